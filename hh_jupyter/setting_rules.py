@@ -1,0 +1,165 @@
+"""How a setting's value is checked: one rule per kind of value, for arguments and for text from the environment."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+TRUE_WORDS = frozenset({"true", "1", "yes", "on"})
+FALSE_WORDS = frozenset({"false", "0", "no", "off", ""})
+INGESTION_KEY = re.compile(r"hh_ingst_[A-Za-z0-9]{24}_[A-Za-z0-9_-]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A kind of value.
+
+    Attributes:
+        says: the rule as the end of the sentence "source must be ...".
+        check: takes a Python value, returns it in its final form; TypeError or ValueError if the rule forbids it.
+        parse: the same for text from the environment.
+    """
+
+    says: str
+    check: Callable[[Any], Any]
+    parse: Callable[[str], Any]
+
+
+def _typed(*types: type) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            raise TypeError
+        return value
+
+    return check
+
+
+def _stripped(value: Any) -> str | None:
+    return _typed(str)(value).strip() or None
+
+
+def _ingestion_key(value: Any) -> str | None:
+    key = _stripped(value)
+    if key is not None and not INGESTION_KEY.fullmatch(key):
+        raise ValueError
+    return key
+
+
+def _url(value: Any) -> str | None:
+    text = _stripped(value)
+    if text is None:
+        return None
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() for c in text):
+        raise ValueError
+    return text.rstrip("/")
+
+
+def _boolean_word(text: str) -> bool:
+    word = text.strip().lower()
+    if word not in TRUE_WORDS | FALSE_WORDS:
+        raise ValueError
+    return word in TRUE_WORDS
+
+
+def _json(text: str) -> Any:
+    return json.loads(text)
+
+
+def _span_filters(value: Any) -> Mapping[str, tuple[str, ...]]:
+    """`{"include": [{"type": "prefix", "value": "agent"}], "exclude": [...]}` -> prefixes by side."""
+    if not isinstance(value, Mapping):
+        raise TypeError
+    prefixes: dict[str, tuple[str, ...]] = {}
+    for side, entries in value.items():
+        if side not in ("include", "exclude") or isinstance(entries, str) or not isinstance(entries, Sequence):
+            raise ValueError
+        prefixes[side] = tuple(_prefix(entry) for entry in entries)
+    return prefixes
+
+
+def _prefix(entry: Any) -> str:
+    if isinstance(entry, str):  # Already reduced: settings are derived from settings.
+        return entry
+    if not isinstance(entry, Mapping) or entry.get("type") != "prefix" or not isinstance(entry.get("value"), str):
+        raise ValueError
+    return str(entry["value"])
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(item, str) for item in value):
+        raise TypeError
+    return tuple(value)
+
+
+def _patterns(value: Any) -> tuple[str, ...]:
+    patterns = _texts(value)
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error:
+            raise ValueError from None
+    return patterns
+
+
+def _comma_list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _at_least(low: float, *types: type) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if _typed(*types)(value) < low:
+            raise ValueError
+        return value
+
+    return check
+
+
+def one_of(*words: str) -> Rule:
+    """One of a few words, any case."""
+
+    def check(value: Any) -> str:
+        word = str(_typed(str)(value)).strip().lower()
+        if word not in words:
+            raise ValueError
+        return word
+
+    return Rule(f"one of {', '.join(words)}", check, check)
+
+
+def whole(low: int, unit: str) -> Rule:
+    """A whole number of `unit`, at least `low`."""
+    check = _at_least(low, int)
+    return Rule(f"a whole number of {unit}, at least {low}", check, lambda text: check(int(text)))
+
+
+def seconds(low: float = 0) -> Rule:
+    """A number of seconds, at least `low`."""
+    check = _at_least(low, int, float)
+    return Rule(f"a number of seconds, at least {low:g}", check, lambda text: check(float(text)))
+
+
+TEXT = Rule("text", _typed(str), str)
+KEY = Rule("text", _stripped, _stripped)
+INGESTION = Rule(
+    "an ingestion key: hh_ingst_, 24 letters or digits, _, 64 of letters, digits, _ and -",
+    _ingestion_key,
+    _ingestion_key,
+)
+URL = Rule("a URL that starts with http:// or https://", _url, _url)
+SWITCH = Rule("True or False (in the environment: true, 1, yes, on, false, 0, no, off)", _typed(bool), _boolean_word)
+OBJECT = Rule("a dict (in the environment: a JSON object)", _typed(dict), lambda text: _typed(dict)(_json(text)))
+FILTERS = Rule(
+    'like {"include": [{"type": "prefix", "value": "agent"}], "exclude": [...]}',
+    _span_filters,
+    lambda text: _span_filters(_json(text)),
+)
+NAMES = Rule("a list of texts (in the environment: separated by commas)", _texts, _comma_list)
+PATTERNS = Rule(
+    "a list of regular expressions (in the environment: a JSON list)", _patterns, lambda text: _patterns(_json(text))
+)
+ANYTHING = Rule("anything", lambda value: value, lambda text: text)
