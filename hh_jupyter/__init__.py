@@ -1,0 +1,61 @@
+"""See what your LLM code did, right under the notebook cell.
+
+In a notebook: `%load_ext hh_jupyter`. Anywhere: `HoneyHiveTracer.init()` and `@trace`. Importing this package loads
+no IPython, no widgets and no web framework.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hh_jupyter.errors import HHError, SettingError, SettingTypeError
+from hh_jupyter.tracing.decorators import atrace, trace, trace_class
+from hh_jupyter.tracing.default import get_tracer, set_default_tracer
+from hh_jupyter.tracing.enrichment import enrich_span
+from hh_jupyter.tracing.free_functions import (
+    enrich_session,
+    enrich_span_context,
+    extract_context_from_carrier,
+    flush,
+    inject_context_into_carrier,
+)
+from hh_jupyter.tracing.propagation import with_distributed_trace_context
+from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+__all__ = [
+    "HHError",
+    "HoneyHiveTracer",
+    "SettingError",
+    "SettingTypeError",
+    "atrace",
+    "enrich_session",
+    "enrich_span",
+    "enrich_span_context",
+    "extract_context_from_carrier",
+    "flush",
+    "get_tracer",
+    "inject_context_into_carrier",
+    "load_ipython_extension",
+    "set_default_tracer",
+    "trace",
+    "trace_class",
+    "unload_ipython_extension",
+    "with_distributed_trace_context",
+]
+
+
+def load_ipython_extension(ipython: InteractiveShell) -> None:
+    """`%load_ext hh_jupyter`: one tracer for the kernel, the magics, and a summary under each traced cell."""
+    from hh_jupyter.notebook import extension
+
+    extension.load(ipython)
+
+
+def unload_ipython_extension(ipython: InteractiveShell) -> None:
+    """`%unload_ext hh_jupyter`: undo everything that loading did."""
+    from hh_jupyter.notebook import extension
+
+    extension.unload(ipython)

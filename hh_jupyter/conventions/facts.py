@@ -1,0 +1,99 @@
+"""What a span says about itself, in one shape whichever instrumentor made it.
+
+Two depths: `SpanFacts` is what a row of a tree and the totals need, read once when the span is sealed; `SpanContent` is
+what the detail pane shows, read when somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class EventLike(Protocol):
+    """A span event: OpenTelemetry's own or a decoded one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def attributes(self) -> Mapping[str, Any] | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call; None is unknown, which is not 0. `prompt` includes cached, `completion` includes reasoning."""
+
+    prompt: int | None = None
+    completion: int | None = None
+    total: int | None = None
+    cached: int | None = None
+    cache_write: int | None = None
+    reasoning: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpanFacts:
+    """The facts of a row.
+
+    Attributes:
+        kind: llm, embedding, tool, agent, chain, retriever, reranker, guardrail, http, db or other.
+        event_type: model, tool or chain, or what the caller chose.
+        family: the convention it was read from: openinference, honeyhive, ... or other.
+        model: the model that answered, else the one asked for.
+        model_requested: the model asked for, where it is known.
+        provider: who serves it, in lower case.
+        cost: US dollars as the span itself says; None if it does not.
+        first_token_ns: nanoseconds from the start to the first token of a stream.
+        response_id: the provider's id of the answer; equal ids are one call.
+        tools_asked: names of the tools that the model's answer asks for, in order.
+    """
+
+    kind: str = "other"
+    event_type: str = "tool"
+    family: str = "other"
+    model: str | None = None
+    model_requested: str | None = None
+    provider: str | None = None
+    usage: Usage | None = None
+    cost: float | None = None
+    first_token_ns: int | None = None
+    response_id: str | None = None
+    tools_asked: tuple[str, ...] = ()
+    streamed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool call asked for in a message; `arguments` is parsed JSON where it parses, else the text."""
+
+    name: str
+    arguments: Any = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation. `parts` holds what is not text: images, files, unknown parts, as plain data."""
+
+    role: str
+    text: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    parts: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SpanContent:
+    """What the detail pane shows. `input` and `output` are parsed JSON where they parse; MISSING fields are None."""
+
+    input_messages: tuple[Message, ...] = ()
+    output_messages: tuple[Message, ...] = ()
+    input: Any = None
+    output: Any = None
+    tool_name: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    documents: Sequence[Mapping[str, Any]] = ()
+    finish_reason: str | None = None

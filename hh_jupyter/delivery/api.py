@@ -1,0 +1,92 @@
+"""The backend's calls besides span export: paths, bodies and headers (contract, sections 1 and 6)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any, Final
+
+from hh_jupyter.settings import Settings
+
+SESSION_START: Final = ("POST", "/session/start")
+EVENT_UPDATE: Final = ("PUT", "/events")
+EVENT_CREATE: Final = ("POST", "/events")
+
+
+def session_start_body(
+    *,
+    session_id: str,
+    name: str,
+    source: str | None,
+    project: str | None,
+    inputs: Mapping[str, Any] | None = None,
+    session_metadata: Mapping[str, Any] | None = None,
+    user_properties: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Body of `POST /session/start`; fields without a value are left out."""
+    session = {
+        "session_name": name,
+        "source": source or None,
+        "project": project,
+        "session_id": session_id,
+        "inputs": inputs or None,
+        "metadata": session_metadata or None,
+        "user_properties": user_properties or None,
+    }
+    return encode({"session": {key: value for key, value in session.items() if value is not None}})
+
+
+def event_update_body(event_id: str, fields: Mapping[str, Any]) -> bytes:
+    """Body of `PUT /events`. A session is the event whose id is the session's."""
+    return encode({"event_id": event_id, **fields})
+
+
+def event_create_body(event: Mapping[str, Any]) -> bytes:
+    """Body of `POST /events`; fields that are None are left out."""
+    return encode({"event": {key: value for key, value in event.items() if value is not None}})
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """JSON that every parser takes: what JSON cannot hold becomes text, NaN and infinities become null."""
+    try:
+        text = json.dumps(document, default=str, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(document), default=str)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def headers(settings: Settings) -> dict[str, str]:
+    """Headers of every request: the credential and who is calling."""
+    return {
+        "Authorization": f"Bearer {settings.sending_key}",
+        "Accept": "application/json",
+        "hh-client-version": metadata.version("hh_jupyter"),
+        "hh-client-language": "python",
+        "hh-client-package": "hh_jupyter",
+    }
+
+
+def call_headers() -> dict[str, str]:
+    """Headers of one call that is no span export; the timestamp is Unix nanoseconds as text."""
+    return {"Content-Type": "application/json", "hh-client-timestamp": str(time.time_ns())}
+
+
+def trace_headers(source: str, *, as_json: bool) -> dict[str, str]:
+    """Headers of one span export, which is always compressed."""
+    found = {
+        "Content-Type": "application/json" if as_json else "application/x-protobuf",
+        "Content-Encoding": "gzip",
+    }
+    return {**found, "X-Source": source} if source else found

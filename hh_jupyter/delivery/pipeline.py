@@ -1,0 +1,107 @@
+"""All stages of one tracer's delivery, put together: sealer, outbox, sender, and what happens to them in a fork."""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from typing import Final
+from urllib.parse import urlsplit
+
+from hh_jupyter.delivery.details import DetailStore
+from hh_jupyter.delivery.outbox import Item, Outbox
+from hh_jupyter.delivery.seal import Sealer
+from hh_jupyter.delivery.sealed_span import SealPolicy
+from hh_jupyter.delivery.sender import Sender
+from hh_jupyter.records.export_state import ExportState
+from hh_jupyter.records.log import SpanLog
+from hh_jupyter.redaction import Redactor
+from hh_jupyter.settings import Settings
+
+STOP_SECONDS: Final = 0.5
+"""Longest wait for a thread to end at shutdown; a hanging request must not hold it up."""
+
+
+class Pipeline:
+    """From an ended span to the backend, for one tracer. Threads run from `__init__` to `close`.
+
+    Args:
+        settings: of the tracer.
+        log: where rows go.
+        details: where encoded bodies are kept for displays.
+    """
+
+    def __init__(self, settings: Settings, log: SpanLog, details: DetailStore) -> None:
+        self.settings, self._log, self._details = settings, log, details
+        self.closed = False
+        self._build()
+        _PIPELINES.add(self)
+
+    def _build(self) -> None:
+        settings = self.settings
+        host = None if settings.local else urlsplit(settings.server_url).netloc.rpartition("@")[2]
+        self.outbox = Outbox(host, settings.batch_size, settings.flush_interval)
+        self.sealer = Sealer(seal_policy(settings), self.outbox, self._log, self._details)
+        self.sealer.start()
+        self._sender = None if host is None else Sender(settings, self.outbox)
+        if self._sender is not None:
+            self._sender.start()
+
+    def add(self, item: Item) -> None:
+        """Queue a call."""
+        self.outbox.add([item])
+
+    def flush(self, seconds: float) -> bool:
+        """Seal and send what there is; see `Outbox.flush` for what True means. Returns within `seconds` + 50 ms."""
+        deadline = time.monotonic() + seconds
+        sealed = self.sealer.barrier(seconds)
+        return self.outbox.flush(deadline) and sealed
+
+    def state(self, cell: str | None = None) -> ExportState:
+        """Counts of one cell's spans, or of all."""
+        return self.outbox.state(cell)
+
+    def close(self, seconds: float) -> bool:
+        """Flush within `seconds` and end the threads. What could not be sent is lost with the process."""
+        if self.closed:
+            return True
+        self.closed = True
+        done = self.flush(seconds)
+        self.sealer.stop(STOP_SECONDS)
+        if self._sender is not None:
+            self._sender.stop(STOP_SECONDS)
+        _PIPELINES.discard(self)
+        return done
+
+    def after_fork_in_child(self) -> None:
+        """A child has none of its parent's threads and owes nothing of what the parent still holds."""
+        if not self.closed:
+            self._build()
+
+
+def seal_policy(settings: Settings) -> SealPolicy:
+    """The part of the settings that sealing needs."""
+    redactor = Redactor(
+        enabled=settings.redact, keys=settings.redact_keys, patterns=settings.redact_patterns, environ=os.environ
+    )
+    ids = {"run_id": settings.run_id, "dataset_id": settings.dataset_id, "datapoint_id": settings.datapoint_id}
+    return SealPolicy(
+        redactor=redactor,
+        run_ids={name: value for name, value in ids.items() if value},
+        max_attributes=settings.max_attributes,
+        max_events=settings.max_events,
+        max_links=settings.max_links,
+        max_span_size=settings.max_span_size,
+    )
+
+
+_PIPELINES: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for pipeline in list(_PIPELINES):
+        pipeline.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,92 @@
+"""What the processor notes when a span starts, for the sealer to write onto our copy when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from hh_jupyter import attributes as keys
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Spans that belong to one conversation or run.
+
+    Attributes:
+        id: UUID in lower case.
+        source: where it ran, when it was given for this session; its spans carry it.
+        project: the same for the project.
+    """
+
+    id: str
+    name: str
+    source: str | None = None
+    project: str | None = None
+
+
+class Stamp(NamedTuple):
+    """Where a span belongs, decided at its start. A tuple, because one is made for every span on the caller's time.
+
+    Attributes:
+        baggage: all baggage of the context it started in; an entry beats the session's own value.
+        session: the tracer's session at that moment.
+        cell: id of the notebook cell's run, None outside cells.
+        parent_id: span id of the nearest ancestor that the filters keep; None for a root.
+    """
+
+    baggage: Mapping[str, object]
+    session: Session | None
+    cell: str | None
+    parent_id: int | None
+
+
+_OWN_BAGGAGE = frozenset(
+    {
+        keys.BAGGAGE_SESSION_ID,
+        keys.BAGGAGE_PROJECT,
+        keys.BAGGAGE_SOURCE,
+        keys.BAGGAGE_PARENT_ID,
+        keys.BAGGAGE_FOREIGN,
+        *keys.BAGGAGE_RUN_KEYS,
+    }
+)
+_TWICE = (
+    (keys.SESSION_ID, keys.ASSOCIATION_PREFIX + keys.BAGGAGE_SESSION_ID),
+    (keys.PROJECT, keys.ASSOCIATION_PREFIX + keys.BAGGAGE_PROJECT),
+    (keys.SOURCE, keys.ASSOCIATION_PREFIX + keys.BAGGAGE_SOURCE),
+    (keys.PARENT_ID, keys.ASSOCIATION_PREFIX + keys.BAGGAGE_PARENT_ID),
+)
+
+
+def session_id_of(stamp: Stamp) -> str | None:
+    """The session of a span: baggage before the tracer's own (contract, section 6)."""
+    found = stamp.baggage.get(keys.BAGGAGE_SESSION_ID)
+    return str(found) if found else (stamp.session.id if stamp.session else None)
+
+
+def stamped_attributes(stamp: Stamp, run_ids: Mapping[str, str]) -> dict[str, Any]:
+    """The attributes that every span carries (contract, section 3).
+
+    Args:
+        stamp: of the span.
+        run_ids: the tracer's experiment ids by baggage key; baggage beats them.
+    """
+    baggage, session = stamp.baggage, stamp.session
+    session_id = session_id_of(stamp)
+    values: tuple[object, ...] = (session_id, None, None, baggage.get(keys.BAGGAGE_PARENT_ID))
+    if session_id:
+        own = session if session is not None else Session("", "")
+        project = baggage.get(keys.BAGGAGE_PROJECT) or own.project
+        values = (session_id, project, baggage.get(keys.BAGGAGE_SOURCE) or own.source, values[3])
+    found: dict[str, Any] = {}
+    for (key, twin), value in zip(_TWICE, values, strict=True):
+        if value:
+            found[key] = found[twin] = str(value)
+    for name in keys.BAGGAGE_RUN_KEYS:
+        value = baggage.get(name) or run_ids.get(name)
+        if value:
+            found[f"{keys.METADATA}.{name}"] = str(value)
+    if len(baggage) > 1 or (baggage and keys.BAGGAGE_SESSION_ID not in baggage):
+        found.update({keys.BAGGAGE_PREFIX + k: str(v) for k, v in baggage.items() if k not in _OWN_BAGGAGE})
+    return found

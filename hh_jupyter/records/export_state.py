@@ -1,0 +1,41 @@
+"""What became of spans on their way to the backend: the only source of what a display says about delivery."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ExportState:
+    """Counts of spans, of one cell or of all.
+
+    Attributes:
+        destination: host of the backend, or None in local mode.
+        made: spans that ended and were kept by the filters.
+        sent: accepted by the backend.
+        waiting: sealed or not, still to be sent.
+        parked: refused by the backend and kept.
+        dropped: lost, for the reason given.
+        reason: one sentence about what keeps the waiting, parked or dropped ones; None when nothing does.
+        failing: the last attempt at sending did not come through.
+    """
+
+    destination: str | None
+    made: int = 0
+    sent: int = 0
+    waiting: int = 0
+    parked: int = 0
+    dropped: int = 0
+    reason: str | None = None
+    failing: bool = False
+
+    @property
+    def word(self) -> str:
+        """The one word that displays show: Sent, Sending 6, 12 of 14 sent, Not sent, Local only."""
+        if self.destination is None:
+            return "Local only"
+        if self.sent >= self.made:
+            return "Sent"
+        if not self.failing and not self.parked and not self.dropped:
+            return f"Sending {self.made - self.sent:,}"
+        return f"{self.sent:,} of {self.made:,} sent" if self.sent else "Not sent"

@@ -1,0 +1,72 @@
+"""The bounded log of this process's rows, and where their details can be had."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from hh_jupyter.records.record import SpanDetails, SpanRecord
+from hh_jupyter.records.reentry import Guard
+
+Listener = Callable[[tuple[SpanRecord, ...]], None]
+
+
+class SpanLog:
+    """Rows of finished spans, the oldest forgotten first.
+
+    Args:
+        max_rows: how many rows are kept; those forgotten are counted in `forgotten`.
+    """
+
+    def __init__(self, max_rows: int = 20_000) -> None:
+        self.forgotten = 0
+        self.load_details: Callable[[SpanRecord], SpanDetails | None] = lambda record: None
+        self._rows: deque[SpanRecord] = deque(maxlen=max_rows)
+        self.lock = Guard()
+        self._listeners: list[Listener] = []
+
+    def extend(self, rows: Iterable[SpanRecord]) -> None:
+        """Append rows in the order in which their spans ended, then tell the listeners."""
+        added = tuple(rows)
+        with self.lock:
+            self.forgotten += max(0, len(self._rows) + len(added) - (self._rows.maxlen or 0))
+            self._rows.extend(added)
+            listeners = tuple(self._listeners)
+        for listener in listeners:
+            listener(added)
+
+    def records(self, *, cell: str | None = None, session_id: str | None = None) -> tuple[SpanRecord, ...]:
+        """Rows of one cell's run, of one session, of both, or all, in the order in which they ended."""
+        with self.lock:
+            rows = tuple(self._rows)
+        return tuple(
+            row
+            for row in rows
+            if (cell is None or row.cell == cell) and (session_id is None or row.session_id == session_id)
+        )
+
+    def details(self, record: SpanRecord) -> SpanDetails | None:
+        """What the row leaves out, or None when it is no longer kept."""
+        return self.load_details(record)
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener(rows)` on the sealer's thread after each addition. It must not block and must not raise."""
+        with self.lock:
+            self._listeners.append(listener)
+
+    def unlisten(self, listener: Listener) -> None:
+        """Undo `listen`; unknown listeners are ignored."""
+        with self.lock:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+    def resize(self, max_rows: int) -> None:
+        """Keep at most this many rows from now on."""
+        with self.lock:
+            self._rows = deque(self._rows, maxlen=max_rows)
+
+    def clear(self) -> None:
+        """Forget every row."""
+        with self.lock:
+            self._rows.clear()
+            self.forgotten = 0

@@ -1,0 +1,320 @@
+"""`@trace`, `@atrace` and `@trace_class`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+
+from hh_jupyter import attributes as keys
+from hh_jupyter.errors import SettingTypeError
+from hh_jupyter.tracing.calls import Call, CallPlan, argument_reader
+from hh_jupyter.tracing.default import current_tracer
+from hh_jupyter.tracing.enrichment import span_attributes
+from hh_jupyter.tracing.serialize import flatten, text_of
+from hh_jupyter.tracing.session import session_uuid
+
+if TYPE_CHECKING:
+    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=type)
+
+MAX_YIELDED = 100
+"""Items of a generator that are kept as its output; all are counted."""
+
+
+@overload
+def trace(event_type: F) -> F: ...
+@overload
+def trace(
+    event_type: str | None = None,
+    event_name: str | None = None,
+    *,
+    tracer: HoneyHiveTracer | None = None,
+    source: str | None = None,
+    project: str | None = None,
+    session_id: str | None = None,
+    user_id: str | None = None,
+    session_name: str | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    outputs: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    feedback: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    span_config: Mapping[str, Any] | None = None,
+    user_properties: Mapping[str, Any] | None = None,
+    tags: Any = None,
+    error: Any = None,
+    event_id: str | None = None,
+    capture_inputs: bool | None = None,
+    capture_outputs: bool | None = None,
+) -> Callable[[F], F]: ...
+def trace(
+    event_type: Any = None,
+    event_name: str | None = None,
+    *,
+    tracer: HoneyHiveTracer | None = None,
+    outputs: Mapping[str, Any] | None = None,
+    capture_inputs: bool | None = None,
+    capture_outputs: bool | None = None,
+    **fields: Any,
+) -> Any:
+    """Make each call of a function a span, with its arguments, result, time and failure.
+
+    Works on functions, coroutine functions, generators and async generators (the span lasts until the iteration
+    ends), bare or with parameters. The function itself runs exactly once, whatever happens to tracing.
+
+    Example:
+        >>> @trace(event_type="tool")
+        ... def search(query: str, limit: int = 3) -> list[str]: ...
+
+    Args:
+        event_type: model, tool or chain; without it the type is told from name and attributes.
+        event_name: name of the span; default: module and function name.
+        tracer: default: the current tracer, looked up at each call.
+        source, project, session_id: move the span, and what runs inside it, there.
+        inputs, outputs, metadata, metrics, feedback, config, user_properties: dicts of the field of that name;
+            `outputs` replaces the result.
+        error, event_id, user_id, session_name: text of the field of that name.
+        capture_inputs, capture_outputs: record arguments and result; default: the tracer's setting.
+
+    Raises:
+        SettingTypeError: an unknown keyword.
+    """
+    if callable(event_type):
+        return _decorated(event_type, _plan_maker({"event_type": "tool"}, None, None, None, None, None))
+    given = {"event_type": event_type, **fields}
+    make = _plan_maker(given, event_name, tracer, outputs, capture_inputs, capture_outputs)
+    return lambda function: _decorated(function, make)
+
+
+atrace = trace
+"""The older name for coroutine functions; `trace` tells by itself."""
+
+
+def trace_class(cls: C) -> C:
+    """Trace every public method of a class, each as `Class.method`, type tool; properties stay as they are."""
+    for name, member in list(vars(cls).items()):
+        if name.startswith("_"):
+            continue
+        decorate = trace(event_type="tool", event_name=f"{cls.__name__}.{name}")
+        if isinstance(member, staticmethod | classmethod):
+            setattr(cls, name, type(member)(decorate(member.__func__)))
+        elif inspect.isfunction(member):
+            setattr(cls, name, decorate(member))
+    return cls
+
+
+_FIELDS = {
+    "event_type": keys.EVENT_TYPE,
+    "event_id": keys.EVENT_ID,
+    "user_id": keys.USER_ID,
+    "session_name": keys.SESSION_NAME,
+    "source": keys.EVENT_SOURCE,
+    "project": keys.EVENT_PROJECT,
+    "session_id": keys.EVENT_SESSION_ID,
+}
+_MOVES = {
+    "session_id": keys.BAGGAGE_SESSION_ID,
+    "source": keys.BAGGAGE_SOURCE,
+    "project": keys.BAGGAGE_PROJECT,
+}
+
+
+def _plan_maker(
+    given: dict[str, Any],
+    event_name: str | None,
+    tracer: HoneyHiveTracer | None,
+    outputs: Mapping[str, Any] | None,
+    capture_inputs: bool | None,
+    capture_outputs: bool | None,
+) -> Callable[[Callable[..., Any]], CallPlan]:
+    unknown = [name for name in given if name not in _PARAMETERS]
+    if unknown:
+        raise SettingTypeError(f"trace: unknown parameter {unknown[0]}. Extra fields go to metadata={{...}}.")
+    attributes: dict[str, Any] = {_FIELDS[name]: text_of(value) for name, value in given.items() if name in _FIELDS and value}
+    if event_name:
+        attributes[keys.EVENT_NAME] = event_name
+    namespaces = {name: given.get(name) for name in keys.NAMESPACES if name != "outputs"}
+    namespaces["config"] = given.get("config") or given.get("span_config")
+    attributes.update(span_attributes(namespaces, error=given.get("error"), extra=_tags(given)))
+    if outputs is not None:
+        attributes.update(flatten(keys.OUTPUTS, outputs))
+    moves = {key: text_of(given[name]) for name, key in _MOVES.items() if given.get(name)}
+    if keys.BAGGAGE_SESSION_ID in moves:
+        moves[keys.BAGGAGE_SESSION_ID] = session_uuid(moves[keys.BAGGAGE_SESSION_ID])[0]
+
+    def make(function: Callable[..., Any]) -> CallPlan:
+        return CallPlan(
+            name=event_name or f"{function.__module__}.{getattr(function, '__name__', 'call')}",
+            tracer=tracer,
+            attributes=attributes,
+            baggage=moves,
+            arguments=argument_reader(function),
+            capture_inputs=capture_inputs,
+            capture_result=False if outputs is not None else capture_outputs,
+        )
+
+    return make
+
+
+def _tags(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"tags": given["tags"]} if given.get("tags") is not None else {}
+
+
+_PARAMETERS = frozenset({*_FIELDS, *keys.NAMESPACES, "span_config", "error", "tags"})
+
+
+def _begin(plan: CallPlan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """The call's span, or None where nothing is traced."""
+    tracer = plan.tracer or current_tracer()
+    return Call(plan, tracer, args, kwargs) if tracer is not None and tracer.enabled else None
+
+
+def _decorated(function: Any, make: Callable[[Callable[..., Any]], CallPlan]) -> Any:
+    plan = make(function)
+    if inspect.isasyncgenfunction(function):
+        wrapper: Any = _async_generator_wrapper(function, plan)
+    elif inspect.isgeneratorfunction(function):
+        wrapper = _generator_wrapper(function, plan)
+    elif inspect.iscoroutinefunction(function):
+        wrapper = _coroutine_wrapper(function, plan)
+    else:
+        wrapper = _function_wrapper(function, plan)
+    return functools.wraps(function)(wrapper)
+
+
+def _function_wrapper(function: Callable[..., Any], plan: CallPlan) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        call = _begin(plan, args, kwargs)
+        if call is None:
+            return function(*args, **kwargs)
+        call.resume()
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            call.pause()
+            call.fail(error)
+            raise
+        call.pause()
+        call.finish(result)
+        return result
+
+    return wrapper
+
+
+def _coroutine_wrapper(function: Callable[..., Any], plan: CallPlan) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        call = _begin(plan, args, kwargs)
+        if call is None:
+            return await function(*args, **kwargs)
+        call.resume()
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException as error:
+            call.pause()
+            call.fail(error)
+            raise
+        call.pause()
+        call.finish(result)
+        return result
+
+    return wrapper
+
+
+class _Yielded:
+    """The output of an iteration: its first items, and how many there were."""
+
+    __slots__ = ("_count", "_items")
+
+    def __init__(self) -> None:
+        self._items: list[Any] = []
+        self._count = 0
+
+    def add(self, item: Any) -> None:
+        self._count += 1
+        if self._count <= MAX_YIELDED:
+            self._items.append(item)
+
+    def result(self) -> list[Any]:
+        more = self._count - len(self._items)
+        return [*self._items, f"... {more} more"] if more else self._items
+
+
+def _generator_wrapper(function: Callable[..., Any], plan: CallPlan) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        call = _begin(plan, args, kwargs)
+        inner = function(*args, **kwargs)
+        if call is None:
+            return (yield from inner)
+        yielded = _Yielded()
+        step: Callable[[], Any] = functools.partial(next, inner)
+        try:
+            while True:
+                call.resume()
+                try:
+                    item = step()
+                finally:
+                    call.pause()
+                yielded.add(item)
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    inner.close()
+                    raise
+                except BaseException as error:  # Thrown in by the consumer: the generator's to handle.
+                    step = functools.partial(inner.throw, error)
+                else:
+                    step = functools.partial(inner.send, sent)
+        except StopIteration as stop:
+            call.finish(yielded.result())
+            return stop.value
+        except GeneratorExit:  # The consumer has had enough; that is no failure.
+            call.finish(yielded.result())
+            raise
+        except BaseException as error:
+            call.fail(error)
+            raise
+
+    return wrapper
+
+
+def _async_generator_wrapper(function: Callable[..., Any], plan: CallPlan) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        call = _begin(plan, args, kwargs)
+        inner = cast("AsyncGenerator[Any, Any]", function(*args, **kwargs))
+        yielded = _Yielded()
+        step: Callable[[], Any] = inner.__anext__
+        try:
+            while True:
+                if call is not None:
+                    call.resume()
+                try:
+                    item = await step()
+                finally:
+                    if call is not None:
+                        call.pause()
+                yielded.add(item)
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    await inner.aclose()
+                    raise
+                except BaseException as error:  # Thrown in by the consumer: the generator's to handle.
+                    step = functools.partial(inner.athrow, error)
+                else:
+                    step = functools.partial(inner.asend, sent)
+        except (StopAsyncIteration, GeneratorExit) as end:
+            if call is not None:
+                call.finish(yielded.result())
+            if isinstance(end, GeneratorExit):
+                raise
+        except BaseException as error:
+            if call is not None:
+                call.fail(error)
+            raise
+
+    return wrapper

@@ -1,0 +1,47 @@
+"""Which tracer is meant when nobody says: the context's, else the default one."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from hh_jupyter.tracing.scope import context_tracer
+
+if TYPE_CHECKING:
+    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+_default: HoneyHiveTracer | None = None
+_lock = threading.RLock()
+
+
+def current_tracer() -> HoneyHiveTracer | None:
+    """The tracer of the OpenTelemetry context, else the default one; None if there is neither."""
+    return context_tracer() or _default
+
+
+def set_default_tracer(tracer: HoneyHiveTracer | None) -> None:
+    """Make `tracer` the one that undecided calls use; None leaves them untraced."""
+    global _default  # noqa: PLW0603  the one mutable default of the process
+    _default = tracer
+
+
+def offer_default(tracer: HoneyHiveTracer) -> None:
+    """Make `tracer` the default if there is none: the first one made."""
+    with _lock:
+        if _default is None:
+            set_default_tracer(tracer)
+
+
+def withdraw_default(tracer: HoneyHiveTracer) -> None:
+    """Stop being the default, after a shutdown."""
+    with _lock:
+        if _default is tracer:
+            set_default_tracer(None)
+
+
+def get_tracer() -> HoneyHiveTracer:
+    """The current tracer, made from the environment's settings if there is none yet."""
+    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+    with _lock:
+        return current_tracer() or HoneyHiveTracer.init()

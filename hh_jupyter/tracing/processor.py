@@ -1,0 +1,114 @@
+"""The one span processor: a stamp when a span starts, `(span, stamp)` handed on when it ends, nothing else.
+
+It runs on the user's thread, also inside destructors: no lock, no I/O, no exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from opentelemetry import baggage
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+
+from hh_jupyter.delivery.stamp import Session, Stamp
+from hh_jupyter.tracing.scope import CELL
+
+MAX_FILTERED = 10_000
+"""Filtered spans whose kept ancestor is remembered for children that start late."""
+
+
+class StampingProcessor(SpanProcessor):
+    """Stamps spans and hands them to the sealer.
+
+    Args:
+        session: tells the tracer's own session at this moment.
+        put: takes an ended span and its stamp; must not lock or raise.
+        filters: name prefixes to `include` and to `exclude`.
+    """
+
+    def __init__(
+        self,
+        session: Callable[[], Session | None],
+        put: Callable[[ReadableSpan, Stamp], None],
+        filters: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        self._session, self._put = session, put
+        self._include: tuple[str, ...] = ()
+        self._exclude: tuple[str, ...] = ()
+        self.filter(filters)
+        # Single dict operations are atomic; a lock here could deadlock in a destructor.
+        self._open: dict[int, Stamp] = {}
+        self._kept_ancestor: dict[int, int | None] = {}
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Note where the span belongs."""
+        context = otel_context.get_current() if parent_context is None else parent_context
+        parent = span.parent
+        parent_id = None if parent is None else parent.span_id
+        if parent_id is not None and parent_id in self._kept_ancestor:
+            parent_id = self._kept_ancestor[parent_id]
+        span_id = span.context.span_id
+        if not self.keeps(span.name):
+            self._remember_filtered(span_id, parent_id)
+            return
+        cell = cast("str | None", context.get(CELL))
+        self._open[span_id] = Stamp(baggage.get_all(context), self._session(), cell, parent_id)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Hand the span on, if it was stamped and is sampled."""
+        stamp = self._open.pop(span.context.span_id, None)
+        if stamp is not None and span.context.trace_flags.sampled:
+            self._put(span, stamp)
+
+    def filter(self, filters: Mapping[str, tuple[str, ...]] | None) -> None:
+        """Use other filters for spans that start from now on."""
+        self._include = tuple((filters or {}).get("include", ()))
+        self._exclude = tuple((filters or {}).get("exclude", ()))
+
+    def keeps(self, name: str) -> bool:
+        """Whether the filters keep a span of this name: some include prefix or none given, and no exclude prefix."""
+        if self._exclude and name.startswith(self._exclude):
+            return False
+        return not self._include or name.startswith(self._include)
+
+    def _remember_filtered(self, span_id: int, ancestor: int | None) -> None:
+        if len(self._kept_ancestor) >= MAX_FILTERED:
+            self._kept_ancestor.pop(next(iter(self._kept_ancestor)), None)
+        self._kept_ancestor[span_id] = ancestor
+
+    def open_spans(self) -> tuple[tuple[int, Stamp], ...]:
+        """Span ids and stamps of what is running now."""
+        return tuple(self._open.items())
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Nothing waits here; `HoneyHiveTracer.force_flush` is the one that delivers."""
+        return True
+
+
+class ProcessorSlot(SpanProcessor):
+    """What is really registered with a provider, since a provider never gives a processor back.
+
+    Inert while `processor` is None; a tracer made later takes the same slot.
+    """
+
+    def __init__(self) -> None:
+        self.processor: SpanProcessor | None = None
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        if self.processor is not None:
+            self.processor.on_start(span, parent_context)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if self.processor is not None:
+            self.processor.on_end(span)
+
+    def shutdown(self) -> None:
+        self.processor = None
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self.processor is None or self.processor.force_flush(timeout_millis)
+
+

@@ -1,0 +1,86 @@
+"""OpenTelemetry's providers: make one, become the global one, or join the one that is there."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Final
+
+from opentelemetry import trace as otel_trace
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
+
+from hh_jupyter.settings import Settings
+from hh_jupyter.tracing.processor import ProcessorSlot
+
+DEFAULT_SERVICE_NAME: Final = "unknown_service:python"
+
+_lock = threading.Lock()
+_slots: weakref.WeakKeyDictionary[TracerProvider, list[ProcessorSlot]] = weakref.WeakKeyDictionary()
+_ours: weakref.WeakSet[TracerProvider] = weakref.WeakSet()
+
+
+def provider_for(settings: Settings, processor: SpanProcessor, *, join: bool) -> tuple[TracerProvider, ProcessorSlot]:
+    """The provider whose spans a tracer takes, with the tracer's processor in it.
+
+    Args:
+        settings: of the tracer.
+        processor: stays until the returned slot's `processor` is set to None.
+        join: take part in a foreign global provider; without it, a foreign one is left alone.
+    """
+    with _lock:
+        current = otel_trace.get_tracer_provider()
+        if isinstance(current, TracerProvider) and (join or (current in _ours and not _taken(current))):
+            provider = current
+        else:
+            provider = _make(settings)
+            if not isinstance(current, TracerProvider):
+                otel_trace.set_tracer_provider(provider)
+        slot = _free_slot(provider)
+        slot.processor = processor
+        return provider, slot
+
+
+def is_ours(provider: TracerProvider) -> bool:
+    """Whether this package made the provider; a joined one keeps its own limits, resource and sampler."""
+    return provider in _ours
+
+
+def _taken(provider: TracerProvider) -> bool:
+    return any(slot.processor is not None for slot in _slots.get(provider, ()))
+
+
+def _free_slot(provider: TracerProvider) -> ProcessorSlot:
+    slots = _slots.setdefault(provider, [])
+    for slot in slots:
+        if slot.processor is None:
+            return slot
+    slot = ProcessorSlot()
+    slots.append(slot)
+    provider.add_span_processor(slot)
+    return slot
+
+
+def _make(settings: Settings) -> TracerProvider:
+    provider = TracerProvider(
+        resource=_resource(settings),
+        # Sealing cuts to the limits and says so; the SDK's limit would drop the oldest keys without a word.
+        span_limits=SpanLimits(
+            max_span_attributes=SpanLimits.UNSET,
+            max_events=SpanLimits.UNSET,
+            max_links=SpanLimits.UNSET,
+            max_event_attributes=SpanLimits.UNSET,
+            max_link_attributes=SpanLimits.UNSET,
+            max_span_attribute_length=SpanLimits.UNSET,
+        ),
+        # Tracers flush at exit themselves, within their own budget.
+        shutdown_on_exit=False,
+    )
+    _ours.add(provider)
+    return provider
+
+
+def _resource(settings: Settings) -> Resource:
+    name = os.environ.get("OTEL_SERVICE_NAME") or os.environ.get("HH_SERVICE_NAME") or settings.project
+    return Resource.create({SERVICE_NAME: name or DEFAULT_SERVICE_NAME})

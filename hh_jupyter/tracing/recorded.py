@@ -1,0 +1,33 @@
+"""This process's rows and details: one log, whichever tracer made the spans."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hh_jupyter.delivery.details import DetailStore
+from hh_jupyter.records.log import SpanLog
+
+ROWS: Final = 2_000
+DETAIL_BYTES: Final = 4 * 1024 * 1024
+NOTEBOOK_ROWS: Final = 20_000
+NOTEBOOK_DETAIL_BYTES: Final = 32 * 1024 * 1024
+
+_log = SpanLog(ROWS)
+_details = DetailStore(DETAIL_BYTES)
+_log.load_details = _details.load
+
+
+def span_log() -> SpanLog:
+    """Rows of the spans of this process; details on demand."""
+    return _log
+
+
+def detail_store() -> DetailStore:
+    """The bodies that the log's details are read from."""
+    return _details
+
+
+def keep_for_notebook() -> None:
+    """Keep as much as somebody who scrolls back in a notebook may ask for."""
+    _log.resize(NOTEBOOK_ROWS)
+    _details.max_bytes = NOTEBOOK_DETAIL_BYTES

@@ -1,0 +1,49 @@
+"""What this package keeps in the OpenTelemetry context, besides baggage: cell, tracer and session scope.
+
+Own keys, never baggage: baggage travels to other services, and none of this means anything there.
+"""
+
+from __future__ import annotations
+
+from contextvars import Token
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+
+if TYPE_CHECKING:
+    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+CELL: Final = otel_context.create_key("hh_jupyter-cell")
+TRACER: Final = otel_context.create_key("hh_jupyter-tracer")
+
+
+def with_cell(context: Context, cell_id: str) -> Context:
+    """`context` with the id of a notebook cell's run: spans started in it belong to that run."""
+    return otel_context.set_value(CELL, cell_id, context)
+
+
+def current_cell() -> str | None:
+    """Id of the cell's run that the current context belongs to."""
+    return cast("str | None", otel_context.get_value(CELL))
+
+
+def context_tracer() -> HoneyHiveTracer | None:
+    """The tracer that the current context was given by `start_span`, `with_session` or `evaluate`."""
+    return cast("HoneyHiveTracer | None", otel_context.get_value(TRACER))
+
+
+def with_tracer(context: Context, tracer: HoneyHiveTracer) -> Context:
+    """`context` in which an undecided `@trace` uses this tracer."""
+    return context if context.get(TRACER) is tracer else otel_context.set_value(TRACER, tracer, context)
+
+
+def leave(token: Token[Any]) -> None:
+    """Undo an attach, and do nothing where the token is not of this context (a coroutine closed by another task).
+
+    OpenTelemetry's own detach would log an error with a traceback there, into the user's cell.
+    """
+    try:
+        token.var.reset(token)
+    except (ValueError, RuntimeError):
+        pass

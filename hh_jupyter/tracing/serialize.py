@@ -1,0 +1,130 @@
+"""Python value -> attribute. Total: whatever the value, the answer is an attribute or nothing, never an exception."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+import json
+from collections.abc import Iterator, Mapping, Sequence, Set
+from decimal import Decimal
+from typing import Any, Final
+
+MAX_DEPTH: Final = 12
+MAX_KEYS: Final = 1_000
+"""Attributes made of one value; a data set given as metadata must not become a million of them."""
+
+MAX_TEXT: Final = 1_000_000
+"""Characters of one value; sealing cuts the span as a whole."""
+
+INT64: Final = 2**63
+
+Scalar = str | bool | int | float
+
+
+def flatten(prefix: str, value: Any) -> dict[str, Scalar]:
+    """Attributes for a value: dict keys and list indices are appended after a dot (contract, section 3).
+
+    None and empty containers leave nothing. At most `MAX_KEYS` attributes are made.
+    """
+    found: dict[str, Scalar] = {}
+    for key, leaf in _leaves(prefix, value, ()):
+        if len(found) >= MAX_KEYS:
+            break
+        found[key] = leaf
+    return found
+
+
+def _leaves(key: str, value: Any, inside: tuple[Any, ...]) -> Iterator[tuple[str, Scalar]]:
+    if value is None:
+        return
+    if any(value is container for container in inside):
+        yield key, "<cycle>"
+    elif len(inside) < MAX_DEPTH and isinstance(value, dict):
+        for name, item in list(value.items()):
+            yield from _leaves(f"{key}.{text_of(name)}", item, (*inside, value))
+    elif len(inside) < MAX_DEPTH and isinstance(value, list):
+        for index, item in enumerate(list(value)):
+            yield from _leaves(f"{key}.{index}", item, (*inside, value))
+    else:
+        yield key, scalar(value)
+
+
+def scalar(value: Any) -> Scalar:
+    """One attribute value: scalars as they are, containers as JSON, everything else as stable text."""
+    kind = type(value)
+    if kind is str:
+        return _cut(value)
+    if kind is bool or kind is float:
+        return value  # type: ignore[no-any-return]
+    if kind is int:
+        return value if -INT64 <= value < INT64 else str(value)
+    if isinstance(value, Mapping | list | tuple | Set) or _fields_of(value) is not None:
+        return _cut(_json(value))
+    return _cut(text_of(value))
+
+
+def text_of(value: Any) -> str:
+    """A text for anything: the same for equal values, without addresses where the type is known."""
+    try:
+        if isinstance(value, str):
+            return str(value)
+        if isinstance(value, bytes | bytearray | memoryview):
+            return f"<{len(value)} bytes>"
+        if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+            return value.isoformat()
+        if isinstance(value, enum.Enum):
+            return text_of(value.value)
+        if isinstance(value, Decimal | datetime.timedelta):
+            return str(value)
+        shape = getattr(value, "shape", None)
+        if isinstance(shape, tuple):  # numpy, pandas, torch: what it is, not what it holds.
+            dtype = getattr(value, "dtype", None)
+            return f"<{type(value).__name__} of shape {shape}{'' if dtype is None else f', {dtype}'}>"
+        return str(value)
+    except Exception:  # boundary: str() of a user's object may do anything; the call that is traced must not notice.
+        return f"<{type(value).__name__} without text>"
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(_plain(value, 0), ensure_ascii=False)
+    except (ValueError, TypeError, RecursionError):
+        return text_of(value)
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """Data that JSON can hold; deeper than `MAX_DEPTH` (so also a cycle) there is only a text."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if value - value == 0 else str(value)
+    if depth >= MAX_DEPTH:
+        return f"<{type(value).__name__}>"
+    fields = _fields_of(value)
+    if fields is not None:
+        value = fields
+    if isinstance(value, Mapping):
+        return {text_of(key): _plain(item, depth + 1) for key, item in list(value.items())[:MAX_KEYS]}
+    if isinstance(value, Set):
+        return sorted((_plain(item, depth + 1) for item in value), key=str)[:MAX_KEYS]
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview | range):
+        return [_plain(item, depth + 1) for item in value[:MAX_KEYS]]
+    return text_of(value)
+
+
+def _fields_of(value: Any) -> Mapping[str, Any] | None:
+    """The fields of a dataclass instance or a pydantic model; None for anything else."""
+    if isinstance(value, type):
+        return None
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+    if hasattr(type(value), "model_fields") and hasattr(value, "__dict__"):
+        return dict(value.__dict__)
+    return None
+
+
+def _cut(text: str) -> str:
+    text = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}... ({len(text):,} characters)"
+    # Lone surrogates cannot be encoded; protobuf would refuse the whole span.
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,127 @@
+"""The current session: baggage in the OpenTelemetry context, over the tracer's own value; and scopes that undo it."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, cast
+
+from opentelemetry import baggage
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+
+from hh_jupyter import attributes as keys
+from hh_jupyter.delivery.stamp import Session
+from hh_jupyter.tracing.scope import with_tracer
+
+if TYPE_CHECKING:
+    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+logger = logging.getLogger(__name__)
+
+_SCOPE: Final = otel_context.create_key("hh_jupyter-session-scope")
+_SESSION_KEYS: Final = (keys.BAGGAGE_SESSION_ID, keys.BAGGAGE_SOURCE, keys.BAGGAGE_PROJECT)
+
+
+def session_uuid(text: str | None) -> tuple[str, str | None]:
+    """A session id from what the caller gave.
+
+    Args:
+        text: a UUID, any other text, or None for a new random id.
+
+    Returns:
+        the id in lower case, and the given text if a name-based UUID (v5) stands in for it: the backend files only
+        under UUIDs, and every service that is given the same text derives the same id.
+    """
+    if text is None:
+        return str(uuid.uuid4()), None
+    try:
+        return str(uuid.UUID(text)), None
+    except ValueError:
+        made = str(uuid.uuid5(uuid.NAMESPACE_URL, f"honeyhive-session:{text}"))
+        logger.warning("session id %.80r is not a UUID; the name-based %s stands in for it", text, made)
+        return made, text
+
+
+def with_session_baggage(session: Session, context: Context | None = None) -> Context:
+    """`context` (default: the current one) in which spans belong to `session`; an outer session's source ends here."""
+    context = baggage.set_baggage(keys.BAGGAGE_SESSION_ID, session.id, context)
+    for key, value in ((keys.BAGGAGE_SOURCE, session.source), (keys.BAGGAGE_PROJECT, session.project)):
+        if value:
+            context = baggage.set_baggage(key, value, context)
+        elif baggage.get_baggage(key, context) is not None:
+            context = baggage.remove_baggage(key, context)
+    return context
+
+
+class SessionScope:
+    """A session for exactly one block: `with` or `async with`; gives the session's id.
+
+    On exit the session of before is back, whatever happened inside: nested scopes, exceptions, a generator that is
+    closed elsewhere. Nothing else of the context is touched.
+
+    Args:
+        tracer: undecided `@trace` functions inside use it.
+        session: the one to be in.
+    """
+
+    def __init__(self, tracer: HoneyHiveTracer, session: Session) -> None:
+        self.session = session
+        self._tracer = tracer
+        self._outer: SessionScope | None = None
+        self._before: Context | None = None
+        self._inside: Context | None = None
+
+    def enter(self) -> str:
+        """Start the scope; returns the session's id."""
+        before = otel_context.get_current()
+        self._before = before
+        self._outer = cast("SessionScope | None", before.get(_SCOPE))
+        inside = with_tracer(with_session_baggage(self.session, before), self._tracer)
+        self._inside = otel_context.set_value(_SCOPE, self, inside)
+        otel_context.attach(self._inside)
+        return self.session.id
+
+    def exit(self) -> None:
+        """End the scope. A second call, and a call where the scope is not in force, do nothing."""
+        before, inside = self._before, self._inside
+        self._before = self._inside = None
+        if before is None:
+            return
+        current = otel_context.get_current()
+        # Contexts are set, not reset by token: a token is refused in another task, which OpenTelemetry would log.
+        if current is inside:
+            otel_context.attach(before)
+        elif self._is_in(current):
+            otel_context.attach(_restored(current, before))
+
+    def _is_in(self, context: Context) -> bool:
+        scope = cast("SessionScope | None", context.get(_SCOPE))
+        while scope is not None and scope is not self:
+            scope = scope._outer
+        return scope is self
+
+    def __enter__(self) -> str:
+        return self.enter()
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.exit()
+
+    async def __aenter__(self) -> str:
+        return self.enter()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.exit()
+
+
+def _restored(current: Context, before: Context) -> Context:
+    """`current` with the session, and nothing else, as it was in `before`."""
+    for key in _SESSION_KEYS:
+        value = baggage.get_baggage(key, before)
+        current = baggage.remove_baggage(key, current) if value is None else baggage.set_baggage(key, value, current)
+    return otel_context.set_value(_SCOPE, before.get(_SCOPE), current)

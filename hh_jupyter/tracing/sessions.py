@@ -1,0 +1,101 @@
+"""Sessions of one tracer: made here, registered with the backend through the outbox, which keeps them in order."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from opentelemetry import baggage
+
+from hh_jupyter import attributes as keys
+from hh_jupyter.delivery import api
+from hh_jupyter.delivery.outbox import Item
+from hh_jupyter.delivery.pipeline import Pipeline
+from hh_jupyter.delivery.stamp import Session
+from hh_jupyter.settings import Settings
+from hh_jupyter.tracing.session import session_uuid
+
+Register = Literal["now", "first_span", "never"]
+
+
+class Sessions:
+    """Makes sessions and tells which one is in force.
+
+    Attributes:
+        own: the tracer's start-up session; None when it was asked not to have one.
+    """
+
+    def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
+        self.settings, self.pipeline = settings, pipeline
+        self.own: Session | None = None
+        self._stamp: Session | None = None
+        self._stamp_settings: Settings | None = None
+
+    def start_own(self, name: str, register: Register) -> None:
+        """Make the start-up session."""
+        settings = self.settings
+        if settings.skip_backend_session_creation:
+            register = "never"
+            if settings.session_id is None:
+                return
+        self.own = self.new(
+            settings.session_name or name, session_id=settings.session_id, inputs=settings.inputs, register=register
+        )
+
+    def stamp(self) -> Session:
+        """What a span without a session of its own gets: the start-up session, with the tracer's source and project."""
+        own, settings = self.own, self.settings
+        if self._stamp is None or (own is not None and self._stamp.id != own.id) or self._stamp_settings is not settings:
+            self._stamp_settings = settings
+            self._stamp = Session(
+                own.id if own else "", own.name if own else "", settings.source or None, settings.project
+            )
+        return self._stamp
+
+    def new(
+        self,
+        name: str | None = None,
+        *,
+        session_id: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        user_properties: Mapping[str, Any] | None = None,
+        source: str | None = None,
+        register: Register = "now",
+    ) -> Session:
+        """A session that is in force nowhere yet.
+
+        Args:
+            name: default: `session-` and eight hex digits.
+            session_id: a UUID; other text becomes a name-based UUID and is kept in the metadata.
+            register: tell the backend now, with the session's first span, or never because it knows already.
+        """
+        settings = self.settings
+        final_id, given = session_uuid(session_id)
+        name = name or f"session-{uuid.uuid4().hex[:8]}"
+        if register != "never":
+            ids = {"run_id": settings.run_id, "dataset_id": settings.dataset_id, "datapoint_id": settings.datapoint_id}
+            more = {key: value for key, value in ids.items() if value}
+            body = api.session_start_body(
+                session_id=final_id,
+                name=name,
+                source=settings.source if source is None else source,
+                project=settings.project,
+                inputs=inputs,
+                session_metadata={**more, **({"session_id_given": given} if given else {}), **(metadata or {})},
+                user_properties=user_properties,
+            )
+            item = Item("session_start", final_id, body)
+            if register == "now":
+                self.pipeline.add(item)
+            else:
+                self.pipeline.outbox.defer_start(item)
+        return Session(final_id, name, source)
+
+    def current_id(self, explicit: str | None = None) -> str | None:
+        """The session in force: the explicit one, else baggage, else the tracer's own."""
+        if explicit:
+            return session_uuid(explicit)[0]
+        found = baggage.get_baggage(keys.BAGGAGE_SESSION_ID)
+        return str(found) if found else (self.own.id if self.own else None)

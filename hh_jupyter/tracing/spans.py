@@ -1,0 +1,69 @@
+"""A span as a block: started and made current on entry, ended on exit, its failure recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextvars import Token
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanKind, set_span_in_context
+
+from hh_jupyter.tracing.failure import record_failure
+from hh_jupyter.tracing.scope import leave, with_tracer
+
+if TYPE_CHECKING:
+    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+
+class SpanBlock:
+    """`with tracer.start_span(...) as span`. Exceptions pass through, the same object with the same traceback.
+
+    A class and not a generator: the generator form costs as much as the span itself.
+    """
+
+    __slots__ = ("_attributes", "_event", "_kind", "_links", "_name", "_span", "_start_time", "_status", "_token",
+                 "_tracer")  # fmt: skip
+
+    def __init__(
+        self,
+        tracer: HoneyHiveTracer,
+        name: str,
+        *,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Mapping[str, Any] | None = None,
+        links: Sequence[Link] | None = None,
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+    ) -> None:
+        self._tracer, self._name = tracer, name
+        self._kind, self._attributes, self._links, self._start_time = kind, attributes, links, start_time
+        self._event, self._status = record_exception, set_status_on_exception
+        self._span: Span | None = None
+        self._token: Token[Context] | None = None
+
+    def __enter__(self) -> Span:
+        span = self._span = self._tracer.otel_tracer.start_span(
+            self._name,
+            kind=self._kind,
+            attributes=self._attributes,
+            links=self._links,
+            start_time=self._start_time,
+        )
+        self._token = otel_context.attach(set_span_in_context(span, with_tracer(otel_context.get_current(), self._tracer)))
+        return span
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        span, token = self._span, self._token
+        if span is None or token is None:
+            return
+        self._span = self._token = None
+        if isinstance(error, Exception):
+            record_failure(span, error, event=self._event, status=self._status)
+        leave(token)
+        span.end()

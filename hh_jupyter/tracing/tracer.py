@@ -1,0 +1,475 @@
+"""`HoneyHiveTracer`: settings, provider, sessions, spans and delivery of one tracer, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import time
+import uuid
+import weakref
+from collections.abc import Mapping, MutableMapping, Sequence
+from contextvars import Token
+from importlib import metadata as package_metadata
+from types import TracebackType
+from typing import Any, Final, Self
+
+from opentelemetry import baggage
+from opentelemetry import context as otel_context
+from opentelemetry import trace as otel_trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import Link, NoOpTracer, SpanKind, Tracer
+
+from hh_jupyter import attributes as keys
+from hh_jupyter import settings as settings_table
+from hh_jupyter.delivery import api
+from hh_jupyter.delivery.outbox import Item
+from hh_jupyter.delivery.pipeline import Pipeline, seal_policy
+from hh_jupyter.delivery.stamp import Session, Stamp
+from hh_jupyter.records.export_state import ExportState
+from hh_jupyter.settings import Settings
+from hh_jupyter.tracing import enrichment, propagation, recorded
+from hh_jupyter.tracing.caller import calling_file
+from hh_jupyter.tracing.default import offer_default, withdraw_default
+from hh_jupyter.tracing.processor import ProcessorSlot, StampingProcessor
+from hh_jupyter.tracing.provider import provider_for
+from hh_jupyter.tracing.scope import leave
+from hh_jupyter.tracing.session import SessionScope, with_session_baggage
+from hh_jupyter.tracing.sessions import Register, Sessions
+from hh_jupyter.tracing.spans import SpanBlock
+
+logger = logging.getLogger(__name__)
+
+SCOPE_NAME: Final = "hh_jupyter"
+IMMEDIATE_SECONDS: Final = 2.0
+"""Longest wait for a verdict per call in immediate mode."""
+
+
+class HoneyHiveTracer:
+    """One tracer: a key, a backend, a start-up session, and the spans that belong there.
+
+    Nothing here waits for the network unless it says so, and nothing raises because of it.
+
+    Example:
+        >>> tracer = HoneyHiveTracer.init(api_key="...", session_name="nightly")  # doctest: +SKIP
+        >>> with tracer.with_session("batch 7"), tracer.start_span("work"):  # doctest: +SKIP
+        ...     ...
+
+    Args:
+        settings: any setting of the README's table by name; None means not given.
+
+    Raises:
+        SettingTypeError: an unknown setting, or a value of the wrong type.
+        SettingError: a value that the setting's rule forbids.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self._start(settings_table.resolve(settings), calling_file(), join=False, register="now")
+        offer_default(self)
+
+    @classmethod
+    def init(cls, **settings: Any) -> Self:
+        """The constructor under its documented name."""
+        return cls(**settings)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, name: str, join: bool, register: Register = "first_span") -> Self:
+        """A tracer for a host that resolves settings itself: the notebook, a runtime.
+
+        Args:
+            name: of the start-up session when the settings name none.
+            join: take the spans of a global provider that somebody else made.
+            register: when the backend hears of the start-up session.
+        """
+        tracer = cls.__new__(cls)
+        tracer._start(settings, name, join=join, register=register)
+        offer_default(tracer)
+        return tracer
+
+    def _start(self, settings: Settings, name: str, *, join: bool, register: Register) -> None:
+        self.settings = settings
+        self.enabled = not settings.disable_tracing
+        self.closed = False
+        self._pipeline = Pipeline(settings, recorded.span_log(), recorded.detail_store())
+        self._sessions = Sessions(settings, self._pipeline)
+        self._sessions.start_own(name, register)
+        self.processor = StampingProcessor(self._sessions.stamp, self._put, settings.span_name_filters)
+        self.otel_tracer: Tracer = NoOpTracer()
+        self.provider: otel_trace.TracerProvider = otel_trace.NoOpTracerProvider()
+        self._slot: ProcessorSlot | None = None
+        if self.enabled:
+            self.provider, self._slot = provider_for(settings, self.processor, join=join)
+            self.otel_tracer = self.provider.get_tracer(SCOPE_NAME, package_metadata.version("hh_jupyter"))
+        _TRACERS.add(self)
+
+    def configure(self, settings: Settings) -> None:
+        """Apply other settings to what is made from now on; another address or key gets what comes after it."""
+        before, self.settings = self.settings, settings
+        self._sessions.settings = settings
+        self.processor.filter(settings.span_name_filters)
+        if (before.server_url, before.sending_key, before.local) != (
+            settings.server_url,
+            settings.sending_key,
+            settings.local,
+        ):
+            self._pipeline.close(settings.exit_flush_seconds)
+            self._pipeline = self._sessions.pipeline = Pipeline(settings, recorded.span_log(), recorded.detail_store())
+        self._pipeline.sealer.policy = seal_policy(settings)
+
+    # What it is
+
+    @property
+    def session(self) -> Session:
+        """The start-up session, with the source and project that its spans carry."""
+        return self._sessions.stamp()
+
+    @property
+    def session_id(self) -> str | None:
+        """Id of the start-up session; a session made later is in baggage, not here."""
+        return self._sessions.own.id if self._sessions.own else None
+
+    @property
+    def session_name(self) -> str | None:
+        """Name of the start-up session."""
+        return self._sessions.own.name if self._sessions.own else self.settings.session_name
+
+    @property
+    def project(self) -> str | None:
+        """Project name, if one was given."""
+        return self.settings.project
+
+    @property
+    def source(self) -> str:
+        """Where the code runs."""
+        return self.settings.source
+
+    project_name = project
+    source_environment = source
+
+    @property
+    def destination(self) -> str | None:
+        """Host of the backend; None in local mode."""
+        return self._pipeline.outbox.destination
+
+    @property
+    def is_initialized(self) -> bool:
+        """True until `shutdown`."""
+        return not self.closed
+
+    @property
+    def test_mode(self) -> bool:
+        """Local mode by choice."""
+        return self.settings.test_mode
+
+    is_test_mode = test_mode
+
+    @property
+    def is_evaluation(self) -> bool:
+        """Belongs to an experiment."""
+        return self.settings.is_evaluation
+
+    @property
+    def run_id(self) -> str | None:
+        """The experiment's run."""
+        return self.settings.run_id
+
+    def __repr__(self) -> str:
+        return f"<HoneyHiveTracer to {self.destination or 'this machine only'}, session {self.session_name}>"
+
+    # Sessions
+
+    def new_session(self, name: str | None = None, **fields: Any) -> Session:
+        """Make a session without entering it; see `Sessions.new` for the fields."""
+        return self._sessions.new(name, **fields)
+
+    def create_session(
+        self,
+        session_name: str | None = None,
+        session_id: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        user_properties: Mapping[str, Any] | None = None,
+        source: str | None = None,
+        skip_api_call: bool = False,
+    ) -> str:
+        """Start a session and make it the current one in this context (task, thread); the tracer keeps its own.
+
+        Args:
+            session_id: a UUID of your own; other text becomes a name-based UUID.
+            skip_api_call: link to a session that exists already; needs `session_id`.
+
+        Returns:
+            the id, made here; the backend hears of it in the background.
+        """
+        found = self._enter_session(
+            session_name,
+            session_id=session_id,
+            inputs=inputs,
+            metadata=metadata,
+            user_properties=user_properties,
+            source=source,
+            skip_api_call=skip_api_call,
+        )
+        self._wait_if_immediate()
+        return found
+
+    async def acreate_session(self, session_name: str | None = None, **fields: Any) -> str:
+        """`create_session` for coroutines: the same arguments, and the event loop never waits."""
+        session_id = self._enter_session(session_name, **fields)
+        if self.settings.disable_batch:
+            await asyncio.to_thread(self._wait_if_immediate)
+        return session_id
+
+    def _enter_session(
+        self, session_name: str | None, *, source: str | None = None, skip_api_call: bool = False, **fields: Any
+    ) -> str:
+        link = skip_api_call and bool(fields.get("session_id"))
+        session = self._sessions.new(session_name, source=source, register="never" if link else "now", **fields)
+        otel_context.attach(with_session_baggage(session))
+        return session.id
+
+    def with_session(
+        self,
+        session_name: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        user_properties: Mapping[str, Any] | None = None,
+        source: str | None = None,
+    ) -> SessionScope:
+        """A session for exactly one block, `with` or `async with`; gives its id."""
+        session = self._sessions.new(
+            session_name, inputs=inputs, metadata=metadata, user_properties=user_properties, source=source
+        )
+        return SessionScope(self, session)
+
+    def session_start(self) -> str:
+        """Replace the tracer's own session by a new one and return its id. For one user at a time: not for servers."""
+        self._sessions.own = self._sessions.new(self.session_name)
+        return self._sessions.own.id
+
+    def enrich_session(
+        self,
+        metadata: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+        feedback: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        user_properties: Mapping[str, Any] | None = None,
+        session_id: str | None = None,
+        **extra: Any,
+    ) -> None:
+        """Add fields to a session: the one named, else the current one. Unknown keywords go to the metadata."""
+        found = self._sessions.current_id(session_id)
+        duration = extra.pop("duration", None)
+        fields = enrichment.event_fields(
+            inputs=inputs,
+            duration=duration,
+            extra={name: value for name, value in extra.items() if value is not None},
+            metadata=metadata,
+            outputs=outputs,
+            config=config,
+            feedback=feedback,
+            metrics=metrics,
+            user_properties=user_properties,
+        )
+        if found and fields:
+            self.update_event(found, fields)
+
+    # Spans and events
+
+    def start_span(
+        self,
+        name: str,
+        *,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Mapping[str, Any] | None = None,
+        links: Sequence[Link] | None = None,
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+    ) -> SpanBlock:
+        """A span for one block: `with tracer.start_span("work") as span`.
+
+        Args:
+            kind: OpenTelemetry's kind: internal, client, server, producer or consumer.
+            start_time: Unix nanoseconds; default: now.
+            record_exception: write an exception that leaves the block as an event.
+            set_status_on_exception: let it set the status to ERROR. It passes through in any case.
+        """
+        return SpanBlock(
+            self,
+            name,
+            kind=kind,
+            attributes=attributes,
+            links=links,
+            start_time=start_time,
+            record_exception=record_exception,
+            set_status_on_exception=set_status_on_exception,
+        )
+
+    def trace(self, name: str, event_type: str | None = None, **attributes: Any) -> SpanBlock:
+        """A span with an event type: model, tool or chain."""
+        types = {keys.EVENT_TYPE: event_type, keys.EVENT_TYPE_DOTTED: event_type} if event_type else {}
+        return SpanBlock(self, name, attributes={**attributes, **types})
+
+    def enrich_span(self, attributes: Any = None, **fields: Any) -> bool:
+        """Add fields to the running span; the arguments of `hh_jupyter.enrich_span`. False if there is no span."""
+        return bool(enrichment.enrich_span(attributes, tracer=self, **fields))
+
+    def update_event(self, event_id: str, fields: Mapping[str, Any]) -> None:
+        """Queue an update of an event that exists; a session is the event whose id is the session's."""
+        self._pipeline.add(Item("event_update", event_id, api.event_update_body(event_id, fields)))
+        self._wait_if_immediate()
+
+    def create_event(
+        self,
+        event_name: str | Mapping[str, Any],
+        *,
+        event_type: str = "tool",
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, Any] | None = None,
+        error: str | None = None,
+        duration: float | None = None,
+        **fields: Any,
+    ) -> str | None:
+        """Queue an event that is no span.
+
+        Args:
+            event_name: the name, or a dict of all fields.
+            duration: milliseconds.
+
+        Returns:
+            the event's id, made here; None without a session.
+        """
+        given = dict(event_name) if isinstance(event_name, Mapping) else {"event_name": event_name}
+        session_id = self._sessions.current_id(given.pop("session_id", None) or fields.pop("session_id", None))
+        if session_id is None:
+            return None
+        event_id = str(given.pop("event_id", None) or uuid.uuid4())
+        event = {
+            "project": self.project or "",
+            "source": self.source,
+            "event_type": event_type,
+            "session_id": session_id,
+            "event_id": event_id,
+            "config": {},
+            "inputs": inputs or {},
+            "outputs": outputs,
+            "error": error,
+            "duration": duration or 0.0,
+            **fields,
+            **given,
+        }
+        self._pipeline.add(Item("event_create", session_id, api.event_create_body(event)))
+        self._wait_if_immediate()
+        return event_id
+
+    def _put(self, span: ReadableSpan, stamp: Stamp) -> None:
+        self._pipeline.sealer.put(span, stamp)
+        if self.settings.disable_batch:
+            self._wait_if_immediate()
+
+    def _wait_if_immediate(self) -> None:
+        if self.settings.disable_batch and not self._pipeline.outbox.failing:
+            self._pipeline.flush(min(self.settings.api_timeout, IMMEDIATE_SECONDS))
+
+    # Context
+
+    def inject_context(self, carrier: MutableMapping[str, str]) -> None:
+        """Write the trace and its session into outgoing headers."""
+        propagation.inject(self, carrier)
+
+    def inject(self, carrier: MutableMapping[str, str]) -> MutableMapping[str, str]:
+        """`inject_context`, returning the carrier."""
+        propagation.inject(self, carrier)
+        return carrier
+
+    def extract_context(self, carrier: Mapping[str, Any]) -> Context:
+        """A context from incoming headers, in any case; attach it, or pass it where a context is taken."""
+        return propagation.extract(carrier)
+
+    def link(self, carrier: Mapping[str, Any]) -> Token[Context]:
+        """Continue the trace of incoming headers until `unlink` is called with what this returns."""
+        return otel_context.attach(propagation.extract(carrier))
+
+    def unlink(self, token: Token[Context]) -> None:
+        """Undo `link`."""
+        leave(token)
+
+    def set_baggage(self, key: str, value: str) -> None:
+        """Put an entry into the current context's baggage; it travels with `inject_context`."""
+        otel_context.attach(baggage.set_baggage(_baggage_key(key), str(value)))
+
+    def get_baggage(self, key: str) -> str | None:
+        """An entry of the current context's baggage."""
+        value = baggage.get_baggage(_baggage_key(key))
+        return None if value is None else str(value)
+
+    # Delivery
+
+    def seal(self, timeout: float = 2.0) -> bool:
+        """Wait until every span that ended before is in the log; False if `timeout` seconds were not enough."""
+        return self._pipeline.sealer.barrier(timeout)
+
+    def export_state(self, cell: str | None = None) -> ExportState:
+        """What became of the spans of one cell's run, or of all."""
+        return self._pipeline.state(cell)
+
+    def force_flush(self, timeout_millis: float = 30_000) -> bool:
+        """Send what there is, within `timeout_millis`.
+
+        Returns:
+            True only if everything that has a destination was accepted, and nothing was refused or lost since the
+            previous call. In local mode nothing has a destination, so True.
+        """
+        return self.closed or self._pipeline.flush(timeout_millis / 1000)
+
+    def flush(self, timeout_millis: float = 30_000) -> bool:
+        """`force_flush` under its other name."""
+        return self.force_flush(timeout_millis)
+
+    @classmethod
+    def flush_all(cls, timeout_millis: float = 30_000) -> bool:
+        """`force_flush` of every tracer of this process, together within `timeout_millis`."""
+        deadline = time.monotonic() + timeout_millis / 1000
+        done = [tracer.force_flush(max(0.0, deadline - time.monotonic()) * 1000) for tracer in list(_TRACERS)]
+        return all(done)
+
+    def shutdown(self) -> None:
+        """Send what there is within `exit_flush_seconds`, then trace nothing more. The provider stays as it is."""
+        if self.closed:
+            return
+        self.closed = True
+        self.enabled = False
+        self.otel_tracer = NoOpTracer()
+        withdraw_default(self)
+        if self._slot is not None and self._slot.processor is self.processor:
+            self._slot.processor = None
+        if not self._pipeline.close(self.settings.exit_flush_seconds):
+            logger.warning("%d spans were not sent: %s", self.export_state().waiting, self.export_state().reason)
+        _TRACERS.discard(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+
+def _baggage_key(key: str) -> str:
+    return key.lower().replace("-", "_").replace(".", "_").replace(" ", "_")
+
+
+_TRACERS: weakref.WeakSet[HoneyHiveTracer] = weakref.WeakSet()
+
+
+def _shut_down_all() -> None:
+    for tracer in list(_TRACERS):
+        tracer.shutdown()
+
+
+atexit.register(_shut_down_all)
