@@ -6,9 +6,10 @@ no IPython, no widgets and no web framework.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from hh_jupyter.errors import HHError, SettingError, SettingTypeError
+from hh_jupyter.errors import BackendError, HHError, SettingError, SettingTypeError
 from hh_jupyter.tracing.decorators import atrace, trace, trace_class
 from hh_jupyter.tracing.default import get_tracer, set_default_tracer
 from hh_jupyter.tracing.enrichment import enrich_span
@@ -25,17 +26,26 @@ from hh_jupyter.tracing.tracer import HoneyHiveTracer
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from hh_jupyter.experiments.evaluators import aevaluator, evaluator
+    from hh_jupyter.experiments.run import get_run_result
+    from hh_jupyter.experiments.runner import evaluate
+
 __all__ = [
+    "BackendError",
     "HHError",
     "HoneyHiveTracer",
     "SettingError",
     "SettingTypeError",
+    "aevaluator",
     "atrace",
     "enrich_session",
     "enrich_span",
     "enrich_span_context",
+    "evaluate",
+    "evaluator",
     "extract_context_from_carrier",
     "flush",
+    "get_run_result",
     "get_tracer",
     "inject_context_into_carrier",
     "load_ipython_extension",
@@ -45,6 +55,22 @@ __all__ = [
     "unload_ipython_extension",
     "with_distributed_trace_context",
 ]
+
+
+_EXPERIMENTS = {
+    "aevaluator": "evaluators",
+    "evaluate": "runner",
+    "evaluator": "evaluators",
+    "get_run_result": "run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Experiments are imported with their first use: a tracer does without them."""
+    if name not in _EXPERIMENTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.experiments.{_EXPERIMENTS[name]}"), name)
+    return found
 
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:

@@ -67,59 +67,83 @@ class Settings:
     """Everything that can be set, resolved. `origins` says for each name where its value came from."""
 
     api_key: str | None = _row(
-        None, rules.KEY, "Key of the project. Without one, local mode: nothing leaves the machine.",
-        "HH_API_KEY", "HONEYHIVE_API_KEY", secret=True,
+        None,
+        rules.KEY,
+        "Key of the project. Without one, local mode: nothing leaves the machine.",
+        "HH_API_KEY",
+        "HONEYHIVE_API_KEY",
+        secret=True,
     )
     ingestion_api_key: str | None = _row(
-        None, rules.INGESTION, "Key that may only send; used for sessions, spans and events instead of `api_key`.",
-        "HH_INGESTION_API_KEY", secret=True,
+        None,
+        rules.INGESTION,
+        "Key that may only send; used for sessions, spans and events instead of `api_key`.",
+        "HH_INGESTION_API_KEY",
+        secret=True,
     )
     server_url: str = _row(
-        DEFAULT_SERVER_URL, rules.URL, "Address of the backend.",
-        "HH_API_URL", "HONEYHIVE_SERVER_URL", "HH_SERVER_URL",
+        DEFAULT_SERVER_URL,
+        rules.URL,
+        "Address of the backend.",
+        "HH_API_URL",
+        "HONEYHIVE_SERVER_URL",
+        "HH_SERVER_URL",
     )
     app_url: str | None = _row(
-        None, rules.URL, "Address of the web application; with it the summary links to the session.", "HH_APP_URL",
+        None,
+        rules.URL,
+        "Address of the web application; with it the summary links to the session.",
+        "HH_APP_URL",
     )
     project: str | None = _row(
-        None, rules.TEXT, "Project name; the key decides the project, so this is a label.",
-        "HH_PROJECT", "HONEYHIVE_PROJECT",
+        None,
+        rules.TEXT,
+        "Project name; the key decides the project, so this is a label.",
+        "HH_PROJECT",
+        "HONEYHIVE_PROJECT",
     )
     source: str = _row("dev", rules.TEXT, "Where the code runs: dev, staging, prod.", "HH_SOURCE")
     session_name: str | None = _row(
-        None, rules.TEXT, "Name of the start-up session; default: the script's or notebook's name.", "HH_SESSION_NAME",
+        None,
+        rules.TEXT,
+        "Name of the start-up session; default: the script's or notebook's name.",
+        "HH_SESSION_NAME",
     )
     session_id: str | None = _row(
-        None, rules.KEY, "Id of the start-up session; a UUID, other text becomes a name-based UUID.",
-        "HH_SESSION_ID", trait=False,
+        None,
+        rules.KEY,
+        "Id of the start-up session; a UUID, other text becomes a name-based UUID.",
+        "HH_SESSION_ID",
+        trait=False,
     )
     inputs: dict[str, Any] | None = _row(None, rules.OBJECT, "Inputs of the start-up session.", trait=False)
     test_mode: bool = _row(False, rules.SWITCH, "Local mode even with a key.", "HH_TEST_MODE")
     disable_tracing: bool = _row(False, rules.SWITCH, "Make no spans at all.", "HH_DISABLE_TRACING")
     disable_batch: bool = _row(
-        False, rules.SWITCH, "Send each span as it ends; the caller waits for the verdict, 2 s at most.",
+        False,
+        rules.SWITCH,
+        "Send each span as it ends; the caller waits for the verdict, 2 s at most.",
         "HH_DISABLE_BATCH",
     )
     skip_backend_session_creation: bool = _row(
-        False, rules.SWITCH, "Do not register the start-up session; it exists already.", trait=False,
+        False,
+        rules.SWITCH,
+        "Do not register the start-up session; it exists already.",
+        trait=False,
     )
     verbose: bool = _row(False, rules.SWITCH, "Log debug lines to standard error.", "HH_VERBOSE")
-    capture_inputs: bool = _row(
-        True, rules.SWITCH, "Record the arguments of decorated functions.", "HH_CAPTURE_INPUTS"
-    )
-    capture_outputs: bool = _row(
-        True, rules.SWITCH, "Record the results of decorated functions.", "HH_CAPTURE_OUTPUTS"
-    )
+    capture_inputs: bool = _row(True, rules.SWITCH, "Record the arguments of decorated functions.", "HH_CAPTURE_INPUTS")
+    capture_outputs: bool = _row(True, rules.SWITCH, "Record the results of decorated functions.", "HH_CAPTURE_OUTPUTS")
     redact: bool = _row(True, rules.SWITCH, "Replace secrets before anything is sent or shown.", "HH_REDACT")
-    redact_keys: tuple[str, ...] = _row(
-        (), rules.NAMES, "More key names whose values are secrets.", "HH_REDACT_KEYS"
-    )
+    redact_keys: tuple[str, ...] = _row((), rules.NAMES, "More key names whose values are secrets.", "HH_REDACT_KEYS")
     redact_patterns: tuple[str, ...] = _row(
         (), rules.PATTERNS, "Regular expressions of more secret values.", "HH_REDACT_PATTERNS"
     )
     display: str = _row(
-        "auto", rules.one_of("auto", "line", "tree", "off"),
-        "What a traced cell shows: auto opens on an error, line never, tree always, off shows nothing.", "HH_DISPLAY",
+        "auto",
+        rules.one_of("auto", "line", "tree", "off"),
+        "What a traced cell shows: auto opens on an error, line never, tree always, off shows nothing.",
+        "HH_DISPLAY",
     )
     display_rows: int = _row(60, rules.whole(1, "rows"), "Most rows in one saved output.", "HH_DISPLAY_ROWS")
     cell_flush_seconds: float = _row(
@@ -134,12 +158,18 @@ class Settings:
     )
     api_timeout: float = _row(5.0, rules.seconds(0.01), "Longest wait for one answer.", "HH_API_TIMEOUT")
     otlp_protocol: str = _row(
-        "http/protobuf", rules.one_of("http/protobuf", "http/json"), "Encoding of spans on the wire.",
-        "HH_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL",
+        "http/protobuf",
+        rules.one_of("http/protobuf", "http/json"),
+        "Encoding of spans on the wire.",
+        "HH_OTLP_PROTOCOL",
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
     )
     span_name_filters: Mapping[str, tuple[str, ...]] | None = _row(
-        None, rules.FILTERS, "Name prefixes of spans to keep or to leave out.",
-        "HH_SPAN_NAME_FILTERS", trait=False,
+        None,
+        rules.FILTERS,
+        "Name prefixes of spans to keep or to leave out.",
+        "HH_SPAN_NAME_FILTERS",
+        trait=False,
     )
     max_attributes: int = _row(1024, rules.whole(1, "attributes"), "Attributes kept on a span.", "HH_MAX_ATTRIBUTES")
     max_events: int = _row(1024, rules.whole(0, "events"), "Events kept on a span.", "HH_MAX_EVENTS")
@@ -203,15 +233,16 @@ def resolve(
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for name, row in TABLE.items():
-        for origin, given in (("argument", arguments.get(name)), ("%config HHJupyter", (traits or {}).get(name))):
-            value = None if given is None else check(name, given, called=called)
-            if value is not None:
-                break
-        else:
+        value, origin = None, "default"
+        for source, given in (("argument", arguments.get(name)), ("%config HHJupyter", (traits or {}).get(name))):
+            if value is None and given is not None:
+                value, origin = check(name, given, called=called), source
+        if value is None:
             value, origin = _from_environment(row, environ)
         if value is not None:
-            values[name], origins[name] = value, origin
-    return Settings(**values, origins=MappingProxyType({name: origins.get(name, "default") for name in TABLE}))
+            values[name] = value
+        origins[name] = origin
+    return Settings(**values, origins=MappingProxyType(origins))
 
 
 def check(name: str, value: Any, *, called: str = "HoneyHiveTracer.init") -> Any:

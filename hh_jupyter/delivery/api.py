@@ -31,7 +31,7 @@ def session_start_body(
         "source": source or None,
         "project": project,
         "session_id": session_id,
-        "inputs": inputs or None,
+        "inputs": inputs,
         "metadata": session_metadata or None,
         "user_properties": user_properties or None,
     }

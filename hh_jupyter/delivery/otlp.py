@@ -16,16 +16,59 @@ from hh_jupyter.records.record import RecordedEvent, SpanDetails
 if TYPE_CHECKING:
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
-    from opentelemetry.sdk.trace import ReadableSpan
+
+    from hh_jupyter.delivery.sealed_span import SealedSpan
 
 TRACES_PATH = "/opentelemetry/v1/traces"
 
 
-def encode(spans: Sequence[ReadableSpan]) -> bytes:
-    """A serialised `ExportTraceServiceRequest` with these spans."""
+def encode(spans: Sequence[SealedSpan]) -> bytes:
+    """A serialised `ExportTraceServiceRequest` with these spans.
+
+    The official encoder makes everything but the spans' attributes, which are most of the bytes and of its time; they
+    are written straight into its messages.
+
+    Raises:
+        ValueError, TypeError: a value that protobuf cannot hold.
+    """
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans  # Loads protobuf: not at import.
 
-    return encode_spans(spans).SerializeToString()
+    attributes = {span.context.span_id.to_bytes(8, "big"): span.final_attributes for span in spans}
+    request = encode_spans(spans)
+    for resource in request.resource_spans:
+        for scope in resource.scope_spans:
+            for message in scope.spans:
+                _write(message.attributes, attributes[message.span_id])
+    return request.SerializeToString()
+
+
+def _write(pairs: Any, attributes: Mapping[str, Any]) -> None:
+    add = pairs.add
+    for key, value in attributes.items():
+        _set(add(key=key).value, value)
+
+
+def _set(target: AnyValue, value: Any) -> None:
+    kind = type(value)
+    if kind is str:
+        target.string_value = value
+    elif kind is bool:
+        target.bool_value = value
+    elif kind is int:
+        target.int_value = value
+    elif kind is float:
+        target.double_value = value
+    elif kind is bytes:
+        target.bytes_value = value
+    elif isinstance(value, list | tuple):
+        target.array_value.SetInParent()
+        for item in value:
+            _set(target.array_value.values.add(), item)
+    elif isinstance(value, Mapping):
+        target.kvlist_value.SetInParent()
+        _write(target.kvlist_value.values, value)
+    elif value is not None:
+        target.string_value = str(value)
 
 
 def join(bodies: Iterable[bytes]) -> bytes:

@@ -125,7 +125,7 @@ class Outbox:
         self._bytes += len(item.body)
         (self._spans if item.kind == "spans" else self._calls).append(item)
         if item.kind == "session_start":
-            self._starting[item.session_id] = item
+            self._starting.setdefault(item.session_id, item)
 
     def _drop_above_bound(self) -> None:
         while self._bytes > MAX_BYTES and (self._parked or self._spans):
@@ -229,8 +229,9 @@ class Outbox:
         item.tries += 1
         if item.kind == "session_start" and item.tries > START_TRIES and self._spans_accepted:
             outcome = "parked"  # The backend takes spans but not this start: trying on would not help.
-        if item.kind == "session_start" and (outcome != "retry" or item.tries >= START_TRIES):
-            self._starting.pop(item.session_id, None)
+        given_up = outcome != "retry" or item.tries >= START_TRIES
+        if given_up and self._starting.get(item.session_id) is item:
+            del self._starting[item.session_id]
         if outcome == "retry":
             (self._spans if item.kind == "spans" else self._calls).appendleft(item)
             return

@@ -82,7 +82,11 @@ class Pipeline:
 def seal_policy(settings: Settings) -> SealPolicy:
     """The part of the settings that sealing needs."""
     redactor = Redactor(
-        enabled=settings.redact, keys=settings.redact_keys, patterns=settings.redact_patterns, environ=os.environ
+        enabled=settings.redact,
+        keys=settings.redact_keys,
+        patterns=settings.redact_patterns,
+        environ=os.environ,
+        secrets=[key for key in (settings.api_key, settings.ingestion_api_key) if key],
     )
     ids = {"run_id": settings.run_id, "dataset_id": settings.dataset_id, "datapoint_id": settings.datapoint_id}
     return SealPolicy(

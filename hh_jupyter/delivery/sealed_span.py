@@ -41,10 +41,14 @@ class SealPolicy:
 
 
 class SealedSpan(ReadableSpan):
-    """The final copy. `dropped_attributes` counts what the SDK's limits and ours removed."""
+    """The final copy. `dropped_attributes` counts what the SDK's limits and ours removed.
 
-    def __init__(self, *, dropped: int, **fields: Any) -> None:
+    Its attributes are in `final_attributes`; the encoder finds none under `attributes`, see `otlp.encode`.
+    """
+
+    def __init__(self, *, dropped: int, final_attributes: dict[str, Any], **fields: Any) -> None:
         super().__init__(**fields)
+        self.final_attributes = final_attributes
         self._dropped = dropped
 
     @property
@@ -81,8 +85,9 @@ class _Draft:
 def seal(span: ReadableSpan, stamp: Stamp, policy: SealPolicy, resource: Resource) -> tuple[SealedSpan, SpanRecord]:
     """Make the final copy of an ended span, and its row."""
     draft = _redacted(span, policy.redactor)
-    cut = _cut_to_limits(draft, policy)
+    # Before the limits cut: instrumentors write model and usage last.
     draft.facts = describe(span.name, draft.attributes, draft.events, span.start_time or 0)
+    cut = _cut_to_limits(draft, policy)
     record = _record(span, stamp, draft)
     final = stamped_attributes(stamp, policy.run_ids)
     final.update(draft.attributes)
@@ -102,14 +107,16 @@ def encodable(span: SealedSpan) -> SealedSpan:
         context=span.context,
         parent=span.parent,
         resource=span.resource,
-        attributes={_clean(key): _clean(value) for key, value in (span.attributes or {}).items()},
+        final_attributes={_clean(key): _clean(value) for key, value in span.final_attributes.items()},
         events=[
             Event(_clean(e.name), {_clean(k): _clean(v) for k, v in (e.attributes or {}).items()}, e.timestamp)
             for e in span.events
         ],
         links=span.links,
         kind=span.kind,
-        status=Status(span.status.status_code, _clean(span.status.description)) if span.status.description else span.status,
+        status=Status(span.status.status_code, _clean(span.status.description))
+        if span.status.description
+        else span.status,
         start_time=span.start_time,
         end_time=span.end_time,
         instrumentation_scope=span.instrumentation_scope,
@@ -150,13 +157,13 @@ def _cut_to_limits(draft: _Draft, policy: SealPolicy) -> int:
         names = list(attributes)
         names = names[:first] + (names[-last:] if last else [])
         attributes = {name: attributes[name] for name in names}
-    sizes = {name: len(value) for name, value in attributes.items() if isinstance(value, str | bytes | tuple)}
-    excess = sum(sizes.values()) - policy.max_span_size
-    for name in sorted(sizes, key=sizes.__getitem__, reverse=True) if excess > 0 else ():
-        del attributes[name]
-        excess -= sizes[name]
-        if excess <= 0:
-            break
+    excess = sum([len(value) for value in attributes.values() if type(value) is str]) - policy.max_span_size
+    if excess > 0:
+        texts = (name for name, value in attributes.items() if type(value) is str)
+        for name in sorted(texts, key=lambda name: len(attributes[name]), reverse=True):
+            excess -= len(attributes.pop(name))
+            if excess <= 0:
+                break
     draft.events = draft.events[: policy.max_events]
     draft.attributes = attributes
     cut = before - len(attributes)
@@ -173,7 +180,7 @@ def _copy(span: ReadableSpan, stamp: Stamp, draft: _Draft, resource: Resource, p
         context=span.context,
         parent=parent,
         resource=resource,
-        attributes=draft.attributes,
+        final_attributes=draft.attributes,
         events=draft.events,
         links=span.links[: policy.max_links],
         kind=span.kind,

@@ -1,4 +1,4 @@
-"""The network: one thread that sends what is due and judges the answers. Nothing else in the package opens a socket."""
+"""The network: one thread that sends what is due and judges the answers. Only `ask` opens sockets besides."""
 
 from __future__ import annotations
 
@@ -124,9 +124,7 @@ class Sender:
         method, path = CALLS[item.kind]
         return self._request(method, path, item.body, api.call_headers(), self.settings.api_timeout)
 
-    def _request(
-        self, method: str, path: str, body: bytes, extra: dict[str, str], timeout: float
-    ) -> requests.Response:
+    def _request(self, method: str, path: str, body: bytes, extra: dict[str, str], timeout: float) -> requests.Response:
         assert self._session is not None
         return self._session.request(
             method,
@@ -135,11 +133,11 @@ class Sender:
             headers={**api.headers(self.settings), **extra},
             timeout=timeout,
             allow_redirects=False,  # The key goes to the configured host only.
-            auth=_keep_credential,
+            auth=keep_credential,
         )
 
 
-def _keep_credential(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def keep_credential(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """An `auth` that changes nothing: without one, requests lets ~/.netrc replace the Authorization header."""
     return request
 

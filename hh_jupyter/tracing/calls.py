@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextvars import Token
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import baggage
@@ -47,15 +48,15 @@ class CallPlan:
 
 
 class Call:
-    """A running call. `with` for plain functions; generators step in and out of it with `resume` and `pause`."""
+    """A running call; its span is current between `resume` and `pause`, or inside `with`."""
 
     __slots__ = ("_context", "_plan", "_result_wanted", "_start", "_token", "span")
 
     def __init__(self, plan: CallPlan, tracer: HoneyHiveTracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         settings = tracer.settings
-        attributes = dict(plan.attributes)
+        attributes = plan.attributes
         if plan.capture_inputs if plan.capture_inputs is not None else settings.capture_inputs:
-            attributes.update(plan.arguments(args, kwargs))
+            attributes = {**attributes, **plan.arguments(args, kwargs)}
         self._result_wanted = plan.capture_result if plan.capture_result is not None else settings.capture_outputs
         context = with_tracer(otel_context.get_current(), tracer)
         for name, value in plan.baggage.items():
@@ -75,6 +76,14 @@ class Call:
         if self._token is not None:
             leave(self._token)
             self._token = None
+
+    def __enter__(self) -> None:
+        self.resume()
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.pause()
 
     def finish(self, result: Any) -> None:
         """End the span after a success; a result of None leaves no output."""
@@ -104,6 +113,7 @@ def argument_reader(function: Callable[..., Any]) -> Callable[[tuple[Any, ...], 
     except (TypeError, ValueError):  # Some builtins have none.
         return lambda args, kwargs: {}
     parameters = signature.parameters.values()
+    variadic = {p.name for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     if all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters):
         return _plain_reader(tuple(parameters))
 
@@ -116,7 +126,7 @@ def argument_reader(function: Callable[..., Any]) -> Callable[[tuple[Any, ...], 
         return {
             f"{keys.INPUTS}.{name}": scalar(value)
             for name, value in bound.arguments.items()
-            if name not in LEFT_OUT and value is not None and value != () and value != {}
+            if name not in LEFT_OUT and value is not None and (name not in variadic or value)
         }
 
     return read

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.errors import SettingTypeError
+from hh_jupyter.tracing import iteration
 from hh_jupyter.tracing.calls import Call, CallPlan, argument_reader
 from hh_jupyter.tracing.default import current_tracer
 from hh_jupyter.tracing.enrichment import span_attributes
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
-
-MAX_YIELDED = 100
-"""Items of a generator that are kept as its output; all are counted."""
 
 
 @overload
@@ -135,7 +133,9 @@ def _plan_maker(
     unknown = [name for name in given if name not in _PARAMETERS]
     if unknown:
         raise SettingTypeError(f"trace: unknown parameter {unknown[0]}. Extra fields go to metadata={{...}}.")
-    attributes: dict[str, Any] = {_FIELDS[name]: text_of(value) for name, value in given.items() if name in _FIELDS and value}
+    attributes: dict[str, Any] = {
+        _FIELDS[name]: text_of(value) for name, value in given.items() if name in _FIELDS and value
+    }
     if event_name:
         attributes[keys.EVENT_NAME] = event_name
     namespaces = {name: given.get(name) for name in keys.NAMESPACES if name != "outputs"}
@@ -176,10 +176,11 @@ def _begin(plan: CallPlan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cal
 
 def _decorated(function: Any, make: Callable[[Callable[..., Any]], CallPlan]) -> Any:
     plan = make(function)
+    begin = functools.partial(_begin, plan)
     if inspect.isasyncgenfunction(function):
-        wrapper: Any = _async_generator_wrapper(function, plan)
+        wrapper: Any = iteration.async_generator_wrapper(function, begin)
     elif inspect.isgeneratorfunction(function):
-        wrapper = _generator_wrapper(function, plan)
+        wrapper = iteration.generator_wrapper(function, begin)
     elif inspect.iscoroutinefunction(function):
         wrapper = _coroutine_wrapper(function, plan)
     else:
@@ -189,6 +190,7 @@ def _decorated(function: Any, make: Callable[[Callable[..., Any]], CallPlan]) ->
 
 def _function_wrapper(function: Callable[..., Any], plan: CallPlan) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True  # IPython leaves this frame out of the user's traceback.
         call = _begin(plan, args, kwargs)
         if call is None:
             return function(*args, **kwargs)
@@ -208,6 +210,7 @@ def _function_wrapper(function: Callable[..., Any], plan: CallPlan) -> Callable[
 
 def _coroutine_wrapper(function: Callable[..., Any], plan: CallPlan) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         call = _begin(plan, args, kwargs)
         if call is None:
             return await function(*args, **kwargs)
@@ -221,100 +224,5 @@ def _coroutine_wrapper(function: Callable[..., Any], plan: CallPlan) -> Callable
         call.pause()
         call.finish(result)
         return result
-
-    return wrapper
-
-
-class _Yielded:
-    """The output of an iteration: its first items, and how many there were."""
-
-    __slots__ = ("_count", "_items")
-
-    def __init__(self) -> None:
-        self._items: list[Any] = []
-        self._count = 0
-
-    def add(self, item: Any) -> None:
-        self._count += 1
-        if self._count <= MAX_YIELDED:
-            self._items.append(item)
-
-    def result(self) -> list[Any]:
-        more = self._count - len(self._items)
-        return [*self._items, f"... {more} more"] if more else self._items
-
-
-def _generator_wrapper(function: Callable[..., Any], plan: CallPlan) -> Callable[..., Any]:
-    def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        call = _begin(plan, args, kwargs)
-        inner = function(*args, **kwargs)
-        if call is None:
-            return (yield from inner)
-        yielded = _Yielded()
-        step: Callable[[], Any] = functools.partial(next, inner)
-        try:
-            while True:
-                call.resume()
-                try:
-                    item = step()
-                finally:
-                    call.pause()
-                yielded.add(item)
-                try:
-                    sent = yield item
-                except GeneratorExit:
-                    inner.close()
-                    raise
-                except BaseException as error:  # Thrown in by the consumer: the generator's to handle.
-                    step = functools.partial(inner.throw, error)
-                else:
-                    step = functools.partial(inner.send, sent)
-        except StopIteration as stop:
-            call.finish(yielded.result())
-            return stop.value
-        except GeneratorExit:  # The consumer has had enough; that is no failure.
-            call.finish(yielded.result())
-            raise
-        except BaseException as error:
-            call.fail(error)
-            raise
-
-    return wrapper
-
-
-def _async_generator_wrapper(function: Callable[..., Any], plan: CallPlan) -> Callable[..., Any]:
-    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        call = _begin(plan, args, kwargs)
-        inner = cast("AsyncGenerator[Any, Any]", function(*args, **kwargs))
-        yielded = _Yielded()
-        step: Callable[[], Any] = inner.__anext__
-        try:
-            while True:
-                if call is not None:
-                    call.resume()
-                try:
-                    item = await step()
-                finally:
-                    if call is not None:
-                        call.pause()
-                yielded.add(item)
-                try:
-                    sent = yield item
-                except GeneratorExit:
-                    await inner.aclose()
-                    raise
-                except BaseException as error:  # Thrown in by the consumer: the generator's to handle.
-                    step = functools.partial(inner.athrow, error)
-                else:
-                    step = functools.partial(inner.asend, sent)
-        except (StopAsyncIteration, GeneratorExit) as end:
-            if call is not None:
-                call.finish(yielded.result())
-            if isinstance(end, GeneratorExit):
-                raise
-        except BaseException as error:
-            if call is not None:
-                call.fail(error)
-            raise
 
     return wrapper

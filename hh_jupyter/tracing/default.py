@@ -21,7 +21,7 @@ def current_tracer() -> HoneyHiveTracer | None:
 
 def set_default_tracer(tracer: HoneyHiveTracer | None) -> None:
     """Make `tracer` the one that undecided calls use; None leaves them untraced."""
-    global _default  # noqa: PLW0603  the one mutable default of the process
+    global _default
     _default = tracer
 
 

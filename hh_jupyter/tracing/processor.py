@@ -6,17 +6,23 @@ It runs on the user's thread, also inside destructors: no lock, no I/O, no excep
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import cast
+from types import MappingProxyType
+from typing import Final, cast
 
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
-from hh_jupyter.delivery.stamp import Session, Stamp
+from hh_jupyter.delivery.stamp import Stamp
 from hh_jupyter.tracing.scope import CELL
+from hh_jupyter.tracing.sessions import Sessions
 
-MAX_FILTERED = 10_000
+# Baggage is an immutable mapping under this key; `baggage.get_all` would wrap it once more for every span.
+_BAGGAGE: Final = baggage._BAGGAGE_KEY
+_NO_BAGGAGE: Final[Mapping[str, object]] = MappingProxyType({})
+
+MAX_FILTERED: Final = 10_000
 """Filtered spans whose kept ancestor is remembered for children that start late."""
 
 
@@ -24,18 +30,18 @@ class StampingProcessor(SpanProcessor):
     """Stamps spans and hands them to the sealer.
 
     Args:
-        session: tells the tracer's own session at this moment.
+        sessions: tell the tracer's own session at any moment.
         put: takes an ended span and its stamp; must not lock or raise.
         filters: name prefixes to `include` and to `exclude`.
     """
 
     def __init__(
         self,
-        session: Callable[[], Session | None],
+        sessions: Sessions,
         put: Callable[[ReadableSpan, Stamp], None],
         filters: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
-        self._session, self._put = session, put
+        self._sessions, self._put = sessions, put
         self._include: tuple[str, ...] = ()
         self._exclude: tuple[str, ...] = ()
         self.filter(filters)
@@ -51,11 +57,12 @@ class StampingProcessor(SpanProcessor):
         if parent_id is not None and parent_id in self._kept_ancestor:
             parent_id = self._kept_ancestor[parent_id]
         span_id = span.context.span_id
-        if not self.keeps(span.name):
+        if (self._include or self._exclude) and not self.keeps(span.name):
             self._remember_filtered(span_id, parent_id)
             return
         cell = cast("str | None", context.get(CELL))
-        self._open[span_id] = Stamp(baggage.get_all(context), self._session(), cell, parent_id)
+        entries = cast("Mapping[str, object]", context.get(_BAGGAGE, _NO_BAGGAGE))
+        self._open[span_id] = Stamp(entries, self._sessions.stamp, cell, parent_id)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Hand the span on, if it was stamped and is sampled."""
@@ -110,5 +117,3 @@ class ProcessorSlot(SpanProcessor):
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self.processor is None or self.processor.force_flush(timeout_millis)
-
-

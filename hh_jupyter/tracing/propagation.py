@@ -48,7 +48,9 @@ def extract(carrier: Mapping[str, Any], context: Context | None = None) -> Conte
         context: to start from; default: the current one.
     """
     lowered = {str(name).lower(): value for name, value in carrier.items()}
-    found = BAGGAGE.extract(lowered, TRACE.extract(lowered, context if context is not None else otel_context.get_current()))
+    found = BAGGAGE.extract(
+        lowered, TRACE.extract(lowered, context if context is not None else otel_context.get_current())
+    )
     for name, value in baggage.get_all(found).items():
         for prefix in SPELLINGS:
             plain = name.removeprefix(prefix)

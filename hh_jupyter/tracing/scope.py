@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
+from opentelemetry.trace import get_current_span, set_span_in_context
 
 if TYPE_CHECKING:
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -47,3 +48,20 @@ def leave(token: Token[Any]) -> None:
         token.var.reset(token)
     except (ValueError, RuntimeError):
         pass
+
+
+def leave_span(token: Token[Context], attached: Context) -> None:
+    """Undo the attach of a span's context.
+
+    Where something else was attached meanwhile and stays, as a session scope of a generator that was closed inside the
+    span, only the span is taken out again.
+    """
+    current = otel_context.get_current()
+    if current is attached:
+        leave(token)
+    elif get_current_span(current) is get_current_span(attached):
+        before = cast(Context, token.old_value)
+        current = set_span_in_context(get_current_span(before), current)
+        if before.get(TRACER) is not attached.get(TRACER):
+            current = otel_context.set_value(TRACER, before.get(TRACER), current)
+        otel_context.attach(current)

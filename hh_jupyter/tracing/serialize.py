@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import enum
 import json
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from decimal import Decimal
 from typing import Any, Final
 
@@ -28,26 +28,25 @@ def flatten(prefix: str, value: Any) -> dict[str, Scalar]:
     None and empty containers leave nothing. At most `MAX_KEYS` attributes are made.
     """
     found: dict[str, Scalar] = {}
-    for key, leaf in _leaves(prefix, value, ()):
-        if len(found) >= MAX_KEYS:
-            break
-        found[key] = leaf
+    _flatten_into(found, prefix, value, ())
     return found
 
 
-def _leaves(key: str, value: Any, inside: tuple[Any, ...]) -> Iterator[tuple[str, Scalar]]:
-    if value is None:
+def _flatten_into(found: dict[str, Scalar], key: str, value: Any, inside: tuple[Any, ...]) -> None:
+    if value is None or len(found) >= MAX_KEYS:
         return
-    if any(value is container for container in inside):
-        yield key, "<cycle>"
-    elif len(inside) < MAX_DEPTH and isinstance(value, dict):
-        for name, item in list(value.items()):
-            yield from _leaves(f"{key}.{text_of(name)}", item, (*inside, value))
-    elif len(inside) < MAX_DEPTH and isinstance(value, list):
-        for index, item in enumerate(list(value)):
-            yield from _leaves(f"{key}.{index}", item, (*inside, value))
-    else:
-        yield key, scalar(value)
+    if not isinstance(value, dict | list) or len(inside) >= MAX_DEPTH:
+        found[key] = scalar(value)
+        return
+    for container in inside:
+        if container is value:
+            found[key] = "<cycle>"
+            return
+    items = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
+    inside = (*inside, value)
+    for name, item in items:
+        label = name if type(name) is str else text_of(name)
+        _flatten_into(found, f"{key}.{label}", item, inside)
 
 
 def scalar(value: Any) -> Scalar:
@@ -88,12 +87,12 @@ def text_of(value: Any) -> str:
 
 def _json(value: Any) -> str:
     try:
-        return json.dumps(_plain(value, 0), ensure_ascii=False)
+        return json.dumps(plain(value), ensure_ascii=False)
     except (ValueError, TypeError, RecursionError):
         return text_of(value)
 
 
-def _plain(value: Any, depth: int) -> Any:
+def plain(value: Any, depth: int = 0) -> Any:
     """Data that JSON can hold; deeper than `MAX_DEPTH` (so also a cycle) there is only a text."""
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -105,11 +104,11 @@ def _plain(value: Any, depth: int) -> Any:
     if fields is not None:
         value = fields
     if isinstance(value, Mapping):
-        return {text_of(key): _plain(item, depth + 1) for key, item in list(value.items())[:MAX_KEYS]}
+        return {text_of(key): plain(item, depth + 1) for key, item in list(value.items())[:MAX_KEYS]}
     if isinstance(value, Set):
-        return sorted((_plain(item, depth + 1) for item in value), key=str)[:MAX_KEYS]
+        return sorted((plain(item, depth + 1) for item in value), key=str)[:MAX_KEYS]
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview | range):
-        return [_plain(item, depth + 1) for item in value[:MAX_KEYS]]
+        return [plain(item, depth + 1) for item in value[:MAX_KEYS]]
     return text_of(value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import uuid
 from types import TracebackType
@@ -13,7 +14,7 @@ from opentelemetry.context import Context
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.delivery.stamp import Session
-from hh_jupyter.tracing.scope import with_tracer
+from hh_jupyter.tracing.scope import TRACER, with_tracer
 
 if TYPE_CHECKING:
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -39,9 +40,14 @@ def session_uuid(text: str | None) -> tuple[str, str | None]:
     try:
         return str(uuid.UUID(text)), None
     except ValueError:
-        made = str(uuid.uuid5(uuid.NAMESPACE_URL, f"honeyhive-session:{text}"))
-        logger.warning("session id %.80r is not a UUID; the name-based %s stands in for it", text, made)
-        return made, text
+        return _name_based(text), text
+
+
+@functools.lru_cache(maxsize=1024)  # So that each is said once.
+def _name_based(text: str) -> str:
+    made = str(uuid.uuid5(uuid.NAMESPACE_URL, f"honeyhive-session:{text}"))
+    logger.warning("session id %.80r is not a UUID; the name-based %s stands in for it", text, made)
+    return made
 
 
 def with_session_baggage(session: Session, context: Context | None = None) -> Context:
@@ -120,7 +126,8 @@ class SessionScope:
 
 
 def _restored(current: Context, before: Context) -> Context:
-    """`current` with the session, and nothing else, as it was in `before`."""
+    """`current` with the session and its tracer, and nothing else, as they were in `before`."""
+    current = otel_context.set_value(TRACER, before.get(TRACER), current)
     for key in _SESSION_KEYS:
         value = baggage.get_baggage(key, before)
         current = baggage.remove_baggage(key, current) if value is None else baggage.set_baggage(key, value, current)

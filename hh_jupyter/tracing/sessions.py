@@ -24,13 +24,28 @@ class Sessions:
 
     Attributes:
         own: the tracer's start-up session; None when it was asked not to have one.
+        stamp: the same with the tracer's source and project; its id is empty when there is none.
     """
 
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
-        self.settings, self.pipeline = settings, pipeline
+        self.pipeline = pipeline
         self.own: Session | None = None
-        self._stamp: Session | None = None
-        self._stamp_settings: Settings | None = None
+        self.apply(settings)
+
+    def apply(self, settings: Settings) -> None:
+        """Use other settings from now on."""
+        self.settings = settings
+        self._set_own(self.own)
+
+    def _set_own(self, session: Session | None) -> None:
+        self.own = session
+        # What a span without a session of its own gets; kept ready, because every span asks for it.
+        self.stamp = Session(
+            session.id if session else "",
+            session.name if session else "",
+            self.settings.source or None,
+            self.settings.project,
+        )
 
     def start_own(self, name: str, register: Register) -> None:
         """Make the start-up session."""
@@ -39,19 +54,17 @@ class Sessions:
             register = "never"
             if settings.session_id is None:
                 return
-        self.own = self.new(
-            settings.session_name or name, session_id=settings.session_id, inputs=settings.inputs, register=register
+        self._set_own(
+            self.new(
+                settings.session_name or name, session_id=settings.session_id, inputs=settings.inputs, register=register
+            )
         )
 
-    def stamp(self) -> Session:
-        """What a span without a session of its own gets: the start-up session, with the tracer's source and project."""
-        own, settings = self.own, self.settings
-        if self._stamp is None or (own is not None and self._stamp.id != own.id) or self._stamp_settings is not settings:
-            self._stamp_settings = settings
-            self._stamp = Session(
-                own.id if own else "", own.name if own else "", settings.source or None, settings.project
-            )
-        return self._stamp
+    def replace_own(self, name: str | None) -> Session:
+        """Make a new session the tracer's own."""
+        session = self.new(name)
+        self._set_own(session)
+        return session
 
     def new(
         self,

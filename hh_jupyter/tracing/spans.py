@@ -12,7 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, set_span_in_context
 
 from hh_jupyter.tracing.failure import record_failure
-from hh_jupyter.tracing.scope import leave, with_tracer
+from hh_jupyter.tracing.scope import leave_span, with_tracer
 
 if TYPE_CHECKING:
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -24,8 +24,15 @@ class SpanBlock:
     A class and not a generator: the generator form costs as much as the span itself.
     """
 
-    __slots__ = ("_attributes", "_event", "_kind", "_links", "_name", "_span", "_start_time", "_status", "_token",
-                 "_tracer")  # fmt: skip
+    __slots__ = (
+        "_context",
+        "_event",
+        "_options",
+        "_span",
+        "_status",
+        "_token",
+        "_tracer",
+    )
 
     def __init__(
         self,
@@ -39,21 +46,17 @@ class SpanBlock:
         record_exception: bool = True,
         set_status_on_exception: bool = True,
     ) -> None:
-        self._tracer, self._name = tracer, name
-        self._kind, self._attributes, self._links, self._start_time = kind, attributes, links, start_time
+        self._tracer = tracer
+        self._options = (name, kind, attributes, links, start_time)
         self._event, self._status = record_exception, set_status_on_exception
         self._span: Span | None = None
         self._token: Token[Context] | None = None
 
     def __enter__(self) -> Span:
-        span = self._span = self._tracer.otel_tracer.start_span(
-            self._name,
-            kind=self._kind,
-            attributes=self._attributes,
-            links=self._links,
-            start_time=self._start_time,
-        )
-        self._token = otel_context.attach(set_span_in_context(span, with_tracer(otel_context.get_current(), self._tracer)))
+        name, kind, attributes, links, start_time = self._options
+        span = self._span = self._tracer.otel_tracer.start_span(name, None, kind, attributes, links, start_time)
+        self._context = set_span_in_context(span, with_tracer(otel_context.get_current(), self._tracer))
+        self._token = otel_context.attach(self._context)
         return span
 
     def __exit__(
@@ -65,5 +68,5 @@ class SpanBlock:
         self._span = self._token = None
         if isinstance(error, Exception):
             record_failure(span, error, event=self._event, status=self._status)
-        leave(token)
+        leave_span(token, self._context)
         span.end()

@@ -8,7 +8,7 @@ import logging
 import time
 import uuid
 import weakref
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextvars import Token
 from importlib import metadata as package_metadata
 from types import TracebackType
@@ -91,10 +91,12 @@ class HoneyHiveTracer:
         self.settings = settings
         self.enabled = not settings.disable_tracing
         self.closed = False
+        # The notebook makes a session created in a cell that of the following cells.
+        self.on_session: Callable[[Session], None] | None = None
         self._pipeline = Pipeline(settings, recorded.span_log(), recorded.detail_store())
         self._sessions = Sessions(settings, self._pipeline)
         self._sessions.start_own(name, register)
-        self.processor = StampingProcessor(self._sessions.stamp, self._put, settings.span_name_filters)
+        self.processor = StampingProcessor(self._sessions, self._put, settings.span_name_filters)
         self.otel_tracer: Tracer = NoOpTracer()
         self.provider: otel_trace.TracerProvider = otel_trace.NoOpTracerProvider()
         self._slot: ProcessorSlot | None = None
@@ -106,7 +108,7 @@ class HoneyHiveTracer:
     def configure(self, settings: Settings) -> None:
         """Apply other settings to what is made from now on; another address or key gets what comes after it."""
         before, self.settings = self.settings, settings
-        self._sessions.settings = settings
+        self._sessions.apply(settings)
         self.processor.filter(settings.span_name_filters)
         if (before.server_url, before.sending_key, before.local) != (
             settings.server_url,
@@ -122,7 +124,7 @@ class HoneyHiveTracer:
     @property
     def session(self) -> Session:
         """The start-up session, with the source and project that its spans carry."""
-        return self._sessions.stamp()
+        return self._sessions.stamp
 
     @property
     def session_id(self) -> str | None:
@@ -227,6 +229,8 @@ class HoneyHiveTracer:
         link = skip_api_call and bool(fields.get("session_id"))
         session = self._sessions.new(session_name, source=source, register="never" if link else "now", **fields)
         otel_context.attach(with_session_baggage(session))
+        if self.on_session is not None:
+            self.on_session(session)
         return session.id
 
     def with_session(
@@ -245,8 +249,7 @@ class HoneyHiveTracer:
 
     def session_start(self) -> str:
         """Replace the tracer's own session by a new one and return its id. For one user at a time: not for servers."""
-        self._sessions.own = self._sessions.new(self.session_name)
-        return self._sessions.own.id
+        return self._sessions.replace_own(self.session_name).id
 
     def enrich_session(
         self,
@@ -448,7 +451,8 @@ class HoneyHiveTracer:
         if self._slot is not None and self._slot.processor is self.processor:
             self._slot.processor = None
         if not self._pipeline.close(self.settings.exit_flush_seconds):
-            logger.warning("%d spans were not sent: %s", self.export_state().waiting, self.export_state().reason)
+            state = self.export_state()
+            logger.warning("not everything was sent (%d of %d spans): %s", state.sent, state.made, state.reason)
         _TRACERS.discard(self)
 
     def __enter__(self) -> Self:

@@ -1,0 +1,142 @@
+"""Questions to the backend: the calls whose answer the caller waits for (contract, section 1).
+
+They go around the outbox on purpose: nobody can go on without the answer, so there is nothing to queue or to try again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+from urllib.parse import quote, urlsplit
+
+from opentelemetry import context as otel_context
+
+from hh_jupyter.delivery import api
+from hh_jupyter.delivery.sender import keep_credential
+from hh_jupyter.errors import BackendError
+from hh_jupyter.settings import Settings
+
+if TYPE_CHECKING:
+    import requests
+
+
+class BackendClient:
+    """Asks one backend, with the API key: the ingestion key may only send. A context manager; not for threads.
+
+    Args:
+        settings: address, key, timeout of one answer.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._host = urlsplit(settings.server_url).netloc.rpartition("@")[2]
+        self._session: requests.Session | None = None
+
+    def create_run(self, run: Mapping[str, Any]) -> str:
+        """Make a run; returns its id, which the backend may have chosen itself.
+
+        Raises:
+            BackendError: like every method here, when there is no usable answer within the timeout.
+        """
+        answer = self._ask("POST", "/v1/runs", body=run)
+        return str(answer.get("run_id") or run["run_id"])
+
+    def update_run(self, run_id: str, fields: Mapping[str, Any]) -> None:
+        """Change fields of a run."""
+        self._ask("PUT", f"/v1/runs/{_part(run_id)}", body=fields)
+
+    def run_result(self, run_id: str, aggregate_function: str) -> dict[str, Any]:
+        """The backend's summary of a run; the shape is in the contract, section 1."""
+        query = {"aggregate_function": aggregate_function}
+        return self._ask("GET", f"/v1/runs/{_part(run_id)}/result", query=query)
+
+    def dataset(self, dataset_id: str) -> dict[str, Any] | None:
+        """A stored dataset with the ids of its data points; None if there is none of that id."""
+        return _first(self._ask("GET", "/v1/datasets", query={"dataset_id": dataset_id}).get("datasets"))
+
+    def datapoint(self, datapoint_id: str) -> dict[str, Any] | None:
+        """A stored data point; None if the answer holds none."""
+        return _first(self._ask("GET", f"/v1/datapoints/{_part(datapoint_id)}").get("datapoint"))
+
+    def close(self) -> None:
+        """Close the connection, unless it is the caller's own."""
+        if self._session is not None and self._session is not self._settings.requests_session:
+            self._session.close()
+        self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(
+        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        import requests  # Only here: it costs more to import than all of the tracer.
+
+        if self._session is None:
+            self._session = self._settings.requests_session or requests.Session()
+        try:
+            with _untraced():
+                answer = self._request(method, path, query, body)
+        except requests.Timeout:
+            raise BackendError(f"{method} {path}: {self._host} does not answer") from None
+        except requests.RequestException as error:
+            raise BackendError(f"{method} {path}: {self._host} cannot be reached ({type(error).__name__})") from None
+        return self._object_of(answer, f"{method} {path}: {self._host}")
+
+    def _request(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None
+    ) -> requests.Response:
+        assert self._session is not None
+        credential = {"Authorization": f"Bearer {self._settings.api_key}"}
+        return self._session.request(
+            method,
+            self._settings.server_url + path,
+            params=query,
+            data=None if body is None else api.encode(body),
+            headers={**api.headers(self._settings), **api.call_headers(), **credential},
+            timeout=self._settings.api_timeout,
+            allow_redirects=False,  # The key goes to the configured host only.
+            auth=keep_credential,
+        )
+
+    def _object_of(self, answer: requests.Response, asked: str) -> dict[str, Any]:
+        code = answer.status_code
+        if code in (401, 403):
+            raise BackendError(f"{asked} rejected the key ({code})", code)
+        if not 200 <= code < 300:
+            raise BackendError(f"{asked} answered {code}", code)
+        try:
+            found = json.loads(answer.content)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise BackendError(f"{asked} answered, but not as the backend does: a proxy or login page?", code)
+        return found
+
+
+def _part(text: str) -> str:
+    """One part of a path, whatever the id holds."""
+    return quote(text, safe="")
+
+
+def _first(found: Any) -> dict[str, Any] | None:
+    item = found[0] if isinstance(found, list) and found else None
+    return cast("dict[str, Any]", item) if isinstance(item, dict) else None
+
+
+@contextmanager
+def _untraced() -> Iterator[None]:
+    """Our own requests must not become spans of an instrumented HTTP client."""
+    token = otel_context.attach(otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY, True))
+    try:
+        yield
+    finally:
+        otel_context.detach(token)

@@ -1,0 +1,152 @@
+"""What the stand-in backend answers: the bodies that a HoneyHive backend gives, as far as clients were seen to need."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+TRACES = "/opentelemetry/v1/traces"
+SESSION_START = "/session/start"
+RUN = re.compile(r"/v1/runs/(?P<run_id>[^/]+)")
+RUN_RESULT = re.compile(r"/v1/runs/(?P<run_id>[^/]+)/result")
+DATAPOINT = re.compile(r"/v1/datapoints/(?P<datapoint_id>[^/]+)")
+
+ORGANISATION = "00000000-0000-4000-8000-000000000001"
+WORKSPACE = "00000000-0000-4000-8000-000000000002"
+PROJECT = "00000000-0000-4000-8000-000000000003"
+NOW = "2025-01-01T00:00:00.000Z"
+
+
+@dataclass(kw_only=True)
+class Behaviour:
+    """How a backend deviates from answering everything at once with 200. May be changed while it runs.
+
+    Attributes:
+        statuses: forced status codes by path prefix, used up in order.
+        repeat_last_status: the last forced status goes on for ever.
+        delay: seconds before the answer, by path.
+        hang: path prefixes whose requests are read and never answered.
+        page: HTML that answers everything with 200, as a captive portal does; nothing counts as accepted.
+        redirect_to: base address that everything is redirected to with 307.
+        session_response: "minimal" answers a session start with the id alone, "other_id" with an id of its own.
+        result: body of a run's result; `passed` and `failed` are lists of datapoint ids in it.
+        datasets: answer of `GET /v1/datasets`.
+        datapoints: stored data points by id.
+        server_picks_run_id: a created run gets an id of the backend's choice.
+    """
+
+    statuses: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    repeat_last_status: bool = False
+    delay: Mapping[str, float] = field(default_factory=dict)
+    hang: Sequence[str] = ()
+    page: str | None = None
+    redirect_to: str | None = None
+    session_response: Literal["full", "minimal", "other_id"] = "full"
+    result: Mapping[str, Any] | None = None
+    passed: Sequence[str] = ()
+    failed: Sequence[str] = ()
+    datasets: Sequence[Mapping[str, Any]] = ()
+    datapoints: Mapping[str, Any] = field(default_factory=dict)
+    server_picks_run_id: bool = False
+
+
+@dataclass
+class Answers:
+    """Answers requests according to a `Behaviour`; remembers the runs that were made."""
+
+    behaviour: Behaviour
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def answer(self, method: str, path: str, query: Mapping[str, str], body: Any) -> tuple[int, dict[str, Any]]:
+        """Status and JSON body for one request.
+
+        Args:
+            body: the request's JSON body, or None.
+        """
+        body = body if isinstance(body, dict) else {}
+        if path == TRACES:
+            return 200, {"partialSuccess": {}}
+        if (method, path) == ("POST", SESSION_START):
+            return 200, self._session(body.get("session") or {})
+        if (method, path) == ("POST", "/events"):
+            event = body.get("event") or {}
+            return 200, {"success": True, "event_id": event.get("event_id") or str(uuid.uuid4())}
+        if (method, path) == ("GET", "/v1/datasets"):
+            return 200, {"datasets": list(self.behaviour.datasets)}
+        if match := DATAPOINT.fullmatch(path):
+            datapoint = self.behaviour.datapoints.get(match["datapoint_id"])
+            return (200, {"datapoint": [datapoint]}) if datapoint else (404, {"message": "not found"})
+        if path.startswith("/v1/runs"):
+            return 200, self._run(method, path, query, body)
+        return 200, {"success": True}
+
+    def _session(self, session: Mapping[str, Any]) -> dict[str, Any]:
+        session_id = session.get("session_id") or str(uuid.uuid4())
+        if self.behaviour.session_response == "minimal":
+            return {"session_id": session_id}
+        if self.behaviour.session_response == "other_id":
+            session_id = str(uuid.uuid4())
+        return {
+            "session_id": session_id,
+            "event_id": session_id,
+            "event_type": "session",
+            "event_name": session.get("session_name"),
+            "source": session.get("source"),
+            "inputs": session.get("inputs") or {},
+            "metadata": session.get("metadata") or {},
+            "user_properties": session.get("user_properties") or {},
+            "org_id": ORGANISATION,
+            "workspace_id": WORKSPACE,
+            "project_id": PROJECT,
+        }
+
+    def _run(self, method: str, path: str, query: Mapping[str, str], body: dict[str, Any]) -> dict[str, Any]:
+        if match := RUN_RESULT.fullmatch(path):
+            return self._result(match["run_id"], query.get("aggregate_function", "average"))
+        if match := RUN.fullmatch(path):
+            run = self.runs.setdefault(match["run_id"], _new_run(match["run_id"], {}))
+            run.update({key: value for key, value in body.items() if value is not None})
+            return {"evaluation": run}
+        run_id = body.get("run_id")
+        if method == "POST" and (run_id is None or self.behaviour.server_picks_run_id):
+            run_id = str(uuid.uuid4())
+        self.runs[str(run_id)] = _new_run(str(run_id), body)
+        return {"evaluation": self.runs[str(run_id)], "run_id": run_id}
+
+    def _result(self, run_id: str, aggregate_function: str) -> dict[str, Any]:
+        run = self.runs.get(run_id) or _new_run(run_id, {})
+        if self.behaviour.result is not None:
+            return {**self.behaviour.result, "run_object": run}
+        return {
+            "status": run["status"],
+            "success": True,
+            "error": None,
+            "passed": list(self.behaviour.passed),
+            "failed": list(self.behaviour.failed),
+            "metrics": {"aggregation_function": aggregate_function, "details": []},
+            "datapoints": [],
+            "event_details": [],
+            "run_object": run,
+        }
+
+
+def _new_run(run_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": run_id,
+        "run_id": run_id,
+        "name": body.get("name"),
+        "status": body.get("status", "pending"),
+        "metadata": body.get("metadata") or {},
+        "results": {},
+        "event_ids": body.get("event_ids") or [],
+        "configuration": body.get("configuration") or {},
+        "dataset_id": body.get("dataset_id"),
+        "is_active": True,
+        "created_at": NOW,
+        "updated_at": NOW,
+        "scope_type": "project",
+        "scope_id": PROJECT,
+    }

@@ -1,0 +1,70 @@
+"""Fixtures every test may use. Tests that start kernels or browsers are marked by their folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from opentelemetry import context as otel_context
+
+from tests.backend import Backend
+
+TESTS = Path(__file__).parent
+_LAYERS = ("", "kernel", "browser")
+"""Folders of tests that start processes, slowest last; everything else comes first."""
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+OUR_VARIABLES = ("HH_", "HONEYHIVE_", "OTEL_", "TRACELOOP_")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark kernel and browser tests by their folder and run them last: the first failure shows within a minute."""
+    for item in items:
+        if folder := _slow_folder(item):
+            item.add_marker(folder)
+    items.sort(key=lambda item: _LAYERS.index(_slow_folder(item)))
+
+
+def _slow_folder(item: pytest.Item) -> str:
+    folder = item.path.relative_to(TESTS).parts[0]
+    return folder if folder in _LAYERS else ""
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the settings or credentials of the machine it runs on, nor its proxy."""
+    for name in list(os.environ):
+        if name.startswith(OUR_VARIABLES):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+
+
+@pytest.fixture(autouse=True)
+def clean_context() -> Iterator[None]:
+    """`create_session` in a test's own code changes the context for good, as documented; not for the next test."""
+    before = otel_context.get_current()
+    yield
+    otel_context.attach(before)
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    """A stand-in backend that accepts everything at once."""
+    with Backend() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of the system's Chromium. Without one the test is skipped, in CI it fails."""
+    for name in BROWSERS:
+        if path := shutil.which(name):
+            return path
+    message = "needs Chromium (Debian, Ubuntu: apt-get install chromium)"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)

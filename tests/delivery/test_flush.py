@@ -1,0 +1,122 @@
+"""A flush keeps its deadline, tells the truth, and what a backend does never becomes the caller's trouble."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from hh_jupyter import HoneyHiveTracer
+from tests.backend import Backend
+
+TRACES = "/opentelemetry/v1/traces"
+
+
+@contextmanager
+def tracer_to(backend: Backend, **settings: Any) -> Iterator[HoneyHiveTracer]:
+    """A tracer that gives up at once when it is closed."""
+    made = HoneyHiveTracer.init(api_key="k", server_url=backend.url, exit_flush_seconds=0.0, **settings)
+    yield made
+    made.shutdown()
+
+
+def make_spans(tracer: HoneyHiveTracer, number: int) -> None:
+    for index in range(number):
+        with tracer.start_span(f"span {index}"):
+            pass
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "http/json"])
+def test_everything_that_ended_before_is_there_after_a_flush(backend: Backend, protocol: str) -> None:
+    with tracer_to(backend, otlp_protocol=protocol) as tracer:
+        make_spans(tracer, 250)
+        assert tracer.force_flush()
+        assert sorted(span["name"] for span in backend.spans()) == sorted(f"span {n}" for n in range(250))
+        state = tracer.export_state()
+        assert (state.made, state.sent, state.waiting, state.word) == (250, 250, 0, "Sent")
+        exports = [request for request in backend.requests if request.path == TRACES]
+        assert max(len(request.body) for request in exports) <= 100
+        assert {request.headers["content-encoding"] for request in exports} == {"gzip"}
+
+
+def test_spans_leave_by_themselves_when_their_time_is_up(backend: Backend) -> None:
+    with tracer_to(backend, flush_interval=0.05) as tracer:
+        make_spans(tracer, 3)
+        assert backend.wait_for(lambda b: len(b.spans()) == 3)
+
+
+@pytest.mark.parametrize("trouble", [{"refuse": True}, {"hang": ("/",)}, {"statuses": {"/": [503] * 100}}])
+def test_a_backend_in_trouble_costs_no_more_than_the_deadline_and_keeps_the_spans(trouble: dict[str, Any]) -> None:
+    with Backend(**trouble) as backend, tracer_to(backend) as tracer:
+        make_spans(tracer, 5)
+        started = time.monotonic()
+        assert tracer.force_flush(300) is False
+        assert time.monotonic() - started < 2.0  # Not a budget: a flush without a deadline would hang for 5 s and more.
+        state = tracer.export_state()
+        assert (state.made, state.sent, state.waiting) == (5, 0, 5)
+        assert state.word in ("Not sent", "Sending 5")
+
+
+def test_what_a_backend_missed_arrives_when_it_is_back() -> None:
+    with Backend(refuse=True) as backend, tracer_to(backend) as tracer:
+        make_spans(tracer, 5)
+        assert not tracer.force_flush(200)
+        backend.listen()
+        assert tracer.force_flush(10_000)
+        assert len(backend.spans()) == 5
+        assert len(backend.sessions()) == 1
+
+
+def test_a_rejected_key_parks_the_spans_and_says_so() -> None:
+    with Backend(statuses={TRACES: [401]}) as refusing, tracer_to(refusing) as tracer:
+        make_spans(tracer, 2)
+        assert tracer.force_flush(5_000) is False
+        state = tracer.export_state()
+        assert (state.parked, state.word) == (2, "Not sent")
+        assert state.reason is not None
+        assert "rejected the key (401)" in state.reason
+        assert tracer.force_flush(5_000) is True, "nothing new went wrong since the previous call"
+
+
+def test_a_login_page_is_no_success() -> None:
+    """A captive portal answers 200 with HTML; the spans did not arrive anywhere."""
+    with Backend(page="<html><form>Please sign in</form></html>") as portal, tracer_to(portal) as tracer:
+        make_spans(tracer, 1)
+        assert tracer.force_flush(300) is False
+        assert tracer.export_state().sent == 0
+        assert "proxy or login page" in str(tracer.export_state().reason)
+
+
+def test_a_start_that_is_never_accepted_does_not_hold_back_its_spans() -> None:
+    with Backend(statuses={"/session/start": [500] * 100}) as backend, tracer_to(backend) as tracer:
+        make_spans(tracer, 1)
+        assert tracer.force_flush(20_000) is False, "the session could not be registered"
+        assert len(backend.spans()) == 1
+
+
+def test_immediate_mode_has_the_verdict_when_the_span_has_ended(backend: Backend) -> None:
+    with tracer_to(backend, disable_batch=True) as tracer:
+        for number in range(3):
+            with tracer.start_span(f"span {number}"):
+                pass
+            assert len(backend.spans()) == number + 1
+        assert [len(r.body) for r in backend.requests if r.path == TRACES] == [1, 1, 1]
+
+
+def test_local_mode_opens_no_socket_and_has_nothing_to_send(backend: Backend) -> None:
+    with HoneyHiveTracer.init(server_url=backend.url) as tracer:
+        make_spans(tracer, 2)
+        tracer.create_session("local")
+        assert tracer.force_flush()
+        assert tracer.export_state().word == "Local only"
+    assert backend.requests == []
+
+
+def test_the_key_does_not_follow_a_redirect(backend: Backend) -> None:
+    with Backend(redirect_to=backend.url) as elsewhere, tracer_to(elsewhere) as tracer:
+        make_spans(tracer, 1)
+        assert tracer.force_flush(5_000) is False
+    assert backend.requests == []

@@ -1,0 +1,18 @@
+"""A tracer that sends to the stand-in backend, closed after the test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from hh_jupyter import HoneyHiveTracer
+from tests.backend import Backend
+
+
+@pytest.fixture
+def tracer(backend: Backend) -> Iterator[HoneyHiveTracer]:
+    """The default tracer of the test; `with backend` answers everything at once."""
+    made = HoneyHiveTracer.init(api_key="test-key-0001", server_url=backend.url, session_name="startup", project="shop")
+    yield made
+    made.shutdown()

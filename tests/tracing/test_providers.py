@@ -1,0 +1,128 @@
+"""A tracer takes the spans it should, from the provider it should, and leaves every other provider alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+from opentelemetry import trace as otel_trace
+
+from hh_jupyter import HoneyHiveTracer
+from tests.backend import Backend
+
+
+def run(program: str, *arguments: str) -> str:
+    """What a program prints in a process of its own: OpenTelemetry's global provider is set once per process."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_first_tracer_becomes_the_global_provider_and_the_next_one_after_a_shutdown_takes_it_over() -> None:
+    printed = run(
+        """
+        from opentelemetry import trace
+        from hh_jupyter import HoneyHiveTracer
+        one = HoneyHiveTracer.init()
+        assert trace.get_tracer_provider() is one.provider
+        two = HoneyHiveTracer.init()
+        assert two.provider is not one.provider
+        one.shutdown()
+        three = HoneyHiveTracer.init()
+        assert three.provider is trace.get_tracer_provider()
+        with trace.get_tracer("library").start_as_current_span("library's"):
+            pass
+        three.seal()
+        print(one.export_state().made, two.export_state().made, three.export_state().made)
+        """
+    )
+    assert printed == "0 0 1"
+
+
+def test_a_foreign_global_provider_is_left_alone_unless_joined() -> None:
+    printed = run(
+        """
+        from opentelemetry import trace
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        from hh_jupyter import HoneyHiveTracer
+        from hh_jupyter.settings import resolve
+        mine, memory = TracerProvider(), InMemorySpanExporter()
+        mine.add_span_processor(SimpleSpanProcessor(memory))
+        trace.set_tracer_provider(mine)
+        apart = HoneyHiveTracer.init()
+        joined = HoneyHiveTracer.from_settings(resolve({}), name="joined", join=True)
+        assert apart.provider is not mine and joined.provider is mine
+        with joined.start_span("shared"), apart.start_span("own"):
+            pass
+        apart.seal(), joined.seal()
+        joined.shutdown()
+        with trace.get_tracer("app").start_as_current_span("later"):
+            pass
+        shared, later = memory.get_finished_spans()
+        print(shared.name, dict(shared.attributes), later.name, apart.export_state().made, joined.export_state().made)
+        """
+    )
+    assert printed == "shared {} later 1 1"
+
+
+def test_each_tracer_sends_to_its_own_backend_with_its_own_key() -> None:
+    with Backend() as first, Backend() as second:
+        one = HoneyHiveTracer.init(api_key="key-one", server_url=first.url)
+        two = HoneyHiveTracer.init(api_key="key-two", server_url=second.url)
+        with one.start_span("one"), two.start_span("two"):
+            pass
+        assert one.force_flush()
+        assert two.force_flush()
+        one.shutdown()
+        two.shutdown()
+        for backend, key, name in ((first, "key-one", "one"), (second, "key-two", "two")):
+            assert [span["name"] for span in backend.spans()] == [name]
+            assert {request.headers["authorization"] for request in backend.requests} == {f"Bearer {key}"}
+
+
+def test_children_of_filtered_spans_hang_from_the_nearest_kept_ancestor(backend: Backend) -> None:
+    filters = {"exclude": [{"type": "prefix", "value": "noise"}]}
+    with HoneyHiveTracer.init(api_key="k", server_url=backend.url, span_name_filters=filters) as tracer:
+        with (
+            tracer.start_span("keep"),
+            tracer.start_span("noise 1"),
+            tracer.start_span("noise 2"),
+            tracer.start_span("leaf"),
+        ):
+            pass
+        with tracer.start_span("noise root"), tracer.start_span("root now"):
+            pass
+        assert tracer.force_flush()
+    spans = {span["name"]: span for span in backend.spans()}
+    assert set(spans) == {"keep", "leaf", "root now"}
+    assert spans["leaf"]["parent_span_id"] == spans["keep"]["span_id"]
+    assert spans["root now"]["parent_span_id"] is None
+
+
+def test_a_shut_down_tracer_records_nothing_and_leaves_no_thread() -> None:
+    printed = run(
+        """
+        import threading
+        from hh_jupyter import HoneyHiveTracer, trace
+        for _ in range(10):
+            tracer = HoneyHiveTracer.init(api_key="k", server_url="http://127.0.0.1:9", exit_flush_seconds=0.0)
+            tracer.shutdown()
+        with tracer.start_span("nothing") as span:
+            assert not span.is_recording()
+        assert trace(lambda: 7)() == 7
+        print([thread.name for thread in threading.enumerate()])
+        """
+    )
+    assert printed == "['MainThread']"
+
+
+def test_the_global_provider_of_this_process_is_never_shut_down_by_a_tracer() -> None:
+    with HoneyHiveTracer.init():
+        provider = otel_trace.get_tracer_provider()
+    with provider.get_tracer("app").start_as_current_span("still recording") as span:
+        assert span.is_recording()

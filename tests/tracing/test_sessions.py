@@ -1,0 +1,163 @@
+"""A span is in the session it says it is in, and a scope leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import AsyncIterator, Generator
+from typing import Any
+
+import pytest
+from opentelemetry import context as otel_context
+
+from hh_jupyter import HoneyHiveTracer
+from tests.backend import Backend
+
+SESSION = "honeyhive.session_id"
+
+
+def sessions_of(backend: Backend, tracer: HoneyHiveTracer) -> dict[str, str]:
+    """Session id by span name, after a flush."""
+    assert tracer.force_flush()
+    return {span["name"]: span["attributes"][SESSION] for span in backend.spans()}
+
+
+def test_a_scope_is_for_exactly_its_block(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    """Nested scopes, an exception, and what comes after them."""
+    before = otel_context.get_current()
+    with tracer.with_session("outer") as outer:
+        with tracer.with_session("inner") as inner, tracer.start_span("in inner"):
+            pass
+        with tracer.start_span("back in outer"):
+            pass
+    with pytest.raises(ValueError, match="boom"), tracer.with_session("failing"):
+        raise ValueError("boom")
+    with tracer.start_span("after"):
+        pass
+    found = sessions_of(backend, tracer)
+    assert found == {"in inner": inner, "back in outer": outer, "after": tracer.session_id}
+    assert otel_context.get_current() is before
+
+
+def test_a_session_is_registered_before_its_spans_arrive(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    for number in range(20):
+        with tracer.with_session(f"request {number}"), tracer.start_span("work"):
+            pass
+    assert tracer.force_flush()
+    registered: set[str] = set()
+    for request in backend.requests:
+        if request.path == "/session/start":
+            registered.add(request.body["session"]["session_id"])
+        elif request.path.endswith("/traces"):
+            assert {span["attributes"][SESSION] for span in request.body} <= registered
+    assert len(registered) == 21
+
+
+async def _task(tracer: HoneyHiveTracer, number: int) -> str:
+    async with tracer.with_session(f"task {number}") as session_id:
+        await asyncio.sleep(0.001)
+        with tracer.start_span(f"task {number}"):
+            await asyncio.sleep(0.001)
+    return session_id
+
+
+def test_concurrent_tasks_do_not_see_each_other(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    async def main() -> list[str]:
+        return await asyncio.gather(*(_task(tracer, number) for number in range(8)))
+
+    ids = asyncio.run(main())
+    found = sessions_of(backend, tracer)
+    assert [found[f"task {number}"] for number in range(8)] == ids
+    assert len(set(ids)) == 8
+
+
+def test_threads_have_their_own_session_and_copied_contexts_carry_it(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    session_id = contextvars.copy_context().run(tracer.create_session, "elsewhere")
+
+    def span(name: str) -> None:
+        with tracer.start_span(name):
+            pass
+
+    with tracer.with_session("main") as main:
+        copied = contextvars.copy_context()
+        for target, args in ((span, ("plain",)), (copied.run, (span, "copied"))):
+            thread = threading.Thread(target=target, args=args)
+            thread.start()
+            thread.join()
+    found = sessions_of(backend, tracer)
+    assert found == {"plain": tracer.session_id, "copied": main}
+    assert session_id not in found.values()
+
+
+def test_a_scope_closed_in_another_task_is_silent_and_changes_nothing_there(
+    tracer: HoneyHiveTracer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An async generator that is finalised elsewhere; OpenTelemetry's own detach would log an error here."""
+
+    async def stream() -> AsyncIterator[int]:
+        async with tracer.with_session("stream"):
+            yield 1
+            yield 2
+
+    async def main() -> Any:
+        items = stream()
+        await asyncio.create_task(anext(items))  # type: ignore[arg-type]
+        before = otel_context.get_current()
+        await items.aclose()  # type: ignore[attr-defined]
+        return before is otel_context.get_current()
+
+    assert asyncio.run(main())
+    assert not caplog.records
+
+
+def test_a_generator_restores_the_session_around_what_its_consumer_attached(tracer: HoneyHiveTracer) -> None:
+    def stream() -> Generator[int, None, None]:
+        with tracer.with_session("stream"):
+            yield 1
+
+    before = tracer.get_baggage("session_id")
+    items = stream()
+    next(items)
+    span = tracer.start_span("the consumer's")
+    span.__enter__()
+    items.close()
+    assert tracer.get_baggage("session_id") == before
+    span.__exit__(None, None, None)
+
+
+def test_the_source_of_a_session_reaches_its_spans_and_ends_with_it(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    with tracer.with_session("outer", source="qa"):
+        with tracer.start_span("qa"):
+            pass
+        with tracer.with_session("inner"), tracer.start_span("dev"):
+            pass
+    assert tracer.force_flush()
+    assert {s["name"]: s["attributes"]["honeyhive.source"] for s in backend.spans()} == {"qa": "qa", "dev": "dev"}
+
+
+def test_text_that_is_no_uuid_becomes_the_same_uuid_everywhere(
+    backend: Backend, tracer: HoneyHiveTracer, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = contextvars.copy_context().run(tracer.create_session, "a", session_id="conversation 7")
+    second = contextvars.copy_context().run(tracer.create_session, "b", session_id="conversation 7")
+    assert first == second
+    assert "conversation 7" in caplog.text
+    assert tracer.force_flush()
+    assert backend.sessions()[1]["metadata"] == {"session_id_given": "conversation 7"}
+
+
+def test_the_explicit_session_beats_baggage_and_that_beats_the_tracers_own(
+    backend: Backend, tracer: HoneyHiveTracer
+) -> None:
+    explicit = "77777777-7777-4777-8777-777777777777"
+    with tracer.with_session("current") as current:
+        tracer.enrich_session(metadata={"which": "current"})
+        tracer.enrich_session(metadata={"which": "explicit"}, session_id=explicit)
+        tracer.create_event("manual")
+    tracer.enrich_session(metadata={"which": "own"})
+    assert tracer.force_flush()
+    updates = {r.body["metadata"]["which"]: r.body["event_id"] for r in backend.requests if r.method == "PUT"}
+    assert updates == {"current": current, "explicit": explicit, "own": tracer.session_id}
+    events = [r.body["event"] for r in backend.requests if (r.method, r.path) == ("POST", "/events")]
+    assert [event["session_id"] for event in events] == [current]
