@@ -24,7 +24,7 @@ class EventLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call; None is unknown, which is not 0. `prompt` includes cached, `completion` includes reasoning."""
+    """Tokens of one call; None is unknown, not 0. `prompt` includes cached, `completion` includes reasoning."""
 
     prompt: int | None = None
     completion: int | None = None

@@ -1,0 +1,70 @@
+"""Reading spans, whoever made them: one module per convention of attributes, all with the same two functions.
+
+    facts(attributes, events, start_ns, event_type) -> SpanFacts | None
+    content(attributes, events) -> SpanContent | None
+
+None means "not mine". To read another convention, write its module and add it to `CONVENTIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from hh_jupyter.conventions import honeyhive, openinference, plain
+from hh_jupyter.conventions.event_type import event_type
+from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts
+
+__all__ = ["CONVENTIONS", "Convention", "content", "describe", "event_type"]
+
+
+class Convention(Protocol):
+    """What a module in `CONVENTIONS` offers."""
+
+    def facts(
+        self, attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int, event_type: str, /
+    ) -> SpanFacts | None: ...
+
+    def content(self, attributes: Mapping[str, Any], events: Sequence[EventLike], /) -> SpanContent | None: ...
+
+
+CONVENTIONS: tuple[Convention, ...] = (openinference, plain, honeyhive)
+"""In order of precedence. An instrumentor's own attributes say more than an event type, which the official SDK writes
+on every span of its provider, HTTP clients included."""
+
+
+def describe(name: str, attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int) -> SpanFacts:
+    """The facts of a row, read once when the span is sealed.
+
+    Args:
+        name: of the span.
+        attributes: as the span ended with them, redacted, before the sealer writes an event type of its own: that would
+            look like one that somebody chose.
+        events: of the span.
+        start_ns: Unix nanoseconds.
+    """
+    named = event_type(name, attributes)
+    for convention in CONVENTIONS:
+        found = convention.facts(attributes, events, start_ns, named)
+        if found is not None:
+            return found
+    return plain.shared("other", named, plain.FAMILY)
+
+
+def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent:
+    """Messages, inputs and outputs for the detail pane, read when somebody asks.
+
+    A span of two conventions gives what the first one has; inputs and outputs that only the other has are added.
+    """
+    found = [part for convention in CONVENTIONS if (part := convention.content(attributes, events)) is not None]
+    if not found:
+        return SpanContent()
+    first = found[0]
+    missing = {
+        name: value
+        for other in found[1:]
+        for name in ("input", "output", "params")
+        if not getattr(first, name) and (value := getattr(other, name))
+    }
+    return replace(first, **missing) if missing else first

@@ -1,0 +1,75 @@
+"""The rules that name a span model, tool or chain.
+
+They are the backend's own (contract, section 4), decided when the span is sealed, from the attributes it has then. What
+a person or a convention says comes before what a name suggests, and names are read by whole words: `html_parse` is no
+model although it contains "ml_".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from hh_jupyter import attributes as keys
+
+MODEL: Final = "model"
+TOOL: Final = "tool"
+CHAIN: Final = "chain"
+
+OPERATION: Final = "gen_ai.operation.name"
+OPENINFERENCE_KIND: Final = "openinference.span.kind"
+TRACELOOP_KIND: Final = "traceloop.span.kind"
+
+EXPLICIT: Final = (keys.EVENT_TYPE, keys.EVENT_TYPE_RAW, keys.EVENT_TYPE_DOTTED)
+"""Where a chosen type is written, the first one found counts."""
+
+_OPERATIONS = {
+    **dict.fromkeys(("chat", "text_completion", "generate_content", "embeddings"), MODEL),
+    **dict.fromkeys(("invoke_agent", "create_agent", "invoke_workflow"), CHAIN),
+    **dict.fromkeys(("execute_tool", "retrieval"), TOOL),
+}
+_OPENINFERENCE = {"llm": MODEL, "chain": CHAIN, "agent": CHAIN}
+_TRACELOOP = {"workflow": CHAIN, "task": CHAIN, "agent": CHAIN, "tool": TOOL}
+
+_WORDS = (
+    "llm|model|gpt|claude|llama|gemini|mistral|palm|chat|completion|generate|inference|openai|anthropic|bedrock"
+    "|generativeai"
+)
+# A word ends where its letters end, or where CamelCase begins the next. "google" is left out: people search with it.
+_MODEL_NAME = re.compile(
+    rf"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))(?i:{_WORDS})(?![a-z]|[A-Z](?![a-z]))|(?<![A-Za-z0-9])(?i:ai|ml|nlp)_"
+)
+_MODEL_ATTRIBUTES = frozenset(
+    {
+        "llm.request.model", "llm.response.model", "llm.model.name", "gen_ai.request.model", "gen_ai.response.model",
+        "openai.model", "anthropic.model", "bedrock.model_id", "google.model",
+        "model_name", "model_id", "model_type", "ai_model",
+    }
+)  # fmt: skip
+
+
+def event_type(name: str, attributes: Mapping[str, Any]) -> str:
+    """Model, tool or chain, or whatever text the caller chose.
+
+    Args:
+        name: of the span, as it is when the span has ended.
+        attributes: those present then, before the sealer writes its own.
+    """
+    get = attributes.get
+    for key in EXPLICIT:
+        if chosen := get(key):
+            return str(chosen)
+    if (operation := get(OPERATION)) and (found := _OPERATIONS.get(str(operation).lower())):
+        return found
+    if kind := get(OPENINFERENCE_KIND):
+        return _OPENINFERENCE.get(str(kind).lower(), TOOL)
+    if (kind := get(TRACELOOP_KIND)) and (found := _TRACELOOP.get(str(kind).lower())):
+        return found
+    return MODEL if _names_model(name) or not _MODEL_ATTRIBUTES.isdisjoint(attributes) else TOOL
+
+
+@lru_cache(maxsize=1024)
+def _names_model(name: str) -> bool:
+    return _MODEL_NAME.search(name) is not None

@@ -1,0 +1,143 @@
+"""Spans of OpenInference instrumentors: `openinference.span.kind`, `llm.*`, `input.value` and so on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from hh_jupyter.conventions import plain
+from hh_jupyter.conventions.event_type import OPENINFERENCE_KIND
+from hh_jupyter.conventions.facts import EventLike, SpanFacts, Usage
+from hh_jupyter.conventions.openinference_content import content
+from hh_jupyter.conventions.values import amount, mapping, text, whole
+
+__all__ = ["FAMILY", "content", "facts"]
+
+FAMILY: Final = "openinference"
+FIRST_CHUNK_EVENT: Final = "First Token Stream Event"
+
+_KINDS: Final = {
+    "LLM": "llm", "EMBEDDING": "embedding", "TOOL": "tool", "AGENT": "agent", "CHAIN": "chain", "PROMPT": "chain",
+    "RETRIEVER": "retriever", "RERANKER": "reranker", "GUARDRAIL": "guardrail", "EVALUATOR": "evaluator",
+    "DECISION": "decision",
+}  # fmt: skip
+_DETAILED: Final = frozenset({"llm", "embedding"})
+_PROMPT: Final = "llm.token_count.prompt"
+_COMPLETION: Final = "llm.token_count.completion"
+_TOTAL: Final = "llm.token_count.total"
+_COST: Final = "llm.cost.total"
+_TOOL_CALL = re.compile(r"llm\.output_messages\.(\d+)\.message\.tool_calls\.(\d+)\.tool_call\.function\.name")
+_TOOL_CALL_END: Final = ".tool_call.function.name"
+
+# Parsing happens once a span while it is sealed; longer values are left to the detail pane.
+_PARSED_LENGTH: Final = 65_536
+_SEARCHED_LENGTH: Final = 262_144
+_HEAD_ID = re.compile(r'\{\s*"id"\s*:\s*"([^"\\]{1,200})"')
+_KNOWN_ID = re.compile(r'"id"\s*:\s*"((resp_|chatcmpl-|msg_)[\w.:-]{1,200})"')
+_ID_ORDER: Final = ("resp_", "chatcmpl-", "msg_")
+
+
+def facts(
+    attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int, event_type: str
+) -> SpanFacts | None:
+    """The facts of a span with an OpenInference kind, else None."""
+    said = attributes.get(OPENINFERENCE_KIND)
+    if said is None:
+        return None
+    kind = _KINDS.get(str(said).upper(), "other")
+    if kind not in _DETAILED:
+        if _PROMPT not in attributes and _COMPLETION not in attributes and _COST not in attributes:
+            return plain.shared(kind, event_type, FAMILY)
+        # An agent or a chain may carry the sum of its run.
+        return SpanFacts(
+            kind=kind,
+            event_type=event_type,
+            family=FAMILY,
+            model=_answered(attributes),
+            provider=_provider(attributes),
+            usage=_usage(attributes),
+            cost=amount(attributes.get(_COST)),
+        )
+    params = _invocation(attributes)
+    provider = _provider(attributes)
+    asked = attributes.get("llm.request.model_name") or params.get("model") or params.get("model_name")
+    requested = _unrouted(text(asked), provider)
+    first_token = next((event.timestamp - start_ns for event in events if event.name == FIRST_CHUNK_EVENT), None)
+    return SpanFacts(
+        kind=kind,
+        event_type=event_type,
+        family=FAMILY,
+        model=_unrouted(_answered(attributes), provider) or requested,
+        model_requested=requested,
+        provider=provider,
+        usage=_usage(attributes),
+        cost=amount(attributes.get(_COST)),
+        first_token_ns=first_token if first_token is not None and first_token >= 0 else None,
+        response_id=response_id(attributes.get("output.value")) if kind == "llm" else None,
+        tools_asked=_tools_asked(attributes) if kind == "llm" else (),
+        streamed=params.get("stream") is True or first_token is not None,
+    )
+
+
+def _answered(attributes: Mapping[str, Any]) -> str | None:
+    get = attributes.get
+    return text(get("llm.response.model_name") or get("llm.model_name") or get("embedding.model_name"))
+
+
+def _unrouted(model: str | None, provider: str | None) -> str | None:
+    """The model's own name: LiteLLM routes by "openai/gpt-4o", which says the provider twice."""
+    return text(model.removeprefix(f"{provider}/")) if model and provider else model
+
+
+def _provider(attributes: Mapping[str, Any]) -> str | None:
+    said = attributes.get("llm.provider") or attributes.get("llm.system")
+    return text(said.lower()) if isinstance(said, str) else None
+
+
+def _usage(attributes: Mapping[str, Any]) -> Usage | None:
+    get = attributes.get
+    prompt, completion, total = whole(get(_PROMPT)), whole(get(_COMPLETION)), whole(get(_TOTAL))
+    if prompt is None and completion is None and total is None:
+        return None
+    return Usage(
+        prompt=prompt,
+        completion=completion,
+        total=total,
+        cached=whole(get("llm.token_count.prompt_details.cache_read")),
+        cache_write=whole(get("llm.token_count.prompt_details.cache_write")),
+        reasoning=whole(get("llm.token_count.completion_details.reasoning")),
+    )
+
+
+def _invocation(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The request's parameters; a failed span names its model nowhere else."""
+    value = attributes.get("llm.invocation_parameters") or attributes.get("embedding.invocation_parameters")
+    return mapping(value) if isinstance(value, str) and len(value) <= _PARSED_LENGTH else {}
+
+
+def _tools_asked(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    found: list[tuple[int, int, str]] = []
+    for key, value in attributes.items():
+        if key.endswith(_TOOL_CALL_END) and (place := _TOOL_CALL.fullmatch(key)):
+            found.append((int(place[1]), int(place[2]), text(value) or "?"))
+    return tuple(name for _, _, name in sorted(found))
+
+
+def response_id(output: Any) -> str | None:
+    """The provider's id of an answer, found in the text of `output.value`: OpenInference has no attribute for it.
+
+    OpenAI and Anthropic answers begin with it, rebuilt streams hold it later, LangChain's hold it deep inside and
+    beside ids of messages, hence the order.
+    """
+    if not isinstance(output, str) or output[:1] not in ("{", "["):
+        return None
+    if head := _HEAD_ID.match(output):
+        return head[1]
+    if len(output) > _SEARCHED_LENGTH:
+        return None
+    found = {match[2]: match[1] for match in reversed(list(_KNOWN_ID.finditer(output)))}
+    known = next((found[prefix] for prefix in _ID_ORDER if prefix in found), None)
+    if known is None and len(output) <= _PARSED_LENGTH:
+        return text(mapping(output).get("id"))
+    return known

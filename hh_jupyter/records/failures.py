@@ -1,0 +1,54 @@
+"""Failures of calls and spans, each counted once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from hh_jupyter.records.calls import Call, SpanKey, key_of
+from hh_jupyter.records.record import SpanRecord
+from hh_jupyter.records.tree import SpanTree
+
+_STATUS_CODE = re.compile(r"\b(?:error code|status code|status|HTTP)\D{0,3}([45]\d\d)\b", re.IGNORECASE)
+_ECHO_SUFFIX: Final = "_error"
+
+
+def short_name(name: str) -> str:
+    """A function's own name, without its module."""
+    return name.rpartition(".")[2]
+
+
+def find_echoes(records: Sequence[SpanRecord]) -> set[SpanKey]:
+    """The extra span `<function>_error` that the official SDK makes for an exception: no tool and no second failure."""
+    failed = [record for record in records if record.status == "error" and record.error is not None]
+    said = {(short_name(r.name) + _ECHO_SUFFIX, r.error.type, r.error.message) for r in failed if r.error is not None}
+    return {
+        key_of(record)
+        for record in failed
+        if record.error is not None
+        and record.parent_id is None
+        and record.name.endswith(_ECHO_SUFFIX)
+        and (record.name, record.error.type, record.error.message) in said
+    }
+
+
+def http_statuses(call: Call) -> list[str]:
+    """HTTP status of a failed call, as text; instrumentors write it in the message only."""
+    if not call.failed:
+        return []
+    messages = [span.error.message for span in call.spans if span.error is not None]
+    return [found[1] for message in messages if (found := _STATUS_CODE.search(message))][:1]
+
+
+def count_errors(records: Sequence[SpanRecord], calls: Sequence[Call], echoes: set[SpanKey]) -> int:
+    """Where errors began; spans of one call tell of one error."""
+    if not any(record.status == "error" for record in records):
+        return 0
+    call_of = {key_of(span): key_of(call.spans[0]) for call in calls for span in call.spans}
+    origins = {
+        call_of.get(key_of(node.record), key_of(node.record))
+        for node in SpanTree.build(records).nodes
+        if node.error in ("uncaught", "caught")
+    }
+    return len(origins - echoes)

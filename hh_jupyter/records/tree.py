@@ -1,0 +1,201 @@
+"""From rows to a tree: parents, order, repeats, own time, critical path, and where each error began.
+
+Pure functions of the rows, and without recursion, since traces of 10,000 spans and 2,000 levels occur.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hh_jupyter.records.error_origin import place_errors
+from hh_jupyter.records.record import SpanRecord
+from hh_jupyter.records.span_node import SpanNode
+from hh_jupyter.records.timing import mark_critical, own_time
+
+__all__ = ["FOLD_FROM", "SpanNode", "SpanTree", "TreeRow"]
+
+FOLD_FROM = 4
+"""This many adjacent siblings with one name and kind, none with an error below, are shown as one row."""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeRow:
+    """A row of a display: one span with its children in rows of their own, or a fold of repeats.
+
+    Attributes:
+        node: the span; of a fold the first.
+        items: the repeats of a fold, sorted by start; empty for a single span. What is below them has no rows.
+    """
+
+    node: SpanNode
+    items: tuple[SpanNode, ...] = ()
+
+    @property
+    def duration_ns(self) -> int:
+        """Nanoseconds; of a fold the median (p50)."""
+        durations = sorted(item.end_ns - item.start_ns for item in self.items or (self.node,))
+        return durations[len(durations) // 2]
+
+    @property
+    def tokens(self) -> int | None:
+        """Of the span or of all repeats, with those below; None when none says."""
+        return _sum_known(item.tokens for item in self.items or (self.node,))
+
+    @property
+    def spans(self) -> int:
+        """How many spans have no other row than this one."""
+        return sum(1 + item.spans for item in self.items) if self.items else 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpanTree:
+    """The spans of a cell, or of anything else, as they called each other.
+
+    Attributes:
+        roots: sorted by start. A span whose parent is not among the rows is a root.
+        nodes: all, depth first.
+        start_ns: the earliest start; 0 without spans.
+        end_ns: the latest end; 0 without spans.
+        deepest_error: origin of the deepest uncaught error, the earliest of equals.
+    """
+
+    roots: tuple[SpanNode, ...]
+    nodes: tuple[SpanNode, ...]
+    start_ns: int
+    end_ns: int
+    deepest_error: SpanNode | None
+
+    @classmethod
+    def build(cls, records: Iterable[SpanRecord]) -> SpanTree:
+        """Arrange rows, given in any order. Of rows with the same ids the last one counts."""
+        by_id = {(record.trace_id, record.span_id): SpanNode(record) for record in records}
+        ordered = sorted(by_id.values(), key=lambda node: node.record.start_ns)
+        start = ordered[0].record.start_ns if ordered else 0
+        end = max((max(node.record.end_ns or 0, node.record.start_ns) for node in ordered), default=0)
+        roots = _link(ordered, by_id)
+        nodes = _depth_first(roots, ordered)
+        for node in nodes:
+            node.end_ns = end if node.record.end_ns is None else max(node.record.end_ns, node.record.start_ns)
+        for node in reversed(nodes):
+            _sum_up(node)
+        place_errors(nodes)
+        mark_critical(roots)
+        origins = [node for node in nodes if node.error == "uncaught"]
+        deepest = min(origins, key=lambda node: (-node.depth, node.end_ns), default=None)
+        return cls(tuple(roots), tuple(nodes), start, end, deepest)
+
+    @property
+    def title(self) -> str:
+        """The root's name, or "3 traces"."""
+        if not self.roots:
+            return "no spans"
+        traces = len({root.record.trace_id for root in self.roots})
+        if traces == 1:
+            return self.roots[0].record.name
+        return f"{traces:,} traces"
+
+    @property
+    def errors(self) -> int:
+        """Uncaught errors, each counted once."""
+        return sum(root.errors for root in self.roots)
+
+    @property
+    def caught(self) -> int:
+        """Caught errors, each counted once."""
+        return sum(root.caught for root in self.roots)
+
+    @property
+    def running(self) -> bool:
+        """A span has not ended."""
+        return any(node.record.end_ns is None for node in self.nodes)
+
+    def rows(self) -> list[TreeRow]:
+        """Depth first, with repeats folded. Each span is in exactly one row or below a fold."""
+        rows = []
+        stack = _sibling_rows(self.roots)[::-1]
+        while stack:
+            row = stack.pop()
+            rows.append(row)
+            if not row.items and row.node.children:
+                stack.extend(reversed(_sibling_rows(row.node.children)))
+        return rows
+
+
+def _link(ordered: list[SpanNode], by_id: dict[tuple[int, int], SpanNode]) -> list[SpanNode]:
+    """Give each node its parent and children; the roots."""
+    roots = []
+    for node in ordered:
+        parent_id = node.record.parent_id
+        parent = None if parent_id is None else by_id.get((node.record.trace_id, parent_id))
+        if parent is None or parent is node:
+            roots.append(node)
+        else:
+            node.parent = parent
+            parent.children.append(node)
+    return roots
+
+
+def _depth_first(roots: list[SpanNode], ordered: list[SpanNode]) -> list[SpanNode]:
+    """All nodes, with their depth set. `roots` grows by one for each circle of parents, which only bad data has."""
+    nodes: list[SpanNode] = []
+    seen: set[int] = set()
+    _walk(roots, nodes, seen)
+    for node in ordered if len(nodes) < len(ordered) else ():
+        if id(node) not in seen and node.parent is not None:
+            node.parent.children.remove(node)
+            node.parent = None
+            roots.append(node)
+            _walk([node], nodes, seen)
+    return nodes
+
+
+def _walk(roots: list[SpanNode], nodes: list[SpanNode], seen: set[int]) -> None:
+    stack = roots[::-1]
+    while stack:
+        node = stack.pop()
+        nodes.append(node)
+        seen.add(id(node))
+        if node.parent is not None:
+            node.depth = node.parent.depth + 1
+        stack.extend(reversed(node.children))
+
+
+def _sum_up(node: SpanNode) -> None:
+    """What a node says about those below it; children come first."""
+    usage = node.record.facts.usage
+    said = None
+    if usage is not None:
+        said = usage.total if usage.total is not None else _sum_known((usage.prompt, usage.completion))
+    if not node.children:
+        node.tokens = said
+        node.own = ((node.start_ns, node.end_ns),) if node.end_ns > node.start_ns else ()
+        return
+    below = _sum_known(child.tokens for child in node.children)
+    # An agent repeats the sum of its model calls, and nested spans of one call repeat its usage: never add the two.
+    node.tokens = max(said, below) if said is not None and below is not None else (below if said is None else said)
+    node.spans = sum(child.spans + 1 for child in node.children)
+    node.own = own_time(node)
+
+
+def _sibling_rows(siblings: Iterable[SpanNode]) -> list[TreeRow]:
+    """Rows of siblings in order, with runs of repeats folded."""
+    runs: list[list[SpanNode]] = []
+    key: tuple[str, str] | None = None
+    for node in siblings:
+        fails = bool(node.error or node.errors or node.caught)
+        this = None if fails else (node.record.name, node.record.facts.kind)
+        if this is None or this != key:
+            runs.append([])
+        runs[-1].append(node)
+        key = this
+    rows: list[TreeRow] = []
+    for run in runs:
+        rows.extend([TreeRow(run[0], tuple(run))] if len(run) >= FOLD_FROM else [TreeRow(node) for node in run])
+    return rows
+
+
+def _sum_known(values: Iterable[int | None]) -> int | None:
+    """The sum of what is known; None when nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

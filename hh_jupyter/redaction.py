@@ -1,0 +1,186 @@
+"""Secrets out of values, once per span, before anything is sent, stored or shown.
+
+What is left says what was taken: "[redacted: api_key]". Redacting twice changes nothing. The rules are in
+`hh_jupyter.redaction_rules`; here is how they are applied at a cost of some microseconds a span: a key is judged once,
+text seen before is not read again, and all text of a span is searched together for the triggers of the rules.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from hh_jupyter.redaction_rules import (
+    RULES,
+    Rule,
+    by_key,
+    environment_secrets,
+    key_rule,
+    key_segments,
+    literal_rule,
+    own_keys_rule,
+    spelling,
+)
+
+_SHORTEST: Final = 8  # no value rule can match less
+_CLEAN_LENGTH: Final = 64
+_CACHE_SIZE: Final = 4096
+_SEQUENCES: Final = (tuple, list)
+
+
+class Redactor:
+    """Replaces secrets in attributes and text. Thread-safe; make one per configuration and keep it.
+
+    Args:
+        enabled: False returns everything as it is.
+        keys: more key names whose values are secrets, in any spelling of case, `-` and `_`.
+        patterns: regular expressions of more secret values.
+        environ: where values of secret-named variables are taken from, once; `os.environ` by default.
+        secrets: more values to be hidden wherever they turn up, such as the key in use.
+    """
+
+    def __init__(
+        self,
+        *,
+        enabled: bool = True,
+        keys: Sequence[str] = (),
+        patterns: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        secrets: Iterable[str] = (),
+    ) -> None:
+        self.enabled = enabled
+        self._own_keys = {spelling(key): key for key in keys}
+        rules = list(RULES)
+        rules[:0] = [
+            literal_rule(name, values)
+            for name, values in (
+                ("secret", [value for value in secrets if value]),
+                ("environment", environment_secrets(os.environ if environ is None else environ)),
+            )
+            if values
+        ]
+        if keys:
+            rules.append(own_keys_rule(keys))
+        rules += [Rule("pattern", ("",), re.compile(pattern)) for pattern in patterns]
+        self._rules = tuple(rules)
+        self._gates = _gated({trigger for rule in rules for trigger in rule.triggers})
+        self._key_rules: dict[str, str] = {}
+        self._clean: set[str] = set()
+
+    def attributes(self, attrs: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+        """A new dict without secrets, and how many of its values were changed."""
+        result = dict(attrs)
+        if not self.enabled:
+            return result, 0
+        changed, key_rules, clean = 0, self._key_rules, self._clean
+        texts: list[tuple[str, Any, str]] = []
+        for key, value in result.items():
+            rule = key_rules.get(key)
+            if rule is None:
+                rule = self._remember_key(key)
+            if rule and (redacted := by_key(rule, value)) is not value:
+                result[key] = redacted
+                changed += 1
+            elif type(value) is str:
+                if len(value) >= _SHORTEST and value not in clean:
+                    texts.append((key, value, value))
+            elif type(value) in _SEQUENCES and value and type(value[0]) is str:
+                texts.append((key, value, "\n".join(map(str, value))))
+        return result, changed + (self._by_value(result, texts) if texts else 0)
+
+    def text(self, text: str) -> tuple[str, int]:
+        """The text without secrets, and how many were replaced."""
+        if not self.enabled or len(text) < _SHORTEST or not self._suspect(text):
+            return text, 0
+        return self._replace(text)
+
+    def _by_value(self, result: dict[str, Any], texts: list[tuple[str, Any, str]]) -> int:
+        """Redact `texts`, (key, value, its text), in `result`; all of them together are searched once."""
+        if not self._suspect("\n".join([text for _, _, text in texts])):
+            self._remember_clean(text for _, value, text in texts if value is text)
+            return 0
+        changed = 0
+        for key, value, _ in texts:
+            redacted, found = self._value(value)
+            if found:
+                result[key] = redacted
+                changed += 1
+        return changed
+
+    def _suspect(self, text: str) -> bool:
+        text = text.lower()
+        for gate, triggers in self._gates:
+            if gate in text:
+                for trigger in triggers:
+                    if trigger in text:
+                        return True
+        return False
+
+    def _value(self, value: Any) -> tuple[Any, int]:
+        if type(value) is str:
+            return self.text(value)
+        parts = [self.text(part) if type(part) is str else (part, 0) for part in value]
+        return type(value)(part for part, _ in parts), sum(found for _, found in parts)
+
+    def _replace(self, text: str) -> tuple[str, int]:
+        total = 0
+        lower = text.lower()
+        for rule in self._rules:
+            if any(trigger in lower for trigger in rule.triggers):
+                replace = _Replacement(rule.name, self._key_rule)
+                text = rule.pattern.sub(replace, text)
+                total += replace.count
+        return text, total
+
+    def _key_rule(self, key: str) -> str:
+        for part in key_segments(key) if self._own_keys else ():
+            if part in self._own_keys:
+                return self._own_keys[part]
+        return key_rule(key)
+
+    def _remember_key(self, key: str) -> str:
+        if len(self._key_rules) >= _CACHE_SIZE:
+            self._key_rules.clear()
+        rule = self._key_rules[key] = self._key_rule(key)
+        return rule
+
+    def _remember_clean(self, texts: Iterable[str]) -> None:
+        # Ids, names and models come again with every span; a set look-up costs a tenth of a search.
+        if len(self._clean) >= _CACHE_SIZE:
+            self._clean.clear()
+        self._clean.update(text for text in texts if len(text) <= _CLEAN_LENGTH)
+
+
+class _Replacement:
+    """The function given to `re.sub`: keeps what surrounds the secret, counts."""
+
+    def __init__(self, name: str, key_rule: Callable[[str], str]) -> None:
+        self.name, self.key_rule, self.count = name, key_rule, 0
+
+    def __call__(self, match: re.Match[str]) -> str:
+        groups = match.groupdict()
+        name, secret = self.name, groups.get("secret") or groups.get("whole") or match[0]
+        key = groups.get("key") or groups.get("env")
+        if not name and key:
+            name = self.key_rule(key)
+            if by_key(name, secret) is secret:
+                return match[0]
+        if secret.startswith("[redacted: "):
+            return match[0]
+        self.count += 1
+        replaced = f"[redacted: {name.rstrip('?')}]"
+        if groups.get("whole"):
+            replaced = f"{groups['q']}{replaced}{groups['q']}"
+        start = match.start("whole" if groups.get("whole") else "secret" if "secret" in groups else 0)
+        return match[0][: start - match.start()] + replaced + match[0][start - match.start() + len(secret) :]
+
+
+def _gated(triggers: Iterable[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Triggers by a character that all of them hold: looking for one character is ten times as fast as for text."""
+    groups: dict[str, list[str]] = {}
+    for trigger in sorted(triggers):
+        gate = next((char for char in "_-:\"'=\\." if char in trigger), trigger[:1])
+        groups.setdefault(gate, []).append(trigger)
+    return tuple((gate, tuple(group)) for gate, group in groups.items())

@@ -1,0 +1,94 @@
+"""Estimates at list prices: lazily, and never a guess."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from hh_jupyter.conventions.facts import SpanFacts, Usage
+from hh_jupyter.records import cost
+
+
+@pytest.fixture
+def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "_pricing", None)
+    monkeypatch.setattr(cost, "_thread", None)
+
+
+def call(model: str | None = "gpt-4o-mini-2024-07-18", provider: str | None = "openai", **usage: int) -> SpanFacts:
+    return SpanFacts(kind="llm", model=model, provider=provider, usage=Usage(**usage) if usage else None)
+
+
+@pytest.mark.usefixtures("unloaded")
+def test_nothing_is_estimated_before_the_table_is_loaded() -> None:
+    assert not cost.ready()
+    assert cost.estimate(call(prompt=1000, completion=10)) is None
+
+
+@pytest.mark.usefixtures("unloaded")
+def test_the_table_loads_on_a_thread_of_its_own_and_says_when() -> None:
+    done = threading.Event()
+    cost.load_in_background(done.set)
+    assert done.wait(30)
+    assert cost.ready()
+    assert cost.estimate(call(prompt=1000, completion=100)) == pytest.approx(0.00021)
+
+
+def test_importing_the_package_does_not_import_the_table() -> None:
+    code = "import sys, hh_jupyter.records.totals; sys.exit('genai_prices' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_cached_tokens_are_part_of_the_prompt() -> None:
+    assert cost.load()
+    full, cached = (
+        cost.estimate(call(prompt=1000, completion=0)),
+        cost.estimate(call(prompt=1000, completion=0, cached=1000)),
+    )
+    assert full == pytest.approx(0.00015)
+    assert cached == pytest.approx(0.000075)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        call("no-such-model", prompt=1, completion=1),
+        call(None, prompt=1, completion=1),
+        call("gpt-4o", "ollama", prompt=1, completion=1),
+        call("gpt-4o"),
+        call("gpt-4o", prompt=1),
+        call("gpt-4o", completion=1),
+        call("gpt-4o", prompt=1, completion=1, cached=5),
+    ],
+    ids=["model", "no model", "provider", "usage", "completion", "prompt", "contradiction"],
+)
+def test_what_is_unknown_has_no_cost(facts: SpanFacts) -> None:
+    assert cost.load()
+    assert cost.estimate(facts) is None
+
+
+def test_a_routed_name_is_priced_as_what_it_routes_to() -> None:
+    assert cost.load()
+    plain = cost.estimate(call("gpt-4o", prompt=1000, completion=1000))
+    assert plain is not None
+    assert cost.estimate(call("openai/gpt-4o", None, prompt=1000, completion=1000)) == plain
+
+
+def test_an_embedding_needs_no_completion() -> None:
+    assert cost.load()
+    facts = SpanFacts(kind="embedding", model="text-embedding-3-small", provider="openai", usage=Usage(prompt=1000))
+    assert cost.estimate(facts) == pytest.approx(0.00002)
+
+
+@pytest.mark.usefixtures("unloaded")
+def test_a_missing_table_is_told_once_and_costs_are_unknown(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "genai_prices", None)
+    assert not cost.load()
+    assert not cost.load()
+    assert cost.estimate(call(prompt=1, completion=1)) is None
+    assert len(caplog.records) == 1

@@ -1,0 +1,183 @@
+"""Totals of real recordings, and of the ways in which instrumentors count one call twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hh_jupyter.conventions.facts import SpanFacts, Usage
+from hh_jupyter.records.record import SpanError, SpanRecord
+from hh_jupyter.records.record_of import record_of
+from hh_jupyter.records.totals import Totals, summarize
+from tests.records.spans import span
+from tests.spans import RECORDINGS, expected, recorded
+
+NUMBERS = (
+    "llm_calls", "llm_calls_failed", "streamed_calls", "prompt_tokens", "completion_tokens", "total_tokens",
+    "cached_tokens", "cache_write_tokens", "reasoning_tokens", "embedding_calls", "embedding_tokens",
+    "tool_calls_requested", "tool_spans", "errors", "error_statuses",
+)  # fmt: skip
+LIMIT = SpanError("RateLimitError", "Error code: 429 - slow down")
+
+
+def total(*rows: SpanRecord, price: float | None = None) -> Totals:
+    return summarize(rows, prices=lambda facts: price)
+
+
+def llm(number: int, parent: int | None, start: float, end: float, scope: str = "a", **facts: Any) -> SpanRecord:
+    return replace(span(number, parent, start, end, "call", kind="llm", **facts), scope=scope)
+
+
+@pytest.mark.parametrize("field", NUMBERS)
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_recordings_add_up_to_what_was_served(name: str, field: str) -> None:
+    assert summarize(recorded(name)).to_dict()[field] == expected(name)[field]
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_order_and_repetition_of_spans_change_nothing(name: str) -> None:
+    rows = [record_of(span) for span in recorded(name)]
+    assert summarize([*reversed(rows), *rows]) == summarize(rows)
+
+
+# Names that no attribute of these spans tells: a routed or requested name only, a limit that cut the oldest, content
+# that was hidden, callbacks that report no embeddings.
+UNTOLD = {
+    "models_requested": {"openinference-openai-agents-handoff.json", "openinference-openai-many-messages.json"},
+    "models_served": {"openinference-litellm-cost.json", "openinference-llamaindex-rag.json"},
+    "tool_call_names": {"openinference-openai-redacted.json"},
+    "embedding_models": {"openinference-langchain-rag.json"},
+}
+
+
+@pytest.mark.parametrize(("field", "untold"), UNTOLD.items())
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_names_are_those_served_wherever_spans_tell(name: str, field: str, untold: set[str]) -> None:
+    same = summarize(recorded(name)).to_dict()[field] == expected(name)[field]
+    assert same is (name not in untold)
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_calls_whose_usage_the_server_kept_back_are_counted_as_unknown(name: str) -> None:
+    kept_back = expected(name).get("not_reported_by_server", {}).get("calls", 0)
+    assert summarize(recorded(name)).unknown_usage_calls == kept_back
+
+
+def test_the_extra_error_span_of_the_official_sdk_is_no_tool_that_ran() -> None:
+    totals = summarize(recorded("honeyhive-sdk-mixed.json"))
+    assert (totals.tools_run, totals.tools_run_names) == (1, ("__main__.lookup",))
+
+
+def test_no_spans_are_no_calls_and_no_cost() -> None:
+    assert total() == Totals()
+    assert Totals().to_dict()["models_served"] == []
+
+
+def test_equal_response_ids_are_one_call_in_whatever_trace_and_the_larger_prompt_counts() -> None:
+    outer = llm(1, None, 0, 10, "langchain", response_id="r", tokens=(7, 3))
+    inner = llm(2, None, 1, 9, "openai", response_id="r", tokens=(9, 3), trace=2)
+    totals = total(inner, outer)
+    assert (totals.llm_calls, totals.prompt_tokens, totals.completion_tokens) == (1, 9, 3)
+
+
+def test_an_id_that_comes_again_for_another_call_is_two_calls() -> None:
+    assert (
+        total(
+            llm(1, None, 0, 10, response_id="1", tokens=(7, 3)), llm(2, None, 20, 30, response_id="1", tokens=(9, 4))
+        ).llm_calls
+        == 2
+    )
+
+
+def test_nested_model_spans_are_one_call_and_gaps_are_filled_from_the_inner_one() -> None:
+    totals = total(
+        llm(1, None, 0, 10),
+        span(2, 1, 1, 9, kind="http"),
+        llm(3, 2, 2, 8, tokens=(5, 2), tools_asked=("look",), streamed=True),
+    )
+    assert (totals.llm_calls, totals.total_tokens, totals.tool_calls_requested, totals.streamed_calls) == (1, 7, 1, 1)
+
+
+def test_zero_written_for_unknown_does_not_hide_a_number() -> None:
+    zero = replace(llm(1, None, 0, 10), facts=SpanFacts(kind="llm", usage=Usage(0, 0, 0)))
+    assert total(zero, llm(2, 1, 1, 9, tokens=(5, 2))).total_tokens == 7
+
+
+@pytest.mark.parametrize("between", ["tool", "agent", "chain"])
+def test_a_tool_or_an_agent_between_makes_another_call(between: str) -> None:
+    rows = llm(1, None, 0, 10, tokens=(1, 1)), span(2, 1, 1, 9, kind=between), llm(3, 2, 2, 8, tokens=(5, 2))
+    assert total(*rows).llm_calls == 2
+
+
+def test_a_traced_function_typed_model_around_several_calls_is_none_itself() -> None:
+    totals = total(
+        replace(llm(1, None, 0, 100, "honeyhive"), status="ok"),
+        llm(2, 1, 10, 20, response_id="a", tokens=(5, 2)),
+        llm(3, 1, 30, 40, response_id="b", tokens=(6, 3)),
+    )
+    assert (totals.llm_calls, totals.total_tokens, totals.unknown_usage_calls) == (2, 16, 0)
+
+
+def test_retries_below_a_call_are_not_calls_and_the_call_did_not_fail() -> None:
+    totals = total(llm(1, None, 0, 100, "langchain"), llm(2, 1, 10, 20, error=LIMIT), llm(3, 1, 30, 40, tokens=(5, 2)))
+    assert (totals.llm_calls, totals.llm_calls_failed, totals.errors) == (1, 0, 1)
+
+
+def test_a_failure_told_by_two_instrumentors_is_one_failed_call() -> None:
+    rows = llm(1, None, 0, 10, "a", error=LIMIT), llm(2, None, 1, 9, "b", error=LIMIT, trace=2)
+    totals = total(*rows)
+    assert (totals.llm_calls, totals.llm_calls_failed, totals.errors) == (1, 1, 1)
+    assert totals.error_statuses == ("429",)
+
+
+def test_two_failures_of_one_instrumentor_are_two() -> None:
+    totals = total(llm(1, None, 0, 10, error=LIMIT), llm(2, None, 1, 9, error=LIMIT, trace=2))
+    assert (totals.llm_calls_failed, totals.errors) == (2, 2)
+
+
+def test_failures_of_one_instrumentor_stay_apart_beside_those_of_another() -> None:
+    totals = total(
+        llm(1, None, 0, 10, "a", error=LIMIT),
+        llm(2, None, 1, 9, "a", error=LIMIT, trace=2),
+        llm(3, None, 20, 30, "b", error=LIMIT, trace=3),
+    )
+    assert totals.llm_calls_failed == 3
+
+
+def test_an_agents_own_sum_counts_only_if_no_call_below_tells() -> None:
+    agent = span(1, None, 0, 10, kind="agent", tokens=(50, 5))
+    inner = span(2, 1, 0, 9, kind="agent", tokens=(50, 5))
+    assert total(agent, inner).total_tokens == 55
+    assert total(agent, inner, llm(3, 2, 1, 2, tokens=(40, 4))).total_tokens == 44
+
+
+def test_a_traced_function_called_as_a_tool_is_one_tool() -> None:
+    outer = replace(span(1, None, 0, 10, "look", kind="tool"), scope="langchain")
+    assert total(outer, replace(span(2, 1, 1, 9, "app.look", kind="tool"), scope="hh")).tools_run == 1
+    assert total(outer, replace(span(2, 1, 1, 9, "app.other", kind="tool"), scope="hh")).tools_run == 2
+
+
+@pytest.mark.timeout(10)
+def test_a_span_that_names_itself_as_parent_ends_the_sum() -> None:
+    assert total(span(1, 1, 0, 10, kind="agent", tokens=(1, 1))).total_tokens == 2
+
+
+def test_cost_comes_from_the_span_and_is_estimated_elsewhere() -> None:
+    told, untold = llm(1, None, 0, 1, cost=0.5, tokens=(1, 1)), llm(2, None, 2, 3, tokens=(1, 1))
+    assert (total(told).cost, total(told).cost_complete, total(told).cost_estimated) == (0.5, True, False)
+    both = total(told, untold, price=0.25)
+    assert (both.cost, both.cost_complete, both.cost_estimated) == (0.75, True, True)
+
+
+def test_unknown_cost_is_none_and_never_zero() -> None:
+    untold = total(llm(1, None, 0, 1, tokens=(1, 1)))
+    assert (untold.cost, untold.cost_complete) == (None, False)
+    some = total(llm(1, None, 0, 1, cost=0.5), llm(2, None, 2, 3, tokens=(1, 1)))
+    assert (some.cost, some.cost_complete) == (0.5, False)
+
+
+def test_a_failed_call_without_tokens_costs_nothing() -> None:
+    totals = total(llm(1, None, 0, 1, cost=0.5), llm(2, None, 2, 3, error=LIMIT))
+    assert (totals.cost, totals.cost_complete, totals.llm_calls_failed) == (0.5, True, 1)

@@ -1,0 +1,237 @@
+"""Secrets go, everything else stays: by the name of a key, and by what a value looks like."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hh_jupyter.redaction import Redactor
+from hh_jupyter.redaction_rules import environment_secrets
+from tests.spans import RECORDINGS, recorded
+
+PLAIN = Redactor(environ={})
+KEY = "sk-proj-" + "a1B2" * 6
+
+
+@pytest.mark.parametrize(
+    ("key", "rule"),
+    [
+        ("honeyhive_inputs.password", "password"),
+        ("honeyhive_inputs.config.db_password", "password"),
+        ("honeyhive_inputs.apiKey", "api_key"),
+        ("honeyhive_inputs.OPENAI_API_KEY", "api_key"),
+        ("honeyhive_inputs.api_keys.0", "api_key"),
+        ("http.request.header.x-api-key", "api_key"),
+        ("http.request.header.authorization", "authorization"),
+        ("http.response.header.set-cookie", "cookie"),
+        ("honeyhive_inputs.cookies.sid", "cookie"),
+        ("honeyhive_inputs.aws_secret_access_key", "api_key"),
+        ("honeyhive_inputs.client_secret", "secret"),
+        ("honeyhive_inputs.accessToken", "token"),
+        ("honeyhive_inputs.credentials.user", "credentials"),
+        ("honeyhive_inputs.private_key", "private_key"),
+    ],
+)
+def test_values_of_secret_keys_are_replaced_whatever_they_are(key: str, rule: str) -> None:
+    assert PLAIN.attributes({key: "plain words"}) == ({key: f"[redacted: {rule}]"}, 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("honeyhive.session_id", "26309f73-86dc-42b2-8dfd-b38a2ecab73b"),
+        ("honeyhive_inputs.secretary", "Ann"),
+        ("honeyhive_inputs.password_strength", "weak"),
+        ("honeyhive_inputs.author", "Ann"),
+        ("honeyhive_outputs.logprobs.0.token", " Paris"),
+        ("honeyhive_inputs.eos_token", "<|endoftext|>"),
+        ("honeyhive_inputs.token", "internationalization"),
+        ("honeyhive_inputs.api_key", ""),
+        ("honeyhive_inputs.api_key", "None"),
+        ("honeyhive_metrics.secrets", 3),
+        ("honeyhive_inputs.password", True),
+        ("llm.token_count.prompt", 24),
+        ("gen_ai.request.max_tokens", 256),
+    ],
+)
+def test_look_alike_keys_and_harmless_values_stay(key: str, value: Any) -> None:
+    assert PLAIN.attributes({key: value}) == ({key: value}, 0)
+
+
+def test_a_token_key_counts_if_its_value_looks_secret() -> None:
+    assert PLAIN.attributes({"inputs.token": "abc123def456abc123"})[0] == {"inputs.token": "[redacted: token]"}
+
+
+def test_a_number_typed_as_password_is_replaced() -> None:
+    assert PLAIN.attributes({"inputs.password": 1234})[0] == {"inputs.password": "[redacted: password]"}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (f"my key is {KEY} ok", "my key is [redacted: api_key] ok"),
+        ("hh_1a2b3c4d5e6f7a8b9c0d", "[redacted: api_key]"),
+        ("ghp_" + "a1" * 18, "[redacted: api_key]"),
+        ("AKIAIOSFODNN7EXAMPLE", "[redacted: api_key]"),
+        ("AIza" + "Sy-1" * 9, "[redacted: api_key]"),
+        ("hf_" + "aB3" * 11, "[redacted: api_key]"),
+        ("Bearer abc123def456", "Bearer [redacted: bearer]"),
+        ("Authorization: Basic dXNlcjpwYXNz", "Authorization: [redacted: authorization]"),
+        ("Set-Cookie: sid=abc; Path=/\nX: 1", "Set-Cookie: [redacted: cookie]\nX: 1"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc-def_1", "[redacted: jwt]"),
+        ("postgresql://me:hunter2@db:5432/x", "postgresql://me:[redacted: url_credentials]@db:5432/x"),
+        ("https://x.org/a?api_key=abcdefghij&b=1", "https://x.org/a?api_key=[redacted: api_key]&b=1"),
+        ("a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nb", "a\n[redacted: private_key]\nb"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIE cut off", "[redacted: private_key]"),
+        ('{"password": "hunter2", "user": "bob"}', '{"password": "[redacted: password]", "user": "bob"}'),
+        ("{'api_key': 'abc', 'n': 1}", "{'api_key': '[redacted: api_key]', 'n': 1}"),
+        ('{"api_keys": ["a", "b"], "n": 1}', '{"api_keys": "[redacted: api_key]", "n": 1}'),
+        ('{"cookies": {"sid": "abc"}}', '{"cookies": "[redacted: cookie]"}'),
+        ("connect(host='x', password='hunter2')", "connect(host='x', password='[redacted: password]')"),
+        ("SOME_API_KEY=abcdefgh1 run", "SOME_API_KEY=[redacted: api_key] run"),
+    ],
+)
+def test_values_that_look_secret_are_replaced_and_their_surroundings_stay(text: str, wanted: str) -> None:
+    assert PLAIN.text(text) == (wanted, 1)
+    assert PLAIN.attributes({"input.value": text}) == ({"input.value": wanted}, 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "use a Bearer token for authentication",
+        "bearer authentication is common",
+        "password must have 8 characters; secret: none",
+        "cookie: a small baked good",
+        "api_key=os.environ['OPENAI_API_KEY']",
+        "task-1234567890123456789012",
+        "scikit: sk-learn-based-something-long",
+        "chatcmpl-fake000001, resp_fake000001, call_000001_0",
+        "https://example.org:8080/a@b",
+        "hh_jupyter_2_is_a_long_name",
+        '{"max_tokens": 256, "token": " Paris", "logprob": -0.1}',
+        '{"password": "", "user": "bob"}',
+        '{"secrets": 3}',
+    ],
+)
+def test_prose_code_and_ids_stay(text: str) -> None:
+    assert PLAIN.text(text) == (text, 0)
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_nothing_in_real_spans_is_taken_for_a_secret(name: str) -> None:
+    for span in recorded(name):
+        attributes = dict(span.attributes or {})
+        assert PLAIN.attributes(attributes) == (attributes, 0)
+
+
+def test_keys_are_found_however_deep_json_is_nested_in_json_and_it_stays_json() -> None:
+    inner = json.dumps({"api_key": 'a"b\\c', "x": 1})
+    middle = json.dumps({"body": inner})
+    text = json.dumps({"request": middle})
+    redacted, count = PLAIN.text(text)
+    assert count == 1
+    assert json.loads(json.loads(json.loads(redacted)["request"])["body"]) == {"api_key": "[redacted: api_key]", "x": 1}
+
+
+@given(st.dictionaries(st.sampled_from(["password", "note", "n"]), st.text(min_size=1, max_size=30), min_size=1))
+def test_json_stays_json_and_other_fields_stay_as_they_are(fields: dict[str, str]) -> None:
+    redacted = json.loads(PLAIN.text(json.dumps(fields))[0])
+    assert redacted.keys() == fields.keys()
+    for name, value in redacted.items():
+        if name == "password":
+            assert value == "[redacted: password]" or value.lower() in {"yes", "no", "null", "none", "true", "false"}
+
+
+@given(st.text(max_size=200))
+def test_redacting_twice_is_redacting_once(text: str) -> None:
+    once, _ = PLAIN.text(f"{text} {KEY} password='x{text}'")
+    assert KEY not in once
+    assert PLAIN.text(once)[0] == once
+
+
+def test_lists_of_text_are_redacted_part_by_part() -> None:
+    attributes = {"messages": ("fine as it is", f"use {KEY}"), "http.request.header.cookie": ("a=b",), "v": (1.0, 2.0)}
+    redacted, count = PLAIN.attributes(attributes)
+    assert redacted == {
+        "messages": ("fine as it is", "use [redacted: api_key]"),
+        "http.request.header.cookie": ("[redacted: cookie]",),
+        "v": (1.0, 2.0),
+    }
+    assert count == 2
+
+
+def test_the_given_attributes_are_never_changed() -> None:
+    given_attributes = {"password": "x"}
+    assert PLAIN.attributes(given_attributes)[0] is not given_attributes
+    assert given_attributes == {"password": "x"}
+
+
+def test_a_value_seen_before_is_judged_again_by_its_key() -> None:
+    redactor = Redactor(environ={})
+    for _ in range(2):
+        assert redactor.attributes({"city": "Casablanca"})[1] == 0
+    assert redactor.attributes({"password": "Casablanca"})[1] == 1
+
+
+def test_values_of_secret_named_variables_are_hidden_wherever_they_turn_up() -> None:
+    environ = {"SERVICE_TOKEN": 'zebra-42-"quux', "HOME": "/home/me/and/more"}
+    redactor = Redactor(environ=environ)
+    assert redactor.text('it is zebra-42-"quux.') == ("it is [redacted: environment].", 1)
+    assert redactor.text(json.dumps({"a": 'zebra-42-"quux'})) == ('{"a": "[redacted: environment]"}', 1)
+    assert redactor.text("in /home/me/and/more") == ("in /home/me/and/more", 0)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"A_TOKEN": "short-1"},
+        {"A_TOKEN": "development"},
+        {"A_TOKEN": "some-plain-words"},
+        {"A_KEY": "123456789012345"},
+        {"SSH_AUTH_SOCK": "/run/user/1000/agent.1"},
+        {"A_SECRET_FILE": "~/secret/file1"},
+        {"A_TOKEN_URL": "https://x.org/token/1"},
+        {"KEYBOARD_LAYOUT": "us-variant-104"},
+    ],
+)
+def test_words_numbers_paths_and_addresses_in_the_environment_are_no_secrets(environ: dict[str, str]) -> None:
+    assert environment_secrets(environ) == []
+
+
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_PASSWORD", "correct7horse")
+    assert Redactor().text("it is correct7horse") == ("it is [redacted: environment]", 1)
+
+
+def test_own_keys_in_any_spelling_own_patterns_and_own_secrets_are_added() -> None:
+    redactor = Redactor(environ={}, keys=["patient_name"], patterns=[r"ORD-\d+"], secrets=["the key in use"])
+    assert redactor.attributes({"honeyhive_inputs.patientName": "Ann", "patient-name.first": "Ann"}) == (
+        {"honeyhive_inputs.patientName": "[redacted: patient_name]", "patient-name.first": "[redacted: patient_name]"},
+        2,
+    )
+    assert redactor.text('{"patient_name": "Ann"}') == ('{"patient_name": "[redacted: patient_name]"}', 1)
+    assert redactor.text("see ORD-123 and ORD-4")[0] == "see [redacted: pattern] and [redacted: pattern]"
+    assert redactor.text("use the key in use")[0] == "use [redacted: secret]"
+    assert redactor.text("key in use") == ("key in use", 0)
+
+
+def test_redaction_can_be_switched_off() -> None:
+    off = Redactor(enabled=False, environ={})
+    assert off.attributes({"password": KEY}) == ({"password": KEY}, 0)
+    assert off.text(KEY) == (KEY, 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["sk-" * 60_000, '"' * 50_000 + "secret", "\\" * 50_000 + "secret", '"password": "' * 20_000, "://a:" * 40_000,
+     "A_" * 60_000 + "secret=", "eyJaaaaaaaaa" * 20_000, "-----BEGIN PRIVATE KEY" * 10_000, "bearer " * 30_000],
+    ids=lambda text: text[:8],
+)  # fmt: skip
+@pytest.mark.timeout(20)
+def test_text_made_to_be_slow_is_not(text: str) -> None:
+    PLAIN.text(text)
