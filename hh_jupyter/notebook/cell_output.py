@@ -1,0 +1,63 @@
+"""One run of a cell as far as its output is concerned: names, how it ended, how long it may wait for delivery."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Final
+
+IMPATIENT_SECONDS: Final = 0.1
+_DOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(slots=True, eq=False)
+class CellOutput:
+    """What is shown for one run of a cell; equal to nothing but itself.
+
+    Attributes:
+        key: of the cell's run, on its spans.
+        display_id: what updates are addressed to; unlike `view_id` never used twice.
+        late: spans that ended after the cell.
+        overdue: the wait after the cell ended before all was delivered.
+        place: of an output that is still to be shown, under a cell that ended without spans.
+        state: what the last drawing showed; unequal to now when there is something to change.
+    """
+
+    key: str
+    label: str
+    view_id: str
+    display_id: str
+    mode: str
+    raised: bool = False
+    interrupted: bool = False
+    late: int = 0
+    overdue: bool = False
+    place: object = None
+    state: object = None
+
+
+class FlushBudget:
+    """How long a cell waits for delivery: after two cells in a row that used it up, 0.1 s until one is fast."""
+
+    def __init__(self) -> None:
+        self._used_up = 0
+
+    def seconds(self, allowed: float) -> float:
+        """Seconds for the next cell, `allowed` at most."""
+        return min(allowed, IMPATIENT_SECONDS) if self._used_up >= 2 else allowed
+
+    def note(self, allowed: float, taken: float) -> None:
+        """What the wait came to, in seconds."""
+        self._used_up = self._used_up + 1 if taken >= 0.9 * allowed else 0
+
+
+def view_id_of(cell_id: str | None, label: str) -> str:
+    """The output's id in the page: the cell's own id, so that running it again does not change the saved file.
+
+    Some front ends use a whole URL as the id of a cell; those are hashed.
+    """
+    if cell_id is None:
+        return f"hh-{label}"
+    safe = cell_id if _DOM_ID.fullmatch(cell_id) else hashlib.blake2s(cell_id.encode(), digest_size=6).hexdigest()
+    return f"hh-{safe}"

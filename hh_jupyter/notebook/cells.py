@@ -1,0 +1,234 @@
+"""One frame per running cell: its key and session in the OpenTelemetry context, undone exactly, then one output.
+
+Facts of a live kernel that decide the shape of this file [all measured]:
+a cell with top-level await runs in a task of its own, `pre_run_cell` inside it and `post_run_cell` outside, so that the
+context of its body is gone by then and must not be detached; hooks of a subshell interleave with those of the main
+shell, so that frames are found by `result.info is info` and never by order; the cell that loads the extension has no
+`pre_run_cell`, the one that unloads it no `post_run_cell`, a blank cell only the latter; `%%capture` and `run_cell`
+fire all hooks a second time, nested.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from IPython.core.error import UsageError
+from opentelemetry import context as otel
+from opentelemetry.context import Context
+
+from hh_jupyter.delivery.stamp import Session
+from hh_jupyter.notebook.boundary import guarded
+from hh_jupyter.notebook.options import parse
+from hh_jupyter.notebook.sessions import Sessions
+from hh_jupyter.tracing.scope import CELL, with_cell
+from hh_jupyter.tracing.session import SessionScope
+
+
+@dataclass(slots=True, eq=False)
+class CellFrame:
+    """One running cell.
+
+    Attributes:
+        info: IPython's ExecutionInfo of this run.
+        key: what its spans carry, unique per run.
+        label: the number in `In [4]`.
+        outer: not run by another cell's code.
+        sessions: scopes entered for this cell, the outermost first.
+        runs_in: thread and asyncio task of the cell's own code.
+        scoped: its session was chosen in it, and what its code attached ends with it.
+        show: how its output is shown, when a magic in it said so.
+    """
+
+    info: Any
+    key: str
+    label: str
+    outer: bool
+    runs_in: tuple[int, object]
+    attached: Context | None = None
+    token: Token[Context] | None = None
+    frame_token: Token[CellFrame | None] | None = None
+    sessions: list[SessionScope] = field(default_factory=list)
+    scoped: bool = False
+    show: str | None = None
+
+
+class Finished(Protocol):
+    """Called with the frame of an outermost cell when it has ended."""
+
+    def __call__(self, frame: CellFrame, *, raised: bool, interrupted: bool) -> None: ...
+
+
+_frame: ContextVar[CellFrame | None] = ContextVar("hh_cell_frame", default=None)
+
+
+class Cells:
+    """The hooks, and `enter`, which the rewritten `%%hh_session` line calls.
+
+    Args:
+        shell: the InteractiveShell.
+        sessions: the notebook's session state.
+        before: called before each outermost cell; applies settings that changed.
+        finished: called after each outermost cell that counts in the history.
+    """
+
+    def __init__(self, shell: Any, sessions: Sessions, before: Callable[[], None], finished: Finished) -> None:
+        self._shell = shell
+        self._sessions = sessions
+        self._before = before
+        self._finished = finished
+        self._frames: list[CellFrame] = []
+        # A forked child has the shell and its hooks, and what it displays reaches the notebook.
+        self._pid = os.getpid()
+        self._ahead: int | None = None
+
+    @guarded
+    def pre_run_cell(self, info: Any) -> None:
+        """Give the cell its frame."""
+        if os.getpid() == self._pid:
+            self._open(info)
+
+    @guarded
+    def post_run_cell(self, result: Any) -> None:
+        """Undo the cell's frame and show what was traced in it. `result` is None after a hard cancellation."""
+        frame = self._frame_of(getattr(result, "info", None))
+        if os.getpid() != self._pid or frame is None:
+            return
+        self._close(frame)
+        if frame.outer and frame.info.store_history:
+            error = result.error_in_exec or result.error_before_exec
+            # An interrupted await arrives as CancelledError.
+            interrupted = isinstance(error, KeyboardInterrupt | asyncio.CancelledError)
+            self._finished(frame, raised=error is not None, interrupted=interrupted)
+
+    def open_running(self) -> None:
+        """Frame the cell that is loading the extension; it had no `pre_run_cell`."""
+        running = self._shell.displayhook.exec_result
+        if running is not None and running.info is not None:
+            if running.info.store_history and running.execution_count:
+                self._ahead = self._shell.execution_count - running.execution_count
+            self._open(running.info)
+
+    @guarded
+    def close_running(self) -> None:
+        """Close the frame of the cell that is unloading the extension; it will have no `post_run_cell`."""
+        frame = _frame.get()
+        if frame in self._frames:
+            self._close(frame)
+            if frame.outer and frame.info.store_history:
+                self._finished(frame, raised=False, interrupted=False)
+
+    def enter(self, line: str, *, blank: bool = False) -> None:
+        """Make the rest of the running cell one session.
+
+        Args:
+            line: the options of `%%hh_session`.
+            blank: there is no code below it.
+
+        Raises:
+            UsageError: one line that says what is wrong.
+        """
+        options = parse(line, self.evaluate)
+        if blank:
+            name = f" {options.name}" if options.name else " refund-triage"
+            text = "%%hh_session needs code below it. To set the session for the cells that follow: %hh_session"
+            raise UsageError(text + name)
+        frame = _frame.get()
+        session = self._sessions.open(options, cell=self.label, magic="%%hh_session")
+        scope = SessionScope(self._sessions.tracer, session)
+        scope.enter()
+        if frame is not None:
+            frame.sessions.append(scope)
+            frame.show = options.show or frame.show
+
+    def stick(self, session: Session | None) -> None:
+        """Make this the session from here on, in the running cell and all that follow; None for the tracer's own."""
+        self._sessions.sticky = session
+        frame = _frame.get()
+        if frame is None:
+            return
+        while frame.sessions:
+            frame.sessions.pop().exit()
+        frame.scoped = True
+        self._attach_session(frame)
+
+    def adopt(self, session: Session) -> None:
+        """`create_session()` was called: in a cell's own code it makes the session of the following cells as well.
+
+        In other tasks and threads, also those that inherited the cell's context, it does not.
+        """
+        frame = _frame.get()
+        if frame is not None and frame in self._frames and frame.runs_in == _running():
+            frame.scoped = True
+            self._sessions.remember(session)
+            self._sessions.sticky = session
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a Python expression in the user's namespace."""
+        return eval(expression, self._shell.user_global_ns, self._shell.user_ns)  # noqa: S307  the user's own code
+
+    @property
+    def label(self) -> str:
+        """Number of the running cell."""
+        frame = _frame.get()
+        return frame.label if frame is not None else str(self._shell.execution_count)
+
+    def _open(self, info: Any) -> None:
+        around = _frame.get()
+        nested = around is not None and around in self._frames
+        if around is not None and nested:
+            frame = CellFrame(info, around.key, around.label, False, _running())
+        else:
+            self._before()
+            label = str(self._number(info))
+            frame = CellFrame(info, f"{label}-{secrets.token_hex(4)}", label, True, _running())
+        self._frames.append(frame)
+        frame.frame_token = _frame.set(frame)
+        frame.attached = with_cell(otel.get_current(), frame.key)
+        frame.token = otel.attach(frame.attached)
+        if frame.outer:
+            self._attach_session(frame)
+
+    def _number(self, info: Any) -> int:
+        """The cell's number. IPython 9 has counted up before `pre_run_cell`, older ones have not [measured]."""
+        if not info.store_history:
+            return int(self._shell.execution_count)
+        if self._ahead is None:
+            # The cell's own input is not yet in the history, whose first entry is empty.
+            self._ahead = self._shell.execution_count - len(self._shell.history_manager.input_hist_raw)
+        return int(self._shell.execution_count - self._ahead)
+
+    def _attach_session(self, frame: CellFrame) -> None:
+        if self._sessions.sticky is not None:
+            scope = SessionScope(self._sessions.tracer, self._sessions.sticky)
+            scope.enter()
+            frame.sessions.append(scope)
+
+    def _close(self, frame: CellFrame) -> None:
+        self._frames.remove(frame)
+        if _frame.get() is not frame or frame.token is None or frame.frame_token is None:
+            return  # An async cell: the context of its task is gone, and nothing of it is left to undo.
+        scoped = frame.scoped or bool(frame.sessions)
+        left = otel.get_current()
+        otel.detach(frame.token)  # Back to before the cell, whatever sessions it entered.
+        _frame.reset(frame.frame_token)
+        if not scoped and left is not frame.attached:
+            # What the user's own code attached in a cell without a session stays attached, as it would without us.
+            otel.attach(otel.set_value(CELL, None, left))
+
+    def _frame_of(self, info: Any) -> CellFrame | None:
+        return next((frame for frame in self._frames if info is not None and frame.info is info), None)
+
+
+def _running() -> tuple[int, object]:
+    try:
+        task: object = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return threading.get_ident(), task

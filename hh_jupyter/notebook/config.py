@@ -1,0 +1,83 @@
+"""The traitlets face of the settings: `%config HHJupyter`, `c.HHJupyter.source = "staging"`, `--HHJupyter.source=...`.
+
+One trait for each row of the settings table that has one; secrets have none, because `%config` prints values.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from traitlets import TraitError, TraitType
+from traitlets.config import Config, Configurable
+
+from hh_jupyter.settings import DEFAULTS, TABLE, Row
+
+logger = logging.getLogger(__name__)
+
+
+class SettingTrait(TraitType[Any, Any]):
+    """A trait whose rule is the row's rule."""
+
+    def __init__(self, row: Row, default: Any) -> None:
+        super().__init__(default_value=default, allow_none=default is None, help=row.help, config=True)
+        self.rule = row.rule
+        self.info_text = row.rule.says
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        """The value in its final form, else TraitError."""
+        try:
+            return self.rule.check(value)
+        except (TypeError, ValueError):
+            self.error(obj, value)
+
+    def from_string(self, s: str) -> Any:
+        """A value from the command line, spelled as in the environment."""
+        return self.rule.parse(s)
+
+
+_NAMES = tuple(name for name, row in TABLE.items() if row.trait)
+_Metaclass: Any = type(Configurable)
+_Traits: Any = _Metaclass(
+    "HHJupyter",
+    (Configurable,),
+    {name: SettingTrait(TABLE[name], DEFAULTS[name]) for name in _NAMES} | {"__module__": __name__},
+)
+
+
+class HHJupyter(_Traits):
+    """Settings of hh_jupyter for this IPython; magics' options beat them, environment variables do not."""
+
+    def given(self) -> dict[str, Any]:
+        """The values that somebody set, by name; defaults are left out, so that the environment can decide those."""
+        section = self.config.get("HHJupyter", {})
+        return {name: getattr(self, name) for name in _NAMES if name in section}
+
+    def set(self, name: str, value: Any) -> None:
+        """Set one trait as `%config HHJupyter.name = value` does.
+
+        Raises:
+            TraitError: the value breaks the setting's rule.
+        """
+        self.update_config(Config({"HHJupyter": {name: value}}))
+
+
+def configured(shell: Any) -> HHJupyter:
+    """The configuration object of this shell.
+
+    A value refused by `%config` stays in the shell's config and would make every later load fail [measured]: such
+    values are named in one warning each and passed over.
+    """
+    try:
+        return HHJupyter(parent=shell)
+    except TraitError:
+        pass
+    config = Config({"HHJupyter": {}})
+    for name, value in shell.config.HHJupyter.items():
+        try:
+            HHJupyter(config=Config({"HHJupyter": {name: value}}))
+        except TraitError as error:
+            logger.warning("%s The setting is not used.", error)
+        else:
+            config.HHJupyter[name] = value
+    return HHJupyter(config=config)

@@ -1,0 +1,157 @@
+"""Loading and unloading: registers everything, and undoes each registration."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import Any, Final
+
+from hh_jupyter.notebook import transform
+from hh_jupyter.notebook.cells import Cells
+from hh_jupyter.notebook.config import HHJupyter, configured
+from hh_jupyter.notebook.instrument import Instrumentors
+from hh_jupyter.notebook.magics import HHMagics
+from hh_jupyter.notebook.outputs import Outputs
+from hh_jupyter.notebook.screen import screen_of
+from hh_jupyter.notebook.sessions import Sessions, notebook_name
+from hh_jupyter.notebook.status import load_line
+from hh_jupyter.notebook.threads import ThreadContexts
+from hh_jupyter.settings import TABLE, Settings, resolve
+from hh_jupyter.tracing.default import current_tracer, set_default_tracer
+from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+_VARIABLES: Final = tuple(variable for row in TABLE.values() for variable in row.env)
+
+
+class Extension:
+    """Everything that one load registered with one shell.
+
+    Registrations are pushed on a stack as they are made, so that unloading, and a load that fails half way, undo
+    exactly what was done, in the reverse order.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        self._undo = ExitStack()
+        self._given: object = None
+
+    def enter(self, line: str, *, blank: bool = False) -> None:
+        """What a rewritten `%%hh_session` line calls; see `Cells.enter`."""
+        self._cells.enter(line, blank=blank)
+
+    def titles(self) -> dict[str, str]:
+        """How the sessions made here are called, by id."""
+        return dict(self._sessions.made)
+
+    def load(self) -> None:
+        """Register. Nothing waits for the network."""
+        with ExitStack() as undo:
+            self._register(undo)
+            self._undo = undo.pop_all()
+        tracer = self._tracer
+        print(load_line(tracer.settings, tracer.destination, tracer.session_name))
+        self._cells.open_running()
+
+    def unload(self) -> None:
+        """Undo every registration, deliver what waits, leave no thread."""
+        self._cells.close_running()
+        self._undo.close()
+
+    def _register(self, undo: ExitStack) -> None:
+        shell = self._shell
+        self._config = self._register_config(undo)
+        outputs = self._register_tracer(undo)
+        self._cells = Cells(shell, self._sessions, self._apply_changes, outputs.finish)
+        self._tracer.on_session = self._cells.adopt
+        undo.callback(setattr, self._tracer, "on_session", None)
+        setattr(shell, transform.ENTRY, self)
+        undo.callback(delattr, shell, transform.ENTRY)
+        threads = ThreadContexts()
+        threads.install()
+        undo.callback(threads.remove)
+        self._register_magics(outputs, undo)
+        shell.input_transformers_cleanup.append(transform.rewrite)
+        undo.callback(shell.input_transformers_cleanup.remove, transform.rewrite)
+        # The very same objects are needed to unregister.
+        for event, hook in (("pre_run_cell", self._cells.pre_run_cell), ("post_run_cell", self._cells.post_run_cell)):
+            shell.events.register(event, hook)
+            undo.callback(shell.events.unregister, event, hook)
+
+    def _register_tracer(self, undo: ExitStack) -> Outputs:
+        self._given = (_environ(), self._config.given())
+        # A tracer that the user's code made before is taken, and stays theirs.
+        theirs = current_tracer()
+        tracer = self._tracer = theirs or self._make_tracer()
+        self._sessions = Sessions(tracer, notebook_name(self._shell))
+        outputs = Outputs(self._sessions, span_log(), screen_of(self._shell))
+        undo.callback(outputs.close)  # After the last delivery: the outputs then say what became of it.
+        if theirs is None:
+            set_default_tracer(tracer)
+            undo.callback(set_default_tracer, None)
+            undo.callback(tracer.shutdown)
+        else:
+            undo.callback(tracer.force_flush, int(tracer.settings.exit_flush_seconds * 1000))
+        return outputs
+
+    def _register_config(self, undo: ExitStack) -> HHJupyter:
+        config = configured(self._shell)
+        self._shell.configurables.append(config)
+        undo.callback(self._shell.configurables.remove, config)
+        return config
+
+    def _register_magics(self, outputs: Outputs, undo: ExitStack) -> None:
+        instrumentors = Instrumentors(self._tracer)
+        undo.callback(instrumentors.switch_off)
+        magics = HHMagics(self._shell, self._set_trait, self._cells, self._sessions, outputs, instrumentors)
+        self._shell.register_magics(magics)
+        manager = self._shell.magics_manager
+        # IPython has no way to unregister magics and leaves them behind.
+        for kind, names in HHMagics.NAMES.items():
+            for name in names:
+                undo.callback(manager.magics[kind].pop, name, None)
+        undo.callback(manager.registry.pop, HHMagics.__name__, None)
+        undo.callback(self._shell.configurables.remove, magics)
+
+    def _make_tracer(self) -> HoneyHiveTracer:
+        name = notebook_name(self._shell)
+        # Registered with its first span: an idle kernel leaves no empty session at the backend.
+        return HoneyHiveTracer.from_settings(self._settings({}), name=name, join=True, register="first_span")
+
+    def _settings(self, arguments: dict[str, Any]) -> Settings:
+        return resolve(arguments, traits=self._config.given(), called="hh_jupyter")
+
+    def _set_trait(self, name: str, value: Any) -> None:
+        self._config.set(name, value)
+        self._apply_changes()
+
+    def _apply_changes(self) -> None:
+        """Apply traits and `HH_*` variables that changed since the last cell to the tracer.
+
+        Compared instead of observed: setting a trait to its default is no change, and yet beats a variable.
+        """
+        given = (_environ(), self._config.given())
+        if given == self._given:
+            return
+        self._given = given
+        now = self._tracer.settings
+        # What `init` was given in this kernel stays in force over traits and environment.
+        arguments = {name: getattr(now, name) for name, origin in now.origins.items() if origin == "argument"}
+        self._tracer.configure(self._settings(arguments))
+
+
+def load(shell: Any) -> None:
+    """Load into this shell, once."""
+    if getattr(shell, transform.ENTRY, None) is None:
+        Extension(shell).load()
+
+
+def unload(shell: Any) -> None:
+    """Undo `load`."""
+    extension = getattr(shell, transform.ENTRY, None)
+    if isinstance(extension, Extension):
+        extension.unload()
+
+
+def _environ() -> tuple[str | None, ...]:
+    return tuple(os.environ.get(variable) for variable in _VARIABLES)

@@ -1,0 +1,238 @@
+"""One output per traced cell: shown once, last, and changed in place afterwards.
+
+Nothing here prints or displays from a thread: a new output would land under whichever cell runs then [measured]. What
+is shown already may be changed from one.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter, defaultdict
+from typing import Any, Final
+
+from hh_jupyter.display.details import span_details
+from hh_jupyter.display.view import CellView
+from hh_jupyter.notebook.cell_output import CellOutput, FlushBudget, view_id_of
+from hh_jupyter.notebook.cells import CellFrame
+from hh_jupyter.notebook.delivery_words import Notices, sending_result, settled
+from hh_jupyter.notebook.page import Page
+from hh_jupyter.notebook.screen import Screen
+from hh_jupyter.notebook.sessions import Sessions
+from hh_jupyter.notebook.updates import Updates
+from hh_jupyter.records import cost
+from hh_jupyter.records.log import SpanLog
+from hh_jupyter.records.record import SpanRecord
+from hh_jupyter.records.totals import summarize
+from hh_jupyter.records.tree import SpanTree
+
+SEAL_SECONDS: Final = 2.0
+QUIET_CELLS: Final = 100
+"""Cells without spans that may still get an output when one of theirs ends at last."""
+
+PRICED_KINDS: Final = frozenset({"llm", "embedding", "reranker"})
+
+
+class Outputs:
+    """The outputs of this kernel, by cell and by view."""
+
+    def __init__(self, sessions: Sessions, log: SpanLog, screen: Screen) -> None:
+        self._sessions = sessions
+        self._tracer = sessions.tracer
+        self._log = log
+        self._screen = screen
+        self._counts: Counter[str] = Counter()
+        self._by_view: dict[str, CellOutput] = {}
+        self._by_key: dict[str, list[CellOutput]] = defaultdict(list)
+        self._quiet: dict[str, tuple[CellFrame, object]] = {}
+        self._unpriced: set[str | None] = set()
+        self._notices = Notices(sessions.tracer)
+        self._budget = FlushBudget()
+        self._updates: Updates[CellOutput] = Updates(self._refresh)
+        self._page = Page(self.view_of, self.details, self.send)
+        log.listen(self._arrived)
+
+    def finish(self, frame: CellFrame, *, raised: bool, interrupted: bool) -> None:
+        """Show what was traced in a cell that has just ended, then wait for its delivery within the budget."""
+        self._tracer.seal(SEAL_SECONDS)
+        self._quiet[frame.key] = (frame, self._screen.place())
+        if frame.key not in self._counts:
+            self._forget_old()
+            return
+        del self._quiet[frame.key]
+        output = self._add_for(frame)
+        output.raised, output.interrupted = raised, interrupted
+        if not self._page.wanted and self._wants_price(output):
+            cost.load()  # Nobody is waiting at a screen, and an update after the last cell would be lost.
+        if self._screen.live:
+            self._draw(output, update=False)
+        try:
+            self._flush(self._tracer.settings.cell_flush_seconds)
+        finally:
+            self._after_flush(output)
+
+    def show_again(self, label: str, view_id: str) -> None:
+        """Show the spans of a cell once more, opened, below the cell that asks.
+
+        Raises:
+            KeyError: the cell has no spans.
+        """
+        key = self._key(label)
+        output = self._add(key, label.removeprefix("last") or key.rpartition("-")[0], view_id, "tree")
+        before = self._by_key[key][0]
+        output.raised, output.interrupted, output.late = before.raised, before.interrupted, before.late
+        self._draw(output, update=False)
+        if self._screen.live:
+            self._updates.start()
+            self._updates.request(output)
+
+    def labels(self) -> list[str]:
+        """Numbers of the cells with spans, in order."""
+        return sorted({key.rpartition("-")[0] for key in self._counts}, key=lambda label: (len(label), label))
+
+    def view_of(self, view_id: str) -> CellView | None:
+        """The view as it is now; None for one that is not of this kernel."""
+        output = self._by_view.get(view_id)
+        return self._view(output) if output is not None else None
+
+    def details(self, view_id: str, span_id: str) -> dict[str, Any] | None:
+        """Everything about one span, for the detail pane; None when it is no longer kept.
+
+        Args:
+            view_id: of the output it is shown in.
+            span_id: 16 hexadecimal digits.
+        """
+        output = self._by_view.get(view_id)
+        rows = self._log.records(cell=output.key) if output is not None else ()
+        record = next((row for row in rows if format(row.span_id, "016x") == span_id), None)
+        details = self._log.details(record) if record is not None else None
+        return span_details(record, details) if record is not None and details is not None else None
+
+    def send(self) -> str:
+        """Try to deliver what waits; one sentence about how it went."""
+        self._tracer.force_flush(int(SEAL_SECONDS * 1000))
+        for output in tuple(self._by_view.values()):
+            self._updates.request(output)
+        return sending_result(self._tracer.export_state())
+
+    def close(self) -> None:
+        """Make the last changes and let go of everything."""
+        self._log.unlisten(self._arrived)
+        self._updates.close()
+        self._page.close()
+
+    def _add_for(self, frame: CellFrame) -> CellOutput:
+        cell_id = frame.info.cell_id
+        self._page.wanted |= bool(cell_id) and self._screen.live
+        mode = frame.show or self._tracer.settings.display
+        return self._add(frame.key, frame.label, view_id_of(cell_id, frame.label), mode)
+
+    def _forget_old(self) -> None:
+        while len(self._quiet) > QUIET_CELLS:
+            self._quiet.pop(next(iter(self._quiet)), None)
+
+    def _add(self, key: str, label: str, view_id: str, mode: str) -> CellOutput:
+        output = CellOutput(key, label, view_id, f"hh-{key}-{secrets.token_hex(3)}", mode)
+        replaced = self._by_view.pop(view_id, None)
+        if replaced is not None:
+            self._by_key[replaced.key].remove(replaced)
+        self._by_view[view_id] = output
+        self._by_key[key].append(output)
+        return output
+
+    def _key(self, label: str) -> str:
+        keys = [key for key in self._counts if label == "last" or key.rpartition("-")[0] == label]
+        if not keys:
+            raise KeyError(label)
+        return keys[-1]
+
+    def _flush(self, allowed: float) -> None:
+        seconds = self._budget.seconds(allowed)
+        if seconds <= 0 or self._tracer.destination is None:
+            return
+        start = time.monotonic()
+        self._tracer.force_flush(int(seconds * 1000))
+        self._budget.note(seconds, time.monotonic() - start)
+
+    def _after_flush(self, output: CellOutput) -> None:
+        output.overdue = not settled(self._tracer.export_state(cell=output.key))
+        if not self._screen.live:
+            self._draw(output, update=False)
+            return
+        self._updates.start()
+        done = self._refresh(output)
+        if not done or self._page.unopened or self._wants_price(output):
+            self._updates.request(output)
+
+    def _refresh(self, output: CellOutput) -> bool:
+        """Change an output in place if there is something new; True when nothing will change by itself."""
+        if self._by_view.get(output.view_id) is not output:
+            return True  # The cell ran again: its output is another one now.
+        if self._updates.here() and self._wants_price(output):
+            cost.load()
+        if self._state(output) != output.state:
+            self._draw(output, update=True)
+        if self._updates.here():
+            self._page.open()
+        self._page.changed(output.view_id)
+        return settled(self._tracer.export_state(cell=output.key))
+
+    def _draw(self, output: CellOutput, *, update: bool) -> None:
+        output.state = self._state(output)
+        if output.place is not None:
+            place, output.place = output.place, None
+            self._screen.show_at(place, self._view(output), output.display_id)
+        elif output.mode != "off":
+            self._screen.show(self._view(output), output.display_id, update=update)
+
+    def _state(self, output: CellOutput) -> object:
+        return (self._counts[output.key], self._tracer.export_state(cell=output.key), cost.ready(), output.overdue)
+
+    def _view(self, output: CellOutput) -> CellView:
+        records = self._log.records(cell=output.key)
+        tree = SpanTree.build(records)
+        export = self._tracer.export_state(cell=output.key)
+        session_id = tree.roots[-1].record.session_id if tree.roots else None
+        return CellView(
+            view_id=output.view_id,
+            label=output.label,
+            tree=tree,
+            totals=summarize(records),
+            export=export,
+            session_name=self._sessions.title(session_id),
+            session_id=session_id,
+            raised=output.raised,
+            interrupted=output.interrupted,
+            late=output.late,
+            notice=self._notices.of(output, export, overdue=output.overdue),
+            mode=output.mode,
+            max_rows=self._tracer.settings.display_rows,
+        )
+
+    def _wants_price(self, output: CellOutput) -> bool:
+        return output.key in self._unpriced and not cost.ready()
+
+    def _arrived(self, rows: tuple[SpanRecord, ...]) -> None:
+        """New rows in the log, on whichever thread sealed them: count, and leave the rest to others."""
+        for key, number in Counter(row.cell for row in rows if row.cell is not None).items():
+            self._counts[key] += number
+            self._wake(key)
+            for output in tuple(self._by_key.get(key, ())):
+                output.late += number
+                self._updates.request(output)
+        unpriced = {row.cell for row in rows if _unpriced(row)}
+        if unpriced and not cost.ready():
+            self._unpriced |= unpriced
+            cost.load_in_background()
+
+    def _wake(self, key: str) -> None:
+        """A cell that ended without spans has one now: it gets its output, under itself."""
+        frame, place = self._quiet.pop(key, (None, None))
+        if frame is not None and place is not None and self._tracer.settings.display != "off":
+            output = self._add_for(frame)
+            output.place = place
+            self._updates.start()
+
+
+def _unpriced(row: SpanRecord) -> bool:
+    return row.facts.cost is None and row.facts.kind in PRICED_KINDS and row.facts.model is not None

@@ -1,0 +1,99 @@
+"""Where a cell's output goes: a front end that takes mime bundles and updates, or a terminal that takes text."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import Any, Final, Protocol
+
+from hh_jupyter.display import text
+from hh_jupyter.display.bundle import mime_bundle
+from hh_jupyter.display.view import CellView
+
+METADATA_KEY: Final = "hh_jupyter"
+"""Marks our outputs in a saved notebook, so that a tool can find and strip them."""
+
+
+class Screen(Protocol):
+    """What `Outputs` needs of a front end.
+
+    Attributes:
+        live: an output that is shown can be changed in place.
+    """
+
+    live: bool
+
+    def show(self, view: CellView, display_id: str, *, update: bool) -> None:
+        """Show the view under this id, or change what is shown under it."""
+
+    def place(self) -> object:
+        """What `show_at` needs to show something under the cell that runs now; None where that cannot be done."""
+
+    def show_at(self, place: object, view: CellView, display_id: str) -> None:
+        """Show a first output under a cell that has ended."""
+
+
+class KernelScreen:
+    """A kernel's clients. Only `update` may be called from a thread: a new output would land under another cell."""
+
+    live = True
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
+    def show(self, view: CellView, display_id: str, *, update: bool) -> None:
+        """Publish text/html and text/plain."""
+        self._shell.display_pub.publish(
+            data=mime_bundle(view),
+            metadata={METADATA_KEY: {"view_id": view.view_id}},
+            transient={"display_id": display_id},
+            update=update,
+        )
+
+    def place(self) -> object:
+        """The request's header; outputs are filed under the request that they name as their parent."""
+        return self._shell.display_pub.parent_header
+
+    def show_at(self, place: object, view: CellView, display_id: str) -> None:
+        """Publish with that parent; `publish` itself would name the request that runs now."""
+        publisher = self._shell.display_pub
+        content = {
+            "data": mime_bundle(view),
+            "metadata": {METADATA_KEY: {"view_id": view.view_id}},
+            "transient": {"display_id": display_id},
+        }
+        message = publisher.session.msg("display_data", content, parent=place)
+        publisher.session.send(publisher.pub_socket, message, ident=publisher.topic)
+
+
+class TerminalScreen:
+    """IPython in a terminal: one line when all is well, the tree on an error or by request."""
+
+    live = False
+
+    def place(self) -> object:
+        """Nowhere: a terminal only goes on."""
+        return None
+
+    def show_at(self, place: object, view: CellView, display_id: str) -> None:
+        """Never called, since there is no place."""
+
+    def show(self, view: CellView, display_id: str, *, update: bool) -> None:
+        """Print the view; what is printed cannot be changed, so updates are left out."""
+        if update:
+            return
+        stream = sys.stdout
+        is_tty = stream.isatty()
+        unicode = (getattr(stream, "encoding", None) or "").lower().replace("-", "") == "utf8"
+        color = is_tty and "NO_COLOR" not in os.environ
+        width = shutil.get_terminal_size().columns
+        if view.open:
+            print(text.render(view, unicode=unicode, color=color, width=width))
+        else:
+            print(text.summary_line(view, unicode=unicode, color=color))
+
+
+def screen_of(shell: Any) -> Screen:
+    """The screen of this IPython."""
+    return KernelScreen(shell) if getattr(shell, "kernel", None) is not None else TerminalScreen()

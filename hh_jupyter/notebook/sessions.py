@@ -1,0 +1,127 @@
+"""The sessions of this notebook: which one is in force, which were made, how they are called."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any, Final
+
+from IPython.core.error import UsageError
+
+from hh_jupyter.delivery.stamp import Session
+from hh_jupyter.errors import SettingError
+from hh_jupyter.notebook.options import SessionOptions
+from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+SHORTEST_PREFIX: Final = 4
+
+
+@dataclass(slots=True)
+class Sessions:
+    """State of the session magics, a plain object: context variables do not survive cells reliably.
+
+    Attributes:
+        sticky: the session of the following cells, set by `%hh_session NAME` or `create_session()` in a cell; None for
+            the tracer's own.
+        made: title of each session by id, in order. Titles of repeated names are numbered: "refund-triage #3".
+    """
+
+    tracer: HoneyHiveTracer
+    notebook: str
+    sticky: Session | None = None
+    made: dict[str, str] = field(default_factory=dict)
+    _by_id: dict[str, Session] = field(default_factory=dict)
+    _runs: Counter[str] = field(default_factory=Counter)
+
+    def open(self, options: SessionOptions, *, cell: str, magic: str) -> Session:
+        """The session that the options ask for: a new one, or with `join` one that exists.
+
+        Args:
+            options: of the magic.
+            cell: number of the cell, kept in the session's metadata.
+            magic: the form that was typed, for the messages.
+
+        Raises:
+            UsageError: no such session to join, or an id that is none.
+        """
+        if options.join is not None:
+            return self._join(options, magic)
+        name = options.name or f"{self.notebook}-{cell}"
+        self._runs[name] += 1
+        run = self._runs[name]
+        try:
+            session = self.tracer.new_session(
+                name,
+                session_id=options.session_id,
+                inputs=options.inputs or None,
+                metadata={**options.metadata, "cell": cell, "run": run},
+                user_properties=options.user_properties or None,
+                source=options.source,
+                register="first_span",
+            )
+        except SettingError as error:
+            raise UsageError(f"{magic}: {error}") from None
+        self.remember(session, name if run == 1 else f"{name} #{run}")
+        return session
+
+    def remember(self, session: Session, title: str | None = None) -> None:
+        """Make a session known to `--join` and to the displays; the latest is what "last" means."""
+        title = title or self.made.pop(session.id, None) or session.name
+        self._by_id.pop(session.id, None)  # to the end: the latest is "last"
+        self.made[session.id], self._by_id[session.id] = title, session
+
+    def title(self, session_id: str | None) -> str | None:
+        """How displays call a session; None for one that is not known here."""
+        if session_id is not None and session_id == self.tracer.session_id:
+            return self.tracer.session_name
+        return self.made.get(session_id or "")
+
+    def _join(self, options: SessionOptions, magic: str) -> Session:
+        assert options.join is not None
+        found = self._find(options.join)
+        if found is None:
+            raise UsageError(f"{magic}: no session {options.join}. {self._known()}")
+        if options.inputs or options.metadata or options.user_properties:
+            self.tracer.enrich_session(
+                session_id=found.id,
+                inputs=options.inputs or None,
+                metadata=options.metadata or None,
+                user_properties=options.user_properties or None,
+            )
+        self.remember(found)
+        return found
+
+    def _find(self, text: str) -> Session | None:
+        """By "last", title, name (its latest), or unique id prefix; a whole UUID may be a session made elsewhere."""
+        if text == "last":
+            return next(reversed(self._by_id.values()), None)
+        for session_id, title in reversed(self.made.items()):
+            if text in (title, self._by_id[session_id].name):
+                return self._by_id[session_id]
+        prefixed = [session for session_id, session in self._by_id.items() if session_id.startswith(text.lower())]
+        if len(prefixed) == 1 and len(text) >= SHORTEST_PREFIX:
+            return prefixed[0]
+        try:
+            joined = str(uuid.UUID(text))
+        except ValueError:
+            return None
+        return self.tracer.new_session(session_id=joined, register="never")
+
+    def _known(self) -> str:
+        if not self.made:
+            return "No session was made here yet; a whole id joins one made elsewhere."
+        return f"Sessions: {', '.join([*self.made.values()][-8:])}."
+
+
+def notebook_name(shell: Any) -> str:
+    """The notebook's file name without its ending, as far as the front end tells it.
+
+    Jupyter Server sets JPY_SESSION_NAME to the notebook's path, VS Code a variable in the user's namespace.
+    """
+    path = shell.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ""
+    if str(path).endswith(".ipynb"):
+        return PurePath(str(path)).stem
+    return "notebook" if getattr(shell, "kernel", None) is not None else "ipython"

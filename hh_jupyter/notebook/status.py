@@ -1,0 +1,87 @@
+"""What `%hh` says: what is in force, where each value came from, and what became of the spans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from hh_jupyter.records.export_state import ExportState
+from hh_jupyter.settings import TABLE, Settings
+
+ALWAYS_SHOWN: Final = ("api_key", "server_url", "project", "source", "display", "cell_flush_seconds")
+"""Settings in the status even when nobody set them; others only when somebody did."""
+
+HELP_HINT: Final = "%hh? for help"
+
+
+def load_line(settings: Settings, destination: str | None, session_name: str | None) -> str:
+    """The one line that loading prints."""
+    if settings.disable_tracing:
+        return f"hh: tracing is off ({settings.origins.get('disable_tracing')}). {HELP_HINT}"
+    if destination is not None:
+        return f"hh: sending to {destination} as {settings.source}, session {session_name}. {HELP_HINT}"
+    return f"hh: {local_mode(settings)} {HELP_HINT}"
+
+
+def local_mode(settings: Settings) -> str:
+    """Why nothing is sent, and what to do about it."""
+    if settings.test_mode:
+        return f"local mode ({settings.origins.get('test_mode')}), nothing leaves this machine."
+    return "local mode, nothing leaves this machine. Set HH_API_KEY to send."
+
+
+def status_text(
+    settings: Settings,
+    export: ExportState,
+    *,
+    session: str,
+    traced: Iterable[str],
+    notes: Iterable[str] = (),
+) -> str:
+    """The text of `%hh`.
+
+    Args:
+        settings: in force.
+        export: of all spans of this kernel.
+        session: the session in force, with its short id.
+        traced: libraries whose instrumentor is on.
+        notes: more lines worth knowing.
+    """
+    if settings.disable_tracing:
+        head = f"hh: tracing is off ({settings.origins.get('disable_tracing')})."
+    elif export.destination is None:
+        head = f"hh: {local_mode(settings)}"
+    else:
+        head = f"hh: sending to {export.destination} as {settings.source}"
+    facts = [("session", session), ("spans", _counts(export))]
+    if export.reason and (export.waiting or export.parked or export.dropped):
+        facts.append(("reason", export.reason))
+    facts.append(("traced", ", ".join(traced) or "no library. %hh instrument"))
+    lines = [head, *(f"  {name:<9} {text}" for name, text in facts), *(f"  {note}" for note in notes)]
+    return "\n".join([*lines, "", *_setting_lines(settings), "  (others have their defaults: %config HHJupyter)"])
+
+
+def _counts(export: ExportState) -> str:
+    if export.destination is None:
+        return f"{export.made:,} made"
+    return (
+        f"{export.made:,} made, {export.sent:,} sent, {export.waiting:,} waiting, "
+        f"{export.parked:,} parked, {export.dropped:,} dropped"
+    )
+
+
+def _setting_lines(settings: Settings) -> list[str]:
+    names = [n for n in TABLE if n in ALWAYS_SHOWN or settings.origins.get(n, "default") != "default"]
+    values = {name: _shown(settings, name) for name in names}
+    widths = (max(map(len, names)), max(map(len, values.values())))
+    return [
+        f"  {name:<{widths[0]}}  {value:<{widths[1]}}  {settings.origins.get(name, 'default')}"
+        for name, value in values.items()
+    ]
+
+
+def _shown(settings: Settings, name: str) -> str:
+    value = getattr(settings, name)
+    if TABLE[name].secret:
+        return "set" if value else "not set"
+    return "-" if value is None else f"{value}"[:80]

@@ -1,0 +1,237 @@
+"""A real kernel, cell by cell: what each cell answered, printed, displayed and changed later."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+
+from tests.conftest import OUR_VARIABLES
+
+TIMEOUT = 60.0
+PRELUDE = """
+import asyncio, threading, time
+import hh_jupyter as hh
+from hh_jupyter.tracing.recorded import span_log
+
+def span(name):
+    with hh.get_tracer().start_span(name):
+        return name
+
+def rows():
+    hh.get_tracer().seal()
+    return [(row.name, row.session_id, row.cell and row.cell.partition("-")[0]) for row in span_log().records()]
+"""
+"""What the cells of the tests use: `span(name)` makes a span, `rows()` tells name, session and cell of each."""
+PROJECT = Path(__file__).parents[2]
+
+
+@dataclass(slots=True)
+class Output:
+    """A display of one cell, with all that was shown in its place since."""
+
+    display_id: str | None
+    versions: list[dict[str, str]]
+    metadata: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """What it says now."""
+        return self.versions[-1]["text/plain"]
+
+    @property
+    def html(self) -> str:
+        return self.versions[-1]["text/html"]
+
+
+@dataclass(slots=True)
+class Cell:
+    """One executed cell.
+
+    Attributes:
+        reply: "ok" or "error".
+        ename: of the error in the reply.
+        results: text of the last expression.
+        errors: error outputs as (name, message).
+        kinds: what arrived, in order: stream, display, result, error.
+    """
+
+    code: str
+    seconds: float = 0.0
+    reply: str = ""
+    ename: str = ""
+    count: int | None = None
+    stdout: str = ""
+    stderr: str = ""
+    results: list[str] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+    errors: list[tuple[str, str]] = field(default_factory=list)
+    tracebacks: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+
+    @property
+    def output(self) -> Output:
+        """Its one display."""
+        assert len(self.outputs) == 1, self
+        return self.outputs[0]
+
+
+class Kernel:
+    """A kernel of this Python with the project importable."""
+
+    def __init__(self, cwd: Path, env: Mapping[str, str] | None = None) -> None:
+        self._manager = KernelManager(kernel_name="python3")
+        spec = self._manager.kernel_spec
+        assert spec is not None
+        spec.argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        self._manager.start_kernel(env=kernel_environment(cwd, env), cwd=str(cwd))
+        self._client: BlockingKernelClient = self._manager.client()
+        self._client.start_channels()
+        self._client.wait_for_ready(timeout=TIMEOUT)
+        self._cells: dict[str, Cell] = {}
+        self._displays: dict[str, Output] = {}
+        self.unknown_updates: list[str] = []
+        self.comms = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop(now=True)
+
+    def stop(self, *, now: bool = False) -> None:
+        """End the kernel: politely, as a front end does, or at once."""
+        self._client.stop_channels()
+        self._manager.shutdown_kernel(now=now)
+
+    def run(self, code: str, *, cell_id: str | None = None, interrupt_at: str | None = None, **execute: Any) -> Cell:
+        """Execute a cell and wait until the kernel is idle.
+
+        Args:
+            code: of the cell.
+            cell_id: as a notebook front end sends it.
+            interrupt_at: interrupt the kernel when the cell has printed this.
+            execute: more arguments of `KernelClient.execute`.
+        """
+        started = time.monotonic()
+        message_id = self._execute(code, cell_id, **execute)
+        cell = self._cells[message_id] = Cell(code)
+        while not self._receive(started + TIMEOUT, idle=message_id):
+            if interrupt_at is not None and interrupt_at in cell.stdout:
+                interrupt_at = None
+                self._manager.interrupt_kernel()
+        cell.seconds = time.monotonic() - started
+        reply = self._client.get_shell_msg(timeout=TIMEOUT)
+        while reply["parent_header"].get("msg_id") != message_id:
+            reply = self._client.get_shell_msg(timeout=TIMEOUT)
+        cell.reply, cell.ename = reply["content"]["status"], reply["content"].get("ename", "")
+        cell.count = reply["content"].get("execution_count")
+        return cell
+
+    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
+        """Take in messages until the condition holds."""
+        deadline = time.monotonic() + TIMEOUT
+        while not condition():
+            assert time.monotonic() < deadline, what
+            self._receive(deadline)
+
+    def value(self, expression: str) -> Any:
+        """A plain value of the kernel's namespace, evaluated without any cell event."""
+        reply = self._client.execute_interactive(
+            "", silent=True, store_history=False, user_expressions={"value": expression}, timeout=TIMEOUT
+        )
+        result = reply["content"]["user_expressions"]["value"]
+        assert result["status"] == "ok", result
+        return eval(result["data"]["text/plain"], {})  # the repr of a plain value
+
+    def _execute(self, code: str, cell_id: str | None, **execute: Any) -> str:
+        session = self._client.session
+        content = {
+            "code": code,
+            "silent": False,
+            "store_history": True,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": False,
+        } | execute
+        message = session.msg("execute_request", content, metadata={"cellId": cell_id} if cell_id else {})
+        self._client.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
+
+    def _receive(self, deadline: float, idle: str = "") -> bool:
+        """Take in one message; True when it says that request `idle` is done."""
+        assert time.monotonic() < deadline, "the kernel did not answer"
+        try:
+            message = self._client.get_iopub_msg(timeout=0.05)
+        except queue.Empty:
+            return False
+        kind, content = message["msg_type"], message["content"]
+        parent = message["parent_header"].get("msg_id", "")
+        if kind == "status":
+            return bool(parent == idle and content["execution_state"] == "idle")
+        self.comms += {"comm_open": 1, "comm_close": -1}.get(kind, 0)
+        if kind == "update_display_data":
+            self._change(content)
+        elif parent in self._cells:
+            self._add(self._cells[parent], kind, content)
+        return False
+
+    def _change(self, content: dict[str, Any]) -> None:
+        display_id = content["transient"]["display_id"]
+        if display_id in self._displays:
+            self._displays[display_id].versions.append(content["data"])
+        else:
+            self.unknown_updates.append(display_id)
+
+    def _add(self, cell: Cell, kind: str, content: dict[str, Any]) -> None:
+        if kind == "stream":
+            setattr(cell, content["name"], getattr(cell, content["name"]) + content["text"])
+        elif kind == "display_data":
+            display_id = content.get("transient", {}).get("display_id")
+            output = Output(display_id, [content["data"]], content["metadata"])
+            cell.outputs.append(output)
+            if display_id:
+                self._displays[display_id] = output
+        elif kind == "execute_result":
+            cell.results.append(content["data"]["text/plain"])
+        elif kind == "error":
+            cell.errors.append((content["ename"], content["evalue"]))
+            cell.tracebacks.append("\n".join(content["traceback"]))
+        if kind in _KINDS:
+            cell.kinds.append(_KINDS[kind])
+
+
+_KINDS = {"stream": "stream", "display_data": "display", "execute_result": "result", "error": "error"}
+
+
+def kernel_environment(cwd: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment for a kernel with directories of its own."""
+    path = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
+    return {
+        **kept,
+        "PYTHONPATH": path,
+        "IPYTHONDIR": str(cwd / "ipython"),
+        "NO_PROXY": "127.0.0.1,localhost",
+        # Plain text in tracebacks and in what terminal tools print.
+        "NO_COLOR": "1",
+        **(more or {}),
+    }
+
+
+@contextmanager
+def kernel_with(cwd: Path, **env: str) -> Iterator[Kernel]:
+    """A kernel with the extension loaded in its first cell."""
+    with Kernel(cwd, env) as kernel:
+        loading = kernel.run(f"%load_ext hh_jupyter\n{PRELUDE}")
+        assert loading.reply == "ok", loading
+        yield kernel

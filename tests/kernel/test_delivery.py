@@ -1,0 +1,97 @@
+"""After a cell its spans are at the backend, or the output says that they are not and where they are."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.backend import Backend
+from tests.backend_answers import TRACES
+from tests.kernel.conftest import KEY, StartKernel
+from tests.kernel.driver import Kernel
+
+
+def test_all_spans_of_a_cell_have_arrived_before_the_next_one(sending: Kernel, backend: Backend) -> None:
+    for number in range(3):
+        cell = sending.run(f"for i in range(20): span('s-{number}')")
+        assert len(backend.spans(f"s-{number}")) == 20
+        assert "sent" in cell.output.text
+        assert "Sent" in cell.output.html
+
+
+def test_a_cell_session_is_registered_before_its_spans_and_an_unused_one_never(
+    sending: Kernel, backend: Backend
+) -> None:
+    sending.run("%%hh_session unused\n1")
+    cell = sending.run(
+        "%%hh_session used --metadata team=support --input n={1 + 1} --user 7 --source prod\nspan('in-session')"
+    )
+    assert [session["session_name"] for session in backend.sessions()] == ["used"]
+    (session,) = backend.sessions()
+    (span,) = backend.spans("in-session")
+    assert span["attributes"]["honeyhive.session_id"] == session["session_id"]
+    assert span["attributes"]["honeyhive.source"] == session["source"] == "prod"
+    assert session["metadata"] == {"team": "support", "cell": str(cell.count), "run": 1}
+    assert session["inputs"] == {"n": 2}
+    assert session["user_properties"] == {"user_id": "7"}
+
+
+def test_spans_outside_a_session_magic_belong_to_the_notebooks_session(sending: Kernel, backend: Backend) -> None:
+    sending.run("span('plain')")
+    sending.run("await asyncio.sleep(0)\nspan('plain')")
+    (session,) = backend.sessions()
+    assert session["session_name"] == "test-session"
+    assert {span["attributes"]["honeyhive.session_id"] for span in backend.spans("plain")} == {session["session_id"]}
+
+
+@pytest.mark.parametrize("behaviour", [{"refuse": True}, {"hang": ("/",)}], ids=["refuses", "hangs"])
+def test_a_backend_that_is_down_changes_nothing_but_the_word(
+    start_kernel: StartKernel, behaviour: dict[str, object]
+) -> None:
+    with Backend(**behaviour) as backend:  # type: ignore[arg-type]
+        kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.2")
+        cells = [kernel.run(f"span('kept-{number}')\n'result'") for number in range(3)]
+        for cell in cells:
+            assert (cell.reply, cell.errors, cell.stderr, cell.results) == ("ok", [], "", ["'result'"])
+            assert cell.output.text.splitlines()[0].endswith(("not sent", "sending 1"))
+        assert "kept in this kernel" in cells[0].output.text
+        assert "kept in this kernel" not in cells[1].output.text
+        assert "3 made, 0 sent, 3 waiting" in kernel.run("%hh").stdout
+
+
+def test_an_outage_is_told_once_and_its_outputs_change_when_it_is_over(start_kernel: StartKernel) -> None:
+    with Backend(refuse=True) as backend:
+        kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.2")
+        first, second = kernel.run("span('first')"), kernel.run("span('second')")
+        kernel.wait_for(lambda: "Not sent" in second.output.html, "the outage is not shown")
+        assert "sent when it is back" in first.output.text
+        assert "sent when it is back" not in second.output.text
+        backend.listen()
+        # Each cell of traced code tries again.
+        kernel.run("hh.get_tracer().force_flush(5000)")
+        kernel.wait_for(lambda: all("Sent" in cell.output.html for cell in (first, second)), "recovery is not shown")
+        assert "sent when it is back" not in first.output.text
+        assert len(backend.spans()) == 2
+
+
+def test_spans_of_a_slow_backend_stay_under_their_own_cells(start_kernel: StartKernel) -> None:
+    with Backend(delay={TRACES: 0.5}) as backend:
+        kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.05")
+        first, second, third = kernel.run("span('a')"), kernel.run("span('b')"), kernel.run("1")
+        kernel.wait_for(lambda: all("Sent" in cell.output.html for cell in (first, second)), "never sent")
+        assert ("a" in first.output.text, len(first.outputs)) == (True, 1)
+        assert ("b" in second.output.text, len(second.outputs)) == (True, 1)
+        assert third.kinds == ["result"]
+        assert kernel.unknown_updates == []
+
+
+def test_ctrl_c_while_waiting_for_delivery_gives_control_back_and_loses_nothing(start_kernel: StartKernel) -> None:
+    with Backend(hang=("/",)) as backend:
+        kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="50")
+        cell = kernel.run(
+            "import os, signal\n"
+            "threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+            "span('kept')\n'result'"
+        )
+        assert (cell.reply, cell.errors, cell.stderr, cell.results) == ("ok", [], "", ["'result'"])
+        assert "kept in this kernel" in cell.output.text
+        assert "1 made, 0 sent, 1 waiting" in kernel.run("%hh").stdout

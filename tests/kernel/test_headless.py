@@ -1,0 +1,83 @@
+"""nbclient and papermill: a failing cell fails, a traced one passes, the saved file holds html and text only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from papermill.exceptions import PapermillExecutionError
+
+from tests.backend import Backend
+from tests.kernel.conftest import KEY
+from tests.kernel.driver import PRELUDE, kernel_environment
+
+TRACED = f"%load_ext hh_jupyter\n{PRELUDE}", "span('one')", "%%hh_session s\nawait asyncio.sleep(0)\nspan('two')"
+
+
+@pytest.fixture
+def down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+    """A backend that nothing can reach, and an environment whose kernels send to it."""
+    with Backend(refuse=True) as backend:
+        env = {"HH_API_KEY": KEY, "HH_API_URL": backend.url, "HH_CELL_FLUSH_SECONDS": "0.2"}
+        for name, value in kernel_environment(tmp_path, env).items():
+            monkeypatch.setenv(name, value)
+        yield backend
+
+
+def notebook(*cells: str) -> Any:
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return made
+
+
+def saved_outputs(made: Any) -> list[dict[str, Any]]:
+    return [output for cell in made.cells for output in cell.outputs if output.output_type == "display_data"]
+
+
+@pytest.mark.usefixtures("down")
+def test_a_traced_notebook_passes_and_saves_html_and_text_only() -> None:
+    made = NotebookClient(notebook(*TRACED), timeout=60, kernel_name="python3").execute()
+    outputs = saved_outputs(made)
+    assert [set(output["data"]) for output in outputs] == [{"text/html", "text/plain"}] * 2
+    assert "widgets" not in made.metadata
+    assert not [o for cell in made.cells for o in cell.outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    assert all(output["metadata"]["hh_jupyter"] for output in outputs)
+
+
+@pytest.mark.usefixtures("down")
+def test_a_failing_cell_fails_once_and_stops_the_run() -> None:
+    made = notebook(*TRACED, "%%hh_session s\nspan('three')\n1 / 0", "print('not reached')")
+    with pytest.raises(CellExecutionError) as failure:
+        NotebookClient(made, timeout=60, kernel_name="python3").execute()
+    assert failure.value.ename == "ZeroDivisionError"
+    errors = [output for cell in made.cells for output in cell.outputs if output.output_type == "error"]
+    assert [error.ename for error in errors] == ["ZeroDivisionError"]
+    assert made.cells[-1].outputs == []
+    assert len(saved_outputs(made)) == 3
+
+
+def run_papermill(tmp_path: Path, *cells: str) -> Any:
+    source, result = tmp_path / "in.ipynb", tmp_path / "out.ipynb"
+    nbformat.write(notebook(*cells), source)
+    try:
+        papermill.execute_notebook(source, result, progress_bar=False, kernel_name="python3")
+    finally:
+        made = nbformat.read(result, as_version=4)
+    return made
+
+
+@pytest.mark.usefixtures("down")
+def test_papermill_passes_a_traced_notebook(tmp_path: Path) -> None:
+    assert len(saved_outputs(run_papermill(tmp_path, *TRACED))) == 2
+
+
+@pytest.mark.usefixtures("down")
+def test_papermill_fails_a_failing_one(tmp_path: Path) -> None:
+    with pytest.raises(PapermillExecutionError, match="ZeroDivisionError"):
+        run_papermill(tmp_path, *TRACED, "span('three')\n1 / 0")

@@ -1,0 +1,85 @@
+"""`%hh`: what is in force and what became of the spans, cells shown again, libraries traced."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.backend import Backend
+from tests.kernel.conftest import KEY, StartKernel
+from tests.kernel.driver import Kernel
+
+
+def test_status_says_what_is_in_force_and_where_it_came_from(sending: Kernel, backend: Backend) -> None:
+    sending.run("span('counted')")
+    text = sending.run("%hh").stdout
+    assert f"sending to {backend.url.removeprefix('http://')} as dev" in text
+    assert "test-session" in text
+    assert "1 made, 1 sent, 0 waiting, 0 parked, 0 dropped" in text
+    assert KEY not in text
+    lines = {words[0]: words[1:] for line in text.splitlines() if (words := line.split())}
+    assert lines["api_key"] == ["set", "HH_API_KEY"]
+    assert lines["server_url"] == [backend.url, "HH_API_URL"]
+    assert lines["source"] == ["dev", "default"]
+    sending.run("%config HHJupyter.source = 'staging'")
+    assert "staging" in sending.run("%hh status").stdout
+
+
+def test_show_repeats_the_output_of_a_cell(local: Kernel) -> None:
+    cell = local.run("span('shown-once')")
+    again = local.run(f"%hh show {cell.count}")
+    assert "shown-once" in again.output.html
+    assert "open" in again.output.html
+    assert again.output.metadata["hh_jupyter"]["view_id"] != cell.output.metadata["hh_jupyter"]["view_id"]
+    assert "shown-once" in local.run("%hh show last").output.text
+    assert "shown-once" in local.run("%hh show").output.text
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("%hh stauts", "%hh: unknown command stauts. Did you mean status?"),
+        ("%hh show 9999", "%hh: no spans for cell 9999. Cells with spans: "),
+        ("%hh display purple", "%hh display: purple must be one of auto, line, tree, off."),
+        ("%hh instrument opnai", "%hh instrument: no library opnai. Did you mean openai?"),
+        ("%hh status now", "%hh status: unexpected 'now'. %hh? for help"),
+    ],
+)
+def test_a_mistake_is_one_line(local: Kernel, line: str, said: str) -> None:
+    local.run("span('some')")
+    cell = local.run(line)
+    assert cell.ename == "UsageError"
+    assert cell.stderr.startswith(f"UsageError: {said}")
+    assert cell.stderr.count("\n") == 1
+
+
+def test_display_modes_hold_until_changed(local: Kernel) -> None:
+    assert local.run("%hh display off").stdout == "hh: display off\n"
+    assert local.run("span('hidden')").outputs == []
+    local.run("%hh display tree")
+    assert "<details open" in local.run("span('opened')").output.html
+    local.run("%hh display auto")
+    assert "<details open" not in local.run("span('folded')").output.html
+
+
+def test_one_cell_may_choose_its_own_display(local: Kernel) -> None:
+    assert "<details open" in local.run("%%hh_session --show tree\nspan('opened')").output.html
+
+
+def test_disabled_tracing_is_said_and_leaves_cells_alone(start_kernel: StartKernel) -> None:
+    kernel = start_kernel(HH_DISABLE_TRACING="true")
+    assert kernel.run("span('untraced')\n1").kinds == ["result"]
+    assert kernel.run("%hh").stdout.startswith("hh: tracing is off (HH_DISABLE_TRACING).")
+
+
+def test_instrument_switches_on_what_is_installed_and_says_nothing_the_second_time(local: Kernel) -> None:
+    first, second = local.run("%hh instrument"), local.run("%hh instrument")
+    assert first.stdout.startswith("hh: tracing openai.")
+    assert second.stdout == first.stdout
+    assert first.stderr == second.stderr == ""
+    assert "traced    openai" in local.run("%hh").stdout
+
+
+def test_a_missing_instrumentor_is_answered_with_the_line_that_installs_it(local: Kernel) -> None:
+    cell = local.run("%hh instrument crewai")
+    assert "hh: crewai is not traced. %pip install openinference-instrumentation-crewai" in cell.stdout
+    assert cell.reply == "ok"

@@ -1,0 +1,114 @@
+"""Loading registers one of everything, says one line and waits for nothing; unloading undoes all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.backend import Backend
+from tests.kernel.conftest import KEY, StartKernel
+from tests.kernel.driver import PRELUDE, Kernel
+
+REGISTERED = """{
+    "hooks": [len(get_ipython().events.callbacks[name]) for name in ("pre_run_cell", "post_run_cell")],
+    "transformers": len(get_ipython().input_transformers_cleanup),
+    "configurables": sorted(n for c in get_ipython().configurables if (n := type(c).__name__).startswith("HH")),
+    "magics": sorted(m for kind in get_ipython().magics_manager.magics.values() for m in kind if m.startswith("hh")),
+    "registry": "HHMagics" in get_ipython().magics_manager.registry,
+    "entry": hasattr(get_ipython(), "_hh"),
+    "threads": sorted(t.name for t in __import__("threading").enumerate()),
+    "wrapped": [__import__("threading").Thread.start.__module__,
+                __import__("concurrent.futures").futures.ThreadPoolExecutor.submit.__module__],
+    "baggage": dict(__import__("opentelemetry.context").context.get_current()),
+}"""
+
+
+def test_local_mode_is_said_in_one_line(tmp_path: Path) -> None:
+    with Kernel(tmp_path) as kernel:
+        cell = kernel.run("%load_ext hh_jupyter")
+        assert cell.stdout == ("hh: local mode, nothing leaves this machine. Set HH_API_KEY to send. %hh? for help\n")
+        assert (cell.stderr, cell.outputs, cell.reply) == ("", [], "ok")
+
+
+def test_sending_is_said_in_one_line_and_waits_for_nobody(tmp_path: Path) -> None:
+    with Backend(hang=("/",)) as backend:
+        env = {"HH_API_KEY": KEY, "HH_API_URL": backend.url, "HH_SESSION_NAME": "refund-agent"}
+        with Kernel(tmp_path, env) as kernel:
+            cell = kernel.run("%load_ext hh_jupyter")
+            host = backend.url.removeprefix("http://")
+            assert cell.stdout == f"hh: sending to {host} as dev, session refund-agent. %hh? for help\n"
+            assert backend.requests == []
+
+
+def test_the_loading_cell_is_traced_and_its_session_undone(tmp_path: Path) -> None:
+    with Kernel(tmp_path) as kernel:
+        cell = kernel.run(f"%load_ext hh_jupyter\n{PRELUDE}\nspan('while-loading')")
+        assert "while-loading" in cell.output.text
+        assert kernel.value("rows()")[0][2] == str(cell.count)
+        after = kernel.run("span('after')")
+        assert kernel.value("rows()")[1][2] == str(after.count)
+        assert cell.stderr == after.stderr == ""
+
+
+def test_loading_in_a_cell_with_await_works_the_same(tmp_path: Path) -> None:
+    with Kernel(tmp_path) as kernel:
+        cell = kernel.run(f"{PRELUDE}\nawait asyncio.sleep(0)\n%load_ext hh_jupyter\nspan('while-loading')")
+        assert "while-loading" in cell.output.text
+        after = kernel.run("span('after')")
+        assert kernel.value("rows()")[1][2] == str(after.count)
+        assert cell.stderr == after.stderr == ""
+
+
+def test_one_of_everything_after_three_reloads(fresh: Kernel) -> None:
+    before = fresh.value(REGISTERED)
+    for _ in range(3):
+        cell = fresh.run("%reload_ext hh_jupyter")
+        assert cell.stdout.count("hh: ") == 1
+        assert cell.stderr == ""
+    fresh.run("%load_ext hh_jupyter")
+    after = fresh.value(REGISTERED)
+    assert {**after, "baggage": 0} == {**before, "baggage": 0}
+    cell = fresh.run("span('once')")
+    assert len(cell.outputs) == 1
+    assert "once" in cell.output.text
+    assert [name for name, _, _ in fresh.value("rows()")].count("once") == 1
+
+
+def test_unloading_leaves_nothing_behind(tmp_path: Path) -> None:
+    with Kernel(tmp_path) as kernel:
+        # What the extension imports starts no thread and registers nothing by itself.
+        kernel.run("import hh_jupyter.notebook.extension")
+        before = kernel.value(REGISTERED)
+        kernel.run(f"%load_ext hh_jupyter\n{PRELUDE}")
+        kernel.run("span('traced')")
+        kernel.run("%hh instrument")
+        unloading = kernel.run("span('last words')\n%unload_ext hh_jupyter\nprint('unloaded')")
+        assert (unloading.reply, unloading.stderr) == ("ok", "")
+        assert kernel.value(REGISTERED) == before
+        after = kernel.run("import hh_jupyter as hh\n@hh.trace\ndef f(): return 1\nf()")
+        assert (after.reply, after.outputs, after.results) == ("ok", [], ["1"])
+
+
+def test_a_tracer_that_the_user_made_before_is_taken_and_stays_theirs(tmp_path: Path, backend: Backend) -> None:
+    with Kernel(tmp_path) as kernel:
+        kernel.run(f"{PRELUDE}\nt = hh.HoneyHiveTracer.init(api_key={KEY!r}, server_url={backend.url!r})")
+        assert "hh: sending to" in kernel.run("%load_ext hh_jupyter").stdout
+        assert "sent" in kernel.run("span('theirs')").output.text
+        kernel.run("%unload_ext hh_jupyter")
+        kernel.run("span('still-theirs'); t.force_flush()")
+        assert len(backend.spans("theirs") + backend.spans("still-theirs")) == 2
+
+
+def test_a_refused_configuration_value_does_not_stop_a_reload(fresh: Kernel) -> None:
+    refused = fresh.run("%config HHJupyter.display = 'purple'")
+    assert "one of auto, line, tree, off" in refused.stderr
+    cell = fresh.run("%reload_ext hh_jupyter")
+    assert cell.reply == "ok"
+    assert cell.stdout.startswith("hh: ")
+    assert len(fresh.run("span('still traced')").outputs) == 1
+
+
+def test_changed_variables_apply_to_the_next_cell(start_kernel: StartKernel, backend: Backend) -> None:
+    kernel = start_kernel()
+    kernel.run(f"import os\nos.environ |= {{'HH_API_KEY': {KEY!r}, 'HH_API_URL': {backend.url!r}}}")
+    kernel.run("span('now-sent')")
+    assert backend.wait_for(lambda b: b.spans("now-sent"))

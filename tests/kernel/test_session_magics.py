@@ -1,0 +1,230 @@
+"""`%%hh_session` makes one cell one session and leaves everything else of the cell as it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kernel.driver import Cell, Kernel
+
+
+def session_of(kernel: Kernel, name: str) -> str:
+    """Session id of the span of this name."""
+    (found,) = {session for span, session, _ in kernel.value("rows()") if span == name}
+    return str(found)
+
+
+@pytest.fixture(scope="module")
+def own(local: Kernel) -> str:
+    """The notebook's own session."""
+    local.run("span('own')")
+    return session_of(local, "own")
+
+
+def assert_undone(kernel: Kernel, own: str) -> None:
+    """The next cells, of both kinds, are in the notebook's session again."""
+    for code in ("span('back')", "await asyncio.sleep(0); span('back')"):
+        cell = kernel.run(code)
+        assert cell.stderr == ""
+    assert session_of(kernel, "back") == own
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "span({0!r})\n'result'",
+        "await asyncio.sleep(0)\nspan({0!r})\n'result'",
+    ],
+    ids=["sync", "await"],
+)
+def test_the_cell_is_one_session_and_only_the_cell(local: Kernel, own: str, body: str) -> None:
+    name = f"in-session-{len(body)}"
+    cell = local.run("%%hh_session refund\n" + body.format(name))
+    assert (cell.reply, cell.results, cell.kinds) == ("ok", ["'result'"], ["result", "display"])
+    assert session_of(local, name) not in (own, "None")
+    assert_undone(local, own)
+
+
+@pytest.mark.parametrize(
+    ("body", "ename"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("await asyncio.sleep(0)\n1 / 0", "ZeroDivisionError"),
+        ("raise SystemExit", "SystemExit"),
+        ("span(", "_IncompleteInputError"),
+    ],
+    ids=["sync", "await", "exit", "syntax"],
+)
+def test_an_error_is_shown_once_with_its_line_and_the_session_is_undone(
+    local: Kernel, own: str, body: str, ename: str
+) -> None:
+    cell = local.run(f"%%hh_session refund\n\n{body}")
+    assert cell.reply == "error"
+    assert cell.ename in (ename, "SyntaxError")
+    assert len(cell.errors) == 1
+    if ename == "ZeroDivisionError":
+        assert f"line {2 + len(body.splitlines())}" in cell.tracebacks[0]
+    assert_undone(local, own)
+
+
+@pytest.mark.parametrize(
+    "wait", ["time.sleep(30)", "for _ in range(3000): await asyncio.sleep(0.01)"], ids=["sync", "await"]
+)
+def test_an_interrupt_undoes_the_session(local: Kernel, own: str, wait: str) -> None:
+    cell = local.run(f"%%hh_session refund\nprint('now', flush=True)\n{wait}", interrupt_at="now")
+    assert cell.reply == "error"
+    assert_undone(local, own)
+
+
+def test_stacked_lines_are_two_sessions_and_the_inner_one_counts(local: Kernel, own: str) -> None:
+    local.run("%%hh_session outer\n%%hh_session inner\nspan('stacked')")
+    titles = local.value("get_ipython()._hh.titles()")
+    assert titles[session_of(local, "stacked")] == "inner"
+    assert_undone(local, own)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["%%time\n%%hh_session timed\nspan({0!r})", "%%hh_session timed\n%%time\nspan({0!r})"],
+    ids=["above", "below"],
+)
+def test_other_cell_magics_work_above_and_below(local: Kernel, own: str, cell: str) -> None:
+    name = f"timed-{cell.index('time')}"
+    ran = local.run(cell.format(name))
+    assert ran.reply == "ok"
+    assert "Wall time" in ran.stdout
+    assert session_of(local, name) != own
+    assert_undone(local, own)
+
+
+def test_a_captured_body_keeps_its_session(local: Kernel, own: str) -> None:
+    cell = local.run("%%hh_session captured\n%%capture out\nspan('captured')")
+    assert len(cell.outputs) == 1
+    assert session_of(local, "captured") != own
+    assert_undone(local, own)
+
+
+def test_each_run_is_a_session_of_its_own_and_is_numbered(local: Kernel) -> None:
+    first = local.run("%%hh_session numbered\nspan('run-1')")
+    second = local.run("%%hh_session numbered\nspan('run-2')")
+    assert session_of(local, "run-1") != session_of(local, "run-2")
+    titles = local.value("get_ipython()._hh.titles()")
+    assert titles[session_of(local, "run-1")] == "numbered"
+    assert titles[session_of(local, "run-2")] == "numbered #2"
+    assert first.stderr == second.stderr == ""
+
+
+def test_join_continues_a_session_by_name_title_prefix_or_last(local: Kernel) -> None:
+    local.run("%%hh_session joined\nspan('j-0')")
+    wanted = session_of(local, "j-0")
+    for number, words in enumerate(("last", "joined", wanted, wanted[:8]), 1):
+        assert local.run(f"%%hh_session --join {words}\nspan('j-{number}')").reply == "ok"
+        assert session_of(local, f"j-{number}") == wanted
+
+
+def test_the_line_form_holds_for_the_cells_that_follow_until_its_end(local: Kernel, own: str) -> None:
+    said = local.run("%hh_session sticky\nspan('s-1')")
+    local.run("span('s-2')")
+    local.run("await asyncio.sleep(0)\nspan('s-3')")
+    local.run("await asyncio.to_thread(span, 's-4')")
+    sessions = {session_of(local, f"s-{number}") for number in (1, 2, 3, 4)}
+    assert len(sessions) == 1
+    assert sessions != {own}
+    assert said.stdout.startswith("hh: session sticky ")
+    assert local.run("%hh_session").stdout == said.stdout
+    local.run("%hh_session --end\nspan('s-end')")
+    assert session_of(local, "s-end") == own
+    assert_undone(local, own)
+
+
+def test_the_line_form_in_an_await_cell_holds_as_well(local: Kernel, own: str) -> None:
+    local.run("await asyncio.sleep(0)\n%hh_session sticky-await\nspan('a-1')")
+    local.run("span('a-2')")
+    assert session_of(local, "a-1") == session_of(local, "a-2") != own
+    local.run("await asyncio.sleep(0)\n%hh_session --end")
+    assert_undone(local, own)
+
+
+def test_a_cell_session_inside_a_sticky_one_gives_way_to_it_again(local: Kernel, own: str) -> None:
+    local.run("%hh_session around\nspan('around-1')")
+    local.run("%%hh_session within\nspan('within')")
+    local.run("span('around-2')")
+    assert session_of(local, "around-1") == session_of(local, "around-2") != session_of(local, "within")
+    local.run("%hh_session --end")
+    assert_undone(local, own)
+
+
+@pytest.mark.parametrize("wait", ["", "await asyncio.sleep(0)\n"], ids=["sync", "await"])
+def test_a_session_created_in_a_cells_own_code_is_that_of_the_following_cells(
+    local: Kernel, own: str, wait: str
+) -> None:
+    kind = "await" if wait else "sync"
+    local.run(f"{wait}hh.get_tracer().create_session('created')\nspan('c-1-{kind}')")
+    local.run(f"span('c-2-{kind}')")
+    local.run(f"await asyncio.sleep(0)\nspan('c-3-{kind}')")
+    sessions = {session_of(local, f"c-{number}-{kind}") for number in (1, 2, 3)}
+    assert len(sessions) == 1
+    assert own not in sessions
+    assert local.run("%hh_session").stdout.startswith("hh: session created ")
+    local.run("%hh_session --end")
+    assert_undone(local, own)
+
+
+def test_a_session_created_in_a_task_or_thread_is_only_theirs(local: Kernel, own: str) -> None:
+    local.run(
+        "async def other():\n    hh.get_tracer().create_session('elsewhere')\n    span('elsewhere')\n"
+        "await asyncio.create_task(other())\n"
+        "await asyncio.to_thread(hh.get_tracer().create_session, 'in a thread')"
+    )
+    assert session_of(local, "elsewhere") != own
+    assert_undone(local, own)
+
+
+def test_with_session_never_outlives_its_block(local: Kernel, own: str) -> None:
+    local.run("with hh.get_tracer().with_session('block'): span('in-block')\nspan('after-block')")
+    assert session_of(local, "in-block") != own
+    assert session_of(local, "after-block") == own
+    assert_undone(local, own)
+
+
+def usage_error(cell: Cell) -> str:
+    """The one line on stderr of a cell that was used wrongly."""
+    assert (cell.reply, cell.ename) == ("error", "UsageError"), cell
+    assert cell.errors == []
+    return cell.stderr.strip()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            "%%hh_session refund --tags a=b\nspan('no')",
+            (
+                "UsageError: %%hh_session: unknown option --tags. Did you mean --metadata?\n"
+                "    %%hh_session refund-triage --metadata team=support"
+            ),
+        ),
+        (
+            "%%hh_session refund-triage\n\n",
+            (
+                "UsageError: %%hh_session needs code below it. To set the session for the cells that follow: "
+                "%hh_session refund-triage"
+            ),
+        ),
+        ("%%hh_session --bogus\nspan('no')", "UsageError: %%hh_session: unknown option --bogus."),
+        ("%%hh_session it's\nspan('no')", "UsageError: %%hh_session: the quote ' is not closed."),
+        ("%%hh_session --join nowhere\nspan('no')", "UsageError: %%hh_session: no session nowhere."),
+        ("%hh_session --bogus", "UsageError: %hh_session: unknown option --bogus."),
+    ],
+    ids=["tags", "empty", "bogus", "quotes", "join", "line"],
+)
+def test_a_mistake_is_one_usage_error_and_nothing_runs(local: Kernel, own: str, code: str, said: str) -> None:
+    assert usage_error(local.run(code)).startswith(said)
+    assert not [name for name, _, _ in local.value("rows()") if name == "no"]
+    assert_undone(local, own)
+
+
+def test_help_and_listing_know_the_magics(local: Kernel) -> None:
+    reply = local.value("get_ipython().find_line_magic('hh').__doc__")
+    assert "%hh show 4" in reply
+    assert local.run("%%hh_session?").reply == "ok"
+    assert local.run("%lsmagic").reply == "ok"

@@ -1,0 +1,120 @@
+"""The line of `%%hh_session`: split first, values expanded after, mistakes answered in one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from IPython.core.error import UsageError
+
+from hh_jupyter.notebook.options import OPTIONS, SessionOptions, parse, split
+
+NAMES: dict[str, Any] = {"ticket": {"id": 7}, "n": 3, "who": "ada"}
+
+
+def evaluate(expression: str) -> Any:
+    return eval(expression, {}, NAMES)
+
+
+def read(line: str) -> SessionOptions:
+    return parse(line, evaluate)
+
+
+def refusal(line: str, magic: str = "%%hh_session") -> str:
+    with pytest.raises(UsageError) as caught:
+        parse(line, evaluate, magic=magic)
+    return str(caught.value)
+
+
+def test_name_and_every_option() -> None:
+    got = read("refund --id 1 --input q=hi --metadata team=support --metadata k=v --user 7 --source prod --show tree")
+    assert got == SessionOptions(
+        name="refund",
+        session_id="1",
+        inputs={"q": "hi"},
+        metadata={"team": "support", "k": "v"},
+        user_properties={"user_id": "7"},
+        source="prod",
+        show="tree",
+    )
+
+
+def test_no_words_ask_for_an_unnamed_session() -> None:
+    assert read("   ") == SessionOptions()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("a  b\tc", ["a", "b", "c"]),
+        ("'two words' x", ["two words", "x"]),
+        ('k="a b"c', ["k=a bc"]),
+        ("k={f('a b', \"}\")} x", ["k={f('a b', \"}\")}", "x"]),
+        ("k={ {'a': 1} }", ["k={ {'a': 1} }"]),
+        ("''", [""]),
+    ],
+)
+def test_quotes_and_braces_hold_a_word_together(line: str, words: list[str]) -> None:
+    assert split(line, "%%hh_session") == words
+
+
+def test_an_expression_in_braces_hands_over_the_object_itself() -> None:
+    assert read("--input t={ticket}").inputs["t"] is NAMES["ticket"]
+    assert read("--input t={ticket['id'] + n}").inputs["t"] == 10
+
+
+def test_braces_that_hold_no_expression_may_be_a_dict() -> None:
+    assert read("--input t={'a': 1}").inputs["t"] == {"a": 1}
+
+
+def test_braces_inside_text_are_replaced_and_prose_stays() -> None:
+    assert read("'run {n} of {who}' --metadata note='{0} {nothing} {n}'") == SessionOptions(
+        name="run 3 of ada", metadata={"note": "0 {nothing} 3"}
+    )
+
+
+def test_a_value_is_never_taken_for_an_option() -> None:
+    NAMES["dashes"] = "--end"
+    assert read("--input q={dashes}").inputs == {"q": "--end"}
+    assert read("--input=q=--end").inputs == {"q": "--end"}
+
+
+def test_an_unknown_option_is_answered_with_the_near_match() -> None:
+    assert refusal("refund --tags a=b") == (
+        "%%hh_session: unknown option --tags. Did you mean --metadata?\n"
+        "    %%hh_session refund-triage --metadata team=support"
+    )
+    assert "Did you mean --metadata?" in refusal("--metdata a=b")
+
+
+def test_an_option_like_no_other_is_answered_with_all_of_them() -> None:
+    assert f"unknown option --bogus. Options: {', '.join(OPTIONS)}." in refusal("--bogus")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("it's", "the quote ' is not closed."),
+        ('"a', 'the quote " is not closed.'),
+        ("--input q={a", "the brace { is not closed."),
+        ("--input", "--input needs a value."),
+        ("--input --user 7", "--input needs a value."),
+        ("--input q", "--input takes KEY=VALUE, got 'q'."),
+        ("--input =q", "--input takes KEY=VALUE, got '=q'."),
+        ("a b", "one name only, got 'a' and 'b'. Put quotes around a name with spaces."),
+        ("--show all", "--show must be one of auto, line, tree, off; got all."),
+        ("--end", "--end stands alone: %hh_session --end"),
+        ("a --join last", "--join continues a session and takes no name."),
+        ("--join last --id 7", "--join continues a session and takes no --id."),
+        ("--input q={tikcet}", "--input q={tikcet}: NameError: name 'tikcet' is not defined"),
+        ("--input q={n +}", "--input q={n +}: SyntaxError: "),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_names_the_magic(line: str, said: str) -> None:
+    message = refusal(line)
+    assert message.startswith("%%hh_session: ")
+    assert said in message.splitlines()[0]
+
+
+def test_end_is_for_the_line_form() -> None:
+    assert parse("--end", evaluate, magic="%hh_session").end
