@@ -1,0 +1,60 @@
+# make demo      run the quickstart notebook and write it to demo-output/
+# make test      everything a change must pass, within 15 minutes on two cores
+# make test-all  the same, the slow matrices and the demo
+# make lint      ruff, mypy, import contracts
+# make format    let ruff format the code
+# make readme    write the README's tables anew from the code
+# make clean     remove what these made
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Kernel and browser tests wait more than they compute: two workers share two cores well.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+.DEFAULT_GOAL := test
+.PHONY: demo test test-all lint format readme chromium clean
+
+demo: $(VENV)/.demo-installed
+	$(BIN)/python notebooks/demo.py
+
+test: lint chromium
+	$(PYTEST) -m "not slow"
+
+test-all: lint chromium
+	$(BIN)/python notebooks/demo.py --no-lab
+	$(PYTEST)
+
+lint: $(VENV)/.dev-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+format: $(VENV)/.dev-installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+readme: $(VENV)/.dev-installed
+	$(BIN)/python -m tests.readme_tables --write
+
+$(VENV)/.pip-ready:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	touch $@
+
+$(VENV)/.demo-installed: $(VENV)/.pip-ready pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[openai]" --group demo
+	touch $@
+
+$(VENV)/.dev-installed: $(VENV)/.pip-ready pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[openai]" --group test --group lint
+	touch $@ $(VENV)/.demo-installed
+
+chromium:
+	@.ci/install-chromium
+
+clean:
+	rm -rf $(VENV) demo-output build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
