@@ -1,0 +1,62 @@
+"""The front end as the two texts that anywidget takes: one ES module and one style sheet."""
+
+from __future__ import annotations
+
+import base64
+import re
+import zlib
+from functools import cache
+from importlib.resources import files
+
+MODULES = ("dom", "rows", "waterfall", "content", "detail", "tree", "summary", "view", "hub")
+"""Static modules in the order of their imports: each uses only those before it."""
+
+_LOADER = """const packed = "{packed}";
+const bytes = Uint8Array.from(atob(packed), (char) => char.charCodeAt(0));
+const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+const url = URL.createObjectURL(new Blob([await new Response(stream).text()], {{ type: "text/javascript" }}));
+const module = await import(url);
+URL.revokeObjectURL(url);
+export default module.default;
+"""
+_IMPORT = re.compile(r"^import \{[^}]*\} from \"\./\w+\.js\";\n", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
+_DOC_COMMENT = re.compile(r"^[ \t]*/\*\*.*?\*/\n", re.MULTILINE | re.DOTALL)
+_LINE_COMMENT = re.compile(r"^[ \t]*//.*\n", re.MULTILINE)
+_INDENT = re.compile(r"\n\s+")
+
+
+@cache
+def script() -> str:
+    """One ES module from the static ones, without their comments and indentation.
+
+    There is no build step: the modules run as they are in node and in a browser, and joined they may not share a
+    top-level name. No string in them spans lines, so that taking the indentation away changes nothing.
+    """
+    return "\n".join(_bare(_read(f"{name}.js")) for name in MODULES)
+
+
+@cache
+def packed_script() -> str:
+    """The same module, unpacked by the browser: a third of the size, since a kernel's socket does not compress.
+
+    It is loaded from a blob, as anywidget itself loads what it is given.
+    """
+    return _LOADER.format(packed=base64.b64encode(zlib.compress(script().encode(), 9)).decode())
+
+
+@cache
+def style() -> str:
+    """The style sheet of the interactive view, without comments and spaces that mean nothing."""
+    bare = re.sub(r"/\*.*?\*/", "", _read("spans.css"), flags=re.DOTALL)
+    return re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r"\s+", " ", bare)).strip()
+
+
+def _read(name: str) -> str:
+    return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
+
+
+def _bare(source: str) -> str:
+    for pattern in (_DOC_COMMENT, _LINE_COMMENT, _IMPORT, _EXPORT):
+        source = pattern.sub("", source)
+    return _INDENT.sub("\n", source).strip() + "\n"

@@ -1,0 +1,146 @@
+/** Messages, JSON values, error and attributes of one span, as elements. Everything shown is text. */
+
+import { count, h, plural } from "./dom.js";
+
+const LONG_TEXT = 4000;
+const MOST_VALUES = 600;
+const REDACTED = /(\[redacted: [^\]\n]{1,60}\])/;
+
+/**
+ * Text as it is, with chips for what was redacted and the length of what is cut.
+ * @param {string} value
+ */
+export function text(value) {
+  const shown = value.length > LONG_TEXT ? value.slice(0, LONG_TEXT) : value;
+  const parts = shown.split(REDACTED).map((part) => (REDACTED.test(part) ? mask(part) : part));
+  const element = h("div", { class: "hh-text" }, parts);
+  if (shown === value) return element;
+  const more = h("button", { class: "hh-more", type: "button" }, `Show all ${count(value.length)} characters`);
+  more.addEventListener("click", () => {
+    element.textContent = value;
+    more.remove();
+  });
+  return [element, more];
+}
+
+const mask = (part) => h("span", { class: "hh-mask", title: "Removed before it was shown, sent or saved" }, part.slice(1, -1));
+
+/**
+ * A JSON value, indented and coloured.
+ * @param {any} value
+ */
+export function json(value) {
+  const left = { values: MOST_VALUES };
+  const pre = h("pre", { class: "hh-json" }, nodes(value, "", left));
+  if (left.values < 0) pre.append(`\n… ${plural(-left.values, "value")} more: copy the span to see all`);
+  return pre;
+}
+
+function nodes(value, indent, left) {
+  left.values -= 1;
+  if (left.values < 0) return "…";
+  if (typeof value === "string") return quoted(value);
+  if (value === null || typeof value !== "object") return h("span", { class: "hh-number" }, String(value));
+  const list = Array.isArray(value);
+  const entries = Object.entries(value);
+  if (!entries.length) return list ? "[]" : "{}";
+  const deeper = `${indent}  `;
+  const items = entries.map(([key, item], i) => [
+    `\n${deeper}`, list ? null : [h("span", { class: "hh-key" }, JSON.stringify(key)), ": "],
+    nodes(item, deeper, left), i < entries.length - 1 ? "," : "",
+  ]);
+  return [list ? "[" : "{", items, `\n${indent}${list ? "]" : "}"}`];
+}
+
+function quoted(value) {
+  const shown = value.length > LONG_TEXT ? value.slice(0, LONG_TEXT) : value;
+  const parts = JSON.stringify(shown).split(REDACTED).map((part) => (REDACTED.test(part) ? mask(part) : part));
+  return [h("span", { class: "hh-string" }, parts), shown === value ? null : h("span", { class: "hh-cut" }, ` ${count(value.length)} characters`)];
+}
+
+/** A short text plain, everything else as JSON. */
+export const value = (data) => (typeof data === "string" ? h("div", { class: "hh-plain" }, text(data)) : json(data));
+
+const section = (title, ...children) => [h("div", { class: "hh-section" }, title), ...children];
+
+/**
+ * @param {{role: string, text?: string, data?: any, calls?: {name: string, id: string | null, arguments: any}[], parts?: any[],
+ *   tool?: string | null}[]} list
+ */
+export function messages(list) {
+  return list.map((message) => h("div", { class: `hh-message hh-role-${roleOf(message.role)}` },
+    h("div", { class: "hh-role" }, message.role), body(message)));
+}
+
+const roleOf = (role) => (["system", "developer", "user", "assistant", "tool"].includes(role) ? role : "other");
+
+function body(message) {
+  const long = message.role === "system" || message.role === "developer";
+  const said = message.text ? text(message.text) : null;
+  return h("div", { class: "hh-said" },
+    message.tool ? h("div", { class: "hh-answer" }, "result of ", h("b", null, message.tool)) : null,
+    long && said ? clamp(said) : said,
+    message.data === undefined ? null : json(message.data),
+    (message.parts ?? []).map((part) => (typeof part === "string" ? h("span", { class: "hh-part" }, part) : json(part))),
+    (message.calls ?? []).map((call) => h("div", { class: "hh-call" },
+      h("div", { class: "hh-call-head" }, h("b", null, call.name), call.id ? h("span", null, call.id) : null),
+      call.arguments === null || call.arguments === undefined ? null : json(call.arguments))));
+}
+
+/** System prompts are long and rarely what one looks for: one line, all of it on a click. */
+function clamp(said) {
+  const box = h("div", { class: "hh-clamp", title: "Show all" }, said);
+  box.addEventListener("click", () => {
+    if (!String(getSelection())) box.classList.toggle("hh-full");
+  });
+  return box;
+}
+
+/**
+ * @param {{type: string, message: string, stack: string, library_frames: number, full_stack: string}} error
+ * @param {import("./rows.js").Span} span
+ * @param {any} input of the span
+ */
+export function failure(error, span, input) {
+  const stack = error.stack || error.full_stack;
+  const pre = h("pre", null, stack);
+  const all = h("button", { class: "hh-more", type: "button" }, `Show ${plural(error.library_frames, "library frame")}`);
+  all.addEventListener("click", () => {
+    pre.textContent = error.full_stack;
+    all.remove();
+  });
+  return [
+    h("div", { class: "hh-failure" }, error.type), text(error.message), passage(span),
+    stack ? section(error.stack ? "Stack (your code only)" : "Stack", pre) : null,
+    error.stack && error.library_frames ? all : null,
+    input === undefined ? null : section("Input", value(input)),
+  ];
+}
+
+/** The way the exception took: where it was raised, what it went through, who caught it. */
+function passage(span) {
+  const through = [];
+  let above = span.parent;
+  for (; above?.error === "propagated"; above = above.parent) through.push(above.name);
+  const caught = span.error === "caught" || (span.error === "propagated" && !span.errors);
+  if (!through.length && !caught) return null;
+  return h("p", { class: "hh-passage" }, span.error === "propagated" ? "Raised below" : "Raised here",
+    through.length ? ["; propagated through ", through.map((name, i) => [i ? ", then " : "", h("b", null, name)])] : null,
+    caught ? [", caught in ", h("b", null, above?.name ?? "your code")] : null, ".");
+}
+
+/** @param {[string, any][]} list known attributes first, as the kernel sorted them */
+export function attributes(list) {
+  return h("dl", { class: "hh-attributes" }, list.map(([name, data]) => [
+    h("dt", null, name), h("dd", null, typeof data === "string" ? text(data) : json(data)),
+  ]));
+}
+
+/** @param {{input?: any, output?: any, documents?: any[]}} details */
+export function exchange(details) {
+  return [
+    details.input === undefined ? null : section("Input", value(details.input)),
+    details.documents?.length ? section(plural(details.documents.length, "document"), json(details.documents)) : null,
+    details.output === undefined ? null : section("Output", value(details.output)),
+  ];
+}

@@ -1,0 +1,156 @@
+/** The detail pane: what one span or one fold is about. Its content is fetched from the kernel when it is opened. */
+
+import { attributes, exchange, failure, messages } from "./content.js";
+import { count, duration, h, kindMark, plural } from "./dom.js";
+import { foldFacts } from "./rows.js";
+
+const KEPT = 40;
+const QUIET_MS = 150;
+
+export class Detail {
+  /**
+   * @param {string} uid prefix of DOM ids
+   * @param {{tab: string | null}} state of the view
+   * @param {{fetch: (id: string) => Promise<any>, copy: (event: Event) => void, leave: () => void}} on
+   */
+  constructor(uid, state, on) {
+    this.uid = uid;
+    this.state = state;
+    this.on = on;
+    /** @type {Map<string, any>} answers of the kernel, the oldest forgotten first */
+    this.known = new Map();
+    this.element = h("div", { class: "hh-right", tabindex: -1, role: "group", "aria-label": "Details", onkeydown: (event) => this.key(event) });
+  }
+
+  /** Forget what may have changed: the running spans. */
+  forget(trace) {
+    for (const span of trace.spans) if (span.running) this.known.delete(span.id);
+  }
+
+  /**
+   * Show a row's details.
+   * @param {import("./rows.js").Row} row
+   */
+  async show(row) {
+    if (row.items) return this.fold(row);
+    const { span } = row;
+    const same = this.shown === span.id;
+    this.shown = span.id;
+    if (!this.known.has(span.id)) {
+      const late = setTimeout(() => this.shown === span.id && !same && this.draw(span, null, "Fetching from the kernel…"), QUIET_MS);
+      try {
+        this.known.set(span.id, await this.on.fetch(span.id));
+      } catch {
+        if (this.shown === span.id) this.draw(span, null, "The kernel does not answer.");
+        return undefined;
+      } finally {
+        clearTimeout(late);
+      }
+      if (this.known.size > KEPT) this.known.delete(this.known.keys().next().value);
+    }
+    if (this.shown === span.id) this.draw(span, this.known.get(span.id), "The details of this span are no longer kept.");
+    return undefined;
+  }
+
+  /** The numbers of a fold need no kernel. */
+  fold({ key, span, items }) {
+    this.shown = key;
+    const facts = foldFacts(items);
+    const numbers = [["p50", facts.p50], ["p95", facts.p95], ["max", facts.max], ["sum", facts.sum]];
+    this.element.replaceChildren(h("div", { class: "hh-head" },
+      h("div", { class: "hh-title" }, kindMark(span.kind), h("span", { class: "hh-name" }, span.name),
+        h("span", { class: "hh-times" }, `×${count(items.length)}`)),
+      h("div", { class: "hh-facts-line" }, numbers.map(([word, ms]) => h("span", null, `${word} `, h("b", null, duration(ms)))),
+        facts.tokens === null ? null : h("span", null, h("b", null, count(facts.tokens)), " tokens"))),
+    h("div", { class: "hh-pane" }, h("p", { class: "hh-hint" }, "Repeated calls shown as one row. Open the row for each of them.")));
+  }
+
+  draw(span, details, missing) {
+    const kept = this.element.querySelector(":focus")?.getAttribute("data-keep");
+    this.element.replaceChildren(this.head(span, details ?? {}), ...(details ? this.tabs(span, details) : [
+      h("div", { class: "hh-pane hh-hint", role: "status" }, missing)]));
+    if (kept) this.element.querySelector(`[data-keep="${kept}"]`)?.focus();
+  }
+
+  head(span, details) {
+    const redacted = details.redacted ? plural(details.redacted, "value") : "";
+    return h("div", { class: "hh-head" },
+      h("div", { class: "hh-title" }, kindMark(span.kind), h("span", { class: "hh-name" }, span.name),
+        h("span", { class: "hh-model" }, span.model), h("span", { class: "hh-space" }),
+        h("button", { class: "hh-button", type: "button", title: "Copy this span as JSON (c)", "data-keep": "copy", onclick: this.on.copy }, "Copy")),
+      h("div", { class: "hh-facts-line" }, facts(span, details),
+        redacted ? h("span", { class: "hh-redacted" }, `${redacted} redacted`) : null,
+        details.dropped ? h("span", null, `${plural(details.dropped, "attribute")} over the limit`) : null));
+  }
+
+  /** Tabs appear only with content. */
+  tabs(span, details) {
+    const panes = [
+      ["Error", () => failure(details.error, span, details.input), details.error],
+      ["Messages", () => messages(details.messages), details.messages?.length],
+      ["Input and output", () => exchange(details), details.input !== undefined || details.output !== undefined || details.documents?.length],
+      ["Attributes", () => attributes(details.attributes), details.attributes?.length],
+    ].filter(([, , there]) => there);
+    if (!panes.length) return [h("div", { class: "hh-pane hh-hint" }, "This span recorded nothing but its time.")];
+    const current = panes.find(([name]) => name === this.state.tab) ?? panes[0];
+    const pane = `${this.uid}-pane`;
+    const tabs = panes.map(([name]) => h("button", {
+      type: "button", role: "tab", id: `${pane}-${name[0]}`, "aria-selected": String(name === current[0]), "aria-controls": pane,
+      tabindex: name === current[0] ? 0 : -1, "data-keep": `tab-${name}`,
+      onclick: () => {
+        this.state.tab = name;
+        this.draw(span, details);
+      },
+    }, name));
+    return [
+      h("div", { class: "hh-tabs", role: "tablist", "aria-label": "Details", onkeydown: (event) => turn(event, tabs) }, tabs),
+      h("div", { class: "hh-pane", role: "tabpanel", id: pane, "aria-labelledby": `${pane}-${current[0][0]}` }, current[1]()),
+    ];
+  }
+
+  /** From the tree: to the selected tab. */
+  enter() {
+    (this.element.querySelector("[role=tab][aria-selected=true]") ?? this.element).focus();
+  }
+
+  key(event) {
+    if (event.key !== "Escape") return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.on.leave();
+  }
+}
+
+/** Arrow keys between tabs. */
+function turn(event, tabs) {
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  const at = tabs.indexOf(event.target);
+  if (!step || at < 0) return;
+  event.preventDefault();
+  event.stopPropagation();
+  const next = tabs[(at + step + tabs.length) % tabs.length];
+  next.focus();
+  next.click();
+}
+
+/** Time, tokens, cost, first token, speed: what is unknown is left out, but for the cost of a known call. */
+function facts(span, details) {
+  const ms = span.end - span.start;
+  const own = span.own.reduce((sum, [start, end]) => sum + end - start, 0);
+  const { usage } = details;
+  const parts = [h("span", null, h("b", null, span.running ? "running" : duration(ms)), span.children.length ? ` (own ${duration(own)})` : "")];
+  if (usage) {
+    const out = usage.completion === null ? null : [usage.prompt === null ? "" : ", ", h("b", null, count(usage.completion)), " out"];
+    parts.push(h("span", null, usage.prompt === null ? null : [h("b", null, count(usage.prompt)), " in"], out,
+      usage.cached ? `, ${count(usage.cached)} cached` : "", usage.reasoning ? `, ${count(usage.reasoning)} reasoning` : ""));
+  }
+  if (details.cost) parts.push(h("span", null, h("b", null, details.cost)));
+  else if (usage) parts.push(h("span", null, "cost unknown"));
+  if (span.first !== null) {
+    parts.push(h("span", null, "first token ", h("b", null, duration(span.first))));
+    const seconds = (ms - span.first) / 1000;
+    if (usage?.completion && seconds > 0) parts.push(h("span", null, h("b", null, count(Math.round(usage.completion / seconds))), " tok/s"));
+  }
+  if (details.finish_reason && details.finish_reason !== "stop") parts.push(h("span", null, `finished by ${details.finish_reason}`));
+  return parts;
+}

@@ -1,0 +1,110 @@
+/**
+ * Elements, icons and number formats. Every element of the view is made here: what comes from a span enters as a text
+ * node or an attribute value, never as markup.
+ */
+
+const SVG = "http://www.w3.org/2000/svg";
+const FOCUSABLE = new Set(["button", "a", "input", "textarea", "summary"]);
+
+/**
+ * Create an element.
+ * @param {string} tag
+ * @param {Record<string, any> | null} [attributes] `on<event>` adds a listener, `style` takes an object, null is left out
+ * @param {...any} children nodes, texts, nested lists; null and false are left out
+ * @returns {HTMLElement}
+ */
+export function h(tag, attributes, ...children) {
+  const element = document.createElement(tag);
+  // JupyterLab runs its shortcuts on keys pressed in outputs unless the focused element itself says no: `x` cuts a cell.
+  if (FOCUSABLE.has(tag) || attributes?.tabindex !== undefined) {
+    element.setAttribute("data-lm-suppress-shortcuts", "true");
+  }
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "style") Object.assign(element.style, value);
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+/**
+ * Draw an icon from paths.
+ * @param {string} name class suffix
+ * @param {number} size of the square view box
+ * @param {...Record<string, string>} paths attributes of each path
+ */
+function icon(name, size, ...paths) {
+  const root = document.createElementNS(SVG, "svg");
+  root.setAttribute("viewBox", `0 0 ${size} ${size}`);
+  root.setAttribute("class", `hh-icon hh-icon-${name}`);
+  root.setAttribute("aria-hidden", "true");
+  for (const attributes of paths) {
+    const path = document.createElementNS(SVG, "path");
+    for (const [key, value] of Object.entries(attributes)) path.setAttribute(key, value);
+    root.append(path);
+  }
+  return root;
+}
+
+export const chevron = () => icon("chevron", 12, { d: "M4.2 2.2 8 6l-3.8 3.8" });
+export const tick = () => icon("tick", 12, { d: "m2 6.4 2.6 2.7 5.4-6" });
+
+/** Status by shape, not by colour alone: check in a disc, triangle, square, broken ring. */
+export function statusIcon(status) {
+  if (status === "error") {
+    return icon("error", 16, { d: "M8 1.2 15.2 14H.8Z", class: "hh-fill" }, { d: "M8 6v3.8m0 1.6v.9", class: "hh-mark" });
+  }
+  if (status === "stopped") return icon("stopped", 16, { d: "M3.4 2h9.2v0a1.4 1.4 0 0 1 1.4 1.4v9.2a1.4 1.4 0 0 1-1.4 1.4H3.4A1.4 1.4 0 0 1 2 12.6V3.4A1.4 1.4 0 0 1 3.4 2Z", class: "hh-fill" },
+    { d: "M5 8h6", class: "hh-mark" });
+  if (status === "running") return icon("running", 16, { d: "M8 2a6 6 0 1 0 6 6", class: "hh-ring" });
+  return icon("ok", 16, { d: "M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1Z", class: "hh-fill" },
+    { d: "m4.7 8.2 2.3 2.4 4.4-4.8", class: "hh-mark" });
+}
+
+/** Milliseconds as people read them, as display/format.py says it: 4.2 ms, 340 ms, 2.84 s, 1m 34s, 2h 05m. */
+export function duration(ms) {
+  if (ms < 0.05) return ms <= 0 ? "0 ms" : "<0.1 ms";
+  if (ms < 999.5) return `${ms < 9.95 ? ms.toFixed(1) : Math.round(ms)} ms`;
+  if (ms < 59_995) return `${(ms / 1000).toFixed(2)} s`;
+  const seconds = Math.round(ms / 1000);
+  const two = (value) => String(value).padStart(2, "0");
+  if (seconds < 3600) return `${Math.floor(seconds / 60)}m ${two(seconds % 60)}s`;
+  return `${count(Math.floor(seconds / 3600))}h ${two(Math.floor((seconds % 3600) / 60))}m`;
+}
+
+export const count = (value) => value.toLocaleString("en-US");
+
+/** Tokens of a row, in five characters at most: 450, 1.6k, 352k, 1.1M. */
+export function short(value) {
+  if (value < 1000) return String(value);
+  if (value < 999_500) return `${(value / 1000).toFixed(value < 99_950 ? 1 : 0)}k`;
+  return `${(value / 1e6).toFixed(1)}M`;
+}
+
+/** "1 error", "2 errors" */
+export const plural = (value, word) => `${count(value)} ${word}${value === 1 ? "" : "s"}`;
+
+/** @type {Record<string, {word: string, letter: string, color: string}>} what a span's kind looks like */
+const KINDS = {
+  llm: { word: "LLM", letter: "L", color: "llm" },
+  tool: { word: "Tool", letter: "T", color: "tool" },
+  retriever: { word: "Retrieval", letter: "R", color: "retriever" },
+  reranker: { word: "Reranker", letter: "R", color: "retriever" },
+  embedding: { word: "Embedding", letter: "E", color: "embedding" },
+  agent: { word: "Agent", letter: "A", color: "agent" },
+  chain: { word: "Chain", letter: "C", color: "chain" },
+  guardrail: { word: "Guardrail", letter: "C", color: "chain" },
+  http: { word: "HTTP", letter: "C", color: "chain" },
+  db: { word: "Database", letter: "C", color: "chain" },
+  other: { word: "Span", letter: "C", color: "chain" },
+};
+
+export const kindOf = (kind) => KINDS[kind] ?? KINDS.other;
+
+/** The small square or disc with a letter that names a span's kind. */
+export function kindMark(kind) {
+  const { word, letter, color } = kindOf(kind);
+  return h("span", { class: `hh-kind hh-c-${color}`, title: word, "aria-hidden": "true" }, letter);
+}

@@ -1,0 +1,232 @@
+/**
+ * The hub: one model per kernel, never displayed. It finds the static outputs of its kernel in the page and puts the
+ * interactive view in their place while the kernel answers. Messages are described in display/hub.py.
+ */
+
+import { newState, View } from "./view.js";
+
+const ANSWER_MS = 2000;
+const MOST_DETACHED = 100;
+let serial = 0;
+
+/** Light or dark as the page around says; the system's preference only where nothing else is said. */
+export function isDark(doc = document) {
+  const body = doc.body;
+  const lab = body.getAttribute("data-jp-theme-light");
+  if (lab !== null) return lab === "false";
+  const kind = body.getAttribute("data-vscode-theme-kind") ?? body.className;
+  if (/vscode-/.test(kind)) return /dark|high-contrast(?!-light)/.test(kind);
+  const said = doc.documentElement.getAttribute("theme") ?? doc.documentElement.getAttribute("data-theme");
+  if (said) return said === "dark";
+  return matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+class Hub {
+  constructor(model) {
+    this.model = model;
+    /** @type {Map<Element, {id: string, view: View}>} mounted views by the output that holds them */
+    this.mounted = new Map();
+    /** @type {Map<string, {header: any, buffers: DataView[]}>} the last rows of each view */
+    this.rows = new Map();
+    this.states = new Map();
+    this.foreign = new Set();
+    this.waiting = new Map();
+    this.asked = new Map();
+    this.away = false;
+    this.observer = new MutationObserver((records) => this.changed(records));
+    this.themes = new MutationObserver(() => this.theme());
+    this.onMessage = (message, buffers) => this.receive(message, buffers ?? []);
+    this.onGone = () => this.probe();
+  }
+
+  start() {
+    this.model.on("msg:custom", this.onMessage);
+    this.model.on("comm_live_update", this.onGone);
+    this.observer.observe(document.body, { childList: true, subtree: true });
+    const attributeFilter = ["class", "theme", "data-theme", "data-jp-theme-light", "data-vscode-theme-kind"];
+    this.themes.observe(document.body, { attributes: true, attributeFilter });
+    this.themes.observe(document.documentElement, { attributes: true, attributeFilter });
+    this.found(document.body);
+  }
+
+  stop() {
+    this.model.off("msg:custom", this.onMessage);
+    this.model.off("comm_live_update", this.onGone);
+    this.observer.disconnect();
+    this.themes.disconnect();
+    for (const timer of this.asked.values()) clearTimeout(timer);
+    for (const { reject } of this.waiting.values()) reject(new Error("closed"));
+    this.restoreAll();
+  }
+
+  /** Look for outputs in what was added; our own drawing is not looked at. */
+  changed(records) {
+    for (const { target, addedNodes } of records) {
+      if (target.closest?.(".hh-view")) continue;
+      for (const node of addedNodes) if (node.nodeType === 1) this.found(node);
+    }
+  }
+
+  found(root) {
+    const outputs = root.matches(".hh-output") ? [root] : root.querySelectorAll(".hh-output");
+    for (const output of outputs) {
+      const id = output.id || output.getAttribute("data-jupyter-id");
+      if (!id || this.foreign.has(id) || output.classList.contains("hh-live")) continue;
+      const rows = this.rows.get(id);
+      if (rows) this.mount(output, id, rows);
+      this.ask(id);
+    }
+  }
+
+  /** Ask for the rows of a view; where no answer comes the static output is shown. */
+  ask(id) {
+    clearTimeout(this.asked.get(id));
+    this.asked.set(id, setTimeout(() => this.restoreAll(), ANSWER_MS));
+    this.send({ type: "rows", view: id, have: this.rows.get(id)?.header.version ?? null });
+  }
+
+  /** A question with one answer. */
+  request(message) {
+    serial += 1;
+    const number = serial;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.waiting.delete(number);
+        this.restoreAll();
+        reject(new Error("no answer"));
+      }, ANSWER_MS);
+      this.waiting.set(number, {
+        reject,
+        resolve: (answer) => {
+          clearTimeout(timer);
+          resolve(answer);
+        },
+      });
+      this.send({ ...message, number });
+    });
+  }
+
+  send(message) {
+    try {
+      this.model.send(message);
+    } catch {
+      // The kernel is gone: the timer of the question notices.
+    }
+  }
+
+  receive(message, buffers) {
+    if (this.away) this.back();
+    if (message.type === "rows") this.take(message, buffers);
+    else if (message.type === "changed") this.refresh(message.view);
+    else if (message.type === "answer") {
+      this.waiting.get(message.number)?.resolve(message.value);
+      this.waiting.delete(message.number);
+    }
+  }
+
+  /** Rows of a view, or the word that it is not ours. An answer that comes late brings the view back. */
+  take({ view: id, header }, buffers) {
+    clearTimeout(this.asked.get(id));
+    this.asked.delete(id);
+    if (!header) {
+      this.foreign.add(id);
+      return;
+    }
+    const rows = { header, buffers: buffers.length ? buffers : this.rows.get(id)?.buffers ?? [] };
+    this.rows.set(id, rows);
+    for (const output of outputsOf(id)) {
+      const mounted = this.mounted.get(output);
+      if (mounted) mounted.view.update(header, buffers);
+      else if (!output.classList.contains("hh-live") && rows.buffers.length) this.mount(output, id, rows);
+    }
+  }
+
+  refresh(id) {
+    this.foreign.delete(id);
+    if (this.rows.has(id) || outputsOf(id).length) this.ask(id);
+  }
+
+  mount(output, id, rows) {
+    const orphan = [...this.mounted].find(([old, entry]) => entry.id === id && !old.isConnected);
+    if (!this.states.has(id)) this.states.set(id, newState());
+    const view = orphan?.[1].view ?? this.create(id);
+    const focused = orphan && view.element.contains(view.lastFocus) && document.activeElement === document.body;
+    if (orphan) this.mounted.delete(orphan[0]);
+    view.element.dataset.theme = isDark() ? "dark" : "light";
+    output.append(view.element);
+    output.classList.add("hh-live");
+    this.mounted.set(output, { id, view });
+    view.update(rows.header, orphan ? [] : rows.buffers);
+    if (focused) view.lastFocus.focus({ preventScroll: true });
+    this.prune();
+  }
+
+  create(id) {
+    serial += 1;
+    const view = new View(`hh-${serial}`, this.states.get(id), {
+      details: (span) => this.request({ type: "details", view: id, span }),
+      send: () => this.request({ type: "send", view: id }),
+    });
+    // An update of the output replaces its nodes; the view moves over, and what had the focus gets it back. Removal takes
+    // the focus like leaving does: only a moment later it shows which of the two it was.
+    const { element } = view;
+    element.addEventListener("focusin", (event) => (view.lastFocus = event.target));
+    element.addEventListener("focusout", () => setTimeout(() => {
+      if (element.isConnected && !element.contains(document.activeElement)) view.lastFocus = null;
+    }));
+    return view;
+  }
+
+  /** Outputs out of sight leave the page and come back; only the oldest of many are given up. */
+  prune() {
+    const gone = [...this.mounted.keys()].filter((output) => !output.isConnected);
+    for (const output of gone.slice(0, Math.max(0, gone.length - MOST_DETACHED))) this.restore(output);
+  }
+
+  restore(output) {
+    this.mounted.get(output)?.view.element.remove();
+    this.mounted.delete(output);
+    output.classList.remove("hh-live");
+  }
+
+  /** The kernel is not there: what the outputs say by themselves is shown again. */
+  restoreAll() {
+    this.away = this.mounted.size > 0 || this.away;
+    for (const output of [...this.mounted.keys()]) this.restore(output);
+  }
+
+  /** It answers after all, late: the interactive views are shown again. */
+  back() {
+    this.away = false;
+    for (const [id, rows] of this.rows) {
+      for (const output of outputsOf(id)) if (!output.classList.contains("hh-live")) this.mount(output, id, rows);
+    }
+  }
+
+  /** The connection changed: does the kernel still answer? */
+  probe() {
+    const [first] = this.mounted.values();
+    if (first) this.ask(first.id);
+  }
+
+  theme() {
+    for (const { view } of this.mounted.values()) {
+      view.element.dataset.theme = isDark() ? "dark" : "light";
+      view.spark();
+    }
+  }
+}
+
+/** All outputs of a view: the same cell may be shown twice. The id is data, so no selector is built from it. */
+function outputsOf(id) {
+  return [...document.getElementsByClassName("hh-output")].filter((o) => o.id === id || o.getAttribute("data-jupyter-id") === id);
+}
+
+/** The model's entry point: called once per page. */
+function initialize({ model }) {
+  const hub = new Hub(model);
+  hub.start();
+  return () => hub.stop();
+}
+
+export default { initialize };

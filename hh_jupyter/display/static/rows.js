@@ -1,0 +1,173 @@
+/** The trace in the page: columns to spans, spans to visible rows. No document here: tested in node. */
+
+import { kindOf } from "./dom.js";
+
+const ARRAYS = { f8: Float64Array, f4: Float32Array, u8: BigUint64Array, u4: Uint32Array, u2: Uint16Array, u1: Uint8Array };
+const UNKNOWN = 0xffffffff;
+const ERRORS = ["", "uncaught", "caught", "propagated"];
+const FOLD_FROM = 4;
+
+/**
+ * @typedef {Object} Span times in milliseconds after the trace's start
+ * @property {string} id @property {string} name @property {string} kind @property {string} model
+ * @property {number} start @property {number} end @property {number} depth @property {boolean} running
+ * @property {Span | null} parent @property {Span[]} children @property {number} below spans below it
+ * @property {number | null} tokens of it and all below @property {number | null} first to the first token
+ * @property {"" | "uncaught" | "caught" | "propagated"} error
+ * @property {number} errors uncaught, it and below @property {number} caught it and below
+ * @property {string} tag the error in a word or two
+ * @property {[number, number][]} own @property {[number, number][]} critical
+ *
+ * @typedef {Object} Row
+ * @property {string} key @property {Span} span @property {Span[] | null} items of a fold
+ * @property {number} depth @property {number} position @property {number} size @property {boolean | null} expanded
+ */
+
+/**
+ * Read the columns of one view.
+ * @param {{columns: [string, string][], names: string[], kinds: string[], models: string[], tags: Record<string, string>}} header
+ * @param {DataView[]} buffers one per column, in the header's order
+ */
+export function decode(header, buffers) {
+  /** @type {Record<string, any>} */
+  const column = {};
+  header.columns.forEach(([name, type], i) => {
+    const { buffer, byteOffset, byteLength } = buffers[i];
+    // A copy: a message's buffers start at any byte, typed arrays only at multiples of their item size.
+    column[name] = new ARRAYS[type](buffer.slice(byteOffset, byteOffset + byteLength));
+  });
+  const spans = Array.from(column.start, (start, i) => ({
+    id: column.id[i].toString(16).padStart(16, "0"), name: header.names[column.name[i]], kind: header.kinds[column.kind[i]],
+    model: header.models[column.model[i]], start, end: start + column.duration[i], depth: column.depth[i],
+    tokens: column.tokens[i] === UNKNOWN ? null : column.tokens[i], first: column.first[i] >= 0 ? column.first[i] : null,
+    error: ERRORS[column.state[i] & 3], running: Boolean(column.state[i] & 4), tag: header.tags[i] ?? "",
+    parent: null, children: [], below: 0, errors: 0, caught: 0, own: [], critical: [],
+  }));
+  for (const name of ["own", "critical"]) {
+    column[`${name}_span`].forEach((i, n) => spans[i][name].push([column[`${name}_start`][n], column[`${name}_end`][n]]));
+  }
+  spans.forEach((span, i) => column.state[i] & 8 && span.critical.push([span.start, span.end]));
+  return link(spans);
+}
+
+/** Parents from depths: the spans come in depth-first order. */
+function link(spans) {
+  const path = [];
+  for (const span of spans) {
+    span.parent = span.depth ? path[span.depth - 1] : null;
+    span.parent?.children.push(span);
+    path[span.depth] = span;
+  }
+  for (const span of [...spans].reverse()) {
+    span.errors += span.error === "uncaught" ? 1 : 0;
+    span.caught += span.error === "caught" ? 1 : 0;
+    if (span.parent) {
+      span.parent.errors += span.errors;
+      span.parent.caught += span.caught;
+      span.parent.below += span.below + 1;
+    }
+  }
+  const end = spans.reduce((last, span) => Math.max(last, span.end), 0);
+  return { spans, roots: spans.filter((span) => !span.parent), byId: new Map(spans.map((span) => [span.id, span])), end };
+}
+
+/** Everything is open in a small trace; a big one opens at its roots, where it is narrow and where an error is. */
+export function isOpen(trace, state, span) {
+  return state.toggled.get(span.id) ?? (trace.spans.length <= 300 || !span.parent || span.children.length < 60 || span.errors > 0);
+}
+
+/** Whether a span passes the filter and the Errors switch. */
+function matches(span, state) {
+  if (state.onlyErrors && !span.error) return false;
+  const text = `${span.name} ${span.model} ${kindOf(span.kind).word}`.toLowerCase();
+  return text.includes(state.query.toLowerCase());
+}
+
+/** Spans that pass, and their ancestors; null when nothing is filtered. */
+function kept(trace, state) {
+  if (!state.query && !state.onlyErrors) return null;
+  const keep = new Set();
+  for (const span of trace.spans) {
+    if (matches(span, state)) for (let s = span; s && !keep.has(s); s = s.parent) keep.add(s);
+  }
+  return keep;
+}
+
+/** How many siblings from `start` on repeat: same name and kind, no error in or below them. */
+function repeats(siblings, start) {
+  const first = siblings[start];
+  let end = start;
+  while (end < siblings.length && siblings[end].name === first.name && siblings[end].kind === first.kind
+    && !siblings[end].errors && !siblings[end].caught) end += 1;
+  return end - start;
+}
+
+/**
+ * The rows to show, top to bottom.
+ * @param {{spans: Span[], roots: Span[]}} trace
+ * @param {{toggled: Map<string, boolean>, query: string, onlyErrors: boolean}} state
+ * @returns {Row[]}
+ */
+export function visibleRows(trace, state) {
+  const keep = kept(trace, state);
+  const rows = [];
+  const walk = (all, depth) => {
+    const siblings = keep ? all.filter((span) => keep.has(span)) : all;
+    const size = siblings.length;
+    for (let i = 0; i < size; i += 1) {
+      const span = siblings[i];
+      const times = keep ? 0 : repeats(siblings, i);
+      if (times >= FOLD_FROM) {
+        const key = `fold-${span.id}`;
+        const expanded = state.toggled.get(key) ?? false;
+        const items = siblings.slice(i, i + times);
+        rows.push({ key, span, items, depth, position: i + 1, size, expanded });
+        if (expanded) items.forEach((item, n) => add(item, depth + 1, n + 1, times));
+        i += times - 1;
+      } else add(span, depth, i + 1, size);
+    }
+  };
+  const add = (span, depth, position, size) => {
+    const expanded = span.children.length ? Boolean(keep) || isOpen(trace, state, span) : null;
+    rows.push({ key: span.id, span, items: null, depth, position, size, expanded });
+    if (expanded) walk(span.children, depth + 1);
+  };
+  walk(trace.roots, 0);
+  return rows;
+}
+
+/** The value below which a share of the sorted values lies (nearest rank). */
+export const quantile = (sorted, share) => sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];
+
+/** Durations of a fold: what its row and its detail pane show. */
+export function foldFacts(items) {
+  const sorted = items.map((span) => span.end - span.start).sort((a, b) => a - b);
+  const known = items.map((span) => span.tokens).filter((tokens) => tokens !== null);
+  return {
+    p50: quantile(sorted, 0.5), p95: quantile(sorted, 0.95), max: sorted[sorted.length - 1],
+    sum: sorted.reduce((sum, ms) => sum + ms, 0), tokens: known.length ? known.reduce((sum, n) => sum + n, 0) : null,
+    start: items[0].start, end: items.reduce((last, span) => Math.max(last, span.end), 0),
+  };
+}
+
+/** Intervals joined where the gap is too small to see, so that a strip of 10,000 spans is a few hundred boxes. */
+export function merged(intervals, gap) {
+  const out = [];
+  for (const [start, end] of [...intervals].sort((a, b) => a[0] - b[0])) {
+    const last = out[out.length - 1];
+    if (last && start - last[1] < gap) last[1] = Math.max(last[1], end);
+    else out.push([start, end]);
+  }
+  return out;
+}
+
+/** Leaf spans, each with the first lane that is free when it starts. */
+export function lanes(trace) {
+  const free = [];
+  return trace.spans.filter((span) => !span.children.length).sort((a, b) => a.start - b.start).map((span) => {
+    const found = free.findIndex((until) => until <= span.start);
+    const lane = found < 0 ? free.length : found;
+    free[lane] = span.end;
+    return { span, lane };
+  });
+}

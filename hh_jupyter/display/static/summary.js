@@ -1,0 +1,72 @@
+/** The line that is always there, and the notice below it. Its words are those of the other displays: Python's. */
+
+import { chevron, h, statusIcon, tick } from "./dom.js";
+import { sparkCanvas } from "./waterfall.js";
+
+const STATUS = { ok: "finished", error: "failed", running: "running", stopped: "interrupted" };
+
+/**
+ * The summary bar's elements in the order of their priority; what does not fit is dropped from the right of the facts.
+ * @param {any} header
+ * @param {{open: boolean, body: string, spark: boolean, toggle: () => void, jump: () => void}} on
+ */
+export function summaryBar(header, on) {
+  return [
+    h("button", {
+      class: "hh-toggle", type: "button", "aria-expanded": String(on.open), "aria-controls": on.body, "data-keep": "toggle",
+      "aria-label": `${header.title}, ${STATUS[header.mark]}`, onclick: on.toggle,
+    }, chevron(), statusIcon(header.mark), h("span", { class: "hh-name", title: header.title }, header.title)),
+    h("b", { class: "hh-duration" }, header.duration),
+    h("span", { class: "hh-facts" }, header.facts.map((fact) => h("span", null, fact))),
+    ...chips(header, on.jump), h("span", { class: "hh-space" }),
+    on.spark ? sparkCanvas() : "", delivery(header), session(header.session) ?? "",
+  ];
+}
+
+function chips(header, jump) {
+  return [
+    header.errors ? h("button", {
+      class: "hh-chip hh-chip-error", type: "button", title: "Jump to the error (e)", "data-keep": "error", onclick: jump,
+    }, header.errors) : "",
+    header.caught ? h("span", { class: "hh-chip hh-caught", title: "Raised inside a span and handled by your code" }, header.caught) : "",
+    ...header.notes.map((note) => h("span", { class: "hh-chip hh-chip-warn" }, note)),
+  ];
+}
+
+/** The delivery word: Sent, Sending 6, 12 of 14 sent, Not sent, Local only. */
+function delivery({ delivery: word, delivery_state: state }) {
+  return h("span", { class: `hh-delivery hh-delivery-${state}`, role: "status", title: word },
+    state === "sent" ? tick() : null, h("span", { class: state === "sent" ? "hh-word" : null }, word));
+}
+
+/** A link where the app's address is known, else a short id to copy. */
+function session(session) {
+  if (!session) return null;
+  if (session.url) {
+    return h("a", { class: "hh-session", href: session.url, target: "_blank", rel: "noopener noreferrer", "data-keep": "session" },
+      "Open", h("span", { class: "hh-word" }, " session"), " ↗");
+  }
+  const short = session.id.slice(0, 8);
+  const button = h("button", {
+    class: "hh-session hh-id", type: "button", "data-keep": "session", title: `Session ${session.name ?? ""} ${session.id}: copy the id`,
+  }, short);
+  button.addEventListener("click", async () => {
+    const copied = await navigator.clipboard?.writeText(session.id).then(() => true, () => false);
+    // Without a clipboard the whole id is shown instead, to be selected by hand.
+    button.textContent = copied ? "copied" : session.id;
+    setTimeout(() => (button.textContent = short), copied ? 1200 : 20_000);
+  });
+  return button;
+}
+
+/**
+ * What happened to the spans, and the next step. The command stays there as text: in a saved notebook it is all there is.
+ * @param {any} header
+ * @param {() => void} send
+ */
+export function noticeRow({ notice, can_send: canSend }, send) {
+  return h("div", { class: `hh-notice hh-notice-${notice.kind}`, role: notice.kind === "error" ? "alert" : "status" },
+    h("div", null, h("b", null, notice.title), " ", notice.text, notice.command ? [" ", h("code", null, notice.command)] : null,
+      h("span", { class: "hh-reply", role: "status" })),
+    canSend ? h("button", { class: "hh-button", type: "button", "data-keep": "send", onclick: send }, "Send") : null);
+}

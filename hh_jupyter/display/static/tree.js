@@ -1,0 +1,179 @@
+/** The tree with its waterfall: virtual rows, one tab stop, keyboard. */
+
+import { chevron, count, duration, h, kindMark, kindOf, plural, short } from "./dom.js";
+import { foldFacts, visibleRows } from "./rows.js";
+import { waterfall } from "./waterfall.js";
+
+const ROW = 26;
+const MOST_HEIGHT = 14 * ROW;
+const SPARE = 6;
+
+export class Tree {
+  /**
+   * @param {string} uid prefix of the rows' DOM ids
+   * @param {Record<string, any>} state of the view: selected, toggled, query, onlyErrors, critical
+   * @param {{select: (row: import("./rows.js").Row) => void, enter: () => void}} on
+   */
+  constructor(uid, state, on) {
+    this.uid = uid;
+    this.state = state;
+    this.on = on;
+    this.rows = [];
+    this.pad = h("div", { class: "hh-pad", role: "presentation" });
+    this.list = h("div", {
+      class: "hh-list", role: "tree", tabindex: 0, "aria-label": "Spans",
+      onscroll: () => this.paint(), onkeydown: (event) => this.key(event),
+    }, this.pad);
+    this.ticks = h("div", { class: "hh-ticks", "aria-hidden": "true" });
+    this.element = h("div", { class: "hh-left" }, h("div", { class: "hh-axis" }, h("span", null, "Span"), this.ticks), this.list);
+  }
+
+  /** Show another trace, or the same after a change of state. */
+  update(trace) {
+    this.trace = trace;
+    this.rows = visibleRows(trace, this.state);
+    const height = this.rows.length * ROW;
+    this.pad.style.height = `${height}px`;
+    this.list.style.height = `${Math.min(MOST_HEIGHT, Math.max(height, ROW))}px`;
+    this.ticks.replaceChildren(...[0, 0.25, 0.5, 0.75, 1].map((share) => h("span", {
+      class: "hh-tick", style: { left: `${share * 100}%` },
+    }, share ? duration(trace.end * share) : "0")));
+    this.paint();
+  }
+
+  /** Pixels of axis and list, for the detail pane beside them. */
+  get height() {
+    return Math.min(MOST_HEIGHT, this.rows.length * ROW) + 23;
+  }
+
+  get index() {
+    return this.rows.findIndex((row) => row.key === this.state.selected);
+  }
+
+  /** Draw the rows in sight and a few around them. */
+  paint() {
+    const first = Math.max(0, Math.floor(this.list.scrollTop / ROW) - SPARE);
+    const last = Math.min(this.rows.length, first + MOST_HEIGHT / ROW + 2 * SPARE + 1);
+    this.pad.replaceChildren(...this.rows.slice(first, last).map((row, i) => this.row(row, first + i)));
+    const selected = this.index;
+    if (selected >= first && selected < last) this.list.setAttribute("aria-activedescendant", `${this.uid}-${selected}`);
+    else this.list.removeAttribute("aria-activedescendant");
+    if (!this.rows.length) this.pad.replaceChildren(h("div", { class: "hh-none", role: "presentation" }, "No span matches."));
+  }
+
+  row(row, index) {
+    return h("div", {
+      class: "hh-row", id: `${this.uid}-${index}`, role: "treeitem", "aria-level": row.depth + 1,
+      "aria-posinset": row.position, "aria-setsize": row.size, "aria-expanded": row.expanded === null ? null : String(row.expanded),
+      "aria-selected": String(row.key === this.state.selected), "aria-label": rowLabel(row),
+      style: { top: `${index * ROW}px` }, onclick: () => this.select(index), ondblclick: () => this.toggle(row),
+    }, nameCell(row, () => this.toggle(row)), waterfall(this.trace, row, this.state.critical));
+  }
+
+  /** Select a row by its place, and bring it into sight. */
+  select(index) {
+    const at = Math.max(0, Math.min(this.rows.length - 1, index));
+    const row = this.rows[at];
+    if (!row) return;
+    this.state.selected = row.key;
+    this.reveal(at);
+    this.on.select(row);
+  }
+
+  reveal(index = this.index) {
+    if (index < 0) return;
+    const top = index * ROW;
+    const seen = this.list.clientHeight || MOST_HEIGHT;
+    if (top < this.list.scrollTop) this.list.scrollTop = top;
+    else if (top + ROW > this.list.scrollTop + seen) this.list.scrollTop = top + ROW - seen;
+    this.paint();
+  }
+
+  toggle(row, expanded = !row.expanded) {
+    if (row.expanded === null || row.expanded === expanded) return;
+    this.state.toggled.set(row.key, expanded);
+    this.update(this.trace);
+  }
+
+  /** The next uncaught error after the selected span, from the top again after the last. Opens what hides it. */
+  nextError() {
+    const { spans, byId } = this.trace;
+    const failed = spans.filter((span) => span.error === "uncaught");
+    if (!failed.length) return;
+    const at = spans.indexOf(byId.get(this.state.selected));
+    const next = failed.find((span) => spans.indexOf(span) > at) ?? failed[0];
+    for (let span = next.parent; span; span = span.parent) this.state.toggled.set(span.id, true);
+    this.state.selected = next.id;
+    this.update(this.trace);
+    this.select(this.index);
+  }
+
+  key(event) {
+    const at = this.index;
+    const row = this.rows[at];
+    const move = {
+      ArrowDown: () => this.select(at + 1), j: () => this.select(at + 1), ArrowUp: () => this.select(at - 1),
+      k: () => this.select(at - 1), Home: () => this.select(0), End: () => this.select(this.rows.length - 1),
+      PageDown: () => this.select(at + 13), PageUp: () => this.select(at - 13),
+      ArrowRight: () => (row?.expanded === false ? this.toggle(row) : this.select(at + 1)),
+      ArrowLeft: () => (row?.expanded ? this.toggle(row) : this.select(this.above(at))),
+      " ": () => row && this.toggle(row), Enter: () => this.on.enter(), "*": () => row && this.openLevel(row),
+    }[event.key];
+    if (!move || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    move();
+  }
+
+  /** The place of a row's parent. */
+  above(at) {
+    let index = at - 1;
+    while (index > 0 && this.rows[index].depth >= this.rows[at].depth) index -= 1;
+    return index;
+  }
+
+  openLevel(row) {
+    for (const other of this.rows) {
+      if (other.depth === row.depth && other.span.parent === row.span.parent && other.expanded === false) {
+        this.state.toggled.set(other.key, true);
+      }
+    }
+    this.update(this.trace);
+  }
+}
+
+/** What a screen reader says for a row: "Tool issue_refund, 653 ms, 1 error". */
+function rowLabel({ span, items }) {
+  if (items) {
+    const facts = foldFacts(items);
+    return `${kindOf(span.kind).word} ${span.name}, ${count(items.length)} times, median ${duration(facts.p50)}`;
+  }
+  const parts = [`${kindOf(span.kind).word} ${span.name}`, span.running ? "running" : duration(span.end - span.start)];
+  if (span.tokens !== null) parts.push(`${count(span.tokens)} tokens`);
+  if (span.tag) parts.push(`error: ${span.tag}`);
+  else if (span.errors) parts.push(plural(span.errors, "error"));
+  return parts.join(", ");
+}
+
+/** Guides, twisty, kind, name, model or error, tokens. */
+function nameCell(row, toggle) {
+  const { span, items } = row;
+  const note = items ? "" : span.tag;
+  const tokens = items ? foldFacts(items).tokens : span.tokens;
+  const failed = items || !span.errors ? "" : { uncaught: " hh-failed", propagated: " hh-passed" }[span.error] ?? "";
+  return h("div", { class: "hh-label" },
+    Array.from({ length: row.depth }, () => h("span", { class: "hh-guide" })),
+    h("span", {
+      class: "hh-twisty", onclick: (event) => {
+        event.stopPropagation();
+        toggle();
+      },
+    }, row.expanded === null ? null : chevron()),
+    kindMark(span.kind),
+    h("span", { class: `hh-name${failed}`, title: span.name }, span.name),
+    items ? h("span", { class: "hh-times" }, `×${count(items.length)}`) : null,
+    note ? h("span", { class: `hh-note hh-note-${span.error}` }, note) : null,
+    !note && !items && span.model ? h("span", { class: "hh-model", title: span.model }, span.model) : null,
+    !items && span.error !== "uncaught" && span.errors ? h("span", { class: "hh-chip hh-chip-error hh-small" }, count(span.errors)) : null,
+    tokens ? h("span", { class: "hh-tokens" }, short(tokens)) : null);
+}

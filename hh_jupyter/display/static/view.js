@@ -1,0 +1,221 @@
+/** One trace under one cell: summary bar, notice, toolbar, tree, detail pane, legend. */
+
+import { Detail } from "./detail.js";
+import { h, kindMark, kindOf, count, plural } from "./dom.js";
+import { decode } from "./rows.js";
+import { noticeRow, summaryBar } from "./summary.js";
+import { Tree } from "./tree.js";
+import { paintSpark } from "./waterfall.js";
+
+const KEYS = [["↑↓", null], ["←→", null], ["e", "error"], ["/", "filter"]];
+
+/** What survives a redraw, and the next output of the same view. */
+export const newState = () => ({
+  open: null, byHand: false, selected: null, tab: null, toggled: new Map(), query: "", onlyErrors: false, critical: true,
+});
+
+export class View {
+  /**
+   * @param {string} uid unique in the page
+   * @param {ReturnType<typeof newState>} state
+   * @param {{details: (id: string) => Promise<any>, send: () => Promise<string>}} kernel
+   */
+  constructor(uid, state, kernel) {
+    this.uid = uid;
+    this.state = state;
+    this.kernel = kernel;
+    this.tree = new Tree(uid, state, {
+      select: (row) => {
+        this.state.tab = null;
+        this.detail.show(row);
+      },
+      enter: () => this.detail.enter(),
+    });
+    this.detail = new Detail(uid, state, {
+      fetch: kernel.details, copy: (event) => this.copy(event), leave: () => this.tree.list.focus(),
+    });
+    this.bar = h("div", { class: "hh-bar" });
+    this.notice = h("div", { class: "hh-notices" });
+    this.body = h("div", { class: "hh-body", id: `${uid}-body` });
+    this.element = h("div", { class: "hh-view", role: "region", onkeydown: (event) => this.key(event) }, this.bar, this.notice, this.body);
+    this.main = h("div", { class: "hh-main" }, this.tree.element, this.detail.element);
+    this.legend = h("div", { class: "hh-legend" });
+    this.tools = this.toolbar();
+  }
+
+  /**
+   * Take what the kernel says now. Nothing that is in use is replaced.
+   * @param {any} header
+   * @param {DataView[]} buffers empty when the rows are those already shown
+   */
+  update(header, buffers) {
+    this.header = header;
+    if (buffers.length) {
+      const before = this.trace;
+      this.trace = decode(header, buffers);
+      this.detail.forget(this.trace);
+      if (before && !this.trace.byId.has(before.spans[0].id)) this.restart(header);
+    }
+    if (this.state.open === null) this.state.open = header.open;
+    if (!this.trace.byId.has(this.state.selected) && !String(this.state.selected).startsWith("fold-")) this.state.selected = this.first();
+    this.element.classList.toggle("hh-one", this.trace.spans.length === 1);
+    this.element.setAttribute("aria-label", `Trace: ${header.title}, ${plural(this.trace.spans.length, "span")}, cell ${header.label}`);
+    this.drawBar();
+    this.draw();
+  }
+
+  /** The cell ran again: nothing of the last run is selected; open stays open only where somebody opened it. */
+  restart(header) {
+    this.state.open = header.open || (this.state.byHand && this.state.open);
+    this.state.selected = null;
+    this.state.tab = null;
+    this.state.toggled.clear();
+  }
+
+  /** The span to begin with: the deepest error, else the last model call, else the root. */
+  first() {
+    if (this.header.selected) return this.header.selected;
+    const calls = this.trace.spans.filter((span) => span.kind === "llm");
+    return (calls[calls.length - 1] ?? this.trace.spans[0]).id;
+  }
+
+  drawBar() {
+    const kept = this.element.querySelector(":focus")?.getAttribute("data-keep");
+    this.bar.replaceChildren(...summaryBar(this.header, {
+      open: this.state.open, body: this.body.id, spark: this.trace.spans.length > 2,
+      toggle: () => this.toggle(), jump: () => this.jump(),
+    }));
+    this.notice.replaceChildren(...(this.header.notice ? [noticeRow(this.header, () => this.send())] : []));
+    if (kept) this.element.querySelector(`[data-keep="${kept}"]`)?.focus();
+    this.spark();
+  }
+
+  /** Paint the strip in the colours of the theme. */
+  spark() {
+    const canvas = this.bar.querySelector("canvas");
+    if (canvas) requestAnimationFrame(() => paintSpark(canvas, this.trace));
+  }
+
+  draw() {
+    this.bar.querySelector("[aria-expanded]")?.setAttribute("aria-expanded", String(this.state.open));
+    this.body.hidden = !this.state.open;
+    if (!this.state.open) return;
+    const single = this.trace.spans.length === 1;
+    if (!this.body.childElementCount) this.body.append(this.tools, this.main, this.legend);
+    this.tree.update(this.trace);
+    this.main.style.setProperty("--hh-list", `${this.tree.height}px`);
+    this.shown.textContent = this.shownText();
+    this.legend.replaceChildren(...this.legendItems());
+    const row = single ? { items: null, span: this.trace.spans[0] } : this.tree.rows[this.tree.index] ?? { items: null, span: this.trace.byId.get(this.state.selected) };
+    if (row.span) this.detail.show(row);
+  }
+
+  toggle() {
+    this.state.open = !this.state.open;
+    this.state.byHand = true;
+    this.draw();
+    if (this.state.open) this.tree.reveal();
+  }
+
+  jump() {
+    if (!this.state.open) this.toggle();
+    if (this.trace.spans.length === 1) return;
+    this.tree.nextError();
+    this.tree.list.focus({ preventScroll: true });
+  }
+
+  async send() {
+    const said = this.notice.querySelector("[role=status]");
+    try {
+      const text = await this.kernel.send();
+      if (said) said.textContent = text;
+    } catch {
+      if (said) said.textContent = "The kernel does not answer.";
+    }
+  }
+
+  toolbar() {
+    this.filter = h("input", {
+      type: "search", class: "hh-filter", placeholder: "Filter spans", "aria-label": "Filter spans by name, kind or model", value: this.state.query,
+      oninput: () => {
+        this.state.query = this.filter.value;
+        this.draw();
+      },
+    });
+    const toggleButton = (word, key, title) => {
+      const button = h("button", { type: "button", class: "hh-button", title, "aria-pressed": String(this.state[key]) }, word);
+      button.addEventListener("click", () => {
+        this.state[key] = !this.state[key];
+        button.setAttribute("aria-pressed", String(this.state[key]));
+        this.draw();
+      });
+      return button;
+    };
+    this.shown = h("span", { class: "hh-shown", role: "status" });
+    this.copied = h("button", {
+      type: "button", class: "hh-button hh-copy", title: "Copy the selected span; with Shift the whole cell (c)", onclick: (event) => this.copy(event),
+    }, "Copy JSON");
+    return h("div", { class: "hh-tools" }, this.filter, toggleButton("Errors", "onlyErrors", "Show only spans with an error, and what leads to them"),
+      toggleButton("Critical path", "critical", "Underline the work that decided the total time"), this.shown, h("span", { class: "hh-space" }), this.copied);
+  }
+
+  shownText() {
+    const { spans } = this.trace;
+    if (this.state.query || this.state.onlyErrors) return `${count(this.tree.rows.length)} of ${count(spans.length)} shown`;
+    return spans.length > 300 ? `${plural(this.tree.rows.length, "row")} for ${count(spans.length)} spans` : "";
+  }
+
+  legendItems() {
+    const seen = new Map(this.trace.spans.map((span) => [kindOf(span.kind).word, span.kind]));
+    return [
+      ...[...seen].map(([word, kind]) => h("span", { class: "hh-item" }, kindMark(kind), word)),
+      h("span", { class: "hh-item" }, "solid own work, pale waiting, dotted first token"), h("span", { class: "hh-space" }),
+      ...KEYS.map(([key, does]) => h("span", { class: "hh-item" }, h("kbd", null, key), does)),
+    ];
+  }
+
+  /** Copy the selected span, or with Shift all rows, as JSON. */
+  async copy(event) {
+    const { span } = this.tree.rows[this.tree.index] ?? { span: this.trace.spans[0] };
+    const whole = event.shiftKey;
+    const data = whole ? this.trace.spans.map(plainRow) : { ...plainRow(span), ...(await this.kernel.details(span.id).catch(() => ({}))) };
+    const text = JSON.stringify(data, null, 2);
+    const button = event.type === "click" ? event.target : this.copied;
+    try {
+      await navigator.clipboard.writeText(text);
+      const before = button.textContent;
+      button.textContent = "Copied";
+      setTimeout(() => (button.textContent = before), 1200);
+    } catch {
+      this.offer(text);
+    }
+  }
+
+  /** Where the clipboard is closed to us: a box to copy from. */
+  offer(text) {
+    const box = h("textarea", { class: "hh-offer", readonly: true, rows: 6, "aria-label": "JSON to copy", onblur: () => box.remove() });
+    box.value = text;
+    this.notice.append(box);
+    box.select();
+  }
+
+  /** Keys of the whole view; none of them may reach the notebook, where `x` cuts the cell. */
+  key(event) {
+    if (event.ctrlKey || event.metaKey) return;
+    event.stopPropagation();
+    if (["INPUT", "TEXTAREA"].includes(event.target.tagName)) {
+      if (event.key === "Escape" || (event.key === "ArrowDown" && event.target === this.filter)) this.tree.list.focus();
+      return;
+    }
+    const act = { e: () => this.jump(), c: () => this.copy(event), C: () => this.copy(event), "/": () => this.filter.focus() }[event.key];
+    if (!act || !this.state.open || event.altKey) return;
+    event.preventDefault();
+    act();
+  }
+}
+
+/** A row as plain data, for the clipboard. */
+const plainRow = (span) => ({
+  name: span.name, kind: span.kind, ...(span.model && { model: span.model }), span_id: span.id, parent_id: span.parent?.id ?? null,
+  start_ms: span.start, duration_ms: span.end - span.start, tokens: span.tokens, ...(span.tag && { error: span.tag }),
+});

@@ -1,0 +1,87 @@
+/** Bars of one row, and the strip of all leaf spans in the summary bar. */
+
+import { duration, h, kindOf } from "./dom.js";
+import { foldFacts, lanes, merged } from "./rows.js";
+
+const SPARK_WIDTH = 110;
+const SPARK_HEIGHT = 18;
+
+/**
+ * The waterfall cell of a row. Hidden from assistive technology: the row's label says the same.
+ * @param {{end: number}} trace
+ * @param {import("./rows.js").Row} row
+ * @param {boolean} critical whether the critical path is underlined
+ */
+export function waterfall(trace, row, critical) {
+  const total = trace.end || 1;
+  const { span } = row;
+  const box = (name, start, end) => h("span", {
+    class: `${name} hh-c-${kindOf(span.kind).color}`,
+    style: { left: `${(start / total) * 100}%`, width: `${((end - start) / total) * 100}%` },
+  });
+  const cell = h("div", { class: "hh-fall", "aria-hidden": "true" });
+  if (row.items) {
+    const facts = foldFacts(row.items);
+    const strip = merged(row.items.map((item) => [item.start, item.end]), total / 400);
+    cell.append(...strip.map(([start, end]) => box("hh-strip", start, end)));
+    cell.append(label(facts.start / total, facts.end / total, `p50 ${duration(facts.p50)}`));
+    return cell;
+  }
+  cell.append(...spanBars(span, box));
+  if (critical) cell.append(...span.critical.map(([start, end]) => box("hh-critical", start, end)));
+  cell.append(label(span.start / total, span.end / total, span.running ? "running" : duration(span.end - span.start)));
+  return cell;
+}
+
+/** Pale over the whole span where it waited (for children or for the first token), solid where it worked. */
+function spanBars(span, box) {
+  const waits = span.children.length > 0 || span.first !== null;
+  const mark = span.error === "uncaught" ? " hh-failed" : span.error === "propagated" && span.errors ? " hh-passed" : "";
+  const bars = [box(`hh-strip${waits ? " hh-pale" : ""}${mark}`, span.start, span.end)];
+  if (span.children.length) bars.push(...span.own.map(([start, end]) => box("hh-strip", start, end)));
+  else if (span.first !== null) {
+    const first = Math.min(span.start + span.first, span.end);
+    bars.push(box("hh-strip", first, span.end), box("hh-first", first, first));
+  }
+  if (span.running) bars[0].classList.add("hh-running");
+  return bars;
+}
+
+/** The time beside its bar, on the side with room; on the bar when it fills the row. */
+function label(start, end, text) {
+  const element = h("span", { class: "hh-time" }, text);
+  if (end < 0.78) element.style.left = `${end * 100}%`;
+  else if (start > 0.3) element.style.right = `${(1 - start) * 100}%`;
+  else element.classList.add("hh-inside");
+  return element;
+}
+
+/** A canvas of all leaf spans in lanes, errors red. Painted by `paintSpark`, again after a change of theme. */
+export function sparkCanvas() {
+  return h("canvas", { class: "hh-spark", "aria-hidden": "true", width: SPARK_WIDTH * 2, height: SPARK_HEIGHT * 2 });
+}
+
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @param {{spans: import("./rows.js").Span[], end: number}} trace
+ */
+export function paintSpark(canvas, trace) {
+  const context = canvas.getContext("2d");
+  if (!context) return;
+  const style = getComputedStyle(canvas);
+  const color = (name) => style.getPropertyValue(`--hh-${name}`);
+  const placed = lanes(trace);
+  const used = placed.reduce((most, { lane }) => Math.max(most, lane + 1), 1);
+  const step = canvas.height / Math.max(used, 3);
+  const top = (canvas.height - used * step) / 2;
+  const scale = canvas.width / (trace.end || 1);
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  // Errors last and over the full height: one failed span of ten thousand must be seen.
+  for (const failed of [false, true]) {
+    for (const { span, lane } of placed.filter((item) => (item.span.error !== "") === failed)) {
+      context.fillStyle = color(failed ? "error" : kindOf(span.kind).color);
+      context.fillRect(span.start * scale, top + lane * step, Math.max(2, (span.end - span.start) * scale), Math.max(1, step * 0.82));
+      if (failed) context.fillRect(Math.max(0, span.start * scale - 1), 0, 3, canvas.height);
+    }
+  }
+}

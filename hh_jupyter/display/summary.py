@@ -1,0 +1,150 @@
+"""The facts of the summary line and of the error, in words: every display says the same."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Literal
+
+from hh_jupyter.display import format as fmt
+from hh_jupyter.display.clean import clean
+
+if TYPE_CHECKING:
+    from hh_jupyter.display.view import CellView
+    from hh_jupyter.records.tree import SpanNode, SpanTree
+
+Mark = Literal["ok", "error", "running", "stopped"]
+
+NAME_LENGTH = 60
+MESSAGE_LENGTH = 300
+
+_HTTP_STATUS = re.compile(r"(?:^\W*|\b(?:error code|status code|status|HTTP)\D{0,3})([45]\d\d)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The summary line in parts, in the order in which they are shown. Empty parts are not shown.
+
+    Attributes:
+        duration: from the first start to the last end.
+        facts: cost, tokens, spans, LLM calls: the last ones give way first where room is short.
+        delivery: the one word for what became of the spans.
+    """
+
+    mark: Mark
+    title: str
+    duration: str
+    facts: tuple[str, ...]
+    errors: str
+    caught: str
+    notes: tuple[str, ...]
+    delivery: str
+
+
+def span_name(name: str) -> str:
+    """A span's name as every display shows it."""
+    return clean(name, NAME_LENGTH) or "(no name)"
+
+
+def summarize_view(view: CellView) -> Summary:
+    """The summary line of a view."""
+    tree = view.tree
+    notes = (
+        "interrupted" if view.interrupted else "",
+        f"+{view.late:,} after the cell ended" if view.late else "",
+    )
+    return Summary(
+        mark=_mark(view),
+        title=span_name(tree.title),
+        duration=fmt.duration(tree.end_ns - tree.start_ns),
+        facts=_facts(view),
+        errors=fmt.count(tree.errors, "error") if tree.errors else "",
+        caught=f"{tree.caught:,} caught" if tree.caught else "",
+        notes=tuple(filter(None, notes)),
+        delivery=view.export.word,
+    )
+
+
+def _mark(view: CellView) -> Mark:
+    if view.interrupted:
+        return "stopped"
+    if view.raised or view.tree.errors:
+        return "error"
+    return "running" if view.tree.running else "ok"
+
+
+def _facts(view: CellView) -> tuple[str, ...]:
+    totals, spans = view.totals, len(view.tree.nodes)
+    facts = [fmt.cost(totals), fmt.tokens(totals)]
+    if spans > 1:
+        facts.append(fmt.count(spans, "span"))
+        # On an error its count takes this place: the line stays as long as it was.
+        if totals.llm_calls and not view.tree.errors:
+            facts.append(fmt.count(totals.llm_calls, "LLM call"))
+    return tuple(filter(None, facts))
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorLine:
+    """The deepest uncaught error.
+
+    Attributes:
+        what: "HTTPError: 503 Service Unavailable".
+        name: of the span in which it began.
+        through: names of the spans it passed on its way up, the innermost first; long ways are shortened.
+        location: "payments.py:41", or None.
+    """
+
+    what: str
+    name: str
+    through: tuple[str, ...]
+    location: str | None
+
+
+def error_line(tree: SpanTree) -> ErrorLine | None:
+    """The error to tell first; None without an uncaught one."""
+    node = tree.deepest_error
+    if node is None:
+        return None
+    error = node.record.error
+    words = (clean(error.type, NAME_LENGTH), clean(error.message, MESSAGE_LENGTH)) if error is not None else ()
+    what = ": ".join(filter(None, words)) or "Error, without a message"
+    location = error.location if error is not None else None
+    return ErrorLine(
+        what,
+        span_name(node.record.name),
+        _way_up(node),
+        clean(location, NAME_LENGTH) if location else None,
+    )
+
+
+def _way_up(node: SpanNode) -> tuple[str, ...]:
+    """Names of the ancestors; of more than five the first three, a count and the root."""
+    names = tuple(span_name(ancestor.record.name) for ancestor in islice(node.ancestors, 5))
+    if node.depth <= 5:
+        return names
+    root = deque(node.ancestors, maxlen=1).pop()
+    return (*names[:3], f"{node.depth - 4:,} more", span_name(root.record.name))
+
+
+def error_tag(node: SpanNode) -> str:
+    """A failing span's error in a word or two: the HTTP status in its message, else its type.
+
+    Empty for the spans that an error only passed through: it is shown where it began.
+    """
+    if node.error not in ("uncaught", "caught"):
+        return ""
+    error = node.record.error
+    status = _HTTP_STATUS.search(error.message) if error is not None else None
+    kind = clean(error.type, 40) if error is not None else ""
+    word = status[1] if status else kind or "error"
+    if node.error == "uncaught":
+        return word
+    return f"{word}, {'retried' if _tried_again(node) else 'caught'}"
+
+
+def _tried_again(node: SpanNode) -> bool:
+    siblings = node.parent.children if node.parent is not None else ()
+    return any(other.start_ns >= node.end_ns and other.record.name == node.record.name for other in siblings)

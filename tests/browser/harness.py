@@ -1,0 +1,109 @@
+"""A page with cell outputs and a stand-in for the widget model, answered by the real hub over HTTP: quick to look at.
+
+Run `python -m tests.browser.harness` and open the address it prints, with `#dark` for the dark theme.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from hh_jupyter.display import assets
+from hh_jupyter.display.bundle import mime_bundle
+from hh_jupyter.display.details import span_details
+from hh_jupyter.display.hub import Hub
+from tests.browser.sample_cells import sample_views
+
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Cells</title>
+<link rel="icon" href="data:,"><style>
+body {{ margin: 0; background: #fff; color: #1b1f27; font: 14px/1.5 system-ui, sans-serif }}
+body[data-jp-theme-light="false"] {{ background: #0f1115; color: #e4e7ec }}
+main {{ max-width: 968px; margin: 20px auto; padding: 0 12px }} section {{ margin: 0 0 24px }}
+{css}</style></head><body data-jp-theme-light="true"><main>{cells}</main>
+<script type="module">
+if (location.hash === "#dark") document.body.dataset.jpThemeLight = "false";
+const listeners = {{}};
+const bytes = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+window.asked = [];
+window.kernel = {{ alive: true }};
+window.model = {{
+  on: (name, fn) => (listeners[name] ??= []).push(fn),
+  off: (name, fn) => (listeners[name] = (listeners[name] ?? []).filter((other) => other !== fn)),
+  tell: (message, buffers) => (listeners["msg:custom"] ?? []).forEach((fn) => fn(message, buffers)),
+  emit: (name) => (listeners[name] ?? []).forEach((fn) => fn()),
+  async send(message) {{
+    window.asked.push(message);
+    if (!window.kernel.alive) return;
+    const answer = await (await fetch("/message", {{ method: "POST", body: JSON.stringify(message) }})).json();
+    this.tell(answer.content, answer.buffers.map((text) => new DataView(bytes(text).buffer)));
+  }},
+}};
+const hub = await import("/hub.js");
+window.stopHub = hub.default.initialize({{ model: window.model }});
+</script></body></html>"""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Harness
+
+    def do_GET(self) -> None:
+        if self.path == "/hub.js":
+            self._send("text/javascript", assets.packed_script().encode())
+        else:
+            self._send("text/html; charset=utf-8", self.server.page().encode())
+
+    def do_POST(self) -> None:
+        content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        reply, buffers = self.server.hub.reply(content)
+        body = {"content": reply, "buffers": [base64.b64encode(buffer).decode() for buffer in buffers]}
+        self._send("application/json", json.dumps(body, allow_nan=False).encode())
+
+    def _send(self, kind: str, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        """Quiet."""
+
+
+class Harness(ThreadingHTTPServer):
+    """The server of one page; `url` names it."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.views, details = sample_views()
+        self.details = {span_id: said for cell in details.values() for span_id, said in cell.items()}
+        self.by_id = {view.view_id: view for view in self.views.values()}
+        self.hub = Hub(self.by_id.get, self._details, lambda: "All 3 spans were sent.")
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/"
+
+    def _details(self, view_id: str, span_id: str) -> dict[str, Any] | None:
+        record = next(node.record for node in self.by_id[view_id].tree.nodes if node.record.span_id == int(span_id, 16))
+        return span_details(record, self.details[span_id])
+
+    def page(self) -> str:
+        """All cells, each with its static output."""
+        outputs = "".join(
+            f'<section id="{name}">{mime_bundle(view)["text/html"]}</section>' for name, view in self.views.items()
+        )
+        return PAGE.format(css=assets.style(), cells=outputs)
+
+    def __enter__(self) -> Harness:
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+if __name__ == "__main__":
+    with Harness() as harness:
+        print(harness.url)
+        threading.Event().wait()

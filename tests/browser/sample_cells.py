@@ -1,0 +1,389 @@
+"""Cells of a made-up support agent, as views and details: what the browser tests show and the harness serves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hh_jupyter.conventions.facts import SpanFacts, Usage
+from hh_jupyter.display.view import CellView, Notice
+from hh_jupyter.records.export_state import ExportState
+from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanError, SpanRecord
+from hh_jupyter.records.totals import summarize
+from hh_jupyter.records.tree import SpanTree
+
+EPOCH = 1_760_000_000_000_000_000
+SESSION = "3f2a91c0-4f89-41d3-9a0c-0305e82c3301"
+
+SYSTEM = "You are a support agent for Northwind. Look up the order before you answer. Never promise a refund."
+QUESTION = "Hi, order 48213 arrived with a cracked lid. Can I get my money back? The card on file ends in 4410."
+ORDER = {"order_id": 48213, "status": "delivered", "total_usd": 34.0}
+ANSWER = (
+    "Sorry about the cracked lid. I have refunded $34.00 to the card ending in 4410, reference rf_20931. "
+    "It usually shows within three working days.\n\nNo need to send the item back."
+)
+
+STACK = """Traceback (most recent call last):
+  File "/home/ada/shop/agent.py", line 88, in support_agent
+    refund = issue_refund(**args)
+  File "/home/ada/shop/payments.py", line 57, in issue_refund
+    return post_refund(body)
+  File "/home/ada/shop/payments.py", line 41, in post_refund
+    r.raise_for_status()
+  File "/opt/venv/lib/python3.11/site-packages/requests/models.py", line 1026, in raise_for_status
+    raise HTTPError(http_error_msg, response=self)
+requests.exceptions.HTTPError: 503 Service Unavailable
+"""
+
+
+@dataclass(slots=True)
+class Cell:
+    """Spans of one cell, added in milliseconds after its start."""
+
+    trace_id: int
+    records: list[SpanRecord] = field(default_factory=list)
+    details: dict[str, SpanDetails] = field(default_factory=dict)
+
+    def add(
+        self,
+        kind: str,
+        name: str,
+        start: float,
+        end: float | None,
+        *,
+        parent: int | None = None,
+        model: str | None = None,
+        tokens: tuple[int, int] | None = None,
+        cost: float | None = None,
+        first: float | None = None,
+        error: SpanError | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        stack: str = "",
+        redacted: int = 0,
+    ) -> int:
+        """Add a span; its id."""
+        span_id = self.trace_id * 0x10000 + len(self.records) + 1
+        usage = Usage(prompt=tokens[0], completion=tokens[1], total=sum(tokens)) if tokens else None
+        facts = SpanFacts(
+            kind=kind,
+            event_type="model" if kind in ("llm", "embedding") else "chain" if kind in ("chain", "agent") else "tool",
+            family="openinference",
+            model=model,
+            provider="openai" if model else None,
+            usage=usage,
+            cost=cost,
+            first_token_ns=None if first is None else round(first * 1e6),
+        )
+        self.records.append(
+            SpanRecord(
+                trace_id=self.trace_id,
+                span_id=span_id,
+                parent_id=parent,
+                name=name,
+                start_ns=EPOCH + round(start * 1e6),
+                end_ns=None if end is None else EPOCH + round(end * 1e6),
+                status="running" if end is None else "error" if error else "ok",
+                facts=facts,
+                scope="openinference.instrumentation.openai" if model else "shop",
+                error=error,
+                session_id=SESSION,
+                redacted=redacted,
+            )
+        )
+        events = (_exception(error, stack, self.records[-1]),) if error else ()
+        self.details[f"{span_id:016x}"] = SpanDetails(attributes=dict(attributes or {}), events=events)
+        return span_id
+
+    def view(self, view_id: str, label: str, **changes: Any) -> CellView:
+        """The cell as a display gets it; everything sent."""
+        made = len(self.records)
+        view = CellView(
+            view_id=view_id,
+            label=label,
+            tree=SpanTree.build(self.records),
+            totals=summarize(self.records),
+            export=ExportState(destination="api.example", made=made, sent=made),
+            session_name="refund-triage",
+            session_id=SESSION,
+        )
+        return replace(view, **changes)
+
+
+def _exception(error: SpanError, stack: str, record: SpanRecord) -> RecordedEvent:
+    said = {"exception.type": error.type, "exception.message": error.message, "exception.stacktrace": stack}
+    return RecordedEvent("exception", record.end_ns or record.start_ns, said)
+
+
+def exchange(given: Any, got: Any = None) -> dict[str, Any]:
+    """Input and output as OpenInference writes them."""
+    attributes = {
+        "openinference.span.kind": "TOOL",
+        "input.value": json.dumps(given),
+        "input.mime_type": "application/json",
+    }
+    if got is not None:
+        text = isinstance(got, str)
+        attributes["output.value"] = got if text else json.dumps(got)
+        attributes["output.mime_type"] = "text/plain" if text else "application/json"
+    return attributes
+
+
+def conversation(*messages: Mapping[str, Any], model: str = "gpt-4.1") -> dict[str, Any]:
+    """Messages as OpenInference flattens them; the last one is the answer."""
+    attributes: dict[str, Any] = {"openinference.span.kind": "LLM", "llm.model_name": model}
+    attributes["llm.invocation_parameters"] = json.dumps({"model": model, "temperature": 0})
+    for index, message in enumerate(messages):
+        last = index == len(messages) - 1
+        prefix = "llm.output_messages.0.message." if last else f"llm.input_messages.{index}.message."
+        for key in ("role", "content", "tool_call_id"):
+            if key in message:
+                attributes[prefix + key] = message[key]
+        _calls(attributes, prefix, message.get("calls", ()))
+    return attributes
+
+
+def _calls(attributes: dict[str, Any], prefix: str, calls: Sequence[tuple[str, str, Any]]) -> None:
+    for number, (name, call_id, arguments) in enumerate(calls):
+        call = f"{prefix}tool_calls.{number}.tool_call."
+        attributes[f"{call}id"] = call_id
+        attributes[f"{call}function.name"] = name
+        attributes[f"{call}function.arguments"] = json.dumps(arguments)
+
+
+def support_agent(trace_id: int, *, fails: bool = False) -> Cell:
+    """An agent with a retrieval of twelve embeddings, two tools and two or three model calls."""
+    cell = Cell(trace_id)
+    error = SpanError(
+        "HTTPError", "503 Service Unavailable: upstream connect error. [redacted: api_key]", "payments.py:41"
+    )
+    root = cell.add(
+        "agent",
+        "support_agent",
+        0,
+        2384 if fails else 2842,
+        error=error if fails else None,
+        stack=STACK,
+        attributes=exchange({"question": QUESTION}, None if fails else ANSWER),
+    )
+    said = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
+    look = {"role": "assistant", "calls": [("get_order", "call_7Qa", {"order_id": 48213})]}
+    cell.add(
+        "llm",
+        "plan",
+        12,
+        352,
+        parent=root,
+        model="gpt-4.1-mini",
+        tokens=(412, 38),
+        cost=0.000226,
+        first=188,
+        attributes=conversation(*said, look, model="gpt-4.1-mini"),
+    )
+    search = cell.add(
+        "retriever",
+        "search_policy",
+        360,
+        702,
+        parent=root,
+        model="faiss",
+        attributes=exchange({"query": "damaged item refund window", "k": 4}),
+    )
+    for i in range(12):
+        start = 372 + i * 17 + (i % 3) * 3
+        cell.add(
+            "embedding",
+            "embed_chunk",
+            start,
+            start + 42 + (i * 7) % 5 * 9,
+            parent=search,
+            model="text-embedding-3-small",
+            tokens=(118 + i * 3, 0),
+            cost=0.0000024,
+        )
+    cell.add("retriever", "vector_query", 630, 698, parent=search, attributes=exchange({"k": 4}, {"hits": 4}))
+    tool = cell.add("tool", "get_order", 364, 910, parent=root, attributes=exchange({"order_id": 48213}, ORDER))
+    cell.add(
+        "http",
+        "GET /orders/48213",
+        392,
+        896,
+        parent=tool,
+        redacted=1,
+        attributes={"http.request.method": "GET", "http.request.header.authorization": "[redacted: authorization]"},
+    )
+    found = {"role": "tool", "tool_call_id": "call_7Qa", "content": json.dumps(ORDER)}
+    refund = {"order_id": 48213, "amount_usd": 34.0, "reason": "damaged_on_arrival"}
+    decision = "The item arrived damaged inside the 30 day window, so it qualifies."
+    decided = {"role": "assistant", "content": decision, "calls": [("issue_refund", "call_9Lx", refund)]}
+    cell.add(
+        "llm",
+        "decide",
+        918,
+        1710,
+        parent=root,
+        model="gpt-4.1",
+        tokens=(1836, 61),
+        cost=0.00416,
+        first=402,
+        attributes=conversation(*said, look, found, decided),
+    )
+    if fails:
+        _failing_refund(cell, root, refund, error)
+    else:
+        given = {"refund_id": "rf_20931", "state": "accepted"}
+        cell.add("tool", "issue_refund", 1718, 2041, parent=root, attributes=exchange(refund, given))
+        result = {"role": "tool", "tool_call_id": "call_9Lx", "content": json.dumps(given)}
+        reply = {"role": "assistant", "content": ANSWER}
+        cell.add(
+            "llm",
+            "write_reply",
+            2049,
+            2836,
+            parent=root,
+            model="gpt-4.1",
+            tokens=(1988, 94),
+            cost=0.004728,
+            first=316,
+            attributes=conversation(*said, look, found, decided, result, reply),
+        )
+    return cell
+
+
+def _failing_refund(cell: Cell, root: int, refund: dict[str, Any], error: SpanError) -> None:
+    given = exchange({**refund, "api_key": "[redacted: api_key]"})
+    tool = cell.add("tool", "issue_refund", 1718, 2371, parent=root, error=error, stack=STACK, attributes=given)
+    cell.add("http", "POST /refunds", 1724, 1934, parent=tool, error=replace(error, message="503 Service Unavailable"))
+    cell.add(
+        "http",
+        "POST /refunds",
+        2136,
+        2366,
+        parent=tool,
+        error=error,
+        stack=STACK,
+        attributes=exchange({**refund, "attempt": 2}),
+        redacted=1,
+    )
+
+
+def one_call(trace_id: int) -> Cell:
+    """A single model call whose prompt holds markup."""
+    cell = Cell(trace_id)
+    asked = "Explain idempotency keys in one sentence. <img src=x onerror=alert(1)>"
+    said = (
+        "An idempotency key is a unique token sent with a request so that the server can recognise a retry and return "
+        "the first result instead of acting twice."
+    )
+    messages = conversation({"role": "user", "content": asked}, {"role": "assistant", "content": said})
+    cell.add(
+        "llm", "chat", 0, 684, model="gpt-4.1-mini", tokens=(34, 52), cost=0.0000968, first=241, attributes=messages
+    )
+    return cell
+
+
+def rag(trace_id: int) -> Cell:
+    """A chain of one retrieval and one model call."""
+    cell = Cell(trace_id)
+    root = cell.add(
+        "chain", "answer_question", 0, 1480, attributes=exchange("What changed in v3?", "Three things changed.")
+    )
+    cell.add("retriever", "retrieve", 8, 240, parent=root, attributes=exchange("v3", {"docs": 5}))
+    said = (
+        {"role": "user", "content": "What changed in v3?"},
+        {"role": "assistant", "content": "Three things changed."},
+    )
+    cell.add(
+        "llm",
+        "generate",
+        246,
+        1472,
+        parent=root,
+        model="claude-sonnet-4",
+        tokens=(2210, 188),
+        cost=0.00945,
+        first=430,
+        attributes=conversation(*said, model="claude-sonnet-4"),
+    )
+    return cell
+
+
+def running(trace_id: int) -> Cell:
+    """The agent while its second model call is on the way."""
+    cell = support_agent(trace_id)
+    done = [record for record in cell.records if record.start_ns - EPOCH < 1_000_000_000]
+    live = {"support_agent", "decide"}
+    cell.records = [replace(r, end_ns=None, status="running") if r.name in live else r for r in done]
+    return cell
+
+
+def many(trace_id: int, examples: int = 1250) -> Cell:
+    """An evaluation of eight spans per example, two of which fail."""
+    cell = Cell(trace_id)
+    limit = SpanError("RateLimitError", "429 rate limit reached for gpt-4.1-mini", "eval.py:31")
+    root = cell.add("chain", "evaluate_dataset", 0, 94_000, error=limit)
+    for i in range(examples):
+        lane = i % 16
+        start = 20 + i // 16 * 1190 + lane * 22 + (i * 7919) % 90
+        length = 700 + (i * 104_729) % 420
+        error = limit if i in (402, 911) else None
+        run = cell.add("chain", "run_example", start, start + length + 30, parent=root, error=error)
+        found = cell.add("retriever", "retrieve", start + 6, start + 110, parent=run)
+        for j in range(4):
+            cell.add("embedding", "embed_query", start + 10 + j * 22, start + 28 + j * 22, parent=found, tokens=(12, 0))
+        cell.add(
+            "llm",
+            "answer",
+            start + 116,
+            start + length - 60,
+            parent=run,
+            model="gpt-4.1-mini",
+            tokens=(640 + i % 200, 90),
+            cost=0.00042,
+            first=120,
+            error=error,
+        )
+        cell.add("tool", "score_exact", start + length - 55, start + length + 20, parent=run)
+    return cell
+
+
+def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails]]]:
+    """Views by id, and the details of each by span id."""
+    cells = {
+        "bar": rag(1),
+        "agent": support_agent(2),
+        "one": one_call(3),
+        "err": support_agent(4, fails=True),
+        "run": running(5),
+        "fail": rag(6),
+        "local": rag(7),
+        "big": many(8),
+    }
+    refused = Notice(
+        kind="error",
+        title="3 spans are not sent.",
+        text="api.example rejected the key (401). They are kept.",
+        command="%hh login",
+    )
+    nothing = Notice(
+        kind="info",
+        title="Local mode.",
+        text="Nothing leaves this machine. To send this session later:",
+        command="%hh send",
+    )
+    unsent = ExportState(destination="api.example", made=3, parked=3, failing=True)
+    changes: dict[str, dict[str, Any]] = {
+        "agent": {"mode": "tree", "session_url": "https://app.example/s/3f2a91c0"},
+        "one": {"mode": "tree"},
+        "err": {"raised": True},
+        "run": {"mode": "tree", "export": ExportState(destination="api.example", made=19, sent=13)},
+        "fail": {"export": unsent, "notice": refused},
+        "local": {"export": ExportState(destination=None, made=3), "notice": nothing},
+        "big": {"mode": "tree"},
+    }
+    views = {
+        name: cell.view(f"hh-{name}", str(number), **changes.get(name, {}))
+        for number, (name, cell) in enumerate(cells.items(), start=3)
+    }
+    return views, {f"hh-{name}": cell.details for name, cell in cells.items()}

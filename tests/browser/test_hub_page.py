@@ -1,0 +1,274 @@
+"""The interactive view in a page: what is seen, clicked and typed. The kernel's side is the real hub."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.harness import Harness
+from tests.browser.sample_cells import support_agent
+
+
+def cell(page: Page, name: str) -> Locator:
+    return page.locator(f"#{name}")
+
+
+def rows(page: Page, name: str) -> list[str]:
+    labels = cell(page, name).get_by_role("treeitem").evaluate_all("rows => rows.map(r => r.ariaLabel)")
+    return [str(label) for label in labels]
+
+
+def selected(page: Page, name: str) -> Locator:
+    return cell(page, name).locator("[role=treeitem][aria-selected=true]")
+
+
+def test_a_quiet_cell_is_one_line(cells: Page) -> None:
+    """Folded by default: status, time, cost, tokens, counts, delivery; the static output is hidden."""
+    bar = cell(cells, "bar")
+    text = bar.locator(".hh-bar").inner_text()
+    for fact in ("answer_question", "1.48 s", "$0.0095", "2,398 tokens", "3 spans", "1 LLM call", "Sent"):
+        assert fact in text
+    expect(bar.get_by_role("tree")).to_have_count(0)
+    assert bar.locator(".hh-view").bounding_box()["height"] < 45  # type: ignore[index]
+    expect(bar.locator(".hh-output > :not(.hh-view)").first).to_be_hidden()
+
+
+def test_opening_shows_tree_and_details(cells: Page) -> None:
+    """A click on the bar opens the tree; the last model call's messages are fetched from the kernel."""
+    bar = cell(cells, "bar")
+    bar.get_by_role("button", name="answer_question").click()
+    assert rows(cells, "bar") == [
+        "Chain answer_question, 1.48 s, 2,398 tokens",
+        "Retrieval retrieve, 232 ms",
+        "LLM generate, 1.23 s, 2,398 tokens",
+    ]
+    expect(bar.get_by_role("tabpanel")).to_contain_text("Three things changed.")
+    bar.get_by_role("treeitem", name=re.compile("retrieve")).click()
+    expect(bar.get_by_role("tabpanel")).to_contain_text('"docs": 5')
+    bar.get_by_role("tab", name="Attributes").click()
+    expect(bar.get_by_role("tabpanel")).to_contain_text("instrumentation")
+
+
+def test_an_error_opens_at_its_origin(cells: Page) -> None:
+    """The deepest failing span is selected; its way up and the user's stack are told."""
+    expect(selected(cells, "err")).to_have_attribute("aria-label", "HTTP POST /refunds, 230 ms, error: 503")
+    pane = cell(cells, "err").get_by_role("tabpanel")
+    expect(pane).to_contain_text("Raised here; propagated through issue_refund, then support_agent.")
+    expect(pane).to_contain_text("payments.py:41 in post_refund")
+    expect(pane).not_to_contain_text("models.py")
+    pane.get_by_text("Show 1 library frame").click()
+    expect(pane).to_contain_text("models.py")
+    expect(cell(cells, "err").locator(".hh-note-caught")).to_have_text("503, retried")
+
+
+def test_a_single_span_is_its_messages(cells: Page) -> None:
+    """No tree for one span; markup in a message is text, and no element comes of it."""
+    one = cell(cells, "one")
+    expect(one.get_by_role("tabpanel")).to_contain_text("<img src=x onerror=alert(1)>")
+    expect(one.locator("img")).to_have_count(0)
+    expect(one.locator(".hh-left")).to_be_hidden()
+
+
+def test_repeats_fold_and_open(cells: Page) -> None:
+    """Twelve embeddings are one row with its own numbers; Right opens it."""
+    agent = cell(cells, "agent")
+    assert len(rows(cells, "agent")) == 10
+    agent.get_by_role("treeitem", name=re.compile("embed_chunk")).click()
+    expect(agent.locator(".hh-right")).to_contain_text("p95")
+    cells.keyboard.press("ArrowRight")
+    assert len(rows(cells, "agent")) == 22
+
+
+def test_keyboard_in_the_tree(cells: Page) -> None:
+    """Arrows and j/k move, Home jumps, Left folds or goes up, / filters, Escape comes back, e finds the error."""
+    tree = cell(cells, "err").get_by_role("tree")
+    tree.focus()
+    for keys, name in (
+        ("Home", "support_agent"),
+        ("ArrowDown", "plan"),
+        ("j", "search_policy"),
+        ("k", "plan"),
+        ("ArrowLeft", "support_agent"),
+    ):
+        cells.keyboard.press(keys)
+        expect(selected(cells, "err")).to_have_attribute("aria-label", re.compile(rf"\b{name},"))
+        active = tree.get_attribute("aria-activedescendant")
+        assert selected(cells, "err").get_attribute("id") == active
+    cells.keyboard.press("ArrowLeft")
+    assert len(rows(cells, "err")) == 1
+    cells.keyboard.press("e")
+    expect(selected(cells, "err")).to_have_attribute("aria-label", re.compile("error: 503"))
+    cells.keyboard.press("/")
+    cells.keyboard.type("refund")
+    assert [label.split(",")[0] for label in rows(cells, "err")] == [
+        "Agent support_agent", "Tool issue_refund", "HTTP POST /refunds", "HTTP POST /refunds"]  # fmt: skip
+    cells.keyboard.press("Escape")
+    expect(tree).to_be_focused()
+    cells.keyboard.press("Enter")
+    expect(cell(cells, "err").get_by_role("tab", selected=True)).to_be_focused()
+    cells.keyboard.press("ArrowRight")
+    expect(cell(cells, "err").get_by_role("tab", name="Input and output")).to_be_focused()
+    cells.keyboard.press("Escape")
+    expect(tree).to_be_focused()
+
+
+def test_no_key_reaches_the_page(cells: Page) -> None:
+    """Keys without Ctrl or Meta stop at the view, whatever has the focus; each focusable element opts out by itself."""
+    cells.evaluate(
+        "() => { window.leaked = []; document.addEventListener('keydown', (e) => window.leaked.push(e.key)); }"
+    )
+    err = cell(cells, "err")
+    for target in (
+        err.get_by_role("tree"),
+        err.get_by_role("button", name="Critical path"),
+        err.get_by_role("searchbox"),
+    ):
+        target.focus()
+        for key in ("x", "d", "a", "m", "0", "ArrowDown"):
+            cells.keyboard.press(key)
+    assert cells.evaluate("window.leaked") == []
+    focusable = "button, a[href], input, textarea, [tabindex]"
+    bare = cells.locator(f".hh-view :is({focusable}):not([data-lm-suppress-shortcuts=true])")
+    expect(bare).to_have_count(0)
+
+
+def test_errors_switch_and_critical_path(cells: Page) -> None:
+    """Errors leaves what failed and what leads to it; the critical path can be put away."""
+    err = cell(cells, "err")
+    err.get_by_role("button", name="Errors").click()
+    assert len(rows(cells, "err")) == 4
+    expect(err.locator(".hh-shown")).to_have_text("4 of 22 shown")
+    assert err.locator(".hh-critical").count() > 0
+    err.get_by_role("button", name="Critical path").click()
+    expect(err.locator(".hh-critical")).to_have_count(0)
+
+
+def test_copy_gives_the_span_as_json(cells: Page) -> None:
+    """The clipboard where it is open to us, else a box with the text selected."""
+    cells.evaluate("() => { navigator.clipboard.writeText = async (text) => { window.copied = text; }; }")
+    cell(cells, "one").get_by_role("button", name="Copy", exact=True).click()
+    cells.wait_for_function("window.copied")
+    copied = json.loads(cells.evaluate("window.copied"))
+    assert copied["name"] == "chat"
+    assert copied["messages"][0]["role"] == "user"
+    cells.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }")
+    cell(cells, "agent").get_by_role("button", name="Copy JSON").click(modifiers=["Shift"])
+    box = cell(cells, "agent").get_by_role("textbox", name="JSON to copy")
+    assert len(json.loads(box.input_value())) == 21
+
+
+def test_notice_says_the_command_and_sends(cells: Page) -> None:
+    """Not sent: an alert with the command as text and a button that works. Local mode: no button that could not."""
+    fail = cell(cells, "fail")
+    expect(fail.get_by_role("alert")).to_contain_text("%hh login")
+    fail.get_by_role("button", name="Send").click()
+    expect(fail.get_by_role("alert")).to_contain_text("All 3 spans were sent.")
+    expect(cell(cells, "local")).to_contain_text("%hh send")
+    expect(cell(cells, "local").get_by_role("button", name="Send")).to_have_count(0)
+
+
+def test_the_theme_is_followed_live(cells: Page) -> None:
+    """JupyterLab's theme attribute decides, also when it changes."""
+    view = cell(cells, "agent").locator(".hh-view")
+    expect(view).to_have_css("background-color", "rgb(255, 255, 255)")
+    cells.evaluate("() => { document.body.dataset.jpThemeLight = 'false'; }")
+    expect(view).to_have_css("background-color", "rgb(20, 23, 28)")
+
+
+def test_without_an_answer_the_static_output_is_shown(cells: Page) -> None:
+    """A kernel that is gone: the static output comes back; when it answers after all, the view does."""
+    cells.evaluate("() => { window.kernel.alive = false; }")
+    cell(cells, "agent").get_by_role("treeitem", name=re.compile("plan")).click()
+    expect(cells.locator(".hh-view")).to_have_count(0, timeout=10_000)
+    expect(cell(cells, "agent").locator(".hh-output > *").first).to_be_visible()
+    cells.evaluate(
+        "() => { window.kernel.alive = true; window.model.tell({ type: 'changed', view: 'hh-agent' }, []); }"
+    )
+    expect(cell(cells, "agent").locator(".hh-view")).to_be_visible()
+
+
+def test_an_unknown_output_stays_static(cells: Page) -> None:
+    """Another kernel's output is asked for once and left alone."""
+    cells.evaluate("""() => { const div = document.createElement('div'); div.className = 'hh-output'; div.id = 'other';
+        div.textContent = 'static'; document.querySelector('main').append(div); }""")
+    cells.wait_for_function("window.asked.some((message) => message.view === 'other')")
+    cells.wait_for_timeout(100)
+    expect(cells.locator("#other .hh-view")).to_have_count(0)
+    expect(cells.locator("#other")).to_have_text("static")
+
+
+def test_an_updated_output_keeps_view_and_focus(cells: Page) -> None:
+    """`update_display` replaces the output's nodes: what was open, selected and focused stays."""
+    tree = cell(cells, "agent").get_by_role("tree")
+    tree.focus()
+    cells.keyboard.press("Home")
+    cells.evaluate("""() => {
+        const old = document.querySelector('#agent .hh-output'); const next = document.createElement('div');
+        next.className = 'hh-output'; next.id = old.id; next.textContent = 'new static'; old.replaceWith(next); }""")
+    expect(cell(cells, "agent").locator(".hh-view")).to_have_count(1)
+    expect(selected(cells, "agent")).to_have_attribute("aria-label", re.compile("support_agent"))
+    expect(cell(cells, "agent").get_by_role("tree")).to_be_focused()
+
+
+def test_changes_are_shown_in_place(cells: Page, harness: Harness) -> None:
+    """A new delivery state changes the word; the rows are not sent again."""
+    before = len(cells.evaluate("window.asked"))
+    cells.evaluate("() => window.model.tell({ type: 'changed', view: 'hh-agent' }, [])")
+    cells.wait_for_function("count => window.asked.length > count", arg=before)
+    question = cells.evaluate("window.asked.at(-1)")
+    assert question["have"] is not None
+    expect(cell(cells, "agent").locator(".hh-delivery")).to_have_text("Sent")
+    assert harness.views["agent"].export.word == "Sent"
+
+
+def test_ten_thousand_spans_draw_few_rows(cells: Page) -> None:
+    """Rows are virtual; the end of the list is reached."""
+    big = cell(cells, "big")
+    assert big.get_by_role("treeitem").count() < 60
+    big.locator(".hh-row", has_text="×402").locator(".hh-twisty").click()
+    assert big.get_by_role("treeitem").count() < 60
+    big.get_by_role("tree").focus()
+    cells.keyboard.press("End")
+    expect(selected(cells, "big")).to_be_visible()
+
+
+def test_narrow_outputs_drop_the_least_important(cells: Page) -> None:
+    """Under 600 px: details below the tree, no legend; time, error and delivery stay; nothing overflows."""
+    cells.set_viewport_size({"width": 520, "height": 900})
+    err = cell(cells, "err")
+    expect(err.locator(".hh-legend")).to_be_hidden()
+    for name in (".hh-duration", ".hh-chip-error", ".hh-delivery", ".hh-toggle"):
+        expect(err.locator(name).first).to_be_visible()
+    assert err.locator(".hh-bar").evaluate("bar => bar.scrollWidth <= bar.clientWidth")
+    tree, pane = err.locator(".hh-left").bounding_box(), err.locator(".hh-right").bounding_box()
+    assert tree is not None
+    assert pane is not None
+    assert pane["y"] >= tree["y"] + tree["height"] - 1
+
+
+def test_stopping_leaves_the_page_as_it_was(cells: Page) -> None:
+    """The model is gone: static outputs are back, and nothing listens any more."""
+    cells.evaluate("window.stopHub()")
+    expect(cells.locator(".hh-view")).to_have_count(0)
+    expect(cells.locator(".hh-live")).to_have_count(0)
+    asked = len(cells.evaluate("window.asked"))
+    cells.evaluate("""() => { const div = document.createElement('div'); div.className = 'hh-output'; div.id = 'late';
+        document.body.append(div); }""")
+    cells.wait_for_timeout(50)
+    assert len(cells.evaluate("window.asked")) == asked
+
+
+def test_a_cell_that_ran_again_starts_anew(cells: Page, harness: Harness) -> None:
+    """The same output with other spans: nothing of the old run is selected or kept open, unless opened by hand."""
+    view = harness.by_id["hh-err"]
+    harness.by_id["hh-err"] = support_agent(2).view("hh-err", "6")
+    try:
+        cells.evaluate("() => window.model.tell({ type: 'changed', view: 'hh-err' }, [])")
+        expect(cell(cells, "err").locator(".hh-bar .hh-chip-error")).to_have_count(0)
+        expect(cell(cells, "err").get_by_role("tree")).to_have_count(0)
+        cell(cells, "err").get_by_role("button", name="support_agent").click()
+        expect(selected(cells, "err")).to_have_attribute("aria-label", re.compile("write_reply"))
+    finally:
+        harness.by_id["hh-err"] = view

@@ -1,0 +1,243 @@
+"""The static page part: the same facts as the text, readable anywhere, and nothing in it but text."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from hh_jupyter.display import html
+from hh_jupyter.display.bundle import DISPLAYS, Notice, mime_bundle
+from hh_jupyter.display.view import CellView
+from hh_jupyter.records.export_state import ExportState
+from hh_jupyter.records.record import SpanError
+from tests.display.hostile import HOSTILE
+from tests.display.views import agent_view, view
+from tests.records.spans import UNAVAILABLE, span
+
+# What JupyterLab 4.6 leaves of an untrusted output, as far as it is used here.
+TAGS = set(re.findall(r"\w+", "div details summary span b p table thead tbody tr th td code samp small a"))
+ATTRIBUTES = {"class", "id", "style", "open", "title", "href", "target", "rel"}
+PROPERTIES = set(
+    re.findall(
+        r"[\w-]+",
+        """
+        align-items background background-color border border-bottom border-collapse border-left border-radius
+        border-top color cursor display flex-wrap font-family font-size font-weight gap height line-height
+        margin margin-left margin-top opacity overflow overflow-wrap padding table-layout text-align
+        text-decoration text-overflow white-space width
+        """,
+    )
+)
+LAYOUT_ONLY = re.compile(r"[\w\s#%.,()+-]+")
+
+
+class Page(HTMLParser):
+    """Elements, attributes and text of a page part; fails on elements that are not closed in order."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.lines = [""]
+        self._open: list[str] = []
+        self.feed(source)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._open.append(tag)
+        if tag in ("summary", "p", "tr", "div"):
+            self.lines.append("")
+        elif tag in ("td", "th"):
+            self.lines[-1] += " | "
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.lines[-1] += data
+
+    @property
+    def text(self) -> list[str]:
+        """What is left without elements and styles, line by line."""
+        return [re.sub(r"[ \u00a0]+", " ", line).strip() for line in self.lines if line.strip(" |\u00a0")]
+
+    def styles(self) -> list[tuple[str, str]]:
+        whole = ";".join(attributes.get("style") or "" for _, attributes in self.elements)
+        return [(name, value) for name, _, value in (item.partition(":") for item in whole.split(";") if item)]
+
+
+def test_without_any_style_it_reads_as_a_summary_an_error_and_a_table() -> None:
+    way = "through issue_refund, then support_agent"
+    assert Page(html.render(agent_view(failing=True))).text == [
+        "✗ support_agent 2.38 s ~$0.0044, 3,961 tokens, 22 spans 1 error 1 caught ✓ Sent 3f2a91c0",
+        f"HTTPError: 503 Service Unavailable in POST /refunds, {way} (payments.py:41)",
+        "| Span | Time | Tokens | 0 to 2.38 s",
+        "| agent support_agent | 2.38 s | 3,961 |",
+        "| llm plan gpt-4.1-mini | 340 ms | 450 |",
+        "| ret search_policy faiss | 342 ms | 1,614 |",
+        "| emb embed_chunk ×12 | p50 57 ms | 1,614 |",
+        "| ret vector_query | 68 ms | |",
+        "| tool get_order | 546 ms | |",
+        "| http GET /orders/48213 | 504 ms | |",
+        "| llm decide gpt-4.1 | 792 ms | 1,897 |",
+        "| tool issue_refund | 653 ms | |",
+        "| http ! POST /refunds 503, retried | 210 ms | |",
+        "| http ✗ POST /refunds 503 | 230 ms | |",
+        "Session refund-triage · Messages: %hh show 4",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("view", "is_open"),
+    [
+        (agent_view(), False),
+        (agent_view(failing=True), True),
+        (agent_view(failing=True, raised=False), False),
+        (agent_view(failing=True, mode="line"), False),
+        (agent_view(mode="tree"), True),
+    ],
+    ids=["went well", "raised", "survived", "line", "tree"],
+)
+def test_it_opens_by_itself_only_when_an_exception_left_the_cell_or_on_demand(view: CellView, *, is_open: bool) -> None:
+    details = [attributes for tag, attributes in Page(html.render(view)).elements if tag == "details"]
+    assert [("open" in attributes) for attributes in details] == [is_open]
+
+
+def test_the_hub_finds_it_by_class_and_id() -> None:
+    tag, attributes = Page(html.render(agent_view(view_id="hh-7-2"))).elements[0]
+    assert (tag, attributes["id"]) == ("div", "hh-7-2")
+    assert "hh-output" in (attributes["class"] or "").split()
+
+
+def test_mathjax_leaves_dollar_amounts_alone() -> None:
+    classes = (Page(html.render(agent_view())).elements[0][1]["class"] or "").split()
+    assert {"tex2jax_ignore", "mathjax_ignore"} <= set(classes)
+
+
+def notices() -> Notice:
+    return Notice(kind="error", title="3 spans were not sent.", text="They are kept.", command="%hh send")
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_everything_in_it_survives_an_untrusted_notebook(*, failing: bool) -> None:
+    url = "https://app.example/s/1"
+    page = Page(html.render(agent_view(failing=failing, notice=notices(), session_url=url, late=2)))
+    assert {tag for tag, _ in page.elements} <= TAGS
+    assert {name for _, attributes in page.elements for name in attributes} <= ATTRIBUTES
+    assert {name for name, _ in page.styles()} <= PROPERTIES
+    assert all(LAYOUT_ONLY.fullmatch(value) and "var(" not in value for _, value in page.styles())
+
+
+def test_text_has_no_colour_of_its_own() -> None:
+    page = Page(html.render(agent_view(failing=True, notice=notices(), session_url="https://app.example/s/1")))
+    assert {value for name, value in page.styles() if name == "color"} <= {"inherit"}
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("background", ["#ffffff", "#111111"])
+@pytest.mark.parametrize("colour", sorted({*html.BAR_COLOURS.values(), html.OTHER_COLOUR, html.ERROR_COLOUR}))
+def test_bars_can_be_seen_on_light_and_dark_pages(colour: str, background: str) -> None:
+    """WCAG 2.2, 1.4.11: graphics need a contrast of 3:1."""
+    darker, lighter = sorted((luminance(colour), luminance(background)))
+    assert (lighter + 0.05) / (darker + 0.05) >= 3
+
+
+def test_bars_stay_within_the_page() -> None:
+    times = [(0, 0), (999_999.9, 1e6), (1e6, 1e6), (0, 1e6)]
+    rows = [span(1, None, 0, 1e6), *(span(index, 1, *pair) for index, pair in enumerate(times, start=2))]
+    bars = re.findall(r"margin-left:([\d.]+)%;width:([\d.]+)%", html.render(view(rows)))
+    assert len(bars) == 5
+    assert all(float(left) + float(width) <= 100.01 and float(width) > 0 for left, width in bars)
+
+
+def test_a_session_is_linked_by_https_only_and_else_has_an_id_to_copy() -> None:
+    linked = html.render(agent_view(session_url='https://app.example/s/1?a=1&b="'))
+    assert '<a href="https://app.example/s/1?a=1&amp;b=&quot;" target="_blank" rel="noopener noreferrer"' in linked
+    for url in (None, "javascript:alert(1)", "http://app.example/s/1", "data:text/html,x", ""):
+        page = Page(html.render(agent_view(session_url=url)))
+        assert not [tag for tag, _ in page.elements if tag == "a"]
+        assert page.text[0].endswith("✓ Sent 3f2a91c0")
+
+
+def test_a_notice_is_seen_without_opening_and_says_what_to_type() -> None:
+    page = html.render(agent_view(export=ExportState("api.example", made=3, waiting=3, failing=True), notice=notices()))
+    assert Page(page.partition("</details>")[2][: -len("</div>")]).text == [
+        "3 spans were not sent. They are kept. %hh send"
+    ]
+
+
+def test_sizes_stay_within_the_budget_of_a_saved_notebook() -> None:
+    assert len(html.render(agent_view(failing=True)).encode()) <= 8_000
+    hostile = '<&"' * 100
+    rows = [span(1, None, 0, 1e5, hostile)]
+    rows += [span(index, 1, index, index + 0.5, f"{index}{hostile}", model=hostile) for index in range(2, 10_002)]
+    page = html.render(view(rows))
+    assert len(page.encode()) <= 32_000
+
+
+def test_rows_without_room_are_counted_and_errors_keep_theirs() -> None:
+    rows = [span(1, None, 0, 1e5, "root", error=UNAVAILABLE)]
+    rows += [span(index, 1, index, index + 0.5, f"step {index}") for index in range(2, 2_002)]
+    rows.append(span(3_000, 1, 99_000, 99_001, "failing", error=UNAVAILABLE))
+    page = Page(html.render(view(rows)))
+    table = [line for line in page.text if line.startswith("| ")][1:]
+    assert len(table) == 60
+    assert any(line.startswith("| span ✗ failing 503") for line in table)
+    assert page.text[-1].startswith("1,942 more spans · ")
+
+
+def test_an_error_below_more_levels_than_there_are_rows_is_shown() -> None:
+    rows = [span(index, index - 1 or None, index, 1e3 - index, error=UNAVAILABLE) for index in range(1, 101)]
+    page = Page(html.render(view(rows)))
+    assert any("✗ span 100 503" in line for line in page.text)
+    assert page.text[1].endswith(
+        "in span 100, through span 99, then span 98, then span 97, then 95 more, then span 1 (payments.py:41)"
+    )
+
+
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
+def test_span_text_adds_no_element_and_no_attribute(value: str) -> None:
+    def page(text: str) -> Page:
+        error = SpanError(text, text, text)
+        rows = [
+            span(1, None, 0, 9, text, kind=text, model=text, error=error),
+            span(2, 1, 1, 8, text, kind="llm", model=text, error=error),
+        ]
+        notice = Notice(kind="info", title=text, text=text, command=text)
+        shown = view(rows, view_id=text, label=text, session_name=text, session_id=text, notice=notice, raised=True)
+        return Page(html.render(shown))
+
+    def shape(page: Page) -> list[tuple[str, list[str]]]:
+        return [(tag, sorted(attributes)) for tag, attributes in page.elements]
+
+    # A message without text leaves its place empty, so the harmless page to compare with has none either.
+    harmless = "x" if value.strip() else value
+    assert shape(page(value)) == shape(page(harmless))
+    assert {name for name, _ in page(value).styles()} <= PROPERTIES
+
+
+def test_every_display_shows_the_same_spans_errors_and_totals() -> None:
+    shown = agent_view(failing=True)
+    bundle = mime_bundle(shown)
+    assert list(bundle) == list(DISPLAYS) == ["text/plain", "text/html"]
+    texts = [bundle["text/plain"], "\n".join(Page(bundle["text/html"]).text)]
+    totals = ("support_agent", "2.38 s", "~$0.0044", "3,961 tokens", "22 spans", "1 error", "1 caught", "refund-triage")
+    errors = ("HTTPError: 503 Service Unavailable", "payments.py:41", "503, retried")
+    for words in texts:
+        for fact in (*totals, *errors, "embed_chunk ×12", "p50 57 ms"):
+            assert fact in words
+        for row in shown.tree.rows():
+            assert row.node.record.name in words
+        assert words.lower().count("sent") == 1
+
+
+def test_the_same_view_gives_the_same_bytes() -> None:
+    assert mime_bundle(agent_view(failing=True)) == mime_bundle(agent_view(failing=True))

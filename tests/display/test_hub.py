@@ -1,0 +1,275 @@
+"""The hub's Python side: what the page asks is answered from the views it was given, and nothing gets out of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import struct
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hh_jupyter.display import assets, columns
+from hh_jupyter.display.details import span_details
+from hh_jupyter.display.hub import Hub
+from hh_jupyter.display.stack import read_stack
+from hh_jupyter.display.view import CellView
+from hh_jupyter.records.export_state import ExportState
+from hh_jupyter.records.record import SpanDetails
+from tests.browser.sample_cells import SESSION, STACK, many, one_call, support_agent
+
+FORMATS = {"f8": "d", "f4": "f", "u8": "Q", "u4": "I", "u2": "H", "u1": "B"}
+
+
+class Page:
+    """The page's end of the model: records what the kernel sends to it."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[dict[str, Any], list[bytes]]] = []
+
+    def send(self, content: dict[str, Any], buffers: list[bytes]) -> None:
+        json.dumps(content, allow_nan=False)
+        self.sent.append((content, buffers))
+
+
+def make_hub(view: CellView) -> Hub:
+    return Hub({view.view_id: view}.get, lambda view_id, span: {"of": f"{view_id}/{span}"}, lambda: "Sent.")
+
+
+def ask(hub: Hub, message: object) -> tuple[dict[str, Any], list[bytes]]:
+    page = Page()
+    hub._receive(page, message, [])
+    [answer] = page.sent
+    return answer
+
+
+def read(header: dict[str, Any], buffers: list[bytes]) -> dict[str, tuple[Any, ...]]:
+    read = {}
+    for (name, kind), data in zip(header["columns"], buffers, strict=True):
+        size = int(kind[1])
+        read[name] = struct.unpack(f"<{len(data) // size}{FORMATS[kind]}", data)
+    return read
+
+
+def test_columns_hold_every_span_in_tree_order() -> None:
+    """Names, times, depth, kinds, tokens and errors arrive as they are in the tree."""
+    view = support_agent(1, fails=True).view("v", "4")
+    answer, buffers = ask(make_hub(view), {"type": "rows", "view": "v", "have": None})
+    header = answer["header"]
+    column = read(header, buffers)
+    nodes = view.tree.nodes
+    assert [header["names"][place] for place in column["name"]] == [node.record.name for node in nodes]
+    assert [header["kinds"][place] for place in column["kind"]] == [node.record.facts.kind for node in nodes]
+    assert list(column["id"]) == [node.record.span_id for node in nodes]
+    assert list(column["depth"]) == [node.depth for node in nodes]
+    assert column["start"][1] == 12.0
+    assert column["duration"][:2] == (2384.0, 340.0)
+    assert [columns.ERROR_ROLES[state & 3] for state in column["state"]] == [node.error for node in nodes]
+    assert column["tokens"][1] == 450
+    assert column["tokens"][-1] == columns.UNKNOWN_TOKENS
+    assert column["first"][1] == 188.0
+    assert column["first"][0] == -1.0
+
+
+def test_own_time_and_critical_path_are_the_trees() -> None:
+    """The page draws intervals that Python computed."""
+    view = support_agent(1).view("v", "4")
+    answer, buffers = ask(make_hub(view), {"type": "rows", "view": "v", "have": None})
+    column = read(answer["header"], buffers)
+    start = view.tree.start_ns
+    for name in ("own", "critical"):
+        sent = list(zip(column[f"{name}_span"], column[f"{name}_start"], column[f"{name}_end"], strict=True))
+        expected = [
+            (index, (begin - start) / 1e6, (end - start) / 1e6)
+            for index, node in enumerate(view.tree.nodes)
+            for begin, end in getattr(node, name)
+            if node.children
+        ]
+        assert [part for part in sent if view.tree.nodes[part[0]].children] == expected
+        assert sent
+    whole = [node.critical == ((node.start_ns, node.end_ns),) for node in view.tree.nodes]
+    assert [bool(state & 8) for state in column["state"]] == whole
+    assert any(whole)
+
+
+def test_header_says_what_the_other_displays_say() -> None:
+    """Title, facts and delivery word are those of the summary; the deepest error is selected; it opens when raised."""
+    view = support_agent(1, fails=True).view("v", "4", raised=True)
+    header = ask(make_hub(view), {"type": "rows", "view": "v", "have": None})[0]["header"]
+    assert (header["title"], header["duration"], header["mark"]) == ("support_agent", "2.38 s", "error")
+    assert header["errors"] == "1 error"
+    assert header["caught"] == "1 caught"
+    assert (header["delivery"], header["delivery_state"]) == ("Sent", "sent")
+    assert header["open"] is True
+    assert header["selected"] == f"{view.tree.deepest_error.record.span_id:016x}" if view.tree.deepest_error else None
+    assert header["session"] == {"id": SESSION, "name": "refund-triage", "url": None}
+
+
+def test_only_https_links_reach_the_page() -> None:
+    """A template that makes another kind of address gives no link."""
+    view = one_call(1).view("v", "4", session_url="javascript:alert(1)")
+    assert columns.header(view)["session"]["url"] is None
+
+
+@pytest.mark.parametrize(
+    ("export", "state"),
+    [
+        (ExportState(destination="x", made=3, sent=3), "sent"),
+        (ExportState(destination="x", made=3, waiting=3), "sending"),
+        (ExportState(destination="x", made=3, parked=3, failing=True), "failed"),
+        (ExportState(destination=None, made=3), "local"),
+    ],
+)
+def test_delivery_state(export: ExportState, state: str) -> None:
+    """Red is for what failed only: waiting and local are not failures."""
+    assert columns.header(one_call(1).view("v", "4", export=export))["delivery_state"] == state
+
+
+def test_rows_are_not_sent_twice() -> None:
+    """A changed delivery state costs the header, not the columns."""
+    view = support_agent(1).view("v", "4")
+    answer, buffers = ask(make_hub(view), {"type": "rows", "view": "v", "have": None})
+    again, nothing = ask(make_hub(view), {"type": "rows", "view": "v", "have": answer["header"]["version"]})
+    assert buffers
+    assert nothing == []
+    assert again["header"]["title"] == "support_agent"
+    late = support_agent(1)
+    late.add("tool", "late", 2900, 2950)
+    assert ask(make_hub(late.view("v", "4")), {"type": "rows", "view": "v", "have": answer["header"]["version"]})[1]
+
+
+def test_an_unknown_view_is_answered() -> None:
+    """Another kernel's output in the same page: say so at once, so that the page need not wait."""
+    view = one_call(1).view("v", "4")
+    answer = ask(make_hub(view), {"type": "rows", "view": "someone-elses", "have": None})
+    assert answer == ({"type": "rows", "view": "someone-elses", "header": None}, [])
+
+
+def test_details_and_send_are_answered_by_number() -> None:
+    """The page tells answers apart by the number of its question."""
+    hub = make_hub(one_call(1).view("v", "4"))
+    asked = {"type": "details", "number": 7, "view": "v", "span": "0a"}
+    assert ask(hub, asked) == ({"type": "answer", "number": 7, "value": {"of": "v/0a"}}, [])
+    assert ask(hub, {"type": "send", "number": 8, "view": "v"})[0]["value"] == "Sent."
+
+
+@pytest.mark.parametrize("message", [{"type": "details", "number": 1, "view": "v", "span": "1"}, {"type": "?"}, {}, 3])
+def test_an_error_stays_inside(message: object, caplog: pytest.LogCaptureFixture) -> None:
+    """A failing callback or a message of nonsense is logged and answered; nothing is raised into the user's cell."""
+
+    def fail(*_: object) -> Any:
+        raise RuntimeError("broken")
+
+    with caplog.at_level(logging.CRITICAL, logger="hh_jupyter"):
+        answer, buffers = ask(Hub(fail, fail, fail), message)
+    assert (answer["type"], answer["value"], buffers) == ("answer", None, [])
+
+
+def test_the_model_is_made_once_and_closed_whole() -> None:
+    """One model, code included; closing leaves no widget behind, its layout neither."""
+    from ipywidgets.widgets import widget
+
+    before = set(widget._instances)
+    hub = make_hub(one_call(1).view("v", "4"))
+    hub.open()
+    hub.open()
+    assert len(set(widget._instances) - before) == 2
+    hub.changed("v")
+    hub.close()
+    hub.changed("v")
+    hub.close()
+    assert set(widget._instances) == before
+
+
+def test_code_stays_below_40_kb() -> None:
+    """What is sent once per kernel: module and style sheet."""
+    assert len(assets.packed_script().encode()) + len(assets.style().encode()) <= 40_000
+
+
+def test_joined_modules_are_one_module(tmp_path: Path) -> None:
+    """No name is taken twice, no import is left, and one default export remains."""
+    script = assets.script()
+    assert not re.search(r"^import ", script, re.MULTILINE)
+    assert len(re.findall(r"^export ", script, re.MULTILINE)) == 1
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs node")
+    path = tmp_path / "hub.mjs"
+    path.write_text(script)
+    subprocess.run([node, "--check", path], check=True)
+
+
+def test_no_markup_is_made_from_data() -> None:
+    """Elements and text nodes only: what could parse text as markup or code is not used."""
+    forbidden = (
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\(|new Function|https?://(?!www\.w3)"
+    )
+    assert not re.findall(forbidden, assets.script())
+
+
+def test_ten_thousand_spans_fit_the_socket() -> None:
+    """500 kB, names and kinds sent once."""
+    view = many(1).view("v", "4")
+    described, buffers = columns.rows(view)
+    assert len(view.tree.nodes) == 10_001
+    assert sum(map(len, buffers)) + len(json.dumps(described)) <= 500_000
+
+
+def test_details_of_a_model_call() -> None:
+    """Messages in order, calls with parsed arguments, results joined to their call."""
+    cell = support_agent(1)
+    record = next(record for record in cell.records if record.name == "write_reply")
+    shown = span_details(record, cell.details[f"{record.span_id:016x}"])
+    roles = [message["role"] for message in shown["messages"]]
+    assert roles == ["system", "user", "assistant", "tool", "assistant", "tool", "assistant"]
+    assert shown["messages"][2]["calls"] == [{"name": "get_order", "id": "call_7Qa", "arguments": {"order_id": 48213}}]
+    assert shown["messages"][3]["tool"] == "get_order"
+    assert shown["messages"][3]["data"]["status"] == "delivered"
+    assert shown["usage"] == {"prompt": 1988, "completion": 94, "cached": None, "reasoning": None}
+    assert shown["cost"] == "$0.0047"
+    assert "error" not in shown
+
+
+def test_details_of_an_error() -> None:
+    """The stack shows user code, and says how many library frames it leaves out."""
+    cell = support_agent(1, fails=True)
+    shown = span_details(cell.records[-1], cell.details[f"{cell.records[-1].span_id:016x}"])
+    error = shown["error"]
+    assert error["type"] == "HTTPError"
+    assert error["stack"].splitlines()[-2:] == ["payments.py:41  in post_refund", "    r.raise_for_status()"]
+    assert error["library_frames"] == 1
+    assert "models.py" in error["full_stack"]
+    assert shown["input"]["attempt"] == 2
+    assert shown["redacted"] == 1
+
+
+def test_stack_of_a_notebook_cell() -> None:
+    """A cell's made-up file name is not shown; text that is no traceback has no frames."""
+    text = (
+        'Traceback (most recent call last):\n  File "/tmp/ipykernel_12/345.py", line 3, in <module>\n    go()\nE: x\n'
+    )
+    assert read_stack(text).own == "cell:3  in <module>\n    go()"
+    assert read_stack("no traceback").own == ""
+    library = 'Traceback (most recent call last):\n  File "/opt/app/site-packages/x.py", line 1, in f\n    go()\nE: x\n'
+    assert read_stack(library).library_frames == 1
+    assert read_stack(STACK + "\nDuring handling of the above:\n\n" + text).own == "cell:3  in <module>\n    go()"
+
+
+def test_details_are_json_whatever_a_span_holds() -> None:
+    """Not-a-number, bytes, lone surrogates, big integers, deep nesting and a megabyte of text."""
+    record = one_call(1).records[0]
+    deep: list[Any] = []
+    for _ in range(2000):
+        deep = [deep]
+    odd = {"nan": float("nan"), "bytes": b"\xff", "text": "\ud800", "big": 2**60, "deep": deep, "long": "x" * 10**6}
+    shown = span_details(replace(record, error=None), SpanDetails(attributes={**odd, "many": list(range(5000))}))
+    text = json.dumps(shown, allow_nan=False)
+    text.encode()
+    assert len(text) < 200_000
+    assert str(2**60) in text
+    assert "1,000,000 characters" in text
