@@ -20,7 +20,7 @@ from hh_jupyter.redaction_rules import (
     key_rule,
     key_segments,
     literal_rule,
-    own_keys_rule,
+    own_keys_rules,
     spelling,
 )
 
@@ -62,7 +62,7 @@ class Redactor:
             if values
         ]
         if keys:
-            rules.append(own_keys_rule(keys))
+            rules += own_keys_rules(keys)
         rules += [Rule("pattern", ("",), re.compile(pattern)) for pattern in patterns]
         self._rules = tuple(rules)
         self._gates = _gated({trigger for rule in rules for trigger in rule.triggers})
@@ -89,6 +89,19 @@ class Redactor:
             elif type(value) in _SEQUENCES and value and type(value[0]) is str:
                 texts.append((key, value, "\n".join(map(str, value))))
         return result, changed + (self._by_value(result, texts) if texts else 0)
+
+    def document(self, value: Any) -> Any:
+        """Nested plain data without secrets; keys are judged at every depth."""
+        if isinstance(value, Mapping):
+            flat, _ = self.attributes({key: item for key, item in value.items() if not isinstance(item, dict | list)})
+            return {key: flat[key] if key in flat else self._nested(key, item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.document(item) for item in value]
+        return self.text(value)[0] if isinstance(value, str) else value
+
+    def _nested(self, key: str, value: Any) -> Any:
+        rule = self._remember_key(key) if self.enabled else ""
+        return self.document(by_key(rule, value) if rule else value)
 
     def text(self, text: str) -> tuple[str, int]:
         """The text without secrets, and how many were replaced."""

@@ -55,8 +55,12 @@ class Rule:
 
 
 _TEXT_KEY = r"[\w.-]{0,64}?(?:" + "|".join(w.replace("_", "[_-]?") for w in _KEY_NAMES.values()) + r"|token)s?"
-_QUOTE = r"(?<!\\)(?P<q>\\{0,15}[\"'])"  # inside JSON inside JSON, quotes are escaped more than once
-_QUOTED = r"(?!(?P=q))(?:.+?)(?<!\\)"
+_QUOTES = (
+    # A text in quotes ends at the first quote that no backslash escapes.
+    (r"(?<!\\)(?P<q>[\"'])", r"(?:\\.|(?!(?P=q))[^\\])++"),
+    # Inside JSON inside JSON, the quotes themselves are escaped, more than once.
+    (r"(?<!\\)(?P<q>\\{1,15}[\"'])", r"(?!(?P=q))(?:.+?)(?<!\\)"),
+)
 _TEXT_TRIGGERS = (
     "passw", "passphrase", "passcode", "pwd", "apikey", "api_key", "api-key", "access", "account", "subscription",
     "signing", "encryption", "private", "ssh", "auth", "bearer", "cookie", "token\"", "token'", "token\\", "token=",
@@ -86,12 +90,14 @@ RULES: Final[tuple[Rule, ...]] = (
         r"|AIza[\w-]{30,}|ya29\.[\w-]{20,}|A[KS]IA[A-Z0-9]{16}|SG\.[\w-]{16,}\.[\w-]{16,}|dapi[0-9a-f]{32}"
         r")")),
     # {"password": "x"}, also inside a JSON string; {'password': 'x'}; lists and flat objects below such a key.
-    Rule("", _TEXT_TRIGGERS, re.compile(
-        rf"{_QUOTE}(?=[\w.-]{{2,80}}+(?P=q))(?P<key>(?i:{_TEXT_KEY}))(?P=q)\s*:\s*"
-        rf"(?:b?(?P=q)(?P<secret>{_QUOTED})(?P=q)|(?P<whole>\[[^\[\]{{}}]+\]|\{{[^{{}}]+\}}|[0-9]{{4,}}))")),
+    *(Rule("", _TEXT_TRIGGERS, re.compile(
+        rf"{quote}(?=[\w.-]{{2,80}}+(?P=q))(?P<key>(?i:{_TEXT_KEY}))(?P=q)\s*:\s*"
+        rf"(?:b?(?P=q)(?P<secret>{quoted})(?P=q)|(?P<whole>\[[^\[\]{{}}]+\]|\{{[^{{}}]+\}}|[0-9]{{4,}}))"))
+        for quote, quoted in _QUOTES),
     # connect(password='x'), OPENAI_API_KEY="x".
-    Rule("", _TEXT_TRIGGERS, re.compile(
-        rf"(?<![\w.-])(?=[\w.-]{{2,80}}+\s?=)(?P<key>(?i:{_TEXT_KEY}))\s?=\s?{_QUOTE}(?P<secret>{_QUOTED})(?P=q)")),
+    *(Rule("", _TEXT_TRIGGERS, re.compile(
+        rf"(?<![\w.-])(?=[\w.-]{{2,80}}+\s?=)(?P<key>(?i:{_TEXT_KEY}))\s?=\s?{quote}(?P<secret>{quoted})(?P=q)"))
+        for quote, quoted in _QUOTES),
     # OPENAI_API_KEY=x in the manner of .env files, ?api_key=x in addresses.
     Rule("", _TEXT_TRIGGERS, re.compile(
         rf"(?:\b(?P<env>[A-Z][A-Z0-9_]*(?:_KEY|_TOKEN|_SECRET|PASSWORD))|[?&](?P<key>(?i:{_TEXT_KEY})))"
@@ -156,8 +162,8 @@ def literal_rule(name: str, values: Iterable[str]) -> Rule:
     return Rule(name, tuple(form.lower() for form in forms), re.compile("|".join(map(re.escape, forms))))
 
 
-def own_keys_rule(keys: Iterable[str]) -> Rule:
-    """A rule for text under more key names inside JSON text."""
+def own_keys_rules(keys: Iterable[str]) -> list[Rule]:
+    """Rules for text under more key names inside JSON text."""
     names = "|".join(map(re.escape, keys))
-    pattern = rf"{_QUOTE}(?P<key>(?i:{names}))(?P=q)\s*:\s*(?P=q)(?P<secret>{_QUOTED})(?P=q)"
-    return Rule("", tuple(key.lower() for key in keys), re.compile(pattern))
+    patterns = (rf"{q}(?P<key>(?i:{names}))(?P=q)\s*:\s*(?P=q)(?P<secret>{quoted})(?P=q)" for q, quoted in _QUOTES)
+    return [Rule("", tuple(key.lower() for key in keys), re.compile(pattern)) for pattern in patterns]

@@ -235,3 +235,17 @@ def test_redaction_can_be_switched_off() -> None:
 @pytest.mark.timeout(20)
 def test_text_made_to_be_slow_is_not(text: str) -> None:
     PLAIN.text(text)
+
+
+def test_nested_documents_are_redacted_at_every_depth() -> None:
+    """Session inputs and updates are no flat attributes; what JSON can hold stays what it was."""
+    document = {
+        "inputs": {"api_key": "abc123", "passwords": ["one", "two"], "deep": [{"authorization": "Basic QWxhZGRpbg=="}]},
+        "text": f"use {KEY} now",
+        "kept": {"tokens": 12, "ratio": 0.5, "none": None, "yes": True, "words": ["plain"]},
+    }
+    found = Redactor(environ={}).document(document)
+    assert found["kept"] == document["kept"]
+    for secret in ("abc123", "one", "QWxhZGRpbg", KEY):
+        assert secret not in repr({key: value for key, value in found.items() if key != "kept"})
+    assert Redactor(enabled=False, environ={}).document(document) == document

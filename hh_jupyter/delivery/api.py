@@ -15,7 +15,7 @@ EVENT_UPDATE: Final = ("PUT", "/events")
 EVENT_CREATE: Final = ("POST", "/events")
 
 
-def session_start_body(
+def session_start(
     *,
     session_id: str,
     name: str,
@@ -24,8 +24,8 @@ def session_start_body(
     inputs: Mapping[str, Any] | None = None,
     session_metadata: Mapping[str, Any] | None = None,
     user_properties: Mapping[str, Any] | None = None,
-) -> bytes:
-    """Body of `POST /session/start`; fields without a value are left out."""
+) -> dict[str, Any]:
+    """Document of `POST /session/start`; fields without a value are left out."""
     session = {
         "session_name": name,
         "source": source or None,
@@ -35,36 +35,22 @@ def session_start_body(
         "metadata": session_metadata or None,
         "user_properties": user_properties or None,
     }
-    return encode({"session": {key: value for key, value in session.items() if value is not None}})
+    return {"session": {key: value for key, value in session.items() if value is not None}}
 
 
-def event_update_body(event_id: str, fields: Mapping[str, Any]) -> bytes:
-    """Body of `PUT /events`. A session is the event whose id is the session's."""
-    return encode({"event_id": event_id, **fields})
+def event_update(event_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Document of `PUT /events`. A session is the event whose id is the session's."""
+    return {"event_id": event_id, **fields}
 
 
-def event_create_body(event: Mapping[str, Any]) -> bytes:
-    """Body of `POST /events`; fields that are None are left out."""
-    return encode({"event": {key: value for key, value in event.items() if value is not None}})
+def event_create(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Document of `POST /events`; fields that are None are left out."""
+    return {"event": {key: value for key, value in event.items() if value is not None}}
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
-    """JSON that every parser takes: what JSON cannot hold becomes text, NaN and infinities become null."""
-    try:
-        text = json.dumps(document, default=str, allow_nan=False)
-    except ValueError:
-        text = json.dumps(_finite(document), default=str)
-    return text.encode("utf-8", "backslashreplace")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
+    """A document of plain data as JSON."""
+    return json.dumps(document).encode()
 
 
 def headers(settings: Settings) -> dict[str, str]:

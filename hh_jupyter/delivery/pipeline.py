@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+from hh_jupyter.delivery import api
 from hh_jupyter.delivery.details import DetailStore
-from hh_jupyter.delivery.outbox import Item, Outbox
+from hh_jupyter.delivery.outbox import Item, Kind, Outbox
 from hh_jupyter.delivery.seal import Sealer
 from hh_jupyter.delivery.sealed_span import SealPolicy
 from hh_jupyter.delivery.sender import Sender
@@ -47,9 +49,19 @@ class Pipeline:
         if self._sender is not None:
             self._sender.start()
 
-    def add(self, item: Item) -> None:
-        """Queue a call."""
-        self.outbox.add([item])
+    def call(self, kind: Kind, session_id: str, document: Mapping[str, Any], *, defer: bool = False) -> None:
+        """Queue a call, redacted.
+
+        Args:
+            session_id: of the session, or of the event, whose calls keep their order.
+            document: plain data, as JSON can hold it.
+            defer: send it only before the session's first span or update.
+        """
+        item = Item(kind, session_id, api.encode(self.sealer.policy.redactor.document(document)))
+        if defer:
+            self.outbox.defer_start(item)
+        else:
+            self.outbox.add([item])
 
     def flush(self, seconds: float) -> bool:
         """Seal and send what there is; see `Outbox.flush` for what True means. Returns within `seconds` + 50 ms."""

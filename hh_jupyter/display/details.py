@@ -65,7 +65,7 @@ def _cost(record: SpanRecord) -> str | None:
     if record.facts.cost is not None:
         return fmt.usd(record.facts.cost)
     estimate = cost.estimate(record.facts) if cost.ready() else None
-    return None if estimate is None else f"~{fmt.usd(estimate)}"
+    return None if estimate is None else fmt.usd(estimate, estimated=True)
 
 
 def _error(error: SpanError, details: SpanDetails) -> dict[str, Any]:

@@ -30,13 +30,14 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def usd(dollars: float) -> str:
-    """`$0.0044`, `$0.044`, `$1,204.40`; `<$0.0001` rather than a zero that is none."""
+def usd(dollars: float, *, estimated: bool = False) -> str:
+    """`$0.0044`, `$0.044`, `$1,204.40`, an estimate `~$0.0044`; `<$0.0001` rather than a zero that is none."""
     if 0 < dollars < 0.00005:
         return "<$0.0001"
+    mark = "~" if estimated else ""
     if dollars < 0.01:
-        return f"${dollars:.4f}" if dollars else "$0"
-    return f"${dollars:.3f}" if dollars < 0.9995 else f"${dollars:,.2f}"
+        return f"{mark}${dollars:.4f}" if dollars else f"{mark}$0"
+    return f"{mark}${dollars:.3f}" if dollars < 0.9995 else f"{mark}${dollars:,.2f}"
 
 
 def tokens(totals: Totals) -> str:
@@ -54,4 +55,4 @@ def cost(totals: Totals) -> str:
     """
     if totals.cost is None:
         return "cost unknown" if totals.llm_calls > totals.llm_calls_failed else ""
-    return ("~" if totals.cost_estimated else "") + usd(totals.cost) + ("" if totals.cost_complete else "+")
+    return usd(totals.cost, estimated=totals.cost_estimated) + ("" if totals.cost_complete else "+")

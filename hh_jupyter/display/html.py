@@ -198,6 +198,6 @@ def _footer(view: CellView, hidden: int) -> str:
     parts = [
         f"{count(hidden, 'more span')}" if hidden else "",
         f"Session {escape(view.session_name, 60)}" if view.session_name else "",
-        f'Messages: <code style="background:none;padding:0">%hh show {escape(view.label, 40)}</code>',
+        f'<code style="background:none;padding:0">%hh show {escape(view.label, 40)}</code>',
     ]
     return f'<div style="margin-top:6px;font-size:12px;{_QUIET}">{" &nbsp;·&nbsp; ".join(filter(None, parts))}</div>'

@@ -44,8 +44,8 @@ class Summary:
 
 
 def span_name(name: str) -> str:
-    """A span's name as every display shows it."""
-    return clean(name, NAME_LENGTH) or "(no name)"
+    """A span's name as every display shows it; functions of the notebook itself without their module."""
+    return clean(name.removeprefix("__main__."), NAME_LENGTH) or "(no name)"
 
 
 def summarize_view(view: CellView) -> Summary:

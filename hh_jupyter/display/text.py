@@ -133,7 +133,7 @@ def _tree_lines(view: CellView, pen: _Pen, width: int, head: Sequence[str]) -> l
 
 def _footer(view: CellView) -> str:
     session = f"session {clean(view.session_name, 60)}   " if view.session_name else ""
-    return f"{session}messages: %hh show {clean(view.label, 40)}"
+    return f"{session}%hh show {clean(view.label, 40)}"
 
 
 def _draw(rows: Sequence[TreeRow], tree: SpanTree, pen: _Pen, width: int) -> list[str]:

@@ -17,7 +17,7 @@ from hh_jupyter.notebook.sessions import Sessions, notebook_name
 from hh_jupyter.notebook.status import load_line
 from hh_jupyter.notebook.threads import ThreadContexts
 from hh_jupyter.settings import TABLE, Settings, resolve
-from hh_jupyter.tracing.default import current_tracer, set_default_tracer
+from hh_jupyter.tracing.default import current_tracer, set_default_tracer, set_host
 from hh_jupyter.tracing.recorded import span_log
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
@@ -35,6 +35,7 @@ class Extension:
         self._shell = shell
         self._undo = ExitStack()
         self._given: object = None
+        self._initialised = False
 
     def enter(self, line: str, *, blank: bool = False) -> None:
         """What a rewritten `%%hh_session` line calls; see `Cells.enter`."""
@@ -65,6 +66,8 @@ class Extension:
         self._cells = Cells(shell, self._sessions, self._apply_changes, outputs.finish)
         self._tracer.on_session = self._cells.adopt
         undo.callback(setattr, self._tracer, "on_session", None)
+        set_host(self._adopt)
+        undo.callback(set_host, None)
         setattr(shell, transform.ENTRY, self)
         undo.callback(delattr, shell, transform.ENTRY)
         threads = ThreadContexts()
@@ -120,6 +123,20 @@ class Extension:
 
     def _settings(self, arguments: dict[str, Any]) -> Settings:
         return resolve(arguments, traits=self._config.given(), called="hh_jupyter")
+
+    def _adopt(self, arguments: dict[str, Any]) -> HoneyHiveTracer | None:
+        """`HoneyHiveTracer.init(...)` in this kernel: its settings are the kernel's tracer's from now on.
+
+        None for a second call that names another key or address: that is a tracer of its own.
+        """
+        settings = resolve(arguments, traits=self._config.given())
+        now = self._tracer.settings
+        same = (settings.sending_key, settings.server_url) == (now.sending_key, now.server_url)
+        if self._tracer.closed or (self._initialised and not same):
+            return None
+        self._initialised = True
+        self._tracer.configure(settings)
+        return self._tracer
 
     def _set_trait(self, name: str, value: Any) -> None:
         self._config.set(name, value)

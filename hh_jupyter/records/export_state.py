@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -39,3 +40,20 @@ class ExportState:
         if not self.failing and not self.parked and not self.dropped:
             return f"Sending {self.made - self.sent:,}"
         return f"{self.sent:,} of {self.made:,} sent" if self.sent else "Not sent"
+
+
+def combined(states: Sequence[ExportState]) -> ExportState:
+    """One state for spans that went several ways; local ones count only where nothing has a destination."""
+    going = [state for state in states if state.destination is not None] or list(states)
+    if len(going) == 1:
+        return going[0]
+    return ExportState(
+        destination=next((state.destination for state in going if state.destination), None),
+        made=sum(state.made for state in going),
+        sent=sum(state.sent for state in going),
+        waiting=sum(state.waiting for state in going),
+        parked=sum(state.parked for state in going),
+        dropped=sum(state.dropped for state in going),
+        reason=next((state.reason for state in going if state.reason), None),
+        failing=any(state.failing for state in going),
+    )

@@ -21,7 +21,9 @@ class SpanLog:
     def __init__(self, max_rows: int = 20_000) -> None:
         self.forgotten = 0
         self.load_details: Callable[[SpanRecord], SpanDetails | None] = lambda record: None
-        self._rows: deque[SpanRecord] = deque(maxlen=max_rows)
+        self._max_rows = max_rows
+        self._rows: deque[SpanRecord] = deque()
+        self._by_cell: dict[str, deque[SpanRecord]] = {}
         self.lock = Guard()
         self._listeners: list[Listener] = []
 
@@ -29,8 +31,11 @@ class SpanLog:
         """Append rows in the order in which their spans ended, then tell the listeners."""
         added = tuple(rows)
         with self.lock:
-            self.forgotten += max(0, len(self._rows) + len(added) - (self._rows.maxlen or 0))
             self._rows.extend(added)
+            for row in added:
+                if row.cell is not None:
+                    self._by_cell.setdefault(row.cell, deque()).append(row)
+            self._forget_above_bound()
             listeners = tuple(self._listeners)
         for listener in listeners:
             listener(added)
@@ -38,12 +43,18 @@ class SpanLog:
     def records(self, *, cell: str | None = None, session_id: str | None = None) -> tuple[SpanRecord, ...]:
         """Rows of one cell's run, of one session, of both, or all, in the order in which they ended."""
         with self.lock:
-            rows = tuple(self._rows)
-        return tuple(
-            row
-            for row in rows
-            if (cell is None or row.cell == cell) and (session_id is None or row.session_id == session_id)
-        )
+            rows = tuple(self._rows if cell is None else self._by_cell.get(cell, ()))
+        return rows if session_id is None else tuple(row for row in rows if row.session_id == session_id)
+
+    def _forget_above_bound(self) -> None:
+        while len(self._rows) > self._max_rows:
+            row = self._rows.popleft()
+            self.forgotten += 1
+            if row.cell is not None:
+                of_cell = self._by_cell[row.cell]
+                of_cell.popleft()  # The oldest row of all is the oldest of its cell.
+                if not of_cell:
+                    del self._by_cell[row.cell]
 
     def details(self, record: SpanRecord) -> SpanDetails | None:
         """What the row leaves out, or None when it is no longer kept."""
@@ -63,10 +74,12 @@ class SpanLog:
     def resize(self, max_rows: int) -> None:
         """Keep at most this many rows from now on."""
         with self.lock:
-            self._rows = deque(self._rows, maxlen=max_rows)
+            self._max_rows = max_rows
+            self._forget_above_bound()
 
     def clear(self) -> None:
         """Forget every row."""
         with self.lock:
             self._rows.clear()
+            self._by_cell.clear()
             self.forgotten = 0

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from hh_jupyter.tracing.scope import context_tracer
 
 if TYPE_CHECKING:
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
+Host = Callable[[dict[str, Any]], "HoneyHiveTracer | None"]
+
 _default: HoneyHiveTracer | None = None
+_host: Host | None = None
 _lock = threading.RLock()
 
 
@@ -45,3 +49,14 @@ def get_tracer() -> HoneyHiveTracer:
 
     with _lock:
         return current_tracer() or HoneyHiveTracer.init()
+
+
+def set_host(host: Host | None) -> None:
+    """Let a host that has a tracer already, the notebook, answer `HoneyHiveTracer.init`; None: nobody does."""
+    global _host
+    _host = host
+
+
+def hosted(settings: dict[str, Any]) -> HoneyHiveTracer | None:
+    """The host's tracer with these settings applied, or None if there is no host or the settings ask for another."""
+    return None if _host is None else _host(settings)

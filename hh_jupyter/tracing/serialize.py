@@ -104,11 +104,14 @@ def plain(value: Any, depth: int = 0) -> Any:
     if fields is not None:
         value = fields
     if isinstance(value, Mapping):
-        return {text_of(key): plain(item, depth + 1) for key, item in list(value.items())[:MAX_KEYS]}
+        items = list(value.items())
+        found = {text_of(key): plain(item, depth + 1) for key, item in items[:MAX_KEYS]}
+        return {**found, "...": f"{len(items) - MAX_KEYS:,} more"} if len(items) > MAX_KEYS else found
     if isinstance(value, Set):
-        return sorted((plain(item, depth + 1) for item in value), key=str)[:MAX_KEYS]
+        value = sorted(value, key=text_of)
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview | range):
-        return [plain(item, depth + 1) for item in value[:MAX_KEYS]]
+        kept = [plain(item, depth + 1) for item in value[:MAX_KEYS]]
+        return [*kept, f"... {len(value) - MAX_KEYS:,} more"] if len(value) > MAX_KEYS else kept
     return text_of(value)
 
 

@@ -10,10 +10,10 @@ from opentelemetry import baggage
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.delivery import api
-from hh_jupyter.delivery.outbox import Item
 from hh_jupyter.delivery.pipeline import Pipeline
 from hh_jupyter.delivery.stamp import Session
 from hh_jupyter.settings import Settings
+from hh_jupyter.tracing.serialize import plain
 from hh_jupyter.tracing.session import session_uuid
 
 Register = Literal["now", "first_span", "never"]
@@ -90,20 +90,20 @@ class Sessions:
         if register != "never":
             ids = {"run_id": settings.run_id, "dataset_id": settings.dataset_id, "datapoint_id": settings.datapoint_id}
             more = {key: value for key, value in ids.items() if value}
-            body = api.session_start_body(
+            document = api.session_start(
                 session_id=final_id,
                 name=name,
                 source=settings.source if source is None else source,
                 project=settings.project,
-                inputs=inputs,
-                session_metadata={**more, **({"session_id_given": given} if given else {}), **(metadata or {})},
-                user_properties=user_properties,
+                inputs=plain(inputs),
+                session_metadata={
+                    **more,
+                    **({"session_id_given": given} if given else {}),
+                    **(plain(metadata) or {}),
+                },
+                user_properties=plain(user_properties),
             )
-            item = Item("session_start", final_id, body)
-            if register == "now":
-                self.pipeline.add(item)
-            else:
-                self.pipeline.outbox.defer_start(item)
+            self.pipeline.call("session_start", final_id, document, defer=register == "first_span")
         return Session(final_id, name, source)
 
     def current_id(self, explicit: str | None = None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import threading
 import time
 import uuid
 import weakref
@@ -24,17 +25,18 @@ from opentelemetry.trace import Link, NoOpTracer, SpanKind, Tracer
 from hh_jupyter import attributes as keys
 from hh_jupyter import settings as settings_table
 from hh_jupyter.delivery import api
-from hh_jupyter.delivery.outbox import Item
 from hh_jupyter.delivery.pipeline import Pipeline, seal_policy
 from hh_jupyter.delivery.stamp import Session, Stamp
-from hh_jupyter.records.export_state import ExportState
+from hh_jupyter.errors import SettingTypeError
+from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing import enrichment, propagation, recorded
 from hh_jupyter.tracing.caller import calling_file
-from hh_jupyter.tracing.default import offer_default, withdraw_default
+from hh_jupyter.tracing.default import hosted, offer_default, withdraw_default
 from hh_jupyter.tracing.processor import ProcessorSlot, StampingProcessor
 from hh_jupyter.tracing.provider import provider_for
 from hh_jupyter.tracing.scope import leave
+from hh_jupyter.tracing.serialize import plain
 from hh_jupyter.tracing.session import SessionScope, with_session_baggage
 from hh_jupyter.tracing.sessions import Register, Sessions
 from hh_jupyter.tracing.spans import SpanBlock
@@ -70,8 +72,18 @@ class HoneyHiveTracer:
 
     @classmethod
     def init(cls, **settings: Any) -> Self:
-        """The constructor under its documented name."""
-        return cls(**settings)
+        """A tracer with these settings.
+
+        In a notebook that loaded the extension, the first call applies the settings to the kernel's tracer and returns
+        it, and so does the same call again; another key or address, or `multi_instance=True`, makes a new one.
+        """
+        multi_instance = settings.pop("multi_instance", None)
+        if multi_instance is not None and not isinstance(multi_instance, bool):
+            raise SettingTypeError(
+                f"HoneyHiveTracer.init: multi_instance must be True or False; got {multi_instance!r:.80}"
+            )
+        found = None if multi_instance else hosted(settings)
+        return found if isinstance(found, cls) else cls(**settings)
 
     @classmethod
     def from_settings(cls, settings: Settings, *, name: str, join: bool, register: Register = "first_span") -> Self:
@@ -93,6 +105,7 @@ class HoneyHiveTracer:
         self.closed = False
         # The notebook makes a session created in a cell that of the following cells.
         self.on_session: Callable[[Session], None] | None = None
+        self._former: list[Pipeline] = []
         self._pipeline = Pipeline(settings, recorded.span_log(), recorded.detail_store())
         self._sessions = Sessions(settings, self._pipeline)
         self._sessions.start_own(name, register)
@@ -115,9 +128,13 @@ class HoneyHiveTracer:
             settings.sending_key,
             settings.local,
         ):
-            self._pipeline.close(settings.exit_flush_seconds)
+            # Records go to the destination they were made for; a cell that is about to run does not wait for that.
+            threading.Thread(target=self._pipeline.close, args=(settings.exit_flush_seconds,), daemon=True).start()
+            self._former.append(self._pipeline)
             self._pipeline = self._sessions.pipeline = Pipeline(settings, recorded.span_log(), recorded.detail_store())
         self._pipeline.sealer.policy = seal_policy(settings)
+        if (before.session_name, before.session_id) != (settings.session_name, settings.session_id):
+            self._sessions.start_own(self.session_name or "notebook", "first_span")
 
     # What it is
 
@@ -323,7 +340,7 @@ class HoneyHiveTracer:
 
     def update_event(self, event_id: str, fields: Mapping[str, Any]) -> None:
         """Queue an update of an event that exists; a session is the event whose id is the session's."""
-        self._pipeline.add(Item("event_update", event_id, api.event_update_body(event_id, fields)))
+        self._pipeline.call("event_update", event_id, api.event_update(event_id, plain(fields)))
         self._wait_if_immediate()
 
     def create_event(
@@ -365,7 +382,7 @@ class HoneyHiveTracer:
             **fields,
             **given,
         }
-        self._pipeline.add(Item("event_create", session_id, api.event_create_body(event)))
+        self._pipeline.call("event_create", session_id, api.event_create(plain(event)))
         self._wait_if_immediate()
         return event_id
 
@@ -417,8 +434,24 @@ class HoneyHiveTracer:
         return self._pipeline.sealer.barrier(timeout)
 
     def export_state(self, cell: str | None = None) -> ExportState:
-        """What became of the spans of one cell's run, or of all."""
-        return self._pipeline.state(cell)
+        """What became of the spans of one cell's run, or of all since the destination was last changed."""
+        if cell is None:
+            return self._pipeline.state()
+        states = [pipeline.state(cell) for pipeline in (*self._former, self._pipeline)]
+        return combined([state for state in states if state.made] or states[-1:])
+
+    @staticmethod
+    def cell_state(cell: str) -> ExportState:
+        """What became of the spans of one cell's run, whichever tracers made them."""
+        states = [tracer.export_state(cell) for tracer in list(_TRACERS)]
+        return combined([state for state in states if state.made] or states or [ExportState(None)])
+
+    @staticmethod
+    def seal_all(timeout: float = 2.0) -> bool:
+        """`seal` of every tracer of this process, together within `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        done = [tracer.seal(max(0.0, deadline - time.monotonic())) for tracer in list(_TRACERS)]
+        return all(done)
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
         """Send what there is, within `timeout_millis`.

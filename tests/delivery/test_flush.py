@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hh_jupyter import HoneyHiveTracer
+from hh_jupyter.settings import resolve
 from tests.backend import Backend
 
 TRACES = "/opentelemetry/v1/traces"
@@ -120,3 +121,17 @@ def test_the_key_does_not_follow_a_redirect(backend: Backend) -> None:
         make_spans(tracer, 1)
         assert tracer.force_flush(5_000) is False
     assert backend.requests == []
+
+
+def test_spans_keep_the_destination_they_were_made_for(backend: Backend) -> None:
+    """After a change of address the earlier spans are delivered to the earlier one, and both are told apart."""
+    with Backend() as later, tracer_to(backend, session_name="s") as tracer:
+        make_spans(tracer, 1)
+        arguments = {"api_key": "k", "session_name": "s", "server_url": later.url}
+        tracer.configure(resolve(arguments))
+        with tracer.start_span("to the later one"):
+            pass
+        assert tracer.force_flush()
+        assert backend.wait_for(lambda b: b.spans())
+        assert [span["name"] for span in backend.spans()] == ["span 0"]
+        assert [span["name"] for span in later.spans()] == ["to the later one"]

@@ -125,3 +125,35 @@ def test_an_empty_list_and_a_link_survive_the_wire(backend: Backend, tracer: Hon
     assert tracer.force_flush()
     second = backend.spans("second")[0]
     assert [link["attributes"] for link in second["links"]] == [{"why": "because"}]
+
+
+def test_sessions_and_their_updates_are_redacted_like_spans(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    secret = "sk-proj-" + "a1B2" * 12
+    with tracer.with_session("s", inputs={"prompt": f"use {secret}"}, metadata={"password": "hunter2!"}):
+        tracer.enrich_session(outputs={"deep": [{"api_key": "hh_key_in_use_0001"}], "said": secret})
+        tracer.create_event("manual", inputs={"header": {"authorization": "Basic QWxhZGRpbjpvcGVu"}})
+    assert tracer.force_flush()
+    bodies = repr([request.body for request in backend.requests])
+    for text in (secret, "hunter2!", "hh_key_in_use_0001", "QWxhZGRpbjpvcGVu"):
+        assert text not in bodies
+
+
+def test_no_value_makes_a_session_call_raise(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    """Keys that are no text, cycles, objects without text, NaN: each arrives as something."""
+
+    class Mute:
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    cycle: dict[str, Any] = {}
+    cycle["self"] = cycle
+    tracer.enrich_session(
+        outputs={(1, 2): 3, "mute": Mute(), "nan": float("nan"), "lone": "a\udcffb"},
+        metadata={"cycle": cycle, "set": {2, 1}, "many": list(range(5_000))},
+    )
+    assert tracer.force_flush()
+    (update,) = (request.body for request in backend.requests if request.method == "PUT")
+    assert update["outputs"]["(1, 2)"] == 3
+    assert update["outputs"]["nan"] == "nan"
+    assert update["metadata"]["set"] == [1, 2]
+    assert update["metadata"]["many"][-1] == "... 4,000 more", "what is left out is counted"

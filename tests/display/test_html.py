@@ -86,7 +86,7 @@ def test_without_any_style_it_reads_as_a_summary_an_error_and_a_table() -> None:
         "| tool issue_refund | 653 ms | |",
         "| http ! POST /refunds 503, retried | 210 ms | |",
         "| http ✗ POST /refunds 503 | 230 ms | |",
-        "Session refund-triage · Messages: %hh show 4",
+        "Session refund-triage · %hh show 4",
     ]
 
 

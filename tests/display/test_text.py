@@ -32,7 +32,7 @@ agent support_agent               2.38 s   3,961  ━━━━━━━━━━
    ├─ !     POST /refunds         210 ms                               ━━━  503, retried
    └─ ✗     POST /refunds         230 ms                                    ━━━  503
 
-session refund-triage   messages: %hh show 4"""
+session refund-triage   %hh show 4"""
 
 FAILED_NARROW_ASCII = """\
 x support_agent  2.38 s  ~$0.0044  3,961 tokens  22 spans  1 error  1 caught  sent
@@ -50,7 +50,7 @@ agent support_agent               2.38 s   3,961
    |- !     POST /refunds         210 ms          503, retried
    `- x     POST /refunds         230 ms          503
 
-session refund-triage   messages: %hh show 4"""
+session refund-triage   %hh show 4"""
 
 DONE = "✓ support_agent  2.84 s  ~$0.0091  6,043 tokens  21 spans  3 LLM calls  sent"
 
@@ -105,7 +105,7 @@ def test_the_line_ends_with_what_became_of_the_spans(export: ExportState, word: 
         ({"cost": 0.0091, "cost_estimated": False}, "  $0.0091  "),
         ({"cost": 0.0091, "cost_complete": False}, "  ~$0.0091+  "),
         ({"cost": None}, "  cost unknown  "),
-        ({"cost": 0.00001}, "  ~<$0.0001  "),
+        ({"cost": 0.00001}, "  <$0.0001  "),
         ({"cost": 0.1234}, "  ~$0.123  "),
         ({"cost": 1234.5}, "  ~$1,234.50  "),
     ],

@@ -1,0 +1,102 @@
+"""A run as the backend knows it: made, completed, summarised."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hh_jupyter import settings as settings_table
+from hh_jupyter.delivery.ask import BackendClient
+from hh_jupyter.errors import BackendError, SettingError
+from hh_jupyter.experiments.datapoint import Outcome
+from hh_jupyter.experiments.dataset import Dataset
+from hh_jupyter.experiments.results import (
+    ExperimentResultSummary,
+    errors_of,
+    result_from_answer,
+    result_from_outcomes,
+)
+from hh_jupyter.tracing.default import current_tracer
+
+logger = logging.getLogger(__name__)
+
+
+class Run:
+    """A run and what the backend is told about it; in local mode nobody is told."""
+
+    def __init__(self, backend: BackendClient | None, data: Dataset, aggregate: str, run_id: str, name: str) -> None:
+        self._backend, self._data, self._aggregate = backend, data, aggregate
+        self.id = run_id
+        self.name = name or f"experiment-{run_id[:8]}"
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """What sessions and spans carry of the run."""
+        return {"run_id": self.id, "dataset_id": self._data.id}
+
+    def create(self, configuration: Mapping[str, Any]) -> None:
+        """Make the run; the backend's id for it replaces ours."""
+        if self._backend is None:
+            return
+        run = {
+            "run_id": self.id,
+            "name": self.name,
+            "status": "pending",
+            "metadata": self._metadata,
+            **({"dataset_id": self._data.id} if self._data.stored else {}),
+            "event_ids": [],
+            "datapoint_ids": [point.id for point in self._data.datapoints],
+            "configuration": configuration,
+        }
+        self.id = self._backend.create_run(run)
+
+    @property
+    def _metadata(self) -> dict[str, Any]:
+        return {} if self._data.stored else {"offline_dataset_id": self._data.id}
+
+    def complete(self, outcomes: Sequence[Outcome], function_name: str) -> ExperimentResultSummary:
+        """Tell that the run is over and fetch its summary; without an answer the result is counted here."""
+        counted_here = result_from_outcomes(self.id, self._aggregate, outcomes, function_name)
+        if self._backend is None:
+            return counted_here
+        sessions = [outcome.session_id for outcome in outcomes]
+        fields: dict[str, Any] = {"name": self.name, "status": "completed"}
+        fields |= {name: value for name, value in (("metadata", self._metadata), ("event_ids", sessions)) if value}
+        try:
+            self._backend.update_run(self.id, fields)
+        except BackendError as error:
+            logger.warning("evaluate: run %s could not be marked as completed. %s", self.id, error)
+        try:
+            answer = self._backend.run_result(self.id, self._aggregate)
+        except BackendError as error:
+            logger.warning("evaluate: the result of run %s is counted here. %s", self.id, error)
+            return counted_here
+        return result_from_answer(self.id, self._aggregate, answer, errors_of(outcomes))
+
+
+def get_run_result(
+    run_id: str,
+    aggregate_function: str = "average",
+    *,
+    api_key: str | None = None,
+    server_url: str | None = None,
+) -> ExperimentResultSummary:
+    """The backend's summary of a run that was made before.
+
+    Args:
+        api_key, server_url: given none, those of the current tracer, else the environment's.
+
+    Raises:
+        SettingError: there is no API key.
+        BackendError: no such run, or no usable answer.
+    """
+    found = current_tracer()
+    if api_key is None and server_url is None and found is not None:
+        settings = found.settings
+    else:
+        settings = settings_table.resolve({"api_key": api_key, "server_url": server_url}, called="get_run_result")
+    if settings.api_key is None:
+        raise SettingError("get_run_result: api_key is needed to read a run, also as HH_API_KEY.")
+    with BackendClient(settings) as backend:
+        return result_from_answer(run_id, aggregate_function, backend.run_result(run_id, aggregate_function))

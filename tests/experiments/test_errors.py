@@ -1,0 +1,117 @@
+"""What goes wrong in a run is told, and costs no more than it must."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+import hh_jupyter as hh
+from tests.backend import Backend
+from tests.experiments.runs import INGESTION_KEY, KEY, ROWS, calls, double, run, updates
+
+
+def test_an_error_of_the_function_is_in_the_result_and_on_its_session(backend: Backend) -> None:
+    def fails_on_two(datapoint: dict[str, Any]) -> dict[str, int]:
+        if datapoint["inputs"]["n"] == 2:
+            raise ValueError("two is too many")
+        return double(datapoint)
+
+    result = run(backend, fails_on_two, evaluators=[lambda outputs, inputs, ground_truth=None: 1])
+
+    bad = calls(backend, "POST", "/v1/runs")[0].body["datapoint_ids"][1]
+    assert [(error.datapoint_id, error.evaluator, error.error) for error in result.errors] == [
+        (bad, None, "ValueError: two is too many")
+    ]
+    update = updates(backend)[bad]
+    assert update["metadata"] == {"error": "ValueError: two is too many"}
+    assert update["event_id"] == result.errors[0].session_id
+    assert len(updates(backend)) == len(ROWS)
+
+
+def test_an_error_of_an_evaluator_stops_no_other_and_is_on_the_session(backend: Backend) -> None:
+    def raises(outputs: Any, inputs: Any, ground_truth: Any = None) -> None:
+        raise RuntimeError("no judge")
+
+    def pair(outputs: Any, inputs: Any, ground_truth: Any = None) -> tuple[int, int]:
+        return (1, 2)
+
+    def fine(outputs: Any, inputs: Any, ground_truth: Any = None) -> bool:
+        return True
+
+    result = run(backend, double, ROWS[:1], evaluators=[raises, pair, fine])
+
+    assert [error.evaluator for error in result.errors] == ["raises", "pair"]
+    (update,) = updates(backend).values()
+    assert update["metadata"]["evaluator_errors"]["raises"] == "RuntimeError: no judge"
+    (span,) = backend.spans("double")
+    assert span["attributes"]["honeyhive_metrics.fine"] is True
+    assert span["attributes"]["honeyhive_metadata.evaluator_errors.raises"] == "RuntimeError: no judge"
+
+
+def test_a_run_that_cannot_be_made_raises_before_anything_has_run() -> None:
+    ran: list[Any] = []
+    with (
+        Backend(statuses={"/v1/runs": [500]}) as backend,
+        pytest.raises(hh.BackendError, match=r"POST /v1/runs: 127.0.0.1:\d+ answered 500"),
+    ):
+        run(backend, ran.append)
+    assert not ran
+    with Backend(refuse=True) as nobody, pytest.raises(hh.BackendError, match="cannot be reached"):
+        run(nobody, ran.append)
+    assert not ran
+
+
+@pytest.mark.parametrize("page", [b"<html>Please log in</html>", b"[]"])
+def test_a_login_page_is_no_answer(page: bytes) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        with pytest.raises(hh.BackendError, match="not as the backend does") as raised:
+            run(None, double, api_key=KEY, server_url=f"http://127.0.0.1:{server.server_port}")
+    assert KEY not in str(raised.value)
+
+
+def test_a_backend_that_fails_later_costs_the_summary_only(caplog: pytest.LogCaptureFixture) -> None:
+    with Backend(statuses={"/v1/runs/": [500, 503]}) as backend:
+        result = run(backend, double, ROWS[:1])
+    assert (result.status, result.success, len(result.passed)) == ("completed", True, 1)
+    assert "could not be marked as completed" in caplog.text
+    assert "the result" in caplog.text
+    assert "is counted here" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"dataset": None}, ValueError, "either dataset or dataset_id; got neither"),
+        ({"dataset_id": "x"}, ValueError, "got both"),
+        ({"dataset": None, "dataset_id": "x"}, ValueError, "dataset_id needs an api_key"),
+        ({"dataset": ["text"]}, TypeError, r"dataset\[0\] must be a dict; got str"),
+        ({"dataset": {"inputs": {}}}, TypeError, "dataset must be a list of dicts; got dict"),
+        ({"max_workers": 0}, ValueError, "max_workers must be 1 or more; got 0"),
+        ({"max_workers": "3"}, TypeError, "max_workers must be a whole number"),
+        ({"evaluators": ["exact"]}, TypeError, "evaluators must be a list of functions"),
+        ({"aggregate_function": "mode"}, ValueError, "aggregate_function must be one of average"),
+        ({"ingestion_api_key": INGESTION_KEY}, ValueError, "api_key is needed to make a run"),
+    ],
+)
+def test_a_mistake_in_the_arguments_is_named(arguments: dict[str, Any], error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        run(None, double, **{"dataset": ROWS, **arguments})
+
+
+def test_an_unknown_dataset_is_a_value_error(backend: Backend) -> None:
+    with pytest.raises(ValueError, match="no dataset of id 'nope'"):
+        run(backend, double, dataset=None, dataset_id="nope")
