@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hh_jupyter.display.clean import clean
-from hh_jupyter.display.summary import NAME_LENGTH, error_tag, summarize_view
+from hh_jupyter.display.summary import NAME_LENGTH, error_tag, span_name, summarize_view
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.span_node import SpanNode
 
@@ -78,7 +78,7 @@ def rows(view: CellView) -> tuple[dict[str, Any], list[bytes]]:
         ("start", "f8", array("d", (_millis(node.start_ns - start_ns) for node in nodes))),
         ("duration", "f4", array("f", (_millis(node.end_ns - node.start_ns) for node in nodes))),
         ("depth", "u2", array("H", (min(node.depth, 0xFFFF) for node in nodes))),
-        _places("name", [names.place(clean(n.record.name, NAME_LENGTH) or "(no name)") for n in nodes]),
+        _places("name", [names.place(span_name(n.record.name)) for n in nodes]),
         _places("kind", [kinds.place(fact.kind) for fact in facts]),
         _places("model", [models.place(clean(fact.model or "", NAME_LENGTH)) for fact in facts]),
         ("tokens", "u4", array("I", (_tokens(node) for node in nodes))),

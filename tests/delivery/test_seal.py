@@ -148,7 +148,12 @@ def test_no_value_makes_a_session_call_raise(backend: Backend, tracer: HoneyHive
     cycle: dict[str, Any] = {}
     cycle["self"] = cycle
     tracer.enrich_session(
-        outputs={(1, 2): 3, "mute": Mute(), "nan": float("nan"), "lone": "a\udcffb"},
+        outputs={
+            (1, 2): 3,  # type: ignore[dict-item]  # what users do
+            "mute": Mute(),
+            "nan": float("nan"),
+            "lone": "a\udcffb",
+        },
         metadata={"cycle": cycle, "set": {2, 1}, "many": list(range(5_000))},
     )
     assert tracer.force_flush()

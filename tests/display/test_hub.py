@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hh_jupyter.display import assets, columns
+from hh_jupyter.display import assets, columns, html, text
 from hh_jupyter.display.details import span_details
 from hh_jupyter.display.hub import Hub
 from hh_jupyter.display.stack import read_stack
@@ -22,6 +22,8 @@ from hh_jupyter.display.view import CellView
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanDetails
 from tests.browser.sample_cells import SESSION, STACK, many, one_call, support_agent
+from tests.display.views import view as view_of
+from tests.records.spans import agent_rows
 
 FORMATS = {"f8": "d", "f4": "f", "u8": "Q", "u4": "I", "u2": "H", "u1": "B"}
 
@@ -273,3 +275,12 @@ def test_details_are_json_whatever_a_span_holds() -> None:
     assert len(text) < 200_000
     assert str(2**60) in text
     assert "1,000,000 characters" in text
+
+
+def test_functions_of_the_notebook_are_named_without_their_module() -> None:
+    """The page's rows, like the other displays."""
+    named = [replace(row, name=f"__main__.{row.name}") for row in agent_rows(failing=True)]
+    shown = view_of(named, raised=True)
+    everything = repr(columns.rows(shown)) + text.render(shown) + html.render(shown)
+    assert "issue_refund" in everything
+    assert "__main__" not in everything
