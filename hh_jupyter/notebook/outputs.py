@@ -25,7 +25,7 @@ from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.records.totals import summarize
 from hh_jupyter.records.tree import SpanTree
-from hh_jupyter.tracing.tracer import HoneyHiveTracer
+from hh_jupyter.tracing import registry
 
 SEAL_SECONDS: Final = 2.0
 QUIET_CELLS: Final = 100
@@ -55,7 +55,7 @@ class Outputs:
 
     def finish(self, frame: CellFrame, *, raised: bool, interrupted: bool) -> None:
         """Show what was traced in a cell that has just ended, then wait for its delivery within the budget."""
-        HoneyHiveTracer.seal_all(SEAL_SECONDS)
+        registry.seal_all(SEAL_SECONDS)
         self._quiet[frame.key] = (frame, self._screen.place())
         if frame.key not in self._counts:
             self._forget_old()
@@ -152,11 +152,11 @@ class Outputs:
         if seconds <= 0 or self._tracer.destination is None:
             return
         start = time.monotonic()
-        HoneyHiveTracer.flush_all(seconds * 1000)
+        registry.flush_all(seconds)
         self._budget.note(seconds, time.monotonic() - start)
 
     def _after_flush(self, output: CellOutput) -> None:
-        output.overdue = not settled(HoneyHiveTracer.cell_state(output.key))
+        output.overdue = not settled(registry.cell_state(output.key))
         if not self._screen.live:
             self._draw(output, update=False)
             return
@@ -176,7 +176,7 @@ class Outputs:
         if self._updates.here():
             self._page.open()
         self._page.changed(output.view_id)
-        return settled(HoneyHiveTracer.cell_state(output.key))
+        return settled(registry.cell_state(output.key))
 
     def _draw(self, output: CellOutput, *, update: bool) -> None:
         output.state = self._state(output)
@@ -187,12 +187,12 @@ class Outputs:
             self._screen.show(self._view(output), output.display_id, update=update)
 
     def _state(self, output: CellOutput) -> object:
-        return (self._counts[output.key], HoneyHiveTracer.cell_state(output.key), cost.ready(), output.overdue)
+        return (self._counts[output.key], registry.cell_state(output.key), cost.ready(), output.overdue)
 
     def _view(self, output: CellOutput) -> CellView:
         records = self._log.records(cell=output.key)
         tree = SpanTree.build(records)
-        export = HoneyHiveTracer.cell_state(output.key)
+        export = registry.cell_state(output.key)
         session_id = tree.roots[-1].record.session_id if tree.roots else None
         return CellView(
             view_id=output.view_id,

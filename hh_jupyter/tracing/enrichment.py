@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -78,6 +79,19 @@ def event_fields(
     if duration is not None:
         found["duration"] = duration
     return found
+
+
+def event(name: str | Mapping[str, Any], defaults: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """All fields of a new event.
+
+    Args:
+        name: the event's name, or a dict of all its fields, which then beat the others.
+        defaults: the documented fields; those that the backend requires are filled in.
+        more: any other field.
+    """
+    given = dict(name) if isinstance(name, Mapping) else {"event_name": name}
+    filled = {**defaults, "inputs": defaults["inputs"] or {}, "duration": defaults["duration"] or 0.0}
+    return {"config": {}, "event_id": str(uuid.uuid4()), **filled, **more, **given}
 
 
 def _as_object(value: Any) -> Mapping[str, Any]:

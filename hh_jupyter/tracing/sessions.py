@@ -10,7 +10,7 @@ from opentelemetry import baggage
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.delivery import api
-from hh_jupyter.delivery.pipeline import Pipeline
+from hh_jupyter.delivery.route import Route
 from hh_jupyter.delivery.stamp import Session
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.serialize import plain
@@ -27,8 +27,8 @@ class Sessions:
         stamp: the same with the tracer's source and project; its id is empty when there is none.
     """
 
-    def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
-        self.pipeline = pipeline
+    def __init__(self, settings: Settings, route: Route) -> None:
+        self._route = route
         self.own: Session | None = None
         self.apply(settings)
 
@@ -103,7 +103,7 @@ class Sessions:
                 },
                 user_properties=plain(user_properties),
             )
-            self.pipeline.call("session_start", final_id, document, defer=register == "first_span")
+            self._route.call("session_start", final_id, document, defer=register == "first_span")
         return Session(final_id, name, source)
 
     def current_id(self, explicit: str | None = None) -> str | None:

@@ -1,14 +1,12 @@
-"""`HoneyHiveTracer`: settings, provider, sessions, spans and delivery of one tracer, put together."""
+"""`HoneyHiveTracer`: settings, provider, sessions, spans and delivery of one tracer, put together.
+
+Long because it is the whole documented surface; every method is a few lines that hand over to the module in charge.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
-import threading
-import time
-import uuid
-import weakref
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextvars import Token
 from importlib import metadata as package_metadata
@@ -19,18 +17,17 @@ from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry import trace as otel_trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Link, NoOpTracer, SpanKind, Tracer
 
 from hh_jupyter import attributes as keys
 from hh_jupyter import settings as settings_table
 from hh_jupyter.delivery import api
-from hh_jupyter.delivery.pipeline import Pipeline, seal_policy
-from hh_jupyter.delivery.stamp import Session, Stamp
+from hh_jupyter.delivery.route import Route
+from hh_jupyter.delivery.stamp import Session
 from hh_jupyter.errors import SettingTypeError
-from hh_jupyter.records.export_state import ExportState, combined
+from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.settings import Settings
-from hh_jupyter.tracing import enrichment, propagation, recorded
+from hh_jupyter.tracing import enrichment, propagation, recorded, registry
 from hh_jupyter.tracing.caller import calling_file
 from hh_jupyter.tracing.default import hosted, offer_default, withdraw_default
 from hh_jupyter.tracing.processor import ProcessorSlot, StampingProcessor
@@ -44,8 +41,6 @@ from hh_jupyter.tracing.spans import SpanBlock
 logger = logging.getLogger(__name__)
 
 SCOPE_NAME: Final = "hh_jupyter"
-IMMEDIATE_SECONDS: Final = 2.0
-"""Longest wait for a verdict per call in immediate mode."""
 
 
 class HoneyHiveTracer:
@@ -105,34 +100,24 @@ class HoneyHiveTracer:
         self.closed = False
         # The notebook makes a session created in a cell that of the following cells.
         self.on_session: Callable[[Session], None] | None = None
-        self._former: list[Pipeline] = []
-        self._pipeline = Pipeline(settings, recorded.span_log(), recorded.detail_store())
-        self._sessions = Sessions(settings, self._pipeline)
+        self._route = Route(settings, recorded.span_log(), recorded.detail_store())
+        self._sessions = Sessions(settings, self._route)
         self._sessions.start_own(name, register)
-        self.processor = StampingProcessor(self._sessions, self._put, settings.span_name_filters)
+        self.processor = StampingProcessor(self._sessions, self._route.put, settings.span_name_filters)
         self.otel_tracer: Tracer = NoOpTracer()
         self.provider: otel_trace.TracerProvider = otel_trace.NoOpTracerProvider()
         self._slot: ProcessorSlot | None = None
         if self.enabled:
             self.provider, self._slot = provider_for(settings, self.processor, join=join)
             self.otel_tracer = self.provider.get_tracer(SCOPE_NAME, package_metadata.version("hh_jupyter"))
-        _TRACERS.add(self)
+        registry.register(self)
 
     def configure(self, settings: Settings) -> None:
         """Apply other settings to what is made from now on; another address or key gets what comes after it."""
         before, self.settings = self.settings, settings
+        self._route.follow(settings)
         self._sessions.apply(settings)
         self.processor.filter(settings.span_name_filters)
-        if (before.server_url, before.sending_key, before.local) != (
-            settings.server_url,
-            settings.sending_key,
-            settings.local,
-        ):
-            # Records go to the destination they were made for; a cell that is about to run does not wait for that.
-            threading.Thread(target=self._pipeline.close, args=(settings.exit_flush_seconds,), daemon=True).start()
-            self._former.append(self._pipeline)
-            self._pipeline = self._sessions.pipeline = Pipeline(settings, recorded.span_log(), recorded.detail_store())
-        self._pipeline.sealer.policy = seal_policy(settings)
         if (before.session_name, before.session_id) != (settings.session_name, settings.session_id):
             self._sessions.start_own(self.session_name or "notebook", "first_span")
 
@@ -169,7 +154,7 @@ class HoneyHiveTracer:
     @property
     def destination(self) -> str | None:
         """Host of the backend; None in local mode."""
-        return self._pipeline.outbox.destination
+        return self._route.destination
 
     @property
     def is_initialized(self) -> bool:
@@ -230,14 +215,14 @@ class HoneyHiveTracer:
             source=source,
             skip_api_call=skip_api_call,
         )
-        self._wait_if_immediate()
+        self._route.wait_if_immediate()
         return found
 
     async def acreate_session(self, session_name: str | None = None, **fields: Any) -> str:
         """`create_session` for coroutines: the same arguments, and the event loop never waits."""
         session_id = self._enter_session(session_name, **fields)
         if self.settings.disable_batch:
-            await asyncio.to_thread(self._wait_if_immediate)
+            await asyncio.to_thread(self._route.wait_if_immediate)
         return session_id
 
     def _enter_session(
@@ -340,8 +325,8 @@ class HoneyHiveTracer:
 
     def update_event(self, event_id: str, fields: Mapping[str, Any]) -> None:
         """Queue an update of an event that exists; a session is the event whose id is the session's."""
-        self._pipeline.call("event_update", event_id, api.event_update(event_id, plain(fields)))
-        self._wait_if_immediate()
+        self._route.call("event_update", event_id, api.event_update(event_id, plain(fields)))
+        self._route.wait_if_immediate()
 
     def create_event(
         self,
@@ -363,37 +348,17 @@ class HoneyHiveTracer:
         Returns:
             the event's id, made here; None without a session.
         """
-        given = dict(event_name) if isinstance(event_name, Mapping) else {"event_name": event_name}
-        session_id = self._sessions.current_id(given.pop("session_id", None) or fields.pop("session_id", None))
+        event = enrichment.event(
+            event_name,
+            {"event_type": event_type, "inputs": inputs, "outputs": outputs, "error": error, "duration": duration},
+            {"project": self.project or "", "source": self.source, **fields},
+        )
+        event["session_id"] = session_id = self._sessions.current_id(event.pop("session_id", None))
         if session_id is None:
             return None
-        event_id = str(given.pop("event_id", None) or uuid.uuid4())
-        event = {
-            "project": self.project or "",
-            "source": self.source,
-            "event_type": event_type,
-            "session_id": session_id,
-            "event_id": event_id,
-            "config": {},
-            "inputs": inputs or {},
-            "outputs": outputs,
-            "error": error,
-            "duration": duration or 0.0,
-            **fields,
-            **given,
-        }
-        self._pipeline.call("event_create", session_id, api.event_create(plain(event)))
-        self._wait_if_immediate()
-        return event_id
-
-    def _put(self, span: ReadableSpan, stamp: Stamp) -> None:
-        self._pipeline.sealer.put(span, stamp)
-        if self.settings.disable_batch:
-            self._wait_if_immediate()
-
-    def _wait_if_immediate(self) -> None:
-        if self.settings.disable_batch and not self._pipeline.outbox.failing:
-            self._pipeline.flush(min(self.settings.api_timeout, IMMEDIATE_SECONDS))
+        self._route.call("event_create", session_id, api.event_create(plain(event)))
+        self._route.wait_if_immediate()
+        return str(event["event_id"])
 
     # Context
 
@@ -431,27 +396,11 @@ class HoneyHiveTracer:
 
     def seal(self, timeout: float = 2.0) -> bool:
         """Wait until every span that ended before is in the log; False if `timeout` seconds were not enough."""
-        return self._pipeline.sealer.barrier(timeout)
+        return self._route.seal(timeout)
 
     def export_state(self, cell: str | None = None) -> ExportState:
         """What became of the spans of one cell's run, or of all since the destination was last changed."""
-        if cell is None:
-            return self._pipeline.state()
-        states = [pipeline.state(cell) for pipeline in (*self._former, self._pipeline)]
-        return combined([state for state in states if state.made] or states[-1:])
-
-    @staticmethod
-    def cell_state(cell: str) -> ExportState:
-        """What became of the spans of one cell's run, whichever tracers made them."""
-        states = [tracer.export_state(cell) for tracer in list(_TRACERS)]
-        return combined([state for state in states if state.made] or states or [ExportState(None)])
-
-    @staticmethod
-    def seal_all(timeout: float = 2.0) -> bool:
-        """`seal` of every tracer of this process, together within `timeout` seconds."""
-        deadline = time.monotonic() + timeout
-        done = [tracer.seal(max(0.0, deadline - time.monotonic())) for tracer in list(_TRACERS)]
-        return all(done)
+        return self._route.state(cell)
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
         """Send what there is, within `timeout_millis`.
@@ -460,7 +409,7 @@ class HoneyHiveTracer:
             True only if everything that has a destination was accepted, and nothing was refused or lost since the
             previous call. In local mode nothing has a destination, so True.
         """
-        return self.closed or self._pipeline.flush(timeout_millis / 1000)
+        return self.closed or self._route.flush(timeout_millis / 1000)
 
     def flush(self, timeout_millis: float = 30_000) -> bool:
         """`force_flush` under its other name."""
@@ -469,9 +418,7 @@ class HoneyHiveTracer:
     @classmethod
     def flush_all(cls, timeout_millis: float = 30_000) -> bool:
         """`force_flush` of every tracer of this process, together within `timeout_millis`."""
-        deadline = time.monotonic() + timeout_millis / 1000
-        done = [tracer.force_flush(max(0.0, deadline - time.monotonic()) * 1000) for tracer in list(_TRACERS)]
-        return all(done)
+        return registry.flush_all(timeout_millis / 1000)
 
     def shutdown(self) -> None:
         """Send what there is within `exit_flush_seconds`, then trace nothing more. The provider stays as it is."""
@@ -483,10 +430,10 @@ class HoneyHiveTracer:
         withdraw_default(self)
         if self._slot is not None and self._slot.processor is self.processor:
             self._slot.processor = None
-        if not self._pipeline.close(self.settings.exit_flush_seconds):
+        if not self._route.close():
             state = self.export_state()
             logger.warning("not everything was sent (%d of %d spans): %s", state.sent, state.made, state.reason)
-        _TRACERS.discard(self)
+        registry.unregister(self)
 
     def __enter__(self) -> Self:
         return self
@@ -499,14 +446,3 @@ class HoneyHiveTracer:
 
 def _baggage_key(key: str) -> str:
     return key.lower().replace("-", "_").replace(".", "_").replace(" ", "_")
-
-
-_TRACERS: weakref.WeakSet[HoneyHiveTracer] = weakref.WeakSet()
-
-
-def _shut_down_all() -> None:
-    for tracer in list(_TRACERS):
-        tracer.shutdown()
-
-
-atexit.register(_shut_down_all)
