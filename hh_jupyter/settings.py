@@ -12,7 +12,6 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -262,6 +261,8 @@ def check(name: str, value: Any, *, called: str = "HoneyHiveTracer.init") -> Any
 
 
 def _unknown_text(name: str, called: str) -> str:
+    from difflib import get_close_matches
+
     near = get_close_matches(name, TABLE, n=1)
     hint = f" Did you mean {near[0]}?" if near else " The settings are listed in the README."
     return f"{called}: unknown setting {name}.{hint}"

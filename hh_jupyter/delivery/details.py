@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from hh_jupyter.delivery import otlp
-from hh_jupyter.records.record import SpanDetails, SpanRecord
 from hh_jupyter.records.reentry import Guard
+
+if TYPE_CHECKING:
+    from hh_jupyter.records.record import SpanDetails, SpanRecord
 
 
 class DetailStore:
@@ -40,6 +42,8 @@ class DetailStore:
 
     def load(self, record: SpanRecord) -> SpanDetails | None:
         """The details of a row, or None when its body is no longer kept."""
+        from hh_jupyter.delivery import otlp  # Loads protobuf: only when somebody looks.
+
         with self.lock:
             serial = self._body_of.get(record.span_id)
             if serial is None:

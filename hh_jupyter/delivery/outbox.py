@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.reentry import Guard
@@ -26,6 +26,21 @@ START_TRIES: Final = 3
 
 Kind = Literal["session_start", "event_update", "event_create", "spans"]
 Outcome = Literal["sent", "parked", "retry"]
+
+
+class Call(NamedTuple):
+    """A call to the backend that is still to be redacted and encoded.
+
+    Attributes:
+        session_id: of the session, or of the event, whose calls keep their order.
+        document: plain data, as JSON can hold it.
+        defer: send it only before the session's first span or update.
+    """
+
+    kind: Kind
+    session_id: str
+    document: Mapping[str, Any]
+    defer: bool = False
 
 
 @dataclass(slots=True, eq=False)

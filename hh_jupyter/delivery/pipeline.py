@@ -9,15 +9,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from hh_jupyter.delivery import api
 from hh_jupyter.delivery.details import DetailStore
-from hh_jupyter.delivery.outbox import Item, Kind, Outbox
+from hh_jupyter.delivery.outbox import Call, Kind, Outbox
 from hh_jupyter.delivery.seal import Sealer
-from hh_jupyter.delivery.sealed_span import SealPolicy
 from hh_jupyter.delivery.sender import Sender
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
-from hh_jupyter.redaction import Redactor
 from hh_jupyter.settings import Settings
 
 STOP_SECONDS: Final = 0.5
@@ -43,25 +40,22 @@ class Pipeline:
         settings = self.settings
         host = None if settings.local else urlsplit(settings.server_url).netloc.rpartition("@")[2]
         self.outbox = Outbox(host, settings.batch_size, settings.flush_interval)
-        self.sealer = Sealer(seal_policy(settings), self.outbox, self._log, self._details)
+        self.sealer = Sealer(settings, self.outbox, self._log, self._details)
         self.sealer.start()
         self._sender = None if host is None else Sender(settings, self.outbox)
         if self._sender is not None:
             self._sender.start()
 
     def call(self, kind: Kind, session_id: str, document: Mapping[str, Any], *, defer: bool = False) -> None:
-        """Queue a call, redacted.
+        """Queue a call; it is redacted where spans are.
 
         Args:
             session_id: of the session, or of the event, whose calls keep their order.
             document: plain data, as JSON can hold it.
             defer: send it only before the session's first span or update.
         """
-        item = Item(kind, session_id, api.encode(self.sealer.policy.redactor.document(document)))
-        if defer:
-            self.outbox.defer_start(item)
-        else:
-            self.outbox.add([item])
+        if self.outbox.destination is not None:
+            self.sealer.put(Call(kind, session_id, document, defer))
 
     def flush(self, seconds: float) -> bool:
         """Seal and send what there is; see `Outbox.flush` for what True means. Returns within `seconds` + 50 ms."""
@@ -89,26 +83,6 @@ class Pipeline:
         """A child has none of its parent's threads and owes nothing of what the parent still holds."""
         if not self.closed:
             self._build()
-
-
-def seal_policy(settings: Settings) -> SealPolicy:
-    """The part of the settings that sealing needs."""
-    redactor = Redactor(
-        enabled=settings.redact,
-        keys=settings.redact_keys,
-        patterns=settings.redact_patterns,
-        environ=os.environ,
-        secrets=[key for key in (settings.api_key, settings.ingestion_api_key) if key],
-    )
-    ids = {"run_id": settings.run_id, "dataset_id": settings.dataset_id, "datapoint_id": settings.datapoint_id}
-    return SealPolicy(
-        redactor=redactor,
-        run_ids={name: value for name, value in ids.items() if value},
-        max_attributes=settings.max_attributes,
-        max_events=settings.max_events,
-        max_links=settings.max_links,
-        max_span_size=settings.max_span_size,
-    )
 
 
 _PIPELINES: weakref.WeakSet[Pipeline] = weakref.WeakSet()

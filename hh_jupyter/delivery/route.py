@@ -10,7 +10,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from hh_jupyter.delivery.details import DetailStore
 from hh_jupyter.delivery.outbox import Kind
-from hh_jupyter.delivery.pipeline import Pipeline, seal_policy
+from hh_jupyter.delivery.pipeline import Pipeline
+from hh_jupyter.delivery.seal import EndedSpan
 from hh_jupyter.delivery.stamp import Stamp
 from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.records.log import SpanLog
@@ -47,11 +48,11 @@ class Route:
             threading.Thread(target=self._pipeline.close, args=(settings.exit_flush_seconds,), daemon=True).start()
             self._former.append(self._pipeline)
             self._pipeline = Pipeline(settings, self._log, self._details)
-        self._pipeline.sealer.policy = seal_policy(settings)
+        self._pipeline.sealer.settings = settings
 
     def put(self, span: ReadableSpan, stamp: Stamp) -> None:
         """Take an ended span; no lock and no wait, but in immediate mode."""
-        self._pipeline.sealer.put(span, stamp)
+        self._pipeline.sealer.put(EndedSpan(span, stamp))
         if self._settings.disable_batch:
             self.wait_if_immediate()
 

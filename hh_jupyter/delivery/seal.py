@@ -1,31 +1,27 @@
-"""From an ended span to its final form: the one place where redaction, event type, limits and encoding happen.
+"""The sealer's queue and thread: what ended, and calls to the backend, are sealed in order, off the caller's time.
 
-Both the display and the backend get what is made here. It runs on a thread of its own; a caller that makes spans
-faster than they can be sealed seals a batch itself, so memory stays bounded and nobody waits for disk or network.
+What sealing does is in `delivery.batch`, which is imported by the first batch: nobody who only makes spans waits for
+protobuf or for the redaction rules. A caller that makes spans faster than they can be sealed seals a batch itself, so
+memory stays bounded and nobody waits for disk or network.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections import Counter, deque
-from dataclasses import dataclass
+from collections import deque
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from hh_jupyter.delivery import otlp
 from hh_jupyter.delivery.details import DetailStore
-from hh_jupyter.delivery.outbox import Item, Outbox
-from hh_jupyter.delivery.sealed_span import HashedResource, SealedSpan, SealPolicy, encodable, seal
+from hh_jupyter.delivery.outbox import Call, Outbox
 from hh_jupyter.delivery.stamp import Stamp
 from hh_jupyter.records.log import SpanLog
-from hh_jupyter.records.record import SpanRecord
+from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
 
-logger = logging.getLogger(__name__)
+    from hh_jupyter.delivery.batch import BatchSealer
 
 GATHER_SECONDS: Final = 0.01
 """How long the sealer lets spans gather; fewer, larger batches cost the caller fewer thread switches."""
@@ -39,24 +35,34 @@ CALLER_WAIT: Final = 0.05
 the sealing thread wants."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
+class _Mark(NamedTuple):
     """A place in the queue; `reached` is set once everything before it is sealed."""
 
     reached: threading.Event
 
 
+class EndedSpan(NamedTuple):
+    """A span and where it belongs."""
+
+    span: ReadableSpan
+    stamp: Stamp
+
+
 class Sealer:
-    """Seals spans in the order in which they ended.
+    """Seals spans in the order in which they ended, and calls in the order in which they were made.
 
     `put` takes no lock: a span may be ended by garbage collection, at any point of any code, on any thread.
+
+    Args:
+        settings: replaced through `settings`, for what is sealed from then on.
+        outbox, log, details: where the results go.
     """
 
-    def __init__(self, policy: SealPolicy, outbox: Outbox, log: SpanLog, details: DetailStore) -> None:
-        self.policy = policy
+    def __init__(self, settings: Settings, outbox: Outbox, log: SpanLog, details: DetailStore) -> None:
+        self.settings = settings
         self._outbox, self._log, self._details = outbox, log, details
-        self._queue: deque[tuple[ReadableSpan, Stamp] | _Mark] = deque()
-        self._resources: dict[int, tuple[Resource, HashedResource]] = {}
+        self._queue: deque[EndedSpan | Call | _Mark] = deque()
+        self._batches: BatchSealer | None = None
         self._sealing = threading.Lock()
         self._sealing_thread: int | None = None
         self._idle = False
@@ -76,9 +82,9 @@ class Sealer:
         self._bell.put(None)
         self._thread.join(timeout)
 
-    def put(self, span: ReadableSpan, stamp: Stamp) -> None:
-        """Take an ended span. Called on the user's thread; no lock, no I/O."""
-        self._queue.append((span, stamp))
+    def put(self, entry: EndedSpan | Call) -> None:
+        """Take an ended span or a call. Runs on the user's thread; no lock, no I/O."""
+        self._queue.append(entry)
         if self._idle:
             self._idle = False
             self._bell.put(None)
@@ -129,13 +135,16 @@ class Sealer:
                 self._sealing.release()
 
     def _seal_batch(self) -> None:
-        """Seal the first spans of the queue. The caller holds the lock."""
-        taken: list[tuple[ReadableSpan, Stamp] | _Mark] = []
+        """Seal the first entries of the queue. The caller holds the lock."""
+        taken: list[EndedSpan | Call | _Mark] = []
         self._sealing_thread = threading.get_ident()
         try:
             while self._queue and len(taken) < BATCH:
                 taken.append(self._queue.popleft())
-            self._commit([self._sealed(*entry) for entry in taken if not isinstance(entry, _Mark)])
+            self._sealer_of_batches().seal(
+                spans=[entry for entry in taken if isinstance(entry, EndedSpan)],
+                calls=[entry for entry in taken if isinstance(entry, Call)],
+            )
         except BaseException:  # Ctrl-C while a caller seals: nothing was committed, so everything goes back.
             self._queue.extendleft(reversed(taken))
             raise
@@ -145,37 +154,9 @@ class Sealer:
             if isinstance(entry, _Mark):
                 entry.reached.set()
 
-    def _sealed(self, span: ReadableSpan, stamp: Stamp) -> tuple[SealedSpan, SpanRecord] | None:
-        try:
-            return seal(span, stamp, self.policy, self._resource_of(span.resource))
-        except Exception:  # boundary: one span that cannot be sealed must not take the others with it.
-            logger.exception("a span could not be sealed and is lost")
-            return None
+    def _sealer_of_batches(self) -> BatchSealer:
+        if self._batches is None or self._batches.settings is not self.settings:
+            from hh_jupyter.delivery.batch import BatchSealer
 
-    def _resource_of(self, resource: Resource) -> HashedResource:
-        known = self._resources.get(id(resource))
-        if known is None:  # The pair keeps the resource alive, so its id stays its own.
-            known = self._resources[id(resource)] = (resource, HashedResource(resource))
-        return known[1]
-
-    def _commit(self, sealed: list[tuple[SealedSpan, SpanRecord] | None]) -> None:
-        """Encode per session and cell, then hand over: log, details, outbox."""
-        groups: dict[tuple[str | None, str | None], list[tuple[SealedSpan, SpanRecord]]] = {}
-        for pair in sealed:
-            if pair is not None:
-                groups.setdefault((pair[1].session_id, pair[1].cell), []).append(pair)
-        items = [self._item(session_id, cell, pairs) for (session_id, cell), pairs in groups.items()]
-        for item, pairs in zip(items, groups.values(), strict=True):
-            self._details.add(item.body, [record.span_id for _, record in pairs])
-        rows = [pair[1] for pair in sealed if pair is not None]
-        self._outbox.count_made(Counter(row.cell for row in rows))
-        self._outbox.add(items)
-        self._log.extend(rows)
-
-    def _item(self, session_id: str | None, cell: str | None, pairs: list[tuple[SealedSpan, SpanRecord]]) -> Item:
-        spans = [span for span, _ in pairs]
-        try:
-            body = otlp.encode(spans)
-        except (ValueError, TypeError):  # One value that protobuf refuses must not take the whole batch with it.
-            body = otlp.encode([encodable(span) for span in spans])
-        return Item("spans", session_id or "", body, spans=len(pairs), cell=cell)
+            self._batches = BatchSealer(self.settings, self._outbox, self._log, self._details)
+        return self._batches

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as otel_context
 
-from hh_jupyter.delivery import api, otlp
+from hh_jupyter.delivery import api
 from hh_jupyter.delivery.outbox import Item, Outbox, Outcome
 from hh_jupyter.settings import Settings
 
@@ -114,6 +114,8 @@ class Sender:
         return judge(answer, self._outbox.destination or "", spans=items[0].kind == "spans")
 
     def _post_spans(self, items: Sequence[Item]) -> requests.Response:
+        from hh_jupyter.delivery import otlp
+
         as_json = self.settings.otlp_protocol == "http/json"
         body = otlp.join(item.body for item in items)
         body = gzip.compress(otlp.to_json(body) if as_json else body, compresslevel=1)
@@ -144,6 +146,8 @@ def keep_credential(request: requests.PreparedRequest) -> requests.PreparedReque
 
 def judge(answer: requests.Response, destination: str, *, spans: bool) -> Verdict:
     """The verdict on an answer: a 2xx counts only if its body is empty or what such an answer holds."""
+    from hh_jupyter.delivery import otlp
+
     code = answer.status_code
     if code in TRY_AGAIN or code >= 500:
         return Verdict("retry", f"{destination} answered {code}")

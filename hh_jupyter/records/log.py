@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from hh_jupyter.records.record import SpanDetails, SpanRecord
 from hh_jupyter.records.reentry import Guard
 
-Listener = Callable[[tuple[SpanRecord, ...]], None]
+if TYPE_CHECKING:
+    from hh_jupyter.records.record import SpanDetails, SpanRecord
+
+Listener = Callable[[tuple["SpanRecord", ...]], None]
 
 
 class SpanLog:
