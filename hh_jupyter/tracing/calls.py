@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.tracing.failure import record_failure
@@ -52,18 +52,26 @@ class Call:
 
     __slots__ = ("_context", "_plan", "_result_wanted", "_start", "_token", "span")
 
-    def __init__(self, plan: CallPlan, tracer: HoneyHiveTracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        plan: CallPlan,
+        tracer: HoneyHiveTracer,
+        context: Context,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
         settings = tracer.settings
         attributes = plan.attributes
         if plan.capture_inputs if plan.capture_inputs is not None else settings.capture_inputs:
             attributes = {**attributes, **plan.arguments(args, kwargs)}
         self._result_wanted = plan.capture_result if plan.capture_result is not None else settings.capture_outputs
-        context = with_tracer(otel_context.get_current(), tracer)
-        for name, value in plan.baggage.items():
-            context = baggage.set_baggage(name, value, context)
+        context = with_tracer(context, tracer)
+        if plan.baggage:
+            for name, value in plan.baggage.items():
+                context = baggage.set_baggage(name, value, context)
         self._plan = plan
         self._start = time.perf_counter_ns()
-        self.span: Span = tracer.otel_tracer.start_span(plan.name, context=context, attributes=attributes)
+        self.span: Span = tracer.otel_tracer.start_span(plan.name, context, SpanKind.INTERNAL, attributes)
         self._context = set_span_in_context(self.span, context)
         self._token: Token[Context] | None = None
 

@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from opentelemetry import context as otel_context
+
 from hh_jupyter import attributes as keys
 from hh_jupyter.errors import SettingTypeError
 from hh_jupyter.tracing import iteration
@@ -170,8 +172,9 @@ _PARAMETERS = frozenset({*_FIELDS, *keys.NAMESPACES, "span_config", "error", "ta
 
 def _begin(plan: CallPlan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
     """The call's span, or None where nothing is traced."""
-    tracer = plan.tracer or current_tracer()
-    return Call(plan, tracer, args, kwargs) if tracer is not None and tracer.enabled else None
+    context = otel_context.get_current()  # Looked up once: this runs on the caller's time.
+    tracer = plan.tracer or current_tracer(context)
+    return Call(plan, tracer, context, args, kwargs) if tracer is not None and tracer.enabled else None
 
 
 def _decorated(function: Any, make: Callable[[Callable[..., Any]], CallPlan]) -> Any:

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.context import Context
+
 from hh_jupyter.tracing.scope import context_tracer
 
 if TYPE_CHECKING:
@@ -18,9 +20,9 @@ _host: Host | None = None
 _lock = threading.RLock()
 
 
-def current_tracer() -> HoneyHiveTracer | None:
-    """The tracer of the OpenTelemetry context, else the default one; None if there is neither."""
-    return context_tracer() or _default
+def current_tracer(context: Context | None = None) -> HoneyHiveTracer | None:
+    """The tracer of the OpenTelemetry context (default: the current one), else the default one; None if neither is."""
+    return context_tracer(context) or _default
 
 
 def set_default_tracer(tracer: HoneyHiveTracer | None) -> None:

@@ -29,9 +29,10 @@ def current_cell() -> str | None:
     return cast("str | None", otel_context.get_value(CELL))
 
 
-def context_tracer() -> HoneyHiveTracer | None:
-    """The tracer that the current context was given by `start_span`, `with_session` or `evaluate`."""
-    return cast("HoneyHiveTracer | None", otel_context.get_value(TRACER))
+def context_tracer(context: Context | None = None) -> HoneyHiveTracer | None:
+    """The tracer that a context (default: the current one) got from `start_span`, `with_session` or `evaluate`."""
+    context = otel_context.get_current() if context is None else context
+    return cast("HoneyHiveTracer | None", context.get(TRACER))
 
 
 def with_tracer(context: Context, tracer: HoneyHiveTracer) -> Context:

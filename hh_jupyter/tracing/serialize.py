@@ -20,6 +20,7 @@ MAX_TEXT: Final = 1_000_000
 INT64: Final = 2**63
 
 Scalar = str | bool | int | float
+_SCALAR_TYPES: Final = frozenset({str, bool, int, float})
 
 
 def flatten(prefix: str, value: Any) -> dict[str, Scalar]:
@@ -46,7 +47,10 @@ def _flatten_into(found: dict[str, Scalar], key: str, value: Any, inside: tuple[
     inside = (*inside, value)
     for name, item in items:
         label = name if type(name) is str else text_of(name)
-        _flatten_into(found, f"{key}.{label}", item, inside)
+        if type(item) in _SCALAR_TYPES and len(found) < MAX_KEYS:  # Most are; a call for each would double the cost.
+            found[f"{key}.{label}"] = scalar(item)
+        else:
+            _flatten_into(found, f"{key}.{label}", item, inside)
 
 
 def scalar(value: Any) -> Scalar:
