@@ -59,6 +59,13 @@ def _url(value: Any) -> str | None:
     return text.rstrip("/")
 
 
+def _link(value: Any) -> str | None:
+    text = _url(value)
+    if text is not None and (not text.startswith("https://") or "{session_id}" not in text):
+        raise ValueError
+    return text
+
+
 def _boolean_word(text: str) -> bool:
     word = text.strip().lower()
     if word not in TRUE_WORDS | FALSE_WORDS:
@@ -150,6 +157,7 @@ INGESTION = Rule(
     _ingestion_key,
     _ingestion_key,
 )
+LINK = Rule("an https:// URL with {session_id} in it", _link, _link)
 URL = Rule("a URL that starts with http:// or https://", _url, _url)
 SWITCH = Rule("True or False (in the environment: true, 1, yes, on, false, 0, no, off)", _typed(bool), _boolean_word)
 OBJECT = Rule("a dict (in the environment: a JSON object)", _typed(dict), lambda text: _typed(dict)(_json(text)))

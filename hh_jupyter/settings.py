@@ -90,8 +90,8 @@ class Settings:
     )
     app_url: str | None = _row(
         None,
-        rules.URL,
-        "Address of the web application; with it the summary links to the session.",
+        rules.LINK,
+        "Address of a session in the web application, with `{session_id}` in it; the summary then links there.",
         "HH_APP_URL",
     )
     project: str | None = _row(

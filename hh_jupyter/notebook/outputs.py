@@ -202,6 +202,7 @@ class Outputs:
             export=export,
             session_name=self._sessions.title(session_id),
             session_id=session_id,
+            session_url=self._session_url(session_id) if export.destination else None,
             raised=output.raised,
             interrupted=output.interrupted,
             late=output.late,
@@ -209,6 +210,10 @@ class Outputs:
             mode=output.mode,
             max_rows=self._tracer.settings.display_rows,
         )
+
+    def _session_url(self, session_id: str | None) -> str | None:
+        template = self._tracer.settings.app_url
+        return template.replace("{session_id}", session_id) if template and session_id else None
 
     def _wants_price(self, output: CellOutput) -> bool:
         return output.key in self._unpriced and not cost.ready()

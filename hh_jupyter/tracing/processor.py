@@ -86,10 +86,6 @@ class StampingProcessor(SpanProcessor):
             self._kept_ancestor.pop(next(iter(self._kept_ancestor)), None)
         self._kept_ancestor[span_id] = ancestor
 
-    def open_spans(self) -> tuple[tuple[int, Stamp], ...]:
-        """Span ids and stamps of what is running now."""
-        return tuple(self._open.items())
-
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Nothing waits here; `HoneyHiveTracer.force_flush` is the one that delivers."""
         return True

@@ -42,11 +42,6 @@ def provider_for(settings: Settings, processor: SpanProcessor, *, join: bool) ->
         return provider, slot
 
 
-def is_ours(provider: TracerProvider) -> bool:
-    """Whether this package made the provider; a joined one keeps its own limits, resource and sampler."""
-    return provider in _ours
-
-
 def _taken(provider: TracerProvider) -> bool:
     return any(slot.processor is not None for slot in _slots.get(provider, ()))
 

@@ -37,6 +37,7 @@ from hh_jupyter.tracing.serialize import plain
 from hh_jupyter.tracing.session import SessionScope, with_session_baggage
 from hh_jupyter.tracing.sessions import Register, Sessions
 from hh_jupyter.tracing.spans import SpanBlock
+from hh_jupyter.tracing.verbosity import set_verbose
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ class HoneyHiveTracer:
 
     def _start(self, settings: Settings, name: str, *, join: bool, register: Register) -> None:
         self.settings = settings
+        set_verbose(settings.verbose)
         self.enabled = not settings.disable_tracing
         self.closed = False
         # The notebook makes a session created in a cell that of the following cells.
@@ -115,6 +117,7 @@ class HoneyHiveTracer:
     def configure(self, settings: Settings) -> None:
         """Apply other settings to what is made from now on; another address or key gets what comes after it."""
         before, self.settings = self.settings, settings
+        set_verbose(settings.verbose)
         self._route.follow(settings)
         self._sessions.apply(settings)
         self.processor.filter(settings.span_name_filters)
@@ -432,7 +435,7 @@ class HoneyHiveTracer:
             self._slot.processor = None
         if not self._route.close():
             state = self.export_state()
-            logger.warning("not everything was sent (%d of %d spans): %s", state.sent, state.made, state.reason)
+            logger.warning("not everything was sent: %s", state.reason or f"{state.waiting} spans waited too long")
         registry.unregister(self)
 
     def __enter__(self) -> Self:

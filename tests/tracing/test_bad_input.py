@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hh_jupyter import HoneyHiveTracer, SettingError, SettingTypeError
+from tests.backend import Backend
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,7 @@ from hh_jupyter import HoneyHiveTracer, SettingError, SettingTypeError
         ({"batch_size": 0}, SettingError, "batch_size must be a whole number of spans, at least 1; got 0"),
         ({"test_mode": "yes"}, SettingTypeError, "test_mode must be True or False"),
         ({"ingestion_api_key": "short"}, SettingError, "ingestion_api_key must be an ingestion key"),
+        ({"app_url": "https://app.example"}, SettingError, "app_url must be an https:// URL with {session_id} in it"),
         ({"span_name_filters": {"exclude": ["x", 3]}}, SettingError, "span_name_filters must be like"),
     ],
 )  # fmt: skip
@@ -55,3 +57,18 @@ def test_tracing_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HH_DISABLE_TRACING", "1")
     with HoneyHiveTracer.init() as tracer, tracer.start_span("nothing") as span:
         assert not span.is_recording()
+
+
+def test_verbose_says_on_standard_error_what_keeps_spans_from_the_backend_and_never_the_key(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with Backend(refuse=True) as nowhere:
+        settings = {"api_key": "hh_secret_key_0001", "server_url": nowhere.url, "exit_flush_seconds": 0.0}
+        with HoneyHiveTracer.init(verbose=True, **settings) as tracer:
+            assert not tracer.force_flush(200)
+        said = capfd.readouterr().err
+        assert "cannot be reached" in said
+        assert "hh_secret" not in said
+        with HoneyHiveTracer.init(**settings) as tracer:
+            assert not tracer.force_flush(200)
+        assert "cannot be reached" not in capfd.readouterr().err
