@@ -60,15 +60,15 @@ def test_tracing_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_verbose_says_on_standard_error_what_keeps_spans_from_the_backend_and_never_the_key(
-    capfd: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with Backend(refuse=True) as nowhere:
         settings = {"api_key": "hh_secret_key_0001", "server_url": nowhere.url, "exit_flush_seconds": 0.0}
         with HoneyHiveTracer.init(verbose=True, **settings) as tracer:
             assert not tracer.force_flush(200)
-        said = capfd.readouterr().err
+        said = capsys.readouterr().err
         assert "cannot be reached" in said
         assert "hh_secret" not in said
         with HoneyHiveTracer.init(**settings) as tracer:
             assert not tracer.force_flush(200)
-        assert "cannot be reached" not in capfd.readouterr().err
+        assert "cannot be reached" not in capsys.readouterr().err
