@@ -151,7 +151,12 @@ class Settings:
     exit_flush_seconds: float = _row(
         2.0, rules.seconds(), "Longest wait for delivery at exit.", "HH_EXIT_FLUSH_SECONDS"
     )
-    batch_size: int = _row(100, rules.whole(1, "spans"), "Spans in one request.", "HH_BATCH_SIZE")
+    batch_size: int = _row(
+        100,
+        rules.whole(1, "spans"),
+        "Spans that are sent without waiting for more; a backlog goes in larger requests.",
+        "HH_BATCH_SIZE",
+    )
     flush_interval: float = _row(
         5.0, rules.seconds(0.01), "Longest time a span waits for its batch to fill.", "HH_FLUSH_INTERVAL"
     )

@@ -18,6 +18,9 @@ from hh_jupyter.records.reentry import Guard
 MAX_BYTES: Final = 64 * 1024 * 1024
 """Bytes of unsent bodies kept in memory; above it the oldest spans are dropped, counted and shown."""
 
+MAX_BATCH: Final = 512
+"""Spans in one request at most: a backlog goes in larger requests than a trickle."""
+
 CALL_DELAY: Final = 0.1
 """Seconds a call waits for others like it; also keeps the sender's imports off the caller's first moments."""
 
@@ -72,7 +75,7 @@ class Outbox:
 
     Args:
         destination: host of the backend, or None in local mode, where nothing is ever kept here.
-        batch_size: spans in one request.
+        batch_size: so many spans are sent without waiting for more.
         flush_interval: seconds that spans wait for their batch to fill.
     """
 
@@ -182,22 +185,24 @@ class Outbox:
         return None
 
     def _next_spans(self) -> list[Item]:
-        ready = [item for item in self._spans if item.session_id not in self._starting]
-        if not ready:
-            return []
-        full = sum(item.spans for item in ready) >= self.batch_size
-        old = time.monotonic() - ready[0].added >= self.flush_interval
-        if not (full or old or ready[0].serial <= self._flush_up_to):
-            return []
+        """The first spans that no start holds back; only as many are looked at as a request may hold."""
         batch: list[Item] = []
+        held: list[Item] = []
         spans = 0
-        for item in ready:
-            if batch and spans + item.spans > self.batch_size:
+        while self._spans and spans < MAX_BATCH:
+            item = self._spans.popleft()
+            if item.session_id in self._starting:
+                held.append(item)
+                continue
+            if batch and spans + item.spans > MAX_BATCH:
+                held.append(item)
                 break
             batch.append(item)
             spans += item.spans
-        taken = set(map(id, batch))
-        self._spans = deque(item for item in self._spans if id(item) not in taken)
+        due = batch and (spans >= self.batch_size or self._due(batch[0], self.flush_interval) <= time.monotonic())
+        if not due:
+            held, batch = sorted([*batch, *held], key=lambda item: item.serial), []
+        self._spans.extendleft(reversed(held))
         return batch
 
     def seconds_to_next(self) -> float | None:
