@@ -176,12 +176,12 @@ class Outbox:
         now = time.monotonic()
         passed_over: set[str] = set()
         for item in self._calls:
-            due = now - item.added >= CALL_DELAY or item.serial <= self._flush_up_to
-            free = item.session_id not in passed_over and self._starting.get(item.session_id, item) is item
-            if due and free and now >= item.not_before:
+            free = item.session_id not in passed_over
+            if free and max(self._due(item, CALL_DELAY), item.not_before) <= now:
                 self._calls.remove(item)
                 return item
-            passed_over.add(item.session_id)
+            if item.kind != "session_start" or self._starting.get(item.session_id) is item:
+                passed_over.add(item.session_id)  # What comes later for it must not overtake.
         return None
 
     def _next_spans(self) -> list[Item]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from hh_jupyter import HoneyHiveTracer
+from hh_jupyter.delivery import seal
 from tests.backend import Backend
 
 
@@ -36,8 +37,11 @@ def pressure() -> Iterator[None]:
 
 
 @pytest.mark.timeout(120)
-def test_spans_ended_by_garbage_collection_in_many_threads_all_arrive(backend: Backend, pressure: None) -> None:
-    """More than the sealer takes at once, so that callers seal as well, with sessions made and rows read meanwhile."""
+def test_spans_ended_by_garbage_collection_in_many_threads_all_arrive(
+    backend: Backend, pressure: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers seal as well, at every chance, with sessions made and rows read meanwhile."""
+    monkeypatch.setattr(seal, "MAX_UNSEALED", 5)
     tracer = HoneyHiveTracer.init(api_key="k", server_url=backend.url)
     threads, each = 4, 1_000
 

@@ -91,11 +91,24 @@ def test_a_login_page_is_no_success() -> None:
         assert "proxy or login page" in str(tracer.export_state().reason)
 
 
+def test_a_login_page_that_appears_later_is_no_success_for_spans_either(backend: Backend) -> None:
+    with tracer_to(backend) as tracer:
+        assert tracer.force_flush(), "the session is registered"
+        backend.behaviour.page = "<html><form>Please sign in</form></html>"
+        make_spans(tracer, 1)
+        assert tracer.force_flush(300) is False
+        assert tracer.export_state().sent == 0
+        backend.behaviour.page = None
+        assert tracer.force_flush(10_000)
+        assert len(backend.spans()) == 1
+
+
 def test_a_start_that_is_never_accepted_does_not_hold_back_its_spans() -> None:
     with Backend(statuses={"/session/start": [500] * 100}) as backend, tracer_to(backend) as tracer:
         make_spans(tracer, 1)
         assert tracer.force_flush(20_000) is False, "the session could not be registered"
         assert len(backend.spans()) == 1
+        assert tracer.force_flush(200) is True, "given up and said, not tried for ever"
 
 
 def test_immediate_mode_has_the_verdict_when_the_span_has_ended(backend: Backend) -> None:

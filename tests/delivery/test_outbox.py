@@ -35,6 +35,19 @@ def test_calls_of_one_session_keep_their_order_and_spans_wait_for_the_start() ->
     assert order[-1] == []
 
 
+def test_a_start_that_is_retried_holds_back_its_session_three_times_and_nobody_else() -> None:
+    outbox = Outbox("api.example", 100, 5.0)
+    outbox.add([Item("session_start", "a", b"1"), Item("event_update", "a", b"2"), spans("a"), spans("b")])
+    for _ in range(3):
+        outbox.flush(time.monotonic())
+        (start,) = outbox.take()
+        assert start.kind == "session_start"
+        outbox.settle([start], "retry", "api.example answered 500", wait=60)
+        if start.tries == 1:
+            assert [(item.kind, item.session_id) for item in outbox.take()] == [("spans", "b")]
+    assert [outbox.take()[0].kind, outbox.take()[0].kind] == ["event_update", "spans"]
+
+
 def test_a_start_that_waits_for_its_first_span_is_never_sent_without_one() -> None:
     outbox = Outbox("api.example", 100, 5.0)
     outbox.defer_start(Item("session_start", "idle", b"1"))

@@ -40,3 +40,8 @@ def test_a_wrong_setting_is_one_line(fresh: Kernel) -> None:
     assert name == "SettingTypeError"
     assert "api_key must be text" in message
     assert "\n" not in message
+
+
+def test_a_tracer_of_its_own_is_named_after_the_notebook_and_not_after_a_made_up_file(fresh: Kernel) -> None:
+    named = fresh.run("print(hh.HoneyHiveTracer.init(multi_instance=True).session_name)")
+    assert named.stdout.strip() == "notebook"

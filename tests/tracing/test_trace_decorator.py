@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -122,7 +123,28 @@ def test_an_abandoned_generator_ends_its_span_without_an_error(backend: Backend,
     next(items)
     items.close()  # type: ignore[attr-defined]
     assert closed == [1]
-    assert spans_of(backend, tracer)["stream"]["status"]["code"] == "UNSET"
+    span = spans_of(backend, tracer)["stream"]
+    assert span["status"]["code"] == "UNSET"
+    assert span["attributes"]["honeyhive_outputs.result.0"] == 1
+
+
+def test_a_coroutine_that_is_closed_in_another_context_ends_its_span_in_silence(
+    backend: Backend, tracer: HoneyHiveTracer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What happens to a task's coroutine when its event loop is torn down."""
+
+    @trace(event_name="abandoned")
+    async def abandoned() -> None:
+        await asyncio.Event().wait()
+
+    async def start() -> Any:
+        coroutine = abandoned()
+        contextvars.copy_context().run(coroutine.send, None)
+        return coroutine
+
+    asyncio.run(start()).close()
+    assert "abandoned" in spans_of(backend, tracer)
+    assert not caplog.records
 
 
 def test_an_async_generator_is_one_span_until_its_end(backend: Backend, tracer: HoneyHiveTracer) -> None:

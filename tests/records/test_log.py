@@ -1,0 +1,45 @@
+"""The log of rows is bounded, by cell as well as in all."""
+
+from __future__ import annotations
+
+from hh_jupyter.conventions.facts import SpanFacts
+from hh_jupyter.records.log import SpanLog
+from hh_jupyter.records.record import SpanRecord
+
+
+def row(span_id: int, cell: str | None, session_id: str = "s") -> SpanRecord:
+    return SpanRecord(1, span_id, None, f"span {span_id}", 0, 1, "ok", SpanFacts(), session_id=session_id, cell=cell)
+
+
+def ids(rows: tuple[SpanRecord, ...]) -> list[int]:
+    return [record.span_id for record in rows]
+
+
+def test_the_oldest_rows_are_forgotten_and_counted() -> None:
+    log = SpanLog(max_rows=3)
+    log.extend([row(1, "a"), row(2, "b"), row(3, "a")])
+    log.extend([row(4, None), row(5, "b")])
+    assert ids(log.records()) == [3, 4, 5]
+    assert (ids(log.records(cell="a")), ids(log.records(cell="b")), log.forgotten) == ([3], [5], 2)
+    log.resize(1)
+    assert (ids(log.records()), ids(log.records(cell="a"))) == ([5], [])
+
+
+def test_rows_are_found_by_cell_and_by_session() -> None:
+    log = SpanLog()
+    log.extend([row(1, "a", "s"), row(2, "a", "t"), row(3, "b", "s")])
+    assert ids(log.records(cell="a", session_id="s")) == [1]
+    assert ids(log.records(session_id="s")) == [1, 3]
+    log.clear()
+    assert log.records() == log.records(cell="a") == ()
+
+
+def test_listeners_hear_of_what_is_added_until_they_stop() -> None:
+    log = SpanLog()
+    heard: list[tuple[SpanRecord, ...]] = []
+    listener = heard.append
+    log.listen(listener)
+    log.extend([row(1, "a")])
+    log.unlisten(listener)
+    log.extend([row(2, "a")])
+    assert [ids(rows) for rows in heard] == [[1]]
