@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,7 +147,13 @@ def whole(low: int, unit: str) -> Rule:
 
 def seconds(low: float = 0) -> Rule:
     """A number of seconds, at least `low`."""
-    check = _at_least(low, int, float)
+    number = _at_least(low, int, float)
+
+    def check(value: Any) -> Any:
+        if not number(value) <= threading.TIMEOUT_MAX:  # Also refuses what is no number, as NaN.
+            raise ValueError
+        return value
+
     return Rule(f"a number of seconds, at least {low:g}", check, lambda text: check(float(text)))
 
 

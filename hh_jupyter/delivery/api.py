@@ -50,7 +50,7 @@ def event_create(event: Mapping[str, Any]) -> dict[str, Any]:
 
 def encode(document: Mapping[str, Any]) -> bytes:
     """A document of plain data as JSON."""
-    return json.dumps(document).encode()
+    return json.dumps(document, default=str).encode()
 
 
 def headers(settings: Settings) -> dict[str, str]:

@@ -5,11 +5,12 @@ Both the display and the backend get what is made here.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 from hh_jupyter.delivery import api, otlp
 from hh_jupyter.delivery.details import DetailStore
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SHORTEST_KEY: Final = 8
+"""A shorter key is a made-up one, and stands in every other word."""
+
 Sealed = tuple[SealedSpan, SpanRecord]
 
 
@@ -39,24 +43,33 @@ class BatchSealer:
         self._outbox, self._log, self._details = outbox, log, details
         self._resources: dict[int, tuple[Resource, HashedResource]] = {}
 
-    def seal(self, *, spans: Sequence[EndedSpan], calls: Sequence[Call]) -> None:
-        """Make everything first, then hand it over: calls before spans, since a session's start goes first."""
+    def prepare(self, *, spans: Sequence[EndedSpan], calls: Sequence[Call]) -> Callable[[], None]:
+        """Make everything, and return what hands it over: nothing has happened until that is called."""
         sealed = [pair for entry in spans if (pair := self._sealed(entry)) is not None]
         groups: dict[tuple[str | None, str | None], list[Sealed]] = {}
         for pair in sealed:
             groups.setdefault((pair[1].session_id, pair[1].cell), []).append(pair)
         items = [_item(session_id, cell, pairs) for (session_id, cell), pairs in groups.items()]
-        requests = [(self._request(call), call.defer) for call in calls]
+        requests = [(item, call.defer) for call in calls if (item := self._request(call)) is not None]
+        return functools.partial(self._hand_over, requests, sealed, list(zip(items, groups.values(), strict=True)))
+
+    def _hand_over(
+        self,
+        requests: Sequence[tuple[Item, bool]],
+        sealed: Sequence[Sealed],
+        bodies: Sequence[tuple[Item, Sequence[Sealed]]],
+    ) -> None:
+        """Calls before spans, since a session's start goes first."""
         for request, defer in requests:
             if defer:
                 self._outbox.defer_start(request)
             else:
                 self._outbox.add([request])
-        for item, pairs in zip(items, groups.values(), strict=True):
+        for item, pairs in bodies:
             self._details.add(item.body, [record.span_id for _, record in pairs])
         if sealed:
             self._outbox.count_made(Counter(record.cell for _, record in sealed))
-            self._outbox.add(items)
+            self._outbox.add([item for item, _ in bodies])
             self._log.extend(record for _, record in sealed)
 
     def _sealed(self, entry: EndedSpan) -> Sealed | None:
@@ -64,6 +77,7 @@ class BatchSealer:
             return seal(entry.span, entry.stamp, self._policy, self._resource_of(entry.span.resource))
         except Exception:  # boundary: one span that cannot be sealed must not take the others with it.
             logger.exception("a span could not be sealed and is lost")
+            self._outbox.note_lost("a span could not be sealed")
             return None
 
     def _resource_of(self, resource: Resource) -> HashedResource:
@@ -72,8 +86,14 @@ class BatchSealer:
             known = self._resources[id(resource)] = (resource, HashedResource(resource))
         return known[1]
 
-    def _request(self, call: Call) -> Item:
-        return Item(call.kind, call.session_id, api.encode(self._policy.redactor.document(call.document)))
+    def _request(self, call: Call) -> Item | None:
+        try:
+            body = api.encode(self._policy.redactor.document(call.document))
+            return Item(call.kind, str(call.session_id), body)
+        except Exception:  # boundary: nor may one call that cannot be encoded.
+            logger.exception("a call (%s) could not be encoded and is lost", call.kind)
+            self._outbox.note_lost("a call could not be encoded")
+            return None
 
 
 def _item(session_id: str | None, cell: str | None, pairs: Sequence[Sealed]) -> Item:
@@ -92,7 +112,7 @@ def _policy(settings: Settings) -> SealPolicy:
         keys=settings.redact_keys,
         patterns=settings.redact_patterns,
         environ=os.environ,
-        secrets=[key for key in (settings.api_key, settings.ingestion_api_key) if key],
+        secrets=[key for key in (settings.api_key, settings.ingestion_api_key) if key and len(key) >= SHORTEST_KEY],
     )
     ids = {"run_id": settings.run_id, "dataset_id": settings.dataset_id, "datapoint_id": settings.datapoint_id}
     return SealPolicy(

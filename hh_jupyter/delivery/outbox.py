@@ -19,7 +19,8 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 """Bytes of unsent bodies kept in memory; above it the oldest spans are dropped, counted and shown."""
 
 MAX_BATCH: Final = 512
-"""Spans in one request at most: a backlog goes in larger requests than a trickle."""
+MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
+"""Spans and encoded bytes in one request at most: a backlog goes in larger requests than a trickle."""
 
 CALL_DELAY: Final = 0.1
 """Seconds a call waits for others like it; also keeps the sender's imports off the caller's first moments."""
@@ -109,6 +110,12 @@ class Outbox:
                 self._all.made += number
                 self._counts_of(cell).made += number
 
+    def note_lost(self, reason: str) -> None:
+        """Something that should have been queued could not be; the next flush says so."""
+        with self.changed:
+            self._bad_since_flush += 1
+            self.reason = reason
+
     def defer_start(self, item: Item) -> None:
         """Keep a session's start until the session's first span or update; an unused session leaves no trace."""
         with self.changed:
@@ -188,18 +195,20 @@ class Outbox:
         """The first spans that no start holds back; only as many are looked at as a request may hold."""
         batch: list[Item] = []
         held: list[Item] = []
-        spans = 0
+        spans = size = 0
         while self._spans and spans < MAX_BATCH:
             item = self._spans.popleft()
             if item.session_id in self._starting:
                 held.append(item)
                 continue
-            if batch and spans + item.spans > MAX_BATCH:
+            size += len(item.body)
+            if batch and (spans + item.spans > MAX_BATCH or size > MAX_BATCH_BYTES):
                 held.append(item)
                 break
             batch.append(item)
             spans += item.spans
-        due = batch and (spans >= self.batch_size or self._due(batch[0], self.flush_interval) <= time.monotonic())
+        full = spans >= self.batch_size or size > MAX_BATCH_BYTES
+        due = batch and (full or self._due(batch[0], self.flush_interval) <= time.monotonic())
         if not due:
             held, batch = sorted([*batch, *held], key=lambda item: item.serial), []
         self._spans.extendleft(reversed(held))
@@ -266,11 +275,16 @@ class Outbox:
 
     # What may be asked
 
-    def flush(self, deadline: float) -> bool:
+    def deferred(self) -> tuple[Item, ...]:
+        """Starts that wait for their session's first span."""
+        return tuple(self._deferred.values())
+
+    def flush(self, deadline: float, *, asked: bool = True) -> bool:
         """Make everything queued so far due and wait for its verdicts.
 
         Args:
             deadline: on the clock of `time.monotonic`.
+            asked: somebody hears the answer; else what went wrong stays to be told.
 
         Returns:
             True if nothing waits and nothing was parked or dropped since the previous call.
@@ -285,7 +299,7 @@ class Outbox:
             while self._waits_before(mark) and (left := deadline - time.monotonic()) > 0:
                 self.changed.wait(left)
             good = not self._waits_before(mark) and not self._bad_since_flush
-            self._bad_since_flush = 0
+            self._bad_since_flush = 0 if asked else self._bad_since_flush
             return good
 
     def _waits_before(self, serial: int) -> bool:

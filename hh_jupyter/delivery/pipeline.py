@@ -15,6 +15,7 @@ from hh_jupyter.delivery.seal import Sealer
 from hh_jupyter.delivery.sender import Sender
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
+from hh_jupyter.records.reentry import Guard
 from hh_jupyter.settings import Settings
 
 STOP_SECONDS: Final = 0.5
@@ -57,11 +58,20 @@ class Pipeline:
         if self.outbox.destination is not None:
             self.sealer.put(Call(kind, session_id, document, defer))
 
-    def flush(self, seconds: float) -> bool:
+    def follow(self, settings: Settings) -> None:
+        """Apply other settings, of the same destination, to what comes from now on."""
+        self.settings = self.sealer.settings = settings
+        self.outbox.batch_size, self.outbox.flush_interval = settings.batch_size, settings.flush_interval
+        if self._sender is not None:
+            self._sender.settings = settings
+
+    def flush(self, seconds: float, *, asked: bool = True) -> bool:
         """Seal and send what there is; see `Outbox.flush` for what True means. Returns within `seconds` + 50 ms."""
+        if not self.sealer.may_wait():
+            return False
         deadline = time.monotonic() + seconds
         sealed = self.sealer.barrier(seconds)
-        return self.outbox.flush(deadline) and sealed
+        return self.outbox.flush(deadline, asked=asked) and sealed
 
     def state(self, cell: str | None = None) -> ExportState:
         """Counts of one cell's spans, or of all."""
@@ -71,8 +81,8 @@ class Pipeline:
         """Flush within `seconds` and end the threads. What could not be sent is lost with the process."""
         if self.closed:
             return True
+        done = self.flush(seconds)  # After a Ctrl-C here it can be closed again.
         self.closed = True
-        done = self.flush(seconds)
         self.sealer.stop(STOP_SECONDS)
         if self._sender is not None:
             self._sender.stop(STOP_SECONDS)
@@ -80,9 +90,19 @@ class Pipeline:
         return done
 
     def after_fork_in_child(self) -> None:
-        """A child has none of its parent's threads and owes nothing of what the parent still holds."""
-        if not self.closed:
-            self._build()
+        """A child has none of its parent's threads and owes nothing of what the parent still holds.
+
+        Locks may be held by threads that the child does not have. Sessions that are still to be registered may get
+        their first span in either process.
+        """
+        if self.closed:
+            return
+        self._log.lock = Guard()
+        self._details.lock = Guard()
+        deferred = self.outbox.deferred()
+        self._build()
+        for start in deferred:
+            self.outbox.defer_start(start)
 
 
 _PIPELINES: weakref.WeakSet[Pipeline] = weakref.WeakSet()

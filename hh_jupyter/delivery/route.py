@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -40,15 +40,16 @@ class Route:
         """Host of the backend; None in local mode."""
         return self._pipeline.outbox.destination
 
-    def follow(self, settings: Settings) -> None:
-        """Apply other settings to what comes from now on."""
+    def follow(self, settings: Settings) -> bool:
+        """Apply other settings to what comes from now on; True if they name another destination."""
         before, self._settings = self._settings, settings
         if _address(before) != _address(settings):
-            # Records go to the destination they were made for; a cell that is about to run does not wait for that.
-            threading.Thread(target=self._pipeline.close, args=(settings.exit_flush_seconds,), daemon=True).start()
+            # Records go to the destination they were made for, in their own time: the former pipeline stays.
             self._former.append(self._pipeline)
             self._pipeline = Pipeline(settings, self._log, self._details)
-        self._pipeline.sealer.settings = settings
+            return True
+        self._pipeline.follow(settings)
+        return False
 
     def put(self, span: ReadableSpan, stamp: Stamp) -> None:
         """Take an ended span; no lock and no wait, but in immediate mode."""
@@ -63,15 +64,17 @@ class Route:
     def wait_if_immediate(self) -> None:
         """In immediate mode, wait for the verdict on what was handed over; not while the backend is failing."""
         if self._settings.disable_batch and not self._pipeline.outbox.failing:
-            self._pipeline.flush(min(self._settings.api_timeout, IMMEDIATE_SECONDS))
+            self._pipeline.flush(min(self._settings.api_timeout, IMMEDIATE_SECONDS), asked=False)
 
     def seal(self, seconds: float) -> bool:
         """Wait until every span that was put before is in the log."""
         return self._pipeline.sealer.barrier(seconds)
 
     def flush(self, seconds: float) -> bool:
-        """Send what there is; see `Pipeline.flush`."""
-        return self._pipeline.flush(seconds)
+        """Send what there is, also to former destinations; see `Pipeline.flush`."""
+        deadline = time.monotonic() + seconds
+        done = [pipeline.flush(max(0.0, deadline - time.monotonic())) for pipeline in (*self._former, self._pipeline)]
+        return all(done)
 
     def state(self, cell: str | None = None) -> ExportState:
         """What became of the spans of one cell's run, or of all since the destination was last changed."""
@@ -80,9 +83,11 @@ class Route:
         states = [pipeline.state(cell) for pipeline in (*self._former, self._pipeline)]
         return combined([state for state in states if state.made] or states[-1:])
 
-    def close(self) -> bool:
-        """Send what there is within `exit_flush_seconds` and end the threads."""
-        return self._pipeline.close(self._settings.exit_flush_seconds)
+    def close(self, seconds: float) -> bool:
+        """Send what there is within `seconds` and end the threads."""
+        deadline = time.monotonic() + seconds
+        done = [pipeline.close(max(0.0, deadline - time.monotonic())) for pipeline in (*self._former, self._pipeline)]
+        return all(done)
 
 
 def _address(settings: Settings) -> tuple[str, str | None, bool]:

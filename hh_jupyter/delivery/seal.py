@@ -7,6 +7,7 @@ memory stays bounded and nobody waits for disk or network.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from queue import SimpleQueue
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
 
     from hh_jupyter.delivery.batch import BatchSealer
 
+logger = logging.getLogger(__name__)
+
 GATHER_SECONDS: Final = 0.01
 """How long the sealer lets spans gather; fewer, larger batches cost the caller fewer thread switches."""
 
+THREAD_PREFIX: Final = "hh_jupyter-"
 BATCH: Final = 100
 MAX_UNSEALED: Final = 2_000
 """Above so many unsealed spans the caller seals a batch itself."""
@@ -69,7 +73,7 @@ class Sealer:
         self._stopping = False
         self._urgent = threading.Event()
         self._bell: SimpleQueue[None] = SimpleQueue()  # Its `put` may interrupt itself, unlike that of any other queue.
-        self._thread = threading.Thread(target=self._run, name="hh_jupyter-sealer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"{THREAD_PREFIX}sealer", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
@@ -91,6 +95,10 @@ class Sealer:
         elif len(self._queue) > MAX_UNSEALED and not self._inside():
             self._seal_on_caller()
 
+    def may_wait(self) -> bool:
+        """False where waiting would wait for oneself: on our own threads, and in a destructor inside our structures."""
+        return not self._inside() and not threading.current_thread().name.startswith(THREAD_PREFIX)
+
     def _inside(self) -> bool:
         """A destructor, run while this thread is at work in one of the structures that sealing changes."""
         held = self._outbox.changed.held() or self._log.lock.held() or self._details.lock.held()
@@ -105,7 +113,7 @@ class Sealer:
         Returns:
             False if the time was not enough, or on the sealing thread itself, which cannot wait for itself.
         """
-        if self._inside() or threading.current_thread() is self._thread:
+        if not self.may_wait():
             return False
         mark = _Mark(threading.Event())
         self._queue.append(mark)
@@ -141,13 +149,20 @@ class Sealer:
         try:
             while self._queue and len(taken) < BATCH:
                 taken.append(self._queue.popleft())
-            self._sealer_of_batches().seal(
+            hand_over = self._sealer_of_batches().prepare(
                 spans=[entry for entry in taken if isinstance(entry, EndedSpan)],
                 calls=[entry for entry in taken if isinstance(entry, Call)],
             )
-        except BaseException:  # Ctrl-C while a caller seals: nothing was committed, so everything goes back.
+        except (KeyboardInterrupt, SystemExit):  # While a caller seals: nothing has happened yet, everything goes back.
             self._queue.extendleft(reversed(taken))
+            self._sealing_thread = None
             raise
+        except Exception:  # boundary: a fault here must not end the thread, nor come out of the user's `span.end()`.
+            logger.exception("sealing failed inside hh_jupyter")
+            self._outbox.note_lost("sealing failed")
+            hand_over = _nothing
+        try:
+            hand_over()
         finally:
             self._sealing_thread = None
         for entry in taken:
@@ -160,3 +175,7 @@ class Sealer:
 
             self._batches = BatchSealer(self.settings, self._outbox, self._log, self._details)
         return self._batches
+
+
+def _nothing() -> None:
+    """What a batch that failed hands over."""

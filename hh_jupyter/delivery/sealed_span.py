@@ -11,7 +11,7 @@ from typing import Any
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.trace import SpanContext, Status, StatusCode
+from opentelemetry.trace import Link, SpanContext, Status, StatusCode
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.conventions import describe
@@ -74,6 +74,8 @@ class HashedResource(Resource):
 class _Draft:
     """A span on its way to its final form."""
 
+    name: str
+    links: Sequence[Link]
     attributes: dict[str, Any]
     events: Sequence[Event]
     status: Status
@@ -86,10 +88,13 @@ def seal(span: ReadableSpan, stamp: Stamp, policy: SealPolicy, resource: Resourc
     """Make the final copy of an ended span, and its row."""
     draft = _redacted(span, policy.redactor)
     # Before the limits cut: instrumentors write model and usage last.
-    draft.facts = describe(span.name, draft.attributes, draft.events, span.start_time or 0)
+    draft.facts = describe(draft.name, draft.attributes, draft.events, span.start_time or 0)
     cut = _cut_to_limits(draft, policy)
     record = _record(span, stamp, draft)
     final = stamped_attributes(stamp, policy.run_ids)
+    if stamp.baggage:  # Headers that others sent.
+        final, number = policy.redactor.attributes(final)
+        draft.redacted += number
     final.update(draft.attributes)
     final[keys.EVENT_TYPE] = draft.facts.event_type
     if cut:
@@ -137,14 +142,21 @@ def _redacted(span: ReadableSpan, redactor: Redactor) -> _Draft:
     events: list[Event] = []
     for event in span.events:
         kept, number = redactor.attributes(event.attributes or {})
-        events.append(Event(event.name, kept, event.timestamp) if number else event)
+        name, in_name = redactor.text(event.name)
+        events.append(Event(name, kept, event.timestamp) if number or in_name else event)
+        redacted += number + in_name
+    links: list[Link] = []
+    for link in span.links:
+        kept, number = redactor.attributes(link.attributes or {})
+        links.append(Link(link.context, kept) if number else link)
         redacted += number
     status = span.status
     if status.description:
         text, number = redactor.text(status.description)
         status = Status(StatusCode.ERROR, text) if number else status
         redacted += number
-    return _Draft(attributes, events, status, redacted, span.dropped_attributes)
+    name, number = redactor.text(span.name)
+    return _Draft(name, links, attributes, events, status, redacted + number, span.dropped_attributes)
 
 
 def _cut_to_limits(draft: _Draft, policy: SealPolicy) -> int:
@@ -176,13 +188,13 @@ def _copy(span: ReadableSpan, stamp: Stamp, draft: _Draft, resource: Resource, p
     if parent is not None and parent.span_id != stamp.parent_id:
         parent = _reparented(parent, stamp.parent_id)
     return SealedSpan(
-        name=span.name,
+        name=draft.name,
         context=span.context,
         parent=parent,
         resource=resource,
         final_attributes=draft.attributes,
         events=draft.events,
-        links=span.links[: policy.max_links],
+        links=draft.links[: policy.max_links],
         kind=span.kind,
         status=draft.status,
         start_time=span.start_time,
@@ -205,7 +217,7 @@ def _record(span: ReadableSpan, stamp: Stamp, draft: _Draft) -> SpanRecord:
         trace_id=span.context.trace_id,
         span_id=span.context.span_id,
         parent_id=stamp.parent_id,
-        name=span.name,
+        name=draft.name,
         start_ns=span.start_time or 0,
         end_ns=span.end_time,
         status="error" if failed else "ok",

@@ -15,6 +15,7 @@ from opentelemetry import context as otel_context
 
 from hh_jupyter.delivery import api
 from hh_jupyter.delivery.outbox import Item, Outbox, Outcome
+from hh_jupyter.delivery.seal import THREAD_PREFIX
 from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Sender:
         self._stopping = False
         self._failures = 0
         self._session: requests.Session | None = None
-        self._thread = threading.Thread(target=self._run, name="hh_jupyter-sender", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"{THREAD_PREFIX}sender", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
@@ -107,7 +108,7 @@ class Sender:
             answer = self._post_spans(items) if items[0].kind == "spans" else self._call(items[0])
         except requests.Timeout:
             return Verdict("retry", f"{self._outbox.destination} does not answer", reached=False)
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
             return Verdict("retry", f"{self._outbox.destination} cannot be reached", reached=False)
         except requests.RequestException as error:
             return Verdict("parked", f"the request could not be made, {type(error).__name__}")

@@ -18,9 +18,10 @@ from hh_jupyter.notebook.status import load_line
 from hh_jupyter.notebook.threads import ThreadContexts
 from hh_jupyter.settings import TABLE, Settings, resolve
 from hh_jupyter.tracing.default import current_tracer, set_default_tracer, set_host
-from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.recorded import keep_for_notebook, span_log
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
+_ADDRESS: Final = ("api_key", "ingestion_api_key", "server_url", "test_mode")
 _VARIABLES: Final = tuple(variable for row in TABLE.values() for variable in row.env)
 
 
@@ -61,6 +62,7 @@ class Extension:
 
     def _register(self, undo: ExitStack) -> None:
         shell = self._shell
+        keep_for_notebook()
         self._config = self._register_config(undo)
         outputs = self._register_tracer(undo)
         self._cells = Cells(shell, self._sessions, self._apply_changes, outputs.finish)
@@ -129,31 +131,39 @@ class Extension:
 
         None for a second call that names another key or address: that is a tracer of its own.
         """
+        if not any(arguments.get(name) is not None for name in _ADDRESS):
+            arguments = {**self._arguments(), **arguments}
         settings = resolve(arguments, traits=self._config.given())
         now = self._tracer.settings
         same = (settings.sending_key, settings.server_url) == (now.sending_key, now.server_url)
-        if self._tracer.closed or (self._initialised and not same):
+        # A key that was wrong, or came late, is corrected; one that was in use is another tracer's business.
+        in_use = self._initialised and self._tracer.export_state().sent > 0
+        if self._tracer.closed or (in_use and not same):
             return None
         self._initialised = True
         self._tracer.configure(settings)
         return self._tracer
 
+    def _arguments(self) -> dict[str, Any]:
+        """What `init` was given in this kernel; it stays in force over traits and environment."""
+        now = self._tracer.settings
+        return {name: getattr(now, name) for name, origin in now.origins.items() if origin == "argument"}
+
     def _set_trait(self, name: str, value: Any) -> None:
         self._config.set(name, value)
-        self._apply_changes()
+        self._apply_changes(chosen=name)
 
-    def _apply_changes(self) -> None:
+    def _apply_changes(self, chosen: str | None = None) -> None:
         """Apply traits and `HH_*` variables that changed since the last cell to the tracer.
 
         Compared instead of observed: setting a trait to its default is no change, and yet beats a variable.
         """
         given = (_environ(), self._config.given())
-        if given == self._given:
+        if given == self._given and chosen is None:
             return
         self._given = given
-        now = self._tracer.settings
-        # What `init` was given in this kernel stays in force over traits and environment.
-        arguments = {name: getattr(now, name) for name, origin in now.origins.items() if origin == "argument"}
+        arguments = self._arguments()
+        arguments.pop(chosen or "", None)  # What a magic sets now beats what `init` was given before.
         self._tracer.configure(self._settings(arguments))
 
 

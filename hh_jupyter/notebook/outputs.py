@@ -21,6 +21,7 @@ from hh_jupyter.notebook.screen import Screen
 from hh_jupyter.notebook.sessions import Sessions
 from hh_jupyter.notebook.updates import Updates
 from hh_jupyter.records import cost
+from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.records.totals import summarize
@@ -156,7 +157,7 @@ class Outputs:
         self._budget.note(seconds, time.monotonic() - start)
 
     def _after_flush(self, output: CellOutput) -> None:
-        output.overdue = not settled(registry.cell_state(output.key))
+        output.overdue = not settled(self._export(output))
         if not self._screen.live:
             self._draw(output, update=False)
             return
@@ -176,7 +177,7 @@ class Outputs:
         if self._updates.here():
             self._page.open()
         self._page.changed(output.view_id)
-        return settled(registry.cell_state(output.key))
+        return settled(self._export(output))
 
     def _draw(self, output: CellOutput, *, update: bool) -> None:
         output.state = self._state(output)
@@ -187,12 +188,12 @@ class Outputs:
             self._screen.show(self._view(output), output.display_id, update=update)
 
     def _state(self, output: CellOutput) -> object:
-        return (self._counts[output.key], registry.cell_state(output.key), cost.ready(), output.overdue)
+        return (self._counts[output.key], self._export(output), cost.ready(), output.overdue)
 
     def _view(self, output: CellOutput) -> CellView:
         records = self._log.records(cell=output.key)
         tree = SpanTree.build(records)
-        export = registry.cell_state(output.key)
+        export = self._export(output)
         session_id = tree.roots[-1].record.session_id if tree.roots else None
         return CellView(
             view_id=output.view_id,
@@ -210,6 +211,11 @@ class Outputs:
             mode=output.mode,
             max_rows=self._tracer.settings.display_rows,
         )
+
+    def _export(self, output: CellOutput) -> ExportState:
+        state = registry.cell_state(output.key)
+        # After an unload no tracer is registered any more; what became of the spans is what its last one says.
+        return state if state.made else self._tracer.export_state(output.key)
 
     def _session_url(self, session_id: str | None) -> str | None:
         template = self._tracer.settings.app_url

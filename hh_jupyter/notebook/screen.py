@@ -41,10 +41,13 @@ class KernelScreen:
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
+        # A `%%capture` that runs meanwhile puts its own publisher in this one's place.
+        self._publisher = shell.display_pub
 
     def show(self, view: CellView, display_id: str, *, update: bool) -> None:
         """Publish text/html and text/plain."""
-        self._shell.display_pub.publish(
+        publisher = self._publisher if update else self._shell.display_pub
+        publisher.publish(
             data=mime_bundle(view),
             metadata={METADATA_KEY: {"view_id": view.view_id}},
             transient={"display_id": display_id},
@@ -53,11 +56,11 @@ class KernelScreen:
 
     def place(self) -> object:
         """The request's header; outputs are filed under the request that they name as their parent."""
-        return self._shell.display_pub.parent_header
+        return self._publisher.parent_header
 
     def show_at(self, place: object, view: CellView, display_id: str) -> None:
         """Publish with that parent; `publish` itself would name the request that runs now."""
-        publisher = self._shell.display_pub
+        publisher = self._publisher
         content = {
             "data": mime_bundle(view),
             "metadata": {METADATA_KEY: {"view_id": view.view_id}},

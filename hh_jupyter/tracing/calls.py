@@ -50,7 +50,7 @@ class CallPlan:
 class Call:
     """A running call; its span is current between `resume` and `pause`, or inside `with`."""
 
-    __slots__ = ("_context", "_plan", "_result_wanted", "_start", "_token", "span")
+    __slots__ = ("_context", "_plan", "_start", "_token", "result_wanted", "span")
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Call:
         attributes = plan.attributes
         if plan.capture_inputs if plan.capture_inputs is not None else settings.capture_inputs:
             attributes = {**attributes, **plan.arguments(args, kwargs)}
-        self._result_wanted = plan.capture_result if plan.capture_result is not None else settings.capture_outputs
+        self.result_wanted = plan.capture_result if plan.capture_result is not None else settings.capture_outputs
         context = with_tracer(context, tracer)
         if plan.baggage:
             for name, value in plan.baggage.items():
@@ -96,7 +96,7 @@ class Call:
     def finish(self, result: Any) -> None:
         """End the span after a success; a result of None leaves no output."""
         found: dict[str, Any] = {keys.DURATION_MS: (time.perf_counter_ns() - self._start) / 1e6}
-        if result is not None and self._result_wanted:
+        if result is not None and self.result_wanted:
             if type(result) in _SCALARS:
                 found[_RESULT] = scalar(result)
             else:

@@ -84,7 +84,7 @@ def trace(
     Raises:
         SettingTypeError: an unknown keyword.
     """
-    if callable(event_type):
+    if callable(event_type) or isinstance(event_type, staticmethod | classmethod | property):
         return _decorated(event_type, _plan_maker({"event_type": "tool"}, None, None, None, None, None))
     given = {"event_type": event_type, **fields}
     make = _plan_maker(given, event_name, tracer, outputs, capture_inputs, capture_outputs)
@@ -136,7 +136,7 @@ def _plan_maker(
     if unknown:
         raise SettingTypeError(f"trace: unknown parameter {unknown[0]}. Extra fields go to metadata={{...}}.")
     attributes: dict[str, Any] = {
-        _FIELDS[name]: text_of(value) for name, value in given.items() if name in _FIELDS and value
+        _FIELDS[name]: text_of(value) for name, value in given.items() if name in _FIELDS and value is not None
     }
     if event_name:
         attributes[keys.EVENT_NAME] = event_name
@@ -145,13 +145,13 @@ def _plan_maker(
     attributes.update(span_attributes(namespaces, error=given.get("error"), extra=_tags(given)))
     if outputs is not None:
         attributes.update(flatten(keys.OUTPUTS, outputs))
-    moves = {key: text_of(given[name]) for name, key in _MOVES.items() if given.get(name)}
+    moves = {key: text_of(given[name]) for name, key in _MOVES.items() if given.get(name) is not None}
     if keys.BAGGAGE_SESSION_ID in moves:
         moves[keys.BAGGAGE_SESSION_ID] = session_uuid(moves[keys.BAGGAGE_SESSION_ID])[0]
 
     def make(function: Callable[..., Any]) -> CallPlan:
         return CallPlan(
-            name=event_name or f"{function.__module__}.{getattr(function, '__name__', 'call')}",
+            name=text_of(event_name or _name_of(function)),
             tracer=tracer,
             attributes=attributes,
             baggage=moves,
@@ -167,6 +167,11 @@ def _tags(given: Mapping[str, Any]) -> dict[str, Any]:
     return {"tags": given["tags"]} if given.get("tags") is not None else {}
 
 
+def _name_of(function: Any) -> str:
+    module, name = getattr(function, "__module__", None), getattr(function, "__name__", type(function).__name__)
+    return f"{module}.{name}" if module else name
+
+
 _PARAMETERS = frozenset({*_FIELDS, *keys.NAMESPACES, "span_config", "error", "tags"})
 
 
@@ -178,6 +183,13 @@ def _begin(plan: CallPlan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cal
 
 
 def _decorated(function: Any, make: Callable[[Callable[..., Any]], CallPlan]) -> Any:
+    if isinstance(function, staticmethod | classmethod):
+        return type(function)(_decorated(function.__func__, make))
+    if isinstance(function, property):
+        return property(_decorated(function.fget, make), function.fset, function.fdel, function.__doc__)
+    if inspect.isclass(function) or not callable(function):
+        what = f"the class {function.__name__}" if inspect.isclass(function) else repr(function)[:80]
+        raise SettingTypeError(f"trace: decorates functions; got {what}. For all methods of a class: trace_class.")
     plan = make(function)
     begin = functools.partial(_begin, plan)
     if inspect.isasyncgenfunction(function):

@@ -43,7 +43,7 @@ def span_attributes(
     """
     found: dict[str, Any] = {}
     for value in (attributes, extra):
-        found.update(flatten(keys.METADATA, value) if value else {})
+        found.update({} if _empty(value) else flatten(keys.METADATA, value))
     for name, value in fields.items():
         if value is not None:
             found.update(flatten(keys.NAMESPACES[name], value))
@@ -71,11 +71,11 @@ def event_fields(
     **fields: Any,
 ) -> dict[str, Any]:
     """Fields of an update of an existing event: empty ones are left out, `inputs` and unknown ones go to metadata."""
-    metadata = {**({"inputs": inputs} if inputs else {}), **extra}
-    found = {name: value for name, value in fields.items() if value}
+    metadata = {**({} if _empty(inputs) else {"inputs": inputs}), **extra}
+    found = {name: value for name, value in fields.items() if not _empty(value)}
     if metadata:
-        found["metadata"] = {**_as_object(found.get("metadata") or {}), **metadata}
-    found = {name: _as_object(value) for name, value in found.items()}
+        found["metadata"] = {**as_object(found.get("metadata", {})), **metadata}
+    found = {name: as_object(value) for name, value in found.items()}
     if duration is not None:
         found["duration"] = duration
     return found
@@ -90,13 +90,18 @@ def event(name: str | Mapping[str, Any], defaults: Mapping[str, Any], more: Mapp
         more: any other field.
     """
     given = dict(name) if isinstance(name, Mapping) else {"event_name": name}
-    filled = {**defaults, "inputs": defaults["inputs"] or {}, "duration": defaults["duration"] or 0.0}
+    filled = {**defaults, "inputs": as_object(defaults["inputs"]), "duration": defaults["duration"] or 0.0}
     return {"config": {}, "event_id": str(uuid.uuid4()), **filled, **more, **given}
 
 
-def _as_object(value: Any) -> Mapping[str, Any]:
-    """The backend takes objects only; anything else is kept under `value`."""
-    return value if isinstance(value, Mapping) else {"value": value}
+def as_object(value: Any) -> Mapping[str, Any]:
+    """The backend takes objects only; anything else is kept under `value`, and None is an empty one."""
+    return value if isinstance(value, Mapping) else ({} if value is None else {"value": value})
+
+
+def _empty(value: Any) -> bool:
+    """Whether there is nothing in it; asked of known types only, since an array has no truth value."""
+    return value is None or (isinstance(value, str | Mapping | list | tuple | set) and not value)
 
 
 class Enriched:
@@ -108,6 +113,9 @@ class Enriched:
 
     def __bool__(self) -> bool:
         return self._done
+
+    def __repr__(self) -> str:
+        return "<enriched>" if self._done else "<no span to enrich>"
 
     def __enter__(self) -> Span:
         return self._span
@@ -162,8 +170,8 @@ def enrich_span(
         found = tracer or current_tracer()
         if found is None:
             return Enriched(False)
-        more = {**(attributes or {}), **({"error": error} if error is not None else {}), **extra}
-        found.update_event(event_id, event_fields(**fields, extra=more))
+        more = {**as_object(attributes), **({"error": error} if error is not None else {}), **extra}
+        found.update_event(text_of(event_id), event_fields(**fields, extra=more))
         return Enriched(True)
     return Enriched(
         enrich_current_span(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 
 from opentelemetry.trace import Span, Status, StatusCode
 
 from hh_jupyter.tracing.serialize import text_of
+
+logger = logging.getLogger(__name__)
 
 MAX_FRAMES = 50
 """Innermost frames of a stack that are written; a recursion error has a thousand equal ones."""
@@ -23,6 +26,16 @@ def record_failure(span: Span, error: BaseException, *, event: bool = True, stat
     """
     kind = type(error)
     message = text_of(error)
+    try:
+        _record(span, error, message, event=event)
+    except Exception:  # boundary: reading a user's exception may raise; the one that is under way must come through.
+        logger.debug("an exception could not be recorded", exc_info=True)
+    if status:
+        span.set_status(Status(StatusCode.ERROR, f"{kind.__name__}: {message}"))
+
+
+def _record(span: Span, error: BaseException, message: str, *, event: bool) -> None:
+    kind = type(error)
     if event:
         module = kind.__module__
         name = kind.__qualname__ if module in ("builtins", None) else f"{module}.{kind.__qualname__}"
@@ -30,5 +43,3 @@ def record_failure(span: Span, error: BaseException, *, event: bool = True, stat
         span.add_event(
             "exception", {"exception.type": name, "exception.message": message, "exception.stacktrace": stack}
         )
-    if status:
-        span.set_status(Status(StatusCode.ERROR, f"{kind.__name__}: {message}"))

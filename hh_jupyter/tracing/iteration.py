@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from hh_jupyter.tracing.calls import Call
+from hh_jupyter.tracing.serialize import plain
 
 MAX_YIELDED: Final = 100
 """Items that are kept as the output; all are counted."""
@@ -44,7 +45,8 @@ def async_generator_wrapper(function: Callable[..., Any], begin: Begin) -> Calla
                 try:
                     sent = yield item
                 except GeneratorExit:
-                    await inner.aclose()
+                    with call:
+                        await inner.aclose()
                     raise
                 except BaseException as error:  # Thrown in by the consumer: the generator's to handle.
                     step = functools.partial(inner.athrow, error)
@@ -66,8 +68,8 @@ class _Iteration:
 
     def yielded(self, item: Any) -> None:
         self._count += 1
-        if self._count <= MAX_YIELDED:
-            self._items.append(item)
+        if self._count <= MAX_YIELDED and self._call.result_wanted:
+            self._items.append(plain(item))  # Now: what was yielded may change, and need not be kept alive.
 
     def __enter__(self) -> Self:
         return self
@@ -78,7 +80,7 @@ class _Iteration:
         if error is not None and not isinstance(error, GeneratorExit):
             self._call.fail(error)
             return
-        more = self._count - len(self._items)
+        more = self._count - len(self._items) if self._items else 0
         self._call.finish([*self._items, f"... {more} more"] if more else self._items)
 
 
@@ -95,7 +97,8 @@ def _iterate(inner: Generator[Any, Any, Any], call: Call) -> Generator[Any, Any,
             try:
                 sent = yield item
             except GeneratorExit:
-                inner.close()
+                with call:
+                    inner.close()
                 raise
             except BaseException as error:  # Thrown in by the consumer: the generator's to handle.
                 step = functools.partial(inner.throw, error)
@@ -107,7 +110,7 @@ class _Untraced(Call):
     """Stands in where nothing is traced; async generators have no `yield from`."""
 
     def __init__(self) -> None:
-        pass
+        self.result_wanted = False
 
     def resume(self) -> None:
         pass

@@ -12,6 +12,7 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
 
 from hh_jupyter.settings import Settings
+from hh_jupyter.tracing.ids import PrivateIds
 from hh_jupyter.tracing.processor import ProcessorSlot
 
 DEFAULT_SERVICE_NAME: Final = "unknown_service:python"
@@ -69,6 +70,7 @@ def _make(settings: Settings) -> TracerProvider:
             max_link_attributes=SpanLimits.UNSET,
             max_span_attribute_length=SpanLimits.UNSET,
         ),
+        id_generator=PrivateIds(),
         # Tracers flush at exit themselves, within their own budget.
         shutdown_on_exit=False,
     )

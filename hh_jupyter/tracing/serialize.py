@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
+import itertools
 import json
 from collections.abc import Mapping, Sequence, Set
 from decimal import Decimal
@@ -13,6 +14,9 @@ from typing import Any, Final
 MAX_DEPTH: Final = 12
 MAX_KEYS: Final = 1_000
 """Attributes made of one value; a data set given as metadata must not become a million of them."""
+
+MAX_NODES: Final = 10_000
+"""Containers looked at in one value: twenty objects that know each other are a tree without end."""
 
 MAX_TEXT: Final = 1_000_000
 """Characters of one value; sealing cuts the span as a whole."""
@@ -26,15 +30,20 @@ _SCALAR_TYPES: Final = frozenset({str, bool, int, float})
 def flatten(prefix: str, value: Any) -> dict[str, Scalar]:
     """Attributes for a value: dict keys and list indices are appended after a dot (contract, section 3).
 
-    None and empty containers leave nothing. At most `MAX_KEYS` attributes are made.
+    None and empty containers leave nothing. At most `MAX_KEYS` attributes are made; that some are missing is said.
     """
     found: dict[str, Scalar] = {}
-    _flatten_into(found, prefix, value, ())
+    try:
+        _flatten_into(found, prefix, value, ())
+    except Exception:  # boundary: a user's container may do anything when it is read.
+        found[prefix] = _unreadable(value)
+    if len(found) >= MAX_KEYS:
+        found[f"{prefix}.hh_truncated"] = f"more than {MAX_KEYS:,} values"
     return found
 
 
 def _flatten_into(found: dict[str, Scalar], key: str, value: Any, inside: tuple[Any, ...]) -> None:
-    if value is None or len(found) >= MAX_KEYS:
+    if value is None:
         return
     if not isinstance(value, dict | list) or len(inside) >= MAX_DEPTH:
         found[key] = scalar(value)
@@ -46,8 +55,10 @@ def _flatten_into(found: dict[str, Scalar], key: str, value: Any, inside: tuple[
     items = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
     inside = (*inside, value)
     for name, item in items:
+        if len(found) >= MAX_KEYS:
+            return
         label = name if type(name) is str else text_of(name)
-        if type(item) in _SCALAR_TYPES and len(found) < MAX_KEYS:  # Most are; a call for each would double the cost.
+        if type(item) in _SCALAR_TYPES:  # Most are; a call for each would double the cost.
             found[f"{key}.{label}"] = scalar(item)
         else:
             _flatten_into(found, f"{key}.{label}", item, inside)
@@ -61,10 +72,14 @@ def scalar(value: Any) -> Scalar:
     if kind is bool or kind is float:
         return value  # type: ignore[no-any-return]
     if kind is int:
-        return value if -INT64 <= value < INT64 else str(value)
-    if isinstance(value, Mapping | list | tuple | Set) or _fields_of(value) is not None:
-        return _cut(_json(value))
-    return _cut(text_of(value))
+        return value if -INT64 <= value < INT64 else text_of(value)
+    try:
+        simple = plain(value)
+        if type(simple) in _SCALAR_TYPES:
+            return scalar(simple)
+        return _cut(json.dumps(simple, ensure_ascii=False))
+    except Exception:  # boundary: the call that is traced must not notice what its values do when they are read.
+        return _unreadable(value)
 
 
 def text_of(value: Any) -> str:
@@ -86,35 +101,43 @@ def text_of(value: Any) -> str:
             return f"<{type(value).__name__} of shape {shape}{'' if dtype is None else f', {dtype}'}>"
         return str(value)
     except Exception:  # boundary: str() of a user's object may do anything; the call that is traced must not notice.
-        return f"<{type(value).__name__} without text>"
+        return _unreadable(value)
 
 
-def _json(value: Any) -> str:
+def _unreadable(value: Any) -> str:
+    return f"<{type(value).__name__} without text>"
+
+
+def plain(value: Any) -> Any:
+    """Data that JSON can hold. Deep, wide and entangled values are cut, and it says so."""
     try:
-        return json.dumps(plain(value), ensure_ascii=False)
-    except (ValueError, TypeError, RecursionError):
-        return text_of(value)
+        return _plain(value, 0, [MAX_NODES])
+    except Exception:  # boundary: as above.
+        return _unreadable(value)
 
 
-def plain(value: Any, depth: int = 0) -> Any:
-    """Data that JSON can hold; deeper than `MAX_DEPTH` (so also a cycle) there is only a text."""
-    if value is None or isinstance(value, bool | int | str):
+def _plain(value: Any, depth: int, left: list[int]) -> Any:
+    if value is None or type(value) in (bool, str):
         return value
+    if isinstance(value, int):
+        return int(value) if abs(value) < INT64 * INT64 else text_of(value)
     if isinstance(value, float):
-        return value if value - value == 0 else str(value)
-    if depth >= MAX_DEPTH:
+        return float(value) if value - value == 0 else str(value)
+    if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
+        return _plain(value.item(), depth, left)  # A numpy scalar is a number.
+    left[0] -= 1
+    if depth >= MAX_DEPTH or left[0] <= 0:
         return f"<{type(value).__name__}>"
     fields = _fields_of(value)
-    if fields is not None:
-        value = fields
+    value = value if fields is None else fields
     if isinstance(value, Mapping):
-        items = list(value.items())
-        found = {text_of(key): plain(item, depth + 1) for key, item in items[:MAX_KEYS]}
-        return {**found, "...": f"{len(items) - MAX_KEYS:,} more"} if len(items) > MAX_KEYS else found
+        items = itertools.islice(value.items(), MAX_KEYS)
+        found = {text_of(key): _plain(item, depth + 1, left) for key, item in items}
+        return {**found, "...": f"{len(value) - MAX_KEYS:,} more"} if len(value) > MAX_KEYS else found
     if isinstance(value, Set):
         value = sorted(value, key=text_of)
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview | range):
-        kept = [plain(item, depth + 1) for item in value[:MAX_KEYS]]
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview | range):
+        kept = [_plain(item, depth + 1, left) for item in itertools.islice(value, MAX_KEYS)]
         return [*kept, f"... {len(value) - MAX_KEYS:,} more"] if len(value) > MAX_KEYS else kept
     return text_of(value)
 

@@ -37,6 +37,7 @@ def session_uuid(text: str | None) -> tuple[str, str | None]:
     """
     if text is None:
         return str(uuid.uuid4()), None
+    text = str(text)
     try:
         return str(uuid.UUID(text)), None
     except ValueError:

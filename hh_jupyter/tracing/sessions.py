@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from opentelemetry import baggage
 
@@ -13,8 +13,12 @@ from hh_jupyter.delivery import api
 from hh_jupyter.delivery.route import Route
 from hh_jupyter.delivery.stamp import Session
 from hh_jupyter.settings import Settings
+from hh_jupyter.tracing.enrichment import as_object
 from hh_jupyter.tracing.serialize import plain
 from hh_jupyter.tracing.session import session_uuid
+
+REMEMBERED: Final = 256
+"""Sessions whose start can be told to another backend, after a change of key or address."""
 
 Register = Literal["now", "first_span", "never"]
 
@@ -30,12 +34,18 @@ class Sessions:
     def __init__(self, settings: Settings, route: Route) -> None:
         self._route = route
         self.own: Session | None = None
+        self._started: dict[str, dict[str, Any]] = {}
         self.apply(settings)
 
     def apply(self, settings: Settings) -> None:
         """Use other settings from now on."""
         self.settings = settings
         self._set_own(self.own)
+
+    def register_again(self) -> None:
+        """Tell another backend of the sessions made so far, each with its first span there."""
+        for session_id, document in list(self._started.items()):
+            self._route.call("session_start", session_id, document, defer=True)
 
     def _set_own(self, session: Session | None) -> None:
         self.own = session
@@ -86,8 +96,8 @@ class Sessions:
         """
         settings = self.settings
         final_id, given = session_uuid(session_id)
-        name = name or f"session-{uuid.uuid4().hex[:8]}"
-        if register != "never":
+        name = str(name or "") or f"session-{uuid.uuid4().hex[:8]}"
+        if register != "never" and not settings.disable_tracing:
             ids = {"run_id": settings.run_id, "dataset_id": settings.dataset_id, "datapoint_id": settings.datapoint_id}
             more = {key: value for key, value in ids.items() if value}
             document = api.session_start(
@@ -95,14 +105,17 @@ class Sessions:
                 name=name,
                 source=settings.source if source is None else source,
                 project=settings.project,
-                inputs=plain(inputs),
+                inputs=None if inputs is None else as_object(plain(inputs)),
                 session_metadata={
                     **more,
                     **({"session_id_given": given} if given else {}),
-                    **(plain(metadata) or {}),
+                    **as_object(plain(metadata)),
                 },
-                user_properties=plain(user_properties),
+                user_properties=as_object(plain(user_properties)),
             )
+            self._started[final_id] = document
+            while len(self._started) > REMEMBERED:
+                self._started.pop(next(iter(self._started)))
             self._route.call("session_start", final_id, document, defer=register == "first_span")
         return Session(final_id, name, source)
 

@@ -13,6 +13,7 @@ from opentelemetry.trace import Link, Span, SpanKind, set_span_in_context
 
 from hh_jupyter.tracing.failure import record_failure
 from hh_jupyter.tracing.scope import leave_span, with_tracer
+from hh_jupyter.tracing.serialize import text_of
 
 if TYPE_CHECKING:
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -54,7 +55,9 @@ class SpanBlock:
 
     def __enter__(self) -> Span:
         name, kind, attributes, links, start_time = self._options
-        span = self._span = self._tracer.otel_tracer.start_span(name, None, kind, attributes, links, start_time)
+        span = self._span = self._tracer.otel_tracer.start_span(
+            text_of(name), None, kind, attributes, links, start_time
+        )
         self._context = set_span_in_context(span, with_tracer(otel_context.get_current(), self._tracer))
         self._token = otel_context.attach(self._context)
         return span

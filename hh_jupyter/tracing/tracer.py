@@ -41,6 +41,7 @@ from hh_jupyter.tracing.verbosity import set_verbose
 
 logger = logging.getLogger(__name__)
 
+LONGEST_FLUSH_MILLIS: Final = 86_400_000
 SCOPE_NAME: Final = "hh_jupyter"
 
 
@@ -99,7 +100,7 @@ class HoneyHiveTracer:
         self.settings = settings
         set_verbose(settings.verbose)
         self.enabled = not settings.disable_tracing
-        self.closed = False
+        self.closed = self._closed_clean = False
         # The notebook makes a session created in a cell that of the following cells.
         self.on_session: Callable[[Session], None] | None = None
         self._route = Route(settings, recorded.span_log(), recorded.detail_store())
@@ -118,8 +119,10 @@ class HoneyHiveTracer:
         """Apply other settings to what is made from now on; another address or key gets what comes after it."""
         before, self.settings = self.settings, settings
         set_verbose(settings.verbose)
-        self._route.follow(settings)
+        elsewhere = self._route.follow(settings)
         self._sessions.apply(settings)
+        if elsewhere:
+            self._sessions.register_again()
         self.processor.filter(settings.span_name_filters)
         if (before.session_name, before.session_id) != (settings.session_name, settings.session_id):
             self._sessions.start_own(self.session_name or "notebook", "first_span")
@@ -412,7 +415,9 @@ class HoneyHiveTracer:
             True only if everything that has a destination was accepted, and nothing was refused or lost since the
             previous call. In local mode nothing has a destination, so True.
         """
-        return self.closed or self._route.flush(timeout_millis / 1000)
+        if self.closed:
+            return self._closed_clean
+        return self._route.flush(min(max(timeout_millis, 0.0), LONGEST_FLUSH_MILLIS) / 1000)
 
     def flush(self, timeout_millis: float = 30_000) -> bool:
         """`force_flush` under its other name."""
@@ -425,15 +430,20 @@ class HoneyHiveTracer:
 
     def shutdown(self) -> None:
         """Send what there is within `exit_flush_seconds`, then trace nothing more. The provider stays as it is."""
+        self.shut_down_within(self.settings.exit_flush_seconds)
+
+    def shut_down_within(self, seconds: float) -> None:
+        """`shutdown` with another budget."""
         if self.closed:
             return
-        self.closed = True
         self.enabled = False
         self.otel_tracer = NoOpTracer()
         withdraw_default(self)
         if self._slot is not None and self._slot.processor is self.processor:
             self._slot.processor = None
-        if not self._route.close():
+        self._closed_clean = self._route.close(seconds)  # After a Ctrl-C here it can be shut down again.
+        self.closed = True
+        if not self._closed_clean:
             state = self.export_state()
             logger.warning("not everything was sent: %s", state.reason or f"{state.waiting} spans waited too long")
         registry.unregister(self)

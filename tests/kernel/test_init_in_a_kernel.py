@@ -23,14 +23,14 @@ def test_the_same_init_again_changes_nothing_and_another_key_makes_another_trace
 ) -> None:
     with Backend() as other:
         fresh.run(INIT.format(url=backend.url))
-        fresh.run("first, session = tracer, tracer.session_id")
+        fresh.run("first, session = tracer, tracer.session_id; span('in use')")
         fresh.run(INIT.format(url=backend.url))
         fresh.run(f"second = hh.HoneyHiveTracer.init(api_key='another-key', server_url={other.url!r})")
         again = fresh.run("print(tracer is first, tracer.session_id == session, second is first)")
         assert again.stdout.strip() == "True True False"
         both = fresh.run("with first.start_span('one'), second.start_span('two'): pass")
         assert both.output.text.splitlines()[0].endswith("sent"), "of both tracers"
-        assert [span["name"] for span in backend.spans()] == ["one"]
+        assert [span["name"] for span in backend.spans()] == ["in use", "one"]
         assert [span["name"] for span in other.spans()] == ["two"]
 
 
@@ -45,3 +45,41 @@ def test_a_wrong_setting_is_one_line(fresh: Kernel) -> None:
 def test_a_tracer_of_its_own_is_named_after_the_notebook_and_not_after_a_made_up_file(fresh: Kernel) -> None:
     named = fresh.run("print(hh.HoneyHiveTracer.init(multi_instance=True).session_name)")
     assert named.stdout.strip() == "notebook"
+
+
+def test_a_key_that_comes_later_registers_the_sessions_of_before(fresh: Kernel, backend: Backend) -> None:
+    """Also without a new session name, and for a session that a magic made."""
+    fresh.run("%hh_session chosen")
+    fresh.run(f"tracer = hh.HoneyHiveTracer.init(api_key='a-key-of-the-test', server_url={backend.url!r})")
+    fresh.run("span('one')")
+    (session,) = backend.sessions()
+    assert session["session_name"] == "chosen"
+    assert [span["attributes"]["honeyhive.session_id"] for span in backend.spans()] == [session["session_id"]]
+
+
+def test_a_wrong_key_can_be_corrected(fresh: Kernel) -> None:
+    with Backend(statuses={"/session/start": [401], "/opentelemetry/v1/traces": [401]}) as refusing:
+        init = f"tracer = hh.HoneyHiveTracer.init(api_key='{{}}', server_url={refusing.url!r})"
+        fresh.run(init.format("a-wrong-key"))
+        assert "not sent" in fresh.run("span('refused')").output.text
+        fresh.run(init.format("the-right-key"))
+        assert fresh.run("span('accepted'); print(tracer is hh.get_tracer())").stdout.strip() == "True"
+        (export,) = [r for r in refusing.requests if r.path.endswith("/traces") and r.accepted]
+        assert export.headers["authorization"] == "Bearer the-right-key"
+        assert [span["name"] for span in export.body] == ["accepted"]
+
+
+def test_init_without_a_key_afterwards_keeps_the_one_in_use(fresh: Kernel, backend: Backend) -> None:
+    fresh.run(INIT.format(url=backend.url))
+    fresh.run("span('one'); again = hh.HoneyHiveTracer.init()")
+    assert fresh.run("print(again is tracer, tracer.destination is not None)").stdout.strip() == "True True"
+
+
+def test_what_a_magic_sets_beats_what_init_was_given(fresh: Kernel) -> None:
+    fresh.run("hh.HoneyHiveTracer.init(display='line')")
+    assert fresh.run("%hh display tree").stdout.strip() == "hh: display tree"
+
+
+def test_a_notebook_keeps_more_rows_than_a_script(fresh: Kernel) -> None:
+    many = fresh.run("for _ in range(3_000): span('x')")
+    assert "3,000 spans" in many.output.text

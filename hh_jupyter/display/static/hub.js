@@ -36,7 +36,8 @@ class Hub {
     this.observer = new MutationObserver((records) => this.changed(records));
     this.themes = new MutationObserver(() => this.theme());
     this.onMessage = (message, buffers) => this.receive(message, buffers ?? []);
-    this.onGone = () => this.probe();
+    // A dead kernel's hub must let go at once, or it stands in the way of the next kernel's.
+    this.onGone = () => (this.model.comm_live === false ? this.stop() : this.probe());
   }
 
   start() {
