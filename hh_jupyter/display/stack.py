@@ -6,7 +6,10 @@ import re
 from dataclasses import dataclass
 
 _FRAME = re.compile(r'^  File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE)
-_LIBRARY = re.compile(r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib[/\\]python\d|^<frozen |[/\\]Lib[/\\](?!site)")
+_LIBRARY = re.compile(
+    r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib[/\\]python\d|^<frozen |[/\\]Lib[/\\](?!site)"
+    r"|[/\\]hh_jupyter[/\\](?:tracing|experiments|notebook)[/\\]"
+)
 _CELL = re.compile(r"[/\\]ipykernel_\d+[/\\]|^<ipython-input-")
 MOST_FRAMES = 60
 

@@ -148,3 +148,28 @@ def test_spans_keep_the_destination_they_were_made_for(backend: Backend) -> None
         assert backend.wait_for(lambda b: b.spans())
         assert [span["name"] for span in backend.spans()] == ["span 0"]
         assert [span["name"] for span in later.spans()] == ["to the later one"]
+
+
+def test_a_shutdown_that_lost_spans_does_not_claim_otherwise_later() -> None:
+    with Backend(refuse=True) as nowhere:
+        tracer = HoneyHiveTracer.init(api_key="a-test-key", server_url=nowhere.url, exit_flush_seconds=0.1)
+        make_spans(tracer, 1)
+        tracer.shutdown()
+        assert tracer.force_flush() is False
+
+
+def test_a_flush_tells_what_immediate_mode_saw_go_wrong() -> None:
+    with Backend(statuses={TRACES: [400]}) as refusing, tracer_to(refusing, disable_batch=True) as tracer:
+        make_spans(tracer, 1)
+        assert tracer.force_flush(5_000) is False
+
+
+def test_other_settings_reach_what_is_sent_next(backend: Backend) -> None:
+    arguments = {"api_key": "k", "session_name": "s", "server_url": backend.url}
+    with tracer_to(backend, session_name="s") as tracer:
+        tracer.configure(resolve({**arguments, "source": "later", "otlp_protocol": "http/json"}))
+        make_spans(tracer, 1)
+        assert tracer.force_flush()
+        (export,) = (request for request in backend.requests if request.path == TRACES)
+        assert export.headers["content-type"] == "application/json"
+        assert export.headers["x-source"] == "later"

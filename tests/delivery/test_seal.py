@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import random
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.trace import Link
 
 from hh_jupyter import HoneyHiveTracer
+from hh_jupyter.delivery import batch
 from hh_jupyter.tracing.recorded import span_log
 from tests.backend import Backend
 
@@ -116,8 +121,6 @@ def test_the_span_that_others_share_is_never_changed(backend: Backend) -> None:
 
 
 def test_an_empty_list_and_a_link_survive_the_wire(backend: Backend, tracer: HoneyHiveTracer) -> None:
-    from opentelemetry.trace import Link
-
     with tracer.start_span("first") as first:
         pass
     with tracer.start_span("second", links=[Link(first.get_span_context(), {"why": "because"})]):
@@ -162,3 +165,55 @@ def test_no_value_makes_a_session_call_raise(backend: Backend, tracer: HoneyHive
     assert update["outputs"]["nan"] == "nan"
     assert update["metadata"]["set"] == [1, 2]
     assert update["metadata"]["many"][-1] == "... 4,000 more", "what is left out is counted"
+
+
+@pytest.mark.parametrize("poison", [{"n": 10**5000}, {"when": object()}, {"path": Path("/tmp")}, {(1,): {(2,): 3}}])
+def test_one_call_that_is_hard_to_encode_stops_nothing(
+    backend: Backend, tracer: HoneyHiveTracer, poison: dict[Any, Any]
+) -> None:
+    tracer.enrich_session(metadata=poison)
+    tracer.update_event(uuid.uuid4(), {"metadata": poison})  # type: ignore[arg-type]  # what users do
+    with tracer.start_span("after"):
+        pass
+    assert tracer.force_flush()
+    assert [span["name"] for span in backend.spans()] == ["after"]
+
+
+def test_a_fault_in_sealing_is_counted_and_stops_nothing(
+    backend: Backend, tracer: HoneyHiveTracer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Forced, since none is known; the user's `span.end()` and the next batch must not notice."""
+    monkeypatch.setattr(batch, "seal", lambda *_: 1 / 0)
+    with tracer.start_span("lost"):
+        pass
+    assert not tracer.force_flush(), "something was lost"
+    monkeypatch.undo()
+    with tracer.start_span("kept"):
+        pass
+    assert tracer.force_flush()
+    assert [span["name"] for span in backend.spans()] == ["kept"]
+    assert "could not be sealed" in caplog.text
+
+
+def test_secrets_in_names_links_events_and_baggage_are_redacted_too(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    secret = "sk-proj-" + "a1B2" * 12
+    tracer.set_baggage("authorization", f"Bearer {secret}")
+    with tracer.start_span(f"call {secret}") as first:
+        first.add_event(f"used {secret}", {"note": secret})
+    with tracer.start_span("second", links=[Link(first.get_span_context(), {"key": secret})]):
+        pass
+    assert tracer.force_flush()
+    assert secret not in repr(backend.spans()) + repr(span_log().records())
+
+
+def test_a_seeded_program_gets_different_ids_every_time(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    for number in range(3):
+        random.seed(42)
+        with tracer.start_span(str(number), attributes={"number": number}):
+            random.seed(42)
+            with tracer.start_span("child"):
+                pass
+    assert tracer.force_flush()
+    spans = backend.spans()
+    assert len({span["span_id"] for span in spans}) == 6
+    assert {s["name"]: s["attributes"]["number"] for s in spans if s["name"] != "child"} == {"0": 0, "1": 1, "2": 2}

@@ -17,6 +17,7 @@ from tests.backend import Backend
         ({"sorce": "dev"}, SettingTypeError, "unknown setting sorce. Did you mean source?"),
         ({"server_url": "api.example"}, SettingError, "server_url must be a URL that starts with http:// or https://"),
         ({"batch_size": 0}, SettingError, "batch_size must be a whole number of spans, at least 1; got 0"),
+        ({"flush_interval": float("inf")}, SettingError, "flush_interval must be a number of seconds"),
         ({"test_mode": "yes"}, SettingTypeError, "test_mode must be True or False"),
         ({"ingestion_api_key": "short"}, SettingError, "ingestion_api_key must be an ingestion key"),
         ({"app_url": "https://app.example"}, SettingError, "app_url must be an https:// URL with {session_id} in it"),

@@ -222,3 +222,48 @@ def test_enriching_needs_a_span(backend: Backend, tracer: HoneyHiveTracer) -> No
     attributes = spans_of(backend, tracer)["here"]["attributes"]
     assert attributes["honeyhive_metadata.kept.deep.1.x"] == "y"
     assert attributes["honeyhive_metadata.tier"] == 3
+
+
+def test_methods_may_be_decorated_in_either_order(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    class Shop:
+        @trace(event_name="static")
+        @staticmethod
+        def static(x: int) -> int:
+            return x
+
+        @trace
+        @classmethod
+        def named(cls) -> str:
+            return cls.__name__
+
+        @trace(event_name="size")  # type: ignore[prop-decorator]
+        @property
+        def size(self) -> int:
+            return 3
+
+    assert (Shop().static(1), Shop.named(), Shop().named(), Shop().size) == (1, "Shop", "Shop", 3)
+    assert set(spans_of(backend, tracer)) == {"static", f"{__name__}.named", "size"}
+
+
+def test_a_class_is_not_a_function() -> None:
+    with pytest.raises(SettingTypeError, match="trace_class"):
+        trace(dict)
+
+
+def test_what_a_generator_yielded_is_recorded_as_it_was_then(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    @trace(event_name="growing")
+    def growing() -> Iterator[list[int]]:
+        items: list[int] = []
+        for number in range(2):
+            items.append(number)
+            yield items
+
+    for _ in growing():
+        pass
+    attributes = spans_of(backend, tracer)["growing"]["attributes"]
+    outputs = {name: value for name, value in attributes.items() if name.startswith("honeyhive_outputs")}
+    assert outputs == {
+        "honeyhive_outputs.result.0.0": 0,
+        "honeyhive_outputs.result.1.0": 0,
+        "honeyhive_outputs.result.1.1": 1,
+    }
