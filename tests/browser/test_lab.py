@@ -87,6 +87,13 @@ def test_each_view_is_under_its_own_cell(lab: Lab) -> None:
     assert [output(lab, index).count() for index in range(len(CELLS))] == [0, 0, 1, 1]
 
 
+def restart(lab: Lab) -> None:
+    """Restart the kernel, without the dialog."""
+    lab.page.evaluate(
+        "() => { window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); return 1; }"
+    )
+
+
 def test_keys_in_the_tree_do_not_touch_cells(lab: Lab) -> None:
     """Shortcuts that cut, delete, insert, convert or restart do nothing while the focus is in the view."""
     before = lab.sources()
@@ -140,11 +147,23 @@ def test_a_reloaded_page_is_interactive_again(lab: Lab) -> None:
     expect(view.get_by_role("tabpanel")).to_contain_text("ConnectionError")
 
 
+def test_after_a_restart_running_again_makes_every_output_interactive(lab: Lab) -> None:
+    """The dead kernel's view lets go of the outputs, so that the next kernel's can take them."""
+    for patient in (True, False):  # Before and after the dead kernel was noticed.
+        restart(lab)
+        if patient:
+            expect(lab.page.locator(".hh-view")).to_have_count(0, timeout=30_000)
+        lab.page.wait_for_timeout(1_000)
+        lab.wait_for_kernel()
+        lab.run_all()
+        expect(lab.page.locator(".hh-view")).to_have_count(2)
+        lab.page.wait_for_timeout(3_000)  # Longer than a view waits for a silent kernel before it gives up.
+        expect(lab.page.locator(".hh-view")).to_have_count(2)
+
+
 def test_after_a_restart_the_static_outputs_are_back(lab: Lab) -> None:
     """The kernel that knew the spans is gone: static outputs, at once and after a reload, and no error box."""
-    lab.page.evaluate(
-        "() => { window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); return 1; }"
-    )
+    restart(lab)
     expect(lab.page.locator(".hh-view")).to_have_count(0, timeout=30_000)
     expect(lab.page.locator(".hh-output").first).to_be_visible()
     lab.page.reload()

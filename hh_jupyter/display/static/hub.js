@@ -36,8 +36,7 @@ class Hub {
     this.observer = new MutationObserver((records) => this.changed(records));
     this.themes = new MutationObserver(() => this.theme());
     this.onMessage = (message, buffers) => this.receive(message, buffers ?? []);
-    // A dead kernel's hub must let go at once, or it stands in the way of the next kernel's.
-    this.onGone = () => (this.model.comm_live === false ? this.stop() : this.probe());
+    this.onGone = () => this.probe();
   }
 
   start() {
@@ -74,7 +73,7 @@ class Hub {
       const id = output.id || output.getAttribute("data-jupyter-id");
       if (!id || this.foreign.has(id) || output.classList.contains("hh-live")) continue;
       const rows = this.rows.get(id);
-      if (rows) this.mount(output, id, rows);
+      if (rows && !this.away) this.mount(output, id, rows);
       this.ask(id);
     }
   }
@@ -138,7 +137,11 @@ class Hub {
     for (const output of outputsOf(id)) {
       const mounted = this.mounted.get(output);
       if (mounted) mounted.view.update(header, buffers);
-      else if (!output.classList.contains("hh-live") && rows.buffers.length) this.mount(output, id, rows);
+      else if (rows.buffers.length) {
+        // Held by the hub of a kernel that was restarted: it cannot answer, this one's kernel just did.
+        output.dispatchEvent(new CustomEvent("hh-release"));
+        this.mount(output, id, rows);
+      }
     }
   }
 
@@ -157,6 +160,7 @@ class Hub {
     output.append(view.element);
     output.classList.add("hh-live");
     this.mounted.set(output, { id, view });
+    output.addEventListener("hh-release", () => this.mounted.has(output) && this.restore(output), { once: true });
     view.update(rows.header, orphan ? [] : rows.buffers);
     if (focused) view.lastFocus.focus({ preventScroll: true });
     this.prune();
