@@ -218,11 +218,11 @@ class _Reader:
             return self._evaluate(text[1:-1])
         except SyntaxError:
             pass  # {"a": 1} is no expression in braces but may be a dict.
-        except Exception as error:  # the user's own expression: any exception is a mistake in the line
+        except Exception as error:  # boundary: the user's own expression; any exception is a mistake in the line
             raise UsageError(f"{self._magic}: {shown}: {type(error).__name__}: {error}") from None
         try:
             return self._evaluate(text)
-        except Exception as error:
+        except Exception as error:  # boundary: as above
             raise UsageError(f"{self._magic}: {shown}: {type(error).__name__}: {error}") from None
 
     def _inserted(self, match: re.Match[str]) -> str:
