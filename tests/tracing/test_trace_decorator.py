@@ -267,3 +267,19 @@ def test_what_a_generator_yielded_is_recorded_as_it_was_then(backend: Backend, t
         "honeyhive_outputs.result.1.0": 0,
         "honeyhive_outputs.result.1.1": 1,
     }
+
+
+def test_what_a_closed_generator_does_to_clean_up_is_inside_its_span(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    @trace(event_name="stream")
+    def stream() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            with tracer.start_span("cleanup"):
+                pass
+
+    items = stream()
+    next(items)
+    items.close()  # type: ignore[attr-defined]
+    spans = spans_of(backend, tracer)
+    assert spans["cleanup"]["parent_span_id"] == spans["stream"]["span_id"]
