@@ -6,18 +6,18 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hh_jupyter import settings as settings_table
 from hh_jupyter.delivery.ask import BackendClient
-from hh_jupyter.errors import BackendError, SettingError
+from hh_jupyter.errors import BackendError
+from hh_jupyter.experiments.client import HoneyHive, asked
 from hh_jupyter.experiments.datapoint import Outcome
 from hh_jupyter.experiments.dataset import Dataset
+from hh_jupyter.experiments.git import git_metadata
 from hh_jupyter.experiments.results import (
     ExperimentResultSummary,
     errors_of,
     result_from_answer,
     result_from_outcomes,
 )
-from hh_jupyter.tracing.default import current_tracer
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +39,12 @@ class Run:
         """Make the run; the backend's id for it replaces ours."""
         if self._backend is None:
             return
+        git = git_metadata() if self._backend.settings.telemetry else {}
         run = {
             "run_id": self.id,
             "name": self.name,
             "status": "pending",
-            "metadata": self._metadata,
+            "metadata": {**({"git": git} if git else {}), **self._metadata},
             **({"dataset_id": self._data.id} if self._data.stored else {}),
             "event_ids": [],
             "datapoint_ids": [point.id for point in self._data.datapoints],
@@ -76,27 +77,25 @@ class Run:
 
 
 def get_run_result(
-    run_id: str,
+    client: HoneyHive | str | None = None,
+    run_id: str | None = None,
+    project_id: str | None = None,
     aggregate_function: str = "average",
     *,
     api_key: str | None = None,
     server_url: str | None = None,
 ) -> ExperimentResultSummary:
-    """The backend's summary of a run that was made before.
+    """The backend's summary of a run that was made before: `get_run_result(run_id)`, or with a client before it.
 
     Args:
+        client: a `HoneyHive`; may be left out.
+        project_id: of no effect; the key decides.
         api_key, server_url: given none, those of the current tracer, else the environment's.
 
     Raises:
-        SettingError: there is no API key.
+        SettingError: there is no API key, or the id is missing.
         BackendError: no such run, or no usable answer.
     """
-    found = current_tracer()
-    if api_key is None and server_url is None and found is not None:
-        settings = found.settings
-    else:
-        settings = settings_table.resolve({"api_key": api_key, "server_url": server_url}, called="get_run_result")
-    if settings.api_key is None:
-        raise SettingError("get_run_result: api_key is needed to read a run, also as HH_API_KEY.")
+    settings, (run,) = asked("get_run_result", client, (run_id,), api_key=api_key, server_url=server_url)
     with BackendClient(settings) as backend:
-        return result_from_answer(run_id, aggregate_function, backend.run_result(run_id, aggregate_function))
+        return result_from_answer(run, aggregate_function, backend.run_result(run, aggregate_function))

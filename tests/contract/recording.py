@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.backend import Request
 from tests.backend_answers import TRACES
+from tests.contract.summary import summarised
 
 DATA = Path(__file__).parents[1] / "data" / "contract"
 
@@ -37,7 +38,13 @@ PATTERNS = (
     (re.compile(r"(honeyhive_tracer_id=)\d{9,}"), r"\1<tracer>"),
 )
 LONG_TEXT = 10_000
-PLACEHOLDERS = {"honeyhive_duration_ms": "<ms>", "exception.stacktrace": "<stacktrace>"}
+PLACEHOLDERS = {
+    "honeyhive_duration_ms": "<ms>",
+    "exception.stacktrace": "<stacktrace>",
+    "honeyhive.tracer_version": "<version>",
+    "commit_hash": "<sha:1>",
+    "commit_hash_short": "<sha7>",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,7 @@ class Case:
         environment: variables; `$URL` is the backend's address.
         server: fields of `tests.backend_answers.Behaviour`.
         ordered: False: the calls were concurrent, their order means nothing.
+        recorded: of some cases observations only, which sum the requests up (`tests.contract.summary`).
     """
 
     name: str
@@ -84,6 +92,11 @@ class Case:
     def records_output(self) -> bool:
         """The recording holds what was printed."""
         return "printed" in self.recorded.observations
+
+    @property
+    def in_repository(self) -> bool:
+        """It was recorded in a git repository."""
+        return any("git" in call.body.get("metadata", {}) for call in self.recorded.calls if call.path == "/v1/runs")
 
 
 def load(name: str) -> Case:
@@ -116,8 +129,11 @@ def _recorded_call(request: Mapping[str, Any]) -> Call:
     )
 
 
-def replayed(requests: Sequence[Request], observations: Mapping[str, Any], directory: Path) -> Run:
-    """What a replay sent, refused exports included, with the recordings' placeholders."""
+def replayed(case: Case, requests: Sequence[Request], observations: Mapping[str, Any], directory: Path) -> Run:
+    """What a replay of the case sent, refused exports included, in the form of its recording."""
+    summary = summarised(case.recorded.observations, requests)
+    if summary:
+        return _tidy(Run([], [], {**observations, **summary}), directory)
     run = Run(
         calls=[_received_call(request) for request in requests if request.path != TRACES],
         spans=[span for request in requests if request.path == TRACES for span in request.body],

@@ -38,11 +38,13 @@ def replay(case: Case, directory: Path, *, module: str = "hh_jupyter", python: s
     calls, observed, work = directory / f"{case.name}.py", directory / "observed.json", directory / "work"
     calls.write_text(case.source, encoding="utf-8")
     work.mkdir()
+    if case.in_repository:
+        _make_repository(work)
     with Backend(**case.server) as backend:
         done = subprocess.run(
             [python, "-m", "tests.contract.script", module, str(calls), backend.url, str(observed)],
             cwd=work,
-            env=_environment(case, backend.url),
+            env=_environment(case, backend.url, directory),
             capture_output=True,
             text=True,
             timeout=TIMEOUT_SECONDS,
@@ -52,13 +54,25 @@ def replay(case: Case, directory: Path, *, module: str = "hh_jupyter", python: s
     observations = json.loads(observed.read_text(encoding="utf-8"))
     if case.records_output:
         observations["printed"] = done.stdout.splitlines()
-    return Replay(replayed(requests, observations, directory), requests, done.stderr)
+    return Replay(replayed(case, requests, observations, directory), requests, done.stderr)
 
 
-def _environment(case: Case, url: str) -> dict[str, str]:
+def _make_repository(directory: Path) -> None:
+    """The repository of the recordings: one empty commit."""
+    commit = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false", "commit")
+    for command in (["init", "-q", "-b", "main"], [*commit, "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run(["git", *command], cwd=directory, check=True, capture_output=True)
+
+
+def _environment(case: Case, url: str, directory: Path) -> dict[str, str]:
     inherited = {key: value for key, value in os.environ.items() if key not in ("SERVICE_NAME", "GIT_COMMIT")}
     given = {key: value.replace("$URL", url) for key, value in case.environment.items()}
-    fixed = {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0", "COLUMNS": "100"}
+    fixed = {
+        "PYTHONPATH": str(ROOT),
+        "PYTHONHASHSEED": "0",
+        "COLUMNS": "100",
+        "GIT_CEILING_DIRECTORIES": str(directory),
+    }
     return inherited | fixed | given
 
 

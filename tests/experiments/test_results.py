@@ -52,7 +52,8 @@ def test_a_stored_dataset_is_fetched_and_a_datapoint_that_is_gone_left_out(caplo
         result = run(backend, double, dataset=None, dataset_id="ds")
         made = calls(backend, "POST", "/v1/runs")[0]
 
-    assert (made.body["dataset_id"], made.body["datapoint_ids"], made.body["metadata"]) == ("ds", ["p1"], {})
+    assert (made.body["dataset_id"], made.body["datapoint_ids"]) == ("ds", ["p1"])
+    assert "offline_dataset_id" not in made.body["metadata"]
     assert result.run_id == made.answer["run_id"] != made.body["run_id"]
     assert updates(backend)["p1"]["outputs"] == {"double": 8}
     assert "gone" in caplog.text

@@ -1,0 +1,85 @@
+"""Two runs are compared by the backend; what it answers can be asked for what became better and what worse."""
+
+from __future__ import annotations
+
+import pytest
+
+import hh_jupyter as hh
+from tests.backend import Backend
+from tests.experiments.runs import KEY, double, run
+
+ANSWER = {
+    "metrics": [
+        {
+            "metric_name": "exact",
+            "old_aggregate": 0.5,
+            "new_aggregate": 0.75,
+            "found_count": 4,
+            "improved_count": 2,
+            "degraded_count": 1,
+            "same_count": 1,
+            "improved": ["a", "b"],
+            "degraded": ["c"],
+            "same": ["d"],
+            "old_values": [0, 0, 1, 1],
+            "new_values": [1, 1, 0, 1],
+        },
+        {"metric_name": "length", "improved_count": 3},
+        {"metric_name": "speed", "degraded_count": 3},
+    ],
+    "commonDatapoints": ["a", "b", "c", "d"],
+}
+
+
+def test_improved_and_degraded_metrics_are_listed_with_their_numbers() -> None:
+    with Backend(comparison=ANSWER) as backend:
+        found = hh.compare_runs("new run", "old run", aggregate_function="max", api_key=KEY, server_url=backend.url)
+        (request,) = backend.requests
+    assert (request.path, request.query) == (
+        "/v1/runs/new%20run/compare-with/old%20run",
+        {"aggregate_function": "max"},
+    )
+    assert (found.new_run_id, found.old_run_id, found.common_datapoints) == ("new run", "old run", 4)
+    assert found.list_improved_metrics() == ["exact", "length"]
+    assert found.list_degraded_metrics() == ["exact", "speed"]
+    exact = found.metric_deltas["exact"]
+    assert (exact["old_aggregate"], exact["new_aggregate"], exact["improved"]) == (0.5, 0.75, ["a", "b"])
+    assert found.get_metric_delta("speed") == found.metric_deltas["speed"]
+    assert found.get_metric_delta("nothing") is None
+
+
+def test_an_answer_that_tells_nothing_is_an_empty_comparison(backend: Backend) -> None:
+    found = hh.compare_runs("new", "old", api_key=KEY, server_url=backend.url)
+    assert (found.metric_deltas, found.common_datapoints, found.list_improved_metrics()) == ({}, 0, [])
+
+
+def test_a_client_may_stand_first_as_in_programs_for_the_official_package(backend: Backend) -> None:
+    client = hh.HoneyHive(api_key=KEY, server_url=backend.url)
+    made = run(backend, double)
+    assert hh.get_run_result(client, made.run_id, aggregate_function="max").status == "completed"
+    assert hh.compare_runs(client, made.run_id, "old", None, "sum").old_run_id == "old"
+    assert [request.query for request in backend.requests[-2:]] == [
+        {"aggregate_function": "max"},
+        {"aggregate_function": "sum"},
+    ]
+    assert KEY not in repr(client)
+
+
+def test_the_client_says_what_it_is_not(backend: Backend) -> None:
+    with pytest.raises(AttributeError, match=r"HoneyHive\.events: the REST interface is not part of this package"):
+        hh.HoneyHive(api_key=KEY, server_url=backend.url).events.list()
+    with pytest.raises(ValueError, match="api_key is needed"):
+        hh.HoneyHive(server_url=backend.url)
+
+
+def test_missing_ids_are_named(backend: Backend) -> None:
+    client = hh.HoneyHive(api_key=KEY, server_url=backend.url)
+    with pytest.raises(hh.SettingTypeError, match="compare_runs: give 2 ids of runs"):
+        hh.compare_runs(client, "only one")
+    with pytest.raises(hh.SettingTypeError, match="get_run_result: give the run's id"):
+        hh.get_run_result(client)
+    with pytest.raises(hh.SettingTypeError, match="get_run_result: give the run's id"):
+        hh.get_run_result("run", "max")
+    with pytest.raises(hh.SettingError, match="api_key is needed"):
+        hh.get_run_result("run")
+    assert backend.requests == []

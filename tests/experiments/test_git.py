@@ -1,0 +1,84 @@
+"""A run tells which code it was made with, and never waits or fails because of that."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hh_jupyter.experiments import git
+from tests.backend import Backend
+from tests.experiments.runs import calls, double, run
+
+
+def _git(*arguments: str) -> None:
+    identity = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: a repository with one commit."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path.parent / "none"))
+    monkeypatch.chdir(tmp_path)
+    _git("init", "-q", "-b", "main")
+    _git("commit", "-q", "--allow-empty", "-m", "first\n\nand why")
+    return tmp_path
+
+
+def _sent(backend: Backend) -> Any:
+    run(backend, double)
+    return calls(backend, "POST", "/v1/runs")[0].body["metadata"].get("git")
+
+
+def test_a_run_tells_commit_branch_author_and_remote(repository: Path, backend: Backend) -> None:
+    _git("remote", "add", "origin", "https://ada:secret-token@example.org/a/b.git")
+    sent = _sent(backend)
+    assert len(sent["commit_hash"]) == 40
+    assert sent["commit_hash"].startswith(sent.pop("commit_hash_short"))
+    del sent["commit_hash"]
+    assert sent == {
+        "branch": "main",
+        "commit_message": "first\n\nand why",
+        "author_name": "Ada",
+        "author_email": "ada@example.org",
+        "remote_url": "https://example.org/a/b.git",
+        "is_dirty": False,
+    }
+
+
+def test_what_is_not_committed_makes_it_dirty(repository: Path) -> None:
+    (repository / "new.py").write_text("x = 1")
+    assert git.git_metadata()["is_dirty"] is True
+
+
+@pytest.mark.parametrize("value", ["false", "False", "0", " no "])
+def test_it_can_be_switched_off(
+    value: str, repository: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HONEYHIVE_TELEMETRY", value)
+    assert _sent(backend) is None
+
+
+def test_outside_of_a_repository_nothing_is_told(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    assert _sent(backend) is None
+
+
+def test_without_git_or_with_a_git_that_hangs_the_run_goes_on(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(git, "BUDGET", 0.2)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", str(programs))
+    assert git.git_metadata() == {}
+    (programs / "git").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    (programs / "git").chmod(0o755)
+    assert git.git_metadata() == {}
