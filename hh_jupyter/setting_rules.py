@@ -43,6 +43,14 @@ def _stripped(value: Any) -> str | None:
     return _typed(str)(value).strip() or None
 
 
+def _key(value: Any) -> str | None:
+    """Text that can stand in a header."""
+    key = _stripped(value)
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise ValueError
+    return key
+
+
 def _ingestion_key(value: Any) -> str | None:
     key = _stripped(value)
     if key is not None and not INGESTION_KEY.fullmatch(key):
@@ -54,10 +62,31 @@ def _url(value: Any) -> str | None:
     text = _stripped(value)
     if text is None:
         return None
+    return _address(text, "http", "https")
+
+
+def _address(text: str, *schemes: str) -> str:
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() for c in text):
+    good = parts.scheme in schemes and parts.hostname and parts.port != 0  # A port that is none raises ValueError.
+    if not good or any(c.isspace() for c in text):
         raise ValueError
     return text.rstrip("/")
+
+
+def _proxy(value: Any) -> str | None:
+    """Proxies are often written as `host:port`."""
+    text = _stripped(value)
+    if text is None:
+        return None
+    return _address(text if "://" in text else f"http://{text}", "http", "https", "socks5", "socks5h")
+
+
+def _headers(value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping) or not all(isinstance(text, str) for pair in value.items() for text in pair):
+        raise TypeError
+    if not all(name and (name + text).isascii() and (name + text).isprintable() for name, text in value.items()):
+        raise ValueError
+    return dict(value)
 
 
 def _link(value: Any) -> str | None:
@@ -158,7 +187,14 @@ def seconds(low: float = 0) -> Rule:
 
 
 TEXT = Rule("text", _typed(str), str)
-KEY = Rule("text", _stripped, _stripped)
+ID = Rule("text", _stripped, _stripped)
+KEY = Rule("text of printable ASCII characters", _key, _key)
+PROXY = Rule("a proxy as host:port or http://user:password@host:port", _proxy, _proxy)
+HEADERS = Rule(
+    "a dict of header names and texts in ASCII (in the environment: a JSON object)",
+    _headers,
+    lambda text: _headers(_json(text)),
+)
 INGESTION = Rule(
     "an ingestion key: hh_ingst_, 24 letters or digits, _, 64 of letters, digits, _ and -",
     _ingestion_key,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from hh_jupyter.setting_unused import UNUSED
 from hh_jupyter.settings import DEFAULTS, TABLE
+from tests.contract.surface import differences_table
 
 README = Path(__file__).parents[1] / "README.md"
-BLOCK = re.compile(r"(?<=<!-- settings -->\n).*?(?=<!-- /settings -->)", re.DOTALL)
 
 
 def settings_table() -> str:
@@ -27,15 +27,32 @@ def _default(value: Any) -> str:
     return "" if value is None or value == () else f"`{value}`"
 
 
+def unused_table() -> str:
+    """What is accepted and has nothing to do here, with the reason."""
+    lines = ["| argument | environment | why nothing happens |", "| --- | --- | --- |"]
+    for row in UNUSED:
+        cells = (", ".join(f"`{name}`" for name in names) for names in (row.arguments, row.variables))
+        lines.append(f"| {' | '.join(cells)} | {row.reason} |")
+    return "\n".join(lines) + "\n"
+
+
+TABLES = {"settings": settings_table, "unused settings": unused_table, "differences": differences_table}
+"""Name of a block in the README -> what stands between `<!-- name -->` and `<!-- /name -->`."""
+
+
 def with_tables(text: str) -> str:
     """The README's text with the tables as they must be.
 
     Raises:
         ValueError: the README has no place for them.
     """
-    if not BLOCK.search(text):
-        raise ValueError("the README has no block <!-- settings --> ... <!-- /settings -->")
-    return BLOCK.sub(lambda _: settings_table(), text)
+    for name, table in TABLES.items():
+        before, start, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        if not end:
+            raise ValueError(f"the README has no block <!-- {name} --> ... <!-- /{name} -->")
+        text = before + start + table() + end + after
+    return text
 
 
 if __name__ == "__main__":

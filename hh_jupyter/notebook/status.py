@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from hh_jupyter.records.export_state import ExportState
-from hh_jupyter.settings import TABLE, Settings
+from hh_jupyter.settings import Settings
 
 ALWAYS_SHOWN: Final = ("api_key", "server_url", "project", "source", "display", "cell_flush_seconds")
 """Settings in the status even when nobody set them; others only when somebody did."""
@@ -18,13 +18,22 @@ def load_line(settings: Settings, destination: str | None, session_name: str | N
     """The one line that loading prints."""
     if settings.disable_tracing:
         return f"hh: tracing is off ({settings.origins.get('disable_tracing')}). {HELP_HINT}"
+    if not settings.otlp_enabled and destination is not None:
+        return f"hh: {kept_here(settings)} Sessions and events go to {destination}. {HELP_HINT}"
     if destination is not None:
         return f"hh: sending to {destination} as {settings.source}, session {session_name}. {HELP_HINT}"
     return f"hh: {local_mode(settings)} {HELP_HINT}"
 
 
+def kept_here(settings: Settings) -> str:
+    """Why spans are not sent although there is a key."""
+    return f"spans stay on this machine (otlp_enabled is off, {settings.origins.get('otlp_enabled')})."
+
+
 def local_mode(settings: Settings) -> str:
     """Why nothing is sent, and what to do about it."""
+    if not settings.local:
+        return kept_here(settings)
     if settings.test_mode:
         return f"local mode ({settings.origins.get('test_mode')}), nothing leaves this machine."
     return "local mode, nothing leaves this machine. Set HH_API_KEY to send."
@@ -71,17 +80,6 @@ def _counts(export: ExportState) -> str:
 
 
 def _setting_lines(settings: Settings) -> list[str]:
-    names = [n for n in TABLE if n in ALWAYS_SHOWN or settings.origins.get(n, "default") != "default"]
-    values = {name: _shown(settings, name) for name in names}
-    widths = (max(map(len, names)), max(map(len, values.values())))
-    return [
-        f"  {name:<{widths[0]}}  {value:<{widths[1]}}  {settings.origins.get(name, 'default')}"
-        for name, value in values.items()
-    ]
-
-
-def _shown(settings: Settings, name: str) -> str:
-    value = getattr(settings, name)
-    if TABLE[name].secret:
-        return "set" if value else "not set"
-    return "-" if value is None else f"{value}"[:80]
+    rows = [row for row in settings.describe() if row.name in ALWAYS_SHOWN or row.origin != "default"]
+    widths = (max(len(row.name) for row in rows), max(len(row.value) for row in rows))
+    return [f"  {row.name:<{widths[0]}}  {row.value:<{widths[1]}}  {row.origin}" for row in rows]
