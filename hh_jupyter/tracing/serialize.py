@@ -1,30 +1,49 @@
-"""Python value -> attribute. Total: whatever the value, the answer is an attribute or nothing, never an exception."""
+"""Python value -> attribute. Total: whatever the value, the answer is an attribute or nothing, never an exception.
+
+It runs on the caller's time, so what is read of one value is bounded: `MAX_NODES`, `MAX_TEXT`, `MAX_DEPTH` and, where
+reading runs the user's code, `MAX_SECONDS`. What is left out is said where it was.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
 import enum
-import itertools
 import json
-from collections.abc import Mapping, Sequence, Set
-from decimal import Decimal
+import time
+from collections.abc import Iterable, Mapping, MappingView, Sequence, Set
+from itertools import islice
+from math import isfinite
 from typing import Any, Final
 
-MAX_DEPTH: Final = 12
-MAX_KEYS: Final = 1_000
-"""Attributes made of one value; a data set given as metadata must not become a million of them."""
+from hh_jupyter.tracing.value_fields import fields_of
+from hh_jupyter.tracing.value_text import MAX_TEXT, clean, name_of, text_of, unreadable
+
+__all__ = ["flatten", "plain", "scalar", "text_of"]
+
+MAX_DEPTH: Final = 20
+MAX_KEYS: Final = 1_024
+"""Attributes made of one value, as many as a span holds by default: a data set given as metadata must not become a
+million of them."""
+
+MAX_KEY: Final = 1_000
+"""Characters of one key."""
 
 MAX_NODES: Final = 10_000
-"""Containers looked at in one value: twenty objects that know each other are a tree without end."""
+"""Values looked at inside one value: twenty objects that know each other are a tree without end."""
 
-MAX_TEXT: Final = 1_000_000
-"""Characters of one value; sealing cuts the span as a whole."""
+MAX_SECONDS: Final = 0.5
+"""For values whose reading runs the user's code: lazy rows, remote attributes. Looked at between two of them."""
 
 INT64: Final = 2**63
+_JSON_INT: Final = 2**126
 
 Scalar = str | bool | int | float
 _SCALAR_TYPES: Final = frozenset({str, bool, int, float})
+_JSON_TYPES: Final = frozenset({str, bool, int, float, dict, list})
+# Tuples, since a union written in an expression is made anew each time.
+_FLATTENED: Final = (dict, list)
+_LISTS: Final = (Sequence, Set, MappingView)
+_SETS: Final = (set, frozenset)
+_NO_LISTS: Final = (str, bytes, bytearray, memoryview, range)
 
 
 def flatten(prefix: str, value: Any) -> dict[str, Scalar]:
@@ -33,127 +52,207 @@ def flatten(prefix: str, value: Any) -> dict[str, Scalar]:
     None and empty containers leave nothing. At most `MAX_KEYS` attributes are made; that some are missing is said.
     """
     found: dict[str, Scalar] = {}
-    try:
-        _flatten_into(found, prefix, value, ())
-    except Exception:  # boundary: a user's container may do anything when it is read.
-        found[prefix] = _unreadable(value)
-    if len(found) >= MAX_KEYS:
-        found[f"{prefix}.hh_truncated"] = f"more than {MAX_KEYS:,} values"
+    reader = _Reader()
+    reader.flatten(found, prefix, value, ())
+    if reader.cut:
+        found[f"{prefix}.hh_truncated"] = f"more than {MAX_KEYS:,} values" if len(found) >= MAX_KEYS else "too large"
     return found
-
-
-def _flatten_into(found: dict[str, Scalar], key: str, value: Any, inside: tuple[Any, ...]) -> None:
-    if value is None:
-        return
-    if not isinstance(value, dict | list) or len(inside) >= MAX_DEPTH:
-        found[key] = scalar(value)
-        return
-    for container in inside:
-        if container is value:
-            found[key] = "<cycle>"
-            return
-    items = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
-    inside = (*inside, value)
-    for name, item in items:
-        if len(found) >= MAX_KEYS:
-            return
-        label = name if type(name) is str else text_of(name)
-        if type(item) in _SCALAR_TYPES:  # Most are; a call for each would double the cost.
-            found[f"{key}.{label}"] = scalar(item)
-        else:
-            _flatten_into(found, f"{key}.{label}", item, inside)
 
 
 def scalar(value: Any) -> Scalar:
     """One attribute value: scalars as they are, containers as JSON, everything else as stable text."""
     kind = type(value)
     if kind is str:
-        return _cut(value)
+        return clean(value)
     if kind is bool or kind is float:
         return value  # type: ignore[no-any-return]
-    if kind is int:
-        return value if -INT64 <= value < INT64 else text_of(value)
-    try:
-        simple = plain(value)
-        if type(simple) in _SCALAR_TYPES:
-            return scalar(simple)
-        return _cut(json.dumps(simple, ensure_ascii=False))
-    except Exception:  # boundary: the call that is traced must not notice what its values do when they are read.
-        return _unreadable(value)
-
-
-def text_of(value: Any) -> str:
-    """A text for anything: the same for equal values, without addresses where the type is known."""
-    try:
-        if isinstance(value, str):
-            return str(value)
-        if isinstance(value, bytes | bytearray | memoryview):
-            return f"<{len(value)} bytes>"
-        if isinstance(value, datetime.datetime | datetime.date | datetime.time):
-            return value.isoformat()
-        if isinstance(value, enum.Enum):
-            return text_of(value.value)
-        if isinstance(value, Decimal | datetime.timedelta):
-            return str(value)
-        shape = getattr(value, "shape", None)
-        if isinstance(shape, tuple):  # numpy, pandas, torch: what it is, not what it holds.
-            dtype = getattr(value, "dtype", None)
-            return f"<{type(value).__name__} of shape {shape}{'' if dtype is None else f', {dtype}'}>"
-        return str(value)
-    except Exception:  # boundary: str() of a user's object may do anything; the call that is traced must not notice.
-        return _unreadable(value)
-
-
-def _unreadable(value: Any) -> str:
-    return f"<{type(value).__name__} without text>"
+    if kind is int and -INT64 <= value < INT64:
+        return value  # type: ignore[no-any-return]
+    return _Reader().scalar(value, ())
 
 
 def plain(value: Any) -> Any:
     """Data that JSON can hold. Deep, wide and entangled values are cut, and it says so."""
-    try:
-        return _plain(value, 0, [MAX_NODES])
-    except Exception:  # boundary: as above.
-        return _unreadable(value)
+    return _Reader().data(value, ())
 
 
-def _plain(value: Any, depth: int, left: list[int]) -> Any:
-    if value is None or type(value) in (bool, str):
+class _Reader:
+    """Reads one value within its budget.
+
+    Attributes:
+        cut: something was left out because there was too much.
+    """
+
+    __slots__ = ("_characters", "_deadline", "_nodes", "cut")
+
+    def __init__(self) -> None:
+        self.cut = False
+        self._nodes = MAX_NODES
+        self._characters = MAX_TEXT
+        self._deadline = 0.0
+
+    def flatten(self, found: dict[str, Scalar], key: str, value: Any, inside: tuple[int, ...]) -> None:
+        """Write the attributes of `value` into `found`; `inside` are the ids of the containers it is in."""
+        kind = type(value)
+        if value is None:
+            return
+        if not issubclass(kind, _FLATTENED) or len(inside) >= MAX_DEPTH:
+            found[key] = self.scalar(value, inside)
+            return
+        if id(value) in inside:
+            found[key] = "<cycle>"
+            return
+        inside = (*inside, id(value))
+        try:
+            for name, item in self._entries(value, kind):
+                if len(found) >= MAX_KEYS or self._nodes <= 0 or self._characters <= 0:
+                    self.cut = True
+                    return
+                label = f"{key}.{self._key(name)}"
+                leaf = type(item)
+                if leaf is str:  # Texts and numbers are most of all; a call for each would double the cost.
+                    found[label] = self._text(item)
+                elif leaf is bool or leaf is float or (leaf is int and -INT64 <= item < INT64):
+                    found[label] = item
+                else:
+                    self.flatten(found, label, item, inside)
+        except Exception:  # boundary: a user's container may do anything when it is read.
+            found[key] = unreadable(value)
+
+    def scalar(self, value: Any, inside: tuple[int, ...]) -> Scalar:
+        """One attribute value; containers as JSON."""
+        try:
+            if type(value) not in _JSON_TYPES:
+                value = _reduced(value)
+            kind = type(value)
+            if kind is bool or kind is float or (kind is int and -INT64 <= value < INT64):
+                self._nodes -= 1
+                return value  # type: ignore[no-any-return]
+            data = self.data(value, inside)
+            return data if type(data) is str else json.dumps(data, ensure_ascii=False)
+        except Exception:  # boundary: the call that is traced must not notice what its values do when they are read.
+            return unreadable(value)
+
+    def data(self, value: Any, inside: tuple[int, ...]) -> Any:
+        """What JSON can hold."""
+        self._nodes -= 1
+        kind = type(value)
+        if kind is str:
+            return self._text(value)
+        if value is None or kind is bool:
+            return value
+        if kind is int:
+            return value if -_JSON_INT < value < _JSON_INT else text_of(value)
+        if kind is float:
+            return value if isfinite(value) else str(value)
+        try:
+            if kind is dict or kind is list:
+                return self._container(value, kind, kind is dict, inside)
+            return self._object(value, kind, inside)
+        except Exception:  # boundary: as above.
+            return unreadable(value)
+
+    def _object(self, value: Any, kind: type, inside: tuple[int, ...]) -> Any:
+        """Anything that is not of JSON's own types; reading it may run the user's code."""
+        if self._late():
+            return f"<{name_of(kind)}>"
+        reduced = _reduced(value)
+        if reduced is not value:
+            return self.data(reduced, (*inside, id(value))) if len(inside) < MAX_DEPTH else text_of(reduced)
+        fields = None if issubclass(kind, type) else fields_of(value, kind)
+        if fields is not None:
+            return self._container(fields, dict, True, (*inside, id(value))) if id(value) not in inside else "<cycle>"
+        is_mapping = issubclass(kind, Mapping)
+        if is_mapping or (issubclass(kind, _LISTS) and not issubclass(kind, _NO_LISTS)):
+            return self._container(value, kind, is_mapping, inside)
+        text = text_of(value)
+        return self._text(f"{name_of(kind)}: {text}" if issubclass(kind, BaseException) else text)
+
+    def _container(self, value: Any, kind: type, is_mapping: bool, inside: tuple[int, ...]) -> Any:
+        if id(value) in inside:
+            return "<cycle>"
+        if len(inside) >= MAX_DEPTH or self._nodes <= 0:
+            return f"<{name_of(kind)}>"
+        inside = (*inside, id(value))
+        found: dict[str, Any] = {}
+        items: list[Any] = []
+        read = 0
+        try:
+            for key, item in self._entries(value, kind):
+                if self._nodes <= 0 or self._characters <= 0:
+                    break
+                if is_mapping:
+                    found[self._key(key)] = self.data(item, inside)
+                else:
+                    items.append(self.data(item, inside))
+                read += 1
+            more = self._more(value, read)
+        except Exception:  # boundary: what was read before it failed is worth having.
+            more = "unreadable"
+        if is_mapping:
+            return {**found, "...": more} if more else found
+        if issubclass(kind, _SETS):
+            items.sort(key=_order)
+        return [*items, f"... {more}"] if more else items
+
+    def _entries(self, value: Any, kind: type) -> Iterable[tuple[Any, Any]]:
+        """Key and item of a container's first entries. A dict is copied at once, since threads may change it."""
+        if kind is dict:
+            size = len(value)
+            return list(value.items()) if size <= self._nodes else list(islice(value.items(), self._nodes + 1))
+        return enumerate(value) if not issubclass(kind, Mapping) else islice(value.items(), self._nodes + 1)
+
+    def _more(self, value: Any, read: int) -> str:
+        """What is said of the entries that were not read; empty if all were."""
+        left = len(value) - read
+        if left <= 0:
+            return ""
+        self.cut = True
+        return f"{left:,} more"
+
+    def _late(self) -> bool:
+        """Whether the time is over; the clock starts with the first object."""
+        now = time.monotonic()
+        self._deadline = self._deadline or now + MAX_SECONDS
+        if now > self._deadline:
+            self._nodes = 0
+            self.cut = True
+        return self._nodes <= 0
+
+    def _key(self, key: Any) -> str:
+        text: str = key if type(key) is str else text_of(key)
+        if len(text) > MAX_KEY or not text.isascii():
+            # The end stays too: long keys are paths, and differ there.
+            text = clean(text if len(text) <= MAX_KEY else f"{text[: MAX_KEY // 2]}...{text[-MAX_KEY // 2 :]}")
+        self._characters -= len(text)
+        return text
+
+    def _text(self, text: str) -> str:
+        if len(text) > self._characters or not text.isascii():
+            text = clean(text, max(self._characters, 0))
+        self._characters -= len(text)
+        return text
+
+
+def _reduced(value: Any) -> Any:
+    """The plain scalar inside enums, subclasses of scalars, and numbers of numpy and torch; else the value itself."""
+    kind = type(value)
+    if issubclass(kind, enum.Enum):
+        return value._value_
+    if kind in _SCALAR_TYPES:
         return value
-    if isinstance(value, int):
-        return int(value) if abs(value) < INT64 * INT64 else text_of(value)
-    if isinstance(value, float):
-        return float(value) if value - value == 0 else str(value)
-    if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
-        return _plain(value.item(), depth, left)  # A numpy scalar is a number.
-    left[0] -= 1
-    if depth >= MAX_DEPTH or left[0] <= 0:
-        return f"<{type(value).__name__}>"
-    fields = _fields_of(value)
-    value = value if fields is None else fields
-    if isinstance(value, Mapping):
-        items = itertools.islice(value.items(), MAX_KEYS)
-        found = {text_of(key): _plain(item, depth + 1, left) for key, item in items}
-        return {**found, "...": f"{len(value) - MAX_KEYS:,} more"} if len(value) > MAX_KEYS else found
-    if isinstance(value, Set):
-        value = sorted(value, key=text_of)
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview | range):
-        kept = [_plain(item, depth + 1, left) for item in itertools.islice(value, MAX_KEYS)]
-        return [*kept, f"... {len(value) - MAX_KEYS:,} more"] if len(value) > MAX_KEYS else kept
-    return text_of(value)
+    if issubclass(kind, str):
+        return str.__str__(str(value))
+    if issubclass(kind, int):
+        return int.__pos__(value)
+    if issubclass(kind, float):
+        return float.__pos__(value)
+    if getattr(kind, "shape", None) is not None and value.shape == () and callable(getattr(kind, "item", None)):
+        return value.item()
+    return value
 
 
-def _fields_of(value: Any) -> Mapping[str, Any] | None:
-    """The fields of a dataclass instance or a pydantic model; None for anything else."""
-    if isinstance(value, type):
-        return None
-    if dataclasses.is_dataclass(value):
-        return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
-    if hasattr(type(value), "model_fields") and hasattr(value, "__dict__"):
-        return dict(value.__dict__)
-    return None
-
-
-def _cut(text: str) -> str:
-    text = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}... ({len(text):,} characters)"
-    # Lone surrogates cannot be encoded; protobuf would refuse the whole span.
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+def _order(data: Any) -> tuple[bool, float, str]:
+    """Sorts members of a set: numbers first, by size, then everything else by its text."""
+    is_number = isinstance(data, int | float)
+    return (not is_number, data if is_number else 0, "" if is_number else json.dumps(data, sort_keys=True))

@@ -1,26 +1,16 @@
-"""Any Python value becomes an attribute of bounded size, and reading it never harms the call."""
+"""Values that cannot be read, or never end, are named instead; see the properties for any value at all."""
 
 from __future__ import annotations
 
 import json
-import math
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from hh_jupyter.tracing.serialize import MAX_KEYS, flatten, plain, scalar
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.dates() | st.decimals(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.tuples(inner, inner),
-    max_leaves=20,
-)
+from hh_jupyter.tracing.serialize import flatten, plain, scalar
 
 
 class Broken(Mapping[str, Any]):
@@ -49,24 +39,6 @@ def dead_proxy() -> Any:
     return weakref.proxy(Target())
 
 
-class NumpyLike:
-    """What a numpy scalar looks like from outside."""
-
-    shape = ()
-
-    def item(self) -> float:
-        return 0.5
-
-
-@given(VALUES)
-def test_every_value_becomes_valid_attributes_and_valid_json(value: Any) -> None:
-    for attribute in flatten("key", value).values():
-        assert type(attribute) in (str, bool, int, float)
-        if isinstance(attribute, int):
-            assert -(2**63) <= attribute < 2**63
-    json.dumps(plain(value))
-
-
 @pytest.mark.parametrize(
     "make",
     [Broken, dead_proxy, lambda: 10**5000, lambda: {"deep": Broken()}, lambda: [dead_proxy()]],
@@ -80,14 +52,6 @@ def test_values_that_cannot_be_read_are_named_instead(make: Callable[[], Any]) -
     assert flatten("key", value)
 
 
-def test_numbers_of_numpy_are_numbers() -> None:
-    assert (scalar(NumpyLike()), plain({"x": NumpyLike()}), flatten("m", {"x": NumpyLike()})) == (
-        0.5,
-        {"x": 0.5},
-        {"m.x": 0.5},
-    )
-
-
 def test_objects_that_all_know_each_other_do_not_explode() -> None:
     people = [Person(str(number)) for number in range(20)]
     for person in people:
@@ -95,7 +59,29 @@ def test_objects_that_all_know_each_other_do_not_explode() -> None:
     assert len(str(scalar(people))) < 1_000_000
 
 
-def test_what_is_cut_is_said() -> None:
-    assert plain(deque(range(1_500)))[-1] == "... 500 more"
-    assert flatten("key", list(range(5_000)))["key.hh_truncated"] == f"more than {MAX_KEYS:,} values"
-    assert math.isfinite(len(str(scalar(dict.fromkeys(range(100000), "x")))))
+def test_a_value_that_fails_half_way_keeps_what_was_read() -> None:
+    class Half(dict[str, Any]):
+        def items(self) -> Any:
+            yield "first", 1
+            raise OSError("gone")
+
+    assert plain(Half(a=1)) == {"first": 1, "...": "unreadable"}
+    assert plain([1, dead_proxy(), 3]) == [1, "<ProxyType without text>", 3]
+
+
+def test_what_contains_itself_is_cut_where_it_does() -> None:
+    value: dict[str, Any] = {"a": 1}
+    value["again"] = [value]
+    assert plain(value) == {"a": 1, "again": ["<cycle>"]}
+    assert flatten("key", value) == {"key.a": 1, "key.again.0": "<cycle>"}
+    shared = {"b": 2}
+    assert plain([shared, shared]) == [shared, shared], "to be there twice is no cycle"
+
+
+def test_a_ctrl_c_while_a_value_is_read_is_the_users() -> None:
+    class Interrupted:
+        def __str__(self) -> str:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scalar([Interrupted()])

@@ -1,0 +1,143 @@
+"""Whatever the value, as argument, result, metadata or attribute: valid attributes, bounded, and no exception."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from hh_jupyter import HoneyHiveTracer, enrich_span, trace
+from hh_jupyter.tracing.serialize import MAX_KEYS, flatten, plain, scalar, text_of
+from hh_jupyter.tracing.value_text import MAX_TEXT
+from tests.any_value import ANY_VALUE, LARGE, MAKERS, Made
+from tests.backend import Backend
+
+FIXED = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+LONGEST = MAX_TEXT + 100_000
+"""Characters made of one value: those of its texts, and what JSON puts around them."""
+
+
+def size_of(attributes: dict[str, Any]) -> int:
+    return sum(len(key) + len(str(value)) for key, value in attributes.items())
+
+
+def check(attributes: dict[str, Any]) -> None:
+    """Attributes as OpenTelemetry defines them, that UTF-8 and protobuf can hold."""
+    for key, value in attributes.items():
+        assert type(value) in (str, bool, int, float)
+        assert not (isinstance(value, int) and not -(2**63) <= value < 2**63)
+        (key + str(value)).encode()
+
+
+@settings(FIXED, max_examples=500)
+@given(ANY_VALUE)
+def test_every_value_becomes_valid_attributes_and_valid_json(drawn: Made) -> None:
+    found = flatten("key", drawn.make())
+    check(found)
+    check({"key": scalar(drawn.make()), "text": text_of(drawn.make())})
+    assert len(found) <= MAX_KEYS + 1
+    json.dumps(plain(drawn.make()), allow_nan=False).encode()
+
+
+@settings(FIXED, max_examples=200)
+@given(ANY_VALUE)
+def test_a_value_is_written_alike_every_time(drawn: Made) -> None:
+    """Two equal values, made one after the other, are in two places of the memory."""
+    first, second = drawn.make(), drawn.make()
+    assert repr(flatten("key", first)) == repr(flatten("key", second))
+    assert repr(scalar(first)) == repr(scalar(second))
+
+
+@pytest.mark.parametrize("make", LARGE)
+def test_large_values_are_cut_it_is_said_and_it_takes_no_time(make: Callable[[], Any]) -> None:
+    value = make()
+    started = time.perf_counter()
+    found, text, data = flatten("key", value), scalar(value), plain(value)
+    assert time.perf_counter() - started < 10, "the bound is generous: these are milliseconds"
+    check(found)
+    assert max(size_of(found), len(str(text)), len(json.dumps(data, ensure_ascii=False))) < LONGEST
+    if isinstance(value, list | set | tuple):
+        assert "more" in str(text)[-1_000:]
+        assert "key.hh_truncated" in found
+
+
+def test_slow_values_are_given_up_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    class Slow:
+        def __str__(self) -> str:
+            read.append(1)
+            clock.append(clock[-1] + 0.1)
+            return "slow"
+
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[-1])
+    assert plain([Slow() for _ in range(1_000)])[-1] == "... 993 more"
+    assert len(read) < 10
+
+
+def test_keys_that_are_cut_stay_different() -> None:
+    found = plain({"k" * 10_000 + str(number): number for number in range(100)})
+    assert len(found) == 100
+    assert max(map(len, found)) < 1_100
+
+
+@settings(FIXED, max_examples=100)
+@given(drawn=ANY_VALUE)
+def test_no_value_changes_what_a_program_does(tracer: HoneyHiveTracer, drawn: Made) -> None:
+    """As argument, result, metadata, attribute, session field and event: nothing is raised, the result is the same."""
+    use(tracer, drawn.make())
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_no_hostile_value_does_either(backend: Backend, tracer: HoneyHiveTracer, make: Callable[[], Any]) -> None:
+    use(tracer, make())
+    use(tracer, {"inside": [make()]})
+    assert tracer.force_flush(), "nothing was lost"
+    assert len(backend.spans("attributes")) == 2
+
+
+def use(tracer: HoneyHiveTracer, value: Any) -> None:
+    """Whatever a program can do with a value that is traced."""
+
+    @trace(tracer=tracer)
+    def echo(one: Any, *many: Any, default: Any = None, **named: Any) -> Any:
+        enrich_span(metadata={"v": value}, metrics=value, config=value, error=value, extra=value)
+        return one
+
+    @trace(tracer=tracer, metadata={"v": value}, inputs={"v": value})
+    def items(one: Any) -> Any:
+        yield one
+
+    assert echo(value, value, value, default=value, named=value) is value
+    assert next(items(value)) is value
+    with tracer.start_span("attributes", attributes={"v": value}):
+        tracer.enrich_span(value)
+    tracer.enrich_session(metadata={"v": value}, outputs=value, feedback=value)
+    tracer.create_event("event", inputs={"v": value}, outputs=value)
+    with tracer.with_session("s", inputs={"v": value}, metadata={"v": value}, user_properties=value):
+        pass
+
+
+def test_what_was_made_of_any_value_arrives(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    """The stand-in backend answers 400 to what it cannot decode, and then nothing of that batch is there."""
+    kept: list[Made] = []
+
+    @settings(FIXED, max_examples=100)
+    @given(ANY_VALUE)
+    def run(drawn: Made) -> None:
+        kept.append(drawn)
+        with tracer.start_span("any", attributes={"v": drawn.make()}):
+            enrich_span(metadata=drawn.make(), outputs={"v": drawn.make()})
+        tracer.enrich_session(metadata={"v": drawn.make()})
+
+    run()
+    assert tracer.force_flush()
+    assert len(backend.spans("any")) == len(kept)
+    assert all(request.undecodable is None for request in backend.requests)
+    updates = [request for request in backend.requests if request.method == "PUT"]
+    assert len(updates) == len(kept)
