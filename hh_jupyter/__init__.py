@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hh_jupyter.errors import BackendError, HHError, SettingError, SettingTypeError
 from hh_jupyter.tracing.decorators import atrace, trace, trace_class
-from hh_jupyter.tracing.default import get_tracer, set_default_tracer
+from hh_jupyter.tracing.default import get_default_tracer, get_tracer, set_default_tracer
 from hh_jupyter.tracing.enrichment import enrich_span
 from hh_jupyter.tracing.free_functions import (
     enrich_session,
@@ -19,6 +19,7 @@ from hh_jupyter.tracing.free_functions import (
     extract_context_from_carrier,
     flush,
     inject_context_into_carrier,
+    shutdown_tracer,
 )
 from hh_jupyter.tracing.propagation import with_distributed_trace_context
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -26,18 +27,18 @@ from hh_jupyter.tracing.tracer import HoneyHiveTracer
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from hh_jupyter.experiments.evaluators import aevaluator, evaluator
-    from hh_jupyter.experiments.run import get_run_result
-    from hh_jupyter.experiments.runner import evaluate
+    from hh_jupyter.experiments import HoneyHive, aevaluator, compare_runs, evaluate, evaluator, get_run_result
 
 __all__ = [
     "BackendError",
     "HHError",
+    "HoneyHive",
     "HoneyHiveTracer",
     "SettingError",
     "SettingTypeError",
     "aevaluator",
     "atrace",
+    "compare_runs",
     "enrich_session",
     "enrich_span",
     "enrich_span_context",
@@ -45,11 +46,13 @@ __all__ = [
     "evaluator",
     "extract_context_from_carrier",
     "flush",
+    "get_default_tracer",
     "get_run_result",
     "get_tracer",
     "inject_context_into_carrier",
     "load_ipython_extension",
     "set_default_tracer",
+    "shutdown_tracer",
     "trace",
     "trace_class",
     "unload_ipython_extension",
@@ -57,19 +60,14 @@ __all__ = [
 ]
 
 
-_EXPERIMENTS = {
-    "aevaluator": "evaluators",
-    "evaluate": "runner",
-    "evaluator": "evaluators",
-    "get_run_result": "run",
-}
+_EXPERIMENTS = frozenset({"HoneyHive", "aevaluator", "compare_runs", "evaluate", "evaluator", "get_run_result"})
 
 
 def __getattr__(name: str) -> Any:
     """Experiments are imported with their first use: a tracer does without them."""
     if name not in _EXPERIMENTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f"{__name__}.experiments.{_EXPERIMENTS[name]}"), name)
+    found = globals()[name] = getattr(import_module(f"{__name__}.experiments"), name)
     return found
 
 

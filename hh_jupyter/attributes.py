@@ -21,11 +21,30 @@ SOURCE: Final = "honeyhive.source"
 PARENT_ID: Final = "honeyhive.parent_id"
 """Parent event handed over in baggage by another service."""
 
+SESSION_AUTO_CREATE: Final = "honeyhive.session_auto_create"
+"""True on the spans of a session that nobody registered: the backend makes it when they arrive."""
+
+AUTO_SESSION_NAME: Final = "honeyhive.session_name"
+"""Name of such a session."""
+
 ASSOCIATION_PREFIX: Final = "traceloop.association.properties."
 """The backend reads session, project, source and parent under this prefix as well; both are written."""
 
 BAGGAGE_PREFIX: Final = "baggage."
 """Every other baggage entry, as text."""
+
+EXPERIMENT: Final = MappingProxyType(
+    {
+        "experiment_id": "honeyhive.experiment_id",
+        "experiment_name": "honeyhive.experiment_name",
+        "experiment_variant": "honeyhive.experiment_variant",
+        "experiment_group": "honeyhive.experiment_group",
+    }
+)
+"""Setting -> attribute of every span. Example: "B"."""
+
+EXPERIMENT_METADATA: Final = "honeyhive.experiment_metadata"
+"""Each entry of the setting `experiment_metadata`, as text: `honeyhive.experiment_metadata.temperature` "0.5"."""
 
 EVENT_TYPE: Final = "honeyhive_event_type"
 """One of `EVENT_TYPES`, or any text that a caller chose."""

@@ -5,9 +5,20 @@
     │   └── SettingTypeError (also TypeError)  a setting is unknown, or has the wrong type
     └── BackendError                         a question to the backend got no usable answer
 
-Tracing raises for mistakes in the caller's own code only. Trouble with the network, the backend or the disk never does:
-it is counted, shown by `%hh` and logged under the logger `hh_jupyter`. `BackendError` is for the few calls that have
-nothing to return without an answer: `evaluate`, which makes a run, and `get_run_result`.
+What raises, and what does not:
+
+- **Where something is set up** (`HoneyHiveTracer.init`, a decorator, `set_default_tracer`, `evaluate`): a mistake is
+  an error at once. The program has not begun, and the person who made the mistake is reading.
+- **Where a program runs** (`start_span`, `create_session`, the `enrich_*` functions, carriers, flushes): a wrong
+  argument never raises, since this must not be what ends a request at night. Data is kept in the best form there is: a
+  name as text, a value that is no dict under `value`. What cannot be used is left out or replaced by its default, and
+  one warning per argument tells it, in the words of the error.
+- An unknown keyword, or one too few, is Python's own TypeError everywhere.
+
+Both texts name the call, the argument, its value (hidden where it looks like a secret), the rule, and what to do
+(`hh_jupyter.tracing.arguments`). Trouble with the network, the backend or the disk never raises: it is counted, shown
+by `%hh` and logged under the logger `hh_jupyter`. `BackendError` is for the few calls that have nothing to return
+without an answer: `evaluate`, which makes a run, and `get_run_result`.
 """
 
 from __future__ import annotations

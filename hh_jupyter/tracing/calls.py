@@ -19,12 +19,12 @@ from hh_jupyter import attributes as keys
 from hh_jupyter.tracing.failure import record_failure
 from hh_jupyter.tracing.scope import leave, with_tracer
 from hh_jupyter.tracing.serialize import flatten, scalar
+from hh_jupyter.tracing.span_writing import write
 
 if TYPE_CHECKING:
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 LEFT_OUT: Final = frozenset({"self", "cls", "tracer"})
-_SCALARS: Final = frozenset({str, bool, int, float})
 _RESULT: Final = f"{keys.OUTPUTS}.{keys.RESULT}"
 
 
@@ -50,7 +50,7 @@ class CallPlan:
 class Call:
     """A running call; its span is current between `resume` and `pause`, or inside `with`."""
 
-    __slots__ = ("_context", "_plan", "_start", "_token", "result_wanted", "span")
+    __slots__ = ("_context", "_start", "_token", "result_wanted", "span")
 
     def __init__(
         self,
@@ -69,9 +69,12 @@ class Call:
         if plan.baggage:
             for name, value in plan.baggage.items():
                 context = baggage.set_baggage(name, value, context)
-        self._plan = plan
         self._start = time.perf_counter_ns()
-        self.span: Span = tracer.otel_tracer.start_span(plan.name, context, SpanKind.INTERNAL, attributes)
+        if tracer.starts_bare:
+            self.span: Span = tracer.otel_tracer.start_span(plan.name, context, SpanKind.INTERNAL)
+            write(self.span, attributes)
+        else:
+            self.span = tracer.otel_tracer.start_span(plan.name, context, SpanKind.INTERNAL, attributes)
         self._context = set_span_in_context(self.span, context)
         self._token: Token[Context] | None = None
 
@@ -91,17 +94,19 @@ class Call:
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._context = otel_context.get_current()  # A generator goes on in the session and span it was in.
         self.pause()
 
     def finish(self, result: Any) -> None:
         """End the span after a success; a result of None leaves no output."""
         found: dict[str, Any] = {keys.DURATION_MS: (time.perf_counter_ns() - self._start) / 1e6}
         if result is not None and self.result_wanted:
-            if type(result) in _SCALARS:
+            kind = type(result)  # Compared one by one: a class may refuse to be hashed.
+            if kind is str or kind is bool or kind is int or kind is float:
                 found[_RESULT] = scalar(result)
             else:
                 found.update(flatten(_RESULT, result))
-        self.span.set_attributes(found)
+        write(self.span, found)
         self.span.end()
 
     def fail(self, error: BaseException) -> None:
@@ -150,8 +155,12 @@ def _plain_reader(
         for p in parameters
         if p.name not in LEFT_OUT
     )
+    by_position = tuple(None if name in LEFT_OUT else f"{keys.INPUTS}.{name}" for name in order)
 
     def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        if len(args) == len(by_position) and not kwargs:
+            pairs = zip(by_position, args, strict=True)
+            return {key: scalar(value) for key, value in pairs if value is not None and key is not None}
         given = dict(zip(order, args, strict=False))
         if kwargs:
             given.update(kwargs)

@@ -12,6 +12,7 @@ from opentelemetry import context as otel_context
 from hh_jupyter import attributes as keys
 from hh_jupyter.errors import SettingTypeError
 from hh_jupyter.tracing import iteration
+from hh_jupyter.tracing.arguments import check_decoration, refuse, unknown_parameter
 from hh_jupyter.tracing.calls import Call, CallPlan, argument_reader
 from hh_jupyter.tracing.default import current_tracer
 from hh_jupyter.tracing.enrichment import span_attributes
@@ -87,6 +88,9 @@ def trace(
     if callable(event_type) or isinstance(event_type, staticmethod | classmethod | property):
         return _decorated(event_type, _plan_maker({"event_type": "tool"}, None, None, None, None, None))
     given = {"event_type": event_type, **fields}
+    named = {"event_name": event_name, "tracer": tracer, "outputs": outputs}
+    captures = {"capture_inputs": capture_inputs, "capture_outputs": capture_outputs}
+    check_decoration("trace", {**given, **named, **captures})
     make = _plan_maker(given, event_name, tracer, outputs, capture_inputs, capture_outputs)
     return lambda function: _decorated(function, make)
 
@@ -96,7 +100,13 @@ atrace = trace
 
 
 def trace_class(cls: C) -> C:
-    """Trace every public method of a class, each as `Class.method`, type tool; properties stay as they are."""
+    """Trace every public method of a class, each as `Class.method`, type tool; properties stay as they are.
+
+    Raises:
+        SettingTypeError: it is no class.
+    """
+    if not inspect.isclass(cls):
+        refuse("trace_class", "cls", cls, "a class", "For a function: trace.")
     for name, member in list(vars(cls).items()):
         if name.startswith("_"):
             continue
@@ -134,12 +144,13 @@ def _plan_maker(
 ) -> Callable[[Callable[..., Any]], CallPlan]:
     unknown = [name for name in given if name not in _PARAMETERS]
     if unknown:
-        raise SettingTypeError(f"trace: unknown parameter {unknown[0]}. Extra fields go to metadata={{...}}.")
+        known = (*_PARAMETERS, "event_name", "tracer", "capture_inputs", "capture_outputs")
+        raise SettingTypeError(unknown_parameter("trace", unknown[0], known))
     attributes: dict[str, Any] = {
         _FIELDS[name]: text_of(value) for name, value in given.items() if name in _FIELDS and value is not None
     }
     if event_name:
-        attributes[keys.EVENT_NAME] = event_name
+        attributes[keys.EVENT_NAME] = text_of(event_name)
     namespaces = {name: given.get(name) for name in keys.NAMESPACES if name != "outputs"}
     namespaces["config"] = given.get("config") or given.get("span_config")
     attributes.update(span_attributes(namespaces, error=given.get("error"), extra=_tags(given)))
@@ -188,7 +199,9 @@ def _decorated(function: Any, make: Callable[[Callable[..., Any]], CallPlan]) ->
     if isinstance(function, property):
         return property(_decorated(function.fget, make), function.fset, function.fdel, function.__doc__)
     if inspect.isclass(function) or not callable(function):
-        what = f"the class {function.__name__}" if inspect.isclass(function) else repr(function)[:80]
+        from hh_jupyter.redaction import shown  # Not at import: see `tracing.arguments`.
+
+        what = f"the class {function.__name__}" if inspect.isclass(function) else shown("function", function)
         raise SettingTypeError(f"trace: decorates functions; got {what}. For all methods of a class: trace_class.")
     plan = make(function)
     begin = functools.partial(_begin, plan)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
 
+from hh_jupyter.delivery.outage import told_by_host
+from hh_jupyter.tracing.arguments import A_TRACER, is_tracer, refuse
 from hh_jupyter.tracing.scope import context_tracer
 
 if TYPE_CHECKING:
@@ -26,9 +28,20 @@ def current_tracer(context: Context | None = None) -> HoneyHiveTracer | None:
 
 
 def set_default_tracer(tracer: HoneyHiveTracer | None) -> None:
-    """Make `tracer` the one that undecided calls use; None leaves them untraced."""
+    """Make `tracer` the one that undecided calls use; None leaves them untraced.
+
+    Raises:
+        SettingTypeError: it is no tracer.
+    """
+    if tracer is not None and not is_tracer(tracer):
+        refuse("set_default_tracer", "tracer", tracer, A_TRACER, "HoneyHiveTracer.init() makes one.")
     global _default
     _default = tracer
+
+
+def get_default_tracer() -> HoneyHiveTracer | None:
+    """The tracer that undecided calls use outside any context's own; None if there is none. `get_tracer` makes one."""
+    return _default
 
 
 def offer_default(tracer: HoneyHiveTracer) -> None:
@@ -57,6 +70,7 @@ def set_host(host: Host | None) -> None:
     """Let a host that has a tracer already, the notebook, answer `HoneyHiveTracer.init`; None: nobody does."""
     global _host
     _host = host
+    told_by_host(host is not None)
 
 
 def hosted(settings: dict[str, Any]) -> HoneyHiveTracer | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import uuid
 from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
@@ -12,7 +13,8 @@ from opentelemetry import trace as otel_trace
 from opentelemetry.trace import Span
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.tracing.serialize import flatten, scalar, text_of
+from hh_jupyter.tracing.arguments import fits, is_given, tell, tracer_or_none
+from hh_jupyter.tracing.serialize import INT64, flatten, plain, scalar, text_of
 
 if TYPE_CHECKING:
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -21,6 +23,12 @@ logger = logging.getLogger(__name__)
 
 EVENT_FIELDS: Final = ("metadata", "metrics", "feedback", "outputs", "config", "user_properties")
 """What an event that exists takes; all are objects (contract, section 1)."""
+
+_REQUIRED: Final = frozenset({"inputs", "config"})
+"""What a new event must have, if only as an empty object."""
+
+_CREATED_TYPES: Final = (*keys.EVENT_TYPES, "session")
+"""The backend takes no others here, while a span's type may be any text."""
 
 _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -42,8 +50,8 @@ def span_attributes(
         event_id: text of `honeyhive_event_id`.
     """
     found: dict[str, Any] = {}
-    for value in (attributes, extra):
-        found.update({} if _empty(value) else flatten(keys.METADATA, value))
+    for value in (attributes, dict(extra)):
+        found.update(flatten(keys.METADATA, value) if is_given(value) else {})
     for name, value in fields.items():
         if value is not None:
             found.update(flatten(keys.NAMESPACES[name], value))
@@ -66,17 +74,25 @@ def enrich_current_span(values: Mapping[str, Any]) -> bool:
 def event_fields(
     *,
     inputs: Mapping[str, Any] | None = None,
-    duration: float | None = None,
     extra: Mapping[str, Any] = _EMPTY,
     **fields: Any,
 ) -> dict[str, Any]:
-    """Fields of an update of an existing event: empty ones are left out, `inputs` and unknown ones go to metadata."""
-    metadata = {**({} if _empty(inputs) else {"inputs": inputs}), **extra}
-    found = {name: value for name, value in fields.items() if not _empty(value)}
+    """Fields of an update of an existing event: empty ones are left out, `inputs` and unknown ones go to metadata.
+
+    Of the unknown ones `duration` is a field of its own, if it is a number (of milliseconds).
+    """
+    duration = extra.get("duration")
+    more = {
+        name: plain(value)
+        for name, value in {"inputs": inputs, **extra}.items()
+        if value is not None and not (name == "duration" and _is_number(value))
+    }
+    metadata = {name: value for name, value in more.items() if name != "inputs" or not _empty(value)}
+    found = {name: value for name, given in fields.items() if not _empty(value := plain(given))}
     if metadata:
         found["metadata"] = {**as_object(found.get("metadata", {})), **metadata}
     found = {name: as_object(value) for name, value in found.items()}
-    if duration is not None:
+    if _is_number(duration):
         found["duration"] = duration
     return found
 
@@ -89,9 +105,19 @@ def event(name: str | Mapping[str, Any], defaults: Mapping[str, Any], more: Mapp
         defaults: the documented fields; those that the backend requires are filled in.
         more: any other field.
     """
-    given = dict(name) if isinstance(name, Mapping) else {"event_name": name}
-    filled = {**defaults, "inputs": as_object(defaults["inputs"]), "duration": defaults["duration"] or 0.0}
-    return {"config": {}, "event_id": str(uuid.uuid4()), **filled, **more, **given}
+    given: Any = plain(name) if fits(name, Mapping) else name
+    found = {**defaults, **more, **(given if fits(given, dict) else {"event_name": given})}
+    for field in ("event_name", "event_type", "source", "project"):
+        found[field] = None if found.get(field) is None else text_of(found[field])
+    if found["event_type"] not in _CREATED_TYPES:
+        tell("create_event", "event_type", found["event_type"], f"one of {', '.join(_CREATED_TYPES)}", "It is a tool.")
+        found["event_type"] = "tool"
+    for field in ("inputs", "config", *EVENT_FIELDS):
+        value = found.get(field)
+        found[field] = None if value is None and field not in _REQUIRED else as_object(plain(value))
+    found["duration"] = _milliseconds(found.get("duration"))
+    found["event_id"] = str(uuid.uuid4()) if found.get("event_id") is None else text_of(found["event_id"])
+    return found
 
 
 def as_object(value: Any) -> Mapping[str, Any]:
@@ -99,9 +125,24 @@ def as_object(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else ({} if value is None else {"value": value})
 
 
+def _milliseconds(duration: Any) -> float:
+    if _is_number(duration):
+        return float(duration)
+    if duration is not None:
+        tell("create_event", "duration", duration, "a number of milliseconds", "It is sent as 0.")
+    return 0.0
+
+
+def _is_number(value: Any) -> bool:
+    """A number that JSON can hold."""
+    if fits(value, int) and not fits(value, bool):
+        return bool(-INT64 <= value < INT64)
+    return fits(value, float) and math.isfinite(value)
+
+
 def _empty(value: Any) -> bool:
-    """Whether there is nothing in it; asked of known types only, since an array has no truth value."""
-    return value is None or (isinstance(value, str | Mapping | list | tuple | set) and not value)
+    """Whether there is nothing in plain data; False and 0 are something."""
+    return value is None or (isinstance(value, str | dict | list) and not value)
 
 
 class Enriched:
@@ -134,11 +175,11 @@ def enrich_span(
     inputs: Any = None,
     outputs: Any = None,
     config: Any = None,
-    user_properties: Any = None,
     error: Any = None,
     event_id: str | None = None,
-    update_event_id: str | None = None,
     tracer: HoneyHiveTracer | None = None,
+    user_properties: Any = None,
+    update_event_id: str | None = None,
     **extra: Any,
 ) -> Enriched:
     """Add fields to the running span; with `event_id`, to that event instead.
@@ -167,10 +208,10 @@ def enrich_span(
         "user_properties": user_properties,
     }
     if event_id is not None:
-        found = tracer or current_tracer()
+        found = tracer_or_none("enrich_span", "tracer", tracer) or current_tracer()
         if found is None:
             return Enriched(False)
-        more = {**as_object(attributes), **({"error": error} if error is not None else {}), **extra}
+        more = {**as_object(plain(attributes)), **({"error": error} if error is not None else {}), **extra}
         found.update_event(text_of(event_id), event_fields(**fields, extra=more))
         return Enriched(True)
     return Enriched(

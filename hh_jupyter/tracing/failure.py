@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Final
 
 from opentelemetry.trace import Span, Status, StatusCode
 
@@ -11,7 +15,9 @@ from hh_jupyter.tracing.serialize import text_of
 
 logger = logging.getLogger(__name__)
 
-MAX_FRAMES = 50
+_OWN_CODE: Final = f"{Path(__file__).parent}{os.sep}"
+
+MAX_FRAMES: Final = 50
 """Innermost frames of a stack that are written; a recursion error has a thousand equal ones."""
 
 
@@ -39,7 +45,19 @@ def _record(span: Span, error: BaseException, message: str, *, event: bool) -> N
     if event:
         module = kind.__module__
         name = kind.__qualname__ if module in ("builtins", None) else f"{module}.{kind.__qualname__}"
-        stack = "".join(traceback.format_exception(kind, error, error.__traceback__, limit=-MAX_FRAMES))
+        frames = _without_own(error.__traceback__)
+        stack = "".join(traceback.format_exception(kind, error, frames, limit=-MAX_FRAMES))
         span.add_event(
             "exception", {"exception.type": name, "exception.message": message, "exception.stacktrace": stack}
         )
+
+
+def _without_own(frames: TracebackType | None) -> TracebackType | None:
+    """The frames below the decorator's, which the exception passed last; all where there are no others.
+
+    To the reader they are noise, and each costs a tenth of the whole failure.
+    """
+    inner = frames
+    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_OWN_CODE):
+        inner = inner.tb_next
+    return inner if inner is not None else frames

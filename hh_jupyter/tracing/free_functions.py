@@ -13,9 +13,12 @@ from opentelemetry.trace import Span
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.tracing import propagation
+from hh_jupyter.tracing.arguments import is_given, tracer_or_none
 from hh_jupyter.tracing.default import current_tracer, get_tracer
 from hh_jupyter.tracing.enrichment import span_attributes
+from hh_jupyter.tracing.serialize import text_of
 from hh_jupyter.tracing.session import session_uuid
+from hh_jupyter.tracing.span_arguments import start_attributes
 from hh_jupyter.tracing.spans import SpanBlock
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
@@ -24,28 +27,47 @@ def enrich_session(
     session_id: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     tracer: HoneyHiveTracer | None = None,
+    tracer_instance: HoneyHiveTracer | None = None,
     **fields: Any,
 ) -> None:
-    """Add fields to a session; the same fields as `HoneyHiveTracer.enrich_session`."""
-    found = tracer or current_tracer()
+    """Add fields to a session.
+
+    Args:
+        session_id: default: the current one.
+        tracer, tracer_instance: who sends it; default: the current tracer.
+        fields: the same as of `HoneyHiveTracer.enrich_session`.
+    """
+    given = tracer if tracer is not None else tracer_instance
+    found = tracer_or_none("enrich_session", "tracer", given) or current_tracer()
     if found is not None:
         found.enrich_session(metadata, session_id=session_id, **fields)
 
 
-def flush(tracer: HoneyHiveTracer | None = None, timeout_millis: float = 30_000) -> bool:
+def flush(tracer_instance: HoneyHiveTracer | None = None, timeout_millis: float = 30_000) -> bool:
     """`HoneyHiveTracer.force_flush` of a tracer, default: the current one. True if there is none."""
-    found = tracer or current_tracer()
+    found = tracer_or_none("flush", "tracer_instance", tracer_instance) or current_tracer()
     return found is None or found.force_flush(timeout_millis)
 
 
-def inject_context_into_carrier(carrier: MutableMapping[str, str], tracer: HoneyHiveTracer | None = None) -> None:
+def shutdown_tracer(tracer_instance: HoneyHiveTracer | None = None) -> None:
+    """`HoneyHiveTracer.shutdown` of a tracer; nothing without one, since the current one may be everybody's."""
+    found = tracer_or_none("shutdown_tracer", "tracer_instance", tracer_instance, "Nothing is shut down.")
+    if found is not None:
+        found.shutdown()
+
+
+def inject_context_into_carrier(
+    carrier: MutableMapping[str, str], tracer_instance: HoneyHiveTracer | None = None
+) -> None:
     """Write the trace and its session into outgoing headers."""
-    propagation.inject(tracer or get_tracer(), carrier)
+    called = "inject_context_into_carrier"
+    found = tracer_or_none(called, "tracer_instance", tracer_instance) or get_tracer()
+    propagation.inject(found, carrier, called)
 
 
-def extract_context_from_carrier(carrier: Mapping[str, Any], tracer: HoneyHiveTracer | None = None) -> Context:
-    """A context from incoming headers."""
-    return propagation.extract(carrier)
+def extract_context_from_carrier(carrier: Mapping[str, Any], tracer_instance: HoneyHiveTracer | None = None) -> Context:
+    """A context from incoming headers. The same for every tracer: `tracer_instance` is taken and not needed."""
+    return propagation.extract(carrier, called="extract_context_from_carrier")
 
 
 @contextmanager
@@ -53,26 +75,41 @@ def enrich_span_context(
     event_name: str,
     *,
     attributes: Mapping[str, Any] | None = None,
+    inputs: Any = None,
+    outputs: Any = None,
+    metadata: Any = None,
+    metrics: Any = None,
+    feedback: Any = None,
+    config: Any = None,
+    user_properties: Any = None,
+    error: Any = None,
+    event_id: str | None = None,
     session_id: str | None = None,
     project: str | None = None,
     source: str | None = None,
-    error: Any = None,
-    event_id: str | None = None,
     tracer_instance: HoneyHiveTracer | None = None,
-    **namespaces: Any,
 ) -> Iterator[Span]:
     """A span that is enriched from its start; session, project and source move it and what runs inside it.
 
     Args:
         attributes: written under their own names.
-        namespaces: inputs, outputs, metadata, metrics, feedback, config, user_properties.
     """
-    tracer = tracer_instance or get_tracer()
-    values = {**(attributes or {}), **span_attributes(namespaces, error=error, event_id=event_id)}
+    tracer = tracer_or_none("enrich_span_context", "tracer_instance", tracer_instance) or get_tracer()
+    fields = {
+        "inputs": inputs,
+        "outputs": outputs,
+        "metadata": metadata,
+        "metrics": metrics,
+        "feedback": feedback,
+        "config": config,
+        "user_properties": user_properties,
+    }
+    own = start_attributes(attributes, "enrich_span_context") or {}
+    values = {**own, **span_attributes(fields, error=error, event_id=event_id)}
     moves = {
-        keys.BAGGAGE_SESSION_ID: session_uuid(session_id)[0] if session_id else None,
-        keys.BAGGAGE_PROJECT: project,
-        keys.BAGGAGE_SOURCE: source,
+        keys.BAGGAGE_SESSION_ID: session_uuid(session_id)[0] if is_given(session_id) else None,
+        keys.BAGGAGE_PROJECT: text_of(project) if is_given(project) else None,
+        keys.BAGGAGE_SOURCE: text_of(source) if is_given(source) else None,
     }
     before = context = otel_context.get_current()
     for key, value in moves.items():

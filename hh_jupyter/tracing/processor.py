@@ -6,21 +6,21 @@ It runs on the user's thread, also inside destructors: no lock, no I/O, no excep
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Final, cast
 
-from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.trace import SpanKind, get_current_span
 
-from hh_jupyter.delivery.stamp import Stamp
+from hh_jupyter import attributes as keys
+from hh_jupyter.delivery.stamp import Session, Stamp
 from hh_jupyter.tracing.scope import CELL
+from hh_jupyter.tracing.session_baggage import SESSION_KEYS, entries_for
 from hh_jupyter.tracing.sessions import Sessions
 
-# Baggage is an immutable mapping under this key; `baggage.get_all` would wrap it once more for every span.
-_BAGGAGE: Final = baggage._BAGGAGE_KEY
-_NO_BAGGAGE: Final[Mapping[str, object]] = MappingProxyType({})
+ENTRANCES: Final = frozenset({SpanKind.SERVER, SpanKind.CONSUMER})
+"""Kinds of spans that frameworks start for a request or message, before any handler can make its session."""
 
 MAX_FILTERED: Final = 10_000
 """Filtered spans whose kept ancestor is remembered for children that start late."""
@@ -61,14 +61,28 @@ class StampingProcessor(SpanProcessor):
             self._remember_filtered(span_id, parent_id)
             return
         cell = cast("str | None", context.get(CELL))
-        entries = cast("Mapping[str, object]", context.get(_BAGGAGE, _NO_BAGGAGE))
-        self._open[span_id] = Stamp(entries, self._sessions.stamp, cell, parent_id)
+        sessions = self._sessions
+        entries = entries_for(sessions, context)
+        own = sessions.stamp
+        session = own if own.id or keys.BAGGAGE_SESSION_ID in entries else sessions.minted_for(span)
+        self._open[span_id] = Stamp(entries, session, cell, parent_id)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Hand the span on, if it was stamped and is sampled."""
         stamp = self._open.pop(span.context.span_id, None)
         if stamp is not None and span.context.trace_flags.sampled:
             self._put(span, stamp)
+
+    def adopt(self, session: Session) -> None:
+        """Take the request being served into the session that its handler makes: its SERVER span started before."""
+        span = get_current_span()
+        span_id = span.get_span_context().span_id
+        stamp = self._open.get(span_id)
+        if stamp is None or keys.BAGGAGE_SESSION_ID in stamp.baggage or getattr(span, "kind", None) not in ENTRANCES:
+            return
+        values = zip(SESSION_KEYS, (session.id, session.source, session.project), strict=True)
+        entries = {**stamp.baggage, **{key: value for key, value in values if value}}
+        self._open[span_id] = stamp._replace(baggage=entries)
 
     def filter(self, filters: Mapping[str, tuple[str, ...]] | None) -> None:
         """Use other filters for spans that start from now on."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.parse
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -14,8 +13,12 @@ from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from hh_jupyter import attributes as keys
+from hh_jupyter.tracing.arguments import is_given, tracer_or_none
+from hh_jupyter.tracing.carriers import read_headers, write_headers
+from hh_jupyter.tracing.default import get_tracer
 from hh_jupyter.tracing.scope import with_tracer
 from hh_jupyter.tracing.session import session_uuid
+from hh_jupyter.tracing.session_baggage import entries_for
 
 if TYPE_CHECKING:
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -28,55 +31,57 @@ SPELLINGS: Final = ("honeyhive_", "honeyhive.")
 SHARED: Final = (keys.BAGGAGE_SESSION_ID, keys.BAGGAGE_PROJECT, keys.BAGGAGE_SOURCE)
 
 
-def inject(tracer: HoneyHiveTracer, carrier: MutableMapping[str, str]) -> None:
+def inject(tracer: HoneyHiveTracer, carrier: MutableMapping[str, str], called: str = "inject_context") -> None:
     """Write traceparent and baggage; the session, project and source in force go along, whoever set them."""
     context = otel_context.get_current()
-    session = tracer.session
-    for key, value in zip(SHARED, (session.id, session.project, session.source), strict=True):
-        if value and baggage.get_baggage(key, context) is None:
-            context = baggage.set_baggage(key, value, context)
+    seen, own = entries_for(tracer.sessions, context), tracer.session
+    for key, mine in zip(SHARED, (tracer.sessions.current_id(), own.project, own.source), strict=True):
+        value = seen.get(key) or mine
+        context = baggage.set_baggage(key, value, context) if value else baggage.remove_baggage(key, context)
     context = baggage.remove_baggage(keys.BAGGAGE_FOREIGN, context)
-    TRACE.inject(carrier, context)
-    BAGGAGE.inject(carrier, context)
+    headers: dict[str, str] = {}
+    TRACE.inject(headers, context)
+    BAGGAGE.inject(headers, context)
+    write_headers(called, carrier, headers)
 
 
-def extract(carrier: Mapping[str, Any], context: Context | None = None) -> Context:
+def extract(carrier: Mapping[str, Any], context: Context | None = None, called: str = "extract_context") -> Context:
     """A context from headers in any case; broken headers count as absent.
 
     Args:
-        carrier: header name to text, or to a list of texts.
+        carrier: header name to text, or to a list of texts; also a list of pairs, a WSGI environment, or None.
         context: to start from; default: the current one.
+        called: the call to name when it carries no headers at all.
     """
-    lowered = {str(name).lower(): value for name, value in carrier.items()}
-    found = BAGGAGE.extract(
-        lowered, TRACE.extract(lowered, context if context is not None else otel_context.get_current())
-    )
+    headers = read_headers(called, carrier)
+    context = otel_context.get_current() if context is None else context
+    if not headers:
+        return context
+    found = BAGGAGE.extract(headers, TRACE.extract(headers, context))
     for name, value in baggage.get_all(found).items():
         for prefix in SPELLINGS:
             plain = name.removeprefix(prefix)
             if plain != name and plain in SHARED:
                 found = baggage.set_baggage(plain, value, baggage.remove_baggage(name, found))
-    for name in SHARED:
-        value = baggage.get_baggage(name, found)
-        if isinstance(value, str) and "%" in value:
-            found = baggage.set_baggage(name, urllib.parse.unquote(value), found)
     return baggage.remove_baggage(keys.BAGGAGE_FOREIGN, found)
 
 
 @contextmanager
 def with_distributed_trace_context(
-    carrier: Mapping[str, Any], tracer: HoneyHiveTracer, *, session_id: str | None = None
+    carrier: Mapping[str, Any], tracer_instance: HoneyHiveTracer | None = None, *, session_id: str | None = None
 ) -> Iterator[Context]:
     """Continue the caller's trace and session for one block; the context of before comes back afterwards.
 
     Args:
         carrier: headers of the incoming request.
-        tracer: undecided `@trace` functions inside use it.
+        tracer_instance: undecided `@trace` functions inside use it; default: the current tracer.
         session_id: beats the one in the headers.
     """
     before = otel_context.get_current()
-    context = with_tracer(extract(carrier), tracer)
-    if session_id:
+    called = "with_distributed_trace_context"
+    tracer = tracer_or_none(called, "tracer_instance", tracer_instance) or get_tracer()
+    context = with_tracer(extract(carrier, called=called), tracer)
+    if is_given(session_id):
         context = baggage.set_baggage(keys.BAGGAGE_SESSION_ID, session_uuid(session_id)[0], context)
     otel_context.attach(context)
     try:

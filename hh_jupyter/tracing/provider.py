@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
-from typing import Final
 
 from opentelemetry import trace as otel_trace
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
+from hh_jupyter.delivery.resource import own_resource
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.ids import PrivateIds
 from hh_jupyter.tracing.processor import ProcessorSlot
-
-DEFAULT_SERVICE_NAME: Final = "unknown_service:python"
 
 _lock = threading.Lock()
 _slots: weakref.WeakKeyDictionary[TracerProvider, list[ProcessorSlot]] = weakref.WeakKeyDictionary()
@@ -43,6 +40,14 @@ def provider_for(settings: Settings, processor: SpanProcessor, *, join: bool) ->
         return provider, slot
 
 
+def starts_bare(provider: otel_trace.TracerProvider) -> bool:
+    """Whether spans can start without attributes and get them in the next moment, which is cheaper.
+
+    Not where a sampler may ask for them, nor in a provider whose other processors may.
+    """
+    return isinstance(provider, TracerProvider) and provider in _ours and provider.sampler is DEFAULT_ON
+
+
 def _taken(provider: TracerProvider) -> bool:
     return any(slot.processor is not None for slot in _slots.get(provider, ()))
 
@@ -60,7 +65,7 @@ def _free_slot(provider: TracerProvider) -> ProcessorSlot:
 
 def _make(settings: Settings) -> TracerProvider:
     provider = TracerProvider(
-        resource=_resource(settings),
+        resource=own_resource(settings),
         # Sealing cuts to the limits and says so; the SDK's limit would drop the oldest keys without a word.
         span_limits=SpanLimits(
             max_span_attributes=SpanLimits.UNSET,
@@ -76,8 +81,3 @@ def _make(settings: Settings) -> TracerProvider:
     )
     _ours.add(provider)
     return provider
-
-
-def _resource(settings: Settings) -> Resource:
-    name = os.environ.get("OTEL_SERVICE_NAME") or os.environ.get("HH_SERVICE_NAME") or settings.project
-    return Resource.create({SERVICE_NAME: name or DEFAULT_SERVICE_NAME})

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import atexit
+import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hh_jupyter.records.export_state import ExportState, combined
+from hh_jupyter.tracing.leaving import deliver_before_leaving, give_sigterm_back
 
 if TYPE_CHECKING:
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+GRACE: Final = 0.05
+"""Seconds beyond the time given, for those that keep it to come back."""
 
 # Strongly held: the spans of a tracer that nobody holds any more are delivered as well.
 _tracers: dict[int, HoneyHiveTracer] = {}
@@ -19,11 +23,14 @@ _tracers: dict[int, HoneyHiveTracer] = {}
 def register(tracer: HoneyHiveTracer) -> None:
     """Count a tracer in until it is shut down."""
     _tracers[id(tracer)] = tracer
+    deliver_before_leaving(_shut_down_all)
 
 
 def unregister(tracer: HoneyHiveTracer) -> None:
     """Count it out."""
     _tracers.pop(id(tracer), None)
+    if not _tracers:
+        give_sigterm_back()
 
 
 def seal_all(seconds: float = 2.0) -> bool:
@@ -43,17 +50,30 @@ def cell_state(cell: str) -> ExportState:
 
 
 def _all_within(seconds: float, act: Callable[[HoneyHiveTracer, float], bool]) -> bool:
+    """Do it for all at once: one whose backend hangs must not use up the time of the others."""
+    tracers = list(_tracers.values())
     deadline = time.monotonic() + seconds
-    done = [act(tracer, max(0.0, deadline - time.monotonic())) for tracer in list(_tracers.values())]
+    done = [False] * len(tracers)
+
+    def one(number: int) -> None:
+        done[number] = act(tracers[number], max(0.0, deadline - time.monotonic()))
+
+    threads = [threading.Thread(target=one, args=(number,), daemon=True) for number in range(1, len(tracers))]
+    for thread in threads:
+        thread.start()
+    if tracers:
+        one(0)
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()) + GRACE)
     return all(done)
 
 
 def _shut_down_all() -> None:
     """Everybody together has the budget of one."""
-    tracers = list(_tracers.values())
-    deadline = time.monotonic() + max((tracer.settings.exit_flush_seconds for tracer in tracers), default=0.0)
-    for tracer in tracers:
-        tracer.shut_down_within(max(0.0, deadline - time.monotonic()))
+    budget = max((tracer.settings.exit_flush_seconds for tracer in _tracers.values()), default=0.0)
+    _all_within(budget, _shut_down_within)
 
 
-atexit.register(_shut_down_all)
+def _shut_down_within(tracer: HoneyHiveTracer, seconds: float) -> bool:
+    tracer.shut_down_within(seconds)
+    return True

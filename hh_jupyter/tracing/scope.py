@@ -37,7 +37,7 @@ def context_tracer(context: Context | None = None) -> HoneyHiveTracer | None:
 
 def with_tracer(context: Context, tracer: HoneyHiveTracer) -> Context:
     """`context` in which an undecided `@trace` uses this tracer."""
-    return context if context.get(TRACER) is tracer else otel_context.set_value(TRACER, tracer, context)
+    return context if context.get(TRACER) is tracer else Context({**context, TRACER: tracer})
 
 
 def leave(token: Token[Any]) -> None:
@@ -61,7 +61,8 @@ def leave_span(token: Token[Context], attached: Context) -> None:
     if current is attached:
         leave(token)
     elif get_current_span(current) is get_current_span(attached):
-        before = cast(Context, token.old_value)
+        # In a new thread nothing was attached before.
+        before = Context() if token.old_value is Token.MISSING else cast(Context, token.old_value)
         current = set_span_in_context(get_current_span(before), current)
         if before.get(TRACER) is not attached.get(TRACER):
             current = otel_context.set_value(TRACER, before.get(TRACER), current)

@@ -6,15 +6,16 @@ import functools
 import logging
 import uuid
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
-from hh_jupyter import attributes as keys
 from hh_jupyter.delivery.stamp import Session
+from hh_jupyter.tracing.arguments import fits, is_given
 from hh_jupyter.tracing.scope import TRACER, with_tracer
+from hh_jupyter.tracing.serialize import text_of
+from hh_jupyter.tracing.session_baggage import restored, with_session_baggage
 
 if TYPE_CHECKING:
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -22,22 +23,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SCOPE: Final = otel_context.create_key("hh_jupyter-session-scope")
-_SESSION_KEYS: Final = (keys.BAGGAGE_SESSION_ID, keys.BAGGAGE_SOURCE, keys.BAGGAGE_PROJECT)
 
 
-def session_uuid(text: str | None) -> tuple[str, str | None]:
+def session_uuid(text: Any) -> tuple[str, str | None]:
     """A session id from what the caller gave.
 
     Args:
-        text: a UUID, any other text, or None for a new random id.
+        text: a UUID, any other text, or None or nothing for a new random id.
 
     Returns:
         the id in lower case, and the given text if a name-based UUID (v5) stands in for it: the backend files only
         under UUIDs, and every service that is given the same text derives the same id.
     """
-    if text is None:
+    if not is_given(text):
         return str(uuid.uuid4()), None
-    text = str(text)
+    # Not as `text_of` has it: all bytes of one length would be one session.
+    text = text.decode("utf-8", "replace") if fits(text, bytes) else text_of(text)
     try:
         return str(uuid.UUID(text)), None
     except ValueError:
@@ -49,17 +50,6 @@ def _name_based(text: str) -> str:
     made = str(uuid.uuid5(uuid.NAMESPACE_URL, f"honeyhive-session:{text}"))
     logger.warning("session id %.80r is not a UUID; the name-based %s stands in for it", text, made)
     return made
-
-
-def with_session_baggage(session: Session, context: Context | None = None) -> Context:
-    """`context` (default: the current one) in which spans belong to `session`; an outer session's source ends here."""
-    context = baggage.set_baggage(keys.BAGGAGE_SESSION_ID, session.id, context)
-    for key, value in ((keys.BAGGAGE_SOURCE, session.source), (keys.BAGGAGE_PROJECT, session.project)):
-        if value:
-            context = baggage.set_baggage(key, value, context)
-        elif baggage.get_baggage(key, context) is not None:
-            context = baggage.remove_baggage(key, context)
-    return context
 
 
 class SessionScope:
@@ -85,7 +75,7 @@ class SessionScope:
         before = otel_context.get_current()
         self._before = before
         self._outer = cast("SessionScope | None", before.get(_SCOPE))
-        inside = with_tracer(with_session_baggage(self.session, before), self._tracer)
+        inside = with_tracer(with_session_baggage(self.session, self._tracer.sessions, before), self._tracer)
         self._inside = otel_context.set_value(_SCOPE, self, inside)
         otel_context.attach(self._inside)
         return self.session.id
@@ -128,8 +118,5 @@ class SessionScope:
 
 def _restored(current: Context, before: Context) -> Context:
     """`current` with the session and its tracer, and nothing else, as they were in `before`."""
-    current = otel_context.set_value(TRACER, before.get(TRACER), current)
-    for key in _SESSION_KEYS:
-        value = baggage.get_baggage(key, before)
-        current = baggage.remove_baggage(key, current) if value is None else baggage.set_baggage(key, value, current)
+    current = otel_context.set_value(TRACER, before.get(TRACER), restored(current, before))
     return otel_context.set_value(_SCOPE, before.get(_SCOPE), current)

@@ -6,16 +6,21 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from opentelemetry import baggage
+from opentelemetry import context as otel_context
+from opentelemetry import trace as otel_trace
+from opentelemetry.sdk.trace import Span
+from opentelemetry.trace import SpanKind
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.delivery import api
 from hh_jupyter.delivery.route import Route
 from hh_jupyter.delivery.stamp import Session
 from hh_jupyter.settings import Settings
+from hh_jupyter.tracing.arguments import is_given
 from hh_jupyter.tracing.enrichment import as_object
-from hh_jupyter.tracing.serialize import plain
+from hh_jupyter.tracing.serialize import plain, text_of
 from hh_jupyter.tracing.session import session_uuid
+from hh_jupyter.tracing.session_baggage import entries_for
 
 REMEMBERED: Final = 256
 """Sessions whose start can be told to another backend, after a change of key or address."""
@@ -29,17 +34,21 @@ class Sessions:
     Attributes:
         own: the tracer's start-up session; None when it was asked not to have one.
         stamp: the same with the tracer's source and project; its id is empty when there is none.
+        address: the backend that knows them.
     """
 
     def __init__(self, settings: Settings, route: Route) -> None:
         self._route = route
         self.own: Session | None = None
         self._started: dict[str, dict[str, Any]] = {}
+        self._minted: dict[int, Session] = {}
+        self._name = ""
         self.apply(settings)
 
     def apply(self, settings: Settings) -> None:
         """Use other settings from now on."""
         self.settings = settings
+        self.address: object = (settings.server_url, settings.sending_key, settings.local)
         self._set_own(self.own)
 
     def register_again(self) -> None:
@@ -60,19 +69,16 @@ class Sessions:
     def start_own(self, name: str, register: Register) -> None:
         """Make the start-up session."""
         settings = self.settings
+        self._name = settings.session_name or name
         if settings.skip_backend_session_creation:
             register = "never"
             if settings.session_id is None:
                 return
-        self._set_own(
-            self.new(
-                settings.session_name or name, session_id=settings.session_id, inputs=settings.inputs, register=register
-            )
-        )
+        self._set_own(self.new(self._name, session_id=settings.session_id, inputs=settings.inputs, register=register))
 
     def replace_own(self, name: str | None) -> Session:
-        """Make a new session the tracer's own."""
-        session = self.new(name)
+        """Make a new session the tracer's own, with the inputs that the start-up session had."""
+        session = self.new(name, inputs=self.settings.inputs)
         self._set_own(session)
         return session
 
@@ -96,8 +102,9 @@ class Sessions:
         """
         settings = self.settings
         final_id, given = session_uuid(session_id)
-        name = str(name or "") or f"session-{uuid.uuid4().hex[:8]}"
-        if register != "never" and not settings.disable_tracing:
+        name = ("" if name is None else text_of(name)) or f"session-{uuid.uuid4().hex[:8]}"
+        source = None if source is None else text_of(source)
+        if register != "never":
             ids = {"run_id": settings.run_id, "dataset_id": settings.dataset_id, "datapoint_id": settings.datapoint_id}
             more = {key: value for key, value in ids.items() if value}
             document = api.session_start(
@@ -119,9 +126,30 @@ class Sessions:
             self._route.call("session_start", final_id, document, defer=register == "first_span")
         return Session(final_id, name, source)
 
+    def minted_for(self, span: Span) -> Session:
+        """The session of a span that belongs to none: a request's root makes one, which its trace shares.
+
+        A root is a span of kind SERVER with no parent in this process (contract, section 6). Others get one without
+        an id.
+        """
+        found = self._minted.get(span.context.trace_id)
+        if found is not None:
+            return found
+        if span.kind is not SpanKind.SERVER or (span.parent is not None and not span.parent.is_remote):
+            return self.stamp
+        own = self.stamp
+        made = Session(str(uuid.uuid4()), self._name, own.source, own.project, auto=True)
+        if len(self._minted) >= REMEMBERED:
+            self._minted.pop(next(iter(self._minted)), None)
+        self._minted[span.context.trace_id] = made
+        return made
+
     def current_id(self, explicit: str | None = None) -> str | None:
-        """The session in force: the explicit one, else baggage, else the tracer's own."""
-        if explicit:
+        """The session in force: the explicit one, else baggage, else the tracer's own, else the request's."""
+        if is_given(explicit):
             return session_uuid(explicit)[0]
-        found = baggage.get_baggage(keys.BAGGAGE_SESSION_ID)
-        return str(found) if found else (self.own.id if self.own else None)
+        found = entries_for(self, otel_context.get_current()).get(keys.BAGGAGE_SESSION_ID)
+        if found:
+            return str(found)
+        session = self.own or self._minted.get(otel_trace.get_current_span().get_span_context().trace_id)
+        return session.id if session else None

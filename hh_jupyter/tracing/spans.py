@@ -11,12 +11,18 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, set_span_in_context
 
+from hh_jupyter.tracing.arguments import switch
 from hh_jupyter.tracing.failure import record_failure
 from hh_jupyter.tracing.scope import leave_span, with_tracer
 from hh_jupyter.tracing.serialize import text_of
+from hh_jupyter.tracing.span_arguments import CALLED, span_kind, span_links, start_attributes, start_time_ns
 
 if TYPE_CHECKING:
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+
+def _switch(name: str, value: Any) -> bool:
+    return value if type(value) is bool else switch(CALLED, name, value, default=True)
 
 
 class SpanBlock:
@@ -40,7 +46,7 @@ class SpanBlock:
         tracer: HoneyHiveTracer,
         name: str,
         *,
-        kind: SpanKind = SpanKind.INTERNAL,
+        kind: SpanKind | None = None,
         attributes: Mapping[str, Any] | None = None,
         links: Sequence[Link] | None = None,
         start_time: int | None = None,
@@ -48,16 +54,21 @@ class SpanBlock:
         set_status_on_exception: bool = True,
     ) -> None:
         self._tracer = tracer
-        self._options = (name, kind, attributes, links, start_time)
-        self._event, self._status = record_exception, set_status_on_exception
+        self._options = (
+            text_of(name),
+            span_kind(kind),
+            start_attributes(attributes),
+            span_links(links),
+            start_time_ns(start_time),
+        )
+        self._event = _switch("record_exception", record_exception)
+        self._status = _switch("set_status_on_exception", set_status_on_exception)
         self._span: Span | None = None
         self._token: Token[Context] | None = None
 
     def __enter__(self) -> Span:
         name, kind, attributes, links, start_time = self._options
-        span = self._span = self._tracer.otel_tracer.start_span(
-            text_of(name), None, kind, attributes, links, start_time
-        )
+        span = self._span = self._tracer.otel_tracer.start_span(name, None, kind, attributes, links, start_time)
         self._context = set_span_in_context(span, with_tracer(otel_context.get_current(), self._tracer))
         self._token = otel_context.attach(self._context)
         return span

@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextvars import Token
-from importlib import metadata as package_metadata
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -24,24 +23,26 @@ from hh_jupyter import settings as settings_table
 from hh_jupyter.delivery import api
 from hh_jupyter.delivery.route import Route
 from hh_jupyter.delivery.stamp import Session
-from hh_jupyter.errors import SettingTypeError
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing import enrichment, propagation, recorded, registry
+from hh_jupyter.tracing.arguments import fits, is_given, millis, refuse, switch, tell
 from hh_jupyter.tracing.caller import calling_file
+from hh_jupyter.tracing.config_objects import with_config_objects
 from hh_jupyter.tracing.default import hosted, offer_default, withdraw_default
 from hh_jupyter.tracing.processor import ProcessorSlot, StampingProcessor
-from hh_jupyter.tracing.provider import provider_for
+from hh_jupyter.tracing.provider import provider_for, starts_bare
 from hh_jupyter.tracing.scope import leave
-from hh_jupyter.tracing.serialize import plain
-from hh_jupyter.tracing.session import SessionScope, with_session_baggage
+from hh_jupyter.tracing.serialize import plain, text_of
+from hh_jupyter.tracing.session import SessionScope
+from hh_jupyter.tracing.session_baggage import with_session_baggage
 from hh_jupyter.tracing.sessions import Register, Sessions
 from hh_jupyter.tracing.spans import SpanBlock
 from hh_jupyter.tracing.verbosity import set_verbose
+from hh_jupyter.version import VERSION
 
 logger = logging.getLogger(__name__)
 
-LONGEST_FLUSH_MILLIS: Final = 86_400_000
 SCOPE_NAME: Final = "hh_jupyter"
 
 
@@ -56,6 +57,8 @@ class HoneyHiveTracer:
         ...     ...
 
     Args:
+        config, session_config, evaluation_config: dicts or the official SDK's config objects, in its order of
+            precedence: the later beats the earlier, and a keyword beats all of them.
         settings: any setting of the README's table by name; None means not given.
 
     Raises:
@@ -63,21 +66,33 @@ class HoneyHiveTracer:
         SettingError: a value that the setting's rule forbids.
     """
 
-    def __init__(self, **settings: Any) -> None:
-        self._start(settings_table.resolve(settings), calling_file(), join=False, register="now")
+    def __init__(
+        self, config: Any = None, session_config: Any = None, evaluation_config: Any = None, **settings: Any
+    ) -> None:
+        objects = {"config": config, "session_config": session_config, "evaluation_config": evaluation_config}
+        given = with_config_objects(objects, settings, "HoneyHiveTracer")
+        self._start(settings_table.resolve(given), calling_file(), join=False, register="now")
         offer_default(self)
 
     @classmethod
-    def init(cls, **settings: Any) -> Self:
+    def init(
+        cls, config: Any = None, session_config: Any = None, evaluation_config: Any = None, **settings: Any
+    ) -> Self:
         """A tracer with these settings.
 
         In a notebook that loaded the extension, the first call applies the settings to the kernel's tracer and returns
         it, and so does the same call again; another key or address, or `multi_instance=True`, makes a new one.
         """
+        objects = {"config": config, "session_config": session_config, "evaluation_config": evaluation_config}
+        settings = with_config_objects(objects, settings, "HoneyHiveTracer.init")
         multi_instance = settings.pop("multi_instance", None)
         if multi_instance is not None and not isinstance(multi_instance, bool):
-            raise SettingTypeError(
-                f"HoneyHiveTracer.init: multi_instance must be True or False; got {multi_instance!r:.80}"
+            refuse(
+                "HoneyHiveTracer.init",
+                "multi_instance",
+                multi_instance,
+                "True or False",
+                "True makes a tracer beside the notebook's own.",
             )
         found = None if multi_instance else hosted(settings)
         return found if isinstance(found, cls) else cls(**settings)
@@ -98,51 +113,63 @@ class HoneyHiveTracer:
 
     def _start(self, settings: Settings, name: str, *, join: bool, register: Register) -> None:
         self.settings = settings
-        set_verbose(settings.verbose)
-        self.enabled = not settings.disable_tracing
+        set_verbose(self, settings.verbose)
         self.closed = self._closed_clean = False
         # The notebook makes a session created in a cell that of the following cells.
         self.on_session: Callable[[Session], None] | None = None
         self._route = Route(settings, recorded.span_log(), recorded.detail_store())
-        self._sessions = Sessions(settings, self._route)
-        self._sessions.start_own(name, register)
-        self.processor = StampingProcessor(self._sessions, self._route.put, settings.span_name_filters)
+        self.sessions = Sessions(settings, self._route)
+        self.sessions.start_own(name, register)
+        self.processor = StampingProcessor(self.sessions, self._route.put, settings.span_name_filters)
         self.otel_tracer: Tracer = NoOpTracer()
         self.provider: otel_trace.TracerProvider = otel_trace.NoOpTracerProvider()
         self._slot: ProcessorSlot | None = None
-        if self.enabled:
-            self.provider, self._slot = provider_for(settings, self.processor, join=join)
-            self.otel_tracer = self.provider.get_tracer(SCOPE_NAME, package_metadata.version("hh_jupyter"))
+        self._join = join
+        self._switch(on=not settings.disable_tracing)
         registry.register(self)
 
     def configure(self, settings: Settings) -> None:
         """Apply other settings to what is made from now on; another address or key gets what comes after it."""
         before, self.settings = self.settings, settings
-        set_verbose(settings.verbose)
+        set_verbose(self, settings.verbose)
         elsewhere = self._route.follow(settings)
-        self._sessions.apply(settings)
+        self.sessions.apply(settings)
         if elsewhere:
-            self._sessions.register_again()
+            self.sessions.register_again()
         self.processor.filter(settings.span_name_filters)
+        if before.disable_tracing != settings.disable_tracing and not self.closed:
+            self._switch(on=not settings.disable_tracing)
         if (before.session_name, before.session_id) != (settings.session_name, settings.session_id):
-            self._sessions.start_own(self.session_name or "notebook", "first_span")
+            self.sessions.start_own(self.session_name or "notebook", "first_span")
+
+    def _switch(self, *, on: bool) -> None:
+        """Take spans from now on, or no longer."""
+        self.enabled = on
+        if on:
+            self.provider, self._slot = provider_for(self.settings, self.processor, join=self._join)
+            self.otel_tracer = self.provider.get_tracer(SCOPE_NAME, VERSION)
+        else:
+            self.otel_tracer = NoOpTracer()
+            if self._slot is not None and self._slot.processor is self.processor:
+                self._slot.processor = None
+        self.starts_bare = starts_bare(self.provider)
 
     # What it is
 
     @property
     def session(self) -> Session:
         """The start-up session, with the source and project that its spans carry."""
-        return self._sessions.stamp
+        return self.sessions.stamp
 
     @property
     def session_id(self) -> str | None:
         """Id of the start-up session; a session made later is in baggage, not here."""
-        return self._sessions.own.id if self._sessions.own else None
+        return self.sessions.own.id if self.sessions.own else None
 
     @property
     def session_name(self) -> str | None:
         """Name of the start-up session."""
-        return self._sessions.own.name if self._sessions.own else self.settings.session_name
+        return self.sessions.own.name if self.sessions.own else self.settings.session_name
 
     @property
     def project(self) -> str | None:
@@ -177,12 +204,27 @@ class HoneyHiveTracer:
     @property
     def is_evaluation(self) -> bool:
         """Belongs to an experiment."""
-        return self.settings.is_evaluation
+        return self.settings.in_evaluation
 
     @property
     def run_id(self) -> str | None:
         """The experiment's run."""
         return self.settings.run_id
+
+    @property
+    def dataset_id(self) -> str | None:
+        """The data set of that run."""
+        return self.settings.dataset_id
+
+    @property
+    def datapoint_id(self) -> str | None:
+        """The data point of that run."""
+        return self.settings.datapoint_id
+
+    @property
+    def server_url(self) -> str:
+        """Address of the backend."""
+        return self.settings.server_url
 
     def __repr__(self) -> str:
         return f"<HoneyHiveTracer to {self.destination or 'this machine only'}, session {self.session_name}>"
@@ -191,7 +233,7 @@ class HoneyHiveTracer:
 
     def new_session(self, name: str | None = None, **fields: Any) -> Session:
         """Make a session without entering it; see `Sessions.new` for the fields."""
-        return self._sessions.new(name, **fields)
+        return self.sessions.new(name, **fields)
 
     def create_session(
         self,
@@ -224,19 +266,41 @@ class HoneyHiveTracer:
         self._route.wait_if_immediate()
         return found
 
-    async def acreate_session(self, session_name: str | None = None, **fields: Any) -> str:
+    async def acreate_session(
+        self,
+        session_name: str | None = None,
+        session_id: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        user_properties: Mapping[str, Any] | None = None,
+        source: str | None = None,
+        skip_api_call: bool = False,
+    ) -> str:
         """`create_session` for coroutines: the same arguments, and the event loop never waits."""
-        session_id = self._enter_session(session_name, **fields)
+        found = self._enter_session(
+            session_name,
+            session_id=session_id,
+            inputs=inputs,
+            metadata=metadata,
+            user_properties=user_properties,
+            source=source,
+            skip_api_call=skip_api_call,
+        )
         if self.settings.disable_batch:
             await asyncio.to_thread(self._route.wait_if_immediate)
-        return session_id
+        return found
 
     def _enter_session(
         self, session_name: str | None, *, source: str | None = None, skip_api_call: bool = False, **fields: Any
     ) -> str:
-        link = skip_api_call and bool(fields.get("session_id"))
-        session = self._sessions.new(session_name, source=source, register="never" if link else "now", **fields)
-        otel_context.attach(with_session_baggage(session))
+        skip = switch("create_session", "skip_api_call", skip_api_call, default=False)
+        link = skip and is_given(fields.get("session_id"))
+        if skip and not link:
+            then = "A new session is made, and the backend is told."
+            tell("create_session", "session_id", None, "given with skip_api_call=True", then)
+        session = self.sessions.new(session_name, source=source, register="never" if link else "now", **fields)
+        otel_context.attach(with_session_baggage(session, self.sessions))
+        self.processor.adopt(session)
         if self.on_session is not None:
             self.on_session(session)
         return session.id
@@ -250,14 +314,14 @@ class HoneyHiveTracer:
         source: str | None = None,
     ) -> SessionScope:
         """A session for exactly one block, `with` or `async with`; gives its id."""
-        session = self._sessions.new(
+        session = self.sessions.new(
             session_name, inputs=inputs, metadata=metadata, user_properties=user_properties, source=source
         )
         return SessionScope(self, session)
 
     def session_start(self) -> str:
         """Replace the tracer's own session by a new one and return its id. For one user at a time: not for servers."""
-        return self._sessions.replace_own(self.session_name).id
+        return self.sessions.replace_own(self.session_name).id
 
     def enrich_session(
         self,
@@ -272,12 +336,10 @@ class HoneyHiveTracer:
         **extra: Any,
     ) -> None:
         """Add fields to a session: the one named, else the current one. Unknown keywords go to the metadata."""
-        found = self._sessions.current_id(session_id)
-        duration = extra.pop("duration", None)
+        found = self.sessions.current_id(session_id)
         fields = enrichment.event_fields(
             inputs=inputs,
-            duration=duration,
-            extra={name: value for name, value in extra.items() if value is not None},
+            extra=extra,
             metadata=metadata,
             outputs=outputs,
             config=config,
@@ -294,7 +356,7 @@ class HoneyHiveTracer:
         self,
         name: str,
         *,
-        kind: SpanKind = SpanKind.INTERNAL,
+        kind: SpanKind | None = None,
         attributes: Mapping[str, Any] | None = None,
         links: Sequence[Link] | None = None,
         start_time: int | None = None,
@@ -304,7 +366,7 @@ class HoneyHiveTracer:
         """A span for one block: `with tracer.start_span("work") as span`.
 
         Args:
-            kind: OpenTelemetry's kind: internal, client, server, producer or consumer.
+            kind: OpenTelemetry's kind: internal (the default), client, server, producer or consumer.
             start_time: Unix nanoseconds; default: now.
             record_exception: write an exception that leaves the block as an event.
             set_status_on_exception: let it set the status to ERROR. It passes through in any case.
@@ -322,47 +384,94 @@ class HoneyHiveTracer:
 
     def trace(self, name: str, event_type: str | None = None, **attributes: Any) -> SpanBlock:
         """A span with an event type: model, tool or chain."""
-        types = {keys.EVENT_TYPE: event_type, keys.EVENT_TYPE_DOTTED: event_type} if event_type else {}
+        given = text_of(event_type) if event_type is not None else ""
+        types = {keys.EVENT_TYPE: given, keys.EVENT_TYPE_DOTTED: given} if given else {}
         return SpanBlock(self, name, attributes={**attributes, **types})
 
-    def enrich_span(self, attributes: Any = None, **fields: Any) -> bool:
+    def enrich_span(
+        self,
+        attributes: Any = None,
+        metadata: Any = None,
+        metrics: Any = None,
+        feedback: Any = None,
+        inputs: Any = None,
+        outputs: Any = None,
+        config: Any = None,
+        user_properties: Any = None,
+        error: Any = None,
+        event_id: str | None = None,
+        update_event_id: str | None = None,
+        **extra: Any,
+    ) -> bool:
         """Add fields to the running span; the arguments of `hh_jupyter.enrich_span`. False if there is no span."""
-        return bool(enrichment.enrich_span(attributes, tracer=self, **fields))
+        done = enrichment.enrich_span(
+            attributes,
+            metadata,
+            metrics,
+            feedback,
+            inputs,
+            outputs,
+            config,
+            error,
+            event_id,
+            self,
+            user_properties=user_properties,
+            update_event_id=update_event_id,
+            **{name: value for name, value in extra.items() if name != "tracer"},  # It is this one.
+        )
+        return bool(done)
 
     def update_event(self, event_id: str, fields: Mapping[str, Any]) -> None:
         """Queue an update of an event that exists; a session is the event whose id is the session's."""
-        self._route.call("event_update", event_id, api.event_update(event_id, plain(fields)))
+        # Field by field: a large one must not use up what the others may have.
+        document = {name: plain(value) for name, value in fields.items()}
+        self._route.call("event_update", event_id, api.event_update(event_id, document))
         self._route.wait_if_immediate()
 
     def create_event(
         self,
-        event_name: str | Mapping[str, Any],
+        event_name_or_dict: str | Mapping[str, Any],
         *,
         event_type: str = "tool",
         inputs: Mapping[str, Any] | None = None,
         outputs: Mapping[str, Any] | None = None,
         error: str | None = None,
         duration: float | None = None,
-        **fields: Any,
+        metadata: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+        feedback: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        **extra: Any,
     ) -> str | None:
         """Queue an event that is no span.
 
         Args:
-            event_name: the name, or a dict of all fields.
+            event_name_or_dict: the name, or a dict of all fields.
             duration: milliseconds.
+            extra: any other field, such as `session_id`, `parent_id`, `user_properties`.
 
         Returns:
             the event's id, made here; None without a session.
         """
+        documented = {
+            "event_type": event_type,
+            "inputs": inputs,
+            "outputs": outputs,
+            "error": error,
+            "duration": duration,
+            "metadata": metadata,
+            "config": config,
+            "feedback": feedback,
+            "metrics": metrics,
+        }
         event = enrichment.event(
-            event_name,
-            {"event_type": event_type, "inputs": inputs, "outputs": outputs, "error": error, "duration": duration},
-            {"project": self.project or "", "source": self.source, **fields},
+            event_name_or_dict, documented, {"project": self.project or "", "source": self.source, **extra}
         )
-        event["session_id"] = session_id = self._sessions.current_id(event.pop("session_id", None))
+        event["session_id"] = session_id = self.sessions.current_id(event.pop("session_id", None))
         if session_id is None:
             return None
-        self._route.call("event_create", session_id, api.event_create(plain(event)))
+        document = {name: plain(value) for name, value in event.items()}
+        self._route.call("event_create", session_id, api.event_create(document))
         self._route.wait_if_immediate()
         return str(event["event_id"])
 
@@ -374,7 +483,7 @@ class HoneyHiveTracer:
 
     def inject(self, carrier: MutableMapping[str, str]) -> MutableMapping[str, str]:
         """`inject_context`, returning the carrier."""
-        propagation.inject(self, carrier)
+        propagation.inject(self, carrier, "inject")
         return carrier
 
     def extract_context(self, carrier: Mapping[str, Any]) -> Context:
@@ -383,20 +492,23 @@ class HoneyHiveTracer:
 
     def link(self, carrier: Mapping[str, Any]) -> Token[Context]:
         """Continue the trace of incoming headers until `unlink` is called with what this returns."""
-        return otel_context.attach(propagation.extract(carrier))
+        return otel_context.attach(propagation.extract(carrier, called="link"))
 
-    def unlink(self, token: Token[Context]) -> None:
+    def unlink(self, _token: Any) -> None:
         """Undo `link`."""
-        leave(token)
+        if fits(_token, Token):
+            leave(_token)
+        else:
+            tell("unlink", "_token", _token, "what link() returned", "The context stays as it is.")
 
     def set_baggage(self, key: str, value: str) -> None:
         """Put an entry into the current context's baggage; it travels with `inject_context`."""
-        otel_context.attach(baggage.set_baggage(_baggage_key(key), str(value)))
+        otel_context.attach(baggage.set_baggage(_baggage_key(key), text_of(value)))
 
     def get_baggage(self, key: str) -> str | None:
         """An entry of the current context's baggage."""
         value = baggage.get_baggage(_baggage_key(key))
-        return None if value is None else str(value)
+        return None if value is None else text_of(value)
 
     # Delivery
 
@@ -417,7 +529,7 @@ class HoneyHiveTracer:
         """
         if self.closed:
             return self._closed_clean
-        return self._route.flush(min(max(timeout_millis, 0.0), LONGEST_FLUSH_MILLIS) / 1000)
+        return self._route.flush(millis("force_flush", timeout_millis) / 1000)
 
     def flush(self, timeout_millis: float = 30_000) -> bool:
         """`force_flush` under its other name."""
@@ -426,7 +538,7 @@ class HoneyHiveTracer:
     @classmethod
     def flush_all(cls, timeout_millis: float = 30_000) -> bool:
         """`force_flush` of every tracer of this process, together within `timeout_millis`."""
-        return registry.flush_all(timeout_millis / 1000)
+        return registry.flush_all(millis("flush_all", timeout_millis) / 1000)
 
     def shutdown(self) -> None:
         """Send what there is within `exit_flush_seconds`, then trace nothing more. The provider stays as it is."""
@@ -436,17 +548,15 @@ class HoneyHiveTracer:
         """`shutdown` with another budget."""
         if self.closed:
             return
-        self.enabled = False
-        self.otel_tracer = NoOpTracer()
+        self._switch(on=False)
         withdraw_default(self)
-        if self._slot is not None and self._slot.processor is self.processor:
-            self._slot.processor = None
         self._closed_clean = self._route.close(seconds)  # After a Ctrl-C here it can be shut down again.
         self.closed = True
         if not self._closed_clean:
             state = self.export_state()
             logger.warning("not everything was sent: %s", state.reason or f"{state.waiting} spans waited too long")
         registry.unregister(self)
+        set_verbose(self, verbose=False)
 
     def __enter__(self) -> Self:
         return self
@@ -458,4 +568,4 @@ class HoneyHiveTracer:
 
 
 def _baggage_key(key: str) -> str:
-    return key.lower().replace("-", "_").replace(".", "_").replace(" ", "_")
+    return text_of(key).lower().replace("-", "_").replace(".", "_").replace(" ", "_")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from hh_jupyter import HoneyHiveTracer
+from hh_jupyter.tracing import arguments
 from tests.backend import Backend
 
 
@@ -16,3 +17,16 @@ def tracer(backend: Backend) -> Iterator[HoneyHiveTracer]:
     made = HoneyHiveTracer.init(api_key="test-key-0001", server_url=backend.url, session_name="startup", project="shop")
     yield made
     made.shutdown()
+
+
+@pytest.fixture
+def local() -> Iterator[HoneyHiveTracer]:
+    """A tracer in local mode, for what needs no backend."""
+    with HoneyHiveTracer.init(test_mode=True, session_name="startup") as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def untold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No wrong argument has been told of yet."""
+    monkeypatch.setattr(arguments, "_told", set())

@@ -1,12 +1,20 @@
-"""A mistake in a setting is one clear error; the same mistake in the environment is one warning."""
+"""A mistake in the set-up is one clear error; the same mistake in the environment is one warning.
+
+What a running program gives never raises: tests/tracing/test_told_input.py and test_odd_input.py.
+"""
 
 from __future__ import annotations
 
+import logging
+import uuid
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from hh_jupyter import HoneyHiveTracer, SettingError, SettingTypeError
+import hh_jupyter
+from hh_jupyter import HoneyHiveTracer, SettingError, SettingTypeError, trace
 from tests.backend import Backend
 
 
@@ -31,6 +39,115 @@ def test_a_wrong_argument_names_itself_its_value_and_the_rule(
         HoneyHiveTracer.init(**settings)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+HH: Any = hh_jupyter
+SECRET: Any = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"
+ONCE = "It is read once, when the function is decorated; enrich_span() adds what a call finds out."
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (
+            lambda: HoneyHiveTracer.init(SECRET),
+            (
+                "HoneyHiveTracer.init: config must be a dict or a config object; got a str. Settings are given by "
+                "name: api_key=..."
+            ),
+        ),
+        (
+            lambda: HoneyHiveTracer(None, dict),
+            (
+                "HoneyHiveTracer: session_config must be a dict or a config object; got the class dict. Settings "
+                "are given by name: api_key=..."
+            ),
+        ),
+        (
+            lambda: HoneyHiveTracer.init(config={"sorce": "qa"}),
+            "HoneyHiveTracer.init: unknown setting sorce. Did you mean source?",
+        ),
+        (
+            lambda: HoneyHiveTracer.init(multi_instance="yes"),
+            (
+                "HoneyHiveTracer.init: multi_instance must be True or False; got 'yes' (str). True makes a tracer "
+                "beside the notebook's own."
+            ),
+        ),
+        (
+            lambda: HH.trace(event_type=5),
+            "trace: event_type must be text; got 5 (int). The types are model, tool, chain.",
+        ),
+        (
+            lambda: HH.trace(event_name=5),
+            "trace: event_name must be text; got 5 (int). Leave it out for the function's own name.",
+        ),
+        (
+            lambda: HH.trace(tracer=SECRET),
+            (
+                "trace: tracer must be a HoneyHiveTracer; got '[redacted: api_key]' (str). Leave it out for the tracer "
+                "that is current at each call."
+            ),
+        ),
+        (
+            lambda: HH.trace(capture_inputs="no"),
+            "trace: capture_inputs must be True or False; got 'no' (str). Leave it out for the tracer's setting.",
+        ),
+        (
+            lambda: HH.trace(inputs=len),
+            f"trace: inputs must be a dict; got <built-in function len> (builtin_function_or_method). {ONCE}",
+        ),
+        (
+            lambda: HH.trace(session_id=dict),
+            f"trace: session_id must be text; got <class 'dict'> (type). {ONCE}",
+        ),
+        (lambda: HH.trace(event_nam="x"), "trace: unknown parameter event_nam. Did you mean event_name?"),
+        (lambda: HH.trace(colour="red"), "trace: unknown parameter colour. Extra fields go to metadata={...}."),
+        (
+            lambda: HH.trace(event_type="tool")(5),
+            "trace: decorates functions; got 5. For all methods of a class: trace_class.",
+        ),
+        (
+            lambda: HH.trace(dict),
+            "trace: decorates functions; got the class dict. For all methods of a class: trace_class.",
+        ),
+        (
+            lambda: HH.trace_class("Agent"),
+            "trace_class: cls must be a class; got 'Agent' (str). For a function: trace.",
+        ),
+        (
+            lambda: HH.set_default_tracer(5),
+            "set_default_tracer: tracer must be a HoneyHiveTracer; got 5 (int). HoneyHiveTracer.init() makes one.",
+        ),
+    ],
+)
+def test_a_slip_in_the_set_up_says_what_to_do(act: Callable[[], object], message: str) -> None:
+    with pytest.raises(SettingTypeError) as caught:
+        act()
+    assert str(caught.value) == message
+    assert isinstance(caught.value, TypeError)
+    assert isinstance(caught.value, ValueError)
+
+
+class _Model:
+    """Makes itself known as a pydantic model does."""
+
+    def model_dump(self, *, exclude_unset: bool) -> dict[str, Any]:
+        assert exclude_unset
+        return {"source": "model", "project": None}
+
+
+@pytest.mark.parametrize("config", [{"source": "model"}, SimpleNamespace(source="model"), _Model()])
+def test_config_objects_give_settings_and_keywords_beat_them(config: Any) -> None:
+    with HoneyHiveTracer.init(config, {"session_name": "night"}, {"run_id": "r1"}, run_id="r2") as tracer:
+        assert (tracer.source, tracer.session_name, tracer.run_id) == ("model", "night", "r2")
+    with HoneyHiveTracer(config, {"source": "later"}, {"source": None}) as tracer:
+        assert tracer.source == "later"
+
+
+def test_what_a_decorator_is_given_as_data_is_kept() -> None:
+    odd: Any = {"metadata": "v1", "outputs": [1], "tags": ["a"], "session_id": uuid.uuid4(), "error": 5}
+    assert trace(event_type="tool", **odd)(len)([1]) == 1
 
 
 def test_a_secret_never_stands_in_its_own_error_or_in_a_repr() -> None:
@@ -73,3 +190,12 @@ def test_verbose_says_on_standard_error_what_keeps_spans_from_the_backend_and_ne
         with HoneyHiveTracer.init(**settings) as tracer:
             assert not tracer.force_flush(200)
         assert "cannot be reached" not in capsys.readouterr().err
+
+
+def test_verbose_is_on_while_any_tracer_asks_for_it() -> None:
+    ours = logging.getLogger("hh_jupyter").handlers
+    with HoneyHiveTracer.init(verbose=True):
+        with HoneyHiveTracer.init():
+            assert len(ours) == 1
+        assert len(ours) == 1
+    assert not ours

@@ -146,7 +146,8 @@ def test_text_that_is_no_uuid_becomes_the_same_uuid_everywhere(
     assert first == second
     assert caplog.text.count("conversation 7") == 1, "said once"
     assert tracer.force_flush()
-    assert backend.sessions()[1]["metadata"] == {"session_id_given": "conversation 7"}
+    made = next(session for session in backend.sessions() if session["session_name"] == "a")
+    assert made["metadata"] == {"session_id_given": "conversation 7"}
 
 
 def test_the_explicit_session_beats_baggage_and_that_beats_the_tracers_own(

@@ -1,0 +1,163 @@
+"""Arguments that are not what a call takes: refused where something is set up, told once where a program runs.
+
+The rule for which is which stands in `hh_jupyter.errors`.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from hh_jupyter import attributes as keys
+from hh_jupyter.errors import SettingTypeError
+from hh_jupyter.tracing.value_text import name_of
+
+if TYPE_CHECKING:
+    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+logger = logging.getLogger(__name__)
+
+FLUSH_MILLIS: Final = 30_000
+LONGEST_MILLIS: Final = 86_400_000
+A_TRACER: Final = "a HoneyHiveTracer"
+
+_told: set[tuple[str, str]] = set()
+
+
+def fits(value: Any, *types: type) -> bool:
+    """`isinstance` without asking the value for its class, at which a proxy or a dead weak reference may raise."""
+    try:
+        return issubclass(type(value), types)
+    except Exception:  # boundary: a class whose metaclass cannot be hashed is refused by abstract classes.
+        return False
+
+
+def complaint(called: str, name: str, value: Any, rule: str, then: str) -> str:
+    """The text for one wrong argument.
+
+    Args:
+        called: the call, as the user wrote it.
+        name: of the argument.
+        rule: the end of the sentence "<name> must be ...".
+        then: what to do, or what is done instead; a sentence.
+    """
+    from hh_jupyter.redaction import shown  # Its rules cost more to compile than a tracer to make.
+
+    return f"{called}: {name} must be {rule}; got {shown(name, value)} ({name_of(type(value))}). {then}"
+
+
+def refuse(called: str, name: str, value: Any, rule: str, then: str) -> NoReturn:
+    """Raise for a mistake in the set-up.
+
+    Raises:
+        SettingTypeError: always.
+    """
+    raise SettingTypeError(complaint(called, name, value, rule, then))
+
+
+def tell(called: str, name: str, value: Any, rule: str, then: str) -> None:
+    """Warn of a mistake in a running program, once for each argument of each call."""
+    if (called, name) not in _told:
+        _told.add((called, name))
+        logger.warning("%s", complaint(called, name, value, rule, then))
+
+
+def is_tracer(value: Any) -> bool:
+    """Whether it is a tracer of ours; the official SDK's has another make-up."""
+    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+    return fits(value, HoneyHiveTracer)
+
+
+def tracer_or_none(
+    called: str, name: str, value: Any, then: str = "The current tracer is used."
+) -> HoneyHiveTracer | None:
+    """The tracer that was given; None, after a warning, for anything else."""
+    if value is None:
+        return None
+    if is_tracer(value):
+        return value  # type: ignore[no-any-return]
+    tell(called, name, value, A_TRACER, then)
+    return None
+
+
+def millis(called: str, value: Any) -> float:
+    """A time limit in milliseconds, a day at most and no less than 0; the documented 30 s for what is no number."""
+    if fits(value, int, float) and not fits(value, bool) and value == value:  # NaN is no number.
+        return float(max(0, min(value, LONGEST_MILLIS)))
+    if value is not None:
+        tell(called, "timeout_millis", value, "a number of milliseconds", f"{FLUSH_MILLIS:,} ms are used.")
+    return FLUSH_MILLIS
+
+
+def is_given(value: Any) -> bool:
+    """Whether there is anything; asked without the value's own truth, which arrays do not have."""
+    return value is not None and not (fits(value, str, bytes) and not value)
+
+
+def switch(called: str, name: str, value: Any, *, default: bool) -> bool:
+    """True or False; the default for what is neither, nor a number."""
+    if fits(value, int, float):
+        return bool(value)
+    tell(called, name, value, "True or False", f"{default} is used.")
+    return default
+
+
+def check_decoration(called: str, given: Mapping[str, Any]) -> None:
+    """Look over the parameters of a decorator.
+
+    Data of any type is kept; what is refused can only be a slip, such as a function where a dict belongs.
+
+    Raises:
+        SettingTypeError: one of them cannot be meant.
+    """
+    for name, value in given.items():
+        if value is None:
+            continue
+        for names, fits, rule, then in _DECORATION:
+            if name in names and not fits(value):
+                refuse(called, name, value, rule, then)
+
+
+def unknown_parameter(called: str, name: str, known: Iterable[str]) -> str:
+    """The text for a keyword that a decorator does not have."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=1)
+    hint = f"Did you mean {near[0]}?" if near else "Extra fields go to metadata={...}."
+    return f"{called}: unknown parameter {name}. {hint}"
+
+
+def _is_word(value: Any) -> bool:
+    return fits(value, str) or (fits(value, enum.Enum) and fits(value.value, str))
+
+
+def _is_data(value: Any) -> bool:
+    return not callable(value)
+
+
+_DECORATION: Final[tuple[tuple[frozenset[str], Callable[[Any], bool], str, str], ...]] = (
+    (frozenset({"event_type"}), _is_word, "text", f"The types are {', '.join(keys.EVENT_TYPES)}."),
+    (frozenset({"event_name"}), _is_word, "text", "Leave it out for the function's own name."),
+    (frozenset({"tracer"}), is_tracer, A_TRACER, "Leave it out for the tracer that is current at each call."),
+    (
+        frozenset({"capture_inputs", "capture_outputs"}),
+        lambda value: fits(value, bool),
+        "True or False",
+        "Leave it out for the tracer's setting.",
+    ),
+    (
+        frozenset({*keys.NAMESPACES, "span_config"}),
+        _is_data,
+        "a dict",
+        "It is read once, when the function is decorated; enrich_span() adds what a call finds out.",
+    ),
+    (
+        frozenset({"source", "project", "session_id", "user_id", "session_name", "error", "event_id", "tags"}),
+        _is_data,
+        "text",
+        "It is read once, when the function is decorated; enrich_span() adds what a call finds out.",
+    ),
+)

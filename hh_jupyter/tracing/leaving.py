@@ -1,0 +1,99 @@
+"""The doors by which a process leaves, with delivery before each: its end, SIGTERM, the end of a worker process.
+
+`atexit` covers none but the first: a signal's default action and the workers of `multiprocessing` skip it (measured).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final
+
+_RUN_LAST: Final = -10
+"""Priority among the finalizers of a worker: after those that may still make spans."""
+
+_deliver: Callable[[], None] | None = None
+_watched: set[tuple[int, str]] = set()
+"""What was registered with multiprocessing, by process: children inherit the set, but not every registration."""
+
+
+def deliver_before_leaving(deliver: Callable[[], None]) -> None:
+    """Call `deliver` before this process ends, in every way that lets code run.
+
+    To be called whenever a tracer is made: whether this process is a worker is known by then.
+
+    Args:
+        deliver: keeps its own time budget and may be called twice.
+    """
+    global _deliver
+    if _deliver is None:
+        _deliver = deliver
+        atexit.register(deliver)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_watch_worker)
+    _take_sigterm()
+    _watch_worker()
+
+
+def give_sigterm_back() -> None:
+    """Nothing is left to deliver: the signal does what it does by default."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is _on_sigterm:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _take_sigterm() -> None:
+    """Deliver on SIGTERM where nobody else decides what it does; servers have handlers of their own."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # Only the main thread may.
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _on_sigterm)
+
+
+def _on_sigterm(signum: int, frame: FrameType | None) -> None:
+    # On another thread: this one may have been stopped inside a lock that delivery needs.
+    delivering = threading.Thread(target=_deliver, daemon=True)
+    delivering.start()
+    delivering.join()
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)
+
+
+def _watch_worker() -> None:
+    """Have `multiprocessing` call us at the end of its workers, which leave without `atexit`.
+
+    Whoever uses it has loaded it. A worker drops the finalizers that it inherits, then runs what is registered for
+    after the fork, also if it was not forked but spawned.
+    """
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is None:
+        return
+    if _first_time("after fork"):
+        util.register_after_fork(_MARK, _finalize_worker)
+    _finalize_worker(_MARK)
+
+
+def _finalize_worker(_: object) -> None:
+    util, process = sys.modules["multiprocessing.util"], sys.modules["multiprocessing.process"]
+    if process.parent_process() is not None and _first_time("finalizer"):
+        util.Finalize(None, _deliver, exitpriority=_RUN_LAST)
+
+
+def _first_time(what: str) -> bool:
+    """Whether this process has not registered it yet."""
+    mark = (os.getpid(), what)
+    if mark in _watched:
+        return False
+    _watched.add(mark)
+    return True
+
+
+class _Mark:
+    """What multiprocessing wants: an object that lives as long as the registration."""
+
+
+_MARK: Final = _Mark()

@@ -1,0 +1,127 @@
+"""Whichever way a process leaves, what it traced has been sent."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.backend import Backend
+
+BEGIN = """
+import os, signal, sys, threading, time
+from hh_jupyter import HoneyHiveTracer
+tracer = HoneyHiveTracer.init(api_key="k", server_url=sys.argv[1], exit_flush_seconds=float(sys.argv[2]))
+def work(name):
+    with tracer.start_span(name):
+        pass
+"""
+
+
+def run(program: str, url: str, directory: Path, budget: float = 20.0) -> subprocess.CompletedProcess[str]:
+    """Run a program of its own file, as multiprocessing wants it."""
+    script = directory / "program.py"
+    script.write_text(BEGIN + program)
+    return subprocess.run([sys.executable, script, url, str(budget)], capture_output=True, text=True, timeout=60)
+
+
+def test_sigterm_delivers_and_then_does_what_it_does_by_default(backend: Backend, tmp_path: Path) -> None:
+    done = run("work('last'); os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)", backend.url, tmp_path)
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+    assert [span["name"] for span in backend.spans()] == ["last"]
+
+
+def test_sigterm_with_a_backend_that_hangs_ends_the_process_within_the_budget(tmp_path: Path) -> None:
+    program = """
+begin = time.monotonic()
+ready, tell = os.pipe()
+pid = os.fork()
+if not pid:
+    work('last')
+    os.write(tell, b'.')
+    signal.pause()
+os.read(ready, 1)
+os.kill(pid, signal.SIGTERM)
+_, status = os.waitpid(pid, 0)
+print(os.WTERMSIG(status) == signal.SIGTERM, time.monotonic() - begin < 20)
+os._exit(0)
+"""
+    with Backend(hang=True) as hanging:
+        done = run(program, hanging.url, tmp_path, budget=1.0)
+    assert done.stdout.strip() == "True True"
+    assert "not everything was sent" in done.stderr
+
+
+def test_a_handler_of_the_programs_own_is_left_alone(backend: Backend, tmp_path: Path) -> None:
+    program = """
+tracer.shutdown()
+assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+handler = lambda *_: sys.exit(7)
+signal.signal(signal.SIGTERM, handler)
+tracer = HoneyHiveTracer.init(api_key="k", server_url=sys.argv[1])
+assert signal.getsignal(signal.SIGTERM) is handler
+work('last')
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = run(program, backend.url, tmp_path)
+    assert (done.returncode, done.stderr) == (7, "")
+    assert [span["name"] for span in backend.spans()] == ["last"]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("ending", ["", "; sys.exit(3)", "; raise ValueError('the end')"], ids=["end", "exit", "error"])
+def test_a_worker_of_multiprocessing_delivers_at_its_end(
+    backend: Backend, tmp_path: Path, method: str, ending: str
+) -> None:
+    program = f"""
+import multiprocessing
+def target(name):
+    work(name){ending}
+if __name__ == "__main__":
+    context = multiprocessing.get_context({method!r})
+    children = [context.Process(target=target, args=(f"child {{n}}",)) for n in range(2)]
+    [child.start() for child in children]
+    [child.join() for child in children]
+    work("parent")
+"""
+    done = run(program, backend.url, tmp_path)
+    assert done.returncode == 0
+    assert "hh_jupyter" not in done.stderr
+    assert sorted(span["name"] for span in backend.spans()) == ["child 0", "child 1", "parent"]
+
+
+def test_a_tracer_made_in_a_worker_delivers_as_well(backend: Backend, tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text("""
+import multiprocessing, sys
+def target(url):
+    from hh_jupyter import HoneyHiveTracer
+    with HoneyHiveTracer.init(api_key="k", server_url=url).start_span("made there"):
+        pass
+if __name__ == "__main__":
+    for method in ("fork", "spawn"):
+        child = multiprocessing.get_context(method).Process(target=target, args=(sys.argv[1],))
+        child.start(), child.join()
+""")
+    done = subprocess.run([sys.executable, script, backend.url], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [span["name"] for span in backend.spans()] == ["made there"] * 2
+
+
+def test_one_backend_that_hangs_does_not_take_the_time_of_the_others(backend: Backend, tmp_path: Path) -> None:
+    program = """
+others = [HoneyHiveTracer.init(api_key="k", server_url=sys.argv[3], exit_flush_seconds=5.0) for _ in range(3)]
+last = HoneyHiveTracer.init(api_key="k", server_url=sys.argv[1], exit_flush_seconds=5.0)
+for tracer in (*others, last):
+    work("last")
+"""
+    script = tmp_path / "program.py"
+    script.write_text(BEGIN + program)
+    with Backend(hang=True) as hanging:
+        command = [sys.executable, script, backend.url, "5.0", hanging.url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert [span["name"] for span in backend.spans()] == ["last"]

@@ -1,0 +1,114 @@
+"""With several tracers, a span is in a session that its own backend knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from opentelemetry import context as otel_context
+
+from hh_jupyter import HoneyHiveTracer, with_distributed_trace_context
+from tests.backend import Backend
+
+SESSION = "honeyhive.session_id"
+REMOTE = "11111111-1111-4111-8111-111111111111"
+
+
+class Pair:
+    """Tracers `a` and `b`, each with a backend of its own; `same` sends where `a` sends."""
+
+    def __init__(self, first: Backend, second: Backend) -> None:
+        self.first, self.second = first, second
+        self.a = HoneyHiveTracer.init(api_key="key-a", server_url=first.url, source="in-a")
+        self.b = HoneyHiveTracer.init(api_key="key-b", server_url=second.url, source="in-b")
+        self.same = HoneyHiveTracer.init(api_key="key-a", server_url=first.url)
+
+    def span_of(self, tracer: HoneyHiveTracer) -> tuple[str, str]:
+        """Session and source of a span that starts now, as its backend got them."""
+        with tracer.start_span("probe"):
+            pass
+        assert tracer.force_flush()
+        attributes = (self.second if tracer is self.b else self.first).spans()[-1]["attributes"]
+        return attributes[SESSION], attributes["honeyhive.source"]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    token = otel_context.attach(otel_context.get_current())
+    with ExitStack() as stack:
+        made = Pair(stack.enter_context(Backend()), stack.enter_context(Backend()))
+        for tracer in (made.a, made.b, made.same):
+            stack.enter_context(tracer)
+        yield made
+    otel_context.detach(token)
+
+
+def test_a_session_of_one_backend_is_none_of_a_tracer_of_another(pair: Pair) -> None:
+    with pair.b.with_session("of b", source="special") as of_b:
+        assert pair.span_of(pair.b) == (of_b, "special")
+        assert pair.span_of(pair.a) == (pair.a.session_id, "in-a")
+        assert pair.span_of(pair.same)[0] == pair.same.session_id
+
+
+def test_nested_sessions_of_two_tracers_are_each_in_force_for_their_own(pair: Pair) -> None:
+    with pair.a.with_session("outer of a", source="s1") as of_a, pair.b.with_session("of b") as of_b:
+        assert pair.span_of(pair.a) == (of_a, "s1")
+        with pair.a.with_session("inner of a") as inner:
+            assert pair.span_of(pair.a) == (inner, "in-a")
+            assert pair.span_of(pair.b) == (of_b, "in-b")
+        assert pair.span_of(pair.a) == (of_a, "s1")
+    assert pair.span_of(pair.a) == (pair.a.session_id, "in-a")
+
+
+def test_tracers_of_one_backend_share_the_session_in_force(pair: Pair) -> None:
+    """As recorded: baggage beats the tracer's own session."""
+    with pair.a.with_session("of a") as of_a:
+        assert pair.span_of(pair.same)[0] == of_a
+        with pair.b.with_session("of b"):
+            assert pair.span_of(pair.same)[0] == of_a
+
+
+def test_a_session_that_came_with_a_request_holds_for_everybody_until_one_makes_its_own(pair: Pair) -> None:
+    headers = {"baggage": f"session_id={REMOTE},source=caller"}
+    with with_distributed_trace_context(headers, pair.a):
+        assert pair.span_of(pair.a) == pair.span_of(pair.b) == (REMOTE, "caller")
+        of_b = pair.b.create_session("of b")
+        assert pair.span_of(pair.b)[0] == of_b
+        assert pair.span_of(pair.a) == (REMOTE, "caller")
+        of_a = pair.a.create_session("of a")
+        pair.b.create_session("of b again")
+        assert pair.span_of(pair.a)[0] == of_a
+        with with_distributed_trace_context(headers, pair.b):
+            assert pair.span_of(pair.a) == (REMOTE, "caller")
+
+
+def test_a_scope_that_ends_around_something_else_gives_the_ownership_back_too(pair: Pair) -> None:
+    with pair.a.with_session("of a"):
+        with pair.b.with_session("of b"):
+            pair.a.set_baggage("kept", "yes")
+        assert pair.span_of(pair.b)[0] == pair.b.session_id
+        assert pair.a.get_baggage("kept") == "yes"
+
+
+def test_updates_events_and_headers_follow_the_same_rule(pair: Pair) -> None:
+    with pair.b.with_session("of b") as of_b:
+        headers = pair.a.inject({}), pair.b.inject({})
+        pair.a.enrich_session(metadata={"k": 1})
+        event_id = pair.a.create_event("note")
+        assert pair.a.force_flush()
+    assert f"session_id={pair.a.session_id}" in headers[0]["baggage"]
+    assert f"session_id={of_b}" in headers[1]["baggage"]
+    sent = [request.body for request in pair.first.requests if request.path == "/events"]
+    assert sent[0]["event_id"] == sent[1]["event"]["session_id"] == pair.a.session_id
+    assert sent[1]["event"]["event_id"] == event_id
+
+
+def test_many_sessions_of_two_tracers_leave_no_chain_behind(pair: Pair) -> None:
+    """A server's loop makes sessions in one context for ever."""
+    for number in range(200):
+        pair.a.create_session(f"a {number}")
+        pair.b.create_session(f"b {number}")
+    owned: Any = next(value for key, value in otel_context.get_current().items() if "session-owner" in key)
+    assert len(owned.others) == 1

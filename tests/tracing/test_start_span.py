@@ -1,0 +1,46 @@
+"""`start_span` does what its arguments say and writes each of them once."""
+
+from __future__ import annotations
+
+import pytest
+from opentelemetry.trace import Link
+
+from hh_jupyter import HoneyHiveTracer
+from tests.backend import Backend
+
+
+def test_attributes_are_written_once_as_what_they_are(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    given = {"a.b": 1, "c-d": 2, "list": [1, 2], "text": "x"}
+    with tracer.start_span("work", attributes=given):
+        pass
+    assert tracer.force_flush()
+    attributes = backend.spans("work")[0]["attributes"]
+    own = {name: value for name, value in attributes.items() if not name.startswith(("honeyhive", "traceloop"))}
+    # Lists are flattened like every value here; none becomes the text of a list.
+    assert own in (given, {"a.b": 1, "c-d": 2, "list.0": 1, "list.1": 2, "text": "x"})
+
+
+@pytest.mark.parametrize(
+    ("switch", "events", "status"), [("record_exception", 0, "ERROR"), ("set_status_on_exception", 1, "UNSET")]
+)
+def test_what_an_exception_leaves_behind_can_be_switched_off(
+    switch: str, events: int, status: str, backend: Backend, tracer: HoneyHiveTracer
+) -> None:
+    with pytest.raises(ValueError, match="boom"), tracer.start_span("work", **{switch: False}):  # type: ignore[arg-type]
+        raise ValueError("boom")
+    assert tracer.force_flush()
+    (span,) = backend.spans()
+    assert (len(span["events"]), span["status"]["code"]) == (events, status)
+
+
+@pytest.mark.parametrize("protocol", ["http/json", "http/protobuf"])
+def test_links_arrive_in_either_protocol(protocol: str, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HH_OTLP_PROTOCOL", protocol)
+    with HoneyHiveTracer.init(api_key="test-key-0001", server_url=backend.url) as tracer:
+        with tracer.start_span("cause") as cause:
+            pass
+        with tracer.start_span("effect", links=[Link(cause.get_span_context(), {"why": "test"})]):
+            pass
+        assert tracer.force_flush()
+    (link,) = backend.spans("effect")[0]["links"]
+    assert (link["span_id"], link["attributes"]) == (backend.spans("cause")[0]["span_id"], {"why": "test"})

@@ -1,0 +1,68 @@
+"""The parameters of `@trace`, as they arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from typing import Any
+
+import pytest
+
+import hh_jupyter as hh
+from hh_jupyter import HoneyHiveTracer
+from tests.backend import Backend
+
+
+def _attributes(backend: Backend, tracer: HoneyHiveTracer) -> dict[str, Any]:
+    assert tracer.force_flush()
+    (span,) = backend.spans()
+    found: dict[str, Any] = span["attributes"]
+    return found
+
+
+def test_parameters_are_fields_and_no_metadata(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    @hh.trace(event_type="tool", event_name="named", user_id="u", session_name="s", metadata={"own": 1})
+    def work() -> None: ...
+
+    work()
+    found = _attributes(backend, tracer)
+    assert {name for name in found if name.startswith("honeyhive_metadata")} == {"honeyhive_metadata.own"}
+    assert (found["honeyhive_event_type"], found["honeyhive_event_name"]) == ("tool", "named")
+
+
+def test_the_documented_fields_are_taken(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    @hh.trace(event_type="tool", config={"c": 1}, tags=["x"], user_properties={"u": 1})
+    def work() -> None: ...
+
+    work()
+    found = _attributes(backend, tracer)
+    assert (found["honeyhive_config.c"], found["honeyhive_user_properties.u"]) == (1, 1)
+    assert "x" in [value for name, value in found.items() if "tags" in name]
+
+
+def test_arguments_and_results_are_written_alike_and_none_is_nothing(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    value = {"pair": (1, "two"), "day": datetime.date(2024, 1, 2), "nothing": None}
+
+    @hh.trace(event_type="tool")
+    def work(pair: Any, day: Any, nothing: Any) -> Any:
+        return value
+
+    work(**value)
+    found = _attributes(backend, tracer)
+    for name in value:
+        assert found.get(f"honeyhive_inputs.{name}") == found.get(f"honeyhive_outputs.result.{name}")
+    assert (found["honeyhive_inputs.pair"], found["honeyhive_inputs.day"]) == ('[1, "two"]', "2024-01-02")
+    assert "honeyhive_inputs.nothing" not in found
+
+
+def test_the_exception_of_a_coroutine_function_is_untouched(tracer: HoneyHiveTracer) -> None:
+    thrown = ValueError("boom")
+
+    @hh.trace(event_type="tool")
+    async def work() -> None:
+        raise thrown
+
+    with pytest.raises(ValueError, match="boom") as caught:
+        asyncio.run(work())
+    assert caught.value is thrown
+    assert (thrown.__cause__, thrown.__context__) == (None, None)

@@ -1,0 +1,48 @@
+"""Which tracer an undecided `@trace` uses: the default one, decided at each call, the same in every thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+import hh_jupyter as hh
+from hh_jupyter import HoneyHiveTracer
+from tests.backend import Backend
+
+
+@pytest.fixture
+def pair(backend: Backend) -> Iterator[tuple[HoneyHiveTracer, HoneyHiveTracer]]:
+    """Two tracers in the order in which they were made."""
+    with (
+        HoneyHiveTracer.init(api_key="test-key-0001", server_url=backend.url, source="first") as first,
+        HoneyHiveTracer.init(api_key="test-key-0001", server_url=backend.url, source="second") as second,
+    ):
+        yield first, second
+
+
+@hh.trace(event_type="tool", event_name="choice")
+def _choice() -> None: ...
+
+
+def _here_and_in_a_thread() -> None:
+    _choice()
+    thread = threading.Thread(target=_choice)
+    thread.start()
+    thread.join()
+
+
+def test_it_is_the_default_tracer_in_every_thread(
+    backend: Backend, pair: tuple[HoneyHiveTracer, HoneyHiveTracer]
+) -> None:
+    first, second = pair
+    expected = []
+    for default, source in ((None, "first"), (second, "second"), (first, "first")):
+        if default is not None:
+            hh.set_default_tracer(default)
+        _here_and_in_a_thread()
+        assert first.force_flush()
+        assert second.force_flush()
+        expected += [source, source]
+        assert [span["attributes"]["honeyhive.source"] for span in backend.spans("choice")] == expected
