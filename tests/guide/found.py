@@ -1,0 +1,42 @@
+"""What arrived at the stand-in backend, by question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tests.backend import Backend
+
+SESSION = "honeyhive.session_id"
+QUESTION = "honeyhive_inputs.question"
+
+
+def programs_spans(backend: Backend) -> list[dict[str, Any]]:
+    """The spans of the program itself, without those that its framework makes."""
+    return [span for span in backend.spans() if span["scope"] == "hh_jupyter"]
+
+
+def sessions_by_question(backend: Backend) -> dict[str, set[str]]:
+    """The sessions of the spans that have a question among their inputs."""
+    found: dict[str, set[str]] = {}
+    for span in backend.spans():
+        if question := span["attributes"].get(QUESTION):
+            found.setdefault(question, set()).add(span["attributes"][SESSION])
+    return found
+
+
+def in_own_sessions(backend: Backend, ids: Mapping[str, str]) -> bool:
+    """Whether each question's spans are in its session and nowhere else, and no two questions share one."""
+    assert len(set(ids.values())) == len(ids)
+    return sessions_by_question(backend) == {question: {session_id} for question, session_id in ids.items()}
+
+
+def outputs_by_session(backend: Backend) -> dict[str, Any]:
+    """The outputs that updates gave to sessions."""
+    updates = [request.body for request in backend.requests if request.method == "PUT" and request.accepted]
+    return {update["event_id"]: update["outputs"] for update in updates if "outputs" in update}
+
+
+def registered(backend: Backend, name: str) -> list[str]:
+    """Ids of the sessions that were registered under that name."""
+    return [session["session_id"] for session in backend.sessions() if session["session_name"] == name]

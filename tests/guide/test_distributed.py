@@ -1,0 +1,134 @@
+"""Two services, two processes, one trace: the context travels in the headers of real requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+from typing import Any
+
+import httpx
+import pytest
+
+from hh_jupyter import HoneyHiveTracer, inject_context_into_carrier
+from tests.backend import Backend
+from tests.guide.found import SESSION, in_own_sessions, programs_spans, registered
+
+ITEMS = tuple(f"item{number}" for number in range(12))
+StartService = Callable[..., str]
+
+
+def by_item(backend: Backend, ending: str) -> dict[str, dict[str, Any]]:
+    """The program's spans whose name ends so, by item."""
+    found = [span for span in programs_spans(backend) if span["name"].endswith(ending)]
+    return {span["attributes"]["honeyhive_inputs.item"]: span for span in found}
+
+
+def descends(backend: Backend, span: dict[str, Any], ancestor: dict[str, Any]) -> bool:
+    """Whether a chain of received spans leads from `span` up to `ancestor`: a framework's own may be between."""
+    known = {other["span_id"]: other for other in backend.spans()}
+    while span["span_id"] != ancestor["span_id"]:
+        if span["parent_span_id"] not in known:
+            return False
+        span = known[span["parent_span_id"]]
+    return True
+
+
+def arrived(backend: Backend, items: int) -> None:
+    """The service sends in its own time, while it runs."""
+    assert backend.wait_for(lambda b: len(by_item(b, "look_up")) == items, 20)
+
+
+def continued(backend: Backend, ids: dict[str, str]) -> None:
+    """Each item's call in the service is in the caller's session and trace, below the caller's span."""
+    arrived(backend, len(ids))
+    orders, calls = by_item(backend, "order"), by_item(backend, "look_up")
+    assert {item: span["attributes"][SESSION] for item, span in orders.items()} == ids
+    assert {item: span["attributes"][SESSION] for item, span in calls.items()} == ids
+    assert all(descends(backend, calls[item], orders[item]) for item in ids)
+
+
+@pytest.fixture(autouse=True)
+def services_send_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HH_FLUSH_INTERVAL", "0.1")
+
+
+@pytest.mark.parametrize("service", ["service", "async_service"])
+def test_the_service_continues_the_callers_trace_and_session(
+    backend: Backend, program: Callable[[str], ModuleType], start_service: StartService, service: str
+) -> None:
+    url, caller = start_service(service), program("caller")
+
+    def one(item: str) -> str:
+        with caller.tracer.with_session(item) as session_id:
+            assert "of item" in caller.order(item, url)
+        return str(session_id)
+
+    with ThreadPoolExecutor(4) as pool:
+        ids = dict(zip(ITEMS, pool.map(one, ITEMS), strict=True))
+    assert caller.tracer.flush()
+    continued(backend, ids)
+    assert registered(backend, "stock") == []
+
+
+def test_an_asynchronous_caller_with_many_requests_at_once(backend: Backend, start_service: StartService) -> None:
+    url = start_service("async_service")
+    with HoneyHiveTracer.init(session_name="shop") as tracer:
+
+        async def one(client: httpx.AsyncClient, item: str) -> str:
+            async with tracer.with_session(item) as session_id:
+                with tracer.start_span("order", attributes={"honeyhive_inputs.item": item}):
+                    await asyncio.sleep(0)
+                    headers: dict[str, str] = {}
+                    inject_context_into_carrier(headers)
+                    await client.get(f"{url}/stock/{item}", headers=headers)
+            return session_id
+
+        async def main() -> list[str]:
+            async with httpx.AsyncClient(timeout=30) as client:
+                return await asyncio.gather(*(one(client, item) for item in ITEMS))
+
+        ids = dict(zip(ITEMS, asyncio.run(main()), strict=True))
+        assert tracer.flush()
+    continued(backend, ids)
+
+
+def test_the_callers_own_session_travels_when_no_other_is_in_force(
+    backend: Backend, program: Callable[[str], ModuleType], start_service: StartService
+) -> None:
+    url, caller = start_service("service"), program("caller")
+    caller.order("book", url)
+    assert caller.tracer.flush()
+    continued(backend, {"book": caller.tracer.session_id})
+
+
+@pytest.mark.parametrize("service", [("service", "1"), ("async_service",)], ids=["one thread", "asynchronous"])
+def test_a_request_without_headers_of_ours_is_not_in_the_session_of_the_one_before(
+    backend: Backend, program: Callable[[str], ModuleType], start_service: StartService, service: tuple[str, ...]
+) -> None:
+    """On the same connection or thread. The service has no session of its own here."""
+    url, caller = start_service(*service), program("caller")
+    with httpx.Client() as client, caller.tracer.with_session("first") as session_id:
+        headers: dict[str, str] = {}
+        caller.tracer.inject_context(headers)
+        client.get(f"{url}/stock/first", headers=headers)
+        client.get(f"{url}/stock/second")
+        client.get(f"{url}/stock/third", headers=headers)
+    assert backend.wait_for(lambda b: {"first", "third"} <= set(by_item(b, "look_up")), 20)
+    found = {item: span["attributes"].get(SESSION) for item, span in by_item(backend, "look_up").items()}
+    assert found.pop("second", None) != session_id
+    assert found == {"first": session_id, "third": session_id}
+
+
+def test_only_the_id_of_the_session_travels_and_spans_are_siblings(
+    backend: Backend, program: Callable[[str], ModuleType]
+) -> None:
+    """The simple way: no headers, the id in the message; both sides link to it."""
+    caller, worker = program("chat"), program("chat")
+    _, conversation = caller.turn("asked")
+    worker.turn("worked on", conversation)
+    assert HoneyHiveTracer.flush_all()
+    assert in_own_sessions(backend, {"asked": conversation}) is False
+    assert {span["attributes"][SESSION] for span in backend.spans()} == {conversation}
+    assert {span["parent_span_id"] for span in backend.spans()} == {None}

@@ -1,0 +1,49 @@
+"""A script: one tracer at module level, its start-up session, and nothing lost at the end."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.backend import Backend
+from tests.guide.conftest import Run, source_of
+from tests.guide.found import QUESTION, SESSION, outputs_by_session, registered
+
+SCRIPT = source_of("script")
+UNFLUSHED = SCRIPT.replace("tracer.flush()", "pass")
+
+
+def arrived(backend: Backend, spans: int = 1) -> None:
+    """The spans and the session's outputs are there, in the one session of the script."""
+    (session_id,) = registered(backend, "nightly")
+    found = backend.spans()
+    assert [span["attributes"][QUESTION] for span in found] == ["why?"] * spans
+    assert {span["attributes"][SESSION] for span in found} == {session_id}
+    assert outputs_by_session(backend) == {session_id: {"reply": "WHY?"}}
+
+
+def test_everything_is_there_when_flush_returns(backend: Backend, run: Run) -> None:
+    assert "tracer.flush()" in SCRIPT
+    # The process is killed right after: nothing that happens at exit can help.
+    done = run(SCRIPT + "import os\nos._exit(7)\n")
+    assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
+    arrived(backend)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    ["", "raise SystemExit(3)", "raise ValueError('boom')", "raise KeyboardInterrupt"],
+    ids=["the last line", "SystemExit", "an exception", "Ctrl-C"],
+)
+def test_a_script_that_ends_without_flush_loses_nothing(backend: Backend, run: Run, ending: str) -> None:
+    done = run(f"{UNFLUSHED}{ending}\n")
+    assert bool(done.returncode) == bool(ending)
+    assert done.stdout == ""
+    arrived(backend)
+
+
+def test_an_error_in_the_script_is_on_its_span_and_comes_out_as_it_was(backend: Backend, run: Run) -> None:
+    done = run(UNFLUSHED.replace("question.upper()", "question.no_such_method()"))
+    assert "AttributeError: 'str' object has no attribute 'no_such_method'" in done.stderr
+    (span,) = backend.spans()
+    assert span["status"]["code"] == "ERROR"
+    assert [event["name"] for event in span["events"]] == ["exception"]
