@@ -1,0 +1,249 @@
+"""The copy on disk of what is to be sent, and the local trace store.
+
+Each process has one file that only it opens (`own`, `file`); files of dead processes are adopted
+(`left`). Nothing here raises: without a disk that works the spool keeps nothing, and `problem` says why.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Collection, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hh_jupyter.delivery.spool import forks
+from hh_jupyter.delivery.spool.adoption import Adoption
+from hh_jupyter.delivery.spool.directory import broken_files, default_directory
+from hh_jupyter.delivery.spool.left import LeftFiles
+from hh_jupyter.delivery.spool.own import OwnFile
+from hh_jupyter.delivery.spool.record import (
+    LOCAL,
+    LeftOver,
+    SpoolFault,
+    Storable,
+    Stored,
+    StoredSession,
+    in_order,
+    text_of,
+)
+from hh_jupyter.delivery.spool.sessions import merged, sessions_of
+
+if TYPE_CHECKING:
+    from hh_jupyter.delivery.spool.file import SpoolFile
+
+MAX_BYTES: Final = 256 * 1024 * 1024
+MAX_AGE_SECONDS: Final = 14 * 24 * 3600.0
+BODY_BYTES: Final = 32 * 1024 * 1024
+"""Bodies that adoption hands out in memory; those of further records are left on disk."""
+
+
+class Spool:
+    """What one process keeps on disk. Every method may be called from any thread; none raises.
+
+    A method called from a destructor while this thread is inside the spool is done as soon as the thread leaves it.
+    Do not call it while holding a lock that ending a span may need.
+
+    Args:
+        directory: of the spool; None for the platform's.
+        max_bytes: of all files in the folder together.
+        max_age_seconds: records that dead processes left are deleted above this age.
+    """
+
+    def __init__(self, directory: Path | None, max_bytes: int, max_age_seconds: float) -> None:
+        self._missing: str | None = None
+        try:
+            directory = directory or default_directory()
+        except SpoolFault as fault:
+            self._missing, directory = str(fault), Path(os.devnull)
+        self.directory = Path(os.path.abspath(os.path.expanduser(directory)))  # noqa: PTH100, PTH111  # Follow no link, never raise.
+        self._own = OwnFile(self.directory, max_bytes)
+        self._left = LeftFiles(self.directory, max_bytes, max_age_seconds)
+        forks.watch(self)
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path | None = None,
+        *,
+        max_bytes: int = MAX_BYTES,
+        max_age_seconds: float = MAX_AGE_SECONDS,
+    ) -> Spool:
+        """A spool in this folder; folder and file are made with the first record."""
+        return cls(directory, max_bytes, max_age_seconds)
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong, one sentence; None when nothing is."""
+        if why := self._missing or self._own.problem or self._left.problem:
+            return f"no copy on disk: {why}"
+        if broken := [*self._own.broken, *self._left.broken]:
+            return f"a damaged file was set aside as {broken[-1]} in {self.directory}"
+        return None
+
+    @property
+    def dropped(self) -> int:
+        """Spans that were to be sent and were deleted for their age, or because the folder had no room."""
+        return self._left.dropped
+
+    @property
+    def forgotten(self) -> int:
+        """Spans of the local trace store that were deleted for the same reasons."""
+        return self._own.forgotten + self._left.forgotten
+
+    def held(self) -> bool:
+        """True if the calling thread is inside the spool, that is in a destructor."""
+        return self._own.lock.held()
+
+    # What is to be sent
+
+    def add(self, destination: str, records: Sequence[Storable]) -> None:
+        """Write records to disk, all or none, before this returns; a record that is not on disk has no `key`."""
+        if self._missing or self._own.closed or not records:
+            return
+        now = time.time()
+        stored = []
+        for record in records:
+            record.key = self._own.new_key()
+            about = (record.kind, text_of(record.session_id), record.cell and text_of(record.cell), record.spans)
+            stored.append(Stored(record.key, destination, *about, now, None, len(record.body), record.body))
+        self._own.put(stored, failed=partial(_forget_keys, records))
+
+    def remove(self, records: Sequence[Storable]) -> None:
+        """Delete records that were accepted, or that nobody wants."""
+        if keys := _keys(records):
+            _forget_keys(records)
+            self._own.change(lambda file: file.remove(keys))
+
+    def park(self, records: Sequence[Storable], reason: str | None) -> None:
+        """Note why records were refused; None lets them wait again."""
+        if keys := _keys(records):
+            self._own.change(lambda file: file.park(keys, reason and text_of(reason)))
+
+    def redirect(self, records: Sequence[Storable], destination: str) -> None:
+        """Give records another destination, which they wait for, parked or not."""
+        if keys := _keys(records):
+            self._own.change(lambda file: file.send_to(keys, destination))
+
+    def load(self, record: Storable) -> bytes:
+        """A body again, when memory gave it up.
+
+        Raises:
+            KeyError: it is not on disk, or not any more.
+        """
+        key = record.key
+        found = None if key is None else self._own.ask(lambda file: file.body(key), None)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    # What dead processes left
+
+    def adopt(self, destination: str, *, include_parked: bool = False, body_bytes: int = BODY_BYTES) -> list[Stored]:
+        """Take over what dead processes left for a destination; it is this process's own from then on.
+
+        Also deletes what is above age and bounds, so it is worth calling in local mode, where nothing is adopted.
+
+        Args:
+            destination: nothing is ever adopted for `LOCAL`.
+            include_parked: parked records wait again; else they come, too, and stay parked.
+            body_bytes: later bodies are left on disk.
+
+        Returns:
+            In their order, a session's start before what else there is of it.
+        """
+        self._left.keep_bounds()
+        if destination == LOCAL:
+            return []
+
+        def choose(record: Stored) -> bool:
+            return record.destination == destination
+
+        adoption = Adoption(self._own, choose, destination, include_parked, body_bytes)
+        self._left.visit(adoption.take_left)
+        return in_order(adoption.taken)
+
+    def take_local(
+        self, session_ids: Collection[str], destination: str, *, body_bytes: int = BODY_BYTES
+    ) -> list[Stored]:
+        """Give local records of these sessions a destination, wherever they are; they come back as from `adopt`."""
+        wanted = {text_of(session_id) for session_id in session_ids}
+
+        def choose(record: Stored) -> bool:
+            return record.destination == LOCAL and record.session_id in wanted
+
+        adoption = Adoption(self._own, choose, destination, True, body_bytes)
+        self._left.visit(adoption.take_left)
+        self._own.change(adoption.take_own)
+        return in_order(adoption.taken)
+
+    def left_over(self) -> dict[str, LeftOver]:
+        """How much dead processes left, by destination."""
+        total: dict[str, LeftOver] = {}
+        for counts in self._left.visit(lambda file: file.counts()):
+            for destination, count in counts.items():
+                total[destination] = total.get(destination, LeftOver()) + count
+        return total
+
+    # The local trace store
+
+    def sessions(self) -> list[StoredSession]:
+        """Every session of which something is kept, by this process or by dead ones; the first begun first."""
+        own: list[StoredSession] = self._own.ask(lambda file: sessions_of(file, here=True), [])
+        left = self._left.visit(lambda file: sessions_of(file, here=False))
+        return merged([*own, *(row for rows in left for row in rows)])
+
+    def bodies(self, session_id: str) -> list[bytes]:
+        """The encoded spans of a session, in their order."""
+        session_id = text_of(session_id)
+        left = self._left.visit(lambda file: file.span_bodies(session_id))
+        own: list[bytes] = self._own.ask(lambda file: file.span_bodies(session_id), [])
+        return [body for bodies in (*left, own) for body in bodies]
+
+    def clear(self, session_ids: Collection[str] | None = None) -> int:
+        """Delete what this process and dead ones keep, of these sessions or of all; how many spans that was."""
+        wanted = None if session_ids is None else {text_of(session_id) for session_id in session_ids}
+        deleted: Counter[str] = Counter()
+
+        def delete(file: SpoolFile) -> None:
+            found = [row for row in file.rows(bodies=False) if wanted is None or row.session_id in wanted]
+            file.remove([row.key for row in found if row.key is not None])
+            file.rewrite()
+            deleted["spans"] += sum(row.spans for row in found)
+
+        self._own.change(delete)
+        self._left.visit(delete)
+        if wanted is None:
+            for path in broken_files(self.directory):
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError:
+                    pass  # Somebody has it open; it goes with its age.
+        return deleted["spans"]
+
+    def close(self) -> None:
+        """Give this process's file up: deleted when nothing is left in it, else there for the next process."""
+        self._own.close()
+        forks.forget(self)
+
+    def after_fork_in_child(self) -> None:
+        """The child starts with nothing; its parent's file is never touched. May be called more than once."""
+        if self._own.pid != os.getpid():
+            self._own.abandon()
+            self._left.lock = threading.RLock()
+
+    def locks(self) -> list[forks.Lock]:
+        """What is held while this process uses SQLite, in the order in which it is taken."""
+        return [self._left.lock, self._own.lock]
+
+
+def _keys(records: Sequence[Storable]) -> list[int]:
+    return [record.key for record in records if record.key is not None]
+
+
+def _forget_keys(records: Sequence[Storable]) -> None:
+    for record in records:
+        record.key = None
