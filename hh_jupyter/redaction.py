@@ -72,7 +72,7 @@ class Redactor:
 
     def attributes(self, attrs: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         """A new dict without secrets, and how many of its values were changed."""
-        result = _copy(attrs)
+        result = dict(attrs)
         if not self.enabled:
             return result, 0
         changed, key_rules, clean = 0, self._key_rules, self._clean
@@ -192,12 +192,6 @@ class _Replacement:
             replaced = f"{groups['q']}{replaced}{groups['q']}"
         start = match.start("whole" if groups.get("whole") else "secret" if "secret" in groups else 0)
         return match[0][: start - match.start()] + replaced + match[0][start - match.start() + len(secret) :]
-
-
-def _copy(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    copy = getattr(attrs, "copy", None)  # A span's mapping copies itself ten times as fast as `dict` can read it.
-    found = attrs if copy is None else copy()
-    return found if type(found) is dict else dict(found)
 
 
 def _gated(triggers: Iterable[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:

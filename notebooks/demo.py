@@ -67,6 +67,7 @@ def execute(path: Path) -> NotebookNode:
         nbclient.exceptions.CellExecutionError: a cell failed that is not tagged `raises-exception`.
     """
     notebook = nbformat.read(path, as_version=4)
+    os.environ.setdefault("HH_SPOOL", "off")  # The demo leaves nothing behind but its output.
     quiet = ["--log-level=ERROR"]  # What a kernel warns about its transport is not about the demo.
     place = {"metadata": {"path": str(path.parent)}}
     NotebookClient(notebook, timeout=CELL_SECONDS, resources=place, extra_arguments=quiet).execute()

@@ -11,51 +11,17 @@ it runs (`backend.behaviour.hang = ()`).
 
 from __future__ import annotations
 
-import gzip
-import json
 import socket
+import ssl
 import threading
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import parse_qsl, urlsplit
 
-from google.protobuf.json_format import ParseError
-from google.protobuf.message import DecodeError
-
-from tests import otlp
 from tests.backend_answers import SESSION_START, TRACES, Answers, Behaviour
+from tests.backend_server import Request, Server, handler_for
 
-
-@dataclass(slots=True)
-class Request:
-    """One request as it arrived.
-
-    Attributes:
-        headers: names in lower case.
-        body: parsed JSON; for trace exports, protobuf or JSON, the list of spans (see `tests.otlp.spans`).
-        undecodable: why the body could not be read; such a request is answered with 400.
-        size: bytes on the wire.
-        status: what was answered; None while no answer was given.
-        answer: the answered JSON.
-    """
-
-    method: str
-    path: str
-    query: dict[str, str]
-    headers: dict[str, str]
-    body: Any
-    size: int
-    undecodable: str | None = None
-    status: int | None = None
-    answer: Any = None
-
-    @property
-    def accepted(self) -> bool:
-        return self.status == 200 and self.answer is not None
+__all__ = ["Backend", "Request"]
 
 
 class Backend:
@@ -63,18 +29,19 @@ class Backend:
 
     Args:
         refuse: nothing listens at `url` until `listen()`.
+        tls: the server's side of TLS; `url` then says https.
         behaviour: fields of `Behaviour`.
     """
 
-    def __init__(self, *, refuse: bool = False, **behaviour: Any) -> None:
+    def __init__(self, *, refuse: bool = False, tls: ssl.SSLContext | None = None, **behaviour: Any) -> None:
         self.behaviour = Behaviour(**behaviour)
         self._answers = Answers(self.behaviour)
         self._forced = {prefix: list(codes) for prefix, codes in self.behaviour.statuses.items()}
         self._received: list[Request] = []
         self._changed = threading.Condition()
         self._closing = threading.Event()
-        self._server: _Server | None = None
-        self._refuse = refuse
+        self._server: Server | None = None
+        self._refuse, self._tls = refuse, tls
         self._port = _free_port() if refuse else 0
 
     def __enter__(self) -> Self:
@@ -90,13 +57,15 @@ class Backend:
     @property
     def url(self) -> str:
         """Base address, without a slash at the end."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
 
     def listen(self) -> None:
         """Accept connections from now on; after a `close()` at the same address."""
         self._closing.clear()
-        self._server = _Server(("127.0.0.1", self._port), _handler_for(self))
+        self._server = Server(("127.0.0.1", self._port), handler_for(self))
         self._port = self._server.server_port
+        if self._tls is not None:
+            self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True, name="stand-in backend").start()
 
     def close(self) -> None:
@@ -142,7 +111,8 @@ class Backend:
             return
         answer: dict[str, Any] | None
         status, answer = forced, {"message": f"the test asked for {forced}"}
-        if self.behaviour.page is not None:
+        broken = self.behaviour.page is not None or self.behaviour.garbage is not None or self.behaviour.break_off
+        if broken and forced is None:
             status, answer = 200, None
         elif request.undecodable:
             status, answer = 400, {"message": request.undecodable}
@@ -151,6 +121,15 @@ class Backend:
         with self._changed:
             request.status, request.answer = status, answer
             self._changed.notify_all()
+
+    def force(self, statuses: Mapping[str, Sequence[int]]) -> None:
+        """Forced status codes by path prefix from now on, as in `Behaviour.statuses`."""
+        with self._changed:
+            self._forced = {prefix: list(codes) for prefix, codes in statuses.items()}
+
+    def wait_until_closed(self) -> None:
+        """What a handler does that hangs."""
+        self._closing.wait()
 
     def _forced_status(self, path: str) -> int | None:
         for prefix, codes in self._forced.items():
@@ -164,85 +143,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        super().__init__(address, handler)
-        self._connections: set[Any] = set()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def drop_connections(self) -> None:
-        """End kept connections: their threads would go on answering after the server closed."""
-        for connection in list(self._connections):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up early is part of the tests and not worth a traceback."""
-
-
-def _handler_for(backend: Backend) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # Else every kept connection costs 40 ms per answer.
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-            pass
-
-        def _handle(self) -> None:
-            request = _read(self)
-            backend.receive(request)
-            if request.status is None:
-                self.close_connection = True
-                return
-            page, target = backend.behaviour.page, backend.behaviour.redirect_to
-            data = json.dumps(request.answer).encode() if page is None else page.encode()
-            self.send_response(request.status)
-            self.send_header("Content-Type", "application/json" if page is None else "text/html")
-            if target:
-                self.send_header("Location", target + self.path)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _handle  # noqa: N815 - http.server's names
-
-    return Handler
-
-
-def _read(handler: BaseHTTPRequestHandler) -> Request:
-    raw = handler.rfile.read(int(handler.headers.get("content-length") or 0))
-    address = urlsplit(handler.path)
-    headers = {name.lower(): value for name, value in handler.headers.items()}
-    request = Request(
-        method=handler.command,
-        path=address.path,
-        query=dict(parse_qsl(address.query, keep_blank_values=True)),
-        headers=headers,
-        body=[] if address.path == TRACES else None,
-        size=len(raw),
-    )
-    try:
-        request.body = _decode(request.path, headers, raw)
-    except (ValueError, OSError, DecodeError, ParseError) as error:
-        request.undecodable = f"{type(error).__name__}: {error}"
-    return request
-
-
-def _decode(path: str, headers: dict[str, str], raw: bytes) -> Any:
-    data = gzip.decompress(raw) if headers.get("content-encoding") == "gzip" else raw
-    if path == TRACES:
-        protobuf = "protobuf" in headers.get("content-type", "")
-        return list(otlp.spans(otlp.from_protobuf(data) if protobuf else otlp.from_json(json.loads(data))))
-    return json.loads(data) if data else None

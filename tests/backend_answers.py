@@ -11,6 +11,7 @@ from typing import Any, Literal
 TRACES = "/opentelemetry/v1/traces"
 SESSION_START = "/session/start"
 RUN = re.compile(r"/v1/runs/(?P<run_id>[^/]+)")
+COMPARISON = re.compile(r"/v1/runs/[^/]+/compare-with/[^/]+")
 RUN_RESULT = re.compile(r"/v1/runs/(?P<run_id>[^/]+)/result")
 DATAPOINT = re.compile(r"/v1/datapoints/(?P<datapoint_id>[^/]+)")
 
@@ -32,10 +33,17 @@ class Behaviour:
         page: HTML that answers everything with 200, as a captive portal does; nothing counts as accepted.
         redirect_to: base address that everything is redirected to with 307.
         session_response: "minimal" answers a session start with the id alone, "other_id" with an id of its own.
+        comparison: body of the comparison of two runs; without one the answer tells nothing, like an older backend's.
         result: body of a run's result; `passed` and `failed` are lists of datapoint ids in it.
         datasets: answer of `GET /v1/datasets`.
         datapoints: stored data points by id.
         server_picks_run_id: a created run gets an id of the backend's choice.
+        headers: more headers of every answer.
+        break_off: where the connection is reset, or ("hang") everything but the body's last byte is sent and no more.
+        garbage: bytes in place of every answer's body.
+        poison: name of a span; an export that holds one is answered with `poison_status`.
+        most_spans: larger exports are answered with 413.
+        rejected: spans that every export's answer reports as rejected.
     """
 
     statuses: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -45,12 +53,20 @@ class Behaviour:
     page: str | None = None
     redirect_to: str | None = None
     session_response: Literal["full", "minimal", "other_id"] = "full"
+    comparison: Mapping[str, Any] | None = None
     result: Mapping[str, Any] | None = None
     passed: Sequence[str] = ()
     failed: Sequence[str] = ()
     datasets: Sequence[Mapping[str, Any]] = ()
     datapoints: Mapping[str, Any] = field(default_factory=dict)
     server_picks_run_id: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    break_off: Literal["request", "response", "hang"] | None = None
+    garbage: bytes | None = None
+    poison: str | None = None
+    poison_status: int = 503
+    most_spans: int | None = None
+    rejected: int = 0
 
 
 @dataclass
@@ -66,9 +82,13 @@ class Answers:
         Args:
             body: the request's JSON body, or None.
         """
+        if path == TRACES and (refusal := self._refusal(body)):
+            return refusal, {"message": "refused by the test"}
         body = body if isinstance(body, dict) else {}
         if path == TRACES:
-            return 200, {"partialSuccess": {}}
+            rejected = self.behaviour.rejected
+            partial = {"rejectedSpans": str(rejected), "errorMessage": "too old"} if rejected else {}
+            return 200, {"partialSuccess": partial}
         if (method, path) == ("POST", SESSION_START):
             return 200, self._session(body.get("session") or {})
         if (method, path) == ("POST", "/events"):
@@ -79,9 +99,18 @@ class Answers:
         if match := DATAPOINT.fullmatch(path):
             datapoint = self.behaviour.datapoints.get(match["datapoint_id"])
             return (200, {"datapoint": [datapoint]}) if datapoint else (404, {"message": "not found"})
+        if COMPARISON.fullmatch(path):
+            return 200, dict(self.behaviour.comparison or {"success": True})
         if path.startswith("/v1/runs"):
             return 200, self._run(method, path, query, body)
         return 200, {"success": True}
+
+    def _refusal(self, spans: Sequence[Mapping[str, Any]]) -> int | None:
+        """The status for an export that this backend does not take."""
+        behaviour = self.behaviour
+        if behaviour.most_spans is not None and len(spans) > behaviour.most_spans:
+            return 413
+        return behaviour.poison_status if any(span["name"] == behaviour.poison for span in spans) else None
 
     def _session(self, session: Mapping[str, Any]) -> dict[str, Any]:
         session_id = session.get("session_id") or str(uuid.uuid4())

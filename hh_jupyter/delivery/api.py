@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any, Final
 
 from hh_jupyter.settings import Settings
+from hh_jupyter.version import VERSION
 
 SESSION_START: Final = ("POST", "/session/start")
 EVENT_UPDATE: Final = ("PUT", "/events")
@@ -58,7 +58,7 @@ def headers(settings: Settings) -> dict[str, str]:
     return {
         "Authorization": f"Bearer {settings.sending_key}",
         "Accept": "application/json",
-        "hh-client-version": metadata.version("hh_jupyter"),
+        "hh-client-version": VERSION,
         "hh-client-language": "python",
         "hh-client-package": "hh_jupyter",
     }
@@ -69,10 +69,9 @@ def call_headers() -> dict[str, str]:
     return {"Content-Type": "application/json", "hh-client-timestamp": str(time.time_ns())}
 
 
-def trace_headers(source: str, *, as_json: bool) -> dict[str, str]:
-    """Headers of one span export, which is always compressed."""
-    found = {
+def body_headers(*, as_json: bool) -> dict[str, str]:
+    """Headers about the body of one span export, which is always compressed."""
+    return {
         "Content-Type": "application/json" if as_json else "application/x-protobuf",
         "Content-Encoding": "gzip",
     }
-    return {**found, "X-Source": source} if source else found

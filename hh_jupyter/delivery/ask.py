@@ -15,7 +15,6 @@ from urllib.parse import quote, urlsplit
 from opentelemetry import context as otel_context
 
 from hh_jupyter.delivery import api
-from hh_jupyter.delivery.sender import keep_credential
 from hh_jupyter.errors import BackendError
 from hh_jupyter.settings import Settings
 
@@ -31,7 +30,7 @@ class BackendClient:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._host = urlsplit(settings.server_url).netloc.rpartition("@")[2]
         self._session: requests.Session | None = None
 
@@ -53,6 +52,11 @@ class BackendClient:
         query = {"aggregate_function": aggregate_function}
         return self._ask("GET", f"/v1/runs/{_part(run_id)}/result", query=query)
 
+    def run_comparison(self, new_run_id: str, old_run_id: str, aggregate_function: str) -> dict[str, Any]:
+        """The backend's comparison of two runs."""
+        path = f"/v1/runs/{_part(new_run_id)}/compare-with/{_part(old_run_id)}"
+        return self._ask("GET", path, query={"aggregate_function": aggregate_function})
+
     def dataset(self, dataset_id: str) -> dict[str, Any] | None:
         """A stored dataset with the ids of its data points; None if there is none of that id."""
         return _first(self._ask("GET", "/v1/datasets", query={"dataset_id": dataset_id}).get("datasets"))
@@ -63,8 +67,10 @@ class BackendClient:
 
     def close(self) -> None:
         """Close the connection, unless it is the caller's own."""
-        if self._session is not None and self._session is not self._settings.requests_session:
-            self._session.close()
+        if self._session is not None:
+            from hh_jupyter.delivery.connection import close_session
+
+            close_session(self._session, self.settings)
         self._session = None
 
     def __enter__(self) -> Self:
@@ -80,8 +86,10 @@ class BackendClient:
     ) -> dict[str, Any]:
         import requests  # Only here: it costs more to import than all of the tracer.
 
+        from hh_jupyter.delivery.connection import open_session
+
         if self._session is None:
-            self._session = self._settings.requests_session or requests.Session()
+            self._session = open_session(self.settings)
         try:
             with _untraced():
                 answer = self._request(method, path, query, body)
@@ -94,15 +102,17 @@ class BackendClient:
     def _request(
         self, method: str, path: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None
     ) -> requests.Response:
+        from hh_jupyter.delivery.connection import keep_credential
+
         assert self._session is not None
-        credential = {"Authorization": f"Bearer {self._settings.api_key}"}
+        credential = {"Authorization": f"Bearer {self.settings.api_key}"}
         return self._session.request(
             method,
-            self._settings.server_url + path,
+            self.settings.server_url + path,
             params=query,
             data=None if body is None else api.encode(body),
-            headers={**api.headers(self._settings), **api.call_headers(), **credential},
-            timeout=self._settings.api_timeout,
+            headers={**api.headers(self.settings), **api.call_headers(), **credential},
+            timeout=self.settings.api_timeout,
             allow_redirects=False,  # The key goes to the configured host only.
             auth=keep_credential,
         )

@@ -1,14 +1,13 @@
-"""Sealed spans <-> OTLP request bodies.
+"""OTLP request bodies: joined, put into JSON, and one span read back; the answers to them.
 
-The official exporter package encodes; this module only chooses what goes in, joins bodies and reads one span back.
 Protobuf's encoding makes joining trivial: the concatenation of two serialised requests is the request that holds the
-spans of both, so a span is encoded once and batches are made later by joining bytes.
+spans of both, so a span is encoded once, by `delivery.encoding`, and batches are made later by joining bytes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hh_jupyter.records.record import RecordedEvent, SpanDetails
@@ -17,58 +16,7 @@ if TYPE_CHECKING:
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-    from hh_jupyter.delivery.sealed_span import SealedSpan
-
 TRACES_PATH = "/opentelemetry/v1/traces"
-
-
-def encode(spans: Sequence[SealedSpan]) -> bytes:
-    """A serialised `ExportTraceServiceRequest` with these spans.
-
-    The official encoder makes everything but the spans' attributes, which are most of the bytes and of its time; they
-    are written straight into its messages.
-
-    Raises:
-        ValueError, TypeError: a value that protobuf cannot hold.
-    """
-    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans  # Loads protobuf: not at import.
-
-    attributes = {span.context.span_id.to_bytes(8, "big"): span.final_attributes for span in spans}
-    request = encode_spans(spans)
-    for resource in request.resource_spans:
-        for scope in resource.scope_spans:
-            for message in scope.spans:
-                _write(message.attributes, attributes[message.span_id])
-    return request.SerializeToString()
-
-
-def _write(pairs: Any, attributes: Mapping[str, Any]) -> None:
-    add = pairs.add
-    for key, value in attributes.items():
-        _set(add(key=key).value, value)
-
-
-def _set(target: AnyValue, value: Any) -> None:
-    kind = type(value)
-    if kind is str:
-        target.string_value = value
-    elif kind is bool:
-        target.bool_value = value
-    elif kind is int:
-        target.int_value = value
-    elif kind is float:
-        target.double_value = value
-    elif kind is bytes:
-        target.bytes_value = value
-    elif isinstance(value, list | tuple):
-        target.array_value.SetInParent()
-        for item in value:
-            _set(target.array_value.values.add(), item)
-    elif isinstance(value, Mapping):
-        target.kvlist_value.SetInParent()
-        _write(target.kvlist_value.values, value)
-    elif value is not None:
-        target.string_value = str(value)
 
 
 def join(bodies: Iterable[bytes]) -> bytes:
@@ -98,22 +46,54 @@ def _span_pairs(request: Any, document: Mapping[str, Any]) -> Iterable[tuple[Spa
             yield from zip(scope.spans, plain_scope.get("spans", ()), strict=True)
 
 
-def refused_spans(content_type: str, body: bytes) -> int | None:
-    """How many spans an OTLP answer refuses (partial success); None if the body is no OTLP answer at all."""
+def partial_success(content_type: str, body: bytes) -> tuple[int, str] | None:
+    """How many spans an OTLP answer refuses, and why; None if the body is no OTLP answer at all."""
+    from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
     if not body:
-        return 0
+        return 0, ""
     try:
         if "json" in content_type:
-            answer = json.loads(body)
-            partial = answer.get("partialSuccess") or {}
-            return int(partial.get("rejectedSpans") or 0)
+            partial = json.loads(body).get("partialSuccess") or {}
+            return int(partial.get("rejectedSpans") or 0), str(partial.get("errorMessage") or "")
         if "protobuf" in content_type:
-            return int(ExportTraceServiceResponse.FromString(body).partial_success.rejected_spans)
-    except (ValueError, AttributeError, TypeError):  # protobuf's DecodeError is a ValueError.
+            found = ExportTraceServiceResponse.FromString(body).partial_success
+            return int(found.rejected_spans), found.error_message
+    except (DecodeError, ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         return None
     return None
+
+
+def halves(body: bytes) -> tuple[bytes, bytes] | None:
+    """The same spans in two requests, the first with the larger half; None if the body does not hold two."""
+    from google.protobuf.message import DecodeError
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    try:
+        whole = ExportTraceServiceRequest.FromString(body)
+    except DecodeError:
+        return None
+    number = sum(len(scope.spans) for resource in whole.resource_spans for scope in resource.scope_spans)
+    if number < 2:
+        return None
+    first, second = ExportTraceServiceRequest(), ExportTraceServiceRequest()
+    first.CopyFrom(whole)
+    second.CopyFrom(whole)
+    _keep(first, 0, (number + 1) // 2)
+    _keep(second, (number + 1) // 2, number)
+    return first.SerializeToString(), second.SerializeToString()
+
+
+def _keep(request: Any, start: int, stop: int) -> None:
+    """Leave only the spans of this range in a request."""
+    seen = 0
+    for resource in request.resource_spans:
+        for scope in resource.scope_spans:
+            number = len(scope.spans)
+            del scope.spans[max(0, stop - seen) :]
+            del scope.spans[: max(0, start - seen)]
+            seen += number
 
 
 def find_span(body: bytes, span_id: int) -> SpanDetails | None:
@@ -125,11 +105,12 @@ def find_span(body: bytes, span_id: int) -> SpanDetails | None:
         for scope in resource.scope_spans:
             for span in scope.spans:
                 if span.span_id == wanted:
-                    return _details(span)
+                    return details_of(span)
     return None
 
 
-def _details(span: Span) -> SpanDetails:
+def details_of(span: Span) -> SpanDetails:
+    """Everything of an encoded span that its row leaves out."""
     return SpanDetails(
         attributes=_plain(span.attributes),
         events=tuple(RecordedEvent(e.name, e.time_unix_nano, _plain(e.attributes)) for e in span.events),

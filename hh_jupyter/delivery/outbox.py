@@ -1,4 +1,4 @@
-"""What is to be sent to one backend, in which order, and what became of it.
+"""What is to be sent to one backend, and what became of it.
 
 Order is partial: a session's start goes before its spans and updates, and the calls of one session keep their order.
 Everything else may overtake. Counts kept here are the only source of what displays say about delivery.
@@ -6,69 +6,33 @@ Everything else may overtake. Counts kept here are the only source of what displ
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections import Counter, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Final
 
+from hh_jupyter.delivery.circuit import Circuit
+from hh_jupyter.delivery.counts import Counts
+from hh_jupyter.delivery.departures import Departures
+from hh_jupyter.delivery.intake import Intake
+from hh_jupyter.delivery.item import Call, Flight, Item, Kind
+from hh_jupyter.delivery.order import Order
+from hh_jupyter.delivery.outage import Outage
+from hh_jupyter.delivery.parked import Parked
+from hh_jupyter.delivery.settlement import Settlement
+from hh_jupyter.delivery.spooling import Kept, Spool, SpoolNews
+from hh_jupyter.delivery.verdict import Verdict
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.reentry import Guard
 
-MAX_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of unsent bodies kept in memory; above it the oldest spans are dropped, counted and shown."""
+__all__ = ["Call", "Item", "Kind", "Outbox", "Spool"]
 
-MAX_BATCH: Final = 512
-MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
-"""Spans and encoded bytes in one request at most: a backlog goes in larger requests than a trickle."""
+MAX_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of unsent bodies kept in memory; above it the spool's copy has to do, or the oldest are dropped and counted."""
 
 CALL_DELAY: Final = 0.1
 """Seconds a call waits for others like it; also keeps the sender's imports off the caller's first moments."""
-
-START_TRIES: Final = 3
-"""After so many tries a session's start no longer holds back its spans."""
-
-Kind = Literal["session_start", "event_update", "event_create", "spans"]
-Outcome = Literal["sent", "parked", "retry"]
-
-
-class Call(NamedTuple):
-    """A call to the backend that is still to be redacted and encoded.
-
-    Attributes:
-        session_id: of the session, or of the event, whose calls keep their order.
-        document: plain data, as JSON can hold it.
-        defer: send it only before the session's first span or update.
-    """
-
-    kind: Kind
-    session_id: str
-    document: Mapping[str, Any]
-    defer: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Item:
-    """One body to send. `spans` is how many it holds, `cell` the notebook cell they started in."""
-
-    kind: Kind
-    session_id: str
-    body: bytes
-    spans: int = 0
-    cell: str | None = None
-    added: float = field(default_factory=time.monotonic)
-    serial: int = 0
-    tries: int = 0
-    not_before: float = 0.0
-
-
-class _Counts:
-    """What became of the spans of one cell, or of all."""
-
-    __slots__ = ("dropped", "made", "parked", "sent")
-
-    def __init__(self) -> None:
-        self.made = self.sent = self.parked = self.dropped = 0
 
 
 class Outbox:
@@ -78,206 +42,252 @@ class Outbox:
         destination: host of the backend, or None in local mode, where nothing is ever kept here.
         batch_size: so many spans are sent without waiting for more.
         flush_interval: seconds that spans wait for their batch to fill.
+        spool: where items have their copy on disk, if they have one.
+        calls: it takes session starts, updates and events; a plain OpenTelemetry backend takes spans alone.
+        guard: shared with other outboxes that get the same spans.
     """
 
-    def __init__(self, destination: str | None, batch_size: int, flush_interval: float) -> None:
+    def __init__(
+        self,
+        destination: str | None,
+        batch_size: int,
+        flush_interval: float,
+        spool: Spool | None = None,
+        *,
+        calls: bool = True,
+        guard: Guard | None = None,
+    ) -> None:
         self.destination, self.batch_size, self.flush_interval = destination, batch_size, flush_interval
-        self.reason: str | None = None
-        self.failing = False
-        self.changed = Guard()
-        self._incoming: deque[Item] = deque()
-        self._calls: deque[Item] = deque()
-        self._spans: deque[Item] = deque()
-        self._taken: list[Item] = []
-        self._parked: deque[Item] = deque()
-        self._starting: dict[str, Item] = {}
-        self._deferred: dict[str, Item] = {}
-        self._counts: dict[str | None, _Counts] = {}
-        self._all = _Counts()
-        self._bytes = 0
-        self._serial = 0
+        self.changed = guard or Guard()
+        self._spool = spool
+        self._news, self._outage = SpoolNews(spool), Outage(destination)
+        self._counts, self._circuit, self._parked = Counts(), Circuit(), Parked()
+        self._order = Order(self._due)
+        self._departures = Departures(self._order, self._circuit)
+        self._settlement = Settlement(self._order, self._counts, self._circuit, self._parked, self._news, self._outage)
+        self._intake = Intake(self._order, self._counts, self._settlement, calls=calls)
+        self._heir: Outbox | None = None
         self._flush_up_to = 0
-        self._not_before = 0.0
-        self._bad_since_flush = 0
-        self._spans_accepted = False
+        self._hurried = False
+        self._overdue = False
+
+    @property
+    def max_batch(self) -> int:
+        """Spans in one request at most."""
+        return self._order.max_spans
+
+    @max_batch.setter
+    def max_batch(self, spans: int) -> None:
+        self._order.max_spans = spans
 
     # What comes in
 
     def count_made(self, cells: Counter[str | None]) -> None:
         """Count spans that were sealed, by cell."""
+        if self._heir is not None:
+            self._heir.count_made(cells)
+            return
         with self.changed:
-            for cell, number in cells.items():
-                self._all.made += number
-                self._counts_of(cell).made += number
+            self._counts.made(cells)
 
     def note_lost(self, reason: str) -> None:
         """Something that should have been queued could not be; the next flush says so."""
         with self.changed:
-            self._bad_since_flush += 1
-            self.reason = reason
+            self._settlement.note_lost(reason)
 
     def defer_start(self, item: Item) -> None:
         """Keep a session's start until the session's first span or update; an unused session leaves no trace."""
+        if self._heir is not None:
+            self._heir.defer_start(item)
+            return
         with self.changed:
-            self._deferred[item.session_id] = item
+            self._intake.defer(item)
+
+    def take_deferred(self, session_ids: Collection[str]) -> list[Item]:
+        """The starts that were kept for these sessions: something of theirs is about to be added."""
+        if self._heir is not None:
+            return self._heir.take_deferred(session_ids)
+        with self.changed:
+            return self._intake.take_deferred(session_ids)
+
+    def adopt(self, kept: Sequence[Kept]) -> None:
+        """Queue what came back from disk; what was refused stays so, until somebody asks for another try."""
+        if not kept:
+            return
+        with self.changed:
+            self._intake.adopt(kept)
+        self.add(())
 
     def add(self, items: Sequence[Item]) -> None:
         """Queue items in their order."""
         if self.destination is None:
             return
-        self._incoming.extend(items)
+        if self._heir is not None:
+            self._heir.add(items)
+            return
+        self._intake.put(items)
         if self.changed.held():  # A destructor, inside one of the methods here; the next one takes them in.
             return
         with self.changed:
             self._take_in()
             self.changed.notify_all()
+        self._tell()
 
     def _take_in(self) -> None:
-        while self._incoming:
-            item = self._incoming.popleft()
-            if not item.session_id:
-                self._drop(item, "they belong to no session")
-                continue
-            start = self._deferred.pop(item.session_id, None)
-            if start is not None:
-                self._append(start)
-            self._append(item)
-        self._drop_above_bound()
-
-    def _append(self, item: Item) -> None:
-        self._serial += 1
-        item.serial, item.added = self._serial, time.monotonic()
-        self._bytes += len(item.body)
-        (self._spans if item.kind == "spans" else self._calls).append(item)
-        if item.kind == "session_start":
-            self._starting.setdefault(item.session_id, item)
-
-    def _drop_above_bound(self) -> None:
-        while self._bytes > MAX_BYTES and (self._parked or self._spans):
-            parked = bool(self._parked)
-            item = (self._parked or self._spans).popleft()
-            self._bytes -= len(item.body)
-            self._drop(item, "more spans were waiting than memory may hold", parked=parked)
-
-    def _drop(self, item: Item, reason: str, *, parked: bool = False) -> None:
-        self._bad_since_flush += 1
-        self.reason = reason
-        for counts in (self._all, self._counts_of(item.cell)):
-            counts.dropped += item.spans
-            counts.parked -= item.spans if parked else 0
+        self._intake.take_in(MAX_BYTES, spooled=self._spool is not None)
 
     # What goes out
 
     def take(self) -> list[Item]:
-        """The next request's items, or an empty list when nothing is due. Several items are always spans."""
+        """The next request's items, or an empty list when nothing is due. Several items are always spans.
+
+        Whoever takes them calls `settle` with the verdict.
+        """
         with self.changed:
             self._take_in()
-            if time.monotonic() < self._not_before:
-                return []
-            call = self._next_call()
-            items = [call] if call is not None else self._next_spans()
-            self._taken = items
-            return items
+            now = time.monotonic()
+            self._intake.again(self._parked.take_due(now), background=True)
+            return self._departures.take(now, self.batch_size)
 
-    def _next_call(self) -> Item | None:
-        now = time.monotonic()
-        passed_over: set[str] = set()
-        for item in self._calls:
-            free = item.session_id not in passed_over
-            if free and max(self._due(item, CALL_DELAY), item.not_before) <= now:
-                self._calls.remove(item)
-                return item
-            if item.kind != "session_start" or self._starting.get(item.session_id) is item:
-                passed_over.add(item.session_id)  # What comes later for it must not overtake.
-        return None
-
-    def _next_spans(self) -> list[Item]:
-        """The first spans that no start holds back; only as many are looked at as a request may hold."""
-        batch: list[Item] = []
-        held: list[Item] = []
-        spans = size = 0
-        while self._spans and spans < MAX_BATCH:
-            item = self._spans.popleft()
-            if item.session_id in self._starting:
-                held.append(item)
-                continue
-            size += len(item.body)
-            if batch and (spans + item.spans > MAX_BATCH or size > MAX_BATCH_BYTES):
-                held.append(item)
-                break
-            batch.append(item)
-            spans += item.spans
-        full = spans >= self.batch_size or size > MAX_BATCH_BYTES
-        due = batch and (full or self._due(batch[0], self.flush_interval) <= time.monotonic())
-        if not due:
-            held, batch = sorted([*batch, *held], key=lambda item: item.serial), []
-        self._spans.extendleft(reversed(held))
-        return batch
+    def more_due(self) -> bool:
+        """Another request could go out at once, beside those under way."""
+        with self.changed:
+            return self._departures.more_due(time.monotonic(), self.batch_size)
 
     def seconds_to_next(self) -> float | None:
         """How long the sender may sleep; None when nothing can become due by itself."""
         with self.changed:
-            moments = [max(self._due(item, CALL_DELAY), item.not_before) for item in self._calls]
-            free = (item for item in self._spans if item.session_id not in self._starting)
-            first = next(free, None)
-            if first is not None:
-                moments.append(self._due(first, self.flush_interval))
-            if not moments:
-                return None
-            return max(0.01, max(min(moments), self._not_before) - time.monotonic())
+            moments = (self._departures.next_moment(), self._parked.next_moment())
+            first = min((moment for moment in moments if moment is not None), default=None)
+            return None if first is None else max(0.01, first - time.monotonic())
 
-    def _due(self, item: Item, delay: float) -> float:
-        return 0.0 if item.serial <= self._flush_up_to else item.added + delay
+    def _due(self, item: Item) -> float:
+        if item.serial <= self._flush_up_to or self._hurried:
+            return 0.0
+        return item.added + (self.flush_interval if item.kind == "spans" else CALL_DELAY)
 
-    def settle(
-        self, items: Sequence[Item], outcome: Outcome, reason: str | None, wait: float = 0.0, *, reached: bool = True
-    ) -> None:
-        """Note the verdict on a request.
+    def body_of(self, item: Item) -> bytes:
+        """The body to send: from the spool if the item gave up its own, and of the session's other id if it has one.
 
-        Args:
-            items: of the request, as taken.
-            outcome: sent, parked (kept and not tried again) or retry.
-            reason: what went wrong, one sentence; None when sent.
-            wait: seconds before these items, or after a failure to reach the backend anything, is tried again.
-            reached: the backend answered at all.
+        Raises:
+            OSError, KeyError: the spool cannot read it any more.
+        """
+        body = item.body
+        if not body and item.key is not None and self._spool is not None:
+            body = self._spool.load(item)
+        other = self.other_ids.get(item.session_id)
+        if other is None or item.kind == "session_start":
+            return body
+        return body.replace(item.session_id.encode(), other.encode())
+
+    def settle(self, items: Sequence[Item], verdict: Verdict) -> bool:
+        """Note the verdict on a request, as taken.
+
+        Returns:
+            True if the request is to be split: the caller then calls `split` with its halves.
         """
         with self.changed:
-            self._taken = []
-            self.failing, self.reason = outcome != "sent", reason
-            again = time.monotonic() + wait
-            self._not_before = again if not reached or items[0].kind == "spans" else 0.0
-            self._spans_accepted = self._spans_accepted or (outcome == "sent" and items[0].kind == "spans")
-            for item in reversed(items) if outcome == "retry" else items:
-                item.not_before = again
-                self._settle_one(item, outcome)
-            if not self._waits_before(self._flush_up_to):
-                self._flush_up_to = 0
+            flight = self._departures.landed(items)
+            self._overdue = False
+            wants_split = self._settlement.settle(flight, verdict)
+            if wants_split:
+                self._departures.keep(flight)
+            else:
+                self._end_flight(flight)
+        self._tell()
+        return wants_split
+
+    def split(self, items: Sequence[Item], parts: tuple[list[Item], list[Item]] | None) -> None:
+        """Put back the halves of a request that must be split; None: it cannot be, and is parked."""
+        with self.changed:
+            flight = self._departures.landed(items)
+            self._settlement.split(flight, parts)
+            self._end_flight(flight)
+        self._tell()
+
+    def lose(self, items: Sequence[Item], reason: str) -> None:
+        """Give up items that were taken and whose bodies cannot be had any more."""
+        with self.changed:
+            flight = self._departures.landed(items)
+            for item in flight.items:
+                self._settlement.drop(item, reason)
+            self._end_flight(flight)
+        self._tell()
+
+    def _end_flight(self, flight: Flight) -> None:
+        for item in flight.items:
+            self._order.end_flight(item)
+        revived, self._settlement.revived = self._settlement.revived, []
+        self._intake.again(revived, background=True)
+        if not self._waits_before(self._flush_up_to):
+            self._flush_up_to = 0
+        self.changed.notify_all()
+
+    def _tell(self) -> None:
+        """Pass on what happened, outside of the lock."""
+        if self._heir is not None:
+            self._pass_on(self._heir)
+        self._news.tell()
+        self._outage.tell()
+
+    # Second chances
+
+    def release(self) -> None:
+        """Try everything again that was refused, given up or paused: somebody mended something, or asks for it."""
+        with self.changed:
+            self._settlement.paused = None
+            self._circuit.reset()
+            self._order.hurry()
+            self._intake.again(self._parked.take_all(), background=False)
             self.changed.notify_all()
 
-    def _settle_one(self, item: Item, outcome: Outcome) -> None:
-        item.tries += 1
-        if item.kind == "session_start" and item.tries > START_TRIES and self._spans_accepted:
-            outcome = "parked"  # The backend takes spans but not this start: trying on would not help.
-        given_up = outcome != "retry" or item.tries >= START_TRIES
-        if given_up and self._starting.get(item.session_id) is item:
-            del self._starting[item.session_id]
-        if outcome == "retry":
-            (self._spans if item.kind == "spans" else self._calls).appendleft(item)
+    @property
+    def other_ids(self) -> dict[str, str]:
+        """Ids that the backend gave to sessions, by the ids they were made with."""
+        return self._settlement.other_ids
+
+    @property
+    def paused(self) -> str | None:
+        """Why nothing is tried until the settings change; None while things are tried."""
+        return self._settlement.paused
+
+    def hand_to(self, heir: Outbox) -> None:
+        """Give everything that waits or was refused, and all that still comes, to another destination."""
+        with self.changed:
+            self._heir = heir
+        self._pass_on(heir)
+
+    def _pass_on(self, heir: Outbox) -> None:
+        with self.changed:
+            self._take_in()
+            moved, deferred = self._intake.move_out(self._parked.take_all())
+            self.changed.notify_all()
+        if not moved and not deferred:
             return
-        if outcome == "parked":
-            self._parked.append(item)
-            self._bad_since_flush += 1
-        else:
-            self._bytes -= len(item.body)
-        for counts in (self._all, self._counts_of(item.cell)):
-            counts.parked += item.spans if outcome == "parked" else 0
-            counts.sent += item.spans if outcome == "sent" else 0
+        with heir.changed:
+            heir._intake.move_in(moved, deferred)
+        if heir._spool is not None:
+            heir._spool.take_over(moved)
+        heir.add(())
 
     # What may be asked
 
     def deferred(self) -> tuple[Item, ...]:
         """Starts that wait for their session's first span."""
-        return tuple(self._deferred.values())
+        return self._intake.deferred()
+
+    def worth_waiting(self) -> bool:
+        """Waiting for a verdict makes sense: the backend answers, or it is time for another try."""
+        with self.changed:
+            return not self._overdue and self._settlement.paused is None and self._circuit.may_send(time.monotonic())
+
+    def hurry(self) -> None:
+        """From now on nothing waits for others like it: this is the end of the program."""
+        with self.changed:
+            self._hurried = True
+            self._circuit.hurry()
+            self._order.hurry()
+            self.changed.notify_all()
 
     def flush(self, deadline: float, *, asked: bool = True) -> bool:
         """Make everything queued so far due and wait for its verdicts.
@@ -291,38 +301,25 @@ class Outbox:
         """
         with self.changed:
             self._take_in()
-            mark = self._flush_up_to = self._serial
-            self._not_before = 0.0  # One try at once, whatever failed before; then the pauses apply again.
-            for item in self._calls:
-                item.not_before = 0.0
+            mark = self._flush_up_to = self._intake.serial
+            self._circuit.hurry()  # One try at once, whatever failed before; then the pauses apply again.
+            self._order.hurry()
             self.changed.notify_all()
             while self._waits_before(mark) and (left := deadline - time.monotonic()) > 0:
                 self.changed.wait(left)
-            good = not self._waits_before(mark) and not self._bad_since_flush
-            self._bad_since_flush = 0 if asked else self._bad_since_flush
+            done = not self._waits_before(mark)
+            self._overdue = bool(self._departures) and not done
+            good = done and not self._settlement.bad
+            self._settlement.bad = 0 if asked else self._settlement.bad
             return good
 
     def _waits_before(self, serial: int) -> bool:
-        return any(item.serial <= serial for queue in (self._calls, self._spans, self._taken) for item in queue)
+        everything = itertools.chain(self._departures, self._order)
+        return any(item.serial <= serial and not item.background for item in everything)
 
     def state(self, cell: str | None = None) -> ExportState:
         """Counts of one cell's spans, or of all."""
         with self.changed:
-            counts = self._all if cell is None else self._counts_of(cell)
-            waiting = counts.made - counts.sent - counts.parked - counts.dropped
-            return ExportState(
-                destination=self.destination,
-                made=counts.made,
-                sent=counts.sent,
-                waiting=waiting if self.destination else 0,
-                parked=counts.parked,
-                dropped=counts.dropped,
-                reason=self.reason,
-                failing=self.failing,
-            )
-
-    def _counts_of(self, cell: str | None) -> _Counts:
-        found = self._counts.get(cell)
-        if found is None:
-            found = self._counts[cell] = _Counts()
-        return found
+            failing = bool(self._circuit.failures or self._settlement.paused)
+            trouble = self._settlement.trouble if failing else None
+            return self._counts.state(self.destination, cell, trouble=trouble, failing=failing)

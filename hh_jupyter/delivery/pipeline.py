@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
+from hh_jupyter.delivery.copies import Copies
 from hh_jupyter.delivery.details import DetailStore
-from hh_jupyter.delivery.outbox import Call, Kind, Outbox
-from hh_jupyter.delivery.seal import Sealer
-from hh_jupyter.delivery.sender import Sender
+from hh_jupyter.delivery.forks import import_late_modules
+from hh_jupyter.delivery.lanes import Lanes, address
+from hh_jupyter.delivery.outbox import Call, Kind
+from hh_jupyter.delivery.seal import THREAD_PREFIX, Sealer
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.reentry import Guard
 from hh_jupyter.settings import Settings
 
-STOP_SECONDS: Final = 0.5
-"""Longest wait for a thread to end at shutdown; a hanging request must not hold it up."""
+STOP_SHARE: Final = 0.1
+"""Part of the time for closing that is kept for the threads to end in."""
+
+ADOPT_AFTER: Final = 0.5
+"""Seconds after the start of a pipeline until it looks for what dead processes left."""
+
+STOP_SECONDS: Final = 0.05
+"""What they get at least; one that hangs in a request is left to die with the process."""
 
 
 class Pipeline:
@@ -34,18 +43,22 @@ class Pipeline:
     def __init__(self, settings: Settings, log: SpanLog, details: DetailStore) -> None:
         self.settings, self._log, self._details = settings, log, details
         self.closed = False
+        # Tracing that is off makes nothing, so there is nothing to wait for either.
+        self.running = not settings.disable_tracing
+        self.copies = Copies(settings, *address(settings))
+        self._closing = threading.Event()
         self._build()
+        if self.copies.spool is not None:
+            threading.Thread(target=self._adopt, name=f"{THREAD_PREFIX}adopter", daemon=True).start()
         _PIPELINES.add(self)
 
     def _build(self) -> None:
-        settings = self.settings
-        host = None if settings.local else urlsplit(settings.server_url).netloc.rpartition("@")[2]
-        self.outbox = Outbox(host, settings.batch_size, settings.flush_interval)
-        self.sealer = Sealer(settings, self.outbox, self._log, self._details)
-        self.sealer.start()
-        self._sender = None if host is None else Sender(settings, self.outbox)
-        if self._sender is not None:
-            self._sender.start()
+        self.lanes = Lanes(self.settings, self.copies)
+        self.outbox = self.lanes.outbox
+        self.sealer = Sealer(self.settings, self.outbox, self._log, self._details, self.copies)
+        if self.running:
+            self.sealer.start()
+            self.lanes.start()
 
     def call(self, kind: Kind, session_id: str, document: Mapping[str, Any], *, defer: bool = False) -> None:
         """Queue a call; it is redacted where spans are.
@@ -55,39 +68,68 @@ class Pipeline:
             document: plain data, as JSON can hold it.
             defer: send it only before the session's first span or update.
         """
-        if self.outbox.destination is not None:
-            self.sealer.put(Call(kind, session_id, document, defer))
+        if self.lanes.destination is not None or self.copies.spool is not None:
+            # A session whose spans stay here must not wait for the first of them.
+            self.sealer.put(Call(kind, session_id, document, defer and self.settings.otlp_enabled))
 
     def follow(self, settings: Settings) -> None:
         """Apply other settings, of the same destination, to what comes from now on."""
-        self.settings = self.sealer.settings = settings
-        self.outbox.batch_size, self.outbox.flush_interval = settings.batch_size, settings.flush_interval
-        if self._sender is not None:
-            self._sender.settings = settings
+        before, self.settings = self.settings, settings
+        self.sealer.settings = settings
+        self.lanes.follow(settings)
+        if settings != before:
+            self.lanes.release()
+
+    def seal(self, seconds: float) -> bool:
+        """Wait until every span that was put before is in the log; False if `seconds` were not enough."""
+        return not self.running or self.sealer.barrier(seconds)
 
     def flush(self, seconds: float, *, asked: bool = True) -> bool:
         """Seal and send what there is; see `Outbox.flush` for what True means. Returns within `seconds` + 50 ms."""
+        if not self.running:
+            return True
         if not self.sealer.may_wait():
             return False
         deadline = time.monotonic() + seconds
         sealed = self.sealer.barrier(seconds)
-        return self.outbox.flush(deadline, asked=asked) and sealed
+        return self.lanes.flush(deadline, asked=asked) and sealed
+
+    def hurry(self) -> None:
+        """From now on nothing waits for others like it: this is the end of the program."""
+        self.lanes.hurry()
 
     def state(self, cell: str | None = None) -> ExportState:
-        """Counts of one cell's spans, or of all."""
-        return self.outbox.state(cell)
+        """Counts of one cell's spans, or of all; spans that are not exported have no destination."""
+        state = self.lanes.state(cell)
+        return state if self.settings.otlp_enabled else dataclasses.replace(state, destination=None, waiting=0)
 
     def close(self, seconds: float) -> bool:
         """Flush within `seconds` and end the threads. What could not be sent is lost with the process."""
         if self.closed:
             return True
-        done = self.flush(seconds)  # After a Ctrl-C here it can be closed again.
+        deadline = time.monotonic() + seconds
+        self.lanes.hurry()
+        done = self.flush(seconds * (1 - STOP_SHARE))  # After a Ctrl-C here it can be closed again.
         self.closed = True
-        self.sealer.stop(STOP_SECONDS)
-        if self._sender is not None:
-            self._sender.stop(STOP_SECONDS)
+        self._closing.set()
+        deadline = max(deadline, time.monotonic() + STOP_SECONDS)
+        if self.running:
+            self.sealer.stop(deadline - time.monotonic())
+            self.lanes.stop(deadline)
+        self.copies.close()
         _PIPELINES.discard(self)
         return done
+
+    def send_local(self, session_ids: Collection[str]) -> int:
+        """Send what these sessions kept on this machine only; how many records that is."""
+        kept = self.copies.take_local(session_ids)
+        self.outbox.adopt(kept)
+        return len(kept)
+
+    def _adopt(self) -> None:
+        """Take over what dead processes left for this destination, but not in the way of what starts right now."""
+        if not self._closing.wait(ADOPT_AFTER):
+            self.outbox.adopt(self.copies.adopt())
 
     def after_fork_in_child(self) -> None:
         """A child has none of its parent's threads and owes nothing of what the parent still holds.
@@ -99,13 +141,22 @@ class Pipeline:
             return
         self._log.lock = Guard()
         self._details.lock = Guard()
-        deferred = self.outbox.deferred()
+        deferred, other_ids = self.outbox.deferred(), self.outbox.other_ids
         self._build()
+        self.outbox.other_ids.update(other_ids)
         for start in deferred:
             self.outbox.defer_start(start)
 
 
 _PIPELINES: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    if pipelines := list(_PIPELINES):
+        import_late_modules(
+            sending=any(pipeline.lanes.destination for pipeline in pipelines),
+            spooling=any(pipeline.copies.spool for pipeline in pipelines),
+        )
 
 
 def _after_fork_in_child() -> None:
@@ -114,4 +165,4 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 from hh_jupyter.delivery.details import DetailStore
+from hh_jupyter.delivery.lanes import names_of, otlp_target
 from hh_jupyter.delivery.outbox import Kind
 from hh_jupyter.delivery.pipeline import Pipeline
 from hh_jupyter.delivery.seal import EndedSpan
@@ -16,6 +17,9 @@ from hh_jupyter.delivery.stamp import Stamp
 from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.settings import Settings
+
+if TYPE_CHECKING:
+    from hh_jupyter.delivery.spool.store import Spool
 
 IMMEDIATE_SECONDS: Final = 2.0
 """Longest wait for a verdict per call in immediate mode."""
@@ -38,15 +42,18 @@ class Route:
     @property
     def destination(self) -> str | None:
         """Host of the backend; None in local mode."""
-        return self._pipeline.outbox.destination
+        return self._pipeline.lanes.destination
 
     def follow(self, settings: Settings) -> bool:
         """Apply other settings to what comes from now on; True if they name another destination."""
         before, self._settings = self._settings, settings
         if _address(before) != _address(settings):
             # Records go to the destination they were made for, in their own time: the former pipeline stays.
-            self._former.append(self._pipeline)
+            former = self._pipeline
+            self._former.append(former)
             self._pipeline = Pipeline(settings, self._log, self._details)
+            if _place(before) == _place(settings):
+                former.lanes.hand_to(self._pipeline.lanes)  # Only the key was wrong: this is the right one, maybe.
             return True
         self._pipeline.follow(settings)
         return False
@@ -63,12 +70,12 @@ class Route:
 
     def wait_if_immediate(self) -> None:
         """In immediate mode, wait for the verdict on what was handed over; not while the backend is failing."""
-        if self._settings.disable_batch and not self._pipeline.outbox.failing:
+        if self._settings.disable_batch and self._pipeline.lanes.worth_waiting():
             self._pipeline.flush(min(self._settings.api_timeout, IMMEDIATE_SECONDS), asked=False)
 
     def seal(self, seconds: float) -> bool:
         """Wait until every span that was put before is in the log."""
-        return self._pipeline.sealer.barrier(seconds)
+        return self._pipeline.seal(seconds)
 
     def flush(self, seconds: float) -> bool:
         """Send what there is, also to former destinations; see `Pipeline.flush`."""
@@ -83,6 +90,26 @@ class Route:
         states = [pipeline.state(cell) for pipeline in (*self._former, self._pipeline)]
         return combined([state for state in states if state.made] or states[-1:])
 
+    def release(self) -> None:
+        """Try everything again that was refused, given up or paused, at all destinations."""
+        for pipeline in (*self._former, self._pipeline):
+            pipeline.lanes.release()
+
+    @property
+    def spool(self) -> Spool | None:
+        """What is kept on disk; None where nothing is."""
+        return self._pipeline.copies.spool
+
+    def send_again(self, session_ids: Collection[str] = ()) -> int:
+        """`release`, and send what these sessions kept on this machine only; how many records that is."""
+        self.release()
+        return self._pipeline.send_local(session_ids)
+
+    def hurry(self) -> None:
+        """From now on nothing waits for others like it: this is the end of the program."""
+        for pipeline in (*self._former, self._pipeline):
+            pipeline.hurry()
+
     def close(self, seconds: float) -> bool:
         """Send what there is within `seconds` and end the threads."""
         deadline = time.monotonic() + seconds
@@ -90,5 +117,19 @@ class Route:
         return all(done)
 
 
-def _address(settings: Settings) -> tuple[str, str | None, bool]:
-    return settings.server_url, settings.sending_key, settings.local
+def _address(settings: Settings) -> tuple[object, ...]:
+    """What decides where things go, or whether they go at all."""
+    return settings.sending_key, *_place(settings)
+
+
+def _place(settings: Settings) -> tuple[object, ...]:
+    """The same without the key."""
+    way = (
+        (settings.spool, settings.spool_dir),
+        names_of(settings),
+        otlp_target(settings),
+        settings.otlp_endpoint,
+        settings.otlp_enabled,
+        settings.disable_tracing,
+    )
+    return settings.server_url, settings.local, *way

@@ -13,6 +13,7 @@ from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from hh_jupyter.delivery.copies import Copies
 from hh_jupyter.delivery.details import DetailStore
 from hh_jupyter.delivery.outbox import Call, Outbox
 from hh_jupyter.delivery.stamp import Stamp
@@ -59,12 +60,12 @@ class Sealer:
 
     Args:
         settings: replaced through `settings`, for what is sealed from then on.
-        outbox, log, details: where the results go.
+        outbox, log, details, copies: where the results go.
     """
 
-    def __init__(self, settings: Settings, outbox: Outbox, log: SpanLog, details: DetailStore) -> None:
+    def __init__(self, settings: Settings, outbox: Outbox, log: SpanLog, details: DetailStore, copies: Copies) -> None:
         self.settings = settings
-        self._outbox, self._log, self._details = outbox, log, details
+        self._outbox, self._log, self._details, self._copies = outbox, log, details, copies
         self._queue: deque[EndedSpan | Call | _Mark] = deque()
         self._batches: BatchSealer | None = None
         self._sealing = threading.Lock()
@@ -102,6 +103,7 @@ class Sealer:
     def _inside(self) -> bool:
         """A destructor, run while this thread is at work in one of the structures that sealing changes."""
         held = self._outbox.changed.held() or self._log.lock.held() or self._details.lock.held()
+        held = held or self._copies.held()
         return held or self._sealing_thread == threading.get_ident()
 
     def barrier(self, timeout: float) -> bool:
@@ -173,7 +175,7 @@ class Sealer:
         if self._batches is None or self._batches.settings is not self.settings:
             from hh_jupyter.delivery.batch import BatchSealer
 
-            self._batches = BatchSealer(self.settings, self._outbox, self._log, self._details)
+            self._batches = BatchSealer(self.settings, self._outbox, self._log, self._details, self._copies)
         return self._batches
 
 

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.trace import Link, SpanContext, Status, StatusCode
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.conventions import describe
 from hh_jupyter.conventions.facts import SpanFacts
+from hh_jupyter.delivery.span_values import copied, plain_values, within
 from hh_jupyter.delivery.stamp import Stamp, session_id_of, stamped_attributes
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.records.record_error import span_error
@@ -28,46 +30,40 @@ class SealPolicy:
 
     Attributes:
         run_ids: experiment ids by baggage key.
+        experiment: attributes that every span carries, from the settings.
         max_attributes: attributes of the span's own, beside the stamped ones.
         max_span_size: bytes of keys and texts.
     """
 
     redactor: Redactor
     run_ids: Mapping[str, str] = field(default_factory=dict)
+    experiment: Mapping[str, Any] = field(default_factory=dict)
     max_attributes: int = 1024
     max_events: int = 1024
     max_links: int = 128
     max_span_size: int = 10 * 1024 * 1024
 
 
-class SealedSpan(ReadableSpan):
-    """The final copy. `dropped_attributes` counts what the SDK's limits and ours removed.
+class SealedSpan(NamedTuple):
+    """The final copy. A tuple, because one is made for every span.
 
-    Its attributes are in `final_attributes`; the encoder finds none under `attributes`, see `otlp.encode`.
+    Attributes:
+        dropped: attributes that the SDK's limits and ours removed.
     """
 
-    def __init__(self, *, dropped: int, final_attributes: dict[str, Any], **fields: Any) -> None:
-        super().__init__(**fields)
-        self.final_attributes = final_attributes
-        self._dropped = dropped
-
-    @property
-    def dropped_attributes(self) -> int:
-        return self._dropped
-
-
-class HashedResource(Resource):
-    """A resource that hashes once: the encoder hashes it for every span, and the SDK's hash writes JSON each time."""
-
-    def __init__(self, resource: Resource) -> None:
-        super().__init__(resource.attributes, resource.schema_url)
-        self._hash = hash(resource)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or super().__eq__(other)
+    name: str
+    context: SpanContext
+    parent: SpanContext | None
+    resource: Resource
+    scope: InstrumentationScope | None
+    attributes: Mapping[str, Any]
+    events: Sequence[Event]
+    links: Sequence[Link]
+    kind: SpanKind
+    status: Status
+    start_time: int | None
+    end_time: int | None
+    dropped: int
 
 
 @dataclass(slots=True)
@@ -95,6 +91,7 @@ def seal(span: ReadableSpan, stamp: Stamp, policy: SealPolicy, resource: Resourc
     if stamp.baggage:  # Headers that others sent.
         final, number = policy.redactor.attributes(final)
         draft.redacted += number
+    final.update(policy.experiment)
     final.update(draft.attributes)
     final[keys.EVENT_TYPE] = draft.facts.event_type
     if cut:
@@ -107,26 +104,19 @@ def seal(span: ReadableSpan, stamp: Stamp, policy: SealPolicy, resource: Resourc
 
 def encodable(span: SealedSpan) -> SealedSpan:
     """The same span with every value that protobuf cannot hold as text: lone surrogates, integers above 64 bits."""
-    return SealedSpan(
+    resource, description = span.resource, span.status.description
+    return span._replace(
         name=_clean(span.name),
-        context=span.context,
-        parent=span.parent,
-        resource=span.resource,
-        final_attributes={_clean(key): _clean(value) for key, value in span.final_attributes.items()},
-        events=[
-            Event(_clean(e.name), {_clean(k): _clean(v) for k, v in (e.attributes or {}).items()}, e.timestamp)
-            for e in span.events
-        ],
-        links=span.links,
-        kind=span.kind,
-        status=Status(span.status.status_code, _clean(span.status.description))
-        if span.status.description
-        else span.status,
-        start_time=span.start_time,
-        end_time=span.end_time,
-        instrumentation_scope=span.instrumentation_scope,
-        dropped=span.dropped_attributes,
+        resource=Resource(_cleaned(resource.attributes), resource.schema_url),
+        attributes=_cleaned(span.attributes),
+        events=[Event(_clean(e.name), _cleaned(e.attributes), e.timestamp) for e in span.events],
+        links=[Link(link.context, _cleaned(link.attributes)) for link in span.links],
+        status=Status(span.status.status_code, _clean(description)) if description else span.status,
     )
+
+
+def _cleaned(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {_clean(key): _clean(value) for key, value in (attributes or {}).items()}
 
 
 def _clean(value: Any) -> Any:
@@ -134,21 +124,28 @@ def _clean(value: Any) -> Any:
         return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return str(value)
-    return value if isinstance(value, bool | int | float | bytes | tuple) else str(value)
+    if isinstance(value, list | tuple):
+        return tuple(_clean(item) for item in value)
+    return value if isinstance(value, bool | int | float | bytes) else _clean(str(value))
 
 
 def _redacted(span: ReadableSpan, redactor: Redactor) -> _Draft:
-    attributes, redacted = redactor.attributes(span.attributes or {})
+    attributes, redacted = redactor.attributes(plain_values(copied(span.attributes)))
     events: list[Event] = []
     for event in span.events:
-        kept, number = redactor.attributes(event.attributes or {})
+        given = copied(event.attributes)
+        plain = plain_values(given)
+        kept, number = redactor.attributes(plain)
         name, in_name = redactor.text(event.name)
-        events.append(Event(name, kept, event.timestamp) if number or in_name else event)
+        changed = number or in_name or plain is not given
+        events.append(Event(name, kept, event.timestamp) if changed else event)
         redacted += number + in_name
     links: list[Link] = []
     for link in span.links:
-        kept, number = redactor.attributes(link.attributes or {})
-        links.append(Link(link.context, kept) if number else link)
+        given = copied(link.attributes)
+        plain = plain_values(given)
+        kept, number = redactor.attributes(plain)
+        links.append(Link(link.context, kept) if number or plain is not given else link)
         redacted += number
     status = span.status
     if status.description:
@@ -169,16 +166,16 @@ def _cut_to_limits(draft: _Draft, policy: SealPolicy) -> int:
         names = list(attributes)
         names = names[:first] + (names[-last:] if last else [])
         attributes = {name: attributes[name] for name in names}
-    excess = sum([len(value) for value in attributes.values() if type(value) is str]) - policy.max_span_size
-    if excess > 0:
-        texts = (name for name, value in attributes.items() if type(value) is str)
-        for name in sorted(texts, key=lambda name: len(attributes[name]), reverse=True):
-            excess -= len(attributes.pop(name))
-            if excess <= 0:
-                break
-    draft.events = draft.events[: policy.max_events]
+    attributes, room = within(attributes, policy.max_span_size)
     draft.attributes = attributes
     cut = before - len(attributes)
+    events = []
+    for event in draft.events[: policy.max_events]:
+        given = copied(event.attributes)
+        kept, room = within(given, room)
+        cut += len(given) - len(kept)
+        events.append(event if kept is given else Event(event.name, kept, event.timestamp))
+    draft.events = events
     draft.dropped += cut
     return cut
 
@@ -192,14 +189,14 @@ def _copy(span: ReadableSpan, stamp: Stamp, draft: _Draft, resource: Resource, p
         context=span.context,
         parent=parent,
         resource=resource,
-        final_attributes=draft.attributes,
+        scope=span.instrumentation_scope,
+        attributes=draft.attributes,
         events=draft.events,
         links=draft.links[: policy.max_links],
         kind=span.kind,
         status=draft.status,
         start_time=span.start_time,
         end_time=span.end_time,
-        instrumentation_scope=span.instrumentation_scope,
         dropped=draft.dropped,
     )
 

@@ -14,8 +14,18 @@ _EXACT: Final = frozenset({str, bool, int, float})
 _NUMBER: Final = 8  # bytes of one on the wire, about
 
 
-def plain_values(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Attributes with texts, numbers and lists of them only; the same mapping if it has no others."""
+def copied(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The attributes of a span, event or link as a dict of our own.
+
+    OpenTelemetry's mapping copies itself ten times as fast as `dict` can read it, item by item.
+    """
+    copy = getattr(attributes, "copy", None)
+    found = copy() if copy is not None else attributes or {}
+    return found if type(found) is dict else dict(found)
+
+
+def plain_values(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Attributes with texts, numbers and lists of them only; the same dict if it has no others."""
     odd = {key: value for key, value in attributes.items() if type(value) not in _EXACT}
     changed = {key: plain for key, value in odd.items() if (plain := _plain(value)) is not value}
     return {**attributes, **changed} if changed else attributes
@@ -30,10 +40,10 @@ def within(attributes: dict[str, Any], room: int) -> tuple[dict[str, Any], int]:
     Returns:
         what is kept, and what is then left of the room, at least 0.
     """
-    sizes = {key: len(key) + _size(value) for key, value in attributes.items()}
-    left = room - sum(sizes.values())
+    left = room - sum(map(len, attributes)) - sum(map(_size, attributes.values()))
     if left >= 0:
         return attributes, left
+    sizes = {key: len(key) + _size(value) for key, value in attributes.items()}
     dropped = set()
     for key in sorted(sizes, key=sizes.__getitem__, reverse=True):
         dropped.add(key)

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hh_jupyter.delivery.item import Item
+
+
+class Kept(NamedTuple):
+    """An item that came back from disk.
+
+    Attributes:
+        parked: why it was refused, None for one that waits.
+    """
+
+    item: Item
+    parked: str | None
 
 
 class Spool(Protocol):
@@ -23,6 +34,9 @@ class Spool(Protocol):
         Raises:
             OSError, KeyError: it cannot be read any more.
         """
+
+    def take_over(self, items: Sequence[Item]) -> None:
+        """They were made for another key of the same backend, and go to this destination now."""
 
 
 class SpoolNews:

@@ -17,12 +17,14 @@ class Session:
         id: UUID in lower case.
         source: where it ran, when it was given for this session; its spans carry it.
         project: the same for the project.
+        auto: nobody registered it; its spans ask the backend to make it when they arrive.
     """
 
     id: str
     name: str
     source: str | None = None
     project: str | None = None
+    auto: bool = False
 
 
 class Stamp(NamedTuple):
@@ -83,6 +85,8 @@ def stamped_attributes(stamp: Stamp, run_ids: Mapping[str, str]) -> dict[str, An
     for (key, twin), value in zip(_TWICE, values, strict=True):
         if value:
             found[key] = found[twin] = str(value)
+    if session is not None and session.auto and session_id == session.id:
+        found[keys.SESSION_AUTO_CREATE], found[keys.AUTO_SESSION_NAME] = True, session.name
     for name in keys.BAGGAGE_RUN_KEYS:
         value = baggage.get(name) or run_ids.get(name)
         if value:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hh_jupyter.display.view import Notice
 from hh_jupyter.records.export_state import ExportState
+from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 
@@ -39,7 +40,7 @@ class Notices:
         """
         if export.destination is None:
             self._local = self._local or output
-            return local_notice(self._tracer.settings.test_mode) if self._local is output else None
+            return local_notice(self._tracer.settings) if self._local is output else None
         if not in_trouble(export) and (settled(export) or not overdue):
             if self._outage is output:
                 self._outage = None
@@ -57,9 +58,11 @@ def sending_result(export: ExportState) -> str:
     return f"{_spans(export.made - export.sent)} not sent. {export.reason or ''}".strip()
 
 
-def local_notice(test_mode: bool) -> Notice:
+def local_notice(settings: Settings) -> Notice:
     """Why nothing is sent, and what would change it."""
-    why = "test_mode is on." if test_mode else "No key is set; set HH_API_KEY to send."
+    if not settings.local:
+        return Notice(kind="info", title="Spans stay on this machine.", text="otlp_enabled is off.")
+    why = "test_mode is on." if settings.test_mode else "No key is set; set HH_API_KEY to send."
     return Notice(kind="info", title="Nothing leaves this machine.", text=why)
 
 

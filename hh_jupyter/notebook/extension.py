@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from contextlib import ExitStack
 from typing import Any, Final
@@ -123,8 +124,10 @@ class Extension:
         # Registered with its first span: an idle kernel leaves no empty session at the backend.
         return HoneyHiveTracer.from_settings(self._settings({}), name=name, join=True, register="first_span")
 
-    def _settings(self, arguments: dict[str, Any]) -> Settings:
-        return resolve(arguments, traits=self._config.given(), called="hh_jupyter")
+    def _settings(self, arguments: dict[str, Any], called: str = "hh_jupyter") -> Settings:
+        settings = resolve(arguments, traits=self._config.given(), called=called)
+        # A kernel is killed more often than it ends: here what waits is kept on disk unless somebody says no.
+        return settings if settings.spool is not None else dataclasses.replace(settings, spool=True)
 
     def _adopt(self, arguments: dict[str, Any]) -> HoneyHiveTracer | None:
         """`HoneyHiveTracer.init(...)` in this kernel: its settings are the kernel's tracer's from now on.
@@ -133,7 +136,7 @@ class Extension:
         """
         if not any(arguments.get(name) is not None for name in _ADDRESS):
             arguments = {**self._arguments(), **arguments}
-        settings = resolve(arguments, traits=self._config.given())
+        settings = self._settings(arguments, called="HoneyHiveTracer.init")
         now = self._tracer.settings
         same = (settings.sending_key, settings.server_url) == (now.sending_key, now.server_url)
         # A key that was wrong, or came late, is corrected; one that was in use is another tracer's business.

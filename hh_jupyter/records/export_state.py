@@ -19,6 +19,8 @@ class ExportState:
         dropped: lost, for the reason given.
         reason: one sentence about what keeps the waiting, parked or dropped ones; None when nothing does.
         failing: the last attempt at sending did not come through.
+        calls_waiting, calls_parked, calls_dropped: the same of session starts, updates and events; of all only.
+        parked_reason, dropped_reason: one sentence each about why there are such.
     """
 
     destination: str | None
@@ -29,6 +31,11 @@ class ExportState:
     dropped: int = 0
     reason: str | None = None
     failing: bool = False
+    calls_waiting: int = 0
+    calls_parked: int = 0
+    calls_dropped: int = 0
+    parked_reason: str | None = None
+    dropped_reason: str | None = None
 
     @property
     def word(self) -> str:
@@ -56,4 +63,9 @@ def combined(states: Sequence[ExportState]) -> ExportState:
         dropped=sum(state.dropped for state in going),
         reason=next((state.reason for state in going if state.reason), None),
         failing=any(state.failing for state in going),
+        calls_waiting=sum(state.calls_waiting for state in going),
+        calls_parked=sum(state.calls_parked for state in going),
+        calls_dropped=sum(state.calls_dropped for state in going),
+        parked_reason=next((state.parked_reason for state in going if state.parked_reason), None),
+        dropped_reason=next((state.dropped_reason for state in going if state.dropped_reason), None),
     )

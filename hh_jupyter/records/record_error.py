@@ -6,7 +6,7 @@ import re
 import sysconfig
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Final
 
 from hh_jupyter import attributes as keys
@@ -72,7 +72,7 @@ def user_code_location(stacktrace: str) -> str | None:
         if _KERNEL_PART.search(file):
             return f"cell:{frame['line']}"
         if _is_user_code(file):
-            return f"{PurePath(file.replace(chr(92), '/')).name}:{frame['line']}"
+            return f"{file.replace(chr(92), '/').rpartition('/')[2]}:{frame['line']}"
     return None
 
 

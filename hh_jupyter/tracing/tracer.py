@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from contextvars import Token
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
@@ -40,6 +40,9 @@ from hh_jupyter.tracing.sessions import Register, Sessions
 from hh_jupyter.tracing.spans import SpanBlock
 from hh_jupyter.tracing.verbosity import set_verbose
 from hh_jupyter.version import VERSION
+
+if TYPE_CHECKING:
+    from hh_jupyter.delivery.spool.store import Spool
 
 logger = logging.getLogger(__name__)
 
@@ -519,6 +522,22 @@ class HoneyHiveTracer:
     def export_state(self, cell: str | None = None) -> ExportState:
         """What became of the spans of one cell's run, or of all since the destination was last changed."""
         return self._route.state(cell)
+
+    @property
+    def spool(self) -> Spool | None:
+        """What is kept on disk; None with the setting `spool` off."""
+        return self._route.spool
+
+    def send_again(self, session_ids: Collection[str] = ()) -> int:
+        """Try everything again that waits, was refused or paused.
+
+        Args:
+            session_ids: what these sessions kept on this machine only is sent as well.
+
+        Returns:
+            how many such records there were.
+        """
+        return self._route.send_again(session_ids)
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
         """Send what there is, within `timeout_millis`.

@@ -1,59 +1,49 @@
-"""Order, and what is said about delivery, without a network."""
+"""What the outbox keeps, counts and says, without a network."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
 from hh_jupyter.delivery import outbox as module
-from hh_jupyter.delivery.outbox import Item, Outbox
+from hh_jupyter.delivery.item import Item
+from hh_jupyter.delivery.outbox import Outbox
+from hh_jupyter.delivery.verdict import Verdict
 from hh_jupyter.records.export_state import ExportState, combined
 
-
-def spans(session_id: str, number: int = 1, cell: str | None = None, body: bytes = b"x") -> Item:
-    return Item("spans", session_id, body, spans=number, cell=cell)
+SENT = Verdict("sent")
 
 
-def due(outbox: Outbox) -> list[tuple[str, str]]:
-    """What goes out next when everything is due, accepted at once."""
-    outbox.flush(time.monotonic())
-    items = outbox.take()
-    if items:
-        outbox.settle(items, "sent", None)
-    return [(item.kind, item.session_id) for item in items]
+def spans(
+    session_id: str, number: int = 1, cell: str | None = None, body: bytes = b"x", key: int | None = None
+) -> Item:
+    return Item("spans", session_id, body, spans=number, cell=cell, key=key)
 
 
-def test_calls_of_one_session_keep_their_order_and_spans_wait_for_the_start() -> None:
-    outbox = Outbox("api.example", 100, 5.0)
-    outbox.add([spans("a"), Item("session_start", "a", b"1"), Item("event_update", "a", b"2")])
-    outbox.add([Item("event_update", "b", b"3"), Item("session_start", "a", b"again")])
-    order = [due(outbox) for _ in range(6)]
-    kinds = [kind for batch in order for kind, session in batch if session == "a"]
-    assert kinds == ["session_start", "event_update", "session_start", "spans"]
-    assert order[-1] == []
+class Disk:
+    """A spool of ten lines."""
 
+    def __init__(self) -> None:
+        self.bodies: dict[int, bytes] = {}
+        self.parked: dict[int, str] = {}
 
-def test_a_start_that_is_retried_holds_back_its_session_three_times_and_nobody_else() -> None:
-    outbox = Outbox("api.example", 100, 5.0)
-    outbox.add([Item("session_start", "a", b"1"), Item("event_update", "a", b"2"), spans("a"), spans("b")])
-    for _ in range(3):
-        outbox.flush(time.monotonic())
-        (start,) = outbox.take()
-        assert start.kind == "session_start"
-        outbox.settle([start], "retry", "api.example answered 500", wait=60)
-        if start.tries == 1:
-            assert [(item.kind, item.session_id) for item in outbox.take()] == [("spans", "b")]
-    assert [outbox.take()[0].kind, outbox.take()[0].kind] == ["event_update", "spans"]
+    def put(self, item: Item) -> Item:
+        item.key = len(self.bodies)
+        self.bodies[item.key] = item.body
+        return item
 
+    def remove(self, items: Sequence[Item]) -> None:
+        for item in items:
+            del self.bodies[item.key or 0]
 
-def test_a_start_that_waits_for_its_first_span_is_never_sent_without_one() -> None:
-    outbox = Outbox("api.example", 100, 5.0)
-    outbox.defer_start(Item("session_start", "idle", b"1"))
-    outbox.defer_start(Item("session_start", "used", b"2"))
-    outbox.add([spans("used")])
-    assert [due(outbox), due(outbox), due(outbox)] == [[("session_start", "used")], [("spans", "used")], []]
+    def park(self, items: Sequence[Item], reason: str) -> None:
+        self.parked.update({item.key or 0: reason for item in items})
+
+    def load(self, item: Item) -> bytes:
+        return self.bodies[item.key or 0]
 
 
 def test_above_the_bound_the_oldest_spans_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +53,97 @@ def test_above_the_bound_the_oldest_spans_are_dropped_and_counted(monkeypatch: p
     outbox.add([spans("a", 2, "old", b"12345678"), spans("a", 2, "new", b"12345678")])
     old, new = outbox.state("old"), outbox.state("new")
     assert (old.dropped, old.word, new.dropped, new.waiting) == (2, "Not sent", 0, 2)
-    assert old.reason == "more spans were waiting than memory may hold"
+    assert old.reason == old.dropped_reason == "more was waiting than memory may hold"
+    assert new.reason is None
+    assert not outbox.flush(time.monotonic())
+
+
+def test_an_outage_without_end_does_not_fill_memory_with_calls_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BYTES", 10)
+    outbox = Outbox("api.example", 100, 5.0)
+    outbox.add([Item("event_update", str(number), b"1234") for number in range(5)])
+    state = outbox.state()
+    assert (state.calls_waiting, state.calls_dropped) == (2, 3)
+
+
+def test_above_the_bound_what_is_on_disk_is_read_again_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BYTES", 10)
+    disk = Disk()
+    outbox = Outbox("api.example", 100, 5.0, disk)
+    outbox.count_made(Counter({"c": 3}))
+    outbox.add([disk.put(spans("a", 1, "c", b"body %d" % number)) for number in range(3)])
+    outbox.flush(time.monotonic())
+    items = outbox.take()
+    assert [outbox.body_of(item) for item in items] == [b"body 0", b"body 1", b"body 2"]
+    assert sum(len(item.body) for item in items) <= 10
+    outbox.settle(items, SENT)
+    assert (outbox.state("c").sent, outbox.state("c").dropped, disk.bodies) == (3, 0, {})
+
+
+def test_the_copy_on_disk_follows_the_verdicts() -> None:
+    disk = Disk()
+    outbox = Outbox("api.example", 100, 5.0, disk)
+    outbox.add([disk.put(Item("event_update", name, b"{}")) for name in ("taken", "refused")])
+    for verdict in (SENT, Verdict("parked", "no")):
+        outbox.flush(time.monotonic())
+        outbox.settle(outbox.take(), verdict)
+    assert (list(disk.bodies), disk.parked) == ([1], {1: "no"})
+
+
+def test_everything_that_was_refused_is_tried_again_when_asked_for() -> None:
+    outbox = Outbox("api.example", 1, 5.0)
+    outbox.count_made(Counter({"c": 2}))
+    outbox.add([spans("a", 1, "c")])
+    outbox.settle(outbox.take(), Verdict("parked", "no"))
+    assert (outbox.state("c").parked, outbox.state("c").reason, outbox.take()) == (1, "no", [])
+    outbox.add([spans("a", 1, "c")])
+    outbox.settle(outbox.take(), Verdict("paused", "the key is wrong"))
+    outbox.release()
+    assert (outbox.state("c").parked, outbox.state("c").waiting) == (0, 2)
+    outbox.settle(outbox.take(), SENT)
+    assert outbox.state("c").sent == 2
+
+
+def test_a_refused_key_pauses_everything_also_what_comes_later() -> None:
+    outbox = Outbox("api.example", 1, 5.0)
+    outbox.count_made(Counter({"c": 3}))
+    outbox.add([spans("a", 1, "c"), Item("event_update", "b", b"{}")])
+    outbox.flush(time.monotonic())
+    outbox.settle(outbox.take(), Verdict("paused", "api.example rejected the key (401)"))
+    outbox.add([spans("a", 2, "c")])
+    state = outbox.state()
+    assert (outbox.take(), outbox.seconds_to_next()) == ([], None)
+    assert (state.parked, state.calls_parked, state.waiting) == (3, 1, 0)
+    assert state.reason == "api.example rejected the key (401)"
+    assert not outbox.flush(time.monotonic())
+    assert outbox.flush(time.monotonic()), "nothing new went wrong since"
+
+
+def test_what_a_refused_key_held_back_goes_to_the_heir_with_its_counts() -> None:
+    wrong, right = Outbox("api.example", 1, 5.0), Outbox("api.example", 1, 5.0)
+    wrong.count_made(Counter({"c": 2}))
+    wrong.add([Item("session_start", "a", b"{}"), spans("a", 1, "c")])
+    wrong.flush(time.monotonic())
+    wrong.settle(wrong.take(), Verdict("paused", "no"))
+    wrong.hand_to(right)
+    wrong.add([spans("a", 1, "c")])
+    assert (wrong.state("c").made, right.state("c").made, right.state("c").waiting) == (1, 1, 1)
+    assert wrong.state().calls_parked == 0
+    right.flush(time.monotonic())
+    for kind in ("session_start", "spans"):
+        items = right.take()
+        assert {item.kind for item in items} == {kind}
+        right.settle(items, SENT)
+
+
+def test_spans_that_a_backend_refused_of_an_accepted_request_are_lost_and_each_cell_hears_the_worst() -> None:
+    outbox = Outbox("api.example", 1, 5.0)
+    outbox.count_made(Counter({"one": 2, "two": 3}))
+    outbox.add([spans("a", 2, "one"), spans("a", 3, "two")])
+    outbox.settle(outbox.take(), Verdict("sent", "it refused 1", refused=1))
+    everything, one, two = outbox.state(), outbox.state("one"), outbox.state("two")
+    assert (everything.sent, everything.dropped, everything.waiting) == (4, 1, 0)
+    assert [(state.sent, state.dropped) for state in (one, two)] == [(1, 1), (2, 1)]
     assert not outbox.flush(time.monotonic())
 
 

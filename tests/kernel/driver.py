@@ -221,6 +221,8 @@ def kernel_environment(cwd: Path, more: Mapping[str, str] | None = None) -> dict
         **kept,
         "PYTHONPATH": path,
         "IPYTHONDIR": str(cwd / "ipython"),
+        "XDG_DATA_HOME": str(cwd / "data"),
+        "XDG_CONFIG_HOME": str(cwd / "config"),
         "NO_PROXY": "127.0.0.1,localhost",
         # Plain text in tracebacks and in what terminal tools print.
         "NO_COLOR": "1",

@@ -1,0 +1,45 @@
+"""What `%hh` and loading say is what is in force."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hh_jupyter.notebook.delivery_words import local_notice
+from hh_jupyter.notebook.status import load_line, status_text
+from hh_jupyter.records.export_state import ExportState
+from hh_jupyter.settings import Settings, resolve
+
+
+def status(settings: Settings, destination: str | None) -> str:
+    return status_text(settings, ExportState(destination, made=3), session="s", traced=())
+
+
+def settings(**environ: Any) -> Settings:
+    return resolve({"api_key": "key-0123456789"}, environ=environ)
+
+
+def test_tracing_that_is_off_is_named_with_the_variable_that_did_it() -> None:
+    off = settings(HH_DISABLE_TRACING="1")
+    for text in (load_line(off, None, "s"), status(off, None)):
+        assert text.startswith("hh: tracing is off (HH_DISABLE_TRACING).")
+
+
+def test_spans_that_stay_here_by_choice_are_no_local_mode() -> None:
+    kept = settings(HH_OTLP_ENABLED="0", HH_API_URL="https://api.example")
+    line = load_line(kept, "api.example", "s")
+    assert "spans stay on this machine" in line
+    assert "HH_OTLP_ENABLED" in line
+    assert "Sessions and events go to api.example" in line
+    assert "spans stay on this machine" in status(kept, None)
+    assert "No key" not in local_notice(kept).text
+
+
+def test_settings_that_somebody_set_are_shown_with_their_origin_and_no_secret() -> None:
+    text = status(settings(HH_BATCH_SIZE="7", HH_OTLP_HEADERS='{"X-A": "secret-text"}'), "api.example")
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.startswith("  ")}
+    assert rows["api_key"] == ["set", "argument"]
+    assert rows["otlp_headers"] == ["set", "HH_OTLP_HEADERS"]
+    assert rows["batch_size"] == ["7", "HH_BATCH_SIZE"]
+    assert rows["source"] == ["dev", "default"]
+    assert "flush_interval" not in rows
+    assert "secret" not in text
