@@ -1,6 +1,7 @@
 # make demo      run the quickstart notebook and write it to demo-output/
 # make test      everything a change must pass, within 15 minutes on two cores
 # make test-all  the same, the slow matrices and the demo
+# make bench     the budgets, as ratios to the plain OpenTelemetry SDK in one run
 # make lint      ruff, mypy, import contracts
 # make format    let ruff format the code
 # make readme    write the README's tables anew from the code
@@ -14,7 +15,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-all lint format readme chromium clean
+.PHONY: demo test test-all bench lint format readme chromium clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/python notebooks/demo.py
@@ -25,6 +26,9 @@ test: lint chromium
 test-all: lint chromium
 	$(BIN)/python notebooks/demo.py --no-lab
 	$(PYTEST)
+
+bench: $(VENV)/.dev-installed
+	$(BIN)/python -m tests.benchmarks
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

@@ -200,7 +200,13 @@ class Settings:
         value = getattr(self, name)
         if row.secret:
             return "set" if value else "not set"
-        return "-" if value is None else re.sub(r"://[^/@\s]*@", "://...@", str(value))[:_SHOWN]
+        if value is None:
+            return "-"
+        from hh_jupyter.redaction import Redactor  # Its rules cost more to compile than a tracer to make.
+
+        if isinstance(value, str):
+            value = re.sub(r"://[^/@\s]*@", "://...@", value)
+        return str(Redactor().document({name: value})[name])[:_SHOWN]  # Data such as `inputs` may hold secrets.
 
     def __repr__(self) -> str:
         shown = (f"{name}={value!r}" for name, value, origin in self.describe() if origin != "default")

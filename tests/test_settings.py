@@ -223,6 +223,18 @@ def test_where_each_value_came_from_can_be_asked_and_shows_no_secret() -> None:
         assert "0123" not in text
 
 
+def test_a_secret_inside_a_value_is_not_shown_either() -> None:
+    secret = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"
+    settings = resolve(
+        {"inputs": {"question": "why?", "password": "hunter2hunter2"}, "experiment_metadata": {"note": f"with {secret}"}},
+        environ={"HH_SESSION_NAME": secret},
+    )
+    text = repr(settings) + str(settings.describe())
+    assert "why?" in text
+    assert "hunter2" not in text
+    assert "abcdefgh" not in text
+
+
 def test_secrets_have_no_trait() -> None:
     secrets = {name for name, row in TABLE.items() if row.secret}
     assert secrets == {"api_key", "ingestion_api_key", "otlp_headers", "http_proxy", "https_proxy"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from hh_jupyter.records.reentry import Guard
@@ -51,6 +51,12 @@ class DetailStore:
             self._bodies.move_to_end(serial)
             body = self._bodies[serial][0]
         return otlp.find_span(body, record.span_id)
+
+    def bodies(self, span_ids: Iterable[int]) -> list[bytes]:
+        """The bodies that hold these spans, each once, in the order of the spans; what is no longer kept is missing."""
+        with self.lock:
+            serials = dict.fromkeys(self._body_of[span_id] for span_id in span_ids if span_id in self._body_of)
+            return [self._bodies[serial][0] for serial in serials]
 
     def clear(self) -> None:
         """Forget everything."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from hh_jupyter.display.view import CellView
 
 IMPATIENT_SECONDS: Final = 0.1
 _DOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -22,6 +25,7 @@ class CellOutput:
         overdue: the wait after the cell ended before all was delivered.
         place: of an output that is still to be shown, under a cell that ended without spans.
         state: what the last drawing showed; unequal to now when there is something to change.
+        fixed: of an output that is no cell's: what it shows, for good.
     """
 
     key: str
@@ -35,6 +39,7 @@ class CellOutput:
     overdue: bool = False
     place: object = None
     state: object = None
+    fixed: CellView | None = None
 
 
 class FlushBudget:

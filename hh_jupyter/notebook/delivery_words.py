@@ -46,7 +46,7 @@ class Notices:
                 self._outage = None
             return None
         self._outage = self._outage or output
-        return outage_notice(export) if self._outage is output else None
+        return outage_notice(export, kept_where(self._tracer)) if self._outage is output else None
 
 
 def sending_result(export: ExportState) -> str:
@@ -66,20 +66,25 @@ def local_notice(settings: Settings) -> Notice:
     return Notice(kind="info", title="Nothing leaves this machine.", text=why)
 
 
-def outage_notice(export: ExportState) -> Notice:
-    """What was not sent, why, and where it is now."""
+def kept_where(tracer: HoneyHiveTracer) -> str:
+    """Where spans wait."""
+    return "on disk" if tracer.spool is not None and tracer.spool.problem is None else "in this kernel"
+
+
+def outage_notice(export: ExportState, where: str) -> Notice:
+    """What was not sent, why, and where it is now: "on disk" or "in this kernel"."""
     missing = export.made - export.sent
     if not in_trouble(export):
-        why = f"{export.destination} has not answered yet. Spans are kept in this kernel until it does."
+        why = f"{export.destination} has not answered yet. Spans are kept {where} until it does."
         return Notice(kind="info", title=f"{missing:,} on the way.", text=why)
     kept = export.made - export.sent - export.dropped
     sentences = [(export.reason or f"{export.destination} did not accept them").rstrip(".") + "."]
     if export.dropped:
         sentences.append(f"{_spans(export.dropped)} dropped.")
     if export.parked:
-        sentences.append(f"{_spans(export.parked)} refused and kept in this kernel.")
+        sentences.append(f"{_spans(export.parked)} refused and kept {where}.")
     if kept - export.parked > 0:
-        sentences.append("Tracing goes on; spans are kept in this kernel and sent when it is back.")
+        sentences.append(f"Tracing goes on; spans are kept {where} and sent when it is back.")
     return Notice(kind="error", title=f"{_spans(missing)} not sent.", text=" ".join(sentences))
 
 

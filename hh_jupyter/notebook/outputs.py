@@ -29,6 +29,8 @@ from hh_jupyter.records.tree import SpanTree
 from hh_jupyter.tracing import registry
 
 SEAL_SECONDS: Final = 2.0
+PATIENT_SECONDS: Final = 2.0
+"""Wait for delivery after a cell where a second more harms nobody, or where waiting is all that there is."""
 QUIET_CELLS: Final = 100
 """Cells without spans that may still get an output when one of theirs ends at last."""
 
@@ -69,9 +71,17 @@ class Outputs:
         if self._screen.live:
             self._draw(output, update=False)
         try:
-            self._flush(self._tracer.settings.cell_flush_seconds)
+            self._flush(self._patience(frame))
         finally:
             self._after_flush(output)
+
+    def _patience(self, frame: CellFrame) -> float:
+        """Seconds to wait for delivery: longer where nobody looks on, or nothing but this kernel has the spans."""
+        settings, spool = self._tracer.settings, self._tracer.spool
+        if settings.origins.get("cell_flush_seconds") != "default":
+            return settings.cell_flush_seconds
+        headless = self._screen.live and not frame.info.cell_id
+        return PATIENT_SECONDS if headless or spool is None or spool.problem else settings.cell_flush_seconds
 
     def show_again(self, label: str, view_id: str) -> None:
         """Show the spans of a cell once more, opened, below the cell that asks.
@@ -112,6 +122,7 @@ class Outputs:
 
     def send(self) -> str:
         """Try to deliver what waits; one sentence about how it went."""
+        self._tracer.send_again()
         self._tracer.force_flush(int(SEAL_SECONDS * 1000))
         for output in tuple(self._by_view.values()):
             self._updates.request(output)

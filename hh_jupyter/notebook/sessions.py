@@ -79,6 +79,11 @@ class Sessions:
             return self.tracer.session_name
         return self.made.get(session_id or "")
 
+    def name(self, session_id: str) -> str | None:
+        """Its name, which several may share; None for one that is not known here."""
+        made = self._by_id.get(session_id)
+        return made.name if made is not None else self.title(session_id)
+
     def _join(self, options: SessionOptions, magic: str) -> Session:
         assert options.join is not None
         found = self._find(options.join)

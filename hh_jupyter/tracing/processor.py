@@ -15,6 +15,7 @@ from opentelemetry.trace import SpanKind, get_current_span
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.delivery.stamp import Session, Stamp
+from hh_jupyter.tracing.bounded import forget_oldest
 from hh_jupyter.tracing.scope import CELL
 from hh_jupyter.tracing.session_baggage import SESSION_KEYS, entries_for
 from hh_jupyter.tracing.sessions import Sessions
@@ -32,6 +33,7 @@ class StampingProcessor(SpanProcessor):
     Args:
         sessions: tell the tracer's own session at any moment.
         put: takes an ended span and its stamp; must not lock or raise.
+        flush: delivers what was put, within so many seconds.
         filters: name prefixes to `include` and to `exclude`.
     """
 
@@ -39,9 +41,10 @@ class StampingProcessor(SpanProcessor):
         self,
         sessions: Sessions,
         put: Callable[[ReadableSpan, Stamp], None],
+        flush: Callable[[float], bool],
         filters: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
-        self._sessions, self._put = sessions, put
+        self._sessions, self._put, self._flush = sessions, put, flush
         self._include: tuple[str, ...] = ()
         self._exclude: tuple[str, ...] = ()
         self.filter(filters)
@@ -54,8 +57,8 @@ class StampingProcessor(SpanProcessor):
         context = otel_context.get_current() if parent_context is None else parent_context
         parent = span.parent
         parent_id = None if parent is None else parent.span_id
-        if parent_id is not None and parent_id in self._kept_ancestor:
-            parent_id = self._kept_ancestor[parent_id]
+        if parent_id is not None:
+            parent_id = self._kept_ancestor.get(parent_id, parent_id)  # At once: another thread may forget it.
         span_id = span.context.span_id
         if (self._include or self._exclude) and not self.keeps(span.name):
             self._remember_filtered(span_id, parent_id)
@@ -96,13 +99,12 @@ class StampingProcessor(SpanProcessor):
         return not self._include or name.startswith(self._include)
 
     def _remember_filtered(self, span_id: int, ancestor: int | None) -> None:
-        if len(self._kept_ancestor) >= MAX_FILTERED:
-            self._kept_ancestor.pop(next(iter(self._kept_ancestor)), None)
         self._kept_ancestor[span_id] = ancestor
+        forget_oldest(self._kept_ancestor, MAX_FILTERED)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Nothing waits here; `HoneyHiveTracer.force_flush` is the one that delivers."""
-        return True
+        """`HoneyHiveTracer.force_flush`, for those who know only the provider, as wrappers of Lambda handlers do."""
+        return self._flush(timeout_millis / 1000)
 
 
 class ProcessorSlot(SpanProcessor):

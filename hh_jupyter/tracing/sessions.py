@@ -17,6 +17,7 @@ from hh_jupyter.delivery.route import Route
 from hh_jupyter.delivery.stamp import Session
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.arguments import is_given
+from hh_jupyter.tracing.bounded import forget_oldest
 from hh_jupyter.tracing.enrichment import as_object
 from hh_jupyter.tracing.serialize import plain, text_of
 from hh_jupyter.tracing.session import session_uuid
@@ -121,8 +122,7 @@ class Sessions:
                 user_properties=as_object(plain(user_properties)),
             )
             self._started[final_id] = document
-            while len(self._started) > REMEMBERED:
-                self._started.pop(next(iter(self._started)))
+            forget_oldest(self._started, REMEMBERED)
             self._route.call("session_start", final_id, document, defer=register == "first_span")
         return Session(final_id, name, source)
 
@@ -139,9 +139,8 @@ class Sessions:
             return self.stamp
         own = self.stamp
         made = Session(str(uuid.uuid4()), self._name, own.source, own.project, auto=True)
-        if len(self._minted) >= REMEMBERED:
-            self._minted.pop(next(iter(self._minted)), None)
         self._minted[span.context.trace_id] = made
+        forget_oldest(self._minted, REMEMBERED)
         return made
 
     def current_id(self, explicit: str | None = None) -> str | None:

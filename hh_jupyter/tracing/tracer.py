@@ -123,7 +123,9 @@ class HoneyHiveTracer:
         self._route = Route(settings, recorded.span_log(), recorded.detail_store())
         self.sessions = Sessions(settings, self._route)
         self.sessions.start_own(name, register)
-        self.processor = StampingProcessor(self.sessions, self._route.put, settings.span_name_filters)
+        self.processor = StampingProcessor(
+            self.sessions, self._route.put, self._route.flush, settings.span_name_filters
+        )
         self.otel_tracer: Tracer = NoOpTracer()
         self.provider: otel_trace.TracerProvider = otel_trace.NoOpTracerProvider()
         self._slot: ProcessorSlot | None = None

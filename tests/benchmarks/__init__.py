@@ -9,6 +9,6 @@ median of the rounds with the smallest and the largest. Only ratios are worth co
 Nothing here fails because something is slow, and pytest collects nothing here.
 
 `caller` is CPU time on the thread of the traced code. `all` is the CPU time of the process until everything is sent,
-against plain OpenTelemetry that records the same: type, session, arguments and result as JSON. `import + ready` and `memory` are what
-a tracer adds to a process that has imported ipykernel.
+against plain OpenTelemetry that records the same: type, session, arguments and result as JSON. `import + ready` and
+`memory` are what a tracer adds to a process that has imported ipykernel.
 """

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 import pytest
 
 from hh_jupyter.delivery import outbox as module
-from hh_jupyter.delivery.item import Item
+from hh_jupyter.delivery import parked as parked_module
+from hh_jupyter.delivery.item import Item, Whole
 from hh_jupyter.delivery.outbox import Outbox
+from hh_jupyter.delivery.spooling import SpoolNews
 from hh_jupyter.delivery.verdict import Verdict
 from hh_jupyter.records.export_state import ExportState, combined
 
@@ -90,6 +92,55 @@ def test_the_copy_on_disk_follows_the_verdicts() -> None:
     assert (list(disk.bodies), disk.parked) == ([1], {1: "no"})
 
 
+def test_the_copy_of_what_was_cut_stays_until_every_piece_is_accepted() -> None:
+    disk = Disk()
+    news = SpoolNews(disk)
+    whole = disk.put(spans("a", 2))
+    pieces = [Item("spans", "a", b"", spans=1, whole=Whole(whole, pieces=2)) for _ in range(2)]
+    pieces[1].whole = pieces[0].whole
+    for piece, refused, left, parked in (
+        (pieces[0], None, [0], {}),
+        (pieces[1], "no", [0], {0: "no"}),
+        (pieces[1], None, [], {0: "no"}),
+    ):
+        news.note(piece, refused)
+        news.tell()
+        assert (list(disk.bodies), disk.parked) == (left, parked)
+
+
+def test_a_lone_span_is_not_blamed_while_no_other_is_taken() -> None:
+    outbox = Outbox("api.example", 1, 5.0)
+    outbox.count_made(Counter({"c": 1}))
+    outbox.add([spans("a", 1, "c")])
+    for _ in range(12):
+        outbox.flush(time.monotonic())
+        assert not outbox.settle(outbox.take(), Verdict("retry", "api.example answered 500", server_error=True))
+    assert (outbox.state("c").parked, outbox.state("c").waiting) == (0, 1)
+
+
+def test_nobody_waits_again_for_a_request_that_was_waited_for_in_vain() -> None:
+    outbox = Outbox("api.example", 1, 5.0)
+    outbox.add([spans("a")])
+    items = outbox.take()
+    assert not outbox.flush(time.monotonic())
+    assert not outbox.worth_waiting()
+    outbox.settle(items, SENT)
+    assert outbox.worth_waiting()
+
+
+def test_a_call_that_was_given_up_is_tried_again_by_itself_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parked_module, "AGAIN_SECONDS", 0.0)
+    outbox = Outbox("api.example", 1, 5.0)
+    outbox.add([Item("session_start", "a", b"{}"), spans("a")])
+    busy = Verdict("retry", "api.example answered 500", server_error=True)
+    for verdict in (busy, busy, busy, SENT, busy):
+        outbox.flush(time.monotonic())
+        outbox.settle(outbox.take(), verdict)
+    assert outbox.state().calls_parked == 1
+    outbox._circuit.reset()  # As after a good answer to something else.
+    assert [item.kind for item in outbox.take()] == ["session_start"]
+
+
 def test_everything_that_was_refused_is_tried_again_when_asked_for() -> None:
     outbox = Outbox("api.example", 1, 5.0)
     outbox.count_made(Counter({"c": 2}))
@@ -140,10 +191,10 @@ def test_spans_that_a_backend_refused_of_an_accepted_request_are_lost_and_each_c
     outbox = Outbox("api.example", 1, 5.0)
     outbox.count_made(Counter({"one": 2, "two": 3}))
     outbox.add([spans("a", 2, "one"), spans("a", 3, "two")])
-    outbox.settle(outbox.take(), Verdict("sent", "it refused 1", refused=1))
+    outbox.settle(outbox.take(), Verdict("sent", "it refused 3", refused=3))
     everything, one, two = outbox.state(), outbox.state("one"), outbox.state("two")
-    assert (everything.sent, everything.dropped, everything.waiting) == (4, 1, 0)
-    assert [(state.sent, state.dropped) for state in (one, two)] == [(1, 1), (2, 1)]
+    assert (everything.sent, everything.dropped, everything.waiting) == (2, 3, 0)
+    assert [(state.sent, state.dropped) for state in (one, two)] == [(0, 2), (0, 3)]
     assert not outbox.flush(time.monotonic())
 
 

@@ -53,8 +53,8 @@ def test_a_backend_that_is_down_changes_nothing_but_the_word(
         for cell in cells:
             assert (cell.reply, cell.errors, cell.stderr, cell.results) == ("ok", [], "", ["'result'"])
             assert cell.output.text.splitlines()[0].endswith(("not sent", "sending 1"))
-        assert "kept in this kernel" in cells[0].output.text
-        assert "kept in this kernel" not in cells[1].output.text
+        assert "kept on disk" in cells[0].output.text
+        assert "kept on disk" not in cells[1].output.text
         assert "3 made, 0 sent, 3 waiting" in kernel.run("%hh").stdout
 
 
@@ -93,5 +93,5 @@ def test_ctrl_c_while_waiting_for_delivery_gives_control_back_and_loses_nothing(
             "span('kept')\n'result'"
         )
         assert (cell.reply, cell.errors, cell.stderr, cell.results) == ("ok", [], "", ["'result'"])
-        assert "kept in this kernel" in cell.output.text
+        assert "kept on disk" in cell.output.text
         assert "1 made, 0 sent, 1 waiting" in kernel.run("%hh").stdout

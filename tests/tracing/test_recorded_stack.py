@@ -28,7 +28,7 @@ def stack_of(backend: Backend, tracer: HoneyHiveTracer) -> str:
     return str(span["events"][0]["attributes"]["exception.stacktrace"])
 
 
-def fail(call: Callable[[], Any]) -> list[str]:
+def fail(call: Callable[..., Any]) -> list[str]:
     """Files of the frames of what `call` raises, the innermost last."""
     with pytest.raises((ValueError, TypeError)) as caught:
         call()

@@ -153,12 +153,13 @@ def _salt(directory: Path | None) -> bytes:
     path = directory / SALT
     try:
         if (found := _read_salt(path)) is None:
+            prepare(directory)  # The salt comes before the first record: a name of this process alone is nobody's heir.
             draft = directory / f"{SALT}-{os.urandom(8).hex()}"
             draft.touch(mode=0o600, exist_ok=False)
             draft.write_bytes(os.urandom(SALT_BYTES))
             _publish(draft, path)
             found = _read_salt(path)
-    except OSError:
+    except (OSError, SpoolFault):
         found = None
     return found or _OWN_SALT
 

@@ -1,0 +1,237 @@
+"""The sessions that can be named in this kernel: its own, and those that dead kernels left on disk."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from IPython.core.error import UsageError
+
+from hh_jupyter.notebook.options import did_you_mean
+from hh_jupyter.notebook.sessions import SHORTEST_PREFIX, Sessions
+from hh_jupyter.records.export_state import ExportState
+from hh_jupyter.records.log import SpanLog
+from hh_jupyter.records.record import SpanRecord
+from hh_jupyter.tracing import registry
+from hh_jupyter.tracing.recorded import detail_store
+
+if TYPE_CHECKING:
+    from hh_jupyter.delivery.spool.record import StoredSession
+
+SHORT_ID: Final = 8
+LISTED: Final = 8
+"""Titles in a message about a session that is not known, the latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSession:
+    """A session of which spans are kept, in memory or on disk.
+
+    Attributes:
+        title: how displays call it, "refund-triage #3"; of one that another kernel made, its name; else "-".
+        name: without a number.
+        spans: how many of it are known here.
+        last: Unix seconds when the latest of them ended, or was sealed in an earlier kernel.
+        here: made by this kernel.
+        local: spans on disk that leave only when somebody names the session.
+        waiting: spans on disk that are still to be sent.
+        export: what became of its spans.
+    """
+
+    id: str
+    title: str
+    name: str
+    spans: int
+    last: float
+    here: bool
+    local: int
+    waiting: int
+    export: ExportState
+
+    @property
+    def short_id(self) -> str:
+        """Enough of the id to name it by."""
+        return self.id[:SHORT_ID]
+
+    @property
+    def kept(self) -> int:
+        """Spans on disk."""
+        return self.local + self.waiting
+
+
+class SessionStore:
+    """Finds sessions and reads their spans.
+
+    Args:
+        sessions: of this notebook.
+        log: rows of this kernel.
+    """
+
+    def __init__(self, sessions: Sessions, log: SpanLog) -> None:
+        self._sessions, self._log = sessions, log
+
+    def all(self) -> list[KnownSession]:
+        """Every session of which spans are kept; the one with the latest span last."""
+        tracer = self._sessions.tracer
+        tracer.seal()
+        rows: dict[str, list[SpanRecord]] = defaultdict(list)
+        for row in self._log.records():
+            if row.session_id:
+                rows[row.session_id].append(row)
+        stored: dict[str, list[StoredSession]] = defaultdict(list)
+        for session in tracer.spool.sessions() if tracer.spool is not None else ():
+            if session.spans and session.session_id:
+                stored[session.session_id].append(session)
+        found = [self._known(one, rows.get(one, ()), stored.get(one, ())) for one in {**rows, **stored}]
+        return sorted(found, key=lambda session: session.last)
+
+    def find(self, text: str, command: str) -> KnownSession:
+        """The session that is meant: by title or name (its latest), id, or unique id prefix.
+
+        Raises:
+            UsageError: there is none, or an id prefix fits several.
+        """
+        return self._matching(text, command, self.all())[-1]
+
+    def choose(self, words: Sequence[str], command: str) -> list[KnownSession]:
+        """The sessions that are meant by words, each once; "all" means every one, "last" this kernel's latest.
+
+        Raises:
+            UsageError: there is no such session, or a word fits several: what leaves this machine, or is deleted,
+                must be named exactly.
+        """
+        known = self.all()
+        if "all" in words:
+            return known
+        chosen: dict[str, KnownSession] = {}
+        for word in words:
+            found = self._matching(word, command, known)
+            if len(found) > 1:
+                ids = ", ".join(session.short_id for session in found[-LISTED:])
+                raise UsageError(f"%hh {command}: {word} is the name of {len(found)} sessions; say which by id: {ids}.")
+            chosen[found[0].id] = found[0]
+        return list(chosen.values())
+
+    def rows(self, session: KnownSession) -> tuple[SpanRecord, ...]:
+        """Its rows in the order in which the spans ended; their details can be had from the log, too."""
+        rows = list(self._log.records(session_id=session.id))
+        if session.kept > len(rows):
+            rows += self._rows_on_disk(session.id, {row.span_id for row in rows})
+        return tuple(sorted(rows, key=lambda row: row.end_ns or 0))
+
+    def bodies(self, sessions: Collection[KnownSession] | None) -> list[bytes]:
+        """The encoded spans of these sessions, None for everything that this kernel made; the same span may come twice.
+
+        What was sent and is no longer in memory is missing.
+        """
+        spool, tracer = self._sessions.tracer.spool, self._sessions.tracer
+        tracer.seal()
+        if sessions is None:
+            ids = {row.session_id for row in self._log.records() if row.session_id}
+            rows: tuple[SpanRecord, ...] = self._log.records()
+        else:
+            ids = {session.id for session in sessions}
+            rows = tuple(row for row in self._log.records() if row.session_id in ids)
+        recent = detail_store().bodies(row.span_id for row in rows)
+        return recent + ([body for one in sorted(ids) for body in spool.bodies(one)] if spool is not None else [])
+
+    def _rows_on_disk(self, session_id: str, known: set[int]) -> list[SpanRecord]:
+        from hh_jupyter.delivery.stored_spans import records_of  # Loads protobuf.
+
+        spool = self._sessions.tracer.spool
+        found: list[SpanRecord] = []
+        for body in spool.bodies(session_id) if spool is not None else ():
+            new = [row for row in records_of(body) if row.span_id not in known]
+            if new:
+                detail_store().add(body, [row.span_id for row in new])
+                known.update(row.span_id for row in new)
+                found += new
+        return found
+
+    def _known(
+        self, session_id: str, rows: Sequence[SpanRecord], stored: Sequence[StoredSession]
+    ) -> KnownSession:
+        from hh_jupyter.delivery.spool.record import LOCAL
+
+        local = sum(part.spans for part in stored if part.destination == LOCAL)
+        waiting = sum(part.spans for part in stored) - local
+        named = next((part.name for part in stored if part.name), "-")
+        title = self._sessions.title(session_id)
+        ended = [(row.end_ns or row.start_ns) / 1e9 for row in rows] + [part.last for part in stored]
+        return KnownSession(
+            id=session_id,
+            title=title or named,
+            name=self._sessions.name(session_id) or named,
+            spans=max(len(rows), local + waiting),
+            last=max(ended),
+            here=bool(rows) or title is not None,
+            local=local,
+            waiting=waiting,
+            export=export_of(rows, self._sessions.tracer.export_state()) if rows else _of_stored(stored),
+        )
+
+    def _matching(self, text: str, command: str, known: Sequence[KnownSession]) -> list[KnownSession]:
+        if text == "last" and (here := [session for session in known if session.here]):
+            return here[-1:]
+        if named := [session for session in known if text in (session.title, session.name)]:
+            return named
+        prefix = text.lower()
+        found = [session for session in known if session.id.startswith(prefix)] if len(text) >= SHORTEST_PREFIX else []
+        if len(found) == 1:
+            return found
+        if found:
+            ids = ", ".join(session.id for session in found[-LISTED:])
+            raise UsageError(f"%hh {command}: {text} begins the ids of {len(found)} sessions: {ids}.")
+        titles = list(dict.fromkeys(session.title for session in known if session.title != "-"))[-LISTED:]
+        hint = did_you_mean(text, titles) if titles else "No session has spans here yet."
+        raise UsageError(f"%hh {command}: no session {text}. {hint}")
+
+
+def export_of(rows: Collection[SpanRecord], outside: ExportState) -> ExportState:
+    """What became of these spans, as far as their cells tell; where a cell lost some, the worst is said of each part.
+
+    Args:
+        rows: at least one.
+        outside: of spans that belong to no cell.
+    """
+    by_cell: dict[str | None, int] = defaultdict(int)
+    for row in rows:
+        by_cell[row.cell] += 1
+    states = {cell: registry.cell_state(cell) if cell is not None else outside for cell in by_cell}
+    going = [state for state in states.values() if state.destination is not None]
+    if not going:
+        return ExportState(None, made=len(rows))
+    sent = sum(_sent_at_least(states[cell], number) for cell, number in by_cell.items())
+    worst = max(going, key=lambda state: state.made - state.sent)
+    left = len(rows) - sent
+    return replace(
+        worst,
+        made=len(rows),
+        sent=sent,
+        parked=min(left, sum(state.parked for state in going)),
+        dropped=min(left, sum(state.dropped for state in going)),
+        waiting=min(left, sum(state.waiting for state in going)),
+    )
+
+
+def _sent_at_least(state: ExportState, number: int) -> int:
+    """Of so many spans among those that the state is about."""
+    return 0 if state.destination is None else max(0, number - (state.made - state.sent))
+
+
+def _of_stored(stored: Sequence[StoredSession]) -> ExportState:
+    """Of a session that another kernel made: what is on disk was not sent."""
+    from hh_jupyter.delivery.spool.record import LOCAL
+
+    made = sum(part.spans for part in stored)
+    host = next((host_of(part.destination) for part in stored if part.destination != LOCAL), None)
+    return ExportState(host, made=made, waiting=made if host else 0, failing=host is not None)
+
+
+def host_of(destination: str) -> str:
+    """Host of a destination as the spool names it, "https://api.example/path#0f3a"."""
+    from urllib.parse import urlsplit
+
+    return urlsplit(destination).netloc or destination

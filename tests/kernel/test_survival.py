@@ -1,0 +1,30 @@
+"""A kernel that is killed loses nothing: the next one with the same key and backend delivers it."""
+
+from __future__ import annotations
+
+from tests.backend import Backend
+from tests.kernel.conftest import KEY, StartKernel
+
+
+def test_what_a_killed_kernel_could_not_send_the_next_one_sends(start_kernel: StartKernel) -> None:
+    with Backend(refuse=True) as backend:
+        env = {"HH_API_KEY": KEY, "HH_API_URL": backend.url, "HH_SESSION_NAME": "test-session"}
+        killed = start_kernel(**env, HH_CELL_FLUSH_SECONDS="0.1")
+        told = killed.run("span('outside')").output.text
+        assert "kept on disk" in told
+        killed.run("%%hh_session triage --metadata team=support\nspan('inside')")
+        killed.stop(now=True)
+        backend.listen()
+        start_kernel(**env)  # Nothing need be run there.
+        assert backend.wait_for(lambda backend: len(backend.spans()) == 2)
+        starts = {session["session_id"]: session["session_name"] for session in backend.sessions()}
+        found = {span["name"]: starts[span["attributes"]["honeyhive.session_id"]] for span in backend.spans()}
+        assert found == {"outside": "test-session", "inside": "triage"}
+        order = [request.path for request in backend.requests if request.accepted]
+        assert order[0] == "/session/start"
+
+
+def test_without_copies_on_disk_the_output_says_where_the_spans_are(start_kernel: StartKernel) -> None:
+    with Backend(refuse=True) as backend:
+        kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.1", HH_SPOOL="off")
+        assert "kept in this kernel" in kernel.run("span('x')").output.text

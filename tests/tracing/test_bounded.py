@@ -1,0 +1,68 @@
+"""What is remembered for a while stays small, and threads that remember at the same time do not fail."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from hh_jupyter import HoneyHiveTracer
+from hh_jupyter.tracing import bounded
+from hh_jupyter.tracing.ids import PrivateIds
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def in_threads(act: Callable[[int], object], times: int = 2_000) -> list[BaseException]:
+    """What failed while four threads did it."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            for number in range(times):
+                act(number)
+        except BaseException as error:  # Handed on to the test.
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return failures
+
+
+@pytest.mark.usefixtures("hasty")
+def test_sessions_can_be_created_in_many_threads_at_once(local: HoneyHiveTracer) -> None:
+    assert in_threads(lambda _: local.create_session("request")) == []
+
+
+@pytest.mark.usefixtures("hasty")
+def test_the_oldest_entries_go_whoever_else_fills_the_dict() -> None:
+    kept: dict[tuple[int, int], int] = {}
+
+    def remember(number: int) -> None:
+        kept[threading.get_ident(), number] = number
+        bounded.forget_oldest(kept, 10)
+
+    assert in_threads(remember, 20_000) == []
+    assert len(kept) == 10
+    assert 19_999 in kept.values(), "the newest stay"
+
+
+def test_tracers_that_come_and_go_leave_nothing_behind_for_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a hook cannot be taken back, and holds what it calls."""
+    hooks: list[object] = []
+    monkeypatch.setattr(os, "register_at_fork", lambda **hook: hooks.append(hook))
+    assert PrivateIds().generate_span_id() != PrivateIds().generate_span_id()
+    assert hooks == []
