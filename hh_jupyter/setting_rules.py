@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,11 @@ def _typed(*types: type) -> Callable[[Any], Any]:
 
 def _stripped(value: Any) -> str | None:
     return _typed(str)(value).strip() or None
+
+
+def _id(value: Any) -> str | None:
+    """Also from a `uuid.UUID`, which is what programs have that make their own ids."""
+    return _stripped(str(value) if isinstance(value, uuid.UUID) else value)
 
 
 def _key(value: Any) -> str | None:
@@ -187,7 +193,7 @@ def seconds(low: float = 0) -> Rule:
 
 
 TEXT = Rule("text", _typed(str), str)
-ID = Rule("text", _stripped, _stripped)
+ID = Rule("text", _id, _stripped)
 KEY = Rule("text of printable ASCII characters", _key, _key)
 PROXY = Rule("a proxy as host:port or http://user:password@host:port", _proxy, _proxy)
 HEADERS = Rule(

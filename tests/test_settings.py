@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -223,10 +224,20 @@ def test_where_each_value_came_from_can_be_asked_and_shows_no_secret() -> None:
         assert "0123" not in text
 
 
+def test_a_session_id_may_be_a_uuid_object() -> None:
+    made = uuid.uuid4()
+    assert resolve({"session_id": made}, environ={}).session_id == str(made)
+    with pytest.raises(SettingTypeError, match="session_id must be text"):
+        resolve({"session_id": 7}, environ={})
+
+
 def test_a_secret_inside_a_value_is_not_shown_either() -> None:
     secret = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"
     settings = resolve(
-        {"inputs": {"question": "why?", "password": "hunter2hunter2"}, "experiment_metadata": {"note": f"with {secret}"}},
+        {
+            "inputs": {"question": "why?", "password": "hunter2hunter2"},
+            "experiment_metadata": {"note": f"with {secret}"},
+        },
         environ={"HH_SESSION_NAME": secret},
     )
     text = repr(settings) + str(settings.describe())

@@ -146,7 +146,7 @@ def _give_back(spool: Spool, folder: str | None) -> None:
 
 
 def _kept(row: Stored) -> Kept:
-    # Cells are numbered in each kernel anew: the cell it started in is not one of ours.
-    item = Item(cast("Kind", row.kind), row.session_id, row.body, spans=row.spans, key=row.key)
+    # A cell's key is unique, so what this kernel made in local mode counts for its cell when it is sent after all.
+    item = Item(cast("Kind", row.kind), row.session_id, row.body, spans=row.spans, cell=row.cell, key=row.key)
     item.size = row.size
     return Kept(item, row.parked)

@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 MOST_THREADS: Final = 4
 """Requests under way at once."""
 
+PATIENCE: Final = 0.02
+"""Seconds that a request has to itself: a backend that answers faster gets everything in order, on one connection."""
+
 IDLE_SECONDS: Final = 5.0
 """After so long without work a thread ends, but for the first one."""
 
@@ -45,6 +48,8 @@ class Sender:
         self._outbox = outbox
         self._threads: list[threading.Thread] = []
         self._idle = 0
+        self._under_way = 0
+        self._last_began = 0.0
         self._stopping = False
 
     def start(self) -> None:
@@ -79,6 +84,9 @@ class Sender:
                 self._send(items, line)
             except Exception:  # boundary: a fault here must not end the thread and so lose everything after it.
                 logger.debug("sending failed inside hh_jupyter", exc_info=True)
+            with self._outbox.changed:
+                self._under_way -= 1
+                self._outbox.changed.notify_all()
         line.close()
         with self._outbox.changed:
             self._threads.remove(threading.current_thread())
@@ -88,10 +96,13 @@ class Sender:
         idle_until = None if stays else time.monotonic() + IDLE_SECONDS
         with self._outbox.changed:
             while not self._stopping:
-                if items := self._outbox.take():
+                patience = self._last_began + PATIENCE - time.monotonic() if self._under_way else 0.0
+                if patience <= 0 and (items := self._outbox.take()):
+                    self._under_way, self._last_began = self._under_way + 1, time.monotonic()
                     self._share_work()
                     return items
                 wait = self._outbox.seconds_to_next()
+                wait = None if wait is None else max(wait, patience)
                 if idle_until is not None:
                     left = idle_until - time.monotonic()
                     if left <= 0:

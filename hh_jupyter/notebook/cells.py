@@ -179,6 +179,12 @@ class Cells:
         frame = _frame.get()
         return frame.label if frame is not None else str(self._shell.execution_count)
 
+    @property
+    def cell_id(self) -> str | None:
+        """The id that a notebook front end gave the running cell; None elsewhere, and in a headless run."""
+        frame = _frame.get()
+        return getattr(frame.info, "cell_id", None) if frame is not None else None
+
     def _open(self, info: Any) -> None:
         around = _frame.get()
         nested = around is not None and around in self._frames

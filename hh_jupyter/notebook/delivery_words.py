@@ -62,7 +62,7 @@ def local_notice(settings: Settings) -> Notice:
     """Why nothing is sent, and what would change it."""
     if not settings.local:
         return Notice(kind="info", title="Spans stay on this machine.", text="otlp_enabled is off.")
-    why = "test_mode is on." if settings.test_mode else "No key is set; set HH_API_KEY to send."
+    why = "test_mode is on." if settings.test_mode else "No key is set; %hh login asks for one."
     return Notice(kind="info", title="Nothing leaves this machine.", text=why)
 
 

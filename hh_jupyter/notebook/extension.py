@@ -9,8 +9,10 @@ from typing import Any, Final
 
 from hh_jupyter.notebook import transform
 from hh_jupyter.notebook.cells import Cells
+from hh_jupyter.notebook.commands import Commands
 from hh_jupyter.notebook.config import HHJupyter, configured
 from hh_jupyter.notebook.instrument import Instrumentors
+from hh_jupyter.notebook.login import Login
 from hh_jupyter.notebook.magics import HHMagics
 from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.screen import screen_of
@@ -36,6 +38,7 @@ class Extension:
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self._undo = ExitStack()
+        self._login = Login()
         self._given: object = None
         self._initialised = False
 
@@ -109,7 +112,10 @@ class Extension:
     def _register_magics(self, outputs: Outputs, undo: ExitStack) -> None:
         instrumentors = Instrumentors(self._tracer)
         undo.callback(instrumentors.switch_off)
-        magics = HHMagics(self._shell, self._set_trait, self._cells, self._sessions, outputs, instrumentors)
+        commands = Commands(
+            self._sessions, outputs, self._cells, instrumentors, self._login, self._set_trait, self._log_in
+        )
+        magics = HHMagics(self._shell, self._cells, self._sessions, commands)
         self._shell.register_magics(magics)
         manager = self._shell.magics_manager
         # IPython has no way to unregister magics and leaves them behind.
@@ -121,11 +127,12 @@ class Extension:
 
     def _make_tracer(self) -> HoneyHiveTracer:
         name = notebook_name(self._shell)
+        self._login.load()
         # Registered with its first span: an idle kernel leaves no empty session at the backend.
         return HoneyHiveTracer.from_settings(self._settings({}), name=name, join=True, register="first_span")
 
     def _settings(self, arguments: dict[str, Any], called: str = "hh_jupyter") -> Settings:
-        settings = resolve(arguments, traits=self._config.given(), called=called)
+        settings = self._login.applied_to(resolve(arguments, traits=self._config.given(), called=called))
         # A kernel is killed more often than it ends: here what waits is kept on disk unless somebody says no.
         return settings if settings.spool is not None else dataclasses.replace(settings, spool=True)
 
@@ -155,6 +162,12 @@ class Extension:
     def _set_trait(self, name: str, value: Any) -> None:
         self._config.set(name, value)
         self._apply_changes(chosen=name)
+
+    def _log_in(self, key: str) -> None:
+        self._login.take(key, self._tracer.settings.server_url)
+        arguments = self._arguments()
+        arguments.pop("api_key", None)  # As below.
+        self._tracer.configure(self._settings(arguments))
 
     def _apply_changes(self, chosen: str | None = None) -> None:
         """Apply traits and `HH_*` variables that changed since the last cell to the tracer.

@@ -11,21 +11,18 @@ import time
 from collections import Counter, defaultdict
 from typing import Any, Final
 
-from hh_jupyter.display.details import span_details
 from hh_jupyter.display.view import CellView
 from hh_jupyter.notebook.cell_output import CellOutput, FlushBudget, view_id_of
 from hh_jupyter.notebook.cells import CellFrame
-from hh_jupyter.notebook.delivery_words import Notices, sending_result, settled
+from hh_jupyter.notebook.delivery_words import sending_result, settled
 from hh_jupyter.notebook.page import Page
 from hh_jupyter.notebook.screen import Screen
 from hh_jupyter.notebook.sessions import Sessions
 from hh_jupyter.notebook.updates import Updates
+from hh_jupyter.notebook.views import Views
 from hh_jupyter.records import cost
-from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanRecord
-from hh_jupyter.records.totals import summarize
-from hh_jupyter.records.tree import SpanTree
 from hh_jupyter.tracing import registry
 
 SEAL_SECONDS: Final = 2.0
@@ -33,6 +30,9 @@ PATIENT_SECONDS: Final = 2.0
 """Wait for delivery after a cell where a second more harms nobody, or where waiting is all that there is."""
 QUIET_CELLS: Final = 100
 """Cells without spans that may still get an output when one of theirs ends at last."""
+
+FIXED_OUTPUTS: Final = 20
+"""Outputs that show something else than one cell; of older ones the page keeps the static form."""
 
 PRICED_KINDS: Final = frozenset({"llm", "embedding", "reranker"})
 
@@ -50,7 +50,7 @@ class Outputs:
         self._by_key: dict[str, list[CellOutput]] = defaultdict(list)
         self._quiet: dict[str, tuple[CellFrame, object]] = {}
         self._unpriced: set[str | None] = set()
-        self._notices = Notices(sessions.tracer)
+        self._views = Views(sessions, log)
         self._budget = FlushBudget()
         self._updates: Updates[CellOutput] = Updates(self._refresh)
         self._page = Page(self.view_of, self.details, self.send)
@@ -98,6 +98,28 @@ class Outputs:
             self._updates.start()
             self._updates.request(output)
 
+    def show_rows(self, view: CellView, *, interactive: bool) -> None:
+        """Show spans that are not those of one cell, below the cell that asks; they stay as they are.
+
+        Args:
+            view: what to show.
+            interactive: the front end is a notebook, whose page may be made interactive.
+        """
+        self._page.wanted |= interactive and self._screen.live
+        output = self._add("", view.label, view.view_id, view.mode)
+        output.fixed = view
+        while len(self._by_key[""]) > FIXED_OUTPUTS:
+            self._by_view.pop(self._by_key[""].pop(0).view_id, None)
+        self._draw(output, update=False)
+        if self._screen.live:
+            self._updates.start()
+            self._updates.request(output)
+
+    def refresh(self) -> None:
+        """Bring every output up to date soon."""
+        for output in tuple(self._by_view.values()):
+            self._updates.request(output)
+
     def labels(self) -> list[str]:
         """Numbers of the cells with spans, in order."""
         return sorted({key.rpartition("-")[0] for key in self._counts}, key=lambda label: (len(label), label))
@@ -105,7 +127,7 @@ class Outputs:
     def view_of(self, view_id: str) -> CellView | None:
         """The view as it is now; None for one that is not of this kernel."""
         output = self._by_view.get(view_id)
-        return self._view(output) if output is not None else None
+        return self._views.view(output) if output is not None else None
 
     def details(self, view_id: str, span_id: str) -> dict[str, Any] | None:
         """Everything about one span, for the detail pane; None when it is no longer kept.
@@ -115,17 +137,13 @@ class Outputs:
             span_id: 16 hexadecimal digits.
         """
         output = self._by_view.get(view_id)
-        rows = self._log.records(cell=output.key) if output is not None else ()
-        record = next((row for row in rows if format(row.span_id, "016x") == span_id), None)
-        details = self._log.details(record) if record is not None else None
-        return span_details(record, details) if record is not None and details is not None else None
+        return self._views.details(output, span_id) if output is not None else None
 
     def send(self) -> str:
         """Try to deliver what waits; one sentence about how it went."""
         self._tracer.send_again()
         self._tracer.force_flush(int(SEAL_SECONDS * 1000))
-        for output in tuple(self._by_view.values()):
-            self._updates.request(output)
+        self.refresh()
         return sending_result(self._tracer.export_state())
 
     def close(self) -> None:
@@ -168,7 +186,7 @@ class Outputs:
         self._budget.note(seconds, time.monotonic() - start)
 
     def _after_flush(self, output: CellOutput) -> None:
-        output.overdue = not settled(self._export(output))
+        output.overdue = not settled(self._views.export(output))
         if not self._screen.live:
             self._draw(output, update=False)
             return
@@ -188,49 +206,18 @@ class Outputs:
         if self._updates.here():
             self._page.open()
         self._page.changed(output.view_id)
-        return settled(self._export(output))
+        return output.fixed is not None or settled(self._views.export(output))
 
     def _draw(self, output: CellOutput, *, update: bool) -> None:
         output.state = self._state(output)
         if output.place is not None:
             place, output.place = output.place, None
-            self._screen.show_at(place, self._view(output), output.display_id)
+            self._screen.show_at(place, self._views.view(output), output.display_id)
         elif output.mode != "off":
-            self._screen.show(self._view(output), output.display_id, update=update)
+            self._screen.show(self._views.view(output), output.display_id, update=update)
 
     def _state(self, output: CellOutput) -> object:
-        return (self._counts[output.key], self._export(output), cost.ready(), output.overdue)
-
-    def _view(self, output: CellOutput) -> CellView:
-        records = self._log.records(cell=output.key)
-        tree = SpanTree.build(records)
-        export = self._export(output)
-        session_id = tree.roots[-1].record.session_id if tree.roots else None
-        return CellView(
-            view_id=output.view_id,
-            label=output.label,
-            tree=tree,
-            totals=summarize(records),
-            export=export,
-            session_name=self._sessions.title(session_id),
-            session_id=session_id,
-            session_url=self._session_url(session_id) if export.destination else None,
-            raised=output.raised,
-            interrupted=output.interrupted,
-            late=output.late,
-            notice=self._notices.of(output, export, overdue=output.overdue),
-            mode=output.mode,
-            max_rows=self._tracer.settings.display_rows,
-        )
-
-    def _export(self, output: CellOutput) -> ExportState:
-        state = registry.cell_state(output.key)
-        # After an unload no tracer is registered any more; what became of the spans is what its last one says.
-        return state if state.made else self._tracer.export_state(output.key)
-
-    def _session_url(self, session_id: str | None) -> str | None:
-        template = self._tracer.settings.app_url
-        return template.replace("{session_id}", session_id) if template and session_id else None
+        return (self._counts[output.key], self._views.export(output), cost.ready(), output.overdue)
 
     def _wants_price(self, output: CellOutput) -> bool:
         return output.key in self._unpriced and not cost.ready()

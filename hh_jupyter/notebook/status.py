@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from hh_jupyter.display.format import count
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.settings import Settings
+
+if TYPE_CHECKING:
+    from hh_jupyter.delivery.spool.store import Spool
+    from hh_jupyter.notebook.stored_sessions import KnownSession
 
 ALWAYS_SHOWN: Final = ("api_key", "server_url", "project", "source", "display", "cell_flush_seconds")
 """Settings in the status even when nobody set them; others only when somebody did."""
@@ -36,7 +41,7 @@ def local_mode(settings: Settings) -> str:
         return kept_here(settings)
     if settings.test_mode:
         return f"local mode ({settings.origins.get('test_mode')}), nothing leaves this machine."
-    return "local mode, nothing leaves this machine. Set HH_API_KEY to send."
+    return "local mode, nothing leaves this machine. %hh login to send."
 
 
 def status_text(
@@ -45,7 +50,7 @@ def status_text(
     *,
     session: str,
     traced: Iterable[str],
-    notes: Iterable[str] = (),
+    disk: Iterable[str] = (),
 ) -> str:
     """The text of `%hh`.
 
@@ -54,7 +59,7 @@ def status_text(
         export: of all spans of this kernel.
         session: the session in force, with its short id.
         traced: libraries whose instrumentor is on.
-        notes: more lines worth knowing.
+        disk: what is kept there, in sentences; see `disk_lines`.
     """
     if settings.disable_tracing:
         head = f"hh: tracing is off ({settings.origins.get('disable_tracing')})."
@@ -65,8 +70,11 @@ def status_text(
     facts = [("session", session), ("spans", _counts(export))]
     if export.reason and (export.waiting or export.parked or export.dropped):
         facts.append(("reason", export.reason))
+    if calls := _calls(export):
+        facts.append(("calls", calls))
+    facts += [("" if number else "on disk", line) for number, line in enumerate(disk)]
     facts.append(("traced", ", ".join(traced) or "no library. %hh instrument"))
-    lines = [head, *(f"  {name:<9} {text}" for name, text in facts), *(f"  {note}" for note in notes)]
+    lines = [head, *(f"  {name:<9} {text}" for name, text in facts)]
     return "\n".join([*lines, "", *_setting_lines(settings), "  (others have their defaults: %config HHJupyter)"])
 
 
@@ -77,6 +85,47 @@ def _counts(export: ExportState) -> str:
         f"{export.made:,} made, {export.sent:,} sent, {export.waiting:,} waiting, "
         f"{export.parked:,} parked, {export.dropped:,} dropped"
     )
+
+
+def _calls(export: ExportState) -> str:
+    """Session starts, updates and events that did not come through; empty where all did, as they mostly do."""
+    counts = (
+        (export.calls_waiting, "waiting"),
+        (export.calls_parked, "refused"),
+        (export.calls_dropped, "lost"),
+    )
+    found = ", ".join(f"{number:,} {word}" for number, word in counts if number)
+    why = export.parked_reason if export.calls_parked else export.dropped_reason if export.calls_dropped else None
+    return f"{found} (session starts, updates, events){f': {why}' if why else ''}" if found else ""
+
+
+def disk_lines(spool: Spool | None, known: Iterable[KnownSession]) -> list[str]:
+    """What the spool keeps, or why it keeps nothing.
+
+    Args:
+        spool: of this process; None where the setting is off.
+        known: the sessions that are listed by `%hh sessions`.
+    """
+    if spool is None:
+        return ["nothing is kept there (spool is off)"]
+    kept = [session for session in known if session.kept]
+    here = [session for session in kept if session.here]
+    earlier = [session for session in kept if not session.here]
+    waiting, local = sum(session.waiting for session in here), sum(session.local for session in here)
+    lines = [spool.problem] if spool.problem else []
+    if waiting:
+        lines.append(f"{count(waiting, 'span')} of this kernel not sent yet")
+    if local:
+        lines.append(f"{count(local, 'span')} of this kernel for this machine only")
+    if earlier:
+        spans = sum(session.kept for session in earlier)
+        many = f"{count(len(earlier), 'session')}, {count(spans, 'span')} of earlier kernels"
+        lines.append(f"{many} are kept here: %hh sessions")
+    if spool.dropped:
+        lines.append(f"{count(spool.dropped, 'span')} deleted unsent, for age or room")
+    if spool.forgotten:
+        lines.append(f"{count(spool.forgotten, 'span')} of local mode deleted, for age or room")
+    return lines or ["nothing waits there"]
 
 
 def _setting_lines(settings: Settings) -> list[str]:

@@ -121,21 +121,24 @@ class SessionStore:
             rows += self._rows_on_disk(session.id, {row.span_id for row in rows})
         return tuple(sorted(rows, key=lambda row: row.end_ns or 0))
 
+    def span_ids(self, sessions: Collection[KnownSession] | None) -> set[int]:
+        """Of the spans that this kernel made, of these sessions or all."""
+        return {row.span_id for row in self._own_rows(sessions)}
+
     def bodies(self, sessions: Collection[KnownSession] | None) -> list[bytes]:
-        """The encoded spans of these sessions, None for everything that this kernel made; the same span may come twice.
+        """The encoded spans of these sessions, None for all that this kernel made; the same span may come twice.
 
         What was sent and is no longer in memory is missing.
         """
-        spool, tracer = self._sessions.tracer.spool, self._sessions.tracer
-        tracer.seal()
-        if sessions is None:
-            ids = {row.session_id for row in self._log.records() if row.session_id}
-            rows: tuple[SpanRecord, ...] = self._log.records()
-        else:
-            ids = {session.id for session in sessions}
-            rows = tuple(row for row in self._log.records() if row.session_id in ids)
-        recent = detail_store().bodies(row.span_id for row in rows)
-        return recent + ([body for one in sorted(ids) for body in spool.bodies(one)] if spool is not None else [])
+        spool, rows = self._sessions.tracer.spool, self._own_rows(sessions)
+        ids = [session.id for session in sessions] if sessions is not None else [row.session_id or "" for row in rows]
+        stored = [body for one in dict.fromkeys(ids) for body in spool.bodies(one)] if spool is not None else []
+        return [*stored, *detail_store().bodies(row.span_id for row in rows)]
+
+    def _own_rows(self, sessions: Collection[KnownSession] | None) -> tuple[SpanRecord, ...]:
+        self._sessions.tracer.seal()
+        ids = None if sessions is None else {session.id for session in sessions}
+        return tuple(row for row in self._log.records() if ids is None or row.session_id in ids)
 
     def _rows_on_disk(self, session_id: str, known: set[int]) -> list[SpanRecord]:
         from hh_jupyter.delivery.stored_spans import records_of  # Loads protobuf.
@@ -150,9 +153,7 @@ class SessionStore:
                 found += new
         return found
 
-    def _known(
-        self, session_id: str, rows: Sequence[SpanRecord], stored: Sequence[StoredSession]
-    ) -> KnownSession:
+    def _known(self, session_id: str, rows: Sequence[SpanRecord], stored: Sequence[StoredSession]) -> KnownSession:
         from hh_jupyter.delivery.spool.record import LOCAL
 
         local = sum(part.spans for part in stored if part.destination == LOCAL)
@@ -175,6 +176,9 @@ class SessionStore:
     def _matching(self, text: str, command: str, known: Sequence[KnownSession]) -> list[KnownSession]:
         if text == "last" and (here := [session for session in known if session.here]):
             return here[-1:]
+        # The first of several is called like all of them, so `#1` is how it is told from the others.
+        if (first := text.removesuffix(" #1")) != text and (named := [one for one in known if one.title == first]):
+            return named
         if named := [session for session in known if text in (session.title, session.name)]:
             return named
         prefix = text.lower()

@@ -17,7 +17,7 @@ from hh_jupyter.tracing.arguments import is_given, tracer_or_none
 from hh_jupyter.tracing.default import current_tracer, get_tracer
 from hh_jupyter.tracing.enrichment import span_attributes
 from hh_jupyter.tracing.serialize import text_of
-from hh_jupyter.tracing.session import session_uuid
+from hh_jupyter.tracing.session import Scope, session_uuid
 from hh_jupyter.tracing.span_arguments import start_attributes
 from hh_jupyter.tracing.spans import SpanBlock
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -114,9 +114,10 @@ def enrich_span_context(
     before = context = otel_context.get_current()
     for key, value in moves.items():
         context = baggage.set_baggage(key, value, context) if value else context
-    otel_context.attach(context)
+    scope = Scope()
+    scope.attach(before, context)
     try:
         with SpanBlock(tracer, event_name, attributes=values) as span:
             yield span
     finally:
-        otel_context.attach(before)
+        scope.exit()

@@ -8,7 +8,6 @@ from typing import Final
 
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 
-
 # One for all providers: a hook that runs after a fork stays for the life of the process, and holds what it calls.
 _random: Final = random.Random()
 if hasattr(os, "register_at_fork"):

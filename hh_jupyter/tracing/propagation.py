@@ -17,7 +17,7 @@ from hh_jupyter.tracing.arguments import is_given, tracer_or_none
 from hh_jupyter.tracing.carriers import read_headers, write_headers
 from hh_jupyter.tracing.default import get_tracer
 from hh_jupyter.tracing.scope import with_tracer
-from hh_jupyter.tracing.session import session_uuid
+from hh_jupyter.tracing.session import Scope, session_uuid
 from hh_jupyter.tracing.session_baggage import entries_for
 
 if TYPE_CHECKING:
@@ -77,14 +77,14 @@ def with_distributed_trace_context(
         tracer_instance: undecided `@trace` functions inside use it; default: the current tracer.
         session_id: beats the one in the headers.
     """
-    before = otel_context.get_current()
     called = "with_distributed_trace_context"
     tracer = tracer_or_none(called, "tracer_instance", tracer_instance) or get_tracer()
     context = with_tracer(extract(carrier, called=called), tracer)
     if is_given(session_id):
         context = baggage.set_baggage(keys.BAGGAGE_SESSION_ID, session_uuid(session_id)[0], context)
-    otel_context.attach(context)
+    scope = Scope()
+    scope.attach(otel_context.get_current(), context)
     try:
         yield context
     finally:
-        otel_context.attach(before)
+        scope.exit()

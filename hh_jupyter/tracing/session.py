@@ -52,7 +52,52 @@ def _name_based(text: str) -> str:
     return made
 
 
-class SessionScope:
+class Scope:
+    """One block with another OpenTelemetry context; on exit the one of before is back, with nothing of the block.
+
+    Also where exits come in another order than entries, as with generators that their consumer closes: an inner scope
+    that is still open stays in force, and leads back to what was before this one.
+    """
+
+    def __init__(self) -> None:
+        self._outer: Scope | None = None
+        self._before: Context | None = None
+        self._inside: Context | None = None
+
+    def attach(self, before: Context, inside: Context) -> None:
+        """Be in `inside` from now on."""
+        self._before, self._outer = before, cast("Scope | None", before.get(_SCOPE))
+        self._inside = otel_context.set_value(_SCOPE, self, inside)
+        otel_context.attach(self._inside)
+
+    def exit(self) -> None:
+        """End the scope. A second call, and a call where the scope is not in force, do nothing."""
+        before, inside = self._before, self._inside
+        self._before = self._inside = None
+        if before is None:
+            return
+        current = otel_context.get_current()
+        innermost = cast("Scope | None", current.get(_SCOPE))
+        # Contexts are set, not reset by token: a token is refused in another task, which OpenTelemetry would log.
+        if current is inside:
+            otel_context.attach(before)
+        elif innermost is self:
+            otel_context.attach(self._left(current, before))
+        elif (inner := self._inside_of_this(innermost)) is not None and inner._before is not None:
+            inner._outer, inner._before = self._outer, self._left(inner._before, before)
+
+    def _inside_of_this(self, scope: Scope | None) -> Scope | None:
+        """The scope that was entered right inside this one, looking outwards from `scope`."""
+        while scope is not None and scope._outer is not self:
+            scope = scope._outer
+        return scope
+
+    def _left(self, current: Context, before: Context) -> Context:
+        """What `current` becomes without this scope."""
+        return before
+
+
+class SessionScope(Scope):
     """A session for exactly one block: `with` or `async with`; gives the session's id.
 
     On exit the session of before is back, whatever happened inside: nested scopes, exceptions, a generator that is
@@ -64,40 +109,17 @@ class SessionScope:
     """
 
     def __init__(self, tracer: HoneyHiveTracer, session: Session) -> None:
+        super().__init__()
         self.session = session
         self._tracer = tracer
-        self._outer: SessionScope | None = None
-        self._before: Context | None = None
-        self._inside: Context | None = None
 
     def enter(self) -> str:
         """Start the scope; returns the session's id."""
         before = otel_context.get_current()
-        self._before = before
-        self._outer = cast("SessionScope | None", before.get(_SCOPE))
-        inside = with_tracer(with_session_baggage(self.session, self._tracer.sessions, before), self._tracer)
-        self._inside = otel_context.set_value(_SCOPE, self, inside)
-        otel_context.attach(self._inside)
+        self.attach(
+            before, with_tracer(with_session_baggage(self.session, self._tracer.sessions, before), self._tracer)
+        )
         return self.session.id
-
-    def exit(self) -> None:
-        """End the scope. A second call, and a call where the scope is not in force, do nothing."""
-        before, inside = self._before, self._inside
-        self._before = self._inside = None
-        if before is None:
-            return
-        current = otel_context.get_current()
-        # Contexts are set, not reset by token: a token is refused in another task, which OpenTelemetry would log.
-        if current is inside:
-            otel_context.attach(before)
-        elif self._is_in(current):
-            otel_context.attach(_restored(current, before))
-
-    def _is_in(self, context: Context) -> bool:
-        scope = cast("SessionScope | None", context.get(_SCOPE))
-        while scope is not None and scope is not self:
-            scope = scope._outer
-        return scope is self
 
     def __enter__(self) -> str:
         return self.enter()
@@ -115,8 +137,7 @@ class SessionScope:
     ) -> None:
         self.exit()
 
-
-def _restored(current: Context, before: Context) -> Context:
-    """`current` with the session and its tracer, and nothing else, as they were in `before`."""
-    current = otel_context.set_value(TRACER, before.get(TRACER), restored(current, before))
-    return otel_context.set_value(_SCOPE, before.get(_SCOPE), current)
+    def _left(self, current: Context, before: Context) -> Context:
+        """`current` with the session and its tracer, and nothing else, as they were in `before`."""
+        current = otel_context.set_value(TRACER, before.get(TRACER), restored(current, before))
+        return otel_context.set_value(_SCOPE, before.get(_SCOPE), current)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, set_span_in_context
 
-from hh_jupyter.tracing.arguments import switch
+from hh_jupyter.tracing.arguments import refuse, switch
 from hh_jupyter.tracing.failure import record_failure
 from hh_jupyter.tracing.scope import leave_span, with_tracer
 from hh_jupyter.tracing.serialize import text_of
@@ -19,6 +21,8 @@ from hh_jupyter.tracing.span_arguments import CALLED, span_kind, span_links, sta
 
 if TYPE_CHECKING:
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _switch(name: str, value: Any) -> bool:
@@ -65,6 +69,35 @@ class SpanBlock:
         self._status = _switch("set_status_on_exception", set_status_on_exception)
         self._span: Span | None = None
         self._token: Token[Context] | None = None
+
+    def __call__(self, function: F) -> F:
+        """As a decorator: each call of `function` is a span of its own. `trace` records arguments and result as well.
+
+        Raises:
+            SettingTypeError: it is no function.
+        """
+        given: Any = function
+        if inspect.isclass(given) or not callable(given):
+            refuse(CALLED, "function", function, "a function", "As a block: with tracer.start_span(...).")
+
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with self._another():
+                return function(*args, **kwargs)
+
+        @functools.wraps(function)
+        async def coroutine_wrapper(*args: Any, **kwargs: Any) -> Any:
+            with self._another():
+                return await function(*args, **kwargs)
+
+        return cast(F, coroutine_wrapper if inspect.iscoroutinefunction(function) else wrapper)
+
+    def _another(self) -> SpanBlock:
+        """A block like this one: one block is one span, and calls may overlap."""
+        made = SpanBlock.__new__(SpanBlock)
+        made._tracer, made._options, made._event, made._status = self._tracer, self._options, self._event, self._status
+        made._span = made._token = None
+        return made
 
     def __enter__(self) -> Span:
         name, kind, attributes, links, start_time = self._options

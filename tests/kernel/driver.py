@@ -63,6 +63,7 @@ class Cell:
         results: text of the last expression.
         errors: error outputs as (name, message).
         kinds: what arrived, in order: stream, display, result, error.
+        asked: its questions, with `prompt` and `password`.
     """
 
     code: str
@@ -77,6 +78,7 @@ class Cell:
     errors: list[tuple[str, str]] = field(default_factory=list)
     tracebacks: list[str] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
+    asked: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def output(self) -> Output:
@@ -113,22 +115,34 @@ class Kernel:
         self._client.stop_channels()
         self._manager.shutdown_kernel(now=now)
 
-    def run(self, code: str, *, cell_id: str | None = None, interrupt_at: str | None = None, **execute: Any) -> Cell:
+    def run(
+        self,
+        code: str,
+        *,
+        cell_id: str | None = None,
+        interrupt_at: str | None = None,
+        answer: str | None = None,
+        **execute: Any,
+    ) -> Cell:
         """Execute a cell and wait until the kernel is idle.
 
         Args:
             code: of the cell.
             cell_id: as a notebook front end sends it.
             interrupt_at: interrupt the kernel when the cell has printed this.
+            answer: what is typed when the cell asks for input; None: nobody can be asked.
             execute: more arguments of `KernelClient.execute`.
         """
         started = time.monotonic()
-        message_id = self._execute(code, cell_id, **execute)
+        message_id = self._execute(code, cell_id, **{"allow_stdin": answer is not None, **execute})
         cell = self._cells[message_id] = Cell(code)
         while not self._receive(started + TIMEOUT, idle=message_id):
             if interrupt_at is not None and interrupt_at in cell.stdout:
                 interrupt_at = None
                 self._manager.interrupt_kernel()
+            if answer is not None and self._client.stdin_channel.msg_ready():
+                cell.asked.append(self._client.get_stdin_msg(timeout=TIMEOUT)["content"])
+                self._client.input(answer)
         cell.seconds = time.monotonic() - started
         reply = self._client.get_shell_msg(timeout=TIMEOUT)
         while reply["parent_header"].get("msg_id") != message_id:

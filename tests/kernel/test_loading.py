@@ -25,7 +25,7 @@ REGISTERED = """{
 def test_local_mode_is_said_in_one_line(tmp_path: Path) -> None:
     with Kernel(tmp_path) as kernel:
         cell = kernel.run("%load_ext hh_jupyter")
-        assert cell.stdout == ("hh: local mode, nothing leaves this machine. Set HH_API_KEY to send. %hh? for help\n")
+        assert cell.stdout == ("hh: local mode, nothing leaves this machine. %hh login to send. %hh? for help\n")
         assert (cell.stderr, cell.outputs, cell.reply) == ("", [], "ok")
 
 

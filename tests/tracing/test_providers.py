@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 from opentelemetry import trace as otel_trace
+from opentelemetry.sdk.trace import TracerProvider
 
 from hh_jupyter import HoneyHiveTracer
 from tests.backend import Backend
@@ -83,6 +84,19 @@ def test_each_tracer_sends_to_its_own_backend_with_its_own_key() -> None:
         for backend, key, name in ((first, "key-one", "one"), (second, "key-two", "two")):
             assert [span["name"] for span in backend.spans()] == [name]
             assert {request.headers["authorization"] for request in backend.requests} == {f"Bearer {key}"}
+
+
+def test_flushing_the_provider_delivers(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    """Wrappers of Lambda handlers know only the provider, and the process freezes after them."""
+    with tracer.start_span("work"):
+        pass
+    assert isinstance(tracer.provider, TracerProvider)
+    assert tracer.provider.force_flush(10_000)
+    assert [span["name"] for span in backend.spans()] == ["work"]
+    backend.close()
+    with tracer.start_span("lost"):
+        pass
+    assert not tracer.provider.force_flush(300), "nobody took it"
 
 
 def test_children_of_filtered_spans_hang_from_the_nearest_kept_ancestor(backend: Backend) -> None:

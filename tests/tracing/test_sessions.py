@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 from opentelemetry import context as otel_context
 from opentelemetry.trace import get_current_span
 
-from hh_jupyter import HoneyHiveTracer
+from hh_jupyter import HoneyHiveTracer, enrich_span_context, with_distributed_trace_context
 from tests.backend import Backend
 
 SESSION = "honeyhive.session_id"
@@ -128,6 +129,54 @@ def test_a_generator_restores_the_session_around_what_its_consumer_attached(trac
     assert get_current_span() is get_current_span(before)
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        lambda tracer: tracer.with_session("stream"),
+        lambda tracer: enrich_span_context("stream", tracer_instance=tracer, source="stream"),
+        lambda tracer: with_distributed_trace_context({"baggage": "session_id=of-the-caller"}, tracer),
+    ],
+    ids=["with_session", "enrich_span_context", "with_distributed_trace_context"],
+)
+@pytest.mark.parametrize("deeper", [False, True])
+def test_a_session_stays_in_force_when_a_generator_that_began_before_it_is_closed_inside(
+    tracer: HoneyHiveTracer, block: Callable[[HoneyHiveTracer], AbstractContextManager[object]], deeper: bool
+) -> None:
+    """And is not followed by the generator's."""
+
+    def stream() -> Generator[int, None, None]:
+        with block(tracer):
+            yield 1
+
+    items = stream()
+    next(items)
+    with tracer.with_session("the consumer's") as session_id:
+        if deeper:
+            with tracer.with_session("deeper") as inner:
+                items.close()
+                assert tracer.get_baggage("session_id") == inner
+        else:
+            items.close()
+        assert tracer.get_baggage("session_id") == session_id
+    assert tracer.get_baggage("session_id") is None
+    assert tracer.get_baggage("source") is None
+    assert not get_current_span().get_span_context().is_valid
+
+
+def test_generators_closed_in_the_order_they_began_leave_nothing(tracer: HoneyHiveTracer) -> None:
+    def stream() -> Generator[int, None, None]:
+        with tracer.with_session("stream"):
+            yield 1
+
+    first, second = stream(), stream()
+    next(first), next(second)
+    with tracer.with_session("the consumer's") as session_id:
+        second.close()
+        first.close()
+        assert tracer.get_baggage("session_id") == session_id
+    assert tracer.get_baggage("session_id") is None
+
+
 def test_the_source_of_a_session_reaches_its_spans_and_ends_with_it(backend: Backend, tracer: HoneyHiveTracer) -> None:
     with tracer.with_session("outer", source="qa"):
         with tracer.start_span("qa"):
@@ -141,13 +190,13 @@ def test_the_source_of_a_session_reaches_its_spans_and_ends_with_it(backend: Bac
 def test_text_that_is_no_uuid_becomes_the_same_uuid_everywhere(
     backend: Backend, tracer: HoneyHiveTracer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = contextvars.copy_context().run(tracer.create_session, "a", session_id="conversation 7")
-    second = contextvars.copy_context().run(tracer.create_session, "b", session_id="conversation 7")
+    first = contextvars.copy_context().run(tracer.create_session, "a", session_id="the conversation of this test")
+    second = contextvars.copy_context().run(tracer.create_session, "b", session_id="the conversation of this test")
     assert first == second
-    assert caplog.text.count("conversation 7") == 1, "said once"
+    assert caplog.text.count("the conversation of this test") == 1, "said once"
     assert tracer.force_flush()
     made = next(session for session in backend.sessions() if session["session_name"] == "a")
-    assert made["metadata"] == {"session_id_given": "conversation 7"}
+    assert made["metadata"] == {"session_id_given": "the conversation of this test"}
 
 
 def test_the_explicit_session_beats_baggage_and_that_beats_the_tracers_own(

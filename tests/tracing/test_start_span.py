@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from opentelemetry.trace import Link
 
-from hh_jupyter import HoneyHiveTracer
+from hh_jupyter import HoneyHiveTracer, SettingTypeError
 from tests.backend import Backend
 
 
@@ -44,3 +46,30 @@ def test_links_arrive_in_either_protocol(protocol: str, backend: Backend, monkey
         assert tracer.force_flush()
     (link,) = backend.spans("effect")[0]["links"]
     assert (link["span_id"], link["attributes"]) == (backend.spans("cause")[0]["span_id"], {"why": "test"})
+
+
+def test_a_block_is_a_decorator_too_and_makes_a_span_for_each_call(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    """The official client's context managers can be used so; calls overlap and fail."""
+
+    @tracer.start_span("count")
+    def count(number: int) -> int:
+        return number + count(number - 1) if number else 0
+
+    @tracer.trace("ask", event_type="model")
+    async def ask(question: str) -> str:
+        await asyncio.sleep(0)
+        raise ValueError(question)
+
+    async def main() -> list[str | BaseException]:
+        return list(await asyncio.gather(ask("one"), ask("two"), return_exceptions=True))
+
+    assert count(2) == 3
+    assert [str(answer) for answer in asyncio.run(main())] == ["one", "two"]
+    assert tracer.force_flush()
+    innermost, inner, outer = backend.spans("count")
+    assert (outer["parent_span_id"], inner["parent_span_id"]) == (None, outer["span_id"])
+    assert innermost["parent_span_id"] == inner["span_id"]
+    assert [span["status"]["message"] for span in backend.spans("ask")] == ["ValueError: one", "ValueError: two"]
+    assert {span["attributes"]["honeyhive_event_type"] for span in backend.spans("ask")} == {"model"}
+    with pytest.raises(SettingTypeError, match="function must be a function"):
+        tracer.start_span("class")(dict)

@@ -1,0 +1,123 @@
+"""From a cell's output, or from any rows, to what a display is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hh_jupyter.display.details import span_details
+from hh_jupyter.display.view import CellView
+from hh_jupyter.notebook.cell_output import CellOutput
+from hh_jupyter.notebook.delivery_words import Notices
+from hh_jupyter.notebook.sessions import Sessions
+from hh_jupyter.notebook.stored_sessions import KnownSession
+from hh_jupyter.records import cost
+from hh_jupyter.records.export_state import ExportState
+from hh_jupyter.records.log import SpanLog
+from hh_jupyter.records.record import SpanRecord
+from hh_jupyter.records.totals import summarize
+from hh_jupyter.records.tree import SpanTree
+from hh_jupyter.settings import Settings
+from hh_jupyter.tracing import registry
+
+
+class Views:
+    """What the outputs of a kernel show now.
+
+    Args:
+        sessions: of the notebook, for their titles.
+        log: rows and their details.
+    """
+
+    def __init__(self, sessions: Sessions, log: SpanLog) -> None:
+        self._sessions, self._tracer, self._log = sessions, sessions.tracer, log
+        self._notices = Notices(sessions.tracer)
+
+    def view(self, output: CellOutput) -> CellView:
+        """Everything about one output, decided before anything is drawn."""
+        if output.fixed is not None:
+            return output.fixed
+        records = self._log.records(cell=output.key)
+        tree = SpanTree.build(records)
+        export = self.export(output)
+        session_id = tree.roots[-1].record.session_id if tree.roots else None
+        return CellView(
+            view_id=output.view_id,
+            label=output.label,
+            tree=tree,
+            totals=summarize(records),
+            export=export,
+            session_name=self._sessions.title(session_id),
+            session_id=session_id,
+            session_url=_session_url(self._tracer.settings, session_id) if export.destination else None,
+            raised=output.raised,
+            interrupted=output.interrupted,
+            late=output.late,
+            notice=self._notices.of(output, export, overdue=output.overdue),
+            mode=output.mode,
+            max_rows=self._tracer.settings.display_rows,
+        )
+
+    def export(self, output: CellOutput) -> ExportState:
+        """What became of its spans."""
+        if output.fixed is not None:
+            return output.fixed.export
+        state = registry.cell_state(output.key)
+        # After an unload no tracer is registered any more; what became of the spans is what its last one says.
+        return state if state.made else self._tracer.export_state(output.key)
+
+    def details(self, output: CellOutput, span_id: str) -> dict[str, Any] | None:
+        """Everything about one span, for the detail pane; None when it is no longer kept.
+
+        Args:
+            span_id: 16 hexadecimal digits.
+        """
+        record = next((row for row in self._rows(output) if format(row.span_id, "016x") == span_id), None)
+        details = self._log.details(record) if record is not None else None
+        return span_details(record, details) if record is not None and details is not None else None
+
+    def _rows(self, output: CellOutput) -> Sequence[SpanRecord]:
+        if output.fixed is not None:
+            return [node.record for node in output.fixed.tree.nodes]
+        return self._log.records(cell=output.key)
+
+
+def fixed_view(
+    rows: Sequence[SpanRecord],
+    settings: Settings,
+    *,
+    view_id: str,
+    label: str,
+    export: ExportState,
+    session: KnownSession | None = None,
+) -> CellView:
+    """An opened view of spans that are not those of one cell.
+
+    Args:
+        rows: at least one.
+        settings: in force.
+        view_id: id of the output's element in the page.
+        label: what to type after `%hh show` for the same again.
+        export: what became of them.
+        session: theirs, if they are those of one.
+    """
+    if any(row.facts.cost is None and row.facts.model is not None for row in rows):
+        cost.load()  # Nobody changes this output later.
+    session_id = session.id if session is not None else None
+    return CellView(
+        view_id=view_id,
+        label=label,
+        tree=SpanTree.build(rows),
+        totals=summarize(rows),
+        export=export,
+        session_name=session.title if session is not None else None,
+        session_id=session_id,
+        session_url=_session_url(settings, session_id) if export.destination else None,
+        mode="tree",
+        max_rows=settings.display_rows,
+    )
+
+
+def _session_url(settings: Settings, session_id: str | None) -> str | None:
+    template = settings.app_url
+    return template.replace("{session_id}", session_id) if template and session_id else None

@@ -1,0 +1,142 @@
+"""`%hh login`: the key is asked for where it leaves no trace, holds from then on, and is kept only by request."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.backend import Backend
+from tests.kernel.conftest import KEY, StartKernel
+from tests.kernel.driver import Kernel
+
+OTHER_KEY = "hh_another_key_of_no_account"
+EVERYWHERE = """hidden = ("_ih", "_oh")
+print([In, Out, hh.get_tracer(), hh.get_tracer().settings, hh.get_tracer().settings.describe()])
+print({name: repr(value) for name, value in globals().items() if name not in hidden})
+print(list(get_ipython().history_manager.get_range()))
+%config HHJupyter
+%hh"""
+"""Whatever prints something about the kernel."""
+
+
+def key_file(folder: Path) -> Path:
+    return folder / "config" / "hh_jupyter" / "key"
+
+
+def test_spans_from_then_on_are_sent_and_those_of_before_stay(start_kernel: StartKernel, backend: Backend) -> None:
+    kernel = start_kernel(HH_API_URL=backend.url)
+    kernel.run("span('before')")
+    cell = kernel.run("%hh login", answer=KEY)
+    assert cell.asked == [{"prompt": "HoneyHive API key: ", "password": True}]
+    first, second = cell.stdout.splitlines()
+    assert first.startswith(f"hh: sending to {backend.url.removeprefix('http://')} as dev, session notebook.")
+    assert "stays on this machine" in second
+    assert kernel.run("span('after')").output.text.splitlines()[0].endswith("  sent")
+    assert [span["name"] for span in backend.spans()] == ["after"]
+    assert [session["session_name"] for session in backend.sessions()] == ["notebook"]
+    lines = {words[0]: words[1:] for line in kernel.run("%hh").stdout.splitlines() if (words := line.split())}
+    assert lines["api_key"] == ["set", "%hh", "login"]
+
+
+def test_the_key_is_in_no_output_and_no_history(start_kernel: StartKernel, backend: Backend, tmp_path: Path) -> None:
+    kernel = start_kernel(HH_API_URL=backend.url)
+    login = kernel.run("%hh login", answer=KEY)
+    kernel.run("span('x')")
+    everywhere = kernel.run(EVERYWHERE)
+    assert everywhere.reply == "ok", everywhere
+    for cell in (login, everywhere):
+        assert KEY not in repr(cell)
+    kernel.stop()
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
+
+
+def test_where_nobody_can_be_asked_one_line_says_what_to_do(local: Kernel) -> None:
+    cell = local.run("%hh login")
+    assert cell.stderr.startswith("UsageError: %hh login: nobody can be asked for a key here. Set HH_API_KEY before")
+    assert cell.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (f"%hh login {KEY}", "takes no key, which would stay in the notebook and its history; it asks for it."),
+        ("%hh login --sav", "unknown option --sav. Did you mean --save?"),
+        ("%hh login --save --forget", "one of --save and --forget only."),
+    ],
+)
+def test_a_mistake_is_one_line_that_does_not_repeat_the_key(local: Kernel, line: str, said: str) -> None:
+    cell = local.run(line, answer="")
+    assert cell.stderr == f"UsageError: %hh login: {said}\n"
+    assert cell.asked == []
+
+
+@pytest.mark.parametrize("typed", ["", "   ", "two\u00e4 wrong"])
+def test_what_is_no_key_changes_nothing_and_is_not_repeated(local: Kernel, typed: str) -> None:
+    cell = local.run("%hh login", answer=typed)
+    assert cell.ename == "UsageError"
+    assert "wrong" not in cell.stderr
+    assert local.run("%hh").stdout.startswith("hh: local mode")
+
+
+def test_a_saved_key_is_this_users_alone_and_the_next_kernel_uses_it_for_its_own_address(
+    start_kernel: StartKernel, backend: Backend, tmp_path: Path
+) -> None:
+    said = start_kernel(HH_API_URL=backend.url).run("%hh login --save", answer=KEY).stdout
+    assert f"The key for {backend.url} is kept in {key_file(tmp_path)}." in said
+    assert stat.S_IMODE(key_file(tmp_path).stat().st_mode) == 0o600
+    assert stat.S_IMODE(key_file(tmp_path).parent.stat().st_mode) == 0o700
+
+    second = start_kernel(HH_API_URL=backend.url)
+    assert second.run("span('x')").output.text.splitlines()[0].endswith("  sent")
+    assert "saved login" in second.run("%hh").stdout
+    assert backend.requests[-1].headers["authorization"] == f"Bearer {KEY}"
+    with Backend() as elsewhere:
+        third = start_kernel(HH_API_URL=elsewhere.url)
+        assert third.run("%hh").stdout.startswith("hh: local mode"), "a key goes to its own address only"
+    given = start_kernel(HH_API_URL=backend.url, HH_API_KEY=OTHER_KEY)
+    given.run("span('y')")
+    assert backend.requests[-1].headers["authorization"] == f"Bearer {OTHER_KEY}", "what is given beats what is saved"
+
+    assert second.run("%hh login --forget").stdout.startswith(f"hh: {key_file(tmp_path)} is deleted.")
+    assert second.run("%hh login --forget").stdout == "hh: no key is saved.\n"
+    assert start_kernel(HH_API_URL=backend.url).run("%hh").stdout.startswith("hh: local mode")
+
+
+def test_a_saved_key_that_others_can_read_is_not_used(
+    start_kernel: StartKernel, backend: Backend, tmp_path: Path
+) -> None:
+    path = key_file(tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({backend.url: KEY}))
+    path.chmod(0o644)
+    assert start_kernel(HH_API_URL=backend.url).run("%hh").stdout.startswith("hh: local mode")
+
+
+def test_a_login_corrects_a_refused_key_and_init_beats_it_later(start_kernel: StartKernel, backend: Backend) -> None:
+    kernel = start_kernel(HH_API_URL=backend.url, HH_API_KEY=OTHER_KEY)
+    backend.force({"/": [401] * 50})
+    kernel.run("span('held back')")
+    backend.force({})
+    kernel.run("%hh login", answer=KEY)
+    kernel.run("span('x')")
+    assert backend.wait_for(lambda b: len(b.spans()) == 2)
+    assert {request.headers["authorization"] for request in backend.requests if request.accepted} == {f"Bearer {KEY}"}
+    kernel.run(f"hh.HoneyHiveTracer.init(api_key={OTHER_KEY!r})")
+    kernel.run("span('y')")
+    assert backend.requests[-1].headers["authorization"] == f"Bearer {OTHER_KEY}"
+
+
+def test_colabs_secret_is_taken_without_asking(start_kernel: StartKernel, backend: Backend, tmp_path: Path) -> None:
+    module = tmp_path / "google" / "colab"
+    module.mkdir(parents=True)
+    (module / "__init__.py").touch()
+    (module / "userdata.py").write_text(f"def get(name):\n    return {{'HH_API_KEY': {KEY!r}}}[name]\n")
+    kernel = start_kernel(HH_API_URL=backend.url)
+    kernel.run(f"import google; google.__path__ = [{str(module.parent)!r}, *google.__path__]")
+    assert kernel.run("%hh login").stdout.startswith("hh: sending to ")
+    (module / "userdata.py").write_text("def get(name):\n    raise TimeoutError\n")
+    kernel.run("import importlib; from google.colab import userdata; importlib.reload(userdata)")
+    assert kernel.run("%hh login", answer=KEY).asked != []

@@ -1,0 +1,87 @@
+"""`%hh save`: a file of OTLP JSON lines with the spans of this kernel or of sessions, also of dead kernels."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kernel.conftest import StartKernel
+from tests.kernel.driver import Kernel
+
+
+def spans(path: Path) -> list[dict[str, Any]]:
+    """Of all lines; each of them must be one request."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        request = json.loads(line)
+        assert list(request) == ["resourceSpans"]
+        found += [s for r in request["resourceSpans"] for scope in r["scopeSpans"] for s in scope["spans"]]
+    return found
+
+
+def test_every_span_of_the_kernel_is_in_the_file_once(start_kernel: StartKernel, tmp_path: Path) -> None:
+    """Although it is both in memory and on disk."""
+    kernel = start_kernel()
+    kernel.run("%%hh_session one\nwith hh.get_tracer().start_span('outer'): span('inner')")
+    kernel.run("span('own')")
+    assert kernel.run("%hh save spans.jsonl").stdout == "hh: 3 spans saved to spans.jsonl.\n"
+    path = tmp_path / "spans.jsonl"
+    by_name = {span["name"]: span for span in spans(path)}
+    assert sorted(by_name) == ["inner", "outer", "own"]
+    assert len(spans(path)) == 3
+    assert by_name["inner"]["parentSpanId"] == by_name["outer"]["spanId"]
+    assert [len(by_name["own"][name]) for name in ("traceId", "spanId")] == [32, 16]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [entry.name for entry in tmp_path.glob(".*spans*")] == []
+
+
+def test_spans_that_were_sent_are_saved_as_well(sending: Kernel, tmp_path: Path) -> None:
+    assert sending.run("span('x'); span('y')").output.text.splitlines()[0].endswith("  sent")
+    assert sending.run("%hh save spans.jsonl").stdout == "hh: 2 spans saved to spans.jsonl.\n"
+    sending.run("from hh_jupyter.tracing.recorded import detail_store; detail_store().clear()\nspan('z')")
+    said = sending.run("%hh save less.jsonl").stdout
+    assert said == "hh: 1 span saved to less.jsonl. 2 spans more had been sent and are no longer kept here.\n"
+
+
+def test_sessions_by_name_also_of_a_killed_kernel(start_kernel: StartKernel, tmp_path: Path) -> None:
+    first = start_kernel()
+    first.run("%%hh_session left\nspan('a')")
+    first.run("%%hh_session other\nspan('b')")
+    first.stop(now=True)
+    second = start_kernel()
+    second.run("%%hh_session mine\nspan('c')")
+    assert second.run("%hh save two.jsonl left mine").stdout == "hh: 2 spans saved to two.jsonl.\n"
+    assert sorted(span["name"] for span in spans(tmp_path / "two.jsonl")) == ["a", "c"]
+    assert second.run("%hh save all.jsonl all").stdout == "hh: 3 spans saved to all.jsonl.\n"
+    assert second.run("%hh save mine.jsonl").stdout == "hh: 1 span saved to mine.jsonl.\n"
+
+
+def test_a_file_that_is_there_is_replaced_by_request_only(local: Kernel) -> None:
+    local.run("span('x')")
+    local.run("import os, pathlib; os.environ['HOME'] = os.getcwd()\npathlib.Path('kept.jsonl').write_text('mine')")
+    cell = local.run("%hh save ~/kept.jsonl")
+    assert "kept.jsonl exists. %hh save ~/kept.jsonl --force replaces it.\n" in cell.stderr
+    assert local.value("pathlib.Path('kept.jsonl').read_text()") == "mine"
+    assert " saved to " in local.run("%hh save ~/kept.jsonl --force").stdout
+    assert local.value("oct(os.stat('kept.jsonl').st_mode & 0o777)") == "0o600"
+    assert local.value("pathlib.Path('kept.jsonl').read_text()").startswith('{"resourceSpans":')
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("%hh save", "name a file. Example: %hh save spans.jsonl"),
+        ("%hh save x.jsonl --forec", "unknown option --forec. Did you mean --force?"),
+        ("%hh save no/such/folder.jsonl", "no/such/folder.jsonl cannot be written (No such file or directory)."),
+        ("%hh save x.jsonl nothing", "no session nothing. Known: notebook."),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_no_file(local: Kernel, line: str, said: str) -> None:
+    local.run("span('x')")
+    cell = local.run(line)
+    assert cell.stderr == f"UsageError: %hh save: {said}\n"
+    assert local.value("__import__('os').path.exists('x.jsonl')") is False

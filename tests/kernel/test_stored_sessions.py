@@ -1,0 +1,224 @@
+"""`%hh sessions`, `show`, `send`, `clear`: what this kernel made, and what kernels that are gone left on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.backend import Backend
+from tests.backend_answers import SESSION_START
+from tests.kernel.conftest import KEY, StartKernel
+from tests.kernel.driver import Kernel, kernel_with
+
+LLM = """with hh.get_tracer().start_span("agent"):
+    with hh.get_tracer().start_span("ask", attributes={
+        "openinference.span.kind": "LLM", "llm.model_name": "gpt-4o-mini", "llm.token_count.prompt": 1200,
+        "llm.input_messages.0.message.role": "user", "llm.input_messages.0.message.content": "Where is my parcel?",
+    }):
+        pass"""
+DETAILS = """outputs = get_ipython().magics_manager.registry["HHMagics"]._commands._outputs
+asked = next(node.record for node in outputs.view_of({view!r}).tree.nodes if node.record.name == "ask")
+message = dict(type="details", number=1, view={view!r}, span=format(asked.span_id, "016x"))
+print(outputs._page._hub.reply(message)[0]["value"]["messages"])"""
+"""What the page gets when it asks for the details of the span "ask"."""
+WIDGET_AND_LAYOUT = 2
+
+
+def table(kernel: Kernel) -> list[list[str]]:
+    """The rows of `%hh sessions` as words."""
+    return [line.split() for line in kernel.run("%hh sessions").stdout.splitlines()[1:]]
+
+
+def usage_error(kernel: Kernel, line: str) -> str:
+    cell = kernel.run(line)
+    assert cell.ename == "UsageError", cell
+    assert cell.stderr.count("\n") == 1, cell.stderr
+    return cell.stderr.removeprefix("UsageError: ").rstrip()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """A kernel in local mode with two sessions of one name, one with spaces, and its own."""
+    with kernel_with(tmp_path_factory.mktemp("kernel")) as kernel:
+        kernel.run(f"%%hh_session refund-triage\n{LLM}")
+        kernel.run("%%hh_session refund-triage\nspan('second')")
+        kernel.run("%%hh_session 'two words'\nspan('third')")
+        kernel.run("span('own')")
+        yield kernel
+
+
+def test_the_list_names_every_session_of_this_kernel_the_newest_last(made: Kernel) -> None:
+    lines = made.run("%hh sessions").stdout.splitlines()
+    assert lines[0].split() == ["session", "id", "spans", "last", "span", "where", "kernel"]
+    assert [line[:16].rstrip() for line in lines[1:]] == ["refund-triage", "refund-triage #2", "two words", "notebook"]
+    assert [line.split()[-7] for line in lines[1:]] == ["2", "1", "1", "1"]
+    assert all(line.endswith("here only  this one") for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("'refund-triage #2'", "second"),
+        ("refund-triage #2", "second"),
+        ("refund-triage #1", "ask"),
+        ("refund-triage", "second"),
+        ("'two words'", "third"),
+        ("all", "own"),
+    ],
+)
+def test_a_session_is_shown_by_title_or_name_like_a_cell(made: Kernel, words: str, shown: str) -> None:
+    """Of several with one name the latest."""
+    cell = made.run(f"%hh show {words}")
+    assert shown in cell.output.text
+    assert "<details open" in cell.output.html
+    assert "local only" in cell.output.text.splitlines()[0]
+
+
+def test_a_session_is_shown_by_its_id_or_the_beginning_of_it_and_the_output_says_how(made: Kernel) -> None:
+    whole = made.value("[i for i, title in get_ipython()._hh.titles().items() if title == 'two words'][0]")
+    for text in (whole, whole[:6], whole[:6].upper()):
+        cell = made.run(f"%hh show {text}")
+        assert "third" in cell.output.text
+        assert f"%hh show {whole[:8]}" in cell.output.text
+
+
+def test_spans_of_no_cell_are_shown_by_their_own_word(fresh: Kernel) -> None:
+    assert usage_error(fresh, "%hh show background") == "%hh show: no spans outside cells."
+    fresh.run(
+        "from opentelemetry import context\n"
+        "def work():\n    context.attach(context.Context())\n    span('lonely')\n"
+        "thread = threading.Thread(target=work); thread.start(); thread.join()"
+    )
+    shown = fresh.run("%hh show background").output.text
+    assert "lonely" in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("%hh show refund-triaje", "%hh show: no session refund-triaje. Did you mean refund-triage?"),
+        ("%hh show abc", "%hh show: no session abc. Known: refund-triage, refund-triage #2, two words, notebook."),
+        ("%hh show 9999", "%hh: no spans for cell 9999. Cells with spans: 2, 3, 4, 5."),
+        ("%hh send", "%hh send: there is no key to send with. %hh login asks for one."),
+        ("%hh send refund-triage", "%hh send: there is no key to send with. %hh login asks for one."),
+        ("%hh clear nothing", "%hh clear: no session nothing. Known: refund-triage, refund-triage #2, two words"),
+        ("%hh sessions all", "%hh sessions: unexpected 'all'. %hh? for help"),
+    ],
+)
+def test_a_mistake_is_one_line(made: Kernel, line: str, said: str) -> None:
+    assert usage_error(made, line).startswith(said)
+
+
+def test_what_is_deleted_must_be_named_exactly(made: Kernel) -> None:
+    said = usage_error(made, "%hh clear refund-triage")
+    ids = [row[-8] for row in table(made)[:2]]
+    assert said == f"%hh clear: refund-triage is the name of 2 sessions; say which by id: {', '.join(ids)}."
+
+
+def test_another_kernel_shows_and_sends_what_a_killed_one_left_and_only_what_is_named(
+    start_kernel: StartKernel, backend: Backend
+) -> None:
+    first = start_kernel()
+    first.run(f"%%hh_session refund-triage\n{LLM}")
+    first.run("%%hh_session private\nspan('diary')")
+    first.stop(now=True)
+
+    second = start_kernel(HH_API_URL=backend.url)
+    assert "2 sessions, 3 spans of earlier kernels are kept here: %hh sessions" in second.run("%hh").stdout
+    assert [(row[0], row[2], row[-1]) for row in table(second)] == [
+        ("refund-triage", "2", "earlier"),
+        ("private", "1", "earlier"),
+    ]
+    shown = second.run("%hh show refund-triage", cell_id="cell-1").output
+    assert ("ask" in shown.text, "local only" in shown.text) == (True, True)
+    second.wait_for(lambda: second.comms == WIDGET_AND_LAYOUT, "the page is not interactive")
+    view_id = shown.metadata["hh_jupyter"]["view_id"]
+    assert "Where is my parcel?" in second.run(DETAILS.format(view=view_id)).stdout
+
+    assert "sending to" in second.run("%hh login", answer=KEY).stdout
+    assert second.run("%hh send").stdout == "hh: nothing waits here.\n"
+    assert backend.requests == []
+    said = second.run("%hh send refund-triage").stdout
+    assert said == f"hh: 2 spans of refund-triage sent to {backend.url.removeprefix('http://')}.\n"
+    assert sorted(span["name"] for span in backend.spans()) == ["agent", "ask"]
+    (session,) = backend.sessions()
+    assert session["session_name"] == "refund-triage"
+    assert {span["attributes"]["honeyhive.session_id"] for span in backend.spans()} == {session["session_id"]}
+    assert [row[0] for row in table(second)] == ["private"]
+    assert second.run("%hh send private").stdout.startswith("hh: 1 span of private sent to ")
+
+
+def test_what_this_kernel_made_in_local_mode_is_sent_by_name_and_its_cell_says_so(
+    start_kernel: StartKernel, backend: Backend
+) -> None:
+    kernel = start_kernel(HH_API_URL=backend.url)
+    one, two = kernel.run("%%hh_session one\nspan('a')"), kernel.run("%%hh_session two\nspan('b')")
+    said = kernel.run("%hh login", answer=KEY).stdout
+    assert "What was made before stays on this machine" in said
+    kernel.run("%hh send one")
+    assert [span["name"] for span in backend.spans()] == ["a"]
+    kernel.wait_for(lambda: one.output.text.endswith("  sent"), "the sent cell's output")
+    assert "local only" in two.output.text
+    assert [" ".join(row[5:-2]) for row in table(kernel)] == [f"{backend.url[7:]}: sent", "here only"]
+    assert kernel.run("%hh send all").stdout.startswith("hh: 1 span sent to ")
+    assert kernel.run("%hh send all").stdout == "hh: nothing waits here.\n"
+
+
+def test_send_says_what_still_waits_and_why_and_sends_it_when_it_can(start_kernel: StartKernel) -> None:
+    with Backend(refuse=True) as backend:
+        kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.1")
+        cell = kernel.run("%%hh_session kept\nspan('x'); span('y')")
+        host = backend.url.removeprefix("http://")
+        said = kernel.run("%hh send").stdout
+        assert said == f"hh: 0 of 2 spans sent to {host}; 2 wait: {host} cannot be reached.\n"
+        assert "2 spans of this kernel not sent yet" in kernel.run("%hh").stdout
+        error = usage_error(kernel, "%hh clear")
+        assert error == "%hh clear: 2 spans not sent yet would be lost. %hh send tries again, %hh clear all deletes."
+        backend.listen()
+        assert kernel.run("%hh send").stdout == f"hh: 2 spans sent to {host}.\n"
+        kernel.wait_for(lambda: cell.output.text.splitlines()[0].endswith("  sent"), "the cell's output")
+        assert len(backend.spans()) == 2
+
+
+def test_what_was_refused_is_tried_again_by_send(sending: Kernel, backend: Backend) -> None:
+    backend.force({"/": [401] * 50})
+    sending.run("span('refused')")
+    assert "1 refused: " in sending.run("%hh send").stdout
+    assert "rejected the key (401)" in sending.run("%hh").stdout
+    backend.force({})
+    assert sending.run("%hh send").stdout.startswith("hh: 1 span sent to ")
+    assert len(backend.spans("refused")) == 1
+
+
+def test_a_refused_session_start_is_said_by_status_and_send(sending: Kernel, backend: Backend) -> None:
+    backend.force({SESSION_START: [400] * 50})
+    sending.run("%%hh_session unlucky\nspan('x')")
+    assert "calls     1 refused (session starts, updates, events): " in sending.run("%hh").stdout
+    assert sending.run("%hh send").stdout.startswith("hh: 1 call (session start, update or event) refused: ")
+
+
+def test_clear_deletes_what_is_on_disk_of_all_or_of_a_session(start_kernel: StartKernel) -> None:
+    first = start_kernel()
+    first.run("%%hh_session one\nspan('a')")
+    first.run("%%hh_session two\nspan('b'); span('c')")
+    first.stop(now=True)
+    second = start_kernel()
+    assert second.run("%hh clear two").stdout.startswith("hh: 2 spans of two deleted from ")
+    assert [row[0] for row in table(second)] == ["one"]
+    assert second.run("%hh clear").stdout.startswith("hh: 1 span deleted from ")
+    assert second.run("%hh sessions").stdout == "hh: no session has spans here yet.\n"
+    assert "nothing waits there" in second.run("%hh").stdout
+
+
+def test_without_the_spool_sessions_of_this_kernel_are_listed_and_shown(
+    start_kernel: StartKernel, backend: Backend
+) -> None:
+    kernel = start_kernel(HH_SPOOL="off", HH_API_URL=backend.url)
+    kernel.run("%%hh_session one\nspan('a')")
+    assert [(row[0], row[-2], row[-1]) for row in table(kernel)] == [("one", "this", "one")]
+    assert "a" in kernel.run("%hh show one").output.text
+    assert kernel.run("%hh clear").stdout == "hh: nothing is kept on disk, the setting spool is off.\n"
+    kernel.run("%hh login", answer=KEY)
+    assert "the setting spool is off; nothing to send" in usage_error(kernel, "%hh send one")
+    assert "nothing is kept there (spool is off)" in kernel.run("%hh").stdout

@@ -1,0 +1,59 @@
+"""`%hh sessions` is an aligned table of bounded length; nothing in a title can break it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hh_jupyter.notebook.session_table import MOST_ROWS, sessions_text
+from hh_jupyter.notebook.stored_sessions import KnownSession
+from hh_jupyter.records.export_state import ExportState
+
+
+def known(number: int = 0, **changes: Any) -> KnownSession:
+    fields: dict[str, Any] = {
+        "id": f"{number:08x}-0000-4000-8000-000000000000",
+        "title": f"session-{number}",
+        "name": f"session-{number}",
+        "spans": number,
+        "last": 1_700_000_000.0 + number,
+        "here": True,
+        "local": number,
+        "waiting": 0,
+        "export": ExportState(None, made=number),
+    }
+    return KnownSession(**{**fields, **changes})
+
+
+def test_the_columns_are_aligned_and_numbers_end_together() -> None:
+    text = sessions_text([known(7, title="a"), known(12_345, title="a much longer one")])
+    head, first, second = text.splitlines()
+    assert first.index("00000007") == second.index("00003039") == head.index("id")
+    assert first.index("     7") + 5 == second.index("12,345") + 5
+    assert first.index("here only") == second.index("here only") == head.index("where")
+
+
+def test_above_the_bound_the_newest_stay_and_the_rest_is_counted() -> None:
+    lines = sessions_text([known(number) for number in range(MOST_ROWS + 5)]).splitlines()
+    assert lines[1] == "(5 older sessions not shown)"
+    assert len(lines) == MOST_ROWS + 2
+    assert lines[2].startswith("session-5 ")
+    assert lines[-1].startswith(f"session-{MOST_ROWS + 4} ")
+    assert "not shown" not in sessions_text([known(number) for number in range(MOST_ROWS)])
+
+
+def test_where_its_spans_are_is_said_in_the_words_of_the_outputs() -> None:
+    sent = ExportState("api.example", made=3, sent=3)
+    left = ExportState("api.example", made=3, waiting=3, failing=True)
+    rows = sessions_text([known(1), known(2, export=sent), known(3, export=left, here=False)]).splitlines()[1:]
+    assert rows[0].endswith("here only              this one")
+    assert rows[1].endswith("api.example: sent      this one")
+    assert rows[2].endswith("api.example: not sent  earlier")
+
+
+def test_a_title_is_one_short_line_without_control_characters() -> None:
+    hostile = "\x1b[31mred\x1b[0m\nsecond line " + "x" * 500
+    lines = sessions_text([known(title=hostile)]).splitlines()
+    assert len(lines) == 2
+    assert lines[1].startswith("red second line xxx")
+    assert "\x1b" not in lines[1]
+    assert len(lines[1]) < 120
