@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from hh_jupyter.delivery.spool.file import SpoolFile
 
 T = TypeVar("T")
+
+TRIES: Final = 3
+PAUSE_SECONDS: Final = (0.02, 0.15)
 
 CHUNK_BYTES: Final = 8 * 1024 * 1024
 """Bodies are copied from file to file in pieces of this size."""
@@ -40,17 +44,29 @@ class LeftFiles:
 
     def visit(self, work: Callable[[SpoolFile], T]) -> list[T]:
         """What `work` returns for each dead process's file, the longest unchanged first; empty files are deleted."""
+        return self._visit(work)[0]
+
+    def visit_in_turns(self, work: Callable[[SpoolFile], T]) -> None:
+        """The same with several tries: two that start at once find each other's files busy, in step."""
+        for _ in range(TRIES):
+            _, passed_over = self._visit(work)
+            if not passed_over:
+                return
+            time.sleep(random.uniform(*PAUSE_SECONDS))
+
+    def _visit(self, work: Callable[[SpoolFile], T]) -> tuple[list[T], int]:
+        """The results, and how many files could not be opened: their owners live, or somebody visits them too."""
         results: list[T] = []
         files = spool_files(self._directory)
         if not files or not self._usable():
-            return results
+            return results, 0
         from hh_jupyter.delivery.spool.opening import OWNED  # Loads SQLite: not before there is something to read.
 
         with self.lock:
-            for path, _ in files:
-                if path not in OWNED:
-                    results += self._visit_one(path, work)
-        return results
+            left = [path for path, _ in files if path not in OWNED]
+            for path in left:
+                results += self._visit_one(path, work)
+        return results, len(left) - len(results)
 
     def _usable(self) -> bool:
         try:

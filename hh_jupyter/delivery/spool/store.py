@@ -163,7 +163,7 @@ class Spool:
             return record.destination == destination
 
         adoption = Adoption(self._own, choose, destination, include_parked, body_bytes)
-        self._left.visit(adoption.take_left)
+        self._left.visit_in_turns(adoption.take_left)
         return in_order(adoption.taken)
 
     def take_local(
@@ -176,7 +176,7 @@ class Spool:
             return record.destination == LOCAL and record.session_id in wanted
 
         adoption = Adoption(self._own, choose, destination, True, body_bytes)
-        self._left.visit(adoption.take_left)
+        self._left.visit_in_turns(adoption.take_left)
         self._own.change(adoption.take_own)
         return in_order(adoption.taken)
 
