@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from hh_jupyter.experiments import HoneyHive, aevaluator, compare_runs, evaluate, evaluator, get_run_result
+    from hh_jupyter.tracing.event_type import EventType
 
 __all__ = [
     "BackendError",
+    "EventType",
     "HHError",
     "HoneyHive",
     "HoneyHiveTracer",
@@ -60,15 +62,21 @@ __all__ = [
 ]
 
 
-_EXPERIMENTS = frozenset({"HoneyHive", "aevaluator", "compare_runs", "evaluate", "evaluator", "get_run_result"})
+_EXPERIMENTS = ("HoneyHive", "aevaluator", "compare_runs", "evaluate", "evaluator", "get_run_result")
+_LATER = {**dict.fromkeys(_EXPERIMENTS, "experiments"), "EventType": "tracing.event_type"}
 
 
 def __getattr__(name: str) -> Any:
-    """Experiments are imported with their first use: a tracer does without them."""
-    if name not in _EXPERIMENTS:
+    """What a tracer does without is imported with its first use."""
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f"{__name__}.experiments"), name)
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
     return found
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion: neither what this file imports nor the modules behind it."""
+    return __all__
 
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:

@@ -81,6 +81,9 @@ USER_PROPERTIES: Final = "honeyhive_user_properties"
 TRUNCATED: Final = "honeyhive_metadata.hh_truncated"
 """What the span limits cut, as text. Example: "12 attributes"."""
 
+SESSION_ID_GIVEN: Final = "honeyhive_metadata.session_id_given"
+"""The id that `@trace(session_id=...)` was given, where a name-based UUID stands in for it."""
+
 REDACTED: Final = "honeyhive_metadata.hh_redacted"
 """How many values were redacted, an int; absent when none was."""
 

@@ -2,7 +2,8 @@
 
 What is left says what was taken: "[redacted: api_key]". Redacting twice changes nothing. The rules are in
 `hh_jupyter.redaction_rules`; here is how they are applied at a cost of some microseconds a span: a key is judged once,
-text seen before is not read again, and all text of a span is searched together for the triggers of the rules.
+text seen before is not read again, and all text of a span is searched together for the triggers of the rules. A key
+that is itself a secret, as in `{"sk-proj-...": 3}`, is renamed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hh_jupyter.redaction_rules import (
     RULES,
@@ -25,10 +26,18 @@ from hh_jupyter.redaction_rules import (
 )
 
 _SHORTEST: Final = 8  # no value rule can match less
+_NAMESPACE: Final = "honeyhive_"
 _CLEAN_LENGTH: Final = 64
 _CACHE_SIZE: Final = 4096
 _SEQUENCES: Final = (tuple, list)
 _SHOWN_READ: Final = 2_000  # characters of a long value that are read to show its beginning
+
+
+class _SecretKey(NamedTuple):
+    """What is known of a key that holds a secret: the rule for its value, and its name without the secret."""
+
+    rule: str
+    shown: str
 
 
 class Redactor:
@@ -67,20 +76,28 @@ class Redactor:
         rules += [Rule("pattern", ("",), re.compile(pattern)) for pattern in patterns]
         self._rules = tuple((frozenset(rule.triggers), rule) for rule in rules)
         self._gates = _gated({trigger for rule in rules for trigger in rule.triggers})
-        self._key_rules: dict[str, str] = {}
+        self._key_rules: dict[str, str | _SecretKey] = {}
         self._clean: set[str] = set()
 
     def attributes(self, attrs: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-        """A new dict without secrets, and how many of its values were changed."""
+        """A new dict without secrets, and how many of its keys and values were changed."""
         result = dict(attrs)
         if not self.enabled:
             return result, 0
+        changed, names = self._redact(result)
+        return (_renamed(result, names), changed + len(names)) if names else (result, changed)
+
+    def _redact(self, result: dict[str, Any]) -> tuple[int, dict[str, str]]:
+        """Redact the values in place; returns how many there were, and the new names of keys that hold secrets."""
         changed, key_rules, clean = 0, self._key_rules, self._clean
+        names: dict[str, str] = {}
         texts: list[tuple[str, Any, str]] = []
         for key, value in result.items():
             rule = key_rules.get(key)
             if rule is None:
                 rule = self._remember_key(key)
+            if rule and not isinstance(rule, str):
+                rule, names[key] = rule
             if rule and (redacted := by_key(rule, value)) is not value:
                 result[key] = redacted
                 changed += 1
@@ -89,20 +106,29 @@ class Redactor:
                     texts.append((key, value, value))
             elif type(value) in _SEQUENCES and any(type(part) is str for part in value):
                 texts.append((key, value, "\n".join(map(str, value))))
-        return result, changed + (self._by_value(result, texts) if texts else 0)
+        return changed + (self._by_value(result, texts) if texts else 0), names
 
     def document(self, value: Any) -> Any:
         """Nested plain data without secrets; keys are judged at every depth."""
         if isinstance(value, Mapping):
-            flat, _ = self.attributes({key: item for key, item in value.items() if not isinstance(item, dict | list)})
-            return {key: flat[key] if key in flat else self._nested(key, item) for key, item in value.items()}
+            return self._object(value) if self.enabled else value
         if isinstance(value, list):
             return [self.document(item) for item in value]
         return self.text(value)[0] if isinstance(value, str) else value
 
-    def _nested(self, key: str, value: Any) -> Any:
-        rule = self._remember_key(key) if self.enabled else ""
-        return self.document(by_key(rule, value) if rule else value)
+    def _object(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        flat = {key: item for key, item in value.items() if not isinstance(item, dict | list)}
+        _, names = self._redact(flat)
+        found = {}
+        for key, item in value.items():
+            if key in flat:
+                found[key] = flat[key]
+                continue
+            rule = self._remember_key(key)
+            if not isinstance(rule, str):
+                rule, names[key] = rule
+            found[key] = self.document(by_key(rule, item) if rule else item)
+        return _renamed(found, names) if names else found
 
     def text(self, text: str) -> tuple[str, int]:
         """The text without secrets, and how many were replaced."""
@@ -142,11 +168,11 @@ class Redactor:
         parts = [self.text(part) if type(part) is str else (part, 0) for part in value]
         return type(value)(part for part, _ in parts), sum(found for _, found in parts)
 
-    def _replace(self, text: str, found: frozenset[str]) -> tuple[str, int]:
+    def _replace(self, text: str, found: frozenset[str], shortest: int = 0) -> tuple[str, int]:
         total = 0
         for triggers, rule in self._rules:
             if not triggers.isdisjoint(found):
-                replace = _Replacement(rule.name, self._key_rule)
+                replace = _Replacement(rule.name, self._key_rule, shortest)
                 text = rule.pattern.sub(replace, text)
                 total += replace.count
         return text, total
@@ -157,10 +183,17 @@ class Redactor:
                 return self._own_keys[part]
         return key_rule(key)
 
-    def _remember_key(self, key: str) -> str:
+    def _remember_key(self, key: str) -> str | _SecretKey:
         if len(self._key_rules) >= _CACHE_SIZE:
             self._key_rules.clear()
-        rule = self._key_rules[key] = self._key_rule(key)
+        rule: str | _SecretKey = self._key_rule(key)
+        if len(key) >= _SHORTEST and (found := self._triggers_in(key)):
+            # Names of the conventions must stay: a pattern for digits would break "gen_ai.prompt.0.content".
+            start = key.find(".") + 1 if key.startswith(_NAMESPACE) else 0
+            text, number = self._replace(key[start:], found, _SHORTEST)
+            if number:
+                rule = _SecretKey(self._key_rule(key), key[:start] + text)
+        self._key_rules[key] = rule
         return rule
 
     def _remember_clean(self, texts: Iterable[str]) -> None:
@@ -171,10 +204,10 @@ class Redactor:
 
 
 class _Replacement:
-    """The function given to `re.sub`: keeps what surrounds the secret, counts."""
+    """The function given to `re.sub`: keeps what surrounds the secret, counts; passes over shorter ones."""
 
-    def __init__(self, name: str, key_rule: Callable[[str], str]) -> None:
-        self.name, self.key_rule, self.count = name, key_rule, 0
+    def __init__(self, name: str, key_rule: Callable[[str], str], shortest: int) -> None:
+        self.name, self.key_rule, self.shortest, self.count = name, key_rule, shortest, 0
 
     def __call__(self, match: re.Match[str]) -> str:
         groups = match.groupdict()
@@ -184,7 +217,7 @@ class _Replacement:
             name = self.key_rule(key)
             if by_key(name, secret) is secret:
                 return match[0]
-        if secret.startswith("[redacted: "):
+        if secret.startswith("[redacted: ") or len(secret) < self.shortest:
             return match[0]
         self.count += 1
         replaced = f"[redacted: {name.rstrip('?')}]"
@@ -203,13 +236,31 @@ def _gated(triggers: Iterable[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((gate, tuple(group)) for gate, group in groups.items())
 
 
+def _renamed(found: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The same with other names for some keys; two that read the same from then on are both kept."""
+    result: dict[str, Any] = {}
+    for key, value in found.items():
+        name = given = names.get(key, key)
+        number = 1
+        while name in result:
+            number += 1
+            name = f"{given} {number}"
+        result[name] = value
+    return result
+
+
 def shown(name: str, value: Any, length: int = 80) -> str:
     """A value for an error message: one line of at most `length` characters, without secrets. Never raises."""
     redactor = Redactor()
     try:
         # A text is judged without its quotes, which would hide from the rules where it begins.
-        text = repr(redactor.document({name: value})[name]) if type(value) is str else repr(value)
+        text = repr(_only(redactor.document({name: value}))) if type(value) is str else repr(value)
     except Exception:  # boundary: repr() of a user's object may do anything.
         text = "<a value without text>"
-    text = " ".join(str(redactor.document({name: text[:_SHOWN_READ]})[name]).split())
+    text = " ".join(str(_only(redactor.document({name: text[:_SHOWN_READ]}))).split())
     return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def _only(found: Mapping[str, Any]) -> Any:
+    """The value of a dict with one key, which may have another name by now."""
+    return next(iter(found.values()))

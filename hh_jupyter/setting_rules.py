@@ -115,19 +115,28 @@ def _json(text: str) -> Any:
 
 def _span_filters(value: Any) -> Mapping[str, tuple[str, ...]]:
     """`{"include": [{"type": "prefix", "value": "agent"}], "exclude": [...]}` -> prefixes by side."""
+    value = _dumped(value)
     if not isinstance(value, Mapping):
         raise TypeError
     prefixes: dict[str, tuple[str, ...]] = {}
     for side, entries in value.items():
+        if entries is None:  # A model's field that nobody set.
+            continue
         if side not in ("include", "exclude") or isinstance(entries, str) or not isinstance(entries, Sequence):
             raise ValueError
         prefixes[side] = tuple(_prefix(entry) for entry in entries)
     return prefixes
 
 
+def _dumped(value: Any) -> Any:
+    """The dict of a pydantic model, which the official client's config objects hold."""
+    return value.model_dump() if callable(getattr(value, "model_dump", None)) else value
+
+
 def _prefix(entry: Any) -> str:
     if isinstance(entry, str):  # Already reduced: settings are derived from settings.
         return entry
+    entry = _dumped(entry)
     if not isinstance(entry, Mapping) or entry.get("type") != "prefix" or not isinstance(entry.get("value"), str):
         raise ValueError
     return str(entry["value"])
@@ -147,6 +156,19 @@ def _patterns(value: Any) -> tuple[str, ...]:
         except re.error:
             raise ValueError from None
     return patterns
+
+
+def _pattern_text(text: str) -> tuple[str, ...]:
+    """A JSON list, or one regular expression as it is; what begins as a list of texts is no expression."""
+    try:
+        found = _json(text)
+    except ValueError:
+        found = None
+        if re.match(r"\[\s*[\"']", text):  # Valid as a set of characters, which nobody means.
+            raise
+    if isinstance(found, Mapping):
+        raise TypeError
+    return _patterns(found if isinstance(found, list) else [found if isinstance(found, str) else text])
 
 
 def _comma_list(text: str) -> tuple[str, ...]:
@@ -217,6 +239,6 @@ FILTERS = Rule(
 )
 NAMES = Rule("a list of texts (in the environment: separated by commas)", _texts, _comma_list)
 PATTERNS = Rule(
-    "a list of regular expressions (in the environment: a JSON list)", _patterns, lambda text: _patterns(_json(text))
+    "a list of regular expressions (in the environment: one, or a JSON list of them)", _patterns, _pattern_text
 )
 ANYTHING = Rule("anything", lambda value: value, lambda text: text)

@@ -19,6 +19,9 @@ DEFAULT_SERVER_URL: Final = "https://api.dp1.us.honeyhive.ai"
 _SHOWN: Final = 80
 """Characters of a value in `Settings.describe`."""
 
+LOCAL: Final = object()
+"""See `Row.safe`."""
+
 
 class Row(NamedTuple):
     """One row of the settings table, apart from name and default.
@@ -28,6 +31,8 @@ class Row(NamedTuple):
         env: environment variables, the first is the documented one.
         secret: the value is never shown, logged or configurable by trait.
         trait: the notebook offers it as `c.HHJupyter.<name>`.
+        safe: what is in force when the text of a variable of ours is wrong; None: the default. Set where the default
+            would send, record or write what the text was perhaps meant to prevent. `LOCAL`: nothing is sent at all.
     """
 
     help: str
@@ -35,6 +40,7 @@ class Row(NamedTuple):
     env: tuple[str, ...] = ()
     secret: bool = False
     trait: bool = True
+    safe: Any = None
 
 
 class InForce(NamedTuple):
@@ -50,8 +56,17 @@ class InForce(NamedTuple):
     origin: str
 
 
-def _row(default: Any, rule: rules.Rule, env: str, help: str, *, secret: bool = False, trait: bool = True) -> Any:  # noqa: A002
-    row = Row(help, rule, tuple(env.split()), secret, trait and not secret)
+def _row(
+    default: Any,
+    rule: rules.Rule,
+    env: str,
+    help: str,  # noqa: A002
+    *,
+    secret: bool = False,
+    trait: bool = True,
+    safe: Any = None,
+) -> Any:
+    row = Row(help, rule, tuple(env.split()), secret, trait and not secret, safe)
     return field(default=default, metadata={"row": row})
 
 
@@ -66,7 +81,7 @@ class Settings:
     ingestion_api_key: str | None = _row(None, rules.INGESTION, "HH_INGESTION_API_KEY",
         "Key that may only send; used for sessions, spans and events instead of `api_key`.", secret=True)
     server_url: str = _row(DEFAULT_SERVER_URL, rules.URL, "HH_API_URL HONEYHIVE_SERVER_URL HH_SERVER_URL",
-        "Address of the backend.")
+        "Address of the backend.", safe=LOCAL)
     app_url: str | None = _row(None, rules.LINK, "HH_APP_URL",
         "Address of a session in the web application, with `{session_id}` in it; the summary then links there.")
     project: str | None = _row(None, rules.TEXT, "HH_PROJECT HONEYHIVE_PROJECT",
@@ -87,24 +102,26 @@ class Settings:
         "Do not register the start-up session; it exists already.", trait=False)
 
     # Switches
-    test_mode: bool = _row(False, rules.SWITCH, "HH_TEST_MODE", "Local mode even with a key.")
+    test_mode: bool = _row(False, rules.SWITCH, "HH_TEST_MODE", "Local mode even with a key.", safe=True)
     disable_tracing: bool = _row(False, rules.SWITCH, "HH_DISABLE_TRACING OTEL_SDK_DISABLED",
-        "Off: no spans, no sessions, no threads, no connections; decorated functions just run.")
+        "Off: no spans, no sessions, no threads, no connections; decorated functions just run.", safe=True)
     disable_batch: bool = _row(False, rules.SWITCH, "HH_DISABLE_BATCH",
         "Send each span as it ends; the caller waits for the verdict, 2 s at most.")
     otlp_enabled: bool = _row(True, rules.SWITCH, "HH_OTLP_ENABLED",
-        "Send spans. Without it they stay on this machine; sessions and events are sent.")
+        "Send spans. Without it they stay on this machine; sessions and events are sent.", safe=False)
     verbose: bool = _row(False, rules.SWITCH, "HH_VERBOSE", "Log debug lines to standard error.")
 
     # What is recorded
-    capture_inputs: bool = _row(True, rules.SWITCH, "HH_CAPTURE_INPUTS", "Record the arguments of decorated functions.")
-    capture_outputs: bool = _row(True, rules.SWITCH, "HH_CAPTURE_OUTPUTS", "Record the results of decorated functions.")
+    capture_inputs: bool = _row(True, rules.SWITCH, "HH_CAPTURE_INPUTS",
+        "Record the arguments of decorated functions.", safe=False)
+    capture_outputs: bool = _row(True, rules.SWITCH, "HH_CAPTURE_OUTPUTS",
+        "Record the results of decorated functions.", safe=False)
     redact: bool = _row(True, rules.SWITCH, "HH_REDACT", "Replace secrets before anything is sent or shown.")
     redact_keys: tuple[str, ...] = _row((), rules.NAMES, "HH_REDACT_KEYS", "More key names whose values are secrets.")
     redact_patterns: tuple[str, ...] = _row((), rules.PATTERNS, "HH_REDACT_PATTERNS HH_PII_PATTERNS",
-        "Regular expressions of more secret values.")
+        "Regular expressions of more secret values.", safe=LOCAL)
     span_name_filters: Mapping[str, tuple[str, ...]] | None = _row(None, rules.FILTERS, "HH_SPAN_NAME_FILTERS",
-        "Name prefixes of spans to keep or to leave out.", trait=False)
+        "Name prefixes of spans to keep or to leave out.", trait=False, safe=LOCAL)
     max_attributes: int = _row(1024, rules.whole(1, "attributes"), "HH_MAX_ATTRIBUTES", "Attributes kept on a span.")
     max_events: int = _row(1024, rules.whole(0, "events"), "HH_MAX_EVENTS", "Events kept on a span.")
     max_links: int = _row(128, rules.whole(0, "links"), "HH_MAX_LINKS", "Links kept on a span.")
@@ -132,24 +149,24 @@ class Settings:
     export_timeout: float = _row(30.0, rules.seconds(0.01), "HH_EXPORT_TIMEOUT HH_TIMEOUT",
         "Longest wait for the answer to a request with spans.")
     spool: bool | None = _row(None, rules.SWITCH, "HH_SPOOL",
-        "Keep a copy on disk of what is to be sent, so that it survives the process; default: in notebooks.")
+        "Keep a copy on disk of what is to be sent, so that it survives the process; default: in notebooks.", safe=False)
     spool_dir: str | None = _row(None, rules.KEY, "HH_SPOOL_DIR",
         "Folder of these copies; default: `hh_jupyter/spool` where the system keeps a user's data.")
     spool_mib: int = _row(256, rules.whole(1, "MiB"), "HH_SPOOL_MIB", "Most that they may take up, in MiB.")
     spool_days: int = _row(14, rules.whole(1, "days"), "HH_SPOOL_DAYS", "Days until they are deleted.")
     exporter: str = _row("honeyhive", rules.one_of("honeyhive", "otlp", "honeyhive,otlp", "none"), "HH_EXPORTER",
-        "Where spans go: honeyhive, otlp (any backend, set up by `OTEL_EXPORTER_OTLP_*`), honeyhive,otlp or none.")
+        "Where spans go: honeyhive, otlp (any backend, set up by `OTEL_EXPORTER_OTLP_*`), honeyhive,otlp or none.", safe=LOCAL)
     otlp_protocol: str = _row("http/protobuf", rules.one_of("http/protobuf", "http/json"),
         "HH_OTLP_PROTOCOL OTEL_EXPORTER_OTLP_PROTOCOL", "Encoding of spans on the wire.")
     otlp_endpoint: str | None = _row(None, rules.URL, "HH_OTLP_ENDPOINT",
         "Where spans go instead of `server_url`; without a path `/v1/traces` is added. "
-        "Another host gets `otlp_headers` only, never the key.")
+        "Another host gets `otlp_headers` only, never the key.", safe=LOCAL)
     otlp_headers: dict[str, str] | None = _row(None, rules.HEADERS, "HH_OTLP_HEADERS",
         "More headers of requests with spans.", secret=True)
     http_proxy: str | None = _row(None, rules.PROXY, "HH_HTTP_PROXY",
-        "Proxy for http:// addresses; default: that of `HTTP_PROXY`.", secret=True)
+        "Proxy for http:// addresses; default: that of `HTTP_PROXY`.", secret=True, safe=LOCAL)
     https_proxy: str | None = _row(None, rules.PROXY, "HH_HTTPS_PROXY",
-        "Proxy for https:// addresses; default: that of `HTTPS_PROXY`.", secret=True)
+        "Proxy for https:// addresses; default: that of `HTTPS_PROXY`.", secret=True, safe=LOCAL)
     no_proxy: str | None = _row(None, rules.TEXT, "HH_NO_PROXY",
         "Hosts that are reached without a proxy, separated by commas; default: those of `NO_PROXY`.")
     verify_ssl: bool = _row(True, rules.SWITCH, "HH_VERIFY_SSL",
@@ -164,7 +181,7 @@ class Settings:
     is_evaluation: bool = _row(False, rules.SWITCH, "",
         "The tracer belongs to an experiment; the three ids together say so too.", trait=False)
     telemetry: bool = _row(True, rules.SWITCH, "HONEYHIVE_TELEMETRY HH_TELEMETRY",
-        "Note commit, branch and author of the working directory's repository in a run of `evaluate`.")
+        "Note commit, branch and author of the working directory's repository in a run of `evaluate`.", safe=False)
     experiment_id: str | None = _row(None, rules.TEXT, "HH_EXPERIMENT_ID", "Written on every span.")
     experiment_name: str | None = _row(None, rules.TEXT, "HH_EXPERIMENT_NAME", "Written on every span.")
     experiment_variant: str | None = _row(None, rules.TEXT, "HH_EXPERIMENT_VARIANT", "Written on every span.")

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from hh_jupyter.errors import SettingError, SettingTypeError
-from hh_jupyter.setting_table import DEFAULTS, TABLE, InForce, Row, Settings
+from hh_jupyter.setting_table import DEFAULTS, LOCAL, TABLE, InForce, Row, Settings
 
 __all__ = ["DEFAULTS", "TABLE", "InForce", "Row", "Settings", "check", "resolve"]
 
@@ -42,7 +42,8 @@ def resolve(
 
     Raises:
         SettingTypeError: an unknown argument, or one of the wrong type.
-        SettingError: an argument whose value its rule forbids. The same mistake in the environment is a warning.
+        SettingError: an argument whose value its rule forbids. The same mistake in the environment is a warning, and
+            what is safe is used (`Row.safe`): who mistypes an address or an off-switch must not be heard elsewhere.
     """
     for name in arguments:
         if name not in TABLE:
@@ -50,16 +51,18 @@ def resolve(
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
+    closed_by: str | None = None
     for name, row in TABLE.items():
-        value, origin = None, "default"
-        for source, given in (("argument", arguments.get(name)), ("%config HHJupyter", (traits or {}).get(name))):
-            if value is None and given is not None:
-                value, origin = check(name, given, called=called), source
+        value, origin = _in_code(name, arguments, traits or {}, called)
         if value is None:
-            value, origin = _from_environment(row, environ)
+            value, origin = _from_environment(name, row, environ)
+        if value is LOCAL:
+            closed_by, value, origin = origin, None, "default"
         if value is not None:
             values[name] = value
         origins[name] = origin
+    if closed_by is not None and not values.get("test_mode"):
+        values["test_mode"], origins["test_mode"] = True, closed_by
     return Settings(**values, origins=MappingProxyType(origins))
 
 
@@ -91,8 +94,21 @@ def _refuse_unknown(name: str, called: str) -> None:
     raise SettingTypeError(f"{called}: unknown setting {name}.{hint}")
 
 
-def _from_environment(row: Row, environ: Mapping[str, str]) -> tuple[Any, str]:
-    """The first variable of the row that is set and good; a bad one is said once and passed over."""
+def _in_code(name: str, arguments: Mapping[str, Any], traits: Mapping[str, Any], called: str) -> tuple[Any, str]:
+    """The argument, else the trait; a blank text counts as not given."""
+    for origin, given in (("argument", arguments.get(name)), ("%config HHJupyter", traits.get(name))):
+        value = None if given is None else check(name, given, called=called)
+        if value is not None:
+            return value, origin
+    return None, "default"
+
+
+def _from_environment(name: str, row: Row, environ: Mapping[str, str]) -> tuple[Any, str]:
+    """The first variable of the row that is set and good.
+
+    A bad one of ours is said once; where that is safer (`Row.safe`), it decides, else it is passed over.
+    OpenTelemetry's variables may be meant for somebody else: a bad one is no mistake.
+    """
     for variable in row.env:
         text = environ.get(variable)
         if text is None or not text.strip():
@@ -100,20 +116,24 @@ def _from_environment(row: Row, environ: Mapping[str, str]) -> tuple[Any, str]:
         try:
             value = row.rule.parse(text.strip())
         except (TypeError, ValueError):
-            _warn(variable, text, row)
+            if variable.startswith(_OURS):
+                _warn(variable, text, name, row)
+                if row.safe is not None:
+                    return row.safe, variable
             continue
         if value is not None:
             return value, variable
     return None, "default"
 
 
-def _warn(variable: str, text: str, row: Row) -> None:
-    """Say what is wrong with a variable of ours; OpenTelemetry's variables may be meant for somebody else."""
-    if (variable, text) in _said or not variable.startswith(_OURS):
+def _warn(variable: str, text: str, name: str, row: Row) -> None:
+    if (variable, text) in _said:
         return
     _said.add((variable, text))
-    got = _shown(variable, text, row)
-    logger.warning("%s must be %s; got %s. The default is used.", variable, row.rule.says, got)
+    then = "The default is used."
+    if row.safe is not None:
+        then = "To be safe, " + ("nothing is sent (local mode)." if row.safe is LOCAL else f"{name} is {row.safe}.")
+    logger.warning("%s must be %s; got %s. %s", variable, row.rule.says, _shown(variable, text, row), then)
 
 
 def _shown(name: str, value: Any, row: Row) -> str:

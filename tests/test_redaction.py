@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hh_jupyter.redaction import Redactor
+from hh_jupyter.redaction import Redactor, shown
 from hh_jupyter.redaction_rules import environment_secrets
 from tests.spans import RECORDINGS, recorded
 
@@ -249,3 +249,52 @@ def test_nested_documents_are_redacted_at_every_depth() -> None:
     for secret in ("abc123", "one", "QWxhZGRpbg", KEY):
         assert secret not in repr({key: value for key, value in found.items() if key != "kept"})
     assert Redactor(enabled=False, environ={}).document(document) == document
+
+
+def test_a_key_that_is_a_secret_is_renamed_and_its_value_stays() -> None:
+    patterns = [r"[\w.]+@[\w.]+", r"\d+", "honeyhive_[a-z]+"]
+    redactor = Redactor(environ={"MY_SECRET": "correct7horse"}, patterns=patterns, secrets=["data"])
+    found, number = redactor.attributes(
+        {
+            f"honeyhive_metadata.{KEY}": 1,
+            "honeyhive_metadata.key correct7horse": 2,
+            "a@example.com": 3,
+            "plain.content.0": 4,
+        }
+    )
+    assert (found, number) == (
+        {
+            "honeyhive_metadata.[redacted: api_key]": 1,
+            "honeyhive_metadata.key [redacted: environment]": 2,
+            "[redacted: pattern]": 3,
+            "plain.content.0": 4,
+        },
+        3,
+    )
+    assert redactor.attributes(found) == (found, 0)
+
+
+def test_keys_that_read_the_same_without_their_secrets_are_all_kept() -> None:
+    found, _ = Redactor(environ={}).attributes({KEY: 1, f"{KEY}x": KEY, f"{KEY}.password": "abc"})
+    name = "[redacted: api_key]"
+    assert found == {name: 1, f"{name} 2": name, f"{name}.password": "[redacted: password]"}
+
+
+def test_secret_keys_of_documents_are_renamed_at_every_depth() -> None:
+    found = Redactor(environ={}).document({"metadata": {KEY: {KEY: [{KEY: 1}]}, "n": 2}, KEY: KEY})
+    name = "[redacted: api_key]"
+    assert found == {"metadata": {name: {name: [{name: 1}]}, "n": 2}, name: name}
+    assert Redactor(enabled=False, environ={}).document({KEY: 1}) == {KEY: 1}
+
+
+def test_many_keys_do_not_bring_a_secret_back() -> None:
+    """What is known of keys is forgotten at some number of them."""
+    redactor = Redactor(environ={})
+    many = {f"honeyhive_metadata.number{number}": 1 for number in range(5_000)}
+    found, _ = redactor.attributes({KEY: 1, **many, f"{KEY}y": 2})
+    assert KEY not in repr(found)
+    assert len(found) == 5_002
+
+
+def test_an_error_message_is_made_even_if_the_name_of_the_argument_is_a_secret() -> None:
+    assert shown(KEY, "value") == "'value'"

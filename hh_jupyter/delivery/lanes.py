@@ -119,6 +119,10 @@ class Lanes:
         """`Outbox.flush` of all, together within the deadline."""
         for lane in self._all[1:]:
             lane.outbox.flush(0.0, asked=False)  # They send while the first is waited for.
+        for lane in self._all:
+            if lane.sender is not None and lane.sender.stranded:
+                lane.outbox.flush(0.0, asked=False)  # It makes everything due.
+                lane.sender.send_here(deadline)
         done = [lane.outbox.flush(deadline, asked=asked) for lane in self._all]
         return all(done)
 

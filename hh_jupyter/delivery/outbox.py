@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from hh_jupyter.delivery.circuit import Circuit
@@ -45,6 +45,9 @@ class Outbox:
         spool: where items have their copy on disk, if they have one.
         calls: it takes session starts, updates and events; a plain OpenTelemetry backend takes spans alone.
         guard: shared with other outboxes that get the same spans.
+
+    Attributes:
+        on_work: called when something came that is to be sent; whoever sends sets it.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Outbox:
         self._departures = Departures(self._order, self._circuit)
         self._settlement = Settlement(self._order, self._counts, self._circuit, self._parked, self._news, self._outage)
         self._intake = Intake(self._order, self._counts, self._settlement, calls=calls)
+        self.on_work: Callable[[], None] | None = None
         self._heir: Outbox | None = None
         self._flush_up_to = 0
         self._hurried = False
@@ -130,8 +134,13 @@ class Outbox:
             return
         with self.changed:
             self._take_in()
-            self.changed.notify_all()
+            self._call_for_sender()
         self._tell()
+
+    def _call_for_sender(self) -> None:
+        self.changed.notify_all()
+        if self.on_work is not None:
+            self.on_work()
 
     def _take_in(self) -> None:
         self._intake.take_in(MAX_BYTES, spooled=self._spool is not None)
@@ -239,7 +248,7 @@ class Outbox:
             self._circuit.reset()
             self._order.hurry()
             self._intake.again(self._parked.take_all(), background=False)
-            self.changed.notify_all()
+            self._call_for_sender()
 
     @property
     def other_ids(self) -> dict[str, str]:

@@ -58,15 +58,21 @@ def asked(
 
     Raises:
         SettingTypeError: too few ids or too many.
-        SettingError: there is no API key.
+        SettingError: there is no API key, or a setting forbids to ask anybody.
     """
     given = run_ids if client is None or isinstance(client, HoneyHive) else (str(client), *run_ids)
     ids = [item for item in given if item]
     if len(ids) != len(run_ids):
         needed = "the run's id" if len(run_ids) == 1 else f"{len(run_ids)} ids of runs"
-        shown = ", ".join(repr(item)[:60] for item in given)
-        raise SettingTypeError(f"{called}: give {needed}, after a HoneyHive client if you have one; got {shown}.")
+        from hh_jupyter.redaction import shown  # Its rules cost more to compile than a tracer to make.
+
+        got = ", ".join(shown("run_id", item, 60) for item in given)
+        raise SettingTypeError(f"{called}: give {needed}, after a HoneyHive client if you have one; got {got}.")
     settings = _settings(called, client if isinstance(client, HoneyHive) else None, api_key, server_url)
+    for switch in ("test_mode", "disable_tracing"):
+        if getattr(settings, switch):
+            origin = settings.origins.get(switch, "default")
+            raise SettingError(f"{called}: {switch} is on ({origin}), so that no backend is asked. A run is read there.")
     if settings.api_key is None:
         raise SettingError(f"{called}: api_key is needed to read a run, also as HH_API_KEY.")
     return settings, tuple(ids)

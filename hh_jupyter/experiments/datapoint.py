@@ -17,7 +17,7 @@ from opentelemetry import trace as otel_trace
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.experiments.dataset import Datapoint
-from hh_jupyter.experiments.evaluators import Scalar, score
+from hh_jupyter.experiments.evaluators import NAMES, Scalar, arguments_for, score
 from hh_jupyter.tracing.decorators import trace
 from hh_jupyter.tracing.enrichment import enrich_current_span, span_attributes
 from hh_jupyter.tracing.serialize import plain, text_of
@@ -139,9 +139,11 @@ class _Work:
         return outputs
 
     def evaluate(self, name: str, evaluator: Callable[..., Any], outputs: Any) -> None:
-        truth = self.point.ground_truth
+        values = (outputs, self.point.inputs, self.point.ground_truth)
+        given = dict(zip(NAMES, values if values[-1] is not None else values[:-1], strict=False))
         try:
-            found = score(name, self.call(evaluator, outputs, self.point.inputs, *(() if truth is None else (truth,))))
+            args, kwargs = arguments_for(evaluator, given)
+            found = score(name, self.call(evaluator, *args, **kwargs))
         except (Exception, asyncio.CancelledError) as error:  # boundary: nor must one bad evaluator end the others.
             self.evaluator_errors[name] = _text_of_error(error)
             return

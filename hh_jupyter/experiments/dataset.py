@@ -73,14 +73,20 @@ def stored_dataset(backend: BackendClient, dataset_id: str) -> Dataset:
     """
     found = backend.dataset(dataset_id)
     if found is None:
-        raise SettingError(f"evaluate: no dataset of id {dataset_id!r:.80} in the backend.")
+        raise SettingError(f"evaluate: no dataset of id {_shown(dataset_id)} in the backend.")
     ids = [str(item) for item in found.get("datapoints") or ()]
     points = tuple(point for item in ids if (point := _stored_datapoint(backend, item)) is not None)
     if not points:
         raise SettingError(
-            f"evaluate: none of the {len(ids)} data points of dataset {dataset_id!r:.80} can be fetched."
+            f"evaluate: none of the {len(ids)} data points of dataset {_shown(dataset_id)} can be fetched."
         )
     return Dataset(dataset_id, points, stored=True)
+
+
+def _shown(dataset_id: str) -> str:
+    from hh_jupyter.redaction import shown  # Its rules cost more to compile than a tracer to make.
+
+    return shown("dataset_id", dataset_id)
 
 
 def _stored_datapoint(backend: BackendClient, datapoint_id: str) -> Datapoint | None:

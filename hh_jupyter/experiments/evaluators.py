@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, overload
@@ -13,6 +14,18 @@ Scalar = str | bool | int | float
 
 SPAN_NAME: Final = "Evaluation"
 """The name that the official client gives to the spans of decorated evaluators; which one it was is in the metadata."""
+
+
+NAMES: Final = ("outputs", "inputs", "ground_truth")
+"""What an evaluator is given, in the order of its parameters."""
+
+_KINDS: Final = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+    inspect.Parameter.KEYWORD_ONLY,
+    inspect.Parameter.VAR_KEYWORD,
+)
 
 
 @overload
@@ -74,6 +87,34 @@ def score(name: str, returned: Any) -> Score:
     }
     left_out = (key for key, value in values.items() if value is not None and not isinstance(value, Scalar))
     return Score(metrics, tuple(left_out))
+
+
+def arguments_for(evaluator: Callable[..., Any], given: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Positional and keyword arguments of one call: as many of `given` as the evaluator takes.
+
+    Args:
+        given: `outputs`, `inputs` and, if the data point has one, `ground_truth`, in this order.
+
+    One that takes all three gets them by position, whatever it calls them, as from the official client. One that takes
+    fewer gets them by name if it uses these names, else the first ones.
+    """
+    try:
+        parameters = inspect.signature(evaluator).parameters.values()
+    except (TypeError, ValueError):  # Some builtins have no signature.
+        return list(given.values()), {}
+    kinds: dict[Any, set[str]] = {}
+    for parameter in parameters:
+        kinds.setdefault(parameter.kind, set()).add(parameter.name)
+    only, plain, star, named_only, stars = (kinds.get(kind, set()) for kind in _KINDS)
+    by_name = named_only
+    if len(only | plain) >= len(NAMES) or star:
+        count = len(given)
+    elif only or not plain <= set(NAMES):
+        count = len(only | plain)
+    else:
+        count, by_name = 0, named_only | plain
+    rest = list(given)[count:]
+    return list(given.values())[:count], {name: given[name] for name in rest if name in by_name or stars}
 
 
 def named(functions: Sequence[Callable[..., Any]]) -> dict[str, Callable[..., Any]]:

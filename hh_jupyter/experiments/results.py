@@ -143,6 +143,11 @@ def result_from_answer(
     )
 
 
+def is_scored(result: ExperimentResultSummary) -> bool:
+    """Whether there is anything in it about data points: a backend answers before it has scored them."""
+    return bool(result.passed or result.failed or result.datapoints or result.metrics.details)
+
+
 def _made(kind: Any, required: str, item: Mapping[str, Any]) -> Any:
     """One part of an answer; fields that a newer backend adds are passed over."""
     known = {name: item[name] for name in kind.__dataclass_fields__ if item.get(name) is not None}

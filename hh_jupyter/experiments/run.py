@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from hh_jupyter.experiments.git import git_metadata
 from hh_jupyter.experiments.results import (
     ExperimentResultSummary,
     errors_of,
+    is_scored,
     result_from_answer,
     result_from_outcomes,
 )
@@ -73,7 +75,11 @@ class Run:
         except BackendError as error:
             logger.warning("evaluate: the result of run %s is counted here. %s", self.id, error)
             return counted_here
-        return result_from_answer(self.id, self._aggregate, answer, errors_of(outcomes))
+        result = result_from_answer(self.id, self._aggregate, answer, errors_of(outcomes))
+        if outcomes and not is_scored(result):
+            logger.warning("evaluate: the result of run %s is counted here: the backend has scored nothing yet", self.id)
+            return dataclasses.replace(counted_here, status=result.status)
+        return result
 
 
 def get_run_result(

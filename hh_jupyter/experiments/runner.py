@@ -15,11 +15,12 @@ from opentelemetry.trace import TracerProvider
 
 from hh_jupyter import settings as settings_table
 from hh_jupyter.delivery.ask import BackendClient
-from hh_jupyter.errors import SettingError, SettingTypeError
+from hh_jupyter.errors import SettingError
+from hh_jupyter.experiments.checks import check_aggregate, check_arguments, look_over
 from hh_jupyter.experiments.datapoint import SOURCE, Outcome, Task, run_datapoint
 from hh_jupyter.experiments.dataset import Datapoint, Dataset, given_dataset, stored_dataset
 from hh_jupyter.experiments.evaluators import name_of, named
-from hh_jupyter.experiments.results import AGGREGATES, ExperimentResultSummary
+from hh_jupyter.experiments.results import ExperimentResultSummary
 from hh_jupyter.experiments.run import Run
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.default import current_tracer
@@ -62,7 +63,8 @@ def evaluate(
         function: `f(datapoint)`, or `f(datapoint, tracer)`; a coroutine function runs on an event loop of its own.
         dataset: dicts with `inputs` and, if known, `ground_truth` and `id`.
         dataset_id: a dataset stored in the backend, instead of `dataset`.
-        evaluators: `e(outputs, inputs, ground_truth)`, the last only where the data point has one; see `evaluator`.
+        evaluators: `e(outputs, inputs, ground_truth)`, the last only where the data point has one; one that takes
+            fewer gets those that it names, else the first ones. See `evaluator`.
         instrumentors: factories of instrumentors that are on while the run lasts.
         api_key, ingestion_api_key, server_url, project: as in `HoneyHiveTracer.init`; given none, those of the current
             tracer. The run itself needs the API key, the sessions are content with an ingestion key.
@@ -70,21 +72,21 @@ def evaluate(
         max_workers: data points at a time, each on a thread.
         aggregate_function: average, sum, min, max; a backend may know more.
         verbose: as in `HoneyHiveTracer.init`.
-        print_results: print the result as a table.
+        print_results: print the result as a table; without it, failed data points are one warning.
 
     Raises:
         SettingError: arguments that contradict each other, or a dataset that does not exist. A ValueError.
         SettingTypeError: an argument of the wrong type. A TypeError as well.
         BackendError: the run could not be made. Nothing has been run then; later trouble is logged.
     """
-    _check(function, dataset, dataset_id, evaluators, max_workers)
+    check_arguments(function, dataset, dataset_id, evaluators, max_workers)
     given = {"api_key": api_key, "ingestion_api_key": ingestion_api_key, "server_url": server_url, "project": project}
     with ExitStack() as stack:
         tracer = stack.enter_context(_tracer_for(given, verbose=verbose))
         backend = _backend_for(tracer.settings, aggregate_function, dataset_id)
         if backend is not None:
             stack.enter_context(backend)
-        data = given_dataset(dataset) if dataset is not None else _stored(backend, dataset_id)
+        data = _given(dataset) if dataset is not None else _stored(backend, dataset_id)
         run = Run(backend, data, aggregate_function, run_id or str(uuid.uuid4()), (name or "").strip())
         task_evaluators = named(evaluators or ())
         stack.enter_context(_instrumented(instrumentors or (), tracer.provider))
@@ -104,21 +106,9 @@ def evaluate(
         result = run.complete(outcomes, task.function_name)
     if print_results:
         result.print_table(run.name)
+    elif bad := len({error.datapoint_id for error in result.errors}):
+        logger.warning("evaluate: %d of %d data points failed; see result.errors", bad, len(outcomes))
     return result
-
-
-def _check(function: Any, dataset: Any, dataset_id: Any, evaluators: Any, max_workers: Any) -> None:
-    if not callable(function):
-        raise SettingTypeError(f"evaluate: function must be callable; got {type(function).__name__}.")
-    if (dataset is None) == (dataset_id is None):
-        both = "both" if dataset_id is not None else "neither"
-        raise SettingError(f"evaluate: give either dataset or dataset_id; got {both}.")
-    if isinstance(evaluators, str | Mapping) or not all(callable(item) for item in evaluators or ()):
-        raise SettingTypeError(f"evaluate: evaluators must be a list of functions; got {evaluators!r:.80}.")
-    if isinstance(max_workers, bool) or not isinstance(max_workers, int):
-        raise SettingTypeError(f"evaluate: max_workers must be a whole number; got {type(max_workers).__name__}.")
-    if max_workers < 1:
-        raise SettingError(f"evaluate: max_workers must be 1 or more; got {max_workers}.")
 
 
 @contextmanager
@@ -151,14 +141,16 @@ def _backend_for(settings: Settings, aggregate_function: str, dataset_id: str | 
     """Who answers; None in local mode."""
     if not settings.local and settings.api_key is None:
         raise SettingError("evaluate: api_key is needed to make a run; an ingestion key may only send.")
-    if not settings.local:
-        return BackendClient(settings)
-    if dataset_id is not None:
+    if settings.local and dataset_id is not None:
         raise SettingError("evaluate: dataset_id needs an api_key: the dataset is in the backend.")
-    if aggregate_function not in AGGREGATES:
-        known = ", ".join(AGGREGATES)
-        raise SettingError(f"evaluate: aggregate_function must be one of {known}; got {aggregate_function!r:.80}.")
-    return None
+    check_aggregate(aggregate_function, local=settings.local)
+    return None if settings.local else BackendClient(settings)
+
+
+def _given(rows: Sequence[Mapping[str, Any]]) -> Dataset:
+    data = given_dataset(rows)
+    look_over(rows)
+    return data
 
 
 def _stored(backend: BackendClient | None, dataset_id: str | None) -> Dataset:

@@ -22,7 +22,9 @@ def table_text(result: ExperimentResultSummary, run_name: str) -> str:
 
 def _lines(result: ExperimentResultSummary, run_name: str) -> Iterator[str]:
     yield f"Evaluation: {run_name}"
-    yield f"Run {result.run_id}, {result.status}, {len(result.passed)} passed, {len(result.failed)} failed"
+    counts = f"{len(result.passed)} passed, {len(result.failed)} failed"
+    scored = result.passed or result.failed
+    yield f"Run {result.run_id}, {result.status}, {counts if scored else 'no data point scored'}"
     if result.metrics.details:
         rows = [(d.metric_name, _number(d.aggregate), d.metric_type) for d in result.metrics.details]
         yield ""

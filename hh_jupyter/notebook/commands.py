@@ -17,10 +17,11 @@ from hh_jupyter.notebook.options import did_you_mean
 from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.saving import save
 from hh_jupyter.notebook.sending import clear, send
+from hh_jupyter.notebook.session_export import export_of
 from hh_jupyter.notebook.session_table import sessions_text
 from hh_jupyter.notebook.sessions import Sessions
 from hh_jupyter.notebook.status import disk_lines, status_text
-from hh_jupyter.notebook.stored_sessions import SHORT_ID, KnownSession, SessionStore, export_of
+from hh_jupyter.notebook.stored_sessions import SHORT_ID, KnownSession, SessionStore
 from hh_jupyter.notebook.views import fixed_view
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanRecord
@@ -120,7 +121,7 @@ class Commands:
     def _show_session(self, session: KnownSession) -> None:
         rows = self._store.rows(session)
         if not rows:
-            raise UsageError(f"%hh show: the spans of {session.title} cannot be read any more.")
+            raise UsageError(f"%hh show: the spans of {session.shown_title} cannot be read any more.")
         self._show_rows(rows, session.short_id, session.export, session)
 
     def _show_outside_sessions(self, label: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 SECONDS: Final = 2.0
 """Wait for delivery at least; `cell_flush_seconds` if that is longer. Ctrl-C ends it and loses nothing."""
 
+SETTLE_SECONDS: Final = 0.5
 NO_SESSION: Final = ""
 """What the spool has for spans without a session."""
 
@@ -86,6 +88,8 @@ def send(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore) -> 
     chosen = store.choose(words, "send")
     if tracer.spool is None:
         raise UsageError("%hh send: spans of local mode are not kept where the setting spool is off; nothing to send.")
+    if tracer.spool.problem and not any(session.kept for session in chosen):
+        raise UsageError(f"%hh send: {tracer.spool.problem}; spans of local mode that are not there cannot be sent.")
     ids, about = {session.id for session in chosen}, _named(chosen)
     if "all" in words:
         ids, about = ids | {NO_SESSION}, ""
@@ -135,13 +139,13 @@ def _send_sessions(
     before, lost = _on_disk(spool, ids), tracer.export_state().dropped
     tracer.send_again(ids)
     _flush(tracer)
-    left = _on_disk(spool, ids)  # What was not accepted; also what waits for another backend.
+    left = _not_accepted(spool, ids, tracer)
     after = tracer.export_state()
     refused = min(left, after.parked)
     elsewhere = left and not (after.waiting or after.parked)
     return Outcome(
         destination,
-        sent=before - left - (after.dropped - lost),
+        sent=max(0, before - left - (after.dropped - lost)),
         waiting=left - refused,
         refused=refused,
         about=about,
@@ -159,12 +163,23 @@ def _on_disk(spool: Spool, ids: Collection[str]) -> int:
     return sum(session.spans for session in spool.sessions() if session.session_id in ids)
 
 
+def _not_accepted(spool: Spool, ids: Collection[str], tracer: HoneyHiveTracer) -> int:
+    """What is still on disk, also for another backend; a record goes from there a moment after its verdict counts."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while left := _on_disk(spool, ids):
+        state = tracer.export_state()
+        if state.waiting or state.parked or time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    return left
+
+
 def _flush(tracer: HoneyHiveTracer) -> None:
     tracer.force_flush(max(SECONDS, tracer.settings.cell_flush_seconds) * 1000)
 
 
 def _named(chosen: Sequence[KnownSession]) -> str:
-    return chosen[0].title if len(chosen) == 1 else count(len(chosen), "session")
+    return chosen[0].shown_title if len(chosen) == 1 else count(len(chosen), "session")
 
 
 def _why_local(tracer: HoneyHiveTracer) -> str:

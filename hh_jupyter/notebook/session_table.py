@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from hh_jupyter.display.clean import clean
 from hh_jupyter.display.format import count
 from hh_jupyter.notebook.stored_sessions import KnownSession
 from hh_jupyter.records.export_state import ExportState
 
 MOST_ROWS: Final = 30
-TITLE_LENGTH: Final = 40
 HEADINGS: Final = ("session", "id", "spans", "last span", "where", "kernel")
 
 
@@ -30,7 +28,7 @@ def sessions_text(known: Sequence[KnownSession]) -> str:
 
 def _cells(session: KnownSession) -> tuple[str, ...]:
     return (
-        clean(session.title, TITLE_LENGTH),
+        session.shown_title,
         session.short_id,
         f"{session.spans:,}",
         datetime.fromtimestamp(session.last).astimezone().strftime("%Y-%m-%d %H:%M"),

@@ -77,7 +77,7 @@ class Sessions:
         """How displays call a session; None for one that is not known here."""
         if session_id is not None and session_id == self.tracer.session_id:
             return self.tracer.session_name
-        return self.made.get(session_id or "")
+        return self.made.get(session_id or "") or self.tracer.sessions.name_of(session_id or "")
 
     def name(self, session_id: str) -> str | None:
         """Its name, which several may share; None for one that is not known here."""
@@ -113,7 +113,14 @@ class Sessions:
             joined = str(uuid.UUID(text))
         except ValueError:
             return None
-        return self.tracer.new_session(session_id=joined, register="never")
+        return self.tracer.new_session(self._name_elsewhere(joined), session_id=joined, register="never")
+
+    def _name_elsewhere(self, session_id: str) -> str | None:
+        """Of a session that no magic made: the code did, or a kernel that is gone."""
+        spool = self.tracer.spool
+        stored = spool.sessions() if spool is not None else ()
+        left = next((session.name for session in stored if session.session_id == session_id), None)
+        return self.tracer.sessions.name_of(session_id) or left
 
     def _known(self) -> str:
         if not self.made:

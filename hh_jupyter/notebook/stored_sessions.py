@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from IPython.core.error import UsageError
 
+from hh_jupyter.delivery.spool.record import LOCAL
+from hh_jupyter.display.clean import clean
 from hh_jupyter.notebook.options import did_you_mean
+from hh_jupyter.notebook.session_export import export_of_session
 from hh_jupyter.notebook.sessions import SHORTEST_PREFIX, Sessions
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanRecord
-from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.recorded import detail_store
 
 if TYPE_CHECKING:
     from hh_jupyter.delivery.spool.record import StoredSession
 
 SHORT_ID: Final = 8
+TITLE_LENGTH: Final = 40
 LISTED: Final = 8
 """Titles in a message about a session that is not known, the latest."""
 
@@ -49,6 +52,11 @@ class KnownSession:
     local: int
     waiting: int
     export: ExportState
+
+    @property
+    def shown_title(self) -> str:
+        """The title as one short line; it may hold anything."""
+        return clean(self.title, TITLE_LENGTH)
 
     @property
     def short_id(self) -> str:
@@ -117,7 +125,8 @@ class SessionStore:
     def rows(self, session: KnownSession) -> tuple[SpanRecord, ...]:
         """Its rows in the order in which the spans ended; their details can be had from the log, too."""
         rows = list(self._log.records(session_id=session.id))
-        if session.kept > len(rows):
+        # What this kernel made and has not sent is in both places, and need not be decoded.
+        if session.kept and not (session.kept == len(rows) and session.export.sent == 0):
             rows += self._rows_on_disk(session.id, {row.span_id for row in rows})
         return tuple(sorted(rows, key=lambda row: row.end_ns or 0))
 
@@ -154,23 +163,22 @@ class SessionStore:
         return found
 
     def _known(self, session_id: str, rows: Sequence[SpanRecord], stored: Sequence[StoredSession]) -> KnownSession:
-        from hh_jupyter.delivery.spool.record import LOCAL
-
         local = sum(part.spans for part in stored if part.destination == LOCAL)
         waiting = sum(part.spans for part in stored) - local
         named = next((part.name for part in stored if part.name), "-")
         title = self._sessions.title(session_id)
         ended = [(row.end_ns or row.start_ns) / 1e9 for row in rows] + [part.last for part in stored]
+        export = export_of_session(rows, stored, self._sessions.tracer.export_state())
         return KnownSession(
             id=session_id,
             title=title or named,
             name=self._sessions.name(session_id) or named,
-            spans=max(len(rows), local + waiting),
+            spans=max(len(rows), export.sent + local + waiting),
             last=max(ended),
             here=bool(rows) or title is not None,
             local=local,
             waiting=waiting,
-            export=export_of(rows, self._sessions.tracer.export_state()) if rows else _of_stored(stored),
+            export=export,
         )
 
     def _matching(self, text: str, command: str, known: Sequence[KnownSession]) -> list[KnownSession]:
@@ -188,54 +196,6 @@ class SessionStore:
         if found:
             ids = ", ".join(session.id for session in found[-LISTED:])
             raise UsageError(f"%hh {command}: {text} begins the ids of {len(found)} sessions: {ids}.")
-        titles = list(dict.fromkeys(session.title for session in known if session.title != "-"))[-LISTED:]
+        titles = list(dict.fromkeys(session.shown_title for session in known if session.title != "-"))[-LISTED:]
         hint = did_you_mean(text, titles) if titles else "No session has spans here yet."
         raise UsageError(f"%hh {command}: no session {text}. {hint}")
-
-
-def export_of(rows: Collection[SpanRecord], outside: ExportState) -> ExportState:
-    """What became of these spans, as far as their cells tell; where a cell lost some, the worst is said of each part.
-
-    Args:
-        rows: at least one.
-        outside: of spans that belong to no cell.
-    """
-    by_cell: dict[str | None, int] = defaultdict(int)
-    for row in rows:
-        by_cell[row.cell] += 1
-    states = {cell: registry.cell_state(cell) if cell is not None else outside for cell in by_cell}
-    going = [state for state in states.values() if state.destination is not None]
-    if not going:
-        return ExportState(None, made=len(rows))
-    sent = sum(_sent_at_least(states[cell], number) for cell, number in by_cell.items())
-    worst = max(going, key=lambda state: state.made - state.sent)
-    left = len(rows) - sent
-    return replace(
-        worst,
-        made=len(rows),
-        sent=sent,
-        parked=min(left, sum(state.parked for state in going)),
-        dropped=min(left, sum(state.dropped for state in going)),
-        waiting=min(left, sum(state.waiting for state in going)),
-    )
-
-
-def _sent_at_least(state: ExportState, number: int) -> int:
-    """Of so many spans among those that the state is about."""
-    return 0 if state.destination is None else max(0, number - (state.made - state.sent))
-
-
-def _of_stored(stored: Sequence[StoredSession]) -> ExportState:
-    """Of a session that another kernel made: what is on disk was not sent."""
-    from hh_jupyter.delivery.spool.record import LOCAL
-
-    made = sum(part.spans for part in stored)
-    host = next((host_of(part.destination) for part in stored if part.destination != LOCAL), None)
-    return ExportState(host, made=made, waiting=made if host else 0, failing=host is not None)
-
-
-def host_of(destination: str) -> str:
-    """Host of a destination as the spool names it, "https://api.example/path#0f3a"."""
-    from urllib.parse import urlsplit
-
-    return urlsplit(destination).netloc or destination

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.errors import SettingTypeError
-from hh_jupyter.tracing.value_text import name_of
+from hh_jupyter.tracing.value_text import name_of, text_of
 
 if TYPE_CHECKING:
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 FLUSH_MILLIS: Final = 30_000
 LONGEST_MILLIS: Final = 86_400_000
 A_TRACER: Final = "a HoneyHiveTracer"
+
+MOST_TOLD: Final = 1_000
+"""Different things that a process is told once each; then silence."""
 
 _told: set[tuple[str, str]] = set()
 
@@ -59,9 +62,44 @@ def refuse(called: str, name: str, value: Any, rule: str, then: str) -> NoReturn
 
 def tell(called: str, name: str, value: Any, rule: str, then: str) -> None:
     """Warn of a mistake in a running program, once for each argument of each call."""
-    if (called, name) not in _told:
-        _told.add((called, name))
+    if _first_time(called, name):
         logger.warning("%s", complaint(called, name, value, rule, then))
+
+
+def once(about: str, text: str, *values: Any) -> None:
+    """Warn of something, once in the life of the process.
+
+    Args:
+        about: names it; the text may differ from time to time.
+        text: with a `{}` for each of the values, which are hidden where they look like secrets.
+    """
+    if _first_time("", about):
+        from hh_jupyter.redaction import shown  # Not at import: see `complaint`.
+
+        logger.warning("%s", text.format(*(shown(about, value) for value in values)))
+
+
+def _first_time(called: str, about: str) -> bool:
+    if (called, about) in _told or len(_told) >= MOST_TOLD:
+        return False
+    _told.add((called, about))
+    return True
+
+
+def event_type_text(called: str, value: Any, hint: str = "") -> str:
+    """The text of an event type; one that is none of the documented types is told, once for each, and kept.
+
+    Args:
+        hint: what else may have been meant; said unless it is nearly one of the types.
+    """
+    text = value if type(value) is str else text_of(value)
+    if text and text not in keys.EVENT_TYPES and text != "session" and _first_time("event_type", text[:80]):
+        from difflib import get_close_matches
+
+        near = get_close_matches(text.lower(), keys.EVENT_TYPES, n=1)
+        then = f"Did you mean {near[0]}? It is sent as it is." if near else f"It is sent as it is.{hint}"
+        logger.warning("%s", complaint(called, "event_type", text, f"one of {', '.join(keys.EVENT_TYPES)}", then))
+    return text
 
 
 def is_tracer(value: Any) -> bool:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, set_span_in_context
@@ -19,6 +18,7 @@ from hh_jupyter import attributes as keys
 from hh_jupyter.tracing.failure import record_failure
 from hh_jupyter.tracing.scope import leave, with_tracer
 from hh_jupyter.tracing.serialize import flatten, scalar
+from hh_jupyter.tracing.session_baggage import moved
 from hh_jupyter.tracing.span_writing import write
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ class Call:
         self.result_wanted = plan.capture_result if plan.capture_result is not None else settings.capture_outputs
         context = with_tracer(context, tracer)
         if plan.baggage:
-            for name, value in plan.baggage.items():
-                context = baggage.set_baggage(name, value, context)
+            context = moved(context, plan.baggage)
         self._start = time.perf_counter_ns()
         if tracer.starts_bare:
             self.span: Span = tracer.otel_tracer.start_span(plan.name, context, SpanKind.INTERNAL)

@@ -12,7 +12,8 @@ from opentelemetry import context as otel_context
 from hh_jupyter import attributes as keys
 from hh_jupyter.errors import SettingTypeError
 from hh_jupyter.tracing import iteration
-from hh_jupyter.tracing.arguments import check_decoration, refuse, unknown_parameter
+from hh_jupyter.tracing.arguments import check_decoration, event_type_text, refuse, unknown_parameter
+from hh_jupyter.tracing.callables import is_kind, without_partial
 from hh_jupyter.tracing.calls import Call, CallPlan, argument_reader
 from hh_jupyter.tracing.default import current_tracer
 from hh_jupyter.tracing.enrichment import span_attributes
@@ -91,6 +92,8 @@ def trace(
     named = {"event_name": event_name, "tracer": tracer, "outputs": outputs}
     captures = {"capture_inputs": capture_inputs, "capture_outputs": capture_outputs}
     check_decoration("trace", {**given, **named, **captures})
+    if event_type is not None:
+        event_type_text("trace", event_type, " The first argument is event_type; for the span's name: event_name=...")
     make = _plan_maker(given, event_name, tracer, outputs, capture_inputs, capture_outputs)
     return lambda function: _decorated(function, make)
 
@@ -158,7 +161,10 @@ def _plan_maker(
         attributes.update(flatten(keys.OUTPUTS, outputs))
     moves = {key: text_of(given[name]) for name, key in _MOVES.items() if given.get(name) is not None}
     if keys.BAGGAGE_SESSION_ID in moves:
-        moves[keys.BAGGAGE_SESSION_ID] = session_uuid(moves[keys.BAGGAGE_SESSION_ID])[0]
+        final_id, text = session_uuid(moves[keys.BAGGAGE_SESSION_ID])
+        moves[keys.BAGGAGE_SESSION_ID] = attributes[keys.EVENT_SESSION_ID] = final_id
+        if text is not None:
+            attributes[keys.SESSION_ID_GIVEN] = text
 
     def make(function: Callable[..., Any]) -> CallPlan:
         return CallPlan(
@@ -179,6 +185,7 @@ def _tags(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name_of(function: Any) -> str:
+    function = without_partial(function)
     module, name = getattr(function, "__module__", None), getattr(function, "__name__", type(function).__name__)
     return f"{module}.{name}" if module else name
 
@@ -205,11 +212,11 @@ def _decorated(function: Any, make: Callable[[Callable[..., Any]], CallPlan]) ->
         raise SettingTypeError(f"trace: decorates functions; got {what}. For all methods of a class: trace_class.")
     plan = make(function)
     begin = functools.partial(_begin, plan)
-    if inspect.isasyncgenfunction(function):
+    if is_kind(function, inspect.isasyncgenfunction):
         wrapper: Any = iteration.async_generator_wrapper(function, begin)
-    elif inspect.isgeneratorfunction(function):
+    elif is_kind(function, inspect.isgeneratorfunction):
         wrapper = iteration.generator_wrapper(function, begin)
-    elif inspect.iscoroutinefunction(function):
+    elif is_kind(function, inspect.iscoroutinefunction):
         wrapper = _coroutine_wrapper(function, plan)
     else:
         wrapper = _function_wrapper(function, plan)

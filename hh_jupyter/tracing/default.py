@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import Context
 
 from hh_jupyter.delivery.outage import told_by_host
-from hh_jupyter.tracing.arguments import A_TRACER, is_tracer, refuse
+from hh_jupyter.settings import Settings
+from hh_jupyter.tracing.arguments import A_TRACER, is_tracer, once, refuse
 from hh_jupyter.tracing.scope import context_tracer
 
 if TYPE_CHECKING:
@@ -49,6 +50,14 @@ def offer_default(tracer: HoneyHiveTracer) -> None:
     with _lock:
         if _default is None:
             set_default_tracer(tracer)
+
+
+def tell_unsent(settings: Settings) -> None:
+    """Say once that nothing is sent because there is no key; a host says so itself, and some asked for it."""
+    asked = settings.test_mode or settings.disable_tracing or not settings.otlp_enabled or settings.exporter == "none"
+    if _host is None and settings.local and not asked:
+        where = "on this machine" if settings.spool else "in this process"
+        once("no key", f"no api_key (HH_API_KEY): spans stay {where} and are not sent")
 
 
 def withdraw_default(tracer: HoneyHiveTracer) -> None:

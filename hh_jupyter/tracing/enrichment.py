@@ -101,12 +101,17 @@ def event(name: str | Mapping[str, Any], defaults: Mapping[str, Any], more: Mapp
     """All fields of a new event.
 
     Args:
-        name: the event's name, or a dict of all its fields, which then beat the others.
+        name: the event's name, or a dict of all its fields, which then beat the others; `name` in it is the name too.
         defaults: the documented fields; those that the backend requires are filled in.
         more: any other field.
     """
     given: Any = plain(name) if fits(name, Mapping) else name
-    found = {**defaults, **more, **(given if fits(given, dict) else {"event_name": given})}
+    if not fits(given, dict):
+        given = {"event_name": given}
+    elif given.get("event_name") is None and "name" in given:
+        given = {**given, "event_name": given["name"]}
+        del given["name"]
+    found = {**defaults, **more, **given}
     for field in ("event_name", "event_type", "source", "project"):
         found[field] = None if found.get(field) is None else text_of(found[field])
     if found["event_type"] not in _CREATED_TYPES:

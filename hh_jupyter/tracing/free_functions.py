@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
-from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.tracing import propagation
-from hh_jupyter.tracing.arguments import is_given, tracer_or_none
+from hh_jupyter.tracing.arguments import fits, is_given, tracer_or_none
 from hh_jupyter.tracing.default import current_tracer, get_tracer
-from hh_jupyter.tracing.enrichment import span_attributes
-from hh_jupyter.tracing.serialize import text_of
+from hh_jupyter.tracing.enrichment import as_object, span_attributes
+from hh_jupyter.tracing.serialize import plain, text_of
 from hh_jupyter.tracing.session import Scope, session_uuid
+from hh_jupyter.tracing.session_baggage import moved
 from hh_jupyter.tracing.span_arguments import start_attributes
 from hh_jupyter.tracing.spans import SpanBlock
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 
 def enrich_session(
-    session_id: str | None = None,
+    session_id: str | Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
     tracer: HoneyHiveTracer | None = None,
     tracer_instance: HoneyHiveTracer | None = None,
@@ -33,14 +33,18 @@ def enrich_session(
     """Add fields to a session.
 
     Args:
-        session_id: default: the current one.
+        session_id: default: the current one. A dict is no id but metadata, as it is first in the tracer's own method.
         tracer, tracer_instance: who sends it; default: the current tracer.
         fields: the same as of `HoneyHiveTracer.enrich_session`.
     """
     given = tracer if tracer is not None else tracer_instance
     found = tracer_or_none("enrich_session", "tracer", given) or current_tracer()
-    if found is not None:
-        found.enrich_session(metadata, session_id=session_id, **fields)
+    if found is None:
+        return
+    if fits(session_id, Mapping):
+        found.enrich_session({**as_object(plain(session_id)), **as_object(plain(metadata))}, **fields)
+    else:
+        found.enrich_session(metadata, session_id=cast("str | None", session_id), **fields)
 
 
 def flush(tracer_instance: HoneyHiveTracer | None = None, timeout_millis: float = 30_000) -> bool:
@@ -111,11 +115,9 @@ def enrich_span_context(
         keys.BAGGAGE_PROJECT: text_of(project) if is_given(project) else None,
         keys.BAGGAGE_SOURCE: text_of(source) if is_given(source) else None,
     }
-    before = context = otel_context.get_current()
-    for key, value in moves.items():
-        context = baggage.set_baggage(key, value, context) if value else context
+    before = otel_context.get_current()
     scope = Scope()
-    scope.attach(before, context)
+    scope.attach(before, moved(before, {key: value for key, value in moves.items() if value}))
     try:
         with SpanBlock(tracer, event_name, attributes=values) as span:
             yield span

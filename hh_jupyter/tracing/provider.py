@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
 from hh_jupyter.delivery.resource import own_resource
 from hh_jupyter.settings import Settings
+from hh_jupyter.tracing.arguments import once
 from hh_jupyter.tracing.ids import PrivateIds
 from hh_jupyter.tracing.processor import ProcessorSlot
 
@@ -35,6 +36,12 @@ def provider_for(settings: Settings, processor: SpanProcessor, *, join: bool) ->
             provider = _make(settings)
             if not isinstance(current, TracerProvider):
                 otel_trace.set_tracer_provider(provider)
+            elif current not in _ours:
+                once(
+                    "provider",
+                    "another OpenTelemetry provider is global: its spans are not taken; "
+                    "give instrumentors tracer_provider=tracer.provider",
+                )
         slot = _free_slot(provider)
         slot.processor = processor
         return provider, slot

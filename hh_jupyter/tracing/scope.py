@@ -15,6 +15,9 @@ from opentelemetry.trace import get_current_span, set_span_in_context
 if TYPE_CHECKING:
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
+SCOPE: Final = otel_context.create_key("hh_jupyter-session-scope")
+"""The innermost open `tracing.session.Scope`."""
+
 CELL: Final = otel_context.create_key("hh_jupyter-cell")
 TRACER: Final = otel_context.create_key("hh_jupyter-tracer")
 
@@ -52,10 +55,10 @@ def leave(token: Token[Any]) -> None:
 
 
 def leave_span(token: Token[Context], attached: Context) -> None:
-    """Undo the attach of a span's context.
+    """Undo the attach of a span's context, with whatever was attached inside: a new session, baggage, a link.
 
-    Where something else was attached meanwhile and stays, as a session scope of a generator that was closed inside the
-    span, only the span is taken out again.
+    Where a session scope was entered or left inside and not undone, as generators do that their consumer closes, only
+    the span is taken out: the scope's own end finds its way back.
     """
     current = otel_context.get_current()
     if current is attached:
@@ -63,6 +66,9 @@ def leave_span(token: Token[Context], attached: Context) -> None:
     elif get_current_span(current) is get_current_span(attached):
         # In a new thread nothing was attached before.
         before = Context() if token.old_value is Token.MISSING else cast(Context, token.old_value)
+        if current.get(SCOPE) is attached.get(SCOPE):
+            otel_context.attach(before)
+            return
         current = set_span_in_context(get_current_span(before), current)
         if before.get(TRACER) is not attached.get(TRACER):
             current = otel_context.set_value(TRACER, before.get(TRACER), current)

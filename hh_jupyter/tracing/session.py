@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import functools
-import logging
 import uuid
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 from hh_jupyter.delivery.stamp import Session
-from hh_jupyter.tracing.arguments import fits, is_given
-from hh_jupyter.tracing.scope import TRACER, with_tracer
+from hh_jupyter.tracing.arguments import fits, is_given, once
+from hh_jupyter.tracing.callables import each_call_in
+from hh_jupyter.tracing.scope import SCOPE, TRACER, with_tracer
 from hh_jupyter.tracing.serialize import text_of
 from hh_jupyter.tracing.session_baggage import restored, with_session_baggage
 
 if TYPE_CHECKING:
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
-logger = logging.getLogger(__name__)
-
-_SCOPE: Final = otel_context.create_key("hh_jupyter-session-scope")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def session_uuid(text: Any) -> tuple[str, str | None]:
@@ -45,10 +44,12 @@ def session_uuid(text: Any) -> tuple[str, str | None]:
         return _name_based(text), text
 
 
-@functools.lru_cache(maxsize=1024)  # So that each is said once.
+@functools.lru_cache(maxsize=1024)  # Every span of a conversation may ask.
 def _name_based(text: str) -> str:
     made = str(uuid.uuid5(uuid.NAMESPACE_URL, f"honeyhive-session:{text}"))
-    logger.warning("session id %.80r is not a UUID; the name-based %s stands in for it", text, made)
+    # Not for each: a server with ids of its own would fill its log with them.
+    then = f"the name-based {made} stands in for it. So with every other; said once"
+    once("session_id", f"session id {{}} is no UUID: {then}", text)
     return made
 
 
@@ -66,8 +67,8 @@ class Scope:
 
     def attach(self, before: Context, inside: Context) -> None:
         """Be in `inside` from now on."""
-        self._before, self._outer = before, cast("Scope | None", before.get(_SCOPE))
-        self._inside = otel_context.set_value(_SCOPE, self, inside)
+        self._before, self._outer = before, cast("Scope | None", before.get(SCOPE))
+        self._inside = otel_context.set_value(SCOPE, self, inside)
         otel_context.attach(self._inside)
 
     def exit(self) -> None:
@@ -77,7 +78,7 @@ class Scope:
         if before is None:
             return
         current = otel_context.get_current()
-        innermost = cast("Scope | None", current.get(_SCOPE))
+        innermost = cast("Scope | None", current.get(SCOPE))
         # Contexts are set, not reset by token: a token is refused in another task, which OpenTelemetry would log.
         if current is inside:
             otel_context.attach(before)
@@ -101,25 +102,50 @@ class SessionScope(Scope):
     """A session for exactly one block: `with` or `async with`; gives the session's id.
 
     On exit the session of before is back, whatever happened inside: nested scopes, exceptions, a generator that is
-    closed elsewhere. Nothing else of the context is touched.
+    closed elsewhere. Nothing else of the context is touched. Entered again, nested or in another task, it is another
+    block; as a decorator, each call is one.
 
     Args:
         tracer: undecided `@trace` functions inside use it.
-        session: the one to be in.
+        session: the one to be in, or what makes one for each block.
     """
 
-    def __init__(self, tracer: HoneyHiveTracer, session: Session) -> None:
+    def __init__(self, tracer: HoneyHiveTracer, session: Session | Callable[[], Session]) -> None:
         super().__init__()
-        self.session = session
         self._tracer = tracer
+        self._session = session
+        self._again: list[SessionScope] = []
+
+    def __call__(self, function: F) -> F:
+        """As a decorator.
+
+        Raises:
+            SettingTypeError: it is no function, or an async generator function.
+        """
+        return each_call_in("with_session", function, lambda: SessionScope(self._tracer, self._session))
 
     def enter(self) -> str:
         """Start the scope; returns the session's id."""
+        if self._before is not None:
+            self._again.append(SessionScope(self._tracer, self._session))
+            return self._again[-1].enter()
         before = otel_context.get_current()
-        self.attach(
-            before, with_tracer(with_session_baggage(self.session, self._tracer.sessions, before), self._tracer)
-        )
-        return self.session.id
+        session = self._session if isinstance(self._session, Session) else self._session()
+        self.attach(before, with_tracer(with_session_baggage(session, self._tracer.sessions, before), self._tracer))
+        return session.id
+
+    def exit(self) -> None:
+        """End the scope; of several entries, the one that this task is in."""
+        if self._again:
+            scope = cast("Scope | None", otel_context.get_current().get(SCOPE))
+            while scope is not None and scope is not self and scope not in self._again:
+                scope = scope._outer
+            if scope is not self:
+                inner = scope if isinstance(scope, SessionScope) else self._again[-1]
+                self._again.remove(inner)
+                inner.exit()
+                return
+        super().exit()
 
     def __enter__(self) -> str:
         return self.enter()
@@ -140,4 +166,4 @@ class SessionScope(Scope):
     def _left(self, current: Context, before: Context) -> Context:
         """`current` with the session and its tracer, and nothing else, as they were in `before`."""
         current = otel_context.set_value(TRACER, before.get(TRACER), restored(current, before))
-        return otel_context.set_value(_SCOPE, before.get(_SCOPE), current)
+        return otel_context.set_value(SCOPE, before.get(SCOPE), current)

@@ -52,6 +52,17 @@ def with_session_baggage(session: Session, owner: Owner, context: Context | None
     return otel_context.set_value(_OWNER, _Owned(owner, session.id, others), context)
 
 
+def moved(context: Context, entries: Mapping[str, str]) -> Context:
+    """`context` with these entries; into another session, the source and project of the one in force do not come."""
+    to, session = entries.get(keys.BAGGAGE_SESSION_ID), baggage.get_baggage(keys.BAGGAGE_SESSION_ID, context)
+    if to is not None and session is not None and to != session:
+        for key in (keys.BAGGAGE_SOURCE, keys.BAGGAGE_PROJECT):
+            context = baggage.remove_baggage(key, context)
+    for key, value in entries.items():
+        context = baggage.set_baggage(key, value, context)
+    return context
+
+
 def entries_for(owner: Owner, context: Context) -> Mapping[str, object]:
     """The baggage as one tracer sees it: without a session that was made for another backend."""
     entries = cast("Mapping[str, object]", context.get(_BAGGAGE, _NOTHING))

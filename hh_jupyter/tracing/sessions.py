@@ -126,6 +126,11 @@ class Sessions:
             self._route.call("session_start", final_id, document, defer=register == "first_span")
         return Session(final_id, name, source)
 
+    def name_of(self, session_id: str) -> str | None:
+        """The name of a session made here, one of the latest; None for others."""
+        document = self._started.get(session_id)
+        return None if document is None else str(document["session"]["session_name"])
+
     def minted_for(self, span: Span) -> Session:
         """The session of a span that belongs to none: a request's root makes one, which its trace shares.
 

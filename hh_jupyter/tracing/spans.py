@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, set_span_in_context
 
-from hh_jupyter.tracing.arguments import refuse, switch
+from hh_jupyter.tracing.arguments import switch
+from hh_jupyter.tracing.callables import each_call_in
 from hh_jupyter.tracing.failure import record_failure
 from hh_jupyter.tracing.scope import leave_span, with_tracer
 from hh_jupyter.tracing.serialize import text_of
@@ -32,10 +31,12 @@ def _switch(name: str, value: Any) -> bool:
 class SpanBlock:
     """`with tracer.start_span(...) as span`. Exceptions pass through, the same object with the same traceback.
 
-    A class and not a generator: the generator form costs as much as the span itself.
+    A class and not a generator: the generator form costs as much as the span itself. Entered again, nested or in
+    another task, it is another span.
     """
 
     __slots__ = (
+        "_again",
         "_context",
         "_event",
         "_options",
@@ -69,37 +70,27 @@ class SpanBlock:
         self._status = _switch("set_status_on_exception", set_status_on_exception)
         self._span: Span | None = None
         self._token: Token[Context] | None = None
+        self._again: list[SpanBlock] | None = None
 
     def __call__(self, function: F) -> F:
         """As a decorator: each call of `function` is a span of its own. `trace` records arguments and result as well.
 
         Raises:
-            SettingTypeError: it is no function.
+            SettingTypeError: it is no function, or an async generator function.
         """
-        given: Any = function
-        if inspect.isclass(given) or not callable(given):
-            refuse(CALLED, "function", function, "a function", "As a block: with tracer.start_span(...).")
-
-        @functools.wraps(function)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with self._another():
-                return function(*args, **kwargs)
-
-        @functools.wraps(function)
-        async def coroutine_wrapper(*args: Any, **kwargs: Any) -> Any:
-            with self._another():
-                return await function(*args, **kwargs)
-
-        return cast(F, coroutine_wrapper if inspect.iscoroutinefunction(function) else wrapper)
+        return each_call_in(CALLED, function, self._another)
 
     def _another(self) -> SpanBlock:
         """A block like this one: one block is one span, and calls may overlap."""
         made = SpanBlock.__new__(SpanBlock)
         made._tracer, made._options, made._event, made._status = self._tracer, self._options, self._event, self._status
-        made._span = made._token = None
+        made._span = made._token = made._again = None
         return made
 
     def __enter__(self) -> Span:
+        if self._span is not None:
+            self._again = [*(self._again or ()), self._another()]
+            return self._again[-1].__enter__()
         name, kind, attributes, links, start_time = self._options
         span = self._span = self._tracer.otel_tracer.start_span(name, None, kind, attributes, links, start_time)
         self._context = set_span_in_context(span, with_tracer(otel_context.get_current(), self._tracer))
@@ -109,6 +100,13 @@ class SpanBlock:
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._again:
+            current = otel_context.get_current()
+            block = next((block for block in self._again if block._context is current), self._again[-1])
+            if self._context is not current:
+                self._again.remove(block)
+                block.__exit__(exc_type, error, traceback)
+                return
         span, token = self._span, self._token
         if span is None or token is None:
             return

@@ -26,10 +26,10 @@ from hh_jupyter.delivery.stamp import Session
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing import enrichment, propagation, recorded, registry
-from hh_jupyter.tracing.arguments import fits, is_given, millis, refuse, switch, tell
+from hh_jupyter.tracing.arguments import event_type_text, fits, is_given, millis, refuse, switch, tell
 from hh_jupyter.tracing.caller import calling_file
 from hh_jupyter.tracing.config_objects import with_config_objects
-from hh_jupyter.tracing.default import hosted, offer_default, withdraw_default
+from hh_jupyter.tracing.default import hosted, offer_default, tell_unsent, withdraw_default
 from hh_jupyter.tracing.processor import ProcessorSlot, StampingProcessor
 from hh_jupyter.tracing.provider import provider_for, starts_bare
 from hh_jupyter.tracing.scope import leave
@@ -75,6 +75,7 @@ class HoneyHiveTracer:
         objects = {"config": config, "session_config": session_config, "evaluation_config": evaluation_config}
         given = with_config_objects(objects, settings, "HoneyHiveTracer")
         self._start(settings_table.resolve(given), calling_file(), join=False, register="now")
+        tell_unsent(self.settings)
         offer_default(self)
 
     @classmethod
@@ -132,6 +133,7 @@ class HoneyHiveTracer:
         self._join = join
         self._switch(on=not settings.disable_tracing)
         registry.register(self)
+        logger.debug("%r, session_id %s", self, self.session_id)
 
     def configure(self, settings: Settings) -> None:
         """Apply other settings to what is made from now on; another address or key gets what comes after it."""
@@ -168,8 +170,13 @@ class HoneyHiveTracer:
 
     @property
     def session_id(self) -> str | None:
-        """Id of the start-up session; a session made later is in baggage, not here."""
+        """Id of the start-up session, everywhere; that of the request or block is `current_session_id`."""
         return self.sessions.own.id if self.sessions.own else None
+
+    @property
+    def current_session_id(self) -> str | None:
+        """Id of the session in force here: made, entered or brought by a request, else the start-up session's."""
+        return self.sessions.current_id()
 
     @property
     def session_name(self) -> str | None:
@@ -318,10 +325,16 @@ class HoneyHiveTracer:
         user_properties: Mapping[str, Any] | None = None,
         source: str | None = None,
     ) -> SessionScope:
-        """A session for exactly one block, `with` or `async with`; gives its id."""
-        session = self.sessions.new(
-            session_name, inputs=inputs, metadata=metadata, user_properties=user_properties, source=source
-        )
+        """A session for exactly one block, `with` or `async with`; gives its id. As a decorator: one for each call.
+
+        The session is made, and the backend told, when the block is entered.
+        """
+
+        def session() -> Session:
+            return self.sessions.new(
+                session_name, inputs=inputs, metadata=metadata, user_properties=user_properties, source=source
+            )
+
         return SessionScope(self, session)
 
     def session_start(self) -> str:
@@ -389,7 +402,7 @@ class HoneyHiveTracer:
 
     def trace(self, name: str, event_type: str | None = None, **attributes: Any) -> SpanBlock:
         """A span with an event type: model, tool or chain."""
-        given = text_of(event_type) if event_type is not None else ""
+        given = event_type_text("trace", event_type) if event_type is not None else ""
         types = {keys.EVENT_TYPE: given, keys.EVENT_TYPE_DOTTED: given} if given else {}
         return SpanBlock(self, name, attributes={**attributes, **types})
 

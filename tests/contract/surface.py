@@ -2,8 +2,7 @@
 
 Every name, parameter and setting of `tests/data/surface/honeyhive-1.7.0.json` stands here exactly once: a call
 `f(a, b)` in `SAME` stands for the name `f` and the parameters `f(a)` and `f(b)`; settings of the tracer are
-`init(name)`. The names of all four modules are importable from `hh_jupyter`, those of `experiments` also or only from
-`hh_jupyter.experiments`. The README's section "Coming from honeyhive" is made from `OTHERS`.
+`init(name)`. What is the same is importable from `hh_jupyter`, types of results only from `hh_jupyter.experiments`. The README's section "Coming from honeyhive" is made from `OTHERS`.
 """
 
 from __future__ import annotations
@@ -102,6 +101,11 @@ get_run_result(client, run_id, project_id, aggregate_function)
 compare_runs(client, new_run_id, old_run_id, project_id, aggregate_function)
 HoneyHive(api_key, server_url, base_url)
 ExperimentResultSummary(run_id, status, success, passed, failed, metrics, datapoints)
+EventType
+EventType.model
+EventType.tool
+EventType.chain
+EventType.session
 RunComparisonResult(new_run_id, old_run_id, common_datapoints, new_only_datapoints, old_only_datapoints, metric_deltas)
 """
 
@@ -188,6 +192,16 @@ OTHERS: Final = (
         Mark.NOT_OFFERED,
         "ExperimentRun ExperimentRunStatus AggregatedMetrics",
         "Types of parts of a result; it is an `ExperimentResultSummary`, and its status is text.",
+    ),
+    Other(
+        Mark.NOT_OFFERED,
+        "TracerConfig SessionConfig EvaluationConfig",
+        "Settings are keywords of `init`; a dict, or such an object of the honeyhive package, may stand in their place.",
+    ),
+    Other(
+        Mark.NOT_OFFERED,
+        "EventType.generic",
+        "The backend's documentation knows the other four; any text is taken as an `event_type`.",
     ),
     Other(
         Mark.NOT_OFFERED,

@@ -18,6 +18,8 @@ from typing import Any
 PACKAGE = "honeyhive"
 MODULES = (PACKAGE, f"{PACKAGE}.tracer", f"{PACKAGE}.tracer.processing.context", f"{PACKAGE}.experiments")
 CONFIGS = ("TracerConfig", "SessionConfig", "EvaluationConfig")
+SINGLE = {f"{PACKAGE}.models": ("EventType",), f"{PACKAGE}.config.models": CONFIGS}
+"""Names that the documentation's examples import, of modules that are otherwise no part of the tracer."""
 
 
 def surface() -> dict[str, Any]:
@@ -28,7 +30,8 @@ def surface() -> dict[str, Any]:
     return {
         "package": PACKAGE,
         "version": metadata.version(PACKAGE),
-        "modules": {name: _names(importlib.import_module(name)) for name in MODULES},
+        "modules": {name: _names(importlib.import_module(name)) for name in MODULES}
+        | {name: _members(importlib.import_module(name), names) for name, names in SINGLE.items()},
         "tracer": {
             "calls": dict(sorted(_calls(tracer_class))),
             "attributes": sorted(_attributes(tracer_class)),
@@ -48,6 +51,13 @@ def _names(module: ModuleType) -> dict[str, Any]:
         if not name.startswith("_") and inspect.isfunction(member) and member.__module__ == module.__name__
     ]
     return {name: _parameters(getattr(module, name)) for name in sorted(names)}
+
+
+def _members(module: ModuleType, names: tuple[str, ...]) -> dict[str, Any]:
+    """Classes, and the members of those that are enumerations; how they are made is nobody's business."""
+    kinds = [getattr(module, name) for name in names]
+    members = [f"{kind.__name__}.{name}" for kind in kinds for name in getattr(kind, "__members__", ())]
+    return dict.fromkeys((*names, *members))
 
 
 def _calls(cls: type) -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hh_jupyter import HoneyHiveTracer
+from hh_jupyter.delivery import pace
 from hh_jupyter.delivery.item import Item
 from hh_jupyter.delivery.outbox import Outbox
 from hh_jupyter.delivery.verdict import Verdict
@@ -163,6 +164,17 @@ def test_an_update_that_only_fails_does_not_hold_up_everything_for_ever() -> Non
         send(outbox)
     send(outbox, BUSY)
     assert outbox.state().calls_parked == 1
+
+
+def test_a_fast_backend_hears_of_sessions_in_the_order_in_which_they_were_made(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several requests at once would arrive in any order; they are for backends that are slow."""
+    monkeypatch.setattr(pace, "PATIENCE", 60.0)  # No machine is so busy that this backend seems slow.
+    with HoneyHiveTracer.init(api_key="a-test-key", server_url=backend.url, session_name="own") as tracer:
+        made = [tracer.session_id, *(tracer.create_session(f"session {number}") for number in range(30))]
+        assert tracer.force_flush(30_000)
+        assert [session["session_id"] for session in backend.sessions()] == made
 
 
 class Tracker:

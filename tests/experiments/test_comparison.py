@@ -83,3 +83,23 @@ def test_missing_ids_are_named(backend: Backend) -> None:
     with pytest.raises(hh.SettingError, match="api_key is needed"):
         hh.get_run_result("run")
     assert backend.requests == []
+
+
+@pytest.mark.parametrize("switch", ["test_mode", "disable_tracing"])
+def test_nobody_is_asked_where_nothing_may_leave(
+    switch: str, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = hh.HoneyHive(api_key=KEY, server_url=backend.url)
+    monkeypatch.setenv(f"HH_{switch.upper()}", "true")
+    place = {"api_key": KEY, "server_url": backend.url}
+    with pytest.raises(hh.SettingError, match=rf"compare_runs: {switch} is on \(HH_{switch.upper()}\)"):
+        hh.compare_runs("new", "old", **place)
+    with pytest.raises(hh.SettingError, match=f"get_run_result: {switch} is on"):
+        hh.get_run_result(hh.HoneyHive(**place), "run")
+    with (
+        hh.HoneyHiveTracer.init(**place, **{switch: True}),
+        pytest.raises(hh.SettingError, match=rf"get_run_result: {switch} is on \(argument\)"),
+    ):
+        hh.get_run_result("run")
+    assert backend.requests == []
+    assert hh.compare_runs(client, "new", "old").common_datapoints == 0

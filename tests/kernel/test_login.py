@@ -115,8 +115,13 @@ def test_a_saved_key_that_others_can_read_is_not_used(
     assert start_kernel(HH_API_URL=backend.url).run("%hh").stdout.startswith("hh: local mode")
 
 
-def test_a_login_corrects_a_refused_key_and_init_beats_it_later(start_kernel: StartKernel, backend: Backend) -> None:
-    kernel = start_kernel(HH_API_URL=backend.url, HH_API_KEY=OTHER_KEY)
+@pytest.mark.parametrize("given", ["HH_API_KEY", "init"])
+def test_a_login_corrects_a_refused_key_wherever_that_came_from(
+    start_kernel: StartKernel, backend: Backend, given: str
+) -> None:
+    kernel = start_kernel(HH_API_URL=backend.url, **({"HH_API_KEY": OTHER_KEY} if given == "HH_API_KEY" else {}))
+    if given == "init":
+        kernel.run(f"hh.HoneyHiveTracer.init(api_key={OTHER_KEY!r})")
     backend.force({"/": [401] * 50})
     kernel.run("span('held back')")
     backend.force({})
@@ -124,6 +129,12 @@ def test_a_login_corrects_a_refused_key_and_init_beats_it_later(start_kernel: St
     kernel.run("span('x')")
     assert backend.wait_for(lambda b: len(b.spans()) == 2)
     assert {request.headers["authorization"] for request in backend.requests if request.accepted} == {f"Bearer {KEY}"}
+
+
+def test_a_first_init_with_a_key_beats_the_login(start_kernel: StartKernel, backend: Backend) -> None:
+    kernel = start_kernel(HH_API_URL=backend.url)
+    kernel.run("%hh login", answer=KEY)
+    kernel.run("span('x')")
     kernel.run(f"hh.HoneyHiveTracer.init(api_key={OTHER_KEY!r})")
     kernel.run("span('y')")
     assert backend.requests[-1].headers["authorization"] == f"Bearer {OTHER_KEY}"

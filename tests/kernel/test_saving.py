@@ -26,6 +26,8 @@ def spans(path: Path) -> list[dict[str, Any]]:
 def test_every_span_of_the_kernel_is_in_the_file_once(start_kernel: StartKernel, tmp_path: Path) -> None:
     """Although it is both in memory and on disk."""
     kernel = start_kernel()
+    assert "there are no spans to save, nothing is written." in kernel.run("%hh save spans.jsonl").stderr
+    assert [path.name for path in tmp_path.iterdir() if "spans" in path.name] == []
     kernel.run("%%hh_session one\nwith hh.get_tracer().start_span('outer'): span('inner')")
     kernel.run("span('own')")
     assert kernel.run("%hh save spans.jsonl").stdout == "hh: 3 spans saved to spans.jsonl.\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,8 @@ LLM = """with hh.get_tracer().start_span("agent"):
     }):
         pass"""
 DETAILS = """outputs = get_ipython().magics_manager.registry["HHMagics"]._commands._outputs
+while outputs._page._hub is None:
+    time.sleep(0.01)
 asked = next(node.record for node in outputs.view_of({view!r}).tree.nodes if node.record.name == "ask")
 message = dict(type="details", number=1, view={view!r}, span=format(asked.span_id, "016x"))
 print(outputs._page._hub.reply(message)[0]["value"]["messages"])"""
@@ -221,4 +224,68 @@ def test_without_the_spool_sessions_of_this_kernel_are_listed_and_shown(
     assert kernel.run("%hh clear").stdout == "hh: nothing is kept on disk, the setting spool is off.\n"
     kernel.run("%hh login", answer=KEY)
     assert "the setting spool is off; nothing to send" in usage_error(kernel, "%hh send one")
+    kernel.run("%%hh_session --join one\nspan('b')")
+    assert "1 of 2 sent" in kernel.run("%hh show one").output.text
     assert "nothing is kept there (spool is off)" in kernel.run("%hh").stdout
+
+
+def test_a_session_continued_after_the_login_is_sent_in_part_until_it_is_named(
+    start_kernel: StartKernel, backend: Backend
+) -> None:
+    kernel = start_kernel(HH_API_URL=backend.url)
+    kernel.run("%%hh_session one\nspan('a')")
+    kernel.run("%hh login", answer=KEY)
+    kernel.run("%%hh_session --join one\nspan('b')")
+    assert [span["name"] for span in backend.spans()] == ["b"]
+    assert "1 of 2 sent" in kernel.run("%hh sessions").stdout
+    shown = kernel.run("%hh show one").output.text
+    assert ("1 of 2 sent" in shown, "a " in shown, "b " in shown) == (True, True, True)
+    assert kernel.run("%hh send one").stdout.startswith("hh: 1 span of one sent to ")
+    assert ": sent" in kernel.run("%hh sessions").stdout
+
+
+def test_a_session_of_a_dead_kernel_that_is_continued_here_is_shown_whole(
+    start_kernel: StartKernel, backend: Backend
+) -> None:
+    first = start_kernel()
+    first.run("%%hh_session one\nspan('a')")
+    ((_, short_id, *_),) = table(first)
+    whole = first.value(f"[i for i in get_ipython()._hh.titles() if i.startswith({short_id!r})][0]")
+    first.stop(now=True)
+    second = start_kernel(HH_API_URL=backend.url, HH_API_KEY=KEY)
+    second.run(f"%%hh_session --join {whole}\nspan('b')")
+    (row,) = table(second)
+    assert row[:3] == ["one", short_id, "2"]
+    shown = second.run(f"%hh show {short_id}").output.text
+    assert ("a " in shown, "b " in shown) == (True, True)
+    assert [span["name"] for span in backend.spans()] == ["b"]
+
+
+def test_a_folder_that_cannot_be_used_is_said_and_nothing_fails(
+    start_kernel: StartKernel, backend: Backend, tmp_path: Path
+) -> None:
+    (tmp_path / "no-folder").touch()
+    kernel = start_kernel(HH_API_URL=backend.url, HH_SPOOL_DIR=str(tmp_path / "no-folder" / "spool"))
+    kernel.run("%%hh_session one\nspan('a')")
+    assert "on disk   no copy on disk: " in kernel.run("%hh").stdout
+    assert [row[0] for row in table(kernel)] == ["one"]
+    assert "a" in kernel.run("%hh show one").output.text
+    assert kernel.run("%hh save spans.jsonl").stdout == "hh: 1 span saved to spans.jsonl.\n"
+    kernel.run("%hh login", answer=KEY)
+    assert "no copy on disk: " in usage_error(kernel, "%hh send one")
+
+
+def test_sessions_that_share_a_cell_are_told_apart(start_kernel: StartKernel, backend: Backend) -> None:
+    """Also those that the code made, not a magic."""
+    kernel = start_kernel(HH_API_URL=backend.url)
+    kernel.run("for name in ('one', 'two'):\n    with hh.get_tracer().with_session(name): span(name)")
+    kernel.run("%hh login", answer=KEY)
+    assert kernel.run("%hh send one").stdout.startswith("hh: 1 span of one sent to ")
+    where = {row[0]: (row[2], " ".join(row[5:-2])) for row in table(kernel)}
+    two = kernel.value("[row.session_id for row in span_log().records() if row.name == 'two'][0]")
+    assert where == {"one": ("1", f"{backend.url[7:]}: sent"), "two": ("1", "here only")}
+    assert "local only" in kernel.run("%hh show two").output.text
+    assert [span["name"] for span in backend.spans()] == ["one"]
+    kernel.run(f"%%hh_session --join {two}\nspan('more')")
+    shown = kernel.run(f"%hh show {two}").output.text
+    assert ("1 of 2 sent" in shown, "session two " in shown) == (True, True)

@@ -130,6 +130,7 @@ def test_options() -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_where_typing_would_be_seen_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a terminal, Python's own prompt would read the key and show it."""
 

@@ -214,9 +214,7 @@ class Player:
                 assert (world.span == before.span) == (kind == "headers")
                 await self.run(body, world)
         finally:
-            # A session made inside a `start_span` is that of what comes after it; the other blocks restore all.
-            made_inside = World(world.session, before.span, world.notes, before.has_tracer)
-            world.become(made_inside if kind == "start_span" else before)
+            world.become(before)  # A session made inside ends with the block, as in the official client.
 
     def _opened(self, kind: str, name: str) -> AbstractContextManager[Any]:
         if kind == "start_span":

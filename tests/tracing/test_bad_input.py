@@ -145,6 +145,19 @@ def test_config_objects_give_settings_and_keywords_beat_them(config: Any) -> Non
         assert tracer.source == "later"
 
 
+class _AnyObject:
+    def __init__(self, **attributes: Any) -> None:
+        vars(self).update(attributes)
+
+
+@pytest.mark.parametrize("config", [_AnyObject(), _AnyObject(colour=None), SimpleNamespace()])
+def test_an_object_without_any_setting_is_refused(config: Any) -> None:
+    with pytest.raises(SettingTypeError, match="a dict or a config object; got a .*, none of whose attributes is a setting"):
+        HoneyHiveTracer.init(config=config)
+    with HoneyHiveTracer.init(config=_AnyObject(source=None, timeout=5)) as tracer:
+        assert tracer.source == "dev"
+
+
 def test_what_a_decorator_is_given_as_data_is_kept() -> None:
     odd: Any = {"metadata": "v1", "outputs": [1], "tags": ["a"], "session_id": uuid.uuid4(), "error": 5}
     assert trace(event_type="tool", **odd)(len)([1]) == 1
@@ -158,7 +171,7 @@ def test_a_secret_never_stands_in_its_own_error_or_in_a_repr() -> None:
         assert "hh_secret" not in repr(tracer) + repr(tracer.settings)
 
 
-def test_a_wrong_variable_is_said_once_and_the_default_used(
+def test_a_wrong_variable_is_said_once_and_what_is_safe_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("HH_API_URL", "ftp://example")
@@ -167,7 +180,8 @@ def test_a_wrong_variable_is_said_once_and_the_default_used(
         assert tracer.settings.server_url.startswith("https://")
         assert tracer.settings.origins["test_mode"] == "HH_TEST_MODE"
     assert [record.message for record in caplog.records] == [
-        "HH_API_URL must be a URL that starts with http:// or https://; got 'ftp://example'. The default is used."
+        "HH_API_URL must be a URL that starts with http:// or https://; got 'ftp://example'. "
+        "To be safe, nothing is sent (local mode)."
     ]
 
 
