@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+import uuid
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import hh_jupyter
+from tests.backend import Backend
 from tests.readme_tables import README, with_tables
 
 ROOT = README.parent
@@ -51,6 +56,46 @@ def test_the_examples_of_the_readme_compile() -> None:
     assert blocks
     for number, block in enumerate(blocks):
         compile(block, f"README.md block {number}", "exec")
+
+
+def _block(before: str) -> str:
+    """The first example after a text."""
+    found = re.search(r"```python\n(.*?)```", TEXT.partition(before)[2], re.DOTALL)
+    assert found, before
+    return found[1]
+
+
+def test_the_experiment_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    exec(_block("\n## Experiments\n"), names)
+    result = names["result"]
+    assert [metric.aggregate for metric in result.metrics.details] == [0.5, pytest.approx(17 / 3)]
+    assert (len(result.passed), result.datapoints[1].datapoint_id, result.errors) == (3, "EXT-my-own-id", ())
+    assert "3 passed, 0 failed" in capsys.readouterr().out
+
+
+def test_the_ways_to_enrich_in_the_readme_arrive_without_a_warning(
+    backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    with hh_jupyter.HoneyHiveTracer.init(api_key="test-key-0001", server_url=backend.url) as tracer:
+        event_id, session_id = str(uuid.uuid4()), str(uuid.uuid4())
+        names = {**vars(hh_jupyter), "tracer": tracer, "event_id": event_id, "session_id": session_id}
+        with tracer.start_span("call"):
+            exec(_block("adds to its span or its session"), names)
+        assert tracer.force_flush()
+    (span,) = backend.spans("call")
+    found = {name.removeprefix("honeyhive_"): value for name, value in span["attributes"].items()}
+    assert {name: found[name] for name in ("metadata.model", "metadata.tries", "metrics.score", "feedback.ok")} == {
+        "metadata.model": "small",
+        "metadata.tries": 2,
+        "metrics.score": 0.9,
+        "feedback.ok": True,
+    }
+    updates = [call.body for call in backend.requests if call.method == "PUT"]
+    ids = sorted([event_id, str(tracer.session_id), session_id, session_id])  # Updates of several events have no order.
+    assert sorted(update["event_id"] for update in updates) == ids
+    assert updates.count({"event_id": session_id, "metadata": {"ticket": 7}}) == 2
+    assert not caplog.messages
 
 
 def test_nothing_of_the_machine_it_was_written_on_is_named() -> None:

@@ -72,7 +72,9 @@ def asked(
     for switch in ("test_mode", "disable_tracing"):
         if getattr(settings, switch):
             origin = settings.origins.get(switch, "default")
-            raise SettingError(f"{called}: {switch} is on ({origin}), so that no backend is asked. A run is read there.")
+            raise SettingError(
+                f"{called}: {switch} is on ({origin}), so that no backend is asked. A run is read there."
+            )
     if settings.api_key is None:
         raise SettingError(f"{called}: api_key is needed to read a run, also as HH_API_KEY.")
     return settings, tuple(ids)

@@ -77,7 +77,9 @@ class Run:
             return counted_here
         result = result_from_answer(self.id, self._aggregate, answer, errors_of(outcomes))
         if outcomes and not is_scored(result):
-            logger.warning("evaluate: the result of run %s is counted here: the backend has scored nothing yet", self.id)
+            logger.warning(
+                "evaluate: the result of run %s is counted here: the backend has scored nothing yet", self.id
+            )
             return dataclasses.replace(counted_here, status=result.status)
         return result
 

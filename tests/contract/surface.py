@@ -2,7 +2,8 @@
 
 Every name, parameter and setting of `tests/data/surface/honeyhive-1.7.0.json` stands here exactly once: a call
 `f(a, b)` in `SAME` stands for the name `f` and the parameters `f(a)` and `f(b)`; settings of the tracer are
-`init(name)`. What is the same is importable from `hh_jupyter`, types of results only from `hh_jupyter.experiments`. The README's section "Coming from honeyhive" is made from `OTHERS`.
+`init(name)`. What is the same is importable from `hh_jupyter`, types of results only from
+`hh_jupyter.experiments`. The README's section "Coming from honeyhive" is made from `OTHERS`.
 """
 
 from __future__ import annotations
@@ -196,7 +197,7 @@ OTHERS: Final = (
     Other(
         Mark.NOT_OFFERED,
         "TracerConfig SessionConfig EvaluationConfig",
-        "Settings are keywords of `init`; a dict, or such an object of the honeyhive package, may stand in their place.",
+        "Settings are keywords of `init`; a dict, or such an object of the honeyhive package, may stand before them.",
     ),
     Other(
         Mark.NOT_OFFERED,

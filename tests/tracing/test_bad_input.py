@@ -152,9 +152,11 @@ class _AnyObject:
 
 @pytest.mark.parametrize("config", [_AnyObject(), _AnyObject(colour=None), SimpleNamespace()])
 def test_an_object_without_any_setting_is_refused(config: Any) -> None:
-    with pytest.raises(SettingTypeError, match="a dict or a config object; got a .*, none of whose attributes is a setting"):
+    with pytest.raises(
+        SettingTypeError, match=r"a dict or a config object; got a .*, none of whose attributes is a setting"
+    ):
         HoneyHiveTracer.init(config=config)
-    with HoneyHiveTracer.init(config=_AnyObject(source=None, timeout=5)) as tracer:
+    with HoneyHiveTracer.init(config=_AnyObject(timeout=5)) as tracer:
         assert tracer.source == "dev"
 
 
@@ -180,8 +182,10 @@ def test_a_wrong_variable_is_said_once_and_what_is_safe_used(
         assert tracer.settings.server_url.startswith("https://")
         assert tracer.settings.origins["test_mode"] == "HH_TEST_MODE"
     assert [record.message for record in caplog.records] == [
-        "HH_API_URL must be a URL that starts with http:// or https://; got 'ftp://example'. "
-        "To be safe, nothing is sent (local mode)."
+        (
+            "HH_API_URL must be a URL that starts with http:// or https://; got 'ftp://example'. "
+            "To be safe, nothing is sent (local mode)."
+        )
     ]
 
 

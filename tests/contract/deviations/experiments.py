@@ -93,7 +93,8 @@ DEVIATIONS: Final[Mapping[str, tuple[Deviation, ...]]] = {
             "span task: attributes.honeyhive_metadata.evaluator_errors.{raises|pair}: absent -> *", EVALUATE_TELLS
         ),
         Deviation(
-            "observed: datapoints: 0 -> 3", "A result is counted here where the backend has scored nothing yet, and says so."
+            "observed: datapoints: 0 -> 3",
+            "A result is counted here where the backend has scored nothing yet, and says so.",
         ),
     ),
 }

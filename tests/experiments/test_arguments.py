@@ -1,0 +1,171 @@
+"""What `evaluate` is called with: slips are named, and an evaluator gets as much as it takes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import hh_jupyter as hh
+from hh_jupyter.experiments.table import table_text
+from tests.backend import Backend
+from tests.experiments.runs import KEY, ROWS, double, run
+
+SECRET = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"
+ROW = {"inputs": "I", "ground_truth": "T"}
+
+
+def by_name(outputs: Any, ground_truth: Any = "none") -> str:
+    return f"{outputs}{ground_truth}"
+
+
+def first_only(answer: Any) -> str:
+    return str(answer)
+
+
+def first_two(answer: Any, question: Any, /) -> str:
+    return f"{answer}{question}"
+
+
+def two(outputs: Any, inputs: Any) -> str:
+    return f"{outputs}{inputs}"
+
+
+def swapped(inputs: Any, outputs: Any) -> str:
+    return f"{outputs}{inputs}"
+
+
+def keyword(outputs: Any, *, ground_truth: Any = "none") -> str:
+    return f"{outputs}{ground_truth}"
+
+
+def keywords(outputs: Any, **more: Any) -> str:
+    return "".join([outputs, *more.values()])
+
+
+def other_names(a: Any, b: Any, c: Any = "none") -> str:
+    return f"{a}{b}{c}"
+
+
+def everything(*given: Any) -> str:
+    return "".join(given)
+
+
+class Judge:
+    def __call__(self, outputs: Any, inputs: Any) -> str:
+        return f"{outputs}{inputs}"
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "with_truth", "without"),
+    [
+        (by_name, "OT", "Onone"),
+        (first_only, "O", "O"),
+        (first_two, "OI", "OI"),
+        (two, "OI", "OI"),
+        (swapped, "OI", "OI"),
+        (keyword, "OT", "Onone"),
+        (keywords, "OIT", "OI"),
+        (other_names, "OIT", "OInone"),
+        (everything, "OIT", "OI"),
+        (Judge(), "OI", "OI"),
+        (Judge().__call__, "OI", "OI"),
+        (functools.partial(other_names, "x"), "xOI", "xOI"),
+        (hh.evaluator(two), "OI", "OI"),
+        (len, 1, 1),
+    ],
+)
+def test_an_evaluator_gets_as_much_as_it_takes(evaluator: Callable[..., Any], with_truth: Any, without: Any) -> None:
+    result = run(None, lambda datapoint: "O", [ROW, {"inputs": "I"}], evaluators=[evaluator])
+    assert not result.errors
+    assert [point.metrics[0]["value"] for point in result.datapoints] == [with_truth, without]
+
+
+def test_an_evaluator_that_needs_the_truth_says_so_where_there_is_none() -> None:
+    def needs(outputs: Any, ground_truth: Any) -> bool:
+        return bool(outputs == ground_truth)
+
+    result = run(None, lambda datapoint: "T", [ROW, {"inputs": "I"}], evaluators=[needs])
+    (error,) = result.errors
+    assert (error.datapoint_id, "ground_truth" in error.error) == (result.datapoints[1].datapoint_id, True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], "evaluate: dataset is empty, so that nothing is run."),
+        (
+            [*ROWS, {"n": 1}],
+            "evaluate: dataset: 1 of 4 rows have no 'inputs', so that evaluators and sessions get none.",
+        ),
+        (
+            [{"inputs": 1, "ground_truths": 2}] * 2,
+            "evaluate: dataset: 'ground_truths' is not read; did you mean 'ground_truth'?",
+        ),
+        ([{"Input": 1, "note": 2}], "evaluate: dataset: 'Input' is not read; did you mean 'inputs'?"),
+    ],
+)
+def test_what_a_dataset_seems_to_lack_is_one_warning(rows: Any, said: str, caplog: pytest.LogCaptureFixture) -> None:
+    run(None, lambda datapoint: 1, rows)
+    assert caplog.messages == [said]
+
+
+def test_a_full_dataset_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    run(None, double, [{**row, "input": 7, "datapoint_id": "x"} for row in ROWS])
+    assert not caplog.messages
+
+
+def test_an_unknown_aggregate_function_is_for_the_backend_to_judge(
+    backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(hh.SettingError, match=r"one of average, sum, min, max; got 'median'"):
+        run(None, double, aggregate_function="median")
+    with pytest.raises(hh.SettingTypeError, match=r"aggregate_function must be one of .*; got 5"):
+        run(backend, double, aggregate_function=5)
+    assert backend.requests == []
+    run(backend, double, aggregate_function="median")
+    assert [text for text in caplog.messages if "median" in text]
+    assert backend.requests[-1].query == {"aggregate_function": "median"}
+
+
+@pytest.mark.parametrize("evaluators", [SECRET, double, iter([double]), {"exact": double}])
+def test_evaluators_that_are_no_list_are_refused(evaluators: Any) -> None:
+    with pytest.raises(hh.SettingTypeError, match="evaluators must be a list of functions") as caught:
+        run(None, double, evaluators=evaluators)
+    assert "abcdefgh" not in str(caught.value)
+
+
+def test_a_key_in_the_place_of_an_id_is_hidden(backend: Backend) -> None:
+    place = {"api_key": KEY, "server_url": backend.url}
+    with pytest.raises(hh.SettingError) as no_dataset:
+        hh.evaluate(double, dataset_id=SECRET, **place)  # type: ignore[arg-type]
+    with pytest.raises(hh.SettingError) as too_many:
+        hh.get_run_result(SECRET, "run", **place)
+    assert "abcdefgh" not in f"{no_dataset.value}{too_many.value}"
+
+
+def test_failed_datapoints_are_counted_in_one_warning_where_nothing_is_printed(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(datapoint: dict[str, Any]) -> int:
+        return 1 // int(datapoint["inputs"]["n"] - 1)
+
+    run(None, fails)
+    assert caplog.messages == ["evaluate: 1 of 3 data points failed; see result.errors"]
+    run(None, fails, print_results=True)
+    assert len(caplog.messages) == 1
+    assert "ZeroDivisionError" in capsys.readouterr().out
+
+
+def test_what_the_backend_has_not_scored_is_counted_here(caplog: pytest.LogCaptureFixture) -> None:
+    with Backend() as backend:
+        result = run(backend, double)
+        assert (len(result.passed), len(result.datapoints), result.status) == (3, 3, "completed")
+        assert "is counted here: the backend has scored nothing yet" in caplog.text
+        read = hh.get_run_result(result.run_id, api_key=KEY, server_url=backend.url)
+    assert "completed, no data point scored" in table_text(read, "again")
+    with Backend(passed=("a",), failed=("b", "c")) as backend:
+        scored = run(backend, double)
+    assert "completed, 1 passed, 2 failed" in table_text(scored, "scored")
