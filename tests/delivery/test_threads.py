@@ -61,7 +61,7 @@ def test_more_threads_are_opened_for_more_work_and_end_when_there_is_none(monkey
 
 
 def test_a_request_that_hangs_does_not_hold_up_what_comes_later() -> None:
-    with Backend(hang=(SESSION_START,)) as backend, tracer_to(backend, session_name="first") as tracer:
+    with Backend(hang=(SESSION_START,)) as backend, tracer_to(backend, flush_interval=0.05) as tracer:
         assert wait_for(lambda: len(backend.requests) == 1)
         backend.behaviour.hang = ()
         work(tracer, 1)

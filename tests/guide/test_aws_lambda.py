@@ -21,7 +21,8 @@ def test_the_spans_of_each_invocation_have_arrived_in_its_session_when_the_proce
             ids[question] = environment.invoke({"question": question})["session_id"]
             assert in_own_sessions(backend, ids)
     assert registered(backend, "ticket") == list(ids.values())
-    assert len(registered(backend, "cold-start")) == 1, "a warm start uses the tracer again"
+    assert len(registered(backend, "cold-start")) == (name == BATCHED), "a warm start uses the tracer again"
+    assert len(backend.sessions()) == 3 + (name == BATCHED), "no empty session of the tracer's own"
 
 
 def test_outputs_of_the_session_are_there_as_well(backend: Backend) -> None:

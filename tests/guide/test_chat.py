@@ -45,7 +45,7 @@ def test_an_identifier_that_is_no_uuid_is_the_same_session_in_every_process(back
 def test_a_tracer_made_with_the_id_continues_the_session(backend: Backend, run: Run) -> None:
     """The other way to link: the whole process is one turn."""
     conversation = run(TURN, "first").stdout.strip()
-    whole = source_of("chat").replace('session_name="chat-service"', f'session_id="{conversation}"')
+    whole = source_of("chat").replace("init(", f'init(session_id="{conversation}", ')
     done = run(whole + 'answer("second")\n')
     assert done.stderr == ""
     assert sessions_by_question(backend)["second"] == {conversation}

@@ -170,6 +170,27 @@ def test_an_endpoint_that_raises_has_its_error_in_the_session_of_its_request(
     assert outputs_by_session(backend) == {key: {"status": 418} for key in ids.values()}
 
 
+def test_an_exception_that_nobody_handles_is_in_the_session_of_its_request_too(
+    backend: Backend, service: ModuleType
+) -> None:
+    @service.app.get("/fail/{question}")
+    async def fail(question: str) -> None:
+        raise ValueError(question)
+
+    async def main(url: str) -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            answers = await asyncio.gather(*(client.get(f"/fail/q{number}") for number in range(3)))
+        assert {answer.status_code for answer in answers} == {500}
+
+    with serving.asgi(service.app) as url:
+        asyncio.run(main(url))
+    assert service.tracer.flush()
+    assert outputs_by_session(backend) == {key: {"status": 500} for key in registered(backend, "chat")}
+    updates = [request.body for request in backend.requests if request.method == "PUT"]
+    assert sorted(update["metadata"]["error"] for update in updates) == [f"ValueError('q{n}')" for n in range(3)]
+    assert len(backend.sessions()) == 3, "no empty session of the tracer's own"
+
+
 def test_later_turns_that_send_the_id_back_are_in_the_same_session(backend: Backend, service: ModuleType) -> None:
     """Ten conversations of three turns, all at once, each turn on whatever connection is free."""
 

@@ -66,3 +66,35 @@ def test_the_exception_of_a_coroutine_function_is_untouched(tracer: HoneyHiveTra
         asyncio.run(work())
     assert caught.value is thrown
     assert (thrown.__cause__, thrown.__context__) == (None, None)
+
+
+def test_a_session_id_is_the_uuid_wherever_it_is_written(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    """The backend files under UUIDs only; the text that was given stays readable."""
+
+    @hh.trace(event_type="tool", session_id="conversation 7")
+    def work() -> None: ...
+
+    work()
+    found = _attributes(backend, tracer)
+    made = tracer.create_session("the same", session_id="conversation 7")
+    assert found["honeyhive_session_id"] == found["honeyhive.session_id"] == made
+    assert found["honeyhive_metadata.session_id_given"] == "conversation 7"
+
+
+def test_a_move_to_another_session_leaves_the_source_and_project_of_the_one_before(
+    backend: Backend, tracer: HoneyHiveTracer
+) -> None:
+    other = "77777777-7777-4777-8777-777777777777"
+
+    def work() -> None: ...
+
+    with tracer.with_session("qa", source="qa") as current:
+        hh.trace(event_name="moved", session_id=other)(work)()
+        hh.trace(event_name="told", session_id=other, source="prod")(work)()
+        hh.trace(event_name="stayed", session_id=current)(work)()
+        hh.trace(event_name="inside")(work)()
+        with hh.enrich_span_context("block", session_id=other, tracer_instance=tracer):
+            pass
+    assert tracer.force_flush()
+    sources = {span["name"]: span["attributes"]["honeyhive.source"] for span in backend.spans()}
+    assert sources == {"moved": "dev", "told": "prod", "stayed": "qa", "inside": "qa", "block": "dev"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hh_jupyter import HoneyHiveTracer
+from hh_jupyter import HoneyHiveTracer, enrich_session
 from tests.backend import Backend
 
 EVENT = "24242424-2424-4424-8424-242424242424"
@@ -57,3 +57,40 @@ def test_an_update_that_failed_is_sent_again() -> None:
     ):
         tracer.enrich_session(metadata={"n": 1})
         assert _update(backend, tracer)["metadata"] == {"n": 1}
+
+
+def test_a_dict_is_metadata_for_the_free_function_too(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    """The tracer's own method takes the metadata first, this one the id; a dict is never an id."""
+    enrich_session({"k": 1, "both": 1}, metadata={"both": 2})
+    enrich_session("44444444-4444-4444-8444-444444444444", {"k": 2})
+    enrich_session("hello", {"k": 3})
+    assert tracer.force_flush()
+    sent = [request.body for request in backend.requests if request.method == "PUT"]
+    assert [body["metadata"] for body in sent] == [{"k": 1, "both": 2}, {"k": 2}, {"k": 3}]
+    assert [body["event_id"] for body in sent[:2]] == [tracer.session_id, "44444444-4444-4444-8444-444444444444"]
+    assert sent[2]["event_id"] not in (tracer.session_id, "hello")
+
+
+def test_the_name_in_a_dict_is_the_events_name(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    for given in (
+        {"name": "x"},
+        {"event_name": "x"},
+        {"event_name": "x", "name": "y"},
+        {"event_name": None, "name": "x"},
+    ):
+        tracer.create_event(given)
+    assert tracer.force_flush()
+    events = [request.body["event"] for request in backend.requests if request.path == "/events"]
+    assert [event["event_name"] for event in events] == ["x"] * 4
+    assert ["name" in event for event in events] == [False, False, True, False]
+
+
+def test_a_secret_used_as_a_key_does_not_leave_the_process(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    secret = "sk-proj-" + "a1B2" * 6
+    with tracer.start_span("work", attributes={secret: 1}):
+        tracer.enrich_span(metadata={secret: {"n": 1}, "deep": {"list": [{secret: 2}]}})
+    tracer.enrich_session(metadata={secret: {"n": 1}})
+    tracer.create_event("manual", inputs={secret: 1})
+    assert tracer.force_flush()
+    assert secret not in repr([request.body for request in backend.requests]) + repr(backend.spans())
+    assert backend.spans()[0]["attributes"]["honeyhive_metadata.[redacted: api_key].n"] == 1

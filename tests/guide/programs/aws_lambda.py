@@ -6,7 +6,7 @@ from hh_jupyter import HoneyHiveTracer, trace
 
 @cache  # Made by the first invocation; warm starts use it again.
 def get_tracer() -> HoneyHiveTracer:
-    return HoneyHiveTracer.init(session_name="cold-start", disable_batch=True)
+    return HoneyHiveTracer.init(disable_batch=True, skip_backend_session_creation=True)
 
 
 @trace(event_type="chain")

@@ -1,6 +1,6 @@
 from hh_jupyter import HoneyHiveTracer, trace
 
-tracer = HoneyHiveTracer.init(session_name="chat-service")
+tracer = HoneyHiveTracer.init(skip_backend_session_creation=True)  # No session but the conversations.
 
 
 @trace(event_type="chain")

@@ -3,7 +3,7 @@ from flask import Flask, Response, g
 from hh_jupyter import HoneyHiveTracer, trace
 
 app = Flask(__name__)
-tracer = HoneyHiveTracer.init(session_name="web")  # Once, at start.
+tracer = HoneyHiveTracer.init(skip_backend_session_creation=True)  # Once, at start; sessions are the requests'.
 
 
 @app.before_request  # Of the application, so that no request is left in the session of the one before.
