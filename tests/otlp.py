@@ -61,6 +61,8 @@ def _span(span: Span) -> dict[str, Any]:
             {"trace_id": link.trace_id.hex(), "span_id": link.span_id.hex(), "attributes": _attributes(link.attributes)}
             for link in span.links
         ],
+        "dropped_events": span.dropped_events_count,
+        "dropped_links": span.dropped_links_count,
         "start_ns": span.start_time_unix_nano,
         "end_ns": span.end_time_unix_nano,
     }

@@ -81,9 +81,9 @@ class BatchSealer:
     def _sealed(self, entry: EndedSpan) -> Sealed | None:
         try:
             return seal(entry.span, entry.stamp, self._policy, self._resource_of(entry.span.resource))
-        except Exception:  # boundary: one span that cannot be sealed must not take the others with it.
-            logger.exception("a span could not be sealed and is lost")
-            self._outbox.note_lost("a span could not be sealed")
+        except Exception as error:  # boundary: one span that cannot be sealed must not take the others with it.
+            logger.debug("a span could not be sealed", exc_info=True)
+            self._outbox.note_lost(f"a span could not be sealed and is lost ({type(error).__name__})")
             return None
 
     def _resource_of(self, resource: Resource) -> Resource:
@@ -98,9 +98,9 @@ class BatchSealer:
         try:
             body = api.encode(self._policy.redactor.document(call.document))
             return Item(call.kind, str(call.session_id), body)
-        except Exception:  # boundary: nor may one call that cannot be encoded.
-            logger.exception("a call (%s) could not be encoded and is lost", call.kind)
-            self._outbox.note_lost("a call could not be encoded")
+        except Exception as error:  # boundary: nor may one call that cannot be encoded.
+            logger.debug("a call (%s) could not be encoded", call.kind, exc_info=True)
+            self._outbox.note_lost(f"a call ({call.kind}) could not be encoded and is lost ({type(error).__name__})")
             return None
 
 

@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 OTLP_PATH: Final = "/v1/traces"
 """Path of OTLP over HTTP, for an endpoint that names none."""
 
-_told: set[str] = set()
-"""Hosts whose certificate was said to be unchecked."""
+_told: dict[str, object] = {}
+"""Hosts whose certificate was said to be unchecked, and a mark of who said so."""
 
 
 def trace_url(settings: Settings) -> str:
@@ -65,8 +65,8 @@ def open_session(settings: Settings) -> requests.Session:
     if not settings.verify_ssl:
         session.mount("https://", _UncheckedAdapter())
         for host in {urlsplit(url).hostname or "" for url in _addresses(settings)}:
-            if host not in _told:  # A tracer has more than one connection.
-                _told.add(host)
+            mine = object()
+            if _told.setdefault(host, mine) is mine:  # In one step: threads connect at the same time.
                 logger.warning("the certificate of %s is not checked (%s)", host, settings.origins.get("verify_ssl"))
             message = f"Unverified HTTPS request is being made to host '{re.escape(host)}'"
             warnings.filterwarnings("ignore", message, InsecureRequestWarning)  # Said above, once.

@@ -80,6 +80,7 @@ def _write_span(message: Any, span: SealedSpan) -> None:
     message.start_time_unix_nano = span.start_time or 0
     message.end_time_unix_nano = span.end_time or 0
     message.dropped_attributes_count = span.dropped
+    message.dropped_events_count, message.dropped_links_count = span.dropped_events, span.dropped_links
     _write(message.attributes, span.attributes)
     for event in span.events:
         _write_event(message.events.add(), event)

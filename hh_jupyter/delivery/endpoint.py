@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from hh_jupyter.delivery import api
 from hh_jupyter.delivery.item import Item
+from hh_jupyter.delivery.verdict import API_KEY
 from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,7 +62,13 @@ class Request:
 
 
 class Endpoint(Protocol):
-    """Makes the requests of one destination."""
+    """Makes the requests of one destination.
+
+    Attributes:
+        credential: what the user can correct if the key is refused.
+    """
+
+    credential: str
 
     def request(self, items: Sequence[Item], bodies: Sequence[bytes]) -> Request:
         """The request that carries these items; several are always spans."""
@@ -73,6 +80,8 @@ class HoneyHive:
     Args:
         settings: address, key, encoding, timeouts.
     """
+
+    credential = API_KEY
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -50,7 +50,7 @@ class Line:
             session = self._connected(settings)
             self._begins()
             answer = request.send(session)
-            return judge(answer, host, items[0].kind, items[0].session_id)
+            return judge(answer, host, items[0].kind, items[0].session_id, endpoint.credential)
         except requests.Timeout:
             return Verdict("retry", f"{host} does not answer", reached=False, timed_out=True)
         except requests.exceptions.SSLError:

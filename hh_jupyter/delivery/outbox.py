@@ -98,6 +98,7 @@ class Outbox:
         """Something that should have been queued could not be; the next flush says so."""
         with self.changed:
             self._settlement.note_lost(reason)
+        self._tell()
 
     def defer_start(self, item: Item) -> None:
         """Keep a session's start until the session's first span or update; an unused session leaves no trace."""
@@ -306,7 +307,8 @@ class Outbox:
             asked: somebody hears the answer; else what went wrong stays to be told.
 
         Returns:
-            True if nothing waits and nothing was parked or dropped since the previous call.
+            True if nothing waits, a refused key holds nothing back, and nothing was parked or dropped since the
+            previous call.
         """
         with self.changed:
             self._take_in()
@@ -318,7 +320,8 @@ class Outbox:
                 self.changed.wait(left)
             done = not self._waits_before(mark)
             self._overdue = bool(self._departures) and not done
-            good = done and not self._settlement.bad
+            held_back = self._settlement.paused is not None and len(self._parked) > 0
+            good = done and not self._settlement.bad and not held_back
             self._settlement.bad = 0 if asked else self._settlement.bad
             return good
 

@@ -91,6 +91,8 @@ class PlainOtlp:
         settings: for the encoding.
     """
 
+    credential = PREFIX + "HEADERS"
+
     def __init__(self, target: OtlpTarget, settings: Settings) -> None:
         self._target, self._settings = target, settings
 

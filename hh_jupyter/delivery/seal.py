@@ -159,9 +159,9 @@ class Sealer:
             self._queue.extendleft(reversed(taken))
             self._sealing_thread = None
             raise
-        except Exception:  # boundary: a fault here must not end the thread, nor come out of the user's `span.end()`.
-            logger.exception("sealing failed inside hh_jupyter")
-            self._outbox.note_lost("sealing failed")
+        except Exception as error:  # boundary: it must not end the thread, nor come out of the user's `span.end()`.
+            logger.debug("sealing failed inside hh_jupyter", exc_info=True)
+            self._outbox.note_lost(f"spans could not be sealed and are lost ({type(error).__name__})")
             hand_over = _nothing
         try:
             hand_over()

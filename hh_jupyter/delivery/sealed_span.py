@@ -48,7 +48,7 @@ class SealedSpan(NamedTuple):
     """The final copy. A tuple, because one is made for every span.
 
     Attributes:
-        dropped: attributes that the SDK's limits and ours removed.
+        dropped, dropped_events, dropped_links: attributes, events and links that the SDK's limits and ours removed.
     """
 
     name: str
@@ -64,6 +64,8 @@ class SealedSpan(NamedTuple):
     start_time: int | None
     end_time: int | None
     dropped: int
+    dropped_events: int = 0
+    dropped_links: int = 0
 
 
 @dataclass(slots=True)
@@ -95,11 +97,11 @@ def seal(span: ReadableSpan, stamp: Stamp, policy: SealPolicy, resource: Resourc
     final.update(draft.attributes)
     final[keys.EVENT_TYPE] = draft.facts.event_type
     if cut:
-        final[keys.TRUNCATED] = f"{cut} attributes"
+        final[keys.TRUNCATED] = ", ".join(cut)
     if draft.redacted:
         final[keys.REDACTED] = draft.redacted
     draft.attributes = final
-    return _copy(span, stamp, draft, resource, policy), record
+    return _copy(span, stamp, draft, resource), record
 
 
 def encodable(span: SealedSpan) -> SealedSpan:
@@ -156,8 +158,12 @@ def _redacted(span: ReadableSpan, redactor: Redactor) -> _Draft:
     return _Draft(name, links, attributes, events, status, redacted + number, span.dropped_attributes)
 
 
-def _cut_to_limits(draft: _Draft, policy: SealPolicy) -> int:
-    """Leave out what is above the limits: the largest values first for size, the latest keys for number."""
+def _cut_to_limits(draft: _Draft, policy: SealPolicy) -> list[str]:
+    """Leave out what is above the limits: the largest values first for size, the latest keys for number.
+
+    Returns:
+        what that is, such as "4 events".
+    """
     attributes = draft.attributes
     before = len(attributes)
     if before > policy.max_attributes:
@@ -175,12 +181,13 @@ def _cut_to_limits(draft: _Draft, policy: SealPolicy) -> int:
         kept, room = within(given, room)
         cut += len(given) - len(kept)
         events.append(event if kept is given else Event(event.name, kept, event.timestamp))
-    draft.events = events
+    above = {"attributes": cut, "events": len(draft.events) - len(events), "links": len(draft.links) - policy.max_links}
+    draft.events, draft.links = events, draft.links[: policy.max_links]
     draft.dropped += cut
-    return cut
+    return [f"{number} {what}" for what, number in above.items() if number > 0]
 
 
-def _copy(span: ReadableSpan, stamp: Stamp, draft: _Draft, resource: Resource, policy: SealPolicy) -> SealedSpan:
+def _copy(span: ReadableSpan, stamp: Stamp, draft: _Draft, resource: Resource) -> SealedSpan:
     parent = span.parent
     if parent is not None and parent.span_id != stamp.parent_id:
         parent = _reparented(parent, stamp.parent_id)
@@ -192,12 +199,14 @@ def _copy(span: ReadableSpan, stamp: Stamp, draft: _Draft, resource: Resource, p
         scope=span.instrumentation_scope,
         attributes=draft.attributes,
         events=draft.events,
-        links=draft.links[: policy.max_links],
+        links=draft.links,
         kind=span.kind,
         status=draft.status,
         start_time=span.start_time,
         end_time=span.end_time,
         dropped=draft.dropped,
+        dropped_events=span.dropped_events + len(span.events) - len(draft.events),
+        dropped_links=span.dropped_links + len(span.links) - len(draft.links),
     )
 
 

@@ -18,6 +18,9 @@ KEY_REFUSED: Final = frozenset({401, 403})
 MAY_BE_ONE_SPAN: Final = frozenset({400, 413, 422})
 """Refusals that may be about one span of many, or about their number."""
 
+API_KEY: Final = "api_key (HH_API_KEY)"
+"""What the user can correct if the key is refused."""
+
 LONGEST_PAUSE: Final = 600.0
 """Seconds of a `Retry-After` that are honoured at most."""
 
@@ -52,13 +55,16 @@ class Verdict:
     other_session: str | None = None
 
 
-def judge(answer: requests.Response, destination: str, kind: Kind, session_id: str) -> Verdict:
+def judge(
+    answer: requests.Response, destination: str, kind: Kind, session_id: str, credential: str = API_KEY
+) -> Verdict:
     """The verdict on an answer: a 2xx counts only if its body is empty or what such an answer holds.
 
     Args:
         destination: host, for the reason.
         kind: of what was sent.
         session_id: of the session that a start asked for.
+        credential: what the user can correct if the key is refused.
     """
     code = answer.status_code
     if 200 <= code < 300:
@@ -68,7 +74,8 @@ def judge(answer: requests.Response, destination: str, kind: Kind, session_id: s
         text = f"{destination} answered {code}"
         return Verdict("retry", text, server_error=code >= 500 and pause is None, retry_after=pause)
     if code in KEY_REFUSED:
-        return Verdict("paused", f"{destination} rejected the key ({code})")
+        then = f"Correct {credential}; what it held back is kept and goes with the right one."
+        return Verdict("paused", f"{destination} rejected the key ({code}). {then}")
     text = f"{destination} refused the request ({code})"
     outcome: Outcome = "split" if kind == "spans" and code in MAY_BE_ONE_SPAN else "parked"
     return Verdict(outcome, text, too_large=code == 413)

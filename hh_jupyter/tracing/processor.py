@@ -34,6 +34,7 @@ class StampingProcessor(SpanProcessor):
         sessions: tell the tracer's own session at any moment.
         put: takes an ended span and its stamp; must not lock or raise.
         flush: delivers what was put, within so many seconds.
+        flush_last: the same within the budget of a program's end.
         filters: name prefixes to `include` and to `exclude`.
     """
 
@@ -42,9 +43,10 @@ class StampingProcessor(SpanProcessor):
         sessions: Sessions,
         put: Callable[[ReadableSpan, Stamp], None],
         flush: Callable[[float], bool],
+        flush_last: Callable[[], object],
         filters: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
-        self._sessions, self._put, self._flush = sessions, put, flush
+        self._sessions, self._put, self._flush, self._flush_last = sessions, put, flush, flush_last
         self._include: tuple[str, ...] = ()
         self._exclude: tuple[str, ...] = ()
         self.filter(filters)
@@ -106,6 +108,10 @@ class StampingProcessor(SpanProcessor):
         """`HoneyHiveTracer.force_flush`, for those who know only the provider, as wrappers of Lambda handlers do."""
         return self._flush(timeout_millis / 1000)
 
+    def shutdown(self) -> None:
+        """Deliver what there is: somebody shut the provider down. What comes after it is taken and sent as before."""
+        self._flush_last()
+
 
 class ProcessorSlot(SpanProcessor):
     """What is really registered with a provider, since a provider never gives a processor back.
@@ -125,7 +131,8 @@ class ProcessorSlot(SpanProcessor):
             self.processor.on_end(span)
 
     def shutdown(self) -> None:
-        self.processor = None
+        if self.processor is not None:  # It stays: only its tracer's own `shutdown` ends tracing.
+            self.processor.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self.processor is None or self.processor.force_flush(timeout_millis)

@@ -125,7 +125,7 @@ class HoneyHiveTracer:
         self.sessions = Sessions(settings, self._route)
         self.sessions.start_own(name, register)
         self.processor = StampingProcessor(
-            self.sessions, self._route.put, self._route.flush, settings.span_name_filters
+            self.sessions, self._route.put, self._route.flush, self._flush_last, settings.span_name_filters
         )
         self.otel_tracer: Tracer = NoOpTracer()
         self.provider: otel_trace.TracerProvider = otel_trace.NoOpTracerProvider()
@@ -578,17 +578,23 @@ class HoneyHiveTracer:
         """Send what there is within `exit_flush_seconds`, then trace nothing more. The provider stays as it is."""
         self.shut_down_within(self.settings.exit_flush_seconds)
 
+    def _flush_last(self) -> None:
+        self._route.flush(self.settings.exit_flush_seconds)
+
     def shut_down_within(self, seconds: float) -> None:
         """`shutdown` with another budget."""
         if self.closed:
             return
         self._switch(on=False)
         withdraw_default(self)
+        spool = self._route.spool
         self._closed_clean = self._route.close(seconds)  # After a Ctrl-C here it can be shut down again.
         self.closed = True
         if not self._closed_clean:
             state = self.export_state()
-            logger.warning("not everything was sent: %s", state.reason or f"{state.waiting} spans waited too long")
+            reason = state.reason or f"{state.waiting} spans waited too long"
+            kept = "; it is kept on disk for the next process" if spool is not None and spool.problem is None else ""
+            logger.warning("not everything was sent: %s%s", reason, kept)
         registry.unregister(self)
         set_verbose(self, verbose=False)
 

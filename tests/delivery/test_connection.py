@@ -216,7 +216,7 @@ def test_an_unchecked_certificate_is_said_once_by_us_and_not_by_urllib3(
     trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "other.pem"))
     monkeypatch.setenv("HH_VERIFY_SSL", "false")
-    monkeypatch.setattr(connection, "_told", set())
+    monkeypatch.setattr(connection, "_told", {})
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         deliver(server_url=secure.url)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# Else a provider with a resource of its own hangs in children that are forked later (SDK 1.45, `_handle_fork`).
+import concurrent.futures.thread  # noqa: F401
+
 import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest

@@ -79,7 +79,13 @@ def test_a_rejected_key_parks_the_spans_and_says_so() -> None:
         assert (state.parked, state.word) == (2, "Not sent")
         assert state.reason is not None
         assert "rejected the key (401)" in state.reason
-        assert tracer.force_flush(5_000) is True, "nothing new went wrong since the previous call"
+        assert "Correct api_key (HH_API_KEY)" in state.reason
+        assert "k" not in state.reason.replace("api_key", "").split(), "the key itself"
+        assert tracer.force_flush(5_000) is False, "the key still holds them back"
+        refusing.force({})
+        tracer.send_again()
+        assert tracer.force_flush(5_000) is True
+        assert len(refusing.spans()) == 2
 
 
 def test_a_login_page_is_no_success() -> None:
@@ -173,3 +179,14 @@ def test_other_settings_reach_what_is_sent_next(backend: Backend) -> None:
         (export,) = (request for request in backend.requests if request.path == TRACES)
         assert export.headers["content-type"] == "application/json"
         assert export.headers["x-source"] == "later"
+
+
+def test_who_shuts_the_provider_down_has_delivered_and_later_spans_are_not_lost(backend: Backend) -> None:
+    with tracer_to(backend) as tracer:
+        tracer.configure(resolve({"api_key": "k", "server_url": backend.url, "exit_flush_seconds": 20.0}))
+        make_spans(tracer, 1)
+        tracer.provider.shutdown()  # type: ignore[attr-defined]  # the SDK's has it
+        assert len(backend.spans()) == 1
+        make_spans(tracer, 1)
+        assert tracer.force_flush()
+        assert len(backend.spans()) == tracer.export_state().sent == 2

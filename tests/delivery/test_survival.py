@@ -40,6 +40,7 @@ def run(url: str, folder: Path, key: str = KEY, ending: str = "kill") -> str:
     command = [sys.executable, "-c", PROGRAM, url, str(folder), key, ending]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == (-signal.SIGKILL if ending == "kill" else 0), done.stderr
+    assert ("kept on disk for the next process" in done.stderr) == (ending == "exit" and bool(key))
     return done.stdout.strip()
 
 

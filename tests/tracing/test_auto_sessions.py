@@ -59,7 +59,8 @@ def test_a_span_of_no_session_is_not_sent_and_that_is_said(backend: Backend, ses
         pass
     assert not sessionless.force_flush()
     assert {span["name"] for span in backend.spans()} == {"request", "in request"}
-    assert sessionless.export_state().dropped == 1
+    state = sessionless.export_state()
+    assert (state.dropped, state.reason) == (1, "they belong to no session")
 
 
 def test_a_session_made_by_hand_beats_the_requests_own(backend: Backend, sessionless: HoneyHiveTracer) -> None:

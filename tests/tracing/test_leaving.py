@@ -121,7 +121,7 @@ for tracer in (*others, last):
     script = tmp_path / "program.py"
     script.write_text(BEGIN + program)
     with Backend(hang=True) as hanging:
-        command = [sys.executable, script, backend.url, "5.0", hanging.url]
+        command = [sys.executable, str(script), backend.url, "5.0", hanging.url]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert [span["name"] for span in backend.spans()] == ["last"]
