@@ -68,7 +68,7 @@ class BackendClient:
     def close(self) -> None:
         """Close the connection, unless it is the caller's own."""
         if self._session is not None:
-            from hh_jupyter.delivery.connection import close_session
+            from hh_jupyter.delivery.sending.connection import close_session
 
             close_session(self._session, self.settings)
         self._session = None
@@ -86,7 +86,7 @@ class BackendClient:
     ) -> dict[str, Any]:
         import requests  # Only here: it costs more to import than all of the tracer.
 
-        from hh_jupyter.delivery.connection import open_session
+        from hh_jupyter.delivery.sending.connection import open_session
 
         if self._session is None:
             self._session = open_session(self.settings)
@@ -102,7 +102,7 @@ class BackendClient:
     def _request(
         self, method: str, path: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None
     ) -> requests.Response:
-        from hh_jupyter.delivery.connection import keep_credential
+        from hh_jupyter.delivery.sending.connection import keep_credential
 
         assert self._session is not None
         credential = {"Authorization": f"Bearer {self.settings.api_key}"}

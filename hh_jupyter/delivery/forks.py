@@ -11,12 +11,12 @@ from importlib import import_module
 from typing import Final
 
 SEALING: Final = (
-    "hh_jupyter.delivery.batch",
+    "hh_jupyter.delivery.sealing.batch",
     "opentelemetry.exporter.otlp.proto.common.trace_encoder",
     "opentelemetry.proto.collector.trace.v1.trace_service_pb2",
 )
 SENDING: Final = (
-    "hh_jupyter.delivery.connection",
+    "hh_jupyter.delivery.sending.connection",
     "google.protobuf.json_format",
     "encodings.idna",  # By the first look-up of a host name.
 )

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from hh_jupyter.delivery.details import DetailStore
-from hh_jupyter.delivery.lanes import names_of, otlp_target
-from hh_jupyter.delivery.outbox import Kind
 from hh_jupyter.delivery.pipeline import Pipeline
-from hh_jupyter.delivery.seal import EndedSpan
-from hh_jupyter.delivery.stamp import Stamp
+from hh_jupyter.delivery.sealing.details import DetailStore
+from hh_jupyter.delivery.sealing.seal import EndedSpan
+from hh_jupyter.delivery.sealing.stamp import Stamp
+from hh_jupyter.delivery.sending.lanes import names_of, otlp_target
+from hh_jupyter.delivery.sending.outbox import Kind
 from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.settings import Settings

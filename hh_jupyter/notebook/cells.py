@@ -23,7 +23,7 @@ from IPython.core.error import UsageError
 from opentelemetry import context as otel
 from opentelemetry.context import Context
 
-from hh_jupyter.delivery.stamp import Session
+from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.notebook.boundary import guarded
 from hh_jupyter.notebook.options import parse
 from hh_jupyter.notebook.sessions import Sessions

@@ -53,7 +53,7 @@ def _write(path: Path, bodies: Sequence[bytes]) -> set[int]:
     Returns:
         ids of the spans in it.
     """
-    from hh_jupyter.delivery.otlp_file import lines  # Loads protobuf.
+    from hh_jupyter.delivery.sealing.otlp_file import lines  # Loads protobuf.
 
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     saved: set[int] = set()

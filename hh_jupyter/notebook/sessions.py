@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from IPython.core.error import UsageError
 
-from hh_jupyter.delivery.stamp import Session
+from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.errors import SettingError
 from hh_jupyter.notebook.options import SessionOptions
 from hh_jupyter.tracing.tracer import HoneyHiveTracer

@@ -150,7 +150,7 @@ class SessionStore:
         return tuple(row for row in self._log.records() if ids is None or row.session_id in ids)
 
     def _rows_on_disk(self, session_id: str, known: set[int]) -> list[SpanRecord]:
-        from hh_jupyter.delivery.stored_spans import records_of  # Loads protobuf.
+        from hh_jupyter.delivery.sealing.stored_spans import records_of  # Loads protobuf.
 
         spool = self._sessions.tracer.spool
         found: list[SpanRecord] = []

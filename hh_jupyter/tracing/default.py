@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
 
-from hh_jupyter.delivery.outage import told_by_host
+from hh_jupyter.delivery.sending.outage import told_by_host
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.arguments import A_TRACER, is_tracer, once, refuse
 from hh_jupyter.tracing.scope import context_tracer

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanKind, get_current_span
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.delivery.stamp import Session, Stamp
+from hh_jupyter.delivery.sealing.stamp import Session, Stamp
 from hh_jupyter.tracing.bounded import forget_oldest
 from hh_jupyter.tracing.scope import CELL
 from hh_jupyter.tracing.session_baggage import SESSION_KEYS, entries_for

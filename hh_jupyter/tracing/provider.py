@@ -9,7 +9,7 @@ from opentelemetry import trace as otel_trace
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
-from hh_jupyter.delivery.resource import own_resource
+from hh_jupyter.delivery.sealing.resource import own_resource
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.arguments import once
 from hh_jupyter.tracing.ids import PrivateIds

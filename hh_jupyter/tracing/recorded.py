@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from hh_jupyter.delivery.details import DetailStore
+from hh_jupyter.delivery.sealing.details import DetailStore
 from hh_jupyter.records.log import SpanLog
 
 ROWS: Final = 2_000

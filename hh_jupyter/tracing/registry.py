@@ -58,14 +58,22 @@ def _all_within(seconds: float, act: Callable[[HoneyHiveTracer, float], bool]) -
     def one(number: int) -> None:
         done[number] = act(tracers[number], max(0.0, deadline - time.monotonic()))
 
-    threads = [threading.Thread(target=one, args=(number,), daemon=True) for number in range(1, len(tracers))]
-    for thread in threads:
-        thread.start()
+    threads = [thread for number in range(1, len(tracers)) if (thread := _started(one, number)) is not None]
     if tracers:
         one(0)
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()) + GRACE)
     return all(done)
+
+
+def _started(act: Callable[[int], None], number: int) -> threading.Thread | None:
+    thread = threading.Thread(target=act, args=(number,), daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # An interpreter that is ending gives no more threads.
+        act(number)
+        return None
+    return thread
 
 
 def _shut_down_all() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
-from hh_jupyter.delivery.stamp import Session
+from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.tracing.arguments import fits, is_given, once
 from hh_jupyter.tracing.callables import each_call_in
 from hh_jupyter.tracing.scope import SCOPE, TRACER, with_tracer

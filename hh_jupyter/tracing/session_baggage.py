@@ -15,7 +15,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.delivery.stamp import Session
+from hh_jupyter.delivery.sealing.stamp import Session
 
 # Baggage is an immutable mapping under this key; `baggage.get_all` would wrap it once more for every span.
 _BAGGAGE: Final = baggage._BAGGAGE_KEY

@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind
 from hh_jupyter import attributes as keys
 from hh_jupyter.delivery import api
 from hh_jupyter.delivery.route import Route
-from hh_jupyter.delivery.stamp import Session
+from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.arguments import is_given
 from hh_jupyter.tracing.bounded import forget_oldest

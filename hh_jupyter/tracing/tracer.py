@@ -22,7 +22,7 @@ from hh_jupyter import attributes as keys
 from hh_jupyter import settings as settings_table
 from hh_jupyter.delivery import api
 from hh_jupyter.delivery.route import Route
-from hh_jupyter.delivery.stamp import Session
+from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing import enrichment, propagation, recorded, registry
@@ -592,7 +592,8 @@ class HoneyHiveTracer:
         self.closed = True
         if not self._closed_clean:
             state = self.export_state()
-            reason = state.reason or f"{state.waiting} spans waited too long"
+            waiting = state.waiting + state.calls_waiting
+            reason = state.reason or f"{waiting} spans and calls waited too long"
             kept = "; it is kept on disk for the next process" if spool is not None and spool.problem is None else ""
             logger.warning("not everything was sent: %s%s", reason, kept)
         registry.unregister(self)

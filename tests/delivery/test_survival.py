@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hh_jupyter import HoneyHiveTracer
-from hh_jupyter.delivery import outbox
+from hh_jupyter.delivery.sending import outbox
 from tests.backend import Backend
 
 PROGRAM = """

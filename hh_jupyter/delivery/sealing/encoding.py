@@ -1,0 +1,144 @@
+"""Sealed spans -> the body of an OTLP trace request, in protobuf.
+
+The official exporter's encoder makes a message of every part first and copies it into its parent; written straight into
+the request, with the attributes, which are most of the bytes, a span costs half as much. The field names and their
+meaning are those of opentelemetry/proto/trace/v1/trace.proto; tests/delivery/sealing/test_encoding.py
+compares every field with what the official encoder makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.sdk.trace import Event
+from opentelemetry.trace import Link, SpanContext, StatusCode
+
+if TYPE_CHECKING:
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+    from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+    from hh_jupyter.delivery.sealing.sealed_span import SealedSpan
+
+_HAS_IS_REMOTE: Final = 0x100  # SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
+_IS_REMOTE: Final = 0x200  # SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
+
+
+def encode(spans: Sequence[SealedSpan]) -> bytes:
+    """A serialised `ExportTraceServiceRequest` with these spans.
+
+    Raises:
+        ValueError, TypeError: a value that protobuf cannot hold; see `sealed_span.encodable`.
+    """
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest  # Loads protobuf.
+
+    request = ExportTraceServiceRequest()
+    resources: dict[int, Any] = {}
+    scopes: dict[tuple[int, int], ScopeSpans] = {}
+    for span in spans:
+        resource, scope = span.resource, span.scope
+        key = id(resource), id(scope)  # Their own hashes write JSON each time.
+        group = scopes.get(key)
+        if group is None:
+            parent = resources.get(id(resource))
+            if parent is None:
+                parent = resources[id(resource)] = request.resource_spans.add()
+                _write_resource(parent, resource)
+            group = scopes[key] = parent.scope_spans.add()
+            _write_scope(group, scope)
+        _write_span(group.spans.add(), span)
+    return request.SerializeToString()
+
+
+def _write_resource(message: Any, resource: Resource) -> None:
+    message.resource.SetInParent()
+    _write(message.resource.attributes, resource.attributes)
+    message.schema_url = resource.schema_url or ""
+
+
+def _write_scope(message: ScopeSpans, scope: InstrumentationScope | None) -> None:
+    message.scope.SetInParent()
+    if scope is not None:
+        message.scope.name = scope.name
+        message.scope.version = scope.version or ""
+        _write(message.scope.attributes, scope.attributes or {})
+        message.schema_url = scope.schema_url or ""
+
+
+def _write_span(message: Any, span: SealedSpan) -> None:
+    context, parent = span.context, span.parent
+    _write_ids(message, context)
+    if context.trace_state:
+        message.trace_state = context.trace_state.to_header()
+    message.flags = _flags(parent)
+    if parent is not None:
+        message.parent_span_id = parent.span_id.to_bytes(8, "big")
+    message.name = span.name
+    message.kind = span.kind.value + 1  # 0 is "unspecified" on the wire.
+    message.start_time_unix_nano = span.start_time or 0
+    message.end_time_unix_nano = span.end_time or 0
+    message.dropped_attributes_count = span.dropped
+    message.dropped_events_count, message.dropped_links_count = span.dropped_events, span.dropped_links
+    _write(message.attributes, span.attributes)
+    for event in span.events:
+        _write_event(message.events.add(), event)
+    for link in span.links:
+        _write_link(message.links.add(), link)
+    message.status.SetInParent()
+    if span.status.status_code is not StatusCode.UNSET:
+        message.status.code = span.status.status_code.value
+        message.status.message = span.status.description or ""
+
+
+def _write_event(message: Any, event: Event) -> None:
+    message.name = event.name
+    message.time_unix_nano = event.timestamp
+    message.dropped_attributes_count = event.dropped_attributes
+    _write(message.attributes, event.attributes or {})
+
+
+def _write_link(message: Any, link: Link) -> None:
+    _write_ids(message, link.context)
+    message.flags = _flags(link.context)
+    message.dropped_attributes_count = link.dropped_attributes
+    _write(message.attributes, link.attributes or {})
+
+
+def _write_ids(message: Any, context: SpanContext) -> None:
+    message.trace_id = context.trace_id.to_bytes(16, "big")
+    message.span_id = context.span_id.to_bytes(8, "big")
+
+
+def _flags(context: SpanContext | None) -> int:
+    return _HAS_IS_REMOTE | _IS_REMOTE if context is not None and context.is_remote else _HAS_IS_REMOTE
+
+
+def _write(pairs: Any, attributes: Mapping[str, Any]) -> None:
+    add = pairs.add
+    for key, value in attributes.items():
+        _set(add(key=key).value, value)
+
+
+def _set(target: AnyValue, value: Any) -> None:
+    kind = type(value)
+    if kind is str:
+        target.string_value = value
+    elif kind is bool:
+        target.bool_value = value
+    elif kind is int:
+        target.int_value = value
+    elif kind is float:
+        target.double_value = value
+    elif kind is bytes:
+        target.bytes_value = value
+    elif isinstance(value, list | tuple):
+        target.array_value.SetInParent()
+        for item in value:
+            _set(target.array_value.values.add(), item)
+    elif isinstance(value, Mapping):
+        target.kvlist_value.SetInParent()
+        _write(target.kvlist_value.values, value)
+    elif value is not None:
+        target.string_value = str(value)

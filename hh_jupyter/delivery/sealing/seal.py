@@ -1,0 +1,183 @@
+"""The sealer's queue and thread: what ended, and calls to the backend, are sealed in order, off the caller's time.
+
+What sealing does is in `batch`, which is imported by the first batch: nobody who only makes spans waits for
+protobuf or for the redaction rules. A caller that makes spans faster than they can be sealed seals a batch itself, so
+memory stays bounded and nobody waits for disk or network.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from hh_jupyter.delivery.sealing.details import DetailStore
+from hh_jupyter.delivery.sealing.stamp import Stamp
+from hh_jupyter.delivery.sending.outbox import Call, Outbox
+from hh_jupyter.delivery.spool.copies import Copies
+from hh_jupyter.records.log import SpanLog
+from hh_jupyter.settings import Settings
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    from hh_jupyter.delivery.sealing.batch import BatchSealer
+
+logger = logging.getLogger(__name__)
+
+GATHER_SECONDS: Final = 0.01
+"""How long the sealer lets spans gather; fewer, larger batches cost the caller fewer thread switches."""
+
+THREAD_PREFIX: Final = "hh_jupyter-"
+BATCH: Final = 100
+MAX_UNSEALED: Final = 2_000
+"""Above so many unsealed spans the caller seals a batch itself."""
+
+CALLER_WAIT: Final = 0.05
+"""Seconds a caller waits for its turn at sealing. Bounded, because the caller may hold a lock that a destructor on
+the sealing thread wants."""
+
+
+class _Mark(NamedTuple):
+    """A place in the queue; `reached` is set once everything before it is sealed."""
+
+    reached: threading.Event
+
+
+class EndedSpan(NamedTuple):
+    """A span and where it belongs."""
+
+    span: ReadableSpan
+    stamp: Stamp
+
+
+class Sealer:
+    """Seals spans in the order in which they ended, and calls in the order in which they were made.
+
+    `put` takes no lock: a span may be ended by garbage collection, at any point of any code, on any thread.
+
+    Args:
+        settings: replaced through `settings`, for what is sealed from then on.
+        outbox, log, details, copies: where the results go.
+    """
+
+    def __init__(self, settings: Settings, outbox: Outbox, log: SpanLog, details: DetailStore, copies: Copies) -> None:
+        self.settings = settings
+        self._outbox, self._log, self._details, self._copies = outbox, log, details, copies
+        self._queue: deque[EndedSpan | Call | _Mark] = deque()
+        self._batches: BatchSealer | None = None
+        self._sealing = threading.Lock()
+        self._sealing_thread: int | None = None
+        self._idle = False
+        self._stopping = False
+        self._urgent = threading.Event()
+        self._bell: SimpleQueue[None] = SimpleQueue()  # Its `put` may interrupt itself, unlike that of any other queue.
+        self._thread = threading.Thread(target=self._run, name=f"{THREAD_PREFIX}sealer", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Seal what is there and end the thread, waiting at most `timeout` seconds."""
+        self._stopping = True
+        self._urgent.set()
+        self._bell.put(None)
+        self._thread.join(timeout)
+
+    def put(self, entry: EndedSpan | Call) -> None:
+        """Take an ended span or a call. Runs on the user's thread; no lock, no I/O."""
+        self._queue.append(entry)
+        if self._idle:
+            self._idle = False
+            self._bell.put(None)
+        elif len(self._queue) > MAX_UNSEALED and not self._inside():
+            self._seal_on_caller()
+
+    def may_wait(self) -> bool:
+        """False where waiting would wait for oneself: on our own threads, and in a destructor inside our structures."""
+        return not self._inside() and not threading.current_thread().name.startswith(THREAD_PREFIX)
+
+    def _inside(self) -> bool:
+        """A destructor, run while this thread is at work in one of the structures that sealing changes."""
+        held = self._outbox.changed.held() or self._log.lock.held() or self._details.lock.held()
+        held = held or self._copies.held()
+        return held or self._sealing_thread == threading.get_ident()
+
+    def barrier(self, timeout: float) -> bool:
+        """Wait until every span that was put before is in the log and the outbox.
+
+        Args:
+            timeout: seconds.
+
+        Returns:
+            False if the time was not enough, or on the sealing thread itself, which cannot wait for itself.
+        """
+        if not self.may_wait():
+            return False
+        mark = _Mark(threading.Event())
+        self._queue.append(mark)
+        self._urgent.set()
+        self._bell.put(None)
+        return mark.reached.wait(timeout)
+
+    def _run(self) -> None:
+        while True:
+            with self._sealing:
+                while self._queue:
+                    self._seal_batch()
+            self._idle = True
+            if self._queue:  # Something came between the last look and the flag.
+                continue
+            if self._stopping:
+                return
+            self._bell.get()
+            self._urgent.wait(GATHER_SECONDS)
+            self._urgent.clear()
+
+    def _seal_on_caller(self) -> None:
+        if self._sealing.acquire(timeout=CALLER_WAIT):
+            try:
+                self._seal_batch()
+            finally:
+                self._sealing.release()
+
+    def _seal_batch(self) -> None:
+        """Seal the first entries of the queue. The caller holds the lock."""
+        taken: list[EndedSpan | Call | _Mark] = []
+        self._sealing_thread = threading.get_ident()
+        try:
+            while self._queue and len(taken) < BATCH:
+                taken.append(self._queue.popleft())
+            hand_over = self._sealer_of_batches().prepare(
+                spans=[entry for entry in taken if isinstance(entry, EndedSpan)],
+                calls=[entry for entry in taken if isinstance(entry, Call)],
+            )
+        except (KeyboardInterrupt, SystemExit):  # While a caller seals: nothing has happened yet, everything goes back.
+            self._queue.extendleft(reversed(taken))
+            self._sealing_thread = None
+            raise
+        except Exception as error:  # boundary: it must not end the thread, nor come out of the user's `span.end()`.
+            logger.debug("sealing failed inside hh_jupyter", exc_info=True)
+            self._outbox.note_lost(f"spans could not be sealed and are lost ({type(error).__name__})")
+            hand_over = _nothing
+        try:
+            hand_over()
+        finally:
+            self._sealing_thread = None
+        for entry in taken:
+            if isinstance(entry, _Mark):
+                entry.reached.set()
+
+    def _sealer_of_batches(self) -> BatchSealer:
+        if self._batches is None or self._batches.settings is not self.settings:
+            from hh_jupyter.delivery.sealing.batch import BatchSealer
+
+            self._batches = BatchSealer(self.settings, self._outbox, self._log, self._details, self._copies)
+        return self._batches
+
+
+def _nothing() -> None:
+    """What a batch that failed hands over."""

@@ -1,0 +1,237 @@
+"""One span, sealed: our own copy, redacted, stamped, typed and cut to its limits, and the row made from it.
+
+The span that instrumentors and other processors share is read and never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
+
+from hh_jupyter import attributes as keys
+from hh_jupyter.conventions import describe
+from hh_jupyter.conventions.facts import SpanFacts
+from hh_jupyter.delivery.sealing.span_values import copied, plain_values, within
+from hh_jupyter.delivery.sealing.stamp import Stamp, session_id_of, stamped_attributes
+from hh_jupyter.records.record import SpanRecord
+from hh_jupyter.records.record_error import span_error
+from hh_jupyter.redaction import Redactor
+
+
+@dataclass(frozen=True, slots=True)
+class SealPolicy:
+    """What sealing needs to know of the tracer's settings.
+
+    Attributes:
+        run_ids: experiment ids by baggage key.
+        experiment: attributes that every span carries, from the settings.
+        max_attributes: attributes of the span's own, beside the stamped ones.
+        max_span_size: bytes of keys and texts.
+    """
+
+    redactor: Redactor
+    run_ids: Mapping[str, str] = field(default_factory=dict)
+    experiment: Mapping[str, Any] = field(default_factory=dict)
+    max_attributes: int = 1024
+    max_events: int = 1024
+    max_links: int = 128
+    max_span_size: int = 10 * 1024 * 1024
+
+
+class SealedSpan(NamedTuple):
+    """The final copy. A tuple, because one is made for every span.
+
+    Attributes:
+        dropped, dropped_events, dropped_links: attributes, events and links that the SDK's limits and ours removed.
+    """
+
+    name: str
+    context: SpanContext
+    parent: SpanContext | None
+    resource: Resource
+    scope: InstrumentationScope | None
+    attributes: Mapping[str, Any]
+    events: Sequence[Event]
+    links: Sequence[Link]
+    kind: SpanKind
+    status: Status
+    start_time: int | None
+    end_time: int | None
+    dropped: int
+    dropped_events: int = 0
+    dropped_links: int = 0
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A span on its way to its final form."""
+
+    name: str
+    links: Sequence[Link]
+    attributes: dict[str, Any]
+    events: Sequence[Event]
+    status: Status
+    redacted: int
+    dropped: int
+    facts: SpanFacts = SpanFacts()
+
+
+def seal(span: ReadableSpan, stamp: Stamp, policy: SealPolicy, resource: Resource) -> tuple[SealedSpan, SpanRecord]:
+    """Make the final copy of an ended span, and its row."""
+    draft = _redacted(span, policy.redactor)
+    # Before the limits cut: instrumentors write model and usage last.
+    draft.facts = describe(draft.name, draft.attributes, draft.events, span.start_time or 0)
+    cut = _cut_to_limits(draft, policy)
+    record = _record(span, stamp, draft)
+    final = stamped_attributes(stamp, policy.run_ids)
+    if stamp.baggage:  # Headers that others sent.
+        final, number = policy.redactor.attributes(final)
+        draft.redacted += number
+    final.update(policy.experiment)
+    final.update(draft.attributes)
+    final[keys.EVENT_TYPE] = draft.facts.event_type
+    if cut:
+        final[keys.TRUNCATED] = ", ".join(cut)
+    if draft.redacted:
+        final[keys.REDACTED] = draft.redacted
+    draft.attributes = final
+    return _copy(span, stamp, draft, resource), record
+
+
+def encodable(span: SealedSpan) -> SealedSpan:
+    """The same span with every value that protobuf cannot hold as text: lone surrogates, integers above 64 bits."""
+    resource, description = span.resource, span.status.description
+    return span._replace(
+        name=_clean(span.name),
+        resource=Resource(_cleaned(resource.attributes), resource.schema_url),
+        attributes=_cleaned(span.attributes),
+        events=[Event(_clean(e.name), _cleaned(e.attributes), e.timestamp) for e in span.events],
+        links=[Link(link.context, _cleaned(link.attributes)) for link in span.links],
+        status=Status(span.status.status_code, _clean(description)) if description else span.status,
+    )
+
+
+def _cleaned(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {_clean(key): _clean(value) for key, value in (attributes or {}).items()}
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return str(value)
+    if isinstance(value, list | tuple):
+        return tuple(_clean(item) for item in value)
+    return value if isinstance(value, bool | int | float | bytes) else _clean(str(value))
+
+
+def _redacted(span: ReadableSpan, redactor: Redactor) -> _Draft:
+    attributes, redacted = redactor.attributes(plain_values(copied(span.attributes)))
+    events: list[Event] = []
+    for event in span.events:
+        given = copied(event.attributes)
+        plain = plain_values(given)
+        kept, number = redactor.attributes(plain)
+        name, in_name = redactor.text(event.name)
+        changed = number or in_name or plain is not given
+        events.append(Event(name, kept, event.timestamp) if changed else event)
+        redacted += number + in_name
+    links: list[Link] = []
+    for link in span.links:
+        given = copied(link.attributes)
+        plain = plain_values(given)
+        kept, number = redactor.attributes(plain)
+        links.append(Link(link.context, kept) if number or plain is not given else link)
+        redacted += number
+    status = span.status
+    if status.description:
+        text, number = redactor.text(status.description)
+        status = Status(StatusCode.ERROR, text) if number else status
+        redacted += number
+    name, number = redactor.text(span.name)
+    return _Draft(name, links, attributes, events, status, redacted + number, span.dropped_attributes)
+
+
+def _cut_to_limits(draft: _Draft, policy: SealPolicy) -> list[str]:
+    """Leave out what is above the limits: the largest values first for size, the latest keys for number.
+
+    Returns:
+        what that is, such as "4 events".
+    """
+    attributes = draft.attributes
+    before = len(attributes)
+    if before > policy.max_attributes:
+        # The keys set last are what matters least, save for model and usage, which instrumentors write at the end.
+        first, last = policy.max_attributes - policy.max_attributes // 8, policy.max_attributes // 8
+        names = list(attributes)
+        names = names[:first] + (names[-last:] if last else [])
+        attributes = {name: attributes[name] for name in names}
+    attributes, room = within(attributes, policy.max_span_size)
+    draft.attributes = attributes
+    cut = before - len(attributes)
+    events = []
+    for event in draft.events[: policy.max_events]:
+        given = copied(event.attributes)
+        kept, room = within(given, room)
+        cut += len(given) - len(kept)
+        events.append(event if kept is given else Event(event.name, kept, event.timestamp))
+    above = {"attributes": cut, "events": len(draft.events) - len(events), "links": len(draft.links) - policy.max_links}
+    draft.events, draft.links = events, draft.links[: policy.max_links]
+    draft.dropped += cut
+    return [f"{number} {what}" for what, number in above.items() if number > 0]
+
+
+def _copy(span: ReadableSpan, stamp: Stamp, draft: _Draft, resource: Resource) -> SealedSpan:
+    parent = span.parent
+    if parent is not None and parent.span_id != stamp.parent_id:
+        parent = _reparented(parent, stamp.parent_id)
+    return SealedSpan(
+        name=draft.name,
+        context=span.context,
+        parent=parent,
+        resource=resource,
+        scope=span.instrumentation_scope,
+        attributes=draft.attributes,
+        events=draft.events,
+        links=draft.links,
+        kind=span.kind,
+        status=draft.status,
+        start_time=span.start_time,
+        end_time=span.end_time,
+        dropped=draft.dropped,
+        dropped_events=span.dropped_events + len(span.events) - len(draft.events),
+        dropped_links=span.dropped_links + len(span.links) - len(draft.links),
+    )
+
+
+def _reparented(parent: SpanContext, parent_id: int | None) -> SpanContext | None:
+    if parent_id is None:
+        return None
+    return SpanContext(parent.trace_id, parent_id, is_remote=False, trace_flags=parent.trace_flags)
+
+
+def _record(span: ReadableSpan, stamp: Stamp, draft: _Draft) -> SpanRecord:
+    failed = draft.status.status_code is StatusCode.ERROR
+    scope = span.instrumentation_scope
+    return SpanRecord(
+        trace_id=span.context.trace_id,
+        span_id=span.context.span_id,
+        parent_id=stamp.parent_id,
+        name=draft.name,
+        start_ns=span.start_time or 0,
+        end_ns=span.end_time,
+        status="error" if failed else "ok",
+        facts=draft.facts,
+        scope=scope.name if scope else "",
+        error=span_error(draft.attributes, draft.events, draft.status.description) if failed else None,
+        session_id=session_id_of(stamp),
+        cell=stamp.cell,
+        redacted=draft.redacted,
+        dropped=draft.dropped,
+    )

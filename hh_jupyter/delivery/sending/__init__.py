@@ -1,0 +1,1 @@
+"""From encoded bodies to the backend: order, requests, verdicts, second chances, counts."""

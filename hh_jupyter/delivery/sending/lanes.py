@@ -1,0 +1,203 @@
+"""The destinations of one pipeline: a lane each, with its own order, verdicts and outcome. They share the bodies."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from hh_jupyter.delivery.sending.endpoint import HoneyHive
+from hh_jupyter.delivery.sending.item import Item
+from hh_jupyter.delivery.sending.outbox import Outbox
+from hh_jupyter.delivery.sending.sender import Sender
+from hh_jupyter.delivery.spool.copies import Copies
+from hh_jupyter.records.export_state import ExportState
+from hh_jupyter.records.reentry import Guard
+from hh_jupyter.settings import Settings
+
+if TYPE_CHECKING:
+    from hh_jupyter.delivery.sending.plain_otlp import OtlpTarget
+
+HONEYHIVE: Final = "honeyhive"
+OTLP: Final = "otlp"
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One destination; `sender` is None where nothing is sent."""
+
+    name: str
+    outbox: Outbox
+    sender: Sender | None
+
+
+class SharingOutbox(Outbox):
+    """The first lane's outbox: what it is given, the others get as well. All of them have one lock.
+
+    Attributes:
+        others: they get copies of the items, which share the bodies and have no row in the spool.
+    """
+
+    others: tuple[Outbox, ...] = ()
+
+    def count_made(self, cells: Counter[str | None]) -> None:
+        """See `Outbox`; like all methods here."""
+        super().count_made(cells)
+        for other in self.others:
+            other.count_made(cells)
+
+    def note_lost(self, reason: str) -> None:
+        super().note_lost(reason)
+        for other in self.others:
+            other.note_lost(reason)
+
+    def add(self, items: Sequence[Item]) -> None:
+        for other in self.others:
+            other.add([dataclasses.replace(item, key=None) for item in items if item.kind == "spans"])
+        super().add(items)
+
+
+class Lanes:
+    """All lanes that the settings ask for; the first one's outbox fills them all.
+
+    Args:
+        settings: decides which there are, once; what else changes comes through `follow`.
+        copies: on disk, of what the first lane is to send.
+    """
+
+    def __init__(self, settings: Settings, copies: Copies) -> None:
+        guard = Guard()
+        names = names_of(settings)
+        first = names[0] if names else None
+        self.outbox = SharingOutbox(
+            _host(settings, first),
+            settings.batch_size,
+            settings.flush_interval,
+            copies if copies.spool is not None else None,
+            calls=first != OTLP,
+            guard=guard,
+        )
+        self._all = [_lane(first, self.outbox, settings)]
+        for name in names[1:]:
+            outbox = Outbox(
+                _host(settings, name), settings.batch_size, settings.flush_interval, calls=name != OTLP, guard=guard
+            )
+            self._all.append(_lane(name, outbox, settings))
+        self.outbox.others = tuple(lane.outbox for lane in self._all[1:])
+        self.follow(settings)
+
+    def follow(self, settings: Settings) -> None:
+        """Apply other settings of the same destinations."""
+        for lane in self._all:
+            lane.outbox.batch_size, lane.outbox.flush_interval = settings.batch_size, settings.flush_interval
+            lane.outbox.max_batch = settings.max_export_batch_size
+            if lane.sender is not None:
+                lane.sender.settings = settings
+
+    @property
+    def destination(self) -> str | None:
+        """Hosts; None where nothing is sent."""
+        return " and ".join(lane.outbox.destination for lane in self._all if lane.outbox.destination) or None
+
+    def start(self) -> None:
+        """Start the senders."""
+        for lane in self._all:
+            if lane.sender is not None:
+                lane.sender.start()
+
+    def stop(self, deadline: float) -> None:
+        """End them, waiting until `deadline` (of `time.monotonic`) at most."""
+        for lane in self._all:
+            if lane.sender is not None:
+                lane.sender.stop(max(0.0, deadline - time.monotonic()))
+
+    def flush(self, deadline: float, *, asked: bool) -> bool:
+        """`Outbox.flush` of all, together within the deadline."""
+        for lane in self._all[1:]:
+            lane.outbox.flush(0.0, asked=False)  # They send while the first is waited for.
+        for lane in self._all:
+            if lane.sender is not None and lane.sender.stranded:
+                lane.outbox.flush(0.0, asked=False)  # It makes everything due.
+                lane.sender.send_here(deadline)
+        done = [lane.outbox.flush(deadline, asked=asked) for lane in self._all]
+        return all(done)
+
+    def hurry(self) -> None:
+        """From now on nothing waits for others like it."""
+        for lane in self._all:
+            lane.outbox.hurry()
+
+    def release(self) -> None:
+        """Try everything again that was refused, given up or paused."""
+        for lane in self._all:
+            lane.outbox.release()
+
+    def worth_waiting(self) -> bool:
+        """Waiting for the verdicts of one of them makes sense."""
+        return any(lane.outbox.worth_waiting() for lane in self._all)
+
+    def hand_to(self, heirs: Lanes) -> None:
+        """Give what a refused key held back to the lane of the same name."""
+        by_name = {lane.name: lane.outbox for lane in heirs._all}
+        for lane in self._all:
+            if lane.outbox.paused and lane.name == HONEYHIVE and lane.name in by_name:
+                lane.outbox.hand_to(by_name[lane.name])
+
+    def states(self, cell: str | None = None) -> dict[str, ExportState]:
+        """Each lane's own outcome, by its name."""
+        return {lane.name: lane.outbox.state(cell) for lane in self._all}
+
+    def state(self, cell: str | None = None) -> ExportState:
+        """One outcome for all of them: a span is sent when every lane has sent it."""
+        states = self.states(cell)
+        if len(states) == 1:
+            return next(iter(states.values()))
+        worst = min(states.values(), key=lambda state: state.sent)
+        return dataclasses.replace(worst, destination=self.destination, failing=any(s.failing for s in states.values()))
+
+
+def names_of(settings: Settings) -> tuple[str, ...]:
+    """The lanes that there are: those of the setting, without the backend if there is no key for it."""
+    names = () if settings.test_mode or settings.exporter == "none" else tuple(settings.exporter.split(","))
+    return tuple(name for name in names if name == OTLP or not settings.local)
+
+
+def otlp_target(settings: Settings) -> OtlpTarget | None:
+    """The target of the plain lane, None without one."""
+    if OTLP not in names_of(settings):
+        return None
+    from hh_jupyter.delivery.sending.plain_otlp import target_of
+
+    return target_of()
+
+
+def address(settings: Settings) -> tuple[str | None, str | None]:
+    """URL and key of the first lane, which name its destination on disk; no URL in local mode."""
+    first = next(iter(names_of(settings)), None)
+    target = otlp_target(settings)
+    if first == OTLP and target is not None:
+        return target.url, None
+    return (None, None) if first is None else (settings.server_url, settings.sending_key)
+
+
+def _host(settings: Settings, name: str | None) -> str | None:
+    from urllib.parse import urlsplit
+
+    target = otlp_target(settings) if name == OTLP else None
+    url = settings.server_url if target is None else target.url
+    return None if name is None else urlsplit(url).netloc.rpartition("@")[2]
+
+
+def _lane(name: str | None, outbox: Outbox, settings: Settings) -> Lane:
+    if name is None:
+        return Lane(HONEYHIVE, outbox, None)
+    target = otlp_target(settings) if name == OTLP else None
+    if target is None:
+        return Lane(name, outbox, Sender(settings, outbox, HoneyHive))
+    from hh_jupyter.delivery.sending.plain_otlp import PlainOtlp
+
+    return Lane(name, outbox, Sender(settings, outbox, partial(PlainOtlp, target)))

@@ -1,0 +1,108 @@
+"""Any OpenTelemetry backend: spans over HTTP, set up by the standard `OTEL_EXPORTER_OTLP_*` variables.
+
+The variables and their defaults are those of OpenTelemetry's own exporter for Python ("OpenTelemetry Protocol
+Exporter" of the specification; the timeout in seconds, as that exporter has it).
+"""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import unquote
+
+from hh_jupyter.delivery.sending.endpoint import Request, encoded
+from hh_jupyter.delivery.sending.item import Item
+from hh_jupyter.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+PREFIX: Final = "OTEL_EXPORTER_OTLP_"
+DEFAULT_ENDPOINT: Final = "http://localhost:4318"
+TRACES_PATH: Final = "/v1/traces"
+DEFAULT_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class OtlpTarget:
+    """Where the spans go, and how.
+
+    Attributes:
+        headers: may hold credentials and are never shown.
+        certificate: file of the authorities to trust; None: the usual ones.
+        timeout: seconds.
+    """
+
+    url: str
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    gzip: bool = False
+    certificate: str | None = None
+    timeout: float = DEFAULT_SECONDS
+
+
+def target_of(environ: Mapping[str, str] | None = None) -> OtlpTarget:
+    """The target that the variables name; those for traces alone beat those for everything."""
+    environ = os.environ if environ is None else environ
+
+    def value(name: str) -> str:
+        return (environ.get(f"{PREFIX}TRACES_{name}") or environ.get(PREFIX + name) or "").strip()
+
+    url = environ.get(f"{PREFIX}TRACES_ENDPOINT", "").strip()
+    if not url:
+        base = environ.get(f"{PREFIX}ENDPOINT", "").strip() or DEFAULT_ENDPOINT
+        url = base.rstrip("/") + TRACES_PATH
+    return OtlpTarget(
+        url=url,
+        headers=_headers(value("HEADERS")),
+        gzip=value("COMPRESSION").lower() == "gzip",
+        certificate=value("CERTIFICATE") or None,
+        timeout=_seconds(value("TIMEOUT")),
+    )
+
+
+def _headers(text: str) -> tuple[tuple[str, str], ...]:
+    """Pairs of a list like `name=value,name=value`, percent-encoded as in W3C baggage."""
+    pairs = (entry.partition("=") for entry in text.split(",") if entry.strip())
+    found = tuple((unquote(name).strip(), unquote(value).strip()) for name, equals, value in pairs if equals)
+    good = tuple(pair for pair in found if all(part.isascii() and part.isprintable() for part in pair) and pair[0])
+    if len(good) != len([entry for entry in text.split(",") if entry.strip()]):
+        logger.warning("%sHEADERS must be a list like name=value,name=value; what is not is left out.", PREFIX)
+    return good
+
+
+def _seconds(text: str) -> float:
+    try:
+        found = float(text or DEFAULT_SECONDS)
+    except ValueError:
+        found = 0.0
+    if not 0.0 < found < float("inf"):
+        logger.warning("%sTIMEOUT must be a number of seconds above 0; got %.80r. 10 are used.", PREFIX, text)
+        return DEFAULT_SECONDS
+    return found
+
+
+class PlainOtlp:
+    """Makes the requests of an OTLP target; it takes spans and nothing else.
+
+    Args:
+        settings: for the encoding.
+    """
+
+    credential = PREFIX + "HEADERS"
+
+    def __init__(self, target: OtlpTarget, settings: Settings) -> None:
+        self._target, self._settings = target, settings
+
+    def request(self, items: Sequence[Item], bodies: Sequence[bytes]) -> Request:
+        """One span export."""
+        target = self._target
+        as_json = self._settings.otlp_protocol == "http/json"
+        body = encoded(bodies, as_json=as_json)
+        headers = {**dict(target.headers), "Content-Type": "application/json" if as_json else "application/x-protobuf"}
+        if target.gzip:
+            body = gzip.compress(body, compresslevel=1)
+            headers["Content-Encoding"] = "gzip"
+        return Request("POST", target.url, body, headers, target.timeout, target.certificate)

@@ -1,0 +1,80 @@
+"""Spans end anywhere: in destructors, in threads, in a signal's midst. None may be lost, nothing may deadlock."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from hh_jupyter import HoneyHiveTracer
+from hh_jupyter.delivery.sealing import seal
+from tests.backend import Backend
+
+
+class Leaky:
+    """A cycle whose destructor ends a span: garbage collection decides when, and on which thread."""
+
+    def __init__(self, tracer: HoneyHiveTracer, name: str) -> None:
+        self.myself = self
+        self._span = tracer.otel_tracer.start_span(name)
+
+    def __del__(self) -> None:
+        self._span.end()
+
+
+@pytest.fixture
+def pressure() -> Iterator[None]:
+    """Garbage collection at nearly every allocation, thread switches at nearly every bytecode."""
+    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.set_threshold(20)
+    sys.setswitchinterval(1e-5)
+    yield
+    gc.set_threshold(*threshold)
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.timeout(120)
+def test_spans_ended_by_garbage_collection_in_many_threads_all_arrive(
+    backend: Backend, pressure: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers seal as well, at every chance, with sessions made and rows read meanwhile."""
+    monkeypatch.setattr(seal, "MAX_UNSEALED", 5)
+    tracer = HoneyHiveTracer.init(api_key="k", server_url=backend.url)
+    threads, each = 4, 1_000
+
+    def work(thread: int) -> None:
+        for number in range(each):
+            Leaky(tracer, f"{thread}/{number}")
+            if number % 100 == 0:
+                tracer.create_session("meanwhile")
+                tracer.export_state()
+
+    running = [threading.Thread(target=work, args=(thread,)) for thread in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join(60)
+        assert not thread.is_alive(), "deadlock"
+    gc.collect()
+    wanted = {f"{thread}/{number}" for thread in range(threads) for number in range(each)}
+    # A collection that another thread began may still end spans: flush until no more come, lost ones would never come.
+    for _ in range(20):
+        assert tracer.force_flush()
+        if tracer.export_state().sent == len(wanted):
+            break
+        gc.collect()
+    assert sorted(span["name"] for span in backend.spans()) == sorted(wanted)
+    tracer.shutdown()
+
+
+def test_ten_thousand_spans_in_a_hot_loop_all_arrive(backend: Backend) -> None:
+    tracer = HoneyHiveTracer.init(api_key="k", server_url=backend.url)
+    for number in range(10_000):
+        with tracer.start_span(str(number)):
+            pass
+    assert tracer.force_flush()
+    assert len({span["span_id"] for span in backend.spans()}) == 10_000
+    tracer.shutdown()

@@ -1,0 +1,106 @@
+"""After failures one probe at a time goes out; the backend's own wish for a pause is kept; a good answer ends it."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+
+from hh_jupyter import HoneyHiveTracer
+from hh_jupyter.delivery.sending import circuit as module
+from hh_jupyter.delivery.sending import outage
+from hh_jupyter.delivery.sending.item import Item
+from hh_jupyter.delivery.sending.outbox import Outbox
+from hh_jupyter.delivery.sending.verdict import Verdict
+from tests.backend import Backend
+from tests.backend_answers import TRACES
+
+SENT = Verdict("sent")
+GONE = Verdict("retry", "api.example cannot be reached", reached=False)
+BUSY = Verdict("retry", "api.example answered 503", server_error=True)
+
+
+@pytest.fixture
+def outbox() -> Outbox:
+    """With four sessions to start, all of them due."""
+    made = Outbox("api.example", 1, 5.0)
+    made.add([Item("session_start", name, b"{}") for name in "abcd"])
+    made.flush(time.monotonic())
+    return made
+
+
+def test_while_it_is_open_one_probe_is_under_way_and_not_four(outbox: Outbox) -> None:
+    flights = [outbox.take() for _ in range(4)]
+    for items in flights:
+        outbox.settle(items, GONE)
+    assert outbox.state().failing
+    assert outbox.take() == [], "not before its time"
+    outbox.flush(time.monotonic())
+    probe = outbox.take()
+    assert probe
+    outbox.flush(time.monotonic())
+    assert (outbox.take(), outbox.more_due(), outbox.seconds_to_next()) == ([], False, None)
+    outbox.settle(probe, SENT)
+    assert not outbox.state().failing
+    outbox.flush(time.monotonic())
+    assert outbox.take()
+    assert outbox.more_due()
+
+
+def test_one_failure_among_successes_is_that_requests_own_trouble(outbox: Outbox) -> None:
+    bad, good = outbox.take(), outbox.take()
+    outbox.settle(good, SENT)
+    outbox.settle(bad, Verdict("retry", "api.example does not answer", reached=False, timed_out=True))
+    assert outbox.take(), "the next goes out at once"
+
+
+def test_the_pauses_grow_and_end_at_half_a_minute() -> None:
+    waits = [max(module.back_off(tries) for _ in range(50)) for tries in (1, 2, 5, 50)]
+    assert waits == sorted(waits)
+    assert waits[0] <= 0.2
+    assert 15 <= waits[-1] <= 30
+
+
+def test_a_pause_that_the_backend_asked_for_is_not_cut_short_by_a_flush(outbox: Outbox) -> None:
+    outbox.settle(outbox.take(), Verdict("retry", "api.example answered 429", retry_after=60.0))
+    outbox.flush(time.monotonic())
+    assert outbox.take() == []
+    assert 50 < (outbox.seconds_to_next() or 0) <= 60
+    outbox.release()
+    assert outbox.take(), "but by somebody who asks for it"
+
+
+def test_nobody_waits_for_a_verdict_while_it_is_open(outbox: Outbox) -> None:
+    assert outbox.worth_waiting()
+    for verdict in (BUSY, BUSY):
+        outbox.settle(outbox.take(), verdict)
+    assert not outbox.worth_waiting()
+    outbox.flush(time.monotonic())
+    assert outbox.worth_waiting(), "half open: it is time for a probe"
+
+
+def work(tracer: HoneyHiveTracer, backend: Backend) -> None:
+    """An outage of some tries, and its end."""
+    backend.force({TRACES: [503] * 4})
+    for _ in range(6):
+        with tracer.start_span("work"):
+            pass
+        tracer.force_flush(400)
+    assert tracer.force_flush(10_000)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_an_outage_is_one_line_in_the_log_and_its_end_another_or_none_where_a_notebook_tells_it(
+    backend: Backend, caplog: pytest.LogCaptureFixture, told: bool
+) -> None:
+    caplog.set_level(logging.INFO, "hh_jupyter")
+    outage.told_by_host(told)
+    try:
+        with HoneyHiveTracer.init(api_key="a-test-key", server_url=backend.url) as tracer:
+            work(tracer, backend)
+    finally:
+        outage.told_by_host(False)
+    lines = [(record.levelname, record.exc_info) for record in caplog.records]
+    assert lines == ([] if told else [("WARNING", None), ("INFO", None)])
+    assert "a-test-key" not in caplog.text
