@@ -5,8 +5,9 @@ Everything else may overtake, also while something of the same session is under 
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from hh_jupyter.delivery.sending.item import Batch, Item
@@ -14,6 +15,9 @@ from hh_jupyter.delivery.sending.item import Batch, Item
 MAX_BATCH: Final = 512
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 """Spans and encoded bytes in one request at most: a backlog goes in larger requests than a trickle."""
+
+LOOKED_AT: Final = 64
+"""Sessions whose calls are compared for their age: so far ahead calls go in the order in which they were made."""
 
 Moment = Callable[[Item], float]
 """When an item is due, on the clock of `time.monotonic`."""
@@ -83,15 +87,17 @@ class Order:
     # Taking
 
     def due_call(self, now: float) -> Item | None:
-        """The next call that may go, left where it is."""
-        for session_id, queue in self._calls.items():
-            if session_id in self._busy:
-                continue
-            for item in queue:
-                if self._moment_of(item) <= now:
-                    return item
-                if not item.gave_way:  # What comes later for this session must not overtake.
-                    break
+        """The next call that may go, left where it is: the oldest of the first sessions that have one."""
+        due = (self._due_of(queue, now) for session, queue in self._calls.items() if session not in self._busy)
+        first = itertools.islice((item for item in due if item is not None), LOOKED_AT)
+        return min(first, key=lambda item: (item.gave_way, item.serial), default=None)
+
+    def _due_of(self, queue: Iterable[Item], now: float) -> Item | None:
+        for item in queue:
+            if self._moment_of(item) <= now:
+                return item
+            if not item.gave_way:  # What comes later for this session must not overtake.
+                break
         return None
 
     def take_call(self, now: float) -> Item | None:

@@ -65,6 +65,19 @@ def test_calls_of_one_session_keep_their_order_and_spans_wait_for_the_start() ->
     assert order[-1] == []
 
 
+def test_calls_of_several_sessions_go_in_the_order_in_which_they_were_made() -> None:
+    outbox = Outbox("api.example", 100, 5.0)
+    outbox.add([start("a"), start("b"), update("b"), update("a"), start("c"), update("b")])
+    assert [send(outbox)[0] for _ in range(6)] == [
+        ("session_start", "a"),
+        ("session_start", "b"),
+        ("event_update", "b"),
+        ("event_update", "a"),
+        ("session_start", "c"),
+        ("event_update", "b"),
+    ]
+
+
 def test_what_is_under_way_holds_back_its_own_session_and_nobody_else() -> None:
     outbox = Outbox("api.example", 1, 5.0)
     outbox.add([start("a"), update("a"), spans("a"), start("b"), spans("c")])

@@ -89,5 +89,8 @@ def hear(process: subprocess.Popen[str]) -> str:
 
 def kill(process: subprocess.Popen[str]) -> str:
     """End a process as `kill -9` does; what it had still printed."""
+    assert process.stdout is not None
     process.kill()
-    return process.communicate()[0]
+    rest = process.stdout.read()  # `communicate` would pass over what `hear` has read ahead.
+    process.communicate()
+    return rest
