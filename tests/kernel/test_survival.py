@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.backend import Backend
 from tests.kernel.conftest import KEY, StartKernel
 
@@ -28,3 +30,18 @@ def test_without_copies_on_disk_the_output_says_where_the_spans_are(start_kernel
     with Backend(refuse=True) as backend:
         kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.1", HH_SPOOL="off")
         assert "kept in this kernel" in kernel.run("span('x')").output.text
+
+
+def test_a_kernel_that_is_shut_down_sends_first_and_keeps_what_it_could_not(
+    start_kernel: StartKernel, tmp_path: Path
+) -> None:
+    env = {"HH_API_KEY": KEY, "HH_CELL_FLUSH_SECONDS": "0.01", "HH_FLUSH_INTERVAL": "60"}
+    with Backend(delay={"/": 0.3}) as slow, Backend(hang=True) as hanging:
+        ending = start_kernel(**env, HH_API_URL=slow.url)
+        ending.run("for number in range(50): span('sent')")
+        ending.stop()
+        assert len(slow.spans("sent")) == 50
+        ending = start_kernel(**env, HH_API_URL=hanging.url)
+        ending.run("span('kept')")
+        ending.stop()
+    assert any((tmp_path / "data").rglob("spool-*.sqlite3"))
