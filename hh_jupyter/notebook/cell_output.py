@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hh_jupyter.display.view import CellView
+    from hh_jupyter.records.export_state import ExportState
 
 IMPATIENT_SECONDS: Final = 0.1
 _DOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -25,7 +28,8 @@ class CellOutput:
         overdue: the wait after the cell ended before all was delivered.
         place: of an output that is still to be shown, under a cell that ended without spans.
         state: what the last drawing showed; unequal to now when there is something to change.
-        fixed: of an output that is no cell's: what it shows, for good.
+        fixed: of an output that is no cell's: what it shows. Its spans stay the same, what became of them does not.
+        export: tells what became of them.
     """
 
     key: str
@@ -40,6 +44,7 @@ class CellOutput:
     place: object = None
     state: object = None
     fixed: CellView | None = None
+    export: Callable[[], ExportState] | None = None
 
 
 class FlushBudget:

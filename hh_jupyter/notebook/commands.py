@@ -122,22 +122,26 @@ class Commands:
         rows = self._store.rows(session)
         if not rows:
             raise UsageError(f"%hh show: the spans of {session.shown_title} cannot be read any more.")
-        self._show_rows(rows, session.short_id, session.export, session)
+        self._show_rows(rows, session.short_id, lambda: self._store.export(session), session)
 
     def _show_outside_sessions(self, label: str) -> None:
         rows = [row for row in span_log().records() if label == ALL or row.cell is None]
         if not rows:
             raise UsageError(f"%hh show: no spans {'yet' if label == ALL else 'outside cells'}.")
-        self._show_rows(rows, label, export_of(rows, self._sessions.tracer.export_state()))
+        self._show_rows(rows, label, lambda: export_of(rows, self._sessions.tracer))
 
     def _show_rows(
-        self, rows: Iterable[SpanRecord], label: str, export: ExportState, session: KnownSession | None = None
+        self,
+        rows: Iterable[SpanRecord],
+        label: str,
+        export: Callable[[], ExportState],
+        session: KnownSession | None = None,
     ) -> None:
         settings = self._sessions.tracer.settings
         view = fixed_view(
-            tuple(rows), settings, view_id=self._view_id(label), label=label, export=export, session=session
+            tuple(rows), settings, view_id=self._view_id(label), label=label, export=export(), session=session
         )
-        self._outputs.show_rows(view, interactive=self._cells.cell_id is not None)
+        self._outputs.show_rows(view, export, interactive=self._cells.cell_id is not None)
 
     def _list_sessions(self, words: list[str]) -> None:
         _none_of("sessions", words)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from typing import Any, Final
 
 from hh_jupyter.display.view import CellView
@@ -21,6 +22,7 @@ from hh_jupyter.notebook.sessions import Sessions
 from hh_jupyter.notebook.updates import Updates
 from hh_jupyter.notebook.views import Views
 from hh_jupyter.records import cost
+from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.tracing import registry
@@ -98,16 +100,17 @@ class Outputs:
             self._updates.start()
             self._updates.request(output)
 
-    def show_rows(self, view: CellView, *, interactive: bool) -> None:
-        """Show spans that are not those of one cell, below the cell that asks; they stay as they are.
+    def show_rows(self, view: CellView, export: Callable[[], ExportState], *, interactive: bool) -> None:
+        """Show spans that are not those of one cell, below the cell that asks; they stay the same.
 
         Args:
             view: what to show.
+            export: tells what became of them, then and later.
             interactive: the front end is a notebook, whose page may be made interactive.
         """
         self._page.wanted |= interactive and self._screen.live
         output = self._add("", view.label, view.view_id, view.mode)
-        output.fixed = view
+        output.fixed, output.export = view, export
         while len(self._by_key[""]) > FIXED_OUTPUTS:
             self._by_view.pop(self._by_key[""].pop(0).view_id, None)
         self._draw(output, update=False)
@@ -206,7 +209,7 @@ class Outputs:
         if self._updates.here():
             self._page.open()
         self._page.changed(output.view_id)
-        return output.fixed is not None or settled(self._views.export(output))
+        return settled(self._views.export(output))
 
     def _draw(self, output: CellOutput, *, update: bool) -> None:
         output.state = self._state(output)

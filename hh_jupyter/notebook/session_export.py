@@ -14,19 +14,29 @@ from hh_jupyter.tracing import registry
 
 if TYPE_CHECKING:
     from hh_jupyter.delivery.spool.record import StoredSession
+    from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 
-def export_of_session(rows: Sequence[SpanRecord], stored: Sequence[StoredSession], outside: ExportState) -> ExportState:
+def export_of_cell(cell: str, tracer: HoneyHiveTracer) -> ExportState:
+    """What became of the spans of one cell's run."""
+    state = registry.cell_state(cell)
+    # After an unload no tracer is registered any more; what became of the spans is what its last one says.
+    return state if state.made else tracer.export_state(cell)
+
+
+def export_of_session(
+    rows: Sequence[SpanRecord], stored: Sequence[StoredSession], tracer: HoneyHiveTracer
+) -> ExportState:
     """What became of one session, in this kernel as its cells say; but what is on disk was not sent.
 
     Args:
         rows: of this kernel.
         stored: what is on disk of it, at least one part if there are no rows.
-        outside: of spans that belong to no cell.
+        tracer: of this kernel.
     """
     if not rows:
         return _of_stored(stored)
-    export = export_of(rows, outside)
+    export = export_of(rows, tracer)
     own = [part for part in stored if part.here]
     left = min(len(rows), sum(part.spans for part in own))
     if left == len(rows) and all(part.destination == LOCAL for part in own):
@@ -35,17 +45,17 @@ def export_of_session(rows: Sequence[SpanRecord], stored: Sequence[StoredSession
     return replace(export, sent=min(export.sent, len(rows) - left), failing=export.failing or stays)
 
 
-def export_of(rows: Collection[SpanRecord], outside: ExportState) -> ExportState:
+def export_of(rows: Collection[SpanRecord], tracer: HoneyHiveTracer) -> ExportState:
     """What became of these spans, as far as their cells tell; where a cell lost some, the worst is said of each part.
 
     Args:
         rows: at least one.
-        outside: of spans that belong to no cell.
+        tracer: of this kernel; its counts of everything stand for spans that belong to no cell.
     """
     by_cell: dict[str | None, int] = defaultdict(int)
     for row in rows:
         by_cell[row.cell] += 1
-    states = {cell: registry.cell_state(cell) if cell is not None else outside for cell in by_cell}
+    states = {cell: export_of_cell(cell, tracer) if cell is not None else tracer.export_state() for cell in by_cell}
     going = [state for state in states.values() if state.destination is not None]
     if not going:
         return ExportState(None, made=len(rows))

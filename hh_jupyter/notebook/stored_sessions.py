@@ -130,6 +130,14 @@ class SessionStore:
             rows += self._rows_on_disk(session.id, {row.span_id for row in rows})
         return tuple(sorted(rows, key=lambda row: row.end_ns or 0))
 
+    def export(self, session: KnownSession) -> ExportState:
+        """What became of its spans by now; what another kernel made, and is no longer on disk, is not known here."""
+        spool, rows = self._sessions.tracer.spool, self._log.records(session_id=session.id)
+        if not rows:
+            return session.export
+        stored = [part for part in spool.sessions() if part.session_id == session.id] if spool is not None else []
+        return export_of_session(rows, stored, self._sessions.tracer)
+
     def span_ids(self, sessions: Collection[KnownSession] | None) -> set[int]:
         """Of the spans that this kernel made, of these sessions or all."""
         return {row.span_id for row in self._own_rows(sessions)}
@@ -168,7 +176,7 @@ class SessionStore:
         named = next((part.name for part in stored if part.name), "-")
         title = self._sessions.title(session_id)
         ended = [(row.end_ns or row.start_ns) / 1e9 for row in rows] + [part.last for part in stored]
-        export = export_of_session(rows, stored, self._sessions.tracer.export_state())
+        export = export_of_session(rows, stored, self._sessions.tracer)
         return KnownSession(
             id=session_id,
             title=title or named,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from hh_jupyter.display.details import span_details
 from hh_jupyter.display.view import CellView
 from hh_jupyter.notebook.cell_output import CellOutput
 from hh_jupyter.notebook.delivery_words import Notices
+from hh_jupyter.notebook.session_export import export_of_cell
 from hh_jupyter.notebook.sessions import Sessions
 from hh_jupyter.notebook.stored_sessions import KnownSession
 from hh_jupyter.records import cost
@@ -18,7 +20,6 @@ from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.records.totals import summarize
 from hh_jupyter.records.tree import SpanTree
 from hh_jupyter.settings import Settings
-from hh_jupyter.tracing import registry
 
 
 class Views:
@@ -36,7 +37,7 @@ class Views:
     def view(self, output: CellOutput) -> CellView:
         """Everything about one output, decided before anything is drawn."""
         if output.fixed is not None:
-            return output.fixed
+            return dataclasses.replace(output.fixed, export=self.export(output))
         records = self._log.records(cell=output.key)
         tree = SpanTree.build(records)
         export = self.export(output)
@@ -60,11 +61,7 @@ class Views:
 
     def export(self, output: CellOutput) -> ExportState:
         """What became of its spans."""
-        if output.fixed is not None:
-            return output.fixed.export
-        state = registry.cell_state(output.key)
-        # After an unload no tracer is registered any more; what became of the spans is what its last one says.
-        return state if state.made else self._tracer.export_state(output.key)
+        return output.export() if output.export is not None else export_of_cell(output.key, self._tracer)
 
     def details(self, output: CellOutput, span_id: str) -> dict[str, Any] | None:
         """Everything about one span, for the detail pane; None when it is no longer kept.

@@ -19,6 +19,7 @@ from hh_jupyter.tracing.default import current_tracer
 from hh_jupyter.tracing.enrichment import span_attributes
 from hh_jupyter.tracing.serialize import flatten, text_of
 from hh_jupyter.tracing.session import session_uuid
+from hh_jupyter.tracing.session_baggage import SESSION_KEYS
 
 if TYPE_CHECKING:
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -130,11 +131,6 @@ _FIELDS = {
     "project": keys.EVENT_PROJECT,
     "session_id": keys.EVENT_SESSION_ID,
 }
-_MOVES = {
-    "session_id": keys.BAGGAGE_SESSION_ID,
-    "source": keys.BAGGAGE_SOURCE,
-    "project": keys.BAGGAGE_PROJECT,
-}
 
 
 def _plan_maker(
@@ -159,7 +155,8 @@ def _plan_maker(
     attributes.update(span_attributes(namespaces, error=given.get("error"), extra=_tags(given)))
     if outputs is not None:
         attributes.update(flatten(keys.OUTPUTS, outputs))
-    moves = {key: text_of(given[name]) for name, key in _MOVES.items() if given.get(name) is not None}
+    # The parameters are called as the entries of the baggage are.
+    moves = {name: text_of(given[name]) for name in SESSION_KEYS if given.get(name) is not None}
     if keys.BAGGAGE_SESSION_ID in moves:
         final_id, text = session_uuid(moves[keys.BAGGAGE_SESSION_ID])
         moves[keys.BAGGAGE_SESSION_ID] = attributes[keys.EVENT_SESSION_ID] = final_id

@@ -18,7 +18,7 @@ from hh_jupyter.tracing.carriers import read_headers, write_headers
 from hh_jupyter.tracing.default import get_tracer
 from hh_jupyter.tracing.scope import with_tracer
 from hh_jupyter.tracing.session import Scope, session_uuid
-from hh_jupyter.tracing.session_baggage import entries_for
+from hh_jupyter.tracing.session_baggage import SESSION_KEYS, entries_for
 
 if TYPE_CHECKING:
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -28,14 +28,12 @@ BAGGAGE: Final = W3CBaggagePropagator()
 SPELLINGS: Final = ("honeyhive_", "honeyhive.")
 """Prefixes under which services send session, project and source beside the plain names."""
 
-SHARED: Final = (keys.BAGGAGE_SESSION_ID, keys.BAGGAGE_PROJECT, keys.BAGGAGE_SOURCE)
-
 
 def inject(tracer: HoneyHiveTracer, carrier: MutableMapping[str, str], called: str = "inject_context") -> None:
     """Write traceparent and baggage; the session, project and source in force go along, whoever set them."""
     context = otel_context.get_current()
     seen, own = entries_for(tracer.sessions, context), tracer.session
-    for key, mine in zip(SHARED, (tracer.sessions.current_id(), own.project, own.source), strict=True):
+    for key, mine in zip(SESSION_KEYS, (tracer.sessions.current_id(), own.source, own.project), strict=True):
         value = seen.get(key) or mine
         context = baggage.set_baggage(key, value, context) if value else baggage.remove_baggage(key, context)
     context = baggage.remove_baggage(keys.BAGGAGE_FOREIGN, context)
@@ -61,7 +59,7 @@ def extract(carrier: Mapping[str, Any], context: Context | None = None, called: 
     for name, value in baggage.get_all(found).items():
         for prefix in SPELLINGS:
             plain = name.removeprefix(prefix)
-            if plain != name and plain in SHARED:
+            if plain != name and plain in SESSION_KEYS:
                 found = baggage.set_baggage(plain, value, baggage.remove_baggage(name, found))
     return baggage.remove_baggage(keys.BAGGAGE_FOREIGN, found)
 

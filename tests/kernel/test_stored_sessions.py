@@ -289,3 +289,19 @@ def test_sessions_that_share_a_cell_are_told_apart(start_kernel: StartKernel, ba
     kernel.run(f"%%hh_session --join {two}\nspan('more')")
     shown = kernel.run(f"%hh show {two}").output.text
     assert ("1 of 2 sent" in shown, "session two " in shown) == (True, True)
+
+
+def test_a_session_that_is_shown_says_sent_once_it_is(start_kernel: StartKernel) -> None:
+    """Its spans stay as they were; a word about delivery that is no longer true would be a lie."""
+    with Backend(refuse=True) as backend:
+        kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.1")
+        kernel.run("%%hh_session triage\nspan('x')")
+        shown, everything = kernel.run("%hh show triage"), kernel.run("%hh show all")
+        for cell in (shown, everything):
+            assert "Not sent" in cell.output.html
+        backend.listen()
+        kernel.run("%hh send")
+        kernel.wait_for(
+            lambda: all("Not sent" not in cell.output.html for cell in (shown, everything)), "still says that it waits"
+        )
+        assert all("Sent" in cell.output.html for cell in (shown, everything))
