@@ -85,7 +85,7 @@ class StampingProcessor(SpanProcessor):
         stamp = self._open.get(span_id)
         if stamp is None or keys.BAGGAGE_SESSION_ID in stamp.baggage or getattr(span, "kind", None) not in ENTRANCES:
             return
-        values = zip(SESSION_KEYS, (session.id, session.source, session.project), strict=True)
+        values = zip(SESSION_KEYS, (session.id, session.project, session.source), strict=True)
         entries = {**stamp.baggage, **{key: value for key, value in values if value}}
         self._open[span_id] = stamp._replace(baggage=entries)
 

@@ -33,7 +33,7 @@ def inject(tracer: HoneyHiveTracer, carrier: MutableMapping[str, str], called: s
     """Write traceparent and baggage; the session, project and source in force go along, whoever set them."""
     context = otel_context.get_current()
     seen, own = entries_for(tracer.sessions, context), tracer.session
-    for key, mine in zip(SESSION_KEYS, (tracer.sessions.current_id(), own.source, own.project), strict=True):
+    for key, mine in zip(SESSION_KEYS, (tracer.sessions.current_id(), own.project, own.source), strict=True):
         value = seen.get(key) or mine
         context = baggage.set_baggage(key, value, context) if value else baggage.remove_baggage(key, context)
     context = baggage.remove_baggage(keys.BAGGAGE_FOREIGN, context)

@@ -21,7 +21,8 @@ from hh_jupyter.delivery.sealing.stamp import Session
 _BAGGAGE: Final = baggage._BAGGAGE_KEY
 _NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 _OWNER: Final = otel_context.create_key("hh_jupyter-session-owner")
-SESSION_KEYS: Final = (keys.BAGGAGE_SESSION_ID, keys.BAGGAGE_SOURCE, keys.BAGGAGE_PROJECT)
+SESSION_KEYS: Final = (keys.BAGGAGE_SESSION_ID, keys.BAGGAGE_PROJECT, keys.BAGGAGE_SOURCE)
+"""In the order in which they stand in headers."""
 
 
 class Owner(Protocol):
