@@ -42,7 +42,7 @@ class Backend:
         self._closing = threading.Event()
         self._server: Server | None = None
         self._refuse, self._tls = refuse, tls
-        self._port = _free_port() if refuse else 0
+        self._address = _reserved_address()
 
     def __enter__(self) -> Self:
         if not self._refuse:
@@ -53,17 +53,17 @@ class Backend:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        self._address.close()
 
     @property
     def url(self) -> str:
         """Base address, without a slash at the end."""
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._address.getsockname()[1]}"
 
     def listen(self) -> None:
         """Accept connections from now on; after a `close()` at the same address."""
         self._closing.clear()
-        self._server = Server(("127.0.0.1", self._port), handler_for(self))
-        self._port = self._server.server_port
+        self._server = Server(self._address.getsockname(), handler_for(self))
         if self._tls is not None:
             self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True, name="stand-in backend").start()
@@ -139,7 +139,12 @@ class Backend:
         return None
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _reserved_address() -> socket.socket:
+    """A bound socket that never listens: connections are refused, and nobody else is given its port meanwhile.
+
+    A server may listen at the same address, since both allow it (`SO_REUSEADDR`).
+    """
+    address = socket.socket()
+    address.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    address.bind(("127.0.0.1", 0))
+    return address
