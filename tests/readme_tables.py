@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hh_jupyter.notebook.magic_help import command_options_table, magics_table, session_options_table
 from hh_jupyter.setting_unused import UNUSED
 from hh_jupyter.settings import DEFAULTS, TABLE
 from tests.contract.surface import differences_table
@@ -36,7 +37,14 @@ def unused_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-TABLES = {"settings": settings_table, "unused settings": unused_table, "differences": differences_table}
+TABLES = {
+    "magics": magics_table,
+    "session options": session_options_table,
+    "command options": command_options_table,
+    "settings": settings_table,
+    "unused settings": unused_table,
+    "differences": differences_table,
+}
 """Name of a block in the README -> what stands between `<!-- name -->` and `<!-- /name -->`."""
 
 

@@ -17,7 +17,7 @@ ROOT = README.parent
 TEXT = README.read_text(encoding="utf-8")
 
 
-def test_the_settings_table_is_the_one_in_the_code() -> None:
+def test_the_tables_are_those_in_the_code() -> None:
     assert with_tables(TEXT) == TEXT, "run: make readme"
 
 
@@ -39,16 +39,6 @@ def test_every_name_the_readme_imports_is_public() -> None:
     names = {name.strip() for line in imports for name in line.split(",")}
     assert names
     assert names <= set(hh_jupyter.__all__)
-
-
-def test_every_command_of_the_magic_is_in_the_readme() -> None:
-    """The commands are read from the help that `%hh?` shows."""
-    from hh_jupyter.notebook.magics import HHMagics
-
-    help_text = (HHMagics.hh.__doc__ or "").partition("Commands::")[2]
-    commands = re.findall(r"^\s+([a-z]+)\s", help_text, re.MULTILINE)
-    assert "instrument" in commands
-    assert [command for command in commands if f"`%hh {command}" not in TEXT] == []
 
 
 def test_the_examples_of_the_readme_compile() -> None:

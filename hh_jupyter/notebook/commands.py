@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -11,18 +10,22 @@ from traitlets import TraitError
 
 from hh_jupyter.notebook.cell_output import view_id_of
 from hh_jupyter.notebook.cells import Cells
+from hh_jupyter.notebook.given import Given, read
 from hh_jupyter.notebook.instrument import Instrumentors
 from hh_jupyter.notebook.login import Login, log_in
-from hh_jupyter.notebook.options import did_you_mean
+from hh_jupyter.notebook.magic_help import command_text, hh_text
+from hh_jupyter.notebook.magic_table import BY_NAME, Command
+from hh_jupyter.notebook.opening import open_session
 from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.saving import save
 from hh_jupyter.notebook.sending import clear, send
 from hh_jupyter.notebook.session_export import export_of
 from hh_jupyter.notebook.session_table import sessions_text
 from hh_jupyter.notebook.sessions import Sessions
-from hh_jupyter.notebook.status import disk_lines, status_text
+from hh_jupyter.notebook.status import disk_lines, load_line, status_text
 from hh_jupyter.notebook.stored_sessions import SHORT_ID, KnownSession, SessionStore
 from hh_jupyter.notebook.views import fixed_view
+from hh_jupyter.notebook.words import Evaluate, Expansion, did_you_mean, split
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.settings import TABLE
@@ -55,7 +58,7 @@ class Commands:
         self._instrumentors, self._login = instrumentors, login
         self._set_trait, self._use_key = set_trait, use_key
         self._store = SessionStore(sessions, span_log())
-        self._by_name: dict[str, Callable[[list[str]], None]] = {
+        self._by_name: dict[str, Callable[[Given], None]] = {
             "status": self._status,
             "instrument": self._instrument,
             "show": self._show,
@@ -65,31 +68,35 @@ class Commands:
             "clear": self._clear,
             "login": self._log_in,
             "display": self._display,
+            "on": self._on,
+            "off": self._off,
+            "open": self._open,
+            "help": self._help,
         }
 
-    def run(self, words: list[str]) -> None:
+    def run(self, line: str) -> None:
         """Run one command.
 
         Args:
-            words: its name and what follows; nothing means `status`.
+            line: its name and what follows; nothing means `status`.
 
         Raises:
             UsageError: one line that says what is wrong.
         """
-        command = words[0] if words else "status"
-        if command not in self._by_name:
-            raise UsageError(f"%hh: unknown command {command}. {did_you_mean(command, self._by_name)}")
-        self._by_name[command](with_numbers(words[1:]))
+        name, *words = split(line, "%hh") or ["status"]
+        command = command_named(name)
+        if "--help" in words:
+            print(command_text(command))
+            return
+        self._by_name[name](given_to(command, words, self._cells.evaluate))
 
     def session_text(self) -> str:
         """The session in force, with its short id."""
-        tracer, session = self._sessions.tracer, self._sessions.sticky
-        session_id = session.id if session is not None else tracer.session_id
+        session_id = self._sessions.tracer.current_session_id
         title = self._sessions.title(session_id) or "-"
         return f"{title} {session_id[:SHORT_ID]}" if session_id else title
 
-    def _status(self, words: list[str]) -> None:
-        _none_of("status", words)
+    def _status(self, given: Given) -> None:
         tracer = self._sessions.tracer
         known = self._store.all()
         text = status_text(
@@ -98,15 +105,15 @@ class Commands:
             session=self.session_text(),
             traced=self._instrumentors.names,
             disk=disk_lines(tracer.spool, known),
+            everything="--all" in given,
         )
         print(text)
 
-    def _instrument(self, words: list[str]) -> None:
-        print(self._instrumentors.switch_on(words))
+    def _instrument(self, given: Given) -> None:
+        print(self._instrumentors.switch_on(given.words))
 
-    def _show(self, words: list[str]) -> None:
-        label = words[0] if words else "last"
-        _none_of("show", words[1:])
+    def _show(self, given: Given) -> None:
+        label = given.words[0] if given.words else "last"
         self._sessions.tracer.seal()
         if label in (ALL, BACKGROUND):
             self._show_outside_sessions(label)
@@ -143,31 +150,46 @@ class Commands:
         )
         self._outputs.show_rows(view, export, interactive=self._cells.cell_id is not None)
 
-    def _list_sessions(self, words: list[str]) -> None:
-        _none_of("sessions", words)
+    def _list_sessions(self, given: Given) -> None:
         print(sessions_text(self._store.all()))
 
-    def _send(self, words: list[str]) -> None:
-        print(send(words, self._sessions.tracer, self._store))
+    def _send(self, given: Given) -> None:
+        print(send(given.words, self._sessions.tracer, self._store))
         self._outputs.refresh()
 
-    def _save(self, words: list[str]) -> None:
-        print(save(words, self._store))
+    def _save(self, given: Given) -> None:
+        print(save(given.words, self._store, replace="--force" in given))
 
-    def _clear(self, words: list[str]) -> None:
-        print(clear(words, self._sessions.tracer, self._store))
+    def _clear(self, given: Given) -> None:
+        print(clear(given.words, self._sessions.tracer, self._store))
 
-    def _log_in(self, words: list[str]) -> None:
-        print(log_in(words, self._login, self._sessions.tracer, self._use_key))
+    def _log_in(self, given: Given) -> None:
+        print(log_in(given, self._login, self._sessions.tracer, self._use_key))
 
-    def _display(self, words: list[str]) -> None:
-        _none_of("display", words[1:])
-        if words:
+    def _display(self, given: Given) -> None:
+        if given.words:
             try:
-                self._set_trait("display", words[0])
+                self._set_trait("display", given.words[0])
             except TraitError:
-                raise UsageError(f"%hh display: {words[0]} must be {TABLE['display'].rule.says}.") from None
+                raise UsageError(f"%hh display: {given.words[0]} must be {TABLE['display'].rule.says}.") from None
         print(f"hh: display {self._sessions.tracer.settings.display}")
+
+    def _on(self, given: Given) -> None:
+        self._set_trait("disable_tracing", False)
+        tracer = self._sessions.tracer
+        print(load_line(tracer.settings, tracer.destination, tracer.session_name))
+
+    def _off(self, given: Given) -> None:
+        self._set_trait("disable_tracing", True)
+        print("hh: tracing is off: no spans are made or sent. %hh on to go on; %hh display off only hides the outputs.")
+
+    def _open(self, given: Given) -> None:
+        tracer = self._sessions.tracer
+        chosen = self._store.find(given.words[0], "open").id if given.words else tracer.current_session_id
+        print(open_session(chosen, tracer, here=self._outputs.in_terminal))
+
+    def _help(self, given: Given) -> None:
+        print(command_text(command_named(given.words[0])) if given.words else hh_text())
 
     def _no_cell(self, label: str) -> str:
         cells = ", ".join(self._outputs.labels())
@@ -180,17 +202,29 @@ class Commands:
         return f"{view_id_of(None, self._cells.label)}-shows-{label}"
 
 
-def with_numbers(words: Iterable[str]) -> list[str]:
-    """The same words, with the number of a title, `refund-triage #3`, joined to what stands before it."""
-    joined: list[str] = []
-    for word in words:
-        if joined and re.fullmatch(r"#\d+", word):
-            joined[-1] += f" {word}"
-        else:
-            joined.append(word)
-    return joined
+def command_named(name: str) -> Command:
+    """The row of a command.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if name not in BY_NAME:
+        raise UsageError(f"%hh: unknown command {name}. {did_you_mean(name, BY_NAME)}")
+    return BY_NAME[name]
 
 
-def _none_of(command: str, words: list[str]) -> None:
-    if words:
-        raise UsageError(f"%hh {command}: unexpected {words[0]!r}. %hh? for help")
+def given_to(command: Command, words: list[str], evaluate: Evaluate) -> Given:
+    """What a command is given, its variables replaced by their values.
+
+    Raises:
+        UsageError: an option that it does not have, a word too many, an expression that fails.
+    """
+    magic = f"%hh {command.name}"
+    given = read(words, command.options, magic)
+    most = 0 if command.kind is None else 1
+    if len(given.words) > most and not command.many:
+        refused = command.refusal or f"unexpected {given.words[most]!r}. {magic} --help shows how it is used."
+        raise UsageError(f"{magic}: {refused}")
+    expansion = Expansion(evaluate, magic)
+    options = {flag: tuple(expansion.text(value) for value in values) for flag, values in given.options.items()}
+    return Given(tuple(expansion.text(word) for word in given.words), options)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from IPython.core.error import UsageError
 
-from hh_jupyter.notebook.options import did_you_mean
+from hh_jupyter.notebook.words import did_you_mean
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 logger = logging.getLogger(__name__)

@@ -10,23 +10,20 @@ import os
 import secrets
 import stat
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from IPython.core.error import StdinNotImplementedError, UsageError
 
 from hh_jupyter.errors import SettingError
-from hh_jupyter.notebook.options import did_you_mean
+from hh_jupyter.notebook.given import Given
 from hh_jupyter.notebook.status import load_line
 from hh_jupyter.settings import Settings, check
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 logger = logging.getLogger(__name__)
 
-SAVE: Final = "--save"
-FORGET: Final = "--forget"
-OPTIONS: Final = (SAVE, FORGET)
 ORIGIN: Final = "%hh login"
 SAVED_ORIGIN: Final = "saved login"
 COLAB_NAME: Final = "HH_API_KEY"
@@ -97,11 +94,11 @@ class Login:
         return settings if saved is None or settings.sending_key else _with_key(settings, saved, SAVED_ORIGIN)
 
 
-def log_in(words: Sequence[str], login: Login, tracer: HoneyHiveTracer, use_key: Callable[[str], None]) -> str:
+def log_in(given: Given, login: Login, tracer: HoneyHiveTracer, use_key: Callable[[str], None]) -> str:
     """Ask for a key and send with it from now on; what was made in local mode stays.
 
     Args:
-        words: `--save`, `--forget` or nothing.
+        given: `--save`, `--forget` or nothing.
         login: of this kernel.
         tracer: of this kernel.
         use_key: makes a key the one to send with.
@@ -110,10 +107,11 @@ def log_in(words: Sequence[str], login: Login, tracer: HoneyHiveTracer, use_key:
         what holds now, one line or two.
 
     Raises:
-        UsageError: a wrong word, nobody to ask, no key, or a file that cannot be written.
+        UsageError: nobody to ask, no key, or a file that cannot be written.
     """
-    option = option_of(words)
-    if option == FORGET:
+    if len(given.options) > 1:
+        raise UsageError("%hh login: one of --save and --forget only.")
+    if "--forget" in given:
         path = login.forget()
         return "hh: no key is saved." if path is None else f"hh: {path} is deleted. This kernel goes on with its key."
     before = tracer.export_state()
@@ -121,27 +119,9 @@ def log_in(words: Sequence[str], login: Login, tracer: HoneyHiveTracer, use_key:
     said = [load_line(tracer.settings, tracer.destination, tracer.session_name)]
     if before.destination is None and before.made and tracer.destination is not None:
         said.append("  What was made before stays on this machine; %hh send SESSION sends it, %hh sessions lists it.")
-    if option == SAVE:
+    if "--save" in given:
         said.append(f"  The key for {tracer.server_url} is kept in {login.keep(tracer.settings)}.")
     return "\n".join(said)
-
-
-def option_of(words: Sequence[str]) -> str | None:
-    """The option of `%hh login`, if there is one.
-
-    Raises:
-        UsageError: anything else. The word itself is not repeated unless it is an option: it may be a key.
-    """
-    for word in words:
-        if word.startswith("--") and word not in OPTIONS:
-            raise UsageError(f"%hh login: unknown option {word}. {did_you_mean(word, OPTIONS)}")
-        if word not in OPTIONS:
-            raise UsageError(
-                "%hh login: takes no key, which would stay in the notebook and its history; it asks for it."
-            )
-    if len(words) > 1:
-        raise UsageError("%hh login: one of --save and --forget only.")
-    return words[0] if words else None
 
 
 def ask_key() -> str:

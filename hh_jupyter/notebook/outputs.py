@@ -118,6 +118,11 @@ class Outputs:
             self._updates.start()
             self._updates.request(output)
 
+    @property
+    def in_terminal(self) -> bool:
+        """They are printed, and the person sits at this machine."""
+        return not self._screen.live
+
     def refresh(self) -> None:
         """Bring every output up to date soon."""
         for output in tuple(self._by_view.values()):

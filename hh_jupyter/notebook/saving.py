@@ -11,31 +11,27 @@ from typing import Final
 from IPython.core.error import UsageError
 
 from hh_jupyter.display.format import count
-from hh_jupyter.notebook.options import did_you_mean
 from hh_jupyter.notebook.stored_sessions import SessionStore
 
-FORCE: Final = "--force"
 MODE: Final = 0o600
 """Prompts and answers are nobody else's business."""
 
 
-def save(words: Sequence[str], store: SessionStore) -> str:
+def save(words: Sequence[str], store: SessionStore, *, replace: bool = False) -> str:
     """Write the spans of this kernel, or of the named sessions, to a file.
 
     Args:
-        words: the file, then sessions; `--force` anywhere replaces a file that is there.
+        words: the file, then sessions.
+        replace: a file that is there.
 
     Raises:
         UsageError: no file is named, it exists, it cannot be written, a session is not known, or there are no spans.
     """
-    for word in words:
-        if word.startswith("--") and word != FORCE:
-            raise UsageError(f"%hh save: unknown option {word}. {did_you_mean(word, [FORCE])}")
-    name, *sessions = [word for word in words if word != FORCE] or [""]
+    name, *sessions = words or [""]
     if not name:
         raise UsageError("%hh save: name a file. Example: %hh save spans.jsonl")
     path = Path(os.path.expanduser(name))  # noqa: PTH111  # A home that is not known must not raise.
-    if path.exists() and FORCE not in words:
+    if path.exists() and not replace:
         raise UsageError(f"%hh save: {path} exists. %hh save {name} --force replaces it.")
     chosen = store.choose(sessions, "save") if sessions else None
     wanted = store.span_ids(chosen)

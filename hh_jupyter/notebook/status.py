@@ -51,6 +51,7 @@ def status_text(
     session: str,
     traced: Iterable[str],
     disk: Iterable[str] = (),
+    everything: bool = False,
 ) -> str:
     """The text of `%hh`.
 
@@ -60,6 +61,7 @@ def status_text(
         session: the session in force, with its short id.
         traced: libraries whose instrumentor is on.
         disk: what is kept there, in sentences; see `disk_lines`.
+        everything: also the settings that nobody set.
     """
     if settings.disable_tracing:
         head = f"hh: tracing is off ({settings.origins.get('disable_tracing')})."
@@ -75,7 +77,8 @@ def status_text(
     facts += [("" if number else "on disk", line) for number, line in enumerate(disk)]
     facts.append(("traced", ", ".join(traced) or "no library. %hh instrument"))
     lines = [head, *(f"  {name:<9} {text}" for name, text in facts)]
-    return "\n".join([*lines, "", *_setting_lines(settings), "  (others have their defaults: %config HHJupyter)"])
+    others = [] if everything else ["  (others have their defaults: %hh status --all)"]
+    return "\n".join([*lines, "", *_setting_lines(settings, everything=everything), *others])
 
 
 def _counts(export: ExportState) -> str:
@@ -128,7 +131,7 @@ def disk_lines(spool: Spool | None, known: Iterable[KnownSession]) -> list[str]:
     return lines or ["nothing waits there"]
 
 
-def _setting_lines(settings: Settings) -> list[str]:
-    rows = [row for row in settings.describe() if row.name in ALWAYS_SHOWN or row.origin != "default"]
+def _setting_lines(settings: Settings, *, everything: bool) -> list[str]:
+    rows = [row for row in settings.describe() if everything or row.name in ALWAYS_SHOWN or row.origin != "default"]
     widths = (max(len(row.name) for row in rows), max(len(row.value) for row in rows))
     return [f"  {row.name:<{widths[0]}}  {row.value:<{widths[1]}}  {row.origin}" for row in rows]

@@ -11,9 +11,9 @@ from IPython.core.error import UsageError
 
 from hh_jupyter.delivery.spool.record import LOCAL
 from hh_jupyter.display.clean import clean
-from hh_jupyter.notebook.options import did_you_mean
 from hh_jupyter.notebook.session_export import export_of_session
 from hh_jupyter.notebook.sessions import SHORTEST_PREFIX, Sessions
+from hh_jupyter.notebook.words import did_you_mean
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanRecord

@@ -50,7 +50,7 @@ class Views:
             export=export,
             session_name=self._sessions.title(session_id),
             session_id=session_id,
-            session_url=_session_url(self._tracer.settings, session_id) if export.destination else None,
+            session_url=session_url(self._tracer.settings, session_id) if export.destination else None,
             raised=output.raised,
             interrupted=output.interrupted,
             late=output.late,
@@ -109,12 +109,13 @@ def fixed_view(
         export=export,
         session_name=session.title if session is not None else None,
         session_id=session_id,
-        session_url=_session_url(settings, session_id) if export.destination else None,
+        session_url=session_url(settings, session_id) if export.destination else None,
         mode="tree",
         max_rows=settings.display_rows,
     )
 
 
-def _session_url(settings: Settings, session_id: str | None) -> str | None:
+def session_url(settings: Settings, session_id: str | None) -> str | None:
+    """Address of a session's page in the web application, if it is known."""
     template = settings.app_url
     return template.replace("{session_id}", session_id) if template and session_id else None

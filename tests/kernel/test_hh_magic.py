@@ -43,7 +43,11 @@ def test_show_repeats_the_output_of_a_cell(local: Kernel) -> None:
         ("%hh show 9999", "%hh: no spans for cell 9999. Cells with spans: "),
         ("%hh display purple", "%hh display: purple must be one of auto, line, tree, off."),
         ("%hh instrument opnai", "%hh instrument: no library opnai. Did you mean openai?"),
-        ("%hh status now", "%hh status: unexpected 'now'. %hh? for help"),
+        ("%hh status now", "%hh status: unexpected 'now'. %hh status --help shows how it is used."),
+        ("%hh show --erors", "%hh show: unknown option --erors."),
+        ("%hh help shwo", "%hh: unknown command shwo. Did you mean show?"),
+        ("%hh show {nobody}", "%hh show: {nobody}: NameError: name 'nobody' is not defined"),
+        ("%hh open", "%hh open: local mode, nothing leaves this machine. %hh login to send."),
     ],
 )
 def test_a_mistake_is_one_line(local: Kernel, line: str, said: str) -> None:
@@ -52,6 +56,47 @@ def test_a_mistake_is_one_line(local: Kernel, line: str, said: str) -> None:
     assert cell.ename == "UsageError"
     assert cell.stderr.startswith(f"UsageError: {said}")
     assert cell.stderr.count("\n") == 1
+
+
+def test_words_are_expanded_as_in_other_magics(local: Kernel) -> None:
+    cell = local.run("span('by-variable')")
+    local.run(f"number = {cell.count}")
+    for typed in ("{number}", "$number", "{number + 0}"):
+        assert "by-variable" in local.run(f"%hh show {typed}").output.text
+
+
+def test_help_is_a_sentence_examples_and_options(local: Kernel) -> None:
+    for shown in (local.run("%hh save --help").stdout, local.run("%hh help save").stdout):
+        assert "%hh save FILE" in shown
+        assert "%hh save spans.jsonl --force" in shown
+        assert "--force  replace a file that is there" in shown
+    assert local.run("%hh help").stdout.startswith("See and steer")
+
+
+def test_off_makes_no_spans_until_on_and_tells_the_difference_to_display(fresh: Kernel) -> None:
+    said = fresh.run("%hh off").stdout
+    assert said.startswith("hh: tracing is off")
+    assert "%hh display off" in said
+    assert fresh.run("span('unseen')\n1").kinds == ["result"]
+    assert fresh.run("%hh").stdout.startswith("hh: tracing is off (%config HHJupyter).")
+    assert fresh.run("%hh on").stdout.startswith("hh: local mode")
+    assert "seen" in fresh.run("span('seen')").output.text
+    assert [name for name, _, _ in fresh.value("rows()")] == ["seen"]
+
+
+def test_open_gives_the_page_of_a_session(sending: Kernel) -> None:
+    assert "the setting app_url" in sending.run("%hh open").stderr
+    sending.run("%config HHJupyter.app_url = 'https://app.example/s/{session_id}'")
+    own = sending.value("hh.get_tracer().session_id")
+    assert sending.run("%hh open").stdout == f"hh: https://app.example/s/{own}\n"
+    sending.run("%%hh_session 'refund triage'\nspan('x')")
+    ((_, other, _),) = sending.value("rows()")
+    assert sending.run("%hh open 'refund triage'").stdout == f"hh: https://app.example/s/{other}\n"
+
+
+def test_every_setting_is_shown_by_request(local: Kernel) -> None:
+    assert "batch_size" not in local.run("%hh status").stdout
+    assert re.search(r"batch_size +100 +default", local.run("%hh status --all").stdout)
 
 
 def test_display_modes_hold_until_changed(local: Kernel) -> None:

@@ -1,22 +1,109 @@
-"""The words after `%hh`."""
+"""The words after `%hh`: what the table allows, and the help that is made from it."""
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from hh_jupyter.notebook.commands import with_numbers
+import pytest
+from IPython.core.error import UsageError
+
+from hh_jupyter.notebook.commands import command_named, given_to
+from hh_jupyter.notebook.given import Given
+from hh_jupyter.notebook.magic_help import command_text, hh_text, session_text
+from hh_jupyter.notebook.magic_table import COMMANDS, SESSION_OPTIONS, Command
+from hh_jupyter.notebook.options import parse
+from hh_jupyter.notebook.words import split
+
+SECRET = "hh_typed_key_of_no_account"
+
+
+def evaluate(expression: str) -> Any:
+    return eval(expression, {"number": 4, "name": "refund triage"})
+
+
+def given(line: str) -> Given:
+    name, *words = split(line.removeprefix("%hh "), "%hh")
+    return given_to(command_named(name), words, evaluate)
+
+
+def refusal(line: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        given(line)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("words", "joined"),
+    ("line", "words"),
     [
-        (["refund-triage", "#3"], ["refund-triage #3"]),
-        (["a", "#2", "b", "#10"], ["a #2", "b #10"]),
-        (["refund-triage #3"], ["refund-triage #3"]),
-        (["#3"], ["#3"]),
-        (["a", "#x", "#"], ["a", "#x", "#"]),
-        ([], []),
+        ("show refund-triage #3", ("refund-triage #3",)),
+        ("send a #2 b #10", ("a #2", "b #10")),
+        ("show 'refund-triage #3'", ("refund-triage #3",)),
+        ("show #3", ("#3",)),
+        ("send a #x #", ("a", "#x", "#")),
+        ("show {number}", ("4",)),
+        ("show $name", ("refund triage",)),
+        ("save --force a.jsonl", ("a.jsonl",)),
+        ("send", ()),
     ],
 )
-def test_the_number_of_a_title_belongs_to_the_name_before_it(words: list[str], joined: list[str]) -> None:
-    assert with_numbers(words) == joined
+def test_words_are_numbered_titles_and_values_of_variables(line: str, words: tuple[str, ...]) -> None:
+    assert given(line).words == words
+
+
+def test_switches_are_told_apart_from_words() -> None:
+    assert "--force" in given("save a.jsonl --force")
+    assert "--force" not in given("save a.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("shwo 4", "%hh: unknown command shwo. Did you mean show?"),
+        ("save a --forec", "%hh save: unknown option --forec. Did you mean --force?"),
+        ("save a --overwrite", "%hh save: unknown option --overwrite. Did you mean --force?"),
+        ("save a --force=1", "%hh save: --force takes no value."),
+        ("sessions --all", "%hh sessions: unknown option --all. It has no options."),
+        ("sessions all", "%hh sessions: unexpected 'all'. %hh sessions --help shows how it is used."),
+        ("show 1 2", "%hh show: unexpected '2'. %hh show --help shows how it is used."),
+        ("show {nobody}", "%hh show: {nobody}: NameError: name 'nobody' is not defined"),
+        ("show 'a", "%hh: the quote ' is not closed."),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_near_match(line: str, said: str) -> None:
+    assert refusal(line) == said
+
+
+@pytest.mark.parametrize("line", [f"login {SECRET}", f"login --save {SECRET}", f"login --save={SECRET}"])
+def test_a_key_that_was_typed_after_all_is_not_repeated(line: str) -> None:
+    assert SECRET not in refusal(line)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_the_examples_of_a_command_are_read_by_it(command: Command) -> None:
+    for example in command.examples:
+        name, *words = split(example.removeprefix("%hh"), "%hh") or ["status"]
+        if "--help" not in words:
+            given_to(command_named(name), words, evaluate)
+
+
+def test_help_names_every_command_and_every_option() -> None:
+    for command in COMMANDS:
+        assert f"\n    {command.name} " in hh_text()
+        for option in command.options:
+            assert option.flag in command_text(command)
+        for example in command.examples:
+            assert f"\n    {example}" in command_text(command)
+    for option in SESSION_OPTIONS:
+        assert f"\n    {option.flag} " in session_text()
+
+
+def test_help_fits_a_page_and_shows_no_marks_of_markdown() -> None:
+    for text in (hh_text(), session_text(), *(command_text(command) for command in COMMANDS)):
+        assert max(len(line) for line in text.splitlines()) <= 120
+        assert "`" not in text
+
+
+def test_the_examples_of_the_session_magics_are_read_by_them() -> None:
+    for line in session_text().partition("Examples:\n")[2].partition("\n\n")[0].splitlines():
+        magic, _, options = line.strip().partition(" ")
+        parse(options.replace("{ticket}", "7"), evaluate, magic=magic)

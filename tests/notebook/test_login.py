@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from IPython.core.error import UsageError
 
-from hh_jupyter.notebook.login import FORGET, SAVE, Login, ask_key, key_file, option_of
+from hh_jupyter.notebook.login import Login, ask_key, key_file
 from hh_jupyter.settings import Settings, resolve
 
 TYPED = "hh_typed_key_of_no_account"
@@ -117,17 +117,6 @@ def test_a_folder_that_takes_no_file_is_one_line(tmp_path: Path, monkeypatch: py
     assert TYPED not in str(caught.value)
     with pytest.raises(UsageError, match="cannot be deleted"):
         login.forget()
-
-
-def test_options() -> None:
-    assert option_of([]) is None
-    assert option_of(["--save"]) == SAVE
-    assert option_of(["--forget"]) == FORGET
-    for words in (["--sav"], [TYPED], ["--save", "--forget"], ["--save", TYPED]):
-        with pytest.raises(UsageError) as caught:
-            option_of(words)
-        assert TYPED not in str(caught.value)
-        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore")

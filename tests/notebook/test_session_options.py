@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from IPython.core.error import UsageError
 
-from hh_jupyter.notebook.options import OPTIONS, SessionOptions, parse, split
+from hh_jupyter.notebook.magic_table import SESSION_OPTIONS
+from hh_jupyter.notebook.options import SessionOptions, parse
+from hh_jupyter.notebook.words import quoted, split
 
 NAMES: dict[str, Any] = {"ticket": {"id": 7}, "n": 3, "who": "ada"}
 
@@ -88,7 +90,9 @@ def test_an_unknown_option_is_answered_with_the_near_match() -> None:
 
 
 def test_an_option_like_no_other_is_answered_with_all_of_them() -> None:
-    assert f"unknown option --bogus. Options: {', '.join(OPTIONS)}." in refusal("--bogus")
+    flags = [option.flag for option in SESSION_OPTIONS]
+    assert f"unknown option --bogus. Options: {', '.join(flags[:-1])}." in refusal("--bogus")
+    assert f"unknown option --bogus. Options: {', '.join(flags)}." in refusal("--bogus", "%hh_session")
 
 
 @pytest.mark.parametrize(
@@ -97,13 +101,14 @@ def test_an_option_like_no_other_is_answered_with_all_of_them() -> None:
         ("it's", "the quote ' is not closed."),
         ('"a', 'the quote " is not closed.'),
         ("--input q={a", "the brace { is not closed."),
-        ("--input", "--input needs a value."),
-        ("--input --user 7", "--input needs a value."),
+        ("--input", "--input needs a value, K=V."),
+        ("--input --user 7", "--input needs a value, K=V."),
         ("--input q", "--input takes KEY=VALUE, got 'q'."),
         ("--input =q", "--input takes KEY=VALUE, got '=q'."),
         ("a b", "one name only, got 'a' and 'b'. Put quotes around a name with spaces."),
         ("--show all", "--show must be one of auto, line, tree, off; got all."),
-        ("--end", "--end stands alone: %hh_session --end"),
+        ("--end", "the session ends with the cell; --end is for the line form: %hh_session --end"),
+        ("refund #3", "refund #3 is how a session is shown that exists: --join refund #3 continues it."),
         ("a --join last", "--join continues a session and takes no name."),
         ("--join last --id 7", "--join continues a session and takes no --id."),
         ("--input q={tikcet}", "--input q={tikcet}: NameError: name 'tikcet' is not defined"),
@@ -118,3 +123,53 @@ def test_a_mistake_is_one_sentence_that_names_the_magic(line: str, said: str) ->
 
 def test_end_is_for_the_line_form() -> None:
     assert parse("--end", evaluate, magic="%hh_session").end
+    assert "--end stands alone: %hh_session --end" in refusal("refund --end", "%hh_session")
+
+
+def test_a_name_with_spaces_needs_quotes_and_a_title_s_number_none() -> None:
+    assert read("--join 'refund triage'").join == "refund triage"
+    assert read("--join 'refund triage' #3").join == "refund triage #3"
+    assert read("--join refund-triage #3 --show line").join == "refund-triage #3"
+    assert "one" in refusal("refund triage")
+
+
+def test_a_name_may_hold_anything() -> None:
+    assert read("'Rückfrage 7: «¿por qué?» 客户'").name == "Rückfrage 7: «¿por qué?» 客户"
+    assert read("Überprüfung").name == "Überprüfung"
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("run-$n", "run-3"),
+        ("$who", "ada"),
+        ("$who.title", str("ada".title)),
+        ("$$who", "$who"),
+        ("$nobody", "$nobody"),
+        ("cost-$5", "cost-$5"),
+        ("run-{{n}}", "run-{n}"),
+        ("{{n}}", "{n}"),
+        ("{n + 1}-{who}", "4-ada"),
+    ],
+)
+def test_variables_are_expanded_as_in_other_magics(word: str, text: str) -> None:
+    assert read(f"'{word}'").name == text
+
+
+def test_a_whole_variable_hands_over_the_object_itself() -> None:
+    assert read("--input t=$ticket").inputs["t"] is NAMES["ticket"]
+
+
+def test_an_expanded_value_is_not_split_again() -> None:
+    NAMES["name"] = "two words --end"
+    assert read("{name}") == SessionOptions(name="two words --end")
+
+
+def test_a_user_id_may_be_an_expression_with_an_equals_sign() -> None:
+    assert read("--user {n == 3}").user_properties == {"user_id": True}
+    assert read("--user plan=pro --user 7").user_properties == {"plan": "pro", "user_id": "7"}
+
+
+@pytest.mark.parametrize("word", ["plain", "two words", "it's", 'a "b"', 'it\'s "b"', "-x", "{n}", ""])
+def test_a_quoted_word_is_read_as_it_was(word: str) -> None:
+    assert split(quoted(word), "%hh") == [word]
