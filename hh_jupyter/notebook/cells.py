@@ -25,8 +25,9 @@ from opentelemetry.context import Context
 
 from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.notebook.boundary import guarded
-from hh_jupyter.notebook.options import parse
+from hh_jupyter.notebook.options import CELL_MAGIC, parse
 from hh_jupyter.notebook.sessions import Sessions
+from hh_jupyter.notebook.words import quoted
 from hh_jupyter.tracing.scope import CELL, with_cell
 from hh_jupyter.tracing.session import SessionScope
 
@@ -124,23 +125,24 @@ class Cells:
             if frame.outer and frame.info.store_history:
                 self._finished(frame, raised=False, interrupted=False)
 
-    def enter(self, line: str, *, blank: bool = False) -> None:
+    def enter(self, line: str, *, magic: str = CELL_MAGIC, blank: bool = False) -> None:
         """Make the rest of the running cell one session.
 
         Args:
             line: the options of `%%hh_session`.
+            magic: the form that was typed.
             blank: there is no code below it.
 
         Raises:
             UsageError: one line that says what is wrong.
         """
-        options = parse(line, self.evaluate)
+        options = parse(line, self.evaluate, magic=magic)
         if blank:
-            name = f" {options.name}" if options.name else " refund-triage"
-            text = "%%hh_session needs code below it. To set the session for the cells that follow: %hh_session"
-            raise UsageError(text + name)
+            name = quoted(options.name or "refund-triage")
+            text = f"{magic} needs code below it. To set the session for the cells that follow: %hh_session {name}"
+            raise UsageError(text)
         frame = _frame.get()
-        session = self._sessions.open(options, cell=self.label, magic="%%hh_session")
+        session = self._sessions.open(options, cell=self.label, magic=magic)
         scope = SessionScope(self._sessions.tracer, session)
         scope.enter()
         if frame is not None:

@@ -42,9 +42,9 @@ class Extension:
         self._given: object = None
         self._initialised = False
 
-    def enter(self, line: str, *, blank: bool = False) -> None:
+    def enter(self, line: str, **how: Any) -> None:
         """What a rewritten `%%hh_session` line calls; see `Cells.enter`."""
-        self._cells.enter(line, blank=blank)
+        self._cells.enter(line, **how)
 
     def titles(self) -> dict[str, str]:
         """How the sessions made here are called, by id."""

@@ -1,4 +1,4 @@
-"""`%%hh_session` as a pure input transformer: its line becomes one statement, the body stays as it is.
+"""The session's line as a pure input transformer: it becomes one statement, the body stays as it is.
 
 A cell magic that ran the body itself could not `await`, would report an error twice and would let Run All go on after
 one. With one statement in place of the line, IPython compiles the cell as ever: top-level `await`, the last expression,
@@ -9,30 +9,51 @@ effects belong to the statement.
 from __future__ import annotations
 
 import re
+from typing import Final
 
-FIRST_LINE = re.compile(r"%%hh_session(?=\s|$)[ \t]*(.*)")
+from hh_jupyter.notebook.options import CELL_MAGIC, COMMENT
+
+MAGIC_LINE: Final = re.compile(r"%%hh_session(?=\s|$)[ \t]*(.*)")
 """The magic's line; `%%hh_session?` is left to IPython's help."""
 
-ENTRY = "_hh"
+COMMENT_LINE: Final = re.compile(r"#[ \t]*\|[ \t]*hh_session[ \t]*:[ \t]*(.*)")
+"""Formatters put a space after the first mark."""
+
+CELL_OPTION: Final = re.compile(r"#[ \t]*\|")
+"""Other tools keep their options in such comments as well, in any order."""
+
+HELP_LINE: Final = re.compile(r"%hh[ \t]+(\w+)[ \t]*\?{1,2}\s*$")
+"""IPython's own help would look for an object of the command's name."""
+
+ENTRY: Final = "_hh"
 """The shell's attribute that holds the object whose `enter` the statement calls."""
 
 
 def rewrite(lines: list[str]) -> list[str]:
-    """Replace a leading `%%hh_session` line by a call of `enter`; translate a cell magic stacked below it.
+    """Replace the line that makes the cell a session by a call of `enter`; translate a cell magic stacked below it.
 
     Args:
         lines: the cell's lines with their line ends, as IPython's cleanup step hands them over.
     """
     first = _first_code(lines)
-    match = FIRST_LINE.match(lines[first]) if first is not None else None
-    if first is None or match is None:
+    if first is None or lines[first][0] not in "%#":
         return lines
-    options = match.group(1).rstrip()
-    body = lines[first + 1 :]
-    blank = ", blank=True" if _is_blank(body) else ""
+    if match := HELP_LINE.match(lines[first]):
+        alone = _first_code(lines[first + 1 :]) is None
+        return [*lines[:first], f"get_ipython().run_line_magic('hh', '{match[1]} --help')\n"] if alone else lines
+    found = _session_line(lines, first)
+    if found is None:
+        return lines
+    index, magic, options = found
+    body = lines[index + 1 :]
+    arguments = [repr(options)]
+    if magic != CELL_MAGIC:
+        arguments.append(f"magic={magic!r}")
+    if _is_blank(body):
+        arguments.append("blank=True")
     # The comment is for tracebacks, which show the rewritten line.
-    statement = f"get_ipython().{ENTRY}.enter({options!r}{blank})  # %%hh_session {options}".rstrip() + "\n"
-    return [*lines[:first], statement, *_stacked(body)]
+    statement = f"get_ipython().{ENTRY}.enter({', '.join(arguments)})  # {magic} {options}".rstrip() + "\n"
+    return [*lines[:index], statement, *_stacked(body)]
 
 
 # IPython must see the user's own line when it asks whether a cell is complete: in a terminal, the rewritten line alone
@@ -40,13 +61,27 @@ def rewrite(lines: list[str]) -> list[str]:
 rewrite.has_side_effects = True  # type: ignore[attr-defined]
 
 
+def _session_line(lines: list[str], first: int) -> tuple[int, str, str] | None:
+    """Index, form and options of the line that makes the cell a session."""
+    if match := MAGIC_LINE.match(lines[first]):
+        return first, CELL_MAGIC, match[1].rstrip()
+    for index in range(first, len(lines)):
+        if match := COMMENT_LINE.match(lines[index]):
+            return index, COMMENT, match[1].rstrip()
+        if not CELL_OPTION.match(lines[index]):
+            return None
+    return None
+
+
 def _stacked(body: list[str]) -> list[str]:
     """IPython knows a cell magic in the first line only, so one further down is translated here."""
     index = _first_code(body)
-    if index is None or not body[index].startswith("%%"):
+    if index is None:
         return body
-    if FIRST_LINE.match(body[index]):
+    if _session_line(body, index) is not None:
         return body[:index] + rewrite(body[index:])
+    if not body[index].startswith("%%"):
+        return body
     name, _, line = body[index][2:].rstrip().partition(" ")
     call = f"get_ipython().run_cell_magic({name!r}, {line.strip()!r}, {''.join(body[index + 1 :])!r})\n"
     return [*body[:index], call]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.kernel.driver import Cell, Kernel
@@ -94,6 +96,70 @@ def test_other_cell_magics_work_above_and_below(local: Kernel, own: str, cell: s
     assert "Wall time" in ran.stdout
     assert session_of(local, name) != own
     assert_undone(local, own)
+
+
+@pytest.mark.parametrize("code", ["span({0!r})\n'result'", "await asyncio.sleep(0)\nspan({0!r})\n'result'"])
+def test_the_comment_makes_the_cell_a_session_too(local: Kernel, own: str, code: str) -> None:
+    name = f"commented-{len(code)}"
+    cell = local.run(f"#| echo: false\n#| hh_session: 'refund comment' --user 7\n{code.format(name)}")
+    assert (cell.reply, cell.results, cell.kinds, cell.stderr) == ("ok", ["'result'"], ["result", "display"], "")
+    assert local.value("get_ipython()._hh.titles()")[session_of(local, name)].startswith("refund comment")
+    assert_undone(local, own)
+
+
+def test_the_comment_is_a_comment_where_the_extension_is_not_loaded(tmp_path: Path) -> None:
+    with Kernel(tmp_path) as kernel:
+        cell = kernel.run("#| hh_session: refund --user 7\n1 + 1")
+        assert (cell.reply, cell.results, cell.stderr) == ("ok", ["2"], "")
+
+
+def test_a_mistake_in_the_comment_is_told_as_in_the_magic(local: Kernel) -> None:
+    cell = local.run("#| hh_session: refund --tags a=b\nprint('not reached')")
+    assert (cell.ename, cell.stdout) == ("UsageError", "")
+    assert cell.stderr.splitlines() == [
+        "UsageError: #| hh_session: unknown option --tags. Did you mean --metadata?",
+        "    #| hh_session: refund-triage --metadata team=support",
+    ]
+    assert "needs code below it" in local.run("#| hh_session: refund").stderr
+
+
+def test_other_ways_to_run_code_stay_in_the_session(local: Kernel, own: str, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("span('from-a-file')")
+    local.run(f"%%hh_session runs\n%run -i {tmp_path / 'script.py'}")
+    local.run("%%hh_session nests\nget_ipython().run_cell(\"span('nested')\")")
+    shell = local.run("%%hh_session shells\n!echo out; echo err >&2\nname = !echo listed\nspan('shell'); name[0]")
+    future = local.run(
+        "%%hh_session futures\nfrom __future__ import annotations\ndef f(x: Nobody): span('future')\nf(1)"
+    )
+    assert (shell.reply, shell.results, shell.stdout.split()) == ("ok", ["'listed'"], ["out", "err"])
+    assert (future.reply, future.stderr) == ("ok", "")
+    titles = local.value("get_ipython()._hh.titles()")
+    named = {name: titles[session_of(local, name)] for name in ("from-a-file", "nested", "shell", "future")}
+    assert named == {"from-a-file": "runs", "nested": "nests", "shell": "shells", "future": "futures"}
+    assert_undone(local, own)
+
+
+def test_a_cell_that_is_run_again_by_a_magic_is_a_session_again(local: Kernel) -> None:
+    first = local.run("%%hh_session again\nspan('again')")
+    local.run(f"%rerun {first.count}")
+    sessions = {session for name, session, _ in local.value("rows()") if name == "again"}
+    assert len(sessions) == 2
+
+
+def test_names_may_hold_spaces_and_any_letters_and_a_title_is_joined_as_it_is_shown(local: Kernel) -> None:
+    for number in (1, 2):
+        local.run(f"%%hh_session 'Rückfrage 客户'\nspan('uni-{number}')")
+    local.run("%%hh_session --join 'Rückfrage 客户' #2\nspan('uni-3')")
+    assert session_of(local, "uni-3") == session_of(local, "uni-2") != session_of(local, "uni-1")
+    shown = local.run("%hh show 'Rückfrage 客户' #2")
+    assert "uni-3" in shown.output.text
+    assert "uni-1" not in shown.output.text
+
+
+def test_values_are_expanded_after_the_line_was_split(local: Kernel) -> None:
+    local.run("topic, ticket = 'two words --end', {'id': 7}")
+    local.run("%%hh_session {topic} --input ticket={ticket} --metadata who=$topic\nspan('expanded')")
+    assert local.value("get_ipython()._hh.titles()")[session_of(local, "expanded")] == "two words --end"
 
 
 def test_a_captured_body_keeps_its_session(local: Kernel, own: str) -> None:

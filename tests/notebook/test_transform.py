@@ -31,7 +31,16 @@ def test_the_number_of_lines_does_not_change_so_that_errors_name_the_right_one()
 
 @pytest.mark.parametrize(
     "cell",
-    ["", "\n\n", "x = 1\n", "%%hh_session?\n", "%%hh_sessions a\nx\n", "%hh_session a\nx\n", "x\n%%hh_session a\n"],
+    [
+        "",
+        "\n\n",
+        "x = 1\n",
+        "# x\n",
+        "%%hh_session?\n",
+        "%%hh_sessions a\nx\n",
+        "%hh_session a\nx\n",
+        "x\n%%hh_session a\n",
+    ],
 )
 def test_other_cells_are_left_alone(cell: str) -> None:
     assert rewritten(cell) == cell
@@ -62,6 +71,51 @@ def test_a_cell_magic_below_is_called_with_the_rest_as_its_body() -> None:
         "",
         "get_ipython().run_cell_magic('time', '-n 1', 'x\\ny\\n')",
     ]
+
+
+@pytest.mark.parametrize("line", ["#| hh_session: a --user 7", "# | hh_session: a --user 7", "#|hh_session:a --user 7"])
+def test_the_comment_does_the_same_and_says_so_itself_in_messages(line: str) -> None:
+    assert rewritten(f"{line}\nx = 1\nx") == (
+        "get_ipython()._hh.enter('a --user 7', magic='#| hh_session')  # #| hh_session a --user 7\nx = 1\nx"
+    )
+
+
+def test_the_comment_may_stand_among_those_of_other_tools() -> None:
+    assert rewritten("#| label: fig\n#| hh_session: a\n#| echo: false\nx\n").splitlines() == [
+        "#| label: fig",
+        "get_ipython()._hh.enter('a', magic='#| hh_session')  # #| hh_session a",
+        "#| echo: false",
+        "x",
+    ]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "x = 1\n#| hh_session: a\nx\n",
+        "# a note\n#| hh_session: a\nx\n",
+        "# hh_session: a\nx\n",
+        "#| hh_sessions: a\nx\n",
+        "#| label: fig\nx\n#| hh_session: a\n",
+        "%%bash\n#| hh_session: a\nls\n",
+        " #| hh_session: a\nx\n",
+    ],
+)
+def test_a_comment_anywhere_else_is_a_comment(cell: str) -> None:
+    assert rewritten(cell) == cell
+
+
+def test_the_comment_may_stand_above_and_below_cell_magics() -> None:
+    assert rewritten("#| hh_session: a\n%%time\nx\n").splitlines()[1:] == [
+        "get_ipython().run_cell_magic('time', '', 'x\\n')"
+    ]
+    assert rewritten("%%hh_session a\n#| hh_session: b\nx\n").count("_hh.enter") == 2
+
+
+def test_help_of_a_command_is_asked_for_as_help_of_a_magic() -> None:
+    assert rewritten("%hh show?\n") == "get_ipython().run_line_magic('hh', 'show --help')\n"
+    for other in ("%hh?\n", "%hh show 4\n", "%hh show?\nx\n", "x?\n"):
+        assert rewritten(other) == other
 
 
 def test_rewriting_twice_changes_nothing_more() -> None:
