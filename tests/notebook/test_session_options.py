@@ -143,7 +143,7 @@ def test_a_name_may_hold_anything() -> None:
     [
         ("run-$n", "run-3"),
         ("$who", "ada"),
-        ("$who.title", str("ada".title)),
+        ("$who.__class__.__name__", "str"),
         ("$$who", "$who"),
         ("$nobody", "$nobody"),
         ("cost-$5", "cost-$5"),
