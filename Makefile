@@ -1,6 +1,7 @@
 # make demo      run the quickstart notebook and write it to demo-output/
 # make test      everything a change must pass, within 15 minutes on two cores
 # make test-all  the same, the slow matrices and the demo
+# make matrix    the kernel tests with each pair of IPython and ipykernel in tests/matrix (a part of test-all)
 # make bench     the budgets, as ratios to the plain OpenTelemetry SDK in one run
 # make lint      ruff, mypy, import contracts
 # make format    let ruff format the code
@@ -10,12 +11,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Beside $(VENV), which the tests themselves run in: one environment for the kernels of each pair.
+MATRIX := .venv-matrix
+PAIRS := $(patsubst tests/matrix/%.txt,%,$(wildcard tests/matrix/*.txt))
 # Kernel and browser tests wait more than they compute: two workers share two cores well.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-all bench lint format readme chromium clean
+.PHONY: demo test test-all matrix bench lint format readme chromium clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/python notebooks/demo.py
@@ -26,6 +30,12 @@ test: lint chromium
 test-all: lint chromium
 	$(BIN)/python notebooks/demo.py --no-lab
 	$(PYTEST)
+	$(MAKE) matrix
+
+matrix: $(PAIRS:%=matrix-%)
+
+matrix-%: $(MATRIX)/%/.installed $(VENV)/.dev-installed
+	KERNEL_PYTHON=$(CURDIR)/$(MATRIX)/$*/bin/python $(PYTEST) -m "not slow" tests/kernel
 
 bench: $(VENV)/.dev-installed
 	$(BIN)/python -m tests.benchmarks
@@ -56,9 +66,15 @@ $(VENV)/.dev-installed: $(VENV)/.pip-ready pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[openai]" --group test --group lint
 	touch $@ $(VENV)/.demo-installed
 
+$(MATRIX)/%/.installed: tests/matrix/%.txt pyproject.toml
+	$(PYTHON) -m venv $(MATRIX)/$*
+	$(MATRIX)/$*/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(MATRIX)/$*/bin/python -m pip install --quiet --editable ".[openai]" --requirement $<
+	touch $@
+
 chromium:
 	@.ci/install-chromium
 
 clean:
-	rm -rf $(VENV) demo-output build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(MATRIX) demo-output build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -33,6 +33,8 @@ def rows():
 """
 """What the cells of the tests use: `span(name)` makes a span, `rows()` tells name, session and cell of each."""
 PROJECT = Path(__file__).parents[2]
+PYTHON = os.environ.get("KERNEL_PYTHON", sys.executable)
+"""What kernels and terminals run in; `make matrix` sets it to environments with other versions of IPython."""
 
 
 @dataclass(slots=True)
@@ -88,13 +90,13 @@ class Cell:
 
 
 class Kernel:
-    """A kernel of this Python with the project importable."""
+    """A kernel with the project importable."""
 
     def __init__(self, cwd: Path, env: Mapping[str, str] | None = None) -> None:
         self._manager = KernelManager(kernel_name="python3")
         spec = self._manager.kernel_spec
         assert spec is not None
-        spec.argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        spec.argv = [PYTHON, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         self._manager.start_kernel(env=kernel_environment(cwd, env), cwd=str(cwd))
         self._client: BlockingKernelClient = self._manager.client()
         self._client.start_channels()
