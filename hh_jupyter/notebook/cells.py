@@ -22,13 +22,14 @@ from typing import Any, Protocol
 from IPython.core.error import UsageError
 from opentelemetry import context as otel
 from opentelemetry.context import Context
+from opentelemetry.trace import get_current_span
 
 from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.notebook.boundary import guarded
 from hh_jupyter.notebook.options import CELL_MAGIC, parse
 from hh_jupyter.notebook.sessions import Sessions
 from hh_jupyter.notebook.words import quoted
-from hh_jupyter.tracing.scope import CELL, with_cell
+from hh_jupyter.tracing.scope import CELL, SCOPE, leave, with_cell
 from hh_jupyter.tracing.session import SessionScope
 
 
@@ -58,6 +59,11 @@ class CellFrame:
     sessions: list[SessionScope] = field(default_factory=list)
     scoped: bool = False
     show: str | None = None
+
+    @property
+    def cell_id(self) -> str | None:
+        """The id that a notebook front end gave the cell; None in a headless run, and before IPython 8."""
+        return getattr(self.info, "cell_id", None)
 
 
 class Finished(Protocol):
@@ -151,7 +157,7 @@ class Cells:
 
     def stick(self, session: Session | None) -> None:
         """Make this the session from here on, in the running cell and all that follow; None for the tracer's own."""
-        self._sessions.sticky = session
+        self._sessions.stick(session)
         frame = _frame.get()
         if frame is None:
             return
@@ -163,13 +169,15 @@ class Cells:
     def adopt(self, session: Session) -> None:
         """`create_session()` was called: in a cell's own code it makes the session of the following cells as well.
 
-        In other tasks and threads, also those that inherited the cell's context, it does not.
+        In other tasks and threads, also those that inherited the cell's context, it does not, nor in a block that ends
+        a session with itself: a span's, a traced function's, that of `with_session`.
         """
         frame = _frame.get()
-        if frame is not None and frame in self._frames and frame.runs_in == _running():
-            frame.scoped = True
-            self._sessions.remember(session)
-            self._sessions.sticky = session
+        if frame is None or frame not in self._frames or frame.runs_in != _running() or _in_block(frame):
+            return
+        frame.scoped = True
+        self._sessions.remember(session)
+        self._sessions.stick(session)
 
     def evaluate(self, expression: str) -> Any:
         """The value of a Python expression in the user's namespace."""
@@ -185,7 +193,7 @@ class Cells:
     def cell_id(self) -> str | None:
         """The id that a notebook front end gave the running cell; None elsewhere, and in a headless run."""
         frame = _frame.get()
-        return getattr(frame.info, "cell_id", None) if frame is not None else None
+        return frame.cell_id if frame is not None else None
 
     def _open(self, info: Any) -> None:
         around = _frame.get()
@@ -219,19 +227,36 @@ class Cells:
             frame.sessions.append(scope)
 
     def _close(self, frame: CellFrame) -> None:
-        self._frames.remove(frame)
+        try:
+            self._undo(frame)
+        except KeyboardInterrupt:
+            self._undo(frame)  # Half of it would leave the next cells in this one's session.
+            raise
+
+    def _undo(self, frame: CellFrame) -> None:
+        """Take the frame away; again, if it was interrupted."""
+        if frame in self._frames:
+            self._frames.remove(frame)
         if _frame.get() is not frame or frame.token is None or frame.frame_token is None:
             return  # An async cell: the context of its task is gone, and nothing of it is left to undo.
         scoped = frame.scoped or bool(frame.sessions)
         left = otel.get_current()
-        otel.detach(frame.token)  # Back to before the cell, whatever sessions it entered.
-        _frame.reset(frame.frame_token)
+        leave(frame.token)  # Back to before the cell, whatever sessions it entered.
+        leave(frame.frame_token)
         if not scoped and left is not frame.attached:
             # What the user's own code attached in a cell without a session stays attached, as it would without us.
             otel.attach(otel.set_value(CELL, None, left))
 
     def _frame_of(self, info: Any) -> CellFrame | None:
         return next((frame for frame in self._frames if info is not None and frame.info is info), None)
+
+
+def _in_block(frame: CellFrame) -> bool:
+    """A block that the cell's code has entered is open here, and takes the session with it when it ends."""
+    context, at_start = otel.get_current(), frame.attached or Context()
+    # The scope of `%%hh_session` itself is none: there the cell's own code begins.
+    scope = frame.sessions[-1] if frame.sessions else at_start.get(SCOPE)
+    return context.get(SCOPE) is not scope or get_current_span(context) is not get_current_span(at_start)
 
 
 def _running() -> tuple[int, object]:

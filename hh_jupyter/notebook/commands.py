@@ -8,6 +8,7 @@ from typing import Any, Final
 from IPython.core.error import UsageError
 from traitlets import TraitError
 
+from hh_jupyter.notebook.boundary import failure_lines
 from hh_jupyter.notebook.cell_output import view_id_of
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.given import Given, read
@@ -106,6 +107,8 @@ class Commands:
             traced=self._instrumentors.names,
             disk=disk_lines(tracer.spool, known),
             everything="--all" in given,
+            joins=tracer.joins,
+            trouble=failure_lines(),
         )
         print(text)
 

@@ -6,7 +6,7 @@ One trait for each row of the settings table that has one; secrets have none, be
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from traitlets import TraitError, TraitType
 from traitlets.config import Config, Configurable
@@ -15,8 +15,13 @@ from hh_jupyter.settings import DEFAULTS, TABLE, Row
 
 logger = logging.getLogger(__name__)
 
+if TYPE_CHECKING:
+    _Trait = TraitType[Any, Any]
+else:
+    _Trait = TraitType  # Not generic before traitlets 5.10.
 
-class SettingTrait(TraitType[Any, Any]):
+
+class SettingTrait(_Trait):
     """A trait whose rule is the row's rule."""
 
     def __init__(self, row: Row, default: Any) -> None:

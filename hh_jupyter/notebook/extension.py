@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from hh_jupyter.notebook import transform
+from hh_jupyter.notebook.boundary import guarded
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.commands import Commands
 from hh_jupyter.notebook.config import HHJupyter, configured
@@ -23,6 +24,7 @@ from hh_jupyter.settings import TABLE, Settings, resolve
 from hh_jupyter.tracing.default import current_tracer, set_default_tracer, set_host
 from hh_jupyter.tracing.recorded import keep_for_notebook, span_log
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
+from hh_jupyter.tracing.yielding import Yielding
 
 _ADDRESS: Final = ("api_key", "ingestion_api_key", "server_url", "test_mode")
 _VARIABLES: Final = tuple(variable for row in TABLE.values() for variable in row.env)
@@ -35,12 +37,14 @@ class Extension:
     exactly what was done, in the reverse order.
     """
 
-    def __init__(self, shell: Any) -> None:
+    def __init__(self, shell: Any, *, set_global: bool = True) -> None:
         self._shell = shell
+        self._set_global = set_global
         self._undo = ExitStack()
         self._login = Login()
         self._given: object = None
         self._initialised = False
+        self._named = False
 
     def enter(self, line: str, **how: Any) -> None:
         """What a rewritten `%%hh_session` line calls; see `Cells.enter`."""
@@ -50,13 +54,14 @@ class Extension:
         """How the sessions made here are called, by id."""
         return dict(self._sessions.made)
 
-    def load(self) -> None:
+    def load(self, *, quiet: bool = False) -> None:
         """Register. Nothing waits for the network."""
         with ExitStack() as undo:
             self._register(undo)
             self._undo = undo.pop_all()
         tracer = self._tracer
-        print(load_line(tracer.settings, tracer.destination, tracer.session_name))
+        if not quiet:
+            print(load_line(tracer.settings, tracer.destination, tracer.session_name))
         self._cells.open_running()
 
     def unload(self) -> None:
@@ -69,16 +74,16 @@ class Extension:
         keep_for_notebook()
         self._config = self._register_config(undo)
         outputs = self._register_tracer(undo)
-        self._cells = Cells(shell, self._sessions, self._apply_changes, outputs.finish)
-        self._tracer.on_session = self._cells.adopt
+        self._cells = Cells(shell, self._sessions, guarded(self._before_cell), outputs.finish)
+        self._tracer.on_session = guarded(self._cells.adopt)
         undo.callback(setattr, self._tracer, "on_session", None)
         set_host(self._adopt)
         undo.callback(set_host, None)
         setattr(shell, transform.ENTRY, self)
         undo.callback(delattr, shell, transform.ENTRY)
-        threads = ThreadContexts()
-        threads.install()
-        undo.callback(threads.remove)
+        for wrapper in (ThreadContexts(), Yielding(self._tracer.join_later)):
+            wrapper.install()
+            undo.callback(wrapper.remove)
         self._register_magics(outputs, undo)
         shell.input_transformers_cleanup.append(transform.rewrite)
         undo.callback(shell.input_transformers_cleanup.remove, transform.rewrite)
@@ -93,6 +98,7 @@ class Extension:
         theirs = current_tracer()
         tracer = self._tracer = theirs or self._make_tracer()
         self._sessions = Sessions(tracer, notebook_name(self._shell))
+        undo.callback(self._sessions.stick, None)
         outputs = Outputs(self._sessions, span_log(), screen_of(self._shell))
         undo.callback(outputs.close)  # After the last delivery: the outputs then say what became of it.
         if theirs is None:
@@ -129,7 +135,9 @@ class Extension:
         name = notebook_name(self._shell)
         self._login.load()
         # Registered with its first span: an idle kernel leaves no empty session at the backend.
-        return HoneyHiveTracer.from_settings(self._settings({}), name=name, join=True, register="first_span")
+        return HoneyHiveTracer.from_settings(
+            self._settings({}), name=name, join=True, set_global=self._set_global, register="first_span"
+        )
 
     def _settings(self, arguments: dict[str, Any], called: str = "hh_jupyter") -> Settings:
         settings = self._login.applied_to(resolve(arguments, traits=self._config.given(), called=called))
@@ -169,6 +177,17 @@ class Extension:
         arguments.pop("api_key", None)  # As below.
         self._tracer.configure(self._settings(arguments))
 
+    def _before_cell(self) -> None:
+        """What may have changed since the last cell: settings, the global provider, the name of the notebook."""
+        self._apply_changes()
+        self._tracer.join_later()
+        if not self._named:
+            self._named = True
+            name = notebook_name(self._shell)
+            # Loaded while the kernel started: VS Code tells the name after that, before the first cell.
+            if name != self._sessions.notebook and not self._tracer.export_state().made:
+                self._sessions.name_notebook(name)
+
     def _apply_changes(self, chosen: str | None = None) -> None:
         """Apply traits and `HH_*` variables that changed since the last cell to the tracer.
 
@@ -183,10 +202,15 @@ class Extension:
         self._tracer.configure(self._settings(arguments))
 
 
-def load(shell: Any) -> None:
-    """Load into this shell, once."""
+def load(shell: Any, *, quiet: bool = False, set_global: bool = True) -> None:
+    """Load into this shell, once.
+
+    Args:
+        quiet: say nothing.
+        set_global: become OpenTelemetry's global provider where there is none.
+    """
     if getattr(shell, transform.ENTRY, None) is None:
-        Extension(shell).load()
+        Extension(shell, set_global=set_global).load(quiet=quiet)
 
 
 def unload(shell: Any) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from hh_jupyter.display.view import CellView
+from hh_jupyter.notebook.boundary import guarded
 from hh_jupyter.notebook.cell_output import CellOutput, FlushBudget, view_id_of
 from hh_jupyter.notebook.cells import CellFrame
 from hh_jupyter.notebook.delivery_words import sending_result, settled
@@ -56,7 +57,8 @@ class Outputs:
         self._budget = FlushBudget()
         self._updates: Updates[CellOutput] = Updates(self._refresh)
         self._page = Page(self.view_of, self.details, self.send)
-        log.listen(self._arrived)
+        self._listener = guarded(self._arrived)
+        log.listen(self._listener)
 
     def finish(self, frame: CellFrame, *, raised: bool, interrupted: bool) -> None:
         """Show what was traced in a cell that has just ended, then wait for its delivery within the budget."""
@@ -82,7 +84,7 @@ class Outputs:
         settings, spool = self._tracer.settings, self._tracer.spool
         if settings.origins.get("cell_flush_seconds") != "default":
             return settings.cell_flush_seconds
-        headless = self._screen.live and not frame.info.cell_id
+        headless = self._screen.live and not frame.cell_id
         return PATIENT_SECONDS if headless or spool is None or spool.problem else settings.cell_flush_seconds
 
     def show_again(self, label: str, view_id: str) -> None:
@@ -156,12 +158,12 @@ class Outputs:
 
     def close(self) -> None:
         """Make the last changes and let go of everything."""
-        self._log.unlisten(self._arrived)
+        self._log.unlisten(self._listener)
         self._updates.close()
         self._page.close()
 
     def _add_for(self, frame: CellFrame) -> CellOutput:
-        cell_id = frame.info.cell_id
+        cell_id = frame.cell_id
         self._page.wanted |= bool(cell_id) and self._screen.live
         mode = frame.show or self._tracer.settings.display
         return self._add(frame.key, frame.label, view_id_of(cell_id, frame.label), mode)

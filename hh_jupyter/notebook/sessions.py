@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from hh_jupyter.notebook.options import SessionOptions
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 SHORTEST_PREFIX: Final = 4
+RUNNERS: Final = frozenset({"jupyter-execute", "jupyter-nbconvert", "nbconvert", "nbclient", "execute"})
+"""How those call themselves in a command line, with and without `jupyter` or `python -m` before it."""
 
 
 @dataclass(slots=True)
@@ -24,6 +27,7 @@ class Sessions:
     """State of the session magics, a plain object: context variables do not survive cells reliably.
 
     Attributes:
+        notebook: what it is called; the name of sessions that get no other.
         sticky: the session of the following cells, set by `%hh_session NAME` or `create_session()` in a cell; None for
             the tracer's own.
         made: title of each session by id, in order. Titles of repeated names are numbered: "refund-triage #3".
@@ -66,6 +70,16 @@ class Sessions:
             raise UsageError(f"{magic}: {error}") from None
         self.remember(session, name if run == 1 else f"{name} #{run}")
         return session
+
+    def stick(self, session: Session | None) -> None:
+        """Make this the session of the following cells, and of what runs outside any; None for the tracer's own."""
+        self.sticky = session
+        self.tracer.sessions.set_elsewhere(session)
+
+    def name_notebook(self, name: str) -> None:
+        """Call the notebook this from now on, before its first span: some front ends tell the name late."""
+        self.notebook = name
+        self.tracer.sessions.start_own(name, "first_span")
 
     def remember(self, session: Session, title: str | None = None) -> None:
         """Make a session known to `--join` and to the displays; the latest is what "last" means."""
@@ -129,11 +143,33 @@ class Sessions:
 
 
 def notebook_name(shell: Any) -> str:
-    """The notebook's file name without its ending, as far as the front end tells it.
+    """The notebook's file name without its ending, as far as the front end or the runner tells it.
 
-    Jupyter Server sets JPY_SESSION_NAME to the notebook's path, VS Code a variable in the user's namespace.
+    VS Code sets a variable in the user's namespace, Jupyter Server JPY_SESSION_NAME to the notebook's path; a script
+    that `ipython` runs is known to its application.
     """
-    path = shell.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ""
+    path = shell.user_ns.get("__vsc_ipynb_file__") or _runners_notebook() or os.environ.get("JPY_SESSION_NAME") or ""
     if str(path).endswith(".ipynb"):
         return PurePath(str(path)).stem
-    return "notebook" if getattr(shell, "kernel", None) is not None else "ipython"
+    if getattr(shell, "kernel", None) is not None:
+        return "notebook"
+    return PurePath(str(getattr(shell.parent, "file_to_run", ""))).stem or "ipython"
+
+
+def _runners_notebook() -> str | None:
+    """The notebook in the command line of papermill, nbconvert or `jupyter execute`, which tell the kernel nothing.
+
+    The variable of Jupyter Server is of no use there: a runner started from a notebook hands on that notebook's.
+    """
+    psutil: Any = sys.modules.get("psutil")  # ipykernel has imported it.
+    if psutil is None:
+        return None
+    try:
+        words = [PurePath(word) for word in psutil.Process(os.getppid()).cmdline()]
+    except (psutil.Error, OSError):
+        return None
+    notebooks = [str(word) for word in words if word.suffix == ".ipynb"]
+    names = {word.stem for word in words}
+    if "papermill" in names and notebooks:
+        return notebooks[0]  # The other one is what it writes.
+    return notebooks[0] if len(notebooks) == 1 and not names.isdisjoint(RUNNERS) else None

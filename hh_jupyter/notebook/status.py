@@ -52,6 +52,8 @@ def status_text(
     traced: Iterable[str],
     disk: Iterable[str] = (),
     everything: bool = False,
+    joins: bool = False,
+    trouble: Iterable[str] = (),
 ) -> str:
     """The text of `%hh`.
 
@@ -62,6 +64,8 @@ def status_text(
         traced: libraries whose instrumentor is on.
         disk: what is kept there, in sentences; see `disk_lines`.
         everything: also the settings that nobody set.
+        joins: the spans are made by a provider of somebody else.
+        trouble: what failed in this extension, in sentences.
     """
     if settings.disable_tracing:
         head = f"hh: tracing is off ({settings.origins.get('disable_tracing')})."
@@ -76,6 +80,9 @@ def status_text(
         facts.append(("calls", calls))
     facts += [("" if number else "on disk", line) for number, line in enumerate(disk)]
     facts.append(("traced", ", ".join(traced) or "no library. %hh instrument"))
+    if joins:
+        facts.append(("provider", "another one is global and is joined: its sampler, limits and resource hold"))
+    facts += [("trouble", line) for line in trouble]
     lines = [head, *(f"  {name:<9} {text}" for name, text in facts)]
     others = [] if everything else ["  (others have their defaults: %hh status --all)"]
     return "\n".join([*lines, "", *_setting_lines(settings, everything=everything), *others])

@@ -31,8 +31,7 @@ class ThreadContexts:
 
         @functools.wraps(start)
         def start_with_context(thread: threading.Thread) -> None:
-            # A started thread is left alone: `start` is about to say that it cannot start twice.
-            if self._active and otel.get_current() and thread.ident is None:
+            if self._active:
                 _carry(thread, otel.get_current())
             start(thread)
 
@@ -59,13 +58,19 @@ class ThreadContexts:
 
 def _carry(thread: threading.Thread, context: Context) -> None:
     """Make this thread run in `context`. On the instance, since subclasses override `run` without calling ours."""
-    run = thread.run
+    try:
+        # A started thread is left alone: `start` is about to say that it cannot start twice.
+        if not context or thread.ident is not None:
+            return
+        run = thread.run
 
-    def run_with_context() -> None:
-        del thread.run  # breaks the cycle thread -> closure -> thread
-        _call(context, run, (), {})
+        def run_with_context() -> None:
+            del thread.run  # breaks the cycle thread -> closure -> thread
+            _call(context, run, (), {})
 
-    thread.run = run_with_context  # type: ignore[method-assign]
+        thread.run = run_with_context  # type: ignore[method-assign]
+    except Exception:  # boundary: a subclass may do anything here, and it is `start` that shall say what is wrong
+        return
 
 
 def _call(context: Context, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from hh_jupyter.notebook.boundary import guarded_value
 from hh_jupyter.notebook.options import CELL_MAGIC, COMMENT
 
 MAGIC_LINE: Final = re.compile(r"%%hh_session(?=\s|$)[ \t]*(.*)")
@@ -29,6 +30,7 @@ ENTRY: Final = "_hh"
 """The shell's attribute that holds the object whose `enter` the statement calls."""
 
 
+@guarded_value
 def rewrite(lines: list[str]) -> list[str]:
     """Replace the line that makes the cell a session by a call of `enter`; translate a cell magic stacked below it.
 

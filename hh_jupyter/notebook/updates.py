@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-logger = logging.getLogger(__name__)
+from hh_jupyter.notebook.boundary import note_failure
 
 T = TypeVar("T")
 
@@ -82,8 +81,8 @@ class Updates(Generic[T]):
     def _refresh_one(self, output: T) -> None:
         try:
             settled = self._refresh(output)
-        except Exception:  # boundary: an output that fails stays as it is
-            logger.debug("an output could not be changed", exc_info=True)
+        except Exception as error:  # boundary: an output that fails stays as it is
+            note_failure("Outputs.refresh", error)
             settled = True
         if settled:
             self._unsettled.pop(id(output), None)

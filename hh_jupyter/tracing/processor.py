@@ -69,6 +69,8 @@ class StampingProcessor(SpanProcessor):
         sessions = self._sessions
         entries = entries_for(sessions, context)
         own = sessions.stamp
+        if cell is None and sessions.elsewhere is not None:
+            own = sessions.elsewhere
         session = own if own.id or keys.BAGGAGE_SESSION_ID in entries else sessions.minted_for(span)
         self._open[span_id] = Stamp(entries, session, cell, parent_id)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from typing import TypeGuard
 
 from opentelemetry import trace as otel_trace
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
@@ -20,31 +21,57 @@ _slots: weakref.WeakKeyDictionary[TracerProvider, list[ProcessorSlot]] = weakref
 _ours: weakref.WeakSet[TracerProvider] = weakref.WeakSet()
 
 
-def provider_for(settings: Settings, processor: SpanProcessor, *, join: bool) -> tuple[TracerProvider, ProcessorSlot]:
+def provider_for(
+    settings: Settings, processor: SpanProcessor, *, join: bool, set_global: bool = True
+) -> tuple[TracerProvider, ProcessorSlot]:
     """The provider whose spans a tracer takes, with the tracer's processor in it.
 
     Args:
         settings: of the tracer.
         processor: stays until the returned slot's `processor` is set to None.
         join: take part in a foreign global provider; without it, a foreign one is left alone.
+        set_global: become OpenTelemetry's global provider where there is none.
     """
     with _lock:
-        current = otel_trace.get_tracer_provider()
-        if isinstance(current, TracerProvider) and (join or (current in _ours and not _taken(current))):
-            provider = current
-        else:
-            provider = _make(settings)
-            if not isinstance(current, TracerProvider):
+        current = _global()
+        if current is not None and (join or (current in _ours and not _taken(current))):
+            return current, _slot_for(current, processor)
+        provider = _make(settings)
+        if isinstance(otel_trace.get_tracer_provider(), otel_trace.ProxyTracerProvider):
+            if set_global:
                 otel_trace.set_tracer_provider(provider)
-            elif current not in _ours:
-                once(
-                    "provider",
-                    "another OpenTelemetry provider is global: its spans are not taken; "
-                    "give instrumentors tracer_provider=tracer.provider",
-                )
-        slot = _free_slot(provider)
-        slot.processor = processor
-        return provider, slot
+        elif current is None or current not in _ours:
+            once(
+                "provider",
+                "another OpenTelemetry provider is global: its spans are not taken; "
+                "give instrumentors tracer_provider=tracer.provider",
+            )
+        return provider, _slot_for(provider, processor)
+
+
+def foreign_global() -> TracerProvider | None:
+    """The global provider if somebody else made it and it can be joined."""
+    current = _global()
+    return None if current is None or current in _ours else current
+
+
+def is_ours(provider: otel_trace.TracerProvider) -> TypeGuard[TracerProvider]:
+    """A provider that a tracer made."""
+    return isinstance(provider, TracerProvider) and provider in _ours
+
+
+def joined(provider: TracerProvider, processor: SpanProcessor) -> ProcessorSlot:
+    """Put a tracer's processor into a provider that is there, once; the slot as for `provider_for`."""
+    with _lock:
+        return _slot_for(provider, processor)
+
+
+def _global() -> TracerProvider | None:
+    """The SDK's provider that is global; some, like Logfire's, stand behind a proxy of their own."""
+    current: object = otel_trace.get_tracer_provider()
+    if not isinstance(current, TracerProvider):
+        current = getattr(current, "provider", None)
+    return current if isinstance(current, TracerProvider) else None
 
 
 def starts_bare(provider: otel_trace.TracerProvider) -> bool:
@@ -52,21 +79,23 @@ def starts_bare(provider: otel_trace.TracerProvider) -> bool:
 
     Not where a sampler may ask for them, nor in a provider whose other processors may.
     """
-    return isinstance(provider, TracerProvider) and provider in _ours and provider.sampler is DEFAULT_ON
+    return is_ours(provider) and provider.sampler is DEFAULT_ON
 
 
 def _taken(provider: TracerProvider) -> bool:
     return any(slot.processor is not None for slot in _slots.get(provider, ()))
 
 
-def _free_slot(provider: TracerProvider) -> ProcessorSlot:
+def _slot_for(provider: TracerProvider, processor: SpanProcessor) -> ProcessorSlot:
+    """The slot that holds the processor already, else a free one: a provider never gives a processor back."""
     slots = _slots.setdefault(provider, [])
-    for slot in slots:
-        if slot.processor is None:
-            return slot
-    slot = ProcessorSlot()
-    slots.append(slot)
-    provider.add_span_processor(slot)
+    slot = next((slot for slot in slots if slot.processor is processor), None)
+    slot = slot or next((slot for slot in slots if slot.processor is None), None)
+    if slot is None:
+        slot = ProcessorSlot()
+        slots.append(slot)
+        provider.add_span_processor(slot)
+    slot.processor = processor
     return slot
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Mapping
 from typing import Any, Final, Literal
@@ -19,6 +20,7 @@ from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.arguments import is_given
 from hh_jupyter.tracing.bounded import forget_oldest
 from hh_jupyter.tracing.enrichment import as_object
+from hh_jupyter.tracing.scope import current_cell
 from hh_jupyter.tracing.serialize import plain, text_of
 from hh_jupyter.tracing.session import session_uuid
 from hh_jupyter.tracing.session_baggage import entries_for
@@ -35,12 +37,15 @@ class Sessions:
     Attributes:
         own: the tracer's start-up session; None when it was asked not to have one.
         stamp: the same with the tracer's source and project; its id is empty when there is none.
+        elsewhere: what stands in for `stamp` outside notebook cells, where no cell's context says which session it is:
+            in callbacks of widgets and timers; None mostly.
         address: the backend that knows them.
     """
 
     def __init__(self, settings: Settings, route: Route) -> None:
         self._route = route
         self.own: Session | None = None
+        self.elsewhere: Session | None = None
         self._started: dict[str, dict[str, Any]] = {}
         self._minted: dict[int, Session] = {}
         self._name = ""
@@ -65,6 +70,13 @@ class Sessions:
             session.name if session else "",
             self.settings.source or None,
             self.settings.project,
+        )
+
+    def set_elsewhere(self, session: Session | None) -> None:
+        """Use a session outside notebook cells; None for the tracer's own."""
+        own = self.stamp
+        self.elsewhere = session and dataclasses.replace(
+            session, source=session.source or own.source, project=session.project or own.project
         )
 
     def start_own(self, name: str, register: Register) -> None:
@@ -155,5 +167,7 @@ class Sessions:
         found = entries_for(self, otel_context.get_current()).get(keys.BAGGAGE_SESSION_ID)
         if found:
             return str(found)
+        if self.elsewhere is not None and current_cell() is None:
+            return self.elsewhere.id
         session = self.own or self._minted.get(otel_trace.get_current_span().get_span_context().trace_id)
         return session.id if session else None

@@ -31,7 +31,7 @@ from hh_jupyter.tracing.caller import calling_file
 from hh_jupyter.tracing.config_objects import with_config_objects
 from hh_jupyter.tracing.default import hosted, offer_default, tell_unsent, withdraw_default
 from hh_jupyter.tracing.processor import ProcessorSlot, StampingProcessor
-from hh_jupyter.tracing.provider import provider_for, starts_bare
+from hh_jupyter.tracing.provider import foreign_global, joined, provider_for, starts_bare
 from hh_jupyter.tracing.scope import leave
 from hh_jupyter.tracing.serialize import plain, text_of
 from hh_jupyter.tracing.session import SessionScope
@@ -102,20 +102,23 @@ class HoneyHiveTracer:
         return found if isinstance(found, cls) else cls(**settings)
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, name: str, join: bool, register: Register = "first_span") -> Self:
+    def from_settings(
+        cls, settings: Settings, *, name: str, join: bool, set_global: bool = True, register: Register = "first_span"
+    ) -> Self:
         """A tracer for a host that resolves settings itself: the notebook, a runtime.
 
         Args:
             name: of the start-up session when the settings name none.
             join: take the spans of a global provider that somebody else made.
+            set_global: become OpenTelemetry's global provider where there is none.
             register: when the backend hears of the start-up session.
         """
         tracer = cls.__new__(cls)
-        tracer._start(settings, name, join=join, register=register)
+        tracer._start(settings, name, join=join, set_global=set_global, register=register)
         offer_default(tracer)
         return tracer
 
-    def _start(self, settings: Settings, name: str, *, join: bool, register: Register) -> None:
+    def _start(self, settings: Settings, name: str, *, join: bool, register: Register, set_global: bool = True) -> None:
         self.settings = settings
         set_verbose(self, settings.verbose)
         self.closed = self._closed_clean = False
@@ -129,8 +132,8 @@ class HoneyHiveTracer:
         )
         self.otel_tracer: Tracer = NoOpTracer()
         self.provider: otel_trace.TracerProvider = otel_trace.NoOpTracerProvider()
-        self._slot: ProcessorSlot | None = None
-        self._join = join
+        self._slots: list[ProcessorSlot] = []
+        self._join, self._set_global = join, set_global
         self._switch(on=not settings.disable_tracing)
         registry.register(self)
         logger.debug("%r, session_id %s", self, self.session_id)
@@ -153,13 +156,33 @@ class HoneyHiveTracer:
         """Take spans from now on, or no longer."""
         self.enabled = on
         if on:
-            self.provider, self._slot = provider_for(self.settings, self.processor, join=self._join)
-            self.otel_tracer = self.provider.get_tracer(SCOPE_NAME, VERSION)
-        else:
-            self.otel_tracer = NoOpTracer()
-            if self._slot is not None and self._slot.processor is self.processor:
-                self._slot.processor = None
-        self.starts_bare = starts_bare(self.provider)
+            self._use(
+                *provider_for(self.settings, self.processor, join=self._join, set_global=self._set_global),
+            )
+            return
+        self.otel_tracer = NoOpTracer()
+        while self._slots:
+            slot = self._slots.pop()
+            if slot.processor is self.processor:
+                slot.processor = None
+
+    def _use(self, provider: otel_trace.TracerProvider, slot: ProcessorSlot) -> None:
+        """Make spans with this provider; those that others make with an earlier one are still taken."""
+        self.provider = provider
+        self._slots.append(slot)
+        self.otel_tracer = provider.get_tracer(SCOPE_NAME, VERSION)
+        self.starts_bare = starts_bare(provider)
+
+    def join_later(self) -> None:
+        """Join a global provider that somebody else has made since, if this tracer joins others at all."""
+        provider = foreign_global() if self._join and self.enabled else None
+        if provider is not None and provider is not self.provider:
+            self._use(provider, joined(provider, self.processor))
+
+    @property
+    def joins(self) -> bool:
+        """The spans are made by a provider of somebody else, whose limits, sampler and resource hold."""
+        return self.provider is foreign_global()
 
     # What it is
 

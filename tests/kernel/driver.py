@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -221,11 +222,12 @@ class Kernel:
             cell.results.append(content["data"]["text/plain"])
         elif kind == "error":
             cell.errors.append((content["ename"], content["evalue"]))
-            cell.tracebacks.append("\n".join(content["traceback"]))
+            cell.tracebacks.append(_COLOUR.sub("", "\n".join(content["traceback"])))
         if kind in _KINDS:
             cell.kinds.append(_KINDS[kind])
 
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # IPython 7 and 8 know nothing of NO_COLOR.
 _KINDS = {"stream": "stream", "display_data": "display", "execute_result": "result", "error": "error"}
 
 

@@ -1,0 +1,102 @@
+"""Somebody else's OpenTelemetry provider, there before or set later: joined, left in place, given back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.conftest import StartKernel
+from tests.kernel.driver import PRELUDE, Kernel
+
+FOREIGN = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+class Proxy(trace.TracerProvider):
+    # As Logfire's: not the SDK's class, without a hash, with another provider inside after each configuration.
+    __hash__ = None
+    def __init__(self, provider):
+        self.provider = provider
+    def get_tracer(self, *args, **kwargs):
+        return self.provider.get_tracer(*args, **kwargs)
+
+def sdk():
+    memory = InMemorySpanExporter()
+    made = TracerProvider()
+    made.add_span_processor(SimpleSpanProcessor(memory))
+    return made, memory
+
+def names(memory):
+    return [span.name for span in memory.get_finished_spans()]
+
+def library(name):
+    with trace.get_tracer("library").start_as_current_span(name):
+        pass
+
+mine, memory = sdk()
+proxy = Proxy(mine)
+"""
+
+
+@pytest.fixture
+def kernel(start_kernel: StartKernel) -> Kernel:
+    """With a foreign provider at hand that is not global yet."""
+    made = start_kernel()
+    assert made.run(FOREIGN).reply == "ok"
+    return made
+
+
+@pytest.mark.parametrize("theirs", ["mine", "proxy"])
+def test_one_that_was_there_is_joined_and_left_as_it_was(tmp_path: Path, theirs: str) -> None:
+    with Kernel(tmp_path) as kernel:
+        kernel.run(f"{FOREIGN}\ntrace.set_tracer_provider({theirs})")
+        kernel.run(f"%load_ext hh_jupyter\n{PRELUDE}")
+        _joined_and_left(kernel, theirs)
+
+
+def _joined_and_left(kernel: Kernel, theirs: str) -> None:
+    cell = kernel.run("span('ours'); library('theirs')")
+    assert "2 spans" in cell.output.text
+    assert kernel.value("names(memory)") == ["ours", "theirs"]
+    assert "joined" in kernel.run("%hh").stdout
+    for _ in range(3):
+        kernel.run("%reload_ext hh_jupyter")
+    assert "2 spans" in kernel.run("span('again'); library('once')").output.text, "joined once only"
+    assert kernel.value("len(mine._active_span_processor._span_processors)") == 2
+    kernel.run("%unload_ext hh_jupyter")
+    assert kernel.run("library('after')").outputs == []
+    assert kernel.value(f"trace.get_tracer_provider() is {theirs}")
+    assert kernel.value("names(memory)")[-1] == "after"
+
+
+@pytest.mark.parametrize("theirs", ["mine", "proxy"])
+def test_one_that_is_set_later_becomes_the_global_one_and_is_joined(kernel: Kernel, theirs: str) -> None:
+    kernel.run("early = trace.get_tracer('early'); library('before')")
+    cell = kernel.run(f"trace.set_tracer_provider({theirs})\nlibrary('theirs')\nspan('ours')")
+    assert cell.stderr == "", "OpenTelemetry would have refused it with a warning"
+    assert kernel.value(f"trace.get_tracer_provider() is {theirs}")
+    assert "2 spans" in cell.output.text
+    assert kernel.value("names(memory)") == ["theirs", "ours"]
+    # What an instrumentor holds of ours goes on working.
+    assert "kept" in kernel.run("with early.start_as_current_span('kept'): pass").output.text
+    kernel.run("%unload_ext hh_jupyter")
+    assert kernel.run("library('after')\nwith early.start_as_current_span('late'): pass").outputs == []
+    assert kernel.value(f"trace.get_tracer_provider() is {theirs}")
+    assert kernel.value("trace.set_tracer_provider.__module__") == "opentelemetry.trace"
+
+
+def test_a_proxy_that_is_configured_again_is_followed(kernel: Kernel) -> None:
+    kernel.run("trace.set_tracer_provider(proxy)")
+    kernel.run("proxy.provider, memory2 = sdk()")
+    cell = kernel.run("library('theirs'); span('ours')")
+    assert "2 spans" in cell.output.text
+    assert kernel.value("names(memory2)") == ["theirs", "ours"]
+
+
+def test_a_second_provider_after_theirs_is_refused_by_opentelemetry_as_ever(kernel: Kernel) -> None:
+    cell = kernel.run("trace.set_tracer_provider(mine)\ntrace.set_tracer_provider(sdk()[0])")
+    assert "Overriding of current TracerProvider is not allowed" in cell.stderr
+    assert kernel.value("trace.get_tracer_provider() is mine")
