@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
@@ -90,6 +90,14 @@ class Cell:
         return self.outputs[0]
 
 
+class Row(NamedTuple):
+    """A span of a kernel's log: its name, session id and the number of its cell."""
+
+    name: str
+    session: str
+    cell: str | None
+
+
 class Kernel:
     """A kernel with the project importable."""
 
@@ -154,6 +162,25 @@ class Kernel:
         cell.count = reply["content"].get("execution_count")
         return cell
 
+    def run_with_subshell(self, code: str, meanwhile: str) -> tuple[Cell, Cell]:
+        """Execute a cell, and another one meanwhile in a subshell of its own (ipykernel 7); both must end."""
+        control = self._client.session.msg("create_subshell_request")
+        self._client.control_channel.send(control)
+        subshell = self._client.get_control_msg(timeout=TIMEOUT)["content"]["subshell_id"]
+        ids = [self._execute(code, None), self._execute(meanwhile, None, subshell=subshell)]
+        cells = Cell(code), Cell(meanwhile)
+        self._cells.update(zip(ids, cells, strict=True))
+        replies = {}
+        deadline = time.monotonic() + TIMEOUT
+        while len(replies) < 2:
+            self._receive(deadline)
+            if self._client.shell_channel.msg_ready():
+                reply = self._client.get_shell_msg(timeout=TIMEOUT)
+                replies[reply["parent_header"]["msg_id"]] = reply["content"]
+        for message_id, cell in zip(ids, cells, strict=True):
+            cell.reply, cell.count = replies[message_id]["status"], replies[message_id].get("execution_count")
+        return cells
+
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
         """Take in messages until the condition holds."""
         deadline = time.monotonic() + TIMEOUT
@@ -170,7 +197,7 @@ class Kernel:
         assert result["status"] == "ok", result
         return eval(result["data"]["text/plain"], {})  # the repr of a plain value
 
-    def _execute(self, code: str, cell_id: str | None, **execute: Any) -> str:
+    def _execute(self, code: str, cell_id: str | None, subshell: str | None = None, **execute: Any) -> str:
         session = self._client.session
         content = {
             "code": code,
@@ -181,6 +208,8 @@ class Kernel:
             "stop_on_error": False,
         } | execute
         message = session.msg("execute_request", content, metadata={"cellId": cell_id} if cell_id else {})
+        if subshell is not None:
+            message["header"]["subshell_id"] = subshell
         self._client.shell_channel.send(message)
         return str(message["header"]["msg_id"])
 
@@ -229,6 +258,12 @@ class Kernel:
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # IPython 7 and 8 know nothing of NO_COLOR.
 _KINDS = {"stream": "stream", "display_data": "display", "execute_result": "result", "error": "error"}
+
+
+def row_of(kernel: Kernel, name: str) -> Row:
+    """The one span of this name."""
+    (found,) = [Row(*row) for row in kernel.value("rows()") if row[0] == name]
+    return found
 
 
 def kernel_environment(cwd: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
