@@ -170,7 +170,7 @@ class Kernel:
         ids = [self._execute(code, None), self._execute(meanwhile, None, subshell=subshell)]
         cells = Cell(code), Cell(meanwhile)
         self._cells.update(zip(ids, cells, strict=True))
-        replies = {}
+        replies: dict[str, dict[str, Any]] = {}
         deadline = time.monotonic() + TIMEOUT
         while len(replies) < 2:
             self._receive(deadline)

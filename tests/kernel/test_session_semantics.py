@@ -72,7 +72,7 @@ def test_a_name_that_is_told_after_loading_counts_until_the_first_cell(tmp_path:
         "await asyncio.sleep(0); span({0!r})",
         "%%time\nspan({0!r})",
         "%%capture\nspan({0!r})",
-        "get_ipython().run_cell(\"span({0!r})\")",
+        'get_ipython().run_cell("span({0!r})")',
         "%timeit -n1 -r1 span({0!r})",
         "thread = threading.Thread(target=span, args=[{0!r}]); thread.start(); thread.join()",
         "await asyncio.gather(asyncio.to_thread(span, {0!r}))",
