@@ -9,6 +9,7 @@ from IPython.core.error import UsageError
 from traitlets import TraitError
 
 from hh_jupyter.notebook.boundary import failure_lines
+from hh_jupyter.notebook.candidates import WordsOfKind
 from hh_jupyter.notebook.cell_output import view_id_of
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.given import Given, read
@@ -59,6 +60,7 @@ class Commands:
         self._instrumentors, self._login = instrumentors, login
         self._set_trait, self._use_key = set_trait, use_key
         self._store = SessionStore(sessions, span_log())
+        self.candidates = WordsOfKind(sessions, self._store, outputs, instrumentors)
         self._by_name: dict[str, Callable[[Given], None]] = {
             "status": self._status,
             "instrument": self._instrument,

@@ -11,6 +11,7 @@ from hh_jupyter.notebook import transform
 from hh_jupyter.notebook.boundary import guarded
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.commands import Commands
+from hh_jupyter.notebook.completion import Completer
 from hh_jupyter.notebook.config import HHJupyter, configured
 from hh_jupyter.notebook.instrument import Instrumentors
 from hh_jupyter.notebook.login import Login
@@ -130,6 +131,7 @@ class Extension:
                 undo.callback(manager.magics[kind].pop, name, None)
         undo.callback(manager.registry.pop, HHMagics.__name__, None)
         undo.callback(self._shell.configurables.remove, magics)
+        Completer(self._shell, commands.candidates).register(undo)
 
     def _make_tracer(self) -> HoneyHiveTracer:
         name = notebook_name(self._shell)

@@ -51,7 +51,7 @@ def read(words: Sequence[str], options: Sequence[Option], magic: str, example: s
     plain: list[str] = []
     given: dict[str, list[str]] = {}
     below = f"\n    {example}" if example else ""
-    rest = _joined(words)
+    rest = joined(words)
     while rest:
         word = rest.pop(0)
         flag, equals, value = word.partition("=")
@@ -71,7 +71,7 @@ def read(words: Sequence[str], options: Sequence[Option], magic: str, example: s
     return Given(tuple(plain), {flag: tuple(values) for flag, values in given.items()})
 
 
-def _joined(words: Iterable[str]) -> list[str]:
+def joined(words: Iterable[str]) -> list[str]:
     """The same words, with the number of a title, `refund-triage #3`, joined to what stands before it."""
     joined: list[str] = []
     for word in words:

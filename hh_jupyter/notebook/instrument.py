@@ -71,6 +71,10 @@ class Instrumentors:
         """Entry point names of what is on."""
         return tuple(sorted(self._on))
 
+    def known(self) -> tuple[str, ...]:
+        """Names that `switch_on` takes: those whose instrumentor is installed, then the others."""
+        return tuple(dict.fromkeys((*sorted(_installed(OPENINFERENCE)), *sorted(_installed(ANY)), *LIBRARIES)))
+
     def switch_on(self, names: Iterable[str] = ()) -> Report:
         """Switch on the named instrumentors; without names, every OpenInference one that is installed.
 

@@ -14,6 +14,7 @@ class Kind(Enum):
 
     COMMAND = auto()
     SESSION = auto()
+    JOINED = auto()
     CELL_OR_SESSION = auto()
     LIBRARY = auto()
     MODE = auto()
@@ -71,7 +72,7 @@ SESSION_OPTIONS: Final = (
         "--join",
         "continue a session instead of making one",
         "ID|NAME|last",
-        Kind.SESSION,
+        Kind.JOINED,
         near=("--session", "--name", "--continue"),
     ),
     Option("--id", "the new session's id", "UUID"),

@@ -46,6 +46,25 @@ def split(line: str, magic: str) -> list[str]:
     return words
 
 
+def split_unfinished(line: str) -> tuple[list[str], str]:
+    """The words of a line that is being typed, and what there is of the last one, as it stands; empty after a space."""
+    words: list[str] = []
+    position = 0
+    while position < len(line):
+        if line[position].isspace():
+            position += 1
+            continue
+        try:
+            word, end = _word(line, position, "")
+        except UsageError:  # A quote or brace that is still open.
+            return words, line[position:]
+        if end == len(line):
+            return words, line[position:]
+        words.append(word)
+        position = end
+    return words, ""
+
+
 def quoted(word: str) -> str:
     """The word as it has to be typed."""
     if word and not re.search(r"[\s'\"]", word) and not word.startswith("-"):

@@ -67,6 +67,7 @@ class Cell:
         errors: error outputs as (name, message).
         kinds: what arrived, in order: stream, display, result, error.
         asked: its questions, with `prompt` and `password`.
+        page: what it shows in the pager, as `?` does.
     """
 
     code: str
@@ -82,6 +83,7 @@ class Cell:
     tracebacks: list[str] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    page: str = ""
 
     @property
     def output(self) -> Output:
@@ -160,6 +162,8 @@ class Kernel:
             reply = self._client.get_shell_msg(timeout=TIMEOUT)
         cell.reply, cell.ename = reply["content"]["status"], reply["content"].get("ename", "")
         cell.count = reply["content"].get("execution_count")
+        pages = (one for one in reply["content"].get("payload", ()) if one["source"] == "page")
+        cell.page = "".join(one["data"]["text/plain"] for one in pages)
         return cell
 
     def run_with_subshell(self, code: str, meanwhile: str) -> tuple[Cell, Cell]:
@@ -196,6 +200,11 @@ class Kernel:
         result = reply["content"]["user_expressions"]["value"]
         assert result["status"] == "ok", result
         return eval(result["data"]["text/plain"], {})  # the repr of a plain value
+
+    def complete(self, code: str) -> list[str]:
+        """The whole lines that Tab makes at the end of the code."""
+        reply = self._client.complete(code, reply=True, timeout=TIMEOUT)["content"]
+        return [code[: reply["cursor_start"]] + match + code[reply["cursor_end"] :] for match in reply["matches"]]
 
     def _execute(self, code: str, cell_id: str | None, subshell: str | None = None, **execute: Any) -> str:
         session = self._client.session

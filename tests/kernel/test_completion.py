@@ -1,0 +1,64 @@
+"""Tab and `?` in a real kernel: ours alone where the line is ours, and nothing of ours elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kernel.driver import Kernel
+
+
+@pytest.fixture(scope="module")
+def kernel(local: Kernel) -> Kernel:
+    local.run("%%hh_session 'refund triage'\nspan('one')")
+    local.run("%%hh_session 'refund triage'\nspan('two')")
+    local.run("%%hh_session chat\nspan('three')")
+    local.run("ticket, shown = 7, 8")
+    return local
+
+
+def test_commands_options_and_values(kernel: Kernel) -> None:
+    assert kernel.complete("%hh sh") == ["%hh show"]
+    assert kernel.complete("x = 1\n%hh display l") == ["x = 1\n%hh display line"]
+    assert kernel.complete("%%hh_session --in") == ["%%hh_session --input"]
+    assert kernel.complete("%%hh_session refund --show t") == ["%%hh_session refund --show tree"]
+    assert kernel.complete("#| hh_session: --jo") == ["#| hh_session: --join"]
+    assert "%hh instrument openai" in kernel.complete("%hh instrument o")
+
+
+def test_sessions_by_title_quoted_where_it_has_spaces_and_the_latest_first(kernel: Kernel) -> None:
+    lines = kernel.complete("%%hh_session --join ")
+    assert set(lines) == {
+        f"%%hh_session --join {session}" for session in ("last", "chat", "'refund triage #2'", "'refund triage'")
+    }
+    assert kernel.complete("%hh show 'ref") == ["%hh show 'refund triage #2'", "%hh show 'refund triage'"]
+    for line in kernel.complete("%hh show re"):
+        assert kernel.run(line).reply == "ok"
+
+
+def test_the_completed_line_works(kernel: Kernel) -> None:
+    (line,) = kernel.complete("%%hh_session --join 'refund triage #")
+    assert kernel.run(f"{line}\nspan('four')").reply == "ok"
+    rows = {name: session for name, session, _ in kernel.value("rows()")}
+    assert rows["four"] == rows["two"]
+
+
+def test_other_completion_is_as_it_was(kernel: Kernel) -> None:
+    assert "ticket" in kernel.complete("tick")
+    assert {"%hh", "%hh_session", "%%hh_session"} <= set(kernel.complete("%hh"))
+    settings = kernel.complete("%config HHJupyter.di")
+    assert {"%config HHJupyter.display", "%config HHJupyter.display_rows"} <= set(settings)
+    assert [line for line in kernel.complete("%config HHJupyter.api") if "key" in line] == []
+
+
+def test_question_marks_show_the_help(kernel: Kernel) -> None:
+    assert "%hh show 4" in kernel.run("%hh?").page
+    assert "--join ID|NAME|last" in kernel.run("%%hh_session?").page
+    assert "--join ID|NAME|last" in kernel.run("%hh_session?").page
+    assert "%hh show SESSION" in kernel.run("%hh show?").stdout
+
+
+def test_unloading_takes_the_offers_away(fresh: Kernel) -> None:
+    fresh.run("%unload_ext hh_jupyter")
+    assert "%hh show" not in fresh.complete("%hh sh")
+    fresh.run("%load_ext hh_jupyter")
+    assert fresh.complete("%hh sh") == ["%hh show"]

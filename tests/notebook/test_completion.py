@@ -1,0 +1,98 @@
+"""Tab: commands, options and the values that they take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from hh_jupyter.notebook.completion import offers
+from hh_jupyter.notebook.magic_table import COMMANDS, LISTED_WORDS, SESSION_OPTIONS, Kind
+from hh_jupyter.notebook.words import split
+
+WORDS = {
+    **LISTED_WORDS,
+    Kind.SESSION: ("refund triage #2", "refund triage", "chat", "all"),
+    Kind.JOINED: ("last", "chat", "Rückfrage"),
+    Kind.CELL_OR_SESSION: ("last", "4", "3", "chat"),
+    Kind.LIBRARY: ("openai", "anthropic"),
+}
+
+
+def candidates(kind: Kind) -> Iterable[str]:
+    return WORDS.get(kind, ())
+
+
+def offered(line: str) -> list[str]:
+    """The whole lines that Tab makes."""
+    found = offers(line, candidates)
+    assert found is not None
+    assert line.endswith(found.fragment)
+    return [line.removesuffix(found.fragment) + text for text in found.texts]
+
+
+@pytest.mark.parametrize(
+    ("line", "lines"),
+    [
+        ("%hh sh", ["%hh show"]),
+        ("  %hh  sa", ["  %hh  save"]),
+        ("%hh o", ["%hh off", "%hh on", "%hh open"]),
+        ("%hh show ch", ["%hh show chat"]),
+        ("%hh show chat ", ["%hh show chat --help"]),
+        ("%hh send ch", ["%hh send chat"]),
+        ("%hh send chat a", ["%hh send chat all"]),
+        ("%hh send chat ch", []),
+        ("%hh send refund triage #2 c", ["%hh send refund triage #2 chat"]),
+        ("%hh send 're", ["%hh send 'refund triage #2'", "%hh send 'refund triage'"]),
+        ("%hh send 'refund tri", ["%hh send 'refund triage #2'", "%hh send 'refund triage'"]),
+        ("%hh instrument op", ["%hh instrument openai"]),
+        ("%hh instrument openai ", ["%hh instrument openai anthropic", "%hh instrument openai --help"]),
+        ("%hh display l", ["%hh display line"]),
+        ("%hh login --f", ["%hh login --forget"]),
+        ("%hh login --save --", ["%hh login --save --forget", "%hh login --save --help"]),
+        ("%hh save sp", []),
+        ("%hh save spans.jsonl ch", ["%hh save spans.jsonl chat"]),
+        ("%hh save --force spans.jsonl ch", ["%hh save --force spans.jsonl chat"]),
+        ("%hh help sh", ["%hh help show"]),
+        ("%hh nothing x", []),
+        ("%%hh_session --jo", ["%%hh_session --join"]),
+        (
+            "%%hh_session --join ",
+            ["%%hh_session --join last", "%%hh_session --join chat", "%%hh_session --join Rückfrage"],
+        ),
+        ("%%hh_session --join rü", ["%%hh_session --join Rückfrage"]),
+        ("%%hh_session --join=ch", ["%%hh_session --join=chat"]),
+        ("%%hh_session a --show t", ["%%hh_session a --show tree"]),
+        ("%%hh_session a --input k=1 --in", ["%%hh_session a --input k=1 --input"]),
+        ("%%hh_session a --source x --so", []),
+        ("%%hh_session a --source ", []),
+        ("%%hh_session a --e", []),
+        ("%%hh_session a --input q='two wo", []),
+        ("%hh_session --e", ["%hh_session --end"]),
+        ("#| hh_session: --jo", ["#| hh_session: --join"]),
+        ("# | hh_session: a --show o", ["# | hh_session: a --show off"]),
+    ],
+)
+def test_what_tab_makes_of_a_line(line: str, lines: list[str]) -> None:
+    assert offered(line) == lines
+
+
+@pytest.mark.parametrize(
+    "line", ["", "x = 1", "%hh", "%hhx ", "%%hh_sessions ", "x %hh sh", "# hh_session: --jo", "hh sh"]
+)
+def test_other_lines_are_left_to_ipython(line: str) -> None:
+    assert offers(line, candidates) is None
+
+
+def test_every_command_and_option_is_offered() -> None:
+    assert offered("%hh ") == [f"%hh {command.name}" for command in COMMANDS]
+    assert offered("%hh_session ") == [f"%hh_session {option.flag}" for option in SESSION_OPTIONS]
+    for command in COMMANDS:
+        flags = [option.flag for option in command.options]
+        assert offered(f"%hh {command.name} --") == [f"%hh {command.name} {flag}" for flag in [*flags, "--help"]]
+
+
+def test_what_is_offered_is_one_word() -> None:
+    for line in ("%hh send ", "%%hh_session --join "):
+        for made in offered(line):
+            assert len(split(made, "%hh")) == len(line.split()) + 1
