@@ -9,10 +9,10 @@ None means "not mine". To read another convention, write its module and add it t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Protocol
 
-from hh_jupyter.conventions import honeyhive, openinference, plain
+from hh_jupyter.conventions import honeyhive, openinference, openllmetry, otel_genai, plain
 from hh_jupyter.conventions.event_type import event_type
 from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts
 
@@ -29,7 +29,7 @@ class Convention(Protocol):
     def content(self, attributes: Mapping[str, Any], events: Sequence[EventLike], /) -> SpanContent | None: ...
 
 
-CONVENTIONS: tuple[Convention, ...] = (openinference, plain, honeyhive)
+CONVENTIONS: tuple[Convention, ...] = (openinference, openllmetry, otel_genai, plain, honeyhive)
 """In order of precedence. An instrumentor's own attributes say more than an event type, which the official SDK writes
 on every span of its provider, HTTP clients included."""
 
@@ -53,9 +53,9 @@ def describe(name: str, attributes: Mapping[str, Any], events: Sequence[EventLik
 
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent:
-    """Messages, inputs and outputs for the detail pane, read when somebody asks.
+    """Everything for the detail pane, read when somebody asks.
 
-    A span of two conventions gives what the first one has; inputs and outputs that only the other has are added.
+    A span of two conventions gives what the first one has; what only another has is added.
     """
     found = [part for convention in CONVENTIONS if (part := convention.content(attributes, events)) is not None]
     if not found:
@@ -63,8 +63,16 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
     first = found[0]
     missing = {
         name: value
-        for other in found[1:]
-        for name in ("input", "output", "params")
-        if not getattr(first, name) and (value := getattr(other, name))
+        for other in reversed(found[1:])
+        for name in _FIELDS
+        if _empty(getattr(first, name)) and not _empty(value := getattr(other, name))
     }
     return replace(first, **missing) if missing else first
+
+
+_FIELDS = tuple(field.name for field in fields(SpanContent))
+
+
+def _empty(value: Any) -> bool:
+    """Nothing to show; 0 and False are something."""
+    return value is None or value in ("", (), [], {})

@@ -21,6 +21,8 @@ CHAIN: Final = "chain"
 OPERATION: Final = "gen_ai.operation.name"
 OPENINFERENCE_KIND: Final = "openinference.span.kind"
 TRACELOOP_KIND: Final = "traceloop.span.kind"
+REQUEST_TYPE: Final = "llm.request.type"
+"""OpenLLMetry up to 0.40, on the spans of model requests."""
 
 EXPLICIT: Final = (keys.EVENT_TYPE, keys.EVENT_TYPE_RAW, keys.EVENT_TYPE_DOTTED)
 """Where a chosen type is written, the first one found counts."""
@@ -32,6 +34,7 @@ _OPERATIONS = {
 }
 _OPENINFERENCE = {"llm": MODEL, "chain": CHAIN, "agent": CHAIN}
 _TRACELOOP = {"workflow": CHAIN, "task": CHAIN, "agent": CHAIN, "tool": TOOL}
+_REQUESTS = {"chat": MODEL, "completion": MODEL, "embedding": MODEL, "rerank": TOOL}
 
 _WORDS = (
     "llm|model|gpt|claude|llama|gemini|mistral|palm|chat|completion|generate|inference|openai|anthropic|bedrock"
@@ -66,6 +69,8 @@ def event_type(name: str, attributes: Mapping[str, Any]) -> str:
     if kind := get(OPENINFERENCE_KIND):
         return _OPENINFERENCE.get(str(kind).lower(), TOOL)
     if (kind := get(TRACELOOP_KIND)) and (found := _TRACELOOP.get(str(kind).lower())):
+        return found
+    if (kind := get(REQUEST_TYPE)) and (found := _REQUESTS.get(str(kind).lower())):
         return found
     return MODEL if _names_model(name) or not _MODEL_ATTRIBUTES.isdisjoint(attributes) else TOOL
 

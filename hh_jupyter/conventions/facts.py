@@ -49,6 +49,8 @@ class SpanFacts:
         first_token_ns: nanoseconds from the start to the first token of a stream.
         response_id: the provider's id of the answer; equal ids are one call.
         tools_asked: names of the tools that the model's answer asks for, in order.
+        tool_name: of a tool span, the tool's own name; None where only the span's name tells.
+        http_status: of a request that failed, 400 and above.
     """
 
     kind: str = "other"
@@ -63,6 +65,8 @@ class SpanFacts:
     response_id: str | None = None
     tools_asked: tuple[str, ...] = ()
     streamed: bool = False
+    tool_name: str | None = None
+    http_status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +91,32 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class SpanContent:
-    """What the detail pane shows. `input` and `output` are parsed JSON where they parse; MISSING fields are None."""
+    """What the detail pane shows, read when somebody asks. What a span does not tell is None or empty.
+
+    Attributes:
+        input: of a tool its arguments, of a step what it was given; parsed where it parses, else as written.
+        output: of a tool its result; the same.
+        params: what the model was asked with: temperature, top_p, max_tokens, seed and so on.
+        documents: those retrieved, each with some of id, text, score and metadata.
+        tools_offered: the tools a model could ask for, each {name, description}.
+        metrics, feedback: what the user's code noted, ours and the official SDK's only.
+        session_id, user_id: as the instrumentor wrote them; the session that a span is delivered in is its record's.
+        truncated: what our limits cut from the span, such as "4 events".
+    """
 
     input_messages: tuple[Message, ...] = ()
     output_messages: tuple[Message, ...] = ()
     input: Any = None
     output: Any = None
     tool_name: str | None = None
+    tool_call_id: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     documents: Sequence[Mapping[str, Any]] = ()
+    tools_offered: tuple[Mapping[str, Any], ...] = ()
     finish_reason: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    feedback: Mapping[str, Any] = field(default_factory=dict)
+    session_id: str | None = None
+    user_id: str | None = None
+    truncated: str | None = None

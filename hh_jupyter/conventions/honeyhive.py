@@ -12,6 +12,9 @@ from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts
 from hh_jupyter.conventions.values import parsed
 
 FAMILY = "honeyhive"
+_OWN_PREFIX = "hh_"
+"""Of the notes that the sealer writes into a span's metadata; they are shown elsewhere."""
+
 _KINDS = {MODEL: "llm", TOOL: "tool", CHAIN: "chain"}
 
 
@@ -25,15 +28,31 @@ def facts(
 
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent | None:
-    """Inputs, outputs and config as nested data, None without any of them."""
-    inputs = _nested(attributes, keys.INPUTS)
-    outputs = _nested(attributes, keys.OUTPUTS)
-    config = _nested(attributes, keys.CONFIG)
-    if inputs is None and outputs is None and config is None:
+    """What was noted of a call, as nested data; None if nothing was."""
+    names = (keys.INPUTS, keys.OUTPUTS, keys.CONFIG, keys.METADATA, keys.METRICS, keys.FEEDBACK)
+    inputs, outputs, config, metadata, metrics, feedback = (_nested(attributes, name) for name in names)
+    truncated, session_id = attributes.get(keys.TRUNCATED), attributes.get(keys.SESSION_ID)
+    if all(found is None for found in (inputs, outputs, config, metadata, metrics, feedback, truncated, session_id)):
         return None
     if isinstance(outputs, dict) and len(outputs) == 1 and keys.RESULT in outputs:
         outputs = outputs[keys.RESULT]
-    return SpanContent(input=inputs, output=outputs, params=config if isinstance(config, dict) else {})
+    return SpanContent(
+        input=inputs,
+        output=outputs,
+        params=_named(config),
+        metadata={name: value for name, value in _named(metadata).items() if not name.startswith(_OWN_PREFIX)},
+        metrics=_named(metrics),
+        feedback=_named(feedback),
+        session_id=session_id if isinstance(session_id, str) else None,
+        truncated=truncated if isinstance(truncated, str) else None,
+    )
+
+
+def _named(found: Any) -> dict[str, Any]:
+    """Entries by name, also of a namespace whose names are all numbers."""
+    if isinstance(found, list):
+        return {str(place): value for place, value in enumerate(found)}
+    return found if isinstance(found, dict) else {}
 
 
 def _nested(attributes: Mapping[str, Any], namespace: str) -> Any:

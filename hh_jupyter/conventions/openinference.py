@@ -10,7 +10,7 @@ from hh_jupyter.conventions import plain
 from hh_jupyter.conventions.event_type import OPENINFERENCE_KIND
 from hh_jupyter.conventions.facts import EventLike, SpanFacts, Usage
 from hh_jupyter.conventions.openinference_content import content
-from hh_jupyter.conventions.values import amount, mapping, text, whole
+from hh_jupyter.conventions.values import MOST_DIGITS, amount, mapping, text, usage_of
 
 __all__ = ["FAMILY", "content", "facts"]
 
@@ -27,7 +27,8 @@ _PROMPT: Final = "llm.token_count.prompt"
 _COMPLETION: Final = "llm.token_count.completion"
 _TOTAL: Final = "llm.token_count.total"
 _COST: Final = "llm.cost.total"
-_TOOL_CALL = re.compile(r"llm\.output_messages\.(\d+)\.message\.tool_calls\.(\d+)\.tool_call\.function\.name")
+_INDEX: Final = rf"(\d{{1,{MOST_DIGITS}}})"
+_TOOL_CALL = re.compile(rf"llm\.output_messages\.{_INDEX}\.message\.tool_calls\.{_INDEX}\.tool_call\.function\.name")
 _TOOL_CALL_END: Final = ".tool_call.function.name"
 
 # Parsing happens once a span while it is sealed; longer values are left to the detail pane.
@@ -48,7 +49,8 @@ def facts(
     kind = _KINDS.get(str(said).upper(), "other")
     if kind not in _DETAILED:
         if _PROMPT not in attributes and _COMPLETION not in attributes and _COST not in attributes:
-            return plain.shared(kind, event_type, FAMILY)
+            tool = text(attributes.get("tool.name")) if kind == "tool" else None
+            return plain.shared(kind, event_type, FAMILY, tool)
         # An agent or a chain may carry the sum of its run.
         return SpanFacts(
             kind=kind,
@@ -61,7 +63,9 @@ def facts(
         )
     params = _invocation(attributes)
     provider = _provider(attributes)
-    asked = attributes.get("llm.request.model_name") or params.get("model") or params.get("model_name")
+    # The Agents SDK's parameters are copied from the response, whose model is the one that answered.
+    given = {} if "id" in params else params
+    asked = attributes.get("llm.request.model_name") or given.get("model") or given.get("model_name")
     requested = _unrouted(text(asked), provider)
     first_token = next((event.timestamp - start_ns for event in events if event.name == FIRST_CHUNK_EVENT), None)
     return SpanFacts(
@@ -97,16 +101,13 @@ def _provider(attributes: Mapping[str, Any]) -> str | None:
 
 def _usage(attributes: Mapping[str, Any]) -> Usage | None:
     get = attributes.get
-    prompt, completion, total = whole(get(_PROMPT)), whole(get(_COMPLETION)), whole(get(_TOTAL))
-    if prompt is None and completion is None and total is None:
-        return None
-    return Usage(
-        prompt=prompt,
-        completion=completion,
-        total=total,
-        cached=whole(get("llm.token_count.prompt_details.cache_read")),
-        cache_write=whole(get("llm.token_count.prompt_details.cache_write")),
-        reasoning=whole(get("llm.token_count.completion_details.reasoning")),
+    return usage_of(
+        get(_PROMPT),
+        get(_COMPLETION),
+        get(_TOTAL),
+        get("llm.token_count.prompt_details.cache_read"),
+        get("llm.token_count.prompt_details.cache_write"),
+        get("llm.token_count.completion_details.reasoning"),
     )
 
 

@@ -7,26 +7,48 @@ from typing import Any
 
 from hh_jupyter.conventions.event_type import OPENINFERENCE_KIND
 from hh_jupyter.conventions.facts import EventLike, Message, SpanContent, ToolCall
-from hh_jupyter.conventions.values import grouped, mapping, parsed, text
+from hh_jupyter.conventions.otel_genai_content import tools_offered
+from hh_jupyter.conventions.values import grouped, items_of, mapping, parsed, text, tool_answer
 
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent | None:
     """What an OpenInference span holds, None for another's."""
     if OPENINFERENCE_KIND not in attributes:
         return None
-    get = attributes.get
+    get, items = attributes.get, attributes.items()
     params = get("llm.invocation_parameters") or get("embedding.invocation_parameters")
     return SpanContent(
         input_messages=_messages(attributes, "llm.input_messages"),
         output_messages=_messages(attributes, "llm.output_messages"),
         input=_input(attributes),
         # The output of an embedding is vectors, thousands of numbers each: nothing to read.
-        output=None if "embedding.model_name" in attributes else parsed(get("output.value")),
+        output=None if "embedding.model_name" in attributes else tool_answer(parsed(get("output.value"))),
         tool_name=text(get("tool.name")),
-        params=mapping(params),
+        tool_call_id=text(get("tool_call.id")),
+        params=_params(params),
         documents=_documents(attributes),
+        tools_offered=tools_offered([tool.get("tool.json_schema") for tool in grouped(items, "llm.tools")]),
         finish_reason=text(get("llm.finish_reason")),
+        metadata=_metadata(attributes),
+        session_id=text(get("session.id")),
+        user_id=text(get("user.id")),
     )
+
+
+def _params(value: Any) -> Mapping[str, Any]:
+    """The request's parameters; LangChain repeats the tools among them."""
+    return {name: given for name, given in mapping(value).items() if name not in ("tools", "functions")}
+
+
+def _metadata(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The user's metadata, tags among them, and the prompt's template with its variables."""
+    get = attributes.get
+    told = {
+        "tags": list(items_of(get("tag.tags"))) or None,
+        "prompt template": get("llm.prompt_template.template"),
+        "prompt variables": parsed(get("llm.prompt_template.variables")),
+    }
+    return {**mapping(get("metadata")), **{name: value for name, value in told.items() if value}}
 
 
 def _input(attributes: Mapping[str, Any]) -> Any:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
+from hh_jupyter import attributes as keys
 from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts
+from hh_jupyter.conventions.values import first_of, text, whole
 
-FAMILY = "other"
-_KINDS = {"http.request.method": "http", "http.method": "http", "db.system.name": "db", "db.system": "db"}
-_GENAI = "gen_ai.operation.name"
+FAMILY: Final = "other"
+_KINDS: Final = {"http.request.method": "http", "http.method": "http", "db.system.name": "db", "db.system": "db"}
+_OPERATION: Final = "gen_ai.operation.name"
+_STATUS: Final = ("http.response.status_code", "http.status_code")
+_METHOD: Final = ("http.request.method", "http.method")
+_URL: Final = ("url.full", "http.url", "http.route", "url.path", "http.target")
+_QUERY: Final = ("db.query.text", "db.statement")
 
 
 def facts(
@@ -19,16 +25,35 @@ def facts(
     """The facts of an HTTP or database span, else None. A model client may note its HTTP method too."""
     for key, kind in _KINDS.items():
         if key in attributes:
-            return None if _GENAI in attributes else shared(kind, event_type, FAMILY)
+            if _OPERATION in attributes:
+                return None
+            status = failed_status(first_of(attributes, _STATUS))
+            return shared(kind, event_type, FAMILY, None, status)
     return None
 
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent | None:
-    """None: all there is to say is in the attributes."""
-    return None
+    """The request and the status of an HTTP span, the query of a database span; None for another's."""
+    if not any(key in attributes for key in _KINDS):
+        return None
+    request = [text(first_of(attributes, names)) for names in (_METHOD, _URL)]
+    query = first_of(attributes, _QUERY)
+    return SpanContent(
+        input=query if query is not None else " ".join(filter(None, request)) or None,
+        output=first_of(attributes, _STATUS),
+        truncated=text(attributes.get(keys.TRUNCATED)),
+    )
 
 
-@lru_cache(maxsize=256)
-def shared(kind: str, event_type: str, family: str) -> SpanFacts:
+def failed_status(value: Any) -> int | None:
+    """An HTTP status of 400 and above, else None."""
+    status = whole(value)
+    return status if status is not None and 400 <= status < 600 else None
+
+
+@lru_cache(maxsize=512)
+def shared(
+    kind: str, event_type: str, family: str, tool_name: str | None = None, http_status: int | None = None
+) -> SpanFacts:
     """One instance for all spans of which no more is known: most rows hold a reference only."""
-    return SpanFacts(kind=kind, event_type=event_type, family=family)
+    return SpanFacts(kind=kind, event_type=event_type, family=family, tool_name=tool_name, http_status=http_status)

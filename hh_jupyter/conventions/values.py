@@ -2,24 +2,58 @@
 
 from __future__ import annotations
 
+import ast
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from sys import intern
-from typing import Any
+from typing import Any, Final
+
+from hh_jupyter.conventions.facts import Usage
 
 Groups = dict[int, dict[str, Any]]
+
+LONGEST_LITERAL: Final = 20_000
+"""Characters of a Python literal that is read; compiling longer ones takes long and deep ones end in errors."""
+
+MOST_DIGITS: Final = 9
+"""Of an index in a flattened key."""
+
+MOST: Final = 2**53
+"""Counts and amounts above are no counts; JSON's readers would change them too."""
+
+_OPENING: Final = frozenset("{[(")
+# No repr has one, and Python warns about it on standard error.
+_ODD_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\(?![\\'\"abfnrtvxuUN0-7\n])")
 
 
 def whole(value: Any) -> int | None:
     """A count, or None if the value is none: absent is not zero."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < MOST:
         return int(value)
     return None
 
 
 def amount(value: Any) -> float | None:
-    """A number as float, or None."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    """An amount as float, or None if the value is none: below 0, infinite, not a number, another type."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < MOST:
+        return float(value)
+    return None
+
+
+def usage_of(
+    prompt: Any,
+    completion: Any,
+    total: Any,
+    cached: Any = None,
+    cache_write: Any = None,
+    reasoning: Any = None,
+) -> Usage | None:
+    """The usage that attributes tell, None if they tell none. A prompt of 0 tokens is written where it is not known."""
+    prompt, completion, total = whole(prompt) or None, whole(completion), whole(total) or None
+    if prompt is None and total is None and not completion:
+        return None
+    return Usage(prompt, completion, total, whole(cached), whole(cache_write), whole(reasoning))
 
 
 def text(value: Any) -> str | None:
@@ -28,13 +62,23 @@ def text(value: Any) -> str | None:
 
 
 def parsed(value: Any) -> Any:
-    """The JSON in a string, else the value itself: Python reprs and plain text stay what they are."""
-    if isinstance(value, str) and value[:1] in "{[":
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
+    """The JSON in a string, or the Python literal that some write in its place; else the value itself."""
+    if not isinstance(value, str) or value[:1] not in _OPENING:
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return _literal(value)
+
+
+def _literal(value: str) -> Any:
+    """The value of `{'city': 'Lima'}`, the text itself if it is no literal. Nothing is executed."""
+    if len(value) > LONGEST_LITERAL or value[-1] not in "}])" or _ODD_ESCAPE.search(value):
+        return value
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return value
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -53,6 +97,50 @@ def grouped(attributes: Iterable[tuple[str, Any]], prefix: str) -> list[dict[str
     for key, value in attributes:
         if key.startswith(prefix) and key[start - 1 : start] == ".":
             index, _, rest = key[start:].partition(".")
-            if index.isdecimal():
+            if index.isdecimal() and len(index) <= MOST_DIGITS:
                 groups.setdefault(int(index), {})[rest] = value
     return [groups[index] for index in sorted(groups)]
+
+
+def first_of(fields: Mapping[str, Any], names: Iterable[str]) -> Any:
+    """The value of the first of these names that is there and not None."""
+    for name in names:
+        value = fields.get(name)
+        if value is not None:
+            return value
+    return None
+
+
+def prefixed(attributes: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The entries `prefix + rest`, by `rest`."""
+    return {key[len(prefix) :]: value for key, value in attributes.items() if key.startswith(prefix)}
+
+
+def items_of(value: Any) -> Sequence[Any]:
+    """The items of a list, also of one in JSON or as a Python literal; a single mapping is a list of one."""
+    found = parsed(value)
+    if isinstance(found, Mapping):
+        return (found,)
+    return found if isinstance(found, list | tuple) else ()
+
+
+def shown_text(value: Any) -> str:
+    """A value as text: texts as they are, None empty, the rest as JSON."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (ValueError, TypeError, RecursionError):
+        return str(type(value))
+
+
+def tool_answer(value: Any) -> Any:
+    """The content of a LangChain ToolMessage that was serialised whole, else the value as it is."""
+    if isinstance(value, Mapping):
+        for name in ("kwargs", "data"):
+            inner = value.get(name)
+            if isinstance(inner, Mapping) and "content" in inner and "tool" in (value.get("type"), inner.get("type")):
+                return inner["content"]
+    return value

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Final, TypeVar
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage
+from hh_jupyter.records.failures import http_status
+from hh_jupyter.records.parents import Parents, SpanKey, key_of
 from hh_jupyter.records.record import SpanRecord
+from hh_jupyter.records.twins import by_place, twins
 
 Number = TypeVar("Number", int, float)
-SpanKey = tuple[int, int]
-"""Trace id and span id: what makes a span the same span."""
 
 _TRANSPARENT: Final = frozenset({"http", "other"})
 _COMPARED: Final = 8  # some local servers answer with few distinct ids; comparing all of them would be quadratic
+_CLIENTS: Final = frozenset({"com.anthropic.sdk.python"})
+"""Scopes of clients that trace themselves: what they count is what the server sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,55 +36,56 @@ class Call:
         """Whether the outermost span is in error; errors below it were retried."""
         return self.spans[0].status == "error"
 
-    @property
-    def facts(self) -> SpanFacts:
+    def merged(self) -> SpanFacts:
         """The outermost span's facts, gaps filled from the others; never a sum of two spans."""
         each = [span.facts for span in self.spans]
         if len(each) == 1:
             return each[0]
         answered = next((f.model for f in each if f.model and f.model != f.model_requested), None)
+        exact = sorted(self.spans, key=lambda span: span.scope not in _CLIENTS)
         return replace(
             each[0],
             model=answered or next((f.model for f in each if f.model), None),
             model_requested=next((f.model_requested for f in each if f.model_requested), None),
             provider=next((f.provider for f in each if f.provider), None),
-            usage=_merged_usage([f.usage for f in each if f.usage is not None]),
+            usage=_merged_usage([span.facts.usage for span in exact if span.facts.usage is not None]),
             cost=_first_known([f.cost for f in each]),
             tools_asked=max((f.tools_asked for f in each), key=len),
             streamed=any(f.streamed for f in each),
+            http_status=next((f.http_status for f in each if f.http_status), None),
         )
 
 
-def key_of(record: SpanRecord) -> SpanKey:
-    """Identity of a span; span ids alone repeat between traces."""
-    return record.trace_id, record.span_id
-
-
-def parent_of(record: SpanRecord, by_key: Mapping[SpanKey, SpanRecord]) -> SpanRecord | None:
-    """The parent, if it is among the rows."""
-    if record.parent_id is None or record.parent_id == record.span_id:
-        return None
-    return by_key.get((record.trace_id, record.parent_id))
-
-
-def find_calls(records: Iterable[SpanRecord], by_key: Mapping[SpanKey, SpanRecord], kind: str) -> list[Call]:
+def find_calls(records: Iterable[SpanRecord], parents: Parents, kind: str) -> list[Call]:
     """The calls among spans of one kind.
 
     Args:
         records: in any order, none twice.
-        by_key: the same and everything between them.
+        parents: of these and of everything between them.
         kind: "llm" or "embedding".
     """
-    members = sorted((r for r in records if r.facts.kind == kind), key=lambda r: (r.start_ns, -r.duration_ns))
+    members = sorted((r for r in records if r.facts.kind == kind), key=by_place)
     groups = _Groups(members)
     _join_same_response(members, groups)
-    _join_same_failure(members, groups)
-    wrappers = _join_nested(members, by_key, groups)
+    for outer, inner in twins(members, _tells_the_same):
+        if not (outer.facts.response_id and inner.facts.response_id):
+            groups.join(outer, inner)
+    wrappers = _join_nested(members, parents, groups)
     found: dict[SpanKey, list[SpanRecord]] = defaultdict(list)
     for record in members:
         if key_of(record) not in wrappers:
             found[groups.root(record)].append(record)
     return [Call(tuple(spans)) for spans in found.values()]
+
+
+def _tells_the_same(record: SpanRecord) -> Hashable:
+    """What two spans of one call have in common where there is no response id: the error, or the tokens."""
+    if record.status == "error":
+        error = record.error
+        said = http_status(record) or (None if error is None else (error.type, error.message))
+        return None if said is None else ("failed", said, record.facts.model_requested or record.facts.model)
+    usage = record.facts.usage
+    return None if usage is None else (usage.prompt, usage.completion, record.facts.model)
 
 
 class _Groups:
@@ -121,30 +125,16 @@ def _join_same_response(members: Sequence[SpanRecord], groups: _Groups) -> None:
                     groups.join(earlier, record)
 
 
-def _join_same_failure(members: Sequence[SpanRecord], groups: _Groups) -> None:
-    """Failed spans have no response id: those of different instrumentors, one within the other in time, same error."""
-    failed = [r for r in members if r.status == "error" and not r.facts.response_id]
-    if len({record.scope for record in failed}) < 2:
-        return
-    running: list[SpanRecord] = []
-    for record in failed:
-        running = [r for r in running if (r.end_ns or 0) >= (record.end_ns or 0)]
-        for outer in running:
-            if outer.scope != record.scope and outer.error and outer.error == _placed_as(outer, record):
-                groups.join(outer, record)
-        running.append(record)
+def _join_nested(members: Sequence[SpanRecord], parents: Parents, groups: _Groups) -> set[SpanKey]:
+    """Join spans with those they enclose; returns the ones that enclose several calls and are none themselves.
 
-
-def _placed_as(outer: SpanRecord, record: SpanRecord) -> object:
-    """The error without its location, which depends on who caught it."""
-    return record.error and outer.error and replace(record.error, location=outer.error.location)
-
-
-def _join_nested(members: Sequence[SpanRecord], by_key: Mapping[SpanKey, SpanRecord], groups: _Groups) -> set[SpanKey]:
-    """Join spans with those they enclose; returns the ones that enclose several calls and are none themselves."""
+    Nothing but HTTP and unknown spans may lie between: a tool or an agent makes another call of it.
+    """
+    above = parents.nearest(lambda record: record.facts.kind in _TRANSPARENT)
     inside: dict[SpanKey, list[SpanRecord]] = defaultdict(list)
     for record in members:
-        if (outer := _enclosing(record, by_key)) is not None:
+        outer = above(record)
+        if outer is not None and outer.facts.kind == record.facts.kind:
             inside[key_of(outer)].append(record)
     wrappers: set[SpanKey] = set()
     for outer in reversed(members):  # what starts later cannot enclose what started earlier
@@ -160,14 +150,6 @@ def _join_nested(members: Sequence[SpanRecord], by_key: Mapping[SpanKey, SpanRec
         elif groups.size(outer) == 1:
             wrappers.add(key_of(outer))
     return wrappers
-
-
-def _enclosing(record: SpanRecord, by_key: Mapping[SpanKey, SpanRecord]) -> SpanRecord | None:
-    """The nearest span of the same kind above, with nothing but HTTP and unknown spans between."""
-    above = parent_of(record, by_key)
-    while above is not None and above.facts.kind in _TRANSPARENT:
-        above = parent_of(above, by_key)
-    return above if above is not None and above.facts.kind == record.facts.kind else None
 
 
 def _overlap(one: SpanRecord, other: SpanRecord) -> bool:

@@ -51,6 +51,11 @@ class SpanNode:
         return self.record.start_ns
 
     @property
+    def orphaned(self) -> bool:
+        """Its parent is not among the rows: it still runs, is in another process, or is no longer kept."""
+        return self.parent is None and self.record.parent_id is not None
+
+    @property
     def ancestors(self) -> Iterator[SpanNode]:
         """From the parent up to the root."""
         node = self.parent

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from math import fsum
 from typing import TYPE_CHECKING, Any, Final
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage
 from hh_jupyter.records import cost
-from hh_jupyter.records.calls import Call, SpanKey, find_calls, key_of, parent_of
-from hh_jupyter.records.failures import count_errors, find_echoes, http_statuses, short_name
+from hh_jupyter.records.calls import Call, find_calls
+from hh_jupyter.records.failures import count_errors, find_echoes, http_statuses
+from hh_jupyter.records.parents import Parents, SpanKey, by_identity, key_of
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.records.record_of import record_of
+from hh_jupyter.records.tools import ToolRun, find_tool_runs
+from hh_jupyter.records.twins import by_place
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 _CALL_KINDS: Final = ("llm", "embedding")
+_DATE: Final = re.compile(r"[-@](?:20\d\d-\d\d-\d\d|20\d{6})$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +30,15 @@ class Totals:
     """Sums over spans. Token sums cover the calls whose usage is known; the others are counted.
 
     Attributes:
-        models_requested: names asked for, sorted, where spans tell.
+        models_requested: names asked for, sorted; where spans do not tell, the answering model's without its date.
         models_served: names that answered, sorted.
         llm_calls: requests to a model, failed ones included.
+        http_requests: calls of models and of embeddings. A request that was retried below one call is one.
         prompt_tokens: includes cached ones. `completion_tokens` includes reasoning. Embeddings are apart.
         tool_calls_requested: tool calls that models asked for.
         tool_spans: operations that a span of kind tool was made for.
-        tools_run: the same without the extra span that the official SDK makes for an error.
+        tools_run: the same without hand-offs from agent to agent, and without the extra span that the official SDK
+            makes for an error.
         error_statuses: HTTP statuses of failed calls, as text, sorted.
         errors: failures, each counted where it began, caught ones included.
         unknown_usage_calls: calls that did not fail and whose tokens are not known.
@@ -46,6 +53,7 @@ class Totals:
     embedding_models: tuple[str, ...] = ()
     llm_calls: int = 0
     llm_calls_failed: int = 0
+    http_requests: int = 0
     streamed_calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -85,39 +93,52 @@ def summarize(
     Raises:
         ValueError: a span of the SDK has no ids or no start.
     """
-    rows = [span if isinstance(span, SpanRecord) else record_of(span) for span in spans]
-    by_key = {key_of(record): record for record in rows}
-    records = list(by_key.values())
-    calls = find_calls(records, by_key, "llm")
-    embeddings = find_calls(records, by_key, "embedding")
-    sums = _runs_without_calls(records, by_key)
+    by_key = by_identity(span if isinstance(span, SpanRecord) else record_of(span) for span in spans)
+    records, parents = list(by_key.values()), Parents(by_key)
+    calls = _merged(find_calls(records, parents, "llm"))
+    embeddings = _merged(find_calls(records, parents, "embedding"))
+    sums = _runs_without_calls(records, parents)
     echoes = find_echoes(records)
+    every_call = [call for call, _ in (*calls, *embeddings)]
     return Totals(
         spans=len(records),
-        embedding_models=_names(call.facts.model for call in embeddings),
+        embedding_models=_names(facts.model for _, facts in embeddings),
         embedding_calls=len(embeddings),
-        embedding_tokens=sum(_tokens(call.facts.usage) for call in embeddings),
-        errors=count_errors(records, [*calls, *embeddings], echoes),
+        embedding_tokens=sum(_tokens(facts.usage) for _, facts in embeddings),
+        http_requests=len(every_call),
+        errors=count_errors(records, every_call, echoes),
         **_call_sums(calls),
-        **_token_sums([f.usage for f in (*(call.facts for call in calls), *sums) if f.usage is not None]),
-        **_tool_sums(_tool_operations(records, by_key), echoes),
+        **_token_sums([facts.usage for facts in (*(facts for _, facts in calls), *sums) if facts.usage is not None]),
+        **_tool_sums(find_tool_runs(records, parents), echoes),
         **_cost_sums([*calls, *embeddings], sums, prices),
     )
 
 
-def _call_sums(calls: Sequence[Call]) -> dict[str, Any]:
-    each = [(call, call.facts) for call in calls]
+Merged = tuple[Call, SpanFacts]
+"""A call, and what its spans tell together."""
+
+
+def _merged(calls: Iterable[Call]) -> list[Merged]:
+    return [(call, call.merged()) for call in calls]
+
+
+def _call_sums(calls: Sequence[Merged]) -> dict[str, Any]:
     return {
-        "models_requested": _names(facts.model_requested for _, facts in each),
-        "models_served": _names(facts.model for call, facts in each if not call.failed),
+        "models_requested": _names(facts.model_requested or _undated(facts.model) for _, facts in calls),
+        "models_served": _names(facts.model for call, facts in calls if not call.failed),
         "llm_calls": len(calls),
-        "llm_calls_failed": sum(call.failed for call in calls),
-        "streamed_calls": sum(facts.streamed for _, facts in each),
-        "tool_calls_requested": sum(len(facts.tools_asked) for _, facts in each),
-        "tool_call_names": _names(name for _, facts in each for name in facts.tools_asked),
-        "error_statuses": _names(status for call in calls for status in http_statuses(call)),
-        "unknown_usage_calls": sum(not call.failed and not _known(facts.usage) for call, facts in each),
+        "llm_calls_failed": sum(call.failed for call, _ in calls),
+        "streamed_calls": sum(facts.streamed for _, facts in calls),
+        "tool_calls_requested": sum(len(facts.tools_asked) for _, facts in calls),
+        "tool_call_names": _names(name for _, facts in calls for name in facts.tools_asked),
+        "error_statuses": _names(status for call, _ in calls for status in http_statuses(call)),
+        "unknown_usage_calls": sum(not call.failed and not _known(facts.usage) for call, facts in calls),
     }
+
+
+def _undated(model: str | None) -> str | None:
+    """The alias of a model's version: "gpt-4o" for "gpt-4o-2024-08-06"."""
+    return _DATE.sub("", model) if model else None
 
 
 def _names(found: Iterable[str | None]) -> tuple[str, ...]:
@@ -149,11 +170,11 @@ def _token_sums(each: Sequence[Usage]) -> dict[str, Any]:
 
 
 def _cost_sums(
-    calls: Sequence[Call], sums: Sequence[SpanFacts], prices: Callable[[SpanFacts], float | None]
+    calls: Sequence[Merged], sums: Sequence[SpanFacts], prices: Callable[[SpanFacts], float | None]
 ) -> dict[str, Any]:
     known: list[float] = []
     complete, estimated = True, False
-    for failed, facts in [*((call.failed, call.facts) for call in calls), *((False, facts) for facts in sums)]:
+    for failed, facts in [*((call.failed, facts) for call, facts in calls), *((False, facts) for facts in sums)]:
         said = facts.cost
         price = said if said is not None else prices(facts)
         if price is not None:
@@ -164,7 +185,7 @@ def _cost_sums(
     return {"cost": fsum(known) if known else None, "cost_complete": complete, "cost_estimated": estimated}
 
 
-def _runs_without_calls(records: Sequence[SpanRecord], by_key: Mapping[SpanKey, SpanRecord]) -> list[SpanFacts]:
+def _runs_without_calls(records: Sequence[SpanRecord], parents: Parents) -> list[SpanFacts]:
     """Usage that agent and chain spans carry for their run, where no span below says it: the outermost of each run."""
     carriers = [r for r in records if r.facts.usage is not None and r.facts.kind not in _CALL_KINDS]
     if not carriers:
@@ -172,40 +193,19 @@ def _runs_without_calls(records: Sequence[SpanRecord], by_key: Mapping[SpanKey, 
     explained: set[SpanKey] = set()
     for record in records:
         if record.facts.usage is not None and record.facts.kind in _CALL_KINDS:
-            above = parent_of(record, by_key)
+            above = parents.of(record)
             while above is not None and key_of(above) not in explained:
                 explained.add(key_of(above))
-                above = parent_of(above, by_key)
-    counted: list[SpanFacts] = []
-    taken: set[SpanKey] = set()
-    for record in sorted(carriers, key=lambda r: (r.start_ns, -r.duration_ns)):
-        if key_of(record) in explained:
-            continue
-        above = parent_of(record, by_key)
-        while above is not None and key_of(above) not in taken:
-            above = parent_of(above, by_key)
-        if above is None:
-            taken.add(key_of(record))
-            counted.append(record.facts)
-    return counted
+                above = parents.of(above)
+    alone = {key_of(record) for record in carriers} - explained
+    outer = parents.nearest(lambda record: key_of(record) not in alone)
+    return [r.facts for r in sorted(carriers, key=by_place) if key_of(r) in alone and outer(r) is None]
 
 
-def _tool_operations(records: Sequence[SpanRecord], by_key: Mapping[SpanKey, SpanRecord]) -> list[SpanRecord]:
-    """Tool spans, one for each operation: a traced function that a framework calls as a tool has two."""
-    found = []
-    for record in records:
-        if record.facts.kind == "tool":
-            outer = parent_of(record, by_key)
-            doubled = outer is not None and outer.facts.kind == "tool" and outer.scope != record.scope
-            if not (doubled and outer is not None and short_name(outer.name) == short_name(record.name)):
-                found.append(record)
-    return found
-
-
-def _tool_sums(operations: Sequence[SpanRecord], echoes: set[SpanKey]) -> dict[str, Any]:
-    run = [record for record in operations if key_of(record) not in echoes]
+def _tool_sums(runs: Sequence[ToolRun], echoes: set[SpanKey]) -> dict[str, Any]:
+    run = [tool for tool in runs if not tool.handoff and key_of(tool.record) not in echoes]
     return {
-        "tool_spans": len(operations),
+        "tool_spans": len(runs),
         "tools_run": len(run),
-        "tools_run_names": _names(record.name for record in run),
+        "tools_run_names": _names(tool.name for tool in run),
     }

@@ -9,9 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hh_jupyter.records.error_origin import place_errors
+from hh_jupyter.records.parents import by_identity, circle_cuts
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.records.span_node import SpanNode
 from hh_jupyter.records.timing import mark_critical, own_time
+from hh_jupyter.records.twins import by_place
 
 __all__ = ["FOLD_FROM", "SpanNode", "SpanTree", "TreeRow"]
 
@@ -68,13 +70,19 @@ class SpanTree:
 
     @classmethod
     def build(cls, records: Iterable[SpanRecord]) -> SpanTree:
-        """Arrange rows, given in any order. Of rows with the same ids the last one counts."""
-        by_id = {(record.trace_id, record.span_id): SpanNode(record) for record in records}
-        ordered = sorted(by_id.values(), key=lambda node: node.record.start_ns)
+        """Arrange rows, given in any order: the tree is the same. Of rows with the same ids one counts.
+
+        A span whose parent is not among the rows is a root until a tree is built in which it is.
+        """
+        by_id = {key: SpanNode(record) for key, record in by_identity(records).items()}
+        ordered = sorted(by_id.values(), key=_place)
         start = ordered[0].record.start_ns if ordered else 0
         end = max((max(node.record.end_ns or 0, node.record.start_ns) for node in ordered), default=0)
         roots = _link(ordered, by_id)
-        nodes = _depth_first(roots, ordered)
+        nodes = _depth_first(roots)
+        if len(nodes) < len(ordered):
+            _cut_circles(nodes, ordered, roots)
+            nodes = _depth_first(roots)
         for node in nodes:
             node.end_ns = end if node.record.end_ns is None else max(node.record.end_ns, node.record.start_ns)
         for node in reversed(nodes):
@@ -136,29 +144,33 @@ def _link(ordered: list[SpanNode], by_id: dict[tuple[int, int], SpanNode]) -> li
     return roots
 
 
-def _depth_first(roots: list[SpanNode], ordered: list[SpanNode]) -> list[SpanNode]:
-    """All nodes, with their depth set. `roots` grows by one for each circle of parents, which only bad data has."""
+def _place(node: SpanNode) -> tuple[int, int, int, int]:
+    return by_place(node.record)
+
+
+def _depth_first(roots: list[SpanNode]) -> list[SpanNode]:
+    """All nodes below these, with their depth set."""
     nodes: list[SpanNode] = []
-    seen: set[int] = set()
-    _walk(roots, nodes, seen)
-    for node in ordered if len(nodes) < len(ordered) else ():
-        if id(node) not in seen and node.parent is not None:
-            node.parent.children.remove(node)
-            node.parent = None
-            roots.append(node)
-            _walk([node], nodes, seen)
-    return nodes
-
-
-def _walk(roots: list[SpanNode], nodes: list[SpanNode], seen: set[int]) -> None:
     stack = roots[::-1]
     while stack:
         node = stack.pop()
         nodes.append(node)
-        seen.add(id(node))
         if node.parent is not None:
             node.depth = node.parent.depth + 1
         stack.extend(reversed(node.children))
+    return nodes
+
+
+def _cut_circles(reached: list[SpanNode], ordered: list[SpanNode], roots: list[SpanNode]) -> None:
+    """Make a root of the earliest span of each circle of parents, which only bad data has."""
+    known = set(map(id, reached))
+    lost = {node: node.parent for node in ordered if id(node) not in known and node.parent is not None}
+    for node in circle_cuts(lost, _place):
+        if node.parent is not None:
+            node.parent.children.remove(node)
+            node.parent = None
+            roots.append(node)
+    roots.sort(key=_place)
 
 
 def _sum_up(node: SpanNode) -> None:

@@ -42,13 +42,21 @@ def test_order_and_repetition_of_spans_change_nothing(name: str) -> None:
     assert summarize([*reversed(rows), *rows]) == summarize(rows)
 
 
-# Names that no attribute of these spans tells: a routed or requested name only, a limit that cut the oldest, content
-# that was hidden, callbacks that report no embeddings.
+# Names that no attribute of these spans tells: a routed or requested name only, content that was hidden or that stands
+# in log records, callbacks that report no embeddings.
 UNTOLD = {
-    "models_requested": {"openinference-openai-agents-handoff.json", "openinference-openai-many-messages.json"},
-    "models_served": {"openinference-litellm-cost.json", "openinference-llamaindex-rag.json"},
-    "tool_call_names": {"openinference-openai-redacted.json"},
-    "embedding_models": {"openinference-langchain-rag.json"},
+    "models_requested": set(),
+    "models_served": {
+        "openinference-litellm-cost.json",
+        "openinference-llamaindex-rag.json",
+        "openllmetry040-anthropic.json",
+    },
+    "tool_call_names": {
+        "openinference-openai-redacted.json",
+        "otel-openai-events.json",
+        "otel-openaiv2-legacy-events.json",
+    },
+    "embedding_models": {"openinference-langchain-rag.json", "otel-langchain-agent.json"},
 }
 
 
@@ -62,12 +70,32 @@ def test_names_are_those_served_wherever_spans_tell(name: str, field: str, untol
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_calls_whose_usage_the_server_kept_back_are_counted_as_unknown(name: str) -> None:
     kept_back = expected(name).get("not_reported_by_server", {}).get("calls", 0)
-    assert summarize(recorded(name)).unknown_usage_calls == kept_back
+    assert summarize(recorded(name)).unknown_usage_calls == kept_back + LOST.get(name, 0)
+
+
+LOST = {"openllmetry040-openai-tools-stream.json": 2, "openllmetry040-anthropic.json": 1}
+"""Streams of which OpenLLMetry 0.40 loses the usage, although the server sent it."""
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_tools_that_ran_are_those_with_a_span(name: str) -> None:
+    """Tools without a span of their own ran unseen; a hand-off has one and is none."""
+    totals, wanted = summarize(recorded(name)), expected(name)
+    seen = wanted["tools_run"] if totals.tool_spans else 0
+    assert totals.tools_run == seen
+    if seen and name != "honeyhive-sdk-mixed.json":  # Its tool is a traced function of another name.
+        assert list(totals.tools_run_names) == wanted["tools_run_names"]
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_http_requests_are_the_calls_that_spans_tell_of(name: str) -> None:
+    unseen = 2 if name in ("openinference-langchain-rag.json", "otel-langchain-agent.json") else 0  # embeddings
+    assert summarize(recorded(name)).http_requests == expected(name)["http_requests"] - unseen
 
 
 def test_the_extra_error_span_of_the_official_sdk_is_no_tool_that_ran() -> None:
     totals = summarize(recorded("honeyhive-sdk-mixed.json"))
-    assert (totals.tools_run, totals.tools_run_names) == (1, ("__main__.lookup",))
+    assert (totals.tool_spans, totals.tools_run, totals.tools_run_names) == (2, 1, ("lookup",))
 
 
 def test_no_spans_are_no_calls_and_no_cost() -> None:
@@ -181,3 +209,39 @@ def test_unknown_cost_is_none_and_never_zero() -> None:
 def test_a_failed_call_without_tokens_costs_nothing() -> None:
     totals = total(llm(1, None, 0, 1, cost=0.5), llm(2, None, 2, 3, error=LIMIT))
     assert (totals.cost, totals.cost_complete, totals.llm_calls_failed) == (0.5, True, 1)
+
+
+def test_siblings_of_two_instrumentors_without_an_id_are_one_call_where_time_model_and_tokens_agree() -> None:
+    outer, inner = llm(1, None, 0, 10, "a", tokens=(7, 3), model="m"), llm(2, None, 1, 9, "b", tokens=(7, 3), model="m")
+    assert total(inner, outer).llm_calls == 1
+    assert total(replace(inner, scope="a"), outer).llm_calls == 2
+    assert total(replace(inner, facts=replace(inner.facts, model="other")), outer).llm_calls == 2
+    assert total(replace(inner, end_ns=(outer.end_ns or 0) + 1), outer).llm_calls == 2
+    ids = [replace(row, facts=replace(row.facts, response_id=str(row.span_id))) for row in (outer, inner)]
+    assert total(*ids).llm_calls == 2
+
+
+def test_calls_side_by_side_are_paired_one_to_one() -> None:
+    rows = [llm(n, None, n, 100 + n, "a", tokens=(7, 3), model="m") for n in range(10)]
+    rows += [llm(100 + n, None, n + 0.5, 99 + n, "b", tokens=(7, 3), model="m") for n in range(10)]
+    assert (total(*rows).llm_calls, total(*rows).prompt_tokens) == (10, 70)
+
+
+def test_a_failure_is_the_same_if_its_http_status_is() -> None:
+    said = llm(1, None, 0, 10, "a", error=LIMIT, model="m")
+    client = llm(2, None, 1, 9, "b", error=SpanError("rate_limit_error", ""), model="m", http_status=429)
+    totals = total(said, client)
+    assert (totals.llm_calls, totals.llm_calls_failed, totals.error_statuses) == (1, 1, ("429",))
+
+
+def test_what_a_client_counted_itself_beats_what_an_instrumentor_added_up() -> None:
+    rival = llm(1, None, 0, 10, "rival", response_id="r", tokens=(13, 23))
+    client = llm(2, None, 1, 9, "com.anthropic.sdk.python", response_id="r", tokens=(13, 22))
+    assert total(rival, client).completion_tokens == 22
+
+
+def test_a_tool_seen_by_two_instrumentors_side_by_side_is_one_tool() -> None:
+    one = replace(span(1, None, 0, 10, "execute_tool look", kind="tool", tool_name="look"), scope="a")
+    other = replace(span(2, None, 1, 9, "look.tool", kind="tool", tool_name="look"), scope="b")
+    assert (total(one, other).tools_run, total(one, other).tools_run_names) == (1, ("look",))
+    assert total(one, replace(other, scope="a")).tools_run == 2

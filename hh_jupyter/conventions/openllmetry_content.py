@@ -1,0 +1,128 @@
+"""Messages, tools, inputs and outputs of OpenLLMetry's spans, for the detail pane."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from hh_jupyter.conventions import otel_genai_content
+from hh_jupyter.conventions.event_type import REQUEST_TYPE, TRACELOOP_KIND
+from hh_jupyter.conventions.facts import EventLike, Message, SpanContent, ToolCall
+from hh_jupyter.conventions.values import first_of, grouped, parsed, prefixed, text, tool_answer
+
+_ASSOCIATION: Final = "traceloop.association.properties."
+_EMPTY_TEXTS: Final = ("", '""')
+"""0.40 writes the JSON of an empty text beside tool calls."""
+
+_OWN: Final = frozenset({"session_id", "user_id", "project", "source", "parent_id"})
+_EXTRA_PARAMS: Final = {
+    "llm.frequency_penalty": "frequency_penalty",
+    "llm.presence_penalty": "presence_penalty",
+    "llm.top_k": "top_k",
+    "llm.chat.stop_sequences": "stop_sequences",
+    "llm.user": "user",
+}
+
+
+def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent | None:
+    """What an OpenLLMetry span holds, None for another's. Association properties alone make no OpenLLMetry span."""
+    if TRACELOOP_KIND in attributes:
+        return _step(attributes)
+    return _request(attributes) if REQUEST_TYPE in attributes else None
+
+
+def _step(attributes: Mapping[str, Any]) -> SpanContent:
+    """A workflow, task, agent or tool."""
+    get = attributes.get
+    arguments = parsed(first_of(attributes, ("traceloop.entity.input", "gen_ai.tool.call.arguments")))
+    result = parsed(first_of(attributes, ("traceloop.entity.output", "gen_ai.tool.call.result")))
+    answer = result.get("output") if isinstance(result, Mapping) else None
+    kwargs = answer.get("kwargs") if isinstance(answer, Mapping) else None
+    tool = get(TRACELOOP_KIND) == "tool"
+    return SpanContent(
+        input=_given(arguments),
+        output=_returned(result),
+        tool_name=text(first_of(attributes, ("gen_ai.tool.name", "traceloop.entity.name"))) if tool else None,
+        tool_call_id=text(kwargs.get("tool_call_id")) if isinstance(kwargs, Mapping) else None,
+        **_shared(attributes),
+    )
+
+
+def _request(attributes: Mapping[str, Any]) -> SpanContent:
+    """A model request of 0.40 and before, its messages flattened."""
+    prompts = grouped(attributes.items(), "gen_ai.prompt")
+    answers = grouped(attributes.items(), "gen_ai.completion")
+    params = {name: attributes[key] for key, name in _EXTRA_PARAMS.items() if key in attributes}
+    params.update(prefixed(attributes, "gen_ai.request."))
+    params.pop("model", None)
+    embedded = attributes.get(REQUEST_TYPE) == "embedding"
+    reasons = [str(entry["finish_reason"]) for entry in answers if entry.get("finish_reason")]
+    return SpanContent(
+        input_messages=() if embedded else tuple(found for entry in prompts for found in _messages(entry)),
+        output_messages=tuple(found for entry in answers for found in _messages(entry)),
+        input=[entry["content"] for entry in prompts if "content" in entry] or None if embedded else None,
+        params=params,
+        tools_offered=tuple(
+            {name: tool[name] for name in ("name", "description") if tool.get(name)}
+            for tool in grouped(attributes.items(), "llm.request.functions")
+        ),
+        finish_reason=", ".join(dict.fromkeys(reasons)) or None,
+        **_shared(attributes),
+    )
+
+
+def _messages(fields: Mapping[str, Any]) -> list[Message]:
+    """A flattened message; Anthropic's content is the JSON of its parts."""
+    said = fields.get("content")
+    parts = parsed(said)
+    if isinstance(parts, list) and parts and all(isinstance(part, Mapping) and "type" in part for part in parts):
+        found = otel_genai_content.messages_in({"role": fields.get("role"), "content": parts})
+    else:
+        shown = said if isinstance(said, str) and said not in _EMPTY_TEXTS else None
+        answers = text(fields.get("tool_call_id"))
+        found = [Message(role=text(fields.get("role")) or "", text=shown, tool_call_id=answers)]
+    calls = tuple(_call(call) for call in grouped(fields.items(), "tool_calls"))
+    if calls and not found[-1].tool_calls:
+        last = found[-1]
+        found[-1] = Message(last.role, last.text, calls, last.tool_call_id, last.parts)
+    return found
+
+
+def _call(fields: Mapping[str, Any]) -> ToolCall:
+    arguments = parsed(fields.get("arguments"))
+    return ToolCall(name=text(fields.get("name")) or "?", arguments=arguments, id=text(fields.get("id")))
+
+
+def _shared(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    properties = prefixed(attributes, _ASSOCIATION)
+    return {
+        "session_id": text(properties.get("session_id")),
+        "user_id": text(first_of(properties, ("user_id",))) or text(attributes.get("llm.user")),
+        "metadata": {name: parsed(value) for name, value in properties.items() if name not in _OWN},
+    }
+
+
+def _given(value: Any) -> Any:
+    """What a step was called with, without the wrapping: {"args", "kwargs"}, {"inputs", ...} or {"input_str", ...}."""
+    if not isinstance(value, Mapping):
+        return value
+    if "inputs" in value:
+        return value["inputs"]
+    if "input_str" in value:  # {'city': 'Lima'} as Python writes it.
+        return parsed(value["input_str"])
+    if set(value) == {"args", "kwargs"}:
+        if not value["args"]:
+            return value["kwargs"]
+        if not value["kwargs"]:
+            return value["args"][0] if len(value["args"]) == 1 else value["args"]
+    return value
+
+
+def _returned(value: Any) -> Any:
+    """What a step returned, without the wrapping; of a serialised message its content."""
+    if isinstance(value, Mapping):
+        value = first_of(value, ("output", "outputs")) if {"output", "outputs"} & set(value) else value
+    elif isinstance(value, str) and value[:1] == '"':  # The decorators write texts as JSON too.
+        value = parsed(f"[{value}]")
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return tool_answer(value)

@@ -1,0 +1,180 @@
+"""Spans of OpenTelemetry's GenAI conventions: `gen_ai.*`, in today's names and in those that were used before.
+
+Written by the official instrumentors, by OpenLLMetry, by Pydantic AI, and by clients that trace themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from hh_jupyter.conventions import plain
+from hh_jupyter.conventions.event_type import OPERATION
+from hh_jupyter.conventions.facts import EventLike, SpanFacts, Usage
+from hh_jupyter.conventions.otel_genai_content import OUTPUT_MESSAGES, content, messages_of
+from hh_jupyter.conventions.values import amount, first_of, text, usage_of
+
+__all__ = ["FAMILY", "content", "facts", "kind_of", "read"]
+
+FAMILY: Final = "otel"
+MODEL_KINDS: Final = frozenset({"llm", "embedding", "reranker"})
+REQUEST_MODEL: Final = "gen_ai.request.model"
+
+_KINDS: Final = {
+    "chat": "llm", "text_completion": "llm", "generate_content": "llm", "embeddings": "embedding",
+    "execute_tool": "tool", "invoke_agent": "agent", "create_agent": "agent", "invoke_workflow": "chain",
+    "execute_task": "chain", "retrieval": "retriever", "rerank": "reranker",
+}  # fmt: skip
+
+# Each from the first name that is there: two names of one quantity are never added.
+_PROMPT: Final = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
+_COMPLETION: Final = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
+_TOTAL: Final = ("gen_ai.usage.total_tokens", "llm.usage.total_tokens")
+_CACHED: Final = (
+    "gen_ai.usage.cache_read.input_tokens",
+    "gen_ai.usage.cache_read_input_tokens",
+    "gen_ai.usage.details.cache_read_tokens",
+    "gen_ai.usage.details.cache_read_input_tokens",
+    "gen_ai.usage.details.cached_tokens",
+)
+_CACHE_WRITE: Final = (
+    "gen_ai.usage.cache_creation.input_tokens",
+    "gen_ai.usage.cache_write.input_tokens",
+    "gen_ai.usage.cache_creation_input_tokens",
+    "gen_ai.usage.details.cache_write_tokens",
+    "gen_ai.usage.details.cache_creation_input_tokens",
+)
+_REASONING: Final = (
+    "gen_ai.usage.reasoning.output_tokens",
+    "gen_ai.usage.reasoning_tokens",
+    "gen_ai.usage.details.reasoning_tokens",
+)
+_RUN: Final = "gen_ai.aggregated_usage."
+_PROVIDER: Final = ("gen_ai.provider.name", "gen_ai.system")
+_STATUS: Final = ("http.response.status_code", "http.status_code")
+_STREAM: Final = ("gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming")
+_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+_CHUNK_EVENTS: Final = frozenset({"gen_ai.content.completion.chunk", "llm.content.completion.chunk"})
+_NO_SYSTEM: Final = frozenset({"langchain", "langgraph", "llamaindex"})
+"""Frameworks that stand where the provider should; who served the model is not told then."""
+
+_PARSED_LENGTH: Final = 262_144
+_ASKED: Final = ('"tool_call"', '"tool_use"', '"tool_calls"', '"function_call"')
+
+
+def facts(
+    attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int, event_type: str
+) -> SpanFacts | None:
+    """The facts of a span with a GenAI operation, or of a model call of older conventions without one; else None."""
+    kind = kind_of(attributes)
+    if kind is None and REQUEST_MODEL in attributes and "gen_ai.system" in attributes:
+        kind = "llm"
+    return None if kind is None else read(attributes, events, start_ns, kind, event_type, FAMILY)
+
+
+def kind_of(attributes: Mapping[str, Any]) -> str | None:
+    """The kind that the operation's name says; "other" for a name not known here, None without one."""
+    operation = attributes.get(OPERATION)
+    return None if operation is None else _KINDS.get(str(operation).lower(), "other")
+
+
+def read(
+    attributes: Mapping[str, Any],
+    events: Sequence[EventLike],
+    start_ns: int,
+    kind: str,
+    event_type: str,
+    family: str,
+    asked: tuple[str, ...] | None = None,
+) -> SpanFacts:
+    """The facts that `gen_ai.*` tells.
+
+    Args:
+        asked: names of the tools asked for, where they are told elsewhere than in the output messages.
+    """
+    usage, get = _usage(attributes, kind), attributes.get
+    if kind not in MODEL_KINDS:
+        if usage is None:
+            tool = text(get("gen_ai.tool.name")) if kind == "tool" else None
+            return plain.shared(kind, event_type, family, tool)
+        return SpanFacts(kind, event_type, family, _model(attributes), usage=usage, cost=_cost(attributes))
+    requested, first_token = text(get(REQUEST_MODEL)), _first_token(attributes, events, start_ns)
+    return SpanFacts(
+        kind=kind,
+        event_type=event_type,
+        family=family,
+        model=text(get("gen_ai.response.model")) or requested,
+        model_requested=requested,
+        provider=_provider(attributes),
+        usage=usage,
+        cost=_cost(attributes),
+        first_token_ns=first_token,
+        response_id=_response_id(attributes) if kind == "llm" else None,
+        tools_asked=(_tools_asked(get(OUTPUT_MESSAGES)) if asked is None else asked) if kind == "llm" else (),
+        streamed=first_token is not None or _streamed(attributes),
+        http_status=plain.failed_status(first_of(attributes, _STATUS)),
+    )
+
+
+def _usage(attributes: Mapping[str, Any], kind: str) -> Usage | None:
+    usage = usage_of(*(first_of(attributes, names) for names in (
+        _PROMPT, _COMPLETION, _TOTAL, _CACHED, _CACHE_WRITE, _REASONING
+    )))  # fmt: skip
+    if usage is None and kind == "agent":
+        get = attributes.get
+        return usage_of(
+            get(_RUN + "input_tokens"),
+            get(_RUN + "output_tokens"),
+            None,
+            get(_RUN + "cache_read.input_tokens") or get(_RUN + "details.cache_read_tokens"),
+            get(_RUN + "cache_creation.input_tokens") or get(_RUN + "details.cache_write_tokens"),
+            get(_RUN + "details.reasoning_tokens"),
+        )
+    return usage
+
+
+def _model(attributes: Mapping[str, Any]) -> str | None:
+    return text(first_of(attributes, ("gen_ai.response.model", REQUEST_MODEL, "model_name")))
+
+
+def _provider(attributes: Mapping[str, Any]) -> str | None:
+    said = first_of(attributes, _PROVIDER)
+    lower = said.lower() if isinstance(said, str) else None
+    return None if lower in _NO_SYSTEM else text(lower)
+
+
+def _cost(attributes: Mapping[str, Any]) -> float | None:
+    """Pydantic AI's and Logfire's; the conventions have none."""
+    return amount(attributes.get("operation.cost"))
+
+
+def _response_id(attributes: Mapping[str, Any]) -> str | None:
+    said = attributes.get("gen_ai.response.id")
+    return said if isinstance(said, str) and said else None
+
+
+def _first_token(attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int) -> int | None:
+    """Nanoseconds; the attribute is in seconds."""
+    seconds = amount(attributes.get(_FIRST_CHUNK))
+    if seconds is not None:
+        return round(seconds * 1e9)
+    first = next((event.timestamp for event in events if event.name in _CHUNK_EVENTS), None)
+    return first - start_ns if first is not None and first >= start_ns else None
+
+
+def _streamed(attributes: Mapping[str, Any]) -> bool:
+    said = first_of(attributes, _STREAM)
+    if said is not None:
+        return said is True
+    # opentelemetry-instrumentation-openai-v2 writes a reason on every answer but those it streamed.
+    legacy = attributes.get("gen_ai.system") == "openai" and _PROVIDER[0] not in attributes
+    return legacy and "gen_ai.response.id" in attributes and "gen_ai.response.finish_reasons" not in attributes
+
+
+def _tools_asked(output: Any) -> tuple[str, ...]:
+    if isinstance(output, str):
+        if len(output) > _PARSED_LENGTH or not any(word in output for word in _ASKED):
+            return ()
+    elif not output:
+        return ()
+    return tuple(call.name for message in messages_of(output) for call in message.tool_calls)

@@ -1,0 +1,114 @@
+"""Attributes of any type and size are survived: whatever a span holds, reading it raises nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hh_jupyter.conventions import content, describe
+from hh_jupyter.conventions.values import grouped, parsed, whole
+from tests.records.events import NamedEvent
+from tests.spans import RECORDINGS, recorded
+
+KNOWN = sorted({key for name in RECORDINGS for span in recorded(name) for key in span.attributes or {}})
+"""Every key of every recording, so that known keys meet values of any type."""
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+parts = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(
+            ["text", "tool_call", "tool_call_response", "tool_use", "tool_result", "image", 5, None]
+        ),
+        "role": json_values,
+        "parts": st.deferred(lambda: st.lists(parts, max_size=3)) | json_values,
+        "content": json_values,
+        "tool_calls": st.lists(json_values, max_size=2) | json_values,
+        "function": json_values,
+        "name": json_values,
+        "arguments": json_values,
+        "response": json_values,
+        "id": json_values,
+    },
+)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.binary(max_size=8)
+values = st.one_of(
+    scalars,
+    st.lists(scalars, max_size=3),
+    json_values.map(lambda value: json.dumps(value, default=str)),
+    json_values.map(repr),
+    st.lists(parts, max_size=3),
+    st.lists(parts, max_size=3).map(json.dumps),
+    st.lists(parts, max_size=3).map(repr),
+    json_values,
+)
+attributes_of_any_kind = st.dictionaries(st.sampled_from(KNOWN) | st.text(max_size=20), values, max_size=12)
+kinds = st.fixed_dictionaries(
+    {},
+    optional={
+        "openinference.span.kind": st.sampled_from(["LLM", "TOOL", "EMBEDDING", "AGENT", "RETRIEVER"]) | values,
+        "gen_ai.operation.name": st.sampled_from(["chat", "embeddings", "execute_tool", "invoke_agent"]) | values,
+        "traceloop.span.kind": st.sampled_from(["tool", "task"]) | values,
+        "llm.request.type": st.sampled_from(["chat", "embedding"]) | values,
+        "honeyhive_event_type": st.sampled_from(["model", "tool"]) | values,
+    },
+)
+events = st.lists(
+    st.builds(
+        NamedEvent,
+        st.sampled_from(["exception", "gen_ai.choice", "gen_ai.user.message", "gen_ai.content.completion.chunk", "x"]),
+        st.integers(),
+        st.none() | attributes_of_any_kind,
+    ),
+    max_size=3,
+)
+
+
+@given(attributes_of_any_kind, kinds, events)
+@settings(max_examples=200, deadline=None)
+def test_any_attributes_are_read(attributes: dict[str, Any], kind: dict[str, Any], happened: list[NamedEvent]) -> None:
+    whole_span = attributes | kind
+    facts = describe("name", whole_span, happened, 0)
+    assert isinstance(facts.kind, str)
+    assert facts.model is None or isinstance(facts.model, str)
+    content(whole_span, happened)
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ('{"a": 1}', {"a": 1}),
+        ("{'a': 1}", {"a": 1}),
+        ("('a', 1)", ("a", 1)),
+        ("[1, 2", "[1, 2"),
+        ("{'a': f()}", "{'a': f()}"),
+        ("{'a': __import__('os')}", "{'a': __import__('os')}"),
+        (r"{'a': '\d'}", r"{'a': '\d'}"),
+        ("[" * 5_000 + "]" * 5_000, "[" * 5_000 + "]" * 5_000),
+        ("[" + "9" * 5_000 + "]", "[" + "9" * 5_000 + "]"),
+        ("(not a tuple)", "(not a tuple)"),
+        ("", ""),
+        (5, 5),
+    ],
+    ids=range(12),
+)
+def test_json_and_literals_are_parsed_and_nothing_else(said: object, wanted: object) -> None:
+    assert parsed(said) == wanted
+
+
+def test_indexes_have_gaps_are_sorted_as_numbers_and_may_be_absurd() -> None:
+    given_keys = {"m.10.x": 1, "m.9.x": 2, "m.2.x": 3, "m.x.x": 4, "m.²" + ".x": 5, "m." + "9" * 5_000 + ".x": 6}
+    assert [entry["x"] for entry in grouped(given_keys.items(), "m")] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("value", [True, -1, "3", None, float("nan"), float("inf"), 10**400, 2**60, [1]])
+def test_what_is_no_count_is_unknown(value: object) -> None:
+    assert whole(value) is None
