@@ -27,7 +27,7 @@ demo: $(VENV)/.demo-installed
 test: lint chromium
 	$(PYTEST) -m "not slow"
 
-test-all: lint chromium
+test-all: lint chromium $(VENV)/.cluster-installed
 	$(BIN)/python notebooks/demo.py --no-lab
 	$(PYTEST)
 	$(MAKE) matrix
@@ -70,6 +70,10 @@ $(MATRIX)/%/.installed: tests/matrix/%.txt pyproject.toml
 	$(PYTHON) -m venv $(MATRIX)/$*
 	$(MATRIX)/$*/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(MATRIX)/$*/bin/python -m pip install --quiet --editable ".[openai]" --requirement $<
+	touch $@
+
+$(VENV)/.cluster-installed: $(VENV)/.dev-installed
+	$(BIN)/python -m pip install --quiet --group cluster
 	touch $@
 
 chromium:

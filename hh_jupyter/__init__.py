@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hh_jupyter.errors import BackendError, HHError, SettingError, SettingTypeError
+from hh_jupyter.errors import BackendError, HHError, SettingError, SettingTypeError, WorkerError
 from hh_jupyter.tracing.decorators import atrace, trace, trace_class
 from hh_jupyter.tracing.default import get_default_tracer, get_tracer, set_default_tracer
 from hh_jupyter.tracing.enrichment import enrich_span
@@ -38,6 +38,7 @@ __all__ = [
     "HoneyHiveTracer",
     "SettingError",
     "SettingTypeError",
+    "WorkerError",
     "aevaluator",
     "atrace",
     "compare_runs",

@@ -3,7 +3,8 @@
     HHError
     ├── SettingError (also ValueError)       a setting has a value that its rule forbids
     │   └── SettingTypeError (also TypeError)  a setting is unknown, or has the wrong type
-    └── BackendError                         a question to the backend got no usable answer
+    ├── BackendError                         a question to the backend got no usable answer
+    └── WorkerError                          what a function raised in a worker process cannot be sent back as it is
 
 What raises, and what does not:
 
@@ -46,3 +47,10 @@ class BackendError(HHError):
     def __init__(self, text: str, status: int | None = None) -> None:
         super().__init__(text)
         self.status = status
+
+
+class WorkerError(HHError):
+    """What a function raised in a worker process, where the exception itself cannot be sent back.
+
+    The text names the function, the exception's type and its text, and why it cannot travel.
+    """

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
+from hh_jupyter.delivery import away
 from hh_jupyter.delivery.pipeline import Pipeline
 from hh_jupyter.delivery.sealing.details import DetailStore
 from hh_jupyter.delivery.sealing.seal import EndedSpan
 from hh_jupyter.delivery.sealing.stamp import Stamp
 from hh_jupyter.delivery.sending.lanes import names_of, otlp_target
-from hh_jupyter.delivery.sending.outbox import Kind
+from hh_jupyter.delivery.sending.outbox import Call, Kind
 from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.settings import Settings
@@ -60,13 +61,33 @@ class Route:
 
     def put(self, span: ReadableSpan, stamp: Stamp) -> None:
         """Take an ended span; no lock and no wait, but in immediate mode."""
+        if away.keep_span(span, stamp):
+            return
         self._pipeline.sealer.put(EndedSpan(span, stamp))
         if self._settings.disable_batch:
             self.wait_if_immediate()
 
     def call(self, kind: Kind, session_id: str, document: Mapping[str, Any], *, defer: bool = False) -> None:
         """Queue a call; see `Pipeline.call`."""
-        self._pipeline.call(kind, session_id, document, defer=defer)
+        if not away.keep_call(Call(kind, session_id, document, defer)):
+            self._pipeline.call(kind, session_id, document, defer=defer)
+
+    def take(self, spans: Iterable[EndedSpan], calls: Iterable[tuple[Call, str | None]]) -> None:
+        """Take what came back from another process; nobody waits for the backend.
+
+        Args:
+            calls: each with the cell, or return address, that it was made in.
+        """
+        for call, cell in calls:
+            if not away.keep_call(call, cell):
+                self._pipeline.call(call.kind, call.session_id, call.document, defer=call.defer)
+        for entry in spans:
+            if not away.keep_span(*entry):
+                self._pipeline.sealer.put(entry)
+
+    def note_lost(self, reason: str) -> None:
+        """Something was lost before it came here."""
+        self._pipeline.outbox.note_lost(reason)
 
     def wait_if_immediate(self) -> None:
         """In immediate mode, wait for the verdict on what was handed over; not while the backend is failing."""

@@ -91,6 +91,10 @@ class StampingProcessor(SpanProcessor):
         entries = {**stamp.baggage, **{key: value for key, value in values if value}}
         self._open[span_id] = stamp._replace(baggage=entries)
 
+    def nearest_kept(self, span_id: int | None) -> int | None:
+        """The span itself, or the nearest ancestor that the filters keep; None if there is none."""
+        return None if span_id is None else self._kept_ancestor.get(span_id, span_id)
+
     def filter(self, filters: Mapping[str, tuple[str, ...]] | None) -> None:
         """Use other filters for spans that start from now on."""
         self._include = tuple((filters or {}).get("include", ()))

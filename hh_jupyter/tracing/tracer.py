@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -22,10 +23,12 @@ from hh_jupyter import attributes as keys
 from hh_jupyter import settings as settings_table
 from hh_jupyter.delivery import api
 from hh_jupyter.delivery.route import Route
+from hh_jupyter.delivery.sealing.seal import EndedSpan
 from hh_jupyter.delivery.sealing.stamp import Session
+from hh_jupyter.delivery.sending.outbox import Call
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.settings import Settings
-from hh_jupyter.tracing import enrichment, propagation, recorded, registry
+from hh_jupyter.tracing import away, enrichment, propagation, recorded, registry
 from hh_jupyter.tracing.arguments import event_type_text, fits, is_given, millis, refuse, switch, tell
 from hh_jupyter.tracing.caller import calling_file
 from hh_jupyter.tracing.config_objects import with_config_objects
@@ -120,6 +123,8 @@ class HoneyHiveTracer:
 
     def _start(self, settings: Settings, name: str, *, join: bool, register: Register, set_global: bool = True) -> None:
         self.settings = settings
+        # Its name in other processes; an address in memory may be another tracer's later.
+        self.uid = uuid.uuid4().hex
         set_verbose(self, settings.verbose)
         self.closed = self._closed_clean = False
         # The notebook makes a session created in a cell that of the following cells.
@@ -260,6 +265,10 @@ class HoneyHiveTracer:
     def server_url(self) -> str:
         """Address of the backend."""
         return self.settings.server_url
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process, the tracer of the work that is done there for this one; no key travels."""
+        return away.tracer_of, (away.handle_of(self),)
 
     def __repr__(self) -> str:
         return f"<HoneyHiveTracer to {self.destination or 'this machine only'}, session {self.session_name}>"
@@ -565,6 +574,19 @@ class HoneyHiveTracer:
     def spool(self) -> Spool | None:
         """What is kept on disk; None with the setting `spool` off."""
         return self._route.spool
+
+    def take(self, spans: Iterable[EndedSpan], calls: Iterable[tuple[Call, str | None]]) -> None:
+        """Take spans and calls that were made in another process for this one, as if they had been made here."""
+        own, nearest_kept = self.session, self.processor.nearest_kept
+        stamped = (
+            EndedSpan(span, stamp._replace(session=own, parent_id=nearest_kept(stamp.parent_id)))
+            for span, stamp in spans
+        )
+        self._route.take(stamped, calls)
+
+    def note_lost(self, reason: str) -> None:
+        """Spans were lost before they came here: it is said, and the next flush is not True."""
+        self._route.note_lost(reason)
 
     def send_again(self, session_ids: Collection[str] = ()) -> int:
         """Try everything again that waits, was refused or paused.
