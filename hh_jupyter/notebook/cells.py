@@ -13,57 +13,21 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import threading
 from collections.abc import Callable
-from contextvars import ContextVar, Token
-from dataclasses import dataclass, field
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 from IPython.core.error import UsageError
 from opentelemetry import context as otel
-from opentelemetry.context import Context
-from opentelemetry.trace import get_current_span
 
 from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.notebook.boundary import guarded
+from hh_jupyter.notebook.cell_frame import CellFrame, in_block, running
 from hh_jupyter.notebook.options import CELL_MAGIC, parse
 from hh_jupyter.notebook.sessions import Sessions
 from hh_jupyter.notebook.words import quoted
-from hh_jupyter.tracing.scope import CELL, SCOPE, leave, with_cell
+from hh_jupyter.tracing.scope import CELL, leave, with_cell
 from hh_jupyter.tracing.session import SessionScope
-
-
-@dataclass(slots=True, eq=False)
-class CellFrame:
-    """One running cell.
-
-    Attributes:
-        info: IPython's ExecutionInfo of this run.
-        key: what its spans carry, unique per run.
-        label: the number in `In [4]`.
-        outer: not run by another cell's code.
-        sessions: scopes entered for this cell, the outermost first.
-        runs_in: thread and asyncio task of the cell's own code.
-        scoped: its session was chosen in it, and what its code attached ends with it.
-        show: how its output is shown, when a magic in it said so.
-    """
-
-    info: Any
-    key: str
-    label: str
-    outer: bool
-    runs_in: tuple[int, object]
-    attached: Context | None = None
-    token: Token[Context] | None = None
-    frame_token: Token[CellFrame | None] | None = None
-    sessions: list[SessionScope] = field(default_factory=list)
-    scoped: bool = False
-    show: str | None = None
-
-    @property
-    def cell_id(self) -> str | None:
-        """The id that a notebook front end gave the cell; None in a headless run, and before IPython 8."""
-        return getattr(self.info, "cell_id", None)
 
 
 class Finished(Protocol):
@@ -173,7 +137,7 @@ class Cells:
         a session with itself: a span's, a traced function's, that of `with_session`.
         """
         frame = _frame.get()
-        if frame is None or frame not in self._frames or frame.runs_in != _running() or _in_block(frame):
+        if frame is None or frame not in self._frames or frame.runs_in != running() or in_block(frame):
             return
         frame.scoped = True
         self._sessions.remember(session)
@@ -197,13 +161,15 @@ class Cells:
 
     def _open(self, info: Any) -> None:
         around = _frame.get()
-        nested = around is not None and around in self._frames
-        if around is not None and nested:
-            frame = CellFrame(info, around.key, around.label, False, _running())
+        if around is not None and around not in self._frames:
+            self._undo(around)  # Its end failed: nothing of it may reach this cell.
+            around = None
+        if around is not None:
+            frame = CellFrame(info, around.key, around.label, False, running())
         else:
             self._before()
             label = str(self._number(info))
-            frame = CellFrame(info, f"{label}-{secrets.token_hex(4)}", label, True, _running())
+            frame = CellFrame(info, f"{label}-{secrets.token_hex(4)}", label, True, running())
         self._frames.append(frame)
         frame.frame_token = _frame.set(frame)
         frame.attached = with_cell(otel.get_current(), frame.key)
@@ -227,6 +193,7 @@ class Cells:
             frame.sessions.append(scope)
 
     def _close(self, frame: CellFrame) -> None:
+        self._frames.remove(frame)  # First: a frame that stayed would make all following cells nested ones.
         try:
             self._undo(frame)
         except KeyboardInterrupt:
@@ -234,9 +201,7 @@ class Cells:
             raise
 
     def _undo(self, frame: CellFrame) -> None:
-        """Take the frame away; again, if it was interrupted."""
-        if frame in self._frames:
-            self._frames.remove(frame)
+        """Go back to the context of before the frame; again, if that was interrupted."""
         if _frame.get() is not frame or frame.token is None or frame.frame_token is None:
             return  # An async cell: the context of its task is gone, and nothing of it is left to undo.
         scoped = frame.scoped or bool(frame.sessions)
@@ -249,19 +214,3 @@ class Cells:
 
     def _frame_of(self, info: Any) -> CellFrame | None:
         return next((frame for frame in self._frames if info is not None and frame.info is info), None)
-
-
-def _in_block(frame: CellFrame) -> bool:
-    """A block that the cell's code has entered is open here, and takes the session with it when it ends."""
-    context, at_start = otel.get_current(), frame.attached or Context()
-    # The scope of `%%hh_session` itself is none: there the cell's own code begins.
-    scope = frame.sessions[-1] if frame.sessions else at_start.get(SCOPE)
-    return context.get(SCOPE) is not scope or get_current_span(context) is not get_current_span(at_start)
-
-
-def _running() -> tuple[int, object]:
-    try:
-        task: object = asyncio.current_task()
-    except RuntimeError:
-        task = None
-    return threading.get_ident(), task

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from hh_jupyter.display.view import CellView
 from hh_jupyter.notebook.boundary import guarded
+from hh_jupyter.notebook.cell_frame import CellFrame
 from hh_jupyter.notebook.cell_output import CellOutput, FlushBudget, view_id_of
-from hh_jupyter.notebook.cells import CellFrame
 from hh_jupyter.notebook.delivery_words import sending_result, settled
 from hh_jupyter.notebook.page import Page
 from hh_jupyter.notebook.screen import Screen

@@ -109,9 +109,7 @@ class Kernel:
         assert spec is not None
         spec.argv = [PYTHON, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         self._manager.start_kernel(env=kernel_environment(cwd, env), cwd=str(cwd))
-        self._client: BlockingKernelClient = self._manager.client()
-        self._client.start_channels()
-        self._client.wait_for_ready(timeout=TIMEOUT)
+        self._connect()
         self._cells: dict[str, Cell] = {}
         self._displays: dict[str, Output] = {}
         self.unknown_updates: list[str] = []
@@ -127,6 +125,17 @@ class Kernel:
         """End the kernel: politely, as a front end does, or at once."""
         self._client.stop_channels()
         self._manager.shutdown_kernel(now=now)
+
+    def restart(self) -> None:
+        """Restart it, as a front end's button does."""
+        self._client.stop_channels()
+        self._manager.restart_kernel(now=False)
+        self._connect()
+
+    def _connect(self) -> None:
+        self._client: BlockingKernelClient = self._manager.client()
+        self._client.start_channels()
+        self._client.wait_for_ready(timeout=TIMEOUT)
 
     def run(
         self,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 from tests.backend import Backend
 from tests.kernel.conftest import KEY, StartKernel
@@ -15,9 +17,16 @@ REGISTERED = """{
     "magics": sorted(m for kind in get_ipython().magics_manager.magics.values() for m in kind if m.startswith("hh")),
     "registry": "HHMagics" in get_ipython().magics_manager.registry,
     "entry": hasattr(get_ipython(), "_hh"),
+    "matchers": len(getattr(get_ipython().Completer, "custom_matchers", ())),
+    "completers": len(get_ipython().strdispatchers["complete_command"].strs),
     "threads": sorted(t.name for t in __import__("threading").enumerate()),
+    "comms": len(__import__("comm").get_comm_manager().comms),
     "wrapped": [__import__("threading").Thread.start.__module__,
-                __import__("concurrent.futures").futures.ThreadPoolExecutor.submit.__module__],
+                __import__("concurrent.futures").futures.ThreadPoolExecutor.submit.__module__,
+                __import__("opentelemetry.trace").trace.set_tracer_provider.__module__],
+    "log handlers": [len(__import__("logging").getLogger(name).handlers) for name in ("", "hh_jupyter")],
+    "alive": (__import__("gc").collect(), sum(type(o).__name__ in ("Extension", "Cells", "Outputs", "HoneyHiveTracer")
+              and type(o).__module__.startswith("hh_jupyter") for o in __import__("gc").get_objects()))[1],
     "baggage": dict(__import__("opentelemetry.context").context.get_current()),
 }"""
 
@@ -58,16 +67,31 @@ def test_loading_in_a_cell_with_await_works_the_same(tmp_path: Path) -> None:
         assert cell.stderr == after.stderr == ""
 
 
-def test_one_of_everything_after_three_reloads(fresh: Kernel) -> None:
-    before = fresh.value(REGISTERED)
-    for _ in range(3):
+def registered(kernel: Kernel, *, comms: int = 0) -> dict[str, Any]:
+    """What is registered, once so many comms are open: the hub opens after its first output was shown, on a thread.
+
+    Another thread looks for what dead kernels left, and ends.
+    """
+    deadline = time.monotonic() + 60
+    while True:
+        found: dict[str, Any] = kernel.value(REGISTERED)
+        if found["comms"] == comms and "hh_jupyter-adopter" not in found["threads"]:
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+
+
+def test_one_of_everything_after_ten_reloads(fresh: Kernel) -> None:
+    fresh.run("span('traced')", cell_id="a-notebook's")
+    before = registered(fresh, comms=2)
+    for _ in range(10):
         cell = fresh.run("%reload_ext hh_jupyter")
         assert cell.stdout.count("hh: ") == 1
         assert cell.stderr == ""
     fresh.run("%load_ext hh_jupyter")
-    after = fresh.value(REGISTERED)
+    cell = fresh.run("span('once')", cell_id="a-notebook's")
+    after = registered(fresh, comms=2)
     assert {**after, "baggage": 0} == {**before, "baggage": 0}
-    cell = fresh.run("span('once')")
     assert len(cell.outputs) == 1
     assert "once" in cell.output.text
     assert [name for name, _, _ in fresh.value("rows()")].count("once") == 1
@@ -76,14 +100,15 @@ def test_one_of_everything_after_three_reloads(fresh: Kernel) -> None:
 def test_unloading_leaves_nothing_behind(tmp_path: Path) -> None:
     with Kernel(tmp_path) as kernel:
         # What the extension imports starts no thread and registers nothing by itself.
-        kernel.run("import hh_jupyter.notebook.extension")
-        before = kernel.value(REGISTERED)
+        kernel.run("import hh_jupyter.notebook.extension, hh_jupyter.display.hub, anywidget")
+        before = registered(kernel)
         kernel.run(f"%load_ext hh_jupyter\n{PRELUDE}")
-        kernel.run("span('traced')")
+        kernel.run("span('traced')", cell_id="a-notebook's")
+        registered(kernel, comms=2)
         kernel.run("%hh instrument")
         unloading = kernel.run("span('last words')\n%unload_ext hh_jupyter\nprint('unloaded')")
         assert (unloading.reply, unloading.stderr) == ("ok", "")
-        assert kernel.value(REGISTERED) == before
+        assert registered(kernel) == before
         after = kernel.run("import hh_jupyter as hh\n@hh.trace\ndef f(): return 1\nf()")
         assert (after.reply, after.outputs, after.results) == ("ok", [], ["1"])
 
