@@ -16,6 +16,8 @@ _UNSAFE = re.compile(
     "\U000e0000-\U000e007f]"  # tags
 )
 
+_LINE_ENDS = re.compile(r"\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
+
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -27,6 +29,13 @@ def clean(text: str, limit: int) -> str:
     line = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", line)
     cut = len(line) > limit or len(text) > limit * 8
     return line[: limit - 1].rstrip() + "…" if cut else line
+
+
+def clean_block(text: str) -> str:
+    """Printable text of several lines, as long as it was: line feeds stay, tabs become spaces."""
+    lines = _LINE_ENDS.split(_ESCAPES.sub("", text).replace("\t", "    "))
+    block = "\n".join(_UNSAFE.sub("", line).rstrip() for line in lines).strip("\n")
+    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", block)
 
 
 def columns(text: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
@@ -48,12 +48,14 @@ def span_name(name: str) -> str:
     return clean(name.removeprefix("__main__."), NAME_LENGTH) or "(no name)"
 
 
-def summarize_view(view: CellView) -> Summary:
-    """The summary line of a view."""
+def summarize_view(view: CellView, hidden: int = 0) -> Summary:
+    """The summary line of a view, whose display has no row for so many of its spans."""
     tree = view.tree
+    hidden += view.forgotten
     notes = (
         "interrupted" if view.interrupted else "",
         f"+{view.late:,} after the cell ended" if view.late else "",
+        f"showing {spans_of(view) - hidden:,} of {spans_of(view):,}" if hidden else "",
     )
     return Summary(
         mark=_mark(view),
@@ -75,8 +77,15 @@ def _mark(view: CellView) -> Mark:
     return "running" if view.tree.running else "ok"
 
 
+def spans_of(view: CellView) -> int:
+    """How many there were, also of those that are no longer kept."""
+    return len(view.tree.nodes) + view.forgotten
+
+
 def _facts(view: CellView) -> tuple[str, ...]:
-    totals, spans = view.totals, len(view.tree.nodes)
+    totals, spans = view.totals, spans_of(view)
+    if view.forgotten:  # Nobody knows any more what those used.
+        totals = replace(totals, unknown_usage_calls=totals.unknown_usage_calls + 1, cost_complete=False)
     facts = [fmt.cost(totals), fmt.tokens(totals)]
     if spans > 1:
         facts.append(fmt.count(spans, "span"))
@@ -84,6 +93,22 @@ def _facts(view: CellView) -> tuple[str, ...]:
         if totals.llm_calls and not view.tree.errors:
             facts.append(fmt.count(totals.llm_calls, "LLM call"))
     return tuple(filter(None, facts))
+
+
+def redacted_note(tree: SpanTree) -> str:
+    """`4 values redacted`; empty without any."""
+    redacted = sum(node.record.redacted for node in tree.nodes)
+    return fmt.count(redacted, "value") + " redacted" if redacted else ""
+
+
+def tells_more(view: CellView) -> tuple[str, str] | None:
+    """What the view leaves out of what spans said, and the command that shows it; None if nothing is left out."""
+    if view.detail == "full" and not view.unsaid:
+        return None
+    what = "Messages:" if view.totals.llm_calls else "Inputs and outputs:"
+    if view.detail == "full":
+        return f"{fmt.count(view.unsaid, 'span')} say more:", f"%hh save FILE {view.label}"
+    return what, f"%hh show {clean(view.label, 40)} --detail full"
 
 
 @dataclass(frozen=True, slots=True)

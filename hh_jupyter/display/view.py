@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from hh_jupyter.display.said import Said
     from hh_jupyter.records.export_state import ExportState
     from hh_jupyter.records.totals import Totals
     from hh_jupyter.records.tree import SpanTree
+
+Detail = Literal["summary", "preview", "full"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +22,19 @@ class Notice:
         kind: "error" when something did not work, "info" when all is as it should be.
         title: half a sentence. Example: "3 spans were not sent."
         command: what to type next. Example: "%hh send".
+        other: what may be typed instead, where there is no button for it. Example: "%hh save FILE".
     """
 
     kind: Literal["error", "info"]
     title: str
     text: str
     command: str | None = None
+    other: str | None = None
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What to type next, the best first."""
+        return tuple(filter(None, (self.command, self.other)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +51,13 @@ class CellView:
         session_url: link to the session; shown only if it is https.
         mode: "auto" opens when an exception left the cell, "line" never, "tree" always.
         max_rows: rows of the tree at most; what has no row is counted.
+        forgotten: spans of the cell that are not in the tree, because only so many are kept.
+        errors_only: only rows with an error, and those that lead to one.
+        detail: how much of what spans said is in `said`: "summary" nothing, "preview" the beginnings, "full" all of it.
+        said: messages, inputs and outputs. The text form has them only if `asked`: a notebook's text stays short.
+        unsaid: how many spans are left out of it that may have something to say.
+        asked: the view was asked for by a command, with this detail.
+        linked: static forms name the session, by a link or its id.
     """
 
     view_id: str
@@ -57,6 +74,13 @@ class CellView:
     session_url: str | None = None
     mode: str = "auto"
     max_rows: int = 60
+    forgotten: int = 0
+    errors_only: bool = False
+    detail: Detail = "summary"
+    said: tuple[Said, ...] = ()
+    unsaid: int = 0
+    asked: bool = False
+    linked: bool = True
 
     @property
     def open(self) -> bool:

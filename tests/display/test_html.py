@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from difflib import ndiff
 from html.parser import HTMLParser
 
 import pytest
 
-from hh_jupyter.display import html
+from hh_jupyter.display import html, html_table
 from hh_jupyter.display.bundle import DISPLAYS, Notice, mime_bundle
+from hh_jupyter.display.markup import ERROR_COLOUR
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanError
+from tests.browser.sample_cells import one_call, support_agent
 from tests.display.hostile import HOSTILE
 from tests.display.views import agent_view, view
-from tests.records.spans import UNAVAILABLE, span
+from tests.records.spans import UNAVAILABLE, agent_rows, span
 
 # What JupyterLab 4.6 leaves of an untrusted output, as far as it is used here.
-TAGS = set(re.findall(r"\w+", "div details summary span b p table thead tbody tr th td code samp small a"))
-ATTRIBUTES = {"class", "id", "style", "open", "title", "href", "target", "rel"}
+TAGS = set(re.findall(r"\w+", "div details summary span b p pre table thead tbody tr th td code samp small a"))
+ATTRIBUTES = {"align", "class", "id", "style", "open", "title", "href", "target", "rel"}
 PROPERTIES = set(
     re.findall(
         r"[\w-]+",
@@ -62,7 +66,7 @@ class Page(HTMLParser):
     @property
     def text(self) -> list[str]:
         """What is left without elements and styles, line by line."""
-        return [re.sub(r"[ \u00a0]+", " ", line).strip() for line in self.lines if line.strip(" |\u00a0")]
+        return [re.sub(r"[\s\u00a0]+", " ", line).strip() for line in self.lines if line.strip(" |\u00a0\n")]
 
     def styles(self) -> list[tuple[str, str]]:
         whole = ";".join(attributes.get("style") or "" for _, attributes in self.elements)
@@ -86,7 +90,7 @@ def test_without_any_style_it_reads_as_a_summary_an_error_and_a_table() -> None:
         "| tool issue_refund | 653 ms | |",
         "| http ! POST /refunds 503, retried | 210 ms | |",
         "| http ✗ POST /refunds 503 | 230 ms | |",
-        "Session refund-triage · %hh show 4",
+        "Session refund-triage · Messages: %hh show 4 --detail full",
     ]
 
 
@@ -143,7 +147,7 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("background", ["#ffffff", "#111111"])
-@pytest.mark.parametrize("colour", sorted({*html.BAR_COLOURS.values(), html.OTHER_COLOUR, html.ERROR_COLOUR}))
+@pytest.mark.parametrize("colour", sorted({*html_table.BAR_COLOURS.values(), html_table.OTHER_COLOUR, ERROR_COLOUR}))
 def test_bars_can_be_seen_on_light_and_dark_pages(colour: str, background: str) -> None:
     """WCAG 2.2, 1.4.11: graphics need a contrast of 3:1."""
     darker, lighter = sorted((luminance(colour), luminance(background)))
@@ -192,6 +196,7 @@ def test_rows_without_room_are_counted_and_errors_keep_theirs() -> None:
     assert len(table) == 60
     assert any(line.startswith("| span ✗ failing 503") for line in table)
     assert page.text[-1].startswith("1,942 more spans · ")
+    assert "2,002 spans, showing 60 of 2,002" in page.text[0]
 
 
 def test_an_error_below_more_levels_than_there_are_rows_is_shown() -> None:
@@ -222,6 +227,66 @@ def test_span_text_adds_no_element_and_no_attribute(value: str) -> None:
     harmless = "x" if value.strip() else value
     assert shape(page(value)) == shape(page(harmless))
     assert {name for name, _ in page(value).styles()} <= PROPERTIES
+
+
+def test_a_single_span_is_one_line_and_no_table() -> None:
+    page = Page(html.render(one_call(1).view("hh-1", "4")))
+    assert page.text == [
+        "✓ chat 684 ms $0.0001, 86 tokens ✓ Sent 3f2a91c0",
+        "llm gpt-4.1-mini, 34 in, 52 out, first token 241 ms",
+        "Session refund-triage · Messages: %hh show 4 --detail full",
+    ]
+
+
+def test_a_fold_tells_the_spread_of_its_times() -> None:
+    elements = Page(html.render(agent_view())).elements
+    titles = [attributes["title"] for tag, attributes in elements if tag == "td" and "title" in attributes]
+    assert titles == ["p50 57 ms, p95 75 ms, max 75 ms, sum 666 ms"]
+
+
+def test_what_is_redacted_is_counted() -> None:
+    assert "2 values redacted" in Page(html.render(support_agent(1, fails=True).view("v", "4"))).text[-1]
+
+
+def test_spans_that_are_no_longer_kept_make_every_sum_a_least() -> None:
+    shown = html.render(agent_view(forgotten=9_979))
+    assert Page(shown).text[0].startswith("✓ support_agent 2.84 s ~$0.0091+, 6,043+ tokens, 10,000 spans")
+    assert "showing 21 of 10,000" in Page(shown).text[0]
+
+
+def test_only_errors_and_what_leads_to_them() -> None:
+    page = Page(html.render(agent_view(failing=True, errors_only=True)))
+    assert [line.split("|")[1].strip() for line in page.text if line.startswith("| ")] == [
+        "Span",
+        "agent support_agent",
+        "tool issue_refund",
+        "http ! POST /refunds 503, retried",
+        "http ✗ POST /refunds 503",
+    ]
+    assert page.text[0].startswith("✗ support_agent 2.38 s ~$0.0044, 3,961 tokens, 22 spans")
+    assert page.text[-1].startswith("18 more spans")
+
+
+def test_a_file_may_be_saved_without_any_trace_of_the_session() -> None:
+    shown = html.render(agent_view(linked=False, session_url="https://app.example/s/1"))
+    assert "3f2a91c0" not in shown
+    assert "app.example" not in shown
+
+
+def test_a_run_that_differs_in_one_span_differs_in_few_lines_of_the_file() -> None:
+    """Rows have a line each, and nothing in them is new in every run."""
+    rows = agent_rows(failing=False)
+    longer = [replace(row, end_ns=(row.end_ns or 0) + 3_000_000) if row.name == "plan" else row for row in rows]
+    first, second = (html.render(view(each)).split("\n") for each in (rows, longer))
+    assert len(first) > 15
+    assert [line[0] for line in ndiff(first, second) if line[0] in "+-"] == ["-", "+"]
+
+
+def test_bars_are_borders_since_printers_leave_out_backgrounds() -> None:
+    styles = [attributes.get("style") or "" for _, attributes in Page(html.render(agent_view())).elements]
+    bars = [style for style in styles if "border-top:9px" in style]
+    assert len(bars) == 10
+    assert not any("background" in style for style in bars)
 
 
 def test_every_display_shows_the_same_spans_errors_and_totals() -> None:

@@ -32,10 +32,10 @@ agent support_agent               2.38 s   3,961  ━━━━━━━━━━
    ├─ !     POST /refunds         210 ms                               ━━━  503, retried
    └─ ✗     POST /refunds         230 ms                                    ━━━  503
 
-session refund-triage   %hh show 4"""
+session refund-triage   messages: %hh show 4 --detail full"""
 
 FAILED_NARROW_ASCII = """\
-x support_agent  2.38 s  ~$0.0044  3,961 tokens  22 spans  1 error  1 caught  sent
+x support_agent  2.38 s  ~$0.0044  3,961 tokens  1 error  1 caught  sent
   issue_refund > POST /refunds: HTTPError: 503 Service Unavailable  payments.py:41
 
 agent support_agent               2.38 s   3,961
@@ -50,7 +50,7 @@ agent support_agent               2.38 s   3,961
    |- !     POST /refunds         210 ms          503, retried
    `- x     POST /refunds         230 ms          503
 
-session refund-triage   %hh show 4"""
+session refund-triage   messages: %hh show 4 --detail full"""
 
 DONE = "✓ support_agent  2.84 s  ~$0.0091  6,043 tokens  21 spans  3 LLM calls  sent"
 
@@ -96,7 +96,7 @@ def test_notebooks_get_no_colour() -> None:
     ],
 )
 def test_the_line_ends_with_what_became_of_the_spans(export: ExportState, word: str) -> None:
-    assert text.summary_line(agent_view(export=export)).endswith(f"  {word}")
+    assert text.summary(agent_view(export=export)).endswith(f"  {word}")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_the_line_ends_with_what_became_of_the_spans(export: ExportState, word: 
 )
 def test_a_cost_is_said_as_exactly_as_it_is_known(changes: dict[str, object], expected: str) -> None:
     rows = agent_rows(failing=False)
-    assert expected in text.summary_line(view(rows, totals=totals(rows, **changes)))
+    assert expected in text.summary(view(rows, totals=totals(rows, **changes)))
 
 
 @pytest.mark.parametrize(
@@ -126,12 +126,12 @@ def test_a_cost_is_said_as_exactly_as_it_is_known(changes: dict[str, object], ex
 )
 def test_tokens_are_said_as_exactly_as_they_are_known(changes: dict[str, object], expected: str) -> None:
     rows = agent_rows(failing=False)
-    assert expected in text.summary_line(view(rows, totals=totals(rows, **changes)))
+    assert expected in text.summary(view(rows, totals=totals(rows, **changes)))
 
 
 def test_calls_that_all_failed_have_no_unknown_cost() -> None:
     rows = [span(1, None, 0, 5, "chat", kind="llm", error=UNAVAILABLE)]
-    assert text.summary_line(view(rows)) == "✗ chat  5.0 ms  1 error  sent"
+    assert text.summary(view(rows)).splitlines()[0] == "✗ chat  5.0 ms  1 error  sent"
 
 
 @pytest.mark.parametrize(
@@ -235,4 +235,4 @@ def test_wide_characters_keep_the_columns_straight() -> None:
 
 def test_terminal_sequences_are_taken_out_whole() -> None:
     name = "\x1b[1;31mred\x1b[0m \x1b]0;title\x07and \x1b]8;;https://evil.example\x1b\\a link"
-    assert text.summary_line(view([span(1, None, 0, 5, name)])) == "✓ red and a link  5.0 ms  sent"
+    assert text.summary(view([span(1, None, 0, 5, name)])) == "✓ red and a link  5.0 ms  sent"

@@ -1,0 +1,112 @@
+"""Every state of an output is told by every static display: in words, in the same ones, with all styling removed."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from hh_jupyter.display import columns, html, text
+from hh_jupyter.display.bundle import mime_bundle
+from hh_jupyter.display.view import CellView
+from hh_jupyter.records.record_of import record_of
+from hh_jupyter.records.totals import summarize
+from tests.display.states import states
+from tests.display.test_html import Page
+from tests.display.test_text import ANSI, CONTROLS
+from tests.display.views import view
+from tests.spans import RECORDINGS, expected, recorded
+
+STATES = states()
+
+TELLS = {
+    "ok": ["✓ support_agent", "2.84 s", "$0.0091", "6,043 tokens", "21 spans", "3 LLM calls", "sent"],
+    "ok opened": ["write_reply", "embed_chunk ×12", "p50 60 ms", "1 value redacted", "refund-triage"],
+    "one span": ["✓ chat", "684 ms", "$0.0001", "86 tokens", "gpt-4.1-mini"],
+    "error": ["✗ support_agent", "1 error", "1 caught", "HTTPError: 503", "payments.py:41", "issue_refund"],
+    "error that the cell survived": ["✗ support_agent", "1 error", "HTTPError: 503"],
+    "interrupted": ["■ support_agent", "interrupted", "running"],
+    "sending": ["sending 6"],
+    "not sent": [
+        "not sent",
+        "3 spans were not sent. api.example cannot be reached.",
+        "on disk",
+        "%hh send or %hh save FILE",
+    ],
+    "not sent, told before": ["not sent"],
+    "key refused": ["not sent", "api.example rejected the key (401).", "%hh login or %hh save FILE"],
+    "partly sent": ["12 of 14 sent", "2 spans were not sent.", "in this kernel", "%hh send or %hh save FILE"],
+    "local": ["local only", "Nothing leaves this machine. No key is set.", "%hh login"],
+    "local, told before": ["local only"],
+    "late spans": ["+3 after the cell ended"],
+    "truncated": ["showing 9,993 of 12,001", "8 more spans", "1,093,125+ tokens", "$0.525+", "429"],
+    "error with a preview": ["✗ support_agent", "payments.py:41"],
+    "one span in full": ["user", "Explain idempotency keys in one sentence. <img src=x onerror=alert(1)>", "assistant"],
+}
+
+
+def bare(page: str) -> str:
+    """What a reader sees who gets no style, no class and no attribute."""
+    return "\n".join(Page(re.sub(r' (?:style|class|title|align|id)="[^"]*"', "", page)).text)
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_every_display_tells_the_state(name: str) -> None:
+    shown = STATES[name]
+    narrow = text.render(shown, unicode=False, width=60)
+    coloured = text.render(shown, color=True)
+    for words in (bare(html.render(shown)), text.render(shown), ANSI.sub("", coloured)):
+        assert [fact for fact in TELLS[name] if fact.lower() not in words.lower()] == []
+    assert narrow.isascii()
+    assert not CONTROLS.search(narrow)
+
+
+@pytest.mark.parametrize("name", ["not sent, told before", "local, told before", "sending", "ok"])
+def test_the_notice_is_given_once_and_later_bars_have_the_word_only(name: str) -> None:
+    assert "%hh" not in text.summary(STATES[name])
+    assert bare(html.render(STATES[name]).partition("</details>")[2].removesuffix("</div>")) == ""
+
+
+def test_all_states_are_looked_at() -> None:
+    assert list(STATES) == list(TELLS)
+
+
+def facts(line: str) -> dict[str, Any]:
+    """The numbers of a summary line, however it is written."""
+
+    def number(pattern: str) -> int:
+        found = re.search(rf"([\d,]+)\+? {pattern}\b", line)
+        return int(found[1].replace(",", "")) if found else 0
+
+    return {"spans": number("spans?"), "calls": number("LLM calls?"), "tokens": number("tokens?")}
+
+
+def told(shown: CellView) -> dict[str, str]:
+    """The summary as each of the three displays tells it."""
+    bundle, header = mime_bundle(shown), columns.header(shown)
+    interactive = "  ".join((header["title"], header["duration"], *header["facts"], header["errors"], header["caught"]))
+    return {
+        "text": bundle["text/plain"].splitlines()[0],
+        "static": bare(bundle["text/html"]).splitlines()[0],
+        "interactive": interactive,
+    }
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_the_totals_of_every_recording_are_the_same_in_all_displays(name: str) -> None:
+    """And they are what the model server served."""
+    records = [record_of(span) for span in recorded(name)]
+    totals = summarize(records)
+    wanted = expected(name)
+    shown = view(records, totals=totals)
+    lines = told(shown)
+    for display, line in lines.items():
+        found = facts(line)
+        tokens = wanted["total_tokens"] + wanted["embedding_tokens"]
+        assert found["tokens"] == tokens, (display, line)
+        if len(records) > 1:
+            assert found["spans"] == len(records), (display, line)
+            assert found["calls"] == (0 if shown.tree.errors else wanted["llm_calls"]), (display, line)
+        errors = sum(int(part) for part in re.findall(r"(\d+) (?:errors?|caught)\b", line))
+        assert errors == shown.tree.errors + shown.tree.caught, (display, line)
