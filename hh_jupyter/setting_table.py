@@ -132,6 +132,11 @@ class Settings:
     display: str = _row("auto", rules.one_of("auto", "line", "tree", "off"), "HH_DISPLAY",
         "What a traced cell shows: auto opens on an error, line never, tree always, off shows nothing.")
     display_rows: int = _row(60, rules.whole(1, "rows"), "HH_DISPLAY_ROWS", "Most rows in one saved output.")
+    saved_detail: str = _row("summary", rules.one_of("summary", "preview", "full"), "HH_SAVED_DETAIL",
+        "What saved outputs hold of messages, inputs and outputs: summary nothing, preview the beginnings of up to 6 "
+        "spans, full all of it, up to 1 MB.")
+    saved_link: bool = _row(True, rules.SWITCH, "HH_SAVED_LINK",
+        "Put the session's link, or its id, into saved outputs.", safe=False)
 
     # Delivery
     cell_flush_seconds: float = _row(0.5, rules.seconds(), "HH_CELL_FLUSH_SECONDS",

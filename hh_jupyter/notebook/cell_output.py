@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hh_jupyter.display.view import CellView
+    from hh_jupyter.display.view import CellView, Detail
     from hh_jupyter.records.export_state import ExportState
 
 IMPATIENT_SECONDS: Final = 0.1
@@ -30,6 +30,9 @@ class CellOutput:
         state: what the last drawing showed; unequal to now when there is something to change.
         fixed: of an output that is no cell's: what it shows. Its spans stay the same, what became of them does not.
         export: tells what became of them.
+        asked: shown by a command, and not by itself.
+        detail: how much of what spans said is in it, if the command says; else the setting does.
+        errors_only: only what failed is shown.
     """
 
     key: str
@@ -45,6 +48,9 @@ class CellOutput:
     state: object = None
     fixed: CellView | None = None
     export: Callable[[], ExportState] | None = None
+    asked: bool = False
+    detail: Detail | None = None
+    errors_only: bool = False
 
 
 class FlushBudget:

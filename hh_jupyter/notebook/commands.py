@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any
 
 from IPython.core.error import UsageError
 from traitlets import TraitError
 
 from hh_jupyter.notebook.boundary import failure_lines
 from hh_jupyter.notebook.candidates import WordsOfKind
-from hh_jupyter.notebook.cell_output import view_id_of
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.given import Given, read
 from hh_jupyter.notebook.instrument import Instrumentors
@@ -20,21 +19,16 @@ from hh_jupyter.notebook.magic_table import BY_NAME, Command
 from hh_jupyter.notebook.opening import open_session
 from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.saving import save
+from hh_jupyter.notebook.selection import LAST
 from hh_jupyter.notebook.sending import clear, send
-from hh_jupyter.notebook.session_export import export_of
 from hh_jupyter.notebook.session_table import sessions_text
 from hh_jupyter.notebook.sessions import Sessions
+from hh_jupyter.notebook.shows import Shows
 from hh_jupyter.notebook.status import disk_lines, load_line, status_text
-from hh_jupyter.notebook.stored_sessions import SHORT_ID, KnownSession, SessionStore
-from hh_jupyter.notebook.views import fixed_view
+from hh_jupyter.notebook.stored_sessions import SHORT_ID, SessionStore
 from hh_jupyter.notebook.words import Evaluate, Expansion, did_you_mean, split
-from hh_jupyter.records.export_state import ExportState
-from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.settings import TABLE
 from hh_jupyter.tracing.recorded import span_log
-
-ALL: Final = "all"
-BACKGROUND: Final = "background"
 
 
 class Commands:
@@ -61,6 +55,7 @@ class Commands:
         self._set_trait, self._use_key = set_trait, use_key
         self._store = SessionStore(sessions, span_log())
         self.candidates = WordsOfKind(sessions, self._store, outputs, instrumentors)
+        self._shows = Shows(sessions, outputs, cells, self._store)
         self._by_name: dict[str, Callable[[Given], None]] = {
             "status": self._status,
             "instrument": self._instrument,
@@ -118,42 +113,10 @@ class Commands:
         print(self._instrumentors.switch_on(given.words))
 
     def _show(self, given: Given) -> None:
-        label = given.words[0] if given.words else "last"
-        self._sessions.tracer.seal()
-        if label in (ALL, BACKGROUND):
-            self._show_outside_sessions(label)
-            return
-        try:
-            self._outputs.show_again(label, self._view_id(label))
-        except KeyError:
-            if label == "last" or label.isdecimal():
-                raise UsageError(self._no_cell(label)) from None
-            self._show_session(self._store.find(label, "show"))
-
-    def _show_session(self, session: KnownSession) -> None:
-        rows = self._store.rows(session)
-        if not rows:
-            raise UsageError(f"%hh show: the spans of {session.shown_title} cannot be read any more.")
-        self._show_rows(rows, session.short_id, lambda: self._store.export(session), session)
-
-    def _show_outside_sessions(self, label: str) -> None:
-        rows = [row for row in span_log().records() if label == ALL or row.cell is None]
-        if not rows:
-            raise UsageError(f"%hh show: no spans {'yet' if label == ALL else 'outside cells'}.")
-        self._show_rows(rows, label, lambda: export_of(rows, self._sessions.tracer))
-
-    def _show_rows(
-        self,
-        rows: Iterable[SpanRecord],
-        label: str,
-        export: Callable[[], ExportState],
-        session: KnownSession | None = None,
-    ) -> None:
-        settings = self._sessions.tracer.settings
-        view = fixed_view(
-            tuple(rows), settings, view_id=self._view_id(label), label=label, export=export(), session=session
-        )
-        self._outputs.show_rows(view, export, interactive=self._cells.cell_id is not None)
+        label = given.words[0] if given.words else LAST
+        said = self._shows.show(label, errors_only="--errors" in given, detail=given.last("--detail"))
+        if said:
+            print(said)
 
     def _list_sessions(self, given: Given) -> None:
         print(sessions_text(self._store.all()))
@@ -195,16 +158,6 @@ class Commands:
 
     def _help(self, given: Given) -> None:
         print(command_text(command_named(given.words[0])) if given.words else hh_text())
-
-    def _no_cell(self, label: str) -> str:
-        cells = ", ".join(self._outputs.labels())
-        known = f"Cells with spans: {cells}." if cells else "No cell has spans yet."
-        which = "any cell" if label == "last" else f"cell {label}"
-        return f"%hh: no spans for {which}. {known}"
-
-    def _view_id(self, label: str) -> str:
-        """Of the output below the running cell; it shows something else, which has an output of its own."""
-        return f"{view_id_of(None, self._cells.label)}-shows-{label}"
 
 
 def command_named(name: str) -> Command:

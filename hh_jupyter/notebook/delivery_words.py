@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hh_jupyter.delivery.sending.verdict import KEY_REJECTED
 from hh_jupyter.display.view import Notice
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.settings import Settings
@@ -62,8 +63,10 @@ def local_notice(settings: Settings) -> Notice:
     """Why nothing is sent, and what would change it."""
     if not settings.local:
         return Notice(kind="info", title="Spans stay on this machine.", text="otlp_enabled is off.")
-    why = "test_mode is on." if settings.test_mode else "No key is set; %hh login asks for one."
-    return Notice(kind="info", title="Nothing leaves this machine.", text=why)
+    title = "Nothing leaves this machine."
+    if settings.test_mode:
+        return Notice(kind="info", title=title, text="test_mode is on.")
+    return Notice(kind="info", title=title, text="No key is set. To send from now on:", command="%hh login")
 
 
 def kept_where(tracer: HoneyHiveTracer) -> str:
@@ -81,11 +84,18 @@ def outage_notice(export: ExportState, where: str) -> Notice:
     sentences = [(export.reason or f"{export.destination} did not accept them").rstrip(".") + "."]
     if export.dropped:
         sentences.append(f"{_spans(export.dropped)} dropped.")
-    if export.parked:
+    wants_key = KEY_REJECTED in sentences[0]
+    if export.parked and not wants_key:
         sentences.append(f"{_spans(export.parked)} refused and kept {where}.")
     if kept - export.parked > 0:
         sentences.append(f"Tracing goes on; spans are kept {where} and sent when it is back.")
-    return Notice(kind="error", title=f"{_spans(missing)} not sent.", text=" ".join(sentences))
+    return Notice(
+        kind="error",
+        title=f"{_spans(missing)} not sent.",
+        text=" ".join(sentences),
+        command=None if not kept else "%hh login" if wants_key else "%hh send",
+        other="%hh save FILE" if kept else None,
+    )
 
 
 def _spans(count: int) -> str:

@@ -7,6 +7,7 @@ from enum import Enum, auto
 from typing import Final
 
 SHOW_MODES: Final = ("auto", "line", "tree", "off")
+DETAILS: Final = ("summary", "preview", "full")
 
 
 class Kind(Enum):
@@ -18,6 +19,7 @@ class Kind(Enum):
     CELL_OR_SESSION = auto()
     LIBRARY = auto()
     MODE = auto()
+    DETAIL = auto()
     FILE_THEN_SESSION = auto()
     TEXT = auto()
 
@@ -114,8 +116,17 @@ COMMANDS: Final = (
             ("4", "The spans of cell 4 again, opened; without a number, or with `last`, of the last cell with spans."),
             ("SESSION", "The spans of a session; `all` of this kernel's, or those of no cell with `background`."),
         ),
-        ("%hh show", "%hh show 4", "%hh show refund-triage #2"),
+        ("%hh show", "%hh show 4 --detail full", "%hh show all --errors"),
         Kind.CELL_OR_SESSION,
+        (
+            Option("--errors", "only what failed, and the spans that lead to it"),
+            Option(
+                "--detail",
+                "what the output holds of messages, inputs and outputs: nothing, their beginnings, or all",
+                "|".join(DETAILS),
+                Kind.DETAIL,
+            ),
+        ),
     ),
     Command(
         "sessions",
@@ -207,5 +218,6 @@ BY_NAME: Final = {command.name: command for command in COMMANDS}
 LISTED_WORDS: Final = {
     Kind.COMMAND: tuple(BY_NAME),
     Kind.MODE: SHOW_MODES,
+    Kind.DETAIL: DETAILS,
 }
 """Kinds whose words are always the same."""

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any, Final
 
-from hh_jupyter.display.view import CellView
+from hh_jupyter.display.view import CellView, Detail
 from hh_jupyter.notebook.boundary import guarded
 from hh_jupyter.notebook.cell_frame import CellFrame
 from hh_jupyter.notebook.cell_output import CellOutput, FlushBudget, view_id_of
@@ -53,7 +53,7 @@ class Outputs:
         self._by_key: dict[str, list[CellOutput]] = defaultdict(list)
         self._quiet: dict[str, tuple[CellFrame, object]] = {}
         self._unpriced: set[str | None] = set()
-        self._views = Views(sessions, log)
+        self._views = Views(sessions, log, self._counts.__getitem__)
         self._budget = FlushBudget()
         self._updates: Updates[CellOutput] = Updates(self._refresh)
         self._page = Page(self.view_of, self.details, self.send)
@@ -87,22 +87,25 @@ class Outputs:
         headless = self._screen.live and not frame.cell_id
         return PATIENT_SECONDS if headless or spool is None or spool.problem else settings.cell_flush_seconds
 
-    def show_again(self, label: str, view_id: str) -> None:
+    def show_again(self, label: str, view_id: str, *, detail: Detail | None = None, errors_only: bool = False) -> None:
         """Show the spans of a cell once more, opened, below the cell that asks.
 
         Raises:
             KeyError: the cell has no spans.
         """
         key = self._key(label)
-        output = self._add(key, label.removeprefix("last") or key.rpartition("-")[0], view_id, "tree")
+        output = self._add(key, label, view_id, "tree")
         before = self._by_key[key][0]
         output.raised, output.interrupted, output.late = before.raised, before.interrupted, before.late
+        output.asked, output.detail, output.errors_only = True, detail, errors_only
         self._draw(output, update=False)
         if self._screen.live:
             self._updates.start()
             self._updates.request(output)
 
-    def show_rows(self, view: CellView, export: Callable[[], ExportState], *, interactive: bool) -> None:
+    def show_rows(
+        self, view: CellView, export: Callable[[], ExportState], *, interactive: bool, detail: Detail | None = None
+    ) -> None:
         """Show spans that are not those of one cell, below the cell that asks; they stay the same.
 
         Args:
@@ -112,7 +115,7 @@ class Outputs:
         """
         self._page.wanted |= interactive and self._screen.live
         output = self._add("", view.label, view.view_id, view.mode)
-        output.fixed, output.export = view, export
+        output.fixed, output.export, output.detail = view, export, detail
         while len(self._by_key[""]) > FIXED_OUTPUTS:
             self._by_view.pop(self._by_key[""].pop(0).view_id, None)
         self._draw(output, update=False)
@@ -133,6 +136,17 @@ class Outputs:
     def labels(self) -> list[str]:
         """Numbers of the cells with spans, in order."""
         return sorted({key.rpartition("-")[0] for key in self._counts}, key=lambda label: (len(label), label))
+
+    def cell_named(self, label: str) -> str | None:
+        """Number of the cell that is meant, "last" for the last one with spans; None if it has no spans."""
+        labels = [key.rpartition("-")[0] for key in self._counts]
+        if label == "last":
+            return labels[-1] if labels else None
+        return label if label in labels else None
+
+    def rows_of(self, label: str) -> tuple[SpanRecord, ...]:
+        """Rows of the latest run of a cell with this number, in the order in which they ended."""
+        return self._log.records(cell=self._key(label))
 
     def view_of(self, view_id: str) -> CellView | None:
         """The view as it is now; None for one that is not of this kernel."""
@@ -182,7 +196,7 @@ class Outputs:
         return output
 
     def _key(self, label: str) -> str:
-        keys = [key for key in self._counts if label == "last" or key.rpartition("-")[0] == label]
+        keys = [key for key in self._counts if key.rpartition("-")[0] == label]
         if not keys:
             raise KeyError(label)
         return keys[-1]
@@ -222,9 +236,9 @@ class Outputs:
         output.state = self._state(output)
         if output.place is not None:
             place, output.place = output.place, None
-            self._screen.show_at(place, self._views.view(output), output.display_id)
+            self._screen.show_at(place, self._views.drawn(output), output.display_id)
         elif output.mode != "off":
-            self._screen.show(self._views.view(output), output.display_id, update=update)
+            self._screen.show(self._views.drawn(output), output.display_id, update=update)
 
     def _state(self, output: CellOutput) -> object:
         return (self._counts[output.key], self._views.export(output), cost.ready(), output.overdue)

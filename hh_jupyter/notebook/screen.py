@@ -75,6 +75,9 @@ class TerminalScreen:
 
     live = False
 
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
     def place(self) -> object:
         """Nowhere: a terminal only goes on."""
         return None
@@ -86,17 +89,21 @@ class TerminalScreen:
         """Print the view; what is printed cannot be changed, so updates are left out."""
         if update:
             return
-        stream = sys.stdout
-        is_tty = stream.isatty()
-        unicode = (getattr(stream, "encoding", None) or "").lower().replace("-", "") == "utf8"
-        color = is_tty and "NO_COLOR" not in os.environ
+        draw = text.render if view.open else text.summary
         width = shutil.get_terminal_size().columns
-        if view.open:
-            print(text.render(view, unicode=unicode, color=color, width=width))
-        else:
-            print(text.summary_line(view, unicode=unicode, color=color))
+        print(draw(view, unicode=_carries_unicode(sys.stdout), color=self._colored(sys.stdout), width=width))
+
+    def _colored(self, stream: Any) -> bool:
+        """Somebody sees it, and nobody asked for none (no-color.org: set to anything but nothing)."""
+        plain = str(getattr(self._shell, "colors", "")).lower() == "nocolor"
+        return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and not plain
+
+
+def _carries_unicode(stream: Any) -> bool:
+    encoding = getattr(stream, "encoding", None) or ""
+    return encoding.lower().replace("-", "").replace("_", "") in ("utf8", "cp65001")
 
 
 def screen_of(shell: Any) -> Screen:
     """The screen of this IPython."""
-    return KernelScreen(shell) if getattr(shell, "kernel", None) is not None else TerminalScreen()
+    return KernelScreen(shell) if getattr(shell, "kernel", None) is not None else TerminalScreen(shell)

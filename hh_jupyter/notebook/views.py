@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+from urllib.parse import quote
 
 from hh_jupyter.display.details import span_details
-from hh_jupyter.display.view import CellView
+from hh_jupyter.display.said import what_was_said
+from hh_jupyter.display.view import CellView, Detail
 from hh_jupyter.notebook.cell_output import CellOutput
 from hh_jupyter.notebook.delivery_words import Notices
 from hh_jupyter.notebook.session_export import export_of_cell
@@ -28,11 +30,21 @@ class Views:
     Args:
         sessions: of the notebook, for their titles.
         log: rows and their details.
+        arrived: how many spans of a cell's run there were, also of those that are no longer kept.
     """
 
-    def __init__(self, sessions: Sessions, log: SpanLog) -> None:
+    def __init__(self, sessions: Sessions, log: SpanLog, arrived: Callable[[str], int]) -> None:
         self._sessions, self._tracer, self._log = sessions, sessions.tracer, log
+        self._arrived = arrived
         self._notices = Notices(sessions.tracer)
+
+    def drawn(self, output: CellOutput) -> CellView:
+        """The view as its static forms show it, with what spans said, if that is to be in it."""
+        settings = self._tracer.settings
+        view = self.view(output)
+        detail = output.detail or cast("Detail", settings.saved_detail)
+        said, unsaid = what_was_said(view.tree, detail, self._log.details)
+        return dataclasses.replace(view, detail=detail, said=said, unsaid=unsaid, linked=settings.saved_link)
 
     def view(self, output: CellOutput) -> CellView:
         """Everything about one output, decided before anything is drawn."""
@@ -57,6 +69,9 @@ class Views:
             notice=self._notices.of(output, export, overdue=output.overdue),
             mode=output.mode,
             max_rows=self._tracer.settings.display_rows,
+            forgotten=max(0, self._arrived(output.key) - len(tree.nodes)),
+            errors_only=output.errors_only,
+            asked=output.asked,
         )
 
     def export(self, output: CellOutput) -> ExportState:
@@ -87,6 +102,8 @@ def fixed_view(
     label: str,
     export: ExportState,
     session: KnownSession | None = None,
+    errors_only: bool = False,
+    forgotten: int = 0,
 ) -> CellView:
     """An opened view of spans that are not those of one cell.
 
@@ -97,6 +114,8 @@ def fixed_view(
         label: what to type after `%hh show` for the same again.
         export: what became of them.
         session: theirs, if they are those of one.
+        errors_only: show only what failed.
+        forgotten: spans that belong to them and are no longer kept.
     """
     if any(row.facts.cost is None and row.facts.model is not None for row in rows):
         cost.load()  # Nobody changes this output later.
@@ -112,10 +131,13 @@ def fixed_view(
         session_url=session_url(settings, session_id) if export.destination else None,
         mode="tree",
         max_rows=settings.display_rows,
+        forgotten=forgotten,
+        errors_only=errors_only,
+        asked=True,
     )
 
 
 def session_url(settings: Settings, session_id: str | None) -> str | None:
     """Address of a session's page in the web application, if it is known."""
     template = settings.app_url
-    return template.replace("{session_id}", session_id) if template and session_id else None
+    return template.replace("{session_id}", quote(session_id, safe="")) if template and session_id else None

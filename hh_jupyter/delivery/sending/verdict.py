@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 TRY_AGAIN: Final = frozenset({408, 429})
 KEY_REFUSED: Final = frozenset({401, 403})
+KEY_REJECTED: Final = "rejected the key"
+"""In every reason of that kind, so that whoever shows it can say what to do."""
 MAY_BE_ONE_SPAN: Final = frozenset({400, 413, 422})
 """Refusals that may be about one span of many, or about their number."""
 
@@ -75,7 +77,7 @@ def judge(
         return Verdict("retry", text, server_error=code >= 500 and pause is None, retry_after=pause)
     if code in KEY_REFUSED:
         then = f"Correct {credential}; what it held back is kept and goes with the right one."
-        return Verdict("paused", f"{destination} rejected the key ({code}). {then}")
+        return Verdict("paused", f"{destination} {KEY_REJECTED} ({code}). {then}")
     text = f"{destination} refused the request ({code})"
     outcome: Outcome = "split" if kind == "spans" and code in MAY_BE_ONE_SPAN else "parked"
     return Verdict(outcome, text, too_large=code == 413)

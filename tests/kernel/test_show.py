@@ -1,0 +1,129 @@
+"""`%hh show`, and what a saved output holds: by default nothing that a model was told or said."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.backend import Backend
+from tests.kernel.conftest import StartKernel
+from tests.kernel.driver import Kernel
+
+ASK = """
+@hh.trace(event_type="tool")
+def look_up(question):
+    return {"answer": "It is the " + "Rayleigh scattering."}
+
+@hh.trace(event_type="chain")
+def ask(question, fail=False):
+    found = look_up(question)
+    if fail:
+        raise ValueError("no " + "sky")
+    return found
+"""
+QUESTION, ANSWER = "Why is the sky blue?", "Rayleigh scattering"
+
+
+@pytest.fixture
+def asking(start_kernel: StartKernel) -> Kernel:
+    kernel = start_kernel()
+    kernel.run(ASK)
+    return kernel
+
+
+def test_by_default_no_input_and_no_output_is_in_the_file(asking: Kernel) -> None:
+    for code in (f"_ = ask({QUESTION!r})", f"ask({QUESTION!r}, fail=True)"):
+        cell = asking.run(code)
+        for version in cell.output.versions:
+            assert QUESTION not in str(version)
+            assert ANSWER not in str(version)
+        assert (
+            f'Inputs and outputs: <code style="background:none;padding:0">%hh show {cell.count} --detail full'
+            in cell.output.html
+        )
+
+
+def test_detail_is_shown_when_it_is_asked_for_in_page_and_text(asking: Kernel) -> None:
+    cell = asking.run(f"_ = ask({QUESTION!r})")
+    shown = asking.run(f"%hh show {cell.count} --detail full").output
+    for words in (shown.html, shown.text):
+        assert QUESTION in words
+        assert ANSWER in words
+    assert QUESTION not in str(asking.run(f"%hh show {cell.count}").output.versions)
+    assert QUESTION not in str(cell.output.versions)
+
+
+def test_the_setting_decides_for_every_cell_and_the_text_stays_short(asking: Kernel) -> None:
+    asking.run("%config HHJupyter.saved_detail = 'full'")
+    output = asking.run(f"_ = ask({QUESTION!r})").output
+    assert QUESTION in output.html
+    assert QUESTION not in output.text
+    asking.run("%config HHJupyter.saved_detail = 'summary'")
+    assert QUESTION not in str(asking.run(f"_ = ask({QUESTION!r})").output.versions)
+
+
+def test_a_secret_is_in_no_form_of_the_output(asking: Kernel) -> None:
+    """Redaction comes before every display."""
+    key = "sk-" + "proj-" + "4f9aQ27bXcd81LmZ0pRtUvWy3eHjKs6N"
+    cell = asking.run(f"_ = ask('my key is {key}')")
+    for command in (f"%hh show {cell.count} --detail full", f"%hh show {cell.count} --detail preview"):
+        shown = asking.run(command)
+        assert "my key is" in str(shown.output.versions)
+        assert key not in str(shown.output.versions) + str(cell.output.versions)
+
+
+def test_errors_only(asking: Kernel) -> None:
+    good, bad = asking.run(f"_ = ask({QUESTION!r})"), asking.run(f"ask({QUESTION!r}, fail=True)")
+    assert asking.run(f"%hh show {good.count} --errors").stdout == f"hh: no errors in cell {good.count}, 2 spans.\n"
+    for command in (f"%hh show {bad.count} --errors", "%hh show all --errors", "%hh show last --errors"):
+        shown = asking.run(command).output
+        assert "ValueError: no sky" in shown.text
+        assert "look_up" not in shown.text
+        assert re.search(r"\d more spans?", shown.text)
+
+
+def test_saved_outputs_need_not_name_the_session(asking: Kernel) -> None:
+    with_link = asking.run("_ = ask('x')").output.html
+    session = re.search(r'title="Session ([0-9a-f-]{36})"', with_link)
+    assert session is not None
+    asking.run("%config HHJupyter.saved_link = False")
+    without = asking.run("_ = ask('x')").output
+    assert session[1][:8] not in str(without.versions)
+
+
+def test_a_link_goes_to_the_configured_host_only(start_kernel: StartKernel) -> None:
+    with Backend() as backend:
+        kernel = start_kernel(
+            HH_API_KEY="test-key-0001", HH_API_URL=backend.url, HH_APP_URL="https://app.example/sessions/{session_id}"
+        )
+        html = kernel.run("span('x')").output.html
+    links = re.findall(r'href="([^"]*)"', html)
+    assert len(links) == 1
+    assert re.fullmatch(r"https://app\.example/sessions/[0-9a-f-]{36}", links[0])
+
+
+def test_the_ids_of_outputs_come_from_the_cell(asking: Kernel) -> None:
+    first, second = (asking.run("_ = ask('x')", cell_id="a1b2") for _ in range(2))
+    assert first.output.metadata == second.output.metadata == {"hh_jupyter": {"view_id": "hh-a1b2"}}
+    assert (
+        re.findall(r' id="([^"]*)"', first.output.html)
+        == re.findall(r' id="([^"]*)"', second.output.html)
+        == ["hh-a1b2"]
+    )
+    shown = asking.run(f"%hh show {second.count}", cell_id="c3d4")
+    assert shown.output.metadata == {"hh_jupyter": {"view_id": f"hh-c3d4-shows-{second.count}"}}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("%hh show --detail", "%hh show: --detail needs a value, summary|preview|full."),
+        ("%hh show --detail everything", "%hh show: --detail must be one of summary, preview, full; got everything."),
+        ("%hh show --eror", "%hh show: unknown option --eror. Did you mean --errors?"),
+        ("%hh show 9999 --errors", "%hh: no spans for cell 9999. Cells with spans: "),
+    ],
+)
+def test_a_mistake_is_one_line(local: Kernel, line: str, said: str) -> None:
+    local.run("span('some')")
+    assert local.run(line).stderr.startswith(f"UsageError: {said}")
