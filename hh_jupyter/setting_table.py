@@ -48,7 +48,8 @@ class InForce(NamedTuple):
 
     Attributes:
         value: as text; of a secret only whether it is set.
-        origin: "argument", "%config HHJupyter", the name of the environment variable, or "default".
+        origin: "argument", "%config HHJupyter", the name of the environment variable, or "default"; in a notebook also
+            "%hh login", "saved login", "configuration file" and "command line".
     """
 
     name: str

@@ -18,6 +18,8 @@ __all__ = ["DEFAULTS", "TABLE", "InForce", "Row", "Settings", "check", "resolve"
 
 logger = logging.getLogger(__name__)
 
+CONFIG: Final = "%config HHJupyter"
+"""Origin of a trait's value."""
 SECRET_NOTE: Final = "a hidden value"
 _OURS: Final = ("HH_", "HONEYHIVE_")
 
@@ -96,7 +98,7 @@ def _refuse_unknown(name: str, called: str) -> None:
 
 def _in_code(name: str, arguments: Mapping[str, Any], traits: Mapping[str, Any], called: str) -> tuple[Any, str]:
     """The argument, else the trait; a blank text counts as not given."""
-    for origin, given in (("argument", arguments.get(name)), ("%config HHJupyter", traits.get(name))):
+    for origin, given in (("argument", arguments.get(name)), (CONFIG, traits.get(name))):
         value = None if given is None else check(name, given, called=called)
         if value is not None:
             return value, origin

@@ -6,12 +6,17 @@ One trait for each row of the settings table that has one; secrets have none, be
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from traitlets import TraitError, TraitType
 from traitlets.config import Config, Configurable
 
-from hh_jupyter.settings import DEFAULTS, TABLE, Row
+from hh_jupyter.settings import CONFIG, DEFAULTS, TABLE, Row
+
+FILE: Final = "configuration file"
+COMMAND_LINE: Final = "command line"
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +58,11 @@ _Traits: Any = _Metaclass(
 class HHJupyter(_Traits):
     """Settings of hh_jupyter for this IPython; magics' options beat them, environment variables do not."""
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._at_start: dict[str, Any] = {}
+        self._by_command_line: Collection[str] = ()
+
     def given(self) -> dict[str, Any]:
         """The values that somebody set, by name; defaults are left out, so that the environment can decide those."""
         section = self.config.get("HHJupyter", {})
@@ -66,11 +76,39 @@ class HHJupyter(_Traits):
         """
         self.update_config(Config({"HHJupyter": {name: value}}))
 
+    def chosen(self) -> dict[str, Any]:
+        """What was set while the kernel ran; the rest of `given` was there before."""
+        at_start = self._at_start
+        return {name: value for name, value in self.given().items() if name not in at_start or at_start[name] != value}
 
-def configured(shell: Any) -> HHJupyter:
+    def exact(self, origins: Mapping[str, str]) -> Mapping[str, str]:
+        """The same origins; but of the traits, those that were set before the kernel ran come from elsewhere."""
+        chosen = self.chosen()
+        before = {name for name, origin in origins.items() if origin == CONFIG and name not in chosen}
+        return {**origins, **{name: COMMAND_LINE if name in self._by_command_line else FILE for name in before}}
+
+    def start(self, shell: Any, earlier: Mapping[str, Any]) -> None:
+        """Take what is set now as what was set before the kernel ran, but for `earlier`, which is set again."""
+        self._at_start = {name: value for name, value in self.given().items() if name not in earlier}
+        self._by_command_line = _command_line(shell)
+        for name, value in earlier.items():
+            self.set(name, value)
+
+
+def configured(shell: Any, earlier: Mapping[str, Any] = MappingProxyType({})) -> HHJupyter:
     """The configuration object of this shell.
 
-    A value refused by `%config` stays in the shell's config and would make every later load fail [measured]: such
+    Args:
+        shell: the InteractiveShell.
+        earlier: traits that were set in an earlier load, while the kernel ran. IPython keeps those of `%config` only.
+    """
+    made = _configured(shell)
+    made.start(shell, earlier)
+    return made
+
+
+def _configured(shell: Any) -> HHJupyter:
+    """A value refused by `%config` stays in the shell's config and would make every later load fail [measured]: such
     values are named in one warning each and passed over.
     """
     try:
@@ -86,3 +124,11 @@ def configured(shell: Any) -> HHJupyter:
         else:
             config.HHJupyter[name] = value
     return HHJupyter(config=config)
+
+
+def _command_line(shell: Any) -> Collection[str]:
+    """Names of the settings that the command line gave."""
+    app = shell
+    while app is not None and not hasattr(app, "cli_config"):
+        app = getattr(app, "parent", None)  # A kernel stands between its shell and the application.
+    return frozenset(app.cli_config.get("HHJupyter", ())) if app is not None else frozenset()

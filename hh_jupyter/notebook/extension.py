@@ -14,8 +14,8 @@ from hh_jupyter.notebook.commands import Commands
 from hh_jupyter.notebook.completion import Completer
 from hh_jupyter.notebook.config import HHJupyter, configured
 from hh_jupyter.notebook.instrument import Instrumentors
-from hh_jupyter.notebook.login import Login
 from hh_jupyter.notebook.magics import HHMagics
+from hh_jupyter.notebook.memory import memory_of
 from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.screen import screen_of
 from hh_jupyter.notebook.sessions import Sessions, notebook_name
@@ -42,9 +42,10 @@ class Extension:
         self._shell = shell
         self._set_global = set_global
         self._undo = ExitStack()
-        self._login = Login()
+        self._memory = memory_of(shell)
+        self._login = self._memory.login
         self._given: object = None
-        self._initialised = False
+        self._initialised = bool(self._memory.arguments)
         self._named = False
 
     def enter(self, line: str, **how: Any) -> None:
@@ -60,15 +61,23 @@ class Extension:
         with ExitStack() as undo:
             self._register(undo)
             self._undo = undo.pop_all()
-        tracer = self._tracer
         if not quiet:
-            print(load_line(tracer.settings, tracer.destination, tracer.session_name))
+            self._announce()
         self._cells.open_running()
+
+    def load_again(self) -> None:
+        """`%load_ext` where a startup file has loaded before, which IPython does not know: as if it came first."""
+        self._tracer.become_global()
+        self._announce()
 
     def unload(self) -> None:
         """Undo every registration, deliver what waits, leave no thread."""
         self._cells.close_running()
         self._undo.close()
+
+    def _announce(self) -> None:
+        tracer = self._tracer
+        print(load_line(tracer.settings, tracer.destination, tracer.session_name))
 
     def _register(self, undo: ExitStack) -> None:
         shell = self._shell
@@ -111,9 +120,10 @@ class Extension:
         return outputs
 
     def _register_config(self, undo: ExitStack) -> HHJupyter:
-        config = configured(self._shell)
+        config = configured(self._shell, self._memory.traits)
         self._shell.configurables.append(config)
         undo.callback(self._shell.configurables.remove, config)
+        undo.callback(self._remember)
         return config
 
     def _register_magics(self, outputs: Outputs, undo: ExitStack) -> None:
@@ -138,13 +148,22 @@ class Extension:
         self._login.load()
         # Registered with its first span: an idle kernel leaves no empty session at the backend.
         return HoneyHiveTracer.from_settings(
-            self._settings({}), name=name, join=True, set_global=self._set_global, register="first_span"
+            self._settings(self._memory.arguments),
+            name=name,
+            join=True,
+            set_global=self._set_global,
+            register="first_span",
         )
 
     def _settings(self, arguments: dict[str, Any], called: str = "hh_jupyter") -> Settings:
         settings = self._login.applied_to(resolve(arguments, traits=self._config.given(), called=called))
+        settings = dataclasses.replace(settings, origins=self._config.exact(settings.origins))
         # A kernel is killed more often than it ends: here what waits is kept on disk unless somebody says no.
         return settings if settings.spool is not None else dataclasses.replace(settings, spool=True)
+
+    def _remember(self) -> None:
+        self._memory.arguments = self._arguments()
+        self._memory.traits = self._config.chosen()
 
     def _adopt(self, arguments: dict[str, Any]) -> HoneyHiveTracer | None:
         """`HoneyHiveTracer.init(...)` in this kernel: its settings are the kernel's tracer's from now on.
@@ -162,6 +181,7 @@ class Extension:
             return None
         self._initialised = True
         self._tracer.configure(settings)
+        self._tracer.become_global()
         return self._tracer
 
     def _arguments(self) -> dict[str, Any]:
@@ -211,8 +231,11 @@ def load(shell: Any, *, quiet: bool = False, set_global: bool = True) -> None:
         quiet: say nothing.
         set_global: become OpenTelemetry's global provider where there is none.
     """
-    if getattr(shell, transform.ENTRY, None) is None:
+    extension = getattr(shell, transform.ENTRY, None)
+    if extension is None:
         Extension(shell, set_global=set_global).load(quiet=quiet)
+    elif not quiet:
+        extension.load_again()
 
 
 def unload(shell: Any) -> None:

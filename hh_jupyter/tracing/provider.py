@@ -49,6 +49,13 @@ def provider_for(
         return provider, _slot_for(provider, processor)
 
 
+def make_global(provider: otel_trace.TracerProvider) -> None:
+    """Make a provider of ours the global one after all, where there is none."""
+    with _lock:
+        if is_ours(provider) and isinstance(otel_trace.get_tracer_provider(), otel_trace.ProxyTracerProvider):
+            otel_trace.set_tracer_provider(provider)
+
+
 def foreign_global() -> TracerProvider | None:
     """The global provider if somebody else made it and it can be joined."""
     current = _global()

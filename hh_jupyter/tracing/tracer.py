@@ -34,7 +34,7 @@ from hh_jupyter.tracing.caller import calling_file
 from hh_jupyter.tracing.config_objects import with_config_objects
 from hh_jupyter.tracing.default import hosted, offer_default, tell_unsent, withdraw_default
 from hh_jupyter.tracing.processor import ProcessorSlot, StampingProcessor
-from hh_jupyter.tracing.provider import foreign_global, joined, provider_for, starts_bare
+from hh_jupyter.tracing.provider import foreign_global, joined, make_global, provider_for, starts_bare
 from hh_jupyter.tracing.scope import leave
 from hh_jupyter.tracing.serialize import plain, text_of
 from hh_jupyter.tracing.session import SessionScope
@@ -183,6 +183,11 @@ class HoneyHiveTracer:
         provider = foreign_global() if self._join and self.enabled else None
         if provider is not None and provider is not self.provider:
             self._use(provider, joined(provider, self.processor))
+
+    def become_global(self) -> None:
+        """Make the provider the global one after all, where there is none."""
+        self._set_global = True
+        make_global(self.provider)
 
     @property
     def joins(self) -> bool:

@@ -7,7 +7,7 @@ import queue
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,11 +103,13 @@ class Row(NamedTuple):
 class Kernel:
     """A kernel with the project importable."""
 
-    def __init__(self, cwd: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, cwd: Path, env: Mapping[str, str] | None = None, *, arguments: Iterable[str] = (), python: str = PYTHON
+    ) -> None:
         self._manager = KernelManager(kernel_name="python3")
         spec = self._manager.kernel_spec
         assert spec is not None
-        spec.argv = [PYTHON, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        spec.argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}", *arguments]
         self._manager.start_kernel(env=kernel_environment(cwd, env), cwd=str(cwd))
         self._connect()
         self._cells: dict[str, Cell] = {}
