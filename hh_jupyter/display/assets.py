@@ -8,7 +8,20 @@ import zlib
 from functools import cache
 from importlib.resources import files
 
-MODULES = ("dom", "rows", "waterfall", "content", "detail", "tree", "summary", "view", "hub")
+MODULES = (
+    "dom",
+    "rows",
+    "waterfall",
+    "clipboard",
+    "content",
+    "detail",
+    "tree",
+    "summary",
+    "legend",
+    "view",
+    "running",
+    "hub",
+)
 """Static modules in the order of their imports: each uses only those before it."""
 
 _LOADER = """const packed = "{packed}";

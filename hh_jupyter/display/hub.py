@@ -5,8 +5,12 @@ Its front end (`static/hub.js`) finds the outputs in the page and asks; everythi
     page -> kernel                                  kernel -> page
     {type: rows, view, have: version or null}       {type: rows, view, header or null} + columns, unless it has them
     {type: details, number, view, span}             {type: answer, number, value: details or null}
-    {type: send, number, view}                      {type: answer, number, value: text}
+    {type: python, number, view, span}              {type: answer, number, value: code or null}
+    {type: send | save, number, view}               {type: answer, number, value: text}
+    {type: sight, visible}
                                                     {type: changed, view}
+                                                    {type: running, view, source, header} + columns, unless it has them
+                                                    {type: ended, view}
 
 `header: null` says that the view is not this kernel's: another one may know it. Messages arrive on the main thread when
 the kernel is idle, on a subshell's thread while a cell runs, there with an empty context.
@@ -15,8 +19,8 @@ the kernel is idle, on a subshell's thread while a cell runs, there with an empt
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hh_jupyter.display import assets, columns
 
@@ -28,25 +32,39 @@ logger = logging.getLogger(__name__)
 Reply = tuple[dict[str, Any], list[bytes]]
 
 
-class Hub:
-    """Answers the page. All callables given to it may be called on any thread.
+class Source(Protocol):
+    """What the hub answers from. All of it may be called on any thread."""
 
-    Args:
-        rows: the view with this id, or None when it is not known here.
-        details: JSON-safe details of a span, by view id and span id in hexadecimal; None when they are no longer kept.
-        send: tries to deliver what waits and says in one sentence what happened.
+    def view_of(self, view_id: str) -> CellView | None:
+        """The view with this id, or None when it is not known here."""
+
+    def details(self, view_id: str, span_id: str) -> dict[str, Any] | None:
+        """JSON-safe details of a span, whose id is given in hexadecimal; None when they are no longer kept."""
+
+    def python(self, view_id: str, span_id: str) -> str | None:
+        """Code that gets the span; None when it is not known here."""
+
+    def send(self) -> str:
+        """Try to deliver what waits; one sentence about what happened."""
+
+    def save(self, view_id: str) -> str:
+        """Write the spans of a view to a file; one sentence about where they are."""
+
+
+class Hub:
+    """Answers the page.
+
+    Attributes:
+        seen: somebody looks at the page, as far as it has said.
+        looks: how often it has said so; more than before is maybe a new page, that has no rows yet.
     """
 
-    def __init__(
-        self,
-        rows: Callable[[str], CellView | None],
-        details: Callable[[str, str], dict[str, Any] | None],
-        send: Callable[[], str],
-    ) -> None:
-        self._rows = rows
-        self._details = details
-        self._send = send
+    def __init__(self, source: Source) -> None:
+        self.seen = True
+        self.looks = 0
+        self._source = source
         self._model: Any = None
+        self._told: dict[str, str] = {}
 
     def open(self) -> None:
         """Create the model; its code goes to the page once. Does nothing when it is open.
@@ -63,6 +81,30 @@ class Hub:
         if self._model is not None:
             self._model.send({"type": "changed", "view": view_id})
 
+    def running(self, view: CellView, source: str, elapsed_ms: float) -> None:
+        """Tell the page what a cell that still runs has done so far. Any thread.
+
+        Args:
+            view: of the cell.
+            source: its code, by which the page finds it.
+            elapsed_ms: milliseconds since its first span started.
+        """
+        if self._model is None:
+            return
+        header = columns.header(view)
+        buffers: list[bytes] = []
+        if self._told.get(view.view_id) != header["version"]:
+            described, buffers = columns.rows(view)
+            header.update(described)
+            self._told[view.view_id] = header["version"]
+        header["elapsed_ms"] = elapsed_ms
+        self._model.send({"type": "running", "view": view.view_id, "source": source, "header": header}, buffers)
+
+    def ended(self, view_id: str) -> None:
+        """Tell the page that a cell has ended: its output takes over. Any thread."""
+        if self._model is not None and self._told.pop(view_id, None) is not None:
+            self._model.send({"type": "ended", "view": view_id})
+
     def close(self) -> None:
         """Take the model away: the page shows the static outputs again."""
         model, self._model = self._model, None
@@ -75,31 +117,41 @@ class Hub:
     def _receive(self, model: Any, content: Any, _buffers: Any) -> None:
         number = content.get("number") if isinstance(content, Mapping) else None
         try:
-            reply, buffers = self.reply(content)
+            answered = self.reply(content)
         except Exception:  # boundary
             # An error here would land as an error output in whichever cell runs now.
             logger.exception("the display could not be brought up to date")
-            reply, buffers = {"type": "answer", "number": number, "value": None}, []
-        model.send(reply, buffers)
+            answered = {"type": "answer", "number": number, "value": None}, []
+        if answered is not None:
+            model.send(*answered)
 
-    def reply(self, content: Mapping[str, Any]) -> Reply:
-        """The answer to one message of the page: JSON-safe content and binary buffers.
+    def reply(self, content: Mapping[str, Any]) -> Reply | None:
+        """The answer to one message of the page: JSON-safe content and binary buffers; None if it wants none.
 
         Raises:
             KeyError: the message lacks a field.
             ValueError: it is of no known type.
         """
-        kind = content["type"]
+        kind, source = content["type"], self._source
         if kind == "rows":
             return self._reply_rows(str(content["view"]), content.get("have"))
         if kind == "details":
-            return _answer(content, self._details(str(content["view"]), str(content["span"])))
+            return _answer(content, source.details(str(content["view"]), str(content["span"])))
+        if kind == "python":
+            return _answer(content, source.python(str(content["view"]), str(content["span"])))
         if kind == "send":
-            return _answer(content, self._send())
+            return _answer(content, source.send())
+        if kind == "save":
+            return _answer(content, source.save(str(content["view"])))
+        if kind == "sight":
+            self.seen = bool(content["visible"])
+            self.looks += 1
+            self._told.clear()
+            return None
         raise ValueError(f"unknown message {kind!r}")
 
     def _reply_rows(self, view_id: str, have: str | None) -> Reply:
-        view = self._rows(view_id)
+        view = self._source.view_of(view_id)
         if view is None or not view.tree.nodes:
             return {"type": "rows", "view": view_id, "header": None}, []
         header = columns.header(view)

@@ -70,6 +70,8 @@ def summarize_view(view: CellView, hidden: int = 0) -> Summary:
 
 
 def _mark(view: CellView) -> Mark:
+    if view.running:
+        return "running"
     if view.interrupted:
         return "stopped"
     if view.raised or view.tree.errors:

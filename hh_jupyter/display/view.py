@@ -47,6 +47,7 @@ class CellView:
         totals: of all spans of the tree, with those that have no row.
         raised: an exception left the cell.
         interrupted: the cell was interrupted; what had finished is shown.
+        running: the cell has not ended; what there is so far is shown.
         late: how many of the spans ended after the cell.
         session_url: link to the session; shown only if it is https.
         mode: "auto" opens when an exception left the cell, "line" never, "tree" always.
@@ -69,6 +70,7 @@ class CellView:
     session_id: str | None = None
     raised: bool = False
     interrupted: bool = False
+    running: bool = False
     late: int = 0
     notice: Notice | None = None
     session_url: str | None = None

@@ -46,13 +46,22 @@ class Cells:
         shell: the InteractiveShell.
         sessions: the notebook's session state.
         before: called before each outermost cell; applies settings that changed.
+        begun: called with the frame of each outermost cell, before its body.
         finished: called after each outermost cell that counts in the history.
     """
 
-    def __init__(self, shell: Any, sessions: Sessions, before: Callable[[], None], finished: Finished) -> None:
+    def __init__(
+        self,
+        shell: Any,
+        sessions: Sessions,
+        before: Callable[[], None],
+        begun: Callable[[CellFrame], None],
+        finished: Finished,
+    ) -> None:
         self._shell = shell
         self._sessions = sessions
         self._before = before
+        self._begun = begun
         self._finished = finished
         self._frames: list[CellFrame] = []
         # A forked child has the shell and its hooks, and what it displays reaches the notebook.
@@ -176,6 +185,7 @@ class Cells:
         frame.token = otel.attach(frame.attached)
         if frame.outer:
             self._attach_session(frame)
+            self._begun(frame)
 
     def _number(self, info: Any) -> int:
         """The cell's number. IPython 9 has counted up before `pre_run_cell`, older ones have not [measured]."""

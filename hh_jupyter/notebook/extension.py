@@ -84,7 +84,7 @@ class Extension:
         keep_for_notebook()
         self._config = self._register_config(undo)
         outputs = self._register_tracer(undo)
-        self._cells = Cells(shell, self._sessions, guarded(self._before_cell), outputs.finish)
+        self._cells = Cells(shell, self._sessions, guarded(self._before_cell), guarded(outputs.begin), outputs.finish)
         self._tracer.on_session = guarded(self._cells.adopt)
         undo.callback(setattr, self._tracer, "on_session", None)
         set_host(self._adopt)

@@ -12,20 +12,27 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any, Final
 
+from IPython.core.error import UsageError
+
+from hh_jupyter.display.details import span_details
+from hh_jupyter.display.python_code import python_code
 from hh_jupyter.display.view import CellView, Detail
 from hh_jupyter.notebook.boundary import guarded
 from hh_jupyter.notebook.cell_frame import CellFrame
 from hh_jupyter.notebook.cell_output import CellOutput, FlushBudget, view_id_of
 from hh_jupyter.notebook.delivery_words import sending_result, settled
 from hh_jupyter.notebook.page import Page
+from hh_jupyter.notebook.running import RunningCells
+from hh_jupyter.notebook.saving import save
 from hh_jupyter.notebook.screen import Screen
 from hh_jupyter.notebook.sessions import Sessions
+from hh_jupyter.notebook.stored_sessions import SessionStore
 from hh_jupyter.notebook.updates import Updates
 from hh_jupyter.notebook.views import Views
 from hh_jupyter.records import cost
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
-from hh_jupyter.records.record import SpanRecord
+from hh_jupyter.records.record import SpanDetails, SpanRecord
 from hh_jupyter.tracing import registry
 
 SEAL_SECONDS: Final = 2.0
@@ -56,13 +63,20 @@ class Outputs:
         self._views = Views(sessions, log, self._counts.__getitem__)
         self._budget = FlushBudget()
         self._updates: Updates[CellOutput] = Updates(self._refresh)
-        self._page = Page(self.view_of, self.details, self.send)
+        self._page = Page(self)
+        self._running = RunningCells(log, self._page, self._views.running, lambda: self._tracer.settings)
         self._listener = guarded(self._arrived)
         log.listen(self._listener)
+
+    def begin(self, frame: CellFrame) -> None:
+        """A cell starts; while it runs, a page shows what it does."""
+        if frame.info.cell_id and frame.info.store_history and self._screen.live:
+            self._running.begin(frame)
 
     def finish(self, frame: CellFrame, *, raised: bool, interrupted: bool) -> None:
         """Show what was traced in a cell that has just ended, then wait for its delivery within the budget."""
         registry.seal_all(SEAL_SECONDS)
+        self._running.end(frame.key)
         self._quiet[frame.key] = (frame, self._screen.place())
         if frame.key not in self._counts:
             self._forget_old()
@@ -160,8 +174,36 @@ class Outputs:
             view_id: of the output it is shown in.
             span_id: 16 hexadecimal digits.
         """
+        found = self._span(view_id, int(span_id, 16))
+        return span_details(*found) if found is not None else None
+
+    def python(self, view_id: str, span_id: str) -> str | None:
+        """Code that gets a span in this kernel; None for one that is not of this kernel.
+
+        Args:
+            view_id: of the output it is shown in.
+            span_id: 16 hexadecimal digits.
+        """
+        view, found = self.view_of(view_id), self._span(view_id, int(span_id, 16))
+        return python_code(view, *found) if view is not None and found is not None else None
+
+    def _span(self, view_id: str, span_id: int) -> tuple[SpanRecord, SpanDetails] | None:
+        """A span and what its row leaves out; None when that is no longer kept."""
         output = self._by_view.get(view_id)
-        return self._views.details(output, span_id) if output is not None else None
+        found = self._running.details(view_id, span_id)
+        if found is None and output is not None:
+            found = self._views.details(output, span_id)
+        return (found[0], found[1]) if found is not None and found[1] is not None else None
+
+    def save(self, view_id: str) -> str:
+        """Write the sessions that a view shows to a file beside the notebook; one sentence about where they are."""
+        view = self.view_of(view_id)
+        ids = {node.record.session_id for node in view.tree.nodes} - {None} if view is not None else set()
+        name = time.strftime("hh-spans-%Y%m%d-%H%M%S.jsonl")
+        try:
+            return save([name, *sorted(map(str, ids))], SessionStore(self._sessions, self._log)).removeprefix("hh: ")
+        except UsageError as error:
+            return str(error)
 
     def send(self) -> str:
         """Try to deliver what waits; one sentence about how it went."""
@@ -173,6 +215,7 @@ class Outputs:
     def close(self) -> None:
         """Make the last changes and let go of everything."""
         self._log.unlisten(self._listener)
+        self._running.close()
         self._updates.close()
         self._page.close()
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-from hh_jupyter.display.details import span_details
 from hh_jupyter.display.said import what_was_said
 from hh_jupyter.display.view import CellView, Detail
 from hh_jupyter.notebook.cell_output import CellOutput
@@ -18,10 +17,13 @@ from hh_jupyter.notebook.stored_sessions import KnownSession
 from hh_jupyter.records import cost
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
-from hh_jupyter.records.record import SpanRecord
+from hh_jupyter.records.record import SpanDetails, SpanRecord
 from hh_jupyter.records.totals import summarize
 from hh_jupyter.records.tree import SpanTree
 from hh_jupyter.settings import Settings
+
+if TYPE_CHECKING:
+    from hh_jupyter.notebook.running import RunningCell
 
 
 class Views:
@@ -78,15 +80,33 @@ class Views:
         """What became of its spans."""
         return output.export() if output.export is not None else export_of_cell(output.key, self._tracer)
 
-    def details(self, output: CellOutput, span_id: str) -> dict[str, Any] | None:
-        """Everything about one span, for the detail pane; None when it is no longer kept.
+    def running(self, cell: RunningCell, rows: Sequence[SpanRecord], now_ns: int) -> CellView:
+        """What a cell that still runs has done so far.
 
         Args:
-            span_id: 16 hexadecimal digits.
+            cell: which.
+            rows: of what has ended and what runs, at least one.
+            now_ns: Unix nanoseconds.
         """
-        record = next((row for row in self._rows(output) if format(row.span_id, "016x") == span_id), None)
-        details = self._log.details(record) if record is not None else None
-        return span_details(record, details) if record is not None and details is not None else None
+        tree, settings = SpanTree.build(rows, now_ns=now_ns), self._tracer.settings
+        session_id = tree.roots[-1].record.session_id
+        return CellView(
+            view_id=cell.view_id,
+            label=cell.frame.label,
+            tree=tree,
+            totals=summarize(rows),
+            export=export_of_cell(cell.frame.key, self._tracer),
+            session_name=self._sessions.title(session_id),
+            session_id=session_id,
+            running=True,
+            mode=cell.frame.show or settings.display,
+            max_rows=settings.display_rows,
+        )
+
+    def details(self, output: CellOutput, span_id: int) -> tuple[SpanRecord, SpanDetails | None] | None:
+        """A span of an output, and what its row leaves out, as far as that is kept."""
+        record = next((row for row in self._rows(output) if row.span_id == span_id), None)
+        return None if record is None else (record, self._log.details(record))
 
     def _rows(self, output: CellOutput) -> Sequence[SpanRecord]:
         if output.fixed is not None:

@@ -69,15 +69,20 @@ class SpanTree:
     deepest_error: SpanNode | None
 
     @classmethod
-    def build(cls, records: Iterable[SpanRecord]) -> SpanTree:
+    def build(cls, records: Iterable[SpanRecord], *, now_ns: int = 0) -> SpanTree:
         """Arrange rows, given in any order: the tree is the same. Of rows with the same ids one counts.
 
         A span whose parent is not among the rows is a root until a tree is built in which it is.
+
+        Args:
+            records: of spans that ended or still run.
+            now_ns: until when those that run have run, in Unix nanoseconds; by default until the last known moment.
         """
         by_id = {key: SpanNode(record) for key, record in by_identity(records).items()}
         ordered = sorted(by_id.values(), key=_place)
         start = ordered[0].record.start_ns if ordered else 0
         end = max((max(node.record.end_ns or 0, node.record.start_ns) for node in ordered), default=0)
+        end = max(end, now_ns)
         roots = _link(ordered, by_id)
         nodes = _depth_first(roots)
         if len(nodes) < len(ordered):

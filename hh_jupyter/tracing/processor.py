@@ -16,6 +16,7 @@ from opentelemetry.trace import SpanKind, get_current_span
 from hh_jupyter import attributes as keys
 from hh_jupyter.delivery.sealing.stamp import Session, Stamp
 from hh_jupyter.tracing.bounded import forget_oldest
+from hh_jupyter.tracing.open_spans import open_spans
 from hh_jupyter.tracing.scope import CELL
 from hh_jupyter.tracing.session_baggage import SESSION_KEYS, entries_for
 from hh_jupyter.tracing.sessions import Sessions
@@ -53,6 +54,7 @@ class StampingProcessor(SpanProcessor):
         # Single dict operations are atomic; a lock here could deadlock in a destructor.
         self._open: dict[int, Stamp] = {}
         self._kept_ancestor: dict[int, int | None] = {}
+        self._watched = open_spans()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Note where the span belongs."""
@@ -73,10 +75,14 @@ class StampingProcessor(SpanProcessor):
             own = sessions.elsewhere
         session = own if own.id or keys.BAGGAGE_SESSION_ID in entries else sessions.minted_for(span)
         self._open[span_id] = Stamp(entries, session, cell, parent_id)
+        if cell is not None and self._watched.wanted:
+            self._watched.add(span, cell)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Hand the span on, if it was stamped and is sampled."""
         stamp = self._open.pop(span.context.span_id, None)
+        if self._watched.wanted:
+            self._watched.remove(span.context.span_id)
         if stamp is not None and span.context.trace_flags.sampled:
             self._put(span, stamp)
 

@@ -15,6 +15,9 @@ from hh_jupyter.display import assets
 from hh_jupyter.display.bundle import mime_bundle
 from hh_jupyter.display.details import span_details
 from hh_jupyter.display.hub import Hub
+from hh_jupyter.display.python_code import python_code
+from hh_jupyter.display.view import CellView
+from hh_jupyter.records.record import SpanRecord
 from tests.browser.sample_cells import sample_views
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Cells</title>
@@ -30,13 +33,14 @@ const bytes = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0)
 window.asked = [];
 window.kernel = {{ alive: true }};
 window.model = {{
+  get: () => undefined,
   on: (name, fn) => (listeners[name] ??= []).push(fn),
   off: (name, fn) => (listeners[name] = (listeners[name] ?? []).filter((other) => other !== fn)),
   tell: (message, buffers) => (listeners["msg:custom"] ?? []).forEach((fn) => fn(message, buffers)),
   emit: (name) => (listeners[name] ?? []).forEach((fn) => fn()),
   async send(message) {{
     window.asked.push(message);
-    if (!window.kernel.alive) return;
+    if (!window.kernel.alive || message.type === "sight") return;
     const answer = await (await fetch("/message", {{ method: "POST", body: JSON.stringify(message) }})).json();
     this.tell(answer.content, answer.buffers.map((text) => new DataView(bytes(text).buffer)));
   }},
@@ -57,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        reply, buffers = self.server.hub.reply(content)
+        reply, buffers = self.server.hub.reply(content) or (None, [])
         body = {"content": reply, "buffers": [base64.b64encode(buffer).decode() for buffer in buffers]}
         self._send("application/json", json.dumps(body, allow_nan=False).encode())
 
@@ -78,14 +82,28 @@ class Harness(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.views, details = sample_views()
-        self.details = {span_id: said for cell in details.values() for span_id, said in cell.items()}
+        self.said = {span_id: said for cell in details.values() for span_id, said in cell.items()}
         self.by_id = {view.view_id: view for view in self.views.values()}
-        self.hub = Hub(self.by_id.get, self._details, lambda: "All 3 spans were sent.")
+        self.hub = Hub(self)
         self.url = f"http://127.0.0.1:{self.server_address[1]}/"
 
-    def _details(self, view_id: str, span_id: str) -> dict[str, Any] | None:
-        record = next(node.record for node in self.by_id[view_id].tree.nodes if node.record.span_id == int(span_id, 16))
-        return span_details(record, self.details[span_id])
+    def view_of(self, view_id: str) -> CellView | None:
+        return self.by_id.get(view_id)
+
+    def details(self, view_id: str, span_id: str) -> dict[str, Any] | None:
+        return span_details(self._record(view_id, span_id), self.said[span_id])
+
+    def python(self, view_id: str, span_id: str) -> str | None:
+        return python_code(self.by_id[view_id], self._record(view_id, span_id), self.said[span_id])
+
+    def send(self) -> str:
+        return "All 3 spans were sent."
+
+    def save(self, view_id: str) -> str:
+        return f"{len(self.by_id[view_id].tree.nodes)} spans saved to hh-spans.jsonl."
+
+    def _record(self, view_id: str, span_id: str) -> SpanRecord:
+        return next(node.record for node in self.by_id[view_id].tree.nodes if node.record.span_id == int(span_id, 16))
 
     def page(self) -> str:
         """All cells, each with its static output."""

@@ -39,8 +39,40 @@ class Page:
         self.sent.append((content, buffers))
 
 
+class Kernel:
+    """What the hub answers from: one view."""
+
+    def __init__(self, view: CellView) -> None:
+        self.view = view
+
+    def view_of(self, view_id: str) -> CellView | None:
+        return self.view if view_id == self.view.view_id else None
+
+    def details(self, view_id: str, span_id: str) -> dict[str, Any] | None:
+        return {"of": f"{view_id}/{span_id}"}
+
+    def python(self, view_id: str, span_id: str) -> str | None:
+        return f"spans({view_id!r}, {span_id!r})"
+
+    def send(self) -> str:
+        return "Sent."
+
+    def save(self, view_id: str) -> str:
+        return f"{view_id} saved."
+
+
+class BrokenKernel(Kernel):
+    """Fails whatever is asked of it."""
+
+    def view_of(self, view_id: str) -> CellView | None:
+        raise RuntimeError("broken")
+
+    def details(self, view_id: str, span_id: str) -> dict[str, Any] | None:
+        raise RuntimeError("broken")
+
+
 def make_hub(view: CellView) -> Hub:
-    return Hub({view.view_id: view}.get, lambda view_id, span: {"of": f"{view_id}/{span}"}, lambda: "Sent.")
+    return Hub(Kernel(view))
 
 
 def ask(hub: Hub, message: object) -> tuple[dict[str, Any], list[bytes]]:
@@ -157,18 +189,15 @@ def test_details_and_send_are_answered_by_number() -> None:
     hub = make_hub(one_call(1).view("v", "4"))
     asked = {"type": "details", "number": 7, "view": "v", "span": "0a"}
     assert ask(hub, asked) == ({"type": "answer", "number": 7, "value": {"of": "v/0a"}}, [])
-    assert ask(hub, {"type": "send", "number": 8, "view": "v"})[0]["value"] == "Sent."
+    for kind, value in (("send", "Sent."), ("save", "v saved."), ("python", "spans('v', '0a')")):
+        assert ask(hub, {"type": kind, "number": 8, "view": "v", "span": "0a"})[0]["value"] == value
 
 
 @pytest.mark.parametrize("message", [{"type": "details", "number": 1, "view": "v", "span": "1"}, {"type": "?"}, {}, 3])
 def test_an_error_stays_inside(message: object, caplog: pytest.LogCaptureFixture) -> None:
     """A failing callback or a message of nonsense is logged and answered; nothing is raised into the user's cell."""
-
-    def fail(*_: object) -> Any:
-        raise RuntimeError("broken")
-
     with caplog.at_level(logging.CRITICAL, logger="hh_jupyter"):
-        answer, buffers = ask(Hub(fail, fail, fail), message)
+        answer, buffers = ask(Hub(BrokenKernel(one_call(1).view("v", "4"))), message)
     assert (answer["type"], answer["value"], buffers) == ("answer", None, [])
 
 

@@ -128,16 +128,21 @@ def _item(pairs: Sequence[Sealed]) -> Item:
     return Item("spans", session_id or "", body, spans=len(pairs), cell=cell)
 
 
-def _policy(settings: Settings) -> SealPolicy:
-    """The part of the settings that sealing needs."""
+def redactor_of(settings: Settings) -> Redactor:
+    """The one set of rules by which secrets are taken out, before delivery and before display."""
     hidden = (settings.api_key, settings.ingestion_api_key, *_header_secrets(settings))
-    redactor = Redactor(
+    return Redactor(
         enabled=settings.redact,
         keys=settings.redact_keys,
         patterns=settings.redact_patterns,
         environ=os.environ,
         secrets=[key for key in hidden if key and len(key) >= SHORTEST_KEY],
     )
+
+
+def _policy(settings: Settings) -> SealPolicy:
+    """The part of the settings that sealing needs."""
+    redactor = redactor_of(settings)
     ids = {"run_id": settings.run_id, "dataset_id": settings.dataset_id, "datapoint_id": settings.datapoint_id}
     return SealPolicy(
         redactor=redactor,

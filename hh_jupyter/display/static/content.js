@@ -87,12 +87,18 @@ function body(message) {
       call.arguments === null || call.arguments === undefined ? null : json(call.arguments))));
 }
 
-/** System prompts are long and rarely what one looks for: one line, all of it on a click. */
+/** System prompts are long and rarely what one looks for: one line, all of it on a click or Enter. */
 function clamp(said) {
-  const box = h("div", { class: "hh-clamp", title: "Show all" }, said);
-  box.addEventListener("click", () => {
-    if (!String(getSelection())) box.classList.toggle("hh-full");
-  });
+  const toggle = () => box.setAttribute("aria-expanded", String(box.classList.toggle("hh-full")));
+  const box = h("div", {
+    class: "hh-clamp", role: "button", tabindex: 0, title: "Show all", "aria-expanded": "false",
+    onclick: () => String(getSelection()) || toggle(),
+    onkeydown: (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      toggle();
+    },
+  }, said);
   return box;
 }
 

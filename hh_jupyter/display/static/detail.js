@@ -48,7 +48,9 @@ export class Detail {
       }
       if (this.known.size > KEPT) this.known.delete(this.known.keys().next().value);
     }
-    if (this.shown === span.id) this.draw(span, this.known.get(span.id), "The details of this span are no longer kept.");
+    if (this.shown !== span.id) return undefined;
+    const missing = span.running ? "It runs. What it was given and what came of it is shown when it ends." : "The details of this span are no longer kept.";
+    this.draw(span, this.known.get(span.id), missing);
     return undefined;
   }
 

@@ -103,6 +103,9 @@ const KINDS = {
 
 export const kindOf = (kind) => KINDS[kind] ?? KINDS.other;
 
+/** Names of the colours of kinds, each once. */
+export const KIND_COLORS = [...new Set(Object.values(KINDS).map((kind) => kind.color))];
+
 /** The small square or disc with a letter that names a span's kind. */
 export function kindMark(kind) {
   const { word, letter, color } = kindOf(kind);

@@ -3,9 +3,12 @@
  * interactive view in their place while the kernel answers. Messages are described in display/hub.py.
  */
 
+import { h } from "./dom.js";
+import { Running } from "./running.js";
 import { newState, View } from "./view.js";
 
 const ANSWER_MS = 2000;
+const HANDOVER_MS = 1500;
 const MOST_DETACHED = 100;
 let serial = 0;
 
@@ -22,13 +25,20 @@ export function isDark(doc = document) {
 }
 
 class Hub {
-  constructor(model) {
+  /**
+   * @param {any} model of anywidget
+   * @param {Element | null} own the one output that is looked after; null: all of the page
+   */
+  constructor(model, own = null) {
     this.model = model;
+    this.own = own;
     /** @type {Map<Element, {id: string, view: View}>} mounted views by the output that holds them */
     this.mounted = new Map();
     /** @type {Map<string, {header: any, buffers: DataView[]}>} the last rows of each view */
     this.rows = new Map();
     this.states = new Map();
+    /** @type {Map<string, Running>} views of cells that run, in no output yet */
+    this.running = new Map();
     this.foreign = new Set();
     this.waiting = new Map();
     this.asked = new Map();
@@ -37,16 +47,21 @@ class Hub {
     this.themes = new MutationObserver(() => this.theme());
     this.onMessage = (message, buffers) => this.receive(message, buffers ?? []);
     this.onGone = () => this.probe();
+    this.onSight = () => this.sight();
   }
 
   start() {
     this.model.on("msg:custom", this.onMessage);
     this.model.on("comm_live_update", this.onGone);
-    this.observer.observe(document.body, { childList: true, subtree: true });
+    if (!this.own) {
+      this.observer.observe(document.body, { childList: true, subtree: true });
+      document.addEventListener("visibilitychange", this.onSight);
+      this.sight();
+    }
     const attributeFilter = ["class", "theme", "data-theme", "data-jp-theme-light", "data-vscode-theme-kind"];
     this.themes.observe(document.body, { attributes: true, attributeFilter });
     this.themes.observe(document.documentElement, { attributes: true, attributeFilter });
-    this.found(document.body);
+    this.found(this.own ?? document.body);
   }
 
   stop() {
@@ -54,9 +69,16 @@ class Hub {
     this.model.off("comm_live_update", this.onGone);
     this.observer.disconnect();
     this.themes.disconnect();
+    document.removeEventListener("visibilitychange", this.onSight);
+    for (const id of [...this.running.keys()]) this.ended(id);
     for (const timer of this.asked.values()) clearTimeout(timer);
     for (const { reject } of this.waiting.values()) reject(new Error("closed"));
     this.restoreAll();
+  }
+
+  /** What runs is only told to a page that somebody sees. */
+  sight() {
+    this.send({ type: "sight", visible: !document.hidden });
   }
 
   /** Look for outputs in what was added; our own drawing is not looked at. */
@@ -68,7 +90,7 @@ class Hub {
   }
 
   found(root) {
-    const outputs = root.matches(".hh-output") ? [root] : root.querySelectorAll(".hh-output");
+    const outputs = root === this.own || root.matches(".hh-output") ? [root] : root.querySelectorAll(".hh-output");
     for (const output of outputs) {
       const id = output.id || output.getAttribute("data-jupyter-id");
       if (!id || this.foreign.has(id) || output.classList.contains("hh-live")) continue;
@@ -118,6 +140,8 @@ class Hub {
     if (this.away) this.back();
     if (message.type === "rows") this.take(message, buffers);
     else if (message.type === "changed") this.refresh(message.view);
+    else if (message.type === "running") this.run(message, buffers);
+    else if (message.type === "ended") this.ending(message.view);
     else if (message.type === "answer") {
       this.waiting.get(message.number)?.resolve(message.value);
       this.waiting.delete(message.number);
@@ -132,11 +156,10 @@ class Hub {
       this.foreign.add(id);
       return;
     }
-    const rows = { header, buffers: buffers.length ? buffers : this.rows.get(id)?.buffers ?? [] };
-    this.rows.set(id, rows);
-    for (const output of outputsOf(id)) {
+    const rows = this.keep(id, header, buffers);
+    for (const output of this.outputsOf(id)) {
       const mounted = this.mounted.get(output);
-      if (mounted) mounted.view.update(header, buffers);
+      if (mounted) mounted.view.update(header, rows.buffers);
       else if (rows.buffers.length) {
         // Held by the hub of a kernel that was restarted: it cannot answer, this one's kernel just did.
         output.dispatchEvent(new CustomEvent("hh-release"));
@@ -145,32 +168,70 @@ class Hub {
     }
   }
 
+  /** A cell runs: its spans so far. */
+  run({ view: id, source, header }, buffers) {
+    if (!this.running.has(id)) {
+      this.running.set(id, new Running(this.create(id), source, () => this.ended(id)));
+    }
+    const running = this.running.get(id);
+    this.themed(running.view);
+    running.update(header, this.keep(id, header, buffers).buffers);
+  }
+
+  /** The cell ended: its output is on the way and takes the view over. */
+  ending(id) {
+    const running = this.running.get(id);
+    setTimeout(() => this.running.get(id) === running && this.ended(id), HANDOVER_MS);
+  }
+
+  ended(id) {
+    this.running.get(id)?.stop();
+    this.running.delete(id);
+  }
+
+  /** The last rows of a view; without new ones the old ones stand. */
+  keep(id, header, buffers) {
+    const rows = { header, buffers: buffers.length ? buffers : this.rows.get(id)?.buffers ?? [] };
+    this.rows.set(id, rows);
+    return rows;
+  }
+
   refresh(id) {
     this.foreign.delete(id);
-    if (this.rows.has(id) || outputsOf(id).length) this.ask(id);
+    if (this.rows.has(id) || this.outputsOf(id).length) this.ask(id);
   }
 
   mount(output, id, rows) {
-    const orphan = [...this.mounted].find(([old, entry]) => entry.id === id && !old.isConnected);
-    if (!this.states.has(id)) this.states.set(id, newState());
-    const view = orphan?.[1].view ?? this.create(id);
-    const focused = orphan && view.element.contains(view.lastFocus) && document.activeElement === document.body;
-    if (orphan) this.mounted.delete(orphan[0]);
-    view.element.dataset.theme = isDark() ? "dark" : "light";
+    const view = this.freed(id) ?? this.create(id);
+    const { activeElement } = document;
+    // Moving takes the focus, and so did the removal of the output that the view was in.
+    const focus = view.element.contains(activeElement) ? activeElement : activeElement === document.body ? view.lastFocus : null;
+    this.running.get(id)?.stop();
+    this.running.delete(id);
+    this.themed(view);
     output.append(view.element);
     output.classList.add("hh-live");
     this.mounted.set(output, { id, view });
     output.addEventListener("hh-release", () => this.mounted.has(output) && this.restore(output), { once: true });
-    view.update(rows.header, orphan ? [] : rows.buffers);
-    if (focused) view.lastFocus.focus({ preventScroll: true });
+    view.update(rows.header, rows.buffers);
+    focus?.focus({ preventScroll: true });
     this.prune();
   }
 
+  /** The view that showed this until now and has lost its place: the cell has ended, or its output was replaced. */
+  freed(id) {
+    const orphan = [...this.mounted].find(([old, entry]) => entry.id === id && !old.isConnected);
+    if (orphan) this.mounted.delete(orphan[0]);
+    return this.running.get(id)?.view ?? orphan?.[1].view;
+  }
+
   create(id) {
+    if (!this.states.has(id)) this.states.set(id, newState());
     serial += 1;
     const view = new View(`hh-${serial}`, this.states.get(id), {
       details: (span) => this.request({ type: "details", view: id, span }),
-      send: () => this.request({ type: "send", view: id }),
+      python: (span) => this.request({ type: "python", view: id, span }),
+      act: (type) => this.request({ type, view: id }),
     });
     // An update of the output replaces its nodes; the view moves over, and what had the focus gets it back. Removal takes
     // the focus like leaving does: only a moment later it shows which of the two it was.
@@ -196,6 +257,7 @@ class Hub {
 
   /** The kernel is not there: what the outputs say by themselves is shown again. */
   restoreAll() {
+    if (this.own) return;
     this.away = this.mounted.size > 0 || this.away;
     for (const output of [...this.mounted.keys()]) this.restore(output);
   }
@@ -204,7 +266,7 @@ class Hub {
   back() {
     this.away = false;
     for (const [id, rows] of this.rows) {
-      for (const output of outputsOf(id)) if (!output.classList.contains("hh-live")) this.mount(output, id, rows);
+      for (const output of this.outputsOf(id)) if (!output.classList.contains("hh-live")) this.mount(output, id, rows);
     }
   }
 
@@ -214,24 +276,39 @@ class Hub {
     if (first) this.ask(first.id);
   }
 
+  /** All outputs of a view: the same cell may be shown twice. The id is data, so no selector is built from it. */
+  outputsOf(id) {
+    if (this.own) return [this.own];
+    return [...document.getElementsByClassName("hh-output")].filter((o) => o.id === id || o.getAttribute("data-jupyter-id") === id);
+  }
+
   theme() {
-    for (const { view } of this.mounted.values()) {
-      view.element.dataset.theme = isDark() ? "dark" : "light";
+    for (const { view } of [...this.mounted.values(), ...this.running.values()]) {
+      this.themed(view);
       view.spark();
     }
   }
+
+  themed(view) {
+    view.element.dataset.theme = isDark() ? "dark" : "light";
+  }
 }
 
-/** All outputs of a view: the same cell may be shown twice. The id is data, so no selector is built from it. */
-function outputsOf(id) {
-  return [...document.getElementsByClassName("hh-output")].filter((o) => o.id === id || o.getAttribute("data-jupyter-id") === id);
-}
-
-/** The model's entry point: called once per page. */
+/** The hub's entry point: called once per page. A view that is displayed as a widget of its own looks after itself. */
 function initialize({ model }) {
+  if (model.get("view_id")) return undefined;
   const hub = new Hub(model);
   hub.start();
   return () => hub.stop();
 }
 
-export default { initialize };
+/** The entry point of a displayed widget: one view, in the widget's element. */
+function render({ model, el }) {
+  const output = h("div", { class: "hh-own", id: model.get("view_id") });
+  el.append(output);
+  const hub = new Hub(model, output);
+  hub.start();
+  return () => hub.stop();
+}
+
+export default { initialize, render };

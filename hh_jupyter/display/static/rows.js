@@ -9,7 +9,7 @@ const FOLD_FROM = 4;
 
 /**
  * @typedef {Object} Span times in milliseconds after the trace's start
- * @property {string} id @property {string} name @property {string} kind @property {string} model
+ * @property {number} order its place among all, depth first @property {string} id @property {string} name @property {string} kind @property {string} model
  * @property {number} start @property {number} end @property {number} depth @property {boolean} running
  * @property {Span | null} parent @property {Span[]} children @property {number} below spans below it
  * @property {number | null} tokens of it and all below @property {number | null} first to the first token
@@ -17,6 +17,10 @@ const FOLD_FROM = 4;
  * @property {number} errors uncaught, it and below @property {number} caught it and below
  * @property {string} tag the error in a word or two
  * @property {[number, number][]} own @property {[number, number][]} critical
+ *
+ * @typedef {Object} Trace
+ * @property {Span[]} spans depth first @property {Span[]} roots @property {Map<string, Span>} byId @property {number} end
+ * @property {{span: Span, lane: number}[]} [lanes] of the leaves, once they were needed
  *
  * @typedef {Object} Row
  * @property {string} key @property {Span} span @property {Span[] | null} items of a fold
@@ -37,7 +41,7 @@ export function decode(header, buffers) {
     column[name] = new ARRAYS[type](buffer.slice(byteOffset, byteOffset + byteLength));
   });
   const spans = Array.from(column.start, (start, i) => ({
-    id: column.id[i].toString(16).padStart(16, "0"), name: header.names[column.name[i]], kind: header.kinds[column.kind[i]],
+    order: i, id: column.id[i].toString(16).padStart(16, "0"), name: header.names[column.name[i]], kind: header.kinds[column.kind[i]],
     model: header.models[column.model[i]], start, end: start + column.duration[i], depth: column.depth[i],
     tokens: column.tokens[i] === UNKNOWN ? null : column.tokens[i], first: column.first[i] >= 0 ? column.first[i] : null,
     error: ERRORS[column.state[i] & 3], running: Boolean(column.state[i] & 4), tag: header.tags[i] ?? "",
@@ -69,6 +73,16 @@ function link(spans) {
   }
   const end = spans.reduce((last, span) => Math.max(last, span.end), 0);
   return { spans, roots: spans.filter((span) => !span.parent), byId: new Map(spans.map((span) => [span.id, span])), end };
+}
+
+/**
+ * Let what still runs grow, between two messages of the kernel.
+ * @param {{spans: Span[], end: number}} trace
+ * @param {number} now milliseconds after the trace's start
+ */
+export function grow(trace, now) {
+  trace.end = Math.max(trace.end, now);
+  for (const span of trace.spans) if (span.running) span.end = Math.max(span.start, trace.end);
 }
 
 /** Everything is open in a small trace; a big one opens at its roots, where it is narrow and where an error is. */
@@ -161,7 +175,7 @@ export function merged(intervals, gap) {
   return out;
 }
 
-/** Leaf spans, each with the first lane that is free when it starts. */
+/** Leaf spans, each with the first lane that is free when it starts: parallel work lies one below the other. */
 export function lanes(trace) {
   const free = [];
   return trace.spans.filter((span) => !span.children.length).sort((a, b) => a.start - b.start).map((span) => {

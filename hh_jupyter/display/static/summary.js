@@ -62,11 +62,12 @@ function session(session) {
 /**
  * What happened to the spans, and the next step. The command stays there as text: in a saved notebook it is all there is.
  * @param {any} header
- * @param {() => void} send
+ * @param {(type: "send" | "save") => void} act
  */
-export function noticeRow({ notice, can_send: canSend }, send) {
+export function noticeRow({ notice, can_send: canSend }, act) {
+  const button = (type, word) => h("button", { class: "hh-button", type: "button", "data-keep": type, onclick: () => act(type) }, word);
   return h("div", { class: `hh-notice hh-notice-${notice.kind}`, role: notice.kind === "error" ? "alert" : "status" },
     h("div", null, h("b", null, notice.title), " ", notice.text, notice.command ? [" ", h("code", null, notice.command)] : null,
       h("span", { class: "hh-reply", role: "status" })),
-    canSend ? h("button", { class: "hh-button", type: "button", "data-keep": "send", onclick: send }, "Send") : null);
+    canSend ? h("div", { class: "hh-acts" }, button("send", "Send"), button("save", "Save to file")) : null);
 }

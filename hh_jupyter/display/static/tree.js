@@ -2,11 +2,13 @@
 
 import { chevron, count, duration, h, kindMark, kindOf, plural, short } from "./dom.js";
 import { foldFacts, visibleRows } from "./rows.js";
-import { waterfall } from "./waterfall.js";
+import { minimapCanvas, paintLanes, waterfall } from "./waterfall.js";
 
 const ROW = 26;
 const MOST_HEIGHT = 14 * ROW;
 const SPARE = 6;
+const MINIMAP_FROM = 300;
+const MINIMAP_HEIGHT = 45;
 
 export class Tree {
   /**
@@ -25,7 +27,8 @@ export class Tree {
       onscroll: () => this.paint(), onkeydown: (event) => this.key(event),
     }, this.pad);
     this.ticks = h("div", { class: "hh-ticks", "aria-hidden": "true" });
-    this.element = h("div", { class: "hh-left" }, h("div", { class: "hh-axis" }, h("span", null, "Span"), this.ticks), this.list);
+    this.minimap = minimapCanvas((share) => this.moment(share));
+    this.element = h("div", { class: "hh-left" }, this.minimap, h("div", { class: "hh-axis" }, h("span", null, "Span"), this.ticks), this.list);
   }
 
   /** Show another trace, or the same after a change of state. */
@@ -38,12 +41,30 @@ export class Tree {
     this.ticks.replaceChildren(...[0, 0.25, 0.5, 0.75, 1].map((share) => h("span", {
       class: "hh-tick", style: { left: `${share * 100}%` },
     }, share ? duration(trace.end * share) : "0")));
+    this.minimap.hidden = trace.spans.length <= MINIMAP_FROM;
+    this.paintMinimap();
     this.paint();
   }
 
-  /** Pixels of axis and list, for the detail pane beside them. */
+  paintMinimap() {
+    if (this.trace && !this.minimap.hidden) requestAnimationFrame(() => paintLanes(this.minimap, this.trace));
+  }
+
+  /** Select the innermost row that covers a moment, given as a share of the time; where none does, the nearest before it. */
+  moment(share) {
+    const at = share * this.trace.end;
+    const end = ({ span, items }) => (items ? items[items.length - 1].end : span.end);
+    let best = 0;
+    this.rows.forEach((row, i) => {
+      if (row.span.start <= at && (end(row) >= at || end(row) > end(this.rows[best]))) best = i;
+    });
+    this.list.focus({ preventScroll: true });
+    this.select(best);
+  }
+
+  /** Pixels of minimap, axis and list, for the detail pane beside them. */
   get height() {
-    return Math.min(MOST_HEIGHT, this.rows.length * ROW) + 23;
+    return Math.min(MOST_HEIGHT, this.rows.length * ROW) + 23 + (this.minimap.hidden ? 0 : MINIMAP_HEIGHT);
   }
 
   get index() {
@@ -95,15 +116,19 @@ export class Tree {
     this.update(this.trace);
   }
 
-  /** The next uncaught error after the selected span, from the top again after the last. Opens what hides it. */
+  /** The next place where an error began, caught ones included, from the top again after the last. Opens what hides it. */
   nextError() {
     const { spans, byId } = this.trace;
-    const failed = spans.filter((span) => span.error === "uncaught");
+    const failed = spans.filter((span) => span.error === "uncaught" || span.error === "caught");
     if (!failed.length) return;
-    const at = spans.indexOf(byId.get(this.state.selected));
-    const next = failed.find((span) => spans.indexOf(span) > at) ?? failed[0];
-    for (let span = next.parent; span; span = span.parent) this.state.toggled.set(span.id, true);
-    this.state.selected = next.id;
+    const at = byId.get(this.state.selected)?.order ?? -1;
+    this.goTo(failed.find((span) => span.order > at) ?? failed[0]);
+  }
+
+  /** Select a span wherever it is hidden. */
+  goTo(span) {
+    for (let above = span.parent; above; above = above.parent) this.state.toggled.set(above.id, true);
+    this.state.selected = span.id;
     this.update(this.trace);
     this.select(this.index);
   }

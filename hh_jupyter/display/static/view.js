@@ -1,24 +1,25 @@
 /** One trace under one cell: summary bar, notice, toolbar, tree, detail pane, legend. */
 
+import { copyText, plainRow } from "./clipboard.js";
 import { Detail } from "./detail.js";
-import { h, kindMark, kindOf, count, plural } from "./dom.js";
-import { decode } from "./rows.js";
+import { count, duration, h, plural } from "./dom.js";
+import { legendItems } from "./legend.js";
+import { decode, grow } from "./rows.js";
 import { noticeRow, summaryBar } from "./summary.js";
 import { Tree } from "./tree.js";
-import { paintSpark } from "./waterfall.js";
-
-const KEYS = [["↑↓", null], ["←→", null], ["e", "error"], ["/", "filter"]];
+import { paintLanes } from "./waterfall.js";
 
 /** What survives a redraw, and the next output of the same view. */
 export const newState = () => ({
-  open: null, byHand: false, selected: null, tab: null, toggled: new Map(), query: "", onlyErrors: false, critical: true,
+  open: null, byHand: false, selected: null, tab: null, toggled: new Map(), query: "", onlyErrors: false, critical: true, keys: false,
 });
 
 export class View {
   /**
    * @param {string} uid unique in the page
    * @param {ReturnType<typeof newState>} state
-   * @param {{details: (id: string) => Promise<any>, send: () => Promise<string>}} kernel
+   * @param {{details: (id: string) => Promise<any>, python: (id: string) => Promise<string | null>,
+   *   act: (type: "send" | "save") => Promise<string>}} kernel
    */
   constructor(uid, state, kernel) {
     this.uid = uid;
@@ -46,11 +47,12 @@ export class View {
   /**
    * Take what the kernel says now. Nothing that is in use is replaced.
    * @param {any} header
-   * @param {DataView[]} buffers empty when the rows are those already shown
+   * @param {DataView[]} buffers the very same as before when the rows are those already shown
    */
   update(header, buffers) {
     this.header = header;
-    if (buffers.length) {
+    if (buffers !== this.buffers) {
+      this.buffers = buffers;
       const before = this.trace;
       this.trace = decode(header, buffers);
       this.detail.forget(this.trace);
@@ -70,6 +72,7 @@ export class View {
     this.state.selected = null;
     this.state.tab = null;
     this.state.toggled.clear();
+    this.jumped = false;
   }
 
   /** The span to begin with: the deepest error, else the last model call, else the root. */
@@ -85,15 +88,28 @@ export class View {
       open: this.state.open, body: this.body.id, spark: this.trace.spans.length > 2,
       toggle: () => this.toggle(), jump: () => this.jump(),
     }));
-    this.notice.replaceChildren(...(this.header.notice ? [noticeRow(this.header, () => this.send())] : []));
+    this.notice.replaceChildren(...(this.header.notice ? [noticeRow(this.header, (type) => this.act(type))] : []));
     if (kept) this.element.querySelector(`[data-keep="${kept}"]`)?.focus();
     this.spark();
+  }
+
+  /**
+   * Let running spans and the time in the bar go on.
+   * @param {number} elapsed milliseconds since the trace's start
+   */
+  grow(elapsed) {
+    grow(this.trace, elapsed);
+    const time = this.bar.querySelector(".hh-duration");
+    if (time) time.textContent = duration(this.trace.end);
+    this.spark();
+    if (this.state.open) this.tree.update(this.trace);
   }
 
   /** Paint the strip in the colours of the theme. */
   spark() {
     const canvas = this.bar.querySelector("canvas");
-    if (canvas) requestAnimationFrame(() => paintSpark(canvas, this.trace));
+    if (canvas) requestAnimationFrame(() => paintLanes(canvas, this.trace));
+    this.tree.paintMinimap();
   }
 
   draw() {
@@ -105,9 +121,20 @@ export class View {
     this.tree.update(this.trace);
     this.main.style.setProperty("--hh-list", `${this.tree.height}px`);
     this.shown.textContent = this.shownText();
-    this.legend.replaceChildren(...this.legendItems());
+    this.drawLegend();
     const row = single ? { items: null, span: this.trace.spans[0] } : this.tree.rows[this.tree.index] ?? { items: null, span: this.trace.byId.get(this.state.selected) };
     if (row.span) this.detail.show(row);
+  }
+
+  drawLegend() {
+    const kept = this.legend.querySelector(":focus") !== null;
+    this.legend.replaceChildren(...legendItems(this.trace, this.state, () => this.toggleKeys()));
+    if (kept) this.legend.querySelector("button").focus();
+  }
+
+  toggleKeys() {
+    this.state.keys = !this.state.keys;
+    this.drawLegend();
   }
 
   toggle() {
@@ -117,21 +144,27 @@ export class View {
     if (this.state.open) this.tree.reveal();
   }
 
+  /** To the error that matters most, then on to the others. */
   jump() {
     if (!this.state.open) this.toggle();
     if (this.trace.spans.length === 1) return;
-    this.tree.nextError();
+    const origin = this.trace.byId.get(this.header.selected);
+    if (origin && !this.jumped) this.tree.goTo(origin);
+    else this.tree.nextError();
+    this.jumped = true;
     this.tree.list.focus({ preventScroll: true });
   }
 
-  async send() {
-    const said = this.notice.querySelector("[role=status]");
+  /** A button of the notice: the kernel does it and says in a sentence how it went. */
+  async act(type) {
+    let text = "The kernel does not answer.";
     try {
-      const text = await this.kernel.send();
-      if (said) said.textContent = text;
+      text = await this.kernel.act(type);
     } catch {
-      if (said) said.textContent = "The kernel does not answer.";
+      // Said already.
     }
+    const said = this.notice.querySelector(".hh-reply");
+    if (said) said.textContent = text;
   }
 
   toolbar() {
@@ -152,11 +185,16 @@ export class View {
       return button;
     };
     this.shown = h("span", { class: "hh-shown", role: "status" });
+    this.shown = h("span", { class: "hh-shown", role: "status" });
     this.copied = h("button", {
-      type: "button", class: "hh-button hh-copy", title: "Copy the selected span; with Shift the whole cell (c)", onclick: (event) => this.copy(event),
+      type: "button", class: "hh-button", title: "Copy the selected span; with Shift the whole cell (c)", onclick: (event) => this.copy(event),
     }, "Copy JSON");
+    this.pythoned = h("button", {
+      type: "button", class: "hh-button", title: "Copy the line that gets the selected span in this kernel (p)", onclick: () => this.copyPython(),
+    }, "Copy as Python");
     return h("div", { class: "hh-tools" }, this.filter, toggleButton("Errors", "onlyErrors", "Show only spans with an error, and what leads to them"),
-      toggleButton("Critical path", "critical", "Underline the work that decided the total time"), this.shown, h("span", { class: "hh-space" }), this.copied);
+      toggleButton("Critical path", "critical", "Underline the work that decided the total time"), this.shown, h("span", { class: "hh-space" }),
+      this.copied, this.pythoned);
   }
 
   shownText() {
@@ -165,38 +203,23 @@ export class View {
     return spans.length > 300 ? `${plural(this.tree.rows.length, "row")} for ${count(spans.length)} spans` : "";
   }
 
-  legendItems() {
-    const seen = new Map(this.trace.spans.map((span) => [kindOf(span.kind).word, span.kind]));
-    return [
-      ...[...seen].map(([word, kind]) => h("span", { class: "hh-item" }, kindMark(kind), word)),
-      h("span", { class: "hh-item" }, "solid own work, pale waiting, dotted first token"), h("span", { class: "hh-space" }),
-      ...KEYS.map(([key, does]) => h("span", { class: "hh-item" }, h("kbd", null, key), does)),
-    ];
+  /** The selected span; in a fold the first. */
+  get span() {
+    return this.tree.rows[this.tree.index]?.span ?? this.trace.byId.get(this.state.selected) ?? this.trace.spans[0];
   }
 
   /** Copy the selected span, or with Shift all rows, as JSON. */
   async copy(event) {
-    const { span } = this.tree.rows[this.tree.index] ?? { span: this.trace.spans[0] };
-    const whole = event.shiftKey;
-    const data = whole ? this.trace.spans.map(plainRow) : { ...plainRow(span), ...(await this.kernel.details(span.id).catch(() => ({}))) };
-    const text = JSON.stringify(data, null, 2);
-    const button = event.type === "click" ? event.target : this.copied;
-    try {
-      await navigator.clipboard.writeText(text);
-      const before = button.textContent;
-      button.textContent = "Copied";
-      setTimeout(() => (button.textContent = before), 1200);
-    } catch {
-      this.offer(text);
-    }
+    const { span } = this;
+    const data = event.shiftKey ? this.trace.spans.map(plainRow)
+      : { ...plainRow(span), ...(await this.kernel.details(span.id).catch(() => ({}))) };
+    await copyText(JSON.stringify(data, null, 2), "JSON", event.type === "click" ? event.target : this.copied, this.notice);
   }
 
-  /** Where the clipboard is closed to us: a box to copy from. */
-  offer(text) {
-    const box = h("textarea", { class: "hh-offer", readonly: true, rows: 6, "aria-label": "JSON to copy", onblur: () => box.remove() });
-    box.value = text;
-    this.notice.append(box);
-    box.select();
+  /** Copy the line that gets the selected span in this kernel; the kernel writes it. */
+  async copyPython() {
+    const line = await this.kernel.python(this.span.id).catch(() => null);
+    if (line) await copyText(line, "Python", this.pythoned, this.notice);
   }
 
   /** Keys of the whole view; none of them may reach the notebook, where `x` cuts the cell. */
@@ -207,15 +230,12 @@ export class View {
       if (event.key === "Escape" || (event.key === "ArrowDown" && event.target === this.filter)) this.tree.list.focus();
       return;
     }
-    const act = { e: () => this.jump(), c: () => this.copy(event), C: () => this.copy(event), "/": () => this.filter.focus() }[event.key];
+    const act = {
+      e: () => this.tree.nextError(), c: () => this.copy(event), C: () => this.copy(event), p: () => this.copyPython(),
+      "/": () => this.filter.focus(), "?": () => this.toggleKeys(),
+    }[event.key];
     if (!act || !this.state.open || event.altKey) return;
     event.preventDefault();
     act();
   }
 }
-
-/** A row as plain data, for the clipboard. */
-const plainRow = (span) => ({
-  name: span.name, kind: span.kind, ...(span.model && { model: span.model }), span_id: span.id, parent_id: span.parent?.id ?? null,
-  start_ms: span.start, duration_ms: span.end - span.start, tokens: span.tokens, ...(span.tag && { error: span.tag }),
-});

@@ -1,10 +1,11 @@
-/** Bars of one row, and the strip of all leaf spans in the summary bar. */
+/** Bars of one row, and all leaf spans at once: the strip in the summary bar, and the minimap above a big tree. */
 
-import { duration, h, kindOf } from "./dom.js";
+import { duration, h, KIND_COLORS, kindOf } from "./dom.js";
 import { foldFacts, lanes, merged } from "./rows.js";
 
-const SPARK_WIDTH = 110;
-const SPARK_HEIGHT = 18;
+/** Size in the page; painted at twice the size for sharp screens. */
+const SPARK = [110, 18];
+const MINIMAP = [560, 44];
 
 /**
  * The waterfall cell of a row. Hidden from assistive technology: the row's label says the same.
@@ -56,32 +57,42 @@ function label(start, end, text) {
   return element;
 }
 
-/** A canvas of all leaf spans in lanes, errors red. Painted by `paintSpark`, again after a change of theme. */
-export function sparkCanvas() {
-  return h("canvas", { class: "hh-spark", "aria-hidden": "true", width: SPARK_WIDTH * 2, height: SPARK_HEIGHT * 2 });
-}
+const lanesCanvas = (name, [width, height], more) => h("canvas", { class: name, "aria-hidden": "true", width: width * 2, height: height * 2, ...more });
+
+/** A canvas of all leaf spans in lanes, errors red. Painted by `paintLanes`, again after a change of theme. */
+export const sparkCanvas = () => lanesCanvas("hh-spark", SPARK, {});
+
+/**
+ * The same over the whole width. The rows say it all to a keyboard; a pointer may jump to a moment.
+ * @param {(share: number) => void} jump to this share of the time
+ */
+export const minimapCanvas = (jump) => lanesCanvas("hh-minimap", MINIMAP, {
+  title: "All spans over time: click to go to a moment", onclick: (event) => jump(event.offsetX / event.target.clientWidth),
+});
 
 /**
  * @param {HTMLCanvasElement} canvas
- * @param {{spans: import("./rows.js").Span[], end: number}} trace
+ * @param {import("./rows.js").Trace} trace
  */
-export function paintSpark(canvas, trace) {
+export function paintLanes(canvas, trace) {
   const context = canvas.getContext("2d");
   if (!context) return;
   const style = getComputedStyle(canvas);
-  const color = (name) => style.getPropertyValue(`--hh-${name}`);
-  const placed = lanes(trace);
+  const colors = Object.fromEntries(["error", ...KIND_COLORS].map((name) => [name, style.getPropertyValue(`--hh-${name}`)]));
+  const placed = (trace.lanes ??= lanes(trace));
   const used = placed.reduce((most, { lane }) => Math.max(most, lane + 1), 1);
   const step = canvas.height / Math.max(used, 3);
   const top = (canvas.height - used * step) / 2;
   const scale = canvas.width / (trace.end || 1);
   context.clearRect(0, 0, canvas.width, canvas.height);
-  // Errors last and over the full height: one failed span of ten thousand must be seen.
-  for (const failed of [false, true]) {
-    for (const { span, lane } of placed.filter((item) => (item.span.error !== "") === failed)) {
-      context.fillStyle = color(failed ? "error" : kindOf(span.kind).color);
+  const paint = (items, failed) => {
+    for (const { span, lane } of items) {
+      context.fillStyle = colors[failed ? "error" : kindOf(span.kind).color];
       context.fillRect(span.start * scale, top + lane * step, Math.max(2, (span.end - span.start) * scale), Math.max(1, step * 0.82));
       if (failed) context.fillRect(Math.max(0, span.start * scale - 1), 0, 3, canvas.height);
     }
-  }
+  };
+  paint(placed.filter(({ span }) => !span.error), false);
+  // Errors last and over the full height: one failed span of ten thousand must be seen.
+  paint(placed.filter(({ span }) => span.error), true);
 }

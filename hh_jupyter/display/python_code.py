@@ -1,0 +1,106 @@
+"""A span as Python to go on with: the line that fetches it in this kernel, and a model call's request once more."""
+
+from __future__ import annotations
+
+import json
+import pprint
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hh_jupyter.conventions import content
+from hh_jupyter.conventions.facts import Message, SpanContent
+from hh_jupyter.display.view import CellView
+from hh_jupyter.records.record import SpanDetails, SpanRecord
+
+WIDTH: Final = 100
+MOST_CHARACTERS: Final = 200_000
+
+
+def python_code(view: CellView, record: SpanRecord, details: SpanDetails | None) -> str:
+    """Code for a cell of this kernel.
+
+    Args:
+        view: the output that the span is shown in.
+        record: the span.
+        details: its content; without it there is no request.
+    """
+    line = f"import hh_jupyter\n\nspan = hh_jupyter.spans({_where(view, record)})[{_place(view, record)}]"
+    request = _request(record, content(details.attributes, details.events)) if details is not None else ""
+    code = f"{line}\n\n{request}" if request else line
+    return code if len(code) <= MOST_CHARACTERS else line
+
+
+def _where(view: CellView, record: SpanRecord) -> str:
+    """A cell by its number, else the span's session, else only the name."""
+    named = f"name={record.name!r}"
+    if view.label.isdecimal():
+        return f"cell={int(view.label)}, {named}"
+    return f"session={record.session_id!r}, {named}" if record.session_id else named
+
+
+def _place(view: CellView, record: SpanRecord) -> int:
+    """Which of the spans of this name, by their start."""
+    same = [node.record for node in view.tree.nodes if node.record.name == record.name]
+    if not view.label.isdecimal():
+        same = [other for other in same if other.session_id == record.session_id]
+    same.sort(key=lambda other: (other.start_ns, other.span_id))
+    return [other.span_id for other in same].index(record.span_id)
+
+
+def _request(record: SpanRecord, said: SpanContent) -> str:
+    if record.facts.kind != "llm" or not said.input_messages:
+        return ""
+    anthropic = record.facts.provider == "anthropic"
+    called = "client.messages.create" if anthropic else "client.chat.completions.create"
+    messages = said.input_messages
+    arguments = _anthropic(messages) if anthropic else {"messages": list(map(_message, messages))}
+    model = record.facts.model_requested or record.facts.model
+    rest = {key: value for key, value in said.params.items() if key.isidentifier() and key not in {"model", *arguments}}
+    lines = [f"    {key}={_literal(value)}," for key, value in {"model": model, **arguments, **rest}.items()]
+    maker = "anthropic.Anthropic()" if anthropic else "openai.OpenAI()"
+    return "\n".join([f"# The same request again, with a client such as {maker}:", f"{called}(", *lines, ")"])
+
+
+def _literal(value: Any) -> str:
+    return pprint.pformat(value, width=WIDTH, sort_dicts=False).replace("\n", "\n    ")
+
+
+def _message(message: Message) -> dict[str, Any]:
+    """As the chat API of OpenAI takes it."""
+    shown: dict[str, Any] = {"role": message.role, "content": _body(message)}
+    if message.tool_calls:
+        shown["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _json(call.arguments)}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id:
+        shown["tool_call_id"] = message.tool_call_id
+    return shown
+
+
+def _anthropic(messages: tuple[Message, ...]) -> dict[str, Any]:
+    """As the messages API of Anthropic takes it: the system prompt apart, tool calls and results as blocks."""
+    system = [message.text for message in messages if message.role == "system" and message.text]
+    turns = [_turn(message) for message in messages if message.role != "system"]
+    return {**({"system": "\n\n".join(system)} if system else {}), "messages": turns}
+
+
+def _turn(message: Message) -> Mapping[str, Any]:
+    if message.tool_call_id:
+        block = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.text or ""}
+        return {"role": "user", "content": [block]}
+    calls = [{"type": "tool_use", "id": c.id, "name": c.name, "input": c.arguments} for c in message.tool_calls]
+    if not calls:
+        return {"role": message.role, "content": _body(message)}
+    text = [{"type": "text", "text": message.text}] if message.text else []
+    return {"role": message.role, "content": [*text, *calls]}
+
+
+def _body(message: Message) -> Any:
+    if not message.parts:
+        return message.text
+    return [*([{"type": "text", "text": message.text}] if message.text else []), *message.parts]
+
+
+def _json(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
