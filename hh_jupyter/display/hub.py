@@ -19,7 +19,7 @@ the kernel is idle, on a subshell's thread while a cell runs, there with an empt
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hh_jupyter.display import assets, columns
@@ -75,11 +75,12 @@ class Hub:
         if self._model is None:
             self._model = _new_model()
             self._model.on_msg(self._receive)
+            _let_page_choose_shell(self._model)
 
     def changed(self, view_id: str) -> None:
         """Tell the page that the view's rows or its delivery state changed; it asks if it shows them. Any thread."""
         if self._model is not None:
-            self._model.send({"type": "changed", "view": view_id})
+            send(self._model, {"type": "changed", "view": view_id})
 
     def running(self, view: CellView, source: str, elapsed_ms: float) -> None:
         """Tell the page what a cell that still runs has done so far. Any thread.
@@ -98,12 +99,12 @@ class Hub:
             header.update(described)
             self._told[view.view_id] = header["version"]
         header["elapsed_ms"] = elapsed_ms
-        self._model.send({"type": "running", "view": view.view_id, "source": source, "header": header}, buffers)
+        send(self._model, {"type": "running", "view": view.view_id, "source": source, "header": header}, buffers)
 
     def ended(self, view_id: str) -> None:
         """Tell the page that a cell has ended: its output takes over. Any thread."""
         if self._model is not None and self._told.pop(view_id, None) is not None:
-            self._model.send({"type": "ended", "view": view_id})
+            send(self._model, {"type": "ended", "view": view_id})
 
     def close(self) -> None:
         """Take the model away: the page shows the static outputs again."""
@@ -123,7 +124,7 @@ class Hub:
             logger.exception("the display could not be brought up to date")
             answered = {"type": "answer", "number": number, "value": None}, []
         if answered is not None:
-            model.send(*answered)
+            send(model, *answered)
 
     def reply(self, content: Mapping[str, Any]) -> Reply | None:
         """The answer to one message of the page: JSON-safe content and binary buffers; None if it wants none.
@@ -160,6 +161,20 @@ class Hub:
             described, buffers = columns.rows(view)
             header.update(described)
         return {"type": "rows", "view": view_id, "header": header}, buffers
+
+
+def send(model: Any, content: dict[str, Any], buffers: Sequence[bytes] = ()) -> None:
+    """Send a custom message to the page.
+
+    ipykernel 7.4 routes what comes next from the page to the shell that spoke last, and the page's own wish is lost: a
+    question would wait for the cell that runs [measured]. Where there is no such note the page's wish counts.
+    """
+    model.send(content, list(buffers))
+    _let_page_choose_shell(model)
+
+
+def _let_page_choose_shell(model: Any) -> None:
+    getattr(model.comm, "__dict__", {}).pop("_reply_subshell_id", None)
 
 
 def _answer(content: Mapping[str, Any], value: Any) -> Reply:

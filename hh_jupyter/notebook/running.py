@@ -131,9 +131,9 @@ class RunningCells:
         """Tell the page whenever something started or ended, until the cell has ended."""
         key, told, pause = cell.frame.key, None, FIRST - (time.monotonic() - cell.began)
         while not self._closing.wait(max(pause, PAUSE)) and key in self._cells:
-            began = time.monotonic()
             self._page.wanted = True
             self._page.open()
+            began = time.monotonic()
             state = (self._open.started, len(self._log.records(cell=key)), self._page.looks)
             if state != told and self._page.seen:
                 self._tell(cell)

@@ -31,6 +31,8 @@ FORMATS = {"f8": "d", "f4": "f", "u8": "Q", "u4": "I", "u2": "H", "u1": "B"}
 class Page:
     """The page's end of the model: records what the kernel sends to it."""
 
+    comm = None
+
     def __init__(self) -> None:
         self.sent: list[tuple[dict[str, Any], list[bytes]]] = []
 

@@ -95,7 +95,9 @@ class Hub {
       const id = output.id || output.getAttribute("data-jupyter-id");
       if (!id || this.foreign.has(id) || output.classList.contains("hh-live")) continue;
       const rows = this.rows.get(id);
-      if (rows && !this.away) this.mount(output, id, rows);
+      // Under a cell that ran again there are other spans than those we know: until they come its own text is shown.
+      if (rows && !this.away && says(output, rows.header)) this.mount(output, id, rows);
+      else this.running.get(id)?.stop();
       this.ask(id);
     }
   }
@@ -293,6 +295,9 @@ class Hub {
     view.element.dataset.theme = isDark() ? "dark" : "light";
   }
 }
+
+/** Whether a static output is about what we know. */
+const says = (output, { title, duration, facts }) => [title, duration, ...facts].every((fact) => output.textContent.includes(fact));
 
 /** The hub's entry point: called once per page. A view that is displayed as a widget of its own looks after itself. */
 function initialize({ model }) {
