@@ -107,12 +107,12 @@ function kept(trace, state) {
   return keep;
 }
 
-/** How many siblings from `start` on repeat: same name and kind, no error in or below them. */
+/** How many siblings from `start` on repeat: same name and kind, ended, no error in or below them. */
 function repeats(siblings, start) {
   const first = siblings[start];
   let end = start;
   while (end < siblings.length && siblings[end].name === first.name && siblings[end].kind === first.kind
-    && !siblings[end].errors && !siblings[end].caught) end += 1;
+    && !siblings[end].errors && !siblings[end].caught && !siblings[end].running) end += 1;
   return end - start;
 }
 
