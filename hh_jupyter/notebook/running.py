@@ -7,7 +7,6 @@ hub only, and where there is none nothing is shown.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from hh_jupyter.delivery.sealing.batch import redactor_of
+from hh_jupyter.notebook.boundary import note_failure
 from hh_jupyter.notebook.cell_output import view_id_of
 from hh_jupyter.records.record import SpanDetails, SpanRecord
 from hh_jupyter.records.record_of import record_of
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from hh_jupyter.notebook.cell_frame import CellFrame
     from hh_jupyter.notebook.page import Page
     from hh_jupyter.records.log import SpanLog
-
-logger = logging.getLogger(__name__)
 
 FIRST: Final = 1.0
 """Seconds that a cell runs before it is shown."""
@@ -121,8 +119,8 @@ class RunningCells:
             try:
                 if cell is not None and self._shown(cell):
                     self._follow(cell)
-            except Exception:  # boundary: what is shown meanwhile is not worth an error
-                logger.debug("a running cell could not be shown", exc_info=True)
+            except Exception as error:  # boundary: what is shown meanwhile is not worth an error
+                note_failure("RunningCells", error)
 
     def _shown(self, cell: RunningCell) -> bool:
         return (cell.frame.show or self._settings().display) != "off"

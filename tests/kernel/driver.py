@@ -116,6 +116,9 @@ class Kernel:
         self._displays: dict[str, Output] = {}
         self.unknown_updates: list[str] = []
         self.comms = 0
+        self.told: list[dict[str, Any]] = []
+        """What the hub told the page, its answers included."""
+        self._hub = ""
 
     def __enter__(self) -> Self:
         return self
@@ -179,9 +182,7 @@ class Kernel:
 
     def run_with_subshell(self, code: str, meanwhile: str) -> tuple[Cell, Cell]:
         """Execute a cell, and another one meanwhile in a subshell of its own (ipykernel 7); both must end."""
-        control = self._client.session.msg("create_subshell_request")
-        self._client.control_channel.send(control)
-        subshell = self._client.get_control_msg(timeout=TIMEOUT)["content"]["subshell_id"]
+        subshell = self.make_subshell()
         ids = [self._execute(code, None), self._execute(meanwhile, None, subshell=subshell)]
         cells = Cell(code), Cell(meanwhile)
         self._cells.update(zip(ids, cells, strict=True))
@@ -195,6 +196,24 @@ class Kernel:
         for message_id, cell in zip(ids, cells, strict=True):
             cell.reply, cell.count = replies[message_id]["status"], replies[message_id].get("execution_count")
         return cells
+
+    def ask(self, message: Mapping[str, Any], *, subshell: str | None = None) -> None:
+        """Send a message of the page to the hub, as JupyterLab does: over a subshell that is the widget's own."""
+        data = {"method": "custom", "content": dict(message)}
+        sent = self._client.session.msg("comm_msg", {"comm_id": self._hub, "data": data})
+        if subshell is not None:
+            sent["header"]["subshell_id"] = subshell
+        self._client.shell_channel.send(sent)
+
+    def make_subshell(self) -> str:
+        """A subshell's id (ipykernel 7)."""
+        self._client.control_channel.send(self._client.session.msg("create_subshell_request"))
+        return str(self._client.get_control_msg(timeout=TIMEOUT)["content"]["subshell_id"])
+
+    def start(self, code: str, *, cell_id: str | None = None) -> Cell:
+        """Execute a cell without waiting for its end."""
+        cell = self._cells[self._execute(code, cell_id)] = Cell(code)
+        return cell
 
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
         """Take in messages until the condition holds."""
@@ -245,6 +264,10 @@ class Kernel:
         if kind == "status":
             return bool(parent == idle and content["execution_state"] == "idle")
         self.comms += {"comm_open": 1, "comm_close": -1}.get(kind, 0)
+        if kind == "comm_open" and "_esm" in content["data"].get("state", {}):
+            self._hub = content["comm_id"]
+        if kind == "comm_msg" and content["data"].get("method") == "custom":
+            self.told.append(content["data"]["content"])
         if kind == "update_display_data":
             self._change(content)
         elif parent in self._cells:
