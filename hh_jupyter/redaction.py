@@ -25,7 +25,7 @@ from hh_jupyter.redaction_rules import (
     spelling,
 )
 
-_SHORTEST: Final = 8  # no value rule can match less
+_SHORTEST: Final = 8  # no value rule of ours can match less
 _NAMESPACE: Final = "honeyhive_"
 _CLEAN_LENGTH: Final = 64
 _CACHE_SIZE: Final = 4096
@@ -44,7 +44,7 @@ class Redactor:
     """Replaces secrets in attributes and text. Thread-safe; make one per configuration and keep it.
 
     Args:
-        enabled: False returns everything as it is.
+        enabled: False returns everything as it is, but for `secrets`.
         keys: more key names whose values are secrets, in any spelling of case, `-` and `_`.
         patterns: regular expressions of more secret values.
         environ: where values of secret-named variables are taken from, once; `os.environ` by default.
@@ -60,20 +60,16 @@ class Redactor:
         environ: Mapping[str, str] | None = None,
         secrets: Iterable[str] = (),
     ) -> None:
-        self.enabled = enabled
-        self._own_keys = {spelling(key): key for key in keys}
-        rules = list(RULES)
-        rules[:0] = [
-            literal_rule(name, values)
-            for name, values in (
-                ("secret", [value for value in secrets if value]),
-                ("environment", environment_secrets(os.environ if environ is None else environ)),
-            )
-            if values
-        ]
-        if keys:
-            rules += own_keys_rules(keys)
-        rules += [Rule("pattern", ("",), re.compile(pattern)) for pattern in patterns]
+        self._own_keys = {spelling(key): key for key in keys} if enabled else {}
+        self._judges_keys = enabled
+        rules = [*RULES, *own_keys_rules(keys)] if enabled else []
+        known = {"secret": [value for value in secrets if value]}
+        if enabled:
+            known["environment"] = environment_secrets(os.environ if environ is None else environ)
+            rules += [Rule("pattern", ("",), re.compile(pattern)) for pattern in patterns]
+        rules[:0] = [literal_rule(name, values) for name, values in known.items() if values]
+        self.enabled = bool(rules)
+        self._shortest = 1 if patterns and enabled else _SHORTEST
         self._rules = tuple((frozenset(rule.triggers), rule) for rule in rules)
         self._gates = _gated({trigger for rule in rules for trigger in rule.triggers})
         self._key_rules: dict[str, str | _SecretKey] = {}
@@ -102,7 +98,7 @@ class Redactor:
                 result[key] = redacted
                 changed += 1
             elif type(value) is str:
-                if len(value) >= _SHORTEST and value not in clean:
+                if len(value) >= self._shortest and value not in clean:
                     texts.append((key, value, value))
             elif type(value) in _SEQUENCES and any(type(part) is str for part in value):
                 texts.append((key, value, "\n".join(map(str, value))))
@@ -132,7 +128,7 @@ class Redactor:
 
     def text(self, text: str) -> tuple[str, int]:
         """The text without secrets, and how many were replaced."""
-        if not self.enabled or len(text) < _SHORTEST or text in self._clean:
+        if not self.enabled or len(text) < self._shortest or text in self._clean:
             return text, 0
         found = self._triggers_in(text)
         if not found:
@@ -178,6 +174,8 @@ class Redactor:
         return text, total
 
     def _key_rule(self, key: str) -> str:
+        if not self._judges_keys:
+            return ""
         for part in key_segments(key) if self._own_keys else ():
             if part in self._own_keys:
                 return self._own_keys[part]

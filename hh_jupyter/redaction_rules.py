@@ -164,6 +164,9 @@ def literal_rule(name: str, values: Iterable[str]) -> Rule:
 
 def own_keys_rules(keys: Iterable[str]) -> list[Rule]:
     """Rules for text under more key names inside JSON text."""
+    keys = tuple(keys)
+    if not keys:
+        return []
     names = "|".join(map(re.escape, keys))
     patterns = (rf"{q}(?P<key>(?i:{names}))(?P=q)\s*:\s*(?P=q)(?P<secret>{quoted})(?P=q)" for q, quoted in _QUOTES)
     return [Rule("", tuple(key.lower() for key in keys), re.compile(pattern)) for pattern in patterns]

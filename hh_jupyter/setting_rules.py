@@ -40,6 +40,12 @@ def _typed(*types: type) -> Callable[[Any], Any]:
     return check
 
 
+def _callable(value: Any) -> Any:
+    if not callable(value):
+        raise TypeError
+    return value
+
+
 def _stripped(value: Any) -> str | None:
     return _typed(str)(value).strip() or None
 
@@ -241,4 +247,5 @@ NAMES = Rule("a list of texts (in the environment: separated by commas)", _texts
 PATTERNS = Rule(
     "a list of regular expressions (in the environment: one, or a JSON list of them)", _patterns, _pattern_text
 )
+CALLABLE = Rule("a function of a key and a value", _callable, lambda text: text)
 ANYTHING = Rule("anything", lambda value: value, lambda text: text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -121,6 +121,9 @@ class Settings:
     redact_keys: tuple[str, ...] = _row((), rules.NAMES, "HH_REDACT_KEYS", "More key names whose values are secrets.")
     redact_patterns: tuple[str, ...] = _row((), rules.PATTERNS, "HH_REDACT_PATTERNS HH_PII_PATTERNS",
         "Regular expressions of more secret values.", safe=LOCAL)
+    redact_with: Callable[[str, Any], Any] | None = _row(None, rules.CALLABLE, "",
+        "A function that is given each key and value that is left, and returns the value to keep; None hides it.",
+        trait=False)
     span_name_filters: Mapping[str, tuple[str, ...]] | None = _row(None, rules.FILTERS, "HH_SPAN_NAME_FILTERS",
         "Name prefixes of spans to keep or to leave out.", trait=False, safe=LOCAL)
     max_attributes: int = _row(1024, rules.whole(1, "attributes"), "HH_MAX_ATTRIBUTES", "Attributes kept on a span.")

@@ -13,10 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from opentelemetry.sdk.resources import Resource
+
 from hh_jupyter import attributes as keys
 from hh_jupyter.delivery import api
 from hh_jupyter.delivery.sealing.details import DetailStore
 from hh_jupyter.delivery.sealing.encoding import encode
+from hh_jupyter.delivery.sealing.kept_ids import with_ids
 from hh_jupyter.delivery.sealing.resource import OwnResource
 from hh_jupyter.delivery.sealing.sealed_span import SealedSpan, SealPolicy, encodable, seal
 from hh_jupyter.delivery.sending.outbox import Call, Item, Outbox
@@ -25,11 +28,10 @@ from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.redaction import Redactor
 from hh_jupyter.redaction_rules import key_rule
+from hh_jupyter.redaction_with import RedactorWith
 from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.resources import Resource
-
     from hh_jupyter.delivery.sealing.seal import EndedSpan
 
 logger = logging.getLogger(__name__)
@@ -91,12 +93,16 @@ class BatchSealer:
         known = self._resources.get(id(resource))
         if known is None:  # The pair keeps the resource alive, so its id stays its own.
             named = resource.for_tracer(self.settings) if isinstance(resource, OwnResource) else resource
+            attributes, redacted = self._policy.redactor.attributes(dict(named.attributes))
+            if redacted:  # OTEL_RESOURCE_ATTRIBUTES, or a command line.
+                named = Resource(attributes, named.schema_url)
             known = self._resources[id(resource)] = (resource, named)
         return known[1]
 
     def _request(self, call: Call) -> Item | None:
         try:
-            body = api.encode(self._policy.redactor.document(call.document))
+            redacted = with_ids(call.document, self._policy.redactor.document(call.document))
+            body = api.encode(redacted)
             return Item(call.kind, str(call.session_id), body)
         except Exception as error:  # boundary: nor may one call that cannot be encoded.
             logger.debug("a call (%s) could not be encoded", call.kind, exc_info=True)
@@ -128,16 +134,18 @@ def _item(pairs: Sequence[Sealed]) -> Item:
     return Item("spans", session_id or "", body, spans=len(pairs), cell=cell)
 
 
-def redactor_of(settings: Settings) -> Redactor:
+def redactor_of(settings: Settings) -> Redactor | RedactorWith:
     """The one set of rules by which secrets are taken out, before delivery and before display."""
     hidden = (settings.api_key, settings.ingestion_api_key, *_header_secrets(settings))
-    return Redactor(
+    rules = Redactor(
         enabled=settings.redact,
         keys=settings.redact_keys,
         patterns=settings.redact_patterns,
         environ=os.environ,
         secrets=[key for key in hidden if key and len(key) >= SHORTEST_KEY],
     )
+    own = settings.redact_with if settings.redact else None
+    return RedactorWith(rules, own) if own is not None else rules
 
 
 def _policy(settings: Settings) -> SealPolicy:

@@ -17,11 +17,13 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 from hh_jupyter import attributes as keys
 from hh_jupyter.conventions import describe
 from hh_jupyter.conventions.facts import SpanFacts
+from hh_jupyter.delivery.sealing.kept_ids import with_ids
 from hh_jupyter.delivery.sealing.span_values import copied, plain_values, within
 from hh_jupyter.delivery.sealing.stamp import Stamp, session_id_of, stamped_attributes
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.records.record_error import span_error
 from hh_jupyter.redaction import Redactor
+from hh_jupyter.redaction_with import RedactorWith
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class SealPolicy:
         max_span_size: bytes of keys and texts.
     """
 
-    redactor: Redactor
+    redactor: Redactor | RedactorWith
     run_ids: Mapping[str, str] = field(default_factory=dict)
     experiment: Mapping[str, Any] = field(default_factory=dict)
     max_attributes: int = 1024
@@ -91,7 +93,9 @@ def seal(span: ReadableSpan, stamp: Stamp, policy: SealPolicy, resource: Resourc
     record = _record(span, stamp, draft)
     final = stamped_attributes(stamp, policy.run_ids)
     if stamp.baggage:  # Headers that others sent.
-        final, number = policy.redactor.attributes(final)
+        stamped = final
+        final, number = policy.redactor.attributes(stamped)
+        final = with_ids(stamped, final)
         draft.redacted += number
     final.update(policy.experiment)
     final.update(draft.attributes)
@@ -131,7 +135,7 @@ def _clean(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | bytes) else _clean(str(value))
 
 
-def _redacted(span: ReadableSpan, redactor: Redactor) -> _Draft:
+def _redacted(span: ReadableSpan, redactor: Redactor | RedactorWith) -> _Draft:
     attributes, redacted = redactor.attributes(plain_values(copied(span.attributes)))
     events: list[Event] = []
     for event in span.events:
