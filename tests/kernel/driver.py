@@ -131,6 +131,12 @@ class Kernel:
         self._client.stop_channels()
         self._manager.shutdown_kernel(now=now)
 
+    @property
+    def versions(self) -> tuple[int, int]:
+        """Major versions of its IPython and ipykernel."""
+        found = self.value("[__import__(name).version_info[0] for name in ('IPython', 'ipykernel')]")
+        return found[0], found[1]
+
     def restart(self) -> None:
         """Restart it, as a front end's button does."""
         self._client.stop_channels()

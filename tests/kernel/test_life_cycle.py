@@ -97,6 +97,8 @@ def copied(tmp_path: Path) -> Path:
 def test_autoreload_of_every_file_leaves_one_of_everything(tmp_path: Path, copied: Path) -> None:
     """As those who develop this package work: the hooks that are registered run the new code."""
     with Kernel(tmp_path, {"PYTHONPATH": str(copied)}) as kernel:
+        if kernel.versions[0] < 8:
+            pytest.skip("autoreload of IPython 7 cannot reload dataclasses with slots")
         kernel.run(f"%load_ext autoreload\n%autoreload 2\n%load_ext hh_jupyter\n{PRELUDE}")
         assert kernel.value("hh.__file__").startswith(str(copied))
         assert len(kernel.run("span('old')").outputs) == 1
