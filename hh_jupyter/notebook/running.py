@@ -19,6 +19,7 @@ from hh_jupyter.notebook.cell_output import view_id_of
 from hh_jupyter.records.record import SpanDetails, SpanRecord
 from hh_jupyter.records.record_of import record_of
 from hh_jupyter.redaction import Redactor
+from hh_jupyter.redaction_with import RedactorWith
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.open_spans import open_spans
 
@@ -73,7 +74,7 @@ class RunningCells:
         self._open = open_spans()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
-        self._redactor: tuple[Settings, Redactor] | None = None
+        self._redactor: tuple[Settings, Redactor | RedactorWith] | None = None
 
     def begin(self, frame: CellFrame) -> None:
         """A cell of a notebook that has a page starts."""
@@ -153,7 +154,7 @@ class RunningCells:
         return dataclasses.replace(row, name=self._rules.text(row.name)[0], error=None, status="running", end_ns=None)
 
     @property
-    def _rules(self) -> Redactor:
+    def _rules(self) -> Redactor | RedactorWith:
         settings = self._settings()
         if self._redactor is None or self._redactor[0] is not settings:
             self._redactor = settings, redactor_of(settings)
