@@ -1,0 +1,155 @@
+"""A session for each request of an ASGI application: FastAPI, Starlette, Litestar, Quart, Django's ASGI handler.
+
+    app.add_middleware(SessionMiddleware)
+
+Pure ASGI, so that context variables reach the endpoint: streams and background tasks run inside the same call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import TYPE_CHECKING, Any, Final
+
+from hh_jupyter.runtimes.request_session import HEADER, Inputs, MayLink, Request, RequestSession, RequestSessions
+
+if TYPE_CHECKING:
+    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+__all__ = ["SessionMiddleware"]
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+HEADER_BYTES: Final = HEADER.lower().encode()
+LEAVING: Final = ("ClientDisconnect", "WebSocketDisconnect")
+"""Starlette's exceptions for a client that is gone."""
+
+STARTS: Final = ("http.response.start", "websocket.accept")
+"""Messages that carry headers."""
+
+
+class SessionMiddleware:
+    """One session for each HTTP request, and for each WebSocket connection.
+
+    Its name is method and route, its inputs method and path, its outputs status and `duration_ms`: the time until the
+    response was sent. The response tells its id in `X-Session-ID`.
+
+    Args:
+        app: the application.
+        tracer: default: the current tracer, looked up at each request. Without one, `app` runs untraced.
+        exclude: paths without a session, each with everything below it: `["/health"]`.
+        may_link: follow the caller's `X-Session-ID`, `traceparent` and `baggage`: True, or a function that is given the
+            headers, names in lower case, and decides.
+        inputs: is given the ASGI scope, returns more inputs of the session.
+
+    Raises:
+        SettingTypeError: an argument has the wrong type.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        tracer: HoneyHiveTracer | None = None,
+        exclude: Iterable[str] = (),
+        *,
+        may_link: MayLink = False,
+        inputs: Inputs | None = None,
+    ) -> None:
+        self.app = app
+        self._sessions = RequestSessions(
+            "SessionMiddleware", tracer=tracer, exclude=exclude, may_link=may_link, inputs=inputs
+        )
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one request, connection or lifespan."""
+        path = scope.get("path", "")
+        traced = scope["type"] in ("http", "websocket") and self._sessions.wants(path)
+        session = self._sessions.begin(_request(scope, path)) if traced else None
+        if session is None:
+            await self.app(scope, receive, send)
+            return
+        exchange = _Exchange(session, receive, send, websocket=scope["type"] == "websocket")
+        with session.active():
+            try:
+                await self.app(scope, exchange.receive, exchange.send)
+            except BaseException as error:
+                await exchange.finish(None if _is_leaving(error) else error)
+                raise
+            await exchange.finish()
+
+
+class _Exchange:
+    """Sees what goes back and forth, and changes nothing but one header."""
+
+    def __init__(self, session: RequestSession, receive: Receive, send: Send, *, websocket: bool) -> None:
+        self._session, self._receive, self._send, self._websocket = session, receive, send, websocket
+        self._status: int | None = None
+        self._complete = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            await self._close(message.get("code"))
+        return message
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind in STARTS:
+            self._status = message.get("status", self._status)
+            headers = list(message.get("headers") or ())
+            if all(bytes(name).lower() != HEADER_BYTES for name, _ in headers):
+                message = {**message, "headers": [*headers, (HEADER_BYTES, self._session.id.encode())]}
+        await self._send(message)
+        if kind == "http.response.body" and not message.get("more_body", False):
+            self._complete = True
+            await self._finish(status=self._status)
+        elif kind == "websocket.close":
+            await self._close(message.get("code", 1000))
+
+    async def _close(self, code: int | None) -> None:
+        if not self._complete:
+            self._complete = True
+            await self._finish(code=code)
+
+    async def finish(self, error: BaseException | None = None) -> None:
+        """The application has returned, raised, or was cancelled because the client is gone."""
+        if error is not None:  # Servers answer so to what leaves the application before a response.
+            code = {"code": 1011} if self._websocket else {"status": 500 if self._status is None else self._status}
+            await self._finish(**code, error=error)
+        elif not self._complete:
+            await self._finish(status=self._status, disconnected=True)
+
+    async def _finish(self, **what: Any) -> None:
+        if self._session.waits:
+            await asyncio.to_thread(self._session.finish, **what)
+        else:
+            self._session.finish(**what)
+
+
+def _is_leaving(error: BaseException) -> bool:
+    """Whether it only tells that the client is gone, or the server stopping."""
+    return isinstance(error, asyncio.CancelledError) or type(error).__name__ in LEAVING
+
+
+def _request(scope: Message, path: str) -> Request:
+    method = scope.get("method", "WEBSOCKET")
+
+    def headers() -> dict[str, str]:
+        return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", ())}
+
+    return Request(f"{method} {_route(scope) or path}", {"method": method, "path": path}, headers, scope)
+
+
+def _route(scope: Message) -> str | None:
+    """The route's template, where the application is Starlette's or can be asked like it; the router runs later."""
+    try:
+        for route in scope["app"].router.routes:
+            match, _ = route.matches(scope)
+            if match.value == 2:  # Starlette's Match.FULL; nothing of Starlette is imported here.
+                return str(route.path)
+    except Exception:  # boundary: the routes of somebody's framework; the path is as good a name.
+        return None
+    return None

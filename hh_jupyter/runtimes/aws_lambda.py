@@ -1,0 +1,150 @@
+"""A session for each invocation of an AWS Lambda function, delivered before the process freezes.
+
+@session_handler
+def handler(event, context): ...
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+
+from hh_jupyter.runtimes.request_session import HEADER, Inputs, MayLink, Request, RequestSession, RequestSessions
+from hh_jupyter.tracing.arguments import refuse
+from hh_jupyter.tracing.default import current_tracer
+
+if TYPE_CHECKING:
+    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+__all__ = ["session_handler"]
+
+Handler = Callable[..., Any]
+F = TypeVar("F", bound=Handler)
+
+MARGIN: Final = 0.2
+"""Seconds of an invocation's time that delivery leaves to the function's return."""
+
+_making = threading.Lock()
+
+
+@overload
+def session_handler(handler: F) -> F: ...
+@overload
+def session_handler(
+    *,
+    tracer: HoneyHiveTracer | None = None,
+    exclude: Iterable[str] = (),
+    may_link: MayLink = False,
+    inputs: Inputs | None = None,
+    session_key: str | None = "session_id",
+) -> Callable[[F], F]: ...
+def session_handler(
+    handler: Any = None,
+    *,
+    tracer: HoneyHiveTracer | None = None,
+    exclude: Iterable[str] = (),
+    may_link: MayLink = False,
+    inputs: Inputs | None = None,
+    session_key: str | None = "session_id",
+) -> Any:
+    """Give each invocation of a Lambda handler a session, and deliver everything before it returns.
+
+    The session is named after the route of an HTTP event, else after the function. Its outputs are `duration_ms` and,
+    of an answer with a `statusCode`, `status`; such an answer gets the header `X-Session-ID`. Without a tracer the
+    first invocation makes one that sends each span as it ends (`disable_batch`); warm starts use it again.
+
+    Args:
+        handler: the function, where the decorator stands without arguments.
+        tracer: default: the current tracer, else one from the environment's settings.
+        exclude: paths of HTTP events without a session, each with everything below it.
+        may_link: follow the session and trace in the headers of HTTP events; as in
+            `hh_jupyter.runtimes.asgi.SessionMiddleware`.
+        inputs: is given the event, returns more inputs of the session.
+        session_key: entry of the event that names a session to continue; None: no entry does.
+
+    Raises:
+        SettingTypeError: an argument has the wrong type.
+    """
+    if handler is not None and not callable(handler):
+        refuse("session_handler", "handler", handler, "a function", "With arguments: @session_handler(exclude=[...]).")
+    sessions = RequestSessions("session_handler", tracer=tracer, exclude=exclude, may_link=may_link, inputs=inputs)
+
+    def decorate(function: Handler) -> Handler:
+        @functools.wraps(function)
+        def invoke(event: Any, context: Any, *more: Any) -> Any:
+            if tracer is None:
+                _make_tracer()
+            request = _request(event, context, function, session_key)
+            wanted = sessions.wants(request.inputs.get("path", ""))
+            session = sessions.begin(request) if wanted else None
+            if session is None:
+                return function(event, context, *more)
+            try:
+                return _invoke(session, functools.partial(function, event, context, *more))
+            finally:
+                session.flush(max(0.0, _seconds_left(context) - MARGIN))
+
+        return invoke
+
+    return decorate if handler is None else decorate(handler)
+
+
+def _invoke(session: RequestSession, call: Callable[[], Any]) -> Any:
+    with session.active():
+        try:
+            answer = call()
+        except BaseException as error:
+            session.finish(error=error)
+            raise
+    is_http = isinstance(answer, dict) and "statusCode" in answer
+    session.finish(answer["statusCode"] if is_http else None)
+    return _with_id(answer, session.id) if is_http else answer
+
+
+def _make_tracer() -> None:
+    """The first invocation's business: a cold start imports and registers as little as it can."""
+    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+    with _making:
+        if current_tracer() is None:
+            HoneyHiveTracer.init(disable_batch=True, skip_backend_session_creation=True)
+
+
+def _request(event: Any, context: Any, function: Handler, session_key: str | None) -> Request:
+    fields: Mapping[str, Any] = event if isinstance(event, Mapping) else {}
+    linked = fields.get(session_key) if session_key is not None else None
+    name, inputs = _http(fields)
+    if name is None:
+        name = getattr(context, "function_name", None) or getattr(function, "__name__", "handler")
+
+    def headers() -> dict[str, str]:
+        return {str(key).lower(): str(value) for key, value in (fields.get("headers") or {}).items()}
+
+    return Request(str(name), inputs, headers, event, linked if isinstance(linked, str) else None)
+
+
+def _http(event: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    """Name and inputs of an event of API Gateway (payload formats 2.0 and 1.0), a function URL or a load balancer."""
+    http = (event.get("requestContext") or {}).get("http") if isinstance(event.get("requestContext"), Mapping) else None
+    if isinstance(http, Mapping):
+        method, path, route = http.get("method"), event.get("rawPath") or http.get("path"), event.get("routeKey")
+        route = None if route in (None, "$default") else str(route).rpartition(" ")[2]
+    else:
+        method, path, route = event.get("httpMethod"), event.get("path"), event.get("resource")
+    if not method or not isinstance(path, str):
+        return None, {}
+    return f"{method} {route or path}", {"method": method, "path": path}
+
+
+def _with_id(answer: dict[str, Any], session_id: str) -> dict[str, Any]:
+    headers = answer.get("headers") or {}
+    if any(str(name).lower() == HEADER.lower() for name in headers):
+        return answer
+    return {**answer, "headers": {**headers, HEADER: session_id}}
+
+
+def _seconds_left(context: Any) -> float:
+    remaining = getattr(context, "get_remaining_time_in_millis", None)
+    return remaining() / 1000 if callable(remaining) else float("inf")

@@ -1,0 +1,140 @@
+"""What only ASGI has: WebSockets, lifespans, background tasks, cancelled requests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
+
+from hh_jupyter import HoneyHiveTracer
+from hh_jupyter.delivery.route import Route
+from hh_jupyter.runtimes.asgi import SessionMiddleware
+from tests.backend import Backend
+from tests.guide.found import SESSION, programs_spans
+from tests.runtimes.serving import fastapi
+from tests.runtimes.test_adapters import HEADER, sessions, updates
+
+
+def talking(url: str) -> Any:
+    return connect(f"{url.replace('http', 'ws')}/talk/q")
+
+
+def test_a_websocket_connection_is_one_session(tracer: HoneyHiveTracer, backend: Backend) -> None:
+    with fastapi() as url, talking(url) as socket:
+        session_id = socket.response.headers[HEADER]
+        for word in ("one", "two"):
+            socket.send(word)
+            assert socket.recv() == word.upper()
+        socket.send("bye")
+    assert tracer.force_flush()
+    assert sessions(backend)[session_id]["session_name"] == "WEBSOCKET /talk/{question}"
+    assert updates(backend)[session_id]["outputs"]["code"] == 1000
+    assert [span["attributes"][SESSION] for span in programs_spans(backend)] == [session_id] * 2
+
+
+def test_a_websocket_whose_client_leaves_or_whose_endpoint_fails_ends_its_session(
+    tracer: HoneyHiveTracer, backend: Backend
+) -> None:
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    with fastapi() as url:
+        with talking(url) as socket:
+            left_id = socket.response.headers[HEADER]
+        with talking(url) as socket:
+            failed_id = socket.response.headers[HEADER]
+            socket.send("fail")
+            with pytest.raises(ConnectionClosedError):
+                socket.recv()
+    assert tracer.force_flush()
+    left, failed = updates(backend)[left_id], updates(backend)[failed_id]
+    assert left["outputs"]["code"] == 1000
+    assert "error" not in left, "that a client leaves is no error"
+    assert (failed["outputs"]["code"], failed["error"]) == (1011, "ValueError: q")
+
+
+def test_background_tasks_are_in_the_session_whose_response_they_follow(
+    tracer: HoneyHiveTracer, backend: Backend
+) -> None:
+    with fastapi() as url:
+        session_id = httpx.get(f"{url}/background/why").headers[HEADER]
+    assert tracer.force_flush()
+    assert {span["attributes"][SESSION] for span in programs_spans(backend)} == {session_id}
+    assert updates(backend)[session_id]["outputs"]["status"] == 200
+    assert updates(backend)[session_id]["error"] == "ValueError: why"
+
+
+def test_lifespans_run_and_have_no_session(tracer: HoneyHiveTracer, backend: Backend) -> None:
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "lifespan"
+        seen.append((await receive())["type"])
+        await send({"type": "lifespan.startup.complete"})
+
+    async def receive() -> dict[str, str]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: dict[str, str]) -> None:
+        seen.append(message["type"])
+
+    middleware: Any = SessionMiddleware(app)
+    asyncio.run(middleware({"type": "lifespan"}, receive, send))
+    assert seen == ["lifespan.startup", "lifespan.startup.complete"]
+    assert tracer.force_flush()
+    assert sessions(backend) == {}
+
+
+def test_a_request_that_is_cancelled_ends_its_session_and_leaks_nothing(
+    tracer: HoneyHiveTracer, backend: Backend
+) -> None:
+    """As servers do with requests that run when they stop."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(60)
+
+    async def main() -> str | None:
+        middleware: Any = SessionMiddleware(app)
+        scope = {"type": "http", "method": "GET", "path": "/slow", "headers": []}
+        request = asyncio.ensure_future(middleware(scope, None, None))
+        await asyncio.sleep(0.01)
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        return tracer.current_session_id
+
+    assert asyncio.run(main()) == tracer.session_id
+    assert tracer.force_flush()
+    (session_id,) = sessions(backend)
+    assert updates(backend)[session_id]["outputs"]["disconnected"] is True
+    assert "error" not in updates(backend)[session_id]
+
+
+def test_in_immediate_mode_nobody_waits_for_the_backend_on_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting: list[int] = []
+    wait = Route.wait_if_immediate
+
+    def noted(route: Route) -> None:
+        waiting.append(threading.get_ident())
+        wait(route)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    async def send(message: dict[str, Any]) -> None: ...
+
+    monkeypatch.setattr(Route, "wait_if_immediate", noted)
+    with Backend() as backend:
+        options: dict[str, Any] = {"api_key": "test-key-0001", "server_url": backend.url, "disable_batch": True}
+        with HoneyHiveTracer(**options, skip_backend_session_creation=True) as tracer:
+            middleware: Any = SessionMiddleware(app, tracer)
+            asyncio.run(middleware({"type": "http", "method": "GET", "path": "/", "headers": []}, None, send))
+            (found,) = updates(backend).values()
+    assert found["outputs"]["status"] == 204
+    assert waiting
+    assert threading.get_ident() not in waiting
