@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from hh_jupyter.experiments import HoneyHive, aevaluator, compare_runs, evaluate, evaluator, get_run_result
+    from hh_jupyter.notebook.span_view import SpanView
     from hh_jupyter.tracing.event_type import EventType
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "HoneyHiveTracer",
     "SettingError",
     "SettingTypeError",
+    "SpanView",
     "WorkerError",
     "aevaluator",
     "atrace",
@@ -64,7 +66,11 @@ __all__ = [
 
 
 _EXPERIMENTS = ("HoneyHive", "aevaluator", "compare_runs", "evaluate", "evaluator", "get_run_result")
-_LATER = {**dict.fromkeys(_EXPERIMENTS, "experiments"), "EventType": "tracing.event_type"}
+_LATER = {
+    **dict.fromkeys(_EXPERIMENTS, "experiments"),
+    "EventType": "tracing.event_type",
+    "SpanView": "notebook.span_view",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -56,6 +56,7 @@ def header(view: CellView) -> dict[str, Any]:
         "version": version(view),
         "label": view.label,
         "open": view.open,
+        "errors_only": view.errors_only,
         **asdict(summary),
         "delivery_state": _delivery_state(view),
         "session": {"id": view.session_id, "name": view.session_name, "url": url} if view.session_id else None,

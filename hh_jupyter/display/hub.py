@@ -66,14 +66,17 @@ class Hub:
         self._model: Any = None
         self._told: dict[str, str] = {}
 
-    def open(self) -> None:
+    def open(self, model: Any = None) -> None:
         """Create the model; its code goes to the page once. Does nothing when it is open.
+
+        Args:
+            model: one that is displayed and shows a single view, instead.
 
         Raises:
             ImportError: anywidget is not installed.
         """
         if self._model is None:
-            self._model = _new_model()
+            self._model = _new_model() if model is None else model
             self._model.on_msg(self._receive)
             _let_page_choose_shell(self._model)
 

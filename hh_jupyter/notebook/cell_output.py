@@ -33,6 +33,7 @@ class CellOutput:
         asked: shown by a command, and not by itself.
         detail: how much of what spans said is in it, if the command says; else the setting does.
         errors_only: only what failed is shown.
+        told: of one that a widget of its own shows, and nothing else: told when there is something new. Any thread.
     """
 
     key: str
@@ -51,6 +52,7 @@ class CellOutput:
     asked: bool = False
     detail: Detail | None = None
     errors_only: bool = False
+    told: Callable[[str], None] | None = None
 
 
 class FlushBudget:

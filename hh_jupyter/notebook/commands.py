@@ -55,7 +55,7 @@ class Commands:
         self._set_trait, self._use_key = set_trait, use_key
         self._store = SessionStore(sessions, span_log())
         self.candidates = WordsOfKind(sessions, self._store, outputs, instrumentors)
-        self._shows = Shows(sessions, outputs, cells, self._store)
+        self.shows = Shows(sessions, outputs, cells, self._store)
         self._by_name: dict[str, Callable[[Given], None]] = {
             "status": self._status,
             "instrument": self._instrument,
@@ -114,7 +114,7 @@ class Commands:
 
     def _show(self, given: Given) -> None:
         label = given.words[0] if given.words else LAST
-        said = self._shows.show(label, errors_only="--errors" in given, detail=given.last("--detail"))
+        said = self.shows.show(label, errors_only="--errors" in given, detail=given.last("--detail"))
         if said:
             print(said)
 

@@ -132,6 +132,7 @@ class Extension:
         commands = Commands(
             self._sessions, outputs, self._cells, instrumentors, self._login, self._set_trait, self._log_in
         )
+        self.shows = commands.shows
         magics = HHMagics(self._shell, self._cells, self._sessions, commands)
         self._shell.register_magics(magics)
         manager = self._shell.magics_manager

@@ -101,8 +101,23 @@ class Outputs:
         headless = self._screen.live and not frame.cell_id
         return PATIENT_SECONDS if headless or spool is None or spool.problem else settings.cell_flush_seconds
 
-    def show_again(self, label: str, view_id: str, *, detail: Detail | None = None, errors_only: bool = False) -> None:
+    def show_again(
+        self,
+        label: str,
+        view_id: str,
+        *,
+        detail: Detail | None = None,
+        errors_only: bool = False,
+        told: Callable[[str], None] | None = None,
+    ) -> None:
         """Show the spans of a cell once more, opened, below the cell that asks.
+
+        Args:
+            label: number of the cell.
+            view_id: of this output.
+            detail: how much of what spans said is in it; None leaves it to the setting.
+            errors_only: show only what failed.
+            told: see `CellOutput`; nothing is drawn then.
 
         Raises:
             KeyError: the cell has no spans.
@@ -111,14 +126,17 @@ class Outputs:
         output = self._add(key, label, view_id, "tree")
         before = self._by_key[key][0]
         output.raised, output.interrupted, output.late = before.raised, before.interrupted, before.late
-        output.asked, output.detail, output.errors_only = True, detail, errors_only
-        self._draw(output, update=False)
-        if self._screen.live:
-            self._updates.start()
-            self._updates.request(output)
+        output.asked, output.detail, output.errors_only, output.told = True, detail, errors_only, told
+        self._show(output)
 
     def show_rows(
-        self, view: CellView, export: Callable[[], ExportState], *, interactive: bool, detail: Detail | None = None
+        self,
+        view: CellView,
+        export: Callable[[], ExportState],
+        *,
+        interactive: bool,
+        detail: Detail | None = None,
+        told: Callable[[str], None] | None = None,
     ) -> None:
         """Show spans that are not those of one cell, below the cell that asks; they stay the same.
 
@@ -126,12 +144,29 @@ class Outputs:
             view: what to show.
             export: tells what became of them, then and later.
             interactive: the front end is a notebook, whose page may be made interactive.
+            detail: how much of what spans said is in it; None leaves it to the setting.
+            told: see `CellOutput`; nothing is drawn then.
         """
         self._page.wanted |= interactive and self._screen.live
         output = self._add("", view.label, view.view_id, view.mode)
-        output.fixed, output.export, output.detail = view, export, detail
-        while len(self._by_key[""]) > FIXED_OUTPUTS:
-            self._by_view.pop(self._by_key[""].pop(0).view_id, None)
+        output.fixed, output.export, output.detail, output.told = view, export, detail, told
+        drawn = [shown for shown in self._by_key[""] if shown.told is None]
+        for old in drawn[:-FIXED_OUTPUTS]:
+            self.forget(old.view_id)
+        self._show(output)
+
+    def forget(self, view_id: str) -> None:
+        """Nothing shows this any more, or its static form is enough."""
+        output = self._by_view.pop(view_id, None)
+        if output is not None:
+            self._by_key[output.key].remove(output)
+
+    def drawn(self, view_id: str) -> CellView | None:
+        """The view as its static forms show it; None for one that is not of this kernel."""
+        output = self._by_view.get(view_id)
+        return self._views.drawn(output) if output is not None else None
+
+    def _show(self, output: CellOutput) -> None:
         self._draw(output, update=False)
         if self._screen.live:
             self._updates.start()
@@ -231,9 +266,7 @@ class Outputs:
 
     def _add(self, key: str, label: str, view_id: str, mode: str) -> CellOutput:
         output = CellOutput(key, label, view_id, f"hh-{key}-{secrets.token_hex(3)}", mode)
-        replaced = self._by_view.pop(view_id, None)
-        if replaced is not None:
-            self._by_key[replaced.key].remove(replaced)
+        self.forget(view_id)
         self._by_view[view_id] = output
         self._by_key[key].append(output)
         return output
@@ -273,6 +306,8 @@ class Outputs:
         if self._updates.here():
             self._page.open()
         self._page.changed(output.view_id)
+        if output.told is not None:
+            output.told(output.view_id)
         return settled(self._views.export(output))
 
     def _draw(self, output: CellOutput, *, update: bool) -> None:
@@ -280,7 +315,7 @@ class Outputs:
         if output.place is not None:
             place, output.place = output.place, None
             self._screen.show_at(place, self._views.drawn(output), output.display_id)
-        elif output.mode != "off":
+        elif output.mode != "off" and output.told is None:
             self._screen.show(self._views.drawn(output), output.display_id, update=update)
 
     def _state(self, output: CellOutput) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 from IPython.core.error import UsageError
@@ -44,7 +45,7 @@ class Shows:
         if detail not in (None, *DETAILS):
             raise UsageError(f"%hh show: --detail must be one of {', '.join(DETAILS)}; got {detail}.")
         wanted = cast("Detail | None", detail)
-        chosen = select(label, "show", self._outputs, self._store, self._sessions)
+        chosen = self.select(label)
         if errors_only and not chosen.failed:
             return f"hh: no errors in {chosen.words}, {len(chosen.rows):,} spans."
         view_id = f"{view_id_of(self._cells.cell_id, self._cells.label)}-shows-{chosen.label}"
@@ -54,7 +55,34 @@ class Shows:
             self._show_fixed(chosen, view_id, errors_only=errors_only, detail=wanted)
         return None
 
-    def _show_fixed(self, chosen: Selection, view_id: str, *, errors_only: bool, detail: Detail | None) -> None:
+    def select(self, label: str) -> Selection:
+        """The spans that a word names; see `selection.select`."""
+        return select(label, "show", self._outputs, self._store, self._sessions)
+
+    def hold(self, chosen: Selection, view_id: str, *, errors_only: bool, told: Callable[[str], None]) -> Outputs:
+        """Keep a view for a widget of its own; what answers its questions.
+
+        Args:
+            chosen: the spans.
+            view_id: names the view from now on.
+            errors_only: see `show`.
+            told: called with `view_id` when there is something new, on any thread.
+        """
+        if chosen.cell is not None:
+            self._outputs.show_again(chosen.cell, view_id, errors_only=errors_only, told=told)
+        else:
+            self._show_fixed(chosen, view_id, errors_only=errors_only, detail=None, told=told)
+        return self._outputs
+
+    def _show_fixed(
+        self,
+        chosen: Selection,
+        view_id: str,
+        *,
+        errors_only: bool,
+        detail: Detail | None,
+        told: Callable[[str], None] | None = None,
+    ) -> None:
         view = fixed_view(
             chosen.rows,
             self._sessions.tracer.settings,
@@ -65,4 +93,5 @@ class Shows:
             errors_only=errors_only,
             forgotten=chosen.forgotten,
         )
-        self._outputs.show_rows(view, chosen.export, interactive=self._cells.cell_id is not None, detail=detail)
+        interactive = self._cells.cell_id is not None
+        self._outputs.show_rows(view, chosen.export, interactive=interactive, detail=detail, told=told)

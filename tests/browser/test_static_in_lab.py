@@ -11,13 +11,17 @@ from nbformat.sign import NotebookNotary
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from hh_jupyter.display.bundle import mime_bundle
-from tests.browser.lab import lab_server
+from tests.browser.lab import IDLE, lab_server
 from tests.display.hostile import HOSTILE
 from tests.display.states import REACHED_NOT, states
 from tests.display.views import view
 from tests.records.spans import span
 
 STATES = states()
+PATIENCE = 60_000
+"""Milliseconds; the machine may be busy."""
+expect.set_options(timeout=PATIENCE)
+
 LOWEST_CONTRAST = """(output, background) => {
   const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const luminance = (rgb) => rgb.map((part) => part / 255)
@@ -36,8 +40,34 @@ LOWEST_CONTRAST = """(output, background) => {
   return Math.min(...contrasts);
 }"""
 """WCAG contrast of the faintest text of an output, with what is see-through taken into account."""
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 TAGS = ("DETAILS", "SUMMARY", "SPAN", "B", "DIV", "TABLE", "THEAD", "TBODY", "TR", "TH", "TD", "SAMP", "SMALL", "CODE")
 TRUST = pytest.mark.parametrize("lab", ["trusted", "untrusted"], indirect=True)
+
+
+COMPOSED = (
+    "%load_ext hh_jupyter",
+    """\
+import ipywidgets
+import hh_jupyter as hh
+
+@hh.trace
+def look_up(key):
+    return {"a": 1}[key]
+
+@hh.trace(event_type="chain")
+def answer(key):
+    look_up("a")
+    return look_up(key)
+
+try:
+    answer("b")
+except KeyError:
+    pass
+""",
+    "%hh show 2 --errors",
+    "ipywidgets.VBox([ipywidgets.Label('what happened'), hh.SpanView(2, errors=True), hh.SpanView('all')])",
+)
 
 
 def saved_notebook(name: str) -> nbformat.NotebookNode:
@@ -52,8 +82,7 @@ def saved_notebook(name: str) -> nbformat.NotebookNode:
         metadata = {"hh_jupyter": {"view_id": shown.view_id}}
         output = nbformat.v4.new_output("display_data", dict(mime_bundle(shown)), metadata=metadata)
         cells.append(nbformat.v4.new_code_cell(f"# {state}", execution_count=1, outputs=[output]))
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, "title": name})
+    return nbformat.v4.new_notebook(cells=cells, metadata={**KERNEL, "title": name})
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +91,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("saved")
     for name in ("trusted", "untrusted"):
         nbformat.write(saved_notebook(name), folder / f"{name}.ipynb")
+    composed = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, COMPOSED)), metadata=KERNEL)
+    nbformat.write(composed, folder / "composed.ipynb")
     (folder / ".jupyter_data_dir").mkdir(exist_ok=True)
     notary = NotebookNotary(data_dir=str(folder / ".jupyter_data_dir"))
     notary.sign(nbformat.read(folder / "trusted.ipynb", as_version=4))
@@ -74,23 +105,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def pages(browser: Browser, server: str) -> Iterator[dict[str, Page]]:
     """Both notebooks, opened; nothing in them may open a dialog or ask for anything elsewhere."""
     opened: dict[str, Page] = {}
+    wrong: list[str] = []
     for name in ("trusted", "untrusted"):
-        page = opened[name] = browser.new_page(viewport={"width": 1200, "height": 9000})
-        page.on("dialog", lambda dialog: pytest.fail(f"a dialog: {dialog.message}"))
-        page.on(
-            "request",
-            lambda request: request.url.startswith((server, "data:", "blob:", "ws:")) or pytest.fail(request.url),
-        )
+        page = opened[name] = browser.new_page(viewport={"width": 1200, "height": 6000})
+        page.on("dialog", lambda dialog: wrong.append(dialog.message))
+        page.on("request", lambda request: wrong.append(request.url))
         page.goto(f"{server}/lab/tree/{name}.ipynb?reset")
-        expect(page.locator(".hh-output")).to_have_count(len(STATES) + 1, timeout=60_000)
+        expect(page.locator(".hh-output")).to_have_count(len(STATES) + 1)
     yield opened
     for page in opened.values():
         page.close()
-
-
-def _refuse(url: str, server: str) -> None:
-    if not url.startswith((server, "data:", "blob:", "ws:")):
-        pytest.fail(f"asked for {url}")
+    assert [asked for asked in wrong if not asked.startswith((server, "data:", "blob:", "ws:"))] == []
 
 
 @pytest.fixture
@@ -175,3 +200,25 @@ def test_nothing_is_said_about_missing_widgets(pages: dict[str, Page]) -> None:
     for page in pages.values():
         expect(page.get_by_text(re.compile("model not found|Error displaying widget"))).to_have_count(0)
         expect(page.locator(".hh-view")).to_have_count(0)
+
+
+def test_views_are_widgets_to_compose_with_others(browser: Browser, server: str) -> None:
+    """Inside a layout, beside another widget and beside the view under the cell; each is a view of its own."""
+    page = browser.new_page(viewport={"width": 1400, "height": 2400})
+    page.goto(f"{server}/lab/tree/composed.ipynb?reset")
+    page.wait_for_selector(".jp-CodeCell")
+    page.wait_for_function(IDLE)
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); return 1; }")
+    box = page.locator(".jp-CodeCell").nth(3).locator(".widget-vbox")
+    expect(box.get_by_text("what happened")).to_be_visible(timeout=60_000)
+    failed, everything = box.locator(".hh-view").first, box.locator(".hh-view").last
+    expect(failed.get_by_role("treeitem")).to_have_count(2)
+    expect(everything.get_by_role("treeitem")).to_have_count(3)
+    expect(failed.get_by_role("tabpanel")).to_contain_text("KeyError")
+    asked = page.locator(".jp-CodeCell").nth(2).locator(".hh-view")
+    expect(asked.get_by_role("treeitem")).to_have_count(2)
+    expect(asked.get_by_role("button", name="Errors")).to_have_attribute("aria-pressed", "true")
+    everything.get_by_role("button", name="answer").click()
+    expect(everything.get_by_role("tree")).to_have_count(0)
+    expect(failed.get_by_role("tree")).to_have_count(1)
+    page.close()

@@ -58,7 +58,11 @@ export class View {
       this.detail.forget(this.trace);
       if (before && !this.trace.byId.has(before.spans[0].id)) this.restart(header);
     }
-    if (this.state.open === null) this.state.open = header.open;
+    if (this.state.open === null) {
+      this.state.open = header.open;
+      this.state.onlyErrors ||= header.errors_only;
+      this.errors.setAttribute("aria-pressed", String(this.state.onlyErrors));
+    }
     if (!this.trace.byId.has(this.state.selected) && !String(this.state.selected).startsWith("fold-")) this.state.selected = this.first();
     this.element.classList.toggle("hh-one", this.trace.spans.length === 1);
     this.element.setAttribute("aria-label", `Trace: ${header.title}, ${plural(this.trace.spans.length, "span")}, cell ${header.label}`);
@@ -192,7 +196,8 @@ export class View {
     this.pythoned = h("button", {
       type: "button", class: "hh-button", title: "Copy the line that gets the selected span in this kernel (p)", onclick: () => this.copyPython(),
     }, "Copy as Python");
-    return h("div", { class: "hh-tools" }, this.filter, toggleButton("Errors", "onlyErrors", "Show only spans with an error, and what leads to them"),
+    this.errors = toggleButton("Errors", "onlyErrors", "Show only spans with an error, and what leads to them");
+    return h("div", { class: "hh-tools" }, this.filter, this.errors,
       toggleButton("Critical path", "critical", "Underline the work that decided the total time"), this.shown, h("span", { class: "hh-space" }),
       this.copied, this.pythoned);
   }
