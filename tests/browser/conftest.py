@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.browser.harness import Harness
+from tests.browser.harness import SMALL, Harness
 
 FLAGS = (
     "--no-sandbox",
@@ -37,13 +38,25 @@ def harness() -> Iterator[Harness]:
 
 
 @pytest.fixture
-def cells(browser: Browser, harness: Harness) -> Iterator[Page]:
-    """The page, with every cell made interactive. A script error on it fails the test."""
-    page = browser.new_page(viewport={"width": 1000, "height": 900})
+def open_cells(browser: Browser, harness: Harness) -> Iterator[Callable[..., Page]]:
+    """Open a page of sample cells, by default the small ones. A script error on it fails the test."""
     errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(harness.url)
-    page.wait_for_function("count => document.querySelectorAll('.hh-view').length === count", arg=len(harness.views))
-    yield page
-    page.close()
+    with ExitStack() as pages:
+
+        def show(*names: str, theme: str = "") -> Page:
+            page = browser.new_page(viewport={"width": 1000, "height": 900})
+            pages.callback(page.close)
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.goto(f"{harness.url}?cells={','.join(names or SMALL)}{theme}")
+            wait = "count => document.querySelectorAll('.hh-view').length === count"
+            page.wait_for_function(wait, arg=len(names or SMALL))
+            return page
+
+        yield show
     assert errors == []
+
+
+@pytest.fixture
+def cells(open_cells: Callable[..., Page]) -> Page:
+    """The page of the small sample cells, all of them interactive."""
+    return open_cells()

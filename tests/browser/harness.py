@@ -1,6 +1,7 @@
 """A page with cell outputs and a stand-in for the widget model, answered by the real hub over HTTP: quick to look at.
 
-Run `python -m tests.browser.harness` and open the address it prints, with `#dark` for the dark theme.
+Run `python -m tests.browser.harness` and open the address it prints, with `#dark` for the dark
+theme, `?cells=big` for other cells than the small ones, `&static` for the outputs as they are without a kernel.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import base64
 import json
 import threading
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from hh_jupyter.display import assets
 from hh_jupyter.display.bundle import mime_bundle
@@ -45,9 +48,15 @@ window.model = {{
     this.tell(answer.content, answer.buffers.map((text) => new DataView(bytes(text).buffer)));
   }},
 }};
-const hub = await import("/hub.js");
-window.stopHub = hub.default.initialize({{ model: window.model }});
+if (!location.search.includes("static")) {{
+  const hub = await import("/hub.js");
+  window.stopHub = hub.default.initialize({{ model: window.model }});
+}}
 </script></body></html>"""
+
+
+SMALL = ("bar", "agent", "one", "err", "run", "fail", "local")
+"""Cells of a page that names none: all but those that are big or odd."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -57,7 +66,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/hub.js":
             self._send("text/javascript", assets.packed_script().encode())
         else:
-            self._send("text/html; charset=utf-8", self.server.page().encode())
+            asked = parse_qs(urlsplit(self.path).query).get("cells", [""])[0]
+            self._send("text/html; charset=utf-8", self.server.page(asked.split(",") if asked else SMALL).encode())
 
     def do_POST(self) -> None:
         content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -105,10 +115,10 @@ class Harness(ThreadingHTTPServer):
     def _record(self, view_id: str, span_id: str) -> SpanRecord:
         return next(node.record for node in self.by_id[view_id].tree.nodes if node.record.span_id == int(span_id, 16))
 
-    def page(self) -> str:
-        """All cells, each with its static output."""
+    def page(self, names: Sequence[str]) -> str:
+        """These cells, each with its static output."""
         outputs = "".join(
-            f'<section id="{name}">{mime_bundle(view)["text/html"]}</section>' for name, view in self.views.items()
+            f'<section id="{name}">{mime_bundle(self.views[name])["text/html"]}</section>' for name in names
         )
         return PAGE.format(css=assets.style(), cells=outputs)
 

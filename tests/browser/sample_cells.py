@@ -13,6 +13,7 @@ from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanError, SpanRecord
 from hh_jupyter.records.totals import summarize
 from hh_jupyter.records.tree import SpanTree
+from tests.display.hostile import HOSTILE
 
 EPOCH = 1_760_000_000_000_000_000
 SESSION = "3f2a91c0-4f89-41d3-9a0c-0305e82c3301"
@@ -348,6 +349,32 @@ def many(trace_id: int, examples: int = 1250) -> Cell:
     return cell
 
 
+def hostile(trace_id: int) -> Cell:
+    """A span for each text of the corpus, which stands wherever a span may carry text."""
+    cell = Cell(trace_id)
+    root = cell.add("agent", "hostile", 0, 100 + len(HOSTILE))
+    for index, text in enumerate(HOSTILE.values()):
+        said = conversation(
+            {"role": text[:1000], "content": text},
+            {"role": "tool", "content": text, "tool_call_id": text[:1000]},
+            {"role": "assistant", "content": text, "calls": [(text[:1000], text[:1000], {text[:1000]: text})]},
+        )
+        error = SpanError(text[:1000], text[:2000], text[:200])
+        more = {f"odd.{text[:1000]}": text, "input.value": text, "output.value": text}
+        cell.add(
+            text[:20],
+            text,
+            index,
+            index + 50,
+            parent=root,
+            model=text[:1000],
+            error=error,
+            stack=text[:5000],
+            attributes={**said, **more},
+        )
+    return cell
+
+
 def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails]]]:
     """Views by id, and the details of each by span id."""
     cells = {
@@ -359,6 +386,7 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "fail": rag(6),
         "local": rag(7),
         "big": many(8),
+        "hostile": hostile(9),
     }
     refused = Notice(
         kind="error",
@@ -381,6 +409,7 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "fail": {"export": unsent, "notice": refused},
         "local": {"export": ExportState(destination=None, made=3), "notice": nothing},
         "big": {"mode": "tree"},
+        "hostile": {"mode": "tree", "session_url": "javascript:alert(1)", "session_name": HOSTILE["attribute"]},
     }
     views = {
         name: cell.view(f"hh-{name}", str(number), **changes.get(name, {}))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from collections.abc import Callable
 
 from playwright.sync_api import Locator, Page, expect
 
@@ -164,6 +166,8 @@ def test_notice_says_the_command_and_sends(cells: Page) -> None:
     """Not sent: an alert with the command as text and a button that works. Local mode: no button that could not."""
     fail = cell(cells, "fail")
     expect(fail.get_by_role("alert")).to_contain_text("%hh login")
+    fail.get_by_role("button", name="Save to file").click()
+    expect(fail.get_by_role("alert")).to_contain_text("3 spans saved to hh-spans.jsonl.")
     fail.get_by_role("button", name="Send").click()
     expect(fail.get_by_role("alert")).to_contain_text("All 3 spans were sent.")
     expect(cell(cells, "local")).to_contain_text("%hh send")
@@ -224,15 +228,56 @@ def test_changes_are_shown_in_place(cells: Page, harness: Harness) -> None:
     assert harness.views["agent"].export.word == "Sent"
 
 
-def test_ten_thousand_spans_draw_few_rows(cells: Page) -> None:
-    """Rows are virtual; the end of the list is reached."""
-    big = cell(cells, "big")
-    assert big.get_by_role("treeitem").count() < 60
-    big.locator(".hh-row", has_text="×402").locator(".hh-twisty").click()
-    assert big.get_by_role("treeitem").count() < 60
-    big.get_by_role("tree").focus()
-    cells.keyboard.press("End")
-    expect(selected(cells, "big")).to_be_visible()
+def test_ten_thousand_spans_draw_few_rows(open_cells: Callable[..., Page]) -> None:
+    """Rows are virtual; the end of the list is reached; a click on the minimap goes to a moment."""
+    page = open_cells("big")
+    assert page.get_by_role("treeitem").count() < 60
+    page.locator(".hh-row", has_text="×402").locator(".hh-twisty").click()
+    assert page.get_by_role("treeitem").count() < 60
+    page.get_by_role("tree").focus()
+    page.keyboard.press("End")
+    expect(selected(page, "big")).to_be_visible()
+    box = page.locator(".hh-minimap").bounding_box()
+    assert box is not None
+    # 94 s in all; the examples of the 47th second are folded between the two that failed.
+    page.locator(".hh-minimap").click(position={"x": box["width"] / 2, "y": 20})
+    expect(selected(page, "big")).to_have_attribute("aria-label", re.compile("run_example, 508 times"))
+
+
+def test_a_small_trace_needs_no_minimap(cells: Page) -> None:
+    expect(cell(cells, "agent").locator(".hh-minimap")).to_be_hidden()
+
+
+def test_errors_of_any_number_are_found_from_the_bar(cells: Page) -> None:
+    """The chip goes to the error that matters, whatever is selected."""
+    err = cell(cells, "err")
+    err.get_by_role("treeitem", name=re.compile("plan")).click()
+    err.get_by_role("button", name="1 error").click()
+    expect(selected(cells, "err")).to_have_attribute("aria-label", "HTTP POST /refunds, 230 ms, error: 503")
+
+
+def test_the_list_of_keys(cells: Page) -> None:
+    """`?` opens and closes it, and the focus stays where it was."""
+    tree = cell(cells, "agent").get_by_role("tree")
+    tree.focus()
+    cells.keyboard.press("?")
+    expect(cell(cells, "agent").locator(".hh-keys")).to_contain_text("next error")
+    expect(tree).to_be_focused()
+    cells.keyboard.press("?")
+    expect(cell(cells, "agent").locator(".hh-keys")).to_have_count(0)
+
+
+def test_copy_as_python(cells: Page) -> None:
+    """The line that fetches the selected span in this kernel, and the request as a call; it is Python."""
+    cells.evaluate("() => { navigator.clipboard.writeText = async (text) => { window.copied = text; }; }")
+    cell(cells, "agent").get_by_role("button", name="Copy as Python").click()
+    cells.wait_for_function("window.copied")
+    code = cells.evaluate("window.copied")
+    assert "hh_jupyter.spans(cell=4, name='write_reply')[0]" in code
+    call = ast.parse(code).body[-1]
+    assert isinstance(call, ast.Expr)
+    assert "client.chat.completions.create" in ast.unparse(call)
+    expect(cell(cells, "agent").get_by_role("button", name="Copied")).to_be_visible()
 
 
 def test_narrow_outputs_drop_the_least_important(cells: Page) -> None:
@@ -273,3 +318,70 @@ def test_a_cell_that_ran_again_starts_anew(cells: Page, harness: Harness) -> Non
         expect(selected(cells, "err")).to_have_attribute("aria-label", re.compile("write_reply"))
     finally:
         harness.by_id["hh-err"] = view
+
+
+NOTEBOOK = """(html) => { const div = document.createElement('div'); div.innerHTML = html;
+    document.querySelector('main').append(...div.children); }"""
+CELL = """<div class="jp-Notebook">{cells}</div>"""
+CODE = """<div class="jp-CodeCell" id="{name}"><div class="jp-InputPrompt">{prompt}</div>
+<div class="jp-InputArea-editor"><div class="cm-line">reply = support_agent(ticket)</div></div>
+<div class="jp-Cell-outputWrapper"></div></div>"""
+
+
+def tell_running(page: Page, harness: Harness) -> None:
+    """What the real hub tells about the sample cell that runs."""
+    view = harness.views["run"]
+    page.evaluate(
+        """async (view) => { const answer = await (await fetch('/message', { method: 'POST',
+            body: JSON.stringify({ type: 'rows', view, have: null }) })).json();
+            const bytes = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+            const header = { ...answer.content.header, elapsed_ms: 1420 };
+            const message = { type: 'running', view, header, source: 'reply = support_agent(ticket)' };
+            window.model.tell(message, answer.buffers.map((text) => new DataView(bytes(text).buffer))); }""",
+        view.view_id,
+    )
+
+
+def busy(name: str) -> str:
+    return CELL.format(cells=CODE.format(name=name, prompt="[*]:"))
+
+
+def test_a_running_cell_is_drawn_below_its_code(open_cells: Callable[..., Page], harness: Harness) -> None:
+    """In the first waiting cell with this code, growing; the view moves into the output that comes, focus kept."""
+    page = open_cells("bar")
+    two = CODE.format(name="first", prompt="[*]:") + CODE.format(name="second", prompt="[*]:")
+    page.evaluate(NOTEBOOK, CELL.format(cells=CODE.format(name="done", prompt="[1]:") + two))
+    tell_running(page, harness)
+    view = page.locator("#first .hh-beside .hh-view")
+    expect(view.locator(".hh-bar")).to_contain_text("support_agent")
+    expect(page.locator(".hh-beside")).to_have_count(1)
+    first = view.locator(".hh-duration").inner_text()
+    expect(view.locator(".hh-duration")).not_to_have_text(first)
+    page.locator("#first .hh-beside").get_by_role("tree").focus()
+    page.evaluate(
+        """id => { const div = document.createElement('div'); div.className = 'hh-output'; div.id = id;
+        document.querySelector('#first .jp-Cell-outputWrapper').append(div); }""",
+        harness.views["run"].view_id,
+    )
+    expect(page.locator("#first .hh-output .hh-view")).to_be_visible()
+    expect(page.locator(".hh-beside")).to_have_count(0)
+    expect(page.locator("#first").get_by_role("tree")).to_be_focused()
+
+
+def test_what_runs_in_one_of_two_notebooks_is_not_guessed(open_cells: Callable[..., Page], harness: Harness) -> None:
+    """The same code waits in two notebooks: neither gets the other's."""
+    page = open_cells("bar")
+    page.evaluate(NOTEBOOK, busy("one") + busy("two"))
+    tell_running(page, harness)
+    page.wait_for_timeout(600)
+    expect(page.locator(".hh-beside")).to_have_count(0)
+
+
+def test_a_cell_whose_kernel_died_is_not_shown_as_running(open_cells: Callable[..., Page], harness: Harness) -> None:
+    """Nobody said that it ended, but the notebook does not wait for it any more."""
+    page = open_cells("bar")
+    page.evaluate(NOTEBOOK, busy("one"))
+    tell_running(page, harness)
+    expect(page.locator("#one .hh-view")).to_be_visible()
+    page.evaluate("() => { document.querySelector('#one .jp-InputPrompt').textContent = '[ ]:'; }")
+    expect(page.locator(".hh-beside")).to_have_count(0, timeout=10_000)
