@@ -81,7 +81,7 @@ class Cells:
         if os.getpid() != self._pid or frame is None:
             return
         self._close(frame)
-        if frame.outer and frame.info.store_history:
+        if self._shows(frame):
             error = result.error_in_exec or result.error_before_exec
             # An interrupted await arrives as CancelledError.
             interrupted = isinstance(error, KeyboardInterrupt | asyncio.CancelledError)
@@ -101,7 +101,7 @@ class Cells:
         frame = _frame.get()
         if frame in self._frames:
             self._close(frame)
-            if frame.outer and frame.info.store_history:
+            if self._shows(frame):
                 self._finished(frame, raised=False, interrupted=False)
 
     def enter(self, line: str, *, magic: str = CELL_MAGIC, blank: bool = False) -> None:
@@ -186,6 +186,11 @@ class Cells:
         if frame.outer:
             self._attach_session(frame)
             self._begun(frame)
+
+    def _shows(self, frame: CellFrame) -> bool:
+        """An output may follow: the cell counts in the history, or is what `ipython -c` runs, which does not."""
+        in_terminal = getattr(self._shell, "kernel", None) is None
+        return frame.outer and (frame.info.store_history or in_terminal)
 
     def _number(self, info: Any) -> int:
         """The cell's number. IPython 9 has counted up before `pre_run_cell`, older ones have not [measured]."""

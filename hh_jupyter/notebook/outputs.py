@@ -70,7 +70,7 @@ class Outputs:
 
     def begin(self, frame: CellFrame) -> None:
         """A cell starts; while it runs, a page shows what it does."""
-        if frame.info.cell_id and frame.info.store_history and self._screen.live:
+        if frame.cell_id and frame.info.store_history and self._screen.live:
             self._running.begin(frame)
 
     def finish(self, frame: CellFrame, *, raised: bool, interrupted: bool) -> None:

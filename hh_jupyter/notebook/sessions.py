@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import uuid
@@ -165,11 +166,12 @@ def _runners_notebook() -> str | None:
     if psutil is None:
         return None
     try:
-        words = [PurePath(word) for word in psutil.Process(os.getppid()).cmdline()]
+        line: list[str] = psutil.Process(os.getppid()).cmdline()
     except (psutil.Error, OSError):
         return None
-    notebooks = [str(word) for word in words if word.suffix == ".ipynb"]
-    names = {word.stem for word in words}
+    names = {PurePath(word).stem for word in line}
+    words = [word for before, word in itertools.pairwise(line) if before != "--output" and not word.startswith("-")]
+    notebooks = [word for word in words if word.endswith(".ipynb")]
     if "papermill" in names and notebooks:
-        return notebooks[0]  # The other one is what it writes.
+        return notebooks[0]  # The second one is what it writes.
     return notebooks[0] if len(notebooks) == 1 and not names.isdisjoint(RUNNERS) else None

@@ -1,7 +1,12 @@
-"""nbclient and papermill: a failing cell fails, a traced one passes, the saved file holds html and text only."""
+"""Runners of notebooks: a failing cell fails, a traced one passes, the saved file holds html and text only."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +20,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from tests.backend import Backend
 from tests.kernel.conftest import KEY
-from tests.kernel.driver import PRELUDE, kernel_environment
+from tests.kernel.driver import PRELUDE, PYTHON, kernel_environment
 
 TRACED = f"%load_ext hh_jupyter\n{PRELUDE}", "span('one')", "%%hh_session s\nawait asyncio.sleep(0)\nspan('two')"
 
@@ -25,6 +30,11 @@ def down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
     """A backend that nothing can reach, and an environment whose kernels send to it."""
     with Backend(refuse=True) as backend:
         env = {"HH_API_KEY": KEY, "HH_API_URL": backend.url, "HH_CELL_FLUSH_SECONDS": "0.2"}
+        spec = {"argv": [PYTHON, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "Python 3"}
+        folder = tmp_path / "jupyter" / "kernels" / "python3"
+        folder.mkdir(parents=True)
+        (folder / "kernel.json").write_text(json.dumps({**spec, "language": "python"}))
+        env["JUPYTER_PATH"] = str(tmp_path / "jupyter")
         for name, value in kernel_environment(tmp_path, env).items():
             monkeypatch.setenv(name, value)
         yield backend
@@ -81,3 +91,48 @@ def test_papermill_passes_a_traced_notebook(tmp_path: Path) -> None:
 def test_papermill_fails_a_failing_one(tmp_path: Path) -> None:
     with pytest.raises(PapermillExecutionError, match="ZeroDivisionError"):
         run_papermill(tmp_path, *TRACED, "span('three')\n1 / 0")
+
+
+RUNNERS = {
+    "papermill": ["-m", "papermill", "{source}", "{result}", "--no-progress-bar"],
+    "jupyter execute": ["-m", "jupyter", "execute", "{source}", "--output", "{result}"],
+    "nbconvert": ["-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", "{source}", "--output", "{result}"],
+}
+
+
+@pytest.mark.usefixtures("down")
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_runner_saves_the_outputs_and_names_the_session_after_the_notebook(tmp_path: Path, runner: str) -> None:
+    source, result = tmp_path / "refund agent.ipynb", tmp_path / "result.ipynb"
+    nbformat.write(notebook(*TRACED, "%hh_session"), source)
+    words = [word.format(source=source, result=result) for word in RUNNERS[runner]]
+    # A runner that a notebook starts inherits what names that notebook.
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=tmp_path,
+        env={**os.environ, "JPY_SESSION_NAME": "outer.ipynb"},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stderr
+    made = nbformat.read(result, as_version=4)
+    outputs = saved_outputs(made)
+    assert [set(output["data"]) for output in outputs] == [{"text/html", "text/plain"}] * 2
+    assert "widgets" not in made.metadata
+    streams = [output for cell in made.cells for output in cell.outputs if output.output_type == "stream"]
+    assert [stream.name for stream in streams] == ["stdout"] * 2
+    assert streams[-1].text.startswith("hh: session refund agent ")
+
+
+@pytest.mark.usefixtures("down")
+def test_nbconvert_to_html_shows_the_outputs_without_widgets(tmp_path: Path) -> None:
+    source = tmp_path / "agent.ipynb"
+    nbformat.write(notebook(*TRACED), source)
+    words = ["-m", "jupyter", "nbconvert", "--to", "html", "--execute", str(source)]
+    done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    page = source.with_suffix(".html").read_text()
+    assert len(re.findall(r"Not sent|Sending \d", page)) == 2
+    assert "Error displaying widget" not in page
+    assert "jupyter-widgets" not in page.partition("<body")[2]

