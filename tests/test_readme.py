@@ -61,7 +61,7 @@ def test_the_experiment_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -
     result = names["result"]
     assert [metric.aggregate for metric in result.metrics.details] == [0.5, pytest.approx(17 / 3)]
     assert (len(result.passed), result.datapoints[1].datapoint_id, result.errors) == (3, "EXT-my-own-id", ())
-    assert "3 passed, 0 failed" in capsys.readouterr().out
+    assert "3 data points  local only" in capsys.readouterr().out
 
 
 def test_the_ways_to_enrich_in_the_readme_arrive_without_a_warning(

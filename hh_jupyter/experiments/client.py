@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hh_jupyter import settings as settings_table
 from hh_jupyter.errors import SettingError, SettingTypeError
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.default import current_tracer
+
+if TYPE_CHECKING:
+    from hh_jupyter.delivery.spool.store import Spool
 
 
 class HoneyHive:
@@ -78,6 +81,12 @@ def asked(
     if settings.api_key is None:
         raise SettingError(f"{called}: api_key is needed to read a run, also as HH_API_KEY.")
     return settings, tuple(ids)
+
+
+def local_spool() -> Spool | None:
+    """Where the current tracer keeps what was made in local mode; None without one."""
+    found = current_tracer()
+    return None if found is None else found.spool
 
 
 def _settings(called: str, client: HoneyHive | None, api_key: str | None, server_url: str | None) -> Settings:

@@ -1,16 +1,17 @@
-"""What a run goes over: data points with their ids, from a list or from the backend (contract, section 10)."""
+"""What a run goes over: data points with their ids, from rows or from the backend (contract, section 10)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from hh_jupyter.delivery.ask import BackendClient
 from hh_jupyter.errors import BackendError, SettingError, SettingTypeError
+from hh_jupyter.experiments.frames import rows_of_frame
 from hh_jupyter.tracing.serialize import text_of
 
 logger = logging.getLogger(__name__)
@@ -23,10 +24,18 @@ HASH_DIGITS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Datapoint:
-    """One row. `data` is the dict that the function gets, as it was given."""
+    """One row.
 
+    Attributes:
+        index: its place in the dataset.
+        data: the dict that the function gets, as it was given.
+        problem: why the function cannot get it, for rows that only turned up when others had been run.
+    """
+
+    index: int
     id: str
     data: Mapping[str, Any]
+    problem: str | None = None
 
     @property
     def inputs(self) -> Any:
@@ -42,26 +51,93 @@ class Datapoint:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Data points in their order. `stored`: the backend holds the dataset and knows its id."""
+    """Data points in their order.
+
+    Attributes:
+        points: may be had once only, when nobody knows how many there are.
+        ids: of all of them; empty when they are not known beforehand.
+        total: how many there are, if that is known.
+        stored: the backend holds the dataset and knows its id.
+    """
 
     id: str
-    datapoints: tuple[Datapoint, ...]
-    stored: bool
+    points: Iterable[Datapoint]
+    ids: Sequence[str]
+    total: int | None
+    stored: bool = False
 
 
-def given_dataset(rows: Sequence[Mapping[str, Any]]) -> Dataset:
-    """A dataset from a list of dicts with `inputs` and, if known, `ground_truth` and `id`.
+def given_dataset(rows: Any, run_id: str) -> Dataset:
+    """A dataset from rows: a list or DataFrame, or anything that gives one dict after the other.
+
+    What can be gone over once only is read while the run goes on, and never held as a whole. Its id is then one of the
+    run's, since its content is not known when the first session needs it.
 
     Raises:
-        SettingTypeError: something else than a list of dicts.
+        SettingTypeError: something else.
+        SettingError: there is nothing that could be run.
     """
-    if not isinstance(rows, list | tuple):
-        raise SettingTypeError(f"evaluate: dataset must be a list of dicts; got {type(rows).__name__}.")
+    listed = _listed(rows)
+    if listed is None:
+        return Dataset(LOCAL_PREFIX + _digest(run_id), _streamed(iter(rows)), (), None)
+    check_rows(listed)
+    points = tuple(Datapoint(index, _datapoint_id(row, index), row) for index, row in enumerate(listed))
+    ids = [point.id for point in points]
+    return Dataset(LOCAL_PREFIX + _digest(_canonical(list(listed))), points, ids, len(points))
+
+
+def check_rows(rows: Sequence[Any]) -> None:
+    """Raise for rows that cannot be data points.
+
+    An empty dict among others is let through, as by the official client: the function may not need any inputs.
+
+    Raises:
+        SettingTypeError: one that is no dict.
+        SettingError: one without inputs.
+    """
     for index, row in enumerate(rows):
-        if not isinstance(row, Mapping):
-            raise SettingTypeError(f"evaluate: dataset[{index}] must be a dict; got {type(row).__name__}.")
-    points = tuple(Datapoint(_datapoint_id(row, index), row) for index, row in enumerate(rows))
-    return Dataset(LOCAL_PREFIX + _digest(_canonical(list(rows))), points, stored=False)
+        if problem := _type_problem(row):
+            raise SettingTypeError(f"evaluate: dataset[{index}] {problem}")
+    some = any("inputs" in row for row in rows)
+    for index, row in enumerate(rows):
+        if "inputs" not in row and (row or not some):
+            raise SettingError(f"evaluate: dataset[{index}] {_lacks_inputs(row)}")
+
+
+def _type_problem(row: Any) -> str | None:
+    return None if isinstance(row, Mapping) else f"must be a dict; got {type(row).__name__}."
+
+
+def _lacks_inputs(row: Mapping[Any, Any]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches("inputs", [key for key in row if isinstance(key, str)], n=1, cutoff=0.6)
+    has = f"it has {', '.join(f'{key!r:.40}' for key in list(row)[:5])}" if row else "it is empty"
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    example = '{"inputs": {...}, "ground_truth": ...}'
+    return f"has no 'inputs'; {has}.{hint} A datapoint looks like {example}."
+
+
+def _listed(rows: Any) -> Sequence[Any] | None:
+    """Rows that are all there; None for those that come one by one."""
+    if isinstance(rows, list | tuple):
+        return rows
+    if (frame := rows_of_frame(rows)) is not None:
+        return frame
+    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+        kinds = "a list of dicts, a DataFrame or an iterator of dicts"
+        raise SettingTypeError(f"evaluate: dataset must be {kinds}; got {type(rows).__name__}.")
+    return None
+
+
+def _streamed(rows: Iterator[Any]) -> Iterator[Datapoint]:
+    for index, row in enumerate(rows):
+        problem = _type_problem(row) or (_lacks_inputs(row) if "inputs" not in row else None)
+        if problem and index == 0:  # Nothing has been run yet.
+            error = SettingError if isinstance(row, Mapping) else SettingTypeError
+            raise error(f"evaluate: dataset[0] {problem}")
+        data = row if isinstance(row, Mapping) else {}
+        yield Datapoint(index, _datapoint_id(data, index), data, problem and f"dataset[{index}] {problem}")
 
 
 def stored_dataset(backend: BackendClient, dataset_id: str) -> Dataset:
@@ -75,12 +151,13 @@ def stored_dataset(backend: BackendClient, dataset_id: str) -> Dataset:
     if found is None:
         raise SettingError(f"evaluate: no dataset of id {_shown(dataset_id)} in the backend.")
     ids = [str(item) for item in found.get("datapoints") or ()]
-    points = tuple(point for item in ids if (point := _stored_datapoint(backend, item)) is not None)
-    if not points:
+    fetched = [data for item in ids if (data := _stored_datapoint(backend, item)) is not None]
+    if not fetched:
         raise SettingError(
             f"evaluate: none of the {len(ids)} data points of dataset {_shown(dataset_id)} can be fetched."
         )
-    return Dataset(dataset_id, points, stored=True)
+    points = tuple(Datapoint(index, data["id"], data) for index, data in enumerate(fetched))
+    return Dataset(dataset_id, points, [point.id for point in points], len(points), stored=True)
 
 
 def _shown(dataset_id: str) -> str:
@@ -89,7 +166,7 @@ def _shown(dataset_id: str) -> str:
     return shown("dataset_id", dataset_id)
 
 
-def _stored_datapoint(backend: BackendClient, datapoint_id: str) -> Datapoint | None:
+def _stored_datapoint(backend: BackendClient, datapoint_id: str) -> dict[str, Any] | None:
     try:
         found = backend.datapoint(datapoint_id)
     except BackendError as error:
@@ -98,8 +175,7 @@ def _stored_datapoint(backend: BackendClient, datapoint_id: str) -> Datapoint | 
     if found is None:
         logger.warning("evaluate: data point %s is left out: the backend does not hold it", datapoint_id)
         return None
-    data = {"inputs": found.get("inputs") or {}, "ground_truth": found.get("ground_truth"), "id": datapoint_id}
-    return Datapoint(datapoint_id, data)
+    return {"inputs": found.get("inputs") or {}, "ground_truth": found.get("ground_truth"), "id": datapoint_id}
 
 
 def _datapoint_id(row: Mapping[str, Any], index: int) -> str:

@@ -1,4 +1,4 @@
-"""What `evaluate` returns: the backend's summary of a run, or the same counted here, and every error."""
+"""What `evaluate` returns: the summary of a run, every data point of it, and every error."""
 
 from __future__ import annotations
 
@@ -7,14 +7,25 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from hh_jupyter.experiments.datapoint import Outcome
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hh_jupyter.experiments.comparison import RunComparisonResult
 
 AGGREGATES: Final[Mapping[str, Callable[[Sequence[float]], float]]] = MappingProxyType(
     {"average": statistics.fmean, "sum": sum, "min": min, "max": max}
 )
 """What can be counted here; a backend may know more."""
+
+SENT: Final = "Sent"
+PARTLY_SENT: Final = "Not all sent"
+LOCAL_ONLY: Final = "Local only"
+
+COMPLETED: Final = "completed"
+INTERRUPTED: Final = "cancelled"
+"""Status of a run that Ctrl-C ended, in the backend's word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,22 +92,70 @@ class DatapointError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExperimentResultSummary:
-    """The result of a run.
+class Row:
+    """What this process knows of one data point, however little the backend answers.
 
     Attributes:
+        index: its place in the dataset.
+        passed: nothing raised, or what the backend says of it.
+        seconds: that the function took, all attempts together; None if it was not run here.
+        cost: US dollars of its model calls, as far as known; None if nothing is known.
+        attempts: 1, and one more for each time that something was tried again.
+        inputs, outputs: their beginnings, as text.
+    """
+
+    index: int
+    datapoint_id: str
+    session_id: str
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    passed: bool | None = None
+    error: str | None = None
+    evaluator_errors: Mapping[str, str] = field(default_factory=dict)
+    seconds: float | None = None
+    cost: float | None = None
+    tokens: int | None = None
+    attempts: int = 1
+    inputs: str = ""
+    outputs: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentResultSummary:
+    """The result of a run. In a notebook it shows itself as a table.
+
+    Attributes:
+        status: completed, or cancelled after Ctrl-C; a backend may know more words.
         passed: ids of data points; counted here, those on which nothing raised.
         errors: of the function and the evaluators, in the order of the dataset.
+        name: of the run.
+        config: what `evaluate` was given as `config`.
+        rows: every data point that was run, in the order of the dataset.
+        planned: how many data points the dataset has, None if nobody counted.
+        seconds: the whole run took.
+        cost: US dollars of all model calls, as far as known; `cost_complete`: of each of them; `cost_estimated`: some
+            of it comes from a price table.
+        delivery: what became of it: "Sent", "Not all sent", or "Local only", which `%hh send` delivers; empty for a run
+            that was read from the backend.
     """
 
     run_id: str
     status: str
     success: bool
-    passed: Sequence[str]
-    failed: Sequence[str]
+    passed: Sequence[str] = ()
+    failed: Sequence[str] = ()
     metrics: AggregatedMetrics
-    datapoints: Sequence[DatapointResult]
+    datapoints: Sequence[DatapointResult] = ()
     errors: Sequence[DatapointError] = ()
+    name: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    rows: Sequence[Row] = ()
+    planned: int | None = None
+    seconds: float | None = None
+    cost: float | None = None
+    cost_complete: bool = True
+    cost_estimated: bool = False
+    tokens: int | None = None
+    delivery: str = ""
 
     def model_dump(self) -> dict[str, Any]:
         """Everything as plain data."""
@@ -104,101 +163,52 @@ class ExperimentResultSummary:
 
     def print_table(self, run_name: str | None = None) -> None:
         """Print run, metrics, the first data points and the errors to standard output."""
-        from hh_jupyter.experiments.table import table_text
+        from hh_jupyter.experiments.views import result_text
 
-        sys.stdout.write(table_text(self, run_name or self.run_id))
+        sys.stdout.write(result_text(self, run_name, sys.stdout))
 
+    def compare(
+        self, old: ExperimentResultSummary | str, *, lower_is_better: Sequence[str] = ()
+    ) -> RunComparisonResult:
+        """What this run changed against an older one: metrics, data points, config.
 
-def errors_of(outcomes: Sequence[Outcome]) -> tuple[DatapointError, ...]:
-    """Every error of a run."""
-    found = []
-    for outcome in outcomes:
-        own = [(None, outcome.error)] if outcome.error else []
-        for evaluator, error in [*own, *outcome.evaluator_errors.items()]:
-            found.append(
-                DatapointError(
-                    datapoint_id=outcome.datapoint_id, session_id=outcome.session_id, evaluator=evaluator, error=error
-                )
-            )
-    return tuple(found)
+        Example:
+            >>> new.compare(old, lower_is_better=["seconds"])  # doctest: +SKIP
 
+        Args:
+            old: its result, or its id.
+            lower_is_better: metrics of which less is better, such as a distance.
 
-def result_from_answer(
-    run_id: str, aggregate_function: str, answer: Mapping[str, Any], errors: Sequence[DatapointError] = ()
-) -> ExperimentResultSummary:
-    """The result that a backend answered (contract, section 1); what it leaves out is empty."""
-    metrics = answer.get("metrics") or {}
-    details = tuple(_made(MetricDetail, "metric_name", item) for item in metrics.get("details") or ())
-    return ExperimentResultSummary(
-        run_id=run_id,
-        status=str(answer.get("status") or "unknown"),
-        success=bool(answer.get("success")),
-        passed=tuple(answer.get("passed") or ()),
-        failed=tuple(answer.get("failed") or ()),
-        metrics=AggregatedMetrics(
-            aggregation_function=metrics.get("aggregation_function") or aggregate_function, details=details
-        ),
-        datapoints=tuple(_made(DatapointResult, "datapoint_id", item) for item in answer.get("datapoints") or ()),
-        errors=errors,
-    )
+        Raises:
+            SettingError: no run of that id is known here, and there is no API key to ask for it.
+        """
+        from hh_jupyter.experiments.comparison import compared
 
+        return compared(self, old, lower_is_better)
 
-def is_scored(result: ExperimentResultSummary) -> bool:
-    """Whether there is anything in it about data points: a backend answers before it has scored them."""
-    return bool(result.passed or result.failed or result.datapoints or result.metrics.details)
+    def to_pandas(self) -> pd.DataFrame:
+        """A row for each data point, failed ones included: ids, metrics, seconds, cost, errors.
 
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        from hh_jupyter.experiments.tables import frame_of_rows
 
-def _made(kind: Any, required: str, item: Mapping[str, Any]) -> Any:
-    """One part of an answer; fields that a newer backend adds are passed over."""
-    known = {name: item[name] for name in kind.__dataclass_fields__ if item.get(name) is not None}
-    return kind(**{required: "", **known})
+        return frame_of_rows(self.rows)
 
+    def _repr_html_(self) -> str:
+        from hh_jupyter.experiments.views import result_html
 
-def result_from_outcomes(
-    run_id: str, aggregate_function: str, outcomes: Sequence[Outcome], function_name: str
-) -> ExperimentResultSummary:
-    """The result counted here, for local mode and for a backend that does not answer in the end."""
-    errors = errors_of(outcomes)
-    bad = {error.datapoint_id for error in errors}
-    datapoints = tuple(
-        DatapointResult(
-            datapoint_id=outcome.datapoint_id,
-            session_id=outcome.session_id,
-            passed=outcome.datapoint_id not in bad,
-            metrics=tuple({"name": name, "value": value} for name, value in outcome.metrics.items()),
-        )
-        for outcome in outcomes
-    )
-    return ExperimentResultSummary(
-        run_id=run_id,
-        status="completed",
-        success=not errors,
-        passed=tuple(point.datapoint_id for point in datapoints if point.passed),
-        failed=tuple(point.datapoint_id for point in datapoints if not point.passed),
-        metrics=AggregatedMetrics(
-            aggregation_function=aggregate_function, details=_details(aggregate_function, outcomes, function_name)
-        ),
-        datapoints=datapoints,
-        errors=errors,
-    )
+        return result_html(self)
 
+    def __repr__(self) -> str:
+        from hh_jupyter.experiments.views import result_text
 
-def _details(aggregate_function: str, outcomes: Sequence[Outcome], function_name: str) -> tuple[MetricDetail, ...]:
-    """Numbers and bools over all data points; a text cannot be aggregated and stays with its data point."""
-    values: dict[str, list[float]] = {}
-    for outcome in outcomes:
-        for name, value in outcome.metrics.items():
-            if not isinstance(value, str):
-                values.setdefault(name, []).append(value)
-    aggregate = AGGREGATES.get(aggregate_function)
-    return tuple(
-        MetricDetail(
-            metric_name=name,
-            metric_type="boolean" if all(isinstance(value, bool) for value in numbers) else "numeric",
-            event_name=function_name,
-            event_type="chain",
-            aggregate=aggregate(numbers) if aggregate else None,
-            values=tuple(numbers),
-        )
-        for name, numbers in values.items()
-    )
+        return result_text(self).rstrip("\n")
+
+    def _ipython_display_(self) -> None:
+        """Nothing where the progress of this run has just become its table; else as usual."""
+        from hh_jupyter.display.live import shown_above
+
+        if not shown_above(self):
+            raise NotImplementedError  # IPython then takes the other forms [measured with IPython 9].

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextvars
 import dataclasses
 import logging
+import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
@@ -16,14 +16,31 @@ from opentelemetry.trace import TracerProvider
 from hh_jupyter import settings as settings_table
 from hh_jupyter.delivery.ask import BackendClient
 from hh_jupyter.errors import SettingError
+from hh_jupyter.experiments.calling import Patience
 from hh_jupyter.experiments.checks import check_aggregate, check_arguments, look_over
-from hh_jupyter.experiments.datapoint import SOURCE, Outcome, Task, run_datapoint
-from hh_jupyter.experiments.dataset import Datapoint, Dataset, given_dataset, stored_dataset
+from hh_jupyter.experiments.counting import result_from_outcomes, rows_of
+from hh_jupyter.experiments.datapoint import SOURCE, Desk
+from hh_jupyter.experiments.dataset import Dataset, given_dataset, stored_dataset
 from hh_jupyter.experiments.evaluators import name_of, named
-from hh_jupyter.experiments.results import ExperimentResultSummary
+from hh_jupyter.experiments.here import leave
+from hh_jupyter.experiments.hiding import without_secrets
+from hh_jupyter.experiments.meter import Meter
+from hh_jupyter.experiments.pool import Gathered, Pool
+from hh_jupyter.experiments.progress import Progress
+from hh_jupyter.experiments.results import (
+    COMPLETED,
+    INTERRUPTED,
+    LOCAL_ONLY,
+    PARTLY_SENT,
+    SENT,
+    DatapointError,
+    ExperimentResultSummary,
+)
 from hh_jupyter.experiments.run import Run
+from hh_jupyter.experiments.work import Task
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.default import current_tracer
+from hh_jupyter.tracing.recorded import span_log
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 logger = logging.getLogger(__name__)
@@ -31,11 +48,13 @@ logger = logging.getLogger(__name__)
 FLUSH_MILLIS: Final = 30_000
 """Longest wait for everything to arrive before the run is called completed."""
 
+SEAL_SECONDS: Final = 10.0
+
 
 def evaluate(
     function: Callable[..., Any],
     *,
-    dataset: Sequence[Mapping[str, Any]] | None = None,
+    dataset: Iterable[Mapping[str, Any]] | None = None,
     dataset_id: str | None = None,
     evaluators: Sequence[Callable[..., Any]] | None = None,
     instrumentors: Sequence[Callable[[], Any]] | None = None,
@@ -49,19 +68,26 @@ def evaluate(
     aggregate_function: str = "average",
     verbose: bool = False,
     print_results: bool = True,
+    executor: Executor | None = None,
+    retries: int = 0,
+    timeout: float | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> ExperimentResultSummary:
     """Run a function over a dataset and score its results; each data point is a session of the run.
 
-    Works without a key as well: then everything stays here, the ids and the result included. What a data point or an
-    evaluator raises ends neither the run nor the other evaluators; it is in the result and on the session.
+    Works without a key as well: then everything stays here, the run included, until `%hh send`. What a data point or an
+    evaluator raises ends neither the run nor the other evaluators; it is in the result and on the session. Ctrl-C ends
+    the run and gives the result of what had been done.
 
     Example:
         >>> rows = [{"inputs": {"q": "2+2"}, "ground_truth": "4"}]
-        >>> evaluate(answer, dataset=rows, evaluators=[exact])  # doctest: +SKIP
+        >>> evaluate(answer, dataset=rows, evaluators=[exact], config={"prompt": 2})  # doctest: +SKIP
 
     Args:
-        function: `f(datapoint)`, or `f(datapoint, tracer)`; a coroutine function runs on an event loop of its own.
-        dataset: dicts with `inputs` and, if known, `ground_truth` and `id`.
+        function: `f(datapoint)`, or `f(datapoint, tracer)`; coroutine functions of a run share one event loop, on a
+            thread of its own.
+        dataset: dicts with `inputs` and, if known, `ground_truth` and `id`: a list, a DataFrame of pandas or polars, or
+            an iterator, which is read while the run goes on.
         dataset_id: a dataset stored in the backend, instead of `dataset`.
         evaluators: `e(outputs, inputs, ground_truth)`, the last only where the data point has one; one that takes
             fewer gets those that it names, else the first ones. See `evaluator`.
@@ -69,46 +95,128 @@ def evaluate(
         api_key, ingestion_api_key, server_url, project: as in `HoneyHiveTracer.init`; given none, those of the current
             tracer. The run itself needs the API key, the sessions are content with an ingestion key.
         name: of the run; default: `experiment-` and the beginning of the run's id.
-        max_workers: data points at a time, each on a thread.
+        max_workers: data points at a time, each on a thread; an executor is given twice as many.
         aggregate_function: average, sum, min, max; a backend may know more.
         verbose: as in `HoneyHiveTracer.init`.
-        print_results: print the result as a table; without it, failed data points are one warning.
+        print_results: show progress, and the result as a table; without it, failed data points are one warning.
+        executor: where function and evaluators run instead: any `concurrent.futures.Executor`, of processes or of a
+            cluster (`dask.distributed.Client().get_executor()`). Spans and sessions come back with the results.
+        retries: how often a function or evaluator that raised is called again, after a growing pause; also how often a
+            data point goes to an executor again that lost it.
+        timeout: seconds that one call of the function or of an evaluator may take, per data point.
+        config: whatever describes this run, such as model and prompt; stored on the run, compared by `compare`.
 
     Raises:
         SettingError: arguments that contradict each other, or a dataset that does not exist. A ValueError.
         SettingTypeError: an argument of the wrong type. A TypeError as well.
         BackendError: the run could not be made. Nothing has been run then; later trouble is logged.
     """
-    check_arguments(function, dataset, dataset_id, evaluators, max_workers)
+    check_arguments(
+        function,
+        dataset,
+        dataset_id,
+        evaluators,
+        max_workers=max_workers,
+        executor=executor,
+        retries=retries,
+        timeout=timeout,
+        config=config,
+    )
     given = {"api_key": api_key, "ingestion_api_key": ingestion_api_key, "server_url": server_url, "project": project}
     with ExitStack() as stack:
         tracer = stack.enter_context(_tracer_for(given, verbose=verbose))
         backend = _backend_for(tracer.settings, aggregate_function, dataset_id)
         if backend is not None:
             stack.enter_context(backend)
-        data = _given(dataset) if dataset is not None else _stored(backend, dataset_id)
-        run = Run(backend, data, aggregate_function, run_id or str(uuid.uuid4()), (name or "").strip())
+        run_id = run_id or str(uuid.uuid4())
+        data = _given(dataset, run_id) if dataset is not None else _stored(backend, dataset_id)
+        run = Run(backend, tracer, data, aggregate_function, run_id, (name or "").strip())
         task_evaluators = named(evaluators or ())
         stack.enter_context(_instrumented(instrumentors or (), tracer.provider))
+        told = dict(without_secrets(config, tracer.settings)) if config else {}
         run.create(
             {
                 "function": name_of(function),
                 "evaluators": list(task_evaluators),
                 "max_workers": max_workers,
                 "aggregate_function": aggregate_function,
+                **({"config": told} if told else {}),
             }
         )
-        task = Task(run.name, run.ids, function, name_of(function), task_evaluators, tracer)
-        outcomes = _run_all(task, data.datapoints, max_workers)
-        if not tracer.force_flush(FLUSH_MILLIS):
-            reason = tracer.export_state().reason
-            logger.warning("evaluate: not everything of run %s has arrived: %s", run.id, reason or "no answer in time")
-        result = run.complete(outcomes, task.function_name)
-    if print_results:
-        result.print_table(run.name)
-    elif bad := len({error.datapoint_id for error in result.errors}):
-        logger.warning("evaluate: %d of %d data points failed; see result.errors", bad, len(outcomes))
+        keep_outputs = tracer.settings.capture_outputs
+        patience = Patience(retries, timeout)
+        task = Task(run.id, function, name_of(function), task_evaluators, patience, keep_outputs)
+        result = _Course(tracer, run, task, data, aggregate_function, told, show=print_results).go(
+            max_workers, executor
+        )
+    if not print_results and (bad := len({error.datapoint_id for error in result.errors})):
+        logger.warning("evaluate: %d of %d data points failed; see result.errors", bad, len(result.rows))
     return result
+
+
+@dataclasses.dataclass(slots=True)
+class _Course:
+    """From the first data point to the result."""
+
+    tracer: HoneyHiveTracer
+    run: Run
+    task: Task
+    data: Dataset
+    aggregate_function: str
+    config: Mapping[str, Any]
+    show: bool
+
+    def go(self, max_workers: int, executor: Executor | None) -> ExperimentResultSummary:
+        started = time.monotonic()
+        with Meter(span_log()) as meter, Progress(self.run.name, self.data.total, meter, show=self.show) as progress:
+            desk = Desk(self.tracer, self.run.name, self.run.ids, meter.watch)
+            try:
+                gathered = Pool(desk, self.task, max_workers, executor, progress.tick).run(iter(self.data.points))
+            finally:
+                leave(self.task.run_id)
+            delivery = self._deliver(progress)
+            meter.finish()
+            result = self.run.end(self._count(gathered, meter, time.monotonic() - started, delivery))
+            progress.become(result)
+        return result
+
+    def _deliver(self, progress: Progress) -> str:
+        """Send what there is; Ctrl-C ends the wait, and what waits goes on its way."""
+        if not self.tracer.settings.local:
+            progress.sending()
+        try:
+            self.tracer.seal(SEAL_SECONDS)
+            if self.tracer.force_flush(FLUSH_MILLIS):
+                return LOCAL_ONLY if self.tracer.settings.local else SENT
+        except KeyboardInterrupt:
+            return PARTLY_SENT
+        reason = self.tracer.export_state().reason
+        text = "evaluate: not everything of run %s has arrived: %s"
+        logger.warning(text, self.run.id, reason or "no answer in time")
+        return PARTLY_SENT
+
+    def _count(self, gathered: Gathered, meter: Meter, seconds: float, delivery: str) -> ExperimentResultSummary:
+        outcomes, used = gathered.in_order(), meter.total()
+        broken = f"the dataset ended with {gathered.broken}" if gathered.broken else None
+        problem = DatapointError(datapoint_id="", session_id="", evaluator=None, error=broken or "")
+        return result_from_outcomes(
+            self.run.id,
+            self.aggregate_function,
+            outcomes,
+            self.task.function_name,
+            status=INTERRUPTED if gathered.interrupted or broken else COMPLETED,
+            problems=(problem,) if broken else (),
+            name=self.run.name,
+            config=self.config,
+            rows=rows_of(outcomes, meter),
+            planned=self.data.total,
+            seconds=seconds,
+            cost=used.cost,
+            cost_complete=used.complete,
+            cost_estimated=used.estimated,
+            tokens=used.tokens,
+            delivery=delivery,
+        )
 
 
 @contextmanager
@@ -147,9 +255,10 @@ def _backend_for(settings: Settings, aggregate_function: str, dataset_id: str | 
     return None if settings.local else BackendClient(settings)
 
 
-def _given(rows: Sequence[Mapping[str, Any]]) -> Dataset:
-    data = given_dataset(rows)
-    look_over(rows)
+def _given(rows: Any, run_id: str) -> Dataset:
+    data = given_dataset(rows, run_id)
+    if data.total is not None:
+        look_over([point.data for point in data.points])
     return data
 
 
@@ -171,13 +280,3 @@ def _instrumented(factories: Sequence[Callable[[], Any]], provider: TracerProvid
     finally:
         for item in ours:
             item.uninstrument()
-
-
-def _run_all(task: Task, points: Sequence[Datapoint], max_workers: int) -> list[Outcome]:
-    """Outcomes in the order of the data points. Ctrl-C lets none start that has not."""
-    pool = ThreadPoolExecutor(max_workers, thread_name_prefix="hh_jupyter-evaluate")
-    try:
-        running = [pool.submit(contextvars.copy_context().run, run_datapoint, task, point) for point in points]
-        return [future.result() for future in running]
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)

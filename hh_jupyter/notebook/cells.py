@@ -168,6 +168,13 @@ class Cells:
         frame = _frame.get()
         return frame.cell_id if frame is not None else None
 
+    def running(self) -> CellFrame | None:
+        """The cell whose code calls, the outermost of several; None outside of cells."""
+        frame = _frame.get()
+        if frame is None:
+            return None
+        return next((one for one in self._frames if one.outer and one.key == frame.key), None)
+
     def _open(self, info: Any) -> None:
         around = _frame.get()
         if around is not None and around not in self._frames:

@@ -7,6 +7,7 @@ import os
 from contextlib import ExitStack
 from typing import Any, Final
 
+from hh_jupyter.display.live import give_live_outputs
 from hh_jupyter.notebook import transform
 from hh_jupyter.notebook.boundary import guarded
 from hh_jupyter.notebook.cells import Cells
@@ -14,6 +15,7 @@ from hh_jupyter.notebook.commands import Commands
 from hh_jupyter.notebook.completion import Completer
 from hh_jupyter.notebook.config import HHJupyter, configured
 from hh_jupyter.notebook.instrument import Instrumentors
+from hh_jupyter.notebook.live import LiveOutputs
 from hh_jupyter.notebook.magics import HHMagics
 from hh_jupyter.notebook.memory import memory_of
 from hh_jupyter.notebook.outputs import Outputs
@@ -86,6 +88,8 @@ class Extension:
         outputs = self._register_tracer(undo)
         self._cells = Cells(shell, self._sessions, guarded(self._before_cell), guarded(outputs.begin), outputs.finish)
         self._tracer.on_session = guarded(self._cells.adopt)
+        give_live_outputs(LiveOutputs(self._cells, screen_of(shell)).open)
+        undo.callback(give_live_outputs, None)
         undo.callback(setattr, self._tracer, "on_session", None)
         set_host(self._adopt)
         undo.callback(set_host, None)

@@ -25,6 +25,7 @@ from hh_jupyter.notebook.page import Page
 from hh_jupyter.notebook.running import RunningCells
 from hh_jupyter.notebook.saving import save
 from hh_jupyter.notebook.screen import Screen
+from hh_jupyter.notebook.session_views import SessionViews
 from hh_jupyter.notebook.sessions import Sessions
 from hh_jupyter.notebook.stored_sessions import SessionStore
 from hh_jupyter.notebook.updates import Updates
@@ -61,6 +62,7 @@ class Outputs:
         self._quiet: dict[str, tuple[CellFrame, object]] = {}
         self._unpriced: set[str | None] = set()
         self._views = Views(sessions, log, self._counts.__getitem__)
+        self._session_views = SessionViews(sessions, log)
         self._budget = FlushBudget()
         self._updates: Updates[CellOutput] = Updates(self._refresh)
         self._page = Page(self)
@@ -199,7 +201,7 @@ class Outputs:
 
     def view_of(self, view_id: str) -> CellView | None:
         """The view as it is now; None for one that is not of this kernel."""
-        output = self._by_view.get(view_id)
+        output = self._by_view.get(view_id) or self._session_views.output(view_id)
         return self._views.view(output) if output is not None else None
 
     def details(self, view_id: str, span_id: str) -> dict[str, Any] | None:
@@ -224,7 +226,7 @@ class Outputs:
 
     def _span(self, view_id: str, span_id: int) -> tuple[SpanRecord, SpanDetails] | None:
         """A span and what its row leaves out; None when that is no longer kept."""
-        output = self._by_view.get(view_id)
+        output = self._by_view.get(view_id) or self._session_views.output(view_id)
         found = self._running.details(view_id, span_id)
         if found is None and output is not None:
             found = self._views.details(output, span_id)

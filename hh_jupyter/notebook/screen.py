@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from hh_jupyter.display import text
@@ -27,6 +28,9 @@ class Screen(Protocol):
     def show(self, view: CellView, display_id: str, *, update: bool) -> None:
         """Show the view under this id, or change what is shown under it."""
 
+    def publish(self, data: Mapping[str, str], view_id: str, display_id: str, *, update: bool) -> None:
+        """Show these mime types under this id, or change what is shown under it."""
+
     def place(self) -> object:
         """What `show_at` needs to show something under the cell that runs now; None where that cannot be done."""
 
@@ -46,10 +50,14 @@ class KernelScreen:
 
     def show(self, view: CellView, display_id: str, *, update: bool) -> None:
         """Publish text/html and text/plain."""
+        self.publish(mime_bundle(view), view.view_id, display_id, update=update)
+
+    def publish(self, data: Mapping[str, str], view_id: str, display_id: str, *, update: bool) -> None:
+        """Publish, marked as ours."""
         publisher = self._publisher if update else self._shell.display_pub
         publisher.publish(
-            data=mime_bundle(view),
-            metadata={METADATA_KEY: {"view_id": view.view_id}},
+            data=dict(data),
+            metadata={METADATA_KEY: {"view_id": view_id}},
             transient={"display_id": display_id},
             update=update,
         )
@@ -84,6 +92,11 @@ class TerminalScreen:
 
     def show_at(self, place: object, view: CellView, display_id: str) -> None:
         """Never called, since there is no place."""
+
+    def publish(self, data: Mapping[str, str], view_id: str, display_id: str, *, update: bool) -> None:
+        """Print the text; what is printed cannot be changed."""
+        if not update:
+            print(data["text/plain"])
 
     def show(self, view: CellView, display_id: str, *, update: bool) -> None:
         """Print the view; what is printed cannot be changed, so updates are left out."""

@@ -11,6 +11,7 @@ from IPython.core.error import UsageError
 
 from hh_jupyter.delivery.spool.record import LOCAL
 from hh_jupyter.display.format import count
+from hh_jupyter.notebook.sending_runs import ChosenRuns
 from hh_jupyter.notebook.status import kept_here
 from hh_jupyter.notebook.stored_sessions import KnownSession, SessionStore
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -85,15 +86,19 @@ def send(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore) -> 
     tracer.seal()
     if not words:
         return str(_send_waiting(tracer, destination))
-    chosen = store.choose(words, "send")
+    runs = ChosenRuns.of(words, tracer)
+    chosen = store.choose(runs.words, "send") if runs.words else []
     if tracer.spool is None:
         raise UsageError("%hh send: spans of local mode are not kept where the setting spool is off; nothing to send.")
-    if tracer.spool.problem and not any(session.kept for session in chosen):
+    if tracer.spool.problem and not (runs.runs or any(session.kept for session in chosen)):
         raise UsageError(f"%hh send: {tracer.spool.problem}; spans of local mode that are not there cannot be sent.")
-    ids, about = {session.id for session in chosen}, _named(chosen)
+    runs.make(tracer)
+    about = " and ".join([*([_named(chosen)] if chosen else []), *([runs.about] if runs.runs else [])])
+    ids = {session.id for session in chosen} | runs.session_ids
     if "all" in words:
         ids, about = ids | {NO_SESSION}, ""
-    return str(_send_sessions(ids, about, tracer, tracer.spool, destination))
+    sent = _send_sessions(ids, about, tracer, tracer.spool, destination)
+    return "\n".join(filter(None, (str(sent), runs.end(tracer))))
 
 
 def clear(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore) -> str:

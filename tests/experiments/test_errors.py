@@ -99,7 +99,11 @@ def test_a_backend_that_fails_later_costs_the_summary_only(caplog: pytest.LogCap
         ({"dataset_id": "x"}, ValueError, "got both"),
         ({"dataset": None, "dataset_id": "x"}, ValueError, "dataset_id needs an api_key"),
         ({"dataset": ["text"]}, TypeError, r"dataset\[0\] must be a dict; got str"),
-        ({"dataset": {"inputs": {}}}, TypeError, "dataset must be a list of dicts; got dict"),
+        (
+            {"dataset": {"inputs": {}}},
+            TypeError,
+            "dataset must be a list of dicts, a DataFrame .*; got dict",
+        ),
         ({"max_workers": 0}, ValueError, "max_workers must be 1 or more; got 0"),
         ({"max_workers": "3"}, TypeError, "max_workers must be a whole number"),
         ({"evaluators": ["exact"]}, TypeError, "evaluators must be a list of functions"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 import hh_jupyter as hh
-from hh_jupyter.experiments.table import table_text
+from hh_jupyter.experiments.views import result_text
 from tests.backend import Backend
 from tests.experiments.runs import KEY, calls, double, run, updates
 
@@ -27,17 +28,18 @@ def test_without_a_key_ids_and_result_are_made_here(capsys: pytest.CaptureFixtur
     assert metric is not None
     assert metric.aggregate == 1.0
     assert result.errors[0].error.startswith("TypeError: ")
-    assert sorted(result.model_dump()) == [
-        "datapoints", "errors", "failed", "metrics", "passed", "run_id", "status", "success"
-    ]  # fmt: skip
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[:2] == ["Evaluation: mine", f"Run {result.run_id}, completed, 2 passed, 1 failed"]
-    assert any(line.split() == ["exact", "1.0000", "numeric"] for line in printed)
+    assert {"datapoints", "errors", "failed", "metrics", "passed", "run_id", "status", "success"} <= {
+        *result.model_dump()
+    }
+    printed = capsys.readouterr().out
+    assert re.match(r"✗ mine  \S+ ms  3 data points  1 failed  local only\n", printed)
+    assert re.search(r"^exact +1 +± 0 +1 to 1 +2 ", printed, re.MULTILINE)
+    assert f"run {result.run_id}" in printed
 
 
 def test_equal_data_has_equal_ids_and_own_ids_are_kept() -> None:
-    rows: list[dict[str, Any]] = [{"inputs": {"b": 1, "a": 2}}] * 2 + [{"id": "mine"}]
-    other_order: list[dict[str, Any]] = [{"inputs": {"a": 2, "b": 1}}] * 2 + [{"id": "mine"}]
+    rows: list[dict[str, Any]] = [{"inputs": {"b": 1, "a": 2}}] * 2 + [{"id": "mine", "inputs": {}}]
+    other_order: list[dict[str, Any]] = [{"inputs": {"a": 2, "b": 1}}] * 2 + [{"id": "mine", "inputs": {}}]
     once, again = (run(None, lambda datapoint: 1, data) for data in (rows, other_order))
     ids = [point.datapoint_id for point in once.datapoints]
     assert ids == [point.datapoint_id for point in again.datapoints]
@@ -69,7 +71,7 @@ def test_the_table_counts_what_it_does_not_list_and_keeps_each_error_on_its_line
     def task(datapoint: dict[str, Any]) -> None:
         raise ValueError("first\nsecond \x1b[31m")
 
-    lines = table_text(run(None, task, [{"inputs": {"n": n}} for n in range(25)]), "many").splitlines()
+    lines = result_text(run(None, task, [{"inputs": {"n": n}} for n in range(25)]), "many").splitlines()
 
-    assert lines.count("... 5 more data points") == lines.count("... 5 more errors") == 1
-    assert sum(line.endswith("ValueError: first second  [31m") for line in lines) == 20
+    assert lines.count("… 15 more data points") == lines.count("… 15 more errors") == 1
+    assert sum(line.endswith("ValueError: first second") for line in lines) == 10

@@ -203,6 +203,12 @@ class Spool:
         own: list[bytes] = self._own.ask(lambda file: file.span_bodies(session_id), [])
         return [body for bodies in (*left, own) for body in bodies]
 
+    def bodies_of(self, kind: str) -> list[bytes]:
+        """The bodies of all records of one kind, those of dead processes first."""
+        left = self._left.visit(lambda file: [row.body for row in file.rows("kind = ?", (kind,))])
+        own: list[bytes] = self._own.ask(lambda file: [row.body for row in file.rows("kind = ?", (kind,))], [])
+        return [body for bodies in (*left, own) for body in bodies]
+
     def clear(self, session_ids: Collection[str] | None = None) -> int:
         """Delete what this process and dead ones keep, of these sessions or of all; how many spans that was."""
         wanted = None if session_ids is None else {text_of(session_id) for session_id in session_ids}

@@ -48,6 +48,7 @@ class Hub {
     this.onMessage = (message, buffers) => this.receive(message, buffers ?? []);
     this.onGone = () => this.probe();
     this.onSight = () => this.sight();
+    this.onToggle = ({ target }) => target.open && this.found(target);
   }
 
   start() {
@@ -61,10 +62,12 @@ class Hub {
     const attributeFilter = ["class", "theme", "data-theme", "data-jp-theme-light", "data-vscode-theme-kind"];
     this.themes.observe(document.body, { attributes: true, attributeFilter });
     this.themes.observe(document.documentElement, { attributes: true, attributeFilter });
+    document.addEventListener("toggle", this.onToggle, true); // It does not bubble.
     this.found(this.own ?? document.body);
   }
 
   stop() {
+    document.removeEventListener("toggle", this.onToggle, true);
     this.model.off("msg:custom", this.onMessage);
     this.model.off("comm_live_update", this.onGone);
     this.observer.disconnect();
@@ -93,6 +96,8 @@ class Hub {
     const outputs = root === this.own || root.matches(".hh-output") ? [root] : root.querySelectorAll(".hh-output");
     for (const output of outputs) {
       const id = output.id || output.getAttribute("data-jupyter-id");
+      // One inside of something folded is asked for when that opens: a table of many must not ask for all of them.
+      if (output.parentElement?.closest("details:not([open])")) continue;
       if (!id || this.foreign.has(id) || output.classList.contains("hh-live")) continue;
       const rows = this.rows.get(id);
       // Under a cell that ran again there are other spans than those we know: until they come its own text is shown.

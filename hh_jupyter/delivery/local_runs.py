@@ -1,0 +1,137 @@
+"""Runs of experiments that were made in local mode: kept here, compared here, delivered when somebody asks for it.
+
+A run is one document: what its two calls to the backend would have said, and its result for whoever compares it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from hh_jupyter.delivery.ask import BackendClient
+from hh_jupyter.delivery.spool.record import LOCAL
+from hh_jupyter.settings import Settings
+
+if TYPE_CHECKING:
+    from hh_jupyter.delivery.spool.store import Spool
+
+KIND: Final = "run"
+"""Kind of such a record in the spool; its `session_id` is the run's id."""
+
+REMEMBERED: Final = 100
+"""Runs of this process that can be compared without a spool; the oldest are forgotten."""
+
+SHORTEST_PREFIX: Final = 4
+
+
+@dataclass(slots=True)
+class LocalRun:
+    """One run, as plain data.
+
+    Attributes:
+        made: body of the call that makes it.
+        ended: body of the call that ends it; `event_ids` are its sessions.
+        result: for whoever made it.
+        sent_as: the id that a backend gave it, once it was made there.
+        delivered: a backend has all of it.
+    """
+
+    made: Mapping[str, Any]
+    ended: Mapping[str, Any]
+    result: Mapping[str, Any]
+    sent_as: str | None = None
+    delivered: bool = False
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return str(self.made["run_id"])
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self.made["name"])
+
+    @property
+    def session_ids(self) -> list[str]:
+        """Its sessions, one for each data point."""
+        return [str(one) for one in self.ended.get("event_ids") or ()]
+
+
+@dataclass(slots=True)
+class _Record:
+    """What the spool is given."""
+
+    session_id: str
+    body: bytes
+    kind: str = KIND
+    spans: int = 0
+    cell: str | None = None
+    key: int | None = field(default=None)
+
+
+_runs: dict[str, LocalRun] = {}
+
+
+def keep(run: LocalRun, spool: Spool | None) -> None:
+    """Remember a run, on disk as well if there is a spool."""
+    _runs.pop(run.id, None)
+    _runs[run.id] = run
+    while len(_runs) > REMEMBERED:
+        _runs.pop(next(iter(_runs)), None)
+    if spool is not None:
+        body = json.dumps({"made": run.made, "ended": run.ended, "result": run.result}, default=str)
+        spool.add(LOCAL, [_Record(run.id, body.encode())])
+
+
+def local_runs(spool: Spool | None) -> list[LocalRun]:
+    """Every run that is kept here and has not been delivered, the latest last."""
+    found = {run.id: run for body in (spool.bodies_of(KIND) if spool is not None else ()) if (run := _read(body))}
+    found |= _runs
+    return [run for run in found.values() if not run.delivered]
+
+
+def find_run(text: str, spool: Spool | None) -> LocalRun | None:
+    """The run that is meant: by id, name (the latest of it) or unique beginning of its id; None if there is none."""
+    runs = local_runs(spool)
+    named = [run for run in runs if text in (run.id, run.name)]
+    if named:
+        return named[-1]
+    found = [run for run in runs if len(text) >= SHORTEST_PREFIX and run.id.startswith(text.lower())]
+    return found[0] if len(found) == 1 else None
+
+
+def make_at_backend(run: LocalRun, settings: Settings) -> str:
+    """Make the run there, before its sessions go; returns the id that it has there.
+
+    Raises:
+        BackendError: no usable answer; nothing has changed.
+    """
+    if run.sent_as is None:
+        with BackendClient(settings) as backend:
+            run.sent_as = backend.create_run(run.made)
+    return run.sent_as
+
+
+def end_at_backend(run: LocalRun, settings: Settings, spool: Spool | None) -> None:
+    """Tell that the run is over, and keep it no longer.
+
+    Raises:
+        BackendError: no usable answer; the run is kept.
+    """
+    with BackendClient(settings) as backend:
+        backend.update_run(run.sent_as or run.id, run.ended)
+    run.delivered = True
+    if spool is not None:
+        spool.clear([run.id])
+
+
+def _read(body: bytes) -> LocalRun | None:
+    try:
+        found = json.loads(body)
+        run = LocalRun(found["made"], found["ended"], found["result"])
+        return run if run.id and run.name else None
+    except (ValueError, LookupError, TypeError):  # Written by another version.
+        return None

@@ -1,0 +1,118 @@
+"""Two runs beside each other as static HTML: what changed in the config, in each metric, on which data points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from hh_jupyter.display.format import count
+from hh_jupyter.display.html import escape
+from hh_jupyter.display.runs import parts
+
+if TYPE_CHECKING:
+    from hh_jupyter.display.runs.view import ChangedRowView, ComparisonView, DeltaView
+
+MAX_BYTES: Final = 32_000
+_ARROWS: Final = {"better": "▲", "worse": "▼", "same": "=", "": ""}
+_COLOURS: Final = {"better": parts.GOOD, "worse": parts.WORSE}
+
+
+def render(view: ComparisonView) -> str:
+    """The output's HTML, at most 32,000 bytes of UTF-8; data points without a line are counted."""
+    most = max(len(view.degraded), len(view.improved))
+    page = _page(view, most)
+    while most > 1 and len(page.encode()) > MAX_BYTES:
+        most -= 1
+        page = _page(view, most)
+    return page
+
+
+def _page(view: ComparisonView, most: int) -> str:
+    worse = sum(metric.verdict == "worse" for metric in view.metrics)
+    better = sum(metric.verdict == "better" for metric in view.metrics)
+    facts = [f"{better} better, {worse} worse" if better or worse else "", *view.facts]
+    return parts.root(
+        parts.head("ok", f"{view.new} against {view.old}", "", facts, ""),
+        parts.section(_config(view)),
+        parts.section(_metrics(view.metrics)),
+        _changed("Worse", view.degraded, view.more_degraded, most),
+        _changed("Better", view.improved, view.more_improved, most),
+        f'<div style="border-top:{parts.LINE}">{parts.quiet("; ".join(map(escape, view.notes)))}</div>'
+        if view.notes
+        else "",
+    )
+
+
+def _config(view: ComparisonView) -> str:
+    if not view.config:
+        return ""
+    header = [("Config", "22%", "left"), ("Old", "", "left"), ("New", "", "left")]
+    return parts.table(header, [(escape(key), escape(old), f"<b>{escape(new)}</b>") for key, old, new in view.config])
+
+
+def _metrics(metrics: Sequence[DeltaView]) -> str:
+    if not metrics:
+        return parts.quiet("No metric is in both runs.")
+    header = [
+        ("Metric", "20%", "left"),
+        ("Old", "9%", "right"),
+        ("New", "9%", "right"),
+        ("Change", "12%", "right"),
+        ("Better", "8%", "right"),
+        ("Worse", "8%", "right"),
+        ("Same", "8%", "right"),
+        ("Data points", "", "left"),
+    ]
+    return parts.table(header, map(_metric, metrics))
+
+
+def _metric(metric: DeltaView) -> Sequence[str]:
+    all_of_them = metric.improved + metric.degraded + metric.same or 1
+    bar = parts.split_bar([(metric.improved / all_of_them, parts.GOOD), (metric.degraded / all_of_them, parts.WORSE)])
+    change = f"{sign(metric.verdict)} {escape(metric.change)}" if metric.change or metric.verdict == "same" else ""
+    counts = [f"{number:,}" if number else "" for number in (metric.improved, metric.degraded, metric.same)]
+    return escape(metric.name), escape(metric.old), f"<b>{escape(metric.new)}</b>", change, *counts, bar
+
+
+def sign(verdict: str) -> str:
+    """An arrow in the colour of the bars; its shape says the same."""
+    colour = _COLOURS.get(verdict)
+    arrow = _ARROWS[verdict]
+    return f'<span style="color:{colour}">{arrow}</span>' if colour else arrow
+
+
+def _changed(title: str, rows: Sequence[ChangedRowView], more: int, most: int) -> str:
+    if not rows:
+        return ""
+    shown = rows[:most]
+    left = more + len(rows) - len(shown)
+    lines = "".join(map(_row, shown))
+    rest = parts.quiet(f"{count(left, 'more data point')}") if left else ""
+    number = f'<small style="{parts.QUIET}">{count(more + len(rows), "data point")}</small>'
+    return parts.section(
+        f'<div style="padding:0 8px 2px;font-size:12px"><b>{title}</b> {number}</div>',
+        f'<div style="font-size:12px">{lines}</div>',
+        rest,
+    )
+
+
+def _row(row: ChangedRowView) -> str:
+    changes = " &nbsp; ".join(
+        f"{sign(verdict)} {escape(name, 40)} {escape(old, 24)} → <b>{escape(new, 24)}</b>"
+        for name, old, new, verdict in row.changes
+    )
+    label = parts.box("24%", escape(row.label, 60), "overflow:hidden;text-overflow:ellipsis;vertical-align:bottom")
+    line = f'<span style="display:inline-block;width:calc(100% - 16px)">{label} {changes}</span>'
+    spans = "".join(_spans(which, session_id) for which, session_id in row.sessions)
+    return (
+        f'<details><summary style="padding:1px 8px;cursor:pointer;white-space:nowrap">{line}</summary>'
+        f'<div style="padding:2px 8px 8px 24px">{spans}</div></details>'
+    )
+
+
+def _spans(which: str, session_id: str) -> str:
+    command = parts.code(f"%hh show {session_id[:8]}")
+    return (
+        f'<div style="{parts.QUIET}">{which} run</div>'
+        f'<div class="hh-output" id="hh-session-{escape(session_id)}-{which}">Spans: {command}</div>'
+    )
