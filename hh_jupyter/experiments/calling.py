@@ -75,7 +75,7 @@ def _attempt(
         result = _on_thread(function, args, kwargs, timeout)
     if not inspect.isawaitable(result):
         return result
-    return here.wait_for(result, None if timeout is None else max(0.0, timeout - (time.monotonic() - started)))
+    return here.wait_for(result, timeout, time.monotonic() - started)
 
 
 def _on_thread(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float) -> Any:

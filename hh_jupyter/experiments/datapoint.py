@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -34,6 +34,7 @@ class Outcome:
         evaluator_errors: the same by evaluator, or why what it returned is no score.
         seconds: that the function took.
         failures: errors after which something was tried again.
+        left_out: by evaluator, extras that are no scalars.
         inputs, outputs: their beginnings, as text.
     """
 
@@ -45,6 +46,7 @@ class Outcome:
     evaluator_errors: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
     failures: tuple[str, ...] = ()
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
     inputs: str = ""
     outputs: str = ""
 
@@ -97,15 +99,15 @@ class Desk:
             evaluator_errors=worked.evaluator_errors,
             seconds=worked.seconds,
             failures=tuple(worked.failures),
+            left_out=worked.left_out,
             inputs=_preview(point.inputs) if settings.capture_inputs else "",
             outputs=_preview(worked.outputs) if settings.capture_outputs else "",
         )
 
-    def run(self, task: Task, point: Datapoint) -> tuple[Outcome, Worked]:
+    def run(self, task: Task, point: Datapoint) -> Outcome:
         """All of it in this thread. Call it in a copied context."""
         session = self.begin(point)
-        worked = work_on(task, point)
-        return self.end(point, session, worked), worked
+        return self.end(point, session, work_on(task, point))
 
 
 def _notes(worked: Worked) -> dict[str, Any]:

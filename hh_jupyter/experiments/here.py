@@ -7,6 +7,7 @@ were opened: with a loop for each data point the second one finds them closed.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import threading
 from collections.abc import Awaitable
@@ -39,18 +40,25 @@ class Here:
         self._thread: threading.Thread | None = None
         self._closing: asyncio.Event | None = None
 
-    def wait_for(self, awaitable: Awaitable[Any], timeout: float | None) -> Any:
+    def wait_for(self, awaitable: Awaitable[Any], timeout: float | None, spent: float = 0.0) -> Any:
         """Run it on the loop, in the caller's context, and return its result.
 
         Args:
             timeout: seconds; None for as long as it takes.
+            spent: so many of them are over already.
 
         Raises:
             TimeoutError: it took longer, and was cancelled.
         """
-        future = asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._running())
         try:
-            return future.result(timeout)
+            loop = self._running()
+        except Stopped:
+            if inspect.iscoroutine(awaitable):
+                awaitable.close()  # Else Python warns that nobody waited for it.
+            raise
+        future = asyncio.run_coroutine_threadsafe(_awaited(awaitable), loop)
+        try:
+            return future.result(None if timeout is None else max(0.0, timeout - spent))
         except TimeoutError:
             if future.done():
                 raise  # Its own.
@@ -59,8 +67,10 @@ class Here:
 
     def stop(self) -> None:
         """Let nothing new begin, and end the coroutines that run."""
-        self.stopping.set()
         with self._lock:
+            if self.stopping.is_set():
+                return
+            self.stopping.set()
             if self._loop is not None and self._closing is not None:
                 self._loop.call_soon_threadsafe(self._closing.set)
 

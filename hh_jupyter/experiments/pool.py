@@ -6,13 +6,14 @@ What comes back is taken one by one, so that nothing grows with the dataset but 
 from __future__ import annotations
 
 import contextvars
+import functools
+import itertools
 import logging
 import queue
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any, Final
 
 from hh_jupyter.delivery.sealing.stamp import Session
@@ -36,12 +37,18 @@ GRACE: Final = 2.0
 
 @dataclass(slots=True, eq=False)
 class _Flight:
-    """One data point on its way; `session` where this process begins and ends it for somebody else."""
+    """One data point on its way.
+
+    Attributes:
+        context: in which it was sent: that of its session, where this process began it.
+        session: where this process begins and ends it for somebody else.
+    """
 
     point: Datapoint
     future: Future[Any]
+    context: contextvars.Context
     session: Session | None = None
-    tries: int = 0
+    tries: int = 1
 
 
 @dataclass(slots=True)
@@ -57,7 +64,6 @@ class Gathered:
     outcomes: list[Outcome] = field(default_factory=list)
     interrupted: bool = False
     broken: str | None = None
-    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def in_order(self) -> list[Outcome]:
         """In the order of the dataset."""
@@ -79,8 +85,10 @@ class Pool:
         self._executor = executor
         self._threads = ThreadPoolExecutor(max_workers, "hh_jupyter-evaluate") if executor is None else None
         self._most = max_workers * AHEAD
-        self._back: queue.SimpleQueue[_Flight] = queue.SimpleQueue()
-        self._flying: set[_Flight] = set()
+        self._back: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._flying: dict[int, _Flight] = {}
+        self._numbers = itertools.count()
+        self._said: set[str] = set()
         self._gathered = Gathered()
 
     def run(self, points: Iterator[Datapoint]) -> Gathered:
@@ -119,26 +127,30 @@ class Pool:
     def _start(self, point: Datapoint) -> None:
         if self._threads is not None:
             context = contextvars.copy_context()
-            flight = _Flight(point, self._threads.submit(context.run, self._desk.run, self._task, point))
-        else:
-            session = self._desk.begin(point)
-            flight = _Flight(point, self._submit(point), session)
-        self._watch(flight)
+            future = self._threads.submit(context.run, self._desk.run, self._task, point)
+            self._watch(_Flight(point, future, context))
+            return
+        session = self._desk.begin(point)
+        future = self._submit(point)
+        self._watch(_Flight(point, future, contextvars.copy_context(), session))
 
-    def _submit(self, point: Datapoint) -> Future[Any]:
+    def _submit(self, point: Datapoint, attempt: int = 1) -> Future[Any]:
         """To the user's executor; where that takes nothing more, it is the trouble of each data point not taken."""
+        from hh_jupyter.runtimes.workers import traced  # Only where somebody has an executor.
+
         assert self._executor is not None
         try:
-            traced = import_module("hh_jupyter.runtimes.workers").traced
-            return self._executor.submit(traced(work_on), self._task, point)
+            return self._executor.submit(traced(work_on), self._task, point, attempt)
         except Exception as error:  # boundary: a broken pool refuses with errors of its own.
             failed: Future[Any] = Future()
             failed.set_exception(error)
             return failed
 
     def _watch(self, flight: _Flight) -> None:
-        self._flying.add(flight)
-        flight.future.add_done_callback(lambda _future: self._back.put(flight))
+        number = next(self._numbers)
+        self._flying[number] = flight
+        # By number: a future that knew its flight would keep itself alive, and its result with it.
+        flight.future.add_done_callback(functools.partial(_put, self._back, number))
 
     def _take_back(self, seconds: float) -> None:
         """Wait so long for one that is done, and take all that are."""
@@ -150,49 +162,49 @@ class Pool:
             pass
         self._tick(self._gathered)
 
-    def _land(self, flight: _Flight) -> None:
-        if flight not in self._flying:
-            return
-        self._flying.discard(flight)
+    def _land(self, number: int) -> None:
+        flight = self._flying.pop(number)
         error = CancelledError() if flight.future.cancelled() else flight.future.exception()
         done = flight.future.result() if error is None else self._lost(flight, error)
-        if done is None:
-            return
         if isinstance(done, Worked):
             assert flight.session is not None
-            done = (self._desk.end(flight.point, flight.session, done), done)
-        outcome, worked = done
-        self._gathered.outcomes.append(outcome)
-        self._say_left_out(worked)
+            done = self._desk.end(flight.point, flight.session, done)
+        if done is not None:
+            self._gathered.outcomes.append(done)
+            self._say_left_out(done)
 
-    def _lost(self, flight: _Flight, error: BaseException) -> Any:
+    def _lost(self, flight: _Flight, error: BaseException) -> Outcome | Worked | None:
         """Nothing came back, so nothing was counted: once more, or it is this data point's error."""
         if self._gathered.interrupted:
             return None
-        if flight.session is not None and flight.tries < self._task.patience.retries:
-            again = _Flight(flight.point, self._submit(flight.point), flight.session, flight.tries + 1)
-            self._watch(again)
+        if flight.session is not None and flight.tries <= self._task.patience.retries:
+            tries = flight.tries + 1
+            future = flight.context.run(self._submit, flight.point, tries)
+            self._watch(_Flight(flight.point, future, flight.context, flight.session, tries))
             return None
-        worked = Worked(error=text_of_error(error))
         if flight.session is not None:
-            return worked
-        return Outcome(flight.point.index, flight.point.id, "", error=worked.error), worked
+            return Worked(error=text_of_error(error))
+        return Outcome(flight.point.index, flight.point.id, "", error=text_of_error(error))
 
     def _abandon(self) -> None:
         """Nothing new begins; what runs may end within the grace, and what does not is left out of the result."""
         here(self._task.run_id).stop()
-        for flight in self._flying:
+        for flight in tuple(self._flying.values()):
             flight.future.cancel()
         deadline = time.monotonic() + GRACE
         try:
-            while any(flight.future.running() for flight in self._flying) and time.monotonic() < deadline:
+            while any(flight.future.running() for flight in self._flying.values()) and time.monotonic() < deadline:
                 self._take_back(min(TICK, GRACE))
         except KeyboardInterrupt:
             pass
 
-    def _say_left_out(self, worked: Worked) -> None:
-        for name, extras in worked.left_out.items():
-            if name not in self._gathered.left_out:
-                self._gathered.left_out[name] = extras
+    def _say_left_out(self, outcome: Outcome) -> None:
+        for name, extras in outcome.left_out.items():
+            if name not in self._said:
+                self._said.add(name)
                 text = "evaluate: %s returns extras that are no number, bool or text, left out: %s"
                 logger.warning(text, name, ", ".join(extras))
+
+
+def _put(back: queue.SimpleQueue[int], number: int, _future: Future[Any]) -> None:
+    back.put(number)

@@ -68,8 +68,11 @@ class Worked:
     seconds: float = 0.0
 
 
-def work_on(task: Task, point: Datapoint) -> Worked:
+def work_on(task: Task, point: Datapoint, _attempt: int = 1) -> Worked:
     """Run function and evaluators; the current context says whose session it is.
+
+    Args:
+        _attempt: makes calls different for engines that answer equal ones once, such as Dask.
 
     Raises:
         Stopped: the run was interrupted meanwhile.

@@ -8,7 +8,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 
-from hh_jupyter.notebook.cells import CellFrame, Cells
+from hh_jupyter.notebook.cell_frame import CellFrame
+from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.screen import Screen
 
 

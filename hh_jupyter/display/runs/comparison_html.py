@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from hh_jupyter.display.format import count
-from hh_jupyter.display.html import escape
+from hh_jupyter.display.markup import escape
 from hh_jupyter.display.runs import parts
 
 if TYPE_CHECKING:

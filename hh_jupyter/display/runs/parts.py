@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from hh_jupyter.display.html import ERROR_COLOUR, escape
+from hh_jupyter.display.markup import ERROR_COLOUR, escape
 
 if TYPE_CHECKING:
     from hh_jupyter.display.runs.view import Distribution, Mark

@@ -50,9 +50,8 @@ def _lines(view: RunView) -> Iterator[str]:
         yield from _rows(view)
     yield from _errors(view)
     notes = [*view.notes, *([view.command] if view.command else [])]
-    if notes:
-        yield ""
-        yield f"run {view.run_id}   " + "   ".join(clean(note, 200) for note in notes)
+    yield ""
+    yield "   ".join([f"run {clean(view.run_id, 60)}", *(clean(note, 200) for note in notes)])
 
 
 def _rows(view: RunView) -> Iterator[str]:

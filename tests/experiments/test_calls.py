@@ -1,0 +1,223 @@
+"""Functions and evaluators as they are called: signatures, retries, timeouts, one event loop, Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hh_jupyter as hh
+from hh_jupyter.experiments import calling
+from tests.backend import Backend
+from tests.experiments.runs import ROWS, double, run, updates
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calling, "PAUSE", (0.001, 0.001))
+
+
+def nothing() -> None: ...
+def only_tracer(tracer: Any) -> None: ...
+def three(datapoint: Any, model: Any, *, key: Any) -> None: ...
+def no_outputs() -> None: ...
+def four(outputs: Any, inputs: Any, ground_truth: Any, model: Any) -> None: ...
+def named(outputs: Any, *, rubric: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (nothing, r"function nothing takes no datapoint; it is called as nothing\(datapoint\)"),
+        (only_tracer, "function only_tracer takes no datapoint"),
+        (three, "function three needs model, key as well"),
+        (lambda: 1, "function <lambda> takes no datapoint"),
+    ],
+)
+def test_a_function_that_cannot_be_called_is_refused(function: Any, said: str, backend: Backend) -> None:
+    with pytest.raises(hh.SettingTypeError, match=said):
+        run(backend, function)
+    assert backend.requests == []
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "said"),
+    [
+        (no_outputs, r"evaluator no_outputs takes no outputs; it is called with \(outputs, inputs, ground_truth\)"),
+        (four, "evaluator four needs model as well"),
+        (named, "evaluator named needs rubric as well"),
+    ],
+)
+def test_an_evaluator_that_cannot_be_called_is_refused(evaluator: Any, said: str, backend: Backend) -> None:
+    with pytest.raises(hh.SettingTypeError, match=said):
+        run(backend, double, evaluators=[evaluator])
+    assert backend.requests == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"retries": -1}, "retries must be 0 or more; got -1"),
+        ({"retries": 1.5}, "retries must be a whole number; got float"),
+        ({"timeout": 0}, "timeout must be more than 0 seconds; got 0"),
+        ({"timeout": "5"}, "timeout must be seconds or None; got str"),
+        ({"executor": 4}, r"executor must be a concurrent\.futures\.Executor; got int"),
+        ({"config": ["gpt"]}, "config must be a dict; got list"),
+    ],
+)
+def test_what_a_new_argument_cannot_be_is_named(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(hh.SettingError, match=said):
+        run(None, double, **arguments)
+
+
+def test_what_fails_is_tried_again_and_the_session_tells(backend: Backend) -> None:
+    tries = {"function": 0, "evaluator": 0}
+
+    def flaky(datapoint: dict[str, Any]) -> int:
+        tries["function"] += 1
+        if tries["function"] < 3:
+            raise ConnectionError(f"try {tries['function']}")
+        return 1
+
+    async def judge(outputs: Any) -> bool:
+        tries["evaluator"] += 1
+        if tries["evaluator"] < 2:
+            raise TimeoutError("judge")
+        return True
+
+    result = run(backend, flaky, ROWS[:1], evaluators=[judge], retries=2)
+    assert (result.success, result.rows[0].attempts, result.rows[0].metrics) == (True, 4, {"judge": True})
+    (update,) = updates(backend).values()
+    expected = ["ConnectionError: try 1", "ConnectionError: try 2", "TimeoutError: judge"]
+    assert update["metadata"] == {"retried": expected}
+    assert len(backend.spans("flaky")) == 1
+
+
+def test_retries_end_with_the_last_error() -> None:
+    def fails(datapoint: dict[str, Any]) -> int:
+        calls.append(1)
+        raise ConnectionError(f"try {len(calls)}")
+
+    calls: list[int] = []
+    result = run(None, fails, ROWS[:1], retries=2)
+    assert (len(calls), result.errors[0].error) == (3, "ConnectionError: try 3")
+
+
+def test_a_call_that_takes_too_long_is_an_error_and_the_others_go_on(backend: Backend) -> None:
+    release, cancelled = threading.Event(), threading.Event()
+
+    async def hangs(datapoint: dict[str, Any]) -> int:
+        if datapoint["inputs"]["n"] == 2:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+        return 1
+
+    def judge(outputs: Any, inputs: Any) -> bool:
+        if inputs["n"] == 3:
+            release.wait(60)
+        return True
+
+    result = run(backend, hangs, evaluators=[judge], timeout=2)
+    release.set()
+    assert [(error.evaluator, error.error) for error in result.errors] == [
+        (None, "TimeoutError: took longer than 2 s"),
+        ("judge", "TimeoutError: took longer than 2 s"),
+    ]
+    assert result.rows[0].metrics == {"judge": True}
+    assert cancelled.wait(10)
+
+
+def test_a_function_under_a_timeout_keeps_its_session_and_span(backend: Backend) -> None:
+    def task(datapoint: dict[str, Any]) -> None:
+        hh.enrich_span(metadata={"mine": True})
+
+    run(backend, task, ROWS[:1], timeout=30)
+    assert backend.spans("task")[0]["attributes"]["honeyhive_metadata.mine"] is True
+
+
+def test_all_coroutines_of_a_run_share_one_loop_which_is_gone_after_it() -> None:
+    loops = set()
+
+    async def task(datapoint: dict[str, Any]) -> None:
+        loops.add(asyncio.get_running_loop())
+
+    async def judge(outputs: Any) -> int:
+        loops.add(asyncio.get_running_loop())
+        return 1
+
+    run(None, task, evaluators=[judge])
+    (loop,) = loops
+    assert loop.is_closed()
+    assert not [thread for thread in threading.enumerate() if thread.name == "hh_jupyter-loop"]
+
+
+def test_a_run_inside_of_a_run() -> None:
+    async def inner(datapoint: dict[str, Any]) -> int:
+        await asyncio.sleep(0)
+        return 1
+
+    def outer(datapoint: dict[str, Any]) -> int:
+        return len(run(None, inner).passed)
+
+    assert [row.outputs for row in run(None, outer).rows] == ["3", "3", "3"]
+
+
+def test_code_that_exits_is_one_failed_datapoint() -> None:
+    def leaves(datapoint: dict[str, Any]) -> int:
+        if datapoint["inputs"]["n"] == 2:
+            sys.exit("gone")
+        return 1
+
+    result = run(None, leaves)
+    assert [error.error for error in result.errors] == ["SystemExit: gone"]
+
+
+SCRIPT = """
+import os, sys, time
+import hh_jupyter as hh
+
+def task(datapoint):
+    if datapoint["inputs"]["n"] >= 4:
+        print("started", flush=True)
+        time.sleep(30)
+    return 1
+
+async def judge(outputs):
+    return 1
+
+started = time.monotonic()
+rows = [{"inputs": {"n": n}} for n in range(100)]
+result = hh.evaluate(task, dataset=rows, evaluators=[judge], max_workers=1, name="stopped")
+print(result.status, len(result.rows), result.errors, flush=True)
+os._exit(0 if time.monotonic() - started < 25 else 1)
+"""
+
+
+def test_ctrl_c_in_a_script_gives_the_partial_result_and_marks_the_run(backend: Backend, tmp_path: Path) -> None:
+    import os
+
+    environment = {**os.environ, "HH_API_KEY": "hh_key", "HH_API_URL": backend.url, "PYTHONPATH": str(ROOT)}
+    program = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == "started\n"
+    program.send_signal(signal.SIGINT)
+    printed, _ = program.communicate(timeout=60)
+    assert program.returncode == 0
+    assert "cancelled 4 ()" in printed
+    assert "■ stopped" in printed
+    ended = next(request for request in backend.requests if request.method == "PUT" and "/runs/" in request.path)
+    assert (ended.body["status"], ended.body["metadata"]["interrupted"]) == ("cancelled", True)
+    assert len(ended.body["event_ids"]) == 4

@@ -1,0 +1,101 @@
+"""Datasets that are no list: frames, and iterators that are read while the run goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import hh_jupyter as hh
+from tests.backend import Backend
+from tests.experiments.runs import calls, double, run
+
+
+def test_a_frame_of_plain_columns_has_its_columns_as_inputs() -> None:
+    frame = pd.DataFrame({"n": [1, 2], "note": ["a", None], "ground_truth": [2.0, None], "id": ["one", "two"]})
+    got: list[Any] = []
+    result = run(None, got.append, frame, max_workers=1)
+    assert got == [
+        {"inputs": {"n": 1, "note": "a"}, "ground_truth": 2.0, "id": "one"},
+        {"inputs": {"n": 2, "note": None}, "id": "two"},
+    ]
+    assert type(got[0]["inputs"]["n"]) is int
+    assert [row.datapoint_id for row in result.rows] == ["EXT-one", "EXT-two"]
+
+
+def test_a_frame_with_a_column_of_inputs_is_taken_as_it_is() -> None:
+    rows = [{"inputs": {"n": 1}, "ground_truth": {"double": 2}}, {"inputs": {"n": 2}, "ground_truth": {"double": 4}}]
+    frame, listed = run(None, double, pd.DataFrame(rows)), run(None, double, rows)
+    assert [row.datapoint_id for row in frame.rows] == [row.datapoint_id for row in listed.rows]
+
+
+def test_an_iterator_is_read_no_further_than_needed(backend: Backend) -> None:
+    read, ahead = 0, []
+    lock = threading.Lock()
+    done = 0
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal read
+        for n in range(60):
+            read += 1
+            yield {"inputs": {"n": n}}
+
+    def task(datapoint: dict[str, Any]) -> None:
+        nonlocal done
+        with lock:
+            done += 1
+            ahead.append(read - done)
+
+    result = run(backend, task, rows(), max_workers=3)
+    assert max(ahead) <= 6
+    assert [row.index for row in result.rows] == list(range(60))
+    made, ended = backend.requests[0].body, calls(backend, "PUT", f"/v1/runs/{result.run_id}")[0].body
+    assert (made["datapoint_ids"], len(ended["datapoint_ids"])) == ([], 60)
+    listed = run(None, task, [{"inputs": {"n": n}} for n in range(60)])
+    assert [row.datapoint_id for row in result.rows] == [row.datapoint_id for row in listed.rows]
+
+
+def test_a_first_row_that_is_none_is_an_error_and_a_later_one_is_its_own() -> None:
+    with pytest.raises(hh.SettingError, match=r"dataset\[0\] has no 'inputs'; it has 'n'"):
+        run(None, double, iter([{"n": 1}]))
+    result = run(None, double, iter([{"inputs": {"n": 1}}, "text", {"inputs": {"n": 2}}]))
+    assert [row.error for row in result.rows] == [None, "ValueError: dataset[1] must be a dict; got str.", None]
+
+
+def test_an_iterator_that_breaks_keeps_what_was_run() -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield {"inputs": {"n": 1}}
+        yield {"inputs": {"n": 2}}
+        raise OSError("disk gone")
+
+    result = run(None, double, rows())
+    assert (len(result.rows), result.status, result.success) == (2, "cancelled", False)
+    assert result.errors[-1].error == "the dataset ended with OSError: disk gone"
+    assert "disk gone" in repr(result)
+
+
+def test_an_iterator_that_breaks_at_once_raises() -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield {"inputs": {"n": 1 // zero}}
+
+    zero = 0
+    with pytest.raises(ZeroDivisionError):
+        run(None, double, rows())
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"n": 1}], r"dataset\[0\] has no 'inputs'; it has 'n'\. A datapoint looks like"),
+        ([{"inputs": 1}, {"input": 2}], r"dataset\[1\] has no 'inputs'; it has 'input'\. Did you mean 'input'\?"),
+        ([{}], r"dataset\[0\] has no 'inputs'; it is empty"),
+        ([{"ground_truth": 1}], r"dataset\[0\] has no 'inputs'"),
+    ],
+)
+def test_a_datapoint_without_inputs_is_named_before_anything_runs(rows: Any, said: str, backend: Backend) -> None:
+    with pytest.raises(hh.SettingError, match=said):
+        run(backend, double, rows)
+    assert backend.requests == []
