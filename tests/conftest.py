@@ -8,9 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from opentelemetry import context as otel_context
 
 from tests.backend import Backend
+
+# How long an example takes tells how busy the machine is.
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 TESTS = Path(__file__).parent
 _LAYERS = ("", "kernel", "browser")

@@ -65,10 +65,14 @@ class RunComparisonResult:
 
         sys.stdout.write(comparison_text(self, sys.stdout))
 
-    def _repr_html_(self) -> str:
+    def _repr_mimebundle_(self, **_which: Any) -> tuple[dict[str, str], dict[str, Any]]:
         from hh_jupyter.experiments.comparison_views import comparison_html
 
-        return comparison_html(self)
+        found = {"text/plain": repr(self), "text/html": comparison_html(self)}
+        return found, {"hh_jupyter": {"run_id": self.new_run_id}}  # By which `strip` knows it.
+
+    def _repr_html_(self) -> str:
+        return self._repr_mimebundle_()[0]["text/html"]
 
     def __repr__(self) -> str:
         from hh_jupyter.experiments.comparison_views import comparison_text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, TextIO
 
 from hh_jupyter.display import format as fmt
@@ -53,10 +53,14 @@ def view_of(found: RunComparisonResult) -> ComparisonView:
         improved=improved[:MOST_ROWS],
         more_degraded=max(0, len(degraded) - MOST_ROWS),
         more_improved=max(0, len(improved) - MOST_ROWS),
-        notes=[f"{'more' if not found.lower_is_better else 'other than named, more'} is better"]
-        if found.new is not None
-        else [],
+        notes=[_direction(found.lower_is_better)] if found.new is not None else [],
     )
+
+
+def _direction(lower_is_better: Sequence[str]) -> str:
+    if not lower_is_better:
+        return "More is better, as nothing else was said: lower_is_better=[...]"
+    return f"Less is better for {', '.join(lower_is_better)}; more for all others"
 
 
 def _name(result: ExperimentResultSummary | None, run_id: str) -> str:
@@ -89,12 +93,19 @@ def _metric(name: str, delta: Mapping[str, Any], *, lower: bool) -> DeltaView:
         name=name,
         old="" if old is None else number(old) if numeric else str(old),
         new="" if new is None else number(new) if numeric else str(new),
+        arrow=_arrow(new, old),
         change=f"{change:+.4g}" if numeric and word not in ("same", "") else "",
         verdict=_by_counts(delta, word),
         improved=int(delta["improved_count"]),
         degraded=int(delta["degraded_count"]),
         same=int(delta["same_count"]),
     )
+
+
+def _arrow(new: Any, old: Any) -> str:
+    if not isinstance(new, int | float) or not isinstance(old, int | float):
+        return ""
+    return "=" if verdict(new, old, lower=False) == "same" else "▲" if new > old else "▼"
 
 
 def _by_counts(
@@ -126,7 +137,8 @@ def _row(one: str, found: RunComparisonResult, new: Row | None, old: Row | None)
         word = next((word for word in ("degraded", "improved") if one in delta[word]), "")
         if word:
             before, after = (score_text(row.metrics, name) if row is not None else "" for row in (old, new))
-            changes.append((name, before, after, _WORDS[word]))
+            arrow = _arrow(*(row.metrics.get(name) if row is not None else None for row in (new, old)))
+            changes.append((name, before, after, arrow, _WORDS[word]))
     sessions = [(which, row.session_id) for which, row in (("new", new), ("old", old)) if row is not None]
     label = label_of(new) if new is not None else one.removeprefix("EXT-")
     return ChangedRowView(label=label, changes=changes, sessions=[pair for pair in sessions if pair[1]])

@@ -196,10 +196,13 @@ class ExperimentResultSummary:
 
         return frame_of_rows(self.rows)
 
-    def _repr_html_(self) -> str:
-        from hh_jupyter.experiments.views import result_html
+    def _repr_mimebundle_(self, **_which: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        from hh_jupyter.experiments.views import bundle
 
-        return result_html(self)
+        return bundle(self), {"hh_jupyter": {"run_id": self.run_id}}  # By which `strip` knows it.
+
+    def _repr_html_(self) -> str:
+        return self._repr_mimebundle_()[0]["text/html"]
 
     def __repr__(self) -> str:
         from hh_jupyter.experiments.views import result_text

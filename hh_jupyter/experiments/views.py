@@ -1,7 +1,7 @@
 """From a result to what the displays are given, in words.
 
-A notebook is saved, committed and mailed: what is shown holds names, numbers and errors without secrets, never the
-inputs and outputs themselves. They are in `result.to_pandas()`.
+A notebook is saved, committed and mailed: what is shown holds names, numbers and errors without secrets, and of inputs
+and outputs their beginnings only with the setting `saved_detail`. They are in `result.to_pandas()`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from hh_jupyter.display.runs.view import Mark, RowView, RunView
 from hh_jupyter.experiments.hiding import text_without_secrets
 from hh_jupyter.experiments.results import COMPLETED, INTERRUPTED, LOCAL_ONLY, ExperimentResultSummary, Row
 from hh_jupyter.experiments.spread import is_label, metric_views, number
+from hh_jupyter.tracing.default import current_tracer
 
 MOST_ROWS: Final = 60
 MOST_COLUMNS: Final = 6
 """Metrics that have a column of their own among the data points; more have their place inside of each."""
 
+CONFIG_LENGTH: Final = 40
 SHORT_ID: Final = 8
 _HASH: Final = frozenset("0123456789abcdef")
 
@@ -102,8 +104,13 @@ def cost_text(cost: float | None, *, complete: bool, estimated: bool) -> str:
 
 def _notes(result: ExperimentResultSummary) -> list[str]:
     of_run = [text_without_secrets(error.error) for error in result.errors if not error.datapoint_id]
-    config = ", ".join(f"{key}={value!r:.30}" for key, value in list(result.config.items())[:6])
+    config = ", ".join(f"{key}={_short(value)}" for key, value in list(result.config.items())[:MOST_COLUMNS])
     return [*of_run, *([config] if config else [])]
+
+
+def _short(value: Any) -> str:
+    text = text_without_secrets(str(value))
+    return text if len(text) <= CONFIG_LENGTH else f"{text[: CONFIG_LENGTH - 1]}…"
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:
@@ -134,8 +141,17 @@ def _row(row: Row, columns: Sequence[str], result: ExperimentResultSummary) -> R
         errors=errors,
         session=row.session_id[:SHORT_ID],
         view_id=f"hh-session-{row.session_id}" if row.session_id else None,
-        details=[(name, score_text(more, name)) for name in more],
+        details=[*((name, score_text(more, name)) for name in more), *_content(row)],
     )
+
+
+def _content(row: Row) -> list[tuple[str, str]]:
+    """The beginnings of what was asked and answered, where somebody wants such things in the saved file."""
+    tracer = current_tracer()
+    if tracer is None or tracer.settings.saved_detail == "summary":
+        return []
+    given = (("inputs", row.inputs), ("outputs", row.outputs))
+    return [(name, text_without_secrets(text)) for name, text in given if text]
 
 
 def score_text(metrics: Mapping[str, Any], name: str) -> str:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from hh_jupyter.display.format import count
-from hh_jupyter.display.markup import escape
+from hh_jupyter.display.markup import LINE, QUIET, escape
 from hh_jupyter.display.runs import parts
 
 if TYPE_CHECKING:
     from hh_jupyter.display.runs.view import ChangedRowView, ComparisonView, DeltaView
 
 MAX_BYTES: Final = 32_000
-_ARROWS: Final = {"better": "▲", "worse": "▼", "same": "=", "": ""}
 _COLOURS: Final = {"better": parts.GOOD, "worse": parts.WORSE}
 
 
@@ -37,9 +36,7 @@ def _page(view: ComparisonView, most: int) -> str:
         parts.section(_metrics(view.metrics)),
         _changed("Worse", view.degraded, view.more_degraded, most),
         _changed("Better", view.improved, view.more_improved, most),
-        f'<div style="border-top:{parts.LINE}">{parts.quiet("; ".join(map(escape, view.notes)))}</div>'
-        if view.notes
-        else "",
+        f'<div style="border-top:{LINE}">{parts.quiet("; ".join(map(escape, view.notes)))}</div>' if view.notes else "",
     )
 
 
@@ -69,15 +66,14 @@ def _metrics(metrics: Sequence[DeltaView]) -> str:
 def _metric(metric: DeltaView) -> Sequence[str]:
     all_of_them = metric.improved + metric.degraded + metric.same or 1
     bar = parts.split_bar([(metric.improved / all_of_them, parts.GOOD), (metric.degraded / all_of_them, parts.WORSE)])
-    change = f"{sign(metric.verdict)} {escape(metric.change)}" if metric.change or metric.verdict == "same" else ""
+    change = f"{sign(metric.arrow, metric.verdict)} {escape(metric.change)}"
     counts = [f"{number:,}" if number else "" for number in (metric.improved, metric.degraded, metric.same)]
     return escape(metric.name), escape(metric.old), f"<b>{escape(metric.new)}</b>", change, *counts, bar
 
 
-def sign(verdict: str) -> str:
-    """An arrow in the colour of the bars; its shape says the same."""
+def sign(arrow: str, verdict: str) -> str:
+    """Where the value went, in the colour of the bars."""
     colour = _COLOURS.get(verdict)
-    arrow = _ARROWS[verdict]
     return f'<span style="color:{colour}">{arrow}</span>' if colour else arrow
 
 
@@ -88,7 +84,7 @@ def _changed(title: str, rows: Sequence[ChangedRowView], more: int, most: int) -
     left = more + len(rows) - len(shown)
     lines = "".join(map(_row, shown))
     rest = parts.quiet(f"{count(left, 'more data point')}") if left else ""
-    number = f'<small style="{parts.QUIET}">{count(more + len(rows), "data point")}</small>'
+    number = f'<small style="{QUIET}">{count(more + len(rows), "data point")}</small>'
     return parts.section(
         f'<div style="padding:0 8px 2px;font-size:12px"><b>{title}</b> {number}</div>',
         f'<div style="font-size:12px">{lines}</div>',
@@ -98,8 +94,8 @@ def _changed(title: str, rows: Sequence[ChangedRowView], more: int, most: int) -
 
 def _row(row: ChangedRowView) -> str:
     changes = " &nbsp; ".join(
-        f"{sign(verdict)} {escape(name, 40)} {escape(old, 24)} → <b>{escape(new, 24)}</b>"
-        for name, old, new, verdict in row.changes
+        f"{sign(arrow, verdict)} {escape(name, 40)} {escape(old, 24)} → <b>{escape(new, 24)}</b>"
+        for name, old, new, arrow, verdict in row.changes
     )
     label = parts.box("24%", escape(row.label, 60), "overflow:hidden;text-overflow:ellipsis;vertical-align:bottom")
     line = f'<span style="display:inline-block;width:calc(100% - 16px)">{label} {changes}</span>'
@@ -113,6 +109,6 @@ def _row(row: ChangedRowView) -> str:
 def _spans(which: str, session_id: str) -> str:
     command = parts.code(f"%hh show {session_id[:8]}")
     return (
-        f'<div style="{parts.QUIET}">{which} run</div>'
-        f'<div class="hh-output" id="hh-session-{escape(session_id)}-{which}">Spans: {command}</div>'
+        f'<div style="{QUIET}">{which} run</div>'
+        f'<div class="hh-output" id="hh-session-{escape(session_id)}-{which}"><div>Spans: {command}</div></div>'
     )

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from hh_jupyter.display.runs.view import ChangedRowView, ComparisonView
 
 MAX_ROWS: Final = 10
-_ARROWS: Final = {"better": "▲", "worse": "▼", "same": "=", "": ""}
 _ASCII: Final = str.maketrans({"▲": "+", "▼": "-", "→": "->"})
 
 
@@ -37,7 +36,7 @@ def _lines(view: ComparisonView) -> Iterator[str]:
                 m.name,
                 m.old,
                 m.new,
-                f"{_ARROWS[m.verdict]} {m.change}".strip(),
+                f"{m.arrow} {m.change}".strip(),
                 *map(str, (m.improved, m.degraded, m.same)),
             )
             for m in view.metrics
@@ -52,7 +51,7 @@ def _changed(title: str, rows: Sequence[ChangedRowView], more: int) -> Iterator[
     if not rows:
         return
     yield ""
-    lines = [(row.label, ", ".join(f"{name} {old} → {new}" for name, old, new, _ in row.changes)) for row in rows]
+    lines = [(row.label, ", ".join(f"{name} {old} → {new}" for name, old, new, _, _ in row.changes)) for row in rows]
     yield from table((title, "What changed"), lines[:MAX_ROWS])
     left = more + max(0, len(rows) - MAX_ROWS)
     if left:

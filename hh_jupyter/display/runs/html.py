@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from hh_jupyter.display.format import count
-from hh_jupyter.display.markup import escape
+from hh_jupyter.display.markup import LINE, QUIET, escape
 from hh_jupyter.display.runs import parts
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _rows(view: RunView, shown: Sequence[RowView]) -> str:
     titles = [parts.box(width, escape(name, 24), _CUT) for name in view.columns]
     ends = [parts.box(_SMALL, title) for title in ("Time", "Cost")[: 1 + priced]]
     header = (
-        f'<div style="padding:0 8px 2px 24px;white-space:nowrap;{parts.QUIET}">{parts.box(_LABEL, "Data point", _LEFT)}'
+        f'<div style="padding:0 8px 2px 24px;white-space:nowrap;{QUIET}">{parts.box(_LABEL, "Data point", _LEFT)}'
         f"{''.join(titles)}{''.join(ends)}</div>"
     )
     lines = "".join(_row(row, width, priced=priced) for row in shown)
@@ -85,7 +85,7 @@ _LEFT: Final = f"text-align:left;{_CUT}"
 
 def _row(row: RowView, width: str, *, priced: bool) -> str:
     label = f"<b>✗ {escape(row.label, 60)}</b>" if row.failed else f"✓ {escape(row.label, 60)}"
-    note = f' <small style="{parts.QUIET}">{escape(row.note)}</small>' if row.note else ""
+    note = f' <small style="{QUIET}">{escape(row.note)}</small>' if row.note else ""
     scores = "".join(parts.box(width, escape(score, 24)) for score in row.scores)
     ends = parts.box(_SMALL, escape(row.time)) + (parts.box(_SMALL, escape(row.cost)) if priced else "")
     return (
@@ -98,7 +98,7 @@ def _row(row: RowView, width: str, *, priced: bool) -> str:
 def _inside(row: RowView) -> str:
     errors = "".join(parts.failure(where, what) for where, what in row.errors)
     details = "".join(f"<div><b>{escape(name, 60)}</b> {escape(text)}</div>" for name, text in row.details)
-    spans = f"Spans: {parts.code(f'%hh show {row.session}')}" if row.session else ""
+    spans = f"<div>Spans: {parts.code(f'%hh show {row.session}')}</div>" if row.session else ""
     if row.view_id:
         # The hub looks into it once it is open: a table of data points must not ask for the spans of all of them.
         spans = f'<div class="hh-output" id="{escape(row.view_id)}">{spans}</div>'
@@ -107,4 +107,4 @@ def _inside(row: RowView) -> str:
 
 def _footer(view: RunView) -> str:
     notes = [*map(escape, view.notes), *([parts.code(view.command)] if view.command else [])]
-    return f'<div style="border-top:{parts.LINE}">{parts.quiet(" &nbsp;·&nbsp; ".join(notes))}</div>' if notes else ""
+    return f'<div style="border-top:{LINE}">{parts.quiet(" &nbsp;·&nbsp; ".join(notes))}</div>' if notes else ""

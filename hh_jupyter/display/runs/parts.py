@@ -1,4 +1,4 @@
-"""Pieces of HTML that all displays of runs share; see `hh_jupyter.display.html` for what survives where.
+"""Pieces of HTML that all displays of runs share; see `hh_jupyter.display.markup` for what survives where.
 
 Styles are inline and only adorn, text inherits its colour, and columns are boxes with widths in per cent, which are
 kept where flex and grid are not.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from hh_jupyter.display.markup import ERROR_COLOUR, escape
+from hh_jupyter.display.markup import ERROR_COLOUR, GREY, LINE, PLAIN_CODE, QUIET, SPACE, escape
 
 if TYPE_CHECKING:
     from hh_jupyter.display.runs.view import Distribution, Mark
@@ -19,16 +19,12 @@ GOOD: Final = "#12917f"
 WORSE: Final = "#bd6a2c"
 """Less than before; red is for failures alone."""
 
-PALE: Final = "rgba(128,128,128,.3)"
-LINE: Final = f"1px solid {PALE}"
-QUIET: Final = "opacity:.78"
 _ROOT: Final = (
     f"border:{LINE};border-radius:8px;overflow:hidden;margin:2px 0;"
     "font-family:system-ui,-apple-system,Segoe UI,Roboto,Noto Sans,sans-serif;font-size:13px;line-height:1.5"
 )
 _TINTS: Final = {"ok": "rgba(31,157,87,.3)", "error": "rgba(216,67,90,.3)"}
 _MARKS: Final = {"ok": "✓", "error": "✗", "running": "○", "stopped": "■"}
-_SPACE: Final = "\N{NO-BREAK SPACE}"
 _HEIGHT: Final = 18
 """Pixels of the highest bar of a distribution."""
 
@@ -40,13 +36,13 @@ def root(*parts: str) -> str:
 
 def head(mark: Mark, title: str, bold: str, facts: Iterable[str], chip: str, right: str = "") -> str:
     """The summary line. Facts are parted by commas that are read and copied, but not seen where styles are kept."""
-    disc = f"background-color:{_TINTS.get(mark, PALE)};border-radius:50%;display:inline-block;width:18px"
+    disc = f"background-color:{_TINTS.get(mark, GREY)};border-radius:50%;display:inline-block;width:18px"
     sign = f'<span style="{disc};line-height:18px;text-align:center;font-size:11px">{_MARKS[mark]}</span>'
-    comma = f'<span style="opacity:0">,{_SPACE} </span>'
+    comma = f'<span style="opacity:0">,{SPACE} </span>'
     told = comma.join(escape(fact) for fact in facts if fact)
     tint = f"background-color:{_TINTS['error']};border-radius:5px;padding:0 7px"
     parts = [
-        f"<span>{sign}{_SPACE} <b>{escape(title)}</b></span>",
+        f"<span>{sign}{SPACE} <b>{escape(title)}</b></span>",
         f"<b>{escape(bold)}</b>" if bold else "",
         f'<span style="{QUIET}">{told}</span>' if told else "",
         f'<b style="{tint}">{escape(chip)}</b>' if chip else "",
@@ -97,7 +93,7 @@ def quiet(text: str) -> str:
 
 def code(text: str) -> str:
     """Something to type."""
-    return f'<code style="background:none;padding:0">{escape(text)}</code>'
+    return f'<code style="{PLAIN_CODE}">{escape(text)}</code>'
 
 
 def plot(distribution: Distribution | None) -> str:
@@ -117,7 +113,7 @@ def plot(distribution: Distribution | None) -> str:
 def _column(share: float) -> str:
     """A bin without values is a hair of grey, so that the axis is seen."""
     height = max(1, round(share * _HEIGHT))
-    style = f"width:8px;height:{height}px;margin-left:1px;background-color:{BAR if share else PALE}"
+    style = f"width:8px;height:{height}px;margin-left:1px;background-color:{BAR if share else GREY}"
     return f'<span style="display:inline-block;{style}"></span>'
 
 
@@ -128,7 +124,7 @@ def split_bar(parts: Sequence[tuple[float, str]]) -> str:
         for share, colour in parts
         if share > 0
     )
-    style = f"height:9px;line-height:9px;font-size:0;border-radius:2px;overflow:hidden;background-color:{PALE}"
+    style = f"height:9px;line-height:9px;font-size:0;border-radius:2px;overflow:hidden;background-color:{GREY}"
     return f'<div style="{style}">{inner}</div>'
 
 

@@ -119,6 +119,7 @@ class DeltaView:
     """One metric of two runs, in words.
 
     Attributes:
+        arrow: "▲", "▼" or "=": where the value went, which need not be better or worse.
         change: "+0.12", or empty.
         verdict: what it means; a text has none.
         improved, degraded, same: how many data points.
@@ -127,6 +128,7 @@ class DeltaView:
     name: str
     old: str
     new: str
+    arrow: str
     change: str
     verdict: Literal["better", "worse", "same", ""]
     improved: int
@@ -139,11 +141,11 @@ class ChangedRowView:
     """One data point that changed.
 
     Attributes:
-        changes: (metric, old, new, verdict).
+        changes: (metric, old, new, arrow, verdict).
     """
 
     label: str
-    changes: Sequence[tuple[str, str, str, str]]
+    changes: Sequence[tuple[str, str, str, str, str]]
     sessions: Sequence[tuple[str, str]]
 
 
