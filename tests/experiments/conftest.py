@@ -4,13 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from hh_jupyter.delivery import local_runs
 from hh_jupyter.tracing.default import current_tracer
 
 
 @pytest.fixture(autouse=True)
-def no_tracer_left() -> Iterator[None]:
-    """No test sees another's tracer."""
+def nothing_left() -> Iterator[None]:
+    """No test sees another's tracer, nor its runs."""
     yield
+    local_runs._runs.clear()
     found = current_tracer()
     if found is not None:
         found.shutdown()
