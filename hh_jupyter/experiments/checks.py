@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from hh_jupyter.errors import SettingError, SettingTypeError
-from hh_jupyter.experiments.evaluators import NAMES, name_of
+from hh_jupyter.experiments.evaluators import NAMES, name_of, parameters_of
 from hh_jupyter.experiments.results import AGGREGATES
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def _check_timeout(value: Any) -> None:
 
 def _check_function(function: Callable[..., Any]) -> None:
     """One parameter for the datapoint, and maybe one called `tracer`; any other must have a default."""
-    parameters = _parameters(function)
+    parameters = parameters_of(function)
     if parameters is None:
         return
     takes = [p for p in parameters if p.kind in (*_POSITIONAL, inspect.Parameter.VAR_POSITIONAL)]
@@ -100,7 +100,7 @@ def _check_function(function: Callable[..., Any]) -> None:
 
 def _check_evaluator(evaluator: Callable[..., Any]) -> None:
     """Some of outputs, inputs and ground_truth: up to three by position, or by these names."""
-    parameters = _parameters(evaluator)
+    parameters = parameters_of(evaluator)
     if parameters is None:
         return
     positional = [p for p in parameters if p.kind in _POSITIONAL]
@@ -119,14 +119,6 @@ def _check_evaluator(evaluator: Callable[..., Any]) -> None:
 
 def _needed(parameter: inspect.Parameter) -> bool:
     return parameter.default is parameter.empty and parameter.kind not in _SEVERAL
-
-
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
-    """None for a function without a signature, such as some builtins have."""
-    try:
-        return list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return None
 
 
 def check_aggregate(name: Any, *, local: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ Scalar = str | bool | int | float
 SPAN_NAME: Final = "Evaluation"
 """The name that the official client gives to the spans of decorated evaluators; which one it was is in the metadata."""
 
+
+REMEMBERED: Final = 64
+"""Functions whose signature is remembered."""
 
 NAMES: Final = ("outputs", "inputs", "ground_truth")
 """What an evaluator is given, in the order of its parameters."""
@@ -98,9 +102,8 @@ def arguments_for(evaluator: Callable[..., Any], given: Mapping[str, Any]) -> tu
     One that takes all three gets them by position, whatever it calls them, as from the official client. One that takes
     fewer gets them by name if it uses these names, else the first ones.
     """
-    try:
-        parameters = inspect.signature(evaluator).parameters.values()
-    except (TypeError, ValueError):  # Some builtins have no signature.
+    parameters = parameters_of(evaluator)
+    if parameters is None:
         return list(given.values()), {}
     kinds: dict[Any, set[str]] = {}
     for parameter in parameters:
@@ -115,6 +118,24 @@ def arguments_for(evaluator: Callable[..., Any], given: Mapping[str, Any]) -> tu
         count, by_name = 0, named_only | plain
     rest = list(given)[count:]
     return list(given.values())[:count], {name: given[name] for name in rest if name in by_name or stars}
+
+
+def parameters_of(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...] | None:
+    """Parameters of anything callable; None for a function without a signature, such as some builtins have."""
+    try:
+        return _remembered_parameters(function)
+    except TypeError:  # It cannot be hashed.
+        return _parameters(function)
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...] | None:
+    try:
+        return tuple(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None
+
+
+_remembered_parameters = functools.lru_cache(REMEMBERED)(_parameters)  # Reading a signature takes as long as a span.
 
 
 def named(functions: Sequence[Callable[..., Any]]) -> dict[str, Callable[..., Any]]:

@@ -6,7 +6,7 @@ Everything is given and returned as values, so that an executor can carry it to 
 from __future__ import annotations
 
 import asyncio
-import inspect
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from typing import Any, Final
 from hh_jupyter import attributes as keys
 from hh_jupyter.experiments.calling import Patience, call, text_of_error
 from hh_jupyter.experiments.dataset import Datapoint
-from hh_jupyter.experiments.evaluators import NAMES, Scalar, arguments_for, score
+from hh_jupyter.experiments.evaluators import NAMES, REMEMBERED, Scalar, arguments_for, parameters_of, score
 from hh_jupyter.experiments.here import Here, Stopped, here
 from hh_jupyter.tracing.decorators import trace
 from hh_jupyter.tracing.default import current_tracer
@@ -78,9 +78,8 @@ def work_on(task: Task, point: Datapoint, _attempt: int = 1) -> Worked:
         Stopped: the run was interrupted meanwhile.
     """
     work = _Work(task, point, here(task.run_id))
-    traced = trace(event_type="chain", event_name=task.function_name)(work.steps)
     try:
-        traced(point.data)
+        _traced(task.function_name)(work, point.data)
     except (
         Exception,
         asyncio.CancelledError,
@@ -90,6 +89,12 @@ def work_on(task: Task, point: Datapoint, _attempt: int = 1) -> Worked:
             raise Stopped("evaluate: the run was interrupted.") from None
         work.done.error = text_of_error(error)
     return work.done
+
+
+@functools.lru_cache(REMEMBERED)
+def _traced(name: str) -> Callable[[_Work, Mapping[str, Any]], Any]:
+    """`_Work.steps` in a span of that name: decorating takes as long as the span itself."""
+    return trace(event_type="chain", event_name=name)(_Work.steps)
 
 
 @dataclass(slots=True)
@@ -147,10 +152,7 @@ class _Work:
 
 def takes_tracer(function: Callable[..., Any]) -> bool:
     """The function has a parameter of that name."""
-    try:
-        return "tracer" in inspect.signature(function).parameters
-    except (TypeError, ValueError):  # Some builtins have no signature.
-        return False
+    return any(parameter.name == "tracer" for parameter in parameters_of(function) or ())
 
 
 def json_object(value: Any, key: str) -> dict[str, Any]:
