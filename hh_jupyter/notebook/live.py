@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Mapping
 
 from hh_jupyter.notebook.cell_frame import CellFrame
+from hh_jupyter.notebook.cell_output import view_id_of
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.screen import Screen
 
@@ -39,11 +40,13 @@ class CellLiveOutput:
     def __init__(self, frame: CellFrame, cells: Cells, screen: Screen) -> None:
         self._frame, self._cells, self._screen = frame, cells, screen
         self._id = f"hh-live-{frame.key}-{secrets.token_hex(3)}"
+        # Running the cell again must not change more of the saved file than what it shows.
+        self._view_id = f"{view_id_of(frame.cell_id, frame.label)}-run"
         self._drawn = False
 
     def draw(self, bundle: Mapping[str, str]) -> None:
         """Show it, or change what is shown."""
-        self._screen.publish(bundle, self._id, self._id, update=self._drawn)
+        self._screen.publish(bundle, self._view_id, self._id, update=self._drawn)
         self._drawn = True
 
     def in_force(self) -> bool:
