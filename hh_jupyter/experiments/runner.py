@@ -190,9 +190,10 @@ class _Course:
                 return LOCAL_ONLY if self.tracer.settings.local else SENT
         except KeyboardInterrupt:
             return PARTLY_SENT
-        reason = self.tracer.export_state().reason
-        text = "evaluate: not everything of run %s has arrived: %s"
-        logger.warning(text, self.run.id, reason or "no answer in time")
+        state = self.tracer.export_state()
+        left = state.waiting or state.calls_waiting
+        reason = state.reason or ("no answer in time" if left else "something was lost, as said before")
+        logger.warning("evaluate: not everything of run %s has arrived: %s", self.run.id, reason)
         return PARTLY_SENT
 
     def _count(self, gathered: Gathered, meter: Meter, seconds: float, delivery: str) -> ExperimentResultSummary:

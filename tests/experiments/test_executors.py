@@ -16,7 +16,7 @@ import pytest
 import hh_jupyter as hh
 from hh_jupyter.experiments.results import ExperimentResultSummary
 from tests.backend import Backend
-from tests.experiments.runs import run, session_of, updates
+from tests.experiments.runs import calls, run, session_of, updates
 
 ROWS: list[dict[str, Any]] = [{"id": f"p{n}", "inputs": {"n": n}, "ground_truth": n * 2} for n in range(40)]
 
@@ -150,5 +150,10 @@ def test_what_a_lost_dask_worker_was_running_is_run_again_and_counted_once(
     assert (tmp_path / "died").exists()
     assert [row.index for row in result.rows] == list(range(12))
     assert [error.error for error in result.errors] == ["ValueError: no 7"]
-    found = [session_of(span) for span in backend.spans("dies_once")]
-    assert len(found) == len(set(found)) == 12
+    sessions = {row.session_id for row in result.rows}
+    # Results that the worker still held are made again, and what was spent on both is in the session.
+    assert {session_of(span) for span in backend.spans("dies_once")} == sessions
+    told = [call.body["event_id"] for call in calls(backend, "PUT", "/events")]
+    assert sorted(told) == sorted(sessions)
+    ended = calls(backend, "PUT", f"/v1/runs/{result.run_id}")[0].body["event_ids"]
+    assert ended == [row.session_id for row in result.rows]
