@@ -6,7 +6,7 @@ A run is one document: what its two calls to the backend would have said, and it
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +16,8 @@ from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
     from hh_jupyter.delivery.spool.store import Spool
+    from hh_jupyter.redaction import Redactor
+    from hh_jupyter.redaction_with import RedactorWith
 
 KIND: Final = "run"
 """Kind of such a record in the spool; its `session_id` is the run's id."""
@@ -75,27 +77,37 @@ class _Record:
 _runs: dict[str, LocalRun] = {}
 
 
-def keep(run: LocalRun, spool: Spool | None) -> None:
-    """Remember a run, on disk as well if there is a spool."""
+def keep(run: LocalRun, spool: Spool | None, redactor: Redactor | RedactorWith) -> None:
+    """Remember a run; on disk as well if there is a spool, and there without secrets."""
     _runs.pop(run.id, None)
     _runs[run.id] = run
     while len(_runs) > REMEMBERED:
         _runs.pop(next(iter(_runs)), None)
     if spool is not None:
-        body = json.dumps({"made": run.made, "ended": run.ended, "result": run.result}, default=str)
-        spool.add(LOCAL, [_Record(run.id, body.encode())])
+        document = {"made": run.made, "ended": run.ended, "result": run.result}
+        clean = redactor.document(json.loads(json.dumps(document, default=str)))
+        spool.add(LOCAL, [_Record(run.id, json.dumps(clean).encode())])
 
 
 def local_runs(spool: Spool | None) -> list[LocalRun]:
-    """Every run that is kept here and has not been delivered, the latest last."""
-    found = {run.id: run for body in (spool.bodies_of(KIND) if spool is not None else ()) if (run := _read(body))}
-    found |= _runs
+    """Every run that is kept here, in memory or on disk, and has not been delivered; the latest last."""
+    found = {run.id: run for run in stored_runs(spool)} | _runs
     return [run for run in found.values() if not run.delivered]
 
 
+def stored_runs(spool: Spool | None) -> list[LocalRun]:
+    """Those on disk, which can be delivered with their sessions."""
+    found = [run for body in (spool.bodies_of(KIND) if spool is not None else ()) if (run := _read(body))]
+    return [_runs.get(run.id, run) for run in found]
+
+
 def find_run(text: str, spool: Spool | None) -> LocalRun | None:
+    """The run that is meant among all that are kept; see `choose_run`."""
+    return choose_run(text, local_runs(spool))
+
+
+def choose_run(text: str, runs: Sequence[LocalRun]) -> LocalRun | None:
     """The run that is meant: by id, name (the latest of it) or unique beginning of its id; None if there is none."""
-    runs = local_runs(spool)
     named = [run for run in runs if text in (run.id, run.name)]
     if named:
         return named[-1]

@@ -14,6 +14,7 @@ from hh_jupyter.experiments.client import HoneyHive, asked, local_spool
 from hh_jupyter.experiments.counting import is_scored, result_from_answer
 from hh_jupyter.experiments.dataset import Dataset
 from hh_jupyter.experiments.git import git_metadata
+from hh_jupyter.experiments.hiding import rules_of
 from hh_jupyter.experiments.results import COMPLETED, ExperimentResultSummary
 from hh_jupyter.experiments.tables import plain_result, result_from_plain
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -75,7 +76,8 @@ class Run:
     def end(self, result: ExperimentResultSummary) -> ExperimentResultSummary:
         """Tell that the run is over, and return its result: the backend's, or without an answer the one given."""
         if self._backend is None:
-            keep(LocalRun(self._made, self._last_words(result), plain_result(result)), self._tracer.spool)
+            run = LocalRun(self._made, self._last_words(result), plain_result(result))
+            keep(run, self._tracer.spool, rules_of(self._tracer.settings))
             return result
         try:
             self._backend.update_run(self.id, self._last_words(result))

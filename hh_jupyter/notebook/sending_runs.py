@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from IPython.core.error import UsageError
 
-from hh_jupyter.delivery.local_runs import LocalRun, end_at_backend, find_run, local_runs, make_at_backend
+from hh_jupyter.delivery.local_runs import LocalRun, choose_run, end_at_backend, make_at_backend, stored_runs
 from hh_jupyter.display.clean import clean
 from hh_jupyter.display.format import count
 from hh_jupyter.errors import BackendError
@@ -26,10 +26,10 @@ class ChosenRuns:
     @classmethod
     def of(cls, words: Sequence[str], tracer: HoneyHiveTracer) -> ChosenRuns:
         """A name means the run before the sessions, which all have the run's name."""
-        spool = tracer.spool
+        stored = stored_runs(tracer.spool)
         if "all" in words:
-            return cls(local_runs(spool), words)
-        named = {word: find_run(word, spool) for word in words}
+            return cls(stored, words)
+        named = {word: choose_run(word, stored) for word in words}
         runs = {run.id: run for run in named.values() if run is not None}
         return cls(list(runs.values()), [word for word, run in named.items() if run is None])
 

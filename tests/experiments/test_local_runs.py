@@ -151,6 +151,20 @@ def test_with_a_spool_runs_outlive_their_process(tmp_path: Path) -> None:
     assert program("compare") == "2 {'<lambda>': 4.0}\n"
 
 
+def test_what_is_kept_on_disk_holds_no_secrets(tmp_path: Path) -> None:
+    secret = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"
+
+    def fails(datapoint: dict[str, Any]) -> None:
+        raise ValueError(f"refused {secret}")
+
+    with hh.HoneyHiveTracer.init(spool=True) as tracer:
+        run(None, fails, [{"inputs": {"q": f"with {secret}"}}], name=f"run {secret}", config={"key": secret})
+        assert tracer.spool is not None
+        (body,) = tracer.spool.bodies_of(local_runs.KIND)
+        assert b"abcdefgh" not in body
+        assert b"[redacted: api_key]" in body
+
+
 def test_a_comparison_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
     old = scored({"exact": [0, 0.5, 1, 1], "distance": [1] * 4}, name="old", config={"prompt": 1})
     new = scored({"exact": [1, 0.25, 1, 1], "distance": [0] * 4}, name="new", config={"prompt": 2})
