@@ -21,7 +21,7 @@ from typing import Any, Self
 from tests.backend_answers import SESSION_START, TRACES, Answers, Behaviour
 from tests.backend_server import Request, Server, handler_for
 
-__all__ = ["Backend", "Request"]
+__all__ = ["Backend", "Request", "reserved_address"]
 
 
 class Backend:
@@ -42,7 +42,7 @@ class Backend:
         self._closing = threading.Event()
         self._server: Server | None = None
         self._refuse, self._tls = refuse, tls
-        self._address = _reserved_address()
+        self._address = reserved_address()
 
     def __enter__(self) -> Self:
         if not self._refuse:
@@ -139,7 +139,7 @@ class Backend:
         return None
 
 
-def _reserved_address() -> socket.socket:
+def reserved_address() -> socket.socket:
     """A bound socket that never listens: connections are refused, and nobody else is given its port meanwhile.
 
     A server may listen at the same address, since both allow it (`SO_REUSEADDR`).

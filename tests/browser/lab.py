@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from pathlib import Path
 import nbformat
 from playwright.sync_api import Browser, Page
 
+from tests.backend import reserved_address
+
 PROJECT = Path(__file__).parents[2]
 NOTEBOOK = "traced.ipynb"
 IDLE = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
@@ -27,14 +28,17 @@ FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPY
 @contextmanager
 def lab_server(folder: Path) -> Iterator[str]:
     """Serve `folder`, with settings and caches of its own, and without a token: loopback only. Gives the address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    reserved = reserved_address()
+    port = reserved.getsockname()[1]
     env = dict(os.environ, PYTHONPATH=str(PROJECT), **{name: str(folder / f".{name.lower()}") for name in FOLDERS})
     command = (sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--ServerApp.port={port}",
                "--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}",
                "--expose-app-in-browser", "--LabApp.news_url=")  # fmt: skip
-    with (folder / "lab.log").open("wb") as log, subprocess.Popen(command, env=env, stdout=log, stderr=log) as server:
+    with (
+        reserved,
+        (folder / "lab.log").open("wb") as log,
+        subprocess.Popen(command, env=env, stdout=log, stderr=log) as server,
+    ):
         try:
             _await_server(server, f"http://127.0.0.1:{port}")
             yield f"http://127.0.0.1:{port}"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Self
 
 from jupyter_client.blocking.client import BlockingKernelClient
@@ -106,7 +107,10 @@ class Kernel:
     def __init__(
         self, cwd: Path, env: Mapping[str, str] | None = None, *, arguments: Iterable[str] = (), python: str = PYTHON
     ) -> None:
-        self._manager = KernelManager(kernel_name="python3")
+        # Sockets in the file system: a TCP port is chosen before the kernel binds it, and may be gone by then. Their
+        # paths must be short, so they have a folder of their own.
+        self._sockets = TemporaryDirectory(prefix="hh-")
+        self._manager = KernelManager(kernel_name="python3", transport="ipc", ip=f"{self._sockets.name}/kernel")
         spec = self._manager.kernel_spec
         assert spec is not None
         spec.argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}", *arguments]
@@ -130,6 +134,7 @@ class Kernel:
         """End the kernel: politely, as a front end does, or at once."""
         self._client.stop_channels()
         self._manager.shutdown_kernel(now=now)
+        self._sockets.cleanup()
 
     @property
     def versions(self) -> tuple[int, int]:

@@ -297,11 +297,9 @@ def test_a_session_that_is_shown_says_sent_once_it_is(start_kernel: StartKernel)
         kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.1")
         kernel.run("%%hh_session triage\nspan('x')")
         shown, everything = kernel.run("%hh show triage"), kernel.run("%hh show all")
-        for cell in (shown, everything):
-            assert "Not sent" in cell.output.html
+        both = (shown, everything)
+        kernel.wait_for(lambda: all("Not sent" in cell.output.html for cell in both), "the outage is not shown")
         backend.listen()
         kernel.run("%hh send")
-        kernel.wait_for(
-            lambda: all("Not sent" not in cell.output.html for cell in (shown, everything)), "still says that it waits"
-        )
-        assert all("Sent" in cell.output.html for cell in (shown, everything))
+        kernel.wait_for(lambda: all("Not sent" not in cell.output.html for cell in both), "still says that it waits")
+        assert all("Sent" in cell.output.html for cell in both)
