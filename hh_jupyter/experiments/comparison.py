@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hh_jupyter.delivery.ask import BackendClient
 from hh_jupyter.delivery.local_runs import find_run
-from hh_jupyter.errors import SettingTypeError
+from hh_jupyter.errors import SettingError, SettingTypeError
 from hh_jupyter.experiments.client import HoneyHive, asked, local_spool
 from hh_jupyter.experiments.deltas import config_changes, metric_deltas
 from hh_jupyter.experiments.results import ExperimentResultSummary
@@ -126,6 +126,7 @@ def compared(
     """What changed, counted here from the data points of both."""
     if isinstance(lower_is_better, str):
         raise SettingTypeError(f"compare: lower_is_better must be a list of metrics; got {lower_is_better!r:.60}.")
+    _check_names(lower_is_better, new)
     before = old if isinstance(old, ExperimentResultSummary) else get_run_result(old)
     ids = {row.datapoint_id for row in new.rows}, {row.datapoint_id for row in before.rows}
     return RunComparisonResult(
@@ -140,6 +141,17 @@ def compared(
         old=before,
         lower_is_better=tuple(lower_is_better),
     )
+
+
+def _check_names(names: Sequence[str], result: ExperimentResultSummary) -> None:
+    from difflib import get_close_matches
+
+    known = dict.fromkeys(name for row in result.rows for name in row.metrics)
+    for name in names:
+        if name not in known:
+            near = get_close_matches(str(name), known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" There are {', '.join(known) or 'none'}."
+            raise SettingError(f"compare: lower_is_better names {name!r:.60}, which is no metric of the run.{hint}")
 
 
 def _is_here(run: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -79,7 +80,10 @@ def given_dataset(rows: Any, run_id: str) -> Dataset:
     """
     listed = _listed(rows)
     if listed is None:
-        return Dataset(LOCAL_PREFIX + _digest(run_id), _streamed(iter(rows)), (), None)
+        rest = iter(rows)
+        first = list(itertools.islice(rest, 1))
+        check_rows(first)  # Before anything runs; what is wrong with later rows is an error of theirs.
+        return Dataset(LOCAL_PREFIX + _digest(run_id), _streamed(itertools.chain(first, rest)), (), None)
     check_rows(listed)
     points = tuple(Datapoint(index, _datapoint_id(row, index), row) for index, row in enumerate(listed))
     ids = [point.id for point in points]
@@ -133,9 +137,6 @@ def _listed(rows: Any) -> Sequence[Any] | None:
 def _streamed(rows: Iterator[Any]) -> Iterator[Datapoint]:
     for index, row in enumerate(rows):
         problem = _type_problem(row) or (_lacks_inputs(row) if "inputs" not in row else None)
-        if problem and index == 0:  # Nothing has been run yet.
-            error = SettingError if isinstance(row, Mapping) else SettingTypeError
-            raise error(f"evaluate: dataset[0] {problem}")
         data = row if isinstance(row, Mapping) else {}
         yield Datapoint(index, _datapoint_id(data, index), data, problem and f"dataset[{index}] {problem}")
 

@@ -176,18 +176,29 @@ class _Course:
                 leave(self.task.run_id)
             delivery = self._deliver(progress)
             meter.finish()
-            result = self.run.end(self._count(gathered, meter, time.monotonic() - started, delivery))
+            result = self._ended(self._count(gathered, meter, time.monotonic() - started, delivery))
             progress.become(result)
         return result
 
+    def _ended(self, result: ExperimentResultSummary) -> ExperimentResultSummary:
+        """Ctrl-C ends the wait for the backend's words about the run, too."""
+        try:
+            return self.run.end(result)
+        except KeyboardInterrupt:
+            logger.warning(
+                "evaluate: the result of run %s is counted here, the backend was not waited for", self.run.id
+            )
+            return result
+
     def _deliver(self, progress: Progress) -> str:
         """Send what there is; Ctrl-C ends the wait, and what waits goes on its way."""
-        if not self.tracer.settings.local:
+        here_only = self.tracer.destination is None
+        if not here_only:
             progress.sending()
         try:
             self.tracer.seal(SEAL_SECONDS)
             if self.tracer.force_flush(FLUSH_MILLIS):
-                return LOCAL_ONLY if self.tracer.settings.local else SENT
+                return LOCAL_ONLY if here_only else SENT
         except KeyboardInterrupt:
             return PARTLY_SENT
         state = self.tracer.export_state()

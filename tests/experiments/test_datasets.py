@@ -58,9 +58,10 @@ def test_an_iterator_is_read_no_further_than_needed(backend: Backend) -> None:
     assert [row.datapoint_id for row in result.rows] == [row.datapoint_id for row in listed.rows]
 
 
-def test_a_first_row_that_is_none_is_an_error_and_a_later_one_is_its_own() -> None:
+def test_a_first_row_that_is_none_is_an_error_and_a_later_one_is_its_own(backend: Backend) -> None:
     with pytest.raises(hh.SettingError, match=r"dataset\[0\] has no 'inputs'; it has 'n'"):
-        run(None, double, iter([{"n": 1}]))
+        run(backend, double, iter([{"n": 1}]))
+    assert backend.requests == []
     result = run(None, double, iter([{"inputs": {"n": 1}}, "text", {"inputs": {"n": 2}}]))
     assert [row.error for row in result.rows] == [None, "ValueError: dataset[1] must be a dict; got str.", None]
 

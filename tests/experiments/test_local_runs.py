@@ -59,6 +59,8 @@ def test_less_may_be_better() -> None:
     assert found.metric_deltas["distance"]["improved"] == ["EXT-p0", "EXT-p1"]
     with pytest.raises(hh.SettingTypeError, match="lower_is_better must be a list"):
         new.compare(old, lower_is_better="distance")
+    with pytest.raises(hh.SettingError, match=r"names 'distanc', which is no metric .* Did you mean 'distance'\?"):
+        new.compare(old, lower_is_better=["distanc"])
 
 
 def test_datapoints_of_one_run_only_are_counted_apart() -> None:
