@@ -14,6 +14,7 @@ import pytest
 
 import hh_jupyter as hh
 from hh_jupyter.experiments import calling
+from hh_jupyter.experiments.here import Here
 from tests.backend import Backend
 from tests.experiments.runs import ROWS, double, run, updates
 
@@ -136,6 +137,23 @@ def test_a_call_that_takes_too_long_is_an_error_and_the_others_go_on(backend: Ba
     ]
     assert result.rows[0].metrics == {"judge": True}
     assert cancelled.wait(10)
+
+
+def test_a_coroutine_that_takes_too_long_is_cancelled_at_once() -> None:
+    cancelled = threading.Event()
+
+    async def hangs() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    mine = Here()
+    with pytest.raises(TimeoutError, match=r"took longer than 0\.2 s"):
+        mine.wait_for(hangs(), 0.2)
+    assert cancelled.wait(30)  # And not only at the end of the run.
+    mine.close()
 
 
 def test_a_function_under_a_timeout_keeps_its_session_and_span(backend: Backend) -> None:
