@@ -80,11 +80,7 @@ def work_on(task: Task, point: Datapoint, _attempt: int = 1) -> Worked:
     work = _Work(task, point, here(task.run_id))
     try:
         _traced(task.function_name)(work, point.data)
-    except (
-        Exception,
-        asyncio.CancelledError,
-        SystemExit,
-    ) as error:  # boundary: one bad point ends no run.
+    except (Exception, asyncio.CancelledError, SystemExit) as error:  # boundary: one bad point ends no run.
         if work.here.stopping.is_set():
             raise Stopped("evaluate: the run was interrupted.") from None
         work.done.error = text_of_error(error)

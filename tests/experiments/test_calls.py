@@ -199,6 +199,7 @@ def test_code_that_exits_is_one_failed_datapoint() -> None:
 
     result = run(None, leaves)
     assert [error.error for error in result.errors] == ["SystemExit: gone"]
+    assert all(row.session_id for row in result.rows)  # Its session is told, too.
 
 
 SCRIPT = """
