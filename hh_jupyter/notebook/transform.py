@@ -48,10 +48,13 @@ def rewrite(lines: list[str]) -> list[str]:
         return lines
     index, magic, options = found
     body = lines[index + 1 :]
+    blank = _is_blank(body)
+    if blank and magic == COMMENT:
+        return lines  # Nothing but comments.
     arguments = [repr(options)]
     if magic != CELL_MAGIC:
         arguments.append(f"magic={magic!r}")
-    if _is_blank(body):
+    if blank:
         arguments.append("blank=True")
     # The comment is for tracebacks, which show the rewritten line.
     statement = f"get_ipython().{ENTRY}.enter({', '.join(arguments)})  # {magic} {options}".rstrip() + "\n"

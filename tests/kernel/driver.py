@@ -69,6 +69,8 @@ class Cell:
         kinds: what arrived, in order: stream, display, result, error.
         asked: its questions, with `prompt` and `password`.
         page: what it shows in the pager, as `?` does.
+        messages: what arrived, as it is.
+        answer: the reply, as it is.
     """
 
     code: str
@@ -85,6 +87,8 @@ class Cell:
     kinds: list[str] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
     page: str = ""
+    messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    answer: dict[str, Any] = field(default_factory=dict)
 
     @property
     def output(self) -> Output:
@@ -186,7 +190,7 @@ class Kernel:
         while reply["parent_header"].get("msg_id") != message_id:
             reply = self._client.get_shell_msg(timeout=TIMEOUT)
         cell.reply, cell.ename = reply["content"]["status"], reply["content"].get("ename", "")
-        cell.count = reply["content"].get("execution_count")
+        cell.count, cell.answer = reply["content"].get("execution_count"), reply["content"]
         pages = (one for one in reply["content"].get("payload", ()) if one["source"] == "page")
         cell.page = "".join(one["data"]["text/plain"] for one in pages)
         return cell
@@ -279,6 +283,8 @@ class Kernel:
             self._hub = content["comm_id"]
         if kind == "comm_msg" and content["data"].get("method") == "custom":
             self.told.append(content["data"]["content"])
+        if parent in self._cells:
+            self._cells[parent].messages.append((kind, content))
         if kind == "update_display_data":
             self._change(content)
         elif parent in self._cells:

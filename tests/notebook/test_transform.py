@@ -99,6 +99,7 @@ def test_the_comment_may_stand_among_those_of_other_tools() -> None:
         "#| label: fig\nx\n#| hh_session: a\n",
         "%%bash\n#| hh_session: a\nls\n",
         " #| hh_session: a\nx\n",
+        "#| hh_session: a\n# no code\n",
     ],
 )
 def test_a_comment_anywhere_else_is_a_comment(cell: str) -> None:

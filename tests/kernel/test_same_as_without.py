@@ -1,0 +1,158 @@
+"""Every cell does with the extension, byte for byte, what it does without: only our own output comes on top."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.kernel.driver import Cell, Kernel
+
+Masks = tuple[tuple[re.Pattern[str], str], ...]
+
+CELLS: Final = Path(__file__).parents[1] / "data" / "cells.txt"
+"""The cells, each below a line `# %%`, which may say in JSON how it is run: arguments of `Kernel.run`."""
+PRELUDE: Final = """
+import asyncio, contextvars, logging, os, subprocess, sys, threading, warnings
+from concurrent.futures import ThreadPoolExecutor
+from IPython.display import HTML, Image, Markdown, clear_output, display, update_display
+from opentelemetry import trace as otel
+tracer = otel.get_tracer("corpus")
+var = contextvars.ContextVar("var", default="unset")
+"""
+"""`tracer` makes spans with the extension, and nothing without it."""
+HISTORY: Final = """(
+    list(In), list(get_ipython().history_manager.input_hist_raw),
+    {number: type(value).__name__ for number, value in Out.items()},
+    [get_ipython().user_ns.get(name) for name in ("_i", "_ii", "_iii")], get_ipython().execution_count,
+    list(get_ipython().history_manager.get_range(raw=True, output=True)),
+)"""
+NAMES: Final = "sorted(globals())"
+MASKS: Final = (
+    (re.compile(r"ipykernel_\d+"), "ipykernel_N"),
+    (re.compile(r"0x[0-9a-f]{6,}"), "0xN"),
+    (re.compile(r"[\d.e+-]+ (ns|[uµμ]s|ms|s)\b"), "N s"),
+)
+"""What differs between any two kernels: process, addresses, times."""
+SESSION_MASKS: Final = (
+    (re.compile(r"\x1b\[[\d;]*m"), ""),
+    (re.compile(r"get_ipython\(\)\._hh\.enter\(.*?\)  # #\| hh_session same"), "#| hh_session: same"),
+)
+"""What the comment becomes, which tracebacks show, in colours."""
+IN_A_SESSION: Final = "#| hh_session: same\n"
+
+
+class Run:
+    """The corpus in one kernel.
+
+    Attributes:
+        cells: what each cell did, without our own output.
+        ours: number of our outputs under each.
+    """
+
+    def __init__(self, cwd: Path, first: str, before: str = "") -> None:
+        cwd.mkdir()
+        with Kernel(cwd) as kernel:
+            assert kernel.run(first).reply == "ok"
+            kernel.run(PRELUDE)
+            ran = [kernel.run(before + code, **how) for code, how in corpus(before)]
+            self.history = masked(kernel.value(HISTORY), MASKS)
+            self.names = kernel.value(NAMES)
+        masks = (*MASKS, *(SESSION_MASKS if before else ()))
+        self.cells = [masked(seen(cell), masks) for cell in ran]
+        self.ours = [len([kind for kind, content in cell.messages if is_ours(content)]) for cell in ran]
+
+
+def corpus(before: str = "") -> list[tuple[str, dict[str, Any]]]:
+    """The cells; with a comment before them only those whose first line need not be theirs."""
+    parts = re.split(r"^# %%(.*)\n", CELLS.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    cells = zip(parts[1::2], parts[::2], strict=True)
+    return [
+        (code.removesuffix("\n"), json.loads(how or "{}"))
+        for code, how in cells
+        if not before or (code.strip() and not code.startswith("%%") and "In[" not in code)
+    ]
+
+
+def is_ours(content: dict[str, Any]) -> bool:
+    return "hh_jupyter" in content.get("metadata", {})
+
+
+def seen(cell: Cell) -> dict[str, Any]:
+    """What a front end sees of a cell: all messages in order, and the reply."""
+    messages: list[Any] = []
+    for kind, content in cell.messages:
+        if is_ours(content):
+            continue
+        before = messages[-1] if messages else None
+        if kind == "stream" and before and before[0] == kind and before[1]["name"] == content["name"]:
+            before[1]["text"] += content["text"]  # How it is cut into messages is a matter of time.
+        else:
+            messages.append([kind, dict(content)])
+    answer = {name: value for name, value in cell.answer.items() if name != "engine_info"}  # It names the kernel.
+    return {"code": cell.code, "messages": messages, "answer": answer, "asked": cell.asked}
+
+
+def masked(value: Any, masks: Masks) -> Any:
+    """The same structure with the masks' texts in place of what they match."""
+    if isinstance(value, str):
+        for pattern, text in masks:
+            value = pattern.sub(text, value)
+        return value
+    if isinstance(value, dict):
+        return {masked(key, masks): masked(item, masks) for key, item in value.items()}
+    return [masked(item, masks) for item in value] if isinstance(value, list | tuple) else value
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("same")
+
+
+@pytest.fixture(scope="module")
+def without(folder: Path) -> Run:
+    return Run(folder / "without", "import hh_jupyter")
+
+
+@pytest.fixture(scope="module")
+def loaded(folder: Path) -> Run:
+    return Run(folder / "with", "%load_ext hh_jupyter\nimport hh_jupyter")
+
+
+def differences(plain: Run, ours: Run) -> Iterator[tuple[Any, Any]]:
+    return ((one, other) for one, other in zip(plain.cells, ours.cells, strict=True) if one != other)
+
+
+def test_results_streams_errors_and_counts_are_the_same(without: Run, loaded: Run) -> None:
+    assert len(without.cells) >= 60
+    for plain, ours in differences(without, loaded):
+        assert ours == plain
+
+
+def test_history_and_names_are_the_same(without: Run, loaded: Run) -> None:
+    def rest(history: list[Any]) -> list[Any]:
+        """Without the first cell, which loads."""
+        inputs, raw, *others, entries = history
+        return [inputs[2:], raw[2:], *others, entries[1:]]
+
+    assert rest(loaded.history) == rest(without.history)
+    assert loaded.names == without.names
+
+
+def test_only_cells_with_spans_have_an_output_of_ours_and_only_one(without: Run, loaded: Run) -> None:
+    traced = re.compile(r"(?!%%writefile)(.*tracer\.start|%run)", re.DOTALL)
+    assert loaded.ours == [1 if traced.match(code) else 0 for code, _ in corpus()]
+    assert sum(without.ours) == 0
+
+
+def test_in_a_session_they_are_the_same_too(folder: Path) -> None:
+    """The comment is one where the extension is not loaded."""
+    plain = Run(folder / "comment", "import hh_jupyter", IN_A_SESSION)
+    ours = Run(folder / "session", "%load_ext hh_jupyter\nimport hh_jupyter", IN_A_SESSION)
+    for one, other in differences(plain, ours):
+        assert other == one
+    assert ours.names == plain.names
