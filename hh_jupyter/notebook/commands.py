@@ -82,6 +82,7 @@ class Commands:
             UsageError: one line that says what is wrong.
         """
         name, *words = split(line, "%hh") or ["status"]
+        name = "help" if name == "--help" else name
         command = command_named(name)
         if "--help" in words:
             print(command_text(command))

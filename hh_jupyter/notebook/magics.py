@@ -45,6 +45,9 @@ class HHMagics(Magics):
             self._cells.enter(line, blank=not cell.strip())
             self._shell.run_cell(cell)
             return
+        if line.strip() == "--help":
+            print(session_text())
+            return
         options = parse(line, self._cells.evaluate, magic=LINE_MAGIC)
         if options.end:
             self._cells.stick(None)

@@ -70,7 +70,9 @@ def test_help_is_a_sentence_examples_and_options(local: Kernel) -> None:
         assert "%hh save FILE" in shown
         assert "%hh save spans.jsonl --force" in shown
         assert "--force  replace a file that is there" in shown
-    assert local.run("%hh help").stdout.startswith("See and steer")
+    for typed in ("%hh help", "%hh --help"):
+        assert local.run(typed).stdout.startswith("See and steer")
+    assert local.run("%hh_session --help").stdout.startswith("Put the spans")
 
 
 def test_off_makes_no_spans_until_on_and_tells_the_difference_to_display(fresh: Kernel) -> None:

@@ -60,9 +60,10 @@ class Run:
             assert kernel.run(first).reply == "ok"
             kernel.run(PRELUDE)
             ran = [kernel.run(before + code, **how) for code, how in corpus(before)]
-            self.history = masked(kernel.value(HISTORY), MASKS)
+            history = kernel.value(HISTORY)
             self.names = kernel.value(NAMES)
-        masks = (*MASKS, *(SESSION_MASKS if before else ()))
+        masks = ((re.compile(re.escape(str(cwd))), "FOLDER"), *MASKS, *(SESSION_MASKS if before else ()))
+        self.history = masked(history, masks)
         self.cells = [masked(seen(cell), masks) for cell in ran]
         self.ours = [len([kind for kind, content in cell.messages if is_ours(content)]) for cell in ran]
 
