@@ -18,7 +18,8 @@ from hh_jupyter.records.span_node import SpanNode
 
 UNKNOWN_TOKENS = 0xFFFFFFFF
 ERROR_ROLES = ("", "uncaught", "caught", "propagated")
-"""Bits 0 and 1 of the column `state`. Bit 2: the span runs; bit 3: all of it is on the critical path."""
+"""Bits 0 and 1 of the column `state`. Bit 2: the span runs; bit 3: all of it is on the critical path; bit 4: all of its
+own time is."""
 
 Columns = list[tuple[str, str, "array[Any]"]]
 """Name, type as the page names it (f8, f4, u8, u4, u2, u1: kind and bytes), items."""
@@ -87,7 +88,7 @@ def rows(view: CellView) -> tuple[dict[str, Any], list[bytes]]:
         ("state", "u1", array("B", (_state(node) for node in nodes))),
         # A leaf's own time is all of it, which needs no saying; so it mostly is with its part of the critical path.
         *_intervals("own", start_ns, (node.own if node.children else () for node in nodes)),
-        *_intervals("critical", start_ns, (() if _all_critical(node) else node.critical for node in nodes)),
+        *_intervals("critical", start_ns, (() if _is_told(node) else node.critical for node in nodes)),
     ]
     described = {
         "columns": [(name, kind) for name, kind, _ in columns],
@@ -108,6 +109,16 @@ def _places(name: str, places: list[int]) -> tuple[str, str, array[Any]]:
 
 def _all_critical(node: SpanNode) -> bool:
     return node.critical == ((node.start_ns, node.end_ns),)
+
+
+def _own_critical(node: SpanNode) -> bool:
+    """The rule where one thing is done after the other."""
+    return bool(node.children) and node.critical == node.own
+
+
+def _is_told(node: SpanNode) -> bool:
+    """A bit says where its part of the critical path is."""
+    return _all_critical(node) or _own_critical(node)
 
 
 def _intervals(name: str, start_ns: int, per_span: Iterable[tuple[tuple[int, int], ...]]) -> Columns:
@@ -134,7 +145,8 @@ def _tokens(node: SpanNode) -> int:
 
 
 def _state(node: SpanNode) -> int:
-    return ERROR_ROLES.index(node.error) | (node.record.end_ns is None) << 2 | _all_critical(node) << 3
+    critical = _all_critical(node) << 3 | _own_critical(node) << 4
+    return ERROR_ROLES.index(node.error) | (node.record.end_ns is None) << 2 | critical
 
 
 def _delivery_state(view: CellView) -> str:

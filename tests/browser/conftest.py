@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.browser.harness import SMALL, Harness
+from tests.browser.lab import Jupyter, lab_server
 
 FLAGS = (
     "--no-sandbox",
@@ -28,6 +29,14 @@ def browser(chromium: str) -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
+    """A JupyterLab that tests share."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    with lab_server(folder) as url:
+        yield Jupyter(url, folder)
 
 
 @pytest.fixture(scope="session")

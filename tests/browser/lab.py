@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -58,24 +59,42 @@ def _await_server(server: subprocess.Popen[bytes], url: str, seconds: float = 60
     raise RuntimeError("JupyterLab does not start; see lab.log")
 
 
-def write_notebook(folder: Path, sources: Sequence[str]) -> Path:
+@dataclass(frozen=True)
+class Jupyter:
+    """A server that several tests share, each with notebooks of its own."""
+
+    url: str
+    folder: Path
+
+    def write(self, name: str, sources: Sequence[str]) -> Path:
+        """A notebook of code cells."""
+        return write_notebook(self.folder, sources, name)
+
+
+def write_notebook(folder: Path, sources: Sequence[str], name: str = NOTEBOOK) -> Path:
     """A notebook of code cells."""
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    path = folder / NOTEBOOK
+    path = folder / name
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
     return path
 
 
 class Lab:
-    """The notebook open in a page."""
+    """A notebook open in a page.
 
-    def __init__(self, browser: Browser, url: str) -> None:
-        # Cells out of sight are not in the page: a tall window holds all of them.
-        self.page: Page = browser.new_page(viewport={"width": 1400, "height": 2400})
+    Args:
+        app: "lab", or "notebooks" for Notebook 7.
+        height: of the window in pixels. Cells out of sight are not in the page: a tall window holds all of them.
+    """
+
+    def __init__(
+        self, browser: Browser, url: str, notebook: str = NOTEBOOK, *, app: str = "lab", height: int = 2400
+    ) -> None:
+        self.page: Page = browser.new_page(viewport={"width": 1400, "height": height})
         self.errors: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto(f"{url}/lab/tree/{NOTEBOOK}?reset")
+        self.page.goto(f"{url}/lab/tree/{notebook}?reset" if app == "lab" else f"{url}/{app}/{notebook}")
         self.wait_for_kernel()
 
     def wait_for_kernel(self) -> None:
@@ -87,17 +106,53 @@ class Lab:
         """Start a command; its promise is not awaited, since some only end when a dialog does."""
         self.page.evaluate("name => { window.jupyterapp.commands.execute(name); return 1; }", name)
 
-    def run_all(self) -> None:
-        """Run every cell from the first on, also past errors, and wait for the last."""
-        count = self.page.evaluate(f"{CELLS}.length")
-        for index in range(count):
-            self.page.evaluate("i => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = i; }", index)
-            self.command("notebook:run-cell")
-            self.page.wait_for_function(
-                f"i => !/\\[[* ]\\]/.test({CELLS}[i].promptNode.textContent)",
-                arg=index,
-                timeout=60_000,
-            )
+    def run_all(self, count: int | None = None, *, timeout: float = 60_000) -> None:
+        """Run every cell, or the first so many, also past errors, and wait for each.
+
+        Args:
+            timeout: milliseconds for each cell.
+        """
+        for index in range(self.page.evaluate(f"{CELLS}.length") if count is None else count):
+            self.run(index, timeout=timeout)
+
+    def run(self, index: int, *, timeout: float = 60_000) -> None:
+        """Run one cell and wait for it: its number changes with each run."""
+        before = self.page.evaluate(f"i => {CELLS}[i].promptNode.textContent", index)
+        self.start(index)
+        self.page.wait_for_function(
+            f"([i, before]) => ![before, '[*]:', '[ ]:'].includes({CELLS}[i].promptNode.textContent)",
+            arg=[index, before],
+            timeout=timeout,
+        )
+
+    def start(self, index: int) -> None:
+        """Run one cell and do not wait."""
+        self.page.evaluate("i => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = i; }", index)
+        self.command("notebook:run-cell")
+
+    def restart(self) -> None:
+        """Restart the kernel, without the dialog."""
+        self.page.evaluate(
+            "() => { window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); return 1; }"
+        )
+
+    def open_beside(self, notebook: str) -> None:
+        """Open another notebook in the right half of the window; it is the current one from now on."""
+        self.page.evaluate(
+            """path => { window.jupyterapp.commands.execute('docmanager:open',
+                { path, factory: 'Notebook', options: { mode: 'split-right' } }); return 1; }""",
+            notebook,
+        )
+        self.page.wait_for_function(
+            "path => window.jupyterapp.shell.currentWidget?.context?.path === path", arg=notebook, timeout=60_000
+        )
+        self.page.wait_for_function(IDLE, timeout=60_000)
+
+    def scroll_to(self, index: int) -> None:
+        """Bring a cell into sight."""
+        self.page.evaluate(
+            "i => { window.jupyterapp.shell.currentWidget.content.scrollToItem(i, 'center'); return 1; }", index
+        )
 
     def sources(self) -> list[tuple[str, str]]:
         """Type and text of every cell."""

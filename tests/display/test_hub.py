@@ -118,19 +118,19 @@ def test_own_time_and_critical_path_are_the_trees() -> None:
     answer, buffers = ask(make_hub(view), {"type": "rows", "view": "v", "have": None})
     column = read(answer["header"], buffers)
     start = view.tree.start_ns
+    nodes, states = view.tree.nodes, column["state"]
     for name in ("own", "critical"):
-        sent = list(zip(column[f"{name}_span"], column[f"{name}_start"], column[f"{name}_end"], strict=True))
-        expected = [
-            (index, (begin - start) / 1e6, (end - start) / 1e6)
-            for index, node in enumerate(view.tree.nodes)
-            for begin, end in getattr(node, name)
-            if node.children
-        ]
-        assert [part for part in sent if view.tree.nodes[part[0]].children] == expected
-        assert sent
-    whole = [node.critical == ((node.start_ns, node.end_ns),) for node in view.tree.nodes]
-    assert [bool(state & 8) for state in column["state"]] == whole
-    assert any(whole)
+        read_back: dict[int, list[tuple[float, float]]] = {index: [] for index in range(len(nodes))}
+        for index, begin, end in zip(*(column[f"{name}_{part}"] for part in ("span", "start", "end")), strict=True):
+            read_back[index].append((begin, end))
+        for index, node in enumerate(nodes):
+            told = [((begin - start) / 1e6, (end - start) / 1e6) for begin, end in getattr(node, name)]
+            by_bit = bool(states[index] & 24) if name == "critical" else not node.children
+            assert read_back[index] == ([] if by_bit else told)
+    assert [bool(state & 8) for state in states] == [node.critical == ((node.start_ns, node.end_ns),) for node in nodes]
+    assert [bool(state & 16) for state in states] == [bool(n.children) and n.critical == n.own for n in nodes]
+    assert any(state & 8 for state in states)
+    assert any(state & 16 for state in states)
 
 
 def test_header_says_what_the_other_displays_say() -> None:

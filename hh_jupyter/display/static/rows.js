@@ -50,7 +50,10 @@ export function decode(header, buffers) {
   for (const name of ["own", "critical"]) {
     column[`${name}_span`].forEach((i, n) => spans[i][name].push([column[`${name}_start`][n], column[`${name}_end`][n]]));
   }
-  spans.forEach((span, i) => column.state[i] & 8 && span.critical.push([span.start, span.end]));
+  spans.forEach((span, i) => {
+    if (column.state[i] & 8) span.critical.push([span.start, span.end]);
+    else if (column.state[i] & 16) span.critical = span.own;
+  });
   return link(spans);
 }
 

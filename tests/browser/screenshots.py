@@ -1,0 +1,59 @@
+"""Every state of the view as a picture, light and dark, wide and narrow: `make screenshots` writes them to a folder.
+
+They are looked at, not compared: fonts differ from machine to machine.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.browser.conftest import FLAGS
+from tests.browser.harness import SMALL, Harness
+
+STATES = (*SMALL, "big")
+WIDTHS = (1040, 760, 560)
+THEMES = {"light": "", "dark": "#dark"}
+
+
+def opened(page: Page) -> None:
+    """More than is open by itself: a notice with its tree, the list of keys, a tool's exchange."""
+    page.locator("#fail .hh-toggle").click()
+    page.locator("#agent").get_by_role("button", name="? keys").click()
+    page.locator("#agent").get_by_role("treeitem", name="Tool get_order").click()
+    page.locator("#err").get_by_role("button", name="Errors").click()
+
+
+def take(browser: Browser, harness: Harness, folder: Path, width: int, theme: str) -> None:
+    """All states in one width and theme."""
+    page = browser.new_page(viewport={"width": width, "height": 900}, device_scale_factor=1.5)
+    page.goto(f"{harness.url}?cells={','.join(STATES)}{THEMES[theme]}")
+    page.wait_for_function("count => document.querySelectorAll('.hh-view').length === count", arg=len(STATES))
+    page.wait_for_function("() => !document.querySelector('.hh-right:empty')")
+    for state in STATES:
+        page.locator(f"#{state}").screenshot(path=folder / f"{state}-{width}-{theme}.png", animations="disabled")
+    opened(page)
+    for state in ("fail", "agent", "err"):
+        page.locator(f"#{state}").screenshot(path=folder / f"{state}-more-{width}-{theme}.png", animations="disabled")
+    page.evaluate("window.stopHub()")
+    for state in STATES:
+        page.locator(f"#{state}").screenshot(path=folder / f"{state}-static-{width}-{theme}.png")
+    page.close()
+
+
+def main(folder: Path, chromium: str) -> None:
+    """Take all pictures into a folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with Harness() as harness, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        for width in WIDTHS:
+            for theme in THEMES:
+                take(browser, harness, folder, width, theme)
+        browser.close()
+    print(f"{len(list(folder.glob('*.png')))} pictures in {folder}/")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

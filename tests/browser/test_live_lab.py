@@ -1,0 +1,112 @@
+"""The hub in a real JupyterLab while things happen: running cells, a slow backend, two notebooks, cleared outputs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Locator, expect
+
+from tests.backend import Backend
+from tests.backend_answers import TRACES
+from tests.browser.lab import Jupyter, Lab
+
+SETUP = """\
+import time
+import hh_jupyter as hh
+
+@hh.trace(event_type="tool")
+def look_up(number):
+    time.sleep(0.4)
+    return {"number": number}
+
+@hh.trace(event_type="chain")
+def agent(steps):
+    print("begins")
+    for number in range(steps):
+        look_up(number)
+    print("ends")
+"""
+LONG = "agent(8)"
+SHORT = "agent(1)"
+
+
+@pytest.fixture(scope="module")
+def lab(browser: Browser, jupyter: Jupyter) -> Iterator[Lab]:
+    """A notebook whose last cell runs for some seconds; all but that are run."""
+    jupyter.write("live.ipynb", ("%load_ext hh_jupyter", SETUP, SHORT, "1 + 1", LONG))
+    lab = Lab(browser, jupyter.url, "live.ipynb")
+    lab.run_all(4)
+    yield lab
+    lab.page.close()
+    assert [error for error in lab.errors if "hh" in error] == []
+
+
+def code_cell(lab: Lab, index: int) -> Locator:
+    return lab.page.locator(".jp-CodeCell").nth(index)
+
+
+def test_a_running_cell_shows_what_it_does(lab: Lab) -> None:
+    """Below its code after a second, growing; its output, which is not split, takes the view over as it was."""
+    cell = code_cell(lab, 4)
+    lab.start(4)
+    running = cell.locator(".hh-beside .hh-view")
+    expect(running.locator(".hh-bar")).to_contain_text("agent", timeout=30_000)
+    expect(running.locator(".hh-icon-running")).to_be_visible()
+    running.get_by_role("button", name="agent, running").click()
+    expect(running.get_by_role("treeitem", name=re.compile("^Chain agent, running"))).to_be_visible()
+    output = cell.locator(".hh-output .hh-view")
+    expect(output.get_by_role("button", name="agent, finished")).to_be_visible(timeout=60_000)
+    expect(output.get_by_role("treeitem", name=re.compile("look_up, 8 times"))).to_be_visible()
+    expect(cell.locator(".hh-beside")).to_have_count(0)
+    expect(cell.locator(".jp-OutputArea-child")).to_have_count(2)
+    expect(cell.locator(".jp-OutputArea-child").first).to_have_text("begins\nends\n")
+
+
+def test_running_again_leaves_one_output(lab: Lab) -> None:
+    for _ in range(2):
+        lab.run(2)
+        expect(code_cell(lab, 2).locator(".hh-view")).to_have_count(1)
+        expect(code_cell(lab, 2).locator(".jp-OutputArea-child")).to_have_count(2)
+
+
+def test_cleared_outputs_are_gone_and_come_back(lab: Lab) -> None:
+    """Nothing of the view stays behind in the page."""
+    lab.command("notebook:clear-all-cell-outputs")
+    expect(lab.page.locator(".hh-view")).to_have_count(0)
+    lab.run(2)
+    expect(code_cell(lab, 2).locator(".hh-view")).to_be_visible()
+    expect(lab.page.locator(".hh-view")).to_have_count(1)
+
+
+def test_two_notebooks_side_by_side(lab: Lab, jupyter: Jupyter) -> None:
+    """Each view is answered by its own kernel, and both stay."""
+    jupyter.write("other.ipynb", ("%load_ext hh_jupyter", SETUP, SHORT))
+    lab.open_beside("other.ipynb")
+    lab.run_all()
+    views = lab.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .hh-view")
+    expect(views).to_have_count(2, timeout=30_000)
+    for view in (views.nth(0), views.nth(1)):
+        view.get_by_role("button", name="agent").click()
+        view.get_by_role("treeitem", name=re.compile("look_up")).click()
+        view.get_by_role("tab", name="Input and output").click()
+        expect(view.get_by_role("tabpanel")).to_contain_text("number")
+    # Longer than a hub waits for a silent kernel: neither has asked the other's.
+    lab.page.wait_for_timeout(2_500)
+    expect(views).to_have_count(2)
+
+
+def test_a_slow_backend_leaves_traces_under_their_cells(browser: Browser, jupyter: Jupyter, backend: Backend) -> None:
+    """Two cells whose spans are under way for a while: each trace under its own, none under the third; the word changes
+    in place."""
+    backend.behaviour.delay = {TRACES: 1.5}
+    environment = f'import os\nos.environ.update(HH_API_KEY="hh_key_of_a_test", HH_API_URL="{backend.url}")'
+    jupyter.write("slow.ipynb", (environment, "%load_ext hh_jupyter", SETUP, SHORT, SHORT, "1 + 1"))
+    lab = Lab(browser, jupyter.url, "slow.ipynb")
+    lab.run_all()
+    for index in (3, 4):
+        expect(code_cell(lab, index).locator(".hh-view")).to_have_count(1, timeout=30_000)
+        expect(code_cell(lab, index).locator(".hh-delivery")).to_have_text("Sent", timeout=60_000)
+    expect(lab.page.locator(".hh-output")).to_have_count(2)
+    lab.page.close()
