@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import nbformat
 from playwright.sync_api import Browser, Page
@@ -34,7 +35,8 @@ def lab_server(folder: Path) -> Iterator[str]:
     env = dict(os.environ, PYTHONPATH=str(PROJECT), **{name: str(folder / f".{name.lower()}") for name in FOLDERS})
     command = (sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--ServerApp.port={port}",
                "--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}",
-               "--expose-app-in-browser", "--LabApp.news_url=")  # fmt: skip
+               "--expose-app-in-browser", "--JupyterNotebookApp.expose_app_in_browser=True",
+               "--LabApp.news_url=")  # fmt: skip
     with (
         reserved,
         (folder / "lab.log").open("wb") as log,
@@ -96,6 +98,12 @@ class Lab:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(f"{url}/lab/tree/{notebook}?reset" if app == "lab" else f"{url}/{app}/{notebook}")
         self.wait_for_kernel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.page.close()
 
     def wait_for_kernel(self) -> None:
         """Until the notebook is open and its kernel idle."""

@@ -14,57 +14,56 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 TRACED = 'with hh.get_tracer().start_span("step {0}"):\n    with hh.get_tracer().start_span("inner {0}"):\n        pass'
 LOAD = "import hh_jupyter as hh\n%load_ext hh_jupyter"
 
+COMMS = """\
+from comm import get_comm_manager
+len([one for one in get_comm_manager().comms.values() if one.target_name == "jupyter.widget"])"""
+
 
 def test_notebook_7(browser: Browser, jupyter: Jupyter) -> None:
     """Live, after a reload, static after a restart; keys stay away from cells."""
     jupyter.write("seven.ipynb", (LOAD, TRACED.format(1), 'with hh.get_tracer().start_span("bad"):\n    1 / 0'))
-    seven = Lab(browser, jupyter.url, "seven.ipynb", app="notebooks")
-    seven.run_all()
-    views = seven.page.locator(".hh-view")
-    expect(views).to_have_count(2, timeout=30_000)
-    expect(views.nth(1).get_by_role("tabpanel")).to_contain_text("ZeroDivisionError")
-    views.nth(0).get_by_role("button", name="step 1").click()
-    views.nth(0).get_by_role("tree").focus()
-    before = seven.sources()
-    for key in ("x", "d", "d", "a", "m", "0", "0"):
-        seven.page.keyboard.press(key)
-    assert seven.sources() == before
-    seven.save()
-    seven.page.reload()
-    seven.wait_for_kernel()
-    expect(views).to_have_count(2, timeout=30_000)
-    seven.restart()
-    expect(views).to_have_count(0, timeout=30_000)
-    expect(seven.page.locator(".hh-output")).to_have_count(2)
-    seven.page.reload()
-    seven.wait_for_kernel()
-    expect(seven.page.locator(".hh-output")).to_have_count(2)
-    expect(seven.page.get_by_text("Error displaying widget")).to_have_count(0)
-    seven.page.close()
+    with Lab(browser, jupyter.url, "seven.ipynb", app="notebooks") as seven:
+        seven.run_all()
+        views = seven.page.locator(".hh-view")
+        expect(views).to_have_count(2, timeout=30_000)
+        expect(views.nth(1).get_by_role("tabpanel")).to_contain_text("ZeroDivisionError")
+        views.nth(0).get_by_role("button", name="step 1").click()
+        views.nth(0).get_by_role("tree").focus()
+        before = seven.sources()
+        for key in ("x", "d", "d", "a", "m", "0", "0"):
+            seven.page.keyboard.press(key)
+        assert seven.sources() == before
+        seven.save()
+        seven.page.reload()
+        seven.wait_for_kernel()
+        expect(views).to_have_count(2, timeout=30_000)
+        seven.restart()
+        expect(views).to_have_count(0, timeout=30_000)
+        expect(seven.page.locator(".hh-output")).to_have_count(2)
+        seven.page.reload()
+        seven.wait_for_kernel()
+        expect(seven.page.locator(".hh-output")).to_have_count(2)
+        expect(seven.page.get_by_text("Error displaying widget")).to_have_count(0)
 
 
 def test_two_hundred_traced_cells(browser: Browser, jupyter: Jupyter) -> None:
     """One widget for all of them; only what is in sight is in the page, from the first to the last cell."""
     count = 200
-    comms = (
-        "len([c for c in __import__('comm').get_comm_manager().comms.values() if c.target_name == 'jupyter.widget'])"
-    )
-    jupyter.write("many.ipynb", (LOAD, *(TRACED.format(n) for n in range(count)), comms))
-    lab = Lab(browser, jupyter.url, "many.ipynb", height=900)
-    lab.command("notebook:run-all-cells")
-    last = lab.page.locator(f'.jp-CodeCell[data-windowed-list-index="{count + 1}"]')
-    lab.scroll_to(count + 1)
-    # A widget's layout is a widget.
-    expect(last.locator(".jp-OutputArea-output")).to_have_text("2", timeout=300_000)
-    for index in (count, 1, count // 2, count):
-        lab.scroll_to(index)
-        cell = lab.page.locator(f'.jp-CodeCell[data-windowed-list-index="{index}"]')
-        expect(cell.locator(".hh-view")).to_be_visible(timeout=30_000)
-        assert lab.page.locator(".hh-view").count() < 60
-        cell.get_by_role("button", name=re.compile("^step")).click()
-        expect(cell.get_by_role("treeitem")).to_have_count(2)
-        cell.get_by_role("button", name=re.compile("^step")).click()
-    lab.page.close()
+    jupyter.write("many.ipynb", (LOAD, *(TRACED.format(n) for n in range(count)), COMMS))
+    with Lab(browser, jupyter.url, "many.ipynb", height=900) as lab:
+        lab.command("notebook:run-all-cells")
+        last = lab.page.locator(f'.jp-CodeCell[data-windowed-list-index="{count + 1}"]')
+        lab.scroll_to(count + 1)
+        # A widget's layout is a widget.
+        expect(last.locator(".jp-OutputArea-output")).to_have_text("2", timeout=300_000)
+        for index in (count, 1, count // 2, count):
+            lab.scroll_to(index)
+            cell = lab.page.locator(f'.jp-CodeCell[data-windowed-list-index="{index}"]')
+            expect(cell.locator(".hh-view")).to_be_visible(timeout=30_000)
+            assert lab.page.locator(".hh-view").count() < 60
+            cell.get_by_role("button", name=re.compile("^step")).click()
+            expect(cell.get_by_role("treeitem")).to_have_count(2)
+            cell.get_by_role("button", name=re.compile("^step")).click()
 
 
 def test_a_hundred_thousand_spans(browser: Browser, jupyter: Jupyter) -> None:
@@ -76,12 +75,11 @@ with tracer.start_span("root"):
         with tracer.start_span("step"):
             pass"""
     jupyter.write("huge.ipynb", (LOAD, loop))
-    lab = Lab(browser, jupyter.url, "huge.ipynb")
-    lab.run_all(timeout=300_000)
-    view = lab.page.locator(".hh-view")
-    expect(view).to_have_count(1, timeout=120_000)
-    expect(view.locator(".hh-bar")).to_contain_text("20,000 of 100,001")
-    view.locator(".hh-toggle").click()
-    expect(view.get_by_role("tree")).to_be_visible()
-    assert 0 < view.get_by_role("treeitem").count() < 60
-    lab.page.close()
+    with Lab(browser, jupyter.url, "huge.ipynb") as lab:
+        lab.run_all(timeout=300_000)
+        view = lab.page.locator(".hh-view")
+        expect(view).to_have_count(1, timeout=120_000)
+        expect(view.locator(".hh-bar")).to_contain_text("20,000 of 100,001")
+        view.locator(".hh-toggle").click()
+        expect(view.get_by_role("tree")).to_be_visible()
+        assert 0 < view.get_by_role("treeitem").count() < 60

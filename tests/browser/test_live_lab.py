@@ -103,10 +103,9 @@ def test_a_slow_backend_leaves_traces_under_their_cells(browser: Browser, jupyte
     backend.behaviour.delay = {TRACES: 1.5}
     environment = f'import os\nos.environ.update(HH_API_KEY="hh_key_of_a_test", HH_API_URL="{backend.url}")'
     jupyter.write("slow.ipynb", (environment, "%load_ext hh_jupyter", SETUP, SHORT, SHORT, "1 + 1"))
-    lab = Lab(browser, jupyter.url, "slow.ipynb")
-    lab.run_all()
-    for index in (3, 4):
-        expect(code_cell(lab, index).locator(".hh-view")).to_have_count(1, timeout=30_000)
-        expect(code_cell(lab, index).locator(".hh-delivery")).to_have_text("Sent", timeout=60_000)
-    expect(lab.page.locator(".hh-output")).to_have_count(2)
-    lab.page.close()
+    with Lab(browser, jupyter.url, "slow.ipynb") as lab:
+        lab.run_all()
+        for index in (3, 4):
+            expect(code_cell(lab, index).locator(".hh-view")).to_have_count(1, timeout=30_000)
+            expect(code_cell(lab, index).locator(".hh-delivery")).to_have_text("Sent", timeout=60_000)
+        expect(lab.page.locator(".hh-output")).to_have_count(2)
