@@ -5,6 +5,7 @@
 # make bench     the budgets, as ratios to the plain OpenTelemetry SDK in one run
 # make lint      ruff, mypy, import contracts
 # make format    let ruff format the code
+# make screenshots  every state of the inline view as a picture, into screenshots/
 # make readme    write the README's tables anew from the code
 # make clean     remove what these made
 
@@ -19,7 +20,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-all matrix bench lint format readme chromium clean
+.PHONY: demo test test-all matrix bench lint format readme screenshots chromium clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/python notebooks/demo.py
@@ -49,6 +50,9 @@ lint: $(VENV)/.dev-installed
 format: $(VENV)/.dev-installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+screenshots: $(VENV)/.dev-installed chromium
+	$(BIN)/python -m tests.browser.screenshots screenshots
 
 readme: $(VENV)/.dev-installed
 	$(BIN)/python -m tests.readme_tables --write

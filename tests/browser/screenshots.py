@@ -5,6 +5,7 @@ They are looked at, not compared: fonts differ from machine to machine.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.browser.conftest import FLAGS
 from tests.browser.harness import SMALL, Harness
+from tests.conftest import BROWSERS
 
 STATES = (*SMALL, "big")
 WIDTHS = (1040, 760, 560)
@@ -43,8 +45,9 @@ def take(browser: Browser, harness: Harness, folder: Path, width: int, theme: st
     page.close()
 
 
-def main(folder: Path, chromium: str) -> None:
+def main(folder: Path) -> None:
     """Take all pictures into a folder, which is made."""
+    chromium = next(path for name in BROWSERS if (path := shutil.which(name)))
     folder.mkdir(parents=True, exist_ok=True)
     with Harness() as harness, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
@@ -56,4 +59,4 @@ def main(folder: Path, chromium: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]))

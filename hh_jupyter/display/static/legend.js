@@ -2,7 +2,7 @@
 
 import { h, kindMark, kindOf } from "./dom.js";
 
-const SHORT = [["↑↓", null], ["←→", null], ["e", "error"], ["/", "filter"]];
+const SHORT = [["e", "error"], ["/", "filter"]];
 const KEYS = [
   ["↑ ↓  j k", "row above or below"], ["← →", "fold, unfold, to the parent"], ["Home End", "first or last row"],
   ["Enter", "to the details"], ["Esc", "back to the tree"], ["e", "next error"], ["/", "filter"], ["*", "unfold all siblings"],
