@@ -43,6 +43,8 @@ class Hub {
     this.waiting = new Map();
     this.asked = new Map();
     this.away = false;
+    /** When the kernel last said something. */
+    this.heard = 0;
     this.observer = new MutationObserver((records) => this.changed(records));
     this.themes = new MutationObserver(() => this.theme());
     this.onMessage = (message, buffers) => this.receive(message, buffers ?? []);
@@ -110,8 +112,18 @@ class Hub {
   /** Ask for the rows of a view; where no answer comes the static output is shown. */
   ask(id) {
     clearTimeout(this.asked.get(id));
-    this.asked.set(id, setTimeout(() => this.restoreAll(), ANSWER_MS));
+    this.asked.set(id, this.unlessHeard(() => this.restoreAll(), (timer) => this.asked.set(id, timer)));
     this.send({ type: "rows", view: id, have: this.rows.get(id)?.header.version ?? null });
+  }
+
+  /**
+   * Give up on the kernel when it says nothing for a while. One that says something else is busy, and so may the page be.
+   * @param {() => void} then
+   * @param {(timer: any) => void} again a new timer stands for the one before
+   */
+  unlessHeard(then, again) {
+    const since = performance.now();
+    return setTimeout(() => (this.heard > since ? again(this.unlessHeard(then, again)) : then()), ANSWER_MS);
   }
 
   /** A question with one answer. */
@@ -119,11 +131,11 @@ class Hub {
     serial += 1;
     const number = serial;
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
+      let timer = this.unlessHeard(() => {
         this.waiting.delete(number);
         this.restoreAll();
         reject(new Error("no answer"));
-      }, ANSWER_MS);
+      }, (next) => (timer = next));
       this.waiting.set(number, {
         reject,
         resolve: (answer) => {
@@ -144,6 +156,7 @@ class Hub {
   }
 
   receive(message, buffers) {
+    this.heard = performance.now();
     if (this.away) this.back();
     if (message.type === "rows") this.take(message, buffers);
     else if (message.type === "changed") this.refresh(message.view);
