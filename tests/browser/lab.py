@@ -126,13 +126,11 @@ class Lab:
             self.run(index, timeout=timeout)
 
     def run(self, index: int, *, timeout: float = 60_000) -> None:
-        """Run one cell and wait for it: its number changes with each run."""
-        before = self.page.evaluate(f"i => {CELLS}[i].promptNode.textContent", index)
+        """Run one cell and wait for it. After a restart its number may be the same as before, so that is taken away."""
+        self.page.evaluate(f"i => {{ {CELLS}[i].model.executionCount = null; }}", index)
         self.start(index)
         self.page.wait_for_function(
-            f"([i, before]) => ![before, '[*]:', '[ ]:'].includes({CELLS}[i].promptNode.textContent)",
-            arg=[index, before],
-            timeout=timeout,
+            f"i => /\\[\\d+\\]/.test({CELLS}[i].promptNode.textContent)", arg=index, timeout=timeout
         )
 
     def start(self, index: int) -> None:

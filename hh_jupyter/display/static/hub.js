@@ -8,6 +8,8 @@ import { Running } from "./running.js";
 import { newState, View } from "./view.js";
 
 const ANSWER_MS = 2000;
+const AGAIN_MS = 3000;
+const MOST_AGAIN = 4;
 const HANDOVER_MS = 1500;
 const MOST_DETACHED = 100;
 let serial = 0;
@@ -109,10 +111,14 @@ class Hub {
     }
   }
 
-  /** Ask for the rows of a view; where no answer comes the static output is shown. */
-  ask(id) {
+  /** Ask for the rows of a view; where no answer comes the static output is shown, and a few more questions are asked. */
+  ask(id, times = 0) {
     clearTimeout(this.asked.get(id));
-    this.asked.set(id, this.unlessHeard(() => this.restoreAll(), (timer) => this.asked.set(id, timer)));
+    const next = (timer) => this.asked.set(id, timer);
+    next(this.unlessHeard(() => {
+      this.restoreAll();
+      if (times < MOST_AGAIN && this.outputsOf(id).length) next(setTimeout(() => this.ask(id, times + 1), AGAIN_MS * 2 ** times));
+    }, next));
     this.send({ type: "rows", view: id, have: this.rows.get(id)?.header.version ?? null });
   }
 
