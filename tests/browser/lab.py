@@ -37,8 +37,6 @@ def lab_server(folder: Path) -> Iterator[str]:
                "--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}",
                "--expose-app-in-browser", "--JupyterNotebookApp.expose_app_in_browser=True",
                "--LabApp.news_url=")  # fmt: skip
-               "--expose-app-in-browser", "--JupyterNotebookApp.expose_app_in_browser=True",
-               "--LabApp.news_url=")  # fmt: skip
     with (
         reserved,
         (folder / "lab.log").open("wb") as log,
