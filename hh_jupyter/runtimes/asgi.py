@@ -65,9 +65,11 @@ class SessionMiddleware:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request, connection or lifespan."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, self._flushing(send))
+            return
         path = scope.get("path", "")
-        traced = scope["type"] in ("http", "websocket") and self._sessions.wants(path)
-        session = self._sessions.begin(_request(scope, path)) if traced else None
+        session = self._sessions.begin(_request(scope, path)) if self._sessions.wants(path) else None
         if session is None:
             await self.app(scope, receive, send)
             return
@@ -79,6 +81,19 @@ class SessionMiddleware:
                 await exchange.finish(None if _is_leaving(error) else error)
                 raise
             await exchange.finish()
+
+    def _flushing(self, send: Send) -> Send:
+        """`send`, with everything delivered before the server hears that the application has shut down.
+
+        uvicorn's workers end by the signal that they were sent, which leaves nobody else the time.
+        """
+
+        async def send_after_flush(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):
+                await asyncio.to_thread(self._sessions.flush)
+            await send(message)
+
+        return send_after_flush
 
 
 class _Exchange:

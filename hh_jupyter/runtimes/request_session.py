@@ -120,6 +120,12 @@ class RequestSessions:
             context = baggage.set_baggage(keys.BAGGAGE_SESSION_ID, session.id, context)
         return RequestSession(tracer, session, with_tracer(context, tracer))
 
+    def flush(self) -> None:
+        """Deliver what there is, within the time for the end of a program: this is one."""
+        tracer = self._tracer or current_tracer()
+        if tracer is not None:
+            tracer.force_flush(tracer.settings.exit_flush_seconds * 1000)
+
     def _allows(self, request: Request) -> bool:
         if isinstance(self._may_link, bool):
             return self._may_link

@@ -38,6 +38,7 @@ def deliver_before_leaving(deliver: Callable[[], None]) -> None:
             os.register_at_fork(after_in_child=_watch_worker)
     _take_sigterm()
     _watch_worker()
+    _watch_celery()
 
 
 def give_sigterm_back() -> None:
@@ -81,6 +82,22 @@ def _finalize_worker(_: object) -> None:
     util, process = sys.modules["multiprocessing.util"], sys.modules["multiprocessing.process"]
     if process.parent_process() is not None and _first_time("finalizer"):
         util.Finalize(None, _deliver, exitpriority=_RUN_LAST)
+
+
+def _watch_celery() -> None:
+    """Have Celery call us at the end of its worker processes, which leave by `os._exit`.
+
+    Whoever uses it has loaded it, and the processes inherit what is connected here.
+    """
+    signals: Any = sys.modules.get("celery.signals")
+    if signals is not None:
+        # Connected again under the same name, it is connected once.
+        signals.worker_process_shutdown.connect(_on_celery_shutdown, weak=False, dispatch_uid="hh_jupyter")
+
+
+def _on_celery_shutdown(**_: object) -> None:
+    if _deliver is not None:
+        _deliver()
 
 
 def _first_time(what: str) -> bool:
