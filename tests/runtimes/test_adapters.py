@@ -18,7 +18,9 @@ from tests.guide.found import QUESTION, SESSION, in_own_sessions, programs_spans
 from tests.runtimes.serving import ADAPTERS, Serve
 
 HEADER = "X-Session-ID"
-REQUESTS = 200
+REQUESTS = {"fastapi": 200, "flask": 200}
+"""At once; the others share most of what these two hold."""
+
 KINDS = {"fastapi": ("ask", "async-ask", "async-stream"), "django_asgi": ("ask", "async-ask")}
 ROUTES = {"fastapi": "/{}/{{question}}", "flask": "/{}/<question>", "django": "/{}/<question>"}
 
@@ -58,11 +60,11 @@ def ask(url: str, paths: Iterable[str], **headers: str) -> list[httpx.Response]:
     return asyncio.run(main())
 
 
-def test_each_of_200_requests_at_once_has_its_own_session(
+def test_each_of_many_requests_at_once_has_its_own_session(
     adapter: str, serve: Serve, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
     kinds = [*KINDS.get(adapter, ("ask",)), "stream"]
-    paths = [f"/{kinds[number % len(kinds)]}/q{number}" for number in range(REQUESTS)]
+    paths = [f"/{kinds[number % len(kinds)]}/q{number}" for number in range(REQUESTS.get(adapter, 60))]
     with serve() as url:
         answers = ask(url, paths)
     assert tracer.force_flush()
