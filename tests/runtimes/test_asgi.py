@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -112,6 +113,27 @@ def test_a_request_that_is_cancelled_ends_its_session_and_leaks_nothing(
     (session_id,) = sessions(backend)
     assert updates(backend)[session_id]["outputs"]["disconnected"] is True
     assert "error" not in updates(backend)[session_id]
+
+
+@pytest.mark.parametrize("failing", [False, True], ids=["answers", "fails"])
+def test_nothing_of_a_request_is_left_in_the_task_that_served_it(tracer: HoneyHiveTracer, failing: bool) -> None:
+    seen: list[str | None] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(tracer.current_session_id)
+        if failing:
+            raise ValueError
+
+    async def main() -> None:
+        middleware: Any = SessionMiddleware(app)
+        for _ in range(2):
+            with suppress(ValueError):
+                await middleware({"type": "http", "method": "GET", "path": "/", "headers": []}, None, None)
+            seen.append(tracer.current_session_id)
+
+    asyncio.run(main())
+    assert seen[1] == seen[3] == tracer.session_id
+    assert len(set(seen)) == 3
 
 
 def test_in_immediate_mode_nobody_waits_for_the_backend_on_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
