@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 MOST_BYTES: Final = 64 * 1024 * 1024
 """Of one parcel, before it is compressed. What has no room is left out and counted."""
 
+WORTH_COMPRESSING: Final = 8 * 1024
+"""Bytes below which compressing takes longer than it saves; most calls make a few small spans."""
+
 
 class Returned(NamedTuple):
     """An opened parcel.
@@ -74,7 +77,8 @@ def packed(kept: Sequence[Kept], dropped: int, process: str, receipt: tuple[str,
     head = {"id": uuid.uuid4().hex, "process": process, "receipt": receipt, "dropped": dropped}
     parts = [f'"{kind}": [{", ".join(found)}]' for kind, found in texts.items()]
     parts += [f'"{name}": {json.dumps(value)}' for name, value in {**head, **tables.document()}.items()]
-    return zlib.compress(f"{{{', '.join(parts)}}}".encode("utf-8", "surrogatepass"), 1)
+    text = f"{{{', '.join(parts)}}}".encode("utf-8", "surrogatepass")
+    return zlib.compress(text, 1) if len(text) > WORTH_COMPRESSING else text
 
 
 def opened(parcel: bytes) -> Returned:
@@ -83,7 +87,8 @@ def opened(parcel: bytes) -> Returned:
     Raises:
         ValueError, KeyError, TypeError, zlib.error: these bytes are none.
     """
-    document = json.loads(zlib.decompress(parcel).decode("utf-8", "surrogatepass"))
+    text = parcel if parcel.startswith(b"{") else zlib.decompress(parcel)
+    document = json.loads(text.decode("utf-8", "surrogatepass"))
     resources = [_resource(own, _frozen(found), url) for own, found, url in document["resources"]]
     scopes = [None if scope is None else _scope(*scope[:3], _frozen(scope[3])) for scope in document["scopes"]]
     return Returned(

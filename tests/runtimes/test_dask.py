@@ -118,7 +118,7 @@ def test_sessions_and_updates_of_a_worker_reach_the_backend(
 ) -> None:
     session_id = client.submit(traced(jobs.open_a_session), 1).result()
     assert tracer.force_flush()
-    assert [session["session_id"] for session in backend.sessions()][1:] == [session_id]
+    assert session_id in [session["session_id"] for session in backend.sessions()]
     assert backend.spans()[0]["attributes"][SESSION] == session_id
 
 
