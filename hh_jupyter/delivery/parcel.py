@@ -77,8 +77,8 @@ def packed(kept: Sequence[Kept], dropped: int, process: str, receipt: tuple[str,
     head = {"id": uuid.uuid4().hex, "process": process, "receipt": receipt, "dropped": dropped}
     parts = [f'"{kind}": [{", ".join(found)}]' for kind, found in texts.items()]
     parts += [f'"{name}": {json.dumps(value)}' for name, value in {**head, **tables.document()}.items()]
-    text = f"{{{', '.join(parts)}}}".encode("utf-8", "surrogatepass")
-    return zlib.compress(text, 1) if len(text) > WORTH_COMPRESSING else text
+    document = f"{{{', '.join(parts)}}}".encode("utf-8", "surrogatepass")
+    return zlib.compress(document, 1) if len(document) > WORTH_COMPRESSING else document
 
 
 def opened(parcel: bytes) -> Returned:

@@ -76,7 +76,8 @@ class RequestSessions:
         may_link: MayLink = False,
         inputs: Inputs | None = None,
     ) -> None:
-        if isinstance(exclude, str) or not all(isinstance(path, str) for path in exclude):
+        paths = () if isinstance(exclude, str) else tuple(exclude)
+        if isinstance(exclude, str) or not all(isinstance(path, str) for path in paths):
             refuse(called, "exclude", exclude, "a list of paths", 'Such as exclude=["/health", "/static"].')
         if not isinstance(may_link, bool) and not callable(may_link):
             refuse(called, "may_link", may_link, "True, False or a function", "It is given the request's headers.")
@@ -84,7 +85,7 @@ class RequestSessions:
             refuse(called, "inputs", inputs, "a function", "It is given the request and returns a dict.")
         self._called = called
         self._tracer = tracer_or_none(called, "tracer", tracer)
-        self._exclude = tuple(path.rstrip("/") for path in exclude)
+        self._exclude = tuple(path.rstrip("/") for path in paths)
         self._may_link, self._inputs = may_link, inputs
 
     def wants(self, path: str) -> bool:
@@ -104,7 +105,8 @@ class RequestSessions:
             headers = request.headers()
             context = extract(headers, called=self._called)
             linked = linked or headers.get(HEADER.lower())
-            carried = None if linked else _in_baggage(context)
+            # Of this request only: a session that was in force where the server started is nobody's wish.
+            carried = None if linked else _in_baggage(extract(headers, Context(), self._called))
         linked = linked or carried
         link = is_given(linked)
         session = tracer.new_session(

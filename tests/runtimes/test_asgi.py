@@ -136,6 +136,22 @@ def test_nothing_of_a_request_is_left_in_the_task_that_served_it(tracer: HoneyHi
     assert len(set(seen)) == 3
 
 
+def test_a_session_in_force_where_the_server_started_is_not_that_of_its_requests(tracer: HoneyHiveTracer) -> None:
+    seen: list[str | None] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(tracer.current_session_id)
+
+    async def main() -> None:
+        middleware: Any = SessionMiddleware(app, may_link=True)
+        for _ in range(2):
+            await middleware({"type": "http", "method": "GET", "path": "/", "headers": []}, None, None)
+
+    started_in = tracer.create_session("start")
+    asyncio.run(main())
+    assert len({*seen, started_in}) == 3
+
+
 def test_in_immediate_mode_nobody_waits_for_the_backend_on_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting: list[int] = []
     wait = Route.wait_if_immediate
