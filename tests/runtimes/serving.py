@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -145,9 +143,6 @@ def django_asgi(**options: Any) -> Iterator[str]:
 
         with serving.asgi(ASGIHandler()) as url:
             yield url
-        with warnings.catch_warnings():  # Django leaves the request's file open where a response breaks off.
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
 
 
 ADAPTERS: dict[str, Serve] = {"fastapi": fastapi, "flask": flask, "django": django, "django_asgi": django_asgi}
