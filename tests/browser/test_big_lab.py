@@ -51,6 +51,9 @@ def test_two_hundred_traced_cells(browser: Browser, jupyter: Jupyter) -> None:
     count = 200
     jupyter.write("many.ipynb", (LOAD, *(TRACED.format(n) for n in range(count)), COMMS))
     with Lab(browser, jupyter.url, "many.ipynb", height=900) as lab:
+        # A hub that opens while a page with a new profile still loads the widget library is not always seen by it.
+        lab.run_all(2)
+        expect(lab.page.locator(".hh-view")).to_be_visible(timeout=60_000)
         lab.command("notebook:run-all-cells")
         last = lab.page.locator(f'.jp-CodeCell[data-windowed-list-index="{count + 1}"]')
         lab.scroll_to(count + 1)
