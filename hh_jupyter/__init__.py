@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from hh_jupyter.experiments import HoneyHive, aevaluator, compare_runs, evaluate, evaluator, get_run_result
     from hh_jupyter.notebook.span_view import SpanView
+    from hh_jupyter.records.totals import summarize
+    from hh_jupyter.span_list import spans
     from hh_jupyter.tracing.event_type import EventType
 
 __all__ = [
@@ -58,6 +60,8 @@ __all__ = [
     "load_ipython_extension",
     "set_default_tracer",
     "shutdown_tracer",
+    "spans",
+    "summarize",
     "trace",
     "trace_class",
     "unload_ipython_extension",
@@ -70,6 +74,8 @@ _LATER = {
     **dict.fromkeys(_EXPERIMENTS, "experiments"),
     "EventType": "tracing.event_type",
     "SpanView": "notebook.span_view",
+    "spans": "span_list",
+    "summarize": "records.totals",
 }
 
 

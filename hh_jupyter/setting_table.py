@@ -135,6 +135,8 @@ class Settings:
     # What a notebook shows
     display: str = _row("auto", rules.one_of("auto", "line", "tree", "off"), "HH_DISPLAY",
         "What a traced cell shows: auto opens on an error, line never, tree always, off shows nothing.")
+    auto_instrument: bool = _row(False, rules.SWITCH, "HH_AUTO_INSTRUMENT",
+        "Loading the extension traces the LLM libraries that are installed, as `%hh instrument` does.")
     display_rows: int = _row(60, rules.whole(1, "rows"), "HH_DISPLAY_ROWS", "Most rows in one saved output.")
     saved_detail: str = _row("summary", rules.one_of("summary", "preview", "full"), "HH_SAVED_DETAIL",
         "What saved outputs hold of messages, inputs and outputs: summary nothing, preview the beginnings of up to 6 "

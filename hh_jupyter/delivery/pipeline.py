@@ -49,6 +49,7 @@ class Pipeline:
         self._closing = threading.Event()
         self._build()
         if self.copies.spool is not None:
+            details.look_in(self.copies.spool)
             threading.Thread(target=self._adopt, name=f"{THREAD_PREFIX}adopter", daemon=True).start()
         _PIPELINES.add(self)
 

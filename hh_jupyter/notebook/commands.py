@@ -111,7 +111,12 @@ class Commands:
         print(text)
 
     def _instrument(self, given: Given) -> None:
-        print(self._instrumentors.switch_on(given.words))
+        if "--list" in given:
+            print(self._instrumentors.listed())
+        elif "--off" in given:
+            print(self._instrumentors.switch_off(given.words))
+        else:
+            print(self._instrumentors.switch_on(given.words))
 
     def _show(self, given: Given) -> None:
         label = given.words[0] if given.words else LAST

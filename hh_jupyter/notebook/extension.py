@@ -10,6 +10,7 @@ from typing import Any, Final
 from hh_jupyter.display.live import give_live_outputs
 from hh_jupyter.notebook import transform
 from hh_jupyter.notebook.boundary import guarded
+from hh_jupyter.notebook.cell_frame import CellFrame
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.commands import Commands
 from hh_jupyter.notebook.completion import Completer
@@ -23,9 +24,10 @@ from hh_jupyter.notebook.screen import screen_of
 from hh_jupyter.notebook.sessions import Sessions, notebook_name
 from hh_jupyter.notebook.status import load_line
 from hh_jupyter.notebook.threads import ThreadContexts
+from hh_jupyter.notebook.untraced import UntracedHint
 from hh_jupyter.settings import TABLE, Settings, resolve
 from hh_jupyter.tracing.default import current_tracer, set_default_tracer, set_host
-from hh_jupyter.tracing.recorded import keep_for_notebook, span_log
+from hh_jupyter.tracing.recorded import keep_for_notebook, span_log, title_sessions
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 from hh_jupyter.tracing.yielding import Yielding
 
@@ -66,6 +68,10 @@ class Extension:
         if not quiet:
             self._announce()
         self._cells.open_running()
+        if self._tracer.settings.auto_instrument:
+            report = self._instrumentors.switch_on()
+            if not quiet:
+                print(report)
 
     def load_again(self) -> None:
         """`%load_ext` where a startup file has loaded before, which IPython does not know: as if it came first."""
@@ -86,11 +92,14 @@ class Extension:
         keep_for_notebook()
         self._config = self._register_config(undo)
         outputs = self._register_tracer(undo)
-        self._cells = Cells(shell, self._sessions, guarded(self._before_cell), guarded(outputs.begin), outputs.finish)
+        self._outputs = outputs
+        self._cells = Cells(shell, self._sessions, guarded(self._before_cell), guarded(outputs.begin), self._finish)
         self._tracer.on_session = guarded(self._cells.adopt)
         give_live_outputs(LiveOutputs(self._cells, screen_of(shell)).open)
         undo.callback(give_live_outputs, None)
         undo.callback(setattr, self._tracer, "on_session", None)
+        title_sessions(self.titles)
+        undo.callback(title_sessions, None)
         set_host(self._adopt)
         undo.callback(set_host, None)
         setattr(shell, transform.ENTRY, self)
@@ -131,8 +140,9 @@ class Extension:
         return config
 
     def _register_magics(self, outputs: Outputs, undo: ExitStack) -> None:
-        instrumentors = Instrumentors(self._tracer)
+        instrumentors = self._instrumentors = Instrumentors(self._tracer)
         undo.callback(instrumentors.switch_off)
+        self._untraced = UntracedHint(instrumentors.is_traced, self._shell.transform_cell, self._shell.user_ns)
         commands = Commands(
             self._sessions, outputs, self._cells, instrumentors, self._login, self._set_trait, self._log_in
         )
@@ -203,6 +213,16 @@ class Extension:
         arguments = self._arguments()
         arguments.pop("api_key", None)  # As below.
         self._tracer.configure(self._settings(arguments))
+
+    def _finish(self, frame: CellFrame, *, raised: bool, interrupted: bool) -> None:
+        """Show what was traced in a cell, or why nothing was."""
+        self._outputs.finish(frame, raised=raised, interrupted=interrupted)
+        settings = self._tracer.settings
+        if settings.display == "off" or settings.disable_tracing or span_log().records(cell=frame.key):
+            return
+        hint = self._untraced.of(frame.info.raw_cell or "")
+        if hint is not None:
+            print(hint)
 
     def _before_cell(self) -> None:
         """What may have changed since the last cell: settings, the global provider, the name of the notebook."""

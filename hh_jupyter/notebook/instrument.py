@@ -1,50 +1,36 @@
-"""Switching on the instrumentors of LLM libraries, and off again what was switched on here."""
+"""Switching on the instrumentors of LLM libraries, and off again what was switched on here.
+
+Each library gets one: its own tracing where it has some, else the installed instrumentor that comes first in `Family`.
+Two of them would make two spans of every call.
+"""
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from IPython.core.error import UsageError
 
+from hh_jupyter.notebook.libraries import LIBRARIES, Candidate, Family, candidates, is_installed, known_name
+from hh_jupyter.notebook.own_tracing import OWN_TRACING, PREFERRED
 from hh_jupyter.notebook.words import did_you_mean
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 logger = logging.getLogger(__name__)
 
-OPENINFERENCE: Final = "openinference_instrumentor"
-ANY: Final = "opentelemetry_instrumentor"
-PACKAGE: Final = "openinference-instrumentation-{}"
+_NO_CONFLICT: Final = frozenset({"DependencyConflictError"})
 
-LIBRARIES: Final = {
-    "agno": "agno",
-    "anthropic": "anthropic",
-    "bedrock": "boto3",
-    "cohere": "cohere",
-    "crewai": "crewai",
-    "dspy": "dspy",
-    "google_genai": "google-genai",
-    "groq": "groq",
-    "guardrails": "guardrails-ai",
-    "haystack": "haystack-ai",
-    "instructor": "instructor",
-    "langchain": "langchain-core",
-    "litellm": "litellm",
-    "llama_index": "llama-index-core",
-    "mistralai": "mistralai",
-    "ollama": "ollama",
-    "openai": "openai",
-    "openai_agents": "openai-agents",
-    "portkey": "portkey-ai",
-    "smolagents": "smolagents",
-    "together": "together",
-    "vertexai": "google-cloud-aiplatform",
-}
-"""OpenInference instrumentors (entry point name) and the distribution of the library each one traces."""
+
+class Instrumentor(Protocol):
+    """What OpenTelemetry's `BaseInstrumentor` offers, of which a process has one instance for each library."""
+
+    @property
+    def is_instrumented_by_opentelemetry(self) -> bool: ...
+    def instrument(self, **kwargs: Any) -> Any: ...
+    def uninstrument(self, **kwargs: Any) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +39,19 @@ class Report:
 
     traced: tuple[str, ...]
     problems: tuple[str, ...]
+    nothing: str = "no instrumentor is installed."
 
     def __str__(self) -> str:
-        traced = f"hh: tracing {', '.join(self.traced)}." if self.traced else "hh: no instrumentor is installed."
-        return "\n".join((traced, *self.problems))
+        traced = f"hh: tracing {', '.join(self.traced)}." if self.traced else f"hh: {self.nothing}"
+        return "\n".join((*((traced,) if self.traced or not self.problems else ()), *self.problems))
+
+
+@dataclass(slots=True)
+class _On:
+    """An instrumentor that is on, and the words for it."""
+
+    instrumentor: Instrumentor
+    by: str
 
 
 class Instrumentors:
@@ -64,82 +59,166 @@ class Instrumentors:
 
     def __init__(self, tracer: HoneyHiveTracer) -> None:
         self._tracer = tracer
-        self._on: dict[str, Any] = {}
+        self._on: dict[str, _On] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Entry point names of what is on."""
+        """Names of the libraries whose instrumentor is on."""
         return tuple(sorted(self._on))
 
     def known(self) -> tuple[str, ...]:
-        """Names that `switch_on` takes: those whose instrumentor is installed, then the others."""
-        return tuple(dict.fromkeys((*sorted(_installed(OPENINFERENCE)), *sorted(_installed(ANY)), *LIBRARIES)))
+        """Names that `switch_on` takes: those that can be traced at once, then the others."""
+        return tuple(dict.fromkeys((*sorted(_choices()), *LIBRARIES)))
 
     def switch_on(self, names: Iterable[str] = ()) -> Report:
-        """Switch on the named instrumentors; without names, every OpenInference one that is installed.
+        """Trace the named libraries; without names, every LLM library that is installed and can be traced.
 
         Raises:
             UsageError: a name that neither an installed nor a known instrumentor has.
         """
-        asked = tuple(dict.fromkeys(name.replace("-", "_") for name in names))
-        # OpenInference wins over other instrumentors of the same library: two of them would count each call twice.
-        found = _installed(ANY) | _installed(OPENINFERENCE) if asked else _installed(OPENINFERENCE)
-        unknown = [name for name in asked if name not in found and name not in LIBRARIES]
-        if unknown:
-            raise UsageError(
-                f"%hh instrument: no library {unknown[0]}. {did_you_mean(unknown[0], {*found, *LIBRARIES})}"
-            )
+        asked = tuple(dict.fromkeys(map(known_name, names)))
+        choices = _choices()
+        _check(asked, choices)
         traced, problems = [], []
-        for name in asked or sorted(found):
-            problem = self._switch_on(name, found.get(name))
+        for name in asked or _worth_it(choices):
+            problem = self._switch_on(name, choices.get(name, []))
             if problem is None:
                 traced.append(name)
-            elif problem:
+            elif asked or name in LIBRARIES:
                 problems.append(problem)
-        if not asked:
-            problems += [_missing(name) for name in LIBRARIES if name not in found and _is_installed(LIBRARIES[name])]
         return Report(tuple(traced), tuple(problems))
 
-    def switch_off(self) -> None:
-        """Undo what was switched on here."""
-        while self._on:
-            name, instrumentor = self._on.popitem()
+    def switch_off(self, names: Iterable[str] = ()) -> Report:
+        """Undo what was switched on here: the named ones, without names all.
+
+        Raises:
+            UsageError: a name that no library has.
+        """
+        asked = tuple(dict.fromkeys(map(known_name, names)))
+        _check(asked, _choices())
+        others = [f"hh: {name} was not switched on by %hh instrument." for name in asked if name not in self._on]
+        for name in [name for name in self.names if not asked or name in asked]:
+            on = self._on.pop(name)
+            _let_go(on.instrumentor)
             try:
-                instrumentor.uninstrument()
+                if on.instrumentor.is_instrumented_by_opentelemetry:
+                    on.instrumentor.uninstrument()
             except Exception:  # boundary: somebody else's code, and the others must be undone as well
                 logger.warning("%s could not be switched off.", name, exc_info=True)
+        return Report(self.names, tuple(others), nothing="no library is traced by %hh instrument.")
 
-    def _switch_on(self, name: str, entry: EntryPoint | None) -> str | None:
-        """None when the library is traced now, else the sentence to show ("" for none)."""
+    def listed(self) -> str:
+        """The LLM libraries that are installed, whether each is traced and by what: a line each."""
+        choices = _choices()
+        rows = [self._row(name, choices.get(name, [])) for name in _worth_it(choices)]
+        if not rows:
+            return "hh: no LLM library is installed."
+        width = max(len(name) for name, _, _ in rows)
+        return "\n".join(f"hh: {name:{width}}  {state:3}  {by}" for name, state, by in rows)
+
+    def is_traced(self, name: str) -> bool:
+        """Whether this library's calls make spans, switched on here or by the user; loads nothing."""
+        return name in self._on or any(_is_on(choice) for choice in _choices().get(name, []))
+
+    def _row(self, name: str, choices: list[Candidate]) -> tuple[str, str, str]:
         if name in self._on:
+            return name, "on", self._on[name].by
+        active = next((choice for choice in choices if _is_on(choice)), None)
+        if active is not None:
+            return name, "on", f"{_words(active)}, not by %hh instrument"
+        return name, "off", _words(choices[0]) if choices else f"%pip install {LIBRARIES[name].package}"
+
+    def _switch_on(self, name: str, choices: list[Candidate]) -> str | None:
+        """None when the library is traced now, else the line that says why not."""
+        if name in self._on or any(_is_on(choice) for choice in choices):
             return None
-        if entry is None:
-            return _missing(name)
-        try:
-            instrumentor = entry.load()()
-            if instrumentor.is_instrumented_by_opentelemetry:
+        problem = f"hh: {name} is not traced. %pip install {_missing(name)}"
+        for choice in choices:
+            try:
+                instrumentor: Instrumentor = choice.entry.load()()
+                instrumentor.instrument(tracer_provider=self._tracer.provider, raise_exception_on_conflict=True)
+            except Exception as error:  # boundary: an instrumentor may fail in any way, the next one is tried
+                problem = _failure(name, error)
+                continue
+            self._on[name] = _On(instrumentor, _words(choice))
+            self._own(name, instrumentor)
+            return None
+        return problem
+
+    def _own(self, name: str, instrumentor: Instrumentor) -> None:
+        """Let a later `XInstrumentor().instrument()` of the user's own do what it says, without a warning.
+
+        It gets this very object. With another provider it takes the library over; else there is nothing left to do.
+        """
+        original = instrumentor.instrument
+
+        def instrument(**kwargs: Any) -> Any:
+            given = kwargs.get("tracer_provider")
+            if given is None or given is self._tracer.provider:
                 return None
-            instrumentor.instrument(tracer_provider=self._tracer.provider, raise_exception_on_conflict=True)
-        except Exception as error:  # boundary: an instrumentor may fail in any way, the others go on
-            if type(error).__name__ == "DependencyConflictError":
-                library = LIBRARIES.get(name, name)
-                return f"hh: {name} is not traced: {library} is missing or too old. %pip install -U {library}"
-            return f"hh: {name} is not traced: {type(error).__name__}: {error}"
-        self._on[name] = instrumentor
-        return None
+            _let_go(instrumentor)
+            self._on.pop(name, None)
+            instrumentor.uninstrument()
+            return original(**kwargs)
+
+        try:
+            instrumentor.instrument = instrument  # type: ignore[method-assign]  # On this object only.
+        except AttributeError:
+            logger.debug("%s keeps its own instrument()", name)
 
 
-def _installed(group: str) -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=group)}
+def _let_go(instrumentor: Instrumentor) -> None:
+    """Give the object back its class's own `instrument`."""
+    vars(instrumentor).pop("instrument", None)
+
+
+def _choices() -> dict[str, list[Candidate]]:
+    """What can trace each library, the preferred one first."""
+    found = candidates()
+    for name, entry in OWN_TRACING.items():
+        if is_installed(LIBRARIES[name].distribution):
+            own, others = Candidate(name, Family.OWN, "", entry), found.get(name, [])
+            found[name] = [own, *others] if name in PREFERRED else [*others, own]
+    return found
+
+
+def _worth_it(choices: Mapping[str, list[Candidate]]) -> list[str]:
+    """Of everything that could be traced the LLM libraries that are installed, without those that have other uses."""
+    here = {name for name, library in LIBRARIES.items() if is_installed(library.distribution)}
+    others = {name for name in choices if name not in LIBRARIES and choices[name][0].family is Family.OPENINFERENCE}
+    return sorted(others | {name for name in here if name in choices or not LIBRARIES[name].general})
+
+
+def _check(asked: Iterable[str], choices: Iterable[str]) -> None:
+    known = {*choices, *LIBRARIES}
+    unknown = next((name for name in asked if name not in known), None)
+    if unknown is not None:
+        raise UsageError(f"%hh instrument: no library {unknown}. {did_you_mean(unknown, known)}")
+
+
+def _is_on(choice: Candidate) -> bool:
+    """Whether this instrumentor is on; one whose module nobody imported is off."""
+    if choice.family is not Family.OWN and choice.entry.module not in sys.modules:
+        return False
+    try:
+        return bool(choice.entry.load()().is_instrumented_by_opentelemetry)
+    except Exception:  # boundary: somebody else's module
+        logger.debug("%s cannot tell whether it is on", choice.name, exc_info=True)
+        return False
+
+
+def _words(choice: Candidate) -> str:
+    return f"{choice.family.title} {choice.version}".strip()
 
 
 def _missing(name: str) -> str:
-    return f"hh: {name} is not traced. %pip install {PACKAGE.format(name.replace('_', '-'))}"
+    """What to install for a library that nothing installed can trace."""
+    library = LIBRARIES.get(name)
+    return (library.package or library.distribution) if library is not None else name
 
 
-def _is_installed(distribution: str) -> bool:
-    try:
-        importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+def _failure(name: str, error: Exception) -> str:
+    if type(error).__name__ in _NO_CONFLICT:
+        library = LIBRARIES[name].distribution if name in LIBRARIES else name
+        return f"hh: {name} is not traced: {library} is missing or too old. %pip install -U {library}"
+    return f"hh: {name} is not traced: {type(error).__name__}: {error}"

@@ -103,11 +103,15 @@ COMMANDS: Final = (
     Command(
         "instrument",
         (
-            ("", "Traces every LLM library whose instrumentor is installed."),
+            ("", "Traces every LLM library that is installed and has an instrumentor, or traces itself."),
             ("NAME ...", "Traces the named libraries only."),
         ),
-        ("%hh instrument", "%hh instrument openai anthropic"),
+        ("%hh instrument", "%hh instrument openai anthropic", "%hh instrument --off openai"),
         Kind.LIBRARY,
+        (
+            Option("--list", "the libraries that are installed, which are traced, and by what"),
+            Option("--off", "stop tracing the named libraries, without names all that were switched on here"),
+        ),
         many=True,
     ),
     Command(

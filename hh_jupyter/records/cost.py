@@ -7,6 +7,7 @@ then, and for models it does not know, a cost is None: unknown is never 0.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable
 from typing import Any, Final
@@ -22,6 +23,8 @@ _THREAD_NAME: Final = "hh-prices"
 _lock = threading.Lock()
 _pricing: Pricing | None = None
 _thread: threading.Thread | None = None
+_table: str | None = None
+_DATE = re.compile(r"20\d\d-\d\d-\d\d")
 
 
 def ready() -> bool:
@@ -56,11 +59,20 @@ def load_in_background(then: Callable[[], None] | None = None) -> None:
     _thread.start()
 
 
+def table() -> str | None:
+    """Which prices `estimate` takes, "genai-prices 0.2.3 of 2026-10-14"; None before they are loaded, or without any.
+
+    The date is the latest that the table itself tells of: prices changed since then are not in it.
+    """
+    return _table
+
+
 def estimate(facts: SpanFacts) -> float | None:
     """US dollars for the tokens of a call at list prices; None if model or tokens are unknown, or no table is loaded.
 
     Args:
-        facts: of a model or embedding call. Cached tokens are part of the prompt and priced as such.
+        facts: of a model or embedding call. Cached tokens are part of the prompt and reasoning ones of the completion;
+            each are priced as their provider does.
     """
     usage, pricing = facts.usage, _pricing
     model = facts.model or facts.model_requested
@@ -74,6 +86,8 @@ def estimate(facts: SpanFacts) -> float | None:
         "cache_read_tokens": usage.cached or 0,
         "cache_write_tokens": usage.cache_write or 0,
     }
+    if usage.reasoning:  # Part of the completion; a few providers price it apart.
+        tokens["output_reasoning_tokens"] = usage.reasoning
     names = [(model, facts.provider)]
     if "/" in model:
         # LiteLLM and OpenRouter route by name: "openai/gpt-4o".
@@ -84,8 +98,9 @@ def estimate(facts: SpanFacts) -> float | None:
 
 
 def _load() -> Pricing:
+    global _table
     try:
-        from genai_prices import Usage, calc_price
+        from genai_prices import Usage, __version__, calc_price
     except ImportError as error:
         logger.warning("costs are not estimated: %s", error)
         return _no_price
@@ -99,7 +114,21 @@ def _load() -> Pricing:
             return None
 
     price("gpt-4o", "openai", {"input_tokens": 1, "output_tokens": 1})  # the table itself loads at the first question
+    _table = " of ".join(filter(None, (f"genai-prices {__version__}", _latest_date())))
     return price
+
+
+def _latest_date() -> str | None:
+    """The latest day on which the table says that a price was looked up; the package itself has no date."""
+    from datetime import UTC, datetime
+
+    from genai_prices import data_snapshot
+
+    comments = (
+        model.price_comments or "" for provider in data_snapshot.get_snapshot().providers for model in provider.models
+    )
+    today = datetime.now(tz=UTC).date().isoformat()
+    return max((day for text in comments for day in _DATE.findall(text) if day <= today), default=None)
 
 
 def _no_price(model: str, provider: str | None, tokens: dict[str, int]) -> float | None:

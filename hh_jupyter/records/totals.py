@@ -45,6 +45,7 @@ class Totals:
         cost: US dollars, as far as known; None if nothing is known.
         cost_complete: every call that used tokens has a cost.
         cost_estimated: some of it comes from the price table and not from a span.
+        prices: that table and its date, "genai-prices 0.2.3 of 2026-10-14"; None if nothing is estimated.
     """
 
     spans: int = 0
@@ -74,6 +75,7 @@ class Totals:
     cost: float | None = None
     cost_complete: bool = True
     cost_estimated: bool = False
+    prices: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain data, lists for tuples."""
@@ -182,7 +184,12 @@ def _cost_sums(
             estimated = estimated or said is None
         elif not failed or facts.usage is not None:
             complete = False
-    return {"cost": fsum(known) if known else None, "cost_complete": complete, "cost_estimated": estimated}
+    return {
+        "cost": fsum(known) if known else None,
+        "cost_complete": complete,
+        "cost_estimated": estimated,
+        "prices": cost.table() if estimated else None,
+    }
 
 
 def _runs_without_calls(records: Sequence[SpanRecord], parents: Parents) -> list[SpanFacts]:

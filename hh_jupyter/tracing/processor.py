@@ -67,6 +67,21 @@ class StampingProcessor(SpanProcessor):
         if (self._include or self._exclude) and not self.keeps(span.name):
             self._remember_filtered(span_id, parent_id)
             return
+        stamp = self._open[span_id] = self._stamp(span, context, parent_id)
+        if stamp.cell is not None and self._watched.wanted:
+            self._watched.add(span, stamp.cell)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Hand the span on, if the filters keep it and it is sampled."""
+        stamp = self._open.pop(span.context.span_id, None)
+        if self._watched.wanted:
+            self._watched.remove(span.context.span_id)
+        if stamp is None:
+            stamp = self._late_stamp(span)
+        if stamp is not None and span.context.trace_flags.sampled:
+            self._put(span, stamp)
+
+    def _stamp(self, span: ReadableSpan, context: Context, parent_id: int | None) -> Stamp:
         cell = cast("str | None", context.get(CELL))
         sessions = self._sessions
         entries = entries_for(sessions, context)
@@ -74,17 +89,17 @@ class StampingProcessor(SpanProcessor):
         if cell is None and sessions.elsewhere is not None:
             own = sessions.elsewhere
         session = own if own.id or keys.BAGGAGE_SESSION_ID in entries else sessions.minted_for(span)
-        self._open[span_id] = Stamp(entries, session, cell, parent_id)
-        if cell is not None and self._watched.wanted:
-            self._watched.add(span, cell)
+        return Stamp(entries, session, cell, parent_id)
 
-    def on_end(self, span: ReadableSpan) -> None:
-        """Hand the span on, if it was stamped and is sampled."""
-        stamp = self._open.pop(span.context.span_id, None)
-        if self._watched.wanted:
-            self._watched.remove(span.context.span_id)
-        if stamp is not None and span.context.trace_flags.sampled:
-            self._put(span, stamp)
+    def _late_stamp(self, span: ReadableSpan) -> Stamp | None:
+        """The stamp of a span that started before this processor was there, or elsewhere: what is in force at its end.
+
+        None for one that the filters left out.
+        """
+        if span.context.span_id in self._kept_ancestor or not self.keeps(span.name):
+            return None
+        parent_id = self.nearest_kept(None if span.parent is None else span.parent.span_id)
+        return self._stamp(span, otel_context.get_current(), parent_id)
 
     def adopt(self, session: Session) -> None:
         """Take the request being served into the session that its handler makes: its SERVER span started before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from hh_jupyter.delivery.sealing.details import DetailStore
@@ -15,6 +16,7 @@ NOTEBOOK_DETAIL_BYTES: Final = 32 * 1024 * 1024
 _log = SpanLog(ROWS)
 _details = DetailStore(DETAIL_BYTES)
 _log.load_details = _details.load
+_titles: Callable[[], Mapping[str, str]] = dict
 
 
 def span_log() -> SpanLog:
@@ -25,6 +27,17 @@ def span_log() -> SpanLog:
 def detail_store() -> DetailStore:
     """The bodies that the log's details are read from."""
     return _details
+
+
+def session_titles() -> Mapping[str, str]:
+    """How sessions are called, by id: those that a notebook made."""
+    return _titles()
+
+
+def title_sessions(titles: Callable[[], Mapping[str, str]] | None) -> None:
+    """Give the sessions' titles by id; None: there are none."""
+    global _titles
+    _titles = titles or dict
 
 
 def keep_for_notebook() -> None:

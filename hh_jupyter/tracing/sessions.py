@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace as otel_trace
-from opentelemetry.sdk.trace import Span
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
 from hh_jupyter import attributes as keys
@@ -143,7 +143,7 @@ class Sessions:
         document = self._started.get(session_id)
         return None if document is None else str(document["session"]["session_name"])
 
-    def minted_for(self, span: Span) -> Session:
+    def minted_for(self, span: ReadableSpan) -> Session:
         """The session of a span that belongs to none: a request's root makes one, which its trace shares.
 
         A root is a span of kind SERVER with no parent in this process (contract, section 6). Others get one without

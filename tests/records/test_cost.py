@@ -92,3 +92,25 @@ def test_a_missing_table_is_told_once_and_costs_are_unknown(
     assert not cost.load()
     assert cost.estimate(call(prompt=1, completion=1)) is None
     assert len(caplog.records) == 1
+
+
+def test_reasoning_is_part_of_the_completion_and_costs_no_more() -> None:
+    assert cost.load()
+    plain = cost.estimate(call("gpt-5-mini", prompt=1000, completion=300))
+    assert plain is not None
+    assert cost.estimate(call("gpt-5-mini", prompt=1000, completion=300, reasoning=256)) == pytest.approx(plain)
+
+
+def test_anthropics_cache_is_priced_for_reading_and_for_writing() -> None:
+    assert cost.load()
+    model, provider = "claude-3-5-haiku-20241022", "anthropic"
+    plain = cost.estimate(call(model, provider, prompt=1000, completion=0)) or 0
+    read = cost.estimate(call(model, provider, prompt=1000, completion=0, cached=1000)) or 0
+    written = cost.estimate(call(model, provider, prompt=1000, completion=0, cache_write=1000)) or 0
+    assert 0 < read < plain < written
+
+
+def test_the_table_tells_its_date() -> None:
+    assert cost.load()
+    assert (cost.table() or "").startswith("genai-prices ")
+    assert (cost.table() or "")[-10:] >= "2026-01-01"

@@ -7,7 +7,7 @@ spans of both, so a span is encoded once, by `encoding`, and batches are made la
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hh_jupyter.records.record import RecordedEvent, SpanDetails
@@ -96,17 +96,23 @@ def _keep(request: Any, start: int, stop: int) -> None:
             seen += number
 
 
-def find_span(body: bytes, span_id: int) -> SpanDetails | None:
-    """The details of one span of an encoded request."""
+def find_span(body: bytes, span_id: int, trace_id: int) -> SpanDetails | None:
+    """The details of one span of an encoded request; None if the request has no such span."""
+    wanted = trace_id.to_bytes(16, "big") + span_id.to_bytes(8, "big")
+    return next((details_of(span) for span in _spans(body) if span.trace_id + span.span_id == wanted), None)
+
+
+def span_ids(body: bytes) -> list[int]:
+    """The span ids in an encoded request."""
+    return [int.from_bytes(span.span_id, "big") for span in _spans(body)]
+
+
+def _spans(body: bytes) -> Iterator[Span]:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-    wanted = span_id.to_bytes(8, "big")
     for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
         for scope in resource.scope_spans:
-            for span in scope.spans:
-                if span.span_id == wanted:
-                    return details_of(span)
-    return None
+            yield from scope.spans
 
 
 def details_of(span: Span) -> SpanDetails:

@@ -1,0 +1,86 @@
+"""Details come from sealed bodies: bounded, least recently used, then from disk, and never from a live object."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hh_jupyter.conventions.facts import SpanFacts
+from hh_jupyter.delivery.sealing.details import DetailStore
+from hh_jupyter.delivery.sealing.encoding import encode
+from hh_jupyter.delivery.sealing.sealed_span import SealPolicy, seal
+from hh_jupyter.delivery.sealing.stamp import Session, Stamp
+from hh_jupyter.records.record import SpanRecord
+from hh_jupyter.redaction import Redactor
+from tests.spans import recorded
+
+POLICY = SealPolicy(Redactor(enabled=True, keys=(), patterns=(), environ={}, secrets=[]))
+STAMP = Stamp({}, Session("0b5e9d0a-0000-4000-8000-000000000001", "s"), None, None)
+
+
+def sealed(name: str) -> list[tuple[bytes, SpanRecord]]:
+    """Each span of a recording in a body of its own, with its row."""
+    pairs = [seal(span, STAMP, POLICY, span.resource) for span in recorded(name)]
+    return [(encode([final]), row) for final, row in pairs]
+
+
+class Disk:
+    """Bodies by session, as a spool has them."""
+
+    def __init__(self, *bodies: bytes) -> None:
+        self.kept, self.asked = list(bodies), 0
+
+    def bodies(self, session_id: str) -> list[bytes]:
+        self.asked += 1
+        return self.kept if session_id == (STAMP.session.id if STAMP.session else "") else []
+
+
+def test_the_least_recently_used_bodies_are_forgotten_first() -> None:
+    (first, one), (second, two), (third, three) = sealed("openinference-openai-responses.json")[:3]
+    store = DetailStore(len(first) + len(second) + len(third) - 1)
+    store.add(first, [one.span_id])
+    store.add(second, [two.span_id])
+    assert store.load(one) is not None
+    store.add(third, [three.span_id])
+    assert store.load(two) is None
+    assert store.load(one) is not None
+    assert store.load(three) is not None
+
+
+def test_details_are_those_that_were_delivered() -> None:
+    body, row = sealed("openinference-openai-chat.json")[0]
+    store = DetailStore()
+    store.add(body, [row.span_id])
+    details = store.load(row)
+    assert details is not None
+    assert details.attributes["honeyhive_event_type"] == "model"
+    assert details.attributes["llm.model_name"] == "gpt-4o-mini-2024-07-18"
+
+
+def test_an_equal_span_id_of_another_trace_is_another_span() -> None:
+    body, row = sealed("openinference-openai-chat.json")[0]
+    store = DetailStore()
+    store.add(body, [row.span_id])
+    assert store.load(replace(row, trace_id=row.trace_id ^ 1)) is None
+
+
+def test_what_memory_forgot_is_read_from_disk_once_and_kept_again() -> None:
+    body, row = sealed("openinference-openai-chat.json")[0]
+    store, disk = DetailStore(), Disk(body)
+    store.look_in(disk)
+    assert store.load(row) is not None
+    assert store.load(row) is not None
+    assert disk.asked == 1
+    assert store.load(replace(row, session_id=None, span_id=5)) is None
+    assert store.bodies_of([row]) == [body]
+
+
+def test_a_spool_that_is_gone_is_not_asked() -> None:
+    body, row = sealed("openinference-openai-chat.json")[0]
+    store = DetailStore()
+    store.look_in(Disk(body))
+    assert store.load(row) is None
+
+
+def test_a_row_without_a_body_has_no_details() -> None:
+    row = SpanRecord(1, 2, None, "x", 0, 1, "ok", SpanFacts(), session_id="s")
+    assert DetailStore().load(row) is None

@@ -1,0 +1,170 @@
+"""`hh_jupyter.spans(...)`: which spans it finds, and what can be done with them."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import hh_jupyter
+from hh_jupyter import HoneyHiveTracer, spans, summarize
+from hh_jupyter.records import cost
+from hh_jupyter.span_list import SpanList
+from hh_jupyter.tracing.recorded import detail_store, span_log
+from tests.spans import recorded
+
+
+@pytest.fixture(scope="module")
+def tracer() -> Iterator[HoneyHiveTracer]:
+    """A tracer in local mode, and the spans of a recorded agent replayed into it, beside two of its own."""
+    span_log().clear()
+    tracer = HoneyHiveTracer.init(test_mode=True, multi_instance=True, session_name="spans")
+    with tracer.with_session("first"), tracer.start_span("Fetch page"):
+        pass
+    with tracer.with_session("second"), pytest.raises(RuntimeError), tracer.start_span("fetch again"):
+        raise RuntimeError("no page")
+    for span in recorded("openinference-langchain-agent.json"):
+        tracer.provider._active_span_processor.on_end(span)  # type: ignore[attr-defined]  # As the SDK does.
+    yield tracer
+    tracer.shutdown()
+    span_log().clear()
+
+
+def names(found: SpanList) -> list[str]:
+    return [record.name for record in found]
+
+
+@pytest.mark.usefixtures("tracer")
+def test_spans_are_found_by_name_kind_and_error() -> None:
+    assert names(spans(name="FETCH")) == ["Fetch page", "fetch again"]
+    assert names(spans(name="fetch", errors=True)) == ["fetch again"]
+    assert len(spans(kind="llm")) == 4
+    assert {record.facts.kind for record in spans(kind="tool")} == {"tool"}
+    assert spans(cell=1) == spans(cell="last") == SpanList()
+
+
+@pytest.mark.usefixtures("tracer")
+def test_a_session_is_named_by_its_id_or_the_beginning_of_it() -> None:
+    (first,) = spans(name="Fetch page")
+    assert first.session_id is not None
+    assert spans(session=first.session_id) == spans(session=first.session_id[:8].upper()) == SpanList([first])
+    assert len(spans(session="no-such")) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"cell": 1.5}, TypeError, r"spans\(cell=...\) takes the number of a cell or 'last', not 1.5"),
+        ({"session": 4}, TypeError, r"spans\(session=...\) takes text, not 4"),
+        ({"kind": "model"}, ValueError, "there is no such kind. It is one of llm, embedding"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, Any], error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        spans(**arguments)
+
+
+@pytest.mark.usefixtures("tracer")
+def test_totals_are_those_of_summarize_and_a_slice_is_a_list_again() -> None:
+    found = spans(kind="llm")
+    assert found.totals.llm_calls == summarize(found).llm_calls == 4
+    assert (found.totals.cost_estimated, found.totals.prices) == (True, cost.table())
+    assert re.fullmatch(r"genai-prices [\d.]+ of 20\d\d-\d\d-\d\d", found.totals.prices or "")
+    assert found[:2].totals.llm_calls == 2
+    assert found[0] is found[:2][0]
+    assert repr(SpanList()) == "no spans"
+
+
+@pytest.mark.usefixtures("tracer")
+def test_messages_and_details_of_a_span_are_read_when_asked_for() -> None:
+    found = spans(kind="llm")
+    said = found.content(found[0])
+    assert said is not None
+    assert [call.name for call in said.output_messages[0].tool_calls] == ["get_weather"]
+    details = found.details(found[0])
+    assert details is not None
+    assert details.attributes["openinference.span.kind"] == "LLM"
+
+
+@pytest.mark.usefixtures("tracer")
+def test_a_data_frame_has_a_row_for_each_span_and_its_columns_even_when_empty() -> None:
+    frame = spans(kind="llm").to_pandas()
+    assert len(frame) == 4
+    assert frame["prompt_tokens"].sum() == 1040
+    assert str(frame["start"].dtype).startswith("datetime64")
+    assert list(SpanList().to_pandas().columns) == list(frame.columns)
+    assert isinstance(frame, pd.DataFrame)
+
+
+@pytest.mark.usefixtures("tracer")
+def test_without_pandas_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def no_pandas(name: str, *rest: Any, **more: Any) -> Any:
+        if name == "pandas":
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", no_pandas)
+    with pytest.raises(ImportError, match=r"pip install 'hh_jupyter\[pandas\]'"):
+        spans().to_pandas()
+
+
+@pytest.mark.usefixtures("tracer")
+def test_otlp_json_holds_these_spans_and_no_others_as_they_were_delivered() -> None:
+    found = spans(kind="tool")
+    lines = [json.loads(line) for line in found.to_otlp_json().splitlines()]
+    written = [
+        span
+        for line in lines
+        for resource in line["resourceSpans"]
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    ]
+    assert sorted(span["spanId"] for span in written) == sorted(f"{record.span_id:016x}" for record in found)
+    assert all(len(span["traceId"]) == 32 and span["startTimeUnixNano"].isdecimal() for span in written)
+    assert SpanList().to_otlp_json() == ""
+
+
+@pytest.mark.usefixtures("tracer")
+def test_what_is_no_longer_kept_is_said() -> None:
+    found = spans(kind="tool")
+    bodies, store = detail_store().bodies(record.span_id for record in found), detail_store()
+    ids = [record.span_id for record in spans()]
+    store.clear()
+    try:
+        with pytest.warns(UserWarning, match=r"3 of 3 spans are no longer kept"):
+            assert found.to_otlp_json() == ""
+        assert found.content(found[0]) is None
+    finally:
+        for body in bodies:
+            store.add(body, ids)
+
+
+@pytest.mark.usefixtures("tracer")
+def test_a_notebook_shows_text_and_html_of_the_same_spans() -> None:
+    found = spans(name="fetch")
+    bundle = found._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "text/html"}
+    for shown in bundle.values():
+        assert "Fetch page" in shown
+        assert "fetch again" in shown
+    assert bundle["text/html"] == found._repr_html_()
+    assert set(found._repr_mimebundle_(include={"text/html"})) == {"text/html"}
+    assert set(found._repr_mimebundle_(exclude={"text/html"})) == {"text/plain"}
+
+
+def test_the_package_offers_them_without_loading_displays_or_protobuf() -> None:
+    code = (
+        "import sys, hh_jupyter; hh_jupyter.summarize; hh_jupyter.spans; "
+        "sys.exit(any(name in sys.modules for name in ('pandas', 'google.protobuf', 'IPython', 'genai_prices')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert {"spans", "summarize"} <= set(hh_jupyter.__all__)
