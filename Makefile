@@ -2,6 +2,7 @@
 # make test      everything a change must pass, within 15 minutes on two cores
 # make test-all  the same, the slow matrices and the demo
 # make matrix    the kernel tests with each pair of IPython and ipykernel in tests/matrix (a part of test-all)
+# make frameworks  LangChain, LlamaIndex, Pydantic AI and the Agents SDK, traced in a real kernel (a part of test-all)
 # make bench     the budgets, as ratios to the plain OpenTelemetry SDK in one run
 # make lint      ruff, mypy, import contracts
 # make format    let ruff format the code
@@ -14,13 +15,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Beside $(VENV), which the tests themselves run in: one environment for the kernels of each pair.
 MATRIX := .venv-matrix
+FRAMEWORKS := .venv-frameworks
 PAIRS := $(patsubst tests/matrix/%.txt,%,$(wildcard tests/matrix/*.txt))
 # Kernel and browser tests wait more than they compute: two workers share two cores well.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-all matrix bench lint format readme screenshots chromium clean
+.PHONY: demo test test-all matrix frameworks bench lint format readme screenshots chromium clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/python notebooks/demo.py
@@ -32,11 +34,15 @@ test-all: lint chromium $(VENV)/.cluster-installed
 	$(BIN)/python notebooks/demo.py --no-lab
 	$(PYTEST)
 	$(MAKE) matrix
+	$(MAKE) frameworks
 
 matrix: $(PAIRS:%=matrix-%)
 
 matrix-%: $(MATRIX)/%/.installed $(VENV)/.dev-installed
 	KERNEL_PYTHON=$(CURDIR)/$(MATRIX)/$*/bin/python $(PYTEST) -m "not slow" tests/kernel
+
+frameworks: $(FRAMEWORKS)/.installed $(VENV)/.dev-installed
+	WITH_FRAMEWORKS=1 KERNEL_PYTHON=$(CURDIR)/$(FRAMEWORKS)/bin/python $(PYTEST) tests/frameworks
 
 bench: $(VENV)/.dev-installed
 	$(BIN)/python -m tests.benchmarks
@@ -76,6 +82,12 @@ $(MATRIX)/%/.installed: tests/matrix/%.txt pyproject.toml
 	$(MATRIX)/$*/bin/python -m pip install --quiet --editable ".[openai]" --requirement $<
 	touch $@
 
+$(FRAMEWORKS)/.installed: tests/frameworks/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(FRAMEWORKS)
+	$(FRAMEWORKS)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(FRAMEWORKS)/bin/python -m pip install --quiet --editable . --requirement $<
+	touch $@
+
 $(VENV)/.cluster-installed: $(VENV)/.dev-installed
 	$(BIN)/python -m pip install --quiet --group cluster
 	touch $@
@@ -84,5 +96,5 @@ chromium:
 	@.ci/install-chromium
 
 clean:
-	rm -rf $(VENV) $(MATRIX) demo-output build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(MATRIX) $(FRAMEWORKS) demo-output build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

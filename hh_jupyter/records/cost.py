@@ -24,6 +24,7 @@ _lock = threading.Lock()
 _pricing: Pricing | None = None
 _thread: threading.Thread | None = None
 _table: str | None = None
+_prices_reasoning = False
 _DATE = re.compile(r"20\d\d-\d\d-\d\d")
 
 
@@ -86,7 +87,7 @@ def estimate(facts: SpanFacts) -> float | None:
         "cache_read_tokens": usage.cached or 0,
         "cache_write_tokens": usage.cache_write or 0,
     }
-    if usage.reasoning:  # Part of the completion; a few providers price it apart.
+    if usage.reasoning and _prices_reasoning:  # Part of the completion; a few providers price it apart.
         tokens["output_reasoning_tokens"] = usage.reasoning
     names = [(model, facts.provider)]
     if "/" in model:
@@ -98,7 +99,7 @@ def estimate(facts: SpanFacts) -> float | None:
 
 
 def _load() -> Pricing:
-    global _table
+    global _table, _prices_reasoning
     try:
         from genai_prices import Usage, __version__, calc_price
     except ImportError as error:
@@ -114,8 +115,21 @@ def _load() -> Pricing:
             return None
 
     price("gpt-4o", "openai", {"input_tokens": 1, "output_tokens": 1})  # the table itself loads at the first question
+    _prices_reasoning = _takes(Usage, "output_reasoning_tokens")
     _table = " of ".join(filter(None, (f"genai-prices {__version__}", _latest_date())))
     return price
+
+
+def _takes(usage: Any, name: str) -> bool:
+    """Whether this release of the table knows a kind of tokens."""
+    import warnings
+
+    try:
+        with warnings.catch_warnings(action="error"):
+            usage(**{name: 1})
+    except (TypeError, UserWarning):
+        return False
+    return True
 
 
 def _latest_date() -> str | None:
