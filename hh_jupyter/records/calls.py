@@ -15,7 +15,13 @@ from hh_jupyter.records.twins import by_place, twins
 
 Number = TypeVar("Number", int, float)
 
-_TRANSPARENT: Final = frozenset({"http", "other"})
+_TRANSPARENT: Final = {
+    "llm": frozenset({"http", "other"}),
+    # What embeds runs nothing else: a step in it is a step of the same call, as in OpenLLMetry's spans of LlamaIndex.
+    "embedding": frozenset({"http", "other", "chain"}),
+}
+"""Kinds of spans that may lie between two spans of one call, by the call's kind."""
+
 _COMPARED: Final = 8  # some local servers answer with few distinct ids; comparing all of them would be quadratic
 _CLIENTS: Final = frozenset({"com.anthropic.sdk.python"})
 """Scopes of clients that trace themselves: what they count is what the server sent."""
@@ -130,7 +136,8 @@ def _join_nested(members: Sequence[SpanRecord], parents: Parents, groups: _Group
 
     Nothing but HTTP and unknown spans may lie between: a tool or an agent makes another call of it.
     """
-    above = parents.nearest(lambda record: record.facts.kind in _TRANSPARENT)
+    transparent = _TRANSPARENT[members[0].facts.kind] if members else frozenset()
+    above = parents.nearest(lambda record: record.facts.kind in transparent)
     inside: dict[SpanKey, list[SpanRecord]] = defaultdict(list)
     for record in members:
         outer = above(record)

@@ -245,3 +245,13 @@ def test_a_tool_seen_by_two_instrumentors_side_by_side_is_one_tool() -> None:
     other = replace(span(2, None, 1, 9, "look.tool", kind="tool", tool_name="look"), scope="b")
     assert (total(one, other).tools_run, total(one, other).tools_run_names) == (1, ("look",))
     assert total(one, replace(other, scope="a")).tools_run == 2
+
+
+def test_a_step_between_two_embedding_spans_is_a_step_of_the_same_call() -> None:
+    def embedding(number: int, parent: int | None, start: float, end: float) -> SpanRecord:
+        return span(number, parent, start, end, "embed", kind="embedding", tokens=(5, 0) if parent else None)
+
+    rows = embedding(1, None, 0, 10), span(2, 1, 1, 9, kind="chain"), embedding(3, 2, 2, 8)
+    assert (total(*rows).embedding_calls, total(*rows).embedding_tokens) == (1, 5)
+    between = replace(rows[1], facts=SpanFacts(kind="tool"))
+    assert total(rows[0], between, rows[2]).embedding_calls == 2
