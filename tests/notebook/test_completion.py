@@ -47,7 +47,10 @@ def offered(line: str) -> list[str]:
         ("%hh send 're", ["%hh send 'refund triage #2'", "%hh send 'refund triage'"]),
         ("%hh send 'refund tri", ["%hh send 'refund triage #2'", "%hh send 'refund triage'"]),
         ("%hh instrument op", ["%hh instrument openai"]),
-        ("%hh instrument openai ", ["%hh instrument openai anthropic", "%hh instrument openai --help"]),
+        (
+            "%hh instrument openai ",
+            [f"%hh instrument openai {word}" for word in ("anthropic", "--list", "--off", "--help")],
+        ),
         ("%hh display l", ["%hh display line"]),
         ("%hh login --f", ["%hh login --forget"]),
         ("%hh login --save --", ["%hh login --save --forget", "%hh login --save --help"]),
