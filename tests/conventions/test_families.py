@@ -245,3 +245,11 @@ def test_unknown_parts_are_kept() -> None:
     part = {"type": "blob", "mime_type": "image/png", "content": "aGk="}
     said = content(CHAT | {"gen_ai.output.messages": repr([{"role": "assistant", "parts": [part]}])}, ())
     assert said.output_messages[0].parts == (part,)
+
+
+def test_a_repr_is_read_where_nothing_else_tells_the_arguments() -> None:
+    given = {
+        "traceloop.span.kind": "tool",
+        "traceloop.entity.input": '{"input_str": "{\'city\': \'Lima\'}", "tags": []}',
+    }
+    assert content(given, ()).input == {"city": "Lima"}
