@@ -44,6 +44,7 @@ def work(kernel: Kernel, number: int) -> list[str]:
 def test_ten_kernels_share_a_home_without_a_lock_or_cross_talk(
     kernels: list[Kernel], backend: Backend, tmp_path: Path
 ) -> None:
+    left = {f"left-{number}" for number in range(KERNELS)}
     with ThreadPoolExecutor(KERNELS) as pool:
         outputs = list(pool.map(work, kernels, range(KERNELS)))
         for number, said in enumerate(outputs):
