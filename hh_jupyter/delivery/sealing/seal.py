@@ -117,6 +117,8 @@ class Sealer:
         """
         if not self.may_wait():
             return False
+        if self._idle and not self._queue and not self._sealing.locked():
+            return True  # Asked after every cell, also of those without spans: nobody need be woken up for that.
         mark = _Mark(threading.Event())
         self._queue.append(mark)
         self._urgent.set()
