@@ -90,7 +90,7 @@ def test_terminal_ipython_its_scripts_and_its_one_liners_stay_silent(enabled: Pa
     (enabled / "script.py").write_text("print(get_ipython()._hh is not None)")
     for arguments in (["-c", "print(get_ipython()._hh is not None)"], ["script.py"]):
         done = subprocess.run(
-            [PYTHON, "-m", "IPython", *arguments],
+            [PYTHON, "-m", "IPython", "--TerminalInteractiveShell.term_title=False", *arguments],
             env=kernel_environment(enabled),
             cwd=enabled,
             capture_output=True,

@@ -63,7 +63,7 @@ def test_an_outage_is_told_once_and_its_outputs_change_when_it_is_over(start_ker
         kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.2")
         first, second = kernel.run("span('first')"), kernel.run("span('second')")
         kernel.wait_for(lambda: "Not sent" in second.output.html, "the outage is not shown")
-        assert "sent when it is back" in first.output.text
+        kernel.wait_for(lambda: "sent when it is back" in first.output.text, "the outage is not explained")
         assert "sent when it is back" not in second.output.text
         backend.listen()
         # Each cell of traced code tries again.

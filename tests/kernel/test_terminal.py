@@ -13,6 +13,10 @@ from tests.kernel.conftest import KEY
 from tests.kernel.driver import PRELUDE, PYTHON, kernel_environment
 
 
+NO_TITLE = "--TerminalInteractiveShell.term_title=False"
+"""IPython 7 sets the terminal's title even where its output goes to a file."""
+
+
 def ipython(tmp_path: Path, *cells: str, **env: str) -> str:
     """What a terminal session prints that executes the cells, typed one after the other."""
     typed = "".join(f"%cpaste -q\n{cell}\n--\n" if "\n" in cell else f"{cell}\n" for cell in cells)
@@ -24,7 +28,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """What `ipython` with these words says; it must end with this code."""
     done = subprocess.run(
-        [PYTHON, "-m", "IPython", "--colors=NoColor", *words],
+        [PYTHON, "-m", "IPython", "--colors=NoColor", NO_TITLE, *words],
         input=typed,
         env=kernel_environment(tmp_path, {"PYTHONIOENCODING": "utf-8", **(env or {})}),
         cwd=tmp_path,
