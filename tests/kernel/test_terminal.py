@@ -12,7 +12,6 @@ from tests.backend import Backend
 from tests.kernel.conftest import KEY
 from tests.kernel.driver import PRELUDE, PYTHON, kernel_environment
 
-
 NO_TITLE = "--TerminalInteractiveShell.term_title=False"
 """IPython 7 sets the terminal's title even where its output goes to a file."""
 
