@@ -70,7 +70,8 @@ _TEXT_TRIGGERS = (
 RULES: Final[tuple[Rule, ...]] = (
     Rule("private_key", ("-----begin",), re.compile(
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)),
-    Rule("url_credentials", ("://",), re.compile(r"://[^\s/:@\"'<>]*:(?P<secret>[^\s/\"'<>]+)@")),
+    # Every second span has an address, few have this sign.
+    Rule("url_credentials", ("@",), re.compile(r"://[^\s/:@\"'<>]*:(?P<secret>[^\s/\"'<>]+)@")),
     # Prose speaks of bearer tokens too: a digit, or a length that no word has, makes it a value.
     Rule("bearer", ("bearer",), re.compile(r"(?i:\bbearer)[\s:]+(?P<secret>(?=\S{0,60}[0-9]|\S{24})[\w.~+/=-]{8,})")),
     Rule("authorization", ("authorization",), re.compile(
