@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 from IPython.core.error import UsageError
@@ -162,16 +161,25 @@ def _runners_notebook() -> str | None:
 
     The variable of Jupyter Server is of no use there: a runner started from a notebook hands on that notebook's.
     """
-    psutil: Any = sys.modules.get("psutil")  # ipykernel has imported it.
-    if psutil is None:
-        return None
-    try:
-        line: list[str] = psutil.Process(os.getppid()).cmdline()
-    except (psutil.Error, OSError):
-        return None
+    line = _parents_words()
     names = {PurePath(word).stem for word in line}
     words = [word for before, word in itertools.pairwise(line) if before != "--output" and not word.startswith("-")]
     notebooks = [word for word in words if word.endswith(".ipynb")]
     if "papermill" in names and notebooks:
         return notebooks[0]  # The second one is what it writes.
     return notebooks[0] if len(notebooks) == 1 and not names.isdisjoint(RUNNERS) else None
+
+
+def _parents_words() -> list[str]:
+    """The command line of the process that started this one, as words; empty where it cannot be read."""
+    try:
+        return Path(f"/proc/{os.getppid()}/cmdline").read_text(errors="replace").rstrip("\0").split("\0")
+    except OSError:
+        pass  # Not Linux. ipykernel brings psutil, but does not always import it.
+    try:
+        import psutil  # type: ignore[import-untyped]
+
+        found: list[str] = psutil.Process(os.getppid()).cmdline()
+    except (ImportError, OSError, psutil.Error):
+        return []
+    return found
