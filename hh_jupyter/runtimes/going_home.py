@@ -6,6 +6,7 @@ return or raise, the caller gets exactly that, and the spans have arrived before
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import logging
 import pickle
@@ -75,6 +76,23 @@ class Outgoing:
         # Pickle asks the object, not its class. Past `__setattr__`, since an exception may be a frozen dataclass.
         reduced = functools.partial(_reduced, pickled, self.parcel())
         object.__setattr__(error, "__reduce_ex__", reduced)
+        registered = copyreg.dispatch_table.get(type(error))
+        if registered is not None and not isinstance(registered, _OwnFirst):
+            copyreg.pickle(type(error), _OwnFirst(registered))
+
+
+class _OwnFirst:
+    """A reducer registered for a type, which pickle asks before the object: tblib, and so Dask, has one for exceptions.
+
+    It is passed over for an exception that carries spans.
+    """
+
+    def __init__(self, registered: Callable[[Any], Any]) -> None:
+        self._registered = registered
+
+    def __call__(self, error: Any) -> Any:
+        own = vars(error).get("__reduce_ex__")
+        return self._registered(error) if own is None else own(pickle.HIGHEST_PROTOCOL)
 
 
 class _Result:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import multiprocessing
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -126,9 +128,24 @@ def test_secrets_are_redacted_and_the_key_stays_at_home(
     assert KEY not in pickle.dumps(traced(jobs.double)).decode("latin-1")
 
 
-def test_what_cannot_be_sent_back_is_told_and_its_spans_are_not_lost(
-    forked: Executor, tracer: HoneyHiveTracer, backend: Backend
+def test_an_exception_whose_type_has_a_reducer_of_its_own_brings_its_spans_too(
+    monkeypatch: pytest.MonkeyPatch, forked: Executor, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
+    """As tblib, which Dask loads, has one for every exception."""
+    monkeypatch.setitem(copyreg.dispatch_table, KeyError, lambda error: (KeyError, error.args))
+    with pytest.raises(KeyError) as caught:
+        forked.submit(traced(jobs.fail), 3).result()
+    assert caught.value.args == (3,)
+    assert tracer.force_flush()
+    assert numbers(backend) == [3]
+
+
+def test_what_cannot_be_sent_back_is_told_and_its_spans_are_not_lost(
+    monkeypatch: pytest.MonkeyPatch, forked: Executor, tracer: HoneyHiveTracer, backend: Backend
+) -> None:
+    # Both are there where Dask is, and can send even these.
+    monkeypatch.delitem(sys.modules, "cloudpickle", raising=False)
+    monkeypatch.delitem(copyreg.dispatch_table, jobs.UnsendableError, raising=False)
     with pytest.raises(pickle.PicklingError, match="give_a_lambda returned a function that cannot be sent back: "):
         forked.submit(traced(jobs.give_a_lambda), 1).result()
     with pytest.raises(WorkerError, match=r"UnsendableError: 2 \(raised by fail_unsendably in a worker; the exception"):
