@@ -11,7 +11,7 @@ from tests.kernel.driver import Kernel, kernel_with
 BREAK = """
 import hh_jupyter.notebook.boundary as boundary
 ext = get_ipython()._hh
-outputs = ext._cells._finished.__self__
+outputs = ext._outputs
 broken = []
 
 def break_(owner, name, error):
