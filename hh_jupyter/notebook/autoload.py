@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from IPython.paths import get_ipython_dir
-
 from hh_jupyter.version import VERSION
 
 FILE: Final = "50-hh_jupyter.py"
 MARK: Final = "`python -m hh_jupyter enable`"
 """Stands in every file that was written here, and in no other."""
 HERE: Final = Path(__file__).parent
+ENVIRONMENT: Final = "--sys-prefix"
+USER: Final = "--user"
 DONE: Final = 0
 FAILED: Final = 1
 
@@ -64,10 +64,12 @@ def start(shell: Any) -> None:
 
 def places() -> tuple[Place, Place]:
     """This environment, and this user in all environments."""
-    prefix, profile = Path(sys.prefix), Path(get_ipython_dir()) / "profile_default"
+    from IPython.paths import get_ipython_dir  # Takes long, and `strip`, which runs at every commit, has no use for it.
+
+    prefix, profile, whose = Path(sys.prefix), Path(get_ipython_dir()) / "profile_default", _whose()
     return (
-        Place("--sys-prefix", f"this environment ({prefix})", prefix / "etc" / "ipython" / "startup", prefix),
-        Place("--user", "this user, in every environment", profile / "startup", profile),
+        Place(ENVIRONMENT, whose[ENVIRONMENT], prefix / "etc" / "ipython" / "startup", prefix),
+        Place(USER, whose[USER], profile / "startup", profile),
     )
 
 
@@ -80,8 +82,8 @@ def add_commands(commands: Any) -> None:
     ):
         parser = commands.add_parser(name, help=says, description=f"{says[0].upper()}{says[1:]}.")
         which = parser.add_mutually_exclusive_group()
-        for place in places():
-            which.add_argument(place.flag, dest="flag", action="store_const", const=place.flag, help=place.whose)
+        for flag, whose in _whose().items():
+            which.add_argument(flag, dest="flag", action="store_const", const=flag, help=whose)
         parser.set_defaults(run=run)
 
 
@@ -133,6 +135,10 @@ def startup_text() -> str:
     """The startup file as it is written; beside this module where the package is installed, else in the checkout."""
     beside = HERE / FILE
     return (beside if beside.exists() else HERE.parents[1] / "jupyter-config" / FILE).read_text(encoding="utf-8")
+
+
+def _whose() -> dict[str, str]:
+    return {ENVIRONMENT: f"this environment ({Path(sys.prefix)})", USER: "this user, in every environment"}
 
 
 def _state(place: Place) -> str:

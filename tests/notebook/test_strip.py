@@ -157,6 +157,14 @@ def test_what_is_left_is_a_valid_notebook(tmp_path: Path) -> None:
     nbformat.validate(nbformat.read(tmp_path / "notes.ipynb", as_version=4))
 
 
+def test_a_commit_does_not_wait_for_ipython(tmp_path: Path) -> None:
+    path = tmp_path / "notes.ipynb"
+    path.write_text(json.dumps(MIXED))
+    asked = 'import sys; from hh_jupyter.__main__ import main; print(main(sys.argv[1:]), "IPython" in sys.modules)'
+    shown = subprocess.run([sys.executable, "-c", asked, "strip", str(path)], capture_output=True, text=True)
+    assert shown.stdout.splitlines()[-1] == "0 False", shown
+
+
 def test_the_command_is_there() -> None:
     shown = subprocess.run([sys.executable, "-m", "hh_jupyter", "strip", "--help"], capture_output=True, text=True)
     assert "usage: python -m hh_jupyter strip [-h] [--check] FILE [FILE ...]" in shown.stdout
