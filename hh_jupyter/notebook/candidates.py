@@ -33,7 +33,7 @@ class WordsOfKind:
         if kind is Kind.SESSION:
             return (*self._titles(), "all")
         if kind is Kind.CELL_OR_SESSION:
-            return ("last", *reversed(self._outputs.labels()), *self._titles(), "all", "background")
+            return ("last", *reversed(self._outputs.cells.labels()), *self._titles(), "all", "background")
         if kind is Kind.LIBRARY:
             return self._instrumentors.known()
         return LISTED_WORDS.get(kind, ())

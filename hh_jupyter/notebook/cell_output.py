@@ -1,11 +1,11 @@
-"""One run of a cell as far as its output is concerned: names, how it ended, how long it may wait for delivery."""
+"""One run of a cell as far as its output is concerned: names, how it ended, what it shows."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from hh_jupyter.display.view import CellView, Detail
     from hh_jupyter.records.export_state import ExportState
 
-IMPATIENT_SECONDS: Final = 0.1
 _DOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -53,21 +52,6 @@ class CellOutput:
     detail: Detail | None = None
     errors_only: bool = False
     told: Callable[[str], None] | None = None
-
-
-class FlushBudget:
-    """How long a cell waits for delivery: after two cells in a row that used it up, 0.1 s until one is fast."""
-
-    def __init__(self) -> None:
-        self._used_up = 0
-
-    def seconds(self, allowed: float) -> float:
-        """Seconds for the next cell, `allowed` at most."""
-        return min(allowed, IMPATIENT_SECONDS) if self._used_up >= 2 else allowed
-
-    def note(self, allowed: float, taken: float) -> None:
-        """What the wait came to, in seconds."""
-        self._used_up = self._used_up + 1 if taken >= 0.9 * allowed else 0
 
 
 def view_id_of(cell_id: str | None, label: str) -> str:

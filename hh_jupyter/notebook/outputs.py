@@ -7,65 +7,66 @@ is shown already may be changed from one.
 from __future__ import annotations
 
 import secrets
-import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from IPython.core.error import UsageError
-
-from hh_jupyter.display.details import span_details
-from hh_jupyter.display.python_code import python_code
 from hh_jupyter.display.view import CellView, Detail
+from hh_jupyter.notebook.answers import Answers
 from hh_jupyter.notebook.boundary import guarded
 from hh_jupyter.notebook.cell_frame import CellFrame
-from hh_jupyter.notebook.cell_output import CellOutput, FlushBudget, view_id_of
-from hh_jupyter.notebook.delivery_words import sending_result, settled
+from hh_jupyter.notebook.cell_output import CellOutput, view_id_of
+from hh_jupyter.notebook.delivery_wait import DeliveryWait
+from hh_jupyter.notebook.delivery_words import settled
 from hh_jupyter.notebook.page import Page
 from hh_jupyter.notebook.running import RunningCells
-from hh_jupyter.notebook.saving import save
 from hh_jupyter.notebook.screen import Screen
-from hh_jupyter.notebook.session_views import SessionViews
 from hh_jupyter.notebook.sessions import Sessions
-from hh_jupyter.notebook.stored_sessions import SessionStore
+from hh_jupyter.notebook.traced_cells import TracedCells
 from hh_jupyter.notebook.updates import Updates
 from hh_jupyter.notebook.views import Views
 from hh_jupyter.records import cost
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
-from hh_jupyter.records.record import SpanDetails, SpanRecord
+from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.tracing import registry
 
 SEAL_SECONDS: Final = 2.0
-PATIENT_SECONDS: Final = 2.0
-"""Wait for delivery after a cell where a second more harms nobody, or where waiting is all that there is."""
 QUIET_CELLS: Final = 100
 """Cells without spans that may still get an output when one of theirs ends at last."""
 
 FIXED_OUTPUTS: Final = 20
 """Outputs that show something else than one cell; of older ones the page keeps the static form."""
 
-PRICED_KINDS: Final = frozenset({"llm", "embedding", "reranker"})
-
 
 class Outputs:
-    """The outputs of this kernel, by cell and by view."""
+    """The outputs of this kernel, by cell and by view.
+
+    Attributes:
+        cells: those that have spans.
+        answers: to what a page asks about a view.
+    """
 
     def __init__(self, sessions: Sessions, log: SpanLog, screen: Screen) -> None:
-        self._sessions = sessions
         self._tracer = sessions.tracer
         self._log = log
         self._screen = screen
-        self._counts: Counter[str] = Counter()
+        self.cells = TracedCells(log)
         self._by_view: dict[str, CellOutput] = {}
         self._by_key: dict[str, list[CellOutput]] = defaultdict(list)
         self._quiet: dict[str, tuple[CellFrame, object]] = {}
-        self._unpriced: set[str | None] = set()
-        self._views = Views(sessions, log, self._counts.__getitem__)
-        self._session_views = SessionViews(sessions, log)
-        self._budget = FlushBudget()
+        self._views = Views(sessions, log, self.cells.arrived)
+        self._delivery = DeliveryWait(self._tracer)
         self._updates: Updates[CellOutput] = Updates(self._refresh)
-        self._page = Page(self)
+        self.answers = Answers(
+            sessions,
+            log,
+            self._views,
+            shown=self._by_view.get,
+            running=lambda *of: self._running.details(*of),  # noqa: PLW0108  # Made last: it needs the page.
+            refresh=self.refresh,
+        )
+        self._page = Page(self.answers)
         self._running = RunningCells(log, self._page, self._views.running, lambda: self._tracer.settings)
         self._listener = guarded(self._arrived)
         log.listen(self._listener)
@@ -80,28 +81,20 @@ class Outputs:
         registry.seal_all(SEAL_SECONDS)
         self._running.end(frame.key)
         self._quiet[frame.key] = (frame, self._screen.place())
-        if frame.key not in self._counts:
+        if not self.cells.arrived(frame.key):
             self._forget_old()
             return
         del self._quiet[frame.key]
         output = self._add_for(frame)
         output.raised, output.interrupted = raised, interrupted
-        if not self._page.wanted and self._wants_price(output):
+        if not self._page.wanted and self.cells.wants_price(output.key):
             cost.load()  # Nobody is waiting at a screen, and an update after the last cell would be lost.
         if self._screen.live:
             self._draw(output, update=False)
         try:
-            self._flush(self._patience(frame))
+            self._delivery.wait(headless=self._screen.live and not frame.cell_id)
         finally:
             self._after_flush(output)
-
-    def _patience(self, frame: CellFrame) -> float:
-        """Seconds to wait for delivery: longer where nobody looks on, or nothing but this kernel has the spans."""
-        settings, spool = self._tracer.settings, self._tracer.spool
-        if settings.origins.get("cell_flush_seconds") != "default":
-            return settings.cell_flush_seconds
-        headless = self._screen.live and not frame.cell_id
-        return PATIENT_SECONDS if headless or spool is None or spool.problem else settings.cell_flush_seconds
 
     def show_again(
         self,
@@ -124,7 +117,7 @@ class Outputs:
         Raises:
             KeyError: the cell has no spans.
         """
-        key = self._key(label)
+        key = self.cells.key(label)
         output = self._add(key, label, view_id, "tree")
         before = self._by_key[key][0]
         output.raised, output.interrupted, output.late = before.raised, before.interrupted, before.late
@@ -163,11 +156,6 @@ class Outputs:
         if output is not None:
             self._by_key[output.key].remove(output)
 
-    def drawn(self, view_id: str) -> CellView | None:
-        """The view as its static forms show it; None for one that is not of this kernel."""
-        output = self._by_view.get(view_id)
-        return self._views.drawn(output) if output is not None else None
-
     def _show(self, output: CellOutput) -> None:
         self._draw(output, update=False)
         if self._screen.live:
@@ -183,71 +171,6 @@ class Outputs:
         """Bring every output up to date soon."""
         for output in tuple(self._by_view.values()):
             self._updates.request(output)
-
-    def labels(self) -> list[str]:
-        """Numbers of the cells with spans, in order."""
-        return sorted({key.rpartition("-")[0] for key in self._counts}, key=lambda label: (len(label), label))
-
-    def cell_named(self, label: str) -> str | None:
-        """Number of the cell that is meant, "last" for the last one with spans; None if it has no spans."""
-        labels = [key.rpartition("-")[0] for key in self._counts]
-        if label == "last":
-            return labels[-1] if labels else None
-        return label if label in labels else None
-
-    def rows_of(self, label: str) -> tuple[SpanRecord, ...]:
-        """Rows of the latest run of a cell with this number, in the order in which they ended."""
-        return self._log.records(cell=self._key(label))
-
-    def view_of(self, view_id: str) -> CellView | None:
-        """The view as it is now; None for one that is not of this kernel."""
-        output = self._by_view.get(view_id) or self._session_views.output(view_id)
-        return self._views.view(output) if output is not None else None
-
-    def details(self, view_id: str, span_id: str) -> dict[str, Any] | None:
-        """Everything about one span, for the detail pane; None when it is no longer kept.
-
-        Args:
-            view_id: of the output it is shown in.
-            span_id: 16 hexadecimal digits.
-        """
-        found = self._span(view_id, int(span_id, 16))
-        return span_details(*found) if found is not None else None
-
-    def python(self, view_id: str, span_id: str) -> str | None:
-        """Code that gets a span in this kernel; None for one that is not of this kernel.
-
-        Args:
-            view_id: of the output it is shown in.
-            span_id: 16 hexadecimal digits.
-        """
-        view, found = self.view_of(view_id), self._span(view_id, int(span_id, 16))
-        return python_code(view, *found) if view is not None and found is not None else None
-
-    def _span(self, view_id: str, span_id: int) -> tuple[SpanRecord, SpanDetails] | None:
-        """A span and what its row leaves out; None when that is no longer kept."""
-        output = self._by_view.get(view_id) or self._session_views.output(view_id)
-        found = self._running.details(view_id, span_id)
-        if found is None and output is not None:
-            found = self._views.details(output, span_id)
-        return (found[0], found[1]) if found is not None and found[1] is not None else None
-
-    def save(self, view_id: str) -> str:
-        """Write the sessions that a view shows to a file beside the notebook; one sentence about where they are."""
-        view = self.view_of(view_id)
-        ids = {node.record.session_id for node in view.tree.nodes} - {None} if view is not None else set()
-        name = time.strftime("hh-spans-%Y%m%d-%H%M%S.jsonl")
-        try:
-            return save([name, *sorted(map(str, ids))], SessionStore(self._sessions, self._log)).removeprefix("hh: ")
-        except UsageError as error:
-            return str(error)
-
-    def send(self) -> str:
-        """Try to deliver what waits; one sentence about how it went."""
-        self._tracer.send_again()
-        self._tracer.force_flush(int(SEAL_SECONDS * 1000))
-        self.refresh()
-        return sending_result(self._tracer.export_state())
 
     def close(self) -> None:
         """Make the last changes and let go of everything."""
@@ -273,20 +196,6 @@ class Outputs:
         self._by_key[key].append(output)
         return output
 
-    def _key(self, label: str) -> str:
-        keys = [key for key in self._counts if key.rpartition("-")[0] == label]
-        if not keys:
-            raise KeyError(label)
-        return keys[-1]
-
-    def _flush(self, allowed: float) -> None:
-        seconds = self._budget.seconds(allowed)
-        if seconds <= 0 or self._tracer.destination is None:
-            return
-        start = time.monotonic()
-        registry.flush_all(seconds)
-        self._budget.note(seconds, time.monotonic() - start)
-
     def _after_flush(self, output: CellOutput) -> None:
         output.overdue = not settled(self._views.export(output))
         if not self._screen.live:
@@ -294,14 +203,14 @@ class Outputs:
             return
         self._updates.start()
         done = self._refresh(output)
-        if not done or self._page.unopened or self._wants_price(output):
+        if not done or self._page.unopened or self.cells.wants_price(output.key):
             self._updates.request(output)
 
     def _refresh(self, output: CellOutput) -> bool:
         """Change an output in place if there is something new; True when nothing will change by itself."""
         if self._by_view.get(output.view_id) is not output:
             return True  # The cell ran again: its output is another one now.
-        if self._updates.here() and self._wants_price(output):
+        if self._updates.here() and self.cells.wants_price(output.key):
             cost.load()
         if self._state(output) != output.state:
             self._draw(output, update=True)
@@ -321,22 +230,16 @@ class Outputs:
             self._screen.show(self._views.drawn(output), output.display_id, update=update)
 
     def _state(self, output: CellOutput) -> object:
-        return (self._counts[output.key], self._views.export(output), cost.ready(), output.overdue)
-
-    def _wants_price(self, output: CellOutput) -> bool:
-        return output.key in self._unpriced and not cost.ready()
+        return (self.cells.arrived(output.key), self._views.export(output), cost.ready(), output.overdue)
 
     def _arrived(self, rows: tuple[SpanRecord, ...]) -> None:
         """New rows in the log, on whichever thread sealed them: count, and leave the rest to others."""
-        for key, number in Counter(row.cell for row in rows if row.cell is not None).items():
-            self._counts[key] += number
+        for key, number in self.cells.add(rows).items():
             self._wake(key)
             for output in tuple(self._by_key.get(key, ())):
                 output.late += number
                 self._updates.request(output)
-        unpriced = {row.cell for row in rows if _unpriced(row)}
-        if unpriced and not cost.ready():
-            self._unpriced |= unpriced
+        if any(map(self.cells.wants_price, {row.cell for row in rows})):
             cost.load_in_background()
 
     def _wake(self, key: str) -> None:
@@ -346,7 +249,3 @@ class Outputs:
             output = self._add_for(frame)
             output.place = place
             self._updates.start()
-
-
-def _unpriced(row: SpanRecord) -> bool:
-    return row.facts.cost is None and row.facts.kind in PRICED_KINDS and row.facts.model is not None

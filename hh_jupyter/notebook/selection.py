@@ -73,12 +73,12 @@ def select(label: str, command: str, outputs: Outputs, store: SessionStore, sess
         if not rows:
             raise UsageError(f"%hh {command}: no spans {'yet' if label == ALL else 'outside cells'}.")
         return Selection(label, rows, lambda: export_of(rows, tracer), forgotten=log.forgotten if label == ALL else 0)
-    cell = outputs.cell_named(label)
+    cell = outputs.cells.named(label)
     if cell is not None:
-        number, own = cell, outputs.rows_of(cell)
+        number, own = cell, outputs.cells.rows(cell)
         return Selection(label, own, lambda: export_of(own, tracer), cell=number)
     if label == LAST or label.isdecimal():
-        raise UsageError(f"%hh: {_no_cell(label, outputs.labels())}")
+        raise UsageError(f"%hh: {_no_cell(label, outputs.cells.labels())}")
     session = store.find(label, command)
     rows = list(store.rows(session))
     if not rows:

@@ -60,7 +60,7 @@ class Shows:
         return select(label, "show", self._outputs, self._store, self._sessions)
 
     def hold(self, chosen: Selection, view_id: str, *, errors_only: bool, told: Callable[[str], None]) -> Outputs:
-        """Keep a view for a widget of its own; what answers its questions.
+        """Keep a view for a widget of its own; the outputs that keep it, and answer its questions.
 
         Args:
             chosen: the spans.

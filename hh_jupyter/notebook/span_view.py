@@ -56,7 +56,7 @@ class SpanView(anywidget.AnyWidget):
         super().__init__(view_id=f"hh-widget-{secrets.token_hex(4)}", **traits)
         self._what = what
         self._outputs = shows.hold(chosen, self.view_id, errors_only=errors, told=self._tell)
-        self._hub = Hub(self._outputs)
+        self._hub = Hub(self._outputs.answers)
         self._hub.open(self)
 
     def _tell(self, view_id: str) -> None:
@@ -79,7 +79,7 @@ class SpanView(anywidget.AnyWidget):
         """The widget, and the static forms for whoever shows no widgets."""
         bundle = super()._repr_mimebundle_(**kwargs) or {}
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        view = self._outputs.drawn(self.view_id)
+        view = self._outputs.answers.drawn(self.view_id)
         static = mime_bundle(view) if view is not None else {}
         return {**data, **static}, {**metadata, METADATA_KEY: {"view_id": self.view_id}}
 

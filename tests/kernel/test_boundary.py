@@ -39,7 +39,7 @@ PLACES = {
     "closing": ("ext._cells", "_undo"),
     "finishing": ("ext._cells", "_finished"),
     "sealing": ("module('outputs').registry", "seal_all"),
-    "flushing": ("outputs", "_flush"),
+    "flushing": ("outputs._delivery", "wait"),
     "the view": ("module('views')", "summarize"),
     "the screen": ("outputs._screen", "show"),
     "the place": ("outputs._screen", "place"),

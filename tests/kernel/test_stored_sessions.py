@@ -21,7 +21,7 @@ LLM = """with hh.get_tracer().start_span("agent"):
 DETAILS = """outputs = get_ipython().magics_manager.registry["HHMagics"]._commands._outputs
 while outputs._page._hub is None:
     time.sleep(0.01)
-asked = next(node.record for node in outputs.view_of({view!r}).tree.nodes if node.record.name == "ask")
+asked = next(node.record for node in outputs.answers.view_of({view!r}).tree.nodes if node.record.name == "ask")
 message = dict(type="details", number=1, view={view!r}, span=format(asked.span_id, "016x"))
 print(outputs._page._hub.reply(message)[0]["value"]["messages"])"""
 """What the page gets when it asks for the details of the span "ask"."""
