@@ -121,7 +121,7 @@ def test_children_of_filtered_spans_hang_from_the_nearest_kept_ancestor(backend:
 def test_a_shut_down_tracer_records_nothing_and_leaves_no_thread() -> None:
     printed = run(
         """
-        import threading
+        import threading, time
         from hh_jupyter import HoneyHiveTracer, trace
         for _ in range(10):
             tracer = HoneyHiveTracer.init(api_key="k", server_url="http://127.0.0.1:9", exit_flush_seconds=0.0)
@@ -129,6 +129,9 @@ def test_a_shut_down_tracer_records_nothing_and_leaves_no_thread() -> None:
         with tracer.start_span("nothing") as span:
             assert not span.is_recording()
         assert trace(lambda: 7)() == 7
+        deadline = time.monotonic() + 30  # They were told to end, within no time, and do so when it is their turn.
+        while threading.active_count() > 1 and time.monotonic() < deadline:
+            time.sleep(0.01)
         print([thread.name for thread in threading.enumerate()])
         """
     )
