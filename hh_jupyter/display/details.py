@@ -32,7 +32,7 @@ def span_details(record: SpanRecord, details: SpanDetails) -> dict[str, Any]:
     said = content(details.attributes, details.events)
     shown: dict[str, Any] = {
         "usage": _usage(record),
-        "cost": _cost(record),
+        **_cost(record),
         "redacted": record.redacted,
         "dropped": record.dropped,
         "finish_reason": said.finish_reason,
@@ -60,12 +60,12 @@ def _usage(record: SpanRecord) -> dict[str, int | None] | None:
     }
 
 
-def _cost(record: SpanRecord) -> str | None:
-    """What the span says, else an estimate where the prices are loaded; None is unknown."""
+def _cost(record: SpanRecord) -> dict[str, str | None]:
+    """What the span says, else an estimate and the prices it is made with, once they are loaded; {} is unknown."""
     if record.facts.cost is not None:
-        return fmt.usd(record.facts.cost)
+        return {"cost": fmt.usd(record.facts.cost)}
     estimate = cost.estimate(record.facts) if cost.ready() else None
-    return None if estimate is None else fmt.usd(estimate, estimated=True)
+    return {} if estimate is None else {"cost": fmt.usd(estimate, estimated=True), "prices": cost.table()}
 
 
 def _error(error: SpanError, details: SpanDetails) -> dict[str, Any]:

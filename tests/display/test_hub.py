@@ -19,6 +19,7 @@ from hh_jupyter.display.details import span_details
 from hh_jupyter.display.hub import Hub
 from hh_jupyter.display.stack import read_stack
 from hh_jupyter.display.view import CellView
+from hh_jupyter.records import cost
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanDetails
 from tests.browser.sample_cells import SESSION, STACK, many, one_call, support_agent
@@ -265,7 +266,18 @@ def test_details_of_a_model_call() -> None:
     assert shown["messages"][3]["data"]["status"] == "delivered"
     assert shown["usage"] == {"prompt": 1988, "completion": 94, "cached": None, "reasoning": None}
     assert shown["cost"] == "$0.0047"
+    assert "prices" not in shown  # It is the span's own.
     assert "error" not in shown
+
+
+def test_an_estimated_cost_tells_by_which_prices() -> None:
+    cell = support_agent(1)
+    record = next(record for record in cell.records if record.name == "write_reply")
+    unpriced = replace(record, facts=replace(record.facts, cost=None))
+    assert cost.load()
+    shown = span_details(unpriced, cell.details[f"{record.span_id:016x}"])
+    assert shown["cost"].startswith("~$")
+    assert re.fullmatch(r"genai-prices \S+ of 20\d\d-\d\d-\d\d", shown["prices"])
 
 
 def test_details_of_an_error() -> None:

@@ -146,7 +146,7 @@ function facts(span, details) {
     parts.push(h("span", null, usage.prompt === null ? null : [h("b", null, count(usage.prompt)), " in"], out,
       usage.cached ? `, ${count(usage.cached)} cached` : "", usage.reasoning ? `, ${count(usage.reasoning)} reasoning` : ""));
   }
-  if (details.cost) parts.push(h("span", null, h("b", null, details.cost)));
+  if (details.cost) parts.push(h("span", null, h("b", null, details.cost), details.prices ? ` by ${details.prices}` : ""));
   else if (usage) parts.push(h("span", null, "cost unknown"));
   if (span.first !== null) {
     parts.push(h("span", null, "first token ", h("b", null, duration(span.first))));
