@@ -26,6 +26,9 @@ IDLE = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.k
 CELLS = "window.jupyterapp.shell.currentWidget.content.widgets"
 FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "XDG_DATA_HOME")
 
+SECONDS_TO_LEAVE = 15
+"""The server's kernels are gone by then. It may wait for ever for an idle thread of anyio's."""
+
 
 @contextmanager
 def lab_server(folder: Path) -> Iterator[str]:
@@ -47,6 +50,10 @@ def lab_server(folder: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             server.send_signal(signal.SIGTERM)
+            try:
+                server.wait(SECONDS_TO_LEAVE)
+            except subprocess.TimeoutExpired:
+                server.kill()
 
 
 def _await_server(server: subprocess.Popen[bytes], url: str, seconds: float = 60) -> None:
