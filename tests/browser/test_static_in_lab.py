@@ -17,6 +17,9 @@ from tests.display.states import REACHED_NOT, states
 from tests.display.views import view
 from tests.records.spans import span
 
+pytestmark = pytest.mark.slow
+"""A JupyterLab of its own, for a minute; `test_lab.py` has one for the quick layer."""
+
 STATES = states()
 PATIENCE = 60_000
 """Milliseconds; the machine may be busy."""
