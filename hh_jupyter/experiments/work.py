@@ -116,7 +116,7 @@ class _Work:
         function, started = self.task.function, time.perf_counter()
         try:
             return self.call(function, (dp,), {"tracer": current_tracer()} if takes_tracer(function) else {})
-        except BaseException:
+        except BaseException:  # Handed on: what had failed before is told whatever ended it, Ctrl-C included.
             enrich_current_span(span_attributes({"metadata": self.notes() or None}))
             raise
         finally:

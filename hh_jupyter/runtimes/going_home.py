@@ -48,7 +48,7 @@ class Outgoing:
         """
         try:
             pickled = _pickled(value)
-        except Exception as error:
+        except Exception as error:  # Whatever pickle meets: told as what it means here.
             text = f"{self._name} returned a {name_of(type(value))} that cannot be sent back: {text_of(error)}"
             refusal = pickle.PicklingError(text)
             self._load(refusal, pickle.dumps(refusal))
@@ -64,7 +64,7 @@ class Outgoing:
         try:
             pickled = pickle.dumps(error)
             pickle.loads(pickled)  # noqa: S301  # Our own. An engine whose manager cannot read one breaks altogether.
-        except Exception as reason:
+        except Exception as reason:  # The same; the original is its cause.
             told = f"{name_of(type(error))}: {text_of(error)}"
             text = f"{told} (raised by {self._name} in a worker; the exception cannot be sent back: {text_of(reason)})"
             substitute = WorkerError(text)
@@ -130,7 +130,7 @@ def _pickled(value: Any) -> bytes:
     """The value, by cloudpickle where the engine uses it and pickle does not suffice."""
     try:
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    except Exception:
+    except Exception:  # Pickle raises what the value's own code raises; without another pickler it is handed on.
         cloudpickle: Any = sys.modules.get("cloudpickle")
         if cloudpickle is None:
             raise
