@@ -101,10 +101,12 @@ class Harness(ThreadingHTTPServer):
         return self.by_id.get(view_id)
 
     def details(self, view_id: str, span_id: str) -> dict[str, Any] | None:
-        return span_details(self._record(view_id, span_id), self.said[span_id])
+        record = self._record(view_id, span_id)
+        return record and span_details(record, self.said[span_id])
 
     def python(self, view_id: str, span_id: str) -> str | None:
-        return python_code(self.by_id[view_id], self._record(view_id, span_id), self.said[span_id])
+        record = self._record(view_id, span_id)
+        return record and python_code(self.by_id[view_id], record, self.said[span_id])
 
     def send(self) -> str:
         return "All 3 spans were sent."
@@ -112,8 +114,10 @@ class Harness(ThreadingHTTPServer):
     def save(self, view_id: str) -> str:
         return f"{len(self.by_id[view_id].tree.nodes)} spans saved to hh-spans.jsonl."
 
-    def _record(self, view_id: str, span_id: str) -> SpanRecord:
-        return next(node.record for node in self.by_id[view_id].tree.nodes if node.record.span_id == int(span_id, 16))
+    def _record(self, view_id: str, span_id: str) -> SpanRecord | None:
+        """None for a span that the cell no longer has: it ran again while the page was asking."""
+        records = (node.record for node in self.by_id[view_id].tree.nodes)
+        return next((record for record in records if record.span_id == int(span_id, 16)), None)
 
     def page(self, names: Sequence[str]) -> str:
         """These cells, each with its static output."""
