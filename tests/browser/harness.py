@@ -102,11 +102,11 @@ class Harness(ThreadingHTTPServer):
 
     def details(self, view_id: str, span_id: str) -> dict[str, Any] | None:
         record = self._record(view_id, span_id)
-        return record and span_details(record, self.said[span_id])
+        return None if record is None else span_details(record, self.said[span_id])
 
     def python(self, view_id: str, span_id: str) -> str | None:
         record = self._record(view_id, span_id)
-        return record and python_code(self.by_id[view_id], record, self.said[span_id])
+        return None if record is None else python_code(self.by_id[view_id], record, self.said[span_id])
 
     def send(self) -> str:
         return "All 3 spans were sent."
