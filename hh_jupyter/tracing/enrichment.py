@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import uuid
 from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +13,7 @@ from opentelemetry.trace import Span
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.tracing.arguments import fits, is_given, tell, tracer_or_none
+from hh_jupyter.tracing.ids import random_uuid
 from hh_jupyter.tracing.serialize import INT64, flatten, plain, scalar, text_of
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def event(name: str | Mapping[str, Any], defaults: Mapping[str, Any], more: Mapp
         value = found.get(field)
         found[field] = None if value is None and field not in _REQUIRED else as_object(plain(value))
     found["duration"] = _milliseconds(found.get("duration"))
-    found["event_id"] = str(uuid.uuid4()) if found.get("event_id") is None else text_of(found["event_id"])
+    found["event_id"] = random_uuid() if found.get("event_id") is None else text_of(found["event_id"])
     return found
 
 

@@ -14,6 +14,7 @@ from opentelemetry.context import Context
 from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.tracing.arguments import fits, is_given, once
 from hh_jupyter.tracing.callables import each_call_in
+from hh_jupyter.tracing.ids import random_uuid
 from hh_jupyter.tracing.scope import SCOPE, TRACER, with_tracer
 from hh_jupyter.tracing.serialize import text_of
 from hh_jupyter.tracing.session_baggage import restored, with_session_baggage
@@ -35,7 +36,7 @@ def session_uuid(text: Any) -> tuple[str, str | None]:
         under UUIDs, and every service that is given the same text derives the same id.
     """
     if not is_given(text):
-        return str(uuid.uuid4()), None
+        return random_uuid(), None
     # Not as `text_of` has it: all bytes of one length would be one session.
     text = text.decode("utf-8", "replace") if fits(text, bytes) else text_of(text)
     try:

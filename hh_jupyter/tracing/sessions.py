@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import uuid
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -20,6 +19,7 @@ from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.arguments import is_given
 from hh_jupyter.tracing.bounded import forget_oldest
 from hh_jupyter.tracing.enrichment import as_object
+from hh_jupyter.tracing.ids import random_uuid
 from hh_jupyter.tracing.scope import current_cell
 from hh_jupyter.tracing.serialize import plain, text_of
 from hh_jupyter.tracing.session import session_uuid
@@ -115,7 +115,7 @@ class Sessions:
         """
         settings = self.settings
         final_id, given = session_uuid(session_id)
-        name = ("" if name is None else text_of(name)) or f"session-{uuid.uuid4().hex[:8]}"
+        name = ("" if name is None else text_of(name)) or f"session-{random_uuid()[:8]}"
         source = None if source is None else text_of(source)
         if register != "never":
             ids = {"run_id": settings.run_id, "dataset_id": settings.dataset_id, "datapoint_id": settings.datapoint_id}
@@ -155,7 +155,7 @@ class Sessions:
         if span.kind is not SpanKind.SERVER or (span.parent is not None and not span.parent.is_remote):
             return self.stamp
         own = self.stamp
-        made = Session(str(uuid.uuid4()), self._name, own.source, own.project, auto=True)
+        made = Session(random_uuid(), self._name, own.source, own.project, auto=True)
         self._minted[span.context.trace_id] = made
         forget_oldest(self._minted, REMEMBERED)
         return made

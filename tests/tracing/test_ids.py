@@ -1,0 +1,71 @@
+"""Ids are random whatever a program seeds, and no two processes or threads make the same ones."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterable
+
+import pytest
+
+from hh_jupyter import HoneyHiveTracer
+from hh_jupyter.tracing import ids
+
+FORKS = """
+import os, sys
+from hh_jupyter.tracing.ids import DRAWN_AT_ONCE, PrivateIds, random_uuid
+
+def say():
+    for _ in range(2 * DRAWN_AT_ONCE):
+        print(random_uuid(), PrivateIds().generate_span_id(), PrivateIds().generate_trace_id())
+    sys.stdout.flush()
+
+random_uuid()  # So that a fork finds some that were drawn and not used yet.
+for _ in range(2):
+    child = os.fork()
+    if child == 0:
+        say()
+        os._exit(0)
+    os.waitpid(child, 0)
+say()
+"""
+
+
+def test_a_session_is_a_random_uuid(local: HoneyHiveTracer) -> None:
+    made = uuid.UUID(local.create_session("chat"))
+    assert (made.version, made.variant) == (4, uuid.RFC_4122)
+
+
+def test_a_program_that_seeds_its_random_numbers_gets_other_ids_each_time() -> None:
+    made = set()
+    for _ in range(3):
+        random.seed(42)
+        made |= {ids.random_uuid(), str(ids.PrivateIds().generate_span_id())}
+    assert len(made) == 6
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_forked_children_repeat_neither_their_parent_nor_each_other() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60, check=True)
+    made = done.stdout.split()
+    assert len(made) == 3 * 3 * 2 * ids.DRAWN_AT_ONCE
+    assert len(set(made)) == len(made)
+
+
+def test_what_another_thread_took_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Raided(list[bytes]):
+        raids = 2
+
+        def extend(self, drawn: Iterable[bytes]) -> None:
+            super().extend(drawn)
+            if self.raids:
+                self.raids -= 1
+                self.clear()
+
+    raided = Raided()
+    monkeypatch.setattr(ids, "_drawn", raided)
+    assert ids.random_uuid() != ids.random_uuid()
+    assert raided.raids == 0
