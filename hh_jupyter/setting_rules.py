@@ -7,8 +7,7 @@ import re
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 TRUE_WORDS = frozenset({"true", "1", "yes", "on"})
@@ -16,8 +15,7 @@ FALSE_WORDS = frozenset({"false", "0", "no", "off", ""})
 INGESTION_KEY = re.compile(r"hh_ingst_[A-Za-z0-9]{24}_[A-Za-z0-9_-]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """A kind of value.
 
     Attributes:

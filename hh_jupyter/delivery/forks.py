@@ -18,6 +18,7 @@ SEALING: Final = (
 SENDING: Final = (
     "hh_jupyter.delivery.sending.connection",
     "google.protobuf.json_format",
+    "gzip",
     "encodings.idna",  # By the first look-up of a host name.
 )
 

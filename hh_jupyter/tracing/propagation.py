@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
-from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.tracing.arguments import is_given, tracer_or_none
@@ -21,10 +20,10 @@ from hh_jupyter.tracing.session import Scope, session_uuid
 from hh_jupyter.tracing.session_baggage import SESSION_KEYS, entries_for
 
 if TYPE_CHECKING:
+    from opentelemetry.propagators.textmap import TextMapPropagator
+
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
-TRACE: Final = TraceContextTextMapPropagator()
-BAGGAGE: Final = W3CBaggagePropagator()
 SPELLINGS: Final = ("honeyhive_", "honeyhive.")
 """Prefixes under which services send session, project and source beside the plain names."""
 
@@ -38,8 +37,8 @@ def inject(tracer: HoneyHiveTracer, carrier: MutableMapping[str, str], called: s
         context = baggage.set_baggage(key, value, context) if value else baggage.remove_baggage(key, context)
     context = baggage.remove_baggage(keys.BAGGAGE_FOREIGN, context)
     headers: dict[str, str] = {}
-    TRACE.inject(headers, context)
-    BAGGAGE.inject(headers, context)
+    for form in _forms():
+        form.inject(headers, context)
     write_headers(called, carrier, headers)
 
 
@@ -55,13 +54,24 @@ def extract(carrier: Mapping[str, Any], context: Context | None = None, called: 
     context = otel_context.get_current() if context is None else context
     if not headers:
         return context
-    found = BAGGAGE.extract(headers, TRACE.extract(headers, context))
+    found = context
+    for form in _forms():
+        found = form.extract(headers, found)
     for name, value in baggage.get_all(found).items():
         for prefix in SPELLINGS:
             plain = name.removeprefix(prefix)
             if plain != name and plain in SESSION_KEYS:
                 found = baggage.set_baggage(plain, value, baggage.remove_baggage(name, found))
     return baggage.remove_baggage(keys.BAGGAGE_FOREIGN, found)
+
+
+@functools.cache
+def _forms() -> tuple[TextMapPropagator, ...]:
+    """What the headers are written in; imported with the first ones, since many programs talk to no service."""
+    from opentelemetry.baggage.propagation import W3CBaggagePropagator
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    return TraceContextTextMapPropagator(), W3CBaggagePropagator()
 
 
 @contextmanager

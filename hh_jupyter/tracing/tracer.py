@@ -28,7 +28,7 @@ from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.delivery.sending.outbox import Call
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.settings import Settings
-from hh_jupyter.tracing import away, enrichment, propagation, recorded, registry
+from hh_jupyter.tracing import enrichment, propagation, recorded, registry
 from hh_jupyter.tracing.arguments import event_type_text, fits, is_given, millis, refuse, switch, tell
 from hh_jupyter.tracing.caller import calling_file
 from hh_jupyter.tracing.config_objects import with_config_objects
@@ -273,6 +273,8 @@ class HoneyHiveTracer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In another process, the tracer of the work that is done there for this one; no key travels."""
+        from hh_jupyter.tracing import away  # Few tracers go anywhere.
+
         return away.tracer_of, (away.handle_of(self),)
 
     def __repr__(self) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from hh_jupyter.delivery import api
 from hh_jupyter.delivery.sending.item import Item
@@ -25,8 +23,7 @@ CALLS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One request, ready to go.
 
     Attributes:
@@ -93,11 +90,13 @@ class HoneyHive:
             method, path = CALLS[items[0].kind]
             headers = {**api.headers(settings), **api.call_headers()}
             return Request(method, settings.server_url + path, bodies[0], headers, settings.api_timeout)
+        from gzip import compress
+
         from hh_jupyter.delivery.sending import connection
 
         as_json = settings.otlp_protocol == "http/json"
         headers = {**connection.trace_headers(settings), **api.body_headers(as_json=as_json)}
-        body = gzip.compress(encoded(bodies, as_json=as_json), compresslevel=1)
+        body = compress(encoded(bodies, as_json=as_json), compresslevel=1)
         return Request("POST", connection.trace_url(settings), body, headers, settings.export_timeout)
 
 

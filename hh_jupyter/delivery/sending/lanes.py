@@ -6,9 +6,8 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hh_jupyter.delivery.sending.endpoint import HoneyHive
 from hh_jupyter.delivery.sending.item import Item
@@ -26,8 +25,7 @@ HONEYHIVE: Final = "honeyhive"
 OTLP: Final = "otlp"
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
+class Lane(NamedTuple):
     """One destination; `sender` is None where nothing is sent."""
 
     name: str

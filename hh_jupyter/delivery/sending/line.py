@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -44,7 +43,7 @@ class Line:
         request = endpoint.request(items, bodies)
         if self._until < math.inf:
             left = max(SHORTEST_SECONDS, self._until - time.monotonic())
-            request = dataclasses.replace(request, timeout=min(request.timeout, left))
+            request = request._replace(timeout=min(request.timeout, left))
         host = host_of(request.url)
         try:
             session = self._connected(settings)

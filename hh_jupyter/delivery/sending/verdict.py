@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from hh_jupyter.delivery.sending.item import Kind
 
@@ -29,8 +28,7 @@ LONGEST_PAUSE: Final = 600.0
 Outcome = Literal["sent", "retry", "parked", "paused", "split"]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What an answer, or none, means for the items of its request.
 
     Attributes:
