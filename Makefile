@@ -79,7 +79,7 @@ $(VENV)/.dev-installed: $(VENV)/.pip-ready pyproject.toml
 $(MATRIX)/%/.installed: tests/matrix/%.txt pyproject.toml
 	$(PYTHON) -m venv $(MATRIX)/$*
 	$(MATRIX)/$*/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(MATRIX)/$*/bin/python -m pip install --quiet --editable ".[openai]" --requirement $<
+	$(MATRIX)/$*/bin/python -m pip install --quiet --editable ".[openai]" --group clients --requirement $<
 	touch $@
 
 $(FRAMEWORKS)/.installed: tests/frameworks/requirements.txt pyproject.toml
