@@ -183,7 +183,7 @@ def _export(records: Sequence[SpanRecord]) -> ExportState:
     states = [registry.cell_state(cell) for cell in {record.cell for record in records} if cell is not None]
     if any(record.cell is None for record in records) and tracer is not None:
         states.append(tracer.export_state())
-    told = [state for state in states if state.made]
+    told = [state for state in states if state.told]
     return combined(told) if told else ExportState(None, made=len(records))
 
 

@@ -15,6 +15,7 @@ from hh_jupyter.delivery.sealing.details import DetailStore
 from hh_jupyter.delivery.sealing.seal import THREAD_PREFIX, Sealer
 from hh_jupyter.delivery.sending.lanes import Lanes, address
 from hh_jupyter.delivery.sending.outbox import Call, Kind
+from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.delivery.spool.copies import Copies
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
@@ -103,6 +104,10 @@ class Pipeline:
         """Counts of one cell's spans, or of all; spans that are not exported have no destination."""
         state = self.lanes.state(cell)
         return state if self.settings.otlp_enabled else dataclasses.replace(state, destination=None, waiting=0)
+
+    def left_to(self, others: tuple[Target, ...]) -> bool:
+        """Whether spans that others send to these targets need not be sent from here."""
+        return self.settings.otlp_enabled and self.lanes.left_to(others)
 
     def close(self, seconds: float) -> bool:
         """Flush within `seconds` and end the threads. What could not be sent is lost with the process."""

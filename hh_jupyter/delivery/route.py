@@ -15,6 +15,7 @@ from hh_jupyter.delivery.sealing.seal import EndedSpan
 from hh_jupyter.delivery.sealing.stamp import Stamp
 from hh_jupyter.delivery.sending.lanes import names_of, otlp_target
 from hh_jupyter.delivery.sending.outbox import Call, Kind
+from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.settings import Settings
@@ -109,7 +110,11 @@ class Route:
         if cell is None:
             return self._pipeline.state()
         states = [pipeline.state(cell) for pipeline in (*self._former, self._pipeline)]
-        return combined([state for state in states if state.made] or states[-1:])
+        return combined([state for state in states if state.told] or states[-1:])
+
+    def left_to(self, others: tuple[Target, ...]) -> bool:
+        """Whether spans that others send to these targets need not be sent from here."""
+        return self._pipeline.left_to(others)
 
     def release(self) -> None:
         """Try everything again that was refused, given up or paused, at all destinations."""

@@ -150,9 +150,9 @@ def _state(node: SpanNode) -> int:
 
 
 def _delivery_state(view: CellView) -> str:
-    """How the delivery word is shown: sent, sending, failed or local."""
+    """How the delivery word is shown: sent, sending, failed or local, which is for what is not sent from here."""
     export = view.export
-    if export.destination is None:
+    if export.destination is None or export.left_to_others:
         return "local"
     if export.sent >= export.made:
         return "sent"

@@ -106,6 +106,7 @@ class Commands:
             disk=disk_lines(tracer.spool, known),
             everything="--all" in given,
             joins=tracer.joins,
+            shows_only=tracer.left_to_others,
             trouble=failure_lines(),
         )
         print(text)

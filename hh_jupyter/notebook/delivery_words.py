@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from hh_jupyter.delivery.sending.verdict import KEY_REJECTED
 from hh_jupyter.display.view import Notice
 from hh_jupyter.records.export_state import ExportState
@@ -21,6 +23,9 @@ def in_trouble(export: ExportState) -> bool:
         and export.sent < export.made
         and bool(export.failing or export.parked or export.dropped)
     )
+
+
+LEFT_TO_OTHERS: Final = "The spans are another exporter's to send; see %hh."
 
 
 class Notices:
@@ -54,6 +59,8 @@ def sending_result(export: ExportState) -> str:
     """One sentence about what an attempt to deliver came to."""
     if export.destination is None:
         return "Local mode: nothing leaves this machine."
+    if export.left_to_others:
+        return LEFT_TO_OTHERS
     if export.sent >= export.made:
         return "All spans are sent."
     return f"{_spans(export.made - export.sent)} not sent. {export.reason or ''}".strip()

@@ -85,7 +85,7 @@ class Extension:
 
     def _announce(self) -> None:
         tracer = self._tracer
-        print(load_line(tracer.settings, tracer.destination, tracer.session_name))
+        print(load_line(tracer.settings, tracer.destination, tracer.session_name, shows_only=tracer.left_to_others))
 
     def _register(self, undo: ExitStack) -> None:
         shell = self._shell
@@ -232,7 +232,7 @@ class Extension:
             self._named = True
             name = notebook_name(self._shell)
             # Loaded while the kernel started: VS Code tells the name after that, before the first cell.
-            if name != self._sessions.notebook and not self._tracer.export_state().made:
+            if name != self._sessions.notebook and not self._tracer.export_state().told:
                 self._sessions.name_notebook(name)
 
     def _apply_changes(self, chosen: str | None = None) -> None:

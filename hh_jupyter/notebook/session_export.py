@@ -21,7 +21,7 @@ def export_of_cell(cell: str, tracer: HoneyHiveTracer) -> ExportState:
     """What became of the spans of one cell's run."""
     state = registry.cell_state(cell)
     # After an unload no tracer is registered any more; what became of the spans is what its last one says.
-    return state if state.made else tracer.export_state(cell)
+    return state if state.told else tracer.export_state(cell)
 
 
 def export_of_session(
@@ -59,14 +59,17 @@ def export_of(rows: Collection[SpanRecord], tracer: HoneyHiveTracer) -> ExportSt
     going = [state for state in states.values() if state.destination is not None]
     if not going:
         return ExportState(None, made=len(rows))
-    sent = sum(_sent_at_least(states[cell], number) for cell, number in by_cell.items())
+    left_to_others = min(len(rows), sum(state.left for state in going))
+    made = len(rows) - left_to_others
+    sent = min(made, sum(_sent_at_least(states[cell], number) for cell, number in by_cell.items()))
     worst = max(going, key=lambda state: state.made - state.sent)
-    left = len(rows) - sent
+    left = made - sent
     return replace(
         worst,
         # Those that stay on this machine are not on their way.
         failing=any(state.failing for state in going) or len(going) < len(states),
-        made=len(rows),
+        made=made,
+        left=left_to_others,
         sent=sent,
         parked=min(left, sum(state.parked for state in going)),
         dropped=min(left, sum(state.dropped for state in going)),

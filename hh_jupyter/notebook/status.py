@@ -19,15 +19,24 @@ ALWAYS_SHOWN: Final = ("api_key", "server_url", "project", "source", "display", 
 HELP_HINT: Final = "%hh? for help"
 
 
-def load_line(settings: Settings, destination: str | None, session_name: str | None) -> str:
+def load_line(
+    settings: Settings, destination: str | None, session_name: str | None, *, shows_only: bool = False
+) -> str:
     """The one line that loading prints."""
     if settings.disable_tracing:
         return f"hh: tracing is off ({settings.origins.get('disable_tracing')}). {HELP_HINT}"
     if not settings.otlp_enabled and destination is not None:
         return f"hh: {kept_here(settings)} Sessions and events go to {destination}. {HELP_HINT}"
+    if destination is not None and shows_only:
+        return f"hh: {_shown_only(destination)} {HELP_HINT}"
     if destination is not None:
         return f"hh: sending to {destination} as {settings.source}, session {session_name}. {HELP_HINT}"
     return f"hh: {local_mode(settings)} {HELP_HINT}"
+
+
+def _shown_only(destination: str) -> str:
+    """Why nothing is sent although there is a key."""
+    return f"spans are shown here and left to another exporter, which sends them to {destination}."
 
 
 def kept_here(settings: Settings) -> str:
@@ -53,6 +62,7 @@ def status_text(
     disk: Iterable[str] = (),
     everything: bool = False,
     joins: bool = False,
+    shows_only: bool = False,
     trouble: Iterable[str] = (),
 ) -> str:
     """The text of `%hh`.
@@ -65,12 +75,15 @@ def status_text(
         disk: what is kept there, in sentences; see `disk_lines`.
         everything: also the settings that nobody set.
         joins: the spans are made by a provider of somebody else.
+        shows_only: they are sent by another exporter of their provider.
         trouble: what failed in this extension, in sentences.
     """
     if settings.disable_tracing:
         head = f"hh: tracing is off ({settings.origins.get('disable_tracing')})."
     elif export.destination is None:
         head = f"hh: {local_mode(settings)}"
+    elif shows_only:
+        head = f"hh: {_shown_only(export.destination)}"
     else:
         head = f"hh: sending to {export.destination} as {settings.source}"
     facts = [("session", session), ("spans", _counts(export))]
@@ -91,9 +104,10 @@ def status_text(
 def _counts(export: ExportState) -> str:
     if export.destination is None:
         return f"{export.made:,} made"
+    left = f", {export.left:,} left to others" if export.left else ""
     return (
-        f"{export.made:,} made, {export.sent:,} sent, {export.waiting:,} waiting, "
-        f"{export.parked:,} parked, {export.dropped:,} dropped"
+        f"{export.made + export.left:,} made, {export.sent:,} sent, {export.waiting:,} waiting, "
+        f"{export.parked:,} parked, {export.dropped:,} dropped{left}"
     )
 
 

@@ -21,6 +21,7 @@ class ExportState:
         failing: the last attempt at sending did not come through.
         calls_waiting, calls_parked, calls_dropped: the same of session starts, updates and events; of all only.
         parked_reason, dropped_reason: one sentence each about why there are such.
+        left: more spans, which another exporter sends to the same place; what becomes of them it alone knows.
     """
 
     destination: str | None
@@ -36,12 +37,25 @@ class ExportState:
     calls_dropped: int = 0
     parked_reason: str | None = None
     dropped_reason: str | None = None
+    left: int = 0
+
+    @property
+    def told(self) -> bool:
+        """It is about any spans at all."""
+        return bool(self.made or self.left)
+
+    @property
+    def left_to_others(self) -> bool:
+        """All of the spans are another exporter's to send."""
+        return self.destination is not None and self.left > 0 and not self.made
 
     @property
     def word(self) -> str:
-        """The one word that displays show: Sent, Sending 6, 12 of 14 sent, Not sent, Local only."""
+        """The one word that displays show: Sent, Sending 6, 12 of 14 sent, Not sent, Local only, Left to others."""
         if self.destination is None:
             return "Local only"
+        if self.left_to_others:
+            return "Left to others"
         if self.sent >= self.made:
             return "Sent"
         if not self.failing and not self.parked and not self.dropped:
@@ -68,4 +82,5 @@ def combined(states: Sequence[ExportState]) -> ExportState:
         calls_dropped=sum(state.calls_dropped for state in going),
         parked_reason=next((state.parked_reason for state in going if state.parked_reason), None),
         dropped_reason=next((state.dropped_reason for state in going if state.dropped_reason), None),
+        left=sum(state.left for state in going),
     )

@@ -15,8 +15,10 @@ from opentelemetry.trace import SpanKind, get_current_span
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.delivery.sealing.stamp import Session, Stamp
+from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.tracing.bounded import forget_oldest
 from hh_jupyter.tracing.open_spans import open_spans
+from hh_jupyter.tracing.other_exporters import OtherExporters
 from hh_jupyter.tracing.scope import CELL
 from hh_jupyter.tracing.session_baggage import SESSION_KEYS, entries_for
 from hh_jupyter.tracing.sessions import Sessions
@@ -71,15 +73,19 @@ class StampingProcessor(SpanProcessor):
         if stamp.cell is not None and self._watched.wanted:
             self._watched.add(span, stamp.cell)
 
-    def on_end(self, span: ReadableSpan) -> None:
-        """Hand the span on, if the filters keep it and it is sampled."""
+    def on_end(self, span: ReadableSpan, by_others: tuple[Target, ...] = ()) -> None:
+        """Hand the span on, if the filters keep it and it is sampled.
+
+        Args:
+            by_others: where other exporters of its provider send it.
+        """
         stamp = self._open.pop(span.context.span_id, None)
         if self._watched.wanted:
             self._watched.remove(span.context.span_id)
         if stamp is None:
             stamp = self._late_stamp(span)
         if stamp is not None and span.context.trace_flags.sampled:
-            self._put(span, stamp)
+            self._put(span, stamp._replace(by_others=by_others) if by_others else stamp)
 
     def _stamp(self, span: ReadableSpan, context: Context, parent_id: int | None) -> Stamp:
         cell = cast("str | None", context.get(CELL))
@@ -144,10 +150,14 @@ class ProcessorSlot(SpanProcessor):
     """What is really registered with a provider, since a provider never gives a processor back.
 
     Inert while `processor` is None; a tracer made later takes the same slot.
+
+    Args:
+        others: what else sends the provider's spans.
     """
 
-    def __init__(self) -> None:
-        self.processor: SpanProcessor | None = None
+    def __init__(self, others: OtherExporters) -> None:
+        self.processor: StampingProcessor | None = None
+        self.others = others
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         if self.processor is not None:
@@ -155,7 +165,7 @@ class ProcessorSlot(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         if self.processor is not None:
-            self.processor.on_end(span)
+            self.processor.on_end(span, self.others.targets())
 
     def shutdown(self) -> None:
         if self.processor is not None:  # It stays: only its tracer's own `shutdown` ends tracing.

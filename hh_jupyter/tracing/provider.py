@@ -7,14 +7,15 @@ import weakref
 from typing import TypeGuard
 
 from opentelemetry import trace as otel_trace
-from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
 from hh_jupyter.delivery.sealing.resource import own_resource
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.arguments import once
 from hh_jupyter.tracing.ids import PrivateIds
-from hh_jupyter.tracing.processor import ProcessorSlot
+from hh_jupyter.tracing.other_exporters import OtherExporters
+from hh_jupyter.tracing.processor import ProcessorSlot, StampingProcessor
 
 _lock = threading.Lock()
 _slots: weakref.WeakKeyDictionary[TracerProvider, list[ProcessorSlot]] = weakref.WeakKeyDictionary()
@@ -22,7 +23,7 @@ _ours: weakref.WeakSet[TracerProvider] = weakref.WeakSet()
 
 
 def provider_for(
-    settings: Settings, processor: SpanProcessor, *, join: bool, set_global: bool = True
+    settings: Settings, processor: StampingProcessor, *, join: bool, set_global: bool = True
 ) -> tuple[TracerProvider, ProcessorSlot]:
     """The provider whose spans a tracer takes, with the tracer's processor in it.
 
@@ -67,7 +68,7 @@ def is_ours(provider: otel_trace.TracerProvider) -> TypeGuard[TracerProvider]:
     return isinstance(provider, TracerProvider) and provider in _ours
 
 
-def joined(provider: TracerProvider, processor: SpanProcessor) -> ProcessorSlot:
+def joined(provider: TracerProvider, processor: StampingProcessor) -> ProcessorSlot:
     """Put a tracer's processor into a provider that is there, once; the slot as for `provider_for`."""
     with _lock:
         return _slot_for(provider, processor)
@@ -93,13 +94,13 @@ def _taken(provider: TracerProvider) -> bool:
     return any(slot.processor is not None for slot in _slots.get(provider, ()))
 
 
-def _slot_for(provider: TracerProvider, processor: SpanProcessor) -> ProcessorSlot:
+def _slot_for(provider: TracerProvider, processor: StampingProcessor) -> ProcessorSlot:
     """The slot that holds the processor already, else a free one: a provider never gives a processor back."""
     slots = _slots.setdefault(provider, [])
     slot = next((slot for slot in slots if slot.processor is processor), None)
     slot = slot or next((slot for slot in slots if slot.processor is None), None)
     if slot is None:
-        slot = ProcessorSlot()
+        slot = ProcessorSlot(OtherExporters(provider))
         slots.append(slot)
         provider.add_span_processor(slot)
     slot.processor = processor

@@ -46,7 +46,7 @@ def flush_all(seconds: float) -> bool:
 def cell_state(cell: str) -> ExportState:
     """What became of the spans of one cell's run, whichever tracers made them."""
     states = [tracer.export_state(cell) for tracer in list(_tracers.values())]
-    return combined([state for state in states if state.made] or states or [ExportState(None)])
+    return combined([state for state in states if state.told] or states or [ExportState(None)])
 
 
 def _all_within(seconds: float, act: Callable[[HoneyHiveTracer, float], bool]) -> bool:

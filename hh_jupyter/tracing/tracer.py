@@ -194,6 +194,11 @@ class HoneyHiveTracer:
         """The spans are made by a provider of somebody else, whose limits, sampler and resource hold."""
         return self.provider is foreign_global()
 
+    @property
+    def left_to_others(self) -> bool:
+        """The spans are only shown here: another exporter of their provider sends them to the same place."""
+        return bool(self._slots) and self._route.left_to(self._slots[-1].others.targets())
+
     # What it is
 
     @property

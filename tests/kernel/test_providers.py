@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import StartKernel
+from tests.backend import Backend
+from tests.kernel.conftest import KEY, StartKernel
 from tests.kernel.driver import PRELUDE, Kernel
 
 FOREIGN = """
@@ -39,6 +40,18 @@ def library(name):
 mine, memory = sdk()
 proxy = Proxy(mine)
 """
+SAME_BACKEND = """
+import os
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+exporter = OTLPSpanExporter(
+    endpoint=f"{os.environ['HH_API_URL']}/opentelemetry/v1/traces",
+    headers={"authorization": f"Bearer {os.environ['HH_API_KEY']}"},
+)
+mine.add_span_processor(BatchSpanProcessor(exporter))
+"""
+LEFT = "hh: spans are shown here and left to another exporter, which sends them to "
 
 
 @pytest.fixture
@@ -100,3 +113,24 @@ def test_a_second_provider_after_theirs_is_refused_by_opentelemetry_as_ever(kern
     cell = kernel.run("trace.set_tracer_provider(mine)\ntrace.set_tracer_provider(sdk()[0])")
     assert "Overriding of current TracerProvider is not allowed" in cell.stderr
     assert kernel.value("trace.get_tracer_provider() is mine")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_one_that_sends_to_our_backend_itself_is_joined_for_display_only(
+    tmp_path: Path, backend: Backend, when: str
+) -> None:
+    with Kernel(tmp_path, {"HH_API_KEY": KEY, "HH_API_URL": backend.url}) as kernel:
+        theirs = f"{FOREIGN}\n{SAME_BACKEND}\ntrace.set_tracer_provider(mine)"
+        load = f"%load_ext hh_jupyter\n{PRELUDE}"
+        loaded = [kernel.run(code) for code in ((theirs, load) if when == "before" else (load, theirs))]
+        assert (LEFT in loaded[1].stdout) == (when == "before")
+        early = kernel.run("library('theirs'); span('ours')").output
+        session = kernel.run("%%hh_session apart\nspan('in a session')").output
+        for output in (early, session):
+            assert "left to others" in output.text
+            assert "Left to others" in output.html
+        assert LEFT in kernel.run("%hh").stdout
+        assert "3 left to others" in kernel.run("%hh").stdout
+        kernel.run("hh.get_tracer().force_flush(); mine.force_flush()")
+        assert sorted(span["name"] for span in backend.spans()) == ["in a session", "ours", "theirs"]
+        assert backend.sessions() == []

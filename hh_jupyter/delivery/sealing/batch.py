@@ -11,7 +11,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from opentelemetry.sdk.resources import Resource
 
@@ -23,6 +23,7 @@ from hh_jupyter.delivery.sealing.kept_ids import with_ids
 from hh_jupyter.delivery.sealing.resource import OwnResource
 from hh_jupyter.delivery.sealing.sealed_span import SealedSpan, SealPolicy, encodable, seal
 from hh_jupyter.delivery.sending.outbox import Call, Item, Outbox
+from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.delivery.spool.copies import Copies
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanRecord
@@ -39,7 +40,19 @@ logger = logging.getLogger(__name__)
 SHORTEST_KEY: Final = 8
 """A shorter key is a made-up one, and stands in every other word."""
 
-Sealed = tuple[SealedSpan, SpanRecord]
+
+class Sealed(NamedTuple):
+    """One span in its final form.
+
+    Attributes:
+        by_others: where it arrives without us.
+        claimed: it names its session by itself, so with it arrives who must know of the session.
+    """
+
+    span: SealedSpan
+    record: SpanRecord
+    by_others: tuple[Target, ...]
+    claimed: bool
 
 
 class BatchSealer:
@@ -53,9 +66,9 @@ class BatchSealer:
 
     def prepare(self, *, spans: Sequence[EndedSpan], calls: Sequence[Call]) -> Callable[[], None]:
         """Make everything, and return what hands it over: nothing has happened until that is called."""
-        sealed = [pair for entry in spans if (pair := self._sealed(entry)) is not None]
+        sealed = [one for entry in spans if (one := self._sealed(entry)) is not None]
         groups = _grouped(sealed, self.settings.max_export_batch_size)
-        bodies = [(_item(pairs), pairs) for pairs in groups]
+        bodies = [(_item(group), group) for group in groups]
         requests = [(item, call.defer) for call in calls if (item := self._request(call)) is not None]
         return functools.partial(self._hand_over, requests, sealed, bodies)
 
@@ -70,19 +83,25 @@ class BatchSealer:
         for request, defer in requests:
             if defer:
                 self._outbox.defer_start(request)
-        for item, pairs in bodies:
-            self._details.add(item.body, [record.span_id for _, record in pairs])
-        self._outbox.count_made(Counter(record.cell for _, record in sealed))
+        for item, group in bodies:
+            self._details.add(item.body, [one.record.span_id for one in group])
+        for by_others, cells in _made(sealed).items():
+            self._outbox.count_made(cells, by_others)
         if self.settings.otlp_enabled:
             items += [item for item, _ in bodies]
-        items = [*self._outbox.take_deferred(list(dict.fromkeys(item.session_id for item in items))), *items]
-        self._copies.add(items)
-        self._outbox.add(items)
-        self._log.extend(record for _, record in sealed)
+        kept = [item for item in items if not self._outbox.left_to(item.by_others)]
+        known = [item.session_id for item in kept] + _claimed(sealed)
+        starts = self._outbox.take_deferred(list(dict.fromkeys(known)))
+        self._copies.add([*starts, *kept])
+        self._outbox.add([*starts, *items])
+        self._log.extend(one.record for one in sealed)
 
     def _sealed(self, entry: EndedSpan) -> Sealed | None:
         try:
-            return seal(entry.span, entry.stamp, self._policy, self._resource_of(entry.span.resource))
+            span, record = seal(entry.span, entry.stamp, self._policy, self._resource_of(entry.span.resource))
+            by_others = entry.stamp.by_others
+            claimed = bool(by_others) and (entry.span.attributes or {}).get(keys.SESSION_ID) == record.session_id
+            return Sealed(span, record, by_others, claimed)
         except Exception as error:  # boundary: one span that cannot be sealed must not take the others with it.
             logger.debug("a span could not be sealed", exc_info=True)
             self._outbox.note_lost(f"a span could not be sealed and is lost ({type(error).__name__})")
@@ -112,26 +131,40 @@ class BatchSealer:
 
 def _grouped(sealed: Iterable[Sealed], most: int) -> list[list[Sealed]]:
     """Spans of one session and cell together, at most so many in one group."""
-    groups: dict[tuple[str | None, str | None], list[Sealed]] = {}
+    groups: dict[object, list[Sealed]] = {}
     full: list[list[Sealed]] = []
-    for pair in sealed:
-        key = (pair[1].session_id, pair[1].cell)
+    for one in sealed:
+        key = (one.record.session_id, one.record.cell, one.by_others)
         group = groups.setdefault(key, [])
-        group.append(pair)
+        group.append(one)
         if len(group) >= most:
             full.append(groups.pop(key))
     return [*full, *groups.values()]
 
 
-def _item(pairs: Sequence[Sealed]) -> Item:
+def _made(sealed: Iterable[Sealed]) -> dict[tuple[Target, ...], Counter[str | None]]:
+    """How many there are, by where they arrive without us and by cell."""
+    found: dict[tuple[Target, ...], Counter[str | None]] = {}
+    for one in sealed:
+        found.setdefault(one.by_others, Counter())[one.record.cell] += 1
+    return found
+
+
+def _claimed(sealed: Iterable[Sealed]) -> list[str]:
+    """Sessions that spans sent by others belong to at the backend."""
+    return [one.record.session_id for one in sealed if one.claimed and one.record.session_id]
+
+
+def _item(group: Sequence[Sealed]) -> Item:
     """The body of spans of one session and cell."""
-    spans = [span for span, _ in pairs]
-    session_id, cell = pairs[0][1].session_id, pairs[0][1].cell
+    spans = [one.span for one in group]
+    first = group[0].record
     try:
         body = encode(spans)
     except (ValueError, TypeError):  # One value that protobuf refuses must not take the whole batch with it.
         body = encode([encodable(span) for span in spans])
-    return Item("spans", session_id or "", body, spans=len(pairs), cell=cell)
+    by_others = group[0].by_others
+    return Item("spans", first.session_id or "", body, spans=len(group), cell=first.cell, by_others=by_others)
 
 
 def redactor_of(settings: Settings) -> Redactor | RedactorWith:

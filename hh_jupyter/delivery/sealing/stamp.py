@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hh_jupyter import attributes as keys
+from hh_jupyter.delivery.sending.target import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,14 @@ class Stamp(NamedTuple):
         session: the tracer's session at that moment.
         cell: id of the notebook cell's run, None outside cells.
         parent_id: span id of the nearest ancestor that the filters keep; None for a root.
+        by_others: where other exporters of the span's provider send it; known at its end.
     """
 
     baggage: Mapping[str, object]
     session: Session | None
     cell: str | None
     parent_id: int | None
+    by_others: tuple[Target, ...] = ()
 
 
 _OWN_BAGGAGE = frozenset(

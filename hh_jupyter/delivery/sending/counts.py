@@ -12,12 +12,17 @@ from hh_jupyter.records.export_state import ExportState
 
 @dataclass(slots=True)
 class _Tally:
-    """Spans, and calls, of one cell or of all. What is in none of the other columns waits."""
+    """Spans, and calls, of one cell or of all. What was made and is in none of the other columns waits.
+
+    Attributes:
+        left: not made for here, since others send them here.
+    """
 
     made: int = 0
     sent: int = 0
     parked: int = 0
     dropped: int = 0
+    left: int = 0
 
     @property
     def waiting(self) -> int:
@@ -47,6 +52,13 @@ class Counts:
             self._all.made += number
             if cell is not None:
                 self._of(cell).made += number
+
+    def left(self, cells: Counter[str | None]) -> None:
+        """Spans were sealed that others send here."""
+        for cell, number in cells.items():
+            self._all.left += number
+            if cell is not None:
+                self._of(cell).left += number
 
     def queued(self, item: Item) -> None:
         """A call was queued."""
@@ -131,6 +143,7 @@ class Counts:
             calls_dropped=self._calls.dropped if cell is None else 0,
             parked_reason=parked_why,
             dropped_reason=dropped_why,
+            left=spans.left,
         )
 
     def _columns(self, item: Item) -> tuple[tuple[_Tally, int], ...]:

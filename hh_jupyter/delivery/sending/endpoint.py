@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from hh_jupyter.delivery import api
 from hh_jupyter.delivery.sending.item import Item
+from hh_jupyter.delivery.sending.target import Target, target
 from hh_jupyter.delivery.sending.verdict import API_KEY
 from hh_jupyter.settings import Settings
 
@@ -70,6 +71,9 @@ class Endpoint(Protocol):
     def request(self, items: Sequence[Item], bodies: Sequence[bytes]) -> Request:
         """The request that carries these items; several are always spans."""
 
+    def target(self) -> Target:
+        """Where spans go."""
+
 
 class HoneyHive:
     """The backend's own protocol (contract, section 1).
@@ -98,6 +102,12 @@ class HoneyHive:
         headers = {**connection.trace_headers(settings), **api.body_headers(as_json=as_json)}
         body = compress(encoded(bodies, as_json=as_json), compresslevel=1)
         return Request("POST", connection.trace_url(settings), body, headers, settings.export_timeout)
+
+    def target(self) -> Target:
+        """Where spans go."""
+        from hh_jupyter.delivery.sending import connection
+
+        return target(connection.trace_url(self._settings), connection.trace_headers(self._settings))
 
 
 def encoded(bodies: Sequence[bytes], *, as_json: bool) -> bytes:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from hh_jupyter.delivery.sending.target import Target
+
 Kind = Literal["session_start", "event_update", "event_create", "spans"]
 
 
@@ -42,6 +44,7 @@ class Item:
         gave_way: a session's start that no longer holds back its session.
         background: tried again long after it was given up; nobody waits for it.
         whole: of a piece that was cut from a larger item.
+        by_others: where its spans arrive without us.
     """
 
     kind: Kind
@@ -59,6 +62,7 @@ class Item:
     gave_way: bool = False
     background: bool = False
     whole: Whole | None = None
+    by_others: tuple[Target, ...] = ()
 
     def __post_init__(self) -> None:
         self.size = len(self.body)

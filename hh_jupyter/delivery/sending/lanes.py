@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from hh_jupyter.delivery.sending.endpoint import HoneyHive
+from hh_jupyter.delivery.sending.endpoint import Endpoint, HoneyHive
 from hh_jupyter.delivery.sending.item import Item
 from hh_jupyter.delivery.sending.outbox import Outbox
 from hh_jupyter.delivery.sending.sender import Sender
+from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.delivery.spool.copies import Copies
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.reentry import Guard
@@ -42,11 +43,11 @@ class SharingOutbox(Outbox):
 
     others: tuple[Outbox, ...] = ()
 
-    def count_made(self, cells: Counter[str | None]) -> None:
+    def count_made(self, cells: Counter[str | None], by_others: tuple[Target, ...] = ()) -> None:
         """See `Outbox`; like all methods here."""
-        super().count_made(cells)
+        super().count_made(cells, by_others)
         for other in self.others:
-            other.count_made(cells)
+            other.count_made(cells, by_others)
 
     def note_lost(self, reason: str) -> None:
         super().note_lost(reason)
@@ -101,6 +102,10 @@ class Lanes:
         """Hosts; None where nothing is sent."""
         return " and ".join(lane.outbox.destination for lane in self._all if lane.outbox.destination) or None
 
+    def left_to(self, others: tuple[Target, ...]) -> bool:
+        """Whether spans that others send to these targets arrive everywhere by that."""
+        return all(lane.outbox.left_to(others) for lane in self._all)
+
     def start(self) -> None:
         """Start the senders."""
         for lane in self._all:
@@ -154,7 +159,7 @@ class Lanes:
         states = self.states(cell)
         if len(states) == 1:
             return next(iter(states.values()))
-        worst = min(states.values(), key=lambda state: state.sent)
+        worst = max(states.values(), key=lambda state: (state.made - state.sent, state.made))
         return dataclasses.replace(worst, destination=self.destination, failing=any(s.failing for s in states.values()))
 
 
@@ -193,9 +198,15 @@ def _host(settings: Settings, name: str | None) -> str | None:
 def _lane(name: str | None, outbox: Outbox, settings: Settings) -> Lane:
     if name is None:
         return Lane(HONEYHIVE, outbox, None)
+    sender = Sender(settings, outbox, _endpoint(settings, name))
+    outbox.target = lambda: sender.endpoint(sender.settings).target()
+    return Lane(name, outbox, sender)
+
+
+def _endpoint(settings: Settings, name: str) -> Callable[[Settings], Endpoint]:
     target = otlp_target(settings) if name == OTLP else None
     if target is None:
-        return Lane(name, outbox, Sender(settings, outbox, HoneyHive))
+        return HoneyHive
     from hh_jupyter.delivery.sending.plain_otlp import PlainOtlp
 
-    return Lane(name, outbox, Sender(settings, outbox, partial(PlainOtlp, target)))
+    return partial(PlainOtlp, target)

@@ -22,6 +22,7 @@ from hh_jupyter.delivery.sending.outage import Outage
 from hh_jupyter.delivery.sending.parked import Parked
 from hh_jupyter.delivery.sending.settlement import Settlement
 from hh_jupyter.delivery.sending.spooling import Kept, Spool, SpoolNews
+from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.delivery.sending.verdict import Verdict
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.reentry import Guard
@@ -48,6 +49,7 @@ class Outbox:
 
     Attributes:
         on_work: called when something came that is to be sent; whoever sends sets it.
+        target: tells where spans are sent to; whoever sends sets it.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Outbox:
         self._settlement = Settlement(self._order, self._counts, self._circuit, self._parked, self._news, self._outage)
         self._intake = Intake(self._order, self._counts, self._settlement, calls=calls)
         self.on_work: Callable[[], None] | None = None
+        self.target: Callable[[], Target] | None = None
         self._heir: Outbox | None = None
         self._flush_up_to = 0
         self._hurried = False
@@ -86,13 +89,18 @@ class Outbox:
 
     # What comes in
 
-    def count_made(self, cells: Counter[str | None]) -> None:
-        """Count spans that were sealed, by cell."""
+    def left_to(self, others: tuple[Target, ...]) -> bool:
+        """Whether spans that others send to these targets arrive here by that, and are not to be sent twice."""
+        return bool(others) and self.target is not None and self.target().among(others)
+
+    def count_made(self, cells: Counter[str | None], by_others: tuple[Target, ...] = ()) -> None:
+        """Count spans that were sealed, by cell; all of them are sent to the same targets by others."""
         if self._heir is not None:
-            self._heir.count_made(cells)
+            self._heir.count_made(cells, by_others)
             return
+        left = self.left_to(by_others)
         with self.changed:
-            self._counts.made(cells)
+            self._counts.left(cells) if left else self._counts.made(cells)
 
     def note_lost(self, reason: str) -> None:
         """Something that should have been queued could not be; the next flush says so."""
@@ -124,9 +132,10 @@ class Outbox:
         self.add(())
 
     def add(self, items: Sequence[Item]) -> None:
-        """Queue items in their order."""
+        """Queue items in their order, but not those that others send here."""
         if self.destination is None:
             return
+        items = [item for item in items if not self.left_to(item.by_others)]
         if self._heir is not None:
             self._heir.add(items)
             return

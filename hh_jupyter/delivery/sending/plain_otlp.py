@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from hh_jupyter.delivery.sending.endpoint import Request, encoded
 from hh_jupyter.delivery.sending.item import Item
+from hh_jupyter.delivery.sending.target import Target, target
 from hh_jupyter.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -98,11 +99,15 @@ class PlainOtlp:
 
     def request(self, items: Sequence[Item], bodies: Sequence[bytes]) -> Request:
         """One span export."""
-        target = self._target
+        to = self._target
         as_json = self._settings.otlp_protocol == "http/json"
         body = encoded(bodies, as_json=as_json)
-        headers = {**dict(target.headers), "Content-Type": "application/json" if as_json else "application/x-protobuf"}
-        if target.gzip:
+        headers = {**dict(to.headers), "Content-Type": "application/json" if as_json else "application/x-protobuf"}
+        if to.gzip:
             body = gzip.compress(body, compresslevel=1)
             headers["Content-Encoding"] = "gzip"
-        return Request("POST", target.url, body, headers, target.timeout, target.certificate)
+        return Request("POST", to.url, body, headers, to.timeout, to.certificate)
+
+    def target(self) -> Target:
+        """Where spans go."""
+        return target(self._target.url, dict(self._target.headers))

@@ -33,7 +33,7 @@ function chips(header, jump) {
   ];
 }
 
-/** The delivery word: Sent, Sending 6, 12 of 14 sent, Not sent, Local only. */
+/** The delivery word: Sent, Sending 6, 12 of 14 sent, Not sent, Local only, Left to others. */
 function delivery({ delivery: word, delivery_state: state }) {
   return h("span", { class: `hh-delivery hh-delivery-${state}`, role: "status", title: word },
     state === "sent" ? tick() : null, h("span", { class: state === "sent" ? "hh-word" : null }, word));

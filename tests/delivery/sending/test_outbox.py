@@ -213,6 +213,9 @@ def test_spans_that_a_backend_refused_of_an_accepted_request_are_lost_and_each_c
         (ExportState("h", made=3, parked=3), "Not sent"),
         (combined([ExportState(None, made=5), ExportState("h", made=3, sent=3)]), "Sent"),
         (combined([ExportState("g", made=5, sent=5), ExportState("h", made=3, parked=3)]), "5 of 8 sent"),
+        (ExportState("h", left=3), "Left to others"),
+        (ExportState("h", made=1, sent=1, left=3), "Sent"),
+        (combined([ExportState("h", left=3), ExportState("h", made=2, waiting=2)]), "Sending 2"),
     ],
 )
 def test_one_word_says_what_became_of_the_spans(state: ExportState, word: str) -> None:
