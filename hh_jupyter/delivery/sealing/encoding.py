@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 _HAS_IS_REMOTE: Final = 0x100  # SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
 _IS_REMOTE: Final = 0x200  # SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
+_FIELDS: Final[Mapping[type, str]] = {
+    str: "string_value",
+    bool: "bool_value",
+    int: "int_value",
+    float: "double_value",
+    bytes: "bytes_value",
+}
+"""Where a value of exactly that type goes."""
 
 
 def encode(spans: Sequence[SealedSpan]) -> bytes:
@@ -118,22 +126,17 @@ def _flags(context: SpanContext | None) -> int:
 def _write(pairs: Any, attributes: Mapping[str, Any]) -> None:
     add = pairs.add
     for key, value in attributes.items():
-        _set(add(key=key).value, value)
+        pair = add()
+        pair.key = key
+        field = _FIELDS.get(type(value))
+        if field is not None:
+            setattr(pair.value, field, value)
+        else:
+            _set_other(pair.value, value)
 
 
-def _set(target: AnyValue, value: Any) -> None:
-    kind = type(value)
-    if kind is str:
-        target.string_value = value
-    elif kind is bool:
-        target.bool_value = value
-    elif kind is int:
-        target.int_value = value
-    elif kind is float:
-        target.double_value = value
-    elif kind is bytes:
-        target.bytes_value = value
-    elif isinstance(value, list | tuple):
+def _set_other(target: AnyValue, value: Any) -> None:
+    if isinstance(value, list | tuple):
         target.array_value.SetInParent()
         for item in value:
             _set(target.array_value.values.add(), item)
@@ -142,3 +145,11 @@ def _set(target: AnyValue, value: Any) -> None:
         _write(target.kvlist_value.values, value)
     elif value is not None:
         target.string_value = str(value)
+
+
+def _set(target: AnyValue, value: Any) -> None:
+    field = _FIELDS.get(type(value))
+    if field is not None:
+        setattr(target, field, value)
+    else:
+        _set_other(target, value)

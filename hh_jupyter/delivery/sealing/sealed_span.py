@@ -81,6 +81,8 @@ class _Draft:
     status: Status
     redacted: int
     dropped: int
+    dropped_events: int
+    dropped_links: int
     facts: SpanFacts = SpanFacts()
 
 
@@ -159,7 +161,8 @@ def _redacted(span: ReadableSpan, redactor: Redactor | RedactorWith) -> _Draft:
         status = Status(StatusCode.ERROR, text) if number else status
         redacted += number
     name, number = redactor.text(span.name)
-    return _Draft(name, links, attributes, events, status, redacted + number, span.dropped_attributes)
+    dropped = span.dropped_attributes, span.dropped_events, span.dropped_links
+    return _Draft(name, links, attributes, events, status, redacted + number, *dropped)
 
 
 def _cut_to_limits(draft: _Draft, policy: SealPolicy) -> list[str]:
@@ -185,10 +188,13 @@ def _cut_to_limits(draft: _Draft, policy: SealPolicy) -> list[str]:
         kept, room = within(given, room)
         cut += len(given) - len(kept)
         events.append(event if kept is given else Event(event.name, kept, event.timestamp))
-    above = {"attributes": cut, "events": len(draft.events) - len(events), "links": len(draft.links) - policy.max_links}
-    draft.events, draft.links = events, draft.links[: policy.max_links]
+    links = draft.links[: policy.max_links]
+    above = {"attributes": cut, "events": len(draft.events) - len(events), "links": len(draft.links) - len(links)}
+    draft.events, draft.links = events, links
     draft.dropped += cut
-    return [f"{number} {what}" for what, number in above.items() if number > 0]
+    draft.dropped_events += above["events"]
+    draft.dropped_links += above["links"]
+    return [f"{number} {what}" for what, number in above.items() if number]
 
 
 def _copy(span: ReadableSpan, stamp: Stamp, draft: _Draft, resource: Resource) -> SealedSpan:
@@ -209,8 +215,8 @@ def _copy(span: ReadableSpan, stamp: Stamp, draft: _Draft, resource: Resource) -
         start_time=span.start_time,
         end_time=span.end_time,
         dropped=draft.dropped,
-        dropped_events=span.dropped_events + len(span.events) - len(draft.events),
-        dropped_links=span.dropped_links + len(span.links) - len(draft.links),
+        dropped_events=draft.dropped_events,
+        dropped_links=draft.dropped_links,
     )
 
 

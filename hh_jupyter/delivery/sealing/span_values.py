@@ -26,6 +26,8 @@ def copied(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def plain_values(attributes: dict[str, Any]) -> dict[str, Any]:
     """Attributes with texts, numbers and lists of them only; the same dict if it has no others."""
+    if _EXACT.issuperset(map(type, attributes.values())):  # As nearly all spans have it.
+        return attributes
     odd = {key: value for key, value in attributes.items() if type(value) not in _EXACT}
     changed = {key: plain for key, value in odd.items() if (plain := _plain(value)) is not value}
     return {**attributes, **changed} if changed else attributes
