@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
 from hypothesis import settings
 from opentelemetry import context as otel_context
@@ -24,10 +23,6 @@ _LAYERS = ("", "kernel", "browser")
 """Folders of tests that start processes, slowest last; everything else comes first."""
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# A busy machine may take its time, and the same examples everywhere.
-hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
-hypothesis.settings.load_profile("steady")
-
 OUR_VARIABLES = ("HH_", "HONEYHIVE_", "OTEL_", "TRACELOOP_")
 
 
