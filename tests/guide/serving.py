@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.server import HTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -71,14 +72,21 @@ def wsgi(app: Any, threads: int | None = None) -> Iterator[str]:
                     self.shutdown_request(request)
 
         server = Pooled("127.0.0.1", 0, app) if threads else make_server("127.0.0.1", 0, app, threaded=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True, name="werkzeug")
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join(20)
-            server.server_close()
+        with running(server) as url:
+            yield url
+
+
+@contextmanager
+def running(server: HTTPServer) -> Iterator[str]:
+    """A server of the standard library's kind, as werkzeug's and Django's are, on a thread; gives the address."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True, name=type(server).__name__)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join(20)
+        server.server_close()
 
 
 def main() -> None:

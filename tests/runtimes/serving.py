@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -125,14 +124,8 @@ def django(**options: Any) -> Iterator[str]:
         server = ThreadedWSGIServer(("127.0.0.1", 0), WSGIRequestHandler)
         server.daemon_threads = False  # So that closing it waits for the last request.
         server.set_app(WSGIHandler())
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join(20)
-            server.server_close()
+        with serving.running(server) as url:
+            yield url
 
 
 @contextmanager
