@@ -2,53 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack, contextmanager
-from typing import Any, Final
+from contextlib import ExitStack
+from typing import Any
 
-from opentelemetry.trace import TracerProvider
-
-from hh_jupyter import settings as settings_table
 from hh_jupyter.delivery.ask import BackendClient
-from hh_jupyter.errors import SettingError
 from hh_jupyter.experiments.calling import Patience
-from hh_jupyter.experiments.checks import check_aggregate, check_arguments, look_over
-from hh_jupyter.experiments.counting import result_from_outcomes, rows_of
-from hh_jupyter.experiments.datapoint import SOURCE, Desk
+from hh_jupyter.experiments.checks import check_arguments, look_over
+from hh_jupyter.experiments.course import Course
 from hh_jupyter.experiments.dataset import Dataset, given_dataset, stored_dataset
 from hh_jupyter.experiments.evaluators import name_of, named
-from hh_jupyter.experiments.here import leave
 from hh_jupyter.experiments.hiding import without_secrets
-from hh_jupyter.experiments.meter import Meter
-from hh_jupyter.experiments.pool import Gathered, Pool
-from hh_jupyter.experiments.progress import Progress
-from hh_jupyter.experiments.results import (
-    COMPLETED,
-    INTERRUPTED,
-    LOCAL_ONLY,
-    PARTLY_SENT,
-    SENT,
-    DatapointError,
-    ExperimentResultSummary,
-)
+from hh_jupyter.experiments.results import ExperimentResultSummary
 from hh_jupyter.experiments.run import Run
+from hh_jupyter.experiments.surroundings import backend_for, instrumented, tracer_for
 from hh_jupyter.experiments.work import Task
-from hh_jupyter.settings import Settings
-from hh_jupyter.tracing.default import current_tracer
-from hh_jupyter.tracing.recorded import span_log
-from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 logger = logging.getLogger(__name__)
-
-FLUSH_MILLIS: Final = 30_000
-"""Longest wait for everything to arrive before the run is called completed."""
-
-SEAL_SECONDS: Final = 10.0
 
 
 def evaluate(
@@ -122,149 +95,24 @@ def evaluate(
         timeout=timeout,
         config=config,
     )
-    given = {"api_key": api_key, "ingestion_api_key": ingestion_api_key, "server_url": server_url, "project": project}
+    where = {"api_key": api_key, "ingestion_api_key": ingestion_api_key, "server_url": server_url, "project": project}
+    judges = named(evaluators or ())
     with ExitStack() as stack:
-        tracer = stack.enter_context(_tracer_for(given, verbose=verbose))
-        backend = _backend_for(tracer.settings, aggregate_function, dataset_id)
-        if backend is not None:
-            stack.enter_context(backend)
+        tracer = stack.enter_context(tracer_for(where, verbose=verbose))
+        backend = stack.enter_context(backend_for(tracer.settings, aggregate_function, dataset_id))
         run_id = run_id or str(uuid.uuid4())
         data = _given(dataset, run_id) if dataset is not None else _stored(backend, dataset_id)
         run = Run(backend, tracer, data, aggregate_function, run_id, (name or "").strip())
-        task_evaluators = named(evaluators or ())
-        stack.enter_context(_instrumented(instrumentors or (), tracer.provider))
+        stack.enter_context(instrumented(instrumentors or (), tracer.provider))
         told = dict(without_secrets(config, tracer.settings)) if config else {}
-        run.create(
-            {
-                "function": name_of(function),
-                "evaluators": list(task_evaluators),
-                "max_workers": max_workers,
-                "aggregate_function": aggregate_function,
-                **({"config": told} if told else {}),
-            }
-        )
-        keep_outputs = tracer.settings.capture_outputs
-        patience = Patience(retries, timeout)
-        task = Task(run.id, function, name_of(function), task_evaluators, patience, keep_outputs)
-        result = _Course(tracer, run, task, data, aggregate_function, told, show=print_results).go(
-            max_workers, executor
-        )
-    if not print_results and (bad := len({error.datapoint_id for error in result.errors})):
-        logger.warning("evaluate: %d of %d data points failed; see result.errors", bad, len(result.rows))
+        run.create(_configuration(function, judges, max_workers, aggregate_function, told))
+        patience, keep_outputs = Patience(retries, timeout), tracer.settings.capture_outputs
+        task = Task(run.id, function, name_of(function), judges, patience, keep_outputs)
+        course = Course(tracer, run, task, data, aggregate_function, told, show=print_results)
+        result = course.go(max_workers, executor)
+    if not print_results:
+        _warn_of_failures(result)
     return result
-
-
-@dataclasses.dataclass(slots=True)
-class _Course:
-    """From the first data point to the result."""
-
-    tracer: HoneyHiveTracer
-    run: Run
-    task: Task
-    data: Dataset
-    aggregate_function: str
-    config: Mapping[str, Any]
-    show: bool
-
-    def go(self, max_workers: int, executor: Executor | None) -> ExperimentResultSummary:
-        started = time.monotonic()
-        with Meter(span_log()) as meter, Progress(self.run.name, self.data.total, meter, show=self.show) as progress:
-            desk = Desk(self.tracer, self.run.name, self.run.ids, meter.watch)
-            try:
-                gathered = Pool(desk, self.task, max_workers, executor, progress.tick).run(iter(self.data.points))
-            finally:
-                leave(self.task.run_id)
-            delivery = self._deliver(progress)
-            meter.finish()
-            result = self._ended(self._count(gathered, meter, time.monotonic() - started, delivery))
-            progress.become(result)
-        return result
-
-    def _ended(self, result: ExperimentResultSummary) -> ExperimentResultSummary:
-        """Ctrl-C ends the wait for the backend's words about the run, too."""
-        try:
-            return self.run.end(result)
-        except KeyboardInterrupt:
-            logger.warning(
-                "evaluate: the result of run %s is counted here, the backend was not waited for", self.run.id
-            )
-            return result
-
-    def _deliver(self, progress: Progress) -> str:
-        """Send what there is; Ctrl-C ends the wait, and what waits goes on its way."""
-        here_only = self.tracer.destination is None
-        if not here_only:
-            progress.sending()
-        try:
-            self.tracer.seal(SEAL_SECONDS)
-            if self.tracer.force_flush(FLUSH_MILLIS):
-                return LOCAL_ONLY if here_only else SENT
-        except KeyboardInterrupt:
-            return PARTLY_SENT
-        state = self.tracer.export_state()
-        left = state.waiting or state.calls_waiting
-        reason = state.reason or ("no answer in time" if left else "something was lost, as said before")
-        logger.warning("evaluate: not everything of run %s has arrived: %s", self.run.id, reason)
-        return PARTLY_SENT
-
-    def _count(self, gathered: Gathered, meter: Meter, seconds: float, delivery: str) -> ExperimentResultSummary:
-        outcomes, used = gathered.in_order(), meter.total()
-        broken = f"the dataset ended with {gathered.broken}" if gathered.broken else None
-        problem = DatapointError(datapoint_id="", session_id="", evaluator=None, error=broken or "")
-        return result_from_outcomes(
-            self.run.id,
-            self.aggregate_function,
-            outcomes,
-            self.task.function_name,
-            status=INTERRUPTED if gathered.interrupted or broken else COMPLETED,
-            problems=(problem,) if broken else (),
-            name=self.run.name,
-            config=self.config,
-            rows=rows_of(outcomes, meter),
-            planned=self.data.total,
-            seconds=seconds,
-            cost=used.cost,
-            cost_complete=used.complete,
-            cost_estimated=used.estimated,
-            tokens=used.tokens,
-            delivery=delivery,
-        )
-
-
-@contextmanager
-def _tracer_for(given: Mapping[str, Any], *, verbose: bool) -> Iterator[HoneyHiveTracer]:
-    """The current tracer if it sends to the same place, so that all share one pipeline; else one for this run."""
-    found = current_tracer()
-    nothing_given = all(value is None for value in given.values())
-    if found is not None and nothing_given:
-        settings = found.settings
-    else:
-        settings = settings_table.resolve({**given, "verbose": verbose or None}, called="evaluate")
-    if found is not None and not found.closed and _place(found.settings) == _place(settings):
-        yield found
-        return
-    settings = dataclasses.replace(settings, source=SOURCE, session_id=None, skip_backend_session_creation=True)
-    tracer = HoneyHiveTracer.from_settings(settings, name=SOURCE, join=False, register="never")
-    try:
-        yield tracer
-    finally:
-        tracer.shutdown()
-
-
-def _place(settings: Settings) -> tuple[object, ...]:
-    if settings.local:
-        return (True, settings.project)
-    return (False, settings.project, settings.server_url, settings.api_key, settings.ingestion_api_key)
-
-
-def _backend_for(settings: Settings, aggregate_function: str, dataset_id: str | None) -> BackendClient | None:
-    """Who answers; None in local mode."""
-    if not settings.local and settings.api_key is None:
-        raise SettingError("evaluate: api_key is needed to make a run; an ingestion key may only send.")
-    if settings.local and dataset_id is not None:
-        raise SettingError("evaluate: dataset_id needs an api_key: the dataset is in the backend.")
-    check_aggregate(aggregate_function, local=settings.local)
-    return None if settings.local else BackendClient(settings)
 
 
 def _given(rows: Any, run_id: str) -> Dataset:
@@ -280,15 +128,23 @@ def _stored(backend: BackendClient | None, dataset_id: str | None) -> Dataset:
     return stored_dataset(backend, dataset_id)
 
 
-@contextmanager
-def _instrumented(factories: Sequence[Callable[[], Any]], provider: TracerProvider) -> Iterator[None]:
-    """Instrumentors switched on for a while; what was on already is neither switched on twice nor off afterwards."""
-    made = [factory() for factory in factories]
-    ours = [item for item in made if not getattr(item, "is_instrumented_by_opentelemetry", False)]
-    for item in ours:
-        item.instrument(tracer_provider=provider)
-    try:
-        yield
-    finally:
-        for item in ours:
-            item.uninstrument()
+def _configuration(
+    function: Callable[..., Any],
+    evaluators: Iterable[str],
+    max_workers: int,
+    aggregate_function: str,
+    config: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What the backend is told of how the run was made."""
+    return {
+        "function": name_of(function),
+        "evaluators": list(evaluators),
+        "max_workers": max_workers,
+        "aggregate_function": aggregate_function,
+        **({"config": config} if config else {}),
+    }
+
+
+def _warn_of_failures(result: ExperimentResultSummary) -> None:
+    if bad := len({error.datapoint_id for error in result.errors}):
+        logger.warning("evaluate: %d of %d data points failed; see result.errors", bad, len(result.rows))
