@@ -8,19 +8,21 @@ Its front end (`static/hub.js`) finds the outputs in the page and asks; everythi
     {type: python, number, view, span}              {type: answer, number, value: code or null}
     {type: send | save, number, view}               {type: answer, number, value: text}
     {type: sight, visible}
+    {type: deaf}
                                                     {type: changed, view}
                                                     {type: running, view, source, header} + columns, unless it has them
                                                     {type: ended, view}
 
-`header: null` says that the view is not this kernel's: another one may know it. Messages arrive on the main thread when
-the kernel is idle, on a subshell's thread while a cell runs, there with an empty context.
+`header: null` says that the view is not this kernel's: another one may know it. The page asks about each view at most
+once at a time, and about a few in all. `deaf` says that the page never heard anything: it gets another model. Messages
+arrive on the main thread when the kernel is idle, on a subshell's thread while a cell runs, there in an empty context.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hh_jupyter.display import assets, columns
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from hh_jupyter.display.view import CellView
 
 logger = logging.getLogger(__name__)
+
+MOST_REOPENED: Final = 5
+"""Models made anew for a page that does not hear."""
 
 Reply = tuple[dict[str, Any], list[bytes]]
 
@@ -64,6 +69,8 @@ class Hub:
         self.looks = 0
         self._source = source
         self._model: Any = None
+        self._displayed = False
+        self._reopened = 0
         self._told: dict[str, str] = {}
 
     def open(self, model: Any = None) -> None:
@@ -76,7 +83,8 @@ class Hub:
             ImportError: anywidget is not installed.
         """
         if self._model is None:
-            self._model = _new_model() if model is None else model
+            self._displayed = model is not None
+            self._model = model if self._displayed else _new_model()
             self._model.on_msg(self._receive)
             _let_page_choose_shell(self._model)
 
@@ -152,7 +160,21 @@ class Hub:
             self.looks += 1
             self._told.clear()
             return None
+        if kind == "deaf":
+            self._reopen()
+            return None
         raise ValueError(f"unknown message {kind!r}")
+
+    def _reopen(self) -> None:
+        """Make another model for a page that sends and hears nothing.
+
+        anywidget delivers no message to a model whose start took more than 2 s, as it may in a busy page [measured].
+        """
+        if self._displayed or self._reopened == MOST_REOPENED:
+            return
+        self._reopened += 1
+        self.close()
+        self.open()
 
     def _reply_rows(self, view_id: str, have: str | None) -> Reply:
         view = self._source.view_of(view_id)

@@ -95,12 +95,21 @@ class Lab:
     Args:
         app: "lab", or "notebooks" for Notebook 7.
         height: of the window in pixels. Cells out of sight are not in the page: a tall window holds all of them.
+        script: runs in the page before any of its own.
     """
 
     def __init__(
-        self, browser: Browser, url: str, notebook: str = NOTEBOOK, *, app: str = "lab", height: int = 2400
+        self,
+        browser: Browser,
+        url: str,
+        notebook: str = NOTEBOOK,
+        *,
+        app: str = "lab",
+        height: int = 2400,
+        script: str = "",
     ) -> None:
         self.page: Page = browser.new_page(viewport={"width": 1400, "height": height})
+        self.page.add_init_script(script)
         self.errors: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(f"{url}/lab/tree/{notebook}?reset" if app == "lab" else f"{url}/{app}/{notebook}")

@@ -14,6 +14,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 TRACED = 'with hh.get_tracer().start_span("step {0}"):\n    with hh.get_tracer().start_span("inner {0}"):\n        pass'
 LOAD = "import hh_jupyter as hh\n%load_ext hh_jupyter"
 
+COUNT_QUESTIONS = """
+window.questions = 0;
+const send = WebSocket.prototype.send;
+WebSocket.prototype.send = function (data) {
+  const text = typeof data === "string" ? data : new TextDecoder("latin1").decode(data);
+  window.questions += text.includes('"type":"rows"');
+  return send.call(this, data);
+};"""
+
 COMMS = """\
 from comm import get_comm_manager
 len([one for one in get_comm_manager().comms.values() if one.target_name == "jupyter.widget"])"""
@@ -47,13 +56,11 @@ def test_notebook_7(browser: Browser, jupyter: Jupyter) -> None:
 
 
 def test_two_hundred_traced_cells(browser: Browser, jupyter: Jupyter) -> None:
-    """One widget for all of them; the first, the middle and the last open and close."""
+    """Run at once in a new page: one widget for all of them, few questions; the first, the middle and the last open and
+    close."""
     count = 200
     jupyter.write("many.ipynb", (LOAD, *(TRACED.format(n) for n in range(count)), COMMS))
-    with Lab(browser, jupyter.url, "many.ipynb", height=900) as lab:
-        # A hub that opens while a page with a new profile still loads the widget library is not always seen by it.
-        lab.run_all(2)
-        expect(lab.page.locator(".hh-view")).to_be_visible(timeout=60_000)
+    with Lab(browser, jupyter.url, "many.ipynb", height=900, script=COUNT_QUESTIONS) as lab:
         lab.command("notebook:run-all-cells")
         last = lab.page.locator(f'.jp-CodeCell[data-windowed-list-index="{count + 1}"]')
         lab.scroll_to(count + 1)
@@ -66,6 +73,7 @@ def test_two_hundred_traced_cells(browser: Browser, jupyter: Jupyter) -> None:
             cell.get_by_role("button", name=re.compile("^step")).click()
             expect(cell.get_by_role("treeitem")).to_have_count(2)
             cell.get_by_role("button", name=re.compile("^step")).click()
+        assert count < lab.page.evaluate("window.questions") < 4 * count
 
 
 def test_a_hundred_thousand_spans(browser: Browser, jupyter: Jupyter) -> None:

@@ -31,6 +31,15 @@ def agent(steps):
 LONG = "agent(8)"
 SHORT = "agent(1)"
 
+GIVE_UP = """
+const timeout = AbortSignal.timeout;
+let first = true;
+AbortSignal.timeout = (ms) => {
+  if (ms === 2000 && first) [first, window.gaveUp, ms] = [false, true, 0];
+  return timeout.call(AbortSignal, ms);
+};"""
+"""anywidget gives the first model up as if it had taken 2 s to start: it hears nothing any more."""
+
 
 @pytest.fixture(scope="module")
 def lab(browser: Browser, jupyter: Jupyter) -> Iterator[Lab]:
@@ -109,3 +118,12 @@ def test_a_slow_backend_leaves_traces_under_their_cells(browser: Browser, jupyte
             expect(code_cell(lab, index).locator(".hh-view")).to_have_count(1, timeout=30_000)
             expect(code_cell(lab, index).locator(".hh-delivery")).to_have_text("Sent", timeout=60_000)
         expect(lab.page.locator(".hh-output")).to_have_count(2)
+
+
+def test_a_page_that_hears_nothing_gets_another_model(browser: Browser, jupyter: Jupyter) -> None:
+    """As happens to a page that is busy while the hub opens, such as with many outputs to draw."""
+    jupyter.write("deaf.ipynb", ("%load_ext hh_jupyter", SETUP, SHORT))
+    with Lab(browser, jupyter.url, "deaf.ipynb", script=GIVE_UP) as lab:
+        lab.run_all()
+        expect(code_cell(lab, 2).locator(".hh-view")).to_be_visible(timeout=60_000)
+        assert lab.page.evaluate("window.gaveUp")

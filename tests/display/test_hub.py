@@ -16,7 +16,7 @@ import pytest
 
 from hh_jupyter.display import assets, columns, html, text
 from hh_jupyter.display.details import span_details
-from hh_jupyter.display.hub import Hub
+from hh_jupyter.display.hub import MOST_REOPENED, Hub
 from hh_jupyter.display.stack import read_stack
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records import cost
@@ -216,6 +216,23 @@ def test_the_model_is_made_once_and_closed_whole() -> None:
     hub.changed("v")
     hub.close()
     hub.changed("v")
+    hub.close()
+    assert set(widget._instances) == before
+
+
+def test_a_page_that_hears_nothing_gets_another_model_a_few_times() -> None:
+    """Each in the place of the one before; a displayed view is a model of its own, which stays."""
+    from ipywidgets.widgets import widget
+
+    before = set(widget._instances)
+    hub = make_hub(one_call(1).view("v", "4"))
+    hub.open()
+    models = []
+    for _ in range(10):
+        models.append(set(widget._instances) - before)
+        hub.reply({"type": "deaf"})
+    assert [len(made) for made in models] == [2] * 10
+    assert len(set.union(*models)) == 2 * (1 + MOST_REOPENED)
     hub.close()
     assert set(widget._instances) == before
 

@@ -5,9 +5,10 @@
 
 import { h } from "./dom.js";
 
-const TICK_MS = 250;
+const BEAT_MS = 250;
+const HANDOVER_MS = 1500;
 /** A cell that is not marked as running for so many ticks has ended, though nobody said so: its kernel died. */
-const PATIENCE = 12;
+const MOST_MISSED = 12;
 
 /**
  * The cell with this code that waits for its kernel; null when there is none or when it could be more than one notebook's.
@@ -30,7 +31,7 @@ function hasCode(cell, lines) {
   return drawn.some(Boolean) && drawn.every((line) => lines.has(line));
 }
 
-export class Running {
+class Running {
   /**
    * @param {import("./view.js").View} view
    * @param {string} source code of the cell
@@ -42,7 +43,7 @@ export class Running {
     this.lost = lost;
     this.missed = 0;
     this.box = h("div", { class: "hh-beside" }, view.element);
-    this.timer = setInterval(() => this.tick(), TICK_MS);
+    this.timer = setInterval(() => this.tick(), BEAT_MS);
   }
 
   /**
@@ -60,7 +61,7 @@ export class Running {
     if (document.hidden || !this.view.trace) return;
     if (!this.cell?.isConnected) this.place();
     this.missed = this.cell && isBusy(this.cell) ? 0 : this.missed + 1;
-    if (this.missed > PATIENCE) this.lost();
+    if (this.missed > MOST_MISSED) this.lost();
     else if (this.box.isConnected) this.view.grow(performance.now() - this.since);
   }
 
@@ -77,5 +78,51 @@ export class Running {
   stop() {
     clearInterval(this.timer);
     this.box.remove();
+  }
+}
+
+/** All cells that run, in no output yet. */
+export class RunningViews {
+  constructor() {
+    /** @type {Map<string, Running>} */
+    this.cells = new Map();
+  }
+
+  /** @returns {import("./view.js").View | undefined} */
+  get(id) {
+    return this.cells.get(id)?.view;
+  }
+
+  views() {
+    return [...this.cells.values()].map(({ view }) => view);
+  }
+
+  /**
+   * A cell has done this so far.
+   * @param {() => import("./view.js").View} create
+   */
+  update(id, source, create, header, buffers) {
+    if (!this.cells.has(id)) this.cells.set(id, new Running(create(), source, () => this.end(id)));
+    this.cells.get(id).update(header, buffers);
+  }
+
+  /** It ended: its output is on the way and takes the view over. */
+  ending(id) {
+    const running = this.cells.get(id);
+    setTimeout(() => this.cells.get(id) === running && this.end(id), HANDOVER_MS);
+  }
+
+  /** Take it out of the page; it may be told again. */
+  hide(id) {
+    this.cells.get(id)?.stop();
+  }
+
+  end(id) {
+    this.hide(id);
+    this.cells.delete(id);
+  }
+
+  stop() {
+    for (const id of [...this.cells.keys()]) this.end(id);
   }
 }
