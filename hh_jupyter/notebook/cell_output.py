@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +14,22 @@ if TYPE_CHECKING:
     from hh_jupyter.records.export_state import ExportState
 
 _DOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class OutputState(NamedTuple):
+    """What an output's picture depends on.
+
+    Attributes:
+        spans: how many have arrived.
+        export: what became of them.
+        prices: they are known.
+        overdue: as in `CellOutput`.
+    """
+
+    spans: int
+    export: ExportState
+    prices: bool
+    overdue: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -26,7 +42,7 @@ class CellOutput:
         late: spans that ended after the cell.
         overdue: the wait after the cell ended before all was delivered.
         place: of an output that is still to be shown, under a cell that ended without spans.
-        state: what the last drawing showed; unequal to now when there is something to change.
+        state: what the last drawing showed at least; unequal to now when there is something to change.
         fixed: of an output that is no cell's: what it shows. Its spans stay the same, what became of them does not.
         export: tells what became of them.
         asked: shown by a command, and not by itself.
@@ -45,7 +61,7 @@ class CellOutput:
     late: int = 0
     overdue: bool = False
     place: object = None
-    state: object = None
+    state: OutputState | None = None
     fixed: CellView | None = None
     export: Callable[[], ExportState] | None = None
     asked: bool = False

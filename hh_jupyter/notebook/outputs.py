@@ -7,6 +7,7 @@ is shown already may be changed from one.
 from __future__ import annotations
 
 import secrets
+import threading
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
@@ -15,7 +16,7 @@ from hh_jupyter.display.view import CellView, Detail
 from hh_jupyter.notebook.answers import Answers
 from hh_jupyter.notebook.boundary import guarded
 from hh_jupyter.notebook.cell_frame import CellFrame
-from hh_jupyter.notebook.cell_output import CellOutput, view_id_of
+from hh_jupyter.notebook.cell_output import CellOutput, OutputState, view_id_of
 from hh_jupyter.notebook.delivery_wait import DeliveryWait
 from hh_jupyter.notebook.delivery_words import settled
 from hh_jupyter.notebook.page import Page
@@ -58,6 +59,7 @@ class Outputs:
         self._views = Views(sessions, log, self.cells.arrived)
         self._delivery = DeliveryWait(self._tracer)
         self._updates: Updates[CellOutput] = Updates(self._refresh)
+        self._drawing = threading.RLock()
         self.answers = Answers(
             sessions,
             log,
@@ -212,25 +214,31 @@ class Outputs:
             return True  # The cell ran again: its output is another one now.
         if self._updates.here() and self.cells.wants_price(output.key):
             cost.load()
-        if self._state(output) != output.state:
-            self._draw(output, update=True)
+        self._draw(output, update=True)
         if self._updates.here():
             self._page.open()
         self._page.changed(output.view_id)
         if output.told is not None:
             output.told(output.view_id)
-        return settled(self._views.export(output))
+        now = self._state(output)
+        # What changed while it was drawn is still to be shown, also if nothing changes after that.
+        return now == output.state and settled(now.export)
 
     def _draw(self, output: CellOutput, *, update: bool) -> None:
-        output.state = self._state(output)
-        if output.place is not None:
-            place, output.place = output.place, None
-            self._screen.show_at(place, self._views.drawn(output), output.display_id)
-        elif output.mode != "off" and output.told is None:
-            self._screen.show(self._views.drawn(output), output.display_id, update=update)
+        """Show it, or what is new about it; one thread at a time, else the older picture might come last."""
+        with self._drawing:
+            state = self._state(output)
+            if update and state == output.state:
+                return
+            output.state = state
+            if output.place is not None:
+                place, output.place = output.place, None
+                self._screen.show_at(place, self._views.drawn(output), output.display_id)
+            elif output.mode != "off" and output.told is None:
+                self._screen.show(self._views.drawn(output), output.display_id, update=update)
 
-    def _state(self, output: CellOutput) -> object:
-        return (self.cells.arrived(output.key), self._views.export(output), cost.ready(), output.overdue)
+    def _state(self, output: CellOutput) -> OutputState:
+        return OutputState(self.cells.arrived(output.key), self._views.export(output), cost.ready(), output.overdue)
 
     def _arrived(self, rows: tuple[SpanRecord, ...]) -> None:
         """New rows in the log, on whichever thread sealed them: count, and leave the rest to others."""

@@ -9,6 +9,26 @@ from tests.backend_answers import TRACES
 from tests.kernel.conftest import KEY, StartKernel
 from tests.kernel.driver import Kernel
 
+SLOW_TO_DRAW = """
+from hh_jupyter.notebook.screen import KernelScreen
+show, elsewhere = KernelScreen.show, threading.Event()
+
+def slow(self, view, display_id, *, update):
+    if threading.current_thread() is not threading.main_thread():
+        show(self, view, display_id, update=update)
+        elsewhere.set()
+        return
+    if update and view.export.word == "Sending 1":
+        hh.get_tracer().force_flush(30_000)
+        if drawn_elsewhere:
+            get_ipython()._hh._outputs.refresh()
+            elsewhere.wait(2)
+    show(self, view, display_id, update=update)
+
+KernelScreen.show = slow
+"""
+"""Spans are delivered between the moment at which an output's picture is made and the one at which it is shown."""
+
 
 def test_all_spans_of_a_cell_have_arrived_before_the_next_one(sending: Kernel, backend: Backend) -> None:
     for number in range(3):
@@ -71,6 +91,19 @@ def test_an_outage_is_told_once_and_its_outputs_change_when_it_is_over(start_ker
         kernel.wait_for(lambda: all("Sent" in cell.output.html for cell in (first, second)), "recovery is not shown")
         assert "sent when it is back" not in first.output.text
         assert len(backend.spans()) == 2
+
+
+@pytest.mark.parametrize("drawn_elsewhere", [False, True])
+def test_what_is_delivered_while_an_output_is_drawn_is_shown_in_the_end(
+    start_kernel: StartKernel, backend: Backend, *, drawn_elsewhere: bool
+) -> None:
+    """Also where the thread that changes outputs would show the newer picture before the older one."""
+    env = {"HH_CELL_FLUSH_SECONDS": "0", "HH_FLUSH_INTERVAL": "60"}
+    kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, **env)
+    kernel.run(f"drawn_elsewhere = {drawn_elsewhere}\n{SLOW_TO_DRAW}")
+    cell = kernel.run("span('a')")
+    kernel.wait_for(lambda: "Sent" in cell.output.html, "it says what was so before")
+    assert any("Sending 1" in version["text/html"] for version in cell.output.versions)
 
 
 def test_spans_of_a_slow_backend_stay_under_their_own_cells(start_kernel: StartKernel) -> None:
