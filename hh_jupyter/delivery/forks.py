@@ -1,4 +1,4 @@
-"""What our threads import late, imported before a fork.
+"""What our threads import late, imported before a fork, or before the last delivery.
 
 A thread that is importing at the moment of a fork does not exist in the child, but the locks of its modules stay taken
 there: the child's own threads would wait for them for ever and deliver nothing. Importing the same modules on the

@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from hh_jupyter.delivery.forks import import_late_modules
@@ -99,6 +100,17 @@ class Pipeline:
     def hurry(self) -> None:
         """From now on nothing waits for others like it: this is the end of the program."""
         self.lanes.hurry()
+
+    def make_ready(self) -> None:
+        """Finish what is imported late, if something is to be sent.
+
+        A program that ends soon after its first span, on a busy machine, would spend its last seconds on that.
+        """
+        state = self.lanes.state()
+        if self.lanes.destination is not None and (self.sealer.busy or state.waiting or state.calls_waiting):
+            self.lanes.hurry()
+            with suppress(ImportError):  # The threads meet it as well, and say what is lost by it.
+                import_late_modules(sending=True, spooling=self.copies.spool is not None)
 
     def state(self, cell: str | None = None) -> ExportState:
         """Counts of one cell's spans, or of all; spans that are not exported have no destination."""

@@ -136,6 +136,11 @@ class Route:
         for pipeline in (*self._former, self._pipeline):
             pipeline.hurry()
 
+    def make_ready(self) -> None:
+        """Have everything at hand that sending needs, so that the time for closing is the network's."""
+        for pipeline in (*self._former, self._pipeline):
+            pipeline.make_ready()
+
     def close(self, seconds: float) -> bool:
         """Send what there is within `seconds` and end the threads."""
         deadline = time.monotonic() + seconds

@@ -77,7 +77,9 @@ def _started(act: Callable[[int], None], number: int) -> threading.Thread | None
 
 
 def _shut_down_all() -> None:
-    """Everybody together has the budget of one."""
+    """Everybody together has the budget of one, which is for the network: imports do not count."""
+    for tracer in list(_tracers.values()):
+        tracer.make_ready()
     budget = max((tracer.settings.exit_flush_seconds for tracer in _tracers.values()), default=0.0)
     _all_within(budget, _shut_down_within)
 

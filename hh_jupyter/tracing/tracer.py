@@ -633,7 +633,12 @@ class HoneyHiveTracer:
 
     def shutdown(self) -> None:
         """Send what there is within `exit_flush_seconds`, then trace nothing more. The provider stays as it is."""
+        self.make_ready()
         self.shut_down_within(self.settings.exit_flush_seconds)
+
+    def make_ready(self) -> None:
+        """Have everything at hand that the last delivery needs, so that its time is the network's."""
+        self._route.make_ready()
 
     def _flush_last(self) -> None:
         self._route.flush(self.settings.exit_flush_seconds)

@@ -41,6 +41,27 @@ def test_a_script_that_ends_without_flush_loses_nothing(backend: Backend, run: R
     arrived(backend)
 
 
+SLOW_IMPORT = """\
+import sys, time
+class Slow:
+    def find_spec(self, name, path, target=None):
+        if name == "requests":
+            time.sleep(1.5)
+sys.meta_path.insert(0, Slow())
+"""
+
+
+@pytest.mark.parametrize("ending", ["", "tracer.shutdown()"], ids=["the last line", "shutdown"])
+def test_the_time_for_leaving_is_the_networks(
+    backend: Backend, run: Run, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """On a busy machine what sends is still being imported when a short program ends."""
+    monkeypatch.setenv("HH_EXIT_FLUSH_SECONDS", "0.7")
+    done = run(f"{SLOW_IMPORT}{UNFLUSHED}{ending}\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    arrived(backend)
+
+
 def test_an_error_in_the_script_is_on_its_span_and_comes_out_as_it_was(backend: Backend, run: Run) -> None:
     done = run(UNFLUSHED.replace("question.upper()", "question.no_such_method()"))
     assert "AttributeError: 'str' object has no attribute 'no_such_method'" in done.stderr

@@ -96,6 +96,11 @@ class Sealer:
         elif len(self._queue) > MAX_UNSEALED and not self._inside():
             self._seal_on_caller()
 
+    @property
+    def busy(self) -> bool:
+        """Something is queued or being sealed."""
+        return bool(self._queue) or self._sealing.locked()
+
     def may_wait(self) -> bool:
         """False where waiting would wait for oneself: on our own threads, and in a destructor inside our structures."""
         return not self._inside() and not threading.current_thread().name.startswith(THREAD_PREFIX)
@@ -117,7 +122,7 @@ class Sealer:
         """
         if not self.may_wait():
             return False
-        if self._idle and not self._queue and not self._sealing.locked():
+        if self._idle and not self.busy:
             return True  # Asked after every cell, also of those without spans: nobody need be woken up for that.
         mark = _Mark(threading.Event())
         self._queue.append(mark)
