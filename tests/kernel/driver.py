@@ -234,8 +234,14 @@ class Kernel:
         """Take in messages until the condition holds."""
         deadline = time.monotonic() + TIMEOUT
         while not condition():
-            assert time.monotonic() < deadline, what
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{what}\n{self._state()}")
             self._receive(deadline)
+
+    def _state(self) -> str:
+        """What is displayed, and what the kernel says about itself: for the message of a test that waited in vain."""
+        shown = [output.text for cell in self._cells.values() for output in cell.outputs]
+        return "\n".join([*shown, self.run("%hh").stdout])
 
     def value(self, expression: str) -> Any:
         """A plain value of the kernel's namespace, evaluated without any cell event."""
