@@ -120,7 +120,8 @@ class Extension:
         # A tracer that the user's code made before is taken, and stays theirs.
         theirs = current_tracer()
         tracer = self._tracer = theirs or self._make_tracer()
-        self._sessions = Sessions(tracer, notebook_name(self._shell))
+        self._sessions = Sessions(tracer, notebook_name(self._shell), self._memory.made)
+        undo.callback(self._sessions.leave)
         undo.callback(self._sessions.stick, None)
         outputs = Outputs(self._sessions, span_log(), screen_of(self._shell))
         undo.callback(outputs.close)  # After the last delivery: the outputs then say what became of it.

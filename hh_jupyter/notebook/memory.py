@@ -7,6 +7,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from hh_jupyter.notebook.login import Login
+from hh_jupyter.notebook.sessions import Made
 
 
 @dataclass(slots=True)
@@ -17,11 +18,13 @@ class Memory:
         login: the keys that were typed.
         arguments: what `HoneyHiveTracer.init` was given.
         traits: those that were set while the kernel ran.
+        made: the sessions that were made, of which there are still spans to show.
     """
 
     login: Login = field(default_factory=Login)
     arguments: dict[str, Any] = field(default_factory=dict)
     traits: dict[str, Any] = field(default_factory=dict)
+    made: Made = field(default_factory=Made)
 
 
 _of_shell: WeakKeyDictionary[Any, Memory] = WeakKeyDictionary()

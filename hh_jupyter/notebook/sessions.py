@@ -23,6 +23,23 @@ RUNNERS: Final = frozenset({"jupyter-execute", "jupyter-nbconvert", "nbconvert",
 
 
 @dataclass(slots=True)
+class Made:
+    """The sessions that were made in this kernel, whatever was loaded then.
+
+    Attributes:
+        titles: by id, in order. Titles of repeated names are numbered: "refund-triage #3".
+        by_id: the same sessions.
+        runs: how often each name was used.
+        start_up: names of tracers' own sessions, by id.
+    """
+
+    titles: dict[str, str] = field(default_factory=dict)
+    by_id: dict[str, Session] = field(default_factory=dict)
+    runs: Counter[str] = field(default_factory=Counter)
+    start_up: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Sessions:
     """State of the session magics, a plain object: context variables do not survive cells reliably.
 
@@ -30,15 +47,24 @@ class Sessions:
         notebook: what it is called; the name of sessions that get no other.
         sticky: the session of the following cells, set by `%hh_session NAME` or `create_session()` in a cell; None for
             the tracer's own.
-        made: title of each session by id, in order. Titles of repeated names are numbered: "refund-triage #3".
+        known: what was made, also before this load.
     """
 
     tracer: HoneyHiveTracer
     notebook: str
+    known: Made = field(default_factory=Made)
     sticky: Session | None = None
-    made: dict[str, str] = field(default_factory=dict)
-    _by_id: dict[str, Session] = field(default_factory=dict)
-    _runs: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def made(self) -> dict[str, str]:
+        """Title of each session by id, in order."""
+        return self.known.titles
+
+    def leave(self) -> None:
+        """This load ends: the tracer's own session is known by name afterwards."""
+        own = self.tracer.session
+        if own.id:
+            self.known.start_up[own.id] = own.name
 
     def open(self, options: SessionOptions, *, cell: str, magic: str) -> Session:
         """The session that the options ask for: a new one, or with `join` one that exists.
@@ -54,8 +80,8 @@ class Sessions:
         if options.join is not None:
             return self._join(options, magic)
         name = options.name or f"{self.notebook}-{cell}"
-        self._runs[name] += 1
-        run = self._runs[name]
+        self.known.runs[name] += 1
+        run = self.known.runs[name]
         try:
             session = self.tracer.new_session(
                 name,
@@ -84,18 +110,19 @@ class Sessions:
     def remember(self, session: Session, title: str | None = None) -> None:
         """Make a session known to `--join` and to the displays; the latest is what "last" means."""
         title = title or self.made.pop(session.id, None) or session.name
-        self._by_id.pop(session.id, None)  # to the end: the latest is "last"
-        self.made[session.id], self._by_id[session.id] = title, session
+        self.known.by_id.pop(session.id, None)  # to the end: the latest is "last"
+        self.made[session.id], self.known.by_id[session.id] = title, session
 
     def title(self, session_id: str | None) -> str | None:
         """How displays call a session; None for one that is not known here."""
         if session_id is not None and session_id == self.tracer.session_id:
             return self.tracer.session_name
-        return self.made.get(session_id or "") or self.tracer.sessions.name_of(session_id or "")
+        known = self.made.get(session_id or "") or self.tracer.sessions.name_of(session_id or "")
+        return known or self.known.start_up.get(session_id or "")
 
     def name(self, session_id: str) -> str | None:
         """Its name, which several may share; None for one that is not known here."""
-        made = self._by_id.get(session_id)
+        made = self.known.by_id.get(session_id)
         return made.name if made is not None else self.title(session_id)
 
     def _join(self, options: SessionOptions, magic: str) -> Session:
@@ -116,11 +143,11 @@ class Sessions:
     def _find(self, text: str) -> Session | None:
         """By "last", title, name (its latest), or unique id prefix; a whole UUID may be a session made elsewhere."""
         if text == "last":
-            return next(reversed(self._by_id.values()), None)
+            return next(reversed(self.known.by_id.values()), None)
         for session_id, title in reversed(self.made.items()):
-            if text in (title, self._by_id[session_id].name):
-                return self._by_id[session_id]
-        prefixed = [session for session_id, session in self._by_id.items() if session_id.startswith(text.lower())]
+            if text in (title, self.known.by_id[session_id].name):
+                return self.known.by_id[session_id]
+        prefixed = [session for session_id, session in self.known.by_id.items() if session_id.startswith(text.lower())]
         if len(prefixed) == 1 and len(text) >= SHORTEST_PREFIX:
             return prefixed[0]
         try:

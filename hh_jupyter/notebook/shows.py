@@ -7,6 +7,7 @@ from typing import cast
 
 from IPython.core.error import UsageError
 
+from hh_jupyter.display.format import count
 from hh_jupyter.display.view import Detail
 from hh_jupyter.notebook.cell_output import view_id_of
 from hh_jupyter.notebook.cells import Cells
@@ -47,7 +48,7 @@ class Shows:
         wanted = cast("Detail | None", detail)
         chosen = self.select(label)
         if errors_only and not chosen.failed:
-            return f"hh: no errors in {chosen.words}, {len(chosen.rows):,} spans."
+            return f"hh: no errors in {chosen.words}, {count(len(chosen.rows), 'span')}."
         view_id = f"{view_id_of(self._cells.cell_id, self._cells.label)}-shows-{chosen.label}"
         if chosen.cell is not None:
             self._outputs.show_again(chosen.cell, view_id, detail=wanted, errors_only=errors_only)

@@ -58,6 +58,19 @@ def test_after_unloading_functions_run_untraced_until_a_tracer_is_asked_for(fres
     assert len(cell.outputs) == (1 if again == "load" else 0)
 
 
+def test_sessions_are_known_by_name_after_a_reload_and_numbered_on(sending: Kernel) -> None:
+    sending.run("span('plain')")
+    sending.run("%%hh_session triage\nspan('first')")
+    sending.run("%reload_ext hh_jupyter")
+    assert "first" in sending.run("%hh show triage").output.text
+    sending.run("%%hh_session --join triage\nspan('joined')")
+    sending.run("%%hh_session triage\nspan('second')")
+    listed = [line.partition("  ")[0] for line in sending.run("%hh sessions").stdout.splitlines()]
+    assert listed == ["session", "test-session", "triage", "triage #2"]
+    shown = sending.run("%hh show triage --errors").stdout
+    assert shown == "hh: no errors in triage #2, 1 span.\n"
+
+
 def test_instrumentors_of_the_users_own_are_neither_replaced_nor_undone(fresh: Kernel) -> None:
     fresh.run(
         "from openinference.instrumentation.openai import OpenAIInstrumentor\n"
