@@ -105,7 +105,7 @@ class Commands:
             traced=self._instrumentors.names,
             disk=disk_lines(tracer.spool, known),
             everything="--all" in given,
-            joins=tracer.joins,
+            joins=tracer.span_source.joins,
             shows_only=tracer.left_to_others,
             trouble=failure_lines(),
         )

@@ -75,7 +75,7 @@ class Extension:
 
     def load_again(self) -> None:
         """`%load_ext` where a startup file has loaded before, which IPython does not know: as if it came first."""
-        self._tracer.become_global()
+        self._tracer.span_source.become_global()
         self._announce()
 
     def unload(self) -> None:
@@ -104,7 +104,7 @@ class Extension:
         undo.callback(set_host, None)
         setattr(shell, transform.ENTRY, self)
         undo.callback(delattr, shell, transform.ENTRY)
-        for wrapper in (ThreadContexts(), Yielding(self._tracer.join_later)):
+        for wrapper in (ThreadContexts(), Yielding(self._tracer.span_source.join_later)):
             wrapper.install()
             undo.callback(wrapper.remove)
         self._register_magics(outputs, undo)
@@ -197,7 +197,7 @@ class Extension:
             return None
         self._initialised = True
         self._tracer.configure(settings)
-        self._tracer.become_global()
+        self._tracer.span_source.become_global()
         return self._tracer
 
     def _arguments(self) -> dict[str, Any]:
@@ -228,7 +228,7 @@ class Extension:
     def _before_cell(self) -> None:
         """What may have changed since the last cell: settings, the global provider, the name of the notebook."""
         self._apply_changes()
-        self._tracer.join_later()
+        self._tracer.span_source.join_later()
         if not self._named:
             self._named = True
             name = notebook_name(self._shell)

@@ -70,11 +70,12 @@ class Call:
         if plan.baggage:
             context = moved(context, plan.baggage)
         self._start = time.perf_counter_ns()
-        if tracer.starts_bare:
-            self.span: Span = tracer.otel_tracer.start_span(plan.name, context, SpanKind.INTERNAL)
+        source = tracer.span_source
+        if source.starts_bare:
+            self.span: Span = source.otel_tracer.start_span(plan.name, context, SpanKind.INTERNAL)
             write(self.span, attributes)
         else:
-            self.span = tracer.otel_tracer.start_span(plan.name, context, SpanKind.INTERNAL, attributes)
+            self.span = source.otel_tracer.start_span(plan.name, context, SpanKind.INTERNAL, attributes)
         self._context = set_span_in_context(self.span, context)
         self._token: Token[Context] | None = None
 

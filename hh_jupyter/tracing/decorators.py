@@ -194,7 +194,7 @@ def _begin(plan: CallPlan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cal
     """The call's span, or None where nothing is traced."""
     context = otel_context.get_current()  # Looked up once: this runs on the caller's time.
     tracer = plan.tracer or current_tracer(context)
-    return Call(plan, tracer, context, args, kwargs) if tracer is not None and tracer.enabled else None
+    return Call(plan, tracer, context, args, kwargs) if tracer is not None and tracer.span_source.on else None
 
 
 def _decorated(function: Any, make: Callable[[Callable[..., Any]], CallPlan]) -> Any:

@@ -92,7 +92,8 @@ class SpanBlock:
             self._again = [*(self._again or ()), self._another()]
             return self._again[-1].__enter__()
         name, kind, attributes, links, start_time = self._options
-        span = self._span = self._tracer.otel_tracer.start_span(name, None, kind, attributes, links, start_time)
+        otel_tracer = self._tracer.span_source.otel_tracer
+        span = self._span = otel_tracer.start_span(name, None, kind, attributes, links, start_time)
         self._context = set_span_in_context(span, with_tracer(otel_context.get_current(), self._tracer))
         self._token = otel_context.attach(self._context)
         return span

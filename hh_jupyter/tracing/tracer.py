@@ -11,13 +11,12 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from contextvars import Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
-from opentelemetry import trace as otel_trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, NoOpTracer, SpanKind, Tracer
+from opentelemetry.trace import Link, SpanKind, Tracer, TracerProvider
 
 from hh_jupyter import attributes as keys
 from hh_jupyter import settings as settings_table
@@ -33,23 +32,20 @@ from hh_jupyter.tracing.arguments import event_type_text, fits, is_given, millis
 from hh_jupyter.tracing.caller import calling_file
 from hh_jupyter.tracing.config_objects import with_config_objects
 from hh_jupyter.tracing.default import hosted, offer_default, tell_unsent, withdraw_default
-from hh_jupyter.tracing.processor import ProcessorSlot, StampingProcessor
-from hh_jupyter.tracing.provider import foreign_global, joined, make_global, provider_for, starts_bare
+from hh_jupyter.tracing.processor import StampingProcessor
 from hh_jupyter.tracing.scope import leave
 from hh_jupyter.tracing.serialize import plain, text_of
 from hh_jupyter.tracing.session import SessionScope
 from hh_jupyter.tracing.session_baggage import with_session_baggage
 from hh_jupyter.tracing.sessions import Register, Sessions
+from hh_jupyter.tracing.span_source import SpanSource
 from hh_jupyter.tracing.spans import SpanBlock
 from hh_jupyter.tracing.verbosity import set_verbose
-from hh_jupyter.version import VERSION
 
 if TYPE_CHECKING:
     from hh_jupyter.delivery.spool.store import Spool
 
 logger = logging.getLogger(__name__)
-
-SCOPE_NAME: Final = "hh_jupyter"
 
 
 class HoneyHiveTracer:
@@ -135,11 +131,9 @@ class HoneyHiveTracer:
         self.processor = StampingProcessor(
             self.sessions, self._route.put, self._route.flush, self._flush_last, settings.span_name_filters
         )
-        self.otel_tracer: Tracer = NoOpTracer()
-        self.provider: otel_trace.TracerProvider = otel_trace.NoOpTracerProvider()
-        self._slots: list[ProcessorSlot] = []
-        self._join, self._set_global = join, set_global
-        self._switch(on=not settings.disable_tracing)
+        self.span_source = SpanSource(self.processor, join=join, set_global=set_global)
+        if not settings.disable_tracing:
+            self.span_source.switch_on(settings)
         registry.register(self)
         logger.debug("%r, session_id %s", self, self.session_id)
 
@@ -153,53 +147,35 @@ class HoneyHiveTracer:
             self.sessions.register_again()
         self.processor.filter(settings.span_name_filters)
         if before.disable_tracing != settings.disable_tracing and not self.closed:
-            self._switch(on=not settings.disable_tracing)
+            if settings.disable_tracing:
+                self.span_source.switch_off()
+            else:
+                self.span_source.switch_on(settings)
         if (before.session_name, before.session_id) != (settings.session_name, settings.session_id):
             self.sessions.start_own(self.session_name or "notebook", "first_span")
-
-    def _switch(self, *, on: bool) -> None:
-        """Take spans from now on, or no longer."""
-        self.enabled = on
-        if on:
-            self._use(
-                *provider_for(self.settings, self.processor, join=self._join, set_global=self._set_global),
-            )
-            return
-        self.otel_tracer = NoOpTracer()
-        while self._slots:
-            slot = self._slots.pop()
-            if slot.processor is self.processor:
-                slot.processor = None
-
-    def _use(self, provider: otel_trace.TracerProvider, slot: ProcessorSlot) -> None:
-        """Make spans with this provider; those that others make with an earlier one are still taken."""
-        self.provider = provider
-        self._slots.append(slot)
-        self.otel_tracer = provider.get_tracer(SCOPE_NAME, VERSION)
-        self.starts_bare = starts_bare(provider)
-
-    def join_later(self) -> None:
-        """Join a global provider that somebody else has made since, if this tracer joins others at all."""
-        provider = foreign_global() if self._join and self.enabled else None
-        if provider is not None and provider is not self.provider:
-            self._use(provider, joined(provider, self.processor))
-
-    def become_global(self) -> None:
-        """Make the provider the global one after all, where there is none."""
-        self._set_global = True
-        make_global(self.provider)
-
-    @property
-    def joins(self) -> bool:
-        """The spans are made by a provider of somebody else, whose limits, sampler and resource hold."""
-        return self.provider is foreign_global()
 
     @property
     def left_to_others(self) -> bool:
         """The spans are only shown here: another exporter of their provider sends them to the same place."""
-        return bool(self._slots) and self._route.left_to(self._slots[-1].others.targets())
+        others = self.span_source.other_targets()
+        return bool(others) and self._route.left_to(others)
 
     # What it is
+
+    @property
+    def enabled(self) -> bool:
+        """Spans are made and taken."""
+        return self.span_source.on
+
+    @property
+    def provider(self) -> TracerProvider:
+        """The provider that makes the spans, for instrumentors that ask for one."""
+        return self.span_source.provider
+
+    @property
+    def otel_tracer(self) -> Tracer:
+        """OpenTelemetry's own tracer of that provider."""
+        return self.span_source.otel_tracer
 
     @property
     def session(self) -> Session:
@@ -647,7 +623,7 @@ class HoneyHiveTracer:
         """`shutdown` with another budget."""
         if self.closed:
             return
-        self._switch(on=False)
+        self.span_source.switch_off()
         withdraw_default(self)
         spool = self._route.spool
         self._closed_clean = self._route.close(seconds)  # After a Ctrl-C here it can be shut down again.

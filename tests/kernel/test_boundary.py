@@ -33,7 +33,7 @@ def module(name):
 
 PLACES = {
     "before the cell": ("ext", "_apply_changes"),
-    "joining": ("ext._tracer", "join_later"),
+    "joining": ("ext._tracer.span_source", "join_later"),
     "opening": ("ext._cells", "_open"),
     "attaching": ("module('cells')", "with_cell"),
     "closing": ("ext._cells", "_undo"),
