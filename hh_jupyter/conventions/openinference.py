@@ -61,6 +61,12 @@ def facts(
             usage=_usage(attributes),
             cost=amount(attributes.get(_COST)),
         )
+    return _model_call(attributes, events, start_ns, kind, event_type)
+
+
+def _model_call(
+    attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int, kind: str, event_type: str
+) -> SpanFacts:
     params = _invocation(attributes)
     provider = _provider(attributes)
     # The Agents SDK's parameters are copied from the response, whose model is the one that answered.

@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from opentelemetry import context as otel_context
 
-from hh_jupyter import attributes as keys
 from hh_jupyter.errors import SettingTypeError
 from hh_jupyter.tracing import iteration
-from hh_jupyter.tracing.arguments import check_decoration, event_type_text, refuse, unknown_parameter
-from hh_jupyter.tracing.callables import is_kind, without_partial
-from hh_jupyter.tracing.calls import Call, CallPlan, argument_reader
+from hh_jupyter.tracing.arguments import check_decoration, event_type_text, refuse
+from hh_jupyter.tracing.call_plans import plan_maker
+from hh_jupyter.tracing.callables import is_kind
+from hh_jupyter.tracing.calls import Call, CallPlan
 from hh_jupyter.tracing.default import current_tracer
-from hh_jupyter.tracing.enrichment import span_attributes
-from hh_jupyter.tracing.serialize import flatten, text_of
-from hh_jupyter.tracing.session import session_uuid
-from hh_jupyter.tracing.session_baggage import SESSION_KEYS
 
 if TYPE_CHECKING:
     from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -88,14 +84,14 @@ def trace(
         SettingTypeError: an unknown keyword.
     """
     if callable(event_type) or isinstance(event_type, staticmethod | classmethod | property):
-        return _decorated(event_type, _plan_maker({"event_type": "tool"}, None, None, None, None, None))
+        return _decorated(event_type, plan_maker({"event_type": "tool"}, None, None, None, None, None))
     given = {"event_type": event_type, **fields}
     named = {"event_name": event_name, "tracer": tracer, "outputs": outputs}
     captures = {"capture_inputs": capture_inputs, "capture_outputs": capture_outputs}
     check_decoration("trace", {**given, **named, **captures})
     if event_type is not None:
         event_type_text("trace", event_type, " The first argument is event_type; for the span's name: event_name=...")
-    make = _plan_maker(given, event_name, tracer, outputs, capture_inputs, capture_outputs)
+    make = plan_maker(given, event_name, tracer, outputs, capture_inputs, capture_outputs)
     return lambda function: _decorated(function, make)
 
 
@@ -120,74 +116,6 @@ def trace_class(cls: C) -> C:
         elif inspect.isfunction(member):
             setattr(cls, name, decorate(member))
     return cls
-
-
-_FIELDS = {
-    "event_type": keys.EVENT_TYPE,
-    "event_id": keys.EVENT_ID,
-    "user_id": keys.USER_ID,
-    "session_name": keys.SESSION_NAME,
-    "source": keys.EVENT_SOURCE,
-    "project": keys.EVENT_PROJECT,
-    "session_id": keys.EVENT_SESSION_ID,
-}
-
-
-def _plan_maker(
-    given: dict[str, Any],
-    event_name: str | None,
-    tracer: HoneyHiveTracer | None,
-    outputs: Mapping[str, Any] | None,
-    capture_inputs: bool | None,
-    capture_outputs: bool | None,
-) -> Callable[[Callable[..., Any]], CallPlan]:
-    unknown = [name for name in given if name not in _PARAMETERS]
-    if unknown:
-        known = (*_PARAMETERS, "event_name", "tracer", "capture_inputs", "capture_outputs")
-        raise SettingTypeError(unknown_parameter("trace", unknown[0], known))
-    attributes: dict[str, Any] = {
-        _FIELDS[name]: text_of(value) for name, value in given.items() if name in _FIELDS and value is not None
-    }
-    if event_name:
-        attributes[keys.EVENT_NAME] = text_of(event_name)
-    namespaces = {name: given.get(name) for name in keys.NAMESPACES if name != "outputs"}
-    namespaces["config"] = given.get("config") or given.get("span_config")
-    attributes.update(span_attributes(namespaces, error=given.get("error"), extra=_tags(given)))
-    if outputs is not None:
-        attributes.update(flatten(keys.OUTPUTS, outputs))
-    # The parameters are called as the entries of the baggage are.
-    moves = {name: text_of(given[name]) for name in SESSION_KEYS if given.get(name) is not None}
-    if keys.BAGGAGE_SESSION_ID in moves:
-        final_id, text = session_uuid(moves[keys.BAGGAGE_SESSION_ID])
-        moves[keys.BAGGAGE_SESSION_ID] = attributes[keys.EVENT_SESSION_ID] = final_id
-        if text is not None:
-            attributes[keys.SESSION_ID_GIVEN] = text
-
-    def make(function: Callable[..., Any]) -> CallPlan:
-        return CallPlan(
-            name=text_of(event_name or _name_of(function)),
-            tracer=tracer,
-            attributes=attributes,
-            baggage=moves,
-            arguments=argument_reader(function),
-            capture_inputs=capture_inputs,
-            capture_result=False if outputs is not None else capture_outputs,
-        )
-
-    return make
-
-
-def _tags(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {"tags": given["tags"]} if given.get("tags") is not None else {}
-
-
-def _name_of(function: Any) -> str:
-    function = without_partial(function)
-    module, name = getattr(function, "__module__", None), getattr(function, "__name__", type(function).__name__)
-    return f"{module}.{name}" if module else name
-
-
-_PARAMETERS = frozenset({*_FIELDS, *keys.NAMESPACES, "span_config", "error", "tags"})
 
 
 def _begin(plan: CallPlan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:

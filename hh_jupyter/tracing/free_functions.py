@@ -110,16 +110,21 @@ def enrich_span_context(
     }
     own = start_attributes(attributes, "enrich_span_context") or {}
     values = {**own, **span_attributes(fields, error=error, event_id=event_id)}
-    moves = {
-        keys.BAGGAGE_SESSION_ID: session_uuid(session_id)[0] if is_given(session_id) else None,
-        keys.BAGGAGE_PROJECT: text_of(project) if is_given(project) else None,
-        keys.BAGGAGE_SOURCE: text_of(source) if is_given(source) else None,
-    }
     before = otel_context.get_current()
     scope = Scope()
-    scope.attach(before, moved(before, {key: value for key, value in moves.items() if value}))
+    scope.attach(before, moved(before, _moves(session_id, project, source)))
     try:
         with SpanBlock(tracer, event_name, attributes=values) as span:
             yield span
     finally:
         scope.exit()
+
+
+def _moves(session_id: str | None, project: str | None, source: str | None) -> dict[str, str]:
+    """The entries of the baggage that move spans there."""
+    entries = {
+        keys.BAGGAGE_SESSION_ID: session_uuid(session_id)[0] if is_given(session_id) else None,
+        keys.BAGGAGE_PROJECT: text_of(project) if is_given(project) else None,
+        keys.BAGGAGE_SOURCE: text_of(source) if is_given(source) else None,
+    }
+    return {key: value for key, value in entries.items() if value}
