@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from jupyter_core.utils import ensure_event_loop
 
 from tests.backend import Backend
 from tests.kernel.conftest import KEY
@@ -17,11 +19,25 @@ from tests.kernel.driver import Kernel, kernel_with
 KERNELS, CELLS = 10, 5
 
 
+@contextmanager
+def threads() -> Iterator[ThreadPoolExecutor]:
+    """One for each kernel. Their event loops, which the kernels' clients make and leave open, are closed in the end."""
+    with ThreadPoolExecutor(KERNELS) as pool:
+        yield pool
+        all_at_once = threading.Barrier(KERNELS)
+
+        def close(_: int) -> None:
+            all_at_once.wait(60)
+            ensure_event_loop().close()
+
+        list(pool.map(close, range(KERNELS)))
+
+
 @pytest.fixture
 def kernels(tmp_path: Path, backend: Backend) -> Iterator[list[Kernel]]:
     """All started at the same time, with one home and one place for what is kept on disk."""
     env = {"HH_API_KEY": KEY, "HH_API_URL": backend.url}
-    with ExitStack() as stack, ThreadPoolExecutor(KERNELS) as pool:
+    with ExitStack() as stack, threads() as pool:
 
         def start(number: int) -> Kernel:
             return stack.enter_context(kernel_with(tmp_path, **env, HH_SESSION_NAME=f"kernel-{number}"))
@@ -45,7 +61,7 @@ def test_ten_kernels_share_a_home_without_a_lock_or_cross_talk(
     kernels: list[Kernel], backend: Backend, tmp_path: Path
 ) -> None:
     left = {f"left-{number}" for number in range(KERNELS)}
-    with ThreadPoolExecutor(KERNELS) as pool:
+    with threads() as pool:
         outputs = list(pool.map(work, kernels, range(KERNELS)))
         for number, said in enumerate(outputs):
             assert all(f"k{number}-c{cell}" in text for cell, text in enumerate(said))
