@@ -20,6 +20,18 @@ CALLS: Final = 1_000
 """Calls in one measurement: fewer than plain OpenTelemetry's queue holds, which drops what does not fit."""
 
 REPEATS: Final = 5
+ATTRIBUTES: Final = {
+    "gen_ai.system": "openai",
+    "llm.model_name": "gpt-4o-mini",
+    "gen_ai.usage.input_tokens": 812,
+    "gen_ai.usage.output_tokens": 93,
+    "input.value": "Where is my order A-1001? It should have been here by last Monday.",
+    "output.value": "It was sent on Monday and arrives tomorrow: https://shop.example/orders/A-1001",
+    "honeyhive_metadata.step": "look up",
+    "tool.name": "look_up_order",
+    "llm.temperature": 0.2,
+    "honeyhive.session_id": "5f0a1f1c-7a98-4138-b2a2-db681abd885f",
+}
 KERNEL: Final = ("ipykernel.kernelapp", "ipykernel.ipkernel")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
 _MEMORY: Final = Path("/proc/self/statm")
@@ -65,13 +77,14 @@ def _workloads(tracing: Implementation) -> dict[str, tuple[Callable[[], object],
         with tracing.span():
             pass
 
-    traced, captured = tracing.traced(small), tracing.captured(small)
+    traced, captured, redact = tracing.traced(small), tracing.captured(small), tracing.redactor()
     flush = tracing.flush
     return {
         "@trace, caller": (lambda: traced(1, "two", 3.0), _nothing),
         "start_span, caller": (block, _nothing),
         "exception, caller": (caught(tracing.traced(failing)), _nothing),
         "@trace, all": (lambda: captured(1, "two", 3.0), flush),
+        "redaction, a span": (lambda: redact(ATTRIBUTES), _nothing),
         "exception, all": (caught(tracing.captured(failing)), flush),
     }
 

@@ -23,14 +23,16 @@ KERNELS, CELLS = 10, 5
 def threads() -> Iterator[ThreadPoolExecutor]:
     """One for each kernel. Their event loops, which the kernels' clients make and leave open, are closed in the end."""
     with ThreadPoolExecutor(KERNELS) as pool:
-        yield pool
         all_at_once = threading.Barrier(KERNELS)
 
         def close(_: int) -> None:
             all_at_once.wait(60)
             ensure_event_loop().close()
 
-        list(pool.map(close, range(KERNELS)))
+        try:
+            yield pool
+        finally:
+            list(pool.map(close, range(KERNELS)))
 
 
 @pytest.fixture
