@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Any
 
 from hh_jupyter.display.live import give_live_outputs
 from hh_jupyter.notebook import transform
@@ -14,8 +12,9 @@ from hh_jupyter.notebook.cell_frame import CellFrame
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.commands import Commands
 from hh_jupyter.notebook.completion import Completer
-from hh_jupyter.notebook.config import HHJupyter, configured
+from hh_jupyter.notebook.config import configured
 from hh_jupyter.notebook.instrument import Instrumentors
+from hh_jupyter.notebook.kernel_settings import KernelSettings
 from hh_jupyter.notebook.live import LiveOutputs
 from hh_jupyter.notebook.magics import HHMagics
 from hh_jupyter.notebook.memory import memory_of
@@ -25,14 +24,10 @@ from hh_jupyter.notebook.sessions import Sessions, notebook_name
 from hh_jupyter.notebook.status import load_line
 from hh_jupyter.notebook.threads import ThreadContexts
 from hh_jupyter.notebook.untraced import UntracedHint
-from hh_jupyter.settings import TABLE, Settings, resolve
 from hh_jupyter.tracing.default import current_tracer, set_default_tracer, set_host
 from hh_jupyter.tracing.recorded import keep_for_notebook, span_log, title_sessions
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 from hh_jupyter.tracing.yielding import Yielding
-
-_ADDRESS: Final = ("api_key", "ingestion_api_key", "server_url", "test_mode")
-_ENCODED: Final = tuple(os.environ.encodekey(variable) for row in TABLE.values() for variable in row.env)
 
 
 class Extension:
@@ -47,9 +42,6 @@ class Extension:
         self._set_global = set_global
         self._undo = ExitStack()
         self._memory = memory_of(shell)
-        self._login = self._memory.login
-        self._given: object = None
-        self._initialised = bool(self._memory.arguments)
         self._named = False
 
     def enter(self, line: str, **how: Any) -> None:
@@ -90,7 +82,7 @@ class Extension:
     def _register(self, undo: ExitStack) -> None:
         shell = self._shell
         keep_for_notebook()
-        self._config = self._register_config(undo)
+        self._settings = self._register_config(undo)
         outputs = self._register_tracer(undo)
         self._outputs = outputs
         self._cells = Cells(shell, self._sessions, guarded(self._before_cell), guarded(outputs.begin), self._finish)
@@ -100,7 +92,7 @@ class Extension:
         undo.callback(setattr, self._tracer, "on_session", None)
         title_sessions(self.titles)
         undo.callback(title_sessions, None)
-        set_host(self._adopt)
+        set_host(self._settings.adopt)
         undo.callback(set_host, None)
         setattr(shell, transform.ENTRY, self)
         undo.callback(delattr, shell, transform.ENTRY)
@@ -116,10 +108,10 @@ class Extension:
             undo.callback(shell.events.unregister, event, hook)
 
     def _register_tracer(self, undo: ExitStack) -> Outputs:
-        self._given = (_environ(), self._config.given())
         # A tracer that the user's code made before is taken, and stays theirs.
         theirs = current_tracer()
-        tracer = self._tracer = theirs or self._make_tracer()
+        tracer = self._tracer = self._settings.tracer = theirs or self._make_tracer()
+        undo.callback(self._settings.remember)
         self._sessions = Sessions(tracer, notebook_name(self._shell), self._memory.made)
         undo.callback(self._sessions.leave)
         undo.callback(self._sessions.stick, None)
@@ -133,19 +125,25 @@ class Extension:
             undo.callback(tracer.force_flush, int(tracer.settings.exit_flush_seconds * 1000))
         return outputs
 
-    def _register_config(self, undo: ExitStack) -> HHJupyter:
+    def _register_config(self, undo: ExitStack) -> KernelSettings:
         config = configured(self._shell, self._memory.traits)
         self._shell.configurables.append(config)
         undo.callback(self._shell.configurables.remove, config)
-        undo.callback(self._remember)
-        return config
+        return KernelSettings(config, self._memory)
 
     def _register_magics(self, outputs: Outputs, undo: ExitStack) -> None:
         instrumentors = self._instrumentors = Instrumentors(self._tracer)
         undo.callback(instrumentors.switch_off)
         self._untraced = UntracedHint(instrumentors.is_traced, self._shell.transform_cell, self._shell.user_ns)
+        settings = self._settings
         commands = Commands(
-            self._sessions, outputs, self._cells, instrumentors, self._login, self._set_trait, self._log_in
+            self._sessions,
+            outputs,
+            self._cells,
+            instrumentors,
+            self._memory.login,
+            settings.set_trait,
+            settings.log_in,
         )
         self.shows = commands.shows
         magics = HHMagics(self._shell, self._cells, self._sessions, commands)
@@ -161,59 +159,14 @@ class Extension:
 
     def _make_tracer(self) -> HoneyHiveTracer:
         name = notebook_name(self._shell)
-        self._login.load()
         # Registered with its first span: an idle kernel leaves no empty session at the backend.
         return HoneyHiveTracer.from_settings(
-            self._settings(self._memory.arguments),
+            self._settings.first(),
             name=name,
             join=True,
             set_global=self._set_global,
             register="first_span",
         )
-
-    def _settings(self, arguments: dict[str, Any], called: str = "hh_jupyter") -> Settings:
-        settings = self._login.applied_to(resolve(arguments, traits=self._config.given(), called=called))
-        settings = dataclasses.replace(settings, origins=self._config.exact(settings.origins))
-        # A kernel is killed more often than it ends: here what waits is kept on disk unless somebody says no.
-        return settings if settings.spool is not None else dataclasses.replace(settings, spool=True)
-
-    def _remember(self) -> None:
-        self._memory.arguments = self._arguments()
-        self._memory.traits = self._config.chosen()
-
-    def _adopt(self, arguments: dict[str, Any]) -> HoneyHiveTracer | None:
-        """`HoneyHiveTracer.init(...)` in this kernel: its settings are the kernel's tracer's from now on.
-
-        None for a second call that names another key or address: that is a tracer of its own.
-        """
-        if not any(arguments.get(name) is not None for name in _ADDRESS):
-            arguments = {**self._arguments(), **arguments}
-        settings = self._settings(arguments, called="HoneyHiveTracer.init")
-        now = self._tracer.settings
-        same = (settings.sending_key, settings.server_url) == (now.sending_key, now.server_url)
-        # A key that was wrong, or came late, is corrected; one that was in use is another tracer's business.
-        in_use = self._initialised and self._tracer.export_state().sent > 0
-        if self._tracer.closed or (in_use and not same):
-            return None
-        self._initialised = True
-        self._tracer.configure(settings)
-        self._tracer.span_source.become_global()
-        return self._tracer
-
-    def _arguments(self) -> dict[str, Any]:
-        """What `init` was given in this kernel; it stays in force over traits and environment."""
-        now = self._tracer.settings
-        return {name: getattr(now, name) for name, origin in now.origins.items() if origin == "argument"}
-
-    def _set_trait(self, name: str, value: Any) -> None:
-        self._config.set(name, value)
-        self._apply_changes(chosen=name)
-
-    def _log_in(self, key: str) -> None:
-        self._login.take(key, self._tracer.settings.server_url)
-        arguments = self._arguments()
-        arguments.pop("api_key", None)  # As below.
-        self._tracer.configure(self._settings(arguments))
 
     def _finish(self, frame: CellFrame, *, raised: bool, interrupted: bool) -> None:
         """Show what was traced in a cell, or why nothing was."""
@@ -227,7 +180,7 @@ class Extension:
 
     def _before_cell(self) -> None:
         """What may have changed since the last cell: settings, the global provider, the name of the notebook."""
-        self._apply_changes()
+        self._settings.apply_changes()
         self._tracer.span_source.join_later()
         if not self._named:
             self._named = True
@@ -235,19 +188,6 @@ class Extension:
             # Loaded while the kernel started: VS Code tells the name after that, before the first cell.
             if name != self._sessions.notebook and not self._tracer.export_state().told:
                 self._sessions.name_notebook(name)
-
-    def _apply_changes(self, chosen: str | None = None) -> None:
-        """Apply traits and `HH_*` variables that changed since the last cell to the tracer.
-
-        Compared instead of observed: setting a trait to its default is no change, and yet beats a variable.
-        """
-        given = (_environ(), self._config.given())
-        if given == self._given and chosen is None:
-            return
-        self._given = given
-        arguments = self._arguments()
-        arguments.pop(chosen or "", None)  # What a magic sets now beats what `init` was given before.
-        self._tracer.configure(self._settings(arguments))
 
 
 def load(shell: Any, *, quiet: bool = False, set_global: bool = True) -> None:
@@ -269,12 +209,3 @@ def unload(shell: Any) -> None:
     extension = getattr(shell, transform.ENTRY, None)
     if isinstance(extension, Extension):
         extension.unload()
-
-
-def _environ() -> tuple[object, ...]:
-    """The variables of the settings as they stand in the environment, only to be compared.
-
-    Read before every cell. `os.environ.get` encodes the name and catches an error for each that is not set: 90 us for
-    all of them, against 3 us from the dict behind it [measured].
-    """
-    return tuple(map(os.environ._data.get, _ENCODED))  # type: ignore[attr-defined]

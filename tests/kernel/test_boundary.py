@@ -32,7 +32,7 @@ def module(name):
 """
 
 PLACES = {
-    "before the cell": ("ext", "_apply_changes"),
+    "before the cell": ("ext._settings", "apply_changes"),
     "joining": ("ext._tracer.span_source", "join_later"),
     "opening": ("ext._cells", "_open"),
     "attaching": ("module('cells')", "with_cell"),
