@@ -71,7 +71,11 @@ def test_live_view(watched: Page, harness: Harness) -> None:
     watched.keyboard.press("Home")
     shown = ""
     for _ in HOSTILE:
+        watched.locator(".hh-right .hh-head").evaluate_all(
+            "all => all.forEach(head => { head.className += ' before'; })"
+        )
         watched.keyboard.press("ArrowDown")
+        expect(watched.locator(".hh-head:not(.before) + .hh-tabs")).to_be_attached()
         for tab in range(watched.get_by_role("tab").count()):
             watched.get_by_role("tab").nth(tab).click()
             shown += watched.get_by_role("tabpanel").inner_text()

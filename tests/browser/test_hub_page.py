@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import re
 from collections.abc import Callable
 
 from playwright.sync_api import Locator, Page, expect
 
+from hh_jupyter.records.export_state import ExportState
 from tests.browser.harness import Harness
 from tests.browser.sample_cells import support_agent
 
@@ -196,12 +198,17 @@ def test_without_an_answer_the_static_output_is_shown(cells: Page) -> None:
 
 def test_an_unknown_output_stays_static(cells: Page) -> None:
     """Another kernel's output is asked for once and left alone."""
-    cells.evaluate("""() => { const div = document.createElement('div'); div.className = 'hh-output'; div.id = 'other';
-        div.textContent = 'static'; document.querySelector('main').append(div); }""")
-    cells.wait_for_function("window.asked.some((message) => message.view === 'other')")
+    add = """() => { const div = document.createElement('div'); div.className = 'hh-output'; div.id = 'other';
+        div.textContent = 'static'; document.querySelector('main').append(div); }"""
+    asked = "window.asked.filter((message) => message.view === 'other').length"
+    with cells.expect_response("**/message"):
+        cells.evaluate(add)
     cells.wait_for_timeout(100)
     expect(cells.locator("#other .hh-view")).to_have_count(0)
     expect(cells.locator("#other")).to_have_text("static")
+    cells.evaluate(add)
+    cells.wait_for_timeout(100)
+    assert cells.evaluate(asked) == 1
 
 
 def test_an_updated_output_keeps_view_and_focus(cells: Page) -> None:
@@ -218,14 +225,21 @@ def test_an_updated_output_keeps_view_and_focus(cells: Page) -> None:
 
 
 def test_changes_are_shown_in_place(cells: Page, harness: Harness) -> None:
-    """A new delivery state changes the word; the rows are not sent again."""
-    before = len(cells.evaluate("window.asked"))
-    cells.evaluate("() => window.model.tell({ type: 'changed', view: 'hh-agent' }, [])")
-    cells.wait_for_function("count => window.asked.length > count", arg=before)
-    question = cells.evaluate("window.asked.at(-1)")
-    assert question["have"] is not None
-    expect(cell(cells, "agent").locator(".hh-delivery")).to_have_text("Sent")
-    assert harness.views["agent"].export.word == "Sent"
+    """A new delivery state changes the word; the rows are not sent again, and those shown stay."""
+    before = rows(cells, "agent")
+    view = harness.by_id["hh-agent"]
+    harness.by_id["hh-agent"] = dataclasses.replace(
+        view, export=ExportState("api.example", made=21, sent=15, waiting=6)
+    )
+    try:
+        with cells.expect_response("**/message") as answer:
+            cells.evaluate("() => window.model.tell({ type: 'changed', view: 'hh-agent' }, [])")
+        assert cells.evaluate("window.asked.at(-1).have") is not None
+        assert answer.value.json()["buffers"] == []
+        expect(cell(cells, "agent").locator(".hh-delivery")).to_have_text("Sending 6")
+        assert rows(cells, "agent") == before
+    finally:
+        harness.by_id["hh-agent"] = view
 
 
 def test_ten_thousand_spans_draw_few_rows(open_cells: Callable[..., Page]) -> None:

@@ -102,7 +102,7 @@ def test_two_notebooks_side_by_side(lab: Lab, jupyter: Jupyter) -> None:
         view.get_by_role("tab", name="Input and output").click()
         expect(view.get_by_role("tabpanel")).to_contain_text("number")
     # Longer than a hub waits for a silent kernel: neither has asked the other's.
-    lab.page.wait_for_timeout(2_500)
+    lab.page.wait_for_timeout(4_000)
     expect(views).to_have_count(2)
 
 
