@@ -39,6 +39,7 @@ class CellOutput:
     Attributes:
         key: of the cell's run, on its spans.
         display_id: what updates are addressed to; unlike `view_id` never used twice.
+        survived_ns: when the cell had ended without an exception, in Unix nanoseconds; None if one left it.
         late: spans that ended after the cell.
         overdue: the wait after the cell ended before all was delivered.
         place: of an output that is still to be shown, under a cell that ended without spans.
@@ -58,6 +59,7 @@ class CellOutput:
     mode: str
     raised: bool = False
     interrupted: bool = False
+    survived_ns: int | None = None
     late: int = 0
     overdue: bool = False
     place: object = None
@@ -68,6 +70,16 @@ class CellOutput:
     detail: Detail | None = None
     errors_only: bool = False
     told: Callable[[str], None] | None = None
+
+    def end(self, ended_ns: int, *, raised: bool, interrupted: bool) -> None:
+        """The cell has ended, at this moment in Unix nanoseconds."""
+        self.raised, self.interrupted = raised, interrupted
+        self.survived_ns = None if raised else ended_ns
+
+    def end_like(self, other: CellOutput) -> None:
+        """This one is of the same run as another."""
+        self.raised, self.interrupted = other.raised, other.interrupted
+        self.survived_ns, self.late = other.survived_ns, other.late
 
 
 def view_id_of(cell_id: str | None, label: str) -> str:

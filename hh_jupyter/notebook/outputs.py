@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
@@ -80,15 +81,17 @@ class Outputs:
 
     def finish(self, frame: CellFrame, *, raised: bool, interrupted: bool) -> None:
         """Show what was traced in a cell that has just ended, then wait for its delivery within the budget."""
+        ended_ns = time.time_ns()
         registry.seal_all(SEAL_SECONDS)
         self._running.end(frame.key)
         self._quiet[frame.key] = (frame, self._screen.place())
         if not self.cells.arrived(frame.key):
-            self._forget_old()
+            while len(self._quiet) > QUIET_CELLS:
+                self._quiet.pop(next(iter(self._quiet)), None)
             return
         del self._quiet[frame.key]
         output = self._add_for(frame)
-        output.raised, output.interrupted = raised, interrupted
+        output.end(ended_ns, raised=raised, interrupted=interrupted)
         if not self._page.wanted and self.cells.wants_price(output.key):
             cost.load()  # Nobody is waiting at a screen, and an update after the last cell would be lost.
         if self._screen.live:
@@ -121,8 +124,7 @@ class Outputs:
         """
         key = self.cells.key(label)
         output = self._add(key, label, view_id, "tree")
-        before = self._by_key[key][0]
-        output.raised, output.interrupted, output.late = before.raised, before.interrupted, before.late
+        output.end_like(self._by_key[key][0])
         output.asked, output.detail, output.errors_only, output.told = True, detail, errors_only, told
         self._show(output)
 
@@ -186,10 +188,6 @@ class Outputs:
         self._page.wanted |= bool(cell_id) and self._screen.live
         mode = frame.show or self._tracer.settings.display
         return self._add(frame.key, frame.label, view_id_of(cell_id, frame.label), mode)
-
-    def _forget_old(self) -> None:
-        while len(self._quiet) > QUIET_CELLS:
-            self._quiet.pop(next(iter(self._quiet)), None)
 
     def _add(self, key: str, label: str, view_id: str, mode: str) -> CellOutput:
         output = CellOutput(key, label, view_id, f"hh-{key}-{secrets.token_hex(3)}", mode)

@@ -53,7 +53,7 @@ class Views:
         if output.fixed is not None:
             return dataclasses.replace(output.fixed, export=self.export(output))
         records = self._log.records(cell=output.key)
-        tree = SpanTree.build(records)
+        tree = SpanTree.build(records, survived_ns=output.survived_ns)
         export = self.export(output)
         session_id = tree.roots[-1].record.session_id if tree.roots else None
         return CellView(

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from hh_jupyter.records.span_node import SpanNode
 
 
-def place_errors(nodes: Sequence[SpanNode]) -> None:
-    """Set `error` of each node, given depth first, and count origins up to the roots."""
+def place_errors(nodes: Sequence[SpanNode], survived_ns: int | None = None) -> None:
+    """Set `error` of each node, given depth first, and count origins up to the roots.
+
+    Args:
+        nodes: of a tree.
+        survived_ns: see `SpanTree.build`.
+    """
     leaves_root: set[int] = set()
     for node in nodes:
         if node.record.status != "error":
             continue
-        uncaught = node.parent is None or id(node) in leaves_root
+        uncaught = id(node) in leaves_root or (node.parent is None and not _survived(node, survived_ns))
         passed_on = _passed_on(node)
         if uncaught:
             leaves_root.update(map(id, passed_on))
@@ -24,6 +29,10 @@ def place_errors(nodes: Sequence[SpanNode]) -> None:
         if node.parent is not None:
             node.parent.errors += node.errors
             node.parent.caught += node.caught
+
+
+def _survived(root: SpanNode, survived_ns: int | None) -> bool:
+    return survived_ns is not None and root.end_ns <= survived_ns
 
 
 def _passed_on(node: SpanNode) -> list[SpanNode]:

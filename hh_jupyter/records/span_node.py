@@ -24,7 +24,8 @@ class SpanNode:
         end_ns: the span's end; the tree's end while it runs.
         own: own time, the duration minus the union of the children.
         critical: the parts of own time that decided when the root ended.
-        error: an error is counted once, at its origin: "uncaught" if it left the root, else "caught". The spans it
+        error: an error is counted once, at its origin: "uncaught" if it left the root and nobody
+            is known to have survived it, else "caught". The spans it
             passed through on its way up are "propagated".
         tokens: of this span and those below; None when no span says. A sum repeated by an enclosing span counts once.
         errors: uncaught errors that began here or below.

@@ -69,7 +69,7 @@ class SpanTree:
     deepest_error: SpanNode | None
 
     @classmethod
-    def build(cls, records: Iterable[SpanRecord], *, now_ns: int = 0) -> SpanTree:
+    def build(cls, records: Iterable[SpanRecord], *, now_ns: int = 0, survived_ns: int | None = None) -> SpanTree:
         """Arrange rows, given in any order: the tree is the same. Of rows with the same ids one counts.
 
         A span whose parent is not among the rows is a root until a tree is built in which it is.
@@ -77,6 +77,8 @@ class SpanTree:
         Args:
             records: of spans that ended or still run.
             now_ns: until when those that run have run, in Unix nanoseconds; by default until the last known moment.
+            survived_ns: until when the code that made the roots has survived, in Unix nanoseconds: it caught the errors
+                that left roots by then. None: nobody knows, and they count as uncaught.
         """
         by_id = {key: SpanNode(record) for key, record in by_identity(records).items()}
         ordered = sorted(by_id.values(), key=_place)
@@ -92,7 +94,7 @@ class SpanTree:
             node.end_ns = end if node.record.end_ns is None else max(node.record.end_ns, node.record.start_ns)
         for node in reversed(nodes):
             _sum_up(node)
-        place_errors(nodes)
+        place_errors(nodes, survived_ns)
         mark_critical(roots)
         origins = [node for node in nodes if node.error == "uncaught"]
         deepest = min(origins, key=lambda node: (-node.depth, node.end_ns), default=None)

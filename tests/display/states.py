@@ -9,6 +9,7 @@ from hh_jupyter.display.said import what_was_said
 from hh_jupyter.display.view import CellView, Detail
 from hh_jupyter.notebook.delivery_words import local_notice, outage_notice
 from hh_jupyter.records.export_state import ExportState
+from hh_jupyter.records.tree import SpanTree
 from hh_jupyter.settings import Settings
 from tests.browser.sample_cells import Cell, many, one_call, rag, running, support_agent
 
@@ -29,6 +30,7 @@ def export(made: int, **changes: Any) -> ExportState:
 def states() -> dict[str, CellView]:
     """Views by the name of their state, in the order of the design's table."""
     agent, failing, one, small, big = support_agent(2), support_agent(4, fails=True), one_call(3), rag(6), many(8)
+    survived = SpanTree.build(failing.records, survived_ns=failing.records[0].end_ns)
     unsent = export(3, waiting=3, failing=True, reason=REACHED_NOT)
     partly = export(14, sent=12, waiting=2, failing=True, reason=REACHED_NOT)
     refused = export(3, parked=3, failing=True, reason=f"{HOST} rejected the key (401). Correct HH_API_KEY")
@@ -38,7 +40,7 @@ def states() -> dict[str, CellView]:
         "ok opened": agent.view("hh-tree", "3", mode="tree", session_url="https://app.example/s/3f2a91c0"),
         "one span": one.view("hh-one", "4", mode="tree"),
         "error": failing.view("hh-error", "5", raised=True),
-        "error that the cell survived": failing.view("hh-survived", "6"),
+        "error that the cell survived": failing.view("hh-survived", "6", tree=survived),
         "interrupted": running(5).view("hh-interrupted", "7", raised=True, interrupted=True),
         "sending": small.view("hh-sending", "8", export=export(6, waiting=6)),
         "not sent": small.view("hh-unsent", "9", export=unsent, notice=outage_notice(unsent, "on disk")),

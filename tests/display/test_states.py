@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ TELLS = {
     "ok opened": ["write_reply", "embed_chunk ×12", "p50 60 ms", "1 value redacted", "refund-triage"],
     "one span": ["✓ chat", "684 ms", "$0.0001", "86 tokens", "gpt-4.1-mini"],
     "error": ["✗ support_agent", "1 error", "1 caught", "HTTPError: 503", "payments.py:41", "issue_refund"],
-    "error that the cell survived": ["✗ support_agent", "1 error", "HTTPError: 503"],
+    "error that the cell survived": ["✓ support_agent", "2 caught"],
     "interrupted": ["■ support_agent", "interrupted", "running"],
     "sending": ["sending 6"],
     "not sent": [
@@ -49,6 +50,18 @@ TELLS = {
 def bare(page: str) -> str:
     """What a reader sees who gets no style, no class and no attribute."""
     return "\n".join(Page(re.sub(r' (?:style|class|title|align|id)="[^"]*"', "", page)).text)
+
+
+def test_no_display_calls_it_an_error_that_the_cell_survived() -> None:
+    """Its code caught what left the root: the bar is neither red nor open, and the rows say who caught what."""
+    shown = STATES["error that the cell survived"]
+    header = columns.header(shown)
+    assert (header["mark"], header["errors"], header["caught"], header["open"]) == ("ok", "", "2 caught", False)
+    page, opened = bare(html.render(shown)), text.render(replace(shown, mode="tree"))
+    assert "1 error" not in f"{page} {opened}"
+    for words in (page, opened):
+        assert "503, caught" in words
+        assert "503, retried" in words
 
 
 @pytest.mark.parametrize("name", STATES)

@@ -83,6 +83,18 @@ def test_errors_only(asking: Kernel) -> None:
         assert re.search(r"\d more spans?", shown.text)
 
 
+def test_what_the_cell_caught_itself_is_no_error_of_the_cell(asking: Kernel) -> None:
+    """Nor is it where the cell is shown again; of a cell that raised it is one."""
+    caught = asking.run("try:\n    ask('x', fail=True)\nexcept ValueError:\n    pass")
+    for text in (caught.output.text, asking.run(f"%hh show {caught.count}").output.text):
+        assert re.match(r"✓ ask  .*  2 spans  1 caught  ", text)
+        assert "1 error" not in text
+    assert "<details>" in caught.output.html
+    raised = asking.run("ask('x', fail=True)").output
+    assert re.match(r"✗ ask  .*  2 spans  1 error  ", raised.text)
+    assert "<details open>" in raised.html
+
+
 def test_saved_outputs_need_not_name_the_session(asking: Kernel) -> None:
     with_link = asking.run("_ = ask('x')").output.html
     session = re.search(r'title="Session ([0-9a-f-]{36})"', with_link)

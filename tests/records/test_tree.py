@@ -120,6 +120,15 @@ def test_an_error_that_a_parent_survived_is_caught_at_its_origin() -> None:
     assert (tree.errors, tree.caught, tree.deepest_error) == (0, 1, None)
 
 
+def test_an_error_that_left_a_root_is_caught_where_the_caller_survived_it() -> None:
+    """One of a thread that ended later was not."""
+    rows = [span(1, None, 0, 9, "root", error=UNAVAILABLE), span(2, 1, 1, 5, "call", error=UNAVAILABLE)]
+    late = span(3, None, 2, 20, "late", error=OTHER)
+    tree = SpanTree.build([*rows, late], survived_ns=rows[0].end_ns)
+    assert errors(tree) == {"root": "propagated", "call": "caught", "late": "uncaught"}
+    assert (tree.errors, tree.caught) == (1, 1)
+
+
 def test_an_error_turned_into_another_began_below() -> None:
     rows = [span(1, None, 0, 9, "root", error=OTHER), span(2, 1, 1, 5, "call", error=UNAVAILABLE)]
     assert errors(SpanTree.build(rows)) == {"root": "propagated", "call": "uncaught"}
