@@ -86,14 +86,11 @@ def _summary(view: CellView, hidden: int) -> str:
 
 
 def _delivery(view: CellView, word: str) -> str:
-    """What became of the spans, and the session: a link where one is configured, else the start of its id to copy."""
+    """What became of the spans, and the start of the session's id to copy."""
     state = f"✓ {escape(word)}" if word == "Sent" else escape(word)
     state = f"<b>{state}</b>" if view.export.failing else f'<span style="{QUIET}">{state}</span>'
     if not view.linked or not view.session_id:
         return state
-    if view.session_url is not None and view.session_url.startswith("https://"):
-        link = f'href="{escape(view.session_url, 2_000)}" target="_blank" rel="noopener noreferrer"'
-        return f'{state} &nbsp;<a {link} style="color:inherit;text-decoration:underline">Open session</a>'
     whole, short = escape(view.session_id), escape(view.session_id[:8])
     return f'{state} &nbsp;<code title="Session {whole}" style="{PLAIN_CODE};{QUIET}">{short}</code>'
 
@@ -122,12 +119,22 @@ def _error(view: CellView) -> str:
     )
 
 
+def _link(view: CellView) -> str:
+    """To the session, where one is configured. Not in the summary: a control in a control cannot be told apart."""
+    url = view.session_url
+    if not view.linked or not view.session_id or url is None or not url.startswith("https://"):
+        return ""
+    link = f'href="{escape(url, 2_000)}" target="_blank" rel="noopener noreferrer"'
+    return f'<a {link} style="color:inherit;text-decoration:underline">Open session</a>'
+
+
 def _footer(view: CellView, hidden: int) -> str:
     more = tells_more(view)
     parts = [
         count(hidden, "more span") if hidden else "",
         redacted_note(view.tree),
         f"Session {escape(view.session_name, 60)}" if view.session_name else "",
+        _link(view),
         f'{more[0]} <code style="{PLAIN_CODE}">{escape(more[1], 60)}</code>' if more else "",
     ]
     said = " &nbsp;·&nbsp; ".join(filter(None, parts))

@@ -165,6 +165,7 @@ def test_bars_stay_within_the_page() -> None:
 def test_a_session_is_linked_by_https_only_and_else_has_an_id_to_copy() -> None:
     linked = html.render(agent_view(session_url='https://app.example/s/1?a=1&b="'))
     assert '<a href="https://app.example/s/1?a=1&amp;b=&quot;" target="_blank" rel="noopener noreferrer"' in linked
+    assert "<a " not in linked.partition("</summary>")[0]
     for url in (None, "javascript:alert(1)", "http://app.example/s/1", "data:text/html,x", ""):
         page = Page(html.render(agent_view(session_url=url)))
         assert not [tag for tag, _ in page.elements if tag == "a"]
