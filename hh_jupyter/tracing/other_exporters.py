@@ -5,7 +5,7 @@ A span that they post to our own backend must not arrive there twice, so it is s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -53,7 +53,7 @@ def _ways(found: Iterable[object], above: tuple[object, ...] = ()) -> Iterator[_
         url = inside.get("_endpoint", inside.get("endpoint"))
         if isinstance(url, str) and url.startswith(("http://", "https://")):
             headers = inside.get("_headers", inside.get("headers"))
-            yield _Way(target(url, headers if isinstance(headers, dict) else {}), parts)
+            yield _Way(target(url, headers if isinstance(headers, Mapping) else {}), parts)
         for value in inside.values():
             yield from _ways(value if isinstance(value, list | tuple) else (value,), parts)
 
