@@ -17,14 +17,25 @@ Masks = tuple[tuple[re.Pattern[str], str], ...]
 CELLS: Final = Path(__file__).parents[1] / "data" / "cells.txt"
 """The cells, each below a line `# %%`, which may say in JSON how it is run: arguments of `Kernel.run`."""
 PRELUDE: Final = """
-import asyncio, contextvars, logging, os, subprocess, sys, threading, warnings
+import asyncio, contextvars, logging, os, subprocess, sys, threading, time, traceback, warnings
 from concurrent.futures import ThreadPoolExecutor
 from IPython.display import HTML, Image, Markdown, clear_output, display, update_display
 from opentelemetry import trace as otel
 tracer = otel.get_tracer("corpus")
 var = contextvars.ContextVar("var", default="unset")
+
+def interrupt_me():
+    cell = threading.get_ident()
+    def tell():
+        while "interrupt_me" in str(traceback.extract_stack(sys._current_frames()[cell])):
+            time.sleep(0.01)
+        print("now")
+    threading.Thread(target=tell).start()
 """
-"""`tracer` makes spans with the extension, and nothing without it."""
+"""`tracer` makes spans with the extension, and nothing without it.
+
+`interrupt_me` says "now" from a thread when the cell has gone on, or the interrupt might meet it inside `print` itself.
+"""
 HISTORY: Final = """(
     list(In), list(get_ipython().history_manager.input_hist_raw),
     {number: type(value).__name__ for number, value in Out.items()},
