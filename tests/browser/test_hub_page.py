@@ -295,7 +295,7 @@ def test_copy_as_python(cells: Page) -> None:
 
 
 def test_narrow_outputs_drop_the_least_important(cells: Page) -> None:
-    """Under 600 px: details below the tree, no legend; time, error and delivery stay; nothing overflows."""
+    """Under 600 px: details below the tree, no legend unless asked; time, error and delivery stay; nothing overflows."""
     cells.set_viewport_size({"width": 520, "height": 900})
     err = cell(cells, "err")
     expect(err.locator(".hh-legend")).to_be_hidden()
@@ -306,6 +306,8 @@ def test_narrow_outputs_drop_the_least_important(cells: Page) -> None:
     assert tree is not None
     assert pane is not None
     assert pane["y"] >= tree["y"] + tree["height"] - 1
+    err.get_by_role("tree").press("?")
+    expect(err.locator(".hh-keys")).to_be_visible()
 
 
 def test_stopping_leaves_the_page_as_it_was(cells: Page) -> None:
