@@ -294,14 +294,21 @@ def test_copy_as_python(cells: Page) -> None:
     expect(cell(cells, "agent").get_by_role("button", name="Copied")).to_be_visible()
 
 
+IS_WHOLE = """name => { const text = document.createRange(); text.selectNodeContents(name);
+    return text.getBoundingClientRect().width < name.getBoundingClientRect().width + 0.01; }"""
+"""A tenth of a pixel is enough for an ellipsis."""
+
+
 def test_narrow_outputs_drop_the_least_important(cells: Page) -> None:
-    """Under 600 px: details below the tree, no legend unless asked; time, error and delivery stay; nothing overflows."""
+    """Under 600 px: details below the tree, no legend unless asked for; time, error, delivery stay; no overflow."""
     cells.set_viewport_size({"width": 520, "height": 900})
     err = cell(cells, "err")
     expect(err.locator(".hh-legend")).to_be_hidden()
     for name in (".hh-duration", ".hh-chip-error", ".hh-delivery", ".hh-toggle"):
         expect(err.locator(name).first).to_be_visible()
     assert err.locator(".hh-bar").evaluate("bar => bar.scrollWidth <= bar.clientWidth")
+    # Facts give way before the name does.
+    assert err.locator(".hh-bar .hh-name").evaluate(IS_WHOLE)
     tree, pane = err.locator(".hh-left").bounding_box(), err.locator(".hh-right").bounding_box()
     assert tree is not None
     assert pane is not None
