@@ -152,7 +152,7 @@ class Commands:
     def _on(self, given: Given) -> None:
         self._set_trait("disable_tracing", False)
         tracer = self._sessions.tracer
-        print(load_line(tracer.settings, tracer.destination, tracer.session_name))
+        print(load_line(tracer.settings, tracer.destination, tracer.session_name, shows_only=tracer.left_to_others))
 
     def _off(self, given: Given) -> None:
         self._set_trait("disable_tracing", True)

@@ -131,6 +131,8 @@ def test_one_that_sends_to_our_backend_itself_is_joined_for_display_only(
             assert "Left to others" in output.html
         assert LEFT in kernel.run("%hh").stdout
         assert "3 left to others" in kernel.run("%hh").stdout
+        kernel.run("%hh off")
+        assert LEFT in kernel.run("%hh on").stdout
         kernel.run("hh.get_tracer().force_flush(); mine.force_flush()")
         assert sorted(span["name"] for span in backend.spans()) == ["in a session", "ours", "theirs"]
         assert backend.sessions() == []
