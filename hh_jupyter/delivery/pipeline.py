@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import threading
 import time
@@ -115,7 +114,7 @@ class Pipeline:
     def state(self, cell: str | None = None) -> ExportState:
         """Counts of one cell's spans, or of all; spans that are not exported have no destination."""
         state = self.lanes.state(cell)
-        return state if self.settings.otlp_enabled else dataclasses.replace(state, destination=None, waiting=0)
+        return state if self.settings.otlp_enabled else state._replace(destination=None, waiting=0)
 
     def left_to(self, others: tuple[Target, ...]) -> bool:
         """Whether spans that others send to these targets need not be sent from here."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hh_jupyter.delivery.spool.record import LOCAL
@@ -42,7 +41,7 @@ def export_of_session(
     if left == len(rows) and all(part.destination == LOCAL for part in own):
         return ExportState(None, made=len(rows))
     stays = any(part.destination == LOCAL for part in own)  # And is not on its way.
-    return replace(export, sent=min(export.sent, len(rows) - left), failing=export.failing or stays)
+    return export._replace(sent=min(export.sent, len(rows) - left), failing=export.failing or stays)
 
 
 def export_of(rows: Collection[SpanRecord], tracer: HoneyHiveTracer) -> ExportState:
@@ -64,8 +63,7 @@ def export_of(rows: Collection[SpanRecord], tracer: HoneyHiveTracer) -> ExportSt
     sent = min(made, sum(_sent_at_least(states[cell], number) for cell, number in by_cell.items()))
     worst = max(going, key=lambda state: state.made - state.sent)
     left = made - sent
-    return replace(
-        worst,
+    return worst._replace(
         # Those that stay on this machine are not on their way.
         failing=any(state.failing for state in going) or len(going) < len(states),
         made=made,

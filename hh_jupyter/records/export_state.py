@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class ExportState:
+class ExportState(NamedTuple):
     """Counts of spans, of one cell or of all.
 
     Attributes:

@@ -5,11 +5,11 @@ A span that they post to our own backend must not arrive there twice, so it is s
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SpanExporter
 
 from hh_jupyter.delivery.sending.target import Target, target
 
@@ -60,9 +60,16 @@ def _ways(found: Iterable[object], above: tuple[object, ...] = ()) -> Iterator[_
 
 def _is_part(value: object) -> bool:
     """A processor or exporter, or what a processor of batches has between itself and its exporter."""
-    return isinstance(value, SpanProcessor | SpanExporter) or (
-        isinstance(getattr(value, "__dict__", None), dict) and isinstance(vars(value).get("_exporter"), SpanExporter)
+    return (
+        isinstance(value, SpanProcessor)
+        or _is_exporter(value)
+        or (isinstance(getattr(value, "__dict__", None), dict) and _is_exporter(vars(value).get("_exporter")))
     )
+
+
+def _is_exporter(value: object) -> bool:
+    exporters = sys.modules.get("opentelemetry.sdk.trace.export")  # Where nobody has loaded it, nobody has one.
+    return exporters is not None and isinstance(value, exporters.SpanExporter)
 
 
 def _is_over(part: object) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -75,8 +74,8 @@ class Sessions:
     def set_elsewhere(self, session: Session | None) -> None:
         """Use a session outside notebook cells; None for the tracer's own."""
         own = self.stamp
-        self.elsewhere = session and dataclasses.replace(
-            session, source=session.source or own.source, project=session.project or own.project
+        self.elsewhere = session and session._replace(
+            source=session.source or own.source, project=session.project or own.project
         )
 
     def start_own(self, name: str, register: Register) -> None:

@@ -48,7 +48,13 @@ def test_traced_work_imports_no_framework_either() -> None:
 
 
 def test_a_tracer_starts_without_what_many_programs_never_need() -> None:
-    later = ("hh_jupyter.tracing.away", "opentelemetry.trace.propagation.tracecontext", "gzip", "requests")
+    later = (
+        "gzip",
+        "hh_jupyter.tracing.away",
+        "opentelemetry.sdk.trace.export",
+        "opentelemetry.trace.propagation.tracecontext",
+        "requests",
+    )
     code = (
         "import sys\nfrom hh_jupyter import HoneyHiveTracer\nHoneyHiveTracer.init(test_mode=True)\n"
         f"print(*(name for name in {later!r} if name in sys.modules))"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.delivery.sending.target import Target
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(NamedTuple):
     """Spans that belong to one conversation or run.
 
     Attributes:

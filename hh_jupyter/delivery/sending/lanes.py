@@ -160,7 +160,7 @@ class Lanes:
         if len(states) == 1:
             return next(iter(states.values()))
         worst = max(states.values(), key=lambda state: (state.made - state.sent, state.made))
-        return dataclasses.replace(worst, destination=self.destination, failing=any(s.failing for s in states.values()))
+        return worst._replace(destination=self.destination, failing=any(s.failing for s in states.values()))
 
 
 def names_of(settings: Settings) -> tuple[str, ...]:
