@@ -68,8 +68,9 @@ def _is_part(value: object) -> bool:
 
 
 def _is_exporter(value: object) -> bool:
-    exporters = sys.modules.get("opentelemetry.sdk.trace.export")  # Where nobody has loaded it, nobody has one.
-    return exporters is not None and isinstance(value, exporters.SpanExporter)
+    # Where nobody has loaded their module, nobody has one; another thread may be loading it.
+    exporter = getattr(sys.modules.get("opentelemetry.sdk.trace.export"), "SpanExporter", None)
+    return exporter is not None and isinstance(value, exporter)
 
 
 def _is_over(part: object) -> bool:
