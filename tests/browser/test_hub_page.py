@@ -185,15 +185,49 @@ def test_the_theme_is_followed_live(cells: Page) -> None:
 
 
 def test_without_an_answer_the_static_output_is_shown(cells: Page) -> None:
-    """A kernel that is gone: the static output comes back; when it answers after all, the view does."""
+    """A kernel that is gone: the static output comes back; when it answers after all, the view does.
+
+    Its last answer held no rows, since they had not changed.
+    """
+    with cells.expect_response("**/message"):
+        cells.evaluate("() => window.model.tell({ type: 'changed', view: 'hh-agent' }, [])")
     cells.evaluate("() => { window.kernel.alive = false; }")
     cell(cells, "agent").get_by_role("treeitem", name=re.compile("plan")).click()
     expect(cells.locator(".hh-view")).to_have_count(0, timeout=10_000)
     expect(cell(cells, "agent").locator(".hh-output > *").first).to_be_visible()
-    cells.evaluate(
-        "() => { window.kernel.alive = true; window.model.tell({ type: 'changed', view: 'hh-agent' }, []); }"
-    )
+    cells.evaluate("() => { window.kernel.alive = true; window.model.tell({ type: 'ended', view: 'another' }, []); }")
     expect(cell(cells, "agent").locator(".hh-view")).to_be_visible()
+    assert len(rows(cells, "agent")) == 10
+
+
+OTHER_KERNEL = """async () => {
+    const listeners = [];
+    const bytes = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+    window.other = { get: () => undefined, on: (name, fn) => name === 'msg:custom' && listeners.push(fn), off: () => {},
+        tell: (message, buffers) => listeners.forEach((fn) => fn(message, buffers)),
+        async send(message) {
+            if (message.type === 'sight') return;
+            const answer = await (await fetch('/message', { method: 'POST', body: JSON.stringify(message) })).json();
+            this.tell(answer.content, answer.buffers.map((text) => new DataView(bytes(text).buffer)));
+        } };
+    const hub = await import('/hub.js');
+    hub.default.initialize({ model: window.other });
+    while (!listeners.length) await new Promise((done) => setTimeout(done, 10));
+    window.other.tell({ type: 'changed', view: 'hh-agent' }, []); }"""
+
+
+def test_an_output_held_for_a_dead_kernel_is_taken_over(cells: Page) -> None:
+    """The kernel was restarted, and the next one knows the output before the silence of the first is noticed."""
+    cells.evaluate("() => { window.kernel.alive = false; }")
+    first = cell(cells, "agent").locator(".hh-view").get_attribute("aria-label")
+    cells.evaluate("() => { document.querySelector('#agent .hh-view').id = 'of-the-first'; }")
+    cells.evaluate(OTHER_KERNEL)
+    expect(cells.locator("#of-the-first")).to_have_count(0)
+    expect(cell(cells, "agent").locator(".hh-view")).to_have_attribute("aria-label", str(first))
+    cells.evaluate("() => window.model.emit('comm_live_update')")
+    expect(cells.locator(".hh-view")).to_have_count(1, timeout=10_000)
+    expect(cell(cells, "agent").locator(".hh-view")).to_be_visible()
+    expect(cell(cells, "agent").locator(".hh-output > :not(.hh-view)").first).to_be_hidden()
 
 
 def test_an_unknown_output_stays_static(cells: Page) -> None:

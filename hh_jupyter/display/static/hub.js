@@ -130,7 +130,9 @@ class Hub {
 
   /** The last rows of a view; without new ones the old ones stand. */
   keep(id, header, buffers) {
-    const rows = { header, buffers: buffers.length ? buffers : this.rows.get(id)?.buffers ?? [] };
+    const before = this.rows.get(id);
+    // What describes the columns came with them.
+    const rows = buffers.length || !before ? { header, buffers } : { header: { ...before.header, ...header }, buffers: before.buffers };
     this.rows.set(id, rows);
     return rows;
   }
