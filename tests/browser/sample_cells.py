@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage
+from hh_jupyter.display.said import what_was_said
 from hh_jupyter.display.view import CellView, Notice
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanError, SpanRecord
@@ -415,4 +416,9 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         name: cell.view(f"hh-{name}", str(number), **changes.get(name, {}))
         for number, (name, cell) in enumerate(cells.items(), start=3)
     }
-    return views, {f"hh-{name}": cell.details for name, cell in cells.items()}
+    details = {f"hh-{name}": cell.details for name, cell in cells.items()}
+    said, unsaid = what_was_said(
+        views["hostile"].tree, "full", lambda row: details["hh-hostile"][f"{row.span_id:016x}"]
+    )
+    views["hostile"] = replace(views["hostile"], detail="full", said=said, unsaid=unsaid)
+    return views, details

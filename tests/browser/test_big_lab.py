@@ -92,4 +92,7 @@ with tracer.start_span("root"):
         expect(view.locator(".hh-bar")).to_contain_text("20,000 of 100,001")
         view.locator(".hh-toggle").click()
         expect(view.get_by_role("tree")).to_be_visible()
-        assert 0 < view.get_by_role("treeitem").count() < 60
+        expect(view.get_by_role("treeitem")).to_have_count(2)
+        view.get_by_role("treeitem", name=re.compile("times")).locator(".hh-twisty").click()
+        expect(view.get_by_role("treeitem").nth(2)).to_be_visible()
+        assert view.get_by_role("treeitem").count() < 60
