@@ -163,12 +163,15 @@ class Pool:
         self._tick(self._gathered)
 
     def _land(self, number: int) -> None:
-        flight = self._flying.pop(number)
+        flight = self._flying.get(number)
+        if flight is None:
+            return
         error = CancelledError() if flight.future.cancelled() else flight.future.exception()
         done = flight.future.result() if error is None else self._lost(flight, error)
         if isinstance(done, Worked):
             assert flight.session is not None
             done = self._desk.end(flight.point, flight.session, done)
+        del self._flying[number]  # Only now: Ctrl-C may come at any of these lines, and what was done counts.
         if done is not None:
             self._gathered.outcomes.append(done)
             self._say_left_out(done)
@@ -195,6 +198,8 @@ class Pool:
         try:
             while any(flight.future.running() for flight in self._flying.values()) and time.monotonic() < deadline:
                 self._take_back(min(TICK, GRACE))
+            for number in [number for number, flight in self._flying.items() if flight.future.done()]:
+                self._land(number)  # Ctrl-C came when the queue had said so and nobody had listened yet.
         except KeyboardInterrupt:
             pass
 
