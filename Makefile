@@ -4,6 +4,7 @@
 # make matrix    the kernel tests with each pair of IPython and ipykernel in tests/matrix (a part of test-all)
 # make frameworks  LangChain, LlamaIndex, Pydantic AI and the Agents SDK, traced in a real kernel (a part of test-all)
 # make bench     the budgets, as ratios to the plain OpenTelemetry SDK in one run
+# make js-types  the types in the front end's comments, checked by TypeScript (a part of test-all; npm fetches it)
 # make lint      ruff, mypy, import contracts
 # make format    let ruff format the code
 # make screenshots  every state of the inline view as a picture, into screenshots/
@@ -16,13 +17,14 @@ BIN := $(VENV)/bin
 # Beside $(VENV), which the tests themselves run in: one environment for the kernels of each pair.
 MATRIX := .venv-matrix
 FRAMEWORKS := .venv-frameworks
+TYPESCRIPT := .venv-typescript
 PAIRS := $(patsubst tests/matrix/%.txt,%,$(wildcard tests/matrix/*.txt))
 # Kernel and browser tests wait more than they compute: two workers share two cores well.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-all matrix frameworks bench lint format readme screenshots chromium clean
+.PHONY: demo test test-all matrix frameworks bench js-types lint format readme screenshots chromium clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/python notebooks/demo.py
@@ -33,6 +35,7 @@ test: lint chromium
 test-all: lint chromium $(VENV)/.cluster-installed
 	$(BIN)/python notebooks/demo.py --no-lab
 	$(PYTEST)
+	if command -v npm; then $(MAKE) js-types; fi
 	$(MAKE) matrix
 	$(MAKE) frameworks
 
@@ -46,6 +49,9 @@ frameworks: $(FRAMEWORKS)/.installed $(VENV)/.dev-installed
 
 bench: $(VENV)/.dev-installed
 	$(BIN)/python -m tests.benchmarks
+
+js-types: $(TYPESCRIPT)/node_modules/.bin/tsc $(VENV)/.dev-installed
+	$(BIN)/python -m pytest tests/js
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
@@ -92,9 +98,12 @@ $(VENV)/.cluster-installed: $(VENV)/.dev-installed
 	$(BIN)/python -m pip install --quiet --group cluster
 	touch $@
 
+$(TYPESCRIPT)/node_modules/.bin/tsc:
+	npm install --prefix $(TYPESCRIPT) --no-audit --no-fund --loglevel error typescript@5.9
+
 chromium:
 	@.ci/install-chromium
 
 clean:
-	rm -rf $(VENV) $(MATRIX) $(FRAMEWORKS) demo-output build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(MATRIX) $(FRAMEWORKS) $(TYPESCRIPT) demo-output build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -51,6 +51,7 @@ export default {{ initialize: later("initialize"), render: later("render") }};
 """
 _IMPORT = re.compile(r"^import \{[^}]*\} from \"\./\w+\.js\";\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
+_TYPE_COMMENT = re.compile(r"/\*\* @type [^\n]*?\*/ ")
 _DOC_COMMENT = re.compile(r"^[ \t]*/\*\*.*?\*/\n", re.MULTILINE | re.DOTALL)
 _LINE_COMMENT = re.compile(r"^[ \t]*//.*\n", re.MULTILINE)
 _INDENT = re.compile(r"\n\s+")
@@ -88,6 +89,6 @@ def _read(name: str) -> str:
 
 
 def _bare(source: str) -> str:
-    for pattern in (_DOC_COMMENT, _LINE_COMMENT, _IMPORT, _EXPORT):
+    for pattern in (_TYPE_COMMENT, _DOC_COMMENT, _LINE_COMMENT, _IMPORT, _EXPORT):
         source = pattern.sub("", source)
     return _INDENT.sub("\n", source).strip() + "\n"

@@ -1,5 +1,7 @@
 /** Messages, JSON values, error and attributes of one span, as elements. Everything shown is text. */
 
+/** @import { Child, Details, Failure, Message, Span } from "./types.js" */
+
 import { count, h, plural } from "./dom.js";
 
 const LONG_TEXT = 4000;
@@ -9,6 +11,7 @@ const REDACTED = /(\[redacted: [^\]\n]{1,60}\])/;
 /**
  * Text as it is, with chips for what was redacted and the length of what is cut.
  * @param {string} value
+ * @returns {Child}
  */
 export function text(value) {
   const shown = value.length > LONG_TEXT ? value.slice(0, LONG_TEXT) : value;
@@ -23,7 +26,7 @@ export function text(value) {
   return [element, more];
 }
 
-const mask = (part) => h("span", { class: "hh-mask", title: "Removed before it was shown, sent or saved" }, part.slice(1, -1));
+const mask = (/** @type {string} */ part) => h("span", { class: "hh-mask", title: "Removed before it was shown, sent or saved" }, part.slice(1, -1));
 
 /**
  * A JSON value, indented and coloured.
@@ -36,6 +39,12 @@ export function json(value) {
   return pre;
 }
 
+/**
+ * @param {any} value
+ * @param {string} indent
+ * @param {{values: number}} left
+ * @returns {Child}
+ */
 function nodes(value, indent, left) {
   left.values -= 1;
   if (left.values < 0) return "…";
@@ -52,6 +61,10 @@ function nodes(value, indent, left) {
   return [list ? "[" : "{", items, `\n${indent}${list ? "]" : "}"}`];
 }
 
+/**
+ * @param {string} value
+ * @returns {Child}
+ */
 function quoted(value) {
   const shown = value.length > LONG_TEXT ? value.slice(0, LONG_TEXT) : value;
   const parts = JSON.stringify(shown).split(REDACTED).map((part) => (REDACTED.test(part) ? mask(part) : part));
@@ -59,21 +72,19 @@ function quoted(value) {
 }
 
 /** A short text plain, everything else as JSON. */
-export const value = (data) => (typeof data === "string" ? h("div", { class: "hh-plain" }, text(data)) : json(data));
+export const value = (/** @type {unknown} */ data) => (typeof data === "string" ? h("div", { class: "hh-plain" }, text(data)) : json(data));
 
-const section = (title, ...children) => [h("div", { class: "hh-section" }, title), ...children];
+const section = (/** @type {string} */ title, /** @type {Child[]} */ ...children) => [h("div", { class: "hh-section" }, title), ...children];
 
-/**
- * @param {{role: string, text?: string, data?: any, calls?: {name: string, id: string | null, arguments: any}[], parts?: any[],
- *   tool?: string | null}[]} list
- */
+/** @param {Message[]} list */
 export function messages(list) {
   return list.map((message) => h("div", { class: `hh-message hh-role-${roleOf(message.role)}` },
     h("div", { class: "hh-role" }, message.role), body(message)));
 }
 
-const roleOf = (role) => (["system", "developer", "user", "assistant", "tool"].includes(role) ? role : "other");
+const roleOf = (/** @type {string} */ role) => (["system", "developer", "user", "assistant", "tool"].includes(role) ? role : "other");
 
+/** @param {Message} message */
 function body(message) {
   const long = message.role === "system" || message.role === "developer";
   const said = message.text ? text(message.text) : null;
@@ -87,13 +98,16 @@ function body(message) {
       call.arguments === null || call.arguments === undefined ? null : json(call.arguments))));
 }
 
-/** System prompts are long and rarely what one looks for: one line, all of it on a click or Enter. */
+/**
+ * System prompts are long and rarely what one looks for: one line, all of it on a click or Enter.
+ * @param {Child} said
+ */
 function clamp(said) {
   const toggle = () => box.setAttribute("aria-expanded", String(box.classList.toggle("hh-full")));
   const box = h("div", {
     class: "hh-clamp", role: "button", tabindex: 0, title: "Show all", "aria-expanded": "false",
     onclick: () => String(getSelection()) || toggle(),
-    onkeydown: (event) => {
+    onkeydown: (/** @type {KeyboardEvent} */ event) => {
       if (event.key !== "Enter" && event.key !== " ") return;
       event.preventDefault();
       toggle();
@@ -103,9 +117,9 @@ function clamp(said) {
 }
 
 /**
- * @param {{type: string, message: string, stack: string, library_frames: number, full_stack: string}} error
- * @param {import("./rows.js").Span} span
- * @param {any} input of the span
+ * @param {Failure} error
+ * @param {Span} span
+ * @param {unknown} input of the span
  */
 export function failure(error, span, input) {
   const stack = error.stack || error.full_stack;
@@ -123,8 +137,12 @@ export function failure(error, span, input) {
   ];
 }
 
-/** The way the exception took: where it was raised, what it went through, who caught it. */
+/**
+ * The way the exception took: where it was raised, what it went through, who caught it.
+ * @param {Span} span
+ */
 function passage(span) {
+  /** @type {string[]} */
   const through = [];
   let above = span.parent;
   for (; above?.error === "propagated"; above = above.parent) through.push(above.name);
@@ -135,14 +153,14 @@ function passage(span) {
     caught ? [", caught in ", h("b", null, above?.name ?? "your code")] : null, ".");
 }
 
-/** @param {[string, any][]} list known attributes first, as the kernel sorted them */
+/** @param {[string, unknown][]} list known attributes first, as the kernel sorted them */
 export function attributes(list) {
   return h("dl", { class: "hh-attributes" }, list.map(([name, data]) => [
     h("dt", null, name), h("dd", null, typeof data === "string" ? text(data) : json(data)),
   ]));
 }
 
-/** @param {{input?: any, output?: any, documents?: any[]}} details */
+/** @param {Details} details */
 export function exchange(details) {
   return [
     details.input === undefined ? null : section("Input", value(details.input)),

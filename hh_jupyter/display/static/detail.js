@@ -1,7 +1,9 @@
 /** The detail pane: what one span or one fold is about. Its content is fetched from the kernel when it is opened. */
 
+/** @import { Child, Details, Row, Shown, Span, State, Trace } from "./types.js" */
+
 import { attributes, exchange, failure, messages } from "./content.js";
-import { count, duration, h, kindMark, plural } from "./dom.js";
+import { count, duration, focusOn, h, kindMark, plural } from "./dom.js";
 import { foldFacts } from "./rows.js";
 
 const KEPT = 40;
@@ -10,29 +12,34 @@ const QUIET_MS = 150;
 export class Detail {
   /**
    * @param {string} uid prefix of DOM ids
-   * @param {{tab: string | null}} state of the view
-   * @param {{fetch: (id: string) => Promise<any>, copy: (event: Event) => void, leave: () => void}} on
+   * @param {State} state of the view
+   * @param {{fetch: (id: string) => Promise<Details | null>, copy: (event: Event) => void, leave: () => void}} on
    */
   constructor(uid, state, on) {
     this.uid = uid;
     this.state = state;
     this.on = on;
-    /** @type {Map<string, any>} answers of the kernel, the oldest forgotten first */
+    /** @type {string | undefined} the span or fold that is shown */
+    this.shown = undefined;
+    /** @type {Map<string, Details | null>} answers of the kernel, the oldest forgotten first */
     this.known = new Map();
-    this.element = h("div", { class: "hh-right", tabindex: -1, role: "group", "aria-label": "Details", onkeydown: (event) => this.key(event) });
+    this.element = h("div", { class: "hh-right", tabindex: -1, role: "group", "aria-label": "Details", onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event) });
   }
 
-  /** Forget what may have changed: the running spans. */
+  /**
+   * Forget what may have changed: the running spans.
+   * @param {Trace} trace
+   */
   forget(trace) {
     for (const span of trace.spans) if (span.running) this.known.delete(span.id);
   }
 
   /**
    * Show a row's details.
-   * @param {import("./rows.js").Row} row
+   * @param {Shown} row
    */
   async show(row) {
-    if (row.items) return this.fold(row);
+    if (row.items) return this.fold(/** @type {Row} */ (row), row.items);
     const { span } = row;
     const same = this.shown === span.id;
     this.shown = span.id;
@@ -46,18 +53,23 @@ export class Detail {
       } finally {
         clearTimeout(late);
       }
-      if (this.known.size > KEPT) this.known.delete(this.known.keys().next().value);
+      if (this.known.size > KEPT) this.known.delete([...this.known.keys()][0]);
     }
     if (this.shown !== span.id) return undefined;
     const missing = span.running ? "It runs. What it was given and what came of it is shown when it ends." : "The details of this span are no longer kept.";
-    this.draw(span, this.known.get(span.id), missing);
+    this.draw(span, this.known.get(span.id) ?? null, missing);
     return undefined;
   }
 
-  /** The numbers of a fold need no kernel. */
-  fold({ key, span, items }) {
+  /**
+   * The numbers of a fold need no kernel.
+   * @param {Row} row
+   * @param {Span[]} items
+   */
+  fold({ key, span }, items) {
     this.shown = key;
     const facts = foldFacts(items);
+    /** @type {[string, number][]} */
     const numbers = [["p50", facts.p50], ["p95", facts.p95], ["max", facts.max], ["sum", facts.sum]];
     this.element.replaceChildren(h("div", { class: "hh-head" },
       h("div", { class: "hh-title" }, kindMark(span.kind), h("span", { class: "hh-name" }, span.name),
@@ -67,13 +79,22 @@ export class Detail {
     h("div", { class: "hh-pane" }, h("p", { class: "hh-hint" }, "Repeated calls shown as one row. Open the row for each of them.")));
   }
 
-  draw(span, details, missing) {
+  /**
+   * @param {Span} span
+   * @param {Details | null} details
+   * @param {string} [missing] said where there are none
+   */
+  draw(span, details, missing = "") {
     const kept = this.element.querySelector(":focus")?.getAttribute("data-keep");
     this.element.replaceChildren(this.head(span, details ?? {}), ...(details ? this.tabs(span, details) : [
       h("div", { class: "hh-pane hh-hint", role: "status" }, missing)]));
-    if (kept) this.element.querySelector(`[data-keep="${kept}"]`)?.focus();
+    if (kept) focusOn(this.element.querySelector(`[data-keep="${kept}"]`));
   }
 
+  /**
+   * @param {Span} span
+   * @param {Details} details
+   */
   head(span, details) {
     const redacted = details.redacted ? plural(details.redacted, "value") : "";
     return h("div", { class: "hh-head" },
@@ -85,14 +106,22 @@ export class Detail {
         details.dropped ? h("span", null, `${plural(details.dropped, "attribute")} over the limit`) : null));
   }
 
-  /** Tabs appear only with content. */
+  /**
+   * Tabs appear only with content.
+   * @param {Span} span
+   * @param {Details} details
+   * @returns {HTMLElement[]}
+   */
   tabs(span, details) {
-    const panes = [
-      ["Error", () => failure(details.error, span, details.input), details.error],
-      ["Messages", () => messages(details.messages), details.messages?.length],
+    const { error, messages: said, attributes: known } = details;
+    /** @type {[string, () => Child, unknown][]} */
+    const all = [
+      ["Error", () => error && failure(error, span, details.input), error],
+      ["Messages", () => messages(said ?? []), said?.length],
       ["Input and output", () => exchange(details), details.input !== undefined || details.output !== undefined || details.documents?.length],
-      ["Attributes", () => attributes(details.attributes), details.attributes?.length],
-    ].filter(([, , there]) => there);
+      ["Attributes", () => attributes(known ?? []), known?.length],
+    ];
+    const panes = all.filter(([, , there]) => there);
     if (!panes.length) return [h("div", { class: "hh-pane hh-hint" }, "This span recorded nothing but its time.")];
     const current = panes.find(([name]) => name === this.state.tab) ?? panes[0];
     const pane = `${this.uid}-pane`;
@@ -105,16 +134,17 @@ export class Detail {
       },
     }, name));
     return [
-      h("div", { class: "hh-tabs", role: "tablist", "aria-label": "Details", onkeydown: (event) => turn(event, tabs) }, tabs),
+      h("div", { class: "hh-tabs", role: "tablist", "aria-label": "Details", onkeydown: (/** @type {KeyboardEvent} */ event) => turn(event, tabs) }, tabs),
       h("div", { class: "hh-pane", role: "tabpanel", id: pane, "aria-labelledby": `${pane}-${current[0][0]}` }, current[1]()),
     ];
   }
 
   /** From the tree: to the selected tab. */
   enter() {
-    (this.element.querySelector("[role=tab][aria-selected=true]") ?? this.element).focus();
+    focusOn(this.element.querySelector("[role=tab][aria-selected=true]") ?? this.element);
   }
 
+  /** @param {KeyboardEvent} event */
   key(event) {
     if (event.key !== "Escape") return;
     event.preventDefault();
@@ -123,10 +153,14 @@ export class Detail {
   }
 }
 
-/** Arrow keys between tabs. */
+/**
+ * Arrow keys between tabs.
+ * @param {KeyboardEvent} event
+ * @param {HTMLElement[]} tabs
+ */
 function turn(event, tabs) {
-  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-  const at = tabs.indexOf(event.target);
+  const step = Number(event.key === "ArrowRight") - Number(event.key === "ArrowLeft");
+  const at = tabs.indexOf(/** @type {HTMLElement} */ (event.target));
   if (!step || at < 0) return;
   event.preventDefault();
   event.stopPropagation();
@@ -135,7 +169,11 @@ function turn(event, tabs) {
   next.click();
 }
 
-/** Time, tokens, cost, first token, speed: what is unknown is left out, but for the cost of a known call. */
+/**
+ * Time, tokens, cost, first token, speed: what is unknown is left out, but for the cost of a known call.
+ * @param {Span} span
+ * @param {Details} details
+ */
 function facts(span, details) {
   const ms = span.end - span.start;
   const own = span.own.reduce((sum, [start, end]) => sum + end - start, 0);

@@ -8,10 +8,11 @@ const FOCUSABLE = new Set(["button", "a", "input", "textarea", "summary"]);
 
 /**
  * Create an element.
- * @param {string} tag
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
  * @param {Record<string, any> | null} [attributes] `on<event>` adds a listener, `style` takes an object, null is left out
  * @param {...any} children nodes, texts, nested lists; null and false are left out
- * @returns {HTMLElement}
+ * @returns {HTMLElementTagNameMap[Tag]}
  */
 export function h(tag, attributes, ...children) {
   const element = document.createElement(tag);
@@ -28,6 +29,9 @@ export function h(tag, attributes, ...children) {
   element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
+
+/** Move the focus, where there is something to move it to. */
+export const focusOn = (/** @type {Element | null} */ element, preventScroll = false) => /** @type {HTMLElement | null} */ (element)?.focus({ preventScroll });
 
 /**
  * Draw an icon from paths.
@@ -51,7 +55,10 @@ function icon(name, size, ...paths) {
 export const chevron = () => icon("chevron", 12, { d: "M4.2 2.2 8 6l-3.8 3.8" });
 export const tick = () => icon("tick", 12, { d: "m2 6.4 2.6 2.7 5.4-6" });
 
-/** Status by shape, not by colour alone: check in a disc, triangle, square, broken ring. */
+/**
+ * Status by shape, not by colour alone: check in a disc, triangle, square, broken ring.
+ * @param {string} status
+ */
 export function statusIcon(status) {
   if (status === "error") {
     return icon("error", 16, { d: "M8 1.2 15.2 14H.8Z", class: "hh-fill" }, { d: "M8 6v3.8m0 1.6v.9", class: "hh-mark" });
@@ -63,28 +70,31 @@ export function statusIcon(status) {
     { d: "m4.7 8.2 2.3 2.4 4.4-4.8", class: "hh-mark" });
 }
 
-/** Milliseconds as people read them, as display/format.py says it: 4.2 ms, 340 ms, 2.84 s, 1m 34s, 2h 05m. */
+/**
+ * Milliseconds as people read them, as display/format.py says it: 4.2 ms, 340 ms, 2.84 s, 1m 34s, 2h 05m.
+ * @param {number} ms
+ */
 export function duration(ms) {
   if (ms < 0.05) return ms <= 0 ? "0 ms" : "<0.1 ms";
   if (ms < 999.5) return `${ms < 9.95 ? ms.toFixed(1) : Math.round(ms)} ms`;
   if (ms < 59_995) return `${(ms / 1000).toFixed(2)} s`;
   const seconds = Math.round(ms / 1000);
-  const two = (value) => String(value).padStart(2, "0");
+  const two = (/** @type {number} */ value) => String(value).padStart(2, "0");
   if (seconds < 3600) return `${Math.floor(seconds / 60)}m ${two(seconds % 60)}s`;
   return `${count(Math.floor(seconds / 3600))}h ${two(Math.floor((seconds % 3600) / 60))}m`;
 }
 
-export const count = (value) => value.toLocaleString("en-US");
+export const count = (/** @type {number} */ value) => value.toLocaleString("en-US");
 
 /** Tokens of a row, in five characters at most: 450, 1.6k, 352k, 1.1M. */
-export function short(value) {
+export function short(/** @type {number} */ value) {
   if (value < 1000) return String(value);
   if (value < 999_500) return `${(value / 1000).toFixed(value < 99_950 ? 1 : 0)}k`;
   return `${(value / 1e6).toFixed(1)}M`;
 }
 
 /** "1 error", "2 errors" */
-export const plural = (value, word) => `${count(value)} ${word}${value === 1 ? "" : "s"}`;
+export const plural = (/** @type {number} */ value, /** @type {string} */ word) => `${count(value)} ${word}${value === 1 ? "" : "s"}`;
 
 /** @type {Record<string, {word: string, letter: string, color: string}>} what a span's kind looks like */
 const KINDS = {
@@ -101,12 +111,15 @@ const KINDS = {
   other: { word: "Span", letter: "C", color: "chain" },
 };
 
-export const kindOf = (kind) => KINDS[kind] ?? KINDS.other;
+export const kindOf = (/** @type {string} */ kind) => KINDS[kind] ?? KINDS.other;
 
 /** Names of the colours of kinds, each once. */
 export const KIND_COLORS = [...new Set(Object.values(KINDS).map((kind) => kind.color))];
 
-/** The small square or disc with a letter that names a span's kind. */
+/**
+ * The small square or disc with a letter that names a span's kind.
+ * @param {string} kind
+ */
 export function kindMark(kind) {
   const { word, letter, color } = kindOf(kind);
   return h("span", { class: `hh-kind hh-c-${color}`, title: word, "aria-hidden": "true" }, letter);

@@ -3,7 +3,9 @@
  * interactive view in their place while the kernel answers. Messages are described in display/hub.py.
  */
 
-import { h } from "./dom.js";
+/** @import { FromKernel, Header, Model, Rows, State } from "./types.js" */
+
+import { focusOn, h } from "./dom.js";
 import { Kernel } from "./kernel.js";
 import { idOf, outputsOf, says, Sights } from "./outputs.js";
 import { RunningViews } from "./running.js";
@@ -14,20 +16,18 @@ const MOST_DETACHED = 100;
 let serial = 0;
 
 class Hub {
-  /**
-   * @param {any} model of anywidget
-   * @param {Element | null} own the one output that is looked after; null: all of the page
-   */
+  /** @param {Model} model of anywidget @param {Element | null} own the one output that is looked after; null: all of the page */
   constructor(model, own) {
     this.model = model;
     this.own = own;
     /** @type {Map<Element, {id: string, view: View}>} mounted views by the output that holds them */
     this.mounted = new Map();
-    /** @type {Map<string, {header: any, buffers: DataView[]}>} the last rows of each view */
+    /** @type {Map<string, Rows>} the last rows of each view */
     this.rows = new Map();
+    /** @type {Map<string, State>} */
     this.states = new Map();
     this.running = new RunningViews();
-    /** Views of which this kernel knows nothing. */
+    /** @type {Set<string>} views of which this kernel knows nothing */
     this.foreign = new Set();
     this.sights = new Sights();
     /** The kernel says nothing: what the outputs say by themselves is shown. */
@@ -44,10 +44,11 @@ class Hub {
       version: (view) => this.rows.get(view)?.header.version ?? null,
       inSight: (view) => this.sights.views.has(view),
     });
+    this.unfollow = () => {};
     this.observer = new MutationObserver((records) => this.changed(records));
     this.onGone = () => this.probe();
     this.onSight = () => this.sight();
-    this.onToggle = ({ target }) => target.open && this.found(target);
+    this.onToggle = (/** @type {any} */ { target }) => target.open && this.found(target);
   }
 
   start() {
@@ -80,14 +81,15 @@ class Hub {
     this.kernel.send({ type: "sight", visible: !document.hidden });
   }
 
-  /** Look for outputs in what was added; our own drawing is not looked at. */
+  /** Look for outputs in what was added; our own drawing is not looked at. @param {MutationRecord[]} records */
   changed(records) {
     for (const { target, addedNodes } of records) {
-      if (target.closest?.(".hh-view")) continue;
-      for (const node of addedNodes) if (node.nodeType === 1) this.found(node);
+      if (target instanceof Element && target.closest(".hh-view")) continue;
+      for (const node of addedNodes) if (node instanceof Element) this.found(node);
     }
   }
 
+  /** @param {Element} root */
   found(root) {
     const outputs = root === this.own || root.matches(".hh-output") ? [root] : root.querySelectorAll(".hh-output");
     for (const output of outputs) {
@@ -104,7 +106,10 @@ class Hub {
     }
   }
 
-  /** Rows of a view, or the word that it is not ours. An answer that comes late brings the view back. */
+  /**
+   * Rows of a view, or the word that it is not ours. An answer that comes late brings the view back.
+   * @param {FromKernel} message @param {DataView[]} buffers
+   */
   take({ view: id, header }, buffers) {
     if (!header) {
       this.foreign.add(id);
@@ -122,13 +127,17 @@ class Hub {
     }
   }
 
-  /** A cell runs: its spans so far. */
+  /** A cell runs: its spans so far. @param {FromKernel} message @param {DataView[]} buffers */
   run({ view: id, source, header }, buffers) {
+    if (!header) return;
     this.running.update(id, source, () => this.create(id), header, this.keep(id, header, buffers).buffers);
-    this.themed(this.running.get(id));
+    this.themed(/** @type {View} */ (this.running.get(id)));
   }
 
-  /** The last rows of a view; without new ones the old ones stand. */
+  /**
+   * The last rows of a view; without new ones the old ones stand.
+   * @param {string} id @param {Header} header @param {DataView[]} buffers
+   */
   keep(id, header, buffers) {
     const before = this.rows.get(id);
     // What describes the columns came with them.
@@ -137,11 +146,13 @@ class Hub {
     return rows;
   }
 
+  /** @param {string} id */
   refresh(id) {
     this.foreign.delete(id);
     if (this.rows.has(id) || this.outputsOf(id).length) this.kernel.ask(id);
   }
 
+  /** @param {Element} output @param {string} id @param {Rows} rows */
   mount(output, id, rows) {
     const view = this.freed(id) ?? this.create(id);
     const { activeElement } = document;
@@ -154,21 +165,26 @@ class Hub {
     this.mounted.set(output, { id, view });
     output.addEventListener("hh-release", () => this.mounted.has(output) && this.restore(output), { once: true });
     view.update(rows.header, rows.buffers);
-    focus?.focus({ preventScroll: true });
+    focusOn(focus, true);
     this.prune();
   }
 
-  /** The view that showed this until now and has lost its place: the cell has ended, or its output was replaced. */
+  /**
+   * The view that showed this until now and has lost its place: the cell has ended, or its output was replaced.
+   * @param {string} id
+   */
   freed(id) {
     const orphan = [...this.mounted].find(([old, entry]) => entry.id === id && !old.isConnected);
     if (orphan) this.mounted.delete(orphan[0]);
     return this.running.get(id) ?? orphan?.[1].view;
   }
 
+  /** @param {string} id */
   create(id) {
-    if (!this.states.has(id)) this.states.set(id, newState());
+    const state = this.states.get(id) ?? newState();
+    this.states.set(id, state);
     serial += 1;
-    const view = new View(`hh-${serial}`, this.states.get(id), {
+    const view = new View(`hh-${serial}`, state, {
       details: (span) => this.kernel.request({ type: "details", view: id, span }),
       python: (span) => this.kernel.request({ type: "python", view: id, span }),
       act: (type) => this.kernel.request({ type, view: id }),
@@ -176,7 +192,7 @@ class Hub {
     // An update of the output replaces its nodes; the view moves over, and what had the focus gets it back. Removal takes
     // the focus like leaving does: only a moment later it shows which of the two it was.
     const { element } = view;
-    element.addEventListener("focusin", (event) => (view.lastFocus = event.target));
+    element.addEventListener("focusin", (event) => (view.lastFocus = /** @type {Element} */ (event.target)));
     element.addEventListener("focusout", () => setTimeout(() => {
       if (element.isConnected && !element.contains(document.activeElement)) view.lastFocus = null;
     }));
@@ -189,6 +205,7 @@ class Hub {
     for (const output of gone.slice(0, Math.max(0, gone.length - MOST_DETACHED))) this.restore(output);
   }
 
+  /** @param {Element} output */
   restore(output) {
     this.mounted.get(output)?.view.element.remove();
     this.mounted.delete(output);
@@ -216,6 +233,7 @@ class Hub {
     if (first) this.kernel.ask(first.id);
   }
 
+  /** @param {string} id */
   outputsOf = (id) => (this.own ? [this.own] : outputsOf(id));
 
   theme() {
@@ -226,12 +244,13 @@ class Hub {
     }
   }
 
+  /** @param {View} view */
   themed(view) {
     view.element.dataset.theme = isDark() ? "dark" : "light";
   }
 }
 
-/** A hub that works until the function that it gives is called. */
+/** A hub that works until the function that it gives is called. @param {Model} model @param {Element | null} own */
 function begin(model, own) {
   const hub = new Hub(model, own);
   hub.start();
@@ -239,9 +258,9 @@ function begin(model, own) {
 }
 
 /** The hub's entry point: called once per page. A view that is displayed as a widget of its own looks after itself. */
-const initialize = ({ model }) => (model.get("view_id") ? undefined : begin(model, null));
+const initialize = (/** @type {{model: Model}} */ { model }) => (model.get("view_id") ? undefined : begin(model, null));
 
-/** The entry point of a displayed widget: one view, in the widget's element. */
+/** The entry point of a displayed widget: one view, in the widget's element. @param {{model: Model, el: Element}} context */
 function render({ model, el }) {
   const output = h("div", { class: "hh-own", id: model.get("view_id") });
   el.append(output);

@@ -1,12 +1,14 @@
 /** The conversation with the kernel. Messages are described in display/hub.py. */
 
+/** @import { FromKernel, Model, ToKernel } from "./types.js" */
+
 import { Pulse } from "./pulse.js";
 import { Questions } from "./questions.js";
 
 export class Kernel {
   /**
-   * @param {any} model of anywidget
-   * @param {{told: Record<string, (message: any, buffers: DataView[]) => void>, silent: () => void, heard: () => void,
+   * @param {Model} model of anywidget
+   * @param {{told: Record<string, (message: FromKernel, buffers: DataView[]) => void>, silent: () => void, heard: () => void,
    *   version: (view: string) => string | null, inSight: (view: string) => boolean}} page
    */
   constructor(model, page) {
@@ -22,7 +24,7 @@ export class Kernel {
       this.pulse.expect();
       this.send({ type: "rows", view, have: page.version(view) });
     }, page.inSight);
-    /** @type {(message: any, buffers?: DataView[]) => void} */
+    /** @type {(message: FromKernel, buffers?: DataView[]) => void} */
     this.onMessage = (message, buffers) => this.receive(message, buffers ?? []);
   }
 
@@ -47,7 +49,7 @@ export class Kernel {
 
   /**
    * A question with one answer.
-   * @param {any} message
+   * @param {ToKernel} message
    * @returns {Promise<any>}
    */
   request(message) {
@@ -60,7 +62,7 @@ export class Kernel {
     });
   }
 
-  /** @param {any} message */
+  /** @param {ToKernel} message */
   send(message) {
     try {
       this.model.send(message);
@@ -70,7 +72,7 @@ export class Kernel {
   }
 
   /**
-   * @param {any} message
+   * @param {FromKernel} message
    * @param {DataView[]} buffers
    */
   receive(message, buffers) {

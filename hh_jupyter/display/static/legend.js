@@ -1,5 +1,7 @@
 /** The line at the foot, and the list of keys that `?` opens. */
 
+/** @import { State, Trace } from "./types.js" */
+
 import { h, kindMark, kindOf } from "./dom.js";
 
 const SHORT = [["e", "error"], ["/", "filter"]];
@@ -11,8 +13,8 @@ const KEYS = [
 
 /**
  * What marks and bars mean, and the keys one needs most.
- * @param {import("./rows.js").Trace} trace
- * @param {{keys: boolean}} state of the view
+ * @param {Trace} trace
+ * @param {State} state of the view
  * @param {() => void} toggle the list of keys
  */
 export function legendItems(trace, state, toggle) {

@@ -1,13 +1,15 @@
 /** The static outputs in the page. */
 
+/** @import { Header } from "./types.js" */
+
 /** An output's view; an untrusted notebook renames the attribute. */
-export const idOf = (output) => output.id || output.getAttribute("data-jupyter-id");
+export const idOf = (/** @type {Element} */ output) => output.id || output.getAttribute("data-jupyter-id") || "";
 
 /** All outputs of a view: the same cell may be shown twice. The id is data, so no selector is built from it. */
-export const outputsOf = (view) => [...document.getElementsByClassName("hh-output")].filter((output) => idOf(output) === view);
+export const outputsOf = (/** @type {string} */ view) => [...document.getElementsByClassName("hh-output")].filter((output) => idOf(output) === view);
 
 /** Whether an output is about what we know. */
-export const says = (output, { title, duration, facts }) => [title, duration, ...facts].every((fact) => output.textContent.includes(fact));
+export const says = (/** @type {Element} */ output, /** @type {Header} */ { title, duration, facts }) => [title, duration, ...facts].every((fact) => output.textContent?.includes(fact));
 
 /** Which outputs are in sight, as far as the browser has said: those are asked about first. */
 export class Sights {
@@ -26,6 +28,7 @@ export class Sights {
     this.observer.disconnect();
   }
 
+  /** @param {IntersectionObserverEntry[]} entries */
   changed(entries) {
     for (const { target, isIntersecting } of entries) {
       if (isIntersecting) this.views.add(idOf(target));

@@ -2,35 +2,20 @@
 
 import { kindOf } from "./dom.js";
 
+/** @type {Record<string, any>} */
 const ARRAYS = { f8: Float64Array, f4: Float32Array, u8: BigUint64Array, u4: Uint32Array, u2: Uint16Array, u1: Uint8Array };
 const UNKNOWN = 0xffffffff;
+/** @type {Span["error"][]} */
 const ERRORS = ["", "uncaught", "caught", "propagated"];
 const FOLD_FROM = 4;
 
-/**
- * @typedef {Object} Span times in milliseconds after the trace's start
- * @property {number} order its place among all, depth first @property {string} id @property {string} name @property {string} kind @property {string} model
- * @property {number} start @property {number} end @property {number} depth @property {boolean} running
- * @property {Span | null} parent @property {Span[]} children @property {number} below spans below it
- * @property {number | null} tokens of it and all below @property {number | null} first to the first token
- * @property {"" | "uncaught" | "caught" | "propagated"} error
- * @property {number} errors uncaught, it and below @property {number} caught it and below
- * @property {string} tag the error in a word or two
- * @property {[number, number][]} own @property {[number, number][]} critical
- *
- * @typedef {Object} Trace
- * @property {Span[]} spans depth first @property {Span[]} roots @property {Map<string, Span>} byId @property {number} end
- * @property {{span: Span, lane: number}[]} [lanes] of the leaves, once they were needed
- *
- * @typedef {Object} Row
- * @property {string} key @property {Span} span @property {Span[] | null} items of a fold
- * @property {number} depth @property {number} position @property {number} size @property {boolean | null} expanded
- */
+/** @import { Columns, Filter, Interval, Laned, Row, Span, Trace } from "./types.js" */
 
 /**
  * Read the columns of one view.
- * @param {{columns: [string, string][], names: string[], kinds: string[], models: string[], tags: Record<string, string>}} header
+ * @param {Columns} header
  * @param {DataView[]} buffers one per column, in the header's order
+ * @returns {Trace}
  */
 export function decode(header, buffers) {
   /** @type {Record<string, any>} */
@@ -40,6 +25,7 @@ export function decode(header, buffers) {
     // A copy: a message's buffers start at any byte, typed arrays only at multiples of their item size.
     column[name] = new ARRAYS[type](buffer.slice(byteOffset, byteOffset + byteLength));
   });
+  /** @type {Span[]} */
   const spans = Array.from(column.start, (start, i) => ({
     order: i, id: column.id[i].toString(16).padStart(16, "0"), name: header.names[column.name[i]], kind: header.kinds[column.kind[i]],
     model: header.models[column.model[i]], start, end: start + column.duration[i], depth: column.depth[i],
@@ -47,8 +33,8 @@ export function decode(header, buffers) {
     error: ERRORS[column.state[i] & 3], running: Boolean(column.state[i] & 4), tag: header.tags[i] ?? "",
     parent: null, children: [], below: 0, errors: 0, caught: 0, own: [], critical: [],
   }));
-  for (const name of ["own", "critical"]) {
-    column[`${name}_span`].forEach((i, n) => spans[i][name].push([column[`${name}_start`][n], column[`${name}_end`][n]]));
+  for (const name of /** @type {const} */ (["own", "critical"])) {
+    column[`${name}_span`].forEach((/** @type {number} */ i, /** @type {number} */ n) => spans[i][name].push([column[`${name}_start`][n], column[`${name}_end`][n]]));
   }
   spans.forEach((span, i) => {
     if (column.state[i] & 8) span.critical.push([span.start, span.end]);
@@ -57,8 +43,13 @@ export function decode(header, buffers) {
   return link(spans);
 }
 
-/** Parents from depths: the spans come in depth-first order. */
+/**
+ * Parents from depths: the spans come in depth-first order.
+ * @param {Span[]} spans
+ * @returns {Trace}
+ */
 function link(spans) {
+  /** @type {Span[]} */
   const path = [];
   for (const span of spans) {
     span.parent = span.depth ? path[span.depth - 1] : null;
@@ -80,7 +71,7 @@ function link(spans) {
 
 /**
  * Let what still runs grow, between two messages of the kernel.
- * @param {{spans: Span[], end: number}} trace
+ * @param {Pick<Trace, "spans" | "end">} trace
  * @param {number} now milliseconds after the trace's start
  */
 export function grow(trace, now) {
@@ -88,29 +79,47 @@ export function grow(trace, now) {
   for (const span of trace.spans) if (span.running) span.end = Math.max(span.start, trace.end);
 }
 
-/** Everything is open in a small trace; a big one opens at its roots, where it is narrow and where an error is. */
+/**
+ * Everything is open in a small trace; a big one opens at its roots, where it is narrow and where an error is.
+ * @param {Pick<Trace, "spans">} trace
+ * @param {Filter} state
+ * @param {Span} span
+ */
 export function isOpen(trace, state, span) {
   return state.toggled.get(span.id) ?? (trace.spans.length <= 300 || !span.parent || span.children.length < 60 || span.errors > 0);
 }
 
-/** Whether a span passes the filter and the Errors switch. */
+/**
+ * Whether a span passes the filter and the Errors switch.
+ * @param {Span} span
+ * @param {Filter} state
+ */
 function matches(span, state) {
   if (state.onlyErrors && !span.error) return false;
   const text = `${span.name} ${span.model} ${kindOf(span.kind).word}`.toLowerCase();
   return text.includes(state.query.toLowerCase());
 }
 
-/** Spans that pass, and their ancestors; null when nothing is filtered. */
+/**
+ * Spans that pass, and their ancestors; null when nothing is filtered.
+ * @param {Pick<Trace, "spans">} trace
+ * @param {Filter} state
+ */
 function kept(trace, state) {
   if (!state.query && !state.onlyErrors) return null;
+  /** @type {Set<Span>} */
   const keep = new Set();
   for (const span of trace.spans) {
-    if (matches(span, state)) for (let s = span; s && !keep.has(s); s = s.parent) keep.add(s);
+    if (matches(span, state)) for (let s = /** @type {Span | null} */ (span); s && !keep.has(s); s = s.parent) keep.add(s);
   }
   return keep;
 }
 
-/** How many siblings from `start` on repeat: same name and kind, ended, no error in or below them. */
+/**
+ * How many siblings from `start` on repeat: same name and kind, ended, no error in or below them.
+ * @param {Span[]} siblings
+ * @param {number} start
+ */
 function repeats(siblings, start) {
   const first = siblings[start];
   let end = start;
@@ -121,14 +130,15 @@ function repeats(siblings, start) {
 
 /**
  * The rows to show, top to bottom.
- * @param {{spans: Span[], roots: Span[]}} trace
- * @param {{toggled: Map<string, boolean>, query: string, onlyErrors: boolean}} state
+ * @param {Pick<Trace, "spans" | "roots">} trace
+ * @param {Filter} state
  * @returns {Row[]}
  */
 export function visibleRows(trace, state) {
   const keep = kept(trace, state);
+  /** @type {Row[]} */
   const rows = [];
-  const walk = (all, depth) => {
+  const walk = (/** @type {Span[]} */ all, /** @type {number} */ depth) => {
     const siblings = keep ? all.filter((span) => keep.has(span)) : all;
     const size = siblings.length;
     for (let i = 0; i < size; i += 1) {
@@ -144,6 +154,7 @@ export function visibleRows(trace, state) {
       } else add(span, depth, i + 1, size);
     }
   };
+  /** @type {(span: Span, depth: number, position: number, size: number) => void} */
   const add = (span, depth, position, size) => {
     const expanded = span.children.length ? Boolean(keep) || isOpen(trace, state, span) : null;
     rows.push({ key: span.id, span, items: null, depth, position, size, expanded });
@@ -154,9 +165,12 @@ export function visibleRows(trace, state) {
 }
 
 /** The value below which a share of the sorted values lies (nearest rank). */
-export const quantile = (sorted, share) => sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];
+export const quantile = (/** @type {number[]} */ sorted, /** @type {number} */ share) => sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];
 
-/** Durations of a fold: what its row and its detail pane show. */
+/**
+ * Durations of a fold: what its row and its detail pane show.
+ * @param {Span[]} items
+ */
 export function foldFacts(items) {
   const sorted = items.map((span) => span.end - span.start).sort((a, b) => a - b);
   const known = items.map((span) => span.tokens).filter((tokens) => tokens !== null);
@@ -167,8 +181,13 @@ export function foldFacts(items) {
   };
 }
 
-/** Intervals joined where the gap is too small to see, so that a strip of 10,000 spans is a few hundred boxes. */
+/**
+ * Intervals joined where the gap is too small to see, so that a strip of 10,000 spans is a few hundred boxes.
+ * @param {Interval[]} intervals
+ * @param {number} gap
+ */
 export function merged(intervals, gap) {
+  /** @type {Interval[]} */
   const out = [];
   for (const [start, end] of [...intervals].sort((a, b) => a[0] - b[0])) {
     const last = out[out.length - 1];
@@ -178,8 +197,13 @@ export function merged(intervals, gap) {
   return out;
 }
 
-/** Leaf spans, each with the first lane that is free when it starts: parallel work lies one below the other. */
+/**
+ * Leaf spans, each with the first lane that is free when it starts: parallel work lies one below the other.
+ * @param {Pick<Trace, "spans">} trace
+ * @returns {Laned[]}
+ */
 export function lanes(trace) {
+  /** @type {number[]} */
   const free = [];
   return trace.spans.filter((span) => !span.children.length).sort((a, b) => a.start - b.start).map((span) => {
     const found = free.findIndex((until) => until <= span.start);

@@ -3,6 +3,9 @@
  * the body ends would split what the cell prints.
  */
 
+/** @import { Header } from "./types.js" */
+/** @import { View } from "./view.js" */
+
 import { h } from "./dom.js";
 
 const BEAT_MS = 250;
@@ -23,9 +26,13 @@ export function findCell(lines, doc = document) {
   return notebooks.size === 1 ? found[0] : null;
 }
 
-const isBusy = (cell) => cell.querySelector(".jp-InputPrompt")?.textContent?.includes("*") ?? false;
+const isBusy = (/** @type {Element} */ cell) => cell.querySelector(".jp-InputPrompt")?.textContent?.includes("*") ?? false;
 
-/** The editor draws only the lines in sight, so each that is drawn must be one of the cell's. */
+/**
+ * The editor draws only the lines in sight, so each that is drawn must be one of the cell's.
+ * @param {Element} cell
+ * @param {Set<string>} lines
+ */
 function hasCode(cell, lines) {
   const drawn = [...cell.querySelectorAll(".jp-InputArea-editor .cm-line")].map((line) => (line.textContent ?? "").trimEnd());
   return drawn.some(Boolean) && drawn.every((line) => lines.has(line));
@@ -33,7 +40,7 @@ function hasCode(cell, lines) {
 
 class Running {
   /**
-   * @param {import("./view.js").View} view
+   * @param {View} view
    * @param {string} source code of the cell
    * @param {() => void} lost the cell ended and nobody said so
    */
@@ -42,16 +49,19 @@ class Running {
     this.lines = new Set(source.split("\n").map((line) => line.trimEnd()));
     this.lost = lost;
     this.missed = 0;
+    this.since = 0;
+    /** @type {Element | null} */
+    this.cell = null;
     this.box = h("div", { class: "hh-beside" }, view.element);
     this.timer = setInterval(() => this.tick(), BEAT_MS);
   }
 
   /**
-   * @param {any} header
+   * @param {Header} header
    * @param {DataView[]} buffers
    */
   update(header, buffers) {
-    this.since = performance.now() - header.elapsed_ms;
+    this.since = performance.now() - (header.elapsed_ms ?? 0);
     this.view.update(header, buffers);
     this.tick();
   }
@@ -88,7 +98,10 @@ export class RunningViews {
     this.cells = new Map();
   }
 
-  /** @returns {import("./view.js").View | undefined} */
+  /**
+   * @param {string} id
+   * @returns {View | undefined}
+   */
   get(id) {
     return this.cells.get(id)?.view;
   }
@@ -99,24 +112,35 @@ export class RunningViews {
 
   /**
    * A cell has done this so far.
-   * @param {() => import("./view.js").View} create
+   * @param {string} id
+   * @param {string} source
+   * @param {() => View} create
+   * @param {Header} header
+   * @param {DataView[]} buffers
    */
   update(id, source, create, header, buffers) {
     if (!this.cells.has(id)) this.cells.set(id, new Running(create(), source, () => this.end(id)));
-    this.cells.get(id).update(header, buffers);
+    this.cells.get(id)?.update(header, buffers);
   }
 
-  /** It ended: its output is on the way and takes the view over. */
+  /**
+   * It ended: its output is on the way and takes the view over.
+   * @param {string} id
+   */
   ending(id) {
     const running = this.cells.get(id);
     setTimeout(() => this.cells.get(id) === running && this.end(id), HANDOVER_MS);
   }
 
-  /** Take it out of the page; it may be told again. */
+  /**
+   * Take it out of the page; it may be told again.
+   * @param {string} id
+   */
   hide(id) {
     this.cells.get(id)?.stop();
   }
 
+  /** @param {string} id */
   end(id) {
     this.hide(id);
     this.cells.delete(id);

@@ -1,5 +1,7 @@
 /** The line that is always there, and the notice below it. Its words are those of the other displays: Python's. */
 
+/** @import { Header, Notice, Session } from "./types.js" */
+
 import { chevron, h, statusIcon, tick } from "./dom.js";
 import { sparkCanvas } from "./waterfall.js";
 
@@ -7,8 +9,8 @@ const STATUS = { ok: "finished", error: "failed", running: "running", stopped: "
 
 /**
  * The summary bar's elements in the order of their priority; what does not fit is dropped from the right of the facts.
- * @param {any} header
- * @param {{open: boolean, body: string, spark: boolean, toggle: () => void, jump: () => void}} on
+ * @param {Header} header
+ * @param {{open: boolean | null, body: string, spark: boolean, toggle: () => void, jump: () => void}} on
  */
 export function summaryBar(header, on) {
   return [
@@ -23,6 +25,10 @@ export function summaryBar(header, on) {
   ];
 }
 
+/**
+ * @param {Header} header
+ * @param {() => void} jump
+ */
 function chips(header, jump) {
   return [
     header.errors ? h("button", {
@@ -33,13 +39,19 @@ function chips(header, jump) {
   ];
 }
 
-/** The delivery word: Sent, Sending 6, 12 of 14 sent, Not sent, Local only, Left to others. */
+/**
+ * The delivery word: Sent, Sending 6, 12 of 14 sent, Not sent, Local only, Left to others.
+ * @param {Header} header
+ */
 function delivery({ delivery: word, delivery_state: state }) {
   return h("span", { class: `hh-delivery hh-delivery-${state}`, role: "status", title: word },
     state === "sent" ? tick() : null, h("span", { class: state === "sent" ? "hh-word" : null }, word));
 }
 
-/** A link where the app's address is known, else a short id to copy. */
+/**
+ * A link where the app's address is known, else a short id to copy.
+ * @param {Session | null} session
+ */
 function session(session) {
   if (!session) return null;
   if (session.url) {
@@ -61,11 +73,12 @@ function session(session) {
 
 /**
  * What happened to the spans, and the next step. The command stays there as text: in a saved notebook it is all there is.
- * @param {any} header
+ * @param {Notice} notice
+ * @param {boolean} canSend
  * @param {(type: "send" | "save") => void} act
  */
-export function noticeRow({ notice, can_send: canSend }, act) {
-  const button = (type, word) => h("button", { class: "hh-button", type: "button", "data-keep": type, onclick: () => act(type) }, word);
+export function noticeRow(notice, canSend, act) {
+  const button = (/** @type {"send" | "save"} */ type, /** @type {string} */ word) => h("button", { class: "hh-button", type: "button", "data-keep": type, onclick: () => act(type) }, word);
   return h("div", { class: `hh-notice hh-notice-${notice.kind}`, role: notice.kind === "error" ? "alert" : "status" },
     h("div", null, h("b", null, notice.title), " ", notice.text, notice.command ? [" ", h("code", null, notice.command)] : null,
       h("span", { class: "hh-reply", role: "status" })),

@@ -1,5 +1,7 @@
 /** The tree with its waterfall: virtual rows, one tab stop, keyboard. */
 
+/** @import { Row, Span, State, Trace } from "./types.js" */
+
 import { chevron, count, duration, h, kindMark, kindOf, plural, short } from "./dom.js";
 import { foldFacts, visibleRows } from "./rows.js";
 import { minimapCanvas, paintLanes, waterfall } from "./waterfall.js";
@@ -9,29 +11,37 @@ const MOST_HEIGHT = 14 * ROW;
 const SPARE = 6;
 const MINIMAP_FROM = 300;
 const MINIMAP_HEIGHT = 45;
+/** @type {Record<string, string>} */
+const FAILED = { uncaught: " hh-failed", propagated: " hh-passed" };
 
 export class Tree {
   /**
    * @param {string} uid prefix of the rows' DOM ids
-   * @param {Record<string, any>} state of the view: selected, toggled, query, onlyErrors, critical
-   * @param {{select: (row: import("./rows.js").Row) => void, enter: () => void}} on
+   * @param {State} state of the view
+   * @param {{select: (row: Row) => void, enter: () => void}} on
    */
   constructor(uid, state, on) {
     this.uid = uid;
     this.state = state;
     this.on = on;
+    /** @type {Row[]} */
     this.rows = [];
+    /** @type {Trace} from the first update on */
+    this.trace = /** @type {any} */ (undefined);
     this.pad = h("div", { class: "hh-pad", role: "presentation" });
     this.list = h("div", {
       class: "hh-list", role: "tree", tabindex: 0, "aria-label": "Spans",
-      onscroll: () => this.paint(), onkeydown: (event) => this.key(event),
+      onscroll: () => this.paint(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event),
     }, this.pad);
     this.ticks = h("div", { class: "hh-ticks", "aria-hidden": "true" });
     this.minimap = minimapCanvas((share) => this.moment(share));
     this.element = h("div", { class: "hh-left" }, this.minimap, h("div", { class: "hh-axis" }, h("span", null, "Span"), this.ticks), this.list);
   }
 
-  /** Show another trace, or the same after a change of state. */
+  /**
+   * Show another trace, or the same after a change of state.
+   * @param {Trace} trace
+   */
   update(trace) {
     this.trace = trace;
     this.rows = visibleRows(trace, this.state);
@@ -50,10 +60,13 @@ export class Tree {
     if (this.trace && !this.minimap.hidden) requestAnimationFrame(() => paintLanes(this.minimap, this.trace));
   }
 
-  /** Select the innermost row that covers a moment, given as a share of the time; where none does, the nearest before it. */
+  /**
+   * Select the innermost row that covers a moment; where none does, the nearest before it.
+   * @param {number} share of the time
+   */
   moment(share) {
     const at = share * this.trace.end;
-    const end = ({ span, items }) => (items ? items[items.length - 1].end : span.end);
+    const end = (/** @type {Row} */ { span, items }) => (items ? items[items.length - 1].end : span.end);
     let best = 0;
     this.rows.forEach((row, i) => {
       if (row.span.start <= at && (end(row) >= at || end(row) > end(this.rows[best]))) best = i;
@@ -82,6 +95,10 @@ export class Tree {
     if (!this.rows.length) this.pad.replaceChildren(h("div", { class: "hh-none", role: "presentation" }, "No span matches."));
   }
 
+  /**
+   * @param {Row} row
+   * @param {number} index
+   */
   row(row, index) {
     return h("div", {
       class: "hh-row", id: `${this.uid}-${index}`, role: "treeitem", "aria-level": row.depth + 1,
@@ -91,7 +108,10 @@ export class Tree {
     }, nameCell(row, () => this.toggle(row)), waterfall(this.trace, row, this.state.critical));
   }
 
-  /** Select a row by its place, and bring it into sight. */
+  /**
+   * Select a row by its place, and bring it into sight.
+   * @param {number} index
+   */
   select(index) {
     const at = Math.max(0, Math.min(this.rows.length - 1, index));
     const row = this.rows[at];
@@ -110,6 +130,7 @@ export class Tree {
     this.paint();
   }
 
+  /** @param {Row} row */
   toggle(row, expanded = !row.expanded) {
     if (row.expanded === null || row.expanded === expanded) return;
     this.state.toggled.set(row.key, expanded);
@@ -121,11 +142,14 @@ export class Tree {
     const { spans, byId } = this.trace;
     const failed = spans.filter((span) => span.error === "uncaught" || span.error === "caught");
     if (!failed.length) return;
-    const at = byId.get(this.state.selected)?.order ?? -1;
+    const at = byId.get(this.state.selected ?? "")?.order ?? -1;
     this.goTo(failed.find((span) => span.order > at) ?? failed[0]);
   }
 
-  /** Select a span wherever it is hidden. */
+  /**
+   * Select a span wherever it is hidden.
+   * @param {Span} span
+   */
   goTo(span) {
     for (let above = span.parent; above; above = above.parent) this.state.toggled.set(above.id, true);
     this.state.selected = span.id;
@@ -133,30 +157,37 @@ export class Tree {
     this.select(this.index);
   }
 
+  /** @param {KeyboardEvent} event */
   key(event) {
     const at = this.index;
     const row = this.rows[at];
-    const move = {
+    /** @type {Record<string, () => void>} */
+    const moves = {
       ArrowDown: () => this.select(at + 1), j: () => this.select(at + 1), ArrowUp: () => this.select(at - 1),
       k: () => this.select(at - 1), Home: () => this.select(0), End: () => this.select(this.rows.length - 1),
       PageDown: () => this.select(at + 13), PageUp: () => this.select(at - 13),
       ArrowRight: () => (row?.expanded === false ? this.toggle(row) : this.select(at + 1)),
       ArrowLeft: () => (row?.expanded ? this.toggle(row) : this.select(this.above(at))),
       " ": () => row && this.toggle(row), Enter: () => this.on.enter(), "*": () => row && this.openLevel(row),
-    }[event.key];
+    };
+    const move = moves[event.key];
     if (!move || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     event.stopPropagation();
     move();
   }
 
-  /** The place of a row's parent. */
+  /**
+   * The place of a row's parent.
+   * @param {number} at
+   */
   above(at) {
     let index = at - 1;
     while (index > 0 && this.rows[index].depth >= this.rows[at].depth) index -= 1;
     return index;
   }
 
+  /** @param {Row} row */
   openLevel(row) {
     for (const other of this.rows) {
       if (other.depth === row.depth && other.span.parent === row.span.parent && other.expanded === false) {
@@ -167,7 +198,10 @@ export class Tree {
   }
 }
 
-/** What a screen reader says for a row: "Tool issue_refund, 653 ms, 1 error". */
+/**
+ * What a screen reader says for a row: "Tool issue_refund, 653 ms, 1 error".
+ * @param {Row} row
+ */
 function rowLabel({ span, items }) {
   if (items) {
     const facts = foldFacts(items);
@@ -180,16 +214,20 @@ function rowLabel({ span, items }) {
   return parts.join(", ");
 }
 
-/** Guides, twisty, kind, name, model or error, tokens. */
+/**
+ * Guides, twisty, kind, name, model or error, tokens.
+ * @param {Row} row
+ * @param {() => void} toggle
+ */
 function nameCell(row, toggle) {
   const { span, items } = row;
   const note = items ? "" : span.tag;
   const tokens = items ? foldFacts(items).tokens : span.tokens;
-  const failed = items || !span.errors ? "" : { uncaught: " hh-failed", propagated: " hh-passed" }[span.error] ?? "";
+  const failed = items || !span.errors ? "" : FAILED[span.error] ?? "";
   return h("div", { class: "hh-label" },
     Array.from({ length: row.depth }, () => h("span", { class: "hh-guide" })),
     h("span", {
-      class: "hh-twisty", onclick: (event) => {
+      class: "hh-twisty", onclick: (/** @type {Event} */ event) => {
         event.stopPropagation();
         toggle();
       },

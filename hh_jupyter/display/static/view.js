@@ -1,8 +1,10 @@
 /** One trace under one cell: summary bar, notice, toolbar, tree, detail pane, legend. */
 
+/** @import { Details, Header, Row, Span, State, Trace } from "./types.js" */
+
 import { copyText, plainRow } from "./clipboard.js";
 import { Detail } from "./detail.js";
-import { count, duration, h, plural } from "./dom.js";
+import { count, duration, focusOn, h, plural } from "./dom.js";
 import { legendItems } from "./legend.js";
 import { decode, grow } from "./rows.js";
 import { noticeRow, summaryBar } from "./summary.js";
@@ -10,44 +12,61 @@ import { Tree } from "./tree.js";
 import { paintLanes } from "./waterfall.js";
 
 /** What survives a redraw, and the next output of the same view. */
-export const newState = () => ({
+export const newState = () => /** @type {State} */ ({
   open: null, byHand: false, selected: null, tab: null, toggled: new Map(), query: "", onlyErrors: false, critical: true, keys: false,
 });
 
 export class View {
   /**
    * @param {string} uid unique in the page
-   * @param {ReturnType<typeof newState>} state
-   * @param {{details: (id: string) => Promise<any>, python: (id: string) => Promise<string | null>,
+   * @param {State} state
+   * @param {{details: (id: string) => Promise<Details | null>, python: (id: string) => Promise<string | null>,
    *   act: (type: "send" | "save") => Promise<string>}} kernel
    */
   constructor(uid, state, kernel) {
     this.uid = uid;
     this.state = state;
     this.kernel = kernel;
+    this.jumped = false;
+    /** @type {Element | null} what had the focus, while it may be given back */
+    this.lastFocus = null;
+    /** @type {Header} from the first update on */
+    this.header = /** @type {any} */ (undefined);
+    /** @type {Trace} from then on */
+    this.trace = /** @type {any} */ (undefined);
+    /** @type {DataView[] | undefined} */
+    this.buffers = undefined;
     this.tree = new Tree(uid, state, {
-      select: (row) => {
+      select: (/** @type {Row} */ row) => {
         this.state.tab = null;
         this.detail.show(row);
       },
       enter: () => this.detail.enter(),
     });
     this.detail = new Detail(uid, state, {
-      fetch: kernel.details, copy: (event) => this.copy(event), leave: () => this.tree.list.focus(),
+      fetch: kernel.details, copy: (event) => this.copy(/** @type {any} */ (event)), leave: () => this.tree.list.focus(),
     });
     this.bar = h("div", { class: "hh-bar" });
     this.notice = h("div", { class: "hh-notices" });
     this.body = h("div", { class: "hh-body", id: `${uid}-body` });
-    this.element = h("div", { class: "hh-view", role: "region", onkeydown: (event) => this.key(event) }, this.bar, this.notice, this.body);
+    this.element = h("div", { class: "hh-view", role: "region", onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event) }, this.bar, this.notice, this.body);
     this.main = h("div", { class: "hh-main" }, this.tree.element, this.detail.element);
     this.legend = h("div", { class: "hh-legend" });
+    this.errors = this.toggleButton("Errors", "onlyErrors", "Show only spans with an error, and what leads to them");
+    this.shown = h("span", { class: "hh-shown", role: "status" });
+    this.copied = h("button", {
+      type: "button", class: "hh-button", title: "Copy the selected span; with Shift the whole cell (c)",
+      onclick: (/** @type {MouseEvent} */ event) => this.copy(event),
+    }, "Copy JSON");
+    this.pythoned = h("button", {
+      type: "button", class: "hh-button", title: "Copy the line that gets the selected span in this kernel (p)", onclick: () => this.copyPython(),
+    }, "Copy as Python");
     this.tools = this.toolbar();
   }
 
   /**
    * Take what the kernel says now. Nothing that is in use is replaced.
-   * @param {any} header
-   * @param {DataView[]} buffers the very same as before when the rows are those already shown
+   * @param {Header} header @param {DataView[]} buffers the very same as before when the rows are those already shown
    */
   update(header, buffers) {
     this.header = header;
@@ -63,14 +82,17 @@ export class View {
       this.state.onlyErrors ||= header.errors_only;
       this.errors.setAttribute("aria-pressed", String(this.state.onlyErrors));
     }
-    if (!this.trace.byId.has(this.state.selected) && !String(this.state.selected).startsWith("fold-")) this.state.selected = this.first();
+    if (!this.trace.byId.has(this.state.selected ?? "") && !String(this.state.selected).startsWith("fold-")) this.state.selected = this.first();
     this.element.classList.toggle("hh-one", this.trace.spans.length === 1);
     this.element.setAttribute("aria-label", `Trace: ${header.title}, ${plural(this.trace.spans.length, "span")}, cell ${header.label}`);
     this.drawBar();
     this.draw();
   }
 
-  /** The cell ran again: nothing of the last run is selected; open stays open only where somebody opened it. */
+  /**
+   * The cell ran again: nothing of the last run is selected; open stays open only where somebody opened it.
+   * @param {Header} header
+   */
   restart(header) {
     this.state.open = header.open || (this.state.byHand && this.state.open);
     this.state.selected = null;
@@ -82,7 +104,7 @@ export class View {
   /** The span to begin with: the deepest error, else the last model call, else the root. */
   first() {
     if (this.header.selected) return this.header.selected;
-    const calls = this.trace.spans.filter((span) => span.kind === "llm");
+    const calls = this.trace.spans.filter((/** @type {Span} */ span) => span.kind === "llm");
     return (calls[calls.length - 1] ?? this.trace.spans[0]).id;
   }
 
@@ -92,15 +114,12 @@ export class View {
       open: this.state.open, body: this.body.id, spark: this.trace.spans.length > 2,
       toggle: () => this.toggle(), jump: () => this.jump(),
     }));
-    this.notice.replaceChildren(...(this.header.notice ? [noticeRow(this.header, (type) => this.act(type))] : []));
-    if (kept) this.element.querySelector(`[data-keep="${kept}"]`)?.focus();
+    this.notice.replaceChildren(...(this.header.notice ? [noticeRow(this.header.notice, this.header.can_send, (type) => this.act(type))] : []));
+    if (kept) focusOn(this.element.querySelector(`[data-keep="${kept}"]`));
     this.spark();
   }
 
-  /**
-   * Let running spans and the time in the bar go on.
-   * @param {number} elapsed milliseconds since the trace's start
-   */
+  /** Let running spans and the time in the bar go on. @param {number} elapsed milliseconds since the trace's start */
   grow(elapsed) {
     grow(this.trace, elapsed);
     const time = this.bar.querySelector(".hh-duration");
@@ -126,14 +145,14 @@ export class View {
     this.main.style.setProperty("--hh-list", `${this.tree.height}px`);
     this.shown.textContent = this.shownText();
     this.drawLegend();
-    const row = single ? { items: null, span: this.trace.spans[0] } : this.tree.rows[this.tree.index] ?? { items: null, span: this.trace.byId.get(this.state.selected) };
+    const row = single ? { items: null, span: this.trace.spans[0] } : this.tree.rows[this.tree.index] ?? { items: null, span: this.trace.byId.get(this.state.selected ?? "") };
     if (row.span) this.detail.show(row);
   }
 
   drawLegend() {
     const kept = this.legend.querySelector(":focus") !== null;
     this.legend.replaceChildren(...legendItems(this.trace, this.state, () => this.toggleKeys()));
-    if (kept) this.legend.querySelector("button").focus();
+    if (kept) focusOn(this.legend.querySelector("button"));
   }
 
   toggleKeys() {
@@ -152,14 +171,14 @@ export class View {
   jump() {
     if (!this.state.open) this.toggle();
     if (this.trace.spans.length === 1) return;
-    const origin = this.trace.byId.get(this.header.selected);
+    const origin = this.trace.byId.get(this.header.selected ?? "");
     if (origin && !this.jumped) this.tree.goTo(origin);
     else this.tree.nextError();
     this.jumped = true;
     this.tree.list.focus({ preventScroll: true });
   }
 
-  /** A button of the notice: the kernel does it and says in a sentence how it went. */
+  /** A button of the notice: the kernel does it and says in a sentence how it went. @param {"send" | "save"} type */
   async act(type) {
     let text = "The kernel does not answer.";
     try {
@@ -171,6 +190,17 @@ export class View {
     if (said) said.textContent = text;
   }
 
+  /** @param {string} word @param {"onlyErrors" | "critical"} key @param {string} title */
+  toggleButton(word, key, title) {
+    const button = h("button", { type: "button", class: "hh-button", title, "aria-pressed": String(this.state[key]) }, word);
+    button.addEventListener("click", () => {
+      this.state[key] = !this.state[key];
+      button.setAttribute("aria-pressed", String(this.state[key]));
+      this.draw();
+    });
+    return button;
+  }
+
   toolbar() {
     this.filter = h("input", {
       type: "search", class: "hh-filter", placeholder: "Filter spans", "aria-label": "Filter spans by name, kind or model", value: this.state.query,
@@ -179,26 +209,8 @@ export class View {
         this.draw();
       },
     });
-    const toggleButton = (word, key, title) => {
-      const button = h("button", { type: "button", class: "hh-button", title, "aria-pressed": String(this.state[key]) }, word);
-      button.addEventListener("click", () => {
-        this.state[key] = !this.state[key];
-        button.setAttribute("aria-pressed", String(this.state[key]));
-        this.draw();
-      });
-      return button;
-    };
-    this.shown = h("span", { class: "hh-shown", role: "status" });
-    this.shown = h("span", { class: "hh-shown", role: "status" });
-    this.copied = h("button", {
-      type: "button", class: "hh-button", title: "Copy the selected span; with Shift the whole cell (c)", onclick: (event) => this.copy(event),
-    }, "Copy JSON");
-    this.pythoned = h("button", {
-      type: "button", class: "hh-button", title: "Copy the line that gets the selected span in this kernel (p)", onclick: () => this.copyPython(),
-    }, "Copy as Python");
-    this.errors = toggleButton("Errors", "onlyErrors", "Show only spans with an error, and what leads to them");
     return h("div", { class: "hh-tools" }, this.filter, this.errors,
-      toggleButton("Critical path", "critical", "Underline the work that decided the total time"), this.shown, h("span", { class: "hh-space" }),
+      this.toggleButton("Critical path", "critical", "Underline the work that decided the total time"), this.shown, h("span", { class: "hh-space" }),
       this.copied, this.pythoned);
   }
 
@@ -208,17 +220,17 @@ export class View {
     return spans.length > 300 ? `${plural(this.tree.rows.length, "row")} for ${count(spans.length)} spans` : "";
   }
 
-  /** The selected span; in a fold the first. */
+  /** The selected span; in a fold the first. @returns {Span} */
   get span() {
-    return this.tree.rows[this.tree.index]?.span ?? this.trace.byId.get(this.state.selected) ?? this.trace.spans[0];
+    return this.tree.rows[this.tree.index]?.span ?? this.trace.byId.get(this.state.selected ?? "") ?? this.trace.spans[0];
   }
 
-  /** Copy the selected span, or with Shift all rows, as JSON. */
+  /** Copy the selected span, or with Shift all rows, as JSON. @param {MouseEvent | KeyboardEvent} event */
   async copy(event) {
     const { span } = this;
     const data = event.shiftKey ? this.trace.spans.map(plainRow)
       : { ...plainRow(span), ...(await this.kernel.details(span.id).catch(() => ({}))) };
-    await copyText(JSON.stringify(data, null, 2), "JSON", event.type === "click" ? event.target : this.copied, this.notice);
+    await copyText(JSON.stringify(data, null, 2), "JSON", event.type === "click" ? /** @type {HTMLElement} */ (event.target) : this.copied, this.notice);
   }
 
   /** Copy the line that gets the selected span in this kernel; the kernel writes it. */
@@ -227,18 +239,20 @@ export class View {
     if (line) await copyText(line, "Python", this.pythoned, this.notice);
   }
 
-  /** Keys of the whole view; none of them may reach the notebook, where `x` cuts the cell. */
+  /** Keys of the whole view; none of them may reach the notebook, where `x` cuts the cell. @param {KeyboardEvent} event */
   key(event) {
     if (event.ctrlKey || event.metaKey) return;
     event.stopPropagation();
-    if (["INPUT", "TEXTAREA"].includes(event.target.tagName)) {
+    if (["INPUT", "TEXTAREA"].includes(/** @type {Element} */ (event.target).tagName)) {
       if (event.key === "Escape" || (event.key === "ArrowDown" && event.target === this.filter)) this.tree.list.focus();
       return;
     }
-    const act = {
+    /** @type {Record<string, () => void>} */
+    const acts = {
       e: () => this.tree.nextError(), c: () => this.copy(event), C: () => this.copy(event), p: () => this.copyPython(),
       "/": () => this.filter.focus(), "?": () => this.toggleKeys(),
-    }[event.key];
+    };
+    const act = acts[event.key];
     if (!act || !this.state.open || event.altKey) return;
     event.preventDefault();
     act();

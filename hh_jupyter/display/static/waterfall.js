@@ -1,21 +1,26 @@
 /** Bars of one row, and all leaf spans at once: the strip in the summary bar, and the minimap above a big tree. */
 
+/** @import { Laned, Row, Span, Trace } from "./types.js" */
+
 import { duration, h, KIND_COLORS, kindOf } from "./dom.js";
 import { foldFacts, lanes, merged } from "./rows.js";
 
 /** Size in the page; painted at twice the size for sharp screens. */
+/** @type {[number, number]} */
 const SPARK = [110, 18];
+/** @type {[number, number]} */
 const MINIMAP = [560, 44];
 
 /**
  * The waterfall cell of a row. Hidden from assistive technology: the row's label says the same.
  * @param {{end: number}} trace
- * @param {import("./rows.js").Row} row
+ * @param {Row} row
  * @param {boolean} critical whether the critical path is underlined
  */
 export function waterfall(trace, row, critical) {
   const total = trace.end || 1;
   const { span } = row;
+  /** @type {Box} */
   const box = (name, start, end) => h("span", {
     class: `${name} hh-c-${kindOf(span.kind).color}`,
     style: { left: `${(start / total) * 100}%`, width: `${((end - start) / total) * 100}%` },
@@ -34,7 +39,12 @@ export function waterfall(trace, row, critical) {
   return cell;
 }
 
-/** Pale over the whole span where it waited (for children or for the first token), solid where it worked. */
+/**
+ * Pale over the whole span where it waited (for children or for the first token), solid where it worked.
+ * @typedef {(name: string, start: number, end: number) => HTMLElement} Box
+ * @param {Span} span
+ * @param {Box} box
+ */
 function spanBars(span, box) {
   const waits = span.children.length > 0 || span.first !== null;
   const mark = span.error === "uncaught" ? " hh-failed" : span.error === "propagated" && span.errors ? " hh-passed" : "";
@@ -48,7 +58,12 @@ function spanBars(span, box) {
   return bars;
 }
 
-/** The time beside its bar, on the side with room; on the bar when it fills the row. */
+/**
+ * The time beside its bar, on the side with room; on the bar when it fills the row.
+ * @param {number} start
+ * @param {number} end
+ * @param {string} text
+ */
 function label(start, end, text) {
   const element = h("span", { class: "hh-time" }, text);
   if (end < 0.78) element.style.left = `${end * 100}%`;
@@ -57,6 +72,7 @@ function label(start, end, text) {
   return element;
 }
 
+/** @type {(name: string, size: [number, number], more: Record<string, any>) => HTMLCanvasElement} */
 const lanesCanvas = (name, [width, height], more) => h("canvas", { class: name, "aria-hidden": "true", width: width * 2, height: height * 2, ...more });
 
 /** A canvas of all leaf spans in lanes, errors red. Painted by `paintLanes`, again after a change of theme. */
@@ -67,12 +83,12 @@ export const sparkCanvas = () => lanesCanvas("hh-spark", SPARK, {});
  * @param {(share: number) => void} jump to this share of the time
  */
 export const minimapCanvas = (jump) => lanesCanvas("hh-minimap", MINIMAP, {
-  title: "All spans over time: click to go to a moment", onclick: (event) => jump(event.offsetX / event.target.clientWidth),
+  title: "All spans over time: click to go to a moment", onclick: (/** @type {any} */ event) => jump(event.offsetX / event.target.clientWidth),
 });
 
 /**
  * @param {HTMLCanvasElement} canvas
- * @param {import("./rows.js").Trace} trace
+ * @param {Trace} trace
  */
 export function paintLanes(canvas, trace) {
   const context = canvas.getContext("2d");
@@ -85,7 +101,7 @@ export function paintLanes(canvas, trace) {
   const top = (canvas.height - used * step) / 2;
   const scale = canvas.width / (trace.end || 1);
   context.clearRect(0, 0, canvas.width, canvas.height);
-  const paint = (items, failed) => {
+  const paint = (/** @type {Laned[]} */ items, /** @type {boolean} */ failed) => {
     for (const { span, lane } of items) {
       context.fillStyle = colors[failed ? "error" : kindOf(span.kind).color];
       context.fillRect(span.start * scale, top + lane * step, Math.max(2, (span.end - span.start) * scale), Math.max(1, step * 0.82));
