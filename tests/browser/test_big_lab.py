@@ -73,7 +73,7 @@ def test_two_hundred_traced_cells(browser: Browser, jupyter: Jupyter) -> None:
             cell.get_by_role("button", name=re.compile("^step")).click()
             expect(cell.get_by_role("treeitem")).to_have_count(2)
             cell.get_by_role("button", name=re.compile("^step")).click()
-        assert count < lab.page.evaluate("window.questions") < 4 * count
+        assert 0 < lab.page.evaluate("window.questions") < 4 * count
 
 
 def test_a_hundred_thousand_spans(browser: Browser, jupyter: Jupyter) -> None:
