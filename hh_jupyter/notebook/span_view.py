@@ -53,6 +53,8 @@ class SpanView(anywidget.AnyWidget):
             chosen = shows.select(str(what))
         except UsageError as error:
             raise HHError(f"SpanView: {str(error).partition(': ')[2]}") from None
+        # Beside others in an HBox it would have no width of its own: the view adapts to the width that it is given.
+        traits.setdefault("layout", {"width": "100%"})
         super().__init__(view_id=f"hh-widget-{secrets.token_hex(4)}", **traits)
         self._what = what
         self._outputs = shows.hold(chosen, self.view_id, errors_only=errors, told=self._tell)

@@ -70,6 +70,7 @@ except KeyError:
 """,
     "%hh show 2 --errors",
     "ipywidgets.VBox([ipywidgets.Label('what happened'), hh.SpanView(2, errors=True), hh.SpanView('all')])",
+    "ipywidgets.HBox([hh.SpanView(2), hh.SpanView('all')])",
 )
 
 
@@ -221,6 +222,14 @@ def test_views_are_widgets_to_compose_with_others(browser: Browser, server: str)
     asked = page.locator(".jp-CodeCell").nth(2).locator(".hh-view")
     expect(asked.get_by_role("treeitem")).to_have_count(2)
     expect(asked.get_by_role("button", name="Errors")).to_have_attribute("aria-pressed", "true")
+    beside = page.locator(".jp-CodeCell").nth(4).locator(".hh-view")
+    expect(beside).to_have_count(2)
+    left, right = (beside.nth(number).bounding_box() for number in (0, 1))
+    assert left is not None
+    assert right is not None
+    assert left["width"] > 400
+    assert left["width"] == pytest.approx(right["width"], rel=0.1)
+    assert left["x"] + left["width"] <= right["x"] + 1
     everything.get_by_role("button", name="answer").click()
     expect(everything.get_by_role("tree")).to_have_count(0)
     expect(failed.get_by_role("tree")).to_have_count(1)
