@@ -17,9 +17,19 @@ from typing import Any, Final
 _RUN_LAST: Final = -10
 """Priority among the finalizers of a worker: after those that may still make spans."""
 
+_LOCKED: Final = ("hh_jupyter.delivery", "hh_jupyter.records", "logging")
+_IMPORT: Final = "<frozen importlib"
+"""Code that holds locks which delivery needs as well: our own, logging's, and those of modules that are being loaded."""
+
 _deliver: Callable[[], None] | None = None
 _watched: set[tuple[int, str]] = set()
 """What was registered with multiprocessing, by process: children inherit the set, but not every registration."""
+
+_leaving = False
+"""The main thread delivers, at one of the doors."""
+_terminated = False
+"""SIGTERM came meanwhile."""
+_last_delivery: _LastDelivery | None = None
 
 
 def deliver_before_leaving(deliver: Callable[[], None]) -> None:
@@ -33,7 +43,7 @@ def deliver_before_leaving(deliver: Callable[[], None]) -> None:
     global _deliver
     if _deliver is None:
         _deliver = deliver
-        atexit.register(deliver)
+        atexit.register(_leave)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_watch_worker)
     _take_sigterm()
@@ -47,6 +57,23 @@ def give_sigterm_back() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def _leave() -> None:
+    """Deliver, the process being at its end."""
+    global _leaving
+    if _deliver is None:
+        return
+    if _last_delivery is not None:
+        _last_delivery.join()
+        return
+    _leaving = True
+    try:
+        _deliver()
+    finally:
+        _leaving = False
+        if _terminated:
+            _die()
+
+
 def _take_sigterm() -> None:
     """Deliver on SIGTERM where nobody else decides what it does; servers have handlers of their own."""
     if threading.current_thread() is not threading.main_thread():
@@ -55,13 +82,50 @@ def _take_sigterm() -> None:
         signal.signal(signal.SIGTERM, _on_sigterm)
 
 
-def _on_sigterm(signum: int, frame: FrameType | None) -> None:
-    # On another thread: this one may have been stopped inside a lock that delivery needs.
-    delivering = threading.Thread(target=_deliver, daemon=True)
-    delivering.start()
-    delivering.join()
-    signal.signal(signum, signal.SIG_DFL)
-    os.kill(os.getpid(), signum)
+class _LastDelivery(threading.Thread):
+    """Delivers because of SIGTERM, then sends it again.
+
+    Not on the main thread: that may have been stopped inside a lock that delivery needs.
+    """
+
+    over = False
+
+    def run(self) -> None:
+        if _deliver is not None:
+            _deliver()
+        self.over = True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _on_sigterm(_signum: int, frame: FrameType | None) -> None:
+    global _last_delivery, _terminated
+    if _leaving:
+        _terminated = True
+        return
+    if _last_delivery is None:
+        _last_delivery = _LastDelivery(daemon=True)
+        _last_delivery.start()
+    if not _last_delivery.over:
+        if _holds_locks(frame):
+            return  # The main thread goes on, and lets go of them; the signal comes back.
+        _last_delivery.join()
+    _die()
+
+
+def _holds_locks(frame: FrameType | None) -> bool:
+    """Whether the main thread was stopped in code that may hold what delivery waits for."""
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__"))
+        if name.startswith(_LOCKED) or frame.f_code.co_filename.startswith(_IMPORT):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _die() -> None:
+    """Do what the signal does by default."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _watch_worker() -> None:
@@ -81,7 +145,7 @@ def _watch_worker() -> None:
 def _finalize_worker(_: object) -> None:
     util, process = sys.modules["multiprocessing.util"], sys.modules["multiprocessing.process"]
     if process.parent_process() is not None and _first_time("finalizer"):
-        util.Finalize(None, _deliver, exitpriority=_RUN_LAST)
+        util.Finalize(None, _leave, exitpriority=_RUN_LAST)
 
 
 def _watch_celery() -> None:
@@ -96,8 +160,7 @@ def _watch_celery() -> None:
 
 
 def _on_celery_shutdown(**_: object) -> None:
-    if _deliver is not None:
-        _deliver()
+    _leave()
 
 
 def _first_time(what: str) -> bool:

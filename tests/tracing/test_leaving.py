@@ -55,6 +55,38 @@ os._exit(0)
     assert "not everything was sent" in done.stderr
 
 
+STOPPED = {
+    "in a lock of delivery": """
+work('last')
+counts = tracer._route._pipeline.outbox._counts
+state, stopped = counts.state, []
+def stop(*args, **kwargs):
+    if not stopped:
+        stopped.append(os.kill(os.getpid(), signal.SIGTERM))
+    return state(*args, **kwargs)
+counts.state = stop
+""",
+    "in an import": """
+work('last')
+class Stop:
+    def find_spec(self, name, path, target=None):
+        if name == 'requests' and threading.current_thread() is threading.main_thread():
+            os.kill(os.getpid(), signal.SIGTERM)
+sys.meta_path.insert(0, Stop())
+import requests
+""",
+}
+
+
+@pytest.mark.parametrize("ending", ["", "tracer.export_state(); time.sleep(30)"], ids=["leaving", "running"])
+@pytest.mark.parametrize("place", STOPPED)
+def test_sigterm_inside_of_what_delivery_needs(backend: Backend, tmp_path: Path, place: str, ending: str) -> None:
+    """The main thread cannot wait there for the delivery that waits for it."""
+    done = run(f"{STOPPED[place]}{ending}", backend.url, tmp_path)
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+    assert [span["name"] for span in backend.spans()] == ["last"]
+
+
 def test_a_handler_of_the_programs_own_is_left_alone(backend: Backend, tmp_path: Path) -> None:
     program = """
 tracer.shutdown()
