@@ -230,6 +230,20 @@ def test_an_output_held_for_a_dead_kernel_is_taken_over(cells: Page) -> None:
     expect(cell(cells, "agent").locator(".hh-output > :not(.hh-view)").first).to_be_hidden()
 
 
+def test_what_a_dead_kernel_takes_again_is_taken_over_again(cells: Page) -> None:
+    """An update of the output comes after the next kernel's answer, and the first hub sees it first."""
+    cells.evaluate("() => { window.kernel.alive = false; }")
+    cells.evaluate(OTHER_KERNEL)
+    cells.wait_for_timeout(300)
+    cells.evaluate("""() => { const old = document.querySelector('#agent .hh-output'); const next = old.cloneNode(true);
+        next.classList.remove('hh-live'); next.querySelector('.hh-view').remove(); old.replaceWith(next); }""")
+    cells.wait_for_timeout(300)
+    cells.evaluate("() => window.model.emit('comm_live_update')")
+    expect(cells.locator(".hh-view")).to_have_count(1, timeout=10_000)
+    cells.wait_for_timeout(300)
+    expect(cell(cells, "agent").locator(".hh-view")).to_be_visible()
+
+
 def test_an_unknown_output_stays_static(cells: Page) -> None:
     """Another kernel's output is asked for once and left alone."""
     add = """() => { const div = document.createElement('div'); div.className = 'hh-output'; div.id = 'other';

@@ -96,8 +96,13 @@ class Hub {
       const id = idOf(output);
       // One inside of something folded is asked for when that opens: a table of many must not ask for all of them.
       if (output.parentElement?.closest("details:not([open])")) continue;
-      if (!id || this.foreign.has(id) || output.classList.contains("hh-live")) continue;
+      if (!id || this.foreign.has(id) || this.mounted.has(output)) continue;
       const rows = this.rows.get(id);
+      if (output.classList.contains("hh-live")) {
+        // Another hub was faster. Its kernel may be a dead one: where we know the view, the answer decides.
+        if (rows) this.kernel.ask(id);
+        continue;
+      }
       // Under a cell that ran again there are other spans than those we know: until they come its own text is shown.
       if (rows && !this.away && says(output, rows.header)) this.mount(output, id, rows);
       else this.running.hide(id);
@@ -119,7 +124,7 @@ class Hub {
     for (const output of this.outputsOf(id)) {
       const mounted = this.mounted.get(output);
       if (mounted) mounted.view.update(header, rows.buffers);
-      else if (rows.buffers.length) {
+      else if (rows.buffers.length && (!output.classList.contains("hh-live") || says(output, header))) {
         // Held by the hub of a kernel that was restarted: it cannot answer, this one's kernel just did.
         output.dispatchEvent(new CustomEvent("hh-release"));
         this.mount(output, id, rows);
