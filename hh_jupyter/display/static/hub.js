@@ -97,12 +97,11 @@ class Hub {
       // One inside of something folded is asked for when that opens: a table of many must not ask for all of them.
       if (output.parentElement?.closest("details:not([open])")) continue;
       if (!id || this.foreign.has(id) || this.mounted.has(output)) continue;
-      const rows = this.rows.get(id);
       if (output.classList.contains("hh-live")) {
-        // Another hub was faster. Its kernel may be a dead one: where we know the view, the answer decides.
-        if (rows) this.kernel.ask(id);
+        this.kernel.ask(id); // Another hub was faster. Its kernel may be a dead one: the answer of ours decides.
         continue;
       }
+      const rows = this.rows.get(id);
       // Under a cell that ran again there are other spans than those we know: until they come its own text is shown.
       if (rows && !this.away && says(output, rows.header)) this.mount(output, id, rows);
       else this.running.hide(id);
