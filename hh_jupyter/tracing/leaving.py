@@ -19,7 +19,7 @@ _RUN_LAST: Final = -10
 
 _LOCKED: Final = ("hh_jupyter.delivery", "hh_jupyter.records", "logging")
 _IMPORT: Final = "<frozen importlib"
-"""Code that holds locks which delivery needs as well: our own, logging's, and those of modules that are being loaded."""
+"""Code that holds locks which delivery needs as well: ours, logging's, those of modules that are being loaded."""
 
 _deliver: Callable[[], None] | None = None
 _watched: set[tuple[int, str]] = set()
