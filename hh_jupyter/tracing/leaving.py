@@ -10,12 +10,16 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
 _RUN_LAST: Final = -10
 """Priority among the finalizers of a worker: after those that may still make spans."""
+
+POLL: Final = 0.01
+"""Seconds between two looks at a delivery that ends the process."""
 
 _LOCKED: Final = ("hh_jupyter.delivery", "hh_jupyter.records", "logging")
 _IMPORT: Final = "<frozen importlib"
@@ -45,7 +49,7 @@ def deliver_before_leaving(deliver: Callable[[], None]) -> None:
         _deliver = deliver
         atexit.register(_leave)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_watch_worker)
+            os.register_at_fork(after_in_child=_begin_in_child)
     _take_sigterm()
     _watch_worker()
     _watch_celery()
@@ -63,7 +67,7 @@ def _leave() -> None:
     if _deliver is None:
         return
     if _last_delivery is not None:
-        _last_delivery.join()
+        _last_delivery.wait()
         return
     _leaving = True
     try:
@@ -91,10 +95,17 @@ class _LastDelivery(threading.Thread):
     over = False
 
     def run(self) -> None:
-        if _deliver is not None:
-            _deliver()
-        self.over = True
-        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            if _deliver is not None:
+                _deliver()
+        finally:
+            self.over = True
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Until it is over. The signal may come once more meanwhile, so no lock is waited for, which `join` does."""
+        while not self.over:
+            time.sleep(POLL)
 
 
 def _on_sigterm(_signum: int, frame: FrameType | None) -> None:
@@ -108,7 +119,7 @@ def _on_sigterm(_signum: int, frame: FrameType | None) -> None:
     if not _last_delivery.over:
         if _holds_locks(frame):
             return  # The main thread goes on, and lets go of them; the signal comes back.
-        _last_delivery.join()
+        _last_delivery.wait()
     _die()
 
 
@@ -126,6 +137,13 @@ def _die() -> None:
     """Do what the signal does by default."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _begin_in_child() -> None:
+    """A forked process has not been told to end, nor the thread that its parent may have had for that."""
+    global _leaving, _terminated, _last_delivery
+    _leaving, _terminated, _last_delivery = False, False, None
+    _watch_worker()
 
 
 def _watch_worker() -> None:

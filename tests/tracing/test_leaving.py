@@ -87,6 +87,23 @@ def test_sigterm_inside_of_what_delivery_needs(backend: Backend, tmp_path: Path,
     assert [span["name"] for span in backend.spans()] == ["last"]
 
 
+def test_sigterm_again_while_it_delivers(tmp_path: Path) -> None:
+    """Whoever sends it may be impatient; it ends once, when all is delivered."""
+    program = """
+work('last')
+def again():
+    for _ in range(200):
+        time.sleep(0.002)
+        os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=again, daemon=True).start()
+time.sleep(30)
+"""
+    with Backend(delay={"/opentelemetry/v1/traces": 0.6}) as slow:
+        done = run(program, slow.url, tmp_path)
+        assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+        assert [span["name"] for span in slow.spans()] == ["last"]
+
+
 def test_a_handler_of_the_programs_own_is_left_alone(backend: Backend, tmp_path: Path) -> None:
     program = """
 tracer.shutdown()
