@@ -29,12 +29,13 @@ def interrupt_me():
     def tell():
         while "interrupt_me" in str(traceback.extract_stack(sys._current_frames()[cell])):
             time.sleep(0.01)
-        print("now")
+        sys.stdout.write("now\\n")
     threading.Thread(target=tell).start()
 """
 """`tracer` makes spans with the extension, and nothing without it.
 
 `interrupt_me` says "now" from a thread when the cell has gone on, or the interrupt might meet it inside `print` itself.
+It says it in one piece, as `print` does not: the line's end could come after the interrupt.
 """
 HISTORY: Final = """(
     list(In), list(get_ipython().history_manager.input_hist_raw),
