@@ -67,7 +67,7 @@ class SpanList(Sequence[SpanRecord]):
     @property
     def totals(self) -> Totals:
         """What they add up to: `summarize` of them. Loads the price table if a cost is to be estimated."""
-        if any(record.facts.cost is None and record.facts.model is not None for record in self._records):
+        if any(cost.needs_table(record.facts) for record in self._records):
             cost.load()
         return summarize(self._records)
 
@@ -219,6 +219,7 @@ def _sessions(session: str, ids: Iterable[str]) -> set[str]:
 def _flat(record: SpanRecord) -> dict[str, Any]:
     """The columns of a span."""
     facts, usage = record.facts, record.facts.usage
+    dollars, estimated = cost.cost_of(facts)
     tokens = asdict(usage) if usage is not None else dict.fromkeys(_TOKENS)
     return {
         "name": record.name,
@@ -230,8 +231,8 @@ def _flat(record: SpanRecord) -> dict[str, Any]:
         "model_requested": facts.model_requested,
         "provider": facts.provider,
         **{f"{name}_tokens": tokens[name] for name in _TOKENS},
-        "cost": facts.cost if facts.cost is not None else cost.estimate(facts) if cost.ready() else None,
-        "cost_estimated": facts.cost is None,
+        "cost": dollars,
+        "cost_estimated": estimated,
         "first_token_ms": None if facts.first_token_ns is None else facts.first_token_ns / 1e6,
         "tool": facts.tool_name,
         "tools_asked": list(facts.tools_asked),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from hh_jupyter.conventions import honeyhive, openinference, openllmetry, otel_genai, plain
 from hh_jupyter.conventions.event_type import event_type
@@ -34,7 +34,9 @@ CONVENTIONS: tuple[Convention, ...] = (openinference, openllmetry, otel_genai, p
 on every span of its provider, HTTP clients included."""
 
 
-def describe(name: str, attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int) -> SpanFacts:
+def describe(
+    name: str, attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int, scope: str = ""
+) -> SpanFacts:
     """The facts of a row, read once when the span is sealed.
 
     Args:
@@ -43,13 +45,49 @@ def describe(name: str, attributes: Mapping[str, Any], events: Sequence[EventLik
             look like one that somebody chose.
         events: of the span.
         start_ns: Unix nanoseconds.
+        scope: name of the instrumentation scope; it tells what some instrumentors leave out.
     """
     named = event_type(name, attributes)
     for convention in CONVENTIONS:
         found = convention.facts(attributes, events, start_ns, named)
         if found is not None:
-            return found
+            return _corrected(found, name, attributes, scope)
     return plain.shared("other", named, plain.FAMILY)
+
+
+def _corrected(facts: SpanFacts, name: str, attributes: Mapping[str, Any], scope: str) -> SpanFacts:
+    """The facts with what only the scope tells about an instrumentor."""
+    usage = facts.usage
+    changed: dict[str, Any] = {}
+    if facts.kind == "llm":
+        if scope == _OPENAI_V2 and _streamed_by_openai_v2(attributes):
+            changed["streamed"] = True
+        if usage is None and scope == _LLAMA_INDEX and _prepares_a_call(facts, name):
+            changed["kind"] = "chain"
+    if usage is not None:
+        whole = usage.whole(without_cached=_leaves_out_cached(scope))
+        if whole is not usage:
+            changed["usage"] = whole
+    return replace(facts, **changed) if changed else facts
+
+
+_OPENAI_V2: Final = "opentelemetry.instrumentation.openai_v2"
+_LLAMA_INDEX: Final = "openinference.instrumentation.llama_index"
+
+
+def _leaves_out_cached(scope: str) -> bool:
+    """Bedrock's API counts cached tokens apart from the prompt; OpenInference adds them, the others do not."""
+    return "bedrock" in scope and not scope.startswith("openinference")
+
+
+def _streamed_by_openai_v2(attributes: Mapping[str, Any]) -> bool:
+    """It writes finish reasons on every answer but those it streamed."""
+    return "gen_ai.response.id" in attributes and "gen_ai.response.finish_reasons" not in attributes
+
+
+def _prepares_a_call(facts: SpanFacts, name: str) -> bool:
+    """Whether a span of LlamaIndex is a helper of its model class, which makes no request itself."""
+    return name.rpartition(".")[2].startswith("_") and facts.response_id is None and not facts.streamed
 
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent:

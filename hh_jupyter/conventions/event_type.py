@@ -29,7 +29,7 @@ EXPLICIT: Final = (keys.EVENT_TYPE, keys.EVENT_TYPE_RAW, keys.EVENT_TYPE_DOTTED)
 
 _OPERATIONS = {
     **dict.fromkeys(("chat", "text_completion", "generate_content", "embeddings"), MODEL),
-    **dict.fromkeys(("invoke_agent", "create_agent", "invoke_workflow"), CHAIN),
+    **dict.fromkeys(("invoke_agent", "create_agent", "invoke_workflow", "plan"), CHAIN),
     **dict.fromkeys(("execute_tool", "retrieval"), TOOL),
 }
 _OPENINFERENCE = {"llm": MODEL, "chain": CHAIN, "agent": CHAIN}

@@ -7,7 +7,7 @@ what the detail pane shows, read when somebody asks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 
@@ -24,7 +24,10 @@ class EventLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call; None is unknown, not 0. `prompt` includes cached, `completion` includes reasoning."""
+    """Tokens of one call; None is unknown, not 0.
+
+    `prompt` includes cached, written and audio tokens, `completion` includes reasoning and audio ones.
+    """
 
     prompt: int | None = None
     completion: int | None = None
@@ -32,6 +35,47 @@ class Usage:
     cached: int | None = None
     cache_write: int | None = None
     reasoning: int | None = None
+    audio_prompt: int | None = None
+    audio_completion: int | None = None
+
+    @property
+    def tokens(self) -> int | None:
+        """The number every display shows: prompt and completion, or the total where that is larger."""
+        known = [count for count in (self._parts, self.total) if count is not None]
+        return max(known, default=None)
+
+    @property
+    def unexplained(self) -> bool:
+        """Whether the total counts tokens that no part has. A price of the parts is a lower bound then."""
+        return self._parts is not None and self.total is not None and self.total > self._parts
+
+    @property
+    def _parts(self) -> int | None:
+        known = [count for count in (self.prompt, self.completion) if count is not None]
+        return sum(known) if known else None
+
+    def whole(self, *, without_cached: bool = False) -> Usage:
+        """The same usage with cached tokens in the prompt and reasoning tokens in the completion.
+
+        Some providers and instrumentors count them apart. The numbers show it: a part that is larger than its whole
+        was left out of it, and so was a part that makes up the difference to the total.
+
+        Args:
+            without_cached: the prompt is known to leave cached tokens out, whatever the numbers look like.
+        """
+        cached, thought = (self.cached or 0) + (self.cache_write or 0), self.reasoning or 0
+        if not cached and not thought:
+            return self
+        prompt, completion = self.prompt or 0, self.completion or 0
+        missing = self.total - prompt - completion if self.total is not None else 0
+        if without_cached or cached > prompt or (cached and missing in (cached, cached + thought)):
+            prompt, missing = prompt + cached, missing - cached
+        if thought > completion or (thought and missing == thought):
+            completion += thought
+        if (prompt, completion) == (self.prompt or 0, self.completion or 0):
+            return self
+        total = None if self.total is None else max(self.total, prompt + completion)
+        return replace(self, prompt=prompt or None, completion=completion, total=total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +95,8 @@ class SpanFacts:
         tools_asked: names of the tools that the model's answer asks for, in order.
         tool_name: of a tool span, the tool's own name; None where only the span's name tells.
         http_status: of a request that failed, 400 and above.
+        service_tier: what the provider priced the call by, "flex" or "priority"; None for the standard tier.
+        from_cache: a cache on this side answered; no request was made, and nothing is paid.
     """
 
     kind: str = "other"
@@ -67,6 +113,8 @@ class SpanFacts:
     streamed: bool = False
     tool_name: str | None = None
     http_status: int | None = None
+    service_tier: str | None = None
+    from_cache: bool = False
 
 
 @dataclass(frozen=True, slots=True)

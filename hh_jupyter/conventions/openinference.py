@@ -10,7 +10,16 @@ from hh_jupyter.conventions import plain
 from hh_jupyter.conventions.event_type import OPENINFERENCE_KIND
 from hh_jupyter.conventions.facts import EventLike, SpanFacts, Usage
 from hh_jupyter.conventions.openinference_content import content
-from hh_jupyter.conventions.values import MOST_DIGITS, amount, mapping, text, usage_of
+from hh_jupyter.conventions.values import (
+    MOST_DIGITS,
+    amount,
+    first_of,
+    mapping,
+    provider_name,
+    service_tier,
+    text,
+    usage_of,
+)
 
 __all__ = ["FAMILY", "content", "facts"]
 
@@ -22,11 +31,17 @@ _KINDS: Final = {
     "RETRIEVER": "retriever", "RERANKER": "reranker", "GUARDRAIL": "guardrail", "EVALUATOR": "evaluator",
     "DECISION": "decision",
 }  # fmt: skip
-_DETAILED: Final = frozenset({"llm", "embedding"})
+_DETAILED: Final = frozenset({"llm", "embedding", "reranker"})
 _PROMPT: Final = "llm.token_count.prompt"
 _COMPLETION: Final = "llm.token_count.completion"
 _TOTAL: Final = "llm.token_count.total"
 _COST: Final = "llm.cost.total"
+_COST_PARTS: Final = ("llm.cost.prompt", "llm.cost.completion")
+_MODEL: Final = ("llm.response.model_name", "llm.model_name", "embedding.model_name", "reranker.model_name")
+_LANGCHAIN: Final = '{"generations"'
+_CACHED_ANSWER = re.compile(r'"total_cost"\s*:\s*0(?:\.0+)?\s*[,}]')
+"""LangChain's cache sets the cost of an answer that it had, in its usage metadata."""
+
 _INDEX: Final = rf"(\d{{1,{MOST_DIGITS}}})"
 _TOOL_CALL = re.compile(rf"llm\.output_messages\.{_INDEX}\.message\.tool_calls\.{_INDEX}\.tool_call\.function\.name")
 _TOOL_CALL_END: Final = ".tool_call.function.name"
@@ -35,6 +50,7 @@ _TOOL_CALL_END: Final = ".tool_call.function.name"
 _PARSED_LENGTH: Final = 65_536
 _SEARCHED_LENGTH: Final = 262_144
 _HEAD_ID = re.compile(r'\{\s*"id"\s*:\s*"([^"\\]{1,200})"')
+_TIER = re.compile(r'"service_tier"\s*:\s*"(\w{1,40})"')
 _KNOWN_ID = re.compile(r'"id"\s*:\s*"((resp_|chatcmpl-|msg_)[\w.:-]{1,200})"')
 _ID_ORDER: Final = ("resp_", "chatcmpl-", "msg_")
 
@@ -59,7 +75,7 @@ def facts(
             model=_answered(attributes),
             provider=_provider(attributes),
             usage=_usage(attributes),
-            cost=amount(attributes.get(_COST)),
+            cost=_cost(attributes),
         )
     return _model_call(attributes, events, start_ns, kind, event_type)
 
@@ -82,17 +98,18 @@ def _model_call(
         model_requested=requested,
         provider=provider,
         usage=_usage(attributes),
-        cost=amount(attributes.get(_COST)),
+        cost=_cost(attributes),
         first_token_ns=first_token if first_token is not None and first_token >= 0 else None,
         response_id=response_id(attributes.get("output.value")) if kind == "llm" else None,
         tools_asked=_tools_asked(attributes) if kind == "llm" else (),
         streamed=params.get("stream") is True or first_token is not None,
+        service_tier=_tier(attributes, params),
+        from_cache=_from_cache(attributes.get("output.value")),
     )
 
 
 def _answered(attributes: Mapping[str, Any]) -> str | None:
-    get = attributes.get
-    return text(get("llm.response.model_name") or get("llm.model_name") or get("embedding.model_name"))
+    return text(first_of(attributes, _MODEL))
 
 
 def _unrouted(model: str | None, provider: str | None) -> str | None:
@@ -101,8 +118,22 @@ def _unrouted(model: str | None, provider: str | None) -> str | None:
 
 
 def _provider(attributes: Mapping[str, Any]) -> str | None:
-    said = attributes.get("llm.provider") or attributes.get("llm.system")
-    return text(said.lower()) if isinstance(said, str) else None
+    return provider_name(attributes.get("llm.provider") or attributes.get("llm.system"))
+
+
+def _cost(attributes: Mapping[str, Any]) -> float | None:
+    total = amount(attributes.get(_COST))
+    if total is not None:
+        return total
+    parts = [amount(attributes.get(key)) for key in _COST_PARTS]
+    return None if None in parts else sum(part for part in parts if part is not None)
+
+
+def _from_cache(output: Any) -> bool:
+    """Whether LangChain's own cache answered."""
+    if not isinstance(output, str) or not output.startswith(_LANGCHAIN) or len(output) > _SEARCHED_LENGTH:
+        return False
+    return _CACHED_ANSWER.search(output) is not None
 
 
 def _usage(attributes: Mapping[str, Any]) -> Usage | None:
@@ -114,6 +145,8 @@ def _usage(attributes: Mapping[str, Any]) -> Usage | None:
         get("llm.token_count.prompt_details.cache_read"),
         get("llm.token_count.prompt_details.cache_write"),
         get("llm.token_count.completion_details.reasoning"),
+        get("llm.token_count.prompt_details.audio"),
+        get("llm.token_count.completion_details.audio"),
     )
 
 
@@ -121,6 +154,14 @@ def _invocation(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     """The request's parameters; a failed span names its model nowhere else."""
     value = attributes.get("llm.invocation_parameters") or attributes.get("embedding.invocation_parameters")
     return mapping(value) if isinstance(value, str) and len(value) <= _PARSED_LENGTH else {}
+
+
+def _tier(attributes: Mapping[str, Any], params: Mapping[str, Any]) -> str | None:
+    """The tier that the answer names, else the one that was asked for."""
+    output = attributes.get("output.value")
+    if isinstance(output, str) and len(output) <= _SEARCHED_LENGTH and (named := _TIER.search(output)):
+        return service_tier(named[1])
+    return service_tier(params.get("service_tier"))
 
 
 def _tools_asked(attributes: Mapping[str, Any]) -> tuple[str, ...]:
@@ -146,5 +187,19 @@ def response_id(output: Any) -> str | None:
     found = {match[2]: match[1] for match in reversed(list(_KNOWN_ID.finditer(output)))}
     known = next((found[prefix] for prefix in _ID_ORDER if prefix in found), None)
     if known is None and len(output) <= _PARSED_LENGTH:
-        return text(mapping(output).get("id"))
+        answer = mapping(output)
+        return text(answer.get("id")) or _langchain_id(answer)
     return known
+
+
+def _langchain_id(answer: Mapping[str, Any]) -> str | None:
+    """The provider's id in an `LLMResult` of LangChain: `generations[0][0].message.kwargs.response_metadata.id`."""
+    at: Any = answer.get("generations")
+    for step in (0, 0, "message", "kwargs", "response_metadata", "id"):
+        if isinstance(at, list) and isinstance(step, int) and at:
+            at = at[step]
+        elif isinstance(at, Mapping) and isinstance(step, str):
+            at = at.get(step)
+        else:
+            return None
+    return text(at)

@@ -6,13 +6,14 @@ Written by the official instrumentors, by OpenLLMetry, by Pydantic AI, and by cl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from hh_jupyter.conventions import plain
 from hh_jupyter.conventions.event_type import OPERATION
 from hh_jupyter.conventions.facts import EventLike, SpanFacts, Usage
 from hh_jupyter.conventions.otel_genai_content import OUTPUT_MESSAGES, content, messages_of
-from hh_jupyter.conventions.values import amount, first_of, text, usage_of
+from hh_jupyter.conventions.values import amount, first_of, mapping, provider_name, service_tier, text, usage_of, whole
 
 __all__ = ["FAMILY", "content", "facts", "kind_of", "read"]
 
@@ -23,7 +24,12 @@ REQUEST_MODEL: Final = "gen_ai.request.model"
 _KINDS: Final = {
     "chat": "llm", "text_completion": "llm", "generate_content": "llm", "embeddings": "embedding",
     "execute_tool": "tool", "invoke_agent": "agent", "create_agent": "agent", "invoke_workflow": "chain",
-    "execute_task": "chain", "retrieval": "retriever", "rerank": "reranker",
+    "execute_task": "chain", "plan": "chain", "retrieval": "retriever", "search_memory": "retriever",
+    "rerank": "reranker", "load_skill": "tool", "read_skill_resource": "tool",
+    # A response that was made earlier is fetched again: its tokens were used then.
+    "fetch_response": "http",
+    "create_memory": "db", "update_memory": "db", "upsert_memory": "db", "delete_memory": "db",
+    "create_memory_store": "db", "delete_memory_store": "db",
 }  # fmt: skip
 
 # Each from the first name that is there: two names of one quantity are never added.
@@ -41,6 +47,7 @@ _CACHE_WRITE: Final = (
     "gen_ai.usage.cache_creation.input_tokens",
     "gen_ai.usage.cache_write.input_tokens",
     "gen_ai.usage.cache_creation_input_tokens",
+    "gen_ai.usage.cache_write_input_tokens",
     "gen_ai.usage.details.cache_write_tokens",
     "gen_ai.usage.details.cache_creation_input_tokens",
 )
@@ -49,15 +56,36 @@ _REASONING: Final = (
     "gen_ai.usage.reasoning_tokens",
     "gen_ai.usage.details.reasoning_tokens",
 )
+_AUDIO_PROMPT: Final = (
+    "gen_ai.usage.audio.input_tokens",
+    "gen_ai.usage.input_audio_tokens",
+    "gen_ai.usage.details.input_audio_tokens",
+)
+_AUDIO_COMPLETION: Final = (
+    "gen_ai.usage.audio.output_tokens",
+    "gen_ai.usage.output_audio_tokens",
+    "gen_ai.usage.details.output_audio_tokens",
+)
+_RAW: Final = "gen_ai.usage.raw"
+"""Logfire's copy of the provider's own usage object."""
+
+_COST: Final = ("operation.cost", "gen_ai.cost.total_cost", "litellm.cost.total", "gen_ai.usage.cost")
+"""Pydantic AI and Logfire, LiteLLM (two releases), OpenLIT; the conventions have none."""
+
+_TIER: Final = (
+    "openai.response.service_tier",
+    "gen_ai.openai.response.service_tier",
+    "anthropic.response.service_tier",
+    "openai.request.service_tier",
+    "gen_ai.openai.request.service_tier",
+)
+_CACHE_HIT: Final = "litellm.cache_hit"
 _RUN: Final = "gen_ai.aggregated_usage."
 _PROVIDER: Final = ("gen_ai.provider.name", "gen_ai.system")
 _STATUS: Final = ("http.response.status_code", "http.status_code")
 _STREAM: Final = ("gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming")
 _FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 _CHUNK_EVENTS: Final = frozenset({"gen_ai.content.completion.chunk", "llm.content.completion.chunk"})
-_NO_SYSTEM: Final = frozenset({"langchain", "langgraph", "llamaindex"})
-"""Frameworks that stand where the provider should; who served the model is not told then."""
-
 _PARSED_LENGTH: Final = 262_144
 _ASKED: Final = ('"tool_call"', '"tool_use"', '"tool_calls"', '"function_call"')
 
@@ -113,13 +141,17 @@ def read(
         tools_asked=(_tools_asked(get(OUTPUT_MESSAGES)) if asked is None else asked) if kind == "llm" else (),
         streamed=first_token is not None or _streamed(attributes),
         http_status=plain.failed_status(first_of(attributes, _STATUS)),
+        service_tier=service_tier(first_of(attributes, _TIER)),
+        from_cache=get(_CACHE_HIT) in (True, "True", "true"),
     )
 
 
 def _usage(attributes: Mapping[str, Any], kind: str) -> Usage | None:
     usage = usage_of(*(first_of(attributes, names) for names in (
-        _PROMPT, _COMPLETION, _TOTAL, _CACHED, _CACHE_WRITE, _REASONING
+        _PROMPT, _COMPLETION, _TOTAL, _CACHED, _CACHE_WRITE, _REASONING, _AUDIO_PROMPT, _AUDIO_COMPLETION
     )))  # fmt: skip
+    if usage is not None and _RAW in attributes:
+        return _with_raw(usage, mapping(attributes[_RAW]))
     if usage is None and kind == "agent":
         get = attributes.get
         return usage_of(
@@ -137,15 +169,27 @@ def _model(attributes: Mapping[str, Any]) -> str | None:
     return text(first_of(attributes, ("gen_ai.response.model", REQUEST_MODEL, "model_name")))
 
 
+def _with_raw(usage: Usage, raw: Mapping[str, Any]) -> Usage:
+    """The usage with what only the provider's own object tells."""
+    asked = mapping(first_of(raw, ("prompt_tokens_details", "input_tokens_details")))
+    answered = mapping(first_of(raw, ("completion_tokens_details", "output_tokens_details")))
+    told = {
+        "cached": first_of(asked, ("cached_tokens",)) or raw.get("cache_read_input_tokens"),
+        "cache_write": first_of(asked, ("cache_write_tokens",)) or raw.get("cache_creation_input_tokens"),
+        "reasoning": answered.get("reasoning_tokens"),
+        "audio_prompt": asked.get("audio_tokens"),
+        "audio_completion": answered.get("audio_tokens"),
+    }
+    missing = {name: whole(count) for name, count in told.items() if getattr(usage, name) is None and whole(count)}
+    return replace(usage, **missing) if missing else usage
+
+
 def _provider(attributes: Mapping[str, Any]) -> str | None:
-    said = first_of(attributes, _PROVIDER)
-    lower = said.lower() if isinstance(said, str) else None
-    return None if lower in _NO_SYSTEM else text(lower)
+    return provider_name(first_of(attributes, _PROVIDER))
 
 
 def _cost(attributes: Mapping[str, Any]) -> float | None:
-    """Pydantic AI's and Logfire's; the conventions have none."""
-    return amount(attributes.get("operation.cost"))
+    return amount(first_of(attributes, _COST))
 
 
 def _response_id(attributes: Mapping[str, Any]) -> str | None:
@@ -164,11 +208,8 @@ def _first_token(attributes: Mapping[str, Any], events: Sequence[EventLike], sta
 
 def _streamed(attributes: Mapping[str, Any]) -> bool:
     said = first_of(attributes, _STREAM)
-    if said is not None:
-        return said is True
-    # opentelemetry-instrumentation-openai-v2 writes a reason on every answer but those it streamed.
-    legacy = attributes.get("gen_ai.system") == "openai" and _PROVIDER[0] not in attributes
-    return legacy and "gen_ai.response.id" in attributes and "gen_ai.response.finish_reasons" not in attributes
+    # Logfire tells the usage of a stream in a log that comes after the span.
+    return said in (True, "True", "true") or attributes.get("logfire.span_type") == "log"
 
 
 def _tools_asked(output: Any) -> tuple[str, ...]:

@@ -22,6 +22,14 @@ MOST_DIGITS: Final = 9
 MOST: Final = 2**53
 """Counts and amounts above are no counts; JSON's readers would change them too."""
 
+_FRAMEWORKS: Final = frozenset(
+    {
+        "ag2", "agno", "autogen", "crewai", "dspy", "google_adk", "haystack", "langchain", "langgraph", "llama_index",
+        "llamaindex", "microsoft.agent_framework", "openai_agents", "pydantic-ai", "pydantic_ai", "semantic_kernel",
+        "smolagents", "strands-agents", "strands_agents",
+    }
+)  # fmt: skip
+_STANDARD_TIERS: Final = frozenset({"auto", "default", "standard", "standard_only"})
 _OPENING: Final = frozenset("{[(")
 # No repr has one, and Python warns about it on standard error.
 _ODD_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\(?![\\'\"abfnrtvxuUN0-7\n])")
@@ -48,12 +56,27 @@ def usage_of(
     cached: Any = None,
     cache_write: Any = None,
     reasoning: Any = None,
+    audio_prompt: Any = None,
+    audio_completion: Any = None,
 ) -> Usage | None:
     """The usage that attributes tell, None if they tell none. A prompt of 0 tokens is written where it is not known."""
     prompt, completion, total = whole(prompt) or None, whole(completion), whole(total) or None
     if prompt is None and total is None and not completion:
         return None
-    return Usage(prompt, completion, total, whole(cached), whole(cache_write), whole(reasoning))
+    audio = whole(audio_prompt) or None, whole(audio_completion) or None
+    return Usage(prompt, completion, total, whole(cached), whole(cache_write), whole(reasoning), *audio)
+
+
+def provider_name(value: Any) -> str | None:
+    """Who serves a model, in lower case; None for a framework, which some write where the provider should stand."""
+    lower = value.lower() if isinstance(value, str) else None
+    return None if lower in _FRAMEWORKS else text(lower)
+
+
+def service_tier(value: Any) -> str | None:
+    """The tier a call was priced by; None for the standard one, and for a request that leaves it to the provider."""
+    lower = value.lower() if isinstance(value, str) else None
+    return None if lower in _STANDARD_TIERS else text(lower)
 
 
 def text(value: Any) -> str | None:

@@ -62,10 +62,11 @@ def _usage(record: SpanRecord) -> dict[str, int | None] | None:
 
 def _cost(record: SpanRecord) -> dict[str, str | None]:
     """What the span says, else an estimate and the prices it is made with, once they are loaded; {} is unknown."""
-    if record.facts.cost is not None:
-        return {"cost": fmt.usd(record.facts.cost)}
-    estimate = cost.estimate(record.facts) if cost.ready() else None
-    return {} if estimate is None else {"cost": fmt.usd(estimate, estimated=True), "prices": cost.table()}
+    dollars, estimated = cost.cost_of(record.facts)
+    if dollars is None:
+        return {}
+    shown = {"cost": fmt.usd(dollars, estimated=estimated)}
+    return {**shown, "prices": cost.table()} if estimated else {**shown}
 
 
 def _error(error: SpanError, details: SpanDetails) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -19,8 +18,6 @@ Mark = Literal["ok", "error", "running", "stopped"]
 
 NAME_LENGTH = 60
 MESSAGE_LENGTH = 300
-
-_HTTP_STATUS = re.compile(r"(?:^\W*|\b(?:error code|status code|status|HTTP)\D{0,3})([45]\d\d)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,16 +154,15 @@ def _way_up(node: SpanNode) -> tuple[str, ...]:
 
 
 def error_tag(node: SpanNode) -> str:
-    """A failing span's error in a word or two: the HTTP status in its message, else its type.
+    """A failing span's error in a word or two: its HTTP status, else its type.
 
     Empty for the spans that an error only passed through: it is shown where it began.
     """
     if node.error not in ("uncaught", "caught"):
         return ""
-    error = node.record.error
-    status = _HTTP_STATUS.search(error.message) if error is not None else None
+    error, status = node.record.error, node.record.http_status
     kind = clean(error.type, 40) if error is not None else ""
-    word = status[1] if status else kind or "error"
+    word = str(status) if status else kind or "error"
     if node.error == "uncaught":
         return word
     return f"{word}, {'retried' if _tried_again(node) else 'caught'}"

@@ -81,7 +81,7 @@ class Meter:
             if rows:
                 self._waiting[session_id] = rows
         for session_id, rows in list(self._waiting.items()):
-            if not cost.ready() and any(map(_unpriced, rows)):
+            if not cost.ready() and any(cost.needs_table(row.facts) for row in rows):
                 cost.load_in_background()
                 continue
             del self._waiting[session_id]
@@ -93,7 +93,7 @@ class Meter:
         with self._lock:
             rest, self._rows = self._rows, {}
         self._waiting |= {session_id: rows for session_id, rows in rest.items() if rows}
-        if any(_unpriced(row) for rows in self._waiting.values() for row in rows):
+        if any(cost.needs_table(row.facts) for rows in self._waiting.values() for row in rows):
             cost.load()
         for session_id, rows in self._waiting.items():
             self._note(session_id, rows)
@@ -121,7 +121,3 @@ class Meter:
 def _tokens(totals: Totals) -> int | None:
     calls = totals.llm_calls or totals.embedding_calls
     return totals.total_tokens + totals.embedding_tokens if calls else None
-
-
-def _unpriced(row: SpanRecord) -> bool:
-    return row.facts.cost is None and row.facts.model is not None

@@ -78,4 +78,4 @@ def _label(key: str) -> str:
 
 
 def _unpriced(row: SpanRecord) -> bool:
-    return row.facts.cost is None and row.facts.kind in PRICED_KINDS and row.facts.model is not None
+    return row.facts.kind in PRICED_KINDS and cost.needs_table(row.facts)

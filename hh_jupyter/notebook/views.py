@@ -137,7 +137,7 @@ def fixed_view(
         errors_only: show only what failed.
         forgotten: spans that belong to them and are no longer kept.
     """
-    if any(row.facts.cost is None and row.facts.model is not None for row in rows):
+    if any(cost.needs_table(row.facts) for row in rows):
         cost.load()  # Nobody changes this output later.
     session_id = session.id if session is not None else None
     return CellView(

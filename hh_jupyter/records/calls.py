@@ -1,19 +1,27 @@
-"""Which spans are one call: instrumentors nest, repeat and double each other, and every call is to be counted once."""
+"""Which spans are one call: instrumentors nest, repeat and double each other, and every call is to be counted once.
+
+Three signs join spans: an equal response id; one lying in the other in the tree, with nothing but plumbing between; and
+where there is no id to compare, two instrumentors that tell of the same model at the same time.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage
-from hh_jupyter.records.failures import http_status
-from hh_jupyter.records.parents import Parents, SpanKey, key_of
+from hh_jupyter.records.parents import Parents, SpanKey, by_identity, key_of
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.records.twins import by_place, twins
 
 Number = TypeVar("Number", int, float)
+
+KINDS: Final = ("llm", "embedding")
+"""Kinds of spans that tell of a request to a model."""
 
 _TRANSPARENT: Final = {
     "llm": frozenset({"http", "other"}),
@@ -25,6 +33,10 @@ _TRANSPARENT: Final = {
 _COMPARED: Final = 8  # some local servers answer with few distinct ids; comparing all of them would be quadratic
 _CLIENTS: Final = frozenset({"com.anthropic.sdk.python"})
 """Scopes of clients that trace themselves: what they count is what the server sent."""
+
+_VERSION = re.compile(r"(?:[-@](?:20\d\d-\d\d-\d\d|20\d{6}|latest))?(?:-v\d+(?::\d+)?)?$")
+_DATED = re.compile(r"[-@](?:20\d\d-\d\d-\d\d|20\d{6})")
+_REGION = re.compile(r"^(?:us|eu|apac|global)\.(?=[a-z]+\.)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +59,12 @@ class Call:
         each = [span.facts for span in self.spans]
         if len(each) == 1:
             return each[0]
-        answered = next((f.model for f in each if f.model and f.model != f.model_requested), None)
+        requested = {f.model_requested for f in each}
+        named = [f for f in each if f.model]
         exact = sorted(self.spans, key=lambda span: span.scope not in _CLIENTS)
         return replace(
             each[0],
-            model=answered or next((f.model for f in each if f.model), None),
+            model=max(named, key=lambda f: _exactness(f, requested)).model if named else None,
             model_requested=next((f.model_requested for f in each if f.model_requested), None),
             provider=next((f.provider for f in each if f.provider), None),
             usage=_merged_usage([span.facts.usage for span in exact if span.facts.usage is not None]),
@@ -59,47 +72,52 @@ class Call:
             tools_asked=max((f.tools_asked for f in each), key=len),
             streamed=any(f.streamed for f in each),
             http_status=next((f.http_status for f in each if f.http_status), None),
+            service_tier=next((f.service_tier for f in each if f.service_tier), None),
         )
 
 
 def find_calls(records: Iterable[SpanRecord], parents: Parents, kind: str) -> list[Call]:
-    """The calls among spans of one kind.
+    """The calls among spans of one kind. What a cache answered is none: no request was made.
 
     Args:
         records: in any order, none twice.
         parents: of these and of everything between them.
-        kind: "llm" or "embedding".
+        kind: one of `KINDS`.
     """
     members = sorted((r for r in records if r.facts.kind == kind), key=by_place)
     groups = _Groups(members)
     _join_same_response(members, groups)
-    for outer, inner in twins(members, _tells_the_same):
-        if not (outer.facts.response_id and inner.facts.response_id):
-            groups.join(outer, inner)
+    _join_twins(members, groups)
+    _join_stream_ends(members, groups)
     wrappers = _join_nested(members, parents, groups)
     found: dict[SpanKey, list[SpanRecord]] = defaultdict(list)
     for record in members:
         if key_of(record) not in wrappers:
             found[groups.root(record)].append(record)
-    return [Call(tuple(spans)) for spans in found.values()]
+    return [Call(tuple(spans)) for spans in found.values() if not any(span.facts.from_cache for span in spans)]
 
 
-def _tells_the_same(record: SpanRecord) -> Hashable:
-    """What two spans of one call have in common where there is no response id: the error, or the tokens."""
-    if record.status == "error":
-        error = record.error
-        said = http_status(record) or (None if error is None else (error.type, error.message))
-        return None if said is None else ("failed", said, record.facts.model_requested or record.facts.model)
-    usage = record.facts.usage
-    return None if usage is None else (usage.prompt, usage.completion, record.facts.model)
+def repeated_spans(records: Sequence[SpanRecord]) -> set[SpanKey]:
+    """The spans whose tokens another span of the same call counts already: a sum over all spans leaves them out."""
+    counted = [record for record in records if record.facts.usage is not None and record.facts.kind in KINDS]
+    if len({record.scope for record in counted}) < 2:
+        return set()
+    parents = Parents(by_identity(records))
+    repeated: set[SpanKey] = set()
+    for kind in KINDS:
+        for call in find_calls(records, parents, kind):
+            usages = [span for span in call.spans if span.facts.usage is not None]
+            repeated.update(key_of(span) for span in usages[1:])
+    return repeated
 
 
 class _Groups:
-    """Disjoint sets of spans."""
+    """Disjoint sets of spans, and the instrumentation scopes that each has spans of."""
 
     def __init__(self, members: Sequence[SpanRecord]) -> None:
         self._up = {key_of(record): key_of(record) for record in members}
         self._sizes = dict.fromkeys(self._up, 1)
+        self._scopes = {key_of(record): {record.scope} for record in members}
 
     def root(self, record: SpanRecord) -> SpanKey:
         key = key_of(record)
@@ -113,22 +131,86 @@ class _Groups:
         if kept != joined:
             self._up[joined] = kept
             self._sizes[kept] += self._sizes[joined]
+            self._scopes[kept] |= self._scopes.pop(joined)
 
     def size(self, record: SpanRecord) -> int:
         return self._sizes[self.root(record)]
+
+    def share_a_scope(self, one: SpanRecord, other: SpanRecord) -> bool:
+        return not self._scopes[self.root(one)].isdisjoint(self._scopes[self.root(other)])
+
+
+def _exactness(facts: SpanFacts, requested: set[str | None]) -> tuple[bool, bool, bool]:
+    """How likely a span's model is the one that answered: not the name asked for, dated, from the answer itself."""
+    model = facts.model or ""
+    return model not in requested, _DATED.search(model) is not None, facts.response_id is not None
 
 
 def _join_same_response(members: Sequence[SpanRecord], groups: _Groups) -> None:
     """Equal response ids are one call, in whatever trace: doubled spans are not always parent and child."""
     by_id: dict[str, list[SpanRecord]] = defaultdict(list)
     for record in members:
-        if record.facts.response_id:
+        if record.facts.response_id and not record.facts.from_cache:
             by_id[record.facts.response_id].append(record)
     for same in by_id.values():
         for place, record in enumerate(same):
             for earlier in same[max(0, place - _COMPARED) : place]:
-                if _overlap(earlier, record) or _usage_agrees(earlier, record):
+                if _overlap(earlier, record) or _same_usage(earlier.facts.usage, record.facts.usage):
                     groups.join(earlier, record)
+
+
+def _join_twins(members: Sequence[SpanRecord], groups: _Groups) -> None:
+    """Join what two instrumentors tell of one request, where at most one of them knows the response id.
+
+    Pairs are one to one. Those whose numbers agree are made first, so that calls side by side keep their own spans.
+    """
+    for alike in (_same_numbers, _stems):
+        for outer, inner in twins(members, alike, lambda outer, inner: _may_be_one(outer, inner, groups)):
+            groups.join(outer, inner)
+
+
+def _may_be_one(outer: SpanRecord, inner: SpanRecord, groups: _Groups) -> bool:
+    if outer.facts.response_id and inner.facts.response_id:
+        return False
+    if outer.status == "error" or inner.status == "error":
+        statuses = {outer.http_status, inner.http_status} - {None}
+        agree = outer.status == inner.status and len(statuses) < 2
+    else:
+        agree = _same_usage(outer.facts.usage, inner.facts.usage)
+    return agree and not groups.share_a_scope(outer, inner)
+
+
+def _same_numbers(record: SpanRecord) -> Iterable[object]:
+    """Keys that two spans of one call have in common: its model, and its tokens or its error."""
+    usage, error = record.facts.usage, record.error
+    numbers: object = None if usage is None else (usage.prompt, usage.completion)
+    if record.status == "error":
+        numbers = record.http_status or (None if error is None else (error.type, error.message))
+    return () if numbers is None else [(numbers, stem) for stem in _stems(record) or {""}]
+
+
+def _stems(record: SpanRecord) -> set[str]:
+    """Names of the model asked for and of the one that answered, without their versions."""
+    return {_stem(name) for name in (record.facts.model_requested, record.facts.model) if name}
+
+
+@lru_cache(maxsize=1024)
+def _stem(model: str) -> str:
+    """The model's name without route, region, vendor's prefix and version: "gpt-4o" for "openai/gpt-4o-2024-08-06"."""
+    name = _REGION.sub("", model.rpartition("/")[2].lower())
+    return _VERSION.sub("", name.removeprefix("anthropic."))
+
+
+def _join_stream_ends(members: Sequence[SpanRecord], groups: _Groups) -> None:
+    """Join a stream's span with the log that tells its usage when it is over, as Logfire writes it."""
+    open_streams: dict[tuple[str, str | None], list[SpanRecord]] = defaultdict(list)
+    for record in members:
+        facts = record.facts
+        key = record.scope, facts.model_requested
+        if facts.usage is None and record.status != "error":
+            open_streams[key].append(record)
+        elif facts.streamed and record.duration_ns == 0 and record.end_ns is not None and open_streams[key]:
+            groups.join(open_streams[key].pop(0), record)
 
 
 def _join_nested(members: Sequence[SpanRecord], parents: Parents, groups: _Groups) -> set[SpanKey]:
@@ -164,10 +246,16 @@ def _overlap(one: SpanRecord, other: SpanRecord) -> bool:
     return max(one.start_ns, other.start_ns) <= min(ends)
 
 
-def _usage_agrees(one: SpanRecord, other: SpanRecord) -> bool:
-    """Whether two spans may count the same tokens; ids of some local servers come again for another call."""
-    a, b = one.facts.usage, other.facts.usage
-    return a is None or b is None or (a.prompt, a.completion) == (b.prompt, b.completion)
+def _same_usage(one: Usage | None, other: Usage | None) -> bool:
+    """Whether two spans may count the same tokens: one does not know, or the numbers are the same.
+
+    Some leave cached tokens out of the prompt, and OpenLLMetry counts one token too many at the end of a stream.
+    """
+    if one is None or other is None:
+        return True
+    cached = max((usage.cached or 0) + (usage.cache_write or 0) for usage in (one, other))
+    prompts = abs((one.prompt or 0) - (other.prompt or 0)) in (0, cached)
+    return prompts and abs((one.completion or 0) - (other.completion or 0)) <= 1
 
 
 def _merged_usage(each: Sequence[Usage]) -> Usage | None:
@@ -176,6 +264,9 @@ def _merged_usage(each: Sequence[Usage]) -> Usage | None:
     merged = {f.name: _first_known([getattr(usage, f.name) for usage in each]) for f in fields(Usage)}
     # Some leave cached tokens out of the prompt: the larger one has them.
     merged["prompt"] = max((u.prompt for u in each if u.prompt is not None), default=None)
+    if merged["prompt"] is not None or merged["completion"] is not None:
+        # A total that is the sum of its span's parts says no more than they do.
+        merged["total"] = max((u.total for u in each if u.unexplained and u.total is not None), default=None)
     return Usage(**merged)
 
 

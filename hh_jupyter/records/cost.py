@@ -16,15 +16,36 @@ from hh_jupyter.conventions.facts import SpanFacts
 
 logger = logging.getLogger(__name__)
 
-Pricing = Callable[[str, str | None, dict[str, int]], float | None]
-"""(model, provider, tokens by the table's names) -> US dollars, or None for a model that it does not know."""
+Pricing = Callable[[str, str | None, dict[str, int], str | None], float | None]
+"""(model, provider, tokens by the table's names, service tier) -> US dollars, or None for a model that is not known."""
+
+_PROVIDERS: Final = {
+    "azure.ai.inference": "azure", "azure.ai.openai": "azure", "az.ai.inference": "azure", "az.ai.openai": "azure",
+    "azure_ai": "azure", "azure_openai": "azure", "azureopenai": "azure",
+    "aws.bedrock": "aws", "aws_bedrock": "aws", "bedrock": "aws", "bedrock_converse": "aws", "amazon_bedrock": "aws",
+    "gcp.gen_ai": "google", "gcp.vertex_ai": "google", "gcp.gemini": "google", "gemini": "google",
+    "google_genai": "google", "google_vertexai": "google", "google-gla": "google", "google-vertex": "google",
+    "vertex_ai": "google", "vertexai": "google", "vertex_ai_beta": "google",
+    "mistral_ai": "mistral", "mistralai": "mistral", "moonshot_ai": "moonshotai", "moonshot": "moonshotai",
+    "x_ai": "x-ai", "xai": "x-ai", "grok": "x-ai",
+    "together_ai": "together", "together-ai": "together", "fireworks_ai": "fireworks", "fireworks-ai": "fireworks",
+    "meta_llama": "meta", "voyage": "voyageai", "perplexity_ai": "perplexity",
+}  # fmt: skip
+"""Names of OpenTelemetry's conventions, LangChain, LiteLLM and Pydantic AI, and the table's name for each."""
+
+_BEDROCK = re.compile(r"(?:[a-z-]{2,10}\.)?[a-z0-9]+\.[a-z][\w.-]*(?::\d+)?")
+"""A model as Bedrock names it, by region and vendor: "us.anthropic.claude-sonnet-4-20250514-v1:0"."""
+
+_TIERS: Final = {"batches": "batch"}
 
 _THREAD_NAME: Final = "hh-prices"
 _lock = threading.Lock()
 _pricing: Pricing | None = None
 _thread: threading.Thread | None = None
 _table: str | None = None
-_prices_reasoning = False
+_ALWAYS: Final = frozenset({"input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"})
+_priced_apart: frozenset[str] = frozenset()
+"""Further kinds of tokens that the loaded release of the table knows."""
 _DATE = re.compile(r"20\d\d-\d\d-\d\d")
 
 
@@ -68,12 +89,33 @@ def table() -> str | None:
     return _table
 
 
+def cost_of(facts: SpanFacts, prices: Callable[[SpanFacts], float | None] | None = None) -> tuple[float | None, bool]:
+    """US dollars for a span, and whether they are estimated; (None, False) where the cost is not known.
+
+    What the span itself tells comes first. A 0 yields to the price table: some write it where they have no price.
+
+    Args:
+        prices: estimates a call; `estimate` by default.
+    """
+    if facts.from_cache:
+        return 0.0, False
+    if facts.cost:
+        return facts.cost, False
+    price = (prices or estimate)(facts)
+    return (facts.cost, False) if price is None else (price, True)
+
+
+def needs_table(facts: SpanFacts) -> bool:
+    """Whether the cost of a span depends on the price table."""
+    return not facts.cost and not facts.from_cache and (facts.model or facts.model_requested) is not None
+
+
 def estimate(facts: SpanFacts) -> float | None:
     """US dollars for the tokens of a call at list prices; None if model or tokens are unknown, or no table is loaded.
 
     Args:
-        facts: of a model or embedding call. Cached tokens are part of the prompt and reasoning ones of the completion;
-            each are priced as their provider does.
+        facts: of a model or embedding call. Cached and audio tokens are part of the prompt, reasoning and audio ones of
+            the completion; each are priced as their provider does.
     """
     usage, pricing = facts.usage, _pricing
     model = facts.model or facts.model_requested
@@ -81,41 +123,54 @@ def estimate(facts: SpanFacts) -> float | None:
         return None
     if usage.completion is None and facts.kind != "embedding":
         return None
-    tokens = {
+    counts = {
         "input_tokens": usage.prompt,
         "output_tokens": usage.completion or 0,
         "cache_read_tokens": usage.cached or 0,
         "cache_write_tokens": usage.cache_write or 0,
+        "output_reasoning_tokens": usage.reasoning or 0,  # A few providers price it apart.
+        "input_audio_tokens": usage.audio_prompt or 0,
+        "output_audio_tokens": usage.audio_completion or 0,
     }
-    if usage.reasoning and _prices_reasoning:  # Part of the completion; a few providers price it apart.
-        tokens["output_reasoning_tokens"] = usage.reasoning
+    tokens = {name: count for name, count in counts.items() if name in _ALWAYS or (count and name in _priced_apart)}
     names = [(model, facts.provider)]
     if "/" in model:
         # LiteLLM and OpenRouter route by name: "openai/gpt-4o".
         prefix, _, plain = model.partition("/")
         names += [(plain, prefix), (plain, facts.provider)]
-    prices = (pricing(name, provider, tokens) for name, provider in names)
-    return next((price for price in prices if price is not None), None)
+    if facts.provider is None and _BEDROCK.fullmatch(model):
+        names.append((model, "aws"))
+    tier = _TIERS.get(facts.service_tier, facts.service_tier) if facts.service_tier else None
+    found = (pricing(name, _PROVIDERS.get(who, who) if who else None, tokens, tier) for name, who in names)
+    return next((price for price in found if price is not None), None)
 
 
 def _load() -> Pricing:
-    global _table, _prices_reasoning
+    global _table, _priced_apart
     try:
         from genai_prices import Usage, __version__, calc_price
     except ImportError as error:
         logger.warning("costs are not estimated: %s", error)
         return _no_price
 
-    def price(model: str, provider: str | None, tokens: dict[str, int]) -> float | None:
+    import inspect
+
+    takes_tier = "price_context" in inspect.signature(calc_price).parameters
+
+    def price(model: str, provider: str | None, tokens: dict[str, int], tier: str | None) -> float | None:
         arguments: dict[str, Any] = {} if provider is None else {"provider_id": provider}
+        if tier is not None and takes_tier:
+            arguments["price_context"] = {"service_tier": tier}
         try:
             return float(calc_price(Usage(**tokens), model, **arguments).total_price)
         except (LookupError, ValueError):
             # Another model, another provider, or counts that contradict each other.
             return None
 
-    price("gpt-4o", "openai", {"input_tokens": 1, "output_tokens": 1})  # the table itself loads at the first question
-    _prices_reasoning = _takes(Usage, "output_reasoning_tokens")
+    # The table itself loads at the first question.
+    price("gpt-4o", "openai", {"input_tokens": 1, "output_tokens": 1}, None)
+    more = ("output_reasoning_tokens", "input_audio_tokens", "output_audio_tokens")
+    _priced_apart = frozenset(name for name in more if _takes(Usage, name))
     _table = " of ".join(filter(None, (f"genai-prices {__version__}", _latest_date())))
     return price
 
@@ -145,5 +200,5 @@ def _latest_date() -> str | None:
     return max((day for text in comments for day in _DATE.findall(text) if day <= today), default=None)
 
 
-def _no_price(model: str, provider: str | None, tokens: dict[str, int]) -> float | None:
+def _no_price(model: str, provider: str | None, tokens: dict[str, int], tier: str | None) -> float | None:
     return None

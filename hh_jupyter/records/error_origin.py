@@ -15,11 +15,18 @@ def place_errors(nodes: Sequence[SpanNode], survived_ns: int | None = None) -> N
         survived_ns: see `SpanTree.build`.
     """
     leaves_root: set[int] = set()
+    repeated: set[int] = set()
     for node in nodes:
         if node.record.status != "error":
             continue
+        if id(node) in repeated:
+            node.error = "propagated"
+            continue
         uncaught = id(node) in leaves_root or (node.parent is None and not _survived(node, survived_ns))
         passed_on = _passed_on(node)
+        if passed_on and _tells(node) and all(map(_only_failed, passed_on)):
+            repeated.update(map(id, passed_on))
+            passed_on = []
         if uncaught:
             leaves_root.update(map(id, passed_on))
         node.error = "propagated" if passed_on else ("uncaught" if uncaught else "caught")
@@ -50,6 +57,17 @@ def _passed_on(node: SpanNode) -> list[SpanNode]:
         passed = failing
     last_start = max((child.start_ns for child in passed), default=0)
     return [child for child in passed if child.end_ns > last_start or child.start_ns == last_start]
+
+
+def _tells(node: SpanNode) -> bool:
+    error = node.record.error
+    return error is not None and bool(error.message)
+
+
+def _only_failed(node: SpanNode) -> bool:
+    """Whether an HTTP request has nothing to say but that it failed: the client above it says how."""
+    below = any(child.record.status == "error" for child in node.children)
+    return node.record.facts.kind == "http" and not _tells(node) and not below
 
 
 def _what(node: SpanNode) -> tuple[str, str] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +12,6 @@ from hh_jupyter.records.tree import SpanTree
 if TYPE_CHECKING:
     from hh_jupyter.records.calls import Call
 
-_STATUS_CODE = re.compile(r"\b(?:error code|status code|status|HTTP)\D{0,3}([45]\d\d)\b", re.IGNORECASE)
 _ECHO_SUFFIX: Final = "_error"
 
 
@@ -36,17 +34,9 @@ def find_echoes(records: Sequence[SpanRecord]) -> set[SpanKey]:
     }
 
 
-def http_status(record: SpanRecord) -> int | None:
-    """HTTP status of a failed span, from its attribute or, where most instrumentors write it only, its message."""
-    if record.facts.http_status is not None:
-        return record.facts.http_status
-    found = _STATUS_CODE.search(record.error.message) if record.error is not None else None
-    return int(found[1]) if found else None
-
-
 def http_statuses(call: Call) -> list[str]:
     """HTTP status of a failed call, as text."""
-    statuses = (http_status(span) for span in call.spans) if call.failed else ()
+    statuses = (span.http_status for span in call.spans) if call.failed else ()
     return [str(status) for status in statuses if status is not None][:1]
 
 

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from hh_jupyter.conventions.facts import SpanFacts
 
 Status = Literal["ok", "error", "running"]
+
+_CALLS: Final = ("llm", "embedding")
+_STATUS_NAMES: Final = {
+    "RateLimitError": 429, "TooManyRequestsError": 429, "TooManyRequestsException": 429, "ThrottlingException": 429,
+    "ResourceExhausted": 429, "RESOURCE_EXHAUSTED": 429, "rate_limit_error": 429, "overloaded_error": 529,
+}  # fmt: skip
+"""Errors of model APIs that stand for one status and may not name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +26,13 @@ class SpanError:
         type: class name of the exception, without its module. Example: "HTTPError".
         message: first line of the message, at most 300 characters.
         location: "payments.py:41", or None when no stack was recorded.
+        http_status: 400 and above, where the error names one.
     """
 
     type: str
     message: str
     location: str | None = None
+    http_status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,18 @@ class SpanRecord:
     cell: str | None = None
     redacted: int = 0
     dropped: int = 0
+
+    @property
+    def http_status(self) -> int | None:
+        """The HTTP status of a failed span, 400 and above: of its attributes, its error's text, or its error's type."""
+        if self.status != "error":
+            return None
+        status, error = self.facts.http_status, self.error
+        if status is None and error is not None:
+            status = error.http_status
+            if status is None and self.facts.kind in _CALLS:
+                status = _STATUS_NAMES.get(error.type)
+        return status
 
     @property
     def duration_ns(self) -> int:

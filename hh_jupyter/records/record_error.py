@@ -21,6 +21,20 @@ _MESSAGE: Final = "exception.message"
 _STACK: Final = "exception.stacktrace"
 _OTEL_TYPE: Final = "error.type"
 
+# In the order of trust: a status that is called one, one that begins the text, one in a provider's error object.
+_STATUS_TEXTS: Final = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"\b(?:error|status)[ _-]?code\W{0,4}([45]\d\d)\b",
+        r"\b(?:HTTP(?:/\d(?:\.\d)?)?(?: error)?|status)\W{0,3}([45]\d\d)\b",
+        r"^\W*([45]\d\d)(?-i:$|[ :,-]+[A-Z{])",
+        r"\b(?:client|server) error\W{0,3}([45]\d\d)\b",
+        r"""["']code["']: ([45]\d\d)\b""",
+        r"\(([45]\d\d)\)",
+    )
+)
+_SEARCHED_LENGTH: Final = 20_000
+
 _FRAME = re.compile(r'^[ |+]*File "(?P<file>[^"\n]+)", line (?P<line>\d+)', re.MULTILINE)
 # "RateLimitError: too many", as OpenInference and HoneyHive write a status; a sentence with a colon is no type.
 _NAMED = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?", re.DOTALL)
@@ -91,7 +105,17 @@ def _error(kind: Any, message: Any, location: str | None) -> SpanError:
     first = lines[0].strip() if lines else ""
     if len(first) > MESSAGE_LENGTH:
         first = first[: MESSAGE_LENGTH - 1] + "…"
-    return SpanError(type=_class_name(str(kind or "Error")), message=first, location=location)
+    name = _class_name(str(kind or "Error"))
+    if name.isdecimal():  # OpenTelemetry allows a status as `error.type`; the message may repeat it.
+        name, first = f"HTTP {name}", first.removeprefix(name).lstrip(" :-")
+    return SpanError(type=name, message=first, location=location, http_status=_http_status(name, str(message or "")))
+
+
+def _http_status(kind: str, message: str) -> int | None:
+    """The HTTP status in an error's type, which may be one, or in its message, whose first line may not have it."""
+    texts = (kind, message[:_SEARCHED_LENGTH])
+    found = next((match for text in texts for pattern in _STATUS_TEXTS if (match := pattern.search(text))), None)
+    return int(found[1]) if found else None
 
 
 def _class_name(kind: str) -> str:

@@ -32,6 +32,7 @@ def record_of(span: ReadableSpan, *, cell: str | None = None) -> SpanRecord:
     failed = span.status.status_code.name == _ERROR
     status: Status = "running" if span.end_time is None else "error" if failed else "ok"
     session_id = attributes.get(keys.SESSION_ID)
+    scope = span.instrumentation_scope.name if span.instrumentation_scope else ""
     return SpanRecord(
         trace_id=context.trace_id,
         span_id=context.span_id,
@@ -40,8 +41,8 @@ def record_of(span: ReadableSpan, *, cell: str | None = None) -> SpanRecord:
         start_ns=start,
         end_ns=span.end_time,
         status=status,
-        facts=describe(span.name, attributes, span.events, start),
-        scope=span.instrumentation_scope.name if span.instrumentation_scope else "",
+        facts=describe(span.name, attributes, span.events, start, scope),
+        scope=scope,
         error=span_error(attributes, span.events, span.status.description) if failed else None,
         session_id=session_id if isinstance(session_id, str) else None,
         cell=cell,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from hh_jupyter.records.parents import Parents, key_of
+from hh_jupyter.records.parents import Parents, SpanKey, key_of
 from hh_jupyter.records.record import SpanRecord
-from hh_jupyter.records.twins import by_place, twins
+from hh_jupyter.records.twins import by_place, twins, within
 
 _HANDOFF: Final = "handoff to "
 _QUALIFIED = re.compile(r"(?:(?:[^\W\d]\w*|<locals>)\.)+([^\W\d]\w*)")
@@ -35,14 +36,22 @@ def find_tool_runs(records: Sequence[SpanRecord], parents: Parents) -> list[Tool
     A traced function that a framework calls as a tool has a span of each, and is one.
     """
     tools = sorted((record for record in records if record.facts.kind == "tool"), key=by_place)
-    doubled = {key_of(inner) for _, inner in twins(tools, tool_name)}
+    told_by = {key_of(record): {record.scope} for record in tools}
+    doubled: set[SpanKey] = set()
+    for outer, inner in twins(tools, lambda record: (tool_name(record),), partial(_may_be_one, told_by)):
+        told_by[key_of(outer)].add(inner.scope)
+        doubled.add(key_of(inner))
     for record in tools:
-        outer = parents.of(record)
-        rival = outer is not None and outer.facts.kind == "tool" and outer.scope != record.scope
-        if outer is not None and rival and tool_name(outer) == tool_name(record):
+        above = parents.of(record)
+        rival = above is not None and above.facts.kind == "tool" and above.scope != record.scope
+        if above is not None and rival and tool_name(above) == tool_name(record):
             doubled.add(key_of(record))
     ran = [record for record in tools if key_of(record) not in doubled]
     return [ToolRun(record, tool_name(record), _is_handoff(record)) for record in ran]
+
+
+def _may_be_one(told_by: Mapping[SpanKey, set[str]], outer: SpanRecord, inner: SpanRecord) -> bool:
+    return within(inner, outer) and inner.scope not in told_by[key_of(outer)]
 
 
 def tool_name(record: SpanRecord) -> str:

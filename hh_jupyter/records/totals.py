@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage
 from hh_jupyter.records import cost
-from hh_jupyter.records.calls import Call, find_calls
+from hh_jupyter.records.calls import KINDS, Call, find_calls
 from hh_jupyter.records.failures import count_errors, find_echoes, http_statuses
 from hh_jupyter.records.parents import Parents, SpanKey, by_identity, key_of
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.records.record_of import record_of
 from hh_jupyter.records.tools import ToolRun, find_tool_runs
-from hh_jupyter.records.twins import by_place
+from hh_jupyter.records.twins import by_place, within
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-_CALL_KINDS: Final = ("llm", "embedding")
 _DATE: Final = re.compile(r"[-@](?:20\d\d-\d\d-\d\d|20\d{6})$")
 
 
@@ -43,7 +42,8 @@ class Totals:
         errors: failures, each counted where it began, caught ones included.
         unknown_usage_calls: calls that did not fail and whose tokens are not known.
         cost: US dollars, as far as known; None if nothing is known.
-        cost_complete: every call that used tokens has a cost.
+        cost_complete: every call that used tokens has a cost, and every token of it has a price. Otherwise the cost is
+            a lower bound.
         cost_estimated: some of it comes from the price table and not from a span.
         prices: that table and its date, "genai-prices 0.2.3 of 2026-10-14"; None if nothing is estimated.
     """
@@ -152,12 +152,7 @@ def _known(usage: Usage | None) -> bool:
 
 
 def _tokens(usage: Usage | None) -> int:
-    """Prompt and completion, else the total where no more is told."""
-    if usage is None:
-        return 0
-    if usage.prompt is None and usage.completion is None:
-        return usage.total or 0
-    return (usage.prompt or 0) + (usage.completion or 0)
+    return (usage.tokens or 0) if usage is not None else 0
 
 
 def _token_sums(each: Sequence[Usage]) -> dict[str, Any]:
@@ -177,11 +172,11 @@ def _cost_sums(
     known: list[float] = []
     complete, estimated = True, False
     for failed, facts in [*((call.failed, facts) for call, facts in calls), *((False, facts) for facts in sums)]:
-        said = facts.cost
-        price = said if said is not None else prices(facts)
+        price, guessed = cost.cost_of(facts, prices)
         if price is not None:
             known.append(price)
-            estimated = estimated or said is None
+            estimated = estimated or guessed
+            complete = complete and not (guessed and facts.usage is not None and facts.usage.unexplained)
         elif not failed or facts.usage is not None:
             complete = False
     return {
@@ -194,19 +189,26 @@ def _cost_sums(
 
 def _runs_without_calls(records: Sequence[SpanRecord], parents: Parents) -> list[SpanFacts]:
     """Usage that agent and chain spans carry for their run, where no span below says it: the outermost of each run."""
-    carriers = [r for r in records if r.facts.usage is not None and r.facts.kind not in _CALL_KINDS]
+    carriers = [r for r in records if r.facts.usage is not None and r.facts.kind not in KINDS]
     if not carriers:
         return []
     explained: set[SpanKey] = set()
     for record in records:
-        if record.facts.usage is not None and record.facts.kind in _CALL_KINDS:
-            above = parents.of(record)
+        if record.facts.usage is not None and record.facts.kind in KINDS:
+            top, above = record, parents.of(record)
             while above is not None and key_of(above) not in explained:
                 explained.add(key_of(above))
-                above = parents.of(above)
+                top, above = above, parents.of(above)
+            if above is None and top.parent_id is not None:
+                # A span between is missing: what runs meanwhile in the same trace may well be above it.
+                explained.update(key_of(carrier) for carrier in carriers if _encloses(carrier, top))
     alone = {key_of(record) for record in carriers} - explained
     outer = parents.nearest(lambda record: key_of(record) not in alone)
     return [r.facts for r in sorted(carriers, key=by_place) if key_of(r) in alone and outer(r) is None]
+
+
+def _encloses(outer: SpanRecord, inner: SpanRecord) -> bool:
+    return outer.trace_id == inner.trace_id and outer.start_ns <= inner.start_ns and within(inner, outer)
 
 
 def _tool_sums(runs: Sequence[ToolRun], echoes: set[SpanKey]) -> dict[str, Any]:

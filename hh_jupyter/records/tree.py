@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from hh_jupyter.records.calls import repeated_spans
 from hh_jupyter.records.error_origin import place_errors
-from hh_jupyter.records.parents import by_identity, circle_cuts
+from hh_jupyter.records.parents import SpanKey, by_identity, circle_cuts, key_of
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.records.span_node import SpanNode
 from hh_jupyter.records.timing import mark_critical, own_time
@@ -92,8 +93,9 @@ class SpanTree:
             nodes = _depth_first(roots)
         for node in nodes:
             node.end_ns = end if node.record.end_ns is None else max(node.record.end_ns, node.record.start_ns)
+        repeated = repeated_spans([node.record for node in nodes])
         for node in reversed(nodes):
-            _sum_up(node)
+            _sum_up(node, repeated)
         place_errors(nodes, survived_ns)
         mark_critical(roots)
         origins = [node for node in nodes if node.error == "uncaught"]
@@ -180,17 +182,19 @@ def _cut_circles(reached: list[SpanNode], ordered: list[SpanNode], roots: list[S
     roots.sort(key=_place)
 
 
-def _sum_up(node: SpanNode) -> None:
-    """What a node says about those below it; children come first."""
+def _sum_up(node: SpanNode, repeated: set[SpanKey]) -> None:
+    """What a node says about those below it; children come first.
+
+    Args:
+        repeated: spans whose call another span counts.
+    """
     usage = node.record.facts.usage
-    said = None
-    if usage is not None:
-        said = usage.total if usage.total is not None else _sum_known((usage.prompt, usage.completion))
+    said = usage.tokens if usage is not None else None
     if not node.children:
         node.tokens = said
         node.own = ((node.start_ns, node.end_ns),) if node.end_ns > node.start_ns else ()
         return
-    below = _sum_known(child.tokens for child in node.children)
+    below = _sum_known(child.tokens for child in node.children if key_of(child.record) not in repeated)
     # An agent repeats the sum of its model calls, and nested spans of one call repeat its usage: never add the two.
     node.tokens = max(said, below) if said is not None and below is not None else (below if said is None else said)
     node.spans = sum(child.spans + 1 for child in node.children)

@@ -158,7 +158,7 @@ def support_agent(trace_id: int, *, fails: bool = False) -> Cell:
     """An agent with a retrieval of twelve embeddings, two tools and two or three model calls."""
     cell = Cell(trace_id)
     error = SpanError(
-        "HTTPError", "503 Service Unavailable: upstream connect error. [redacted: api_key]", "payments.py:41"
+        "HTTPError", "503 Service Unavailable: upstream connect error. [redacted: api_key]", "payments.py:41", 503
     )
     root = cell.add(
         "agent",
@@ -323,7 +323,7 @@ def running(trace_id: int) -> Cell:
 def many(trace_id: int, examples: int = 1250) -> Cell:
     """An evaluation of eight spans per example, two of which fail."""
     cell = Cell(trace_id)
-    limit = SpanError("RateLimitError", "429 rate limit reached for gpt-4.1-mini", "eval.py:31")
+    limit = SpanError("RateLimitError", "429 rate limit reached for gpt-4.1-mini", "eval.py:31", 429)
     root = cell.add("chain", "evaluate_dataset", 0, 94_000, error=limit)
     for i in range(examples):
         lane = i % 16

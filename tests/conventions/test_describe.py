@@ -16,7 +16,9 @@ KIND_NAMES = {"PROMPT": "chain"}
 
 
 def facts_of(span: ReadableSpan) -> SpanFacts:
-    return describe(span.name, dict(span.attributes or {}), span.events, span.start_time or 0)
+    scope = span.instrumentation_scope
+    given = span.name, dict(span.attributes or {}), span.events, span.start_time or 0
+    return describe(*given, scope.name if scope else "")
 
 
 def by_kind(name: str, kind: str) -> list[SpanFacts]:

@@ -13,7 +13,9 @@ from tests.spans import EXPECTED, RECORDINGS, recorded
 
 
 def facts_of(span: ReadableSpan) -> SpanFacts:
-    return describe(span.name, dict(span.attributes or {}), span.events, span.start_time or 0)
+    scope = span.instrumentation_scope
+    given = span.name, dict(span.attributes or {}), span.events, span.start_time or 0
+    return describe(*given, scope.name if scope else "")
 
 
 def content_of(span: ReadableSpan) -> SpanContent:

@@ -12,6 +12,7 @@ from hh_jupyter.display.bundle import Notice, mime_bundle
 from hh_jupyter.display.clean import columns
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanError
+from hh_jupyter.records.record_error import span_error
 from tests.display.hostile import HOSTILE
 from tests.display.views import agent_view, totals, view
 from tests.records.spans import UNAVAILABLE, agent_rows, span
@@ -145,7 +146,8 @@ def test_calls_that_all_failed_have_no_unknown_cost() -> None:
     ],
 )
 def test_a_failing_row_is_tagged_by_its_http_status_or_its_type(message: str, tag: str) -> None:
-    rows = [span(1, None, 0, 5, "call", error=SpanError("HTTPError", message))]
+    error = span_error({"error.type": "HTTPError"}, (), message)
+    rows = [span(1, None, 0, 5, "call", error=error)]
     assert text.render(view(rows)).splitlines()[3].endswith(f"━  {tag}")
 
 

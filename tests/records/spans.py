@@ -40,7 +40,7 @@ def span(
     )
 
 
-UNAVAILABLE = SpanError("HTTPError", "503 Service Unavailable", "payments.py:41")
+UNAVAILABLE = SpanError("HTTPError", "503 Service Unavailable", "payments.py:41", 503)
 
 
 def agent_rows(*, failing: bool) -> list[SpanRecord]:

@@ -19,7 +19,7 @@ NUMBERS = (
     "cached_tokens", "cache_write_tokens", "reasoning_tokens", "embedding_calls", "embedding_tokens",
     "tool_calls_requested", "tool_spans", "errors", "error_statuses",
 )  # fmt: skip
-LIMIT = SpanError("RateLimitError", "Error code: 429 - slow down")
+LIMIT = SpanError("RateLimitError", "Error code: 429 - slow down", http_status=429)
 
 
 def total(*rows: SpanRecord, price: float | None = None) -> Totals:
@@ -216,7 +216,7 @@ def test_siblings_of_two_instrumentors_without_an_id_are_one_call_where_time_mod
     assert total(inner, outer).llm_calls == 1
     assert total(replace(inner, scope="a"), outer).llm_calls == 2
     assert total(replace(inner, facts=replace(inner.facts, model="other")), outer).llm_calls == 2
-    assert total(replace(inner, end_ns=(outer.end_ns or 0) + 1), outer).llm_calls == 2
+    assert total(replace(inner, start_ns=outer.end_ns or 0, end_ns=(outer.end_ns or 0) + 1), outer).llm_calls == 2
     ids = [replace(row, facts=replace(row.facts, response_id=str(row.span_id))) for row in (outer, inner)]
     assert total(*ids).llm_calls == 2
 

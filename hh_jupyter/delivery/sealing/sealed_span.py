@@ -90,7 +90,10 @@ def seal(span: ReadableSpan, stamp: Stamp, policy: SealPolicy, resource: Resourc
     """Make the final copy of an ended span, and its row."""
     draft = _redacted(span, policy.redactor)
     # Before the limits cut: instrumentors write model and usage last.
-    draft.facts = describe(draft.name, draft.attributes, draft.events, span.start_time or 0)
+    scope = span.instrumentation_scope
+    draft.facts = describe(
+        draft.name, draft.attributes, draft.events, span.start_time or 0, scope.name if scope else ""
+    )
     cut = _cut_to_limits(draft, policy)
     record = _record(span, stamp, draft)
     final = stamped_attributes(stamp, policy.run_ids)

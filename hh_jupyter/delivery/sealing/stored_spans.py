@@ -52,7 +52,7 @@ def _record(span: Span, scope: str, cell: str | None) -> SpanRecord:
         start_ns=span.start_time_unix_nano,
         end_ns=span.end_time_unix_nano,
         status=status,
-        facts=describe(span.name, _as_ended(span.name, attributes), details.events, span.start_time_unix_nano),
+        facts=describe(span.name, _as_ended(span.name, attributes), details.events, span.start_time_unix_nano, scope),
         scope=scope,
         error=span_error(attributes, details.events, details.status_message) if failed else None,
         session_id=_of_type(attributes, keys.SESSION_ID, str),
