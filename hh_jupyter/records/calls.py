@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Final, TypeVar
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage
-from hh_jupyter.records.parents import Parents, SpanKey, by_identity, key_of
+from hh_jupyter.records.parents import Parents, SpanKey, key_of
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.records.twins import by_place, twins
 
@@ -97,17 +97,23 @@ def find_calls(records: Iterable[SpanRecord], parents: Parents, kind: str) -> li
     return [Call(tuple(spans)) for spans in found.values() if not any(span.facts.from_cache for span in spans)]
 
 
-def repeated_spans(records: Sequence[SpanRecord]) -> set[SpanKey]:
-    """The spans whose tokens another span of the same call counts already: a sum over all spans leaves them out."""
+def repeated_spans(records: Iterable[SpanRecord]) -> set[SpanKey]:
+    """The spans whose tokens another span of the same call counts already: a sum over siblings leaves them out."""
     counted = [record for record in records if record.facts.usage is not None and record.facts.kind in KINDS]
-    if len({record.scope for record in counted}) < 2:
-        return set()
-    parents = Parents(by_identity(records))
     repeated: set[SpanKey] = set()
+    if len({record.scope for record in counted}) < 2:
+        return repeated
     for kind in KINDS:
-        for call in find_calls(records, parents, kind):
-            usages = [span for span in call.spans if span.facts.usage is not None]
-            repeated.update(key_of(span) for span in usages[1:])
+        members = sorted((record for record in counted if record.facts.kind == kind), key=by_place)
+        groups = _Groups(members)
+        _join_same_response(members, groups)
+        _join_twins(members, groups)
+        first: set[SpanKey] = set()
+        for record in members:
+            root = groups.root(record)
+            if root in first:
+                repeated.add(key_of(record))
+            first.add(root)
     return repeated
 
 
@@ -135,6 +141,9 @@ class _Groups:
 
     def size(self, record: SpanRecord) -> int:
         return self._sizes[self.root(record)]
+
+    def scopes(self, record: SpanRecord) -> int:
+        return len(self._scopes[self.root(record)])
 
     def share_a_scope(self, one: SpanRecord, other: SpanRecord) -> bool:
         return not self._scopes[self.root(one)].isdisjoint(self._scopes[self.root(other)])
@@ -164,8 +173,12 @@ def _join_twins(members: Sequence[SpanRecord], groups: _Groups) -> None:
 
     Pairs are one to one. Those whose numbers agree are made first, so that calls side by side keep their own spans.
     """
+    scopes = len({record.scope for record in members})
+    if scopes < 2:
+        return
     for alike in (_same_numbers, _stems):
-        for outer, inner in twins(members, alike, lambda outer, inner: _may_be_one(outer, inner, groups)):
+        alone = [record for record in members if groups.scopes(record) < scopes]
+        for outer, inner in twins(alone, alike, lambda outer, inner: _may_be_one(outer, inner, groups)):
             groups.join(outer, inner)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from hh_jupyter.records.record import SpanRecord
 
-_COMPARED: Final = 256
-"""So many of those that look the same and run at once are compared: with all of them the time would be quadratic."""
+_COMPARED: Final = 16
+"""So many of those that look the same and run at once are asked: with all of them the time would be quadratic."""
 
 
 def by_place(record: SpanRecord) -> tuple[int, int, int, int]:
@@ -33,38 +34,76 @@ def twins(
         agree: whether an outer and an inner span may be a pair; asked again after each pair is handed out, so that the
             caller can keep a span from being paired twice.
     """
-    scopes = len({record.scope for record in members})
-    if scopes < 2:
+    scopes = sorted({record.scope for record in members})
+    if len(scopes) < 2:
         return
-    running: dict[object, list[SpanRecord]] = {}
+    running: dict[tuple[object, str], _Running] = {}
     for record in members:
-        places = [running.setdefault(key, []) for key in keys(record)]
+        record_keys = list(keys(record))
         found: SpanRecord | None = None
-        for place in places:
-            place[:] = [other for other in place[-_COMPARED:] if _reaches(other, record)]
-            for outer in place:
-                if outer.scope != record.scope and agree(outer, record):
-                    found = outer if found is None or _better(outer, found, record) else found
+        for key in record_keys:
+            for scope in scopes:
+                others = running.get((key, scope)) if scope != record.scope else None
+                outer = others.around(record, agree) if others is not None else None
+                if outer is not None and (found is None or _better(outer, found, record)):
+                    found = outer
         if found is not None:
             yield found, record
-        for place in places:
-            if found is None or scopes > 2:
-                place.append(record)
-            elif found in place:
-                place.remove(found)
+            if len(scopes) == 2:  # Both are taken.
+                for key in keys(found):
+                    running[key, found.scope].remove(found)
+                continue
+        for key in record_keys:
+            running.setdefault((key, record.scope), _Running()).add(record)
 
 
-def _reaches(earlier: SpanRecord, later: SpanRecord) -> bool:
-    """Whether a span still runs when another one starts."""
-    return earlier.end_ns is None or later.start_ns < earlier.end_ns or later.start_ns == earlier.start_ns
+class _Running:
+    """Spans of one scope that have started, by their end."""
+
+    def __init__(self) -> None:
+        self._ends: list[float] = []
+        self._spans: list[SpanRecord] = []
+
+    def add(self, record: SpanRecord) -> None:
+        place = bisect_right(self._ends, _end(record))
+        self._ends.insert(place, _end(record))
+        self._spans.insert(place, record)
+
+    def remove(self, record: SpanRecord) -> None:
+        end = _end(record)
+        for place in range(bisect_left(self._ends, end), bisect_right(self._ends, end)):
+            if self._spans[place] is record:
+                del self._ends[place], self._spans[place]
+                return
+
+    def around(self, inner: SpanRecord, agree: Callable[[SpanRecord, SpanRecord], bool]) -> SpanRecord | None:
+        """The span that encloses another one most closely, else one that it overlaps with; only a few are asked."""
+        if len(self._spans) > _COMPARED:
+            over = bisect_left(self._ends, inner.start_ns)  # Nothing that comes later reaches back to these.
+            del self._ends[:over], self._spans[:over]
+        first = bisect_left(self._ends, _end(inner))
+        before = range(first - 1, max(-1, first - 1 - _COMPARED), -1)
+        for place in (*range(first, min(first + _COMPARED, len(self._spans))), *before):
+            outer: SpanRecord = self._spans[place]
+            overlaps = self._ends[place] > inner.start_ns or outer.start_ns == inner.start_ns
+            if overlaps and agree(outer, inner):
+                return outer
+        return None
+
+
+def _end(record: SpanRecord) -> float:
+    """When a span was over. LlamaIndex closes that of a stream before the stream is read: the first token tells."""
+    if record.end_ns is None:
+        return math.inf
+    return max(record.end_ns, record.start_ns + (record.facts.first_token_ns or 0))
 
 
 def _better(one: SpanRecord, other: SpanRecord, inner: SpanRecord) -> bool:
     """Whether a span fits better round another: it contains it, and by less."""
-    if within(inner, one) != within(inner, other):
-        return within(inner, one)
-    ends = [math.inf if record.end_ns is None else record.end_ns for record in (one, other)]
-    return ends[0] < ends[1] if within(inner, one) else ends[0] > ends[1]
+    contains = [_end(inner) <= _end(record) for record in (one, other)]
+    if contains[0] != contains[1]:
+        return contains[0]
+    return _end(one) < _end(other) if contains[0] else _end(one) > _end(other)
 
 
 def within(inner: SpanRecord, outer: SpanRecord) -> bool:

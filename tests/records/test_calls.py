@@ -97,6 +97,11 @@ def test_a_span_that_ends_a_moment_after_the_one_around_it_is_still_the_same_cal
     assert summarize([llm(1, 0, 10, "a", model="m"), llm(2, 1, 10.2, "b", model="m")]).llm_calls == 1
 
 
+def test_a_stream_whose_span_ends_before_it_is_read_goes_on_to_its_first_token() -> None:
+    outer = llm(1, 0, 5, "llama_index", model="m", streamed=True, first_token_ns=8_000_000)
+    assert summarize([outer, llm(2, 6, 12, "openai", model="m", response_id="r")]).llm_calls == 1
+
+
 def test_one_call_after_another_is_two() -> None:
     assert summarize([llm(1, 0, 10, "a", model="m"), llm(2, 10, 20, "b", model="m")]).llm_calls == 2
 
