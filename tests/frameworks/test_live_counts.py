@@ -20,9 +20,9 @@ from hh_jupyter.records import cost
 from hh_jupyter.records.totals import Totals
 from tests.fake_llm import FakeLLM
 from tests.frameworks.conftest import PRELUDE
-from tests.kernel.driver import PROJECT, Cell, Kernel, kernel_with
+from tests.kernel.driver import PROJECT, PYTHON, Cell, Kernel, kernel_with
 
-OLD_CLIENT = PROJECT / ".venv-frameworks" / "anthropic-0"
+OLD_CLIENT = Path(PYTHON).parents[1] / "anthropic-0"
 """The client that LlamaIndex's Anthropic is written for, see anthropic-0.txt."""
 PROVIDERS = ("openai", "openai_without_usage", "anthropic")
 """OpenAI streams usage only where it is asked to: LangChain does unless a base URL is given, LlamaIndex does not."""
