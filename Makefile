@@ -2,7 +2,7 @@
 # make test      everything a change must pass, within 15 minutes on two cores
 # make test-all  the same, the slow matrices and the demo
 # make matrix    the kernel tests with each pair of IPython and ipykernel in tests/matrix (a part of test-all)
-# make frameworks  LangChain, LlamaIndex, Pydantic AI and the Agents SDK, traced in a real kernel (a part of test-all)
+# make frameworks  agent frameworks, LLM clients and MCP, traced in a real kernel (a part of test-all)
 # make bench     the budgets, as ratios to the plain OpenTelemetry SDK in one run
 # make js-types  the types in the front end's comments, checked by TypeScript (a part of test-all; npm fetches it)
 # make lint      ruff, mypy, import contracts
@@ -88,10 +88,12 @@ $(MATRIX)/%/.installed: tests/matrix/%.txt pyproject.toml
 	$(MATRIX)/$*/bin/python -m pip install --quiet --editable ".[openai]" --group clients --requirement $<
 	touch $@
 
-$(FRAMEWORKS)/.installed: tests/frameworks/requirements.txt pyproject.toml
+$(FRAMEWORKS)/.installed: tests/frameworks/requirements.txt tests/frameworks/anthropic-0.txt pyproject.toml
 	$(PYTHON) -m venv $(FRAMEWORKS)
 	$(FRAMEWORKS)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(FRAMEWORKS)/bin/python -m pip install --quiet --editable . --requirement $<
+	$(FRAMEWORKS)/bin/python -m pip install --quiet --no-deps --upgrade --target $(FRAMEWORKS)/anthropic-0 \
+		--requirement tests/frameworks/anthropic-0.txt
 	touch $@
 
 $(VENV)/.cluster-installed: $(VENV)/.dev-installed

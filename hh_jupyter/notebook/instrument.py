@@ -1,27 +1,27 @@
 """Switching on the instrumentors of LLM libraries, and off again what was switched on here.
 
-Each library gets one: its own tracing where it has some, else the installed instrumentor that comes first in `Family`.
-Two of them would make two spans of every call.
+Each library gets one: its own tracing where that says enough, else the installed instrumentor that comes first in
+`Family`. Two of them would make two spans of every call.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from IPython.core.error import UsageError
 
 from hh_jupyter.notebook.libraries import LIBRARIES, Candidate, Family, candidates, is_installed, known_name
 from hh_jupyter.notebook.own_tracing import OWN_TRACING, PREFERRED
 from hh_jupyter.notebook.words import did_you_mean
+from hh_jupyter.tracing.provider import is_global
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 logger = logging.getLogger(__name__)
-
-_NO_CONFLICT: Final = frozenset({"DependencyConflictError"})
 
 
 class Instrumentor(Protocol):
@@ -80,11 +80,11 @@ class Instrumentors:
         choices = _choices()
         _check(asked, choices)
         traced, problems = [], []
-        for name in asked or _worth_it(choices):
+        for name in asked or self._worth_it(choices):
             problem = self._switch_on(name, choices.get(name, []))
-            if problem is None:
+            if problem is None or self._traces_itself(name):
                 traced.append(name)
-            elif asked or name in LIBRARIES:
+            if problem is not None and (asked or name in LIBRARIES):
                 problems.append(problem)
         return Report(tuple(traced), tuple(problems))
 
@@ -110,15 +110,32 @@ class Instrumentors:
     def listed(self) -> str:
         """The LLM libraries that are installed, whether each is traced and by what: a line each."""
         choices = _choices()
-        rows = [self._row(name, choices.get(name, [])) for name in _worth_it(choices)]
+        rows = [self._row(name, choices.get(name, [])) for name in self._worth_it(choices)]
         if not rows:
             return "hh: no LLM library is installed."
         width = max(len(name) for name, _, _ in rows)
         return "\n".join(f"hh: {name:{width}}  {state:3}  {by}" for name, state, by in rows)
 
     def is_traced(self, name: str) -> bool:
-        """Whether this library's calls make spans, switched on here or by the user; loads nothing."""
-        return name in self._on or any(_is_on(choice) for choice in _choices().get(name, []))
+        """Whether this library's calls make spans, switched on here, by the user or by itself; loads nothing."""
+        on = name in self._on or self._traces_itself(name)
+        return on or any(_is_on(choice) for choice in _choices().get(name, []))
+
+    def _traces_itself(self, name: str) -> bool:
+        """Whether the library makes spans unasked, and the tracer gets them."""
+        library = LIBRARIES.get(name)
+        return library is not None and is_global(self._tracer.provider) and library.traces_itself()
+
+    def _worth_it(self, choices: Mapping[str, list[Candidate]]) -> list[str]:
+        """Of everything that could be traced the LLM libraries that are installed, without those of other uses."""
+        here = {name for name, library in LIBRARIES.items() if is_installed(library.distribution)}
+        others = {
+            name
+            for name, (first, *_) in choices.items()
+            if name not in LIBRARIES and first.is_for_llms() and first.has_library()
+        }
+        missed = {name for name in here if name in choices or not LIBRARIES[name].general or self._traces_itself(name)}
+        return sorted(others | missed)
 
     def _row(self, name: str, choices: list[Candidate]) -> tuple[str, str, str]:
         if name in self._on:
@@ -126,24 +143,29 @@ class Instrumentors:
         active = next((choice for choice in choices if _is_on(choice)), None)
         if active is not None:
             return name, "on", f"{_words(active)}, not by %hh instrument"
+        if self._traces_itself(name):
+            return name, "on", Family.OWN.title + _without_messages(name, choices)
         return name, "off", _words(choices[0]) if choices else f"%pip install {LIBRARIES[name].package}"
 
     def _switch_on(self, name: str, choices: list[Candidate]) -> str | None:
-        """None when the library is traced now, else the line that says why not."""
+        """None when the library is traced now as well as it can be, else the line that says why not."""
         if name in self._on or any(_is_on(choice) for choice in choices):
             return None
-        problem = f"hh: {name} is not traced. %pip install {_missing(name)}"
+        itself = self._traces_itself(name)
+        if itself and LIBRARIES[name].complete:
+            return None
+        problem = None
         for choice in choices:
             try:
                 instrumentor: Instrumentor = choice.entry.load()()
                 instrumentor.instrument(tracer_provider=self._tracer.provider, raise_exception_on_conflict=True)
             except Exception as error:  # boundary: an instrumentor may fail in any way, the next one is tried
-                problem = _failure(name, error)
+                problem = problem or _failure(choice, error, itself=itself)
                 continue
             self._on[name] = _On(instrumentor, _words(choice))
             self._own(name, instrumentor)
             return None
-        return problem
+        return problem or (None if itself else _missing(name))
 
     def _own(self, name: str, instrumentor: Instrumentor) -> None:
         """Let a later `XInstrumentor().instrument()` of the user's own do what it says, without a warning.
@@ -182,13 +204,6 @@ def _choices() -> dict[str, list[Candidate]]:
     return found
 
 
-def _worth_it(choices: Mapping[str, list[Candidate]]) -> list[str]:
-    """Of everything that could be traced the LLM libraries that are installed, without those that have other uses."""
-    here = {name for name, library in LIBRARIES.items() if is_installed(library.distribution)}
-    others = {name for name in choices if name not in LIBRARIES and choices[name][0].family is Family.OPENINFERENCE}
-    return sorted(others | {name for name in here if name in choices or not LIBRARIES[name].general})
-
-
 def _check(asked: Iterable[str], choices: Iterable[str]) -> None:
     known = {*choices, *LIBRARIES}
     unknown = next((name for name in asked if name not in known), None)
@@ -211,14 +226,57 @@ def _words(choice: Candidate) -> str:
     return f"{choice.family.title} {choice.version}".strip()
 
 
+def _without_messages(name: str, choices: list[Candidate]) -> str:
+    """What adds messages to a library's own spans, as the end of a line; empty where nothing is missing."""
+    if LIBRARIES[name].complete:
+        return ""
+    return f"; with messages: {f'%hh instrument {name}' if choices else f'%pip install {LIBRARIES[name].package}'}"
+
+
 def _missing(name: str) -> str:
-    """What to install for a library that nothing installed can trace."""
+    """The line for a library that nothing installed can trace: what to install."""
     library = LIBRARIES.get(name)
-    return (library.package or library.distribution) if library is not None else name
+    if library is None:
+        return f"hh: {name} is not traced. %pip install {name}"
+    if library.traces_itself():
+        return f"hh: {name} is not traced: it gives its spans to OpenTelemetry's global provider, which is another one."
+    return f"hh: {name} is not traced. %pip install {library.package or library.distribution}"
 
 
-def _failure(name: str, error: Exception) -> str:
-    if type(error).__name__ in _NO_CONFLICT:
-        library = LIBRARIES[name].distribution if name in LIBRARIES else name
-        return f"hh: {name} is not traced: {library} is missing or too old. %pip install -U {library}"
-    return f"hh: {name} is not traced: {type(error).__name__}: {error}"
+def _failure(choice: Candidate, error: Exception, *, itself: bool) -> str:
+    """The line for an instrumentor that could not be switched on: which versions it takes where that is why."""
+    reason = f"{type(error).__name__}: {error}"
+    if type(error).__name__ == "DependencyConflictError":
+        reason = _conflict(choice, getattr(error, "conflict", None)) or reason
+    state = "traces itself, without messages" if itself else "is not traced"
+    return f"hh: {choice.name} {state}: {reason}"
+
+
+def _conflict(choice: Candidate, conflict: Any) -> str | None:
+    """What is missing, too old or too new for an instrumentor; None if the conflict does not say."""
+    from packaging.requirements import Requirement  # The library that raised the error depends on it.
+
+    required = getattr(conflict, "required", None)
+    every = [required] if required else list(getattr(conflict, "required_any", None) or ())
+    if not every:
+        return None
+    alternatives = [Requirement(str(one)) for one in every]
+    wanted = next((one for one in alternatives if is_installed(one.name)), alternatives[0])
+    install = f"%pip install '{wanted.name}{wanted.specifier}'"
+    if not is_installed(wanted.name):
+        return f"{wanted.name} is missing. {install}"
+    found = importlib.metadata.version(wanted.name)
+    takes = f"{choice.package or choice.name} {choice.version}, which takes {wanted.specifier}"
+    if any(_is_exceeded(one, found) for one in wanted.specifier):
+        newer = f"%pip install -U {choice.package}, or " if choice.package else ""
+        return f"{wanted.name} {found} is too new for {takes}. {newer}{install}"
+    return f"{wanted.name} {found} is too old for {takes}. {install}"
+
+
+def _is_exceeded(bound: Any, found: str) -> bool:
+    """Whether a version is above what one clause of a requirement allows."""
+    from packaging.version import Version
+
+    if bound.contains(found, prereleases=True) or bound.operator not in {"<", "<=", "~=", "=="}:
+        return False
+    return bool(Version(found) >= Version(bound.version.removesuffix(".*")))

@@ -63,6 +63,11 @@ def foreign_global() -> TracerProvider | None:
     return None if current is None or current in _ours else current
 
 
+def is_global(provider: otel_trace.TracerProvider) -> bool:
+    """Whether libraries that ask OpenTelemetry for its provider get this one."""
+    return provider is _global()
+
+
 def is_ours(provider: otel_trace.TracerProvider) -> TypeGuard[TracerProvider]:
     """A provider that a tracer made."""
     return isinstance(provider, TracerProvider) and provider in _ours

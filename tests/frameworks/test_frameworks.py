@@ -1,4 +1,4 @@
-"""LangChain, LangGraph, LlamaIndex, Pydantic AI and the OpenAI Agents SDK, traced for real through `%hh instrument`."""
+"""Agent frameworks, LLM clients and MCP, traced for real through `%hh instrument`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,19 @@ AGENTS = """
 from agents import Agent, Runner, function_tool
 helper = Agent(name="helper", model="gpt-4.1", tools=[function_tool(get_weather)])
 await Runner.run(helper, hello);
+"""
+STRANDS = """
+from strands import Agent, tool
+from strands.models.openai import OpenAIModel
+Agent(model=OpenAIModel(model_id="gpt-4o"), tools=[tool(get_weather)], callback_handler=None)(hello);
+"""
+MCP = """
+from mcp.client import Client
+from mcp.server.mcpserver import MCPServer
+server = MCPServer("weather")
+server.add_tool(get_weather)
+async with Client(server) as client:
+    await client.call_tool("get_weather", {"city": "Paris"})
 """
 OPENLLMETRY = {
     "langchain": "opentelemetry.instrumentation.langchain:LangchainInstrumentor",
@@ -120,10 +133,18 @@ def test_the_agents_sdk_traces_itself_where_no_instrumentor_is(kernel: Kernel) -
     assert kernel.run("await Runner.run(helper, hello);").outputs == []
 
 
+@pytest.mark.parametrize(("library", "code", "calls"), [("strands", STRANDS, 2), ("mcp", MCP, 0)])
+def test_a_library_that_traces_itself_is_left_to_itself(kernel: Kernel, library: str, code: str, calls: int) -> None:
+    assert f"hh: {library} on its own tracing" in " ".join(kernel.run("%hh instrument --list").stdout.split())
+    found = traced(kernel, library, code)
+    assert (found.get("llm_calls", 0), found["tools_run_names"]) == (calls, ["get_weather"])
+    assert "unknown_usage_calls" not in found
+
+
 def test_everything_at_once_counts_each_call_once(kernel: Kernel) -> None:
     listed = kernel.run("%hh instrument").stdout
-    assert "langchain, llama_index, openai, openai_agents, pydantic_ai" in listed
-    for code, calls in ((AGENT, 2), (PYDANTIC_AI, 2), (AGENTS, 2), (INDEX, 1)):
+    assert "anthropic, langchain, llama_index, mcp, openai, openai_agents, pydantic_ai, strands" in listed
+    for code, calls in ((AGENT, 2), (PYDANTIC_AI, 2), (AGENTS, 2), (INDEX, 1), (STRANDS, 2)):
         cell = kernel.run(code)
         assert cell.reply == "ok", cell
         assert kernel.value("totals()")["llm_calls"] == calls, code

@@ -51,8 +51,16 @@ def test_a_cell_that_used_an_untraced_library_says_so_once(kernel: Kernel) -> No
     assert kernel.run(CHAT).stdout == HINT
     assert kernel.run(CHAT).stdout == ""
     assert kernel.run(f"def ask():\n    {CLAUDE}").stdout == ""
-    kernel.run("import httpx")
-    assert "anthropic is not traced" in kernel.run("def ask():\n    return claude.models\nask()").stdout
+
+
+def test_a_client_that_traces_itself_is_traced_and_gains_messages_with_an_instrumentor(kernel: Kernel) -> None:
+    alone = kernel.run(CLAUDE)
+    assert (alone.output.text.splitlines()[0].split()[1], alone.stdout) == ("anthropic.messages.create", "")
+    assert kernel.run("claude.models").stdout == ""
+    listed = "hh: anthropic  on   its own tracing; with messages: %hh instrument anthropic\n"
+    assert listed in kernel.run("%hh instrument --list").stdout
+    kernel.run("%hh instrument anthropic")
+    assert "hh: anthropic  on   OpenInference 3." in kernel.run("%hh instrument --list").stdout
 
 
 def test_the_bare_form_traces_what_is_installed_and_twice_warns_of_nothing(kernel: Kernel) -> None:
