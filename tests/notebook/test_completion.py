@@ -14,7 +14,7 @@ WORDS = {
     **LISTED_WORDS,
     Kind.SESSION: ("refund triage #2", "refund triage", "chat", "all"),
     Kind.JOINED: ("last", "chat", "Rückfrage"),
-    Kind.CELL_OR_SESSION: ("last", "4", "3", "chat"),
+    Kind.CELL_SESSION_OR_FILE: ("last", "4", "3", "chat"),
     Kind.LIBRARY: ("openai", "anthropic"),
 }
 
