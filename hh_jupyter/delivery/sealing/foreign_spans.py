@@ -16,7 +16,7 @@ from hh_jupyter import attributes as keys
 from hh_jupyter.delivery.sealing import otlp
 from hh_jupyter.delivery.sealing.kept_ids import with_ids
 from hh_jupyter.delivery.sealing.span_values import copied, plain_values
-from hh_jupyter.delivery.sealing.stored_spans import record_of
+from hh_jupyter.delivery.sealing.stored_spans import row_of
 from hh_jupyter.records.parents import SpanKey, by_identity, key_of
 from hh_jupyter.records.record import SpanDetails, SpanRecord
 
@@ -67,7 +67,7 @@ class ForeignSpans:
             self._last = group, self._place_of(group)
         if redacted := _redact(span, self._redactor):
             _count_redacted(span, redacted)
-        row = record_of(span, group.scope_spans[0].scope.name)
+        row = row_of(span, group.scope_spans[0].scope.name)
         values = {one.name: getattr(row, one.name) for one in fields(row)}
         record = ForeignRecord(**values, source=self)
         if record.end_ns is not None or key_of(record) not in self._spans:

@@ -32,14 +32,14 @@ def records_of(body: bytes, *, cell: str | None = None) -> list[SpanRecord]:
     except DecodeError:
         return []
     return [
-        record_of(span, scope.scope.name, cell=cell)
+        row_of(span, scope.scope.name, cell=cell)
         for resource in request.resource_spans
         for scope in resource.scope_spans
         for span in scope.spans
     ]
 
 
-def record_of(span: Span, scope: str, *, cell: str | None = None) -> SpanRecord:
+def row_of(span: Span, scope: str, *, cell: str | None = None) -> SpanRecord:
     """The row of an encoded span.
 
     Args:
