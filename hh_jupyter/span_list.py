@@ -21,7 +21,7 @@ from hh_jupyter.conventions import content
 from hh_jupyter.conventions.facts import SpanContent, SpanFacts
 from hh_jupyter.records import cost
 from hh_jupyter.records.export_state import ExportState, combined
-from hh_jupyter.records.parents import by_identity
+from hh_jupyter.records.parents import by_identity, key_of
 from hh_jupyter.records.record import SpanDetails, SpanRecord
 from hh_jupyter.records.totals import Totals, summarize
 from hh_jupyter.records.tree import SpanTree
@@ -127,7 +127,7 @@ class SpanList(Sequence[SpanRecord]):
             ValueError: a span of the SDK that is not in this list.
         """
         if isinstance(span, SpanRecord):
-            return span_log().details(span)
+            return span_log().details(self._by_key.get(key_of(span), span))
         context = span.get_span_context()
         record = self._by_key.get((context.trace_id, context.span_id)) if context is not None else None
         if record is None:

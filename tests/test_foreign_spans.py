@@ -65,7 +65,7 @@ def test_rows_totals_and_content_are_those_that_the_spans_say(name: str) -> None
     for record, span in zip(found, given, strict=True):
         plain = record_of(span)
         assert {field: getattr(record, field) for field in _FIELDS} == {f: getattr(plain, f) for f in _FIELDS}
-        assert found.content(record) == found.content(span) is not None
+        assert found.content(record) == found.content(span) == found.content(plain) is not None
 
 
 _FIELDS = set(SpanRecord.__dataclass_fields__) - {"redacted"}
@@ -77,6 +77,7 @@ def test_an_exporters_spans_are_a_tree_text_page_frame_and_slices_with_their_con
     assert [record.name for record in found] == ["pay", "order"]
     assert [(node.record.name, node.depth) for node in found.tree.nodes] == [("order", 0), ("pay", 1)]
     assert re.match(r"✓ order  .*  2 spans  1 caught  from memory\n", repr(found))
+    assert "%hh" not in repr(found) + found._repr_html_()  # No command names these spans.
     assert "RuntimeError, caught" in found._repr_html_()
     assert list(found.to_pandas()["status"]) == ["error", "ok"]
     assert [span["name"] for span in found.to_dicts()] == ["pay", "order"]
@@ -123,6 +124,19 @@ def test_the_tracers_own_rules_of_redaction_are_applied() -> None:
         assert KEY in SpanList(given).to_otlp_json()
     finally:
         tracer.shutdown()
+
+
+def test_a_rule_for_digits_leaves_the_session_that_a_span_belongs_to() -> None:
+    session = "12345678-1234-4234-8234-123456789012"
+    values = {keys.SESSION_ID: session, "number": "12345678"}
+    span = ReadableSpan("x", context=made_by_the_sdk()[0].context, attributes=values, start_time=1, end_time=2)
+    tracer = HoneyHiveTracer.init(test_mode=True, redact_patterns=[r"\d{8}"])
+    try:
+        found = SpanList([span])
+    finally:
+        tracer.shutdown()
+    assert found[0].session_id == session
+    assert "12345678" not in str(found.to_otlp_json().replace(session, ""))
 
 
 def test_what_is_written_is_what_the_official_encoder_writes() -> None:

@@ -1,4 +1,4 @@
-"""A program that calls a model, traced by OpenInference's instrumentor and a provider of its own, with no tracer of ours.
+"""A program that calls a model, traced by OpenInference's instrumentor and a provider of its own, without our tracer.
 
     python -m tests.instrumentors.exported
 

@@ -106,7 +106,7 @@ export interface Header extends Columns {
   version: string;
   label: string;
   /** That the spans were read from. */
-  file: string | null;
+  file?: string | null;
   open: boolean;
   errors_only: boolean;
   mark: "ok" | "error" | "running" | "stopped";
