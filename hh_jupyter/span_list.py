@@ -1,8 +1,7 @@
-"""Spans as a list that can be shown, counted and handed on: this process's, other people's, and those of a file.
+"""Spans as a list that can be shown, counted and handed on.
 
-hh_jupyter.spans(cell="last")                        what this process has recorded
-hh_jupyter.SpanList(exporter.get_finished_spans())   any spans of the OpenTelemetry SDK
-hh_jupyter.SpanList.from_otlp("trace.jsonl")         a file of the Collector's, or of `%hh save`
+`hh_jupyter.spans(...)` has those that this process recorded, `SpanList(exporter.get_finished_spans())` any spans of the
+OpenTelemetry SDK, `SpanList.from_otlp("trace.jsonl")` those of a file.
 """
 
 from __future__ import annotations

@@ -181,6 +181,11 @@ def test_a_span_that_still_runs_is_one() -> None:
     span.end()
     (ended,) = SpanList([span, record])
     assert ended.status == "ok"
+    early = ReadableSpan("open", context=span.context, attributes={"early": True}, start_time=1)
+    both = SpanList([span, early])
+    details = both.details(both[0])
+    assert details is not None
+    assert (both[0].status, details.attributes) == ("ok", {})
 
 
 def test_attributes_of_any_type_are_shown_as_the_tracer_shows_them_and_written_as_they_are() -> None:

@@ -119,10 +119,7 @@ COMMANDS: Final = (
         (
             ("4", "The spans of cell 4 again, opened; without a number, or with `last`, of the last cell with spans."),
             ("SESSION", "The spans of a session; `all` of this kernel's, or those of no cell with `background`."),
-            (
-                "FILE",
-                "The spans of a file of OTLP JSON: the OpenTelemetry Collector's, or one of `%hh save`.",
-            ),
+            ("FILE", "The spans of a file of OTLP JSON: the OpenTelemetry Collector's, or one of `%hh save`."),
         ),
         ("%hh show", "%hh show 4 --detail full", "%hh show all --errors", "%hh show trace.jsonl"),
         Kind.CELL_SESSION_OR_FILE,
