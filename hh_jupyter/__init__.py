@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hh_jupyter.experiments import HoneyHive, aevaluator, compare_runs, evaluate, evaluator, get_run_result
     from hh_jupyter.notebook.span_view import SpanView
     from hh_jupyter.records.totals import summarize
-    from hh_jupyter.span_list import spans
+    from hh_jupyter.span_list import SpanList, spans
     from hh_jupyter.tracing.event_type import EventType
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "HoneyHiveTracer",
     "SettingError",
     "SettingTypeError",
+    "SpanList",
     "SpanView",
     "WorkerError",
     "aevaluator",
@@ -73,6 +74,7 @@ _EXPERIMENTS = ("HoneyHive", "aevaluator", "compare_runs", "evaluate", "evaluato
 _LATER = {
     **dict.fromkeys(_EXPERIMENTS, "experiments"),
     "EventType": "tracing.event_type",
+    "SpanList": "span_list",
     "SpanView": "notebook.span_view",
     "spans": "span_list",
     "summarize": "records.totals",

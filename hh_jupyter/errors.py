@@ -4,6 +4,7 @@
     ├── SettingError (also ValueError)       a setting has a value that its rule forbids
     │   └── SettingTypeError (also TypeError)  a setting is unknown, or has the wrong type
     ├── BackendError                         a question to the backend got no usable answer
+    ├── SpanFileError (also ValueError)      a file that should hold spans holds something else
     └── WorkerError                          what a function raised in a worker process cannot be sent back as it is
 
 What raises, and what does not:
@@ -47,6 +48,10 @@ class BackendError(HHError):
     def __init__(self, text: str, status: int | None = None) -> None:
         super().__init__(text)
         self.status = status
+
+
+class SpanFileError(HHError, ValueError):
+    """A file that should hold spans holds something else. The text names the file, the line and what is expected."""
 
 
 class WorkerError(HHError):

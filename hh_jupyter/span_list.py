@@ -1,20 +1,30 @@
-"""`hh_jupyter.spans(...)`: the recorded spans of this process as a list that can be shown, counted and handed on."""
+"""Spans as a list that can be shown, counted and handed on.
+
+`hh_jupyter.spans(...)` has those that this process recorded, `SpanList(exporter.get_finished_spans())` any spans of the
+OpenTelemetry SDK, `SpanList.from_otlp("trace.jsonl")` those of a file.
+"""
 
 from __future__ import annotations
 
+import os
+import shlex
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, overload
 
+from opentelemetry.sdk.trace import ReadableSpan
+
 from hh_jupyter.conventions import content
 from hh_jupyter.conventions.facts import SpanContent, SpanFacts
 from hh_jupyter.records import cost
 from hh_jupyter.records.export_state import ExportState, combined
+from hh_jupyter.records.parents import by_identity, key_of
 from hh_jupyter.records.record import SpanDetails, SpanRecord
 from hh_jupyter.records.totals import Totals, summarize
 from hh_jupyter.records.tree import SpanTree
+from hh_jupyter.settings import resolve
 from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.default import current_tracer
 from hh_jupyter.tracing.recorded import detail_store, session_titles, span_log
@@ -23,6 +33,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hh_jupyter.display.view import CellView
+    from hh_jupyter.redaction import Redactor
+    from hh_jupyter.redaction_with import RedactorWith
 
 KINDS: Final = (
     "llm", "embedding", "tool", "agent", "chain", "retriever", "reranker", "guardrail", "evaluator", "decision", "http",
@@ -36,10 +48,38 @@ class SpanList(Sequence[SpanRecord]):
     """Spans in the order in which they ended. It stays as it is when more are recorded.
 
     A slice is a `SpanList` again. A notebook shows it as a tree; its text is that of `%hh show`.
+
+    Spans of the OpenTelemetry SDK and of files did not come through the tracer: they are redacted here, as soon as they
+    are taken, by the rules and settings of the current tracer (without one, of the environment); the limits of the
+    settings do not cut them. What the list shows, returns and writes of them is redacted, the spans themselves are not.
+
+    Args:
+        spans: rows, as `spans()` and other lists hold them, and spans of the OpenTelemetry SDK, such as those of an
+            `InMemorySpanExporter`, in any mixture. A span that is given twice counts once, as it was last.
+
+    Raises:
+        TypeError: something else is among them.
+        ValueError: a span of the SDK has no ids or no start.
     """
 
-    def __init__(self, records: Iterable[SpanRecord] = ()) -> None:
-        self._records = tuple(records)
+    def __init__(self, spans: Iterable[SpanRecord | ReadableSpan] = ()) -> None:
+        self._by_key = by_identity(_rows(spans))
+        self._records = tuple(self._by_key.values())
+
+    @classmethod
+    def from_otlp(cls, path: str | os.PathLike[str]) -> SpanList:
+        """The spans of a file of OTLP JSON, in the order in which they ended, redacted as the class says.
+
+        It may be one request on each line, as the Collector's `file` exporter, `%hh save` and `to_otlp_json` write, or
+        one document, and compressed with gzip. Ids are hexadecimal or base64. Logs and metrics are passed over.
+
+        Raises:
+            OSError: the file cannot be read.
+            SpanFileError: it holds something else; the text tells the line, what is there and what is expected.
+        """
+        from hh_jupyter.delivery.sealing.foreign_spans import read_file
+
+        return cls(read_file(path, _redactor()))
 
     def __len__(self) -> int:
         return len(self._records)
@@ -76,12 +116,25 @@ class SpanList(Sequence[SpanRecord]):
         """The spans as they called each other."""
         return SpanTree.build(self._records)
 
-    def details(self, span: SpanRecord) -> SpanDetails | None:
-        """All attributes, events and links of a span, as they were delivered; None when they are no longer kept."""
-        return span_log().details(span)
+    def details(self, span: SpanRecord | ReadableSpan) -> SpanDetails | None:
+        """All attributes, events and links of a span, as they were delivered; None when they are no longer kept.
 
-    def content(self, span: SpanRecord) -> SpanContent | None:
-        """Messages, tool calls, inputs and outputs of a span; None when they are no longer kept."""
+        Args:
+            span: of this list, or the SDK's span that one of this list was made from.
+
+        Raises:
+            ValueError: a span of the SDK that is not in this list.
+        """
+        if isinstance(span, SpanRecord):
+            return span_log().details(self._by_key.get(key_of(span), span))
+        context = span.get_span_context()
+        record = self._by_key.get((context.trace_id, context.span_id)) if context is not None else None
+        if record is None:
+            raise ValueError(f"span {span.name!r} is not in this list")
+        return span_log().details(record)
+
+    def content(self, span: SpanRecord | ReadableSpan) -> SpanContent | None:
+        """Messages, tool calls, inputs and outputs of a span, given as to `details`; None when no longer kept."""
         details = self.details(span)
         return None if details is None else content(details.attributes, details.events)
 
@@ -104,7 +157,8 @@ class SpanList(Sequence[SpanRecord]):
     def to_otlp_json(self) -> str:
         """The spans as lines of OTLP JSON, which OpenTelemetry's Collector reads (`otlpjsonfile`).
 
-        They are complete and as they were delivered. Those that are no longer kept are left out, with a warning.
+        They are complete and as they were delivered; those that were not are complete, but for what redaction hides.
+        Those that are no longer kept are left out, with a warning.
         """
         from hh_jupyter.delivery.sealing import otlp_file
 
@@ -131,16 +185,50 @@ class SpanList(Sequence[SpanRecord]):
         }
 
     def _view(self) -> CellView:
+        from hh_jupyter.delivery.sealing.foreign_spans import ForeignRecord
         from hh_jupyter.display.view import CellView
 
+        foreign = [record for record in self._records if isinstance(record, ForeignRecord)]
+        own = [record for record in self._records if not isinstance(record, ForeignRecord)]
+        files = {record.source.file for record in foreign} if not own else set()
+        file = files.pop() if len(files) == 1 else None
+        origin = None if own else "Read from files" if files and None not in files else "From memory"
         return CellView(
             view_id=f"hh-spans-{id(self):x}",
-            label="all",
+            label="all" if not foreign else shlex.quote(file) if file is not None else "",
             tree=self.tree,
             totals=self.totals,
-            export=_export(self._records),
+            export=_export(own),
             mode="tree",
+            origin="Read from file" if file is not None else origin,
+            file=file,
         )
+
+
+def _rows(spans: Any) -> list[SpanRecord]:
+    """The rows of what a list is made of, in its order."""
+    is_path = isinstance(spans, str | os.PathLike)
+    given: list[Any] = [spans] if is_path else list(spans)
+    for span in given:
+        if not isinstance(span, SpanRecord | ReadableSpan):
+            hint = " SpanList.from_otlp(path) reads a file." if is_path else ""
+            what = f"SpanRecords and the OpenTelemetry SDK's ReadableSpans, not {type(span).__qualname__}"
+            raise TypeError(f"SpanList(spans) takes {what}.{hint}")
+    foreign = [span for span in given if isinstance(span, ReadableSpan)]
+    if not foreign:
+        return given
+    from hh_jupyter.delivery.sealing.foreign_spans import rows_of
+
+    made = iter(rows_of(foreign, _redactor()))
+    return [span if isinstance(span, SpanRecord) else next(made) for span in given]
+
+
+def _redactor() -> Redactor | RedactorWith:
+    """That of the current tracer, or of the environment's settings."""
+    from hh_jupyter.delivery.sealing.batch import redactor_of
+
+    tracer = current_tracer()
+    return redactor_of(tracer.settings if tracer is not None else resolve({}))
 
 
 def spans(

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hh_jupyter.display.clean import clean
-from hh_jupyter.display.summary import NAME_LENGTH, error_tag, span_name, summarize_view
+from hh_jupyter.display.summary import COMMAND_LENGTH, NAME_LENGTH, error_tag, span_name, summarize_view
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.span_node import SpanNode
 
@@ -56,6 +56,7 @@ def header(view: CellView) -> dict[str, Any]:
     return {
         "version": version(view),
         "label": view.label,
+        "file": clean(view.file, COMMAND_LENGTH) if view.file is not None else None,
         "open": view.open,
         "errors_only": view.errors_only,
         **asdict(summary),

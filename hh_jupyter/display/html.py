@@ -133,9 +133,10 @@ def _footer(view: CellView, hidden: int) -> str:
     parts = [
         count(hidden, "more span") if hidden else "",
         redacted_note(view.tree),
+        f"File {escape(view.file)}" if view.file else "",
         f"Session {escape(view.session_name, 60)}" if view.session_name else "",
         _link(view),
-        f'{more[0]} <code style="{PLAIN_CODE}">{escape(more[1], 60)}</code>' if more else "",
+        f'{more[0]} <code style="{PLAIN_CODE}">{escape(more[1])}</code>' if more else "",
     ]
     said = " &nbsp;·&nbsp; ".join(filter(None, parts))
     return f'<div style="margin-top:6px;font-size:12px;{QUIET}">{said}</div>' if said else ""

@@ -24,10 +24,19 @@ def python_code(view: CellView, record: SpanRecord, details: SpanDetails | None)
         record: the span.
         details: its content; without it there is no request.
     """
-    line = f"import hh_jupyter\n\nspan = hh_jupyter.spans({_where(view, record)})[{_place(view, record)}]"
+    line = f"import hh_jupyter\n\n{_fetched(view, record)}"
     request = _request(record, content(details.attributes, details.events)) if details is not None else ""
     code = f"{line}\n\n{request}" if request else line
     return code if len(code) <= MOST_CHARACTERS else line
+
+
+def _fetched(view: CellView, record: SpanRecord) -> str:
+    if view.file is not None:
+        return (
+            f"trace = hh_jupyter.SpanList.from_otlp({view.file!r})\n"
+            f"span = next(span for span in trace if span.span_id == {record.span_id:#018x})"
+        )
+    return f"span = hh_jupyter.spans({_where(view, record)})[{_place(view, record)}]"
 
 
 def _where(view: CellView, record: SpanRecord) -> str:

@@ -18,6 +18,8 @@ Mark = Literal["ok", "error", "running", "stopped"]
 
 NAME_LENGTH = 60
 MESSAGE_LENGTH = 300
+COMMAND_LENGTH = 240
+"""A command with a path in it; one that is cut is of no use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +29,7 @@ class Summary:
     Attributes:
         duration: from the first start to the last end.
         facts: cost, tokens, spans, LLM calls: the last ones give way first where room is short.
-        delivery: the one word for what became of the spans.
+        delivery: the one word for what became of the spans, or where they come from.
     """
 
     mark: Mark
@@ -62,7 +64,7 @@ def summarize_view(view: CellView, hidden: int = 0) -> Summary:
         errors=fmt.count(tree.errors, "error") if tree.errors else "",
         caught=f"{tree.caught:,} caught" if tree.caught else "",
         notes=tuple(filter(None, notes)),
-        delivery=view.export.word,
+        delivery=view.origin or view.export.word,
     )
 
 
@@ -102,12 +104,13 @@ def redacted_note(tree: SpanTree) -> str:
 
 def tells_more(view: CellView) -> tuple[str, str] | None:
     """What the view leaves out of what spans said, and the command that shows it; None if nothing is left out."""
-    if view.detail == "full" and not view.unsaid:
+    if (view.detail == "full" and not view.unsaid) or not view.label:
         return None
     what = "Messages:" if view.totals.llm_calls else "Inputs and outputs:"
     if view.detail == "full":
-        return f"{fmt.count(view.unsaid, 'span')} say more:", f"%hh save FILE {view.label}"
-    return what, f"%hh show {clean(view.label, 40)} --detail full"
+        more = f"%hh save FILE {view.label}" if view.file is None else f"SpanList.from_otlp({view.file!r})"
+        return f"{fmt.count(view.unsaid, 'span')} say more:", more
+    return what, f"%hh show {clean(view.label, COMMAND_LENGTH)} --detail full"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from hh_jupyter.display.clean import clean, columns
 from hh_jupyter.display.format import count
 from hh_jupyter.display.pen import Pen
 from hh_jupyter.display.rows import choose_rows, hidden_spans, rows_of
-from hh_jupyter.display.summary import error_line, redacted_note, summarize_view, tells_more
+from hh_jupyter.display.summary import COMMAND_LENGTH, error_line, redacted_note, summarize_view, tells_more
 from hh_jupyter.display.text_tree import draw
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ def _drawn(view: CellView, shown: Sequence[TreeRow], pen: Pen, width: int | None
 def _footer(view: CellView) -> str:
     more = tells_more(view)
     parts = (
+        f"file {clean(view.file, COMMAND_LENGTH)}" if view.file else "",
         f"session {clean(view.session_name, 60)}" if view.session_name else "",
         redacted_note(view.tree),
         f"{more[0][:1].lower()}{more[0][1:]} {more[1]}" if more else "",

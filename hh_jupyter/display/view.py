@@ -43,7 +43,7 @@ class CellView:
 
     Attributes:
         view_id: id of the output's element in the page.
-        label: what users type to name the cell. Example: "4" in `%hh show 4`.
+        label: what users type to name the cell. Example: "4" in `%hh show 4`. Empty where nothing names the spans.
         totals: of all spans of the tree, with those that have no row.
         raised: an exception left the cell.
         interrupted: the cell was interrupted; what had finished is shown.
@@ -59,6 +59,8 @@ class CellView:
         unsaid: how many spans are left out of it that may have something to say.
         asked: the view was asked for by a command, with this detail.
         linked: static forms name the session, by a link or its id.
+        origin: shown in place of the delivery word, for spans that were made elsewhere. Example: "Read from file".
+        file: that they were read from.
     """
 
     view_id: str
@@ -83,6 +85,8 @@ class CellView:
     unsaid: int = 0
     asked: bool = False
     linked: bool = True
+    origin: str | None = None
+    file: str | None = None
 
     @property
     def open(self) -> bool:

@@ -32,7 +32,7 @@ class WordsOfKind:
             return ("last", *_named(reversed(self._sessions.made.items())))
         if kind is Kind.SESSION:
             return (*self._titles(), "all")
-        if kind is Kind.CELL_OR_SESSION:
+        if kind is Kind.CELL_SESSION_OR_FILE:
             return ("last", *reversed(self._outputs.cells.labels()), *self._titles(), "all", "background")
         if kind is Kind.LIBRARY:
             return self._instrumentors.known()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from hh_jupyter.notebook.given import joined
 from hh_jupyter.notebook.magic_table import BY_NAME, SESSION_OPTIONS, Kind, Option
+from hh_jupyter.notebook.selection import FILE_SUFFIXES
 from hh_jupyter.notebook.words import quoted, split_unfinished
 
 logger = logging.getLogger(__name__)
@@ -98,6 +100,8 @@ def _words(
     if not fragment.startswith("-"):
         for kind in kinds:
             yield from (text for text in _matching(fragment, candidates(kind)) if text not in taken)
+            if kind is Kind.CELL_SESSION_OR_FILE:
+                yield from map(quoted, _files(fragment.lstrip("'\"")))
     if not fragment or fragment.startswith("-"):
         given = {word.partition("=")[0] for word in words}
         left = (flag for flag, option in by_flag.items() if flag not in given or "K=V" in option.value)
@@ -107,6 +111,23 @@ def _words(
 def _matching(fragment: str, known: Iterable[str]) -> Iterator[str]:
     begun = fragment.lstrip("'\"").lower()
     return (quoted(word) for word in known if word.lower().startswith(begun))
+
+
+def _files(begun: str) -> Iterator[str]:
+    """Files with spans, and folders on the way to them, whose path begins so; nothing hidden unless it is asked for."""
+    folder, name = os.path.split(begun)
+    try:
+        with os.scandir(os.path.expanduser(folder) or ".") as entries:  # noqa: PTH111
+            found = sorted((entry.name, entry.is_dir()) for entry in entries if entry.name.startswith(name))
+    except (OSError, ValueError):
+        return
+    for entry, is_folder in found:
+        if entry.startswith(".") and not name.startswith("."):
+            continue
+        if is_folder and begun:
+            yield f"{begun.removesuffix(name)}{entry}/"
+        elif not is_folder and entry.lower().endswith(FILE_SUFFIXES):
+            yield f"{begun.removesuffix(name)}{entry}"
 
 
 class Completer:

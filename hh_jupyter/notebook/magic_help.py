@@ -24,8 +24,8 @@ SESSION_WORDS: Final = (
 HH_EXAMPLES: Final = ("%hh", "%hh instrument", "%hh show 4")
 NAMING: Final = """\
 SESSION is a title as in %hh sessions, a name (in quotes if it has spaces), an id, or the first 4 or more characters
-of one. A number is a cell; a session whose name is a number is shown by its id. {expr} and $name are replaced by
-their values."""
+of one. A number is a cell; a session whose name is a number is shown by its id. A file to show has a / in its name
+or ends in .json, .jsonl, .otlp or .gz. {expr} and $name are replaced by their values."""
 EXPANDED: Final = "{expr} and $name are replaced by their values, after the line was split into words."
 LOADING: Final = (("%load_ext hh_jupyter", "One tracer for this kernel. Says in one line where spans go."),)
 WIDTH: Final = 108

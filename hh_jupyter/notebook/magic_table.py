@@ -16,7 +16,7 @@ class Kind(Enum):
     COMMAND = auto()
     SESSION = auto()
     JOINED = auto()
-    CELL_OR_SESSION = auto()
+    CELL_SESSION_OR_FILE = auto()
     LIBRARY = auto()
     MODE = auto()
     DETAIL = auto()
@@ -119,9 +119,10 @@ COMMANDS: Final = (
         (
             ("4", "The spans of cell 4 again, opened; without a number, or with `last`, of the last cell with spans."),
             ("SESSION", "The spans of a session; `all` of this kernel's, or those of no cell with `background`."),
+            ("FILE", "The spans of a file of OTLP JSON: the OpenTelemetry Collector's, or one of `%hh save`."),
         ),
-        ("%hh show", "%hh show 4 --detail full", "%hh show all --errors"),
-        Kind.CELL_OR_SESSION,
+        ("%hh show", "%hh show 4 --detail full", "%hh show all --errors", "%hh show trace.jsonl"),
+        Kind.CELL_SESSION_OR_FILE,
         (
             Option("--errors", "only what failed, and the spans that lead to it"),
             Option(

@@ -30,7 +30,7 @@ class Shows:
         self._sessions, self._outputs, self._cells, self._store = sessions, outputs, cells, store
 
     def show(self, label: str, *, errors_only: bool = False, detail: str | None = None) -> str | None:
-        """Show the spans of a cell, a session, this kernel or no cell.
+        """Show the spans of a cell, a session, this kernel, no cell or a file.
 
         Args:
             label: see `selection.select`.
@@ -49,7 +49,7 @@ class Shows:
         chosen = self.select(label)
         if errors_only and not chosen.failed:
             return f"hh: no errors in {chosen.words}, {count(len(chosen.rows), 'span')}."
-        view_id = f"{view_id_of(self._cells.cell_id, self._cells.label)}-shows-{chosen.label}"
+        view_id = f"{view_id_of(self._cells.cell_id, self._cells.label)}-shows-{chosen.dom_id}"
         if chosen.cell is not None:
             self._outputs.show_again(chosen.cell, view_id, detail=wanted, errors_only=errors_only)
         else:
@@ -93,6 +93,7 @@ class Shows:
             session=chosen.session,
             errors_only=errors_only,
             forgotten=chosen.forgotten,
+            file=chosen.file,
         )
         interactive = self._cells.cell_id is not None
         self._outputs.show_rows(view, chosen.export, interactive=interactive, detail=detail, told=told)

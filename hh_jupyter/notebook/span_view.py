@@ -35,7 +35,7 @@ class SpanView(anywidget.AnyWidget):
 
     Args:
         what: number of a cell, "last" (the last cell with spans), a session as `%hh show` takes it, "all" of this
-            kernel, or "background" for those of no cell.
+            kernel, "background" for those of no cell, or a file of OTLP JSON.
         errors: show only what failed, and the spans that lead to it.
         traits: of every widget, such as `layout`.
 

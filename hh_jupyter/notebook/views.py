@@ -124,6 +124,7 @@ def fixed_view(
     session: KnownSession | None = None,
     errors_only: bool = False,
     forgotten: int = 0,
+    file: str | None = None,
 ) -> CellView:
     """An opened view of spans that are not those of one cell.
 
@@ -136,6 +137,7 @@ def fixed_view(
         session: theirs, if they are those of one.
         errors_only: show only what failed.
         forgotten: spans that belong to them and are no longer kept.
+        file: that they were read from.
     """
     if any(cost.needs_table(row.facts) for row in rows):
         cost.load()  # Nobody changes this output later.
@@ -154,6 +156,8 @@ def fixed_view(
         forgotten=forgotten,
         errors_only=errors_only,
         asked=True,
+        origin="Read from file" if file is not None else None,
+        file=file,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from hh_jupyter.display import text
+from hh_jupyter.display import html, text
 from hh_jupyter.display.bundle import Notice, mime_bundle
 from hh_jupyter.display.clean import columns
 from hh_jupyter.records.export_state import ExportState
@@ -238,3 +238,15 @@ def test_wide_characters_keep_the_columns_straight() -> None:
 def test_terminal_sequences_are_taken_out_whole() -> None:
     name = "\x1b[1;31mred\x1b[0m \x1b]0;title\x07and \x1b]8;;https://evil.example\x1b\\a link"
     assert text.summary(view([span(1, None, 0, 5, name)])) == "✓ red and a link  5.0 ms  sent"
+
+
+def test_spans_of_a_file_are_said_to_be_and_more_of_them_is_read_from_it() -> None:
+    """A path is not cut, and text in it is only text."""
+    path = f"{'long/' * 30}<b>.jsonl"
+    shown = agent_view(label=path, file=path, origin="Read from file", session_name=None, mode="tree")
+    assert text.render(shown).splitlines()[0].endswith("  read from file")
+    assert text.render(shown).endswith(f"\nfile {path}   messages: %hh show {path} --detail full")
+    assert f"File {path.replace('<b>', '&lt;b&gt;')} " in html.render(shown)
+    assert f'<code style="background:none;padding:0">%hh show {path.replace("<b>", "&lt;b&gt;")}' in html.render(shown)
+    left = replace(shown, detail="full", unsaid=2)
+    assert text.render(left).endswith(f"2 spans say more: SpanList.from_otlp({path!r})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ WORDS = {
     **LISTED_WORDS,
     Kind.SESSION: ("refund triage #2", "refund triage", "chat", "all"),
     Kind.JOINED: ("last", "chat", "Rückfrage"),
-    Kind.CELL_OR_SESSION: ("last", "4", "3", "chat"),
+    Kind.CELL_SESSION_OR_FILE: ("last", "4", "3", "chat"),
     Kind.LIBRARY: ("openai", "anthropic"),
 }
 
@@ -100,3 +101,21 @@ def test_what_is_offered_is_one_word() -> None:
     for line in ("%hh send ", "%%hh_session --join "):
         for made in offered(line):
             assert len(split(made, "%hh")) == len(line.split()) + 1
+
+
+def test_files_with_spans_and_folders_are_offered_where_a_file_may_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "traces" / ".hidden").mkdir(parents=True)
+    for name in ("a.jsonl", "a.JSON.GZ", "a.py", "traces/b c.otlp", "traces/.d.json"):
+        (tmp_path / name).touch()
+    assert offered("%hh show a") == ["%hh show a.JSON.GZ", "%hh show a.jsonl"]
+    assert offered("%hh show t") == ["%hh show traces/"]
+    assert offered("%hh show traces/") == ["%hh show 'traces/b c.otlp'"]
+    assert offered("%hh show 'traces/b") == ["%hh show 'traces/b c.otlp'"]
+    assert offered("%hh show traces/.") == ["%hh show traces/.hidden/", "%hh show traces/.d.json"][::-1]
+    assert offered("%hh show none/") == []
+    assert [line for line in offered("%hh show ") if "a." in line] == ["%hh show a.JSON.GZ", "%hh show a.jsonl"]
+    assert offered("%hh send a") == ["%hh send all"]
+    assert offered("%hh show a.jsonl a") == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from array import array
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -56,7 +56,10 @@ class DetailStore:
     def load(self, record: SpanRecord) -> SpanDetails | None:
         """The details of a row, or None when its body is no longer kept, neither here nor on disk."""
         from hh_jupyter.delivery.sealing import otlp  # Loads protobuf: only when somebody looks.
+        from hh_jupyter.delivery.sealing.foreign_spans import ForeignRecord
 
+        if isinstance(record, ForeignRecord):
+            return record.source.details(record)
         for body in self._of(record.span_id) or self._from_disk(record):
             if (found := otlp.find_span(body, record.span_id, record.trace_id)) is not None:
                 return found
@@ -71,7 +74,15 @@ class DetailStore:
 
     def bodies_of(self, records: Sequence[SpanRecord]) -> list[bytes]:
         """The bodies that hold the spans of these rows, here or on disk; what is no longer kept is missing."""
-        found = self.bodies(record.span_id for record in records)
+        from hh_jupyter.delivery.sealing.foreign_spans import ForeignRecord
+
+        by_source = defaultdict(list)
+        for record in records:
+            if isinstance(record, ForeignRecord):
+                by_source[id(record.source)].append(record)
+        foreign = [body for rows in by_source.values() for body in rows[0].source.bodies(rows)]
+        records = [record for record in records if not isinstance(record, ForeignRecord)]
+        found = [*foreign, *self.bodies(record.span_id for record in records)]
         with self.lock:
             here = {span_id for _, held in self._bodies.values() for span_id in held}
         missing = [record for record in records if record.span_id not in here]

@@ -62,7 +62,7 @@ def encode(spans: Sequence[SealedSpan]) -> bytes:
 
 def _write_resource(message: Any, resource: Resource) -> None:
     message.resource.SetInParent()
-    _write(message.resource.attributes, resource.attributes)
+    write_attributes(message.resource.attributes, resource.attributes)
     message.schema_url = resource.schema_url or ""
 
 
@@ -71,7 +71,7 @@ def _write_scope(message: ScopeSpans, scope: InstrumentationScope | None) -> Non
     if scope is not None:
         message.scope.name = scope.name
         message.scope.version = scope.version or ""
-        _write(message.scope.attributes, scope.attributes or {})
+        write_attributes(message.scope.attributes, scope.attributes or {})
         message.schema_url = scope.schema_url or ""
 
 
@@ -89,7 +89,7 @@ def _write_span(message: Any, span: SealedSpan) -> None:
     message.end_time_unix_nano = span.end_time or 0
     message.dropped_attributes_count = span.dropped
     message.dropped_events_count, message.dropped_links_count = span.dropped_events, span.dropped_links
-    _write(message.attributes, span.attributes)
+    write_attributes(message.attributes, span.attributes)
     for event in span.events:
         _write_event(message.events.add(), event)
     for link in span.links:
@@ -104,14 +104,14 @@ def _write_event(message: Any, event: Event) -> None:
     message.name = event.name
     message.time_unix_nano = event.timestamp
     message.dropped_attributes_count = event.dropped_attributes
-    _write(message.attributes, event.attributes or {})
+    write_attributes(message.attributes, event.attributes or {})
 
 
 def _write_link(message: Any, link: Link) -> None:
     _write_ids(message, link.context)
     message.flags = _flags(link.context)
     message.dropped_attributes_count = link.dropped_attributes
-    _write(message.attributes, link.attributes or {})
+    write_attributes(message.attributes, link.attributes or {})
 
 
 def _write_ids(message: Any, context: SpanContext) -> None:
@@ -123,7 +123,8 @@ def _flags(context: SpanContext | None) -> int:
     return _HAS_IS_REMOTE | _IS_REMOTE if context is not None and context.is_remote else _HAS_IS_REMOTE
 
 
-def _write(pairs: Any, attributes: Mapping[str, Any]) -> None:
+def write_attributes(pairs: Any, attributes: Mapping[str, Any]) -> None:
+    """Append attributes to a message's list of keys and values."""
     add = pairs.add
     for key, value in attributes.items():
         pair = add()
@@ -142,7 +143,7 @@ def _set_other(target: AnyValue, value: Any) -> None:
             _set(target.array_value.values.add(), item)
     elif isinstance(value, Mapping):
         target.kvlist_value.SetInParent()
-        _write(target.kvlist_value.values, value)
+        write_attributes(target.kvlist_value.values, value)
     elif value is not None:
         target.string_value = str(value)
 

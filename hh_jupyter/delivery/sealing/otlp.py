@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from hh_jupyter.delivery.sealing.span_values import plain_values
 from hh_jupyter.records.record import RecordedEvent, SpanDetails
 
 if TYPE_CHECKING:
@@ -118,24 +119,30 @@ def _spans(body: bytes) -> Iterator[Span]:
 def details_of(span: Span) -> SpanDetails:
     """Everything of an encoded span that its row leaves out."""
     return SpanDetails(
-        attributes=_plain(span.attributes),
-        events=tuple(RecordedEvent(e.name, e.time_unix_nano, _plain(e.attributes)) for e in span.events),
+        attributes=_read(span.attributes),
+        events=tuple(RecordedEvent(e.name, e.time_unix_nano, _read(e.attributes)) for e in span.events),
         links=tuple(
-            {"trace_id": link.trace_id.hex(), "span_id": link.span_id.hex(), "attributes": _plain(link.attributes)}
+            {"trace_id": link.trace_id.hex(), "span_id": link.span_id.hex(), "attributes": _read(link.attributes)}
             for link in span.links
         ),
         status_message=span.status.message or None,
     )
 
 
-def _plain(pairs: Iterable[KeyValue]) -> dict[str, Any]:
-    return {pair.key: _plain_value(pair.value) for pair in pairs}
+def _read(pairs: Iterable[KeyValue]) -> dict[str, Any]:
+    """As sealing leaves attributes; those of others may hold objects and bytes."""
+    return plain_values(values_of(pairs))
 
 
-def _plain_value(value: AnyValue) -> Any:
+def values_of(pairs: Iterable[KeyValue]) -> dict[str, Any]:
+    """Encoded attributes as Python values: lists for arrays, dicts for lists of keys and values."""
+    return {pair.key: _value_of(pair.value) for pair in pairs}
+
+
+def _value_of(value: AnyValue) -> Any:
     kind = value.WhichOneof("value")
     if kind == "array_value":
-        return [_plain_value(item) for item in value.array_value.values]
+        return [_value_of(item) for item in value.array_value.values]
     if kind == "kvlist_value":
-        return _plain(value.kvlist_value.values)
+        return values_of(value.kvlist_value.values)
     return None if kind is None else getattr(value, kind)

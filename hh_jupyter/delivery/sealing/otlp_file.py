@@ -1,18 +1,112 @@
-"""Lines of an OTLP JSON file: one `ExportTraceServiceRequest` each.
+"""OTLP JSON files, written and read: lines that are one `ExportTraceServiceRequest` each.
 
 The format is that of OpenTelemetry's file exporter ("OpenTelemetry Protocol File Exporter" of the specification), which
-the Collector's `otlpjsonfile` receiver reads.
+the Collector's `file` exporter writes and its `otlpjsonfile` receiver reads. Read are also files that are one document,
+over several lines or not, and files compressed with gzip.
 """
 
 from __future__ import annotations
 
+import gzip
+import json
+import os
+import zlib
 from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from hh_jupyter.delivery.sealing import otlp
+from hh_jupyter.delivery.sealing.otlp_json import EXPECTED, NotOtlpError, spans_of
+from hh_jupyter.errors import SpanFileError
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+    from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
+
+GZIP: Final = b"\x1f\x8b"
+"""What such files begin with, whatever they are called."""
+
+_OPENING: Final = ("{", "[")
+
+
+def read(path: str | os.PathLike[str]) -> Iterator[tuple[ResourceSpans, Span]]:
+    """Each span of a file, with its resource and scope; see `otlp_json.spans_of`. One line is in memory at a time.
+
+    Raises:
+        OSError: the file cannot be opened or read.
+        SpanFileError: it holds something else than OTLP JSON.
+    """
+    name, line = os.fspath(path), 1
+    with open(os.path.expanduser(name), "rb") as file:  # noqa: PTH111,PTH123  # A home that is not known must not raise.
+        packed = file.read(len(GZIP)) == GZIP
+        file.seek(0)
+        try:
+            for number, document in _documents(gzip.GzipFile(fileobj=file) if packed else file):
+                line = number
+                yield from spans_of(document)
+        except _TextError as error:
+            raise SpanFileError(f"{name}, line {error.line}: {error}") from None
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise SpanFileError(f"{name}, after line {line}: the compressed data is damaged or cut ({error})") from None
+        except NotOtlpError as error:
+            raise SpanFileError(f"{name}, line {line}: {error}") from None
+
+
+class _TextError(ValueError):
+    """What is wrong with the text at a line."""
+
+    def __init__(self, line: int, text: str) -> None:
+        super().__init__(f"{text}; expected OTLP JSON: {EXPECTED} on each line, or one document")
+        self.line = line
+
+
+def _documents(file: IO[bytes] | gzip.GzipFile) -> Iterator[tuple[int, Any]]:
+    """The JSON documents of a file, each with the number of its line."""
+    first = True
+    for number, data in enumerate(file, 1):
+        text = _decoded(data, number)
+        if not text.strip():
+            continue
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            if not first or not text.lstrip().startswith(_OPENING) or isinstance(error, RecursionError):
+                raise _broken(error, number) from None
+            yield from _over_lines(text + "".join(_decoded(rest, number) for rest in file), number)
+            return
+        first = False
+        yield number, document
+
+
+def _over_lines(text: str, number: int) -> Iterator[tuple[int, Any]]:
+    """The documents of a text that begins at this line, each over any number of lines."""
+    decoder, line, end = json.JSONDecoder(), number, 0
+    while (start := _next(text, end)) < len(text):
+        line += text.count("\n", end, start)
+        try:
+            document, end = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError) as error:
+            raise _broken(error, number) from None
+        yield line, document
+        line += text.count("\n", start, end)
+
+
+def _next(text: str, position: int) -> int:
+    while position < len(text) and text[position].isspace():
+        position += 1
+    return position
+
+
+def _broken(error: ValueError | RecursionError, number: int) -> _TextError:
+    if isinstance(error, json.JSONDecodeError):
+        return _TextError(number + error.lineno - 1, f"no JSON at column {error.colno} ({error.msg})")
+    return _TextError(number, "nested too deeply" if isinstance(error, RecursionError) else f"no JSON ({error})")
+
+
+def _decoded(data: bytes, number: int) -> str:
+    try:
+        return data.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError:
+        raise _TextError(number, "no UTF-8 text") from None
 
 
 def lines(bodies: Iterable[bytes], wanted: Collection[bytes] | None = None) -> Iterator[tuple[bytes, list[int]]]:

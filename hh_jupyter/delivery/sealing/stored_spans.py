@@ -1,4 +1,4 @@
-"""Rows from encoded spans: how displays show sessions whose kernel is gone."""
+"""Rows from encoded spans: how displays show sessions whose kernel is gone, and spans that were made elsewhere."""
 
 from __future__ import annotations
 
@@ -32,25 +32,33 @@ def records_of(body: bytes, *, cell: str | None = None) -> list[SpanRecord]:
     except DecodeError:
         return []
     return [
-        _record(span, scope.scope.name, cell)
+        row_of(span, scope.scope.name, cell=cell)
         for resource in request.resource_spans
         for scope in resource.scope_spans
         for span in scope.spans
     ]
 
 
-def _record(span: Span, scope: str, cell: str | None) -> SpanRecord:
+def row_of(span: Span, scope: str, *, cell: str | None = None) -> SpanRecord:
+    """The row of an encoded span.
+
+    Args:
+        span: finished or, if it has no end, running.
+        scope: name of its instrumentation scope.
+        cell: id of the notebook cell's run that it belongs to.
+    """
     details = details_of(span)
     attributes = details.attributes
+    ended = span.end_time_unix_nano > 0
     failed = span.status.code == span.status.STATUS_CODE_ERROR
-    status: Status = "error" if failed else "ok"
+    status: Status = "running" if not ended else "error" if failed else "ok"
     return SpanRecord(
         trace_id=int.from_bytes(span.trace_id, "big"),
         span_id=int.from_bytes(span.span_id, "big"),
         parent_id=int.from_bytes(span.parent_span_id, "big") if span.parent_span_id else None,
         name=span.name,
         start_ns=span.start_time_unix_nano,
-        end_ns=span.end_time_unix_nano,
+        end_ns=span.end_time_unix_nano if ended else None,
         status=status,
         facts=describe(span.name, _as_ended(span.name, attributes), details.events, span.start_time_unix_nano, scope),
         scope=scope,

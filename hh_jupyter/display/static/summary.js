@@ -40,11 +40,11 @@ function chips(header, jump) {
 }
 
 /**
- * The delivery word: Sent, Sending 6, 12 of 14 sent, Not sent, Local only, Left to others.
+ * The delivery word: Sent, Sending 6, 12 of 14 sent, Not sent, Local only, Left to others, Read from file.
  * @param {Header} header
  */
-function delivery({ delivery: word, delivery_state: state }) {
-  return h("span", { class: `hh-delivery hh-delivery-${state}`, role: "status", title: word },
+function delivery({ delivery: word, delivery_state: state, file }) {
+  return h("span", { class: `hh-delivery hh-delivery-${state}`, role: "status", title: file ?? word },
     state === "sent" ? tick() : null, h("span", { class: state === "sent" ? "hh-word" : null }, word));
 }
 

@@ -105,6 +105,8 @@ export interface Columns {
 export interface Header extends Columns {
   version: string;
   label: string;
+  /** That the spans were read from. */
+  file?: string | null;
   open: boolean;
   errors_only: boolean;
   mark: "ok" | "error" | "running" | "stopped";

@@ -84,7 +84,7 @@ export class View {
     }
     if (!this.trace.byId.has(this.state.selected ?? "") && !String(this.state.selected).startsWith("fold-")) this.state.selected = this.first();
     this.element.classList.toggle("hh-one", this.trace.spans.length === 1);
-    this.element.setAttribute("aria-label", `Trace: ${header.title}, ${plural(this.trace.spans.length, "span")}, cell ${header.label}`);
+    this.element.setAttribute("aria-label", `Trace: ${header.title}, ${plural(this.trace.spans.length, "span")}, ${header.file ? "file" : "cell"} ${header.file ?? header.label}`);
     this.drawBar();
     this.draw();
   }

@@ -1,0 +1,211 @@
+"""Spans that no tracer of ours delivered: other people's, from memory or a file, as rows that know their content.
+
+They are redacted by the rules of the pipeline when they are taken, so that what shows or writes them need not do it;
+they are not limited, stamped or typed. Kept are the encoded spans: those of a file of 100 MB take less than that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from hh_jupyter import attributes as keys
+from hh_jupyter.delivery.sealing import otlp
+from hh_jupyter.delivery.sealing.kept_ids import with_ids
+from hh_jupyter.delivery.sealing.span_values import copied, plain_values
+from hh_jupyter.delivery.sealing.stored_spans import row_of
+from hh_jupyter.records.parents import SpanKey, by_identity, key_of
+from hh_jupyter.records.record import SpanDetails, SpanRecord
+
+if TYPE_CHECKING:
+    from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    from hh_jupyter.redaction import Redactor
+    from hh_jupyter.redaction_with import RedactorWith
+
+SPANS_OF_BODY: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignRecord(SpanRecord):
+    """A row that knows where its content is, so that it may stand in any list.
+
+    Attributes:
+        source: the spans that it is one of.
+    """
+
+    source: ForeignSpans = field(compare=False, repr=False)
+
+
+class ForeignSpans:
+    """Spans that were taken together.
+
+    Args:
+        redactor: applied to every span, its resource and its scope.
+        file: that they were read from; None for spans from memory.
+    """
+
+    def __init__(self, redactor: Redactor | RedactorWith, file: str | None = None) -> None:
+        self.file = file
+        self._redactor = redactor
+        self._groups: dict[bytes, int] = {}
+        self._last: tuple[ResourceSpans, int] | None = None
+        self._spans: dict[SpanKey, tuple[int, bytes]] = {}
+
+    def add(self, group: ResourceSpans, span: Span) -> ForeignRecord:
+        """Take a span and return its row.
+
+        Args:
+            group: its resource and scope, without spans; the next span may come with the same one.
+            span: changed in place by redaction.
+        """
+        if self._last is None or self._last[0] is not group:
+            self._last = group, self._place_of(group)
+        if redacted := _redact(span, self._redactor):
+            _count_redacted(span, redacted)
+        row = row_of(span, group.scope_spans[0].scope.name)
+        values = {one.name: getattr(row, one.name) for one in fields(row)}
+        record = ForeignRecord(**values, source=self)
+        if record.end_ns is not None or key_of(record) not in self._spans:
+            self._spans[key_of(record)] = self._last[1], span.SerializeToString()
+        return record
+
+    def details(self, record: SpanRecord) -> SpanDetails | None:
+        """What a row leaves out; None if the span is not one of these."""
+        from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+        found = self._spans.get(key_of(record))
+        return None if found is None else otlp.details_of(Span.FromString(found[1]))
+
+    def bodies(self, records: Iterable[SpanRecord]) -> Iterator[bytes]:
+        """Encoded requests with the spans of these rows, each with its resource and scope."""
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+        groups = list(self._groups)
+        by_group: dict[int, list[bytes]] = {}
+        for record in records:
+            group, data = self._spans[key_of(record)]
+            by_group.setdefault(group, []).append(data)
+        for group, spans in by_group.items():
+            left = iter(spans)
+            while part := list(islice(left, SPANS_OF_BODY)):
+                request = ExportTraceServiceRequest()
+                resource = request.resource_spans.add()
+                resource.MergeFromString(groups[group])
+                for data in part:
+                    resource.scope_spans[0].spans.add().MergeFromString(data)
+                yield request.SerializeToString()
+
+    def _place_of(self, group: ResourceSpans) -> int:
+        for pairs in (group.resource.attributes, group.scope_spans[0].scope.attributes):
+            _redact_attributes(pairs, self._redactor)
+        return self._groups.setdefault(group.SerializeToString(), len(self._groups))
+
+
+def read_file(path: str | os.PathLike[str], redactor: Redactor | RedactorWith) -> list[SpanRecord]:
+    """The rows of a file of OTLP JSON, each span once, in the order in which they ended; see `otlp_file.read`.
+
+    Raises:
+        OSError: it cannot be read.
+        SpanFileError: it holds something else.
+    """
+    from hh_jupyter.delivery.sealing.otlp_file import read
+
+    source = ForeignSpans(redactor, os.fspath(path))
+    rows = by_identity(source.add(group, span) for group, span in read(path))
+    return sorted(rows.values(), key=lambda row: (row.end_ns is None, row.end_ns or row.start_ns))
+
+
+def rows_of(spans: Iterable[ReadableSpan], redactor: Redactor | RedactorWith) -> list[SpanRecord]:
+    """The rows of spans of the OpenTelemetry SDK, in their order.
+
+    Raises:
+        ValueError: a span has no ids or no start, so that it is no recorded span.
+    """
+    source = ForeignSpans(redactor)
+    return [source.add(*_encoded(span)) for span in spans]
+
+
+def _encoded(span: ReadableSpan) -> tuple[ResourceSpans, Span]:
+    """A span in protobuf, apart from its resource and scope."""
+    from google.protobuf.message import DecodeError
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    from hh_jupyter.delivery.sealing.encoding import encode
+    from hh_jupyter.delivery.sealing.sealed_span import SealedSpan, encodable
+
+    context = span.get_span_context()
+    if context is None or span.start_time is None:
+        raise ValueError(f"span {span.name!r} has no ids or no start time")
+    plain = SealedSpan(
+        name=span.name,
+        context=context,
+        parent=span.parent,
+        resource=span.resource,
+        scope=span.instrumentation_scope,
+        attributes=copied(span.attributes),
+        events=span.events,
+        links=span.links,
+        kind=span.kind,
+        status=span.status,
+        start_time=span.start_time,
+        end_time=span.end_time,
+        dropped=span.dropped_attributes,
+        dropped_events=span.dropped_events,
+        dropped_links=span.dropped_links,
+    )
+    try:
+        request = ExportTraceServiceRequest.FromString(encode([plain]))
+    except (ValueError, TypeError, RecursionError, DecodeError):  # A value that protobuf cannot hold.
+        request = ExportTraceServiceRequest.FromString(encode([encodable(plain)]))
+    group = request.resource_spans[0]
+    return group, group.scope_spans[0].spans.pop()
+
+
+def _redact(span: Span, redactor: Redactor | RedactorWith) -> int:
+    """Redact a span in place; how many values that changed."""
+    total = _redact_text(span, "name", redactor)
+    if span.status.message:
+        total += _redact_text(span.status, "message", redactor)
+    for pairs in (
+        span.attributes,
+        *(event.attributes for event in span.events),
+        *(one.attributes for one in span.links),
+    ):
+        total += _redact_attributes(pairs, redactor)
+    return total + sum(_redact_text(event, "name", redactor) for event in span.events)
+
+
+def _redact_text(message: Any, name: str, redactor: Redactor | RedactorWith) -> int:
+    text, number = redactor.text(getattr(message, name))
+    if number:
+        setattr(message, name, text)
+    return number
+
+
+def _redact_attributes(pairs: Any, redactor: Redactor | RedactorWith) -> int:
+    """Redact attributes in place: objects and bytes as the texts that sealing makes of them, if a secret is in them."""
+    given = otlp.values_of(pairs)
+    read = plain_values(given)
+    kept, number = redactor.attributes(read)
+    if number:
+        from hh_jupyter.delivery.sealing.encoding import write_attributes
+
+        kept = with_ids(read, kept)
+        whole = {key: given[key] if key in read and read[key] is value else value for key, value in kept.items()}
+        del pairs[:]
+        write_attributes(pairs, whole)
+    return number
+
+
+def _count_redacted(span: Span, number: int) -> None:
+    """Write how many values were redacted, as sealing does."""
+    for pair in span.attributes:
+        if pair.key == keys.REDACTED:
+            pair.value.int_value += number
+            return
+    span.attributes.add(key=keys.REDACTED).value.int_value = number

@@ -1,0 +1,312 @@
+"""OTLP's JSON encoding, read: from a parsed document to protobuf messages.
+
+The format is that of the specification ("JSON Protobuf Encoding"), with what writers of it do beside that: ids in
+base64 as in protobuf's own JSON mapping, the field names of the `.proto` files, enums by name, numbers for 64-bit
+integers, and the `instrumentationLibrarySpans` of OTLP before 0.15. Unknown fields are ignored.
+
+Written by hand because protobuf's `ParseDict` reads ids as base64 only, takes several times as long, and its errors
+name Python types.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from hh_jupyter.redaction import shown
+
+if TYPE_CHECKING:
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+    from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
+
+EXPECTED: Final = "an object with resourceSpans"
+DEEPEST: Final = 16
+"""Levels of lists and objects in a value; deeper ones become JSON text. Protobuf refuses messages of 100 levels."""
+
+_SIGNALS: Final = ("resourceSpans", "resource_spans", "resourceLogs", "resourceMetrics", "resourceProfiles")
+_KINDS: Final = {"INTERNAL": 1, "SERVER": 2, "CLIENT": 3, "PRODUCER": 4, "CONSUMER": 5}
+_CODES: Final = {"OK": 1, "ERROR": 2}
+_SCOPES: Final = (("scopeSpans", "scope"), ("instrumentationLibrarySpans", "instrumentationLibrary"))
+
+
+class NotOtlpError(ValueError):
+    """A document that is no OTLP. The text tells where, what is there, and what is expected."""
+
+
+def spans_of(document: Any) -> Iterator[tuple[ResourceSpans, Span]]:
+    """Each span of a document, with its resource and scope: a message that holds these two and no spans.
+
+    Spans of one scope come with the same message. A document is a request, one resource's part of it, or a list of
+    these; logs and metrics are passed over.
+
+    Raises:
+        NotOtlpError: it is something else, or a field cannot be read. The text says where, what is there, and what is
+            expected.
+    """
+    if isinstance(document, list):
+        for item in document:
+            yield from spans_of(item)
+        return
+    if not isinstance(document, Mapping):
+        raise NotOtlpError(f"{shown('value', document)} is not {EXPECTED}")
+    resources = _list(document, "resourceSpans")
+    if any(_field(document, name) is not None for name, _ in _SCOPES):
+        resources = [document]
+    elif document and not any(map(document.__contains__, _SIGNALS)):
+        raise NotOtlpError(f"an object with {shown('keys', ', '.join(map(str, document)))} is not {EXPECTED}")
+    for number, resource in enumerate(resources):
+        yield from _spans_of_resource(resource, f"resourceSpans[{number}]")
+
+
+def _spans_of_resource(given: Any, where: str) -> Iterator[tuple[ResourceSpans, Span]]:
+    from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span  # Loads protobuf.
+
+    resource = _object(given, where)
+    for scopes, scope in _SCOPES:
+        for number, part in enumerate(_list(resource, scopes)):
+            place = f"{where}.{scopes}[{number}]"
+            try:
+                group = ResourceSpans()
+                _write_group(group, resource, _object(part, scopes), scope)
+            except NotOtlpError as error:
+                raise NotOtlpError(f"{place}: {error}") from None
+            for index, span in enumerate(_list(part, "spans")):
+                message = Span()
+                try:
+                    _write_span(message, _object(span, "span"))
+                except NotOtlpError as error:
+                    raise NotOtlpError(f"{place}.spans[{index}]: {error}") from None
+                yield group, message
+
+
+def _write_group(group: ResourceSpans, resource: Mapping[str, Any], part: Mapping[str, Any], scope: str) -> None:
+    found = _object(_field(resource, "resource") or {}, "resource")
+    group.resource.SetInParent()
+    _write_attributes(group.resource.attributes, found)
+    group.resource.dropped_attributes_count = _count(found, "droppedAttributesCount")
+    _set_text(group, "schema_url", _field(resource, "schemaUrl"))
+    target = group.scope_spans.add()
+    found = _object(_field(part, scope) or {}, scope)
+    target.scope.SetInParent()
+    for name in ("name", "version"):
+        _set_text(target.scope, name, found.get(name))
+    _write_attributes(target.scope.attributes, found)
+    _set_text(target, "schema_url", _field(part, "schemaUrl"))
+
+
+def _write_span(message: Span, span: Mapping[str, Any]) -> None:
+    _write_ids(message, span)
+    parent = _id(span, "parentSpanId", 8, needed=False)
+    message.parent_span_id = parent if any(parent) else b""
+    _set_text(message, "name", span.get("name"))
+    _set_text(message, "trace_state", _field(span, "traceState"))
+    message.flags = _count(span, "flags") & 0xFFFFFFFF
+    message.kind = _enum(span.get("kind"), "SPAN_KIND_", _KINDS)  # type: ignore[assignment]  # A plain int.
+    message.end_time_unix_nano = _count(span, "endTimeUnixNano")
+    message.start_time_unix_nano = _count(span, "startTimeUnixNano") or message.end_time_unix_nano
+    _write_attributes(message.attributes, span)
+    message.dropped_attributes_count = _count(span, "droppedAttributesCount")
+    message.dropped_events_count = _count(span, "droppedEventsCount")
+    message.dropped_links_count = _count(span, "droppedLinksCount")
+    for given in _list(span, "events"):
+        event, target = _object(given, "event"), message.events.add()
+        _set_text(target, "name", event.get("name"))
+        target.time_unix_nano = _count(event, "timeUnixNano")
+        _write_attributes(target.attributes, event)
+        target.dropped_attributes_count = _count(event, "droppedAttributesCount")
+    for given in _list(span, "links"):
+        link, linked = _object(given, "link"), message.links.add()
+        _write_ids(linked, link)
+        _set_text(linked, "trace_state", _field(link, "traceState"))
+        linked.flags = _count(link, "flags") & 0xFFFFFFFF
+        _write_attributes(linked.attributes, link)
+        linked.dropped_attributes_count = _count(link, "droppedAttributesCount")
+    status = _object(span.get("status") or {}, "status")
+    message.status.SetInParent()
+    message.status.code = _enum(status.get("code"), "STATUS_CODE_", _CODES)  # type: ignore[assignment]
+    _set_text(message.status, "message", status.get("message"))
+
+
+def _write_ids(message: Any, given: Mapping[str, Any]) -> None:
+    message.trace_id, message.span_id = _id(given, "traceId", 16), _id(given, "spanId", 8)
+
+
+def _write_attributes(pairs: Any, owner: Mapping[str, Any], name: str = "attributes", depth: int = 0) -> None:
+    for given in _list(owner, name):
+        pair = given if isinstance(given, Mapping) else {}
+        if not isinstance(pair.get("key"), str):
+            raise NotOtlpError(f"{shown(name, given)} is not an attribute {{key, value}}")
+        target = pairs.add()
+        _set_text(target, "key", pair["key"])
+        _write_value(target.value, pair.get("value"), depth)
+
+
+def _write_value(target: AnyValue, given: Any, depth: int) -> None:
+    """Write what one of the fields of an `AnyValue` holds; an empty or unknown one stays empty."""
+    if given is None:
+        return
+    for name, value in _object(given, "value").items():
+        write = _WRITERS.get(name)
+        if write is not None and value is not None:
+            write(target, value, depth)
+            return
+
+
+def _write_text(target: AnyValue, value: Any, _: int) -> None:
+    _set_text(target, "string_value", value)
+
+
+def _write_bool(target: AnyValue, value: Any, _: int) -> None:
+    target.bool_value = value if isinstance(value, bool) else str(value).lower() == "true"
+
+
+def _write_int(target: AnyValue, value: Any, _: int) -> None:
+    number = _int(value, "intValue")
+    if -(2**63) <= number < 2**63:
+        target.int_value = number
+    else:
+        target.string_value = str(number)
+
+
+def _write_double(target: AnyValue, value: Any, _: int) -> None:
+    try:
+        target.double_value = float(value)  # Also of "NaN" and "Infinity".
+    except (TypeError, ValueError, OverflowError):
+        raise NotOtlpError(f"doubleValue {shown('doubleValue', value)} is not a number") from None
+
+
+def _write_bytes(target: AnyValue, value: Any, _: int) -> None:
+    found = _base64(value)
+    if found is None:
+        raise NotOtlpError(f"bytesValue {shown('bytesValue', value)} is not base64")
+    target.bytes_value = found
+
+
+def _write_array(target: AnyValue, value: Any, depth: int) -> None:
+    if depth >= DEEPEST:
+        _write_text(target, json.dumps(value), depth)
+        return
+    target.array_value.SetInParent()
+    for item in _list(_object(value, "arrayValue"), "values"):
+        _write_value(target.array_value.values.add(), item, depth + 1)
+
+
+def _write_kvlist(target: AnyValue, value: Any, depth: int) -> None:
+    if depth >= DEEPEST:
+        _write_text(target, json.dumps(value), depth)
+        return
+    target.kvlist_value.SetInParent()
+    _write_attributes(target.kvlist_value.values, _object(value, "kvlistValue"), "values", depth + 1)
+
+
+_SNAKE: Final[dict[str, str]] = {}
+
+
+def _snake(name: str) -> str:
+    """The name of a field in the `.proto` files."""
+    found = _SNAKE.get(name)
+    if found is None:
+        found = _SNAKE[name] = "".join(f"_{char.lower()}" if char.isupper() else char for char in name)
+    return found
+
+
+_NAMED_WRITERS: Final[Mapping[str, Callable[[Any, Any, int], None]]] = {
+    "stringValue": _write_text,
+    "boolValue": _write_bool,
+    "intValue": _write_int,
+    "doubleValue": _write_double,
+    "arrayValue": _write_array,
+    "kvlistValue": _write_kvlist,
+    "bytesValue": _write_bytes,
+}
+_WRITERS: Final = {**_NAMED_WRITERS, **{_snake(name): write for name, write in _NAMED_WRITERS.items()}}
+
+
+def _field(owner: Mapping[str, Any], name: str) -> Any:
+    """A field by either of its names; None if it is absent or null."""
+    found = owner.get(name)
+    return found if found is not None else owner.get(_snake(name))
+
+
+def _list(owner: Mapping[str, Any], name: str) -> list[Any]:
+    found = _field(owner, name)
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        raise NotOtlpError(f"{name} {shown(name, found)} is not a list")
+    return found
+
+
+def _object(given: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping):
+        raise NotOtlpError(f"{name} {shown(name, given)} is not an object")
+    return given
+
+
+def _set_text(message: Any, name: str, value: Any) -> None:
+    if value is None:
+        return
+    text = value if isinstance(value, str) else json.dumps(value)
+    try:
+        setattr(message, name, text)
+    except ValueError:  # A lone surrogate, which JSON can hold and UTF-8 cannot.
+        setattr(message, name, text.encode("utf-8", "replace").decode())
+
+
+def _int(value: Any, name: str) -> int:
+    """A number, or one in text, as the specification has 64-bit integers."""
+    try:
+        return value if type(value) is int else int(value) if isinstance(value, str) else int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        raise NotOtlpError(f"{name} {shown(name, value)} is not a whole number") from None
+
+
+def _count(owner: Mapping[str, Any], name: str) -> int:
+    """A number of at least 0, which an absent field stands for."""
+    value = _field(owner, name)
+    number = 0 if value is None else _int(value, name)
+    if not 0 <= number < (2**64 if name.endswith("Nano") else 2**32):
+        raise NotOtlpError(f"{name} {shown(name, value)} is out of range")
+    return number
+
+
+def _enum(value: Any, prefix: str, names: Mapping[str, int]) -> int:
+    """The number of a name, with or without the prefix, or the number itself; 0 for what is not known."""
+    text = str(value).upper().removeprefix(prefix)
+    number = int(text) if text.isdecimal() and len(text) < 3 else names.get(text, 0)
+    return number if number in names.values() else 0
+
+
+def _id(owner: Mapping[str, Any], name: str, length: int, *, needed: bool = True) -> bytes:
+    """An id of so many bytes: hexadecimal digits if there are two for each, else base64."""
+    value = _field(owner, name)
+    if not value and not needed:
+        return b""
+    found = None
+    if isinstance(value, str):
+        found = _hex(value) if len(value) == 2 * length else _base64(value)
+    if found is None or len(found) != length:
+        there = "is missing" if value in (None, "") else f"is {shown(name, value)}"
+        raise NotOtlpError(f"{name} {there}; expected {2 * length} hexadecimal digits")
+    return found
+
+
+def _hex(value: str) -> bytes | None:
+    try:
+        return bytes.fromhex(value)
+    except ValueError:
+        return None
+
+
+def _base64(value: Any) -> bytes | None:
+    """The bytes in base64 text of either alphabet, with or without padding; None if it is none."""
+    if not isinstance(value, str):
+        return None
+    try:
+        text = value.rstrip("=").replace("-", "+").replace("_", "/")
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return None
