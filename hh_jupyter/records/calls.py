@@ -260,15 +260,15 @@ def _overlap(one: SpanRecord, other: SpanRecord) -> bool:
 
 
 def _same_usage(one: Usage | None, other: Usage | None) -> bool:
-    """Whether two spans may count the same tokens: one does not know, or the numbers are the same.
+    """Whether two spans may count the same tokens: the numbers that both know are the same.
 
     Some leave cached tokens out of the prompt, and OpenLLMetry counts one token too many at the end of a stream.
     """
     if one is None or other is None:
         return True
     cached = max((usage.cached or 0) + (usage.cache_write or 0) for usage in (one, other))
-    prompts = abs((one.prompt or 0) - (other.prompt or 0)) in (0, cached)
-    return prompts and abs((one.completion or 0) - (other.completion or 0)) <= 1
+    prompts = not (one.prompt and other.prompt) or abs(one.prompt - other.prompt) in (0, cached)
+    return prompts and (not (one.completion and other.completion) or abs(one.completion - other.completion) <= 1)
 
 
 def _merged_usage(each: Sequence[Usage]) -> Usage | None:

@@ -10,13 +10,15 @@ import logging
 import re
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 from hh_jupyter.conventions.facts import SpanFacts
 
 logger = logging.getLogger(__name__)
 
-Pricing = Callable[[str, str | None, dict[str, int], str | None], float | None]
+Tokens = tuple[tuple[str, int], ...]
+Pricing = Callable[[str, str | None, Tokens, str | None], float | None]
 """(model, provider, tokens by the table's names, service tier) -> US dollars, or None for a model that is not known."""
 
 _PROVIDERS: Final = {
@@ -132,7 +134,9 @@ def estimate(facts: SpanFacts) -> float | None:
         "input_audio_tokens": usage.audio_prompt or 0,
         "output_audio_tokens": usage.audio_completion or 0,
     }
-    tokens = {name: count for name, count in counts.items() if name in _ALWAYS or (count and name in _priced_apart)}
+    tokens = tuple(
+        (name, count) for name, count in counts.items() if name in _ALWAYS or (count and name in _priced_apart)
+    )
     names = [(model, facts.provider)]
     if "/" in model:
         # LiteLLM and OpenRouter route by name: "openai/gpt-4o".
@@ -157,18 +161,20 @@ def _load() -> Pricing:
 
     takes_tier = "price_context" in inspect.signature(calc_price).parameters
 
-    def price(model: str, provider: str | None, tokens: dict[str, int], tier: str | None) -> float | None:
+    # A lookup takes 0.1 ms, and every display of a span asks again.
+    @lru_cache(maxsize=16_384)
+    def price(model: str, provider: str | None, tokens: Tokens, tier: str | None) -> float | None:
         arguments: dict[str, Any] = {} if provider is None else {"provider_id": provider}
         if tier is not None and takes_tier:
             arguments["price_context"] = {"service_tier": tier}
         try:
-            return float(calc_price(Usage(**tokens), model, **arguments).total_price)
+            return float(calc_price(Usage(**dict(tokens)), model, **arguments).total_price)
         except (LookupError, ValueError):
             # Another model, another provider, or counts that contradict each other.
             return None
 
     # The table itself loads at the first question.
-    price("gpt-4o", "openai", {"input_tokens": 1, "output_tokens": 1}, None)
+    price("gpt-4o", "openai", (("input_tokens", 1), ("output_tokens", 1)), None)
     more = ("output_reasoning_tokens", "input_audio_tokens", "output_audio_tokens")
     _priced_apart = frozenset(name for name in more if _takes(Usage, name))
     _table = " of ".join(filter(None, (f"genai-prices {__version__}", _latest_date())))
@@ -200,5 +206,5 @@ def _latest_date() -> str | None:
     return max((day for text in comments for day in _DATE.findall(text) if day <= today), default=None)
 
 
-def _no_price(model: str, provider: str | None, tokens: dict[str, int], tier: str | None) -> float | None:
+def _no_price(model: str, provider: str | None, tokens: Tokens, tier: str | None) -> float | None:
     return None
