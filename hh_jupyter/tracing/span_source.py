@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace as otel_trace
 from opentelemetry.trace import NoOpTracer, Tracer
@@ -12,6 +12,9 @@ from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.processor import ProcessorSlot, StampingProcessor
 from hh_jupyter.tracing.provider import foreign_global, joined, make_global, provider_for, starts_bare
 from hh_jupyter.version import VERSION
+
+if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
 
 SCOPE_NAME: Final = "hh_jupyter"
 
@@ -67,6 +70,10 @@ class SpanSource:
             self._use(provider, joined(provider, self._processor))
         if self._join and self.on:
             self._processor.logs.load()
+
+    def logger_provider(self) -> LoggerProvider | None:
+        """For instrumentors, beside `provider`: takes the events that they write about its spans. None while off."""
+        return self._processor.logs.provider()
 
     def become_global(self) -> None:
         """Make the provider the global one after all, where there is none."""
