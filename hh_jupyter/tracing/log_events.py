@@ -11,7 +11,7 @@ from collections.abc import Container
 from sys import modules
 from typing import TYPE_CHECKING, Final
 
-from hh_jupyter.delivery.sealing.late_events import LateEvent
+from hh_jupyter.delivery.sealing.stamp import LateEvent
 from hh_jupyter.tracing.bounded import forget_oldest
 
 if TYPE_CHECKING:

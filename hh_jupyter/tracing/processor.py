@@ -15,8 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanKind, get_current_span
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.delivery.sealing.late_events import LateEvent
-from hh_jupyter.delivery.sealing.stamp import Session, Stamp
+from hh_jupyter.delivery.sealing.stamp import LateEvent, Session, Stamp
 from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.tracing.bounded import forget_oldest
 from hh_jupyter.tracing.log_events import LOGS_API, LogEvents

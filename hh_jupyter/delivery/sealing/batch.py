@@ -20,9 +20,10 @@ from hh_jupyter.delivery import api
 from hh_jupyter.delivery.sealing.details import DetailStore
 from hh_jupyter.delivery.sealing.encoding import encode
 from hh_jupyter.delivery.sealing.kept_ids import with_ids
-from hh_jupyter.delivery.sealing.late_events import LateEvent, add_to_kept, merged
+from hh_jupyter.delivery.sealing.late_events import add_to_kept, merged
 from hh_jupyter.delivery.sealing.resource import OwnResource
 from hh_jupyter.delivery.sealing.sealed_span import SealedSpan, SealPolicy, encodable, seal
+from hh_jupyter.delivery.sealing.stamp import LateEvent
 from hh_jupyter.delivery.sending.outbox import Call, Item, Outbox
 from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.delivery.spool.copies import Copies

@@ -9,24 +9,17 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
-
-from opentelemetry.sdk.trace import Event
+from typing import TYPE_CHECKING
 
 from hh_jupyter.delivery.sealing.details import DetailStore
+from hh_jupyter.delivery.sealing.encoding import with_events
+from hh_jupyter.delivery.sealing.sealed_span import SealPolicy, encodable_events, redacted_events
+from hh_jupyter.delivery.sealing.stamp import LateEvent
+from hh_jupyter.delivery.sealing.stored_spans import records_of
 from hh_jupyter.records.log import SpanLog
 
 if TYPE_CHECKING:
     from hh_jupyter.delivery.sealing.seal import EndedSpan
-    from hh_jupyter.delivery.sealing.sealed_span import SealPolicy
-
-
-class LateEvent(NamedTuple):
-    """An event of a span that has ended."""
-
-    trace_id: int
-    span_id: int
-    event: Event
 
 
 def merged(spans: Sequence[EndedSpan], late: Sequence[LateEvent]) -> tuple[list[EndedSpan], list[LateEvent]]:
@@ -44,10 +37,6 @@ def merged(spans: Sequence[EndedSpan], late: Sequence[LateEvent]) -> tuple[list[
 
 def add_to_kept(late: Sequence[LateEvent], policy: SealPolicy, details: DetailStore, log: SpanLog) -> None:
     """Add each event, redacted, to the body in which its span is kept for displays, and read the span's row anew."""
-    from hh_jupyter.delivery.sealing.encoding import with_events
-    from hh_jupyter.delivery.sealing.sealed_span import encodable_events, redacted_events
-    from hh_jupyter.delivery.sealing.stored_spans import records_of
-
     for trace_id, span_id, event in late:
         row = log.find(trace_id, span_id)
         if row is None:

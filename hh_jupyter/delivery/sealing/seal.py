@@ -14,8 +14,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hh_jupyter.delivery.sealing.details import DetailStore
-from hh_jupyter.delivery.sealing.late_events import LateEvent
-from hh_jupyter.delivery.sealing.stamp import Stamp
+from hh_jupyter.delivery.sealing.stamp import LateEvent, Stamp
 from hh_jupyter.delivery.sending.outbox import Call, Outbox
 from hh_jupyter.delivery.spool.copies import Copies
 from hh_jupyter.records.log import SpanLog

@@ -48,6 +48,14 @@ class Stamp(NamedTuple):
     events: tuple[Event, ...] = ()
 
 
+class LateEvent(NamedTuple):
+    """An event of a span that has ended."""
+
+    trace_id: int
+    span_id: int
+    event: Event
+
+
 _OWN_BAGGAGE = frozenset(
     {
         keys.BAGGAGE_SESSION_ID,
