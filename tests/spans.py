@@ -7,9 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from opentelemetry._logs import LogRecord
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
+from opentelemetry.trace import NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags, set_span_in_context
 
 FOLDER = Path(__file__).parent / "data" / "spans"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((FOLDER / "expected.json").read_text("utf-8"))["files"]
@@ -21,6 +23,26 @@ def recorded(name: str) -> tuple[ReadableSpan, ...]:
     """The spans of one recording, in the order in which they ended."""
     document = json.loads((FOLDER / name).read_text("utf-8"))
     return tuple(_span(fields) for fields in document["spans"])
+
+
+def recorded_logs(name: str) -> list[LogRecord]:
+    """The events of one recording that its instrumentor wrote to OpenTelemetry's logs."""
+    document = json.loads((FOLDER / name).read_text("utf-8"))
+    return [log_record(**fields) for fields in document.get("logs", ())]
+
+
+def log_record(trace_id: str, span_id: str, **fields: Any) -> LogRecord:
+    """A record about the span with these ids, in hexadecimal."""
+    about = SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=False)
+    names = "event_name", "body", "attributes", "observed_time_unix_nano"
+    event_name, body, attributes, observed = (fields.get(name) for name in names)
+    return LogRecord(
+        context=set_span_in_context(NonRecordingSpan(about), Context()),
+        event_name=event_name,
+        body=body,
+        attributes=attributes,
+        observed_timestamp=observed,
+    )
 
 
 def expected(name: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import fields, replace
 from typing import Any, Final, Protocol
 
 from hh_jupyter.conventions import honeyhive, openinference, openllmetry, otel_genai, plain
+from hh_jupyter.conventions.evaluations import evaluations
 from hh_jupyter.conventions.event_type import event_type
 from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts
 
@@ -96,15 +97,15 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
     A span of two conventions gives what the first one has; what only another has is added.
     """
     found = [part for convention in CONVENTIONS if (part := convention.content(attributes, events)) is not None]
-    if not found:
-        return SpanContent()
-    first = found[0]
+    first = found[0] if found else SpanContent()
     missing = {
         name: value
         for other in reversed(found[1:])
         for name in _FIELDS
         if _empty(getattr(first, name)) and not _empty(value := getattr(other, name))
     }
+    if judged := evaluations(events):
+        missing["metrics"] = {**missing.get("metrics", first.metrics), **judged}
     return replace(first, **missing) if missing else first
 
 

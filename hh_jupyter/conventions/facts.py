@@ -147,7 +147,8 @@ class SpanContent:
         params: what the model was asked with: temperature, top_p, max_tokens, seed and so on.
         documents: those retrieved, each with some of id, text, score and metadata.
         tools_offered: the tools a model could ask for, each {name, description}.
-        metrics, feedback: what the user's code noted, ours and the official SDK's only.
+        metrics, feedback: what the user's code noted, ours and the official SDK's only; among the metrics also the
+            results of `gen_ai.evaluation.result` events, by name.
         session_id, user_id: as the instrumentor wrote them; the session that a span is delivered in is its record's.
         truncated: what our limits cut from the span, such as "4 events".
     """

@@ -12,7 +12,7 @@ from typing import Any, Final
 from hh_jupyter.conventions import plain
 from hh_jupyter.conventions.event_type import OPERATION
 from hh_jupyter.conventions.facts import EventLike, SpanFacts, Usage
-from hh_jupyter.conventions.otel_genai_content import OUTPUT_MESSAGES, content, messages_of
+from hh_jupyter.conventions.otel_genai_content import OUTPUT_MESSAGES, answers_in, content, messages_of
 from hh_jupyter.conventions.values import amount, first_of, mapping, provider_name, service_tier, text, usage_of, whole
 
 __all__ = ["FAMILY", "content", "facts", "kind_of", "read"]
@@ -138,7 +138,7 @@ def read(
         cost=_cost(attributes),
         first_token_ns=first_token,
         response_id=_response_id(attributes) if kind == "llm" else None,
-        tools_asked=(_tools_asked(get(OUTPUT_MESSAGES)) if asked is None else asked) if kind == "llm" else (),
+        tools_asked=(_tools_asked(get(OUTPUT_MESSAGES), events) if asked is None else asked) if kind == "llm" else (),
         streamed=first_token is not None or _streamed(attributes),
         http_status=plain.failed_status(first_of(attributes, _STATUS)),
         service_tier=service_tier(first_of(attributes, _TIER)),
@@ -212,10 +212,10 @@ def _streamed(attributes: Mapping[str, Any]) -> bool:
     return said in (True, "True", "true") or attributes.get("logfire.span_type") == "log"
 
 
-def _tools_asked(output: Any) -> tuple[str, ...]:
+def _tools_asked(output: Any, events: Sequence[EventLike]) -> tuple[str, ...]:
     if isinstance(output, str):
         if len(output) > _PARSED_LENGTH or not any(word in output for word in _ASKED):
             return ()
     elif not output:
-        return ()
+        return tuple(call.name for message in answers_in(events) for call in message.tool_calls) if events else ()
     return tuple(call.name for message in messages_of(output) for call in message.tool_calls)

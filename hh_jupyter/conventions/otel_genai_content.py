@@ -44,7 +44,7 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
         tool_call_id=text(get("gen_ai.tool.call.id")),
         params=_params(attributes),
         documents=_documents(get("gen_ai.retrieval.documents")),
-        tools_offered=tools_offered(get("gen_ai.tool.definitions")),
+        tools_offered=tools_offered(get("gen_ai.tool.definitions") or told.get("gen_ai.tool.definitions")),
         finish_reason=_finish_reason(get("gen_ai.response.finish_reasons"), attributes),
         session_id=text(get("gen_ai.conversation.id")),
         user_id=text(get("user.id")) or text(get("enduser.id")),
@@ -151,8 +151,17 @@ def _from_events(events: Sequence[EventLike]) -> tuple[tuple[Message, ...], tupl
         body = body if isinstance(body, Mapping) else event.attributes
         inner = parsed(body.get("message"))
         found = messages_in({"role": role, **(inner if isinstance(inner, Mapping) else body)})
-        (answered if event.name == "gen_ai.choice" else asked).extend(found)
+        # Without content, instrumentors write an event of each message all the same.
+        told = [message for message in found if message.text or message.tool_calls or message.parts]
+        (answered if event.name == "gen_ai.choice" else asked).extend(told)
     return tuple(asked), tuple(answered)
+
+
+def answers_in(events: Sequence[EventLike]) -> tuple[Message, ...]:
+    """What the model answered, where that stands in events and not on the span."""
+    details = (event.attributes or {} for event in events if event.name == _DETAILS_EVENT)
+    told = tuple(message for attributes in details for message in messages_of(attributes.get(OUTPUT_MESSAGES)))
+    return told or _from_events(events)[1]
 
 
 def _input(attributes: Mapping[str, Any]) -> Any:

@@ -140,7 +140,7 @@ def _fields(span: ReadableSpan, stamp: Stamp, tables: _Tables) -> dict[str, Any]
         "kind": span.kind.value,
         "times": (span.start_time, span.end_time),
         "attributes": plain_values(copied(span.attributes)),
-        "events": [(e.name, e.timestamp, plain_values(copied(e.attributes))) for e in span.events],
+        "events": [(e.name, e.timestamp, plain_values(copied(e.attributes))) for e in (*span.events, *stamp.events)],
         "links": [(_context_fields(link.context), plain_values(copied(link.attributes))) for link in span.links],
         "status": (status.status_code.value, status.description),
         "shared": tables.number_of(span),

@@ -12,7 +12,7 @@ from hh_jupyter.delivery import away
 from hh_jupyter.delivery.pipeline import Pipeline
 from hh_jupyter.delivery.sealing.details import DetailStore
 from hh_jupyter.delivery.sealing.seal import EndedSpan
-from hh_jupyter.delivery.sealing.stamp import Stamp
+from hh_jupyter.delivery.sealing.stamp import LateEvent, Stamp
 from hh_jupyter.delivery.sending.lanes import names_of, otlp_target
 from hh_jupyter.delivery.sending.outbox import Call, Kind
 from hh_jupyter.delivery.sending.target import Target
@@ -67,6 +67,10 @@ class Route:
         self._pipeline.sealer.put(EndedSpan(span, stamp))
         if self._settings.disable_batch:
             self.wait_if_immediate()
+
+    def put_late(self, late: LateEvent) -> None:
+        """Take an event of a span that was put before; it is shown, and sent only if the span is not sealed yet."""
+        self._pipeline.sealer.put(late)
 
     def call(self, kind: Kind, session_id: str, document: Mapping[str, Any], *, defer: bool = False) -> None:
         """Queue a call; see `Pipeline.call`."""

@@ -11,7 +11,8 @@ from typing import Any
 
 from opentelemetry.semconv.attributes import exception_attributes
 
-from hh_jupyter.conventions import content
+from hh_jupyter.conventions import capture, content, openllmetry, otel_genai
+from hh_jupyter.conventions.evaluations import evaluations
 from hh_jupyter.conventions.facts import Message, SpanContent
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display.stack import read_stack
@@ -25,6 +26,9 @@ MOST_ITEMS = 2_000
 """Entries of one list or mapping."""
 
 DEEPEST = 40
+
+_CAPTURING = frozenset({otel_genai.FAMILY, openllmetry.FAMILY})
+"""Families of instrumentors whose spans hold messages if these are captured."""
 
 
 def span_details(record: SpanRecord, details: SpanDetails) -> dict[str, Any]:
@@ -43,6 +47,7 @@ def span_details(record: SpanRecord, details: SpanDetails) -> dict[str, Any]:
     }
     if not shown["messages"]:
         shown.update({"input": plain(said.input), "output": plain(said.output)})
+        shown["hint"] = _hint(record) if shown["input"] is None and shown["output"] is None else None
     elif record.error:
         shown["input"] = plain(said.params) if said.params else None
     return {key: value for key, value in shown.items() if value not in (None, [], 0, "")}
@@ -83,6 +88,19 @@ def _error(error: SpanError, details: SpanDetails) -> dict[str, Any]:
         "full_stack": stack.full,
         "library_frames": stack.library_frames,
     }
+
+
+def _hint(record: SpanRecord) -> str | None:
+    """Why a model call without messages has none, and what to do for the next one."""
+    if record.facts.kind != "llm" or record.facts.family not in _CAPTURING or record.end_ns is None:
+        return None
+    value = capture.value_for(record.scope)
+    if value is None:
+        return f"messages were not captured by {_text(record.scope)}" if record.scope else "messages were not captured"
+    return (
+        f"messages were not captured: set {capture.VARIABLE}={value} before the instrumentor is switched on; "
+        "%hh instrument sets it"
+    )
 
 
 def _messages(said: SpanContent) -> list[dict[str, Any]]:
@@ -138,7 +156,7 @@ def _texts(value: Any) -> Iterable[str]:
 
 
 def _attributes(record: SpanRecord, details: SpanDetails) -> list[tuple[str, Any]]:
-    """What every span has first, then all attributes as delivered, by name."""
+    """What every span has first, then results of evaluations, then all attributes as delivered, by name."""
     start = datetime.fromtimestamp(record.start_ns / 1e9, tz=UTC).isoformat(timespec="milliseconds")
     known = [
         ("event type", record.facts.event_type),
@@ -156,7 +174,8 @@ def _attributes(record: SpanRecord, details: SpanDetails) -> list[tuple[str, Any
         ("status", details.status_message),
     ]
     raw = [(str(key), plain(value)) for key, value in sorted(details.attributes.items(), key=lambda item: str(item[0]))]
-    return [(name, value) for name, value in known if value] + raw
+    judged = [(_text(f"evaluation {name}"), plain(value)) for name, value in evaluations(details.events).items()]
+    return [(name, value) for name, value in known if value] + judged + raw
 
 
 def plain(value: Any, depth: int = 0) -> Any:

@@ -132,6 +132,8 @@ def _texts(shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name in ("input", "output", "documents"):
         if name in shown:
             yield name, _plain(shown[name])
+    if hint := shown.get("hint"):
+        yield "", hint
 
 
 def _label(message: Mapping[str, Any]) -> str:

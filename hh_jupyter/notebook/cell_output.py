@@ -24,12 +24,14 @@ class OutputState(NamedTuple):
         export: what became of them.
         prices: they are known.
         overdue: as in `CellOutput`.
+        changes: how often spans that had arrived were changed.
     """
 
     spans: int
     export: ExportState
     prices: bool
     overdue: bool
+    changes: int
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +44,7 @@ class CellOutput:
         survived_ns: when the cell had ended without an exception, in Unix nanoseconds; None if one left it.
         late: spans that ended after the cell.
         overdue: the wait after the cell ended before all was delivered.
+        changes: how often its spans were changed after they had arrived.
         place: of an output that is still to be shown, under a cell that ended without spans.
         state: what the last drawing showed at least; unequal to now when there is something to change.
         fixed: of an output that is no cell's: what it shows. Its spans stay the same, what became of them does not.
@@ -62,6 +65,7 @@ class CellOutput:
     survived_ns: int | None = None
     late: int = 0
     overdue: bool = False
+    changes: int = 0
     place: object = None
     state: OutputState | None = None
     fixed: CellView | None = None

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from IPython.core.error import UsageError
 
+from hh_jupyter.notebook.content_capture import ContentCapture
 from hh_jupyter.notebook.libraries import LIBRARIES, Candidate, Family, candidates, is_installed, known_name
 from hh_jupyter.notebook.own_tracing import OWN_TRACING, PREFERRED
 from hh_jupyter.notebook.words import did_you_mean
@@ -60,6 +61,7 @@ class Instrumentors:
     def __init__(self, tracer: HoneyHiveTracer) -> None:
         self._tracer = tracer
         self._on: dict[str, _On] = {}
+        self._capture = ContentCapture()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -105,6 +107,7 @@ class Instrumentors:
                     on.instrumentor.uninstrument()
             except Exception:  # boundary: somebody else's code, and the others must be undone as well
                 logger.warning("%s could not be switched off.", name, exc_info=True)
+            self._capture.switch_off(name)
         return Report(self.names, tuple(others), nothing="no library is traced by %hh instrument.")
 
     def listed(self) -> str:
@@ -158,8 +161,14 @@ class Instrumentors:
         for choice in choices:
             try:
                 instrumentor: Instrumentor = choice.entry.load()()
-                instrumentor.instrument(tracer_provider=self._tracer.provider, raise_exception_on_conflict=True)
+                self._capture.switch_on(name, choice.entry.module, self._tracer.settings)
+                instrumentor.instrument(
+                    tracer_provider=self._tracer.provider,
+                    logger_provider=self._tracer.span_source.logger_provider(),
+                    raise_exception_on_conflict=True,
+                )
             except Exception as error:  # boundary: an instrumentor may fail in any way, the next one is tried
+                self._capture.switch_off(name)
                 problem = problem or _failure(choice, error, itself=itself)
                 continue
             self._on[name] = _On(instrumentor, _words(choice))
@@ -180,6 +189,7 @@ class Instrumentors:
                 return None
             _let_go(instrumentor)
             self._on.pop(name, None)
+            self._capture.switch_off(name)
             instrumentor.uninstrument()
             return original(**kwargs)
 

@@ -73,6 +73,8 @@ class Outputs:
         self._running = RunningCells(log, self._page, self._views.running, lambda: self._tracer.settings)
         self._listener = guarded(self._arrived)
         log.listen(self._listener)
+        self._watcher = guarded(self._changed)
+        log.watch(self._watcher)
 
     def begin(self, frame: CellFrame) -> None:
         """A cell starts; while it runs, a page shows what it does."""
@@ -179,6 +181,7 @@ class Outputs:
     def close(self) -> None:
         """Make the last changes and let go of everything."""
         self._log.unlisten(self._listener)
+        self._log.unlisten(self._watcher)
         self._running.close()
         self._updates.close()
         self._page.close()
@@ -236,7 +239,8 @@ class Outputs:
                 self._screen.show(self._views.drawn(output), output.display_id, update=update)
 
     def _state(self, output: CellOutput) -> OutputState:
-        return OutputState(self.cells.arrived(output.key), self._views.export(output), cost.ready(), output.overdue)
+        arrived, export = self.cells.arrived(output.key), self._views.export(output)
+        return OutputState(arrived, export, cost.ready(), output.overdue, output.changes)
 
     def _arrived(self, rows: tuple[SpanRecord, ...]) -> None:
         """New rows in the log, on whichever thread sealed them: count, and leave the rest to others."""
@@ -247,6 +251,13 @@ class Outputs:
                 self._updates.request(output)
         if any(map(self.cells.wants_price, {row.cell for row in rows})):
             cost.load_in_background()
+
+    def _changed(self, rows: tuple[SpanRecord, ...]) -> None:
+        """Rows that are shown have changed, on whichever thread sealed what came to them."""
+        for key in {row.cell for row in rows if row.cell is not None}:
+            for output in tuple(self._by_key.get(key, ())):
+                output.changes += 1
+                self._updates.request(output)
 
     def _wake(self, key: str) -> None:
         """A cell that ended without spans has one now: it gets its output, under itself."""

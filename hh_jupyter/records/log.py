@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hh_jupyter.records.reentry import Guard
 
@@ -29,6 +30,7 @@ class SpanLog:
         self._by_cell: dict[str, deque[SpanRecord]] = {}
         self.lock = Guard()
         self._listeners: list[Listener] = []
+        self._watchers: list[Listener] = []
 
     def extend(self, rows: Iterable[SpanRecord]) -> None:
         """Append rows in the order in which their spans ended, then tell the listeners."""
@@ -42,6 +44,24 @@ class SpanLog:
             listeners = tuple(self._listeners)
         for listener in listeners:
             listener(added)
+
+    def find(self, trace_id: int, span_id: int) -> SpanRecord | None:
+        """The latest row of this span; None if it is not kept."""
+        with self.lock:
+            ids = trace_id, span_id
+            return next((row for row in reversed(self._rows) if (row.trace_id, row.span_id) == ids), None)
+
+    def replace(self, row: SpanRecord, **changes: Any) -> None:
+        """Put a changed copy in the place of a row that is still kept, then tell the watchers."""
+        changed = dataclasses.replace(row, **changes)
+        with self.lock:
+            for rows in (self._rows, self._by_cell.get(row.cell or "", ())):
+                place = next((place for place, kept in enumerate(rows) if kept is row), None)
+                if place is not None and isinstance(rows, deque):
+                    rows[place] = changed
+            watchers = tuple(self._watchers)
+        for watcher in watchers:
+            watcher((changed,))
 
     def records(self, *, cell: str | None = None, session_id: str | None = None) -> tuple[SpanRecord, ...]:
         """Rows of one cell's run, of one session, of both, or all, in the order in which they ended."""
@@ -68,11 +88,17 @@ class SpanLog:
         with self.lock:
             self._listeners.append(listener)
 
-    def unlisten(self, listener: Listener) -> None:
-        """Undo `listen`; unknown listeners are ignored."""
+    def watch(self, watcher: Listener) -> None:
+        """Call `watcher(rows)` after each change of rows that were there already; otherwise as `listen`."""
         with self.lock:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
+            self._watchers.append(watcher)
+
+    def unlisten(self, listener: Listener) -> None:
+        """Undo `listen` and `watch`; unknown listeners are ignored."""
+        with self.lock:
+            for listeners in (self._listeners, self._watchers):
+                if listener in listeners:
+                    listeners.remove(listener)
 
     def resize(self, max_rows: int) -> None:
         """Keep at most this many rows from now on."""

@@ -6,6 +6,7 @@ It runs on the user's thread, also inside destructors: no lock, no I/O, no excep
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from sys import modules
 from typing import Final, cast
 
 from opentelemetry import context as otel_context
@@ -14,9 +15,10 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanKind, get_current_span
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.delivery.sealing.stamp import Session, Stamp
+from hh_jupyter.delivery.sealing.stamp import LateEvent, Session, Stamp
 from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.tracing.bounded import forget_oldest
+from hh_jupyter.tracing.log_events import LOGS_API, LogEvents
 from hh_jupyter.tracing.open_spans import open_spans
 from hh_jupyter.tracing.other_exporters import OtherExporters
 from hh_jupyter.tracing.scope import CELL
@@ -36,15 +38,20 @@ class StampingProcessor(SpanProcessor):
     Args:
         sessions: tell the tracer's own session at any moment.
         put: takes an ended span and its stamp; must not lock or raise.
+        put_late: the same for an event of a span that was put before.
         flush: delivers what was put, within so many seconds.
         flush_last: the same within the budget of a program's end.
         filters: name prefixes to `include` and to `exclude`.
+
+    Attributes:
+        logs: events of the spans that come as log records.
     """
 
     def __init__(
         self,
         sessions: Sessions,
         put: Callable[[ReadableSpan, Stamp], None],
+        put_late: Callable[[LateEvent], None],
         flush: Callable[[float], bool],
         flush_last: Callable[[], object],
         filters: Mapping[str, tuple[str, ...]] | None = None,
@@ -57,9 +64,12 @@ class StampingProcessor(SpanProcessor):
         self._open: dict[int, Stamp] = {}
         self._kept_ancestor: dict[int, int | None] = {}
         self._watched = open_spans()
+        self.logs = LogEvents(self._open, put_late)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Note where the span belongs."""
+        if LOGS_API in modules:
+            self.logs.look()
         context = otel_context.get_current() if parent_context is None else parent_context
         parent = span.parent
         parent_id = None if parent is None else parent.span_id
@@ -84,8 +94,11 @@ class StampingProcessor(SpanProcessor):
             self._watched.remove(span.context.span_id)
         if stamp is None:
             stamp = self._late_stamp(span)
-        if stamp is not None and span.context.trace_flags.sampled:
-            self._put(span, stamp._replace(by_others=by_others) if by_others else stamp)
+        if stamp is None:
+            return
+        events = self.logs.of(span.context) if self.logs.awaited else ()
+        if span.context.trace_flags.sampled:
+            self._put(span, stamp._replace(by_others=by_others, events=events) if by_others or events else stamp)
 
     def _stamp(self, span: ReadableSpan, context: Context, parent_id: int | None) -> Stamp:
         cell = cast("str | None", context.get(CELL))

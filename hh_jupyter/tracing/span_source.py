@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace as otel_trace
 from opentelemetry.trace import NoOpTracer, Tracer
@@ -12,6 +12,9 @@ from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.processor import ProcessorSlot, StampingProcessor
 from hh_jupyter.tracing.provider import foreign_global, joined, make_global, provider_for, starts_bare
 from hh_jupyter.version import VERSION
+
+if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
 
 SCOPE_NAME: Final = "hh_jupyter"
 
@@ -42,11 +45,13 @@ class SpanSource:
         """Make and take spans from now on."""
         self.on = True
         self._use(*provider_for(settings, self._processor, join=self._join, set_global=self._set_global))
+        self._processor.logs.switch_on(join=self._join, set_global=self._set_global)
 
     def switch_off(self) -> None:
         """Make and take none any more. The providers stay as they are."""
         self.on = False
         self.otel_tracer = NoOpTracer()
+        self._processor.logs.switch_off()
         while self._slots:
             slot = self._slots.pop()
             if slot.processor is self._processor:
@@ -59,15 +64,23 @@ class SpanSource:
         self.starts_bare = starts_bare(provider)
 
     def join_later(self) -> None:
-        """Join a global provider that somebody else has made since, if this tracer joins others at all."""
+        """Join global providers, of spans and of logs, that somebody else has made since, if this tracer joins any."""
         provider = foreign_global() if self._join and self.on else None
         if provider is not None and provider is not self.provider:
             self._use(provider, joined(provider, self._processor))
+        if self._join and self.on:
+            self._processor.logs.load()
+
+    def logger_provider(self) -> LoggerProvider | None:
+        """For instrumentors, beside `provider`: takes the events that they write about its spans. None while off."""
+        return self._processor.logs.provider()
 
     def become_global(self) -> None:
         """Make the provider the global one after all, where there is none."""
         self._set_global = True
         make_global(self.provider)
+        if self.on:
+            self._processor.logs.switch_on(join=self._join, set_global=True)
 
     @property
     def joins(self) -> bool:

@@ -129,7 +129,12 @@ class HoneyHiveTracer:
         self.sessions = Sessions(settings, self._route)
         self.sessions.start_own(name, register)
         self.processor = StampingProcessor(
-            self.sessions, self._route.put, self._route.flush, self._flush_last, settings.span_name_filters
+            self.sessions,
+            self._route.put,
+            self._route.put_late,
+            self._route.flush,
+            self._flush_last,
+            settings.span_name_filters,
         )
         self.span_source = SpanSource(self.processor, join=join, set_global=set_global)
         if not settings.disable_tracing:

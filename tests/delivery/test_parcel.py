@@ -77,6 +77,14 @@ def test_every_part_of_a_span_arrives() -> None:
     assert set(arrived.resource.attributes) - set(span.resource.attributes) == {"host.name", "process.pid"}
 
 
+def test_events_that_came_as_log_records_arrive_as_events_of_the_span() -> None:
+    (span,) = recorded("openinference-openai-chat.json")[:1]
+    stamp = STAMP._replace(events=(Event("gen_ai.choice", {"gen_ai.event.content": "{}"}, 17),))
+    found = opened(packed([Kept((span, stamp), ADDRESS)], 0, "process", ("call", 1)))
+    ((_, arrived, _),) = found.spans
+    assert [event.name for event in arrived.events] == [*(event.name for event in span.events), "gen_ai.choice"]
+
+
 def test_spans_of_one_worker_share_one_resource_and_one_scope() -> None:
     resource, scope = TracerProvider().resource, InstrumentationScope("scope")
     context = SpanContext(1, 2, False)

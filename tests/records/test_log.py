@@ -43,3 +43,20 @@ def test_listeners_hear_of_what_is_added_until_they_stop() -> None:
     log.unlisten(listener)
     log.extend([row(2, "a")])
     assert [ids(rows) for rows in heard] == [[1]]
+
+
+def test_watchers_hear_of_what_is_changed_and_the_row_stays_in_its_place() -> None:
+    log = SpanLog()
+    log.extend([row(1, "a"), row(2, "a"), row(3, None)])
+    heard: list[tuple[SpanRecord, ...]] = []
+    watcher = heard.append
+    log.watch(watcher)
+    second = log.find(1, 2)
+    assert second is not None
+    log.replace(second, redacted=7)
+    assert [ids(rows) for rows in heard] == [[2]]
+    for rows in (log.records(), log.records(cell="a")):
+        assert [(record.span_id, record.redacted) for record in rows][:2] == [(1, 0), (2, 7)]
+    log.unlisten(watcher)
+    log.replace(second, redacted=8)
+    assert (len(heard), log.find(2, 2)) == (1, None)

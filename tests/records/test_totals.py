@@ -43,7 +43,7 @@ def test_order_and_repetition_of_spans_change_nothing(name: str) -> None:
 
 
 # Names that no attribute of these spans tells: a routed or requested name only, content that was hidden or that stands
-# in log records, callbacks that report no embeddings.
+# in log records (tests/tracing/test_log_events.py replays those as well), callbacks that report no embeddings.
 UNTOLD = {
     "models_requested": set(),
     "models_served": {

@@ -20,8 +20,10 @@ from hh_jupyter.delivery import api
 from hh_jupyter.delivery.sealing.details import DetailStore
 from hh_jupyter.delivery.sealing.encoding import encode
 from hh_jupyter.delivery.sealing.kept_ids import with_ids
+from hh_jupyter.delivery.sealing.late_events import add_to_kept, merged
 from hh_jupyter.delivery.sealing.resource import OwnResource
 from hh_jupyter.delivery.sealing.sealed_span import SealedSpan, SealPolicy, encodable, seal
+from hh_jupyter.delivery.sealing.stamp import LateEvent
 from hh_jupyter.delivery.sending.outbox import Call, Item, Outbox
 from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.delivery.spool.copies import Copies
@@ -64,19 +66,24 @@ class BatchSealer:
         self._outbox, self._log, self._details, self._copies = outbox, log, details, copies
         self._resources: dict[int, tuple[Resource, Resource]] = {}
 
-    def prepare(self, *, spans: Sequence[EndedSpan], calls: Sequence[Call]) -> Callable[[], None]:
+    def prepare(
+        self, *, spans: Sequence[EndedSpan], calls: Sequence[Call], late: Sequence[LateEvent] = ()
+    ) -> Callable[[], None]:
         """Make everything, and return what hands it over: nothing has happened until that is called."""
+        if late:
+            spans, late = merged(spans, late)
         sealed = [one for entry in spans if (one := self._sealed(entry)) is not None]
         groups = _grouped(sealed, self.settings.max_export_batch_size)
         bodies = [(_item(group), group) for group in groups]
         requests = [(item, call.defer) for call in calls if (item := self._request(call)) is not None]
-        return functools.partial(self._hand_over, requests, sealed, bodies)
+        return functools.partial(self._hand_over, requests, sealed, bodies, late)
 
     def _hand_over(
         self,
         requests: Sequence[tuple[Item, bool]],
         sealed: Sequence[Sealed],
         bodies: Sequence[tuple[Item, Sequence[Sealed]]],
+        late: Sequence[LateEvent],
     ) -> None:
         """Calls before spans, since a session's start goes first; to disk before anything is sent."""
         items = [request for request, defer in requests if not defer]
@@ -95,6 +102,14 @@ class BatchSealer:
         self._copies.add([*starts, *kept])
         self._outbox.add([*starts, *items])
         self._log.extend(one.record for one in sealed)
+        if late:
+            self._add_late(late)
+
+    def _add_late(self, late: Sequence[LateEvent]) -> None:
+        try:
+            add_to_kept(late, self._policy, self._details, self._log)
+        except Exception:  # boundary: what is shown of a span that was sealed before stays as it is.
+            logger.debug("events that came late could not be added to their spans", exc_info=True)
 
     def _sealed(self, entry: EndedSpan) -> Sealed | None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from array import array
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from hh_jupyter.records.reentry import Guard
@@ -48,6 +48,22 @@ class DetailStore:
             while self._bytes > self.max_bytes and self._bodies:
                 _, (old, _) = self._bodies.popitem(last=False)
                 self._bytes -= len(old)
+
+    def change(self, span_id: int, change: Callable[[bytes], bytes | None]) -> bytes | None:
+        """Replace the latest body here with this span by what `change` makes of it, and return that.
+
+        None, and nothing has changed, where there is no such body, or `change` returns None.
+        """
+        old = next(iter(self._of(span_id)), None)
+        new = None if old is None else change(old)
+        if old is None or new is None:
+            return None
+        with self.lock:
+            serial = next((serial for serial, (body, _) in self._bodies.items() if body is old), None)
+            if serial is not None:
+                self._bodies[serial] = (new, self._bodies[serial][1])
+                self._bytes += len(new) - len(old)
+        return new
 
     def look_in(self, source: BodySource) -> None:
         """Look for what is no longer here in a spool too, as long as that lives."""

@@ -60,6 +60,27 @@ def encode(spans: Sequence[SealedSpan]) -> bytes:
     return request.SerializeToString()
 
 
+def with_events(body: bytes, trace_id: int, span_id: int, events: Sequence[Event], most: int) -> bytes | None:
+    """The same request with more events on one of its spans; None if it has no such span.
+
+    Args:
+        most: events that a span may have; those above are counted as dropped.
+    """
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    wanted = trace_id.to_bytes(16, "big"), span_id.to_bytes(8, "big")
+    request = ExportTraceServiceRequest.FromString(body)
+    spans = (span for group in request.resource_spans for scope in group.scope_spans for span in scope.spans)
+    span = next((span for span in spans if (span.trace_id, span.span_id) == wanted), None)
+    if span is None:
+        return None
+    room = max(0, most - len(span.events))
+    for event in events[:room]:
+        _write_event(span.events.add(), event)
+    span.dropped_events_count += len(events[room:])
+    return request.SerializeToString()
+
+
 def _write_resource(message: Any, resource: Resource) -> None:
     message.resource.SetInParent()
     write_attributes(message.resource.attributes, resource.attributes)

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hh_jupyter.delivery.sealing.details import DetailStore
-from hh_jupyter.delivery.sealing.stamp import Stamp
+from hh_jupyter.delivery.sealing.stamp import LateEvent, Stamp
 from hh_jupyter.delivery.sending.outbox import Call, Outbox
 from hh_jupyter.delivery.spool.copies import Copies
 from hh_jupyter.records.log import SpanLog
@@ -66,7 +66,7 @@ class Sealer:
     def __init__(self, settings: Settings, outbox: Outbox, log: SpanLog, details: DetailStore, copies: Copies) -> None:
         self.settings = settings
         self._outbox, self._log, self._details, self._copies = outbox, log, details, copies
-        self._queue: deque[EndedSpan | Call | _Mark] = deque()
+        self._queue: deque[EndedSpan | Call | LateEvent | _Mark] = deque()
         self._batches: BatchSealer | None = None
         self._sealing = threading.Lock()
         self._sealing_thread: int | None = None
@@ -87,8 +87,11 @@ class Sealer:
         self._bell.put(None)
         self._thread.join(timeout)
 
-    def put(self, entry: EndedSpan | Call) -> None:
-        """Take an ended span or a call. Runs on the user's thread; no lock, no I/O."""
+    def put(self, entry: EndedSpan | Call | LateEvent) -> None:
+        """Take an ended span, a call, or an event of a span that was put before.
+
+        Runs on the user's thread; no lock, no I/O.
+        """
         self._queue.append(entry)
         if self._idle:
             self._idle = False
@@ -153,7 +156,7 @@ class Sealer:
 
     def _seal_batch(self) -> None:
         """Seal the first entries of the queue. The caller holds the lock."""
-        taken: list[EndedSpan | Call | _Mark] = []
+        taken: list[EndedSpan | Call | LateEvent | _Mark] = []
         self._sealing_thread = threading.get_ident()
         try:
             while self._queue and len(taken) < BATCH:
@@ -161,6 +164,7 @@ class Sealer:
             hand_over = self._sealer_of_batches().prepare(
                 spans=[entry for entry in taken if isinstance(entry, EndedSpan)],
                 calls=[entry for entry in taken if isinstance(entry, Call)],
+                late=[entry for entry in taken if isinstance(entry, LateEvent)],
             )
         except (KeyboardInterrupt, SystemExit):  # While a caller seals: nothing has happened yet, everything goes back.
             self._queue.extendleft(reversed(taken))

@@ -88,7 +88,7 @@ class _Draft:
 
 def seal(span: ReadableSpan, stamp: Stamp, policy: SealPolicy, resource: Resource) -> tuple[SealedSpan, SpanRecord]:
     """Make the final copy of an ended span, and its row."""
-    draft = _redacted(span, policy.redactor)
+    draft = _redacted(span, stamp.events, policy.redactor)
     # Before the limits cut: instrumentors write model and usage last.
     scope = span.instrumentation_scope
     draft.facts = describe(
@@ -113,6 +113,21 @@ def seal(span: ReadableSpan, stamp: Stamp, policy: SealPolicy, resource: Resourc
     return _copy(span, stamp, draft, resource), record
 
 
+def redacted_events(given: Sequence[Event], redactor: Redactor | RedactorWith) -> tuple[list[Event], int]:
+    """Events without secrets, their values plain, and how many values were redacted."""
+    events: list[Event] = []
+    redacted = 0
+    for event in given:
+        attributes = copied(event.attributes)
+        plain = plain_values(attributes)
+        kept, number = redactor.attributes(plain)
+        name, in_name = redactor.text(event.name)
+        changed = number or in_name or plain is not attributes
+        events.append(Event(name, kept, event.timestamp) if changed else event)
+        redacted += number + in_name
+    return events, redacted
+
+
 def encodable(span: SealedSpan) -> SealedSpan:
     """The same span with every value that protobuf cannot hold as text: lone surrogates, integers above 64 bits."""
     resource, description = span.resource, span.status.description
@@ -120,10 +135,15 @@ def encodable(span: SealedSpan) -> SealedSpan:
         name=_clean(span.name),
         resource=Resource(_cleaned(resource.attributes), resource.schema_url),
         attributes=_cleaned(span.attributes),
-        events=[Event(_clean(e.name), _cleaned(e.attributes), e.timestamp) for e in span.events],
+        events=encodable_events(span.events),
         links=[Link(link.context, _cleaned(link.attributes)) for link in span.links],
         status=Status(span.status.status_code, _clean(description)) if description else span.status,
     )
+
+
+def encodable_events(events: Sequence[Event]) -> list[Event]:
+    """The same for events."""
+    return [Event(_clean(event.name), _cleaned(event.attributes), event.timestamp) for event in events]
 
 
 def _cleaned(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -140,17 +160,10 @@ def _clean(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | bytes) else _clean(str(value))
 
 
-def _redacted(span: ReadableSpan, redactor: Redactor | RedactorWith) -> _Draft:
+def _redacted(span: ReadableSpan, logged: Sequence[Event], redactor: Redactor | RedactorWith) -> _Draft:
     attributes, redacted = redactor.attributes(plain_values(copied(span.attributes)))
-    events: list[Event] = []
-    for event in span.events:
-        given = copied(event.attributes)
-        plain = plain_values(given)
-        kept, number = redactor.attributes(plain)
-        name, in_name = redactor.text(event.name)
-        changed = number or in_name or plain is not given
-        events.append(Event(name, kept, event.timestamp) if changed else event)
-        redacted += number + in_name
+    events, number = redacted_events((*span.events, *logged) if logged else span.events, redactor)
+    redacted += number
     links: list[Link] = []
     for link in span.links:
         given = copied(link.attributes)

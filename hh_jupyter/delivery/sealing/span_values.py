@@ -89,10 +89,12 @@ def _text(value: bytes) -> str:
 
 
 def _json(value: Any) -> str:
-    """A container as our own are written."""
-    if isinstance(value, Mapping):
-        value = dict(value)
-    return json.dumps(value, ensure_ascii=False, skipkeys=True, default=_nested)
+    """A container as our own are written; one without an end by the name of its type."""
+    try:
+        found = dict(value) if isinstance(value, Mapping) else value
+        return json.dumps(found, ensure_ascii=False, skipkeys=True, default=_nested)
+    except (ValueError, RecursionError):
+        return _named(value)
 
 
 def _nested(value: Any) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from opentelemetry.sdk.trace import Event
+
 from hh_jupyter import attributes as keys
 from hh_jupyter.delivery.sending.target import Target
 
@@ -35,6 +37,7 @@ class Stamp(NamedTuple):
         cell: id of the notebook cell's run, None outside cells.
         parent_id: span id of the nearest ancestor that the filters keep; None for a root.
         by_others: where other exporters of the span's provider send it; known at its end.
+        events: of the span, beside those on it: they came as log records. Known at its end.
     """
 
     baggage: Mapping[str, object]
@@ -42,6 +45,15 @@ class Stamp(NamedTuple):
     cell: str | None
     parent_id: int | None
     by_others: tuple[Target, ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+class LateEvent(NamedTuple):
+    """An event of a span that has ended."""
+
+    trace_id: int
+    span_id: int
+    event: Event
 
 
 _OWN_BAGGAGE = frozenset(

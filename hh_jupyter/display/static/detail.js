@@ -1,6 +1,6 @@
 /** The detail pane: what one span or one fold is about. Its content is fetched from the kernel when it is opened. */
 
-/** @import { Child, Details, Row, Shown, Span, State, Trace } from "./types.js" */
+/** @import { Child, Details, Row, Shown, Span, State } from "./types.js" */
 
 import { attributes, exchange, failure, messages } from "./content.js";
 import { count, duration, focusOn, h, kindMark, plural } from "./dom.js";
@@ -26,12 +26,9 @@ export class Detail {
     this.element = h("div", { class: "hh-right", tabindex: -1, role: "group", "aria-label": "Details", onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event) });
   }
 
-  /**
-   * Forget what may have changed: the running spans.
-   * @param {Trace} trace
-   */
-  forget(trace) {
-    for (const span of trace.spans) if (span.running) this.known.delete(span.id);
+  /** Forget what may have changed: a running span ends, to an ended one something may come late. */
+  forget() {
+    this.known.clear();
   }
 
   /**
@@ -113,7 +110,7 @@ export class Detail {
    * @returns {HTMLElement[]}
    */
   tabs(span, details) {
-    const { error, messages: said, attributes: known } = details;
+    const { error, messages: said, attributes: known, hint } = details;
     /** @type {[string, () => Child, unknown][]} */
     const all = [
       ["Error", () => error && failure(error, span, details.input), error],
@@ -135,7 +132,8 @@ export class Detail {
     }, name));
     return [
       h("div", { class: "hh-tabs", role: "tablist", "aria-label": "Details", onkeydown: (/** @type {KeyboardEvent} */ event) => turn(event, tabs) }, tabs),
-      h("div", { class: "hh-pane", role: "tabpanel", id: pane, "aria-labelledby": `${pane}-${current[0][0]}` }, current[1]()),
+      h("div", { class: "hh-pane", role: "tabpanel", id: pane, "aria-labelledby": `${pane}-${current[0][0]}` },
+        hint && current[0] !== "Error" ? h("p", { class: "hh-hint", role: "note" }, hint) : null, current[1]()),
     ];
   }
 

@@ -175,6 +175,8 @@ export interface Details {
   cost?: string;
   prices?: string;
   finish_reason?: string;
+  /** Why there are no messages. */
+  hint?: string;
   redacted?: number;
   dropped?: number;
 }

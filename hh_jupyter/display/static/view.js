@@ -74,7 +74,7 @@ export class View {
       this.buffers = buffers;
       const before = this.trace;
       this.trace = decode(header, buffers);
-      this.detail.forget(this.trace);
+      this.detail.forget();
       if (before && !this.trace.byId.has(before.spans[0].id)) this.restart(header);
     }
     if (this.state.open === null) {

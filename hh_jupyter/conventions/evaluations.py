@@ -1,0 +1,35 @@
+"""Results of evaluations in OpenTelemetry's GenAI conventions: events `gen_ai.evaluation.result` of the span judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from hh_jupyter.conventions.facts import EventLike
+from hh_jupyter.conventions.values import text
+
+EVENT: Final = "gen_ai.evaluation.result"
+_FIELDS: Final = {
+    "value": "gen_ai.evaluation.score.value",
+    "label": "gen_ai.evaluation.score.label",
+    "explanation": "gen_ai.evaluation.explanation",
+    "error": "error.type",
+}
+
+
+def evaluations(events: Iterable[EventLike]) -> dict[str, Any]:
+    """Each result by the name of its metric: the score alone where nothing else is known, else {value, label, ...}.
+
+    They are metrics and not feedback: something computed them. Results of one name are a list, in their order.
+    """
+    found: dict[str, list[Any]] = {}
+    for event in events:
+        if event.name == EVENT and event.attributes:
+            name = text(event.attributes.get("gen_ai.evaluation.name")) or "evaluation"
+            found.setdefault(name, []).append(_result(event.attributes))
+    return {name: results[0] if len(results) == 1 else results for name, results in found.items()}
+
+
+def _result(attributes: Mapping[str, Any]) -> Any:
+    known = {name: attributes[key] for name, key in _FIELDS.items() if attributes.get(key) is not None}
+    return known["value"] if known.keys() == {"value"} else known

@@ -1,0 +1,152 @@
+"""OpenTelemetry's LoggerProvider: ours where there is none, else the one that is there, joined.
+
+Ours is made of the API alone, which whoever writes to logs has loaded: the SDK's would cost a process 5 ms, and nothing
+here is exported as a log. It gives way: a LoggerProvider that somebody sets later replaces it, and is joined in turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+from sys import modules
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import _logs as otel_logs
+from opentelemetry._logs import Logger, LoggerProvider, LogRecord, _internal
+from opentelemetry.sdk.trace import Event
+
+from hh_jupyter.delivery.sealing.span_values import copied, plain_values
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs import LoggerProvider as SDKLoggerProvider
+
+    from hh_jupyter.tracing.log_events import LogEvents
+
+_LOG = logging.getLogger(__name__)
+_SDK: Final = "opentelemetry.sdk._logs"
+_BODY: Final = "gen_ai.event.content"
+"""Where span events had what is the body of a log record."""
+_OLD_NAME: Final = "event.name"
+"""The attribute with an event's name, before records had a field for it."""
+
+_lock = threading.RLock()
+_receivers: list[LogEvents] = []
+_joined: weakref.WeakSet[SDKLoggerProvider] = weakref.WeakSet()
+
+
+def receive(events: LogEvents, *, join: bool, set_global: bool) -> object:
+    """Give a tracer the events of its spans from now on; the LoggerProvider that is then global, None without one."""
+    with _lock:
+        if events not in _receivers:
+            _receivers.append(events)
+        current = otel_logs.get_logger_provider()  # The environment may name one.
+        sdk = _sdk_provider(current)
+        if sdk is not None and join and sdk not in _joined:
+            from hh_jupyter.tracing.log_processor import EventProcessor
+
+            sdk.add_log_record_processor(EventProcessor(deliver, lambda: bool(_receivers)))
+            _joined.add(sdk)
+        elif isinstance(current, _internal.ProxyLoggerProvider) and set_global:
+            _set_global(OURS)
+        return _internal._LOGGER_PROVIDER
+
+
+def withdraw(events: LogEvents) -> None:
+    """Undo `receive`. What was joined stays joined, since a provider never gives a processor back, and is inert."""
+    with _lock:
+        if events in _receivers:
+            _receivers.remove(events)
+        if not _receivers and _internal._LOGGER_PROVIDER is OURS:
+            _set_global(None)
+
+
+def _set_global(provider: LoggerProvider | None) -> None:
+    """Set it in a way that leaves `set_logger_provider` free to be called once, as if nothing was set.
+
+    There is no public way; where OpenTelemetry keeps it elsewhere, no events come.
+    """
+    vars(_internal).update(_LOGGER_PROVIDER=provider)
+
+
+def _sdk_provider(provider: object) -> SDKLoggerProvider | None:
+    """The SDK's provider in it; some, like Logfire's, stand behind a proxy of their own."""
+    sdk: Any = modules.get(_SDK)
+    if sdk is None:
+        return None
+    found = provider if isinstance(provider, sdk.LoggerProvider) else getattr(provider, "provider", None)
+    return found if isinstance(found, sdk.LoggerProvider) else None
+
+
+def deliver(record: LogRecord) -> None:
+    """Give a record to the tracers whose span it is about, if it is an event. Never raises."""
+    try:
+        name = _name(record)
+        if name is None or not record.span_id or not record.trace_id:
+            return
+        concerned = [events for events in tuple(_receivers) if events.knows(record.span_id)]
+        if concerned:
+            event = _event(name, record)
+            for events in concerned:
+                events.take(record.trace_id, record.span_id, event)
+    except Exception:  # boundary: whatever somebody wrote, their call goes on.
+        _LOG.debug("a log record could not be read", exc_info=True)
+
+
+def _name(record: LogRecord) -> str | None:
+    """None for an ordinary log record, which is no event."""
+    name = record.event_name or (record.attributes or {}).get(_OLD_NAME)
+    return name if isinstance(name, str) and name else None
+
+
+def _event(name: str, record: LogRecord) -> Event:
+    """The record as a span event: its values plain now, since what they are part of may change."""
+    attributes = copied(record.attributes)
+    attributes.pop(_OLD_NAME, None)
+    if record.body is not None:
+        attributes[_BODY] = record.body
+    timestamp = record.timestamp or record.observed_timestamp or time.time_ns()
+    return Event(name, plain_values(attributes), timestamp)
+
+
+class EventLogger(Logger):
+    """Delivers what is written, and passes it on to a global LoggerProvider of somebody else."""
+
+    def __init__(self, name: str, *scope: Any) -> None:
+        super().__init__(name, *scope)
+        self._scope = (name, *scope)
+
+    def emit(self, record: LogRecord | None = None, **fields: Any) -> None:
+        """Write a record; the fields are those of `LogRecord`."""
+        record = LogRecord(**fields) if record is None else record
+        theirs = _theirs()
+        if theirs is None or _sdk_provider(theirs) not in _joined:
+            deliver(record)
+        if theirs is not None:
+            theirs.get_logger(*self._scope).emit(record)
+
+    def enabled(self, **of: Any) -> bool:
+        """Whether a record with this `event_name` would go anywhere."""
+        theirs = _theirs()
+        if of.get("event_name") and _receivers:
+            return True
+        return theirs is not None and theirs.get_logger(*self._scope).enabled(**of)
+
+
+class EventLoggerProvider(LoggerProvider):
+    """Makes loggers that deliver events to tracers. One for the process, whichever tracers there are."""
+
+    def get_logger(
+        self, name: str, version: str | None = None, schema_url: str | None = None, attributes: Any = None
+    ) -> Logger:
+        return EventLogger(name, version, schema_url, attributes)
+
+
+def _theirs() -> LoggerProvider | None:
+    """The global LoggerProvider if it is set and not ours."""
+    provider: LoggerProvider | None = _internal._LOGGER_PROVIDER
+    return None if provider is OURS else provider
+
+
+OURS: Final = EventLoggerProvider()

@@ -1,0 +1,72 @@
+"""A model call whose messages were not captured says so, and what to set: never an empty pane without a word."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hh_jupyter.display.details import span_details
+from hh_jupyter.records.record import RecordedEvent, SpanDetails
+from hh_jupyter.records.record_of import record_of
+from tests.spans import recorded
+
+VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+
+
+def shown(name: str, scope: str | None = None, **details: Any) -> list[dict[str, Any]]:
+    rows = [(span, record_of(span)) for span in recorded(name)]
+    return [
+        span_details(
+            replace(row, scope=row.scope if scope is None else scope),
+            SpanDetails(dict(span.attributes or {}), **details),
+        )
+        for span, row in rows
+        if row.facts.kind == "llm"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scope", "words"),
+    [
+        ("opentelemetry.util.genai.handler", f"set {VARIABLE}=SPAN_ONLY "),
+        ("opentelemetry.instrumentation.genai.openai", f"set {VARIABLE}=SPAN_ONLY "),
+        ("opentelemetry.instrumentation.openai_v2", f"set {VARIABLE}=true "),
+        ("com.anthropic.sdk.python", "not captured by com.anthropic.sdk.python"),
+    ],
+)
+def test_it_names_the_variable_and_the_value_for_its_instrumentor(scope: str, words: str) -> None:
+    calls = shown("otel-openai-nocontent-errors.json", scope)
+    assert calls
+    assert all(words in call["hint"] for call in calls)
+
+
+def test_events_of_messages_that_hold_none_are_no_messages() -> None:
+    """openai-v2 writes one of each message also when it captures nothing."""
+    empty = [
+        RecordedEvent("gen_ai.user.message", 1, {"gen_ai.event.content": "{}"}),
+        RecordedEvent("gen_ai.choice", 2, {"gen_ai.event.content": '{"index": 0, "message": {"role": "assistant"}}'}),
+    ]
+    for call in shown("otel-openai-nocontent-errors.json", events=tuple(empty)):
+        assert "messages" not in call
+        assert VARIABLE in call["hint"]
+
+
+@pytest.mark.parametrize(
+    "name", ["otel-openai-mixed.json", "openllmetry-openai-chat.json", "openinference-openai-redacted.json"]
+)
+def test_a_call_that_shows_something_has_none(name: str) -> None:
+    calls = shown(name)
+    assert calls
+    assert not any("hint" in call for call in calls)
+
+
+def test_an_evaluation_stands_above_the_attributes() -> None:
+    events = (
+        RecordedEvent(
+            "gen_ai.evaluation.result", 1, {"gen_ai.evaluation.name": "fit", "gen_ai.evaluation.score.value": 1}
+        ),
+    )
+    call = shown("otel-openai-mixed.json", events=events)[0]
+    assert ("evaluation fit", 1) in call["attributes"]
