@@ -15,14 +15,15 @@ from struct import unpack_from
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
-OPENINFERENCE_LIMIT: Final = "hidden by OpenInference's 32 kB limit (OPENINFERENCE_BASE64_IMAGE_MAX_LENGTH)"
+OPENINFERENCE_LIMIT: Final = "hidden by OpenInference's 32 kB limit; OPENINFERENCE_BASE64_IMAGE_MAX_LENGTH raises it"
+OPENINFERENCE: Final = "hidden by OpenInference"
 STRANDS: Final = "left out by Strands"
 LANGFUSE: Final = "uploaded by Langfuse"
 LEFT_OUT: Final = "not in the span"
 UNREADABLE: Final = "its data cannot be read"
 
-_MARKS: Final = {"__REDACTED__": OPENINFERENCE_LIMIT, "<replaced>": STRANDS}
-"""What instrumentors write in the place of data."""
+_MARKS: Final = {"__REDACTED__": OPENINFERENCE, "<replaced>": STRANDS}
+"""What instrumentors write in the place of data. OpenInference measures addresses; of files it hides all data."""
 
 _LANGFUSE_REFERENCE: Final = re.compile(r"@@@langfuseMedia:type=([^|@]{0,80})\|")
 
@@ -31,7 +32,9 @@ _TYPES: Final = {
     **{kind: kind for kind in _KINDS},
     **{f"{kind}{ending}": kind for kind in _KINDS for ending in ("_url", "-url", "_file", "_content")},
     **{f"{way}_{kind}": kind for kind in _KINDS for way in ("input", "output")},
-    **dict.fromkeys(("blob", "binary", "uri", "media", "resource", "inline_data", "inlineData", "fileData"), "file"),
+    **dict.fromkeys(
+        ("blob", "binary", "uri", "media", "resource", "inline_data", "inlineData", "file_data", "fileData"), "file"
+    ),
 }
 """Types of parts, and names of the field that holds the rest where a part has no type."""
 
@@ -185,7 +188,7 @@ def _with_data(kind: str, mime: str | None, leaves: list[tuple[str, Any]]) -> At
             return _made(kind, mime, value, name)
         if (inline := data_uri(value)) is not None:
             return _made(kind, inline[0] or mime, inline[1], name)
-        if field in _DATA_FIELDS and not _SCHEME.match(value) and (data := decoded(value)) is not None:
+        if field in _DATA_FIELDS and value not in _MARKS and (data := decoded(value)) is not None:
             return _made(kind, mime, data, name)
     return None
 
@@ -195,7 +198,8 @@ def _without_data(kind: str, mime: str | None, leaves: list[tuple[str, Any]]) ->
     name, uri = _first(leaves, _NAME_FIELDS), None
     for field, value in leaves:
         if mark := _MARKS.get(value):
-            return Attachment(_kind_of(kind, mime), mime, name=name, note=mark)
+            note = OPENINFERENCE_LIMIT if mark is OPENINFERENCE and field in _URI_FIELDS else mark
+            return Attachment(_kind_of(kind, mime), mime, name=name, note=note)
         if reference := _LANGFUSE_REFERENCE.match(value):
             mime = _clean_mime(reference[1]) or mime
             return Attachment(_kind_of(kind, mime), mime, name=name, note=LANGFUSE)

@@ -107,6 +107,8 @@ def _message(message: Message, asked: Mapping[str, str], images: media.Images | 
     data = _parsed(message.text) if message.role in ("tool", "function") else None
     if data is not None:
         shown["data"] = plain(data, found)
+        if found and shown["data"] in ([f"[{media.label(one)}]" for one in found], f"[{media.label(found[0])}]"):
+            del shown["data"]  # Images alone.
     elif message.text:
         shown["text"] = _text(message.text)
     if message.tool_call_id:
