@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from struct import unpack_from
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import unquote_to_bytes
+
+from hh_jupyter.conventions.values import grouped
 
 OPENINFERENCE_LIMIT: Final = "hidden by OpenInference's 32 kB limit; OPENINFERENCE_BASE64_IMAGE_MAX_LENGTH raises it"
 OPENINFERENCE: Final = "hidden by OpenInference"
@@ -107,6 +109,13 @@ def attachment_of(part: Any) -> Attachment | None:
     if found.note in (LEFT_OUT, UNREADABLE) and found.kind in ("document", "file"):
         return None  # Fields of its own.
     return found
+
+
+def span_images(attributes: Mapping[str, Any], side: Literal["input", "output"]) -> list[Attachment]:
+    """Images that stand on an OpenInference span beside its messages: those given to or made by an image model."""
+    entries = grouped(attributes.items(), f"{side}.images")
+    found = (attachment_of({"type": "image", **entry}) for entry in entries)
+    return [attachment for attachment in found if attachment is not None]
 
 
 def data_uri(text: str) -> tuple[str | None, bytes | None] | None:

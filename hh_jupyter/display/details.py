@@ -6,12 +6,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from opentelemetry.semconv.attributes import exception_attributes
 
 from hh_jupyter.conventions import content
-from hh_jupyter.conventions.attachments import Attachment, attachment_of, media_type
+from hh_jupyter.conventions.attachments import Attachment, attachment_of, media_type, span_images
 from hh_jupyter.conventions.facts import Message, SpanContent
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display import media
@@ -44,15 +44,12 @@ def span_details(record: SpanRecord, details: SpanDetails, images: media.Images 
         "dropped": record.dropped,
         "finish_reason": said.finish_reason,
         "error": _error(record.error, details) if record.error else None,
-        "messages": _messages(said, images),
+        "messages": _messages(said, details.attributes, images),
         "documents": [plain(document) for document in said.documents],
         "attributes": _attributes(record, details),
     }
     if not shown["messages"]:
-        for name, value in (("input", said.input), ("output", said.output)):
-            found: list[Attachment] = []
-            shown[name] = plain(value, found)
-            shown[f"{name}_attachments"] = [media.shown_attachment(one, images) for one in found]
+        shown.update(_exchange(said, details.attributes, images))
     elif record.error:
         shown["input"] = plain(said.params) if said.params else None
     return {key: value for key, value in shown.items() if value not in (None, [], 0, "")}
@@ -94,11 +91,28 @@ def _error(error: SpanError, details: SpanDetails) -> dict[str, Any]:
     }
 
 
-def _messages(said: SpanContent, images: media.Images | None) -> list[dict[str, Any]]:
+def _messages(said: SpanContent, attributes: Mapping[str, Any], images: media.Images | None) -> list[dict[str, Any]]:
     """The conversation in order. A tool's result names the tool whose call it answers."""
     everything = (*said.input_messages, *said.output_messages)
     asked = {call.id: call.name for message in everything for call in message.tool_calls if call.id}
-    return [_message(message, asked, images) for message in everything]
+    shown = [_message(message, asked, images) for message in everything]
+    if shown and (made := span_images(attributes, "output")):
+        shown.append({"role": "assistant", "attachments": [media.shown_attachment(one, images) for one in made]})
+    return shown
+
+
+def _exchange(said: SpanContent, attributes: Mapping[str, Any], images: media.Images | None) -> dict[str, Any]:
+    """Input and output of a span without messages, and the images in them."""
+    shown: dict[str, Any] = {}
+    sides: tuple[tuple[Literal["input", "output"], Any], ...] = (("input", said.input), ("output", said.output))
+    for side, value in sides:
+        found: list[Attachment] = []
+        shown[side] = plain(value, found)
+        found += span_images(attributes, side)
+        if found and shown[side] is None:
+            shown[side] = [f"[{media.label(one)}]" for one in found]
+        shown[f"{side}_attachments"] = [media.shown_attachment(one, images) for one in found]
+    return shown
 
 
 def _message(message: Message, asked: Mapping[str, str], images: media.Images | None) -> dict[str, Any]:

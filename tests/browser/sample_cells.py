@@ -368,6 +368,16 @@ def picture(trace_id: int) -> Cell:
     return cell
 
 
+def album(trace_id: int) -> Cell:
+    """Six looks at a picture each."""
+    cell = Cell(trace_id)
+    root = cell.add("chain", "sort_album", 0, 600)
+    for number in range(6):
+        given = exchange(data_uri(png(40, 30)), f"picture {number}")
+        cell.add("tool", f"look {number}", number * 100, number * 100 + 90, parent=root, attributes=given)
+    return cell
+
+
 def many(trace_id: int, examples: int = 1250) -> Cell:
     """An evaluation of eight spans per example, two of which fail."""
     cell = Cell(trace_id)
@@ -442,6 +452,7 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "hostile": hostile(9),
         "pictures": pictures(10),
         "picture": picture(11),
+        "album": album(12),
     }
     refused = Notice(
         kind="error",
@@ -466,6 +477,7 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "big": {"mode": "tree"},
         "pictures": {"mode": "tree"},
         "picture": {"mode": "tree"},
+        "album": {"mode": "tree"},
         "hostile": {"mode": "tree", "session_url": "javascript:alert(1)", "session_name": HOSTILE["attribute"]},
     }
     views = {

@@ -147,6 +147,23 @@ def test_images_in_inputs_and_outputs_are_shown_beside_them() -> None:
     assert images.taken == [PNG, JPEG]
 
 
+def test_images_of_an_image_model_are_shown_as_its_input_and_output() -> None:
+    attributes = {
+        "openinference.span.kind": "LLM",
+        "input.images.0.image.url": data_uri(JPEG, "image/jpeg"),
+        "output.images.1.image.url": "__REDACTED__",
+        "output.images.0.image.url": data_uri(PNG),
+    }
+    images = Images()
+    shown = pane(attributes, images)
+    assert shown["input"] == [f"[image/jpeg, {len(JPEG)} B, 9×5]"]
+    assert [one["label"] for one in shown["output_attachments"]] == [f"image/png, {len(PNG)} B, 64×48", "image"]
+    assert images.taken == [JPEG, PNG]
+    answered = {**attributes, "llm.output_messages.0.message.role": "assistant"}
+    last = pane(answered, Images())["messages"][-1]
+    assert [one["label"] for one in last["attachments"]] == [f"image/png, {len(PNG)} B, 64×48", "image"]
+
+
 def test_fields_that_are_only_named_like_images_stay_data() -> None:
     given = {"image": "cat", "file": {"name": "a.txt", "data": "hello"}, "type": "file", "content": "abcd"}
     assert pane(exchange(given), Images(), "tool")["input"] == given

@@ -90,8 +90,8 @@ export function messages({ messages: list, images }) {
  */
 const attached = (list, images) => list?.map((one) => h("div", { class: "hh-attached" },
   one.image === undefined || !images ? null : thumb(images[one.image], one),
-  h("span", { class: "hh-part" }, one.label), one.uri ? h("span", { class: "hh-uri" }, one.uri) : null,
-  one.note ? h("span", { class: "hh-cut" }, one.note) : null));
+  h("span", { class: "hh-part" }, one.label), one.uri ? [" ", h("span", { class: "hh-uri" }, one.uri)] : null,
+  one.note ? [" ", h("span", { class: "hh-cut" }, one.note)] : null));
 
 /**
  * @param {DataView} bytes
