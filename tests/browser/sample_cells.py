@@ -373,7 +373,7 @@ def album(trace_id: int) -> Cell:
     cell = Cell(trace_id)
     root = cell.add("chain", "sort_album", 0, 600)
     for number in range(6):
-        given = exchange(data_uri(png(40, 30)), f"picture {number}")
+        given = exchange({"shot": data_uri(png(40, 30))}, f"picture {number}")
         cell.add("tool", f"look {number}", number * 100, number * 100 + 90, parent=root, attributes=given)
     return cell
 

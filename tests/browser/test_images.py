@@ -120,6 +120,8 @@ def test_a_large_image_stays_when_the_view_is_brought_up_to_date(page: Page) -> 
 def test_addresses_of_images_are_freed(open_cells: Callable[..., Page]) -> None:
     """However often the pane is drawn anew."""
     page = open_cells("picture")
+    view = page.locator("#picture .hh-view")
+    view.locator("img").evaluate("image => image.decode()")
     page.evaluate("""() => {
       window.made = 0;
       window.held = new Set();
@@ -132,7 +134,6 @@ def test_addresses_of_images_are_freed(open_cells: Callable[..., Page]) -> None:
       };
       URL.revokeObjectURL = (url) => { window.held.delete(url); revokeObjectURL.call(URL, url); };
     }""")
-    view = page.locator("#picture .hh-view")
     for _ in range(3):
         view.get_by_role("tab", name="Attributes").click()
         view.get_by_role("tab", name="Messages").click()
