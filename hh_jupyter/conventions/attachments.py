@@ -24,6 +24,9 @@ LANGFUSE: Final = "uploaded by Langfuse"
 LEFT_OUT: Final = "not in the span"
 UNREADABLE: Final = "its data cannot be read"
 
+HIDDEN: Final = frozenset({OPENINFERENCE_LIMIT, OPENINFERENCE, STRANDS, LANGFUSE})
+"""Notes of what an instrumentor left out."""
+
 _MARKS: Final = {"__REDACTED__": OPENINFERENCE, "<replaced>": STRANDS}
 """What instrumentors write in the place of data. OpenInference measures addresses; of files it hides all data."""
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hh_jupyter.conventions.attachments import Attachment, attachment_of, decoded, image_size, media_type
+from hh_jupyter.conventions.attachments import HIDDEN, Attachment, attachment_of, decoded, image_size, media_type
 from hh_jupyter.display.clean import clean
 
 DRAWN: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
@@ -112,10 +112,13 @@ def line(shown: Mapping[str, Any]) -> str:
 
 
 def nested(value: Mapping[Any, Any] | str) -> Attachment | None:
-    """The attachment with data that a value inside another is; None for another, whatever its fields are named."""
+    """The attachment that a value inside another is: with data, or with a mark in their place.
+
+    None for other values, whatever their fields are named.
+    """
     found = attachment_of(value)
     if found is None or found.data is None:
-        return None
+        return found if found is not None and found.note in HIDDEN else None
     return found if len(found.data) >= _SMALLEST_NESTED or media_type(found.data) else None
 
 

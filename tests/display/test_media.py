@@ -138,6 +138,17 @@ def test_images_in_a_tools_result_are_taken_out_of_its_data() -> None:
     assert message["attachments"] == [{"label": f"image/png, {len(PNG)} B, 64×48", "image": 0, "mime": "image/png"}]
 
 
+def test_an_image_that_is_hidden_in_a_tools_result_is_named_with_the_reason() -> None:
+    hidden = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "__REDACTED__"}}
+    part = {"type": "tool_call_response", "id": "call_1", "response": [hidden]}
+    (message,) = [one for one in pane(genai(part), Images())["messages"] if one["role"] == "tool"]
+    assert message == {
+        "role": "tool",
+        "tool": "call_1",
+        "attachments": [{"label": "image/png", "note": "hidden by OpenInference"}],
+    }
+
+
 def test_images_in_inputs_and_outputs_are_shown_beside_them() -> None:
     images = Images()
     shown = pane(exchange({"page": 3, "shot": data_uri(PNG)}, data_uri(JPEG, "image/jpeg")), images, "tool")
