@@ -166,7 +166,7 @@ def test_a_file_of_the_provider_is_named_by_its_id() -> None:
         ({"type": "blob", "modality": "image", "content": "not base64!"}, None, UNREADABLE),
     ],
 )
-def test_what_is_missing_is_told_with_a_reason(part: Any, mime: str | None, note: str) -> None:
+def test_what_is_missing_is_named_with_the_reason(part: Any, mime: str | None, note: str) -> None:
     assert attachment_of(part) == Attachment("image", mime, note=note)
 
 
