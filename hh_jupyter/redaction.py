@@ -30,6 +30,14 @@ _NAMESPACE: Final = "honeyhive_"
 _CLEAN_LENGTH: Final = 64
 _CACHE_SIZE: Final = 4096
 _SEQUENCES: Final = (tuple, list)
+_FILE_LENGTH: Final = 8_192
+"""Characters of base64 that is an image or another file: no secret is as long."""
+
+_FILE: Final = re.compile(rf"(?:(?<=[\"',])|\A)[A-Za-z0-9+/_-]{{{_FILE_LENGTH},}}+")
+"""After a quote or the comma of a `data:` address: a key that is written without line ends goes on after a space."""
+
+_PART_OF_FILE: Final = re.compile(r"[A-Za-z0-9+/_-]{64}")
+_FILE_NUMBER: Final = re.compile("hhFile([0-9]{1,9})x{64}")
 _SHOWN_READ: Final = 2_000  # characters of a long value that are read to show its beginning
 
 
@@ -67,7 +75,9 @@ class Redactor:
         if enabled:
             known["environment"] = environment_secrets(os.environ if environ is None else environ)
             rules += [Rule("pattern", ("",), re.compile(pattern)) for pattern in patterns]
-        rules[:0] = [literal_rule(name, values) for name, values in known.items() if values]
+        literal = [literal_rule(name, values) for name, values in known.items() if values]
+        rules[:0] = literal
+        self._known = tuple(literal)
         self.enabled = bool(rules)
         self._shortest = 1 if patterns and enabled else _SHORTEST
         self._rules = tuple((frozenset(rule.triggers), rule) for rule in rules)
@@ -98,7 +108,10 @@ class Redactor:
                 result[key] = redacted
                 changed += 1
             elif type(value) is str:
-                if len(value) >= self._shortest and value not in clean:
+                if len(value) >= _FILE_LENGTH:
+                    result[key], number = self.text(value)
+                    changed += number > 0
+                elif len(value) >= self._shortest and value not in clean:
                     texts.append((key, value, value))
             elif type(value) in _SEQUENCES and any(type(part) is str for part in value):
                 texts.append((key, value, "\n".join(map(str, value))))
@@ -130,6 +143,33 @@ class Redactor:
         """The text without secrets, and how many were replaced."""
         if not self.enabled or len(text) < self._shortest or text in self._clean:
             return text, 0
+        if len(text) >= _FILE_LENGTH and _may_hold_files(text):
+            return self._around_files(text)
+        return self._text(text)
+
+    def _around_files(self, text: str) -> tuple[str, int]:
+        """Text with images and other files in base64, which stay as they are but for values known to be secret.
+
+        A file of some size has, by chance, what looks like the beginning of a key, and reading 5 MB of base64 for all
+        rules takes most of a second.
+        """
+        changed, lower = 0, text.lower()
+        for rule in self._known:
+            if any(map(lower.__contains__, rule.triggers)):
+                text, number = rule.pattern.subn(f"[redacted: {rule.name}]", text)
+                changed += number
+        files: list[str] = []
+
+        def numbered(match: re.Match[str]) -> str:
+            files.append(match[0])
+            # Longer than the least length of any secret: one that is a file is found as before.
+            return f"hhFile{len(files) - 1}{'x' * 64}"
+
+        rest = _FILE.sub(numbered, text) if not _FILE_NUMBER.search(text) else text
+        rest, number = self._text(rest)
+        return (_FILE_NUMBER.sub(lambda match: files[int(match[1])], rest) if files else rest), changed + number
+
+    def _text(self, text: str) -> tuple[str, int]:
         found = self._triggers_in(text)
         if not found:
             self._remember_clean((text,))
@@ -223,6 +263,11 @@ class _Replacement:
             replaced = f"{groups['q']}{replaced}{groups['q']}"
         start = match.start("whole" if groups.get("whole") else "secret" if "secret" in groups else 0)
         return match[0][: start - match.start()] + replaced + match[0][start - match.start() + len(secret) :]
+
+
+def _may_hold_files(text: str) -> bool:
+    """Some place of every file is looked at; of prose, some words."""
+    return any(_PART_OF_FILE.match(text, at) for at in range(0, len(text), _FILE_LENGTH // 2))
 
 
 def _gated(triggers: Iterable[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:

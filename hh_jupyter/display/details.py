@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from opentelemetry.semconv.attributes import exception_attributes
 
 from hh_jupyter.conventions import capture, content, openllmetry, otel_genai
+from hh_jupyter.conventions.attachments import Attachment, attachment_of, media_type, span_images
 from hh_jupyter.conventions.evaluations import evaluations
 from hh_jupyter.conventions.facts import Message, SpanContent
 from hh_jupyter.display import format as fmt
+from hh_jupyter.display import media
 from hh_jupyter.display.stack import read_stack
 from hh_jupyter.records import cost
 from hh_jupyter.records.record import SpanDetails, SpanError, SpanRecord
@@ -31,8 +32,14 @@ _CAPTURING = frozenset({otel_genai.FAMILY, openllmetry.FAMILY})
 """Families of instrumentors whose spans hold messages if these are captured."""
 
 
-def span_details(record: SpanRecord, details: SpanDetails) -> dict[str, Any]:
-    """The detail pane of a span: error, messages, input and output, attributes; what there is none of is left out."""
+def span_details(record: SpanRecord, details: SpanDetails, images: media.Images | None = None) -> dict[str, Any]:
+    """The detail pane of a span: error, messages, input and output, attributes; what there is none of is left out.
+
+    Args:
+        record: the span.
+        details: its content.
+        images: takes the images that are drawn; without it all are named by type and size only.
+    """
     said = content(details.attributes, details.events)
     shown: dict[str, Any] = {
         "usage": _usage(record),
@@ -41,12 +48,12 @@ def span_details(record: SpanRecord, details: SpanDetails) -> dict[str, Any]:
         "dropped": record.dropped,
         "finish_reason": said.finish_reason,
         "error": _error(record.error, details) if record.error else None,
-        "messages": _messages(said),
+        "messages": _messages(said, details.attributes, images),
         "documents": [plain(document) for document in said.documents],
         "attributes": _attributes(record, details),
     }
     if not shown["messages"]:
-        shown.update({"input": plain(said.input), "output": plain(said.output)})
+        shown.update(_exchange(said, details.attributes, images))
         shown["hint"] = _hint(record) if shown["input"] is None and shown["output"] is None else None
     elif record.error:
         shown["input"] = plain(said.params) if said.params else None
@@ -103,18 +110,38 @@ def _hint(record: SpanRecord) -> str | None:
     )
 
 
-def _messages(said: SpanContent) -> list[dict[str, Any]]:
+def _messages(said: SpanContent, attributes: Mapping[str, Any], images: media.Images | None) -> list[dict[str, Any]]:
     """The conversation in order. A tool's result names the tool whose call it answers."""
     everything = (*said.input_messages, *said.output_messages)
     asked = {call.id: call.name for message in everything for call in message.tool_calls if call.id}
-    return [_message(message, asked) for message in everything]
+    shown = [_message(message, asked, images) for message in everything]
+    if shown and (made := span_images(attributes, "output")):
+        shown.append({"role": "assistant", "attachments": [media.shown_attachment(one, images) for one in made]})
+    return shown
 
 
-def _message(message: Message, asked: Mapping[str, str]) -> dict[str, Any]:
+def _exchange(said: SpanContent, attributes: Mapping[str, Any], images: media.Images | None) -> dict[str, Any]:
+    """Input and output of a span without messages, and the images in them."""
+    shown: dict[str, Any] = {}
+    sides: tuple[tuple[Literal["input", "output"], Any], ...] = (("input", said.input), ("output", said.output))
+    for side, value in sides:
+        found: list[Attachment] = []
+        shown[side] = plain(value, found)
+        found += span_images(attributes, side)
+        if found and shown[side] is None:
+            shown[side] = [f"[{media.label(one)}]" for one in found]
+        shown[f"{side}_attachments"] = [media.shown_attachment(one, images) for one in found]
+    return shown
+
+
+def _message(message: Message, asked: Mapping[str, str], images: media.Images | None) -> dict[str, Any]:
     shown: dict[str, Any] = {"role": message.role}
+    found: list[Attachment] = []
     data = _parsed(message.text) if message.role in ("tool", "function") else None
     if data is not None:
-        shown["data"] = plain(data)
+        shown["data"] = plain(data, found)
+        if found and shown["data"] in ([f"[{media.label(one)}]" for one in found], f"[{media.label(found[0])}]"):
+            del shown["data"]  # Images alone.
     elif message.text:
         shown["text"] = _text(message.text)
     if message.tool_call_id:
@@ -123,8 +150,11 @@ def _message(message: Message, asked: Mapping[str, str]) -> dict[str, Any]:
         shown["calls"] = [
             {"name": call.name, "id": call.id, "arguments": plain(call.arguments)} for call in message.tool_calls
         ]
-    if message.parts:
-        shown["parts"] = [_part(part) for part in message.parts]
+    parts = [(part, attachment_of(part)) for part in message.parts]
+    if others := [plain(part, found) for part, attachment in parts if attachment is None]:
+        shown["parts"] = others
+    if attached := [*found, *(attachment for _, attachment in parts if attachment is not None)]:
+        shown["attachments"] = [media.shown_attachment(attachment, images) for attachment in attached]
     return shown
 
 
@@ -135,24 +165,6 @@ def _parsed(text: str | None) -> Any:
     except (ValueError, RecursionError):
         return None
     return data
-
-
-def _part(part: Any) -> Any:
-    """Images and files by type and size: they are never fetched and never drawn."""
-    inline = next((text for text in _texts(part) if text.startswith("data:")), None)
-    if inline is None:
-        return plain(part)
-    kind, _, body = inline[5:].partition(",")
-    size = len(body) * 3 // 4 if kind.endswith("base64") else len(body)
-    return f"{kind.partition(';')[0] or 'data'}, {size / 1000:,.1f} kB"
-
-
-def _texts(value: Any) -> Iterable[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts(item)
 
 
 def _attributes(record: SpanRecord, details: SpanDetails) -> list[tuple[str, Any]]:
@@ -178,28 +190,50 @@ def _attributes(record: SpanRecord, details: SpanDetails) -> list[tuple[str, Any
     return [(name, value) for name, value in known if value] + judged + raw
 
 
-def plain(value: Any, depth: int = 0) -> Any:
-    """Any value as JSON that a browser can parse: bounded, finite, without lone surrogates."""
+def plain(value: Any, found: list[Attachment] | None = None, depth: int = 0) -> Any:
+    """Any value as JSON that a browser can parse: bounded, finite, without lone surrogates and without base64.
+
+    Args:
+        value: what a span holds.
+        found: takes the images and other attachments inside; labels stand in their place.
+        depth: of the value in the whole.
+    """
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return _text(value)
+        return _attached(value, found) or _text(value) if value[:5] == "data:" else _text(value)
     if isinstance(value, int):
         # JavaScript's numbers are exact up to 2**53.
         return value if abs(value) < 2**53 else str(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, bytes):
-        return f"base64:{base64.b64encode(value[:LONGEST_TEXT]).decode()}"
+        return f"[{', '.join(filter(None, (media_type(value), media.size(len(value)))))}]"
     if depth >= DEEPEST:
         return "…"
     if isinstance(value, Mapping):
-        items = list(value.items())[:MOST_ITEMS]
-        return {_text(str(key)): plain(item, depth + 1) for key, item in items} | _left_out(len(value))
+        return _mapping(value, found, depth)
     if isinstance(value, Sequence):
-        shown = [plain(item, depth + 1) for item in value[:MOST_ITEMS]]
+        shown = [plain(item, found, depth + 1) for item in value[:MOST_ITEMS]]
         return shown + list(_left_out(len(value)))
     return _text(str(value))
+
+
+def _mapping(value: Mapping[Any, Any], found: list[Attachment] | None, depth: int) -> Any:
+    if attached := _attached(value, found):
+        return attached
+    items = list(value.items())[:MOST_ITEMS]
+    return {_text(str(key)): plain(item, found, depth + 1) for key, item in items} | _left_out(len(value))
+
+
+def _attached(value: Mapping[Any, Any] | str, found: list[Attachment] | None) -> str | None:
+    """The label of an attachment, which is added to those found; None for another value."""
+    attachment = media.nested(value)
+    if attachment is None:
+        return None
+    if found is not None:
+        found.append(attachment)
+    return f"[{media.label(attachment)}]"
 
 
 def _left_out(length: int) -> dict[str, str]:
@@ -207,7 +241,8 @@ def _left_out(length: int) -> dict[str, str]:
 
 
 def _text(text: str) -> str:
-    """Text that survives UTF-8, and is cut when it is very long."""
+    """Text that survives UTF-8, has no base64, and is cut when it is very long."""
+    text = media.without_base64(text)
     if len(text) > LONGEST_TEXT:
         text = f"{text[:LONGEST_TEXT]}… ({len(text):,} characters)"
     return text.encode("utf-8", "replace").decode("utf-8")

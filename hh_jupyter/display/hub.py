@@ -4,7 +4,7 @@ Its front end (`static/hub.js`) finds the outputs in the page and asks; everythi
 
     page -> kernel                                  kernel -> page
     {type: rows, view, have: version or null}       {type: rows, view, header or null} + columns, unless it has them
-    {type: details, number, view, span}             {type: answer, number, value: details or null}
+    {type: details, number, view, span}             {type: answer, number, value: details or null} + images
     {type: python, number, view, span}              {type: answer, number, value: code or null}
     {type: send | save, number, view}               {type: answer, number, value: text}
     {type: sight, visible}
@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hh_jupyter.display import assets, columns
+from hh_jupyter.display.media import Images
 
 if TYPE_CHECKING:
     from hh_jupyter.display.view import CellView
@@ -43,8 +44,11 @@ class Source(Protocol):
     def view_of(self, view_id: str) -> CellView | None:
         """The view with this id, or None when it is not known here."""
 
-    def details(self, view_id: str, span_id: str) -> dict[str, Any] | None:
-        """JSON-safe details of a span, whose id is given in hexadecimal; None when they are no longer kept."""
+    def details(self, view_id: str, span_id: str, images: Images) -> dict[str, Any] | None:
+        """JSON-safe details of a span, whose id is given in hexadecimal; None when they are no longer kept.
+
+        `images` takes those that are drawn.
+        """
 
     def python(self, view_id: str, span_id: str) -> str | None:
         """Code that gets the span; None when it is not known here."""
@@ -148,7 +152,9 @@ class Hub:
         if kind == "rows":
             return self._reply_rows(str(content["view"]), content.get("have"))
         if kind == "details":
-            return _answer(content, source.details(str(content["view"]), str(content["span"])))
+            images = Images()
+            details = source.details(str(content["view"]), str(content["span"]), images)
+            return _answer(content, details, images.taken)
         if kind == "python":
             return _answer(content, source.python(str(content["view"]), str(content["span"])))
         if kind == "send":
@@ -202,8 +208,8 @@ def _let_page_choose_shell(model: Any) -> None:
     getattr(model.comm, "__dict__", {}).pop("_reply_subshell_id", None)
 
 
-def _answer(content: Mapping[str, Any], value: Any) -> Reply:
-    return {"type": "answer", "number": content["number"], "value": value}, []
+def _answer(content: Mapping[str, Any], value: Any, buffers: Sequence[bytes] = ()) -> Reply:
+    return {"type": "answer", "number": content["number"], "value": value}, list(buffers)
 
 
 def _new_model() -> Any:

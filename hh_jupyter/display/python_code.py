@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import pprint
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from hh_jupyter.conventions import content
+from hh_jupyter.conventions.attachments import Attachment, attachment_of
 from hh_jupyter.conventions.facts import Message, SpanContent
+from hh_jupyter.display import media
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.record import SpanDetails, SpanRecord
 
 WIDTH: Final = 100
 MOST_CHARACTERS: Final = 200_000
+_DEEPEST: Final = 40
 
 
 def python_code(view: CellView, record: SpanRecord, details: SpanDetails | None) -> str:
@@ -61,17 +65,53 @@ def _request(record: SpanRecord, said: SpanContent) -> str:
         return ""
     anthropic = record.facts.provider == "anthropic"
     called = "client.messages.create" if anthropic else "client.chat.completions.create"
-    messages = said.input_messages
+    messages = [replace(message, parts=_parts(message, anthropic=anthropic)) for message in said.input_messages]
     arguments = _anthropic(messages) if anthropic else {"messages": list(map(_message, messages))}
     model = record.facts.model_requested or record.facts.model
     rest = {key: value for key, value in said.params.items() if key.isidentifier() and key not in {"model", *arguments}}
     lines = [f"    {key}={_literal(value)}," for key, value in {"model": model, **arguments, **rest}.items()]
     maker = "anthropic.Anthropic()" if anthropic else "openai.OpenAI()"
-    return "\n".join([f"# The same request again, with a client such as {maker}:", f"{called}(", *lines, ")"])
+    left_out = ["# Base64 is left out: what stands in brackets tells its type and size."] if _has_data(said) else []
+    heading = [f"# The same request again, with a client such as {maker}:", *left_out]
+    return "\n".join([*heading, f"{called}(", *lines, ")"])
 
 
 def _literal(value: Any) -> str:
-    return pprint.pformat(value, width=WIDTH, sort_dicts=False).replace("\n", "\n    ")
+    return pprint.pformat(_readable(value), width=WIDTH, sort_dicts=False).replace("\n", "\n    ")
+
+
+def _readable(value: Any, depth: int = 0) -> Any:
+    """The same without base64."""
+    if isinstance(value, str):
+        return media.without_base64(value)
+    if depth < _DEEPEST and isinstance(value, Mapping):
+        return {name: _readable(item, depth + 1) for name, item in value.items()}
+    if depth < _DEEPEST and isinstance(value, list | tuple):
+        return [_readable(item, depth + 1) for item in value]
+    return value
+
+
+def _has_data(said: SpanContent) -> bool:
+    attached = (attachment_of(part) for message in said.input_messages for part in message.parts)
+    return any(attachment is not None and attachment.data is not None for attachment in attached)
+
+
+def _parts(message: Message, *, anthropic: bool) -> tuple[Any, ...]:
+    """Images as the provider takes them, whatever the instrumentor made of them; other parts as they are."""
+    return tuple(_part(part, attachment_of(part), anthropic=anthropic) for part in message.parts)
+
+
+def _part(part: Any, attachment: Attachment | None, *, anthropic: bool) -> Any:
+    if attachment is None:
+        return part
+    if attachment.kind != "image":
+        return f"[{media.label(attachment)}]" if attachment.data is not None else part
+    place = attachment.uri or f"[{media.label(attachment)}]"
+    if not anthropic:
+        return {"type": "image_url", "image_url": {"url": place}}
+    if attachment.uri:
+        return {"type": "image", "source": {"type": "url", "url": place}}
+    return {"type": "image", "source": {"type": "base64", "media_type": attachment.mime, "data": place}}
 
 
 def _message(message: Message) -> dict[str, Any]:
@@ -87,7 +127,7 @@ def _message(message: Message) -> dict[str, Any]:
     return shown
 
 
-def _anthropic(messages: tuple[Message, ...]) -> dict[str, Any]:
+def _anthropic(messages: Sequence[Message]) -> dict[str, Any]:
     """As the messages API of Anthropic takes it: the system prompt apart, tool calls and results as blocks."""
     system = [message.text for message in messages if message.role == "system" and message.text]
     turns = [_turn(message) for message in messages if message.role != "system"]

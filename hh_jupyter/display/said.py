@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from hh_jupyter.display import media
 from hh_jupyter.display.clean import clean, clean_block
 from hh_jupyter.display.details import span_details
+from hh_jupyter.display.media import Images
 from hh_jupyter.display.summary import span_name
 
 if TYPE_CHECKING:
@@ -25,26 +27,45 @@ MODEL_LENGTH: Final = 40
 
 
 class Level(NamedTuple):
-    """How much is said: of how many spans, and bytes of one value, of one span and of all of them."""
+    """How much is said: of how many spans, and bytes of one value, of one span and of all of them; images or none."""
 
     spans: int
     value: int
     span: int
     whole: int
+    images: bool = False
 
 
 LEVELS: Final[Mapping[str, Level]] = {
     "preview": Level(spans=6, value=2_000, span=8_000, whole=48_000),
-    "full": Level(spans=200, value=100_000, span=1_000_000, whole=1_000_000),
+    "full": Level(spans=200, value=100_000, span=1_000_000, whole=1_000_000, images=True),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One text of a span, and whose or what it is: user, assistant, tool get_order, input, output, error."""
+    """One text of a span, and whose or what it is: user, assistant, tool get_order, input, output, error.
+
+    Its images are named in the text too; they are there only where all that spans said is asked for.
+    """
 
     label: str
     text: str
+    images: tuple[Image, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that may be drawn."""
+
+    label: str
+    mime: str
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in a file, as base64."""
+        return (len(self.data) + 2) // 3 * 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +79,9 @@ class Said:
 
     @property
     def size(self) -> int:
-        """Bytes of all texts."""
-        return sum(len(part.text.encode()) for part in self.parts)
+        """Bytes of all texts and images."""
+        texts = sum(len(part.text.encode()) for part in self.parts)
+        return texts + sum(image.size for part in self.parts for image in part.images)
 
 
 def what_was_said(
@@ -109,31 +131,43 @@ def _said(record: SpanRecord, load: Callable[[SpanRecord], SpanDetails | None], 
     details = load(record)
     if details is None:
         return Said("Details", name, model, (Part("", "no longer kept"),))
-    shown = span_details(record, details)
+    images = Images() if level.images else None
+    shown = span_details(record, details, images)
     parts: list[Part] = []
     room = level.span
-    for label, text in _texts(shown):
+    for label, text, attached in _texts(shown):
         head = _head(clean_block(text), min(level.value, room))
         room -= len(head.encode())
-        parts.append(Part(clean(label, 60), head))
+        drawn = []
+        for image in _images(attached, images):
+            if image.size <= room:
+                drawn.append(image)
+                room -= image.size
+        parts.append(Part(clean(label, 60), head, tuple(drawn)))
         if room <= 0:
             break
     heading = "Error" if "error" in shown else "Messages" if "messages" in shown else "Input and output"
     return Said(heading, name, model, tuple(parts)) if parts else None
 
 
-def _texts(shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Label and text of all that the detail pane shows above the attributes, in its order."""
+def _images(attached: Sequence[Mapping[str, Any]], images: Images | None) -> Iterator[Image]:
+    for one in attached:
+        if images is not None and "image" in one:
+            yield Image(one["label"], one["mime"], images.taken[one["image"]])
+
+
+def _texts(shown: Mapping[str, Any]) -> Iterator[tuple[str, str, Sequence[Mapping[str, Any]]]]:
+    """Label, text and attachments of all that the detail pane shows above the attributes, in its order."""
     if error := shown.get("error"):
         words = (": ".join(filter(None, (error["type"], error["message"]))), error["stack"])
-        yield "error", "\n".join(filter(None, words))
+        yield "error", "\n".join(filter(None, words)), ()
     for message in shown.get("messages", ()):
-        yield _label(message), "\n".join(_lines(message))
+        yield _label(message), "\n".join(_lines(message)), message.get("attachments", ())
     for name in ("input", "output", "documents"):
         if name in shown:
-            yield name, _plain(shown[name])
+            yield name, _plain(shown[name]), shown.get(f"{name}_attachments", ())
     if hint := shown.get("hint"):
-        yield "", hint
+        yield "", hint, ()
 
 
 def _label(message: Mapping[str, Any]) -> str:
@@ -149,6 +183,8 @@ def _lines(message: Mapping[str, Any]) -> Iterator[str]:
         yield f"{call['name']}({_plain(call['arguments'])})  {call['id'] or ''}".rstrip()
     for part in message.get("parts", ()):
         yield f"[{_plain(part)}]"
+    for attachment in message.get("attachments", ()):
+        yield media.line(attachment)
 
 
 def _plain(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from IPython.core.error import UsageError
 
 from hh_jupyter.display.details import span_details
+from hh_jupyter.display.media import Images
 from hh_jupyter.display.python_code import python_code
 from hh_jupyter.display.view import CellView
 from hh_jupyter.notebook.cell_output import CellOutput
@@ -61,15 +62,16 @@ class Answers:
         output = self._shown(view_id)
         return self._views.drawn(output) if output is not None else None
 
-    def details(self, view_id: str, span_id: str) -> dict[str, Any] | None:
+    def details(self, view_id: str, span_id: str, images: Images | None = None) -> dict[str, Any] | None:
         """Everything about one span, for the detail pane; None when it is no longer kept.
 
         Args:
             view_id: of the output it is shown in.
             span_id: 16 hexadecimal digits.
+            images: takes the images that are drawn.
         """
         found = self._span(view_id, int(span_id, 16))
-        return span_details(*found) if found is not None else None
+        return span_details(*found, images) if found is not None else None
 
     def python(self, view_id: str, span_id: str) -> str | None:
         """Code that gets a span in this kernel; None for one that is not of this kernel.

@@ -18,6 +18,7 @@ from hh_jupyter.display import assets
 from hh_jupyter.display.bundle import mime_bundle
 from hh_jupyter.display.details import span_details
 from hh_jupyter.display.hub import Hub
+from hh_jupyter.display.media import Images
 from hh_jupyter.display.python_code import python_code
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.record import SpanRecord
@@ -100,9 +101,9 @@ class Harness(ThreadingHTTPServer):
     def view_of(self, view_id: str) -> CellView | None:
         return self.by_id.get(view_id)
 
-    def details(self, view_id: str, span_id: str) -> dict[str, Any] | None:
+    def details(self, view_id: str, span_id: str, images: Images) -> dict[str, Any] | None:
         record = self._record(view_id, span_id)
-        return None if record is None else span_details(record, self.said[span_id])
+        return None if record is None else span_details(record, self.said[span_id], images)
 
     def python(self, view_id: str, span_id: str) -> str | None:
         record = self._record(view_id, span_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage
@@ -15,6 +16,7 @@ from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanError, Spa
 from hh_jupyter.records.totals import summarize
 from hh_jupyter.records.tree import SpanTree
 from tests.display.hostile import HOSTILE
+from tests.pictures import PDF, SVG, WAV, data_uri, encoded, png
 
 EPOCH = 1_760_000_000_000_000_000
 SESSION = "3f2a91c0-4f89-41d3-9a0c-0305e82c3301"
@@ -320,6 +322,62 @@ def running(trace_id: int) -> Cell:
     return cell
 
 
+def pictures(trace_id: int) -> Cell:
+    """An agent that looks at pictures: drawn ones, some that are only named, and a screenshot that a tool returns."""
+    cell = Cell(trace_id)
+    root = cell.add("agent", "inspect_listing", 0, 3_150, attributes=exchange({"listing": 77}, "The photos match."))
+    shot = {"title": "Listing 77", "screenshot": data_uri(png(900, 500))}
+    cell.add("tool", "take_screenshot", 20, 640, parent=root, attributes=exchange({"listing": 77}, shot))
+    parts = [
+        {"type": "text", "content": "Do these photos show the same place as the plan?"},
+        {"type": "blob", "modality": "image", "mime_type": "image/png", "content": encoded(png(640, 480))},
+        {"type": "blob", "modality": "image", "mime_type": "image/png", "content": encoded(png(90, 400))},
+        {"type": "uri", "modality": "image", "uri": "https://example.org/listings/77/photos/front-garden.jpg"},
+        {"type": "blob", "modality": "image", "mime_type": "image/svg+xml", "content": encoded(SVG)},
+        {"type": "file", "file": {"filename": "floor plan.pdf", "file_data": data_uri(PDF, "application/pdf")}},
+        {"type": "input_audio", "input_audio": {"data": encoded(WAV), "format": "wav"}},
+        {"type": "image_url", "image_url": {"url": "__REDACTED__"}},
+        {"type": "blob", "modality": "image", "content": encoded(png(1024, 768, noise=3_000_000))},
+    ]
+    result = [{"type": "image", "mimeType": "image/png", "data": encoded(png(900, 500))}]
+    messages = [
+        {"role": "user", "parts": parts},
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "call_1", "response": result}]},
+    ]
+    said = [{"role": "assistant", "parts": [{"type": "text", "content": "Yes: the hill and the garden are the same."}]}]
+    asked = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "gpt-4.1",
+        "gen_ai.input.messages": json.dumps(messages),
+        "gen_ai.output.messages": json.dumps(said),
+    }
+    cell.add("llm", "compare_photos", 660, 3_120, parent=root, model="gpt-4.1", tokens=(2_410, 48), attributes=asked)
+    return cell
+
+
+def picture(trace_id: int) -> Cell:
+    """A single model call about a picture, as OpenInference flattens it."""
+    cell = Cell(trace_id)
+    contents = "llm.input_messages.0.message.contents"
+    messages = conversation({"role": "user"}, {"role": "assistant", "content": "A hill under the morning sun."})
+    messages[f"{contents}.0.message_content.type"] = "text"
+    messages[f"{contents}.0.message_content.text"] = "What is in this picture?"
+    messages[f"{contents}.1.message_content.type"] = "image"
+    messages[f"{contents}.1.message_content.image.image.url"] = data_uri(png(320, 200))
+    cell.add("llm", "chat", 0, 912, model="gpt-4.1-mini", tokens=(270, 9), attributes=messages)
+    return cell
+
+
+def album(trace_id: int) -> Cell:
+    """Six looks at a picture each."""
+    cell = Cell(trace_id)
+    root = cell.add("chain", "sort_album", 0, 600)
+    for number in range(6):
+        given = exchange({"shot": data_uri(png(40, 30))}, f"picture {number}")
+        cell.add("tool", f"look {number}", number * 100, number * 100 + 90, parent=root, attributes=given)
+    return cell
+
+
 def many(trace_id: int, examples: int = 1250) -> Cell:
     """An evaluation of eight spans per example, two of which fail."""
     cell = Cell(trace_id)
@@ -376,6 +434,10 @@ def hostile(trace_id: int) -> Cell:
     return cell
 
 
+def _kept(details: Mapping[int, SpanDetails], record: SpanRecord) -> SpanDetails:
+    return details[record.span_id]
+
+
 def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails]]]:
     """Views by id, and the details of each by span id."""
     cells = {
@@ -388,6 +450,9 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "local": rag(7),
         "big": many(8),
         "hostile": hostile(9),
+        "pictures": pictures(10),
+        "picture": picture(11),
+        "album": album(12),
     }
     refused = Notice(
         kind="error",
@@ -410,6 +475,9 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "fail": {"export": unsent, "notice": refused},
         "local": {"export": ExportState(destination=None, made=3), "notice": nothing},
         "big": {"mode": "tree"},
+        "pictures": {"mode": "tree"},
+        "picture": {"mode": "tree"},
+        "album": {"mode": "tree"},
         "hostile": {"mode": "tree", "session_url": "javascript:alert(1)", "session_name": HOSTILE["attribute"]},
     }
     views = {
@@ -417,8 +485,8 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         for number, (name, cell) in enumerate(cells.items(), start=3)
     }
     details = {f"hh-{name}": cell.details for name, cell in cells.items()}
-    said, unsaid = what_was_said(
-        views["hostile"].tree, "full", lambda row: details["hh-hostile"][f"{row.span_id:016x}"]
-    )
-    views["hostile"] = replace(views["hostile"], detail="full", said=said, unsaid=unsaid)
+    for name in ("hostile", "picture"):
+        load = {int(span_id, 16): found for span_id, found in cells[name].details.items()}
+        said, unsaid = what_was_said(views[name].tree, "full", partial(_kept, load))
+        views[name] = replace(views[name], detail="full", said=said, unsaid=unsaid)
     return views, details

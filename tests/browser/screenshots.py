@@ -15,7 +15,7 @@ from tests.browser.conftest import FLAGS
 from tests.browser.harness import SMALL, Harness
 from tests.conftest import BROWSERS
 
-STATES = (*SMALL, "big")
+STATES = (*SMALL, "big", "pictures", "picture")
 WIDTHS = (1040, 760, 560)
 THEMES = {"light": "", "dark": "#dark"}
 
@@ -26,6 +26,8 @@ def opened(page: Page) -> None:
     page.locator("#agent").get_by_role("treeitem", name="Tool get_order").click()
     page.locator("#agent").get_by_role("tree").press("?")  # Its button is not there in a narrow view.
     page.locator("#err").get_by_role("button", name="Errors").click()
+    page.locator("#picture .hh-thumb").click()
+    page.locator("#pictures .hh-thumb").first.click()
 
 
 def take(browser: Browser, harness: Harness, folder: Path, width: int, theme: str) -> None:
@@ -37,7 +39,7 @@ def take(browser: Browser, harness: Harness, folder: Path, width: int, theme: st
     for state in STATES:
         page.locator(f"#{state}").screenshot(path=folder / f"{state}-{width}-{theme}.png", animations="disabled")
     opened(page)
-    for state in ("fail", "agent", "err"):
+    for state in ("fail", "agent", "err", "pictures", "picture"):
         page.locator(f"#{state}").screenshot(path=folder / f"{state}-more-{width}-{theme}.png", animations="disabled")
     page.evaluate("window.stopHub()")
     for state in STATES:

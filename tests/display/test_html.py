@@ -51,7 +51,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        self._open.append(tag)
+        if tag != "img":
+            self._open.append(tag)
         if tag in ("summary", "p", "tr", "div"):
             self.lines.append("")
         elif tag in ("td", "th"):

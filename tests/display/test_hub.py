@@ -17,6 +17,7 @@ import pytest
 from hh_jupyter.display import assets, columns, html, text
 from hh_jupyter.display.details import span_details
 from hh_jupyter.display.hub import MOST_REOPENED, Hub
+from hh_jupyter.display.media import Images
 from hh_jupyter.display.stack import read_stack
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records import cost
@@ -51,7 +52,7 @@ class Kernel:
     def view_of(self, view_id: str) -> CellView | None:
         return self.view if view_id == self.view.view_id else None
 
-    def details(self, view_id: str, span_id: str) -> dict[str, Any] | None:
+    def details(self, view_id: str, span_id: str, images: Images) -> dict[str, Any] | None:
         return {"of": f"{view_id}/{span_id}"}
 
     def python(self, view_id: str, span_id: str) -> str | None:
@@ -70,7 +71,7 @@ class BrokenKernel(Kernel):
     def view_of(self, view_id: str) -> CellView | None:
         raise RuntimeError("broken")
 
-    def details(self, view_id: str, span_id: str) -> dict[str, Any] | None:
+    def details(self, view_id: str, span_id: str, images: Images) -> dict[str, Any] | None:
         raise RuntimeError("broken")
 
 

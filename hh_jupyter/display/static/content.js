@@ -1,8 +1,8 @@
 /** Messages, JSON values, error and attributes of one span, as elements. Everything shown is text. */
 
-/** @import { Child, Details, Failure, Message, Span } from "./types.js" */
+/** @import { Attachment, Child, Details, Failure, Message, Span } from "./types.js" */
 
-import { count, h, plural } from "./dom.js";
+import { count, focusOn, h, plural } from "./dom.js";
 
 const LONG_TEXT = 4000;
 const MOST_VALUES = 600;
@@ -76,23 +76,83 @@ export const value = (/** @type {unknown} */ data) => (typeof data === "string" 
 
 const section = (/** @type {string} */ title, /** @type {Child[]} */ ...children) => [h("div", { class: "hh-section" }, title), ...children];
 
-/** @param {Message[]} list */
-export function messages(list) {
-  return list.map((message) => h("div", { class: `hh-message hh-role-${roleOf(message.role)}` },
-    h("div", { class: "hh-role" }, message.role), body(message)));
+/** @param {Details} details */
+export function messages({ messages: list, images }) {
+  return list?.map((message) => h("div", { class: `hh-message hh-role-${roleOf(message.role)}` },
+    h("div", { class: "hh-role" }, message.role), body(message, images)));
+}
+
+/**
+ * Images from the answer's own bytes, everything else by its label.
+ * @param {Attachment[]} [list]
+ * @param {DataView[]} [images]
+ * @returns {Child}
+ */
+const attached = (list, images) => list?.map((one) => h("div", { class: "hh-attached" },
+  one.image === undefined || !images ? null : thumb(images[one.image], one),
+  h("span", { class: "hh-part" }, one.label), one.uri ? [" ", h("span", { class: "hh-uri" }, one.uri)] : null,
+  one.note ? [" ", h("span", { class: "hh-cut" }, one.note)] : null));
+
+/**
+ * @param {DataView} bytes
+ * @param {Attachment} one
+ */
+function thumb(bytes, one) {
+  const button = h("button", {
+    class: "hh-thumb", type: "button", title: "Show large", "aria-label": `Show large: ${one.label}`, onclick: () => enlarge(button, bytes, one),
+  }, picture(bytes, one));
+  return button;
+}
+
+/**
+ * @param {DataView} bytes
+ * @param {Attachment} one
+ */
+function picture(bytes, { label, mime }) {
+  const url = URL.createObjectURL(new Blob([/** @type {any} */ (bytes)], { type: mime }));
+  const free = () => URL.revokeObjectURL(url);
+  return h("img", { alt: label, src: url, onload: free, onerror: free });
+}
+
+/**
+ * An image as large as the view; Escape or a click closes it.
+ * @param {HTMLElement} from
+ * @param {DataView} bytes
+ * @param {Attachment} one
+ */
+function enlarge(from, bytes, one) {
+  const main = /** @type {HTMLElement} */ (from.closest(".hh-main"));
+  const close = () => {
+    box.remove();
+    focusOn(from.isConnected ? from : main.querySelector(".hh-right"));
+  };
+  const button = h("button", { class: "hh-button", type: "button" }, "Close");
+  const box = h("div", {
+    class: "hh-large", role: "dialog", "aria-modal": "true", "aria-label": one.label, onclick: close,
+    onkeydown: (/** @type {KeyboardEvent} */ event) => {
+      if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
+      if (event.key === "Tab") event.preventDefault(); // There is nowhere else to go.
+      if (event.key === "Escape") close();
+    },
+  }, h("div", { class: "hh-title" }, h("span", { class: "hh-name" }, one.label), h("span", { class: "hh-space" }), button), picture(bytes, one));
+  main.append(box);
+  focusOn(button);
 }
 
 const roleOf = (/** @type {string} */ role) => (["system", "developer", "user", "assistant", "tool"].includes(role) ? role : "other");
 
-/** @param {Message} message */
-function body(message) {
+/**
+ * @param {Message} message
+ * @param {DataView[]} [images]
+ */
+function body(message, images) {
   const long = message.role === "system" || message.role === "developer";
   const said = message.text ? text(message.text) : null;
   return h("div", { class: "hh-said" },
     message.tool ? h("div", { class: "hh-answer" }, "result of ", h("b", null, message.tool)) : null,
     long && said ? clamp(said) : said,
     message.data === undefined ? null : json(message.data),
-    (message.parts ?? []).map((part) => (typeof part === "string" ? h("span", { class: "hh-part" }, part) : json(part))),
+    attached(message.attachments, images), message.parts?.map(json),
     (message.calls ?? []).map((call) => h("div", { class: "hh-call" },
       h("div", { class: "hh-call-head" }, h("b", null, call.name), call.id ? h("span", null, call.id) : null),
       call.arguments === null || call.arguments === undefined ? null : json(call.arguments))));
@@ -163,8 +223,8 @@ export function attributes(list) {
 /** @param {Details} details */
 export function exchange(details) {
   return [
-    details.input === undefined ? null : section("Input", value(details.input)),
+    details.input === undefined ? null : section("Input", value(details.input), attached(details.input_attachments, details.images)),
     details.documents?.length ? section(plural(details.documents.length, "document"), json(details.documents)) : null,
-    details.output === undefined ? null : section("Output", value(details.output)),
+    details.output === undefined ? null : section("Output", value(details.output), attached(details.output_attachments, details.images)),
   ];
 }

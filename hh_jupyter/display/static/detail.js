@@ -7,6 +7,7 @@ import { count, duration, focusOn, h, kindMark, plural } from "./dom.js";
 import { foldFacts } from "./rows.js";
 
 const KEPT = 40;
+const KEPT_WITH_IMAGES = 4;
 const QUIET_MS = 150;
 
 export class Detail {
@@ -50,12 +51,20 @@ export class Detail {
       } finally {
         clearTimeout(late);
       }
-      if (this.known.size > KEPT) this.known.delete([...this.known.keys()][0]);
+      this.forgetOldest();
     }
     if (this.shown !== span.id) return undefined;
     const missing = span.running ? "It runs. What it was given and what came of it is shown when it ends." : "The details of this span are no longer kept.";
     this.draw(span, this.known.get(span.id) ?? null, missing);
     return undefined;
+  }
+
+  /** Answers with images are megabytes: fewer of them are kept. */
+  forgetOldest() {
+    const ids = [...this.known.keys()];
+    const heavy = ids.filter((id) => this.known.get(id)?.images);
+    if (heavy.length > KEPT_WITH_IMAGES) this.known.delete(heavy[0]);
+    if (ids.length > KEPT) this.known.delete(ids[0]);
   }
 
   /**
@@ -110,11 +119,11 @@ export class Detail {
    * @returns {HTMLElement[]}
    */
   tabs(span, details) {
-    const { error, messages: said, attributes: known, hint } = details;
+    const { error, attributes: known, hint } = details;
     /** @type {[string, () => Child, unknown][]} */
     const all = [
       ["Error", () => error && failure(error, span, details.input), error],
-      ["Messages", () => messages(said ?? []), said?.length],
+      ["Messages", () => messages(details), details.messages?.length],
       ["Input and output", () => exchange(details), details.input !== undefined || details.output !== undefined || details.documents?.length],
       ["Attributes", () => attributes(known ?? []), known?.length],
     ];

@@ -80,6 +80,8 @@ export class Kernel {
     this.pulse.heard();
     this.page.heard();
     if (message.type === "answer") {
+      // Not enumerable: what is copied as JSON holds no images.
+      if (buffers.length) Object.defineProperty(message.value, "images", { value: buffers });
       this.requests.get(message.number)?.resolve(message.value);
       this.requests.delete(message.number);
     } else {

@@ -139,11 +139,25 @@ export interface Call {
   arguments: unknown;
 }
 
+export interface Attachment {
+  /** Type, size and pixels. */
+  label: string;
+  /** Why it is not drawn, or not there. */
+  note?: string;
+  /** Where the original is: shown as text, never fetched. */
+  uri?: string;
+  /** Its place among the images of the answer, if it is drawn. */
+  image?: number;
+  mime?: string;
+}
+
 export interface Message {
   role: string;
   text?: string;
   data?: unknown;
   calls?: Call[];
+  attachments?: Attachment[];
+  /** What is neither text nor known to be an attachment. */
   parts?: unknown[];
   tool?: string | null;
 }
@@ -169,6 +183,10 @@ export interface Details {
   messages?: Message[];
   input?: unknown;
   output?: unknown;
+  input_attachments?: Attachment[];
+  output_attachments?: Attachment[];
+  /** Bytes of the images that are drawn. */
+  images?: DataView[];
   documents?: unknown[];
   attributes?: [string, unknown][];
   usage?: Usage;

@@ -1,0 +1,159 @@
+"""Images and other attachments in the displays: their labels, which images may be drawn, and base64 out of texts.
+
+Drawn are raster images alone, and only from the span's own bytes: an address is shown as text and never fetched, and
+SVG, which may hold scripts, is named by its type and size. Base64 is never shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hh_jupyter.conventions.attachments import HIDDEN, Attachment, attachment_of, decoded, image_size, media_type
+from hh_jupyter.display.clean import clean
+
+DRAWN: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+LARGEST_IMAGE: Final = 2 * 1024 * 1024
+"""Bytes of one image that is drawn."""
+
+LARGEST_ANSWER: Final = 8 * 1024 * 1024
+"""Bytes of all images of one span."""
+
+MOST_PIXELS: Final = 40_000_000
+"""A small file may hold a picture that takes gigabytes when it is drawn."""
+
+SHORTEST_BASE64: Final = 256
+"""Characters of base64 that is recognised without the `data:` in front of it."""
+
+LONGEST_URI: Final = 2_000
+LONGEST_NAME: Final = 120
+_SMALLEST_NESTED: Final = 64
+
+_END: Final = r"(?:\r?\n|\\r\\n|\\n)"
+_BODIES: Final = re.compile(
+    r"(?P<head>data:(?P<mime>[\w.+-]{1,60}\\?/[\w.+-]{1,60})?(?:;[\w.+-]{1,40}=[\w.+ -]{0,80}){0,4};base64,)"
+    r"(?P<body>(?:[A-Za-z0-9+/_-]++|\\/|%2[BbFf])*+)(?:=|%3[Dd]){0,2}"
+    # Slashes as some write them in JSON.
+    r"|(?<![A-Za-z0-9+/_\\-])(?P<slashed>(?:[A-Za-z0-9+]++\\/|\\/){4,}+[A-Za-z0-9+]*+={0,2})"
+    # Of the others, those that are long; also in lines of equal length.
+    rf"|(?<![A-Za-z0-9+/_-])(?P<bare>[A-Za-z0-9+/_-]{{60,}}+(?:{_END}[A-Za-z0-9+/_-]{{60,}}+)*+"
+    rf"(?:{_END}[A-Za-z0-9+/_-]{{1,59}}+(?==|[\"'\\]|\Z))?={{0,2}})"
+)
+_PART: Final = re.compile(r"[A-Za-z0-9+/_-]{24}")
+_ESCAPES: Final = re.compile(r"\\r|\\n|\\|\s")
+_PERCENT: Final = {"%2B": "+", "%2b": "+", "%2F": "/", "%2f": "/"}
+_NO_DATA: Final = {"\\/": 1, "\\n": 2, "\\r": 2, "\n": 1, "\r": 1, "%2": 2}
+"""What makes base64 in a text longer, and by how many characters."""
+
+_HEAD: Final = 96  # characters, a multiple of 4: more than media_type reads
+
+
+class Images:
+    """The images of one span that are drawn, within the limits.
+
+    Attributes:
+        taken: their bytes; a drawn part names the place of its own.
+    """
+
+    def __init__(self, largest: int = LARGEST_IMAGE, room: int = LARGEST_ANSWER) -> None:
+        self.taken: list[bytes] = []
+        self._largest, self._room = largest, room
+
+    def take(self, attachment: Attachment) -> tuple[int | None, str | None]:
+        """The place of its bytes if it is drawn, else None and the reason, where there is one to give."""
+        data, mime = attachment.data, attachment.mime
+        if data is None or attachment.kind != "image":
+            return None, None
+        if mime not in DRAWN:
+            return None, "SVG is not drawn: it may hold scripts" if mime == "image/svg+xml" else "not drawn"
+        size = image_size(data)
+        if media_type(data) != mime or size is None:
+            return None, "not drawn: its data are damaged"
+        if len(data) > self._largest:
+            return None, f"not drawn: over {self._largest / 2**20:,.0f} MiB"
+        if size[0] * size[1] > MOST_PIXELS:
+            return None, f"not drawn: over {MOST_PIXELS // 10**6} megapixels"
+        if len(data) > self._room:
+            return None, f"not drawn: the images of this span are over {LARGEST_ANSWER / 2**20:,.0f} MiB"
+        self._room -= len(data)
+        self.taken.append(data)
+        return len(self.taken) - 1, None
+
+
+def shown_attachment(attachment: Attachment, images: Images | None) -> dict[str, Any]:
+    """An attachment as the detail pane gets it: label, note, uri, and of a drawn image its type and place."""
+    place, reason = images.take(attachment) if images is not None else (None, None)
+    shown = {
+        "label": label(attachment),
+        "note": attachment.note or reason,
+        "uri": clean(attachment.uri, LONGEST_URI) if attachment.uri else None,
+        "image": place,
+        "mime": attachment.mime if place is not None else None,
+    }
+    return {key: value for key, value in shown.items() if value is not None}
+
+
+def label(attachment: Attachment) -> str:
+    """`image/png, 24.3 kB, 640×480`; `cat.pdf, application/pdf, 1.2 MB`; `image` where no more is known."""
+    pixels = image_size(attachment.data) if attachment.data is not None else None
+    words = (
+        clean(attachment.name, LONGEST_NAME) if attachment.name else None,
+        attachment.mime or attachment.kind,
+        size(attachment.size_bytes) if attachment.size_bytes is not None else None,
+        f"{pixels[0]}×{pixels[1]}" if pixels else None,
+    )
+    return ", ".join(filter(None, words))
+
+
+def line(shown: Mapping[str, Any]) -> str:
+    """An attachment in one line, for text: `[image/png, 24.3 kB]`, `[image, https://example.org/cat.png]`."""
+    return f"[{', '.join(filter(None, (shown['label'], shown.get('uri'), shown.get('note'))))}]"
+
+
+def nested(value: Mapping[Any, Any] | str) -> Attachment | None:
+    """The attachment that a value inside another is: with data, or with a mark in their place.
+
+    None for other values, whatever their fields are named.
+    """
+    found = attachment_of(value)
+    if found is None or found.data is None:
+        return found if found is not None and found.note in HIDDEN else None
+    return found if len(found.data) >= _SMALLEST_NESTED or media_type(found.data) else None
+
+
+def size(number: int) -> str:
+    """`812 B`, `24.3 kB`, `1.2 MB`."""
+    if number < 1_000:
+        return f"{number} B"
+    return f"{number / 1e3:,.1f} kB" if number < 999_950 else f"{number / 1e6:,.1f} MB"
+
+
+def without_base64(text: str) -> str:
+    """The text with `[image/png, 24.3 kB, base64]` in the place of each data URI and each long piece of base64."""
+    if "base64," not in text and (len(text) < SHORTEST_BASE64 or not _may_hold_base64(text)):
+        return text
+    return _BODIES.sub(_described, text)
+
+
+def _may_hold_base64(text: str) -> bool:
+    """A part of every line of base64 is looked at; prose is passed over ten times as fast as by reading it."""
+    return any(_PART.match(text, at) for at in range(0, len(text), 32))
+
+
+def _described(match: re.Match[str]) -> str:
+    body = match["body"] if match["head"] is not None else match["bare"] or match["slashed"]
+    head = "".join(_PERCENT.get(piece, piece) for piece in re.split(r"(%2[BbFf])", body[: 2 * _HEAD]))
+    start = decoded(_ESCAPES.sub("", head)[:_HEAD]) or b""
+    known = media_type(start)
+    if match["head"] is None and not (len(body) >= SHORTEST_BASE64 and (known or _mixed(body))):
+        return match[0]
+    characters = len(body.rstrip("=")) - sum(body.count(mark) * length for mark, length in _NO_DATA.items())
+    words = (known or (match["mime"] or "").replace("\\", ""), size(characters * 3 // 4), "base64")
+    return f"[{', '.join(filter(None, words))}]"
+
+
+def _mixed(body: str) -> bool:
+    """Capitals, small letters and digits are in all base64 of some length, but not in digests and made-up fillers."""
+    head = body[: 4 * SHORTEST_BASE64]
+    return bool(re.search("[A-Z]", head) and re.search("[a-z]", head) and re.search("[0-9]", head))
