@@ -7,7 +7,7 @@ from typing import Any
 
 from hh_jupyter.conventions.event_type import OPENINFERENCE_KIND
 from hh_jupyter.conventions.facts import EventLike, Message, SpanContent, ToolCall
-from hh_jupyter.conventions.otel_genai_content import tools_offered
+from hh_jupyter.conventions.messages import tools_offered
 from hh_jupyter.conventions.values import grouped, items_of, mapping, parsed, text, tool_answer
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from hh_jupyter.conventions import otel_genai_content
 from hh_jupyter.conventions.event_type import REQUEST_TYPE, TRACELOOP_KIND
 from hh_jupyter.conventions.facts import EventLike, Message, SpanContent, ToolCall
+from hh_jupyter.conventions.messages import messages_in
 from hh_jupyter.conventions.values import first_of, grouped, parsed, prefixed, text, tool_answer
 
 _ASSOCIATION: Final = "traceloop.association.properties."
@@ -76,7 +76,7 @@ def _messages(fields: Mapping[str, Any]) -> list[Message]:
     said = fields.get("content")
     parts = parsed(said)
     if isinstance(parts, list) and parts and all(isinstance(part, Mapping) and "type" in part for part in parts):
-        found = otel_genai_content.messages_in({"role": fields.get("role"), "content": parts})
+        found = messages_in({"role": fields.get("role"), "content": parts})
     else:
         shown = said if isinstance(said, str) and said not in _EMPTY_TEXTS else None
         answers = text(fields.get("tool_call_id"))

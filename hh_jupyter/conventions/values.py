@@ -23,6 +23,8 @@ MOST: Final = 2**53
 """Counts and amounts above are no counts; JSON's readers would change them too."""
 
 _OPENING: Final = frozenset("{[(")
+_SCALAR = re.compile(r"-?(?:0|[1-9]\d{0,15})(?:\.\d{1,17})?(?:[eE][-+]?\d{1,2})?|true|false|null")
+_TEXT_BLOCK: Final = frozenset({"type", "text", "annotations", "_meta", "meta"})
 # No repr has one, and Python warns about it on standard error.
 _ODD_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\(?![\\'\"abfnrtvxuUN0-7\n])")
 
@@ -137,10 +139,35 @@ def shown_text(value: Any) -> str:
 
 
 def tool_answer(value: Any) -> Any:
-    """The content of a LangChain ToolMessage that was serialised whole, else the value as it is."""
+    """What a tool returned, without the wrapping; else the value as it is.
+
+    That is a LangChain ToolMessage that was serialised whole, or a list of blocks of text, as MCP and Bedrock write it.
+    """
     if isinstance(value, Mapping):
         for name in ("kwargs", "data"):
             inner = value.get(name)
             if isinstance(inner, Mapping) and "content" in inner and "tool" in (value.get("type"), inner.get("type")):
                 return inner["content"]
+        if "isError" not in value and "is_error" not in value:
+            return value
+        blocks = value.get("content")
+    else:
+        blocks = value
+    if isinstance(blocks, list) and blocks and all(map(_is_text, blocks)):
+        return "\n".join(block["text"] for block in blocks)
     return value
+
+
+def _is_text(block: Any) -> bool:
+    """Whether this is a block of text and nothing else."""
+    return isinstance(block, Mapping) and isinstance(block.get("text"), str) and block.keys() <= _TEXT_BLOCK
+
+
+def json_value(value: Any) -> Any:
+    """What a text of JSON holds, quoted texts, numbers and truths among it; else the value itself."""
+    if not isinstance(value, str) or not (value[:1] == '"' or _SCALAR.fullmatch(value)):
+        return parsed(value)
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
