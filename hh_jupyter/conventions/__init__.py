@@ -12,11 +12,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Protocol
 
-from hh_jupyter.conventions import honeyhive, openinference, openllmetry, otel_genai, plain
+from hh_jupyter.conventions import (
+    honeyhive,
+    langfuse,
+    langsmith,
+    mcp,
+    mlflow,
+    openinference,
+    openllmetry,
+    otel_genai,
+    plain,
+    vercel,
+)
 from hh_jupyter.conventions.event_type import event_type
 from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts
+from hh_jupyter.conventions.messages import once
+from hh_jupyter.conventions.names import readable_name
 
-__all__ = ["CONVENTIONS", "Convention", "content", "describe", "event_type"]
+__all__ = ["CONVENTIONS", "Convention", "content", "describe", "event_type", "readable_name"]
 
 
 class Convention(Protocol):
@@ -29,9 +42,12 @@ class Convention(Protocol):
     def content(self, attributes: Mapping[str, Any], events: Sequence[EventLike], /) -> SpanContent | None: ...
 
 
-CONVENTIONS: tuple[Convention, ...] = (openinference, openllmetry, otel_genai, plain, honeyhive)
+CONVENTIONS: tuple[Convention, ...] = (
+    openinference, langsmith, vercel, mlflow, mcp, openllmetry, otel_genai, langfuse, plain, honeyhive,
+)  # fmt: skip
 """In order of precedence. An instrumentor's own attributes say more than an event type, which the official SDK writes
-on every span of its provider, HTTP clients included."""
+on every span of its provider, HTTP clients included. LangSmith, the AI SDK and MCP write some of OpenTelemetry's names
+beside their own, which say more; Langfuse's SDK adds its own to the spans of others."""
 
 
 def describe(name: str, attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int) -> SpanFacts:
@@ -57,7 +73,14 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
 
     A span of two conventions gives what the first one has; what only another has is added.
     """
-    found = [part for convention in CONVENTIONS if (part := convention.content(attributes, events)) is not None]
+    found: list[SpanContent] = []
+    for convention in CONVENTIONS:
+        # What a model's client notes of HTTP is neither its input nor its output.
+        if found and convention is plain:
+            continue
+        part = convention.content(attributes, events)
+        if part is not None:
+            found.append(part)
     if not found:
         return SpanContent()
     first = found[0]
@@ -67,6 +90,8 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
         for name in _FIELDS
         if _empty(getattr(first, name)) and not _empty(value := getattr(other, name))
     }
+    if len(first.input_messages) > 1 or "input_messages" in missing:
+        missing["input_messages"] = once(missing.get("input_messages", first.input_messages))
     return replace(first, **missing) if missing else first
 
 

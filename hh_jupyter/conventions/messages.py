@@ -445,3 +445,30 @@ def once(messages: tuple[Message, ...]) -> tuple[Message, ...]:
             kept.append(message)
         said.add(words)
     return tuple(kept)
+
+
+def calls_of(value: Any) -> tuple[ToolCall, ...]:
+    """The tool calls of a list, in any of the shapes."""
+    return tuple(_call(call) for call in items_of(value) if isinstance(call, Mapping))
+
+
+def served_by(answer: Any) -> tuple[str | None, str | None]:
+    """The model that gave a whole answer, and the provider's id of it."""
+    if not isinstance(answer, Mapping):
+        return None, None
+    places = [answer]
+    if isinstance(answer.get("llm_output"), Mapping):  # LangChain has them deep inside, of a stream in each message.
+        places.append(answer["llm_output"])
+    generations = answer.get("generations")
+    for choice in _flat(generations if isinstance(generations, list) else ()):
+        message = _unwrapped(choice["message"]) if isinstance(choice.get("message"), Mapping) else {}
+        places += [found for found in (message.get("response_metadata"), message) if isinstance(found, Mapping)]
+    model = next(filter(None, (text(first_of(place, _MODELS)) for place in places)), None)
+    ids = (text(first_of(place, _IDS)) for place in places)
+    return model, next((found for found in ids if found and not found.startswith(_OWN_IDS)), None)
+
+
+_MODELS: Final = ("model", "model_name", "modelVersion", "model_version")
+_IDS: Final = ("id", "responseId", "response_id")
+_OWN_IDS: Final = ("lc_run", "run-")
+"""LangChain's, where the provider's are not known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from hh_jupyter.conventions.event_type import REQUEST_TYPE, TRACELOOP_KIND
@@ -59,7 +60,7 @@ def _request(attributes: Mapping[str, Any]) -> SpanContent:
     reasons = [str(entry["finish_reason"]) for entry in answers if entry.get("finish_reason")]
     return SpanContent(
         input_messages=() if embedded else tuple(found for entry in prompts for found in _messages(entry)),
-        output_messages=tuple(found for entry in answers for found in _messages(entry)),
+        output_messages=_answers(answers),
         input=[entry["content"] for entry in prompts if "content" in entry] or None if embedded else None,
         params=params,
         tools_offered=tuple(
@@ -71,6 +72,20 @@ def _request(attributes: Mapping[str, Any]) -> SpanContent:
     )
 
 
+def _answers(entries: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
+    """The answers; what the model thought, which 0.40 writes as one before the answer, is a part of it."""
+    found: list[Message] = []
+    thoughts: list[Any] = []
+    for entry in entries:
+        if entry.get("role") == "thinking":
+            thoughts.append({"type": "thinking", "content": entry.get("content")})
+            continue
+        own = _messages(entry)
+        found += [replace(own[0], parts=(*thoughts, *own[0].parts)), *own[1:]]
+        thoughts = []
+    return (*found, Message("assistant", parts=tuple(thoughts))) if thoughts else tuple(found)
+
+
 def _messages(fields: Mapping[str, Any]) -> list[Message]:
     """A flattened message; Anthropic's content is the JSON of its parts."""
     said = fields.get("content")
@@ -79,8 +94,9 @@ def _messages(fields: Mapping[str, Any]) -> list[Message]:
         found = messages_in({"role": fields.get("role"), "content": parts})
     else:
         shown = said if isinstance(said, str) and said not in _EMPTY_TEXTS else None
-        answers = text(fields.get("tool_call_id"))
-        found = [Message(role=text(fields.get("role")) or "", text=shown, tool_call_id=answers)]
+        answers, thought = text(fields.get("tool_call_id")), first_of(fields, ("reasoning_content", "reasoning"))
+        parts = ({"type": "reasoning", "content": thought},) if isinstance(thought, str) and thought else ()
+        found = [Message(role=text(fields.get("role")) or "", text=shown, tool_call_id=answers, parts=parts)]
     calls = tuple(_call(call) for call in grouped(fields.items(), "tool_calls"))
     if calls and not found[-1].tool_calls:
         last = found[-1]

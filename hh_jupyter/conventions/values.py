@@ -171,3 +171,31 @@ def json_value(value: Any) -> Any:
         return json.loads(value)
     except ValueError:
         return value
+
+
+def documents_of(value: Any) -> tuple[dict[str, Any], ...]:
+    """Retrieved documents as {id, text, score, metadata}, of LangChain's or LlamaIndex' lists, or of flat ones."""
+    if isinstance(value, Mapping):
+        value = first_of(value, ("documents", "docs", "results", "nodes", "output", "context")) or value
+    return tuple(document for entry in items_of(value) if (document := _document(entry)))
+
+
+def _document(entry: Any) -> dict[str, Any]:
+    if isinstance(entry, str):
+        return {"text": entry}
+    if not isinstance(entry, Mapping):
+        return {}
+    score = entry.get("score")
+    wrapped = (entry[name] for name in ("node", "document", "kwargs") if isinstance(entry.get(name), Mapping))
+    inner = next(wrapped, entry)
+    names = {"id": ("id", "id_", "doc_id"), "text": ("page_content", "text", "content"), "metadata": ("metadata",)}
+    found = {name: first_of(inner, keys) for name, keys in names.items()}
+    found["score"] = first_of(inner, ("score", "relevance_score")) if score is None else score
+    return {name: found[name] for name in ("id", "text", "score", "metadata") if found[name] not in (None, "", {}, [])}
+
+
+def texts_of(value: Any) -> Any:
+    """The texts to embed, of a whole request; the request itself where they are not found."""
+    if isinstance(value, Mapping):
+        return first_of(value, ("input", "texts", "text", "inputs", "contents", "query", "prompt")) or value
+    return value
