@@ -14,6 +14,7 @@ from hh_jupyter.conventions.messages import answered, asked, finish_reason_of, p
 from hh_jupyter.conventions.otel_genai import MODEL_KINDS
 from hh_jupyter.conventions.values import (
     amount,
+    counts_of,
     documents_of,
     first_of,
     json_value,
@@ -24,7 +25,6 @@ from hh_jupyter.conventions.values import (
     texts_of,
     tool_answer,
     usage_of,
-    whole,
 )
 
 FAMILY: Final = "langfuse"
@@ -49,22 +49,6 @@ _EXTRA: Final = {
     _NAMESPACE + "status_message": "status",
 }
 
-# Langfuse's own names first: whatever a count is called there, it is no part of another one.
-_OWN_PROMPT: Final = "input"
-_PROMPT: Final = (_OWN_PROMPT, "input_tokens", "prompt_tokens", "promptTokens", "prompt_token_count", "inputTokens")
-_COMPLETION: Final = (
-    "output", "output_tokens", "completion_tokens", "completionTokens", "candidates_token_count", "outputTokens",
-)  # fmt: skip
-_TOTAL: Final = ("total", "total_tokens", "totalTokens", "total_token_count")
-_CACHED: Final = (
-    "input_cached_tokens", "input_cache_read", "cache_read_input_tokens", "cached_tokens", "input_cached",
-    "cached_content_token_count",
-)  # fmt: skip
-_CACHE_WRITE: Final = ("input_cache_creation", "cache_creation_input_tokens", "input_cache_write")
-_REASONING: Final = ("output_reasoning_tokens", "output_reasoning", "reasoning_tokens", "thoughts_token_count")
-_PROMPT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
-_COMPLETION_DETAILS: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
-
 
 def facts(
     attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int, event_type: str
@@ -77,14 +61,15 @@ def facts(
     usage, cost = _usage(mapping(get(_NAMESPACE + "usage_details"))), _cost(mapping(get(_NAMESPACE + "cost_details")))
     if kind not in MODEL_KINDS and usage is None and cost is None:
         return plain.shared(kind, event_type, FAMILY)
-    model = text(get(_NAMESPACE + "model.name"))
+    provider = json_value(get(_NAMESPACE + "metadata.ls_provider"))  # By its handler for LangChain.
     first_token = _since(start_ns, get(_NAMESPACE + "completion_start_time"))
     return SpanFacts(
         kind=kind,
         event_type=event_type,
         family=FAMILY,
-        model=model,
-        model_requested=model,
+        # The one asked for until the answer tells another: which of them it is, no span says.
+        model=text(get(_NAMESPACE + "model.name")),
+        provider=text(provider.lower()) if isinstance(provider, str) else None,
         usage=usage,
         cost=cost,
         first_token_ns=first_token,
@@ -96,28 +81,15 @@ def facts(
 def _usage(counts: Mapping[str, Any]) -> Usage | None:
     """The tokens by any of the names that providers and Langfuse give them.
 
-    The kinds of tokens by Langfuse's names exclude each other; OpenAI's prompt includes what was cached.
+    By Langfuse's own names, "input" and "output", the kinds of tokens exclude each other; OpenAI's prompt includes what
+    was cached.
     """
-    prompt, completion = (whole(first_of(counts, names)) for names in (_PROMPT, _COMPLETION))
-    before, after = (_details(counts, names) for names in (_PROMPT_DETAILS, _COMPLETION_DETAILS))
-    cached = whole(first_of(counts, _CACHED))
-    cached = whole(first_of(before, ("cached_tokens", "cache_read"))) if cached is None else cached
-    written = whole(first_of(counts, _CACHE_WRITE))
-    written = whole(first_of(before, ("cache_creation", "cache_write_tokens"))) if written is None else written
-    reasoning = whole(first_of(counts, _REASONING))
-    total = whole(first_of(counts, _TOTAL))
-    if prompt is not None and _OWN_PROMPT in counts and total != prompt + (completion or 0):
+    prompt, completion, total, cached, written, reasoning = counts_of(counts)
+    if prompt is not None and "input" in counts and total != prompt + (completion or 0):
         prompt += (cached or 0) + (written or 0)
-    if completion is not None and "output" in counts and total is not None and reasoning:
-        completion += reasoning if total == (prompt or 0) + completion + reasoning else 0
-    if reasoning is None:
-        reasoning = whole(first_of(after, ("reasoning_tokens", "reasoning")))
+    if completion is not None and "output" in counts and reasoning and total == (prompt or 0) + completion + reasoning:
+        completion += reasoning
     return usage_of(prompt, completion, total, cached, written, reasoning)
-
-
-def _details(counts: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
-    found = first_of(counts, names)
-    return found if isinstance(found, Mapping) else {}
 
 
 def _cost(amounts: Mapping[str, Any]) -> float | None:
@@ -129,9 +101,9 @@ def _cost(amounts: Mapping[str, Any]) -> float | None:
 
 def _since(start_ns: int, value: Any) -> int | None:
     """Nanoseconds from the start to a time in ISO 8601."""
-    told = json_value(value)
+    written = json_value(value)
     try:
-        moment = datetime.fromisoformat(told) if isinstance(told, str) else None
+        moment = datetime.fromisoformat(written) if isinstance(written, str) else None
         at = None if moment is None or moment.tzinfo is None else round(moment.timestamp() * 1e9)
     except (ValueError, OverflowError):
         return None
@@ -156,7 +128,7 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
         params=params_of(get(_NAMESPACE + "model.parameters")),
         documents=documents,
         tools_offered=offered,
-        finish_reason=finish_reason_of(returned),
+        finish_reason=finish_reason_of(returned) or text(json_value(get(_NAMESPACE + "metadata.finish_reason"))),
         metadata=_metadata(attributes),
         session_id=text(get("session.id")),
         user_id=text(get("user.id")),

@@ -49,8 +49,12 @@ _USAGE: Final = _METADATA + "usage_metadata"
 _FRAMEWORK: Final = "langchain"
 """Written as the system where the provider is not known."""
 
+_STREAM: Final = ("langsmith.request.streaming", _METADATA + "stream")
 _SESSION: Final = ("session_id", "thread_id", "conversation_id")
-_OWN_NOTES: Final = "ls_"
+_OWN_NOTES: Final = ("ls_", "lc_", "LANGSMITH_", "LANGCHAIN_", "_type", "usage_metadata")
+_CHUNK: Final = '"ChatGenerationChunk"'
+"""LangChain's type of an answer that was put together from a stream; in a text its quotes were escaped."""
+
 _PARAMS: Final = {"ls_temperature": "temperature", "ls_max_tokens": "max_tokens", "ls_stop": "stop"}
 
 
@@ -83,7 +87,7 @@ def facts(
         cost=cost,
         response_id=(text(get("gen_ai.response.id")) or response_id) if kind == "llm" else None,
         tools_asked=tools_asked(answer) if kind == "llm" else (),
-        streamed=any(json_value(get(key)) is True for key in ("langsmith.request.streaming", _METADATA + "stream")),
+        streamed=any(json_value(get(key)) is True for key in _STREAM) or (small and _CHUNK in str(answer)),
     )
 
 
@@ -152,7 +156,7 @@ def _params(attributes: Mapping[str, Any], request: Any, noted: Mapping[str, Any
 
 
 def _metadata(attributes: Mapping[str, Any], noted: Mapping[str, Any]) -> dict[str, Any]:
-    """The user's metadata and tags, without what LangSmith itself notes of the model."""
-    own = {name: value for name, value in noted.items() if not name.startswith(_OWN_NOTES) and name != "usage_metadata"}
+    """The user's metadata and tags, without what LangSmith and LangChain note themselves."""
+    own = {name: value for name, value in noted.items() if not name.startswith(_OWN_NOTES)}
     tags = attributes.get("langsmith.span.tags")
     return {**own, "tags": tags.split(", ")} if isinstance(tags, str) and tags else own

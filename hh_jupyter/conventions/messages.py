@@ -78,8 +78,11 @@ _DEEPEST: Final = 4
 """Wrappings around a request or an answer."""
 
 _NO_PARAMS: Final = frozenset(
-    {*_SYSTEM, *_TURNS, *_INSIDE, "args", "self", "tools", "functions", "toolConfig", "model", "modelId", "model_id"}
-)
+    {
+        *_SYSTEM, *_TURNS, *_INSIDE, "args", "self", "tools", "functions", "toolConfig", "model", "modelId", "model_id",
+        "model_name", "text", "texts", "query", "documents", "_type",
+    }
+)  # fmt: skip
 
 
 def messages_of(value: Any) -> tuple[Message, ...]:

@@ -21,6 +21,7 @@ from hh_jupyter.conventions.messages import (
 from hh_jupyter.conventions.otel_genai import MODEL_KINDS
 from hh_jupyter.conventions.values import (
     amount,
+    counts_of,
     documents_of,
     first_of,
     json_value,
@@ -45,7 +46,10 @@ _USAGE: Final = "mlflow.chat.tokenUsage"
 _COST: Final = "mlflow.llm.cost"
 _CHUNK_EVENT: Final = "mlflow.chunk.item."
 _TAG: Final = "mlflow.traceTag."
-_MODELS: Final = ("mlflow.llm.model", "model", "model_name")
+_MODEL: Final = "mlflow.llm.model"
+"""The one that answered where autologging knows it, else the one asked for."""
+
+_MODELS: Final = ("model", "model_name", _MODEL)
 _METADATA: Final = {"linkedPrompts": "prompts", "spanDescription": "description", "message.format": "format"}
 _SESSION: Final = ("session.id", "mlflow.trace.session")
 _USER: Final = ("user.id", "mlflow.trace.user")
@@ -59,12 +63,13 @@ def facts(
     if given is None:
         return None
     get, kind = attributes.get, _KINDS.get(str(json_value(given)).upper(), "other")
-    usage, cost = _usage(mapping(get(_USAGE))), amount(mapping(get(_COST)).get("total_cost")) or None
-    if kind not in MODEL_KINDS and usage is None and cost is None:
+    counts, cost = mapping(get(_USAGE)), amount(mapping(get(_COST)).get("total_cost")) or None
+    if kind not in MODEL_KINDS and not counts and cost is None:
         return plain.shared(kind, event_type, FAMILY)
     output = get(_OUTPUTS)
     small = isinstance(output, str) and len(output) <= MOST_PARSED and kind in MODEL_KINDS
-    model, response_id = served_by(mapping(output)) if small else (None, None)
+    answer = mapping(output) if small else {}
+    model, response_id = served_by(answer)
     requested = text(json_value(first_of(attributes, _MODELS)))
     provider = json_value(get("mlflow.llm.provider"))
     first_token = next((e.timestamp - start_ns for e in events if e.name.startswith(_CHUNK_EVENT)), None)
@@ -72,10 +77,10 @@ def facts(
         kind=kind,
         event_type=event_type,
         family=FAMILY,
-        model=model or requested,
+        model=model or text(json_value(get(_MODEL))) or requested,
         model_requested=requested,
         provider=text(provider.lower()) if isinstance(provider, str) else None,
-        usage=usage,
+        usage=_usage(counts, answer.get("usage")),
         cost=cost,
         first_token_ns=first_token if first_token is not None and first_token >= 0 else None,
         response_id=response_id if kind == "llm" else None,
@@ -84,16 +89,11 @@ def facts(
     )
 
 
-def _usage(counts: Mapping[str, Any]) -> Usage | None:
-    get = counts.get
-    return usage_of(
-        get("input_tokens"),
-        get("output_tokens"),
-        get("total_tokens"),
-        get("cache_read_input_tokens"),
-        get("cache_creation_input_tokens"),
-        get("reasoning_tokens"),
-    )
+def _usage(counts: Mapping[str, Any], raw: Any) -> Usage | None:
+    """What MLflow counts; what it leaves out, reasoning and embeddings, from the answer itself."""
+    more = counts_of(raw if isinstance(raw, Mapping) else {})
+    prompt, completion, total, cached, written, _ = counts_of(counts) if counts else more
+    return usage_of(prompt, completion, total, cached, written, more[-1])
 
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent | None:
@@ -105,7 +105,7 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
     given, returned = json_value(get(_INPUTS)), json_value(get(_OUTPUTS))
     inputs, outputs = (asked(given), answered(returned)) if kind == "llm" else ((), ())
     documents = documents_of(returned) if kind in ("retriever", "reranker") else ()
-    params = params_of(given) if isinstance(given, Mapping) else mapping(get("invocation_params"))
+    params = params_of(given) or params_of(get("invocation_params"))
     extra = {name: json_value(get(f"mlflow.{key}")) for key, name in _METADATA.items()}
     metadata = {**prefixed(attributes, _TAG), **extra}
     return SpanContent(

@@ -17,7 +17,8 @@ _UNTOLD: Final = {
         (
             "running tool", "running tools", "running output function", "execute_tool", "Tool Execution", "ai.toolCall",
             "SimpleTool", "Tool", "StructuredTool", "FunctionTool", "FunctionTool.call", "FunctionTool.acall",
-            "FunctionTool.run_json", "CrewStructuredTool", "CrewStructuredTool.invoke", "BaseTool.run", "ToolUsage._use",
+            "FunctionTool.run_json", "CrewStructuredTool", "CrewStructuredTool.invoke", "BaseTool.run",
+            "ToolUsage._use",
         ),
         _TOOL,
     ),

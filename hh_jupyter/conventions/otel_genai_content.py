@@ -43,6 +43,7 @@ _RAW_ANSWERS: Final = ("gen_ai.completion", "gcp.vertex.agent.llm_response", "re
 """Whole requests and answers, of LangSmith, OpenLIT, Google's ADK and Logfire, where there are no messages."""
 
 _RAW_EVENTS: Final = frozenset({"gen_ai.content.prompt", "gen_ai.content.completion"})
+_EVENTS: Final = frozenset({DETAILS_EVENT, *_MESSAGE_EVENTS, *_RAW_EVENTS})
 _ARGUMENTS: Final = (
     "gen_ai.tool.call.arguments", "tool_arguments", "mistral_ai.tool.call.arguments", "gcp.vertex.agent.tool_call_args",
     "gen_ai.tool.input", "gen_ai.tool.args",
@@ -88,7 +89,7 @@ _SIGNS: Final = (OPERATION, "gen_ai.request.model", "gen_ai.tool.name", "pydanti
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent | None:
     """What `gen_ai.*` holds, None for a span without an operation, a model, a tool or messages."""
-    if not any(sign in attributes for sign in _SIGNS):
+    if not any(sign in attributes for sign in _SIGNS) and not any(event.name in _EVENTS for event in events):
         return None
     found = {**_from_details(events), **attributes} if events else attributes
     get, operation = found.get, found.get(OPERATION)

@@ -58,6 +58,47 @@ def usage_of(
     return Usage(prompt, completion, total, whole(cached), whole(cache_write), whole(reasoning))
 
 
+def counts_of(usage: Mapping[str, Any]) -> tuple[int | None, ...]:
+    """Prompt, completion, total, cached, cache_write and reasoning of a provider's own usage, by whatever names."""
+    found: list[int | None] = []
+    for names, details, inner in _COUNTS:
+        count = whole(first_of(usage, names))
+        part = first_of(usage, details) if count is None else None
+        found.append(whole(first_of(part, inner)) if isinstance(part, Mapping) else count)
+    return tuple(found)
+
+
+_BEFORE: Final = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+_AFTER: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+_COUNTS: Final[tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]], ...]] = (
+    (("input", "input_tokens", "prompt_tokens", "promptTokens", "inputTokens", "prompt_token_count"), (), ()),
+    (
+        ("output", "output_tokens", "completion_tokens", "completionTokens", "outputTokens", "candidates_token_count"),
+        (),
+        (),
+    ),
+    (("total", "total_tokens", "totalTokens", "total_token_count"), (), ()),
+    (
+        (
+            "input_cached_tokens", "input_cache_read", "input_cached", "cache_read_input_tokens", "cached_tokens",
+            "cached_content_token_count",
+        ),
+        _BEFORE,
+        ("cached_tokens", "cache_read"),
+    ),
+    (
+        ("input_cache_creation", "input_cache_write", "cache_creation_input_tokens"),
+        _BEFORE,
+        ("cache_write_tokens", "cache_creation_tokens", "cache_creation"),
+    ),
+    (
+        ("output_reasoning_tokens", "output_reasoning", "reasoning_tokens", "thoughts_token_count"),
+        _AFTER,
+        ("reasoning_tokens", "reasoning"),
+    ),
+)  # fmt: skip
+
+
 def text(value: Any) -> str | None:
     """Text that is not empty, one copy for all spans: names of models and providers come again and again."""
     return intern(value) if type(value) is str and value else None
@@ -148,6 +189,8 @@ def tool_answer(value: Any) -> Any:
             inner = value.get(name)
             if isinstance(inner, Mapping) and "content" in inner and "tool" in (value.get("type"), inner.get("type")):
                 return inner["content"]
+        if value.get("type") == "tool" and "tool_call_id" in value and "content" in value:
+            return value["content"]
         if "isError" not in value and "is_error" not in value:
             return value
         blocks = value.get("content")
