@@ -3,7 +3,8 @@
     facts(attributes, events, start_ns, event_type) -> SpanFacts | None
     content(attributes, events) -> SpanContent | None
 
-None means "not mine". To read another convention, write its module and add it to `CONVENTIONS`.
+None means "not mine". To read another convention, write its module and add it to `CONVENTIONS`. One that has `SIGNS` is
+asked for facts only where a span has one of these attributes: most spans are of no dialect.
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ CONVENTIONS: tuple[Convention, ...] = (
 on every span of its provider, HTTP clients included. LangSmith, the AI SDK and MCP write some of OpenTelemetry's names
 beside their own, which say more; Langfuse's SDK adds its own to the spans of others."""
 
+_SIGNS: tuple[str, ...] = tuple(sign for convention in CONVENTIONS for sign in getattr(convention, "SIGNS", ()))
+_COMMON = tuple(convention for convention in CONVENTIONS if not hasattr(convention, "SIGNS"))
+
 
 def describe(name: str, attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int) -> SpanFacts:
     """The facts of a row, read once when the span is sealed.
@@ -61,7 +65,12 @@ def describe(name: str, attributes: Mapping[str, Any], events: Sequence[EventLik
         start_ns: Unix nanoseconds.
     """
     named = event_type(name, attributes)
-    for convention in CONVENTIONS:
+    asked = _COMMON
+    for sign in _SIGNS:
+        if sign in attributes:
+            asked = CONVENTIONS
+            break
+    for convention in asked:
         found = convention.facts(attributes, events, start_ns, named)
         if found is not None:
             return found

@@ -44,18 +44,17 @@ _TRACELOOP = {"workflow": CHAIN, "task": CHAIN, "agent": CHAIN, "tool": TOOL}
 _REQUESTS = {"chat": MODEL, "completion": MODEL, "embedding": MODEL, "rerank": TOOL}
 _LANGSMITH = {"llm": MODEL, "embedding": MODEL, "chain": CHAIN, "prompt": CHAIN, "parser": CHAIN}
 _DIALECTS = {
-    MLFLOW_TYPE: {
-        **dict.fromkeys(('"llm"', '"chat_model"', '"embedding"'), MODEL),
-        **dict.fromkeys(('"chain"', '"agent"', '"parser"', '"workflow"', '"task"'), CHAIN),
-    },
-    LANGFUSE_TYPE: {"generation": MODEL, "embedding": MODEL, "chain": CHAIN, "agent": CHAIN},
-    VERCEL_OPERATION: {
-        **dict.fromkeys(("ai.embed", "ai.embedmany", "ai.embed.doembed", "ai.embedmany.doembed"), MODEL),
-        **{f"ai.{run}": CHAIN for run in ("generatetext", "streamtext", "generateobject", "streamobject")},
-        **{f"ai.generate{what}.dogenerate": MODEL for what in ("text", "object")},
-        **{f"ai.stream{what}.dostream": MODEL for what in ("text", "object")},
-    },
+    **dict.fromkeys(('"llm"', '"chat_model"', '"embedding"'), MODEL),
+    **dict.fromkeys(('"chain"', '"agent"', '"parser"', '"workflow"', '"task"'), CHAIN),
+    **dict.fromkeys(("generation", "embedding"), MODEL),
+    **dict.fromkeys(("chain", "agent"), CHAIN),
+    **dict.fromkeys(("ai.embed", "ai.embedmany", "ai.embed.doembed", "ai.embedmany.doembed"), MODEL),
+    **{f"ai.{run}": CHAIN for run in ("generatetext", "streamtext", "generateobject", "streamobject")},
+    **{f"ai.generate{what}.dogenerate": MODEL for what in ("text", "object")},
+    **{f"ai.stream{what}.dostream": MODEL for what in ("text", "object")},
 }
+"""MLflow's types, which are JSON; Langfuse's; the AI SDK's operations."""
+
 _UNSURE = frozenset({"span", "event", '"unknown"'})
 """What MLflow and Langfuse write where nothing was chosen: the name may say more."""
 
@@ -97,9 +96,9 @@ def event_type(name: str, attributes: Mapping[str, Any]) -> str:
         return found
     if (kind := get(REQUEST_TYPE)) and (found := _REQUESTS.get(str(kind).lower())):
         return found
-    for key, types in _DIALECTS.items():
-        if (kind := get(key)) and (named := str(kind).lower()) not in _UNSURE:
-            return types.get(named, TOOL)
+    kind = get(MLFLOW_TYPE) or get(LANGFUSE_TYPE) or get(VERCEL_OPERATION)
+    if kind and (named := str(kind).lower()) not in _UNSURE:
+        return _DIALECTS.get(named, TOOL)
     return MODEL if _names_model(name) or not _MODEL_ATTRIBUTES.isdisjoint(attributes) else TOOL
 
 

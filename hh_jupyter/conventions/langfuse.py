@@ -28,6 +28,7 @@ from hh_jupyter.conventions.values import (
 )
 
 FAMILY: Final = "langfuse"
+SIGNS: Final = (LANGFUSE_TYPE,)
 
 _KINDS: Final = {
     "generation": "llm", "embedding": "embedding", "agent": "agent", "tool": "tool", "chain": "chain",

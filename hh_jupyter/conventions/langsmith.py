@@ -37,6 +37,7 @@ from hh_jupyter.conventions.values import (
 )
 
 FAMILY: Final = "langsmith"
+SIGNS: Final = (LANGSMITH_KIND,)
 
 _KINDS: Final = {
     "llm": "llm", "embedding": "embedding", "tool": "tool", "retriever": "retriever", "chain": "chain",

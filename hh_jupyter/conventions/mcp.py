@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -13,7 +14,9 @@ FAMILY: Final = "mcp"
 
 _METHOD: Final = "mcp.method.name"
 _OPENLIT_METHOD: Final = "mcp.method"
+SIGNS: Final = (_METHOD, _OPENLIT_METHOD)
 _KINDS: Final = {"tools/call": "tool", "resources/read": "retriever", "prompts/get": "chain"}
+_REQUEST = re.compile(r'\{\s*"method"\s*:\s*"([a-zA-Z]{1,30}/[a-zA-Z_/]{1,60})"')
 _TOOL: Final = ("gen_ai.tool.name", "mcp.tool.name")
 _ARGUMENTS: Final = ("gen_ai.tool.call.arguments", "mcp.tool.arguments", "mcp.params", "mcp.request.payload")
 _RESULT: Final = ("gen_ai.tool.call.result", "mcp.tool.result", "mcp.result", "mcp.response.payload")
@@ -42,6 +45,12 @@ def facts(
         return None
     kind = _KINDS.get(str(method).lower(), "other")
     return plain.shared(kind, event_type, FAMILY, text(first_of(attributes, _TOOL)) if kind == "tool" else None)
+
+
+def kind_of_request(request: Any) -> str | None:
+    """The kind of a request that was written whole: {"method": "resources/read", ...}. None for anything else."""
+    found = _REQUEST.match(request) if isinstance(request, str) else None
+    return None if found is None else _KINDS.get(found[1].lower(), "other")
 
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent | None:

@@ -34,6 +34,7 @@ from hh_jupyter.conventions.values import (
 )
 
 FAMILY: Final = "mlflow"
+SIGNS: Final = (MLFLOW_TYPE,)
 
 _KINDS: Final = {
     "LLM": "llm", "CHAT_MODEL": "llm", "EMBEDDING": "embedding", "TOOL": "tool", "AGENT": "agent", "CHAIN": "chain",

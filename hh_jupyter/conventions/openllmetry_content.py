@@ -11,6 +11,7 @@ from hh_jupyter.conventions.facts import EventLike, Message, SpanContent, ToolCa
 from hh_jupyter.conventions.messages import messages_in
 from hh_jupyter.conventions.values import first_of, grouped, parsed, prefixed, text, tool_answer
 
+ENTITY_INPUT: Final = "traceloop.entity.input"
 _ASSOCIATION: Final = "traceloop.association.properties."
 _EMPTY_TEXTS: Final = ("", '""')
 """0.40 writes the JSON of an empty text beside tool calls."""
@@ -27,7 +28,7 @@ _EXTRA_PARAMS: Final = {
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent | None:
     """What an OpenLLMetry span holds, None for another's. Association properties alone make no OpenLLMetry span."""
-    if TRACELOOP_KIND in attributes:
+    if TRACELOOP_KIND in attributes or ENTITY_INPUT in attributes:
         return _step(attributes)
     return _request(attributes) if REQUEST_TYPE in attributes else None
 
@@ -35,7 +36,7 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
 def _step(attributes: Mapping[str, Any]) -> SpanContent:
     """A workflow, task, agent or tool."""
     get = attributes.get
-    arguments = parsed(first_of(attributes, ("traceloop.entity.input", "gen_ai.tool.call.arguments")))
+    arguments = parsed(first_of(attributes, (ENTITY_INPUT, "gen_ai.tool.call.arguments")))
     result = parsed(first_of(attributes, ("traceloop.entity.output", "gen_ai.tool.call.result")))
     answer = result.get("output") if isinstance(result, Mapping) else None
     kwargs = answer.get("kwargs") if isinstance(answer, Mapping) else None

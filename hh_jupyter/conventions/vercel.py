@@ -23,6 +23,7 @@ from hh_jupyter.conventions.values import (
 )
 
 FAMILY: Final = "vercel"
+SIGNS: Final = (VERCEL_OPERATION,)
 
 _RUNS: Final = frozenset({"ai.generateText", "ai.streamText", "ai.generateObject", "ai.streamObject"})
 _REQUESTS: Final = (".doGenerate", ".doStream")
