@@ -14,7 +14,7 @@ from tests.records.events import NamedEvent
 
 CALL = ToolCall("get_weather", {"city": "Lima"}, "c1")
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}
-LANGCHAIN = {
+LANGCHAIN: dict[str, Any] = {
     "lc": 1,
     "id": ["langchain", "schema", "messages", "AIMessage"],
     "kwargs": {
