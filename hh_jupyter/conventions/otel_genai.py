@@ -108,7 +108,8 @@ def read(
     """
     usage, get = _usage(attributes, kind), attributes.get
     if kind not in MODEL_KINDS:
-        usage = _crew_usage(attributes) if usage is None else usage
+        if usage is None and _CREW in attributes:
+            usage = _crew_usage(attributes)
         if usage is None:
             tool = text(get("gen_ai.tool.name")) if kind == "tool" else None
             return plain.shared(kind, event_type, family, tool)
