@@ -182,10 +182,10 @@ def test_images_and_files_stay_parts_in_messages_and_in_results_and_their_data_i
     assert "aGk=" not in (returned.text or "")
 
 
-def test_data_of_a_tool_that_looks_like_parts_stays_whole() -> None:
-    rows = [{"type": "cafe", "name": "A"}, {"text": "B", "score": 1}]
-    (found,) = messages_of([{"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": rows}]}])
-    assert json.loads(found.text or "") == rows
+@pytest.mark.parametrize("row", [{"type": "cafe", "name": "A"}, {"text": "B", "score": 1}])
+def test_data_of_a_tool_that_looks_like_parts_stays_whole(row: dict[str, Any]) -> None:
+    (found,) = messages_of([{"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": [row]}]}])
+    assert json.loads(found.text or "") == [row]
 
 
 @pytest.mark.parametrize(
@@ -206,9 +206,10 @@ def test_a_providers_own_tool_goes_by_its_type() -> None:
     assert tools_offered([{"type": "web_search"}]) == ({"name": "web_search"},)
 
 
-def test_most_answers_are_not_parsed_for_tools() -> None:
-    assert tools_asked('{"choices": [{"message": {"content": "no tool"}}]}') == ()
-    assert tools_asked('[{"tool_calls": [{"name": "f"}], "role": "assistant"' + " " * 300_000 + "}]") == ()
+def test_an_answer_that_is_too_long_is_left_to_the_detail_pane() -> None:
+    answer = '[{"role": "assistant", "tool_calls": [{"name": "f"}]}'
+    assert tools_asked(answer + "]") == ("f",)
+    assert tools_asked(answer + " " * 300_000 + "]") == ()
 
 
 def test_the_model_and_the_id_of_langchains_answer_are_found_in_its_message() -> None:
