@@ -3,7 +3,8 @@
     facts(attributes, events, start_ns, event_type) -> SpanFacts | None
     content(attributes, events) -> SpanContent | None
 
-None means "not mine". To read another convention, write its module and add it to `CONVENTIONS`.
+None means "not mine". To read another convention, write its module and add it to `CONVENTIONS`. One that has `SIGNS` is
+asked for facts only where a span has one of these attributes: most spans are of no dialect.
 """
 
 from __future__ import annotations
@@ -12,12 +13,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Final, Protocol
 
-from hh_jupyter.conventions import honeyhive, openinference, openllmetry, otel_genai, plain
+from hh_jupyter.conventions import (
+    honeyhive,
+    langfuse,
+    langsmith,
+    mcp,
+    mlflow,
+    openinference,
+    openllmetry,
+    otel_genai,
+    plain,
+    vercel,
+)
 from hh_jupyter.conventions.evaluations import evaluations
 from hh_jupyter.conventions.event_type import event_type
 from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts
+from hh_jupyter.conventions.messages import once
+from hh_jupyter.conventions.names import readable_name
 
-__all__ = ["CONVENTIONS", "Convention", "content", "describe", "event_type"]
+__all__ = ["CONVENTIONS", "Convention", "content", "describe", "event_type", "readable_name"]
 
 
 class Convention(Protocol):
@@ -30,9 +44,15 @@ class Convention(Protocol):
     def content(self, attributes: Mapping[str, Any], events: Sequence[EventLike], /) -> SpanContent | None: ...
 
 
-CONVENTIONS: tuple[Convention, ...] = (openinference, openllmetry, otel_genai, plain, honeyhive)
+CONVENTIONS: tuple[Convention, ...] = (
+    openinference, langsmith, vercel, mlflow, mcp, openllmetry, otel_genai, langfuse, plain, honeyhive,
+)  # fmt: skip
 """In order of precedence. An instrumentor's own attributes say more than an event type, which the official SDK writes
-on every span of its provider, HTTP clients included."""
+on every span of its provider, HTTP clients included. LangSmith, the AI SDK and MCP write some of OpenTelemetry's names
+beside their own, which say more; Langfuse's SDK adds its own to the spans of others."""
+
+_SIGNS: tuple[str, ...] = tuple(sign for convention in CONVENTIONS for sign in getattr(convention, "SIGNS", ()))
+_COMMON = tuple(convention for convention in CONVENTIONS if not hasattr(convention, "SIGNS"))
 
 
 def describe(
@@ -49,7 +69,12 @@ def describe(
         scope: name of the instrumentation scope; it tells what some instrumentors leave out.
     """
     named = event_type(name, attributes)
-    for convention in CONVENTIONS:
+    asked = _COMMON
+    for sign in _SIGNS:
+        if sign in attributes:
+            asked = CONVENTIONS
+            break
+    for convention in asked:
         found = convention.facts(attributes, events, start_ns, named)
         if found is not None:
             return _corrected(found, name, attributes, scope)
@@ -96,7 +121,14 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
 
     A span of two conventions gives what the first one has; what only another has is added.
     """
-    found = [part for convention in CONVENTIONS if (part := convention.content(attributes, events)) is not None]
+    found: list[SpanContent] = []
+    for convention in CONVENTIONS:
+        # What a model's client notes of HTTP is neither its input nor its output.
+        if found and convention is plain:
+            continue
+        part = convention.content(attributes, events)
+        if part is not None:
+            found.append(part)
     first = found[0] if found else SpanContent()
     missing = {
         name: value
@@ -106,6 +138,8 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
     }
     if judged := evaluations(events):
         missing["metrics"] = {**missing.get("metrics", first.metrics), **judged}
+    if len(first.input_messages) > 1 or "input_messages" in missing:
+        missing["input_messages"] = once(missing.get("input_messages", first.input_messages))
     return replace(first, **missing) if missing else first
 
 

@@ -24,6 +24,13 @@ TRACELOOP_KIND: Final = "traceloop.span.kind"
 REQUEST_TYPE: Final = "llm.request.type"
 """OpenLLMetry up to 0.40, on the spans of model requests."""
 
+LANGSMITH_KIND: Final = "langsmith.span.kind"
+"""The type of a run; LangSmith's operation says "chat" for prompt templates too."""
+
+MLFLOW_TYPE: Final = "mlflow.spanType"
+LANGFUSE_TYPE: Final = "langfuse.observation.type"
+VERCEL_OPERATION: Final = "ai.operationId"
+
 EXPLICIT: Final = (keys.EVENT_TYPE, keys.EVENT_TYPE_RAW, keys.EVENT_TYPE_DOTTED)
 """Where a chosen type is written, the first one found counts."""
 
@@ -35,6 +42,21 @@ _OPERATIONS = {
 _OPENINFERENCE = {"llm": MODEL, "chain": CHAIN, "agent": CHAIN}
 _TRACELOOP = {"workflow": CHAIN, "task": CHAIN, "agent": CHAIN, "tool": TOOL}
 _REQUESTS = {"chat": MODEL, "completion": MODEL, "embedding": MODEL, "rerank": TOOL}
+_LANGSMITH = {"llm": MODEL, "embedding": MODEL, "chain": CHAIN, "prompt": CHAIN, "parser": CHAIN}
+_DIALECTS = {
+    **dict.fromkeys(('"llm"', '"chat_model"', '"embedding"'), MODEL),
+    **dict.fromkeys(('"chain"', '"agent"', '"parser"', '"workflow"', '"task"'), CHAIN),
+    **dict.fromkeys(("generation", "embedding"), MODEL),
+    **dict.fromkeys(("chain", "agent"), CHAIN),
+    **dict.fromkeys(("ai.embed", "ai.embedmany", "ai.embed.doembed", "ai.embedmany.doembed"), MODEL),
+    **{f"ai.{run}": CHAIN for run in ("generatetext", "streamtext", "generateobject", "streamobject")},
+    **{f"ai.generate{what}.dogenerate": MODEL for what in ("text", "object")},
+    **{f"ai.stream{what}.dostream": MODEL for what in ("text", "object")},
+}
+"""MLflow's types, which are JSON; Langfuse's; the AI SDK's operations."""
+
+_UNSURE = frozenset({"span", "event", '"unknown"'})
+"""What MLflow and Langfuse write where nothing was chosen: the name may say more."""
 
 _WORDS = (
     "llm|model|gpt|claude|llama|gemini|mistral|palm|chat|completion|generate|inference|openai|anthropic|bedrock"
@@ -64,6 +86,8 @@ def event_type(name: str, attributes: Mapping[str, Any]) -> str:
     for key in EXPLICIT:
         if chosen := get(key):
             return str(chosen)
+    if kind := get(LANGSMITH_KIND):
+        return _LANGSMITH.get(str(kind).lower(), TOOL)
     if (operation := get(OPERATION)) and (found := _OPERATIONS.get(str(operation).lower())):
         return found
     if kind := get(OPENINFERENCE_KIND):
@@ -72,6 +96,9 @@ def event_type(name: str, attributes: Mapping[str, Any]) -> str:
         return found
     if (kind := get(REQUEST_TYPE)) and (found := _REQUESTS.get(str(kind).lower())):
         return found
+    kind = get(MLFLOW_TYPE) or get(LANGFUSE_TYPE) or get(VERCEL_OPERATION)
+    if kind and (named := str(kind).lower()) not in _UNSURE:
+        return _DIALECTS.get(named, TOOL)
     return MODEL if _names_model(name) or not _MODEL_ATTRIBUTES.isdisjoint(attributes) else TOOL
 
 

@@ -22,8 +22,9 @@ def facts(
     attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int, event_type: str
 ) -> SpanFacts | None:
     """The facts of a span that carries an event type, else None. Only a type that was chosen makes a kind."""
-    if any(key in attributes for key in EXPLICIT):
-        return plain.shared(_KINDS.get(event_type, "other"), event_type, FAMILY)
+    for key in EXPLICIT:
+        if key in attributes:
+            return plain.shared(_KINDS.get(event_type, "other"), event_type, FAMILY)
     return None
 
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from hh_jupyter.conventions import otel_genai, plain
+from hh_jupyter.conventions import mcp, otel_genai, plain
 from hh_jupyter.conventions.event_type import REQUEST_TYPE, TRACELOOP_KIND
 from hh_jupyter.conventions.facts import EventLike, SpanFacts
-from hh_jupyter.conventions.openllmetry_content import content
+from hh_jupyter.conventions.openllmetry_content import ENTITY_INPUT, content
 from hh_jupyter.conventions.values import MOST_DIGITS, first_of, text
 
 __all__ = ["FAMILY", "content", "facts"]
@@ -36,7 +36,9 @@ def facts(
         return replace(found, streamed=True) if _silent_stream(attributes) else found
     said = attributes.get(TRACELOOP_KIND)
     if said is None:
-        return None
+        # Requests of MCP other than of tools have no kind, only what was asked.
+        request = mcp.kind_of_request(attributes.get(ENTITY_INPUT))
+        return None if request is None else plain.shared(request, event_type, FAMILY)
     # A graph's span is a workflow in one attribute and an agent in the other: the operation says more.
     kind = otel_genai.kind_of(attributes) or _KINDS.get(str(said).lower(), "other")
     if kind == "tool":

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from hh_jupyter.conventions import otel_genai_content
 from hh_jupyter.conventions.event_type import REQUEST_TYPE, TRACELOOP_KIND
 from hh_jupyter.conventions.facts import EventLike, Message, SpanContent, ToolCall
+from hh_jupyter.conventions.messages import messages_in
 from hh_jupyter.conventions.values import first_of, grouped, parsed, prefixed, text, tool_answer
 
+ENTITY_INPUT: Final = "traceloop.entity.input"
 _ASSOCIATION: Final = "traceloop.association.properties."
 _EMPTY_TEXTS: Final = ("", '""')
 """0.40 writes the JSON of an empty text beside tool calls."""
@@ -26,7 +28,7 @@ _EXTRA_PARAMS: Final = {
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent | None:
     """What an OpenLLMetry span holds, None for another's. Association properties alone make no OpenLLMetry span."""
-    if TRACELOOP_KIND in attributes:
+    if TRACELOOP_KIND in attributes or ENTITY_INPUT in attributes:
         return _step(attributes)
     return _request(attributes) if REQUEST_TYPE in attributes else None
 
@@ -34,7 +36,7 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
 def _step(attributes: Mapping[str, Any]) -> SpanContent:
     """A workflow, task, agent or tool."""
     get = attributes.get
-    arguments = parsed(first_of(attributes, ("traceloop.entity.input", "gen_ai.tool.call.arguments")))
+    arguments = parsed(first_of(attributes, (ENTITY_INPUT, "gen_ai.tool.call.arguments")))
     result = parsed(first_of(attributes, ("traceloop.entity.output", "gen_ai.tool.call.result")))
     answer = result.get("output") if isinstance(result, Mapping) else None
     kwargs = answer.get("kwargs") if isinstance(answer, Mapping) else None
@@ -59,7 +61,7 @@ def _request(attributes: Mapping[str, Any]) -> SpanContent:
     reasons = [str(entry["finish_reason"]) for entry in answers if entry.get("finish_reason")]
     return SpanContent(
         input_messages=() if embedded else tuple(found for entry in prompts for found in _messages(entry)),
-        output_messages=tuple(found for entry in answers for found in _messages(entry)),
+        output_messages=_answers(answers),
         input=[entry["content"] for entry in prompts if "content" in entry] or None if embedded else None,
         params=params,
         tools_offered=tuple(
@@ -71,16 +73,31 @@ def _request(attributes: Mapping[str, Any]) -> SpanContent:
     )
 
 
+def _answers(entries: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
+    """The answers; what the model thought, which 0.40 writes as one before the answer, is a part of it."""
+    found: list[Message] = []
+    thoughts: list[Any] = []
+    for entry in entries:
+        if entry.get("role") == "thinking":
+            thoughts.append({"type": "thinking", "content": entry.get("content")})
+            continue
+        own = _messages(entry)
+        found += [replace(own[0], parts=(*thoughts, *own[0].parts)), *own[1:]]
+        thoughts = []
+    return (*found, Message("assistant", parts=tuple(thoughts))) if thoughts else tuple(found)
+
+
 def _messages(fields: Mapping[str, Any]) -> list[Message]:
     """A flattened message; Anthropic's content is the JSON of its parts."""
     said = fields.get("content")
     parts = parsed(said)
     if isinstance(parts, list) and parts and all(isinstance(part, Mapping) and "type" in part for part in parts):
-        found = otel_genai_content.messages_in({"role": fields.get("role"), "content": parts})
+        found = messages_in({"role": fields.get("role"), "content": parts})
     else:
         shown = said if isinstance(said, str) and said not in _EMPTY_TEXTS else None
-        answers = text(fields.get("tool_call_id"))
-        found = [Message(role=text(fields.get("role")) or "", text=shown, tool_call_id=answers)]
+        answers, thought = text(fields.get("tool_call_id")), first_of(fields, ("reasoning_content", "reasoning"))
+        parts = ({"type": "reasoning", "content": thought},) if isinstance(thought, str) and thought else ()
+        found = [Message(role=text(fields.get("role")) or "", text=shown, tool_call_id=answers, parts=parts)]
     calls = tuple(_call(call) for call in grouped(fields.items(), "tool_calls"))
     if calls and not found[-1].tool_calls:
         last = found[-1]

@@ -12,7 +12,8 @@ from typing import Any, Final
 from hh_jupyter.conventions import plain
 from hh_jupyter.conventions.event_type import OPERATION
 from hh_jupyter.conventions.facts import EventLike, SpanFacts, Usage
-from hh_jupyter.conventions.otel_genai_content import OUTPUT_MESSAGES, answers_in, content, messages_of
+from hh_jupyter.conventions.messages import tools_asked
+from hh_jupyter.conventions.otel_genai_content import OUTPUT_MESSAGES, content, tools_asked_by_events
 from hh_jupyter.conventions.values import amount, first_of, mapping, provider_name, service_tier, text, usage_of, whole
 
 __all__ = ["FAMILY", "content", "facts", "kind_of", "read"]
@@ -86,17 +87,18 @@ _STATUS: Final = ("http.response.status_code", "http.status_code")
 _STREAM: Final = ("gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming")
 _FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 _CHUNK_EVENTS: Final = frozenset({"gen_ai.content.completion.chunk", "llm.content.completion.chunk"})
-_PARSED_LENGTH: Final = 262_144
-_ASKED: Final = ('"tool_call"', '"tool_use"', '"tool_calls"', '"function_call"')
+_CLIENTS: Final = frozenset({*_PROVIDER, "http.request.method"})
+"""What a client notes beside the model's name: Mistral's of 1.x only its request, for streams and failures."""
+
+_ENDPOINTS: Final = {"embed": "embedding", "ocr": "other", "moderat": "other", "classif": "other"}
+_CREW: Final = "crewai.crew.usage_metrics"
 
 
 def facts(
     attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int, event_type: str
 ) -> SpanFacts | None:
     """The facts of a span with a GenAI operation, or of a model call of older conventions without one; else None."""
-    kind = kind_of(attributes)
-    if kind is None and REQUEST_MODEL in attributes and "gen_ai.system" in attributes:
-        kind = "llm"
+    kind = kind_of(attributes) or _kind_without_operation(attributes)
     return None if kind is None else read(attributes, events, start_ns, kind, event_type, FAMILY)
 
 
@@ -104,6 +106,19 @@ def kind_of(attributes: Mapping[str, Any]) -> str | None:
     """The kind that the operation's name says; "other" for a name not known here, None without one."""
     operation = attributes.get(OPERATION)
     return None if operation is None else _KINDS.get(str(operation).lower(), "other")
+
+
+def _kind_without_operation(attributes: Mapping[str, Any]) -> str | None:
+    """The kind of a span of older conventions: of a model call, or of Pydantic AI's second version."""
+    if REQUEST_MODEL in attributes:
+        if _CLIENTS.isdisjoint(attributes):
+            return None
+        # Mistral's client of 1.x names its endpoint; that of embeddings is no chat.
+        endpoint = text(attributes.get("mistral_ai.operation.id") or attributes.get("http.url")) or ""
+        return next((kind for word, kind in _ENDPOINTS.items() if word in endpoint), "llm")
+    if "gen_ai.tool.name" in attributes:
+        return "tool"
+    return "agent" if "agent_name" in attributes and "model_name" in attributes else None
 
 
 def read(
@@ -122,6 +137,8 @@ def read(
     """
     usage, get = _usage(attributes, kind), attributes.get
     if kind not in MODEL_KINDS:
+        if usage is None and _CREW in attributes:
+            usage = _crew_usage(attributes)
         if usage is None:
             tool = text(get("gen_ai.tool.name")) if kind == "tool" else None
             return plain.shared(kind, event_type, family, tool)
@@ -138,7 +155,7 @@ def read(
         cost=_cost(attributes),
         first_token_ns=first_token,
         response_id=_response_id(attributes) if kind == "llm" else None,
-        tools_asked=(_tools_asked(get(OUTPUT_MESSAGES), events) if asked is None else asked) if kind == "llm" else (),
+        tools_asked=(_tools_asked(attributes, events) if asked is None else asked) if kind == "llm" else (),
         streamed=first_token is not None or _streamed(attributes),
         http_status=plain.failed_status(first_of(attributes, _STATUS)),
         service_tier=service_tier(first_of(attributes, _TIER)),
@@ -212,10 +229,21 @@ def _streamed(attributes: Mapping[str, Any]) -> bool:
     return said in (True, "True", "true") or attributes.get("logfire.span_type") == "log"
 
 
-def _tools_asked(output: Any, events: Sequence[EventLike]) -> tuple[str, ...]:
-    if isinstance(output, str):
-        if len(output) > _PARSED_LENGTH or not any(word in output for word in _ASKED):
-            return ()
-    elif not output:
-        return tuple(call.name for message in answers_in(events) for call in message.tool_calls) if events else ()
-    return tuple(call.name for message in messages_of(output) for call in message.tool_calls)
+def _tools_asked(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> tuple[str, ...]:
+    output = attributes.get(OUTPUT_MESSAGES)
+    if output is None:
+        return tools_asked_by_events(events) if events else ()
+    return tools_asked(output)
+
+
+def _crew_usage(attributes: Mapping[str, Any]) -> Usage | None:
+    """The tokens of a run of CrewAI's, which OpenLLMetry writes as a Python literal."""
+    get = mapping(attributes.get(_CREW)).get
+    return usage_of(
+        get("prompt_tokens"),
+        get("completion_tokens"),
+        get("total_tokens"),
+        get("cached_prompt_tokens"),
+        get("cache_creation_tokens"),
+        get("reasoning_tokens"),
+    )

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts
-from hh_jupyter.conventions.values import first_of, text, whole
+from hh_jupyter.conventions.values import first_of, parsed, text, whole
 
 FAMILY: Final = "other"
 _KINDS: Final = {"http.request.method": "http", "http.method": "http", "db.system.name": "db", "db.system": "db"}
@@ -17,6 +17,16 @@ _STATUS: Final = ("http.response.status_code", "http.status_code")
 _METHOD: Final = ("http.request.method", "http.method")
 _URL: Final = ("url.full", "http.url", "http.route", "url.path", "http.target")
 _QUERY: Final = ("db.query.text", "db.statement")
+_RESULTS: Final = frozenset({"db.query.result", "db.search.result"})
+"""Events of OpenLLMetry's instrumentors of vector databases, one for each result."""
+
+_RESULT_FIELDS: Final = {
+    "id": ("db.query.result.id", "db.search.result.id"),
+    "text": ("db.query.result.document", "db.search.result.entity"),
+    "score": ("db.query.result.score", "db.search.result.score"),
+    "metadata": ("db.query.result.metadata",),
+}
+_DISTANCE: Final = ("db.query.result.distance", "db.search.result.distance")
 
 
 def facts(
@@ -39,10 +49,25 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
     request = [text(first_of(attributes, names)) for names in (_METHOD, _URL)]
     query = first_of(attributes, _QUERY)
     return SpanContent(
+        documents=tuple(_document(event.attributes) for event in events if event.name in _RESULTS and event.attributes),
         input=query if query is not None else " ".join(filter(None, request)) or None,
         output=first_of(attributes, _STATUS),
         truncated=text(attributes.get(keys.TRUNCATED)),
     )
+
+
+def _document(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """One result of a query of a vector database, as {id, text, score, metadata} without what is missing.
+
+    A distance stands as text: readers take a number for a score, of which more is better.
+    """
+    found: dict[str, Any] = {}
+    for name, fields in _RESULT_FIELDS.items():
+        value = first_of(result, fields)
+        if value is not None:
+            found[name] = parsed(value)
+    distance = first_of(result, _DISTANCE)
+    return found if distance is None or "score" in found else {**found, "score": str(distance)}
 
 
 def failed_status(value: Any) -> int | None:

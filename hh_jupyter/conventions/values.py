@@ -31,6 +31,8 @@ _FRAMEWORKS: Final = frozenset(
 )  # fmt: skip
 _STANDARD_TIERS: Final = frozenset({"auto", "default", "standard", "standard_only"})
 _OPENING: Final = frozenset("{[(")
+_SCALAR = re.compile(r"-?(?:0|[1-9]\d{0,15})(?:\.\d{1,17})?(?:[eE][-+]?\d{1,2})?|true|false|null")
+_TEXT_BLOCK: Final = frozenset({"type", "text", "annotations", "_meta", "meta"})
 # No repr has one, and Python warns about it on standard error.
 _ODD_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\(?![\\'\"abfnrtvxuUN0-7\n])")
 
@@ -77,6 +79,47 @@ def service_tier(value: Any) -> str | None:
     """The tier a call was priced by; None for the standard one, and for a request that leaves it to the provider."""
     lower = value.lower() if isinstance(value, str) else None
     return None if lower in _STANDARD_TIERS else text(lower)
+
+
+def counts_of(usage: Mapping[str, Any]) -> tuple[int | None, ...]:
+    """Prompt, completion, total, cached, cache_write and reasoning of a provider's own usage, by whatever names."""
+    found: list[int | None] = []
+    for names, details, inner in _COUNTS:
+        count = whole(first_of(usage, names))
+        part = first_of(usage, details) if count is None else None
+        found.append(whole(first_of(part, inner)) if isinstance(part, Mapping) else count)
+    return tuple(found)
+
+
+_BEFORE: Final = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+_AFTER: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+_COUNTS: Final[tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]], ...]] = (
+    (("input", "input_tokens", "prompt_tokens", "promptTokens", "inputTokens", "prompt_token_count"), (), ()),
+    (
+        ("output", "output_tokens", "completion_tokens", "completionTokens", "outputTokens", "candidates_token_count"),
+        (),
+        (),
+    ),
+    (("total", "total_tokens", "totalTokens", "total_token_count"), (), ()),
+    (
+        (
+            "input_cached_tokens", "input_cache_read", "input_cached", "cache_read_input_tokens", "cached_tokens",
+            "cached_content_token_count",
+        ),
+        _BEFORE,
+        ("cached_tokens", "cache_read"),
+    ),
+    (
+        ("input_cache_creation", "input_cache_write", "cache_creation_input_tokens"),
+        _BEFORE,
+        ("cache_write_tokens", "cache_creation_tokens", "cache_creation"),
+    ),
+    (
+        ("output_reasoning_tokens", "output_reasoning", "reasoning_tokens", "thoughts_token_count"),
+        _AFTER,
+        ("reasoning_tokens", "reasoning"),
+    ),
+)  # fmt: skip
 
 
 def text(value: Any) -> str | None:
@@ -160,10 +203,65 @@ def shown_text(value: Any) -> str:
 
 
 def tool_answer(value: Any) -> Any:
-    """The content of a LangChain ToolMessage that was serialised whole, else the value as it is."""
+    """What a tool returned, without the wrapping; else the value as it is.
+
+    That is a LangChain ToolMessage that was serialised whole, or a list of blocks of text, as MCP and Bedrock write it.
+    """
     if isinstance(value, Mapping):
         for name in ("kwargs", "data"):
             inner = value.get(name)
             if isinstance(inner, Mapping) and "content" in inner and "tool" in (value.get("type"), inner.get("type")):
                 return inner["content"]
+        if value.get("type") == "tool" and "tool_call_id" in value and "content" in value:
+            return value["content"]
+        if "isError" not in value and "is_error" not in value:
+            return value
+        blocks = value.get("content")
+    else:
+        blocks = value
+    if isinstance(blocks, list) and blocks and all(map(_is_text, blocks)):
+        return "\n".join(block["text"] for block in blocks)
+    return value
+
+
+def _is_text(block: Any) -> bool:
+    """Whether this is a block of text and nothing else."""
+    return isinstance(block, Mapping) and isinstance(block.get("text"), str) and block.keys() <= _TEXT_BLOCK
+
+
+def json_value(value: Any) -> Any:
+    """What a text of JSON holds, quoted texts, numbers and truths among it; else the value itself."""
+    if not isinstance(value, str) or not (value[:1] == '"' or _SCALAR.fullmatch(value)):
+        return parsed(value)
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def documents_of(value: Any) -> tuple[dict[str, Any], ...]:
+    """Retrieved documents as {id, text, score, metadata}, of LangChain's or LlamaIndex' lists, or of flat ones."""
+    if isinstance(value, Mapping):
+        value = first_of(value, ("documents", "docs", "results", "nodes", "output", "context")) or value
+    return tuple(document for entry in items_of(value) if (document := _document(entry)))
+
+
+def _document(entry: Any) -> dict[str, Any]:
+    if isinstance(entry, str):
+        return {"text": entry}
+    if not isinstance(entry, Mapping):
+        return {}
+    score = entry.get("score")
+    wrapped = (entry[name] for name in ("node", "document", "kwargs") if isinstance(entry.get(name), Mapping))
+    inner = next(wrapped, entry)
+    names = {"id": ("id", "id_", "doc_id"), "text": ("page_content", "text", "content"), "metadata": ("metadata",)}
+    found = {name: first_of(inner, keys) for name, keys in names.items()}
+    found["score"] = first_of(inner, ("score", "relevance_score")) if score is None else score
+    return {name: found[name] for name in ("id", "text", "score", "metadata") if found[name] not in (None, "", {}, [])}
+
+
+def texts_of(value: Any) -> Any:
+    """The texts to embed, of a whole request; the request itself where they are not found."""
+    if isinstance(value, Mapping):
+        return first_of(value, ("input", "texts", "text", "inputs", "contents", "query", "prompt")) or value
     return value

@@ -43,7 +43,10 @@ class Summary:
 
 
 def span_name(name: str) -> str:
-    """A span's name as every display shows it; functions of the notebook itself without their module."""
+    """A record's name as every display writes it; functions of the notebook itself without their module.
+
+    What a span is named is decided once, when its record is made: `conventions.readable_name`.
+    """
     return clean(name.removeprefix("__main__."), NAME_LENGTH) or "(no name)"
 
 

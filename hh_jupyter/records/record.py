@@ -41,6 +41,7 @@ class SpanRecord:
 
     Attributes:
         parent_id: span id of the nearest kept ancestor; None for a root.
+        name: to show; the span's own, unless that is the same for every tool or a template.
         end_ns: Unix nanoseconds; None while the span runs.
         cell: id of the notebook cell's run in which the span started; None outside cells.
         session_id: the session it belongs to; None without one.

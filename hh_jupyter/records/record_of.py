@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.conventions import describe
+from hh_jupyter.conventions import describe, readable_name
 from hh_jupyter.records.record import SpanRecord, Status
 from hh_jupyter.records.record_error import span_error
 
@@ -37,7 +37,7 @@ def record_of(span: ReadableSpan, *, cell: str | None = None) -> SpanRecord:
         trace_id=context.trace_id,
         span_id=context.span_id,
         parent_id=span.parent.span_id if span.parent else None,
-        name=span.name,
+        name=readable_name(span.name, attributes),
         start_ns=start,
         end_ns=span.end_time,
         status=status,

@@ -9,24 +9,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hh_jupyter.conventions import content, describe
+from hh_jupyter.conventions import content, describe, readable_name
 from hh_jupyter.conventions.values import grouped, parsed, whole
+from tests.conventions.cases import CASES, spans_of
 from tests.records.events import NamedEvent
 from tests.spans import RECORDINGS, recorded
 
-KNOWN = sorted({key for name in RECORDINGS for span in recorded(name) for key in span.attributes or {}})
-"""Every key of every recording, so that known keys meet values of any type."""
+SPANS = [span for read, names in ((recorded, RECORDINGS), (spans_of, CASES)) for name in names for span in read(name)]
+KNOWN = sorted({key for span in SPANS for key in span.attributes or {}})
+"""Every key of every recording and case, so that known keys meet values of any type."""
+
+KNOWN_OF_EVENTS = sorted({key for span in SPANS for event in span.events for key in event.attributes or {}})
+EVENTS = sorted({event.name for span in SPANS for event in span.events})
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
+FIELDS = "type role content text name id function input usage response_metadata documents total cached_tokens score"
+fields: st.SearchStrategy[dict[str, Any]] = st.dictionaries(st.sampled_from(FIELDS.split()), json_values, max_size=4)
 parts: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
         "type": st.sampled_from(
-            ["text", "tool_call", "tool_call_response", "tool_use", "tool_result", "image", 5, None]
+            [
+                *("text", "tool_call", "tool_call_response", "tool_use", "tool_result", "image", "reasoning", "human"),
+                *("function_call", "function_call_output", 5, None),
+            ]
         ),
         "role": json_values,
         "parts": st.deferred(lambda: st.lists(parts, max_size=3)) | json_values,
@@ -37,7 +47,18 @@ parts: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "arguments": json_values,
         "response": json_values,
         "id": json_values,
+        "lc": json_values,
+        "kwargs": fields,
+        "message": fields,
+        "toolUse": fields,
+        "toolResult": fields,
+        "text": json_values,
+        "score": json_values,
     },
+)
+WHOLE = "messages input contents prompt system config tools kwargs choices generations candidates output usage id model"
+wholes: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
+    st.sampled_from(WHOLE.split()), st.lists(fields, max_size=2) | fields | json_values, max_size=4
 )
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.binary(max_size=8)
 values = st.one_of(
@@ -48,6 +69,9 @@ values = st.one_of(
     st.lists(parts, max_size=3),
     st.lists(parts, max_size=3).map(json.dumps),
     st.lists(parts, max_size=3).map(repr),
+    wholes,
+    wholes.map(json.dumps),
+    st.lists(wholes, max_size=2).map(json.dumps),
     json_values,
 )
 attributes_of_any_kind = st.dictionaries(st.sampled_from(KNOWN) | st.text(max_size=20), values, max_size=12)
@@ -59,14 +83,19 @@ kinds = st.fixed_dictionaries(
         "traceloop.span.kind": st.sampled_from(["tool", "task"]) | values,
         "llm.request.type": st.sampled_from(["chat", "embedding"]) | values,
         "honeyhive_event_type": st.sampled_from(["model", "tool"]) | values,
+        "mlflow.spanType": st.sampled_from(['"CHAT_MODEL"', '"RETRIEVER"', '"EMBEDDING"', '"TOOL"']) | values,
+        "langfuse.observation.type": st.sampled_from(["generation", "embedding", "retriever", "span"]) | values,
+        "langsmith.span.kind": st.sampled_from(["llm", "embedding", "retriever", "tool", "prompt"]) | values,
+        "ai.operationId": st.sampled_from(["ai.streamText.doStream", "ai.embed", "ai.rerank", "ai.toolCall"]) | values,
+        "mcp.method.name": st.sampled_from(["tools/call", "resources/read", "ping"]) | values,
     },
 )
 events = st.lists(
     st.builds(
         NamedEvent,
-        st.sampled_from(["exception", "gen_ai.choice", "gen_ai.user.message", "gen_ai.content.completion.chunk", "x"]),
+        st.sampled_from([*EVENTS, "exception", "gen_ai.choice", "gen_ai.user.message", "mlflow.chunk.item.0", "x"]),
         st.integers(),
-        st.none() | attributes_of_any_kind,
+        st.none() | attributes_of_any_kind | st.dictionaries(st.sampled_from(KNOWN_OF_EVENTS), values, max_size=4),
     ),
     max_size=3,
 )
@@ -79,7 +108,12 @@ def test_any_attributes_are_read(attributes: dict[str, Any], kind: dict[str, Any
     facts = describe("name", whole_span, happened, 0)
     assert isinstance(facts.kind, str)
     assert facts.model is None or isinstance(facts.model, str)
-    content(whole_span, happened)
+    assert all(isinstance(name, str) for name in facts.tools_asked)
+    assert isinstance(readable_name("{x}", whole_span), str)
+    said = content(whole_span, happened)
+    for message in (*said.input_messages, *said.output_messages):
+        assert isinstance(message.role, str)
+        assert message.text is None or isinstance(message.text, str)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.conventions import describe
+from hh_jupyter.conventions import describe, readable_name
 from hh_jupyter.conventions.facts import SpanFacts
 from hh_jupyter.delivery.sealing.kept_ids import with_ids
 from hh_jupyter.delivery.sealing.span_values import copied, plain_values, within
@@ -249,7 +249,7 @@ def _record(span: ReadableSpan, stamp: Stamp, draft: _Draft) -> SpanRecord:
         trace_id=span.context.trace_id,
         span_id=span.context.span_id,
         parent_id=stamp.parent_id,
-        name=draft.name,
+        name=readable_name(draft.name, draft.attributes),
         start_ns=span.start_time or 0,
         end_ns=span.end_time,
         status="error" if failed else "ok",

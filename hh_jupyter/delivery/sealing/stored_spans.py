@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.conventions import describe, event_type
+from hh_jupyter.conventions import describe, event_type, readable_name
 from hh_jupyter.delivery.sealing.otlp import details_of
 from hh_jupyter.records.record import SpanRecord, Status
 from hh_jupyter.records.record_error import span_error
@@ -56,7 +56,7 @@ def row_of(span: Span, scope: str, *, cell: str | None = None) -> SpanRecord:
         trace_id=int.from_bytes(span.trace_id, "big"),
         span_id=int.from_bytes(span.span_id, "big"),
         parent_id=int.from_bytes(span.parent_span_id, "big") if span.parent_span_id else None,
-        name=span.name,
+        name=readable_name(span.name, attributes),
         start_ns=span.start_time_unix_nano,
         end_ns=span.end_time_unix_nano if ended else None,
         status=status,
