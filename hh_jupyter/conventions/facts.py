@@ -41,18 +41,17 @@ class Usage:
     @property
     def tokens(self) -> int | None:
         """The number every display shows: prompt and completion, or the total where that is larger."""
-        known = [count for count in (self._parts, self.total) if count is not None]
-        return max(known, default=None)
+        if self.prompt is None and self.completion is None:
+            return self.total
+        parts = (self.prompt or 0) + (self.completion or 0)
+        return parts if self.total is None or self.total < parts else self.total
 
     @property
     def unexplained(self) -> bool:
         """Whether the total counts tokens that no part has. A price of the parts is a lower bound then."""
-        return self._parts is not None and self.total is not None and self.total > self._parts
-
-    @property
-    def _parts(self) -> int | None:
-        known = [count for count in (self.prompt, self.completion) if count is not None]
-        return sum(known) if known else None
+        if self.total is None or (self.prompt is None and self.completion is None):
+            return False
+        return self.total > (self.prompt or 0) + (self.completion or 0)
 
     def whole(self, *, without_cached: bool = False) -> Usage:
         """The same usage with cached tokens in the prompt and reasoning tokens in the completion.

@@ -98,23 +98,29 @@ def find_calls(records: Iterable[SpanRecord], parents: Parents, kind: str) -> li
 
 
 def repeated_spans(records: Iterable[SpanRecord]) -> set[SpanKey]:
-    """The spans whose tokens another span of the same call counts already: a sum over siblings leaves them out."""
+    """The spans whose tokens another span of the same call and trace counts already: a sum leaves them out."""
     counted = [record for record in records if record.facts.usage is not None and record.facts.kind in KINDS]
+    scope_of: dict[int, str] = {}
+    mixed = {
+        record.trace_id for record in counted if scope_of.setdefault(record.trace_id, record.scope) != record.scope
+    }
     repeated: set[SpanKey] = set()
-    if len({record.scope for record in counted}) < 2:
-        return repeated
-    for kind in KINDS:
-        members = sorted((record for record in counted if record.facts.kind == kind), key=by_place)
-        groups = _Groups(members)
-        _join_same_response(members, groups)
-        _join_twins(members, groups)
-        first: set[SpanKey] = set()
-        for record in members:
-            root = groups.root(record)
-            if root in first:
-                repeated.add(key_of(record))
-            first.add(root)
+    for kind in KINDS if mixed else ():
+        _note_repeated([r for r in counted if r.trace_id in mixed and r.facts.kind == kind], repeated)
     return repeated
+
+
+def _note_repeated(counted: list[SpanRecord], repeated: set[SpanKey]) -> None:
+    counted.sort(key=by_place)
+    groups = _Groups(counted)
+    _join_same_response(counted, groups)
+    _join_twins(counted, groups)
+    first: set[SpanKey] = set()
+    for record in counted:
+        root = groups.root(record)
+        if root in first:
+            repeated.add(key_of(record))
+        first.add(root)
 
 
 class _Groups:
@@ -163,9 +169,10 @@ def _join_same_response(members: Sequence[SpanRecord], groups: _Groups) -> None:
             by_id[record.facts.response_id].append(record)
     for same in by_id.values():
         for place, record in enumerate(same):
-            for earlier in same[max(0, place - _COMPARED) : place]:
-                if _overlap(earlier, record) or _same_usage(earlier.facts.usage, record.facts.usage):
+            for earlier in reversed(same[max(0, place - _COMPARED) : place]):
+                if _same_usage(earlier.facts.usage, record.facts.usage) or _overlap(earlier, record):
                     groups.join(earlier, record)
+                    break
 
 
 def _join_twins(members: Sequence[SpanRecord], groups: _Groups) -> None:
@@ -176,7 +183,7 @@ def _join_twins(members: Sequence[SpanRecord], groups: _Groups) -> None:
     scopes = len({record.scope for record in members})
     if scopes < 2:
         return
-    for alike in (_same_numbers, _stems):
+    for alike in (_same_numbers, _model_names):
         alone = [record for record in members if groups.scopes(record) < scopes]
         for outer, inner in twins(alone, alike, lambda outer, inner: _may_be_one(outer, inner, groups)):
             groups.join(outer, inner)
@@ -199,15 +206,19 @@ def _same_numbers(record: SpanRecord) -> Iterable[object]:
     numbers: object = None if usage is None else (usage.prompt, usage.completion)
     if record.status == "error":
         numbers = record.http_status or (None if error is None else (error.type, error.message))
-    return () if numbers is None else [(numbers, stem) for stem in _stems(record) or {""}]
+    return () if numbers is None else [(numbers, stem) for stem in _model_names(record) or ("",)]
 
 
-def _stems(record: SpanRecord) -> set[str]:
-    """Names of the model asked for and of the one that answered, without their versions."""
-    return {_stem(name) for name in (record.facts.model_requested, record.facts.model) if name}
+def _model_names(record: SpanRecord) -> tuple[str, ...]:
+    return _stems(record.facts.model_requested, record.facts.model)
 
 
 @lru_cache(maxsize=1024)
+def _stems(requested: str | None, answered: str | None) -> tuple[str, ...]:
+    """Names of the model asked for and of the one that answered, without their versions."""
+    return tuple({_stem(name) for name in (requested, answered) if name})
+
+
 def _stem(model: str) -> str:
     """The model's name without route, region, vendor's prefix and version: "gpt-4o" for "openai/gpt-4o-2024-08-06"."""
     name = _REGION.sub("", model.rpartition("/")[2].lower())
@@ -255,8 +266,8 @@ def _join_nested(members: Sequence[SpanRecord], parents: Parents, groups: _Group
 
 
 def _overlap(one: SpanRecord, other: SpanRecord) -> bool:
-    ends = [record.end_ns if record.end_ns is not None else record.start_ns for record in (one, other)]
-    return max(one.start_ns, other.start_ns) <= min(ends)
+    """Whether two spans, of which the second starts later or at once, run at the same time."""
+    return other.start_ns <= (one.start_ns if one.end_ns is None else one.end_ns)
 
 
 def _same_usage(one: Usage | None, other: Usage | None) -> bool:
@@ -264,11 +275,14 @@ def _same_usage(one: Usage | None, other: Usage | None) -> bool:
 
     Some leave cached tokens out of the prompt, and OpenLLMetry counts one token too many at the end of a stream.
     """
-    if one is None or other is None:
+    if one is None or other is None or (one.prompt == other.prompt and one.completion == other.completion):
+        return True
+    if one.completion and other.completion and abs(one.completion - other.completion) > 1:
+        return False
+    if not (one.prompt and other.prompt) or one.prompt == other.prompt:
         return True
     cached = max((usage.cached or 0) + (usage.cache_write or 0) for usage in (one, other))
-    prompts = not (one.prompt and other.prompt) or abs(one.prompt - other.prompt) in (0, cached)
-    return prompts and (not (one.completion and other.completion) or abs(one.completion - other.completion) <= 1)
+    return abs(one.prompt - other.prompt) == cached
 
 
 def _merged_usage(each: Sequence[Usage]) -> Usage | None:

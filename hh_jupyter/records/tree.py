@@ -81,7 +81,9 @@ class SpanTree:
             survived_ns: until when the code that made the roots has survived, in Unix nanoseconds: it caught the errors
                 that left roots by then. None: nobody knows, and they count as uncaught.
         """
-        by_id = {key: SpanNode(record) for key, record in by_identity(records).items()}
+        each = by_identity(records)
+        repeated = repeated_spans(each.values())
+        by_id = {key: SpanNode(record) for key, record in each.items()}
         ordered = sorted(by_id.values(), key=_place)
         start = ordered[0].record.start_ns if ordered else 0
         end = max((max(node.record.end_ns or 0, node.record.start_ns) for node in ordered), default=0)
@@ -93,9 +95,9 @@ class SpanTree:
             nodes = _depth_first(roots)
         for node in nodes:
             node.end_ns = end if node.record.end_ns is None else max(node.record.end_ns, node.record.start_ns)
-        repeated = repeated_spans([node.record for node in nodes])
+        above = {id(by_id[key].parent) for key in repeated}
         for node in reversed(nodes):
-            _sum_up(node, repeated)
+            _sum_up(node, repeated if id(node) in above else None)
         place_errors(nodes, survived_ns)
         mark_critical(roots)
         origins = [node for node in nodes if node.error == "uncaught"]
@@ -182,11 +184,11 @@ def _cut_circles(reached: list[SpanNode], ordered: list[SpanNode], roots: list[S
     roots.sort(key=_place)
 
 
-def _sum_up(node: SpanNode, repeated: set[SpanKey]) -> None:
+def _sum_up(node: SpanNode, repeated: set[SpanKey] | None) -> None:
     """What a node says about those below it; children come first.
 
     Args:
-        repeated: spans whose call another span counts.
+        repeated: spans whose call another span counts, if there are such children.
     """
     usage = node.record.facts.usage
     said = usage.tokens if usage is not None else None
@@ -194,7 +196,10 @@ def _sum_up(node: SpanNode, repeated: set[SpanKey]) -> None:
         node.tokens = said
         node.own = ((node.start_ns, node.end_ns),) if node.end_ns > node.start_ns else ()
         return
-    below = _sum_known(child.tokens for child in node.children if key_of(child.record) not in repeated)
+    counted = node.children
+    if repeated is not None:
+        counted = [child for child in counted if key_of(child.record) not in repeated]
+    below = _sum_known(child.tokens for child in counted)
     # An agent repeats the sum of its model calls, and nested spans of one call repeat its usage: never add the two.
     node.tokens = max(said, below) if said is not None and below is not None else (below if said is None else said)
     node.spans = sum(child.spans + 1 for child in node.children)

@@ -34,27 +34,71 @@ def twins(
         agree: whether an outer and an inner span may be a pair; asked again after each pair is handed out, so that the
             caller can keep a span from being paired twice.
     """
-    scopes = sorted({record.scope for record in members})
-    if len(scopes) < 2:
+    if len({record.scope for record in members}) < 2:
         return
-    running: dict[tuple[object, str], _Running] = {}
-    for record in members:
-        record_keys = list(keys(record))
+    keyed = [(record, tuple(keys(record))) for record in members]
+    shared = _shared_places(keyed)
+    places_of: dict[int, list[_Place]] = {}
+    for record, found_keys in keyed:
+        places = [shared[key] for key in found_keys if key in shared]
+        if not places:
+            continue
         found: SpanRecord | None = None
-        for key in record_keys:
-            for scope in scopes:
-                others = running.get((key, scope)) if scope != record.scope else None
-                outer = others.around(record, agree) if others is not None else None
-                if outer is not None and (found is None or _better(outer, found, record)):
-                    found = outer
+        for place in places:
+            outer = place.around(record, agree)
+            if outer is not None and (found is None or _better(outer, found, record)):
+                found = outer
         if found is not None:
             yield found, record
-            if len(scopes) == 2:  # Both are taken.
-                for key in keys(found):
-                    running[key, found.scope].remove(found)
-                continue
-        for key in record_keys:
-            running.setdefault((key, record.scope), _Running()).add(record)
+            for place in places_of[id(found)]:
+                place.pair(found)
+        for place in places:
+            place.add(record, paired=found is not None)
+        places_of[id(record)] = places
+
+
+def _shared_places(keyed: Iterable[tuple[SpanRecord, tuple[object, ...]]]) -> dict[object, _Place]:
+    """A place for each key that spans of several scopes have."""
+    scopes: dict[object, set[str]] = {}
+    for record, keys in keyed:
+        for key in keys:
+            if key in scopes:
+                scopes[key].add(record.scope)
+            else:
+                scopes[key] = {record.scope}
+    return {key: _Place(len(those)) for key, those in scopes.items() if len(those) > 1}
+
+
+class _Place:
+    """The spans with one key that have started, by scope.
+
+    Args:
+        scopes: of how many scopes there are any. Where it is two, a pair has no room for a third span.
+    """
+
+    def __init__(self, scopes: int) -> None:
+        self._closed = scopes == 2
+        self._running: dict[str, _Running] = {}
+
+    def add(self, record: SpanRecord, *, paired: bool) -> None:
+        if not (paired and self._closed):
+            running = self._running.get(record.scope)
+            if running is None:
+                running = self._running[record.scope] = _Running()
+            running.add(record)
+
+    def pair(self, record: SpanRecord) -> None:
+        if self._closed:
+            self._running[record.scope].remove(record)
+
+    def around(self, inner: SpanRecord, agree: Callable[[SpanRecord, SpanRecord], bool]) -> SpanRecord | None:
+        """The span of another scope that fits best."""
+        best: SpanRecord | None = None
+        for scope, others in self._running.items():
+            outer = others.around(inner, agree) if scope != inner.scope else None
+            if outer is not None and (best is None or _better(outer, best, inner)):
+                best = outer
+        return best
 
 
 class _Running:
@@ -65,8 +109,9 @@ class _Running:
         self._spans: list[SpanRecord] = []
 
     def add(self, record: SpanRecord) -> None:
-        place = bisect_right(self._ends, _end(record))
-        self._ends.insert(place, _end(record))
+        end = _end(record)
+        place = bisect_right(self._ends, end)
+        self._ends.insert(place, end)
         self._spans.insert(place, record)
 
     def remove(self, record: SpanRecord) -> None:
@@ -78,15 +123,20 @@ class _Running:
 
     def around(self, inner: SpanRecord, agree: Callable[[SpanRecord, SpanRecord], bool]) -> SpanRecord | None:
         """The span that encloses another one most closely, else one that it overlaps with; only a few are asked."""
-        if len(self._spans) > _COMPARED:
-            over = bisect_left(self._ends, inner.start_ns)  # Nothing that comes later reaches back to these.
-            del self._ends[:over], self._spans[:over]
-        first = bisect_left(self._ends, _end(inner))
-        before = range(first - 1, max(-1, first - 1 - _COMPARED), -1)
-        for place in (*range(first, min(first + _COMPARED, len(self._spans))), *before):
-            outer: SpanRecord = self._spans[place]
-            overlaps = self._ends[place] > inner.start_ns or outer.start_ns == inner.start_ns
-            if overlaps and agree(outer, inner):
+        ends, start = self._ends, inner.start_ns
+        if ends and ends[0] < start:
+            over = bisect_left(ends, start)  # Nothing that comes later reaches back to these.
+            del ends[:over], self._spans[:over]
+        if not ends:
+            return None
+        first = bisect_left(ends, _end(inner))
+        for place in range(first, min(first + _COMPARED, len(ends))):
+            outer = self._spans[place]
+            if (ends[place] > start or outer.start_ns == start) and agree(outer, inner):
+                return outer
+        for place in range(first - 1, max(-1, first - 1 - _COMPARED), -1):
+            outer = self._spans[place]
+            if (ends[place] > start or outer.start_ns == start) and agree(outer, inner):
                 return outer
         return None
 
@@ -95,7 +145,8 @@ def _end(record: SpanRecord) -> float:
     """When a span was over. LlamaIndex closes that of a stream before the stream is read: the first token tells."""
     if record.end_ns is None:
         return math.inf
-    return max(record.end_ns, record.start_ns + (record.facts.first_token_ns or 0))
+    first_token = record.facts.first_token_ns
+    return record.end_ns if first_token is None else max(record.end_ns, record.start_ns + first_token)
 
 
 def _better(one: SpanRecord, other: SpanRecord, inner: SpanRecord) -> bool:
