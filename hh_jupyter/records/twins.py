@@ -88,7 +88,7 @@ class _Place:
             running.add(record)
 
     def pair(self, record: SpanRecord) -> None:
-        if self._closed:
+        if self._closed and record.scope in self._running:
             self._running[record.scope].remove(record)
 
     def around(self, inner: SpanRecord, agree: Callable[[SpanRecord, SpanRecord], bool]) -> SpanRecord | None:
