@@ -4,7 +4,7 @@
     ├── SettingError (also ValueError)       a setting has a value that its rule forbids
     │   └── SettingTypeError (also TypeError)  a setting is unknown, or has the wrong type
     ├── BackendError                         a question to the backend got no usable answer
-    ├── SpanFileError (also ValueError)      a file that should hold spans holds something else
+    ├── SpanFileError (also ValueError)      the content of a file is not OTLP JSON
     └── WorkerError                          what a function raised in a worker process cannot be sent back as it is
 
 What raises, and what does not:
@@ -51,7 +51,7 @@ class BackendError(HHError):
 
 
 class SpanFileError(HHError, ValueError):
-    """A file that should hold spans holds something else. The text names the file, the line and what is expected."""
+    """The content of a file is not OTLP JSON. The message names the file, the line and what is expected."""
 
 
 class WorkerError(HHError):

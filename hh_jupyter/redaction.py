@@ -31,10 +31,10 @@ _CLEAN_LENGTH: Final = 64
 _CACHE_SIZE: Final = 4096
 _SEQUENCES: Final = (tuple, list)
 _FILE_LENGTH: Final = 8_192
-"""Characters of base64 that is an image or another file: no secret is as long."""
+"""Minimum length of base64 that is taken for an image or another file, in characters: no secret is as long."""
 
 _FILE: Final = re.compile(rf"(?:(?<=[\"',])|\A)[A-Za-z0-9+/_-]{{{_FILE_LENGTH},}}+")
-"""After a quote or the comma of a `data:` address: a key that is written without line ends goes on after a space."""
+"""Base64 after a quote or the comma of a `data:` URI. Not after a space: a PEM key in one line has one there."""
 
 _PART_OF_FILE: Final = re.compile(r"[A-Za-z0-9+/_-]{64}")
 _FILE_NUMBER: Final = re.compile("hhFile([0-9]{1,9})x{64}")
@@ -148,10 +148,10 @@ class Redactor:
         return self._text(text)
 
     def _around_files(self, text: str) -> tuple[str, int]:
-        """Text with images and other files in base64, which stay as they are but for values known to be secret.
+        """Redact a text that holds images or other files in base64. In these only known secret values are replaced.
 
-        A file of some size has, by chance, what looks like the beginning of a key, and reading 5 MB of base64 for all
-        rules takes most of a second.
+        A large file contains by chance what looks like the beginning of a key, and applying all rules to 5 MB of base64
+        takes most of a second.
         """
         changed, lower = 0, text.lower()
         for rule in self._known:
@@ -266,7 +266,7 @@ class _Replacement:
 
 
 def _may_hold_files(text: str) -> bool:
-    """Some place of every file is looked at; of prose, some words."""
+    """A quick check that samples the text so that no file of the minimum length is missed."""
     return any(_PART_OF_FILE.match(text, at) for at in range(0, len(text), _FILE_LENGTH // 2))
 
 

@@ -49,9 +49,9 @@ class SpanList(Sequence[SpanRecord]):
 
     A slice is a `SpanList` again. A notebook shows it as a tree; its text is that of `%hh show`.
 
-    Spans of the OpenTelemetry SDK and of files did not come through the tracer: they are redacted here, as soon as they
-    are taken, by the rules and settings of the current tracer (without one, of the environment); the limits of the
-    settings do not cut them. What the list shows, returns and writes of them is redacted, the spans themselves are not.
+    Spans of the OpenTelemetry SDK and of files are redacted when they are taken, with the settings of the current
+    tracer or, without one, of the environment; the limits of the settings do not cut them. What the list shows, returns
+    and writes is redacted, the SDK's own spans stay as they are.
 
     Args:
         spans: rows, as `spans()` and other lists hold them, and spans of the OpenTelemetry SDK, such as those of an
@@ -75,7 +75,7 @@ class SpanList(Sequence[SpanRecord]):
 
         Raises:
             OSError: the file cannot be read.
-            SpanFileError: it holds something else; the text tells the line, what is there and what is expected.
+            SpanFileError: the content is not OTLP JSON; the message names the line and what is expected.
         """
         from hh_jupyter.delivery.sealing.foreign_spans import read_file
 
@@ -157,8 +157,8 @@ class SpanList(Sequence[SpanRecord]):
     def to_otlp_json(self) -> str:
         """The spans as lines of OTLP JSON, which OpenTelemetry's Collector reads (`otlpjsonfile`).
 
-        They are complete and as they were delivered; those that were not are complete, but for what redaction hides.
-        Those that are no longer kept are left out, with a warning.
+        Spans are written as they were delivered; those of the SDK and of files whole and redacted. Spans that are no
+        longer kept are left out, with a warning.
         """
         from hh_jupyter.delivery.sealing import otlp_file
 
@@ -206,7 +206,7 @@ class SpanList(Sequence[SpanRecord]):
 
 
 def _rows(spans: Any) -> list[SpanRecord]:
-    """The rows of what a list is made of, in its order."""
+    """The given spans as rows, in their order."""
     is_path = isinstance(spans, str | os.PathLike)
     given: list[Any] = [spans] if is_path else list(spans)
     for span in given:
@@ -224,7 +224,7 @@ def _rows(spans: Any) -> list[SpanRecord]:
 
 
 def _redactor() -> Redactor | RedactorWith:
-    """That of the current tracer, or of the environment's settings."""
+    """The redactor of the current tracer or, without one, of the environment's settings."""
     from hh_jupyter.delivery.sealing.batch import redactor_of
 
     tracer = current_tracer()
@@ -266,7 +266,7 @@ def spans(
 
 
 def _export(records: Sequence[SpanRecord]) -> ExportState:
-    """What became of these spans, as far as the cells they belong to tell."""
+    """The delivery state of these spans, as far as their cells know it."""
     tracer = current_tracer()
     states = [registry.cell_state(cell) for cell in {record.cell for record in records} if cell is not None]
     if any(record.cell is None for record in records) and tracer is not None:

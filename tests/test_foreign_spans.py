@@ -178,6 +178,7 @@ def test_a_span_that_still_runs_is_one() -> None:
     assert isinstance(span, ReadableSpan)
     (record,) = SpanList([span])
     assert (record.status, record.end_ns) == ("running", None)
+    assert repr(SpanList([span])).splitlines()[-1].startswith("span  open")
     span.end()
     (ended,) = SpanList([span, record])
     assert ended.status == "ok"

@@ -29,7 +29,7 @@ MOST_ITEMS = 2_000
 DEEPEST = 40
 
 _CAPTURING = frozenset({otel_genai.FAMILY, openllmetry.FAMILY})
-"""Families of instrumentors whose spans hold messages if these are captured."""
+"""Families of instrumentors that may be configured not to capture messages."""
 
 
 def span_details(record: SpanRecord, details: SpanDetails, images: media.Images | None = None) -> dict[str, Any]:
@@ -53,10 +53,14 @@ def span_details(record: SpanRecord, details: SpanDetails, images: media.Images 
         "attributes": _attributes(record, details),
     }
     if not shown["messages"]:
-        shown.update(_exchange(said, details.attributes, images))
+        shown |= _side("input", said.input, details.attributes, images)
+        shown |= _side("output", said.output, details.attributes, images)
         shown["hint"] = _hint(record) if shown["input"] is None and shown["output"] is None else None
     elif record.error:
         shown["input"] = plain(said.params) if said.params else None
+    elif said.output is not None and not said.output_messages and not span_images(details.attributes, "output"):
+        # OpenInference's agents and chains have the question as messages, and the answer as a value.
+        shown |= _side("output", said.output, details.attributes, images)
     return {key: value for key, value in shown.items() if value not in (None, [], 0, "")}
 
 
@@ -98,7 +102,7 @@ def _error(error: SpanError, details: SpanDetails) -> dict[str, Any]:
 
 
 def _hint(record: SpanRecord) -> str | None:
-    """Why a model call without messages has none, and what to do for the next one."""
+    """The reason why a model call has no messages, and how to capture them next time."""
     if record.facts.kind != "llm" or record.facts.family not in _CAPTURING or record.end_ns is None:
         return None
     value = capture.value_for(record.scope)
@@ -120,18 +124,16 @@ def _messages(said: SpanContent, attributes: Mapping[str, Any], images: media.Im
     return shown
 
 
-def _exchange(said: SpanContent, attributes: Mapping[str, Any], images: media.Images | None) -> dict[str, Any]:
-    """Input and output of a span without messages, and the images in them."""
-    shown: dict[str, Any] = {}
-    sides: tuple[tuple[Literal["input", "output"], Any], ...] = (("input", said.input), ("output", said.output))
-    for side, value in sides:
-        found: list[Attachment] = []
-        shown[side] = plain(value, found)
-        found += span_images(attributes, side)
-        if found and shown[side] is None:
-            shown[side] = [f"[{media.label(one)}]" for one in found]
-        shown[f"{side}_attachments"] = [media.shown_attachment(one, images) for one in found]
-    return shown
+def _side(
+    side: Literal["input", "output"], value: Any, attributes: Mapping[str, Any], images: media.Images | None
+) -> dict[str, Any]:
+    """Input or output of a span, and the images in it."""
+    found: list[Attachment] = []
+    shown = plain(value, found)
+    found += span_images(attributes, side)
+    if found and shown is None:
+        shown = [f"[{media.label(one)}]" for one in found]
+    return {side: shown, f"{side}_attachments": [media.shown_attachment(one, images) for one in found]}
 
 
 def _message(message: Message, asked: Mapping[str, str], images: media.Images | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Images and other attachments in the displays: their labels, which images may be drawn, and base64 out of texts.
 
-Drawn are raster images alone, and only from the span's own bytes: an address is shown as text and never fetched, and
-SVG, which may hold scripts, is named by its type and size. Base64 is never shown.
+Only raster images are drawn, from the bytes in the span. An address is shown as text and never fetched. SVG may hold
+scripts, so its type and size are shown instead. Base64 is never shown.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from hh_jupyter.display.clean import clean
 
 DRAWN: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 LARGEST_IMAGE: Final = 2 * 1024 * 1024
-"""Bytes of one image that is drawn."""
+"""Maximum size of an image that is drawn, in bytes."""
 
 LARGEST_ANSWER: Final = 8 * 1024 * 1024
-"""Bytes of all images of one span."""
+"""Maximum size of all drawn images of a span, in bytes."""
 
 MOST_PIXELS: Final = 40_000_000
-"""A small file may hold a picture that takes gigabytes when it is drawn."""
+"""Maximum pixels of an image: a small file can take gigabytes when it is drawn."""
 
 SHORTEST_BASE64: Final = 256
-"""Characters of base64 that is recognised without the `data:` in front of it."""
+"""Minimum length of base64 that is recognised without `data:` in front of it, in characters."""
 
 LONGEST_URI: Final = 2_000
 LONGEST_NAME: Final = 120
@@ -44,16 +44,16 @@ _PART: Final = re.compile(r"[A-Za-z0-9+/_-]{24}")
 _ESCAPES: Final = re.compile(r"\\r|\\n|\\|\s")
 _PERCENT: Final = {"%2B": "+", "%2b": "+", "%2F": "/", "%2f": "/"}
 _NO_DATA: Final = {"\\/": 1, "\\n": 2, "\\r": 2, "\n": 1, "\r": 1, "%2": 2}
-"""What makes base64 in a text longer, and by how many characters."""
+"""Escapes and line ends inside base64 that are no data, and how many characters each one adds."""
 
 _HEAD: Final = 96  # characters, a multiple of 4: more than media_type reads
 
 
 class Images:
-    """The images of one span that are drawn, within the limits.
+    """Collects the images of one span to draw, within the limits.
 
     Attributes:
-        taken: their bytes; a drawn part names the place of its own.
+        taken: the bytes of each image; an attachment refers to its own by index.
     """
 
     def __init__(self, largest: int = LARGEST_IMAGE, room: int = LARGEST_ANSWER) -> None:
@@ -61,7 +61,7 @@ class Images:
         self._largest, self._room = largest, room
 
     def take(self, attachment: Attachment) -> tuple[int | None, str | None]:
-        """The place of its bytes if it is drawn, else None and the reason, where there is one to give."""
+        """Take an image to draw. Returns its index in `taken` and None, or None and the reason why it is not drawn."""
         data, mime = attachment.data, attachment.mime
         if data is None or attachment.kind != "image":
             return None, None
@@ -82,7 +82,7 @@ class Images:
 
 
 def shown_attachment(attachment: Attachment, images: Images | None) -> dict[str, Any]:
-    """An attachment as the detail pane gets it: label, note, uri, and of a drawn image its type and place."""
+    """An attachment for the detail pane: label, note and uri, and for a drawn image its type and index."""
     place, reason = images.take(attachment) if images is not None else (None, None)
     shown = {
         "label": label(attachment),
@@ -112,10 +112,7 @@ def line(shown: Mapping[str, Any]) -> str:
 
 
 def nested(value: Mapping[Any, Any] | str) -> Attachment | None:
-    """The attachment that a value inside another is: with data, or with a mark in their place.
-
-    None for other values, whatever their fields are named.
-    """
+    """The attachment in a nested value, if it holds data or an instrumentor's mark in its place; else None."""
     found = attachment_of(value)
     if found is None or found.data is None:
         return found if found is not None and found.note in HIDDEN else None
@@ -137,7 +134,7 @@ def without_base64(text: str) -> str:
 
 
 def _may_hold_base64(text: str) -> bool:
-    """A part of every line of base64 is looked at; prose is passed over ten times as fast as by reading it."""
+    """A quick check that samples the text every 32 characters: ten times as fast as the full search for prose."""
     return any(_PART.match(text, at) for at in range(0, len(text), 32))
 
 
@@ -154,6 +151,6 @@ def _described(match: re.Match[str]) -> str:
 
 
 def _mixed(body: str) -> bool:
-    """Capitals, small letters and digits are in all base64 of some length, but not in digests and made-up fillers."""
+    """Whether a text mixes upper case, lower case and digits, as base64 does and hex digests or fillers do not."""
     head = body[: 4 * SHORTEST_BASE64]
     return bool(re.search("[A-Z]", head) and re.search("[a-z]", head) and re.search("[0-9]", head))

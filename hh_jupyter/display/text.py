@@ -40,7 +40,9 @@ def render(view: CellView, *, unicode: bool = True, color: bool = False, width: 
     if view.mode == "line" or not (view.open or view.tree.errors):
         return pen.carried("\n".join(_head(view, pen, width, 0)))
     said = text_said.lines(view.said, pen, width or WIDTH) if view.asked else []
-    return pen.carried("\n".join([*_tree(view, pen, width), *said, "", pen.paint(_footer(view), "2")]))
+    footer = _footer(view)
+    foot = ["", pen.paint(footer, "2")] if footer else []
+    return pen.carried("\n".join([*_tree(view, pen, width), *said, *foot]))
 
 
 def summary(view: CellView, *, unicode: bool = True, color: bool = False, width: int | None = None) -> str:

@@ -60,7 +60,7 @@ class CellView:
         asked: the view was asked for by a command, with this detail.
         linked: static forms name the session, by a link or its id.
         origin: shown in place of the delivery word, for spans that were made elsewhere. Example: "Read from file".
-        file: that they were read from.
+        file: path of the file that they were read from.
     """
 
     view_id: str

@@ -24,7 +24,7 @@ class OutputState(NamedTuple):
         export: what became of them.
         prices: they are known.
         overdue: as in `CellOutput`.
-        changes: how often spans that had arrived were changed.
+        changes: number of changes to its spans by late events.
     """
 
     spans: int
@@ -44,7 +44,7 @@ class CellOutput:
         survived_ns: when the cell had ended without an exception, in Unix nanoseconds; None if one left it.
         late: spans that ended after the cell.
         overdue: the wait after the cell ended before all was delivered.
-        changes: how often its spans were changed after they had arrived.
+        changes: number of changes to its spans by late events.
         place: of an output that is still to be shown, under a cell that ended without spans.
         state: what the last drawing showed at least; unequal to now when there is something to change.
         fixed: of an output that is no cell's: what it shows. Its spans stay the same, what became of them does not.

@@ -114,7 +114,7 @@ def _matching(fragment: str, known: Iterable[str]) -> Iterator[str]:
 
 
 def _files(begun: str) -> Iterator[str]:
-    """Files with spans, and folders on the way to them, whose path begins so; nothing hidden unless it is asked for."""
+    """Span files and folders whose path begins with this text; hidden ones only if it names the dot."""
     folder, name = os.path.split(begun)
     try:
         with os.scandir(os.path.expanduser(folder) or ".") as entries:  # noqa: PTH111

@@ -1,4 +1,4 @@
-"""Messages of instrumentors that leave them out by default: captured by those that `%hh instrument` switches on."""
+"""Lets instrumentors that leave messages out by default capture them, while `%hh instrument` has switched them on."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hh_jupyter.settings import Settings
 
 
 class ContentCapture:
-    """Holds the environment variable that OpenTelemetry's official instrumentors read while one of them is on here.
+    """Sets the environment variable that OpenTelemetry's official instrumentors read, as long as one of them is on.
 
-    It must stay as long as they are on: some read it at each call. A value of the user's own is never changed.
+    Some read it at each call, so it stays until the last one is off. A value of the user's own is never changed.
 
     Args:
         environ: the variables.
@@ -25,9 +25,9 @@ class ContentCapture:
         self._names: set[str] = set()
 
     def switch_on(self, name: str, module: str, settings: Settings) -> None:
-        """Set the variable for the instrumentor of this library, if it reads it and nobody has set it.
+        """Set the variable if this library's instrumentor reads it and it is not set yet.
 
-        Not where the settings say that inputs or outputs are not captured: the variable knows both or none.
+        It captures inputs and outputs together, so it is not set where the settings switch either of them off.
 
         Args:
             name: of the library.
@@ -42,7 +42,7 @@ class ContentCapture:
             self._names.add(name)
 
     def switch_off(self, name: str) -> None:
-        """The instrumentor of this library is off: after the last one the variable is as it was."""
+        """Note that the instrumentor of this library is off; after the last one, restore the variable."""
         self._names.discard(name)
         if self._ours is not None and not self._names:
             if self._environ.get(capture.VARIABLE) == self._ours:
@@ -56,7 +56,7 @@ def _value(module: str) -> str | None:
 
 
 def _writes_todays(module: str) -> bool:
-    """Whether an instrumentor that can write both conventions will write today's, as the common library decides."""
+    """Whether an instrumentor that knows both conventions writes today's; `opentelemetry.util.genai` decides."""
     if module.startswith("opentelemetry.instrumentation.botocore") or find_spec("opentelemetry.util.genai") is None:
         return False
     from opentelemetry.util.genai.utils import is_experimental_mode

@@ -49,7 +49,7 @@ class Report:
 
 @dataclass(slots=True)
 class _On:
-    """An instrumentor that is on, and the words for it."""
+    """An instrumentor that is on, and its name and version as `--list` shows them."""
 
     instrumentor: Instrumentor
     by: str
@@ -65,7 +65,7 @@ class Instrumentors:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the libraries whose instrumentor is on."""
+        """Names of the libraries whose instrumentor was switched on here."""
         return tuple(sorted(self._on))
 
     def known(self) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ class Instrumentors:
         choices = _choices()
         _check(asked, choices)
         traced, problems = [], []
-        for name in asked or self._worth_it(choices):
+        for name in asked or self._installed(choices):
             problem = self._switch_on(name, choices.get(name, []))
             if problem is None or self._traces_itself(name):
                 traced.append(name)
@@ -101,7 +101,7 @@ class Instrumentors:
         others = [f"hh: {name} was not switched on by %hh instrument." for name in asked if name not in self._on]
         for name in [name for name in self.names if not asked or name in asked]:
             on = self._on.pop(name)
-            _let_go(on.instrumentor)
+            _restore(on.instrumentor)
             try:
                 if on.instrumentor.is_instrumented_by_opentelemetry:
                     on.instrumentor.uninstrument()
@@ -113,24 +113,27 @@ class Instrumentors:
     def listed(self) -> str:
         """The LLM libraries that are installed, whether each is traced and by what: a line each."""
         choices = _choices()
-        rows = [self._row(name, choices.get(name, [])) for name in self._worth_it(choices)]
+        rows = [self._row(name, choices.get(name, [])) for name in self._installed(choices)]
         if not rows:
             return "hh: no LLM library is installed."
         width = max(len(name) for name, _, _ in rows)
         return "\n".join(f"hh: {name:{width}}  {state:3}  {by}" for name, state, by in rows)
 
     def is_traced(self, name: str) -> bool:
-        """Whether this library's calls make spans, switched on here, by the user or by itself; loads nothing."""
+        """Whether the library's calls make spans: through us, the user's own instrumentor, or its own tracing.
+
+        Imports nothing.
+        """
         on = name in self._on or self._traces_itself(name)
         return on or any(_is_on(choice) for choice in _choices().get(name, []))
 
     def _traces_itself(self, name: str) -> bool:
-        """Whether the library makes spans unasked, and the tracer gets them."""
+        """Whether the library makes spans without an instrumentor, and they reach this tracer."""
         library = LIBRARIES.get(name)
         return library is not None and is_global(self._tracer.provider) and library.traces_itself()
 
-    def _worth_it(self, choices: Mapping[str, list[Candidate]]) -> list[str]:
-        """Of everything that could be traced the LLM libraries that are installed, without those of other uses."""
+    def _installed(self, choices: Mapping[str, list[Candidate]]) -> list[str]:
+        """Names of the installed LLM libraries, without those that are mostly used for something else."""
         here = {name for name, library in LIBRARIES.items() if is_installed(library.distribution)}
         others = {
             name
@@ -151,7 +154,7 @@ class Instrumentors:
         return name, "off", _words(choices[0]) if choices else f"%pip install {LIBRARIES[name].package}"
 
     def _switch_on(self, name: str, choices: list[Candidate]) -> str | None:
-        """None when the library is traced now as well as it can be, else the line that says why not."""
+        """Switch on the best instrumentor of a library. Returns None on success, else a line that says what failed."""
         if name in self._on or any(_is_on(choice) for choice in choices):
             return None
         itself = self._traces_itself(name)
@@ -172,14 +175,15 @@ class Instrumentors:
                 problem = problem or _failure(choice, error, itself=itself)
                 continue
             self._on[name] = _On(instrumentor, _words(choice))
-            self._own(name, instrumentor)
+            self._yield_to_user(name, instrumentor)
             return None
         return problem or (None if itself else _missing(name))
 
-    def _own(self, name: str, instrumentor: Instrumentor) -> None:
-        """Let a later `XInstrumentor().instrument()` of the user's own do what it says, without a warning.
+    def _yield_to_user(self, name: str, instrumentor: Instrumentor) -> None:
+        """Make a later `XInstrumentor().instrument()` in user code work without a warning.
 
-        It gets this very object. With another provider it takes the library over; else there is nothing left to do.
+        OpenTelemetry returns the same object for it. With another `tracer_provider` the user's call takes the library
+        over; otherwise it changes nothing.
         """
         original = instrumentor.instrument
 
@@ -187,7 +191,7 @@ class Instrumentors:
             given = kwargs.get("tracer_provider")
             if given is None or given is self._tracer.provider:
                 return None
-            _let_go(instrumentor)
+            _restore(instrumentor)
             self._on.pop(name, None)
             self._capture.switch_off(name)
             instrumentor.uninstrument()
@@ -199,13 +203,13 @@ class Instrumentors:
             logger.debug("%s keeps its own instrument()", name)
 
 
-def _let_go(instrumentor: Instrumentor) -> None:
-    """Give the object back its class's own `instrument`."""
+def _restore(instrumentor: Instrumentor) -> None:
+    """Undo `_yield_to_user`: restore the `instrument` method of the object's class."""
     vars(instrumentor).pop("instrument", None)
 
 
 def _choices() -> dict[str, list[Candidate]]:
-    """What can trace each library, the preferred one first."""
+    """The ways to trace each library, the preferred one first."""
     found = candidates()
     for name, entry in OWN_TRACING.items():
         if is_installed(LIBRARIES[name].distribution):
@@ -215,7 +219,7 @@ def _choices() -> dict[str, list[Candidate]]:
 
 
 def _check(asked: Iterable[str], choices: Iterable[str]) -> None:
-    known = {*choices, *LIBRARIES}
+    known = sorted({*choices, *LIBRARIES})
     unknown = next((name for name in asked if name not in known), None)
     if unknown is not None:
         raise UsageError(f"%hh instrument: no library {unknown}. {did_you_mean(unknown, known)}")
@@ -237,14 +241,14 @@ def _words(choice: Candidate) -> str:
 
 
 def _without_messages(name: str, choices: list[Candidate]) -> str:
-    """What adds messages to a library's own spans, as the end of a line; empty where nothing is missing."""
+    """The end of a line that says how to get messages too; empty if the library's own spans have them."""
     if LIBRARIES[name].complete:
         return ""
     return f"; with messages: {f'%hh instrument {name}' if choices else f'%pip install {LIBRARIES[name].package}'}"
 
 
 def _missing(name: str) -> str:
-    """The line for a library that nothing installed can trace: what to install."""
+    """The line for a library without an installed instrumentor: it says what to install."""
     library = LIBRARIES.get(name)
     if library is None:
         return f"hh: {name} is not traced. %pip install {name}"
@@ -254,7 +258,7 @@ def _missing(name: str) -> str:
 
 
 def _failure(choice: Candidate, error: Exception, *, itself: bool) -> str:
-    """The line for an instrumentor that could not be switched on: which versions it takes where that is why."""
+    """The line for an instrumentor that could not be switched on. A version conflict names the versions that work."""
     reason = f"{type(error).__name__}: {error}"
     if type(error).__name__ == "DependencyConflictError":
         reason = _conflict(choice, getattr(error, "conflict", None)) or reason
@@ -263,7 +267,7 @@ def _failure(choice: Candidate, error: Exception, *, itself: bool) -> str:
 
 
 def _conflict(choice: Candidate, conflict: Any) -> str | None:
-    """What is missing, too old or too new for an instrumentor; None if the conflict does not say."""
+    """Describe a version conflict: which package is missing, too old or too new. None if the error has no details."""
     from packaging.requirements import Requirement  # The library that raised the error depends on it.
 
     required = getattr(conflict, "required", None)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 
 class Family(IntEnum):
-    """Whose instrumentor it is, in the order in which they are preferred: those that record most come first."""
+    """The project that an instrumentor comes from, in order of preference: the one that records most comes first."""
 
     OWN = 0
     OPENINFERENCE = 1
@@ -44,10 +44,10 @@ class Library:
         modules: whose objects are the library's, the first one always loaded with it; one that ends in "*" is the
             beginning of names.
         package: the instrumentor to install for it, and the preferred one; empty for a library that traces itself.
-        general: most who have it installed use it for something else: it is not missed where nothing can trace it.
+        general: mostly used for something else (boto3): without an instrumentor, no hint asks to install one.
         tracing: its module that makes spans through OpenTelemetry's global provider; empty without one. Older versions
             may lack it.
-        complete: those spans say as much as an instrumentor's, which would only make a second one of every call.
+        complete: its own spans say as much as an instrumentor's, which would only record every call twice.
     """
 
     name: str
@@ -141,7 +141,7 @@ class Candidate:
         return self.family is not Family.OPENTELEMETRY or "-genai-" in self.package
 
     def has_library(self) -> bool:
-        """Whether something that it instruments is installed, as far as its package tells."""
+        """Whether a library that its package declares to instrument is installed; True if it declares none."""
         return not self.instruments or any(map(is_installed, self.instruments))
 
 
@@ -158,7 +158,7 @@ def candidates() -> dict[str, list[Candidate]]:
 
 
 def known_name(name: str) -> str:
-    """The name of a library as it is written here: `llama-index`, `LlamaIndex`, `haystack-ai` are known by letters."""
+    """A library's name as used here. Case and punctuation do not matter: `llama-index`, `LlamaIndex`, `haystack-ai`."""
     return _BY_LETTERS.get(_letters(name), name.replace("-", "_"))
 
 

@@ -253,7 +253,7 @@ class Outputs:
             cost.load_in_background()
 
     def _changed(self, rows: tuple[SpanRecord, ...]) -> None:
-        """Rows that are shown have changed, on whichever thread sealed what came to them."""
+        """Update the outputs of rows that late events have changed. Called on the thread that sealed these."""
         for key in {row.cell for row in rows if row.cell is not None}:
             for output in tuple(self._by_key.get(key, ())):
                 output.changes += 1

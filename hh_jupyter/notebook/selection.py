@@ -25,7 +25,7 @@ LAST: Final = "last"
 ALL: Final = "all"
 BACKGROUND: Final = "background"
 FILE_SUFFIXES: Final = (".json", ".jsonl", ".otlp", ".gz")
-"""What has one of them, or a separator of folders in it, is a file, and not a name of a session."""
+"""A word with one of these endings, or with a path separator, is a file and not a session."""
 
 _SEPARATORS: Final = tuple(filter(None, ("/", os.sep, os.altsep)))
 
@@ -41,7 +41,7 @@ class Selection:
         session: theirs, if they are those of one.
         cell: number of the cell, if they are those of one.
         forgotten: spans that would belong to them and are no longer kept.
-        file: that they were read from.
+        file: path of the file, if they are those of one.
     """
 
     label: str
@@ -54,7 +54,7 @@ class Selection:
 
     @property
     def dom_id(self) -> str:
-        """The label as a part of an id in the page, where a path cannot stand."""
+        """The label as part of an HTML id; a path is hashed."""
         return self.label if self.file is None else hashlib.blake2s(self.file.encode(), digest_size=6).hexdigest()
 
     @property
@@ -76,8 +76,8 @@ def select(label: str, command: str, outputs: Outputs, store: SessionStore, sess
     """The spans that a word names.
 
     Args:
-        label: number of a cell, "last", "all", "background", a session, or a file of OTLP JSON: what looks like a path,
-            or else the name of a file that is there, and of no session.
+        label: number of a cell, "last", "all", "background", a session, or a file of OTLP JSON. A word that
+            looks like a path is a file; another one is a file if it exists and no session has that name.
         command: that asks, for the messages.
 
     Raises:

@@ -137,7 +137,7 @@ def fixed_view(
         session: theirs, if they are those of one.
         errors_only: show only what failed.
         forgotten: spans that belong to them and are no longer kept.
-        file: that they were read from.
+        file: path of the file that they were read from.
     """
     if any(cost.needs_table(row.facts) for row in rows):
         cost.load()  # Nobody changes this output later.

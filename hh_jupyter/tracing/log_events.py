@@ -1,7 +1,7 @@
-"""Events that libraries write to OpenTelemetry's logs about a tracer's spans: messages, results of evaluations.
+"""Collects the events that libraries write to OpenTelemetry's logs about a tracer's spans: messages, evaluations.
 
-While its span is open an event is kept here, to become one of the span's; the span itself, which other exporters share,
-is not changed. A process in which nobody has loaded OpenTelemetry's API of logs pays for none of it.
+An event is kept here while its span is open, and is added to our copy of the span when that ends; the span itself,
+which other exporters share, is not changed. Nothing is loaded in a process that does not use OpenTelemetry's logs API.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOGS_API: Final = "opentelemetry._logs"
-"""Loaded by each library that writes to logs, before it does."""
+"""The module that every library imports before it writes log records."""
 
 MAX_ENDED: Final = 10_000
-"""Ended spans whose late events are still taken."""
+"""Number of ended spans that still accept late events."""
 
 _UNSEEN: Final = object()
 
@@ -42,7 +42,7 @@ class LogEvents:
         put_late: takes an event of a span that has ended.
 
     Attributes:
-        awaited: events may come.
+        awaited: a LoggerProvider was joined or set, so events may arrive.
     """
 
     def __init__(self, open_spans: Container[int], put_late: Callable[[LateEvent], None]) -> None:
@@ -57,14 +57,14 @@ class LogEvents:
         """Take events from now on.
 
         Args:
-            join: those of a global LoggerProvider that somebody else made.
-            set_global: become OpenTelemetry's global LoggerProvider where there is none.
+            join: take those written to a global LoggerProvider that other code has set.
+            set_global: set our own global LoggerProvider if there is none.
         """
         self._on, self._join, self._set_global = True, join, set_global
         self._seen = _UNSEEN
 
     def switch_off(self) -> None:
-        """Take none any more, and withdraw from the global LoggerProvider."""
+        """Stop taking events, and withdraw from the global LoggerProvider."""
         if self.awaited:
             from hh_jupyter.tracing import logger_provider
 
@@ -73,14 +73,14 @@ class LogEvents:
         self._kept.clear()
         self._ended.clear()
 
-    def look(self) -> None:
-        """Follow the global LoggerProvider where it has changed. Called whenever a span starts: cheap."""
+    def follow_global(self) -> None:
+        """Join the global LoggerProvider if it has changed. Cheap, since it is called at every span start."""
         api = modules.get(f"{LOGS_API}._internal")
         if self._on and getattr(api, "_LOGGER_PROVIDER", None) is not self._seen:
-            self.load()
+            self.join_global()
 
-    def load(self) -> None:
-        """`look`, also where nobody has loaded the API of logs: what writes to it first may not start a span."""
+    def join_global(self) -> None:
+        """Join the global LoggerProvider now, loading the logs API if needed: an event may come before any span."""
         if not self._on:
             return
         try:
@@ -88,13 +88,13 @@ class LogEvents:
 
             self._seen = logger_provider.receive(self, join=self._join, set_global=self._set_global)
             self.awaited = True
-        except Exception:  # boundary: spans are made and shown without the events of a LoggerProvider of an odd kind.
+        except Exception:  # boundary: with an unusual LoggerProvider, spans are shown without its events.
             logger.debug("the LoggerProvider could not be joined", exc_info=True)
             self._on = False
 
     def provider(self) -> LoggerProvider | None:
-        """For instrumentors that ask for one; what they write also goes to the global one. None while switched off."""
-        self.load()
+        """The LoggerProvider to give to instrumentors; it forwards to the global one. None while switched off."""
+        self.join_global()
         if not self.awaited:
             return None
         from hh_jupyter.tracing import logger_provider
@@ -102,11 +102,11 @@ class LogEvents:
         return logger_provider.OURS
 
     def knows(self, span_id: int) -> bool:
-        """Whether the span is one of this tracer's that is open, or ended not long ago."""
+        """Whether this tracer's span is open or has ended recently."""
         return span_id in self._open or span_id in self._ended
 
     def take(self, trace_id: int, span_id: int, event: Event) -> None:
-        """Take an event of a span that is known."""
+        """Take an event of a span for which `knows` is true."""
         if span_id in self._open:
             self._kept.setdefault(span_id, []).append((trace_id, event))
             if span_id in self._open:
@@ -117,7 +117,7 @@ class LogEvents:
         self._put_late(LateEvent(trace_id, span_id, event))
 
     def of(self, context: SpanContext) -> tuple[Event, ...]:
-        """The events of a span that has just ended."""
+        """Return and forget the events of a span that has just ended."""
         self._ended[context.span_id] = None
         forget_oldest(self._ended, MAX_ENDED)
         kept = self._kept.pop(context.span_id, ())

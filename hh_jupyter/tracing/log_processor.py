@@ -1,4 +1,4 @@
-"""The log record processor beside the span processor, for LoggerProviders of the SDK; loaded where there is one."""
+"""The log record processor for LoggerProviders of the OpenTelemetry SDK; loaded only if one is set."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 
 
 class EventProcessor(LogRecordProcessor):
-    """Delivers the events written to one LoggerProvider, and leaves the records as they are.
+    """Passes the log records of one LoggerProvider on, unchanged.
 
     Args:
         deliver: takes a record; must not block or raise.
-        awaited: whether anybody takes events now.
+        awaited: returns whether a tracer takes events now.
     """
 
     def __init__(self, deliver: Callable[[LogRecord], None], awaited: Callable[[], bool]) -> None:
@@ -24,7 +24,7 @@ class EventProcessor(LogRecordProcessor):
         self._deliver(log_record.log_record)
 
     def enabled(self, *, event_name: str | None = None, **_: Any) -> bool:
-        """Only events are wanted: this must not switch on what other processors filter out."""
+        """Whether a record with this name is an event that a tracer takes; others must not be emitted because of us."""
         return event_name is not None and self._awaited()
 
     def shutdown(self) -> None:

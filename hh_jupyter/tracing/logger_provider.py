@@ -1,7 +1,7 @@
-"""OpenTelemetry's LoggerProvider: ours where there is none, else the one that is there, joined.
+"""Gets events from OpenTelemetry's LoggerProvider: from the global one if it is set, else from one of ours.
 
-Ours is made of the API alone, which whoever writes to logs has loaded: the SDK's would cost a process 5 ms, and nothing
-here is exported as a log. It gives way: a LoggerProvider that somebody sets later replaces it, and is joined in turn.
+Ours is built on the logs API alone, since nothing here is exported as a log and the SDK would cost 5 ms to load. A
+LoggerProvider that is set later replaces it, and is joined in turn.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _SDK: Final = "opentelemetry.sdk._logs"
 _BODY: Final = "gen_ai.event.content"
-"""Where span events had what is the body of a log record."""
+"""The span event attribute that holds the body of the log record."""
 _OLD_NAME: Final = "event.name"
-"""The attribute with an event's name, before records had a field for it."""
+"""The attribute that held an event's name before log records had a field for it."""
 
 _lock = threading.RLock()
 _receivers: list[LogEvents] = []
@@ -37,7 +37,7 @@ _joined: weakref.WeakSet[SDKLoggerProvider] = weakref.WeakSet()
 
 
 def receive(events: LogEvents, *, join: bool, set_global: bool) -> object:
-    """Give a tracer the events of its spans from now on; the LoggerProvider that is then global, None without one."""
+    """Start delivering events to a tracer. Returns the LoggerProvider that is now global, None if there is none."""
     with _lock:
         if events not in _receivers:
             _receivers.append(events)
@@ -54,7 +54,7 @@ def receive(events: LogEvents, *, join: bool, set_global: bool) -> object:
 
 
 def withdraw(events: LogEvents) -> None:
-    """Undo `receive`. What was joined stays joined, since a provider never gives a processor back, and is inert."""
+    """Undo `receive`. A joined provider keeps its processor, which cannot be removed but does nothing any more."""
     with _lock:
         if events in _receivers:
             _receivers.remove(events)
@@ -63,15 +63,15 @@ def withdraw(events: LogEvents) -> None:
 
 
 def _set_global(provider: LoggerProvider | None) -> None:
-    """Set it in a way that leaves `set_logger_provider` free to be called once, as if nothing was set.
+    """Set the global LoggerProvider without using up the one call of `set_logger_provider` that OpenTelemetry allows.
 
-    There is no public way; where OpenTelemetry keeps it elsewhere, no events come.
+    There is no public way. If OpenTelemetry moves the variable, no events arrive.
     """
     vars(_internal).update(_LOGGER_PROVIDER=provider)
 
 
 def _sdk_provider(provider: object) -> SDKLoggerProvider | None:
-    """The SDK's provider in it; some, like Logfire's, stand behind a proxy of their own."""
+    """The SDK's LoggerProvider: the given one, or the one inside a proxy such as Logfire's. None for any other."""
     sdk: Any = modules.get(_SDK)
     if sdk is None:
         return None
@@ -80,7 +80,7 @@ def _sdk_provider(provider: object) -> SDKLoggerProvider | None:
 
 
 def deliver(record: LogRecord) -> None:
-    """Give a record to the tracers whose span it is about, if it is an event. Never raises."""
+    """Deliver a record to the tracers that know its span, if it is an event. Never raises."""
     try:
         name = _name(record)
         if name is None or not record.span_id or not record.trace_id:
@@ -90,18 +90,18 @@ def deliver(record: LogRecord) -> None:
             event = _event(name, record)
             for events in concerned:
                 events.take(record.trace_id, record.span_id, event)
-    except Exception:  # boundary: whatever somebody wrote, their call goes on.
+    except Exception:  # boundary: the library that wrote the record must not fail.
         _LOG.debug("a log record could not be read", exc_info=True)
 
 
 def _name(record: LogRecord) -> str | None:
-    """None for an ordinary log record, which is no event."""
+    """The name of the event; None for an ordinary log record."""
     name = record.event_name or (record.attributes or {}).get(_OLD_NAME)
     return name if isinstance(name, str) and name else None
 
 
 def _event(name: str, record: LogRecord) -> Event:
-    """The record as a span event: its values plain now, since what they are part of may change."""
+    """Convert a record to a span event. Values are copied now, since the library may change them later."""
     attributes = copied(record.attributes)
     attributes.pop(_OLD_NAME, None)
     if record.body is not None:
@@ -111,7 +111,7 @@ def _event(name: str, record: LogRecord) -> Event:
 
 
 class EventLogger(Logger):
-    """Delivers what is written, and passes it on to a global LoggerProvider of somebody else."""
+    """Delivers records, and forwards them to a global LoggerProvider that is not ours."""
 
     def __init__(self, name: str, *scope: Any) -> None:
         super().__init__(name, *scope)
@@ -127,7 +127,7 @@ class EventLogger(Logger):
             theirs.get_logger(*self._scope).emit(record)
 
     def enabled(self, **of: Any) -> bool:
-        """Whether a record with this `event_name` would go anywhere."""
+        """Whether a record with this `event_name` has a receiver."""
         theirs = _theirs()
         if of.get("event_name") and _receivers:
             return True
@@ -135,7 +135,7 @@ class EventLogger(Logger):
 
 
 class EventLoggerProvider(LoggerProvider):
-    """Makes loggers that deliver events to tracers. One for the process, whichever tracers there are."""
+    """Makes loggers that deliver events to all tracers of the process."""
 
     def get_logger(
         self, name: str, version: str | None = None, schema_url: str | None = None, attributes: Any = None
@@ -144,7 +144,7 @@ class EventLoggerProvider(LoggerProvider):
 
 
 def _theirs() -> LoggerProvider | None:
-    """The global LoggerProvider if it is set and not ours."""
+    """The global LoggerProvider; None if it is not set, or ours."""
     provider: LoggerProvider | None = _internal._LOGGER_PROVIDER
     return None if provider is OURS else provider
 

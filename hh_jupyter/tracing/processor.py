@@ -38,13 +38,13 @@ class StampingProcessor(SpanProcessor):
     Args:
         sessions: tell the tracer's own session at any moment.
         put: takes an ended span and its stamp; must not lock or raise.
-        put_late: the same for an event of a span that was put before.
+        put_late: takes an event of a span that was put before; must not lock or raise.
         flush: delivers what was put, within so many seconds.
         flush_last: the same within the budget of a program's end.
         filters: name prefixes to `include` and to `exclude`.
 
     Attributes:
-        logs: events of the spans that come as log records.
+        logs: collects the events that are written as log records.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class StampingProcessor(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Note where the span belongs."""
         if LOGS_API in modules:
-            self.logs.look()
+            self.logs.follow_global()
         context = otel_context.get_current() if parent_context is None else parent_context
         parent = span.parent
         parent_id = None if parent is None else parent.span_id

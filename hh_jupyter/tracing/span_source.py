@@ -64,15 +64,15 @@ class SpanSource:
         self.starts_bare = starts_bare(provider)
 
     def join_later(self) -> None:
-        """Join global providers, of spans and of logs, that somebody else has made since, if this tracer joins any."""
+        """Join the global providers of spans and logs that other code has set since, if this tracer joins any."""
         provider = foreign_global() if self._join and self.on else None
         if provider is not None and provider is not self.provider:
             self._use(provider, joined(provider, self._processor))
         if self._join and self.on:
-            self._processor.logs.load()
+            self._processor.logs.join_global()
 
     def logger_provider(self) -> LoggerProvider | None:
-        """For instrumentors, beside `provider`: takes the events that they write about its spans. None while off."""
+        """The LoggerProvider for instrumentors, beside `provider`: it adds events to their spans. None while off."""
         return self._processor.logs.provider()
 
     def become_global(self) -> None:

@@ -7,9 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from hh_jupyter.conventions import describe
 from hh_jupyter.display import html, text
+from hh_jupyter.display.details import span_details
 from hh_jupyter.display.said import LEVELS, Said, what_was_said
 from hh_jupyter.display.view import CellView
+from hh_jupyter.records.record import SpanDetails
+from hh_jupyter.records.tree import SpanTree
 from tests.browser.sample_cells import (
     ANSWER,
     QUESTION,
@@ -47,6 +51,26 @@ def test_a_summary_holds_no_message_no_input_and_no_output(shown: Cell) -> None:
     assert view.said == ()
     assert "Messages: " in Page(html.render(view)).text[-1]
     assert Page(html.render(view)).text[-1].endswith(": %hh show 4 --detail full")
+
+
+def test_an_agent_with_a_question_in_messages_and_an_answer_as_a_value_shows_both() -> None:
+    """So OpenInference writes agents and chains."""
+    attributes = {
+        "openinference.span.kind": "AGENT",
+        "llm.input_messages.0.message.role": "user",
+        "llm.input_messages.0.message.content": "Where is my order?",
+        "output.value": "It arrives tomorrow.",
+    }
+    details = SpanDetails(attributes=attributes)
+    record = replace(one_call(2).records[0], facts=describe("agent", attributes, (), 0))
+    shown = span_details(record, details)
+    assert [message["text"] for message in shown["messages"]] == ["Where is my order?"]
+    assert (shown.get("input"), shown["output"]) == (None, "It arrives tomorrow.")
+    said, _ = what_was_said(SpanTree.build([record]), "full", lambda _: details)
+    assert [(part.label, part.text) for part in said[0].parts] == [
+        ("user", "Where is my order?"),
+        ("output", "It arrives tomorrow."),
+    ]
 
 
 def test_a_preview_is_of_model_calls_and_of_what_failed() -> None:

@@ -156,6 +156,9 @@ def test_a_missing_instrumentor_is_answered_with_what_to_install(kernel: Kernel)
     assert cell.stdout == "hh: llama_index is not traced. %pip install openinference-instrumentation-llama-index\n"
     wrong = kernel.run("%hh instrument opnai")
     assert wrong.stderr.startswith("UsageError: %hh instrument: no library opnai. Did you mean openai?")
+    known = kernel.run("%hh instrument nothing").stderr.partition("Known: ")[2].strip(" .\n").split(", ")
+    assert "openai" in known
+    assert known == sorted(known)
 
 
 def test_loading_with_auto_instrument_traces_at_once(tmp_path: Path) -> None:

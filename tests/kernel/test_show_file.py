@@ -110,7 +110,7 @@ def test_a_name_means_the_session_unless_it_looks_like_a_path(kernel: Kernel) ->
         ("none.jsonl", "none.jsonl cannot be read (No such file or directory)."),
         ("no/file", "no/file cannot be read (No such file or directory)."),
         ("./traces", "./traces cannot be read (Is a directory)."),
-        ("broken.json", "broken.json, line 1: 3 is not an object with resourceSpans."),
+        ("broken.json", "broken.json, line 1: found 3, expected an object with resourceSpans."),
         ("empty.json", "empty.json holds no spans."),
         ("nothing", "no session nothing. No session has spans here yet."),
     ],

@@ -108,7 +108,7 @@ class BatchSealer:
     def _add_late(self, late: Sequence[LateEvent]) -> None:
         try:
             add_to_kept(late, self._policy, self._details, self._log)
-        except Exception:  # boundary: what is shown of a span that was sealed before stays as it is.
+        except Exception:  # boundary: the span is shown without these events.
             logger.debug("events that came late could not be added to their spans", exc_info=True)
 
     def _sealed(self, entry: EndedSpan) -> Sealed | None:

@@ -50,9 +50,9 @@ class DetailStore:
                 self._bytes -= len(old)
 
     def change(self, span_id: int, change: Callable[[bytes], bytes | None]) -> bytes | None:
-        """Replace the latest body here with this span by what `change` makes of it, and return that.
+        """Replace the latest body that holds this span by the result of `change`, and return that.
 
-        None, and nothing has changed, where there is no such body, or `change` returns None.
+        Returns None and changes nothing if no body holds the span, or `change` returns None.
         """
         old = next(iter(self._of(span_id)), None)
         new = None if old is None else change(old)

@@ -61,10 +61,14 @@ def encode(spans: Sequence[SealedSpan]) -> bytes:
 
 
 def with_events(body: bytes, trace_id: int, span_id: int, events: Sequence[Event], most: int) -> bytes | None:
-    """The same request with more events on one of its spans; None if it has no such span.
+    """Add events to one span of an encoded request; None if the span is not in it.
 
     Args:
-        most: events that a span may have; those above are counted as dropped.
+        body: the request.
+        trace_id: of the span.
+        span_id: of the span.
+        events: to add.
+        most: maximum number of events on a span; further ones are counted as dropped.
     """
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 

@@ -1,7 +1,8 @@
-"""Spans that no tracer of ours delivered: other people's, from memory or a file, as rows that know their content.
+"""Spans that our tracer did not record: from a file, or from the OpenTelemetry SDK in memory.
 
-They are redacted by the rules of the pipeline when they are taken, so that what shows or writes them need not do it;
-they are not limited, stamped or typed. Kept are the encoded spans: those of a file of 100 MB take less than that.
+Each becomes a row that can find its own content. They are redacted when they are taken, so that displays and writers
+get redacted spans only; limits and session attributes are not applied. The encoded spans are kept in memory, where they
+take less than the file.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hh_jupyter import attributes as keys
 from hh_jupyter.delivery.sealing import otlp
 from hh_jupyter.delivery.sealing.kept_ids import with_ids
-from hh_jupyter.delivery.sealing.span_values import copied, plain_values
+from hh_jupyter.delivery.sealing.span_values import plain_values
 from hh_jupyter.delivery.sealing.stored_spans import row_of
 from hh_jupyter.records.parents import SpanKey, by_identity, key_of
 from hh_jupyter.records.record import SpanDetails, SpanRecord
@@ -32,21 +33,21 @@ SPANS_OF_BODY: Final = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignRecord(SpanRecord):
-    """A row that knows where its content is, so that it may stand in any list.
+    """A row with a reference to its content, so that it can be part of any list.
 
     Attributes:
-        source: the spans that it is one of.
+        source: holds its content.
     """
 
     source: ForeignSpans = field(compare=False, repr=False)
 
 
 class ForeignSpans:
-    """Spans that were taken together.
+    """The content of spans that were read together.
 
     Args:
         redactor: applied to every span, its resource and its scope.
-        file: that they were read from; None for spans from memory.
+        file: its path; None for spans from memory.
     """
 
     def __init__(self, redactor: Redactor | RedactorWith, file: str | None = None) -> None:
@@ -136,28 +137,12 @@ def _encoded(span: ReadableSpan) -> tuple[ResourceSpans, Span]:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
     from hh_jupyter.delivery.sealing.encoding import encode
-    from hh_jupyter.delivery.sealing.sealed_span import SealedSpan, encodable
+    from hh_jupyter.delivery.sealing.sealed_span import encodable, unchanged
 
     context = span.get_span_context()
     if context is None or span.start_time is None:
         raise ValueError(f"span {span.name!r} has no ids or no start time")
-    plain = SealedSpan(
-        name=span.name,
-        context=context,
-        parent=span.parent,
-        resource=span.resource,
-        scope=span.instrumentation_scope,
-        attributes=copied(span.attributes),
-        events=span.events,
-        links=span.links,
-        kind=span.kind,
-        status=span.status,
-        start_time=span.start_time,
-        end_time=span.end_time,
-        dropped=span.dropped_attributes,
-        dropped_events=span.dropped_events,
-        dropped_links=span.dropped_links,
-    )
+    plain = unchanged(span, context)
     try:
         request = ExportTraceServiceRequest.FromString(encode([plain]))
     except (ValueError, TypeError, RecursionError, DecodeError):  # A value that protobuf cannot hold.
@@ -167,7 +152,7 @@ def _encoded(span: ReadableSpan) -> tuple[ResourceSpans, Span]:
 
 
 def _redact(span: Span, redactor: Redactor | RedactorWith) -> int:
-    """Redact a span in place; how many values that changed."""
+    """Redact a span in place and return the number of changed values."""
     total = _redact_text(span, "name", redactor)
     if span.status.message:
         total += _redact_text(span.status, "message", redactor)
@@ -188,7 +173,7 @@ def _redact_text(message: Any, name: str, redactor: Redactor | RedactorWith) -> 
 
 
 def _redact_attributes(pairs: Any, redactor: Redactor | RedactorWith) -> int:
-    """Redact attributes in place: objects and bytes as the texts that sealing makes of them, if a secret is in them."""
+    """Redact attributes in place. An object or bytes value with a secret becomes the text that sealing makes of it."""
     given = otlp.values_of(pairs)
     read = plain_values(given)
     kept, number = redactor.attributes(read)

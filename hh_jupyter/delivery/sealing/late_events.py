@@ -1,7 +1,7 @@
-"""Events that come after their span has ended: part of it while it is not sealed, else added to what is kept of it.
+"""Adds events that arrive after their span has ended.
 
-A sealed span is encoded, in the queue of its destination and maybe sent: OTLP has no way to change one. What displays
-read is changed instead, as long as it is kept.
+Before sealing the event becomes part of the span. A sealed span is encoded, queued and perhaps sent, and OTLP cannot
+change it any more: the event is then added only to the copy that displays read, while that is kept.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def merged(spans: Sequence[EndedSpan], late: Sequence[LateEvent]) -> tuple[list[EndedSpan], list[LateEvent]]:
-    """The spans with those of the events that are theirs, and the events of none of them."""
+    """Add the events to their spans. Returns the spans, and the events whose span is not among them."""
     of_span: defaultdict[tuple[int, int], list[LateEvent]] = defaultdict(list)
     for one in late:
         of_span[one.trace_id, one.span_id].append(one)
@@ -36,7 +36,7 @@ def merged(spans: Sequence[EndedSpan], late: Sequence[LateEvent]) -> tuple[list[
 
 
 def add_to_kept(late: Sequence[LateEvent], policy: SealPolicy, details: DetailStore, log: SpanLog) -> None:
-    """Add each event, redacted, to the body in which its span is kept for displays, and read the span's row anew."""
+    """Add each event, redacted, to the stored copy of its span, and update the span's row in the log."""
     for trace_id, span_id, event in late:
         row = log.find(trace_id, span_id)
         if row is None:

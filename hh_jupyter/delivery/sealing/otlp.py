@@ -130,7 +130,7 @@ def details_of(span: Span) -> SpanDetails:
 
 
 def _read(pairs: Iterable[KeyValue]) -> dict[str, Any]:
-    """As sealing leaves attributes; those of others may hold objects and bytes."""
+    """Decode attributes as sealing writes them: objects and bytes, which other programs write, become text."""
     return plain_values(values_of(pairs))
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 GZIP: Final = b"\x1f\x8b"
-"""What such files begin with, whatever they are called."""
+"""The first bytes of every gzip file."""
 
 _OPENING: Final = ("{", "[")
 
@@ -33,7 +33,7 @@ def read(path: str | os.PathLike[str]) -> Iterator[tuple[ResourceSpans, Span]]:
 
     Raises:
         OSError: the file cannot be opened or read.
-        SpanFileError: it holds something else than OTLP JSON.
+        SpanFileError: the content is not OTLP JSON.
     """
     name, line = os.fspath(path), 1
     with open(os.path.expanduser(name), "rb") as file:  # noqa: PTH111,PTH123  # A home that is not known must not raise.
@@ -52,7 +52,7 @@ def read(path: str | os.PathLike[str]) -> Iterator[tuple[ResourceSpans, Span]]:
 
 
 class _TextError(ValueError):
-    """What is wrong with the text at a line."""
+    """A line that cannot be read as JSON."""
 
     def __init__(self, line: int, text: str) -> None:
         super().__init__(f"{text}; expected OTLP JSON: {EXPECTED} on each line, or one document")

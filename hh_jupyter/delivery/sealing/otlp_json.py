@@ -1,6 +1,6 @@
 """OTLP's JSON encoding, read: from a parsed document to protobuf messages.
 
-The format is that of the specification ("JSON Protobuf Encoding"), with what writers of it do beside that: ids in
+The format is that of the specification ("JSON Protobuf Encoding"), with the deviations that occur in practice: ids in
 base64 as in protobuf's own JSON mapping, the field names of the `.proto` files, enums by name, numbers for 64-bit
 integers, and the `instrumentationLibrarySpans` of OTLP before 0.15. Unknown fields are ignored.
 
@@ -33,7 +33,7 @@ _SCOPES: Final = (("scopeSpans", "scope"), ("instrumentationLibrarySpans", "inst
 
 
 class NotOtlpError(ValueError):
-    """A document that is no OTLP. The text tells where, what is there, and what is expected."""
+    """The document is not OTLP. The message says where, what was found, and what is expected."""
 
 
 def spans_of(document: Any) -> Iterator[tuple[ResourceSpans, Span]]:
@@ -43,20 +43,20 @@ def spans_of(document: Any) -> Iterator[tuple[ResourceSpans, Span]]:
     these; logs and metrics are passed over.
 
     Raises:
-        NotOtlpError: it is something else, or a field cannot be read. The text says where, what is there, and what is
-            expected.
+        NotOtlpError: the document is something else, or a field cannot be read.
     """
     if isinstance(document, list):
         for item in document:
             yield from spans_of(item)
         return
     if not isinstance(document, Mapping):
-        raise NotOtlpError(f"{shown('value', document)} is not {EXPECTED}")
+        raise NotOtlpError(f"found {shown('value', document)}, expected {EXPECTED}")
     resources = _list(document, "resourceSpans")
     if any(_field(document, name) is not None for name, _ in _SCOPES):
         resources = [document]
     elif document and not any(map(document.__contains__, _SIGNALS)):
-        raise NotOtlpError(f"an object with {shown('keys', ', '.join(map(str, document)))} is not {EXPECTED}")
+        keys = shown("keys", ", ".join(map(str, document)))
+        raise NotOtlpError(f"found an object with the keys {keys}, expected {EXPECTED}")
     for number, resource in enumerate(resources):
         yield from _spans_of_resource(resource, f"resourceSpans[{number}]")
 
@@ -145,7 +145,7 @@ def _write_attributes(pairs: Any, owner: Mapping[str, Any], name: str = "attribu
 
 
 def _write_value(target: AnyValue, given: Any, depth: int) -> None:
-    """Write what one of the fields of an `AnyValue` holds; an empty or unknown one stays empty."""
+    """Write the value of an `AnyValue`, which has one field; without a known field the target stays empty."""
     if given is None:
         return
     for name, value in _object(given, "value").items():
@@ -257,7 +257,7 @@ def _set_text(message: Any, name: str, value: Any) -> None:
 
 
 def _int(value: Any, name: str) -> int:
-    """A number, or one in text, as the specification has 64-bit integers."""
+    """A whole number; the specification writes 64-bit integers as text."""
     try:
         return value if type(value) is int else int(value) if isinstance(value, str) else int(float(value))
     except (TypeError, ValueError, OverflowError):
@@ -265,7 +265,7 @@ def _int(value: Any, name: str) -> int:
 
 
 def _count(owner: Mapping[str, Any], name: str) -> int:
-    """A number of at least 0, which an absent field stands for."""
+    """A number of at least 0; an absent field is 0."""
     value = _field(owner, name)
     number = 0 if value is None else _int(value, name)
     if not 0 <= number < (2**64 if name.endswith("Nano") else 2**32):
@@ -274,14 +274,14 @@ def _count(owner: Mapping[str, Any], name: str) -> int:
 
 
 def _enum(value: Any, prefix: str, names: Mapping[str, int]) -> int:
-    """The number of a name, with or without the prefix, or the number itself; 0 for what is not known."""
+    """The number of an enum value, given as its name, with or without prefix, or as a number; 0 if it is unknown."""
     text = str(value).upper().removeprefix(prefix)
     number = int(text) if text.isdecimal() and len(text) < 3 else names.get(text, 0)
     return number if number in names.values() else 0
 
 
 def _id(owner: Mapping[str, Any], name: str, length: int, *, needed: bool = True) -> bytes:
-    """An id of so many bytes: hexadecimal digits if there are two for each, else base64."""
+    """An id of `length` bytes, from hexadecimal digits or, where the text has another length, from base64."""
     value = _field(owner, name)
     if not value and not needed:
         return b""
@@ -302,7 +302,7 @@ def _hex(value: str) -> bytes | None:
 
 
 def _base64(value: Any) -> bytes | None:
-    """The bytes in base64 text of either alphabet, with or without padding; None if it is none."""
+    """Decode base64 in either alphabet, with or without padding; None if it is not base64."""
     if not isinstance(value, str):
         return None
     try:

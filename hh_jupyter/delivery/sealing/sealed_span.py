@@ -114,7 +114,7 @@ def seal(span: ReadableSpan, stamp: Stamp, policy: SealPolicy, resource: Resourc
 
 
 def redacted_events(given: Sequence[Event], redactor: Redactor | RedactorWith) -> tuple[list[Event], int]:
-    """Events without secrets, their values plain, and how many values were redacted."""
+    """Redact events and make their values plain. Returns the events and the number of redacted values."""
     events: list[Event] = []
     redacted = 0
     for event in given:
@@ -126,6 +126,27 @@ def redacted_events(given: Sequence[Event], redactor: Redactor | RedactorWith) -
         events.append(Event(name, kept, event.timestamp) if changed else event)
         redacted += number + in_name
     return events, redacted
+
+
+def unchanged(span: ReadableSpan, context: SpanContext) -> SealedSpan:
+    """The span as it is: nothing redacted, cut or added."""
+    return SealedSpan(
+        name=span.name,
+        context=context,
+        parent=span.parent,
+        resource=span.resource,
+        scope=span.instrumentation_scope,
+        attributes=copied(span.attributes),
+        events=span.events,
+        links=span.links,
+        kind=span.kind,
+        status=span.status,
+        start_time=span.start_time,
+        end_time=span.end_time,
+        dropped=span.dropped_attributes,
+        dropped_events=span.dropped_events,
+        dropped_links=span.dropped_links,
+    )
 
 
 def encodable(span: SealedSpan) -> SealedSpan:
@@ -142,7 +163,7 @@ def encodable(span: SealedSpan) -> SealedSpan:
 
 
 def encodable_events(events: Sequence[Event]) -> list[Event]:
-    """The same for events."""
+    """The same events with every value that protobuf cannot hold as text."""
     return [Event(_clean(event.name), _cleaned(event.attributes), event.timestamp) for event in events]
 
 

@@ -37,7 +37,7 @@ class Stamp(NamedTuple):
         cell: id of the notebook cell's run, None outside cells.
         parent_id: span id of the nearest ancestor that the filters keep; None for a root.
         by_others: where other exporters of the span's provider send it; known at its end.
-        events: of the span, beside those on it: they came as log records. Known at its end.
+        events: events of the span that were written as log records, beside those on it. Known at its end.
     """
 
     baggage: Mapping[str, object]

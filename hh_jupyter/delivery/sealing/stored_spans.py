@@ -1,4 +1,4 @@
-"""Rows from encoded spans: how displays show sessions whose kernel is gone, and spans that were made elsewhere."""
+"""Makes rows from encoded spans: those of sessions whose kernel is gone, and those of files."""
 
 from __future__ import annotations
 

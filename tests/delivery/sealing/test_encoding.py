@@ -23,7 +23,7 @@ from opentelemetry.trace import (
 )
 
 from hh_jupyter.delivery.sealing.encoding import encode
-from hh_jupyter.delivery.sealing.sealed_span import SealedSpan, encodable
+from hh_jupyter.delivery.sealing.sealed_span import SealedSpan, encodable, unchanged
 
 PROVIDER = TracerProvider(
     resource=Resource({"service.name": "shop", "n": 1}, "https://example.com/resource"),
@@ -38,21 +38,7 @@ ELSEWHERE = SpanContext(
 def sealed(span: ReadableSpan) -> SealedSpan:
     """The span as sealing copies it when there is nothing to change."""
     assert span.context is not None
-    return SealedSpan(
-        name=span.name,
-        context=span.context,
-        parent=span.parent,
-        resource=span.resource,
-        scope=span.instrumentation_scope,
-        attributes=dict(span.attributes or {}),
-        events=span.events,
-        links=span.links,
-        kind=span.kind,
-        status=span.status,
-        start_time=span.start_time,
-        end_time=span.end_time,
-        dropped=span.dropped_attributes,
-    )
+    return unchanged(span, span.context)
 
 
 def ended(name: str, kind: SpanKind = SpanKind.INTERNAL, status: Status | None = None) -> ReadableSpan:

@@ -160,8 +160,11 @@ EXPECTED = "expected OTLP JSON: an object with resourceSpans on each line, or on
         (document() + "\n\n" + document()[:-9], "line 3: no JSON at column 133 (Unterminated string starting at)"),
         ("<html>", f"line 1: no JSON at column 1 (Expecting value); {EXPECTED}"),
         ('{\n"resourceSpans": [\n}', "line 3: no JSON at column 1 (Expecting value)"),
-        ('{"spans": [], "name": 1}', "line 1: an object with 'spans, name' is not an object with resourceSpans"),
-        ("[3]", "line 1: 3 is not an object with resourceSpans"),
+        (
+            '{"spans": [], "name": 1}',
+            "line 1: found an object with the keys 'spans, name', expected an object with resourceSpans",
+        ),
+        ("[3]", "line 1: found 3, expected an object with resourceSpans"),
         (document(traceId="0af7"), f"line 1: {PLACE}traceId is '0af7'; expected 32 hexadecimal digits"),
         (document(spanId=None), f"line 1: {PLACE}spanId is missing; expected 16 hexadecimal digits"),
         (document(spanId="g" * 16), f"line 1: {PLACE}spanId is '{'g' * 16}'; expected 16 hexadecimal digits"),
