@@ -34,10 +34,11 @@ def find_echoes(records: Sequence[SpanRecord]) -> set[SpanKey]:
     }
 
 
-def http_statuses(call: Call) -> list[str]:
+def http_status(call: Call) -> str | None:
     """HTTP status of a failed call, as text."""
-    statuses = (span.http_status for span in call.spans) if call.failed else ()
-    return [str(status) for status in statuses if status is not None][:1]
+    if not call.failed:
+        return None
+    return next((str(span.http_status) for span in call.spans if span.http_status is not None), None)
 
 
 def count_errors(records: Sequence[SpanRecord], calls: Sequence[Call], echoes: set[SpanKey]) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hh_jupyter.conventions.facts import SpanFacts, Usage
 from hh_jupyter.records import cost
 from hh_jupyter.records.calls import KINDS, Call, find_calls
-from hh_jupyter.records.failures import count_errors, find_echoes, http_statuses
+from hh_jupyter.records.failures import count_errors, find_echoes, http_status
 from hh_jupyter.records.parents import Parents, SpanKey, by_identity, key_of
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.records.record_of import record_of
@@ -133,7 +133,7 @@ def _call_sums(calls: Sequence[Merged]) -> dict[str, Any]:
         "streamed_calls": sum(facts.streamed for _, facts in calls),
         "tool_calls_requested": sum(len(facts.tools_asked) for _, facts in calls),
         "tool_call_names": _names(name for _, facts in calls for name in facts.tools_asked),
-        "error_statuses": _names(status for call, _ in calls for status in http_statuses(call)),
+        "error_statuses": _names(http_status(call) for call, _ in calls),
         "unknown_usage_calls": sum(not call.failed and not _known(facts.usage) for call, facts in calls),
     }
 

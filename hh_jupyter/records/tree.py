@@ -190,8 +190,8 @@ def _sum_up(node: SpanNode, repeated: set[SpanKey] | None) -> None:
     Args:
         repeated: spans whose call another span counts, if there are such children.
     """
-    usage = node.record.facts.usage
-    said = usage.tokens if usage is not None else None
+    facts = node.record.facts
+    said = facts.usage.tokens if facts.usage is not None and not facts.from_cache else None
     if not node.children:
         node.tokens = said
         node.own = ((node.start_ns, node.end_ns),) if node.end_ns > node.start_ns else ()

@@ -119,6 +119,14 @@ def test_an_answer_from_a_cache_is_no_call_and_costs_nothing() -> None:
     assert (both.llm_calls, both.total_tokens, both.cost) == (1, 10, 0.5)
 
 
+def test_a_cached_answer_adds_no_tokens_to_the_row_above_it() -> None:
+    root = span(1, None, 0, 40, "answer", kind="chain")
+    asked, cached = (
+        replace(llm(n, n, n + 5, tokens=(7, 3), from_cache=n == 20), parent_id=1, trace_id=1) for n in (10, 20)
+    )
+    assert [node.tokens for node in SpanTree.build([root, asked, cached]).nodes] == [10, 10, None]
+
+
 def test_a_log_at_the_end_of_a_stream_belongs_to_the_stream_before_it() -> None:
     streams = [llm(n, n, n + 0.5, "logfire.openai", model="m", model_requested="m") for n in (1, 2)]
     ends = [
