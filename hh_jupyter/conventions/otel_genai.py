@@ -56,6 +56,7 @@ _REASONING: Final = (
     "gen_ai.usage.reasoning.output_tokens",
     "gen_ai.usage.reasoning_tokens",
     "gen_ai.usage.details.reasoning_tokens",
+    "gen_ai.usage.details.thoughts_tokens",
 )
 _AUDIO_PROMPT: Final = (
     "gen_ai.usage.audio.input_tokens",
@@ -85,7 +86,7 @@ _RUN: Final = "gen_ai.aggregated_usage."
 _PROVIDER: Final = ("gen_ai.provider.name", "gen_ai.system")
 _STATUS: Final = ("http.response.status_code", "http.status_code")
 _STREAM: Final = ("gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming")
-_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+_FIRST_CHUNK: Final = ("gen_ai.response.time_to_first_chunk", "gen_ai.client.operation.time_to_first_chunk")
 _CHUNK_EVENTS: Final = frozenset({"gen_ai.content.completion.chunk", "llm.content.completion.chunk"})
 _CLIENTS: Final = frozenset({*_PROVIDER, "http.request.method"})
 """What a client notes beside the model's name: Mistral's of 1.x only its request, for streams and failures."""
@@ -177,7 +178,7 @@ def _usage(attributes: Mapping[str, Any], kind: str) -> Usage | None:
             None,
             get(_RUN + "cache_read.input_tokens") or get(_RUN + "details.cache_read_tokens"),
             get(_RUN + "cache_creation.input_tokens") or get(_RUN + "details.cache_write_tokens"),
-            get(_RUN + "details.reasoning_tokens"),
+            get(_RUN + "details.reasoning_tokens") or get(_RUN + "details.thoughts_tokens"),
         )
     return usage
 
@@ -216,7 +217,7 @@ def _response_id(attributes: Mapping[str, Any]) -> str | None:
 
 def _first_token(attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int) -> int | None:
     """Nanoseconds; the attribute is in seconds."""
-    seconds = amount(attributes.get(_FIRST_CHUNK))
+    seconds = amount(first_of(attributes, _FIRST_CHUNK))
     if seconds is not None:
         return round(seconds * 1e9)
     first = next((event.timestamp for event in events if event.name in _CHUNK_EVENTS), None)
