@@ -85,7 +85,7 @@ _CACHE_HIT: Final = "litellm.cache_hit"
 _RUN: Final = "gen_ai.aggregated_usage."
 _PROVIDER: Final = ("gen_ai.provider.name", "gen_ai.system")
 _STATUS: Final = ("http.response.status_code", "http.status_code")
-_STREAM: Final = ("gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming")
+_STREAM: Final = ("gen_ai.request.stream", "gen_ai.request.is_stream", "gen_ai.is_streaming", "llm.is_streaming")
 _FIRST_CHUNK: Final = ("gen_ai.response.time_to_first_chunk", "gen_ai.client.operation.time_to_first_chunk")
 _CHUNK_EVENTS: Final = frozenset({"gen_ai.content.completion.chunk", "llm.content.completion.chunk"})
 _CLIENTS: Final = frozenset({*_PROVIDER, "http.request.method"})
@@ -233,7 +233,10 @@ def _streamed(attributes: Mapping[str, Any]) -> bool:
 def _tools_asked(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> tuple[str, ...]:
     output = attributes.get(OUTPUT_MESSAGES)
     if output is None:
-        return tools_asked_by_events(events) if events else ()
+        found = tools_asked_by_events(events) if events else ()
+        # OpenLIT writes what a chat asked for as if it were a tool itself.
+        asked = text(attributes.get("gen_ai.tool.name")) if not found and "gen_ai.tool.call.id" in attributes else None
+        return tuple(name.strip() for name in asked.split(",")) if asked else found
     return tools_asked(output)
 
 
