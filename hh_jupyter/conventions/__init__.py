@@ -9,8 +9,10 @@ asked for facts only where a span has one of these attributes: most spans are of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from hh_jupyter.conventions import (
@@ -85,8 +87,14 @@ def _corrected(facts: SpanFacts, name: str, attributes: Mapping[str, Any], scope
     """The facts with what only the scope tells about an instrumentor."""
     usage = facts.usage
     changed: dict[str, Any] = {}
-    if facts.kind == "llm":
-        if scope == _OPENAI_V2 and _streamed_by_openai_v2(attributes):
+    if facts.kind == "llm" and facts.family != honeyhive.FAMILY:
+        if facts.cost is None and (cost := langfuse.cost_told(attributes)) is not None:
+            changed["cost"] = cost
+        if not facts.streamed and (
+            _names_stream(name)
+            or _names_stream(str(attributes.get(_METHOD, "")))
+            or (scope == _OPENAI_V2 and _streamed_by_openai_v2(attributes))
+        ):
             changed["streamed"] = True
         if usage is None and scope == _LLAMA_INDEX and _prepares_a_call(facts, name):
             changed["kind"] = "chain"
@@ -97,6 +105,8 @@ def _corrected(facts: SpanFacts, name: str, attributes: Mapping[str, Any], scope
     return replace(facts, **changed) if changed else facts
 
 
+_METHOD: Final = "rpc.method"
+_STREAM = re.compile(r"(?:(?<![A-Za-z])[Ss]|(?<=[a-z])S)tream(?:ing)?(?![a-z])")
 _OPENAI_V2: Final = "opentelemetry.instrumentation.openai_v2"
 _LLAMA_INDEX: Final = "openinference.instrumentation.llama_index"
 
@@ -104,6 +114,12 @@ _LLAMA_INDEX: Final = "openinference.instrumentation.llama_index"
 def _leaves_out_cached(scope: str) -> bool:
     """Bedrock's API counts cached tokens apart from the prompt; OpenInference adds them, the others do not."""
     return "bedrock" in scope and not scope.startswith("openinference")
+
+
+@lru_cache(maxsize=1024)
+def _names_stream(name: str) -> bool:
+    """Whether the operation, which a model's name may follow, is a stream: "GenerateContentStream", "stream_chat"."""
+    return _STREAM.search(name.partition(" ")[0]) is not None
 
 
 def _streamed_by_openai_v2(attributes: Mapping[str, Any]) -> bool:

@@ -21,6 +21,7 @@ from hh_jupyter.conventions.values import (
     mapping,
     parsed,
     prefixed,
+    provider_name,
     text,
     texts_of,
     tool_answer,
@@ -59,7 +60,7 @@ def facts(
     if given is None:
         return None
     get, kind = attributes.get, _KINDS.get(str(given).lower(), "other")
-    usage, cost = _usage(mapping(get(_NAMESPACE + "usage_details"))), _cost(mapping(get(_NAMESPACE + "cost_details")))
+    usage, cost = _usage(mapping(get(_NAMESPACE + "usage_details"))), cost_told(attributes)
     if kind not in MODEL_KINDS and usage is None and cost is None:
         return plain.shared(kind, event_type, FAMILY)
     provider = json_value(get(_NAMESPACE + "metadata.ls_provider"))  # By its handler for LangChain.
@@ -70,7 +71,7 @@ def facts(
         family=FAMILY,
         # The one asked for until the answer tells another: which of them it is, no span says.
         model=text(get(_NAMESPACE + "model.name")),
-        provider=text(provider.lower()) if isinstance(provider, str) else None,
+        provider=provider_name(provider),
         usage=usage,
         cost=cost,
         first_token_ns=first_token,
@@ -93,8 +94,9 @@ def _usage(counts: Mapping[str, Any]) -> Usage | None:
     return usage_of(prompt, completion, total, cached, written, reasoning)
 
 
-def _cost(amounts: Mapping[str, Any]) -> float | None:
-    """US dollars: the total, or the sum of the parts."""
+def cost_told(attributes: Mapping[str, Any]) -> float | None:
+    """US dollars that Langfuse's SDK wrote on a span of any convention: the total, or the sum of the parts."""
+    amounts = mapping(attributes.get(_NAMESPACE + "cost_details"))
     total = amount(amounts.get("total"))
     parts = [part for part in map(amount, amounts.values()) if part is not None]
     return (fsum(parts) if total is None and parts else total) or None

@@ -142,9 +142,12 @@ def _unwrapped(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _distinct(calls: Sequence[ToolCall]) -> Iterator[ToolCall]:
-    """Each call once: some write it among the parts and beside them."""
+    """Each call once: some write it among the parts and beside them, or again without its id."""
     seen: set[str] = set()
+    named = [(call.name, call.arguments) for call in calls if call.id is not None]
     for call in calls:
+        if call.id is None and (call.name, call.arguments) in named:
+            continue
         if call.id is None or call.id not in seen:
             yield call
         seen.add(call.id or "")

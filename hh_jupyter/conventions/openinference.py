@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from hh_jupyter.conventions import plain
@@ -51,6 +52,8 @@ _PARSED_LENGTH: Final = 65_536
 _SEARCHED_LENGTH: Final = 262_144
 _HEAD_ID = re.compile(r'\{\s*"id"\s*:\s*"([^"\\]{1,200})"')
 _TIER = re.compile(r'"service_tier"\s*:\s*"(\w{1,40})"')
+_CACHE_SIGN: Final = '_input_tokens":'
+_CACHED = re.compile(r'(?<!\\)"cache_(read|creation)_input_tokens":\s*(\d{1,12})\b')
 _KNOWN_ID = re.compile(r'"id"\s*:\s*"((resp_|chatcmpl-|msg_)[\w.:-]{1,200})"')
 _ID_ORDER: Final = ("resp_", "chatcmpl-", "msg_")
 
@@ -97,7 +100,7 @@ def _model_call(
         model=_unrouted(_answered(attributes), provider) or requested,
         model_requested=requested,
         provider=provider,
-        usage=_usage(attributes),
+        usage=_with_cached(_usage(attributes), attributes.get("output.value")),
         cost=_cost(attributes),
         first_token_ns=first_token if first_token is not None and first_token >= 0 else None,
         response_id=response_id(attributes.get("output.value")) if kind == "llm" else None,
@@ -148,6 +151,16 @@ def _usage(attributes: Mapping[str, Any]) -> Usage | None:
         get("llm.token_count.prompt_details.audio"),
         get("llm.token_count.completion_details.audio"),
     )
+
+
+def _with_cached(usage: Usage | None, output: Any) -> Usage | None:
+    """The usage with Anthropic's cached tokens from the answer, where the attributes only count them in the prompt."""
+    if usage is None or usage.cached is not None or usage.cache_write is not None or not isinstance(output, str):
+        return usage
+    if len(output) > _SEARCHED_LENGTH or _CACHE_SIGN not in output:
+        return usage
+    found = {name: int(count) for name, count in _CACHED.findall(output)}
+    return replace(usage, cached=found.get("read"), cache_write=found.get("creation"))
 
 
 def _invocation(attributes: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -21,7 +21,11 @@ __all__ = ["FAMILY", "content", "facts"]
 FAMILY: Final = "openllmetry"
 _KINDS: Final = {"workflow": "chain", "task": "chain", "agent": "agent", "tool": "tool"}
 _REQUESTS: Final = {"chat": "llm", "completion": "llm", "embedding": "embedding", "rerank": "reranker"}
-_ASKED: Final = re.compile(rf"gen_ai\.completion\.(\d{{1,{MOST_DIGITS}}})\.tool_calls\.(\d{{1,{MOST_DIGITS}}})\.name")
+_ASKED: Final = re.compile(
+    rf"gen_ai\.completion\.(\d{{1,{MOST_DIGITS}}})\.(?:tool_calls\.(\d{{1,{MOST_DIGITS}}})|function_call)\.name"
+)
+"""LiteLLM's own tracing writes a call as `function_call`, the last one only."""
+
 _TOOL_NAME: Final = ("gen_ai.tool.name", "traceloop.entity.name")
 
 
@@ -56,5 +60,5 @@ def _tools_asked(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     found: list[tuple[int, int, str]] = []
     for key, value in attributes.items():
         if key.endswith(".name") and (place := _ASKED.fullmatch(key)):
-            found.append((int(place[1]), int(place[2]), text(value) or "?"))
+            found.append((int(place[1]), int(place[2] or 0), text(value) or "?"))
     return tuple(name for _, _, name in sorted(found))

@@ -98,7 +98,8 @@ def _messages(fields: Mapping[str, Any]) -> list[Message]:
         answers, thought = text(fields.get("tool_call_id")), first_of(fields, ("reasoning_content", "reasoning"))
         parts = ({"type": "reasoning", "content": thought},) if isinstance(thought, str) and thought else ()
         found = [Message(role=text(fields.get("role")) or "", text=shown, tool_call_id=answers, parts=parts)]
-    calls = tuple(_call(call) for call in grouped(fields.items(), "tool_calls"))
+    named = grouped(fields.items(), "tool_calls") or [prefixed(fields, "function_call.")]
+    calls = tuple(_call(call) for call in named if call)
     if calls and not found[-1].tool_calls:
         last = found[-1]
         found[-1] = Message(last.role, last.text, calls, last.tool_call_id, last.parts)

@@ -56,6 +56,7 @@ _REASONING: Final = (
     "gen_ai.usage.reasoning.output_tokens",
     "gen_ai.usage.reasoning_tokens",
     "gen_ai.usage.details.reasoning_tokens",
+    "gen_ai.usage.details.thoughts_tokens",
 )
 _AUDIO_PROMPT: Final = (
     "gen_ai.usage.audio.input_tokens",
@@ -73,9 +74,14 @@ _RAW: Final = "gen_ai.usage.raw"
 _COST: Final = ("operation.cost", "gen_ai.cost.total_cost", "litellm.cost.total", "gen_ai.usage.cost")
 """Pydantic AI and Logfire, LiteLLM (two releases), OpenLIT; the conventions have none."""
 
+_COST_PARTS: Final = (
+    ("gen_ai.cost.input_cost", "litellm.cost.input"),
+    ("gen_ai.cost.output_cost", "litellm.cost.output"),
+)
 _TIER: Final = (
     "openai.response.service_tier",
     "gen_ai.openai.response.service_tier",
+    "gen_ai.response.service_tier",
     "anthropic.response.service_tier",
     "openai.request.service_tier",
     "gen_ai.openai.request.service_tier",
@@ -84,8 +90,8 @@ _CACHE_HIT: Final = "litellm.cache_hit"
 _RUN: Final = "gen_ai.aggregated_usage."
 _PROVIDER: Final = ("gen_ai.provider.name", "gen_ai.system")
 _STATUS: Final = ("http.response.status_code", "http.status_code")
-_STREAM: Final = ("gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming")
-_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+_STREAM: Final = ("gen_ai.request.stream", "gen_ai.request.is_stream", "gen_ai.is_streaming", "llm.is_streaming")
+_FIRST_CHUNK: Final = ("gen_ai.response.time_to_first_chunk", "gen_ai.client.operation.time_to_first_chunk")
 _CHUNK_EVENTS: Final = frozenset({"gen_ai.content.completion.chunk", "llm.content.completion.chunk"})
 _CLIENTS: Final = frozenset({*_PROVIDER, "http.request.method"})
 """What a client notes beside the model's name: Mistral's of 1.x only its request, for streams and failures."""
@@ -177,7 +183,7 @@ def _usage(attributes: Mapping[str, Any], kind: str) -> Usage | None:
             None,
             get(_RUN + "cache_read.input_tokens") or get(_RUN + "details.cache_read_tokens"),
             get(_RUN + "cache_creation.input_tokens") or get(_RUN + "details.cache_write_tokens"),
-            get(_RUN + "details.reasoning_tokens"),
+            get(_RUN + "details.reasoning_tokens") or get(_RUN + "details.thoughts_tokens"),
         )
     return usage
 
@@ -206,7 +212,11 @@ def _provider(attributes: Mapping[str, Any]) -> str | None:
 
 
 def _cost(attributes: Mapping[str, Any]) -> float | None:
-    return amount(first_of(attributes, _COST))
+    total = amount(first_of(attributes, _COST))
+    if total is not None:
+        return total
+    parts = [amount(first_of(attributes, names)) for names in _COST_PARTS]
+    return None if None in parts else sum(part for part in parts if part is not None)
 
 
 def _response_id(attributes: Mapping[str, Any]) -> str | None:
@@ -216,7 +226,7 @@ def _response_id(attributes: Mapping[str, Any]) -> str | None:
 
 def _first_token(attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int) -> int | None:
     """Nanoseconds; the attribute is in seconds."""
-    seconds = amount(attributes.get(_FIRST_CHUNK))
+    seconds = amount(first_of(attributes, _FIRST_CHUNK))
     if seconds is not None:
         return round(seconds * 1e9)
     first = next((event.timestamp for event in events if event.name in _CHUNK_EVENTS), None)
@@ -232,7 +242,10 @@ def _streamed(attributes: Mapping[str, Any]) -> bool:
 def _tools_asked(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> tuple[str, ...]:
     output = attributes.get(OUTPUT_MESSAGES)
     if output is None:
-        return tools_asked_by_events(events) if events else ()
+        found = tools_asked_by_events(events) if events else ()
+        # OpenLIT writes what a chat asked for as if it were a tool itself.
+        asked = text(attributes.get("gen_ai.tool.name")) if not found and "gen_ai.tool.call.id" in attributes else None
+        return tuple(name.strip() for name in asked.split(",")) if asked else found
     return tools_asked(output)
 
 

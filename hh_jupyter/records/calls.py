@@ -34,7 +34,7 @@ _COMPARED: Final = 8  # some local servers answer with few distinct ids; compari
 _CLIENTS: Final = frozenset({"com.anthropic.sdk.python"})
 """Scopes of clients that trace themselves: what they count is what the server sent."""
 
-_VERSION = re.compile(r"(?:[-@](?:20\d\d-\d\d-\d\d|20\d{6}|latest))?(?:-v\d+(?::\d+)?)?$")
+_VERSION = re.compile(r"(?:[-@](?:20\d\d-\d\d-\d\d|20\d{6}|latest|00\d))?(?:-v\d+(?::\d+)?)?$")
 _DATED = re.compile(r"[-@](?:20\d\d-\d\d-\d\d|20\d{6})")
 _REGION = re.compile(r"^(?:us|eu|apac|global)\.(?=[a-z]+\.)")
 
@@ -51,8 +51,14 @@ class Call:
 
     @property
     def failed(self) -> bool:
-        """Whether the outermost span is in error; errors below it were retried."""
-        return self.spans[0].status == "error"
+        """Whether the outermost span is in error; errors below it were retried.
+
+        Where it tells neither an answer nor an error, the others do.
+        """
+        if not _tells_no_end(self.spans[0]):
+            return self.spans[0].status == "error"
+        telling = [span for span in self.spans if not _tells_no_end(span)]
+        return bool(telling) and all(span.status == "error" for span in telling)
 
     def merged(self) -> SpanFacts:
         """The outermost span's facts, gaps filled from the others; never a sum of two spans."""
@@ -61,7 +67,7 @@ class Call:
             return each[0]
         requested = {f.model_requested for f in each}
         named = [f for f in each if f.model]
-        exact = sorted(self.spans, key=lambda span: span.scope not in _CLIENTS)
+        exact = sorted(self.spans, key=lambda span: (span.scope not in _CLIENTS, _leaves_gaps(span.facts.usage)))
         return replace(
             each[0],
             model=max(named, key=lambda f: _exactness(f, requested)).model if named else None,
@@ -155,6 +161,10 @@ class _Groups:
         return not self._scopes[self.root(one)].isdisjoint(self._scopes[self.root(other)])
 
 
+def _leaves_gaps(usage: Usage | None) -> bool:
+    return usage is not None and usage.unexplained
+
+
 def _exactness(facts: SpanFacts, requested: set[str | None]) -> tuple[bool, bool, bool]:
     """How likely a span's model is the one that answered: not the name asked for, dated, from the answer itself."""
     model = facts.model or ""
@@ -192,12 +202,21 @@ def _join_twins(members: Sequence[SpanRecord], groups: _Groups) -> None:
 def _may_be_one(outer: SpanRecord, inner: SpanRecord, groups: _Groups) -> bool:
     if outer.facts.response_id and inner.facts.response_id:
         return False
-    if outer.status == "error" or inner.status == "error":
+    if outer.status != inner.status and (_tells_no_end(outer) or _tells_no_end(inner)):
+        agree = "error" in (outer.status, inner.status)
+    elif outer.status == "error" or inner.status == "error":
         statuses = {outer.http_status, inner.http_status} - {None}
         agree = outer.status == inner.status and len(statuses) < 2
     else:
         agree = _same_usage(outer.facts.usage, inner.facts.usage)
     return agree and not groups.share_a_scope(outer, inner)
+
+
+def _tells_no_end(record: SpanRecord) -> bool:
+    """Whether a span has neither an answer nor an error: some leave that of a failed request so."""
+    facts = record.facts
+    answered = facts.usage is not None or facts.response_id is not None or bool(facts.tools_asked)
+    return record.status == "ok" and not answered and not facts.streamed
 
 
 def _same_numbers(record: SpanRecord) -> Iterable[object]:
@@ -231,10 +250,11 @@ def _join_stream_ends(members: Sequence[SpanRecord], groups: _Groups) -> None:
     for record in members:
         facts = record.facts
         key = record.scope, facts.model_requested
-        if facts.usage is None and record.status != "error":
-            open_streams[key].append(record)
-        elif facts.streamed and record.duration_ns == 0 and record.end_ns is not None and open_streams[key]:
+        ends = facts.streamed and record.duration_ns == 0 and record.end_ns is not None
+        if ends and open_streams[key]:
             groups.join(open_streams[key].pop(0), record)
+        elif facts.usage is None and record.status != "error":
+            open_streams[key].append(record)
 
 
 def _join_nested(members: Sequence[SpanRecord], parents: Parents, groups: _Groups) -> set[SpanKey]:
@@ -273,9 +293,12 @@ def _overlap(one: SpanRecord, other: SpanRecord) -> bool:
 def _same_usage(one: Usage | None, other: Usage | None) -> bool:
     """Whether two spans may count the same tokens: the numbers that both know are the same.
 
-    Some leave cached tokens out of the prompt, and OpenLLMetry counts one token too many at the end of a stream.
+    Some leave cached tokens out of the prompt, and thoughts out of the completion: the total has all of them.
+    OpenLLMetry counts one token too many at the end of a stream.
     """
     if one is None or other is None or (one.prompt == other.prompt and one.completion == other.completion):
+        return True
+    if one.total is not None and one.total == other.total:
         return True
     if one.completion and other.completion and abs(one.completion - other.completion) > 1:
         return False

@@ -38,6 +38,11 @@ _PROVIDERS: Final = {
 _BEDROCK = re.compile(r"(?:[a-z-]{2,10}\.)?[a-z0-9]+\.[a-z][\w.-]*(?::\d+)?")
 """A model as Bedrock names it, by region and vendor: "us.anthropic.claude-sonnet-4-20250514-v1:0"."""
 
+_BEDROCK_VENDORS: Final = ("amazon", "meta", "mistral", "cohere", "openai", "deepseek", "qwen", "ai21")
+"""OpenLLMetry cuts the vendor off a model's name, and the table lists only Anthropic's without."""
+
+_NUMBERED = re.compile(r"-00\d$")
+
 _TIERS: Final = {"batches": "batch"}
 
 _THREAD_NAME: Final = "hh-prices"
@@ -144,6 +149,12 @@ def estimate(facts: SpanFacts) -> float | None:
         names += [(plain, prefix), (plain, facts.provider)]
     if facts.provider is None and _BEDROCK.fullmatch(model):
         names.append((model, "aws"))
+    if facts.provider is not None and _PROVIDERS.get(facts.provider) == "aws" and "." not in model:
+        names += [(f"{vendor}.{model}", "aws") for vendor in _BEDROCK_VENDORS]
+    if facts.model_requested and facts.model_requested != model:
+        names.append((facts.model_requested, facts.provider))
+    # The answer may name a version that the table does not list: "gemini-2.5-flash-001".
+    names.append((_NUMBERED.sub("", model), facts.provider))
     tier = _TIERS.get(facts.service_tier, facts.service_tier) if facts.service_tier else None
     found = (pricing(name, _PROVIDERS.get(who, who) if who else None, tokens, tier) for name, who in names)
     return next((price for price in found if price is not None), None)

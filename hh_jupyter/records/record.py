@@ -14,6 +14,10 @@ _CALLS: Final = ("llm", "embedding")
 _STATUS_NAMES: Final = {
     "RateLimitError": 429, "TooManyRequestsError": 429, "TooManyRequestsException": 429, "ThrottlingException": 429,
     "ResourceExhausted": 429, "RESOURCE_EXHAUSTED": 429, "rate_limit_error": 429, "overloaded_error": 529,
+    # Bedrock's, which name their status nowhere.
+    "ValidationException": 400, "ServiceQuotaExceededException": 400, "AccessDeniedException": 403,
+    "ResourceNotFoundException": 404, "ModelTimeoutException": 408, "ModelErrorException": 424,
+    "ModelNotReadyException": 429, "InternalServerException": 500, "ServiceUnavailableException": 503,
 }  # fmt: skip
 """Errors of model APIs that stand for one status and may not name it."""
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from hh_jupyter.records.parents import Parents, SpanKey, key_of
 from hh_jupyter.records.record import SpanRecord
-from hh_jupyter.records.twins import by_place, twins, within
+from hh_jupyter.records.twins import by_place, twins
 
 _HANDOFF: Final = "handoff to "
 _QUALIFIED = re.compile(r"(?:(?:[^\W\d]\w*|<locals>)\.)+([^\W\d]\w*)")
@@ -51,7 +51,7 @@ def find_tool_runs(records: Sequence[SpanRecord], parents: Parents) -> list[Tool
 
 
 def _may_be_one(told_by: Mapping[SpanKey, set[str]], outer: SpanRecord, inner: SpanRecord) -> bool:
-    return within(inner, outer) and inner.scope not in told_by[key_of(outer)]
+    return inner.scope not in told_by[key_of(outer)]
 
 
 def tool_name(record: SpanRecord) -> str:

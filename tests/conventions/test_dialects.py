@@ -216,3 +216,12 @@ def test_a_name_that_says_nothing_gives_way_to_what_attributes_say(
     name: str, attributes: dict[str, Any], wanted: str
 ) -> None:
     assert readable_name(name, attributes) == wanted
+
+
+def test_a_cost_that_langfuse_wrote_counts_on_spans_of_other_conventions_too() -> None:
+    attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "gpt-4o",
+        "langfuse.observation.cost_details": '{"input": 0.1, "output": 0.2}',
+    }
+    assert describe("chat gpt-4o", attributes, (), 0).cost == pytest.approx(0.3)
