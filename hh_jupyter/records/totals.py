@@ -192,17 +192,18 @@ def _runs_without_calls(records: Sequence[SpanRecord], parents: Parents) -> list
     carriers = [r for r in records if r.facts.usage is not None and r.facts.kind not in KINDS]
     if not carriers:
         return []
-    explained: set[SpanKey] = set()
+    above_calls: set[SpanKey] = set()
+    around_calls: set[SpanKey] = set()
     for record in records:
         if record.facts.usage is not None and record.facts.kind in KINDS:
             top, above = record, parents.of(record)
-            while above is not None and key_of(above) not in explained:
-                explained.add(key_of(above))
+            while above is not None and key_of(above) not in above_calls:
+                above_calls.add(key_of(above))
                 top, above = above, parents.of(above)
             if above is None and top.parent_id is not None:
                 # A span between is missing: what runs meanwhile in the same trace may well be above it.
-                explained.update(key_of(carrier) for carrier in carriers if _encloses(carrier, top))
-    alone = {key_of(record) for record in carriers} - explained
+                around_calls.update(key_of(carrier) for carrier in carriers if _encloses(carrier, top))
+    alone = {key_of(record) for record in carriers} - above_calls - around_calls
     outer = parents.nearest(lambda record: key_of(record) not in alone)
     return [r.facts for r in sorted(carriers, key=by_place) if key_of(r) in alone and outer(r) is None]
 
