@@ -6,32 +6,35 @@ no IPython, no widgets and no web framework.
 
 from __future__ import annotations
 
+import copyreg
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hh_jupyter.errors import BackendError, HHError, SettingError, SettingTypeError, WorkerError
-from hh_jupyter.tracing.decorators import atrace, trace, trace_class
-from hh_jupyter.tracing.default import get_default_tracer, get_tracer, set_default_tracer
-from hh_jupyter.tracing.enrichment import enrich_span
-from hh_jupyter.tracing.free_functions import (
+from hh_jupyter.tracing.api import (
     enrich_session,
     enrich_span_context,
     extract_context_from_carrier,
     flush,
+    get_default_tracer,
+    get_tracer,
     inject_context_into_carrier,
     shutdown_tracer,
+    with_distributed_trace_context,
 )
-from hh_jupyter.tracing.propagation import with_distributed_trace_context
+from hh_jupyter.tracing.context import set_default_tracer
+from hh_jupyter.tracing.decorators import atrace, trace, trace_class
+from hh_jupyter.tracing.spans import enrich_span
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from hh_jupyter.conventions.event_type import EventType
     from hh_jupyter.experiments import HoneyHive, aevaluator, compare_runs, evaluate, evaluator, get_run_result
     from hh_jupyter.notebook.span_view import SpanView
+    from hh_jupyter.query import SpanList, spans
     from hh_jupyter.records.totals import summarize
-    from hh_jupyter.span_list import SpanList, spans
-    from hh_jupyter.tracing.event_type import EventType
 
 __all__ = [
     "BackendError",
@@ -73,10 +76,10 @@ __all__ = [
 _EXPERIMENTS = ("HoneyHive", "aevaluator", "compare_runs", "evaluate", "evaluator", "get_run_result")
 _LATER = {
     **dict.fromkeys(_EXPERIMENTS, "experiments"),
-    "EventType": "tracing.event_type",
-    "SpanList": "span_list",
+    "EventType": "conventions.event_type",
+    "SpanList": "query",
     "SpanView": "notebook.span_view",
-    "spans": "span_list",
+    "spans": "query",
     "summarize": "records.totals",
 }
 
@@ -92,6 +95,16 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """The public names, for completion: neither what this file imports nor the modules behind it."""
     return __all__
+
+
+def _reduced(tracer: HoneyHiveTracer) -> tuple[Any, ...]:
+    """In another process, the tracer of the work that is done there for this one; no key travels."""
+    from hh_jupyter.runtimes import workers  # Few tracers go anywhere.
+
+    return workers.tracer_of, (workers.handle_of(tracer),)
+
+
+copyreg.pickle(HoneyHiveTracer, _reduced)
 
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hh_jupyter.notebook import autoload, strip
+from hh_jupyter.cli import autoload, strip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

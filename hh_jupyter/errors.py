@@ -18,7 +18,7 @@ What raises, and what does not:
 - An unknown keyword, or one too few, is Python's own TypeError everywhere.
 
 Both texts name the call, the argument, its value (hidden where it looks like a secret), the rule, and what to do
-(`hh_jupyter.tracing.arguments`). Trouble with the network, the backend or the disk never raises: it is counted, shown
+(`hh_jupyter.tracing.validation`). Trouble with the network, the backend or the disk never raises: it is counted, shown
 by `%hh` and logged under the logger `hh_jupyter`. `BackendError` is for the few calls that have nothing to return
 without an answer: `evaluate`, which makes a run, and `get_run_result`.
 """

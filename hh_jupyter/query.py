@@ -18,23 +18,26 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from hh_jupyter.conventions import content
 from hh_jupyter.conventions.facts import SpanContent, SpanFacts
-from hh_jupyter.records import cost
+from hh_jupyter.delivery.sealing import otlp_file
+from hh_jupyter.delivery.sealing.batch import redactor_of
+from hh_jupyter.delivery.sealing.foreign_spans import ForeignRecord, read_file, rows_of
+from hh_jupyter.display import html, text
+from hh_jupyter.display.view import CellView
+from hh_jupyter.records import prices
+from hh_jupyter.records.calls import by_identity, key_of
 from hh_jupyter.records.export_state import ExportState, combined
-from hh_jupyter.records.parents import by_identity, key_of
 from hh_jupyter.records.record import SpanDetails, SpanRecord
 from hh_jupyter.records.totals import Totals, summarize
 from hh_jupyter.records.tree import SpanTree
+from hh_jupyter.redaction import Redactor, RedactorWith
 from hh_jupyter.settings import resolve
 from hh_jupyter.tracing import registry
-from hh_jupyter.tracing.default import current_tracer
+from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.recorded import detail_store, session_titles, span_log
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hh_jupyter.display.view import CellView
-    from hh_jupyter.redaction import Redactor
-    from hh_jupyter.redaction_with import RedactorWith
 
 KINDS: Final = (
     "llm", "embedding", "tool", "agent", "chain", "retriever", "reranker", "guardrail", "evaluator", "decision", "http",
@@ -77,8 +80,6 @@ class SpanList(Sequence[SpanRecord]):
             OSError: the file cannot be read.
             SpanFileError: the content is not OTLP JSON; the message names the line and what is expected.
         """
-        from hh_jupyter.delivery.sealing.foreign_spans import read_file
-
         return cls(read_file(path, _redactor()))
 
     def __len__(self) -> int:
@@ -100,15 +101,14 @@ class SpanList(Sequence[SpanRecord]):
     __hash__ = None  # type: ignore[assignment]  # As a list.
 
     def __repr__(self) -> str:
-        from hh_jupyter.display import text
 
         return text.render(self._view()) if self._records else "no spans"
 
     @property
     def totals(self) -> Totals:
         """What they add up to: `summarize` of them. Loads the price table if a cost is to be estimated."""
-        if any(cost.needs_table(record.facts) for record in self._records):
-            cost.load()
+        if any(prices.needs_table(record.facts) for record in self._records):
+            prices.load()
         return summarize(self._records)
 
     @property
@@ -160,8 +160,6 @@ class SpanList(Sequence[SpanRecord]):
         Spans are written as they were delivered; those of the SDK and of files whole and redacted. Spans that are no
         longer kept are left out, with a warning.
         """
-        from hh_jupyter.delivery.sealing import otlp_file
-
         wanted = {record.trace_id.to_bytes(16, "big") + record.span_id.to_bytes(8, "big") for record in self._records}
         written = list(otlp_file.lines(detail_store().bodies_of(self._records), wanted))
         missing = len(wanted) - sum(len(ids) for _, ids in written)
@@ -171,8 +169,6 @@ class SpanList(Sequence[SpanRecord]):
 
     def _repr_html_(self) -> str:
         """The tree, static and complete by itself; what a span says is only ever shown as text."""
-        from hh_jupyter.display import html
-
         return html.render(self._view()) if self._records else "<p>no spans</p>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
@@ -185,8 +181,6 @@ class SpanList(Sequence[SpanRecord]):
         }
 
     def _view(self) -> CellView:
-        from hh_jupyter.delivery.sealing.foreign_spans import ForeignRecord
-        from hh_jupyter.display.view import CellView
 
         foreign = [record for record in self._records if isinstance(record, ForeignRecord)]
         own = [record for record in self._records if not isinstance(record, ForeignRecord)]
@@ -217,7 +211,6 @@ def _rows(spans: Any) -> list[SpanRecord]:
     foreign = [span for span in given if isinstance(span, ReadableSpan)]
     if not foreign:
         return given
-    from hh_jupyter.delivery.sealing.foreign_spans import rows_of
 
     made = iter(rows_of(foreign, _redactor()))
     return [span if isinstance(span, SpanRecord) else next(made) for span in given]
@@ -225,8 +218,6 @@ def _rows(spans: Any) -> list[SpanRecord]:
 
 def _redactor() -> Redactor | RedactorWith:
     """The redactor of the current tracer or, without one, of the environment's settings."""
-    from hh_jupyter.delivery.sealing.batch import redactor_of
-
     tracer = current_tracer()
     return redactor_of(tracer.settings if tracer is not None else resolve({}))
 
@@ -307,7 +298,7 @@ def _sessions(session: str, ids: Iterable[str]) -> set[str]:
 def _flat(record: SpanRecord) -> dict[str, Any]:
     """The columns of a span."""
     facts, usage = record.facts, record.facts.usage
-    dollars, estimated = cost.cost_of(facts)
+    dollars, estimated = prices.cost_of(facts)
     tokens = asdict(usage) if usage is not None else dict.fromkeys(_TOKENS)
     return {
         "name": record.name,

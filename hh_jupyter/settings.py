@@ -1,20 +1,262 @@
-"""Where a setting's value comes from: argument, else trait, else environment, else default.
+"""The settings: one table with a row for each, and `resolve`, which decides where a value comes from.
 
-The table itself is in `hh_jupyter.setting_table`. Nothing is read at import and nothing is cached.
+Every field of `Settings` is one row: argument, rule, environment variables, one sentence. The README's table, the
+traitlets of the notebook and the checks are made from it. A value comes from the argument, else the trait, else the
+environment, else the default. Nothing is read at import and nothing is cached. The rules are in
+`hh_jupyter.setting_rules`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from hh_jupyter import setting_rules as rules
 from hh_jupyter.errors import SettingError, SettingTypeError
-from hh_jupyter.setting_table import DEFAULTS, LOCAL, TABLE, InForce, Row, Settings
 
 __all__ = ["DEFAULTS", "TABLE", "InForce", "Row", "Settings", "check", "resolve"]
+
+DEFAULT_SERVER_URL: Final = "https://api.dp1.us.honeyhive.ai"
+_SHOWN: Final = 80
+"""Characters of a value in `Settings.describe`."""
+
+LOCAL: Final = object()
+"""See `Row.safe`."""
+
+
+class Row(NamedTuple):
+    """One row of the settings table, apart from name and default.
+
+    Attributes:
+        help: one sentence.
+        env: environment variables, the first is the documented one.
+        secret: the value is never shown, logged or configurable by trait.
+        trait: the notebook offers it as `c.HHJupyter.<name>`.
+        safe: what is in force when the text of a variable of ours is wrong; None: the default. Set where the default
+            would send, record or write what the text was perhaps meant to prevent. `LOCAL`: nothing is sent at all.
+    """
+
+    help: str
+    rule: rules.Rule
+    env: tuple[str, ...] = ()
+    secret: bool = False
+    trait: bool = True
+    safe: Any = None
+
+
+class InForce(NamedTuple):
+    """A setting as it can be shown.
+
+    Attributes:
+        value: as text; of a secret only whether it is set.
+        origin: "argument", "%config HHJupyter", the name of the environment variable, or "default"; in a notebook also
+            "%hh login", "saved login", "configuration file" and "command line".
+    """
+
+    name: str
+    value: str
+    origin: str
+
+
+def _row(
+    default: Any,
+    rule: rules.Rule,
+    env: str,
+    help: str,  # noqa: A002
+    *,
+    secret: bool = False,
+    trait: bool = True,
+    safe: Any = None,
+) -> Any:
+    row = Row(help, rule, tuple(env.split()), secret, trait and not secret, safe)
+    return field(default=default, metadata={"row": row})
+
+
+# fmt: off
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Settings:
+    """Everything that can be set, resolved. `origins` says for each name where its value came from."""
+
+    # Who, and where to
+    api_key: str | None = _row(None, rules.KEY, "HH_API_KEY HONEYHIVE_API_KEY",
+        "Key of the project. Without one, local mode: nothing leaves the machine.", secret=True)
+    ingestion_api_key: str | None = _row(None, rules.INGESTION, "HH_INGESTION_API_KEY",
+        "Key that may only send; used for sessions, spans and events instead of `api_key`.", secret=True)
+    server_url: str = _row(DEFAULT_SERVER_URL, rules.URL, "HH_API_URL HONEYHIVE_SERVER_URL HH_SERVER_URL",
+        "Address of the backend.", safe=LOCAL)
+    app_url: str | None = _row(None, rules.LINK, "HH_APP_URL",
+        "Address of a session in the web application, with `{session_id}` in it; the summary then links there.")
+    project: str | None = _row(None, rules.TEXT, "HH_PROJECT HONEYHIVE_PROJECT",
+        "Project name; the key decides the project, so this is a label.")
+    source: str = _row("dev", rules.TEXT, "HH_SOURCE", "Where the code runs: dev, staging, prod.")
+    service_name: str | None = _row(None, rules.TEXT, "OTEL_SERVICE_NAME HH_SERVICE_NAME",
+        "`service.name` of the spans' resource; default: that of `OTEL_RESOURCE_ATTRIBUTES`, else the project.")
+    service_version: str | None = _row(None, rules.TEXT, "HH_SERVICE_VERSION",
+        "`service.version` of the spans' resource.")
+
+    # The start-up session
+    session_name: str | None = _row(None, rules.TEXT, "HH_SESSION_NAME",
+        "Name of the start-up session; default: the script's or notebook's name.")
+    session_id: str | None = _row(None, rules.ID, "HH_SESSION_ID",
+        "Id of the start-up session; a UUID, other text becomes a name-based UUID.", trait=False)
+    inputs: dict[str, Any] | None = _row(None, rules.OBJECT, "", "Inputs of the start-up session.", trait=False)
+    skip_backend_session_creation: bool = _row(False, rules.SWITCH, "",
+        "Do not register the start-up session; it exists already.", trait=False)
+
+    # Switches
+    test_mode: bool = _row(False, rules.SWITCH, "HH_TEST_MODE", "Local mode even with a key.", safe=True)
+    disable_tracing: bool = _row(False, rules.SWITCH, "HH_DISABLE_TRACING OTEL_SDK_DISABLED",
+        "Off: no spans, no sessions, no threads, no connections; decorated functions just run.", safe=True)
+    disable_batch: bool = _row(False, rules.SWITCH, "HH_DISABLE_BATCH",
+        "Send each span as it ends; the caller waits for the verdict, 2 s at most.")
+    otlp_enabled: bool = _row(True, rules.SWITCH, "HH_OTLP_ENABLED",
+        "Send spans. Without it they stay on this machine; sessions and events are sent.", safe=False)
+    verbose: bool = _row(False, rules.SWITCH, "HH_VERBOSE", "Log debug lines to standard error.")
+
+    # What is recorded
+    capture_inputs: bool = _row(True, rules.SWITCH, "HH_CAPTURE_INPUTS",
+        "Record the arguments of decorated functions.", safe=False)
+    capture_outputs: bool = _row(True, rules.SWITCH, "HH_CAPTURE_OUTPUTS",
+        "Record the results of decorated functions.", safe=False)
+    redact: bool = _row(True, rules.SWITCH, "HH_REDACT", "Replace secrets before anything is sent or shown.")
+    redact_keys: tuple[str, ...] = _row((), rules.NAMES, "HH_REDACT_KEYS", "More key names whose values are secrets.")
+    redact_patterns: tuple[str, ...] = _row((), rules.PATTERNS, "HH_REDACT_PATTERNS HH_PII_PATTERNS",
+        "Regular expressions of more secret values.", safe=LOCAL)
+    redact_with: Callable[[str, Any], Any] | None = _row(None, rules.CALLABLE, "",
+        "A function that is given each key and value that is left, and returns the value to keep; None hides it.",
+        trait=False)
+    span_name_filters: Mapping[str, tuple[str, ...]] | None = _row(None, rules.FILTERS, "HH_SPAN_NAME_FILTERS",
+        "Name prefixes of spans to keep or to leave out.", trait=False, safe=LOCAL)
+    max_attributes: int = _row(1024, rules.whole(1, "attributes"), "HH_MAX_ATTRIBUTES", "Attributes kept on a span.")
+    max_events: int = _row(1024, rules.whole(0, "events"), "HH_MAX_EVENTS", "Events kept on a span.")
+    max_links: int = _row(128, rules.whole(0, "links"), "HH_MAX_LINKS", "Links kept on a span.")
+    max_span_size: int = _row(10 * 1024 * 1024, rules.whole(1024, "bytes"), "HH_MAX_SPAN_SIZE",
+        "Bytes of attributes kept on a span.")
+
+    # What a notebook shows
+    display: str = _row("auto", rules.one_of("auto", "line", "tree", "off"), "HH_DISPLAY",
+        "What a traced cell shows: auto opens on an error, line never, tree always, off shows nothing.")
+    auto_instrument: bool = _row(False, rules.SWITCH, "HH_AUTO_INSTRUMENT",
+        "Loading the extension traces the LLM libraries that are installed, as `%hh instrument` does.")
+    display_rows: int = _row(60, rules.whole(1, "rows"), "HH_DISPLAY_ROWS", "Most rows in one saved output.")
+    saved_detail: str = _row("summary", rules.one_of("summary", "preview", "full"), "HH_SAVED_DETAIL",
+        "What saved outputs hold of messages, inputs and outputs: summary nothing, preview the beginnings of up to 6 "
+        "spans, full all of it, up to 1 MB.")
+    saved_link: bool = _row(True, rules.SWITCH, "HH_SAVED_LINK",
+        "Put the session's link, or its id, into saved outputs.", safe=False)
+
+    # Delivery
+    cell_flush_seconds: float = _row(0.5, rules.seconds(), "HH_CELL_FLUSH_SECONDS",
+        "Longest wait for delivery after a cell.")
+    exit_flush_seconds: float = _row(2.0, rules.seconds(), "HH_EXIT_FLUSH_SECONDS",
+        "Longest wait for delivery at exit.")
+    batch_size: int = _row(100, rules.whole(1, "spans"), "HH_BATCH_SIZE",
+        "Spans that are sent without waiting for more; a backlog goes in larger requests.")
+    max_export_batch_size: int = _row(512, rules.whole(1, "spans"), "HH_MAX_EXPORT_BATCH_SIZE",
+        "Spans in one request at most.")
+    flush_interval: float = _row(5.0, rules.seconds(0.01), "HH_FLUSH_INTERVAL",
+        "Longest time a span waits for its batch to fill.")
+    api_timeout: float = _row(5.0, rules.seconds(0.01), "HH_API_TIMEOUT HH_TIMEOUT",
+        "Longest wait for the answer to a session, an event or a question.")
+    export_timeout: float = _row(30.0, rules.seconds(0.01), "HH_EXPORT_TIMEOUT HH_TIMEOUT",
+        "Longest wait for the answer to a request with spans.")
+    spool: bool | None = _row(None, rules.SWITCH, "HH_SPOOL",
+        "Keep a copy on disk of what is to be sent, so that it survives the process; default: in notebooks.",
+        safe=False)
+    spool_dir: str | None = _row(None, rules.TEXT, "HH_SPOOL_DIR",
+        "Folder of these copies; default: `hh_jupyter/spool` where the system keeps a user's data.")
+    spool_mib: int = _row(256, rules.whole(1, "MiB"), "HH_SPOOL_MIB", "Most that they may take up, in MiB.")
+    spool_days: int = _row(14, rules.whole(1, "days"), "HH_SPOOL_DAYS", "Days until they are deleted.")
+    exporter: str = _row("honeyhive", rules.one_of("honeyhive", "otlp", "honeyhive,otlp", "none"), "HH_EXPORTER",
+        "Where spans go: honeyhive, otlp (any backend, set up by `OTEL_EXPORTER_OTLP_*`), honeyhive,otlp or none.",
+        safe=LOCAL)
+    otlp_protocol: str = _row("http/protobuf", rules.one_of("http/protobuf", "http/json"),
+        "HH_OTLP_PROTOCOL OTEL_EXPORTER_OTLP_PROTOCOL", "Encoding of spans on the wire.")
+    otlp_endpoint: str | None = _row(None, rules.URL, "HH_OTLP_ENDPOINT",
+        "Where spans go instead of `server_url`; without a path `/v1/traces` is added. "
+        "Another host gets `otlp_headers` only, never the key.", safe=LOCAL)
+    otlp_headers: dict[str, str] | None = _row(None, rules.HEADERS, "HH_OTLP_HEADERS",
+        "More headers of requests with spans.", secret=True)
+    http_proxy: str | None = _row(None, rules.PROXY, "HH_HTTP_PROXY",
+        "Proxy for http:// addresses; default: that of `HTTP_PROXY`.", secret=True, safe=LOCAL)
+    https_proxy: str | None = _row(None, rules.PROXY, "HH_HTTPS_PROXY",
+        "Proxy for https:// addresses; default: that of `HTTPS_PROXY`.", secret=True, safe=LOCAL)
+    no_proxy: str | None = _row(None, rules.TEXT, "HH_NO_PROXY",
+        "Hosts that are reached without a proxy, separated by commas; default: those of `NO_PROXY`.")
+    verify_ssl: bool = _row(True, rules.SWITCH, "HH_VERIFY_SSL",
+        "Check the certificate of the backend. For a CA of your own set `REQUESTS_CA_BUNDLE` instead.")
+    requests_session: Any = _row(None, rules.ANYTHING, "",
+        "A `requests.Session` to send with, as it is; never closed here.", trait=False)
+
+    # The experiment that the spans belong to
+    run_id: str | None = _row(None, rules.TEXT, "HH_RUN_ID", "Experiment run that the spans belong to.", trait=False)
+    dataset_id: str | None = _row(None, rules.TEXT, "HH_DATASET_ID", "Data set of that run.", trait=False)
+    datapoint_id: str | None = _row(None, rules.TEXT, "HH_DATAPOINT_ID", "Data point of that run.", trait=False)
+    is_evaluation: bool = _row(False, rules.SWITCH, "",
+        "The tracer belongs to an experiment; the three ids together say so too.", trait=False)
+    telemetry: bool = _row(True, rules.SWITCH, "HONEYHIVE_TELEMETRY HH_TELEMETRY",
+        "Note commit, branch and author of the working directory's repository in a run of `evaluate`.", safe=False)
+    experiment_id: str | None = _row(None, rules.TEXT, "HH_EXPERIMENT_ID", "Written on every span.")
+    experiment_name: str | None = _row(None, rules.TEXT, "HH_EXPERIMENT_NAME", "Written on every span.")
+    experiment_variant: str | None = _row(None, rules.TEXT, "HH_EXPERIMENT_VARIANT", "Written on every span.")
+    experiment_group: str | None = _row(None, rules.TEXT, "HH_EXPERIMENT_GROUP", "Written on every span.")
+    experiment_metadata: dict[str, Any] | None = _row(None, rules.OBJECT, "HH_EXPERIMENT_METADATA",
+        "Each entry is written on every span, as text.")
+
+    origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    # fmt: on
+
+    @property
+    def local(self) -> bool:
+        """No key, test mode or tracing off: nothing leaves this machine."""
+        return self.test_mode or self.disable_tracing or not (self.api_key or self.ingestion_api_key)
+
+    @property
+    def sending_key(self) -> str | None:
+        """The credential of sessions, spans and events (contract, section 1)."""
+        return self.ingestion_api_key or self.api_key
+
+    @property
+    def in_evaluation(self) -> bool:
+        """The spans belong to an experiment (contract, section 5)."""
+        return self.is_evaluation or bool(self.run_id and self.dataset_id and self.datapoint_id)
+
+    def describe(self) -> tuple[InForce, ...]:
+        """Every setting with its value and where that came from, in the order of the table; no secrets."""
+        return tuple(
+            InForce(name, self._shown(name, row), self.origins.get(name, "default")) for name, row in TABLE.items()
+        )
+
+    def _shown(self, name: str, row: Row) -> str:
+        value = getattr(self, name)
+        if row.secret:
+            return "set" if value else "not set"
+        if value is None:
+            return "-"
+        from hh_jupyter.redaction import Redactor  # Its rules cost more to compile than a tracer to make.
+
+        if isinstance(value, str):
+            value = re.sub(r"://[^/@\s]*@", "://...@", value)
+        return str(Redactor().document({name: value})[name])[:_SHOWN]  # Data such as `inputs` may hold secrets.
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={value!r}" for name, value, origin in self.describe() if origin != "default")
+        return f"Settings({', '.join(shown)})"
+
+
+TABLE: Final[Mapping[str, Row]] = MappingProxyType(
+    {f.name: f.metadata["row"] for f in dataclasses.fields(Settings) if "row" in f.metadata}
+)
+DEFAULTS: Final = MappingProxyType({f.name: f.default for f in dataclasses.fields(Settings) if "row" in f.metadata})
+
+
+# Where a setting's value comes from: argument, else trait, else environment, else default.
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +329,6 @@ def check(name: str, value: Any, *, called: str = "HoneyHiveTracer.init") -> Any
 def _refuse_unknown(name: str, called: str) -> None:
     from difflib import get_close_matches
 
-    from hh_jupyter.setting_unused import ARGUMENTS
 
     if name in ARGUMENTS:
         return
@@ -145,3 +386,136 @@ def _shown(name: str, value: Any, row: Row) -> str:
     from hh_jupyter.redaction import shown
 
     return shown(name, value)
+
+
+# Settings of the official client, and standard variables, that are accepted and have nothing to do here.
+#
+# They are listed so that nobody has to wonder: a program that sets them keeps working, and the README says why
+# nothing happens.
+
+class Unused(NamedTuple):
+    """Settings without effect.
+
+    Attributes:
+        arguments: of `HoneyHiveTracer.init`.
+        variables: of the environment.
+        reason: one sentence.
+    """
+
+    arguments: tuple[str, ...]
+    variables: tuple[str, ...]
+    reason: str
+
+
+def _unused(arguments: str, variables: str, reason: str) -> Unused:
+    return Unused(tuple(arguments.split()), tuple(variables.split()), reason)
+
+
+UNUSED: Final = (
+    _unused(
+        "cache_enabled cache_max_size cache_ttl cache_cleanup_interval",
+        "HH_CACHE_ENABLED HH_CACHE_MAX_SIZE HH_CACHE_TTL HH_CACHE_CLEANUP_INTERVAL",
+        "There are no caches to tune.",
+    ),
+    _unused(
+        "preserve_core_attributes",
+        "HH_PRESERVE_CORE_ATTRIBUTES",
+        "Session, source, project and event type are never cut.",
+    ),
+    _unused(
+        "disable_http_tracing",
+        "HH_DISABLE_HTTP_TRACING",
+        "Spans of HTTP clients come from the instrumentor that you switch on, and from nobody else.",
+    ),
+    _unused("", "HH_HIGH_CONCURRENCY", "No lock is taken on your threads, so there is none to tune."),
+    _unused("follow_redirects", "HH_FOLLOW_REDIRECTS", "The key never follows a redirect."),
+    _unused(
+        "max_retries",
+        "HH_MAX_RETRIES",
+        "What cannot be delivered yet is tried again, with growing pauses, for as long as the process lives.",
+    ),
+    _unused(
+        "max_connections max_keepalive_connections keepalive_expiry pool_timeout",
+        "HH_MAX_CONNECTIONS HH_MAX_KEEPALIVE_CONNECTIONS HH_KEEPALIVE_EXPIRY HH_POOL_TIMEOUT",
+        "The few connections that are needed are kept; nobody waits for a place in a pool.",
+    ),
+    _unused(
+        "rate_limit_calls rate_limit_window",
+        "HH_RATE_LIMIT_CALLS HH_RATE_LIMIT_WINDOW",
+        "Spans go in batches; a backend that says it is asked too often is left alone for a while.",
+    ),
+    _unused("timeout", "", "See `api_timeout` and `export_timeout`; the variable `HH_TIMEOUT` sets both."),
+    _unused("", "HH_EXPORT_TIMEOUT_SECONDS", "For reading events back, which nothing here does."),
+    _unused("", "HH_SAMPLING_RATE", "Every span is kept. OpenTelemetry's own `OTEL_TRACES_SAMPLER` works."),
+    _unused("", "HH_SANITIZE_INPUTS HH_SANITIZE_OUTPUTS", "Secrets are replaced everywhere, unless `redact` is off."),
+    _unused("", "HH_CP_API_URL", "There is one address, `server_url`."),
+    _unused(
+        "metadata user_properties",
+        "",
+        "The official `init` ignores them too; `create_session` and `enrich_session` take them.",
+    ),
+    _unused("link_carrier", "", "The official `init` ignores it too; `tracer.link(carrier)` does what it says."),
+    _unused(
+        "",
+        "OTEL_EXPORTER_OTLP_ENDPOINT OTEL_EXPORTER_OTLP_HEADERS OTEL_EXPORTER_OTLP_CERTIFICATE "
+        "OTEL_EXPORTER_OTLP_COMPRESSION OTEL_EXPORTER_OTLP_TIMEOUT",
+        "They are for OpenTelemetry's own exporters; spans go to `server_url` or `otlp_endpoint`, always compressed.",
+    ),
+    _unused(
+        "",
+        "OTEL_BSP_SCHEDULE_DELAY OTEL_BSP_MAX_QUEUE_SIZE OTEL_BSP_MAX_EXPORT_BATCH_SIZE OTEL_BSP_EXPORT_TIMEOUT",
+        "OpenTelemetry's batch processor is not used; see `batch_size` and `flush_interval`.",
+    ),
+)
+
+ARGUMENTS: Final = frozenset(name for row in UNUSED for name in row.arguments)
+
+
+# The official SDK's other way to give settings: config objects in front of the keywords.
+
+def with_config_objects(objects: Mapping[str, Any], keywords: Mapping[str, Any], called: str) -> dict[str, Any]:
+    """Settings from config objects and keywords; later objects beat earlier ones, keywords beat all of them.
+
+    Args:
+        objects: parameter name to a dict, a pydantic model, or any object that has the settings as attributes.
+            Of a model only what somebody set is taken: its defaults are not ours.
+        keywords: None means not given.
+
+    Raises:
+        SettingTypeError: an object that has no settings in it, such as a key given by position or a class's instance
+            with other attributes.
+    """
+    settings: dict[str, Any] = {}
+    for name, value in objects.items():
+        if value is not None:
+            settings.update(_fields(called, name, value))
+    settings.update({name: value for name, value in keywords.items() if value is not None})
+    return settings
+
+
+def _fields(called: str, name: str, value: Any) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        found: Mapping[Any, Any] = value
+    elif callable(getattr(value, "model_dump", None)) and not isinstance(value, type):
+        found = value.model_dump(exclude_unset=True)
+    elif hasattr(value, "__dict__") and not callable(value) and _holds_settings(value):
+        found = vars(value)
+    else:
+        raise SettingTypeError(
+            f"{called}: {name} must be a dict or a config object; got {_kind(value)}. "
+            "Settings are given by name: api_key=..."
+        )
+    return {str(field): item for field, item in found.items() if item is not None and not str(field).startswith("_")}
+
+
+def _holds_settings(value: Any) -> bool:
+
+    return any(field in TABLE or field in ARGUMENTS for field in vars(value))
+
+
+def _kind(value: Any) -> str:
+    """The type, without the value, which may be a key: `HoneyHiveTracer("...")`."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    without = ", none of whose attributes is a setting" if hasattr(value, "__dict__") and not callable(value) else ""
+    return f"a {type(value).__name__}{without}"

@@ -1,4 +1,4 @@
-"""Python value -> attribute. Total: whatever the value, the answer is an attribute or nothing, never an exception.
+"""Any Python value as an attribute, as plain data or as text: bounded, and never an exception.
 
 It runs on the caller's time, so what is read of one value is bounded: `MAX_NODES`, `MAX_TEXT`, `MAX_DEPTH` and, where
 reading runs the user's code, `MAX_SECONDS`. What is left out is said where it was.
@@ -6,18 +6,167 @@ reading runs the user's code, `MAX_SECONDS`. What is left out is said where it w
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import enum
+import itertools
 import json
+import re
 import time
 from collections.abc import Iterable, Mapping, MappingView, Sequence, Set
 from itertools import islice
 from math import isfinite
+from types import ModuleType, SimpleNamespace
 from typing import Any, Final
 
-from hh_jupyter.tracing.value_fields import fields_of
-from hh_jupyter.tracing.value_text import MAX_TEXT, clean, name_of, text_of, unreadable
-
 __all__ = ["flatten", "plain", "scalar", "text_of"]
+
+# One text for anything: the same for equal values, of bounded length, and never an exception.
+#
+# Nothing is imported to recognise a value: numpy, pandas, torch and the like are known by what their types offer.
+# Questions are asked of `type(value)`, not of the value, since a proxy or a mock answers to everything.
+
+MAX_TEXT: Final = 1_000_000
+"""Characters of one value; sealing cuts the span as a whole."""
+
+MAX_NAME: Final = 200
+"""Characters of a type's name, which may be made up at run time."""
+
+MAX_SHOWN: Final = 20
+"""Columns of a table, and members of a tuple, that are named."""
+
+_ADDRESS: Final = re.compile(r"(?: object)? at 0x[0-9A-Fa-f]+|(?<=[ <])id='\d+'| id='\d+'")
+"""Where an object is in memory, as default reprs and mocks tell it: another one in every process."""
+
+_BYTES: Final = (bytes, bytearray)
+_DATES: Final = (datetime.date, datetime.time)
+_CONTAINERS: Final = (tuple, list, dict, set, frozenset)
+
+
+def text_of(value: Any) -> str:
+    """The text that stands for a value: as a key, a name, a message."""
+    kind = type(value)
+    if kind is str:
+        return clean(value)
+    try:
+        return clean(_text(value, kind))
+    except Exception:  # boundary: str() of a user's object may do anything; the call that is traced must not notice.
+        return unreadable(value)
+
+
+def unreadable(value: Any) -> str:
+    """What stands for a value that cannot be read."""
+    return f"<{name_of(type(value))} without text>"
+
+
+def name_of(kind: type) -> str:
+    """A type's name, not asking its metaclass."""
+    name: str = type.__dict__["__name__"].__get__(kind)
+    return clean(name, MAX_NAME)
+
+
+def clean(text: str, limit: int = MAX_TEXT) -> str:
+    """The text cut to `limit` characters, saying how many there were, in a form that the wire can hold."""
+    if len(text) > limit:
+        text = f"{text[:limit]}... ({len(text):,} characters)"
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # Lone surrogates: protobuf would refuse the whole span.
+        return text.encode("utf-8", "replace").decode("utf-8")
+    return text
+
+
+def _text(value: Any, kind: type) -> str:
+    if issubclass(kind, enum.Enum):
+        return text_of(value._value_)
+    if issubclass(kind, str | BaseException):
+        return str.__str__(str(value))
+    if issubclass(kind, int) and int.bit_length(value) > 10_000:  # Python refuses to write out longer ones.
+        return f"<int of {int.bit_length(value):,} bits>"
+    if issubclass(kind, _CONTAINERS) and len(value) > MAX_SHOWN:
+        return f"<{name_of(kind)} of {len(value):,} items>"
+    if issubclass(kind, _BYTES):
+        return f"<{len(value):,} bytes>" if len(value) != 1 else "<1 byte>"
+    if issubclass(kind, memoryview):
+        return f"<{value.nbytes:,} bytes>"
+    if issubclass(kind, _DATES):
+        return str(value.isoformat())
+    if issubclass(kind, ModuleType):
+        return f"<module {value.__name__}>"
+    shaped = _shape_text(value, kind)
+    return _ADDRESS.sub("", clean(str(value))) if shaped is None else shaped
+
+
+def _shape_text(value: Any, kind: type) -> str | None:
+    """Arrays, tensors and tables by what they are, not by what they hold; None for anything else."""
+    if getattr(kind, "shape", None) is None:
+        return None
+    try:
+        shape = tuple(int(length) for length in itertools.islice(value.shape, MAX_SHOWN))
+    except (TypeError, ValueError):  # A circle has a shape too.
+        return None
+    dtype = getattr(value, "dtype", None)
+    more = _columns_text(value) if dtype is None else f", {dtype}"
+    return f"<{name_of(kind)} of shape {shape}{more}>"
+
+
+def _columns_text(table: Any) -> str:
+    columns, dtypes = getattr(table, "columns", None), getattr(table, "dtypes", None)
+    if columns is None or dtypes is None:
+        return ""
+    shown = [
+        f"{text_of(name)} {dtype}" for name, dtype in itertools.islice(zip(columns, dtypes, strict=False), MAX_SHOWN)
+    ]
+    more = len(columns) - len(shown)
+    return f": {', '.join(shown)}{f' and {more:,} more' if more > 0 else ''}"
+
+
+# The fields of records: dataclasses, named tuples, attrs, pydantic (1 and 2) and msgspec, none of them imported.
+#
+# A field that its class keeps out of the repr is left out here as well: that is where secrets are.
+
+
+def fields_of(value: Any, kind: type) -> Mapping[str, Any] | None:
+    """Fields by name, as declared; None if `kind`, the value's type, is no record."""
+    if issubclass(kind, tuple):
+        names = getattr(kind, "_fields", None)
+        return dict(zip(names, tuple.__iter__(value), strict=False)) if isinstance(names, tuple) else None
+    declared = getattr(kind, "__dataclass_fields__", None)
+    if isinstance(declared, dict):
+        return _read(value, (field.name for field in dataclasses.fields(value) if field.repr))
+    for fields in (getattr(kind, "__pydantic_fields__", None), getattr(kind, "model_fields", None)):
+        if isinstance(fields, Mapping):
+            return _pydantic(value, fields)
+    attributes = getattr(kind, "__attrs_attrs__", None)
+    if isinstance(attributes, tuple):
+        return _read(value, (attribute.name for attribute in attributes if attribute.repr))
+    names = getattr(kind, "__struct_fields__", None)  # msgspec
+    if isinstance(names, tuple):
+        return _read(value, names)
+    if issubclass(kind, SimpleNamespace) or isinstance(getattr(kind, "__fields__", None), dict):  # pydantic 1
+        return dict(vars(value))
+    return None
+
+
+def _pydantic(value: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """From the instance's own dict, since a model may compute on attribute access; undeclared fields come last."""
+    found = vars(value)
+    shown = {name: found[name] for name, field in fields.items() if name in found and getattr(field, "repr", True)}
+    return {**shown, **(getattr(value, "__pydantic_extra__", None) or {})}
+
+
+def _read(value: Any, names: Iterable[str]) -> dict[str, Any]:
+    return {name: _attribute(value, name) for name in names}
+
+
+def _attribute(value: Any, name: str) -> Any:
+    try:
+        return getattr(value, name, None)
+    except Exception:  # boundary: a computed field may do anything; the others are still worth showing.
+        return "<unreadable>"
+
 
 MAX_DEPTH: Final = 20
 MAX_KEYS: Final = 1_024
@@ -256,3 +405,126 @@ def _order(data: Any) -> tuple[bool, float, str]:
     """Sorts members of a set: numbers first, by size, then everything else by its text."""
     is_number = isinstance(data, int | float)
     return (not is_number, data if is_number else 0, "" if is_number else json.dumps(data, sort_keys=True))
+
+
+# Values that stand on other people's spans, made plain before they are redacted, cut and encoded.
+#
+# Anybody may write onto a span what OpenTelemetry lets through: subclasses of text (which no rule for texts would
+# look at), numpy's numbers, lists with gaps, bytes, dicts. No code of theirs runs here, on the sealing thread.
+
+_EXACT: Final = frozenset({str, bool, int, float})
+_NUMBER: Final = 8  # bytes of one on the wire, about
+
+
+def copied(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The attributes of a span, event or link as a dict of our own.
+
+    OpenTelemetry's mapping copies itself ten times as fast as `dict` can read it, item by item.
+    """
+    copy = getattr(attributes, "copy", None)
+    found = copy() if copy is not None else attributes or {}
+    return found if type(found) is dict else dict(found)
+
+
+def plain_values(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Attributes with texts, numbers and lists of them only; the same dict if it has no others."""
+    if _EXACT.issuperset(map(type, attributes.values())):  # As nearly all spans have it.
+        return attributes
+    odd = {key: value for key, value in attributes.items() if type(value) not in _EXACT}
+    changed = {key: plain for key, value in odd.items() if (plain := _plain_value(value)) is not value}
+    return {**attributes, **changed} if changed else attributes
+
+
+def within(attributes: dict[str, Any], room: int) -> tuple[dict[str, Any], int]:
+    """Attributes without the largest ones, so many that the others fit.
+
+    Args:
+        room: characters of keys and values.
+
+    Returns:
+        what is kept, and what is then left of the room, at least 0.
+    """
+    left = room - sum(map(len, attributes)) - sum(map(_size, attributes.values()))
+    if left >= 0:
+        return attributes, left
+    sizes = {key: len(key) + _size(value) for key, value in attributes.items()}
+    dropped = set()
+    for key in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        dropped.add(key)
+        left += sizes[key]
+        if left >= 0:
+            break
+    return {key: value for key, value in attributes.items() if key not in dropped}, max(left, 0)
+
+
+def _size(value: Any) -> int:
+    if type(value) is str:
+        return len(value)
+    return sum(map(_size, value)) if isinstance(value, list | tuple) else _NUMBER
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        if all(item is None or type(item) in _EXACT for item in value):
+            return value
+        if any(isinstance(item, Mapping | list | tuple) for item in value):
+            return _json(value)
+        return tuple(_plain_value(item) for item in value)
+    if value is None or type(value) in _EXACT:
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__pos__(value)
+    if isinstance(value, float):
+        return float.__pos__(value)
+    if isinstance(value, bytes):
+        return _bytes_text(value)
+    return _json(value) if isinstance(value, Mapping | Sequence) else _named(value)
+
+
+def _bytes_text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return f"<{len(value):,} bytes>"
+
+
+def _json(value: Any) -> str:
+    """A container as our own are written; one without an end by the name of its type."""
+    try:
+        found = dict(value) if isinstance(value, Mapping) else value
+        return json.dumps(found, ensure_ascii=False, skipkeys=True, default=_nested)
+    except (ValueError, RecursionError):
+        return _named(value)
+
+
+def _nested(value: Any) -> Any:
+    return (
+        dict(value) if isinstance(value, Mapping) else _bytes_text(value) if isinstance(value, bytes) else _named(value)
+    )
+
+
+def _named(value: Any) -> str:
+    return f"<{type(value).__name__}>"
+
+
+# Dicts that threads fill and that must not grow: the oldest entries make room, without a lock.
+
+
+def forget_oldest(kept: dict[Any, Any], limit: int) -> None:
+    """Drop the entries that were put in first until `limit` are left.
+
+    Takes no lock, since it runs inside destructors too. Other threads may fill and empty the dict at the same time.
+    """
+    while len(kept) > limit:
+        try:
+            oldest = next(iter(kept))
+        except (RuntimeError, StopIteration):  # Another thread was here between the two calls.
+            continue
+        kept.pop(oldest, None)
+
+
+def as_object(value: Any) -> Mapping[str, Any]:
+    """The backend takes objects only; anything else is kept under `value`, and None is an empty one."""
+    return value if isinstance(value, Mapping) else ({} if value is None else {"value": value})

@@ -9,7 +9,7 @@ def _start_hh_jupyter():
 
         spec = find_spec("hh_jupyter")
         if spec is not None and spec.origin is not None:  # A folder that an uninstall left has none.
-            from hh_jupyter.notebook.autoload import start
+            from hh_jupyter.cli.autoload import start
 
             start(get_ipython())  # noqa: F821  # IPython gives it to startup files.
     except Exception as error:  # boundary: whatever is broken, the kernel starts

@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hh_jupyter.notebook.magic_help import command_options_table, magics_table, session_options_table
-from hh_jupyter.setting_unused import UNUSED
-from hh_jupyter.settings import DEFAULTS, TABLE
+from hh_jupyter.notebook.parser import command_options_table, magics_table, session_options_table
+from hh_jupyter.settings import DEFAULTS, TABLE, UNUSED
 from tests.contract.surface import differences_table
 
 README = Path(__file__).parents[1] / "README.md"

@@ -21,9 +21,8 @@ from opentelemetry.trace import Link, StatusCode
 
 from hh_jupyter import HoneyHiveTracer, SpanList, spans, summarize
 from hh_jupyter import attributes as keys
-from hh_jupyter.records import cost
-from hh_jupyter.records.record import SpanRecord
-from hh_jupyter.records.record_of import record_of
+from hh_jupyter.records import prices
+from hh_jupyter.records.record import SpanRecord, record_of
 from hh_jupyter.tracing.recorded import span_log
 from tests.otlp import from_json
 from tests.otlp import spans as decoded
@@ -35,7 +34,7 @@ AGENT = "openinference-langchain-agent.json"
 
 @pytest.fixture(scope="module", autouse=True)
 def _prices() -> None:
-    cost.load()
+    prices.load()
 
 
 def made_by_the_sdk() -> tuple[ReadableSpan, ...]:

@@ -19,7 +19,7 @@ def test_completion_shows_the_public_names_and_nothing_else() -> None:
 def test_event_types_are_imported_with_their_first_use() -> None:
     code = (
         "import sys, hh_jupyter\n"
-        "assert 'hh_jupyter.tracing.event_type' not in sys.modules\n"
+        "assert 'hh_jupyter.conventions.event_type' not in sys.modules\n"
         "from hh_jupyter import EventType\n"
         "assert hh_jupyter.EventType is EventType\n"
         "assert 'hh_jupyter.experiments' not in sys.modules\n"

@@ -15,8 +15,8 @@ import pytest
 
 import hh_jupyter
 from hh_jupyter import HoneyHiveTracer, spans, summarize
-from hh_jupyter.records import cost
-from hh_jupyter.span_list import SpanList
+from hh_jupyter.query import SpanList
+from hh_jupyter.records import prices
 from hh_jupyter.tracing.recorded import detail_store, span_log
 from tests.spans import recorded
 
@@ -75,7 +75,7 @@ def test_wrong_arguments_are_named(arguments: dict[str, Any], error: type[Except
 def test_totals_are_those_of_summarize_and_a_slice_is_a_list_again() -> None:
     found = spans(kind="llm")
     assert found.totals.llm_calls == summarize(found).llm_calls == 4
-    assert (found.totals.cost_estimated, found.totals.prices) == (True, cost.table())
+    assert (found.totals.cost_estimated, found.totals.prices) == (True, prices.table())
     assert re.fullmatch(r"genai-prices [\d.]+ of 20\d\d-\d\d-\d\d", found.totals.prices or "")
     assert found[:2].totals.llm_calls == 2
     assert found[0] is found[:2][0]

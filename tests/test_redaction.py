@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hh_jupyter.redaction import Redactor, shown
-from hh_jupyter.redaction_rules import environment_secrets
+from hh_jupyter.redaction import Redactor, environment_secrets, shown
 from tests.spans import RECORDINGS, recorded
 
 PLAIN = Redactor(environ={})

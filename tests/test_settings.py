@@ -11,8 +11,7 @@ import pytest
 
 from hh_jupyter import HoneyHiveTracer, SettingError, SettingTypeError
 from hh_jupyter import settings as settings_module
-from hh_jupyter.setting_unused import UNUSED
-from hh_jupyter.settings import DEFAULTS, TABLE, Settings, resolve
+from hh_jupyter.settings import DEFAULTS, TABLE, UNUSED, Settings, resolve
 
 DOCUMENTED = """
 HH_API_KEY HONEYHIVE_API_KEY HH_INGESTION_API_KEY HH_PROJECT HONEYHIVE_PROJECT HH_API_URL HONEYHIVE_SERVER_URL

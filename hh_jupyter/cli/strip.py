@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hh_jupyter.display.format import count
-from hh_jupyter.notebook.screen import METADATA_KEY
+from hh_jupyter.display.html import METADATA_KEY
 
 CLEAN: Final = 0
 FOUND: Final = 1

@@ -15,7 +15,7 @@ from struct import unpack_from
 from typing import Any, Final, Literal
 from urllib.parse import unquote_to_bytes
 
-from hh_jupyter.conventions.values import grouped
+from hh_jupyter.conventions.facts import grouped
 
 OPENINFERENCE_LIMIT: Final = "hidden by OpenInference's 32 kB limit; OPENINFERENCE_BASE64_IMAGE_MAX_LENGTH raises it"
 OPENINFERENCE: Final = "hidden by OpenInference"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from hh_jupyter.conventions.facts import EventLike
-from hh_jupyter.conventions.values import text
+from hh_jupyter.conventions.facts import EventLike, text
 
 EVENT: Final = "gen_ai.evaluation.result"
 _FIELDS: Final = {

@@ -1,4 +1,4 @@
-"""The rules that name a span model, tool or chain.
+"""Event types: `EventType`, and the rules that name a span model, tool or chain.
 
 They are the backend's own (contract, section 4), decided when the span is sealed, from the attributes it has then. What
 a person or a convention says comes before what a name suggests, and names are read by whole words: `html_parse` is no
@@ -7,6 +7,7 @@ model although it contains "ml_".
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -105,3 +106,21 @@ def event_type(name: str, attributes: Mapping[str, Any]) -> str:
 @lru_cache(maxsize=1024)
 def _names_model(name: str) -> bool:
     return _MODEL_NAME.search(name) is not None
+
+
+# `EventType`: the event types by name, for programs that do not write them as text.
+
+
+class EventType(enum.StrEnum):
+    """An event type. Each member is its own text, so it stands wherever an event type does.
+
+    Example:
+        >>> @trace(event_type=EventType.tool)
+        ... def search(query: str) -> list[str]: ...
+    """
+
+    model = "model"
+    tool = "tool"
+    chain = "chain"
+    session = "session"
+    """A session itself; no span is one."""

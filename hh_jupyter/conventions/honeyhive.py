@@ -8,8 +8,7 @@ from typing import Any
 from hh_jupyter import attributes as keys
 from hh_jupyter.conventions import plain
 from hh_jupyter.conventions.event_type import CHAIN, EXPLICIT, MODEL, TOOL
-from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts
-from hh_jupyter.conventions.values import parsed
+from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts, parsed
 
 FAMILY = "honeyhive"
 _OWN_PREFIX = "hh_"

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from hh_jupyter.conventions import plain
 from hh_jupyter.conventions.event_type import LANGFUSE_TYPE
-from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts, Usage
-from hh_jupyter.conventions.messages import answered, asked, finish_reason_of, params_of, tools_asked, tools_offered
-from hh_jupyter.conventions.otel_genai import MODEL_KINDS
-from hh_jupyter.conventions.values import (
+from hh_jupyter.conventions.facts import (
+    EventLike,
+    SpanContent,
+    SpanFacts,
+    Usage,
     amount,
     counts_of,
     documents_of,
@@ -27,6 +28,8 @@ from hh_jupyter.conventions.values import (
     tool_answer,
     usage_of,
 )
+from hh_jupyter.conventions.messages import answered, asked, finish_reason_of, params_of, tools_asked, tools_offered
+from hh_jupyter.conventions.otel_genai import MODEL_KINDS
 
 FAMILY: Final = "langfuse"
 SIGNS: Final = (LANGFUSE_TYPE,)

@@ -11,19 +11,11 @@ from typing import Any, Final
 
 from hh_jupyter.conventions import plain
 from hh_jupyter.conventions.event_type import LANGSMITH_KIND
-from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts, Usage
-from hh_jupyter.conventions.messages import (
-    MOST_PARSED,
-    answered,
-    asked,
-    finish_reason_of,
-    params_of,
-    served_by,
-    tools_asked,
-    tools_offered,
-)
-from hh_jupyter.conventions.otel_genai import MODEL_KINDS
-from hh_jupyter.conventions.values import (
+from hh_jupyter.conventions.facts import (
+    EventLike,
+    SpanContent,
+    SpanFacts,
+    Usage,
     amount,
     documents_of,
     json_value,
@@ -35,6 +27,17 @@ from hh_jupyter.conventions.values import (
     tool_answer,
     usage_of,
 )
+from hh_jupyter.conventions.messages import (
+    MOST_PARSED,
+    answered,
+    asked,
+    finish_reason_of,
+    params_of,
+    served_by,
+    tools_asked,
+    tools_offered,
+)
+from hh_jupyter.conventions.otel_genai import MODEL_KINDS
 
 FAMILY: Final = "langsmith"
 SIGNS: Final = (LANGSMITH_KIND,)

@@ -7,8 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from hh_jupyter.conventions import plain
-from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts
-from hh_jupyter.conventions.values import first_of, json_value, parsed, text, tool_answer
+from hh_jupyter.conventions.facts import (
+    EventLike,
+    SpanContent,
+    SpanFacts,
+    first_of,
+    json_value,
+    parsed,
+    text,
+    tool_answer,
+)
 
 FAMILY: Final = "mcp"
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from hh_jupyter.conventions.facts import Message, ToolCall
-from hh_jupyter.conventions.values import (
+from hh_jupyter.conventions.facts import (
+    Message,
+    ToolCall,
     first_of,
     items_of,
     json_value,

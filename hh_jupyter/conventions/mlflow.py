@@ -7,19 +7,11 @@ from typing import Any, Final
 
 from hh_jupyter.conventions import plain
 from hh_jupyter.conventions.event_type import MLFLOW_TYPE
-from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts, Usage
-from hh_jupyter.conventions.messages import (
-    MOST_PARSED,
-    answered,
-    asked,
-    finish_reason_of,
-    params_of,
-    served_by,
-    tools_asked,
-    tools_offered,
-)
-from hh_jupyter.conventions.otel_genai import MODEL_KINDS
-from hh_jupyter.conventions.values import (
+from hh_jupyter.conventions.facts import (
+    EventLike,
+    SpanContent,
+    SpanFacts,
+    Usage,
     amount,
     counts_of,
     documents_of,
@@ -32,6 +24,17 @@ from hh_jupyter.conventions.values import (
     tool_answer,
     usage_of,
 )
+from hh_jupyter.conventions.messages import (
+    MOST_PARSED,
+    answered,
+    asked,
+    finish_reason_of,
+    params_of,
+    served_by,
+    tools_asked,
+    tools_offered,
+)
+from hh_jupyter.conventions.otel_genai import MODEL_KINDS
 
 FAMILY: Final = "mlflow"
 SIGNS: Final = (MLFLOW_TYPE,)

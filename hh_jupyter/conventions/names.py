@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hh_jupyter.conventions.values import first_of
+from hh_jupyter.conventions.facts import first_of
 
 _MESSAGE: Final = "logfire.msg"
 """The name of a span of Logfire's and of Pydantic AI's with its values filled in."""

@@ -7,8 +7,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts
-from hh_jupyter.conventions.values import first_of, parsed, text, whole
+from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts, first_of, parsed, text, whole
 
 FAMILY: Final = "other"
 _KINDS: Final = {"http.request.method": "http", "http.method": "http", "db.system.name": "db", "db.system": "db"}

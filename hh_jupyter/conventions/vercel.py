@@ -7,9 +7,12 @@ from typing import Any, Final
 
 from hh_jupyter.conventions import plain
 from hh_jupyter.conventions.event_type import VERCEL_OPERATION
-from hh_jupyter.conventions.facts import EventLike, Message, SpanContent, SpanFacts, Usage
-from hh_jupyter.conventions.messages import asked, calls_of, tools_offered
-from hh_jupyter.conventions.values import (
+from hh_jupyter.conventions.facts import (
+    EventLike,
+    Message,
+    SpanContent,
+    SpanFacts,
+    Usage,
     amount,
     first_of,
     items_of,
@@ -21,6 +24,7 @@ from hh_jupyter.conventions.values import (
     tool_answer,
     usage_of,
 )
+from hh_jupyter.conventions.messages import asked, calls_of, tools_offered
 
 FAMILY: Final = "vercel"
 SIGNS: Final = (VERCEL_OPERATION,)

@@ -16,8 +16,7 @@ from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
     from hh_jupyter.delivery.spool.store import Spool
-    from hh_jupyter.redaction import Redactor
-    from hh_jupyter.redaction_with import RedactorWith
+    from hh_jupyter.redaction import Redactor, RedactorWith
 
 KIND: Final = "run"
 """Kind of such a record in the spool; its `session_id` is the run's id."""

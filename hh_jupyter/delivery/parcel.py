@@ -23,9 +23,9 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from hh_jupyter.delivery.away import Kept
 from hh_jupyter.delivery.sealing.resource import OwnResource
-from hh_jupyter.delivery.sealing.span_values import copied, plain_values
 from hh_jupyter.delivery.sealing.stamp import Stamp
 from hh_jupyter.delivery.sending.item import Call
+from hh_jupyter.values import copied, plain_values
 
 logger = logging.getLogger(__name__)
 

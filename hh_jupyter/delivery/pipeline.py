@@ -13,13 +13,12 @@ from typing import Any, Final
 from hh_jupyter.delivery.forks import import_late_modules
 from hh_jupyter.delivery.sealing.details import DetailStore
 from hh_jupyter.delivery.sealing.seal import THREAD_PREFIX, Sealer
+from hh_jupyter.delivery.sending.item import Call, Kind
 from hh_jupyter.delivery.sending.lanes import Lanes, address
-from hh_jupyter.delivery.sending.outbox import Call, Kind
 from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.delivery.spool.copies import Copies
 from hh_jupyter.records.export_state import ExportState
-from hh_jupyter.records.log import SpanLog
-from hh_jupyter.records.reentry import Guard
+from hh_jupyter.records.log import Guard, SpanLog
 from hh_jupyter.settings import Settings
 
 STOP_SHARE: Final = 0.1

@@ -11,10 +11,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from hh_jupyter.delivery import away
 from hh_jupyter.delivery.pipeline import Pipeline
 from hh_jupyter.delivery.sealing.details import DetailStore
-from hh_jupyter.delivery.sealing.seal import EndedSpan
-from hh_jupyter.delivery.sealing.stamp import LateEvent, Stamp
+from hh_jupyter.delivery.sealing.stamp import EndedSpan, LateEvent, Stamp
+from hh_jupyter.delivery.sending.item import Call, Kind
 from hh_jupyter.delivery.sending.lanes import names_of, otlp_target
-from hh_jupyter.delivery.sending.outbox import Call, Kind
 from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.records.log import SpanLog

@@ -1,22 +1,20 @@
-"""Two runs beside each other as static HTML: what changed in the config, in each metric, on which data points."""
+"""The comparison of two runs, as static HTML and as text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-from hh_jupyter.display.format import count
-from hh_jupyter.display.markup import LINE, QUIET, escape
-from hh_jupyter.display.runs import parts
-
-if TYPE_CHECKING:
-    from hh_jupyter.display.runs.view import ChangedRowView, ComparisonView, DeltaView
+from hh_jupyter.display import experiments
+from hh_jupyter.display.experiments import ChangedRowView, ComparisonView, DeltaView, plain_text, text_table
+from hh_jupyter.display.format import clean, count
+from hh_jupyter.display.html import LINE, QUIET, escape
 
 MAX_BYTES: Final = 32_000
-_COLOURS: Final = {"better": parts.GOOD, "worse": parts.WORSE}
+_COLOURS: Final = {"better": experiments.GOOD, "worse": experiments.WORSE}
 
 
-def render(view: ComparisonView) -> str:
+def comparison_html(view: ComparisonView) -> str:
     """The output's HTML, at most 32,000 bytes of UTF-8; data points without a line are counted."""
     most = max(len(view.degraded), len(view.improved))
     page = _page(view, most)
@@ -30,13 +28,15 @@ def _page(view: ComparisonView, most: int) -> str:
     worse = sum(metric.verdict == "worse" for metric in view.metrics)
     better = sum(metric.verdict == "better" for metric in view.metrics)
     facts = [f"{better} better, {worse} worse" if better or worse else "", *view.facts]
-    return parts.root(
-        parts.head("ok", f"{view.new} against {view.old}", "", facts, ""),
-        parts.section(_config(view)),
-        parts.section(_metrics(view.metrics)),
+    return experiments.html_root(
+        experiments.html_head("ok", f"{view.new} against {view.old}", "", facts, ""),
+        experiments.html_section(_config(view)),
+        experiments.html_section(_metrics(view.metrics)),
         _changed("Worse", view.degraded, view.more_degraded, most),
         _changed("Better", view.improved, view.more_improved, most),
-        f'<div style="border-top:{LINE}">{parts.quiet("; ".join(map(escape, view.notes)))}</div>' if view.notes else "",
+        f'<div style="border-top:{LINE}">{experiments.html_quiet("; ".join(map(escape, view.notes)))}</div>'
+        if view.notes
+        else "",
     )
 
 
@@ -44,12 +44,14 @@ def _config(view: ComparisonView) -> str:
     if not view.config:
         return ""
     header = [("Config", "22%", "left"), ("Old", "", "left"), ("New", "", "left")]
-    return parts.table(header, [(escape(key), escape(old), f"<b>{escape(new)}</b>") for key, old, new in view.config])
+    return experiments.html_table(
+        header, [(escape(key), escape(old), f"<b>{escape(new)}</b>") for key, old, new in view.config]
+    )
 
 
 def _metrics(metrics: Sequence[DeltaView]) -> str:
     if not metrics:
-        return parts.quiet("No metric is in both runs.")
+        return experiments.html_quiet("No metric is in both runs.")
     header = [
         ("Metric", "20%", "left"),
         ("Old", "9%", "right"),
@@ -60,12 +62,14 @@ def _metrics(metrics: Sequence[DeltaView]) -> str:
         ("Same", "8%", "right"),
         ("Data points", "", "left"),
     ]
-    return parts.table(header, map(_metric, metrics))
+    return experiments.html_table(header, map(_metric, metrics))
 
 
 def _metric(metric: DeltaView) -> Sequence[str]:
     all_of_them = metric.improved + metric.degraded + metric.same or 1
-    bar = parts.split_bar([(metric.improved / all_of_them, parts.GOOD), (metric.degraded / all_of_them, parts.WORSE)])
+    bar = experiments.split_bar(
+        [(metric.improved / all_of_them, experiments.GOOD), (metric.degraded / all_of_them, experiments.WORSE)]
+    )
     change = f"{sign(metric.arrow, metric.verdict)} {escape(metric.change)}"
     counts = [f"{number:,}" if number else "" for number in (metric.improved, metric.degraded, metric.same)]
     return escape(metric.name), escape(metric.old), f"<b>{escape(metric.new)}</b>", change, *counts, bar
@@ -83,9 +87,9 @@ def _changed(title: str, rows: Sequence[ChangedRowView], more: int, most: int) -
     shown = rows[:most]
     left = more + len(rows) - len(shown)
     lines = "".join(map(_row, shown))
-    rest = parts.quiet(f"{count(left, 'more data point')}") if left else ""
+    rest = experiments.html_quiet(f"{count(left, 'more data point')}") if left else ""
     number = f'<small style="{QUIET}">{count(more + len(rows), "data point")}</small>'
-    return parts.section(
+    return experiments.html_section(
         f'<div style="padding:0 8px 2px;font-size:12px"><b>{title}</b> {number}</div>',
         f'<div style="font-size:12px">{lines}</div>',
         rest,
@@ -97,7 +101,9 @@ def _row(row: ChangedRowView) -> str:
         f"{sign(arrow, verdict)} {escape(name, 40)} {escape(old, 24)} → <b>{escape(new, 24)}</b>"
         for name, old, new, arrow, verdict in row.changes
     )
-    label = parts.box("24%", escape(row.label, 60), "overflow:hidden;text-overflow:ellipsis;vertical-align:bottom")
+    label = experiments.html_box(
+        "24%", escape(row.label, 60), "overflow:hidden;text-overflow:ellipsis;vertical-align:bottom"
+    )
     line = f'<span style="display:inline-block;width:calc(100% - 16px)">{label} {changes}</span>'
     spans = "".join(_spans(which, session_id) for which, session_id in row.sessions)
     return (
@@ -107,8 +113,56 @@ def _row(row: ChangedRowView) -> str:
 
 
 def _spans(which: str, session_id: str) -> str:
-    command = parts.code(f"%hh show {session_id[:8]}")
+    command = experiments.html_code(f"%hh show {session_id[:8]}")
     return (
         f'<div style="{QUIET}">{which} run</div>'
         f'<div class="hh-output" id="hh-session-{escape(session_id)}-{which}"><div>Spans: {command}</div></div>'
     )
+
+
+# Two runs beside each other as text.
+
+MAX_ROWS: Final = 10
+_ASCII: Final = str.maketrans({"▲": "+", "▼": "-", "→": "->"})
+
+
+def comparison_text(view: ComparisonView, *, unicode: bool = True) -> str:
+    """Config, metrics and data points that changed; lines without a last line feed."""
+    text = "\n".join(_lines(view))
+    return plain_text(text if unicode else text.translate(_ASCII), unicode=unicode)
+
+
+def _lines(view: ComparisonView) -> Iterator[str]:
+    yield "  ".join([f"{clean(view.new, 60)} against {clean(view.old, 60)}", *view.facts])
+    if view.config:
+        yield ""
+        yield from text_table(("Config", "Old", "New"), view.config)
+    yield ""
+    if not view.metrics:
+        yield "No metric is in both runs."
+    else:
+        rows = [
+            (
+                m.name,
+                m.old,
+                m.new,
+                f"{m.arrow} {m.change}".strip(),
+                *map(str, (m.improved, m.degraded, m.same)),
+            )
+            for m in view.metrics
+        ]
+        header = ("Metric", "Old", "New", "Change", "Better", "Worse", "Same")
+        yield from text_table(header, rows, right=range(1, 7))
+    yield from _changed_text("Worse", view.degraded, view.more_degraded)
+    yield from _changed_text("Better", view.improved, view.more_improved)
+
+
+def _changed_text(title: str, rows: Sequence[ChangedRowView], more: int) -> Iterator[str]:
+    if not rows:
+        return
+    yield ""
+    lines = [(row.label, ", ".join(f"{name} {old} → {new}" for name, old, new, _, _ in row.changes)) for row in rows]
+    yield from text_table((title, "What changed"), lines[:MAX_ROWS])
+    left = more + max(0, len(rows) - MAX_ROWS)
+    if left:
+        yield f"… {count(left, 'more data point')}"

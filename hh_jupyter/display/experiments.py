@@ -1,18 +1,182 @@
-"""Pieces of HTML that all displays of runs share; see `hh_jupyter.display.markup` for what survives where.
-
-Styles are inline and only adorn, text inherits its colour, and columns are boxes with widths in per cent, which are
-kept where flex and grid are not.
-"""
+"""Progress and result of an experiment's run, as static HTML and as text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
 
-from hh_jupyter.display.markup import ERROR_COLOUR, GREY, LINE, PLAIN_CODE, QUIET, SPACE, escape
+from hh_jupyter.display.format import clean, columns, count, fit
+from hh_jupyter.display.html import ERROR_COLOUR, GREY, LINE, PLAIN_CODE, QUIET, SPACE, escape
 
-if TYPE_CHECKING:
-    from hh_jupyter.display.runs.view import Distribution, Mark
+Mark = Literal["ok", "error", "running", "stopped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distribution:
+    """How the values of a metric lie.
+
+    Attributes:
+        shares: part of all values in each of equal bins from `low` to `high`.
+    """
+
+    low: str
+    high: str
+    shares: Sequence[float]
+    kind: Literal["numbers", "yes_no", "labels"] = "numbers"
+    labels: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricView:
+    """One metric, in words.
+
+    Attributes:
+        value: what the run's aggregate function made of it.
+        spread: standard deviation, or for yes and no how many are yes.
+        range: smallest to largest.
+        count: how many data points have it.
+    """
+
+    name: str
+    value: str
+    spread: str
+    range: str
+    count: str
+    distribution: Distribution | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowView:
+    """One data point, in words.
+
+    Attributes:
+        scores: one for each column; empty where there is none.
+        errors: (where, what), the function's first.
+        session: beginning of the session's id, to be typed after `%hh show`.
+        view_id: of the place in the page where its spans are shown; None where nobody could show them.
+    """
+
+    label: str
+    failed: bool
+    scores: Sequence[str]
+    time: str
+    cost: str
+    note: str
+    errors: Sequence[tuple[str, str]]
+    session: str
+    view_id: str | None
+    details: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """A result as data. The same view gives the same output.
+
+    Attributes:
+        facts: after the name, in the order of their importance.
+        failures: "3 failed", or empty.
+        columns: names of the metrics that rows have a column for.
+        rows: failures first, then in the order of the dataset; not more than anybody could look at.
+        total: how many rows there are altogether.
+        notes: sentences below everything.
+        command: what to type to deliver the run.
+    """
+
+    mark: Mark
+    name: str
+    duration: str
+    facts: Sequence[str]
+    failures: str
+    delivery: str
+    run_id: str
+    aggregate: str
+    metrics: Sequence[MetricView]
+    columns: Sequence[str]
+    rows: Sequence[RowView]
+    total: int
+    notes: Sequence[str] = ()
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressView:
+    """A run that goes on.
+
+    Attributes:
+        share: of the data points that are done, from 0 to 1; None when nobody knows how many there are.
+        facts: rate, cost, time left.
+        doing: what happens, once all data points are done.
+    """
+
+    name: str
+    done: str
+    share: float | None
+    facts: Sequence[str]
+    failures: str
+    doing: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaView:
+    """One metric of two runs, in words.
+
+    Attributes:
+        arrow: "▲", "▼" or "=": where the value went, which need not be better or worse.
+        change: "+0.12", or empty.
+        verdict: what it means; a text has none.
+        improved, degraded, same: how many data points.
+    """
+
+    name: str
+    old: str
+    new: str
+    arrow: str
+    change: str
+    verdict: Literal["better", "worse", "same", ""]
+    improved: int
+    degraded: int
+    same: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedRowView:
+    """One data point that changed.
+
+    Attributes:
+        changes: (metric, old, new, arrow, verdict).
+    """
+
+    label: str
+    changes: Sequence[tuple[str, str, str, str, str]]
+    sessions: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonView:
+    """Two runs beside each other.
+
+    Attributes:
+        config: (key, old, new), of the keys that changed.
+        degraded, improved: data points, those that changed most first; `more` of each are left out.
+    """
+
+    new: str
+    old: str
+    facts: Sequence[str]
+    config: Sequence[tuple[str, str, str]]
+    metrics: Sequence[DeltaView]
+    degraded: Sequence[ChangedRowView]
+    improved: Sequence[ChangedRowView]
+    more_degraded: int = 0
+    more_improved: int = 0
+    notes: Sequence[str] = ()
+
+
+# Pieces of HTML that all displays of runs share; see `hh_jupyter.display.html` for what survives where.
+#
+# Styles are inline and only adorn, text inherits its colour, and columns are boxes with widths in per cent, which are
+# kept where flex and grid are not.
 
 BAR: Final = "#7f63dd"
 GOOD: Final = "#12917f"
@@ -29,12 +193,12 @@ _HEIGHT: Final = 18
 """Pixels of the highest bar of a distribution."""
 
 
-def root(*parts: str) -> str:
+def html_root(*parts: str) -> str:
     """The output's outermost element; classes keep MathJax from reading two dollar amounts as a formula."""
     return f'<div class="hh-run tex2jax_ignore mathjax_ignore" style="{_ROOT}">{"".join(parts)}</div>'
 
 
-def head(mark: Mark, title: str, bold: str, facts: Iterable[str], chip: str, right: str = "") -> str:
+def html_head(mark: Mark, title: str, bold: str, facts: Iterable[str], chip: str, right: str = "") -> str:
     """The summary line. Facts are parted by commas that are read and copied, but not seen where styles are kept."""
     disc = f"background-color:{_TINTS.get(mark, GREY)};border-radius:50%;display:inline-block;width:18px"
     sign = f'<span style="{disc};line-height:18px;text-align:center;font-size:11px">{_MARKS[mark]}</span>'
@@ -52,7 +216,7 @@ def head(mark: Mark, title: str, bold: str, facts: Iterable[str], chip: str, rig
     return f'<div style="{style}">{" ".join(filter(None, parts))}</div>'
 
 
-def table(header: Sequence[tuple[str, str, str]], rows: Iterable[Sequence[str]]) -> str:
+def html_table(header: Sequence[tuple[str, str, str]], rows: Iterable[Sequence[str]]) -> str:
     """A table of HTML cells.
 
     Args:
@@ -75,23 +239,23 @@ def table(header: Sequence[tuple[str, str, str]], rows: Iterable[Sequence[str]])
     return f'<table style="{style}"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def section(*parts: str) -> str:
+def html_section(*parts: str) -> str:
     """A part of the output below the one before."""
     inner = "".join(parts)
     return f'<div style="border-top:{LINE};padding:6px 4px">{inner}</div>' if inner else ""
 
 
-def box(width: str, text: str, more: str = "") -> str:
+def html_box(width: str, text: str, more: str = "") -> str:
     """One column of a line that is no table row. `text` is HTML."""
     return f'<span style="display:inline-block;width:{width}{f";{more}" if more else ""}">{text}</span>'
 
 
-def quiet(text: str) -> str:
+def html_quiet(text: str) -> str:
     """A line that stays in the background. `text` is HTML."""
     return f'<div style="padding:4px 8px 2px;font-size:12px;{QUIET}">{text}</div>'
 
 
-def code(text: str) -> str:
+def html_code(text: str) -> str:
     """Something to type."""
     return f'<code style="{PLAIN_CODE}">{escape(text)}</code>'
 
@@ -132,3 +296,223 @@ def failure(where: str, what: str) -> str:
     """One error."""
     style = f"border-left:3px solid {ERROR_COLOUR};padding:1px 10px;margin:2px 0 4px;overflow-wrap:break-word"
     return f'<div style="{style}"><b>{escape(what)}</b> in {escape(where)}</div>'
+
+
+# The result of a run as static HTML: metrics with their spread, then the data points, failures first.
+#
+# Each data point opens by itself, without script. Where the hub lives it shows the data point's spans in there; where
+# it does not, the command that shows them stands there.
+
+MAX_BYTES: Final = 32_000
+SCORE_WIDTH: Final = 46
+"""Per cent of a line that its scores share."""
+
+
+def result_html(view: RunView) -> str:
+    """The output's HTML, at most 32,000 bytes of UTF-8; data points without a line are counted."""
+    shown = view.rows
+    page = _page(view, shown)
+    while len(shown) > 1 and (size := len(page.encode())) > MAX_BYTES:
+        shown = shown[: min(len(shown) - 1, len(shown) * MAX_BYTES // size)]
+        page = _page(view, shown)
+    return page
+
+
+def _page(view: RunView, shown: Sequence[RowView]) -> str:
+    run = f'<code title="Run {escape(view.run_id)}" style="background:none;padding:0">{escape(view.run_id[:8])}</code>'
+    top = html_head(
+        view.mark, view.name, view.duration, view.facts, view.failures, f"{escape(view.delivery)} &nbsp;{run}"
+    )
+    return html_root(top, html_section(_metrics(view)), _rows(view, shown), _footer(view))
+
+
+def _metrics(view: RunView) -> str:
+    if not view.metrics:
+        return ""
+    header = [
+        ("Metric", "20%", "left"),
+        (view.aggregate, "10%", "right"),
+        ("Spread", "12%", "right"),
+        ("Range", "16%", "right"),
+        ("Scored", "9%", "right"),
+        ("Distribution", "", "left"),
+    ]
+    return html_table(header, map(_metric, view.metrics))
+
+
+def _metric(metric: MetricView) -> Sequence[str]:
+    facts = (metric.value, metric.spread, metric.range, metric.count)
+    name, value, *rest = (escape(metric.name), *map(escape, facts))
+    return name, f"<b>{value}</b>", *rest, plot(metric.distribution)
+
+
+def _rows(view: RunView, shown: Sequence[RowView]) -> str:
+    if not shown:
+        return ""
+    width = f"{SCORE_WIDTH / max(len(view.columns), 1):.3g}%"
+    priced = any(row.cost for row in shown)
+    titles = [html_box(width, escape(name, 24), _CUT) for name in view.columns]
+    ends = [html_box(_SMALL, title) for title in ("Time", "Cost")[: 1 + priced]]
+    header = (
+        f'<div style="padding:0 8px 2px 24px;white-space:nowrap;{QUIET}">{html_box(_LABEL, "Data point", _LEFT)}'
+        f"{''.join(titles)}{''.join(ends)}</div>"
+    )
+    lines = "".join(_row(row, width, priced=priced) for row in shown)
+    left = view.total - len(shown)
+    more = f"{count(left, 'more data point')}: {html_code('result.to_pandas()')} has all" if left else ""
+    body = f'<div style="text-align:right;font-size:12px">{header}{lines}</div>'
+    return html_section(body, html_quiet(more) if more else "")
+
+
+_LABEL: Final = "32%"
+_SMALL: Final = "10.5%"
+_CUT: Final = "overflow:hidden;text-overflow:ellipsis;vertical-align:bottom"
+_LEFT: Final = f"text-align:left;{_CUT}"
+
+
+def _row(row: RowView, width: str, *, priced: bool) -> str:
+    label = f"<b>✗ {escape(row.label, 60)}</b>" if row.failed else f"✓ {escape(row.label, 60)}"
+    note = f' <small style="{QUIET}">{escape(row.note)}</small>' if row.note else ""
+    scores = "".join(html_box(width, escape(score, 24)) for score in row.scores)
+    ends = html_box(_SMALL, escape(row.time)) + (html_box(_SMALL, escape(row.cost)) if priced else "")
+    return (
+        '<details><summary style="padding:1px 8px;cursor:pointer;white-space:nowrap">'
+        f'<span style="display:inline-block;width:calc(100% - 16px)">{html_box(_LABEL, label + note, _LEFT)}'
+        f"{scores}{ends}</span></summary>{_inside(row)}</details>"
+    )
+
+
+def _inside(row: RowView) -> str:
+    errors = "".join(failure(where, what) for where, what in row.errors)
+    details = "".join(f"<div><b>{escape(name, 60)}</b> {escape(text)}</div>" for name, text in row.details)
+    spans = f"<div>Spans: {html_code(f'%hh show {row.session}')}</div>" if row.session else ""
+    if row.view_id:
+        # The hub looks into it once it is open: a table of data points must not ask for the spans of all of them.
+        spans = f'<div class="hh-output" id="{escape(row.view_id)}">{spans}</div>'
+    return f'<div style="text-align:left;padding:2px 8px 8px 24px">{errors}{details}{spans}</div>'
+
+
+def _footer(view: RunView) -> str:
+    notes = [*map(escape, view.notes), *([html_code(view.command)] if view.command else [])]
+    return f'<div style="border-top:{LINE}">{html_quiet(" &nbsp;·&nbsp; ".join(notes))}</div>' if notes else ""
+
+
+# The result of a run as text: `text/plain` of its output, and what a terminal shows.
+
+MAX_ROWS: Final = 10
+"""Data points and errors that are listed; the rest is counted."""
+
+MAX_TEXT: Final = 100
+"""Characters of one error; the whole text is in the result."""
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_ASCII: Final = str.maketrans(
+    {"✓": "ok", "✗": "x", "○": "o", "■": "#", "…": "...", "±": "+-", "·": "-", "×": "x", "█": "=", "░": "-"}
+    | dict(zip(_BARS, "._-~=+*#", strict=True))
+)
+
+
+def result_text(view: RunView, *, unicode: bool = True) -> str:
+    """Run, metrics, the first data points and their errors; lines without a last line feed."""
+    return plain_text("\n".join(_lines(view)), unicode=unicode)
+
+
+def plain_text(text: str, *, unicode: bool) -> str:
+    """The text for a stream that may not carry more than ASCII."""
+    return text if unicode else text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
+
+
+def _lines(view: RunView) -> Iterator[str]:
+    facts = [view.duration, *view.facts, view.failures, view.delivery[:1].lower() + view.delivery[1:]]
+    yield f"{_MARKS[view.mark]} {clean(view.name, 60)}  " + "  ".join(clean(fact, 80) for fact in facts if fact)
+    if view.metrics:
+        yield ""
+        yield from text_table(
+            ("Metric", view.aggregate, "Spread", "Range", "Scored", "Distribution"),
+            [(m.name, m.value, m.spread, m.range, m.count, spark(m.distribution)) for m in view.metrics],
+            right=(1, 2, 3, 4),
+        )
+    if view.rows:
+        yield ""
+        yield from _text_rows(view)
+    yield from _errors(view)
+    notes = [*view.notes, *([view.command] if view.command else [])]
+    yield ""
+    yield "   ".join([f"run {clean(view.run_id, 60)}", *(clean(note, 200) for note in notes)])
+
+
+def _text_rows(view: RunView) -> Iterator[str]:
+    shown = view.rows[:MAX_ROWS]
+    header = ("Data point", *view.columns, "Time", "Cost", "Session")
+    rows = [
+        (f"{'✗' if row.failed else '✓'} {clean(row.label, 40)}", *row.scores, row.time, row.cost, row.session)
+        for row in shown
+    ]
+    yield from text_table(header, rows, right=range(1, len(view.columns) + 3))
+    if view.total > len(shown):
+        yield f"… {count(view.total - len(shown), 'more data point')}"
+
+
+def _errors(view: RunView) -> Iterator[str]:
+    found = [(where, row.label, what) for row in view.rows for where, what in row.errors]
+    if not found:
+        return
+    yield ""
+    yield from text_table(
+        ("Error in", "Data point", "What"),
+        [(where, label, clean(what, MAX_TEXT)) for where, label, what in found[:MAX_ROWS]],
+    )
+    if len(found) > MAX_ROWS:
+        yield f"… {count(len(found) - MAX_ROWS, 'more error')}"
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterator[str]:
+    """Lines in columns as wide as their contents; those in `right` are numbers. An empty column is left out."""
+    kept = [column for column in range(len(header)) if any(row[column] for row in rows)]
+    lines = [[clean(line[column], 160) for column in kept] for line in (header, *rows)]
+    widths = [max(columns(line[place]) for line in lines) for place in range(len(kept))]
+    for line in lines:
+        cells = (_cell(text, width, column in right) for text, width, column in zip(line, widths, kept, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def _cell(text: str, width: int, right: bool) -> str:
+    return " " * (width - columns(text)) + text if right else fit(text, width)
+
+
+def spark(distribution: Distribution | None) -> str:
+    """`0 ▁▁▂█ 1`, a bar of ten for yes and no, the commonest labels."""
+    if distribution is None:
+        return ""
+    if distribution.kind == "labels":
+        return ", ".join(distribution.labels)
+    if distribution.kind == "yes_no":
+        yes = round(distribution.shares[0] * 10)
+        return "█" * yes + "░" * (10 - yes)
+    highest = max(distribution.shares, default=0) or 1
+    bars = "".join(_BARS[round(share / highest * (len(_BARS) - 1))] for share in distribution.shares)
+    return f"{distribution.low} {bars} {distribution.high}"
+
+
+# A run that goes on: one line, in HTML and as text.
+
+_CELLS: Final = 20
+
+
+def progress_html(view: ProgressView) -> str:
+    """The line and a bar below it; the bar's length is also said in words."""
+    top = html_head("running", view.name, view.done, (*view.facts, view.doing), view.failures)
+    bar = "" if view.share is None else split_bar([(view.share, BAR)])
+    return html_root(top, f'<div style="padding:0 10px 8px">{bar}</div>' if bar else "")
+
+
+def progress_text(view: ProgressView, *, unicode: bool = True) -> str:
+    """`○ name ████░░░░ 312 of 1,000  10.2/s  3 failed`."""
+    full = 0 if view.share is None else round(view.share * _CELLS)
+    bar = "" if view.share is None else "█" * full + "░" * (_CELLS - full)
+    words = [f"○ {clean(view.name, 40)}", bar, view.done, *view.facts, view.failures, view.doing]
+    return plain_text("  ".join(word for word in words if word), unicode=unicode)
+
+
+def progress_bundle(view: ProgressView) -> dict[str, str]:
+    """Data of the output."""
+    return {"text/plain": progress_text(view), "text/html": progress_html(view)}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from hh_jupyter.conventions.attachments import HIDDEN, Attachment, attachment_of, decoded, image_size, media_type
-from hh_jupyter.display.clean import clean
+from hh_jupyter.display.format import clean
 
 DRAWN: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 LARGEST_IMAGE: Final = 2 * 1024 * 1024

@@ -2,21 +2,176 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
 
-from hh_jupyter.display import text_said
-from hh_jupyter.display.clean import clean, columns
-from hh_jupyter.display.format import count
-from hh_jupyter.display.pen import Pen
-from hh_jupyter.display.rows import choose_rows, hidden_spans, rows_of
-from hh_jupyter.display.summary import COMMAND_LENGTH, error_line, redacted_note, summarize_view, tells_more
-from hh_jupyter.display.text_tree import draw
+from hh_jupyter.display.content import Said
+from hh_jupyter.display.format import clean, columns, count, fit
+from hh_jupyter.display.view import (
+    COMMAND_LENGTH,
+    CellView,
+    RowText,
+    choose_rows,
+    describe_row,
+    error_line,
+    extent,
+    hidden_spans,
+    redacted_note,
+    rows_of,
+    summarize_view,
+    tells_more,
+)
+from hh_jupyter.records.tree import SpanTree, TreeRow
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+# The tree of the text form: guides, kinds, names, numbers and bars in columns as wide as their contents.
 
-    from hh_jupyter.display.view import CellView
-    from hh_jupyter.records.tree import TreeRow
+BARS_FROM_WIDTH: Final = 80
+"""Terminals narrower than this get no bars."""
+
+BAR_WIDTH: Final = 30
+_SHOWN_LEVELS: Final = 8
+_KIND_WIDTH: Final = 6
+_TIME_WIDTH: Final = 9
+_KIND_COLOURS: Final = {"llm": "35", "emb": "33", "ret": "34", "rank": "34", "tool": "36"}
+
+
+def tree_lines(rows: Sequence[TreeRow], tree: SpanTree, pen: Pen, width: int) -> list[str]:
+    """One line for each row."""
+    texts = [describe_row(row) for row in rows]
+    guides = _guides(rows, pen.glyphs)
+    names = [" ".join(filter(None, (text.name, text.repeats, text.model))) for text in texts]
+    used = [columns(guide) + _KIND_WIDTH + columns(name) for guide, name in zip(guides, names, strict=True)]
+    tokens_width = max((len(text.tokens) for text in texts), default=0)
+    tokens_width += 3 if tokens_width else 0
+    bars = width >= BARS_FROM_WIDTH
+    rest = 2 + _TIME_WIDTH + tokens_width + (2 + BAR_WIDTH if bars else 0)
+    label_width = min(max(used, default=0), max(width - rest, 24))
+    lines = []
+    for row, text, guide, name in zip(rows, texts, guides, names, strict=True):
+        kind, tone = _kind(row, text, pen)
+        # Names on deep levels keep a few letters even where the guides have taken the column.
+        shown = fit(name, max(label_width - columns(guide) - _KIND_WIDTH, min(columns(name), 8)))
+        numbers = f"  {text.time:>{_TIME_WIDTH}}{text.tokens:>{tokens_width}}"
+        bar = _bar(row, tree, pen.glyphs) if bars else ""
+        tag = f"  {pen.paint(text.tag, '1;31' if row.node.error == 'uncaught' else '2')}" if text.tag else ""
+        line = guide + pen.paint(kind, tone) + shown + pen.paint(numbers, "2")
+        lines.append(f"{line}  {_painted_bar(bar, tone, pen)}{tag}".rstrip() if bars else (line + tag).rstrip())
+    return lines
+
+
+def _kind(row: TreeRow, text: RowText, pen: Pen) -> tuple[str, str]:
+    """The kind's column and colour; failing spans show their mark in it."""
+    if row.node.error == "uncaught":
+        return f"{pen.glyphs.marks['error']:<{_KIND_WIDTH}}", "31"
+    if row.node.error == "caught":
+        return f"{'!':<{_KIND_WIDTH}}", "33"
+    return f"{text.kind:<{_KIND_WIDTH}}", _KIND_COLOURS.get(text.kind, "")
+
+
+def _guides(rows: Sequence[TreeRow], glyphs: Glyphs) -> list[str]:
+    """The lines that lead to each row, from the rows that are shown; the nearest levels only where it is deep."""
+    open_levels: set[int] = set()
+    guides = []
+    for row in reversed(rows):
+        depth = row.node.depth
+        first = max(1, depth - _SHOWN_LEVELS + 1)
+        parts = [glyphs.pipe if level in open_levels else glyphs.space for level in range(first, depth)]
+        if first > 1:
+            parts[0] = "…  "
+        if depth:
+            parts.append(glyphs.branch if depth in open_levels else glyphs.last)
+        open_levels = {level for level in open_levels if level < depth} | {depth}
+        guides.append("".join(parts))
+    return guides[::-1]
+
+
+def _bar(row: TreeRow, tree: SpanTree, glyphs: Glyphs) -> str:
+    offset, length = extent(row, tree)
+    start = min(int(offset * BAR_WIDTH), BAR_WIDTH - 1)
+    cells = max(1, min(round(length * BAR_WIDTH), BAR_WIDTH - start))
+    return " " * start + glyphs.bar * cells
+
+
+def _painted_bar(bar: str, tone: str, pen: Pen) -> str:
+    drawn = bar.lstrip()
+    return " " * (len(bar) - len(drawn)) + pen.paint(drawn, tone)
+
+
+# What spans said, in the text form: a heading for each span, and its texts, wrapped to the width.
+
+_INDENT: Final = "  "
+_NARROWEST: Final = 30
+
+
+def content_lines(said: Iterable[Said], pen: Pen, width: int) -> list[str]:
+    """All of it, with an empty line before each span."""
+    return [line for one in said for line in _lines(one, pen, max(width, _NARROWEST))]
+
+
+def _lines(said: Said, pen: Pen, width: int) -> Iterator[str]:
+    yield ""
+    yield f"{said.heading}: {pen.paint(said.name, '1')}{f' {said.model}' if said.model else ''}"
+    for part in said.parts:
+        if part.label:
+            yield _INDENT + pen.paint(part.label, "2")
+        for line in part.text.split("\n"):
+            wrapped = textwrap.wrap(line, width - 2 * len(_INDENT), break_on_hyphens=False)
+            yield from (2 * _INDENT + piece.rstrip() for piece in wrapped or [""])
+
+
+# What the text form is drawn with: glyphs that the stream can carry, and colour where somebody sees it.
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """The drawn parts of the text form."""
+
+    marks: dict[str, str]
+    branch: str
+    last: str
+    pipe: str
+    space: str
+    bar: str
+
+
+UNICODE = Glyphs({"ok": "✓", "error": "✗", "running": "○", "stopped": "■"}, "├─ ", "└─ ", "│  ", "   ", "━")
+ASCII = Glyphs({"ok": "ok", "error": "x", "running": "o", "stopped": "#"}, "|- ", "`- ", "|  ", "   ", "=")
+
+_TO_ASCII = str.maketrans({"…": "...", "×": "x"})
+
+
+@dataclass(frozen=True, slots=True)
+class Pen:
+    """How text is drawn.
+
+    Attributes:
+        unicode: False for a stream that cannot carry more than ASCII.
+        color: ANSI colours.
+    """
+
+    unicode: bool = True
+    color: bool = False
+
+    @property
+    def glyphs(self) -> Glyphs:
+        """The drawn parts."""
+        return UNICODE if self.unicode else ASCII
+
+    @property
+    def plain(self) -> Pen:
+        """The same without colours."""
+        return Pen(unicode=self.unicode)
+
+    def paint(self, text: str, code: str) -> str:
+        """The text in a colour, or as it is."""
+        return f"\x1b[{code}m{text}\x1b[0m" if self.color and code and text else text
+
+    def carried(self, text: str) -> str:
+        """The text as the stream can carry it."""
+        return text if self.unicode else text.translate(_TO_ASCII).encode("ascii", "replace").decode("ascii")
+
 
 MAX_LINES: Final = 40
 MAX_BYTES: Final = 4_000
@@ -39,7 +194,7 @@ def render(view: CellView, *, unicode: bool = True, color: bool = False, width: 
     pen = Pen(unicode=unicode, color=color)
     if view.mode == "line" or not (view.open or view.tree.errors):
         return pen.carried("\n".join(_head(view, pen, width, 0)))
-    said = text_said.lines(view.said, pen, width or WIDTH) if view.asked else []
+    said = content_lines(view.said, pen, width or WIDTH) if view.asked else []
     footer = _footer(view)
     foot = ["", pen.paint(footer, "2")] if footer else []
     return pen.carried("\n".join([*_tree(view, pen, width), *said, *foot]))
@@ -117,7 +272,7 @@ def _tree(view: CellView, pen: Pen, width: int | None) -> list[str]:
 
 def _drawn(view: CellView, shown: Sequence[TreeRow], pen: Pen, width: int | None) -> list[str]:
     hidden = hidden_spans(view.tree, shown)
-    lines = [*_head(view, pen, width, hidden), "", *draw(shown, view.tree, pen, width or WIDTH)]
+    lines = [*_head(view, pen, width, hidden), "", *tree_lines(shown, view.tree, pen, width or WIDTH)]
     return [*lines, f"… {count(hidden, 'more span')}"] if hidden else lines
 
 

@@ -2,82 +2,105 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from hh_jupyter.delivery.ask import BackendClient
 from hh_jupyter.delivery.local_runs import find_run
 from hh_jupyter.errors import SettingError, SettingTypeError
-from hh_jupyter.experiments.client import HoneyHive, asked, local_spool
-from hh_jupyter.experiments.deltas import config_changes, metric_deltas
-from hh_jupyter.experiments.results import ExperimentResultSummary
-from hh_jupyter.experiments.run import get_run_result
+from hh_jupyter.experiments.results import AGGREGATES, ExperimentResultSummary, Row, RunComparisonResult
+from hh_jupyter.experiments.runs import HoneyHive, asked, get_run_result, local_spool
+
+# Two results beside each other, counted here: what each metric did, on which data points.
+
+EQUAL: Final = 1e-9
+"""Two scores that differ by less, relative to the larger, are the same."""
+
+
+def metric_deltas(
+    new: ExperimentResultSummary, old: ExperimentResultSummary, lower_is_better: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """By metric that both runs have, in the form in which the backend compares.
+
+    Only data points that have the metric in both runs are compared. A text has no better or worse: it is the same,
+    or it is in neither list.
+    """
+    pairs = _pairs(new, old)
+    names = dict.fromkeys(name for row in new.rows for name in row.metrics)
+    known = {name for row in old.rows for name in row.metrics}
+    return {
+        name: _delta(name, pairs, new.metrics.aggregation_function, lower=name in lower_is_better)
+        for name in names
+        if name in known
+    }
+
+
+def _pairs(new: ExperimentResultSummary, old: ExperimentResultSummary) -> list[tuple[Row, Row]]:
+    before = {row.datapoint_id: row for row in old.rows}
+    return [(row, before[row.datapoint_id]) for row in new.rows if row.datapoint_id in before]
+
+
+def _delta(name: str, pairs: list[tuple[Row, Row]], function: str, *, lower: bool) -> dict[str, Any]:
+    lists: dict[str, list[str]] = {"improved": [], "degraded": [], "same": []}
+    both = [(new, old) for new, old in pairs if name in new.metrics and name in old.metrics]
+    for new, old in both:
+        word = verdict(new.metrics[name], old.metrics[name], lower=lower)
+        if word:
+            lists[word].append(new.datapoint_id)
+    values = {
+        "new_values": [new.metrics[name] for new, _ in both],
+        "old_values": [old.metrics[name] for _, old in both],
+    }
+    return {
+        "old_aggregate": _aggregate(values["old_values"], function),
+        "new_aggregate": _aggregate(values["new_values"], function),
+        "found_count": len(both),
+        **{f"{word}_count": len(ids) for word, ids in lists.items()},
+        **lists,
+        **values,
+    }
+
+
+def verdict(new: Any, old: Any, *, lower: bool) -> str:
+    """`improved`, `degraded` or `same`; empty for values that have no order."""
+    if isinstance(new, int | float) and isinstance(old, int | float):
+        if new == old or math.isclose(new, old, rel_tol=EQUAL) or (new != new and old != old):
+            return "same"
+        if new != new or old != old:
+            return ""
+        return "improved" if (new > old) is not lower else "degraded"
+    return "same" if new == old else ""
+
+
+def _aggregate(values: list[Any], function: str) -> float | None:
+    numbers = [value for value in values if isinstance(value, int | float)]
+    aggregate = AGGREGATES.get(function)
+    return float(aggregate(numbers)) if numbers and aggregate is not None else None
+
+
+def config_changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Keys whose value is another one now, with (old, new), None where there is none; nested keys joined by dots."""
+    after, before = _flat(new), _flat(old)
+    return {
+        key: (before.get(key), after.get(key))
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key) != after.get(key)
+    }
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
 
 COUNTS: Final = ("found_count", "improved_count", "degraded_count", "same_count")
 LISTS: Final = ("improved", "degraded", "same", "old_values", "new_values")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunComparisonResult:
-    """What changed from one run to another. In a notebook it shows itself as a table.
-
-    Attributes:
-        common_datapoints: how many data points are in both runs; only these are compared.
-        new_only_datapoints, old_only_datapoints: how many are in one run only; 0 where the backend compared, which does
-            not tell.
-        metric_deltas: by metric: `old_aggregate`, `new_aggregate`, how many data points `improved_count`,
-            `degraded_count`, `same_count` and `found_count` are, their ids under `improved`, `degraded`, `same`, and
-            `old_values`, `new_values`. Which direction is better, the backend knows; counted here, more is better,
-            unless the metric was named.
-        config_changes: by key of `config`, (old, new), where the runs' results are known here.
-        new, old: the results, where they are known here.
-        lower_is_better: metrics of which less is better.
-    """
-
-    new_run_id: str
-    old_run_id: str
-    common_datapoints: int = 0
-    new_only_datapoints: int = 0
-    old_only_datapoints: int = 0
-    metric_deltas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    config_changes: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
-    new: ExperimentResultSummary | None = field(default=None, repr=False)
-    old: ExperimentResultSummary | None = field(default=None, repr=False)
-    lower_is_better: Sequence[str] = ()
-
-    def get_metric_delta(self, metric_name: str) -> Mapping[str, Any] | None:
-        """The entry of one metric, if it is in both runs."""
-        return self.metric_deltas.get(metric_name)
-
-    def list_improved_metrics(self) -> list[str]:
-        """Names of metrics that are better on some data point."""
-        return [name for name, delta in self.metric_deltas.items() if delta["improved_count"] > 0]
-
-    def list_degraded_metrics(self) -> list[str]:
-        """Names of metrics that are worse on some data point; one may be in both lists."""
-        return [name for name, delta in self.metric_deltas.items() if delta["degraded_count"] > 0]
-
-    def print_table(self) -> None:
-        """Print metrics, config and data points that changed to standard output."""
-        from hh_jupyter.experiments.comparison_views import comparison_text
-
-        sys.stdout.write(comparison_text(self, sys.stdout))
-
-    def _repr_mimebundle_(self, **_which: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        from hh_jupyter.experiments.comparison_views import comparison_html
-
-        found = {"text/plain": repr(self), "text/html": comparison_html(self)}
-        return found, {"hh_jupyter": {"run_id": self.new_run_id}}  # By which `strip` knows it.
-
-    def _repr_html_(self) -> str:
-        return self._repr_mimebundle_()[0]["text/html"]
-
-    def __repr__(self) -> str:
-        from hh_jupyter.experiments.comparison_views import comparison_text
-
-        return comparison_text(self).rstrip("\n")
 
 
 def compare_runs(
@@ -180,11 +203,11 @@ def _comparison(new: str, old: str, answer: Mapping[str, Any]) -> RunComparisonR
         new_run_id=new,
         old_run_id=old,
         common_datapoints=len(answer.get("commonDatapoints") or ()),
-        metric_deltas={str(item["metric_name"]): _delta(item) for item in metrics},
+        metric_deltas={str(item["metric_name"]): _delta_of_answer(item) for item in metrics},
     )
 
 
-def _delta(item: Mapping[str, Any]) -> dict[str, Any]:
+def _delta_of_answer(item: Mapping[str, Any]) -> dict[str, Any]:
     """One metric; what the answer leaves out is none."""
     return {
         "old_aggregate": item.get("old_aggregate"),

@@ -1,4 +1,4 @@
-"""What a run goes over: data points with their ids, from rows or from the backend (contract, section 10)."""
+"""What a run goes over: data points with their ids, from rows, DataFrames or the backend (contract, section 10)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,55 @@ from typing import Any, Final
 
 from hh_jupyter.delivery.ask import BackendClient
 from hh_jupyter.errors import BackendError, SettingError, SettingTypeError
-from hh_jupyter.experiments.frames import rows_of_frame
-from hh_jupyter.tracing.serialize import text_of
+from hh_jupyter.redaction import shown
+from hh_jupyter.values import text_of
+
+# DataFrames as datasets. No library is imported here: a frame is known by what it can do.
+
+READ_BY_NAME: Final = ("ground_truth", "id", "datapoint_id")
+"""Columns that are no input."""
+
+
+def rows_of_frame(frame: Any) -> list[dict[str, Any]] | None:
+    """The rows of a DataFrame of pandas or polars as data points; None for anything else.
+
+    With a column `inputs`, the columns are those of a data point. Without one, each column but `ground_truth`, `id` and
+    `datapoint_id` is an input of its name. Missing values are left out of ground truths and ids, and None in inputs.
+    """
+    records = _records(frame)
+    if records is None:
+        return None
+    return [_datapoint({str(name): value for name, value in record.items()}) for record in records]
+
+
+def _records(frame: Any) -> list[dict[Any, Any]] | None:
+    if isinstance(frame, Mapping) or not hasattr(frame, "columns"):
+        return None
+    if hasattr(frame, "to_dicts"):
+        return list(frame.to_dicts())
+    if hasattr(frame, "to_dict") and hasattr(frame, "iloc"):
+        return list(frame.to_dict(orient="records"))
+    return None
+
+
+def _datapoint(record: Mapping[str, Any]) -> dict[str, Any]:
+    apart = {name: record[name] for name in READ_BY_NAME if name in record and not _missing(record[name])}
+    if "inputs" in record:
+        others = {name: value for name, value in record.items() if name not in READ_BY_NAME}
+        return {**others, **apart}
+    inputs = {name: None if _missing(value) else value for name, value in record.items() if name not in READ_BY_NAME}
+    return {"inputs": inputs, **apart}
+
+
+def _missing(value: Any) -> bool:
+    """None, NaN, NaT and NA: what a frame has where nothing is."""
+    if value is None:
+        return True
+    try:
+        return bool(value != value)  # NaN and NaT.
+    except (TypeError, ValueError):  # pandas' NA has no truth, an array has several.
+        return type(value).__name__ == "NAType"
+
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +209,6 @@ def stored_dataset(backend: BackendClient, dataset_id: str) -> Dataset:
 
 
 def _shown(dataset_id: str) -> str:
-    from hh_jupyter.redaction import shown  # Its rules cost more to compile than a tracer to make.
 
     return shown("dataset_id", dataset_id)
 

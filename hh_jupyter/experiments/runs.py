@@ -1,23 +1,210 @@
-"""A run as the backend knows it: made, ended, summarised; in local mode it is kept here."""
+"""A run as the backend knows it, or kept on this machine: made, ended, summarised; and which backend is asked."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import os
+import re
+import subprocess
+import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+from hh_jupyter import settings as settings_table
 from hh_jupyter.delivery.ask import BackendClient
 from hh_jupyter.delivery.local_runs import LocalRun, find_run, keep
-from hh_jupyter.errors import BackendError
-from hh_jupyter.experiments.client import HoneyHive, asked, local_spool
-from hh_jupyter.experiments.counting import is_scored, result_from_answer
+from hh_jupyter.delivery.sealing.batch import redactor_of
+from hh_jupyter.delivery.spool.store import Spool
+from hh_jupyter.errors import BackendError, SettingError, SettingTypeError
 from hh_jupyter.experiments.dataset import Dataset
-from hh_jupyter.experiments.git import git_metadata
-from hh_jupyter.experiments.hiding import rules_of
-from hh_jupyter.experiments.results import COMPLETED, ExperimentResultSummary
-from hh_jupyter.experiments.tables import plain_result, result_from_plain
+from hh_jupyter.experiments.results import (
+    COMPLETED,
+    ExperimentResultSummary,
+    is_scored,
+    plain_result,
+    result_from_answer,
+    result_from_plain,
+)
+from hh_jupyter.redaction import Redactor, RedactorWith, shown
+from hh_jupyter.settings import Settings
+from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
+from hh_jupyter.values import plain
+
+# Which backend to ask about runs: `HoneyHive`, under the name that programs for the official client use.
+
+
+class HoneyHive:
+    """An address and a key for `get_run_result` and `compare_runs`. It opens no connection.
+
+    The official client's class of this name is its whole REST interface; here it stands for the two arguments that
+    those functions need, so that programs which pass one go on working.
+
+    Args:
+        api_key: default: HH_API_KEY.
+        server_url: default: HH_API_URL.
+        base_url: another name of `server_url`.
+
+    Raises:
+        SettingError: there is no key, or the address is none.
+    """
+
+    def __init__(self, api_key: str | None = None, *, server_url: str | None = None, base_url: str | None = None):
+        given = {"api_key": api_key, "server_url": server_url or base_url}
+        self.settings: Settings = settings_table.resolve(given, called="HoneyHive")
+        if self.settings.api_key is None:
+            raise SettingError("HoneyHive: api_key is needed, also as HH_API_KEY.")
+
+    def __repr__(self) -> str:
+        return f"<HoneyHive at {self.settings.server_url}>"
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"HoneyHive.{name}: the REST interface is not part of this package; it is the honeyhive package's. "
+            "Here a HoneyHive is the first argument of get_run_result and compare_runs."
+        )
+
+
+def asked(
+    called: str,
+    client: HoneyHive | str | None,
+    run_ids: tuple[str | None, ...],
+    *,
+    api_key: str | None,
+    server_url: str | None,
+) -> tuple[Settings, tuple[str, ...]]:
+    """Whom to ask about which runs.
+
+    Args:
+        called: the public function, for errors.
+        client: what stood first: a HoneyHive, or the first run's id, which then moves the others by one.
+        run_ids: as many as the function needs.
+
+    Raises:
+        SettingTypeError: too few ids or too many.
+        SettingError: there is no API key, or a setting forbids to ask anybody.
+    """
+    given = run_ids if client is None or isinstance(client, HoneyHive) else (str(client), *run_ids)
+    ids = [item for item in given if item]
+    if len(ids) != len(run_ids):
+        needed = "the run's id" if len(run_ids) == 1 else f"{len(run_ids)} ids of runs"
+
+        got = ", ".join(shown("run_id", item, 60) for item in given)
+        raise SettingTypeError(f"{called}: give {needed}, after a HoneyHive client if you have one; got {got}.")
+    settings = _settings(called, client if isinstance(client, HoneyHive) else None, api_key, server_url)
+    for switch in ("test_mode", "disable_tracing"):
+        if getattr(settings, switch):
+            origin = settings.origins.get(switch, "default")
+            raise SettingError(
+                f"{called}: {switch} is on ({origin}), so that no backend is asked. A run is read there."
+            )
+    if settings.api_key is None:
+        raise SettingError(f"{called}: api_key is needed to read a run, also as HH_API_KEY.")
+    return settings, tuple(ids)
+
+
+def local_spool() -> Spool | None:
+    """Where the current tracer keeps what was made in local mode; None without one."""
+    found = current_tracer()
+    return None if found is None else found.spool
+
+
+def _settings(called: str, client: HoneyHive | None, api_key: str | None, server_url: str | None) -> Settings:
+    """The client's, else what was given, else the current tracer's, else the environment's."""
+    if client is not None:
+        return client.settings
+    found = current_tracer()
+    if api_key is None and server_url is None and found is not None:
+        return found.settings
+    return settings_table.resolve({"api_key": api_key, "server_url": server_url}, called=called)
+
+
+# The state of the code that a run was made with: `metadata.git` of the run (contract, section 10).
+
+BUDGET: Final = 2.0
+"""Seconds for all commands together: a run does not wait for a slow repository."""
+
+FIELDS: Final = ("commit_hash", "commit_hash_short", "author_name", "author_email", "commit_message")
+FORMAT: Final = "%H%x00%h%x00%an%x00%ae%x00%B"
+
+# Asking must neither take locks nor prompt, nor start the programs that a repository may name in its configuration.
+_ENVIRONMENT: Final = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+_COMMAND: Final = ("git", "-c", "core.fsmonitor=false", "-c", "log.showSignature=false")
+_CREDENTIAL: Final = re.compile(r"^(\w[\w+.-]*://)[^/@]*@")
+
+
+def git_metadata() -> dict[str, Any]:
+    """Commit, branch, author, remote and whether anything is uncommitted, of the working directory's repository.
+
+    Returns:
+        what could be found out within two seconds; empty outside of a repository, without git, without a commit. A
+        password in the remote's address is left out.
+    """
+    deadline = time.monotonic() + BUDGET
+    commit = _git(deadline, "log", "-1", f"--format={FORMAT}")
+    if commit is None:
+        return {}
+    found: dict[str, Any] = dict(zip(FIELDS, (part.strip() for part in commit.split("\0")), strict=False))
+    remote = _git(deadline, "config", "--get", "remote.origin.url")
+    changes = _git(deadline, "status", "--porcelain")
+    return {
+        **found,
+        **_present("branch", _git(deadline, "rev-parse", "--abbrev-ref", "HEAD")),
+        **_present("remote_url", _CREDENTIAL.sub(r"\1", remote) if remote else None),
+        **_present("is_dirty", None if changes is None else changes != ""),
+    }
+
+
+def _present(name: str, value: Any) -> dict[str, Any]:
+    return {} if value is None else {name: value}
+
+
+def _git(deadline: float, *arguments: str) -> str | None:
+    """What git prints; None when it fails, is missing or takes too long."""
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed arguments, no shell
+            [*_COMMAND, *arguments],
+            env={**os.environ, **_ENVIRONMENT},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=max(0.01, deadline - time.monotonic()),
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None
+
+
+# Secrets out of what a run says about itself: `config` on its way to the backend, errors on their way to a display.
+
+_last: tuple[Settings, Redactor | RedactorWith] | None = None
+
+
+def rules_of(settings: Settings) -> Redactor | RedactorWith:
+    """The rules by which secrets are taken out of spans; those of the last settings are kept."""
+    global _last
+    if _last is None or _last[0] is not settings:
+        _last = settings, redactor_of(settings)
+    return _last[1]
+
+
+def without_secrets(value: Any, settings: Settings) -> Any:
+    """Plain data without secrets."""
+    return rules_of(settings).document(plain(value))
+
+
+def text_without_secrets(text: str) -> str:
+    """A text to be shown, by the rules of the current tracer: a notebook is saved, committed and mailed."""
+    tracer = current_tracer()
+    settings = tracer.settings if tracer is not None else _default_settings()
+    return str(rules_of(settings).text(text)[0])
+
+
+def _default_settings() -> Settings:
+    """Those that the run was made with, if any was made; else the environment's."""
+    return _last[0] if _last is not None else settings_table.resolve({}, called="evaluate")
+
 
 logger = logging.getLogger(__name__)
 

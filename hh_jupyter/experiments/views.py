@@ -1,4 +1,4 @@
-"""From a result to what the displays are given, in words.
+"""From a result or a comparison to what the displays are given.
 
 A notebook is saved, committed and mailed: what is shown holds names, numbers and errors without secrets, and of inputs
 and outputs their beginnings only with the setting `saved_detail`. They are in `result.to_pandas()`.
@@ -6,17 +6,137 @@ and outputs their beginnings only with the setting `saved_detail`. They are in `
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TextIO
+from statistics import fmean, stdev
+from typing import Any, Final, Literal, TextIO
 
+from hh_jupyter.display import comparison as comparison_display
+from hh_jupyter.display import experiments as run_display
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display import live
-from hh_jupyter.display.runs import html, text
-from hh_jupyter.display.runs.view import Mark, RowView, RunView
-from hh_jupyter.experiments.hiding import text_without_secrets
-from hh_jupyter.experiments.results import COMPLETED, INTERRUPTED, LOCAL_ONLY, ExperimentResultSummary, Row
-from hh_jupyter.experiments.spread import is_label, metric_views, number
-from hh_jupyter.tracing.default import current_tracer
+from hh_jupyter.display.experiments import (
+    ChangedRowView,
+    ComparisonView,
+    DeltaView,
+    Distribution,
+    Mark,
+    MetricView,
+    RowView,
+    RunView,
+)
+from hh_jupyter.experiments.comparison import verdict
+from hh_jupyter.experiments.results import (
+    AGGREGATES,
+    COMPLETED,
+    INTERRUPTED,
+    LOCAL_ONLY,
+    ExperimentResultSummary,
+    Row,
+    RunComparisonResult,
+)
+from hh_jupyter.experiments.runs import text_without_secrets
+from hh_jupyter.tracing.api import current_tracer
+
+# How the scores of a metric lie: aggregate, spread, range, distribution, in words.
+
+BINS: Final = 12
+LABEL_LENGTH: Final = 24
+MOST_LABELS: Final = 8
+SHOWN_LABELS: Final = 3
+EXPLANATION: Final = "_explanation"
+
+
+def metric_views(result: ExperimentResultSummary) -> list[MetricView]:
+    """Every metric of numbers, yes and no, or a few labels; what the backend counted comes first."""
+    details = result.metrics.get_all_metrics()
+    values: dict[str, list[Any]] = {}
+    for row in result.rows:
+        for name, value in row.metrics.items():
+            values.setdefault(name, []).append(value)
+    views = []
+    for name in dict.fromkeys([*details, *values]):
+        detail = details.get(name)
+        found = values.get(name) or list(detail.values if detail is not None else ())
+        known = detail.aggregate if detail is not None else None
+        view = _view(name, found, known, result.metrics.aggregation_function)
+        if view is not None:
+            views.append(view)
+    return views
+
+
+def is_label(name: str, value: str) -> bool:
+    """A short text that classifies, and not one that explains."""
+    return len(value) <= LABEL_LENGTH and "\n" not in value and not name.endswith(EXPLANATION)
+
+
+def number(value: float) -> str:
+    """`0.8125`, `12`, `1,204`, `3.1e-07`."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) or (math.isfinite(value) and value == int(value) and abs(value) < 1e15):
+        return f"{int(value):,}"
+    return f"{value:,.1f}" if abs(value) >= 1_000 else f"{value:.4g}"
+
+
+def _view(name: str, values: Sequence[Any], known: Any, function: str) -> MetricView | None:
+    numbers = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
+    if not numbers:
+        return _known_only(name, known) if not values else _of_labels(name, [v for v in values if isinstance(v, str)])
+    aggregate = AGGREGATES.get(function)
+    value = known if isinstance(known, int | float) else aggregate(numbers) if aggregate is not None else None
+    yes_no = all(isinstance(value, bool) for value in numbers)
+    return MetricView(
+        name=name,
+        value="-" if value is None else number(value),
+        spread=_spread(numbers, yes_no=yes_no),
+        range="" if yes_no else f"{number(min(numbers))} to {number(max(numbers))}",
+        count=f"{len(numbers):,}",
+        distribution=_yes_no(numbers) if yes_no else _bins(numbers),
+    )
+
+
+def _known_only(name: str, known: Any) -> MetricView | None:
+    if known is None:
+        return None
+    value = number(known) if isinstance(known, int | float) else str(known)[:LABEL_LENGTH]
+    return MetricView(name=name, value=value, spread="", range="", count="", distribution=None)
+
+
+def _of_labels(name: str, values: Sequence[str]) -> MetricView | None:
+    counted = Counter(values)
+    if not counted or len(counted) > MOST_LABELS or not all(is_label(name, value) for value in counted):
+        return None
+    common = counted.most_common(SHOWN_LABELS)
+    labels = [f"{label} {times:,}" for label, times in common]
+    if len(counted) > len(common):
+        labels.append(f"{len(counted) - len(common)} more")
+    shares = [times / len(values) for _, times in common]
+    distribution = Distribution(low="", high="", shares=shares, kind="labels", labels=labels)
+    return MetricView(name=name, value="", spread="", range="", count=f"{len(values):,}", distribution=distribution)
+
+
+def _spread(numbers: Sequence[float], *, yes_no: bool) -> str:
+    if yes_no:
+        return f"{sum(numbers):,.0f} of {len(numbers):,}"
+    return f"± {number(stdev(numbers))}" if len(numbers) > 1 else ""
+
+
+def _yes_no(numbers: Sequence[float]) -> Distribution:
+    return Distribution(low="no", high="yes", shares=[fmean(numbers)], kind="yes_no")
+
+
+def _bins(numbers: Sequence[float]) -> Distribution:
+    low, high = min(numbers), max(numbers)
+    width = (high - low) / BINS
+    if not (width > 0 and math.isfinite(width)):
+        return Distribution(low=number(low), high=number(high), shares=[1.0])
+    counts = [0] * BINS
+    for value in numbers:
+        counts[min(int((value - low) / width), BINS - 1)] += 1
+    return Distribution(low=number(low), high=number(high), shares=[count / len(numbers) for count in counts])
+
 
 MOST_ROWS: Final = 60
 MOST_COLUMNS: Final = 6
@@ -29,22 +149,22 @@ _HASH: Final = frozenset("0123456789abcdef")
 
 def result_html(result: ExperimentResultSummary) -> str:
     """The result as static HTML."""
-    return html.render(view_of(result))
+    return run_display.result_html(result_view(result))
 
 
 def result_text(result: ExperimentResultSummary, name: str | None = None, stream: TextIO | None = None) -> str:
     """The result as text, for this stream, ending in a line break."""
     encoding = "utf-8" if stream is None else (getattr(stream, "encoding", None) or "utf-8")
     unicode = encoding.lower().replace("-", "") == "utf8"
-    return text.render(view_of(result, name), unicode=unicode) + "\n"
+    return run_display.result_text(result_view(result, name), unicode=unicode) + "\n"
 
 
-def bundle(result: ExperimentResultSummary) -> dict[str, str]:
+def result_bundle(result: ExperimentResultSummary) -> dict[str, str]:
     """Data of the output."""
     return {"text/plain": result_text(result).rstrip("\n"), "text/html": result_html(result)}
 
 
-def view_of(result: ExperimentResultSummary, name: str | None = None) -> RunView:
+def result_view(result: ExperimentResultSummary, name: str | None = None) -> RunView:
     """Everything about one result, decided before anything is drawn."""
     rows = result.rows
     columns = _columns(rows)
@@ -162,3 +282,156 @@ def score_text(metrics: Mapping[str, Any], name: str) -> str:
     if isinstance(value, int | float):
         return number(value)
     return value if isinstance(value, str) and is_label(name, value) else ""
+
+
+# From a comparison to what the displays are given, in words.
+
+MOST_CHANGED_ROWS: Final = 20
+"""Data points that became worse, and as many that became better, which are listed."""
+
+_VALUE_LENGTH: Final = 80
+_WORDS: Final[Mapping[str, Literal["better", "worse", "same", ""]]] = {
+    "improved": "better", "degraded": "worse", "same": "same", "": ""
+}  # fmt: skip
+
+
+def comparison_html(found: RunComparisonResult) -> str:
+    """The comparison as static HTML."""
+    return comparison_display.comparison_html(comparison_view(found))
+
+
+def comparison_text(found: RunComparisonResult, stream: TextIO | None = None) -> str:
+    """The comparison as text, for this stream, ending in a line break."""
+    encoding = "utf-8" if stream is None else (getattr(stream, "encoding", None) or "utf-8")
+    return (
+        comparison_display.comparison_text(comparison_view(found), unicode=encoding.lower().replace("-", "") == "utf8")
+        + "\n"
+    )
+
+
+def comparison_view(found: RunComparisonResult) -> ComparisonView:
+    """Everything about one comparison, decided before anything is drawn."""
+    degraded, improved = _changed(found, "degraded"), _changed(found, "improved")
+    return ComparisonView(
+        new=_name(found.new, found.new_run_id),
+        old=_name(found.old, found.old_run_id),
+        facts=_comparison_facts(found),
+        config=[(key, _value(old), _value(new)) for key, (old, new) in found.config_changes.items()],
+        metrics=[
+            _metric(name, delta, lower=name in found.lower_is_better)
+            for name, delta in found.metric_deltas.items()
+            if _is_shown(name, delta)
+        ],
+        degraded=degraded[:MOST_CHANGED_ROWS],
+        improved=improved[:MOST_CHANGED_ROWS],
+        more_degraded=max(0, len(degraded) - MOST_CHANGED_ROWS),
+        more_improved=max(0, len(improved) - MOST_CHANGED_ROWS),
+        notes=[_direction(found.lower_is_better)] if found.new is not None else [],
+    )
+
+
+def _direction(lower_is_better: Sequence[str]) -> str:
+    if not lower_is_better:
+        return "More is better, as nothing else was said: lower_is_better=[...]"
+    return f"Less is better for {', '.join(lower_is_better)}; more for all others"
+
+
+def _name(result: ExperimentResultSummary | None, run_id: str) -> str:
+    return result.name if result is not None and result.name else f"run {run_id[:SHORT_ID]}"
+
+
+def _comparison_facts(found: RunComparisonResult) -> list[str]:
+    facts = [fmt.count(found.common_datapoints, "data point") + " in both"]
+    for what, many in (("new", found.new_only_datapoints), ("old", found.old_only_datapoints)):
+        if many:
+            facts.append(f"{many:,} only in the {what} one")
+    results = [result for result in (found.old, found.new) if result is not None]
+    times = [fmt.duration(round(one.seconds * 1e9)) for one in results if one.seconds is not None]
+    costs = [fmt.usd(one.cost, estimated=one.cost_estimated) for one in results if one.cost is not None]
+    return [*facts, *(" → ".join(pair) for pair in (times, costs) if len(pair) == 2)]
+
+
+def _is_shown(name: str, delta: Mapping[str, Any]) -> bool:
+    """Numbers and labels; explanations differ from run to run and say nothing as a metric."""
+    values = [*delta["new_values"], *delta["old_values"]]
+    return not values or all(not isinstance(value, str) or is_label(name, value) for value in values)
+
+
+def _metric(name: str, delta: Mapping[str, Any], *, lower: bool) -> DeltaView:
+    old, new = delta["old_aggregate"], delta["new_aggregate"]
+    numeric = isinstance(old, int | float) and isinstance(new, int | float)
+    change = new - old if numeric else 0.0
+    word = _WORDS[verdict(new, old, lower=lower)] if numeric else ""
+    return DeltaView(
+        name=name,
+        old="" if old is None else number(old) if numeric else str(old),
+        new="" if new is None else number(new) if numeric else str(new),
+        arrow=_arrow(new, old),
+        change=f"{change:+.4g}" if numeric and word not in ("same", "") else "",
+        verdict=_by_counts(delta, word),
+        improved=int(delta["improved_count"]),
+        degraded=int(delta["degraded_count"]),
+        same=int(delta["same_count"]),
+    )
+
+
+def _arrow(new: Any, old: Any) -> str:
+    if not isinstance(new, int | float) or not isinstance(old, int | float):
+        return ""
+    return "=" if verdict(new, old, lower=False) == "same" else "▲" if new > old else "▼"
+
+
+def _by_counts(
+    delta: Mapping[str, Any], word: Literal["better", "worse", "same", ""]
+) -> Literal["better", "worse", "same", ""]:
+    """Which direction is better, the counts know where they all say the same, whoever counted."""
+    if delta["improved_count"] and not delta["degraded_count"]:
+        return "better"
+    if delta["degraded_count"] and not delta["improved_count"]:
+        return "worse"
+    return word
+
+
+def _changed(found: RunComparisonResult, word: str) -> list[ChangedRowView]:
+    """Data points on which some metric did that, those with the largest change first."""
+    ids = dict.fromkeys(str(one) for delta in found.metric_deltas.values() for one in delta[word])
+    new, old = (_by_id(result) for result in (found.new, found.old))
+    order = sorted(ids, key=lambda one: -_size(found, new.get(one), old.get(one)))
+    return [_changed_row(one, found, new.get(one), old.get(one)) for one in order]
+
+
+def _by_id(result: ExperimentResultSummary | None) -> dict[str, Row]:
+    return {row.datapoint_id: row for row in result.rows} if result is not None else {}
+
+
+def _changed_row(one: str, found: RunComparisonResult, new: Row | None, old: Row | None) -> ChangedRowView:
+    changes = []
+    for name, delta in found.metric_deltas.items():
+        word = next((word for word in ("degraded", "improved") if one in delta[word]), "")
+        if word:
+            before, after = (score_text(row.metrics, name) if row is not None else "" for row in (old, new))
+            arrow = _arrow(*(row.metrics.get(name) if row is not None else None for row in (new, old)))
+            changes.append((name, before, after, arrow, _WORDS[word]))
+    sessions = [(which, row.session_id) for which, row in (("new", new), ("old", old)) if row is not None]
+    label = label_of(new) if new is not None else one.removeprefix("EXT-")
+    return ChangedRowView(label=label, changes=changes, sessions=[pair for pair in sessions if pair[1]])
+
+
+def _size(found: RunComparisonResult, new: Row | None, old: Row | None) -> float:
+    """The largest change of the data point, in parts of the range of its metric."""
+    if new is None or old is None:
+        return 0.0
+    sizes = [0.0]
+    for name, delta in found.metric_deltas.items():
+        after, before = new.metrics.get(name), old.metrics.get(name)
+        if isinstance(after, int | float) and isinstance(before, int | float):
+            values = [v for v in (*delta["new_values"], *delta["old_values"]) if isinstance(v, int | float)]
+            reach = max(values) - min(values)
+            sizes.append(abs(after - before) / reach if reach else 0.0)
+    return max(sizes)
+
+
+def _value(value: Any) -> str:
+    """A value of the config, cut where two long ones would fill the table."""
+    shown = "-" if value is None else text_without_secrets(str(value))
+    return shown if len(shown) <= _VALUE_LENGTH else f"{shown[: _VALUE_LENGTH - 1]}…"

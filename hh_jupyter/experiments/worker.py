@@ -1,27 +1,304 @@
-"""Data points on their way: so many at a time, on threads of our own or wherever an executor takes them.
+"""Data points at work: on threads of our own, or wherever an executor takes them.
 
 What comes back is taken one by one, so that nothing grows with the dataset but the small outcomes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import functools
 import itertools
+import json
 import logging
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from opentelemetry import baggage
+from opentelemetry import context as otel_context
+from opentelemetry import trace as otel_trace
+
+from hh_jupyter import attributes as keys
 from hh_jupyter.delivery.sealing.stamp import Session
-from hh_jupyter.experiments.calling import text_of_error
-from hh_jupyter.experiments.datapoint import Desk, Outcome
+from hh_jupyter.experiments.calling import Here, Patience, Stopped, call, here, text_of_error
 from hh_jupyter.experiments.dataset import Datapoint
-from hh_jupyter.experiments.here import here
-from hh_jupyter.experiments.work import Task, Worked, work_on
+from hh_jupyter.experiments.evaluators import NAMES, REMEMBERED, Scalar, arguments_for, parameters_of, score
+from hh_jupyter.runtimes.workers import traced
+from hh_jupyter.tracing.api import current_tracer
+from hh_jupyter.tracing.context import SessionScope
+from hh_jupyter.tracing.decorators import trace
+from hh_jupyter.tracing.spans import enrich_current_span, span_attributes
+from hh_jupyter.tracing.tracer import HoneyHiveTracer
+from hh_jupyter.values import plain
+
+# The work on one data point: the function and the evaluators, in one span. It can be done in any process.
+#
+# Everything is given and returned as values, so that an executor can carry it to another process or machine and back.
+
+EVALUATOR_ERRORS: Final = "evaluator_errors"
+"""Field of the metadata of span and session: what went wrong, by evaluator."""
+
+RETRIED: Final = "retried"
+"""Field of the same metadata: errors after which something was tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is done with every data point of a run.
+
+    Attributes:
+        keep_outputs: they are recorded.
+    """
+
+    run_id: str
+    function: Callable[..., Any]
+    function_name: str
+    evaluators: Mapping[str, Callable[..., Any]]
+    patience: Patience = Patience()
+    keep_outputs: bool = True
+
+
+@dataclass(slots=True)
+class Worked:
+    """What came out.
+
+    Attributes:
+        outputs: of the function, as the backend takes them; None after an error.
+        error: "Type: text" of the exception that left the function; then no evaluator ran.
+        evaluator_errors: the same by evaluator, or why what it returned is no score.
+        left_out: by evaluator, extras that are no scalars.
+        failures: errors after which something was tried again.
+        seconds: that the function took, all attempts together.
+    """
+
+    outputs: dict[str, Any] | None = None
+    metrics: dict[str, Scalar] = field(default_factory=dict)
+    error: str | None = None
+    evaluator_errors: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def work_on(task: Task, point: Datapoint, _attempt: int = 1) -> Worked:
+    """Run function and evaluators; the current context says whose session it is.
+
+    Args:
+        _attempt: makes calls different for engines that answer equal ones once, such as Dask.
+
+    Raises:
+        Stopped: the run was interrupted meanwhile.
+    """
+    work = _Work(task, point, here(task.run_id))
+    try:
+        _traced(task.function_name)(work, point.data)
+    except (Exception, asyncio.CancelledError, SystemExit) as error:  # boundary: one bad point ends no run.
+        if work.here.stopping.is_set():
+            raise Stopped("evaluate: the run was interrupted.") from None
+        work.done.error = text_of_error(error)
+    return work.done
+
+
+@functools.lru_cache(REMEMBERED)
+def _traced(name: str) -> Callable[[_Work, Mapping[str, Any]], Any]:
+    """`_Work.steps` in a span of that name: decorating takes as long as the span itself."""
+    return trace(event_type="chain", event_name=name)(_Work.steps)
+
+
+@dataclass(slots=True)
+class _Work:
+    task: Task
+    point: Datapoint
+    here: Here
+    done: Worked = field(default_factory=Worked)
+
+    def steps(self, dp: Mapping[str, Any]) -> Any:
+        """The body of the span, which has the name of the function and its argument as `dp`."""
+        if self.point.problem:
+            raise ValueError(self.point.problem)
+        outputs = self.run_function(dp)
+        for name, evaluate in self.task.evaluators.items():
+            self.evaluate(name, evaluate, outputs)
+        if self.task.keep_outputs and outputs is not None:
+            self.done.outputs = json_object(outputs, keys.RESULT)
+        enrich_current_span(span_attributes({"metrics": self.done.metrics or None, "metadata": self.notes() or None}))
+        return outputs
+
+    def run_function(self, dp: Mapping[str, Any]) -> Any:
+        function, started = self.task.function, time.perf_counter()
+        try:
+            return self.call(function, (dp,), {"tracer": current_tracer()} if takes_tracer(function) else {})
+        except BaseException:  # Handed on: what had failed before is told whatever ended it, Ctrl-C included.
+            enrich_current_span(span_attributes({"metadata": self.notes() or None}))
+            raise
+        finally:
+            self.done.seconds = time.perf_counter() - started
+
+    def notes(self) -> dict[str, Any]:
+        done = self.done
+        found = {EVALUATOR_ERRORS: done.evaluator_errors, RETRIED: done.failures}
+        return {name: value for name, value in found.items() if value}
+
+    def evaluate(self, name: str, evaluator: Callable[..., Any], outputs: Any) -> None:
+        done, values = self.done, (outputs, self.point.inputs, self.point.ground_truth)
+        given = dict(zip(NAMES, values if values[-1] is not None else values[:-1], strict=False))
+        try:
+            args, kwargs = arguments_for(evaluator, given)
+            found = score(name, self.call(evaluator, args, kwargs))
+        except (Exception, asyncio.CancelledError) as error:  # boundary: nor must one bad evaluator end the others.
+            done.evaluator_errors[name] = text_of_error(error)
+            return
+        done.metrics.update(found.metrics)
+        if found.problem:
+            done.evaluator_errors[name] = found.problem
+        if found.left_out:
+            done.left_out[name] = found.left_out
+
+    def call(self, function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
+        return call(function, args, kwargs, here=self.here, patience=self.task.patience, failures=self.done.failures)
+
+
+def takes_tracer(function: Callable[..., Any]) -> bool:
+    """The function has a parameter of that name."""
+    return any(parameter.name == "tracer" for parameter in parameters_of(function) or ())
+
+
+def json_object(value: Any, key: str) -> dict[str, Any]:
+    """The backend takes objects only: anything else is kept under `key`."""
+    found = json_value(value)
+    return found if isinstance(found, dict) else {key: found}
+
+
+def json_value(value: Any) -> Any:
+    """The value itself if JSON can hold it, else the nearest that it can."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return plain(value)
+    return value
+
+
+# One data point of a run: its session before the work, what the session is told after it, and what came out.
+
+SOURCE: Final = "evaluation"
+"""Source of every session that `evaluate` makes."""
+
+PREVIEW: Final = 200
+"""Characters of inputs and outputs that the result keeps: it must stay small however large they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came out for one data point, without the outputs themselves.
+
+    Attributes:
+        index: its place in the dataset.
+        error: "Type: text" of the exception that left the function; then no evaluator ran.
+        evaluator_errors: the same by evaluator, or why what it returned is no score.
+        seconds: that the function took.
+        failures: errors after which something was tried again.
+        left_out: by evaluator, extras that are no scalars.
+        inputs, outputs: their beginnings, as text.
+    """
+
+    index: int
+    datapoint_id: str
+    session_id: str
+    metrics: Mapping[str, Scalar] = field(default_factory=dict)
+    error: str | None = None
+    evaluator_errors: Mapping[str, str] = field(default_factory=dict)
+    seconds: float | None = None
+    failures: tuple[str, ...] = ()
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    inputs: str = ""
+    outputs: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where a run's data points are begun and ended: this process, which has the tracer.
+
+    Attributes:
+        ids: `run_id` and `dataset_id`, for sessions and spans.
+        began: told the id of each session before anything of it happens.
+    """
+
+    tracer: HoneyHiveTracer
+    run_name: str
+    ids: Mapping[str, str]
+    began: Callable[[str], None]
+
+    def begin(self, point: Datapoint) -> Session:
+        """Make the point's session and enter it. Call it in a copied context: nothing undoes it."""
+        ids = {**self.ids, "datapoint_id": point.id}
+        keep = self.tracer.settings.capture_inputs
+        session = self.tracer.new_session(
+            self.run_name,
+            inputs=json_object(point.inputs, "value") if keep else None,
+            metadata=ids,
+            source=SOURCE,
+        )
+        self.began(session.id)
+        otel_context.attach(_context_of(ids))
+        SessionScope(self.tracer, session).enter()
+        return session
+
+    def end(self, point: Datapoint, session: Session, worked: Worked) -> Outcome:
+        """Tell the session what came out."""
+        settings = self.tracer.settings
+        fields: dict[str, Any] = {} if worked.outputs is None else {"outputs": worked.outputs}
+        if point.ground_truth is not None and settings.capture_inputs:
+            fields["feedback"] = {"ground_truth": json_value(point.ground_truth)}
+        if metadata := _notes(worked):
+            fields["metadata"] = metadata
+        if fields:
+            self.tracer.update_event(session.id, fields)
+        return Outcome(
+            index=point.index,
+            datapoint_id=point.id,
+            session_id=session.id,
+            metrics=worked.metrics,
+            error=worked.error,
+            evaluator_errors=worked.evaluator_errors,
+            seconds=worked.seconds,
+            failures=tuple(worked.failures),
+            left_out=worked.left_out,
+            inputs=_preview(point.inputs) if settings.capture_inputs else "",
+            outputs=_preview(worked.outputs) if settings.capture_outputs else "",
+        )
+
+    def run(self, task: Task, point: Datapoint) -> Outcome:
+        """All of it in this thread. Call it in a copied context."""
+        session = self.begin(point)
+        return self.end(point, session, work_on(task, point))
+
+
+def _notes(worked: Worked) -> dict[str, Any]:
+    found = {"error": worked.error, EVALUATOR_ERRORS: worked.evaluator_errors, RETRIED: worked.failures}
+    return {name: value for name, value in found.items() if value}
+
+
+def _context_of(ids: Mapping[str, str]) -> otel_context.Context:
+    """The current context, in which spans belong to the data point and are roots: a trace stays in one session."""
+    context = otel_trace.set_span_in_context(otel_trace.INVALID_SPAN)
+    for name, value in ids.items():
+        context = baggage.set_baggage(name, value, context)
+    return context
+
+
+def _preview(value: Any) -> str:
+    """The beginning of a value as text; of a dict with one entry, that entry's."""
+    if isinstance(value, Mapping) and len(value) == 1:
+        (value,) = value.values()
+    if value is None:
+        return ""
+    text = value[: PREVIEW + 1] if isinstance(value, str) else str(value)
+    return text if len(text) <= PREVIEW else f"{text[: PREVIEW - 1]}…"
+
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +413,6 @@ class Pool:
 
     def _submit(self, point: Datapoint, attempt: int = 1) -> Future[Any]:
         """To the user's executor; where that takes nothing more, it is the trouble of each data point not taken."""
-        from hh_jupyter.runtimes.workers import traced  # Only where somebody has an executor.
-
         assert self._executor is not None
         try:
             return self._executor.submit(traced(work_on), self._task, point, attempt)

@@ -11,23 +11,79 @@ fire all hooks a second time, nested.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import secrets
+import threading
 from collections.abc import Callable
-from contextvars import ContextVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from IPython.core.error import UsageError
 from opentelemetry import context as otel
+from opentelemetry.context import Context
+from opentelemetry.trace import get_current_span
 
 from hh_jupyter.delivery.sealing.stamp import Session
-from hh_jupyter.notebook.boundary import guarded
-from hh_jupyter.notebook.cell_frame import CellFrame, in_block, running
-from hh_jupyter.notebook.options import CELL_MAGIC, parse
+from hh_jupyter.notebook.guard import guarded
+from hh_jupyter.notebook.parser import quoted
+from hh_jupyter.notebook.session_magic import CELL_MAGIC, parse
 from hh_jupyter.notebook.sessions import Sessions
-from hh_jupyter.notebook.words import quoted
-from hh_jupyter.tracing.scope import CELL, leave, with_cell
-from hh_jupyter.tracing.session import SessionScope
+from hh_jupyter.tracing.context import CELL, SCOPE, SessionScope, leave, with_cell
+
+# One running cell, as the hooks know it.
+
+
+@dataclass(slots=True, eq=False)
+class CellFrame:
+    """One running cell.
+
+    Attributes:
+        info: IPython's ExecutionInfo of this run.
+        key: what its spans carry, unique per run.
+        label: the number in `In [4]`.
+        outer: not run by another cell's code.
+        sessions: scopes entered for this cell, the outermost first.
+        runs_in: thread and asyncio task of the cell's own code.
+        scoped: its session was chosen in it, and what its code attached ends with it.
+        show: how its output is shown, when a magic in it said so.
+    """
+
+    info: Any
+    key: str
+    label: str
+    outer: bool
+    runs_in: tuple[int, object]
+    attached: Context | None = None
+    token: Token[Context] | None = None
+    frame_token: Token[CellFrame | None] | None = None
+    sessions: list[SessionScope] = field(default_factory=list)
+    scoped: bool = False
+    show: str | None = None
+
+    @property
+    def cell_id(self) -> str | None:
+        """The id that a notebook front end gave the cell; None in a headless run, and before IPython 8."""
+        return getattr(self.info, "cell_id", None)
+
+
+def in_block(frame: CellFrame) -> bool:
+    """A block that the cell's code has entered is open here, and takes the session with it when it ends."""
+    context, at_start = otel.get_current(), frame.attached or Context()
+    # The scope of `%%hh_session` itself is none: there the cell's own code begins.
+    scope = frame.sessions[-1] if frame.sessions else at_start.get(SCOPE)
+    return context.get(SCOPE) is not scope or get_current_span(context) is not get_current_span(at_start)
+
+
+def running() -> tuple[int, object]:
+    """The thread and asyncio task that this is called in."""
+    try:
+        task: object = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return threading.get_ident(), task
 
 
 class Finished(Protocol):
@@ -236,3 +292,74 @@ class Cells:
 
     def _frame_of(self, info: Any) -> CellFrame | None:
         return next((frame for frame in self._frames if info is not None and frame.info is info), None)
+
+
+# Thread starts and executor submits carry the OpenTelemetry context, so that their spans land in the right cell.
+#
+# A thread begins with an empty context [measured, Python 3.11]. OpenTelemetry's own threading instrumentor does this
+# too but costs 68 ms to import; this is the part of it that is needed, and it is undone at unload.
+
+
+class ThreadContexts:
+    """The two wrappers: installed once, inert after `remove` even where somebody wrapped them in turn."""
+
+    def __init__(self) -> None:
+        self._active = False
+        self._start: Callable[..., None] = threading.Thread.start
+        self._submit: Callable[..., Future[Any]] = ThreadPoolExecutor.submit
+
+    def install(self) -> None:
+        """Wrap `Thread.start` and `ThreadPoolExecutor.submit`."""
+        self._active = True
+        start, submit = self._start, self._submit
+
+        @functools.wraps(start)
+        def start_with_context(thread: threading.Thread) -> None:
+            if self._active:
+                _carry(thread, otel.get_current())
+            start(thread)
+
+        @functools.wraps(submit)
+        def submit_with_context(
+            executor: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+        ) -> Future[Any]:
+            if not self._active:
+                return submit(executor, fn, *args, **kwargs)
+            # An empty context is carried as well: the worker thread still has that of the call which started it.
+            return submit(executor, _call, otel.get_current(), fn, args, kwargs)
+
+        self._ours = (start_with_context, submit_with_context)
+        threading.Thread.start, ThreadPoolExecutor.submit = self._ours  # type: ignore[method-assign, assignment]
+
+    def remove(self) -> None:
+        """Put the originals back where nobody else has wrapped ours."""
+        self._active = False
+        if threading.Thread.start is self._ours[0]:
+            threading.Thread.start = self._start  # type: ignore[method-assign]
+        if ThreadPoolExecutor.submit is self._ours[1]:
+            ThreadPoolExecutor.submit = self._submit  # type: ignore[method-assign]
+
+
+def _carry(thread: threading.Thread, context: Context) -> None:
+    """Make this thread run in `context`. On the instance, since subclasses override `run` without calling ours."""
+    try:
+        # A started thread is left alone: `start` is about to say that it cannot start twice.
+        if not context or thread.ident is not None:
+            return
+        run = thread.run
+
+        def run_with_context() -> None:
+            del thread.run  # breaks the cycle thread -> closure -> thread
+            _call(context, run, (), {})
+
+        thread.run = run_with_context  # type: ignore[method-assign]
+    except Exception:  # boundary: a subclass may do anything here, and it is `start` that shall say what is wrong
+        return
+
+
+def _call(context: Context, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    token = otel.attach(context)
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        otel.detach(token)

@@ -6,28 +6,22 @@ from contextlib import ExitStack
 from typing import Any
 
 from hh_jupyter.display.live import give_live_outputs
-from hh_jupyter.notebook import transform
-from hh_jupyter.notebook.boundary import guarded
-from hh_jupyter.notebook.cell_frame import CellFrame
-from hh_jupyter.notebook.cells import Cells
-from hh_jupyter.notebook.commands import Commands
+from hh_jupyter.notebook import session_magic
+from hh_jupyter.notebook.cells import CellFrame, Cells, ThreadContexts
 from hh_jupyter.notebook.completion import Completer
-from hh_jupyter.notebook.config import configured
-from hh_jupyter.notebook.instrument import Instrumentors
-from hh_jupyter.notebook.kernel_settings import KernelSettings
-from hh_jupyter.notebook.live import LiveOutputs
-from hh_jupyter.notebook.magics import HHMagics
-from hh_jupyter.notebook.memory import memory_of
+from hh_jupyter.notebook.config import KernelSettings, configured, memory_of
+from hh_jupyter.notebook.frontend import LiveOutputs, screen_of
+from hh_jupyter.notebook.guard import guarded
+from hh_jupyter.notebook.instrument import Instrumentors, UntracedHint
+from hh_jupyter.notebook.magics import Commands, HHMagics
 from hh_jupyter.notebook.outputs import Outputs
-from hh_jupyter.notebook.screen import screen_of
 from hh_jupyter.notebook.sessions import Sessions, notebook_name
 from hh_jupyter.notebook.status import load_line
-from hh_jupyter.notebook.threads import ThreadContexts
-from hh_jupyter.notebook.untraced import UntracedHint
-from hh_jupyter.tracing.default import current_tracer, set_default_tracer, set_host
+from hh_jupyter.tracing.api import current_tracer
+from hh_jupyter.tracing.context import set_default_tracer, set_host
+from hh_jupyter.tracing.processor import Yielding
 from hh_jupyter.tracing.recorded import keep_for_notebook, span_log, title_sessions
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
-from hh_jupyter.tracing.yielding import Yielding
 
 
 class Extension:
@@ -94,14 +88,14 @@ class Extension:
         undo.callback(title_sessions, None)
         set_host(self._settings.adopt)
         undo.callback(set_host, None)
-        setattr(shell, transform.ENTRY, self)
-        undo.callback(delattr, shell, transform.ENTRY)
+        setattr(shell, session_magic.ENTRY, self)
+        undo.callback(delattr, shell, session_magic.ENTRY)
         for wrapper in (ThreadContexts(), Yielding(self._tracer.span_source.join_later)):
             wrapper.install()
             undo.callback(wrapper.remove)
         self._register_magics(outputs, undo)
-        shell.input_transformers_cleanup.append(transform.rewrite)
-        undo.callback(shell.input_transformers_cleanup.remove, transform.rewrite)
+        shell.input_transformers_cleanup.append(session_magic.rewrite)
+        undo.callback(shell.input_transformers_cleanup.remove, session_magic.rewrite)
         # The very same objects are needed to unregister.
         for event, hook in (("pre_run_cell", self._cells.pre_run_cell), ("post_run_cell", self._cells.post_run_cell)):
             shell.events.register(event, hook)
@@ -197,7 +191,7 @@ def load(shell: Any, *, quiet: bool = False, set_global: bool = True) -> None:
         quiet: say nothing.
         set_global: become OpenTelemetry's global provider where there is none.
     """
-    extension = getattr(shell, transform.ENTRY, None)
+    extension = getattr(shell, session_magic.ENTRY, None)
     if extension is None:
         Extension(shell, set_global=set_global).load(quiet=quiet)
     elif not quiet:
@@ -206,6 +200,6 @@ def load(shell: Any, *, quiet: bool = False, set_global: bool = True) -> None:
 
 def unload(shell: Any) -> None:
     """Undo `load`."""
-    extension = getattr(shell, transform.ENTRY, None)
+    extension = getattr(shell, session_magic.ENTRY, None)
     if isinstance(extension, Extension):
         extension.unload()

@@ -21,13 +21,12 @@ except ImportError as error:
 from IPython.core.error import UsageError
 from IPython.core.getipython import get_ipython
 
-from hh_jupyter.display import assets
-from hh_jupyter.display.bundle import mime_bundle
+from hh_jupyter.display import hub as hub_module
+from hh_jupyter.display.html import METADATA_KEY, mime_bundle
 from hh_jupyter.display.hub import Hub
 from hh_jupyter.errors import HHError
-from hh_jupyter.notebook import transform
-from hh_jupyter.notebook.screen import METADATA_KEY
-from hh_jupyter.notebook.shows import Shows
+from hh_jupyter.notebook import session_magic
+from hh_jupyter.notebook.show import Shows
 
 
 class SpanView(anywidget.AnyWidget):
@@ -43,8 +42,8 @@ class SpanView(anywidget.AnyWidget):
         HHError: the extension is not loaded, or there are no such spans.
     """
 
-    _esm = assets.packed_script()
-    _css = assets.style()
+    _esm = hub_module.packed_front_end()
+    _css = hub_module.front_end_style()
     view_id = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, what: int | str = "last", *, errors: bool = False, **traits: Any) -> None:
@@ -87,7 +86,7 @@ class SpanView(anywidget.AnyWidget):
 
 
 def _shows() -> Shows:
-    extension = getattr(get_ipython(), transform.ENTRY, None)
+    extension = getattr(get_ipython(), session_magic.ENTRY, None)
     if extension is None:
         raise HHError("SpanView: the notebook extension is not loaded. %load_ext hh_jupyter")
     shows: Shows = extension.shows

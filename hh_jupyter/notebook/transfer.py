@@ -1,23 +1,91 @@
-"""`%hh send` and `%hh clear`: what waits or stays on this machine is sent by request, or deleted."""
+"""`%hh send`, `clear`, `save` and `open`: what waits or stays on this machine is sent, deleted, saved or opened."""
 
 from __future__ import annotations
 
+import os
+import secrets
 import time
+import webbrowser
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from IPython.core.error import UsageError
 
+from hh_jupyter.delivery.local_runs import LocalRun, choose_run, end_at_backend, make_at_backend, stored_runs
 from hh_jupyter.delivery.spool.record import LOCAL
-from hh_jupyter.display.format import count
-from hh_jupyter.notebook.sending_runs import ChosenRuns
-from hh_jupyter.notebook.status import kept_here
-from hh_jupyter.notebook.stored_sessions import KnownSession, SessionStore
+from hh_jupyter.delivery.spool.store import Spool
+from hh_jupyter.display.format import clean, count
+from hh_jupyter.errors import BackendError
+from hh_jupyter.notebook.sessions import KnownSession, SessionStore
+from hh_jupyter.notebook.status import kept_here, local_mode
+from hh_jupyter.notebook.views import session_url
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
-if TYPE_CHECKING:
-    from hh_jupyter.delivery.spool.store import Spool
+# Runs of experiments that were made in local mode, on their way: the run, then its sessions, then that it is over.
+
+_NAME_LENGTH = 40
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenRuns:
+    """The runs among what somebody wants to send, and the words that name something else."""
+
+    runs: Sequence[LocalRun]
+    words: Sequence[str]
+
+    @classmethod
+    def of(cls, words: Sequence[str], tracer: HoneyHiveTracer) -> ChosenRuns:
+        """A name means the run before the sessions, which all have the run's name."""
+        stored = stored_runs(tracer.spool)
+        if "all" in words:
+            return cls(stored, words)
+        named = {word: choose_run(word, stored) for word in words}
+        runs = {run.id: run for run in named.values() if run is not None}
+        return cls(list(runs.values()), [word for word, run in named.items() if run is None])
+
+    @property
+    def session_ids(self) -> set[str]:
+        """Of all their data points."""
+        return {one for run in self.runs for one in run.session_ids}
+
+    @property
+    def about(self) -> str:
+        """The runs in words."""
+        return f"run {_name(self.runs[0])}" if len(self.runs) == 1 else count(len(self.runs), "run")
+
+    def make(self, tracer: HoneyHiveTracer) -> None:
+        """Make them at the backend.
+
+        Raises:
+            UsageError: one could not be made; nothing of it has been sent.
+        """
+        if self.runs and tracer.settings.api_key is None:
+            raise UsageError("%hh send: a run needs the API key; an ingestion key only sends. %hh login asks for it.")
+        for run in self.runs:
+            try:
+                made = make_at_backend(run, tracer.settings)
+            except BackendError as error:
+                raise UsageError(f"%hh send: run {_name(run)} is not sent. {error}") from None
+            if made != run.id:  # The backend has its own ids: the sessions, which carry ours, are told.
+                for session_id in run.session_ids:
+                    tracer.update_event(session_id, {"metadata": {"run_id": made}})
+
+    def end(self, tracer: HoneyHiveTracer) -> str:
+        """Tell that they are over; one sentence for each that could not be told."""
+        said = []
+        for run in self.runs:
+            try:
+                end_at_backend(run, tracer.settings, tracer.spool)
+            except BackendError as error:
+                said.append(f"hh: run {_name(run)} is not complete there; %hh send tries again. {error}")
+        return "\n".join(said)
+
+
+def _name(run: LocalRun) -> str:
+    return clean(run.name, _NAME_LENGTH)
+
 
 SECONDS: Final = 2.0
 """Wait for delivery at least; `cell_flush_seconds` if that is longer. Ctrl-C ends it and loses nothing."""
@@ -196,3 +264,85 @@ def _why_local(tracer: HoneyHiveTracer) -> str:
     if settings.exporter == "none":
         return f"exporter is none ({settings.origins.get('exporter')}), nothing leaves this machine."
     return "there is no key to send with. %hh login asks for one."
+
+
+# `%hh save FILE`: spans as a file of OTLP JSON lines, which other tools read.
+
+MODE: Final = 0o600
+"""Prompts and answers are nobody else's business."""
+
+
+def save(words: Sequence[str], store: SessionStore, *, replace: bool = False) -> str:
+    """Write the spans of this kernel, or of the named sessions, to a file.
+
+    Args:
+        words: the file, then sessions.
+        replace: a file that is there.
+
+    Raises:
+        UsageError: no file is named, it exists, it cannot be written, a session is not known, or there are no spans.
+    """
+    name, *sessions = words or [""]
+    if not name:
+        raise UsageError("%hh save: name a file. Example: %hh save spans.jsonl")
+    path = Path(os.path.expanduser(name))  # noqa: PTH111  # A home that is not known must not raise.
+    if path.exists() and not replace:
+        raise UsageError(f"%hh save: {path} exists. %hh save {name} --force replaces it.")
+    chosen = store.choose(sessions, "save") if sessions else None
+    wanted = store.span_ids(chosen)
+    saved = _write(path, store.bodies(chosen))
+    if not saved:
+        raise UsageError("%hh save: there are no spans to save, nothing is written.")
+    missing = len(wanted - saved)
+    lost = f" {count(missing, 'span')} more had been sent and are no longer kept here." if missing else ""
+    return f"hh: {count(len(saved), 'span')} saved to {path}.{lost}"
+
+
+def _write(path: Path, bodies: Sequence[bytes]) -> set[int]:
+    """Write to a new file beside it and give that its name: a file is complete, or it is not there.
+
+    Returns:
+        ids of the spans in it.
+    """
+    from hh_jupyter.delivery.sealing.otlp_file import lines  # Loads protobuf.
+
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    saved: set[int] = set()
+    try:
+        try:
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE), "wb") as file:
+                for line, span_ids in lines(bodies):
+                    file.write(line)
+                    saved.update(span_ids)
+            if saved:
+                draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"%hh save: {path} cannot be written ({error.strerror or error}).") from None
+    return saved
+
+
+# `%hh open`: a session's page in the web application.
+
+
+def open_session(session_id: str | None, tracer: HoneyHiveTracer, *, here: bool) -> str:
+    """The page's address; opened in a browser as well if there is one where this runs.
+
+    Args:
+        session_id: of the session.
+        tracer: of this kernel.
+        here: the person is at this machine, in a terminal. Front ends of a kernel make a link of the address.
+
+    Raises:
+        UsageError: the address of the web application is not known, or nothing is sent there.
+    """
+    if tracer.destination is None:
+        raise UsageError(f"%hh open: {local_mode(tracer.settings)}")
+    url = session_url(tracer.settings, session_id)
+    if url is None:
+        example = "%config HHJupyter.app_url = 'https://app.example/sessions/{session_id}'"
+        raise UsageError(f"%hh open: the setting app_url says where a session's page is: {example}")
+    if here:
+        webbrowser.open(url)
+    return f"hh: {url}"

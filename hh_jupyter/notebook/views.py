@@ -1,20 +1,21 @@
-"""From a cell's output, or from any rows, to what a display is given."""
+"""From a cell's output, or from any records, to what a display is given."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass
+from typing import Final, NamedTuple, cast
 from urllib.parse import quote
 
-from hh_jupyter.display.said import what_was_said
-from hh_jupyter.display.view import CellView, Detail
-from hh_jupyter.notebook.cell_output import CellOutput
-from hh_jupyter.notebook.delivery_words import Notices
-from hh_jupyter.notebook.session_export import export_of_cell
-from hh_jupyter.notebook.sessions import Sessions
-from hh_jupyter.notebook.stored_sessions import KnownSession
-from hh_jupyter.records import cost
+from hh_jupyter.display.content import Detail, what_was_said
+from hh_jupyter.display.view import CellView
+from hh_jupyter.notebook.cells import CellFrame
+from hh_jupyter.notebook.sessions import SHORT_ID, KnownSession, Sessions, export_of, export_of_cell
+from hh_jupyter.notebook.status import Notices
+from hh_jupyter.records import prices as price_table
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanDetails, SpanRecord
@@ -22,8 +23,90 @@ from hh_jupyter.records.totals import summarize
 from hh_jupyter.records.tree import SpanTree
 from hh_jupyter.settings import Settings
 
-if TYPE_CHECKING:
-    from hh_jupyter.notebook.running import RunningCell
+# One run of a cell as far as its output is concerned: names, how it ended, what it shows.
+
+_DOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class OutputState(NamedTuple):
+    """What an output's picture depends on.
+
+    Attributes:
+        spans: how many have arrived.
+        export: what became of them.
+        prices: they are known.
+        overdue: as in `CellOutput`.
+        changes: number of changes to its spans by late events.
+    """
+
+    spans: int
+    export: ExportState
+    prices: bool
+    overdue: bool
+    changes: int
+
+
+@dataclass(slots=True, eq=False)
+class CellOutput:
+    """What is shown for one run of a cell; equal to nothing but itself.
+
+    Attributes:
+        key: of the cell's run, on its spans.
+        display_id: what updates are addressed to; unlike `view_id` never used twice.
+        survived_ns: when the cell had ended without an exception, in Unix nanoseconds; None if one left it.
+        late: spans that ended after the cell.
+        overdue: the wait after the cell ended before all was delivered.
+        changes: number of changes to its spans by late events.
+        place: of an output that is still to be shown, under a cell that ended without spans.
+        state: what the last drawing showed at least; unequal to now when there is something to change.
+        fixed: of an output that is no cell's: what it shows. Its spans stay the same, what became of them does not.
+        export: tells what became of them.
+        asked: shown by a command, and not by itself.
+        detail: how much of what spans said is in it, if the command says; else the setting does.
+        errors_only: only what failed is shown.
+        told: of one that a widget of its own shows, and nothing else: told when there is something new. Any thread.
+    """
+
+    key: str
+    label: str
+    view_id: str
+    display_id: str
+    mode: str
+    raised: bool = False
+    interrupted: bool = False
+    survived_ns: int | None = None
+    late: int = 0
+    overdue: bool = False
+    changes: int = 0
+    place: object = None
+    state: OutputState | None = None
+    fixed: CellView | None = None
+    export: Callable[[], ExportState] | None = None
+    asked: bool = False
+    detail: Detail | None = None
+    errors_only: bool = False
+    told: Callable[[str], None] | None = None
+
+    def end(self, ended_ns: int, *, raised: bool, interrupted: bool) -> None:
+        """The cell has ended, at this moment in Unix nanoseconds."""
+        self.raised, self.interrupted = raised, interrupted
+        self.survived_ns = None if raised else ended_ns
+
+    def end_like(self, other: CellOutput) -> None:
+        """This one is of the same run as another."""
+        self.raised, self.interrupted = other.raised, other.interrupted
+        self.survived_ns, self.late = other.survived_ns, other.late
+
+
+def view_id_of(cell_id: str | None, label: str) -> str:
+    """The output's id in the page: the cell's own id, so that running it again does not change the saved file.
+
+    Some front ends use a whole URL as the id of a cell; those are hashed.
+    """
+    if cell_id is None:
+        return f"hh-{label}"
+    safe = cell_id if _DOM_ID.fullmatch(cell_id) else hashlib.blake2s(cell_id.encode(), digest_size=6).hexdigest()
+    return f"hh-{safe}"
 
 
 class Views:
@@ -139,8 +222,8 @@ def fixed_view(
         forgotten: spans that belong to them and are no longer kept.
         file: path of the file that they were read from.
     """
-    if any(cost.needs_table(row.facts) for row in rows):
-        cost.load()  # Nobody changes this output later.
+    if any(price_table.needs_table(row.facts) for row in rows):
+        price_table.load()  # Nobody changes this output later.
     session_id = session.id if session is not None else None
     return CellView(
         view_id=view_id,
@@ -165,3 +248,60 @@ def session_url(settings: Settings, session_id: str | None) -> str | None:
     """Address of a session's page in the web application, if it is known."""
     template = settings.app_url
     return template.replace("{session_id}", quote(session_id, safe="")) if template and session_id else None
+
+
+# Spans of whole sessions, for places in the page that ask for one: the data points in the table of a run.
+
+PREFIX: Final = "hh-session-"
+"""Id of such a place: this, the session's id, and maybe more, where a page shows one session in several places."""
+
+_UUID_LENGTH: Final = 36
+REMEMBERED: Final = 50
+
+
+class SessionViews:
+    """Makes them when they are asked for, from the rows that are in memory.
+
+    Args:
+        sessions: of the notebook.
+        log: rows of this kernel.
+    """
+
+    def __init__(self, sessions: Sessions, log: SpanLog) -> None:
+        self._tracer, self._log = sessions.tracer, log
+        self._outputs: dict[str, CellOutput] = {}
+
+    def output(self, view_id: str) -> CellOutput | None:
+        """What is shown there; None for another kernel's session, or one whose rows are no longer kept."""
+        if not view_id.startswith(PREFIX):
+            return None
+        found = self._outputs.get(view_id)
+        if found is None and (found := self._made(view_id)) is not None:
+            self._outputs[view_id] = found
+            while len(self._outputs) > REMEMBERED:
+                self._outputs.pop(next(iter(self._outputs)), None)
+        return found
+
+    def _made(self, view_id: str) -> CellOutput | None:
+        session_id = view_id.removeprefix(PREFIX)[:_UUID_LENGTH]
+        rows = self._log.records(session_id=session_id)
+        if not rows:
+            return None
+        tracer, label = self._tracer, session_id[:SHORT_ID]
+        view = fixed_view(rows, tracer.settings, view_id=view_id, label=label, export=export_of(rows, tracer))
+        output = CellOutput("", label, view_id, view_id, view.mode)
+        output.fixed, output.export = view, lambda: export_of(rows, tracer)
+        return output
+
+
+@dataclass(frozen=True, slots=True)
+class RunningCell:
+    """A cell whose body runs.
+
+    Attributes:
+        began: by the monotonic clock, in seconds.
+    """
+
+    frame: CellFrame
+    view_id: str
+    began: float

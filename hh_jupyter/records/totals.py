@@ -1,25 +1,152 @@
-"""What spans add up to: calls, tokens, cost, tools, errors, each counted once however many spans tell of it."""
+"""What spans add up to: calls, tokens, cost, tools, errors, each counted once however many spans repeat it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import fsum
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from opentelemetry.sdk.trace import ReadableSpan
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage
-from hh_jupyter.records import cost
-from hh_jupyter.records.calls import KINDS, Call, find_calls
-from hh_jupyter.records.failures import count_errors, find_echoes, http_status
-from hh_jupyter.records.parents import Parents, SpanKey, by_identity, key_of
-from hh_jupyter.records.record import SpanRecord
-from hh_jupyter.records.record_of import record_of
-from hh_jupyter.records.tools import ToolRun, find_tool_runs
-from hh_jupyter.records.twins import by_place, within
+from hh_jupyter.records import prices as price_table
+from hh_jupyter.records.calls import (
+    KINDS,
+    Call,
+    Parents,
+    SpanKey,
+    by_identity,
+    by_place,
+    find_calls,
+    key_of,
+    twins,
+    within,
+)
+from hh_jupyter.records.record import SpanRecord, record_of
+from hh_jupyter.records.tree import SpanNode, SpanTree
 
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
+# Tools that ran: one for each operation, however many spans tell of it.
+
+_HANDOFF: Final = "handoff to "
+_QUALIFIED = re.compile(r"(?:(?:[^\W\d]\w*|<locals>)\.)+([^\W\d]\w*)")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRun:
+    """One operation of a tool.
+
+    Attributes:
+        record: the outermost span that tells of it.
+        handoff: one agent handed over to another; the OpenAI Agents instrumentor makes a tool span of that.
+    """
+
+    record: SpanRecord
+    name: str
+    handoff: bool
+
+
+def find_tool_runs(records: Sequence[SpanRecord], parents: Parents) -> list[ToolRun]:
+    """The tools that ran, by start.
+
+    A traced function that a framework calls as a tool has a span of each, and is one.
+    """
+    tools = sorted((record for record in records if record.facts.kind == "tool"), key=by_place)
+    told_by = {key_of(record): {record.scope} for record in tools}
+    doubled: set[SpanKey] = set()
+    for outer, inner in twins(tools, lambda record: (tool_name(record),), partial(_may_be_one_run, told_by)):
+        told_by[key_of(outer)].add(inner.scope)
+        doubled.add(key_of(inner))
+    for record in tools:
+        above = parents.of(record)
+        rival = above is not None and above.facts.kind == "tool" and above.scope != record.scope
+        if above is not None and rival and tool_name(above) == tool_name(record):
+            doubled.add(key_of(record))
+    ran = [record for record in tools if key_of(record) not in doubled]
+    return [ToolRun(record, tool_name(record), _is_handoff(record)) for record in ran]
+
+
+def _may_be_one_run(told_by: Mapping[SpanKey, set[str]], outer: SpanRecord, inner: SpanRecord) -> bool:
+    return inner.scope not in told_by[key_of(outer)]
+
+
+def tool_name(record: SpanRecord) -> str:
+    """The tool's name as its span tells, else the span's, of a function without its module."""
+    if record.facts.tool_name:
+        return record.facts.tool_name
+    qualified = _QUALIFIED.fullmatch(record.name)
+    return qualified[1] if qualified else record.name
+
+
+def _is_handoff(record: SpanRecord) -> bool:
+    return record.facts.tool_name is None and record.name.startswith(_HANDOFF)
+
+
+# Failures of calls and spans, each counted once.
+
+_ECHO_SUFFIX: Final = "_error"
+
+
+def short_name(name: str) -> str:
+    """A function's own name, without its module."""
+    return name.rpartition(".")[2]
+
+
+def find_echoes(records: Sequence[SpanRecord]) -> set[SpanKey]:
+    """The extra span `<function>_error` that the official SDK makes for an exception: no tool and no second failure."""
+    failed = [record for record in records if record.status == "error" and record.error is not None]
+    said = {(short_name(r.name) + _ECHO_SUFFIX, r.error.type, r.error.message) for r in failed if r.error is not None}
+    return {
+        key_of(record)
+        for record in failed
+        if record.error is not None
+        and record.parent_id is None
+        and record.name.endswith(_ECHO_SUFFIX)
+        and (record.name, record.error.type, record.error.message) in said
+    }
+
+
+def http_status(call: Call) -> str | None:
+    """HTTP status of a failed call, as text."""
+    if not call.failed:
+        return None
+    return next((str(span.http_status) for span in call.spans if span.http_status is not None), None)
+
+
+def count_errors(records: Sequence[SpanRecord], calls: Sequence[Call], echoes: set[SpanKey]) -> int:
+    """Where errors began; spans of one call tell of one error."""
+    if not any(record.status == "error" for record in records):
+        return 0
+    call_of = {key_of(span): key_of(call.spans[0]) for call in calls for span in call.spans}
+    failed = [node for node in SpanTree.build(records).nodes if node.error in ("uncaught", "caught")]
+    told = _told_below(failed)
+    origins = {
+        call_of.get(key_of(node.record), key_of(node.record)) for node in failed if key_of(node.record) not in told
+    }
+    return len(origins - echoes)
+
+
+def _told_below(failed: Sequence[SpanNode]) -> set[SpanKey]:
+    """The spans that repeat the error of one below them, where a span between is missing: Strands loses it."""
+    lost = [node.record for node in failed if node.parent is None and node.record.parent_id is not None]
+    if not lost:
+        return set()
+    roots = [node.record for node in failed if node.record.parent_id is None]
+    return {
+        key_of(outer)
+        for outer in roots
+        if outer.error is not None
+        and any(
+            inner.error == outer.error
+            and inner.trace_id == outer.trace_id
+            and within(inner, outer)
+            and outer.start_ns <= inner.start_ns
+            for inner in lost
+        )
+    }
+
 
 _DATE: Final = re.compile(r"[-@](?:20\d\d-\d\d-\d\d|20\d{6})$")
 
@@ -83,7 +210,7 @@ class Totals:
 
 
 def summarize(
-    spans: Iterable[SpanRecord | ReadableSpan], *, prices: Callable[[SpanFacts], float | None] = cost.estimate
+    spans: Iterable[SpanRecord | ReadableSpan], *, prices: Callable[[SpanFacts], float | None] = price_table.estimate
 ) -> Totals:
     """Add up spans in any order; a span that is given twice counts once, as it was last.
 
@@ -172,7 +299,7 @@ def _cost_sums(
     known: list[float] = []
     complete, estimated = True, False
     for failed, facts in [*((call.failed, facts) for call, facts in calls), *((False, facts) for facts in sums)]:
-        price, guessed = cost.cost_of(facts, prices)
+        price, guessed = price_table.cost_of(facts, prices)
         if price is not None:
             known.append(price)
             estimated = estimated or guessed
@@ -183,7 +310,7 @@ def _cost_sums(
         "cost": fsum(known) if known else None,
         "cost_complete": complete,
         "cost_estimated": estimated,
-        "prices": cost.table() if estimated else None,
+        "prices": price_table.table() if estimated else None,
     }
 
 

@@ -1,22 +1,189 @@
-"""From rows to a tree: parents, order, repeats, own time, critical path, and where each error began.
+"""From records to a tree: parents, order, repeats, own time, critical path, and where each error began.
 
 Pure functions of the rows, and without recursion, since traces of 10,000 spans and 2,000 levels occur.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
-from hh_jupyter.records.calls import repeated_spans
-from hh_jupyter.records.error_origin import place_errors
-from hh_jupyter.records.parents import SpanKey, by_identity, circle_cuts, key_of
+from hh_jupyter.records.calls import SpanKey, by_identity, by_place, circle_cuts, key_of, repeated_spans
 from hh_jupyter.records.record import SpanRecord
-from hh_jupyter.records.span_node import SpanNode
-from hh_jupyter.records.timing import mark_critical, own_time
-from hh_jupyter.records.twins import by_place
 
 __all__ = ["FOLD_FROM", "SpanNode", "SpanTree", "TreeRow"]
+
+# One span in its place in the tree.
+
+Interval = tuple[int, int]
+"""Start and end in Unix nanoseconds; never empty."""
+
+ErrorRole = Literal["", "uncaught", "caught", "propagated"]
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class SpanNode:
+    """A span in its place. Written while the tree is built, read-only afterwards.
+
+    Attributes:
+        children: sorted by start.
+        depth: 0 for a root.
+        end_ns: the span's end; the tree's end while it runs.
+        own: own time, the duration minus the union of the children.
+        critical: the parts of own time that decided when the root ended.
+        error: an error is counted once, at its origin: "uncaught" if it left the root and nobody
+            is known to have survived it, else "caught". The spans it
+            passed through on its way up are "propagated".
+        tokens: of this span and those below; None when no span says. A sum repeated by an enclosing span counts once.
+        errors: uncaught errors that began here or below.
+        caught: caught errors that began here or below.
+        spans: how many spans are below.
+    """
+
+    record: SpanRecord
+    parent: SpanNode | None = None
+    children: list[SpanNode] = field(default_factory=list)
+    depth: int = 0
+    end_ns: int = 0
+    own: tuple[Interval, ...] = ()
+    critical: tuple[Interval, ...] = ()
+    error: ErrorRole = ""
+    tokens: int | None = None
+    errors: int = 0
+    caught: int = 0
+    spans: int = 0
+
+    @property
+    def start_ns(self) -> int:
+        """Unix nanoseconds."""
+        return self.record.start_ns
+
+    @property
+    def orphaned(self) -> bool:
+        """Its parent is not among the rows: it still runs, is in another process, or is no longer kept."""
+        return self.parent is None and self.record.parent_id is not None
+
+    @property
+    def ancestors(self) -> Iterator[SpanNode]:
+        """From the parent up to the root."""
+        node = self.parent
+        while node is not None:
+            yield node
+            node = node.parent
+
+    def __repr__(self) -> str:
+        return f"SpanNode({self.record.name!r}, depth={self.depth}, spans={self.spans})"
+
+
+# Where the time went: own time of a span, and the critical path that decided when its root ended.
+
+
+def own_time(node: SpanNode) -> tuple[Interval, ...]:
+    """The node's interval without the union of its children; these are sorted by start."""
+    own = []
+    cursor = node.start_ns
+    for child in node.children:
+        if child.start_ns >= node.end_ns:
+            break
+        if child.start_ns > cursor:
+            own.append((cursor, child.start_ns))
+        cursor = max(cursor, child.end_ns)
+    if cursor < node.end_ns:
+        own.append((cursor, node.end_ns))
+    return tuple(own)
+
+
+def mark_critical(roots: Iterable[SpanNode]) -> None:
+    """Walk back from each root's end through the child that finished last before it; each node is visited once."""
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        cursor = node.end_ns
+        parts = []
+        for child in sorted(node.children, key=lambda child: child.end_ns, reverse=True):
+            # A child that still ran at the cursor was not waited for; one from before the node's start is bad data.
+            if child.end_ns > cursor or child.start_ns < node.start_ns:
+                continue
+            if child.end_ns < cursor:
+                parts.append((child.end_ns, cursor))
+            cursor = child.start_ns
+            stack.append(child)
+        if cursor > node.start_ns:
+            parts.append((node.start_ns, cursor))
+        node.critical = tuple(reversed(parts))
+
+
+# Where each error began: a failing span repeats the error of the one below it, which is shown and counted once.
+
+
+def place_errors(nodes: Sequence[SpanNode], survived_ns: int | None = None) -> None:
+    """Set `error` of each node, given depth first, and count origins up to the roots.
+
+    Args:
+        nodes: of a tree.
+        survived_ns: see `SpanTree.build`.
+    """
+    leaves_root: set[int] = set()
+    repeated: set[int] = set()
+    for node in nodes:
+        if node.record.status != "error":
+            continue
+        if id(node) in repeated:
+            node.error = "propagated"
+            continue
+        uncaught = id(node) in leaves_root or (node.parent is None and not _survived(node, survived_ns))
+        passed_on = _passed_on(node)
+        if passed_on and _tells(node) and all(map(_only_failed, passed_on)):
+            repeated.update(map(id, passed_on))
+            passed_on = []
+        if uncaught:
+            leaves_root.update(map(id, passed_on))
+        node.error = "propagated" if passed_on else ("uncaught" if uncaught else "caught")
+    for node in reversed(nodes):
+        node.errors += node.error == "uncaught"
+        node.caught += node.error == "caught"
+        if node.parent is not None:
+            node.parent.errors += node.errors
+            node.parent.caught += node.caught
+
+
+def _survived(root: SpanNode, survived_ns: int | None) -> bool:
+    return survived_ns is not None and root.end_ns <= survived_ns
+
+
+def _passed_on(node: SpanNode) -> list[SpanNode]:
+    """The children whose error became this node's; the other failing children were caught, for a retry perhaps.
+
+    It is the same error if type and message are equal. Without such a child, an error was turned into another one
+    (`raise X from e`) only if nothing was tried after it. Failures that overlap in time, as under `gather`, go as one.
+    """
+    failing = [child for child in node.children if child.record.status == "error"]
+    if not failing:
+        return []
+    said = _what(node)
+    passed = [child for child in failing if said is not None and _what(child) == said]
+    if not passed and node.children[-1].start_ns <= max(child.end_ns for child in failing):
+        passed = failing
+    last_start = max((child.start_ns for child in passed), default=0)
+    return [child for child in passed if child.end_ns > last_start or child.start_ns == last_start]
+
+
+def _tells(node: SpanNode) -> bool:
+    error = node.record.error
+    return error is not None and bool(error.message)
+
+
+def _only_failed(node: SpanNode) -> bool:
+    """Whether an HTTP request has nothing to say but that it failed: the client above it says how."""
+    below = any(child.record.status == "error" for child in node.children)
+    return node.record.facts.kind == "http" and not _tells(node) and not below
+
+
+def _what(node: SpanNode) -> tuple[str, str] | None:
+    error = node.record.error
+    return None if error is None else (error.type, error.message)
+
 
 FOLD_FROM = 4
 """This many adjacent siblings with one name and kind, none with an error below, are shown as one row."""

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hh_jupyter.runtimes.request_session import HEADER, Inputs, MayLink, Request, RequestSession, RequestSessions
-
-if TYPE_CHECKING:
-    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 __all__ = ["SessionMiddleware"]
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 
 from hh_jupyter.runtimes.request_session import HEADER, Inputs, MayLink, Request, RequestSession, RequestSessions
-from hh_jupyter.tracing.arguments import refuse
-from hh_jupyter.tracing.default import current_tracer
-
-if TYPE_CHECKING:
-    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+from hh_jupyter.tracing.api import current_tracer
+from hh_jupyter.tracing.tracer import HoneyHiveTracer
+from hh_jupyter.tracing.validation import refuse
 
 __all__ = ["session_handler"]
 
@@ -105,8 +103,6 @@ def _invoke(session: RequestSession, call: Callable[[], Any]) -> Any:
 
 def _make_tracer() -> None:
     """The first invocation's business: a cold start imports and registers as little as it can."""
-    from hh_jupyter.tracing.tracer import HoneyHiveTracer
-
     with _making:
         if current_tracer() is None:
             HoneyHiveTracer.init(disable_batch=True, skip_backend_session_creation=True)

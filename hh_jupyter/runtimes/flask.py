@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from hh_jupyter.runtimes.request_session import Inputs, MayLink, RequestSession
 from hh_jupyter.runtimes.wsgi import SESSION, Environ, SessionMiddleware
+from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 __all__ = ["init_app"]
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
@@ -14,16 +14,12 @@ from opentelemetry.context import Context
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.delivery.sealing.stamp import Session
-from hh_jupyter.tracing.arguments import is_given, refuse, tracer_or_none
-from hh_jupyter.tracing.default import current_tracer
+from hh_jupyter.tracing.api import current_tracer
+from hh_jupyter.tracing.context import Scope, with_session_baggage, with_tracer
 from hh_jupyter.tracing.propagation import extract
-from hh_jupyter.tracing.scope import with_tracer
-from hh_jupyter.tracing.session import Scope
-from hh_jupyter.tracing.session_baggage import with_session_baggage
-from hh_jupyter.tracing.value_text import name_of, text_of
-
-if TYPE_CHECKING:
-    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+from hh_jupyter.tracing.tracer import HoneyHiveTracer
+from hh_jupyter.tracing.validation import is_given, refuse, tracer_or_none
+from hh_jupyter.values import name_of, text_of
 
 logger = logging.getLogger(__name__)
 

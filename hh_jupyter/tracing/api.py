@@ -1,4 +1,4 @@
-"""The module-level functions that act on a tracer given or found."""
+"""The module-level functions: each acts on the tracer it is given, or on the current one."""
 
 from __future__ import annotations
 
@@ -6,21 +6,35 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any, cast
 
+from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from hh_jupyter import attributes as keys
+from hh_jupyter.tracing import context as context_module
 from hh_jupyter.tracing import propagation
-from hh_jupyter.tracing.arguments import fits, is_given, tracer_or_none
-from hh_jupyter.tracing.default import current_tracer, get_tracer
-from hh_jupyter.tracing.enrichment import as_object, span_attributes
-from hh_jupyter.tracing.serialize import plain, text_of
-from hh_jupyter.tracing.session import Scope, session_uuid
-from hh_jupyter.tracing.session_baggage import moved
-from hh_jupyter.tracing.span_arguments import start_attributes
-from hh_jupyter.tracing.spans import SpanBlock
+from hh_jupyter.tracing.context import Scope, default_lock, moved, session_uuid, with_tracer
+from hh_jupyter.tracing.spans import SpanBlock, span_attributes, start_attributes
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
+from hh_jupyter.tracing.validation import fits, is_given, tracer_or_none
+from hh_jupyter.values import as_object, plain, text_of
+
+
+def current_tracer() -> HoneyHiveTracer | None:
+    """The tracer of the current context, else the default one; None if there is neither."""
+    return cast("HoneyHiveTracer | None", context_module.current_tracer())
+
+
+def get_default_tracer() -> HoneyHiveTracer | None:
+    """The tracer that undecided calls use outside any context's own; None if there is none. `get_tracer` makes one."""
+    return cast("HoneyHiveTracer | None", context_module.default_tracer())
+
+
+def get_tracer() -> HoneyHiveTracer:
+    """The current tracer, made from the environment's settings if there is none yet."""
+    with default_lock:
+        return current_tracer() or HoneyHiveTracer.init()
 
 
 def enrich_session(
@@ -128,3 +142,27 @@ def _moves(session_id: str | None, project: str | None, source: str | None) -> d
         keys.BAGGAGE_SOURCE: text_of(source) if is_given(source) else None,
     }
     return {key: value for key, value in entries.items() if value}
+
+
+@contextmanager
+def with_distributed_trace_context(
+    carrier: Mapping[str, Any], tracer_instance: HoneyHiveTracer | None = None, *, session_id: str | None = None
+) -> Iterator[Context]:
+    """Continue the caller's trace and session for one block; the context of before comes back afterwards.
+
+    Args:
+        carrier: headers of the incoming request.
+        tracer_instance: undecided `@trace` functions inside use it; default: the current tracer.
+        session_id: beats the one in the headers.
+    """
+    called = "with_distributed_trace_context"
+    tracer = tracer_or_none(called, "tracer_instance", tracer_instance) or get_tracer()
+    context = with_tracer(propagation.extract(carrier, called=called), tracer)
+    if is_given(session_id):
+        context = baggage.set_baggage(keys.BAGGAGE_SESSION_ID, session_uuid(session_id)[0], context)
+    scope = Scope()
+    scope.attach(otel_context.get_current(), context)
+    try:
+        yield context
+    finally:
+        scope.exit()

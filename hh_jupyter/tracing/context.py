@@ -1,26 +1,268 @@
-"""The current session: baggage in the OpenTelemetry context, over the tracer's own value; and scopes that undo it."""
+"""The OpenTelemetry context: current session, tracer and cell, and the scopes that undo what they changed.
+
+The session is in baggage, over the tracer's own value.
+"""
 
 from __future__ import annotations
 
 import functools
+import os
+import random
+import threading
 import uuid
-from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Callable, Mapping
+from contextvars import Token
+from types import MappingProxyType, TracebackType
+from typing import Any, Final, NamedTuple, Protocol, TypeVar, cast
 
+from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.trace import Tracer, get_current_span, set_span_in_context
 
+from hh_jupyter import attributes as keys
 from hh_jupyter.delivery.sealing.stamp import Session
-from hh_jupyter.tracing.arguments import fits, is_given, once
-from hh_jupyter.tracing.callables import each_call_in
-from hh_jupyter.tracing.ids import random_uuid
-from hh_jupyter.tracing.scope import SCOPE, TRACER, with_tracer
-from hh_jupyter.tracing.serialize import text_of
-from hh_jupyter.tracing.session_baggage import restored, with_session_baggage
+from hh_jupyter.delivery.sending.outage import told_by_host
+from hh_jupyter.settings import Settings
+from hh_jupyter.tracing.validation import A_TRACER, each_call_in, fits, is_given, is_tracer, once, refuse
+from hh_jupyter.values import text_of
 
-if TYPE_CHECKING:
-    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+# The session in baggage, and whose it is: a tracer of another backend must not file its spans under it.
+#
+# Baggage is one for all tracers of a process, and it travels to other services; whose session stands in it is noted
+# beside it, under a key of our own that never leaves the process.
+
+# Baggage is an immutable mapping under this key; `baggage.get_all` would wrap it once more for every span.
+_BAGGAGE: Final = baggage._BAGGAGE_KEY
+_NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
+_OWNER: Final = otel_context.create_key("hh_jupyter-session-owner")
+SESSION_KEYS: Final = (keys.BAGGAGE_SESSION_ID, keys.BAGGAGE_PROJECT, keys.BAGGAGE_SOURCE)
+"""In the order in which they stand in headers."""
+
+
+class Owner(Protocol):
+    """Whoever makes sessions; `address` is where they are registered."""
+
+    @property
+    def address(self) -> object: ...
+
+
+class SessionOwner(Owner, Protocol):
+    """The sessions of a tracer, as far as they are asked here."""
+
+    def current_id(self) -> str | None: ...
+
+
+class SpanMaker(Protocol):
+    """Where a tracer's spans come from; see `tracing.processor.SpanSource`."""
+
+    @property
+    def on(self) -> bool: ...
+
+    @property
+    def starts_bare(self) -> bool: ...
+
+    @property
+    def otel_tracer(self) -> Tracer: ...
+
+
+class TracerLike(Protocol):
+    """What the modules below `HoneyHiveTracer` use of it."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def session(self) -> Session: ...
+
+    @property
+    def sessions(self) -> SessionOwner: ...
+
+    @property
+    def span_source(self) -> SpanMaker: ...
+
+    def update_event(self, event_id: str, fields: Mapping[str, Any]) -> None: ...
+
+
+class _Owned(NamedTuple):
+    """Whose session is in force, and what the others last had: one entry for each, so that it stays small."""
+
+    owner: Owner
+    session_id: str
+    others: tuple[tuple[Owner | None, Mapping[str, object]], ...]
+
+
+def with_session_baggage(session: Session, owner: Owner, context: Context | None = None) -> Context:
+    """`context` (default: the current one) in which spans belong to `session`; an outer session's source ends here."""
+    context = otel_context.get_current() if context is None else context
+    others = _others(context, owner)
+    context = baggage.set_baggage(keys.BAGGAGE_SESSION_ID, session.id, context)
+    for key, value in ((keys.BAGGAGE_SOURCE, session.source), (keys.BAGGAGE_PROJECT, session.project)):
+        if value:
+            context = baggage.set_baggage(key, value, context)
+        elif baggage.get_baggage(key, context) is not None:
+            context = baggage.remove_baggage(key, context)
+    return otel_context.set_value(_OWNER, _Owned(owner, session.id, others), context)
+
+
+def moved(context: Context, entries: Mapping[str, str]) -> Context:
+    """`context` with these entries; into another session, the source and project of the one in force do not come."""
+    to, session = entries.get(keys.BAGGAGE_SESSION_ID), baggage.get_baggage(keys.BAGGAGE_SESSION_ID, context)
+    if to is not None and session is not None and to != session:
+        for key in (keys.BAGGAGE_SOURCE, keys.BAGGAGE_PROJECT):
+            context = baggage.remove_baggage(key, context)
+    for key, value in entries.items():
+        context = baggage.set_baggage(key, value, context)
+    return context
+
+
+def entries_for(owner: Owner, context: Context) -> Mapping[str, object]:
+    """The baggage as one tracer sees it: without a session that was made for another backend."""
+    entries = cast("Mapping[str, object]", context.get(_BAGGAGE, _NOTHING))
+    owned = cast("_Owned | None", context.get(_OWNER))
+    if owned is None or owned.owner is owner:  # Asked for every span: the usual answers come first.
+        return entries
+    if owned.session_id != entries.get(keys.BAGGAGE_SESSION_ID):
+        return entries  # Set by hand, or by a request, since then.
+    if owned.owner.address == owner.address:
+        return entries
+    seen = {key: value for key, value in entries.items() if key not in SESSION_KEYS}
+    for other, own in reversed(owned.others):
+        if other is None or other is owner or other.address == owner.address:
+            return {**seen, **own}
+    return seen
+
+
+def restored(current: Context, before: Context) -> Context:
+    """`current` with the session, and nothing else, as it was in `before`."""
+    for key in SESSION_KEYS:
+        value = baggage.get_baggage(key, before)
+        current = baggage.remove_baggage(key, current) if value is None else baggage.set_baggage(key, value, current)
+    return otel_context.set_value(_OWNER, before.get(_OWNER), current)
+
+
+def _others(context: Context, owner: Owner) -> tuple[tuple[Owner | None, Mapping[str, object]], ...]:
+    """What every other tracer has in `context`; under None, what came in with a request or was set by hand."""
+    entries = cast("Mapping[str, object]", context.get(_BAGGAGE, _NOTHING))
+    session = {key: entries[key] for key in SESSION_KEYS if key in entries}
+    owned = cast("_Owned | None", context.get(_OWNER))
+    if owned is None or owned.session_id != entries.get(keys.BAGGAGE_SESSION_ID):
+        return ((None, session),) if session else ()
+    kept = tuple(pair for pair in owned.others if pair[0] is not owner and pair[0] is not owned.owner)
+    return kept if owned.owner is owner else (*kept, (owned.owner, session))
+
+
+# What this package keeps in the OpenTelemetry context, besides baggage: cell, tracer and session scope.
+#
+# Own keys, never baggage: baggage travels to other services, and none of this means anything there.
+
+SCOPE: Final = otel_context.create_key("hh_jupyter-session-scope")
+"""The innermost open `tracing.context.Scope`."""
+
+CELL: Final = otel_context.create_key("hh_jupyter-cell")
+TRACER: Final = otel_context.create_key("hh_jupyter-tracer")
+
+
+def with_cell(context: Context, cell_id: str) -> Context:
+    """`context` with the id of a notebook cell's run: spans started in it belong to that run."""
+    return otel_context.set_value(CELL, cell_id, context)
+
+
+def current_cell() -> str | None:
+    """Id of the cell's run that the current context belongs to."""
+    return cast("str | None", otel_context.get_value(CELL))
+
+
+def context_tracer(context: Context | None = None) -> TracerLike | None:
+    """The tracer that a context (default: the current one) got from `start_span`, `with_session` or `evaluate`."""
+    context = otel_context.get_current() if context is None else context
+    return cast("TracerLike | None", context.get(TRACER))
+
+
+def with_tracer(context: Context, tracer: TracerLike) -> Context:
+    """`context` in which an undecided `@trace` uses this tracer."""
+    return context if context.get(TRACER) is tracer else Context({**context, TRACER: tracer})
+
+
+def leave(token: Token[Any]) -> None:
+    """Undo an attach, and do nothing where the token is not of this context (a coroutine closed by another task).
+
+    OpenTelemetry's own detach would log an error with a traceback there, into the user's cell.
+    """
+    try:
+        token.var.reset(token)
+    except (ValueError, RuntimeError):
+        pass
+
+
+def leave_span(token: Token[Context], attached: Context) -> None:
+    """Undo the attach of a span's context, with whatever was attached inside: a new session, baggage, a link.
+
+    Where a session scope was entered or left inside and not undone, as generators do that their consumer closes, only
+    the span is taken out: the scope's own end finds its way back.
+    """
+    current = otel_context.get_current()
+    if current is attached:
+        leave(token)
+    elif get_current_span(current) is get_current_span(attached):
+        # In a new thread nothing was attached before.
+        before = Context() if token.old_value is Token.MISSING else cast(Context, token.old_value)
+        if current.get(SCOPE) is attached.get(SCOPE):
+            otel_context.attach(before)
+            return
+        current = set_span_in_context(get_current_span(before), current)
+        if before.get(TRACER) is not attached.get(TRACER):
+            current = otel_context.set_value(TRACER, before.get(TRACER), current)
+        otel_context.attach(current)
+
+
+# Random ids: those of spans and traces, and UUIDs. `random.seed(...)` in a user's program does not repeat them.
+
+UUID_BYTES: Final = 16
+DRAWN_AT_ONCE: Final = 256
+"""UUIDs for which the system is asked once: it answers without the interpreter's lock, which a busy thread then has."""
+
+# One for all providers: a hook that runs after a fork stays for the life of the process, and holds what it calls.
+_random: Final = random.Random()
+_drawn: Final[list[bytes]] = []
+
+
+def random_uuid() -> str:
+    """The text of a UUID (version 4), as `uuid.uuid4` makes it, without asking the system each time."""
+    while True:
+        try:
+            return str(uuid.UUID(bytes=_drawn.pop(), version=4))
+        except IndexError:  # Nothing left, or another thread took what this one has drawn.
+            drawn = os.urandom(DRAWN_AT_ONCE * UUID_BYTES)
+            _drawn.extend(drawn[start : start + UUID_BYTES] for start in range(0, len(drawn), UUID_BYTES))
+
+
+def _after_fork_in_child() -> None:
+    """The parent goes on with the same numbers."""
+    _random.seed()
+    _drawn.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+class PrivateIds(IdGenerator):
+    """Random ids from a generator of our own; OpenTelemetry's draws from the global one, which experiments seed."""
+
+    def generate_span_id(self) -> int:
+        """64 bits, never 0."""
+        return _random.getrandbits(64) or 1
+
+    def generate_trace_id(self) -> int:
+        """128 bits, never 0."""
+        return _random.getrandbits(128) or 1
+
+    def is_trace_id_random(self) -> bool:
+        """True: the flag of W3C trace context, level 2."""
+        return True
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -111,7 +353,7 @@ class SessionScope(Scope):
         session: the one to be in, or what makes one for each block.
     """
 
-    def __init__(self, tracer: HoneyHiveTracer, session: Session | Callable[[], Session]) -> None:
+    def __init__(self, tracer: TracerLike, session: Session | Callable[[], Session]) -> None:
         super().__init__()
         self._tracer = tracer
         self._session = session
@@ -168,3 +410,68 @@ class SessionScope(Scope):
         """`current` with the session and its tracer, and nothing else, as they were in `before`."""
         current = otel_context.set_value(TRACER, before.get(TRACER), restored(current, before))
         return otel_context.set_value(SCOPE, before.get(SCOPE), current)
+
+
+# Which tracer is meant when nobody says: the context's, else the default one.
+
+Host = Callable[[dict[str, Any]], TracerLike | None]
+
+_default: TracerLike | None = None
+_host: Host | None = None
+default_lock = threading.RLock()
+
+
+def current_tracer(context: Context | None = None) -> TracerLike | None:
+    """The tracer of the OpenTelemetry context (default: the current one), else the default one; None if neither is."""
+    return context_tracer(context) or _default
+
+
+def set_default_tracer(tracer: TracerLike | None) -> None:
+    """Make `tracer` the one that undecided calls use; None leaves them untraced.
+
+    Raises:
+        SettingTypeError: it is no tracer.
+    """
+    if tracer is not None and not is_tracer(tracer):
+        refuse("set_default_tracer", "tracer", tracer, A_TRACER, "HoneyHiveTracer.init() makes one.")
+    global _default
+    _default = tracer
+
+
+def default_tracer() -> TracerLike | None:
+    """The tracer that undecided calls use outside any context's own; None if there is none."""
+    return _default
+
+
+def offer_default(tracer: TracerLike) -> None:
+    """Make `tracer` the default if there is none: the first one made."""
+    with default_lock:
+        if _default is None:
+            set_default_tracer(tracer)
+
+
+def tell_unsent(settings: Settings) -> None:
+    """Say once that nothing is sent because there is no key; a host says so itself, and some asked for it."""
+    asked = settings.test_mode or settings.disable_tracing or not settings.otlp_enabled or settings.exporter == "none"
+    if _host is None and settings.local and not asked:
+        where = "on this machine" if settings.spool else "in this process"
+        once("no key", f"no api_key (HH_API_KEY): spans stay {where} and are not sent")
+
+
+def withdraw_default(tracer: TracerLike) -> None:
+    """Stop being the default, after a shutdown."""
+    with default_lock:
+        if _default is tracer:
+            set_default_tracer(None)
+
+
+def set_host(host: Host | None) -> None:
+    """Let a host that has a tracer already, the notebook, answer `HoneyHiveTracer.init`; None: nobody does."""
+    global _host
+    _host = host
+    told_by_host(host is not None)
+
+
+def hosted(settings: dict[str, Any]) -> TracerLike | None:
+    """The host's tracer with these settings applied, or None if there is no host or the settings ask for another."""
+    return None if _host is None else _host(settings)

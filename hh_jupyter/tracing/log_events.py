@@ -7,19 +7,18 @@ which other exporters share, is not changed. Nothing is loaded in a process that
 from __future__ import annotations
 
 import logging
-from collections.abc import Container
+from collections.abc import Callable, Container
 from sys import modules
 from typing import TYPE_CHECKING, Final
 
+from opentelemetry.sdk.trace import Event
+from opentelemetry.trace import SpanContext
+
 from hh_jupyter.delivery.sealing.stamp import LateEvent
-from hh_jupyter.tracing.bounded import forget_oldest
+from hh_jupyter.values import forget_oldest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from opentelemetry._logs import LoggerProvider
-    from opentelemetry.sdk.trace import Event
-    from opentelemetry.trace import SpanContext
 
 logger = logging.getLogger(__name__)
 

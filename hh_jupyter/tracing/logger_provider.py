@@ -11,18 +11,17 @@ import threading
 import time
 import weakref
 from sys import modules
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from opentelemetry import _logs as otel_logs
 from opentelemetry._logs import Logger, LoggerProvider, LogRecord, _internal
 from opentelemetry.sdk.trace import Event
 
-from hh_jupyter.delivery.sealing.span_values import copied, plain_values
+from hh_jupyter.values import copied, plain_values
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import LoggerProvider as SDKLoggerProvider
 
-    from hh_jupyter.tracing.log_events import LogEvents
 
 _LOG = logging.getLogger(__name__)
 _SDK: Final = "opentelemetry.sdk._logs"
@@ -32,11 +31,19 @@ _OLD_NAME: Final = "event.name"
 """The attribute that held an event's name before log records had a field for it."""
 
 _lock = threading.RLock()
-_receivers: list[LogEvents] = []
+_receivers: list[EventReceiver] = []
 _joined: weakref.WeakSet[SDKLoggerProvider] = weakref.WeakSet()
 
 
-def receive(events: LogEvents, *, join: bool, set_global: bool) -> object:
+class EventReceiver(Protocol):
+    """A tracer's events, as `tracing.log_events.LogEvents` takes them."""
+
+    def knows(self, span_id: int) -> bool: ...
+
+    def take(self, trace_id: int, span_id: int, event: Event) -> None: ...
+
+
+def receive(events: EventReceiver, *, join: bool, set_global: bool) -> object:
     """Start delivering events to a tracer. Returns the LoggerProvider that is now global, None if there is none."""
     with _lock:
         if events not in _receivers:
@@ -53,7 +60,7 @@ def receive(events: LogEvents, *, join: bool, set_global: bool) -> object:
         return _internal._LOGGER_PROVIDER
 
 
-def withdraw(events: LogEvents) -> None:
+def withdraw(events: EventReceiver) -> None:
     """Undo `receive`. A joined provider keeps its processor, which cannot be removed but does nothing any more."""
     with _lock:
         if events in _receivers:

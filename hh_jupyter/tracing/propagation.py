@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import baggage
@@ -12,23 +11,81 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.tracing.arguments import is_given, tracer_or_none
-from hh_jupyter.tracing.carriers import read_headers, write_headers
-from hh_jupyter.tracing.default import get_tracer
-from hh_jupyter.tracing.scope import with_tracer
-from hh_jupyter.tracing.session import Scope, session_uuid
-from hh_jupyter.tracing.session_baggage import SESSION_KEYS, entries_for
+from hh_jupyter.tracing.context import SESSION_KEYS, TracerLike, entries_for
+from hh_jupyter.tracing.validation import tell
 
 if TYPE_CHECKING:
     from opentelemetry.propagators.textmap import TextMapPropagator
 
-    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+# Headers in and out of whatever carries them: dicts in any case, lists of pairs (ASGI, gRPC), WSGI environments.
+
+READ: Final = ("traceparent", "tracestate", "baggage")
+"""The headers that matter here; others are not looked at."""
+
+_JOINED: Final = frozenset({"tracestate", "baggage"})
+"""May come in several lines, which are then one list (W3C). Of several traceparents the first is read."""
+
+_WSGI: Final = "HTTP_"
+
+
+def read_headers(called: str, carrier: Any) -> dict[str, str]:
+    """Trace and baggage headers by their names in lower case; nothing, after a warning, from what carries none.
+
+    Args:
+        called: the call to name in the warning.
+        carrier: name to text, bytes, or a list of these; or pairs; or a WSGI environment. None has no headers.
+    """
+    lines: dict[str, list[str]] = {}
+    if carrier is None:
+        return {}
+    try:
+        for name, value in _pairs(carrier):
+            if name in READ:
+                lines.setdefault(name, []).extend(_texts(value))
+    except Exception:  # boundary: the headers of somebody's framework; without them the trace begins here.
+        tell(called, "carrier", carrier, "a dict of headers, or a list of pairs", "A new trace begins.")
+        return {}
+    return {name: ",".join(found) if name in _JOINED else found[0] for name, found in lines.items() if found}
+
+
+def _pairs(carrier: Any) -> Iterator[tuple[str, Any]]:
+    items = carrier.items() if hasattr(carrier, "items") else carrier
+    for name, value in items:
+        text = _text(name)
+        if text.startswith(_WSGI):  # A WSGI environment spells them HTTP_TRACEPARENT.
+            text = text.removeprefix(_WSGI).replace("_", "-")
+        yield text.lower(), value
+
+
+def _texts(value: Any) -> list[str]:
+    values = value if isinstance(value, list | tuple) else [value]
+    return [_text(item) for item in values if isinstance(item, str | bytes)]
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def write_headers(called: str, carrier: Any, headers: Mapping[str, str]) -> None:
+    """Put headers into a dict, or append them to a list of pairs, as bytes if its pairs are bytes (ASGI)."""
+    try:
+        if isinstance(carrier, list):
+            as_bytes = bool(carrier) and isinstance(carrier[0][0], bytes)
+            pairs = [(name.encode(), value.encode()) if as_bytes else (name, value) for name, value in headers.items()]
+            carrier.extend(pairs)
+            return
+        for name, value in headers.items():
+            carrier[name] = value
+    except Exception:  # boundary: the headers of somebody's framework; the request goes without ours.
+        tell(called, "carrier", carrier, "a dict that takes headers", "The next service begins a new trace.")
+
 
 SPELLINGS: Final = ("honeyhive_", "honeyhive.")
 """Prefixes under which services send session, project and source beside the plain names."""
 
 
-def inject(tracer: HoneyHiveTracer, carrier: MutableMapping[str, str], called: str = "inject_context") -> None:
+def inject(tracer: TracerLike, carrier: MutableMapping[str, str], called: str = "inject_context") -> None:
     """Write traceparent and baggage; the session, project and source in force go along, whoever set them."""
     context = otel_context.get_current()
     seen, own = entries_for(tracer.sessions, context), tracer.session
@@ -72,27 +129,3 @@ def _forms() -> tuple[TextMapPropagator, ...]:
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     return TraceContextTextMapPropagator(), W3CBaggagePropagator()
-
-
-@contextmanager
-def with_distributed_trace_context(
-    carrier: Mapping[str, Any], tracer_instance: HoneyHiveTracer | None = None, *, session_id: str | None = None
-) -> Iterator[Context]:
-    """Continue the caller's trace and session for one block; the context of before comes back afterwards.
-
-    Args:
-        carrier: headers of the incoming request.
-        tracer_instance: undecided `@trace` functions inside use it; default: the current tracer.
-        session_id: beats the one in the headers.
-    """
-    called = "with_distributed_trace_context"
-    tracer = tracer_or_none(called, "tracer_instance", tracer_instance) or get_tracer()
-    context = with_tracer(extract(carrier, called=called), tracer)
-    if is_given(session_id):
-        context = baggage.set_baggage(keys.BAGGAGE_SESSION_ID, session_uuid(session_id)[0], context)
-    scope = Scope()
-    scope.attach(otel_context.get_current(), context)
-    try:
-        yield context
-    finally:
-        scope.exit()

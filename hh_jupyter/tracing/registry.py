@@ -1,32 +1,49 @@
-"""The tracers of this process, taken together: flushed, sealed and asked as one, and closed at exit."""
+"""The tracers of this process, taken together: flushed and asked as one, closed at exit, and their debug log."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from hh_jupyter.records.export_state import ExportState, combined
+from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.leaving import deliver_before_leaving, give_sigterm_back
 
-if TYPE_CHECKING:
-    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+class RegisteredTracer(Protocol):
+    """What is asked of each tracer here."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def seal(self, timeout: float = 2.0) -> bool: ...
+
+    def force_flush(self, timeout_millis: float = 30_000) -> bool: ...
+
+    def export_state(self, cell: str | None = None) -> ExportState: ...
+
+    def make_ready(self) -> None: ...
+
+    def shut_down_within(self, seconds: float) -> None: ...
+
 
 GRACE: Final = 0.05
 """Seconds beyond the time given, for those that keep it to come back."""
 
 # Strongly held: the spans of a tracer that nobody holds any more are delivered as well.
-_tracers: dict[int, HoneyHiveTracer] = {}
+_tracers: dict[int, RegisteredTracer] = {}
 
 
-def register(tracer: HoneyHiveTracer) -> None:
+def register(tracer: RegisteredTracer) -> None:
     """Count a tracer in until it is shut down."""
     _tracers[id(tracer)] = tracer
     deliver_before_leaving(_shut_down_all)
 
 
-def unregister(tracer: HoneyHiveTracer) -> None:
+def unregister(tracer: RegisteredTracer) -> None:
     """Count it out."""
     _tracers.pop(id(tracer), None)
     if not _tracers:
@@ -49,7 +66,7 @@ def cell_state(cell: str) -> ExportState:
     return combined([state for state in states if state.told] or states or [ExportState(None)])
 
 
-def _all_within(seconds: float, act: Callable[[HoneyHiveTracer, float], bool]) -> bool:
+def _all_within(seconds: float, act: Callable[[RegisteredTracer, float], bool]) -> bool:
     """Do it for all at once: one whose backend hangs must not use up the time of the others."""
     tracers = list(_tracers.values())
     deadline = time.monotonic() + seconds
@@ -84,6 +101,35 @@ def _shut_down_all() -> None:
     _all_within(budget, _shut_down_within)
 
 
-def _shut_down_within(tracer: HoneyHiveTracer, seconds: float) -> bool:
+def _shut_down_within(tracer: RegisteredTracer, seconds: float) -> bool:
     tracer.shut_down_within(seconds)
     return True
+
+
+# What `verbose` does: this package's debug lines on standard error, while any tracer asks for them.
+
+_logger = logging.getLogger("hh_jupyter")
+
+
+class _DebugHandler(logging.StreamHandler):  # type: ignore[type-arg]  # The stream is the standard error of the moment.
+    """Ours, told from handlers of the program by its class."""
+
+
+_asking: set[int] = set()
+
+
+def set_verbose(tracer: object, verbose: bool) -> None:
+    """Write debug lines to standard error, or stop when nobody asks any more.
+
+    Handlers of the program's own are left alone.
+    """
+    (_asking.add if verbose else _asking.discard)(id(tracer))
+    ours = [handler for handler in _logger.handlers if isinstance(handler, _DebugHandler)]
+    if _asking and not ours:
+        handler = _DebugHandler()
+        handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+        _logger.addHandler(handler)
+        _logger.setLevel(logging.DEBUG)
+    elif ours and not _asking:
+        _logger.removeHandler(ours[0])
+        _logger.setLevel(logging.NOTSET)

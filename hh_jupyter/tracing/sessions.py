@@ -15,14 +15,9 @@ from hh_jupyter.delivery import api
 from hh_jupyter.delivery.route import Route
 from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.settings import Settings
-from hh_jupyter.tracing.arguments import is_given
-from hh_jupyter.tracing.bounded import forget_oldest
-from hh_jupyter.tracing.enrichment import as_object
-from hh_jupyter.tracing.ids import random_uuid
-from hh_jupyter.tracing.scope import current_cell
-from hh_jupyter.tracing.serialize import plain, text_of
-from hh_jupyter.tracing.session import session_uuid
-from hh_jupyter.tracing.session_baggage import entries_for
+from hh_jupyter.tracing.context import current_cell, entries_for, random_uuid, session_uuid
+from hh_jupyter.tracing.validation import is_given
+from hh_jupyter.values import as_object, forget_oldest, plain, text_of
 
 REMEMBERED: Final = 256
 """Sessions whose start can be told to another backend, after a change of key or address."""

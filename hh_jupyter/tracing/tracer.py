@@ -6,12 +6,15 @@ Long because it is the whole documented surface; every method is a few lines tha
 from __future__ import annotations
 
 import asyncio
+import copyreg
 import logging
+import sys
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from contextvars import Token
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
@@ -22,28 +25,48 @@ from hh_jupyter import attributes as keys
 from hh_jupyter import settings as settings_table
 from hh_jupyter.delivery import api
 from hh_jupyter.delivery.route import Route
-from hh_jupyter.delivery.sealing.seal import EndedSpan
-from hh_jupyter.delivery.sealing.stamp import Session
-from hh_jupyter.delivery.sending.outbox import Call
+from hh_jupyter.delivery.sealing.stamp import EndedSpan, Session
+from hh_jupyter.delivery.sending.item import Call
 from hh_jupyter.records.export_state import ExportState
-from hh_jupyter.settings import Settings
-from hh_jupyter.tracing import enrichment, propagation, recorded, registry
-from hh_jupyter.tracing.arguments import event_type_text, fits, is_given, millis, refuse, switch, tell
-from hh_jupyter.tracing.caller import calling_file
-from hh_jupyter.tracing.config_objects import with_config_objects
-from hh_jupyter.tracing.default import hosted, offer_default, tell_unsent, withdraw_default
-from hh_jupyter.tracing.processor import StampingProcessor
-from hh_jupyter.tracing.scope import leave
-from hh_jupyter.tracing.serialize import plain, text_of
-from hh_jupyter.tracing.session import SessionScope
-from hh_jupyter.tracing.session_baggage import with_session_baggage
+from hh_jupyter.settings import Settings, with_config_objects
+from hh_jupyter.tracing import propagation, recorded, registry
+from hh_jupyter.tracing.context import (
+    SessionScope,
+    hosted,
+    leave,
+    offer_default,
+    tell_unsent,
+    with_session_baggage,
+    withdraw_default,
+)
+from hh_jupyter.tracing.processor import SpanSource, StampingProcessor
+from hh_jupyter.tracing.registry import set_verbose
 from hh_jupyter.tracing.sessions import Register, Sessions
-from hh_jupyter.tracing.span_source import SpanSource
-from hh_jupyter.tracing.spans import SpanBlock
-from hh_jupyter.tracing.verbosity import set_verbose
+from hh_jupyter.tracing.spans import SpanBlock, enrich_span, event_fields, new_event
+from hh_jupyter.tracing.validation import event_type_text, fits, is_given, millis, refuse, switch, tell
+from hh_jupyter.values import plain, text_of
 
 if TYPE_CHECKING:
     from hh_jupyter.delivery.spool.store import Spool
+
+# Whose code is calling: the start-up session is named after it.
+
+_PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
+
+
+def calling_file() -> str:
+    """Name, without `.py`, of the file of the nearest frame outside this package; "notebook" for a cell's code."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    if frame is None:
+        return "unknown"
+    path = Path(frame.f_code.co_filename)
+    # A kernel compiles cells under made-up names: "<ipython-input-...>", "/tmp/ipykernel_123/456.py".
+    if path.name.startswith("<") or path.parent.name.startswith("ipykernel_"):
+        return "notebook"
+    return path.stem
+
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +90,9 @@ class HoneyHiveTracer:
         SettingTypeError: an unknown setting, or a value of the wrong type.
         SettingError: a value that the setting's rule forbids.
     """
+
+    is_honeyhive_tracer: Final = True
+    """By which modules below this one know a tracer."""
 
     def __init__(
         self, config: Any = None, session_config: Any = None, evaluation_config: Any = None, **settings: Any
@@ -257,11 +283,9 @@ class HoneyHiveTracer:
         """Address of the backend."""
         return self.settings.server_url
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """In another process, the tracer of the work that is done there for this one; no key travels."""
-        from hh_jupyter.tracing import away  # Few tracers go anywhere.
-
-        return away.tracer_of, (away.handle_of(self),)
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """In another process, the tracer of the work that is done there for this one: `hh_jupyter` registers how."""
+        return copyreg.dispatch_table[HoneyHiveTracer](self)
 
     def __repr__(self) -> str:
         return f"<HoneyHiveTracer to {self.destination or 'this machine only'}, session {self.session_name}>"
@@ -380,7 +404,7 @@ class HoneyHiveTracer:
     ) -> None:
         """Add fields to a session: the one named, else the current one. Unknown keywords go to the metadata."""
         found = self.sessions.current_id(session_id)
-        fields = enrichment.event_fields(
+        fields = event_fields(
             inputs=inputs,
             extra=extra,
             metadata=metadata,
@@ -447,7 +471,7 @@ class HoneyHiveTracer:
         **extra: Any,
     ) -> bool:
         """Add fields to the running span; the arguments of `hh_jupyter.enrich_span`. False if there is no span."""
-        done = enrichment.enrich_span(
+        done = enrich_span(
             attributes,
             metadata,
             metrics,
@@ -507,7 +531,7 @@ class HoneyHiveTracer:
             "feedback": feedback,
             "metrics": metrics,
         }
-        event = enrichment.event(
+        event = new_event(
             event_name_or_dict, documented, {"project": self.project or "", "source": self.source, **extra}
         )
         event["session_id"] = session_id = self.sessions.current_id(event.pop("session_id", None))

@@ -1,4 +1,4 @@
-"""Arguments that are not what a call takes: refused where something is set up, told once where a program runs.
+"""Arguments that a call does not take: an exception at set-up, one warning while a program runs.
 
 The rule for which is which stands in `hh_jupyter.errors`.
 """
@@ -6,22 +6,27 @@ The rule for which is which stands in `hh_jupyter.errors`.
 from __future__ import annotations
 
 import enum
+import functools
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from contextlib import AbstractContextManager
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.errors import SettingTypeError
-from hh_jupyter.tracing.value_text import name_of, text_of
+from hh_jupyter.values import name_of, text_of
 
-if TYPE_CHECKING:
-    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+T = TypeVar("T")
+
 
 logger = logging.getLogger(__name__)
 
 FLUSH_MILLIS: Final = 30_000
 LONGEST_MILLIS: Final = 86_400_000
 A_TRACER: Final = "a HoneyHiveTracer"
+IS_TRACER: Final = "is_honeyhive_tracer"
+"""Attribute of the class, by which this module knows a tracer without importing it."""
 
 MOST_TOLD: Final = 1_000
 """Different things that a process is told once each; then silence."""
@@ -104,19 +109,16 @@ def event_type_text(called: str, value: Any, hint: str = "") -> str:
 
 def is_tracer(value: Any) -> bool:
     """Whether it is a tracer of ours; the official SDK's has another make-up."""
-    from hh_jupyter.tracing.tracer import HoneyHiveTracer
+    try:
+        return getattr(type(value), IS_TRACER, False) is True
+    except Exception:  # boundary: a metaclass may raise anything when it is asked for an attribute.
+        return False
 
-    return fits(value, HoneyHiveTracer)
 
-
-def tracer_or_none(
-    called: str, name: str, value: Any, then: str = "The current tracer is used."
-) -> HoneyHiveTracer | None:
+def tracer_or_none(called: str, name: str, value: T | None, then: str = "The current tracer is used.") -> T | None:
     """The tracer that was given; None, after a warning, for anything else."""
-    if value is None:
-        return None
-    if is_tracer(value):
-        return value  # type: ignore[no-any-return]
+    if value is None or is_tracer(value):
+        return value
     tell(called, name, value, A_TRACER, then)
     return None
 
@@ -199,3 +201,61 @@ _DECORATION: Final[tuple[tuple[frozenset[str], Callable[[Any], bool], str, str],
         "It is read once, when the function is decorated; enrich_span() adds what a call finds out.",
     ),
 )
+
+
+# What kind of function a callable is, and blocks used as decorators.
+#
+# `inspect` tells functions apart by their code, which an object with `__call__` does not have.
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def is_kind(function: Any, test: Callable[[Any], bool]) -> bool:
+    """Whether a callable passes a test of `inspect`, such as `iscoroutinefunction`, itself or by its `__call__`."""
+    function = without_partial(function)
+    return test(function) or (callable(function) and not inspect.isroutine(function) and test(type(function).__call__))
+
+
+def without_partial(function: Any) -> Any:
+    """The function below any `functools.partial`."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def each_call_in(called: str, function: F, block: Callable[[], AbstractContextManager[Any]]) -> F:
+    """`function` with a block of its own around each call.
+
+    Args:
+        called: the call that made the block, for error messages.
+        function: a function, coroutine function or generator function.
+        block: makes a block; calls may overlap, so no two share one.
+
+    Raises:
+        SettingTypeError: it is no function, or an async generator function.
+    """
+    given: Any = function
+    if inspect.isclass(given) or not callable(given):
+        refuse(called, "function", function, "a function", f"As a block: with tracer.{called}(...).")
+    if is_kind(given, inspect.isasyncgenfunction):
+        then = f"Write the block, with tracer.{called}(...), inside it."
+        refuse(called, "function", function, "no async generator function", then)
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with block():
+            return function(*args, **kwargs)
+
+    @functools.wraps(function)
+    async def coroutine_wrapper(*args: Any, **kwargs: Any) -> Any:
+        with block():
+            return await function(*args, **kwargs)
+
+    @functools.wraps(function)
+    def generator_wrapper(*args: Any, **kwargs: Any) -> Any:
+        with block():
+            return (yield from function(*args, **kwargs))
+
+    if is_kind(given, inspect.isgeneratorfunction):
+        return cast(F, generator_wrapper)
+    return cast(F, coroutine_wrapper if is_kind(given, inspect.iscoroutinefunction) else wrapper)

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from hh_jupyter.conventions import content
-from hh_jupyter.records.record_of import record_of
+from hh_jupyter.records.record import record_of
 from hh_jupyter.records.totals import summarize
 from hh_jupyter.records.tree import SpanTree
 from tests.spans import RECORDINGS, recorded

@@ -14,12 +14,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from hh_jupyter.display import assets
-from hh_jupyter.display.bundle import mime_bundle
-from hh_jupyter.display.details import span_details
+from hh_jupyter.display import hub
+from hh_jupyter.display.content import span_details
+from hh_jupyter.display.html import mime_bundle
 from hh_jupyter.display.hub import Hub
 from hh_jupyter.display.media import Images
-from hh_jupyter.display.python_code import python_code
+from hh_jupyter.display.snippet import python_code
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.record import SpanRecord
 from tests.browser.sample_cells import sample_views
@@ -65,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/hub.js":
-            self._send("text/javascript", assets.packed_script().encode())
+            self._send("text/javascript", hub.packed_front_end().encode())
         else:
             asked = parse_qs(urlsplit(self.path).query).get("cells", [""])[0]
             self._send("text/html; charset=utf-8", self.server.page(asked.split(",") if asked else SMALL).encode())
@@ -125,7 +125,7 @@ class Harness(ThreadingHTTPServer):
         outputs = "".join(
             f'<section id="{name}">{mime_bundle(self.views[name])["text/html"]}</section>' for name in names
         )
-        return PAGE.format(css=assets.style(), cells=outputs)
+        return PAGE.format(css=hub.front_end_style(), cells=outputs)
 
     def __enter__(self) -> Harness:
         threading.Thread(target=self.serve_forever, daemon=True).start()

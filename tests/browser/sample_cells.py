@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage
-from hh_jupyter.display.said import what_was_said
+from hh_jupyter.display.content import what_was_said
 from hh_jupyter.display.view import CellView, Notice
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanError, SpanRecord

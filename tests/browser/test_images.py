@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from hh_jupyter.display.bundle import mime_bundle
+from hh_jupyter.display.html import mime_bundle
 from tests.browser.harness import Harness
 from tests.browser.lab import Jupyter, Lab
 from tests.browser.sample_cells import sample_views

@@ -10,12 +10,12 @@ import pytest
 from nbformat.sign import NotebookNotary
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from hh_jupyter.display.bundle import mime_bundle
+from hh_jupyter.display.html import mime_bundle
 from tests.browser.lab import IDLE, lab_server
 from tests.display.hostile import HOSTILE
 from tests.display.states import REACHED_NOT, states
 from tests.display.views import view
-from tests.records.spans import span
+from tests.records.builders import span
 
 pytestmark = pytest.mark.slow
 """A JupyterLab of its own, for a minute; `test_lab.py` has one for the quick layer."""

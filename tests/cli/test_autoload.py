@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hh_jupyter.__main__ import main
-from hh_jupyter.notebook.autoload import FILE, startup_text
+from hh_jupyter.cli.autoload import FILE, startup_text
 
 
 @pytest.fixture

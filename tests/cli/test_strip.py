@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hh_jupyter.__main__ import main
-from hh_jupyter.notebook.screen import METADATA_KEY
-from hh_jupyter.notebook.strip import NotebookError, strip_text
+from hh_jupyter.cli.strip import NotebookError, strip_text
+from hh_jupyter.display.html import METADATA_KEY
 
 
 def stream(text: str) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.backend import Request
 from tests.backend_answers import TRACES
+from tests.backend_server import Request
 from tests.contract.summary import summarised
 
 DATA = Path(__file__).parents[1] / "data" / "contract"

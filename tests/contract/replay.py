@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.backend import Backend, Request
+from tests.backend import Backend
 from tests.backend_answers import SESSION_START, TRACES
+from tests.backend_server import Request
 from tests.contract.recording import Case, Run, replayed
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tests.backend import Request
 from tests.backend_answers import TRACES
+from tests.backend_server import Request
 
 INTERVAL_SECONDS = 5
 LATEST_SECONDS = 6.4

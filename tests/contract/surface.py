@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from hh_jupyter.setting_unused import UNUSED
+from hh_jupyter.settings import UNUSED
 
 
 class Mark(enum.Enum):
@@ -119,7 +119,7 @@ IGNORED_SETTINGS: Final = [
     "disable_http_tracing",
     "link_carrier",
 ]
-"""Accepted without effect; the reasons are in `hh_jupyter.setting_unused`, from which the README tells them."""
+"""Accepted without effect; the reasons are in `hh_jupyter.settings`, from which the README tells them."""
 
 OTHERS: Final = (
     Other(

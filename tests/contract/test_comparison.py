@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.backend import Request
 from tests.backend_answers import TRACES
+from tests.backend_server import Request
 from tests.contract.comparison import differences
 from tests.contract.deviations import Deviation
 from tests.contract.recording import DATA, Call, Run, load

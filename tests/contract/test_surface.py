@@ -14,7 +14,7 @@ import pytest
 
 import hh_jupyter
 import hh_jupyter.experiments
-from hh_jupyter import setting_unused
+from hh_jupyter import settings
 from hh_jupyter.settings import DEFAULTS, TABLE
 from tests.contract.surface import OTHER_DEFAULTS, OTHERS, PARAMETER, Mark, official, table
 from tests.readme_tables import README
@@ -107,7 +107,7 @@ def _assert_taken(name: str, official: inspect.Parameter, ours: dict[str, inspec
     if official.kind is official.VAR_KEYWORD:
         assert open_ended
     elif name == "HoneyHiveTracer" and official.name not in ours:
-        assert official.name in {*TABLE, *setting_unused.ARGUMENTS}
+        assert official.name in {*TABLE, *settings.ARGUMENTS}
     elif official.name not in ours:
         assert open_ended, official.name
         assert name in ("trace", "atrace")
@@ -131,7 +131,7 @@ def test_what_is_not_offered_does_not_exist(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(SETTINGS))
 def test_a_setting_is_taken_with_the_official_default_or_ignored(name: str) -> None:
     if MARKS[f"init({name})"][0] is Mark.IGNORED:
-        assert name in setting_unused.ARGUMENTS
+        assert name in settings.ARGUMENTS
         assert name not in TABLE
         return
     assert name in TABLE

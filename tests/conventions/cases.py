@@ -19,8 +19,8 @@ from opentelemetry.trace import SpanContext, Status, StatusCode
 from hh_jupyter.conventions import content
 from hh_jupyter.conventions.facts import SpanContent
 from hh_jupyter.display import text
-from hh_jupyter.records import cost
-from hh_jupyter.records.record_of import record_of
+from hh_jupyter.records import prices
+from hh_jupyter.records.record import record_of
 from hh_jupyter.records.totals import summarize
 from tests.display.views import view
 
@@ -45,7 +45,7 @@ def found(name: str, key: str) -> Any:
     place, _, rest = key.partition(".")
     spans = spans_of(name)
     if place == "totals":
-        cost.load()
+        prices.load()
         return summarize(spans).to_dict()[rest]
     if place == "text":
         return text.render(view([record_of(span) for span in spans], mode="tree"))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hh_jupyter.conventions import content, describe, readable_name
-from hh_jupyter.conventions.values import grouped, parsed, whole
+from hh_jupyter.conventions.facts import grouped, parsed, whole
 from tests.conventions.cases import CASES, spans_of
 from tests.records.events import NamedEvent
 from tests.spans import RECORDINGS, recorded

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hh_jupyter.display.said import what_was_said
-from hh_jupyter.display.view import CellView, Detail
-from hh_jupyter.notebook.delivery_words import local_notice, outage_notice
+from hh_jupyter.display.content import Detail, what_was_said
+from hh_jupyter.display.view import CellView
+from hh_jupyter.notebook.status import local_notice, outage_notice
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.tree import SpanTree
 from hh_jupyter.settings import Settings

@@ -12,14 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hh_jupyter import HoneyHiveTracer
-from hh_jupyter.display import columns, html, text
-from hh_jupyter.display.bundle import mime_bundle
-from hh_jupyter.display.details import span_details
-from hh_jupyter.display.python_code import python_code
-from hh_jupyter.display.said import what_was_said
+from hh_jupyter.display import html, hub, text
+from hh_jupyter.display.content import span_details, what_was_said
+from hh_jupyter.display.html import mime_bundle
+from hh_jupyter.display.snippet import python_code
 from hh_jupyter.display.view import Notice
-from hh_jupyter.notebook.session_table import sessions_text
-from hh_jupyter.notebook.stored_sessions import KnownSession
+from hh_jupyter.notebook.sessions import KnownSession, sessions_text
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.tracing.recorded import span_log
 from tests.display.hostile import HOSTILE
@@ -105,8 +103,8 @@ def test_every_display_stays_what_it_is(tracer: HoneyHiveTracer, program: Any, l
         check_text(text.render(shown), text.render(shown, unicode=False, width=60), text.summary(shown))
         check_html(html.render(shown))
         assert mime_bundle(shown) == mime_bundle(shown)
-    json.dumps(columns.header(shown), allow_nan=False).encode()
-    plain, _ = columns.rows(shown)
+    json.dumps(hub.view_header(shown), allow_nan=False).encode()
+    plain, _ = hub.view_rows(shown)
     json.dumps(plain, allow_nan=False).encode()
     for row in rows:
         found = span_log().details(row)

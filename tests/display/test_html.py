@@ -9,16 +9,15 @@ from html.parser import HTMLParser
 
 import pytest
 
-from hh_jupyter.display import html, html_table
-from hh_jupyter.display.bundle import DISPLAYS, Notice, mime_bundle
-from hh_jupyter.display.markup import ERROR_COLOUR
-from hh_jupyter.display.view import CellView
+from hh_jupyter.display import html
+from hh_jupyter.display.html import DISPLAYS, ERROR_COLOUR, mime_bundle
+from hh_jupyter.display.view import CellView, Notice
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanError
 from tests.browser.sample_cells import one_call, support_agent
 from tests.display.hostile import HOSTILE
 from tests.display.views import agent_view, view
-from tests.records.spans import UNAVAILABLE, agent_rows, span
+from tests.records.builders import UNAVAILABLE, agent_rows, span
 
 # What JupyterLab 4.6 leaves of an untrusted output, as far as it is used here.
 TAGS = set(re.findall(r"\w+", "div details summary span b p pre table thead tbody tr th td code samp small a"))
@@ -148,7 +147,7 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("background", ["#ffffff", "#111111"])
-@pytest.mark.parametrize("colour", sorted({*html_table.BAR_COLOURS.values(), html_table.OTHER_COLOUR, ERROR_COLOUR}))
+@pytest.mark.parametrize("colour", sorted({*html.BAR_COLOURS.values(), html.OTHER_COLOUR, ERROR_COLOUR}))
 def test_bars_can_be_seen_on_light_and_dark_pages(colour: str, background: str) -> None:
     """WCAG 2.2, 1.4.11: graphics need a contrast of 3:1."""
     darker, lighter = sorted((luminance(colour), luminance(background)))

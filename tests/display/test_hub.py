@@ -14,18 +14,18 @@ from typing import Any
 
 import pytest
 
-from hh_jupyter.display import assets, columns, html, text
-from hh_jupyter.display.details import span_details
+from hh_jupyter.display import html, text
+from hh_jupyter.display import hub as hub_module
+from hh_jupyter.display.content import read_stack, span_details
 from hh_jupyter.display.hub import MOST_REOPENED, Hub
 from hh_jupyter.display.media import Images
-from hh_jupyter.display.stack import read_stack
 from hh_jupyter.display.view import CellView
-from hh_jupyter.records import cost
+from hh_jupyter.records import prices
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanDetails
 from tests.browser.sample_cells import SESSION, STACK, many, one_call, support_agent
 from tests.display.views import view as view_of
-from tests.records.spans import agent_rows
+from tests.records.builders import agent_rows
 
 FORMATS = {"f8": "d", "f4": "f", "u8": "Q", "u4": "I", "u2": "H", "u1": "B"}
 
@@ -107,9 +107,9 @@ def test_columns_hold_every_span_in_tree_order() -> None:
     assert list(column["depth"]) == [node.depth for node in nodes]
     assert column["start"][1] == 12.0
     assert column["duration"][:2] == (2384.0, 340.0)
-    assert [columns.ERROR_ROLES[state & 3] for state in column["state"]] == [node.error for node in nodes]
+    assert [hub_module.ERROR_ROLES[state & 3] for state in column["state"]] == [node.error for node in nodes]
     assert column["tokens"][1] == 450
-    assert column["tokens"][-1] == columns.UNKNOWN_TOKENS
+    assert column["tokens"][-1] == hub_module.UNKNOWN_TOKENS
     assert column["first"][1] == 188.0
     assert column["first"][0] == -1.0
 
@@ -151,7 +151,7 @@ def test_header_says_what_the_other_displays_say() -> None:
 def test_only_https_links_reach_the_page() -> None:
     """A template that makes another kind of address gives no link."""
     view = one_call(1).view("v", "4", session_url="javascript:alert(1)")
-    assert columns.header(view)["session"]["url"] is None
+    assert hub_module.view_header(view)["session"]["url"] is None
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_only_https_links_reach_the_page() -> None:
 )
 def test_delivery_state(export: ExportState, state: str) -> None:
     """Red is for what failed only: waiting and local are not failures."""
-    assert columns.header(one_call(1).view("v", "4", export=export))["delivery_state"] == state
+    assert hub_module.view_header(one_call(1).view("v", "4", export=export))["delivery_state"] == state
 
 
 def test_rows_are_not_sent_twice() -> None:
@@ -240,12 +240,12 @@ def test_a_page_that_hears_nothing_gets_another_model_a_few_times() -> None:
 
 def test_code_stays_below_40_kb() -> None:
     """What is sent once per kernel: module and style sheet."""
-    assert len(assets.packed_script().encode()) + len(assets.style().encode()) <= 40_000
+    assert len(hub_module.packed_front_end().encode()) + len(hub_module.front_end_style().encode()) <= 40_000
 
 
 def test_joined_modules_are_one_module(tmp_path: Path) -> None:
     """No name is taken twice, no import is left, and one default export remains."""
-    script = assets.script()
+    script = hub_module.front_end_script()
     assert not re.search(r"^import ", script, re.MULTILINE)
     assert len(re.findall(r"^export ", script, re.MULTILINE)) == 1
     node = shutil.which("node")
@@ -261,13 +261,13 @@ def test_no_markup_is_made_from_data() -> None:
     forbidden = (
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\(|new Function|https?://(?!www\.w3)"
     )
-    assert not re.findall(forbidden, assets.script())
+    assert not re.findall(forbidden, hub_module.front_end_script())
 
 
 def test_ten_thousand_spans_fit_the_socket() -> None:
     """500 kB, names and kinds sent once."""
     view = many(1).view("v", "4")
-    described, buffers = columns.rows(view)
+    described, buffers = hub_module.view_rows(view)
     assert len(view.tree.nodes) == 10_001
     assert sum(map(len, buffers)) + len(json.dumps(described)) <= 500_000
 
@@ -292,7 +292,7 @@ def test_an_estimated_cost_tells_by_which_prices() -> None:
     cell = support_agent(1)
     record = next(record for record in cell.records if record.name == "write_reply")
     unpriced = replace(record, facts=replace(record.facts, cost=None))
-    assert cost.load()
+    assert prices.load()
     shown = span_details(unpriced, cell.details[f"{record.span_id:016x}"])
     assert shown["cost"].startswith("~$")
     assert re.fullmatch(r"genai-prices \S+ of 20\d\d-\d\d-\d\d", shown["prices"])
@@ -342,6 +342,6 @@ def test_functions_of_the_notebook_are_named_without_their_module() -> None:
     """The page's rows, like the other displays."""
     named = [replace(row, name=f"__main__.{row.name}") for row in agent_rows(failing=True)]
     shown = view_of(named, raised=True)
-    everything = repr(columns.rows(shown)) + text.render(shown) + html.render(shown)
+    everything = repr(hub_module.view_rows(shown)) + text.render(shown) + html.render(shown)
     assert "issue_refund" in everything
     assert "__main__" not in everything

@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from hh_jupyter.display import html, text
-from hh_jupyter.display.details import span_details
+from hh_jupyter.display.content import LEVELS, span_details, what_was_said
 from hh_jupyter.display.media import LARGEST_ANSWER, LARGEST_IMAGE, Images, size, without_base64
-from hh_jupyter.display.python_code import python_code
-from hh_jupyter.display.said import LEVELS, what_was_said
+from hh_jupyter.display.snippet import python_code
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.record import SpanDetails
 from tests.browser.sample_cells import Cell, exchange

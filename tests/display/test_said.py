@@ -9,8 +9,7 @@ import pytest
 
 from hh_jupyter.conventions import describe
 from hh_jupyter.display import html, text
-from hh_jupyter.display.details import span_details
-from hh_jupyter.display.said import LEVELS, Said, what_was_said
+from hh_jupyter.display.content import LEVELS, Said, span_details, what_was_said
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.record import SpanDetails
 from hh_jupyter.records.tree import SpanTree

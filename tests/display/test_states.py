@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hh_jupyter.display import columns, html, text
-from hh_jupyter.display.bundle import mime_bundle
+from hh_jupyter.display import html, hub, text
+from hh_jupyter.display.html import mime_bundle
 from hh_jupyter.display.view import CellView
-from hh_jupyter.records.record_of import record_of
+from hh_jupyter.records.record import record_of
 from hh_jupyter.records.totals import summarize
 from tests.display.states import states
 from tests.display.test_html import Page
@@ -55,7 +55,7 @@ def bare(page: str) -> str:
 def test_no_display_calls_it_an_error_that_the_cell_survived() -> None:
     """Its code caught what left the root: the bar is neither red nor open, and the rows say who caught what."""
     shown = STATES["error that the cell survived"]
-    header = columns.header(shown)
+    header = hub.view_header(shown)
     assert (header["mark"], header["errors"], header["caught"], header["open"]) == ("ok", "", "2 caught", False)
     page, opened = bare(html.render(shown)), text.render(replace(shown, mode="tree"))
     assert "1 error" not in f"{page} {opened}"
@@ -97,7 +97,7 @@ def facts(line: str) -> dict[str, Any]:
 
 def told(shown: CellView) -> dict[str, str]:
     """The summary as each of the three displays tells it."""
-    bundle, header = mime_bundle(shown), columns.header(shown)
+    bundle, header = mime_bundle(shown), hub.view_header(shown)
     interactive = "  ".join((header["title"], header["duration"], *header["facts"], header["errors"], header["caught"]))
     return {
         "text": bundle["text/plain"].splitlines()[0],

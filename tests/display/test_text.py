@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 
 from hh_jupyter.display import html, text
-from hh_jupyter.display.bundle import Notice, mime_bundle
-from hh_jupyter.display.clean import columns
+from hh_jupyter.display.format import columns
+from hh_jupyter.display.html import mime_bundle
+from hh_jupyter.display.view import Notice
 from hh_jupyter.records.export_state import ExportState
-from hh_jupyter.records.record import SpanError
-from hh_jupyter.records.record_error import span_error
+from hh_jupyter.records.record import SpanError, span_error
 from tests.display.hostile import HOSTILE
 from tests.display.views import agent_view, totals, view
-from tests.records.spans import UNAVAILABLE, agent_rows, span
+from tests.records.builders import UNAVAILABLE, agent_rows, span
 
 FAILED = """\
 ✗ support_agent  2.38 s  ~$0.0044  3,961 tokens  22 spans  1 error  1 caught  sent

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from hh_jupyter.display.details import span_details
-from hh_jupyter.records.record import RecordedEvent, SpanDetails
-from hh_jupyter.records.record_of import record_of
+from hh_jupyter.display.content import span_details
+from hh_jupyter.records.record import RecordedEvent, SpanDetails, record_of
 from tests.spans import recorded
 
 VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from hh_jupyter.display.bundle import CellView
+from hh_jupyter.display.view import CellView
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.records.totals import Totals, summarize
 from hh_jupyter.records.tree import SpanTree
-from tests.records.spans import agent_rows
+from tests.records.builders import agent_rows
 
 SESSION = "3f2a91c0-5a0f-4d6b-9a3a-0a4f0b7c1d2e"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from hh_jupyter.delivery import local_runs
-from hh_jupyter.tracing.default import current_tracer
+from hh_jupyter.tracing.api import current_tracer
 
 
 @pytest.fixture(autouse=True)

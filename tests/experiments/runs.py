@@ -6,7 +6,8 @@ from typing import Any
 
 import hh_jupyter as hh
 from hh_jupyter.experiments.results import ExperimentResultSummary
-from tests.backend import Backend, Request
+from tests.backend import Backend
+from tests.backend_server import Request
 
 KEY = "hh_project_key"
 INGESTION_KEY = "hh_ingst_" + "A" * 24 + "_" + "b" * 64

@@ -14,7 +14,7 @@ import pytest
 
 import hh_jupyter as hh
 from hh_jupyter.experiments import calling
-from hh_jupyter.experiments.here import Here
+from hh_jupyter.experiments.calling import Here
 from tests.backend import Backend
 from tests.experiments.runs import ROWS, double, run, updates
 

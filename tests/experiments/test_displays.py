@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import hh_jupyter as hh
-from hh_jupyter.display.runs import progress
-from hh_jupyter.display.runs.view import ProgressView
+from hh_jupyter.display import experiments as run_display
+from hh_jupyter.display.experiments import ProgressView
 from hh_jupyter.experiments.results import ExperimentResultSummary
 from tests.display.hostile import HOSTILE
 from tests.experiments.runs import run
@@ -147,9 +147,9 @@ def test_an_empty_run_can_be_shown() -> None:
 
 def test_progress_says_how_much_how_fast_and_what_failed() -> None:
     view = ProgressView(name="n", done="3 of 10", share=0.3, facts=["1.5/s", "~$0.01"], failures="1 failed")
-    assert progress.render_text(view) == "○ n  ██████░░░░░░░░░░░░░░  3 of 10  1.5/s  ~$0.01  1 failed"
-    assert progress.render_text(view, unicode=False).startswith("o n  ######--------------  3 of 10")
-    assert "width:30%" in progress.render_html(view)
+    assert run_display.progress_text(view) == "○ n  ██████░░░░░░░░░░░░░░  3 of 10  1.5/s  ~$0.01  1 failed"
+    assert run_display.progress_text(view, unicode=False).startswith("o n  ######--------------  3 of 10")
+    assert "width:30%" in run_display.progress_html(view)
 
 
 SCRIPT = """

@@ -15,7 +15,7 @@ from opentelemetry import context as otel_context
 
 import hh_jupyter as hh
 from hh_jupyter.experiments.results import ExperimentResultSummary
-from hh_jupyter.tracing.default import current_tracer
+from hh_jupyter.tracing.api import current_tracer
 from tests.backend import Backend
 from tests.experiments.runs import INGESTION_KEY, KEY, ROWS, calls, double, run, session_of, updates
 

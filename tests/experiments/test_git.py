@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hh_jupyter.experiments import git
+from hh_jupyter.experiments import runs
 from tests.backend import Backend
 from tests.experiments.runs import calls, double, run
 
@@ -52,7 +52,7 @@ def test_a_run_tells_commit_branch_author_and_remote(repository: Path, backend: 
 
 def test_what_is_not_committed_makes_it_dirty(repository: Path) -> None:
     (repository / "new.py").write_text("x = 1")
-    assert git.git_metadata()["is_dirty"] is True
+    assert runs.git_metadata()["is_dirty"] is True
 
 
 @pytest.mark.parametrize("value", ["false", "False", "0", " no "])
@@ -74,11 +74,11 @@ def test_outside_of_a_repository_nothing_is_told(
 def test_without_git_or_with_a_git_that_hangs_the_run_goes_on(
     repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(git, "BUDGET", 0.2)
+    monkeypatch.setattr(runs, "BUDGET", 0.2)
     programs = tmp_path / "programs"
     programs.mkdir()
     monkeypatch.setenv("PATH", str(programs))
-    assert git.git_metadata() == {}
+    assert runs.git_metadata() == {}
     (programs / "git").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
     (programs / "git").chmod(0o755)
-    assert git.git_metadata() == {}
+    assert runs.git_metadata() == {}

@@ -120,7 +120,7 @@ def test_the_agents_sdk_is_traced_by_its_instrumentor(kernel: Kernel) -> None:
 
 def test_the_agents_sdk_traces_itself_where_no_instrumentor_is(kernel: Kernel) -> None:
     kernel.run(
-        "from hh_jupyter.notebook.own_tracing import OpenAIAgents\n"
+        "from hh_jupyter.notebook.instrument import OpenAIAgents\n"
         "OpenAIAgents().instrument(tracer_provider=hh.get_tracer().provider)"
     )
     cell = kernel.run(AGENTS)

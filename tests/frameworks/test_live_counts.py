@@ -16,7 +16,7 @@ import pytest
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage
 from hh_jupyter.display import format as fmt
-from hh_jupyter.records import cost
+from hh_jupyter.records import prices as price_table
 from hh_jupyter.records.totals import Totals
 from tests.fake_llm import FakeLLM
 from tests.frameworks.conftest import PRELUDE
@@ -160,9 +160,9 @@ def expected(log: list[dict[str, Any]]) -> dict[str, Any]:
     """What a cell's totals must be, from the server's log. Tokens and cost cover the calls whose usage was sent."""
     calls = [entry for entry in log if entry["status"] == 200]
     known = [(entry, _usage(entry["usage"])) for entry in calls if entry["usage_sent"]]
-    cost.load()
+    price_table.load()
     prices = [
-        cost.estimate(SpanFacts(kind="llm", model=entry["model_served"], provider=_provider(entry), usage=usage))
+        price_table.estimate(SpanFacts(kind="llm", model=entry["model_served"], provider=_provider(entry), usage=usage))
         for entry, usage in known
     ]
     return {

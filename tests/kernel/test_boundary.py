@@ -9,7 +9,7 @@ import pytest
 from tests.kernel.driver import Kernel, kernel_with
 
 BREAK = """
-import hh_jupyter.notebook.boundary as boundary
+import hh_jupyter.notebook.guard as boundary
 ext = get_ipython()._hh
 outputs = ext._outputs
 broken = []

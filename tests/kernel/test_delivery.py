@@ -10,7 +10,7 @@ from tests.kernel.conftest import KEY, StartKernel
 from tests.kernel.driver import Kernel
 
 SLOW_TO_DRAW = """
-from hh_jupyter.notebook.screen import KernelScreen
+from hh_jupyter.notebook.frontend import KernelScreen
 show, elsewhere = KernelScreen.show, threading.Event()
 
 def slow(self, view, display_id, *, update):

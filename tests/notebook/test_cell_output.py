@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hh_jupyter.notebook.cell_output import view_id_of
+from hh_jupyter.notebook.views import view_id_of
 
 
 def test_a_cells_own_id_names_its_output_so_that_running_again_changes_nothing() -> None:

@@ -7,12 +7,18 @@ from typing import Any
 import pytest
 from IPython.core.error import UsageError
 
-from hh_jupyter.notebook.commands import command_named, given_to
-from hh_jupyter.notebook.given import Given
-from hh_jupyter.notebook.magic_help import command_text, hh_text, session_text
-from hh_jupyter.notebook.magic_table import COMMANDS, SESSION_OPTIONS, Command
-from hh_jupyter.notebook.options import parse
-from hh_jupyter.notebook.words import split
+from hh_jupyter.notebook.magics import command_named, given_to
+from hh_jupyter.notebook.parser import (
+    COMMANDS,
+    SESSION_OPTIONS,
+    Command,
+    Given,
+    command_text,
+    hh_text,
+    session_text,
+    split,
+)
+from hh_jupyter.notebook.session_magic import parse
 
 SECRET = "hh_typed_key_of_no_account"
 

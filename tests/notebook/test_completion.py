@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from hh_jupyter.notebook.completion import offers
-from hh_jupyter.notebook.magic_table import COMMANDS, LISTED_WORDS, SESSION_OPTIONS, Kind
-from hh_jupyter.notebook.words import split
+from hh_jupyter.notebook.parser import COMMANDS, LISTED_WORDS, SESSION_OPTIONS, Kind, split
 
 WORDS = {
     **LISTED_WORDS,

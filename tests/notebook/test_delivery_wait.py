@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hh_jupyter.notebook.delivery_wait import FlushBudget
+from hh_jupyter.notebook.outputs import FlushBudget
 
 
 def test_after_two_cells_that_used_the_wait_up_the_next_ones_are_short_until_one_is_fast() -> None:

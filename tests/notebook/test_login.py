@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from IPython.core.error import UsageError
 
-from hh_jupyter.notebook.login import Login, ask_key, key_file
+from hh_jupyter.notebook.config import Login, ask_key, key_file
 from hh_jupyter.settings import Settings, resolve
 
 TYPED = "hh_typed_key_of_no_account"

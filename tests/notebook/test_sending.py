@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hh_jupyter.notebook.sending import Outcome
+from hh_jupyter.notebook.transfer import Outcome
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from IPython.core.error import UsageError
 
-from hh_jupyter.notebook.magic_table import SESSION_OPTIONS
-from hh_jupyter.notebook.options import SessionOptions, parse
-from hh_jupyter.notebook.words import quoted, split
+from hh_jupyter.notebook.parser import SESSION_OPTIONS, quoted, split
+from hh_jupyter.notebook.session_magic import SessionOptions, parse
 
 NAMES: dict[str, Any] = {"ticket": {"id": 7}, "n": 3, "who": "ada"}
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hh_jupyter.notebook.session_table import MOST_ROWS, sessions_text
-from hh_jupyter.notebook.stored_sessions import KnownSession
+from hh_jupyter.notebook.sessions import MOST_ROWS, KnownSession, sessions_text
 from hh_jupyter.records.export_state import ExportState
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hh_jupyter.notebook.delivery_words import local_notice
-from hh_jupyter.notebook.status import load_line, status_text
+from hh_jupyter.notebook.status import load_line, local_notice, status_text
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.settings import Settings, resolve
 

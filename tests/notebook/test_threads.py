@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from opentelemetry import context as otel
 
-from hh_jupyter.notebook.threads import ThreadContexts
+from hh_jupyter.notebook.cells import ThreadContexts
 
 KEY = otel.create_key("test")
 

@@ -7,7 +7,7 @@ import ast
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
-from hh_jupyter.notebook.transform import rewrite
+from hh_jupyter.notebook.session_magic import rewrite
 
 
 def lines(text: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from hh_jupyter.notebook.updates import Updates
+from hh_jupyter.notebook.outputs import Updates
 
 WAIT = 10.0
 

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage
-from hh_jupyter.records.record import SpanError, SpanRecord
-from hh_jupyter.records.record_of import record_of
+from hh_jupyter.records.record import SpanError, SpanRecord, record_of
 from hh_jupyter.records.totals import Totals, summarize
 from hh_jupyter.records.tree import SpanTree
 from tests.spans import RECORDINGS, recorded

@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage
-from hh_jupyter.records.record import SpanRecord
-from hh_jupyter.records.record_of import record_of
+from hh_jupyter.records.record import SpanRecord, record_of
 from hh_jupyter.records.totals import summarize
 from hh_jupyter.records.tree import SpanTree
 from tests.conventions.cases import CASES, spans_of
-from tests.records.spans import span
+from tests.records.builders import span
 from tests.spans import RECORDINGS, recorded
 
 SUMS = (

@@ -9,13 +9,13 @@ import threading
 import pytest
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage
-from hh_jupyter.records import cost
+from hh_jupyter.records import prices
 
 
 @pytest.fixture
 def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost, "_pricing", None)
-    monkeypatch.setattr(cost, "_thread", None)
+    monkeypatch.setattr(prices, "_pricing", None)
+    monkeypatch.setattr(prices, "_thread", None)
 
 
 def call(model: str | None = "gpt-4o-mini-2024-07-18", provider: str | None = "openai", **usage: int) -> SpanFacts:
@@ -24,17 +24,17 @@ def call(model: str | None = "gpt-4o-mini-2024-07-18", provider: str | None = "o
 
 @pytest.mark.usefixtures("unloaded")
 def test_nothing_is_estimated_before_the_table_is_loaded() -> None:
-    assert not cost.ready()
-    assert cost.estimate(call(prompt=1000, completion=10)) is None
+    assert not prices.ready()
+    assert prices.estimate(call(prompt=1000, completion=10)) is None
 
 
 @pytest.mark.usefixtures("unloaded")
 def test_the_table_loads_on_a_thread_of_its_own_and_says_when() -> None:
     done = threading.Event()
-    cost.load_in_background(done.set)
+    prices.load_in_background(done.set)
     assert done.wait(30)
-    assert cost.ready()
-    assert cost.estimate(call(prompt=1000, completion=100)) == pytest.approx(0.00021)
+    assert prices.ready()
+    assert prices.estimate(call(prompt=1000, completion=100)) == pytest.approx(0.00021)
 
 
 def test_importing_the_package_does_not_import_the_table() -> None:
@@ -43,10 +43,10 @@ def test_importing_the_package_does_not_import_the_table() -> None:
 
 
 def test_cached_tokens_are_part_of_the_prompt() -> None:
-    assert cost.load()
+    assert prices.load()
     full, cached = (
-        cost.estimate(call(prompt=1000, completion=0)),
-        cost.estimate(call(prompt=1000, completion=0, cached=1000)),
+        prices.estimate(call(prompt=1000, completion=0)),
+        prices.estimate(call(prompt=1000, completion=0, cached=1000)),
     )
     assert full == pytest.approx(0.00015)
     assert cached == pytest.approx(0.000075)
@@ -66,21 +66,21 @@ def test_cached_tokens_are_part_of_the_prompt() -> None:
     ids=["model", "no model", "provider", "usage", "completion", "prompt", "contradiction"],
 )
 def test_what_is_unknown_has_no_cost(facts: SpanFacts) -> None:
-    assert cost.load()
-    assert cost.estimate(facts) is None
+    assert prices.load()
+    assert prices.estimate(facts) is None
 
 
 def test_a_routed_name_is_priced_as_what_it_routes_to() -> None:
-    assert cost.load()
-    plain = cost.estimate(call("gpt-4o", prompt=1000, completion=1000))
+    assert prices.load()
+    plain = prices.estimate(call("gpt-4o", prompt=1000, completion=1000))
     assert plain is not None
-    assert cost.estimate(call("openai/gpt-4o", None, prompt=1000, completion=1000)) == plain
+    assert prices.estimate(call("openai/gpt-4o", None, prompt=1000, completion=1000)) == plain
 
 
 def test_an_embedding_needs_no_completion() -> None:
-    assert cost.load()
+    assert prices.load()
     facts = SpanFacts(kind="embedding", model="text-embedding-3-small", provider="openai", usage=Usage(prompt=1000))
-    assert cost.estimate(facts) == pytest.approx(0.00002)
+    assert prices.estimate(facts) == pytest.approx(0.00002)
 
 
 @pytest.mark.usefixtures("unloaded")
@@ -88,29 +88,29 @@ def test_a_missing_table_is_told_once_and_costs_are_unknown(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "genai_prices", None)
-    assert not cost.load()
-    assert not cost.load()
-    assert cost.estimate(call(prompt=1, completion=1)) is None
+    assert not prices.load()
+    assert not prices.load()
+    assert prices.estimate(call(prompt=1, completion=1)) is None
     assert len(caplog.records) == 1
 
 
 def test_reasoning_is_part_of_the_completion_and_costs_no_more() -> None:
-    assert cost.load()
-    plain = cost.estimate(call("gpt-5-mini", prompt=1000, completion=300))
+    assert prices.load()
+    plain = prices.estimate(call("gpt-5-mini", prompt=1000, completion=300))
     assert plain is not None
-    assert cost.estimate(call("gpt-5-mini", prompt=1000, completion=300, reasoning=256)) == pytest.approx(plain)
+    assert prices.estimate(call("gpt-5-mini", prompt=1000, completion=300, reasoning=256)) == pytest.approx(plain)
 
 
 def test_anthropics_cache_is_priced_for_reading_and_for_writing() -> None:
-    assert cost.load()
+    assert prices.load()
     model, provider = "claude-3-5-haiku-20241022", "anthropic"
-    plain = cost.estimate(call(model, provider, prompt=1000, completion=0)) or 0
-    read = cost.estimate(call(model, provider, prompt=1000, completion=0, cached=1000)) or 0
-    written = cost.estimate(call(model, provider, prompt=1000, completion=0, cache_write=1000)) or 0
+    plain = prices.estimate(call(model, provider, prompt=1000, completion=0)) or 0
+    read = prices.estimate(call(model, provider, prompt=1000, completion=0, cached=1000)) or 0
+    written = prices.estimate(call(model, provider, prompt=1000, completion=0, cache_write=1000)) or 0
     assert 0 < read < plain < written
 
 
 def test_the_table_tells_its_date() -> None:
-    assert cost.load()
-    assert (cost.table() or "").startswith("genai-prices ")
-    assert (cost.table() or "")[-10:] >= "2026-01-01"
+    assert prices.load()
+    assert (prices.table() or "").startswith("genai-prices ")
+    assert (prices.table() or "")[-10:] >= "2026-01-01"

@@ -13,9 +13,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
 import hh_jupyter
-from hh_jupyter.records.record import SpanError
-from hh_jupyter.records.record_error import span_error, user_code_location
-from hh_jupyter.records.record_of import record_of
+from hh_jupyter.records.record import SpanError, record_of, span_error, user_code_location
 from tests.spans import recorded
 
 

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage
-from hh_jupyter.records.record import SpanError, SpanRecord
-from hh_jupyter.records.record_of import record_of
+from hh_jupyter.records.record import SpanError, SpanRecord, record_of
 from hh_jupyter.records.totals import Totals, summarize
-from tests.records.spans import span
+from tests.records.builders import span
 from tests.spans import RECORDINGS, expected, recorded
 
 NUMBERS = (

@@ -9,7 +9,7 @@ import pytest
 
 from hh_jupyter.records.record import SpanError, SpanRecord
 from hh_jupyter.records.tree import SpanNode, SpanTree
-from tests.records.spans import MS, START, UNAVAILABLE, agent_rows, span
+from tests.records.builders import MS, START, UNAVAILABLE, agent_rows, span
 
 OTHER = SpanError("ValueError", "no refund")
 

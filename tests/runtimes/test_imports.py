@@ -50,7 +50,7 @@ def test_traced_work_imports_no_framework_either() -> None:
 def test_a_tracer_starts_without_what_many_programs_never_need() -> None:
     later = (
         "gzip",
-        "hh_jupyter.tracing.away",
+        "hh_jupyter.runtimes.workers",
         "opentelemetry.sdk.trace.export",
         "opentelemetry.trace.propagation.tracecontext",
         "requests",

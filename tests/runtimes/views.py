@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 from hh_jupyter import get_tracer, trace
-from hh_jupyter.tracing.default import current_tracer
+from hh_jupyter.tracing.api import current_tracer
 
 
 @trace(event_type="chain")

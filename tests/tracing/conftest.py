@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from hh_jupyter import HoneyHiveTracer
-from hh_jupyter.tracing import arguments
+from hh_jupyter.tracing import validation
 from tests.backend import Backend
 
 
@@ -29,4 +29,4 @@ def local() -> Iterator[HoneyHiveTracer]:
 @pytest.fixture(autouse=True)
 def untold(monkeypatch: pytest.MonkeyPatch) -> None:
     """No wrong argument has been told of yet."""
-    monkeypatch.setattr(arguments, "_told", set())
+    monkeypatch.setattr(validation, "_told", set())

@@ -19,7 +19,7 @@ from opentelemetry import baggage
 from opentelemetry import trace as otel_trace
 
 from hh_jupyter import HoneyHiveTracer, enrich_span_context, trace, with_distributed_trace_context
-from hh_jupyter.tracing.scope import context_tracer
+from hh_jupyter.tracing.context import context_tracer
 from tests.tracing.programs import LEAVES, Body, Step
 
 NOTES = ("a", "b")

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from hh_jupyter import HoneyHiveTracer
-from hh_jupyter.tracing import bounded
-from hh_jupyter.tracing.ids import PrivateIds
+from hh_jupyter import HoneyHiveTracer, values
+from hh_jupyter.tracing.context import PrivateIds
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def test_the_oldest_entries_go_whoever_else_fills_the_dict() -> None:
 
     def remember(number: int) -> None:
         kept[threading.get_ident(), number] = number
-        bounded.forget_oldest(kept, 10)
+        values.forget_oldest(kept, 10)
 
     assert in_threads(remember, 20_000) == []
     assert len(kept) == 10

@@ -12,11 +12,11 @@ from collections.abc import Iterable
 import pytest
 
 from hh_jupyter import HoneyHiveTracer
-from hh_jupyter.tracing import ids
+from hh_jupyter.tracing import context
 
 FORKS = """
 import os, sys
-from hh_jupyter.tracing.ids import DRAWN_AT_ONCE, PrivateIds, random_uuid
+from hh_jupyter.tracing.context import DRAWN_AT_ONCE, PrivateIds, random_uuid
 
 def say():
     for _ in range(2 * DRAWN_AT_ONCE):
@@ -43,7 +43,7 @@ def test_a_program_that_seeds_its_random_numbers_gets_other_ids_each_time() -> N
     made = set()
     for _ in range(3):
         random.seed(42)
-        made |= {ids.random_uuid(), str(ids.PrivateIds().generate_span_id())}
+        made |= {context.random_uuid(), str(context.PrivateIds().generate_span_id())}
     assert len(made) == 6
 
 
@@ -51,7 +51,7 @@ def test_a_program_that_seeds_its_random_numbers_gets_other_ids_each_time() -> N
 def test_forked_children_repeat_neither_their_parent_nor_each_other() -> None:
     done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60, check=True)
     made = done.stdout.split()
-    assert len(made) == 3 * 3 * 2 * ids.DRAWN_AT_ONCE
+    assert len(made) == 3 * 3 * 2 * context.DRAWN_AT_ONCE
     assert len(set(made)) == len(made)
 
 
@@ -66,6 +66,6 @@ def test_what_another_thread_took_is_drawn_anew(monkeypatch: pytest.MonkeyPatch)
                 self.clear()
 
     raided = Raided()
-    monkeypatch.setattr(ids, "_drawn", raided)
-    assert ids.random_uuid() != ids.random_uuid()
+    monkeypatch.setattr(context, "_drawn", raided)
+    assert context.random_uuid() != context.random_uuid()
     assert raided.raids == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hh_jupyter.tracing.serialize import flatten, plain, scalar
+from hh_jupyter.values import flatten, plain, scalar
 
 
 class Broken(Mapping[str, Any]):

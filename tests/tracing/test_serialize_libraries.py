@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hh_jupyter.tracing.serialize import flatten, plain, scalar
+from hh_jupyter.values import flatten, plain, scalar
 from tests.any_value import Array
 
 
@@ -104,7 +104,7 @@ def test_classes_of_attrs() -> None:
 
 def test_no_library_is_imported_to_recognise_its_values() -> None:
     code = (
-        "import sys; from hh_jupyter.tracing.serialize import flatten; flatten('k', [object(), 1j, {2}]);"
+        "import sys; from hh_jupyter.values import flatten; flatten('k', [object(), 1j, {2}]);"
         "print(sorted({'numpy', 'pandas', 'pydantic', 'attr', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from hh_jupyter import HoneyHiveTracer, enrich_span, trace
-from hh_jupyter.tracing import serialize
-from hh_jupyter.tracing.serialize import MAX_KEYS, flatten, plain, scalar, text_of
-from hh_jupyter.tracing.value_text import MAX_TEXT
+from hh_jupyter import HoneyHiveTracer, enrich_span, trace, values
+from hh_jupyter.values import MAX_KEYS, MAX_TEXT, flatten, plain, scalar, text_of
 from tests.any_value import ANY_VALUE, LARGE, MAKERS, Made
 from tests.backend import Backend
 
@@ -48,7 +46,7 @@ def test_every_value_becomes_valid_attributes_and_valid_json(drawn: Made) -> Non
 @given(ANY_VALUE)
 def test_a_value_is_written_alike_every_time(monkeypatch: pytest.MonkeyPatch, drawn: Made) -> None:
     """Two equal values, made one after the other, are in two places of the memory."""
-    monkeypatch.setattr(serialize, "MAX_SECONDS", 60.0)  # Where reading stops depends on how busy the machine is.
+    monkeypatch.setattr(values, "MAX_SECONDS", 60.0)  # Where reading stops depends on how busy the machine is.
     first, second = drawn.make(), drawn.make()
     assert repr(flatten("key", first)) == repr(flatten("key", second))
     assert repr(scalar(first)) == repr(scalar(second))

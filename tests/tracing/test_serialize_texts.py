@@ -21,7 +21,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from hh_jupyter.tracing.serialize import flatten, plain, scalar, text_of
+from hh_jupyter.values import flatten, plain, scalar, text_of
 
 
 class Point(NamedTuple):
@@ -137,6 +137,6 @@ def test_a_masked_text_stays_masked() -> None:
 
 def test_sets_are_written_alike_in_every_process() -> None:
     """The order of a set of texts depends on the process's hash seed."""
-    code = "from hh_jupyter.tracing.serialize import scalar; print(scalar({'one', 'two', 'three', ('four', 4)}))"
+    code = "from hh_jupyter.values import scalar; print(scalar({'one', 'two', 'three', ('four', 4)}))"
     run = functools.partial(subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert len({run(env={"PYTHONHASHSEED": seed}).stdout for seed in ("1", "2", "3")}) == 1

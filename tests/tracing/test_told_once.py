@@ -11,7 +11,7 @@ import pytest
 
 import hh_jupyter as hh
 from hh_jupyter import HoneyHiveTracer
-from hh_jupyter.tracing import default
+from hh_jupyter.tracing import context
 from tests.backend import Backend
 
 NO_KEY = "no api_key (HH_API_KEY): spans stay in this process and are not sent"
@@ -83,7 +83,7 @@ def test_who_asked_for_it_is_not_told(
         "notebook": {},
     }
     if settings == "notebook":
-        monkeypatch.setattr(default, "_host", lambda given: None)
+        monkeypatch.setattr(context, "_host", lambda given: None)
     HoneyHiveTracer(**given.get(settings, {settings: True})).shutdown()
     assert caplog.messages == []
 

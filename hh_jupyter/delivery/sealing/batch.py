@@ -24,18 +24,17 @@ from hh_jupyter.delivery.sealing.late_events import add_to_kept, merged
 from hh_jupyter.delivery.sealing.resource import OwnResource
 from hh_jupyter.delivery.sealing.sealed_span import SealedSpan, SealPolicy, encodable, seal
 from hh_jupyter.delivery.sealing.stamp import LateEvent
-from hh_jupyter.delivery.sending.outbox import Call, Item, Outbox
+from hh_jupyter.delivery.sending.item import Call, Item
+from hh_jupyter.delivery.sending.outbox import Outbox
 from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.delivery.spool.copies import Copies
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanRecord
-from hh_jupyter.redaction import Redactor
-from hh_jupyter.redaction_rules import key_rule
-from hh_jupyter.redaction_with import RedactorWith
+from hh_jupyter.redaction import Redactor, RedactorWith, key_rule
 from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
-    from hh_jupyter.delivery.sealing.seal import EndedSpan
+    from hh_jupyter.delivery.sealing.stamp import EndedSpan
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from hh_jupyter.records.reentry import Guard
+from hh_jupyter.records.log import Guard
 
 if TYPE_CHECKING:
     from hh_jupyter.records.record import SpanDetails, SpanRecord

@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Any, Final
 from hh_jupyter import attributes as keys
 from hh_jupyter.delivery.sealing import otlp
 from hh_jupyter.delivery.sealing.kept_ids import with_ids
-from hh_jupyter.delivery.sealing.span_values import plain_values
 from hh_jupyter.delivery.sealing.stored_spans import row_of
-from hh_jupyter.records.parents import SpanKey, by_identity, key_of
+from hh_jupyter.records.calls import SpanKey, by_identity, key_of
 from hh_jupyter.records.record import SpanDetails, SpanRecord
+from hh_jupyter.values import plain_values
 
 if TYPE_CHECKING:
     from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from hh_jupyter.redaction import Redactor
-    from hh_jupyter.redaction_with import RedactorWith
+    from hh_jupyter.redaction import Redactor, RedactorWith
 
 SPANS_OF_BODY: Final = 500
 

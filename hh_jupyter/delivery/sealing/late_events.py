@@ -19,7 +19,7 @@ from hh_jupyter.delivery.sealing.stored_spans import records_of
 from hh_jupyter.records.log import SpanLog
 
 if TYPE_CHECKING:
-    from hh_jupyter.delivery.sealing.seal import EndedSpan
+    from hh_jupyter.delivery.sealing.stamp import EndedSpan
 
 
 def merged(spans: Sequence[EndedSpan], late: Sequence[LateEvent]) -> tuple[list[EndedSpan], list[LateEvent]]:

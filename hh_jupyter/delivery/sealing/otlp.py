@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hh_jupyter.delivery.sealing.span_values import plain_values
 from hh_jupyter.records.record import RecordedEvent, SpanDetails
+from hh_jupyter.values import plain_values
 
 if TYPE_CHECKING:
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue

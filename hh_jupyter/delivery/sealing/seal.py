@@ -14,15 +14,14 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hh_jupyter.delivery.sealing.details import DetailStore
-from hh_jupyter.delivery.sealing.stamp import LateEvent, Stamp
-from hh_jupyter.delivery.sending.outbox import Call, Outbox
+from hh_jupyter.delivery.sealing.stamp import EndedSpan, LateEvent
+from hh_jupyter.delivery.sending.item import Call
+from hh_jupyter.delivery.sending.outbox import Outbox
 from hh_jupyter.delivery.spool.copies import Copies
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
-
     from hh_jupyter.delivery.sealing.batch import BatchSealer
 
 logger = logging.getLogger(__name__)
@@ -44,13 +43,6 @@ class _Mark(NamedTuple):
     """A place in the queue; `reached` is set once everything before it is sealed."""
 
     reached: threading.Event
-
-
-class EndedSpan(NamedTuple):
-    """A span and where it belongs."""
-
-    span: ReadableSpan
-    stamp: Stamp
 
 
 class Sealer:

@@ -18,12 +18,10 @@ from hh_jupyter import attributes as keys
 from hh_jupyter.conventions import describe, readable_name
 from hh_jupyter.conventions.facts import SpanFacts
 from hh_jupyter.delivery.sealing.kept_ids import with_ids
-from hh_jupyter.delivery.sealing.span_values import copied, plain_values, within
 from hh_jupyter.delivery.sealing.stamp import Stamp, session_id_of, stamped_attributes
-from hh_jupyter.records.record import SpanRecord
-from hh_jupyter.records.record_error import span_error
-from hh_jupyter.redaction import Redactor
-from hh_jupyter.redaction_with import RedactorWith
+from hh_jupyter.records.record import SpanRecord, span_error
+from hh_jupyter.redaction import Redactor, RedactorWith
+from hh_jupyter.values import copied, plain_values, within
 
 
 @dataclass(frozen=True, slots=True)

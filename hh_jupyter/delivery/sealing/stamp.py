@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.sdk.trace import Event
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.delivery.sending.target import Target
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
 
 
 class Session(NamedTuple):
@@ -107,3 +110,10 @@ def stamped_attributes(stamp: Stamp, run_ids: Mapping[str, str]) -> dict[str, An
     if len(baggage) > 1 or (baggage and keys.BAGGAGE_SESSION_ID not in baggage):
         found.update({keys.BAGGAGE_PREFIX + k: str(v) for k, v in baggage.items() if k not in _OWN_BAGGAGE})
     return found
+
+
+class EndedSpan(NamedTuple):
+    """A span and where it belongs."""
+
+    span: ReadableSpan
+    stamp: Stamp

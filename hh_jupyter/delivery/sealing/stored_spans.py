@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hh_jupyter import attributes as keys
 from hh_jupyter.conventions import describe, event_type, readable_name
 from hh_jupyter.delivery.sealing.otlp import details_of
-from hh_jupyter.records.record import SpanRecord, Status
-from hh_jupyter.records.record_error import span_error
+from hh_jupyter.records.record import SpanRecord, Status, span_error
 
 if TYPE_CHECKING:
     from opentelemetry.proto.trace.v1.trace_pb2 import Span

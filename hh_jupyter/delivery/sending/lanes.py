@@ -16,7 +16,7 @@ from hh_jupyter.delivery.sending.sender import Sender
 from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.delivery.spool.copies import Copies
 from hh_jupyter.records.export_state import ExportState
-from hh_jupyter.records.reentry import Guard
+from hh_jupyter.records.log import Guard
 from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:

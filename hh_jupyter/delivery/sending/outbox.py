@@ -25,7 +25,7 @@ from hh_jupyter.delivery.sending.spooling import Kept, Spool, SpoolNews
 from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.delivery.sending.verdict import Verdict
 from hh_jupyter.records.export_state import ExportState
-from hh_jupyter.records.reentry import Guard
+from hh_jupyter.records.log import Guard
 
 __all__ = ["Call", "Item", "Kind", "Outbox", "Spool"]
 

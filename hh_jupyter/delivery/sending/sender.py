@@ -13,8 +13,9 @@ from opentelemetry import context as otel_context
 from hh_jupyter.delivery.sealing.seal import THREAD_PREFIX
 from hh_jupyter.delivery.sending import pieces
 from hh_jupyter.delivery.sending.endpoint import Endpoint, HoneyHive
+from hh_jupyter.delivery.sending.item import Item
 from hh_jupyter.delivery.sending.line import Line
-from hh_jupyter.delivery.sending.outbox import Item, Outbox
+from hh_jupyter.delivery.sending.outbox import Outbox
 from hh_jupyter.delivery.sending.pace import Pace
 from hh_jupyter.delivery.sending.verdict import Verdict
 from hh_jupyter.settings import Settings

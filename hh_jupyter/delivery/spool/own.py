@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from hh_jupyter.delivery.spool.directory import prepare, set_aside, spool_files
 from hh_jupyter.delivery.spool.record import SpoolFault, Stored
-from hh_jupyter.records.reentry import Guard
+from hh_jupyter.records.log import Guard
 
 if TYPE_CHECKING:
     from hh_jupyter.delivery.spool.file import SpoolFile

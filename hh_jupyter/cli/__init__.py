@@ -1,0 +1,1 @@
+"""`python -m hh_jupyter COMMAND`: what is done outside a kernel."""
