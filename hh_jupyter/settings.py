@@ -255,6 +255,16 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType(
 )
 DEFAULTS: Final = MappingProxyType({f.name: f.default for f in dataclasses.fields(Settings) if "row" in f.metadata})
 
+DISPLAY_ONLY: Final = frozenset(
+    {"display", "display_rows", "saved_detail", "saved_link", "cell_flush_seconds", "auto_instrument"}
+)
+"""Settings that only the notebook reads: a tracer works on as it is when they change."""
+
+
+def same_but_for_display(one: Settings, other: Settings) -> bool:
+    """Whether two settings make the same spans and send them alike."""
+    return all(getattr(one, name) == getattr(other, name) for name in TABLE if name not in DISPLAY_ONLY)
+
 
 # Where a setting's value comes from: argument, else trait, else environment, else default.
 

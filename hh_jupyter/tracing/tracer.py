@@ -28,7 +28,7 @@ from hh_jupyter.delivery.route import Route
 from hh_jupyter.delivery.sealing.stamp import EndedSpan, Session
 from hh_jupyter.delivery.sending.item import Call
 from hh_jupyter.records.export_state import ExportState
-from hh_jupyter.settings import Settings, with_config_objects
+from hh_jupyter.settings import Settings, same_but_for_display, with_config_objects
 from hh_jupyter.tracing import propagation, recorded, registry
 from hh_jupyter.tracing.context import (
     SessionScope,
@@ -171,6 +171,8 @@ class HoneyHiveTracer:
     def configure(self, settings: Settings) -> None:
         """Apply other settings to what is made from now on; another address or key gets what comes after it."""
         before, self.settings = self.settings, settings
+        if same_but_for_display(before, settings):
+            return
         set_verbose(self, settings.verbose)
         elsewhere = self._route.follow(settings)
         self.sessions.apply(settings)
