@@ -43,8 +43,6 @@ _BEDROCK_VENDORS: Final = ("amazon", "meta", "mistral", "cohere", "openai", "dee
 
 _NUMBERED = re.compile(r"-00\d$")
 
-_TIERS: Final = {"batches": "batch"}
-
 _THREAD_NAME: Final = "hh-prices"
 _lock = threading.Lock()
 _pricing: Pricing | None = None
@@ -155,8 +153,9 @@ def estimate(facts: SpanFacts) -> float | None:
         names.append((facts.model_requested, facts.provider))
     # The answer may name a version that the table does not list: "gemini-2.5-flash-001".
     names.append((_NUMBERED.sub("", model), facts.provider))
-    tier = _TIERS.get(facts.service_tier, facts.service_tier) if facts.service_tier else None
-    found = (pricing(name, _PROVIDERS.get(who, who) if who else None, tokens, tier) for name, who in names)
+    found = (
+        pricing(name, _PROVIDERS.get(who, who) if who else None, tokens, facts.service_tier) for name, who in names
+    )
     return next((price for price in found if price is not None), None)
 
 
@@ -177,7 +176,8 @@ def _load() -> Pricing:
     def price(model: str, provider: str | None, tokens: Tokens, tier: str | None) -> float | None:
         arguments: dict[str, Any] = {} if provider is None else {"provider_id": provider}
         if tier is not None and takes_tier:
-            arguments["price_context"] = {"service_tier": tier}
+            # The table knows batches by how they are processed, not by Anthropic's tier of that name.
+            arguments["price_context"] = {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
         try:
             return float(calc_price(Usage(**dict(tokens)), model, **arguments).total_price)
         except (LookupError, ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -114,3 +115,20 @@ def test_the_table_tells_its_date() -> None:
     assert prices.load()
     assert (prices.table() or "").startswith("genai-prices ")
     assert (prices.table() or "")[-10:] >= "2026-01-01"
+
+
+@pytest.mark.parametrize(("tier", "share"), [(None, 1), ("flex", 0.5), ("priority", 1.8), ("batch", 0.5)])
+def test_a_call_is_priced_by_the_tier_that_its_span_names(tier: str | None, share: float) -> None:
+    assert prices.load()
+    facts = replace(call("gpt-5-mini-2025-08-07", prompt=1_000_000, completion=0), service_tier=tier)
+    assert prices.estimate(facts) == pytest.approx(0.25 * share)
+
+
+def test_a_cost_of_nothing_yields_to_the_price_table_and_stays_where_there_is_no_price() -> None:
+    assert prices.load()
+    known, unknown = call(prompt=1000, completion=100), call("llama-at-home", "ollama", prompt=1000, completion=100)
+    assert prices.cost_of(replace(known, cost=0.0)) == (pytest.approx(0.00021), True)
+    assert prices.cost_of(replace(unknown, cost=0.0)) == (0.0, False)
+    assert prices.cost_of(unknown) == (None, False)
+    assert prices.cost_of(replace(known, cost=0.5)) == (0.5, False)
+    assert prices.cost_of(replace(known, from_cache=True)) == (0.0, False)
