@@ -14,10 +14,10 @@ from opentelemetry.trace import Span
 from hh_jupyter import attributes as keys
 from hh_jupyter.tracing import context as context_module
 from hh_jupyter.tracing import propagation
-from hh_jupyter.tracing.context import Scope, default_lock, moved, session_uuid, with_tracer
+from hh_jupyter.tracing.context import ContextScope, default_lock, session_uuid, with_session_overrides, with_tracer
 from hh_jupyter.tracing.spans import SpanBlock, span_attributes, start_attributes
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
-from hh_jupyter.tracing.validation import fits, is_given, tracer_or_none
+from hh_jupyter.tracing.validation import is_given, safe_isinstance, tracer_or_none
 from hh_jupyter.values import as_object, plain, text_of
 
 
@@ -55,7 +55,7 @@ def enrich_session(
     found = tracer_or_none("enrich_session", "tracer", given) or current_tracer()
     if found is None:
         return
-    if fits(session_id, Mapping):
+    if safe_isinstance(session_id, Mapping):
         found.enrich_session({**as_object(plain(session_id)), **as_object(plain(metadata))}, **fields)
     else:
         found.enrich_session(metadata, session_id=cast("str | None", session_id), **fields)
@@ -125,8 +125,8 @@ def enrich_span_context(
     own = start_attributes(attributes, "enrich_span_context") or {}
     values = {**own, **span_attributes(fields, error=error, event_id=event_id)}
     before = otel_context.get_current()
-    scope = Scope()
-    scope.attach(before, moved(before, _moves(session_id, project, source)))
+    scope = ContextScope()
+    scope.attach(before, with_session_overrides(before, _moves(session_id, project, source)))
     try:
         with SpanBlock(tracer, event_name, attributes=values) as span:
             yield span
@@ -160,7 +160,7 @@ def with_distributed_trace_context(
     context = with_tracer(propagation.extract(carrier, called=called), tracer)
     if is_given(session_id):
         context = baggage.set_baggage(keys.BAGGAGE_SESSION_ID, session_uuid(session_id)[0], context)
-    scope = Scope()
+    scope = ContextScope()
     scope.attach(otel_context.get_current(), context)
     try:
         yield context

@@ -25,7 +25,15 @@ from hh_jupyter import attributes as keys
 from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.delivery.sending.outage import told_by_host
 from hh_jupyter.settings import Settings
-from hh_jupyter.tracing.validation import A_TRACER, each_call_in, fits, is_given, is_tracer, once, refuse
+from hh_jupyter.tracing.validation import (
+    A_TRACER,
+    is_given,
+    is_tracer,
+    raise_argument_error,
+    safe_isinstance,
+    warn_once,
+    wrap_each_call,
+)
 from hh_jupyter.values import text_of
 
 # The session in baggage, and whose it is: a tracer of another backend must not file its spans under it.
@@ -54,7 +62,7 @@ class SessionOwner(Owner, Protocol):
     def current_id(self) -> str | None: ...
 
 
-class SpanMaker(Protocol):
+class ProviderBindingLike(Protocol):
     """Where a tracer's spans come from; see `tracing.processor.SpanSource`."""
 
     @property
@@ -80,7 +88,7 @@ class TracerLike(Protocol):
     def sessions(self) -> SessionOwner: ...
 
     @property
-    def span_source(self) -> SpanMaker: ...
+    def span_source(self) -> ProviderBindingLike: ...
 
     def update_event(self, event_id: str, fields: Mapping[str, Any]) -> None: ...
 
@@ -106,7 +114,7 @@ def with_session_baggage(session: Session, owner: Owner, context: Context | None
     return otel_context.set_value(_OWNER, _Owned(owner, session.id, others), context)
 
 
-def moved(context: Context, entries: Mapping[str, str]) -> Context:
+def with_session_overrides(context: Context, entries: Mapping[str, str]) -> Context:
     """`context` with these entries; into another session, the source and project of the one in force do not come."""
     to, session = entries.get(keys.BAGGAGE_SESSION_ID), baggage.get_baggage(keys.BAGGAGE_SESSION_ID, context)
     if to is not None and session is not None and to != session:
@@ -117,7 +125,7 @@ def moved(context: Context, entries: Mapping[str, str]) -> Context:
     return context
 
 
-def entries_for(owner: Owner, context: Context) -> Mapping[str, object]:
+def visible_baggage(owner: Owner, context: Context) -> Mapping[str, object]:
     """The baggage as one tracer sees it: without a session that was made for another backend."""
     entries = cast("Mapping[str, object]", context.get(_BAGGAGE, _NOTHING))
     owned = cast("_Owned | None", context.get(_OWNER))
@@ -134,7 +142,7 @@ def entries_for(owner: Owner, context: Context) -> Mapping[str, object]:
     return seen
 
 
-def restored(current: Context, before: Context) -> Context:
+def with_session_of(current: Context, before: Context) -> Context:
     """`current` with the session, and nothing else, as it was in `before`."""
     for key in SESSION_KEYS:
         value = baggage.get_baggage(key, before)
@@ -174,7 +182,7 @@ def current_cell() -> str | None:
     return cast("str | None", otel_context.get_value(CELL))
 
 
-def context_tracer(context: Context | None = None) -> TracerLike | None:
+def tracer_in_context(context: Context | None = None) -> TracerLike | None:
     """The tracer that a context (default: the current one) got from `start_span`, `with_session` or `evaluate`."""
     context = otel_context.get_current() if context is None else context
     return cast("TracerLike | None", context.get(TRACER))
@@ -185,7 +193,7 @@ def with_tracer(context: Context, tracer: TracerLike) -> Context:
     return context if context.get(TRACER) is tracer else Context({**context, TRACER: tracer})
 
 
-def leave(token: Token[Any]) -> None:
+def detach(token: Token[Any]) -> None:
     """Undo an attach, and do nothing where the token is not of this context (a coroutine closed by another task).
 
     OpenTelemetry's own detach would log an error with a traceback there, into the user's cell.
@@ -196,7 +204,7 @@ def leave(token: Token[Any]) -> None:
         pass
 
 
-def leave_span(token: Token[Context], attached: Context) -> None:
+def detach_span(token: Token[Context], attached: Context) -> None:
     """Undo the attach of a span's context, with whatever was attached inside: a new session, baggage, a link.
 
     Where a session scope was entered or left inside and not undone, as generators do that their consumer closes, only
@@ -204,7 +212,7 @@ def leave_span(token: Token[Context], attached: Context) -> None:
     """
     current = otel_context.get_current()
     if current is attached:
-        leave(token)
+        detach(token)
     elif get_current_span(current) is get_current_span(attached):
         # In a new thread nothing was attached before.
         before = Context() if token.old_value is Token.MISSING else cast(Context, token.old_value)
@@ -248,7 +256,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-class PrivateIds(IdGenerator):
+class UnseededIdGenerator(IdGenerator):
     """Random ids from a generator of our own; OpenTelemetry's draws from the global one, which experiments seed."""
 
     def generate_span_id(self) -> int:
@@ -280,7 +288,7 @@ def session_uuid(text: Any) -> tuple[str, str | None]:
     if not is_given(text):
         return random_uuid(), None
     # Not as `text_of` has it: all bytes of one length would be one session.
-    text = text.decode("utf-8", "replace") if fits(text, bytes) else text_of(text)
+    text = text.decode("utf-8", "replace") if safe_isinstance(text, bytes) else text_of(text)
     try:
         return str(uuid.UUID(text)), None
     except ValueError:
@@ -292,11 +300,11 @@ def _name_based(text: str) -> str:
     made = str(uuid.uuid5(uuid.NAMESPACE_URL, f"honeyhive-session:{text}"))
     # Not for each: a server with ids of its own would fill its log with them.
     then = f"the name-based {made} stands in for it. So with every other; said once"
-    once("session_id", f"session id {{}} is no UUID: {then}", text)
+    warn_once("session_id", f"session id {{}} is no UUID: {then}", text)
     return made
 
 
-class Scope:
+class ContextScope:
     """One block with another OpenTelemetry context; on exit the one of before is back, with nothing of the block.
 
     Also where exits come in another order than entries, as with generators that their consumer closes: an inner scope
@@ -304,13 +312,13 @@ class Scope:
     """
 
     def __init__(self) -> None:
-        self._outer: Scope | None = None
+        self._outer: ContextScope | None = None
         self._before: Context | None = None
         self._inside: Context | None = None
 
     def attach(self, before: Context, inside: Context) -> None:
         """Be in `inside` from now on."""
-        self._before, self._outer = before, cast("Scope | None", before.get(SCOPE))
+        self._before, self._outer = before, cast("ContextScope | None", before.get(SCOPE))
         self._inside = otel_context.set_value(SCOPE, self, inside)
         otel_context.attach(self._inside)
 
@@ -321,7 +329,7 @@ class Scope:
         if before is None:
             return
         current = otel_context.get_current()
-        innermost = cast("Scope | None", current.get(SCOPE))
+        innermost = cast("ContextScope | None", current.get(SCOPE))
         # Contexts are set, not reset by token: a token is refused in another task, which OpenTelemetry would log.
         if current is inside:
             otel_context.attach(before)
@@ -330,7 +338,7 @@ class Scope:
         elif (inner := self._inside_of_this(innermost)) is not None and inner._before is not None:
             inner._outer, inner._before = self._outer, self._left(inner._before, before)
 
-    def _inside_of_this(self, scope: Scope | None) -> Scope | None:
+    def _inside_of_this(self, scope: ContextScope | None) -> ContextScope | None:
         """The scope that was entered right inside this one, looking outwards from `scope`."""
         while scope is not None and scope._outer is not self:
             scope = scope._outer
@@ -341,7 +349,7 @@ class Scope:
         return before
 
 
-class SessionScope(Scope):
+class SessionScope(ContextScope):
     """A session for exactly one block: `with` or `async with`; gives the session's id.
 
     On exit the session of before is back, whatever happened inside: nested scopes, exceptions, a generator that is
@@ -365,7 +373,7 @@ class SessionScope(Scope):
         Raises:
             SettingTypeError: it is no function, or an async generator function.
         """
-        return each_call_in("with_session", function, lambda: SessionScope(self._tracer, self._session))
+        return wrap_each_call("with_session", function, lambda: SessionScope(self._tracer, self._session))
 
     def enter(self) -> str:
         """Start the scope; returns the session's id."""
@@ -380,7 +388,7 @@ class SessionScope(Scope):
     def exit(self) -> None:
         """End the scope; of several entries, the one that this task is in."""
         if self._again:
-            scope = cast("Scope | None", otel_context.get_current().get(SCOPE))
+            scope = cast("ContextScope | None", otel_context.get_current().get(SCOPE))
             while scope is not None and scope is not self and scope not in self._again:
                 scope = scope._outer
             if scope is not self:
@@ -408,7 +416,7 @@ class SessionScope(Scope):
 
     def _left(self, current: Context, before: Context) -> Context:
         """`current` with the session and its tracer, and nothing else, as they were in `before`."""
-        current = otel_context.set_value(TRACER, before.get(TRACER), restored(current, before))
+        current = otel_context.set_value(TRACER, before.get(TRACER), with_session_of(current, before))
         return otel_context.set_value(SCOPE, before.get(SCOPE), current)
 
 
@@ -423,7 +431,7 @@ default_lock = threading.RLock()
 
 def current_tracer(context: Context | None = None) -> TracerLike | None:
     """The tracer of the OpenTelemetry context (default: the current one), else the default one; None if neither is."""
-    return context_tracer(context) or _default
+    return tracer_in_context(context) or _default
 
 
 def set_default_tracer(tracer: TracerLike | None) -> None:
@@ -433,7 +441,7 @@ def set_default_tracer(tracer: TracerLike | None) -> None:
         SettingTypeError: it is no tracer.
     """
     if tracer is not None and not is_tracer(tracer):
-        refuse("set_default_tracer", "tracer", tracer, A_TRACER, "HoneyHiveTracer.init() makes one.")
+        raise_argument_error("set_default_tracer", "tracer", tracer, A_TRACER, "HoneyHiveTracer.init() makes one.")
     global _default
     _default = tracer
 
@@ -443,22 +451,22 @@ def default_tracer() -> TracerLike | None:
     return _default
 
 
-def offer_default(tracer: TracerLike) -> None:
+def set_default_if_unset(tracer: TracerLike) -> None:
     """Make `tracer` the default if there is none: the first one made."""
     with default_lock:
         if _default is None:
             set_default_tracer(tracer)
 
 
-def tell_unsent(settings: Settings) -> None:
+def warn_not_sending(settings: Settings) -> None:
     """Say once that nothing is sent because there is no key; a host says so itself, and some asked for it."""
     asked = settings.test_mode or settings.disable_tracing or not settings.otlp_enabled or settings.exporter == "none"
     if _host is None and settings.local and not asked:
         where = "on this machine" if settings.spool else "in this process"
-        once("no key", f"no api_key (HH_API_KEY): spans stay {where} and are not sent")
+        warn_once("no key", f"no api_key (HH_API_KEY): spans stay {where} and are not sent")
 
 
-def withdraw_default(tracer: TracerLike) -> None:
+def unset_default(tracer: TracerLike) -> None:
     """Stop being the default, after a shutdown."""
     with default_lock:
         if _default is tracer:
@@ -472,6 +480,6 @@ def set_host(host: Host | None) -> None:
     told_by_host(host is not None)
 
 
-def hosted(settings: dict[str, Any]) -> TracerLike | None:
+def from_host(settings: dict[str, Any]) -> TracerLike | None:
     """The host's tracer with these settings applied, or None if there is no host or the settings ask for another."""
     return None if _host is None else _host(settings)

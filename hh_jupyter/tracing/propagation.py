@@ -11,8 +11,8 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.tracing.context import SESSION_KEYS, TracerLike, entries_for
-from hh_jupyter.tracing.validation import tell
+from hh_jupyter.tracing.context import SESSION_KEYS, TracerLike, visible_baggage
+from hh_jupyter.tracing.validation import warn_argument_once
 
 if TYPE_CHECKING:
     from opentelemetry.propagators.textmap import TextMapPropagator
@@ -44,7 +44,7 @@ def read_headers(called: str, carrier: Any) -> dict[str, str]:
             if name in READ:
                 lines.setdefault(name, []).extend(_texts(value))
     except Exception:  # boundary: the headers of somebody's framework; without them the trace begins here.
-        tell(called, "carrier", carrier, "a dict of headers, or a list of pairs", "A new trace begins.")
+        warn_argument_once(called, "carrier", carrier, "a dict of headers, or a list of pairs", "A new trace begins.")
         return {}
     return {name: ",".join(found) if name in _JOINED else found[0] for name, found in lines.items() if found}
 
@@ -78,7 +78,9 @@ def write_headers(called: str, carrier: Any, headers: Mapping[str, str]) -> None
         for name, value in headers.items():
             carrier[name] = value
     except Exception:  # boundary: the headers of somebody's framework; the request goes without ours.
-        tell(called, "carrier", carrier, "a dict that takes headers", "The next service begins a new trace.")
+        warn_argument_once(
+            called, "carrier", carrier, "a dict that takes headers", "The next service begins a new trace."
+        )
 
 
 SPELLINGS: Final = ("honeyhive_", "honeyhive.")
@@ -88,7 +90,7 @@ SPELLINGS: Final = ("honeyhive_", "honeyhive.")
 def inject(tracer: TracerLike, carrier: MutableMapping[str, str], called: str = "inject_context") -> None:
     """Write traceparent and baggage; the session, project and source in force go along, whoever set them."""
     context = otel_context.get_current()
-    seen, own = entries_for(tracer.sessions, context), tracer.session
+    seen, own = visible_baggage(tracer.sessions, context), tracer.session
     for key, mine in zip(SESSION_KEYS, (tracer.sessions.current_id(), own.project, own.source), strict=True):
         value = seen.get(key) or mine
         context = baggage.set_baggage(key, value, context) if value else baggage.remove_baggage(key, context)

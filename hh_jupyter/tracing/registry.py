@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.settings import Settings
-from hh_jupyter.tracing.leaving import deliver_before_leaving, give_sigterm_back
+from hh_jupyter.tracing.shutdown_hooks import flush_before_exit, restore_sigterm
 
 
 class RegisteredTracer(Protocol):
@@ -19,13 +19,13 @@ class RegisteredTracer(Protocol):
     @property
     def settings(self) -> Settings: ...
 
-    def seal(self, timeout: float = 2.0) -> bool: ...
+    def wait_processed(self, timeout: float = 2.0) -> bool: ...
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool: ...
 
     def export_state(self, cell: str | None = None) -> ExportState: ...
 
-    def make_ready(self) -> None: ...
+    def preload_modules(self) -> None: ...
 
     def shut_down_within(self, seconds: float) -> None: ...
 
@@ -40,19 +40,19 @@ _tracers: dict[int, RegisteredTracer] = {}
 def register(tracer: RegisteredTracer) -> None:
     """Count a tracer in until it is shut down."""
     _tracers[id(tracer)] = tracer
-    deliver_before_leaving(_shut_down_all)
+    flush_before_exit(_shut_down_all)
 
 
 def unregister(tracer: RegisteredTracer) -> None:
     """Count it out."""
     _tracers.pop(id(tracer), None)
     if not _tracers:
-        give_sigterm_back()
+        restore_sigterm()
 
 
-def seal_all(seconds: float = 2.0) -> bool:
+def wait_all_processed(seconds: float = 2.0) -> bool:
     """Wait until every span that ended before is in the log; False if `seconds` were not enough."""
-    return _all_within(seconds, lambda tracer, left: tracer.seal(left))
+    return _all_within(seconds, lambda tracer, left: tracer.wait_processed(left))
 
 
 def flush_all(seconds: float) -> bool:
@@ -60,7 +60,7 @@ def flush_all(seconds: float) -> bool:
     return _all_within(seconds, lambda tracer, left: tracer.force_flush(left * 1000))
 
 
-def cell_state(cell: str) -> ExportState:
+def cell_export_state(cell: str) -> ExportState:
     """What became of the spans of one cell's run, whichever tracers made them."""
     states = [tracer.export_state(cell) for tracer in list(_tracers.values())]
     return combined([state for state in states if state.told] or states or [ExportState(None)])
@@ -96,7 +96,7 @@ def _started(act: Callable[[int], None], number: int) -> threading.Thread | None
 def _shut_down_all() -> None:
     """Everybody together has the budget of one, which is for the network: imports do not count."""
     for tracer in list(_tracers.values()):
-        tracer.make_ready()
+        tracer.preload_modules()
     budget = max((tracer.settings.exit_flush_seconds for tracer in _tracers.values()), default=0.0)
     _all_within(budget, _shut_down_within)
 

@@ -15,17 +15,17 @@ from hh_jupyter.delivery import api
 from hh_jupyter.delivery.route import Route
 from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.settings import Settings
-from hh_jupyter.tracing.context import current_cell, entries_for, random_uuid, session_uuid
+from hh_jupyter.tracing.context import current_cell, random_uuid, session_uuid, visible_baggage
 from hh_jupyter.tracing.validation import is_given
 from hh_jupyter.values import as_object, forget_oldest, plain, text_of
 
 REMEMBERED: Final = 256
 """Sessions whose start can be told to another backend, after a change of key or address."""
 
-Register = Literal["now", "first_span", "never"]
+RegisterWhen = Literal["now", "first_span", "never"]
 
 
-class Sessions:
+class TracerSessions:
     """Makes sessions and tells which one is in force.
 
     Attributes:
@@ -39,9 +39,9 @@ class Sessions:
     def __init__(self, settings: Settings, route: Route) -> None:
         self._route = route
         self.own: Session | None = None
-        self.elsewhere: Session | None = None
+        self.outside_cells: Session | None = None
         self._started: dict[str, dict[str, Any]] = {}
-        self._minted: dict[int, Session] = {}
+        self._auto_sessions: dict[int, Session] = {}
         self._name = ""
         self.apply(settings)
 
@@ -59,21 +59,21 @@ class Sessions:
     def _set_own(self, session: Session | None) -> None:
         self.own = session
         # What a span without a session of its own gets; kept ready, because every span asks for it.
-        self.stamp = Session(
+        self.own_or_empty = Session(
             session.id if session else "",
             session.name if session else "",
             self.settings.source or None,
             self.settings.project,
         )
 
-    def set_elsewhere(self, session: Session | None) -> None:
+    def set_outside_cells(self, session: Session | None) -> None:
         """Use a session outside notebook cells; None for the tracer's own."""
-        own = self.stamp
-        self.elsewhere = session and session._replace(
+        own = self.own_or_empty
+        self.outside_cells = session and session._replace(
             source=session.source or own.source, project=session.project or own.project
         )
 
-    def start_own(self, name: str, register: Register) -> None:
+    def start_own(self, name: str, register: RegisterWhen) -> None:
         """Make the start-up session."""
         settings = self.settings
         self._name = settings.session_name or name
@@ -98,7 +98,7 @@ class Sessions:
         metadata: Mapping[str, Any] | None = None,
         user_properties: Mapping[str, Any] | None = None,
         source: str | None = None,
-        register: Register = "now",
+        register: RegisterWhen = "now",
     ) -> Session:
         """A session that is in force nowhere yet.
 
@@ -137,31 +137,31 @@ class Sessions:
         document = self._started.get(session_id)
         return None if document is None else str(document["session"]["session_name"])
 
-    def minted_for(self, span: ReadableSpan) -> Session:
+    def auto_session_for(self, span: ReadableSpan) -> Session:
         """The session of a span that belongs to none: a request's root makes one, which its trace shares.
 
         A root is a span of kind SERVER with no parent in this process (contract, section 6). Others get one without
         an id.
         """
-        found = self._minted.get(span.context.trace_id)
+        found = self._auto_sessions.get(span.context.trace_id)
         if found is not None:
             return found
         if span.kind is not SpanKind.SERVER or (span.parent is not None and not span.parent.is_remote):
-            return self.stamp
-        own = self.stamp
+            return self.own_or_empty
+        own = self.own_or_empty
         made = Session(random_uuid(), self._name, own.source, own.project, auto=True)
-        self._minted[span.context.trace_id] = made
-        forget_oldest(self._minted, REMEMBERED)
+        self._auto_sessions[span.context.trace_id] = made
+        forget_oldest(self._auto_sessions, REMEMBERED)
         return made
 
     def current_id(self, explicit: str | None = None) -> str | None:
         """The session in force: the explicit one, else baggage, else the tracer's own, else the request's."""
         if is_given(explicit):
             return session_uuid(explicit)[0]
-        found = entries_for(self, otel_context.get_current()).get(keys.BAGGAGE_SESSION_ID)
+        found = visible_baggage(self, otel_context.get_current()).get(keys.BAGGAGE_SESSION_ID)
         if found:
             return str(found)
-        if self.elsewhere is not None and current_cell() is None:
-            return self.elsewhere.id
-        session = self.own or self._minted.get(otel_trace.get_current_span().get_span_context().trace_id)
+        if self.outside_cells is not None and current_cell() is None:
+            return self.outside_cells.id
+        session = self.own or self._auto_sessions.get(otel_trace.get_current_span().get_span_context().trace_id)
         return session.id if session else None

@@ -29,21 +29,29 @@ from hh_jupyter.delivery.sealing.stamp import EndedSpan, Session
 from hh_jupyter.delivery.sending.item import Call
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.settings import Settings, with_config_objects
-from hh_jupyter.tracing import propagation, recorded, registry
+from hh_jupyter.tracing import propagation, registry, span_store
 from hh_jupyter.tracing.context import (
     SessionScope,
-    hosted,
-    leave,
-    offer_default,
-    tell_unsent,
+    detach,
+    from_host,
+    set_default_if_unset,
+    unset_default,
+    warn_not_sending,
     with_session_baggage,
-    withdraw_default,
 )
 from hh_jupyter.tracing.processor import SpanSource, StampingProcessor
 from hh_jupyter.tracing.registry import set_verbose
-from hh_jupyter.tracing.sessions import Register, Sessions
+from hh_jupyter.tracing.sessions import RegisterWhen, TracerSessions
 from hh_jupyter.tracing.spans import SpanBlock, enrich_span, event_fields, new_event
-from hh_jupyter.tracing.validation import event_type_text, fits, is_given, millis, refuse, switch, tell
+from hh_jupyter.tracing.validation import (
+    checked_bool,
+    checked_event_type,
+    checked_timeout_millis,
+    is_given,
+    raise_argument_error,
+    safe_isinstance,
+    warn_argument_once,
+)
 from hh_jupyter.values import plain, text_of
 
 if TYPE_CHECKING:
@@ -54,7 +62,7 @@ if TYPE_CHECKING:
 _PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
 
 
-def calling_file() -> str:
+def caller_name() -> str:
     """Name, without `.py`, of the file of the nearest frame outside this package; "notebook" for a cell's code."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
@@ -99,9 +107,9 @@ class HoneyHiveTracer:
     ) -> None:
         objects = {"config": config, "session_config": session_config, "evaluation_config": evaluation_config}
         given = with_config_objects(objects, settings, "HoneyHiveTracer")
-        self._start(settings_table.resolve(given), calling_file(), join=False, register="now")
-        tell_unsent(self.settings)
-        offer_default(self)
+        self._start(settings_table.resolve(given), caller_name(), join=False, register="now")
+        warn_not_sending(self.settings)
+        set_default_if_unset(self)
 
     @classmethod
     def init(
@@ -116,19 +124,25 @@ class HoneyHiveTracer:
         settings = with_config_objects(objects, settings, "HoneyHiveTracer.init")
         multi_instance = settings.pop("multi_instance", None)
         if multi_instance is not None and not isinstance(multi_instance, bool):
-            refuse(
+            raise_argument_error(
                 "HoneyHiveTracer.init",
                 "multi_instance",
                 multi_instance,
                 "True or False",
                 "True makes a tracer beside the notebook's own.",
             )
-        found = None if multi_instance else hosted(settings)
+        found = None if multi_instance else from_host(settings)
         return found if isinstance(found, cls) else cls(**settings)
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, *, name: str, join: bool, set_global: bool = True, register: Register = "first_span"
+        cls,
+        settings: Settings,
+        *,
+        name: str,
+        join: bool,
+        set_global: bool = True,
+        register: RegisterWhen = "first_span",
     ) -> Self:
         """A tracer for a host that resolves settings itself: the notebook, a runtime.
 
@@ -140,19 +154,21 @@ class HoneyHiveTracer:
         """
         tracer = cls.__new__(cls)
         tracer._start(settings, name, join=join, set_global=set_global, register=register)
-        offer_default(tracer)
+        set_default_if_unset(tracer)
         return tracer
 
-    def _start(self, settings: Settings, name: str, *, join: bool, register: Register, set_global: bool = True) -> None:
+    def _start(
+        self, settings: Settings, name: str, *, join: bool, register: RegisterWhen, set_global: bool = True
+    ) -> None:
         self.settings = settings
         # Its name in other processes; an address in memory may be another tracer's later.
         self.uid = uuid.uuid4().hex
         set_verbose(self, settings.verbose)
         self.closed = self._closed_clean = False
         # The notebook makes a session created in a cell that of the following cells.
-        self.on_session: Callable[[Session], None] | None = None
-        self._route = Route(settings, recorded.span_log(), recorded.detail_store())
-        self.sessions = Sessions(settings, self._route)
+        self.on_session_created: Callable[[Session], None] | None = None
+        self._route = Route(settings, span_store.span_log(), span_store.detail_store())
+        self.sessions = TracerSessions(settings, self._route)
         self.sessions.start_own(name, register)
         self.processor = StampingProcessor(
             self.sessions,
@@ -186,7 +202,7 @@ class HoneyHiveTracer:
             self.sessions.start_own(self.session_name or "notebook", "first_span")
 
     @property
-    def left_to_others(self) -> bool:
+    def exported_elsewhere(self) -> bool:
         """The spans are only shown here: another exporter of their provider sends them to the same place."""
         others = self.span_source.other_targets()
         return bool(others) and self._route.left_to(others)
@@ -211,7 +227,7 @@ class HoneyHiveTracer:
     @property
     def session(self) -> Session:
         """The start-up session, with the source and project that its spans carry."""
-        return self.sessions.stamp
+        return self.sessions.own_or_empty
 
     @property
     def session_id(self) -> str | None:
@@ -293,7 +309,7 @@ class HoneyHiveTracer:
     # Sessions
 
     def new_session(self, name: str | None = None, **fields: Any) -> Session:
-        """Make a session without entering it; see `Sessions.new` for the fields."""
+        """Make a session without entering it; see `TracerSessions.new` for the fields."""
         return self.sessions.new(name, **fields)
 
     def create_session(
@@ -354,16 +370,16 @@ class HoneyHiveTracer:
     def _enter_session(
         self, session_name: str | None, *, source: str | None = None, skip_api_call: bool = False, **fields: Any
     ) -> str:
-        skip = switch("create_session", "skip_api_call", skip_api_call, default=False)
+        skip = checked_bool("create_session", "skip_api_call", skip_api_call, default=False)
         link = skip and is_given(fields.get("session_id"))
         if skip and not link:
             then = "A new session is made, and the backend is told."
-            tell("create_session", "session_id", None, "given with skip_api_call=True", then)
+            warn_argument_once("create_session", "session_id", None, "given with skip_api_call=True", then)
         session = self.sessions.new(session_name, source=source, register="never" if link else "now", **fields)
         otel_context.attach(with_session_baggage(session, self.sessions))
         self.processor.adopt(session)
-        if self.on_session is not None:
-            self.on_session(session)
+        if self.on_session_created is not None:
+            self.on_session_created(session)
         return session.id
 
     def with_session(
@@ -451,7 +467,7 @@ class HoneyHiveTracer:
 
     def trace(self, name: str, event_type: str | None = None, **attributes: Any) -> SpanBlock:
         """A span with an event type: model, tool or chain."""
-        given = event_type_text("trace", event_type) if event_type is not None else ""
+        given = checked_event_type("trace", event_type) if event_type is not None else ""
         types = {keys.EVENT_TYPE: given, keys.EVENT_TYPE_DOTTED: given} if given else {}
         return SpanBlock(self, name, attributes={**attributes, **types})
 
@@ -563,10 +579,10 @@ class HoneyHiveTracer:
 
     def unlink(self, _token: Any) -> None:
         """Undo `link`."""
-        if fits(_token, Token):
-            leave(_token)
+        if safe_isinstance(_token, Token):
+            detach(_token)
         else:
-            tell("unlink", "_token", _token, "what link() returned", "The context stays as it is.")
+            warn_argument_once("unlink", "_token", _token, "what link() returned", "The context stays as it is.")
 
     def set_baggage(self, key: str, value: str) -> None:
         """Put an entry into the current context's baggage; it travels with `inject_context`."""
@@ -579,7 +595,7 @@ class HoneyHiveTracer:
 
     # Delivery
 
-    def seal(self, timeout: float = 2.0) -> bool:
+    def wait_processed(self, timeout: float = 2.0) -> bool:
         """Wait until every span that ended before is in the log; False if `timeout` seconds were not enough."""
         return self._route.seal(timeout)
 
@@ -592,7 +608,7 @@ class HoneyHiveTracer:
         """What is kept on disk; None with the setting `spool` off."""
         return self._route.spool
 
-    def take(self, spans: Iterable[EndedSpan], calls: Iterable[tuple[Call, str | None]]) -> None:
+    def add_remote(self, spans: Iterable[EndedSpan], calls: Iterable[tuple[Call, str | None]]) -> None:
         """Take spans and calls that were made in another process for this one, as if they had been made here."""
         own, nearest_kept = self.session, self.processor.nearest_kept
         stamped = (
@@ -601,7 +617,7 @@ class HoneyHiveTracer:
         )
         self._route.take(stamped, calls)
 
-    def note_lost(self, reason: str) -> None:
+    def record_lost(self, reason: str) -> None:
         """Spans were lost before they came here: it is said, and the next flush is not True."""
         self._route.note_lost(reason)
 
@@ -625,7 +641,7 @@ class HoneyHiveTracer:
         """
         if self.closed:
             return self._closed_clean
-        return self._route.flush(millis("force_flush", timeout_millis) / 1000)
+        return self._route.flush(checked_timeout_millis("force_flush", timeout_millis) / 1000)
 
     def flush(self, timeout_millis: float = 30_000) -> bool:
         """`force_flush` under its other name."""
@@ -634,14 +650,14 @@ class HoneyHiveTracer:
     @classmethod
     def flush_all(cls, timeout_millis: float = 30_000) -> bool:
         """`force_flush` of every tracer of this process, together within `timeout_millis`."""
-        return registry.flush_all(millis("flush_all", timeout_millis) / 1000)
+        return registry.flush_all(checked_timeout_millis("flush_all", timeout_millis) / 1000)
 
     def shutdown(self) -> None:
         """Send what there is within `exit_flush_seconds`, then trace nothing more. The provider stays as it is."""
-        self.make_ready()
+        self.preload_modules()
         self.shut_down_within(self.settings.exit_flush_seconds)
 
-    def make_ready(self) -> None:
+    def preload_modules(self) -> None:
         """Have everything at hand that the last delivery needs, so that its time is the network's."""
         self._route.make_ready()
 
@@ -653,7 +669,7 @@ class HoneyHiveTracer:
         if self.closed:
             return
         self.span_source.switch_off()
-        withdraw_default(self)
+        unset_default(self)
         spool = self._route.spool
         self._closed_clean = self._route.close(seconds)  # After a Ctrl-C here it can be shut down again.
         self.closed = True

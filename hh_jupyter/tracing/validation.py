@@ -25,16 +25,16 @@ logger = logging.getLogger(__name__)
 FLUSH_MILLIS: Final = 30_000
 LONGEST_MILLIS: Final = 86_400_000
 A_TRACER: Final = "a HoneyHiveTracer"
-IS_TRACER: Final = "is_honeyhive_tracer"
+TRACER_MARKER: Final = "is_honeyhive_tracer"
 """Attribute of the class, by which this module knows a tracer without importing it."""
 
-MOST_TOLD: Final = 1_000
+MAX_WARNINGS: Final = 1_000
 """Different things that a process is told once each; then silence."""
 
-_told: set[tuple[str, str]] = set()
+_warned: set[tuple[str, str]] = set()
 
 
-def fits(value: Any, *types: type) -> bool:
+def safe_isinstance(value: Any, *types: type) -> bool:
     """`isinstance` without asking the value for its class, at which a proxy or a dead weak reference may raise."""
     try:
         return issubclass(type(value), types)
@@ -42,7 +42,7 @@ def fits(value: Any, *types: type) -> bool:
         return False
 
 
-def complaint(called: str, name: str, value: Any, rule: str, then: str) -> str:
+def argument_message(called: str, name: str, value: Any, rule: str, then: str) -> str:
     """The text for one wrong argument.
 
     Args:
@@ -56,22 +56,22 @@ def complaint(called: str, name: str, value: Any, rule: str, then: str) -> str:
     return f"{called}: {name} must be {rule}; got {shown(name, value)} ({name_of(type(value))}). {then}"
 
 
-def refuse(called: str, name: str, value: Any, rule: str, then: str) -> NoReturn:
+def raise_argument_error(called: str, name: str, value: Any, rule: str, then: str) -> NoReturn:
     """Raise for a mistake in the set-up.
 
     Raises:
         SettingTypeError: always.
     """
-    raise SettingTypeError(complaint(called, name, value, rule, then))
+    raise SettingTypeError(argument_message(called, name, value, rule, then))
 
 
-def tell(called: str, name: str, value: Any, rule: str, then: str) -> None:
+def warn_argument_once(called: str, name: str, value: Any, rule: str, then: str) -> None:
     """Warn of a mistake in a running program, once for each argument of each call."""
     if _first_time(called, name):
-        logger.warning("%s", complaint(called, name, value, rule, then))
+        logger.warning("%s", argument_message(called, name, value, rule, then))
 
 
-def once(about: str, text: str, *values: Any) -> None:
+def warn_once(about: str, text: str, *values: Any) -> None:
     """Warn of something, once in the life of the process.
 
     Args:
@@ -85,13 +85,13 @@ def once(about: str, text: str, *values: Any) -> None:
 
 
 def _first_time(called: str, about: str) -> bool:
-    if (called, about) in _told or len(_told) >= MOST_TOLD:
+    if (called, about) in _warned or len(_warned) >= MAX_WARNINGS:
         return False
-    _told.add((called, about))
+    _warned.add((called, about))
     return True
 
 
-def event_type_text(called: str, value: Any, hint: str = "") -> str:
+def checked_event_type(called: str, value: Any, hint: str = "") -> str:
     """The text of an event type; one that is none of the documented types is told, once for each, and kept.
 
     Args:
@@ -103,14 +103,16 @@ def event_type_text(called: str, value: Any, hint: str = "") -> str:
 
         near = get_close_matches(text.lower(), keys.EVENT_TYPES, n=1)
         then = f"Did you mean {near[0]}? It is sent as it is." if near else f"It is sent as it is.{hint}"
-        logger.warning("%s", complaint(called, "event_type", text, f"one of {', '.join(keys.EVENT_TYPES)}", then))
+        logger.warning(
+            "%s", argument_message(called, "event_type", text, f"one of {', '.join(keys.EVENT_TYPES)}", then)
+        )
     return text
 
 
 def is_tracer(value: Any) -> bool:
     """Whether it is a tracer of ours; the official SDK's has another make-up."""
     try:
-        return getattr(type(value), IS_TRACER, False) is True
+        return getattr(type(value), TRACER_MARKER, False) is True
     except Exception:  # boundary: a metaclass may raise anything when it is asked for an attribute.
         return False
 
@@ -119,33 +121,35 @@ def tracer_or_none(called: str, name: str, value: T | None, then: str = "The cur
     """The tracer that was given; None, after a warning, for anything else."""
     if value is None or is_tracer(value):
         return value
-    tell(called, name, value, A_TRACER, then)
+    warn_argument_once(called, name, value, A_TRACER, then)
     return None
 
 
-def millis(called: str, value: Any) -> float:
+def checked_timeout_millis(called: str, value: Any) -> float:
     """A time limit in milliseconds, a day at most and no less than 0; the documented 30 s for what is no number."""
-    if fits(value, int, float) and not fits(value, bool) and value == value:  # NaN is no number.
+    if safe_isinstance(value, int, float) and not safe_isinstance(value, bool) and value == value:  # NaN is no number.
         return float(max(0, min(value, LONGEST_MILLIS)))
     if value is not None:
-        tell(called, "timeout_millis", value, "a number of milliseconds", f"{FLUSH_MILLIS:,} ms are used.")
+        warn_argument_once(
+            called, "timeout_millis", value, "a number of milliseconds", f"{FLUSH_MILLIS:,} ms are used."
+        )
     return FLUSH_MILLIS
 
 
 def is_given(value: Any) -> bool:
     """Whether there is anything; asked without the value's own truth, which arrays do not have."""
-    return value is not None and not (fits(value, str, bytes) and not value)
+    return value is not None and not (safe_isinstance(value, str, bytes) and not value)
 
 
-def switch(called: str, name: str, value: Any, *, default: bool) -> bool:
+def checked_bool(called: str, name: str, value: Any, *, default: bool) -> bool:
     """True or False; the default for what is neither, nor a number."""
-    if fits(value, int, float):
+    if safe_isinstance(value, int, float):
         return bool(value)
-    tell(called, name, value, "True or False", f"{default} is used.")
+    warn_argument_once(called, name, value, "True or False", f"{default} is used.")
     return default
 
 
-def check_decoration(called: str, given: Mapping[str, Any]) -> None:
+def check_decorator_arguments(called: str, given: Mapping[str, Any]) -> None:
     """Look over the parameters of a decorator.
 
     Data of any type is kept; what is refused can only be a slip, such as a function where a dict belongs.
@@ -156,12 +160,12 @@ def check_decoration(called: str, given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if value is None:
             continue
-        for names, fits, rule, then in _DECORATION:
-            if name in names and not fits(value):
-                refuse(called, name, value, rule, then)
+        for names, accepts, rule, then in _DECORATOR_RULES:
+            if name in names and not accepts(value):
+                raise_argument_error(called, name, value, rule, then)
 
 
-def unknown_parameter(called: str, name: str, known: Iterable[str]) -> str:
+def unknown_parameter_message(called: str, name: str, known: Iterable[str]) -> str:
     """The text for a keyword that a decorator does not have."""
     from difflib import get_close_matches
 
@@ -171,20 +175,20 @@ def unknown_parameter(called: str, name: str, known: Iterable[str]) -> str:
 
 
 def _is_word(value: Any) -> bool:
-    return fits(value, str) or (fits(value, enum.Enum) and fits(value.value, str))
+    return safe_isinstance(value, str) or (safe_isinstance(value, enum.Enum) and safe_isinstance(value.value, str))
 
 
 def _is_data(value: Any) -> bool:
     return not callable(value)
 
 
-_DECORATION: Final[tuple[tuple[frozenset[str], Callable[[Any], bool], str, str], ...]] = (
+_DECORATOR_RULES: Final[tuple[tuple[frozenset[str], Callable[[Any], bool], str, str], ...]] = (
     (frozenset({"event_type"}), _is_word, "text", f"The types are {', '.join(keys.EVENT_TYPES)}."),
     (frozenset({"event_name"}), _is_word, "text", "Leave it out for the function's own name."),
     (frozenset({"tracer"}), is_tracer, A_TRACER, "Leave it out for the tracer that is current at each call."),
     (
         frozenset({"capture_inputs", "capture_outputs"}),
-        lambda value: fits(value, bool),
+        lambda value: safe_isinstance(value, bool),
         "True or False",
         "Leave it out for the tracer's setting.",
     ),
@@ -210,20 +214,20 @@ _DECORATION: Final[tuple[tuple[frozenset[str], Callable[[Any], bool], str, str],
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def is_kind(function: Any, test: Callable[[Any], bool]) -> bool:
+def callable_matches(function: Any, test: Callable[[Any], bool]) -> bool:
     """Whether a callable passes a test of `inspect`, such as `iscoroutinefunction`, itself or by its `__call__`."""
-    function = without_partial(function)
+    function = unwrap_partial(function)
     return test(function) or (callable(function) and not inspect.isroutine(function) and test(type(function).__call__))
 
 
-def without_partial(function: Any) -> Any:
+def unwrap_partial(function: Any) -> Any:
     """The function below any `functools.partial`."""
     while isinstance(function, functools.partial):
         function = function.func
     return function
 
 
-def each_call_in(called: str, function: F, block: Callable[[], AbstractContextManager[Any]]) -> F:
+def wrap_each_call(called: str, function: F, block: Callable[[], AbstractContextManager[Any]]) -> F:
     """`function` with a block of its own around each call.
 
     Args:
@@ -236,10 +240,10 @@ def each_call_in(called: str, function: F, block: Callable[[], AbstractContextMa
     """
     given: Any = function
     if inspect.isclass(given) or not callable(given):
-        refuse(called, "function", function, "a function", f"As a block: with tracer.{called}(...).")
-    if is_kind(given, inspect.isasyncgenfunction):
+        raise_argument_error(called, "function", function, "a function", f"As a block: with tracer.{called}(...).")
+    if callable_matches(given, inspect.isasyncgenfunction):
         then = f"Write the block, with tracer.{called}(...), inside it."
-        refuse(called, "function", function, "no async generator function", then)
+        raise_argument_error(called, "function", function, "no async generator function", then)
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -256,6 +260,6 @@ def each_call_in(called: str, function: F, block: Callable[[], AbstractContextMa
         with block():
             return (yield from function(*args, **kwargs))
 
-    if is_kind(given, inspect.isgeneratorfunction):
+    if callable_matches(given, inspect.isgeneratorfunction):
         return cast(F, generator_wrapper)
-    return cast(F, coroutine_wrapper if is_kind(given, inspect.iscoroutinefunction) else wrapper)
+    return cast(F, coroutine_wrapper if callable_matches(given, inspect.iscoroutinefunction) else wrapper)

@@ -27,6 +27,6 @@ def local() -> Iterator[HoneyHiveTracer]:
 
 
 @pytest.fixture(autouse=True)
-def untold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No wrong argument has been told of yet."""
-    monkeypatch.setattr(validation, "_told", set())
+def no_warnings_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test see warnings that are logged once per process."""
+    monkeypatch.setattr(validation, "_warned", set())

@@ -19,7 +19,7 @@ from opentelemetry import baggage
 from opentelemetry import trace as otel_trace
 
 from hh_jupyter import HoneyHiveTracer, enrich_span_context, trace, with_distributed_trace_context
-from hh_jupyter.tracing.context import context_tracer
+from hh_jupyter.tracing.context import tracer_in_context
 from tests.tracing.programs import LEAVES, Body, Step
 
 NOTES = ("a", "b")
@@ -101,7 +101,7 @@ class Player:
         entries = dict(baggage.get_all())
         session = str(entries.get("session_id", self.tracer.session_id))
         notes = {key: str(value) for key, value in entries.items() if key in NOTES}
-        found = World(session, current_span(), notes, context_tracer() is not None)
+        found = World(session, current_span(), notes, tracer_in_context() is not None)
         assert found == world, f"after {after}"
 
     def _named(self, kind: str, world: World) -> str:

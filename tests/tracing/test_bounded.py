@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hh_jupyter import HoneyHiveTracer, values
-from hh_jupyter.tracing.context import PrivateIds
+from hh_jupyter.tracing.context import UnseededIdGenerator
 
 
 @pytest.fixture
@@ -63,5 +63,5 @@ def test_tracers_that_come_and_go_leave_nothing_behind_for_forks(monkeypatch: py
     """Such a hook cannot be taken back, and holds what it calls."""
     hooks: list[object] = []
     monkeypatch.setattr(os, "register_at_fork", lambda **hook: hooks.append(hook))
-    assert PrivateIds().generate_span_id() != PrivateIds().generate_span_id()
+    assert UnseededIdGenerator().generate_span_id() != UnseededIdGenerator().generate_span_id()
     assert hooks == []

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 
 from hh_jupyter import HoneyHiveTracer
-from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.span_store import span_log
 from tests.tracing.player import Player
 from tests.tracing.programs import PROGRAMS, Body, Step
 
@@ -38,12 +38,12 @@ def local() -> Iterator[HoneyHiveTracer]:
 def test_every_program_leaves_the_context_as_it_was(
     local: HoneyHiveTracer, caplog: pytest.LogCaptureFixture, program: Body
 ) -> None:
-    assert local.seal(), "nothing is left of the program before"
+    assert local.wait_processed(), "nothing is left of the program before"
     span_log().clear()
     caplog.clear()
     player = Player(local)
     player.play(program)
-    assert local.seal()
+    assert local.wait_processed()
     found = {row.name: (row.session_id, row.parent_id or 0) for row in span_log().records()}
     assert found == player.expected
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR], "nor does anybody complain"

@@ -16,11 +16,11 @@ from hh_jupyter.tracing import context
 
 FORKS = """
 import os, sys
-from hh_jupyter.tracing.context import DRAWN_AT_ONCE, PrivateIds, random_uuid
+from hh_jupyter.tracing.context import DRAWN_AT_ONCE, UnseededIdGenerator, random_uuid
 
 def say():
     for _ in range(2 * DRAWN_AT_ONCE):
-        print(random_uuid(), PrivateIds().generate_span_id(), PrivateIds().generate_trace_id())
+        print(random_uuid(), UnseededIdGenerator().generate_span_id(), UnseededIdGenerator().generate_trace_id())
     sys.stdout.flush()
 
 random_uuid()  # So that a fork finds some that were drawn and not used yet.
@@ -43,7 +43,7 @@ def test_a_program_that_seeds_its_random_numbers_gets_other_ids_each_time() -> N
     made = set()
     for _ in range(3):
         random.seed(42)
-        made |= {context.random_uuid(), str(context.PrivateIds().generate_span_id())}
+        made |= {context.random_uuid(), str(context.UnseededIdGenerator().generate_span_id())}
     assert len(made) == 6
 
 

@@ -112,7 +112,7 @@ def test_local_mode_can_be_switched_on_too() -> None:
         tracer.configure(resolve({}, environ={}))
         with tracer.start_span("here"):
             pass
-        assert tracer.seal()
+        assert tracer.wait_processed()
         assert tracer.export_state().made == 1
 
 

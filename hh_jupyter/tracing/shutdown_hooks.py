@@ -36,7 +36,7 @@ _terminated = False
 _last_delivery: _LastDelivery | None = None
 
 
-def deliver_before_leaving(deliver: Callable[[], None]) -> None:
+def flush_before_exit(deliver: Callable[[], None]) -> None:
     """Call `deliver` before this process ends, in every way that lets code run.
 
     To be called whenever a tracer is made: whether this process is a worker is known by then.
@@ -55,7 +55,7 @@ def deliver_before_leaving(deliver: Callable[[], None]) -> None:
     _watch_celery()
 
 
-def give_sigterm_back() -> None:
+def restore_sigterm() -> None:
     """Nothing is left to deliver: the signal does what it does by default."""
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is _on_sigterm:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,6 +1,6 @@
 """What a running program gives that cannot be used is told once, in one sentence after another, and done without.
 
-Setting up a tracer or a decorator raises for such things: tests/tracing/test_bad_input.py.
+Setting up a tracer or a decorator raises for such things: tests/tracing/test_setup_errors.py.
 """
 
 from __future__ import annotations

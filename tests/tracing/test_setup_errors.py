@@ -1,6 +1,6 @@
 """A mistake in the set-up is one clear error; the same mistake in the environment is one warning.
 
-What a running program gives never raises: tests/tracing/test_told_input.py and test_odd_input.py.
+What a running program gives never raises: tests/tracing/test_runtime_arguments.py and test_unusual_values.py.
 """
 
 from __future__ import annotations

@@ -34,13 +34,13 @@ def session_titles() -> Mapping[str, str]:
     return _titles()
 
 
-def title_sessions(titles: Callable[[], Mapping[str, str]] | None) -> None:
+def set_session_titles(titles: Callable[[], Mapping[str, str]] | None) -> None:
     """Give the sessions' titles by id; None: there are none."""
     global _titles
     _titles = titles or dict
 
 
-def keep_for_notebook() -> None:
+def raise_limits_for_notebook() -> None:
     """Keep as much as somebody who scrolls back in a notebook may ask for."""
     _log.resize(NOTEBOOK_ROWS)
     _details.max_bytes = NOTEBOOK_DETAIL_BYTES
