@@ -1,6 +1,6 @@
-"""The doors by which a process leaves, with delivery before each: its end, SIGTERM, the end of a worker process.
+"""Flush before the process exits: atexit, SIGTERM, multiprocessing and Celery workers.
 
-`atexit` covers none but the first: a signal's default action and the workers of `multiprocessing` skip it (measured).
+`atexit` covers normal exits only: neither the default action of a signal nor a worker of `multiprocessing` runs it.
 """
 
 from __future__ import annotations
@@ -18,180 +18,190 @@ from typing import Any, Final
 _RUN_LAST: Final = -10
 """Priority among the finalizers of a worker: after those that may still make spans."""
 
-POLL: Final = 0.01
-"""Seconds between two looks at a delivery that ends the process."""
+POLL_SECONDS: Final = 0.01
+"""Interval at which the main thread checks whether the flush after SIGTERM has finished."""
 
-_LOCKED: Final = ("hh_jupyter.delivery", "hh_jupyter.records", "logging")
+_LOCKING_MODULES: Final = ("hh_jupyter.delivery", "hh_jupyter.records", "logging")
 _IMPORT: Final = "<frozen importlib"
-"""Code that holds locks which delivery needs as well: ours, logging's, those of modules that are being loaded."""
+"""Code that may hold locks that a flush needs as well: this package, logging, and the import system."""
 
-_deliver: Callable[[], None] | None = None
-_watched: set[tuple[int, str]] = set()
-"""What was registered with multiprocessing, by process: children inherit the set, but not every registration."""
+_flush: Callable[[], None] | None = None
+_registered: set[tuple[int, str]] = set()
+"""Hooks registered with multiprocessing, by process: a child inherits the set, but not every registration."""
 
-_leaving = False
-"""The main thread delivers, at one of the doors."""
-_terminated = False
-"""SIGTERM came meanwhile."""
-_last_delivery: _LastDelivery | None = None
+_exiting = False
+"""The main thread is flushing because the process exits."""
+_sigterm_received = False
+"""SIGTERM arrived during that flush."""
+_sigterm_flush: _SigtermFlush | None = None
 
 
-def flush_before_exit(deliver: Callable[[], None]) -> None:
-    """Call `deliver` before this process ends, in every way that lets code run.
+def flush_before_exit(flush: Callable[[], None]) -> None:
+    """Call `flush` before this process ends, on every kind of exit that still runs Python code.
 
-    To be called whenever a tracer is made: whether this process is a worker is known by then.
+    Call this for every new tracer: only then is it certain whether this process is a worker.
 
     Args:
-        deliver: keeps its own time budget and may be called twice.
+        flush: keeps its own time budget and may be called twice.
     """
-    global _deliver
-    if _deliver is None:
-        _deliver = deliver
-        atexit.register(_leave)
+    global _flush
+    if _flush is None:
+        _flush = flush
+        atexit.register(_flush_at_exit)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_begin_in_child)
-    _take_sigterm()
-    _watch_worker()
-    _watch_celery()
+            os.register_at_fork(after_in_child=_reset_in_child)
+    _install_sigterm_handler()
+    _hook_multiprocessing()
+    _hook_celery()
 
 
 def restore_sigterm() -> None:
-    """Nothing is left to deliver: the signal does what it does by default."""
+    """Restore the default action of SIGTERM, when no tracer is left to flush."""
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is _on_sigterm:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _leave() -> None:
-    """Deliver, the process being at its end."""
-    global _leaving
-    if _deliver is None:
+def _flush_at_exit() -> None:
+    """Flush at the end of the process, or wait for the flush that SIGTERM started."""
+    global _exiting
+    if _flush is None:
         return
-    if _last_delivery is not None:
-        _last_delivery.wait()
+    if _sigterm_flush is not None:
+        _sigterm_flush.wait()
         return
-    _leaving = True
+    _exiting = True
     try:
-        _deliver()
+        _flush()
     finally:
-        _leaving = False
-        if _terminated:
-            _die()
+        _exiting = False
+        if _sigterm_received:
+            _terminate()
 
 
-def _take_sigterm() -> None:
-    """Deliver on SIGTERM where nobody else decides what it does; servers have handlers of their own."""
+# SIGTERM
+
+
+def _install_sigterm_handler() -> None:
+    """Handle SIGTERM if the program does not: servers install handlers of their own, which stay."""
     if threading.current_thread() is not threading.main_thread():
-        return  # Only the main thread may.
+        return  # Python allows only the main thread to set handlers.
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _on_sigterm)
 
 
-class _LastDelivery(threading.Thread):
-    """Delivers because of SIGTERM, then sends it again.
+class _SigtermFlush(threading.Thread):
+    """Flushes after SIGTERM, then sends the signal again.
 
-    Not on the main thread: that may have been stopped inside a lock that delivery needs.
+    It does not run on the main thread, which the signal may have interrupted while it held a lock that the flush needs.
     """
 
-    over = False
+    finished = False
 
     def run(self) -> None:
         try:
-            if _deliver is not None:
-                _deliver()
+            if _flush is not None:
+                _flush()
         finally:
-            self.over = True
+            self.finished = True
             os.kill(os.getpid(), signal.SIGTERM)
 
     def wait(self) -> None:
-        """Until it is over. The signal may come once more meanwhile, so no lock is waited for, which `join` does."""
-        while not self.over:
-            time.sleep(POLL)
+        """Wait until the flush has finished.
+
+        It polls because the signal may arrive again meanwhile, and `join` would then wait for a lock inside the
+        handler.
+        """
+        while not self.finished:
+            time.sleep(POLL_SECONDS)
 
 
 def _on_sigterm(_signum: int, frame: FrameType | None) -> None:
-    global _last_delivery, _terminated
-    if _leaving:
-        _terminated = True
+    global _sigterm_flush, _sigterm_received
+    if _exiting:
+        _sigterm_received = True
         return
-    if _last_delivery is None:
-        _last_delivery = _LastDelivery(daemon=True)
-        _last_delivery.start()
-    if not _last_delivery.over:
-        if _holds_locks(frame):
-            return  # The main thread goes on, and lets go of them; the signal comes back.
-        _last_delivery.wait()
-    _die()
+    if _sigterm_flush is None:
+        _sigterm_flush = _SigtermFlush(daemon=True)
+        _sigterm_flush.start()
+    if not _sigterm_flush.finished:
+        if _may_hold_locks(frame):
+            return  # The main thread continues and releases them; the flush sends the signal again when it is done.
+        _sigterm_flush.wait()
+    _terminate()
 
 
-def _holds_locks(frame: FrameType | None) -> bool:
-    """Whether the main thread was stopped in code that may hold what delivery waits for."""
+def _may_hold_locks(frame: FrameType | None) -> bool:
+    """Whether the signal interrupted the main thread in code that may hold a lock that the flush needs."""
     while frame is not None:
         name = str(frame.f_globals.get("__name__"))
-        if name.startswith(_LOCKED) or frame.f_code.co_filename.startswith(_IMPORT):
+        if name.startswith(_LOCKING_MODULES) or frame.f_code.co_filename.startswith(_IMPORT):
             return True
         frame = frame.f_back
     return False
 
 
-def _die() -> None:
-    """Do what the signal does by default."""
+def _terminate() -> None:
+    """End the process as SIGTERM does by default."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _begin_in_child() -> None:
-    """A forked process has not been told to end, nor the thread that its parent may have had for that."""
-    global _leaving, _terminated, _last_delivery
-    _leaving, _terminated, _last_delivery = False, False, None
-    _watch_worker()
+# Forked processes and workers
 
 
-def _watch_worker() -> None:
-    """Have `multiprocessing` call us at the end of its workers, which leave without `atexit`.
+def _reset_in_child() -> None:
+    """Forget the parent's exit: a forked process is not exiting and has no flush thread."""
+    global _exiting, _sigterm_received, _sigterm_flush
+    _exiting, _sigterm_received, _sigterm_flush = False, False, None
+    _hook_multiprocessing()
 
-    Whoever uses it has loaded it. A worker drops the finalizers that it inherits, then runs what is registered for
-    after the fork, also if it was not forked but spawned.
+
+def _hook_multiprocessing() -> None:
+    """Register a finalizer in `multiprocessing` workers, which exit without running `atexit`.
+
+    A program that uses `multiprocessing` has already imported it. A worker discards the finalizers that it inherits,
+    then runs the after-fork hooks, even if it was spawned rather than forked.
     """
     util: Any = sys.modules.get("multiprocessing.util")
     if util is None:
         return
-    if _first_time("after fork"):
-        util.register_after_fork(_MARK, _finalize_worker)
-    _finalize_worker(_MARK)
+    if _is_first_registration("after fork"):
+        util.register_after_fork(_FORK_KEY, _register_finalizer)
+    _register_finalizer(_FORK_KEY)
 
 
-def _finalize_worker(_: object) -> None:
+def _register_finalizer(_: object) -> None:
     util, process = sys.modules["multiprocessing.util"], sys.modules["multiprocessing.process"]
-    if process.parent_process() is not None and _first_time("finalizer"):
-        util.Finalize(None, _leave, exitpriority=_RUN_LAST)
+    if process.parent_process() is not None and _is_first_registration("finalizer"):
+        util.Finalize(None, _flush_at_exit, exitpriority=_RUN_LAST)
 
 
-def _watch_celery() -> None:
-    """Have Celery call us at the end of its worker processes, which leave by `os._exit`.
+def _is_first_registration(hook: str) -> bool:
+    """Whether this process has not registered the hook yet; notes that it has."""
+    key = (os.getpid(), hook)
+    if key in _registered:
+        return False
+    _registered.add(key)
+    return True
 
-    Whoever uses it has loaded it, and the processes inherit what is connected here.
+
+class _ForkKey:
+    """The object that multiprocessing ties a registration to, which ends when the object is collected."""
+
+
+_FORK_KEY: Final = _ForkKey()
+
+
+def _hook_celery() -> None:
+    """Connect to the shutdown signal of Celery's worker processes, which exit by `os._exit`.
+
+    A program that uses Celery has already imported it, and the worker processes inherit the connection.
     """
     signals: Any = sys.modules.get("celery.signals")
     if signals is not None:
-        # Connected again under the same name, it is connected once.
+        # Because of the dispatch_uid, a repeated call connects only once.
         signals.worker_process_shutdown.connect(_on_celery_shutdown, weak=False, dispatch_uid="hh_jupyter")
 
 
 def _on_celery_shutdown(**_: object) -> None:
-    _leave()
-
-
-def _first_time(what: str) -> bool:
-    """Whether this process has not registered it yet."""
-    mark = (os.getpid(), what)
-    if mark in _watched:
-        return False
-    _watched.add(mark)
-    return True
-
-
-class _Mark:
-    """What multiprocessing wants: an object that lives as long as the registration."""
-
-
-_MARK: Final = _Mark()
+    _flush_at_exit()

@@ -97,7 +97,7 @@ _TABLE: Final = """
     tests/tracing/test_trace_decorator.py::test_a_class_keeps_its_static_and_class_methods_and_properties
 24. Documented parameters of @trace are refused, and typos in init are not.
     tests/tracing/test_trace_parameters.py::test_the_documented_fields_are_taken
-    tests/tracing/test_setup_errors.py::test_a_wrong_argument_names_itself_its_value_and_the_rule
+    tests/tracing/test_setup_errors.py::test_an_error_states_the_setting_its_value_and_the_rule
 25. init changes the caller's context for good, and a memory address travels to other services.
     tests/tracing/test_propagation.py::test_making_a_tracer_leaves_the_context_as_it_was
     tests/tracing/test_propagation.py::test_headers_carry_the_session_wherever_they_are_made
@@ -116,7 +116,7 @@ _TABLE: Final = """
 30. Every tracer but the first leaves a thread behind when it is shut down.
     tests/tracing/test_providers.py::test_a_shut_down_tracer_records_nothing_and_leaves_no_thread
 31. Logs stand on standard output, with payloads and secrets.
-    tests/tracing/test_setup_errors.py::test_verbose_says_on_standard_error_what_keeps_spans_from_the_backend_and_never_the_key
+    tests/tracing/test_setup_errors.py::test_verbose_logs_why_spans_cannot_be_sent_but_never_the_key
 32. Starting a tracer or a session waits for the backend, also on the thread of an event loop.
     tests/tracing/test_session_starts.py::test_nobody_waits_for_a_backend_that_hangs
 33. A span costs ten times what one of OpenTelemetry costs, and importing the package loads a thousand modules.
