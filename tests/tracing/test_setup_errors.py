@@ -117,7 +117,10 @@ ONCE = "It is read once, when the function is decorated; use enrich_span() to ad
         ),
         (
             lambda: HH.set_default_tracer(5),
-            "set_default_tracer: tracer must be a HoneyHiveTracer; got 5 (int). Create one with HoneyHiveTracer.init().",
+            (
+                "set_default_tracer: tracer must be a HoneyHiveTracer; got 5 (int). Create one with "
+                "HoneyHiveTracer.init()."
+            ),
         ),
     ],
 )
