@@ -30,10 +30,10 @@ class World:
     """What the current context must hold.
 
     Attributes:
-        session: id; that of the tracer where nobody made another.
+        session: id of the current session; the tracer's own by default.
         span: id of the current span; 0 without one.
         notes: baggage of the user's own.
-        has_tracer: an undecided `@trace` uses the context's tracer, not the default.
+        has_tracer: `@trace` without a tracer uses that of the context, not the default one.
     """
 
     session: str
@@ -54,7 +54,7 @@ def current_span() -> int:
 
 
 def finish(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine that waits for nobody, without an event loop."""
+    """Run a coroutine that never suspends, without an event loop."""
     with suppress(StopIteration):
         while True:
             coroutine.send(None)
