@@ -74,7 +74,7 @@ __all__ = [
 
 
 _EXPERIMENTS = ("HoneyHive", "aevaluator", "compare_runs", "evaluate", "evaluator", "get_run_result")
-_LATER = {
+_LAZY = {
     **dict.fromkeys(_EXPERIMENTS, "experiments"),
     "EventType": "conventions.event_type",
     "SpanList": "query",
@@ -85,26 +85,26 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    """What a tracer does without is imported with its first use."""
-    if name not in _LATER:
+    """Import a public name that the tracer does not need on its first use."""
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
-    return found
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    return value
 
 
 def __dir__() -> list[str]:
-    """The public names, for completion: neither what this file imports nor the modules behind it."""
+    """The public names only, for completion: no submodules and no names that this file imports."""
     return __all__
 
 
-def _reduced(tracer: HoneyHiveTracer) -> tuple[Any, ...]:
-    """In another process, the tracer of the work that is done there for this one; no key travels."""
-    from hh_jupyter.runtimes import workers  # Few tracers go anywhere.
+def _reduce_tracer(tracer: HoneyHiveTracer) -> tuple[Any, ...]:
+    """Pickle a tracer as a handle: in a worker process it becomes that worker's tracer. The API key is not pickled."""
+    from hh_jupyter.runtimes import workers  # Most tracers are never pickled.
 
     return workers.tracer_of, (workers.handle_of(tracer),)
 
 
-copyreg.pickle(HoneyHiveTracer, _reduced)
+copyreg.pickle(HoneyHiveTracer, _reduce_tracer)
 
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:

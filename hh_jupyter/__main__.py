@@ -1,4 +1,4 @@
-"""`python -m hh_jupyter COMMAND`: what is done outside a kernel."""
+"""`python -m hh_jupyter COMMAND`: commands that run outside a kernel."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hh_jupyter.cli import autoload, strip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit status. A wrong command line ends the process with status 2, as argparse does."""
+    """Run one command and return its exit status. On a usage error, argparse exits with status 2."""
     parser = argparse.ArgumentParser(prog="python -m hh_jupyter", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     autoload.add_commands(commands)
     strip.add_command(commands)
-    given = parser.parse_args(arguments)
-    return int(given.run(given))
+    options = parser.parse_args(arguments)
+    return int(options.run(options))
 
 
 if __name__ == "__main__":

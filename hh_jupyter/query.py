@@ -33,7 +33,7 @@ from hh_jupyter.redaction import Redactor, RedactorWith
 from hh_jupyter.settings import resolve
 from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.api import current_tracer
-from hh_jupyter.tracing.recorded import detail_store, session_titles, span_log
+from hh_jupyter.tracing.span_store import detail_store, session_titles, span_log
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -243,7 +243,7 @@ def spans(
         ValueError: a kind that there is none of, or a beginning that several sessions' ids have.
     """
     _check(cell=cell, session=session, name=name, kind=kind)
-    registry.seal_all(SEAL_SECONDS)
+    registry.wait_all_processed(SEAL_SECONDS)
     log = span_log()
     found: Iterable[SpanRecord] = log.records(cell=_cell_key(cell)) if cell is not None else log.records()
     if session is not None:
@@ -259,7 +259,7 @@ def spans(
 def _export(records: Sequence[SpanRecord]) -> ExportState:
     """The delivery state of these spans, as far as their cells know it."""
     tracer = current_tracer()
-    states = [registry.cell_state(cell) for cell in {record.cell for record in records} if cell is not None]
+    states = [registry.cell_export_state(cell) for cell in {record.cell for record in records} if cell is not None]
     if any(record.cell is None for record in records) and tracer is not None:
         states.append(tracer.export_state())
     told = [state for state in states if state.told]

@@ -23,7 +23,7 @@ from hh_jupyter import HoneyHiveTracer, SpanList, spans, summarize
 from hh_jupyter import attributes as keys
 from hh_jupyter.records import prices
 from hh_jupyter.records.record import SpanRecord, record_of
-from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.span_store import span_log
 from tests.otlp import from_json
 from tests.otlp import spans as decoded
 from tests.spans import RECORDINGS, recorded

@@ -17,7 +17,7 @@ import hh_jupyter
 from hh_jupyter import HoneyHiveTracer, spans, summarize
 from hh_jupyter.query import SpanList
 from hh_jupyter.records import prices
-from hh_jupyter.tracing.recorded import detail_store, span_log
+from hh_jupyter.tracing.span_store import detail_store, span_log
 from tests.spans import recorded
 
 

@@ -46,7 +46,7 @@ from hh_jupyter.experiments.worker import SOURCE, Desk, Gathered, Pool, Task
 from hh_jupyter.redaction import shown
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.api import current_tracer
-from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.span_store import span_log
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 # What `evaluate` is called with, looked over before anything runs.
@@ -419,7 +419,7 @@ class Course:
         if not here_only:
             progress.sending()
         try:
-            self.tracer.seal(SEAL_SECONDS)
+            self.tracer.wait_processed(SEAL_SECONDS)
             if self.tracer.force_flush(FLUSH_MILLIS):
                 return LOCAL_ONLY if here_only else SENT
         except KeyboardInterrupt:

@@ -31,7 +31,7 @@ from hh_jupyter.notebook.guard import guarded
 from hh_jupyter.notebook.parser import quoted
 from hh_jupyter.notebook.session_magic import CELL_MAGIC, parse
 from hh_jupyter.notebook.sessions import Sessions
-from hh_jupyter.tracing.context import CELL, SCOPE, SessionScope, leave, with_cell
+from hh_jupyter.tracing.context import CELL, SCOPE, SessionScope, detach, with_cell
 
 # One running cell, as the hooks know it.
 
@@ -284,8 +284,8 @@ class Cells:
             return  # An async cell: the context of its task is gone, and nothing of it is left to undo.
         scoped = frame.scoped or bool(frame.sessions)
         left = otel.get_current()
-        leave(frame.token)  # Back to before the cell, whatever sessions it entered.
-        leave(frame.frame_token)
+        detach(frame.token)  # Back to before the cell, whatever sessions it entered.
+        detach(frame.frame_token)
         if not scoped and left is not frame.attached:
             # What the user's own code attached in a cell without a session stays attached, as it would without us.
             otel.attach(otel.set_value(CELL, None, left))

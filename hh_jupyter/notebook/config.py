@@ -244,7 +244,7 @@ def log_in(given: Given, login: Login, tracer: HoneyHiveTracer, use_key: Callabl
         return "hh: no key is saved." if path is None else f"hh: {path} is deleted. This kernel goes on with its key."
     before = tracer.export_state()
     use_key(ask_key())
-    said = [load_line(tracer.settings, tracer.destination, tracer.session_name, shows_only=tracer.left_to_others)]
+    said = [load_line(tracer.settings, tracer.destination, tracer.session_name, shows_only=tracer.exported_elsewhere)]
     if before.destination is None and before.made and tracer.destination is not None:
         said.append("  What was made before stays on this machine; %hh send SESSION sends it, %hh sessions lists it.")
     if "--save" in given:

@@ -20,7 +20,7 @@ from hh_jupyter.notebook.status import load_line
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import set_default_tracer, set_host
 from hh_jupyter.tracing.processor import Yielding
-from hh_jupyter.tracing.recorded import keep_for_notebook, span_log, title_sessions
+from hh_jupyter.tracing.span_store import raise_limits_for_notebook, set_session_titles, span_log
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 
@@ -71,21 +71,21 @@ class Extension:
 
     def _announce(self) -> None:
         tracer = self._tracer
-        print(load_line(tracer.settings, tracer.destination, tracer.session_name, shows_only=tracer.left_to_others))
+        print(load_line(tracer.settings, tracer.destination, tracer.session_name, shows_only=tracer.exported_elsewhere))
 
     def _register(self, undo: ExitStack) -> None:
         shell = self._shell
-        keep_for_notebook()
+        raise_limits_for_notebook()
         self._settings = self._register_config(undo)
         outputs = self._register_tracer(undo)
         self._outputs = outputs
         self._cells = Cells(shell, self._sessions, guarded(self._before_cell), guarded(outputs.begin), self._finish)
-        self._tracer.on_session = guarded(self._cells.adopt)
+        self._tracer.on_session_created = guarded(self._cells.adopt)
         give_live_outputs(LiveOutputs(self._cells, screen_of(shell)).open)
         undo.callback(give_live_outputs, None)
-        undo.callback(setattr, self._tracer, "on_session", None)
-        title_sessions(self.titles)
-        undo.callback(title_sessions, None)
+        undo.callback(setattr, self._tracer, "on_session_created", None)
+        set_session_titles(self.titles)
+        undo.callback(set_session_titles, None)
         set_host(self._settings.adopt)
         undo.callback(set_host, None)
         setattr(shell, session_magic.ENTRY, self)

@@ -34,7 +34,7 @@ from hh_jupyter.notebook.show import LAST, Shows
 from hh_jupyter.notebook.status import disk_lines, load_line, status_text
 from hh_jupyter.notebook.transfer import clear, open_session, save, send
 from hh_jupyter.settings import TABLE
-from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.span_store import span_log
 
 # What the words after `%hh` do. Each command shows something and changes nothing else than it says.
 
@@ -114,7 +114,7 @@ class Commands:
             disk=disk_lines(tracer.spool, known),
             everything="--all" in given,
             joins=tracer.span_source.joins,
-            shows_only=tracer.left_to_others,
+            shows_only=tracer.exported_elsewhere,
             trouble=failure_lines(),
         )
         print(text)
@@ -160,7 +160,7 @@ class Commands:
     def _on(self, given: Given) -> None:
         self._set_trait("disable_tracing", False)
         tracer = self._sessions.tracer
-        print(load_line(tracer.settings, tracer.destination, tracer.session_name, shows_only=tracer.left_to_others))
+        print(load_line(tracer.settings, tracer.destination, tracer.session_name, shows_only=tracer.exported_elsewhere))
 
     def _off(self, given: Given) -> None:
         self._set_trait("disable_tracing", True)

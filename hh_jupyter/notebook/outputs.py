@@ -387,7 +387,7 @@ class Outputs:
     def finish(self, frame: CellFrame, *, raised: bool, interrupted: bool) -> None:
         """Show what was traced in a cell that has just ended, then wait for its delivery within the budget."""
         ended_ns = time.time_ns()
-        registry.seal_all(SEAL_SECONDS)
+        registry.wait_all_processed(SEAL_SECONDS)
         self._running.end(frame.key)
         self._quiet[frame.key] = (frame, self._screen.place())
         if not self.cells.arrived(frame.key):

@@ -25,7 +25,7 @@ from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.tracing import registry
-from hh_jupyter.tracing.recorded import detail_store
+from hh_jupyter.tracing.span_store import detail_store
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 SHORTEST_PREFIX: Final = 4
@@ -111,7 +111,7 @@ class Sessions:
     def stick(self, session: Session | None) -> None:
         """Make this the session of the following cells, and of what runs outside any; None for the tracer's own."""
         self.sticky = session
-        self.tracer.sessions.set_elsewhere(session)
+        self.tracer.sessions.set_outside_cells(session)
 
     def name_notebook(self, name: str) -> None:
         """Call the notebook this from now on, before its first span: some front ends tell the name late."""
@@ -228,7 +228,7 @@ def _parents_words() -> list[str]:
 
 def export_of_cell(cell: str, tracer: HoneyHiveTracer) -> ExportState:
     """What became of the spans of one cell's run."""
-    state = registry.cell_state(cell)
+    state = registry.cell_export_state(cell)
     # After an unload no tracer is registered any more; what became of the spans is what its last one says.
     return state if state.told else tracer.export_state(cell)
 
@@ -367,7 +367,7 @@ class SessionStore:
     def all(self) -> list[KnownSession]:
         """Every session of which spans are kept; the one with the latest span last."""
         tracer = self._sessions.tracer
-        tracer.seal()
+        tracer.wait_processed()
         rows: dict[str, list[SpanRecord]] = defaultdict(list)
         for row in self._log.records():
             if row.session_id:
@@ -437,7 +437,7 @@ class SessionStore:
         return [*stored, *detail_store().bodies(row.span_id for row in rows)]
 
     def _own_rows(self, sessions: Collection[KnownSession] | None) -> tuple[SpanRecord, ...]:
-        self._sessions.tracer.seal()
+        self._sessions.tracer.wait_processed()
         ids = None if sessions is None else {session.id for session in sessions}
         return tuple(row for row in self._log.records() if ids is None or row.session_id in ids)
 

@@ -22,7 +22,7 @@ from hh_jupyter.notebook.views import fixed_view, view_id_of
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.settings import Settings
-from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.span_store import span_log
 
 LAST: Final = "last"
 ALL: Final = "all"
@@ -87,7 +87,7 @@ def select(label: str, command: str, outputs: Outputs, store: SessionStore, sess
         UsageError: there are none, or no such cell, session or file.
     """
     tracer, log = sessions.tracer, span_log()
-    tracer.seal()
+    tracer.wait_processed()
     path = os.path.expanduser(label)  # noqa: PTH111  # A home that is not known must not raise, nor a long name below.
     if is_file_name(label) and os.path.exists(path):  # noqa: PTH110
         return _of_file(label, command, tracer.settings)

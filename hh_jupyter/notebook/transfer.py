@@ -151,7 +151,7 @@ def send(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore) -> 
         raise UsageError(f"%hh send: {_why_local(tracer)}")
     if not tracer.settings.otlp_enabled:
         raise UsageError(f"%hh send: {kept_here(tracer.settings)}")
-    tracer.seal()
+    tracer.wait_processed()
     if not words:
         return str(_send_waiting(tracer, destination))
     runs = ChosenRuns.of(words, tracer)
@@ -178,7 +178,7 @@ def clear(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore) ->
     spool = tracer.spool
     if spool is None:
         return "hh: nothing is kept on disk, the setting spool is off."
-    tracer.seal()
+    tracer.wait_processed()
     if words and "all" not in words:
         chosen = store.choose(words, "clear")
         deleted = spool.clear([session.id for session in chosen])

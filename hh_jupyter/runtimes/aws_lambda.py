@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, overload
 from hh_jupyter.runtimes.request_session import HEADER, Inputs, MayLink, Request, RequestSession, RequestSessions
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
-from hh_jupyter.tracing.validation import refuse
+from hh_jupyter.tracing.validation import raise_argument_error
 
 __all__ = ["session_handler"]
 
@@ -66,7 +66,9 @@ def session_handler(
         SettingTypeError: an argument has the wrong type.
     """
     if handler is not None and not callable(handler):
-        refuse("session_handler", "handler", handler, "a function", "With arguments: @session_handler(exclude=[...]).")
+        raise_argument_error(
+            "session_handler", "handler", handler, "a function", "With arguments: @session_handler(exclude=[...])."
+        )
     sessions = RequestSessions("session_handler", tracer=tracer, exclude=exclude, may_link=may_link, inputs=inputs)
 
     def decorate(function: Handler) -> Handler:

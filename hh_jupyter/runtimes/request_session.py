@@ -15,10 +15,10 @@ from opentelemetry.context import Context
 from hh_jupyter import attributes as keys
 from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.tracing.api import current_tracer
-from hh_jupyter.tracing.context import Scope, with_session_baggage, with_tracer
+from hh_jupyter.tracing.context import ContextScope, with_session_baggage, with_tracer
 from hh_jupyter.tracing.propagation import extract
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
-from hh_jupyter.tracing.validation import is_given, refuse, tracer_or_none
+from hh_jupyter.tracing.validation import is_given, raise_argument_error, tracer_or_none
 from hh_jupyter.values import name_of, text_of
 
 logger = logging.getLogger(__name__)
@@ -74,11 +74,15 @@ class RequestSessions:
     ) -> None:
         paths = () if isinstance(exclude, str) else tuple(exclude)
         if isinstance(exclude, str) or not all(isinstance(path, str) for path in paths):
-            refuse(called, "exclude", exclude, "a list of paths", 'Such as exclude=["/health", "/static"].')
+            raise_argument_error(
+                called, "exclude", exclude, "a list of paths", 'Such as exclude=["/health", "/static"].'
+            )
         if not isinstance(may_link, bool) and not callable(may_link):
-            refuse(called, "may_link", may_link, "True, False or a function", "It is given the request's headers.")
+            raise_argument_error(
+                called, "may_link", may_link, "True, False or a function", "It is given the request's headers."
+            )
         if inputs is not None and not callable(inputs):
-            refuse(called, "inputs", inputs, "a function", "It is given the request and returns a dict.")
+            raise_argument_error(called, "inputs", inputs, "a function", "It is given the request and returns a dict.")
         self._called = called
         self._tracer = tracer_or_none(called, "tracer", tracer)
         self._exclude = tuple(path.rstrip("/") for path in paths)
@@ -169,7 +173,7 @@ class RequestSession:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Be in the session for one block; what the block changes in the context is there in the next one."""
-        scope = Scope()
+        scope = ContextScope()
         scope.attach(otel_context.get_current(), self._context)
         try:
             yield

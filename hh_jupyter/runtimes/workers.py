@@ -53,14 +53,14 @@ from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import (
     SESSION_KEYS,
     current_cell,
-    entries_for,
-    leave,
+    detach,
+    unset_default,
+    visible_baggage,
     with_cell,
     with_tracer,
-    withdraw_default,
 )
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
-from hh_jupyter.tracing.validation import is_kind, refuse, tracer_or_none, without_partial
+from hh_jupyter.tracing.validation import callable_matches, raise_argument_error, tracer_or_none, unwrap_partial
 from hh_jupyter.values import forget_oldest, name_of, text_of
 
 __all__ = ["traced"]
@@ -135,7 +135,7 @@ def carried_by(tracer: HoneyHiveTracer) -> Carried:
     context = otel_context.get_current()
     span = get_current_span(context).get_span_context()
     state = span.trace_state.to_header() if span.trace_state else ""
-    entries = {key: str(value) for key, value in entries_for(tracer.sessions, context).items()}
+    entries = {key: str(value) for key, value in visible_baggage(tracer.sessions, context).items()}
     own = tracer.session
     for key, value in zip(SESSION_KEYS, (tracer.current_session_id, own.project, own.source), strict=True):
         if value and not entries.get(key):
@@ -175,7 +175,7 @@ def _worker_tracer(given: str) -> HoneyHiveTracer:
     with _making:
         if given not in _workers:
             made = HoneyHiveTracer.from_settings(_worker_settings(given), name="worker", join=False, register="never")
-            withdraw_default(made)  # Only such work is its business.
+            unset_default(made)  # Only such work is its business.
             _workers[given] = made
         return _workers[given]
 
@@ -208,9 +208,9 @@ def receive(parcel: bytes) -> Returned | None:
             logger.debug("spans came back from a worker to a tracer that is gone")
             continue
         spans = (EndedSpan(span, stamp) for to, span, stamp in found.spans if to == name)
-        tracer.take(spans, [(call, cell) for to, call, cell in found.calls if to == name])
+        tracer.add_remote(spans, [(call, cell) for to, call, cell in found.calls if to == name])
         if found.dropped:
-            tracer.note_lost(f"{found.dropped:,} spans of a worker had no room on their way back and are lost")
+            tracer.record_lost(f"{found.dropped:,} spans of a worker had no room on their way back and are lost")
     return found
 
 
@@ -278,7 +278,7 @@ class Receipts:
         if self._out and self._carried.at_home:
             calls = "1 call" if len(self._out) == 1 else f"{len(self._out):,} calls"
             lost = f"{calls} of {self._name} went to a worker process and never came back; the spans made there"
-            tracer_of(self._carried.handle).note_lost(f"{lost} are lost")
+            tracer_of(self._carried.handle).record_lost(f"{lost} are lost")
 
 
 class _Receipt:
@@ -462,7 +462,7 @@ def _heard(event: tuple[float, Mapping[str, Any]]) -> None:
     forget_oldest(_running, MOST_RUNNING)
     if before is not None and before != message["worker"]:
         lost = f"a Dask worker was lost while it ran {message['name']}; the spans made there until then are lost"
-        tracer_of(Handle(*message["handle"])).note_lost(lost)
+        tracer_of(Handle(*message["handle"])).record_lost(lost)
 
 
 # In a worker
@@ -540,7 +540,9 @@ def traced(fn: Callable[P, R], tracer: HoneyHiveTracer | None = None) -> Callabl
         SettingTypeError: `fn` cannot be called.
     """
     if not callable(fn):
-        refuse("traced", "fn", fn, "a function", "Its arguments go to the executor: submit(traced(fn), argument).")
+        raise_argument_error(
+            "traced", "fn", fn, "a function", "Its arguments go to the executor: submit(traced(fn), argument)."
+        )
     found = tracer_or_none("traced", "tracer", tracer) or current_tracer()
     if found is None or not found.enabled:
         return functools.partial(_run, fn)
@@ -549,7 +551,7 @@ def traced(fn: Callable[P, R], tracer: HoneyHiveTracer | None = None) -> Callabl
 
 
 def _run(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    if is_kind(fn, inspect.iscoroutinefunction):
+    if callable_matches(fn, inspect.iscoroutinefunction):
         return asyncio.run(fn(*args, **kwargs))
     return fn(*args, **kwargs)
 
@@ -559,7 +561,7 @@ def _run_in(context: Context, fn: Callable[..., Any], args: tuple[Any, ...], kwa
     try:
         return _run(fn, *args, **kwargs)
     finally:
-        leave(token)
+        detach(token)
 
 
 class _Call(Generic[P, R]):
@@ -569,7 +571,7 @@ class _Call(Generic[P, R]):
         self._fn, self._carried = fn, carried
         named: Any = self
         functools.update_wrapper(named, fn, updated=())  # Engines show the name.
-        self.__name__ = getattr(without_partial(fn), "__name__", type(fn).__name__)
+        self.__name__ = getattr(unwrap_partial(fn), "__name__", type(fn).__name__)
 
     def __repr__(self) -> str:
         return f"traced({self._fn!r})"

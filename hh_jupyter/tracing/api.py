@@ -1,4 +1,4 @@
-"""The module-level functions: each acts on the tracer it is given, or on the current one."""
+"""The module-level functions: each uses the tracer passed to it, or the current one."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from opentelemetry.trace import Span
 from hh_jupyter import attributes as keys
 from hh_jupyter.tracing import context as context_module
 from hh_jupyter.tracing import propagation
-from hh_jupyter.tracing.context import Scope, default_lock, moved, session_uuid, with_tracer
+from hh_jupyter.tracing.context import ContextScope, default_lock, session_uuid, with_session_overrides, with_tracer
 from hh_jupyter.tracing.spans import SpanBlock, span_attributes, start_attributes
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
-from hh_jupyter.tracing.validation import fits, is_given, tracer_or_none
+from hh_jupyter.tracing.validation import is_given, safe_isinstance, tracer_or_none
 from hh_jupyter.values import as_object, plain, text_of
 
 
 def current_tracer() -> HoneyHiveTracer | None:
-    """The tracer of the current context, else the default one; None if there is neither."""
+    """The tracer of the current context, else the default tracer; None if there is neither."""
     return cast("HoneyHiveTracer | None", context_module.current_tracer())
 
 
 def get_default_tracer() -> HoneyHiveTracer | None:
-    """The tracer that undecided calls use outside any context's own; None if there is none. `get_tracer` makes one."""
+    """The tracer used where neither the call nor the context names one; None if there is none (see `get_tracer`)."""
     return cast("HoneyHiveTracer | None", context_module.default_tracer())
 
 
 def get_tracer() -> HoneyHiveTracer:
-    """The current tracer, made from the environment's settings if there is none yet."""
+    """The current tracer; creates one from the environment's settings if there is none yet."""
     with default_lock:
         return current_tracer() or HoneyHiveTracer.init()
 
@@ -47,28 +47,28 @@ def enrich_session(
     """Add fields to a session.
 
     Args:
-        session_id: default: the current one. A dict is no id but metadata, as it is first in the tracer's own method.
-        tracer, tracer_instance: who sends it; default: the current tracer.
-        fields: the same as of `HoneyHiveTracer.enrich_session`.
+        session_id: default: the current session. A dict is taken as `metadata`, as in the tracer's own method.
+        tracer, tracer_instance: the tracer that sends the update; default: the current tracer.
+        fields: the arguments of `HoneyHiveTracer.enrich_session`.
     """
-    given = tracer if tracer is not None else tracer_instance
-    found = tracer_or_none("enrich_session", "tracer", given) or current_tracer()
+    passed = tracer if tracer is not None else tracer_instance
+    found = tracer_or_none("enrich_session", "tracer", passed) or current_tracer()
     if found is None:
         return
-    if fits(session_id, Mapping):
+    if safe_isinstance(session_id, Mapping):
         found.enrich_session({**as_object(plain(session_id)), **as_object(plain(metadata))}, **fields)
     else:
         found.enrich_session(metadata, session_id=cast("str | None", session_id), **fields)
 
 
 def flush(tracer_instance: HoneyHiveTracer | None = None, timeout_millis: float = 30_000) -> bool:
-    """`HoneyHiveTracer.force_flush` of a tracer, default: the current one. True if there is none."""
+    """`HoneyHiveTracer.force_flush` of a tracer (default: the current one); True if there is no tracer."""
     found = tracer_or_none("flush", "tracer_instance", tracer_instance) or current_tracer()
     return found is None or found.force_flush(timeout_millis)
 
 
 def shutdown_tracer(tracer_instance: HoneyHiveTracer | None = None) -> None:
-    """`HoneyHiveTracer.shutdown` of a tracer; nothing without one, since the current one may be everybody's."""
+    """`HoneyHiveTracer.shutdown` of a tracer. Without one it does nothing: other code may share the current tracer."""
     found = tracer_or_none("shutdown_tracer", "tracer_instance", tracer_instance, "Nothing is shut down.")
     if found is not None:
         found.shutdown()
@@ -84,7 +84,7 @@ def inject_context_into_carrier(
 
 
 def extract_context_from_carrier(carrier: Mapping[str, Any], tracer_instance: HoneyHiveTracer | None = None) -> Context:
-    """A context from incoming headers. The same for every tracer: `tracer_instance` is taken and not needed."""
+    """A context from incoming headers. It is the same for every tracer, so `tracer_instance` is ignored."""
     return propagation.extract(carrier, called="extract_context_from_carrier")
 
 
@@ -107,10 +107,10 @@ def enrich_span_context(
     source: str | None = None,
     tracer_instance: HoneyHiveTracer | None = None,
 ) -> Iterator[Span]:
-    """A span that is enriched from its start; session, project and source move it and what runs inside it.
+    """A span with fields set from its start. Session, project and source also apply to the spans inside it.
 
     Args:
-        attributes: written under their own names.
+        attributes: span attributes, written under their own names.
     """
     tracer = tracer_or_none("enrich_span_context", "tracer_instance", tracer_instance) or get_tracer()
     fields = {
@@ -122,11 +122,11 @@ def enrich_span_context(
         "config": config,
         "user_properties": user_properties,
     }
-    own = start_attributes(attributes, "enrich_span_context") or {}
-    values = {**own, **span_attributes(fields, error=error, event_id=event_id)}
+    values = start_attributes(attributes, "enrich_span_context") or {}
+    values = {**values, **span_attributes(fields, error=error, event_id=event_id)}
     before = otel_context.get_current()
-    scope = Scope()
-    scope.attach(before, moved(before, _moves(session_id, project, source)))
+    scope = ContextScope()
+    scope.attach(before, with_session_overrides(before, _session_overrides(session_id, project, source)))
     try:
         with SpanBlock(tracer, event_name, attributes=values) as span:
             yield span
@@ -134,8 +134,8 @@ def enrich_span_context(
         scope.exit()
 
 
-def _moves(session_id: str | None, project: str | None, source: str | None) -> dict[str, str]:
-    """The entries of the baggage that move spans there."""
+def _session_overrides(session_id: str | None, project: str | None, source: str | None) -> dict[str, str]:
+    """The baggage entries that assign spans to this session, project and source."""
     entries = {
         keys.BAGGAGE_SESSION_ID: session_uuid(session_id)[0] if is_given(session_id) else None,
         keys.BAGGAGE_PROJECT: text_of(project) if is_given(project) else None,
@@ -148,19 +148,19 @@ def _moves(session_id: str | None, project: str | None, source: str | None) -> d
 def with_distributed_trace_context(
     carrier: Mapping[str, Any], tracer_instance: HoneyHiveTracer | None = None, *, session_id: str | None = None
 ) -> Iterator[Context]:
-    """Continue the caller's trace and session for one block; the context of before comes back afterwards.
+    """Continue the caller's trace and session for one block; restores the previous context afterwards.
 
     Args:
         carrier: headers of the incoming request.
-        tracer_instance: undecided `@trace` functions inside use it; default: the current tracer.
-        session_id: beats the one in the headers.
+        tracer_instance: the tracer for `@trace` functions inside that name none; default: the current tracer.
+        session_id: overrides the one in the headers.
     """
     called = "with_distributed_trace_context"
     tracer = tracer_or_none(called, "tracer_instance", tracer_instance) or get_tracer()
     context = with_tracer(propagation.extract(carrier, called=called), tracer)
     if is_given(session_id):
         context = baggage.set_baggage(keys.BAGGAGE_SESSION_ID, session_uuid(session_id)[0], context)
-    scope = Scope()
+    scope = ContextScope()
     scope.attach(otel_context.get_current(), context)
     try:
         yield context

@@ -16,15 +16,23 @@ from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.errors import SettingTypeError
-from hh_jupyter.tracing.context import SESSION_KEYS, TracerLike, current_tracer, leave, moved, session_uuid, with_tracer
+from hh_jupyter.tracing.context import (
+    SESSION_KEYS,
+    TracerLike,
+    current_tracer,
+    detach,
+    session_uuid,
+    with_session_overrides,
+    with_tracer,
+)
 from hh_jupyter.tracing.spans import record_failure, span_attributes, write
 from hh_jupyter.tracing.validation import (
-    check_decoration,
-    event_type_text,
-    is_kind,
-    refuse,
-    unknown_parameter,
-    without_partial,
+    callable_matches,
+    check_decorator_arguments,
+    checked_event_type,
+    raise_argument_error,
+    unknown_parameter_message,
+    unwrap_partial,
 )
 from hh_jupyter.values import flatten, plain, scalar, text_of
 
@@ -75,7 +83,7 @@ class Call:
         self.result_wanted = plan.capture_result if plan.capture_result is not None else settings.capture_outputs
         context = with_tracer(context, tracer)
         if plan.baggage:
-            context = moved(context, plan.baggage)
+            context = with_session_overrides(context, plan.baggage)
         self._start = time.perf_counter_ns()
         source = tracer.span_source
         if source.starts_bare:
@@ -93,7 +101,7 @@ class Call:
     def pause(self) -> None:
         """Make what was current before current again."""
         if self._token is not None:
-            leave(self._token)
+            detach(self._token)
             self._token = None
 
     def __enter__(self) -> None:
@@ -215,7 +223,7 @@ def plan_maker(
     unknown = [name for name in given if name not in _PARAMETERS]
     if unknown:
         known = (*_PARAMETERS, "event_name", "tracer", "capture_inputs", "capture_outputs")
-        raise SettingTypeError(unknown_parameter("trace", unknown[0], known))
+        raise SettingTypeError(unknown_parameter_message("trace", unknown[0], known))
     moves, moved_to = _moves(given)
     attributes = {**_attributes(given, event_name, outputs), **moved_to}
 
@@ -261,7 +269,7 @@ def _moves(given: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _name_of(function: Any) -> str:
-    function = without_partial(function)
+    function = unwrap_partial(function)
     module, name = getattr(function, "__module__", None), getattr(function, "__name__", type(function).__name__)
     return f"{module}.{name}" if module else name
 
@@ -451,9 +459,11 @@ def trace(
     given = {"event_type": event_type, **fields}
     named = {"event_name": event_name, "tracer": tracer, "outputs": outputs}
     captures = {"capture_inputs": capture_inputs, "capture_outputs": capture_outputs}
-    check_decoration("trace", {**given, **named, **captures})
+    check_decorator_arguments("trace", {**given, **named, **captures})
     if event_type is not None:
-        event_type_text("trace", event_type, " The first argument is event_type; for the span's name: event_name=...")
+        checked_event_type(
+            "trace", event_type, " The first argument is event_type; for the span's name: event_name=..."
+        )
     make = plan_maker(given, event_name, tracer, outputs, capture_inputs, capture_outputs)
     return lambda function: _decorated(function, make)
 
@@ -469,7 +479,7 @@ def trace_class(cls: C) -> C:
         SettingTypeError: it is no class.
     """
     if not inspect.isclass(cls):
-        refuse("trace_class", "cls", cls, "a class", "For a function: trace.")
+        raise_argument_error("trace_class", "cls", cls, "a class", "For a function: trace.")
     for name, member in list(vars(cls).items()):
         if name.startswith("_"):
             continue
@@ -500,11 +510,11 @@ def _decorated(function: Any, make: Callable[[Callable[..., Any]], CallPlan]) ->
         raise SettingTypeError(f"trace: decorates functions; got {what}. For all methods of a class: trace_class.")
     plan = make(function)
     begin = functools.partial(_begin, plan)
-    if is_kind(function, inspect.isasyncgenfunction):
+    if callable_matches(function, inspect.isasyncgenfunction):
         wrapper: Any = async_generator_wrapper(function, begin)
-    elif is_kind(function, inspect.isgeneratorfunction):
+    elif callable_matches(function, inspect.isgeneratorfunction):
         wrapper = generator_wrapper(function, begin)
-    elif is_kind(function, inspect.iscoroutinefunction):
+    elif callable_matches(function, inspect.iscoroutinefunction):
         wrapper = _coroutine_wrapper(function, plan)
     else:
         wrapper = _function_wrapper(function, plan)

@@ -26,10 +26,10 @@ from hh_jupyter.delivery.sealing.resource import own_resource
 from hh_jupyter.delivery.sealing.stamp import LateEvent, Session, Stamp
 from hh_jupyter.delivery.sending.target import Target, target
 from hh_jupyter.settings import Settings
-from hh_jupyter.tracing.context import CELL, SESSION_KEYS, PrivateIds, entries_for
+from hh_jupyter.tracing.context import CELL, SESSION_KEYS, UnseededIdGenerator, visible_baggage
 from hh_jupyter.tracing.log_events import LOGS_API, LogEvents
-from hh_jupyter.tracing.sessions import Sessions
-from hh_jupyter.tracing.validation import once
+from hh_jupyter.tracing.sessions import TracerSessions
+from hh_jupyter.tracing.validation import warn_once
 from hh_jupyter.values import forget_oldest
 from hh_jupyter.version import VERSION
 
@@ -185,7 +185,7 @@ class StampingProcessor(SpanProcessor):
 
     def __init__(
         self,
-        sessions: Sessions,
+        sessions: TracerSessions,
         put: Callable[[ReadableSpan, Stamp], None],
         put_late: Callable[[LateEvent], None],
         flush: Callable[[float], bool],
@@ -239,11 +239,11 @@ class StampingProcessor(SpanProcessor):
     def _stamp(self, span: ReadableSpan, context: Context, parent_id: int | None) -> Stamp:
         cell = cast("str | None", context.get(CELL))
         sessions = self._sessions
-        entries = entries_for(sessions, context)
-        own = sessions.stamp
-        if cell is None and sessions.elsewhere is not None:
-            own = sessions.elsewhere
-        session = own if own.id or keys.BAGGAGE_SESSION_ID in entries else sessions.minted_for(span)
+        entries = visible_baggage(sessions, context)
+        own = sessions.own_or_empty
+        if cell is None and sessions.outside_cells is not None:
+            own = sessions.outside_cells
+        session = own if own.id or keys.BAGGAGE_SESSION_ID in entries else sessions.auto_session_for(span)
         return Stamp(entries, session, cell, parent_id)
 
     def _late_stamp(self, span: ReadableSpan) -> Stamp | None:
@@ -351,7 +351,7 @@ def provider_for(
             if set_global:
                 otel_trace.set_tracer_provider(provider)
         elif current is None or current not in _ours:
-            once(
+            warn_once(
                 "provider",
                 "another OpenTelemetry provider is global: its spans are not taken; "
                 "give instrumentors tracer_provider=tracer.provider",
@@ -433,7 +433,7 @@ def _make(settings: Settings) -> TracerProvider:
             max_link_attributes=SpanLimits.UNSET,
             max_span_attribute_length=SpanLimits.UNSET,
         ),
-        id_generator=PrivateIds(),
+        id_generator=UnseededIdGenerator(),
         # Tracers flush at exit themselves, within their own budget.
         shutdown_on_exit=False,
     )

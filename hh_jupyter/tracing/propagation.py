@@ -1,4 +1,4 @@
-"""The trace and its session, into the headers of a request and out of them again (W3C trace context and baggage)."""
+"""Inject the trace and its session into request headers and extract them (W3C trace context and baggage)."""
 
 from __future__ import annotations
 
@@ -11,50 +11,95 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.tracing.context import SESSION_KEYS, TracerLike, entries_for
-from hh_jupyter.tracing.validation import tell
+from hh_jupyter.tracing.context import SESSION_KEYS, TracerLike, visible_baggage
+from hh_jupyter.tracing.validation import warn_argument_once
 
 if TYPE_CHECKING:
     from opentelemetry.propagators.textmap import TextMapPropagator
 
+_HEADERS: Final = ("traceparent", "tracestate", "baggage")
 
-# Headers in and out of whatever carries them: dicts in any case, lists of pairs (ASGI, gRPC), WSGI environments.
+_LIST_HEADERS: Final = frozenset({"tracestate", "baggage"})
+"""Headers that may be repeated, which is the same as one list (W3C). A second traceparent is ignored."""
 
-READ: Final = ("traceparent", "tracestate", "baggage")
-"""The headers that matter here; others are not looked at."""
+_WSGI_PREFIX: Final = "HTTP_"
 
-_JOINED: Final = frozenset({"tracestate", "baggage"})
-"""May come in several lines, which are then one list (W3C). Of several traceparents the first is read."""
+SESSION_PREFIXES: Final = ("honeyhive_", "honeyhive.")
+"""Prefixes under which some services send session, project and source, besides the plain names."""
 
-_WSGI: Final = "HTTP_"
+
+def inject(tracer: TracerLike, carrier: MutableMapping[str, str], called: str = "inject_context") -> None:
+    """Write traceparent and baggage, including the current session, project and source."""
+    context = otel_context.get_current()
+    entries, own = visible_baggage(tracer.sessions, context), tracer.session
+    for key, default in zip(SESSION_KEYS, (tracer.sessions.current_id(), own.project, own.source), strict=True):
+        value = entries.get(key) or default
+        context = baggage.set_baggage(key, value, context) if value else baggage.remove_baggage(key, context)
+    context = baggage.remove_baggage(keys.BAGGAGE_FOREIGN, context)
+    headers: dict[str, str] = {}
+    for propagator in _propagators():
+        propagator.inject(headers, context)
+    write_headers(called, carrier, headers)
+
+
+def extract(carrier: Mapping[str, Any], context: Context | None = None, called: str = "extract_context") -> Context:
+    """A context from headers; names in any case, malformed headers are ignored.
+
+    Args:
+        carrier: as for `read_headers`.
+        context: the context to extend; default: the current one.
+        called: the call, for the warning.
+    """
+    headers = read_headers(called, carrier)
+    context = otel_context.get_current() if context is None else context
+    if not headers:
+        return context
+    for propagator in _propagators():
+        context = propagator.extract(headers, context)
+    for name, value in baggage.get_all(context).items():
+        for prefix in SESSION_PREFIXES:
+            plain = name.removeprefix(prefix)
+            if plain != name and plain in SESSION_KEYS:
+                context = baggage.set_baggage(plain, value, baggage.remove_baggage(name, context))
+    return baggage.remove_baggage(keys.BAGGAGE_FOREIGN, context)
+
+
+@functools.cache
+def _propagators() -> tuple[TextMapPropagator, ...]:
+    """The W3C propagators; imported on first use, since many programs call no other service."""
+    from opentelemetry.baggage.propagation import W3CBaggagePropagator
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    return TraceContextTextMapPropagator(), W3CBaggagePropagator()
 
 
 def read_headers(called: str, carrier: Any) -> dict[str, str]:
-    """Trace and baggage headers by their names in lower case; nothing, after a warning, from what carries none.
+    """The trace and baggage headers, by lower-case name. Logs a warning and returns none if `carrier` is not readable.
 
     Args:
-        called: the call to name in the warning.
-        carrier: name to text, bytes, or a list of these; or pairs; or a WSGI environment. None has no headers.
+        called: the call, for the warning.
+        carrier: a mapping from name to text, bytes or a list of these; a list of pairs (ASGI, gRPC); a WSGI
+            environment; or None.
     """
     lines: dict[str, list[str]] = {}
     if carrier is None:
         return {}
     try:
         for name, value in _pairs(carrier):
-            if name in READ:
+            if name in _HEADERS:
                 lines.setdefault(name, []).extend(_texts(value))
-    except Exception:  # boundary: the headers of somebody's framework; without them the trace begins here.
-        tell(called, "carrier", carrier, "a dict of headers, or a list of pairs", "A new trace begins.")
+    except Exception:  # boundary: a framework's header object may raise anything; a new trace starts here.
+        warn_argument_once(called, "carrier", carrier, "a dict of headers, or a list of pairs", "Starting a new trace.")
         return {}
-    return {name: ",".join(found) if name in _JOINED else found[0] for name, found in lines.items() if found}
+    return {name: ",".join(found) if name in _LIST_HEADERS else found[0] for name, found in lines.items() if found}
 
 
 def _pairs(carrier: Any) -> Iterator[tuple[str, Any]]:
     items = carrier.items() if hasattr(carrier, "items") else carrier
     for name, value in items:
         text = _text(name)
-        if text.startswith(_WSGI):  # A WSGI environment spells them HTTP_TRACEPARENT.
-            text = text.removeprefix(_WSGI).replace("_", "-")
+        if text.startswith(_WSGI_PREFIX):  # WSGI: HTTP_TRACEPARENT
+            text = text.removeprefix(_WSGI_PREFIX).replace("_", "-")
         yield text.lower(), value
 
 
@@ -68,7 +113,7 @@ def _text(value: Any) -> str:
 
 
 def write_headers(called: str, carrier: Any, headers: Mapping[str, str]) -> None:
-    """Put headers into a dict, or append them to a list of pairs, as bytes if its pairs are bytes (ASGI)."""
+    """Write headers to a dict, or append them to a list of pairs, as bytes if its pairs are bytes (ASGI)."""
     try:
         if isinstance(carrier, list):
             as_bytes = bool(carrier) and isinstance(carrier[0][0], bytes)
@@ -77,55 +122,7 @@ def write_headers(called: str, carrier: Any, headers: Mapping[str, str]) -> None
             return
         for name, value in headers.items():
             carrier[name] = value
-    except Exception:  # boundary: the headers of somebody's framework; the request goes without ours.
-        tell(called, "carrier", carrier, "a dict that takes headers", "The next service begins a new trace.")
-
-
-SPELLINGS: Final = ("honeyhive_", "honeyhive.")
-"""Prefixes under which services send session, project and source beside the plain names."""
-
-
-def inject(tracer: TracerLike, carrier: MutableMapping[str, str], called: str = "inject_context") -> None:
-    """Write traceparent and baggage; the session, project and source in force go along, whoever set them."""
-    context = otel_context.get_current()
-    seen, own = entries_for(tracer.sessions, context), tracer.session
-    for key, mine in zip(SESSION_KEYS, (tracer.sessions.current_id(), own.project, own.source), strict=True):
-        value = seen.get(key) or mine
-        context = baggage.set_baggage(key, value, context) if value else baggage.remove_baggage(key, context)
-    context = baggage.remove_baggage(keys.BAGGAGE_FOREIGN, context)
-    headers: dict[str, str] = {}
-    for form in _forms():
-        form.inject(headers, context)
-    write_headers(called, carrier, headers)
-
-
-def extract(carrier: Mapping[str, Any], context: Context | None = None, called: str = "extract_context") -> Context:
-    """A context from headers in any case; broken headers count as absent.
-
-    Args:
-        carrier: header name to text, or to a list of texts; also a list of pairs, a WSGI environment, or None.
-        context: to start from; default: the current one.
-        called: the call to name when it carries no headers at all.
-    """
-    headers = read_headers(called, carrier)
-    context = otel_context.get_current() if context is None else context
-    if not headers:
-        return context
-    found = context
-    for form in _forms():
-        found = form.extract(headers, found)
-    for name, value in baggage.get_all(found).items():
-        for prefix in SPELLINGS:
-            plain = name.removeprefix(prefix)
-            if plain != name and plain in SESSION_KEYS:
-                found = baggage.set_baggage(plain, value, baggage.remove_baggage(name, found))
-    return baggage.remove_baggage(keys.BAGGAGE_FOREIGN, found)
-
-
-@functools.cache
-def _forms() -> tuple[TextMapPropagator, ...]:
-    """What the headers are written in; imported with the first ones, since many programs talk to no service."""
-    from opentelemetry.baggage.propagation import W3CBaggagePropagator
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-    return TraceContextTextMapPropagator(), W3CBaggagePropagator()
+    except Exception:  # boundary: a framework's header object may raise anything; ours are not sent.
+        warn_argument_once(
+            called, "carrier", carrier, "a dict that takes headers", "The next service will start a new trace."
+        )

@@ -1,4 +1,4 @@
-"""Sessions of one tracer: made here, registered with the backend through the outbox, which keeps them in order."""
+"""The sessions of one tracer: created here, and registered with the backend through the exporter."""
 
 from __future__ import annotations
 
@@ -15,66 +15,66 @@ from hh_jupyter.delivery import api
 from hh_jupyter.delivery.route import Route
 from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.settings import Settings
-from hh_jupyter.tracing.context import current_cell, entries_for, random_uuid, session_uuid
+from hh_jupyter.tracing.context import current_cell, random_uuid, session_uuid, visible_baggage
 from hh_jupyter.tracing.validation import is_given
 from hh_jupyter.values import as_object, forget_oldest, plain, text_of
 
-REMEMBERED: Final = 256
-"""Sessions whose start can be told to another backend, after a change of key or address."""
+MAX_REMEMBERED: Final = 256
+"""Sessions that can be registered again with another backend, after a change of key or URL."""
 
-Register = Literal["now", "first_span", "never"]
+RegisterWhen = Literal["now", "first_span", "never"]
 
 
-class Sessions:
-    """Makes sessions and tells which one is in force.
+class TracerSessions:
+    """Creates sessions and determines the current one.
 
     Attributes:
-        own: the tracer's start-up session; None when it was asked not to have one.
-        stamp: the same with the tracer's source and project; its id is empty when there is none.
-        elsewhere: what stands in for `stamp` outside notebook cells, where no cell's context says which session it is:
-            in callbacks of widgets and timers; None mostly.
-        address: the backend that knows them.
+        own: the tracer's start-up session; None if its settings ask for none.
+        own_or_empty: `own` with the tracer's source and project; its id is empty if there is no session.
+        outside_cells: replaces `own_or_empty` for code that runs outside notebook cells, such as callbacks of widgets
+            and timers, where the context holds no session; usually None.
+        destination: the backend that the sessions are registered with.
     """
 
     def __init__(self, settings: Settings, route: Route) -> None:
         self._route = route
         self.own: Session | None = None
-        self.elsewhere: Session | None = None
+        self.outside_cells: Session | None = None
         self._started: dict[str, dict[str, Any]] = {}
-        self._minted: dict[int, Session] = {}
+        self._auto_sessions: dict[int, Session] = {}
         self._name = ""
         self.apply(settings)
 
     def apply(self, settings: Settings) -> None:
-        """Use other settings from now on."""
+        """Use new settings."""
         self.settings = settings
-        self.address: object = (settings.server_url, settings.sending_key, settings.local)
+        self.destination: object = (settings.server_url, settings.sending_key, settings.local)
         self._set_own(self.own)
 
     def register_again(self) -> None:
-        """Tell another backend of the sessions made so far, each with its first span there."""
+        """Register the sessions created so far with another backend, each with its first span there."""
         for session_id, document in list(self._started.items()):
             self._route.call("session_start", session_id, document, defer=True)
 
     def _set_own(self, session: Session | None) -> None:
         self.own = session
-        # What a span without a session of its own gets; kept ready, because every span asks for it.
-        self.stamp = Session(
+        # Computed in advance: every span without a session of its own reads it.
+        self.own_or_empty = Session(
             session.id if session else "",
             session.name if session else "",
             self.settings.source or None,
             self.settings.project,
         )
 
-    def set_elsewhere(self, session: Session | None) -> None:
-        """Use a session outside notebook cells; None for the tracer's own."""
-        own = self.stamp
-        self.elsewhere = session and session._replace(
+    def set_outside_cells(self, session: Session | None) -> None:
+        """Set the session for code outside notebook cells; None for the tracer's own."""
+        own = self.own_or_empty
+        self.outside_cells = session and session._replace(
             source=session.source or own.source, project=session.project or own.project
         )
 
-    def start_own(self, name: str, register: Register) -> None:
-        """Make the start-up session."""
+    def start_own(self, name: str, register: RegisterWhen) -> None:
+        """Create the start-up session."""
         settings = self.settings
         self._name = settings.session_name or name
         if settings.skip_backend_session_creation:
@@ -84,7 +84,7 @@ class Sessions:
         self._set_own(self.new(self._name, session_id=settings.session_id, inputs=settings.inputs, register=register))
 
     def replace_own(self, name: str | None) -> Session:
-        """Make a new session the tracer's own, with the inputs that the start-up session had."""
+        """Create a session with the inputs of the start-up session and make it the tracer's own."""
         session = self.new(name, inputs=self.settings.inputs)
         self._set_own(session)
         return session
@@ -98,22 +98,21 @@ class Sessions:
         metadata: Mapping[str, Any] | None = None,
         user_properties: Mapping[str, Any] | None = None,
         source: str | None = None,
-        register: Register = "now",
+        register: RegisterWhen = "now",
     ) -> Session:
-        """A session that is in force nowhere yet.
+        """Create a session without making it the current one.
 
         Args:
             name: default: `session-` and eight hex digits.
-            session_id: a UUID; other text becomes a name-based UUID and is kept in the metadata.
-            register: tell the backend now, with the session's first span, or never because it knows already.
+            session_id: a UUID; other text is converted to a name-based UUID and kept in the metadata.
+            register: when to register it with the backend: now, with its first span, or never because it exists there.
         """
         settings = self.settings
-        final_id, given = session_uuid(session_id)
+        final_id, original_id = session_uuid(session_id)
         name = ("" if name is None else text_of(name)) or f"session-{random_uuid()[:8]}"
         source = None if source is None else text_of(source)
         if register != "never":
             ids = {"run_id": settings.run_id, "dataset_id": settings.dataset_id, "datapoint_id": settings.datapoint_id}
-            more = {key: value for key, value in ids.items() if value}
             document = api.session_start(
                 session_id=final_id,
                 name=name,
@@ -121,47 +120,46 @@ class Sessions:
                 project=settings.project,
                 inputs=None if inputs is None else as_object(plain(inputs)),
                 session_metadata={
-                    **more,
-                    **({"session_id_given": given} if given else {}),
+                    **{key: value for key, value in ids.items() if value},
+                    **({"session_id_given": original_id} if original_id else {}),
                     **as_object(plain(metadata)),
                 },
                 user_properties=as_object(plain(user_properties)),
             )
             self._started[final_id] = document
-            forget_oldest(self._started, REMEMBERED)
+            forget_oldest(self._started, MAX_REMEMBERED)
             self._route.call("session_start", final_id, document, defer=register == "first_span")
         return Session(final_id, name, source)
 
     def name_of(self, session_id: str) -> str | None:
-        """The name of a session made here, one of the latest; None for others."""
+        """The name of a session that this tracer created recently; None for other sessions."""
         document = self._started.get(session_id)
         return None if document is None else str(document["session"]["session_name"])
 
-    def minted_for(self, span: ReadableSpan) -> Session:
-        """The session of a span that belongs to none: a request's root makes one, which its trace shares.
+    def auto_session_for(self, span: ReadableSpan) -> Session:
+        """The session of a span that has none: the root span of a request creates one, which its trace shares.
 
-        A root is a span of kind SERVER with no parent in this process (contract, section 6). Others get one without
-        an id.
+        A root span has kind SERVER and no parent in this process. Other spans get a session without an id.
         """
-        found = self._minted.get(span.context.trace_id)
-        if found is not None:
-            return found
+        session = self._auto_sessions.get(span.context.trace_id)
+        if session is not None:
+            return session
         if span.kind is not SpanKind.SERVER or (span.parent is not None and not span.parent.is_remote):
-            return self.stamp
-        own = self.stamp
-        made = Session(random_uuid(), self._name, own.source, own.project, auto=True)
-        self._minted[span.context.trace_id] = made
-        forget_oldest(self._minted, REMEMBERED)
-        return made
+            return self.own_or_empty
+        own = self.own_or_empty
+        session = Session(random_uuid(), self._name, own.source, own.project, auto=True)
+        self._auto_sessions[span.context.trace_id] = session
+        forget_oldest(self._auto_sessions, MAX_REMEMBERED)
+        return session
 
     def current_id(self, explicit: str | None = None) -> str | None:
-        """The session in force: the explicit one, else baggage, else the tracer's own, else the request's."""
+        """Id of the current session: `explicit`, else from baggage, else the tracer's own, else the request's."""
         if is_given(explicit):
             return session_uuid(explicit)[0]
-        found = entries_for(self, otel_context.get_current()).get(keys.BAGGAGE_SESSION_ID)
-        if found:
-            return str(found)
-        if self.elsewhere is not None and current_cell() is None:
-            return self.elsewhere.id
-        session = self.own or self._minted.get(otel_trace.get_current_span().get_span_context().trace_id)
+        from_baggage = visible_baggage(self, otel_context.get_current()).get(keys.BAGGAGE_SESSION_ID)
+        if from_baggage:
+            return str(from_baggage)
+        if self.outside_cells is not None and current_cell() is None:
+            return self.outside_cells.id
+        session = self.own or self._auto_sessions.get(otel_trace.get_current_span().get_span_context().trace_id)
         return session.id if session else None

@@ -21,8 +21,15 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, set_span_in_context
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.tracing.context import TracerLike, current_tracer, leave_span, random_uuid, with_tracer
-from hh_jupyter.tracing.validation import each_call_in, fits, is_given, switch, tell, tracer_or_none
+from hh_jupyter.tracing.context import TracerLike, current_tracer, detach_span, random_uuid, with_tracer
+from hh_jupyter.tracing.validation import (
+    checked_bool,
+    is_given,
+    safe_isinstance,
+    tracer_or_none,
+    warn_argument_once,
+    wrap_each_call,
+)
 from hh_jupyter.values import INT64, Scalar, as_object, flatten, plain, scalar, text_of
 
 # What `start_span` was given, as OpenTelemetry takes it. Total: a wrong argument is told once and does without.
@@ -40,10 +47,12 @@ def span_kind(value: Any) -> SpanKind:
         return SpanKind.INTERNAL
     if type(value) is SpanKind:
         return value
-    if fits(value, str) and value.strip().upper() in SpanKind.__members__:
+    if safe_isinstance(value, str) and value.strip().upper() in SpanKind.__members__:
         return SpanKind[value.strip().upper()]
     words = ", ".join(word.lower() for word in SpanKind.__members__)
-    tell(CALLED, "kind", value, f"an opentelemetry.trace.SpanKind, or one of {words}", "The kind is internal.")
+    warn_argument_once(
+        CALLED, "kind", value, f"an opentelemetry.trace.SpanKind, or one of {words}", "The kind is internal."
+    )
     return SpanKind.INTERNAL
 
 
@@ -54,8 +63,10 @@ def start_attributes(value: Any, called: str = CALLED) -> dict[str, Any] | None:
     """
     if value is None:
         return None
-    if type(value) is not dict and not fits(value, Mapping):
-        tell(called, "attributes", value, "a dict", "The span has none; enrich_span(metadata=...) takes any value.")
+    if type(value) is not dict and not safe_isinstance(value, Mapping):
+        warn_argument_once(
+            called, "attributes", value, "a dict", "The span has none; enrich_span(metadata=...) takes any value."
+        )
         return None
     try:
         items = list(value.items())
@@ -86,9 +97,13 @@ def span_links(value: Any) -> list[Link] | None:
         given = list(itertools.islice(value, MAX_LINKS))
     except Exception:  # boundary: one that is no iterable, or a user's iterable that fails; the span starts anyhow.
         given = [value]
-    links = [Link(item) if fits(item, SpanContext) else item for item in given if fits(item, SpanContext, Link)]
+    links = [
+        Link(item) if safe_isinstance(item, SpanContext) else item
+        for item in given
+        if safe_isinstance(item, SpanContext, Link)
+    ]
     if len(links) < len(given):
-        tell(CALLED, "links", value, "a list of opentelemetry.trace.Link", "What is no link is left out.")
+        warn_argument_once(CALLED, "links", value, "a list of opentelemetry.trace.Link", "What is no link is left out.")
     return links
 
 
@@ -96,11 +111,13 @@ def start_time_ns(value: Any) -> int | None:
     """Unix nanoseconds; also from a datetime, and None, which is now, for anything else."""
     if value is None:
         return None
-    if fits(value, datetime.datetime):
+    if safe_isinstance(value, datetime.datetime):
         value = int(value.timestamp() * 1e9)
-    if fits(value, int) and not fits(value, bool) and 0 <= value < INT64:
+    if safe_isinstance(value, int) and not safe_isinstance(value, bool) and 0 <= value < INT64:
         return value  # type: ignore[no-any-return]
-    tell(CALLED, "start_time", value, "Unix nanoseconds, as time.time_ns() gives them", "The span starts now.")
+    warn_argument_once(
+        CALLED, "start_time", value, "Unix nanoseconds, as time.time_ns() gives them", "The span starts now."
+    )
     return None
 
 
@@ -160,7 +177,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _switch(name: str, value: Any) -> bool:
-    return value if type(value) is bool else switch(CALLED, name, value, default=True)
+    return value if type(value) is bool else checked_bool(CALLED, name, value, default=True)
 
 
 class SpanBlock:
@@ -213,7 +230,7 @@ class SpanBlock:
         Raises:
             SettingTypeError: it is no function, or an async generator function.
         """
-        return each_call_in(CALLED, function, self._another)
+        return wrap_each_call(CALLED, function, self._another)
 
     def _another(self) -> SpanBlock:
         """A block like this one: one block is one span, and calls may overlap."""
@@ -249,7 +266,7 @@ class SpanBlock:
         self._span = self._token = None
         if isinstance(error, Exception):
             record_failure(span, error, event=self._event, status=self._status)
-        leave_span(token, self._context)
+        detach_span(token, self._context)
         span.end()
 
 
@@ -371,8 +388,8 @@ def new_event(name: str | Mapping[str, Any], defaults: Mapping[str, Any], more: 
         defaults: the documented fields; those that the backend requires are filled in.
         more: any other field.
     """
-    given: Any = plain(name) if fits(name, Mapping) else name
-    if not fits(given, dict):
+    given: Any = plain(name) if safe_isinstance(name, Mapping) else name
+    if not safe_isinstance(given, dict):
         given = {"event_name": given}
     elif given.get("event_name") is None and "name" in given:
         given = {**given, "event_name": given["name"]}
@@ -381,7 +398,9 @@ def new_event(name: str | Mapping[str, Any], defaults: Mapping[str, Any], more: 
     for field in ("event_name", "event_type", "source", "project"):
         found[field] = None if found.get(field) is None else text_of(found[field])
     if found["event_type"] not in _CREATED_TYPES:
-        tell("create_event", "event_type", found["event_type"], f"one of {', '.join(_CREATED_TYPES)}", "It is a tool.")
+        warn_argument_once(
+            "create_event", "event_type", found["event_type"], f"one of {', '.join(_CREATED_TYPES)}", "It is a tool."
+        )
         found["event_type"] = "tool"
     for field in ("inputs", "config", *EVENT_FIELDS):
         value = found.get(field)
@@ -395,15 +414,15 @@ def _milliseconds(duration: Any) -> float:
     if _is_number(duration):
         return float(duration)
     if duration is not None:
-        tell("create_event", "duration", duration, "a number of milliseconds", "It is sent as 0.")
+        warn_argument_once("create_event", "duration", duration, "a number of milliseconds", "It is sent as 0.")
     return 0.0
 
 
 def _is_number(value: Any) -> bool:
     """A number that JSON can hold."""
-    if fits(value, int) and not fits(value, bool):
+    if safe_isinstance(value, int) and not safe_isinstance(value, bool):
         return bool(-INT64 <= value < INT64)
-    return fits(value, float) and math.isfinite(value)
+    return safe_isinstance(value, float) and math.isfinite(value)
 
 
 def _empty(value: Any) -> bool:

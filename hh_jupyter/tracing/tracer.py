@@ -1,6 +1,7 @@
-"""`HoneyHiveTracer`: settings, provider, sessions, spans and delivery of one tracer, put together.
+"""`HoneyHiveTracer`: the settings, provider, sessions, spans and exporter of one tracer.
 
-Long because it is the whole documented surface; every method is a few lines that hand over to the module in charge.
+The class is long because it is the whole documented API; most methods are a few lines over the module that does the
+work.
 """
 
 from __future__ import annotations
@@ -29,52 +30,57 @@ from hh_jupyter.delivery.sealing.stamp import EndedSpan, Session
 from hh_jupyter.delivery.sending.item import Call
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.settings import Settings, same_but_for_display, with_config_objects
-from hh_jupyter.tracing import propagation, recorded, registry
+from hh_jupyter.tracing import propagation, registry, span_store
 from hh_jupyter.tracing.context import (
     SessionScope,
-    hosted,
-    leave,
-    offer_default,
-    tell_unsent,
+    detach,
+    from_host,
+    set_default_if_unset,
+    unset_default,
+    warn_not_sending,
     with_session_baggage,
-    withdraw_default,
 )
 from hh_jupyter.tracing.processor import SpanSource, StampingProcessor
 from hh_jupyter.tracing.registry import set_verbose
-from hh_jupyter.tracing.sessions import Register, Sessions
+from hh_jupyter.tracing.sessions import RegisterWhen, TracerSessions
 from hh_jupyter.tracing.spans import SpanBlock, enrich_span, event_fields, new_event
-from hh_jupyter.tracing.validation import event_type_text, fits, is_given, millis, refuse, switch, tell
+from hh_jupyter.tracing.validation import (
+    checked_bool,
+    checked_event_type,
+    checked_timeout_millis,
+    is_given,
+    raise_argument_error,
+    safe_isinstance,
+    warn_argument_once,
+)
 from hh_jupyter.values import plain, text_of
 
 if TYPE_CHECKING:
     from hh_jupyter.delivery.spool.store import Spool
 
-# Whose code is calling: the start-up session is named after it.
-
 _PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
 
+logger = logging.getLogger(__name__)
 
-def calling_file() -> str:
-    """Name, without `.py`, of the file of the nearest frame outside this package; "notebook" for a cell's code."""
+
+def caller_name() -> str:
+    """File name, without `.py`, of the calling code outside this package; "notebook" in a cell. Names the session."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     if frame is None:
         return "unknown"
     path = Path(frame.f_code.co_filename)
-    # A kernel compiles cells under made-up names: "<ipython-input-...>", "/tmp/ipykernel_123/456.py".
+    # A kernel compiles cells under generated names: "<ipython-input-...>", "/tmp/ipykernel_123/456.py".
     if path.name.startswith("<") or path.parent.name.startswith("ipykernel_"):
         return "notebook"
     return path.stem
 
 
-logger = logging.getLogger(__name__)
-
-
 class HoneyHiveTracer:
-    """One tracer: a key, a backend, a start-up session, and the spans that belong there.
+    """A tracer with its own API key, backend, start-up session and spans.
 
-    Nothing here waits for the network unless it says so, and nothing raises because of it.
+    Methods do not wait for the network unless their description says so, and never raise because of it.
 
     Example:
         >>> tracer = HoneyHiveTracer.init(api_key="...", session_name="nightly")  # doctest: +SKIP
@@ -82,9 +88,9 @@ class HoneyHiveTracer:
         ...     ...
 
     Args:
-        config, session_config, evaluation_config: dicts or the official SDK's config objects, in its order of
-            precedence: the later beats the earlier, and a keyword beats all of them.
-        settings: any setting of the README's table by name; None means not given.
+        config, session_config, evaluation_config: dicts or the official SDK's config objects, with its precedence:
+            a later one overrides an earlier one, and a keyword overrides all of them.
+        settings: any setting in the README's table, by name; None means not set.
 
     Raises:
         SettingTypeError: an unknown setting, or a value of the wrong type.
@@ -92,67 +98,75 @@ class HoneyHiveTracer:
     """
 
     is_honeyhive_tracer: Final = True
-    """By which modules below this one know a tracer."""
+    """Marks the class for modules that cannot import it."""
 
     def __init__(
         self, config: Any = None, session_config: Any = None, evaluation_config: Any = None, **settings: Any
     ) -> None:
         objects = {"config": config, "session_config": session_config, "evaluation_config": evaluation_config}
-        given = with_config_objects(objects, settings, "HoneyHiveTracer")
-        self._start(settings_table.resolve(given), calling_file(), join=False, register="now")
-        tell_unsent(self.settings)
-        offer_default(self)
+        settings = with_config_objects(objects, settings, "HoneyHiveTracer")
+        self._start(settings_table.resolve(settings), caller_name(), join=False, register="now")
+        warn_not_sending(self.settings)
+        set_default_if_unset(self)
 
     @classmethod
     def init(
         cls, config: Any = None, session_config: Any = None, evaluation_config: Any = None, **settings: Any
     ) -> Self:
-        """A tracer with these settings.
+        """Return a tracer with these settings.
 
-        In a notebook that loaded the extension, the first call applies the settings to the kernel's tracer and returns
-        it, and so does the same call again; another key or address, or `multi_instance=True`, makes a new one.
+        In a notebook that has loaded the extension, the call applies the settings to the kernel's tracer and returns
+        that. It creates a new tracer if a later call names another key or URL, or with `multi_instance=True`.
         """
         objects = {"config": config, "session_config": session_config, "evaluation_config": evaluation_config}
         settings = with_config_objects(objects, settings, "HoneyHiveTracer.init")
         multi_instance = settings.pop("multi_instance", None)
         if multi_instance is not None and not isinstance(multi_instance, bool):
-            refuse(
+            raise_argument_error(
                 "HoneyHiveTracer.init",
                 "multi_instance",
                 multi_instance,
                 "True or False",
-                "True makes a tracer beside the notebook's own.",
+                "True creates a tracer in addition to the notebook's.",
             )
-        found = None if multi_instance else hosted(settings)
+        found = None if multi_instance else from_host(settings)
         return found if isinstance(found, cls) else cls(**settings)
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, *, name: str, join: bool, set_global: bool = True, register: Register = "first_span"
+        cls,
+        settings: Settings,
+        *,
+        name: str,
+        join: bool,
+        set_global: bool = True,
+        register: RegisterWhen = "first_span",
     ) -> Self:
-        """A tracer for a host that resolves settings itself: the notebook, a runtime.
+        """Create a tracer for a host that resolves settings itself, such as the notebook or a runtime.
 
         Args:
-            name: of the start-up session when the settings name none.
-            join: take the spans of a global provider that somebody else made.
-            set_global: become OpenTelemetry's global provider where there is none.
-            register: when the backend hears of the start-up session.
+            name: the start-up session's name if the settings contain none.
+            join: use an existing global provider that other code created.
+            set_global: set the tracer's provider as OpenTelemetry's global one if there is none.
+            register: when to register the start-up session with the backend.
         """
         tracer = cls.__new__(cls)
         tracer._start(settings, name, join=join, set_global=set_global, register=register)
-        offer_default(tracer)
+        set_default_if_unset(tracer)
         return tracer
 
-    def _start(self, settings: Settings, name: str, *, join: bool, register: Register, set_global: bool = True) -> None:
+    def _start(
+        self, settings: Settings, name: str, *, join: bool, register: RegisterWhen, set_global: bool = True
+    ) -> None:
         self.settings = settings
-        # Its name in other processes; an address in memory may be another tracer's later.
+        # Identifies the tracer in other processes; `id()` values are reused.
         self.uid = uuid.uuid4().hex
         set_verbose(self, settings.verbose)
-        self.closed = self._closed_clean = False
-        # The notebook makes a session created in a cell that of the following cells.
-        self.on_session: Callable[[Session], None] | None = None
-        self._route = Route(settings, recorded.span_log(), recorded.detail_store())
-        self.sessions = Sessions(settings, self._route)
+        self.closed = self._shutdown_result = False
+        # For the notebook, where a session created in a cell also applies to the following cells.
+        self.on_session_created: Callable[[Session], None] | None = None
+        self._route = Route(settings, span_store.span_log(), span_store.detail_store())
+        self.sessions = TracerSessions(settings, self._route)
         self.sessions.start_own(name, register)
         self.processor = StampingProcessor(
             self.sessions,
@@ -169,14 +183,14 @@ class HoneyHiveTracer:
         logger.debug("%r, session_id %s", self, self.session_id)
 
     def configure(self, settings: Settings) -> None:
-        """Apply other settings to what is made from now on; another address or key gets what comes after it."""
+        """Apply new settings to spans and sessions created from now on, also another key or URL."""
         before, self.settings = self.settings, settings
         if same_but_for_display(before, settings):
             return
         set_verbose(self, settings.verbose)
-        elsewhere = self._route.follow(settings)
+        destination_changed = self._route.follow(settings)
         self.sessions.apply(settings)
-        if elsewhere:
+        if destination_changed:
             self.sessions.register_again()
         self.processor.filter(settings.span_name_filters)
         if before.disable_tracing != settings.disable_tracing and not self.closed:
@@ -188,41 +202,41 @@ class HoneyHiveTracer:
             self.sessions.start_own(self.session_name or "notebook", "first_span")
 
     @property
-    def left_to_others(self) -> bool:
-        """The spans are only shown here: another exporter of their provider sends them to the same place."""
+    def exported_elsewhere(self) -> bool:
+        """Another exporter of the provider sends the spans to the same destination, so this tracer only shows them."""
         others = self.span_source.other_targets()
         return bool(others) and self._route.left_to(others)
 
-    # What it is
+    # Properties
 
     @property
     def enabled(self) -> bool:
-        """Spans are made and taken."""
+        """Whether spans are created and recorded."""
         return self.span_source.on
 
     @property
     def provider(self) -> TracerProvider:
-        """The provider that makes the spans, for instrumentors that ask for one."""
+        """The provider that creates the spans, to pass to instrumentors."""
         return self.span_source.provider
 
     @property
     def otel_tracer(self) -> Tracer:
-        """OpenTelemetry's own tracer of that provider."""
+        """The OpenTelemetry tracer of that provider."""
         return self.span_source.otel_tracer
 
     @property
     def session(self) -> Session:
-        """The start-up session, with the source and project that its spans carry."""
-        return self.sessions.stamp
+        """The start-up session, with the source and project of its spans; its id is empty if there is none."""
+        return self.sessions.own_or_empty
 
     @property
     def session_id(self) -> str | None:
-        """Id of the start-up session, everywhere; that of the request or block is `current_session_id`."""
+        """Id of the start-up session in any context; `current_session_id` is that of the current request or block."""
         return self.sessions.own.id if self.sessions.own else None
 
     @property
     def current_session_id(self) -> str | None:
-        """Id of the session in force here: made, entered or brought by a request, else the start-up session's."""
+        """Id of the current session: created, entered or received with a request, else the start-up session's."""
         return self.sessions.current_id()
 
     @property
@@ -232,12 +246,12 @@ class HoneyHiveTracer:
 
     @property
     def project(self) -> str | None:
-        """Project name, if one was given."""
+        """Project name, if set."""
         return self.settings.project
 
     @property
     def source(self) -> str:
-        """Where the code runs."""
+        """The environment in which the code runs, such as "dev"."""
         return self.settings.source
 
     project_name = project
@@ -255,47 +269,47 @@ class HoneyHiveTracer:
 
     @property
     def test_mode(self) -> bool:
-        """Local mode by choice."""
+        """Whether local mode was requested by setting."""
         return self.settings.test_mode
 
     is_test_mode = test_mode
 
     @property
     def is_evaluation(self) -> bool:
-        """Belongs to an experiment."""
+        """Whether the tracer belongs to an experiment."""
         return self.settings.in_evaluation
 
     @property
     def run_id(self) -> str | None:
-        """The experiment's run."""
+        """Id of the experiment run."""
         return self.settings.run_id
 
     @property
     def dataset_id(self) -> str | None:
-        """The data set of that run."""
+        """Id of the run's dataset."""
         return self.settings.dataset_id
 
     @property
     def datapoint_id(self) -> str | None:
-        """The data point of that run."""
+        """Id of the run's datapoint."""
         return self.settings.datapoint_id
 
     @property
     def server_url(self) -> str:
-        """Address of the backend."""
+        """URL of the backend."""
         return self.settings.server_url
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        """In another process, the tracer of the work that is done there for this one: `hh_jupyter` registers how."""
+        """Pickle the tracer as a handle, by the function that `hh_jupyter` registers with `copyreg`."""
         return copyreg.dispatch_table[HoneyHiveTracer](self)
 
     def __repr__(self) -> str:
-        return f"<HoneyHiveTracer to {self.destination or 'this machine only'}, session {self.session_name}>"
+        return f"<HoneyHiveTracer session={self.session_name!r} destination={self.destination or 'local'}>"
 
     # Sessions
 
     def new_session(self, name: str | None = None, **fields: Any) -> Session:
-        """Make a session without entering it; see `Sessions.new` for the fields."""
+        """Create a session without entering it; see `TracerSessions.new` for the fields."""
         return self.sessions.new(name, **fields)
 
     def create_session(
@@ -308,14 +322,14 @@ class HoneyHiveTracer:
         source: str | None = None,
         skip_api_call: bool = False,
     ) -> str:
-        """Start a session and make it the current one in this context (task, thread); the tracer keeps its own.
+        """Start a session and make it current in this context (task, thread). The start-up session is not replaced.
 
         Args:
-            session_id: a UUID of your own; other text becomes a name-based UUID.
-            skip_api_call: link to a session that exists already; needs `session_id`.
+            session_id: a UUID of your own; other text is converted to a name-based UUID.
+            skip_api_call: link to an existing session; requires `session_id`.
 
         Returns:
-            the id, made here; the backend hears of it in the background.
+            the session's id; the session is registered with the backend in the background.
         """
         found = self._enter_session(
             session_name,
@@ -339,7 +353,7 @@ class HoneyHiveTracer:
         source: str | None = None,
         skip_api_call: bool = False,
     ) -> str:
-        """`create_session` for coroutines: the same arguments, and the event loop never waits."""
+        """`create_session` for coroutines: same arguments, and it never blocks the event loop."""
         found = self._enter_session(
             session_name,
             session_id=session_id,
@@ -356,16 +370,16 @@ class HoneyHiveTracer:
     def _enter_session(
         self, session_name: str | None, *, source: str | None = None, skip_api_call: bool = False, **fields: Any
     ) -> str:
-        skip = switch("create_session", "skip_api_call", skip_api_call, default=False)
+        skip = checked_bool("create_session", "skip_api_call", skip_api_call, default=False)
         link = skip and is_given(fields.get("session_id"))
         if skip and not link:
-            then = "A new session is made, and the backend is told."
-            tell("create_session", "session_id", None, "given with skip_api_call=True", then)
+            rule, then = "set with skip_api_call=True", "Creating a new session."
+            warn_argument_once("create_session", "session_id", None, rule, then)
         session = self.sessions.new(session_name, source=source, register="never" if link else "now", **fields)
         otel_context.attach(with_session_baggage(session, self.sessions))
         self.processor.adopt(session)
-        if self.on_session is not None:
-            self.on_session(session)
+        if self.on_session_created is not None:
+            self.on_session_created(session)
         return session.id
 
     def with_session(
@@ -376,9 +390,9 @@ class HoneyHiveTracer:
         user_properties: Mapping[str, Any] | None = None,
         source: str | None = None,
     ) -> SessionScope:
-        """A session for exactly one block, `with` or `async with`; gives its id. As a decorator: one for each call.
+        """A session for one block, `with` or `async with`, which yields its id. As a decorator: one session per call.
 
-        The session is made, and the backend told, when the block is entered.
+        The session is created, and registered with the backend, when the block is entered.
         """
 
         def session() -> Session:
@@ -389,7 +403,7 @@ class HoneyHiveTracer:
         return SessionScope(self, session)
 
     def session_start(self) -> str:
-        """Replace the tracer's own session by a new one and return its id. For one user at a time: not for servers."""
+        """Replace the start-up session by a new one and return its id. Not for servers: it applies to all requests."""
         return self.sessions.replace_own(self.session_name).id
 
     def enrich_session(
@@ -404,7 +418,7 @@ class HoneyHiveTracer:
         session_id: str | None = None,
         **extra: Any,
     ) -> None:
-        """Add fields to a session: the one named, else the current one. Unknown keywords go to the metadata."""
+        """Add fields to a session (default: the current one). Unknown keywords are added to the metadata."""
         found = self.sessions.current_id(session_id)
         fields = event_fields(
             inputs=inputs,
@@ -434,11 +448,13 @@ class HoneyHiveTracer:
     ) -> SpanBlock:
         """A span for one block: `with tracer.start_span("work") as span`.
 
+        Exceptions propagate in any case.
+
         Args:
-            kind: OpenTelemetry's kind: internal (the default), client, server, producer or consumer.
+            kind: the OpenTelemetry span kind: internal (the default), client, server, producer or consumer.
             start_time: Unix nanoseconds; default: now.
-            record_exception: write an exception that leaves the block as an event.
-            set_status_on_exception: let it set the status to ERROR. It passes through in any case.
+            record_exception: record an exception raised in the block as a span event.
+            set_status_on_exception: set the span's status to ERROR on an exception.
         """
         return SpanBlock(
             self,
@@ -453,8 +469,8 @@ class HoneyHiveTracer:
 
     def trace(self, name: str, event_type: str | None = None, **attributes: Any) -> SpanBlock:
         """A span with an event type: model, tool or chain."""
-        given = event_type_text("trace", event_type) if event_type is not None else ""
-        types = {keys.EVENT_TYPE: given, keys.EVENT_TYPE_DOTTED: given} if given else {}
+        text = checked_event_type("trace", event_type) if event_type is not None else ""
+        types = {keys.EVENT_TYPE: text, keys.EVENT_TYPE_DOTTED: text} if text else {}
         return SpanBlock(self, name, attributes={**attributes, **types})
 
     def enrich_span(
@@ -472,7 +488,7 @@ class HoneyHiveTracer:
         update_event_id: str | None = None,
         **extra: Any,
     ) -> bool:
-        """Add fields to the running span; the arguments of `hh_jupyter.enrich_span`. False if there is no span."""
+        """Add fields to the current span, like `hh_jupyter.enrich_span`; False if there is no span."""
         done = enrich_span(
             attributes,
             metadata,
@@ -486,13 +502,13 @@ class HoneyHiveTracer:
             self,
             user_properties=user_properties,
             update_event_id=update_event_id,
-            **{name: value for name, value in extra.items() if name != "tracer"},  # It is this one.
+            **{name: value for name, value in extra.items() if name != "tracer"},  # Always this tracer.
         )
         return bool(done)
 
     def update_event(self, event_id: str, fields: Mapping[str, Any]) -> None:
-        """Queue an update of an event that exists; a session is the event whose id is the session's."""
-        # Field by field: a large one must not use up what the others may have.
+        """Queue an update of an existing event. A session is updated by its own id."""
+        # Field by field, so that a large field does not use up the size limit of the others.
         document = {name: plain(value) for name, value in fields.items()}
         self._route.call("event_update", event_id, api.event_update(event_id, document))
         self._route.wait_if_immediate()
@@ -512,15 +528,15 @@ class HoneyHiveTracer:
         metrics: Mapping[str, Any] | None = None,
         **extra: Any,
     ) -> str | None:
-        """Queue an event that is no span.
+        """Queue an event that is not a span.
 
         Args:
             event_name_or_dict: the name, or a dict of all fields.
             duration: milliseconds.
-            extra: any other field, such as `session_id`, `parent_id`, `user_properties`.
+            extra: other fields, such as `session_id`, `parent_id`, `user_properties`.
 
         Returns:
-            the event's id, made here; None without a session.
+            the event's id; None if there is no session.
         """
         documented = {
             "event_type": event_type,
@@ -556,22 +572,22 @@ class HoneyHiveTracer:
         return carrier
 
     def extract_context(self, carrier: Mapping[str, Any]) -> Context:
-        """A context from incoming headers, in any case; attach it, or pass it where a context is taken."""
+        """A context from incoming headers (names in any case), to attach or to pass as a context argument."""
         return propagation.extract(carrier)
 
     def link(self, carrier: Mapping[str, Any]) -> Token[Context]:
-        """Continue the trace of incoming headers until `unlink` is called with what this returns."""
+        """Continue the trace of incoming headers until the returned token is passed to `unlink`."""
         return otel_context.attach(propagation.extract(carrier, called="link"))
 
     def unlink(self, _token: Any) -> None:
-        """Undo `link`."""
-        if fits(_token, Token):
-            leave(_token)
+        """Restore the context from before `link`."""
+        if safe_isinstance(_token, Token):
+            detach(_token)
         else:
-            tell("unlink", "_token", _token, "what link() returned", "The context stays as it is.")
+            warn_argument_once("unlink", "_token", _token, "what link() returned", "The context is unchanged.")
 
     def set_baggage(self, key: str, value: str) -> None:
-        """Put an entry into the current context's baggage; it travels with `inject_context`."""
+        """Set an entry of the current context's baggage, which `inject_context` sends along."""
         otel_context.attach(baggage.set_baggage(_baggage_key(key), text_of(value)))
 
     def get_baggage(self, key: str) -> str | None:
@@ -579,23 +595,23 @@ class HoneyHiveTracer:
         value = baggage.get_baggage(_baggage_key(key))
         return None if value is None else text_of(value)
 
-    # Delivery
+    # Export
 
-    def seal(self, timeout: float = 2.0) -> bool:
-        """Wait until every span that ended before is in the log; False if `timeout` seconds were not enough."""
+    def wait_processed(self, timeout: float = 2.0) -> bool:
+        """Wait until all spans that have ended are in the log; False if that takes longer than `timeout` seconds."""
         return self._route.seal(timeout)
 
     def export_state(self, cell: str | None = None) -> ExportState:
-        """What became of the spans of one cell's run, or of all since the destination was last changed."""
+        """The export state of the spans of one cell's run, or of all spans since the destination last changed."""
         return self._route.state(cell)
 
     @property
     def spool(self) -> Spool | None:
-        """What is kept on disk; None with the setting `spool` off."""
+        """The spool on disk; None if the setting `spool` is off."""
         return self._route.spool
 
-    def take(self, spans: Iterable[EndedSpan], calls: Iterable[tuple[Call, str | None]]) -> None:
-        """Take spans and calls that were made in another process for this one, as if they had been made here."""
+    def add_remote(self, spans: Iterable[EndedSpan], calls: Iterable[tuple[Call, str | None]]) -> None:
+        """Export spans and requests made in another process for this one, as if they had been made here."""
         own, nearest_kept = self.session, self.processor.nearest_kept
         stamped = (
             EndedSpan(span, stamp._replace(session=own, parent_id=nearest_kept(stamp.parent_id)))
@@ -603,67 +619,69 @@ class HoneyHiveTracer:
         )
         self._route.take(stamped, calls)
 
-    def note_lost(self, reason: str) -> None:
-        """Spans were lost before they came here: it is said, and the next flush is not True."""
+    def record_lost(self, reason: str) -> None:
+        """Record lost spans; the next `force_flush` returns False."""
         self._route.note_lost(reason)
 
     def send_again(self, session_ids: Collection[str] = ()) -> int:
-        """Try everything again that waits, was refused or paused.
+        """Retry everything that is waiting, paused or rejected.
 
         Args:
-            session_ids: what these sessions kept on this machine only is sent as well.
+            session_ids: sessions whose records were kept on this machine only; these are sent as well.
 
         Returns:
-            how many such records there were.
+            the number of records.
         """
         return self._route.send_again(session_ids)
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
-        """Send what there is, within `timeout_millis`.
+        """Send all pending spans and requests, waiting at most `timeout_millis`.
 
         Returns:
-            True only if everything that has a destination was accepted, and nothing was refused or lost since the
-            previous call. In local mode nothing has a destination, so True.
+            True if the backend accepted everything and nothing was rejected or lost since the previous call. True in
+            local mode, where there is nothing to send.
         """
         if self.closed:
-            return self._closed_clean
-        return self._route.flush(millis("force_flush", timeout_millis) / 1000)
+            return self._shutdown_result
+        return self._route.flush(checked_timeout_millis("force_flush", timeout_millis) / 1000)
 
     def flush(self, timeout_millis: float = 30_000) -> bool:
-        """`force_flush` under its other name."""
+        """Alias of `force_flush`."""
         return self.force_flush(timeout_millis)
 
     @classmethod
     def flush_all(cls, timeout_millis: float = 30_000) -> bool:
-        """`force_flush` of every tracer of this process, together within `timeout_millis`."""
-        return registry.flush_all(millis("flush_all", timeout_millis) / 1000)
+        """`force_flush` of all tracers of this process, together within `timeout_millis`."""
+        return registry.flush_all(checked_timeout_millis("flush_all", timeout_millis) / 1000)
 
     def shutdown(self) -> None:
-        """Send what there is within `exit_flush_seconds`, then trace nothing more. The provider stays as it is."""
-        self.make_ready()
+        """Flush within `exit_flush_seconds` and stop tracing. The OpenTelemetry provider is not shut down."""
+        self.preload_modules()
         self.shut_down_within(self.settings.exit_flush_seconds)
 
-    def make_ready(self) -> None:
-        """Have everything at hand that the last delivery needs, so that its time is the network's."""
+    def preload_modules(self) -> None:
+        """Import what the last flush needs in advance, so that its time budget is left for the network."""
         self._route.make_ready()
 
     def _flush_last(self) -> None:
         self._route.flush(self.settings.exit_flush_seconds)
 
     def shut_down_within(self, seconds: float) -> None:
-        """`shutdown` with another budget."""
+        """`shutdown` with another time budget."""
         if self.closed:
             return
         self.span_source.switch_off()
-        withdraw_default(self)
+        unset_default(self)
         spool = self._route.spool
-        self._closed_clean = self._route.close(seconds)  # After a Ctrl-C here it can be shut down again.
+        self._shutdown_result = self._route.close(seconds)  # After a Ctrl-C here, shutdown can be called again.
         self.closed = True
-        if not self._closed_clean:
+        if not self._shutdown_result:
             state = self.export_state()
             waiting = state.waiting + state.calls_waiting
-            reason = state.reason or f"{waiting} spans and calls waited too long"
-            kept = "; it is kept on disk for the next process" if spool is not None and spool.problem is None else ""
+            reason = state.reason or f"{waiting} spans and requests were still waiting"
+            kept = (
+                "; the rest is kept on disk for the next process" if spool is not None and spool.problem is None else ""
+            )
             logger.warning("not everything was sent: %s%s", reason, kept)
         registry.unregister(self)
         set_verbose(self, verbose=False)

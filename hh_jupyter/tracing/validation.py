@@ -1,6 +1,6 @@
-"""Arguments that a call does not take: an exception at set-up, one warning while a program runs.
+"""Check arguments: a wrong one raises during set-up, and logs one warning while the program runs.
 
-The rule for which is which stands in `hh_jupyter.errors`.
+`hh_jupyter.errors` states which calls count as set-up.
 """
 
 from __future__ import annotations
@@ -18,65 +18,66 @@ from hh_jupyter.errors import SettingTypeError
 from hh_jupyter.values import name_of, text_of
 
 T = TypeVar("T")
-
+F = TypeVar("F", bound=Callable[..., Any])
 
 logger = logging.getLogger(__name__)
 
 FLUSH_MILLIS: Final = 30_000
 LONGEST_MILLIS: Final = 86_400_000
 A_TRACER: Final = "a HoneyHiveTracer"
-IS_TRACER: Final = "is_honeyhive_tracer"
-"""Attribute of the class, by which this module knows a tracer without importing it."""
+TRACER_MARKER: Final = "is_honeyhive_tracer"
+"""Class attribute by which this module recognizes a tracer without importing its class."""
 
-MOST_TOLD: Final = 1_000
-"""Different things that a process is told once each; then silence."""
+MAX_WARNINGS: Final = 1_000
+"""Distinct warnings that a process logs; further ones are dropped."""
 
-_told: set[tuple[str, str]] = set()
+_warned: set[tuple[str, str]] = set()
 
 
-def fits(value: Any, *types: type) -> bool:
-    """`isinstance` without asking the value for its class, at which a proxy or a dead weak reference may raise."""
+def safe_isinstance(value: Any, *types: type) -> bool:
+    """`isinstance` that ignores `__class__`, which may raise on a proxy or a dead weak reference."""
     try:
         return issubclass(type(value), types)
-    except Exception:  # boundary: a class whose metaclass cannot be hashed is refused by abstract classes.
+    except Exception:  # boundary: abstract classes raise for a class whose metaclass is not hashable.
         return False
 
 
-def complaint(called: str, name: str, value: Any, rule: str, then: str) -> str:
-    """The text for one wrong argument.
+def argument_message(called: str, name: str, value: Any, rule: str, then: str) -> str:
+    """The message for one wrong argument.
 
     Args:
         called: the call, as the user wrote it.
-        name: of the argument.
+        name: the argument's name.
         rule: the end of the sentence "<name> must be ...".
-        then: what to do, or what is done instead; a sentence.
+        then: what to do, or what happens instead; a sentence.
     """
-    from hh_jupyter.redaction import shown  # Its rules cost more to compile than a tracer to make.
+    from hh_jupyter.redaction import shown  # Compiling its rules takes longer than creating a tracer.
 
     return f"{called}: {name} must be {rule}; got {shown(name, value)} ({name_of(type(value))}). {then}"
 
 
-def refuse(called: str, name: str, value: Any, rule: str, then: str) -> NoReturn:
-    """Raise for a mistake in the set-up.
+def raise_argument_error(called: str, name: str, value: Any, rule: str, then: str) -> NoReturn:
+    """Raise for a wrong argument during set-up.
 
     Raises:
         SettingTypeError: always.
     """
-    raise SettingTypeError(complaint(called, name, value, rule, then))
+    raise SettingTypeError(argument_message(called, name, value, rule, then))
 
 
-def tell(called: str, name: str, value: Any, rule: str, then: str) -> None:
-    """Warn of a mistake in a running program, once for each argument of each call."""
+def warn_argument_once(called: str, name: str, value: Any, rule: str, then: str) -> None:
+    """Log a warning for a wrong argument in a running program, once per argument of each call."""
     if _first_time(called, name):
-        logger.warning("%s", complaint(called, name, value, rule, then))
+        logger.warning("%s", argument_message(called, name, value, rule, then))
 
 
-def once(about: str, text: str, *values: Any) -> None:
-    """Warn of something, once in the life of the process.
+def warn_once(about: str, text: str, *values: Any) -> None:
+    """Log a warning once per process.
 
     Args:
-        about: names it; the text may differ from time to time.
-        text: with a `{}` for each of the values, which are hidden where they look like secrets.
+        about: identifies the warning; its text may differ between calls.
+        text: the message, with a `{}` for each value.
+        values: redacted if they look like secrets.
     """
     if _first_time("", about):
         from hh_jupyter.redaction import shown  # Not at import: see `complaint`.
@@ -85,161 +86,165 @@ def once(about: str, text: str, *values: Any) -> None:
 
 
 def _first_time(called: str, about: str) -> bool:
-    if (called, about) in _told or len(_told) >= MOST_TOLD:
+    if (called, about) in _warned or len(_warned) >= MAX_WARNINGS:
         return False
-    _told.add((called, about))
+    _warned.add((called, about))
     return True
 
 
-def event_type_text(called: str, value: Any, hint: str = "") -> str:
-    """The text of an event type; one that is none of the documented types is told, once for each, and kept.
+def checked_event_type(called: str, value: Any, hint: str = "") -> str:
+    """The text of an event type. Logs one warning for each value that is not a documented type; it is still sent.
 
     Args:
-        hint: what else may have been meant; said unless it is nearly one of the types.
+        hint: added to the warning if the value does not resemble any of the types.
     """
     text = value if type(value) is str else text_of(value)
     if text and text not in keys.EVENT_TYPES and text != "session" and _first_time("event_type", text[:80]):
         from difflib import get_close_matches
 
+        from hh_jupyter.redaction import shown  # Lazy: see `argument_message`.
+
         near = get_close_matches(text.lower(), keys.EVENT_TYPES, n=1)
-        then = f"Did you mean {near[0]}? It is sent as it is." if near else f"It is sent as it is.{hint}"
-        logger.warning("%s", complaint(called, "event_type", text, f"one of {', '.join(keys.EVENT_TYPES)}", then))
+        unchanged = f"Sending {shown('event_type', text)} unchanged."
+        then = f"Did you mean {near[0]!r}? {unchanged}" if near else f"{unchanged}{hint}"
+        logger.warning(
+            "%s", argument_message(called, "event_type", text, f"one of {', '.join(keys.EVENT_TYPES)}", then)
+        )
     return text
 
 
 def is_tracer(value: Any) -> bool:
-    """Whether it is a tracer of ours; the official SDK's has another make-up."""
+    """Whether the value is a `HoneyHiveTracer` of this package; the official SDK's does not count."""
     try:
-        return getattr(type(value), IS_TRACER, False) is True
-    except Exception:  # boundary: a metaclass may raise anything when it is asked for an attribute.
+        return getattr(type(value), TRACER_MARKER, False) is True
+    except Exception:  # boundary: attribute access on a class may raise anything (metaclass).
         return False
 
 
 def tracer_or_none(called: str, name: str, value: T | None, then: str = "The current tracer is used.") -> T | None:
-    """The tracer that was given; None, after a warning, for anything else."""
+    """The given tracer; None for anything else, with a warning unless it is None."""
     if value is None or is_tracer(value):
         return value
-    tell(called, name, value, A_TRACER, then)
+    warn_argument_once(called, name, value, A_TRACER, then)
     return None
 
 
-def millis(called: str, value: Any) -> float:
-    """A time limit in milliseconds, a day at most and no less than 0; the documented 30 s for what is no number."""
-    if fits(value, int, float) and not fits(value, bool) and value == value:  # NaN is no number.
+def checked_timeout_millis(called: str, value: Any) -> float:
+    """A time limit in milliseconds, limited to 0 to one day; the documented 30 seconds if it is not a number."""
+    if safe_isinstance(value, int, float) and not safe_isinstance(value, bool) and value == value:  # Not NaN.
         return float(max(0, min(value, LONGEST_MILLIS)))
     if value is not None:
-        tell(called, "timeout_millis", value, "a number of milliseconds", f"{FLUSH_MILLIS:,} ms are used.")
+        warn_argument_once(
+            called, "timeout_millis", value, "a number of milliseconds", f"{FLUSH_MILLIS:,} ms are used."
+        )
     return FLUSH_MILLIS
 
 
 def is_given(value: Any) -> bool:
-    """Whether there is anything; asked without the value's own truth, which arrays do not have."""
-    return value is not None and not (fits(value, str, bytes) and not value)
+    """Whether the value is neither None nor empty text. Does not use `bool(value)`, which arrays do not support."""
+    return value is not None and not (safe_isinstance(value, str, bytes) and not value)
 
 
-def switch(called: str, name: str, value: Any, *, default: bool) -> bool:
-    """True or False; the default for what is neither, nor a number."""
-    if fits(value, int, float):
+def checked_bool(called: str, name: str, value: Any, *, default: bool) -> bool:
+    """The value as a bool; the default, with a warning, if it is neither a bool nor a number."""
+    if safe_isinstance(value, int, float):
         return bool(value)
-    tell(called, name, value, "True or False", f"{default} is used.")
+    warn_argument_once(called, name, value, "True or False", f"{default} is used.")
     return default
 
 
-def check_decoration(called: str, given: Mapping[str, Any]) -> None:
-    """Look over the parameters of a decorator.
+def check_decorator_arguments(called: str, arguments: Mapping[str, Any]) -> None:
+    """Check the parameters of a decorator.
 
-    Data of any type is kept; what is refused can only be a slip, such as a function where a dict belongs.
+    Data of any type is accepted; obvious mistakes raise, such as a function in place of a dict.
 
     Raises:
-        SettingTypeError: one of them cannot be meant.
+        SettingTypeError: a parameter has an impossible type.
     """
-    for name, value in given.items():
+    for name, value in arguments.items():
         if value is None:
             continue
-        for names, fits, rule, then in _DECORATION:
-            if name in names and not fits(value):
-                refuse(called, name, value, rule, then)
+        for names, accepts, rule, then in _DECORATOR_RULES:
+            if name in names and not accepts(value):
+                raise_argument_error(called, name, value, rule, then)
 
 
-def unknown_parameter(called: str, name: str, known: Iterable[str]) -> str:
-    """The text for a keyword that a decorator does not have."""
+def unknown_parameter_message(called: str, name: str, known: Iterable[str]) -> str:
+    """The message for a keyword that a decorator does not have."""
     from difflib import get_close_matches
 
     near = get_close_matches(name, known, n=1)
-    hint = f"Did you mean {near[0]}?" if near else "Extra fields go to metadata={...}."
+    hint = f"Did you mean {near[0]}?" if near else "Pass extra fields in metadata={...}."
     return f"{called}: unknown parameter {name}. {hint}"
 
 
 def _is_word(value: Any) -> bool:
-    return fits(value, str) or (fits(value, enum.Enum) and fits(value.value, str))
+    return safe_isinstance(value, str) or (safe_isinstance(value, enum.Enum) and safe_isinstance(value.value, str))
 
 
 def _is_data(value: Any) -> bool:
     return not callable(value)
 
 
-_DECORATION: Final[tuple[tuple[frozenset[str], Callable[[Any], bool], str, str], ...]] = (
-    (frozenset({"event_type"}), _is_word, "text", f"The types are {', '.join(keys.EVENT_TYPES)}."),
-    (frozenset({"event_name"}), _is_word, "text", "Leave it out for the function's own name."),
-    (frozenset({"tracer"}), is_tracer, A_TRACER, "Leave it out for the tracer that is current at each call."),
+_READ_ONCE: Final = "It is read once, when the function is decorated; use enrich_span() to add values of one call."
+_DECORATOR_RULES: Final[tuple[tuple[frozenset[str], Callable[[Any], bool], str, str], ...]] = (
+    (frozenset({"event_type"}), _is_word, "text", f"Use one of {', '.join(keys.EVENT_TYPES)}."),
+    (frozenset({"event_name"}), _is_word, "text", "Omit it to use the function's own name."),
+    (frozenset({"tracer"}), is_tracer, A_TRACER, "Omit it to use the tracer that is current at each call."),
     (
         frozenset({"capture_inputs", "capture_outputs"}),
-        lambda value: fits(value, bool),
+        lambda value: safe_isinstance(value, bool),
         "True or False",
-        "Leave it out for the tracer's setting.",
+        "Omit it to use the tracer's setting.",
     ),
     (
         frozenset({*keys.NAMESPACES, "span_config"}),
         _is_data,
         "a dict",
-        "It is read once, when the function is decorated; enrich_span() adds what a call finds out.",
+        _READ_ONCE,
     ),
     (
         frozenset({"source", "project", "session_id", "user_id", "session_name", "error", "event_id", "tags"}),
         _is_data,
         "text",
-        "It is read once, when the function is decorated; enrich_span() adds what a call finds out.",
+        _READ_ONCE,
     ),
 )
 
 
-# What kind of function a callable is, and blocks used as decorators.
-#
-# `inspect` tells functions apart by their code, which an object with `__call__` does not have.
-
-F = TypeVar("F", bound=Callable[..., Any])
+# Context managers used as decorators, and the kind of a callable: function, coroutine function, generator function.
 
 
-def is_kind(function: Any, test: Callable[[Any], bool]) -> bool:
-    """Whether a callable passes a test of `inspect`, such as `iscoroutinefunction`, itself or by its `__call__`."""
-    function = without_partial(function)
+def callable_matches(function: Any, test: Callable[[Any], bool]) -> bool:
+    """Whether a callable, or its `__call__` method, passes a test of `inspect` such as `iscoroutinefunction`."""
+    function = unwrap_partial(function)
     return test(function) or (callable(function) and not inspect.isroutine(function) and test(type(function).__call__))
 
 
-def without_partial(function: Any) -> Any:
-    """The function below any `functools.partial`."""
+def unwrap_partial(function: Any) -> Any:
+    """The function inside any number of `functools.partial`."""
     while isinstance(function, functools.partial):
         function = function.func
     return function
 
 
-def each_call_in(called: str, function: F, block: Callable[[], AbstractContextManager[Any]]) -> F:
-    """`function` with a block of its own around each call.
+def wrap_each_call(called: str, function: F, block: Callable[[], AbstractContextManager[Any]]) -> F:
+    """`function`, with a new context manager entered around each call.
 
     Args:
-        called: the call that made the block, for error messages.
+        called: the call that created the context manager, for error messages.
         function: a function, coroutine function or generator function.
-        block: makes a block; calls may overlap, so no two share one.
+        block: returns a new context manager; calls may overlap, so each gets its own.
 
     Raises:
-        SettingTypeError: it is no function, or an async generator function.
+        SettingTypeError: `function` is not a function, or is an async generator function.
     """
-    given: Any = function
-    if inspect.isclass(given) or not callable(given):
-        refuse(called, "function", function, "a function", f"As a block: with tracer.{called}(...).")
-    if is_kind(given, inspect.isasyncgenfunction):
-        then = f"Write the block, with tracer.{called}(...), inside it."
-        refuse(called, "function", function, "no async generator function", then)
+    target: Any = function
+    if inspect.isclass(target) or not callable(target):
+        raise_argument_error(called, "function", function, "a function", f"For a block: with tracer.{called}(...).")
+    if callable_matches(target, inspect.isasyncgenfunction):
+        then = f"Use it as a block inside the generator: with tracer.{called}(...)."
+        raise_argument_error(called, "function", function, "a function that is not an async generator", then)
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -256,6 +261,6 @@ def each_call_in(called: str, function: F, block: Callable[[], AbstractContextMa
         with block():
             return (yield from function(*args, **kwargs))
 
-    if is_kind(given, inspect.isgeneratorfunction):
+    if callable_matches(target, inspect.isgeneratorfunction):
         return cast(F, generator_wrapper)
-    return cast(F, coroutine_wrapper if is_kind(given, inspect.iscoroutinefunction) else wrapper)
+    return cast(F, coroutine_wrapper if callable_matches(target, inspect.iscoroutinefunction) else wrapper)

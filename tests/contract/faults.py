@@ -28,26 +28,26 @@ class Fault:
 # A line per fault; indented below it its tests, or `because:` and the reason.
 _TABLE: Final = """
 1. After a with_session block its session stays in force.
-    tests/tracing/test_sessions.py::test_a_scope_is_for_exactly_its_block
+    tests/tracing/test_sessions.py::test_a_session_applies_to_its_block_only
     tests/tracing/test_context_properties.py::test_every_program_leaves_the_context_as_it_was
 2. A session whose start fails is None, or an id that the backend never hears of.
-    tests/tracing/test_session_starts.py::test_a_start_that_fails_is_tried_again_under_the_same_id
+    tests/tracing/test_session_starts.py::test_a_failed_session_start_is_retried_with_the_same_id
     tests/delivery/sending/test_flush.py::test_a_start_that_is_never_accepted_does_not_hold_back_its_spans
 3. An answer that holds the session's id and not five more fields counts as a failure.
-    tests/tracing/test_session_starts.py::test_an_answer_with_nothing_but_the_id_is_enough
+    tests/tracing/test_session_starts.py::test_a_response_that_contains_only_the_id_is_enough
 4. The calls disagree about the current session; an id that is no UUID becomes a random one, or is not looked at.
-    tests/tracing/test_sessions.py::test_the_explicit_session_beats_baggage_and_that_beats_the_tracers_own
-    tests/tracing/test_sessions.py::test_text_that_is_no_uuid_becomes_the_same_uuid_everywhere
-    tests/tracing/test_session_starts.py::test_linking_to_a_session_calls_nobody_and_checks_the_id
+    tests/tracing/test_sessions.py::test_an_explicit_session_id_overrides_baggage_which_overrides_the_tracers_own
+    tests/tracing/test_sessions.py::test_a_custom_session_id_always_gives_the_same_uuid
+    tests/tracing/test_session_starts.py::test_linking_to_a_session_sends_no_request_and_normalizes_the_id
 5. session_start() registers a session that nothing is filed under.
-    tests/tracing/test_session_starts.py::test_session_start_begins_a_session_that_the_spans_are_in
+    tests/tracing/test_session_starts.py::test_session_start_replaces_the_session_of_later_spans
 6. The source of a session does not reach its spans.
-    tests/tracing/test_sessions.py::test_the_source_of_a_session_reaches_its_spans_and_ends_with_it
+    tests/tracing/test_sessions.py::test_the_source_of_a_session_applies_to_its_spans_only
 7. The session made for one request goes on after it.
-    tests/tracing/test_auto_sessions.py::test_each_request_has_a_session_of_its_own_and_it_ends_with_the_request
+    tests/tracing/test_auto_sessions.py::test_each_request_has_a_session_of_its_own_that_ends_with_it
 8. Session, project and source given for one span do not move it.
     tests/tracing/test_trace_decorator.py::test_the_decorators_session_source_and_project_move_the_span
-    tests/tracing/test_enrich_span_context.py::test_session_source_and_project_move_the_span_and_what_is_inside
+    tests/tracing/test_enrich_span_context.py::test_session_source_and_project_apply_to_the_span_and_its_children
 9. What the backend refuses for a moment is lost, and a flush says that all is well.
     tests/delivery/sending/test_flush.py::test_what_a_backend_missed_arrives_when_it_is_back
     tests/delivery/sending/test_flush.py::test_a_backend_in_trouble_costs_no_more_than_the_deadline_and_keeps_the_spans
@@ -73,7 +73,7 @@ _TABLE: Final = """
     tests/experiments/test_errors.py::test_an_error_of_an_evaluator_stops_no_other_and_is_on_the_session
 16. An exception makes a second span and is recorded up to three times, whatever the arguments say.
     tests/tracing/test_trace_decorator.py::test_an_exception_passes_untouched_and_is_recorded_once
-    tests/tracing/test_enrich_span_context.py::test_an_exception_is_recorded_once_and_passes
+    tests/tracing/test_enrich_span_context.py::test_an_exception_is_recorded_once_and_propagates
     tests/tracing/test_start_span.py::test_what_an_exception_leaves_behind_can_be_switched_off
 17. A function whose error has a certain text runs twice; an exception of a coroutine becomes its own cause.
     tests/tracing/test_trace_decorator.py::test_an_exception_passes_untouched_and_is_recorded_once
@@ -97,15 +97,15 @@ _TABLE: Final = """
     tests/tracing/test_trace_decorator.py::test_a_class_keeps_its_static_and_class_methods_and_properties
 24. Documented parameters of @trace are refused, and typos in init are not.
     tests/tracing/test_trace_parameters.py::test_the_documented_fields_are_taken
-    tests/tracing/test_bad_input.py::test_a_wrong_argument_names_itself_its_value_and_the_rule
+    tests/tracing/test_setup_errors.py::test_an_error_states_the_setting_its_value_and_the_rule
 25. init changes the caller's context for good, and a memory address travels to other services.
-    tests/tracing/test_propagation.py::test_making_a_tracer_leaves_the_context_as_it_was
-    tests/tracing/test_propagation.py::test_headers_carry_the_session_wherever_they_are_made
+    tests/tracing/test_propagation.py::test_creating_a_tracer_does_not_change_the_context
+    tests/tracing/test_propagation.py::test_headers_carry_the_current_session
     tests/tracing/test_context_properties.py::test_every_program_leaves_the_context_as_it_was
 26. Which tracer an undecided @trace uses depends on the thread, and set_default_tracer may have no effect.
-    tests/tracing/test_tracer_choice.py::test_it_is_the_default_tracer_in_every_thread
+    tests/tracing/test_tracer_choice.py::test_every_thread_uses_the_default_tracer_of_the_moment
 27. Headers made in start_span lack the session; capitals and percent signs are not understood in incoming ones.
-    tests/tracing/test_propagation.py::test_headers_carry_the_session_wherever_they_are_made
+    tests/tracing/test_propagation.py::test_headers_carry_the_current_session
     tests/tracing/test_propagation.py::test_header_names_are_read_in_any_case
     tests/tracing/test_propagation.py::test_baggage_is_percent_decoded
 28. Variables of others such as RUN_ID take effect, documented ones of its own do not.
@@ -116,9 +116,9 @@ _TABLE: Final = """
 30. Every tracer but the first leaves a thread behind when it is shut down.
     tests/tracing/test_providers.py::test_a_shut_down_tracer_records_nothing_and_leaves_no_thread
 31. Logs stand on standard output, with payloads and secrets.
-    tests/tracing/test_bad_input.py::test_verbose_says_on_standard_error_what_keeps_spans_from_the_backend_and_never_the_key
+    tests/tracing/test_setup_errors.py::test_verbose_logs_why_spans_cannot_be_sent_but_never_the_key
 32. Starting a tracer or a session waits for the backend, also on the thread of an event loop.
-    tests/tracing/test_session_starts.py::test_nobody_waits_for_a_backend_that_hangs
+    tests/tracing/test_session_starts.py::test_creating_sessions_does_not_wait_for_a_backend_that_hangs
 33. A span costs ten times what one of OpenTelemetry costs, and importing the package loads a thousand modules.
     because: A cost is measured beside OpenTelemetry's own on the same machine; no test asserts a time.
 34. Service name and resource of the first tracer are not those of the others.

@@ -26,7 +26,7 @@ for number in range(250):
     with tracer.start_span(f"span {number}"):
         pass
 tracer.enrich_session(outputs={"done": True})
-assert tracer.seal()
+assert tracer.wait_processed()
 time.sleep(0.05)
 print(session_id, flush=True)
 if ending == "kill":

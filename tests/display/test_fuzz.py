@@ -19,7 +19,7 @@ from hh_jupyter.display.snippet import python_code
 from hh_jupyter.display.view import Notice
 from hh_jupyter.notebook.sessions import KnownSession, sessions_text
 from hh_jupyter.records.export_state import ExportState
-from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.span_store import span_log
 from tests.display.hostile import HOSTILE
 from tests.display.test_html import ATTRIBUTES, PROPERTIES, TAGS, Page
 from tests.display.test_text import CONTROLS
@@ -77,7 +77,7 @@ def record(tracer: HoneyHiveTracer, program: list[tuple[str, dict[str, Any], str
                 open_blocks.pop().__exit__(type(failure), failure, None)
         while open_blocks:
             open_blocks.pop().__exit__(None, None, None)
-    assert tracer.seal(30)
+    assert tracer.wait_processed(30)
     return session
 
 

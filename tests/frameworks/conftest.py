@@ -17,7 +17,7 @@ def get_weather(city: str) -> str:
     "Get the current weather for a city."
     return f"{city}: 18C, light rain"
 def totals():
-    hh.get_tracer().seal()
+    hh.get_tracer().wait_processed()
     rows = span_log().records()
     found = hh.summarize([row for row in rows if row.cell == rows[-1].cell]).to_dict()
     return {name: value for name, value in found.items() if value}

@@ -15,7 +15,7 @@ from typing import Any
 
 from hh_jupyter import HoneyHiveTracer, spans
 from hh_jupyter.conventions import content
-from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.span_store import span_log
 from tests.instrumentors.scenario import OpenAI
 
 WEATHER: Any = {

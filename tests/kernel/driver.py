@@ -23,14 +23,14 @@ TIMEOUT = 60.0
 PRELUDE = """
 import asyncio, threading, time
 import hh_jupyter as hh
-from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.span_store import span_log
 
 def span(name):
     with hh.get_tracer().start_span(name):
         return name
 
 def rows():
-    hh.get_tracer().seal()
+    hh.get_tracer().wait_processed()
     return [(row.name, row.session_id, row.cell and row.cell.partition("-")[0]) for row in span_log().records()]
 """
 """What the cells of the tests use: `span(name)` makes a span, `rows()` tells name, session and cell of each."""

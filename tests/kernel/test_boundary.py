@@ -38,7 +38,7 @@ PLACES = {
     "attaching": ("module('cells')", "with_cell"),
     "closing": ("ext._cells", "_undo"),
     "finishing": ("ext._cells", "_finished"),
-    "sealing": ("module('outputs').registry", "seal_all"),
+    "sealing": ("module('outputs').registry", "wait_all_processed"),
     "flushing": ("outputs._delivery", "wait"),
     "the view": ("module('views')", "summarize"),
     "the screen": ("outputs._screen", "show"),

@@ -16,7 +16,7 @@ client = openai.OpenAI()
 claude = anthropic.Anthropic(base_url=os.environ["FAKE"], api_key="sk-fake", max_retries=0)
 hello = [{"role": "user", "content": "Hello"}]
 def totals():
-    hh.get_tracer().seal()
+    hh.get_tracer().wait_processed()
     key = [row.cell for row in span_log().records()][-1]
     found = hh.summarize(span_log().records(cell=key)).to_dict()
     return {name: value for name, value in found.items() if value}

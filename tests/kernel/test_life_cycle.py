@@ -53,7 +53,7 @@ def test_after_unloading_functions_run_untraced_until_a_tracer_is_asked_for(fres
     assert (cell.outputs, cell.stderr) == ([], "")
     assert fresh.value("hh.get_default_tracer()") is None
     fresh.run(f"before = len(span_log().records())\n{AGAIN[again]}")
-    cell = fresh.run("work(); hh.get_tracer().seal()\nprint(len(span_log().records()) - before)")
+    cell = fresh.run("work(); hh.get_tracer().wait_processed()\nprint(len(span_log().records()) - before)")
     assert cell.stdout.strip().splitlines()[-1] == "1"
     assert len(cell.outputs) == (1 if again == "load" else 0)
 

@@ -20,7 +20,7 @@ hello = [{{"role": "user", "content": "Hello, model"}}]
 def variable():
     return os.environ.get("{CAPTURE}")
 def said():
-    hh.get_tracer().seal()
+    hh.get_tracer().wait_processed()
     row = [row for row in span_log().records() if row.facts.kind == "llm"][-1]
     details = span_log().details(row)
     found = hh.conventions.content(details.attributes, details.events)
@@ -112,7 +112,7 @@ def test_an_evaluation_in_a_later_cell_is_shown_with_the_span_it_judges(kernel: 
         "get_logger('judge').emit(LogRecord(event_name='gen_ai.evaluation.result', "
         f"context=trace.set_span_in_context(judged), attributes={result}))"
     )
-    assert kernel.value("hh.get_tracer().seal()")
+    assert kernel.value("hh.get_tracer().wait_processed()")
     found = kernel.value(
         "[dict(span_log().details(row).events[0].attributes) for row in span_log().records() if row.name == 'ask']"
     )

@@ -44,7 +44,7 @@ def test_every_span_of_the_kernel_is_in_the_file_once(start_kernel: StartKernel,
 def test_spans_that_were_sent_are_saved_as_well(sending: Kernel, tmp_path: Path) -> None:
     assert sending.run("span('x'); span('y')").output.text.splitlines()[0].endswith("  sent")
     assert sending.run("%hh save spans.jsonl").stdout == "hh: 2 spans saved to spans.jsonl.\n"
-    sending.run("from hh_jupyter.tracing.recorded import detail_store; detail_store().clear()\nspan('z')")
+    sending.run("from hh_jupyter.tracing.span_store import detail_store; detail_store().clear()\nspan('z')")
     said = sending.run("%hh save less.jsonl").stdout
     assert said == "hh: 1 span saved to less.jsonl. 2 spans more had been sent and are no longer kept here.\n"
 

@@ -43,7 +43,7 @@ def test_its_page_gets_rows_and_details_and_is_told_of_changes(fresh: Kernel) ->
     details = fresh.value(f"ask(type='details', number=1, view=view.view_id, span={span_id!r})")
     assert ("span id", span_id) in details["value"]["attributes"]
     assert fresh.value("ask(type='rows', view='hh-other', have=None)['header']") is None
-    fresh.run("late.set(); worker.join(); hh.get_tracer().seal()")
+    fresh.run("late.set(); worker.join(); hh.get_tracer().wait_processed()")
     fresh.wait_for(lambda: fresh.value("{'type': 'changed', 'view': view.view_id} in sent"), "it is not told")
     fresh.run("sent.clear()")
     assert fresh.value("ask(type='rows', view=view.view_id, have=None)['header']['names']") == ["a", "late"]

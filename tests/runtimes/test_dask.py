@@ -13,7 +13,7 @@ import pytest
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.runtimes.workers import traced
-from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.span_store import span_log
 from tests.backend import Backend
 from tests.runtimes import jobs
 from tests.runtimes.test_workers import SESSION, numbers
@@ -84,7 +84,7 @@ def test_spans_are_there_before_the_result(client: Any, tracer: HoneyHiveTracer)
     with tracer.with_session("batch") as session_id:
         for number in range(20):
             client.submit(traced(jobs.double), number, pure=False).result()
-            tracer.seal()
+            tracer.wait_processed()
             assert len([row for row in span_log().records() if row.session_id == session_id]) == number + 1
 
 

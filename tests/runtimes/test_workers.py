@@ -18,7 +18,7 @@ from opentelemetry import context as otel_context
 from hh_jupyter import HoneyHiveTracer, SettingTypeError, WorkerError, set_default_tracer
 from hh_jupyter.runtimes.workers import traced
 from hh_jupyter.tracing.context import with_cell
-from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.span_store import span_log
 from tests.backend import Backend
 from tests.runtimes import jobs
 from tests.runtimes.conftest import KEY

@@ -13,7 +13,7 @@ from tests.backend import Backend
 
 @pytest.fixture
 def tracer(backend: Backend) -> Iterator[HoneyHiveTracer]:
-    """The default tracer of the test; `with backend` answers everything at once."""
+    """The default tracer of the test, which sends to `backend`."""
     made = HoneyHiveTracer.init(api_key="test-key-0001", server_url=backend.url, session_name="startup", project="shop")
     yield made
     made.shutdown()
@@ -21,12 +21,12 @@ def tracer(backend: Backend) -> Iterator[HoneyHiveTracer]:
 
 @pytest.fixture
 def local() -> Iterator[HoneyHiveTracer]:
-    """A tracer in local mode, for what needs no backend."""
+    """A tracer in local mode, for tests without a backend."""
     with HoneyHiveTracer.init(test_mode=True, session_name="startup") as made:
         yield made
 
 
 @pytest.fixture(autouse=True)
-def untold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No wrong argument has been told of yet."""
-    monkeypatch.setattr(validation, "_told", set())
+def no_warnings_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test see warnings that are logged once per process."""
+    monkeypatch.setattr(validation, "_warned", set())

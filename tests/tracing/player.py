@@ -19,7 +19,7 @@ from opentelemetry import baggage
 from opentelemetry import trace as otel_trace
 
 from hh_jupyter import HoneyHiveTracer, enrich_span_context, trace, with_distributed_trace_context
-from hh_jupyter.tracing.context import context_tracer
+from hh_jupyter.tracing.context import tracer_in_context
 from tests.tracing.programs import LEAVES, Body, Step
 
 NOTES = ("a", "b")
@@ -30,10 +30,10 @@ class World:
     """What the current context must hold.
 
     Attributes:
-        session: id; that of the tracer where nobody made another.
+        session: id of the current session; the tracer's own by default.
         span: id of the current span; 0 without one.
         notes: baggage of the user's own.
-        has_tracer: an undecided `@trace` uses the context's tracer, not the default.
+        has_tracer: `@trace` without a tracer uses that of the context, not the default one.
     """
 
     session: str
@@ -54,7 +54,7 @@ def current_span() -> int:
 
 
 def finish(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine that waits for nobody, without an event loop."""
+    """Run a coroutine that never suspends, without an event loop."""
     with suppress(StopIteration):
         while True:
             coroutine.send(None)
@@ -101,7 +101,7 @@ class Player:
         entries = dict(baggage.get_all())
         session = str(entries.get("session_id", self.tracer.session_id))
         notes = {key: str(value) for key, value in entries.items() if key in NOTES}
-        found = World(session, current_span(), notes, context_tracer() is not None)
+        found = World(session, current_span(), notes, tracer_in_context() is not None)
         assert found == world, f"after {after}"
 
     def _named(self, kind: str, world: World) -> str:

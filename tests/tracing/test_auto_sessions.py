@@ -1,4 +1,4 @@
-"""A tracer without a start-up session: each request that it serves makes one, which only that request's spans share."""
+"""Without a start-up session, each request creates one for its own spans."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _serve(tracer: HoneyHiveTracer, name: str) -> None:
         tracer.enrich_session(outputs={"of": name})
 
 
-def test_each_request_has_a_session_of_its_own_and_it_ends_with_the_request(
+def test_each_request_has_a_session_of_its_own_that_ends_with_it(
     backend: Backend, sessionless: HoneyHiveTracer
 ) -> None:
     threads = [threading.Thread(target=_serve, args=(sessionless, f"request {n}")) for n in range(5)]
@@ -53,7 +53,7 @@ def test_each_request_has_a_session_of_its_own_and_it_ends_with_the_request(
     assert backend.sessions() == []
 
 
-def test_a_span_of_no_session_is_not_sent_and_that_is_said(backend: Backend, sessionless: HoneyHiveTracer) -> None:
+def test_a_span_without_a_session_is_dropped_and_reported(backend: Backend, sessionless: HoneyHiveTracer) -> None:
     _serve(sessionless, "request")
     with sessionless.start_span("between requests"):
         pass
@@ -63,7 +63,7 @@ def test_a_span_of_no_session_is_not_sent_and_that_is_said(backend: Backend, ses
     assert (state.dropped, state.reason) == (1, "they belong to no session")
 
 
-def test_a_session_made_by_hand_beats_the_requests_own(backend: Backend, sessionless: HoneyHiveTracer) -> None:
+def test_an_explicit_session_overrides_the_one_of_the_request(backend: Backend, sessionless: HoneyHiveTracer) -> None:
     with sessionless.with_session("by hand") as session_id:
         _serve(sessionless, "request")
     assert sessionless.force_flush()
@@ -71,9 +71,7 @@ def test_a_session_made_by_hand_beats_the_requests_own(backend: Backend, session
     assert not any(AUTO in span["attributes"] for span in backend.spans())
 
 
-def test_a_caller_in_another_process_hands_its_session_over_or_leaves_it_to_the_request(
-    backend: Backend, sessionless: HoneyHiveTracer
-) -> None:
+def test_a_request_uses_the_callers_session_or_creates_its_own(backend: Backend, sessionless: HoneyHiveTracer) -> None:
     trace = {"traceparent": "00-11111111111111111111111111111111-2222222222222222-01"}
     for headers in (trace, {**trace, "baggage": f"session_id={GIVEN}"}):
         token = sessionless.link(headers)

@@ -96,7 +96,7 @@ def test_what_a_block_cannot_be_around_is_refused(local: HoneyHiveTracer, call: 
     async def items() -> AsyncIterator[int]:
         yield 1
 
-    for wrong, rule in ((dict, "a function"), (5, "a function"), (items, "no async generator function")):
+    for wrong, rule in ((dict, "a function"), (5, "a function"), (items, "a function that is not an async generator")):
         with pytest.raises(SettingTypeError, match=f"{call}: function must be {rule}"):
             getattr(local, call)("work")(wrong)
 

@@ -1,4 +1,4 @@
-"""What is remembered for a while stays small, and threads that remember at the same time do not fail."""
+"""Bounded caches stay small, also when several threads fill them at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hh_jupyter import HoneyHiveTracer, values
-from hh_jupyter.tracing.context import PrivateIds
+from hh_jupyter.tracing.context import UnseededIdGenerator
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_sessions_can_be_created_in_many_threads_at_once(local: HoneyHiveTracer)
 
 
 @pytest.mark.usefixtures("hasty")
-def test_the_oldest_entries_go_whoever_else_fills_the_dict() -> None:
+def test_the_oldest_entries_are_removed_while_other_threads_add_entries() -> None:
     kept: dict[tuple[int, int], int] = {}
 
     def remember(number: int) -> None:
@@ -59,9 +59,9 @@ def test_the_oldest_entries_go_whoever_else_fills_the_dict() -> None:
     assert 19_999 in kept.values(), "the newest stay"
 
 
-def test_tracers_that_come_and_go_leave_nothing_behind_for_forks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such a hook cannot be taken back, and holds what it calls."""
+def test_creating_id_generators_registers_no_further_fork_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork hook cannot be removed and keeps alive what it refers to."""
     hooks: list[object] = []
     monkeypatch.setattr(os, "register_at_fork", lambda **hook: hooks.append(hook))
-    assert PrivateIds().generate_span_id() != PrivateIds().generate_span_id()
+    assert UnseededIdGenerator().generate_span_id() != UnseededIdGenerator().generate_span_id()
     assert hooks == []

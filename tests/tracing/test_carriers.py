@@ -1,4 +1,4 @@
-"""Trace and session travel in whatever a framework calls headers."""
+"""Trace and session are read from and written to the header types of common frameworks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CARRIERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("carrier", CARRIERS.values(), ids=CARRIERS)
-def test_headers_are_read_from_whatever_carries_them(
+def test_headers_are_read_from_the_types_that_frameworks_use(
     local: HoneyHiveTracer, carrier: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with hh_jupyter.with_distributed_trace_context(carrier, local):
@@ -46,14 +46,14 @@ def test_headers_are_read_from_whatever_carries_them(
     assert not caplog.records
 
 
-def test_no_headers_are_nothing_to_warn_of(local: HoneyHiveTracer, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_headers_do_not_warn(local: HoneyHiveTracer, caplog: pytest.LogCaptureFixture) -> None:
     nothing: Any = None  # An event of AWS Lambda has `"headers": null`.
     assert local.extract_context(nothing) == otel_context.get_current()
     assert not caplog.records
 
 
 @pytest.mark.parametrize("carrier", [[], [(b"host", b"x")], [("host", "x")], email.message.Message(), {}])
-def test_headers_are_written_to_whatever_takes_them(local: HoneyHiveTracer, carrier: Any) -> None:
+def test_headers_are_written_to_lists_and_mappings(local: HoneyHiveTracer, carrier: Any) -> None:
     with local.start_span("call", kind=SpanKind.CLIENT) as span:
         local.inject_context(carrier)
     if carrier and isinstance(carrier, list) and isinstance(carrier[0][0], bytes):
@@ -67,8 +67,6 @@ class _ReadOnly(dict[str, str], MutableMapping[str, str]):
         raise TypeError("immutable")
 
 
-def test_headers_that_refuse_ours_keep_the_request_alive(
-    local: HoneyHiveTracer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_read_only_headers_warn_once_and_do_not_raise(local: HoneyHiveTracer, caplog: pytest.LogCaptureFixture) -> None:
     local.inject_context(_ReadOnly())
     assert len(caplog.records) == 1

@@ -1,6 +1,6 @@
-"""However sessions, spans, tasks, threads, generators and exceptions are nested: each span is in the session it is in.
+"""Every span is in the expected session, however sessions, spans, tasks, threads, generators and exceptions nest.
 
-And after each block the context is what it was; the rules are in `tests.tracing.player`.
+After each block the context is restored; the rules are in `tests.tracing.player`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 
 from hh_jupyter import HoneyHiveTracer
-from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.span_store import span_log
 from tests.tracing.player import Player
 from tests.tracing.programs import PROGRAMS, Body, Step
 
 
 @pytest.fixture
 def local() -> Iterator[HoneyHiveTracer]:
-    """A tracer that sends nothing; its spans are in the log."""
+    """A tracer in local mode; its spans are in the log."""
     made = HoneyHiveTracer.init(test_mode=True, session_name="startup")
     yield made
     made.shutdown()
@@ -38,12 +38,12 @@ def local() -> Iterator[HoneyHiveTracer]:
 def test_every_program_leaves_the_context_as_it_was(
     local: HoneyHiveTracer, caplog: pytest.LogCaptureFixture, program: Body
 ) -> None:
-    assert local.seal(), "nothing is left of the program before"
+    assert local.wait_processed(), "all spans of the previous program are in the log"
     span_log().clear()
     caplog.clear()
     player = Player(local)
     player.play(program)
-    assert local.seal()
+    assert local.wait_processed()
     found = {row.name: (row.session_id, row.parent_id or 0) for row in span_log().records()}
     assert found == player.expected
-    assert not [record for record in caplog.records if record.levelno >= logging.ERROR], "nor does anybody complain"
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR], "no error was logged"

@@ -1,4 +1,4 @@
-"""Ids are random whatever a program seeds, and no two processes or threads make the same ones."""
+"""Ids are random even if the program seeds `random`, and unique across processes and threads."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hh_jupyter.tracing import context
 
 FORKS = """
 import os, sys
-from hh_jupyter.tracing.context import DRAWN_AT_ONCE, PrivateIds, random_uuid
+from hh_jupyter.tracing.context import DRAWN_AT_ONCE, UnseededIdGenerator, random_uuid
 
 def say():
     for _ in range(2 * DRAWN_AT_ONCE):
-        print(random_uuid(), PrivateIds().generate_span_id(), PrivateIds().generate_trace_id())
+        print(random_uuid(), UnseededIdGenerator().generate_span_id(), UnseededIdGenerator().generate_trace_id())
     sys.stdout.flush()
 
 random_uuid()  # So that a fork finds some that were drawn and not used yet.
@@ -39,23 +39,23 @@ def test_a_session_is_a_random_uuid(local: HoneyHiveTracer) -> None:
     assert (made.version, made.variant) == (4, uuid.RFC_4122)
 
 
-def test_a_program_that_seeds_its_random_numbers_gets_other_ids_each_time() -> None:
+def test_seeding_random_does_not_make_ids_repeat() -> None:
     made = set()
     for _ in range(3):
         random.seed(42)
-        made |= {context.random_uuid(), str(context.PrivateIds().generate_span_id())}
+        made |= {context.random_uuid(), str(context.UnseededIdGenerator().generate_span_id())}
     assert len(made) == 6
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_forked_children_repeat_neither_their_parent_nor_each_other() -> None:
+def test_forked_children_create_ids_of_their_own() -> None:
     done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60, check=True)
     made = done.stdout.split()
     assert len(made) == 3 * 3 * 2 * context.DRAWN_AT_ONCE
     assert len(set(made)) == len(made)
 
 
-def test_what_another_thread_took_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_random_bytes_are_drawn_if_another_thread_took_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     class Raided(list[bytes]):
         raids = 2
 

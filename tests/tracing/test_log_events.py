@@ -19,7 +19,7 @@ from hh_jupyter import HoneyHiveTracer, spans, summarize
 from hh_jupyter.conventions import content
 from hh_jupyter.conventions.facts import SpanContent
 from hh_jupyter.settings import resolve
-from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.span_store import span_log
 from tests.backend import Backend
 from tests.spans import EXPECTED, log_record, recorded, recorded_logs
 from tests.tracing.test_providers import run
@@ -45,7 +45,7 @@ def write(event_name: str | None, attributes: dict[str, Any] | None = None, **fi
 
 def said(tracer: HoneyHiveTracer) -> SpanContent:
     """What is shown of the only span."""
-    assert tracer.seal()
+    assert tracer.wait_processed()
     (row,) = span_log().records()
     details = span_log().details(row)
     assert details is not None
@@ -66,10 +66,10 @@ def replayed(request: pytest.FixtureRequest, tracer: HoneyHiveTracer) -> Callabl
             for record in () if late else [log for log in logs if log.span_id == span.context.span_id]:
                 get_logger("library").emit(record)
             processor.on_end(span)
-        assert tracer.seal()
+        assert tracer.wait_processed()
         for record in logs if late else ():
             get_logger("library").emit(record)
-        assert tracer.seal()
+        assert tracer.wait_processed()
 
     return replay
 
@@ -118,7 +118,7 @@ def test_other_exporters_of_the_provider_see_the_span_as_it_was(tracer: HoneyHiv
 def test_one_that_comes_50_ms_after_the_end_is_shown(tracer: HoneyHiveTracer) -> None:
     with tracer.start_span("chat", attributes=MODEL) as span:
         context = otel_trace.set_span_in_context(otel_trace.get_current_span())
-    assert tracer.seal()
+    assert tracer.wait_processed()
     time.sleep(0.05)
     changed: list[Any] = []
     span_log().watch(changed.extend)
@@ -147,9 +147,9 @@ def test_a_late_one_leaves_the_other_spans_of_its_batch_as_they_are(tracer: Hone
         pass
     with tracer.start_span("chat", attributes=MODEL):
         context = otel_trace.set_span_in_context(otel_trace.get_current_span())
-    assert tracer.seal()
+    assert tracer.wait_processed()
     write(DETAILS, {"gen_ai.input.messages": QUESTION}, context=context)
-    assert tracer.seal()
+    assert tracer.wait_processed()
     document = json.loads(spans().to_otlp_json())
     found = [
         (span["name"], len(span.get("events", ())))
@@ -167,7 +167,7 @@ def test_records_of_no_span_of_ours_and_ordinary_log_records_are_left_alone(trac
         other = log_record(f"{context.trace_id ^ 1:032x}", f"{context.span_id:016x}", event_name="of another trace")
         get_logger("library").emit(other)
         get_logger("library").emit(log_record("77" * 16, "77" * 8, event_name="of another span"))
-    assert tracer.seal()
+    assert tracer.wait_processed()
     (row,) = span_log().records()
     details = span_log().details(row)
     assert details is not None
@@ -180,8 +180,8 @@ def test_each_tracer_gets_those_of_its_own_spans(tracer: HoneyHiveTracer) -> Non
             write("of one")
             with second.start_span("two"):
                 write("of two")
-        assert tracer.seal()
-        assert second.seal()
+        assert tracer.wait_processed()
+        assert second.wait_processed()
         found = {row.name: span_log().details(row) for row in span_log().records()}
     assert {name: [e.name for e in details.events] for name, details in found.items() if details} == {
         "one": ["of one"],
@@ -217,7 +217,7 @@ def test_the_limit_of_events_holds_and_is_said(tracer: HoneyHiveTracer) -> None:
                 write("step")
         assert said(limited).truncated == "1 events"
         write("late", context=context)
-        assert limited.seal()
+        assert limited.wait_processed()
         (row,) = span_log().records()
         details = span_log().details(row)
         assert details is not None
@@ -258,7 +258,7 @@ def test_a_process_that_writes_no_logs_loads_nothing_of_them() -> None:
         with HoneyHiveTracer.init(test_mode=True) as tracer:
             with tracer.start_span("one"):
                 pass
-            tracer.seal()
+            tracer.wait_processed()
         print([name for name in sys.modules if name.startswith(("opentelemetry._logs", "opentelemetry.sdk._logs"))])
         """
     )
@@ -272,14 +272,14 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.settings import resolve
-from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.span_store import span_log
 mine, memory = LoggerProvider(), InMemoryLogRecordExporter()
 mine.add_log_record_processor(SimpleLogRecordProcessor(memory))
 before = get_logger("asked for before")
 def ask(tracer, name, logger=None):
     with tracer.start_span(name):
         (logger or get_logger("library")).emit(LogRecord(event_name=name))
-    tracer.seal()
+    tracer.wait_processed()
 def theirs():
     return [one.log_record.event_name for one in memory.get_finished_logs()]
 def ours():
@@ -345,7 +345,7 @@ def test_a_tracer_that_is_not_to_be_global_sets_no_logger_provider(tracer: Honey
         provider = quiet.span_source.logger_provider()
         assert provider is not None
         provider.get_logger("library").emit(LogRecord(event_name="given"))
-    assert quiet.seal()
+    assert quiet.wait_processed()
     (row,) = span_log().records()
     details = span_log().details(row)
     assert details is not None

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from hh_jupyter import HoneyHiveTracer, attributes
-from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.span_store import span_log
 from tests.backend import Backend
 from tests.backend_answers import SESSION_START, TRACES
 
@@ -104,10 +104,10 @@ def arrived(backend: Backend) -> list[str]:
 def test_a_span_that_another_exporter_sends_there_arrives_once_and_is_shown(
     backend: Backend, tracer: HoneyHiveTracer, processor: Callable[[SpanExporter], SpanProcessor]
 ) -> None:
-    left = [tracer.left_to_others]
+    left = [tracer.exported_elsewhere]
     trace(tracer, "before")
     add(tracer, processor(exporter(backend)))
-    left.append(tracer.left_to_others)
+    left.append(tracer.exported_elsewhere)
     trace(tracer, "after")
     assert left == [False, True]
     assert arrived(backend) == ["after", "before"]
@@ -173,7 +173,7 @@ def test_another_destination_of_ours_still_gets_it(
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", collector.url + TRACES)
         tracer = make(exporter="honeyhive,otlp", server_url=backend.url)
         add(tracer, SimpleSpanProcessor(exporter(backend)))
-        assert not tracer.left_to_others
+        assert not tracer.exported_elsewhere
         trace(tracer, "once each")
         assert (arrived(backend), arrived(collector)) == (["once each"], ["once each"])
         assert tracer.export_state().word == "Sent"

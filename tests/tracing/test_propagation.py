@@ -1,4 +1,4 @@
-"""Headers carry the trace and its session to other services, and nothing of this process."""
+"""Headers carry the trace and its session to other services, and no internal baggage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PARENT = f"00-{TRACE}-{SPAN}-01"
 
 
-def test_headers_carry_the_session_wherever_they_are_made(tracer: HoneyHiveTracer) -> None:
+def test_headers_carry_the_current_session(tracer: HoneyHiveTracer) -> None:
     @hh.trace(event_type="tool")
     def decorated() -> str:
         return tracer.inject({})["baggage"]
@@ -30,7 +30,7 @@ def test_headers_carry_the_session_wherever_they_are_made(tracer: HoneyHiveTrace
         assert tracer.inject({})["baggage"] == f"session_id={other},project=shop,source=dev"
 
 
-def test_making_a_tracer_leaves_the_context_as_it_was(backend: Backend) -> None:
+def test_creating_a_tracer_does_not_change_the_context(backend: Backend) -> None:
     before = otel_context.get_current()
     with HoneyHiveTracer.init(api_key="test-key-0001", server_url=backend.url) as tracer:
         assert otel_context.get_current() == before
@@ -45,8 +45,8 @@ def test_header_names_are_read_in_any_case(name: str, tracer: HoneyHiveTracer) -
     assert f"{otel_trace.get_current_span(context).get_span_context().span_id:016x}" == SPAN
 
 
-def test_a_value_arrives_as_it_was_whatever_it_holds(backend: Backend) -> None:
-    """Decoded once: a percent sign of its own stays one."""
+def test_a_project_name_with_special_characters_arrives_unchanged(backend: Backend) -> None:
+    """Values are decoded exactly once, so a percent sign in the name survives."""
     project = "50%20 a+b, ü"
     with HoneyHiveTracer.init(api_key="test-key-0001", server_url=backend.url, project=project) as tracer:
         headers = tracer.inject({})

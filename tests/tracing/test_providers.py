@@ -36,7 +36,7 @@ def test_the_first_tracer_becomes_the_global_provider_and_the_next_one_after_a_s
         assert three.provider is trace.get_tracer_provider()
         with trace.get_tracer("library").start_as_current_span("library's"):
             pass
-        three.seal()
+        three.wait_processed()
         print(one.export_state().made, two.export_state().made, three.export_state().made)
         """
     )
@@ -60,7 +60,7 @@ def test_a_foreign_global_provider_is_left_alone_unless_joined() -> None:
         assert apart.provider is not mine and joined.provider is mine
         with joined.start_span("shared"), apart.start_span("own"):
             pass
-        apart.seal(), joined.seal()
+        apart.wait_processed(), joined.wait_processed()
         joined.shutdown()
         with trace.get_tracer("app").start_as_current_span("later"):
             pass

@@ -8,7 +8,7 @@ import pytest
 
 from hh_jupyter import HoneyHiveTracer, spans
 from hh_jupyter.records.totals import summarize
-from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.span_store import span_log
 from tests.spans import RECORDINGS, recorded
 
 

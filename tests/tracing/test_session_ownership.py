@@ -1,4 +1,4 @@
-"""With several tracers, a span is in a session that its own backend knows."""
+"""With several tracers, the session of a span is one that exists at the backend of its tracer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Pair:
         self.same = HoneyHiveTracer.init(api_key="key-a", server_url=first.url)
 
     def span_of(self, tracer: HoneyHiveTracer) -> tuple[str, str]:
-        """Session and source of a span that starts now, as its backend got them."""
+        """Session and source of a new span, as its backend received them."""
         with tracer.start_span("probe"):
             pass
         assert tracer.force_flush()
@@ -45,14 +45,14 @@ def pair() -> Iterator[Pair]:
     otel_context.detach(token)
 
 
-def test_a_session_of_one_backend_is_none_of_a_tracer_of_another(pair: Pair) -> None:
+def test_a_session_does_not_apply_to_a_tracer_of_another_backend(pair: Pair) -> None:
     with pair.b.with_session("of b", source="special") as of_b:
         assert pair.span_of(pair.b) == (of_b, "special")
         assert pair.span_of(pair.a) == (pair.a.session_id, "in-a")
         assert pair.span_of(pair.same)[0] == pair.same.session_id
 
 
-def test_nested_sessions_of_two_tracers_are_each_in_force_for_their_own(pair: Pair) -> None:
+def test_nested_sessions_of_two_tracers_apply_to_their_own_tracer_each(pair: Pair) -> None:
     with pair.a.with_session("outer of a", source="s1") as of_a, pair.b.with_session("of b") as of_b:
         assert pair.span_of(pair.a) == (of_a, "s1")
         with pair.a.with_session("inner of a") as inner:
@@ -62,15 +62,15 @@ def test_nested_sessions_of_two_tracers_are_each_in_force_for_their_own(pair: Pa
     assert pair.span_of(pair.a) == (pair.a.session_id, "in-a")
 
 
-def test_tracers_of_one_backend_share_the_session_in_force(pair: Pair) -> None:
-    """As recorded: baggage beats the tracer's own session."""
+def test_tracers_of_one_backend_share_the_current_session(pair: Pair) -> None:
+    """As in the recorded contract: baggage overrides the tracer's own session."""
     with pair.a.with_session("of a") as of_a:
         assert pair.span_of(pair.same)[0] == of_a
         with pair.b.with_session("of b"):
             assert pair.span_of(pair.same)[0] == of_a
 
 
-def test_a_session_that_came_with_a_request_holds_for_everybody_until_one_makes_its_own(pair: Pair) -> None:
+def test_a_session_from_a_request_applies_to_every_tracer_until_it_creates_its_own(pair: Pair) -> None:
     headers = {"baggage": f"session_id={REMOTE},source=caller"}
     with with_distributed_trace_context(headers, pair.a):
         assert pair.span_of(pair.a) == pair.span_of(pair.b) == (REMOTE, "caller")
@@ -84,7 +84,7 @@ def test_a_session_that_came_with_a_request_holds_for_everybody_until_one_makes_
             assert pair.span_of(pair.a) == (REMOTE, "caller")
 
 
-def test_a_scope_that_ends_around_something_else_gives_the_ownership_back_too(pair: Pair) -> None:
+def test_a_scope_restores_the_session_owner_even_if_baggage_changed_inside(pair: Pair) -> None:
     with pair.a.with_session("of a"):
         with pair.b.with_session("of b"):
             pair.a.set_baggage("kept", "yes")
@@ -92,7 +92,7 @@ def test_a_scope_that_ends_around_something_else_gives_the_ownership_back_too(pa
         assert pair.a.get_baggage("kept") == "yes"
 
 
-def test_updates_events_and_headers_follow_the_same_rule(pair: Pair) -> None:
+def test_updates_events_and_headers_use_the_tracers_own_session_too(pair: Pair) -> None:
     with pair.b.with_session("of b") as of_b:
         headers = pair.a.inject({}), pair.b.inject({})
         pair.a.enrich_session(metadata={"k": 1})
@@ -105,8 +105,8 @@ def test_updates_events_and_headers_follow_the_same_rule(pair: Pair) -> None:
     assert sent[1]["event"]["event_id"] == event_id
 
 
-def test_many_sessions_of_two_tracers_leave_no_chain_behind(pair: Pair) -> None:
-    """A server's loop makes sessions in one context for ever."""
+def test_many_sessions_of_two_tracers_do_not_accumulate_in_the_context(pair: Pair) -> None:
+    """A server's loop creates sessions in one context indefinitely."""
     for number in range(200):
         pair.a.create_session(f"a {number}")
         pair.b.create_session(f"b {number}")

@@ -1,4 +1,4 @@
-"""Starting a session costs the caller nothing, and whatever the backend answers, the session is there in the end."""
+"""Starting a session does not block the caller, and the session is registered in spite of errors of the backend."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEY = "test-key-0001"
 
 
 @pytest.mark.parametrize("status", [503, 429, 500])
-def test_a_start_that_fails_is_tried_again_under_the_same_id(status: int) -> None:
+def test_a_failed_session_start_is_retried_with_the_same_id(status: int) -> None:
     with Backend(statuses={"/session/start": [status, status]}) as backend:
         with HoneyHiveTracer.init(api_key=KEY, server_url=backend.url, session_name="startup") as tracer:
             made = tracer.create_session("made")
@@ -25,7 +25,7 @@ def test_a_start_that_fails_is_tried_again_under_the_same_id(status: int) -> Non
         assert [span["attributes"]["honeyhive.session_id"] for span in backend.spans()] == [made]
 
 
-def test_an_answer_with_nothing_but_the_id_is_enough() -> None:
+def test_a_response_that_contains_only_the_id_is_enough() -> None:
     with Backend(session_response="minimal") as backend:
         with HoneyHiveTracer.init(api_key=KEY, server_url=backend.url) as tracer:
             made = tracer.create_session("made")
@@ -36,7 +36,7 @@ def test_an_answer_with_nothing_but_the_id_is_enough() -> None:
         assert [span["attributes"]["honeyhive.session_id"] for span in backend.spans("work")] == [made]
 
 
-def test_session_start_begins_a_session_that_the_spans_are_in(backend: Backend) -> None:
+def test_session_start_replaces_the_session_of_later_spans(backend: Backend) -> None:
     with HoneyHiveTracer.init(api_key=KEY, server_url=backend.url, session_name="chat", inputs={"a": 1}) as tracer:
         before = tracer.session_id
         started = tracer.session_start()
@@ -50,9 +50,9 @@ def test_session_start_begins_a_session_that_the_spans_are_in(backend: Backend) 
     assert [span["attributes"]["honeyhive.session_id"] for span in backend.spans()] == [started]
 
 
-def test_linking_to_a_session_calls_nobody_and_checks_the_id(backend: Backend, tracer: HoneyHiveTracer) -> None:
-    given = "AAAAAAAA-0000-4000-8000-000000000001"
-    assert tracer.create_session(session_id=given, skip_api_call=True) == given.lower()
+def test_linking_to_a_session_sends_no_request_and_normalizes_the_id(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    session_id = "AAAAAAAA-0000-4000-8000-000000000001"
+    assert tracer.create_session(session_id=session_id, skip_api_call=True) == session_id.lower()
     named = tracer.create_session(session_id="conversation 7", skip_api_call=True)
     with tracer.start_span("work"):
         pass
@@ -61,7 +61,7 @@ def test_linking_to_a_session_calls_nobody_and_checks_the_id(backend: Backend, t
     assert [span["attributes"]["honeyhive.session_id"] for span in backend.spans()] == [named]
 
 
-def test_nobody_waits_for_a_backend_that_hangs() -> None:
+def test_creating_sessions_does_not_wait_for_a_backend_that_hangs() -> None:
     with Backend(hang=("/",)) as backend:
         began = time.monotonic()
         tracer = HoneyHiveTracer.init(api_key=KEY, server_url=backend.url)
@@ -73,5 +73,5 @@ def test_nobody_waits_for_a_backend_that_hangs() -> None:
                 pass
 
         asyncio.run(start())
-        assert time.monotonic() - began < 4, "one answer that is waited for takes 5 s"
+        assert time.monotonic() - began < 4, "waiting for one response would take 5 s"
         tracer.shut_down_within(0.0)

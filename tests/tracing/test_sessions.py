@@ -1,4 +1,4 @@
-"""A span is in the session it says it is in, and a scope leaves nothing behind."""
+"""Spans belong to the current session, and `with_session` restores the previous one."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def sessions_of(backend: Backend, tracer: HoneyHiveTracer) -> dict[str, str]:
     return {span["name"]: span["attributes"][SESSION] for span in backend.spans()}
 
 
-def test_a_scope_is_for_exactly_its_block(backend: Backend, tracer: HoneyHiveTracer) -> None:
-    """Nested scopes, an exception, and what comes after them."""
+def test_a_session_applies_to_its_block_only(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    """Nested sessions, an exception inside, and spans after them."""
     before = otel_context.get_current()
     with tracer.with_session("outer") as outer:
         with tracer.with_session("inner") as inner, tracer.start_span("in inner"):
@@ -64,7 +64,7 @@ async def _task(tracer: HoneyHiveTracer, number: int) -> str:
     return session_id
 
 
-def test_concurrent_tasks_do_not_see_each_other(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_concurrent_tasks_have_separate_sessions(backend: Backend, tracer: HoneyHiveTracer) -> None:
     async def main() -> list[str]:
         return await asyncio.gather(*(_task(tracer, number) for number in range(8)))
 
@@ -74,7 +74,9 @@ def test_concurrent_tasks_do_not_see_each_other(backend: Backend, tracer: HoneyH
     assert len(set(ids)) == 8
 
 
-def test_threads_have_their_own_session_and_copied_contexts_carry_it(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_a_new_thread_uses_the_startup_session_and_a_copied_context_the_current_one(
+    backend: Backend, tracer: HoneyHiveTracer
+) -> None:
     session_id = contextvars.copy_context().run(tracer.create_session, "elsewhere")
 
     def span(name: str) -> None:
@@ -92,10 +94,10 @@ def test_threads_have_their_own_session_and_copied_contexts_carry_it(backend: Ba
     assert session_id not in found.values()
 
 
-def test_a_scope_closed_in_another_task_is_silent_and_changes_nothing_there(
+def test_a_session_closed_in_another_task_logs_nothing_and_leaves_that_context_unchanged(
     tracer: HoneyHiveTracer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An async generator that is finalised elsewhere; OpenTelemetry's own detach would log an error here."""
+    """An async generator finalized by another task, where OpenTelemetry's own `detach` would log an error."""
 
     async def stream() -> AsyncIterator[int]:
         async with tracer.with_session("stream"):
@@ -113,7 +115,7 @@ def test_a_scope_closed_in_another_task_is_silent_and_changes_nothing_there(
     assert not caplog.records
 
 
-def test_a_generator_restores_the_session_around_what_its_consumer_attached(tracer: HoneyHiveTracer) -> None:
+def test_closing_a_generator_restores_the_session_and_keeps_its_consumers_span(tracer: HoneyHiveTracer) -> None:
     def stream() -> Generator[int, None, None]:
         with tracer.with_session("stream"):
             yield 1
@@ -139,10 +141,10 @@ def test_a_generator_restores_the_session_around_what_its_consumer_attached(trac
     ids=["with_session", "enrich_span_context", "with_distributed_trace_context"],
 )
 @pytest.mark.parametrize("deeper", [False, True])
-def test_a_session_stays_in_force_when_a_generator_that_began_before_it_is_closed_inside(
+def test_a_session_stays_current_when_an_older_generator_is_closed_inside_it(
     tracer: HoneyHiveTracer, block: Callable[[HoneyHiveTracer], AbstractContextManager[object]], deeper: bool
 ) -> None:
-    """And is not followed by the generator's."""
+    """And the generator's own session does not become current."""
 
     def stream() -> Generator[int, None, None]:
         with block(tracer):
@@ -163,7 +165,7 @@ def test_a_session_stays_in_force_when_a_generator_that_began_before_it_is_close
     assert not get_current_span().get_span_context().is_valid
 
 
-def test_generators_closed_in_the_order_they_began_leave_nothing(tracer: HoneyHiveTracer) -> None:
+def test_generators_closed_in_any_order_leave_no_session_behind(tracer: HoneyHiveTracer) -> None:
     def stream() -> Generator[int, None, None]:
         with tracer.with_session("stream"):
             yield 1
@@ -177,7 +179,7 @@ def test_generators_closed_in_the_order_they_began_leave_nothing(tracer: HoneyHi
     assert tracer.get_baggage("session_id") is None
 
 
-def test_the_source_of_a_session_reaches_its_spans_and_ends_with_it(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_the_source_of_a_session_applies_to_its_spans_only(backend: Backend, tracer: HoneyHiveTracer) -> None:
     with tracer.with_session("outer", source="qa"):
         with tracer.start_span("qa"):
             pass
@@ -187,19 +189,19 @@ def test_the_source_of_a_session_reaches_its_spans_and_ends_with_it(backend: Bac
     assert {s["name"]: s["attributes"]["honeyhive.source"] for s in backend.spans()} == {"qa": "qa", "dev": "dev"}
 
 
-def test_text_that_is_no_uuid_becomes_the_same_uuid_everywhere(
+def test_a_custom_session_id_always_gives_the_same_uuid(
     backend: Backend, tracer: HoneyHiveTracer, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = contextvars.copy_context().run(tracer.create_session, "a", session_id="the conversation of this test")
     second = contextvars.copy_context().run(tracer.create_session, "b", session_id="the conversation of this test")
     assert first == second
-    assert caplog.text.count("the conversation of this test") == 1, "said once"
+    assert caplog.text.count("the conversation of this test") == 1, "warned once"
     assert tracer.force_flush()
     made = next(session for session in backend.sessions() if session["session_name"] == "a")
     assert made["metadata"] == {"session_id_given": "the conversation of this test"}
 
 
-def test_the_explicit_session_beats_baggage_and_that_beats_the_tracers_own(
+def test_an_explicit_session_id_overrides_baggage_which_overrides_the_tracers_own(
     backend: Backend, tracer: HoneyHiveTracer
 ) -> None:
     explicit = "77777777-7777-4777-8777-777777777777"

@@ -1,4 +1,4 @@
-"""`HH_DISABLE_TRACING`: off means off. The program runs as if nothing traced it."""
+"""`HH_DISABLE_TRACING`: the program runs as without hh_jupyter."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ PROGRAM = """
 
 
 @pytest.mark.parametrize("variable", ["HH_DISABLE_TRACING", "OTEL_SDK_DISABLED"])
-def test_no_spans_no_threads_no_sockets_no_session_and_functions_just_run(variable: str) -> None:
+def test_disabled_tracing_uses_no_threads_or_sockets_and_functions_run_normally(variable: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM)],
         capture_output=True,
@@ -67,7 +67,7 @@ def test_no_spans_no_threads_no_sockets_no_session_and_functions_just_run(variab
     assert not done.stderr
 
 
-def test_an_experiment_runs_and_stays_here(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_experiment_runs_without_sending_anything(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HH_DISABLE_TRACING", "true")
     result = evaluate(
         lambda datapoint: {"answer": datapoint["inputs"]["q"]},
@@ -85,8 +85,8 @@ def our_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith(THREAD_PREFIX)}
 
 
-def test_it_can_be_switched_off_and_on_again(backend: Backend) -> None:
-    """A notebook applies a changed variable to the tracer that it has."""
+def test_tracing_can_be_disabled_and_enabled_again(backend: Backend) -> None:
+    """A notebook applies a changed environment variable to its existing tracer."""
 
     @trace(event_name="call")
     def call() -> None: ...
@@ -107,16 +107,16 @@ def test_it_can_be_switched_off_and_on_again(backend: Backend) -> None:
     assert our_threads() == before
 
 
-def test_local_mode_can_be_switched_on_too() -> None:
+def test_a_disabled_tracer_can_switch_to_local_mode() -> None:
     with HoneyHiveTracer.init(disable_tracing=True) as tracer:
         tracer.configure(resolve({}, environ={}))
         with tracer.start_span("here"):
             pass
-        assert tracer.seal()
+        assert tracer.wait_processed()
         assert tracer.export_state().made == 1
 
 
-def test_a_provider_of_others_is_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disabled_tracing_leaves_the_global_provider_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HH_DISABLE_TRACING", "true")
     before = otel_trace.get_tracer_provider()
     with HoneyHiveTracer.init(api_key="key-0123456789") as tracer:

@@ -1,4 +1,4 @@
-"""Which tracer an undecided `@trace` uses: the default one, decided at each call, the same in every thread."""
+"""`@trace` without a tracer uses the default tracer at the time of each call, in every thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.backend import Backend
 
 @pytest.fixture
 def pair(backend: Backend) -> Iterator[tuple[HoneyHiveTracer, HoneyHiveTracer]]:
-    """Two tracers in the order in which they were made."""
+    """Two tracers in the order of creation."""
     with (
         HoneyHiveTracer.init(api_key="test-key-0001", server_url=backend.url, source="first") as first,
         HoneyHiveTracer.init(api_key="test-key-0001", server_url=backend.url, source="second") as second,
@@ -26,14 +26,14 @@ def pair(backend: Backend) -> Iterator[tuple[HoneyHiveTracer, HoneyHiveTracer]]:
 def _choice() -> None: ...
 
 
-def _here_and_in_a_thread() -> None:
+def _call_here_and_in_a_thread() -> None:
     _choice()
     thread = threading.Thread(target=_choice)
     thread.start()
     thread.join()
 
 
-def test_it_is_the_default_tracer_in_every_thread(
+def test_every_thread_uses_the_default_tracer_of_the_moment(
     backend: Backend, pair: tuple[HoneyHiveTracer, HoneyHiveTracer]
 ) -> None:
     first, second = pair
@@ -41,7 +41,7 @@ def test_it_is_the_default_tracer_in_every_thread(
     for default, source in ((None, "first"), (second, "second"), (first, "first")):
         if default is not None:
             hh.set_default_tracer(default)
-        _here_and_in_a_thread()
+        _call_here_and_in_a_thread()
         assert first.force_flush()
         assert second.force_flush()
         expected += [source, source]

@@ -14,7 +14,7 @@ from opentelemetry.trace import Link
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.delivery.sealing import batch
-from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.span_store import span_log
 from tests.backend import Backend
 
 
@@ -94,7 +94,7 @@ def test_values_that_the_wire_cannot_hold_do_not_take_the_batch_with_them(
 def test_details_can_be_had_after_the_row(backend: Backend, tracer: HoneyHiveTracer) -> None:
     with tracer.start_span("first", attributes={"list": ["a", "b"], "n": 3, "f": 0.5, "yes": True}) as span:
         span.add_event("note", {"k": "v"})
-    assert tracer.seal()
+    assert tracer.wait_processed()
     details = span_log().details(span_log().records()[0])
     assert details is not None
     wanted = {"list": ["a", "b"], "n": 3, "f": 0.5, "yes": True}

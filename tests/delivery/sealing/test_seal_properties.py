@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.records.record import SpanDetails, SpanRecord
-from hh_jupyter.tracing.recorded import span_log
+from hh_jupyter.tracing.span_store import span_log
 from tests.any_value import Number, Word
 
 MOST = 16
@@ -70,7 +70,7 @@ def sealed(
     for event in events:
         span.add_event("event", event)
     span.end()
-    assert tracer.seal()
+    assert tracer.wait_processed()
     (record,) = span_log().records()
     details = span_log().details(record)
     assert details is not None

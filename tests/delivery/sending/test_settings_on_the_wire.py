@@ -98,7 +98,7 @@ def test_spans_that_do_not_fit_into_the_next_request_do_not_keep_it_waiting(back
             for _ in range(4):
                 with tracer.start_span("work"):
                     pass
-            assert tracer.seal()
+            assert tracer.wait_processed()
         assert backend.wait_for(lambda found: len(found.spans()) == 4)
         assert tracer.force_flush()
     assert [len(request.body) for request in backend.requests if request.path == TRACES] == [4, 4]

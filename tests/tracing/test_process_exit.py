@@ -1,4 +1,4 @@
-"""Whichever way a process leaves, what it traced has been sent."""
+"""A process sends its spans before it ends, however it ends."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def work(name):
 
 
 def run(program: str, url: str, directory: Path, budget: float = 20.0) -> subprocess.CompletedProcess[str]:
-    """Run a program of its own file, as multiprocessing wants it."""
+    """Run a program from a file, as multiprocessing requires."""
     script = directory / "program.py"
     script.write_text(BEGIN + program)
     return subprocess.run([sys.executable, script, url, str(budget)], capture_output=True, text=True, timeout=60)
 
 
-def test_sigterm_delivers_and_then_does_what_it_does_by_default(backend: Backend, tmp_path: Path) -> None:
+def test_sigterm_flushes_and_then_terminates_the_process(backend: Backend, tmp_path: Path) -> None:
     done = run("work('last'); os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)", backend.url, tmp_path)
     assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
     assert [span["name"] for span in backend.spans()] == ["last"]
 
 
-def test_sigterm_with_a_backend_that_hangs_ends_the_process_within_the_budget(tmp_path: Path) -> None:
+def test_sigterm_ends_the_process_within_the_budget_if_the_backend_hangs(tmp_path: Path) -> None:
     program = """
 begin = time.monotonic()
 ready, tell = os.pipe()
@@ -56,7 +56,7 @@ os._exit(0)
 
 
 STOPPED = {
-    "in a lock of delivery": """
+    "in a lock of the exporter": """
 work('last')
 counts = tracer._route._pipeline.outbox._counts
 state, stopped = counts.state, []
@@ -78,17 +78,19 @@ import requests
 }
 
 
-@pytest.mark.parametrize("ending", ["", "tracer.export_state(); time.sleep(30)"], ids=["leaving", "running"])
+@pytest.mark.parametrize("ending", ["", "tracer.export_state(); time.sleep(30)"], ids=["exiting", "running"])
 @pytest.mark.parametrize("place", STOPPED)
-def test_sigterm_inside_of_what_delivery_needs(backend: Backend, tmp_path: Path, place: str, ending: str) -> None:
-    """The main thread cannot wait there for the delivery that waits for it."""
+def test_sigterm_that_interrupts_code_holding_a_needed_lock_still_flushes(
+    backend: Backend, tmp_path: Path, place: str, ending: str
+) -> None:
+    """The main thread must not wait there for the flush, which waits for the lock."""
     done = run(f"{STOPPED[place]}{ending}", backend.url, tmp_path)
     assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
     assert [span["name"] for span in backend.spans()] == ["last"]
 
 
-def test_sigterm_again_while_it_delivers(tmp_path: Path) -> None:
-    """Whoever sends it may be impatient; it ends once, when all is delivered."""
+def test_repeated_sigterm_during_the_flush_ends_the_process_once(tmp_path: Path) -> None:
+    """The process ends when everything is sent."""
     program = """
 work('last')
 def again():
@@ -104,7 +106,7 @@ time.sleep(30)
         assert [span["name"] for span in slow.spans()] == ["last"]
 
 
-def test_a_handler_of_the_programs_own_is_left_alone(backend: Backend, tmp_path: Path) -> None:
+def test_the_programs_own_sigterm_handler_is_kept(backend: Backend, tmp_path: Path) -> None:
     program = """
 tracer.shutdown()
 assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -122,7 +124,7 @@ os.kill(os.getpid(), signal.SIGTERM)
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize("ending", ["", "; sys.exit(3)", "; raise ValueError('the end')"], ids=["end", "exit", "error"])
-def test_a_worker_of_multiprocessing_delivers_at_its_end(
+def test_a_multiprocessing_worker_flushes_before_it_exits(
     backend: Backend, tmp_path: Path, method: str, ending: str
 ) -> None:
     program = f"""
@@ -142,7 +144,7 @@ if __name__ == "__main__":
     assert sorted(span["name"] for span in backend.spans()) == ["child 0", "child 1", "parent"]
 
 
-def test_a_tracer_made_in_a_worker_delivers_as_well(backend: Backend, tmp_path: Path) -> None:
+def test_a_tracer_created_in_a_worker_is_flushed_too(backend: Backend, tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text("""
 import multiprocessing, sys
@@ -160,7 +162,7 @@ if __name__ == "__main__":
     assert [span["name"] for span in backend.spans()] == ["made there"] * 2
 
 
-def test_one_backend_that_hangs_does_not_take_the_time_of_the_others(backend: Backend, tmp_path: Path) -> None:
+def test_one_hanging_backend_does_not_delay_the_flush_of_other_tracers(backend: Backend, tmp_path: Path) -> None:
     program = """
 others = [HoneyHiveTracer.init(api_key="k", server_url=sys.argv[3], exit_flush_seconds=5.0) for _ in range(3)]
 last = HoneyHiveTracer.init(api_key="k", server_url=sys.argv[1], exit_flush_seconds=5.0)

@@ -1,4 +1,4 @@
-"""A running program is never stopped by what it gives to a tracer: odd values are kept in the best form there is."""
+"""Arguments of a running program never raise: unusual values are recorded in the closest form that the wire allows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.tracing.odd_values import ODD
 FIVE: Any = 5
 
 
-def test_an_odd_name_value_or_field_is_kept(
+def test_an_unusual_name_value_or_field_is_recorded(
     tracer: HoneyHiveTracer, backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
     server: Any = "Server"
@@ -67,7 +67,7 @@ def test_a_datetime_starts_a_span_and_a_span_context_is_a_link(tracer: HoneyHive
 
 
 @pytest.mark.parametrize("start", [-1, 2**63, True, "yesterday", 1700000000.5])
-def test_a_start_that_is_no_unix_nanoseconds_is_now(local: HoneyHiveTracer, start: Any) -> None:
+def test_an_invalid_start_time_is_replaced_by_now(local: HoneyHiveTracer, start: Any) -> None:
     before = time.time_ns()
     with local.start_span("work", start_time=start) as span:
         assert before <= span.start_time <= time.time_ns()  # type: ignore[attr-defined]

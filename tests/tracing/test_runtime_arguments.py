@@ -1,6 +1,6 @@
-"""What a running program gives that cannot be used is told once, in one sentence after another, and done without.
+"""A wrong argument in a running program is ignored with one warning.
 
-Setting up a tracer or a decorator raises for such things: tests/tracing/test_bad_input.py.
+Setting up a tracer or a decorator raises instead: tests/tracing/test_setup_errors.py.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ FIVE: Any = 5
         (
             lambda t: t.create_session("turn 2", skip_api_call=True),
             (
-                "create_session: session_id must be given with skip_api_call=True; got None (NoneType). A new "
-                "session is made, and the backend is told."
+                "create_session: session_id must be set with skip_api_call=True; got None (NoneType). Creating "
+                "a new session."
             ),
         ),
         (
@@ -96,14 +96,14 @@ FIVE: Any = 5
             lambda t: t.inject_context(None),
             (
                 "inject_context: carrier must be a dict that takes headers; got None (NoneType). The next service"
-                " begins a new trace."
+                " will start a new trace."
             ),
         ),
-        (lambda t: t.extract_context(FIVE), f"extract_context: {HEADERS} 5 (int). A new trace begins."),
-        (lambda t: t.link(["traceparent"]), f"link: {HEADERS} ['traceparent'] (list). A new trace begins."),
+        (lambda t: t.extract_context(FIVE), f"extract_context: {HEADERS} 5 (int). Starting a new trace."),
+        (lambda t: t.link(["traceparent"]), f"link: {HEADERS} ['traceparent'] (list). Starting a new trace."),
         (
             lambda t: t.unlink(FIVE),
-            "unlink: _token must be what link() returned; got 5 (int). The context stays as it is.",
+            "unlink: _token must be what link() returned; got 5 (int). The context is unchanged.",
         ),
         (lambda t: hh_jupyter.flush(FIVE), f"flush: tracer_instance {NOT_A_TRACER} The current tracer is used."),
         (
@@ -128,7 +128,7 @@ FIVE: Any = 5
         ),
     ],
 )
-def test_what_cannot_be_used_is_told_once(
+def test_a_wrong_argument_is_ignored_with_one_warning(
     local: HoneyHiveTracer, caplog: pytest.LogCaptureFixture, act: Act, warning: str
 ) -> None:
     act(local)
@@ -137,7 +137,7 @@ def test_what_cannot_be_used_is_told_once(
     assert not local.closed
 
 
-def test_a_secret_does_not_get_into_the_warning(local: HoneyHiveTracer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_secret_is_redacted_in_the_warning(local: HoneyHiveTracer, caplog: pytest.LogCaptureFixture) -> None:
     _span(local, attributes="sk-proj-abcdefghijklmnopqrstuvwxyz0123456789")
     _span(local, links=[{"authorization": "Bearer abcdefghijklmnopqrstuvwxyz0123456789"}])
     assert len(caplog.records) == 2

@@ -1,6 +1,6 @@
-"""A mistake in the set-up is one clear error; the same mistake in the environment is one warning.
+"""A wrong argument during set-up raises one clear error; a wrong environment variable logs one warning.
 
-What a running program gives never raises: tests/tracing/test_told_input.py and test_odd_input.py.
+Arguments of a running program never raise: tests/tracing/test_runtime_arguments.py and test_unusual_values.py.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.backend import Backend
         ({"span_name_filters": {"exclude": ["x", 3]}}, SettingError, "span_name_filters must be like"),
     ],
 )  # fmt: skip
-def test_a_wrong_argument_names_itself_its_value_and_the_rule(
+def test_an_error_states_the_setting_its_value_and_the_rule(
     settings: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=r"HoneyHiveTracer\.init") as caught:
@@ -43,7 +43,7 @@ def test_a_wrong_argument_names_itself_its_value_and_the_rule(
 
 HH: Any = hh_jupyter
 SECRET: Any = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"
-ONCE = "It is read once, when the function is decorated; enrich_span() adds what a call finds out."
+ONCE = "It is read once, when the function is decorated; use enrich_span() to add values of one call."
 
 
 @pytest.mark.parametrize(
@@ -70,28 +70,28 @@ ONCE = "It is read once, when the function is decorated; enrich_span() adds what
         (
             lambda: HoneyHiveTracer.init(multi_instance="yes"),
             (
-                "HoneyHiveTracer.init: multi_instance must be True or False; got 'yes' (str). True makes a tracer "
-                "beside the notebook's own."
+                "HoneyHiveTracer.init: multi_instance must be True or False; got 'yes' (str). True creates a tracer "
+                "in addition to the notebook's."
             ),
         ),
         (
             lambda: HH.trace(event_type=5),
-            "trace: event_type must be text; got 5 (int). The types are model, tool, chain.",
+            "trace: event_type must be text; got 5 (int). Use one of model, tool, chain.",
         ),
         (
             lambda: HH.trace(event_name=5),
-            "trace: event_name must be text; got 5 (int). Leave it out for the function's own name.",
+            "trace: event_name must be text; got 5 (int). Omit it to use the function's own name.",
         ),
         (
             lambda: HH.trace(tracer=SECRET),
             (
-                "trace: tracer must be a HoneyHiveTracer; got '[redacted: api_key]' (str). Leave it out for the tracer "
+                "trace: tracer must be a HoneyHiveTracer; got '[redacted: api_key]' (str). Omit it to use the tracer "
                 "that is current at each call."
             ),
         ),
         (
             lambda: HH.trace(capture_inputs="no"),
-            "trace: capture_inputs must be True or False; got 'no' (str). Leave it out for the tracer's setting.",
+            "trace: capture_inputs must be True or False; got 'no' (str). Omit it to use the tracer's setting.",
         ),
         (
             lambda: HH.trace(inputs=len),
@@ -102,7 +102,7 @@ ONCE = "It is read once, when the function is decorated; enrich_span() adds what
             f"trace: session_id must be text; got <class 'dict'> (type). {ONCE}",
         ),
         (lambda: HH.trace(event_nam="x"), "trace: unknown parameter event_nam. Did you mean event_name?"),
-        (lambda: HH.trace(colour="red"), "trace: unknown parameter colour. Extra fields go to metadata={...}."),
+        (lambda: HH.trace(colour="red"), "trace: unknown parameter colour. Pass extra fields in metadata={...}."),
         (
             lambda: HH.trace(event_type="tool")(5),
             "trace: decorates functions; got 5. For all methods of a class: trace_class.",
@@ -117,11 +117,14 @@ ONCE = "It is read once, when the function is decorated; enrich_span() adds what
         ),
         (
             lambda: HH.set_default_tracer(5),
-            "set_default_tracer: tracer must be a HoneyHiveTracer; got 5 (int). HoneyHiveTracer.init() makes one.",
+            (
+                "set_default_tracer: tracer must be a HoneyHiveTracer; got 5 (int). Create one with "
+                "HoneyHiveTracer.init()."
+            ),
         ),
     ],
 )
-def test_a_slip_in_the_set_up_says_what_to_do(act: Callable[[], object], message: str) -> None:
+def test_a_mistake_in_the_set_up_raises_and_says_what_to_do(act: Callable[[], object], message: str) -> None:
     with pytest.raises(SettingTypeError) as caught:
         act()
     assert str(caught.value) == message
@@ -130,7 +133,7 @@ def test_a_slip_in_the_set_up_says_what_to_do(act: Callable[[], object], message
 
 
 class _Model:
-    """Makes itself known as a pydantic model does."""
+    """Has the `model_dump` method of a pydantic model."""
 
     def model_dump(self, *, exclude_unset: bool) -> dict[str, Any]:
         assert exclude_unset
@@ -138,7 +141,7 @@ class _Model:
 
 
 @pytest.mark.parametrize("config", [{"source": "model"}, SimpleNamespace(source="model"), _Model()])
-def test_config_objects_give_settings_and_keywords_beat_them(config: Any) -> None:
+def test_keywords_override_the_settings_of_config_objects(config: Any) -> None:
     with HoneyHiveTracer.init(config, {"session_name": "night"}, {"run_id": "r1"}, run_id="r2") as tracer:
         assert (tracer.source, tracer.session_name, tracer.run_id) == ("model", "night", "r2")
     with HoneyHiveTracer(config, {"source": "later"}, {"source": None}) as tracer:
@@ -151,7 +154,7 @@ class _AnyObject:
 
 
 @pytest.mark.parametrize("config", [_AnyObject(), _AnyObject(colour=None), SimpleNamespace()])
-def test_an_object_without_any_setting_is_refused(config: Any) -> None:
+def test_a_config_object_without_any_setting_raises(config: Any) -> None:
     with pytest.raises(
         SettingTypeError, match=r"a dict or a config object; got a .*, none of whose attributes is a setting"
     ):
@@ -160,12 +163,12 @@ def test_an_object_without_any_setting_is_refused(config: Any) -> None:
         assert tracer.source == "dev"
 
 
-def test_what_a_decorator_is_given_as_data_is_kept() -> None:
+def test_a_decorator_accepts_data_of_any_type() -> None:
     odd: Any = {"metadata": "v1", "outputs": [1], "tags": ["a"], "session_id": uuid.uuid4(), "error": 5}
     assert trace(event_type="tool", **odd)(len)([1]) == 1
 
 
-def test_a_secret_never_stands_in_its_own_error_or_in_a_repr() -> None:
+def test_no_secret_appears_in_an_error_or_a_repr() -> None:
     with pytest.raises(SettingError) as caught:
         HoneyHiveTracer.init(ingestion_api_key="hh_ingst_too_short_to_be_true")
     assert "too_short" not in str(caught.value)
@@ -173,7 +176,7 @@ def test_a_secret_never_stands_in_its_own_error_or_in_a_repr() -> None:
         assert "hh_secret" not in repr(tracer) + repr(tracer.settings)
 
 
-def test_a_wrong_variable_is_said_once_and_what_is_safe_used(
+def test_a_wrong_environment_variable_warns_once_and_the_safe_value_is_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("HH_API_URL", "ftp://example")
@@ -195,27 +198,27 @@ def test_tracing_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not span.is_recording()
 
 
-def test_verbose_says_on_standard_error_what_keeps_spans_from_the_backend_and_never_the_key(
+def test_verbose_logs_why_spans_cannot_be_sent_but_never_the_key(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with Backend(refuse=True) as nowhere:
-        settings = {"api_key": "hh_secret_key_0001", "server_url": nowhere.url, "exit_flush_seconds": 0.0}
+    with Backend(refuse=True) as unreachable:
+        settings = {"api_key": "hh_secret_key_0001", "server_url": unreachable.url, "exit_flush_seconds": 0.0}
         with HoneyHiveTracer.init(verbose=True, **settings) as tracer:
-            said = ""
-            for _ in range(100):  # The first may end before the address has been tried.
+            output = ""
+            for _ in range(100):  # The first flush may end before the URL has been tried.
                 assert not tracer.force_flush(200)
-                said += capsys.readouterr().err
-                if "cannot be reached" in said:
+                output += capsys.readouterr().err
+                if "cannot be reached" in output:
                     break
-        said += capsys.readouterr().err
-        assert "cannot be reached" in said
-        assert "hh_secret" not in said
+        output += capsys.readouterr().err
+        assert "cannot be reached" in output
+        assert "hh_secret" not in output
         with HoneyHiveTracer.init(**settings) as tracer:
             assert not tracer.force_flush(200)
         assert "cannot be reached" not in capsys.readouterr().err
 
 
-def test_verbose_is_on_while_any_tracer_asks_for_it() -> None:
+def test_verbose_stays_on_while_any_tracer_is_verbose() -> None:
     ours = logging.getLogger("hh_jupyter").handlers
     with HoneyHiveTracer.init(verbose=True):
         with HoneyHiveTracer.init():
