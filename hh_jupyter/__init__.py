@@ -101,7 +101,7 @@ def _reduced(tracer: HoneyHiveTracer) -> tuple[Any, ...]:
     """In another process, the tracer of the work that is done there for this one; no key travels."""
     from hh_jupyter.runtimes import workers  # Few tracers go anywhere.
 
-    return workers.tracer_of, (workers.handle_of(tracer),)
+    return workers.tracer_for_handle, (workers.handle_for(tracer),)
 
 
 copyreg.pickle(HoneyHiveTracer, _reduced)
