@@ -89,7 +89,7 @@ def run_datapoint(task: Task, point: Datapoint, _attempt: int = 1) -> TaskResult
     """Run function and evaluators, in the session of the current context.
 
     Args:
-        _attempt: makes repeated calls distinct for engines that deduplicate equal ones, such as Dask.
+        _attempt: makes repeated calls distinct for executors that deduplicate equal ones, such as Dask.
 
     Raises:
         RunStopped: the run was interrupted.
@@ -97,11 +97,7 @@ def run_datapoint(task: Task, point: Datapoint, _attempt: int = 1) -> TaskResult
     datapoint_run = _DatapointRun(task, point, run_loop(task.run_id))
     try:
         _traced(task.function_name)(datapoint_run, point.data)
-    except (
-        Exception,
-        asyncio.CancelledError,
-        SystemExit,
-    ) as error:  # boundary: the failure of one data point must not end the run.
+    except (Exception, asyncio.CancelledError, SystemExit) as error:  # boundary: one data point must not end the run.
         if datapoint_run.loop.stopping.is_set():
             raise RunStopped("evaluate: the run was interrupted.") from None
         datapoint_run.result.error = error_text(error)
@@ -116,6 +112,8 @@ def _traced(name: str) -> Callable[[_DatapointRun, Mapping[str, Any]], Any]:
 
 @dataclass(slots=True)
 class _DatapointRun:
+    """One execution of function and evaluators, which collects errors and metrics."""
+
     task: Task
     point: Datapoint
     loop: RunLoop
@@ -156,10 +154,7 @@ class _DatapointRun:
         try:
             args, kwargs = arguments_for(evaluator, available)
             found = score(name, self.call(evaluator, args, kwargs))
-        except (
-            Exception,
-            asyncio.CancelledError,
-        ) as error:  # boundary: the failure of one evaluator must not end the others.
+        except (Exception, asyncio.CancelledError) as error:  # boundary: one evaluator must not end the others.
             done.evaluator_errors[name] = error_text(error)
             return
         done.metrics.update(found.metrics)
@@ -335,7 +330,7 @@ class _InFlight:
 
     Attributes:
         context: the context of the submission.
-        session: its session if it runs on the user's executor. On own threads, the thread creates the session.
+        session: its session if it runs on the user's executor; None on own threads, which create it themselves.
     """
 
     point: Datapoint
@@ -468,15 +463,14 @@ class Pool:
         if isinstance(done, TaskResult):
             assert flight.session is not None
             done = self._sessions.end(flight.point, flight.session, done)
-        del self._in_flight[
-            number
-        ]  # Last, since Ctrl-C may interrupt any line above; `_cancel` then collects it again.
+        # Last, since Ctrl-C may interrupt any line above; `_cancel` then collects the data point again.
+        del self._in_flight[number]
         if done is not None:
             self._outcomes.outcomes.append(done)
             self._warn_ignored_scores(done)
 
     def _retry_or_fail(self, flight: _InFlight, error: BaseException) -> DatapointOutcome | TaskResult | None:
-        """Submit a data point that the executor lost again, or return its error."""
+        """Resubmit a data point that the executor lost, or return its error."""
         if self._outcomes.interrupted:
             return None
         if flight.session is not None and flight.attempts <= self._task.retry_policy.retries:
