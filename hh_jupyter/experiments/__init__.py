@@ -1,4 +1,4 @@
-"""Experiments: a function over a dataset, scored. `evaluate` is what people call."""
+"""Experiments: run a function over a dataset and score its outputs. The entry point is `evaluate`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hh_jupyter.experiments.evaluators import aevaluator, evaluator
 from hh_jupyter.experiments.results import ExperimentResultSummary, RunComparisonResult
 from hh_jupyter.experiments.runs import HoneyHive, get_run_result
 
-# What a result shows and compares itself with is above it, so it is handed down here.
-results.Above.renderer, results.Above.comparer = views, comparison
+# These modules import `results`, so `results` cannot import them.
+results.ResultExtensions.renderer, results.ResultExtensions.comparer = views, comparison
 
 __all__ = [
     "ExperimentResultSummary",

@@ -1,4 +1,4 @@
-"""Two runs beside each other, as the backend compares them or counted here: `compare_runs`."""
+"""Comparison of two runs, by the backend or locally: `compare_runs`."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ from typing import Any, Final
 from hh_jupyter.delivery.ask import BackendClient
 from hh_jupyter.delivery.local_runs import find_run
 from hh_jupyter.errors import SettingError, SettingTypeError
-from hh_jupyter.experiments.results import AGGREGATES, ExperimentResultSummary, Row, RunComparisonResult
-from hh_jupyter.experiments.runs import HoneyHive, asked, get_run_result, local_spool
+from hh_jupyter.experiments.results import AGGREGATES, ExperimentResultSummary, ResultRow, RunComparisonResult
+from hh_jupyter.experiments.runs import HoneyHive, get_run_result, local_spool, resolve_query
 
-# Two results beside each other, counted here: what each metric did, on which data points.
-
-EQUAL: Final = 1e-9
-"""Two scores that differ by less, relative to the larger, are the same."""
+RELATIVE_TOLERANCE: Final = 1e-9
+"""Scores are the same if they differ by less than this, relative to the larger one."""
 
 
 def metric_deltas(
     new: ExperimentResultSummary, old: ExperimentResultSummary, lower_is_better: Collection[str]
 ) -> dict[str, dict[str, Any]]:
-    """By metric that both runs have, in the form in which the backend compares.
+    """Changes by metric that both runs have, in the format of the backend's comparison.
 
-    Only data points that have the metric in both runs are compared. A text has no better or worse: it is the same,
-    or it is in neither list.
+    Compares only data points that have the metric in both runs. Texts have no order: a changed text is in none of the
+    lists.
     """
     pairs = _pairs(new, old)
     names = dict.fromkeys(name for row in new.rows for name in row.metrics)
@@ -36,16 +34,16 @@ def metric_deltas(
     }
 
 
-def _pairs(new: ExperimentResultSummary, old: ExperimentResultSummary) -> list[tuple[Row, Row]]:
+def _pairs(new: ExperimentResultSummary, old: ExperimentResultSummary) -> list[tuple[ResultRow, ResultRow]]:
     before = {row.datapoint_id: row for row in old.rows}
     return [(row, before[row.datapoint_id]) for row in new.rows if row.datapoint_id in before]
 
 
-def _delta(name: str, pairs: list[tuple[Row, Row]], function: str, *, lower: bool) -> dict[str, Any]:
+def _delta(name: str, pairs: list[tuple[ResultRow, ResultRow]], function: str, *, lower: bool) -> dict[str, Any]:
     lists: dict[str, list[str]] = {"improved": [], "degraded": [], "same": []}
     both = [(new, old) for new, old in pairs if name in new.metrics and name in old.metrics]
     for new, old in both:
-        word = verdict(new.metrics[name], old.metrics[name], lower=lower)
+        word = classify_change(new.metrics[name], old.metrics[name], lower=lower)
         if word:
             lists[word].append(new.datapoint_id)
     values = {
@@ -62,10 +60,10 @@ def _delta(name: str, pairs: list[tuple[Row, Row]], function: str, *, lower: boo
     }
 
 
-def verdict(new: Any, old: Any, *, lower: bool) -> str:
-    """`improved`, `degraded` or `same`; empty for values that have no order."""
+def classify_change(new: Any, old: Any, *, lower: bool) -> str:
+    """Return `improved`, `degraded` or `same`; an empty string for different values that have no order."""
     if isinstance(new, int | float) and isinstance(old, int | float):
-        if new == old or math.isclose(new, old, rel_tol=EQUAL) or (new != new and old != old):
+        if new == old or math.isclose(new, old, rel_tol=RELATIVE_TOLERANCE) or (new != new and old != old):
             return "same"
         if new != new or old != old:
             return ""
@@ -80,7 +78,7 @@ def _aggregate(values: list[Any], function: str) -> float | None:
 
 
 def config_changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Keys whose value is another one now, with (old, new), None where there is none; nested keys joined by dots."""
+    """Changed keys with (old, new) values. A missing value is None; nested keys are joined by dots."""
     after, before = _flat(new), _flat(old)
     return {
         key: (before.get(key), after.get(key))
@@ -99,8 +97,8 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-COUNTS: Final = ("found_count", "improved_count", "degraded_count", "same_count")
-LISTS: Final = ("improved", "degraded", "same", "old_values", "new_values")
+COUNT_FIELDS: Final = ("found_count", "improved_count", "degraded_count", "same_count")
+LIST_FIELDS: Final = ("improved", "degraded", "same", "old_values", "new_values")
 
 
 def compare_runs(
@@ -115,38 +113,40 @@ def compare_runs(
 ) -> RunComparisonResult:
     """Compare a run with an older one: `compare_runs(new, old)`, or `compare_runs(client, new, old)`.
 
-    Runs are named by id, or given as results. Two ids that the backend knows are compared by it; where one is a
-    result, or a run that was made in local mode, both are compared here.
+    A run is an id or a result. The backend compares two ids. If one of them is a result, or a run of local mode, the
+    comparison is computed locally.
 
     Example:
         >>> compare_runs(new.run_id, old.run_id).list_degraded_metrics()  # doctest: +SKIP
 
     Args:
-        client: a `HoneyHive`; may be left out.
-        project_id: of no effect; the key decides.
-        aggregate_function: what makes one number of a metric's values: average, sum, min, max.
-        api_key, server_url: given none, those of the current tracer, else the environment's.
+        client: a `HoneyHive`; optional.
+        project_id: ignored; the API key determines the project.
+        aggregate_function: how the values of a metric are aggregated: average, sum, min, max.
+        api_key, server_url: default: those of the current tracer, else of the environment.
 
     Raises:
         SettingError: there is no API key, or an id is missing.
-        BackendError: no such run, or no usable answer.
+        BackendError: a run does not exist, or the backend returns no usable response.
     """
     given = [run for run in (client, new_run_id, old_run_id) if run is not None and not isinstance(run, HoneyHive)]
-    if len(given) == 2 and any(_is_here(run) for run in given):
-        asker = client if isinstance(client, HoneyHive) else None
-        new, old = (_result(run, asker, aggregate_function, api_key, server_url) for run in given)
-        return compared(new, old)
+    if len(given) == 2 and any(_is_local(run) for run in given):
+        backend_client = client if isinstance(client, HoneyHive) else None
+        new, old = (_load_result(run, backend_client, aggregate_function, api_key, server_url) for run in given)
+        return compare_results(new, old)
     ids = [_id_only(run) for run in (new_run_id, old_run_id)]
     first = client if isinstance(client, HoneyHive) else _id_only(client)
-    settings, (new_id, old_id) = asked("compare_runs", first, tuple(ids), api_key=api_key, server_url=server_url)
+    settings, (new_id, old_id) = resolve_query(
+        "compare_runs", first, tuple(ids), api_key=api_key, server_url=server_url
+    )
     with BackendClient(settings) as backend:
-        return _comparison(new_id, old_id, backend.run_comparison(new_id, old_id, aggregate_function))
+        return _comparison_from_answer(new_id, old_id, backend.run_comparison(new_id, old_id, aggregate_function))
 
 
-def compared(
+def compare_results(
     new: ExperimentResultSummary, old: ExperimentResultSummary | str, lower_is_better: Sequence[str] = ()
 ) -> RunComparisonResult:
-    """What changed, counted here from the data points of both."""
+    """Compare two results locally, by data point."""
     if isinstance(lower_is_better, str):
         raise SettingTypeError(f"compare: lower_is_better must be a list of metrics; got {lower_is_better!r:.60}.")
     _check_names(lower_is_better, new)
@@ -172,16 +172,16 @@ def _check_names(names: Sequence[str], result: ExperimentResultSummary) -> None:
     known = dict.fromkeys(name for row in result.rows for name in row.metrics)
     for name in names:
         if name not in known:
-            near = get_close_matches(str(name), known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" There are {', '.join(known) or 'none'}."
-            raise SettingError(f"compare: lower_is_better names {name!r:.60}, which is no metric of the run.{hint}")
+            similar = get_close_matches(str(name), known, n=1)
+            hint = f"Did you mean {similar[0]!r}?" if similar else f"Metrics: {', '.join(known) or 'none'}."
+            raise SettingError(f"compare: lower_is_better: the run has no metric {name!r:.60}. {hint}")
 
 
-def _is_here(run: Any) -> bool:
+def _is_local(run: Any) -> bool:
     return isinstance(run, ExperimentResultSummary) or find_run(str(run), local_spool()) is not None
 
 
-def _result(
+def _load_result(
     run: Any, client: HoneyHive | None, aggregate_function: str, api_key: str | None, server_url: str | None
 ) -> ExperimentResultSummary:
     if isinstance(run, ExperimentResultSummary):
@@ -197,21 +197,21 @@ def _id_only(run: ExperimentResultSummary | HoneyHive | str | None) -> str | Non
     return None if run is None or isinstance(run, HoneyHive) else str(run)
 
 
-def _comparison(new: str, old: str, answer: Mapping[str, Any]) -> RunComparisonResult:
+def _comparison_from_answer(new: str, old: str, answer: Mapping[str, Any]) -> RunComparisonResult:
     metrics = [item for item in answer.get("metrics") or () if item.get("metric_name")]
     return RunComparisonResult(
         new_run_id=new,
         old_run_id=old,
         common_datapoints=len(answer.get("commonDatapoints") or ()),
-        metric_deltas={str(item["metric_name"]): _delta_of_answer(item) for item in metrics},
+        metric_deltas={str(item["metric_name"]): _delta_from_answer(item) for item in metrics},
     )
 
 
-def _delta_of_answer(item: Mapping[str, Any]) -> dict[str, Any]:
-    """One metric; what the answer leaves out is none."""
+def _delta_from_answer(item: Mapping[str, Any]) -> dict[str, Any]:
+    """The delta of one metric. Fields that are missing in the response get empty values."""
     return {
         "old_aggregate": item.get("old_aggregate"),
         "new_aggregate": item.get("new_aggregate"),
-        **{name: item.get(name) or 0 for name in COUNTS},
-        **{name: item.get(name) or [] for name in LISTS},
+        **{name: item.get(name) or 0 for name in COUNT_FIELDS},
+        **{name: item.get(name) or [] for name in LIST_FIELDS},
     }

@@ -1,4 +1,4 @@
-"""What a run goes over: data points with their ids, from rows, DataFrames or the backend (contract, section 10)."""
+"""Datasets of a run: data points with ids, from rows, DataFrames, iterators or the backend."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ from hh_jupyter.errors import BackendError, SettingError, SettingTypeError
 from hh_jupyter.redaction import shown
 from hh_jupyter.values import text_of
 
-# DataFrames as datasets. No library is imported here: a frame is known by what it can do.
+logger = logging.getLogger(__name__)
 
-READ_BY_NAME: Final = ("ground_truth", "id", "datapoint_id")
-"""Columns that are no input."""
+NON_INPUT_COLUMNS: Final = ("ground_truth", "id", "datapoint_id")
+"""Columns of a DataFrame that are not inputs."""
+
+LOCAL_PREFIX: Final = "EXT-"
+"""Prefix of ids that the backend did not assign. A hash of the content follows, so equal data has equal ids."""
+
+HASH_DIGITS: Final = 16
 
 
-def rows_of_frame(frame: Any) -> list[dict[str, Any]] | None:
-    """The rows of a DataFrame of pandas or polars as data points; None for anything else.
+def rows_from_dataframe(frame: Any) -> list[dict[str, Any]] | None:
+    """The rows of a pandas or polars DataFrame as data points; None for anything else.
 
-    With a column `inputs`, the columns are those of a data point. Without one, each column but `ground_truth`, `id` and
-    `datapoint_id` is an input of its name. Missing values are left out of ground truths and ids, and None in inputs.
+    With a column `inputs`, columns are keys of the data point. Without one, each column except `ground_truth`, `id` and
+    `datapoint_id` is an input. A missing value is omitted as ground truth or id, and None as input. Neither library is
+    imported: a DataFrame is recognized by its methods.
     """
     records = _records(frame)
     if records is None:
@@ -44,40 +50,34 @@ def _records(frame: Any) -> list[dict[Any, Any]] | None:
 
 
 def _datapoint(record: Mapping[str, Any]) -> dict[str, Any]:
-    apart = {name: record[name] for name in READ_BY_NAME if name in record and not _missing(record[name])}
+    apart = {name: record[name] for name in NON_INPUT_COLUMNS if name in record and not _is_missing(record[name])}
     if "inputs" in record:
-        others = {name: value for name, value in record.items() if name not in READ_BY_NAME}
+        others = {name: value for name, value in record.items() if name not in NON_INPUT_COLUMNS}
         return {**others, **apart}
-    inputs = {name: None if _missing(value) else value for name, value in record.items() if name not in READ_BY_NAME}
+    inputs = {
+        name: None if _is_missing(value) else value for name, value in record.items() if name not in NON_INPUT_COLUMNS
+    }
     return {"inputs": inputs, **apart}
 
 
-def _missing(value: Any) -> bool:
-    """None, NaN, NaT and NA: what a frame has where nothing is."""
+def _is_missing(value: Any) -> bool:
+    """Whether the value is None, NaN, NaT or NA, which DataFrames use for missing values."""
     if value is None:
         return True
     try:
         return bool(value != value)  # NaN and NaT.
-    except (TypeError, ValueError):  # pandas' NA has no truth, an array has several.
+    except (TypeError, ValueError):  # pandas' NA and arrays have no truth value.
         return type(value).__name__ == "NAType"
-
-
-logger = logging.getLogger(__name__)
-
-LOCAL_PREFIX: Final = "EXT-"
-"""Ids that the backend did not give; a hash of the content follows, so equal data has equal ids everywhere."""
-
-HASH_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Datapoint:
-    """One row.
+    """One row of a dataset.
 
     Attributes:
-        index: its place in the dataset.
-        data: the dict that the function gets, as it was given.
-        problem: why the function cannot get it, for rows that only turned up when others had been run.
+        index: position in the dataset.
+        data: the dict that is passed to the function, unchanged.
+        problem: why this row is invalid. Only set for rows of an iterator, which are checked while the run goes on.
     """
 
     index: int
@@ -87,25 +87,25 @@ class Datapoint:
 
     @property
     def inputs(self) -> Any:
-        """What the evaluators get as `inputs`."""
+        """The `inputs` that are passed to evaluators."""
         found = self.data.get("inputs")
         return {} if found is None else found
 
     @property
     def ground_truth(self) -> Any:
-        """The expected outputs; None when there are none."""
+        """The expected outputs, or None."""
         return self.data.get("ground_truth")
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Data points in their order.
+    """Data points in order.
 
     Attributes:
-        points: may be had once only, when nobody knows how many there are.
-        ids: of all of them; empty when they are not known beforehand.
-        total: how many there are, if that is known.
-        stored: the backend holds the dataset and knows its id.
+        points: can be iterated only once if `total` is None.
+        ids: ids of all points; empty if the points come from an iterator.
+        total: number of points; None if the points come from an iterator.
+        stored: whether the dataset is stored in the backend.
     """
 
     id: str
@@ -115,22 +115,22 @@ class Dataset:
     stored: bool = False
 
 
-def given_dataset(rows: Any, run_id: str) -> Dataset:
-    """A dataset from rows: a list or DataFrame, or anything that gives one dict after the other.
+def dataset_from_rows(rows: Any, run_id: str) -> Dataset:
+    """Make a dataset from rows: a list, a DataFrame, or an iterable of dicts.
 
-    What can be gone over once only is read while the run goes on, and never held as a whole. Its id is then one of the
-    run's, since its content is not known when the first session needs it.
+    An iterator is read while the run goes on and never held as a whole. Its dataset id is derived from the run id,
+    since the first session needs an id before the content is known.
 
     Raises:
-        SettingTypeError: something else.
-        SettingError: there is nothing that could be run.
+        SettingTypeError: `rows` has another type.
+        SettingError: a row has no inputs.
     """
-    listed = _listed(rows)
+    listed = _as_sequence(rows)
     if listed is None:
         rest = iter(rows)
         first = list(itertools.islice(rest, 1))
-        check_rows(first)  # Before anything runs; what is wrong with later rows is an error of theirs.
-        return Dataset(LOCAL_PREFIX + _digest(run_id), _streamed(itertools.chain(first, rest)), (), None)
+        check_rows(first)  # Fail before anything runs; an invalid later row is an error of that row only.
+        return Dataset(LOCAL_PREFIX + _digest(run_id), _iterate(itertools.chain(first, rest)), (), None)
     check_rows(listed)
     points = tuple(Datapoint(index, _datapoint_id(row, index), row) for index, row in enumerate(listed))
     ids = [point.id for point in points]
@@ -138,13 +138,13 @@ def given_dataset(rows: Any, run_id: str) -> Dataset:
 
 
 def check_rows(rows: Sequence[Any]) -> None:
-    """Raise for rows that cannot be data points.
+    """Check that all rows are data points.
 
-    An empty dict among others is let through, as by the official client: the function may not need any inputs.
+    As in the official client, an empty dict is allowed among other rows: the function may not need inputs.
 
     Raises:
-        SettingTypeError: one that is no dict.
-        SettingError: one without inputs.
+        SettingTypeError: a row is not a dict.
+        SettingError: a row has no inputs.
     """
     for index, row in enumerate(rows):
         if problem := _type_problem(row):
@@ -162,18 +162,18 @@ def _type_problem(row: Any) -> str | None:
 def _lacks_inputs(row: Mapping[Any, Any]) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches("inputs", [key for key in row if isinstance(key, str)], n=1, cutoff=0.6)
-    has = f"it has {', '.join(f'{key!r:.40}' for key in list(row)[:5])}" if row else "it is empty"
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    example = '{"inputs": {...}, "ground_truth": ...}'
-    return f"has no 'inputs'; {has}.{hint} A datapoint looks like {example}."
+    similar = get_close_matches("inputs", [key for key in row if isinstance(key, str)], n=1, cutoff=0.6)
+    found = f"found {', '.join(f'{key!r:.40}' for key in list(row)[:5])}" if row else "the row is empty"
+    example = 'A datapoint looks like {"inputs": {...}, "ground_truth": ...}.'
+    fix = f"Rename {similar[0]!r} to 'inputs'." if similar else example
+    return f"has no key 'inputs' ({found}). {fix}"
 
 
-def _listed(rows: Any) -> Sequence[Any] | None:
-    """Rows that are all there; None for those that come one by one."""
+def _as_sequence(rows: Any) -> Sequence[Any] | None:
+    """The rows as a sequence; None for an iterator."""
     if isinstance(rows, list | tuple):
         return rows
-    if (frame := rows_of_frame(rows)) is not None:
+    if (frame := rows_from_dataframe(rows)) is not None:
         return frame
     if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
         kinds = "a list of dicts, a DataFrame or an iterator of dicts"
@@ -181,23 +181,23 @@ def _listed(rows: Any) -> Sequence[Any] | None:
     return None
 
 
-def _streamed(rows: Iterator[Any]) -> Iterator[Datapoint]:
+def _iterate(rows: Iterator[Any]) -> Iterator[Datapoint]:
     for index, row in enumerate(rows):
         problem = _type_problem(row) or (_lacks_inputs(row) if "inputs" not in row else None)
         data = row if isinstance(row, Mapping) else {}
         yield Datapoint(index, _datapoint_id(data, index), data, problem and f"dataset[{index}] {problem}")
 
 
-def stored_dataset(backend: BackendClient, dataset_id: str) -> Dataset:
-    """A dataset that the backend holds; a data point that cannot be fetched is left out and said.
+def fetch_dataset(backend: BackendClient, dataset_id: str) -> Dataset:
+    """Fetch a dataset that is stored in the backend. Skips data points that cannot be fetched, with a warning.
 
     Raises:
-        SettingError: no such dataset, or none of its data points can be fetched.
-        BackendError: the backend does not answer.
+        SettingError: the dataset does not exist, or none of its data points can be fetched.
+        BackendError: the backend does not respond.
     """
     found = backend.dataset(dataset_id)
     if found is None:
-        raise SettingError(f"evaluate: no dataset of id {_shown(dataset_id)} in the backend.")
+        raise SettingError(f"evaluate: dataset_id {_shown(dataset_id)} does not exist in the backend.")
     ids = [str(item) for item in found.get("datapoints") or ()]
     fetched = [data for item in ids if (data := _stored_datapoint(backend, item)) is not None]
     if not fetched:
@@ -209,7 +209,6 @@ def stored_dataset(backend: BackendClient, dataset_id: str) -> Dataset:
 
 
 def _shown(dataset_id: str) -> str:
-
     return shown("dataset_id", dataset_id)
 
 
@@ -217,10 +216,10 @@ def _stored_datapoint(backend: BackendClient, datapoint_id: str) -> dict[str, An
     try:
         found = backend.datapoint(datapoint_id)
     except BackendError as error:
-        logger.warning("evaluate: a data point is left out. %s", error)
+        logger.warning("evaluate: skipping a data point. %s", error)
         return None
     if found is None:
-        logger.warning("evaluate: data point %s is left out: the backend does not hold it", datapoint_id)
+        logger.warning("evaluate: skipping data point %s: it does not exist in the backend", datapoint_id)
         return None
     return {"inputs": found.get("inputs") or {}, "ground_truth": found.get("ground_truth"), "id": datapoint_id}
 
@@ -234,11 +233,11 @@ def _datapoint_id(row: Mapping[str, Any], index: int) -> str:
 
 
 def _canonical(value: Any) -> str:
-    """JSON with sorted keys, as the official client hashes it; what JSON cannot hold counts as its text."""
+    """JSON with sorted keys, as the official client hashes it. Values that JSON cannot represent become text."""
     try:
         return json.dumps(value, sort_keys=True, default=text_of)
     except (TypeError, ValueError, RecursionError) as error:
-        raise SettingTypeError(f"evaluate: dataset must be data that JSON can hold; {error}.") from None
+        raise SettingTypeError(f"evaluate: dataset must be JSON serializable; {error}.") from None
 
 
 def _digest(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Scoring functions: `@evaluator`, and how what one returns becomes metrics (contract, section 10)."""
+"""Evaluators: the `@evaluator` decorator, their arguments, and the conversion of return values to metrics."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 Scalar = str | bool | int | float
 
 SPAN_NAME: Final = "Evaluation"
-"""The name that the official client gives to the spans of decorated evaluators; which one it was is in the metadata."""
+"""Name of the spans of decorated evaluators, as in the official client. The metadata has the function's name."""
 
+CACHE_SIZE: Final = 64
+"""Number of functions whose signature is cached."""
 
-REMEMBERED: Final = 64
-"""Functions whose signature is remembered."""
-
-NAMES: Final = ("outputs", "inputs", "ground_truth")
-"""What an evaluator is given, in the order of its parameters."""
+ARGUMENT_NAMES: Final = ("outputs", "inputs", "ground_truth")
+"""Arguments of an evaluator, in positional order."""
 
 _KINDS: Final = (
     inspect.Parameter.POSITIONAL_ONLY,
@@ -37,9 +36,9 @@ def evaluator(function: F) -> F: ...
 @overload
 def evaluator() -> Callable[[F], F]: ...
 def evaluator(function: Any = None) -> Any:
-    """Make each call of a scoring function a span with arguments and result, under its data point's span.
+    """Trace each call of an evaluator: a span with arguments and result, below the data point's span.
 
-    Plain functions are evaluators as well; they only have no span of their own. Bare or with empty parentheses.
+    Undecorated functions are evaluators as well, without their own spans. Use it with or without parentheses.
 
     Example:
         >>> @evaluator
@@ -48,33 +47,33 @@ def evaluator(function: Any = None) -> Any:
     """
     if function is None:
         return evaluator
-    decorate = trace(event_type="chain", event_name=SPAN_NAME, metadata={"func": name_of(function)})
+    decorate = trace(event_type="chain", event_name=SPAN_NAME, metadata={"func": callable_name(function)})
     return decorate(function)
 
 
 aevaluator = evaluator
-"""The older name for coroutine functions; `evaluator` tells by itself."""
+"""Alias of `evaluator`, which handles coroutine functions too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What one evaluator said about one data point.
+    """The score of one evaluator for one data point.
 
     Attributes:
-        metrics: by name; the score under the evaluator's name, extras under `<evaluator>_<extra>`.
-        left_out: extras that are no scalars.
-        problem: why there is no score although something was returned, one sentence.
+        metrics: values by metric: the score under the evaluator's name, other entries as `<evaluator>_<entry>`.
+        ignored: entries that are not scalars.
+        problem: why the returned value is not a score, in one sentence.
     """
 
     metrics: Mapping[str, Scalar] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     problem: str | None = None
 
 
 def score(name: str, returned: Any) -> Score:
-    """Metrics from what the evaluator `name` returned: a number, bool or text, or a dict with `score` and more.
+    """Convert the return value of an evaluator: a number, bool or text, or a dict with `score` and more entries.
 
-    A list or tuple of one is unwrapped; None is no score, and that is no problem.
+    A list or tuple with one item is unwrapped. None means no score and is not a problem.
     """
     if isinstance(returned, list | tuple) and len(returned) == 1:
         returned = returned[0]
@@ -84,47 +83,47 @@ def score(name: str, returned: Any) -> Score:
     if isinstance(returned, Scalar):
         return Score({name: returned})
     if not isinstance(returned, Mapping):
-        return Score(problem=f"returned a {type(returned).__name__}; a score is a number, bool, text or dict")
+        return Score(problem=f"returned a {type(returned).__name__}; expected a number, bool, text or dict")
     values = {str(key): _plain_number(value) for key, value in returned.items()}
     metrics = {
         name if key == "score" else f"{name}_{key}": value for key, value in values.items() if isinstance(value, Scalar)
     }
-    left_out = (key for key, value in values.items() if value is not None and not isinstance(value, Scalar))
-    return Score(metrics, tuple(left_out))
+    ignored = (key for key, value in values.items() if value is not None and not isinstance(value, Scalar))
+    return Score(metrics, tuple(ignored))
 
 
-def arguments_for(evaluator: Callable[..., Any], given: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Positional and keyword arguments of one call: as many of `given` as the evaluator takes.
+def arguments_for(evaluator: Callable[..., Any], available: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Positional and keyword arguments of one call.
+
+    An evaluator with three parameters gets all values by position, whatever their names, as in the official client. One
+    with fewer parameters gets values by name if it uses the names in `available`, else the first ones by position.
 
     Args:
-        given: `outputs`, `inputs` and, if the data point has one, `ground_truth`, in this order.
-
-    One that takes all three gets them by position, whatever it calls them, as from the official client. One that takes
-    fewer gets them by name if it uses these names, else the first ones.
+        available: `outputs`, `inputs` and, if the data point has one, `ground_truth`, in this order.
     """
     parameters = parameters_of(evaluator)
     if parameters is None:
-        return list(given.values()), {}
+        return list(available.values()), {}
     kinds: dict[Any, set[str]] = {}
     for parameter in parameters:
         kinds.setdefault(parameter.kind, set()).add(parameter.name)
-    only, plain, star, named_only, stars = (kinds.get(kind, set()) for kind in _KINDS)
-    by_name = named_only
-    if len(only | plain) >= len(NAMES) or star:
-        count = len(given)
-    elif only or not plain <= set(NAMES):
-        count = len(only | plain)
+    positional_only, plain, var_positional, keyword_only, var_keyword = (kinds.get(kind, set()) for kind in _KINDS)
+    by_name = keyword_only
+    if len(positional_only | plain) >= len(ARGUMENT_NAMES) or var_positional:
+        count = len(available)
+    elif positional_only or not plain <= set(ARGUMENT_NAMES):
+        count = len(positional_only | plain)
     else:
-        count, by_name = 0, named_only | plain
-    rest = list(given)[count:]
-    return list(given.values())[:count], {name: given[name] for name in rest if name in by_name or stars}
+        count, by_name = 0, keyword_only | plain
+    rest = list(available)[count:]
+    return list(available.values())[:count], {name: available[name] for name in rest if name in by_name or var_keyword}
 
 
 def parameters_of(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...] | None:
-    """Parameters of anything callable; None for a function without a signature, such as some builtins have."""
+    """Parameters of a callable; None if it has no signature, as some builtins."""
     try:
-        return _remembered_parameters(function)
-    except TypeError:  # It cannot be hashed.
+        return _cached_parameters(function)
+    except TypeError:  # The function is not hashable.
         return _parameters(function)
 
 
@@ -135,27 +134,27 @@ def _parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...] |
         return None
 
 
-_remembered_parameters = functools.lru_cache(REMEMBERED)(_parameters)  # Reading a signature takes as long as a span.
+_cached_parameters = functools.lru_cache(CACHE_SIZE)(_parameters)  # Reading a signature takes as long as a span.
 
 
-def named(functions: Sequence[Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
-    """Functions by name; a second one of the same name gets a number, so that no score replaces another."""
+def by_unique_name(functions: Sequence[Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
+    """Functions by name. A number is appended to repeated names, so that no score overwrites another."""
     found: dict[str, Callable[..., Any]] = {}
     for function in functions:
-        name, number = name_of(function), 2
+        name, number = callable_name(function), 2
         while name in found:
-            name, number = f"{name_of(function)}_{number}", number + 1
+            name, number = f"{callable_name(function)}_{number}", number + 1
         found[name] = function
     return found
 
 
-def name_of(function: Any) -> str:
-    """The name of anything callable; of a `functools.partial`, the function's."""
+def callable_name(function: Any) -> str:
+    """The name of a callable; for a `functools.partial`, the name of its function."""
     while not hasattr(function, "__name__") and hasattr(function, "func"):
         function = function.func
     return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _plain_number(value: Any) -> Any:
-    """Python's own number for a numpy or torch scalar."""
+    """Convert a numpy or torch scalar to a Python number."""
     return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value

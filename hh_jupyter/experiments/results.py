@@ -1,4 +1,4 @@
-"""What `evaluate` and `compare_runs` return, how it is counted, and its forms as plain data and as a DataFrame."""
+"""Results of `evaluate` and `compare_runs`: classes, aggregation, usage per session, plain data and DataFrames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 from hh_jupyter.display.live import shown_above
-from hh_jupyter.experiments.worker import Outcome
+from hh_jupyter.experiments.worker import DatapointOutcome
 from hh_jupyter.records import prices
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanRecord
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 AGGREGATES: Final[Mapping[str, Callable[[Sequence[float]], float]]] = MappingProxyType(
     {"average": statistics.fmean, "sum": sum, "min": min, "max": max}
 )
-"""What can be counted here; a backend may know more."""
+"""Aggregate functions that can be computed locally; a backend may support others."""
 
 SENT: Final = "Sent"
 PARTLY_SENT: Final = "Not all sent"
@@ -33,11 +33,11 @@ LOCAL_ONLY: Final = "Local only"
 
 COMPLETED: Final = "completed"
 INTERRUPTED: Final = "cancelled"
-"""Status of a run that Ctrl-C ended, in the backend's word."""
+"""Status of a run that Ctrl-C ended, as the backend names it."""
 
 
-class Renderer(Protocol):
-    """Draws results: `hh_jupyter.experiments.views`."""
+class ResultRenderer(Protocol):
+    """Interface of `hh_jupyter.experiments.views`, which renders results."""
 
     def result_text(
         self, result: ExperimentResultSummary, name: str | None = None, stream: TextIO | None = None
@@ -50,19 +50,19 @@ class Renderer(Protocol):
     def comparison_html(self, found: RunComparisonResult) -> str: ...
 
 
-class Comparer(Protocol):
-    """Compares results: `hh_jupyter.experiments.comparison`."""
+class ResultComparer(Protocol):
+    """Interface of `hh_jupyter.experiments.comparison`, which compares results."""
 
-    def compared(
+    def compare_results(
         self, new: ExperimentResultSummary, old: ExperimentResultSummary | str, lower_is_better: Sequence[str] = ()
     ) -> RunComparisonResult: ...
 
 
-class Above:
-    """Modules above this one, with which results show and compare themselves; `hh_jupyter.experiments` sets them."""
+class ResultExtensions:
+    """Modules that import this one, for methods of results. `hh_jupyter.experiments` sets them."""
 
-    renderer: Renderer
-    comparer: Comparer
+    renderer: ResultRenderer
+    comparer: ResultComparer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +70,8 @@ class MetricDetail:
     """One metric over all data points.
 
     Attributes:
-        aggregate: what the run's aggregate function made of `values`.
-        datapoints: ids under `passed` and `failed`, where the backend judges the metric.
+        aggregate: `values`, aggregated by the run's aggregate function.
+        datapoints: ids under `passed` and `failed`, if the backend has a pass criterion for the metric.
     """
 
     metric_name: str
@@ -91,11 +91,11 @@ class AggregatedMetrics:
     details: tuple[MetricDetail, ...] = ()
 
     def list_metrics(self) -> list[str]:
-        """Names, in the order of the details."""
+        """Names of the metrics."""
         return [detail.metric_name for detail in self.details]
 
     def get_metric(self, name: str) -> MetricDetail | None:
-        """The metric of that name, if there is one."""
+        """The metric of this name, or None."""
         return self.get_all_metrics().get(name)
 
     def get_all_metrics(self) -> dict[str, MetricDetail]:
@@ -105,7 +105,7 @@ class AggregatedMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatapointResult:
-    """One data point in the result. `metrics` as the backend lists them; counted here, dicts of name and value."""
+    """One data point of a run. `metrics` as the backend lists them; in local results, dicts with `name` and `value`."""
 
     datapoint_id: str
     session_id: str | None = None
@@ -115,11 +115,11 @@ class DatapointResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatapointError:
-    """Something that went wrong on one data point.
+    """An error of one data point.
 
     Attributes:
-        evaluator: whose error it is; None for the function's own.
-        error: "Type: text" of an exception, or what an evaluator returned that is no score.
+        evaluator: name of the evaluator that failed; None for an error of the function.
+        error: "Type: text" of an exception, or why the evaluator's return value is not a score.
     """
 
     datapoint_id: str
@@ -129,16 +129,16 @@ class DatapointError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """What this process knows of one data point, however little the backend answers.
+class ResultRow:
+    """One data point of a result, with everything that this process has measured.
 
     Attributes:
-        index: its place in the dataset.
-        passed: nothing raised, or what the backend says of it.
-        seconds: that the function took, all attempts together; None if it was not run here.
-        cost: US dollars of its model calls, as far as known; None if nothing is known.
-        attempts: 1, and one more for each time that something was tried again.
-        inputs, outputs: their beginnings, as text.
+        index: position in the dataset.
+        passed: whether nothing raised, or the backend's verdict.
+        seconds: duration of the function, all attempts together; None if it did not run in this process.
+        cost: cost of its model calls in US dollars, as far as known; None if unknown.
+        attempts: 1, plus the number of retries of function and evaluators.
+        inputs, outputs: the first characters, as text.
     """
 
     index: int
@@ -158,21 +158,21 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentResultSummary:
-    """The result of a run. In a notebook it shows itself as a table.
+    """The result of a run. A notebook displays it as a table.
 
     Attributes:
-        status: completed, or cancelled after Ctrl-C; a backend may know more words.
-        passed: ids of data points; counted here, those on which nothing raised.
-        errors: of the function and the evaluators, in the order of the dataset.
-        name: of the run.
-        config: what `evaluate` was given as `config`.
+        status: completed, or cancelled after Ctrl-C; a backend may return others.
+        passed: ids of data points; in a local result, those on which nothing raised.
+        errors: errors of the function and the evaluators, in the order of the dataset.
+        name: name of the run.
+        config: `config` of `evaluate`.
         rows: every data point that was run, in the order of the dataset.
-        planned: how many data points the dataset has, None if nobody counted.
-        seconds: the whole run took.
-        cost: US dollars of all model calls, as far as known; `cost_complete`: of each of them; `cost_estimated`: some
-            of it comes from a price table.
-        delivery: what became of it: "Sent", "Not all sent", or "Local only", which `%hh send` delivers; empty for a run
-            that was read from the backend.
+        planned: number of data points in the dataset; None if unknown.
+        seconds: duration of the run.
+        cost: cost of all model calls in US dollars, as far as known. `cost_complete`: whether the cost of each call is
+            known. `cost_estimated`: whether some of it comes from a price table.
+        delivery: "Sent", "Not all sent", or "Local only", which `%hh send` sends. Empty for a run that was read from
+            the backend.
     """
 
     run_id: str
@@ -185,7 +185,7 @@ class ExperimentResultSummary:
     errors: Sequence[DatapointError] = ()
     name: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
-    rows: Sequence[Row] = ()
+    rows: Sequence[ResultRow] = ()
     planned: int | None = None
     seconds: float | None = None
     cost: float | None = None
@@ -195,71 +195,70 @@ class ExperimentResultSummary:
     delivery: str = ""
 
     def model_dump(self) -> dict[str, Any]:
-        """Everything as plain data."""
+        """The result as plain data."""
         return asdict(self)
 
     def print_table(self, run_name: str | None = None) -> None:
-        """Print run, metrics, the first data points and the errors to standard output."""
-        sys.stdout.write(Above.renderer.result_text(self, run_name, sys.stdout))
+        """Print the run, its metrics, first data points and errors to standard output."""
+        sys.stdout.write(ResultExtensions.renderer.result_text(self, run_name, sys.stdout))
 
     def compare(
         self, old: ExperimentResultSummary | str, *, lower_is_better: Sequence[str] = ()
     ) -> RunComparisonResult:
-        """What this run changed against an older one: metrics, data points, config.
+        """Compare this run with an older one: metrics, data points, config.
 
         Example:
             >>> new.compare(old, lower_is_better=["seconds"])  # doctest: +SKIP
 
         Args:
-            old: its result, or its id.
-            lower_is_better: metrics of which less is better, such as a distance.
+            old: result or id of the older run.
+            lower_is_better: metrics for which lower is better, such as a distance.
 
         Raises:
-            SettingError: no run of that id is known here, and there is no API key to ask for it.
+            SettingError: no run of this id is stored on this machine, and there is no API key to query the backend.
         """
-        return Above.comparer.compared(self, old, lower_is_better)
+        return ResultExtensions.comparer.compare_results(self, old, lower_is_better)
 
     def to_pandas(self) -> pd.DataFrame:
-        """A row for each data point, failed ones included: ids, metrics, seconds, cost, errors.
+        """One row for each data point, including failed ones: ids, metrics, seconds, cost, errors.
 
         Raises:
             ImportError: pandas is not installed.
         """
-        return frame_of_rows(self.rows)
+        return dataframe_of_rows(self.rows)
 
     def _repr_mimebundle_(self, **_which: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        return Above.renderer.result_bundle(self), {"hh_jupyter": {"run_id": self.run_id}}  # By which `strip` knows it.
+        return ResultExtensions.renderer.result_bundle(self), {
+            "hh_jupyter": {"run_id": self.run_id}
+        }  # Marks the output for `strip`.
 
     def _repr_html_(self) -> str:
         return self._repr_mimebundle_()[0]["text/html"]
 
     def __repr__(self) -> str:
-        return Above.renderer.result_text(self).rstrip("\n")
+        return ResultExtensions.renderer.result_text(self).rstrip("\n")
 
     def _ipython_display_(self) -> None:
-        """Nothing where the progress of this run has just become its table; else as usual."""
+        """Display the result, unless the progress display of this cell already shows it."""
         if not shown_above(self):
-            raise NotImplementedError  # IPython then takes the other forms [measured with IPython 9].
-
-
-# What the model calls of each session of a run come to, counted while the run goes on and then forgotten.
+            raise NotImplementedError  # IPython then uses the other representations.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunComparisonResult:
-    """What changed from one run to another. In a notebook it shows itself as a table.
+    """The changes between two runs. A notebook displays them as a table.
 
     Attributes:
-        common_datapoints: how many data points are in both runs; only these are compared.
-        new_only_datapoints, old_only_datapoints: how many are in one run only; 0 where the backend compared, which does
-            not tell.
-        metric_deltas: by metric: `old_aggregate`, `new_aggregate`, how many data points `improved_count`,
-            `degraded_count`, `same_count` and `found_count` are, their ids under `improved`, `degraded`, `same`, and
-            `old_values`, `new_values`. Which direction is better, the backend knows; counted here, more is better,
-            unless the metric was named.
-        config_changes: by key of `config`, (old, new), where the runs' results are known here.
-        new, old: the results, where they are known here.
-        lower_is_better: metrics of which less is better.
+        common_datapoints: number of data points in both runs; only these are compared.
+        new_only_datapoints, old_only_datapoints: number of data points in one run only; 0 in a comparison by the
+            backend, which does not return them.
+        metric_deltas: by metric: `old_aggregate` and `new_aggregate`; the numbers of data points `improved_count`,
+            `degraded_count`, `same_count` and `found_count`; their ids under `improved`, `degraded` and `same`;
+            `old_values` and `new_values`. The backend has its own rule for what is better. In a local comparison,
+            higher is better, except for metrics in `lower_is_better`.
+        config_changes: (old, new) by key of `config`, in a local comparison.
+        new, old: the results, in a local comparison.
+        lower_is_better: metrics for which lower is better.
     """
 
     new_run_id: str
@@ -274,41 +273,44 @@ class RunComparisonResult:
     lower_is_better: Sequence[str] = ()
 
     def get_metric_delta(self, metric_name: str) -> Mapping[str, Any] | None:
-        """The entry of one metric, if it is in both runs."""
+        """The delta of a metric, or None if it is not in both runs."""
         return self.metric_deltas.get(metric_name)
 
     def list_improved_metrics(self) -> list[str]:
-        """Names of metrics that are better on some data point."""
+        """Names of metrics that improved on at least one data point."""
         return [name for name, delta in self.metric_deltas.items() if delta["improved_count"] > 0]
 
     def list_degraded_metrics(self) -> list[str]:
-        """Names of metrics that are worse on some data point; one may be in both lists."""
+        """Names of metrics that degraded on at least one data point; a metric may be in both lists."""
         return [name for name, delta in self.metric_deltas.items() if delta["degraded_count"] > 0]
 
     def print_table(self) -> None:
-        """Print metrics, config and data points that changed to standard output."""
-        sys.stdout.write(Above.renderer.comparison_text(self, sys.stdout))
+        """Print changed metrics, config and data points to standard output."""
+        sys.stdout.write(ResultExtensions.renderer.comparison_text(self, sys.stdout))
 
     def _repr_mimebundle_(self, **_which: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        found = {"text/plain": repr(self), "text/html": Above.renderer.comparison_html(self)}
-        return found, {"hh_jupyter": {"run_id": self.new_run_id}}  # By which `strip` knows it.
+        found = {"text/plain": repr(self), "text/html": ResultExtensions.renderer.comparison_html(self)}
+        return found, {"hh_jupyter": {"run_id": self.new_run_id}}  # Marks the output for `strip`.
 
     def _repr_html_(self) -> str:
         return self._repr_mimebundle_()[0]["text/html"]
 
     def __repr__(self) -> str:
-        return Above.renderer.comparison_text(self).rstrip("\n")
+        return ResultExtensions.renderer.comparison_text(self).rstrip("\n")
+
+
+# Usage per session, counted while the run goes on
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
-    """Of one session.
+class SessionUsage:
+    """Tokens and cost of the model calls of a session.
 
     Attributes:
-        cost: US dollars, as far as known; None if nothing is known.
+        cost: in US dollars, as far as known; None if unknown.
         tokens: None without a model call.
-        complete: the cost of each call is known.
-        estimated: some of the cost comes from the price table.
+        complete: whether the cost of each call is known.
+        estimated: whether some of the cost comes from the price table.
     """
 
     cost: float | None = None
@@ -317,39 +319,39 @@ class Used:
     estimated: bool = False
 
 
-class Meter:
-    """Listens to the log while it is open; a session is counted when its root has ended, and its rows are let go."""
+class UsageCounter:
+    """Counts usage per session from the span log. Drops the records of a session once its root span has ended."""
 
     def __init__(self, log: SpanLog) -> None:
         self._log = log
-        self._rows: dict[str, list[SpanRecord]] = {}
-        self._lock = threading.RLock()  # A span that garbage collection ends in here may bring rows itself.
-        self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._waiting: dict[str, list[SpanRecord]] = {}
-        self._used: dict[str, Used] = {}
+        self._records: dict[str, list[SpanRecord]] = {}
+        self._lock = threading.RLock()  # Reentrant: garbage collection may end a span while the lock is held.
+        self._ended_sessions: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._unpriced: dict[str, list[SpanRecord]] = {}
+        self._usage: dict[str, SessionUsage] = {}
 
-    def __enter__(self) -> Meter:
-        self._log.listen(self._arrived)
+    def __enter__(self) -> UsageCounter:
+        self._log.listen(self._on_records)
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._log.unlisten(self._arrived)
+        self._log.unlisten(self._on_records)
 
     def watch(self, session_id: str) -> None:
-        """Count this session, whose first span is still to come."""
+        """Start counting a session. Call this before its first span."""
         with self._lock:
-            self._rows[session_id] = []
+            self._records[session_id] = []
 
-    def of(self, session_id: str) -> Used:
-        """What it came to, as far as counted."""
-        return self._used.get(session_id, Used())
+    def usage_of(self, session_id: str) -> SessionUsage:
+        """Usage of a session so far."""
+        return self._usage.get(session_id, SessionUsage())
 
-    def total(self) -> Used:
-        """Of all sessions counted so far."""
-        each = self._used.values()
+    def total(self) -> SessionUsage:
+        """Usage of all sessions so far."""
+        each = self._usage.values()
         costs = [used.cost for used in each if used.cost is not None]
         tokens = [used.tokens for used in each if used.tokens is not None]
-        return Used(
+        return SessionUsage(
             fsum(costs) if costs else None,
             sum(tokens) if tokens else None,
             all(used.complete for used in each),
@@ -357,52 +359,52 @@ class Meter:
         )
 
     def count(self) -> None:
-        """Count what has ended; what needs the price table waits until that is loaded."""
+        """Count ended sessions. Sessions that need the price table wait until it is loaded."""
         while True:
             try:
-                session_id = self._ended.get_nowait()
+                session_id = self._ended_sessions.get_nowait()
             except queue.Empty:
                 break
             with self._lock:
-                rows = self._rows.pop(session_id, None)
-            if rows:
-                self._waiting[session_id] = rows
-        for session_id, rows in list(self._waiting.items()):
-            if not prices.ready() and any(prices.needs_table(row.facts) for row in rows):
+                records = self._records.pop(session_id, None)
+            if records:
+                self._unpriced[session_id] = records
+        for session_id, records in list(self._unpriced.items()):
+            if not prices.ready() and any(prices.needs_table(record.facts) for record in records):
                 prices.load_in_background()
                 continue
-            del self._waiting[session_id]
-            self._note(session_id, rows)
+            del self._unpriced[session_id]
+            self._store(session_id, records)
 
     def finish(self) -> None:
-        """Count all that is there, with prices."""
+        """Count all sessions, and load the price table if necessary."""
         self.count()
         with self._lock:
-            rest, self._rows = self._rows, {}
-        self._waiting |= {session_id: rows for session_id, rows in rest.items() if rows}
-        if any(prices.needs_table(row.facts) for rows in self._waiting.values() for row in rows):
+            rest, self._records = self._records, {}
+        self._unpriced |= {session_id: records for session_id, records in rest.items() if records}
+        if any(prices.needs_table(record.facts) for records in self._unpriced.values() for record in records):
             prices.load()
-        for session_id, rows in self._waiting.items():
-            self._note(session_id, rows)
-        self._waiting.clear()
+        for session_id, records in self._unpriced.items():
+            self._store(session_id, records)
+        self._unpriced.clear()
 
-    def _note(self, session_id: str, rows: list[SpanRecord]) -> None:
-        if not any(row.facts.model or row.facts.usage for row in rows):
-            return  # No model call: nothing is remembered of it.
-        found = summarize(rows)
-        self._used[session_id] = Used(found.cost, _tokens(found), found.cost_complete, found.cost_estimated)
+    def _store(self, session_id: str, records: list[SpanRecord]) -> None:
+        if not any(record.facts.model or record.facts.usage for record in records):
+            return  # No model call.
+        found = summarize(records)
+        self._usage[session_id] = SessionUsage(found.cost, _tokens(found), found.cost_complete, found.cost_estimated)
 
-    def _arrived(self, rows: tuple[SpanRecord, ...]) -> None:
+    def _on_records(self, records: tuple[SpanRecord, ...]) -> None:
         ended = []
         with self._lock:
-            for row in rows:
-                kept = self._rows.get(row.session_id or "")
-                if kept is not None:
-                    kept.append(row)
-                    if row.parent_id is None:
-                        ended.append(row.session_id or "")
+            for record in records:
+                collected = self._records.get(record.session_id or "")
+                if collected is not None:
+                    collected.append(record)
+                    if record.parent_id is None:
+                        ended.append(record.session_id or "")
         for session_id in ended:
-            self._ended.put(session_id)
+            self._ended_sessions.put(session_id)
 
 
 def _tokens(totals: Totals) -> int | None:
@@ -410,11 +412,11 @@ def _tokens(totals: Totals) -> int | None:
     return totals.total_tokens + totals.embedding_tokens if calls else None
 
 
-# Results: counted here from what came out, or made of what the backend answers.
+# Results: computed locally from outcomes, or built from a response of the backend
 
 
-def errors_of(outcomes: Sequence[Outcome]) -> tuple[DatapointError, ...]:
-    """Every error of a run."""
+def errors_of(outcomes: Sequence[DatapointOutcome]) -> tuple[DatapointError, ...]:
+    """All errors of a run."""
     found = []
     for outcome in outcomes:
         own = [(None, outcome.error)] if outcome.error else []
@@ -427,13 +429,13 @@ def errors_of(outcomes: Sequence[Outcome]) -> tuple[DatapointError, ...]:
     return tuple(found)
 
 
-def rows_of(outcomes: Sequence[Outcome], meter: Meter) -> tuple[Row, ...]:
-    """What is known of each data point, cost and tokens included."""
+def rows_of(outcomes: Sequence[DatapointOutcome], usage: UsageCounter) -> tuple[ResultRow, ...]:
+    """Result rows with cost and tokens."""
     rows = []
     for outcome in outcomes:
-        used = meter.of(outcome.session_id)
+        used = usage.usage_of(outcome.session_id)
         rows.append(
-            Row(
+            ResultRow(
                 index=outcome.index,
                 datapoint_id=outcome.datapoint_id,
                 session_id=outcome.session_id,
@@ -444,7 +446,7 @@ def rows_of(outcomes: Sequence[Outcome], meter: Meter) -> tuple[Row, ...]:
                 seconds=outcome.seconds,
                 cost=used.cost,
                 tokens=used.tokens,
-                attempts=1 + len(outcome.failures),
+                attempts=1 + len(outcome.retried_errors),
                 inputs=outcome.inputs,
                 outputs=outcome.outputs,
             )
@@ -455,18 +457,18 @@ def rows_of(outcomes: Sequence[Outcome], meter: Meter) -> tuple[Row, ...]:
 def result_from_outcomes(
     run_id: str,
     aggregate_function: str,
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[DatapointOutcome],
     function_name: str,
     *,
     status: str = COMPLETED,
     problems: Sequence[DatapointError] = (),
-    **about: Any,
+    **more_fields: Any,
 ) -> ExperimentResultSummary:
-    """The result counted here, for local mode and for a backend that does not answer in the end.
+    """Compute a result locally, for local mode and for a backend that does not respond.
 
     Args:
-        problems: of the run itself, such as a dataset that ended with an error.
-        about: more fields of the result.
+        problems: errors of the run itself, such as a dataset iterator that raised.
+        more_fields: further fields of the result.
     """
     errors = (*errors_of(outcomes), *problems)
     bad = {error.datapoint_id for error in errors}
@@ -490,12 +492,14 @@ def result_from_outcomes(
         ),
         datapoints=datapoints,
         errors=errors,
-        **about,
+        **more_fields,
     )
 
 
-def _details(aggregate_function: str, outcomes: Sequence[Outcome], function_name: str) -> tuple[MetricDetail, ...]:
-    """Numbers and bools over all data points; a text cannot be aggregated and stays with its data point."""
+def _details(
+    aggregate_function: str, outcomes: Sequence[DatapointOutcome], function_name: str
+) -> tuple[MetricDetail, ...]:
+    """Metrics with numbers and bools, aggregated over all data points. Texts cannot be aggregated."""
     values: dict[str, list[float]] = {}
     for outcome in outcomes:
         for name, value in outcome.metrics.items():
@@ -520,19 +524,21 @@ def result_from_answer(
     aggregate_function: str,
     answer: Mapping[str, Any],
     errors: Sequence[DatapointError] = (),
-    **about: Any,
+    **more_fields: Any,
 ) -> ExperimentResultSummary:
-    """The result that a backend answered (contract, section 1); what it leaves out is empty."""
+    """Build a result from a response of the backend. Missing fields are empty."""
     metrics = answer.get("metrics") or {}
-    details = tuple(_made(MetricDetail, "metric_name", item) for item in metrics.get("details") or ())
-    datapoints = tuple(_made(DatapointResult, "datapoint_id", item) for item in answer.get("datapoints") or ())
+    details = tuple(_part_from_answer(MetricDetail, "metric_name", item) for item in metrics.get("details") or ())
+    datapoints = tuple(
+        _part_from_answer(DatapointResult, "datapoint_id", item) for item in answer.get("datapoints") or ()
+    )
     run = answer.get("run_object") or {}
     passed, failed = tuple(answer.get("passed") or ()), tuple(answer.get("failed") or ())
     known = {
         "name": str(run.get("name") or ""),
         "config": (run.get("configuration") or {}).get("config") or {},
-        "rows": tuple(_row(index, point, failed) for index, point in enumerate(datapoints)),
-        **about,
+        "rows": tuple(_row_from_answer(index, point, failed) for index, point in enumerate(datapoints)),
+        **more_fields,
     }
     return ExperimentResultSummary(
         run_id=run_id,
@@ -550,14 +556,14 @@ def result_from_answer(
 
 
 def is_scored(result: ExperimentResultSummary) -> bool:
-    """Whether there is anything in it about data points: a backend answers before it has scored them."""
+    """Whether the result has data points. The backend responds with an empty result before it has scored them."""
     return bool(result.passed or result.failed or result.datapoints or result.metrics.details)
 
 
-def _row(index: int, point: DatapointResult, failed: Sequence[str]) -> Row:
-    """What the backend tells of a data point; its metrics are named `name` or `metric_name`, as the version goes."""
+def _row_from_answer(index: int, point: DatapointResult, failed: Sequence[str]) -> ResultRow:
+    """The row of a data point in a response. Depending on the version, metrics have a `name` or a `metric_name`."""
     named = {item.get("name") or item.get("metric_name"): item.get("value") for item in point.metrics}
-    return Row(
+    return ResultRow(
         index=index,
         datapoint_id=point.datapoint_id,
         session_id=point.session_id or "",
@@ -566,23 +572,23 @@ def _row(index: int, point: DatapointResult, failed: Sequence[str]) -> Row:
     )
 
 
-def _made(kind: Any, required: str, item: Mapping[str, Any]) -> Any:
-    """One part of an answer; fields that a newer backend adds are passed over."""
+def _part_from_answer(kind: Any, required: str, item: Mapping[str, Any]) -> Any:
+    """Build `kind` from an object of a response. Ignores unknown fields of newer backends."""
     known = {name: item[name] for name in kind.__dataclass_fields__ if item.get(name) is not None}
     return kind(**{required: "", **known})
 
 
-# A result as plain data and back, and as a DataFrame.
+# Results as plain data and as DataFrames
 
-_PARTS = {"datapoints": DatapointResult, "errors": DatapointError, "rows": Row}
+_PARTS = {"datapoints": DatapointResult, "errors": DatapointError, "rows": ResultRow}
 
 
-def frame_of_rows(rows: Sequence[Row]) -> pd.DataFrame:
-    """One line for each data point.
+def dataframe_of_rows(rows: Sequence[ResultRow]) -> pd.DataFrame:
+    """A DataFrame with one row for each data point.
 
     Columns: `datapoint_id`, `session_id`, `passed`, the metrics by name, `seconds`, `cost` (US dollars), `tokens`,
-    `attempts`, `error`, `evaluator_errors` (dict or None), `inputs` and `outputs` (their beginnings). A metric that has
-    the name of another column is `metric_<name>`.
+    `attempts`, `error`, `evaluator_errors` (dict or None), `inputs` and `outputs` (first characters). A metric with the
+    name of another column is renamed to `metric_<name>`.
 
     Raises:
         ImportError: pandas is not installed.
@@ -609,22 +615,25 @@ def frame_of_rows(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def plain_result(result: ExperimentResultSummary) -> dict[str, Any]:
-    """The result as data that JSON can hold."""
+    """The result as JSON-serializable data."""
     return asdict(result)
 
 
 def result_from_plain(data: Mapping[str, Any]) -> ExperimentResultSummary:
-    """The result again; fields of another version are passed over."""
-    found = _known(ExperimentResultSummary, data)
+    """Rebuild a result from plain data. Ignores unknown fields of other versions."""
+    found = _known_fields(ExperimentResultSummary, data)
     metrics = found.get("metrics") or {}
-    details = tuple(MetricDetail(**_known(MetricDetail, item)) for item in metrics.get("details") or ())
-    parts = {name: tuple(kind(**_known(kind, item)) for item in found.get(name) or ()) for name, kind in _PARTS.items()}
+    details = tuple(MetricDetail(**_known_fields(MetricDetail, item)) for item in metrics.get("details") or ())
+    parts = {
+        name: tuple(kind(**_known_fields(kind, item)) for item in found.get(name) or ())
+        for name, kind in _PARTS.items()
+    }
     aggregated = AggregatedMetrics(
         aggregation_function=str(metrics.get("aggregation_function") or "average"), details=details
     )
     return ExperimentResultSummary(**{**found, **parts, "metrics": aggregated})
 
 
-def _known(kind: Any, data: Mapping[str, Any]) -> dict[str, Any]:
+def _known_fields(kind: Any, data: Mapping[str, Any]) -> dict[str, Any]:
     names = {field.name for field in fields(kind)}
     return {name: value for name, value in data.items() if name in names}

@@ -1,4 +1,4 @@
-"""A run as the backend knows it, or kept on this machine: made, ended, summarised; and which backend is asked."""
+"""Experiment runs: create and complete them, at the backend or in local mode, and read their results."""
 
 from __future__ import annotations
 
@@ -32,41 +32,43 @@ from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 from hh_jupyter.values import plain
 
-# Which backend to ask about runs: `HoneyHive`, under the name that programs for the official client use.
+logger = logging.getLogger(__name__)
+
+# Which backend to query
 
 
 class HoneyHive:
-    """An address and a key for `get_run_result` and `compare_runs`. It opens no connection.
+    """URL and API key of a backend, for `get_run_result` and `compare_runs`. Opens no connection.
 
-    The official client's class of this name is its whole REST interface; here it stands for the two arguments that
-    those functions need, so that programs which pass one go on working.
+    In the official client, the class of this name is the whole REST interface. Here it only holds the two settings that
+    those functions need, so that programs written for the official client keep working.
 
     Args:
         api_key: default: HH_API_KEY.
         server_url: default: HH_API_URL.
-        base_url: another name of `server_url`.
+        base_url: alias of `server_url`.
 
     Raises:
-        SettingError: there is no key, or the address is none.
+        SettingError: the key is missing, or the URL is invalid.
     """
 
     def __init__(self, api_key: str | None = None, *, server_url: str | None = None, base_url: str | None = None):
         given = {"api_key": api_key, "server_url": server_url or base_url}
         self.settings: Settings = settings_table.resolve(given, called="HoneyHive")
         if self.settings.api_key is None:
-            raise SettingError("HoneyHive: api_key is needed, also as HH_API_KEY.")
+            raise SettingError("HoneyHive: api_key is needed; pass it or set HH_API_KEY.")
 
     def __repr__(self) -> str:
         return f"<HoneyHive at {self.settings.server_url}>"
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
-            f"HoneyHive.{name}: the REST interface is not part of this package; it is the honeyhive package's. "
-            "Here a HoneyHive is the first argument of get_run_result and compare_runs."
+            f"HoneyHive.{name}: the REST interface is not part of this package; use the honeyhive package. "
+            "Here, a HoneyHive is only the first argument of get_run_result and compare_runs."
         )
 
 
-def asked(
+def resolve_query(
     called: str,
     client: HoneyHive | str | None,
     run_ids: tuple[str | None, ...],
@@ -74,44 +76,43 @@ def asked(
     api_key: str | None,
     server_url: str | None,
 ) -> tuple[Settings, tuple[str, ...]]:
-    """Whom to ask about which runs.
+    """Resolve the settings of the backend to query, and the ids of the runs to query.
 
     Args:
-        called: the public function, for errors.
-        client: what stood first: a HoneyHive, or the first run's id, which then moves the others by one.
+        called: name of the public function, for error messages.
+        client: the first positional argument: a HoneyHive, or the first run id, which then shifts `run_ids` by one.
         run_ids: as many as the function needs.
 
     Raises:
-        SettingTypeError: too few ids or too many.
-        SettingError: there is no API key, or a setting forbids to ask anybody.
+        SettingTypeError: too few or too many ids.
+        SettingError: there is no API key, or a setting disables requests.
     """
     given = run_ids if client is None or isinstance(client, HoneyHive) else (str(client), *run_ids)
     ids = [item for item in given if item]
     if len(ids) != len(run_ids):
-        needed = "the run's id" if len(run_ids) == 1 else f"{len(run_ids)} ids of runs"
-
+        needed = "one run id" if len(run_ids) == 1 else f"{len(run_ids)} run ids"
         got = ", ".join(shown("run_id", item, 60) for item in given)
-        raise SettingTypeError(f"{called}: give {needed}, after a HoneyHive client if you have one; got {got}.")
+        raise SettingTypeError(f"{called}: expected {needed}, optionally after a HoneyHive client; got {got}.")
     settings = _settings(called, client if isinstance(client, HoneyHive) else None, api_key, server_url)
     for switch in ("test_mode", "disable_tracing"):
         if getattr(settings, switch):
             origin = settings.origins.get(switch, "default")
             raise SettingError(
-                f"{called}: {switch} is on ({origin}), so that no backend is asked. A run is read there."
+                f"{called}: {switch} is on ({origin}), so no request is sent. Turn it off to read a run."
             )
     if settings.api_key is None:
-        raise SettingError(f"{called}: api_key is needed to read a run, also as HH_API_KEY.")
+        raise SettingError(f"{called}: api_key is needed to read a run; pass it or set HH_API_KEY.")
     return settings, tuple(ids)
 
 
 def local_spool() -> Spool | None:
-    """Where the current tracer keeps what was made in local mode; None without one."""
+    """The spool of the current tracer, which stores local runs; None without a tracer or a spool."""
     found = current_tracer()
     return None if found is None else found.spool
 
 
 def _settings(called: str, client: HoneyHive | None, api_key: str | None, server_url: str | None) -> Settings:
-    """The client's, else what was given, else the current tracer's, else the environment's."""
+    """Settings of the client, else of the arguments, else of the current tracer, else of the environment."""
     if client is not None:
         return client.settings
     found = current_tracer()
@@ -120,32 +121,32 @@ def _settings(called: str, client: HoneyHive | None, api_key: str | None, server
     return settings_table.resolve({"api_key": api_key, "server_url": server_url}, called=called)
 
 
-# The state of the code that a run was made with: `metadata.git` of the run (contract, section 10).
+# The state of the code: `metadata.git` of a run
 
-BUDGET: Final = 2.0
-"""Seconds for all commands together: a run does not wait for a slow repository."""
+GIT_BUDGET_SECONDS: Final = 2.0
+"""Time limit in seconds for all git commands of a run together."""
 
-FIELDS: Final = ("commit_hash", "commit_hash_short", "author_name", "author_email", "commit_message")
-FORMAT: Final = "%H%x00%h%x00%an%x00%ae%x00%B"
+COMMIT_FIELDS: Final = ("commit_hash", "commit_hash_short", "author_name", "author_email", "commit_message")
+COMMIT_FORMAT: Final = "%H%x00%h%x00%an%x00%ae%x00%B"
 
-# Asking must neither take locks nor prompt, nor start the programs that a repository may name in its configuration.
+# These commands must not take locks, prompt, or start programs that the repository's configuration names.
 _ENVIRONMENT: Final = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
 _COMMAND: Final = ("git", "-c", "core.fsmonitor=false", "-c", "log.showSignature=false")
 _CREDENTIAL: Final = re.compile(r"^(\w[\w+.-]*://)[^/@]*@")
 
 
 def git_metadata() -> dict[str, Any]:
-    """Commit, branch, author, remote and whether anything is uncommitted, of the working directory's repository.
+    """Commit, branch, author and remote of the working directory's repository, and whether it has uncommitted changes.
 
     Returns:
-        what could be found out within two seconds; empty outside of a repository, without git, without a commit. A
-        password in the remote's address is left out.
+        the fields that git returned within two seconds; empty outside a repository, without git, or without a commit.
+        Credentials are removed from the URL of the remote.
     """
-    deadline = time.monotonic() + BUDGET
-    commit = _git(deadline, "log", "-1", f"--format={FORMAT}")
+    deadline = time.monotonic() + GIT_BUDGET_SECONDS
+    commit = _git(deadline, "log", "-1", f"--format={COMMIT_FORMAT}")
     if commit is None:
         return {}
-    found: dict[str, Any] = dict(zip(FIELDS, (part.strip() for part in commit.split("\0")), strict=False))
+    found: dict[str, Any] = dict(zip(COMMIT_FIELDS, (part.strip() for part in commit.split("\0")), strict=False))
     remote = _git(deadline, "config", "--get", "remote.origin.url")
     changes = _git(deadline, "status", "--porcelain")
     return {
@@ -161,7 +162,7 @@ def _present(name: str, value: Any) -> dict[str, Any]:
 
 
 def _git(deadline: float, *arguments: str) -> str | None:
-    """What git prints; None when it fails, is missing or takes too long."""
+    """The output of a git command; None if git fails, is missing or times out."""
     try:
         done = subprocess.run(  # noqa: S603 - fixed arguments, no shell
             [*_COMMAND, *arguments],
@@ -176,45 +177,45 @@ def _git(deadline: float, *arguments: str) -> str | None:
     return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None
 
 
-# Secrets out of what a run says about itself: `config` on its way to the backend, errors on their way to a display.
+# Redaction: `config` before it is sent, error texts before they are displayed
 
-_last: tuple[Settings, Redactor | RedactorWith] | None = None
+_last_redactor: tuple[Settings, Redactor | RedactorWith] | None = None
 
 
-def rules_of(settings: Settings) -> Redactor | RedactorWith:
-    """The rules by which secrets are taken out of spans; those of the last settings are kept."""
-    global _last
-    if _last is None or _last[0] is not settings:
-        _last = settings, redactor_of(settings)
-    return _last[1]
+def redactor_for(settings: Settings) -> Redactor | RedactorWith:
+    """The redactor that these settings configure for spans. The most recent one is cached."""
+    global _last_redactor
+    if _last_redactor is None or _last_redactor[0] is not settings:
+        _last_redactor = settings, redactor_of(settings)
+    return _last_redactor[1]
 
 
 def without_secrets(value: Any, settings: Settings) -> Any:
-    """Plain data without secrets."""
-    return rules_of(settings).document(plain(value))
+    """The value as plain data, with secrets redacted."""
+    return redactor_for(settings).document(plain(value))
 
 
 def text_without_secrets(text: str) -> str:
-    """A text to be shown, by the rules of the current tracer: a notebook is saved, committed and mailed."""
+    """The text with secrets redacted as the current tracer does it: notebooks are saved, committed and mailed."""
     tracer = current_tracer()
     settings = tracer.settings if tracer is not None else _default_settings()
-    return str(rules_of(settings).text(text)[0])
+    return str(redactor_for(settings).text(text)[0])
 
 
 def _default_settings() -> Settings:
-    """Those that the run was made with, if any was made; else the environment's."""
-    return _last[0] if _last is not None else settings_table.resolve({}, called="evaluate")
+    """Settings of the last run in this process, else of the environment."""
+    return _last_redactor[0] if _last_redactor is not None else settings_table.resolve({}, called="evaluate")
 
 
-logger = logging.getLogger(__name__)
+# Runs
 
 
 class Run:
-    """A run and what the backend is told about it; in local mode it is kept for whoever asks later.
+    """A run that is created and completed at the backend; in local mode it is stored in the spool.
 
     Args:
-        backend: who is told; None in local mode.
-        tracer: has the local store.
+        backend: None in local mode.
+        tracer: has the spool.
     """
 
     def __init__(
@@ -227,59 +228,59 @@ class Run:
         name: str,
     ) -> None:
         self._backend, self._tracer, self._data, self._aggregate = backend, tracer, data, aggregate
-        self._made: dict[str, Any] = {}
+        self._creation_body: dict[str, Any] = {}
         self.id = run_id
         self.name = name or f"experiment-{run_id[:8]}"
 
     @property
     def ids(self) -> dict[str, str]:
-        """What sessions and spans carry of the run."""
+        """Ids that are set on the sessions and spans of the run."""
         return {"run_id": self.id, "dataset_id": self._data.id}
 
     def create(self, configuration: Mapping[str, Any]) -> None:
-        """Make the run; the backend's id for it replaces ours.
+        """Create the run. If the backend returns another id, it replaces ours.
 
         Raises:
-            BackendError: it could not be made.
+            BackendError: the run could not be created.
         """
         git = git_metadata() if self._tracer.settings.telemetry else {}
-        self._made = {
+        self._creation_body = {
             "run_id": self.id,
             "name": self.name,
             "status": "pending",
-            "metadata": {**({"git": git} if git else {}), **self._metadata},
+            "metadata": {**({"git": git} if git else {}), **self._dataset_metadata},
             **({"dataset_id": self._data.id} if self._data.stored else {}),
             "event_ids": [],
             "datapoint_ids": list(self._data.ids),
             "configuration": configuration,
         }
         if self._backend is not None:
-            self.id = self._backend.create_run(self._made)
+            self.id = self._backend.create_run(self._creation_body)
 
     @property
-    def _metadata(self) -> dict[str, Any]:
+    def _dataset_metadata(self) -> dict[str, Any]:
         return {} if self._data.stored else {"offline_dataset_id": self._data.id}
 
-    def end(self, result: ExperimentResultSummary) -> ExperimentResultSummary:
-        """Tell that the run is over, and return its result: the backend's, or without an answer the one given."""
+    def complete(self, result: ExperimentResultSummary) -> ExperimentResultSummary:
+        """Mark the run as ended and return its result: the backend's, or `result` if the backend returns none."""
         if self._backend is None:
-            run = LocalRun(self._made, self._last_words(result), plain_result(result))
-            keep(run, self._tracer.spool, rules_of(self._tracer.settings))
+            run = LocalRun(self._creation_body, self._completion_body(result), plain_result(result))
+            keep(run, self._tracer.spool, redactor_for(self._tracer.settings))
             return result
         try:
-            self._backend.update_run(self.id, self._last_words(result))
+            self._backend.update_run(self.id, self._completion_body(result))
         except BackendError as error:
             logger.warning("evaluate: run %s could not be marked as %s. %s", self.id, result.status, error)
         try:
             answer = self._backend.run_result(self.id, self._aggregate)
         except BackendError as error:
-            logger.warning("evaluate: the result of run %s is counted here. %s", self.id, error)
+            logger.warning("evaluate: the result of run %s is computed locally. %s", self.id, error)
             return result
-        return self._merged(result, answer)
+        return self._with_local_fields(result, answer)
 
-    def _last_words(self, result: ExperimentResultSummary) -> dict[str, Any]:
-        """Body of the call that ends the run."""
-        metadata = self._metadata
+    def _completion_body(self, result: ExperimentResultSummary) -> dict[str, Any]:
+        """Body of the request that ends the run."""
+        metadata = self._dataset_metadata
         if result.status != COMPLETED:
             metadata = {**metadata, "interrupted": True, "datapoints_run": len(result.rows)}
         fields: dict[str, Any] = {"name": self.name, "status": result.status}
@@ -288,8 +289,8 @@ class Run:
         sessions = [row.session_id for row in result.rows]
         return fields | {name: value for name, value in (("metadata", metadata), ("event_ids", sessions)) if value}
 
-    def _merged(self, result: ExperimentResultSummary, answer: Mapping[str, Any]) -> ExperimentResultSummary:
-        """The backend's answer, with what only this process knows."""
+    def _with_local_fields(self, result: ExperimentResultSummary, answer: Mapping[str, Any]) -> ExperimentResultSummary:
+        """The backend's result, completed with the fields that only this process has."""
         known = {
             name: getattr(result, name)
             for name in (
@@ -307,7 +308,7 @@ class Run:
         found = result_from_answer(self.id, self._aggregate, answer, result.errors, **known, rows=result.rows)
         if result.rows and not is_scored(found):
             logger.warning(
-                "evaluate: the result of run %s is counted here: the backend has scored nothing yet", self.id
+                "evaluate: the backend has not computed results for run %s yet; showing locally computed ones", self.id
             )
             return dataclasses.replace(result, status=found.status)
         return found
@@ -322,22 +323,22 @@ def get_run_result(
     api_key: str | None = None,
     server_url: str | None = None,
 ) -> ExperimentResultSummary:
-    """The summary of a run that was made before: `get_run_result(run_id)`, or with a client before it.
+    """The result of an earlier run: `get_run_result(run_id)`, or `get_run_result(client, run_id)`.
 
-    A run that was made in local mode, and is kept here, is read from here.
+    A run of local mode is read from this machine.
 
     Args:
-        client: a `HoneyHive`; may be left out.
-        project_id: of no effect; the key decides.
-        api_key, server_url: given none, those of the current tracer, else the environment's.
+        client: a `HoneyHive`; optional.
+        project_id: ignored; the API key determines the project.
+        api_key, server_url: default: those of the current tracer, else of the environment.
 
     Raises:
         SettingError: there is no API key, or the id is missing.
-        BackendError: no such run, or no usable answer.
+        BackendError: the run does not exist, or the backend returns no usable response.
     """
     local = find_run(client if run_id is None and isinstance(client, str) else run_id or "", local_spool())
     if local is not None:
         return result_from_plain(local.result)
-    settings, (run,) = asked("get_run_result", client, (run_id,), api_key=api_key, server_url=server_url)
+    settings, (run,) = resolve_query("get_run_result", client, (run_id,), api_key=api_key, server_url=server_url)
     with BackendClient(settings) as backend:
         return result_from_answer(run, aggregate_function, backend.run_result(run, aggregate_function))

@@ -1,7 +1,7 @@
-"""From a result or a comparison to what the displays are given.
+"""Views of results and comparisons: all content of a display, before it is rendered as text or HTML.
 
-A notebook is saved, committed and mailed: what is shown holds names, numbers and errors without secrets, and of inputs
-and outputs their beginnings only with the setting `saved_detail`. They are in `result.to_pandas()`.
+Notebooks are saved, committed and mailed. So a view holds names, numbers and redacted errors; the first characters of
+inputs and outputs only with the setting `saved_detail`. `result.to_pandas()` has everything.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from hh_jupyter.display.experiments import (
     RowView,
     RunView,
 )
-from hh_jupyter.experiments.comparison import verdict
+from hh_jupyter.experiments.comparison import classify_change
 from hh_jupyter.experiments.results import (
     AGGREGATES,
     COMPLETED,
     INTERRUPTED,
     LOCAL_ONLY,
     ExperimentResultSummary,
-    Row,
+    ResultRow,
     RunComparisonResult,
 )
 from hh_jupyter.experiments.runs import text_without_secrets
 from hh_jupyter.tracing.api import current_tracer
 
-# How the scores of a metric lie: aggregate, spread, range, distribution, in words.
+# Metrics: aggregate, spread, range, distribution
 
 BINS: Final = 12
 LABEL_LENGTH: Final = 24
-MOST_LABELS: Final = 8
+MAX_LABELS: Final = 8
 SHOWN_LABELS: Final = 3
 EXPLANATION: Final = "_explanation"
 
 
 def metric_views(result: ExperimentResultSummary) -> list[MetricView]:
-    """Every metric of numbers, yes and no, or a few labels; what the backend counted comes first."""
+    """Views of all metrics of numbers, bools or a few labels. Metrics of the aggregated result come first."""
     details = result.metrics.get_all_metrics()
     values: dict[str, list[Any]] = {}
     for row in result.rows:
@@ -60,19 +60,19 @@ def metric_views(result: ExperimentResultSummary) -> list[MetricView]:
         detail = details.get(name)
         found = values.get(name) or list(detail.values if detail is not None else ())
         known = detail.aggregate if detail is not None else None
-        view = _view(name, found, known, result.metrics.aggregation_function)
+        view = _metric_view(name, found, known, result.metrics.aggregation_function)
         if view is not None:
             views.append(view)
     return views
 
 
 def is_label(name: str, value: str) -> bool:
-    """A short text that classifies, and not one that explains."""
+    """Whether a text score is a short label, not an explanation."""
     return len(value) <= LABEL_LENGTH and "\n" not in value and not name.endswith(EXPLANATION)
 
 
 def number(value: float) -> str:
-    """`0.8125`, `12`, `1,204`, `3.1e-07`."""
+    """Format a number: `0.8125`, `12`, `1,204`, `3.1e-07`."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) or (math.isfinite(value) and value == int(value) and abs(value) < 1e15):
@@ -80,10 +80,12 @@ def number(value: float) -> str:
     return f"{value:,.1f}" if abs(value) >= 1_000 else f"{value:.4g}"
 
 
-def _view(name: str, values: Sequence[Any], known: Any, function: str) -> MetricView | None:
+def _metric_view(name: str, values: Sequence[Any], known: Any, function: str) -> MetricView | None:
     numbers = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
     if not numbers:
-        return _known_only(name, known) if not values else _of_labels(name, [v for v in values if isinstance(v, str)])
+        return (
+            _aggregate_view(name, known) if not values else _label_view(name, [v for v in values if isinstance(v, str)])
+        )
     aggregate = AGGREGATES.get(function)
     value = known if isinstance(known, int | float) else aggregate(numbers) if aggregate is not None else None
     yes_no = all(isinstance(value, bool) for value in numbers)
@@ -97,16 +99,16 @@ def _view(name: str, values: Sequence[Any], known: Any, function: str) -> Metric
     )
 
 
-def _known_only(name: str, known: Any) -> MetricView | None:
+def _aggregate_view(name: str, known: Any) -> MetricView | None:
     if known is None:
         return None
     value = number(known) if isinstance(known, int | float) else str(known)[:LABEL_LENGTH]
     return MetricView(name=name, value=value, spread="", range="", count="", distribution=None)
 
 
-def _of_labels(name: str, values: Sequence[str]) -> MetricView | None:
+def _label_view(name: str, values: Sequence[str]) -> MetricView | None:
     counted = Counter(values)
-    if not counted or len(counted) > MOST_LABELS or not all(is_label(name, value) for value in counted):
+    if not counted or len(counted) > MAX_LABELS or not all(is_label(name, value) for value in counted):
         return None
     common = counted.most_common(SHOWN_LABELS)
     labels = [f"{label} {times:,}" for label, times in common]
@@ -138,9 +140,9 @@ def _bins(numbers: Sequence[float]) -> Distribution:
     return Distribution(low=number(low), high=number(high), shares=[count / len(numbers) for count in counts])
 
 
-MOST_ROWS: Final = 60
-MOST_COLUMNS: Final = 6
-"""Metrics that have a column of their own among the data points; more have their place inside of each."""
+MAX_ROWS: Final = 60
+MAX_COLUMNS: Final = 6
+"""Metrics with a column in the table of data points; others are in the details of each data point."""
 
 CONFIG_LENGTH: Final = 40
 SHORT_ID: Final = 8
@@ -153,19 +155,19 @@ def result_html(result: ExperimentResultSummary) -> str:
 
 
 def result_text(result: ExperimentResultSummary, name: str | None = None, stream: TextIO | None = None) -> str:
-    """The result as text, for this stream, ending in a line break."""
+    """The result as text in the encoding of `stream`, with a final newline."""
     encoding = "utf-8" if stream is None else (getattr(stream, "encoding", None) or "utf-8")
     unicode = encoding.lower().replace("-", "") == "utf8"
     return run_display.result_text(result_view(result, name), unicode=unicode) + "\n"
 
 
 def result_bundle(result: ExperimentResultSummary) -> dict[str, str]:
-    """Data of the output."""
+    """MIME bundle of a result."""
     return {"text/plain": result_text(result).rstrip("\n"), "text/html": result_html(result)}
 
 
 def result_view(result: ExperimentResultSummary, name: str | None = None) -> RunView:
-    """Everything about one result, decided before anything is drawn."""
+    """The view of a result."""
     rows = result.rows
     columns = _columns(rows)
     failed = sum(map(_failed, rows)) or len(result.failed)
@@ -181,21 +183,21 @@ def result_view(result: ExperimentResultSummary, name: str | None = None) -> Run
         aggregate=result.metrics.aggregation_function.capitalize(),
         metrics=metric_views(result),
         columns=columns,
-        rows=[_row(row, columns, result) for row in ordered[:MOST_ROWS]],
+        rows=[_row_view(row, columns, result) for row in ordered[:MAX_ROWS]],
         total=len(rows),
         notes=_notes(result),
-        command=f"%hh send {_quoted(result)}" if result.delivery == LOCAL_ONLY and live.offered() else "",
+        command=f"%hh send {_send_argument(result)}" if result.delivery == LOCAL_ONLY and live.offered() else "",
     )
 
 
-def label_of(row: Row) -> str:
-    """A data point's own id, or its number and the beginning of the hash that it has instead."""
+def label_of(row: ResultRow) -> str:
+    """The id of a data point. If it is a generated hash, its number and the first characters of the hash."""
     own = row.datapoint_id.removeprefix("EXT-")
     hashed = row.datapoint_id.startswith("EXT-") and len(own) == 16 and set(own) <= _HASH
     return f"#{row.index + 1} {own[:6]}" if hashed else own
 
 
-def _quoted(result: ExperimentResultSummary) -> str:
+def _send_argument(result: ExperimentResultSummary) -> str:
     return result.name if result.name.isidentifier() or result.name.replace("-", "").isalnum() else result.run_id[:8]
 
 
@@ -218,13 +220,13 @@ def _facts(result: ExperimentResultSummary) -> list[str]:
 
 
 def cost_text(cost: float | None, *, complete: bool, estimated: bool) -> str:
-    """`~$0.0044+`; empty when nothing is known."""
+    """Format a cost: `~$0.0044+`; empty if unknown."""
     return "" if cost is None else fmt.usd(cost, estimated=estimated) + ("" if complete else "+")
 
 
 def _notes(result: ExperimentResultSummary) -> list[str]:
     of_run = [text_without_secrets(error.error) for error in result.errors if not error.datapoint_id]
-    config = ", ".join(f"{key}={_short(value)}" for key, value in list(result.config.items())[:MOST_COLUMNS])
+    config = ", ".join(f"{key}={_short(value)}" for key, value in list(result.config.items())[:MAX_COLUMNS])
     return [*of_run, *([config] if config else [])]
 
 
@@ -233,24 +235,24 @@ def _short(value: Any) -> str:
     return text if len(text) <= CONFIG_LENGTH else f"{text[: CONFIG_LENGTH - 1]}…"
 
 
-def _columns(rows: Sequence[Row]) -> list[str]:
-    names = dict.fromkeys(name for row in rows for name, value in row.metrics.items() if _shown(name, value))
-    return list(names)[:MOST_COLUMNS]
+def _columns(rows: Sequence[ResultRow]) -> list[str]:
+    names = dict.fromkeys(name for row in rows for name, value in row.metrics.items() if _is_displayable(name, value))
+    return list(names)[:MAX_COLUMNS]
 
 
-def _shown(name: str, value: Any) -> bool:
-    """Numbers and short labels; an explanation may quote what was asked and answered."""
+def _is_displayable(name: str, value: Any) -> bool:
+    """Whether a score is a number or a label. Explanations may quote inputs and outputs."""
     return not isinstance(value, str) or is_label(name, value)
 
 
-def _failed(row: Row) -> bool:
+def _failed(row: ResultRow) -> bool:
     return row.passed is False or bool(row.error or row.evaluator_errors)
 
 
-def _row(row: Row, columns: Sequence[str], result: ExperimentResultSummary) -> RowView:
+def _row_view(row: ResultRow, columns: Sequence[str], result: ExperimentResultSummary) -> RowView:
     own = [("the function", row.error)] if row.error else []
     errors = [(where, text_without_secrets(what)) for where, what in [*own, *row.evaluator_errors.items()]]
-    more = {name: value for name, value in row.metrics.items() if name not in columns and _shown(name, value)}
+    more = {name: value for name, value in row.metrics.items() if name not in columns and _is_displayable(name, value)}
     return RowView(
         label=label_of(row),
         failed=_failed(row),
@@ -265,8 +267,8 @@ def _row(row: Row, columns: Sequence[str], result: ExperimentResultSummary) -> R
     )
 
 
-def _content(row: Row) -> list[tuple[str, str]]:
-    """The beginnings of what was asked and answered, where somebody wants such things in the saved file."""
+def _content(row: ResultRow) -> list[tuple[str, str]]:
+    """The first characters of inputs and outputs, if the setting `saved_detail` allows them in saved notebooks."""
     tracer = current_tracer()
     if tracer is None or tracer.settings.saved_detail == "summary":
         return []
@@ -275,7 +277,7 @@ def _content(row: Row) -> list[tuple[str, str]]:
 
 
 def score_text(metrics: Mapping[str, Any], name: str) -> str:
-    """One score in a few characters; empty where there is none."""
+    """Format a score; empty if there is none."""
     value = metrics.get(name)
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -284,10 +286,10 @@ def score_text(metrics: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) and is_label(name, value) else ""
 
 
-# From a comparison to what the displays are given, in words.
+# Comparisons
 
-MOST_CHANGED_ROWS: Final = 20
-"""Data points that became worse, and as many that became better, which are listed."""
+MAX_CHANGED_ROWS: Final = 20
+"""Most data points that are listed as degraded, and as improved."""
 
 _VALUE_LENGTH: Final = 80
 _WORDS: Final[Mapping[str, Literal["better", "worse", "same", ""]]] = {
@@ -301,7 +303,7 @@ def comparison_html(found: RunComparisonResult) -> str:
 
 
 def comparison_text(found: RunComparisonResult, stream: TextIO | None = None) -> str:
-    """The comparison as text, for this stream, ending in a line break."""
+    """The comparison as text in the encoding of `stream`, with a final newline."""
     encoding = "utf-8" if stream is None else (getattr(stream, "encoding", None) or "utf-8")
     return (
         comparison_display.comparison_text(comparison_view(found), unicode=encoding.lower().replace("-", "") == "utf8")
@@ -310,33 +312,33 @@ def comparison_text(found: RunComparisonResult, stream: TextIO | None = None) ->
 
 
 def comparison_view(found: RunComparisonResult) -> ComparisonView:
-    """Everything about one comparison, decided before anything is drawn."""
-    degraded, improved = _changed(found, "degraded"), _changed(found, "improved")
+    """The view of a comparison."""
+    degraded, improved = _changed_rows(found, "degraded"), _changed_rows(found, "improved")
     return ComparisonView(
-        new=_name(found.new, found.new_run_id),
-        old=_name(found.old, found.old_run_id),
+        new=_run_name(found.new, found.new_run_id),
+        old=_run_name(found.old, found.old_run_id),
         facts=_comparison_facts(found),
         config=[(key, _value(old), _value(new)) for key, (old, new) in found.config_changes.items()],
         metrics=[
-            _metric(name, delta, lower=name in found.lower_is_better)
+            _delta_view(name, delta, lower=name in found.lower_is_better)
             for name, delta in found.metric_deltas.items()
-            if _is_shown(name, delta)
+            if _is_comparable(name, delta)
         ],
-        degraded=degraded[:MOST_CHANGED_ROWS],
-        improved=improved[:MOST_CHANGED_ROWS],
-        more_degraded=max(0, len(degraded) - MOST_CHANGED_ROWS),
-        more_improved=max(0, len(improved) - MOST_CHANGED_ROWS),
+        degraded=degraded[:MAX_CHANGED_ROWS],
+        improved=improved[:MAX_CHANGED_ROWS],
+        more_degraded=max(0, len(degraded) - MAX_CHANGED_ROWS),
+        more_improved=max(0, len(improved) - MAX_CHANGED_ROWS),
         notes=[_direction(found.lower_is_better)] if found.new is not None else [],
     )
 
 
 def _direction(lower_is_better: Sequence[str]) -> str:
     if not lower_is_better:
-        return "More is better, as nothing else was said: lower_is_better=[...]"
-    return f"Less is better for {', '.join(lower_is_better)}; more for all others"
+        return "Higher is assumed to be better; use lower_is_better=[...] to change that"
+    return f"Lower is better for {', '.join(lower_is_better)}; higher for all others"
 
 
-def _name(result: ExperimentResultSummary | None, run_id: str) -> str:
+def _run_name(result: ExperimentResultSummary | None, run_id: str) -> str:
     return result.name if result is not None and result.name else f"run {run_id[:SHORT_ID]}"
 
 
@@ -351,17 +353,17 @@ def _comparison_facts(found: RunComparisonResult) -> list[str]:
     return [*facts, *(" → ".join(pair) for pair in (times, costs) if len(pair) == 2)]
 
 
-def _is_shown(name: str, delta: Mapping[str, Any]) -> bool:
-    """Numbers and labels; explanations differ from run to run and say nothing as a metric."""
+def _is_comparable(name: str, delta: Mapping[str, Any]) -> bool:
+    """Whether a metric has numbers or labels only. Explanations cannot be compared."""
     values = [*delta["new_values"], *delta["old_values"]]
     return not values or all(not isinstance(value, str) or is_label(name, value) for value in values)
 
 
-def _metric(name: str, delta: Mapping[str, Any], *, lower: bool) -> DeltaView:
+def _delta_view(name: str, delta: Mapping[str, Any], *, lower: bool) -> DeltaView:
     old, new = delta["old_aggregate"], delta["new_aggregate"]
     numeric = isinstance(old, int | float) and isinstance(new, int | float)
     change = new - old if numeric else 0.0
-    word = _WORDS[verdict(new, old, lower=lower)] if numeric else ""
+    word = _WORDS[classify_change(new, old, lower=lower)] if numeric else ""
     return DeltaView(
         name=name,
         old="" if old is None else number(old) if numeric else str(old),
@@ -378,13 +380,13 @@ def _metric(name: str, delta: Mapping[str, Any], *, lower: bool) -> DeltaView:
 def _arrow(new: Any, old: Any) -> str:
     if not isinstance(new, int | float) or not isinstance(old, int | float):
         return ""
-    return "=" if verdict(new, old, lower=False) == "same" else "▲" if new > old else "▼"
+    return "=" if classify_change(new, old, lower=False) == "same" else "▲" if new > old else "▼"
 
 
 def _by_counts(
     delta: Mapping[str, Any], word: Literal["better", "worse", "same", ""]
 ) -> Literal["better", "worse", "same", ""]:
-    """Which direction is better, the counts know where they all say the same, whoever counted."""
+    """Derive the verdict from the counts if all changed data points agree, else use `word`."""
     if delta["improved_count"] and not delta["degraded_count"]:
         return "better"
     if delta["degraded_count"] and not delta["improved_count"]:
@@ -392,19 +394,19 @@ def _by_counts(
     return word
 
 
-def _changed(found: RunComparisonResult, word: str) -> list[ChangedRowView]:
-    """Data points on which some metric did that, those with the largest change first."""
+def _changed_rows(found: RunComparisonResult, word: str) -> list[ChangedRowView]:
+    """Data points with a metric that improved or degraded, sorted by the size of the change."""
     ids = dict.fromkeys(str(one) for delta in found.metric_deltas.values() for one in delta[word])
     new, old = (_by_id(result) for result in (found.new, found.old))
-    order = sorted(ids, key=lambda one: -_size(found, new.get(one), old.get(one)))
+    order = sorted(ids, key=lambda one: -_change_size(found, new.get(one), old.get(one)))
     return [_changed_row(one, found, new.get(one), old.get(one)) for one in order]
 
 
-def _by_id(result: ExperimentResultSummary | None) -> dict[str, Row]:
+def _by_id(result: ExperimentResultSummary | None) -> dict[str, ResultRow]:
     return {row.datapoint_id: row for row in result.rows} if result is not None else {}
 
 
-def _changed_row(one: str, found: RunComparisonResult, new: Row | None, old: Row | None) -> ChangedRowView:
+def _changed_row(one: str, found: RunComparisonResult, new: ResultRow | None, old: ResultRow | None) -> ChangedRowView:
     changes = []
     for name, delta in found.metric_deltas.items():
         word = next((word for word in ("degraded", "improved") if one in delta[word]), "")
@@ -417,8 +419,8 @@ def _changed_row(one: str, found: RunComparisonResult, new: Row | None, old: Row
     return ChangedRowView(label=label, changes=changes, sessions=[pair for pair in sessions if pair[1]])
 
 
-def _size(found: RunComparisonResult, new: Row | None, old: Row | None) -> float:
-    """The largest change of the data point, in parts of the range of its metric."""
+def _change_size(found: RunComparisonResult, new: ResultRow | None, old: ResultRow | None) -> float:
+    """The largest change of a data point, relative to the range of the metric."""
     if new is None or old is None:
         return 0.0
     sizes = [0.0]
@@ -432,6 +434,6 @@ def _size(found: RunComparisonResult, new: Row | None, old: Row | None) -> float
 
 
 def _value(value: Any) -> str:
-    """A value of the config, cut where two long ones would fill the table."""
+    """A value of `config`, truncated so that two of them fit into the table."""
     shown = "-" if value is None else text_without_secrets(str(value))
     return shown if len(shown) <= _VALUE_LENGTH else f"{shown[: _VALUE_LENGTH - 1]}…"

@@ -1,6 +1,6 @@
-"""Data points at work: on threads of our own, or wherever an executor takes them.
+"""Run the data points of an experiment, on own threads or on the user's executor.
 
-What comes back is taken one by one, so that nothing grows with the dataset but the small outcomes.
+Results are collected one by one, so that only small outcomes are held in memory, not the outputs.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from opentelemetry import trace as otel_trace
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.delivery.sealing.stamp import Session
-from hh_jupyter.experiments.calling import Here, Patience, Stopped, call, here, text_of_error
 from hh_jupyter.experiments.dataset import Datapoint
-from hh_jupyter.experiments.evaluators import NAMES, REMEMBERED, Scalar, arguments_for, parameters_of, score
+from hh_jupyter.experiments.evaluators import ARGUMENT_NAMES, CACHE_SIZE, Scalar, arguments_for, parameters_of, score
+from hh_jupyter.experiments.invocation import RetryPolicy, RunLoop, RunStopped, error_text, invoke, run_loop
 from hh_jupyter.runtimes.workers import traced
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import SessionScope
@@ -35,146 +35,158 @@ from hh_jupyter.tracing.spans import enrich_current_span, span_attributes
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 from hh_jupyter.values import plain
 
-# The work on one data point: the function and the evaluators, in one span. It can be done in any process.
-#
-# Everything is given and returned as values, so that an executor can carry it to another process or machine and back.
+logger = logging.getLogger(__name__)
+
+# One data point in any process: function and evaluators, in one span. Task and result are plain values, so that an
+# executor can pickle them.
 
 EVALUATOR_ERRORS: Final = "evaluator_errors"
-"""Field of the metadata of span and session: what went wrong, by evaluator."""
+"""Metadata field of span and session: errors by evaluator."""
 
 RETRIED: Final = "retried"
-"""Field of the same metadata: errors after which something was tried again."""
+"""Metadata field of span and session: errors of attempts that were retried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is done with every data point of a run.
+    """What to run for every data point.
 
     Attributes:
-        keep_outputs: they are recorded.
+        keep_outputs: whether outputs are recorded.
     """
 
     run_id: str
     function: Callable[..., Any]
     function_name: str
     evaluators: Mapping[str, Callable[..., Any]]
-    patience: Patience = Patience()
+    retry_policy: RetryPolicy = RetryPolicy()
     keep_outputs: bool = True
 
 
 @dataclass(slots=True)
-class Worked:
-    """What came out.
+class TaskResult:
+    """The result of a task for one data point.
 
     Attributes:
-        outputs: of the function, as the backend takes them; None after an error.
-        error: "Type: text" of the exception that left the function; then no evaluator ran.
-        evaluator_errors: the same by evaluator, or why what it returned is no score.
-        left_out: by evaluator, extras that are no scalars.
-        failures: errors after which something was tried again.
-        seconds: that the function took, all attempts together.
+        outputs: outputs of the function, in the backend's format; None after an error.
+        error: "Type: text" of an exception of the function. No evaluator ran then.
+        evaluator_errors: by evaluator, "Type: text" of its exception, or why its return value is not a score.
+        ignored_scores: by evaluator, returned entries that are not scalars.
+        retried_errors: errors of attempts that were retried.
+        seconds: duration of the function, all attempts together.
     """
 
     outputs: dict[str, Any] | None = None
     metrics: dict[str, Scalar] = field(default_factory=dict)
     error: str | None = None
     evaluator_errors: dict[str, str] = field(default_factory=dict)
-    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
+    ignored_scores: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    retried_errors: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
-def work_on(task: Task, point: Datapoint, _attempt: int = 1) -> Worked:
-    """Run function and evaluators; the current context says whose session it is.
+def run_datapoint(task: Task, point: Datapoint, _attempt: int = 1) -> TaskResult:
+    """Run function and evaluators, in the session of the current context.
 
     Args:
-        _attempt: makes calls different for engines that answer equal ones once, such as Dask.
+        _attempt: makes repeated calls distinct for executors that deduplicate equal ones, such as Dask.
 
     Raises:
-        Stopped: the run was interrupted meanwhile.
+        RunStopped: the run was interrupted.
     """
-    work = _Work(task, point, here(task.run_id))
+    datapoint_run = _DatapointRun(task, point, run_loop(task.run_id))
     try:
-        _traced(task.function_name)(work, point.data)
-    except (Exception, asyncio.CancelledError, SystemExit) as error:  # boundary: one bad point ends no run.
-        if work.here.stopping.is_set():
-            raise Stopped("evaluate: the run was interrupted.") from None
-        work.done.error = text_of_error(error)
-    return work.done
+        _traced(task.function_name)(datapoint_run, point.data)
+    except (Exception, asyncio.CancelledError, SystemExit) as error:  # boundary: one data point must not end the run.
+        if datapoint_run.loop.stopping.is_set():
+            raise RunStopped("evaluate: the run was interrupted.") from None
+        datapoint_run.result.error = error_text(error)
+    return datapoint_run.result
 
 
-@functools.lru_cache(REMEMBERED)
-def _traced(name: str) -> Callable[[_Work, Mapping[str, Any]], Any]:
-    """`_Work.steps` in a span of that name: decorating takes as long as the span itself."""
-    return trace(event_type="chain", event_name=name)(_Work.steps)
+@functools.lru_cache(CACHE_SIZE)
+def _traced(name: str) -> Callable[[_DatapointRun, Mapping[str, Any]], Any]:
+    """`_DatapointRun.run`, traced with this span name. Cached, since decorating takes as long as a span."""
+    return trace(event_type="chain", event_name=name)(_DatapointRun.run)
 
 
 @dataclass(slots=True)
-class _Work:
+class _DatapointRun:
+    """One execution of function and evaluators, which collects errors and metrics."""
+
     task: Task
     point: Datapoint
-    here: Here
-    done: Worked = field(default_factory=Worked)
+    loop: RunLoop
+    result: TaskResult = field(default_factory=TaskResult)
 
-    def steps(self, dp: Mapping[str, Any]) -> Any:
-        """The body of the span, which has the name of the function and its argument as `dp`."""
+    def run(self, dp: Mapping[str, Any]) -> Any:
+        """Run function and evaluators. The span records the argument as `dp`."""
         if self.point.problem:
             raise ValueError(self.point.problem)
         outputs = self.run_function(dp)
         for name, evaluate in self.task.evaluators.items():
             self.evaluate(name, evaluate, outputs)
         if self.task.keep_outputs and outputs is not None:
-            self.done.outputs = json_object(outputs, keys.RESULT)
-        enrich_current_span(span_attributes({"metrics": self.done.metrics or None, "metadata": self.notes() or None}))
+            self.result.outputs = json_object(outputs, keys.RESULT)
+        enrich_current_span(
+            span_attributes({"metrics": self.result.metrics or None, "metadata": self.metadata() or None})
+        )
         return outputs
 
     def run_function(self, dp: Mapping[str, Any]) -> Any:
         function, started = self.task.function, time.perf_counter()
         try:
             return self.call(function, (dp,), {"tracer": current_tracer()} if takes_tracer(function) else {})
-        except BaseException:  # Handed on: what had failed before is told whatever ended it, Ctrl-C included.
-            enrich_current_span(span_attributes({"metadata": self.notes() or None}))
+        except BaseException:  # Also for Ctrl-C: the span gets the errors of earlier attempts.
+            enrich_current_span(span_attributes({"metadata": self.metadata() or None}))
             raise
         finally:
-            self.done.seconds = time.perf_counter() - started
+            self.result.seconds = time.perf_counter() - started
 
-    def notes(self) -> dict[str, Any]:
-        done = self.done
-        found = {EVALUATOR_ERRORS: done.evaluator_errors, RETRIED: done.failures}
+    def metadata(self) -> dict[str, Any]:
+        done = self.result
+        found = {EVALUATOR_ERRORS: done.evaluator_errors, RETRIED: done.retried_errors}
         return {name: value for name, value in found.items() if value}
 
     def evaluate(self, name: str, evaluator: Callable[..., Any], outputs: Any) -> None:
-        done, values = self.done, (outputs, self.point.inputs, self.point.ground_truth)
-        given = dict(zip(NAMES, values if values[-1] is not None else values[:-1], strict=False))
+        done, values = self.result, (outputs, self.point.inputs, self.point.ground_truth)
+        available = dict(zip(ARGUMENT_NAMES, values if values[-1] is not None else values[:-1], strict=False))
         try:
-            args, kwargs = arguments_for(evaluator, given)
+            args, kwargs = arguments_for(evaluator, available)
             found = score(name, self.call(evaluator, args, kwargs))
-        except (Exception, asyncio.CancelledError) as error:  # boundary: nor must one bad evaluator end the others.
-            done.evaluator_errors[name] = text_of_error(error)
+        except (Exception, asyncio.CancelledError) as error:  # boundary: one evaluator must not end the others.
+            done.evaluator_errors[name] = error_text(error)
             return
         done.metrics.update(found.metrics)
         if found.problem:
             done.evaluator_errors[name] = found.problem
-        if found.left_out:
-            done.left_out[name] = found.left_out
+        if found.ignored:
+            done.ignored_scores[name] = found.ignored
 
     def call(self, function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
-        return call(function, args, kwargs, here=self.here, patience=self.task.patience, failures=self.done.failures)
+        return invoke(
+            function,
+            args,
+            kwargs,
+            loop=self.loop,
+            retry_policy=self.task.retry_policy,
+            retried_errors=self.result.retried_errors,
+        )
 
 
 def takes_tracer(function: Callable[..., Any]) -> bool:
-    """The function has a parameter of that name."""
+    """Whether the function has a parameter `tracer`."""
     return any(parameter.name == "tracer" for parameter in parameters_of(function) or ())
 
 
 def json_object(value: Any, key: str) -> dict[str, Any]:
-    """The backend takes objects only: anything else is kept under `key`."""
+    """The value as a JSON object, which the backend requires. Other values are wrapped as `{key: value}`."""
     found = json_value(value)
     return found if isinstance(found, dict) else {key: found}
 
 
 def json_value(value: Any) -> Any:
-    """The value itself if JSON can hold it, else the nearest that it can."""
+    """The value if it is JSON serializable, else its nearest JSON representation."""
     try:
         json.dumps(value)
     except (TypeError, ValueError, RecursionError):
@@ -182,27 +194,27 @@ def json_value(value: Any) -> Any:
     return value
 
 
-# One data point of a run: its session before the work, what the session is told after it, and what came out.
+# The session of each data point. Sessions are created and updated in the process that has the tracer.
 
 SOURCE: Final = "evaluation"
-"""Source of every session that `evaluate` makes."""
+"""Source of sessions that `evaluate` creates."""
 
-PREVIEW: Final = 200
-"""Characters of inputs and outputs that the result keeps: it must stay small however large they are."""
+PREVIEW_LENGTH: Final = 200
+"""Characters of inputs and outputs in the result, which must stay small."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came out for one data point, without the outputs themselves.
+class DatapointOutcome:
+    """The result of one data point with its ids, without the full outputs.
 
     Attributes:
-        index: its place in the dataset.
-        error: "Type: text" of the exception that left the function; then no evaluator ran.
-        evaluator_errors: the same by evaluator, or why what it returned is no score.
-        seconds: that the function took.
-        failures: errors after which something was tried again.
-        left_out: by evaluator, extras that are no scalars.
-        inputs, outputs: their beginnings, as text.
+        index: position in the dataset.
+        error: "Type: text" of an exception of the function. No evaluator ran then.
+        evaluator_errors: by evaluator, "Type: text" of its exception, or why its return value is not a score.
+        seconds: duration of the function, all attempts together.
+        retried_errors: errors of attempts that were retried.
+        ignored_scores: by evaluator, returned entries that are not scalars.
+        inputs, outputs: the first characters, as text.
     """
 
     index: int
@@ -212,28 +224,28 @@ class Outcome:
     error: str | None = None
     evaluator_errors: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
-    failures: tuple[str, ...] = ()
-    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    retried_errors: tuple[str, ...] = ()
+    ignored_scores: Mapping[str, Sequence[str]] = field(default_factory=dict)
     inputs: str = ""
     outputs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """Where a run's data points are begun and ended: this process, which has the tracer.
+class DatapointSessions:
+    """Creates and updates the sessions of a run's data points.
 
     Attributes:
-        ids: `run_id` and `dataset_id`, for sessions and spans.
-        began: told the id of each session before anything of it happens.
+        ids: `run_id` and `dataset_id`, set on sessions and spans.
+        on_start: called with the id of each new session before its first span.
     """
 
     tracer: HoneyHiveTracer
     run_name: str
     ids: Mapping[str, str]
-    began: Callable[[str], None]
+    on_start: Callable[[str], None]
 
     def begin(self, point: Datapoint) -> Session:
-        """Make the point's session and enter it. Call it in a copied context: nothing undoes it."""
+        """Create a session and make it current. Call this in a copied context, since it is not undone."""
         ids = {**self.ids, "datapoint_id": point.id}
         keep = self.tracer.settings.capture_inputs
         session = self.tracer.new_session(
@@ -242,48 +254,48 @@ class Desk:
             metadata=ids,
             source=SOURCE,
         )
-        self.began(session.id)
+        self.on_start(session.id)
         otel_context.attach(_context_of(ids))
         SessionScope(self.tracer, session).enter()
         return session
 
-    def end(self, point: Datapoint, session: Session, worked: Worked) -> Outcome:
-        """Tell the session what came out."""
+    def end(self, point: Datapoint, session: Session, result: TaskResult) -> DatapointOutcome:
+        """Put the result on the session."""
         settings = self.tracer.settings
-        fields: dict[str, Any] = {} if worked.outputs is None else {"outputs": worked.outputs}
+        fields: dict[str, Any] = {} if result.outputs is None else {"outputs": result.outputs}
         if point.ground_truth is not None and settings.capture_inputs:
             fields["feedback"] = {"ground_truth": json_value(point.ground_truth)}
-        if metadata := _notes(worked):
+        if metadata := _session_metadata(result):
             fields["metadata"] = metadata
         if fields:
             self.tracer.update_event(session.id, fields)
-        return Outcome(
+        return DatapointOutcome(
             index=point.index,
             datapoint_id=point.id,
             session_id=session.id,
-            metrics=worked.metrics,
-            error=worked.error,
-            evaluator_errors=worked.evaluator_errors,
-            seconds=worked.seconds,
-            failures=tuple(worked.failures),
-            left_out=worked.left_out,
+            metrics=result.metrics,
+            error=result.error,
+            evaluator_errors=result.evaluator_errors,
+            seconds=result.seconds,
+            retried_errors=tuple(result.retried_errors),
+            ignored_scores=result.ignored_scores,
             inputs=_preview(point.inputs) if settings.capture_inputs else "",
-            outputs=_preview(worked.outputs) if settings.capture_outputs else "",
+            outputs=_preview(result.outputs) if settings.capture_outputs else "",
         )
 
-    def run(self, task: Task, point: Datapoint) -> Outcome:
-        """All of it in this thread. Call it in a copied context."""
+    def run(self, task: Task, point: Datapoint) -> DatapointOutcome:
+        """Run a data point in its session on this thread. Call this in a copied context."""
         session = self.begin(point)
-        return self.end(point, session, work_on(task, point))
+        return self.end(point, session, run_datapoint(task, point))
 
 
-def _notes(worked: Worked) -> dict[str, Any]:
-    found = {"error": worked.error, EVALUATOR_ERRORS: worked.evaluator_errors, RETRIED: worked.failures}
+def _session_metadata(result: TaskResult) -> dict[str, Any]:
+    found = {"error": result.error, EVALUATOR_ERRORS: result.evaluator_errors, RETRIED: result.retried_errors}
     return {name: value for name, value in found.items() if value}
 
 
 def _context_of(ids: Mapping[str, str]) -> otel_context.Context:
-    """The current context, in which spans belong to the data point and are roots: a trace stays in one session."""
+    """The current context with `ids` as baggage and without a span, so that each data point has its own trace."""
     context = otel_trace.set_span_in_context(otel_trace.INVALID_SPAN)
     for name, value in ids.items():
         context = baggage.set_baggage(name, value, context)
@@ -291,110 +303,115 @@ def _context_of(ids: Mapping[str, str]) -> otel_context.Context:
 
 
 def _preview(value: Any) -> str:
-    """The beginning of a value as text; of a dict with one entry, that entry's."""
+    """The first characters of a value as text. For a dict with one entry, those of its value."""
     if isinstance(value, Mapping) and len(value) == 1:
         (value,) = value.values()
     if value is None:
         return ""
-    text = value[: PREVIEW + 1] if isinstance(value, str) else str(value)
-    return text if len(text) <= PREVIEW else f"{text[: PREVIEW - 1]}…"
+    text = value[: PREVIEW_LENGTH + 1] if isinstance(value, str) else str(value)
+    return text if len(text) <= PREVIEW_LENGTH else f"{text[: PREVIEW_LENGTH - 1]}…"
 
 
-logger = logging.getLogger(__name__)
+# The pool
 
-TICK: Final = 0.25
-"""Seconds between two looks at the clock while nothing comes back."""
+POLL_SECONDS: Final = 0.25
+"""Longest wait for a result before progress is reported again."""
 
-AHEAD: Final = 2
-"""An executor is given so many times `max_workers` data points, so that none of its workers waits for the next one."""
+QUEUE_FACTOR: Final = 2
+"""Submitted data points per worker, so that no worker has to wait for the next one."""
 
-GRACE: Final = 2.0
-"""Seconds that data points get to end after Ctrl-C; a second Ctrl-C ends the wait."""
+INTERRUPT_GRACE_SECONDS: Final = 2.0
+"""Longest wait for running data points after Ctrl-C. A second Ctrl-C ends the wait."""
 
 
 @dataclass(slots=True, eq=False)
-class _Flight:
-    """One data point on its way.
+class _InFlight:
+    """A submitted data point.
 
     Attributes:
-        context: in which it was sent: that of its session, where this process began it.
-        session: where this process begins and ends it for somebody else.
+        context: the context of the submission.
+        session: its session if it runs on the user's executor; None on own threads, which create it themselves.
     """
 
     point: Datapoint
     future: Future[Any]
     context: contextvars.Context
     session: Session | None = None
-    tries: int = 1
+    attempts: int = 1
 
 
 @dataclass(slots=True)
-class Gathered:
-    """What came back.
+class RunOutcomes:
+    """Outcomes of the data points of a run.
 
     Attributes:
-        outcomes: in the order in which they came.
-        interrupted: Ctrl-C ended the run.
-        broken: why the dataset gave no more, if it raised.
+        outcomes: in order of completion.
+        interrupted: whether Ctrl-C ended the run.
+        dataset_error: "Type: text" of an exception raised while iterating the dataset.
     """
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[DatapointOutcome] = field(default_factory=list)
     interrupted: bool = False
-    broken: str | None = None
+    dataset_error: str | None = None
 
-    def in_order(self) -> list[Outcome]:
-        """In the order of the dataset."""
+    def in_dataset_order(self) -> list[DatapointOutcome]:
+        """Outcomes in the order of the dataset."""
         return sorted(self.outcomes, key=lambda outcome: outcome.index)
 
 
 class Pool:
-    """Runs a task on data points.
+    """Runs a task for all data points.
 
     Args:
-        executor: the user's, which stays open; None for threads of our own.
-        tick: called after each data point that came back, and at least every quarter of a second.
+        executor: the user's executor, which is not shut down; None for own threads.
+        on_progress: called after each finished data point, and at least every `POLL_SECONDS`.
     """
 
     def __init__(
-        self, desk: Desk, task: Task, max_workers: int, executor: Executor | None, tick: Callable[[Gathered], None]
+        self,
+        sessions: DatapointSessions,
+        task: Task,
+        max_workers: int,
+        executor: Executor | None,
+        on_progress: Callable[[RunOutcomes], None],
     ) -> None:
-        self._desk, self._task, self._tick = desk, task, tick
+        self._sessions, self._task, self._on_progress = sessions, task, on_progress
         self._executor = executor
         self._threads = ThreadPoolExecutor(max_workers, "hh_jupyter-evaluate") if executor is None else None
-        self._most = max_workers * AHEAD
-        self._back: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._flying: dict[int, _Flight] = {}
+        self._max_in_flight = max_workers * QUEUE_FACTOR
+        self._finished: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._in_flight: dict[int, _InFlight] = {}
         self._numbers = itertools.count()
-        self._said: set[str] = set()
-        self._gathered = Gathered()
+        self._warned: set[str] = set()
+        self._outcomes = RunOutcomes()
 
-    def run(self, points: Iterator[Datapoint]) -> Gathered:
-        """Everything there is, or what there was until Ctrl-C."""
+    def run(self, points: Iterator[Datapoint]) -> RunOutcomes:
+        """Run all data points and return their outcomes. After Ctrl-C, return the outcomes so far."""
         try:
-            self._go(points)
+            self._run_all(points)
         except KeyboardInterrupt:
-            self._gathered.interrupted = True
-            self._abandon()
+            self._outcomes.interrupted = True
+            self._cancel()
         finally:
             if self._threads is not None:
                 self._threads.shutdown(wait=False, cancel_futures=True)
-        return self._gathered
+        return self._outcomes
 
-    def _go(self, points: Iterator[Datapoint]) -> None:
+    def _run_all(self, points: Iterator[Datapoint]) -> None:
         more = True
-        while more or self._flying:
-            while more and len(self._flying) < self._most:
+        while more or self._in_flight:
+            while more and len(self._in_flight) < self._max_in_flight:
                 more = self._start_next(points)
-            if self._flying:
-                self._take_back(TICK)
+            if self._in_flight:
+                self._collect(POLL_SECONDS)
 
     def _start_next(self, points: Iterator[Datapoint]) -> bool:
         try:
             point = next(points, None)
-        except Exception as error:  # boundary: a dataset that breaks must not take what was run with it.
-            if not (self._gathered.outcomes or self._flying):
+        except Exception as error:  # boundary: keep the outcomes if the user's iterator raises.
+            if not (self._outcomes.outcomes or self._in_flight):
                 raise
-            self._gathered.broken = text_of_error(error)
+            self._outcomes.dataset_error = error_text(error)
             return False
         if point is None:
             return False
@@ -404,87 +421,88 @@ class Pool:
     def _start(self, point: Datapoint) -> None:
         if self._threads is not None:
             context = contextvars.copy_context()
-            future = self._threads.submit(context.run, self._desk.run, self._task, point)
-            self._watch(_Flight(point, future, context))
+            future = self._threads.submit(context.run, self._sessions.run, self._task, point)
+            self._watch(_InFlight(point, future, context))
             return
-        session = self._desk.begin(point)
+        session = self._sessions.begin(point)
         future = self._submit(point)
-        self._watch(_Flight(point, future, contextvars.copy_context(), session))
+        self._watch(_InFlight(point, future, contextvars.copy_context(), session))
 
     def _submit(self, point: Datapoint, attempt: int = 1) -> Future[Any]:
-        """To the user's executor; where that takes nothing more, it is the trouble of each data point not taken."""
+        """Submit to the user's executor. If it raises, return a failed future with the error."""
         assert self._executor is not None
         try:
-            return self._executor.submit(traced(work_on), self._task, point, attempt)
-        except Exception as error:  # boundary: a broken pool refuses with errors of its own.
+            return self._executor.submit(traced(run_datapoint), self._task, point, attempt)
+        except Exception as error:  # boundary: executors raise errors of their own types.
             failed: Future[Any] = Future()
             failed.set_exception(error)
             return failed
 
-    def _watch(self, flight: _Flight) -> None:
+    def _watch(self, flight: _InFlight) -> None:
         number = next(self._numbers)
-        self._flying[number] = flight
-        # By number: a future that knew its flight would keep itself alive, and its result with it.
-        flight.future.add_done_callback(functools.partial(_put, self._back, number))
+        self._in_flight[number] = flight
+        # By number: a callback that refers to the future would keep it and its result alive.
+        flight.future.add_done_callback(functools.partial(_put, self._finished, number))
 
-    def _take_back(self, seconds: float) -> None:
-        """Wait so long for one that is done, and take all that are."""
+    def _collect(self, seconds: float) -> None:
+        """Wait at most `seconds` for a finished data point, then collect all finished ones."""
         try:
-            self._land(self._back.get(timeout=seconds))
+            self._collect_one(self._finished.get(timeout=seconds))
             while True:
-                self._land(self._back.get_nowait())
+                self._collect_one(self._finished.get_nowait())
         except queue.Empty:
             pass
-        self._tick(self._gathered)
+        self._on_progress(self._outcomes)
 
-    def _land(self, number: int) -> None:
-        flight = self._flying.get(number)
+    def _collect_one(self, number: int) -> None:
+        flight = self._in_flight.get(number)
         if flight is None:
             return
         error = CancelledError() if flight.future.cancelled() else flight.future.exception()
-        done = flight.future.result() if error is None else self._lost(flight, error)
-        if isinstance(done, Worked):
+        done = flight.future.result() if error is None else self._retry_or_fail(flight, error)
+        if isinstance(done, TaskResult):
             assert flight.session is not None
-            done = self._desk.end(flight.point, flight.session, done)
-        del self._flying[number]  # Only now: Ctrl-C may come at any of these lines, and what was done counts.
+            done = self._sessions.end(flight.point, flight.session, done)
+        # Last, since Ctrl-C may interrupt any line above; `_cancel` then collects the data point again.
+        del self._in_flight[number]
         if done is not None:
-            self._gathered.outcomes.append(done)
-            self._say_left_out(done)
+            self._outcomes.outcomes.append(done)
+            self._warn_ignored_scores(done)
 
-    def _lost(self, flight: _Flight, error: BaseException) -> Outcome | Worked | None:
-        """Nothing came back, so nothing was counted: once more, or it is this data point's error."""
-        if self._gathered.interrupted:
+    def _retry_or_fail(self, flight: _InFlight, error: BaseException) -> DatapointOutcome | TaskResult | None:
+        """Resubmit a data point that the executor lost, or return its error."""
+        if self._outcomes.interrupted:
             return None
-        if flight.session is not None and flight.tries <= self._task.patience.retries:
-            tries = flight.tries + 1
-            future = flight.context.run(self._submit, flight.point, tries)
-            self._watch(_Flight(flight.point, future, flight.context, flight.session, tries))
+        if flight.session is not None and flight.attempts <= self._task.retry_policy.retries:
+            attempts = flight.attempts + 1
+            future = flight.context.run(self._submit, flight.point, attempts)
+            self._watch(_InFlight(flight.point, future, flight.context, flight.session, attempts))
             return None
         if flight.session is not None:
-            return Worked(error=text_of_error(error))
-        return Outcome(flight.point.index, flight.point.id, "", error=text_of_error(error))
+            return TaskResult(error=error_text(error))
+        return DatapointOutcome(flight.point.index, flight.point.id, "", error=error_text(error))
 
-    def _abandon(self) -> None:
-        """Nothing new begins; what runs may end within the grace, and what does not is left out of the result."""
-        here(self._task.run_id).stop()
-        for flight in tuple(self._flying.values()):
+    def _cancel(self) -> None:
+        """Cancel submitted data points; running ones may finish within `INTERRUPT_GRACE_SECONDS`."""
+        run_loop(self._task.run_id).stop()
+        for flight in tuple(self._in_flight.values()):
             flight.future.cancel()
-        deadline = time.monotonic() + GRACE
+        deadline = time.monotonic() + INTERRUPT_GRACE_SECONDS
         try:
-            while any(flight.future.running() for flight in self._flying.values()) and time.monotonic() < deadline:
-                self._take_back(min(TICK, GRACE))
-            for number in [number for number, flight in self._flying.items() if flight.future.done()]:
-                self._land(number)  # Ctrl-C came when the queue had said so and nobody had listened yet.
+            while any(flight.future.running() for flight in self._in_flight.values()) and time.monotonic() < deadline:
+                self._collect(min(POLL_SECONDS, INTERRUPT_GRACE_SECONDS))
+            for number in [number for number, flight in self._in_flight.items() if flight.future.done()]:
+                self._collect_one(number)  # Ctrl-C may have come between the queue's `get` and `_collect_one`.
         except KeyboardInterrupt:
             pass
 
-    def _say_left_out(self, outcome: Outcome) -> None:
-        for name, extras in outcome.left_out.items():
-            if name not in self._said:
-                self._said.add(name)
-                text = "evaluate: %s returns extras that are no number, bool or text, left out: %s"
+    def _warn_ignored_scores(self, outcome: DatapointOutcome) -> None:
+        for name, extras in outcome.ignored_scores.items():
+            if name not in self._warned:
+                self._warned.add(name)
+                text = "evaluate: ignoring entries of %s that are not a number, bool or text: %s"
                 logger.warning(text, name, ", ".join(extras))
 
 
-def _put(back: queue.SimpleQueue[int], number: int, _future: Future[Any]) -> None:
-    back.put(number)
+def _put(finished: queue.SimpleQueue[int], number: int, _future: Future[Any]) -> None:
+    finished.put(number)

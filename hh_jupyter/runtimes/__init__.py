@@ -1,1 +1,1 @@
-"""Where code runs outside a notebook: web servers, AWS Lambda, worker processes. Each module imports alone."""
+"""Integrations for code outside a notebook: web servers, AWS Lambda, worker processes."""

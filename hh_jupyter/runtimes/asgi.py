@@ -2,7 +2,7 @@
 
     app.add_middleware(SessionMiddleware)
 
-Pure ASGI, so that context variables reach the endpoint: streams and background tasks run inside the same call.
+Implemented as pure ASGI, so that context variables reach the endpoint, its streams and background tasks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
-from hh_jupyter.runtimes.request_session import HEADER, Inputs, MayLink, Request, RequestSession, RequestSessions
+from hh_jupyter.runtimes.request_session import (
+    HEADER,
+    IncomingRequest,
+    Inputs,
+    MayLink,
+    RequestSession,
+    RequestSessionFactory,
+)
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 __all__ = ["SessionMiddleware"]
@@ -22,26 +29,26 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 HEADER_BYTES: Final = HEADER.lower().encode()
-LEAVING: Final = ("ClientDisconnect", "WebSocketDisconnect")
-"""Starlette's exceptions for a client that is gone."""
+DISCONNECT_ERRORS: Final = ("ClientDisconnect", "WebSocketDisconnect")
+"""Starlette's exceptions for a client that has disconnected."""
 
-STARTS: Final = ("http.response.start", "websocket.accept")
-"""Messages that carry headers."""
+RESPONSE_START_TYPES: Final = ("http.response.start", "websocket.accept")
+"""Messages with response headers."""
 
 
 class SessionMiddleware:
     """One session for each HTTP request, and for each WebSocket connection.
 
-    Its name is method and route, its inputs method and path, its outputs status and `duration_ms`: the time until the
-    response was sent. The response tells its id in `X-Session-ID`.
+    The session name is method and route; inputs are method and path; outputs are status and `duration_ms`, the time
+    until the response was sent. The response has the session id in the header `X-Session-ID`.
 
     Args:
         app: the application.
-        tracer: default: the current tracer, looked up at each request. Without one, `app` runs untraced.
-        exclude: paths without a session, each with everything below it: `["/health"]`.
-        may_link: follow the caller's `X-Session-ID`, `traceparent` and `baggage`: True, or a function that is given the
-            headers, names in lower case, and decides.
-        inputs: is given the ASGI scope, returns more inputs of the session.
+        tracer: default: the current tracer, looked up for each request. Without one, requests are not traced.
+        exclude: paths without a session, including all paths below them: `["/health"]`.
+        may_link: use the caller's `X-Session-ID`, `traceparent` and `baggage` headers: True, or a function of the
+            headers (lower-case names) that returns whether to use them.
+        inputs: gets the ASGI scope and returns more inputs of the session.
 
     Raises:
         SettingTypeError: an argument has the wrong type.
@@ -57,7 +64,7 @@ class SessionMiddleware:
         inputs: Inputs | None = None,
     ) -> None:
         self.app = app
-        self._sessions = RequestSessions(
+        self._sessions = RequestSessionFactory(
             "SessionMiddleware", tracer=tracer, exclude=exclude, may_link=may_link, inputs=inputs
         )
 
@@ -67,7 +74,7 @@ class SessionMiddleware:
             await self.app(scope, receive, self._flushing(send))
             return
         path = scope.get("path", "")
-        session = self._sessions.begin(_request(scope, path)) if self._sessions.wants(path) else None
+        session = self._sessions.start(_request(scope, path)) if self._sessions.is_traced(path) else None
         if session is None:
             await self.app(scope, receive, send)
             return
@@ -76,14 +83,14 @@ class SessionMiddleware:
             try:
                 await self.app(scope, exchange.receive, exchange.send)
             except BaseException as error:
-                await exchange.finish(None if _is_leaving(error) else error)
+                await exchange.finish(None if _is_disconnect(error) else error)
                 raise
             await exchange.finish()
 
     def _flushing(self, send: Send) -> Send:
-        """`send`, with everything delivered before the server hears that the application has shut down.
+        """Wrap `send` to flush before the server is notified that the application has shut down.
 
-        uvicorn's workers end by the signal that they were sent, which leaves nobody else the time.
+        Afterwards it would be too late: uvicorn's workers end by the signal that stopped them.
         """
 
         async def send_after_flush(message: Message) -> None:
@@ -95,7 +102,7 @@ class SessionMiddleware:
 
 
 class _Exchange:
-    """Sees what goes back and forth, and changes nothing but one header."""
+    """Observes the messages of one request and adds the session header."""
 
     def __init__(self, session: RequestSession, receive: Receive, send: Send, *, websocket: bool) -> None:
         self._session, self._receive, self._send, self._websocket = session, receive, send, websocket
@@ -110,7 +117,7 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
-        if kind in STARTS:
+        if kind in RESPONSE_START_TYPES:
             self._status = message.get("status", self._status)
             headers = list(message.get("headers") or ())
             if all(bytes(name).lower() != HEADER_BYTES for name, _ in headers):
@@ -128,41 +135,41 @@ class _Exchange:
             await self._finish(code=code)
 
     async def finish(self, error: BaseException | None = None) -> None:
-        """The application has returned, raised, or was cancelled because the client is gone."""
-        if error is not None:  # Servers answer so to what leaves the application before a response.
+        """Finish the session after the application has returned, raised, or was cancelled."""
+        if error is not None:  # The status that servers send for an exception before a response.
             code = {"code": 1011} if self._websocket else {"status": 500 if self._status is None else self._status}
             await self._finish(**code, error=error)
         elif not self._complete:
             await self._finish(status=self._status, disconnected=True)
 
     async def _finish(self, **what: Any) -> None:
-        if self._session.waits:
+        if self._session.finish_blocks:
             await asyncio.to_thread(self._session.finish, **what)
         else:
             self._session.finish(**what)
 
 
-def _is_leaving(error: BaseException) -> bool:
-    """Whether it only tells that the client is gone, or the server stopping."""
-    return isinstance(error, asyncio.CancelledError) or type(error).__name__ in LEAVING
+def _is_disconnect(error: BaseException) -> bool:
+    """Whether the error only means that the client disconnected or the server is stopping."""
+    return isinstance(error, asyncio.CancelledError) or type(error).__name__ in DISCONNECT_ERRORS
 
 
-def _request(scope: Message, path: str) -> Request:
+def _request(scope: Message, path: str) -> IncomingRequest:
     method = scope.get("method", "WEBSOCKET")
 
     def headers() -> dict[str, str]:
         return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", ())}
 
-    return Request(f"{method} {_route(scope) or path}", {"method": method, "path": path}, headers, scope)
+    return IncomingRequest(f"{method} {_route(scope) or path}", {"method": method, "path": path}, headers, scope)
 
 
 def _route(scope: Message) -> str | None:
-    """The route's template, where the application is Starlette's or can be asked like it; the router runs later."""
+    """The route template of a Starlette application, matched here since the router runs later; else None."""
     try:
         for route in scope["app"].router.routes:
             match, _ = route.matches(scope)
-            if match.value == 2:  # Starlette's Match.FULL; nothing of Starlette is imported here.
+            if match.value == 2:  # Starlette's Match.FULL, without importing Starlette.
                 return str(route.path)
-    except Exception:  # boundary: the routes of somebody's framework; the path is as good a name.
+    except Exception:  # boundary: routes of any framework; fall back to the path.
         return None
     return None

@@ -1,4 +1,4 @@
-"""A session for each invocation of an AWS Lambda function, delivered before the process freezes.
+"""A session for each invocation of an AWS Lambda function, flushed before the process freezes.
 
 @session_handler
 def handler(event, context): ...
@@ -11,7 +11,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar, overload
 
-from hh_jupyter.runtimes.request_session import HEADER, Inputs, MayLink, Request, RequestSession, RequestSessions
+from hh_jupyter.runtimes.request_session import (
+    HEADER,
+    IncomingRequest,
+    Inputs,
+    MayLink,
+    RequestSession,
+    RequestSessionFactory,
+)
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 from hh_jupyter.tracing.validation import raise_argument_error
@@ -22,9 +29,9 @@ Handler = Callable[..., Any]
 F = TypeVar("F", bound=Handler)
 
 MARGIN: Final = 0.2
-"""Seconds of an invocation's time that delivery leaves to the function's return."""
+"""Seconds before the invocation's deadline at which the flush ends, so that the function can return."""
 
-_making = threading.Lock()
+_init_lock = threading.Lock()
 
 
 @overload
@@ -47,20 +54,20 @@ def session_handler(
     inputs: Inputs | None = None,
     session_key: str | None = "session_id",
 ) -> Any:
-    """Give each invocation of a Lambda handler a session, and deliver everything before it returns.
+    """Give each invocation of a Lambda handler a session, and flush before it returns.
 
     The session is named after the route of an HTTP event, else after the function. Its outputs are `duration_ms` and,
-    of an answer with a `statusCode`, `status`; such an answer gets the header `X-Session-ID`. Without a tracer the
-    first invocation makes one that sends each span as it ends (`disable_batch`); warm starts use it again.
+    for a response with a `statusCode`, `status`; such a response gets the header `X-Session-ID`. Without a tracer, the
+    first invocation creates one that sends each span as it ends (`disable_batch`); warm starts reuse it.
 
     Args:
-        handler: the function, where the decorator stands without arguments.
-        tracer: default: the current tracer, else one from the environment's settings.
-        exclude: paths of HTTP events without a session, each with everything below it.
-        may_link: follow the session and trace in the headers of HTTP events; as in
+        handler: the function, if the decorator is used without arguments.
+        tracer: default: the current tracer, else one with settings from the environment.
+        exclude: paths of HTTP events without a session, including all paths below them.
+        may_link: use session and trace in the headers of HTTP events, as in
             `hh_jupyter.runtimes.asgi.SessionMiddleware`.
-        inputs: is given the event, returns more inputs of the session.
-        session_key: entry of the event that names a session to continue; None: no entry does.
+        inputs: gets the event and returns more inputs of the session.
+        session_key: key of the event with the id of a session to continue; None to disable.
 
     Raises:
         SettingTypeError: an argument has the wrong type.
@@ -69,7 +76,9 @@ def session_handler(
         raise_argument_error(
             "session_handler", "handler", handler, "a function", "With arguments: @session_handler(exclude=[...])."
         )
-    sessions = RequestSessions("session_handler", tracer=tracer, exclude=exclude, may_link=may_link, inputs=inputs)
+    sessions = RequestSessionFactory(
+        "session_handler", tracer=tracer, exclude=exclude, may_link=may_link, inputs=inputs
+    )
 
     def decorate(function: Handler) -> Handler:
         @functools.wraps(function)
@@ -77,8 +86,8 @@ def session_handler(
             if tracer is None:
                 _make_tracer()
             request = _request(event, context, function, session_key)
-            wanted = sessions.wants(request.inputs.get("path", ""))
-            session = sessions.begin(request) if wanted else None
+            is_traced = sessions.is_traced(request.inputs.get("path", ""))
+            session = sessions.start(request) if is_traced else None
             if session is None:
                 return function(event, context, *more)
             try:
@@ -104,13 +113,13 @@ def _invoke(session: RequestSession, call: Callable[[], Any]) -> Any:
 
 
 def _make_tracer() -> None:
-    """The first invocation's business: a cold start imports and registers as little as it can."""
-    with _making:
+    """Create the tracer at the first invocation, to keep the cold start short."""
+    with _init_lock:
         if current_tracer() is None:
             HoneyHiveTracer.init(disable_batch=True, skip_backend_session_creation=True)
 
 
-def _request(event: Any, context: Any, function: Handler, session_key: str | None) -> Request:
+def _request(event: Any, context: Any, function: Handler, session_key: str | None) -> IncomingRequest:
     fields: Mapping[str, Any] = event if isinstance(event, Mapping) else {}
     linked = fields.get(session_key) if session_key is not None else None
     name, inputs = _http(fields)
@@ -120,11 +129,11 @@ def _request(event: Any, context: Any, function: Handler, session_key: str | Non
     def headers() -> dict[str, str]:
         return {str(key).lower(): str(value) for key, value in (fields.get("headers") or {}).items()}
 
-    return Request(str(name), inputs, headers, event, linked if isinstance(linked, str) else None)
+    return IncomingRequest(str(name), inputs, headers, event, linked if isinstance(linked, str) else None)
 
 
 def _http(event: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """Name and inputs of an event of API Gateway (payload formats 2.0 and 1.0), a function URL or a load balancer."""
+    """Name and inputs of an HTTP event: API Gateway (payload 2.0 and 1.0), function URL or load balancer."""
     http = (event.get("requestContext") or {}).get("http") if isinstance(event.get("requestContext"), Mapping) else None
     if isinstance(http, Mapping):
         method, path, route = http.get("method"), event.get("rawPath") or http.get("path"), event.get("routeKey")

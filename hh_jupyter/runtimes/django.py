@@ -1,7 +1,7 @@
 """A session for each request of a Django project, served by WSGI or ASGI.
 
-MIDDLEWARE = ["hh_jupyter.runtimes.django.SessionMiddleware", ...]  # First, so that it sees the whole request.
-HH_JUPYTER = {"exclude": ["/health"]}  # Optional: exclude, may_link, inputs, tracer, as for ASGI.
+MIDDLEWARE = ["hh_jupyter.runtimes.django.SessionMiddleware", ...]  # First, to cover the whole request.
+HH_JUPYTER = {"exclude": ["/health"]}  # Optional: exclude, may_link, inputs, tracer.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any, Final
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
 from hh_jupyter.errors import SettingTypeError
-from hh_jupyter.runtimes.request_session import HEADER, Request, RequestSession, RequestSessions
+from hh_jupyter.runtimes.request_session import HEADER, IncomingRequest, RequestSession, RequestSessionFactory
 
 __all__ = ["SessionMiddleware"]
 
 OPTIONS: Final = ("exclude", "inputs", "may_link", "tracer")
 SESSION: Final = "hh_jupyter_session"
-"""Where the request's session stands on Django's request."""
+"""Attribute of Django's request with the session."""
 
 
 class SessionMiddleware:
-    """One session for each request. Name, inputs, outputs and header as `hh_jupyter.runtimes.asgi` has them.
+    """One session for each request, with the same content as in `hh_jupyter.runtimes.asgi`.
 
-    `inputs` in the setting `HH_JUPYTER` is given Django's request.
+    `inputs` in the setting `HH_JUPYTER` gets Django's request.
 
     Raises:
         SettingTypeError: an entry of `HH_JUPYTER` is unknown or has the wrong type.
@@ -41,25 +41,25 @@ class SessionMiddleware:
         given = dict(getattr(settings, "HH_JUPYTER", {}))
         for name in given:
             if name not in OPTIONS:
-                raise SettingTypeError(f"HH_JUPYTER: unknown entry {name}. There are {', '.join(OPTIONS)}.")
-        self._sessions = RequestSessions("HH_JUPYTER", **given)
+                raise SettingTypeError(f"HH_JUPYTER: unknown entry {name}; expected one of {', '.join(OPTIONS)}.")
+        self._sessions = RequestSessionFactory("HH_JUPYTER", **given)
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
 
     def __call__(self, request: Any) -> Any:
-        """Serve one request; for ASGI a coroutine."""
-        session = self._sessions.begin(_request(request)) if self._sessions.wants(request.path) else None
+        """Serve one request. Returns a coroutine under ASGI."""
+        session = self._sessions.start(_request(request)) if self._sessions.is_traced(request.path) else None
         if session is None:
             return self.get_response(request)
         setattr(request, SESSION, session)
         return self._serve_async(request, session) if self._is_async else self._serve(request, session)
 
     def process_exception(self, request: Any, exception: Exception) -> None:
-        """What a view raised; Django makes a response of it, so that it does not come out of `get_response`."""
+        """Note an exception of a view. Django converts it to a response, so `get_response` does not raise it."""
         session = getattr(request, SESSION, None)
         if session is not None:
-            session.note(exception)
+            session.set_error(exception)
 
     def _serve(self, request: Any, session: RequestSession) -> Any:
         with session.active():
@@ -68,7 +68,7 @@ class SessionMiddleware:
             except BaseException as error:
                 session.finish(500, error)
                 raise
-        if _mark(response, session):
+        if _set_header(response, session):
             response.streaming_content = _parts(response.streaming_content, response, session)
         else:
             session.finish(response.status_code)
@@ -84,27 +84,27 @@ class SessionMiddleware:
             except BaseException as error:
                 session.finish(500, error)
                 raise
-        if _mark(response, session):
+        if _set_header(response, session):
             wrap: Any = _async_parts if response.is_async else _parts
             response.streaming_content = wrap(response.streaming_content, response, session)
-        elif session.waits:
+        elif session.finish_blocks:
             await asyncio.to_thread(session.finish, response.status_code)
         else:
             session.finish(response.status_code)
         return response
 
 
-def _request(request: Any) -> Request:
+def _request(request: Any) -> IncomingRequest:
     inputs = {"method": request.method, "path": request.path}
 
     def headers() -> dict[str, str]:
         return {name.lower(): value for name, value in request.headers.items()}
 
-    return Request(f"{request.method} {_route(request) or request.path}", inputs, headers, request)
+    return IncomingRequest(f"{request.method} {_route(request) or request.path}", inputs, headers, request)
 
 
 def _route(request: Any) -> str | None:
-    """The route's template; Django looks for it again, after the middlewares."""
+    """The route template. Django resolves it only after the middlewares."""
     from django.urls import Resolver404, resolve
 
     try:
@@ -113,8 +113,8 @@ def _route(request: Any) -> str | None:
         return None
 
 
-def _mark(response: Any, session: RequestSession) -> bool:
-    """Tell the id in the response; whether it is a streaming one."""
+def _set_header(response: Any, session: RequestSession) -> bool:
+    """Set the session header, and return whether the response is streamed."""
     if HEADER not in response.headers:
         response.headers[HEADER] = session.id
     return bool(response.streaming)
@@ -122,10 +122,10 @@ def _mark(response: Any, session: RequestSession) -> bool:
 
 @contextmanager
 def _until_read(response: Any, session: RequestSession) -> Iterator[None]:
-    """Finish the session when the block that reads a stream is over."""
+    """Finish the session at the end of a block that reads a stream."""
     try:
         yield
-    except (GeneratorExit, asyncio.CancelledError):  # The client is gone.
+    except (GeneratorExit, asyncio.CancelledError):  # The client has disconnected.
         session.finish(response.status_code, disconnected=True)
         raise
     except BaseException as error:
@@ -135,7 +135,7 @@ def _until_read(response: Any, session: RequestSession) -> Iterator[None]:
 
 
 def _parts(content: Iterator[bytes], response: Any, session: RequestSession) -> Iterator[bytes]:
-    """Each part of a stream, made inside the session."""
+    """Yield the parts of a stream, each produced in the session."""
     parts = iter(content)
     with _until_read(response, session):
         while True:

@@ -24,14 +24,14 @@ def init_app(
     may_link: MayLink = False,
     inputs: Inputs | None = None,
 ) -> None:
-    """Give each request of `app` a session; see `hh_jupyter.runtimes.asgi.SessionMiddleware` for what it holds.
+    """Give each request of `app` a session, with the same content as in `hh_jupyter.runtimes.asgi.SessionMiddleware`.
 
-    It begins before the first `before_request` function and lasts until the response, streamed or not, has been read.
+    It starts before the first `before_request` function and ends when the response, streamed or not, has been read.
 
     Args:
-        app: the application; a second call for the same one does nothing.
-        tracer, exclude, may_link: as there.
-        inputs: is given the WSGI environment, returns more inputs of the session.
+        app: the application. A second call for the same application does nothing.
+        tracer, exclude, may_link: as for ASGI.
+        inputs: gets the WSGI environment and returns more inputs of the session.
 
     Raises:
         SettingTypeError: an argument has the wrong type.
@@ -50,12 +50,12 @@ def init_app(
         return str(rule.rule)
 
     def note_error(error: BaseException | None) -> None:
-        """Flask answers 500 itself, so that no exception leaves the application."""
+        """Note an exception. Flask responds with 500 itself, so the application does not raise it."""
         from flask import request
 
         session = request.environ.get(SESSION)
         if error is not None and isinstance(session, RequestSession):
-            session.note(error)
+            session.set_error(error)
 
     middleware: Any = SessionMiddleware(app.wsgi_app, tracer, exclude, may_link=may_link, inputs=inputs, route=route)
     app.extensions["hh_jupyter"] = middleware

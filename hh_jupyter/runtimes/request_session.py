@@ -1,4 +1,4 @@
-"""One request or invocation as one session: what the adapters of all frameworks share."""
+"""A session for each request or invocation: the base of all web and Lambda integrations."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from hh_jupyter.values import name_of, text_of
 logger = logging.getLogger(__name__)
 
 HEADER: Final = "X-Session-ID"
-"""Tells the caller the session; a caller that may link sends it back."""
+"""Response header with the session id. A caller that may link sends it back as a request header."""
 
 MayLink = bool | Callable[[Mapping[str, str]], object]
 Inputs = Callable[[Any], Mapping[str, Any]]
 
 
-class Request(NamedTuple):
-    """What an adapter knows of a request at its beginning.
+class IncomingRequest(NamedTuple):
+    """A request, as an integration passes it on.
 
     Attributes:
-        name: of the session: method and route.
-        inputs: of the session: method and path. Never headers or bodies.
-        headers: names in lower case; called only where the caller may link.
-        native: the framework's own object, for `inputs=`.
-        linked: id of a session to continue, from a trusted place.
+        name: session name: method and route.
+        inputs: session inputs: method and path. Never headers or bodies.
+        headers: returns the headers with lower-case names; called only if `may_link` is set.
+        native: the framework's request object, passed to the `inputs` function.
+        linked: id of a session to continue, from a trusted source.
     """
 
     name: str
@@ -48,19 +48,19 @@ class Request(NamedTuple):
     linked: str | None = None
 
 
-class RequestSessions:
-    """Begins sessions by what the user told the adapter.
+class RequestSessionFactory:
+    """Starts a session for each request, as configured by the user.
 
     Args:
-        called: name of the adapter, for messages.
-        tracer: default: the current tracer, looked up at each request. Without one, requests run untraced.
-        exclude: paths without a session, each with everything below it.
-        may_link: whether a caller's `X-Session-ID`, `traceparent` and `baggage` are followed: True, or a check that
-            is given the request's headers, names in lower case. Who may link can add to any session whose id it knows.
-        inputs: more inputs of the session, from the framework's request.
+        called: name of the integration, for error messages.
+        tracer: default: the current tracer, looked up for each request. Without one, requests are not traced.
+        exclude: paths without a session, including all paths below them.
+        may_link: whether a caller's `X-Session-ID`, `traceparent` and `baggage` headers are used: True, or a function
+            of the request headers (lower-case names). A caller that may link can add to any session whose id it knows.
+        inputs: returns more inputs of the session from the framework's request.
 
     Raises:
-        SettingTypeError: one of them has the wrong type.
+        SettingTypeError: an argument has the wrong type.
     """
 
     def __init__(
@@ -79,35 +79,35 @@ class RequestSessions:
             )
         if not isinstance(may_link, bool) and not callable(may_link):
             raise_argument_error(
-                called, "may_link", may_link, "True, False or a function", "It is given the request's headers."
+                called, "may_link", may_link, "True, False or a function", "It gets the request's headers."
             )
         if inputs is not None and not callable(inputs):
-            raise_argument_error(called, "inputs", inputs, "a function", "It is given the request and returns a dict.")
+            raise_argument_error(called, "inputs", inputs, "a function", "It gets the request and returns a dict.")
         self._called = called
         self._tracer = tracer_or_none(called, "tracer", tracer)
         self._exclude = tuple(path.rstrip("/") for path in paths)
         self._may_link, self._inputs = may_link, inputs
 
-    def wants(self, path: str) -> bool:
-        """Whether a request of this path gets a session."""
+    def is_traced(self, path: str) -> bool:
+        """Whether requests to this path get a session."""
         if any(path == excluded or path.startswith(f"{excluded}/") for excluded in self._exclude):
             return False
         tracer = self._tracer or current_tracer()
         return tracer is not None and tracer.enabled
 
-    def begin(self, request: Request) -> RequestSession | None:
-        """The session of a request, not yet entered; None where nothing is traced."""
+    def start(self, request: IncomingRequest) -> RequestSession | None:
+        """Start the session of a request without making it current. Returns None without an enabled tracer."""
         tracer = self._tracer or current_tracer()
         if tracer is None or not tracer.enabled:
             return None
-        context, linked, carried = otel_context.get_current(), request.linked, None
-        if self._allows(request):
+        context, linked, baggage_session_id = otel_context.get_current(), request.linked, None
+        if self._may_follow_caller(request):
             headers = request.headers()
             context = extract(headers, called=self._called)
             linked = linked or headers.get(HEADER.lower())
-            # Of this request only: a session that was in force where the server started is nobody's wish.
-            carried = None if linked else _in_baggage(extract(headers, Context(), self._called))
-        linked = linked or carried
+            # Only from this request: ignore a session that was current where the server was started.
+            baggage_session_id = None if linked else _session_id_in_baggage(extract(headers, Context(), self._called))
+        linked = linked or baggage_session_id
         link = is_given(linked)
         session = tracer.new_session(
             request.name,
@@ -116,24 +116,24 @@ class RequestSessions:
             register="never" if link else "now",
         )
         tracer.processor.adopt(session)
-        if carried is None:
+        if baggage_session_id is None:
             context = with_session_baggage(session, tracer.sessions, context)
-        else:  # With the caller's project and source.
+        else:  # Keeps the caller's project and source.
             context = baggage.set_baggage(keys.BAGGAGE_SESSION_ID, session.id, context)
         return RequestSession(tracer, session, with_tracer(context, tracer))
 
     def flush(self) -> None:
-        """Deliver what there is, within the time for the end of a program: this is one."""
+        """Flush at server shutdown, within `exit_flush_seconds`."""
         tracer = self._tracer or current_tracer()
         if tracer is not None:
             tracer.force_flush(tracer.settings.exit_flush_seconds * 1000)
 
-    def _allows(self, request: Request) -> bool:
+    def _may_follow_caller(self, request: IncomingRequest) -> bool:
         if isinstance(self._may_link, bool):
             return self._may_link
         try:
             return bool(self._may_link(request.headers()))
-        except Exception:  # boundary: the user's check; without its word the caller may not.
+        except Exception:  # boundary: the user's function; if it fails, linking is denied.
             logger.warning("%s: may_link failed; the request is not linked", self._called, exc_info=True)
             return False
 
@@ -142,37 +142,37 @@ class RequestSessions:
             return {}
         try:
             return dict(self._inputs(native))
-        except Exception:  # boundary: the user's function; the request goes on without what it would have told.
+        except Exception:  # boundary: the user's function; the request must not fail because of it.
             logger.warning("%s: inputs failed; the session has method and path only", self._called, exc_info=True)
             return {}
 
 
-def _in_baggage(context: Context) -> str | None:
+def _session_id_in_baggage(context: Context) -> str | None:
     found = baggage.get_baggage(keys.BAGGAGE_SESSION_ID, context)
     return None if found is None else text_of(found)
 
 
 class RequestSession:
-    """The session of one request, for as long as anything of the request runs.
+    """The session of one request, until its response is complete.
 
     Attributes:
-        id: of the session.
+        id: session id.
     """
 
     def __init__(self, tracer: HoneyHiveTracer, session: Session, context: Context) -> None:
         self._tracer, self.id, self._context = tracer, session.id, context
-        self._began = time.perf_counter()
+        self._started = time.perf_counter()
         self._finished = False
         self._error: BaseException | None = None
 
     @property
-    def waits(self) -> bool:
-        """Whether `finish` waits for the backend: in immediate mode. Not on the thread of an event loop, then."""
+    def finish_blocks(self) -> bool:
+        """Whether `finish` blocks until the backend responds (immediate mode). Then do not call it on an event loop."""
         return self._tracer.settings.disable_batch
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Be in the session for one block; what the block changes in the context is there in the next one."""
+        """Make the session current for a block. Changes of the context are kept for the next block."""
         scope = ContextScope()
         scope.attach(otel_context.get_current(), self._context)
         try:
@@ -181,16 +181,20 @@ class RequestSession:
             self._context = otel_context.get_current()
             scope.exit()
 
-    def note(self, error: BaseException) -> None:
-        """An exception that the framework turns into a response: told when the session is finished."""
+    def set_error(self, error: BaseException) -> None:
+        """Note an exception that the framework converts to a response. `finish` puts it on the session."""
         self._error = error
 
     def finish(self, status: int | None = None, error: BaseException | None = None, **outputs: Any) -> None:
-        """Put status, duration in milliseconds, and what went wrong onto the session. Once; an error also later."""
+        """Put status, duration in milliseconds and error on the session. Later calls only add an error."""
         fields: dict[str, Any] = {}
         if not self._finished:
-            told = {"status": status, "duration_ms": round((time.perf_counter() - self._began) * 1000, 3), **outputs}
-            fields["outputs"] = {name: value for name, value in told.items() if value is not None}
+            values = {
+                "status": status,
+                "duration_ms": round((time.perf_counter() - self._started) * 1000, 3),
+                **outputs,
+            }
+            fields["outputs"] = {name: value for name, value in values.items() if value is not None}
             self._finished = True
         error, self._error = error or self._error, None
         if error is not None:
@@ -198,6 +202,6 @@ class RequestSession:
         if fields:
             self._tracer.update_event(self.id, fields)
 
-    def flush(self, most_seconds: float) -> None:
-        """Deliver what there is, within the tracer's time for the end of a program, or less."""
-        self._tracer.force_flush(min(most_seconds, self._tracer.settings.exit_flush_seconds) * 1000)
+    def flush(self, max_seconds: float) -> None:
+        """Flush within `max_seconds` and the setting `exit_flush_seconds`."""
+        self._tracer.force_flush(min(max_seconds, self._tracer.settings.exit_flush_seconds) * 1000)

@@ -1,12 +1,12 @@
-"""Work for executors: threads, processes, Dask, and whatever else has the interface of `concurrent.futures.Executor`.
+"""Trace functions that run on executors: threads, processes, Dask, and any other `concurrent.futures.Executor`.
 
     pool.submit(traced(answer), question)
     pool.map(traced(answer), questions)
 
-Context and session go along with the call. In a thread that is all. In another process the spans are kept, travel back
-with the result, or with the exception, and are taken in as if they had been made here: in the calling cell, its
-session, its backend (`Outgoing`). Dask leaves results in its workers, so from there they come as events
-(`to`).
+Context and session are pickled with the call (`RemoteContext`). In a thread, nothing else is needed. In another
+process, spans are buffered and pickled with the result or the exception (`WorkerResult`). The calling process receives
+them as if it had made them: in the calling cell, session and backend. Dask keeps results in its workers, so spans from
+there are sent as Dask events (`DaskTransport`).
 """
 
 from __future__ import annotations
@@ -65,24 +65,57 @@ from hh_jupyter.values import forget_oldest, name_of, text_of
 
 __all__ = ["traced"]
 
-# Both ends of work that another process does: what goes along with it, and what is done with what comes back.
-
 logger = logging.getLogger(__name__)
 
-SETTINGS: Final = ("capture_inputs", "capture_outputs", "span_name_filters", "source", "project")
-"""Those that matter where a span is made. Key and address stay at home, and so do the rules that sealing uses."""
+P = ParamSpec("P")
+R = TypeVar("R")
 
-REMEMBERED: Final = 10_000
-"""Parcels whose second coming is noticed."""
+REMOTE_SETTINGS: Final = ("capture_inputs", "capture_outputs", "span_name_filters", "source", "project")
+"""Settings that a worker needs to make spans. API key and URL are not sent, nor are redaction rules."""
+
+MAX_SEEN_PAYLOADS: Final = 10_000
+"""Number of payload ids that are remembered to detect duplicates."""
 
 
-class Handle(NamedTuple):
-    """A tracer of some process, by name.
+def traced(fn: Callable[P, R], tracer: HoneyHiveTracer | None = None) -> Callable[P, R]:
+    """Wrap a function for an executor. Spans made in the worker get the current span, session and notebook cell.
+
+    Call it where you submit the work, since it captures the current context. `fn` needs no decorator. A coroutine
+    function is run with `asyncio.run`. A worker process needs `hh_jupyter` installed, but no API key.
+
+    Example:
+        >>> from concurrent.futures import ProcessPoolExecutor
+        >>> with ProcessPoolExecutor() as pool:  # doctest: +SKIP
+        ...     replies = list(pool.map(traced(answer), questions))
+
+    Args:
+        fn: a function that the executor can pickle.
+        tracer: default: the current tracer. Without one, `fn` runs untraced.
+
+    Raises:
+        SettingTypeError: `fn` is not callable.
+    """
+    if not callable(fn):
+        raise_argument_error(
+            "traced", "fn", fn, "a function", "Pass its arguments to the executor: submit(traced(fn), argument)."
+        )
+    found = tracer_or_none("traced", "tracer", tracer) or current_tracer()
+    if found is None or not found.enabled:
+        return functools.partial(_call, fn)
+    subscribe_dask_clients()
+    return _LocalFunction(fn, remote_context_of(found), with_tracer(otel_context.get_current(), found))
+
+
+# Handles and contexts that are sent to workers
+
+
+class TracerHandle(NamedTuple):
+    """Identifies a tracer across processes.
 
     Attributes:
         process: see `process_name`.
-        tracer: random; no address in memory, which another tracer may have later.
-        settings: those of `SETTINGS`, as JSON.
+        tracer: the tracer's random id.
+        settings: the settings in `REMOTE_SETTINGS`, as JSON.
     """
 
     process: str
@@ -91,27 +124,27 @@ class Handle(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
-    """What goes along with a piece of work.
+class RemoteContext:
+    """The context of a call, in a form that can be pickled.
 
     Attributes:
-        cell: id of the notebook cell's run that sent it.
-        span: trace id, span id, flags and state of the span that is the parent of its spans; None for a new trace.
-        baggage: with the session in force, whoever set it.
+        cell: id of the run of the notebook cell that made the call.
+        span: trace id, span id, flags and state of the parent span; None for a new trace.
+        baggage: baggage of the calling context, with the current session.
     """
 
-    handle: Handle
+    handle: TracerHandle
     cell: str | None
     span: tuple[int, int, int, str] | None
     baggage: Mapping[str, str]
 
     @property
-    def at_home(self) -> bool:
-        """Whether this is the process that sent it."""
+    def in_origin_process(self) -> bool:
+        """Whether this is the process that made the call."""
         return self.handle.process == process_name()
 
     def context(self, tracer: HoneyHiveTracer) -> Context:
-        """The context to do the work in."""
+        """The OpenTelemetry context to run the call in."""
         span: Any = INVALID_SPAN
         if self.span is not None:
             trace_id, span_id, flags, state = self.span
@@ -120,18 +153,18 @@ class Carried:
         context = set_span_in_context(span, with_tracer(Context(), tracer))
         for key, value in self.baggage.items():
             context = baggage.set_baggage(key, value, context)
-        if self.at_home:
+        if self.in_origin_process:
             return context if self.cell is None else with_cell(context, self.cell)
         address = Address(self.handle.process, self.handle.tracer, self.cell).text
         return otel_context.set_value(ADDRESS, address, with_cell(context, address))
 
-    def parcel(self) -> Parcel:
-        """Where the spans of the work gather on their way home."""
+    def span_buffer(self) -> Parcel:
+        """The buffer of spans that were made here for the calling process."""
         return parcel_for(self.handle.process)
 
 
-def carried_by(tracer: HoneyHiveTracer) -> Carried:
-    """What work that is sent from here takes along."""
+def remote_context_of(tracer: HoneyHiveTracer) -> RemoteContext:
+    """The current context, for a call that is sent to a worker."""
     context = otel_context.get_current()
     span = get_current_span(context).get_span_context()
     state = span.trace_state.to_header() if span.trace_state else ""
@@ -140,8 +173,8 @@ def carried_by(tracer: HoneyHiveTracer) -> Carried:
     for key, value in zip(SESSION_KEYS, (tracer.current_session_id, own.project, own.source), strict=True):
         if value and not entries.get(key):
             entries[key] = value
-    return Carried(
-        handle_of(tracer),
+    return RemoteContext(
+        handle_for(tracer),
         current_cell(),
         (span.trace_id, span.span_id, int(span.trace_flags), state) if span.is_valid else None,
         entries,
@@ -149,224 +182,216 @@ def carried_by(tracer: HoneyHiveTracer) -> Carried:
 
 
 _handles: WeakValueDictionary[str, HoneyHiveTracer] = WeakValueDictionary()
-_opened: dict[str, object] = {}
-_workers: dict[str, HoneyHiveTracer] = {}
-"""This process's tracers for work of others, by their settings."""
+_seen_payloads: dict[str, object] = {}
+_worker_tracers: dict[str, HoneyHiveTracer] = {}
+"""Tracers of this process for calls of other processes, by their settings."""
 
-_making = threading.Lock()
+_worker_tracers_lock = threading.Lock()
 
 
-def handle_of(tracer: HoneyHiveTracer) -> Handle:
-    """The tracer's name for other processes."""
-    # No lock: a pool forks its workers while results come in on another thread.
+def handle_for(tracer: HoneyHiveTracer) -> TracerHandle:
+    """The handle of a tracer of this process."""
+    # No lock: a pool may fork while another thread receives results, and the child would inherit a held lock.
     _handles.setdefault(tracer.uid, tracer)
-    settings = {name: getattr(tracer.settings, name) for name in SETTINGS}
-    return Handle(process_name(), tracer.uid, json.dumps(settings, sort_keys=True, default=dict))
+    settings = {name: getattr(tracer.settings, name) for name in REMOTE_SETTINGS}
+    return TracerHandle(process_name(), tracer.uid, json.dumps(settings, sort_keys=True, default=dict))
 
 
-def tracer_of(handle: Handle) -> HoneyHiveTracer:
-    """The tracer of that name at home; elsewhere one that makes spans and delivers nothing."""
+def tracer_for_handle(handle: TracerHandle) -> HoneyHiveTracer:
+    """The tracer itself in its own process; in another process, a worker tracer that buffers spans."""
     found = _handles.get(handle.tracer) if handle.process == process_name() else None
     return found or _worker_tracer(handle.settings)
 
 
-def _worker_tracer(given: str) -> HoneyHiveTracer:
+def _worker_tracer(settings_json: str) -> HoneyHiveTracer:
+    with _worker_tracers_lock:
+        if settings_json not in _worker_tracers:
+            made = HoneyHiveTracer.from_settings(
+                _worker_settings(settings_json), name="worker", join=False, register="never"
+            )
+            unset_default(made)  # Spans of the worker's own code must not use it.
+            _worker_tracers[settings_json] = made
+        return _worker_tracers[settings_json]
 
-    with _making:
-        if given not in _workers:
-            made = HoneyHiveTracer.from_settings(_worker_settings(given), name="worker", join=False, register="never")
-            unset_default(made)  # Only such work is its business.
-            _workers[given] = made
-        return _workers[given]
 
-
-def _worker_settings(given: str) -> Settings:
-    # A caller of another version may know more settings.
-    known = {name: value for name, value in json.loads(given).items() if name in SETTINGS}
-    nothing_of_its_own = {
+def _worker_settings(settings_json: str) -> Settings:
+    # A caller of another version may send unknown settings.
+    known = {name: value for name, value in json.loads(settings_json).items() if name in REMOTE_SETTINGS}
+    worker_only = {
         "test_mode": True,
         "spool": False,
         "disable_batch": False,
         "disable_tracing": False,
         "skip_backend_session_creation": True,
     }
-    return settings_table.resolve({**known, **nothing_of_its_own}, called="hh_jupyter.runtimes.workers")
+    return settings_table.resolve({**known, **worker_only}, called="hh_jupyter.runtimes.workers")
 
 
-def receive(parcel: bytes) -> Returned | None:
-    """Take a parcel that came home; None if it is no parcel for this process, or came before."""
+def receive_payload(payload: bytes) -> Returned | None:
+    """Receive the spans of a payload. Returns None if it is invalid, for another process, or a duplicate."""
     try:
-        found = opened(parcel)
+        found = opened(payload)
     except (ValueError, KeyError, TypeError, IndexError, zlib.error):
-        logger.debug("a parcel of spans cannot be read", exc_info=True)
+        logger.debug("a payload of spans cannot be read", exc_info=True)
         return None
-    if found.process != process_name() or _came_before(found.id):
+    if found.process != process_name() or _is_duplicate(found.id):
         return None
     for name in {*(name for name, _, _ in found.spans), *(name for name, _, _ in found.calls)}:
         tracer = _handles.get(name)
         if tracer is None or tracer.closed:
-            logger.debug("spans came back from a worker to a tracer that is gone")
+            logger.debug("dropping spans of a worker: their tracer is closed")
             continue
         spans = (EndedSpan(span, stamp) for to, span, stamp in found.spans if to == name)
         tracer.add_remote(spans, [(call, cell) for to, call, cell in found.calls if to == name])
         if found.dropped:
-            tracer.record_lost(f"{found.dropped:,} spans of a worker had no room on their way back and are lost")
+            tracer.record_lost(f"{found.dropped:,} spans of a worker were dropped: its buffer was full")
     return found
 
 
-def _came_before(parcel_id: str) -> bool:
+def _is_duplicate(payload_id: str) -> bool:
     mark = object()
-    before = _opened.setdefault(parcel_id, mark) is not mark
-    forget_oldest(_opened, REMEMBERED)
-    return before
+    is_duplicate = _seen_payloads.setdefault(payload_id, mark) is not mark
+    forget_oldest(_seen_payloads, MAX_SEEN_PAYLOADS)
+    return is_duplicate
 
 
-def _after_fork_in_child() -> None:
-    global _making
-    _making = threading.Lock()
+# Detection of lost calls. A pool that loses a worker raises in the caller and drops the call. If a call is garbage
+# collected while a pickled copy of it has not returned, the spans of that copy are lost.
+
+FEEDER_THREAD: Final = "QueueFeederThread"
+"""Thread on which the pools of concurrent.futures and loky pickle calls.
+
+They hold a call until they have its result. Other executors may drop it immediately, so for them its end means nothing.
+"""
+
+_pending: weakref.WeakValueDictionary[str, PendingCalls] = weakref.WeakValueDictionary()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-# Which calls went to a worker process and came back, so that a lost worker can be told.
-#
-# A pool that loses a worker tells the caller with an exception, and drops the call. A call that is dropped while a
-# copy of it is still out has lost the spans it made there.
-
-FEEDER: Final = "QueueFeederThread"
-"""Where the pools of concurrent.futures and loky pickle a call. They hold it until its result is there; other engines
-may forget it at once, so that its end tells nothing."""
-
-_waiting: weakref.WeakValueDictionary[str, Receipts] = weakref.WeakValueDictionary()
-
-
-class Receipts:
-    """The copies of one call that are out.
+class PendingCalls:
+    """Pickled copies of one call that have not returned.
 
     Args:
-        call: the call; when it ends, copies that are still out are lost.
-        carried: what goes along with it.
+        call: when it is garbage collected, remaining copies are reported as lost.
+        remote_context: context of the call.
     """
 
-    def __init__(self, call: Any, carried: Carried) -> None:
+    def __init__(self, call: Any, remote_context: RemoteContext) -> None:
         self.id = uuid.uuid4().hex
         self._name: str = call.__name__
-        self._carried = carried
+        self._remote_context = remote_context
         self._numbers = itertools.count(1)
         self._out: set[int] = set()
-        _waiting[self.id] = self
-        weakref.finalize(call, self._tell)
+        _pending[self.id] = self
+        weakref.finalize(call, self._report_lost)
 
-    def another(self) -> _Receipt:
-        """To be pickled with one more copy of the call, after the function."""
-        return _Receipt(self)
+    def new_copy(self) -> _PickledCopyId:
+        """An object to pickle with the next copy of the call, after the function."""
+        return _PickledCopyId(self)
 
-    def sent(self) -> tuple[str, int]:
-        """One more copy is on its way."""
+    def register_copy(self) -> tuple[str, int]:
+        """Register a copy and return its id."""
         number = next(self._numbers)
-        if threading.current_thread().name == FEEDER:
+        if threading.current_thread().name == FEEDER_THREAD:
             self._out.add(number)
         return self.id, number
 
-    def came_back(self, number: int) -> None:
-        """Something of that copy came back."""
+    def mark_returned(self, number: int) -> None:
+        """Note that a copy has returned."""
         self._out.discard(number)
 
-    def _tell(self) -> None:
-        if self._out and self._carried.at_home:
+    def _report_lost(self) -> None:
+        if self._out and self._remote_context.in_origin_process:
             calls = "1 call" if len(self._out) == 1 else f"{len(self._out):,} calls"
-            lost = f"{calls} of {self._name} went to a worker process and never came back; the spans made there"
-            tracer_of(self._carried.handle).record_lost(f"{lost} are lost")
+            lost = f"{calls} of {self._name} did not return from a worker process; the spans made there are lost"
+            tracer_for_handle(self._remote_context.handle).record_lost(lost)
 
 
-class _Receipt:
-    """Becomes a receipt when it is pickled: a function that cannot be pickled is not sent."""
+class _PickledCopyId:
+    """Pickles as the id of a new copy. Registered only then, since a function that cannot be pickled is not sent."""
 
-    def __init__(self, receipts: Receipts) -> None:
-        self._receipts = receipts
+    def __init__(self, pending_calls: PendingCalls) -> None:
+        self._pending_calls = pending_calls
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return tuple, (self._receipts.sent(),)
+        return tuple, (self._pending_calls.register_copy(),)
 
 
-def came_back(receipt: tuple[str, int]) -> None:
-    """A copy of a call, by its receipt, has come back."""
-    call, number = receipt
-    receipts = _waiting.get(call)
-    if receipts is not None:
-        receipts.came_back(number)
+def mark_returned(copy_id: tuple[str, int]) -> None:
+    """Note that a copy of a call has returned."""
+    call, number = copy_id
+    calls = _pending.get(call)
+    if calls is not None:
+        calls.mark_returned(number)
 
 
-# How spans travel with a result: whatever pickles it takes them along, and unpickling it at home leaves them there.
-#
-# So nothing of an engine is known or changed: where it has the interface of an executor and pickles what its workers
-# return or raise, the caller gets exactly that, and the spans have arrived before it does.
+# Spans are pickled with the result, and unpickling it in the calling process receives them. So this works with every
+# executor that pickles results and exceptions: the caller gets them unchanged, and the spans before them.
 
 
-class Outgoing:
-    """What one call sends home.
+class WorkerResult:
+    """Adds the spans of one call in a worker to its result or exception.
 
     Args:
-        name: of the function.
-        carried: what went along with the call.
-        receipt: tells at home which call has come back.
+        name: name of the function.
+        remote_context: context of the call.
+        copy_id: identifies the call in the calling process.
     """
 
-    def __init__(self, name: str, carried: Carried, receipt: tuple[str, int]) -> None:
-        self._name, self._process, self._receipt = name, carried.handle.process, receipt
-        self._kept = carried.parcel()
+    def __init__(self, name: str, remote_context: RemoteContext, copy_id: tuple[str, int]) -> None:
+        self._name, self._process, self._copy_id = name, remote_context.handle.process, copy_id
+        self._buffer = remote_context.span_buffer()
 
-    def parcel(self) -> bytes:
-        """The spans and calls that are there by now, also late ones of earlier calls."""
-        return packed(*self._kept.take(), self._process, self._receipt)
+    def payload(self) -> bytes:
+        """The buffered spans and requests, including late ones of earlier calls."""
+        return packed(*self._buffer.take(), self._process, self._copy_id)
 
-    def result(self, value: Any) -> _Result:
-        """A result with the spans.
+    def wrap(self, value: Any) -> _PickledResult:
+        """Add the spans to a result.
 
         Raises:
-            PicklingError: it cannot be sent; the error takes the spans along.
+            PicklingError: the result cannot be pickled. The error has the spans.
         """
         try:
             pickled = _pickled(value)
-        except Exception as error:  # Whatever pickle meets: told as what it means here.
+        except Exception as error:  # Pickle raises what the value's own code raises.
             text = f"{self._name} returned a {name_of(type(value))} that cannot be sent back: {text_of(error)}"
-            refusal = pickle.PicklingError(text)
-            self._load(refusal, pickle.dumps(refusal))
-            raise refusal from error
-        return _Result(pickled, self.parcel())
+            failure = pickle.PicklingError(text)
+            self._set_reducer(failure, pickle.dumps(failure))
+            raise failure from error
+        return _PickledResult(pickled, self.payload())
 
-    def carry_on(self, error: BaseException) -> None:
-        """Put the spans onto an exception that is about to leave the worker.
+    def attach_to(self, error: BaseException) -> None:
+        """Add the spans to an exception that is about to leave the worker.
 
         Raises:
-            WorkerError: it cannot be sent as it is; this one takes the spans along.
+            WorkerError: the exception cannot be pickled. This error has the spans and replaces it.
         """
         try:
             pickled = pickle.dumps(error)
-            pickle.loads(pickled)  # noqa: S301  # Our own. An engine whose manager cannot read one breaks altogether.
-        except Exception as reason:  # The same; the original is its cause.
-            told = f"{name_of(type(error))}: {text_of(error)}"
-            text = f"{told} (raised by {self._name} in a worker; the exception cannot be sent back: {text_of(reason)})"
+            pickle.loads(pickled)  # noqa: S301  # Our own bytes. An executor breaks if it cannot unpickle an exception.
+        except Exception as reason:  # As above; the original error is the cause.
+            original = f"{name_of(type(error))}: {text_of(error)}"
+            text = (
+                f"{original} (raised by {self._name} in a worker; the exception cannot be sent back: {text_of(reason)})"
+            )
             substitute = WorkerError(text)
-            self._load(substitute, pickle.dumps(substitute))
+            self._set_reducer(substitute, pickle.dumps(substitute))
             raise substitute from error
-        self._load(error, pickled)
+        self._set_reducer(error, pickled)
 
-    def _load(self, error: BaseException, pickled: bytes) -> None:
-        # Pickle asks the object, not its class. Past `__setattr__`, since an exception may be a frozen dataclass.
-        reduced = functools.partial(_reduced, pickled, self.parcel())
+    def _set_reducer(self, error: BaseException, pickled: bytes) -> None:
+        # Pickle looks up `__reduce_ex__` on the instance. An exception may be a frozen dataclass without `__setattr__`.
+        reduced = functools.partial(_reduce_error, pickled, self.payload())
         object.__setattr__(error, "__reduce_ex__", reduced)
         registered = copyreg.dispatch_table.get(type(error))
-        if registered is not None and not isinstance(registered, _OwnFirst):
-            copyreg.pickle(type(error), _OwnFirst(registered))
+        if registered is not None and not isinstance(registered, _InstanceReducerFirst):
+            copyreg.pickle(type(error), _InstanceReducerFirst(registered))
 
 
-class _OwnFirst:
-    """A reducer registered for a type, which pickle asks before the object: tblib, and so Dask, has one for exceptions.
+class _InstanceReducerFirst:
+    """Wraps a reducer of `copyreg` to use the instance's reducer for an exception with spans.
 
-    It is passed over for an exception that carries spans.
+    Pickle prefers `copyreg` reducers. tblib, and so Dask, registers them for exceptions.
     """
 
     def __init__(self, registered: Callable[[Any], Any]) -> None:
@@ -377,99 +402,93 @@ class _OwnFirst:
         return self._registered(error) if own is None else own(pickle.HIGHEST_PROTOCOL)
 
 
-class _Result:
-    """A result on its way: at home it unpickles as the plain value."""
+class _PickledResult:
+    """A result with spans. In the calling process it unpickles as the plain value."""
 
-    __slots__ = ("_parcel", "_pickled")
+    __slots__ = ("_payload", "_pickled")
 
-    def __init__(self, pickled: bytes, parcel: bytes) -> None:
-        self._pickled, self._parcel = pickled, parcel
+    def __init__(self, pickled: bytes, payload: bytes) -> None:
+        self._pickled, self._payload = pickled, payload
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[bytes, bytes]]:
-        return _arrived, (self._pickled, self._parcel)
+        return _unpickle_result, (self._pickled, self._payload)
 
 
-def _reduced(pickled: bytes, parcel: bytes, _protocol: Any) -> tuple[Callable[..., Any], tuple[bytes, bytes]]:
-    return _arrived, (pickled, parcel)
+def _reduce_error(pickled: bytes, payload: bytes, _protocol: Any) -> tuple[Callable[..., Any], tuple[bytes, bytes]]:
+    return _unpickle_result, (pickled, payload)
 
 
-def _arrived(pickled: bytes, parcel: bytes) -> Any:
-    take_in(parcel)
-    return pickle.loads(pickled)  # noqa: S301  # What the engine would have unpickled itself.
+def _unpickle_result(pickled: bytes, payload: bytes) -> Any:
+    receive_spans(payload)
+    return pickle.loads(pickled)  # noqa: S301  # The executor would have unpickled the same bytes.
 
 
-def take_in(parcel: bytes) -> None:
-    """Take the spans of a parcel. Never raises: this runs inside the engine."""
+def receive_spans(payload: bytes) -> None:
+    """Receive a payload and mark its call as returned. Never raises, since it runs inside the executor."""
     try:
-        found = receive(parcel)
+        found = receive_payload(payload)
         if found is not None:
-            came_back(found.receipt)
-    except Exception:  # boundary: an engine whose results cannot be unpickled breaks, whatever the result.
-        logger.debug("spans that came back from a worker could not be taken in", exc_info=True)
+            mark_returned(found.receipt)
+    except Exception:  # boundary: an executor breaks if unpickling a result raises.
+        logger.debug("spans of a worker could not be received", exc_info=True)
 
 
 def _pickled(value: Any) -> bytes:
-    """The value, by cloudpickle where the engine uses it and pickle does not suffice."""
+    """Pickle a value, with cloudpickle if pickle fails and the program uses cloudpickle."""
     try:
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    except Exception:  # Pickle raises what the value's own code raises; without another pickler it is handed on.
+    except Exception:  # Re-raised without cloudpickle.
         cloudpickle: Any = sys.modules.get("cloudpickle")
         if cloudpickle is None:
             raise
         return bytes(cloudpickle.dumps(value))
 
 
-# The way home from Dask: results stay in its workers and go on to other tasks there, so spans come as events.
+# Dask: results stay in its workers and may be used by other tasks there, so spans are sent as events.
 #
-# A worker logs them under a topic of the process that sent the work; the scheduler passes them on to that process's
-# clients, in order, before it tells them that the task is done. It keeps the latest of each topic
-# (`distributed.admin.low-level-log-length`), and a worker that dies takes with it what its running tasks have made.
+# A worker logs events under a topic of the calling process. The scheduler forwards them to the clients of that process,
+# in order, before it reports that the task is done. It keeps the latest events of each topic
+# (`distributed.admin.low-level-log-length`). If a worker dies, the spans of its running tasks are lost.
 
-MOST_RUNNING: Final = 10_000
-"""Tasks that are remembered as running somewhere."""
+MAX_RUNNING_TASKS: Final = 10_000
+"""Number of running tasks that are remembered."""
 
-_listening: weakref.WeakSet[Any] = weakref.WeakSet()
-_running: dict[str, str] = {}
-"""Address of the worker by task."""
+_subscribed_clients: weakref.WeakSet[Any] = weakref.WeakSet()
+_worker_of_task: dict[str, str] = {}
+"""Address of the worker, by task."""
 
 
 def _topic(process: str) -> str:
     return f"hh_jupyter-{process}"
 
 
-# At home
-
-
-def listen() -> None:
-    """Hear what workers send to this process, through every Dask client that it has by now."""
+def subscribe_dask_clients() -> None:
+    """Subscribe to events of workers with every Dask client of this process."""
     module: Any = sys.modules.get("distributed.client")
     if module is None:
         return
     for client in list(module.Client._instances):
-        if client not in _listening and client.status in ("running", "connecting", "newly-created"):
-            client.subscribe_topic(_topic(process_name()), _heard)
-            _listening.add(client)
+        if client not in _subscribed_clients and client.status in ("running", "connecting", "newly-created"):
+            client.subscribe_topic(_topic(process_name()), _on_event)
+            _subscribed_clients.add(client)
 
 
-def _heard(event: tuple[float, Mapping[str, Any]]) -> None:
+def _on_event(event: tuple[float, Mapping[str, Any]]) -> None:
     _, message = event
-    if "parcel" in message:
-        _running.pop(message["task"], None)
-        take_in(message["parcel"])
+    if "payload" in message:
+        _worker_of_task.pop(message["task"], None)
+        receive_spans(message["payload"])
         return
-    before = _running.get(message["task"])
-    _running[message["task"]] = message["worker"]
-    forget_oldest(_running, MOST_RUNNING)
+    before = _worker_of_task.get(message["task"])
+    _worker_of_task[message["task"]] = message["worker"]
+    forget_oldest(_worker_of_task, MAX_RUNNING_TASKS)
     if before is not None and before != message["worker"]:
-        lost = f"a Dask worker was lost while it ran {message['name']}; the spans made there until then are lost"
-        tracer_of(Handle(*message["handle"])).record_lost(lost)
+        lost = f"a Dask worker was lost while running {message['name']}; the spans made there are lost"
+        tracer_for_handle(TracerHandle(*message["handle"])).record_lost(lost)
 
 
-# In a worker
-
-
-def to(process: str) -> _Events | None:
-    """The way to that process from the Dask task that runs here; None outside of one."""
+def dask_transport(process: str) -> DaskTransport | None:
+    """The transport from the current Dask task to the calling process; None outside a Dask task."""
     module: Any = sys.modules.get("distributed.worker")
     if module is None:
         return None
@@ -477,159 +496,131 @@ def to(process: str) -> _Events | None:
         worker = module.get_worker()
     except ValueError:
         return None
-    # A process forked from a worker has a copy of it, which serves nobody: its threads are gone.
+    # In a process forked from a worker, its threads do not run.
     if worker.thread_id not in {thread.ident for thread in threading.enumerate()}:
         return None
-    return _Events(worker, _topic(process))
+    return DaskTransport(worker, _topic(process))
 
 
-class _Events:
-    """What one task tells.
+class DaskTransport:
+    """Sends the spans of one Dask task as events.
 
     Args:
-        worker: that runs it.
-        topic: of the process that sent it.
+        worker: runs the task.
+        topic: topic of the calling process.
     """
 
     def __init__(self, worker: Any, topic: str) -> None:
         self._worker, self._topic = worker, topic
         self._task = str(worker.get_current_task())
 
-    def began(self, call: str, name: str, handle: Handle) -> None:
-        """The task runs here from now on."""
+    def task_started(self, call: str, name: str, handle: TracerHandle) -> None:
+        """Report that the task has started on this worker."""
         self._task = f"{call} {self._task}"
-        self._tell({"worker": self._worker.address, "name": name, "handle": list(handle)})
+        self._log_event({"worker": self._worker.address, "name": name, "handle": list(handle)})
 
-    def send(self, parcel: bytes) -> None:
-        """The task has run; these are its spans."""
-        self._tell({"parcel": parcel})
+    def send_spans(self, payload: bytes) -> None:
+        """Send the spans of the finished task."""
+        self._log_event({"payload": payload})
 
-    def _tell(self, message: dict[str, Any]) -> None:
+    def _log_event(self, message: dict[str, Any]) -> None:
         self._worker.log_event(self._topic, {"task": self._task, **message})
 
 
-def _forget_dask_after_fork() -> None:
-    _listening.clear()
-    _running.clear()
+# The traced function
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_dask_after_fork)
-
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def traced(fn: Callable[P, R], tracer: HoneyHiveTracer | None = None) -> Callable[P, R]:
-    """A function to hand to an executor: what `fn` does in a worker is traced as if it were done here and now.
-
-    Call it where the work is sent, since it notes the current span, session and notebook cell. `fn` needs no decorator.
-    A coroutine function is run to its end. A worker process needs `hh_jupyter` installed, and no key.
-
-    Example:
-        >>> from concurrent.futures import ProcessPoolExecutor
-        >>> with ProcessPoolExecutor() as pool:  # doctest: +SKIP
-        ...     replies = list(pool.map(traced(answer), questions))
-
-    Args:
-        fn: whatever the executor can send to its workers.
-        tracer: default: the current tracer. Without one, `fn` runs untraced.
-
-    Raises:
-        SettingTypeError: `fn` cannot be called.
-    """
-    if not callable(fn):
-        raise_argument_error(
-            "traced", "fn", fn, "a function", "Its arguments go to the executor: submit(traced(fn), argument)."
-        )
-    found = tracer_or_none("traced", "tracer", tracer) or current_tracer()
-    if found is None or not found.enabled:
-        return functools.partial(_run, fn)
-    listen()
-    return _HomeCall(fn, carried_by(found), with_tracer(otel_context.get_current(), found))
-
-
-def _run(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+def _call(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     if callable_matches(fn, inspect.iscoroutinefunction):
         return asyncio.run(fn(*args, **kwargs))
     return fn(*args, **kwargs)
 
 
-def _run_in(context: Context, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _call_in_context(context: Context, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     token = otel_context.attach(context)
     try:
-        return _run(fn, *args, **kwargs)
+        return _call(fn, *args, **kwargs)
     finally:
         detach(token)
 
 
-class _Call(Generic[P, R]):
-    """A function and where its spans belong."""
+class _TracedFunction(Generic[P, R]):
+    """A function and the context of its spans."""
 
-    def __init__(self, fn: Callable[P, R], carried: Carried) -> None:
-        self._fn, self._carried = fn, carried
-        named: Any = self
-        functools.update_wrapper(named, fn, updated=())  # Engines show the name.
+    def __init__(self, fn: Callable[P, R], remote_context: RemoteContext) -> None:
+        self._fn, self._remote_context = fn, remote_context
+        wrapper: Any = self
+        functools.update_wrapper(wrapper, fn, updated=())  # Executors display the name.
         self.__name__ = getattr(unwrap_partial(fn), "__name__", type(fn).__name__)
 
     def __repr__(self) -> str:
         return f"traced({self._fn!r})"
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        """What makes two calls the same to Dask: the function, and who sent it from where."""
-        return "hh_jupyter", self._fn, repr(self._carried)
+        """Dask treats two calls as equal if function and context are equal."""
+        return "hh_jupyter", self._fn, repr(self._remote_context)
 
 
-class _HomeCall(_Call[P, R]):
-    """The call in the process that made it, or in a fork of it: spans are delivered from right there."""
+class _LocalFunction(_TracedFunction[P, R]):
+    """The function in the calling process or a fork of it, where spans are exported directly."""
 
-    def __init__(self, fn: Callable[P, R], carried: Carried, context: Context) -> None:
-        super().__init__(fn, carried)
+    def __init__(self, fn: Callable[P, R], remote_context: RemoteContext, context: Context) -> None:
+        super().__init__(fn, remote_context)
         self._context = context
-        self._receipts = Receipts(self, carried)
+        self._pending_calls = PendingCalls(self, remote_context)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        found: R = _run_in(self._context, self._fn, args, kwargs)
+        found: R = _call_in_context(self._context, self._fn, args, kwargs)
         return found
 
     def __reduce__(self) -> tuple[Any, ...]:
-        listen()  # To a client that was made since.
-        return _unpickled, (self._fn, self._carried, self._receipts.another())
+        subscribe_dask_clients()  # A client may have been created since.
+        return _unpickled, (self._fn, self._remote_context, self._pending_calls.new_copy())
 
 
-class _AwayCall(_Call[P, R]):
-    """The call in a worker process, or on its way there."""
+class _RemoteFunction(_TracedFunction[P, R]):
+    """The function in a worker process, where spans are buffered for the calling process."""
 
-    def __init__(self, fn: Callable[P, R], carried: Carried, receipt: tuple[str, int]) -> None:
-        super().__init__(fn, carried)
-        self._receipt = receipt
+    def __init__(self, fn: Callable[P, R], remote_context: RemoteContext, copy_id: tuple[str, int]) -> None:
+        super().__init__(fn, remote_context)
+        self._copy_id = copy_id
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        carried = self._carried
-        outgoing = Outgoing(self.__name__, carried, self._receipt)
-        context = carried.context(tracer_of(carried.handle))
-        events = to(carried.handle.process)
-        if events is not None:
-            events.began(self._receipt[0], self.__name__, carried.handle)
+        remote_context = self._remote_context
+        worker_result = WorkerResult(self.__name__, remote_context, self._copy_id)
+        context = remote_context.context(tracer_for_handle(remote_context.handle))
+        dask = dask_transport(remote_context.handle.process)
+        if dask is not None:
+            dask.task_started(self._copy_id[0], self.__name__, remote_context.handle)
             try:
-                found: R = _run_in(context, self._fn, args, kwargs)
+                found: R = _call_in_context(context, self._fn, args, kwargs)
                 return found
             finally:
-                events.send(outgoing.parcel())
+                dask.send_spans(worker_result.payload())
         try:
-            result = _run_in(context, self._fn, args, kwargs)
+            result = _call_in_context(context, self._fn, args, kwargs)
         except BaseException as error:
-            outgoing.carry_on(error)
+            worker_result.attach_to(error)
             raise
-        going_home: Any = outgoing.result(result)  # Once it is there, it is what `fn` returned.
-        return cast(R, going_home)
+        wrapped: Any = worker_result.wrap(result)  # Unpickles as `result`.
+        return cast(R, wrapped)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self._fn, self._carried, self._receipt)
+        return _unpickled, (self._fn, self._remote_context, self._copy_id)
 
 
-def _unpickled(fn: Callable[P, R], carried: Carried, receipt: tuple[str, int]) -> _Call[P, R]:
-    if carried.at_home:
-        return _HomeCall(fn, carried, carried.context(tracer_of(carried.handle)))
-    return _AwayCall(fn, carried, receipt)
+def _unpickled(fn: Callable[P, R], remote_context: RemoteContext, copy_id: tuple[str, int]) -> _TracedFunction[P, R]:
+    if remote_context.in_origin_process:
+        return _LocalFunction(fn, remote_context, remote_context.context(tracer_for_handle(remote_context.handle)))
+    return _RemoteFunction(fn, remote_context, copy_id)
+
+
+def _after_fork_in_child() -> None:
+    global _worker_tracers_lock
+    _worker_tracers_lock = threading.Lock()  # It may be held by a thread that does not exist in the child.
+    _subscribed_clients.clear()
+    _worker_of_task.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

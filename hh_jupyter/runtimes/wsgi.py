@@ -1,28 +1,35 @@
-"""A session for each request of a WSGI application, for as long as its response is read."""
+"""A session for each request of a WSGI application, until its response has been read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from hh_jupyter.runtimes.request_session import HEADER, Inputs, MayLink, Request, RequestSession, RequestSessions
+from hh_jupyter.runtimes.request_session import (
+    HEADER,
+    IncomingRequest,
+    Inputs,
+    MayLink,
+    RequestSession,
+    RequestSessionFactory,
+)
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 __all__ = ["SessionMiddleware"]
 
 Environ = dict[str, Any]
 SESSION: Final = "hh_jupyter.session"
-"""Where the request's session stands in the WSGI environment."""
+"""Key of the WSGI environment with the session."""
 
 
 class SessionMiddleware:
-    """One session for each request. Name, inputs, outputs and header as `hh_jupyter.runtimes.asgi` has them.
+    """One session for each request, with the same content as in `hh_jupyter.runtimes.asgi`.
 
     Args:
         app: the application.
-        tracer, exclude, may_link: as there.
-        inputs: is given the WSGI environment, returns more inputs of the session.
-        route: is given the WSGI environment, returns the route's template or None.
+        tracer, exclude, may_link: as for ASGI.
+        inputs: gets the WSGI environment and returns more inputs of the session.
+        route: gets the WSGI environment and returns the route template or None.
 
     Raises:
         SettingTypeError: an argument has the wrong type.
@@ -39,30 +46,30 @@ class SessionMiddleware:
         route: Callable[[Environ], str | None] | None = None,
     ) -> None:
         self.app, self._route = app, route
-        self._sessions = RequestSessions(
+        self._sessions = RequestSessionFactory(
             "SessionMiddleware", tracer=tracer, exclude=exclude, may_link=may_link, inputs=inputs
         )
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request."""
         path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")  # PEP 3333.
-        session = self._sessions.begin(self._request(environ, path)) if self._sessions.wants(path) else None
+        session = self._sessions.start(self._request(environ, path)) if self._sessions.is_traced(path) else None
         if session is None:
             return self.app(environ, start_response)
         environ[SESSION] = session
         response = _Response(session)
         with session.active():
             try:
-                body = self.app(environ, response.starting(start_response))
+                body = self.app(environ, response.wrap_start(start_response))
             except BaseException as error:
                 response.fail(error)
                 raise
-        return response.reading(body)
+        return response.wrap_body(body)
 
-    def _request(self, environ: Environ, path: str) -> Request:
+    def _request(self, environ: Environ, path: str) -> IncomingRequest:
         method = environ.get("REQUEST_METHOD", "")
         route = self._route(environ) if self._route is not None else None
-        return Request(
+        return IncomingRequest(
             f"{method} {route or path}", {"method": method, "path": path}, lambda: _headers(environ), environ
         )
 
@@ -73,14 +80,14 @@ def _headers(environ: Mapping[str, Any]) -> dict[str, str]:
 
 
 class _Response:
-    """What the application answers, until its last part has been read."""
+    """The response of the application, until its last part has been read."""
 
     def __init__(self, session: RequestSession) -> None:
         self._session = session
         self._status: int | None = None
 
-    def starting(self, start_response: Callable[..., Any]) -> Callable[..., Any]:
-        """`start_response` with one more header."""
+    def wrap_start(self, start_response: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap `start_response` to add the session header."""
 
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
             self._status = int(status.split(" ", 1)[0])
@@ -91,20 +98,20 @@ class _Response:
         return start
 
     def fail(self, error: BaseException) -> None:
-        """An exception leaves the application; servers answer 500 to one before a response."""
+        """Finish the session after an exception. Before a response, servers respond with 500."""
         self._session.finish(500 if self._status is None else self._status, error)
 
-    def reading(self, body: Iterable[bytes]) -> _Body:
-        """The body, each part made inside the session."""
+    def wrap_body(self, body: Iterable[bytes]) -> _Body:
+        """Wrap the body, so that each part is produced in the session."""
         return _Body(body, self._session, self)
 
     def complete(self, *, read: bool) -> None:
-        """The server has closed the body, after its last part or before it: the client is gone."""
+        """Finish the session after the server closed the body. If it was not read, the client has disconnected."""
         self._session.finish(self._status, disconnected=None if read else True)
 
 
 class _Body:
-    """An iterable with `close`, as WSGI wants it."""
+    """An iterator with `close`, as WSGI requires."""
 
     def __init__(self, body: Iterable[bytes], session: RequestSession, response: _Response) -> None:
         self._body, self._session, self._response = body, session, response
@@ -128,7 +135,7 @@ class _Body:
                 raise
 
     def close(self) -> None:
-        """Called by the server in any case, once."""
+        """Close the body and finish the session. The server always calls this once."""
         with self._session.active():
             try:
                 close = getattr(self._body, "close", None)

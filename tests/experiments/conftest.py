@@ -9,8 +9,8 @@ from hh_jupyter.tracing.api import current_tracer
 
 
 @pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    """No test sees another's tracer, nor its runs."""
+def clean_up() -> Iterator[None]:
+    """Remove local runs and the tracer of each test."""
     yield
     local_runs._runs.clear()
     found = current_tracer()

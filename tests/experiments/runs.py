@@ -1,4 +1,4 @@
-"""Short runs for the tests of experiments, and what a backend got of them."""
+"""Helpers for tests of experiments: short runs, and what the backend received."""
 
 from __future__ import annotations
 

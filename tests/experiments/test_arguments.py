@@ -1,4 +1,4 @@
-"""What `evaluate` is called with: slips are named, and an evaluator gets as much as it takes."""
+"""Arguments of `evaluate`: mistakes are named, and an evaluator gets as many arguments as it has parameters."""
 
 from __future__ import annotations
 
@@ -77,13 +77,15 @@ class Judge:
         (len, 1, 1),
     ],
 )
-def test_an_evaluator_gets_as_much_as_it_takes(evaluator: Callable[..., Any], with_truth: Any, without: Any) -> None:
+def test_an_evaluator_gets_as_many_arguments_as_it_has_parameters(
+    evaluator: Callable[..., Any], with_truth: Any, without: Any
+) -> None:
     result = run(None, lambda datapoint: "O", [ROW, {"inputs": "I"}], evaluators=[evaluator])
     assert not result.errors
     assert [point.metrics[0]["value"] for point in result.datapoints] == [with_truth, without]
 
 
-def test_an_evaluator_that_needs_the_truth_says_so_where_there_is_none() -> None:
+def test_an_evaluator_that_requires_ground_truth_fails_on_a_datapoint_without_it() -> None:
     def needs(outputs: Any, ground_truth: Any) -> bool:
         return bool(outputs == ground_truth)
 
@@ -93,30 +95,30 @@ def test_an_evaluator_that_needs_the_truth_says_so_where_there_is_none() -> None
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
-        ([], "evaluate: dataset is empty, so that nothing is run."),
+        ([], "evaluate: the dataset is empty; nothing to run."),
         (
             [*ROWS, {}],
-            "evaluate: dataset: 1 of 4 rows have no 'inputs', so that evaluators and sessions get none.",
+            "evaluate: dataset: 1 of 4 rows have no 'inputs'; their evaluators and sessions get none.",
         ),
         (
             [{"inputs": 1, "ground_truths": 2}] * 2,
-            "evaluate: dataset: 'ground_truths' is not read; did you mean 'ground_truth'?",
+            "evaluate: dataset: key 'ground_truths' is not used; did you mean 'ground_truth'?",
         ),
     ],
 )
-def test_what_a_dataset_seems_to_lack_is_one_warning(rows: Any, said: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_all_problems_of_a_dataset_are_one_warning(rows: Any, message: str, caplog: pytest.LogCaptureFixture) -> None:
     run(None, lambda datapoint: 1, rows)
-    assert caplog.messages == [said]
+    assert caplog.messages == [message]
 
 
-def test_a_full_dataset_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_complete_dataset_causes_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     run(None, double, [{**row, "input": 7, "datapoint_id": "x"} for row in ROWS])
     assert not caplog.messages
 
 
-def test_an_unknown_aggregate_function_is_for_the_backend_to_judge(
+def test_an_unknown_aggregate_function_is_sent_to_the_backend_but_an_error_in_local_mode(
     backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(hh.SettingError, match=r"one of average, sum, min, max; got 'median'"):
@@ -130,13 +132,13 @@ def test_an_unknown_aggregate_function_is_for_the_backend_to_judge(
 
 
 @pytest.mark.parametrize("evaluators", [SECRET, double, iter([double]), {"exact": double}])
-def test_evaluators_that_are_no_list_are_refused(evaluators: Any) -> None:
+def test_evaluators_must_be_a_list_of_functions(evaluators: Any) -> None:
     with pytest.raises(hh.SettingTypeError, match="evaluators must be a list of functions") as caught:
         run(None, double, evaluators=evaluators)
     assert "abcdefgh" not in str(caught.value)
 
 
-def test_a_key_in_the_place_of_an_id_is_hidden(backend: Backend) -> None:
+def test_an_api_key_passed_as_an_id_is_redacted_in_the_error(backend: Backend) -> None:
     place = {"api_key": KEY, "server_url": backend.url}
     with pytest.raises(hh.SettingError) as no_dataset:
         hh.evaluate(double, dataset_id=SECRET, **place)  # type: ignore[arg-type]
@@ -145,7 +147,7 @@ def test_a_key_in_the_place_of_an_id_is_hidden(backend: Backend) -> None:
     assert "abcdefgh" not in f"{no_dataset.value}{too_many.value}"
 
 
-def test_failed_datapoints_are_counted_in_one_warning_where_nothing_is_printed(
+def test_without_printed_results_one_warning_counts_failed_datapoints(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(datapoint: dict[str, Any]) -> int:
@@ -158,11 +160,11 @@ def test_failed_datapoints_are_counted_in_one_warning_where_nothing_is_printed(
     assert "ZeroDivisionError" in capsys.readouterr().out
 
 
-def test_what_the_backend_has_not_scored_is_counted_here(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_result_is_computed_locally_if_the_backend_has_not_scored_the_run(caplog: pytest.LogCaptureFixture) -> None:
     with Backend() as backend:
         result = run(backend, double)
         assert (len(result.passed), len(result.datapoints), result.status) == (3, 3, "completed")
-        assert "is counted here: the backend has scored nothing yet" in caplog.text
+        assert "the backend has not computed results for run" in caplog.text
         read = hh.get_run_result(result.run_id, api_key=KEY, server_url=backend.url)
     assert result_text(read, "again").startswith("✓ again  0 data points")
     with Backend(passed=("a",), failed=("b", "c")) as backend:

@@ -1,4 +1,4 @@
-"""Functions and evaluators as they are called: signatures, retries, timeouts, one event loop, Ctrl-C."""
+"""Calls of functions and evaluators: signatures, retries, timeouts, the event loop, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import hh_jupyter as hh
-from hh_jupyter.experiments import calling
-from hh_jupyter.experiments.calling import Here
+from hh_jupyter.experiments import invocation
+from hh_jupyter.experiments.invocation import RunLoop
 from tests.backend import Backend
 from tests.experiments.runs import ROWS, double, run, updates
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calling, "PAUSE", (0.001, 0.001))
+    monkeypatch.setattr(invocation, "BACKOFF_SECONDS", (0.001, 0.001))
 
 
 def nothing() -> None: ...
@@ -35,36 +35,36 @@ def named(outputs: Any, *, rubric: Any) -> None: ...
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "message"),
     [
         (nothing, r"function nothing takes no datapoint; it is called as nothing\(datapoint\)"),
         (only_tracer, "function only_tracer takes no datapoint"),
-        (three, "function three needs model, key as well"),
+        (three, "function three requires model, key as well"),
         (lambda: 1, "function <lambda> takes no datapoint"),
     ],
 )
-def test_a_function_that_cannot_be_called_is_refused(function: Any, said: str, backend: Backend) -> None:
-    with pytest.raises(hh.SettingTypeError, match=said):
+def test_a_function_with_an_unsuitable_signature_is_rejected(function: Any, message: str, backend: Backend) -> None:
+    with pytest.raises(hh.SettingTypeError, match=message):
         run(backend, function)
     assert backend.requests == []
 
 
 @pytest.mark.parametrize(
-    ("evaluator", "said"),
+    ("evaluator", "message"),
     [
         (no_outputs, r"evaluator no_outputs takes no outputs; it is called with \(outputs, inputs, ground_truth\)"),
-        (four, "evaluator four needs model as well"),
-        (named, "evaluator named needs rubric as well"),
+        (four, "evaluator four requires model as well"),
+        (named, "evaluator named requires rubric as well"),
     ],
 )
-def test_an_evaluator_that_cannot_be_called_is_refused(evaluator: Any, said: str, backend: Backend) -> None:
-    with pytest.raises(hh.SettingTypeError, match=said):
+def test_an_evaluator_with_an_unsuitable_signature_is_rejected(evaluator: Any, message: str, backend: Backend) -> None:
+    with pytest.raises(hh.SettingTypeError, match=message):
         run(backend, double, evaluators=[evaluator])
     assert backend.requests == []
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"retries": -1}, "retries must be 0 or more; got -1"),
         ({"retries": 1.5}, "retries must be a whole number; got float"),
@@ -74,12 +74,12 @@ def test_an_evaluator_that_cannot_be_called_is_refused(evaluator: Any, said: str
         ({"config": ["gpt"]}, "config must be a dict; got list"),
     ],
 )
-def test_what_a_new_argument_cannot_be_is_named(arguments: dict[str, Any], said: str) -> None:
-    with pytest.raises(hh.SettingError, match=said):
+def test_an_invalid_argument_is_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(hh.SettingError, match=message):
         run(None, double, **arguments)
 
 
-def test_what_fails_is_tried_again_and_the_session_tells(backend: Backend) -> None:
+def test_failed_calls_are_retried_and_their_errors_are_on_the_session(backend: Backend) -> None:
     tries = {"function": 0, "evaluator": 0}
 
     def flaky(datapoint: dict[str, Any]) -> int:
@@ -102,7 +102,7 @@ def test_what_fails_is_tried_again_and_the_session_tells(backend: Backend) -> No
     assert len(backend.spans("flaky")) == 1
 
 
-def test_retries_end_with_the_last_error() -> None:
+def test_after_the_last_retry_its_error_is_in_the_result() -> None:
     def fails(datapoint: dict[str, Any]) -> int:
         calls.append(1)
         raise ConnectionError(f"try {len(calls)}")
@@ -112,7 +112,7 @@ def test_retries_end_with_the_last_error() -> None:
     assert (len(calls), result.errors[0].error) == (3, "ConnectionError: try 3")
 
 
-def test_a_call_that_takes_too_long_is_an_error_and_the_others_go_on(backend: Backend) -> None:
+def test_a_timeout_is_an_error_of_its_datapoint_only(backend: Backend) -> None:
     release, cancelled = threading.Event(), threading.Event()
 
     async def hangs(datapoint: dict[str, Any]) -> int:
@@ -139,7 +139,7 @@ def test_a_call_that_takes_too_long_is_an_error_and_the_others_go_on(backend: Ba
     assert cancelled.wait(10)
 
 
-def test_a_coroutine_that_takes_too_long_is_cancelled_at_once() -> None:
+def test_a_coroutine_is_cancelled_at_its_timeout() -> None:
     cancelled = threading.Event()
 
     async def hangs() -> None:
@@ -149,14 +149,14 @@ def test_a_coroutine_that_takes_too_long_is_cancelled_at_once() -> None:
             cancelled.set()
             raise
 
-    mine = Here()
+    loop = RunLoop()
     with pytest.raises(TimeoutError, match=r"took longer than 0\.2 s"):
-        mine.wait_for(hangs(), 0.2)
+        loop.wait_for(hangs(), 0.2)
     assert cancelled.wait(30)  # And not only at the end of the run.
-    mine.close()
+    loop.close()
 
 
-def test_a_function_under_a_timeout_keeps_its_session_and_span(backend: Backend) -> None:
+def test_a_function_with_a_timeout_has_its_session_and_span(backend: Backend) -> None:
     def task(datapoint: dict[str, Any]) -> None:
         hh.enrich_span(metadata={"mine": True})
 
@@ -164,7 +164,7 @@ def test_a_function_under_a_timeout_keeps_its_session_and_span(backend: Backend)
     assert backend.spans("task")[0]["attributes"]["honeyhive_metadata.mine"] is True
 
 
-def test_all_coroutines_of_a_run_share_one_loop_which_is_gone_after_it() -> None:
+def test_all_coroutines_of_a_run_share_one_event_loop_which_is_closed_afterwards() -> None:
     loops = set()
 
     async def task(datapoint: dict[str, Any]) -> None:
@@ -180,7 +180,7 @@ def test_all_coroutines_of_a_run_share_one_loop_which_is_gone_after_it() -> None
     assert not [thread for thread in threading.enumerate() if thread.name == "hh_jupyter-loop"]
 
 
-def test_a_run_inside_of_a_run() -> None:
+def test_a_function_may_start_another_run() -> None:
     async def inner(datapoint: dict[str, Any]) -> int:
         await asyncio.sleep(0)
         return 1
@@ -191,22 +191,22 @@ def test_a_run_inside_of_a_run() -> None:
     assert [row.outputs for row in run(None, outer).rows] == ["3", "3", "3"]
 
 
-def test_code_that_exits_is_one_failed_datapoint() -> None:
-    def leaves(datapoint: dict[str, Any]) -> int:
+def test_sys_exit_in_a_function_fails_one_datapoint() -> None:
+    def exits(datapoint: dict[str, Any]) -> int:
         if datapoint["inputs"]["n"] == 2:
             sys.exit("gone")
         return 1
 
-    result = run(None, leaves)
+    result = run(None, exits)
     assert [error.error for error in result.errors] == ["SystemExit: gone"]
-    assert all(row.session_id for row in result.rows)  # Its session is told, too.
+    assert all(row.session_id for row in result.rows)  # Also for the datapoint that failed.
 
 
 SCRIPT = """
 import os, signal, sys, time
 import hh_jupyter as hh
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # What a shell starts in the background ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)  # Background processes of a shell ignore it.
 
 def task(datapoint):
     if datapoint["inputs"]["n"] >= 4:
@@ -225,7 +225,9 @@ os._exit(0 if time.monotonic() - started < 200 else 1)
 """
 
 
-def test_ctrl_c_in_a_script_gives_the_partial_result_and_marks_the_run(backend: Backend, tmp_path: Path) -> None:
+def test_ctrl_c_in_a_script_returns_the_partial_result_and_marks_the_run_as_cancelled(
+    backend: Backend, tmp_path: Path
+) -> None:
     import os
 
     environment = {**os.environ, "HH_API_KEY": "hh_key", "HH_API_URL": backend.url, "PYTHONPATH": str(ROOT)}

@@ -1,4 +1,4 @@
-"""Two runs are compared by the backend; what it answers can be asked for what became better and what worse."""
+"""`compare_runs`: the backend compares two runs, and the result lists the metrics that improved or degraded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ANSWER = {
 }
 
 
-def test_improved_and_degraded_metrics_are_listed_with_their_numbers() -> None:
+def test_improved_and_degraded_metrics_are_listed_with_their_counts() -> None:
     with Backend(comparison=ANSWER) as backend:
         found = hh.compare_runs("new run", "old run", aggregate_function="max", api_key=KEY, server_url=backend.url)
         (request,) = backend.requests
@@ -48,12 +48,12 @@ def test_improved_and_degraded_metrics_are_listed_with_their_numbers() -> None:
     assert found.get_metric_delta("nothing") is None
 
 
-def test_an_answer_that_tells_nothing_is_an_empty_comparison(backend: Backend) -> None:
+def test_an_empty_response_is_an_empty_comparison(backend: Backend) -> None:
     found = hh.compare_runs("new", "old", api_key=KEY, server_url=backend.url)
     assert (found.metric_deltas, found.common_datapoints, found.list_improved_metrics()) == ({}, 0, [])
 
 
-def test_a_client_may_stand_first_as_in_programs_for_the_official_package(backend: Backend) -> None:
+def test_a_client_is_accepted_as_first_argument_as_in_the_official_client(backend: Backend) -> None:
     client = hh.HoneyHive(api_key=KEY, server_url=backend.url)
     made = run(backend, double)
     assert hh.get_run_result(client, made.run_id, aggregate_function="max").status == "completed"
@@ -65,20 +65,20 @@ def test_a_client_may_stand_first_as_in_programs_for_the_official_package(backen
     assert KEY not in repr(client)
 
 
-def test_the_client_says_what_it_is_not(backend: Backend) -> None:
+def test_the_client_rejects_other_methods_and_a_missing_key(backend: Backend) -> None:
     with pytest.raises(AttributeError, match=r"HoneyHive\.events: the REST interface is not part of this package"):
         hh.HoneyHive(api_key=KEY, server_url=backend.url).events.list()
     with pytest.raises(ValueError, match="api_key is needed"):
         hh.HoneyHive(server_url=backend.url)
 
 
-def test_missing_ids_are_named(backend: Backend) -> None:
+def test_missing_run_ids_are_named(backend: Backend) -> None:
     client = hh.HoneyHive(api_key=KEY, server_url=backend.url)
-    with pytest.raises(hh.SettingTypeError, match="compare_runs: give 2 ids of runs"):
+    with pytest.raises(hh.SettingTypeError, match="compare_runs: expected 2 run ids"):
         hh.compare_runs(client, "only one")
-    with pytest.raises(hh.SettingTypeError, match="get_run_result: give the run's id"):
+    with pytest.raises(hh.SettingTypeError, match="get_run_result: expected one run id"):
         hh.get_run_result(client)
-    with pytest.raises(hh.SettingTypeError, match="get_run_result: give the run's id"):
+    with pytest.raises(hh.SettingTypeError, match="get_run_result: expected one run id"):
         hh.get_run_result("run", "max")
     with pytest.raises(hh.SettingError, match="api_key is needed"):
         hh.get_run_result("run")
@@ -86,7 +86,7 @@ def test_missing_ids_are_named(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("switch", ["test_mode", "disable_tracing"])
-def test_nobody_is_asked_where_nothing_may_leave(
+def test_no_request_is_sent_if_test_mode_or_disable_tracing_is_on(
     switch: str, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = hh.HoneyHive(api_key=KEY, server_url=backend.url)

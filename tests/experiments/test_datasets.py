@@ -1,4 +1,4 @@
-"""Datasets that are no list: frames, and iterators that are read while the run goes on."""
+"""DataFrames and iterators as datasets. Iterators are read while the run goes on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.backend import Backend
 from tests.experiments.runs import calls, double, run
 
 
-def test_a_frame_of_plain_columns_has_its_columns_as_inputs() -> None:
+def test_columns_of_a_dataframe_are_inputs() -> None:
     frame = pd.DataFrame({"n": [1, 2], "note": ["a", None], "ground_truth": [2.0, None], "id": ["one", "two"]})
     got: list[Any] = []
     result = run(None, got.append, frame, max_workers=1)
@@ -26,13 +26,13 @@ def test_a_frame_of_plain_columns_has_its_columns_as_inputs() -> None:
     assert [row.datapoint_id for row in result.rows] == ["EXT-one", "EXT-two"]
 
 
-def test_a_frame_with_a_column_of_inputs_is_taken_as_it_is() -> None:
+def test_a_dataframe_with_a_column_inputs_equals_a_list_of_rows() -> None:
     rows = [{"inputs": {"n": 1}, "ground_truth": {"double": 2}}, {"inputs": {"n": 2}, "ground_truth": {"double": 4}}]
     frame, listed = run(None, double, pd.DataFrame(rows)), run(None, double, rows)
     assert [row.datapoint_id for row in frame.rows] == [row.datapoint_id for row in listed.rows]
 
 
-def test_an_iterator_is_read_no_further_than_needed(backend: Backend) -> None:
+def test_an_iterator_is_read_only_a_few_rows_ahead(backend: Backend) -> None:
     read, ahead = 0, []
     lock = threading.Lock()
     done = 0
@@ -58,15 +58,15 @@ def test_an_iterator_is_read_no_further_than_needed(backend: Backend) -> None:
     assert [row.datapoint_id for row in result.rows] == [row.datapoint_id for row in listed.rows]
 
 
-def test_a_first_row_that_is_none_is_an_error_and_a_later_one_is_its_own(backend: Backend) -> None:
-    with pytest.raises(hh.SettingError, match=r"dataset\[0\] has no 'inputs'; it has 'n'"):
+def test_an_invalid_first_row_raises_and_a_later_one_fails_alone(backend: Backend) -> None:
+    with pytest.raises(hh.SettingError, match=r"dataset\[0\] has no key 'inputs' \(found 'n'\)"):
         run(backend, double, iter([{"n": 1}]))
     assert backend.requests == []
     result = run(None, double, iter([{"inputs": {"n": 1}}, "text", {"inputs": {"n": 2}}]))
     assert [row.error for row in result.rows] == [None, "ValueError: dataset[1] must be a dict; got str.", None]
 
 
-def test_an_iterator_that_breaks_keeps_what_was_run() -> None:
+def test_an_iterator_that_raises_ends_the_run_and_keeps_its_results() -> None:
     def rows() -> Iterator[dict[str, Any]]:
         yield {"inputs": {"n": 1}}
         yield {"inputs": {"n": 2}}
@@ -78,7 +78,7 @@ def test_an_iterator_that_breaks_keeps_what_was_run() -> None:
     assert "disk gone" in repr(result)
 
 
-def test_an_iterator_that_breaks_at_once_raises() -> None:
+def test_an_iterator_that_raises_before_its_first_row_raises_from_evaluate() -> None:
     def rows() -> Iterator[dict[str, Any]]:
         yield {"inputs": {"n": 1 // zero}}
 
@@ -88,15 +88,18 @@ def test_an_iterator_that_breaks_at_once_raises() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
-        ([{"n": 1}], r"dataset\[0\] has no 'inputs'; it has 'n'\. A datapoint looks like"),
-        ([{"inputs": 1}, {"input": 2}], r"dataset\[1\] has no 'inputs'; it has 'input'\. Did you mean 'input'\?"),
-        ([{}], r"dataset\[0\] has no 'inputs'; it is empty"),
-        ([{"ground_truth": 1}], r"dataset\[0\] has no 'inputs'"),
+        ([{"n": 1}], r"dataset\[0\] has no key 'inputs' \(found 'n'\)\. A datapoint looks like"),
+        (
+            [{"inputs": 1}, {"input": 2}],
+            r"dataset\[1\] has no key 'inputs' \(found 'input'\)\. Rename 'input' to 'inputs'\.$",
+        ),
+        ([{}], r"dataset\[0\] has no key 'inputs' \(the row is empty\)"),
+        ([{"ground_truth": 1}], r"dataset\[0\] has no key 'inputs'"),
     ],
 )
-def test_a_datapoint_without_inputs_is_named_before_anything_runs(rows: Any, said: str, backend: Backend) -> None:
-    with pytest.raises(hh.SettingError, match=said):
+def test_a_row_without_inputs_is_named_before_anything_runs(rows: Any, message: str, backend: Backend) -> None:
+    with pytest.raises(hh.SettingError, match=message):
         run(backend, double, rows)
     assert backend.requests == []

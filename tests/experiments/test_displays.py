@@ -1,4 +1,4 @@
-"""What is shown of a run: failures first, no secrets, no contents, safe and small; and its progress in a terminal."""
+"""Displays of a run: failures first, no secrets, no contents, escaped and small; progress in a terminal."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ def test_failures_come_first_then_the_order_of_the_dataset(result: ExperimentRes
     assert [line.split()[1] for line in repr(result).splitlines() if line[:1] in ("✗", "✓")][1:6] == labels[:5]
 
 
-def test_what_is_shown_holds_neither_secrets_nor_contents(result: ExperimentResultSummary) -> None:
+def test_a_display_has_neither_secrets_nor_contents(result: ExperimentResultSummary) -> None:
     shown = result._repr_html_() + repr(result)
     assert "ConnectionError: key [redacted: api_key] refused" in shown
     for private in ("abcdefgh", "private", "answer", "because"):
         assert private not in shown
 
 
-def test_beginnings_of_contents_are_shown_where_somebody_wants_them() -> None:
+def test_saved_detail_preview_shows_the_first_characters_of_contents() -> None:
     with hh.HoneyHiveTracer.init(saved_detail="preview"):
         result = run(None, task, MANY[:1])
         assert "private 0" in result._repr_html_()
         assert "answer 0" in result._repr_html_()
 
 
-def test_the_output_is_small_and_says_what_it_leaves_out(result: ExperimentResultSummary) -> None:
+def test_a_display_is_small_and_counts_omitted_rows(result: ExperimentResultSummary) -> None:
     page = result._repr_html_()
     assert len(page.encode()) <= 32_000
     shown = page.count("<details>")
@@ -77,7 +77,7 @@ def test_the_output_is_small_and_says_what_it_leaves_out(result: ExperimentResul
     assert "… 190 more data points" in repr(result)
 
 
-def test_each_row_has_the_place_and_the_command_of_its_spans(result: ExperimentResultSummary) -> None:
+def test_each_row_has_an_element_and_a_command_for_its_spans(result: ExperimentResultSummary) -> None:
     row = result.rows[49]
     assert f'<div class="hh-output" id="hh-session-{row.session_id}">' in result._repr_html_()
     assert f"%hh show {row.session_id[:8]}" in result._repr_html_()
@@ -94,14 +94,14 @@ def test_aggregates_have_spread_range_and_distribution(result: ExperimentResultS
     assert 18 in map(int, bars)
 
 
-def test_a_frame_has_everything(result: ExperimentResultSummary) -> None:
+def test_a_dataframe_has_all_fields(result: ExperimentResultSummary) -> None:
     frame = result.to_pandas()
     assert len(frame) == 200
     assert list(frame.columns)[:5] == ["datapoint_id", "session_id", "passed", "score", "score_explanation"]
     assert frame["passed"].sum() == 195
     assert (frame["inputs"][7], frame["outputs"][7]) == ("private 7", "answer 7")
     assert frame["evaluator_errors"][3] == {"judge": "RuntimeError: no verdict"}
-    assert SECRET in frame["error"][49]  # It is the user's own.
+    assert SECRET in frame["error"][49]  # DataFrames are not redacted.
 
 
 class Elements(html.parser.HTMLParser):
@@ -119,7 +119,7 @@ class Elements(html.parser.HTMLParser):
 
 
 @pytest.mark.parametrize("text", list(HOSTILE.values()))
-def test_hostile_texts_are_only_text(text: str) -> None:
+def test_hostile_texts_are_escaped(text: str) -> None:
     def fails(datapoint: dict[str, Any]) -> None:
         raise ValueError(text)
 
@@ -139,13 +139,13 @@ def test_hostile_texts_are_only_text(text: str) -> None:
     assert "\x1b" not in repr(failed) + repr(fine)
 
 
-def test_an_empty_run_can_be_shown() -> None:
+def test_an_empty_run_can_be_displayed() -> None:
     empty = run(None, task, [])
     assert repr(empty).startswith("✓ test run  ")
     assert "0 data points" in empty._repr_html_()
 
 
-def test_progress_says_how_much_how_fast_and_what_failed() -> None:
+def test_progress_shows_count_rate_cost_and_failures() -> None:
     view = ProgressView(name="n", done="3 of 10", share=0.3, facts=["1.5/s", "~$0.01"], failures="1 failed")
     assert run_display.progress_text(view) == "○ n  ██████░░░░░░░░░░░░░░  3 of 10  1.5/s  ~$0.01  1 failed"
     assert run_display.progress_text(view, unicode=False).startswith("o n  ######--------------  3 of 10")
@@ -159,7 +159,7 @@ hh.evaluate(lambda p: time.sleep(0.3), dataset=[{"inputs": {"n": n}} for n in ra
 """
 
 
-def test_a_terminal_shows_one_line_of_progress_that_gives_way_to_the_result(tmp_path: Path) -> None:
+def test_a_terminal_shows_one_line_of_progress_and_then_the_result(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
     with subprocess.Popen(
@@ -176,6 +176,6 @@ def test_a_terminal_shows_one_line_of_progress_that_gives_way_to_the_result(tmp_
     assert printed.startswith("✓ slow  ")
 
 
-def test_a_stream_that_is_no_terminal_gets_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_progress_is_written_to_a_stream_that_is_not_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     run(None, task, MANY[:3], print_results=True)
     assert "○" not in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What goes wrong in a run is told, and costs no more than it must."""
+"""Errors of a run are reported, and the rest of the run continues."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_an_error_of_the_function_is_in_the_result_and_on_its_session(backend: B
     assert len(updates(backend)) == len(ROWS)
 
 
-def test_an_error_of_an_evaluator_stops_no_other_and_is_on_the_session(backend: Backend) -> None:
+def test_an_error_of_an_evaluator_is_on_the_session_and_the_others_run(backend: Backend) -> None:
     def raises(outputs: Any, inputs: Any, ground_truth: Any = None) -> None:
         raise RuntimeError("no judge")
 
@@ -51,7 +51,7 @@ def test_an_error_of_an_evaluator_stops_no_other_and_is_on_the_session(backend: 
     assert span["attributes"]["honeyhive_metadata.evaluator_errors.raises"] == "RuntimeError: no judge"
 
 
-def test_a_run_that_cannot_be_made_raises_before_anything_has_run() -> None:
+def test_a_run_that_cannot_be_created_raises_before_anything_runs() -> None:
     ran: list[Any] = []
     with (
         Backend(statuses={"/v1/runs": [500]}) as backend,
@@ -65,7 +65,7 @@ def test_a_run_that_cannot_be_made_raises_before_anything_has_run() -> None:
 
 
 @pytest.mark.parametrize("page", [b"<html>Please log in</html>", b"[]"])
-def test_a_login_page_is_no_answer(page: bytes) -> None:
+def test_a_login_page_instead_of_a_response_raises(page: bytes) -> None:
     class Page(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
@@ -83,17 +83,16 @@ def test_a_login_page_is_no_answer(page: bytes) -> None:
     assert KEY not in str(raised.value)
 
 
-def test_a_backend_that_fails_later_costs_the_summary_only(caplog: pytest.LogCaptureFixture) -> None:
+def test_if_the_backend_fails_later_the_result_is_computed_locally(caplog: pytest.LogCaptureFixture) -> None:
     with Backend(statuses={"/v1/runs/": [500, 503]}) as backend:
         result = run(backend, double, ROWS[:1])
     assert (result.status, result.success, len(result.passed)) == ("completed", True, 1)
     assert "could not be marked as completed" in caplog.text
-    assert "the result" in caplog.text
-    assert "is counted here" in caplog.text
+    assert "is computed locally" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "said"),
+    ("arguments", "error", "message"),
     [
         ({"dataset": None}, ValueError, "either dataset or dataset_id; got neither"),
         ({"dataset_id": "x"}, ValueError, "got both"),
@@ -108,14 +107,14 @@ def test_a_backend_that_fails_later_costs_the_summary_only(caplog: pytest.LogCap
         ({"max_workers": "3"}, TypeError, "max_workers must be a whole number"),
         ({"evaluators": ["exact"]}, TypeError, "evaluators must be a list of functions"),
         ({"aggregate_function": "mode"}, ValueError, "aggregate_function must be one of average"),
-        ({"ingestion_api_key": INGESTION_KEY}, ValueError, "api_key is needed to make a run"),
+        ({"ingestion_api_key": INGESTION_KEY}, ValueError, "api_key is needed to create a run"),
     ],
 )
-def test_a_mistake_in_the_arguments_is_named(arguments: dict[str, Any], error: type[Exception], said: str) -> None:
-    with pytest.raises(error, match=said):
+def test_an_invalid_argument_is_named(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         run(None, double, **{"dataset": ROWS, **arguments})
 
 
 def test_an_unknown_dataset_is_a_value_error(backend: Backend) -> None:
-    with pytest.raises(ValueError, match="no dataset of id 'nope'"):
+    with pytest.raises(ValueError, match="dataset_id 'nope' does not exist"):
         run(backend, double, dataset=None, dataset_id="nope")

@@ -42,7 +42,7 @@ def test_each_datapoint_has_a_session_of_the_run_with_its_inputs_outputs_and_tru
     ]
 
 
-def test_the_run_is_completed_after_everything_of_it_has_arrived(backend: Backend) -> None:
+def test_the_run_is_completed_after_all_its_data_was_sent(backend: Backend) -> None:
     result = run(backend, double)
 
     paths = [(request.method, request.path) for request in backend.requests]
@@ -134,14 +134,14 @@ def test_as_many_datapoints_run_at_once_as_there_are_workers() -> None:
     assert not run(None, task, max_workers=3).errors
 
 
-def test_the_ingestion_key_sends_and_the_api_key_asks(backend: Backend) -> None:
+def test_spans_are_sent_with_the_ingestion_key_and_other_requests_with_the_api_key(backend: Backend) -> None:
     run(backend, double, ROWS[:1], ingestion_api_key=INGESTION_KEY)
     for request in backend.requests:
         key = KEY if request.path.startswith("/v1/") else INGESTION_KEY
         assert request.headers["authorization"] == f"Bearer {key}", request.path
 
 
-def test_the_current_tracer_is_used_when_it_sends_to_the_same_place(backend: Backend) -> None:
+def test_the_current_tracer_is_used_if_it_has_the_same_destination(backend: Backend) -> None:
     tracer = hh.HoneyHiveTracer.init(api_key=KEY, server_url=backend.url, session_name="notebook")
 
     def task(datapoint: dict[str, Any], tracer: Any) -> None:
@@ -160,13 +160,13 @@ def test_the_current_tracer_is_used_when_it_sends_to_the_same_place(backend: Bac
     assert {session["source"] for session in backend.sessions()[1:]} == {"evaluation"}
 
 
-def test_a_tracer_made_for_the_run_is_gone_after_it(backend: Backend) -> None:
+def test_a_tracer_created_for_the_run_is_shut_down_after_it(backend: Backend) -> None:
     run(backend, double)
     assert current_tracer() is None
     assert not [thread for thread in threading.enumerate() if thread.name == "hh_jupyter-sender"]
 
 
-def test_datapoints_see_the_context_of_the_caller_and_leave_it_alone() -> None:
+def test_datapoints_run_in_a_copy_of_the_callers_context() -> None:
     seen: list[str] = []
     variable = contextvars.ContextVar("variable", default="unset")
 
@@ -183,21 +183,21 @@ def test_datapoints_see_the_context_of_the_caller_and_leave_it_alone() -> None:
     assert otel_context.get_current() is before
 
 
-def test_instrumentors_are_on_while_the_run_lasts() -> None:
-    told: list[str] = []
+def test_instrumentors_are_enabled_during_the_run() -> None:
+    events: list[str] = []
 
     class Instrumentor:
         def instrument(self, tracer_provider: Any) -> None:
-            told.append("on" if tracer_provider is not None else "on without provider")
+            events.append("on" if tracer_provider is not None else "on without provider")
 
         def uninstrument(self) -> None:
-            told.append("off")
+            events.append("off")
 
-    run(None, lambda datapoint: told.append("ran"), ROWS[:1], instrumentors=[Instrumentor])
-    assert told == ["on", "ran", "off"]
+    run(None, lambda datapoint: events.append("ran"), ROWS[:1], instrumentors=[Instrumentor])
+    assert events == ["on", "ran", "off"]
 
 
-def test_capture_switches_hold_for_sessions_too(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_capture_settings_apply_to_sessions_too(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HH_CAPTURE_INPUTS", "false")
     monkeypatch.setenv("HH_CAPTURE_OUTPUTS", "false")
     run(backend, double, ROWS[:1])
@@ -205,7 +205,7 @@ def test_capture_switches_hold_for_sessions_too(backend: Backend, monkeypatch: p
     assert not updates(backend)
 
 
-def test_experiments_are_imported_with_their_first_use() -> None:
+def test_experiments_are_imported_on_first_use() -> None:
     code = (
         "import sys, hh_jupyter\n"
         "assert not [name for name in sys.modules if name.startswith('hh_jupyter.experiments') or name == 'requests']\n"

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from hh_jupyter.experiments.evaluators import named, score
+from hh_jupyter.experiments.evaluators import by_unique_name, score
 from tests.experiments.runs import ROWS, run
 
 
 class NumpyBool:
-    """A scalar as numpy makes it: no bool, but it has one."""
+    """A scalar like numpy's: it is not a bool, but converts to one."""
 
     shape = ()
 
@@ -43,25 +43,25 @@ def test_scalars_and_dicts_are_metrics(returned: Any, metrics: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("returned", [(1, 2), [], object()])
-def test_anything_else_is_no_score_and_that_is_said(returned: Any) -> None:
+def test_other_return_values_are_a_problem(returned: Any) -> None:
     found = score("e", returned)
     assert not found.metrics
     assert found.problem is not None
     assert f"returned a {type(returned).__name__}" in found.problem
 
 
-def test_an_extra_that_is_no_scalar_is_left_out_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_entry_that_is_not_a_scalar_is_ignored_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     def nested(outputs: Any, inputs: Any, ground_truth: Any = None) -> dict[str, Any]:
         return {"score": 1, "nested": {"no": 1}}
 
     result = run(None, lambda datapoint: 1, ROWS, evaluators=[nested])
     assert result.success
     assert [record.getMessage() for record in caplog.records] == [
-        "evaluate: nested returns extras that are no number, bool or text, left out: nested"
+        "evaluate: ignoring entries of nested that are not a number, bool or text: nested"
     ]
 
 
-def test_evaluators_of_the_same_name_replace_none_of_each_other() -> None:
+def test_evaluators_with_the_same_name_get_numbered_names() -> None:
     def exact() -> None: ...
 
-    assert list(named([exact, functools.partial(exact), len, exact])) == ["exact", "exact_2", "len", "exact_3"]
+    assert list(by_unique_name([exact, functools.partial(exact), len, exact])) == ["exact", "exact_2", "len", "exact_3"]

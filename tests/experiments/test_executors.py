@@ -1,4 +1,4 @@
-"""Runs on processes and on a cluster: sessions, spans and scores come home, and nothing is counted twice."""
+"""Runs on process pools and on a cluster: sessions, spans and scores come back, and nothing is counted twice."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def process(outputs: Any) -> int:
 
 
 def check(backend: Backend, result: ExperimentResultSummary, count: int = len(ROWS)) -> None:
-    """The same, wherever it ran."""
+    """The expected results, which do not depend on the executor."""
     assert [row.index for row in result.rows] == list(range(count))
     assert [error.error for error in result.errors] == [f"ValueError: no {n}" for n in range(count) if n % 10 == 7]
     assert result.metrics.get_all_metrics()["exact"].values == (True,) * (count - len(result.errors))
@@ -64,7 +64,7 @@ def processes() -> Iterator[Executor]:
         yield pool
 
 
-def test_processes_give_the_same_as_threads(backend: Backend, processes: Executor) -> None:
+def test_a_process_pool_has_the_same_results_as_threads(backend: Backend, processes: Executor) -> None:
     result = run(backend, task, ROWS, evaluators=[exact, process], executor=processes, max_workers=4)
     check(backend, result)
     pids = {row.metrics["process"] for row in result.rows if not row.error}
@@ -72,13 +72,13 @@ def test_processes_give_the_same_as_threads(backend: Backend, processes: Executo
     assert os.getpid() not in pids
 
 
-def test_an_executor_of_threads_stays_the_users(backend: Backend) -> None:
+def test_the_users_executor_is_not_shut_down(backend: Backend) -> None:
     with ThreadPoolExecutor(3) as pool:
         check(backend, run(backend, task, ROWS, evaluators=[exact, process], executor=pool))
         assert pool.submit(len, ROWS).result() == len(ROWS)
 
 
-def test_what_cannot_be_sent_is_said_for_each_datapoint(processes: Executor) -> None:
+def test_a_function_that_cannot_be_pickled_is_an_error_of_each_datapoint(processes: Executor) -> None:
     result = run(None, lambda datapoint: 1, ROWS[:3], executor=processes)
     assert len(result.errors) == 3
     assert "pickle" in result.errors[0].error.lower()
@@ -92,7 +92,7 @@ def dies_once(datapoint: dict[str, Any]) -> dict[str, int]:
     return {"double": step(datapoint["inputs"]["n"])}
 
 
-def test_a_pool_that_broke_is_reported_for_every_datapoint_it_did_not_run(backend: Backend, tmp_path: Path) -> None:
+def test_a_broken_pool_is_an_error_of_every_datapoint_it_did_not_run(backend: Backend, tmp_path: Path) -> None:
     rows = [{**row, "inputs": {**row["inputs"], "mark": str(tmp_path / "died")}} for row in ROWS[:6]]
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         result = run(backend, dies_once, rows, executor=pool, max_workers=1)
@@ -129,7 +129,7 @@ def _importable(root: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Its own noise at the end of a cluster.
-def test_a_dask_cluster_gives_the_same_as_threads(backend: Backend, cluster: Any) -> None:
+def test_a_dask_cluster_has_the_same_results_as_threads(backend: Backend, cluster: Any) -> None:
     result = run(backend, task, ROWS, evaluators=[exact, process], executor=cluster.get_executor())
     check(backend, result)
     assert os.getpid() not in {row.metrics["process"] for row in result.rows if not row.error}
@@ -142,7 +142,7 @@ def test_a_dask_cluster_gives_the_same_as_threads(backend: Backend, cluster: Any
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Its own noise at the end of a cluster.
-def test_what_a_lost_dask_worker_was_running_is_run_again_and_counted_once(
+def test_datapoints_of_a_lost_dask_worker_run_again_and_count_once(
     backend: Backend, cluster: Any, tmp_path: Path
 ) -> None:
     rows = [{**row, "inputs": {**row["inputs"], "mark": str(tmp_path / "died")}} for row in ROWS[:12]]
@@ -151,9 +151,9 @@ def test_what_a_lost_dask_worker_was_running_is_run_again_and_counted_once(
     assert [row.index for row in result.rows] == list(range(12))
     assert [error.error for error in result.errors] == ["ValueError: no 7"]
     sessions = {row.session_id for row in result.rows}
-    # Results that the worker still held are made again, and what was spent on both is in the session.
+    # Results that the lost worker held are computed again, and the session has the spans of both attempts.
     assert {session_of(span) for span in backend.spans("dies_once")} == sessions
-    told = [call.body["event_id"] for call in calls(backend, "PUT", "/events")]
-    assert sorted(told) == sorted(sessions)
+    updated = [call.body["event_id"] for call in calls(backend, "PUT", "/events")]
+    assert sorted(updated) == sorted(sessions)
     ended = calls(backend, "PUT", f"/v1/runs/{result.run_id}")[0].body["event_ids"]
     assert ended == [row.session_id for row in result.rows]

@@ -1,4 +1,4 @@
-"""A run tells which code it was made with, and never waits or fails because of that."""
+"""A run records the git state of the code, and never waits or fails because of that."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _sent(backend: Backend) -> Any:
     return calls(backend, "POST", "/v1/runs")[0].body["metadata"].get("git")
 
 
-def test_a_run_tells_commit_branch_author_and_remote(repository: Path, backend: Backend) -> None:
+def test_a_run_records_commit_branch_author_and_remote(repository: Path, backend: Backend) -> None:
     _git("remote", "add", "origin", "https://ada:secret-token@example.org/a/b.git")
     sent = _sent(backend)
     assert len(sent["commit_hash"]) == 40
@@ -50,20 +50,20 @@ def test_a_run_tells_commit_branch_author_and_remote(repository: Path, backend: 
     }
 
 
-def test_what_is_not_committed_makes_it_dirty(repository: Path) -> None:
+def test_uncommitted_changes_are_recorded_as_dirty(repository: Path) -> None:
     (repository / "new.py").write_text("x = 1")
     assert runs.git_metadata()["is_dirty"] is True
 
 
 @pytest.mark.parametrize("value", ["false", "False", "0", " no "])
-def test_it_can_be_switched_off(
+def test_the_git_state_is_not_recorded_without_telemetry(
     value: str, repository: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HONEYHIVE_TELEMETRY", value)
     assert _sent(backend) is None
 
 
-def test_outside_of_a_repository_nothing_is_told(
+def test_nothing_is_recorded_outside_a_repository(
     backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
@@ -71,10 +71,8 @@ def test_outside_of_a_repository_nothing_is_told(
     assert _sent(backend) is None
 
 
-def test_without_git_or_with_a_git_that_hangs_the_run_goes_on(
-    repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(runs, "BUDGET", 0.2)
+def test_a_missing_or_hanging_git_is_ignored(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(runs, "GIT_BUDGET_SECONDS", 0.2)
     programs = tmp_path / "programs"
     programs.mkdir()
     monkeypatch.setenv("PATH", str(programs))

@@ -1,4 +1,4 @@
-"""Runs without a backend: kept here, read again and compared here, in this process and in the next one."""
+"""Runs in local mode: stored, read and compared on this machine, in this process and in a later one."""
 
 from __future__ import annotations
 
@@ -53,24 +53,26 @@ def test_runs_are_compared_by_datapoint() -> None:
     assert (found.list_improved_metrics(), found.list_degraded_metrics()) == (["exact"], ["exact", "ok"])
 
 
-def test_less_may_be_better() -> None:
+def test_lower_may_be_better() -> None:
     old, new = scored({"distance": [4, 3, 2, 1]}), scored({"distance": [1, 2, 3, 4]})
     found = new.compare(old, lower_is_better=["distance"])
     assert found.metric_deltas["distance"]["improved"] == ["EXT-p0", "EXT-p1"]
     with pytest.raises(hh.SettingTypeError, match="lower_is_better must be a list"):
         new.compare(old, lower_is_better="distance")
-    with pytest.raises(hh.SettingError, match=r"names 'distanc', which is no metric .* Did you mean 'distance'\?"):
+    with pytest.raises(
+        hh.SettingError, match=r"lower_is_better: the run has no metric 'distanc'\. Did you mean 'distance'\?"
+    ):
         new.compare(old, lower_is_better=["distanc"])
 
 
-def test_datapoints_of_one_run_only_are_counted_apart() -> None:
+def test_datapoints_in_one_run_only_are_counted_separately() -> None:
     old = scored({"exact": [1] * 4}, ROWS[:3])
     new = scored({"exact": [1] * 4}, ROWS[1:])
     found = new.compare(old)
     assert (found.common_datapoints, found.new_only_datapoints, found.old_only_datapoints) == (2, 1, 1)
 
 
-def test_config_that_changed_is_named_key_by_key() -> None:
+def test_config_changes_are_listed_by_key() -> None:
     old = scored({}, config={"model": {"name": "a", "top_k": 3}, "prompt": "one", "gone": 1})
     new = scored({}, config={"model": {"name": "a", "top_k": 5}, "prompt": "one", "fresh": None, "also": 2})
     assert new.compare(old).config_changes == {"model.top_k": (3, 5), "gone": (1, None), "also": (None, 2)}
@@ -97,7 +99,7 @@ def test_compare_runs_takes_ids_names_and_results_of_local_runs() -> None:
     assert hh.get_run_result(new.run_id) == hh.get_run_result("new one") == new
 
 
-def test_a_local_run_is_compared_with_one_that_the_backend_knows() -> None:
+def test_a_local_run_is_compared_with_a_run_of_the_backend() -> None:
     datapoints = [
         {"datapoint_id": "EXT-p0", "session_id": "s", "passed": True, "metrics": [{"name": "exact", "value": 0.25}]}
     ]
@@ -107,16 +109,16 @@ def test_a_local_run_is_compared_with_one_that_the_backend_knows() -> None:
     assert (found.metric_deltas["exact"]["improved"], found.common_datapoints) == (["EXT-p0"], 1)
 
 
-def test_results_of_runs_at_the_backend_are_compared_here_and_their_ids_there(backend: Backend) -> None:
+def test_results_are_compared_locally_and_run_ids_by_the_backend(backend: Backend) -> None:
     new, old = scored({"exact": [1] * 4}, backend=backend), scored({"exact": [0] * 4}, backend=backend)
-    asked = len(backend.requests)
+    request_count = len(backend.requests)
     assert new.compare(old).metric_deltas["exact"]["improved_count"] == 4
-    assert len(backend.requests) == asked
+    assert len(backend.requests) == request_count
     hh.compare_runs(new.run_id, old.run_id, api_key=KEY, server_url=backend.url)
     assert backend.requests[-1].path == f"/v1/runs/{new.run_id}/compare-with/{old.run_id}"
 
 
-def test_without_a_spool_the_latest_runs_of_this_process_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_spool_the_latest_runs_are_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_runs, "REMEMBERED", 2)
     first, *others = [scored({}) for _ in range(3)]
     assert [hh.get_run_result(one.run_id).run_id for one in others] == [one.run_id for one in others]
@@ -140,7 +142,7 @@ else:
 """
 
 
-def test_with_a_spool_runs_outlive_their_process(tmp_path: Path) -> None:
+def test_with_a_spool_a_later_process_can_read_runs(tmp_path: Path) -> None:
     def program(*arguments: str) -> str:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", SCRIPT, *arguments]
@@ -153,7 +155,7 @@ def test_with_a_spool_runs_outlive_their_process(tmp_path: Path) -> None:
     assert program("compare") == "2 {'<lambda>': 4.0}\n"
 
 
-def test_what_is_kept_on_disk_holds_no_secrets(tmp_path: Path) -> None:
+def test_runs_on_disk_have_no_secrets(tmp_path: Path) -> None:
     secret = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"
 
     def fails(datapoint: dict[str, Any]) -> None:
@@ -180,7 +182,7 @@ def test_a_comparison_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None
     assert ["p1", "exact", "0.5", "→", "0.25,", "distance", "1", "→", "0"] in lines
 
 
-def test_a_comparison_of_the_backend_is_shown_as_well() -> None:
+def test_a_comparison_of_the_backend_can_be_displayed() -> None:
     deltas = {"exact": {"old_aggregate": 0.5, "new_aggregate": 0.75, "improved_count": 2, "degraded_count": 0,
                         "same_count": 1, "found_count": 3, "improved": ["EXT-a", "EXT-b"], "degraded": [],
                         "same": ["EXT-c"], "old_values": [], "new_values": []}}  # fmt: skip

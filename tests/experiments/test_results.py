@@ -13,7 +13,7 @@ from tests.backend import Backend
 from tests.experiments.runs import KEY, calls, double, run, updates
 
 
-def test_without_a_key_ids_and_result_are_made_here(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_key_ids_and_result_are_computed_locally(capsys: pytest.CaptureFixture[str]) -> None:
     def exact(outputs: Any, inputs: Any, ground_truth: Any) -> float:
         return float(outputs == ground_truth)
 
@@ -37,7 +37,7 @@ def test_without_a_key_ids_and_result_are_made_here(capsys: pytest.CaptureFixtur
     assert f"run {result.run_id}" in printed
 
 
-def test_equal_data_has_equal_ids_and_own_ids_are_kept() -> None:
+def test_equal_rows_have_equal_ids_and_given_ids_are_kept() -> None:
     rows: list[dict[str, Any]] = [{"inputs": {"b": 1, "a": 2}}] * 2 + [{"id": "mine", "inputs": {}}]
     other_order: list[dict[str, Any]] = [{"inputs": {"a": 2, "b": 1}}] * 2 + [{"id": "mine", "inputs": {}}]
     once, again = (run(None, lambda datapoint: 1, data) for data in (rows, other_order))
@@ -47,7 +47,7 @@ def test_equal_data_has_equal_ids_and_own_ids_are_kept() -> None:
     assert ids[2] == "EXT-mine"
 
 
-def test_a_stored_dataset_is_fetched_and_a_datapoint_that_is_gone_left_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stored_dataset_is_fetched_and_a_missing_datapoint_is_skipped(caplog: pytest.LogCaptureFixture) -> None:
     stored = {"id": "ds", "name": "stored", "datapoints": ["p1", "gone"]}
     point = {"id": "p1", "inputs": {"n": 4}, "ground_truth": {"double": 8}}
     with Backend(datasets=[stored], datapoints={"p1": point}, server_picks_run_id=True) as backend:
@@ -67,7 +67,7 @@ def test_a_result_can_be_read_again(backend: Backend) -> None:
     assert (read.run_id, read.status) == (made.run_id, "completed")
 
 
-def test_the_table_counts_what_it_does_not_list_and_keeps_each_error_on_its_line() -> None:
+def test_the_table_counts_omitted_rows_and_shows_each_error_on_one_line() -> None:
     def task(datapoint: dict[str, Any]) -> None:
         raise ValueError("first\nsecond \x1b[31m")
 

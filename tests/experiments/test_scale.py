@@ -51,7 +51,7 @@ def size(outputs: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("function", [plain, awaited])
-def test_a_thousand_datapoints_arrive_where_they_belong(backend: Backend, function: Callable[..., Any]) -> None:
+def test_a_thousand_datapoints_are_in_their_sessions(backend: Backend, function: Callable[..., Any]) -> None:
     result = run(backend, function, ROWS, evaluators=[exact, index, size], max_workers=16)
 
     check_result(result)
@@ -85,12 +85,12 @@ def check_spans(backend: Backend, sessions: dict[str, str], name: str) -> None:
 
 
 class Large(dict[str, Any]):
-    """A dict that can be seen alive."""
+    """A dict that supports weak references."""
 
     __hash__ = object.__hash__  # type: ignore[assignment]
 
 
-def test_rows_and_outputs_are_let_go_and_the_result_stays_small() -> None:
+def test_rows_and_outputs_are_freed_and_the_result_stays_small() -> None:
     alive: weakref.WeakSet[Large] = weakref.WeakSet()
     most = 0
 

@@ -1,4 +1,4 @@
-"""A run in a notebook: one output that is progress first and the result then, local runs sent later, Ctrl-C."""
+"""Runs in a notebook: one output for progress and result, sending local runs later, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_cell_with_a_run_has_one_output_which_is_the_result(kernel: Kernel) ->
     assert "hh_jupyter" in cell.output.metadata
 
 
-def test_the_spans_of_such_a_cell_are_shown_by_request(kernel: Kernel) -> None:
+def test_hh_show_displays_the_spans_of_a_run(kernel: Kernel) -> None:
     cell = kernel.run("result = hh.evaluate(double, dataset=rows, evaluators=[exact], name='asked for')")
     shown = kernel.run(f"%hh show {cell.count}")
     assert "12 spans" in shown.output.text
@@ -50,7 +50,7 @@ def test_the_spans_of_such_a_cell_are_shown_by_request(kernel: Kernel) -> None:
     assert "double" in one.output.text
 
 
-def test_the_progress_becomes_the_result_in_place(kernel: Kernel) -> None:
+def test_the_result_replaces_the_progress(kernel: Kernel) -> None:
     cell = kernel.run(
         "go = threading.Event()\n"
         "def slow(datapoint):\n"
@@ -61,14 +61,14 @@ def test_the_progress_becomes_the_result_in_place(kernel: Kernel) -> None:
         "result = hh.evaluate(slow, dataset=rows, name='slow one')\n"
     )
     texts = [version["text/plain"] for version in cell.output.versions]
-    # The last of them may have come after the sixth, or show what there was before it.
+    # The last version may have been drawn before or after the sixth data point.
     assert any("○ slow one  █████████████████░░░  5 of 6" in text and "1 failed" in text for text in texts[:-1])
     assert texts[-1].startswith("✗ slow one")
     assert "ZeroDivisionError" in cell.output.html
     assert cell.kinds == ["display"]
 
 
-def test_later_the_result_is_shown_like_any_other(kernel: Kernel) -> None:
+def test_a_result_can_be_displayed_again(kernel: Kernel) -> None:
     kernel.run("kept = hh.evaluate(double, dataset=rows, name='kept')")
     assert kernel.run("kept").results[0].startswith("✓ kept")
     assert kernel.run("kept.compare(kept)").results[0].startswith("kept against kept")
@@ -89,7 +89,7 @@ def test_a_run_under_a_running_event_loop_with_coroutines(kernel: Kernel) -> Non
     assert kernel.value("result.metrics.get_metric('judge').values") == (True,) * 6
 
 
-def test_ctrl_c_gives_what_had_been_done(kernel: Kernel) -> None:
+def test_ctrl_c_returns_the_result_so_far(kernel: Kernel) -> None:
     cell = kernel.run(
         "def stuck(datapoint):\n"
         "    if datapoint['inputs']['n'] == 3:\n"
@@ -109,9 +109,9 @@ def test_ctrl_c_gives_what_had_been_done(kernel: Kernel) -> None:
     )  # fmt: skip
 
 
-def test_print_results_off_shows_neither_progress_nor_table(kernel: Kernel) -> None:
+def test_print_results_false_shows_neither_progress_nor_result(kernel: Kernel) -> None:
     cell = kernel.run("quiet = hh.evaluate(double, dataset=rows, name='quiet', print_results=False)")
-    assert "quiet" not in cell.output.text  # It is the summary of the cell's spans.
+    assert "quiet" not in cell.output.text  # The output is the summary of the cell's spans.
     assert "12 spans" in cell.output.text
 
 
@@ -138,7 +138,7 @@ def test_a_run_of_local_mode_is_sent_by_name_with_its_sessions(start_kernel: Sta
     assert len(again) == 1
 
 
-def test_a_run_that_the_backend_does_not_take_stays_and_is_said(start_kernel: StartKernel) -> None:
+def test_a_run_that_the_backend_rejects_is_kept_and_reported(start_kernel: StartKernel) -> None:
     kernel = start_kernel()
     kernel.run(SETUP)
     kernel.run("hh.evaluate(double, dataset=rows, name='kept here')")

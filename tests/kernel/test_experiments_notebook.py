@@ -1,4 +1,4 @@
-"""The notebook about experiments runs in a real kernel against the fake models, and shows what it says."""
+"""The experiments notebook runs in a real kernel with fake models and has the described outputs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_each_run_is_one_output(cells: dict[str, Any]) -> None:
         assert output["data"]["text/html"].count("<details>") == 8
 
 
-def test_the_comparison_says_that_the_second_prompt_is_better_and_why(cells: dict[str, Any]) -> None:
+def test_the_comparison_shows_that_the_second_prompt_is_better_and_why(cells: dict[str, Any]) -> None:
     lines = text_of(cells["second.compare(first,"]).splitlines()
     assert lines[0].startswith("second-prompt against first-prompt  8 data points in both")
     words = [line.split() for line in lines]
@@ -54,6 +54,6 @@ def test_the_comparison_says_that_the_second_prompt_is_better_and_why(cells: dic
     assert length[3] == "▼"
 
 
-def test_nothing_that_was_asked_or_answered_is_saved_with_the_runs(cells: dict[str, Any]) -> None:
+def test_outputs_of_runs_have_no_contents(cells: dict[str, Any]) -> None:
     for word in ("FIRST", "SECOND"):
         assert "refunded" not in str(cells[word].outputs)

@@ -1,4 +1,4 @@
-"""Work that a cell sends to a pool of processes is shown under that cell."""
+"""Spans of a process pool are shown under the cell that uses it."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def fail(number: int) -> None:
 
 
 class UnsendableError(Exception):
-    """Pickled without a word, it cannot be made again: it takes two arguments and keeps one."""
+    """It can be pickled but not unpickled: it takes two arguments and keeps one."""
 
     def __init__(self, number: int, more: int) -> None:
         super().__init__(number)
@@ -67,7 +67,7 @@ def enrich_the_session(number: int) -> None:
 
 
 def instrumented(number: int) -> int:
-    """As an instrumentor does: with the provider that is global in this process."""
+    """Make a span like an instrumentor, with the global provider of this process."""
     with otel_trace.get_tracer("somebody").start_as_current_span("theirs"):
         return double(number)
 
@@ -93,7 +93,7 @@ def end_in_a_thread(number: int) -> None:
 
 
 def delegate(number: int) -> list[int]:
-    """Send the work on, to a pool of the worker's own."""
+    """Run the work on another pool in the worker."""
     with get_tracer().start_span("delegate"), ProcessPoolExecutor(1) as pool:
         return list(pool.map(traced(double), [number, number + 1]))
 

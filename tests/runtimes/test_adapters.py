@@ -1,4 +1,4 @@
-"""A session for each request, in every framework: the same application, the same requests, the same sessions."""
+"""A session for each request, in every framework, with the same application and requests."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import httpx
 import pytest
 
 from hh_jupyter import HoneyHiveTracer, SettingTypeError, set_default_tracer
-from hh_jupyter.runtimes.request_session import RequestSessions
+from hh_jupyter.runtimes.request_session import RequestSessionFactory
 from tests.backend import Backend
 from tests.guide.found import QUESTION, SESSION, in_own_sessions, programs_spans
 from tests.runtimes.serving import ADAPTERS, Serve
 
 HEADER = "X-Session-ID"
 REQUESTS = {"fastapi": 200, "flask": 200}
-"""At once; the others share most of what these two hold."""
+"""Number of concurrent requests; fewer for the other frameworks, which share most of the code."""
 
 KINDS = {"fastapi": ("ask", "async-ask", "async-stream"), "django_asgi": ("ask", "async-ask")}
 ROUTES = {"fastapi": "/{}/{{question}}", "flask": "/{}/<question>", "django": "/{}/<question>"}
@@ -36,7 +36,7 @@ def serve(adapter: str) -> Serve:
 
 
 def updates(backend: Backend) -> dict[str, dict[str, Any]]:
-    """All that was put onto each session; a field that was put twice holds the later."""
+    """Merged updates of each session."""
     found: dict[str, dict[str, Any]] = {}
     for request in backend.requests:
         if request.method == "PUT":
@@ -60,7 +60,7 @@ def ask(url: str, paths: Iterable[str], **headers: str) -> list[httpx.Response]:
     return asyncio.run(main())
 
 
-def test_each_of_many_requests_at_once_has_its_own_session(
+def test_each_of_many_concurrent_requests_has_its_own_session(
     adapter: str, serve: Serve, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
     kinds = [*KINDS.get(adapter, ("ask",)), "stream"]
@@ -95,7 +95,7 @@ def test_a_session_has_the_route_as_name_and_method_and_path_as_inputs(
     assert asked.headers[HEADER] == str(uuid.UUID(asked.headers[HEADER]))
 
 
-def test_an_exception_is_on_its_session_and_the_framework_answers_as_without_us(
+def test_an_exception_is_on_its_session_and_the_response_is_unchanged(
     serve: Serve, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
     with serve() as url:
@@ -130,7 +130,7 @@ def test_an_exception_after_the_response_started_is_on_its_session_too(
     ]
 
 
-def test_a_client_that_leaves_ends_its_session_and_no_other(
+def test_a_client_that_disconnects_ends_only_its_own_session(
     serve: Serve, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
     with serve() as url:
@@ -155,22 +155,22 @@ def test_excluded_paths_have_no_session(serve: Serve, tracer: HoneyHiveTracer, b
     assert list(sessions(backend)) == [asked.headers[HEADER]]
 
 
-def test_a_caller_is_linked_only_where_it_may(serve: Serve, tracer: HoneyHiveTracer, backend: Backend) -> None:
+def test_a_caller_is_linked_only_if_may_link_allows_it(serve: Serve, tracer: HoneyHiveTracer, backend: Backend) -> None:
     known = str(uuid.uuid4())
     with serve() as url:
-        stranger = httpx.get(f"{url}/ask/stranger", headers={HEADER: known, "baggage": f"session_id={known}"})
+        unlinked = httpx.get(f"{url}/ask/unlinked", headers={HEADER: known, "baggage": f"session_id={known}"})
     with serve(may_link=lambda headers: headers.get("authorization") == "yes") as url:
         refused = httpx.get(f"{url}/ask/refused", headers={HEADER: known})
         linked = httpx.get(f"{url}/ask/linked", headers={HEADER: known, "Authorization": "yes"})
     assert tracer.force_flush()
-    ids = {"stranger": stranger.headers[HEADER], "refused": refused.headers[HEADER], "linked": linked.headers[HEADER]}
+    ids = {"unlinked": unlinked.headers[HEADER], "refused": refused.headers[HEADER], "linked": linked.headers[HEADER]}
     assert ids["linked"] == known
     assert in_own_sessions(backend, ids)
-    assert set(sessions(backend)) == {ids["stranger"], ids["refused"]}, "linking registers nothing"
+    assert set(sessions(backend)) == {ids["unlinked"], ids["refused"]}, "linking registers nothing"
     assert updates(backend)[known]["outputs"]["status"] == 200
 
 
-def test_trace_and_session_of_a_caller_that_may_link_go_on(
+def test_trace_and_session_of_a_caller_that_may_link_are_continued(
     serve: Serve, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
     with serve(may_link=True) as url, tracer.with_session("caller") as session_id, tracer.start_span("call") as span:
@@ -186,7 +186,7 @@ def test_trace_and_session_of_a_caller_that_may_link_go_on(
     assert {session["session_name"] for session in sessions(backend).values()} == {"caller"}
 
 
-def test_a_check_or_an_inputs_function_that_fails_harms_no_request(
+def test_a_request_succeeds_if_may_link_or_inputs_raises(
     serve: Serve, tracer: HoneyHiveTracer, backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(_: Any) -> Any:
@@ -201,7 +201,7 @@ def test_a_check_or_an_inputs_function_that_fails_harms_no_request(
     assert "inputs failed" in caplog.text
 
 
-def test_more_inputs_are_recorded_where_they_are_asked_for(
+def test_inputs_returned_by_the_inputs_function_are_recorded(
     serve: Serve, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
     with serve(inputs=lambda request: {"kind": type(request).__name__}) as url:
@@ -219,17 +219,17 @@ def test_without_a_tracer_the_application_runs_untraced(serve: Serve, backend: B
     assert backend.spans() == []
 
 
-def test_a_tracer_that_is_given_is_used(serve: Serve, tracer: HoneyHiveTracer, backend: Backend) -> None:
-    with Backend() as elsewhere, HoneyHiveTracer(api_key="other-key-0001", server_url=elsewhere.url) as other:
+def test_a_tracer_passed_as_argument_is_used(serve: Serve, tracer: HoneyHiveTracer, backend: Backend) -> None:
+    with Backend() as other_backend, HoneyHiveTracer(api_key="other-key-0001", server_url=other_backend.url) as other:
         with serve(tracer=other) as url:
             answer = httpx.get(f"{url}/ask/why")
         assert other.force_flush()
-        assert {span["attributes"][SESSION] for span in elsewhere.spans()} == {answer.headers[HEADER]}
+        assert {span["attributes"][SESSION] for span in other_backend.spans()} == {answer.headers[HEADER]}
     assert backend.spans() == []
 
 
 @pytest.mark.parametrize("wrong", [{"exclude": "/health"}, {"may_link": "yes"}, {"inputs": 7}])
-def test_a_wrong_argument_is_refused(wrong: dict[str, Any]) -> None:
+def test_a_wrong_argument_is_rejected(wrong: dict[str, Any]) -> None:
     (name,) = wrong
     with pytest.raises(SettingTypeError, match=f"SessionMiddleware: {name} must be "):
-        RequestSessions("SessionMiddleware", **wrong)
+        RequestSessionFactory("SessionMiddleware", **wrong)

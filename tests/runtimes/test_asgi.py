@@ -1,4 +1,4 @@
-"""What only ASGI has: WebSockets, lifespans, background tasks, cancelled requests."""
+"""ASGI only: WebSockets, lifespans, background tasks, cancelled requests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_websocket_connection_is_one_session(tracer: HoneyHiveTracer, backend:
     assert [span["attributes"][SESSION] for span in programs_spans(backend)] == [session_id] * 2
 
 
-def test_a_websocket_whose_client_leaves_or_whose_endpoint_fails_ends_its_session(
+def test_a_websocket_session_ends_if_the_client_disconnects_or_the_endpoint_fails(
     tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
@@ -54,13 +54,11 @@ def test_a_websocket_whose_client_leaves_or_whose_endpoint_fails_ends_its_sessio
     assert tracer.force_flush()
     left, failed = updates(backend)[left_id], updates(backend)[failed_id]
     assert left["outputs"]["code"] == 1000
-    assert "error" not in left, "that a client leaves is no error"
+    assert "error" not in left, "a disconnect is not an error"
     assert (failed["outputs"]["code"], failed["error"]) == (1011, "ValueError: q")
 
 
-def test_background_tasks_are_in_the_session_whose_response_they_follow(
-    tracer: HoneyHiveTracer, backend: Backend
-) -> None:
+def test_background_tasks_are_in_the_session_of_their_request(tracer: HoneyHiveTracer, backend: Backend) -> None:
     with fastapi() as url:
         session_id = httpx.get(f"{url}/background/why").headers[HEADER]
     assert tracer.force_flush()
@@ -69,7 +67,7 @@ def test_background_tasks_are_in_the_session_whose_response_they_follow(
     assert updates(backend)[session_id]["error"] == "ValueError: why"
 
 
-def test_lifespans_run_and_have_no_session(tracer: HoneyHiveTracer, backend: Backend) -> None:
+def test_lifespans_have_no_session(tracer: HoneyHiveTracer, backend: Backend) -> None:
     seen = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -90,10 +88,10 @@ def test_lifespans_run_and_have_no_session(tracer: HoneyHiveTracer, backend: Bac
     assert sessions(backend) == {}
 
 
-def test_a_request_that_is_cancelled_ends_its_session_and_leaks_nothing(
+def test_a_cancelled_request_ends_its_session_and_restores_the_context(
     tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
-    """As servers do with requests that run when they stop."""
+    """Servers cancel running requests when they stop."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(60)
@@ -116,7 +114,7 @@ def test_a_request_that_is_cancelled_ends_its_session_and_leaks_nothing(
 
 
 @pytest.mark.parametrize("failing", [False, True], ids=["answers", "fails"])
-def test_nothing_of_a_request_is_left_in_the_task_that_served_it(tracer: HoneyHiveTracer, failing: bool) -> None:
+def test_the_context_of_the_serving_task_is_restored_after_a_request(tracer: HoneyHiveTracer, failing: bool) -> None:
     seen: list[str | None] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -136,7 +134,7 @@ def test_nothing_of_a_request_is_left_in_the_task_that_served_it(tracer: HoneyHi
     assert len(set(seen)) == 3
 
 
-def test_a_session_in_force_where_the_server_started_is_not_that_of_its_requests(tracer: HoneyHiveTracer) -> None:
+def test_requests_do_not_use_the_session_that_was_current_at_server_start(tracer: HoneyHiveTracer) -> None:
     seen: list[str | None] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -152,7 +150,7 @@ def test_a_session_in_force_where_the_server_started_is_not_that_of_its_requests
     assert len({*seen, started_in}) == 3
 
 
-def test_in_immediate_mode_nobody_waits_for_the_backend_on_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_immediate_mode_does_not_block_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting: list[int] = []
     wait = Route.wait_if_immediate
 

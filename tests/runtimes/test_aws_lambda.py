@@ -1,4 +1,4 @@
-"""Lambda handlers: a session for each invocation, in the runtime's shapes of events, delivered when they return."""
+"""Lambda handlers: a session for each invocation, for all kinds of events, sent before the handler returns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.runtimes.views import answer, fail
 
 
 class Context:
-    """What handlers use of the runtime's context object."""
+    """The used part of the runtime's context object."""
 
     function_name = "triage"
     aws_request_id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
@@ -62,7 +62,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, backend: Backend) -> Iterator[N
 
 
 @pytest.mark.usefixtures("environment")
-def test_the_first_invocation_makes_the_tracer_and_later_ones_use_it(backend: Backend) -> None:
+def test_the_first_invocation_creates_the_tracer_and_later_ones_reuse_it(backend: Backend) -> None:
     @session_handler
     def handler(event: dict[str, Any], context: Any) -> str:
         return answer(event["question"])
@@ -70,14 +70,14 @@ def test_the_first_invocation_makes_the_tracer_and_later_ones_use_it(backend: Ba
     assert get_default_tracer() is None
     for question in ("one", "two", "three"):
         assert handler({"question": question}, Context()) == question.upper()
-        assert len(backend.spans()) == len(sessions(backend)) * 2, "delivered when the handler returns"
+        assert len(backend.spans()) == len(sessions(backend)) * 2, "sent when the handler returns"
     tracer = get_default_tracer()
     assert tracer is not None
     assert tracer.settings.disable_batch
     assert [session["session_name"] for session in backend.sessions()] == ["triage"] * 3
     assert set(updates(backend)) == set(sessions(backend))
     assert all(found["outputs"]["duration_ms"] > 0 for found in updates(backend).values())
-    assert all("inputs" not in session for session in backend.sessions()), "the event is nobody's business unless asked"
+    assert all("inputs" not in session for session in backend.sessions()), "the event is recorded only with inputs="
 
 
 @pytest.mark.parametrize(
@@ -107,12 +107,12 @@ def test_a_session_is_named_after_the_route_or_the_function(
     assert tracer.force_flush()
 
 
-def test_what_a_handler_returns_is_otherwise_left_alone(tracer: HoneyHiveTracer) -> None:
+def test_other_return_values_are_unchanged(tracer: HoneyHiveTracer) -> None:
     for value in (None, "text", ["list"], {"reply": 1}):
         assert session_handler(lambda event, context, value=value: value)({}, None) is value
 
 
-def test_an_exception_is_on_its_session_and_goes_on(tracer: HoneyHiveTracer, backend: Backend) -> None:
+def test_an_exception_is_on_its_session_and_propagates(tracer: HoneyHiveTracer, backend: Backend) -> None:
     handler = session_handler(lambda event, context: fail("why"))
     with pytest.raises(ValueError, match="why"):
         handler({}, Context())
@@ -123,7 +123,7 @@ def test_an_exception_is_on_its_session_and_goes_on(tracer: HoneyHiveTracer, bac
     assert tracer.current_session_id == tracer.session_id
 
 
-def test_an_event_names_the_session_to_continue(tracer: HoneyHiveTracer, backend: Backend) -> None:
+def test_an_event_with_a_session_id_continues_that_session(tracer: HoneyHiveTracer, backend: Backend) -> None:
     handler = session_handler(lambda event, context: tracer.current_session_id)
     known = str(uuid.uuid4())
     assert handler({"session_id": known}, None) == known
@@ -136,7 +136,7 @@ def test_an_event_names_the_session_to_continue(tracer: HoneyHiveTracer, backend
     assert closed({"session_id": known}, None) != known
 
 
-def test_the_headers_of_an_http_event_link_where_the_caller_may(tracer: HoneyHiveTracer) -> None:
+def test_headers_of_an_http_event_are_used_only_if_may_link_allows_it(tracer: HoneyHiveTracer) -> None:
     known = str(uuid.uuid4())
     event = {**HTTP_2, "headers": {HEADER: known, "authorization": "yes"}}
     here = lambda event, context: tracer.current_session_id  # noqa: E731
@@ -145,19 +145,19 @@ def test_the_headers_of_an_http_event_link_where_the_caller_may(tracer: HoneyHiv
     assert checked(event, None) == known
 
 
-def test_excluded_paths_more_inputs_and_a_tracer_of_ones_own(tracer: HoneyHiveTracer, backend: Backend) -> None:
-    with Backend() as elsewhere, HoneyHiveTracer(api_key="other-key-0001", server_url=elsewhere.url) as other:
+def test_exclude_inputs_and_tracer_arguments_are_used(tracer: HoneyHiveTracer, backend: Backend) -> None:
+    with Backend() as other_backend, HoneyHiveTracer(api_key="other-key-0001", server_url=other_backend.url) as other:
         handler = session_handler(tracer=other, exclude=["/health"], inputs=lambda event: {"kind": event["version"]})(
             lambda event, context: answer("why")
         )
         handler({**HTTP_2, "rawPath": "/health"}, None)
         handler(HTTP_2, None)
-        (session,) = (found for found in elsewhere.sessions() if found["session_name"].startswith("GET"))
+        (session,) = (found for found in other_backend.sessions() if found["session_name"].startswith("GET"))
         assert session["inputs"] == {"method": "GET", "path": "/orders/7", "kind": "2.0"}
     assert sessions(backend) == {}
 
 
-def test_delivery_leaves_the_function_time_to_return(
+def test_the_flush_ends_before_the_deadline_of_the_invocation(
     tracer: HoneyHiveTracer, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
@@ -173,14 +173,14 @@ def test_delivery_leaves_the_function_time_to_return(
     assert asked == [pytest.approx(0.5), 0, 2]
 
 
-def test_a_decorator_on_what_is_no_function_is_refused() -> None:
+def test_decorating_an_object_that_is_not_callable_is_rejected() -> None:
     wrong: Any = 7
     with pytest.raises(SettingTypeError, match="session_handler: handler must be a function"):
         session_handler(wrong)
 
 
 @pytest.mark.usefixtures("environment")
-def test_nothing_waits_in_a_process_that_freezes_between_invocations(backend: Backend) -> None:
+def test_all_spans_are_sent_before_the_process_freezes(backend: Backend) -> None:
     with Environment("lambda_handler") as frozen:
         ids: dict[str, str] = {}
         for question in ("first", "second"):

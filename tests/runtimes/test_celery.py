@@ -1,4 +1,4 @@
-"""Celery's pool of forked workers, which end by `os._exit`: what their tasks made is delivered before."""
+"""Celery's forked workers end with `os._exit`; their spans are sent before."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def answer(question):
 
 
 @pytest.mark.parametrize("options", [(), ("--max-tasks-per-child", "2")], ids=["to the end", "two tasks each"])
-def test_workers_deliver_before_they_leave(backend: Backend, tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_workers_send_all_spans_before_they_exit(backend: Backend, tmp_path: Path, options: tuple[str, ...]) -> None:
     (tmp_path / "tasks.py").write_text(TASKS)
     (tmp_path / "queue").mkdir()
     env = {**os.environ, "HH_API_KEY": "test-key-0001", "HH_API_URL": backend.url, "QUEUE": str(tmp_path / "queue")}

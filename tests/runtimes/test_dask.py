@@ -1,4 +1,4 @@
-"""Work for a Dask cluster: worker processes on the loopback interface, and a cluster of threads in this process."""
+"""`traced` on Dask: worker processes on the loopback interface, and a cluster of threads in this process."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def add(*found: int) -> int:
 
 
 def die_once(path: str) -> int:
-    """Take the worker along the first time."""
+    """Kill the worker the first time."""
     jobs.double(1)
     if not Path(path).exists():
         Path(path).touch()
-        time.sleep(0.5)  # Until what was told before has left the worker.
+        time.sleep(0.5)  # Until earlier events have been sent.
         os._exit(1)
     return jobs.double(2)
 
@@ -61,7 +61,7 @@ def double_by_delegates(number: int) -> int:
         return int(client.submit(traced(jobs.double), number, pure=False).result())
 
 
-def test_every_way_to_submit_brings_plain_results_and_all_spans(
+def test_every_way_to_submit_returns_unchanged_results_and_all_spans(
     client: Any, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
     with tracer.with_session("batch") as session_id, tracer.start_span("parent") as parent:
@@ -80,7 +80,7 @@ def test_every_way_to_submit_brings_plain_results_and_all_spans(
     assert {span["parent_span_id"] for span in spans} == {f"{parent.get_span_context().span_id:016x}"}
 
 
-def test_spans_are_there_before_the_result(client: Any, tracer: HoneyHiveTracer) -> None:
+def test_spans_are_received_before_the_result(client: Any, tracer: HoneyHiveTracer) -> None:
     with tracer.with_session("batch") as session_id:
         for number in range(20):
             client.submit(traced(jobs.double), number, pure=False).result()
@@ -88,13 +88,13 @@ def test_spans_are_there_before_the_result(client: Any, tracer: HoneyHiveTracer)
             assert len([row for row in span_log().records() if row.session_id == session_id]) == number + 1
 
 
-def test_a_result_that_stays_in_the_cluster_is_the_plain_value(client: Any, tracer: HoneyHiveTracer) -> None:
+def test_a_result_that_stays_in_the_cluster_is_the_unchanged_value(client: Any, tracer: HoneyHiveTracer) -> None:
     doubled = client.map(traced(jobs.double), range(10))
     assert client.submit(add, *doubled).result() == 90
     assert client.submit(traced(add), *doubled).result() == 90
 
 
-def test_a_client_that_is_made_after_the_call_is_heard_too(
+def test_a_client_that_is_created_after_the_call_receives_spans_too(
     cluster: Any, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
     call = traced(jobs.double)
@@ -104,7 +104,7 @@ def test_a_client_that_is_made_after_the_call_is_heard_too(
     assert numbers(backend) == [1]
 
 
-def test_two_clients_of_one_process_leave_each_span_once(
+def test_two_clients_of_one_process_receive_each_span_once(
     client: Any, cluster: Any, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
     with distributed.Client(cluster) as second:
@@ -122,7 +122,7 @@ def test_sessions_and_updates_of_a_worker_reach_the_backend(
     assert backend.spans()[0]["attributes"][SESSION] == session_id
 
 
-def test_functions_of_a_notebook_and_the_tracer_they_use_go_along(
+def test_functions_of_a_notebook_are_pickled_with_the_tracer_they_use(
     client: Any, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
     """Dask sends functions of `__main__` by value, with everything they refer to."""
@@ -137,19 +137,19 @@ def test_functions_of_a_notebook_and_the_tracer_they_use_go_along(
     assert sorted(span["name"] for span in backend.spans()) == ["by the tracer", "tests.runtimes.jobs.double"]
 
 
-def test_a_task_that_runs_again_after_its_worker_was_lost_is_traced_and_the_loss_said(
+def test_a_task_that_runs_again_is_traced_and_the_lost_worker_is_reported(
     client: Any, tracer: HoneyHiveTracer, backend: Backend, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert client.submit(traced(die_once), str(tmp_path / "died")).result() == 4
     assert not tracer.force_flush()
-    assert "a Dask worker was lost while it ran die_once" in caplog.text
+    assert "a Dask worker was lost while running die_once" in caplog.text
     assert numbers(backend) == [1, 2]
     assert client.submit(traced(jobs.double), 3).result() == 6
     assert tracer.force_flush()
     assert numbers(backend) == [1, 2, 3]
 
 
-def test_a_worker_that_restarts_goes_on_tracing(client: Any, tracer: HoneyHiveTracer, backend: Backend) -> None:
+def test_a_restarted_worker_continues_to_trace(client: Any, tracer: HoneyHiveTracer, backend: Backend) -> None:
     assert client.submit(traced(jobs.double), 1).result() == 2
     client.restart()
     assert client.submit(traced(jobs.double), 2).result() == 4
@@ -157,7 +157,7 @@ def test_a_worker_that_restarts_goes_on_tracing(client: Any, tracer: HoneyHiveTr
     assert numbers(backend) == [1, 2]
 
 
-def test_work_that_a_task_sends_on_comes_home_through_it(
+def test_spans_of_nested_tasks_are_sent_through_the_worker(
     client: Any, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
     with tracer.with_session("batch") as session_id:
@@ -169,14 +169,14 @@ def test_work_that_a_task_sends_on_comes_home_through_it(
 
 
 @pytest.mark.timeout(600)
-def test_a_map_of_10_000_tasks_arrives_whole(client: Any, tracer: HoneyHiveTracer, backend: Backend) -> None:
+def test_all_spans_of_10_000_tasks_arrive(client: Any, tracer: HoneyHiveTracer, backend: Backend) -> None:
     with tracer.with_session("batch"):
         assert sum(client.gather(client.map(traced(jobs.double), range(10_000)))) == 99_990_000
     assert tracer.force_flush(60_000)
     assert numbers(backend) == list(range(10_000))
 
 
-def test_a_cluster_of_threads_in_this_process_delivers_directly(tracer: HoneyHiveTracer, backend: Backend) -> None:
+def test_a_cluster_of_threads_in_this_process_exports_directly(tracer: HoneyHiveTracer, backend: Backend) -> None:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with (
         distributed.LocalCluster(processes=False, dashboard_address=":0") as cluster,

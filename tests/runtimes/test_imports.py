@@ -1,4 +1,4 @@
-"""Each runtime's module imports what its user has, and nothing else."""
+"""Integrations do not import frameworks that the program does not use."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ MODULES = {
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_no_framework(module: str) -> None:
+def test_a_module_does_not_import_frameworks(module: str) -> None:
     code = f"import sys, {module}\nprint(*(name for name in {FRAMEWORKS!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert tuple(done.stdout.split()) == MODULES[module]
 
 
-def test_traced_work_imports_no_framework_either() -> None:
+def test_traced_does_not_import_frameworks() -> None:
     code = (
         "import sys, pickle\nfrom hh_jupyter import HoneyHiveTracer\nfrom hh_jupyter.runtimes.workers import traced\n"
         "HoneyHiveTracer.init(test_mode=True)\npickle.dumps(traced(len))\nassert traced(len)('abc') == 3\n"
@@ -47,7 +47,7 @@ def test_traced_work_imports_no_framework_either() -> None:
     assert done.stdout.split() == []
 
 
-def test_a_tracer_starts_without_what_many_programs_never_need() -> None:
+def test_starting_a_tracer_does_not_import_rarely_used_modules() -> None:
     later = (
         "gzip",
         "hh_jupyter.runtimes.workers",

@@ -1,4 +1,4 @@
-"""Servers of several processes: a tracer for each, every request in its session, nothing lost when they end."""
+"""Multi-process servers: every request has its session, and no spans are lost at shutdown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENDINGS = [
 
 
 @pytest.mark.parametrize(("server", "by"), ENDINGS, ids=[f"{server}-{by.name}" for server, by in ENDINGS])
-def test_a_server_that_is_ended_has_delivered_every_request(backend: Backend, server: str, by: signal.Signals) -> None:
+def test_a_server_sends_all_spans_before_it_ends(backend: Backend, server: str, by: signal.Signals) -> None:
     questions = [f"q{number}" for number in range(REQUESTS)]
     with running(server, backend) as service, ThreadPoolExecutor(8) as clients:
         ids = dict(zip(questions, clients.map(service.ask, questions), strict=True))
@@ -37,8 +37,8 @@ def test_a_server_that_is_ended_has_delivered_every_request(backend: Backend, se
 
 
 @pytest.mark.parametrize("server", ["gunicorn preload", "gunicorn threads", "gunicorn uvicorn"])
-def test_a_worker_that_is_killed_takes_only_what_it_had_not_sent(backend: Backend, server: str) -> None:
-    """And the worker that stands in for it traces as before."""
+def test_a_killed_worker_loses_only_unsent_spans(backend: Backend, server: str) -> None:
+    """The worker that replaces it is traced as well."""
     with running(server, backend, HH_FLUSH_INTERVAL="0.05") as service:
         before = {question: service.ask(question) for question in ("a", "b", "c")}
         assert backend.wait_for(lambda found: len(programs_spans(found)) == 3)

@@ -1,4 +1,4 @@
-"""Work for pools of threads and processes: results as they are, spans as if they had been made here."""
+"""`traced` on thread and process pools: unchanged results, and spans in the calling session, span and cell."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def numbers(backend: Backend) -> list[int]:
     return sorted(span["attributes"]["honeyhive_inputs.number"] for span in backend.spans("tests.runtimes.jobs.double"))
 
 
-def test_results_are_plain_and_spans_land_in_the_calling_session_span_and_cell(
+def test_results_are_unchanged_and_spans_are_in_the_calling_session_span_and_cell(
     pool: Executor, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
     otel_context.attach(with_cell(otel_context.get_current(), "7-run"))
@@ -68,7 +68,7 @@ def test_results_are_plain_and_spans_land_in_the_calling_session_span_and_cell(
     assert sorted(session["session_name"] for session in backend.sessions()) == ["batch", "home"]
 
 
-def test_a_failure_comes_back_as_itself_with_its_spans(
+def test_an_exception_is_raised_unchanged_and_its_spans_are_sent(
     pool: Executor, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
     with pytest.raises(KeyError) as caught:
@@ -110,14 +110,16 @@ def test_spans_of_instrumentors_and_of_a_tracer_that_was_sent_along_come_back_on
     assert len({span["span_id"] for span in backend.spans()}) == 6
 
 
-def test_a_coroutine_function_is_run_to_its_end(pool: Executor, tracer: HoneyHiveTracer, backend: Backend) -> None:
+def test_a_coroutine_function_is_awaited_in_the_worker(
+    pool: Executor, tracer: HoneyHiveTracer, backend: Backend
+) -> None:
     done: Any = pool.submit(traced(jobs.double_later), 4).result()
     assert done == 8
     assert tracer.force_flush()
     assert numbers(backend) == [4]
 
 
-def test_secrets_are_redacted_and_the_key_stays_at_home(
+def test_secrets_are_redacted_and_the_api_key_is_not_sent_to_workers(
     pool: Executor, tracer: HoneyHiveTracer, backend: Backend, request: pytest.FixtureRequest
 ) -> None:
     key = pool.submit(traced(jobs.secret_span), "sk-proj-" + 5 * "aB3dE5fG").result()
@@ -128,10 +130,10 @@ def test_secrets_are_redacted_and_the_key_stays_at_home(
     assert KEY not in pickle.dumps(traced(jobs.double)).decode("latin-1")
 
 
-def test_an_exception_whose_type_has_a_reducer_of_its_own_brings_its_spans_too(
+def test_spans_of_an_exception_whose_type_has_a_registered_reducer_are_sent(
     monkeypatch: pytest.MonkeyPatch, forked: Executor, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
-    """As tblib, which Dask loads, has one for every exception."""
+    """tblib, which Dask loads, registers one for every exception."""
     monkeypatch.setitem(copyreg.dispatch_table, KeyError, lambda error: (KeyError, error.args))
     with pytest.raises(KeyError) as caught:
         forked.submit(traced(jobs.fail), 3).result()
@@ -140,10 +142,10 @@ def test_an_exception_whose_type_has_a_reducer_of_its_own_brings_its_spans_too(
     assert numbers(backend) == [3]
 
 
-def test_what_cannot_be_sent_back_is_told_and_its_spans_are_not_lost(
+def test_a_result_or_exception_that_cannot_be_pickled_raises_and_its_spans_are_sent(
     monkeypatch: pytest.MonkeyPatch, forked: Executor, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
-    # Both are there where Dask is, and can send even these.
+    # Both come with Dask and can pickle these.
     monkeypatch.delitem(sys.modules, "cloudpickle", raising=False)
     monkeypatch.delitem(copyreg.dispatch_table, jobs.UnsendableError, raising=False)
     with pytest.raises(pickle.PicklingError, match="give_a_lambda returned a function that cannot be sent back: "):
@@ -155,7 +157,7 @@ def test_what_cannot_be_sent_back_is_told_and_its_spans_are_not_lost(
     assert numbers(backend) == [1, 2, 3]
 
 
-def test_a_lost_worker_loses_what_it_had_not_returned_and_that_is_said(
+def test_lost_spans_of_a_killed_worker_are_reported(
     forked: Executor, tracer: HoneyHiveTracer, backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert forked.submit(traced(jobs.double), 1).result() == 2
@@ -164,19 +166,21 @@ def test_a_lost_worker_loses_what_it_had_not_returned_and_that_is_said(
         forked.submit(traced(jobs.die), 2).result()
     forked.shutdown()  # The call is dropped with the pool's last thread.
     assert not tracer.force_flush()
-    assert "1 call of die went to a worker process and never came back" in caplog.text
+    assert "1 call of die did not return from a worker process" in caplog.text
     assert numbers(backend) == [1]
     assert tracer.force_flush()
 
 
-def test_a_call_that_was_not_sent_is_not_lost(forked: Executor, tracer: HoneyHiveTracer) -> None:
+def test_a_call_that_cannot_be_pickled_is_not_reported_as_lost(forked: Executor, tracer: HoneyHiveTracer) -> None:
     with pytest.raises((AttributeError, pickle.PicklingError)):
         forked.submit(traced(lambda: 1)).result()
     forked.shutdown()
     assert tracer.force_flush()
 
 
-def test_a_span_that_ends_after_its_call_comes_with_the_next_result(tracer: HoneyHiveTracer, backend: Backend) -> None:
+def test_a_span_that_ends_after_its_call_is_sent_with_the_next_result(
+    tracer: HoneyHiveTracer, backend: Backend
+) -> None:
     with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
         with tracer.with_session("batch") as session_id:
             pool.submit(traced(jobs.leave_open), 1).result()
@@ -186,7 +190,7 @@ def test_a_span_that_ends_after_its_call_comes_with_the_next_result(tracer: Hone
     assert span["attributes"][SESSION] == session_id
 
 
-def test_work_that_a_worker_sends_on_comes_home_through_it(
+def test_spans_of_nested_pools_are_sent_through_the_worker(
     tracer: HoneyHiveTracer, backend: Backend, forked: Executor
 ) -> None:
     with tracer.with_session("batch") as session_id:
@@ -215,7 +219,7 @@ def test_children_of_a_filtered_span_get_the_nearest_kept_ancestor(backend: Back
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_an_engine_that_is_no_executor_works_too(tracer: HoneyHiveTracer, backend: Backend, method: str) -> None:
+def test_a_multiprocessing_pool_works_too(tracer: HoneyHiveTracer, backend: Backend, method: str) -> None:
     with multiprocessing.get_context(method).Pool(1) as pool:
         assert pool.map(traced(jobs.double), range(4), chunksize=2) == [0, 2, 4, 6]
         with pytest.raises(KeyError):
@@ -224,7 +228,9 @@ def test_an_engine_that_is_no_executor_works_too(tracer: HoneyHiveTracer, backen
     assert numbers(backend) == [0, 1, 2, 3, 4]
 
 
-def test_a_forked_process_with_such_a_target_delivers_itself(tracer: HoneyHiveTracer, backend: Backend) -> None:
+def test_a_forked_process_with_a_traced_target_sends_its_spans_itself(
+    tracer: HoneyHiveTracer, backend: Backend
+) -> None:
     process = multiprocessing.get_context("fork").Process(target=traced(jobs.double), args=(1,))
     process.start()
     process.join()
@@ -232,36 +238,36 @@ def test_a_forked_process_with_such_a_target_delivers_itself(tracer: HoneyHiveTr
 
 
 def test_two_tracers_get_their_own_spans(tracer: HoneyHiveTracer, forked: Executor) -> None:
-    with Backend() as elsewhere, HoneyHiveTracer(api_key=KEY, server_url=elsewhere.url) as other:
+    with Backend() as other_backend, HoneyHiveTracer(api_key=KEY, server_url=other_backend.url) as other:
         calls = [forked.submit(traced(jobs.double), 1), forked.submit(traced(jobs.double, tracer=other), 2)]
         assert [call.result() for call in calls] == [2, 4]
         assert other.force_flush()
-        assert numbers(elsewhere) == [2]
+        assert numbers(other_backend) == [2]
 
 
-def test_without_a_tracer_the_function_just_runs() -> None:
+def test_without_a_tracer_the_function_runs_untraced() -> None:
     set_default_tracer(None)
     call = traced(jobs.double)
     assert pickle.loads(pickle.dumps(call))(2) == 4
 
 
-def test_a_call_keeps_name_and_signature_of_its_function(tracer: HoneyHiveTracer) -> None:
+def test_a_traced_function_keeps_name_and_signature(tracer: HoneyHiveTracer) -> None:
     call: Any = traced(jobs.double)
     assert (call.__name__, call.__wrapped__) == ("double", jobs.double)
     named: Any = traced(functools.partial(jobs.double, 1))
     assert named.__name__ == "double"
 
 
-def test_what_cannot_be_called_is_refused() -> None:
+def test_an_object_that_is_not_callable_is_rejected() -> None:
     wrong: Any = 7
     with pytest.raises(SettingTypeError, match=r"traced: fn must be a function; got 7 \(int\)"):
         traced(wrong)
 
 
-def test_a_call_with_more_spans_than_fit_says_how_many_are_missing(
+def test_a_worker_that_makes_too_many_spans_reports_how_many_were_dropped(
     forked: Executor, tracer: HoneyHiveTracer, backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
     forked.submit(traced(jobs.many_spans), 10_050).result()
     assert not tracer.force_flush()
     assert len(backend.spans()) == 10_000
-    assert "50 spans of a worker had no room" in caplog.text
+    assert "50 spans of a worker were dropped" in caplog.text

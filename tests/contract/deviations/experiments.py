@@ -94,7 +94,7 @@ DEVIATIONS: Final[Mapping[str, tuple[Deviation, ...]]] = {
         ),
         Deviation(
             "observed: datapoints: 0 -> 3",
-            "A result is counted here where the backend has scored nothing yet, and says so.",
+            "If the backend has not computed results yet, the result is computed locally, with a warning.",
         ),
     ),
 }
