@@ -56,10 +56,10 @@ def text_of(value: Any) -> str:
 
 def unreadable(value: Any) -> str:
     """What stands for a value that cannot be read."""
-    return f"<{name_of(type(value))} without text>"
+    return f"<{type_name(type(value))} without text>"
 
 
-def name_of(kind: type) -> str:
+def type_name(kind: type) -> str:
     """A type's name, not asking its metaclass."""
     name: str = type.__dict__["__name__"].__get__(kind)
     return clean(name, MAX_NAME)
@@ -86,7 +86,7 @@ def _text(value: Any, kind: type) -> str:
     if issubclass(kind, int) and int.bit_length(value) > 10_000:  # Python refuses to write out longer ones.
         return f"<int of {int.bit_length(value):,} bits>"
     if issubclass(kind, _CONTAINERS) and len(value) > MAX_SHOWN:
-        return f"<{name_of(kind)} of {len(value):,} items>"
+        return f"<{type_name(kind)} of {len(value):,} items>"
     if issubclass(kind, _BYTES):
         return f"<{len(value):,} bytes>" if len(value) != 1 else "<1 byte>"
     if issubclass(kind, memoryview):
@@ -109,7 +109,7 @@ def _shape_text(value: Any, kind: type) -> str | None:
         return None
     dtype = getattr(value, "dtype", None)
     more = _columns_text(value) if dtype is None else f", {dtype}"
-    return f"<{name_of(kind)} of shape {shape}{more}>"
+    return f"<{type_name(kind)} of shape {shape}{more}>"
 
 
 def _columns_text(table: Any) -> str:
@@ -304,7 +304,7 @@ class _Reader:
     def _object(self, value: Any, kind: type, inside: tuple[int, ...]) -> Any:
         """Anything that is not of JSON's own types; reading it may run the user's code."""
         if self._late():
-            return f"<{name_of(kind)}>"
+            return f"<{type_name(kind)}>"
         reduced = _reduced(value)
         if reduced is not value:
             return self.data(reduced, (*inside, id(value))) if len(inside) < MAX_DEPTH else text_of(reduced)
@@ -315,13 +315,13 @@ class _Reader:
         if is_mapping or (issubclass(kind, _LISTS) and not issubclass(kind, _NO_LISTS)):
             return self._container(value, kind, is_mapping, inside)
         text = text_of(value)
-        return self._text(f"{name_of(kind)}: {text}" if issubclass(kind, BaseException) else text)
+        return self._text(f"{type_name(kind)}: {text}" if issubclass(kind, BaseException) else text)
 
     def _container(self, value: Any, kind: type, is_mapping: bool, inside: tuple[int, ...]) -> Any:
         if id(value) in inside:
             return "<cycle>"
         if len(inside) >= MAX_DEPTH or self._nodes <= 0:
-            return f"<{name_of(kind)}>"
+            return f"<{type_name(kind)}>"
         inside = (*inside, id(value))
         found: dict[str, Any] = {}
         items: list[Any] = []
@@ -416,7 +416,7 @@ _EXACT: Final = frozenset({str, bool, int, float})
 _NUMBER: Final = 8  # bytes of one on the wire, about
 
 
-def copied(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+def copy_attributes(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
     """The attributes of a span, event or link as a dict of our own.
 
     OpenTelemetry's mapping copies itself ten times as fast as `dict` can read it, item by item.
@@ -435,7 +435,7 @@ def plain_values(attributes: dict[str, Any]) -> dict[str, Any]:
     return {**attributes, **changed} if changed else attributes
 
 
-def within(attributes: dict[str, Any], room: int) -> tuple[dict[str, Any], int]:
+def drop_largest(attributes: dict[str, Any], room: int) -> tuple[dict[str, Any], int]:
     """Attributes without the largest ones, so many that the others fit.
 
     Args:
@@ -512,7 +512,7 @@ def _named(value: Any) -> str:
 # Dicts that threads fill and that must not grow: the oldest entries make room, without a lock.
 
 
-def forget_oldest(kept: dict[Any, Any], limit: int) -> None:
+def evict_oldest(kept: dict[Any, Any], limit: int) -> None:
     """Drop the entries that were put in first until `limit` are left.
 
     Takes no lock, since it runs inside destructors too. Other threads may fill and empty the dict at the same time.

@@ -113,7 +113,7 @@ class Commands:
             traced=self._instrumentors.names,
             disk=disk_lines(tracer.spool, known),
             everything="--all" in given,
-            joins=tracer.span_source.joins,
+            joins=tracer.provider_binding.joins,
             shows_only=tracer.left_to_others,
             trouble=failure_lines(),
         )

@@ -19,7 +19,7 @@ from hh_jupyter.tracing.context import Scope, with_session_baggage, with_tracer
 from hh_jupyter.tracing.propagation import extract
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 from hh_jupyter.tracing.validation import is_given, refuse, tracer_or_none
-from hh_jupyter.values import name_of, text_of
+from hh_jupyter.values import text_of, type_name
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ class RequestSession:
             self._finished = True
         error, self._error = error or self._error, None
         if error is not None:
-            fields["error"] = f"{name_of(type(error))}: {text_of(error)}"
+            fields["error"] = f"{type_name(type(error))}: {text_of(error)}"
         if fields:
             self._tracer.update_event(self.id, fields)
 

@@ -61,7 +61,7 @@ from hh_jupyter.tracing.context import (
 )
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 from hh_jupyter.tracing.validation import is_kind, refuse, tracer_or_none, without_partial
-from hh_jupyter.values import forget_oldest, name_of, text_of
+from hh_jupyter.values import evict_oldest, text_of, type_name
 
 __all__ = ["traced"]
 
@@ -217,7 +217,7 @@ def receive(parcel: bytes) -> Returned | None:
 def _came_before(parcel_id: str) -> bool:
     mark = object()
     before = _opened.setdefault(parcel_id, mark) is not mark
-    forget_oldest(_opened, REMEMBERED)
+    evict_oldest(_opened, REMEMBERED)
     return before
 
 
@@ -331,7 +331,7 @@ class Outgoing:
         try:
             pickled = _pickled(value)
         except Exception as error:  # Whatever pickle meets: told as what it means here.
-            text = f"{self._name} returned a {name_of(type(value))} that cannot be sent back: {text_of(error)}"
+            text = f"{self._name} returned a {type_name(type(value))} that cannot be sent back: {text_of(error)}"
             refusal = pickle.PicklingError(text)
             self._load(refusal, pickle.dumps(refusal))
             raise refusal from error
@@ -347,7 +347,7 @@ class Outgoing:
             pickled = pickle.dumps(error)
             pickle.loads(pickled)  # noqa: S301  # Our own. An engine whose manager cannot read one breaks altogether.
         except Exception as reason:  # The same; the original is its cause.
-            told = f"{name_of(type(error))}: {text_of(error)}"
+            told = f"{type_name(type(error))}: {text_of(error)}"
             text = f"{told} (raised by {self._name} in a worker; the exception cannot be sent back: {text_of(reason)})"
             substitute = WorkerError(text)
             self._load(substitute, pickle.dumps(substitute))
@@ -459,7 +459,7 @@ def _heard(event: tuple[float, Mapping[str, Any]]) -> None:
         return
     before = _running.get(message["task"])
     _running[message["task"]] = message["worker"]
-    forget_oldest(_running, MOST_RUNNING)
+    evict_oldest(_running, MOST_RUNNING)
     if before is not None and before != message["worker"]:
         lost = f"a Dask worker was lost while it ran {message['name']}; the spans made there until then are lost"
         tracer_of(Handle(*message["handle"])).note_lost(lost)

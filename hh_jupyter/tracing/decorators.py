@@ -17,7 +17,7 @@ from opentelemetry.trace import Span, SpanKind, set_span_in_context
 from hh_jupyter import attributes as keys
 from hh_jupyter.errors import SettingTypeError
 from hh_jupyter.tracing.context import SESSION_KEYS, TracerLike, current_tracer, leave, moved, session_uuid, with_tracer
-from hh_jupyter.tracing.spans import record_failure, span_attributes, write
+from hh_jupyter.tracing.spans import record_exception, set_span_attributes, span_attributes
 from hh_jupyter.tracing.validation import (
     check_decoration,
     event_type_text,
@@ -55,7 +55,7 @@ class CallPlan(NamedTuple):
     capture_result: bool | None
 
 
-class Call:
+class TracedCall:
     """A running call; its span is current between `resume` and `pause`, or inside `with`."""
 
     __slots__ = ("_context", "_start", "_token", "result_wanted", "span")
@@ -77,10 +77,10 @@ class Call:
         if plan.baggage:
             context = moved(context, plan.baggage)
         self._start = time.perf_counter_ns()
-        source = tracer.span_source
-        if source.starts_bare:
+        source = tracer.provider_binding
+        if source.can_set_attributes_after_start:
             self.span: Span = source.otel_tracer.start_span(plan.name, context, SpanKind.INTERNAL)
-            write(self.span, attributes)
+            set_span_attributes(self.span, attributes)
         else:
             self.span = source.otel_tracer.start_span(plan.name, context, SpanKind.INTERNAL, attributes)
         self._context = set_span_in_context(self.span, context)
@@ -114,13 +114,13 @@ class Call:
                 found[_RESULT] = scalar(result)
             else:
                 found.update(flatten(_RESULT, result))
-        write(self.span, found)
+        set_span_attributes(self.span, found)
         self.span.end()
 
     def fail(self, error: BaseException) -> None:
         """End the span after an exception. SystemExit and KeyboardInterrupt are no failures of the function."""
         if isinstance(error, Exception):
-            record_failure(self.span, error)
+            record_exception(self.span, error)
         self.span.end()
 
 
@@ -271,7 +271,7 @@ def _name_of(function: Any) -> str:
 MAX_YIELDED: Final = 100
 """Items that are kept as the output; all are counted."""
 
-Begin = Callable[[tuple[Any, ...], dict[str, Any]], Call | None]
+Begin = Callable[[tuple[Any, ...], dict[str, Any]], TracedCall | None]
 
 
 def generator_wrapper(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
@@ -319,7 +319,7 @@ class _Iteration:
 
     __slots__ = ("_call", "_count", "_items")
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: TracedCall) -> None:
         self._call = call
         self._items: list[Any] = []
         self._count = 0
@@ -342,7 +342,7 @@ class _Iteration:
         self._call.finish([*self._items, f"... {more} more"] if more else self._items)
 
 
-def _iterate(inner: Generator[Any, Any, Any], call: Call) -> Generator[Any, Any, Any]:
+def _iterate(inner: Generator[Any, Any, Any], call: TracedCall) -> Generator[Any, Any, Any]:
     step: Callable[[], Any] = functools.partial(next, inner)
     with _Iteration(call) as iteration:
         while True:
@@ -364,7 +364,7 @@ def _iterate(inner: Generator[Any, Any, Any], call: Call) -> Generator[Any, Any,
                 step = functools.partial(inner.send, sent)
 
 
-class _Untraced(Call):
+class _Untraced(TracedCall):
     """Stands in where nothing is traced; async generators have no `yield from`."""
 
     def __init__(self) -> None:
@@ -481,11 +481,13 @@ def trace_class(cls: C) -> C:
     return cls
 
 
-def _begin(plan: CallPlan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+def _begin(plan: CallPlan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedCall | None:
     """The call's span, or None where nothing is traced."""
     context = otel_context.get_current()  # Looked up once: this runs on the caller's time.
     tracer = plan.tracer or current_tracer(context)
-    return Call(plan, tracer, context, args, kwargs) if tracer is not None and tracer.span_source.on else None
+    return (
+        TracedCall(plan, tracer, context, args, kwargs) if tracer is not None and tracer.provider_binding.on else None
+    )
 
 
 def _decorated(function: Any, make: Callable[[Callable[..., Any]], CallPlan]) -> Any:

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import Event
 from opentelemetry.trace import SpanContext
 
 from hh_jupyter.delivery.sealing.stamp import LateEvent
-from hh_jupyter.values import forget_oldest
+from hh_jupyter.values import evict_oldest
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
@@ -31,7 +31,7 @@ MAX_ENDED: Final = 10_000
 _UNSEEN: Final = object()
 
 
-class LogEvents:
+class LogEventCollector:
     """The events of one tracer's spans, joined to the LoggerProvider as the processor is to the TracerProvider.
 
     Called on users' threads, inside destructors too: single operations on dicts, no lock.
@@ -118,6 +118,6 @@ class LogEvents:
     def of(self, context: SpanContext) -> tuple[Event, ...]:
         """Return and forget the events of a span that has just ended."""
         self._ended[context.span_id] = None
-        forget_oldest(self._ended, MAX_ENDED)
+        evict_oldest(self._ended, MAX_ENDED)
         kept = self._kept.pop(context.span_id, ())
         return tuple(event for trace_id, event in kept if trace_id == context.trace_id)

@@ -17,7 +17,7 @@ from opentelemetry import _logs as otel_logs
 from opentelemetry._logs import Logger, LoggerProvider, LogRecord, _internal
 from opentelemetry.sdk.trace import Event
 
-from hh_jupyter.values import copied, plain_values
+from hh_jupyter.values import copy_attributes, plain_values
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import LoggerProvider as SDKLoggerProvider
@@ -31,19 +31,19 @@ _OLD_NAME: Final = "event.name"
 """The attribute that held an event's name before log records had a field for it."""
 
 _lock = threading.RLock()
-_receivers: list[EventReceiver] = []
+_receivers: list[EventSubscriber] = []
 _joined: weakref.WeakSet[SDKLoggerProvider] = weakref.WeakSet()
 
 
-class EventReceiver(Protocol):
-    """A tracer's events, as `tracing.log_events.LogEvents` takes them."""
+class EventSubscriber(Protocol):
+    """A tracer's events, as `tracing.log_events.LogEventCollector` takes them."""
 
     def knows(self, span_id: int) -> bool: ...
 
     def take(self, trace_id: int, span_id: int, event: Event) -> None: ...
 
 
-def receive(events: EventReceiver, *, join: bool, set_global: bool) -> object:
+def receive(events: EventSubscriber, *, join: bool, set_global: bool) -> object:
     """Start delivering events to a tracer. Returns the LoggerProvider that is now global, None if there is none."""
     with _lock:
         if events not in _receivers:
@@ -60,7 +60,7 @@ def receive(events: EventReceiver, *, join: bool, set_global: bool) -> object:
         return _internal._LOGGER_PROVIDER
 
 
-def withdraw(events: EventReceiver) -> None:
+def withdraw(events: EventSubscriber) -> None:
     """Undo `receive`. A joined provider keeps its processor, which cannot be removed but does nothing any more."""
     with _lock:
         if events in _receivers:
@@ -109,7 +109,7 @@ def _name(record: LogRecord) -> str | None:
 
 def _event(name: str, record: LogRecord) -> Event:
     """Convert a record to a span event. Values are copied now, since the library may change them later."""
-    attributes = copied(record.attributes)
+    attributes = copy_attributes(record.attributes)
     attributes.pop(_OLD_NAME, None)
     if record.body is not None:
         attributes[_BODY] = record.body

@@ -27,10 +27,10 @@ from hh_jupyter.delivery.sealing.stamp import LateEvent, Session, Stamp
 from hh_jupyter.delivery.sending.target import Target, target
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.context import CELL, SESSION_KEYS, PrivateIds, entries_for
-from hh_jupyter.tracing.log_events import LOGS_API, LogEvents
+from hh_jupyter.tracing.log_events import LOGS_API, LogEventCollector
 from hh_jupyter.tracing.sessions import Sessions
 from hh_jupyter.tracing.validation import once
-from hh_jupyter.values import forget_oldest
+from hh_jupyter.values import evict_oldest
 from hh_jupyter.version import VERSION
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class _Way(NamedTuple):
     parts: tuple[Any, ...]
 
 
-class OtherExporters:
+class ForeignExporters:
     """The other exporters of one provider; looked for again whenever a processor was added."""
 
     def __init__(self, provider: TracerProvider) -> None:
@@ -136,7 +136,7 @@ class OpenSpans:
         if cell != self._latest:
             self._latest = cell
             self.cells.put(cell)
-            forget_oldest(self._spans, MOST)
+            evict_oldest(self._spans, MOST)
 
     def remove(self, span_id: int) -> None:
         """A span has ended."""
@@ -168,7 +168,7 @@ MAX_FILTERED: Final = 10_000
 """Filtered spans whose kept ancestor is remembered for children that start late."""
 
 
-class StampingProcessor(SpanProcessor):
+class HoneyHiveSpanProcessor(SpanProcessor):
     """Stamps spans and hands them to the sealer.
 
     Args:
@@ -200,7 +200,7 @@ class StampingProcessor(SpanProcessor):
         self._open: dict[int, Stamp] = {}
         self._kept_ancestor: dict[int, int | None] = {}
         self._watched = open_spans()
-        self.logs = LogEvents(self._open, put_late)
+        self.logs = LogEventCollector(self._open, put_late)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Note where the span belongs."""
@@ -284,7 +284,7 @@ class StampingProcessor(SpanProcessor):
 
     def _remember_filtered(self, span_id: int, ancestor: int | None) -> None:
         self._kept_ancestor[span_id] = ancestor
-        forget_oldest(self._kept_ancestor, MAX_FILTERED)
+        evict_oldest(self._kept_ancestor, MAX_FILTERED)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """`HoneyHiveTracer.force_flush`, for those who know only the provider, as wrappers of Lambda handlers do."""
@@ -304,8 +304,8 @@ class ProcessorSlot(SpanProcessor):
         others: what else sends the provider's spans.
     """
 
-    def __init__(self, others: OtherExporters) -> None:
-        self.processor: StampingProcessor | None = None
+    def __init__(self, others: ForeignExporters) -> None:
+        self.processor: HoneyHiveSpanProcessor | None = None
         self.others = others
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -332,7 +332,7 @@ _ours: weakref.WeakSet[TracerProvider] = weakref.WeakSet()
 
 
 def provider_for(
-    settings: Settings, processor: StampingProcessor, *, join: bool, set_global: bool = True
+    settings: Settings, processor: HoneyHiveSpanProcessor, *, join: bool, set_global: bool = True
 ) -> tuple[TracerProvider, ProcessorSlot]:
     """The provider whose spans a tracer takes, with the tracer's processor in it.
 
@@ -366,7 +366,7 @@ def make_global(provider: otel_trace.TracerProvider) -> None:
             otel_trace.set_tracer_provider(provider)
 
 
-def foreign_global() -> TracerProvider | None:
+def foreign_global_provider() -> TracerProvider | None:
     """The global provider if somebody else made it and it can be joined."""
     current = _global()
     return None if current is None or current in _ours else current
@@ -382,7 +382,7 @@ def is_ours(provider: otel_trace.TracerProvider) -> TypeGuard[TracerProvider]:
     return isinstance(provider, TracerProvider) and provider in _ours
 
 
-def joined(provider: TracerProvider, processor: StampingProcessor) -> ProcessorSlot:
+def joined(provider: TracerProvider, processor: HoneyHiveSpanProcessor) -> ProcessorSlot:
     """Put a tracer's processor into a provider that is there, once; the slot as for `provider_for`."""
     with _lock:
         return _slot_for(provider, processor)
@@ -396,7 +396,7 @@ def _global() -> TracerProvider | None:
     return current if isinstance(current, TracerProvider) else None
 
 
-def starts_bare(provider: otel_trace.TracerProvider) -> bool:
+def can_set_attributes_after_start(provider: otel_trace.TracerProvider) -> bool:
     """Whether spans can start without attributes and get them in the next moment, which is cheaper.
 
     Not where a sampler may ask for them, nor in a provider whose other processors may.
@@ -408,13 +408,13 @@ def _taken(provider: TracerProvider) -> bool:
     return any(slot.processor is not None for slot in _slots.get(provider, ()))
 
 
-def _slot_for(provider: TracerProvider, processor: StampingProcessor) -> ProcessorSlot:
+def _slot_for(provider: TracerProvider, processor: HoneyHiveSpanProcessor) -> ProcessorSlot:
     """The slot that holds the processor already, else a free one: a provider never gives a processor back."""
     slots = _slots.setdefault(provider, [])
     slot = next((slot for slot in slots if slot.processor is processor), None)
     slot = slot or next((slot for slot in slots if slot.processor is None), None)
     if slot is None:
-        slot = ProcessorSlot(OtherExporters(provider))
+        slot = ProcessorSlot(ForeignExporters(provider))
         slots.append(slot)
         provider.add_span_processor(slot)
     slot.processor = processor
@@ -446,7 +446,7 @@ def _make(settings: Settings) -> TracerProvider:
 SCOPE_NAME: Final = "hh_jupyter"
 
 
-class SpanSource:
+class ProviderBinding:
     """The provider in force; spans that others make with an earlier one are still taken.
 
     Args:
@@ -458,13 +458,13 @@ class SpanSource:
         on: spans are made and taken.
         provider: the one in force.
         otel_tracer: makes the spans.
-        starts_bare: see the function `starts_bare`.
+        can_set_attributes_after_start: see the function `can_set_attributes_after_start`.
     """
 
-    def __init__(self, processor: StampingProcessor, *, join: bool, set_global: bool) -> None:
+    def __init__(self, processor: HoneyHiveSpanProcessor, *, join: bool, set_global: bool) -> None:
         self._processor, self._join, self._set_global = processor, join, set_global
         self._slots: list[ProcessorSlot] = []
-        self.on = self.starts_bare = False
+        self.on = self.can_set_attributes_after_start = False
         self.otel_tracer: Tracer = NoOpTracer()
         self.provider: otel_trace.TracerProvider = otel_trace.NoOpTracerProvider()
 
@@ -488,11 +488,11 @@ class SpanSource:
         self.provider = provider
         self._slots.append(slot)
         self.otel_tracer = provider.get_tracer(SCOPE_NAME, VERSION)
-        self.starts_bare = starts_bare(provider)
+        self.can_set_attributes_after_start = can_set_attributes_after_start(provider)
 
-    def join_later(self) -> None:
+    def join_new_global_providers(self) -> None:
         """Join the global providers of spans and logs that other code has set since, if this tracer joins any."""
-        provider = foreign_global() if self._join and self.on else None
+        provider = foreign_global_provider() if self._join and self.on else None
         if provider is not None and provider is not self.provider:
             self._use(provider, joined(provider, self._processor))
         if self._join and self.on:
@@ -512,7 +512,7 @@ class SpanSource:
     @property
     def joins(self) -> bool:
         """The spans are made by a provider of somebody else, whose limits, sampler and resource hold."""
-        return self.provider is foreign_global()
+        return self.provider is foreign_global_provider()
 
     def other_targets(self) -> tuple[Target, ...]:
         """Where other exporters of the provider send the same spans."""
@@ -525,7 +525,7 @@ class SpanSource:
 # user asked for, Logfire's or Phoenix's, and libraries that trace with the global provider belong to it.
 
 
-class Yielding:
+class GlobalProviderPatch:
     """A wrapper of `set_tracer_provider`: installed once, inert after `remove` even where somebody wrapped it in turn.
 
     Args:

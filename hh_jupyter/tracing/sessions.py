@@ -17,7 +17,7 @@ from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.context import current_cell, entries_for, random_uuid, session_uuid
 from hh_jupyter.tracing.validation import is_given
-from hh_jupyter.values import as_object, forget_oldest, plain, text_of
+from hh_jupyter.values import as_object, evict_oldest, plain, text_of
 
 REMEMBERED: Final = 256
 """Sessions whose start can be told to another backend, after a change of key or address."""
@@ -128,7 +128,7 @@ class Sessions:
                 user_properties=as_object(plain(user_properties)),
             )
             self._started[final_id] = document
-            forget_oldest(self._started, REMEMBERED)
+            evict_oldest(self._started, REMEMBERED)
             self._route.call("session_start", final_id, document, defer=register == "first_span")
         return Session(final_id, name, source)
 
@@ -151,7 +151,7 @@ class Sessions:
         own = self.stamp
         made = Session(random_uuid(), self._name, own.source, own.project, auto=True)
         self._minted[span.context.trace_id] = made
-        forget_oldest(self._minted, REMEMBERED)
+        evict_oldest(self._minted, REMEMBERED)
         return made
 
     def current_id(self, explicit: str | None = None) -> str | None:

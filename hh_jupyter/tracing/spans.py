@@ -114,7 +114,7 @@ MAX_FRAMES: Final = 50
 """Innermost frames of a stack that are written; a recursion error has a thousand equal ones."""
 
 
-def record_failure(span: Span, error: BaseException, *, event: bool = True, status: bool = True) -> None:
+def record_exception(span: Span, error: BaseException, *, event: bool = True, status: bool = True) -> None:
     """Write what OpenTelemetry's semantic conventions for exceptions ask for.
 
     Args:
@@ -227,7 +227,7 @@ class SpanBlock:
             self._again = [*(self._again or ()), self._another()]
             return self._again[-1].__enter__()
         name, kind, attributes, links, start_time = self._options
-        otel_tracer = self._tracer.span_source.otel_tracer
+        otel_tracer = self._tracer.provider_binding.otel_tracer
         span = self._span = otel_tracer.start_span(name, None, kind, attributes, links, start_time)
         self._context = set_span_in_context(span, with_tracer(otel_context.get_current(), self._tracer))
         self._token = otel_context.attach(self._context)
@@ -248,7 +248,7 @@ class SpanBlock:
             return
         self._span = self._token = None
         if isinstance(error, Exception):
-            record_failure(span, error, event=self._event, status=self._status)
+            record_exception(span, error, event=self._event, status=self._status)
         leave_span(token, self._context)
         span.end()
 
@@ -261,7 +261,7 @@ class SpanBlock:
 # has ended, the public way is taken. tests/tracing/test_span_writing.py fails when an SDK changes it.
 
 
-def write(span: Span, attributes: Mapping[str, Scalar]) -> None:
+def set_span_attributes(span: Span, attributes: Mapping[str, Scalar]) -> None:
     """Set attributes of a span.
 
     Args:
@@ -411,7 +411,7 @@ def _empty(value: Any) -> bool:
     return value is None or (isinstance(value, str | dict | list) and not value)
 
 
-class Enriched:
+class EnrichResult:
     """What the free `enrich_span` returns: true if there was a span, and usable in `with`, yielding that span."""
 
     def __init__(self, done: bool) -> None:
@@ -447,7 +447,7 @@ def enrich_span(
     user_properties: Any = None,
     update_event_id: str | None = None,
     **extra: Any,
-) -> Enriched:
+) -> EnrichResult:
     """Add fields to the running span; with `event_id`, to that event instead.
 
     Example:
@@ -474,11 +474,11 @@ def enrich_span(
     if event_id is not None:
         found = tracer_or_none("enrich_span", "tracer", tracer) or current_tracer()
         if found is None:
-            return Enriched(False)
+            return EnrichResult(False)
         more = {**as_object(plain(attributes)), **({"error": error} if error is not None else {}), **extra}
         found.update_event(text_of(event_id), event_fields(**fields, extra=more))
-        return Enriched(True)
-    return Enriched(
+        return EnrichResult(True)
+    return EnrichResult(
         enrich_current_span(
             span_attributes(fields, attributes=attributes, error=error, event_id=update_event_id, extra=extra)
         )

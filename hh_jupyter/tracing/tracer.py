@@ -39,7 +39,7 @@ from hh_jupyter.tracing.context import (
     with_session_baggage,
     withdraw_default,
 )
-from hh_jupyter.tracing.processor import SpanSource, StampingProcessor
+from hh_jupyter.tracing.processor import HoneyHiveSpanProcessor, ProviderBinding
 from hh_jupyter.tracing.registry import set_verbose
 from hh_jupyter.tracing.sessions import Register, Sessions
 from hh_jupyter.tracing.spans import SpanBlock, enrich_span, event_fields, new_event
@@ -154,7 +154,7 @@ class HoneyHiveTracer:
         self._route = Route(settings, recorded.span_log(), recorded.detail_store())
         self.sessions = Sessions(settings, self._route)
         self.sessions.start_own(name, register)
-        self.processor = StampingProcessor(
+        self.processor = HoneyHiveSpanProcessor(
             self.sessions,
             self._route.put,
             self._route.put_late,
@@ -162,9 +162,9 @@ class HoneyHiveTracer:
             self._flush_last,
             settings.span_name_filters,
         )
-        self.span_source = SpanSource(self.processor, join=join, set_global=set_global)
+        self.provider_binding = ProviderBinding(self.processor, join=join, set_global=set_global)
         if not settings.disable_tracing:
-            self.span_source.switch_on(settings)
+            self.provider_binding.switch_on(settings)
         registry.register(self)
         logger.debug("%r, session_id %s", self, self.session_id)
 
@@ -179,16 +179,16 @@ class HoneyHiveTracer:
         self.processor.filter(settings.span_name_filters)
         if before.disable_tracing != settings.disable_tracing and not self.closed:
             if settings.disable_tracing:
-                self.span_source.switch_off()
+                self.provider_binding.switch_off()
             else:
-                self.span_source.switch_on(settings)
+                self.provider_binding.switch_on(settings)
         if (before.session_name, before.session_id) != (settings.session_name, settings.session_id):
             self.sessions.start_own(self.session_name or "notebook", "first_span")
 
     @property
     def left_to_others(self) -> bool:
         """The spans are only shown here: another exporter of their provider sends them to the same place."""
-        others = self.span_source.other_targets()
+        others = self.provider_binding.other_targets()
         return bool(others) and self._route.left_to(others)
 
     # What it is
@@ -196,17 +196,17 @@ class HoneyHiveTracer:
     @property
     def enabled(self) -> bool:
         """Spans are made and taken."""
-        return self.span_source.on
+        return self.provider_binding.on
 
     @property
     def provider(self) -> TracerProvider:
         """The provider that makes the spans, for instrumentors that ask for one."""
-        return self.span_source.provider
+        return self.provider_binding.provider
 
     @property
     def otel_tracer(self) -> Tracer:
         """OpenTelemetry's own tracer of that provider."""
-        return self.span_source.otel_tracer
+        return self.provider_binding.otel_tracer
 
     @property
     def session(self) -> Session:
@@ -652,7 +652,7 @@ class HoneyHiveTracer:
         """`shutdown` with another budget."""
         if self.closed:
             return
-        self.span_source.switch_off()
+        self.provider_binding.switch_off()
         withdraw_default(self)
         spool = self._route.spool
         self._closed_clean = self._route.close(seconds)  # After a Ctrl-C here it can be shut down again.

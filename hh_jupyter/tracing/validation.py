@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.errors import SettingTypeError
-from hh_jupyter.values import name_of, text_of
+from hh_jupyter.values import text_of, type_name
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ def complaint(called: str, name: str, value: Any, rule: str, then: str) -> str:
     """
     from hh_jupyter.redaction import shown  # Its rules cost more to compile than a tracer to make.
 
-    return f"{called}: {name} must be {rule}; got {shown(name, value)} ({name_of(type(value))}). {then}"
+    return f"{called}: {name} must be {rule}; got {shown(name, value)} ({type_name(type(value))}). {then}"
 
 
 def refuse(called: str, name: str, value: Any, rule: str, then: str) -> NoReturn:

@@ -52,7 +52,7 @@ def test_the_oldest_entries_go_whoever_else_fills_the_dict() -> None:
 
     def remember(number: int) -> None:
         kept[threading.get_ident(), number] = number
-        values.forget_oldest(kept, 10)
+        values.evict_oldest(kept, 10)
 
     assert in_threads(remember, 20_000) == []
     assert len(kept) == 10

@@ -329,7 +329,7 @@ def test_without_joining_theirs_is_left_alone() -> None:
 set_logger_provider(mine)
 with HoneyHiveTracer.init(test_mode=True) as tracer:
     ask(tracer, "event")
-    ask(tracer, "given", tracer.span_source.logger_provider().get_logger("library"))
+    ask(tracer, "given", tracer.provider_binding.logger_provider().get_logger("library"))
     print(theirs(), ours(), len(mine._multi_log_record_processor._log_record_processors))
 """
     )
@@ -342,7 +342,7 @@ def test_a_tracer_that_is_not_to_be_global_sets_no_logger_provider(tracer: Honey
     quiet = HoneyHiveTracer.from_settings(resolve({}), name="quiet", join=True, set_global=False)
     with quiet.start_span("one"):
         assert get_logger_provider() is before
-        provider = quiet.span_source.logger_provider()
+        provider = quiet.provider_binding.logger_provider()
         assert provider is not None
         provider.get_logger("library").emit(LogRecord(event_name="given"))
     assert quiet.seal()

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from hh_jupyter import HoneyHiveTracer, trace
-from hh_jupyter.tracing.spans import write
+from hh_jupyter.tracing.spans import set_span_attributes
 from hh_jupyter.values import Scalar
 from tests.backend import Backend
 
@@ -27,7 +27,7 @@ def attributes_of(span: Span) -> dict[str, object]:
 
 def test_what_is_written_is_what_the_sdk_would_have_set() -> None:
     quick, slow = (UNLIMITED.get_tracer("t").start_span("s", attributes={"number": 0, "a": 1}) for _ in range(2))
-    write(quick, WRITTEN)
+    set_span_attributes(quick, WRITTEN)
     slow.set_attributes(WRITTEN)
     assert attributes_of(quick) == attributes_of(slow)
 
@@ -40,24 +40,24 @@ def test_this_sdk_still_keeps_attributes_as_the_quick_way_expects(monkeypatch: p
         raise AssertionError("the SDK checked every value")
 
     monkeypatch.setattr(BoundedAttributes, "_set_items", checked)
-    write(span, WRITTEN)
+    set_span_attributes(span, WRITTEN)
     assert attributes_of(span) == WRITTEN
 
 
 def test_a_providers_own_limits_hold() -> None:
     few = TracerProvider(span_limits=SpanLimits(max_span_attributes=2)).get_tracer("t").start_span("s")
-    write(few, {"a": 0, "b": 1, "c": 2})
+    set_span_attributes(few, {"a": 0, "b": 1, "c": 2})
     assert attributes_of(few) == {"b": 1, "c": 2}
     short = SpanLimits(max_span_attributes=SpanLimits.UNSET, max_span_attribute_length=3)
     span = TracerProvider(span_limits=short).get_tracer("t").start_span("s")
-    write(span, {"a": "long text"})
+    set_span_attributes(span, {"a": "long text"})
     assert attributes_of(span) == {"a": "lon"}
 
 
 def test_an_ended_span_is_not_changed() -> None:
     span = UNLIMITED.get_tracer("t").start_span("s", attributes={"a": 1})
     span.end()
-    write(span, WRITTEN)
+    set_span_attributes(span, WRITTEN)
     assert attributes_of(span) == {"a": 1}
 
 
@@ -70,9 +70,9 @@ def test_spans_of_other_makers_are_written_in_the_public_way() -> None:
             self.found = attributes
 
     span = Foreign(INVALID_SPAN.get_span_context())
-    write(span, WRITTEN)
+    set_span_attributes(span, WRITTEN)
     assert span.found == WRITTEN
-    write(INVALID_SPAN, WRITTEN)
+    set_span_attributes(INVALID_SPAN, WRITTEN)
 
 
 def test_inputs_are_there_while_the_function_runs(backend: Backend) -> None:
