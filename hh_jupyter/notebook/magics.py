@@ -113,7 +113,7 @@ class Commands:
             traced=self._instrumentors.names,
             disk=disk_lines(tracer.spool, known),
             everything="--all" in given,
-            joins=tracer.provider_binding.joins,
+            joins=tracer.provider_binding.uses_foreign_provider,
             shows_only=tracer.left_to_others,
             trouble=failure_lines(),
         )
