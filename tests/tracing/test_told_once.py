@@ -47,7 +47,7 @@ def test_an_unknown_event_type_is_sent_as_it_is_and_told_once(
             pass
     for event_type in ("model", "tool", "chain", "session", hh.EventType.model):
         hh.trace(event_type=event_type)(len)
-    hint = " The first argument is event_type; for the span's name: event_name=..."
+    hint = " The first argument is event_type; pass the span's name as event_name=..."
     rule = "event_type must be one of model, tool, chain; got"
     assert [record.message for record in caplog.records] == [
         f"trace: {rule} 'modle' (str). Did you mean model? It is sent as it is.",
@@ -113,8 +113,8 @@ def test_a_provider_that_somebody_else_made_global_is_told_of_once() -> None:
             HoneyHiveTracer.init(test_mode=True)
         """
     told = (
-        "another OpenTelemetry provider is global: its spans are not taken; give instrumentors "
-        "tracer_provider=tracer.provider"
+        "other code has set the global TracerProvider; its spans are not recorded. Pass "
+        "tracer_provider=tracer.provider to instrumentors."
     )
     assert run(program).splitlines() == ["joined", told]
     assert run("import hh_jupyter as hh\nfor _ in range(2): hh.HoneyHiveTracer.init(test_mode=True)") == ""
