@@ -1,4 +1,4 @@
-"""What is remembered for a while stays small, and threads that remember at the same time do not fail."""
+"""Caches stay within their limits, also when several threads fill them at the same time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hh_jupyter.tracing.context import PrivateIds
 
 @pytest.fixture
 def hasty() -> Iterator[None]:
-    """Threads take turns as often as they can."""
+    """Make the interpreter switch threads as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -23,14 +23,14 @@ def hasty() -> Iterator[None]:
 
 
 def in_threads(act: Callable[[int], object], times: int = 2_000) -> list[BaseException]:
-    """What failed while four threads did it."""
+    """Call `act` in four threads; return the exceptions that it raised."""
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
             for number in range(times):
                 act(number)
-        except BaseException as error:  # Handed on to the test.
+        except BaseException as error:  # Returned to the test.
             failures.append(error)
 
     threads = [threading.Thread(target=run) for _ in range(4)]
@@ -47,7 +47,7 @@ def test_sessions_can_be_created_in_many_threads_at_once(local: HoneyHiveTracer)
 
 
 @pytest.mark.usefixtures("hasty")
-def test_the_oldest_entries_go_whoever_else_fills_the_dict() -> None:
+def test_the_oldest_entries_are_evicted_while_other_threads_fill_the_dict() -> None:
     kept: dict[tuple[int, int], int] = {}
 
     def remember(number: int) -> None:
@@ -56,11 +56,11 @@ def test_the_oldest_entries_go_whoever_else_fills_the_dict() -> None:
 
     assert in_threads(remember, 20_000) == []
     assert len(kept) == 10
-    assert 19_999 in kept.values(), "the newest stay"
+    assert 19_999 in kept.values(), "the newest entries are kept"
 
 
-def test_tracers_that_come_and_go_leave_nothing_behind_for_forks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such a hook cannot be taken back, and holds what it calls."""
+def test_short_lived_tracers_register_no_fork_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork hook cannot be unregistered, and keeps what it calls alive."""
     hooks: list[object] = []
     monkeypatch.setattr(os, "register_at_fork", lambda **hook: hooks.append(hook))
     assert PrivateIds().generate_span_id() != PrivateIds().generate_span_id()

@@ -1,4 +1,4 @@
-"""`enrich_span_context`: a span with everything on it from its start, filed where its arguments say."""
+"""`enrich_span_context`: starts a span with all given fields, in the given session, source and project."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from tests.backend import Backend
 OTHER = "23232323-2323-4323-8323-232323232323"
 
 
-def test_session_source_and_project_move_the_span_and_what_is_inside(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_session_source_and_project_apply_to_the_span_and_its_children(
+    backend: Backend, tracer: HoneyHiveTracer
+) -> None:
     before = otel_context.get_current()
     moved: dict[str, Any] = {"session_id": OTHER, "project": "p2", "source": "s2"}
     with (
@@ -30,7 +32,7 @@ def test_session_source_and_project_move_the_span_and_what_is_inside(backend: Ba
     assert len(backend.spans()) == 2
 
 
-def test_an_exception_is_recorded_once_and_passes(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_an_exception_is_recorded_once_and_propagates(backend: Backend, tracer: HoneyHiveTracer) -> None:
     thrown = ValueError("boom")
     with pytest.raises(ValueError, match="boom") as caught, hh.enrich_span_context("fails", tracer_instance=tracer):
         raise thrown

@@ -50,10 +50,7 @@ FIVE: Any = 5
         ),
         (
             lambda t: _span(t, links=[5]),
-            (
-                "start_span: links must be a list of opentelemetry.trace.Link; got [5] (list). Ignoring the other"
-                " items."
-            ),
+            ("start_span: links must be a list of opentelemetry.trace.Link; got [5] (list). Ignoring the other items."),
         ),
         (
             lambda t: _span(t, start_time=1700000000.5),
