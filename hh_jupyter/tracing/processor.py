@@ -73,7 +73,7 @@ class HoneyHiveSpanProcessor(SpanProcessor):
         self._sessions, self._put, self._flush, self._flush_last = sessions, put, flush, flush_last
         self._include: tuple[str, ...] = ()
         self._exclude: tuple[str, ...] = ()
-        self.filter(filters)
+        self.set_filters(filters)
         # Single dict operations are atomic; a lock here could deadlock in a destructor.
         self._stamps: dict[int, Stamp] = {}
         self._kept_ancestor: dict[int, int | None] = {}
@@ -134,7 +134,7 @@ class HoneyHiveSpanProcessor(SpanProcessor):
         parent_id = self.nearest_kept(None if span.parent is None else span.parent.span_id)
         return self._stamp(span, otel_context.get_current(), parent_id)
 
-    def adopt(self, session: Session) -> None:
+    def move_request_to(self, session: Session) -> None:
         """Move the span of the current request into a session that its handler has started.
 
         The framework started the SERVER or CONSUMER span before the handler ran.
@@ -154,7 +154,7 @@ class HoneyHiveSpanProcessor(SpanProcessor):
         """Return the span's id if the filters keep it, else that of its nearest kept ancestor, or None."""
         return None if span_id is None else self._kept_ancestor.get(span_id, span_id)
 
-    def filter(self, filters: Mapping[str, tuple[str, ...]] | None) -> None:
+    def set_filters(self, filters: Mapping[str, tuple[str, ...]] | None) -> None:
         """Set the filters for spans that start from now on."""
         self._include = tuple((filters or {}).get("include", ()))
         self._exclude = tuple((filters or {}).get("exclude", ()))

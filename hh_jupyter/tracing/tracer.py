@@ -176,7 +176,7 @@ class HoneyHiveTracer:
         self.sessions.apply(settings)
         if elsewhere:
             self.sessions.register_again()
-        self.processor.filter(settings.span_name_filters)
+        self.processor.set_filters(settings.span_name_filters)
         if before.disable_tracing != settings.disable_tracing and not self.closed:
             if settings.disable_tracing:
                 self.provider_binding.switch_off()
@@ -361,7 +361,7 @@ class HoneyHiveTracer:
             tell("create_session", "session_id", None, "given with skip_api_call=True", then)
         session = self.sessions.new(session_name, source=source, register="never" if link else "now", **fields)
         otel_context.attach(with_session_baggage(session, self.sessions))
-        self.processor.adopt(session)
+        self.processor.move_request_to(session)
         if self.on_session is not None:
             self.on_session(session)
         return session.id
