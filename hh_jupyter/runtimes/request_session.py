@@ -111,7 +111,7 @@ class RequestSessions:
             inputs={**request.inputs, **self._more_inputs(request.native)} or None,
             register="never" if link else "now",
         )
-        tracer.processor.adopt(session)
+        tracer.processor.move_request_to(session)
         if carried is None:
             context = with_session_baggage(session, tracer.sessions, context)
         else:  # With the caller's project and source.
