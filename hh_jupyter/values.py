@@ -1,7 +1,7 @@
-"""Any Python value as an attribute, as plain data or as text: bounded, and never an exception.
+"""Converts any Python value to attributes, plain data or text. The results are bounded, and nothing here raises.
 
-It runs on the caller's time, so what is read of one value is bounded: `MAX_NODES`, `MAX_TEXT`, `MAX_DEPTH` and, where
-reading runs the user's code, `MAX_SECONDS`. What is left out is said where it was.
+Conversion runs while the caller waits, so `MAX_NODES`, `MAX_TEXT` and `MAX_DEPTH` limit what is read of one value, and
+`MAX_SECONDS` limits the time if reading runs the user's code. A marker stands in place of what is left out.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from typing import Any, Final
 
 __all__ = ["flatten", "plain", "scalar", "text_of"]
 
-# One text for anything: the same for equal values, of bounded length, and never an exception.
+# Text for any value: bounded, and the same for equal values.
 #
-# Nothing is imported to recognise a value: numpy, pandas, torch and the like are known by what their types offer.
-# Questions are asked of `type(value)`, not of the value, since a proxy or a mock answers to everything.
+# No library is imported to recognise its values: numpy, pandas and torch are recognised by attributes of their types.
+# Attributes are looked up on `type(value)`, not on the value, since a proxy or a mock has every attribute.
 
 MAX_TEXT: Final = 1_000_000
-"""Characters of one value; sealing cuts the span as a whole."""
+"""Number of characters of one value. The whole span is limited again before export."""
 
 MAX_NAME: Final = 200
-"""Characters of a type's name, which may be made up at run time."""
+"""Number of characters of a type's name, which may be generated at run time."""
 
 MAX_SHOWN: Final = 20
-"""Columns of a table, and members of a tuple, that are named."""
+"""Number of columns of a table, and of items of a container used as a key, that are written out."""
 
 _ADDRESS: Final = re.compile(r"(?: object)? at 0x[0-9A-Fa-f]+|(?<=[ <])id='\d+'| id='\d+'")
-"""Where an object is in memory, as default reprs and mocks tell it: another one in every process."""
+"""An object's memory address in default reprs and mocks; it differs in every process."""
 
 _BYTES: Final = (bytes, bytearray)
 _DATES: Final = (datetime.date, datetime.time)
@@ -44,36 +44,36 @@ _CONTAINERS: Final = (tuple, list, dict, set, frozenset)
 
 
 def text_of(value: Any) -> str:
-    """The text that stands for a value: as a key, a name, a message."""
+    """Return text for a value that is used as a key, a name or a message."""
     kind = type(value)
     if kind is str:
         return clean(value)
     try:
         return clean(_text(value, kind))
-    except Exception:  # boundary: str() of a user's object may do anything; the call that is traced must not notice.
+    except Exception:  # boundary: str() of a user's object may raise; the traced call must not fail.
         return unreadable(value)
 
 
 def unreadable(value: Any) -> str:
-    """What stands for a value that cannot be read."""
-    return f"<{name_of(type(value))} without text>"
+    """Return the text for a value whose reading raises."""
+    return f"<{type_name(type(value))} without text>"
 
 
-def name_of(kind: type) -> str:
-    """A type's name, not asking its metaclass."""
+def type_name(kind: type) -> str:
+    """Return a type's name without calling its metaclass."""
     name: str = type.__dict__["__name__"].__get__(kind)
     return clean(name, MAX_NAME)
 
 
 def clean(text: str, limit: int = MAX_TEXT) -> str:
-    """The text cut to `limit` characters, saying how many there were, in a form that the wire can hold."""
+    """Return the text as valid UTF-8, cut to `limit` characters. Cut text ends with its original length."""
     if len(text) > limit:
         text = f"{text[:limit]}... ({len(text):,} characters)"
     if text.isascii():
         return text
     try:
         text.encode()
-    except UnicodeEncodeError:  # Lone surrogates: protobuf would refuse the whole span.
+    except UnicodeEncodeError:  # Lone surrogates: protobuf would reject the whole span.
         return text.encode("utf-8", "replace").decode("utf-8")
     return text
 
@@ -83,10 +83,10 @@ def _text(value: Any, kind: type) -> str:
         return text_of(value._value_)
     if issubclass(kind, str | BaseException):
         return str.__str__(str(value))
-    if issubclass(kind, int) and int.bit_length(value) > 10_000:  # Python refuses to write out longer ones.
+    if issubclass(kind, int) and int.bit_length(value) > 10_000:  # Python does not convert longer ones to text.
         return f"<int of {int.bit_length(value):,} bits>"
     if issubclass(kind, _CONTAINERS) and len(value) > MAX_SHOWN:
-        return f"<{name_of(kind)} of {len(value):,} items>"
+        return f"<{type_name(kind)} of {len(value):,} items>"
     if issubclass(kind, _BYTES):
         return f"<{len(value):,} bytes>" if len(value) != 1 else "<1 byte>"
     if issubclass(kind, memoryview):
@@ -100,16 +100,16 @@ def _text(value: Any, kind: type) -> str:
 
 
 def _shape_text(value: Any, kind: type) -> str | None:
-    """Arrays, tensors and tables by what they are, not by what they hold; None for anything else."""
+    """Describe an array, tensor or table by type, shape and dtypes; None for anything else."""
     if getattr(kind, "shape", None) is None:
         return None
     try:
         shape = tuple(int(length) for length in itertools.islice(value.shape, MAX_SHOWN))
-    except (TypeError, ValueError):  # A circle has a shape too.
+    except (TypeError, ValueError):  # Objects other than arrays may have a `shape`.
         return None
     dtype = getattr(value, "dtype", None)
     more = _columns_text(value) if dtype is None else f", {dtype}"
-    return f"<{name_of(kind)} of shape {shape}{more}>"
+    return f"<{type_name(kind)} of shape {shape}{more}>"
 
 
 def _columns_text(table: Any) -> str:
@@ -123,64 +123,68 @@ def _columns_text(table: Any) -> str:
     return f": {', '.join(shown)}{f' and {more:,} more' if more > 0 else ''}"
 
 
-# The fields of records: dataclasses, named tuples, attrs, pydantic (1 and 2) and msgspec, none of them imported.
+# Fields of dataclasses, named tuples, attrs, pydantic (1 and 2) and msgspec classes; none of these is imported.
 #
-# A field that its class keeps out of the repr is left out here as well: that is where secrets are.
+# A field that its class excludes from the repr is left out, since it may hold a secret.
 
 
-def fields_of(value: Any, kind: type) -> Mapping[str, Any] | None:
-    """Fields by name, as declared; None if `kind`, the value's type, is no record."""
+def _fields_of(value: Any, kind: type) -> Mapping[str, Any] | None:
+    """Return the declared fields by name; None if `kind`, the value's type, declares no fields."""
     if issubclass(kind, tuple):
         names = getattr(kind, "_fields", None)
         return dict(zip(names, tuple.__iter__(value), strict=False)) if isinstance(names, tuple) else None
     declared = getattr(kind, "__dataclass_fields__", None)
     if isinstance(declared, dict):
-        return _read(value, (field.name for field in dataclasses.fields(value) if field.repr))
+        return _read_attributes(value, (field.name for field in dataclasses.fields(value) if field.repr))
     for fields in (getattr(kind, "__pydantic_fields__", None), getattr(kind, "model_fields", None)):
         if isinstance(fields, Mapping):
-            return _pydantic(value, fields)
+            return _pydantic_fields(value, fields)
     attributes = getattr(kind, "__attrs_attrs__", None)
     if isinstance(attributes, tuple):
-        return _read(value, (attribute.name for attribute in attributes if attribute.repr))
+        return _read_attributes(value, (attribute.name for attribute in attributes if attribute.repr))
     names = getattr(kind, "__struct_fields__", None)  # msgspec
     if isinstance(names, tuple):
-        return _read(value, names)
+        return _read_attributes(value, names)
     if issubclass(kind, SimpleNamespace) or isinstance(getattr(kind, "__fields__", None), dict):  # pydantic 1
         return dict(vars(value))
     return None
 
 
-def _pydantic(value: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """From the instance's own dict, since a model may compute on attribute access; undeclared fields come last."""
-    found = vars(value)
-    shown = {name: found[name] for name, field in fields.items() if name in found and getattr(field, "repr", True)}
-    return {**shown, **(getattr(value, "__pydantic_extra__", None) or {})}
+def _pydantic_fields(value: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the instance's dict, since attribute access may run code; undeclared fields come last."""
+    values = vars(value)
+    declared = {name: values[name] for name, field in fields.items() if name in values and getattr(field, "repr", True)}
+    return {**declared, **(getattr(value, "__pydantic_extra__", None) or {})}
 
 
-def _read(value: Any, names: Iterable[str]) -> dict[str, Any]:
-    return {name: _attribute(value, name) for name in names}
+def _read_attributes(value: Any, names: Iterable[str]) -> dict[str, Any]:
+    return {name: _read_attribute(value, name) for name in names}
 
 
-def _attribute(value: Any, name: str) -> Any:
+def _read_attribute(value: Any, name: str) -> Any:
     try:
         return getattr(value, name, None)
-    except Exception:  # boundary: a computed field may do anything; the others are still worth showing.
+    except Exception:  # boundary: a computed field may raise; the other fields are still recorded.
         return "<unreadable>"
 
 
+# Attributes and plain data for any value.
+
 MAX_DEPTH: Final = 20
+"""Number of nested containers that are read."""
+
 MAX_KEYS: Final = 1_024
-"""Attributes made of one value, as many as a span holds by default: a data set given as metadata must not become a
-million of them."""
+"""Number of attributes made of one value, the default limit of a span: a data set passed as metadata must not become a
+million attributes."""
 
 MAX_KEY: Final = 1_000
-"""Characters of one key."""
+"""Number of characters of one key."""
 
 MAX_NODES: Final = 10_000
-"""Values looked at inside one value: twenty objects that know each other are a tree without end."""
+"""Number of values that are read inside one value: twenty objects that refer to each other form an endless tree."""
 
 MAX_SECONDS: Final = 0.5
-"""For values whose reading runs the user's code: lazy rows, remote attributes. Looked at between two of them."""
+"""Time limit for values whose reading runs the user's code, such as lazy rows. It is checked between two of them."""
 
 INT64: Final = 2**63
 _JSON_INT: Final = 2**126
@@ -188,28 +192,30 @@ _JSON_INT: Final = 2**126
 Scalar = str | bool | int | float
 _SCALAR_TYPES: Final = frozenset({str, bool, int, float})
 _JSON_TYPES: Final = frozenset({str, bool, int, float, dict, list})
-# Tuples, since a union written in an expression is made anew each time.
+# Tuples, since a union in an expression is created each time.
 _FLATTENED: Final = (dict, list)
 _LISTS: Final = (Sequence, Set, MappingView)
 _SETS: Final = (set, frozenset)
-_NO_LISTS: Final = (str, bytes, bytearray, memoryview, range)
+_NOT_LISTS: Final = (str, bytes, bytearray, memoryview, range)
 
 
 def flatten(prefix: str, value: Any) -> dict[str, Scalar]:
-    """Attributes for a value: dict keys and list indices are appended after a dot (contract, section 3).
+    """Return attributes for a value: dict keys and list indices are appended to the prefix, separated by dots.
 
-    None and empty containers leave nothing. At most `MAX_KEYS` attributes are made; that some are missing is said.
+    None and empty containers make no attributes. At most `MAX_KEYS` attributes are made; if some are missing,
+    `<prefix>.hh_truncated` gives the reason.
     """
-    found: dict[str, Scalar] = {}
+    attributes: dict[str, Scalar] = {}
     reader = _Reader()
-    reader.flatten(found, prefix, value, ())
+    reader.flatten(attributes, prefix, value, ())
     if reader.cut:
-        found[f"{prefix}.hh_truncated"] = f"more than {MAX_KEYS:,} values" if len(found) >= MAX_KEYS else "too large"
-    return found
+        reason = f"more than {MAX_KEYS:,} values" if len(attributes) >= MAX_KEYS else "too large"
+        attributes[f"{prefix}.hh_truncated"] = reason
+    return attributes
 
 
 def scalar(value: Any) -> Scalar:
-    """One attribute value: scalars as they are, containers as JSON, everything else as stable text."""
+    """Return one attribute value: scalars as they are, containers as JSON, everything else as text."""
     kind = type(value)
     if kind is str:
         return clean(value)
@@ -221,15 +227,15 @@ def scalar(value: Any) -> Scalar:
 
 
 def plain(value: Any) -> Any:
-    """Data that JSON can hold. Deep, wide and entangled values are cut, and it says so."""
+    """Return the value as data that JSON can represent. Large, deep and cyclic values are cut and marked."""
     return _Reader().data(value, ())
 
 
 class _Reader:
-    """Reads one value within its budget.
+    """Reads one value within the limits.
 
     Attributes:
-        cut: something was left out because there was too much.
+        cut: whether something was left out because of a limit.
     """
 
     __slots__ = ("_characters", "_deadline", "_nodes", "cut")
@@ -240,50 +246,50 @@ class _Reader:
         self._characters = MAX_TEXT
         self._deadline = 0.0
 
-    def flatten(self, found: dict[str, Scalar], key: str, value: Any, inside: tuple[int, ...]) -> None:
-        """Write the attributes of `value` into `found`; `inside` are the ids of the containers it is in."""
+    def flatten(self, attributes: dict[str, Scalar], key: str, value: Any, parents: tuple[int, ...]) -> None:
+        """Add the attributes for `value`; `parents` are the ids of the containers that it is in."""
         kind = type(value)
         if value is None:
             return
-        if not issubclass(kind, _FLATTENED) or len(inside) >= MAX_DEPTH:
-            found[key] = self.scalar(value, inside)
+        if not issubclass(kind, _FLATTENED) or len(parents) >= MAX_DEPTH:
+            attributes[key] = self.scalar(value, parents)
             return
-        if id(value) in inside:
-            found[key] = "<cycle>"
+        if id(value) in parents:
+            attributes[key] = "<cycle>"
             return
-        inside = (*inside, id(value))
+        parents = (*parents, id(value))
         try:
             for name, item in self._entries(value, kind):
-                if len(found) >= MAX_KEYS or self._nodes <= 0 or self._characters <= 0:
+                if len(attributes) >= MAX_KEYS or self._nodes <= 0 or self._characters <= 0:
                     self.cut = True
                     return
-                label = f"{key}.{self._key(name)}"
-                leaf = type(item)
-                if leaf is str:  # Texts and numbers are most of all; a call for each would double the cost.
-                    found[label] = self._text(item)
-                elif leaf is bool or leaf is float or (leaf is int and -INT64 <= item < INT64):
-                    found[label] = item
+                item_key = f"{key}.{self._key(name)}"
+                item_type = type(item)
+                if item_type is str:  # Most items are text or numbers; a recursive call for each would double the cost.
+                    attributes[item_key] = self._text(item)
+                elif item_type is bool or item_type is float or (item_type is int and -INT64 <= item < INT64):
+                    attributes[item_key] = item
                 else:
-                    self.flatten(found, label, item, inside)
-        except Exception:  # boundary: a user's container may do anything when it is read.
-            found[key] = unreadable(value)
+                    self.flatten(attributes, item_key, item, parents)
+        except Exception:  # boundary: reading a user's container may raise.
+            attributes[key] = unreadable(value)
 
-    def scalar(self, value: Any, inside: tuple[int, ...]) -> Scalar:
-        """One attribute value; containers as JSON."""
+    def scalar(self, value: Any, parents: tuple[int, ...]) -> Scalar:
+        """Return one attribute value; containers as JSON."""
         try:
             if type(value) not in _JSON_TYPES:
-                value = _reduced(value)
+                value = _to_scalar(value)
             kind = type(value)
             if kind is bool or kind is float or (kind is int and -INT64 <= value < INT64):
                 self._nodes -= 1
                 return value  # type: ignore[no-any-return]
-            data = self.data(value, inside)
+            data = self.data(value, parents)
             return data if type(data) is str else json.dumps(data, ensure_ascii=False)
-        except Exception:  # boundary: the call that is traced must not notice what its values do when they are read.
+        except Exception:  # boundary: reading a value may raise; the traced call must not fail.
             return unreadable(value)
 
-    def data(self, value: Any, inside: tuple[int, ...]) -> Any:
-        """What JSON can hold."""
+    def data(self, value: Any, parents: tuple[int, ...]) -> Any:
+        """Return the value as data that JSON can represent."""
         self._nodes -= 1
         kind = type(value)
         if kind is str:
@@ -296,34 +302,34 @@ class _Reader:
             return value if isfinite(value) else str(value)
         try:
             if kind is dict or kind is list:
-                return self._container(value, kind, kind is dict, inside)
-            return self._object(value, kind, inside)
+                return self._container(value, kind, kind is dict, parents)
+            return self._object(value, kind, parents)
         except Exception:  # boundary: as above.
             return unreadable(value)
 
-    def _object(self, value: Any, kind: type, inside: tuple[int, ...]) -> Any:
-        """Anything that is not of JSON's own types; reading it may run the user's code."""
-        if self._late():
-            return f"<{name_of(kind)}>"
-        reduced = _reduced(value)
-        if reduced is not value:
-            return self.data(reduced, (*inside, id(value))) if len(inside) < MAX_DEPTH else text_of(reduced)
-        fields = None if issubclass(kind, type) else fields_of(value, kind)
+    def _object(self, value: Any, kind: type, parents: tuple[int, ...]) -> Any:
+        """Return data for a value of any type that is not JSON's; reading it may run the user's code."""
+        if self._timed_out():
+            return f"<{type_name(kind)}>"
+        converted = _to_scalar(value)
+        if converted is not value:
+            return self.data(converted, (*parents, id(value))) if len(parents) < MAX_DEPTH else text_of(converted)
+        fields = None if issubclass(kind, type) else _fields_of(value, kind)
         if fields is not None:
-            return self._container(fields, dict, True, (*inside, id(value))) if id(value) not in inside else "<cycle>"
+            return self._container(fields, dict, True, (*parents, id(value))) if id(value) not in parents else "<cycle>"
         is_mapping = issubclass(kind, Mapping)
-        if is_mapping or (issubclass(kind, _LISTS) and not issubclass(kind, _NO_LISTS)):
-            return self._container(value, kind, is_mapping, inside)
+        if is_mapping or (issubclass(kind, _LISTS) and not issubclass(kind, _NOT_LISTS)):
+            return self._container(value, kind, is_mapping, parents)
         text = text_of(value)
-        return self._text(f"{name_of(kind)}: {text}" if issubclass(kind, BaseException) else text)
+        return self._text(f"{type_name(kind)}: {text}" if issubclass(kind, BaseException) else text)
 
-    def _container(self, value: Any, kind: type, is_mapping: bool, inside: tuple[int, ...]) -> Any:
-        if id(value) in inside:
+    def _container(self, value: Any, kind: type, is_mapping: bool, parents: tuple[int, ...]) -> Any:
+        if id(value) in parents:
             return "<cycle>"
-        if len(inside) >= MAX_DEPTH or self._nodes <= 0:
-            return f"<{name_of(kind)}>"
-        inside = (*inside, id(value))
-        found: dict[str, Any] = {}
+        if len(parents) >= MAX_DEPTH or self._nodes <= 0:
+            return f"<{type_name(kind)}>"
+        parents = (*parents, id(value))
+        entries: dict[str, Any] = {}
         items: list[Any] = []
         read = 0
         try:
@@ -331,36 +337,36 @@ class _Reader:
                 if self._nodes <= 0 or self._characters <= 0:
                     break
                 if is_mapping:
-                    found[self._key(key)] = self.data(item, inside)
+                    entries[self._key(key)] = self.data(item, parents)
                 else:
-                    items.append(self.data(item, inside))
+                    items.append(self.data(item, parents))
                 read += 1
-            more = self._more(value, read)
-        except Exception:  # boundary: what was read before it failed is worth having.
-            more = "unreadable"
+            omitted = self._omitted(value, read)
+        except Exception:  # boundary: reading a user's container may raise; the items before are recorded.
+            omitted = "unreadable"
         if is_mapping:
-            return {**found, "...": more} if more else found
+            return {**entries, "...": omitted} if omitted else entries
         if issubclass(kind, _SETS):
-            items.sort(key=_order)
-        return [*items, f"... {more}"] if more else items
+            items.sort(key=_sort_key)
+        return [*items, f"... {omitted}"] if omitted else items
 
     def _entries(self, value: Any, kind: type) -> Iterable[tuple[Any, Any]]:
-        """Key and item of a container's first entries. A dict is copied at once, since threads may change it."""
+        """Return keys and items, up to the limit. A dict is copied, since other threads may change it."""
         if kind is dict:
             size = len(value)
             return list(value.items()) if size <= self._nodes else list(islice(value.items(), self._nodes + 1))
         return enumerate(value) if not issubclass(kind, Mapping) else islice(value.items(), self._nodes + 1)
 
-    def _more(self, value: Any, read: int) -> str:
-        """What is said of the entries that were not read; empty if all were."""
+    def _omitted(self, value: Any, read: int) -> str:
+        """Return how many entries were not read, as "5 more"; empty if all were read."""
         left = len(value) - read
         if left <= 0:
             return ""
         self.cut = True
         return f"{left:,} more"
 
-    def _late(self) -> bool:
-        """Whether the time is over; the clock starts with the first object."""
+    def _timed_out(self) -> bool:
+        """Whether `MAX_SECONDS` or `MAX_NODES` is used up; the time starts with the first object."""
         now = time.monotonic()
         self._deadline = self._deadline or now + MAX_SECONDS
         if now > self._deadline:
@@ -371,7 +377,7 @@ class _Reader:
     def _key(self, key: Any) -> str:
         text: str = key if type(key) is str else text_of(key)
         if len(text) > MAX_KEY or not text.isascii():
-            # The end stays too: long keys are paths, and differ there.
+            # The end is kept too: long keys are often paths, which differ there.
             text = clean(text if len(text) <= MAX_KEY else f"{text[: MAX_KEY // 2]}...{text[-MAX_KEY // 2 :]}")
         self._characters -= len(text)
         return text
@@ -383,8 +389,8 @@ class _Reader:
         return text
 
 
-def _reduced(value: Any) -> Any:
-    """The plain scalar inside enums, subclasses of scalars, and numbers of numpy and torch; else the value itself."""
+def _to_scalar(value: Any) -> Any:
+    """Convert enums, subclasses of scalars, and numbers of numpy and torch to scalars; return others unchanged."""
     kind = type(value)
     if issubclass(kind, enum.Enum):
         return value._value_
@@ -401,48 +407,48 @@ def _reduced(value: Any) -> Any:
     return value
 
 
-def _order(data: Any) -> tuple[bool, float, str]:
-    """Sorts members of a set: numbers first, by size, then everything else by its text."""
+def _sort_key(data: Any) -> tuple[bool, float, str]:
+    """The sort key for items of a set: numbers first, then everything else by its JSON text."""
     is_number = isinstance(data, int | float)
     return (not is_number, data if is_number else 0, "" if is_number else json.dumps(data, sort_keys=True))
 
 
-# Values that stand on other people's spans, made plain before they are redacted, cut and encoded.
+# Attributes of spans that other code made, converted before they are redacted, cut and encoded.
 #
-# Anybody may write onto a span what OpenTelemetry lets through: subclasses of text (which no rule for texts would
-# look at), numpy's numbers, lists with gaps, bytes, dicts. No code of theirs runs here, on the sealing thread.
+# OpenTelemetry accepts subclasses of str (which redaction would miss), numpy's numbers, lists with None, bytes and
+# dicts. None of the values' own code may run here, since this runs on the exporter's thread.
 
-_EXACT: Final = frozenset({str, bool, int, float})
-_NUMBER: Final = 8  # bytes of one on the wire, about
+_NUMBER_SIZE: Final = 8
+"""Approximate size of an encoded number, in bytes."""
 
 
-def copied(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The attributes of a span, event or link as a dict of our own.
+def copy_attributes(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a new dict with the attributes of a span, event or link.
 
-    OpenTelemetry's mapping copies itself ten times as fast as `dict` can read it, item by item.
+    The `copy` method of OpenTelemetry's mapping is ten times as fast as `dict(attributes)`.
     """
     copy = getattr(attributes, "copy", None)
-    found = copy() if copy is not None else attributes or {}
-    return found if type(found) is dict else dict(found)
+    result = copy() if copy is not None else attributes or {}
+    return result if type(result) is dict else dict(result)
 
 
 def plain_values(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Attributes with texts, numbers and lists of them only; the same dict if it has no others."""
-    if _EXACT.issuperset(map(type, attributes.values())):  # As nearly all spans have it.
+    """Return the attributes with only text, numbers and lists of these; the same dict if nothing had to change."""
+    if _SCALAR_TYPES.issuperset(map(type, attributes.values())):  # True for nearly all spans.
         return attributes
-    odd = {key: value for key, value in attributes.items() if type(value) not in _EXACT}
-    changed = {key: plain for key, value in odd.items() if (plain := _plain_value(value)) is not value}
+    others = {key: value for key, value in attributes.items() if type(value) not in _SCALAR_TYPES}
+    changed = {key: plain for key, value in others.items() if (plain := _plain_value(value)) is not value}
     return {**attributes, **changed} if changed else attributes
 
 
-def within(attributes: dict[str, Any], room: int) -> tuple[dict[str, Any], int]:
-    """Attributes without the largest ones, so many that the others fit.
+def drop_largest(attributes: dict[str, Any], room: int) -> tuple[dict[str, Any], int]:
+    """Drop the largest attributes until the rest fits.
 
     Args:
-        room: characters of keys and values.
+        room: the limit for keys and values together, in characters.
 
     Returns:
-        what is kept, and what is then left of the room, at least 0.
+        The remaining attributes, and the unused part of the room, at least 0.
     """
     left = room - sum(map(len, attributes)) - sum(map(_size, attributes.values()))
     if left >= 0:
@@ -460,17 +466,17 @@ def within(attributes: dict[str, Any], room: int) -> tuple[dict[str, Any], int]:
 def _size(value: Any) -> int:
     if type(value) is str:
         return len(value)
-    return sum(map(_size, value)) if isinstance(value, list | tuple) else _NUMBER
+    return sum(map(_size, value)) if isinstance(value, list | tuple) else _NUMBER_SIZE
 
 
 def _plain_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
-        if all(item is None or type(item) in _EXACT for item in value):
+        if all(item is None or type(item) in _SCALAR_TYPES for item in value):
             return value
         if any(isinstance(item, Mapping | list | tuple) for item in value):
             return _json(value)
         return tuple(_plain_value(item) for item in value)
-    if value is None or type(value) in _EXACT:
+    if value is None or type(value) in _SCALAR_TYPES:
         return value
     if isinstance(value, str):
         return str.__str__(value)
@@ -480,7 +486,7 @@ def _plain_value(value: Any) -> Any:
         return float.__pos__(value)
     if isinstance(value, bytes):
         return _bytes_text(value)
-    return _json(value) if isinstance(value, Mapping | Sequence) else _named(value)
+    return _json(value) if isinstance(value, Mapping | Sequence) else _type_text(value)
 
 
 def _bytes_text(value: bytes) -> str:
@@ -491,40 +497,43 @@ def _bytes_text(value: bytes) -> str:
 
 
 def _json(value: Any) -> str:
-    """A container as our own are written; one without an end by the name of its type."""
+    """Return a container as JSON; the name of its type if it is cyclic or too deep."""
     try:
-        found = dict(value) if isinstance(value, Mapping) else value
-        return json.dumps(found, ensure_ascii=False, skipkeys=True, default=_nested)
+        data = dict(value) if isinstance(value, Mapping) else value
+        return json.dumps(data, ensure_ascii=False, skipkeys=True, default=_json_default)
     except (ValueError, RecursionError):
-        return _named(value)
+        return _type_text(value)
 
 
-def _nested(value: Any) -> Any:
-    return (
-        dict(value) if isinstance(value, Mapping) else _bytes_text(value) if isinstance(value, bytes) else _named(value)
-    )
+def _json_default(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return _bytes_text(value) if isinstance(value, bytes) else _type_text(value)
 
 
-def _named(value: Any) -> str:
+def _type_text(value: Any) -> str:
     return f"<{type(value).__name__}>"
 
 
-# Dicts that threads fill and that must not grow: the oldest entries make room, without a lock.
+# Small helpers.
 
 
-def forget_oldest(kept: dict[Any, Any], limit: int) -> None:
-    """Drop the entries that were put in first until `limit` are left.
+def evict_oldest(entries: dict[Any, Any], limit: int) -> None:
+    """Remove the oldest entries until `limit` are left.
 
-    Takes no lock, since it runs inside destructors too. Other threads may fill and empty the dict at the same time.
+    Takes no lock, since it may run inside a destructor. Other threads may change the dict at the same time.
     """
-    while len(kept) > limit:
+    while len(entries) > limit:
         try:
-            oldest = next(iter(kept))
-        except (RuntimeError, StopIteration):  # Another thread was here between the two calls.
+            oldest = next(iter(entries))
+        except (RuntimeError, StopIteration):  # Another thread has changed the dict between the two calls.
             continue
-        kept.pop(oldest, None)
+        entries.pop(oldest, None)
 
 
 def as_object(value: Any) -> Mapping[str, Any]:
-    """The backend takes objects only; anything else is kept under `value`, and None is an empty one."""
+    """Return a mapping as it is, None as an empty one, and anything else as `{"value": ...}`.
+
+    The backend accepts only JSON objects for such fields.
+    """
     return value if isinstance(value, Mapping) else ({} if value is None else {"value": value})

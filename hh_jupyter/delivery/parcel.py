@@ -25,7 +25,7 @@ from hh_jupyter.delivery.away import Kept
 from hh_jupyter.delivery.sealing.resource import OwnResource
 from hh_jupyter.delivery.sealing.stamp import Stamp
 from hh_jupyter.delivery.sending.item import Call
-from hh_jupyter.values import copied, plain_values
+from hh_jupyter.values import copy_attributes, plain_values
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class _Tables:
                 for _, each in self._resources.values()
             ],
             "scopes": [
-                each and (each.name, each.version, each.schema_url, plain_values(copied(each.attributes)))
+                each and (each.name, each.version, each.schema_url, plain_values(copy_attributes(each.attributes)))
                 for _, each in self._scopes.values()
             ],
         }
@@ -139,9 +139,13 @@ def _fields(span: ReadableSpan, stamp: Stamp, tables: _Tables) -> dict[str, Any]
         "parent": span.parent and _context_fields(span.parent),
         "kind": span.kind.value,
         "times": (span.start_time, span.end_time),
-        "attributes": plain_values(copied(span.attributes)),
-        "events": [(e.name, e.timestamp, plain_values(copied(e.attributes))) for e in (*span.events, *stamp.events)],
-        "links": [(_context_fields(link.context), plain_values(copied(link.attributes))) for link in span.links],
+        "attributes": plain_values(copy_attributes(span.attributes)),
+        "events": [
+            (e.name, e.timestamp, plain_values(copy_attributes(e.attributes))) for e in (*span.events, *stamp.events)
+        ],
+        "links": [
+            (_context_fields(link.context), plain_values(copy_attributes(link.attributes))) for link in span.links
+        ],
         "status": (status.status_code.value, status.description),
         "shared": tables.number_of(span),
         "dropped": (span.dropped_attributes, span.dropped_events, span.dropped_links),

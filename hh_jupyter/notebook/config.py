@@ -406,7 +406,7 @@ class KernelSettings:
             return None
         self._initialised = True
         self.tracer.configure(settings)
-        self.tracer.span_source.become_global()
+        self.tracer.provider_binding.become_global()
         return self.tracer
 
     def set_trait(self, name: str, value: Any) -> None:

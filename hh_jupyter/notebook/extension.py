@@ -19,7 +19,7 @@ from hh_jupyter.notebook.sessions import Sessions, notebook_name
 from hh_jupyter.notebook.status import load_line
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import set_default_tracer, set_host
-from hh_jupyter.tracing.processor import Yielding
+from hh_jupyter.tracing.processor import GlobalProviderPatch
 from hh_jupyter.tracing.span_store import raise_limits_for_notebook, set_session_titles, span_log
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
@@ -61,7 +61,7 @@ class Extension:
 
     def load_again(self) -> None:
         """`%load_ext` where a startup file has loaded before, which IPython does not know: as if it came first."""
-        self._tracer.span_source.become_global()
+        self._tracer.provider_binding.become_global()
         self._announce()
 
     def unload(self) -> None:
@@ -90,7 +90,7 @@ class Extension:
         undo.callback(set_host, None)
         setattr(shell, session_magic.ENTRY, self)
         undo.callback(delattr, shell, session_magic.ENTRY)
-        for wrapper in (ThreadContexts(), Yielding(self._tracer.span_source.join_later)):
+        for wrapper in (ThreadContexts(), GlobalProviderPatch(self._tracer.provider_binding.join_new_global_providers)):
             wrapper.install()
             undo.callback(wrapper.remove)
         self._register_magics(outputs, undo)
@@ -175,7 +175,7 @@ class Extension:
     def _before_cell(self) -> None:
         """What may have changed since the last cell: settings, the global provider, the name of the notebook."""
         self._settings.apply_changes()
-        self._tracer.span_source.join_later()
+        self._tracer.provider_binding.join_new_global_providers()
         if not self._named:
             self._named = True
             name = notebook_name(self._shell)

@@ -263,14 +263,14 @@ class RunningCells:
     def end(self, key: str) -> None:
         """It has ended; its output follows."""
         if self._cells.pop(key, None) is not None:
-            self._open.forget(key)
+            self._open.discard_cell(key)
 
     def details(self, view_id: str, span_id: int) -> tuple[SpanRecord, SpanDetails | None] | None:
         """A span of a cell that runs: its row, and of one that runs itself what it was given so far, redacted."""
         cell = next((cell for cell in self._cells.values() if cell.view_id == view_id), None)
         if cell is None:
             return None
-        for span in self._open.of(cell.frame.key):
+        for span in self._open.in_cell(cell.frame.key):
             if span.context.span_id == span_id:
                 attributes, redacted = self._rules.attributes(dict(span.attributes or {}))
                 return dataclasses.replace(self._row(span, cell), redacted=redacted), SpanDetails(attributes=attributes)
@@ -316,7 +316,7 @@ class RunningCells:
 
     def _tell(self, cell: RunningCell) -> None:
         key, now = cell.frame.key, time.time_ns()
-        rows = [*self._log.records(cell=key), *(self._row(span, cell) for span in self._open.of(key))]
+        rows = [*self._log.records(cell=key), *(self._row(span, cell) for span in self._open.in_cell(key))]
         if rows:
             view = self._view(cell, rows, now)
             elapsed_ms = (now - view.tree.start_ns) / 1e6

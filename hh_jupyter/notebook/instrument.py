@@ -252,7 +252,7 @@ class Instrumentors:
                 self._capture.switch_on(name, choice.entry.module, self._tracer.settings)
                 instrumentor.instrument(
                     tracer_provider=self._tracer.provider,
-                    logger_provider=self._tracer.span_source.logger_provider(),
+                    logger_provider=self._tracer.provider_binding.logger_provider(),
                     raise_exception_on_conflict=True,
                 )
             except Exception as error:  # boundary: an instrumentor may fail in any way, the next one is tried

@@ -113,7 +113,7 @@ class Commands:
             traced=self._instrumentors.names,
             disk=disk_lines(tracer.spool, known),
             everything="--all" in given,
-            joins=tracer.span_source.joins,
+            joins=tracer.provider_binding.uses_foreign_provider,
             shows_only=tracer.exported_elsewhere,
             trouble=failure_lines(),
         )

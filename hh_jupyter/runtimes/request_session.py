@@ -19,7 +19,7 @@ from hh_jupyter.tracing.context import ContextScope, with_session_baggage, with_
 from hh_jupyter.tracing.propagation import extract
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 from hh_jupyter.tracing.validation import is_given, raise_argument_error, tracer_or_none
-from hh_jupyter.values import name_of, text_of
+from hh_jupyter.values import text_of, type_name
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class RequestSessionFactory:
             inputs={**request.inputs, **self._more_inputs(request.native)} or None,
             register="never" if link else "now",
         )
-        tracer.processor.adopt(session)
+        tracer.processor.move_request_to(session)
         if baggage_session_id is None:
             context = with_session_baggage(session, tracer.sessions, context)
         else:  # Keeps the caller's project and source.
@@ -198,7 +198,7 @@ class RequestSession:
             self._finished = True
         error, self._error = error or self._error, None
         if error is not None:
-            fields["error"] = f"{name_of(type(error))}: {text_of(error)}"
+            fields["error"] = f"{type_name(type(error))}: {text_of(error)}"
         if fields:
             self._tracer.update_event(self.id, fields)
 

@@ -61,7 +61,7 @@ from hh_jupyter.tracing.context import (
 )
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 from hh_jupyter.tracing.validation import callable_matches, raise_argument_error, tracer_or_none, unwrap_partial
-from hh_jupyter.values import forget_oldest, name_of, text_of
+from hh_jupyter.values import evict_oldest, text_of, type_name
 
 __all__ = ["traced"]
 
@@ -251,7 +251,7 @@ def receive_payload(payload: bytes) -> Returned | None:
 def _is_duplicate(payload_id: str) -> bool:
     mark = object()
     is_duplicate = _seen_payloads.setdefault(payload_id, mark) is not mark
-    forget_oldest(_seen_payloads, MAX_SEEN_PAYLOADS)
+    evict_oldest(_seen_payloads, MAX_SEEN_PAYLOADS)
     return is_duplicate
 
 
@@ -354,7 +354,7 @@ class WorkerResult:
         try:
             pickled = _pickled(value)
         except Exception as error:  # Pickle raises what the value's own code raises.
-            text = f"{self._name} returned a {name_of(type(value))} that cannot be sent back: {text_of(error)}"
+            text = f"{self._name} returned a {type_name(type(value))} that cannot be sent back: {text_of(error)}"
             failure = pickle.PicklingError(text)
             self._set_reducer(failure, pickle.dumps(failure))
             raise failure from error
@@ -370,7 +370,7 @@ class WorkerResult:
             pickled = pickle.dumps(error)
             pickle.loads(pickled)  # noqa: S301  # Our own bytes. An executor breaks if it cannot unpickle an exception.
         except Exception as reason:  # As above; the original error is the cause.
-            original = f"{name_of(type(error))}: {text_of(error)}"
+            original = f"{type_name(type(error))}: {text_of(error)}"
             text = (
                 f"{original} (raised by {self._name} in a worker; the exception cannot be sent back: {text_of(reason)})"
             )
@@ -481,7 +481,7 @@ def _on_event(event: tuple[float, Mapping[str, Any]]) -> None:
         return
     before = _worker_of_task.get(message["task"])
     _worker_of_task[message["task"]] = message["worker"]
-    forget_oldest(_worker_of_task, MAX_RUNNING_TASKS)
+    evict_oldest(_worker_of_task, MAX_RUNNING_TASKS)
     if before is not None and before != message["worker"]:
         lost = f"a Dask worker was lost while running {message['name']}; the spans made there are lost"
         tracer_for_handle(TracerHandle(*message["handle"])).record_lost(lost)

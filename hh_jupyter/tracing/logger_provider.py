@@ -1,7 +1,7 @@
-"""Gets events from OpenTelemetry's LoggerProvider: from the global one if it is set, else from one of ours.
+"""Receives events from the global LoggerProvider, or from a LoggerProvider of ours if no global one is set.
 
-Ours is built on the logs API alone, since nothing here is exported as a log and the SDK would cost 5 ms to load. A
-LoggerProvider that is set later replaces it, and is joined in turn.
+Ours uses only the logs API: no logs are exported, and the SDK would take 5 ms to load. A LoggerProvider that other
+code sets later replaces ours and is joined in turn.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from opentelemetry import _logs as otel_logs
 from opentelemetry._logs import Logger, LoggerProvider, LogRecord, _internal
 from opentelemetry.sdk.trace import Event
 
-from hh_jupyter.values import copied, plain_values
+from hh_jupyter.values import copy_attributes, plain_values
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import LoggerProvider as SDKLoggerProvider
@@ -25,52 +25,60 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _SDK: Final = "opentelemetry.sdk._logs"
-_BODY: Final = "gen_ai.event.content"
+_BODY_ATTRIBUTE: Final = "gen_ai.event.content"
 """The span event attribute that holds the body of the log record."""
-_OLD_NAME: Final = "event.name"
+_NAME_ATTRIBUTE: Final = "event.name"
 """The attribute that held an event's name before log records had a field for it."""
 
 _lock = threading.RLock()
-_receivers: list[EventReceiver] = []
+_subscribers: list[EventSubscriber] = []
 _joined: weakref.WeakSet[SDKLoggerProvider] = weakref.WeakSet()
 
 
-class EventReceiver(Protocol):
-    """A tracer's events, as `tracing.log_events.LogEvents` takes them."""
+class EventSubscriber(Protocol):
+    """Collects the events of one tracer; see `tracing.log_events.LogEventCollector`."""
 
     def knows(self, span_id: int) -> bool: ...
 
-    def take(self, trace_id: int, span_id: int, event: Event) -> None: ...
+    def add(self, trace_id: int, span_id: int, event: Event) -> None: ...
 
 
-def receive(events: EventReceiver, *, join: bool, set_global: bool) -> object:
-    """Start delivering events to a tracer. Returns the LoggerProvider that is now global, None if there is none."""
+def subscribe(subscriber: EventSubscriber, *, join: bool, set_global: bool) -> object:
+    """Start passing events to a subscriber.
+
+    Args:
+        join: receive the events of a global SDK LoggerProvider that other code has set.
+        set_global: make our LoggerProvider the global one if there is none.
+
+    Returns:
+        The LoggerProvider that is global now, or None.
+    """
     with _lock:
-        if events not in _receivers:
-            _receivers.append(events)
-        current = otel_logs.get_logger_provider()  # The environment may name one.
+        if subscriber not in _subscribers:
+            _subscribers.append(subscriber)
+        current = otel_logs.get_logger_provider()  # Sets the one that the environment names.
         sdk = _sdk_provider(current)
         if sdk is not None and join and sdk not in _joined:
-            from hh_jupyter.tracing.log_processor import EventProcessor
+            from hh_jupyter.tracing.log_processor import EventLogRecordProcessor
 
-            sdk.add_log_record_processor(EventProcessor(deliver, lambda: bool(_receivers)))
+            sdk.add_log_record_processor(EventLogRecordProcessor(dispatch, lambda: bool(_subscribers)))
             _joined.add(sdk)
         elif isinstance(current, _internal.ProxyLoggerProvider) and set_global:
-            _set_global(OURS)
+            _set_global(OWN_PROVIDER)
         return _internal._LOGGER_PROVIDER
 
 
-def withdraw(events: EventReceiver) -> None:
-    """Undo `receive`. A joined provider keeps its processor, which cannot be removed but does nothing any more."""
+def unsubscribe(subscriber: EventSubscriber) -> None:
+    """Undo `subscribe`. A joined provider keeps its processor, which cannot be removed but then does nothing."""
     with _lock:
-        if events in _receivers:
-            _receivers.remove(events)
-        if not _receivers and _internal._LOGGER_PROVIDER is OURS:
+        if subscriber in _subscribers:
+            _subscribers.remove(subscriber)
+        if not _subscribers and _internal._LOGGER_PROVIDER is OWN_PROVIDER:
             _set_global(None)
 
 
 def _set_global(provider: LoggerProvider | None) -> None:
-    """Set the global LoggerProvider without using up the one call of `set_logger_provider` that OpenTelemetry allows.
+    """Set the global LoggerProvider, leaving the one permitted call of `set_logger_provider` to the program.
 
     There is no public way. If OpenTelemetry moves the variable, no events arrive.
     """
@@ -78,7 +86,7 @@ def _set_global(provider: LoggerProvider | None) -> None:
 
 
 def _sdk_provider(provider: object) -> SDKLoggerProvider | None:
-    """The SDK's LoggerProvider: the given one, or the one inside a proxy such as Logfire's. None for any other."""
+    """Return the SDK LoggerProvider: the provider itself, or the one inside a proxy such as Logfire's, or None."""
     sdk: Any = modules.get(_SDK)
     if sdk is None:
         return None
@@ -86,39 +94,39 @@ def _sdk_provider(provider: object) -> SDKLoggerProvider | None:
     return found if isinstance(found, sdk.LoggerProvider) else None
 
 
-def deliver(record: LogRecord) -> None:
-    """Deliver a record to the tracers that know its span, if it is an event. Never raises."""
+def dispatch(record: LogRecord) -> None:
+    """Pass a record, if it is an event, to the subscribers that know its span. Never raises."""
     try:
         name = _name(record)
         if name is None or not record.span_id or not record.trace_id:
             return
-        concerned = [events for events in tuple(_receivers) if events.knows(record.span_id)]
-        if concerned:
+        subscribers = [subscriber for subscriber in tuple(_subscribers) if subscriber.knows(record.span_id)]
+        if subscribers:
             event = _event(name, record)
-            for events in concerned:
-                events.take(record.trace_id, record.span_id, event)
+            for subscriber in subscribers:
+                subscriber.add(record.trace_id, record.span_id, event)
     except Exception:  # boundary: the library that wrote the record must not fail.
-        _LOG.debug("a log record could not be read", exc_info=True)
+        _LOG.debug("could not read a log record", exc_info=True)
 
 
 def _name(record: LogRecord) -> str | None:
-    """The name of the event; None for an ordinary log record."""
-    name = record.event_name or (record.attributes or {}).get(_OLD_NAME)
+    """Return the name of the event; None for an ordinary log record."""
+    name = record.event_name or (record.attributes or {}).get(_NAME_ATTRIBUTE)
     return name if isinstance(name, str) and name else None
 
 
 def _event(name: str, record: LogRecord) -> Event:
-    """Convert a record to a span event. Values are copied now, since the library may change them later."""
-    attributes = copied(record.attributes)
-    attributes.pop(_OLD_NAME, None)
+    """Convert a record to a span event. Values are copied, since the library may change them later."""
+    attributes = copy_attributes(record.attributes)
+    attributes.pop(_NAME_ATTRIBUTE, None)
     if record.body is not None:
-        attributes[_BODY] = record.body
+        attributes[_BODY_ATTRIBUTE] = record.body
     timestamp = record.timestamp or record.observed_timestamp or time.time_ns()
     return Event(name, plain_values(attributes), timestamp)
 
 
 class EventLogger(Logger):
-    """Delivers records, and forwards them to a global LoggerProvider that is not ours."""
+    """Dispatches records, and forwards them to a global LoggerProvider that is not ours."""
 
     def __init__(self, name: str, *scope: Any) -> None:
         super().__init__(name, *scope)
@@ -127,22 +135,22 @@ class EventLogger(Logger):
     def emit(self, record: LogRecord | None = None, **fields: Any) -> None:
         """Write a record; the fields are those of `LogRecord`."""
         record = LogRecord(**fields) if record is None else record
-        theirs = _theirs()
-        if theirs is None or _sdk_provider(theirs) not in _joined:
-            deliver(record)
-        if theirs is not None:
-            theirs.get_logger(*self._scope).emit(record)
+        foreign = _foreign_provider()
+        if foreign is None or _sdk_provider(foreign) not in _joined:
+            dispatch(record)
+        if foreign is not None:
+            foreign.get_logger(*self._scope).emit(record)
 
-    def enabled(self, **of: Any) -> bool:
-        """Whether a record with this `event_name` has a receiver."""
-        theirs = _theirs()
-        if of.get("event_name") and _receivers:
+    def enabled(self, **criteria: Any) -> bool:
+        """Whether a tracer or the foreign LoggerProvider wants a record with this `event_name`."""
+        foreign = _foreign_provider()
+        if criteria.get("event_name") and _subscribers:
             return True
-        return theirs is not None and theirs.get_logger(*self._scope).enabled(**of)
+        return foreign is not None and foreign.get_logger(*self._scope).enabled(**criteria)
 
 
 class EventLoggerProvider(LoggerProvider):
-    """Makes loggers that deliver events to all tracers of the process."""
+    """Makes loggers that pass events to all tracers of the process."""
 
     def get_logger(
         self, name: str, version: str | None = None, schema_url: str | None = None, attributes: Any = None
@@ -150,10 +158,10 @@ class EventLoggerProvider(LoggerProvider):
         return EventLogger(name, version, schema_url, attributes)
 
 
-def _theirs() -> LoggerProvider | None:
-    """The global LoggerProvider; None if it is not set, or ours."""
+def _foreign_provider() -> LoggerProvider | None:
+    """Return the global LoggerProvider; None if it is not set, or is ours."""
     provider: LoggerProvider | None = _internal._LOGGER_PROVIDER
-    return None if provider is OURS else provider
+    return None if provider is OWN_PROVIDER else provider
 
 
-OURS: Final = EventLoggerProvider()
+OWN_PROVIDER: Final = EventLoggerProvider()

@@ -17,7 +17,7 @@ from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.context import current_cell, random_uuid, session_uuid, visible_baggage
 from hh_jupyter.tracing.validation import is_given
-from hh_jupyter.values import as_object, forget_oldest, plain, text_of
+from hh_jupyter.values import as_object, evict_oldest, plain, text_of
 
 MAX_REMEMBERED: Final = 256
 """Sessions that can be registered again with another backend, after a change of key or URL."""
@@ -127,7 +127,7 @@ class TracerSessions:
                 user_properties=as_object(plain(user_properties)),
             )
             self._started[final_id] = document
-            forget_oldest(self._started, MAX_REMEMBERED)
+            evict_oldest(self._started, MAX_REMEMBERED)
             self._route.call("session_start", final_id, document, defer=register == "first_span")
         return Session(final_id, name, source)
 
@@ -149,7 +149,7 @@ class TracerSessions:
         own = self.own_or_empty
         session = Session(random_uuid(), self._name, own.source, own.project, auto=True)
         self._auto_sessions[span.context.trace_id] = session
-        forget_oldest(self._auto_sessions, MAX_REMEMBERED)
+        evict_oldest(self._auto_sessions, MAX_REMEMBERED)
         return session
 
     def current_id(self, explicit: str | None = None) -> str | None:

@@ -1,4 +1,4 @@
-"""`start_span` and `enrich_span`: a span as a block, and fields onto a span or an event."""
+"""`start_span` and `enrich_span`: spans as `with` blocks, and fields added to a span or an existing event."""
 
 from __future__ import annotations
 
@@ -32,166 +32,25 @@ from hh_jupyter.tracing.validation import (
 )
 from hh_jupyter.values import INT64, Scalar, as_object, flatten, plain, scalar, text_of
 
-# What `start_span` was given, as OpenTelemetry takes it. Total: a wrong argument is told once and does without.
-
-CALLED: Final = "start_span"
-MAX_LINKS: Final = 10_000
-"""Looked at in what was given, which may have no end; how many a span keeps is a setting."""
-
-_ELEMENTS: Final = (str, bool, int, float)
-
-
-def span_kind(value: Any) -> SpanKind:
-    """OpenTelemetry's kind; also from its name in any case, and internal for None."""
-    if value is None:
-        return SpanKind.INTERNAL
-    if type(value) is SpanKind:
-        return value
-    if safe_isinstance(value, str) and value.strip().upper() in SpanKind.__members__:
-        return SpanKind[value.strip().upper()]
-    words = ", ".join(word.lower() for word in SpanKind.__members__)
-    warn_argument_once(
-        CALLED, "kind", value, f"an opentelemetry.trace.SpanKind, or one of {words}", "The kind is internal."
-    )
-    return SpanKind.INTERNAL
-
-
-def start_attributes(value: Any, called: str = CALLED) -> dict[str, Any] | None:
-    """Attributes that a span can hold: scalars and lists of one scalar type as they are, everything else as text.
-
-    OpenTelemetry itself would drop the others.
-    """
-    if value is None:
-        return None
-    if type(value) is not dict and not safe_isinstance(value, Mapping):
-        warn_argument_once(
-            called, "attributes", value, "a dict", "The span has none; enrich_span(metadata=...) takes any value."
-        )
-        return None
-    try:
-        items = list(value.items())
-    except Exception:  # boundary: a user's mapping may do anything when it is read; the span starts anyhow.
-        items = []
-    return {
-        key if type(key) is str else text_of(key): item if _is_array(item) else scalar(item)
-        for key, item in items
-        if item is not None
-    }
-
-
-def _is_array(value: Any) -> bool:
-    container = type(value)  # Not `isinstance`, which asks the value: a proxy may raise.
-    if (container is not list and container is not tuple) or not value:
-        return False
-    kind = type(value[0])
-    if not any(kind is one for one in _ELEMENTS):
-        return False
-    return all(type(item) is kind and (kind is not int or -INT64 <= item < INT64) for item in value)
-
-
-def span_links(value: Any) -> list[Link] | None:
-    """The links among what was given; a span's context is one as well."""
-    if value is None:
-        return None
-    try:
-        given = list(itertools.islice(value, MAX_LINKS))
-    except Exception:  # boundary: one that is no iterable, or a user's iterable that fails; the span starts anyhow.
-        given = [value]
-    links = [
-        Link(item) if safe_isinstance(item, SpanContext) else item
-        for item in given
-        if safe_isinstance(item, SpanContext, Link)
-    ]
-    if len(links) < len(given):
-        warn_argument_once(CALLED, "links", value, "a list of opentelemetry.trace.Link", "What is no link is left out.")
-    return links
-
-
-def start_time_ns(value: Any) -> int | None:
-    """Unix nanoseconds; also from a datetime, and None, which is now, for anything else."""
-    if value is None:
-        return None
-    if safe_isinstance(value, datetime.datetime):
-        value = int(value.timestamp() * 1e9)
-    if safe_isinstance(value, int) and not safe_isinstance(value, bool) and 0 <= value < INT64:
-        return value  # type: ignore[no-any-return]
-    warn_argument_once(
-        CALLED, "start_time", value, "Unix nanoseconds, as time.time_ns() gives them", "The span starts now."
-    )
-    return None
-
-
-# An exception on a span: recorded once, and left exactly as it was.
-
 logger = logging.getLogger(__name__)
 
-_OWN_CODE: Final = f"{Path(__file__).parent}{os.sep}"
-
-MAX_FRAMES: Final = 50
-"""Innermost frames of a stack that are written; a recursion error has a thousand equal ones."""
-
-
-def record_failure(span: Span, error: BaseException, *, event: bool = True, status: bool = True) -> None:
-    """Write what OpenTelemetry's semantic conventions for exceptions ask for.
-
-    Args:
-        span: still running.
-        error: neither its traceback nor its cause is touched.
-        event: add the `exception` event.
-        status: set the status to ERROR with "Type: message".
-    """
-    kind = type(error)
-    message = text_of(error)
-    try:
-        _record(span, error, message, event=event)
-    except Exception:  # boundary: reading a user's exception may raise; the one that is under way must come through.
-        logger.debug("an exception could not be recorded", exc_info=True)
-    if status:
-        span.set_status(Status(StatusCode.ERROR, f"{kind.__name__}: {message}"))
-
-
-def _record(span: Span, error: BaseException, message: str, *, event: bool) -> None:
-    kind = type(error)
-    if event:
-        module = kind.__module__
-        name = kind.__qualname__ if module in ("builtins", None) else f"{module}.{kind.__qualname__}"
-        frames = _without_own(error.__traceback__)
-        stack = "".join(traceback.format_exception(kind, error, frames, limit=-MAX_FRAMES))
-        span.add_event(
-            "exception", {"exception.type": name, "exception.message": message, "exception.stacktrace": stack}
-        )
-
-
-def _without_own(frames: TracebackType | None) -> TracebackType | None:
-    """The frames below the decorator's, which the exception passed last; all where there are no others.
-
-    To the reader they are noise, and each costs a tenth of the whole failure.
-    """
-    inner = frames
-    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_OWN_CODE):
-        inner = inner.tb_next
-    return inner if inner is not None else frames
-
+_START_SPAN: Final = "start_span"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _switch(name: str, value: Any) -> bool:
-    return value if type(value) is bool else checked_bool(CALLED, name, value, default=True)
-
-
 class SpanBlock:
-    """`with tracer.start_span(...) as span`. Exceptions pass through, the same object with the same traceback.
+    """The context manager that `start_span` returns. It records exceptions and lets them propagate unchanged.
 
-    A class and not a generator: the generator form costs as much as the span itself. Entered again, nested or in
-    another task, it is another span.
+    A class, because a generator-based context manager costs as much as the span itself. If it is entered again, nested
+    or in another task, it starts another span.
     """
 
     __slots__ = (
-        "_again",
         "_context",
         "_event",
         "_options",
+        "_reentered",
         "_span",
         "_status",
         "_token",
@@ -222,29 +81,29 @@ class SpanBlock:
         self._status = _switch("set_status_on_exception", set_status_on_exception)
         self._span: Span | None = None
         self._token: Token[Context] | None = None
-        self._again: list[SpanBlock] | None = None
+        self._reentered: list[SpanBlock] | None = None
 
     def __call__(self, function: F) -> F:
-        """As a decorator: each call of `function` is a span of its own. `trace` records arguments and result as well.
+        """Decorate a function, so that each call is a span. Use `trace` to record arguments and result as well.
 
         Raises:
-            SettingTypeError: it is no function, or an async generator function.
+            SettingTypeError: `function` is not a function, or is an async generator function.
         """
-        return wrap_each_call(CALLED, function, self._another)
+        return wrap_each_call(_START_SPAN, function, self._copy)
 
-    def _another(self) -> SpanBlock:
-        """A block like this one: one block is one span, and calls may overlap."""
-        made = SpanBlock.__new__(SpanBlock)
-        made._tracer, made._options, made._event, made._status = self._tracer, self._options, self._event, self._status
-        made._span = made._token = made._again = None
-        return made
+    def _copy(self) -> SpanBlock:
+        """Return a block with the same options; one block holds one span, and calls may overlap."""
+        copy = SpanBlock.__new__(SpanBlock)
+        copy._tracer, copy._options, copy._event, copy._status = self._tracer, self._options, self._event, self._status
+        copy._span = copy._token = copy._reentered = None
+        return copy
 
     def __enter__(self) -> Span:
         if self._span is not None:
-            self._again = [*(self._again or ()), self._another()]
-            return self._again[-1].__enter__()
+            self._reentered = [*(self._reentered or ()), self._copy()]
+            return self._reentered[-1].__enter__()
         name, kind, attributes, links, start_time = self._options
-        otel_tracer = self._tracer.span_source.otel_tracer
+        otel_tracer = self._tracer.provider_binding.otel_tracer
         span = self._span = otel_tracer.start_span(name, None, kind, attributes, links, start_time)
         self._context = set_span_in_context(span, with_tracer(otel_context.get_current(), self._tracer))
         self._token = otel_context.attach(self._context)
@@ -253,11 +112,11 @@ class SpanBlock:
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._again:
+        if self._reentered:
             current = otel_context.get_current()
-            block = next((block for block in self._again if block._context is current), self._again[-1])
+            block = next((block for block in self._reentered if block._context is current), self._reentered[-1])
             if self._context is not current:
-                self._again.remove(block)
+                self._reentered.remove(block)
                 block.__exit__(exc_type, error, traceback)
                 return
         span, token = self._span, self._token
@@ -265,173 +124,13 @@ class SpanBlock:
             return
         self._span = self._token = None
         if isinstance(error, Exception):
-            record_failure(span, error, event=self._event, status=self._status)
+            record_exception(span, error, event=self._event, status=self._status)
         detach_span(token, self._context)
         span.end()
 
 
-# Attributes onto a running span at a quarter of what `Span.set_attributes` costs.
-#
-# The SDK checks every value's type once more, one by one, though `values` made all of them; for a call with three
-# arguments that is a quarter of all time on the caller. So they are put into the span's mapping directly. That
-# mapping is private to the SDK: where it is not exactly what this module knows, or has limits to apply, or the span
-# has ended, the public way is taken. tests/tracing/test_span_writing.py fails when an SDK changes it.
-
-
-def write(span: Span, attributes: Mapping[str, Scalar]) -> None:
-    """Set attributes of a span.
-
-    Args:
-        span: of any provider.
-        attributes: made by `values`: keys are texts that are not empty, values need no cleaning.
-    """
-    target = getattr(span, "_attributes", None)
-    # One expression and no function of its own: this runs twice for every call that is traced.
-    try:
-        if (
-            type(target) is BoundedAttributes
-            and target.maxlen is None
-            and target.max_value_len is None
-            and not target._immutable
-        ):
-            with target._lock:
-                target._dict.update(attributes)
-            return
-    except AttributeError:  # The mapping of another SDK.
-        pass
-    span.set_attributes(attributes)
-
-
-# Fields added to the span that is running now, or to an event that exists already.
-
-EVENT_FIELDS: Final = ("metadata", "metrics", "feedback", "outputs", "config", "user_properties")
-"""What an event that exists takes; all are objects (contract, section 1)."""
-
-_REQUIRED: Final = frozenset({"inputs", "config"})
-"""What a new event must have, if only as an empty object."""
-
-_CREATED_TYPES: Final = (*keys.EVENT_TYPES, "session")
-"""The backend takes no others here, while a span's type may be any text."""
-
-_EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
-
-
-def span_attributes(
-    fields: Mapping[str, Any],
-    *,
-    attributes: Any = None,
-    error: Any = None,
-    event_id: Any = None,
-    extra: Mapping[str, Any] = _EMPTY,
-) -> dict[str, Any]:
-    """Attributes for enriching fields (contract, section 3).
-
-    Args:
-        fields: value by namespace: inputs, outputs, metadata, ...
-        attributes: goes to metadata, like every unknown keyword in `extra`.
-        error: text of `honeyhive_error`.
-        event_id: text of `honeyhive_event_id`.
-    """
-    found: dict[str, Any] = {}
-    for value in (attributes, dict(extra)):
-        found.update(flatten(keys.METADATA, value) if is_given(value) else {})
-    for name, value in fields.items():
-        if value is not None:
-            found.update(flatten(keys.NAMESPACES[name], value))
-    if error is not None:
-        found[keys.ERROR] = scalar(error)
-    if event_id is not None:
-        found[keys.EVENT_ID] = text_of(event_id)
-    return found
-
-
-def enrich_current_span(values: Mapping[str, Any]) -> bool:
-    """Write attributes onto the running span; False if there is none."""
-    span = otel_trace.get_current_span()
-    if not span.is_recording():
-        return False
-    span.set_attributes(values)
-    return True
-
-
-def event_fields(
-    *,
-    inputs: Mapping[str, Any] | None = None,
-    extra: Mapping[str, Any] = _EMPTY,
-    **fields: Any,
-) -> dict[str, Any]:
-    """Fields of an update of an existing event: empty ones are left out, `inputs` and unknown ones go to metadata.
-
-    Of the unknown ones `duration` is a field of its own, if it is a number (of milliseconds).
-    """
-    duration = extra.get("duration")
-    more = {
-        name: plain(value)
-        for name, value in {"inputs": inputs, **extra}.items()
-        if value is not None and not (name == "duration" and _is_number(value))
-    }
-    metadata = {name: value for name, value in more.items() if name != "inputs" or not _empty(value)}
-    found = {name: value for name, given in fields.items() if not _empty(value := plain(given))}
-    if metadata:
-        found["metadata"] = {**as_object(found.get("metadata", {})), **metadata}
-    found = {name: as_object(value) for name, value in found.items()}
-    if _is_number(duration):
-        found["duration"] = duration
-    return found
-
-
-def new_event(name: str | Mapping[str, Any], defaults: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """All fields of a new event.
-
-    Args:
-        name: the event's name, or a dict of all its fields, which then beat the others; `name` in it is the name too.
-        defaults: the documented fields; those that the backend requires are filled in.
-        more: any other field.
-    """
-    given: Any = plain(name) if safe_isinstance(name, Mapping) else name
-    if not safe_isinstance(given, dict):
-        given = {"event_name": given}
-    elif given.get("event_name") is None and "name" in given:
-        given = {**given, "event_name": given["name"]}
-        del given["name"]
-    found = {**defaults, **more, **given}
-    for field in ("event_name", "event_type", "source", "project"):
-        found[field] = None if found.get(field) is None else text_of(found[field])
-    if found["event_type"] not in _CREATED_TYPES:
-        warn_argument_once(
-            "create_event", "event_type", found["event_type"], f"one of {', '.join(_CREATED_TYPES)}", "It is a tool."
-        )
-        found["event_type"] = "tool"
-    for field in ("inputs", "config", *EVENT_FIELDS):
-        value = found.get(field)
-        found[field] = None if value is None and field not in _REQUIRED else as_object(plain(value))
-    found["duration"] = _milliseconds(found.get("duration"))
-    found["event_id"] = random_uuid() if found.get("event_id") is None else text_of(found["event_id"])
-    return found
-
-
-def _milliseconds(duration: Any) -> float:
-    if _is_number(duration):
-        return float(duration)
-    if duration is not None:
-        warn_argument_once("create_event", "duration", duration, "a number of milliseconds", "It is sent as 0.")
-    return 0.0
-
-
-def _is_number(value: Any) -> bool:
-    """A number that JSON can hold."""
-    if safe_isinstance(value, int) and not safe_isinstance(value, bool):
-        return bool(-INT64 <= value < INT64)
-    return safe_isinstance(value, float) and math.isfinite(value)
-
-
-def _empty(value: Any) -> bool:
-    """Whether there is nothing in plain data; False and 0 are something."""
-    return value is None or (isinstance(value, str | dict | list) and not value)
-
-
-class Enriched:
-    """What the free `enrich_span` returns: true if there was a span, and usable in `with`, yielding that span."""
+class EnrichResult:
+    """Returned by the function `enrich_span`: true if something was enriched. In `with`, it yields the current span."""
 
     def __init__(self, done: bool) -> None:
         self._done = done
@@ -466,20 +165,20 @@ def enrich_span(
     user_properties: Any = None,
     update_event_id: str | None = None,
     **extra: Any,
-) -> Enriched:
-    """Add fields to the running span; with `event_id`, to that event instead.
+) -> EnrichResult:
+    """Add fields to the current span, or to the event `event_id`.
 
     Example:
         >>> enrich_span(metrics={"score": 0.9}, feedback={"rating": 5})  # doctest: +SKIP
 
     Args:
-        attributes: a dict for the metadata; unknown keywords go there as well.
-        event_id: update this existing event through the backend, not the span.
-        update_event_id: id that the span's event is to have.
+        attributes: a dict that is added to the metadata, like unknown keywords.
+        event_id: id of an existing event to update at the backend, instead of the span.
+        update_event_id: the id that the span's event gets.
         tracer: sends the update of `event_id`; default: the current tracer.
 
     Returns:
-        true if there was something to enrich.
+        An object that is true if there was a span or event to enrich.
     """
     fields = {
         "metadata": metadata,
@@ -491,14 +190,318 @@ def enrich_span(
         "user_properties": user_properties,
     }
     if event_id is not None:
-        found = tracer_or_none("enrich_span", "tracer", tracer) or current_tracer()
-        if found is None:
-            return Enriched(False)
+        sender = tracer_or_none("enrich_span", "tracer", tracer) or current_tracer()
+        if sender is None:
+            return EnrichResult(False)
         more = {**as_object(plain(attributes)), **({"error": error} if error is not None else {}), **extra}
-        found.update_event(text_of(event_id), event_fields(**fields, extra=more))
-        return Enriched(True)
-    return Enriched(
+        sender.update_event(text_of(event_id), event_fields(**fields, extra=more))
+        return EnrichResult(True)
+    return EnrichResult(
         enrich_current_span(
             span_attributes(fields, attributes=attributes, error=error, event_id=update_event_id, extra=extra)
         )
     )
+
+
+# The arguments of `start_span`, converted for OpenTelemetry. A wrong argument is logged once and replaced by a default.
+
+MAX_LINKS: Final = 10_000
+"""Number of items that are read from `links`, which may be endless. A setting limits the links of a span."""
+
+_ARRAY_TYPES: Final = (str, bool, int, float)
+
+
+def span_kind(value: Any) -> SpanKind:
+    """Return the kind for a `SpanKind` or its name in any case; INTERNAL for None and anything else."""
+    if value is None:
+        return SpanKind.INTERNAL
+    if type(value) is SpanKind:
+        return value
+    if safe_isinstance(value, str) and value.strip().upper() in SpanKind.__members__:
+        return SpanKind[value.strip().upper()]
+    words = ", ".join(word.lower() for word in SpanKind.__members__)
+    warn_argument_once(
+        _START_SPAN, "kind", value, f"an opentelemetry.trace.SpanKind, or one of {words}", "Using internal."
+    )
+    return SpanKind.INTERNAL
+
+
+def start_attributes(value: Any, called: str = _START_SPAN) -> dict[str, Any] | None:
+    """Return the attributes in a form that a span can hold.
+
+    Scalars and lists of one scalar type stay as they are. Everything else, which OpenTelemetry drops, becomes text.
+    """
+    if value is None:
+        return None
+    if type(value) is not dict and not safe_isinstance(value, Mapping):
+        warn_argument_once(
+            called, "attributes", value, "a dict", "Ignoring it; enrich_span(metadata=...) accepts any value."
+        )
+        return None
+    try:
+        items = list(value.items())
+    except Exception:  # boundary: reading a user's mapping may raise; the span starts without it.
+        items = []
+    return {
+        key if type(key) is str else text_of(key): item if _is_array(item) else scalar(item)
+        for key, item in items
+        if item is not None
+    }
+
+
+def _is_array(value: Any) -> bool:
+    container = type(value)  # Not `isinstance`, which reads `__class__`: a proxy may raise.
+    if (container is not list and container is not tuple) or not value:
+        return False
+    kind = type(value[0])
+    if not any(kind is one for one in _ARRAY_TYPES):
+        return False
+    return all(type(item) is kind and (kind is not int or -INT64 <= item < INT64) for item in value)
+
+
+def span_links(value: Any) -> list[Link] | None:
+    """Return the links among the items; a `SpanContext` becomes a link."""
+    if value is None:
+        return None
+    try:
+        items = list(itertools.islice(value, MAX_LINKS))
+    except Exception:  # boundary: not an iterable, or a user's iterable that raises; the span starts without it.
+        items = [value]
+    links = [
+        Link(item) if safe_isinstance(item, SpanContext) else item
+        for item in items
+        if safe_isinstance(item, SpanContext, Link)
+    ]
+    if len(links) < len(items):
+        warn_argument_once(
+            _START_SPAN, "links", value, "a list of opentelemetry.trace.Link", "Ignoring the other items."
+        )
+    return links
+
+
+def start_time_ns(value: Any) -> int | None:
+    """Return Unix nanoseconds for a number of them or a datetime; None, which means now, for anything else."""
+    if value is None:
+        return None
+    if safe_isinstance(value, datetime.datetime):
+        value = int(value.timestamp() * 1e9)
+    if safe_isinstance(value, int) and not safe_isinstance(value, bool) and 0 <= value < INT64:
+        return value  # type: ignore[no-any-return]
+    warn_argument_once(
+        _START_SPAN, "start_time", value, "Unix nanoseconds, as returned by time.time_ns()", "Using the current time."
+    )
+    return None
+
+
+def _switch(name: str, value: Any) -> bool:
+    return value if type(value) is bool else checked_bool(_START_SPAN, name, value, default=True)
+
+
+# Exceptions.
+
+_TRACING_FOLDER: Final = f"{Path(__file__).parent}{os.sep}"
+
+MAX_FRAMES: Final = 50
+"""Number of innermost frames that are recorded of a stack trace; a RecursionError has a thousand similar ones."""
+
+
+def record_exception(span: Span, error: BaseException, *, event: bool = True, status: bool = True) -> None:
+    """Record an exception as OpenTelemetry's semantic conventions require.
+
+    Args:
+        span: a span that has not ended.
+        error: is not changed, and neither are its traceback and cause.
+        event: add the `exception` event.
+        status: set the status to ERROR with "Type: message".
+    """
+    kind = type(error)
+    message = text_of(error)
+    try:
+        if event:
+            _add_exception_event(span, error, message)
+    except Exception:  # boundary: reading a user's exception may raise; the original one must propagate.
+        logger.debug("could not record an exception", exc_info=True)
+    if status:
+        span.set_status(Status(StatusCode.ERROR, f"{kind.__name__}: {message}"))
+
+
+def _add_exception_event(span: Span, error: BaseException, message: str) -> None:
+    kind = type(error)
+    module = kind.__module__
+    name = kind.__qualname__ if module in ("builtins", None) else f"{module}.{kind.__qualname__}"
+    frames = _without_own_frames(error.__traceback__)
+    stack = "".join(traceback.format_exception(kind, error, frames, limit=-MAX_FRAMES))
+    span.add_event("exception", {"exception.type": name, "exception.message": message, "exception.stacktrace": stack})
+
+
+def _without_own_frames(frames: TracebackType | None) -> TracebackType | None:
+    """Return the frames without this package's outer ones, or all frames if there are no others.
+
+    Our frames do not help the reader, and formatting one takes a tenth of the time of recording an exception.
+    """
+    inner = frames
+    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_TRACING_FOLDER):
+        inner = inner.tb_next
+    return inner if inner is not None else frames
+
+
+# Setting attributes, at a quarter of the cost of `Span.set_attributes`.
+#
+# The SDK would check the type of each value, although `values` has made all of them; for a call with three arguments
+# that is a quarter of the tracing time. Attributes are therefore written to the span's mapping directly. The mapping is
+# private to the SDK: if it has another type or a limit, or the span has ended, `Span.set_attributes` is used.
+# tests/tracing/test_span_writing.py fails if an SDK changes the mapping.
+
+
+def set_span_attributes(span: Span, attributes: Mapping[str, Scalar]) -> None:
+    """Set attributes of a span.
+
+    Args:
+        span: a span of any provider.
+        attributes: made by `values`: keys are non-empty strings, and values need no check.
+    """
+    mapping = getattr(span, "_attributes", None)
+    # Inlined, because it runs twice for every traced call.
+    try:
+        if (
+            type(mapping) is BoundedAttributes
+            and mapping.maxlen is None
+            and mapping.max_value_len is None
+            and not mapping._immutable
+        ):
+            with mapping._lock:
+                mapping._dict.update(attributes)
+            return
+    except AttributeError:  # The SDK's mapping has changed.
+        pass
+    span.set_attributes(attributes)
+
+
+# The fields of the current span, or of an event at the backend.
+
+EVENT_FIELDS: Final = ("metadata", "metrics", "feedback", "outputs", "config", "user_properties")
+"""Fields of an event that can be updated; each is a JSON object. See tests/contract/README.md."""
+
+_REQUIRED: Final = frozenset({"inputs", "config"})
+"""Fields that a new event must have, even if they are empty objects."""
+
+_CREATED_TYPES: Final = (*keys.EVENT_TYPES, "session")
+"""Event types that the backend accepts for a new event; a span's type may be any text."""
+
+_EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+def span_attributes(
+    fields: Mapping[str, Any],
+    *,
+    attributes: Any = None,
+    error: Any = None,
+    event_id: Any = None,
+    extra: Mapping[str, Any] = _EMPTY,
+) -> dict[str, Any]:
+    """Return the span attributes for the arguments of `enrich_span`.
+
+    Args:
+        fields: values by namespace: inputs, outputs, metadata, ...
+        attributes: added to the metadata, like the unknown keywords in `extra`.
+        error: value of `honeyhive_error`.
+        event_id: value of `honeyhive_event_id`.
+    """
+    result: dict[str, Any] = {}
+    for value in (attributes, dict(extra)):
+        result.update(flatten(keys.METADATA, value) if is_given(value) else {})
+    for name, value in fields.items():
+        if value is not None:
+            result.update(flatten(keys.NAMESPACES[name], value))
+    if error is not None:
+        result[keys.ERROR] = scalar(error)
+    if event_id is not None:
+        result[keys.EVENT_ID] = text_of(event_id)
+    return result
+
+
+def enrich_current_span(values: Mapping[str, Any]) -> bool:
+    """Set attributes of the current span. Returns False if no span is recording."""
+    span = otel_trace.get_current_span()
+    if not span.is_recording():
+        return False
+    span.set_attributes(values)
+    return True
+
+
+def event_fields(
+    *,
+    inputs: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] = _EMPTY,
+    **fields: Any,
+) -> dict[str, Any]:
+    """Return the fields for the update of an existing event.
+
+    Empty fields are left out. `inputs` and unknown fields are added to the metadata, except for `duration` if it is a
+    number (of milliseconds).
+    """
+    duration = extra.get("duration")
+    plain_extra = {
+        name: plain(value)
+        for name, value in {"inputs": inputs, **extra}.items()
+        if value is not None and not (name == "duration" and _is_number(value))
+    }
+    metadata = {name: value for name, value in plain_extra.items() if name != "inputs" or not _is_empty(value)}
+    update = {name: value for name, argument in fields.items() if not _is_empty(value := plain(argument))}
+    if metadata:
+        update["metadata"] = {**as_object(update.get("metadata", {})), **metadata}
+    update = {name: as_object(value) for name, value in update.items()}
+    if _is_number(duration):
+        update["duration"] = duration
+    return update
+
+
+def new_event(name: str | Mapping[str, Any], defaults: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all fields of a new event.
+
+    Args:
+        name: the event's name, or a dict of all its fields, which override the others; its key `name` is accepted for
+            `event_name`.
+        defaults: the documented fields; those that the backend requires are filled in.
+        extra: any other fields.
+    """
+    named: Any = plain(name) if safe_isinstance(name, Mapping) else name
+    if not safe_isinstance(named, dict):
+        named = {"event_name": named}
+    elif named.get("event_name") is None and "name" in named:
+        named = {**named, "event_name": named["name"]}
+        del named["name"]
+    event = {**defaults, **extra, **named}
+    for field in ("event_name", "event_type", "source", "project"):
+        event[field] = None if event.get(field) is None else text_of(event[field])
+    if event["event_type"] not in _CREATED_TYPES:
+        warn_argument_once(
+            "create_event", "event_type", event["event_type"], f"one of {', '.join(_CREATED_TYPES)}", "Using tool."
+        )
+        event["event_type"] = "tool"
+    for field in ("inputs", "config", *EVENT_FIELDS):
+        value = event.get(field)
+        event[field] = None if value is None and field not in _REQUIRED else as_object(plain(value))
+    event["duration"] = _milliseconds(event.get("duration"))
+    event["event_id"] = random_uuid() if event.get("event_id") is None else text_of(event["event_id"])
+    return event
+
+
+def _milliseconds(duration: Any) -> float:
+    if _is_number(duration):
+        return float(duration)
+    if duration is not None:
+        warn_argument_once("create_event", "duration", duration, "a number of milliseconds", "Sending 0.")
+    return 0.0
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that JSON can represent."""
+    if safe_isinstance(value, int) and not safe_isinstance(value, bool):
+        return bool(-INT64 <= value < INT64)
+    return safe_isinstance(value, float) and math.isfinite(value)
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether plain data is None, or an empty string, dict or list; False and 0 are not empty."""
+    return value is None or (isinstance(value, str | dict | list) and not value)

@@ -40,7 +40,7 @@ from hh_jupyter.tracing.context import (
     warn_not_sending,
     with_session_baggage,
 )
-from hh_jupyter.tracing.processor import SpanSource, StampingProcessor
+from hh_jupyter.tracing.processor import HoneyHiveSpanProcessor, ProviderBinding
 from hh_jupyter.tracing.registry import set_verbose
 from hh_jupyter.tracing.sessions import RegisterWhen, TracerSessions
 from hh_jupyter.tracing.spans import SpanBlock, enrich_span, event_fields, new_event
@@ -168,7 +168,7 @@ class HoneyHiveTracer:
         self._route = Route(settings, span_store.span_log(), span_store.detail_store())
         self.sessions = TracerSessions(settings, self._route)
         self.sessions.start_own(name, register)
-        self.processor = StampingProcessor(
+        self.processor = HoneyHiveSpanProcessor(
             self.sessions,
             self._route.put,
             self._route.put_late,
@@ -176,9 +176,9 @@ class HoneyHiveTracer:
             self._flush_last,
             settings.span_name_filters,
         )
-        self.span_source = SpanSource(self.processor, join=join, set_global=set_global)
+        self.provider_binding = ProviderBinding(self.processor, join=join, set_global=set_global)
         if not settings.disable_tracing:
-            self.span_source.switch_on(settings)
+            self.provider_binding.switch_on(settings)
         registry.register(self)
         logger.debug("%r, session_id %s", self, self.session_id)
 
@@ -192,19 +192,19 @@ class HoneyHiveTracer:
         self.sessions.apply(settings)
         if destination_changed:
             self.sessions.register_again()
-        self.processor.filter(settings.span_name_filters)
+        self.processor.set_filters(settings.span_name_filters)
         if before.disable_tracing != settings.disable_tracing and not self.closed:
             if settings.disable_tracing:
-                self.span_source.switch_off()
+                self.provider_binding.switch_off()
             else:
-                self.span_source.switch_on(settings)
+                self.provider_binding.switch_on(settings)
         if (before.session_name, before.session_id) != (settings.session_name, settings.session_id):
             self.sessions.start_own(self.session_name or "notebook", "first_span")
 
     @property
     def exported_elsewhere(self) -> bool:
         """Another exporter of the provider sends the spans to the same destination, so this tracer only shows them."""
-        others = self.span_source.other_targets()
+        others = self.provider_binding.other_targets()
         return bool(others) and self._route.left_to(others)
 
     # Properties
@@ -212,17 +212,17 @@ class HoneyHiveTracer:
     @property
     def enabled(self) -> bool:
         """Whether spans are created and recorded."""
-        return self.span_source.on
+        return self.provider_binding.on
 
     @property
     def provider(self) -> TracerProvider:
         """The provider that creates the spans, to pass to instrumentors."""
-        return self.span_source.provider
+        return self.provider_binding.provider
 
     @property
     def otel_tracer(self) -> Tracer:
         """The OpenTelemetry tracer of that provider."""
-        return self.span_source.otel_tracer
+        return self.provider_binding.otel_tracer
 
     @property
     def session(self) -> Session:
@@ -377,7 +377,7 @@ class HoneyHiveTracer:
             warn_argument_once("create_session", "session_id", None, rule, then)
         session = self.sessions.new(session_name, source=source, register="never" if link else "now", **fields)
         otel_context.attach(with_session_baggage(session, self.sessions))
-        self.processor.adopt(session)
+        self.processor.move_request_to(session)
         if self.on_session_created is not None:
             self.on_session_created(session)
         return session.id
@@ -670,7 +670,7 @@ class HoneyHiveTracer:
         """`shutdown` with another time budget."""
         if self.closed:
             return
-        self.span_source.switch_off()
+        self.provider_binding.switch_off()
         unset_default(self)
         spool = self._route.spool
         self._shutdown_result = self._route.close(seconds)  # After a Ctrl-C here, shutdown can be called again.

@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.errors import SettingTypeError
-from hh_jupyter.values import name_of, text_of
+from hh_jupyter.values import text_of, type_name
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -53,7 +53,7 @@ def argument_message(called: str, name: str, value: Any, rule: str, then: str) -
     """
     from hh_jupyter.redaction import shown  # Compiling its rules takes longer than creating a tracer.
 
-    return f"{called}: {name} must be {rule}; got {shown(name, value)} ({name_of(type(value))}). {then}"
+    return f"{called}: {name} must be {rule}; got {shown(name, value)} ({type_name(type(value))}). {then}"
 
 
 def raise_argument_error(called: str, name: str, value: Any, rule: str, then: str) -> NoReturn:

@@ -46,7 +46,7 @@ _TABLE: Final = """
 7. The session made for one request goes on after it.
     tests/tracing/test_auto_sessions.py::test_each_request_has_a_session_of_its_own_that_ends_with_it
 8. Session, project and source given for one span do not move it.
-    tests/tracing/test_trace_decorator.py::test_the_decorators_session_source_and_project_move_the_span
+    tests/tracing/test_trace_decorator.py::test_session_source_and_project_of_the_decorator_apply_to_the_span
     tests/tracing/test_enrich_span_context.py::test_session_source_and_project_apply_to_the_span_and_its_children
 9. What the backend refuses for a moment is lost, and a flush says that all is well.
     tests/delivery/sending/test_flush.py::test_what_a_backend_missed_arrives_when_it_is_back
@@ -56,47 +56,47 @@ _TABLE: Final = """
     tests/delivery/sealing/test_seal.py::test_above_the_limit_the_span_is_cut_and_marked_not_lost
     tests/delivery/sealing/test_limits.py::test_every_tracer_has_the_limit_of_the_first
 11. A tracer made after the first was shut down records nothing.
-    tests/tracing/test_providers.py::test_the_first_tracer_becomes_the_global_provider_and_the_next_one_after_a_shutdown_takes_it_over
+    tests/tracing/test_providers.py::test_the_first_tracer_sets_the_global_provider_and_a_tracer_after_its_shutdown_reuses_it
 12. enrich_span claims success where there is no span, and drops fields of an event given by its id.
     tests/tracing/test_trace_decorator.py::test_enriching_needs_a_span
-    tests/tracing/test_updates.py::test_enriching_an_event_by_its_id_keeps_every_field
+    tests/tracing/test_updates.py::test_enriching_an_event_by_its_id_sends_every_field
 13. An update of a session is dropped in silence when a value is no JSON or the backend has a bad moment.
-    tests/tracing/test_updates.py::test_values_that_json_has_not_reach_the_session
+    tests/tracing/test_updates.py::test_values_that_json_cannot_represent_reach_the_session
     tests/tracing/test_updates.py::test_an_update_that_failed_is_sent_again
     tests/delivery/sealing/test_seal.py::test_no_value_makes_a_session_call_raise
 14. Links of spans do not arrive in the JSON protocol.
-    tests/tracing/test_start_span.py::test_links_arrive_in_either_protocol
+    tests/tracing/test_start_span.py::test_links_arrive_with_both_protocols
 15. evaluate loses outputs that are no dict and every error, and files evaluators under the wrong session.
     tests/experiments/test_evaluate.py::test_outputs_of_any_type_reach_the_session
     tests/experiments/test_evaluate.py::test_function_and_evaluators_are_inside_one_chain_span_of_their_own_session
     tests/experiments/test_errors.py::test_an_error_of_the_function_is_in_the_result_and_on_its_session
     tests/experiments/test_errors.py::test_an_error_of_an_evaluator_stops_no_other_and_is_on_the_session
 16. An exception makes a second span and is recorded up to three times, whatever the arguments say.
-    tests/tracing/test_trace_decorator.py::test_an_exception_passes_untouched_and_is_recorded_once
+    tests/tracing/test_trace_decorator.py::test_an_exception_propagates_unchanged_and_is_recorded_once
     tests/tracing/test_enrich_span_context.py::test_an_exception_is_recorded_once_and_propagates
-    tests/tracing/test_start_span.py::test_what_an_exception_leaves_behind_can_be_switched_off
+    tests/tracing/test_start_span.py::test_recording_an_exception_can_be_switched_off
 17. A function whose error has a certain text runs twice; an exception of a coroutine becomes its own cause.
-    tests/tracing/test_trace_decorator.py::test_an_exception_passes_untouched_and_is_recorded_once
+    tests/tracing/test_trace_decorator.py::test_an_exception_propagates_unchanged_and_is_recorded_once
     tests/tracing/test_trace_parameters.py::test_the_exception_of_a_coroutine_function_is_untouched
 18. The span of a generator ends before the first item, without its children and what was yielded.
-    tests/tracing/test_trace_decorator.py::test_a_generator_is_one_span_until_its_end_with_its_children_in_it
-    tests/tracing/test_trace_decorator.py::test_an_async_generator_is_one_span_until_its_end
+    tests/tracing/test_trace_decorator.py::test_the_span_of_a_generator_lasts_until_its_end_and_has_its_children
+    tests/tracing/test_trace_decorator.py::test_the_span_of_an_async_generator_lasts_until_its_end
 19. Parameters of @trace stand in the metadata as well; attributes are doubled, lists become text.
-    tests/tracing/test_trace_parameters.py::test_parameters_are_fields_and_no_metadata
-    tests/tracing/test_start_span.py::test_attributes_are_written_once_as_what_they_are
+    tests/tracing/test_trace_parameters.py::test_parameters_become_fields_and_not_metadata
+    tests/tracing/test_start_span.py::test_attributes_are_set_once_with_their_types
 20. None is the text None, tuples and dates have different texts in arguments and results.
-    tests/tracing/test_trace_parameters.py::test_arguments_and_results_are_written_alike_and_none_is_nothing
+    tests/tracing/test_trace_parameters.py::test_arguments_and_results_are_converted_alike_and_none_is_left_out
     tests/tracing/test_serialize_texts.py::test_each_kind_of_value_has_its_text
 21. The event type is guessed from parts of words before the span has its attributes, also where one was given.
     tests/delivery/sealing/test_seal.py::test_the_type_comes_from_what_the_span_had_when_it_ended
     tests/conventions/test_event_type.py::test_names_are_read_by_whole_words
     tests/conventions/test_event_type.py::test_recorded_types_are_the_same_except_for_the_listed_faults
 22. Children of a filtered span have a parent that nobody receives.
-    tests/tracing/test_providers.py::test_children_of_filtered_spans_hang_from_the_nearest_kept_ancestor
+    tests/tracing/test_providers.py::test_the_parent_of_a_filtered_spans_child_is_the_nearest_kept_ancestor
 23. trace_class breaks static and class methods.
     tests/tracing/test_trace_decorator.py::test_a_class_keeps_its_static_and_class_methods_and_properties
 24. Documented parameters of @trace are refused, and typos in init are not.
-    tests/tracing/test_trace_parameters.py::test_the_documented_fields_are_taken
+    tests/tracing/test_trace_parameters.py::test_the_documented_fields_are_sent
     tests/tracing/test_setup_errors.py::test_an_error_states_the_setting_its_value_and_the_rule
 25. init changes the caller's context for good, and a memory address travels to other services.
     tests/tracing/test_propagation.py::test_creating_a_tracer_does_not_change_the_context

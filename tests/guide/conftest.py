@@ -1,4 +1,4 @@
-"""The guide's programs, as their users would start them: configured by the environment, sending to the stand-in."""
+"""Fixtures that start the guide's programs as users would: configured by the environment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(autouse=True)
 def settings_in_the_environment(monkeypatch: pytest.MonkeyPatch, backend: Backend) -> None:
-    """Programs read key and address from the environment, as deployed ones do."""
+    """Set key and URL of the stand-in backend in the environment, as for deployed programs."""
     monkeypatch.setenv("HH_API_KEY", "test-key-0001")
     monkeypatch.setenv("HH_API_URL", backend.url)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -30,7 +30,7 @@ def settings_in_the_environment(monkeypatch: pytest.MonkeyPatch, backend: Backen
 
 @pytest.fixture
 def program() -> Iterator[Callable[[str], ModuleType]]:
-    """Load a program of the folder `programs` into this process; its tracer is shut down after the test."""
+    """Load a program of the folder `programs` in this process; shut its tracer down after the test."""
     with ExitStack() as stack:
 
         def start(name: str) -> ModuleType:
@@ -43,7 +43,7 @@ def program() -> Iterator[Callable[[str], ModuleType]]:
 
 @pytest.fixture
 def run() -> Run:
-    """Run Python source as a program of its own, to its end."""
+    """Run Python source in a separate process and wait for its end."""
 
     def start(source: str, *args: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", source, *args]
@@ -54,7 +54,7 @@ def run() -> Run:
 
 @pytest.fixture
 def start_service() -> Iterator[Callable[..., str]]:
-    """Serve a program from a process of its own, with so many threads; gives its address."""
+    """Serve a program in a separate process, with the given number of threads; returns its URL."""
     with ExitStack() as stack:
 
         def start(*args: str) -> str:
@@ -72,5 +72,5 @@ def start_service() -> Iterator[Callable[..., str]]:
 
 
 def source_of(name: str) -> str:
-    """Text of a program."""
+    """Return the source of a program."""
     return (PROGRAMS / f"{name}.py").read_text("utf-8")

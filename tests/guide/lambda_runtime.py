@@ -1,4 +1,4 @@
-"""What AWS Lambda does with a handler: import it once, call it for each event, freeze the process in between."""
+"""Runs a handler as AWS Lambda does: imports it once, calls it for each event, freezes the process in between."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.guide.serving import load
 
 
 class Environment:
-    """One execution environment, a process. `invoke` returns when the process is frozen again."""
+    """One execution environment: a process. `invoke` returns when the process is frozen again."""
 
     def __init__(self, program: str) -> None:
         command = [sys.executable, "-m", "tests.guide.lambda_runtime", program]
@@ -34,7 +34,7 @@ class Environment:
         self._process.communicate()
 
     def invoke(self, event: dict[str, Any]) -> dict[str, Any]:
-        """What the handler returned, or `{"error": ...}` if it raised."""
+        """Call the handler; return its result, or `{"error": ...}` if it raised."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(event) + "\n")

@@ -1,4 +1,4 @@
-"""Real web servers on the loopback interface: uvicorn and werkzeug, in a thread or as a process of their own.
+"""Real web servers on the loopback interface: uvicorn and werkzeug, in a thread or in a separate process.
 
 python -m tests.guide.serving service 1   # serves the program of that name with one thread, prints its address
 """
@@ -21,7 +21,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 
 
 def load(name: str) -> ModuleType:
-    """The program of that name, run anew: its tracer is made now, as at the start of a process."""
+    """Run the program of this name, which makes its tracer, and return its module."""
     spec = importlib.util.spec_from_file_location(name, PROGRAMS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -32,7 +32,7 @@ def load(name: str) -> ModuleType:
 
 @contextmanager
 def asgi(app: Any) -> Iterator[str]:
-    """Serve with uvicorn; gives the address."""
+    """Serve with uvicorn; yields the URL."""
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
@@ -49,11 +49,11 @@ def asgi(app: Any) -> Iterator[str]:
 
 @contextmanager
 def wsgi(app: Any, threads: int | None = None) -> Iterator[str]:
-    """Serve with werkzeug; gives the address.
+    """Serve with werkzeug; yields the URL.
 
     Args:
-        threads: serve with so many threads, each of which takes one request after the other, as gunicorn's and
-            waitress's do; default: a new thread for each request, as werkzeug itself does.
+        threads: number of threads, each of which serves one request after the other, as those of gunicorn and
+            waitress do; default: a new thread for each request, as werkzeug does.
     """
     from werkzeug.serving import BaseWSGIServer, make_server
 
@@ -78,7 +78,7 @@ def wsgi(app: Any, threads: int | None = None) -> Iterator[str]:
 
 @contextmanager
 def running(server: HTTPServer) -> Iterator[str]:
-    """A server of the standard library's kind, as werkzeug's and Django's are, on a thread; gives the address."""
+    """Run an `HTTPServer`, such as those of werkzeug and Django, on a thread; yields the URL."""
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True, name=type(server).__name__)
     thread.start()
     try:

@@ -1,4 +1,4 @@
-"""A batch job: `with_session` for each item, in loops, threads and tasks, with items that fail."""
+"""A batch job: `with_session` for each item, in a loop, in threads and in tasks; some items fail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from hh_jupyter import HoneyHiveTracer, enrich_session, trace
 from tests.backend import Backend
-from tests.guide.found import in_own_sessions, outputs_by_session, registered, sessions_by_question
+from tests.guide.received import in_own_sessions, outputs_by_session, registered, sessions_by_question
 
 ITEMS = tuple(f"item {number}" for number in range(20))
 
@@ -55,18 +55,18 @@ def each_in_its_own(backend: Backend, tracer: HoneyHiveTracer, ids: dict[str, st
     }
 
 
-def test_a_loop(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_each_item_of_a_loop_has_its_own_session(backend: Backend, tracer: HoneyHiveTracer) -> None:
     ids = {item: process(tracer, item) for item in ITEMS}
     each_in_its_own(backend, tracer, ids)
 
 
-def test_threads(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_each_item_has_its_own_session_in_threads(backend: Backend, tracer: HoneyHiveTracer) -> None:
     with ThreadPoolExecutor(4) as pool:
         ids = dict(zip(ITEMS, pool.map(lambda item: process(tracer, item), ITEMS), strict=True))
     each_in_its_own(backend, tracer, ids)
 
 
-def test_tasks(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_each_item_has_its_own_session_in_tasks(backend: Backend, tracer: HoneyHiveTracer) -> None:
     async def one(item: str) -> str:
         async with tracer.with_session(item, inputs={"item": item}) as session_id:
             await asyncio.sleep(0)
@@ -85,10 +85,10 @@ def test_tasks(backend: Backend, tracer: HoneyHiveTracer) -> None:
     each_in_its_own(backend, tracer, dict(zip(ITEMS, asyncio.run(main()), strict=True)))
 
 
-def test_workers_given_a_copy_of_the_context_belong_to_the_item_that_started_them(
+def test_workers_with_a_copy_of_the_context_are_in_the_session_of_their_item(
     backend: Backend, tracer: HoneyHiveTracer
 ) -> None:
-    """The guide's rule for thread pools: a copy for each submit."""
+    """The guide's rule for thread pools: copy the context for each submit."""
     ids = {}
     with ThreadPoolExecutor(3) as pool:
         futures = []
@@ -106,7 +106,7 @@ def test_workers_given_a_copy_of_the_context_belong_to_the_item_that_started_the
     assert all(span["parent_span_id"] == parents[span["attributes"]["honeyhive_inputs.question"]] for span in steps)
 
 
-def test_a_nested_session_ends_with_its_block_also_when_it_fails(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_a_nested_session_ends_with_its_block_even_if_it_raises(backend: Backend, tracer: HoneyHiveTracer) -> None:
     with tracer.with_session("batch") as batch:
         step("before")
         with pytest.raises(ValueError, match="item 7"), tracer.with_session("item 7") as item:

@@ -1,4 +1,4 @@
-"""A conversation of several turns: the first makes the session, the later ones link to it, wherever they run."""
+"""A conversation of several turns: the first starts the session, and later ones join it in any process."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from types import ModuleType
 
 from tests.backend import Backend
 from tests.guide.conftest import Run, source_of
-from tests.guide.found import QUESTION, SESSION, registered, sessions_by_question
+from tests.guide.received import QUESTION, SESSION, registered, sessions_by_question
 
 TURN = source_of("chat") + "import sys\nprint(turn(*sys.argv[1:])[1])\n"
 
 
-def test_each_turn_in_a_process_of_its_own_is_in_the_session_of_the_first(backend: Backend, run: Run) -> None:
+def test_turns_in_separate_processes_are_in_the_session_of_the_first(backend: Backend, run: Run) -> None:
     conversation = run(TURN, "first").stdout.strip()
     for question in ("second", "third"):
         assert run(TURN, question, conversation).stdout.strip() == conversation
@@ -22,7 +22,7 @@ def test_each_turn_in_a_process_of_its_own_is_in_the_session_of_the_first(backen
     assert registered(backend, "chat") == [conversation], "later turns register nothing"
 
 
-def test_turns_of_many_conversations_on_the_same_threads_stay_apart(
+def test_conversations_on_the_same_threads_are_kept_apart(
     backend: Backend, program: Callable[[str], ModuleType]
 ) -> None:
     chat = program("chat")
@@ -36,14 +36,14 @@ def test_turns_of_many_conversations_on_the_same_threads_stay_apart(
     assert sessions_by_question(backend) == {f"c{c} t{t}": {first[c]} for c in range(8) for t in range(3)}
 
 
-def test_an_identifier_that_is_no_uuid_is_the_same_session_in_every_process(backend: Backend, run: Run) -> None:
+def test_an_id_that_is_not_a_uuid_is_the_same_session_in_every_process(backend: Backend, run: Run) -> None:
     ids = {run(TURN, question, "ticket 4711").stdout.strip() for question in ("one", "two")}
     assert len(ids) == 1
     assert {span["attributes"][SESSION] for span in backend.spans()} == ids
 
 
-def test_a_tracer_made_with_the_id_continues_the_session(backend: Backend, run: Run) -> None:
-    """The other way to link: the whole process is one turn."""
+def test_a_tracer_created_with_the_id_continues_the_session(backend: Backend, run: Run) -> None:
+    """The other way to join a session: the whole process is one turn."""
     conversation = run(TURN, "first").stdout.strip()
     whole = source_of("chat").replace("init(", f'init(session_id="{conversation}", ')
     done = run(whole + 'answer("second")\n')

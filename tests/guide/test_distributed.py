@@ -1,4 +1,4 @@
-"""Two services, two processes, one trace: the context travels in the headers of real requests."""
+"""One trace over two services in two processes: the context is passed on in HTTP headers."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import pytest
 
 from hh_jupyter import HoneyHiveTracer, inject_context_into_carrier
 from tests.backend import Backend
-from tests.guide.found import SESSION, in_own_sessions, programs_spans, registered
+from tests.guide.received import SESSION, in_own_sessions, programs_spans, registered
 
 ITEMS = tuple(f"item{number}" for number in range(12))
 StartService = Callable[..., str]
 
 
 def by_item(backend: Backend, ending: str) -> dict[str, dict[str, Any]]:
-    """The program's spans whose name ends so, by item."""
+    """Return the program's spans whose name has this ending, by item."""
     found = [span for span in programs_spans(backend) if span["name"].endswith(ending)]
     return {span["attributes"]["honeyhive_inputs.item"]: span for span in found}
 
 
 def descends(backend: Backend, span: dict[str, Any], ancestor: dict[str, Any]) -> bool:
-    """Whether a chain of received spans leads from `span` up to `ancestor`: a framework's own may be between."""
+    """Whether `ancestor` is an ancestor of `span`; spans of a framework may be between them."""
     known = {other["span_id"]: other for other in backend.spans()}
     while span["span_id"] != ancestor["span_id"]:
         if span["parent_span_id"] not in known:
@@ -36,12 +36,12 @@ def descends(backend: Backend, span: dict[str, Any], ancestor: dict[str, Any]) -
 
 
 def arrived(backend: Backend, items: int) -> None:
-    """The service sends in its own time, while it runs."""
+    """Wait for the spans of the service, which sends them while it runs."""
     assert backend.wait_for(lambda b: len(by_item(b, "look_up")) == items, 20)
 
 
 def continued(backend: Backend, ids: dict[str, str]) -> None:
-    """Each item's call in the service is in the caller's session and trace, below the caller's span."""
+    """Check that the service's spans are in the session and trace of the caller, below its span."""
     arrived(backend, len(ids))
     orders, calls = by_item(backend, "order"), by_item(backend, "look_up")
     assert {item: span["attributes"][SESSION] for item, span in orders.items()} == ids
@@ -72,7 +72,9 @@ def test_the_service_continues_the_callers_trace_and_session(
     assert registered(backend, "stock") == []
 
 
-def test_an_asynchronous_caller_with_many_requests_at_once(backend: Backend, start_service: StartService) -> None:
+def test_concurrent_requests_of_an_async_caller_keep_their_sessions(
+    backend: Backend, start_service: StartService
+) -> None:
     url = start_service("async_service")
     with HoneyHiveTracer.init(session_name="shop") as tracer:
 
@@ -94,7 +96,7 @@ def test_an_asynchronous_caller_with_many_requests_at_once(backend: Backend, sta
     continued(backend, ids)
 
 
-def test_the_callers_own_session_travels_when_no_other_is_in_force(
+def test_the_session_of_the_callers_tracer_is_passed_on_if_no_other_is_current(
     backend: Backend, program: Callable[[str], ModuleType], start_service: StartService
 ) -> None:
     url, caller = start_service("service"), program("caller")
@@ -104,10 +106,10 @@ def test_the_callers_own_session_travels_when_no_other_is_in_force(
 
 
 @pytest.mark.parametrize("service", [("service", "1"), ("async_service",)], ids=["one thread", "asynchronous"])
-def test_a_request_without_headers_of_ours_is_not_in_the_session_of_the_one_before(
+def test_a_request_without_our_headers_is_not_in_the_session_of_the_request_before(
     backend: Backend, program: Callable[[str], ModuleType], start_service: StartService, service: tuple[str, ...]
 ) -> None:
-    """On the same connection or thread. The service has no session of its own here."""
+    """Both use the same connection or thread. The service has no session of its own."""
     url, caller = start_service(*service), program("caller")
     with httpx.Client() as client, caller.tracer.with_session("first") as session_id:
         headers: dict[str, str] = {}
@@ -121,10 +123,10 @@ def test_a_request_without_headers_of_ours_is_not_in_the_session_of_the_one_befo
     assert found == {"first": session_id, "third": session_id}
 
 
-def test_only_the_id_of_the_session_travels_and_spans_are_siblings(
+def test_with_only_the_session_id_passed_on_the_spans_are_siblings(
     backend: Backend, program: Callable[[str], ModuleType]
 ) -> None:
-    """The simple way: no headers, the id in the message; both sides link to it."""
+    """The simple way: no headers, but the session id in the message; both services join the session."""
     caller, worker = program("chat"), program("chat")
     _, conversation = caller.turn("asked")
     worker.turn("worked on", conversation)

@@ -1,4 +1,4 @@
-"""FastAPI behind uvicorn: a session for each request, whatever runs where, with many requests at once."""
+"""FastAPI on uvicorn: a session for each of many concurrent requests, on whatever thread or task its code runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from hh_jupyter import trace
 from tests.backend import Backend
 from tests.guide import serving
-from tests.guide.found import QUESTION, SESSION, in_own_sessions, outputs_by_session, programs_spans, registered
+from tests.guide.received import QUESTION, SESSION, in_own_sessions, outputs_by_session, programs_spans, registered
 
 REQUESTS = 30
 
@@ -26,7 +26,7 @@ def service(program: Callable[[str], ModuleType]) -> ModuleType:
 
 
 def ask(service: ModuleType, path: str, questions: int = REQUESTS, status: int = 200) -> dict[str, str]:
-    """Ask all questions at once; the session ids that came back, by question."""
+    """Ask all questions concurrently; return the session ids of the responses, by question."""
 
     async def main(url: str) -> dict[str, str]:
         async with httpx.AsyncClient(base_url=url, timeout=30) as client:
@@ -39,7 +39,7 @@ def ask(service: ModuleType, path: str, questions: int = REQUESTS, status: int =
         return asyncio.run(main(url))
 
 
-def test_each_of_many_requests_at_once_has_its_own_session(backend: Backend, service: ModuleType) -> None:
+def test_each_of_many_concurrent_requests_has_its_own_session(backend: Backend, service: ModuleType) -> None:
     ids = ask(service, "/ask/{}")
     assert service.tracer.flush()
     assert in_own_sessions(backend, ids)
@@ -77,7 +77,7 @@ def add_nested(app: Any) -> None:
     @app.get("/nested/{question}")
     @trace(event_type="chain")
     async def nested(question: str) -> str:
-        """Awaits that interleave with those of all other requests, and tasks of its own."""
+        """Await at the same time as all other requests, and start tasks."""
         await asyncio.gather(part(question, 0), part(question, 0.001), asyncio.to_thread(sync_part, question))
         return sync_part(question)
 
@@ -86,7 +86,7 @@ def add_sync(app: Any) -> None:
     @app.get("/sync/{question}")
     @trace(event_type="chain")
     def sync(question: str) -> str:
-        """Runs in the thread pool, on threads that serve many requests."""
+        """Run in the thread pool, on threads that serve many requests."""
         return sync_part(question)
 
 
@@ -97,7 +97,7 @@ def add_streams(app: Any) -> None:
 
     @app.get("/sync-stream/{question}")
     def stream_in_threads(question: str) -> StreamingResponse:
-        """Each item comes from another thread of the pool."""
+        """Yield each item from another thread of the pool."""
         return StreamingResponse(sync_stream(question))
 
 
@@ -119,7 +119,7 @@ def add_background(app: Any) -> None:
     ],
     ids=["nested awaits", "sync endpoint", "async stream", "sync stream", "background tasks"],
 )
-def test_whatever_a_request_starts_is_in_its_session(
+def test_everything_that_a_request_starts_is_in_its_session(
     backend: Backend, service: ModuleType, add: Callable[[Any], None], path: str, spans: int
 ) -> None:
     add(service.app)
@@ -130,7 +130,7 @@ def test_whatever_a_request_starts_is_in_its_session(
     assert {span["status"]["code"] for span in programs_spans(backend)} == {"UNSET"}
 
 
-def test_spans_of_a_stream_are_its_children(backend: Backend, service: ModuleType) -> None:
+def test_spans_inside_a_stream_are_its_children(backend: Backend, service: ModuleType) -> None:
     add_streams(service.app)
     ask(service, "/stream/{}", 3)
     ask(service, "/sync-stream/{}", 3)
@@ -142,9 +142,7 @@ def test_spans_of_a_stream_are_its_children(backend: Backend, service: ModuleTyp
     assert {streams[s["parent_span_id"]] == s["attributes"][QUESTION] for s in parts} == {True}
 
 
-def test_an_endpoint_that_raises_has_its_error_in_the_session_of_its_request(
-    backend: Backend, service: ModuleType
-) -> None:
+def test_the_error_of_an_endpoint_is_in_the_session_of_its_request(backend: Backend, service: ModuleType) -> None:
     @service.app.get("/fail/{question}")
     @trace(event_type="chain")
     async def fail(question: str) -> None:
@@ -163,9 +161,7 @@ def test_an_endpoint_that_raises_has_its_error_in_the_session_of_its_request(
     assert outputs_by_session(backend) == {key: {"status": 418} for key in ids.values()}
 
 
-def test_an_exception_that_nobody_handles_is_in_the_session_of_its_request_too(
-    backend: Backend, service: ModuleType
-) -> None:
+def test_an_unhandled_exception_is_in_the_session_of_its_request(backend: Backend, service: ModuleType) -> None:
     @service.app.get("/fail/{question}")
     async def fail(question: str) -> None:
         raise ValueError(question)
@@ -184,8 +180,8 @@ def test_an_exception_that_nobody_handles_is_in_the_session_of_its_request_too(
     assert len(backend.sessions()) == 3, "no empty session of the tracer's own"
 
 
-def test_later_turns_that_send_the_id_back_are_in_the_same_session(backend: Backend, service: ModuleType) -> None:
-    """Ten conversations of three turns, all at once, each turn on whatever connection is free."""
+def test_later_turns_that_send_the_session_id_are_in_the_same_session(backend: Backend, service: ModuleType) -> None:
+    """Ten concurrent conversations of three turns each; a turn uses any free connection."""
 
     async def conversation(client: httpx.AsyncClient, number: int) -> list[str]:
         headers: dict[str, str] = {}
@@ -210,7 +206,7 @@ def test_later_turns_that_send_the_id_back_are_in_the_same_session(backend: Back
 
 
 def test_the_frameworks_own_spans_of_a_request_are_in_its_session(backend: Backend, service: ModuleType) -> None:
-    """FastAPI makes spans of its own where a global provider is, and so do instrumentors of web frameworks."""
+    """FastAPI makes spans if a global provider is set, and so do instrumentors of web frameworks."""
     ids = ask(service, "/ask/{}", 3)
     assert service.tracer.flush()
     served = [span for span in backend.spans() if span["kind"] == "SERVER"]

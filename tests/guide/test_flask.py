@@ -1,4 +1,4 @@
-"""Flask behind werkzeug: a session for each request, on threads that serve several requests one after the other."""
+"""Flask on werkzeug: a session for each request, on threads that serve several requests one after the other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flask import Flask, g, request
 from hh_jupyter import HoneyHiveTracer, trace
 from tests.backend import Backend
 from tests.guide import serving
-from tests.guide.found import SESSION, in_own_sessions, outputs_by_session, registered, sessions_by_question
+from tests.guide.received import SESSION, in_own_sessions, outputs_by_session, registered, sessions_by_question
 
 THREADS, REQUESTS = 4, 24
 
@@ -24,7 +24,7 @@ def part(question: str) -> str:
 
 
 def ask(app: Flask, path: str, threads: int | None) -> dict[str, str]:
-    """Many clients at once; session ids by question."""
+    """Send the questions concurrently; return the session ids by question."""
 
     def one(url: str, question: str) -> str:
         answer = httpx.get(url + path.format(question), timeout=30)
@@ -40,7 +40,7 @@ of_both_kinds = pytest.mark.parametrize("threads", [None, THREADS], ids=["thread
 
 
 @of_both_kinds
-def test_each_request_has_its_own_session_also_on_a_thread_that_served_others(
+def test_each_request_has_its_own_session_even_on_a_reused_thread(
     backend: Backend, program: Callable[[str], ModuleType], threads: int | None
 ) -> None:
     service = program("flask_app")
@@ -52,7 +52,7 @@ def test_each_request_has_its_own_session_also_on_a_thread_that_served_others(
 
 
 @of_both_kinds
-def test_what_a_view_calls_and_streams_is_in_the_session_of_its_request(
+def test_calls_and_streams_of_a_view_are_in_the_session_of_its_request(
     backend: Backend, program: Callable[[str], ModuleType], threads: int | None
 ) -> None:
     service = program("flask_app")
@@ -74,10 +74,10 @@ def test_what_a_view_calls_and_streams_is_in_the_session_of_its_request(
     assert len(backend.spans()) == 4 * len(ids)
 
 
-def test_every_request_gets_a_session_also_one_that_finds_no_view(
+def test_a_request_without_a_matching_view_gets_a_session_too(
     backend: Backend, program: Callable[[str], ModuleType]
 ) -> None:
-    """So that a thread never goes on in the session of the request before."""
+    """Otherwise the thread would stay in the session of the previous request."""
     service = program("flask_app")
     with serving.wsgi(service.app, threads=1) as url, httpx.Client(base_url=url) as client:
         ids = [client.get(path).headers["X-Session-ID"] for path in ("/ask/why", "/no-such-page", "/ask/what")]
@@ -86,7 +86,7 @@ def test_every_request_gets_a_session_also_one_that_finds_no_view(
     assert [outputs_by_session(backend)[session_id]["status"] for session_id in ids] == [200, 404, 200]
 
 
-def test_a_view_that_raises_has_its_error_in_the_session_of_its_request(
+def test_the_error_of_a_view_is_in_the_session_of_its_request(
     backend: Backend, program: Callable[[str], ModuleType]
 ) -> None:
     service = program("flask_app")
@@ -107,7 +107,7 @@ def test_a_view_that_raises_has_its_error_in_the_session_of_its_request(
 
 
 def app_with_sessions_for_some(tracer: HoneyHiveTracer) -> Flask:
-    """An application some of whose requests start no session; entered and left with the request."""
+    """An application in which only some requests start a session, which ends with the request."""
     app = Flask(__name__)
 
     @app.before_request
@@ -128,8 +128,8 @@ def app_with_sessions_for_some(tracer: HoneyHiveTracer) -> Flask:
     return app
 
 
-def test_a_scope_that_ends_with_its_request_leaves_nothing_to_the_next_one(backend: Backend) -> None:
-    """For applications where some requests have no session: those belong to the tracer's own."""
+def test_a_session_that_ends_with_its_request_does_not_affect_the_next_one(backend: Backend) -> None:
+    """Requests without their own session are in the session of the tracer."""
     with HoneyHiveTracer.init(session_name="web") as tracer:
         app = app_with_sessions_for_some(tracer)
         with serving.wsgi(app, threads=1) as url, httpx.Client(base_url=url) as client:
@@ -142,8 +142,8 @@ def test_a_scope_that_ends_with_its_request_leaves_nothing_to_the_next_one(backe
     assert not found["first"] & found["third"]
 
 
-def test_create_session_lasts_on_its_thread_until_the_next_one(backend: Backend) -> None:
-    """What `create_session` is for: from here on. A server that calls it for some requests only must scope them."""
+def test_a_session_of_create_session_lasts_until_the_next_one_on_its_thread(backend: Backend) -> None:
+    """`create_session` applies from then on. A server that calls it only for some requests must end it with them."""
     with HoneyHiveTracer.init(session_name="web") as tracer:
         app = Flask(__name__)
 

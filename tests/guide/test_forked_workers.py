@@ -1,4 +1,4 @@
-"""Workers forked after the tracer was made: what parent and children trace arrives, once."""
+"""Workers that are forked after the tracer was created: spans of parent and children arrive once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.backend import Backend
 from tests.guide.conftest import Run
-from tests.guide.found import QUESTION, SESSION, in_own_sessions, registered
+from tests.guide.received import QUESTION, SESSION, in_own_sessions, registered
 
 PROGRAM = """
 import os, sys, threading, time
@@ -51,7 +51,7 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
-def test_spans_of_parent_and_children_arrive_once_each_in_its_session(backend: Backend, run: Run, ending: str) -> None:
+def test_spans_of_parent_and_children_arrive_once_in_their_sessions(backend: Backend, run: Run, ending: str) -> None:
     done = run(PROGRAM.replace("END", ending))
     assert (done.returncode, done.stderr) == (0, "")
     served = [f"{worker} {number}" for worker in ("a", "b", "parent") for number in range(3)]
@@ -64,8 +64,8 @@ def test_spans_of_parent_and_children_arrive_once_each_in_its_session(backend: B
     assert len({span["span_id"] for span in backend.spans()}) == len(ids)
 
 
-def test_a_fork_in_the_first_moments_of_a_tracer_leaves_the_child_able_to_deliver(backend: Backend, run: Run) -> None:
-    """A pre-fork server forks right after the application is imported, while our threads are still starting."""
+def test_the_child_of_a_fork_right_after_the_tracers_creation_can_send(backend: Backend, run: Run) -> None:
+    """A pre-fork server forks right after importing the application, while our threads are starting."""
     program = (
         PROGRAM.partition('answer("before')[0]
         + """
@@ -85,8 +85,8 @@ for wait in (0, 0.01, 0.02, 0.03, 0.05):
     assert len(backend.spans()) == 20
 
 
-def test_after_a_fork_no_thread_of_ours_imports_anything(backend: Backend, run: Run) -> None:
-    """An import that is under way in another thread at a fork never ends in the child; none may be left to begin."""
+def test_our_threads_import_nothing_after_a_fork(backend: Backend, run: Run) -> None:
+    """An import lock that another thread holds during a fork is never released in the child."""
     program = (
         PROGRAM.partition('answer("before')[0]
         + """
@@ -134,10 +134,10 @@ children = [multiprocessing.get_context(method).Process(target=answer, args=(nam
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
-def test_children_of_multiprocessing_deliver_before_they_leave(
+def test_multiprocessing_children_send_their_spans_before_they_exit(
     backend: Backend, tmp_path: Path, pool: str, method: str
 ) -> None:
-    """Their exit runs no exit hooks of the interpreter."""
+    """The interpreter's exit hooks do not run in these processes."""
     begin = f'if __name__ == "__main__":\n    import multiprocessing\n    method, work = {method!r}, ["a", "b", "c"]\n'
     script = tmp_path / "workers.py"
     script.write_text(PROGRAM.partition('answer("before')[0] + begin + textwrap.indent(pool, "    "))

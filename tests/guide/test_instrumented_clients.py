@@ -1,4 +1,4 @@
-"""HTTP clients that OpenTelemetry instruments carry trace and session by themselves, with its own propagators."""
+"""HTTP clients that OpenTelemetry instruments pass on trace and session, with its own propagators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from opentelemetry.propagate import inject
 
 from hh_jupyter import HoneyHiveTracer
 from tests.backend import Backend
-from tests.guide.found import SESSION, registered
+from tests.guide.received import SESSION, registered
 from tests.guide.test_distributed import arrived, by_item, descends
 from tests.runtimes.serving import fastapi, flask
 
@@ -30,7 +30,7 @@ def services_send_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def caller() -> Iterator[HoneyHiveTracer]:
-    """With requests and httpx instrumented, sync and async."""
+    """A tracer, with requests and httpx instrumented."""
     with HoneyHiveTracer.init(session_name="shop") as tracer:
         instrumentors: list[Any] = [RequestsInstrumentor(), HTTPXClientInstrumentor()]
         for instrumentor in instrumentors:
@@ -49,7 +49,7 @@ def get_async(url: str) -> None:
 
 
 def get_by_hand(url: str) -> None:
-    """With OpenTelemetry's global propagator, as programs do that know nothing of this package."""
+    """Inject with OpenTelemetry's global propagator, as programs without this package do."""
     headers: dict[str, str] = {}
     inject(headers)
     httpx.get(url, headers=headers)
@@ -61,7 +61,7 @@ CLIENTS: dict[str, Get] = {"requests": requests.get, "httpx": httpx.get, "async 
 @pytest.mark.parametrize(
     ("service", "client"), [("service", "requests"), ("async_service", "httpx"), ("service", "async httpx")]
 )
-def test_a_service_in_another_process_continues_what_an_instrumented_client_sends(
+def test_a_service_in_another_process_continues_the_trace_of_an_instrumented_client(
     backend: Backend, caller: HoneyHiveTracer, start_service: Callable[..., str], service: str, client: str
 ) -> None:
     url, orders = start_service(service), {}
@@ -82,7 +82,7 @@ def test_a_service_in_another_process_continues_what_an_instrumented_client_send
 
 @pytest.mark.parametrize("serve", [fastapi, flask])
 @pytest.mark.parametrize("get", [*CLIENTS.values(), get_by_hand], ids=[*CLIENTS, "propagator"])
-def test_a_middleware_continues_it_where_the_caller_may_link(
+def test_a_middleware_continues_the_trace_if_the_caller_may_link(
     backend: Backend, caller: HoneyHiveTracer, serve: Any, get: Get
 ) -> None:
     with serve(may_link=True) as url, caller.with_session("order") as session_id, caller.start_span("order"):

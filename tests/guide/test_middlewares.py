@@ -1,4 +1,4 @@
-"""The programs of the README that leave their sessions to a middleware."""
+"""The programs of the README whose sessions are started by a middleware."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.backend import Backend
 from tests.guide import serving
-from tests.guide.found import in_own_sessions, outputs_by_session
+from tests.guide.received import in_own_sessions, outputs_by_session
 
 
 @pytest.mark.parametrize(("name", "serve"), [("fastapi_middleware", serving.asgi), ("flask_middleware", serving.wsgi)])

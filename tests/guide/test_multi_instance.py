@@ -1,4 +1,4 @@
-"""Two tracers in one process, two keys, two backends: nothing of one reaches the other."""
+"""Two tracers in one process, with two keys and two backends: no span reaches the wrong backend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from hh_jupyter import HoneyHiveTracer, enrich_span, trace
 from tests.backend import Backend
-from tests.guide.found import SESSION, outputs_by_session
+from tests.guide.received import SESSION, outputs_by_session
 
 KEYS = {"alpha": "key-of-tenant-alpha", "beta": "key-of-tenant-beta"}
 
@@ -37,8 +37,8 @@ def tenants() -> Iterator[list[Tenant]]:
 
 
 @trace(event_type="tool")
-def undecided(tenant: str) -> None:
-    """Belongs to the tracer of the block it is called in."""
+def current_tracer_span(tenant: str) -> None:
+    """Make a span of the current tracer, which is that of the enclosing block."""
     enrich_span(attributes={"n": 1})
 
 
@@ -46,7 +46,7 @@ def request(tenant: Tenant, number: int) -> str:
     attributes: dict[str, Any] = {"tenant": tenant.name}
     with tenant.tracer.with_session(f"request {number}") as session_id:
         with tenant.tracer.start_span("work", attributes=attributes):
-            undecided(tenant.name)
+            current_tracer_span(tenant.name)
         tenant.tracer.enrich_session(outputs={"tenant": tenant.name})
     return session_id
 
@@ -55,7 +55,7 @@ def complete(tenants: list[Tenant], ids: dict[str, list[str]]) -> None:
     assert HoneyHiveTracer.flush_all()
     for tenant in tenants:
         work = [span for span in tenant.backend.spans() if span["name"] == "work"]
-        inner = [span for span in tenant.backend.spans() if span["name"].endswith("undecided")]
+        inner = [span for span in tenant.backend.spans() if span["name"].endswith("current_tracer_span")]
         assert [span["attributes"]["tenant"] for span in work] == [tenant.name] * len(ids[tenant.name])
         assert {s["attributes"]["honeyhive_inputs.tenant"] for s in inner} == {tenant.name}
         assert {s["parent_span_id"] for s in inner} == {s["span_id"] for s in work}
@@ -67,7 +67,7 @@ def complete(tenants: list[Tenant], ids: dict[str, list[str]]) -> None:
         assert headers == {f"Bearer {KEYS[tenant.name]}"}
 
 
-def test_blocks_one_after_the_other(tenants: list[Tenant]) -> None:
+def test_each_of_successive_blocks_uses_its_own_tracer(tenants: list[Tenant]) -> None:
     ids: dict[str, list[str]] = {name: [] for name in KEYS}
     for number in range(10):
         for tenant in tenants:
@@ -75,14 +75,14 @@ def test_blocks_one_after_the_other(tenants: list[Tenant]) -> None:
     complete(tenants, ids)
 
 
-def test_threads_at_once(tenants: list[Tenant]) -> None:
+def test_concurrent_threads_use_the_tracers_of_their_blocks(tenants: list[Tenant]) -> None:
     work = [tenants[number % 2] for number in range(20)]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(request, work, range(20)))
     complete(tenants, {name: [i for t, i in zip(work, found, strict=True) if t.name == name] for name in KEYS})
 
 
-def test_tasks_at_once(tenants: list[Tenant]) -> None:
+def test_concurrent_tasks_use_the_tracers_of_their_blocks(tenants: list[Tenant]) -> None:
     async def one(tenant: Tenant, number: int) -> tuple[str, str]:
         await asyncio.sleep(0)
         return tenant.name, await asyncio.to_thread(request, tenant, number)
@@ -94,7 +94,7 @@ def test_tasks_at_once(tenants: list[Tenant]) -> None:
     complete(tenants, {name: [session_id for owner, session_id in found if owner == name] for name in KEYS})
 
 
-def test_a_decorator_with_a_tracer_and_sessions_outside_any_block(tenants: list[Tenant]) -> None:
+def test_a_decorator_with_a_tracer_works_outside_any_block(tenants: list[Tenant]) -> None:
     functions = []
     for tenant in tenants:
 
@@ -112,7 +112,7 @@ def test_a_decorator_with_a_tracer_and_sessions_outside_any_block(tenants: list[
         assert {span["attributes"][SESSION] for span in spans} == {tenant.tracer.session_id}
 
 
-def test_one_backend_that_is_away_does_not_hold_up_the_other(tenants: list[Tenant]) -> None:
+def test_an_unreachable_backend_does_not_delay_the_other(tenants: list[Tenant]) -> None:
     alpha, beta = tenants
     alpha.backend.close()
     for tenant in tenants:

@@ -1,4 +1,4 @@
-"""The README's section on runtimes shows the programs of this folder, word for word: what is shown is what is run."""
+"""The README's section on runtimes shows the programs of this folder word for word."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN = (
 )
 
 
-def test_each_block_is_the_beginning_of_a_program_that_is_tested() -> None:
+def test_each_code_block_is_the_beginning_of_a_tested_program() -> None:
     section = README.read_text("utf-8").partition(f"\n{TITLE}\n")[2].partition("\n## ")[0]
     blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     assert len(blocks) == len(SHOWN), f"README.md: {TITLE}"
@@ -33,6 +33,6 @@ def test_each_block_is_the_beginning_of_a_program_that_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", SHOWN)
-def test_each_program_names_only_public_things(name: str) -> None:
+def test_each_program_uses_only_public_names(name: str) -> None:
     modules = re.findall(r"^(?:from|import) (hh_jupyter\S*)", source_of(name), re.MULTILINE)
     assert [module for module in modules if module != "hh_jupyter" and ".runtimes." not in module] == []

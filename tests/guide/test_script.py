@@ -1,4 +1,4 @@
-"""A script: one tracer at module level, its start-up session, and nothing lost at the end."""
+"""A script: one tracer at module level with its startup session, and no lost spans at exit."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import pytest
 
 from tests.backend import Backend
 from tests.guide.conftest import Run, source_of
-from tests.guide.found import QUESTION, SESSION, outputs_by_session, registered
+from tests.guide.received import QUESTION, SESSION, outputs_by_session, registered
 
 SCRIPT = source_of("script")
 UNFLUSHED = SCRIPT.replace("tracer.flush()", "pass")
 
 
 def arrived(backend: Backend, spans: int = 1) -> None:
-    """The spans and the session's outputs are there, in the one session of the script."""
+    """Check that the spans and the session's outputs have arrived, in the only session of the script."""
     (session_id,) = registered(backend, "nightly")
     found = backend.spans()
     assert [span["attributes"][QUESTION] for span in found] == ["why?"] * spans
@@ -21,7 +21,7 @@ def arrived(backend: Backend, spans: int = 1) -> None:
     assert outputs_by_session(backend) == {session_id: {"reply": "WHY?"}}
 
 
-def test_everything_is_there_when_flush_returns(backend: Backend, run: Run) -> None:
+def test_everything_has_arrived_when_flush_returns(backend: Backend, run: Run) -> None:
     assert "tracer.flush()" in SCRIPT
     # The process is killed right after: nothing that happens at exit can help.
     done = run(SCRIPT + "import os\nos._exit(7)\n")
@@ -34,7 +34,7 @@ def test_everything_is_there_when_flush_returns(backend: Backend, run: Run) -> N
     ["", "raise SystemExit(3)", "raise ValueError('boom')", "raise KeyboardInterrupt"],
     ids=["the last line", "SystemExit", "an exception", "Ctrl-C"],
 )
-def test_a_script_that_ends_without_flush_loses_nothing(backend: Backend, run: Run, ending: str) -> None:
+def test_a_script_without_flush_loses_no_spans(backend: Backend, run: Run, ending: str) -> None:
     done = run(f"{UNFLUSHED}{ending}\n")
     assert bool(done.returncode) == bool(ending)
     assert done.stdout == ""
@@ -52,17 +52,17 @@ sys.meta_path.insert(0, Slow())
 
 
 @pytest.mark.parametrize("ending", ["", "tracer.shutdown()"], ids=["the last line", "shutdown"])
-def test_the_time_for_leaving_is_the_networks(
+def test_imports_do_not_count_towards_the_time_limit_at_exit(
     backend: Backend, run: Run, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    """On a busy machine what sends is still being imported when a short program ends."""
+    """On a busy machine the modules that send are still being imported when a short program ends."""
     monkeypatch.setenv("HH_EXIT_FLUSH_SECONDS", "0.7")
     done = run(f"{SLOW_IMPORT}{UNFLUSHED}{ending}\n")
     assert (done.returncode, done.stderr) == (0, "")
     arrived(backend)
 
 
-def test_an_error_in_the_script_is_on_its_span_and_comes_out_as_it_was(backend: Backend, run: Run) -> None:
+def test_an_error_in_the_script_is_recorded_and_propagates_unchanged(backend: Backend, run: Run) -> None:
     done = run(UNFLUSHED.replace("question.upper()", "question.no_such_method()"))
     assert "AttributeError: 'str' object has no attribute 'no_such_method'" in done.stderr
     (span,) = backend.spans()

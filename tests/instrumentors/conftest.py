@@ -1,4 +1,4 @@
-"""One run of the scenario for each instrumentor, in a process of its own: not all of them undo what they patch."""
+"""Runs the scenario for each instrumentor in a separate process, since not all of them can be undone."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ RUNS: Final = (
     ("openinference, openai", "private"),
 )
 SHARED_SCOPE: Final = "opentelemetry.util.genai"
-"""OpenTelemetry's own instrumentors leave their spans to a common library."""
+"""The scope of the common library that makes the spans of OpenTelemetry's own instrumentors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run of the scenario left at the backend.
+    """What the backend received from one run of the scenario.
 
     Attributes:
-        scope: of the instrumentor's spans.
+        scope: the scope of the instrumentor's spans.
         sessions: the session of each labelled call.
-        spans: everything that arrived.
+        spans: all received spans.
     """
 
     scope: str
@@ -47,7 +47,7 @@ class Run:
 
     @property
     def calls(self) -> dict[str, dict[str, Any]]:
-        """The instrumentor's span of each call, by the label of the span of ours that it is in."""
+        """The instrumentor's spans, each by the label of our span around it."""
         ours = {span["span_id"]: span["name"] for span in self.spans if span["scope"] == "hh_jupyter"}
         theirs = [span for span in self.spans if span["scope"].startswith((self.scope, SHARED_SCOPE))]
         assert len(theirs) == len(self.sessions)

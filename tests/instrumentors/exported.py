@@ -2,7 +2,7 @@
 
     python -m tests.instrumentors.exported
 
-Prints what a `SpanList` makes of the exporter's spans, and of the file that it writes of them.
+Prints a report of a `SpanList` of the exporter's spans, and of one read from the file that it has written.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TOOL: Any = {
 
 
 def main() -> None:
-    """Call, then report."""
+    """Call the model, then print the reports."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     OpenAIInstrumentor().instrument(tracer_provider=provider)
@@ -41,25 +41,27 @@ def main() -> None:
             model="gpt-4o", messages=messages, stream=True, stream_options={"include_usage": True}
         ):
             pass
-    given = exporter.get_finished_spans()
-    found = SpanList(given)
+    exported = exporter.get_finished_spans()
+    spans = SpanList(exported)
     with TemporaryDirectory() as folder:
         path = Path(folder, "trace.jsonl")
-        path.write_text(found.to_otlp_json())
-        reports = [_report(found), _report(SpanList.from_otlp(path))]
-    pairs = zip(given, found, strict=True)
-    reports[0]["same content by span"] = all(found.content(span) == found.content(row) for span, row in pairs)
+        path.write_text(spans.to_otlp_json())
+        reports = [_report(spans), _report(SpanList.from_otlp(path))]
+    pairs = zip(exported, spans, strict=True)
+    reports[0]["same content by span"] = all(spans.content(span) == spans.content(record) for span, record in pairs)
     print(json.dumps(reports))
 
 
-def _report(found: SpanList) -> dict[str, Any]:
-    said = [content for record in found if (content := found.content(record)) and content.input_messages]
+def _report(spans: SpanList) -> dict[str, Any]:
+    contents = [content for record in spans if (content := spans.content(record)) and content.input_messages]
     return {
-        "tree": [(node.record.name, node.depth) for node in found.tree.nodes],
-        "tokens": found.totals.total_tokens,
-        "calls": found.totals.llm_calls,
-        "questions": [content.input_messages[0].text for content in said],
-        "tools": [call.name for content in said for message in content.output_messages for call in message.tool_calls],
+        "tree": [(node.record.name, node.depth) for node in spans.tree.nodes],
+        "tokens": spans.totals.total_tokens,
+        "calls": spans.totals.llm_calls,
+        "questions": [content.input_messages[0].text for content in contents],
+        "tools": [
+            call.name for content in contents for message in content.output_messages for call in message.tool_calls
+        ],
     }
 
 

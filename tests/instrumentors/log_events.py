@@ -1,8 +1,8 @@
-"""A program that asks a model with OpenTelemetry's own instrumentor; prints what is shown of each call.
+"""A program that calls a model with OpenTelemetry's own instrumentor; prints the content shown for each call.
 
     python -m tests.instrumentors.log_events today|before
 
-`before`: as with the common library below version 1, one log record for each message.
+`before` writes one log record for each message, as the common library does below version 1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WEATHER: Any = {
 
 
 def main(conventions: str) -> None:
-    """Instrument, ask, print."""
+    """Instrument the client, call the model, print the content."""
     if conventions == "before":
         vars(importlib.import_module("opentelemetry.util.genai.utils")).update(is_experimental_mode=lambda: False)
     tracer = HoneyHiveTracer.init(session_name="logs")
@@ -41,8 +41,8 @@ def main(conventions: str) -> None:
     for row in spans():
         details = span_log().details(row)
         assert details is not None
-        said = content(details.attributes, details.events)
-        texts = [message.text for message in (*said.input_messages, *said.output_messages)]
+        span_content = content(details.attributes, details.events)
+        texts = [message.text for message in (*span_content.input_messages, *span_content.output_messages)]
         shown.append({"texts": texts, "asked": row.facts.tools_asked, "attributes": sorted(details.attributes)})
     print(json.dumps(shown))
 

@@ -2,7 +2,7 @@
 
     python -m tests.instrumentors.scenario openinference.instrumentation.openai OpenAIInstrumentor [private]
 
-With `private` somebody else's provider is the global one, so that only `tracer.provider` leads here.
+With `private`, another provider is the global one, so that only `tracer.provider` records spans.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TASKS = 4
 
 
 class OpenAI:
-    """Chat completions of the real client, and an embedding."""
+    """Chat completions and an embedding with the real client."""
 
     model = "gpt-4o"
 
@@ -50,7 +50,7 @@ class OpenAI:
 
 
 class Anthropic:
-    """Messages of the real client."""
+    """Messages with the real client."""
 
     model = "claude-3-5-haiku-latest"
 
@@ -69,14 +69,14 @@ class Anthropic:
 
 
 class Scenario:
-    """Each call is made inside a span of ours that carries its label as a name."""
+    """Makes each call inside a span of ours, whose name is the call's label."""
 
     def __init__(self, tracer: HoneyHiveTracer, client: OpenAI | Anthropic) -> None:
         self.tracer, self.client = tracer, client
         self.sessions: dict[str, str | None] = {}
 
     def run(self) -> None:
-        """All calls, one after the other; the asynchronous ones at once."""
+        """Make all calls one after the other, and the asynchronous ones concurrently."""
         with self.tracer.start_span("own session"):
             self.client.ask()
         self.sessions["own session"] = self.tracer.session_id
@@ -87,7 +87,7 @@ class Scenario:
             with self._labelled("embedding"):
                 self.client.embed()
         contextvars.copy_context().run(self._created)
-        self._stream_read_elsewhere()
+        self._stream_read_in_another_session()
         asyncio.run(self._tasks())
 
     @contextmanager
@@ -110,7 +110,7 @@ class Scenario:
         self.sessions["created, decorated"] = self.tracer.create_session("created")
         decorated()
 
-    def _stream_read_elsewhere(self) -> None:
+    def _stream_read_in_another_session(self) -> None:
         with self._labelled("read later"):
             chunks = self.client.ask(stream=True)
         with self.tracer.with_session("another"):
@@ -128,7 +128,7 @@ class Scenario:
 
 
 def main(module: str, name: str, private: str = "") -> None:
-    """Instrument, run, print."""
+    """Instrument the client, run the scenario, print the sessions."""
     if private:
         otel_trace.set_tracer_provider(TracerProvider())
     tracer = HoneyHiveTracer.init(session_name="scenario", project="shop", source="qa")

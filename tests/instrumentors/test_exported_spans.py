@@ -1,4 +1,4 @@
-"""Spans of a real instrumentor in an exporter of the user's own are read like those of the tracer."""
+"""A SpanList reads spans of a real instrumentor from a user's own exporter as it reads the tracer's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.fake_llm import FakeLLM
 from tests.instrumentors.exported import QUESTION
 
 
-def test_what_the_server_answered_is_in_the_list_and_in_the_file_of_it() -> None:
+def test_the_responses_of_the_server_are_in_the_list_and_in_its_file() -> None:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(OUR_VARIABLES)}
     with FakeLLM() as fake:
         done = subprocess.run(

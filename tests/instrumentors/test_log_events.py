@@ -1,4 +1,4 @@
-"""OpenTelemetry's own instrumentor, which writes messages as log records: they are shown, and sent with the spans."""
+"""Messages that OpenTelemetry's own instrumentor writes as log records are shown, and sent with the spans."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def module(name):
 
 PLACES = {
     "before the cell": ("ext._settings", "apply_changes"),
-    "joining": ("ext._tracer.span_source", "join_later"),
+    "joining": ("ext._tracer.provider_binding", "join_new_global_providers"),
     "opening": ("ext._cells", "_open"),
     "attaching": ("module('cells')", "with_cell"),
     "closing": ("ext._cells", "_undo"),

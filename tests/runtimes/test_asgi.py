@@ -17,7 +17,7 @@ from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.delivery.route import Route
 from hh_jupyter.runtimes.asgi import SessionMiddleware
 from tests.backend import Backend
-from tests.guide.found import SESSION, programs_spans
+from tests.guide.received import SESSION, programs_spans
 from tests.runtimes.serving import fastapi
 from tests.runtimes.test_adapters import HEADER, sessions, updates
 

@@ -12,8 +12,8 @@ from hh_jupyter import HoneyHiveTracer, SettingTypeError, get_default_tracer, se
 from hh_jupyter.delivery.route import Route
 from hh_jupyter.runtimes.aws_lambda import session_handler
 from tests.backend import Backend
-from tests.guide.found import SESSION, in_own_sessions
 from tests.guide.lambda_runtime import Environment
+from tests.guide.received import SESSION, in_own_sessions
 from tests.runtimes.test_adapters import HEADER, sessions, updates
 from tests.runtimes.views import answer, fail
 

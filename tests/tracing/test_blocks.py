@@ -1,4 +1,4 @@
-"""`start_span` and `with_session` as blocks that are entered twice, as decorators, and what ends with them."""
+"""`start_span` and `with_session` as `with` blocks and as decorators: what they restore, and entering them twice."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def _link(tracer: HoneyHiveTracer) -> None:
 @pytest.mark.parametrize(
     "change", [_create, _link, lambda tracer: tracer.set_baggage("team", "blue")], ids=["session", "link", "baggage"]
 )
-def test_what_is_set_inside_a_span_ends_with_it(local: HoneyHiveTracer, change: Any) -> None:
-    """As in the official client, whose blocks put the whole context back, and as in `@trace`."""
+def test_a_session_set_inside_a_span_ends_with_the_span(local: HoneyHiveTracer, change: Any) -> None:
+    """As in the official client, whose context managers restore the whole context, and as in `@trace`."""
     before = otel_context.get_current()
     with local.start_span("work"):
         change(local)
@@ -38,7 +38,7 @@ def test_what_is_set_inside_a_span_ends_with_it(local: HoneyHiveTracer, change: 
     assert otel_context.get_current() == before
 
 
-def test_a_session_that_a_closed_generator_left_open_outlives_the_span(local: HoneyHiveTracer) -> None:
+def test_a_session_that_a_generator_left_open_stays_current_after_the_span(local: HoneyHiveTracer) -> None:
     def read() -> Iterator[str]:
         with local.with_session("of the generator") as session_id:
             yield session_id
@@ -51,7 +51,7 @@ def test_a_session_that_a_closed_generator_left_open_outlives_the_span(local: Ho
     assert local.current_session_id == local.session_id
 
 
-def test_a_session_is_made_when_its_block_begins(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_a_session_starts_when_its_block_is_entered(backend: Backend, tracer: HoneyHiveTracer) -> None:
     tracer.with_session("never entered")
     block = tracer.with_session("entered")
     with block:
@@ -62,9 +62,7 @@ def test_a_session_is_made_when_its_block_begins(backend: Backend, tracer: Honey
     assert [session["session_name"] for session in backend.sessions()] == ["startup", "entered", "entered"]
 
 
-def test_each_call_of_a_decorated_function_is_in_a_session_of_its_own(
-    backend: Backend, tracer: HoneyHiveTracer
-) -> None:
+def test_each_call_of_a_decorated_function_gets_its_own_session(backend: Backend, tracer: HoneyHiveTracer) -> None:
     @tracer.with_session("call", source="qa")
     def work(depth: int) -> list[str | None]:
         return [tracer.current_session_id, *(work(depth - 1) if depth else ())]
@@ -92,7 +90,7 @@ def test_each_call_of_a_decorated_function_is_in_a_session_of_its_own(
 
 
 @pytest.mark.parametrize("call", ["start_span", "with_session"])
-def test_what_a_block_cannot_be_around_is_refused(local: HoneyHiveTracer, call: str) -> None:
+def test_decorating_something_else_than_a_function_raises(local: HoneyHiveTracer, call: str) -> None:
     async def items() -> AsyncIterator[int]:
         yield 1
 
@@ -101,7 +99,9 @@ def test_what_a_block_cannot_be_around_is_refused(local: HoneyHiveTracer, call: 
             getattr(local, call)("work")(wrong)
 
 
-def test_a_block_entered_twice_is_two_blocks_and_leaves_nothing(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_a_block_entered_twice_makes_two_spans_and_restores_the_context(
+    backend: Backend, tracer: HoneyHiveTracer
+) -> None:
     before = otel_context.get_current()
     session, span = tracer.with_session("twice"), tracer.start_span("twice")
     with session as outer:
@@ -118,7 +118,7 @@ def test_a_block_entered_twice_is_two_blocks_and_leaves_nothing(backend: Backend
 
 
 @pytest.mark.parametrize("order", [(3, 1, 2), (1, 3, 2)])
-def test_tasks_that_share_a_block_leave_their_own_entry(
+def test_tasks_that_share_a_block_each_exit_their_own_span(
     order: tuple[int, ...], backend: Backend, tracer: HoneyHiveTracer
 ) -> None:
     session, span = tracer.with_session("shared"), tracer.start_span("shared")
@@ -142,7 +142,7 @@ def test_tasks_that_share_a_block_leave_their_own_entry(
     assert all(span["session"] == span[SESSION] for span in spans)
 
 
-def test_the_current_session_is_that_of_the_request_or_block_else_of_the_tracer(local: HoneyHiveTracer) -> None:
+def test_the_current_session_is_that_of_the_request_or_block_or_else_the_tracers(local: HoneyHiveTracer) -> None:
     assert local.current_session_id == local.session_id
     with local.with_session("block") as session_id:
         assert local.current_session_id == session_id != local.session_id

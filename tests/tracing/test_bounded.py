@@ -15,7 +15,7 @@ from hh_jupyter.tracing.context import UnseededIdGenerator
 
 @pytest.fixture
 def hasty() -> Iterator[None]:
-    """Threads take turns as often as they can."""
+    """Make the interpreter switch threads as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -23,14 +23,14 @@ def hasty() -> Iterator[None]:
 
 
 def in_threads(act: Callable[[int], object], times: int = 2_000) -> list[BaseException]:
-    """What failed while four threads did it."""
+    """Call `act` in four threads; return the exceptions that it raised."""
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
             for number in range(times):
                 act(number)
-        except BaseException as error:  # Handed on to the test.
+        except BaseException as error:  # Returned to the test.
             failures.append(error)
 
     threads = [threading.Thread(target=run) for _ in range(4)]
@@ -52,11 +52,11 @@ def test_the_oldest_entries_are_removed_while_other_threads_add_entries() -> Non
 
     def remember(number: int) -> None:
         kept[threading.get_ident(), number] = number
-        values.forget_oldest(kept, 10)
+        values.evict_oldest(kept, 10)
 
     assert in_threads(remember, 20_000) == []
     assert len(kept) == 10
-    assert 19_999 in kept.values(), "the newest stay"
+    assert 19_999 in kept.values(), "the newest entries are kept"
 
 
 def test_creating_id_generators_registers_no_further_fork_hooks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""`capture_inputs` and `capture_outputs`: the decorator's word beats the tracer's, which beats the environment's."""
+"""`capture_inputs` and `capture_outputs`: the decorator overrides the tracer, which overrides the environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Switch = bool | None
 
 
 def captured(backend: Backend, tracer: HoneyHiveTracer) -> tuple[bool, bool]:
-    """Whether the last span has its input, and its output in any form."""
+    """Return whether the last span has its input, and whether it has any output."""
     assert tracer.force_flush()
     attributes = backend.spans()[-1]["attributes"]
     return INPUT in attributes, any(key.startswith("honeyhive_outputs") for key in attributes)
@@ -37,7 +37,7 @@ def captured(backend: Backend, tracer: HoneyHiveTracer) -> tuple[bool, bool]:
     ],
 )
 @pytest.mark.parametrize("what", ["inputs", "outputs"])
-def test_the_nearest_word_counts(
+def test_the_decorator_overrides_the_tracer_and_the_tracer_the_environment(
     backend: Backend,
     monkeypatch: pytest.MonkeyPatch,
     what: str,
@@ -97,7 +97,7 @@ RUNS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
 
 
 @pytest.mark.parametrize("kind", RUNS)
-def test_every_kind_of_function_obeys(backend: Backend, kind: str) -> None:
+def test_capture_can_be_switched_off_for_every_kind_of_function(backend: Backend, kind: str) -> None:
     function, run = RUNS[kind]
     with HoneyHiveTracer.init(api_key="k", server_url=backend.url) as tracer:
         run(trace(tracer=tracer)(function))
@@ -106,7 +106,7 @@ def test_every_kind_of_function_obeys(backend: Backend, kind: str) -> None:
         assert captured(backend, tracer) == (False, False)
 
 
-def test_what_is_given_by_hand_is_not_captured_and_stays(backend: Backend) -> None:
+def test_inputs_and_outputs_set_explicitly_are_recorded_without_capture(backend: Backend) -> None:
     with HoneyHiveTracer.init(
         api_key="k", server_url=backend.url, capture_inputs=False, capture_outputs=False
     ) as tracer:

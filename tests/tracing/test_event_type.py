@@ -1,4 +1,4 @@
-"""An `EventType` stands wherever the text of an event type does."""
+"""An `EventType` is accepted wherever the text of an event type is."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from hh_jupyter import attributes as keys
 from tests.backend import Backend
 
 
-class Theirs(str, enum.Enum):  # noqa: UP042
-    """As the official package makes it, which may be installed as well."""
+class OfficialEventType(str, enum.Enum):  # noqa: UP042
+    """The enum of the official package, which may be installed as well."""
 
     chain = "chain"
     tool = "tool"
 
 
-def test_its_members_are_the_backends_types_as_text() -> None:
+def test_the_members_are_the_event_types_of_the_backend() -> None:
     assert [str(member) for member in hh.EventType] == [*keys.EVENT_TYPES, "session"]
     assert all(member == member.name for member in hh.EventType)
 
 
-@pytest.mark.parametrize("kind", [hh.EventType, Theirs])
-def test_every_call_that_takes_an_event_type_takes_a_member(kind: Any, backend: Backend) -> None:
+@pytest.mark.parametrize("kind", [hh.EventType, OfficialEventType])
+def test_every_call_with_an_event_type_accepts_a_member(kind: Any, backend: Backend) -> None:
     with hh.HoneyHiveTracer.init(api_key="test-key-0001", server_url=backend.url) as tracer:
         hh.trace(event_type=kind.chain, event_name="decorated")(len)("")
         hh.trace(kind.chain, "by position")(len)("")

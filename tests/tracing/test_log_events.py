@@ -1,4 +1,4 @@
-"""Events that libraries write to OpenTelemetry's logs are events of the spans they are about."""
+"""Events that libraries write as log records become events of their spans."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def write(event_name: str | None, attributes: dict[str, Any] | None = None, **fi
     get_logger("library").emit(LogRecord(event_name=event_name, attributes=attributes, **fields))
 
 
-def said(tracer: HoneyHiveTracer) -> SpanContent:
-    """What is shown of the only span."""
+def content_of(tracer: HoneyHiveTracer) -> SpanContent:
+    """The content of the only span."""
     assert tracer.wait_processed()
     (row,) = span_log().records()
     details = span_log().details(row)
@@ -75,7 +75,7 @@ def replayed(request: pytest.FixtureRequest, tracer: HoneyHiveTracer) -> Callabl
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_a_recording_with_its_logs_tells_everything(replayed: Callable[[str], None], name: str) -> None:
+def test_a_recording_with_log_records_shows_all_messages_and_tools(replayed: Callable[[str], None], name: str) -> None:
     """Names of the tools asked for, and each message of each model call."""
     replayed(name)
     found, served = summarize(spans()).to_dict(), EXPECTED[name]["served"]
@@ -112,10 +112,10 @@ def test_other_exporters_of_the_provider_see_the_span_as_it_was(tracer: HoneyHiv
     with tracer.start_span("chat", attributes=MODEL):
         write(DETAILS, {"gen_ai.input.messages": QUESTION})
     assert [span.events for span in memory.get_finished_spans()] == [()]
-    assert said(tracer).input_messages[0].text == "Hello"
+    assert content_of(tracer).input_messages[0].text == "Hello"
 
 
-def test_one_that_comes_50_ms_after_the_end_is_shown(tracer: HoneyHiveTracer) -> None:
+def test_an_event_50_ms_after_the_end_of_its_span_is_shown(tracer: HoneyHiveTracer) -> None:
     with tracer.start_span("chat", attributes=MODEL) as span:
         context = otel_trace.set_span_in_context(otel_trace.get_current_span())
     assert tracer.wait_processed()
@@ -123,13 +123,13 @@ def test_one_that_comes_50_ms_after_the_end_is_shown(tracer: HoneyHiveTracer) ->
     changed: list[Any] = []
     span_log().watch(changed.extend)
     write(DETAILS, {"gen_ai.input.messages": QUESTION}, context=context)
-    assert said(tracer).input_messages[0].text == "Hello"
+    assert content_of(tracer).input_messages[0].text == "Hello"
     assert [row.span_id for row in changed] == [span.get_span_context().span_id]
     span_log().unlisten(changed.extend)
 
 
-def test_one_that_comes_before_its_ended_span_is_sealed_is_sent_with_it(backend: Backend) -> None:
-    """Sealing comes 10 ms after the end; of several spans the machine leaves one that long."""
+def test_an_event_shortly_after_the_end_of_its_span_is_sent_with_it(backend: Backend) -> None:
+    """Spans are processed 10 ms after their end. On a busy machine this holds for at least one of several spans."""
     with HoneyHiveTracer.init(api_key="k", server_url=backend.url) as tracer:
         for _ in range(20):
             with tracer.start_span("chat", attributes=MODEL):
@@ -142,7 +142,7 @@ def test_one_that_comes_before_its_ended_span_is_sealed_is_sent_with_it(backend:
     assert all(names in (["first"], ["first", "second"]) for names in sent)
 
 
-def test_a_late_one_leaves_the_other_spans_of_its_batch_as_they_are(tracer: HoneyHiveTracer) -> None:
+def test_a_late_event_does_not_change_other_spans_of_its_batch(tracer: HoneyHiveTracer) -> None:
     with tracer.start_span("other"):
         pass
     with tracer.start_span("chat", attributes=MODEL):
@@ -160,7 +160,7 @@ def test_a_late_one_leaves_the_other_spans_of_its_batch_as_they_are(tracer: Hone
     assert sorted(found) == [("chat", 1), ("other", 0)]
 
 
-def test_records_of_no_span_of_ours_and_ordinary_log_records_are_left_alone(tracer: HoneyHiveTracer) -> None:
+def test_ordinary_log_records_and_events_of_other_spans_are_ignored(tracer: HoneyHiveTracer) -> None:
     with tracer.start_span("chat", attributes=MODEL) as span:
         context = span.get_span_context()
         write(None, {"code.line": 7}, body="an ordinary log record")
@@ -174,7 +174,7 @@ def test_records_of_no_span_of_ours_and_ordinary_log_records_are_left_alone(trac
     assert details.events == ()
 
 
-def test_each_tracer_gets_those_of_its_own_spans(tracer: HoneyHiveTracer) -> None:
+def test_each_tracer_gets_only_the_events_of_its_own_spans(tracer: HoneyHiveTracer) -> None:
     with HoneyHiveTracer.init(test_mode=True, multi_instance=True) as second:
         with tracer.start_span("one"):
             write("of one")
@@ -189,33 +189,33 @@ def test_each_tracer_gets_those_of_its_own_spans(tracer: HoneyHiveTracer) -> Non
     }
 
 
-def test_a_body_without_an_end_costs_its_span_nothing_else(tracer: HoneyHiveTracer) -> None:
+def test_a_cyclic_body_does_not_affect_the_rest_of_its_span(tracer: HoneyHiveTracer) -> None:
     endless: dict[str, Any] = {}
     endless["self"] = endless
     with tracer.start_span("chat", attributes=MODEL):
         write("gen_ai.user.message", body=endless)
         write("gen_ai.user.message", body={"content": "Hello"})
-    assert [message.text for message in said(tracer).input_messages] == ["Hello"]
+    assert [message.text for message in content_of(tracer).input_messages] == ["Hello"]
     details = span_log().details(span_log().records()[0])
     assert details is not None
     assert [event.attributes["gen_ai.event.content"] for event in details.events] == ["<dict>", '{"content": "Hello"}']
 
 
-def test_what_an_event_holds_is_what_it_held_when_it_was_written(tracer: HoneyHiveTracer) -> None:
+def test_an_event_keeps_the_values_it_had_when_it_was_written(tracer: HoneyHiveTracer) -> None:
     body = {"content": ["before"]}
     with tracer.start_span("chat", attributes=MODEL):
         write("gen_ai.user.message", body=body)
         body["content"][0] = "after"
-    assert said(tracer).input_messages[0].text == "before"
+    assert content_of(tracer).input_messages[0].text == "before"
 
 
-def test_the_limit_of_events_holds_and_is_said(tracer: HoneyHiveTracer) -> None:
+def test_the_limit_of_events_per_span_applies_and_is_reported(tracer: HoneyHiveTracer) -> None:
     with HoneyHiveTracer.init(test_mode=True, multi_instance=True, max_events=2) as limited:
         with limited.start_span("chat", attributes=MODEL):
             context = otel_trace.set_span_in_context(otel_trace.get_current_span())
             for _ in range(3):
                 write("step")
-        assert said(limited).truncated == "1 events"
+        assert content_of(limited).truncated == "1 events"
         write("late", context=context)
         assert limited.wait_processed()
         (row,) = span_log().records()
@@ -224,7 +224,7 @@ def test_the_limit_of_events_holds_and_is_said(tracer: HoneyHiveTracer) -> None:
         assert [event.name for event in details.events] == ["step", "step"]
 
 
-def test_results_of_evaluations_are_metrics_of_whatever_span_they_judge(tracer: HoneyHiveTracer) -> None:
+def test_evaluation_results_are_metrics_of_the_span_they_evaluate(tracer: HoneyHiveTracer) -> None:
     name, score = "gen_ai.evaluation.name", "gen_ai.evaluation.score."
     with tracer.start_span("agent"):
         tracer.enrich_span(metrics={"own": 3})
@@ -233,7 +233,7 @@ def test_results_of_evaluations_are_metrics_of_whatever_span_they_judge(tracer: 
     more = {score + "value": 1.0, score + "label": "pass", "gen_ai.evaluation.explanation": "It fits."}
     write("gen_ai.evaluation.result", {name: "relevance", **more}, context=context)
     write("gen_ai.evaluation.result", {name: "length", score + "value": 0.7}, context=context)
-    assert said(tracer).metrics == {
+    assert content_of(tracer).metrics == {
         "own": 3,
         "length": [0.5, 0.7],
         "relevance": {"value": 1.0, "label": "pass", "explanation": "It fits."},
@@ -250,7 +250,7 @@ def test_after_shutdown_the_global_logger_provider_is_as_before() -> None:
         assert get_logger_provider() is before
 
 
-def test_a_process_that_writes_no_logs_loads_nothing_of_them() -> None:
+def test_a_process_without_log_records_does_not_load_the_logs_api() -> None:
     printed = run(
         """
         import sys
@@ -287,7 +287,7 @@ def ours():
 """
 
 
-def test_a_logger_provider_that_was_there_is_joined_left_in_place_and_inert_after_shutdown() -> None:
+def test_an_existing_logger_provider_is_joined_stays_global_and_is_left_after_shutdown() -> None:
     printed = run(
         OTHERS
         + """
@@ -304,7 +304,7 @@ print(theirs(), ours(), len(mine._multi_log_record_processor._log_record_process
     assert printed == "['event 0', 'event 1', 'after'] ['event 0', 'event 1'] 2"
 
 
-def test_one_that_is_set_later_takes_the_place_of_ours_without_a_warning_and_is_joined() -> None:
+def test_a_later_logger_provider_replaces_ours_without_a_warning_and_is_joined() -> None:
     printed = run(
         OTHERS
         + """
@@ -322,27 +322,27 @@ print(theirs(), ours())
     assert printed == "['theirs', 'held', 'before'] ['ours', 'theirs', 'held', 'before']"
 
 
-def test_without_joining_theirs_is_left_alone() -> None:
+def test_without_join_an_existing_logger_provider_is_left_alone() -> None:
     printed = run(
         OTHERS
         + """
 set_logger_provider(mine)
 with HoneyHiveTracer.init(test_mode=True) as tracer:
     ask(tracer, "event")
-    ask(tracer, "given", tracer.span_source.logger_provider().get_logger("library"))
+    ask(tracer, "given", tracer.provider_binding.logger_provider().get_logger("library"))
     print(theirs(), ours(), len(mine._multi_log_record_processor._log_record_processors))
 """
     )
     assert printed == "['event', 'given'] ['given'] 1"
 
 
-def test_a_tracer_that_is_not_to_be_global_sets_no_logger_provider(tracer: HoneyHiveTracer) -> None:
+def test_a_tracer_with_set_global_false_sets_no_logger_provider(tracer: HoneyHiveTracer) -> None:
     tracer.shutdown()
     before = get_logger_provider()
     quiet = HoneyHiveTracer.from_settings(resolve({}), name="quiet", join=True, set_global=False)
     with quiet.start_span("one"):
         assert get_logger_provider() is before
-        provider = quiet.span_source.logger_provider()
+        provider = quiet.provider_binding.logger_provider()
         assert provider is not None
         provider.get_logger("library").emit(LogRecord(event_name="given"))
     assert quiet.wait_processed()

@@ -1,4 +1,4 @@
-"""Spans that another exporter of their provider sends to our backend are shown here, and arrive there once."""
+"""If another exporter of the provider sends a span to our backend, we show the span but do not send it again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEY = "test-key-0001"
 
 
 class Wrapped(SpanProcessor):
-    """A processor round another one, as Logfire and honeyhive have them."""
+    """A processor that wraps another one, as Logfire and honeyhive do."""
 
     def __init__(self, inner: SpanProcessor) -> None:
         self.inner = inner
@@ -35,7 +35,7 @@ class Wrapped(SpanProcessor):
 
 
 class JsonExporter(SpanExporter):
-    """An exporter that keeps its address as honeyhive's does, and writes names down instead of sending."""
+    """An exporter that holds its URL as honeyhive's does, and collects span names instead of sending them."""
 
     def __init__(self, endpoint: str, key: str) -> None:
         self.endpoint, self.headers = endpoint, {"Authorization": f"Bearer {key}"}
@@ -47,7 +47,7 @@ class JsonExporter(SpanExporter):
 
 
 class ClaimsItsSession(SpanProcessor):
-    """Writes the session onto the span itself, as honeyhive's processor does."""
+    """Sets the session as an attribute of the span, as honeyhive's processor does."""
 
     def on_start(self, span: Span, parent_context: Any = None) -> None:
         span.set_attribute(
@@ -57,7 +57,7 @@ class ClaimsItsSession(SpanProcessor):
 
 @pytest.fixture
 def make() -> Iterator[Callable[..., HoneyHiveTracer]]:
-    """Tracers with providers of their own, which end with the test: what is added to one stays there."""
+    """Make tracers with their own providers, since a processor cannot be removed from a provider."""
     with ExitStack() as stack:
         stack.enter_context(HoneyHiveTracer.init(test_mode=True))  # It has the global provider, if any of these.
 
@@ -101,7 +101,7 @@ def arrived(backend: Backend) -> list[str]:
     [BatchSpanProcessor, SimpleSpanProcessor, lambda made: Wrapped(BatchSpanProcessor(made))],
     ids=["batch", "simple", "wrapped"],
 )
-def test_a_span_that_another_exporter_sends_there_arrives_once_and_is_shown(
+def test_a_span_that_another_exporter_sends_arrives_once_and_is_shown(
     backend: Backend, tracer: HoneyHiveTracer, processor: Callable[[SpanExporter], SpanProcessor]
 ) -> None:
     left = [tracer.exported_elsewhere]
@@ -116,7 +116,7 @@ def test_a_span_that_another_exporter_sends_there_arrives_once_and_is_shown(
     assert (state.made, state.sent, state.left) == (1, 1, 1)
 
 
-def test_an_exporter_of_another_make_is_known_by_its_address(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_an_exporter_of_another_library_is_recognised_by_its_url(backend: Backend, tracer: HoneyHiveTracer) -> None:
     theirs = JsonExporter(backend.url + TRACES, KEY)
     add(tracer, SimpleSpanProcessor(theirs))
     trace(tracer, "theirs")
@@ -134,7 +134,7 @@ def test_another_key_or_path_is_another_destination(
     assert arrived(backend) == ["ours"]
 
 
-def test_what_was_shut_down_sends_nothing_so_we_do(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_spans_are_sent_if_the_other_exporter_is_shut_down(backend: Backend, tracer: HoneyHiveTracer) -> None:
     theirs = BatchSpanProcessor(exporter(backend))
     add(tracer, theirs)
     trace(tracer, "theirs")
@@ -147,7 +147,7 @@ def test_what_was_shut_down_sends_nothing_so_we_do(backend: Backend, tracer: Hon
     assert (state.made, state.sent, state.left) == (1, 1, 1)
 
 
-def test_a_session_without_a_span_of_ours_is_not_made_unless_the_others_spans_name_it(
+def test_a_session_without_own_spans_is_not_created_unless_spans_of_other_exporters_name_it(
     backend: Backend, tracer: HoneyHiveTracer
 ) -> None:
     add(tracer, BatchSpanProcessor(exporter(backend)))
@@ -166,7 +166,7 @@ def test_a_session_without_a_span_of_ours_is_not_made_unless_the_others_spans_na
     assert arrived(backend) == ["in named", "in silent"]
 
 
-def test_another_destination_of_ours_still_gets_it(
+def test_another_destination_of_the_tracer_still_receives_the_span(
     backend: Backend, make: Callable[..., HoneyHiveTracer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Backend() as collector:

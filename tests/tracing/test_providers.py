@@ -1,4 +1,4 @@
-"""A tracer takes the spans it should, from the provider it should, and leaves every other provider alone."""
+"""Which TracerProvider a tracer uses, whose spans it records, and which providers it leaves alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.backend import Backend
 
 
 def run(program: str, *arguments: str) -> str:
-    """What a program prints in a process of its own: OpenTelemetry's global provider is set once per process."""
+    """Run a program in its own process, since a global provider is set once per process; return its output."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program), *arguments], capture_output=True, text=True, timeout=60
     )
@@ -22,7 +22,7 @@ def run(program: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_first_tracer_becomes_the_global_provider_and_the_next_one_after_a_shutdown_takes_it_over() -> None:
+def test_the_first_tracer_sets_the_global_provider_and_a_tracer_after_its_shutdown_reuses_it() -> None:
     printed = run(
         """
         from opentelemetry import trace
@@ -86,8 +86,8 @@ def test_each_tracer_sends_to_its_own_backend_with_its_own_key() -> None:
             assert {request.headers["authorization"] for request in backend.requests} == {f"Bearer {key}"}
 
 
-def test_flushing_the_provider_delivers(backend: Backend, tracer: HoneyHiveTracer) -> None:
-    """Wrappers of Lambda handlers know only the provider, and the process freezes after them."""
+def test_flushing_the_provider_sends_the_spans(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    """Wrappers of Lambda handlers know only the provider, and the process is frozen afterwards."""
     with tracer.start_span("work"):
         pass
     assert isinstance(tracer.provider, TracerProvider)
@@ -96,10 +96,10 @@ def test_flushing_the_provider_delivers(backend: Backend, tracer: HoneyHiveTrace
     backend.close()
     with tracer.start_span("lost"):
         pass
-    assert not tracer.provider.force_flush(300), "nobody took it"
+    assert not tracer.provider.force_flush(300), "the backend is unreachable"
 
 
-def test_children_of_filtered_spans_hang_from_the_nearest_kept_ancestor(backend: Backend) -> None:
+def test_the_parent_of_a_filtered_spans_child_is_the_nearest_kept_ancestor(backend: Backend) -> None:
     filters = {"exclude": [{"type": "prefix", "value": "noise"}]}
     with HoneyHiveTracer.init(api_key="k", server_url=backend.url, span_name_filters=filters) as tracer:
         with (
@@ -129,7 +129,7 @@ def test_a_shut_down_tracer_records_nothing_and_leaves_no_thread() -> None:
         with tracer.start_span("nothing") as span:
             assert not span.is_recording()
         assert trace(lambda: 7)() == 7
-        deadline = time.monotonic() + 30  # They were told to end, within no time, and do so when it is their turn.
+        deadline = time.monotonic() + 30  # The threads have been asked to stop, and do so when they are scheduled.
         while threading.active_count() > 1 and time.monotonic() < deadline:
             time.sleep(0.01)
         print([thread.name for thread in threading.enumerate()])

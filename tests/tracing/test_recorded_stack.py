@@ -1,4 +1,4 @@
-"""The recorded stack of a failed call begins in the user's code; the exception itself keeps every frame."""
+"""The recorded stack trace starts in the user's code; the exception itself keeps all frames."""
 
 from __future__ import annotations
 
@@ -22,22 +22,20 @@ def tracer(backend: Backend) -> Iterator[HoneyHiveTracer]:
 
 
 def stack_of(backend: Backend, tracer: HoneyHiveTracer) -> str:
-    """The stack that the backend got with the only span."""
+    """Return the stack trace of the only span at the backend."""
     assert tracer.force_flush()
     (span,) = backend.spans()
     return str(span["events"][0]["attributes"]["exception.stacktrace"])
 
 
 def fail(call: Callable[..., Any]) -> list[str]:
-    """Files of the frames of what `call` raises, the innermost last."""
+    """Return the files of the frames of the exception that `call` raises, the innermost last."""
     with pytest.raises((ValueError, TypeError)) as caught:
         call()
     return [frame.filename for frame in traceback.extract_tb(caught.value.__traceback__)]
 
 
-def test_our_own_frames_are_left_out_of_the_record_and_stay_in_the_exception(
-    backend: Backend, tracer: HoneyHiveTracer
-) -> None:
+def test_our_frames_are_not_recorded_but_stay_in_the_exception(backend: Backend, tracer: HoneyHiveTracer) -> None:
     @trace
     def work() -> None:
         raise ValueError("no")
@@ -50,7 +48,7 @@ def test_our_own_frames_are_left_out_of_the_record_and_stay_in_the_exception(
     assert __file__ in stack
 
 
-def test_those_of_generators_too(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_our_frames_are_not_recorded_for_generators_either(backend: Backend, tracer: HoneyHiveTracer) -> None:
     @trace
     def stream() -> Iterator[int]:
         yield 1
@@ -62,7 +60,7 @@ def test_those_of_generators_too(backend: Backend, tracer: HoneyHiveTracer) -> N
     assert __file__ in stack
 
 
-def test_where_there_are_no_others_they_are_recorded(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_our_frames_are_recorded_if_there_are_no_others(backend: Backend, tracer: HoneyHiveTracer) -> None:
     @trace
     def work(number: int) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Spans that end here and started elsewhere, as when a recording is replayed: they are taken like all others."""
+"""Spans that were started by another provider, as in a replay, are recorded like all others when they end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tracer() -> Iterator[HoneyHiveTracer]:
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_a_recording_that_is_replayed_adds_up_to_the_same(tracer: HoneyHiveTracer, name: str) -> None:
+def test_a_replayed_recording_has_the_same_totals(tracer: HoneyHiveTracer, name: str) -> None:
     for span in recorded(name):
         tracer.provider._active_span_processor.on_end(span)  # type: ignore[attr-defined]  # As the SDK does.
     found, wanted = spans(), summarize(recorded(name))
@@ -30,7 +30,7 @@ def test_a_recording_that_is_replayed_adds_up_to_the_same(tracer: HoneyHiveTrace
     assert {row.session_id for row in found} == {tracer.session_id}
 
 
-def test_filters_hold_for_them_too(tracer: HoneyHiveTracer) -> None:
+def test_filters_apply_to_replayed_spans(tracer: HoneyHiveTracer) -> None:
     with_filter = HoneyHiveTracer.init(
         test_mode=True, multi_instance=True, span_name_filters={"exclude": ("ChatCompletion",)}
     )

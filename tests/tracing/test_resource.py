@@ -1,4 +1,4 @@
-"""Every tracer describes the service alike, and OpenTelemetry's own variables hold (fault 34 of the contract)."""
+"""All tracers have the same resource, and OpenTelemetry's own environment variables apply."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMED = "service.name=from attributes,team=search"
         ({"SERVICE_NAME": "somebody's"}, None, "shop"),
     ],
 )
-def test_the_service_is_named_by_whoever_is_nearest(
+def test_which_setting_names_the_service(
     backend: Backend,
     monkeypatch: pytest.MonkeyPatch,
     environ: Mapping[str, str],
@@ -50,7 +50,7 @@ def test_the_service_is_named_by_whoever_is_nearest(
     assert resource.get("team") == ("search" if "team" in str(environ) else None)
 
 
-def test_a_service_without_a_name_is_unknown_and_its_version_is_told(
+def test_a_service_without_a_name_is_unknown_and_has_its_version(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HH_SERVICE_VERSION", "9.9")
@@ -66,7 +66,7 @@ def test_a_service_without_a_name_is_unknown_and_its_version_is_told(
     assert resource["service.version"] == "9.9"
 
 
-def test_a_provider_that_is_taken_over_or_configured_anew_tells_the_service_of_its_tracer_now(
+def test_a_reused_or_reconfigured_provider_names_the_service_of_its_current_tracer(
     backend: Backend,
 ) -> None:
     """As in a notebook: the provider is made when the extension loads, the project is named by a later `init`."""

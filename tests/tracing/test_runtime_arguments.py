@@ -38,35 +38,32 @@ FIVE: Any = 5
             lambda t: _span(t, kind="sideways"),
             (
                 "start_span: kind must be an opentelemetry.trace.SpanKind, or one of internal, server, client, "
-                "producer, consumer; got 'sideways' (str). The kind is internal."
+                "producer, consumer; got 'sideways' (str). Using internal."
             ),
         ),
         (
             lambda t: _span(t, attributes=5),
             (
-                "start_span: attributes must be a dict; got 5 (int). The span has none; enrich_span(metadata=...)"
-                " takes any value."
+                "start_span: attributes must be a dict; got 5 (int). Ignoring it; enrich_span(metadata=...)"
+                " accepts any value."
             ),
         ),
         (
             lambda t: _span(t, links=[5]),
-            (
-                "start_span: links must be a list of opentelemetry.trace.Link; got [5] (list). What is no link is"
-                " left out."
-            ),
+            ("start_span: links must be a list of opentelemetry.trace.Link; got [5] (list). Ignoring the other items."),
         ),
         (
             lambda t: _span(t, start_time=1700000000.5),
             (
-                "start_span: start_time must be Unix nanoseconds, as time.time_ns() gives them; got 1700000000.5 "
-                "(float). The span starts now."
+                "start_span: start_time must be Unix nanoseconds, as returned by time.time_ns(); got 1700000000.5 "
+                "(float). Using the current time."
             ),
         ),
         (
             lambda t: _with(hh_jupyter.enrich_span_context("work", attributes=FIVE, tracer_instance=t)),
             (
-                "enrich_span_context: attributes must be a dict; got 5 (int). The span has none; "
-                "enrich_span(metadata=...) takes any value."
+                "enrich_span_context: attributes must be a dict; got 5 (int). Ignoring it; "
+                "enrich_span(metadata=...) accepts any value."
             ),
         ),
         (
@@ -78,11 +75,11 @@ FIVE: Any = 5
         ),
         (
             lambda t: t.create_event("manual", event_type="banana"),
-            "create_event: event_type must be one of model, tool, chain, session; got 'banana' (str). It is a tool.",
+            "create_event: event_type must be one of model, tool, chain, session; got 'banana' (str). Using tool.",
         ),
         (
             lambda t: t.create_event("manual", duration="long"),
-            "create_event: duration must be a number of milliseconds; got 'long' (str). It is sent as 0.",
+            "create_event: duration must be a number of milliseconds; got 'long' (str). Sending 0.",
         ),
         (
             lambda t: t.force_flush("soon"),

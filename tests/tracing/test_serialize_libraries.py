@@ -12,8 +12,8 @@ from hh_jupyter.values import flatten, plain, scalar
 from tests.any_value import Array
 
 
-def test_arrays_and_tensors_are_told_by_shape_and_type() -> None:
-    """Torch's tensors, JAX's and others look the same from outside."""
+def test_arrays_and_tensors_are_described_by_shape_and_type() -> None:
+    """Tensors of Torch, JAX and others have the same attributes."""
     assert scalar(Array((2, 3))) == "<Array of shape (2, 3), float32>"
     assert flatten("key", {"a": Array((2,))}) == {"key.a": "<Array of shape (2,), float32>"}
 
@@ -26,7 +26,7 @@ def test_numbers_of_arrays_are_numbers() -> None:
     )
 
 
-def test_what_only_has_a_shape_is_no_array() -> None:
+def test_an_object_that_only_has_a_shape_is_not_an_array() -> None:
     class Circle:
         shape = "round"
 
@@ -85,7 +85,7 @@ def test_models_of_pydantic_1() -> None:
     }
 
 
-def test_answers_of_openai() -> None:
+def test_openai_responses() -> None:
     chat = pytest.importorskip("openai.types.chat")
     message = chat.ChatCompletionMessage(role="assistant", content="hi", reasoning="because")
     found = plain(message)

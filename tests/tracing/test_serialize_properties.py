@@ -1,4 +1,4 @@
-"""Whatever the value, as argument, result, metadata or attribute: valid attributes, bounded, and no exception."""
+"""Any value, as argument, result, metadata or attribute, becomes valid, bounded attributes without an exception."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def size_of(attributes: dict[str, Any]) -> int:
 
 
 def check(attributes: dict[str, Any]) -> None:
-    """Attributes as OpenTelemetry defines them, that UTF-8 and protobuf can hold."""
+    """Check that the attributes are valid for OpenTelemetry, UTF-8 and protobuf."""
     for key, value in attributes.items():
         assert type(value) in (str, bool, int, float)
         assert not (isinstance(value, int) and not -(2**63) <= value < 2**63)
@@ -44,8 +44,8 @@ def test_every_value_becomes_valid_attributes_and_valid_json(drawn: Made) -> Non
 
 @settings(FIXED, max_examples=200)
 @given(ANY_VALUE)
-def test_a_value_is_written_alike_every_time(monkeypatch: pytest.MonkeyPatch, drawn: Made) -> None:
-    """Two equal values, made one after the other, are in two places of the memory."""
+def test_equal_values_are_written_alike(monkeypatch: pytest.MonkeyPatch, drawn: Made) -> None:
+    """Two equal values have different memory addresses."""
     monkeypatch.setattr(values, "MAX_SECONDS", 60.0)  # Where reading stops depends on how busy the machine is.
     first, second = drawn.make(), drawn.make()
     assert repr(flatten("key", first)) == repr(flatten("key", second))
@@ -53,11 +53,11 @@ def test_a_value_is_written_alike_every_time(monkeypatch: pytest.MonkeyPatch, dr
 
 
 @pytest.mark.parametrize("make", LARGE)
-def test_large_values_are_cut_it_is_said_and_it_takes_no_time(make: Callable[[], Any]) -> None:
+def test_large_values_are_cut_and_marked_quickly(make: Callable[[], Any]) -> None:
     value = make()
     started = time.perf_counter()
     found, text, data = flatten("key", value), scalar(value), plain(value)
-    assert time.perf_counter() - started < 10, "the bound is generous: these are milliseconds"
+    assert time.perf_counter() - started < 10, "usually a few milliseconds"
     check(found)
     assert max(size_of(found), len(str(text)), len(json.dumps(data, ensure_ascii=False))) < LONGEST
     if isinstance(value, list | set | tuple):
@@ -65,7 +65,7 @@ def test_large_values_are_cut_it_is_said_and_it_takes_no_time(make: Callable[[],
         assert "key.hh_truncated" in found
 
 
-def test_slow_values_are_given_up_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_a_slow_value_stops_at_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
 
     class Slow:
@@ -80,7 +80,7 @@ def test_slow_values_are_given_up_after_a_while(monkeypatch: pytest.MonkeyPatch)
     assert len(read) < 10
 
 
-def test_keys_that_are_cut_stay_different() -> None:
+def test_long_keys_stay_different_when_they_are_cut() -> None:
     found = plain({"k" * 10_000 + str(number): number for number in range(100)})
     assert len(found) == 100
     assert max(map(len, found)) < 1_100
@@ -88,13 +88,15 @@ def test_keys_that_are_cut_stay_different() -> None:
 
 @settings(FIXED, max_examples=100)
 @given(drawn=ANY_VALUE)
-def test_no_value_changes_what_a_program_does(tracer: HoneyHiveTracer, drawn: Made) -> None:
-    """As argument, result, metadata, attribute, session field and event: nothing is raised, the result is the same."""
+def test_no_value_changes_the_behaviour_of_a_program(tracer: HoneyHiveTracer, drawn: Made) -> None:
+    """As argument, result, metadata, attribute, session field and event, it raises nothing and changes no result."""
     use(tracer, drawn.make())
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_no_hostile_value_does_either(backend: Backend, tracer: HoneyHiveTracer, make: Callable[[], Any]) -> None:
+def test_no_hostile_value_changes_the_behaviour_of_a_program(
+    backend: Backend, tracer: HoneyHiveTracer, make: Callable[[], Any]
+) -> None:
     use(tracer, make())
     use(tracer, {"inside": [make()]})
     assert tracer.force_flush(), "nothing was lost"
@@ -102,7 +104,7 @@ def test_no_hostile_value_does_either(backend: Backend, tracer: HoneyHiveTracer,
 
 
 def use(tracer: HoneyHiveTracer, value: Any) -> None:
-    """Whatever a program can do with a value that is traced."""
+    """Pass a value to every traced call and every field."""
 
     @trace(tracer=tracer)
     def echo(one: Any, *many: Any, default: Any = None, **named: Any) -> Any:
@@ -123,8 +125,8 @@ def use(tracer: HoneyHiveTracer, value: Any) -> None:
         pass
 
 
-def test_what_was_made_of_any_value_arrives(backend: Backend, tracer: HoneyHiveTracer) -> None:
-    """The stand-in backend answers 400 to what it cannot decode, and then nothing of that batch is there."""
+def test_the_attributes_of_any_value_arrive_at_the_backend(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    """The stand-in backend responds with 400 to a batch that it cannot decode, and discards it."""
     kept: list[Made] = []
 
     @settings(FIXED, max_examples=100)

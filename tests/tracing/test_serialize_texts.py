@@ -1,4 +1,4 @@
-"""What each kind of value is written as: the same for equal values, in every process."""
+"""The text of each kind of value. It is the same for equal values and in every process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Colour(enum.Enum):
     NUMBERED = 4
 
 
-class Level(str, enum.Enum):  # noqa: UP042  # what most programs have; its str() is another one
+class Level(str, enum.Enum):  # noqa: UP042  # most programs use this; its str() differs
     HIGH = "high"
 
 
@@ -105,17 +105,17 @@ WRITTEN: dict[str, tuple[Any, Any]] = {
 
 @pytest.mark.parametrize(("value", "written"), WRITTEN.values(), ids=WRITTEN.keys())
 def test_each_kind_of_value_has_its_text(value: Any, written: Any) -> None:
-    """Memory addresses, which differ in every process, are nowhere; nor is a field that its class does not show."""
+    """No text contains a memory address, which differs in every process, or a field excluded from the repr."""
     found = scalar(value)
     assert (type(found), found) == (type(written), written)
 
 
-def test_numbers_that_json_has_not_are_numbers_on_the_wire() -> None:
+def test_nan_and_infinity_are_sent_as_numbers() -> None:
     assert str(scalar(float("nan"))) == "nan"
     assert flatten("key", [float("inf")]) == {"key.0": float("inf")}
 
 
-def test_dicts_and_lists_are_flattened_and_everything_else_is_one_attribute() -> None:
+def test_dicts_and_lists_are_flattened_and_other_values_are_one_attribute() -> None:
     value = {"m": {"n": [1, None, "x"]}, "none": None, "empty": {}, 5: Point(1, 2), "when": DAY}
     assert flatten("key", value) == {
         "key.m.n.0": 1,
@@ -125,7 +125,7 @@ def test_dicts_and_lists_are_flattened_and_everything_else_is_one_attribute() ->
     }
 
 
-def test_a_masked_text_stays_masked() -> None:
+def test_a_str_subclass_that_masks_its_text_stays_masked() -> None:
     class Masked(str):
         __slots__ = ()
 
@@ -136,7 +136,7 @@ def test_a_masked_text_stays_masked() -> None:
 
 
 def test_sets_are_written_alike_in_every_process() -> None:
-    """The order of a set of texts depends on the process's hash seed."""
+    """The order of a set of strings depends on the hash seed of the process."""
     code = "from hh_jupyter.values import scalar; print(scalar({'one', 'two', 'three', ('four', 4)}))"
     run = functools.partial(subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert len({run(env={"PYTHONHASHSEED": seed}).stdout for seed in ("1", "2", "3")}) == 1

@@ -105,15 +105,15 @@ ONCE = "It is read once, when the function is decorated; use enrich_span() to ad
         (lambda: HH.trace(colour="red"), "trace: unknown parameter colour. Pass extra fields in metadata={...}."),
         (
             lambda: HH.trace(event_type="tool")(5),
-            "trace: decorates functions; got 5. For all methods of a class: trace_class.",
+            "trace: expected a function; got 5. To trace all methods of a class, use trace_class.",
         ),
         (
             lambda: HH.trace(dict),
-            "trace: decorates functions; got the class dict. For all methods of a class: trace_class.",
+            "trace: expected a function; got the class dict. To trace all methods of a class, use trace_class.",
         ),
         (
             lambda: HH.trace_class("Agent"),
-            "trace_class: cls must be a class; got 'Agent' (str). For a function: trace.",
+            "trace_class: cls must be a class; got 'Agent' (str). To trace a function, use trace.",
         ),
         (
             lambda: HH.set_default_tracer(5),

@@ -1,4 +1,4 @@
-"""Attributes written past the SDK's checks are those that the SDK would have set; where it has more to say, it does."""
+"""`set_span_attributes` sets the same attributes as the SDK, and calls the SDK if the span has limits or has ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from hh_jupyter import HoneyHiveTracer, trace
-from hh_jupyter.tracing.spans import write
+from hh_jupyter.tracing.spans import set_span_attributes
 from hh_jupyter.values import Scalar
 from tests.backend import Backend
 
@@ -25,43 +25,43 @@ def attributes_of(span: Span) -> dict[str, object]:
     return dict(span.attributes or {})
 
 
-def test_what_is_written_is_what_the_sdk_would_have_set() -> None:
+def test_the_attributes_are_those_that_the_sdk_would_set() -> None:
     quick, slow = (UNLIMITED.get_tracer("t").start_span("s", attributes={"number": 0, "a": 1}) for _ in range(2))
-    write(quick, WRITTEN)
+    set_span_attributes(quick, WRITTEN)
     slow.set_attributes(WRITTEN)
     assert attributes_of(quick) == attributes_of(slow)
 
 
-def test_this_sdk_still_keeps_attributes_as_the_quick_way_expects(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When this fails, spans are still right, but every traced call costs a quarter more."""
+def test_the_installed_sdk_allows_the_fast_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, spans are still correct, but every traced call costs a quarter more."""
     span = UNLIMITED.get_tracer("t").start_span("s")
 
     def checked(*_: object) -> None:
         raise AssertionError("the SDK checked every value")
 
     monkeypatch.setattr(BoundedAttributes, "_set_items", checked)
-    write(span, WRITTEN)
+    set_span_attributes(span, WRITTEN)
     assert attributes_of(span) == WRITTEN
 
 
-def test_a_providers_own_limits_hold() -> None:
+def test_the_limits_of_a_provider_apply() -> None:
     few = TracerProvider(span_limits=SpanLimits(max_span_attributes=2)).get_tracer("t").start_span("s")
-    write(few, {"a": 0, "b": 1, "c": 2})
+    set_span_attributes(few, {"a": 0, "b": 1, "c": 2})
     assert attributes_of(few) == {"b": 1, "c": 2}
     short = SpanLimits(max_span_attributes=SpanLimits.UNSET, max_span_attribute_length=3)
     span = TracerProvider(span_limits=short).get_tracer("t").start_span("s")
-    write(span, {"a": "long text"})
+    set_span_attributes(span, {"a": "long text"})
     assert attributes_of(span) == {"a": "lon"}
 
 
 def test_an_ended_span_is_not_changed() -> None:
     span = UNLIMITED.get_tracer("t").start_span("s", attributes={"a": 1})
     span.end()
-    write(span, WRITTEN)
+    set_span_attributes(span, WRITTEN)
     assert attributes_of(span) == {"a": 1}
 
 
-def test_spans_of_other_makers_are_written_in_the_public_way() -> None:
+def test_spans_of_other_sdks_get_their_attributes_by_set_attributes() -> None:
     class Foreign(type(INVALID_SPAN)):  # type: ignore[misc]
         _attributes = object()
         found: dict[str, object]
@@ -70,12 +70,12 @@ def test_spans_of_other_makers_are_written_in_the_public_way() -> None:
             self.found = attributes
 
     span = Foreign(INVALID_SPAN.get_span_context())
-    write(span, WRITTEN)
+    set_span_attributes(span, WRITTEN)
     assert span.found == WRITTEN
-    write(INVALID_SPAN, WRITTEN)
+    set_span_attributes(INVALID_SPAN, WRITTEN)
 
 
-def test_inputs_are_there_while_the_function_runs(backend: Backend) -> None:
+def test_inputs_are_set_while_the_function_runs(backend: Backend) -> None:
     tracer = HoneyHiveTracer.init(api_key="k", server_url=backend.url)
 
     @trace(event_type="chain")
@@ -90,7 +90,7 @@ def test_inputs_are_there_while_the_function_runs(backend: Backend) -> None:
     tracer.shutdown()
 
 
-def test_a_sampler_of_ones_own_and_other_processors_see_the_inputs_at_the_start() -> None:
+def test_custom_samplers_and_processors_see_the_inputs_at_the_start() -> None:
     program = """
         from opentelemetry import trace as otel
         from opentelemetry.sdk.trace import SpanProcessor, TracerProvider

@@ -1,4 +1,4 @@
-"""`start_span` does what its arguments say and writes each of them once."""
+"""`start_span` applies its arguments, and sets each attribute once."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from hh_jupyter import HoneyHiveTracer, SettingTypeError
 from tests.backend import Backend
 
 
-def test_attributes_are_written_once_as_what_they_are(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_attributes_are_set_once_with_their_types(backend: Backend, tracer: HoneyHiveTracer) -> None:
     given = {"a.b": 1, "c-d": 2, "list": [1, 2], "text": "x"}
     with tracer.start_span("work", attributes=given):
         pass
     assert tracer.force_flush()
     attributes = backend.spans("work")[0]["attributes"]
     own = {name: value for name, value in attributes.items() if not name.startswith(("honeyhive", "traceloop"))}
-    # Lists are flattened like every value here; none becomes the text of a list.
+    # Lists are flattened; a list does not become text.
     assert own in (given, {"a.b": 1, "c-d": 2, "list.0": 1, "list.1": 2, "text": "x"})
 
 
 @pytest.mark.parametrize(
     ("switch", "events", "status"), [("record_exception", 0, "ERROR"), ("set_status_on_exception", 1, "UNSET")]
 )
-def test_what_an_exception_leaves_behind_can_be_switched_off(
+def test_recording_an_exception_can_be_switched_off(
     switch: str, events: int, status: str, backend: Backend, tracer: HoneyHiveTracer
 ) -> None:
     with pytest.raises(ValueError, match="boom"), tracer.start_span("work", **{switch: False}):  # type: ignore[arg-type]
@@ -36,7 +36,7 @@ def test_what_an_exception_leaves_behind_can_be_switched_off(
 
 
 @pytest.mark.parametrize("protocol", ["http/json", "http/protobuf"])
-def test_links_arrive_in_either_protocol(protocol: str, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_arrive_with_both_protocols(protocol: str, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HH_OTLP_PROTOCOL", protocol)
     with HoneyHiveTracer.init(api_key="test-key-0001", server_url=backend.url) as tracer:
         with tracer.start_span("cause") as cause:
@@ -48,8 +48,8 @@ def test_links_arrive_in_either_protocol(protocol: str, backend: Backend, monkey
     assert (link["span_id"], link["attributes"]) == (backend.spans("cause")[0]["span_id"], {"why": "test"})
 
 
-def test_a_block_is_a_decorator_too_and_makes_a_span_for_each_call(backend: Backend, tracer: HoneyHiveTracer) -> None:
-    """The official client's context managers can be used so; calls overlap and fail."""
+def test_as_a_decorator_it_makes_a_span_for_each_call(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    """As with the official client's context managers. Calls may overlap and fail."""
 
     @tracer.start_span("count")
     def count(number: int) -> int:

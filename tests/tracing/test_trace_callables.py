@@ -1,4 +1,4 @@
-"""`@trace` on what can be called and is no plain function: objects with `__call__`, partial functions."""
+"""`@trace` on callables that are not plain functions: objects with `__call__`, partial functions."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def use(traced: Any) -> Any:
     ],
     ids=["async object", "object", "generator object", "async generator object", "partial", "partial of an object"],
 )
-def test_the_span_holds_the_result_and_lasts_until_it_is_there(
+def test_the_span_has_the_result_and_lasts_until_it_is_available(
     backend: Backend, tracer: HoneyHiveTracer, function: Any, result: Any, outputs: list[str] | None
 ) -> None:
     assert asyncio.run(use(hh.trace(event_type="tool")(function))) == result
@@ -72,7 +72,7 @@ def test_the_span_holds_the_result_and_lasts_until_it_is_there(
         assert [value for key, value in found.items() if key.startswith("honeyhive_outputs")] == outputs
 
 
-def test_blocks_as_decorators_wait_for_them_too(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_start_span_as_a_decorator_waits_for_the_result_too(backend: Backend, tracer: HoneyHiveTracer) -> None:
     assert asyncio.run(use(tracer.start_span("asked")(Asking()))) == "WHY?"
     assert asyncio.run(use(tracer.start_span("read")(Reading()))) == ["WHY?"]
     assert tracer.force_flush()

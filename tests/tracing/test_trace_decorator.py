@@ -1,4 +1,4 @@
-"""`@trace` records what a function did and changes nothing about it."""
+"""`@trace` records the calls of a function and does not change its behaviour."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_arguments_defaults_and_result_are_recorded(backend: Backend, tracer: Ho
     assert attributes["honeyhive_duration_ms"] >= 0
 
 
-def test_an_exception_passes_untouched_and_is_recorded_once(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_an_exception_propagates_unchanged_and_is_recorded_once(backend: Backend, tracer: HoneyHiveTracer) -> None:
     thrown = ValueError("Tracer error: boom")
     calls: list[int] = []
 
@@ -67,7 +67,7 @@ def test_an_exception_passes_untouched_and_is_recorded_once(backend: Backend, tr
         assert "honeyhive_duration_ms" not in span["attributes"]
 
 
-def test_an_exception_without_text_does_not_become_another_one(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_an_exception_whose_str_raises_propagates_unchanged(backend: Backend, tracer: HoneyHiveTracer) -> None:
     class MuteError(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no text")
@@ -81,7 +81,7 @@ def test_an_exception_without_text_does_not_become_another_one(backend: Backend,
     assert spans_of(backend, tracer)["mute"]["status"]["message"] == "MuteError: <MuteError without text>"
 
 
-def test_a_generator_is_one_span_until_its_end_with_its_children_in_it(
+def test_the_span_of_a_generator_lasts_until_its_end_and_has_its_children(
     backend: Backend, tracer: HoneyHiveTracer
 ) -> None:
     @trace(event_name="stream")
@@ -128,10 +128,10 @@ def test_an_abandoned_generator_ends_its_span_without_an_error(backend: Backend,
     assert span["attributes"]["honeyhive_outputs.result.0"] == 1
 
 
-def test_a_coroutine_that_is_closed_in_another_context_ends_its_span_in_silence(
+def test_a_coroutine_closed_in_another_context_ends_its_span_without_a_warning(
     backend: Backend, tracer: HoneyHiveTracer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What happens to a task's coroutine when its event loop is torn down."""
+    """This happens to the coroutine of a task when its event loop is closed."""
 
     @trace(event_name="abandoned")
     async def abandoned() -> None:
@@ -147,7 +147,7 @@ def test_a_coroutine_that_is_closed_in_another_context_ends_its_span_in_silence(
     assert not caplog.records
 
 
-def test_an_async_generator_is_one_span_until_its_end(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_the_span_of_an_async_generator_lasts_until_its_end(backend: Backend, tracer: HoneyHiveTracer) -> None:
     @trace(event_name="astream")
     async def astream() -> AsyncIterator[str]:
         for word in ("a", "b"):
@@ -187,7 +187,7 @@ def test_a_class_keeps_its_static_and_class_methods_and_properties(backend: Back
     assert set(spans_of(backend, tracer)) == {"Shop.static", "Shop.named", "Shop.method"}
 
 
-def test_the_function_just_runs_where_there_is_no_tracer() -> None:
+def test_without_a_tracer_the_function_just_runs() -> None:
     @trace(event_type="tool")
     def plain(x: int) -> int:
         return x * 2
@@ -195,7 +195,9 @@ def test_the_function_just_runs_where_there_is_no_tracer() -> None:
     assert plain(21) == 42
 
 
-def test_the_decorators_session_source_and_project_move_the_span(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_session_source_and_project_of_the_decorator_apply_to_the_span(
+    backend: Backend, tracer: HoneyHiveTracer
+) -> None:
     chosen = "66666666-6666-4666-8666-666666666666"
 
     @trace(event_name="moved", session_id=chosen, source="qa", project="other")
@@ -210,7 +212,7 @@ def test_the_decorators_session_source_and_project_move_the_span(backend: Backen
         assert span["attributes"]["honeyhive.project"] == "other"
 
 
-def test_an_unknown_parameter_is_refused_at_decoration() -> None:
+def test_an_unknown_parameter_raises_at_decoration() -> None:
     with pytest.raises(SettingTypeError, match="trace: unknown parameter evnt_type"):
         trace(evnt_type="tool")  # type: ignore[call-overload]
 
@@ -245,12 +247,12 @@ def test_methods_may_be_decorated_in_either_order(backend: Backend, tracer: Hone
     assert set(spans_of(backend, tracer)) == {"static", f"{__name__}.named", "size"}
 
 
-def test_a_class_is_not_a_function() -> None:
+def test_decorating_a_class_raises() -> None:
     with pytest.raises(SettingTypeError, match="trace_class"):
         trace(dict)
 
 
-def test_what_a_generator_yielded_is_recorded_as_it_was_then(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_yielded_items_are_recorded_as_they_were_when_yielded(backend: Backend, tracer: HoneyHiveTracer) -> None:
     @trace(event_name="growing")
     def growing() -> Iterator[list[int]]:
         items: list[int] = []
@@ -269,7 +271,7 @@ def test_what_a_generator_yielded_is_recorded_as_it_was_then(backend: Backend, t
     }
 
 
-def test_what_a_closed_generator_does_to_clean_up_is_inside_its_span(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_the_cleanup_of_a_closed_generator_is_inside_its_span(backend: Backend, tracer: HoneyHiveTracer) -> None:
     @trace(event_name="stream")
     def stream() -> Iterator[int]:
         try:

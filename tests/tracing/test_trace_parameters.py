@@ -1,4 +1,4 @@
-"""The parameters of `@trace`, as they arrive."""
+"""The parameters of `@trace`, as they arrive at the backend."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _attributes(backend: Backend, tracer: HoneyHiveTracer) -> dict[str, Any]:
     return found
 
 
-def test_parameters_are_fields_and_no_metadata(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_parameters_become_fields_and_not_metadata(backend: Backend, tracer: HoneyHiveTracer) -> None:
     @hh.trace(event_type="tool", event_name="named", user_id="u", session_name="s", metadata={"own": 1})
     def work() -> None: ...
 
@@ -30,7 +30,7 @@ def test_parameters_are_fields_and_no_metadata(backend: Backend, tracer: HoneyHi
     assert (found["honeyhive_event_type"], found["honeyhive_event_name"]) == ("tool", "named")
 
 
-def test_the_documented_fields_are_taken(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_the_documented_fields_are_sent(backend: Backend, tracer: HoneyHiveTracer) -> None:
     @hh.trace(event_type="tool", config={"c": 1}, tags=["x"], user_properties={"u": 1})
     def work() -> None: ...
 
@@ -40,7 +40,9 @@ def test_the_documented_fields_are_taken(backend: Backend, tracer: HoneyHiveTrac
     assert "x" in [value for name, value in found.items() if "tags" in name]
 
 
-def test_arguments_and_results_are_written_alike_and_none_is_nothing(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_arguments_and_results_are_converted_alike_and_none_is_left_out(
+    backend: Backend, tracer: HoneyHiveTracer
+) -> None:
     value = {"pair": (1, "two"), "day": datetime.date(2024, 1, 2), "nothing": None}
 
     @hh.trace(event_type="tool")
@@ -68,8 +70,8 @@ def test_the_exception_of_a_coroutine_function_is_untouched(tracer: HoneyHiveTra
     assert (thrown.__cause__, thrown.__context__) == (None, None)
 
 
-def test_a_session_id_is_the_uuid_wherever_it_is_written(backend: Backend, tracer: HoneyHiveTracer) -> None:
-    """The backend files under UUIDs only; the text that was given stays readable."""
+def test_a_session_id_is_sent_as_a_uuid_everywhere(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    """The backend accepts only UUIDs as session ids; the original text is sent as well."""
 
     @hh.trace(event_type="tool", session_id="conversation 7")
     def work() -> None: ...
@@ -81,7 +83,7 @@ def test_a_session_id_is_the_uuid_wherever_it_is_written(backend: Backend, trace
     assert found["honeyhive_metadata.session_id_given"] == "conversation 7"
 
 
-def test_a_move_to_another_session_leaves_the_source_and_project_of_the_one_before(
+def test_a_span_in_another_session_does_not_inherit_source_and_project(
     backend: Backend, tracer: HoneyHiveTracer
 ) -> None:
     other = "77777777-7777-4777-8777-777777777777"

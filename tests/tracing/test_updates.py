@@ -1,4 +1,4 @@
-"""Updates of events that exist: what can be sent is sent."""
+"""Updates of existing events and sessions."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def _update(backend: Backend, tracer: HoneyHiveTracer) -> Any:
     return body
 
 
-def test_enriching_an_event_by_its_id_keeps_every_field(backend: Backend, tracer: HoneyHiveTracer) -> None:
-    """The endpoint has no inputs and no error; they go to the metadata instead of nowhere."""
+def test_enriching_an_event_by_its_id_sends_every_field(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    """The endpoint does not accept inputs and error; they are sent as metadata."""
     assert tracer.enrich_span(
         event_id=EVENT, metadata={"m": 1}, metrics={"s": 0.5}, inputs={"i": 1}, outputs={"o": 1}, error="oops"
     )
@@ -43,7 +43,7 @@ def test_enriching_an_event_by_its_id_keeps_every_field(backend: Backend, tracer
         ({"metadata": {"t": (1, "two")}}, {"metadata": {"t": [1, "two"]}}),
     ],
 )
-def test_values_that_json_has_not_reach_the_session(
+def test_values_that_json_cannot_represent_reach_the_session(
     given: dict[str, Any], sent: dict[str, Any], backend: Backend, tracer: HoneyHiveTracer
 ) -> None:
     tracer.enrich_session(**given)
@@ -59,20 +59,24 @@ def test_an_update_that_failed_is_sent_again() -> None:
         assert _update(backend, tracer)["metadata"] == {"n": 1}
 
 
-def test_a_dict_is_metadata_for_the_free_function_too(backend: Backend, tracer: HoneyHiveTracer) -> None:
-    """The tracer's own method takes the metadata first, this one the id; a dict is never an id."""
+def test_a_dict_as_first_argument_is_metadata_for_the_function_and_the_method(
+    backend: Backend, tracer: HoneyHiveTracer
+) -> None:
+    """The first parameter of the method is the metadata, that of the function the id; a dict is never an id."""
     enrich_session({"k": 1, "both": 1}, metadata={"both": 2})
     enrich_session("44444444-4444-4444-8444-444444444444", {"k": 2})
     enrich_session("hello", {"k": 3})
     assert tracer.force_flush()
     updates = [request.body for request in backend.requests if request.method == "PUT"]
-    sent = sorted(updates, key=lambda body: body["metadata"]["k"])  # Those of different sessions may overtake.
+    sent = sorted(
+        updates, key=lambda body: body["metadata"]["k"]
+    )  # Updates of different sessions may arrive in any order.
     assert [body["metadata"] for body in sent] == [{"k": 1, "both": 2}, {"k": 2}, {"k": 3}]
     assert [body["event_id"] for body in sent[:2]] == [tracer.session_id, "44444444-4444-4444-8444-444444444444"]
     assert sent[2]["event_id"] not in (tracer.session_id, "hello")
 
 
-def test_the_name_in_a_dict_is_the_events_name(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_the_name_in_a_dict_is_the_name_of_the_event(backend: Backend, tracer: HoneyHiveTracer) -> None:
     for given in (
         {"name": "x"},
         {"event_name": "x"},
@@ -86,7 +90,7 @@ def test_the_name_in_a_dict_is_the_events_name(backend: Backend, tracer: HoneyHi
     assert ["name" in event for event in events] == [False, False, True, False]
 
 
-def test_a_secret_used_as_a_key_does_not_leave_the_process(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_a_secret_used_as_a_key_is_redacted(backend: Backend, tracer: HoneyHiveTracer) -> None:
     secret = "sk-proj-" + "a1B2" * 6
     with tracer.start_span("work", attributes={secret: 1}):
         tracer.enrich_span(metadata={secret: {"n": 1}, "deep": {"list": [{secret: 2}]}})

@@ -51,7 +51,7 @@ def test_an_unknown_event_type_is_sent_unchanged_with_one_warning(
             pass
     for event_type in ("model", "tool", "chain", "session", hh.EventType.model):
         hh.trace(event_type=event_type)(len)
-    hint = " The first argument is event_type; for the span's name: event_name=..."
+    hint = " The first argument is event_type; pass the span's name as event_name=..."
     rule = "event_type must be one of model, tool, chain; got"
     assert [record.message for record in caplog.records] == [
         f"trace: {rule} 'modle' (str). Did you mean 'model'? Sending 'modle' unchanged.",
@@ -115,8 +115,8 @@ def test_a_global_provider_of_other_code_warns_once() -> None:
             HoneyHiveTracer.init(test_mode=True)
         """
     message = (
-        "another OpenTelemetry provider is global: its spans are not taken; give instrumentors "
-        "tracer_provider=tracer.provider"
+        "other code has set the global TracerProvider; its spans are not recorded. Pass "
+        "tracer_provider=tracer.provider to instrumentors."
     )
     assert run(program).splitlines() == ["joined", message]
     assert run("import hh_jupyter as hh\nfor _ in range(2): hh.HoneyHiveTracer.init(test_mode=True)") == ""

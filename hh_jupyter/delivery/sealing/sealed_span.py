@@ -21,7 +21,7 @@ from hh_jupyter.delivery.sealing.kept_ids import with_ids
 from hh_jupyter.delivery.sealing.stamp import Stamp, session_id_of, stamped_attributes
 from hh_jupyter.records.record import SpanRecord, span_error
 from hh_jupyter.redaction import Redactor, RedactorWith
-from hh_jupyter.values import copied, plain_values, within
+from hh_jupyter.values import copy_attributes, drop_largest, plain_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def redacted_events(given: Sequence[Event], redactor: Redactor | RedactorWith) -
     events: list[Event] = []
     redacted = 0
     for event in given:
-        attributes = copied(event.attributes)
+        attributes = copy_attributes(event.attributes)
         plain = plain_values(attributes)
         kept, number = redactor.attributes(plain)
         name, in_name = redactor.text(event.name)
@@ -134,7 +134,7 @@ def unchanged(span: ReadableSpan, context: SpanContext) -> SealedSpan:
         parent=span.parent,
         resource=span.resource,
         scope=span.instrumentation_scope,
-        attributes=copied(span.attributes),
+        attributes=copy_attributes(span.attributes),
         events=span.events,
         links=span.links,
         kind=span.kind,
@@ -180,12 +180,12 @@ def _clean(value: Any) -> Any:
 
 
 def _redacted(span: ReadableSpan, logged: Sequence[Event], redactor: Redactor | RedactorWith) -> _Draft:
-    attributes, redacted = redactor.attributes(plain_values(copied(span.attributes)))
+    attributes, redacted = redactor.attributes(plain_values(copy_attributes(span.attributes)))
     events, number = redacted_events((*span.events, *logged) if logged else span.events, redactor)
     redacted += number
     links: list[Link] = []
     for link in span.links:
-        given = copied(link.attributes)
+        given = copy_attributes(link.attributes)
         plain = plain_values(given)
         kept, number = redactor.attributes(plain)
         links.append(Link(link.context, kept) if number or plain is not given else link)
@@ -214,13 +214,13 @@ def _cut_to_limits(draft: _Draft, policy: SealPolicy) -> list[str]:
         names = list(attributes)
         names = names[:first] + (names[-last:] if last else [])
         attributes = {name: attributes[name] for name in names}
-    attributes, room = within(attributes, policy.max_span_size)
+    attributes, room = drop_largest(attributes, policy.max_span_size)
     draft.attributes = attributes
     cut = before - len(attributes)
     events = []
     for event in draft.events[: policy.max_events]:
-        given = copied(event.attributes)
-        kept, room = within(given, room)
+        given = copy_attributes(event.attributes)
+        kept, room = drop_largest(given, room)
         cut += len(given) - len(kept)
         events.append(event if kept is given else Event(event.name, kept, event.timestamp))
     links = draft.links[: policy.max_links]

@@ -1,4 +1,4 @@
-"""What arrived at the stand-in backend, by question."""
+"""Queries on what the stand-in backend has received."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ QUESTION = "honeyhive_inputs.question"
 
 
 def programs_spans(backend: Backend) -> list[dict[str, Any]]:
-    """The spans of the program itself, without those that its framework makes."""
+    """Return the spans of the program itself, without those of its framework."""
     return [span for span in backend.spans() if span["scope"] == "hh_jupyter"]
 
 
 def sessions_by_question(backend: Backend) -> dict[str, set[str]]:
-    """The sessions of the spans that have a question among their inputs."""
+    """Return the sessions of the spans with a question as input, by question."""
     found: dict[str, set[str]] = {}
     for span in backend.spans():
         if question := span["attributes"].get(QUESTION):
@@ -26,17 +26,17 @@ def sessions_by_question(backend: Backend) -> dict[str, set[str]]:
 
 
 def in_own_sessions(backend: Backend, ids: Mapping[str, str]) -> bool:
-    """Whether each question's spans are in its session and nowhere else, and no two questions share one."""
+    """Whether the spans of each question are only in its own session."""
     assert len(set(ids.values())) == len(ids)
     return sessions_by_question(backend) == {question: {session_id} for question, session_id in ids.items()}
 
 
 def outputs_by_session(backend: Backend) -> dict[str, Any]:
-    """The outputs that updates gave to sessions."""
+    """Return the outputs that session updates have set, by session id."""
     updates = [request.body for request in backend.requests if request.method == "PUT" and request.accepted]
     return {update["event_id"]: update["outputs"] for update in updates if "outputs" in update}
 
 
 def registered(backend: Backend, name: str) -> list[str]:
-    """Ids of the sessions that were registered under that name."""
+    """Return the ids of the registered sessions of this name."""
     return [session["session_id"] for session in backend.sessions() if session["session_name"] == name]
