@@ -73,8 +73,6 @@ class Command:
     refusal: str = ""
 
 
-_JOIN: Final = ("--session", "--name", "--continue")
-
 SESSION_OPTIONS: Final = (
     Option(
         "--join",
@@ -255,7 +253,6 @@ SESSION is a title as in %hh sessions, a name (in quotes if it has spaces), an i
 of one. A number is a cell; a session whose name is a number is shown by its id. A file to show has a / in its name
 or ends in .json, .jsonl, .otlp or .gz. {expr} and $name are replaced by their values."""
 EXPANDED: Final = "{expr} and $name are replaced by their values, after the line was split into words."
-LOADING: Final = (("%load_ext hh_jupyter", "One tracer for this kernel. Says in one line where spans go."),)
 WIDTH: Final = 108
 
 
@@ -275,7 +272,7 @@ def session_text() -> str:
     return _sections(
         "Put the spans of one cell (%%hh_session), or of all cells from here on (%hh_session), into a session.",
         ("Examples", SESSION_EXAMPLES),
-        ("Options", _columns((*SESSION_WORDS, *_option_rows(SESSION_OPTIONS)))),
+        ("Options", _columns((*SESSION_WORDS, *option_rows(SESSION_OPTIONS)))),
         EXPANDED,
     )
 
@@ -283,30 +280,11 @@ def session_text() -> str:
 def command_text(command: Command) -> str:
     """What `%hh COMMAND --help` shows."""
     forms = [(f"%hh {command.name} {words}", _plain(says)) for words, says in command.forms]
-    options = [("Options", _columns(_option_rows(command.options)))] if command.options else []
+    options = [("Options", _columns(option_rows(command.options)))] if command.options else []
     return _sections(("Forms", _columns(forms)), ("Examples", command.examples), *options)
 
 
-def magics_table() -> str:
-    """The README's table of magics."""
-    commands = [(f"%hh {command.name} {words}", says) for command in COMMANDS for words, says in command.forms]
-    return _markdown_table("magic", (*LOADING, *SESSION_FORMS, *commands))
-
-
-def session_options_table() -> str:
-    """The README's table of what the session magics take."""
-    return _markdown_table("option", (*SESSION_WORDS, *_option_rows(SESSION_OPTIONS)))
-
-
-def command_options_table() -> str:
-    """The README's table of the options of commands."""
-    rows = [
-        (f"%hh {command.name} {left}", right) for command in COMMANDS for left, right in _option_rows(command.options)
-    ]
-    return _markdown_table("option", rows)
-
-
-def _option_rows(options: Iterable[Option]) -> Iterator[tuple[str, str]]:
+def option_rows(options: Iterable[Option]) -> Iterator[tuple[str, str]]:
     for option in options:
         only = " (%hh_session only)" if option.line_form else ""
         yield f"{option.flag} {option.value}".rstrip(), f"{option.help}{only}"
@@ -336,17 +314,6 @@ def _sections(*parts: str | tuple[str, Sequence[str]]) -> str:
 def _plain(says: str) -> str:
     """Markdown's marks go: help is shown as it is."""
     return says.replace("`", "")
-
-
-def _markdown_table(first: str, rows: Iterable[tuple[str, str]]) -> str:
-    lines = [f"| {first} | what it does |", "| --- | --- |"]
-    for left, right in rows:
-        lines.append(f"| `{_cell(left.rstrip())}` | {_cell(right)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 # A magic's line, read by the options that the table has for it: words, and values by option.
