@@ -1,4 +1,4 @@
-"""`python -m hh_jupyter COMMAND`: what is done outside a kernel."""
+"""`python -m hh_jupyter COMMAND`: commands that run outside a kernel."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hh_jupyter.cli import autoload, strip
+from hh_jupyter.cli import startup, strip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit status. A wrong command line ends the process with status 2, as argparse does."""
+    """Run one command and return its exit status; argparse exits with status 2 on a wrong command line."""
     parser = argparse.ArgumentParser(prog="python -m hh_jupyter", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    autoload.add_commands(commands)
+    startup.add_commands(commands)
     strip.add_command(commands)
-    given = parser.parse_args(arguments)
-    return int(given.run(given))
+    parsed = parser.parse_args(arguments)
+    return int(parsed.run(parsed))
 
 
 if __name__ == "__main__":
