@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hh_jupyter.notebook.parser import COMMANDS, SESSION_FORMS, SESSION_OPTIONS, SESSION_WORDS, option_rows
+from hh_jupyter.notebook.parser import COMMANDS, SESSION_ARGUMENTS, SESSION_FORMS, SESSION_OPTIONS, option_rows
 from hh_jupyter.settings import DEFAULTS, TABLE, UNUSED
 from tests.contract.surface import differences_table
 
 README = Path(__file__).parents[1] / "README.md"
-LOADING = ("%load_ext hh_jupyter", "One tracer for this kernel. Says in one line where spans go.")
+LOADING = ("%load_ext hh_jupyter", "Sets up one tracer for this kernel; prints in one line where spans are sent.")
 
 
 def magics_table() -> str:
@@ -23,7 +23,7 @@ def magics_table() -> str:
 
 def session_options_table() -> str:
     """The arguments of the session magics."""
-    return _table("option", (*SESSION_WORDS, *option_rows(SESSION_OPTIONS)))
+    return _table("option", (*SESSION_ARGUMENTS, *option_rows(SESSION_OPTIONS)))
 
 
 def command_options_table() -> str:

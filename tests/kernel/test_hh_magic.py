@@ -42,7 +42,7 @@ def test_show_repeats_the_output_of_a_cell(local: Kernel) -> None:
         ("%hh stauts", "%hh: unknown command stauts. Did you mean status?"),
         ("%hh show 9999", "%hh: no spans for cell 9999. Cells with spans: "),
         ("%hh display purple", "%hh display: purple must be one of auto, line, tree, off."),
-        ("%hh instrument opnai", "%hh instrument: no library opnai. Did you mean openai?"),
+        ("%hh instrument opnai", "%hh instrument: unknown library opnai. Did you mean openai?"),
         ("%hh status now", "%hh status: unexpected 'now'. %hh status --help shows how it is used."),
         ("%hh show --erors", "%hh show: unknown option --erors."),
         ("%hh help shwo", "%hh: unknown command shwo. Did you mean show?"),
