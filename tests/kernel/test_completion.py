@@ -17,7 +17,7 @@ def kernel(local: Kernel) -> Kernel:
 
 
 def assert_completes(kernel: Kernel, text: str, *wanted: str) -> None:
-    """Tab offers exactly these there; IPython 7 has its own words of Python beside them, which nobody can take away."""
+    """Tab completes to exactly these; IPython 7 adds Python names, which cannot be suppressed."""
     found = kernel.complete(text)
     assert set(found) == set(wanted) if kernel.versions[0] > 7 else set(wanted) <= set(found)
 

@@ -99,9 +99,9 @@ def test_an_invalid_value_changes_nothing(local: Kernel) -> None:
 
 def test_an_invalid_variable_is_reported_once(fresh: Kernel) -> None:
     fresh.run("import os; os.environ['HH_DISPLAY_ROWS'] = 'many'")
-    said = [fresh.run("span('x')").stderr for _ in range(2)]
-    assert "HH_DISPLAY_ROWS must be a whole number of rows" in said[0]
-    assert said[1] == ""
+    output = [fresh.run("span('x')").stderr for _ in range(2)]
+    assert "HH_DISPLAY_ROWS must be a whole number of rows" in output[0]
+    assert output[1] == ""
 
 
 @pytest.mark.parametrize("how", ["init", "login"])
@@ -113,12 +113,12 @@ def test_a_reload_keeps_the_key_and_other_settings(how: str, start_kernel: Start
         kernel.run("%hh login", answer=KEY)
     before = settings_shown(kernel.run("%hh").stdout)
     for _ in range(2):
-        said = kernel.run("%reload_ext hh_jupyter")
-        assert said.stdout.startswith(f"hh: sending to {backend.url.removeprefix('http://')}")
+        output = kernel.run("%reload_ext hh_jupyter")
+        assert output.stdout.startswith(f"hh: sending to {backend.url.removeprefix('http://')}")
     assert settings_shown(kernel.run("%hh").stdout) == before
     kernel.run("span('after')")
     assert backend.wait_for(lambda b: b.spans("after"))
-    assert KEY not in repr(said)
+    assert KEY not in repr(output)
     kernel.run("%hh display line")
     if how == "init":
         kernel.run("hh.HoneyHiveTracer.init(source='later')")

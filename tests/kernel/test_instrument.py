@@ -155,7 +155,7 @@ def test_for_a_missing_instrumentor_the_install_command_is_shown(kernel: Kernel)
     cell = kernel.run("%hh instrument llama-index")
     assert cell.stdout == "hh: llama_index is not traced. %pip install openinference-instrumentation-llama-index\n"
     wrong = kernel.run("%hh instrument opnai")
-    assert wrong.stderr.startswith("UsageError: %hh instrument: no library opnai. Did you mean openai?")
+    assert wrong.stderr.startswith("UsageError: %hh instrument: unknown library opnai. Did you mean openai?")
     known = kernel.run("%hh instrument nothing").stderr.partition("Known: ")[2].strip(" .\n").split(", ")
     assert "openai" in known
     assert known == sorted(known)

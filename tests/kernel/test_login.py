@@ -64,7 +64,7 @@ def test_without_a_prompt_one_line_says_what_to_do(local: Kernel) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (f"%hh login {KEY}", "takes no key, which would stay in the notebook and its history; it asks for it."),
+        (f"%hh login {KEY}", "type the key at the prompt; in a cell it would stay in the notebook and its history."),
         ("%hh login --sav", "unknown option --sav. Did you mean --save?"),
         ("%hh login --save --forget", "use either --save or --forget, not both."),
     ],

@@ -188,15 +188,15 @@ def test_join_continues_a_session_by_name_title_prefix_or_last(local: Kernel) ->
 
 
 def test_the_line_form_applies_to_the_following_cells_until_end(local: Kernel, own: str) -> None:
-    said = local.run("%hh_session sticky\nspan('s-1')")
+    message = local.run("%hh_session sticky\nspan('s-1')")
     local.run("span('s-2')")
     local.run("await asyncio.sleep(0)\nspan('s-3')")
     local.run("await asyncio.to_thread(span, 's-4')")
     sessions = {session_of(local, f"s-{number}") for number in (1, 2, 3, 4)}
     assert len(sessions) == 1
     assert sessions != {own}
-    assert said.stdout.startswith("hh: session sticky ")
-    assert local.run("%hh_session").stdout == said.stdout
+    assert message.stdout.startswith("hh: session sticky ")
+    assert local.run("%hh_session").stdout == message.stdout
     local.run("%hh_session --end\nspan('s-end')")
     assert session_of(local, "s-end") == own
     assert_undone(local, own)
@@ -260,7 +260,7 @@ def usage_error(cell: Cell) -> str:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         (
             "%%hh_session refund --tags a=b\nspan('no')",
@@ -272,7 +272,7 @@ def usage_error(cell: Cell) -> str:
         (
             "%%hh_session refund-triage\n\n",
             (
-                "UsageError: %%hh_session needs code below it. To set the session for the cells that follow: "
+                "UsageError: %%hh_session needs code below it. To set the session of the following cells: "
                 "%hh_session refund-triage"
             ),
         ),
@@ -283,8 +283,8 @@ def usage_error(cell: Cell) -> str:
     ],
     ids=["tags", "empty", "bogus", "quotes", "join", "line"],
 )
-def test_a_mistake_is_one_usage_error_and_nothing_runs(local: Kernel, own: str, code: str, said: str) -> None:
-    assert usage_error(local.run(code)).startswith(said)
+def test_a_mistake_is_one_usage_error_and_nothing_runs(local: Kernel, own: str, code: str, message: str) -> None:
+    assert usage_error(local.run(code)).startswith(message)
     assert not [name for name, _, _ in local.value("rows()") if name == "no"]
     assert_undone(local, own)
 
