@@ -72,7 +72,7 @@ def test_help_is_a_sentence_examples_and_options(local: Kernel) -> None:
         assert "--force  overwrite an existing file" in shown
     for typed in ("%hh help", "%hh --help"):
         assert local.run(typed).stdout.startswith("Show and control")
-    assert local.run("%hh_session --help").stdout.startswith("Put the spans")
+    assert local.run("%hh_session --help").stdout.startswith("Record the spans")
 
 
 def test_off_makes_no_spans_until_on_and_tells_the_difference_to_display(fresh: Kernel) -> None:
