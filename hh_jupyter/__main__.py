@@ -6,17 +6,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hh_jupyter.cli import autoload, strip
+from hh_jupyter.cli import startup, strip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status. On a usage error, argparse exits with status 2."""
+    """Run one command and return its exit status; argparse exits with status 2 on a wrong command line."""
     parser = argparse.ArgumentParser(prog="python -m hh_jupyter", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    autoload.add_commands(commands)
+    startup.add_commands(commands)
     strip.add_command(commands)
-    options = parser.parse_args(arguments)
-    return int(options.run(options))
+    parsed = parser.parse_args(arguments)
+    return int(parsed.run(parsed))
 
 
 if __name__ == "__main__":

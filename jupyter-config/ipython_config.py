@@ -1,10 +1,10 @@
 """Example: settings of hh_jupyter for every IPython and kernel that reads this file.
 
-Every setting of the README's table without (1) can stand here. They count wherever the extension is loaded, by
-`%load_ext hh_jupyter` or by `python -m hh_jupyter enable`.
+Any setting of the README's table that is not marked (1) can be set here. The settings apply however the extension is
+loaded: with `%load_ext hh_jupyter` or `python -m hh_jupyter enable`.
 """
 
-c = get_config()  # noqa: F821 - IPython gives it to configuration files.
+c = get_config()  # noqa: F821 - IPython defines it for configuration files.
 
 c.HHJupyter.source = "staging"
 c.HHJupyter.display = "line"

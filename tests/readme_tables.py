@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hh_jupyter.notebook.parser import command_options_table, magics_table, session_options_table
+from hh_jupyter.notebook.parser import COMMANDS, SESSION_ARGUMENTS, SESSION_FORMS, SESSION_OPTIONS, option_rows
 from hh_jupyter.settings import DEFAULTS, TABLE, UNUSED
 from tests.contract.surface import differences_table
 
 README = Path(__file__).parents[1] / "README.md"
+LOADING = ("%load_ext hh_jupyter", "Sets up one tracer for this kernel; prints in one line where spans are sent.")
+
+
+def magics_table() -> str:
+    """The magics, one row for each form."""
+    commands = [(f"%hh {command.name} {words}", says) for command in COMMANDS for words, says in command.forms]
+    return _table("magic", (LOADING, *SESSION_FORMS, *commands))
+
+
+def session_options_table() -> str:
+    """The arguments of the session magics."""
+    return _table("option", (*SESSION_ARGUMENTS, *option_rows(SESSION_OPTIONS)))
+
+
+def command_options_table() -> str:
+    """The options of the commands of `%hh`."""
+    rows = ((f"%hh {command.name} {flag}", says) for command in COMMANDS for flag, says in option_rows(command.options))
+    return _table("option", rows)
+
+
+def _table(first: str, rows: Iterable[tuple[str, str]]) -> str:
+    lines = [f"| {first} | what it does |", "| --- | --- |"]
+    lines += [f"| `{_escaped(left.rstrip())}` | {_escaped(right)} |" for left, right in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def settings_table() -> str:

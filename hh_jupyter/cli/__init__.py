@@ -1,1 +1,1 @@
-"""`python -m hh_jupyter COMMAND`: what is done outside a kernel."""
+"""The commands of `python -m hh_jupyter`."""

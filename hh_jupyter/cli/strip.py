@@ -1,7 +1,7 @@
-"""`python -m hh_jupyter strip`: our outputs out of notebook files, and nothing else; made for pre-commit.
+"""`python -m hh_jupyter strip`: removes the outputs of hh_jupyter from notebook files, for use with pre-commit.
 
-The outputs are cut out of the file's text. Everything around them keeps its bytes, whatever indentation, order of keys,
-escapes and line ends the program had that wrote the file.
+The outputs are cut out of the file's text. All other bytes stay the same: indentation, order of keys, escapes and line
+ends depend on the program that wrote the file.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _DECODER: Final = json.JSONDecoder()
 
 
 class NotebookError(ValueError):
-    """A file that is no notebook; the text says why, after the file's name."""
+    """The file is not a notebook of format 4; the message gives the reason, to follow the file's name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """A value in the text of a JSON document: where it is, and what."""
+class JsonValue:
+    """A value in the text of a JSON document, with its position."""
 
     start: int
     end: int
@@ -44,45 +44,45 @@ class Value:
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Make `strip` one of the commands."""
-    says = "Remove the outputs of hh_jupyter from notebook files; everything else stays as it is, byte for byte."
-    status = "Exit status: 0 done, or nothing to do; 1 with --check: a file has such outputs; 2 a file cannot be used."
-    parser = commands.add_parser("strip", help=says, description=says, epilog=status)
-    parser.add_argument("--check", action="store_true", help="change nothing, name the files that would be changed")
-    parser.add_argument("files", nargs="+", metavar="FILE", type=Path, help="notebook, format 4")
+    """Add `strip` to the commands of `python -m hh_jupyter`."""
+    help_text = "Remove the outputs of hh_jupyter from notebook files; all other bytes stay the same."
+    status = "Exit status: 0 success; 1 a file has such outputs (with --check); 2 a file cannot be processed."
+    parser = commands.add_parser("strip", help=help_text, description=help_text, epilog=status)
+    parser.add_argument("--check", action="store_true", help="change nothing; list the files that would be changed")
+    parser.add_argument("files", nargs="+", metavar="FILE", type=Path, help="a notebook of format 4")
     parser.set_defaults(run=run)
 
 
-def run(given: argparse.Namespace) -> int:
-    """Strip or check every file, also after one that cannot be used; the exit status."""
-    worst = CLEAN
-    for path in given.files:
+def run(arguments: argparse.Namespace) -> int:
+    """Strip or check every file, continue after errors, and return the exit status."""
+    exit_status = CLEAN
+    for path in arguments.files:
         try:
-            found = strip_file(path, check=given.check)
+            found = strip_file(path, check=arguments.check)
         except (OSError, NotebookError) as error:
             reason = getattr(error, "strerror", None) or error
             print(f"hh_jupyter strip: {path}: {reason}", file=sys.stderr)
-            worst = FAILED
+            exit_status = FAILED
             continue
         if found:
             outputs = f"{count(found, 'output')} of hh_jupyter"
-            print(f"{path}: {outputs}" if given.check else f"{path}: {outputs} removed")
-            worst = max(worst, FOUND if given.check else CLEAN)
-    return worst
+            print(f"{path}: {outputs}" if arguments.check else f"{path}: {outputs} removed")
+            exit_status = max(exit_status, FOUND if arguments.check else CLEAN)
+    return exit_status
 
 
 def strip_file(path: Path, *, check: bool = False) -> int:
-    """Remove our outputs from a notebook file, or with `check` only count them; how many there are.
+    """Remove our outputs from a notebook file, or only count them with `check`. Returns their number.
 
     Raises:
-        OSError: it cannot be read or written.
-        NotebookError: it is no notebook.
+        OSError: the file cannot be read or written.
+        NotebookError: the file is not a notebook.
     """
     raw = path.read_bytes()
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise NotebookError(f"no notebook: not UTF-8 at byte {error.start}") from None
+        raise NotebookError(f"not a notebook: not UTF-8 at byte {error.start}") from None
     stripped, found = strip_text(text)
     if found and not check:
         _replace(path.resolve(), stripped.encode("utf-8"))
@@ -90,14 +90,14 @@ def strip_file(path: Path, *, check: bool = False) -> int:
 
 
 def strip_text(text: str) -> tuple[str, int]:
-    """A notebook's text without our outputs, and how many were removed.
+    """Return a notebook's text without our outputs, and their number.
 
     Raises:
-        NotebookError: it is no notebook of format 4.
+        NotebookError: the text is not a notebook of format 4.
     """
     cells = _member(text, _document(text), "cells")
     if cells is None or not isinstance(cells.data, list):
-        raise NotebookError('no notebook of format 4: it has no list of "cells"')
+        raise NotebookError('not a notebook of format 4: it has no list "cells"')
     pieces: list[str] = []
     position = found = 0
     for cell in _elements(text, cells):
@@ -110,13 +110,13 @@ def strip_text(text: str) -> tuple[str, int]:
     return "".join([*pieces, text[position:]]), found
 
 
-def _document(text: str) -> Value:
+def _document(text: str) -> JsonValue:
     try:
         json.loads(text.removeprefix(_BYTE_ORDER_MARK))
     except JSONDecodeError as error:
-        raise NotebookError(f"no notebook: not JSON, {error.msg} at line {error.lineno}") from None
+        raise NotebookError(f"not a notebook: not JSON, {error.msg} at line {error.lineno}") from None
     except RecursionError:
-        raise NotebookError("no notebook: nested too deeply") from None
+        raise NotebookError("not a notebook: nested too deeply") from None
     return _value(text, len(_BYTE_ORDER_MARK) if text.startswith(_BYTE_ORDER_MARK) else 0)
 
 
@@ -125,8 +125,8 @@ def _is_ours(output: Any) -> bool:
     return isinstance(metadata, dict) and METADATA_KEY in metadata
 
 
-def _without_ours(text: str, outputs: Value) -> str:
-    """The list as it stands, less our elements; of a list without any other nothing is left but the brackets."""
+def _without_ours(text: str, outputs: JsonValue) -> str:
+    """The text of the list without our elements; `[]` if there are no others."""
     elements = list(_elements(text, outputs))
     kept = [element for element in elements if not _is_ours(element.data)]
     if not kept:
@@ -136,10 +136,10 @@ def _without_ours(text: str, outputs: Value) -> str:
     return before + between.join(text[element.start : element.end] for element in kept) + after
 
 
-def _value(text: str, position: int) -> Value:
+def _value(text: str, position: int) -> JsonValue:
     start = _next(text, position)
     data, end = _DECODER.raw_decode(text, start)
-    return Value(start, end, data)
+    return JsonValue(start, end, data)
 
 
 def _next(text: str, position: int) -> int:
@@ -148,8 +148,8 @@ def _next(text: str, position: int) -> int:
     return position
 
 
-def _elements(text: str, array: Value) -> Iterator[Value]:
-    """The elements of a list; the text is known to be JSON, so a comma stands between two of them."""
+def _elements(text: str, array: JsonValue) -> Iterator[JsonValue]:
+    """The elements of a list. The text is valid JSON: a single comma separates them."""
     position = array.start
     for _ in array.data:
         element = _value(text, position + 1)
@@ -157,8 +157,8 @@ def _elements(text: str, array: Value) -> Iterator[Value]:
         position = _next(text, element.end)
 
 
-def _member(text: str, value: Value, name: str) -> Value | None:
-    """The value under a key of an object, where it stands; of equal keys the last, as everywhere."""
+def _member(text: str, value: JsonValue, name: str) -> JsonValue | None:
+    """The value of a key of an object; for duplicate keys the last one, as in `json.loads`."""
     found = None
     position = value.start
     while isinstance(value.data, dict) and value.data and text[position] != "}":
@@ -170,12 +170,12 @@ def _member(text: str, value: Value, name: str) -> Value | None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write beside the file and give that its name: whatever happens, the notebook is whole."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    """Write a temporary file and rename it: the notebook is never half written."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
-        shutil.copymode(path, draft)
-        os.replace(draft, path)  # noqa: PTH105  # Atomic on every system.
+        shutil.copymode(path, temporary)
+        os.replace(temporary, path)  # noqa: PTH105  # Atomic on all systems.
     finally:
-        draft.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""The spans of the OpenAI Agents SDK as OpenTelemetry spans, in the names of its GenAI conventions.
+"""Converts the spans of the OpenAI Agents SDK to OpenTelemetry spans with the attributes of the GenAI conventions.
 
-The SDK makes spans of its own kind and hands them to processors. Facts about them: `agents/tracing/span_data.py` of
-openai-agents 0.20 to 0.24.
+The SDK has span classes of its own and passes its spans to processors. They are described in
+`agents/tracing/span_data.py` of openai-agents; this module was written for versions 0.20 to 0.24.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _OPERATIONS: Final = {
     "response": "chat",
     "handoff": "execute_tool",
 }
-_MOST_OPEN: Final = 10_000
-"""Spans that the SDK began and never ended are forgotten above this number."""
+_MAX_OPEN: Final = 10_000
+"""Above this number of open spans, the oldest ones, which the SDK probably never ends, are discarded."""
 
 
 class AgentsProcessor:
     """A `TracingProcessor` of the Agents SDK.
 
     Attributes:
-        tracer: makes the spans; None: off.
+        tracer: makes the spans; None switches the processor off.
     """
 
     def __init__(self) -> None:
@@ -39,33 +39,33 @@ class AgentsProcessor:
         self._open: dict[str, Span] = {}
 
     def on_trace_start(self, trace: Any) -> None:
-        """A run begins."""
+        """Start the span of a run."""
         self._start(trace.trace_id, str(trace.name or "Agent workflow"), otel_context.get_current())
 
     def on_trace_end(self, trace: Any) -> None:
-        """A run has ended."""
+        """End the span of a run."""
         self._end(trace.trace_id, {"gen_ai.operation.name": "invoke_workflow"}, None)
 
     def on_span_start(self, span: Any) -> None:
-        """A step begins, below another one or below its run."""
+        """Start the span of a step, as a child of its parent step or of its run."""
         parent = self._open.get(span.parent_id) or self._open.get(span.trace_id)
         context = otel_context.get_current() if parent is None else set_span_in_context(parent)
         self._start(span.span_id, _name(span.span_data), context)
 
     def on_span_end(self, span: Any) -> None:
-        """A step has ended: now it knows what it did."""
+        """End the span of a step and set its attributes, which are complete only now."""
         self._end(span.span_id, _attributes(span.span_data), span.error)
 
     def shutdown(self) -> None:
-        """Nothing of ours waits here."""
+        """Do nothing: there is no buffer."""
 
     def force_flush(self) -> None:
-        """Nothing of ours waits here."""
+        """Do nothing: there is no buffer."""
 
     def _start(self, key: str, name: str, context: Any) -> None:
         if self.tracer is None:
             return
-        while len(self._open) >= _MOST_OPEN:
+        while len(self._open) >= _MAX_OPEN:
             self._open.pop(next(iter(self._open)))
         self._open[key] = self.tracer.start_span(name, context=context, kind=SpanKind.INTERNAL)
 
@@ -75,8 +75,8 @@ class AgentsProcessor:
             return
         span.set_attributes({name: value for name, value in attributes.items() if value is not None})
         if error:
-            said = error.get("message") if isinstance(error, Mapping) else str(error)
-            span.set_status(Status(StatusCode.ERROR, str(said)))
+            message = error.get("message") if isinstance(error, Mapping) else str(error)
+            span.set_status(Status(StatusCode.ERROR, str(message)))
         span.end()
 
 
@@ -88,7 +88,7 @@ def _name(data: Any) -> str:
 
 
 def _attributes(data: Any) -> dict[str, Any]:
-    """What a step did. Kinds that have no operation in the conventions say their input and output only."""
+    """The attributes of a step, according to its type."""
     get = lambda name: getattr(data, name, None)  # noqa: E731  # Short, and used a dozen times below.
     found: dict[str, Any] = {"gen_ai.operation.name": _OPERATIONS.get(data.type, "execute_task")}
     if data.type == "agent":
@@ -115,9 +115,9 @@ def _attributes(data: Any) -> dict[str, Any]:
     return found
 
 
-def _response(response: Any, asked: Any) -> dict[str, Any]:
-    """A call of the Responses API."""
-    found: dict[str, Any] = {"gen_ai.provider.name": "openai", "gen_ai.input.messages": _json(_messages(asked))}
+def _response(response: Any, prompt: Any) -> dict[str, Any]:
+    """The attributes of a call of the Responses API."""
+    found: dict[str, Any] = {"gen_ai.provider.name": "openai", "gen_ai.input.messages": _json(_messages(prompt))}
     if response is None:
         return found
     usage = getattr(response, "usage", None)
@@ -138,7 +138,7 @@ def _response(response: Any, asked: Any) -> dict[str, Any]:
 
 
 def _messages(items: Any) -> list[dict[str, Any]]:
-    """Items of the Responses API as messages of the conventions' shape."""
+    """Convert items of the Responses API to messages of the GenAI conventions."""
     if isinstance(items, str):
         return [{"role": "user", "parts": [{"type": "text", "content": items}]}]
     return [_message(item) for item in items or () if isinstance(item, Mapping)]

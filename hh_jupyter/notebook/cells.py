@@ -1,11 +1,12 @@
-"""One frame per running cell: its key and session in the OpenTelemetry context, undone exactly, then one output.
+"""One frame per running cell: attaches the cell's key and session to the OpenTelemetry context, and detaches them.
 
-Facts of a live kernel that decide the shape of this file [all measured]:
-a cell with top-level await runs in a task of its own, `pre_run_cell` inside it and `post_run_cell` outside, so that the
-context of its body is gone by then and must not be detached; hooks of a subshell interleave with those of the main
-shell, so that frames are found by `result.info is info` and never by order; the cell that loads the extension has no
-`pre_run_cell`, the one that unloads it no `post_run_cell`, a blank cell only the latter; `%%capture` and `run_cell`
-fire all hooks a second time, nested.
+How a live kernel calls the hooks (tests/kernel/test_cells.py and test_session_semantics.py run all of it):
+- A cell with top-level await runs in a task of its own. `pre_run_cell` is called inside the task and `post_run_cell`
+  outside; by then the context of the body is gone and must not be detached.
+- Hooks of a subshell interleave with those of the main shell: frames are found by `result.info is info`, not by order.
+- The cell that loads the extension has no `pre_run_cell`, the cell that unloads it has no `post_run_cell`, and a blank
+  cell has only `post_run_cell`.
+- `%%capture` and `run_cell` call all hooks a second time, nested.
 """
 
 from __future__ import annotations
@@ -33,8 +34,6 @@ from hh_jupyter.notebook.session_magic import CELL_MAGIC, parse
 from hh_jupyter.notebook.sessions import Sessions
 from hh_jupyter.tracing.context import CELL, SCOPE, SessionScope, detach, with_cell
 
-# One running cell, as the hooks know it.
-
 
 @dataclass(slots=True, eq=False)
 class CellFrame:
@@ -42,13 +41,15 @@ class CellFrame:
 
     Attributes:
         info: IPython's ExecutionInfo of this run.
-        key: what its spans carry, unique per run.
+        key: recorded with the cell's spans; unique per run.
         label: the number in `In [4]`.
-        outer: not run by another cell's code.
-        sessions: scopes entered for this cell, the outermost first.
-        runs_in: thread and asyncio task of the cell's own code.
-        scoped: its session was chosen in it, and what its code attached ends with it.
-        show: how its output is shown, when a magic in it said so.
+        outer: the cell is not run by another cell's code.
+        runs_in: the thread and asyncio task of the cell's own code.
+        attached: the context that was attached for the cell.
+        token, frame_token: detach that context, and reset the current frame.
+        sessions: the session scopes entered for the cell, the outermost first.
+        scoped: the cell set the session; contexts that its code attached are detached at its end.
+        show: the display mode that a magic in the cell chose.
     """
 
     info: Any
@@ -65,20 +66,20 @@ class CellFrame:
 
     @property
     def cell_id(self) -> str | None:
-        """The id that a notebook front end gave the cell; None in a headless run, and before IPython 8."""
+        """The cell's id in the notebook; None in a headless run and before_cell IPython 8."""
         return getattr(self.info, "cell_id", None)
 
 
 def in_block(frame: CellFrame) -> bool:
-    """A block that the cell's code has entered is open here, and takes the session with it when it ends."""
+    """Whether the cell's code is inside a block, such as a span, whose end restores the session."""
     context, at_start = otel.get_current(), frame.attached or Context()
-    # The scope of `%%hh_session` itself is none: there the cell's own code begins.
+    # The scope of `%%hh_session` does not count as a block: the cell's code starts inside it.
     scope = frame.sessions[-1] if frame.sessions else at_start.get(SCOPE)
     return context.get(SCOPE) is not scope or get_current_span(context) is not get_current_span(at_start)
 
 
-def running() -> tuple[int, object]:
-    """The thread and asyncio task that this is called in."""
+def thread_and_task() -> tuple[int, object]:
+    """The current thread and asyncio task."""
     try:
         task: object = asyncio.current_task()
     except RuntimeError:
@@ -86,8 +87,8 @@ def running() -> tuple[int, object]:
     return threading.get_ident(), task
 
 
-class Finished(Protocol):
-    """Called with the frame of an outermost cell when it has ended."""
+class OnCellEnd(Protocol):
+    """Called with the frame of an outermost cell after it has ended."""
 
     def __call__(self, frame: CellFrame, *, raised: bool, interrupted: bool) -> None: ...
 
@@ -96,43 +97,43 @@ _frame: ContextVar[CellFrame | None] = ContextVar("hh_cell_frame", default=None)
 
 
 class Cells:
-    """The hooks, and `enter`, which the rewritten `%%hh_session` line calls.
+    """IPython's cell hooks, and the frames of the running cells.
 
     Args:
         shell: the InteractiveShell.
         sessions: the notebook's session state.
-        before: called before each outermost cell; applies settings that changed.
-        begun: called with the frame of each outermost cell, before its body.
-        finished: called after each outermost cell that counts in the history.
+        before_cell: called before each outermost cell; applies changed settings.
+        on_cell_start: called with the frame of each outermost cell, before its body.
+        on_cell_end: called after each outermost cell that is stored in the history.
     """
 
     def __init__(
         self,
         shell: Any,
         sessions: Sessions,
-        before: Callable[[], None],
-        begun: Callable[[CellFrame], None],
-        finished: Finished,
+        before_cell: Callable[[], None],
+        on_cell_start: Callable[[CellFrame], None],
+        on_cell_end: OnCellEnd,
     ) -> None:
         self._shell = shell
         self._sessions = sessions
-        self._before = before
-        self._begun = begun
-        self._finished = finished
+        self._before_cell = before_cell
+        self._on_cell_start = on_cell_start
+        self._on_cell_end = on_cell_end
         self._frames: list[CellFrame] = []
-        # A forked child has the shell and its hooks, and what it displays reaches the notebook.
+        # A forked child inherits the shell and its hooks, and its displays would reach the notebook.
         self._pid = os.getpid()
         self._ahead: int | None = None
 
     @guarded
     def pre_run_cell(self, info: Any) -> None:
-        """Give the cell its frame."""
+        """Open the cell's frame."""
         if os.getpid() == self._pid:
             self._open(info)
 
     @guarded
     def post_run_cell(self, result: Any) -> None:
-        """Undo the cell's frame and show what was traced in it. `result` is None after a hard cancellation."""
+        """Close the cell's frame and show its spans. `result` is None if the kernel cancelled the cell."""
         frame = self._frame_of(getattr(result, "info", None))
         if os.getpid() != self._pid or frame is None:
             return
@@ -141,10 +142,10 @@ class Cells:
             error = result.error_in_exec or result.error_before_exec
             # An interrupted await arrives as CancelledError.
             interrupted = isinstance(error, KeyboardInterrupt | asyncio.CancelledError)
-            self._finished(frame, raised=error is not None, interrupted=interrupted)
+            self._on_cell_end(frame, raised=error is not None, interrupted=interrupted)
 
-    def open_running(self) -> None:
-        """Frame the cell that is loading the extension; it had no `pre_run_cell`."""
+    def open_loading_cell(self) -> None:
+        """Open a frame for the cell that loads the extension; it had no `pre_run_cell`."""
         running = self._shell.displayhook.exec_result
         if running is not None and running.info is not None:
             if running.info.store_history and running.execution_count:
@@ -152,29 +153,29 @@ class Cells:
             self._open(running.info)
 
     @guarded
-    def close_running(self) -> None:
+    def close_unloading_cell(self) -> None:
         """Close the frame of the cell that is unloading the extension; it will have no `post_run_cell`."""
         frame = _frame.get()
         if frame in self._frames:
             self._close(frame)
             if self._shows(frame):
-                self._finished(frame, raised=False, interrupted=False)
+                self._on_cell_end(frame, raised=False, interrupted=False)
 
     def enter(self, line: str, *, magic: str = CELL_MAGIC, blank: bool = False) -> None:
-        """Make the rest of the running cell one session.
+        """Run the rest of the current cell in a session. The rewritten `%%hh_session` line calls this.
 
         Args:
             line: the options of `%%hh_session`.
             magic: the form that was typed.
-            blank: there is no code below it.
+            blank: there is no code below the magic.
 
         Raises:
-            UsageError: one line that says what is wrong.
+            UsageError: the line is invalid, or there is no code below it.
         """
         options = parse(line, self.evaluate, magic=magic)
         if blank:
             name = quoted(options.name or "refund-triage")
-            text = f"{magic} needs code below it. To set the session for the cells that follow: %hh_session {name}"
+            text = f"{magic} needs code below it. To set the session of the following cells: %hh_session {name}"
             raise UsageError(text)
         frame = _frame.get()
         session = self._sessions.open(options, cell=self.label, magic=magic)
@@ -184,8 +185,8 @@ class Cells:
             frame.sessions.append(scope)
             frame.show = options.show or frame.show
 
-    def stick(self, session: Session | None) -> None:
-        """Make this the session from here on, in the running cell and all that follow; None for the tracer's own."""
+    def set_notebook_session(self, session: Session | None) -> None:
+        """Use this session in the rest of the running cell and all following ones; None for the tracer's own."""
         self._sessions.stick(session)
         frame = _frame.get()
         if frame is None:
@@ -195,72 +196,72 @@ class Cells:
         frame.scoped = True
         self._attach_session(frame)
 
-    def adopt(self, session: Session) -> None:
-        """`create_session()` was called: in a cell's own code it makes the session of the following cells as well.
+    def on_session_created(self, session: Session) -> None:
+        """Use a session made by `create_session()` for the following cells, if the cell's own code called it.
 
-        In other tasks and threads, also those that inherited the cell's context, it does not, nor in a block that ends
-        a session with itself: a span's, a traced function's, that of `with_session`.
+        It is ignored in other tasks and threads, even those that inherited the cell's context, and in blocks that
+        restore the session at their end: spans, traced functions and `with_session`.
         """
         frame = _frame.get()
-        if frame is None or frame not in self._frames or frame.runs_in != running() or in_block(frame):
+        if frame is None or frame not in self._frames or frame.runs_in != thread_and_task() or in_block(frame):
             return
         frame.scoped = True
         self._sessions.remember(session)
         self._sessions.stick(session)
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a Python expression in the user's namespace."""
+        """Evaluate a Python expression in the user's namespace."""
         return eval(expression, self._shell.user_global_ns, self._shell.user_ns)  # noqa: S307  the user's own code
 
     @property
     def label(self) -> str:
-        """Number of the running cell."""
+        """The number of the running cell."""
         frame = _frame.get()
         return frame.label if frame is not None else str(self._shell.execution_count)
 
     @property
     def cell_id(self) -> str | None:
-        """The id that a notebook front end gave the running cell; None elsewhere, and in a headless run."""
+        """The running cell's id in the notebook; None outside a cell and in a headless run."""
         frame = _frame.get()
         return frame.cell_id if frame is not None else None
 
     def running(self) -> CellFrame | None:
-        """The cell whose code calls, the outermost of several; None outside of cells."""
+        """The outermost cell whose code is calling; None outside a cell."""
         frame = _frame.get()
         if frame is None:
             return None
-        return next((one for one in self._frames if one.outer and one.key == frame.key), None)
+        return next((outer for outer in self._frames if outer.outer and outer.key == frame.key), None)
 
     def _open(self, info: Any) -> None:
-        around = _frame.get()
-        if around is not None and around not in self._frames:
-            self._undo(around)  # Its end failed: nothing of it may reach this cell.
-            around = None
-        if around is not None:
-            frame = CellFrame(info, around.key, around.label, False, running())
+        parent = _frame.get()
+        if parent is not None and parent not in self._frames:
+            self._undo(parent)  # Its close failed: it must not affect this cell.
+            parent = None
+        if parent is not None:
+            frame = CellFrame(info, parent.key, parent.label, False, thread_and_task())
         else:
-            self._before()
+            self._before_cell()
             label = str(self._number(info))
-            frame = CellFrame(info, f"{label}-{secrets.token_hex(4)}", label, True, running())
+            frame = CellFrame(info, f"{label}-{secrets.token_hex(4)}", label, True, thread_and_task())
         self._frames.append(frame)
         frame.frame_token = _frame.set(frame)
         frame.attached = with_cell(otel.get_current(), frame.key)
         frame.token = otel.attach(frame.attached)
         if frame.outer:
             self._attach_session(frame)
-            self._begun(frame)
+            self._on_cell_start(frame)
 
     def _shows(self, frame: CellFrame) -> bool:
-        """An output may follow: the cell counts in the history, or is what `ipython -c` runs, which does not."""
+        """Whether the cell may have an output: it is stored in the history, or is run by `ipython -c`."""
         in_terminal = getattr(self._shell, "kernel", None) is None
         return frame.outer and (frame.info.store_history or in_terminal)
 
     def _number(self, info: Any) -> int:
-        """The cell's number. IPython 9 has counted up before `pre_run_cell`, older ones have not [measured]."""
+        """The cell's number. IPython 9 increments the counter before `pre_run_cell`, older versions after it."""
         if not info.store_history:
             return int(self._shell.execution_count)
         if self._ahead is None:
-            # The cell's own input is not yet in the history, whose first entry is empty.
+            # The history does not have this cell's input yet; its first entry is empty.
             self._ahead = self._shell.execution_count - len(self._shell.history_manager.input_hist_raw)
         return int(self._shell.execution_count - self._ahead)
 
@@ -271,37 +272,38 @@ class Cells:
             frame.sessions.append(scope)
 
     def _close(self, frame: CellFrame) -> None:
-        self._frames.remove(frame)  # First: a frame that stayed would make all following cells nested ones.
+        self._frames.remove(frame)  # First: with a frame left over, all following cells would count as nested.
         try:
             self._undo(frame)
         except KeyboardInterrupt:
-            self._undo(frame)  # Half of it would leave the next cells in this one's session.
+            self._undo(frame)  # Half an undo would leave the next cells in this session.
             raise
 
     def _undo(self, frame: CellFrame) -> None:
-        """Go back to the context of before the frame; again, if that was interrupted."""
+        """Restore the context from before the frame. Idempotent: an interrupted call is repeated."""
         if _frame.get() is not frame or frame.token is None or frame.frame_token is None:
-            return  # An async cell: the context of its task is gone, and nothing of it is left to undo.
+            return  # An async cell: its task's context is gone.
         scoped = frame.scoped or bool(frame.sessions)
-        left = otel.get_current()
-        detach(frame.token)  # Back to before the cell, whatever sessions it entered.
+        at_end = otel.get_current()
+        detach(frame.token)  # Restores the context from before the cell, including its sessions.
         detach(frame.frame_token)
-        if not scoped and left is not frame.attached:
-            # What the user's own code attached in a cell without a session stays attached, as it would without us.
-            otel.attach(otel.set_value(CELL, None, left))
+        if not scoped and at_end is not frame.attached:
+            # Contexts that the user's code attached stay attached, as they would without this package.
+            otel.attach(otel.set_value(CELL, None, at_end))
 
     def _frame_of(self, info: Any) -> CellFrame | None:
         return next((frame for frame in self._frames if info is not None and frame.info is info), None)
 
 
-# Thread starts and executor submits carry the OpenTelemetry context, so that their spans land in the right cell.
-#
-# A thread begins with an empty context [measured, Python 3.11]. OpenTelemetry's own threading instrumentor does this
-# too but costs 68 ms to import; this is the part of it that is needed, and it is undone at unload.
+# Context propagation to threads. A new thread has an empty context; its spans would belong to no cell. OpenTelemetry's
+# threading instrumentor does the same but takes 68 ms to import.
 
 
 class ThreadContexts:
-    """The two wrappers: installed once, inert after `remove` even where somebody wrapped them in turn."""
+    """Wrappers of `Thread.start` and `ThreadPoolExecutor.submit` that pass on the OpenTelemetry context.
+
+    After `remove` they do nothing, even if other code has wrapped them in turn.
+    """
 
     def __init__(self) -> None:
         self._active = False
@@ -309,14 +311,14 @@ class ThreadContexts:
         self._submit: Callable[..., Future[Any]] = ThreadPoolExecutor.submit
 
     def install(self) -> None:
-        """Wrap `Thread.start` and `ThreadPoolExecutor.submit`."""
+        """Install the wrappers."""
         self._active = True
         start, submit = self._start, self._submit
 
         @functools.wraps(start)
         def start_with_context(thread: threading.Thread) -> None:
             if self._active:
-                _carry(thread, otel.get_current())
+                _run_in_context(thread, otel.get_current())
             start(thread)
 
         @functools.wraps(submit)
@@ -325,14 +327,14 @@ class ThreadContexts:
         ) -> Future[Any]:
             if not self._active:
                 return submit(executor, fn, *args, **kwargs)
-            # An empty context is carried as well: the worker thread still has that of the call which started it.
-            return submit(executor, _call, otel.get_current(), fn, args, kwargs)
+            # An empty context is passed as well: the worker thread still has the context of the call that started it.
+            return submit(executor, _call_in_context, otel.get_current(), fn, args, kwargs)
 
         self._ours = (start_with_context, submit_with_context)
         threading.Thread.start, ThreadPoolExecutor.submit = self._ours  # type: ignore[method-assign, assignment]
 
     def remove(self) -> None:
-        """Put the originals back where nobody else has wrapped ours."""
+        """Restore the originals, unless other code has wrapped the wrappers."""
         self._active = False
         if threading.Thread.start is self._ours[0]:
             threading.Thread.start = self._start  # type: ignore[method-assign]
@@ -340,24 +342,24 @@ class ThreadContexts:
             ThreadPoolExecutor.submit = self._submit  # type: ignore[method-assign]
 
 
-def _carry(thread: threading.Thread, context: Context) -> None:
-    """Make this thread run in `context`. On the instance, since subclasses override `run` without calling ours."""
+def _run_in_context(thread: threading.Thread, context: Context) -> None:
+    """Make this thread run in `context`. This wraps the instance's `run`, because subclasses override the method."""
     try:
-        # A started thread is left alone: `start` is about to say that it cannot start twice.
+        # `start` raises an error for a thread that has been started; leave that to it.
         if not context or thread.ident is not None:
             return
         run = thread.run
 
         def run_with_context() -> None:
             del thread.run  # breaks the cycle thread -> closure -> thread
-            _call(context, run, (), {})
+            _call_in_context(context, run, (), {})
 
         thread.run = run_with_context  # type: ignore[method-assign]
-    except Exception:  # boundary: a subclass may do anything here, and it is `start` that shall say what is wrong
+    except Exception:  # boundary: a subclass may raise anything; `start` reports the problem
         return
 
 
-def _call(context: Context, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _call_in_context(context: Context, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     token = otel.attach(context)
     try:
         return fn(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Tab behind `%hh` and the session magics: commands, options, and the values that they take."""
+"""Tab completion for `%hh` and the session magics: commands, options and their values."""
 
 from __future__ import annotations
 
@@ -13,119 +13,119 @@ from hh_jupyter.notebook.instrument import Instrumentors
 from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.parser import (
     BY_NAME,
-    LISTED_WORDS,
+    FIXED_VALUES,
     SESSION_OPTIONS,
-    Kind,
     Option,
-    joined,
+    ValueKind,
+    join_titles,
     quoted,
-    split_unfinished,
+    split_incomplete,
 )
 from hh_jupyter.notebook.sessions import SHORT_ID, Sessions, SessionStore
 from hh_jupyter.notebook.show import FILE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
-Candidates = Callable[[Kind], Iterable[str]]
-"""The words that a kind has now."""
+Suggest = Callable[[ValueKind], Iterable[str]]
+"""Returns the current values of a kind."""
 
 _LINE: Final = re.compile(
     r"\s*%hh(?P<form>_session)?[ \t]+|(?P<cell>%%hh_session[ \t]+|#[ \t]*\|[ \t]*hh_session[ \t]*:)"
 )
 _HOOK_KEYS: Final = ("%hh", "%hh_session", "%%hh_session")
-_KIND: Final = "param"
-"""What front ends draw beside an offer."""
+_TYPE: Final = "param"
+"""The type that front ends show beside a completion."""
 
 
-class Offers(NamedTuple):
-    """What Tab offers.
+class Completions(NamedTuple):
+    """The completions of a line.
 
     Attributes:
-        fragment: what was typed of the word and is replaced.
-        texts: whole words to put in its place.
+        fragment: the typed part of the last word, which is replaced.
+        texts: the words that may replace it.
     """
 
     fragment: str
     texts: list[str]
 
 
-def offers(line: str, candidates: Candidates) -> Offers | None:
-    """What may stand at the end of a line; None if it is none of ours.
+def complete(line: str, suggest: Suggest) -> Completions | None:
+    """Complete the last word of a line; None if the line is not one of our magics.
 
     Args:
-        line: up to the cursor.
-        candidates: tells the words that a kind has now.
+        line: the text up to the cursor.
+        suggest: returns the current values of a kind.
     """
     match = _LINE.match(line)
     if match is None:
         return None
-    words, fragment = split_unfinished(line[match.end() :])
+    words, fragment = split_incomplete(line[match.end() :])
     if match["form"] or match["cell"]:
         options = [option for option in SESSION_OPTIONS if not (option.line_form and match["cell"])]
-        texts: Iterable[str] = _words(words, fragment, options, (), candidates)
+        texts: Iterable[str] = _values_and_flags(words, fragment, options, (), suggest)
     elif not words:
-        texts = _matching(fragment, candidates(Kind.COMMAND))
+        texts = _matching(fragment, suggest(ValueKind.COMMAND))
     else:
-        texts = _of_command(words, fragment, candidates)
-    return Offers(fragment, list(dict.fromkeys(texts)))
+        texts = _for_command(words, fragment, suggest)
+    return Completions(fragment, list(dict.fromkeys(texts)))
 
 
-def _of_command(words: Sequence[str], fragment: str, candidates: Candidates) -> Iterable[str]:
+def _for_command(words: Sequence[str], fragment: str, suggest: Suggest) -> Iterable[str]:
     command = BY_NAME.get(words[0])
     if command is None:
         return ()
     options = (*command.options, Option("--help", "what it does"))
-    placed = _plain(joined(words[1:]), options)
-    kinds: tuple[Kind, ...] = (command.kind,) if command.kind and (command.many or not placed) else ()
-    if command.kind is Kind.FILE_THEN_SESSION:
-        kinds = (Kind.SESSION,) if placed else ()  # Files are IPython's to offer.
-    return _words(words[1:], fragment, options, kinds, candidates, taken=placed)
+    arguments = _arguments(join_titles(words[1:]), options)
+    kinds: tuple[ValueKind, ...] = (command.kind,) if command.kind and (command.many or not arguments) else ()
+    if command.kind is ValueKind.FILE_THEN_SESSION:
+        kinds = (ValueKind.SESSION,) if arguments else ()  # IPython completes file names.
+    return _values_and_flags(words[1:], fragment, options, kinds, suggest, taken=arguments)
 
 
-def _plain(words: Sequence[str], options: Iterable[Option]) -> list[str]:
-    """The words that belong to no option."""
+def _arguments(words: Sequence[str], options: Iterable[Option]) -> list[str]:
+    """The words that are neither options nor their values."""
     valued = {option.flag for option in options if option.value}
     before = ("", *words)
     return [word for word, flag in zip(words, before, strict=False) if not word.startswith("-") and flag not in valued]
 
 
-def _words(
+def _values_and_flags(
     words: Sequence[str],
     fragment: str,
     options: Iterable[Option],
-    kinds: Iterable[Kind],
-    candidates: Candidates,
+    kinds: Iterable[ValueKind],
+    suggest: Suggest,
     taken: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Values of the option that was begun, else words of these kinds and the options that are left."""
+    """Values of the option before the cursor; without one, values of these kinds and the remaining options."""
     by_flag = {option.flag: option for option in options}
-    begun, equals, value = fragment.partition("=")
-    if equals and begun in by_flag:
-        yield from (f"{begun}={text}" for text in _matching(value, candidates(by_flag[begun].kind)))
+    flag, equals, value = fragment.partition("=")
+    if equals and flag in by_flag:
+        yield from (f"{flag}={text}" for text in _matching(value, suggest(by_flag[flag].kind)))
         return
     before = by_flag.get(words[-1]) if words else None
     if before is not None and before.value:
-        yield from _matching(fragment, candidates(before.kind))
+        yield from _matching(fragment, suggest(before.kind))
         return
     if not fragment.startswith("-"):
         for kind in kinds:
-            yield from (text for text in _matching(fragment, candidates(kind)) if text not in taken)
-            if kind is Kind.CELL_SESSION_OR_FILE:
+            yield from (text for text in _matching(fragment, suggest(kind)) if text not in taken)
+            if kind is ValueKind.CELL_SESSION_OR_FILE:
                 yield from map(quoted, _files(fragment.lstrip("'\"")))
     if not fragment or fragment.startswith("-"):
-        given = {word.partition("=")[0] for word in words}
-        left = (flag for flag, option in by_flag.items() if flag not in given or "K=V" in option.value)
-        yield from (flag for flag in left if flag.startswith(fragment))
+        used = {word.partition("=")[0] for word in words}
+        remaining = (flag for flag, option in by_flag.items() if flag not in used or "K=V" in option.value)
+        yield from (flag for flag in remaining if flag.startswith(fragment))
 
 
 def _matching(fragment: str, known: Iterable[str]) -> Iterator[str]:
-    begun = fragment.lstrip("'\"").lower()
-    return (quoted(word) for word in known if word.lower().startswith(begun))
+    prefix = fragment.lstrip("'\"").lower()
+    return (quoted(word) for word in known if word.lower().startswith(prefix))
 
 
-def _files(begun: str) -> Iterator[str]:
-    """Span files and folders whose path begins with this text; hidden ones only if it names the dot."""
-    folder, name = os.path.split(begun)
+def _files(prefix: str) -> Iterator[str]:
+    """Span files and folders whose path starts with the prefix; hidden ones only if it contains the dot."""
+    folder, name = os.path.split(prefix)
     try:
         with os.scandir(os.path.expanduser(folder) or ".") as entries:  # noqa: PTH111
             found = sorted((entry.name, entry.is_dir()) for entry in entries if entry.name.startswith(name))
@@ -134,33 +134,33 @@ def _files(begun: str) -> Iterator[str]:
     for entry, is_folder in found:
         if entry.startswith(".") and not name.startswith("."):
             continue
-        if is_folder and begun:
-            yield f"{begun.removesuffix(name)}{entry}/"
+        if is_folder and prefix:
+            yield f"{prefix.removesuffix(name)}{entry}/"
         elif not is_folder and entry.lower().endswith(FILE_SUFFIXES):
-            yield f"{begun.removesuffix(name)}{entry}"
+            yield f"{prefix.removesuffix(name)}{entry}"
 
 
 class Completer:
-    """Puts the offers into IPython's completion.
+    """Registers the completions with IPython.
 
     Args:
         shell: the InteractiveShell.
-        candidates: tells the words that a kind has now.
+        suggest: returns the current values of a kind.
     """
 
-    def __init__(self, shell: Any, candidates: Candidates) -> None:
+    def __init__(self, shell: Any, suggest: Suggest) -> None:
         self._shell = shell
-        self._candidates = candidates
+        self._suggest = suggest
 
     def register(self, undo: ExitStack) -> None:
-        """Offer from now on, until `undo` is closed."""
+        """Register the completer; closing `undo` unregisters it."""
         try:
             from IPython.core.completer import context_matcher
         except ImportError:  # IPython before 8.6
             self._register_hook(undo)
             return
 
-        @context_matcher()  # It marks a function, which a bound method is not.
+        @context_matcher()  # The decorator sets attributes, which a bound method does not take.
         def match(context: Any) -> dict[str, Any]:
             return self._match(context)
 
@@ -171,71 +171,71 @@ class Completer:
     def _match(self, context: Any) -> dict[str, Any]:
         from IPython.core.completer import SimpleCompletion
 
-        found = self._offers(context.text_until_cursor)
+        found = self._complete(context.text_until_cursor)
         if found is None or not found.texts:
             return {"completions": []}
-        completions = [SimpleCompletion(text, type=_KIND) for text in found.texts]
+        completions = [SimpleCompletion(text, type=_TYPE) for text in found.texts]
         return {"completions": completions, "suppress": True, "matched_fragment": found.fragment}
 
     def _register_hook(self, undo: ExitStack) -> None:
-        """The older way, whose offers stand among those of others: of a word, it completes what follows a quote."""
+        """The hook of older IPythons: it adds to other completions, and its symbol is only the part after a quote."""
         known = self._shell.strdispatchers["complete_command"]
         for key in _HOOK_KEYS:
             self._shell.set_hook("complete_command", self._hook, str_key=key)
             undo.callback(known.strs.pop, key, None)
 
     def _hook(self, _: Any, event: Any) -> list[str]:
-        found = self._offers(event.text_until_cursor)
+        found = self._complete(event.text_until_cursor)
         if found is None or not found.fragment.endswith(event.symbol):
             return []
-        begun = found.fragment.removesuffix(event.symbol)
-        return [text.removeprefix(begun) for text in found.texts if text.startswith(begun)]
+        before = found.fragment.removesuffix(event.symbol)
+        return [text.removeprefix(before) for text in found.texts if text.startswith(before)]
 
-    def _offers(self, line: str) -> Offers | None:
+    def _complete(self, line: str) -> Completions | None:
         try:
-            return offers(line, self._candidates)
+            return complete(line, self._suggest)
         except Exception:  # boundary: Tab must not show a traceback
-            logger.debug("no offers for %r", line, exc_info=True)
+            logger.debug("completion failed for %r", line, exc_info=True)
             return None
 
 
-# The words that Tab can offer now: sessions, cells, libraries.
+# Values that depend on the kernel: sessions, cells, libraries.
 
-EXPANDED: Final = frozenset("{}$\n")
-"""Marks in a title that would not be read as they stand."""
+SPECIAL: Final = frozenset("{}$\n")
+"""Characters that a typed title cannot contain, because they are expanded."""
 
 
-class WordsOfKind:
-    """Tells the words that a kind has now, the likeliest first.
+class Suggestions:
+    """Returns the current values of a kind, the most likely first.
 
     Args:
-        sessions, store, outputs, instrumentors: what they come from.
+        sessions, store, outputs, instrumentors: the sources of the values.
     """
 
     def __init__(self, sessions: Sessions, store: SessionStore, outputs: Outputs, instrumentors: Instrumentors) -> None:
         self._sessions, self._store = sessions, store
         self._outputs, self._instrumentors = outputs, instrumentors
 
-    def __call__(self, kind: Kind) -> Iterable[str]:
-        """Words of this kind."""
-        if kind is Kind.JOINED:
+    def __call__(self, kind: ValueKind) -> Iterable[str]:
+        """The values of this kind."""
+        if kind is ValueKind.JOINED:
             return ("last", *_named(reversed(self._sessions.made.items())))
-        if kind is Kind.SESSION:
+        if kind is ValueKind.SESSION:
             return (*self._titles(), "all")
-        if kind is Kind.CELL_SESSION_OR_FILE:
+        if kind is ValueKind.CELL_SESSION_OR_FILE:
             return ("last", *reversed(self._outputs.cells.labels()), *self._titles(), "all", "background")
-        if kind is Kind.LIBRARY:
+        if kind is ValueKind.LIBRARY:
             return self._instrumentors.known()
-        return LISTED_WORDS.get(kind, ())
+        return FIXED_VALUES.get(kind, ())
 
     def _titles(self) -> Iterator[str]:
         return _named((session.id, session.title) for session in reversed(self._store.all()))
 
 
 def _named(sessions: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Each session's title if it is the only one that has it and can be typed, else the beginning of its id."""
+    """Each session's title, or its short id if the title is ambiguous or cannot be typed."""
     seen: set[str] = set()
     for session_id, title in sessions:
-        unclear = title in seen or title in ("-", "") or EXPANDED & set(title)
-        yield session_id[:SHORT_ID] if unclear else title
+        needs_id = title in seen or title in ("-", "") or SPECIAL & set(title)
+        yield session_id[:SHORT_ID] if needs_id else title
         seen.add(title)

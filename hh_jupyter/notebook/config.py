@@ -1,6 +1,6 @@
-"""The settings of a notebook: traitlets, the kernel's own choices, and the login.
+"""The settings of a kernel: `%config HHJupyter` traits, `%hh login`, and their combination with `init` and `HH_*`.
 
-One trait for each row of the settings table that has one; secrets have none, because `%config` prints values.
+Each row of the settings table that allows it has a trait. Secrets have none, because `%config` prints values.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from traitlets import TraitError, TraitType
 from traitlets.config import Config, Configurable
 
 from hh_jupyter.errors import SettingError
-from hh_jupyter.notebook.parser import Given
+from hh_jupyter.notebook.parser import ParsedLine
 from hh_jupyter.notebook.sessions import Made
 from hh_jupyter.notebook.status import load_line
 from hh_jupyter.settings import CONFIG, DEFAULTS, TABLE, Row, Settings, check, resolve
@@ -43,7 +43,7 @@ else:
 
 
 class SettingTrait(_Trait):
-    """A trait whose rule is the row's rule."""
+    """A trait that is validated by the rule of its row in the settings table."""
 
     def __init__(self, row: Row, default: Any) -> None:
         super().__init__(default_value=default, allow_none=default is None, help=row.help, config=True)
@@ -51,14 +51,14 @@ class SettingTrait(_Trait):
         self.info_text = row.rule.says
 
     def validate(self, obj: Any, value: Any) -> Any:
-        """The value in its final form, else TraitError."""
+        """Return the normalized value, or raise TraitError."""
         try:
             return self.rule.check(value)
         except (TypeError, ValueError):
             self.error(obj, value)
 
     def from_string(self, s: str) -> Any:
-        """A value from the command line, spelled as in the environment."""
+        """Parse a value of the command line; the spelling is that of environment variables."""
         return self.rule.parse(s)
 
 
@@ -72,15 +72,15 @@ _Traits: Any = _Metaclass(
 
 
 class HHJupyter(_Traits):
-    """Settings of hh_jupyter for this IPython; magics' options beat them, environment variables do not."""
+    """Settings of hh_jupyter for this IPython. They override environment variables; options of magics override them."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._at_start: dict[str, Any] = {}
-        self._by_command_line: Collection[str] = ()
+        self._on_command_line: Collection[str] = ()
 
-    def given(self) -> dict[str, Any]:
-        """The values that somebody set, by name; defaults are left out, so that the environment can decide those."""
+    def explicit_values(self) -> dict[str, Any]:
+        """The values that were set, by name. Defaults are left out: for those, the environment counts."""
         section = self.config.get("HHJupyter", {})
         return {name: getattr(self, name) for name in _NAMES if name in section}
 
@@ -92,40 +92,42 @@ class HHJupyter(_Traits):
         """
         self.update_config(Config({"HHJupyter": {name: value}}))
 
-    def chosen(self) -> dict[str, Any]:
-        """What was set while the kernel ran; the rest of `given` was there before."""
-        at_start = self._at_start
-        return {name: value for name, value in self.given().items() if name not in at_start or at_start[name] != value}
+    def runtime_values(self) -> dict[str, Any]:
+        """The values that were set while the kernel ran, as opposed to those of files and the command line."""
+        at_start, now = self._at_start, self.explicit_values()
+        return {name: value for name, value in now.items() if name not in at_start or at_start[name] != value}
 
-    def exact(self, origins: Mapping[str, str]) -> Mapping[str, str]:
-        """The same origins; but of the traits, those that were set before the kernel ran come from elsewhere."""
-        chosen = self.chosen()
-        before = {name for name, origin in origins.items() if origin == CONFIG and name not in chosen}
-        return {**origins, **{name: COMMAND_LINE if name in self._by_command_line else FILE for name in before}}
+    def precise_origins(self, origins: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the origins with `%config` replaced by the file or command line for traits set before the start."""
+        at_runtime = self.runtime_values()
+        before = {name for name, origin in origins.items() if origin == CONFIG and name not in at_runtime}
+        return {**origins, **{name: COMMAND_LINE if name in self._on_command_line else FILE for name in before}}
 
-    def start(self, shell: Any, earlier: Mapping[str, Any]) -> None:
-        """Take what is set now as what was set before the kernel ran, but for `earlier`, which is set again."""
-        self._at_start = {name: value for name, value in self.given().items() if name not in earlier}
-        self._by_command_line = _command_line(shell)
-        for name, value in earlier.items():
+    def restore(self, shell: Any, runtime_values: Mapping[str, Any]) -> None:
+        """Record the values of files and command line, then set again what an earlier load set at run time."""
+        self._at_start = {name: value for name, value in self.explicit_values().items() if name not in runtime_values}
+        self._on_command_line = _command_line(shell)
+        for name, value in runtime_values.items():
             self.set(name, value)
 
 
-def configured(shell: Any, earlier: Mapping[str, Any] = MappingProxyType({})) -> HHJupyter:
-    """The configuration object of this shell.
+def make_config(shell: Any, runtime_values: Mapping[str, Any] = MappingProxyType({})) -> HHJupyter:
+    """Make the configuration object of this shell.
 
     Args:
         shell: the InteractiveShell.
-        earlier: traits that were set in an earlier load, while the kernel ran. IPython keeps those of `%config` only.
+        runtime_values: traits that an earlier load set while the kernel ran. IPython itself keeps only those that were
+            set with `%config`.
     """
-    made = _configured(shell)
-    made.start(shell, earlier)
-    return made
+    config = _valid_config(shell)
+    config.restore(shell, runtime_values)
+    return config
 
 
-def _configured(shell: Any) -> HHJupyter:
-    """A value refused by `%config` stays in the shell's config and would make every later load fail [measured]: such
-    values are named in one warning each and passed over.
+def _valid_config(shell: Any) -> HHJupyter:
+    """Make the object, with one warning for each invalid value, which is ignored.
+
+    A value that `%config` refused stays in the shell's config, and without this every later load would fail.
     """
     try:
         return HHJupyter(parent=shell)
@@ -136,35 +138,35 @@ def _configured(shell: Any) -> HHJupyter:
         try:
             HHJupyter(config=Config({"HHJupyter": {name: value}}))
         except TraitError as error:
-            logger.warning("%s The setting is not used.", error)
+            logger.warning("%s The setting is ignored.", error)
         else:
             config.HHJupyter[name] = value
     return HHJupyter(config=config)
 
 
 def _command_line(shell: Any) -> Collection[str]:
-    """Names of the settings that the command line gave."""
+    """The names of the settings that were set on the command line."""
     app = shell
     while app is not None and not hasattr(app, "cli_config"):
-        app = getattr(app, "parent", None)  # A kernel stands between its shell and the application.
+        app = getattr(app, "parent", None)  # Shell -> kernel -> application.
     return frozenset(app.cli_config.get("HHJupyter", ())) if app is not None else frozenset()
 
 
-# `%hh login`: a key that is typed nowhere where it could be read again, for this kernel or kept in a file.
+# `%hh login`: asks for an API key without echo, for this kernel or saved in a file.
 
 ORIGIN: Final = "%hh login"
 SAVED_ORIGIN: Final = "saved login"
 COLAB_NAME: Final = "HH_API_KEY"
 PROMPT: Final = "HoneyHive API key: "
-OTHERS: Final = 0o077
-"""Bits of a file's mode that let other users read or write it."""
+OTHER_USERS: Final = 0o077
+"""The bits of a file's mode that give other users access."""
 
 
 class Login:
-    """The keys that were given to `%hh login` in this kernel or, saved, in an earlier one. Never shown.
+    """The API keys of `%hh login`, by server URL: typed in this kernel, or saved by an earlier one.
 
-    Each is for one address. A key that was typed beats every other but one that `init` is given; a saved one is used
-    where no other is given.
+    A typed key overrides all others except an argument of `init`. A saved key is used if there is no other. Keys are
+    never shown.
     """
 
     def __init__(self) -> None:
@@ -172,33 +174,33 @@ class Login:
         self._saved: Mapping[str, str] = {}
 
     def load(self) -> None:
-        """Read what was saved."""
+        """Read the saved keys."""
         self._saved = _read(key_file())
 
-    def take(self, key: str, server_url: str) -> None:
-        """Use this key for this address from now on."""
+    def set_typed_key(self, key: str, server_url: str) -> None:
+        """Use this key for this server URL from now on."""
         self._typed[server_url] = key
 
-    def keep(self, settings: Settings) -> Path:
-        """Save the key of these settings, for their address.
+    def save(self, settings: Settings) -> Path:
+        """Save the key of these settings for their server URL, and return the file's path.
 
         Raises:
             UsageError: the file cannot be written.
         """
         path = key_file()
-        kept = {**_read(path), settings.server_url: settings.api_key}
+        keys = {**_read(path), settings.server_url: settings.api_key}
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
             with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                json.dump(kept, file)
+                json.dump(keys, file)
             draft.replace(path)
         except OSError as error:
-            raise UsageError(f"%hh login: {path} cannot be written ({error.strerror or error}).") from None
+            raise UsageError(f"%hh login: cannot write {path} ({error.strerror or error}).") from None
         return path
 
     def forget(self) -> Path | None:
-        """Delete what was saved; the file, or None if there was none. This kernel goes on with its key.
+        """Delete the saved keys and return the file's path, or None if there was none. This kernel keeps its key.
 
         Raises:
             UsageError: the file cannot be deleted.
@@ -209,58 +211,60 @@ class Login:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise UsageError(f"%hh login: {path} cannot be deleted ({error.strerror or error}).") from None
+            raise UsageError(f"%hh login: cannot delete {path} ({error.strerror or error}).") from None
         return path
 
-    def applied_to(self, settings: Settings) -> Settings:
-        """The same settings with the key of the login, where it counts."""
+    def apply(self, settings: Settings) -> Settings:
+        """Return the settings with the key of the login, if it takes precedence."""
         typed = self._typed.get(settings.server_url)
         if typed is not None:
-            given = settings.origins.get("api_key") == "argument"
-            return settings if given else _with_key(settings, typed, ORIGIN)
+            is_argument = settings.origins.get("api_key") == "argument"
+            return settings if is_argument else _with_key(settings, typed, ORIGIN)
         saved = self._saved.get(settings.server_url)
         return settings if saved is None or settings.sending_key else _with_key(settings, saved, SAVED_ORIGIN)
 
 
-def log_in(given: Given, login: Login, tracer: HoneyHiveTracer, use_key: Callable[[str], None]) -> str:
-    """Ask for a key and send with it from now on; what was made in local mode stays.
+def log_in(line: ParsedLine, login: Login, tracer: HoneyHiveTracer, use_key: Callable[[str], None]) -> str:
+    """Ask for a key and send with it from now on. Spans of local mode stay on this machine.
 
     Args:
-        given: `--save`, `--forget` or nothing.
+        line: `--save`, `--forget` or nothing.
         login: of this kernel.
         tracer: of this kernel.
-        use_key: makes a key the one to send with.
+        use_key: reconfigures the tracer with a key.
 
     Returns:
-        what holds now, one line or two.
+        The lines to print.
 
     Raises:
-        UsageError: nobody to ask, no key, or a file that cannot be written.
+        UsageError: the front end cannot prompt, the key is empty or invalid, or the file cannot be written.
     """
-    if len(given.options) > 1:
-        raise UsageError("%hh login: one of --save and --forget only.")
-    if "--forget" in given:
+    if len(line.options) > 1:
+        raise UsageError("%hh login: use either --save or --forget, not both.")
+    if "--forget" in line:
         path = login.forget()
-        return "hh: no key is saved." if path is None else f"hh: {path} is deleted. This kernel goes on with its key."
+        return "hh: no key is saved." if path is None else f"hh: deleted {path}. This kernel keeps using its key."
     before = tracer.export_state()
     use_key(ask_key())
-    said = [load_line(tracer.settings, tracer.destination, tracer.session_name, shows_only=tracer.exported_elsewhere)]
+    lines = [load_line(tracer.settings, tracer.destination, tracer.session_name, shows_only=tracer.exported_elsewhere)]
     if before.destination is None and before.made and tracer.destination is not None:
-        said.append("  What was made before stays on this machine; %hh send SESSION sends it, %hh sessions lists it.")
-    if "--save" in given:
-        said.append(f"  The key for {tracer.server_url} is kept in {login.keep(tracer.settings)}.")
-    return "\n".join(said)
+        lines.append(
+            "  Earlier spans stay on this machine; %hh sessions lists their sessions, %hh send SESSION sends one."
+        )
+    if "--save" in line:
+        lines.append(f"  The key for {tracer.server_url} is saved in {login.save(tracer.settings)}.")
+    return "\n".join(lines)
 
 
 def ask_key() -> str:
-    """The key: Colab's secret of that name, else what is typed at a prompt that shows nothing.
+    """Return Colab's secret HH_API_KEY if there is one, else ask for the key at a prompt without echo.
 
     Raises:
-        UsageError: nobody can be asked, or what was given is no key.
+        UsageError: the front end cannot prompt, or the input is not a key.
     """
     key = _colab_secret() or _prompted()
     if not key.strip():
-        raise UsageError("%hh login: no key was given, nothing is changed.")
+        raise UsageError("%hh login: the key is empty; nothing was changed.")
     try:
         return str(check("api_key", key.strip(), called="%hh login"))
     except SettingError as error:
@@ -268,10 +272,10 @@ def ask_key() -> str:
 
 
 def key_file() -> Path:
-    """Where `--save` keeps keys: the user's configuration folder (XDG base directories)."""
-    given = os.environ.get("XDG_CONFIG_HOME", "")
-    base = given if given.startswith("/") else os.path.expanduser("~/.config")  # noqa: PTH111  # Must not raise.
-    return Path(base) / "hh_jupyter" / "key"
+    """The path of the saved keys, in the user's configuration folder."""
+    from platformdirs import user_config_path  # Jupyter kernels have imported it already.
+
+    return user_config_path("hh_jupyter", appauthor=False) / "key"
 
 
 def _colab_secret() -> str | None:
@@ -281,54 +285,54 @@ def _colab_secret() -> str | None:
         return None
     try:
         return str(userdata.get(COLAB_NAME) or "")
-    except Exception:  # boundary: no such secret, no access to it, or no answer; each has an exception of Colab's own
-        logger.debug("Colab gave no secret %s", COLAB_NAME, exc_info=True)
+    except Exception:  # boundary: a missing secret, no access and a timeout each raise an exception of Colab's
+        logger.debug("cannot read the Colab secret %s", COLAB_NAME, exc_info=True)
         return None
 
 
 def _prompted() -> str:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", getpass.GetPassWarning)  # It would show what is typed.
+            warnings.simplefilter("error", getpass.GetPassWarning)  # The input would be visible.
             return getpass.getpass(PROMPT)
     except (StdinNotImplementedError, getpass.GetPassWarning, EOFError):
-        text = "nobody can be asked for a key here. Set HH_API_KEY before the kernel starts"
+        text = "this front end cannot prompt for input. Set HH_API_KEY before starting the kernel"
         raise UsageError(f"%hh login: {text}, or run %hh login --save once in a notebook or terminal.") from None
 
 
 def _read(path: Path) -> dict[str, str]:
-    """Keys by address; empty if there is no such file, or none that is this user's alone."""
+    """Read keys by server URL; empty if there is no file, or other users have access to it."""
     try:
-        about = path.stat()
-        if os.name == "posix" and (about.st_uid != os.geteuid() or stat.S_IMODE(about.st_mode) & OTHERS):
-            logger.warning("%s is not used: others can read it. Delete it, or chmod 600 it.", path)
+        info = path.stat()
+        if os.name == "posix" and (info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & OTHER_USERS):
+            logger.warning("%s is ignored because other users can access it. Delete it, or run chmod 600 on it.", path)
             return {}
-        found: Any = json.loads(path.read_text())
+        loaded: Any = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError):
-        logger.warning("%s cannot be read and is not used.", path)
+        logger.warning("%s is ignored because it cannot be read.", path)
         return {}
-    pairs = found.items() if isinstance(found, dict) else ()
-    return {address: key for address, key in pairs if isinstance(key, str)}
+    pairs = loaded.items() if isinstance(loaded, dict) else ()
+    return {server_url: key for server_url, key in pairs if isinstance(key, str)}
 
 
 def _with_key(settings: Settings, key: str, origin: str) -> Settings:
     return dataclasses.replace(settings, api_key=key, origins={**settings.origins, "api_key": origin})
 
 
-# What was chosen in a kernel stays from one load of the extension to the next.
+# State that survives `%reload_ext`.
 
 
 @dataclass(slots=True)
-class Memory:
-    """`%reload_ext` brings new code, and is no reason to ask for a key again.
+class KernelState:
+    """What one kernel keeps when the extension is reloaded.
 
     Attributes:
-        login: the keys that were typed.
-        arguments: what `HoneyHiveTracer.init` was given.
+        login: the keys of `%hh login`.
+        arguments: of `HoneyHiveTracer.init`.
         traits: those that were set while the kernel ran.
-        made: the sessions that were made, of which there are still spans to show.
+        made: the sessions that were made and still have spans to show.
     """
 
     login: Login = field(default_factory=Login)
@@ -337,70 +341,71 @@ class Memory:
     made: Made = field(default_factory=Made)
 
 
-_of_shell: WeakKeyDictionary[Any, Memory] = WeakKeyDictionary()
+_states: WeakKeyDictionary[Any, KernelState] = WeakKeyDictionary()
 
 
-def memory_of(shell: Any) -> Memory:
-    """The memory of the kernel with this shell."""
-    return _of_shell.setdefault(shell, Memory())
+def kernel_state(shell: Any) -> KernelState:
+    """The state of the kernel with this shell."""
+    return _states.setdefault(shell, KernelState())
 
 
-# The settings of the kernel's tracer: what `init` was given, `%config`, magics, logins, and the environment.
+# The settings of the kernel's tracer: arguments of `init`, `%config`, magics, login and environment combined.
 
-_ADDRESS: Final = ("api_key", "ingestion_api_key", "server_url", "test_mode")
-_ENCODED: Final = tuple(os.environ.encodekey(variable) for row in TABLE.values() for variable in row.env)
+_DESTINATION: Final = ("api_key", "ingestion_api_key", "server_url", "test_mode")
+_ENVIRON_KEYS: Final = tuple(os.environ.encodekey(variable) for row in TABLE.values() for variable in row.env)
 
 
 class KernelSettings:
-    """Makes them from their sources, and applies them when one of these changes.
+    """Resolves the kernel's settings and reconfigures its tracer when one of their sources changes.
 
     Args:
         config: the traits.
-        memory: what was chosen in this kernel before.
+        state: of earlier loads in this kernel.
 
     Attributes:
-        tracer: the kernel's; whoever makes it sets it.
+        tracer: the kernel's; set after it was made with `initial()`.
     """
 
     tracer: HoneyHiveTracer
 
-    def __init__(self, config: HHJupyter, memory: Memory) -> None:
-        self._config, self._memory, self._login = config, memory, memory.login
-        self._seen = (_environ(), config.given())
-        self._initialised = bool(memory.arguments)
+    def __init__(self, config: HHJupyter, state: KernelState) -> None:
+        self._config, self._state, self._login = config, state, state.login
+        self._applied = (_environ(), config.explicit_values())
+        self._initialised = bool(state.arguments)
 
-    def first(self) -> Settings:
-        """Those to make a tracer with."""
+    def initial(self) -> Settings:
+        """The settings to make the tracer with."""
         self._login.load()
-        return self._of(self._memory.arguments)
+        return self._resolve(self._state.arguments)
 
-    def _of(self, arguments: dict[str, Any], called: str = "hh_jupyter") -> Settings:
-        settings = self._login.applied_to(resolve(arguments, traits=self._config.given(), called=called))
-        settings = dataclasses.replace(settings, origins=self._config.exact(settings.origins))
-        # A kernel is killed more often than it ends: here what waits is kept on disk unless somebody says no.
+    def _resolve(self, arguments: dict[str, Any], called: str = "hh_jupyter") -> Settings:
+        settings = self._login.apply(resolve(arguments, traits=self._config.explicit_values(), called=called))
+        settings = dataclasses.replace(settings, origins=self._config.precise_origins(settings.origins))
+        # Kernels are often killed: unsent spans are kept on disk by default.
         return settings if settings.spool is not None else dataclasses.replace(settings, spool=True)
 
     def _arguments(self) -> dict[str, Any]:
-        """What `init` was given in this kernel; it stays in force over traits and environment."""
-        now = self.tracer.settings
-        return {name: getattr(now, name) for name, origin in now.origins.items() if origin == "argument"}
+        """The arguments of `init` in this kernel; they override traits and environment."""
+        current = self.tracer.settings
+        return {name: getattr(current, name) for name, origin in current.origins.items() if origin == "argument"}
 
-    def remember(self) -> None:
-        """Note what was chosen, for the next load."""
-        self._memory.arguments = self._arguments()
-        self._memory.traits = self._config.chosen()
+    def save_state(self) -> None:
+        """Store arguments and traits for the next load."""
+        self._state.arguments = self._arguments()
+        self._state.traits = self._config.runtime_values()
 
-    def adopt(self, arguments: dict[str, Any]) -> HoneyHiveTracer | None:
-        """`HoneyHiveTracer.init(...)` in this kernel: its settings are the kernel's tracer's from now on.
+    def configure_from_init(self, arguments: dict[str, Any]) -> HoneyHiveTracer | None:
+        """Apply the arguments of `HoneyHiveTracer.init(...)` to the kernel's tracer, and return it.
 
-        None for a second call that names another key or address: that is a tracer of its own.
+        Returns None if a later call names another key or server while the first is in use: that call makes a tracer
+        of its own.
         """
-        if not any(arguments.get(name) is not None for name in _ADDRESS):
+        if not any(arguments.get(name) is not None for name in _DESTINATION):
             arguments = {**self._arguments(), **arguments}
-        settings = self._of(arguments, called="HoneyHiveTracer.init")
-        now = self.tracer.settings
-        same = (settings.sending_key, settings.server_url) == (now.sending_key, now.server_url)
-        # A key that was wrong, or came late, is corrected; one that was in use is another tracer's business.
+        settings = self._resolve(arguments, called="HoneyHiveTracer.init")
+        current = self.tracer.settings
+        same = (settings.sending_key, settings.server_url) == (current.sending_key, current.server_url)
+        # A wrong or missing key can be corrected. Once spans were sent with a key, another one means another project.
         in_use = self._initialised and self.tracer.export_state().sent > 0
         if self.tracer.closed or (in_use and not same):
             return None
@@ -410,38 +415,39 @@ class KernelSettings:
         return self.tracer
 
     def set_trait(self, name: str, value: Any) -> None:
-        """Set one by a magic: it beats what `init` was given before."""
+        """Set a trait by a magic; it overrides an earlier argument of `init`."""
         self._config.set(name, value)
-        self.apply_changes(chosen=name)
+        self.apply_changes(changed=name)
 
     def log_in(self, key: str) -> None:
-        """Use a key that was typed: it beats that of `init`, too."""
-        self._login.take(key, self.tracer.settings.server_url)
+        """Use a key that was typed; it also overrides that of `init`."""
+        self._login.set_typed_key(key, self.tracer.settings.server_url)
         arguments = self._arguments()
         arguments.pop("api_key", None)
-        self.tracer.configure(self._of(arguments))
+        self.tracer.configure(self._resolve(arguments))
 
-    def apply_changes(self, chosen: str | None = None) -> None:
-        """Apply traits and `HH_*` variables that changed since the last cell to the tracer.
+    def apply_changes(self, changed: str | None = None) -> None:
+        """Reconfigure the tracer if traits or `HH_*` variables changed since the last cell.
 
-        Compared instead of observed: setting a trait to its default is no change, and yet beats a variable.
+        The values are compared rather than observed: traitlets does not notify when a trait is set to its default,
+        which does override a variable.
 
         Args:
-            chosen: a setting that was given just now.
+            changed: a setting that a magic has just set.
         """
-        seen = (_environ(), self._config.given())
-        if seen == self._seen and chosen is None:
+        values = (_environ(), self._config.explicit_values())
+        if values == self._applied and changed is None:
             return
-        self._seen = seen
+        self._applied = values
         arguments = self._arguments()
-        arguments.pop(chosen or "", None)
-        self.tracer.configure(self._of(arguments))
+        arguments.pop(changed or "", None)
+        self.tracer.configure(self._resolve(arguments))
 
 
 def _environ() -> tuple[object, ...]:
-    """The variables of the settings as they stand in the environment, only to be compared.
+    """The raw values of the settings' environment variables, for comparison only.
 
-    Read before every cell. `os.environ.get` encodes the name and catches an error for each that is not set: 90 us for
-    all of them, against 3 us from the dict behind it [measured].
+    This runs before every cell. `os.environ.get` encodes the name and catches an error for each variable that is not
+    set, which takes 90 us for all of them; the dict behind it takes 3 us.
     """
-    return tuple(map(os.environ._data.get, _ENCODED))  # type: ignore[attr-defined]
+    return tuple(map(os.environ._data.get, _ENVIRON_KEYS))  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Loading and unloading: registers everything, and undoes each registration."""
+"""Loads the extension into a shell, and unloads it: every registration has its undo."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hh_jupyter.display.live import give_live_outputs
 from hh_jupyter.notebook import session_magic
 from hh_jupyter.notebook.cells import CellFrame, Cells, ThreadContexts
 from hh_jupyter.notebook.completion import Completer
-from hh_jupyter.notebook.config import KernelSettings, configured, memory_of
+from hh_jupyter.notebook.config import KernelSettings, kernel_state, make_config
 from hh_jupyter.notebook.frontend import LiveOutputs, screen_of
 from hh_jupyter.notebook.guard import guarded
 from hh_jupyter.notebook.instrument import Instrumentors, UntracedHint
@@ -25,51 +25,50 @@ from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 
 class Extension:
-    """Everything that one load registered with one shell.
+    """Everything that one load has registered with one shell.
 
-    Registrations are pushed on a stack as they are made, so that unloading, and a load that fails half way, undo
-    exactly what was done, in the reverse order.
+    Each registration pushes its undo on a stack. Unloading, and a load that fails half way, run the stack in reverse.
     """
 
     def __init__(self, shell: Any, *, set_global: bool = True) -> None:
         self._shell = shell
         self._set_global = set_global
         self._undo = ExitStack()
-        self._memory = memory_of(shell)
+        self._state = kernel_state(shell)
         self._named = False
 
-    def enter(self, line: str, **how: Any) -> None:
-        """What a rewritten `%%hh_session` line calls; see `Cells.enter`."""
-        self._cells.enter(line, **how)
+    def enter(self, line: str, **options: Any) -> None:
+        """Called by a rewritten `%%hh_session` line; see `Cells.enter`."""
+        self._cells.enter(line, **options)
 
     def titles(self) -> dict[str, str]:
-        """How the sessions made here are called, by id."""
+        """The titles of the sessions made in this kernel, by id."""
         return dict(self._sessions.made)
 
     def load(self, *, quiet: bool = False) -> None:
-        """Register. Nothing waits for the network."""
+        """Register everything, without waiting for the network."""
         with ExitStack() as undo:
             self._register(undo)
             self._undo = undo.pop_all()
         if not quiet:
-            self._announce()
-        self._cells.open_running()
+            self._print_load_line()
+        self._cells.open_loading_cell()
         if self._tracer.settings.auto_instrument:
             report = self._instrumentors.switch_on()
             if not quiet:
                 print(report)
 
     def load_again(self) -> None:
-        """`%load_ext` where a startup file has loaded before, which IPython does not know: as if it came first."""
+        """Handle `%load_ext` after a startup file has loaded the extension: make its provider global."""
         self._tracer.provider_binding.become_global()
-        self._announce()
+        self._print_load_line()
 
     def unload(self) -> None:
-        """Undo every registration, deliver what waits, leave no thread."""
-        self._cells.close_running()
+        """Undo every registration, send pending spans and end all threads."""
+        self._cells.close_unloading_cell()
         self._undo.close()
 
-    def _announce(self) -> None:
+    def _print_load_line(self) -> None:
         tracer = self._tracer
         print(load_line(tracer.settings, tracer.destination, tracer.session_name, shows_only=tracer.exported_elsewhere))
 
@@ -79,39 +78,41 @@ class Extension:
         self._settings = self._register_config(undo)
         outputs = self._register_tracer(undo)
         self._outputs = outputs
-        self._cells = Cells(shell, self._sessions, guarded(self._before_cell), guarded(outputs.begin), self._finish)
-        self._tracer.on_session_created = guarded(self._cells.adopt)
+        self._cells = Cells(
+            shell, self._sessions, guarded(self._before_cell), guarded(outputs.begin), self._on_cell_end
+        )
+        self._tracer.on_session_created = guarded(self._cells.on_session_created)
         give_live_outputs(LiveOutputs(self._cells, screen_of(shell)).open)
         undo.callback(give_live_outputs, None)
         undo.callback(setattr, self._tracer, "on_session_created", None)
         set_session_titles(self.titles)
         undo.callback(set_session_titles, None)
-        set_host(self._settings.adopt)
+        set_host(self._settings.configure_from_init)
         undo.callback(set_host, None)
-        setattr(shell, session_magic.ENTRY, self)
-        undo.callback(delattr, shell, session_magic.ENTRY)
+        setattr(shell, session_magic.SHELL_ATTRIBUTE, self)
+        undo.callback(delattr, shell, session_magic.SHELL_ATTRIBUTE)
         for wrapper in (ThreadContexts(), GlobalProviderPatch(self._tracer.provider_binding.join_new_global_providers)):
             wrapper.install()
             undo.callback(wrapper.remove)
         self._register_magics(outputs, undo)
         shell.input_transformers_cleanup.append(session_magic.rewrite)
         undo.callback(shell.input_transformers_cleanup.remove, session_magic.rewrite)
-        # The very same objects are needed to unregister.
+        # Unregistering needs the same bound methods.
         for event, hook in (("pre_run_cell", self._cells.pre_run_cell), ("post_run_cell", self._cells.post_run_cell)):
             shell.events.register(event, hook)
             undo.callback(shell.events.unregister, event, hook)
 
     def _register_tracer(self, undo: ExitStack) -> Outputs:
-        # A tracer that the user's code made before is taken, and stays theirs.
-        theirs = current_tracer()
-        tracer = self._tracer = self._settings.tracer = theirs or self._make_tracer()
-        undo.callback(self._settings.remember)
-        self._sessions = Sessions(tracer, notebook_name(self._shell), self._memory.made)
+        # A tracer that the user's code made before is used, and is not shut down at unload.
+        existing = current_tracer()
+        tracer = self._tracer = self._settings.tracer = existing or self._make_tracer()
+        undo.callback(self._settings.save_state)
+        self._sessions = Sessions(tracer, notebook_name(self._shell), self._state.made)
         undo.callback(self._sessions.leave)
         undo.callback(self._sessions.stick, None)
         outputs = Outputs(self._sessions, span_log(), screen_of(self._shell))
-        undo.callback(outputs.close)  # After the last delivery: the outputs then say what became of it.
-        if theirs is None:
+        undo.callback(outputs.close)  # Undone after the last flush, so that the outputs show its result.
+        if existing is None:
             set_default_tracer(tracer)
             undo.callback(set_default_tracer, None)
             undo.callback(tracer.shutdown)
@@ -120,10 +121,10 @@ class Extension:
         return outputs
 
     def _register_config(self, undo: ExitStack) -> KernelSettings:
-        config = configured(self._shell, self._memory.traits)
+        config = make_config(self._shell, self._state.traits)
         self._shell.configurables.append(config)
         undo.callback(self._shell.configurables.remove, config)
-        return KernelSettings(config, self._memory)
+        return KernelSettings(config, self._state)
 
     def _register_magics(self, outputs: Outputs, undo: ExitStack) -> None:
         instrumentors = self._instrumentors = Instrumentors(self._tracer)
@@ -135,7 +136,7 @@ class Extension:
             outputs,
             self._cells,
             instrumentors,
-            self._memory.login,
+            self._state.login,
             settings.set_trait,
             settings.log_in,
         )
@@ -143,55 +144,56 @@ class Extension:
         magics = HHMagics(self._shell, self._cells, self._sessions, commands)
         self._shell.register_magics(magics)
         manager = self._shell.magics_manager
-        # IPython has no way to unregister magics and leaves them behind.
+        # IPython cannot unregister magics.
         for kind, names in HHMagics.NAMES.items():
             for name in names:
                 undo.callback(manager.magics[kind].pop, name, None)
         undo.callback(manager.registry.pop, HHMagics.__name__, None)
         undo.callback(self._shell.configurables.remove, magics)
-        Completer(self._shell, commands.candidates).register(undo)
+        Completer(self._shell, commands.suggestions).register(undo)
 
     def _make_tracer(self) -> HoneyHiveTracer:
         name = notebook_name(self._shell)
-        # Registered with its first span: an idle kernel leaves no empty session at the backend.
+        # Registered with the first span: an idle kernel leaves no empty session in the backend.
         return HoneyHiveTracer.from_settings(
-            self._settings.first(),
+            self._settings.initial(),
             name=name,
             join=True,
             set_global=self._set_global,
             register="first_span",
         )
 
-    def _finish(self, frame: CellFrame, *, raised: bool, interrupted: bool) -> None:
-        """Show what was traced in a cell, or why nothing was."""
+    def _on_cell_end(self, frame: CellFrame, *, raised: bool, interrupted: bool) -> None:
+        """Show the spans of a cell, or the hint that it used an untraced library."""
         self._outputs.finish(frame, raised=raised, interrupted=interrupted)
         settings = self._tracer.settings
         if settings.display == "off" or settings.disable_tracing or span_log().records(cell=frame.key):
             return
-        hint = self._untraced.of(frame.info.raw_cell or "")
+        hint = self._untraced.for_cell(frame.info.raw_cell or "")
         if hint is not None:
             print(hint)
 
     def _before_cell(self) -> None:
-        """What may have changed since the last cell: settings, the global provider, the name of the notebook."""
+        """Apply what may have changed since the last cell: settings, the global provider, the notebook's name."""
         self._settings.apply_changes()
         self._tracer.provider_binding.join_new_global_providers()
         if not self._named:
             self._named = True
             name = notebook_name(self._shell)
-            # Loaded while the kernel started: VS Code tells the name after that, before the first cell.
+            # VS Code sets the notebook's name after the kernel has started, before the first cell.
             if name != self._sessions.notebook and not self._tracer.export_state().told:
                 self._sessions.name_notebook(name)
 
 
 def load(shell: Any, *, quiet: bool = False, set_global: bool = True) -> None:
-    """Load into this shell, once.
+    """Load the extension into this shell, once.
 
     Args:
-        quiet: say nothing.
-        set_global: become OpenTelemetry's global provider where there is none.
+        shell: the InteractiveShell.
+        quiet: print nothing.
+        set_global: set OpenTelemetry's global provider if there is none.
     """
-    extension = getattr(shell, session_magic.ENTRY, None)
+    extension = getattr(shell, session_magic.SHELL_ATTRIBUTE, None)
     if extension is None:
         Extension(shell, set_global=set_global).load(quiet=quiet)
     elif not quiet:
@@ -199,7 +201,7 @@ def load(shell: Any, *, quiet: bool = False, set_global: bool = True) -> None:
 
 
 def unload(shell: Any) -> None:
-    """Undo `load`."""
-    extension = getattr(shell, session_magic.ENTRY, None)
+    """Unload the extension from this shell, if it is loaded."""
+    extension = getattr(shell, session_magic.SHELL_ATTRIBUTE, None)
     if isinstance(extension, Extension):
         extension.unload()

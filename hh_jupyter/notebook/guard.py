@@ -1,7 +1,6 @@
-"""The one boundary between IPython's hooks and our code: nothing that goes wrong here reaches the user's cell.
+"""Guards IPython's hooks: an error in our code never reaches the user's cell; `%hh` reports it.
 
-A hook that raises leaves an error output in the cell, which makes papermill fail the whole run [measured]. What failed
-is kept, each failure once, and told by `%hh`.
+A hook that raises leaves an error output in the cell, and papermill then fails the whole run.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MOST_FAILURES: Final = 20
-"""Different failures that are kept; a fault of ours has a few."""
+MAX_FAILURES: Final = 20
+"""The number of different failures that are recorded."""
 
 _failures: Counter[str] = Counter()
 
 
 def guarded(hook: Callable[P, None]) -> Callable[P, None]:
-    """Run the hook; a failure is noted. Ctrl-C in it ends the hook only."""
+    """Wrap a hook: an error is recorded instead of raised, and Ctrl-C ends only the hook."""
 
     @functools.wraps(hook)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -41,7 +40,7 @@ def guarded(hook: Callable[P, None]) -> Callable[P, None]:
 
 
 def guarded_value(function: Callable[[T], T]) -> Callable[[T], T]:
-    """Run what changes a value of IPython's; if it fails, the value stays as it is, and the failure is noted."""
+    """Wrap a function that transforms a value: on an error, return the value unchanged and record the failure."""
 
     @functools.wraps(function)
     def run(value: T) -> T:
@@ -54,22 +53,23 @@ def guarded_value(function: Callable[[T], T]) -> Callable[[T], T]:
     return run
 
 
-def note_failure(what: str, error: Exception) -> None:
-    """Keep a failure of ours for `%hh`. Where it happened, not its text: that may quote anything.
+def note_failure(function: str, error: Exception) -> None:
+    """Record a failure for `%hh`, with its type and place but without its message, which may contain secrets.
 
     Args:
-        what: name of the function that failed.
+        function: the name of the function that failed.
+        error: the exception.
     """
     frames = traceback.extract_tb(error.__traceback__)
     place = f", {PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    failure = f"{what} ({type(error).__name__}{place})"
-    if failure in _failures or len(_failures) < MOST_FAILURES:
+    failure = f"{function} ({type(error).__name__}{place})"
+    if failure in _failures or len(_failures) < MAX_FAILURES:
         _failures[failure] += 1
     logger.debug("hh_jupyter failed in %s; the cell is not affected", failure, exc_info=error)
 
 
 def failure_lines() -> list[str]:
-    """What failed so far, one sentence for each kind; empty, as it should be, when nothing did."""
+    """One sentence for each recorded failure."""
     return [
         f"hh_jupyter failed in {failure}{f', {number} times' if number > 1 else ''}; your cells are not affected"
         for failure, number in _failures.items()

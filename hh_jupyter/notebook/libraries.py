@@ -1,4 +1,4 @@
-"""The LLM libraries known here, and what can trace each of them, found among the installed packages."""
+"""The known LLM libraries, and the installed instrumentors that can trace them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 
-class Family(IntEnum):
-    """The project that an instrumentor comes from, in order of preference: the one that records most comes first."""
+class InstrumentorFamily(IntEnum):
+    """The project of an instrumentor, in order of preference: the one that records most comes first."""
 
     OWN = 0
     OPENINFERENCE = 1
@@ -22,15 +22,15 @@ class Family(IntEnum):
 
     @property
     def title(self) -> str:
-        """As `%hh instrument --list` shows it."""
+        """The name in `%hh instrument --list`."""
         return _TITLES[self]
 
 
 _TITLES: Final = {
-    Family.OWN: "its own tracing",
-    Family.OPENINFERENCE: "OpenInference",
-    Family.OPENLLMETRY: "OpenLLMetry",
-    Family.OPENTELEMETRY: "OpenTelemetry",
+    InstrumentorFamily.OWN: "its own tracing",
+    InstrumentorFamily.OPENINFERENCE: "OpenInference",
+    InstrumentorFamily.OPENLLMETRY: "OpenLLMetry",
+    InstrumentorFamily.OPENTELEMETRY: "OpenTelemetry",
 }
 
 
@@ -39,15 +39,14 @@ class Library:
     """An LLM library.
 
     Attributes:
-        name: what is typed after `%hh instrument`.
-        distribution: as pip knows it.
-        modules: whose objects are the library's, the first one always loaded with it; one that ends in "*" is the
-            beginning of names.
-        package: the instrumentor to install for it, and the preferred one; empty for a library that traces itself.
-        general: mostly used for something else (boto3): without an instrumentor, no hint asks to install one.
-        tracing: its module that makes spans through OpenTelemetry's global provider; empty without one. Older versions
-            may lack it.
-        complete: its own spans say as much as an instrumentor's, which would only record every call twice.
+        name: the argument of `%hh instrument`.
+        distribution: the library's package on PyPI.
+        modules: the modules of its objects; importing the library loads the first. A final "*" matches any ending.
+        package: the preferred instrumentor on PyPI; empty for a library that traces itself.
+        general: mostly used for other things (boto3); no hint suggests to install an instrumentor.
+        tracing: the library's module that makes spans with OpenTelemetry's global provider, which older versions may
+            not have; empty if there is none.
+        complete: the library's own spans have everything; an instrumentor would only record every call twice.
     """
 
     name: str
@@ -59,7 +58,7 @@ class Library:
     complete: bool = False
 
     def traces_itself(self) -> bool:
-        """Whether the installed version has the module that makes spans; imports nothing."""
+        """Whether the installed version has the module that makes spans. Imports nothing."""
         if not self.tracing:
             return False
         try:
@@ -93,7 +92,7 @@ LIBRARIES: Final = {
         _library("langchain", "langchain-core", "langchain_core", "langchain*", "langgraph"),
         _library("litellm"),
         _library("llama_index", "llama-index-core"),
-        # OpenInference's instrumentor makes no spans, it only passes on the context.
+        # OpenInference's instrumentor makes no spans; it only propagates the context.
         _library(
             "mcp", package="opentelemetry-instrumentation-mcp", general=True, tracing="mcp.shared._otel", complete=True
         ),
@@ -112,58 +111,60 @@ LIBRARIES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class InstalledInstrumentor:
     """An installed instrumentor.
 
     Attributes:
-        name: the library's if it is known here, else the entry point's.
-        version: of the package it comes from.
-        instruments: the distributions that this package says it instruments, as pip knows them.
+        name: of the library if it is known, else of the entry point.
+        family: the project it comes from.
+        version: of its package.
+        entry: its entry point.
+        instruments: the packages that it declares to instrument.
     """
 
     name: str
-    family: Family
+    family: InstrumentorFamily
     version: str
     entry: EntryPoint
     instruments: tuple[str, ...] = ()
 
     @property
     def package(self) -> str:
-        """The distribution it comes from; empty where that is not known."""
+        """The name of its package; empty if unknown."""
         return self.entry.dist.name if self.entry.dist is not None else ""
 
     def is_preferred(self) -> bool:
-        """Whether its package is the one that its library names."""
-        return self.name in LIBRARIES and _letters(self.package) == _letters(LIBRARIES[self.name].package)
+        """Whether its package is the one that the library prefers."""
+        return self.name in LIBRARIES and _normalized(self.package) == _normalized(LIBRARIES[self.name].package)
 
     def is_for_llms(self) -> bool:
-        """Whether its family traces LLM libraries and what belongs to them only, unlike `requests` and `sqlalchemy`."""
-        return self.family is not Family.OPENTELEMETRY or "-genai-" in self.package
+        """Whether it is for an LLM library, unlike the instrumentors of `requests` or `sqlalchemy`."""
+        return self.family is not InstrumentorFamily.OPENTELEMETRY or "-genai-" in self.package
 
     def has_library(self) -> bool:
         """Whether a library that its package declares to instrument is installed; True if it declares none."""
         return not self.instruments or any(map(is_installed, self.instruments))
 
 
-def candidates() -> dict[str, list[Candidate]]:
-    """The installed instrumentors by name, for each name the preferred one first.
+def installed_instrumentors() -> dict[str, list[InstalledInstrumentor]]:
+    """The installed instrumentors by name, the preferred one of each name first.
 
-    Of OpenTelemetry's own group the ones for LLM libraries and all others, such as `requests` and `sqlalchemy`.
+    They include OpenTelemetry's instrumentors for other libraries, such as `requests` and `sqlalchemy`.
     """
-    found: dict[str, dict[str, Candidate]] = {}
-    for candidate in _entries():
-        found.setdefault(candidate.name, {}).setdefault(candidate.entry.value, candidate)
-    order = lambda one: (not one.is_preferred(), one.family)  # noqa: E731  # Short, and used once.
-    return {name: sorted(each.values(), key=order) for name, each in found.items()}
+    found: dict[str, dict[str, InstalledInstrumentor]] = {}
+    for instrumentor in _entries():
+        found.setdefault(instrumentor.name, {}).setdefault(instrumentor.entry.value, instrumentor)
+    order = lambda each: (not each.is_preferred(), each.family)  # noqa: E731  # Short, and used once.
+    return {name: sorted(group.values(), key=order) for name, group in found.items()}
 
 
 def known_name(name: str) -> str:
-    """A library's name as used here. Case and punctuation do not matter: `llama-index`, `LlamaIndex`, `haystack-ai`."""
-    return _BY_LETTERS.get(_letters(name), name.replace("-", "_"))
+    """Normalize a library's name: case and punctuation are ignored (`llama-index`, `LlamaIndex`)."""
+    return _BY_NORMALIZED_NAME.get(_normalized(name), name.replace("-", "_"))
 
 
 def library_of(module: str) -> Library | None:
-    """The LLM library that a module belongs to, by its full name."""
+    """The LLM library of a module, by the module's full name; None if there is none."""
     top = module.partition(".")[0]
     for library in LIBRARIES.values():
         for own in library.modules:
@@ -173,7 +174,7 @@ def library_of(module: str) -> Library | None:
 
 
 def is_installed(distribution: str) -> bool:
-    """Whether pip installed it."""
+    """Whether the package is installed."""
     try:
         importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -181,50 +182,52 @@ def is_installed(distribution: str) -> bool:
     return True
 
 
-def _entries() -> Iterator[Candidate]:
-    # Many OpenInference packages are in both groups: here first, as what they are.
+def _entries() -> Iterator[InstalledInstrumentor]:
+    # Many OpenInference packages have entries in both groups; the first one counts.
     for group in ("openinference_instrumentor", "opentelemetry_instrumentor"):
         for entry in entry_points(group=group):
             requires = tuple(entry.dist.requires or ()) if entry.dist is not None else ()
             instruments = tuple(_distribution(each) for each in requires if _INSTRUMENTS.search(each))
             version = entry.dist.version if entry.dist is not None else ""
-            yield Candidate(_library_name(entry, instruments), _family(entry, requires), version, entry, instruments)
+            yield InstalledInstrumentor(
+                _library_name(entry, instruments), _family(entry, requires), version, entry, instruments
+            )
 
 
 def _library_name(entry: EntryPoint, instruments: Sequence[str]) -> str:
-    """The library that an entry point is for: by its own name, by its module's, or by what its package instruments.
+    """The library of an entry point: by its own name, its module's, or the package that it instruments.
 
-    OpenLLMetry names some after what they instrument: `google_cloud_aiplatform` is in a module `vertexai`, and the
-    package of `google_generativeai` instruments `google-genai`. `boto3` alone is no match: it is SageMaker and SQS too.
+    OpenLLMetry's names differ: `google_cloud_aiplatform` is in a module `vertexai`, and the package of
+    `google_generativeai` instruments `google-genai`. `boto3` alone does not match: it is also SageMaker and SQS.
     """
     names = [entry.name, entry.module.rpartition(".")[2], *(instruments if len(instruments) == 1 else ())]
-    known = (_BY_LETTERS.get(_letters(name)) for name in names)
+    known = (_BY_NORMALIZED_NAME.get(_normalized(name)) for name in names)
     return next(filter(None, known), entry.name.replace("-", "_"))
 
 
-def _family(entry: EntryPoint, requires: Iterable[str]) -> Family:
+def _family(entry: EntryPoint, requires: Iterable[str]) -> InstrumentorFamily:
     if entry.module.startswith("openinference."):
-        return Family.OPENINFERENCE
-    ours = any(_letters(_distribution(each)) == _OPENLLMETRYS_NAMES for each in requires)
-    return Family.OPENLLMETRY if ours else Family.OPENTELEMETRY
+        return InstrumentorFamily.OPENINFERENCE
+    is_openllmetry = any(_normalized(_distribution(each)) == _OPENLLMETRY_CONVENTIONS for each in requires)
+    return InstrumentorFamily.OPENLLMETRY if is_openllmetry else InstrumentorFamily.OPENTELEMETRY
 
 
 def _distribution(requirement: str) -> str:
-    """The name at the beginning of a requirement."""
+    """The package name of a requirement."""
     return _NAME.split(requirement.strip(), maxsplit=1)[0]
 
 
-def _letters(name: str) -> str:
+def _normalized(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 _NAME: Final = re.compile(r"[^A-Za-z0-9._-]")
 _INSTRUMENTS: Final = re.compile(r"extra\s*==\s*['\"]instruments(?:-any)?['\"]")
-_OPENLLMETRYS_NAMES: Final = "opentelemetrysemanticconventionsai"
-"""The attribute names of OpenLLMetry, which all its packages require."""
+_OPENLLMETRY_CONVENTIONS: Final = "opentelemetrysemanticconventionsai"
+"""The package with OpenLLMetry's attribute names, which all its instrumentors require."""
 
-_BY_LETTERS: Final = {
-    **{_letters(library.distribution): name for name, library in LIBRARIES.items() if not library.general},
-    **{_letters(name): name for name in LIBRARIES},
+_BY_NORMALIZED_NAME: Final = {
+    **{_normalized(library.distribution): name for name, library in LIBRARIES.items() if not library.general},
+    **{_normalized(name): name for name in LIBRARIES},
 }
-"""Names and distributions without case and signs -> the library's name."""
+"""Normalized names and packages -> the library's name."""

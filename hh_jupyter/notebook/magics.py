@@ -1,4 +1,4 @@
-"""`%hh` and `%hh_session`: parse, then call. A magic shows, Python returns."""
+"""The magics `%hh` and `%hh_session`. Magics print; the Python functions behind them return values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from traitlets import TraitError
 
 from hh_jupyter.notebook.cells import Cells
-from hh_jupyter.notebook.completion import WordsOfKind
+from hh_jupyter.notebook.completion import Suggestions
 from hh_jupyter.notebook.config import Login, log_in
 from hh_jupyter.notebook.guard import failure_lines
 from hh_jupyter.notebook.instrument import Instrumentors
@@ -20,11 +20,11 @@ from hh_jupyter.notebook.parser import (
     Command,
     Evaluate,
     Expansion,
-    Given,
+    ParsedLine,
     command_text,
     did_you_mean,
     hh_text,
-    read,
+    parse_words,
     session_text,
     split,
 )
@@ -36,16 +36,14 @@ from hh_jupyter.notebook.transfer import clear, open_session, save, send
 from hh_jupyter.settings import TABLE
 from hh_jupyter.tracing.span_store import span_log
 
-# What the words after `%hh` do. Each command shows something and changes nothing else than it says.
-
 
 class Commands:
-    """The commands by name.
+    """The commands of `%hh`.
 
     Args:
-        sessions, outputs, cells, instrumentors, login: what they act on.
-        set_trait: sets a trait of the configuration and applies it; may raise TraitError.
-        use_key: makes a key the one to send with.
+        sessions, outputs, cells, instrumentors, login: the parts of the extension that the commands act on.
+        set_trait: sets and applies a trait of the configuration; may raise TraitError.
+        use_key: reconfigures the tracer with an API key.
     """
 
     def __init__(
@@ -62,9 +60,9 @@ class Commands:
         self._instrumentors, self._login = instrumentors, login
         self._set_trait, self._use_key = set_trait, use_key
         self._store = SessionStore(sessions, span_log())
-        self.candidates = WordsOfKind(sessions, self._store, outputs, instrumentors)
+        self.suggestions = Suggestions(sessions, self._store, outputs, instrumentors)
         self.shows = Shows(sessions, outputs, cells, self._store)
-        self._by_name: dict[str, Callable[[Given], None]] = {
+        self._by_name: dict[str, Callable[[ParsedLine], None]] = {
             "status": self._status,
             "instrument": self._instrument,
             "show": self._show,
@@ -84,26 +82,26 @@ class Commands:
         """Run one command.
 
         Args:
-            line: its name and what follows; nothing means `status`.
+            line: the command and its arguments; an empty line means `status`.
 
         Raises:
-            UsageError: one line that says what is wrong.
+            UsageError: the line is invalid or the command cannot be run.
         """
         name, *words = split(line, "%hh") or ["status"]
         name = "help" if name == "--help" else name
-        command = command_named(name)
+        command = find_command(name)
         if "--help" in words:
             print(command_text(command))
             return
-        self._by_name[name](given_to(command, words, self._cells.evaluate))
+        self._by_name[name](parse_command(command, words, self._cells.evaluate))
 
     def session_text(self) -> str:
-        """The session in force, with its short id."""
+        """The current session's title and short id."""
         session_id = self._sessions.tracer.current_session_id
         title = self._sessions.title(session_id) or "-"
         return f"{title} {session_id[:SHORT_ID]}" if session_id else title
 
-    def _status(self, given: Given) -> None:
+    def _status(self, line: ParsedLine) -> None:
         tracer = self._sessions.tracer
         known = self._store.all()
         text = status_text(
@@ -112,105 +110,107 @@ class Commands:
             session=self.session_text(),
             traced=self._instrumentors.names,
             disk=disk_lines(tracer.spool, known),
-            everything="--all" in given,
+            everything="--all" in line,
             joins=tracer.provider_binding.uses_foreign_provider,
             shows_only=tracer.exported_elsewhere,
             trouble=failure_lines(),
         )
         print(text)
 
-    def _instrument(self, given: Given) -> None:
-        if "--list" in given:
+    def _instrument(self, line: ParsedLine) -> None:
+        if "--list" in line:
             print(self._instrumentors.listed())
-        elif "--off" in given:
-            print(self._instrumentors.switch_off(given.words))
+        elif "--off" in line:
+            print(self._instrumentors.switch_off(line.words))
         else:
-            print(self._instrumentors.switch_on(given.words))
+            print(self._instrumentors.switch_on(line.words))
 
-    def _show(self, given: Given) -> None:
-        label = given.words[0] if given.words else LAST
-        said = self.shows.show(label, errors_only="--errors" in given, detail=given.last("--detail"))
-        if said:
-            print(said)
+    def _show(self, line: ParsedLine) -> None:
+        label = line.words[0] if line.words else LAST
+        message = self.shows.show(label, errors_only="--errors" in line, detail=line.last("--detail"))
+        if message:
+            print(message)
 
-    def _list_sessions(self, given: Given) -> None:
+    def _list_sessions(self, line: ParsedLine) -> None:
         print(sessions_text(self._store.all()))
 
-    def _send(self, given: Given) -> None:
-        print(send(given.words, self._sessions.tracer, self._store))
+    def _send(self, line: ParsedLine) -> None:
+        print(send(line.words, self._sessions.tracer, self._store))
         self._outputs.refresh()
 
-    def _save(self, given: Given) -> None:
-        print(save(given.words, self._store, replace="--force" in given))
+    def _save(self, line: ParsedLine) -> None:
+        print(save(line.words, self._store, replace="--force" in line))
 
-    def _clear(self, given: Given) -> None:
-        print(clear(given.words, self._sessions.tracer, self._store))
+    def _clear(self, line: ParsedLine) -> None:
+        print(clear(line.words, self._sessions.tracer, self._store))
 
-    def _log_in(self, given: Given) -> None:
-        print(log_in(given, self._login, self._sessions.tracer, self._use_key))
+    def _log_in(self, line: ParsedLine) -> None:
+        print(log_in(line, self._login, self._sessions.tracer, self._use_key))
 
-    def _display(self, given: Given) -> None:
-        if given.words:
+    def _display(self, line: ParsedLine) -> None:
+        if line.words:
             try:
-                self._set_trait("display", given.words[0])
+                self._set_trait("display", line.words[0])
             except TraitError:
-                raise UsageError(f"%hh display: {given.words[0]} must be {TABLE['display'].rule.says}.") from None
+                raise UsageError(
+                    f"%hh display: unknown mode {line.words[0]!r}; expected {TABLE['display'].rule.says}."
+                ) from None
         print(f"hh: display {self._sessions.tracer.settings.display}")
 
-    def _on(self, given: Given) -> None:
+    def _on(self, line: ParsedLine) -> None:
         self._set_trait("disable_tracing", False)
         tracer = self._sessions.tracer
         print(load_line(tracer.settings, tracer.destination, tracer.session_name, shows_only=tracer.exported_elsewhere))
 
-    def _off(self, given: Given) -> None:
+    def _off(self, line: ParsedLine) -> None:
         self._set_trait("disable_tracing", True)
-        print("hh: tracing is off: no spans are made or sent. %hh on to go on; %hh display off only hides the outputs.")
+        print("hh: tracing is off: no spans are recorded or sent. %hh on resumes; %hh display off only hides outputs.")
 
-    def _open(self, given: Given) -> None:
+    def _open(self, line: ParsedLine) -> None:
         tracer = self._sessions.tracer
-        chosen = self._store.find(given.words[0], "open").id if given.words else tracer.current_session_id
-        print(open_session(chosen, tracer, here=self._outputs.in_terminal))
+        selected = self._store.find(line.words[0], "open").id if line.words else tracer.current_session_id
+        print(open_session(selected, tracer, here=self._outputs.in_terminal))
 
-    def _help(self, given: Given) -> None:
-        print(command_text(command_named(given.words[0])) if given.words else hh_text())
+    def _help(self, line: ParsedLine) -> None:
+        print(command_text(find_command(line.words[0])) if line.words else hh_text())
 
 
-def command_named(name: str) -> Command:
-    """The row of a command.
+def find_command(name: str) -> Command:
+    """The command of this name.
 
     Raises:
-        UsageError: there is none of this name.
+        UsageError: there is no such command.
     """
     if name not in BY_NAME:
         raise UsageError(f"%hh: unknown command {name}. {did_you_mean(name, BY_NAME)}")
     return BY_NAME[name]
 
 
-def given_to(command: Command, words: list[str], evaluate: Evaluate) -> Given:
-    """What a command is given, its variables replaced by their values.
+def parse_command(command: Command, words: list[str], evaluate: Evaluate) -> ParsedLine:
+    """Parse a command's arguments and replace expressions by their values.
 
     Raises:
-        UsageError: an option that it does not have, a word too many, an expression that fails.
+        UsageError: an unknown option, an extra argument, or an expression that raises an error.
     """
     magic = f"%hh {command.name}"
-    given = read(words, command.options, magic)
-    most = 0 if command.kind is None else 1
-    if len(given.words) > most and not command.many:
-        refused = command.refusal or f"unexpected {given.words[most]!r}. {magic} --help shows how it is used."
-        raise UsageError(f"{magic}: {refused}")
+    parsed = parse_words(words, command.options, magic)
+    limit = 0 if command.kind is None else 1
+    if len(parsed.words) > limit and not command.many:
+        usage = f"unexpected argument {parsed.words[limit]!r}. {magic} --help shows the usage."
+        raise UsageError(f"{magic}: {command.extra_argument_error or usage}")
     expansion = Expansion(evaluate, magic)
-    options = {flag: tuple(expansion.text(value) for value in values) for flag, values in given.options.items()}
-    return Given(tuple(expansion.text(word) for word in given.words), options)
+    options = {flag: tuple(expansion.text(value) for value in values) for flag, values in parsed.options.items()}
+    return ParsedLine(tuple(expansion.text(word) for word in parsed.words), options)
 
 
 @magics_class
 class HHMagics(Magics):
-    """The magics of this package.
+    """The magics as IPython registers them.
 
     Args:
         shell: the InteractiveShell.
-        cells, sessions: what `%hh_session` acts on.
-        commands: what `%hh` runs.
+        cells, sessions: used by `%hh_session`.
+        commands: run by `%hh`.
     """
 
     NAMES: Final = {"line": ("hh", "hh_session"), "cell": ("hh_session",)}
@@ -224,14 +224,14 @@ class HHMagics(Magics):
 
     @no_var_expand
     @line_magic
-    def hh(self, line: str) -> None:  # Below.
+    def hh(self, line: str) -> None:  # The docstring is set below.
         self._commands.run(line)
 
     @no_var_expand
     @line_cell_magic
-    def hh_session(self, line: str, cell: str | None = None) -> None:  # Below.
+    def hh_session(self, line: str, cell: str | None = None) -> None:  # The docstring is set below.
         if cell is not None:
-            # Only code that runs the magic by name comes here: a typed `%%hh_session` was rewritten before.
+            # Only for code that calls the magic by name: a typed `%%hh_session` has been rewritten.
             self._cells.enter(line, blank=not cell.strip())
             self._shell.run_cell(cell)
             return
@@ -240,12 +240,12 @@ class HHMagics(Magics):
             return
         options = parse(line, self._cells.evaluate, magic=LINE_MAGIC)
         if options.end:
-            self._cells.stick(None)
+            self._cells.set_notebook_session(None)
         elif line.strip():
             label = self._cells.label
-            self._cells.stick(self._sessions.open(options, cell=label, magic=LINE_MAGIC))
+            self._cells.set_notebook_session(self._sessions.open(options, cell=label, magic=LINE_MAGIC))
         print(f"hh: session {self._commands.session_text()}")
 
-    # IPython shows a magic's docstring as its help.
+    # IPython shows the docstring of a magic as its help.
     hh.__doc__ = hh_text()
     hh_session.__doc__ = session_text()

@@ -1,4 +1,4 @@
-"""The magics: one table of commands and options, and the parsing and help that are made from it."""
+"""The magics' table of commands and options, and what is derived from it: help texts and the parser of a line."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SHOW_MODES: Final = ("auto", "line", "tree", "off")
 DETAILS: Final = ("summary", "preview", "full")
 
 
-class Kind(Enum):
-    """What a word stands for; decides what Tab offers in its place."""
+class ValueKind(Enum):
+    """What an argument stands for; decides what Tab suggests for it."""
 
     COMMAND = auto()
     SESSION = auto()
@@ -32,23 +32,23 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option.
+    """One option of a magic.
 
     Attributes:
-        flag: with its dashes.
-        help: one sentence, without a full stop.
-        value: what follows it, as help shows it; empty for a switch.
-        kind: of the value.
-        line_form: "%hh_session" only, not "%%hh_session".
-        near: other words that people use for it, whose names do not look alike.
+        flag: the name, with its dashes.
+        help: one sentence without a full stop.
+        value: placeholder of the value in help texts; empty for a switch.
+        kind: the kind of the value.
+        line_form: only "%hh_session" has the option, not "%%hh_session".
+        mistaken_for: other flags that users try, too different for a spelling suggestion.
     """
 
     flag: str
     help: str
     value: str = ""
-    kind: Kind = Kind.TEXT
+    kind: ValueKind = ValueKind.TEXT
     line_form: bool = False
-    near: tuple[str, ...] = ()
+    mistaken_for: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,43 +56,43 @@ class Command:
     """One command of `%hh`.
 
     Attributes:
-        forms: what may follow the name, and what that does; the first is the usual one.
+        forms: arguments and what the command does with them; the most common form first.
         examples: whole lines.
-        kind: of its words; None: it takes none.
-        options: of it.
-        many: it takes several words.
-        refusal: of a word too many, where it must not be repeated.
+        kind: the kind of its arguments; None if it takes none.
+        options: its options.
+        many: it takes several arguments.
+        extra_argument_error: replaces the usual message about an extra argument, which repeats the argument.
     """
 
     name: str
     forms: tuple[tuple[str, str], ...]
     examples: tuple[str, ...]
-    kind: Kind | None = None
+    kind: ValueKind | None = None
     options: tuple[Option, ...] = ()
     many: bool = False
-    refusal: str = ""
+    extra_argument_error: str = ""
 
-
-_JOIN: Final = ("--session", "--name", "--continue")
 
 SESSION_OPTIONS: Final = (
     Option(
         "--join",
-        "continue a session instead of making one",
+        "continue an existing session",
         "ID|NAME|last",
-        Kind.JOINED,
-        near=("--session", "--name", "--continue"),
+        ValueKind.JOINED,
+        mistaken_for=("--session", "--name", "--continue"),
     ),
     Option("--id", "the new session's id", "UUID"),
-    Option("--input", "an input of the session; may be repeated, K={expr} takes the object itself", "K=V"),
-    Option("--metadata", "the same for its metadata", "K=V", near=("--tag", "--tags", "--property")),
-    Option("--user", "user id, or a user property", "ID|K=V", near=("--user-id",)),
+    Option("--input", "an input of the session; repeatable, K={expr} passes the object itself", "K=V"),
+    Option("--metadata", "metadata of the session; repeatable", "K=V", mistaken_for=("--tag", "--tags", "--property")),
+    Option("--user", "user id, or a user property", "ID|K=V", mistaken_for=("--user-id",)),
     Option("--source", "where the code runs, for this session", "S"),
-    Option("--show", "how this cell's output is shown", "|".join(SHOW_MODES), Kind.MODE, near=("--display",)),
-    Option("--end", "back to the notebook's session", line_form=True, near=("--stop",)),
+    Option(
+        "--show", "how this cell's output is shown", "|".join(SHOW_MODES), ValueKind.MODE, mistaken_for=("--display",)
+    ),
+    Option("--end", "return to the notebook's session", line_form=True, mistaken_for=("--stop",)),
 )
 
-_SESSION_WORDS: Final = "SESSION ..."
+_SESSIONS: Final = "SESSION ..."
 
 COMMANDS: Final = (
     Command(
@@ -100,72 +100,72 @@ COMMANDS: Final = (
         (
             (
                 "",
-                "What is in force and where each value came from, what was sent, what waits and why; so does `%hh`.",
+                "The settings and their origins, what was sent, what is pending and why; the same as `%hh`.",
             ),
         ),
         ("%hh", "%hh status", "%hh status --all"),
-        options=(Option("--all", "every setting, also those that nobody set"),),
+        options=(Option("--all", "all settings, including defaults"),),
     ),
     Command(
         "instrument",
         (
-            ("", "Traces every LLM library that is installed and has an instrumentor, or traces itself."),
+            ("", "Traces every installed LLM library that has an instrumentor or traces itself."),
             ("NAME ...", "Traces the named libraries only."),
         ),
         ("%hh instrument", "%hh instrument openai anthropic", "%hh instrument --off openai"),
-        Kind.LIBRARY,
+        ValueKind.LIBRARY,
         (
-            Option("--list", "the libraries that are installed, which are traced, and by what"),
-            Option("--off", "stop tracing the named libraries, without names all that were switched on here"),
+            Option("--list", "list the installed libraries, which are traced, and by what"),
+            Option("--off", "stop tracing the named libraries; without names, all that this command switched on"),
         ),
         many=True,
     ),
     Command(
         "show",
         (
-            ("4", "The spans of cell 4 again, opened; without a number, or with `last`, of the last cell with spans."),
-            ("SESSION", "The spans of a session; `all` of this kernel's, or those of no cell with `background`."),
-            ("FILE", "The spans of a file of OTLP JSON: the OpenTelemetry Collector's, or one of `%hh save`."),
+            ("4", "The spans of cell 4, opened; without a number, or with `last`, those of the last cell with spans."),
+            ("SESSION", "The spans of a session; `all` for this kernel's, `background` for those outside any cell."),
+            ("FILE", "The spans of an OTLP JSON file, written by the OpenTelemetry Collector or `%hh save`."),
         ),
         ("%hh show", "%hh show 4 --detail full", "%hh show all --errors", "%hh show trace.jsonl"),
-        Kind.CELL_SESSION_OR_FILE,
+        ValueKind.CELL_SESSION_OR_FILE,
         (
-            Option("--errors", "only what failed, and the spans that lead to it"),
+            Option("--errors", "only failed spans and their ancestors"),
             Option(
                 "--detail",
-                "what the output holds of messages, inputs and outputs: nothing, their beginnings, or all",
+                "how much the output holds of messages, inputs and outputs: nothing, the beginning, or all",
                 "|".join(DETAILS),
-                Kind.DETAIL,
+                ValueKind.DETAIL,
             ),
         ),
     ),
     Command(
         "sessions",
-        (("", "The sessions that have spans here, also those that dead kernels left on disk."),),
+        (("", "The sessions that have spans here, including those that ended kernels left on disk."),),
         ("%hh sessions",),
     ),
     Command(
         "send",
         (
-            ("", "Tries again now whatever waits or was refused."),
+            ("", "Retries now everything that is pending or was rejected."),
             (
-                _SESSION_WORDS,
-                "Sends also what these sessions, or `all`, made in local mode: it leaves this machine only by name.",
+                _SESSIONS,
+                "Also sends what these sessions, or `all`, recorded in local mode; it is sent only if named.",
             ),
         ),
         ("%hh send", "%hh send refund-triage", "%hh send all"),
-        Kind.SESSION,
+        ValueKind.SESSION,
         many=True,
     ),
     Command(
         "save",
         (
             ("FILE", "Writes the spans of this kernel as OTLP JSON lines, which the OpenTelemetry Collector reads."),
-            (f"FILE {_SESSION_WORDS}", "Those of the named sessions, or `all`."),
+            (f"FILE {_SESSIONS}", "Writes those of the named sessions, or `all`."),
         ),
         ("%hh save spans.jsonl", "%hh save spans.jsonl refund-triage", "%hh save spans.jsonl --force"),
-        Kind.FILE_THEN_SESSION,
-        (Option("--force", "replace a file that is there", near=("--overwrite",)),),
+        ValueKind.FILE_THEN_SESSION,
+        (Option("--force", "overwrite an existing file", mistaken_for=("--overwrite",)),),
         many=True,
     ),
     Command(
@@ -173,194 +173,164 @@ COMMANDS: Final = (
         (
             (
                 "MODE",
-                "What traced cells show from now on: `auto` opens on an error, `line` never, `tree` always.",
+                "How traced cells are shown from now on: `auto` opens on an error, `line` never, `tree` always.",
             ),
-            ("off", "Shows nothing; tracing goes on."),
+            ("off", "Shows nothing; tracing continues."),
         ),
         ("%hh display", "%hh display line", "%hh display off"),
-        Kind.MODE,
+        ValueKind.MODE,
     ),
     Command(
         "off",
-        (("", "Tracing is off: no spans are made or sent. To hide the outputs only: `%hh display off`."),),
+        (("", "Switches tracing off: no spans are recorded or sent. To hide only the outputs: `%hh display off`."),),
         ("%hh off", "%hh on"),
     ),
-    Command("on", (("", "Tracing is on again."),), ("%hh on",)),
+    Command("on", (("", "Switches tracing on again."),), ("%hh on",)),
     Command(
         "open",
-        (("SESSION", "The session's page in the web application; without a name, that of the session in force."),),
+        (("SESSION", "Opens the session's page in the web application; without a name, that of the current session."),),
         ("%hh open", "%hh open refund-triage"),
-        Kind.SESSION,
+        ValueKind.SESSION,
     ),
     Command(
         "clear",
         (
-            ("", "Deletes what is kept on disk, unless something of it is still to be sent."),
+            ("", "Deletes what is stored on disk, unless some of it is still to be sent."),
             (
-                _SESSION_WORDS,
-                "Deletes what these sessions keep there, `all` everything, also what is still to be sent.",
+                _SESSIONS,
+                "Deletes what these sessions, or `all`, have stored, including what is still to be sent.",
             ),
         ),
         ("%hh clear", "%hh clear refund-triage", "%hh clear all"),
-        Kind.SESSION,
+        ValueKind.SESSION,
         many=True,
     ),
     Command(
         "login",
-        (("", "Asks for the key, or takes Colab's secret HH_API_KEY, and sends from then on."),),
+        (("", "Asks for the API key, or uses Colab's secret HH_API_KEY, and sends from then on."),),
         ("%hh login", "%hh login --save", "%hh login --forget"),
         options=(
-            Option("--save", "keep the key for its address, for later kernels"),
-            Option("--forget", "delete the keys that were kept"),
+            Option("--save", "save the key for this server, for later kernels"),
+            Option("--forget", "delete the saved keys"),
         ),
-        refusal="takes no key, which would stay in the notebook and its history; it asks for it.",
+        extra_argument_error="type the key at the prompt; in a cell it would stay in the notebook and its history.",
     ),
     Command(
         "help",
-        (("COMMAND", "What a command does, with examples; the same as `%hh COMMAND --help`."),),
+        (("COMMAND", "Explains a command, with examples; the same as `%hh COMMAND --help`."),),
         ("%hh help", "%hh help show", "%hh show --help"),
-        Kind.COMMAND,
+        ValueKind.COMMAND,
     ),
 )
-"""In the order of help and README."""
+"""In the order of the help and the README."""
 
 BY_NAME: Final = {command.name: command for command in COMMANDS}
 
-LISTED_WORDS: Final = {
-    Kind.COMMAND: tuple(BY_NAME),
-    Kind.MODE: SHOW_MODES,
-    Kind.DETAIL: DETAILS,
+FIXED_VALUES: Final = {
+    ValueKind.COMMAND: tuple(BY_NAME),
+    ValueKind.MODE: SHOW_MODES,
+    ValueKind.DETAIL: DETAILS,
 }
-"""Kinds whose words are always the same."""
+"""The kinds whose values are always the same."""
 
 
-# The texts of `%hh?`, `%%hh_session?` and `%hh COMMAND --help`, and the README's tables, from the table of magics.
+# Help texts: `%hh?`, `%%hh_session?` and `%hh COMMAND --help`.
 
 SESSION_FORMS: Final = (
-    ("%%hh_session NAME", "This cell, and only this cell, is one session, a new one with each run."),
-    ("#| hh_session: NAME", "The same as the first line of a cell; a comment where this package is not loaded."),
-    ("%hh_session NAME", "The session from this line on, for all cells; `%hh_session` alone shows which one it is."),
+    ("%%hh_session NAME", "Runs this cell, and only this cell, in a session of its own, a new one each time."),
+    ("#| hh_session: NAME", "The same, as the first line of a cell; just a comment where this package is not loaded."),
+    (
+        "%hh_session NAME",
+        "Sets the session from this line on, for all cells; `%hh_session` alone shows the current one.",
+    ),
 )
 SESSION_EXAMPLES: Final = (
     "%%hh_session refund-triage --metadata team=support --input ticket={ticket}",
     "%%hh_session --join last",
     "%hh_session refund-triage",
 )
-SESSION_WORDS: Final = (
-    ("NAME", "of a new session, in quotes if it has spaces; without one, the notebook's name and the cell's number"),
+SESSION_ARGUMENTS: Final = (
+    ("NAME", "name of the new session, in quotes if it has spaces; default: the notebook's name and the cell's number"),
 )
 HH_EXAMPLES: Final = ("%hh", "%hh instrument", "%hh show 4")
-NAMING: Final = """\
-SESSION is a title as in %hh sessions, a name (in quotes if it has spaces), an id, or the first 4 or more characters
-of one. A number is a cell; a session whose name is a number is shown by its id. A file to show has a / in its name
-or ends in .json, .jsonl, .otlp or .gz. {expr} and $name are replaced by their values."""
-EXPANDED: Final = "{expr} and $name are replaced by their values, after the line was split into words."
-LOADING: Final = (("%load_ext hh_jupyter", "One tracer for this kernel. Says in one line where spans go."),)
+REFERENCES: Final = """\
+SESSION is a title as in %hh sessions, a name (in quotes if it has spaces), an id, or at least the first 4 characters
+of an id. Numbers refer to cells; to show a session whose name is a number, use its id. A file to show has a / in its
+name or ends in .json, .jsonl, .otlp or .gz. {expr} and $name are replaced by their values."""
+EXPANSION: Final = "{expr} and $name are replaced by their values after the line is split into words."
 WIDTH: Final = 108
 
 
 def hh_text() -> str:
-    """What `%hh?` shows."""
-    forms = [(f"{command.name} {words}", _plain(says)) for command in COMMANDS for words, says in command.forms]
+    """The help of `%hh?`."""
+    forms = [
+        (f"{command.name} {words}", _without_backticks(says)) for command in COMMANDS for words, says in command.forms
+    ]
     return _sections(
-        "See and steer the tracing of this notebook.",
+        "Show and control the tracing of this notebook.",
         ("Examples", HH_EXAMPLES),
         ("Commands, each explained by %hh COMMAND --help", _columns(forms)),
-        NAMING,
+        REFERENCES,
     )
 
 
 def session_text() -> str:
-    """What `%%hh_session?` shows."""
+    """The help of `%%hh_session?`."""
     return _sections(
-        "Put the spans of one cell (%%hh_session), or of all cells from here on (%hh_session), into a session.",
+        "Record the spans of one cell (%%hh_session), or of all cells from here on (%hh_session), in a session.",
         ("Examples", SESSION_EXAMPLES),
-        ("Options", _columns((*SESSION_WORDS, *_option_rows(SESSION_OPTIONS)))),
-        EXPANDED,
+        ("Options", _columns((*SESSION_ARGUMENTS, *option_rows(SESSION_OPTIONS)))),
+        EXPANSION,
     )
 
 
 def command_text(command: Command) -> str:
-    """What `%hh COMMAND --help` shows."""
-    forms = [(f"%hh {command.name} {words}", _plain(says)) for words, says in command.forms]
-    options = [("Options", _columns(_option_rows(command.options)))] if command.options else []
+    """The help of `%hh COMMAND --help`."""
+    forms = [(f"%hh {command.name} {words}", _without_backticks(says)) for words, says in command.forms]
+    options = [("Options", _columns(option_rows(command.options)))] if command.options else []
     return _sections(("Forms", _columns(forms)), ("Examples", command.examples), *options)
 
 
-def magics_table() -> str:
-    """The README's table of magics."""
-    commands = [(f"%hh {command.name} {words}", says) for command in COMMANDS for words, says in command.forms]
-    return _markdown_table("magic", (*LOADING, *SESSION_FORMS, *commands))
-
-
-def session_options_table() -> str:
-    """The README's table of what the session magics take."""
-    return _markdown_table("option", (*SESSION_WORDS, *_option_rows(SESSION_OPTIONS)))
-
-
-def command_options_table() -> str:
-    """The README's table of the options of commands."""
-    rows = [
-        (f"%hh {command.name} {left}", right) for command in COMMANDS for left, right in _option_rows(command.options)
-    ]
-    return _markdown_table("option", rows)
-
-
-def _option_rows(options: Iterable[Option]) -> Iterator[tuple[str, str]]:
+def option_rows(options: Iterable[Option]) -> Iterator[tuple[str, str]]:
+    """Each option with its value's placeholder, and its help."""
     for option in options:
         only = " (%hh_session only)" if option.line_form else ""
         yield f"{option.flag} {option.value}".rstrip(), f"{option.help}{only}"
 
 
 def _columns(rows: Iterable[tuple[str, str]]) -> list[str]:
-    """Two columns, the second one wrapped."""
+    """Format two columns; the second one is wrapped."""
     rows = [(left.rstrip(), right) for left, right in rows]
     width = max(len(left) for left, _ in rows)
     return [
-        f"{left if first else '':<{width}}  {line}"
+        f"{left if number == 0 else '':<{width}}  {line}"
         for left, right in rows
-        for first, line in _marked(textwrap.wrap(right, WIDTH - width))
+        for number, line in enumerate(textwrap.wrap(right, WIDTH - width))
     ]
 
 
-def _marked(lines: Sequence[str]) -> Iterator[tuple[bool, str]]:
-    """The lines, each with whether it is the first."""
-    return ((number == 0, line) for number, line in enumerate(lines))
-
-
 def _sections(*parts: str | tuple[str, Sequence[str]]) -> str:
-    """Paragraphs, and lists under a heading."""
+    """Join paragraphs and headings with their lists."""
     return "\n\n".join(part if isinstance(part, str) else "\n    ".join((f"{part[0]}:", *part[1])) for part in parts)
 
 
-def _plain(says: str) -> str:
-    """Markdown's marks go: help is shown as it is."""
+def _without_backticks(says: str) -> str:
     return says.replace("`", "")
 
 
-def _markdown_table(first: str, rows: Iterable[tuple[str, str]]) -> str:
-    lines = [f"| {first} | what it does |", "| --- | --- |"]
-    for left, right in rows:
-        lines.append(f"| `{_cell(left.rstrip())}` | {_cell(right)} |")
-    return "\n".join(lines) + "\n"
+# A magic's line, parsed into arguments and options.
 
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-# A magic's line, read by the options that the table has for it: words, and values by option.
-
-_NUMBER = re.compile(r"#\d+")
+_TITLE_NUMBER: Final = re.compile(r"#\d+")
+"""The last word of a title such as `refund-triage #3`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """What was typed after a magic's or a command's name.
+class ParsedLine:
+    """What follows the name of a magic or command.
 
     Attributes:
-        words: those that belong to no option.
-        options: values by flag, in order; those of a switch are empty texts.
+        words: the arguments, without options and their values.
+        options: the values of each flag, in order; empty strings for a switch.
     """
 
     words: tuple[str, ...] = ()
@@ -370,33 +340,33 @@ class Given:
         return flag in self.options
 
     def last(self, flag: str) -> str | None:
-        """The value of an option; the last one if it was repeated."""
+        """The value of an option, the last one if it is repeated; None without the option."""
         values = self.options.get(flag)
         return values[-1] if values else None
 
 
-def read(words: Sequence[str], options: Sequence[Option], magic: str, example: str = "") -> Given:
-    """Sort words into options and others.
+def parse_words(words: Sequence[str], options: Sequence[Option], magic: str, example: str = "") -> ParsedLine:
+    """Separate options and their values from other words.
 
     Args:
-        words: as `split` gives them.
-        options: that there are.
-        magic: as it was typed, for the messages.
-        example: a whole line, shown below a message.
+        words: the result of `split`.
+        options: the valid options.
+        magic: the magic as it was typed, for messages.
+        example: a whole line to show below a message.
 
     Raises:
-        UsageError: an unknown option, with the one that was probably meant; a value missing, or one too many.
+        UsageError: an unknown option, a missing value, or a value for a switch.
     """
     by_flag = {option.flag: option for option in options}
-    plain: list[str] = []
-    given: dict[str, list[str]] = {}
+    arguments: list[str] = []
+    found: dict[str, list[str]] = {}
     below = f"\n    {example}" if example else ""
-    rest = joined(words)
+    rest = join_titles(words)
     while rest:
         word = rest.pop(0)
         flag, equals, value = word.partition("=")
         if not word.startswith("--"):
-            plain.append(word)
+            arguments.append(word)
             continue
         option = by_flag.get(flag)
         if option is None:
@@ -407,15 +377,15 @@ def read(words: Sequence[str], options: Sequence[Option], magic: str, example: s
             value = rest.pop(0)
         elif equals and not option.value:
             raise UsageError(f"{magic}: {flag} takes no value.{below}")
-        given.setdefault(flag, []).append(value)
-    return Given(tuple(plain), {flag: tuple(values) for flag, values in given.items()})
+        found.setdefault(flag, []).append(value)
+    return ParsedLine(tuple(arguments), {flag: tuple(values) for flag, values in found.items()})
 
 
-def joined(words: Iterable[str]) -> list[str]:
-    """The same words, with the number of a title, `refund-triage #3`, joined to what stands before it."""
+def join_titles(words: Iterable[str]) -> list[str]:
+    """Join the number of a title such as `refund-triage #3` to the word before it."""
     joined: list[str] = []
     for word in words:
-        if joined and _NUMBER.fullmatch(word):
+        if joined and _TITLE_NUMBER.fullmatch(word):
             joined[-1] += f" {word}"
         else:
             joined.append(word)
@@ -426,39 +396,37 @@ def _hint(flag: str, options: Sequence[Option]) -> str:
     if not options:
         return "It has no options."
     for option in options:
-        if flag in option.near:
+        if flag in option.mistaken_for:
             return f"Did you mean {option.flag}?"
-    # Compared without the dashes, which make all options alike.
-    alike = get_close_matches(flag.lstrip("-"), [option.flag[2:] for option in options], n=1)
-    return f"Did you mean --{alike[0]}?" if alike else f"Options: {', '.join(option.flag for option in options)}."
+    # Without the dashes, which would make all options similar.
+    similar = get_close_matches(flag.lstrip("-"), [option.flag[2:] for option in options], n=1)
+    return f"Did you mean --{similar[0]}?" if similar else f"Options: {', '.join(option.flag for option in options)}."
 
 
-# The words after a magic: split first, each expanded after.
-#
-# Splitting first means that a value may hold spaces, quotes and dashes without becoming an option, and that a whole
-# `{expr}` hands over the object itself.
+# Words and expressions: a line is split first and each word expanded afterwards. A value may therefore contain spaces,
+# quotes and dashes without being taken for an option, and a word that is one `{expr}` passes the object itself.
 
 Evaluate = Callable[[str], Any]
 
 _DOTTED: Final = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _NAME: Final = re.compile(rf"\$({_DOTTED})")
-_INSERTED: Final = re.compile(
-    r"\{\{(?P<kept>[^{}]*)\}\}"
+_EXPRESSION: Final = re.compile(
+    r"\{\{(?P<escaped>[^{}]*)\}\}"
     r"|\{(?P<braces>[^{}]+)\}"
     rf"|\$(?P<dollars>\$?)(?P<name>{_DOTTED})"
 )
-"""IPython's own forms: `{expr}`, `$name`, `$name.attribute`; doubled braces and dollars stand for single ones."""
+"""As in IPython's own magics: `{expr}`, `$name`, `$name.attribute`; doubled braces and dollars are escapes."""
 
 
 def split(line: str, magic: str) -> list[str]:
-    """Words of a line. Quotes hold a word together and go; `{...}` stays as it is, with the quotes inside it.
+    """Split a line into words. Quotes around a word are removed; `{...}` is kept whole, including quotes inside it.
 
     Args:
         line: what follows the magic's name.
-        magic: as it was typed, for the message.
+        magic: the magic as it was typed, for the message.
 
     Raises:
-        UsageError: a quote or a brace that is not closed.
+        UsageError: a quote or brace is not closed.
     """
     words: list[str] = []
     position = 0
@@ -471,8 +439,8 @@ def split(line: str, magic: str) -> list[str]:
     return words
 
 
-def split_unfinished(line: str) -> tuple[list[str], str]:
-    """The words of a line that is being typed, and what there is of the last one, as it stands; empty after a space."""
+def split_incomplete(line: str) -> tuple[list[str], str]:
+    """Split a line that is being typed: its complete words, and the last one as typed, empty after a space."""
     words: list[str] = []
     position = 0
     while position < len(line):
@@ -481,7 +449,7 @@ def split_unfinished(line: str) -> tuple[list[str], str]:
             continue
         try:
             word, end = _word(line, position, "")
-        except UsageError:  # A quote or brace that is still open.
+        except UsageError:  # A quote or brace is still open.
             return words, line[position:]
         if end == len(line):
             return words, line[position:]
@@ -491,7 +459,7 @@ def split_unfinished(line: str) -> tuple[list[str], str]:
 
 
 def quoted(word: str) -> str:
-    """The word as it has to be typed."""
+    """The word in quotes if it must be typed with quotes."""
     if word and not re.search(r"[\s'\"]", word) and not word.startswith("-"):
         return word
     if "'" in word and '"' not in word:
@@ -500,18 +468,18 @@ def quoted(word: str) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The second sentence of a message about an unknown word."""
+    """The hint of a message about an unknown word: the most similar known one, or all of them."""
     known = tuple(known)
-    near = get_close_matches(word, known, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
+    similar = get_close_matches(word, known, n=1)
+    return f"Did you mean {similar[0]}?" if similar else f"Known: {', '.join(known)}."
 
 
 class Expansion:
-    """Puts the values of variables and expressions into words.
+    """Replaces variables and expressions in words by their values.
 
     Args:
-        evaluate: gives the value of a Python expression in the user's namespace.
-        magic: as it was typed, for the messages.
+        evaluate: evaluates a Python expression in the user's namespace.
+        magic: the magic as it was typed, for messages.
     """
 
     def __init__(self, evaluate: Evaluate, magic: str) -> None:
@@ -519,35 +487,35 @@ class Expansion:
         self._magic = magic
 
     def text(self, word: str) -> str:
-        """The word with its expressions replaced by their texts.
+        """The word with its expressions replaced by `str` of their values.
 
         Raises:
-            UsageError: the word is one expression, and that failed.
+            UsageError: the word is one expression, and it raised an error.
         """
         return str(self.value(word, word))
 
     def value(self, word: str, shown: str) -> Any:
-        """The object itself if the word is one expression; else as `text`. Prose that is no expression stays.
+        """The value itself if the word is one expression, else as `text`. What is not an expression is kept as text.
 
         Args:
-            word: to expand.
-            shown: what to name in the message.
+            word: the word to expand.
+            shown: what a message quotes.
 
         Raises:
-            UsageError: the word is one expression, and that failed.
+            UsageError: the word is one expression, and it raised an error.
         """
         if name := _NAME.fullmatch(word):
             try:
                 return self._evaluate(name[1])
-            except Exception:  # boundary: `$word` that names nothing is text, as in other magics
+            except Exception:  # boundary: an undefined `$word` is text, as in other magics
                 return word
         if word.startswith("{{") or not (word.startswith("{") and _closing_brace(word, 0) == len(word) - 1):
-            return _INSERTED.sub(self._inserted, word)
+            return _EXPRESSION.sub(self._replacement, word)
         try:
             return self._evaluate(word[1:-1])
         except SyntaxError:
-            pass  # {"a": 1} is no expression in braces but may be a dict.
-        except Exception as error:  # boundary: the user's own expression; any exception is a mistake in the line
+            pass  # {"a": 1} is not an expression in braces but may be a dict.
+        except Exception as error:  # boundary: the user's expression may raise anything
             raise self._failed(shown, error) from None
         try:
             return self._evaluate(word)
@@ -557,49 +525,49 @@ class Expansion:
     def _failed(self, shown: str, error: Exception) -> UsageError:
         return UsageError(f"{self._magic}: {shown}: {type(error).__name__}: {error}")
 
-    def _inserted(self, match: re.Match[str]) -> str:
-        if match["kept"] is not None:
-            return f"{{{match['kept']}}}"
+    def _replacement(self, match: re.Match[str]) -> str:
+        if match["escaped"] is not None:
+            return f"{{{match['escaped']}}}"
         if match["dollars"]:
             return f"${match['name']}"
         try:
             return str(self._evaluate(match["braces"] or match["name"]))
-        except Exception:  # boundary: prose may hold braces and dollars: what is no expression is text
+        except Exception:  # boundary: braces and dollars around anything but an expression are text
             return match[0]
 
 
 def _word(line: str, position: int, magic: str) -> tuple[str, int]:
     pieces: list[str] = []
     while position < len(line) and not line[position].isspace():
-        mark = line[position]
-        if mark in "'\"":
-            end = line.find(mark, position + 1)
+        char = line[position]
+        if char in "'\"":
+            end = line.find(char, position + 1)
             if end < 0:
-                raise UsageError(f"{magic}: the quote {mark} is not closed.")
+                raise UsageError(f"{magic}: the quote {char} is not closed.")
             pieces.append(line[position + 1 : end])
-        elif mark == "{":
+        elif char == "{":
             end = _closing_brace(line, position)
             if end < 0:
                 raise UsageError(f"{magic}: the brace {{ is not closed.")
             pieces.append(line[position : end + 1])
         else:
             end = position
-            pieces.append(mark)
+            pieces.append(char)
         position = end + 1
     return "".join(pieces), position
 
 
 def _closing_brace(line: str, start: int) -> int:
-    """Index of the brace that closes the one at `start`, or -1; braces inside quotes do not count."""
+    """Index of the brace that closes the one at `start`, or -1. Braces inside quotes are ignored."""
     depth, quote = 0, ""
     for index in range(start, len(line)):
-        mark = line[index]
+        char = line[index]
         if quote:
-            quote = "" if mark == quote else quote
-        elif mark in "'\"":
-            quote = mark
-        elif mark in "{}":
-            depth += 1 if mark == "{" else -1
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif char in "{}":
+            depth += 1 if char == "{" else -1
             if depth == 0:
                 return index
     return -1

@@ -1,9 +1,9 @@
-"""`%%hh_session`: its line becomes one statement, the body stays as it is; and what the line asks for.
+"""`%%hh_session`, `%hh_session` and `#| hh_session:`: parse the options, and rewrite the cell forms to one statement.
 
-A cell magic that ran the body itself could not `await`, would report an error twice and would let Run All go on after
-one. With one statement in place of the line, IPython compiles the cell as ever: top-level `await`, the last expression,
-line numbers and every other magic work. The kernel transforms a cell several times, so nothing may happen here; all
-effects belong to the statement.
+A cell magic that runs the body itself cannot `await`, reports errors twice and lets Run All continue after an error.
+Here one statement replaces the magic's line, and IPython compiles the cell as usual: top-level `await`, the value of
+the last expression, line numbers and all other magics work. The kernel transforms a cell several times; the rewriting
+therefore has no side effects, only the statement has.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, Final
 from IPython.core.error import UsageError
 
 from hh_jupyter.notebook.guard import guarded_value
-from hh_jupyter.notebook.parser import SESSION_OPTIONS, SHOW_MODES, Evaluate, Expansion, Given, read, split
+from hh_jupyter.notebook.parser import SESSION_OPTIONS, SHOW_MODES, Evaluate, Expansion, ParsedLine, parse_words, split
 
-# What a line of `%%hh_session`, `%hh_session` or `#| hh_session:` asks for.
+# Options of the three forms.
 
 CELL_MAGIC: Final = "%%hh_session"
 LINE_MAGIC: Final = "%hh_session"
@@ -27,14 +27,14 @@ COMMENT: Final = "#| hh_session"
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """What a session magic's line asks for.
+    """The options of a session magic.
 
     Attributes:
         name: None for an unnamed session.
-        join: id, unique id prefix, name, title or "last" of the session to continue.
-        session_id: the id that a new session gets.
-        show: how this cell's output is shown; None leaves it to the setting.
-        end: back to the notebook's session (line form only).
+        join: the session to continue: an id, a unique prefix of one, a name, a title or "last".
+        session_id: the id of the new session.
+        show: how this cell's output is shown; None for the setting `display`.
+        end: return to the notebook's session (line form only).
     """
 
     name: str | None = None
@@ -49,105 +49,105 @@ class SessionOptions:
 
 
 def parse(line: str, evaluate: Evaluate, *, magic: str = CELL_MAGIC) -> SessionOptions:
-    """Read one line of options.
+    """Parse the line of a session magic.
 
     Args:
         line: what follows the magic's name.
-        evaluate: gives the value of a Python expression in the user's namespace.
-        magic: the form that was typed, for the messages.
+        evaluate: evaluates a Python expression in the user's namespace.
+        magic: the form that was typed, for messages.
 
     Raises:
-        UsageError: one line that says what is wrong, with the near match or an example below it.
+        UsageError: the line is invalid.
     """
     words = split(line, magic)
     options = [option for option in SESSION_OPTIONS if magic == LINE_MAGIC or not option.line_form]
     if "--end" in words and magic != LINE_MAGIC:
-        raise UsageError(f"{magic}: the session ends with the cell; --end is for the line form: %hh_session --end")
-    given = read(words, options, magic, _example(magic))
-    _check(given, magic, words)
-    return _Reader(Expansion(evaluate, magic), magic).read(given)
+        raise UsageError(
+            f"{magic}: --end is not needed, the session ends with the cell. It is an option of %hh_session."
+        )
+    parsed = parse_words(words, options, magic, _example(magic))
+    _check(parsed, magic, words)
+    return _options(parsed, Expansion(evaluate, magic), magic)
 
 
 def _example(magic: str) -> str:
     return f"{magic}{':' if magic == COMMENT else ''} refund-triage --metadata team=support"
 
 
-def _check(given: Given, magic: str, words: Sequence[str]) -> None:
-    """What does not go together."""
-    names = given.words
+def _check(parsed: ParsedLine, magic: str, words: Sequence[str]) -> None:
+    """Raise UsageError for names and options that cannot be combined."""
+    names = parsed.words
     if names and names[0] not in words:
-        raise UsageError(f"{magic}: {names[0]} is how a session is shown that exists: --join {names[0]} continues it.")
-    if len(names) > 1:
-        said = " and ".join(repr(name) for name in names[:2])
-        raise UsageError(f"{magic}: one name only, got {said}. Put quotes around a name with spaces.")
-    if "--end" in given and (names or len(given.options) > 1):
-        raise UsageError(f"{magic}: --end stands alone: %hh_session --end")
-    if "--join" in given and (names or "--id" in given):
-        raise UsageError(f"{magic}: --join continues a session and takes no {'name' if names else '--id'}.")
-
-
-class _Reader:
-    """Expands the values of one line and puts them where they belong."""
-
-    def __init__(self, expansion: Expansion, magic: str) -> None:
-        self._expansion = expansion
-        self._magic = magic
-
-    def read(self, given: Given) -> SessionOptions:
-        show = self._last(given, "--show")
-        if show is not None and show not in SHOW_MODES:
-            raise UsageError(f"{self._magic}: --show must be one of {', '.join(SHOW_MODES)}; got {show}.")
-        return SessionOptions(
-            name=self._expansion.text(given.words[0]) if given.words else None,
-            join=self._last(given, "--join"),
-            session_id=self._last(given, "--id"),
-            inputs=self._pairs("--input", given),
-            metadata=self._pairs("--metadata", given),
-            user_properties=self._pairs("--user", given, bare="user_id"),
-            source=self._last(given, "--source"),
-            show=show,
-            end="--end" in given,
+        raise UsageError(
+            f'{magic}: a session named "{names[0]}" already exists; use --join "{names[0]}" to continue it.'
         )
+    if len(names) > 1:
+        shown = " and ".join(repr(name) for name in names[:2])
+        raise UsageError(f"{magic}: expected one name, got {shown}. Put quotes around a name with spaces.")
+    if "--end" in parsed and (names or len(parsed.options) > 1):
+        raise UsageError(f"{magic}: --end cannot be combined with a name or other options.")
+    if "--join" in parsed and (names or "--id" in parsed):
+        other = "a name" if names else "--id"
+        raise UsageError(f"{magic}: --join cannot be combined with {other}; it continues an existing session.")
 
-    def _last(self, given: Given, flag: str) -> str | None:
-        value = given.last(flag)
-        return None if value is None else self._expansion.text(value)
 
-    def _pairs(self, flag: str, given: Given, bare: str | None = None) -> dict[str, Any]:
-        pairs: dict[str, Any] = {}
-        for word in given.options.get(flag, ()):
+def _options(parsed: ParsedLine, expansion: Expansion, magic: str) -> SessionOptions:
+    def text(flag: str) -> str | None:
+        value = parsed.last(flag)
+        return None if value is None else expansion.text(value)
+
+    def pairs(flag: str, bare: str | None = None) -> dict[str, Any]:
+        """The KEY=VALUE pairs of a flag; `bare` is the key of a value without one."""
+        found: dict[str, Any] = {}
+        for word in parsed.options.get(flag, ()):
             key, equals, value = word.partition("=")
             if bare and (not equals or key.startswith("{")):
                 key, value = bare, word
             elif not equals or not key:
-                text = f"{self._magic}: {flag} takes KEY=VALUE, got {word!r}.\n    {_example(self._magic)}"
-                raise UsageError(text)
-            pairs[key] = self._expansion.value(value, f"{flag} {word}")
-        return pairs
+                raise UsageError(f"{magic}: {flag} expects KEY=VALUE, got {word!r}.\n    {_example(magic)}")
+            found[key] = expansion.value(value, f"{flag} {word}")
+        return found
 
+    show = text("--show")
+    if show is not None and show not in SHOW_MODES:
+        raise UsageError(f"{magic}: --show must be one of {', '.join(SHOW_MODES)}; got {show}.")
+    return SessionOptions(
+        name=expansion.text(parsed.words[0]) if parsed.words else None,
+        join=text("--join"),
+        session_id=text("--id"),
+        inputs=pairs("--input"),
+        metadata=pairs("--metadata"),
+        user_properties=pairs("--user", bare="user_id"),
+        source=text("--source"),
+        show=show,
+        end="--end" in parsed,
+    )
+
+
+# Rewriting of a cell.
 
 MAGIC_LINE: Final = re.compile(r"%%hh_session(?=\s|$)[ \t]*(.*)")
-"""The magic's line; `%%hh_session?` is left to IPython's help."""
+"""The magic's line; `%%hh_session?` is for IPython's help."""
 
 COMMENT_LINE: Final = re.compile(r"#[ \t]*\|[ \t]*hh_session[ \t]*:[ \t]*(.*)")
-"""Formatters put a space after the first mark."""
+"""The comment; some formatters put a space after the #."""
 
 CELL_OPTION: Final = re.compile(r"#[ \t]*\|")
-"""Other tools keep their options in such comments as well, in any order."""
+"""Quarto and nbdev have options in such comments, too; ours may stand anywhere among them."""
 
 HELP_LINE: Final = re.compile(r"%hh[ \t]+(\w+)[ \t]*\?{1,2}\s*$")
-"""IPython's own help would look for an object of the command's name."""
+"""`%hh show?`; IPython's own help would look for an object named `show`."""
 
-ENTRY: Final = "_hh"
-"""The shell's attribute that holds the object whose `enter` the statement calls."""
+SHELL_ATTRIBUTE: Final = "_hh"
+"""The shell's attribute that holds the loaded extension; the statement calls its `enter`."""
 
 
 @guarded_value
 def rewrite(lines: list[str]) -> list[str]:
-    """Replace the line that makes the cell a session by a call of `enter`; translate a cell magic stacked below it.
+    """Replace the session line of a cell by a call of `enter`, and translate a cell magic below it.
 
     Args:
-        lines: the cell's lines with their line ends, as IPython's cleanup step hands them over.
+        lines: the cell's lines with their line ends, as IPython passes them to a cleanup transformer.
     """
     first = _first_code(lines)
     if first is None or lines[first][0] not in "%#":
@@ -162,24 +162,24 @@ def rewrite(lines: list[str]) -> list[str]:
     body = lines[index + 1 :]
     blank = _is_blank(body)
     if blank and magic == COMMENT:
-        return lines  # Nothing but comments.
+        return lines  # Only comments.
     arguments = [repr(options)]
     if magic != CELL_MAGIC:
         arguments.append(f"magic={magic!r}")
     if blank:
         arguments.append("blank=True")
-    # The comment is for tracebacks, which show the rewritten line.
-    statement = f"get_ipython().{ENTRY}.enter({', '.join(arguments)})  # {magic} {options}".rstrip() + "\n"
+    # Tracebacks show the rewritten line; the comment tells what it was.
+    statement = f"get_ipython().{SHELL_ATTRIBUTE}.enter({', '.join(arguments)})  # {magic} {options}".rstrip() + "\n"
     return [*lines[:index], statement, *_stacked(body)]
 
 
-# IPython must see the user's own line when it asks whether a cell is complete: in a terminal, the rewritten line alone
-# would count as a whole cell and run before its body could be typed. This flag is how a transformer is left out there.
+# The terminal asks whether the input is complete after each line. The rewritten line alone would be a complete cell and
+# run before its body is typed. IPython skips transformers with this flag for that question.
 rewrite.has_side_effects = True  # type: ignore[attr-defined]
 
 
 def _session_line(lines: list[str], first: int) -> tuple[int, str, str] | None:
-    """Index, form and options of the line that makes the cell a session."""
+    """Index, form and options of the session line; None without one."""
     if match := MAGIC_LINE.match(lines[first]):
         return first, CELL_MAGIC, match[1].rstrip()
     for index in range(first, len(lines)):
@@ -191,7 +191,7 @@ def _session_line(lines: list[str], first: int) -> tuple[int, str, str] | None:
 
 
 def _stacked(body: list[str]) -> list[str]:
-    """IPython knows a cell magic in the first line only, so one further down is translated here."""
+    """Translate a cell magic below the session line: IPython only recognizes one in the first line."""
     index = _first_code(body)
     if index is None:
         return body

@@ -86,7 +86,7 @@ class SpanView(anywidget.AnyWidget):
 
 
 def _shows() -> Shows:
-    extension = getattr(get_ipython(), session_magic.ENTRY, None)
+    extension = getattr(get_ipython(), session_magic.SHELL_ATTRIBUTE, None)
     if extension is None:
         raise HHError("SpanView: the notebook extension is not loaded. %load_ext hh_jupyter")
     shows: Shows = extension.shows

@@ -58,8 +58,8 @@ FORMATS: dict[str, Callable[[Any], str]] = {
 
 
 @pytest.mark.parametrize("write", FORMATS.values(), ids=FORMATS)
-def test_our_outputs_go_and_every_other_byte_stays(write: Callable[[Any], str], tmp_path: Path) -> None:
-    """What is left is what the same program would have written without them."""
+def test_our_outputs_are_removed_and_all_other_bytes_stay(write: Callable[[Any], str], tmp_path: Path) -> None:
+    """The result is what the same program would have written without the outputs."""
     path = tmp_path / "notes.ipynb"
     path.write_bytes(write(MIXED).encode())
     path.chmod(0o640)
@@ -81,7 +81,7 @@ values = st.recursive(
     st.sampled_from([None, 1, "\t"]),
     st.booleans(),
 )
-def test_whatever_else_is_in_a_notebook_it_is_the_same_afterwards(
+def test_all_other_content_of_a_notebook_stays_the_same(
     outputs: list[list[Any]], indent: int | str | None, ascii_only: bool
 ) -> None:
     def kept(output: Any) -> bool:
@@ -97,7 +97,7 @@ def test_whatever_else_is_in_a_notebook_it_is_the_same_afterwards(
     assert strip_text(stripped) == (stripped, 0)
 
 
-def test_check_names_the_files_and_leaves_them_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_lists_the_files_and_does_not_change_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     traced, clean = tmp_path / "traced.ipynb", tmp_path / "clean.ipynb"
     traced.write_text(json.dumps(MIXED), encoding="utf-8")
     clean.write_text(json.dumps(CLEANED), encoding="utf-8")
@@ -112,52 +112,52 @@ def test_check_names_the_files_and_leaves_them_alone(tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
-        (b"", "no notebook: not JSON, Expecting value at line 1"),
-        (b'{"cells": [\n<<<<<<< HEAD\n', "no notebook: not JSON, Expecting value at line 2"),
-        (b'{"cells": []} {}', "no notebook: not JSON, Extra data at line 1"),
-        (b"[1]", 'no notebook of format 4: it has no list of "cells"'),
-        (b'{"worksheets": [], "nbformat": 3}', 'no notebook of format 4: it has no list of "cells"'),
-        (b'{"cells": 3}', 'no notebook of format 4: it has no list of "cells"'),
-        (b'{"cells": "\xff"}', "no notebook: not UTF-8 at byte 11"),
-        (b"[" * 100_000, "no notebook: nested too deeply"),
+        (b"", "not a notebook: not JSON, Expecting value at line 1"),
+        (b'{"cells": [\n<<<<<<< HEAD\n', "not a notebook: not JSON, Expecting value at line 2"),
+        (b'{"cells": []} {}', "not a notebook: not JSON, Extra data at line 1"),
+        (b"[1]", 'not a notebook of format 4: it has no list "cells"'),
+        (b'{"worksheets": [], "nbformat": 3}', 'not a notebook of format 4: it has no list "cells"'),
+        (b'{"cells": 3}', 'not a notebook of format 4: it has no list "cells"'),
+        (b'{"cells": "\xff"}', "not a notebook: not UTF-8 at byte 11"),
+        (b"[" * 100_000, "not a notebook: nested too deeply"),
         (None, "No such file or directory"),
     ],
 )
-def test_a_bad_file_is_named_with_its_fault_and_the_others_are_done(
-    content: bytes | None, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_bad_file_is_reported_and_the_others_are_processed(
+    content: bytes | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad, good = tmp_path / "bad.ipynb", tmp_path / "good.ipynb"
     if content is not None:
         bad.write_bytes(content)
     good.write_text(json.dumps(MIXED), encoding="utf-8")
     assert main(["strip", str(bad), str(good)]) == 2
-    assert capsys.readouterr().err == f"hh_jupyter strip: {bad}: {says}\n"
+    assert capsys.readouterr().err == f"hh_jupyter strip: {bad}: {message}\n"
     assert json.loads(good.read_text(encoding="utf-8")) == CLEANED
     assert content is None or bad.read_bytes() == content
 
 
 @pytest.mark.parametrize("cell", ["1", "null", "[]", "{}", '{"outputs": null}', '{"outputs": [1, {"metadata": 2}]}'])
-def test_odd_cells_are_left_as_they_are(cell: str) -> None:
+def test_malformed_cells_are_unchanged(cell: str) -> None:
     text = f'{{"cells": [{cell}]}}'
     assert strip_text(text) == (text, 0)
 
 
-def test_of_equal_keys_the_last_counts_as_everywhere() -> None:
+def test_the_last_of_duplicate_keys_counts() -> None:
     one, other = json.dumps(ours("one")), json.dumps(ours("other"))
     text = f'{{"cells": 1, "cells" : [ {{"outputs": [{one}], "outputs" : [ {other} ] }} ] }}'
     assert strip_text(text) == (text.replace(f"[ {other} ]", "[]"), 1)
 
 
-def test_what_is_left_is_a_valid_notebook(tmp_path: Path) -> None:
+def test_the_result_is_a_valid_notebook(tmp_path: Path) -> None:
     made = nbformat.from_dict(MIXED)
     nbformat.write(made, tmp_path / "notes.ipynb")
     assert main(["strip", str(tmp_path / "notes.ipynb")]) == 0
     nbformat.validate(nbformat.read(tmp_path / "notes.ipynb", as_version=4))
 
 
-def test_a_commit_does_not_wait_for_ipython(tmp_path: Path) -> None:
+def test_strip_does_not_import_ipython(tmp_path: Path) -> None:
     path = tmp_path / "notes.ipynb"
     path.write_text(json.dumps(MIXED))
     asked = 'import sys; from hh_jupyter.__main__ import main; print(main(sys.argv[1:]), "IPython" in sys.modules)'
@@ -165,13 +165,13 @@ def test_a_commit_does_not_wait_for_ipython(tmp_path: Path) -> None:
     assert shown.stdout.splitlines()[-1] == "0 False", shown
 
 
-def test_the_command_is_there() -> None:
+def test_the_command_has_help() -> None:
     shown = subprocess.run([sys.executable, "-m", "hh_jupyter", "strip", "--help"], capture_output=True, text=True)
     assert "usage: python -m hh_jupyter strip [-h] [--check] FILE [FILE ...]" in shown.stdout
 
 
 @pytest.mark.parametrize("words", [[], ["strip"], ["stirp", "x.ipynb"], ["strip", "--chekc", "x.ipynb"]])
-def test_a_wrong_command_line_shows_the_right_one(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_command_line_shows_the_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2

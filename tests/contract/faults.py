@@ -70,7 +70,7 @@ _TABLE: Final = """
     tests/experiments/test_evaluate.py::test_outputs_of_any_type_reach_the_session
     tests/experiments/test_evaluate.py::test_function_and_evaluators_are_inside_one_chain_span_of_their_own_session
     tests/experiments/test_errors.py::test_an_error_of_the_function_is_in_the_result_and_on_its_session
-    tests/experiments/test_errors.py::test_an_error_of_the_function_is_in_the_result_and_on_its_session
+    tests/experiments/test_errors.py::test_an_error_of_an_evaluator_is_on_the_session_and_the_others_run
 16. An exception makes a second span and is recorded up to three times, whatever the arguments say.
     tests/tracing/test_trace_decorator.py::test_an_exception_propagates_unchanged_and_is_recorded_once
     tests/tracing/test_enrich_span_context.py::test_an_exception_is_recorded_once_and_propagates

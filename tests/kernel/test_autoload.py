@@ -1,4 +1,4 @@
-"""A kernel that loads the extension by itself: silent until there is something to show, and never in the way."""
+"""A kernel whose startup file loads the extension: silent until a cell is traced, and harmless if it fails."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def hh(cwd: Path, *arguments: str, python: str = PYTHON) -> str:
 
 @pytest.fixture
 def enabled(tmp_path: Path) -> Path:
-    """A user for whom it is enabled."""
-    assert "is loaded from the next start of a kernel on" in hh(tmp_path, "enable", "--user")
+    """A folder whose user has enabled the extension."""
+    assert "will be loaded in every kernel that starts from now on" in hh(tmp_path, "enable", "--user")
     return tmp_path
 
 
@@ -50,7 +50,7 @@ def test_nothing_is_printed_or_global_until_something_is_traced(enabled: Path) -
         assert "%hh show 4" in kernel.run("%hh?").page
 
 
-def test_a_notebook_that_loads_it_itself_runs_as_it_would_without(enabled: Path) -> None:
+def test_a_notebook_with_load_ext_runs_as_without_the_startup_file(enabled: Path) -> None:
     with Kernel(enabled) as kernel:
         loading = kernel.run("%load_ext hh_jupyter")
         assert loading.stdout.startswith("hh: local mode, nothing leaves this machine.")
@@ -70,13 +70,22 @@ def test_a_notebook_that_loads_it_itself_runs_as_it_would_without(enabled: Path)
         assert kernel.value("hasattr(get_ipython(), '_hh')") is False
 
 
-def test_init_is_asking_for_it_too(enabled: Path) -> None:
+def test_a_startup_file_of_an_earlier_version_loads_the_extension(tmp_path: Path) -> None:
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "50-hh_jupyter.py").write_text("from hh_jupyter.notebook.autoload import start\nstart(get_ipython())\n")
+    with Kernel(tmp_path) as kernel:
+        kernel.run(PRELUDE)
+        assert "traced" in kernel.run("span('traced')").output.text
+
+
+def test_init_makes_the_provider_global(enabled: Path) -> None:
     with Kernel(enabled) as kernel:
         kernel.run("from hh_jupyter import HoneyHiveTracer; tracer = HoneyHiveTracer.init(test_mode=True)")
         assert kernel.value(GLOBAL) == "TracerProvider"
 
 
-def test_a_users_own_list_of_extensions_does_not_drop_it(enabled: Path) -> None:
+def test_a_users_own_list_of_extensions_does_not_disable_it(enabled: Path) -> None:
     profile = enabled / "ipython" / "profile_default"
     (profile / "ipython_config.py").write_text(
         "c.InteractiveShellApp.extensions = ['storemagic']\nc.HHJupyter.display = 'tree'"
@@ -86,7 +95,7 @@ def test_a_users_own_list_of_extensions_does_not_drop_it(enabled: Path) -> None:
         assert "<details open" in kernel.run("span('x')").output.html
 
 
-def test_terminal_ipython_its_scripts_and_its_one_liners_stay_silent(enabled: Path) -> None:
+def test_terminal_ipython_scripts_and_one_liners_print_nothing(enabled: Path) -> None:
     (enabled / "script.py").write_text("print(get_ipython()._hh is not None)")
     for arguments in (["-c", "print(get_ipython()._hh is not None)"], ["script.py"]):
         done = subprocess.run(
@@ -97,7 +106,7 @@ def test_terminal_ipython_its_scripts_and_its_one_liners_stay_silent(enabled: Pa
             encoding="utf-8",
             timeout=120,
         )
-        # IPython 7 sets the terminal's title before.
+        # IPython 7 sets the terminal's title first.
         assert (done.stdout.rpartition("\a")[2], done.stderr) == ("True\n", "")
 
 
@@ -109,7 +118,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_there(environment: Path, cwd: Path, *arguments: str, path: Path = PROJECT) -> subprocess.CompletedProcess[str]:
+def run_in(environment: Path, cwd: Path, *arguments: str, path: Path = PROJECT) -> subprocess.CompletedProcess[str]:
     """Python of the environment, with this path before what is installed here."""
     return subprocess.run(
         [environment / "bin" / "python", "-m", *arguments],
@@ -127,7 +136,7 @@ def paths(first: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "logged"),
     [
         ({}, ""),
         ({"hh_jupyter/__pycache__/x.pyc": ""}, ""),
@@ -136,18 +145,18 @@ def paths(first: Path) -> str:
     ],
     ids=["uninstalled", "left-over", "broken", "half-written"],
 )
-def test_whatever_became_of_the_package_ipython_starts(
-    enabled: Path, environment: Path, files: dict[str, str], said: str
+def test_ipython_starts_if_the_package_is_missing_or_broken(
+    enabled: Path, environment: Path, files: dict[str, str], logged: str
 ) -> None:
-    """Silent where it is gone, one line where it is broken."""
+    """A missing package is ignored; a broken one is logged in one line."""
     other = enabled / "other"
     for name, text in files.items():
         (other / name).parent.mkdir(parents=True, exist_ok=True)
         (other / name).write_text(text)
-    done = run_there(environment, enabled, "IPython", "-c", "print(hasattr(get_ipython(), '_hh'))", path=other)
+    done = run_in(environment, enabled, "IPython", "-c", "print(hasattr(get_ipython(), '_hh'))", path=other)
     assert (done.returncode, done.stdout) == (0, "False\n")
-    assert done.stderr.startswith(said)
-    assert done.stderr.count("\n") == (1 if said else 0), done.stderr
+    assert done.stderr.startswith(logged)
+    assert done.stderr.count("\n") == (1 if logged else 0), done.stderr
 
 
 def test_a_kernel_starts_in_a_broken_environment(enabled: Path, environment: Path) -> None:
@@ -159,9 +168,8 @@ def test_a_kernel_starts_in_a_broken_environment(enabled: Path, environment: Pat
         assert (cell.results, cell.kinds) == (["2"], ["result"])
 
 
-def test_an_environment_of_its_own(environment: Path, tmp_path: Path) -> None:
-    """In that environment's kernels only, and nothing stays behind."""
-    done = run_there(environment, tmp_path, "hh_jupyter", "enable")
+def test_enable_in_an_environment_applies_to_its_kernels_only(environment: Path, tmp_path: Path) -> None:
+    done = run_in(environment, tmp_path, "hh_jupyter", "enable")
     assert done.stdout.splitlines()[1].strip().startswith(str(environment / "etc" / "ipython" / "startup"))
     python = str(environment / "bin" / "python")
     with Kernel(tmp_path, {"PYTHONPATH": paths(PROJECT)}, python=python) as kernel:
@@ -169,20 +177,20 @@ def test_an_environment_of_its_own(environment: Path, tmp_path: Path) -> None:
         assert "x" in kernel.run("span('x')").output.text
     with Kernel(tmp_path) as kernel:
         assert kernel.value("hasattr(get_ipython(), '_hh')") is False
-    assert run_there(environment, tmp_path, "hh_jupyter", "disable").returncode == 0
+    assert run_in(environment, tmp_path, "hh_jupyter", "disable").returncode == 0
     assert not (environment / "etc").exists()
 
 
 @pytest.mark.slow
-def test_the_installed_package_brings_the_file_along(environment: Path, tmp_path: Path) -> None:
-    """From a wheel, with no checkout beside it; uninstalling takes away what pip put there."""
+def test_the_wheel_contains_the_startup_file(environment: Path, tmp_path: Path) -> None:
+    """Run from an unpacked wheel, without the checkout on the path."""
     wheels = tmp_path / "wheels"
     subprocess.run([PYTHON, "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, PROJECT], check=True, timeout=110)
     installed = tmp_path / "installed"
     (wheel,) = wheels.iterdir()
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
-    done = run_there(environment, tmp_path, "hh_jupyter", "enable", "--user", path=installed)
+    done = run_in(environment, tmp_path, "hh_jupyter", "enable", "--user", path=installed)
     assert (done.returncode, done.stderr) == (0, "")
-    started = run_there(environment, tmp_path, "IPython", "-c", "print(get_ipython()._hh)", path=installed)
+    started = run_in(environment, tmp_path, "IPython", "-c", "print(get_ipython()._hh)", path=installed)
     assert "Extension" in started.stdout

@@ -1,4 +1,4 @@
-"""What fails inside our hooks never reaches the cell: not its result, not its streams. `%hh` says it, once."""
+"""Errors inside our hooks never reach the cell, neither its result nor its streams. `%hh` reports each once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.kernel.driver import Kernel, kernel_with
 
 BREAK = """
-import hh_jupyter.notebook.guard as boundary
+import hh_jupyter.notebook.guard as guard
 ext = get_ipython()._hh
 outputs = ext._outputs
 broken = []
@@ -17,14 +17,14 @@ broken = []
 def break_(owner, name, error):
     original = getattr(owner, name)
     def fail(*args, **kwargs):
-        raise error("sk-live-4242424242424242 is what it said")
+        raise error("sk-live-4242424242424242 is in the message")
     broken.append((owner, name, original))
     setattr(owner, name, fail)
 
-def mend():
+def restore():
     while broken:
         setattr(*broken.pop())
-    boundary._failures.clear()
+    guard._failures.clear()
 
 def module(name):
     import importlib
@@ -37,7 +37,7 @@ PLACES = {
     "opening": ("ext._cells", "_open"),
     "attaching": ("module('cells')", "with_cell"),
     "closing": ("ext._cells", "_undo"),
-    "finishing": ("ext._cells", "_finished"),
+    "finishing": ("ext._cells", "_on_cell_end"),
     "sealing": ("module('outputs').registry", "wait_all_processed"),
     "flushing": ("outputs._delivery", "wait"),
     "the view": ("module('views')", "summarize"),
@@ -65,7 +65,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("place", "error"), CASES)
-def test_a_failure_changes_no_cell_and_is_told_once(kernel: Kernel, place: str, error: str) -> None:
+def test_a_failure_changes_no_cell_and_is_reported_once(kernel: Kernel, place: str, error: str) -> None:
     owner, name = PLACES[place]
     assert kernel.run(f"break_({owner}, {name!r}, {error})").reply == "ok"
     cells = [
@@ -74,8 +74,8 @@ def test_a_failure_changes_no_cell_and_is_told_once(kernel: Kernel, place: str, 
         kernel.run("hh.get_tracer().create_session('made'); 'made'"),
         kernel.run("print('before'); 1 / 0"),
     ]
-    said = kernel.value("boundary.failure_lines()")
-    kernel.run("mend()")
+    reported = kernel.value("guard.failure_lines()")
+    kernel.run("restore()")
     kernel.run("%hh_session --end")
     assert [cell.results for cell in cells] == [["'sync'"], ["'await'"], ["'made'"], []]
     assert [cell.stdout for cell in cells] == ["", "", "", "before\n"]
@@ -83,28 +83,28 @@ def test_a_failure_changes_no_cell_and_is_told_once(kernel: Kernel, place: str, 
     assert [[name for name, _ in cell.errors] for cell in cells] == [[], [], [], ["ZeroDivisionError"]]
     if error == "RuntimeError":
         # What fails at a cell's end is tried again at the next one's start.
-        assert len(said) == (2 if place == "closing" else 1), said
-        assert "RuntimeError" in said[0]
-    assert "4242" not in str(said)
+        assert len(reported) == (2 if place == "closing" else 1), reported
+        assert "RuntimeError" in reported[0]
+    assert "4242" not in str(reported)
     after = kernel.run("span('after')")
     assert "after" in after.output.text
 
 
-def test_status_tells_it_and_where(kernel: Kernel) -> None:
-    kernel.run("break_(ext._cells, '_finished', ZeroDivisionError)")
+def test_status_reports_a_failure_with_its_place(kernel: Kernel) -> None:
+    assert kernel.run("break_(ext._cells, '_on_cell_end', ZeroDivisionError)").reply == "ok"
     kernel.run("1")
     kernel.run("2")
-    said = kernel.run("%hh").stdout
-    assert said.count("trouble") == 1
-    assert "hh_jupyter failed in Cells.post_run_cell (ZeroDivisionError" in said
-    assert "times; your cells are not affected" in said
-    kernel.run("mend()")
+    reported = kernel.run("%hh").stdout
+    assert reported.count("trouble") == 1
+    assert "hh_jupyter failed in Cells.post_run_cell (ZeroDivisionError" in reported
+    assert "times; your cells are not affected" in reported
+    kernel.run("restore()")
     assert "trouble" not in kernel.run("%hh").stdout
 
 
-def test_a_transformer_that_fails_leaves_the_cell_as_it_is(kernel: Kernel) -> None:
-    kernel.run("break_(module('transform'), '_first_code', RuntimeError)")
+def test_a_failing_transformer_leaves_the_cell_unchanged(kernel: Kernel) -> None:
+    assert kernel.run("break_(module('session_magic'), '_first_code', RuntimeError)").reply == "ok"
     cells = kernel.run("1 + 1"), kernel.run("await asyncio.sleep(0)\n2 + 2")
-    kernel.run("mend()")
+    kernel.run("restore()")
     assert [cell.results for cell in cells] == [["2"], ["4"]]
     assert [cell.stderr for cell in cells] == ["", ""]

@@ -16,25 +16,25 @@ def kernel(local: Kernel) -> Kernel:
     return local
 
 
-def assert_offers(kernel: Kernel, text: str, *wanted: str) -> None:
-    """Tab offers exactly these there; IPython 7 has its own words of Python beside them, which nobody can take away."""
+def assert_completes(kernel: Kernel, text: str, *wanted: str) -> None:
+    """Tab completes to exactly these; IPython 7 adds Python names, which cannot be suppressed."""
     found = kernel.complete(text)
     assert set(found) == set(wanted) if kernel.versions[0] > 7 else set(wanted) <= set(found)
 
 
 def test_commands_options_and_values(kernel: Kernel) -> None:
-    assert_offers(kernel, "%hh sh", "%hh show")
-    assert_offers(kernel, "x = 1\n%hh display l", "x = 1\n%hh display line")
-    assert_offers(kernel, "%%hh_session --in", "%%hh_session --input")
-    assert_offers(kernel, "%%hh_session refund --show t", "%%hh_session refund --show tree")
+    assert_completes(kernel, "%hh sh", "%hh show")
+    assert_completes(kernel, "x = 1\n%hh display l", "x = 1\n%hh display line")
+    assert_completes(kernel, "%%hh_session --in", "%%hh_session --input")
+    assert_completes(kernel, "%%hh_session refund --show t", "%%hh_session refund --show tree")
     if kernel.versions[0] > 7:  # It has no way to complete a comment.
-        assert_offers(kernel, "#| hh_session: --jo", "#| hh_session: --join")
+        assert_completes(kernel, "#| hh_session: --jo", "#| hh_session: --join")
     assert "%hh instrument openai" in kernel.complete("%hh instrument o")
 
 
-def test_sessions_by_title_quoted_where_it_has_spaces_and_the_latest_first(kernel: Kernel) -> None:
+def test_session_titles_are_quoted_if_needed_and_the_latest_comes_first(kernel: Kernel) -> None:
     sessions = ("last", "chat", "'refund triage #2'", "'refund triage'")
-    assert_offers(kernel, "%%hh_session --join ", *(f"%%hh_session --join {session}" for session in sessions))
+    assert_completes(kernel, "%%hh_session --join ", *(f"%%hh_session --join {session}" for session in sessions))
     shown = ["%hh show 'refund triage #2'", "%hh show 'refund triage'"]
     assert [line for line in kernel.complete("%hh show 'ref") if line in shown] == shown
     for line in shown:
@@ -50,7 +50,7 @@ def test_the_completed_line_works(kernel: Kernel) -> None:
     assert rows["four"] == rows["two"]
 
 
-def test_other_completion_is_as_it_was(kernel: Kernel) -> None:
+def test_other_completion_is_unchanged(kernel: Kernel) -> None:
     assert "ticket" in kernel.complete("tick")
     assert {"%hh", "%hh_session", "%%hh_session"} <= set(kernel.complete("%hh"))
     settings = kernel.complete("%config HHJupyter.di")
@@ -65,7 +65,7 @@ def test_question_marks_show_the_help(kernel: Kernel) -> None:
     assert "%hh show SESSION" in kernel.run("%hh show?").stdout
 
 
-def test_unloading_takes_the_offers_away(fresh: Kernel) -> None:
+def test_unloading_removes_the_completions(fresh: Kernel) -> None:
     fresh.run("%unload_ext hh_jupyter")
     assert "%hh show" not in fresh.complete("%hh sh")
     fresh.run("%load_ext hh_jupyter")

@@ -1,4 +1,4 @@
-"""`c.HHJupyter.*` in files, on the command line and by `%config`: in force from the next cell on, with its source."""
+"""`c.HHJupyter.*` in files, on the command line and with `%config`: effective from the next cell on."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_profile(cwd: Path, text: str, name: str = "ipython_config.py") -> None
     (folder / name).write_text(text, encoding="utf-8")
 
 
-def test_a_file_beats_the_environment_the_command_line_beats_the_file(tmp_path: Path) -> None:
+def test_a_file_overrides_the_environment_and_the_command_line_the_file(tmp_path: Path) -> None:
     write_profile(
         tmp_path,
         "c = get_config()\nc.HHJupyter.source = 'staging'\nc.HHJupyter.display_rows = 7\nc.HHJupyter.display = 'off'",
@@ -53,7 +53,7 @@ def test_a_file_beats_the_environment_the_command_line_beats_the_file(tmp_path: 
     assert shown["batch_size"] == ("100", "default")
 
 
-def test_a_kernel_reads_them_too_and_a_reload_keeps_the_origins(tmp_path: Path) -> None:
+def test_a_kernel_reads_files_and_command_line_and_a_reload_keeps_the_origins(tmp_path: Path) -> None:
     write_profile(tmp_path, '{"HHJupyter": {"source": "staging"}}', "ipython_config.json")
     with Kernel(tmp_path, arguments=("--HHJupyter.display=line",)) as kernel:
         kernel.run("%load_ext hh_jupyter")
@@ -66,7 +66,7 @@ def test_a_kernel_reads_them_too_and_a_reload_keeps_the_origins(tmp_path: Path) 
             assert kernel.run("%reload_ext hh_jupyter").reply == "ok"
 
 
-def test_a_wrong_value_in_a_file_is_one_line_and_the_others_hold(tmp_path: Path) -> None:
+def test_an_invalid_value_in_a_file_is_one_line_and_the_others_apply(tmp_path: Path) -> None:
     write_profile(tmp_path, "c.HHJupyter.source = 'staging'\nc.HHJupyter.display = 'purple'")
     done = run_ipython(tmp_path, "-c", STATUS)
     assert done.returncode == 0, done.stderr
@@ -76,7 +76,7 @@ def test_a_wrong_value_in_a_file_is_one_line_and_the_others_hold(tmp_path: Path)
     assert (shown["source"][0], shown["display"]) == ("staging", ("auto", "default"))
 
 
-def test_every_change_holds_from_the_next_cell_on(start_kernel: StartKernel) -> None:
+def test_every_change_applies_from_the_next_cell_on(start_kernel: StartKernel) -> None:
     kernel = start_kernel()
     kernel.run("%config HHJupyter.display = 'tree'")
     assert "<details open" in kernel.run("span('opened')").output.html
@@ -88,8 +88,8 @@ def test_every_change_holds_from_the_next_cell_on(start_kernel: StartKernel) -> 
     assert "HH_PROJECT" not in kernel.run("%hh").stdout
 
 
-def test_a_refused_value_changes_nothing(local: Kernel) -> None:
-    """The variable goes on to decide; traitlets' own value, the default, must not beat it."""
+def test_an_invalid_value_changes_nothing(local: Kernel) -> None:
+    """The variable still counts; the default that traitlets falls back to must not override it."""
     local.run("import os; os.environ['HH_DISPLAY'] = 'line'")
     refused = local.run("%config HHJupyter.display = 'purple'")
     assert "one of auto, line, tree, off" in refused.stderr
@@ -97,17 +97,15 @@ def test_a_refused_value_changes_nothing(local: Kernel) -> None:
     local.run("del os.environ['HH_DISPLAY']")
 
 
-def test_a_wrong_variable_is_said_once(fresh: Kernel) -> None:
+def test_an_invalid_variable_is_reported_once(fresh: Kernel) -> None:
     fresh.run("import os; os.environ['HH_DISPLAY_ROWS'] = 'many'")
-    said = [fresh.run("span('x')").stderr for _ in range(2)]
-    assert "HH_DISPLAY_ROWS must be a whole number of rows" in said[0]
-    assert said[1] == ""
+    output = [fresh.run("span('x')").stderr for _ in range(2)]
+    assert "HH_DISPLAY_ROWS must be a whole number of rows" in output[0]
+    assert output[1] == ""
 
 
 @pytest.mark.parametrize("how", ["init", "login"])
-def test_a_reload_forgets_neither_key_nor_what_else_was_given(
-    how: str, start_kernel: StartKernel, backend: Backend
-) -> None:
+def test_a_reload_keeps_the_key_and_other_settings(how: str, start_kernel: StartKernel, backend: Backend) -> None:
     kernel = start_kernel(HH_API_URL=backend.url)
     if how == "init":
         kernel.run(f"hh.HoneyHiveTracer.init(api_key={KEY!r}, source='given', session_name='mine')")
@@ -115,12 +113,12 @@ def test_a_reload_forgets_neither_key_nor_what_else_was_given(
         kernel.run("%hh login", answer=KEY)
     before = settings_shown(kernel.run("%hh").stdout)
     for _ in range(2):
-        said = kernel.run("%reload_ext hh_jupyter")
-        assert said.stdout.startswith(f"hh: sending to {backend.url.removeprefix('http://')}")
+        output = kernel.run("%reload_ext hh_jupyter")
+        assert output.stdout.startswith(f"hh: sending to {backend.url.removeprefix('http://')}")
     assert settings_shown(kernel.run("%hh").stdout) == before
     kernel.run("span('after')")
     assert backend.wait_for(lambda b: b.spans("after"))
-    assert KEY not in repr(said)
+    assert KEY not in repr(output)
     kernel.run("%hh display line")
     if how == "init":
         kernel.run("hh.HoneyHiveTracer.init(source='later')")

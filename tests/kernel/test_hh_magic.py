@@ -1,4 +1,4 @@
-"""`%hh`: what is in force and what became of the spans, cells shown again, libraries traced."""
+"""`%hh`: status and export counts, cells shown again, traced libraries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.kernel.conftest import KEY, StartKernel
 from tests.kernel.driver import Kernel
 
 
-def test_status_says_what_is_in_force_and_where_it_came_from(sending: Kernel, backend: Backend) -> None:
+def test_status_shows_the_settings_and_their_origins(sending: Kernel, backend: Backend) -> None:
     sending.run("span('counted')")
     text = sending.run("%hh").stdout
     assert f"sending to {backend.url.removeprefix('http://')} as dev" in text
@@ -37,24 +37,24 @@ def test_show_repeats_the_output_of_a_cell(local: Kernel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("%hh stauts", "%hh: unknown command stauts. Did you mean status?"),
         ("%hh show 9999", "%hh: no spans for cell 9999. Cells with spans: "),
-        ("%hh display purple", "%hh display: purple must be one of auto, line, tree, off."),
-        ("%hh instrument opnai", "%hh instrument: no library opnai. Did you mean openai?"),
-        ("%hh status now", "%hh status: unexpected 'now'. %hh status --help shows how it is used."),
+        ("%hh display purple", "%hh display: unknown mode 'purple'; expected one of auto, line, tree, off."),
+        ("%hh instrument opnai", "%hh instrument: unknown library opnai. Did you mean openai?"),
+        ("%hh status now", "%hh status: unexpected argument 'now'. %hh status --help shows the usage."),
         ("%hh show --erors", "%hh show: unknown option --erors."),
         ("%hh help shwo", "%hh: unknown command shwo. Did you mean show?"),
-        ("%hh show {nobody}", "%hh show: {nobody}: NameError: name 'nobody' is not defined"),
+        ("%hh show {missing}", "%hh show: {missing}: NameError: name 'missing' is not defined"),
         ("%hh open", "%hh open: local mode, nothing leaves this machine. %hh login to send."),
     ],
 )
-def test_a_mistake_is_one_line(local: Kernel, line: str, said: str) -> None:
+def test_a_mistake_is_one_line(local: Kernel, line: str, message: str) -> None:
     local.run("span('some')")
     cell = local.run(line)
     assert cell.ename == "UsageError"
-    assert cell.stderr.startswith(f"UsageError: {said}")
+    assert cell.stderr.startswith(f"UsageError: {message}")
     assert cell.stderr.count("\n") == 1
 
 
@@ -69,16 +69,16 @@ def test_help_is_a_sentence_examples_and_options(local: Kernel) -> None:
     for shown in (local.run("%hh save --help").stdout, local.run("%hh help save").stdout):
         assert "%hh save FILE" in shown
         assert "%hh save spans.jsonl --force" in shown
-        assert "--force  replace a file that is there" in shown
+        assert "--force  overwrite an existing file" in shown
     for typed in ("%hh help", "%hh --help"):
-        assert local.run(typed).stdout.startswith("See and steer")
-    assert local.run("%hh_session --help").stdout.startswith("Put the spans")
+        assert local.run(typed).stdout.startswith("Show and control")
+    assert local.run("%hh_session --help").stdout.startswith("Record the spans")
 
 
 def test_off_makes_no_spans_until_on_and_tells_the_difference_to_display(fresh: Kernel) -> None:
-    said = fresh.run("%hh off").stdout
-    assert said.startswith("hh: tracing is off")
-    assert "%hh display off" in said
+    message = fresh.run("%hh off").stdout
+    assert message.startswith("hh: tracing is off")
+    assert "%hh display off" in message
     assert fresh.run("span('unseen')\n1").kinds == ["result"]
     assert fresh.run("%hh").stdout.startswith("hh: tracing is off (%config HHJupyter).")
     assert fresh.run("%hh on").stdout.startswith("hh: local mode")

@@ -53,7 +53,7 @@ def test_a_cell_that_used_an_untraced_library_says_so_once(kernel: Kernel) -> No
     assert kernel.run(f"def ask():\n    {CLAUDE}").stdout == ""
 
 
-def test_a_client_that_traces_itself_is_traced_and_gains_messages_with_an_instrumentor(kernel: Kernel) -> None:
+def test_a_client_that_traces_itself_gets_messages_from_an_instrumentor(kernel: Kernel) -> None:
     alone = kernel.run(CLAUDE)
     assert (alone.output.text.splitlines()[0].split()[1], alone.stdout) == ("anthropic.messages.create", "")
     assert kernel.run("claude.models").stdout == ""
@@ -63,7 +63,7 @@ def test_a_client_that_traces_itself_is_traced_and_gains_messages_with_an_instru
     assert "hh: anthropic  on   OpenInference 3." in kernel.run("%hh instrument --list").stdout
 
 
-def test_the_bare_form_traces_what_is_installed_and_twice_warns_of_nothing(kernel: Kernel) -> None:
+def test_without_names_installed_libraries_are_traced_and_repeating_it_is_silent(kernel: Kernel) -> None:
     first, second = kernel.run("%hh instrument"), kernel.run("%hh instrument")
     assert "hh: tracing anthropic, openai." in first.stdout
     assert (second.stdout, second.stderr) == (first.stdout, "")
@@ -95,7 +95,7 @@ def test_chat_stream_tools_responses_and_embeddings_of_openai_add_up(kernel: Ker
     "instrumentor",
     ["openinference.instrumentation.anthropic", "opentelemetry.instrumentation.anthropic"],
 )
-def test_a_call_of_anthropic_counts_once_though_its_client_traces_itself(kernel: Kernel, instrumentor: str) -> None:
+def test_a_call_of_anthropic_counts_once_although_its_client_traces_itself(kernel: Kernel, instrumentor: str) -> None:
     if instrumentor.startswith("openinference"):
         kernel.run("%hh instrument anthropic")
     else:
@@ -111,7 +111,7 @@ def test_a_call_of_anthropic_counts_once_though_its_client_traces_itself(kernel:
     assert found["spans"] > 2
 
 
-def test_a_later_explicit_instrument_neither_warns_nor_doubles(kernel: Kernel) -> None:
+def test_a_later_explicit_instrument_causes_no_warning_and_no_duplicates(kernel: Kernel) -> None:
     kernel.run("%hh instrument openai")
     explicit = kernel.run("from openinference.instrumentation.openai import OpenAIInstrumentor as I; I().instrument()")
     assert (explicit.reply, explicit.stderr) == ("ok", "")
@@ -128,12 +128,12 @@ def test_another_provider_takes_the_library_over(kernel: Kernel) -> None:
     )
     assert "on   OpenInference" in kernel.run("%hh instrument --list").stdout
     off = kernel.run("%hh instrument --off openai")
-    assert off.stdout == "hh: openai was not switched on by %hh instrument.\n"
+    assert off.stdout == "hh: openai was not switched on with %hh instrument.\n"
     assert kernel.value("I().is_instrumented_by_opentelemetry")
     kernel.run("I().uninstrument()")
 
 
-def test_the_users_own_uninstrument_leaves_nothing_to_undo(kernel: Kernel) -> None:
+def test_after_the_users_own_uninstrument_there_is_nothing_to_switch_off(kernel: Kernel) -> None:
     kernel.run("%hh instrument openai")
     kernel.run("from openinference.instrumentation.openai import OpenAIInstrumentor as I; I().uninstrument()")
     off = kernel.run("%hh instrument --off")
@@ -142,7 +142,7 @@ def test_the_users_own_uninstrument_leaves_nothing_to_undo(kernel: Kernel) -> No
     assert "instrument" not in kernel.value("sorted(vars(I()))")
 
 
-def test_the_list_tells_what_traces_each_library(kernel: Kernel) -> None:
+def test_the_list_shows_what_traces_each_library(kernel: Kernel) -> None:
     off = kernel.run("%hh instrument --list").stdout
     assert "hh: openai     off  OpenInference 0." in off
     kernel.run("%hh instrument openai")
@@ -151,11 +151,11 @@ def test_the_list_tells_what_traces_each_library(kernel: Kernel) -> None:
     assert kernel.run(CHAT).outputs == []
 
 
-def test_a_missing_instrumentor_is_answered_with_what_to_install(kernel: Kernel) -> None:
+def test_for_a_missing_instrumentor_the_install_command_is_shown(kernel: Kernel) -> None:
     cell = kernel.run("%hh instrument llama-index")
     assert cell.stdout == "hh: llama_index is not traced. %pip install openinference-instrumentation-llama-index\n"
     wrong = kernel.run("%hh instrument opnai")
-    assert wrong.stderr.startswith("UsageError: %hh instrument: no library opnai. Did you mean openai?")
+    assert wrong.stderr.startswith("UsageError: %hh instrument: unknown library opnai. Did you mean openai?")
     known = kernel.run("%hh instrument nothing").stderr.partition("Known: ")[2].strip(" .\n").split(", ")
     assert "openai" in known
     assert known == sorted(known)

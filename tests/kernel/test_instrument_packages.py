@@ -139,47 +139,47 @@ def test_an_instrumentor_is_found_under_its_librarys_name(
         assert [library, "off", family, version] in rows, entry
 
 
-def test_another_use_of_a_librarys_package_is_not_taken_for_it(kernel: Kernel) -> None:
+def test_other_uses_of_a_librarys_package_do_not_match(kernel: Kernel) -> None:
     assert kernel.run("%hh instrument bedrock").stdout == "hh: tracing bedrock.\n"
     loaded = kernel.value("[name for name in ('bedrock', 'boto3sqs') if f'{module}.{name}' in sys.modules]")
     assert loaded == ["bedrock"]
 
 
-def test_a_client_that_is_too_new_is_told_which_version_works(kernel: Kernel) -> None:
+def test_for_a_client_that_is_too_new_the_supported_versions_are_named(kernel: Kernel) -> None:
     assert kernel.run("%hh instrument groq").stdout == (
-        "hh: groq is not traced: groq 2.5 is too new for opentelemetry-instrumentation-groq 0.62.4, which takes "
+        "hh: groq is not traced: groq 2.5 is too new for opentelemetry-instrumentation-groq 0.62.4, which supports "
         "<2,>=1.0. %pip install -U opentelemetry-instrumentation-groq, or %pip install 'groq<2,>=1.0'\n"
     )
 
 
-def test_a_client_that_is_too_old_or_missing_is_told_what_to_install(kernel: Kernel) -> None:
+def test_for_a_client_that_is_too_old_or_missing_the_install_command_is_shown(kernel: Kernel) -> None:
     assert kernel.run("%hh instrument ollama").stdout == (
-        "hh: ollama is not traced: ollama 0.3 is too old for opentelemetry-instrumentation-ollama 0.62.4, which takes "
-        "<1,>=0.4. %pip install 'ollama<1,>=0.4'\n"
+        "hh: ollama is not traced: ollama 0.3 is too old for opentelemetry-instrumentation-ollama 0.62.4, which "
+        "supports <1,>=0.4. %pip install 'ollama<1,>=0.4'\n"
     )
     missing = kernel.run("%hh instrument crewai").stdout
     assert missing == "hh: crewai is not traced: crewai is missing. %pip install 'crewai>=1'\n"
 
 
 @pytest.mark.parametrize("name", ["google_adk", "strands"])
-def test_a_library_that_traces_itself_is_left_to_itself(kernel: Kernel, name: str) -> None:
+def test_a_library_that_traces_itself_gets_no_instrumentor(kernel: Kernel, name: str) -> None:
     assert f"hh: {name} on its own tracing" in " ".join(kernel.run("%hh instrument --list").stdout.split())
     assert kernel.run(f"%hh instrument {name}").stdout == f"hh: tracing {name}.\n"
     off = kernel.run(f"%hh instrument --off {name}").stdout
-    assert f"hh: {name} was not switched on by %hh instrument." in off
+    assert f"hh: {name} was not switched on with %hh instrument." in off
 
 
-def test_its_spans_are_missed_where_another_global_provider_takes_them(tmp_path: Path) -> None:
+def test_a_library_that_uses_another_global_provider_is_reported_as_untraced(tmp_path: Path) -> None:
     distribution(tmp_path, "strands-agents", modules=["strands.telemetry.tracer"])
     with Kernel(tmp_path, {"PYTHONPATH": os.pathsep.join(map(str, (PROJECT, tmp_path)))}) as kernel:
         kernel.run("from opentelemetry import trace\ntrace.set_tracer_provider(trace.NoOpTracerProvider())")
         kernel.run("%load_ext hh_jupyter")
         assert kernel.run("%hh instrument strands").stdout == (
-            "hh: strands is not traced: it gives its spans to OpenTelemetry's global provider, which is another one.\n"
+            "hh: strands is not traced: it uses OpenTelemetry's global provider, which is not the one of hh_jupyter.\n"
         )
 
 
-def test_a_function_that_uses_an_untraced_library_is_hinted_at(kernel: Kernel) -> None:
+def test_a_function_that_uses_an_untraced_library_causes_the_hint(kernel: Kernel) -> None:
     assert kernel.run("import cohere\nclient = cohere.Client()").stdout == ""
     hint = "hh: cohere is not traced. %hh instrument cohere\n"
     assert kernel.run("def ask():\n    return client.chat()\nask()").stdout == hint

@@ -31,14 +31,14 @@ REGISTERED = """{
 }"""
 
 
-def test_local_mode_is_said_in_one_line(tmp_path: Path) -> None:
+def test_local_mode_is_reported_in_one_line(tmp_path: Path) -> None:
     with Kernel(tmp_path) as kernel:
         cell = kernel.run("%load_ext hh_jupyter")
         assert cell.stdout == ("hh: local mode, nothing leaves this machine. %hh login to send. %hh? for help\n")
         assert (cell.stderr, cell.outputs, cell.reply) == ("", [], "ok")
 
 
-def test_sending_is_said_in_one_line_and_waits_for_nobody(tmp_path: Path) -> None:
+def test_sending_is_reported_in_one_line_without_waiting_for_the_backend(tmp_path: Path) -> None:
     with Backend(hang=("/",)) as backend:
         env = {"HH_API_KEY": KEY, "HH_API_URL": backend.url, "HH_SESSION_NAME": "refund-agent"}
         with Kernel(tmp_path, env) as kernel:
@@ -48,7 +48,7 @@ def test_sending_is_said_in_one_line_and_waits_for_nobody(tmp_path: Path) -> Non
             assert backend.requests == []
 
 
-def test_the_loading_cell_is_traced_and_its_session_undone(tmp_path: Path) -> None:
+def test_the_loading_cell_is_traced_and_its_session_ends(tmp_path: Path) -> None:
     with Kernel(tmp_path) as kernel:
         cell = kernel.run(f"%load_ext hh_jupyter\n{PRELUDE}\nspan('while-loading')")
         assert "while-loading" in cell.output.text
@@ -113,7 +113,7 @@ def test_unloading_leaves_nothing_behind(tmp_path: Path) -> None:
         assert (after.reply, after.outputs, after.results) == ("ok", [], ["1"])
 
 
-def test_a_tracer_that_the_user_made_before_is_taken_and_stays_theirs(tmp_path: Path, backend: Backend) -> None:
+def test_a_tracer_made_before_loading_is_used_and_not_shut_down(tmp_path: Path, backend: Backend) -> None:
     with Kernel(tmp_path) as kernel:
         kernel.run(f"{PRELUDE}\nt = hh.HoneyHiveTracer.init(api_key={KEY!r}, server_url={backend.url!r})")
         assert "hh: sending to" in kernel.run("%load_ext hh_jupyter").stdout
@@ -123,7 +123,7 @@ def test_a_tracer_that_the_user_made_before_is_taken_and_stays_theirs(tmp_path: 
         assert len(backend.spans("theirs") + backend.spans("still-theirs")) == 2
 
 
-def test_a_refused_configuration_value_does_not_stop_a_reload(fresh: Kernel) -> None:
+def test_an_invalid_configuration_value_does_not_prevent_a_reload(fresh: Kernel) -> None:
     refused = fresh.run("%config HHJupyter.display = 'purple'")
     assert "one of auto, line, tree, off" in refused.stderr
     cell = fresh.run("%reload_ext hh_jupyter")

@@ -29,8 +29,10 @@ def said():
 # OpenInference and OpenLLMetry come before it where they are installed, as they are here.
 ONLY_OFFICIAL = """
 import hh_jupyter.notebook.instrument as instrument
-every = instrument.candidates
-instrument.candidates = lambda: {"openai": [one for one in every()["openai"] if one.entry.module.endswith("openai_v2")]}
+every = instrument.installed_instrumentors
+instrument.installed_instrumentors = lambda: {
+    "openai": [each for each in every()["openai"] if each.entry.module.endswith("openai_v2")]
+}
 """
 CHAT = "client.chat.completions.create(model='gpt-4o', messages=hello);"
 ANSWER = ["Hello, model", "Hello! How can I help you today?"]

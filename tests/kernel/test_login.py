@@ -26,14 +26,14 @@ def key_file(folder: Path) -> Path:
     return folder / "config" / "hh_jupyter" / "key"
 
 
-def test_spans_from_then_on_are_sent_and_those_of_before_stay(start_kernel: StartKernel, backend: Backend) -> None:
+def test_later_spans_are_sent_and_earlier_ones_stay_local(start_kernel: StartKernel, backend: Backend) -> None:
     kernel = start_kernel(HH_API_URL=backend.url)
     kernel.run("span('before')")
     cell = kernel.run("%hh login", answer=KEY)
     assert cell.asked == [{"prompt": "HoneyHive API key: ", "password": True}]
     first, second = cell.stdout.splitlines()
     assert first.startswith(f"hh: sending to {backend.url.removeprefix('http://')} as dev, session notebook.")
-    assert "stays on this machine" in second
+    assert "stay on this machine" in second
     assert kernel.run("span('after')").output.text.splitlines()[0].endswith("  sent")
     assert [span["name"] for span in backend.spans()] == ["after"]
     assert [session["session_name"] for session in backend.sessions()] == ["notebook"]
@@ -53,39 +53,41 @@ def test_the_key_is_in_no_output_and_no_history(start_kernel: StartKernel, backe
     assert [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
 
 
-def test_where_nobody_can_be_asked_one_line_says_what_to_do(local: Kernel) -> None:
+def test_without_a_prompt_one_line_says_what_to_do(local: Kernel) -> None:
     cell = local.run("%hh login")
-    assert cell.stderr.startswith("UsageError: %hh login: nobody can be asked for a key here. Set HH_API_KEY before")
+    assert cell.stderr.startswith(
+        "UsageError: %hh login: this front end cannot prompt for input. Set HH_API_KEY before"
+    )
     assert cell.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
-        (f"%hh login {KEY}", "takes no key, which would stay in the notebook and its history; it asks for it."),
+        (f"%hh login {KEY}", "type the key at the prompt; in a cell it would stay in the notebook and its history."),
         ("%hh login --sav", "unknown option --sav. Did you mean --save?"),
-        ("%hh login --save --forget", "one of --save and --forget only."),
+        ("%hh login --save --forget", "use either --save or --forget, not both."),
     ],
 )
-def test_a_mistake_is_one_line_that_does_not_repeat_the_key(local: Kernel, line: str, said: str) -> None:
+def test_a_mistake_is_one_line_that_does_not_repeat_the_key(local: Kernel, line: str, message: str) -> None:
     cell = local.run(line, answer="")
-    assert cell.stderr == f"UsageError: %hh login: {said}\n"
+    assert cell.stderr == f"UsageError: %hh login: {message}\n"
     assert cell.asked == []
 
 
 @pytest.mark.parametrize("typed", ["", "   ", "two\u00e4 wrong"])
-def test_what_is_no_key_changes_nothing_and_is_not_repeated(local: Kernel, typed: str) -> None:
+def test_invalid_input_changes_nothing_and_is_not_repeated(local: Kernel, typed: str) -> None:
     cell = local.run("%hh login", answer=typed)
     assert cell.ename == "UsageError"
     assert "wrong" not in cell.stderr
     assert local.run("%hh").stdout.startswith("hh: local mode")
 
 
-def test_a_saved_key_is_this_users_alone_and_the_next_kernel_uses_it_for_its_own_address(
+def test_a_saved_key_is_private_and_used_by_later_kernels_for_its_server_only(
     start_kernel: StartKernel, backend: Backend, tmp_path: Path
 ) -> None:
-    said = start_kernel(HH_API_URL=backend.url).run("%hh login --save", answer=KEY).stdout
-    assert f"The key for {backend.url} is kept in {key_file(tmp_path)}." in said
+    message = start_kernel(HH_API_URL=backend.url).run("%hh login --save", answer=KEY).stdout
+    assert f"The key for {backend.url} is saved in {key_file(tmp_path)}." in message
     assert stat.S_IMODE(key_file(tmp_path).stat().st_mode) == 0o600
     assert stat.S_IMODE(key_file(tmp_path).parent.stat().st_mode) == 0o700
 
@@ -93,19 +95,21 @@ def test_a_saved_key_is_this_users_alone_and_the_next_kernel_uses_it_for_its_own
     assert second.run("span('x')").output.text.splitlines()[0].endswith("  sent")
     assert "saved login" in second.run("%hh").stdout
     assert backend.requests[-1].headers["authorization"] == f"Bearer {KEY}"
-    with Backend() as elsewhere:
-        third = start_kernel(HH_API_URL=elsewhere.url)
-        assert third.run("%hh").stdout.startswith("hh: local mode"), "a key goes to its own address only"
-    given = start_kernel(HH_API_URL=backend.url, HH_API_KEY=OTHER_KEY)
-    given.run("span('y')")
-    assert backend.requests[-1].headers["authorization"] == f"Bearer {OTHER_KEY}", "what is given beats what is saved"
+    with Backend() as other_server:
+        third = start_kernel(HH_API_URL=other_server.url)
+        assert third.run("%hh").stdout.startswith("hh: local mode"), "a key is sent to its own server only"
+    with_key = start_kernel(HH_API_URL=backend.url, HH_API_KEY=OTHER_KEY)
+    with_key.run("span('y')")
+    assert backend.requests[-1].headers["authorization"] == f"Bearer {OTHER_KEY}", (
+        "the environment overrides the saved key"
+    )
 
-    assert second.run("%hh login --forget").stdout.startswith(f"hh: {key_file(tmp_path)} is deleted.")
+    assert second.run("%hh login --forget").stdout.startswith(f"hh: deleted {key_file(tmp_path)}.")
     assert second.run("%hh login --forget").stdout == "hh: no key is saved.\n"
     assert start_kernel(HH_API_URL=backend.url).run("%hh").stdout.startswith("hh: local mode")
 
 
-def test_a_saved_key_that_others_can_read_is_not_used(
+def test_a_saved_key_that_other_users_can_read_is_ignored(
     start_kernel: StartKernel, backend: Backend, tmp_path: Path
 ) -> None:
     path = key_file(tmp_path)
@@ -115,12 +119,10 @@ def test_a_saved_key_that_others_can_read_is_not_used(
     assert start_kernel(HH_API_URL=backend.url).run("%hh").stdout.startswith("hh: local mode")
 
 
-@pytest.mark.parametrize("given", ["HH_API_KEY", "init"])
-def test_a_login_corrects_a_refused_key_wherever_that_came_from(
-    start_kernel: StartKernel, backend: Backend, given: str
-) -> None:
-    kernel = start_kernel(HH_API_URL=backend.url, **({"HH_API_KEY": OTHER_KEY} if given == "HH_API_KEY" else {}))
-    if given == "init":
+@pytest.mark.parametrize("origin", ["HH_API_KEY", "init"])
+def test_a_login_replaces_a_rejected_key(start_kernel: StartKernel, backend: Backend, origin: str) -> None:
+    kernel = start_kernel(HH_API_URL=backend.url, **({"HH_API_KEY": OTHER_KEY} if origin == "HH_API_KEY" else {}))
+    if origin == "init":
         kernel.run(f"hh.HoneyHiveTracer.init(api_key={OTHER_KEY!r})")
     backend.force({"/": [401] * 50})
     kernel.run("span('held back')")
@@ -131,7 +133,7 @@ def test_a_login_corrects_a_refused_key_wherever_that_came_from(
     assert {request.headers["authorization"] for request in backend.requests if request.accepted} == {f"Bearer {KEY}"}
 
 
-def test_a_first_init_with_a_key_beats_the_login(start_kernel: StartKernel, backend: Backend) -> None:
+def test_a_first_init_with_a_key_overrides_the_login(start_kernel: StartKernel, backend: Backend) -> None:
     kernel = start_kernel(HH_API_URL=backend.url)
     kernel.run("%hh login", answer=KEY)
     kernel.run("span('x')")
@@ -140,7 +142,7 @@ def test_a_first_init_with_a_key_beats_the_login(start_kernel: StartKernel, back
     assert backend.requests[-1].headers["authorization"] == f"Bearer {OTHER_KEY}"
 
 
-def test_colabs_secret_is_taken_without_asking(start_kernel: StartKernel, backend: Backend, tmp_path: Path) -> None:
+def test_colabs_secret_is_used_without_a_prompt(start_kernel: StartKernel, backend: Backend, tmp_path: Path) -> None:
     module = tmp_path / "google" / "colab"
     module.mkdir(parents=True)
     (module / "__init__.py").touch()

@@ -60,7 +60,7 @@ def kernel(start_kernel: StartKernel, backend: Backend) -> Kernel:
     return start_kernel(HH_API_KEY=OURS, HH_API_URL=backend.url, **more)
 
 
-def test_a_key_is_nowhere_but_in_the_header_that_needs_it(kernel: Kernel, backend: Backend, tmp_path: Path) -> None:
+def test_a_key_appears_only_in_the_authorization_header(kernel: Kernel, backend: Backend, tmp_path: Path) -> None:
     cell = kernel.run(EVERYWHERE, cell_id="a-notebook's")
     assert (cell.reply, cell.errors) == ("ok", []), cell
     kernel.wait_for(lambda: " sent" in cell.output.text, "the spans are not sent")
@@ -96,7 +96,7 @@ PAGE = """[
 ].__repr__()"""
 
 
-def test_nothing_of_it_is_on_disk_when_nobody_takes_the_spans(start_kernel: StartKernel, tmp_path: Path) -> None:
+def test_a_key_is_not_on_disk_if_spans_cannot_be_sent(start_kernel: StartKernel, tmp_path: Path) -> None:
     with Backend(refuse=True) as down:
         kernel = start_kernel(
             HH_API_KEY=OURS, HH_API_URL=down.url, VAULT_TOKEN=VAULT, HH_VERBOSE="1", HH_CELL_FLUSH_SECONDS="0.2"

@@ -56,7 +56,7 @@ def test_the_cell_is_one_session_and_only_the_cell(local: Kernel, own: str, body
     ],
     ids=["sync", "await", "exit", "syntax"],
 )
-def test_an_error_is_shown_once_with_its_line_and_the_session_is_undone(
+def test_an_error_is_shown_once_with_its_line_and_the_session_ends(
     local: Kernel, own: str, body: str, ename: str
 ) -> None:
     cell = local.run(f"%%hh_session refund\n\n{body}")
@@ -72,13 +72,13 @@ def test_an_error_is_shown_once_with_its_line_and_the_session_is_undone(
 @pytest.mark.parametrize(
     "wait", ["time.sleep(30)", "for _ in range(3000): await asyncio.sleep(0.01)"], ids=["sync", "await"]
 )
-def test_an_interrupt_undoes_the_session(local: Kernel, own: str, wait: str) -> None:
+def test_an_interrupt_ends_the_session(local: Kernel, own: str, wait: str) -> None:
     cell = local.run(f"%%hh_session refund\nprint('now', flush=True)\n{wait}", interrupt_at="now")
     assert cell.reply == "error"
     assert_undone(local, own)
 
 
-def test_stacked_lines_are_two_sessions_and_the_inner_one_counts(local: Kernel, own: str) -> None:
+def test_stacked_session_lines_use_the_inner_session(local: Kernel, own: str) -> None:
     local.run("%%hh_session outer\n%%hh_session inner\nspan('stacked')")
     titles = local.value("get_ipython()._hh.titles()")
     assert titles[session_of(local, "stacked")] == "inner"
@@ -114,7 +114,7 @@ def test_the_comment_is_a_comment_where_the_extension_is_not_loaded(tmp_path: Pa
         assert (cell.reply, cell.results, cell.stderr) == ("ok", ["2"], "")
 
 
-def test_a_mistake_in_the_comment_is_told_as_in_the_magic(local: Kernel) -> None:
+def test_a_mistake_in_the_comment_is_reported_like_in_the_magic(local: Kernel) -> None:
     cell = local.run("#| hh_session: refund --tags a=b\nprint('not reached')")
     assert (cell.ename, cell.stdout) == ("UsageError", "")
     assert cell.stderr.splitlines() == [
@@ -139,14 +139,14 @@ def test_other_ways_to_run_code_stay_in_the_session(local: Kernel, own: str, tmp
     assert_undone(local, own)
 
 
-def test_a_cell_that_is_run_again_by_a_magic_is_a_session_again(local: Kernel) -> None:
+def test_a_cell_rerun_by_a_magic_is_a_new_session(local: Kernel) -> None:
     first = local.run("%%hh_session again\nspan('again')")
     local.run(f"%rerun {first.count}")
     sessions = {session for name, session, _ in local.value("rows()") if name == "again"}
     assert len(sessions) == 2
 
 
-def test_names_may_hold_spaces_and_any_letters_and_a_title_is_joined_as_it_is_shown(local: Kernel) -> None:
+def test_names_may_contain_spaces_and_any_letters_and_titles_can_be_joined(local: Kernel) -> None:
     for number in (1, 2):
         local.run(f"%%hh_session 'Rückfrage 客户'\nspan('uni-{number}')")
     local.run("%%hh_session --join 'Rückfrage 客户' #2\nspan('uni-3')")
@@ -187,22 +187,22 @@ def test_join_continues_a_session_by_name_title_prefix_or_last(local: Kernel) ->
         assert session_of(local, f"j-{number}") == wanted
 
 
-def test_the_line_form_holds_for_the_cells_that_follow_until_its_end(local: Kernel, own: str) -> None:
-    said = local.run("%hh_session sticky\nspan('s-1')")
+def test_the_line_form_applies_to_the_following_cells_until_end(local: Kernel, own: str) -> None:
+    message = local.run("%hh_session sticky\nspan('s-1')")
     local.run("span('s-2')")
     local.run("await asyncio.sleep(0)\nspan('s-3')")
     local.run("await asyncio.to_thread(span, 's-4')")
     sessions = {session_of(local, f"s-{number}") for number in (1, 2, 3, 4)}
     assert len(sessions) == 1
     assert sessions != {own}
-    assert said.stdout.startswith("hh: session sticky ")
-    assert local.run("%hh_session").stdout == said.stdout
+    assert message.stdout.startswith("hh: session sticky ")
+    assert local.run("%hh_session").stdout == message.stdout
     local.run("%hh_session --end\nspan('s-end')")
     assert session_of(local, "s-end") == own
     assert_undone(local, own)
 
 
-def test_the_line_form_in_an_await_cell_holds_as_well(local: Kernel, own: str) -> None:
+def test_the_line_form_applies_from_an_await_cell(local: Kernel, own: str) -> None:
     local.run("await asyncio.sleep(0)\n%hh_session sticky-await\nspan('a-1')")
     local.run("span('a-2')")
     assert session_of(local, "a-1") == session_of(local, "a-2") != own
@@ -210,7 +210,7 @@ def test_the_line_form_in_an_await_cell_holds_as_well(local: Kernel, own: str) -
     assert_undone(local, own)
 
 
-def test_a_cell_session_inside_a_sticky_one_gives_way_to_it_again(local: Kernel, own: str) -> None:
+def test_after_a_cell_session_the_notebook_session_continues(local: Kernel, own: str) -> None:
     local.run("%hh_session around\nspan('around-1')")
     local.run("%%hh_session within\nspan('within')")
     local.run("span('around-2')")
@@ -220,7 +220,7 @@ def test_a_cell_session_inside_a_sticky_one_gives_way_to_it_again(local: Kernel,
 
 
 @pytest.mark.parametrize("wait", ["", "await asyncio.sleep(0)\n"], ids=["sync", "await"])
-def test_a_session_created_in_a_cells_own_code_is_that_of_the_following_cells(
+def test_a_session_created_in_a_cells_own_code_applies_to_the_following_cells(
     local: Kernel, own: str, wait: str
 ) -> None:
     kind = "await" if wait else "sync"
@@ -235,7 +235,7 @@ def test_a_session_created_in_a_cells_own_code_is_that_of_the_following_cells(
     assert_undone(local, own)
 
 
-def test_a_session_created_in_a_task_or_thread_is_only_theirs(local: Kernel, own: str) -> None:
+def test_a_session_created_in_a_task_or_thread_stays_there(local: Kernel, own: str) -> None:
     local.run(
         "async def other():\n    hh.get_tracer().create_session('elsewhere')\n    span('elsewhere')\n"
         "await asyncio.create_task(other())\n"
@@ -260,7 +260,7 @@ def usage_error(cell: Cell) -> str:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         (
             "%%hh_session refund --tags a=b\nspan('no')",
@@ -272,7 +272,7 @@ def usage_error(cell: Cell) -> str:
         (
             "%%hh_session refund-triage\n\n",
             (
-                "UsageError: %%hh_session needs code below it. To set the session for the cells that follow: "
+                "UsageError: %%hh_session needs code below it. To set the session of the following cells: "
                 "%hh_session refund-triage"
             ),
         ),
@@ -283,13 +283,13 @@ def usage_error(cell: Cell) -> str:
     ],
     ids=["tags", "empty", "bogus", "quotes", "join", "line"],
 )
-def test_a_mistake_is_one_usage_error_and_nothing_runs(local: Kernel, own: str, code: str, said: str) -> None:
-    assert usage_error(local.run(code)).startswith(said)
+def test_a_mistake_is_one_usage_error_and_nothing_runs(local: Kernel, own: str, code: str, message: str) -> None:
+    assert usage_error(local.run(code)).startswith(message)
     assert not [name for name, _, _ in local.value("rows()") if name == "no"]
     assert_undone(local, own)
 
 
-def test_help_and_listing_know_the_magics(local: Kernel) -> None:
+def test_the_magics_have_help_and_are_listed(local: Kernel) -> None:
     reply = local.value("get_ipython().find_line_magic('hh').__doc__")
     assert "%hh show 4" in reply
     assert local.run("%%hh_session?").reply == "ok"

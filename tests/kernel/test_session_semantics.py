@@ -43,7 +43,7 @@ def assert_back(kernel: Kernel, own: str, after: str) -> None:
     ],
     ids=["jupyter", "console", "vs code", "variable", "nobody"],
 )
-def test_the_start_up_session_is_called_like_the_notebook(
+def test_the_first_session_has_the_name_of_the_notebook(
     tmp_path: Path, env: dict[str, str], before_load: str, name: str
 ) -> None:
     with Kernel(tmp_path, env) as kernel:
@@ -52,7 +52,7 @@ def test_the_start_up_session_is_called_like_the_notebook(
         assert session_name(kernel) == name
 
 
-def test_a_name_that_is_told_after_loading_counts_until_the_first_cell(tmp_path: Path) -> None:
+def test_a_notebook_name_set_after_loading_is_used_until_the_first_cell(tmp_path: Path) -> None:
     """A startup file loads while the kernel starts; VS Code sets its variable after that."""
     startup = tmp_path / "ipython" / "profile_default" / "startup"
     startup.mkdir(parents=True)
@@ -116,9 +116,7 @@ def test_a_session_created_in_a_block_a_task_or_a_thread_ends_there(local: Kerne
 
 @KINDS
 @pytest.mark.parametrize("call", ["{t}.create_session('made')", "await {t}.acreate_session('made')", "make()"])
-def test_a_session_created_in_a_cells_own_code_stays_also_from_a_session_cell(
-    local: Kernel, own: str, wait: str, call: str
-) -> None:
+def test_a_session_created_in_a_session_cell_continues_after_it(local: Kernel, own: str, wait: str, call: str) -> None:
     name = f"made-{len(call)}-{len(wait)}"
     local.run("def make(): return hh.get_tracer().create_session('made')")
     cell = local.run(
@@ -136,9 +134,7 @@ def test_a_session_created_in_a_cells_own_code_stays_also_from_a_session_cell(
 
 @KINDS
 @pytest.mark.parametrize("where", ["hh_jupyter.notebook.cells.leave", "hh_jupyter.notebook.cells.otel.get_current"])
-def test_an_interrupt_that_hits_the_hook_leaves_nothing_of_the_session(
-    start_kernel: StartKernel, where: str, wait: str
-) -> None:
+def test_an_interrupt_inside_the_hook_ends_the_session(start_kernel: StartKernel, where: str, wait: str) -> None:
     kernel = start_kernel()
     kernel.run("span('own')")
     kernel.run(

@@ -107,7 +107,7 @@ def test_spans_of_no_cell_are_shown_by_their_own_word(fresh: Kernel) -> None:
         ("%hh send", "%hh send: there is no key to send with. %hh login asks for one."),
         ("%hh send refund-triage", "%hh send: there is no key to send with. %hh login asks for one."),
         ("%hh clear nothing", "%hh clear: no session nothing. Known: refund-triage, refund-triage #2, two words"),
-        ("%hh sessions all", "%hh sessions: unexpected 'all'. %hh sessions --help shows how it is used."),
+        ("%hh sessions all", "%hh sessions: unexpected argument 'all'. %hh sessions --help shows the usage."),
     ],
 )
 def test_a_mistake_is_one_line(made: Kernel, line: str, said: str) -> None:

@@ -1,4 +1,4 @@
-"""The words after `%hh`: what the table allows, and the help that is made from it."""
+"""Parsing of `%hh` commands, and their help texts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from IPython.core.error import UsageError
 
-from hh_jupyter.notebook.magics import command_named, given_to
+from hh_jupyter.notebook.magics import find_command, parse_command
 from hh_jupyter.notebook.parser import (
     COMMANDS,
     SESSION_OPTIONS,
     Command,
-    Given,
+    ParsedLine,
     command_text,
     hh_text,
     session_text,
@@ -27,14 +27,14 @@ def evaluate(expression: str) -> Any:
     return eval(expression, {"number": 4, "name": "refund triage"})
 
 
-def given(line: str) -> Given:
+def parsed(line: str) -> ParsedLine:
     name, *words = split(line.removeprefix("%hh "), "%hh")
-    return given_to(command_named(name), words, evaluate)
+    return parse_command(find_command(name), words, evaluate)
 
 
-def refusal(line: str) -> str:
+def error_message(line: str) -> str:
     with pytest.raises(UsageError) as caught:
-        given(line)
+        parsed(line)
     return str(caught.value)
 
 
@@ -52,44 +52,44 @@ def refusal(line: str) -> str:
         ("send", ()),
     ],
 )
-def test_words_are_numbered_titles_and_values_of_variables(line: str, words: tuple[str, ...]) -> None:
-    assert given(line).words == words
+def test_arguments_may_be_numbered_titles_and_expressions(line: str, words: tuple[str, ...]) -> None:
+    assert parsed(line).words == words
 
 
-def test_switches_are_told_apart_from_words() -> None:
-    assert "--force" in given("save a.jsonl --force")
-    assert "--force" not in given("save a.jsonl")
+def test_switches_are_not_arguments() -> None:
+    assert "--force" in parsed("save a.jsonl --force")
+    assert "--force" not in parsed("save a.jsonl")
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("shwo 4", "%hh: unknown command shwo. Did you mean show?"),
         ("save a --forec", "%hh save: unknown option --forec. Did you mean --force?"),
         ("save a --overwrite", "%hh save: unknown option --overwrite. Did you mean --force?"),
         ("save a --force=1", "%hh save: --force takes no value."),
         ("sessions --all", "%hh sessions: unknown option --all. It has no options."),
-        ("sessions all", "%hh sessions: unexpected 'all'. %hh sessions --help shows how it is used."),
-        ("show 1 2", "%hh show: unexpected '2'. %hh show --help shows how it is used."),
-        ("show {nobody}", "%hh show: {nobody}: NameError: name 'nobody' is not defined"),
+        ("sessions all", "%hh sessions: unexpected argument 'all'. %hh sessions --help shows the usage."),
+        ("show 1 2", "%hh show: unexpected argument '2'. %hh show --help shows the usage."),
+        ("show {missing}", "%hh show: {missing}: NameError: name 'missing' is not defined"),
         ("show 'a", "%hh: the quote ' is not closed."),
     ],
 )
-def test_a_mistake_is_one_line_with_the_near_match(line: str, said: str) -> None:
-    assert refusal(line) == said
+def test_a_mistake_is_one_line_with_a_suggestion(line: str, message: str) -> None:
+    assert error_message(line) == message
 
 
 @pytest.mark.parametrize("line", [f"login {SECRET}", f"login --save {SECRET}", f"login --save={SECRET}"])
-def test_a_key_that_was_typed_after_all_is_not_repeated(line: str) -> None:
-    assert SECRET not in refusal(line)
+def test_a_key_typed_as_an_argument_is_not_repeated(line: str) -> None:
+    assert SECRET not in error_message(line)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_the_examples_of_a_command_are_read_by_it(command: Command) -> None:
+def test_the_examples_of_a_command_are_valid(command: Command) -> None:
     for example in command.examples:
         name, *words = split(example.removeprefix("%hh"), "%hh") or ["status"]
         if "--help" not in words:
-            given_to(command_named(name), words, evaluate)
+            parse_command(find_command(name), words, evaluate)
 
 
 def test_help_names_every_command_and_every_option() -> None:
@@ -103,13 +103,13 @@ def test_help_names_every_command_and_every_option() -> None:
         assert f"\n    {option.flag} " in session_text()
 
 
-def test_help_fits_a_page_and_shows_no_marks_of_markdown() -> None:
+def test_help_lines_fit_the_page_and_contain_no_markdown() -> None:
     for text in (hh_text(), session_text(), *(command_text(command) for command in COMMANDS)):
         assert max(len(line) for line in text.splitlines()) <= 120
         assert "`" not in text
 
 
-def test_the_examples_of_the_session_magics_are_read_by_them() -> None:
+def test_the_examples_of_the_session_magics_are_valid() -> None:
     for line in session_text().partition("Examples:\n")[2].partition("\n\n")[0].splitlines():
         magic, _, options = line.strip().partition(" ")
         parse(options.replace("{ticket}", "7"), evaluate, magic=magic)

@@ -1,4 +1,4 @@
-"""Tab: commands, options and the values that they take."""
+"""Tab completion: commands, options and their values."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from hh_jupyter.notebook.completion import offers
-from hh_jupyter.notebook.parser import COMMANDS, LISTED_WORDS, SESSION_OPTIONS, Kind, split
+from hh_jupyter.notebook.completion import complete
+from hh_jupyter.notebook.parser import COMMANDS, FIXED_VALUES, SESSION_OPTIONS, ValueKind, split
 
-WORDS = {
-    **LISTED_WORDS,
-    Kind.SESSION: ("refund triage #2", "refund triage", "chat", "all"),
-    Kind.JOINED: ("last", "chat", "Rückfrage"),
-    Kind.CELL_SESSION_OR_FILE: ("last", "4", "3", "chat"),
-    Kind.LIBRARY: ("openai", "anthropic"),
+VALUES = {
+    **FIXED_VALUES,
+    ValueKind.SESSION: ("refund triage #2", "refund triage", "chat", "all"),
+    ValueKind.JOINED: ("last", "chat", "Rückfrage"),
+    ValueKind.CELL_SESSION_OR_FILE: ("last", "4", "3", "chat"),
+    ValueKind.LIBRARY: ("openai", "anthropic"),
 }
 
 
-def candidates(kind: Kind) -> Iterable[str]:
-    return WORDS.get(kind, ())
+def suggest(kind: ValueKind) -> Iterable[str]:
+    return VALUES.get(kind, ())
 
 
-def offered(line: str) -> list[str]:
-    """The whole lines that Tab makes."""
-    found = offers(line, candidates)
+def completed(line: str) -> list[str]:
+    """The lines that Tab completes to."""
+    found = complete(line, suggest)
     assert found is not None
     assert line.endswith(found.fragment)
     return [line.removesuffix(found.fragment) + text for text in found.texts]
@@ -77,44 +77,42 @@ def offered(line: str) -> list[str]:
         ("# | hh_session: a --show o", ["# | hh_session: a --show off"]),
     ],
 )
-def test_what_tab_makes_of_a_line(line: str, lines: list[str]) -> None:
-    assert offered(line) == lines
+def test_lines_are_completed(line: str, lines: list[str]) -> None:
+    assert completed(line) == lines
 
 
 @pytest.mark.parametrize(
     "line", ["", "x = 1", "%hh", "%hhx ", "%%hh_sessions ", "x %hh sh", "# hh_session: --jo", "hh sh"]
 )
 def test_other_lines_are_left_to_ipython(line: str) -> None:
-    assert offers(line, candidates) is None
+    assert complete(line, suggest) is None
 
 
-def test_every_command_and_option_is_offered() -> None:
-    assert offered("%hh ") == [f"%hh {command.name}" for command in COMMANDS]
-    assert offered("%hh_session ") == [f"%hh_session {option.flag}" for option in SESSION_OPTIONS]
+def test_every_command_and_option_is_completed() -> None:
+    assert completed("%hh ") == [f"%hh {command.name}" for command in COMMANDS]
+    assert completed("%hh_session ") == [f"%hh_session {option.flag}" for option in SESSION_OPTIONS]
     for command in COMMANDS:
         flags = [option.flag for option in command.options]
-        assert offered(f"%hh {command.name} --") == [f"%hh {command.name} {flag}" for flag in [*flags, "--help"]]
+        assert completed(f"%hh {command.name} --") == [f"%hh {command.name} {flag}" for flag in [*flags, "--help"]]
 
 
-def test_what_is_offered_is_one_word() -> None:
+def test_a_completion_is_one_word() -> None:
     for line in ("%hh send ", "%%hh_session --join "):
-        for made in offered(line):
+        for made in completed(line):
             assert len(split(made, "%hh")) == len(line.split()) + 1
 
 
-def test_files_with_spans_and_folders_are_offered_where_a_file_may_stand(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_span_files_and_folders_are_completed_for_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "traces" / ".hidden").mkdir(parents=True)
     for name in ("a.jsonl", "a.JSON.GZ", "a.py", "traces/b c.otlp", "traces/.d.json"):
         (tmp_path / name).touch()
-    assert offered("%hh show a") == ["%hh show a.JSON.GZ", "%hh show a.jsonl"]
-    assert offered("%hh show t") == ["%hh show traces/"]
-    assert offered("%hh show traces/") == ["%hh show 'traces/b c.otlp'"]
-    assert offered("%hh show 'traces/b") == ["%hh show 'traces/b c.otlp'"]
-    assert offered("%hh show traces/.") == ["%hh show traces/.hidden/", "%hh show traces/.d.json"][::-1]
-    assert offered("%hh show none/") == []
-    assert [line for line in offered("%hh show ") if "a." in line] == ["%hh show a.JSON.GZ", "%hh show a.jsonl"]
-    assert offered("%hh send a") == ["%hh send all"]
-    assert offered("%hh show a.jsonl a") == []
+    assert completed("%hh show a") == ["%hh show a.JSON.GZ", "%hh show a.jsonl"]
+    assert completed("%hh show t") == ["%hh show traces/"]
+    assert completed("%hh show traces/") == ["%hh show 'traces/b c.otlp'"]
+    assert completed("%hh show 'traces/b") == ["%hh show 'traces/b c.otlp'"]
+    assert completed("%hh show traces/.") == ["%hh show traces/.hidden/", "%hh show traces/.d.json"][::-1]
+    assert completed("%hh show none/") == []
+    assert [line for line in completed("%hh show ") if "a." in line] == ["%hh show a.JSON.GZ", "%hh show a.jsonl"]
+    assert completed("%hh send a") == ["%hh send all"]
+    assert completed("%hh show a.jsonl a") == []

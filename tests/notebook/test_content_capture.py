@@ -1,4 +1,4 @@
-"""The variable with which OpenTelemetry's official instrumentors capture messages: set for ours, never over another."""
+"""The variable that makes OpenTelemetry's official instrumentors capture messages; a value of the user is kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def settings() -> Settings:
 
 
 @pytest.mark.parametrize(
-    ("module", "todays", "value"),
+    ("module", "current", "value"),
     [
         (GENAI, True, "SPAN_ONLY"),
         (V2, True, "SPAN_ONLY"),
@@ -30,17 +30,17 @@ def settings() -> Settings:
         ("openinference.instrumentation.openai", True, None),
     ],
 )
-def test_each_instrumentor_gets_the_value_that_it_reads(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, module: str, todays: bool, value: str | None
+def test_each_instrumentor_gets_the_value_that_it_understands(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, module: str, current: bool, value: str | None
 ) -> None:
-    """The common library decides which conventions are written: before its version 1, those of before."""
-    monkeypatch.setattr("opentelemetry.util.genai.utils.is_experimental_mode", lambda: todays)
+    """The common library decides which conventions are written: the old ones before its version 1."""
+    monkeypatch.setattr("opentelemetry.util.genai.utils.is_experimental_mode", lambda: current)
     environ: dict[str, str] = {}
     ContentCapture(environ).switch_on("library", module, settings)
     assert environ.get(VARIABLE) == value
 
 
-def test_it_stays_until_the_last_one_is_off(settings: Settings) -> None:
+def test_the_variable_stays_until_the_last_instrumentor_is_off(settings: Settings) -> None:
     environ: dict[str, str] = {}
     capture = ContentCapture(environ)
     capture.switch_on("openai", V2, settings)
@@ -53,7 +53,7 @@ def test_it_stays_until_the_last_one_is_off(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "EVENT_ONLY", "SPAN_ONLY"])
-def test_a_value_that_was_there_stays(settings: Settings, value: str) -> None:
+def test_an_existing_value_is_kept(settings: Settings, value: str) -> None:
     environ = {VARIABLE: value}
     capture = ContentCapture(environ)
     capture.switch_on("openai", V2, settings)
@@ -61,7 +61,7 @@ def test_a_value_that_was_there_stays(settings: Settings, value: str) -> None:
     assert environ == {VARIABLE: value}
 
 
-def test_one_that_was_changed_since_stays_changed(settings: Settings) -> None:
+def test_a_value_changed_in_the_meantime_is_kept(settings: Settings) -> None:
     environ: dict[str, str] = {}
     capture = ContentCapture(environ)
     capture.switch_on("openai", V2, settings)
@@ -71,7 +71,7 @@ def test_one_that_was_changed_since_stays_changed(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("off", [{"capture_inputs": False}, {"capture_outputs": False}])
-def test_settings_that_capture_less_are_respected(off: dict[str, Any]) -> None:
+def test_the_variable_is_not_set_if_the_settings_exclude_content(off: dict[str, Any]) -> None:
     environ: dict[str, str] = {}
     ContentCapture(environ).switch_on("openai", V2, resolve(off))
     assert environ == {}

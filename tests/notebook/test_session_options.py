@@ -21,7 +21,7 @@ def read(line: str) -> SessionOptions:
     return parse(line, evaluate)
 
 
-def refusal(line: str, magic: str = "%%hh_session") -> str:
+def error_message(line: str, magic: str = "%%hh_session") -> str:
     with pytest.raises(UsageError) as caught:
         parse(line, evaluate, magic=magic)
     return str(caught.value)
@@ -40,7 +40,7 @@ def test_name_and_every_option() -> None:
     )
 
 
-def test_no_words_ask_for_an_unnamed_session() -> None:
+def test_an_empty_line_means_an_unnamed_session() -> None:
     assert read("   ") == SessionOptions()
 
 
@@ -59,80 +59,80 @@ def test_quotes_and_braces_hold_a_word_together(line: str, words: list[str]) -> 
     assert split(line, "%%hh_session") == words
 
 
-def test_an_expression_in_braces_hands_over_the_object_itself() -> None:
+def test_an_expression_in_braces_passes_the_object_itself() -> None:
     assert read("--input t={ticket}").inputs["t"] is NAMES["ticket"]
     assert read("--input t={ticket['id'] + n}").inputs["t"] == 10
 
 
-def test_braces_that_hold_no_expression_may_be_a_dict() -> None:
+def test_braces_may_contain_a_dict() -> None:
     assert read("--input t={'a': 1}").inputs["t"] == {"a": 1}
 
 
-def test_braces_inside_text_are_replaced_and_prose_stays() -> None:
+def test_expressions_inside_text_are_replaced_and_other_braces_kept() -> None:
     assert read("'run {n} of {who}' --metadata note='{0} {nothing} {n}'") == SessionOptions(
         name="run 3 of ada", metadata={"note": "0 {nothing} 3"}
     )
 
 
-def test_a_value_is_never_taken_for_an_option() -> None:
+def test_an_expanded_value_is_never_an_option() -> None:
     NAMES["dashes"] = "--end"
     assert read("--input q={dashes}").inputs == {"q": "--end"}
     assert read("--input=q=--end").inputs == {"q": "--end"}
 
 
-def test_an_unknown_option_is_answered_with_the_near_match() -> None:
-    assert refusal("refund --tags a=b") == (
+def test_an_unknown_option_suggests_a_similar_one() -> None:
+    assert error_message("refund --tags a=b") == (
         "%%hh_session: unknown option --tags. Did you mean --metadata?\n"
         "    %%hh_session refund-triage --metadata team=support"
     )
-    assert "Did you mean --metadata?" in refusal("--metdata a=b")
+    assert "Did you mean --metadata?" in error_message("--metdata a=b")
 
 
-def test_an_option_like_no_other_is_answered_with_all_of_them() -> None:
+def test_an_unknown_option_without_a_similar_one_lists_all() -> None:
     flags = [option.flag for option in SESSION_OPTIONS]
-    assert f"unknown option --bogus. Options: {', '.join(flags[:-1])}." in refusal("--bogus")
-    assert f"unknown option --bogus. Options: {', '.join(flags)}." in refusal("--bogus", "%hh_session")
+    assert f"unknown option --bogus. Options: {', '.join(flags[:-1])}." in error_message("--bogus")
+    assert f"unknown option --bogus. Options: {', '.join(flags)}." in error_message("--bogus", "%hh_session")
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("it's", "the quote ' is not closed."),
         ('"a', 'the quote " is not closed.'),
         ("--input q={a", "the brace { is not closed."),
         ("--input", "--input needs a value, K=V."),
         ("--input --user 7", "--input needs a value, K=V."),
-        ("--input q", "--input takes KEY=VALUE, got 'q'."),
-        ("--input =q", "--input takes KEY=VALUE, got '=q'."),
-        ("a b", "one name only, got 'a' and 'b'. Put quotes around a name with spaces."),
+        ("--input q", "--input expects KEY=VALUE, got 'q'."),
+        ("--input =q", "--input expects KEY=VALUE, got '=q'."),
+        ("a b", "expected one name, got 'a' and 'b'. Put quotes around a name with spaces."),
         ("--show all", "--show must be one of auto, line, tree, off; got all."),
-        ("--end", "the session ends with the cell; --end is for the line form: %hh_session --end"),
-        ("refund #3", "refund #3 is how a session is shown that exists: --join refund #3 continues it."),
-        ("a --join last", "--join continues a session and takes no name."),
-        ("--join last --id 7", "--join continues a session and takes no --id."),
+        ("--end", "--end is not needed, the session ends with the cell. It is an option of %hh_session."),
+        ("refund #3", 'a session named "refund #3" already exists; use --join "refund #3" to continue it.'),
+        ("a --join last", "--join cannot be combined with a name; it continues an existing session."),
+        ("--join last --id 7", "--join cannot be combined with --id; it continues an existing session."),
         ("--input q={tikcet}", "--input q={tikcet}: NameError: name 'tikcet' is not defined"),
         ("--input q={n +}", "--input q={n +}: SyntaxError: "),
     ],
 )
-def test_a_mistake_is_one_sentence_that_names_the_magic(line: str, said: str) -> None:
-    message = refusal(line)
+def test_a_mistake_is_one_line_that_names_the_magic(line: str, expected: str) -> None:
+    message = error_message(line)
     assert message.startswith("%%hh_session: ")
-    assert said in message.splitlines()[0]
+    assert expected in message.splitlines()[0]
 
 
-def test_end_is_for_the_line_form() -> None:
+def test_end_is_an_option_of_the_line_form() -> None:
     assert parse("--end", evaluate, magic="%hh_session").end
-    assert "--end stands alone: %hh_session --end" in refusal("refund --end", "%hh_session")
+    assert "--end cannot be combined with a name or other options." in error_message("refund --end", "%hh_session")
 
 
-def test_a_name_with_spaces_needs_quotes_and_a_title_s_number_none() -> None:
+def test_a_name_with_spaces_needs_quotes_but_the_number_of_a_title_does_not() -> None:
     assert read("--join 'refund triage'").join == "refund triage"
     assert read("--join 'refund triage' #3").join == "refund triage #3"
     assert read("--join refund-triage #3 --show line").join == "refund-triage #3"
-    assert "one" in refusal("refund triage")
+    assert "one" in error_message("refund triage")
 
 
-def test_a_name_may_hold_anything() -> None:
+def test_a_name_may_contain_any_letters() -> None:
     assert read("'Rückfrage 7: «¿por qué?» 客户'").name == "Rückfrage 7: «¿por qué?» 客户"
     assert read("Überprüfung").name == "Überprüfung"
 
@@ -155,7 +155,7 @@ def test_variables_are_expanded_as_in_other_magics(word: str, text: str) -> None
     assert read(f"'{word}'").name == text
 
 
-def test_a_whole_variable_hands_over_the_object_itself() -> None:
+def test_a_variable_alone_passes_the_object_itself() -> None:
     assert read("--input t=$ticket").inputs["t"] is NAMES["ticket"]
 
 
@@ -170,5 +170,5 @@ def test_a_user_id_may_be_an_expression_with_an_equals_sign() -> None:
 
 
 @pytest.mark.parametrize("word", ["plain", "two words", "it's", 'a "b"', 'it\'s "b"', "-x", "{n}", ""])
-def test_a_quoted_word_is_read_as_it_was(word: str) -> None:
+def test_a_quoted_word_splits_to_the_original_word(word: str) -> None:
     assert split(quoted(word), "%hh") == [word]

@@ -55,7 +55,7 @@ def test_a_thread_starts_in_the_context_of_its_starter(kind: type[threading.Thre
 
 
 @pytest.mark.usefixtures("contexts")
-def test_a_call_runs_in_the_context_of_its_submit_not_of_the_worker() -> None:
+def test_a_submitted_call_runs_in_the_context_of_its_submit() -> None:
     with ThreadPoolExecutor(1) as pool:
         with value("first"):
             assert pool.submit(otel.get_value, KEY).result() == "first"
@@ -73,7 +73,7 @@ def test_exceptions_and_arguments_pass_through() -> None:
 
 
 @pytest.mark.usefixtures("contexts")
-def test_starting_twice_fails_as_ever() -> None:
+def test_starting_a_thread_twice_fails_as_usual() -> None:
     thread = threading.Thread(target=int)
     with value("x"):
         thread.start()
@@ -93,7 +93,7 @@ def test_removing_restores_the_originals() -> None:
         assert seen_in_thread() == [None]
 
 
-def test_a_wrapper_that_somebody_wrapped_in_turn_becomes_inert(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_removed_wrapper_inside_another_wrapper_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     original = threading.Thread.start
     wrappers = ThreadContexts()
     wrappers.install()

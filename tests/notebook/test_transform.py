@@ -42,16 +42,16 @@ def test_the_number_of_lines_does_not_change_so_that_errors_name_the_right_one()
         "x\n%%hh_session a\n",
     ],
 )
-def test_other_cells_are_left_alone(cell: str) -> None:
+def test_other_cells_are_unchanged(cell: str) -> None:
     assert rewritten(cell) == cell
 
 
 @pytest.mark.parametrize("body", ["", "\n\n", "# a comment\n\n"])
-def test_an_empty_body_is_told_to_the_statement(body: str) -> None:
+def test_an_empty_body_is_an_argument_of_the_statement(body: str) -> None:
     assert rewritten(f"%%hh_session a\n{body}").startswith("get_ipython()._hh.enter('a', blank=True)")
 
 
-def test_quotes_and_backslashes_arrive_as_typed() -> None:
+def test_quotes_and_backslashes_are_preserved() -> None:
     options = "'it is' --input q=\"a\\b\""
     call = rewritten(f"%%hh_session {options}\nx\n").partition("  # ")[0]
     assert ast.literal_eval(call.removeprefix("get_ipython()._hh.enter(").removesuffix(")")) == options
@@ -74,13 +74,13 @@ def test_a_cell_magic_below_is_called_with_the_rest_as_its_body() -> None:
 
 
 @pytest.mark.parametrize("line", ["#| hh_session: a --user 7", "# | hh_session: a --user 7", "#|hh_session:a --user 7"])
-def test_the_comment_does_the_same_and_says_so_itself_in_messages(line: str) -> None:
+def test_the_comment_is_rewritten_and_named_in_messages(line: str) -> None:
     assert rewritten(f"{line}\nx = 1\nx") == (
         "get_ipython()._hh.enter('a --user 7', magic='#| hh_session')  # #| hh_session a --user 7\nx = 1\nx"
     )
 
 
-def test_the_comment_may_stand_among_those_of_other_tools() -> None:
+def test_the_comment_may_stand_among_options_of_other_tools() -> None:
     assert rewritten("#| label: fig\n#| hh_session: a\n#| echo: false\nx\n").splitlines() == [
         "#| label: fig",
         "get_ipython()._hh.enter('a', magic='#| hh_session')  # #| hh_session a",
@@ -113,13 +113,13 @@ def test_the_comment_may_stand_above_and_below_cell_magics() -> None:
     assert rewritten("%%hh_session a\n#| hh_session: b\nx\n").count("_hh.enter") == 2
 
 
-def test_help_of_a_command_is_asked_for_as_help_of_a_magic() -> None:
+def test_a_question_mark_after_a_command_shows_its_help() -> None:
     assert rewritten("%hh show?\n") == "get_ipython().run_line_magic('hh', 'show --help')\n"
     for other in ("%hh?\n", "%hh show 4\n", "%hh show?\nx\n", "x?\n"):
         assert rewritten(other) == other
 
 
-def test_rewriting_twice_changes_nothing_more() -> None:
+def test_rewriting_is_idempotent() -> None:
     once = rewritten("%%hh_session a\nx\n")
     assert rewritten(once) == once
 

@@ -1,4 +1,4 @@
-"""`python -m hh_jupyter enable`, `disable`, `status`: one file, put in place and removed."""
+"""`python -m hh_jupyter enable`, `disable`, `status`: one startup file, written and removed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hh_jupyter.__main__ import main
-from hh_jupyter.cli.autoload import FILE, startup_text
+from hh_jupyter.cli.startup import FILE, startup_text
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def user(environment: Path, tmp_path: Path) -> Path:
     return folder / FILE
 
 
-def test_enabling_in_an_environment_concerns_that_and_disabling_leaves_nothing(
+def test_enable_in_an_environment_applies_to_it_and_disable_leaves_nothing_behind(
     environment: Path, user: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["enable"]) == 0
@@ -40,7 +40,9 @@ def test_enabling_in_an_environment_concerns_that_and_disabling_leaves_nothing(
     assert list((environment.parents[3]).iterdir()) == []
 
 
-def test_outside_environments_the_user_is_meant(environment: Path, user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_enable_outside_an_environment_applies_to_the_user(
+    environment: Path, user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "base_prefix", sys.prefix)
     assert main(["enable"]) == 0
     assert user.exists()
@@ -50,7 +52,7 @@ def test_outside_environments_the_user_is_meant(environment: Path, user: Path, m
     assert user.parent.parent.exists(), "the profile is the user's"
 
 
-def test_flags_choose(environment: Path, user: Path) -> None:
+def test_flags_select_environment_or_user(environment: Path, user: Path) -> None:
     assert main(["enable", "--user"]) == main(["enable", "--sys-prefix"]) == 0
     assert main(["disable", "--sys-prefix"]) == 0
     assert (environment.exists(), user.exists()) == (False, True)
@@ -58,7 +60,7 @@ def test_flags_choose(environment: Path, user: Path) -> None:
     assert (environment.exists(), user.exists()) == (False, False)
 
 
-def test_status_says_where_it_is_and_whether_it_is_this_versions(
+def test_status_shows_where_it_is_enabled_and_files_of_another_version(
     environment: Path, user: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["enable", "--user"])
@@ -69,7 +71,7 @@ def test_status_says_where_it_is_and_whether_it_is_this_versions(
     assert head.startswith("hh_jupyter 0.")
     assert here.split()[0] == "off"
     assert here.endswith(str(environment))
-    assert everywhere.strip().startswith("on (written by another version; enable writes it anew)")
+    assert everywhere.strip().startswith("on (written by another version: run enable again)")
     main(["enable", "--user"])
     capsys.readouterr()
     main(["status", "--user"])
@@ -77,12 +79,12 @@ def test_status_says_where_it_is_and_whether_it_is_this_versions(
 
 
 @pytest.mark.usefixtures("environment")
-def test_files_of_others_are_left_alone(user: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_of_other_programs_are_left_unchanged(user: Path, capsys: pytest.CaptureFixture[str]) -> None:
     user.write_text("mine = 1\n", encoding="utf-8")
     beside = user.with_name("00-first.py")
     beside.write_text("other = 1\n", encoding="utf-8")
     assert main(["enable", "--user"]) == 1
-    assert "somebody else's file" in capsys.readouterr().err
+    assert "was not written by hh_jupyter" in capsys.readouterr().err
     assert main(["disable"]) == 0
     assert user.read_text(encoding="utf-8") == "mine = 1\n"
     user.unlink()
@@ -90,18 +92,18 @@ def test_files_of_others_are_left_alone(user: Path, capsys: pytest.CaptureFixtur
     assert [path.name for path in user.parent.iterdir()] == ["00-first.py"]
 
 
-def test_where_it_cannot_be_written_one_line_says_what_to_do(
+def test_a_file_that_cannot_be_written_is_one_line_that_says_what_to_do(
     environment: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment.parents[2].write_text("a file where a folder should be")
     assert main(["enable", "--sys-prefix"]) == 1
-    said = capsys.readouterr().err
-    assert "cannot be written" in said
-    assert "--user enables it for you alone." in said
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "cannot write" in message
+    assert message.rstrip().endswith("--user")
+    assert message.count("\n") == 1
 
 
-def test_disabling_what_is_not_there_is_no_mistake(environment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_disable_without_a_startup_file_succeeds(environment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["disable"]) == 0
     assert "nothing to remove" in capsys.readouterr().out
     assert not environment.parent.exists()
