@@ -30,7 +30,7 @@ from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.notebook.guard import guarded
 from hh_jupyter.notebook.parser import quoted
 from hh_jupyter.notebook.session_magic import CELL_MAGIC, parse
-from hh_jupyter.notebook.sessions import Sessions
+from hh_jupyter.notebook.sessions import NotebookSessions
 from hh_jupyter.tracing.context import CELL, SCOPE, SessionScope, leave, with_cell
 
 # One running cell, as the hooks know it.
@@ -109,7 +109,7 @@ class Cells:
     def __init__(
         self,
         shell: Any,
-        sessions: Sessions,
+        sessions: NotebookSessions,
         before: Callable[[], None],
         begun: Callable[[CellFrame], None],
         finished: Finished,
@@ -184,9 +184,9 @@ class Cells:
             frame.sessions.append(scope)
             frame.show = options.show or frame.show
 
-    def stick(self, session: Session | None) -> None:
+    def set_notebook_session(self, session: Session | None) -> None:
         """Make this the session from here on, in the running cell and all that follow; None for the tracer's own."""
-        self._sessions.stick(session)
+        self._sessions.set_notebook_session(session)
         frame = _frame.get()
         if frame is None:
             return
@@ -206,7 +206,7 @@ class Cells:
             return
         frame.scoped = True
         self._sessions.remember(session)
-        self._sessions.stick(session)
+        self._sessions.set_notebook_session(session)
 
     def evaluate(self, expression: str) -> Any:
         """The value of a Python expression in the user's namespace."""
@@ -265,8 +265,8 @@ class Cells:
         return int(self._shell.execution_count - self._ahead)
 
     def _attach_session(self, frame: CellFrame) -> None:
-        if self._sessions.sticky is not None:
-            scope = SessionScope(self._sessions.tracer, self._sessions.sticky)
+        if self._sessions.notebook_session is not None:
+            scope = SessionScope(self._sessions.tracer, self._sessions.notebook_session)
             scope.enter()
             frame.sessions.append(scope)
 

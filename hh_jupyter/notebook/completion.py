@@ -21,7 +21,7 @@ from hh_jupyter.notebook.parser import (
     quoted,
     split_unfinished,
 )
-from hh_jupyter.notebook.sessions import SHORT_ID, Sessions, SessionStore
+from hh_jupyter.notebook.sessions import SHORT_ID, NotebookSessions, SessionStore
 from hh_jupyter.notebook.show import FILE_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -212,14 +212,16 @@ class WordsOfKind:
         sessions, store, outputs, instrumentors: what they come from.
     """
 
-    def __init__(self, sessions: Sessions, store: SessionStore, outputs: Outputs, instrumentors: Instrumentors) -> None:
+    def __init__(
+        self, sessions: NotebookSessions, store: SessionStore, outputs: Outputs, instrumentors: Instrumentors
+    ) -> None:
         self._sessions, self._store = sessions, store
         self._outputs, self._instrumentors = outputs, instrumentors
 
     def __call__(self, kind: Kind) -> Iterable[str]:
         """Words of this kind."""
         if kind is Kind.JOINED:
-            return ("last", *_named(reversed(self._sessions.made.items())))
+            return ("last", *_named(reversed(self._sessions.titles.items())))
         if kind is Kind.SESSION:
             return (*self._titles(), "all")
         if kind is Kind.CELL_SESSION_OR_FILE:

@@ -26,7 +26,7 @@ from traitlets.config import Config, Configurable
 
 from hh_jupyter.errors import SettingError
 from hh_jupyter.notebook.parser import Given
-from hh_jupyter.notebook.sessions import Made
+from hh_jupyter.notebook.sessions import SessionHistory
 from hh_jupyter.notebook.status import load_line
 from hh_jupyter.settings import CONFIG, DEFAULTS, TABLE, Row, Settings, check, resolve
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -244,7 +244,9 @@ def log_in(given: Given, login: Login, tracer: HoneyHiveTracer, use_key: Callabl
         return "hh: no key is saved." if path is None else f"hh: {path} is deleted. This kernel goes on with its key."
     before = tracer.export_state()
     use_key(ask_key())
-    said = [load_line(tracer.settings, tracer.destination, tracer.session_name, shows_only=tracer.left_to_others)]
+    said = [
+        load_line(tracer.settings, tracer.destination, tracer.session_name, exported_elsewhere=tracer.left_to_others)
+    ]
     if before.destination is None and before.made and tracer.destination is not None:
         said.append("  What was made before stays on this machine; %hh send SESSION sends it, %hh sessions lists it.")
     if "--save" in given:
@@ -334,7 +336,7 @@ class Memory:
     login: Login = field(default_factory=Login)
     arguments: dict[str, Any] = field(default_factory=dict)
     traits: dict[str, Any] = field(default_factory=dict)
-    made: Made = field(default_factory=Made)
+    made: SessionHistory = field(default_factory=SessionHistory)
 
 
 _of_shell: WeakKeyDictionary[Any, Memory] = WeakKeyDictionary()

@@ -29,8 +29,8 @@ from hh_jupyter.notebook.parser import (
     split,
 )
 from hh_jupyter.notebook.session_magic import LINE_MAGIC, parse
-from hh_jupyter.notebook.sessions import SHORT_ID, Sessions, SessionStore, sessions_text
-from hh_jupyter.notebook.show import LAST, Shows
+from hh_jupyter.notebook.sessions import SHORT_ID, NotebookSessions, SessionStore, sessions_text
+from hh_jupyter.notebook.show import LAST, ShowCommand
 from hh_jupyter.notebook.status import disk_lines, load_line, status_text
 from hh_jupyter.notebook.transfer import clear, open_session, save, send
 from hh_jupyter.settings import TABLE
@@ -50,7 +50,7 @@ class Commands:
 
     def __init__(
         self,
-        sessions: Sessions,
+        sessions: NotebookSessions,
         outputs: Outputs,
         cells: Cells,
         instrumentors: Instrumentors,
@@ -63,7 +63,7 @@ class Commands:
         self._set_trait, self._use_key = set_trait, use_key
         self._store = SessionStore(sessions, span_log())
         self.candidates = WordsOfKind(sessions, self._store, outputs, instrumentors)
-        self.shows = Shows(sessions, outputs, cells, self._store)
+        self.show_command = ShowCommand(sessions, outputs, cells, self._store)
         self._by_name: dict[str, Callable[[Given], None]] = {
             "status": self._status,
             "instrument": self._instrument,
@@ -112,9 +112,9 @@ class Commands:
             session=self.session_text(),
             traced=self._instrumentors.names,
             disk=disk_lines(tracer.spool, known),
-            everything="--all" in given,
+            all_settings="--all" in given,
             joins=tracer.span_source.joins,
-            shows_only=tracer.left_to_others,
+            exported_elsewhere=tracer.left_to_others,
             trouble=failure_lines(),
         )
         print(text)
@@ -129,7 +129,7 @@ class Commands:
 
     def _show(self, given: Given) -> None:
         label = given.words[0] if given.words else LAST
-        said = self.shows.show(label, errors_only="--errors" in given, detail=given.last("--detail"))
+        said = self.show_command.show(label, errors_only="--errors" in given, detail=given.last("--detail"))
         if said:
             print(said)
 
@@ -160,7 +160,11 @@ class Commands:
     def _on(self, given: Given) -> None:
         self._set_trait("disable_tracing", False)
         tracer = self._sessions.tracer
-        print(load_line(tracer.settings, tracer.destination, tracer.session_name, shows_only=tracer.left_to_others))
+        print(
+            load_line(
+                tracer.settings, tracer.destination, tracer.session_name, exported_elsewhere=tracer.left_to_others
+            )
+        )
 
     def _off(self, given: Given) -> None:
         self._set_trait("disable_tracing", True)
@@ -169,7 +173,7 @@ class Commands:
     def _open(self, given: Given) -> None:
         tracer = self._sessions.tracer
         chosen = self._store.find(given.words[0], "open").id if given.words else tracer.current_session_id
-        print(open_session(chosen, tracer, here=self._outputs.in_terminal))
+        print(open_session(chosen, tracer, in_terminal=self._outputs.in_terminal))
 
     def _help(self, given: Given) -> None:
         print(command_text(command_named(given.words[0])) if given.words else hh_text())
@@ -215,7 +219,7 @@ class HHMagics(Magics):
 
     NAMES: Final = {"line": ("hh", "hh_session"), "cell": ("hh_session",)}
 
-    def __init__(self, shell: Any, cells: Cells, sessions: Sessions, commands: Commands) -> None:
+    def __init__(self, shell: Any, cells: Cells, sessions: NotebookSessions, commands: Commands) -> None:
         super().__init__(shell)
         self._shell = shell
         self._cells = cells
@@ -240,10 +244,10 @@ class HHMagics(Magics):
             return
         options = parse(line, self._cells.evaluate, magic=LINE_MAGIC)
         if options.end:
-            self._cells.stick(None)
+            self._cells.set_notebook_session(None)
         elif line.strip():
             label = self._cells.label
-            self._cells.stick(self._sessions.open(options, cell=label, magic=LINE_MAGIC))
+            self._cells.set_notebook_session(self._sessions.open(options, cell=label, magic=LINE_MAGIC))
         print(f"hh: session {self._commands.session_text()}")
 
     # IPython shows a magic's docstring as its help.

@@ -46,7 +46,7 @@ def _read_until(master: int, end: str) -> str:
     return said.decode("utf-8", "replace")
 
 
-def test_the_summary_and_what_is_asked_for(tmp_path: Path) -> None:
+def test_jupyter_console_prints_the_summary_and_the_output_of_show(tmp_path: Path) -> None:
     (tmp_path / "traced.py").write_text(
         'import hh_jupyter as hh\n\n@hh.trace(event_name="answer")\ndef answer(question):\n    return "because"\n'
     )

@@ -51,7 +51,7 @@ def saved_outputs(made: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("down")
-def test_a_traced_notebook_passes_and_saves_html_and_text_only() -> None:
+def test_a_traced_notebook_passes_and_saves_only_html_and_text() -> None:
     made = NotebookClient(notebook(*TRACED), timeout=60, kernel_name="python3").execute()
     outputs = saved_outputs(made)
     assert [set(output["data"]) for output in outputs] == [{"text/html", "text/plain"}] * 2

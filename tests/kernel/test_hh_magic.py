@@ -16,7 +16,7 @@ def test_status_says_what_is_in_force_and_where_it_came_from(sending: Kernel, ba
     text = sending.run("%hh").stdout
     assert f"sending to {backend.url.removeprefix('http://')} as dev" in text
     assert "test-session" in text
-    assert "1 made, 1 sent, 0 waiting, 0 parked, 0 dropped" in text
+    assert "1 made, 1 sent, 0 waiting, 0 rejected, 0 dropped" in text
     assert KEY not in text
     lines = {words[0]: words[1:] for line in text.splitlines() if (words := line.split())}
     assert lines["api_key"] == ["set", "HH_API_KEY"]

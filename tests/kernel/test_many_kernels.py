@@ -59,7 +59,7 @@ def work(kernel: Kernel, number: int) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_ten_kernels_share_a_home_without_a_lock_or_cross_talk(
+def test_ten_kernels_share_a_spool_folder_without_locks_or_mixed_spans(
     kernels: list[Kernel], backend: Backend, tmp_path: Path
 ) -> None:
     left = {f"left-{number}" for number in range(KERNELS)}

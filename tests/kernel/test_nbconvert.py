@@ -50,7 +50,7 @@ def test_html_shows_summary_error_and_messages(notebook: nbformat.NotebookNode) 
     assert "<img src=x" not in ours
 
 
-def test_markdown_keeps_the_page_whole_and_reads_nothing_in_it_as_markdown(notebook: nbformat.NotebookNode) -> None:
+def test_markdown_export_keeps_the_html_intact(notebook: nbformat.NotebookNode) -> None:
     text, _ = MarkdownExporter().from_notebook_node(notebook)
     rendered = str(mistune.create_markdown(escape=False)(outputs(text)))
     ours = rendered[: rendered.index("</div></details>") + len("</div></details>")]

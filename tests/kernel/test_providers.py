@@ -51,7 +51,7 @@ exporter = OTLPSpanExporter(
 )
 mine.add_span_processor(BatchSpanProcessor(exporter))
 """
-LEFT = "hh: spans are shown here and left to another exporter, which sends them to "
+LEFT = "hh: spans are displayed here; another exporter sends them to "
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def span_counts(kernel: Kernel, view: str) -> set[str]:
     return {fact for fact in facts if "span" in fact}
 
 
-def test_a_long_cell_is_told_as_it_goes(kernel: Kernel, tmp_path: Path) -> None:
+def test_a_long_cell_is_shown_while_it_runs(kernel: Kernel, tmp_path: Path) -> None:
     """Names of what runs and counts of what ended; no output of ours before the body ends."""
     enough = tmp_path / "enough"
     source = f"agent(120, until={str(enough)!r})"
@@ -51,7 +51,9 @@ def test_a_long_cell_is_told_as_it_goes(kernel: Kernel, tmp_path: Path) -> None:
     kernel.wait_for(lambda: len(span_counts(kernel, "hh-long")) >= 2, "it is not told twice")
     assert "display" not in cell.kinds
     enough.touch()
-    kernel.wait_for(lambda: any(told["type"] == "ended" for told in kernel.told), "nobody said that the cell ended")
+    kernel.wait_for(
+        lambda: any(told["type"] == "ended" for told in kernel.told), "the page was not notified that the cell ended"
+    )
     kernel.wait_for(lambda: bool(cell.outputs), "it is not shown")
     told = running(kernel, "hh-long")
     assert {message["source"] for message in told} == {source}
@@ -66,14 +68,14 @@ def test_a_long_cell_is_told_as_it_goes(kernel: Kernel, tmp_path: Path) -> None:
     kernel.told.clear()
 
 
-def test_a_short_cell_is_not_told(kernel: Kernel) -> None:
+def test_a_short_cell_is_not_shown_while_it_runs(kernel: Kernel) -> None:
     kernel.told.clear()
     kernel.run("agent(1, 0.05)", cell_id="short")
     kernel.run("time.sleep(1.5)", cell_id="after")
     assert [message for message in kernel.told if message["type"] == "running"] == []
 
 
-def test_a_page_that_nobody_sees_is_told_nothing(kernel: Kernel, tmp_path: Path) -> None:
+def test_a_hidden_page_gets_no_messages(kernel: Kernel, tmp_path: Path) -> None:
     """And is told again when somebody looks."""
     kernel.told.clear()
     kernel.ask({"type": "sight", "visible": False})
@@ -86,7 +88,7 @@ def test_a_page_that_nobody_sees_is_told_nothing(kernel: Kernel, tmp_path: Path)
     kernel.run("1")
 
 
-def test_questions_are_answered_while_a_cell_runs(kernel: Kernel, tmp_path: Path) -> None:
+def test_the_hub_answers_requests_while_a_cell_runs(kernel: Kernel, tmp_path: Path) -> None:
     """Over the page's subshell, though the hub itself has just spoken from elsewhere; also about what runs."""
     if kernel.versions[1] < 7:
         pytest.skip("ipykernel 6 has no subshells")
@@ -101,7 +103,7 @@ def test_questions_are_answered_while_a_cell_runs(kernel: Kernel, tmp_path: Path
     kernel.wait_for(lambda: bool(cell.outputs), "the cell does not end")
 
 
-def test_names_of_what_runs_hold_no_secret(kernel: Kernel, tmp_path: Path) -> None:
+def test_names_of_running_spans_are_redacted(kernel: Kernel, tmp_path: Path) -> None:
     """A span that has not ended is redacted as one that has."""
     kernel.told.clear()
     agent = f"agent(120, until={str(tmp_path / 'told')!r})"

@@ -156,13 +156,13 @@ def test_history_and_names_are_the_same(without: Run, loaded: Run) -> None:
     assert loaded.names == without.names
 
 
-def test_only_cells_with_spans_have_an_output_of_ours_and_only_one(without: Run, loaded: Run) -> None:
+def test_only_cells_with_spans_have_an_output_of_the_extension_and_only_one(without: Run, loaded: Run) -> None:
     traced = re.compile(r"(?!%%writefile)(.*tracer\.start|%run)", re.DOTALL)
     assert loaded.ours == [1 if traced.match(code) else 0 for code, _ in corpus()]
     assert sum(without.ours) == 0
 
 
-def test_in_a_session_they_are_the_same_too(folder: Path) -> None:
+def test_in_a_session_they_are_the_same_as_well(folder: Path) -> None:
     """The comment is one where the extension is not loaded."""
     plain = Run(folder / "comment", "import hh_jupyter", IN_A_SESSION)
     ours = Run(folder / "session", "%load_ext hh_jupyter\nimport hh_jupyter", IN_A_SESSION)

@@ -48,18 +48,18 @@ def test_one_line_when_all_is_well(tmp_path: Path) -> None:
     assert "<div" not in said
 
 
-def test_ascii_where_the_stream_carries_no_more(tmp_path: Path) -> None:
+def test_ascii_where_the_stream_does_not_support_unicode(tmp_path: Path) -> None:
     said = ipython(tmp_path, "%load_ext hh_jupyter", PRELUDE, "span('plain')", PYTHONIOENCODING="ascii")
     assert "ok plain" in said
 
 
-def test_the_tree_by_request(tmp_path: Path) -> None:
+def test_the_tree_is_printed_on_request(tmp_path: Path) -> None:
     said = ipython(tmp_path, "%load_ext hh_jupyter", PRELUDE, "span('a'), span('b')", "%hh show")
     assert said.count("2 spans") == 2
     assert len([line for line in said.splitlines() if " a " in line and "━" in line]) == 1
 
 
-def test_a_session_cell_and_unloading_work_there_too(tmp_path: Path) -> None:
+def test_session_cells_and_unloading_work_in_a_terminal(tmp_path: Path) -> None:
     said = ipython(
         tmp_path,
         "%load_ext hh_jupyter",
@@ -76,7 +76,7 @@ LOADED = "hh: local mode, nothing leaves this machine. %hh login to send. %hh? f
 WORK = "import hh_jupyter as hh\n\n@hh.trace\ndef work(): return 1\n\n"
 
 
-def test_one_command_ends_with_its_line(tmp_path: Path) -> None:
+def test_ipython_c_ends_with_the_summary_line(tmp_path: Path) -> None:
     done = run(tmp_path, "-c", f"%load_ext hh_jupyter\n{WORK}work()\nprint('said')")
     first, said, line = done.stdout.splitlines()[:3]
     assert (first, said) == (LOADED, "said")
@@ -85,14 +85,14 @@ def test_one_command_ends_with_its_line(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_one_command_that_fails_shows_where_and_its_exit_code_stays(tmp_path: Path) -> None:
+def test_ipython_c_that_fails_prints_the_tree_and_keeps_its_exit_code(tmp_path: Path) -> None:
     done = run(tmp_path, "--ext", "hh_jupyter", "-c", f"{WORK}work(); 1 / 0", code=1)
     assert done.stdout.count("ZeroDivisionError") >= 1
     assert [line for line in done.stdout.splitlines() if " work " in line]
 
 
 @pytest.mark.parametrize("name", ["nightly.py", "nightly.ipy"])
-def test_a_script_says_only_what_it_says_itself_and_its_spans_are_delivered(
+def test_a_script_prints_only_its_own_output_and_its_spans_are_sent(
     tmp_path: Path, backend: Backend, name: str
 ) -> None:
     load = "%load_ext hh_jupyter" if name.endswith("ipy") else "get_ipython().run_line_magic('load_ext', 'hh_jupyter')"

@@ -1,4 +1,4 @@
-"""What IPython in a real terminal shows: colours where they are wanted, errors with their tree, what fits."""
+"""Outputs in a real terminal: colours where wanted, errors with their tree, width."""
 
 from __future__ import annotations
 
@@ -67,20 +67,20 @@ def summary_of(said: str, name: str) -> str:
     return re.sub(r"^.*In \[\d+\]: ", "", line)
 
 
-def test_colours_are_for_terminals_that_want_them(tmp_path: Path) -> None:
+def test_terminals_get_colours(tmp_path: Path) -> None:
     assert COLOUR.search(summary_of(in_terminal(tmp_path, "span('well')"), "well"))
 
 
 @pytest.mark.parametrize(
     ("options", "env"), [((), {"NO_COLOR": "1"}), (("--colors=NoColor",), {})], ids=["NO_COLOR", "--colors=NoColor"]
 )
-def test_and_for_no_others(tmp_path: Path, options: tuple[str, ...], env: dict[str, str]) -> None:
+def test_no_colours_where_they_are_turned_off(tmp_path: Path, options: tuple[str, ...], env: dict[str, str]) -> None:
     said = in_terminal(tmp_path, "span('well')", options=options, env=env)
     assert summary_of(said, "well").startswith("✓ well")
     assert not COLOUR.search(summary_of(said, "well"))
 
 
-def test_an_error_is_told_with_its_way_its_place_and_the_tree(tmp_path: Path) -> None:
+def test_an_error_is_printed_with_its_path_its_line_and_the_tree(tmp_path: Path) -> None:
     said = COLOUR.sub("", in_terminal(tmp_path, "agent(7)"))
     lines = said[said.index("✗ agent") :].splitlines()
     assert re.fullmatch(r"✗ agent  [\d.]+ ms  3 spans  1 error  local only", lines[0])
@@ -102,7 +102,7 @@ def test_narrow_terminals_get_no_bars(tmp_path: Path) -> None:
     assert "━" not in said
 
 
-def test_what_spans_said_is_printed_by_request(tmp_path: Path) -> None:
+def test_span_content_is_printed_on_request(tmp_path: Path) -> None:
     said = COLOUR.sub("", in_terminal(tmp_path, "agent('order ' + '48213')", "%hh show --detail full"))
     before, asked, shown = said.partition("Error: agent")
     assert "order 48213" not in before
@@ -110,7 +110,7 @@ def test_what_spans_said_is_printed_by_request(tmp_path: Path) -> None:
     assert 'input\n    {"order": "order 48213"}' in shown
 
 
-def test_ascii_with_colour_where_the_stream_carries_no_more(tmp_path: Path) -> None:
+def test_ascii_with_colour_where_the_stream_does_not_support_unicode(tmp_path: Path) -> None:
     said = COLOUR.sub("", in_terminal(tmp_path, "agent(7)", env={"PYTHONIOENCODING": "ascii"}))
     assert "x agent" in said
     assert "`- x     pay" in said
