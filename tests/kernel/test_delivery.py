@@ -1,4 +1,4 @@
-"""After a cell its spans are at the backend, or the output says that they are not and where they are."""
+"""After a cell its spans have been sent, or the output says why not and where they are kept."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def slow(self, view, display_id, *, update):
 
 KernelFrontEnd.show = slow
 """
-"""Spans are delivered between the moment at which an output's picture is made and the one at which it is shown."""
+"""Lets spans be sent between the moment when an output is drawn and the moment when it is shown."""
 
 
 def test_all_spans_of_a_cell_are_sent_before_the_next_cell(sending: Kernel, backend: Backend) -> None:
@@ -97,12 +97,12 @@ def test_an_outage_has_one_notice_and_outputs_are_updated_when_it_is_over(start_
 def test_spans_sent_while_an_output_is_drawn_are_shown_as_sent_in_the_end(
     start_kernel: StartKernel, backend: Backend, *, drawn_elsewhere: bool
 ) -> None:
-    """Also where the thread that changes outputs would show the newer picture before the older one."""
+    """Even if the updater thread would otherwise show the newer state before the older one."""
     env = {"HH_CELL_FLUSH_SECONDS": "0", "HH_FLUSH_INTERVAL": "60"}
     kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, **env)
     kernel.run(f"drawn_elsewhere = {drawn_elsewhere}\n{SLOW_TO_DRAW}")
     cell = kernel.run("span('a')")
-    kernel.wait_for(lambda: "Sent" in cell.output.html, "it says what was so before")
+    kernel.wait_for(lambda: "Sent" in cell.output.html, "the output shows an outdated state")
     assert any("Sending 1" in version["text/html"] for version in cell.output.versions)
 
 

@@ -1,11 +1,11 @@
-"""One widget model per kernel, opened when a notebook's cell was traced, and never part of an output."""
+"""One widget model per kernel, opened when a cell of a notebook is traced, and never part of an output."""
 
 from __future__ import annotations
 
 from tests.kernel.driver import Kernel
 
 WIDGET_AND_LAYOUT = 2
-"""A widget's layout is a widget, and so a comm, of its own."""
+"""The layout of a widget is a widget with a comm of its own."""
 
 
 def settle(kernel: Kernel, comms: int) -> None:
@@ -36,7 +36,7 @@ def test_all_cells_share_one_model_across_reloads_and_unloading_closes_it(fresh:
 def test_running_a_cell_again_leaves_its_saved_output_unchanged(fresh: Kernel) -> None:
     first, second = (fresh.run("span('same')", cell_id="cell-1") for _ in range(2))
     assert first.output.metadata == second.output.metadata
-    # A late change of the first run must not reach the second one's output.
+    # A late update of the first run must not change the output of the second.
     assert first.output.display_id != second.output.display_id
 
 

@@ -1,4 +1,4 @@
-"""`%hh save`: a file of OTLP JSON lines with the spans of this kernel or of sessions, also of dead kernels."""
+"""`%hh save`: a file of OTLP JSON lines with the spans of this kernel or of sessions, including earlier kernels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.kernel.driver import Kernel
 
 
 def spans(path: Path) -> list[dict[str, Any]]:
-    """Of all lines; each of them must be one request."""
+    """Return the spans of all lines; each line must be one export request."""
     found = []
     for line in path.read_text(encoding="utf-8").splitlines():
         request = json.loads(line)
@@ -24,7 +24,7 @@ def spans(path: Path) -> list[dict[str, Any]]:
 
 
 def test_save_writes_every_span_of_the_kernel_once(start_kernel: StartKernel, tmp_path: Path) -> None:
-    """Although it is both in memory and on disk."""
+    """Although spans are both in memory and on disk."""
     kernel = start_kernel()
     assert "there are no spans to save." in kernel.run("%hh save spans.jsonl").stderr
     assert [path.name for path in tmp_path.iterdir() if "spans" in path.name] == []
@@ -45,8 +45,8 @@ def test_spans_that_were_sent_are_saved_as_well(sending: Kernel, tmp_path: Path)
     assert sending.run("span('x'); span('y')").output.text.splitlines()[0].endswith("  sent")
     assert sending.run("%hh save spans.jsonl").stdout == "hh: 2 spans saved to spans.jsonl.\n"
     sending.run("from hh_jupyter.tracing.recorded import detail_store; detail_store().clear()\nspan('z')")
-    said = sending.run("%hh save less.jsonl").stdout
-    assert said == "hh: 1 span saved to less.jsonl. 2 spans more have been sent and are no longer kept here.\n"
+    printed = sending.run("%hh save less.jsonl").stdout
+    assert printed == "hh: 1 span saved to less.jsonl. 2 spans more have been sent and are no longer kept here.\n"
 
 
 def test_sessions_are_saved_by_name_including_those_of_a_killed_kernel(
@@ -76,7 +76,7 @@ def test_an_existing_file_is_only_replaced_with_force(local: Kernel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("%hh save", "a file name is missing. Example: %hh save spans.jsonl"),
         ("%hh save x.jsonl --forec", "unknown option --forec. Did you mean --force?"),
@@ -84,8 +84,8 @@ def test_an_existing_file_is_only_replaced_with_force(local: Kernel) -> None:
         ("%hh save x.jsonl nothing", "no session nothing. Known: notebook."),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_no_file(local: Kernel, line: str, said: str) -> None:
+def test_a_mistake_is_one_line_and_leaves_no_file(local: Kernel, line: str, message: str) -> None:
     local.run("span('x')")
     cell = local.run(line)
-    assert cell.stderr == f"UsageError: %hh save: {said}\n"
+    assert cell.stderr == f"UsageError: %hh save: {message}\n"
     assert local.value("__import__('os').path.exists('x.jsonl')") is False

@@ -1,4 +1,4 @@
-"""`%hh show`, and what a saved output holds: by default nothing that a model was told or said."""
+"""`%hh show`, and the content of saved outputs: by default no inputs and outputs of spans."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_setting_decides_for_every_cell_and_the_text_stays_short(asking: Ker
 
 
 def test_a_secret_is_in_no_form_of_the_output(asking: Kernel) -> None:
-    """Redaction comes before every display."""
+    """Values are redacted before any display."""
     key = "sk-" + "proj-" + "4f9aQ27bXcd81LmZ0pRtUvWy3eHjKs6N"
     cell = asking.run(f"_ = ask('my key is {key}')")
     for command in (f"%hh show {cell.count} --detail full", f"%hh show {cell.count} --detail preview"):
@@ -84,7 +84,7 @@ def test_errors_shows_only_spans_in_error_and_their_ancestors(asking: Kernel) ->
 
 
 def test_an_exception_that_the_cell_caught_is_not_an_error_of_the_cell(asking: Kernel) -> None:
-    """Nor is it where the cell is shown again; of a cell that raised it is one."""
+    """Neither when the cell is shown again. In a cell that raised, it is an error."""
     caught = asking.run("try:\n    ask('x', fail=True)\nexcept ValueError:\n    pass")
     for text in (caught.output.text, asking.run(f"%hh show {caught.count}").output.text):
         assert re.match(r"✓ ask  .*  2 spans  1 caught  ", text)
@@ -128,7 +128,7 @@ def test_view_ids_are_made_of_the_cell_id(asking: Kernel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("%hh show --detail", "%hh show: --detail needs a value, summary|preview|full."),
         ("%hh show --detail everything", "%hh show: --detail must be one of summary, preview, full; got everything."),
@@ -136,6 +136,6 @@ def test_view_ids_are_made_of_the_cell_id(asking: Kernel) -> None:
         ("%hh show 9999 --errors", "%hh: no spans for cell 9999. Cells with spans: "),
     ],
 )
-def test_a_mistake_is_one_line(local: Kernel, line: str, said: str) -> None:
+def test_a_mistake_is_one_line(local: Kernel, line: str, message: str) -> None:
     local.run("span('some')")
-    assert local.run(line).stderr.startswith(f"UsageError: {said}")
+    assert local.run(line).stderr.startswith(f"UsageError: {message}")

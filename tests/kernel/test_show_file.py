@@ -1,4 +1,4 @@
-"""`%hh show FILE`: a trace of anybody, below the cell that asks, static and live."""
+"""`%hh show FILE`: spans of any file of OTLP JSON, static and interactive."""
 
 from __future__ import annotations
 
@@ -71,11 +71,12 @@ def test_the_page_gets_the_rows_of_a_file_and_the_details_of_a_span(kernel: Kern
     kernel.ask({"type": "details", "number": 1, "view": view_id, "span": f"{span.context.span_id:016x}"})
     kernel.ask({"type": "python", "number": 2, "view": view_id, "span": f"{span.context.span_id:016x}"})
     kernel.wait_for(
-        lambda: sum(told["type"] == "answer" for told in kernel.told) == 2, "the requests were not answered"
+        lambda: sum(message["type"] == "answer" for message in kernel.hub_messages) == 2,
+        "the requests were not answered",
     )
-    header = next(told["header"] for told in kernel.told if told["type"] == "rows")
+    header = next(message["header"] for message in kernel.hub_messages if message["type"] == "rows")
     assert (header["delivery"], header["delivery_state"], header["file"]) == ("Read from file", "local", "trace.jsonl")
-    answers = {told["number"]: told["value"] for told in kernel.told if told["type"] == "answer"}
+    answers = {message["number"]: message["value"] for message in kernel.hub_messages if message["type"] == "answer"}
     assert WORDS in str(answers[1])
     kernel.run(answers[2].partition("\n\n# The same request")[0])
     assert kernel.value("span.span_id") == span.context.span_id
@@ -107,7 +108,7 @@ def test_a_name_is_a_session_unless_it_looks_like_a_path(kernel: Kernel) -> None
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("none.jsonl", "none.jsonl cannot be read (No such file or directory)."),
         ("no/file", "no/file cannot be read (No such file or directory)."),
@@ -117,10 +118,10 @@ def test_a_name_is_a_session_unless_it_looks_like_a_path(kernel: Kernel) -> None
         ("nothing", "no session nothing. This kernel has no sessions with spans yet."),
     ],
 )
-def test_a_mistake_is_one_line(kernel: Kernel, line: str, said: str, tmp_path: Path) -> None:
+def test_a_mistake_is_one_line(kernel: Kernel, line: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("3")
     (tmp_path / "empty.json").write_text('{"resourceLogs": []}')
-    assert kernel.run(f"%hh show {line}").stderr == f"UsageError: %hh show: {said}\n"
+    assert kernel.run(f"%hh show {line}").stderr == f"UsageError: %hh show: {message}\n"
 
 
 def test_tab_completes_files_and_the_folders_on_the_way(kernel: Kernel, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`SpanView`: an ordinary widget that answers its page, and static forms beside it."""
+"""`SpanView`: a widget that serves requests of its page, with static text and HTML."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def test_its_page_gets_rows_details_and_notifications_of_changes(fresh: Kernel) 
     assert ("span id", span_id) in details["value"]["attributes"]
     assert fresh.value("ask(type='rows', view='hh-other', have=None)['header']") is None
     fresh.run("late.set(); worker.join(); hh.get_tracer().seal()")
-    fresh.wait_for(lambda: fresh.value("{'type': 'changed', 'view': view.view_id} in sent"), "it is not told")
+    fresh.wait_for(
+        lambda: fresh.value("{'type': 'changed', 'view': view.view_id} in sent"), "the page was not notified"
+    )
     fresh.run("sent.clear()")
     assert fresh.value("ask(type='rows', view=view.view_id, have=None)['header']['names']") == ["a", "late"]
 
@@ -59,17 +61,17 @@ def test_it_takes_sessions_all_and_a_layout(fresh: Kernel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         ("hh.SpanView(9999)", "SpanView: no spans for cell 9999. Cells with spans: "),
         ("hh.SpanView('nothing')", "SpanView: no session nothing."),
     ],
 )
-def test_an_error_lists_what_can_be_shown(local: Kernel, code: str, said: str) -> None:
+def test_an_error_lists_what_can_be_shown(local: Kernel, code: str, message: str) -> None:
     local.run("span('some')")
     ((name, message),) = local.run(code).errors
     assert name == "HHError"
-    assert message.startswith(said)
+    assert message.startswith(message)
 
 
 def test_without_the_extension_the_error_says_how_to_load_it(fresh: Kernel) -> None:

@@ -1,4 +1,4 @@
-"""`%hh sessions`, `show`, `send`, `clear`: what this kernel made, and what kernels that are gone left on disk."""
+"""`%hh sessions`, `show`, `send` and `clear`, for sessions of this kernel and of earlier ones on disk."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ while outputs._hub._hub is None:
 asked = next(node.record for node in outputs.hub_source.view_of({view!r}).tree.nodes if node.record.name == "ask")
 message = dict(type="details", number=1, view={view!r}, span=format(asked.span_id, "016x"))
 print(outputs._hub._hub.reply(message)[0]["value"]["messages"])"""
-"""What the page gets when it asks for the details of the span "ask"."""
+"""Prints the reply to a page that requests the details of the span "ask"."""
 WIDGET_AND_LAYOUT = 2
 
 
 def table(kernel: Kernel) -> list[list[str]]:
-    """The rows of `%hh sessions` as words."""
+    """Return the rows of `%hh sessions`, split into words."""
     return [line.split() for line in kernel.run("%hh sessions").stdout.splitlines()[1:]]
 
 
@@ -71,7 +71,7 @@ def test_the_table_lists_every_session_of_this_kernel_the_newest_last(made: Kern
     ],
 )
 def test_a_session_is_shown_by_title_or_name_like_a_cell(made: Kernel, words: str, shown: str) -> None:
-    """Of several with one name the latest."""
+    """The name selects the latest of several sessions."""
     cell = made.run(f"%hh show {words}")
     assert shown in cell.output.text
     assert "<details open" in cell.output.html
@@ -80,7 +80,7 @@ def test_a_session_is_shown_by_title_or_name_like_a_cell(made: Kernel, words: st
 
 def test_a_session_is_shown_by_its_id_or_the_beginning_of_it_and_the_output_says_how(made: Kernel) -> None:
     whole = made.value("[i for i, title in get_ipython()._hh.titles().items() if title == 'two words'][0]")
-    start = whole[: next(end for end in range(6, 10) if not whole[:end].isdigit())]  # A number would be a cell's.
+    start = whole[: next(end for end in range(6, 10) if not whole[:end].isdigit())]  # A number would select a cell.
     for text in (whole, start, start.upper()):
         cell = made.run(f"%hh show {text}")
         assert "third" in cell.output.text
@@ -99,7 +99,7 @@ def test_spans_outside_cells_are_shown_by_the_word_background(fresh: Kernel) -> 
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("%hh show refund-triaje", "%hh show: no session refund-triaje. Did you mean refund-triage?"),
         ("%hh show abc", "%hh show: no session abc. Known: refund-triage, refund-triage #2, two words, notebook."),
@@ -110,14 +110,14 @@ def test_spans_outside_cells_are_shown_by_the_word_background(fresh: Kernel) -> 
         ("%hh sessions all", "%hh sessions: unexpected 'all'. %hh sessions --help shows how it is used."),
     ],
 )
-def test_a_mistake_is_one_line(made: Kernel, line: str, said: str) -> None:
-    assert usage_error(made, line).startswith(said)
+def test_a_mistake_is_one_line(made: Kernel, line: str, message: str) -> None:
+    assert usage_error(made, line).startswith(message)
 
 
 def test_clear_needs_a_name_that_matches_one_session(made: Kernel) -> None:
-    said = usage_error(made, "%hh clear refund-triage")
+    printed = usage_error(made, "%hh clear refund-triage")
     ids = [row[-8] for row in table(made)[:2]]
-    assert said == f"%hh clear: 2 sessions are named refund-triage; use an id: {', '.join(ids)}."
+    assert printed == f"%hh clear: 2 sessions are named refund-triage; use an id: {', '.join(ids)}."
 
 
 def test_a_new_kernel_shows_the_sessions_of_a_killed_one_and_sends_only_those_that_are_named(
@@ -143,8 +143,8 @@ def test_a_new_kernel_shows_the_sessions_of_a_killed_one_and_sends_only_those_th
     assert "sending to" in second.run("%hh login", answer=KEY).stdout
     assert second.run("%hh send").stdout == "hh: nothing to send.\n"
     assert backend.requests == []
-    said = second.run("%hh send refund-triage").stdout
-    assert said == f"hh: 2 spans of refund-triage sent to {backend.url.removeprefix('http://')}.\n"
+    printed = second.run("%hh send refund-triage").stdout
+    assert printed == f"hh: 2 spans of refund-triage sent to {backend.url.removeprefix('http://')}.\n"
     assert sorted(span["name"] for span in backend.spans()) == ["agent", "ask"]
     (session,) = backend.sessions()
     assert session["session_name"] == "refund-triage"
@@ -158,8 +158,8 @@ def test_a_session_of_local_mode_is_sent_by_name_and_its_output_shows_it(
 ) -> None:
     kernel = start_kernel(HH_API_URL=backend.url)
     one, two = kernel.run("%%hh_session one\nspan('a')"), kernel.run("%%hh_session two\nspan('b')")
-    said = kernel.run("%hh login", answer=KEY).stdout
-    assert "What was made before stays on this machine" in said
+    printed = kernel.run("%hh login", answer=KEY).stdout
+    assert "What was made before stays on this machine" in printed
     kernel.run("%hh send one")
     assert [span["name"] for span in backend.spans()] == ["a"]
     kernel.wait_for(lambda: one.output.text.endswith("  sent"), "the sent cell's output")
@@ -174,8 +174,8 @@ def test_send_reports_what_is_waiting_and_why_and_sends_it_when_it_can(start_ker
         kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.1")
         cell = kernel.run("%%hh_session kept\nspan('x'); span('y')")
         host = backend.url.removeprefix("http://")
-        said = kernel.run("%hh send").stdout
-        assert said == f"hh: 0 of 2 spans sent to {host}; 2 wait: {host} cannot be reached.\n"
+        printed = kernel.run("%hh send").stdout
+        assert printed == f"hh: 0 of 2 spans sent to {host}; 2 waiting: {host} cannot be reached.\n"
         assert "2 spans of this kernel not sent yet" in kernel.run("%hh").stdout
         error = usage_error(kernel, "%hh clear")
         assert (
@@ -280,7 +280,7 @@ def test_status_reports_an_unusable_spool_folder_and_nothing_fails(
 
 
 def test_sessions_that_share_a_cell_have_their_own_export_states(start_kernel: StartKernel, backend: Backend) -> None:
-    """Also those that the code made, not a magic."""
+    """Sessions that user code created are included."""
     kernel = start_kernel(HH_API_URL=backend.url)
     kernel.run("for name in ('one', 'two'):\n    with hh.get_tracer().with_session(name): span(name)")
     kernel.run("%hh login", answer=KEY)
@@ -296,7 +296,7 @@ def test_sessions_that_share_a_cell_have_their_own_export_states(start_kernel: S
 
 
 def test_the_view_of_a_session_changes_to_sent_once_it_is_sent(start_kernel: StartKernel) -> None:
-    """Its spans stay as they were; a word about delivery that is no longer true would be a lie."""
+    """Its spans do not change, but its export state does."""
     with Backend(refuse=True) as backend:
         kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.1")
         kernel.run("%%hh_session triage\nspan('x')")
@@ -305,4 +305,4 @@ def test_the_view_of_a_session_changes_to_sent_once_it_is_sent(start_kernel: Sta
         kernel.wait_for(lambda: all("Not sent" in cell.output.html for cell in both), "the outage is not shown")
         backend.listen()
         kernel.run("%hh send")
-        kernel.wait_for(lambda: all("Sent" in cell.output.html for cell in both), "still says that it waits")
+        kernel.wait_for(lambda: all("Sent" in cell.output.html for cell in both), "the output is not updated")

@@ -1,4 +1,4 @@
-"""A kernel that is killed loses nothing: the next one with the same key and backend delivers it."""
+"""A killed kernel loses no spans: the next one with the same key and backend sends them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ def test_the_next_kernel_sends_what_a_killed_one_could_not(start_kernel: StartKe
     with Backend(refuse=True) as backend:
         env = {"HH_API_KEY": KEY, "HH_API_URL": backend.url, "HH_SESSION_NAME": "test-session"}
         killed = start_kernel(**env, HH_CELL_FLUSH_SECONDS="0.1")
-        told = killed.run("span('outside')").output.text
-        assert "kept on disk" in told
+        text = killed.run("span('outside')").output.text
+        assert "kept on disk" in text
         killed.run("%%hh_session triage --metadata team=support\nspan('inside')")
         killed.stop(now=True)
         backend.listen()
-        start_kernel(**env)  # Nothing need be run there.
+        start_kernel(**env)  # Loading the extension is enough.
         assert backend.wait_for(lambda backend: len(backend.spans()) == 2)
         starts = {session["session_id"]: session["session_name"] for session in backend.sessions()}
         found = {span["name"]: starts[span["attributes"]["honeyhive.session_id"]] for span in backend.spans()}
