@@ -1,4 +1,4 @@
-"""`SpanList` of spans that no tracer of ours delivered: any exporter's, and those of files."""
+"""`SpanList` of spans from other exporters and from files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _prices() -> None:
 
 
 def made_by_the_sdk() -> tuple[ReadableSpan, ...]:
-    """What a plain provider and exporter hold after a call with an error, an event and a link."""
+    """Return the spans of a plain provider and exporter after a call with an error, an event and a link."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(resource=Resource({"service.name": "shop", "start.command": f"serve --key {KEY}"}))
     provider.add_span_processor(SimpleSpanProcessor(exporter))

@@ -1,4 +1,4 @@
-"""`hh_jupyter.spans(...)`: which spans it finds, and what can be done with them."""
+"""`hh_jupyter.spans(...)`: selection, and conversions of the result."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.spans import recorded
 
 @pytest.fixture(scope="module")
 def tracer() -> Iterator[HoneyHiveTracer]:
-    """A tracer in local mode, and the spans of a recorded agent replayed into it, beside two of its own."""
+    """A tracer in local mode with two spans of its own and the replayed spans of a recorded agent."""
     span_log().clear()
     tracer = HoneyHiveTracer.init(test_mode=True, multi_instance=True, session_name="spans")
     with tracer.with_session("first"), tracer.start_span("Fetch page"):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from IPython.core.error import UsageError
 
@@ -276,9 +277,9 @@ def export_of(records: Collection[SpanRecord], tracer: HoneyHiveTracer) -> Expor
     exported_elsewhere = min(len(records), sum(state.left for state in exported))
     made = len(records) - exported_elsewhere
     sent = min(made, sum(_sent_at_least(states[cell], number) for cell, number in by_cell.items()))
-    worst = max(exported, key=lambda state: state.made - state.sent)
+    base = max(exported, key=lambda state: state.made - state.sent)
     unsent = made - sent
-    return worst._replace(
+    return base._replace(
         # Local spans are not going to be sent by themselves.
         failing=any(state.failing for state in exported) or len(exported) < len(states),
         made=made,
@@ -304,8 +305,6 @@ def _stored_state(stored: Sequence[StoredSession]) -> ExportState:
 
 def host_of(destination: str) -> str:
     """Return the host of a destination as the spool stores it. Example: "https://api.example/path#0f3a"."""
-    from urllib.parse import urlsplit
-
     return urlsplit(destination).netloc or destination
 
 
@@ -540,7 +539,7 @@ def _cells(session: KnownSession) -> tuple[str, ...]:
 
 
 def _where(export: ExportState) -> str:
-    return "here only" if export.destination is None else f"{export.destination}: {export.word.lower()}"
+    return "local only" if export.destination is None else f"{export.destination}: {export.word.lower()}"
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:

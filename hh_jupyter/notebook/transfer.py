@@ -72,12 +72,12 @@ class SelectedRuns:
             )
         for run in self.runs:
             try:
-                made = make_at_backend(run, tracer.settings)
+                run_id = make_at_backend(run, tracer.settings)
             except BackendError as error:
                 raise UsageError(f"%hh send: run {_name(run)} was not sent. {error}") from None
-            if made != run.id:  # The backend assigned another id: update the sessions, which have ours.
+            if run_id != run.id:  # The backend assigned another id: update the sessions, which have ours.
                 for session_id in run.session_ids:
-                    tracer.update_event(session_id, {"metadata": {"run_id": made}})
+                    tracer.update_event(session_id, {"metadata": {"run_id": run_id}})
 
     def complete(self, tracer: HoneyHiveTracer) -> str:
         """Mark the runs as completed at the backend; return one line for each that could not be."""
@@ -99,7 +99,9 @@ def _name(run: LocalRun) -> str:
 SEND_SECONDS: Final = 2.0
 """Time to wait for the export, or `cell_flush_seconds` if that is longer. Ctrl-C ends the wait and loses nothing."""
 
-SETTLE_SECONDS: Final = 0.5
+DELETE_SECONDS: Final = 0.5
+"""Longest wait until the spool has deleted spans that are counted as sent."""
+
 NO_SESSION: Final = ""
 """Session id of spans without a session in the spool."""
 
@@ -239,17 +241,17 @@ def _send_sessions(
     before, dropped = _on_disk(spool, ids), tracer.export_state().dropped
     tracer.send_again(ids)
     _flush(tracer)
-    unsent = _not_accepted(spool, ids, tracer)
+    unsent = _wait_unsent(spool, ids, tracer)
     after = tracer.export_state()
     rejected = min(unsent, after.parked)
-    elsewhere = unsent and not (after.waiting or after.parked)
+    other_destination = unsent and not (after.waiting or after.parked)
     return SendResult(
         destination,
         sent=max(0, before - unsent - (after.dropped - dropped)),
         waiting=unsent - rejected,
         rejected=rejected,
         subject=subject,
-        reason="recorded for another key or URL" if elsewhere else after.reason,
+        reason="recorded for another key or URL" if other_destination else after.reason,
         dropped=(after.dropped - dropped, after.dropped_reason),
         requests=(after.calls_parked, after.parked_reason),
     )
@@ -263,9 +265,9 @@ def _on_disk(spool: Spool, ids: Collection[str]) -> int:
     return sum(session.spans for session in spool.sessions() if session.session_id in ids)
 
 
-def _not_accepted(spool: Spool, ids: Collection[str], tracer: HoneyHiveTracer) -> int:
+def _wait_unsent(spool: Spool, ids: Collection[str], tracer: HoneyHiveTracer) -> int:
     """Return the number of spans still on disk; wait briefly, as sent spans are counted before they are deleted."""
-    deadline = time.monotonic() + SETTLE_SECONDS
+    deadline = time.monotonic() + DELETE_SECONDS
     while unsent := _on_disk(spool, ids):
         state = tracer.export_state()
         if state.waiting or state.parked or time.monotonic() > deadline:
@@ -326,8 +328,8 @@ def save(words: Sequence[str], store: SessionStore, *, replace: bool = False) ->
     if not saved:
         raise UsageError("%hh save: there are no spans to save.")
     missing = len(wanted - saved)
-    lost = f" {count(missing, 'span')} more have been sent and are no longer kept here." if missing else ""
-    return f"hh: {count(len(saved), 'span')} saved to {path}.{lost}"
+    note = f" {count(missing, 'span')} more have been sent and are no longer kept here." if missing else ""
+    return f"hh: {count(len(saved), 'span')} saved to {path}.{note}"
 
 
 def _write(path: Path, bodies: Sequence[bytes]) -> set[int]:

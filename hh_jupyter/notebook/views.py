@@ -27,7 +27,7 @@ _DOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class OutputState(NamedTuple):
-    """Everything that what an output shows depends on; a different state means that it has to be drawn again.
+    """The state that an output shows; when it changes, the output has to be drawn again.
 
     Attributes:
         spans: number of spans so far.

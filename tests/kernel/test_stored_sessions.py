@@ -56,7 +56,7 @@ def test_the_table_lists_every_session_of_this_kernel_the_newest_last(made: Kern
     assert lines[0].split() == ["session", "id", "spans", "last", "span", "where", "kernel"]
     assert [line[:16].rstrip() for line in lines[1:]] == ["refund-triage", "refund-triage #2", "two words", "notebook"]
     assert [line.split()[-7] for line in lines[1:]] == ["2", "1", "1", "1"]
-    assert all(line.endswith("here only  this one") for line in lines[1:])
+    assert all(line.endswith("local only  this one") for line in lines[1:])
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_session_of_local_mode_is_sent_by_name_and_its_output_shows_it(
     assert [span["name"] for span in backend.spans()] == ["a"]
     kernel.wait_for(lambda: one.output.text.endswith("  sent"), "the sent cell's output")
     assert "local only" in two.output.text
-    assert [" ".join(row[5:-2]) for row in table(kernel)] == [f"{backend.url[7:]}: sent", "here only"]
+    assert [" ".join(row[5:-2]) for row in table(kernel)] == [f"{backend.url[7:]}: sent", "local only"]
     assert kernel.run("%hh send all").stdout.startswith("hh: 1 span sent to ")
     assert kernel.run("%hh send all").stdout == "hh: nothing to send.\n"
 
@@ -287,7 +287,7 @@ def test_sessions_that_share_a_cell_have_their_own_export_states(start_kernel: S
     assert kernel.run("%hh send one").stdout.startswith("hh: 1 span of one sent to ")
     where = {row[0]: (row[2], " ".join(row[5:-2])) for row in table(kernel)}
     two = kernel.value("[row.session_id for row in span_log().records() if row.name == 'two'][0]")
-    assert where == {"one": ("1", f"{backend.url[7:]}: sent"), "two": ("1", "here only")}
+    assert where == {"one": ("1", f"{backend.url[7:]}: sent"), "two": ("1", "local only")}
     assert "local only" in kernel.run("%hh show two").output.text
     assert [span["name"] for span in backend.spans()] == ["one"]
     kernel.run(f"%%hh_session --join {two}\nspan('more')")

@@ -28,7 +28,7 @@ def test_columns_are_aligned_and_numbers_right_aligned() -> None:
     head, first, second = text.splitlines()
     assert first.index("00000007") == second.index("00003039") == head.index("id")
     assert first.index("     7") + 5 == second.index("12,345") + 5
-    assert first.index("here only") == second.index("here only") == head.index("where")
+    assert first.index("local only") == second.index("local only") == head.index("where")
 
 
 def test_a_long_table_shows_the_newest_and_counts_the_rest() -> None:
@@ -44,7 +44,7 @@ def test_the_export_state_has_the_same_wording_as_in_outputs() -> None:
     sent = ExportState("api.example", made=3, sent=3)
     left = ExportState("api.example", made=3, waiting=3, failing=True)
     rows = sessions_text([known(1), known(2, export=sent), known(3, export=left, this_kernel=False)]).splitlines()[1:]
-    assert rows[0].endswith("here only              this one")
+    assert rows[0].endswith("local only             this one")
     assert rows[1].endswith("api.example: sent      this one")
     assert rows[2].endswith("api.example: not sent  earlier")
 
