@@ -279,12 +279,12 @@ class RunningCells:
         for span in self._open.of(cell.frame.key):
             if span.context.span_id == span_id:
                 attributes, redacted = self._rules.attributes(dict(span.attributes or {}))
-                return dataclasses.replace(self._record(span, cell), redacted=redacted), SpanDetails(
-                    attributes=attributes
-                )
-        found = (record for record in self._log.records(cell=cell.frame.key) if record.span_id == span_id)
-        record = next(found, None)
-        return None if record is None else (record, self._log.details(record))
+                record = dataclasses.replace(self._record(span, cell), redacted=redacted)
+                return record, SpanDetails(attributes=attributes)
+        for record in self._log.records(cell=cell.frame.key):
+            if record.span_id == span_id:
+                return record, self._log.details(record)
+        return None
 
     def close(self) -> None:
         """End the thread; waits at most 2 seconds."""
