@@ -43,7 +43,7 @@ PLACES = {
     "the view": ("module('views')", "summarize"),
     "the front end": ("outputs._front_end", "show"),
     "the parent": ("outputs._front_end", "current_parent"),
-    "the listener": ("outputs", "_wake"),
+    "the listener": ("outputs", "_show_late"),
     "a session": ("type(ext._sessions)", "remember"),
     "the state": ("outputs._views", "export"),
 }

@@ -87,7 +87,7 @@ def test_off_makes_no_spans_until_on_and_tells_the_difference_to_display(fresh: 
 
 
 def test_open_gives_the_page_of_a_session(sending: Kernel) -> None:
-    assert "the setting app_url" in sending.run("%hh open").stderr
+    assert "set app_url to the URL" in sending.run("%hh open").stderr
     sending.run("%config HHJupyter.app_url = 'https://app.example/s/{session_id}'")
     own = sending.value("hh.get_tracer().session_id")
     assert sending.run("%hh open").stdout == f"hh: https://app.example/s/{own}\n"

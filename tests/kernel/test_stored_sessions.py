@@ -227,7 +227,7 @@ def test_without_the_spool_sessions_of_this_kernel_are_listed_and_shown(
     assert "a" in kernel.run("%hh show one").output.text
     assert kernel.run("%hh clear").stdout == "hh: nothing to delete: the setting spool is off.\n"
     kernel.run("%hh login", answer=KEY)
-    assert "the setting spool is off; nothing to send" in usage_error(kernel, "%hh send one")
+    assert "nothing to send: with the setting spool off" in usage_error(kernel, "%hh send one")
     kernel.run("%%hh_session --join one\nspan('b')")
     assert "1 of 2 sent" in kernel.run("%hh show one").output.text
     assert "nothing (spool is off)" in kernel.run("%hh").stdout
