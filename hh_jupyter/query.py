@@ -1,7 +1,7 @@
-"""Spans as a list that can be shown, counted and handed on.
+"""`spans()` and `SpanList`: spans as a list that can be shown, totalled, converted and exported.
 
-`hh_jupyter.spans(...)` has those that this process recorded, `SpanList(exporter.get_finished_spans())` any spans of the
-OpenTelemetry SDK, `SpanList.from_otlp("trace.jsonl")` those of a file.
+`hh_jupyter.spans(...)` returns spans that this process recorded, `SpanList(exporter.get_finished_spans())` takes any
+spans of the OpenTelemetry SDK, `SpanList.from_otlp("trace.jsonl")` reads a file.
 """
 
 from __future__ import annotations
@@ -43,38 +43,44 @@ KINDS: Final = (
     "llm", "embedding", "tool", "agent", "chain", "retriever", "reranker", "guardrail", "evaluator", "decision", "http",
     "db", "other",
 )  # fmt: skip
-SEAL_SECONDS: Final = 2.0
+PROCESS_SECONDS: Final = 2.0
+"""Longest wait until the spans that have ended are processed."""
+
 LAST: Final = "last"
 
 
 class SpanList(Sequence[SpanRecord]):
-    """Spans in the order in which they ended. It stays as it is when more are recorded.
+    """An immutable list of spans in the order in which they ended.
 
-    A slice is a `SpanList` again. A notebook shows it as a tree; its text is that of `%hh show`.
+    A slice is a `SpanList`, too. A notebook displays the list as a tree; its `repr` is the text of `%hh show`.
 
-    Spans of the OpenTelemetry SDK and of files are redacted when they are taken, with the settings of the current
-    tracer or, without one, of the environment; the limits of the settings do not cut them. What the list shows, returns
-    and writes is redacted, the SDK's own spans stay as they are.
+    Spans of the OpenTelemetry SDK and of files are redacted when they are added, with the settings of the current
+    tracer or, without a tracer, of the environment. The size limits of the settings do not apply. Everything that the
+    list shows, returns and writes is redacted; the SDK's span objects are not changed.
 
     Args:
-        spans: rows, as `spans()` and other lists hold them, and spans of the OpenTelemetry SDK, such as those of an
-            `InMemorySpanExporter`, in any mixture. A span that is given twice counts once, as it was last.
+        spans: records from `spans()` or another list, and spans of the OpenTelemetry SDK, such as those of an
+            `InMemorySpanExporter`, in any mixture. Of a span that occurs twice, the last one is used.
 
     Raises:
-        TypeError: something else is among them.
-        ValueError: a span of the SDK has no ids or no start.
+        TypeError: an item is neither.
+        ValueError: a span of the SDK has no ids or no start time.
     """
 
     def __init__(self, spans: Iterable[SpanRecord | ReadableSpan] = ()) -> None:
-        self._by_key = by_identity(_rows(spans))
+        self._by_key = by_identity(_records_of(spans))
         self._records = tuple(self._by_key.values())
 
     @classmethod
     def from_otlp(cls, path: str | os.PathLike[str]) -> SpanList:
-        """The spans of a file of OTLP JSON, in the order in which they ended, redacted as the class says.
+        """Read a file of OTLP JSON. The spans are redacted; see the class.
 
-        It may be one request on each line, as the Collector's `file` exporter, `%hh save` and `to_otlp_json` write, or
-        one document, and compressed with gzip. Ids are hexadecimal or base64. Logs and metrics are passed over.
+        The file holds one export request per line, as written by the Collector's `file` exporter, `%hh save` and
+        `to_otlp_json`, or a single document, and may be compressed with gzip. Ids are hexadecimal or base64. Logs and
+        metrics are ignored.
+
+        Args:
+            path: path of the file.
 
         Raises:
             OSError: the file cannot be read.
@@ -98,32 +104,31 @@ class SpanList(Sequence[SpanRecord]):
     def __eq__(self, other: object) -> bool:
         return self._records == other._records if isinstance(other, SpanList) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # As a list.
+    __hash__ = None  # type: ignore[assignment]  # Like list.
 
     def __repr__(self) -> str:
-
         return text.render(self._view()) if self._records else "no spans"
 
     @property
     def totals(self) -> Totals:
-        """What they add up to: `summarize` of them. Loads the price table if a cost is to be estimated."""
+        """Totals of the spans. Loads the price table if a cost has to be estimated."""
         if any(prices.needs_table(record.facts) for record in self._records):
             prices.load()
         return summarize(self._records)
 
     @property
     def tree(self) -> SpanTree:
-        """The spans as they called each other."""
+        """The spans as a tree."""
         return SpanTree.build(self._records)
 
     def details(self, span: SpanRecord | ReadableSpan) -> SpanDetails | None:
-        """All attributes, events and links of a span, as they were delivered; None when they are no longer kept.
+        """Return all attributes, events and links of a span, as exported; None when they are no longer kept.
 
         Args:
-            span: of this list, or the SDK's span that one of this list was made from.
+            span: a record of this list, or a span of the SDK that this list was made from.
 
         Raises:
-            ValueError: a span of the SDK that is not in this list.
+            ValueError: the span of the SDK is not in this list.
         """
         if isinstance(span, SpanRecord):
             return span_log().details(self._by_key.get(key_of(span), span))
@@ -134,16 +139,16 @@ class SpanList(Sequence[SpanRecord]):
         return span_log().details(record)
 
     def content(self, span: SpanRecord | ReadableSpan) -> SpanContent | None:
-        """Messages, tool calls, inputs and outputs of a span, given as to `details`; None when no longer kept."""
+        """Return messages, tool calls, inputs and outputs of a span (see `details`); None when no longer kept."""
         details = self.details(span)
         return None if details is None else content(details.attributes, details.events)
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """One flat dict for each span; ids in hexadecimal, times as datetimes in UTC, durations in milliseconds."""
+        """Return one flat dict per span: ids in hexadecimal, times as UTC datetimes, durations in milliseconds."""
         return [_flat(record) for record in self._records]
 
     def to_pandas(self) -> pd.DataFrame:
-        """A row for each span, with the columns of `to_dicts`.
+        """Return a DataFrame with one row per span and the keys of `to_dicts` as columns.
 
         Raises:
             ImportError: pandas is not installed.
@@ -155,24 +160,24 @@ class SpanList(Sequence[SpanRecord]):
         return pd.DataFrame(self.to_dicts(), columns=list(_COLUMNS))
 
     def to_otlp_json(self) -> str:
-        """The spans as lines of OTLP JSON, which OpenTelemetry's Collector reads (`otlpjsonfile`).
+        """Return the spans as lines of OTLP JSON, which OpenTelemetry's Collector reads (`otlpjsonfile`).
 
-        Spans are written as they were delivered; those of the SDK and of files whole and redacted. Spans that are no
-        longer kept are left out, with a warning.
+        Spans are written as exported; those of the SDK and of files complete and redacted. Spans that are no longer
+        kept are omitted with a warning.
         """
         wanted = {record.trace_id.to_bytes(16, "big") + record.span_id.to_bytes(8, "big") for record in self._records}
         written = list(otlp_file.lines(detail_store().bodies_of(self._records), wanted))
         missing = len(wanted) - sum(len(ids) for _, ids in written)
         if missing:
-            warnings.warn(f"{missing} of {len(wanted)} spans are no longer kept and are left out.", stacklevel=2)
+            warnings.warn(f"{missing} of {len(wanted)} spans are no longer kept and were omitted.", stacklevel=2)
         return b"".join(line for line, _ in written).decode()
 
     def _repr_html_(self) -> str:
-        """The tree, static and complete by itself; what a span says is only ever shown as text."""
+        """Return static, self-contained HTML of the tree; span content is escaped."""
         return html.render(self._view()) if self._records else "<p>no spans</p>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Text and HTML, those of them that are asked for."""
+        """Return text and HTML, as far as included."""
         bundle = {"text/plain": repr(self), "text/html": self._repr_html_()}
         return {
             mime: data
@@ -181,7 +186,6 @@ class SpanList(Sequence[SpanRecord]):
         }
 
     def _view(self) -> CellView:
-
         foreign = [record for record in self._records if isinstance(record, ForeignRecord)]
         own = [record for record in self._records if not isinstance(record, ForeignRecord)]
         files = {record.source.file for record in foreign} if not own else set()
@@ -199,25 +203,24 @@ class SpanList(Sequence[SpanRecord]):
         )
 
 
-def _rows(spans: Any) -> list[SpanRecord]:
-    """The given spans as rows, in their order."""
+def _records_of(spans: Any) -> list[SpanRecord]:
+    """Convert the items to records, in their order."""
     is_path = isinstance(spans, str | os.PathLike)
-    given: list[Any] = [spans] if is_path else list(spans)
-    for span in given:
+    items: list[Any] = [spans] if is_path else list(spans)
+    for span in items:
         if not isinstance(span, SpanRecord | ReadableSpan):
             hint = " SpanList.from_otlp(path) reads a file." if is_path else ""
             what = f"SpanRecords and the OpenTelemetry SDK's ReadableSpans, not {type(span).__qualname__}"
-            raise TypeError(f"SpanList(spans) takes {what}.{hint}")
-    foreign = [span for span in given if isinstance(span, ReadableSpan)]
+            raise TypeError(f"SpanList(spans) expects {what}.{hint}")
+    foreign = [span for span in items if isinstance(span, ReadableSpan)]
     if not foreign:
-        return given
-
-    made = iter(rows_of(foreign, _redactor()))
-    return [span if isinstance(span, SpanRecord) else next(made) for span in given]
+        return items
+    converted = iter(rows_of(foreign, _redactor()))
+    return [span if isinstance(span, SpanRecord) else next(converted) for span in items]
 
 
 def _redactor() -> Redactor | RedactorWith:
-    """The redactor of the current tracer or, without one, of the environment's settings."""
+    """Return the redactor of the current tracer or, without a tracer, of the environment's settings."""
     tracer = current_tracer()
     return redactor_of(tracer.settings if tracer is not None else resolve({}))
 
@@ -229,21 +232,21 @@ def spans(
     kind: str | None = None,
     errors: bool = False,
 ) -> SpanList:
-    """The spans that this process has recorded, in the order in which they ended: those that meet every condition.
+    """Return the spans that this process recorded and that meet every condition, in the order in which they ended.
 
     Args:
-        cell: the number in `In [4]`, or "last" for the last cell with spans.
-        session: name, id, or the beginning of an id that no other session's has.
-        name: the span's name, or a part of it, in any case.
-        kind: llm, tool, agent, embedding and so on.
+        cell: number of a cell, as in `In [4]`, or "last" for the last cell with spans.
+        session: name, id, or unique id prefix of a session.
+        name: name of the spans or a part of it, case-insensitive.
+        kind: kind of the spans: llm, tool, agent, embedding and so on.
         errors: only spans in error.
 
     Raises:
-        TypeError: a value of another type.
-        ValueError: a kind that there is none of, or a beginning that several sessions' ids have.
+        TypeError: an argument has the wrong type.
+        ValueError: the kind is unknown, or the id prefix matches several sessions.
     """
     _check(cell=cell, session=session, name=name, kind=kind)
-    registry.wait_all_processed(SEAL_SECONDS)
+    registry.wait_all_processed(PROCESS_SECONDS)
     log = span_log()
     found: Iterable[SpanRecord] = log.records(cell=_cell_key(cell)) if cell is not None else log.records()
     if session is not None:
@@ -257,46 +260,48 @@ def spans(
 
 
 def _export(records: Sequence[SpanRecord]) -> ExportState:
-    """The delivery state of these spans, as far as their cells know it."""
+    """Return the export state of these spans, from the counts of their cells."""
     tracer = current_tracer()
     states = [registry.cell_export_state(cell) for cell in {record.cell for record in records} if cell is not None]
     if any(record.cell is None for record in records) and tracer is not None:
         states.append(tracer.export_state())
-    told = [state for state in states if state.told]
-    return combined(told) if told else ExportState(None, made=len(records))
+    with_spans = [state for state in states if state.has_spans]
+    return combined(with_spans) if with_spans else ExportState(None, made=len(records))
 
 
 def _check(cell: object, session: object, name: object, kind: object) -> None:
     if isinstance(cell, bool) or not isinstance(cell, int | str | None):
-        raise TypeError(f"spans(cell=...) takes the number of a cell or 'last', not {cell!r}")
+        raise TypeError(f"spans(cell=...) expects a cell number or 'last', not {cell!r}")
     for argument, value in {"session": session, "name": name, "kind": kind}.items():
         if not isinstance(value, str | None):
-            raise TypeError(f"spans({argument}=...) takes text, not {value!r}")
+            raise TypeError(f"spans({argument}=...) expects a string, not {value!r}")
     if kind is not None and kind not in KINDS:
-        raise ValueError(f"spans(kind={kind!r}): there is no such kind. It is one of {', '.join(KINDS)}.")
+        raise ValueError(f"spans(kind={kind!r}): unknown kind {kind!r}; expected one of {', '.join(KINDS)}.")
 
 
 def _cell_key(cell: int | str) -> str:
-    """The key of the latest run of a cell; of a cell without spans one that no row has."""
+    """Return the key of the latest run of a cell; empty, which matches no record, if the cell has no spans."""
     keys = {record.cell: None for record in span_log().records() if record.cell is not None}
     matching = [key for key in keys if cell == LAST or key.rpartition("-")[0] == str(cell)]
     return matching[-1] if matching else ""
 
 
 def _sessions(session: str, ids: Iterable[str]) -> set[str]:
-    """The ids that a name or the beginning of an id means."""
+    """Return the ids of the sessions with this name, title, id, or id prefix."""
     titles = session_titles()
     named = {found for found, title in titles.items() if session in (title, title.rpartition(" #")[0])}
     if named:
         return named
-    begun = {found for found in ids if found.startswith(session.lower())} if session else set()
-    if len(begun) > 1 and session.lower() not in begun:
-        raise ValueError(f"spans(session={session!r}): the ids of {len(begun)} sessions begin so.")
-    return {session.lower()} if session.lower() in begun else begun
+    matching = {found for found in ids if found.startswith(session.lower())} if session else set()
+    if len(matching) > 1 and session.lower() not in matching:
+        raise ValueError(
+            f"spans(session={session!r}): ambiguous session id prefix {session!r} ({len(matching)} matches)."
+        )
+    return {session.lower()} if session.lower() in matching else matching
 
 
 def _flat(record: SpanRecord) -> dict[str, Any]:
-    """The columns of a span."""
+    """Return the columns of a span."""
     facts, usage = record.facts, record.facts.usage
     dollars, estimated = prices.cost_of(facts)
     tokens = asdict(usage) if usage is not None else dict.fromkeys(_TOKENS)

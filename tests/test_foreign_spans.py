@@ -1,4 +1,4 @@
-"""`SpanList` of spans that no tracer of ours delivered: any exporter's, and those of files."""
+"""`SpanList` of spans from other exporters and from files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _prices() -> None:
 
 
 def made_by_the_sdk() -> tuple[ReadableSpan, ...]:
-    """What a plain provider and exporter hold after a call with an error, an event and a link."""
+    """Return the spans of a plain provider and exporter after a call with an error, an event and a link."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(resource=Resource({"service.name": "shop", "start.command": f"serve --key {KEY}"}))
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -57,7 +57,7 @@ def documents(found: SpanList) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_rows_totals_and_content_are_those_that_the_spans_say(name: str) -> None:
+def test_records_totals_and_content_match_the_spans(name: str) -> None:
     given = recorded(name)
     found = SpanList(given)
     assert found.totals == summarize(given)
@@ -70,7 +70,7 @@ def test_rows_totals_and_content_are_those_that_the_spans_say(name: str) -> None
 _FIELDS = set(SpanRecord.__dataclass_fields__) - {"redacted"}
 
 
-def test_an_exporters_spans_are_a_tree_text_page_frame_and_slices_with_their_content() -> None:
+def test_spans_of_an_exporter_have_tree_text_html_data_frame_slices_and_content() -> None:
     given = made_by_the_sdk()
     found = SpanList(given)
     assert [record.name for record in found] == ["pay", "order"]
@@ -89,7 +89,7 @@ def test_an_exporters_spans_are_a_tree_text_page_frame_and_slices_with_their_con
     assert found[1:] != found
 
 
-def test_secrets_are_hidden_in_all_that_the_list_gives_and_the_spans_are_as_they_were() -> None:
+def test_everything_the_list_returns_is_redacted_and_the_sdk_spans_are_unchanged() -> None:
     given = made_by_the_sdk()
     found = SpanList(given)
     said = [repr(found), found._repr_html_(), found.to_otlp_json(), str(found.to_dicts())]
@@ -101,7 +101,7 @@ def test_secrets_are_hidden_in_all_that_the_list_gives_and_the_spans_are_as_they
     assert [span["attributes"][keys.REDACTED] for span in documents(found)] == [3, 1]
 
 
-def test_the_tracers_own_rules_of_redaction_are_applied() -> None:
+def test_the_redaction_rules_of_the_tracer_apply() -> None:
     def no_notes(key: str, value: Any) -> Any:
         return None if key == "note" else value
 
@@ -125,7 +125,7 @@ def test_the_tracers_own_rules_of_redaction_are_applied() -> None:
         tracer.shutdown()
 
 
-def test_a_rule_for_digits_leaves_the_session_that_a_span_belongs_to() -> None:
+def test_a_redaction_rule_for_digits_does_not_change_the_session_id() -> None:
     session = "12345678-1234-4234-8234-123456789012"
     values = {keys.SESSION_ID: session, "number": "12345678"}
     span = ReadableSpan("x", context=made_by_the_sdk()[0].context, attributes=values, start_time=1, end_time=2)
@@ -138,7 +138,7 @@ def test_a_rule_for_digits_leaves_the_session_that_a_span_belongs_to() -> None:
     assert "12345678" not in str(found.to_otlp_json().replace(session, ""))
 
 
-def test_what_is_written_is_what_the_official_encoder_writes() -> None:
+def test_otlp_json_equals_that_of_the_official_encoder() -> None:
     for name in RECORDINGS[:6]:
         given = recorded(name)
         official = {span["span_id"]: span for span in decoded(encode_spans(given))}
@@ -152,7 +152,7 @@ def raw(request: Any) -> Iterator[Any]:
     return (s for resource in request.resource_spans for scope in resource.scope_spans for s in scope.spans)
 
 
-def test_records_and_foreign_spans_stand_in_one_list_and_each_has_its_content() -> None:
+def test_one_list_may_hold_records_and_foreign_spans_each_with_its_content() -> None:
     span_log().clear()
     tracer = HoneyHiveTracer.init(test_mode=True, multi_instance=True)
     with tracer.start_span("ours") as span:
@@ -172,7 +172,7 @@ def test_records_and_foreign_spans_stand_in_one_list_and_each_has_its_content() 
     span_log().clear()
 
 
-def test_a_span_that_still_runs_is_one() -> None:
+def test_a_running_span_is_accepted_and_shown_as_running() -> None:
     span = TracerProvider().get_tracer("x").start_span("open")
     assert isinstance(span, ReadableSpan)
     (record,) = SpanList([span])
@@ -188,7 +188,7 @@ def test_a_span_that_still_runs_is_one() -> None:
     assert (both[0].status, details.attributes) == ("ok", {})
 
 
-def test_attributes_of_any_type_are_shown_as_the_tracer_shows_them_and_written_as_they_are() -> None:
+def test_attributes_of_any_type_are_shown_as_by_the_tracer_and_written_unchanged() -> None:
     values: dict[str, Any] = {
         "object": {"a": {"b": 1}},
         "raw": b"\x00\xff",
@@ -217,12 +217,12 @@ def test_attributes_of_any_type_are_shown_as_the_tracer_shows_them_and_written_a
         ("x.jsonl", r"not str. SpanList.from_otlp\(path\) reads a file."),
     ],
 )
-def test_what_is_no_span_is_named(given: Any, named: str) -> None:
-    with pytest.raises(TypeError, match=rf"SpanList\(spans\) takes SpanRecords and .* ReadableSpans, {named}"):
+def test_the_error_names_what_is_not_a_span(given: Any, named: str) -> None:
+    with pytest.raises(TypeError, match=rf"SpanList\(spans\) expects SpanRecords and .* ReadableSpans, {named}"):
         SpanList(given)
 
 
-def test_a_span_of_another_list_and_one_without_ids_are_refused() -> None:
+def test_a_span_of_another_list_and_a_span_without_ids_raise() -> None:
     given = made_by_the_sdk()
     with pytest.raises(ValueError, match="span 'order' is not in this list"):
         SpanList(given[:1]).content(given[1])
@@ -231,7 +231,7 @@ def test_a_span_of_another_list_and_one_without_ids_are_refused() -> None:
 
 
 @pytest.mark.parametrize("name", RECORDINGS[:4])
-def test_a_file_gives_back_what_was_written(name: str, tmp_path: Path) -> None:
+def test_reading_a_file_returns_the_spans_that_were_written(name: str, tmp_path: Path) -> None:
     found, path = SpanList(recorded(name)), tmp_path / "trace.jsonl.gz"
     line = found.to_otlp_json().encode()
     path.write_bytes(gzip.compress(line + line))
@@ -246,7 +246,7 @@ def _id(record: SpanRecord) -> int:
     return record.span_id
 
 
-def test_a_collectors_file_with_base64_ids_is_read_in_the_order_in_which_spans_ended(tmp_path: Path) -> None:
+def test_a_collector_file_with_base64_ids_is_read_in_the_order_in_which_spans_ended(tmp_path: Path) -> None:
     given = recorded(AGENT)
     path = tmp_path / "trace.json"
     path.write_text(MessageToJson(encode_spans(given[::-1])))
@@ -262,7 +262,7 @@ def test_a_collectors_file_with_base64_ids_is_read_in_the_order_in_which_spans_e
     assert f"File {path}" in found._repr_html_()
 
 
-def test_a_saved_file_hides_secrets_that_were_not_hidden_when_it_was_written(tmp_path: Path) -> None:
+def test_reading_a_file_redacts_secrets_that_were_written_unredacted(tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
     path.write_text(MessageToJson(encode_spans(made_by_the_sdk()), indent=None))
     assert KEY in path.read_text()
@@ -271,7 +271,7 @@ def test_a_saved_file_hides_secrets_that_were_not_hidden_when_it_was_written(tmp
     assert found[0].status == StatusCode.ERROR.name.lower()
 
 
-def test_a_missing_file_is_an_ordinary_error_and_an_empty_one_an_empty_list(tmp_path: Path) -> None:
+def test_a_missing_file_raises_oserror_and_an_empty_one_is_an_empty_list(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.jsonl"):
         SpanList.from_otlp(tmp_path / "none.jsonl")
     (tmp_path / "empty.jsonl").write_text("\n")

@@ -1,4 +1,4 @@
-"""`hh_jupyter.spans(...)`: which spans it finds, and what can be done with them."""
+"""`hh_jupyter.spans(...)`: selection, and conversions of the result."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.spans import recorded
 
 @pytest.fixture(scope="module")
 def tracer() -> Iterator[HoneyHiveTracer]:
-    """A tracer in local mode, and the spans of a recorded agent replayed into it, beside two of its own."""
+    """A tracer in local mode with two spans of its own and the replayed spans of a recorded agent."""
     span_log().clear()
     tracer = HoneyHiveTracer.init(test_mode=True, multi_instance=True, session_name="spans")
     with tracer.with_session("first"), tracer.start_span("Fetch page"):
@@ -51,7 +51,7 @@ def test_spans_are_found_by_name_kind_and_error() -> None:
 
 
 @pytest.mark.usefixtures("tracer")
-def test_a_session_is_named_by_its_id_or_the_beginning_of_it() -> None:
+def test_a_session_is_found_by_its_id_or_a_prefix_of_it() -> None:
     (first,) = spans(name="Fetch page")
     assert first.session_id is not None
     assert spans(session=first.session_id) == spans(session=first.session_id[:8].upper()) == SpanList([first])
@@ -61,18 +61,20 @@ def test_a_session_is_named_by_its_id_or_the_beginning_of_it() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
-        ({"cell": 1.5}, TypeError, r"spans\(cell=...\) takes the number of a cell or 'last', not 1.5"),
-        ({"session": 4}, TypeError, r"spans\(session=...\) takes text, not 4"),
-        ({"kind": "model"}, ValueError, "there is no such kind. It is one of llm, embedding"),
+        ({"cell": 1.5}, TypeError, r"spans\(cell=...\) expects a cell number or 'last', not 1.5"),
+        ({"session": 4}, TypeError, r"spans\(session=...\) expects a string, not 4"),
+        ({"kind": "model"}, ValueError, "unknown kind 'model'; expected one of llm, embedding"),
     ],
 )
-def test_wrong_arguments_are_named(arguments: dict[str, Any], error: type[Exception], said: str) -> None:
+def test_errors_name_the_wrong_argument_and_its_value(
+    arguments: dict[str, Any], error: type[Exception], said: str
+) -> None:
     with pytest.raises(error, match=said):
         spans(**arguments)
 
 
 @pytest.mark.usefixtures("tracer")
-def test_totals_are_those_of_summarize_and_a_slice_is_a_list_again() -> None:
+def test_totals_equal_those_of_summarize_and_a_slice_is_a_span_list() -> None:
     found = spans(kind="llm")
     assert found.totals.llm_calls == summarize(found).llm_calls == 4
     assert (found.totals.cost_estimated, found.totals.prices) == (True, prices.table())
@@ -83,7 +85,7 @@ def test_totals_are_those_of_summarize_and_a_slice_is_a_list_again() -> None:
 
 
 @pytest.mark.usefixtures("tracer")
-def test_messages_and_details_of_a_span_are_read_when_asked_for() -> None:
+def test_content_and_details_of_a_span_are_read_on_request() -> None:
     found = spans(kind="llm")
     said = found.content(found[0])
     assert said is not None
@@ -104,7 +106,7 @@ def test_a_data_frame_has_a_row_for_each_span_and_its_columns_even_when_empty() 
 
 
 @pytest.mark.usefixtures("tracer")
-def test_without_pandas_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pandas_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def no_pandas(name: str, *rest: Any, **more: Any) -> Any:
@@ -118,7 +120,7 @@ def test_without_pandas_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("tracer")
-def test_otlp_json_holds_these_spans_and_no_others_as_they_were_delivered() -> None:
+def test_otlp_json_contains_exactly_these_spans_as_exported() -> None:
     found = spans(kind="tool")
     lines = [json.loads(line) for line in found.to_otlp_json().splitlines()]
     written = [
@@ -134,7 +136,7 @@ def test_otlp_json_holds_these_spans_and_no_others_as_they_were_delivered() -> N
 
 
 @pytest.mark.usefixtures("tracer")
-def test_what_is_no_longer_kept_is_said() -> None:
+def test_spans_that_are_no_longer_kept_are_reported() -> None:
     found = spans(kind="tool")
     bodies, store = detail_store().bodies(record.span_id for record in found), detail_store()
     ids = [record.span_id for record in spans()]
@@ -161,7 +163,7 @@ def test_a_notebook_shows_text_and_html_of_the_same_spans() -> None:
     assert set(found._repr_mimebundle_(exclude={"text/html"})) == {"text/plain"}
 
 
-def test_the_package_offers_them_without_loading_displays_or_protobuf() -> None:
+def test_importing_the_package_loads_no_displays_and_no_protobuf() -> None:
     code = (
         "import sys, hh_jupyter; hh_jupyter.summarize; hh_jupyter.spans; "
         "sys.exit(any(name in sys.modules for name in ('pandas', 'google.protobuf', 'IPython', 'genai_prices')))"

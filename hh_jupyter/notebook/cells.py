@@ -31,7 +31,7 @@ from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.notebook.guard import guarded
 from hh_jupyter.notebook.parser import quoted
 from hh_jupyter.notebook.session_magic import CELL_MAGIC, parse
-from hh_jupyter.notebook.sessions import Sessions
+from hh_jupyter.notebook.sessions import NotebookSessions
 from hh_jupyter.tracing.context import CELL, SCOPE, SessionScope, detach, with_cell
 
 
@@ -110,7 +110,7 @@ class Cells:
     def __init__(
         self,
         shell: Any,
-        sessions: Sessions,
+        sessions: NotebookSessions,
         before_cell: Callable[[], None],
         on_cell_start: Callable[[CellFrame], None],
         on_cell_end: OnCellEnd,
@@ -187,7 +187,7 @@ class Cells:
 
     def set_notebook_session(self, session: Session | None) -> None:
         """Use this session in the rest of the running cell and all following ones; None for the tracer's own."""
-        self._sessions.stick(session)
+        self._sessions.set_notebook_session(session)
         frame = _frame.get()
         if frame is None:
             return
@@ -207,7 +207,7 @@ class Cells:
             return
         frame.scoped = True
         self._sessions.remember(session)
-        self._sessions.stick(session)
+        self._sessions.set_notebook_session(session)
 
     def evaluate(self, expression: str) -> Any:
         """Evaluate a Python expression in the user's namespace."""
@@ -266,8 +266,8 @@ class Cells:
         return int(self._shell.execution_count - self._ahead)
 
     def _attach_session(self, frame: CellFrame) -> None:
-        if self._sessions.sticky is not None:
-            scope = SessionScope(self._sessions.tracer, self._sessions.sticky)
+        if self._sessions.notebook_session is not None:
+            scope = SessionScope(self._sessions.tracer, self._sessions.notebook_session)
             scope.enter()
             frame.sessions.append(scope)
 

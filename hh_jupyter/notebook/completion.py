@@ -21,7 +21,7 @@ from hh_jupyter.notebook.parser import (
     quoted,
     split_incomplete,
 )
-from hh_jupyter.notebook.sessions import SHORT_ID, Sessions, SessionStore
+from hh_jupyter.notebook.sessions import SHORT_ID, NotebookSessions, SessionStore
 from hh_jupyter.notebook.show import FILE_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -212,14 +212,16 @@ class Suggestions:
         sessions, store, outputs, instrumentors: the sources of the values.
     """
 
-    def __init__(self, sessions: Sessions, store: SessionStore, outputs: Outputs, instrumentors: Instrumentors) -> None:
+    def __init__(
+        self, sessions: NotebookSessions, store: SessionStore, outputs: Outputs, instrumentors: Instrumentors
+    ) -> None:
         self._sessions, self._store = sessions, store
         self._outputs, self._instrumentors = outputs, instrumentors
 
     def __call__(self, kind: ValueKind) -> Iterable[str]:
         """The values of this kind."""
         if kind is ValueKind.JOINED:
-            return ("last", *_named(reversed(self._sessions.made.items())))
+            return ("last", *_named(reversed(self._sessions.titles.items())))
         if kind is ValueKind.SESSION:
             return (*self._titles(), "all")
         if kind is ValueKind.CELL_SESSION_OR_FILE:

@@ -26,7 +26,7 @@ from traitlets.config import Config, Configurable
 
 from hh_jupyter.errors import SettingError
 from hh_jupyter.notebook.parser import ParsedLine
-from hh_jupyter.notebook.sessions import Made
+from hh_jupyter.notebook.sessions import SessionHistory
 from hh_jupyter.notebook.status import load_line
 from hh_jupyter.settings import CONFIG, DEFAULTS, TABLE, Row, Settings, check, resolve
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -246,7 +246,11 @@ def log_in(line: ParsedLine, login: Login, tracer: HoneyHiveTracer, use_key: Cal
         return "hh: no key is saved." if path is None else f"hh: deleted {path}. This kernel keeps using its key."
     before = tracer.export_state()
     use_key(ask_key())
-    lines = [load_line(tracer.settings, tracer.destination, tracer.session_name, shows_only=tracer.exported_elsewhere)]
+    lines = [
+        load_line(
+            tracer.settings, tracer.destination, tracer.session_name, exported_elsewhere=tracer.exported_elsewhere
+        )
+    ]
     if before.destination is None and before.made and tracer.destination is not None:
         lines.append(
             "  Earlier spans stay on this machine; %hh sessions lists their sessions, %hh send SESSION sends one."
@@ -338,7 +342,7 @@ class KernelState:
     login: Login = field(default_factory=Login)
     arguments: dict[str, Any] = field(default_factory=dict)
     traits: dict[str, Any] = field(default_factory=dict)
-    made: Made = field(default_factory=Made)
+    made: SessionHistory = field(default_factory=SessionHistory)
 
 
 _states: WeakKeyDictionary[Any, KernelState] = WeakKeyDictionary()

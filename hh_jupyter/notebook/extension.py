@@ -10,12 +10,12 @@ from hh_jupyter.notebook import session_magic
 from hh_jupyter.notebook.cells import CellFrame, Cells, ThreadContexts
 from hh_jupyter.notebook.completion import Completer
 from hh_jupyter.notebook.config import KernelSettings, kernel_state, make_config
-from hh_jupyter.notebook.frontend import LiveOutputs, screen_of
+from hh_jupyter.notebook.frontend import UpdatableOutputs, front_end_of
 from hh_jupyter.notebook.guard import guarded
 from hh_jupyter.notebook.instrument import Instrumentors, UntracedHint
 from hh_jupyter.notebook.magics import Commands, HHMagics
 from hh_jupyter.notebook.outputs import Outputs
-from hh_jupyter.notebook.sessions import Sessions, notebook_name
+from hh_jupyter.notebook.sessions import NotebookSessions, notebook_name
 from hh_jupyter.notebook.status import load_line
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import set_default_tracer, set_host
@@ -43,7 +43,7 @@ class Extension:
 
     def titles(self) -> dict[str, str]:
         """The titles of the sessions made in this kernel, by id."""
-        return dict(self._sessions.made)
+        return dict(self._sessions.titles)
 
     def load(self, *, quiet: bool = False) -> None:
         """Register everything, without waiting for the network."""
@@ -70,7 +70,11 @@ class Extension:
 
     def _print_load_line(self) -> None:
         tracer = self._tracer
-        print(load_line(tracer.settings, tracer.destination, tracer.session_name, shows_only=tracer.exported_elsewhere))
+        print(
+            load_line(
+                tracer.settings, tracer.destination, tracer.session_name, exported_elsewhere=tracer.exported_elsewhere
+            )
+        )
 
     def _register(self, undo: ExitStack) -> None:
         shell = self._shell
@@ -82,7 +86,7 @@ class Extension:
             shell, self._sessions, guarded(self._before_cell), guarded(outputs.begin), self._on_cell_end
         )
         self._tracer.on_session_created = guarded(self._cells.on_session_created)
-        give_live_outputs(LiveOutputs(self._cells, screen_of(shell)).open)
+        give_live_outputs(UpdatableOutputs(self._cells, front_end_of(shell)).open)
         undo.callback(give_live_outputs, None)
         undo.callback(setattr, self._tracer, "on_session_created", None)
         set_session_titles(self.titles)
@@ -107,10 +111,10 @@ class Extension:
         existing = current_tracer()
         tracer = self._tracer = self._settings.tracer = existing or self._make_tracer()
         undo.callback(self._settings.save_state)
-        self._sessions = Sessions(tracer, notebook_name(self._shell), self._state.made)
-        undo.callback(self._sessions.leave)
-        undo.callback(self._sessions.stick, None)
-        outputs = Outputs(self._sessions, span_log(), screen_of(self._shell))
+        self._sessions = NotebookSessions(tracer, notebook_name(self._shell), self._state.made)
+        undo.callback(self._sessions.close)
+        undo.callback(self._sessions.set_notebook_session, None)
+        outputs = Outputs(self._sessions, span_log(), front_end_of(self._shell))
         undo.callback(outputs.close)  # Undone after the last flush, so that the outputs show its result.
         if existing is None:
             set_default_tracer(tracer)
@@ -140,7 +144,7 @@ class Extension:
             settings.set_trait,
             settings.log_in,
         )
-        self.shows = commands.shows
+        self.show_command = commands.show_command
         magics = HHMagics(self._shell, self._cells, self._sessions, commands)
         self._shell.register_magics(magics)
         manager = self._shell.magics_manager
@@ -181,7 +185,7 @@ class Extension:
             self._named = True
             name = notebook_name(self._shell)
             # VS Code sets the notebook's name after the kernel has started, before the first cell.
-            if name != self._sessions.notebook and not self._tracer.export_state().told:
+            if name != self._sessions.notebook and not self._tracer.export_state().has_spans:
                 self._sessions.name_notebook(name)
 
 

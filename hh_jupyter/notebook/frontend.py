@@ -1,4 +1,4 @@
-"""The front end: a kernel's or a terminal's output, the page that the hub is opened in, and cells while they run."""
+"""The front end: outputs in a kernel or a terminal, the interactive hub, and cells while they run."""
 
 from __future__ import annotations
 
@@ -32,36 +32,39 @@ if TYPE_CHECKING:
     from hh_jupyter.display.hub import Hub, Source
 
 
-class Screen(Protocol):
+class FrontEnd(Protocol):
     """What `Outputs` needs of a front end.
 
     Attributes:
-        live: an output that is shown can be changed in place.
+        can_update: outputs that are shown can be updated in place.
     """
 
-    live: bool
+    can_update: bool
 
     def show(self, view: CellView, display_id: str, *, update: bool) -> None:
-        """Show the view under this id, or change what is shown under it."""
+        """Show the view under this display id, or update the output that has it."""
 
     def publish(self, data: Mapping[str, str], view_id: str, display_id: str, *, update: bool) -> None:
-        """Show these mime types under this id, or change what is shown under it."""
+        """Show these mime types under this display id, or update the output that has it."""
 
-    def place(self) -> object:
-        """What `show_at` needs to show something under the cell that runs now; None where that cannot be done."""
+    def current_parent(self) -> object:
+        """Return what `show_under` needs to show an output under the running cell later; None if it cannot."""
 
-    def show_at(self, place: object, view: CellView, display_id: str) -> None:
+    def show_under(self, parent: object, view: CellView, display_id: str) -> None:
         """Show a first output under a cell that has ended."""
 
 
-class KernelScreen:
-    """A kernel's clients. Only `update` may be called from a thread: a new output would land under another cell."""
+class KernelFrontEnd:
+    """Publishes to the clients of a kernel.
 
-    live = True
+    Only updates may come from a background thread: a new output would be filed under whichever cell runs then.
+    """
+
+    can_update = True
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
-        # A `%%capture` that runs meanwhile puts its own publisher in this one's place.
+        # `%%capture` replaces the shell's publisher while it runs; updates must not be captured.
         self._publisher = shell.display_pub
 
     def show(self, view: CellView, display_id: str, *, update: bool) -> None:
@@ -69,7 +72,7 @@ class KernelScreen:
         self.publish(mime_bundle(view), view.view_id, display_id, update=update)
 
     def publish(self, data: Mapping[str, str], view_id: str, display_id: str, *, update: bool) -> None:
-        """Publish, marked as ours."""
+        """Publish with metadata that marks the output as ours."""
         publisher = self._publisher if update else self._shell.display_pub
         publisher.publish(
             data=dict(data),
@@ -78,76 +81,80 @@ class KernelScreen:
             update=update,
         )
 
-    def place(self) -> object:
-        """The request's header; outputs are filed under the request that they name as their parent."""
+    def current_parent(self) -> object:
+        """Return the header of the execute request: clients file an output under the request that is its parent."""
         return self._publisher.parent_header
 
-    def show_at(self, place: object, view: CellView, display_id: str) -> None:
-        """Publish with that parent; `publish` itself would name the request that runs now."""
+    def show_under(self, parent: object, view: CellView, display_id: str) -> None:
+        """Publish with this parent; the publisher itself would use the current request."""
         publisher = self._publisher
         content = {
             "data": mime_bundle(view),
             "metadata": {METADATA_KEY: {"view_id": view.view_id}},
             "transient": {"display_id": display_id},
         }
-        message = publisher.session.msg("display_data", content, parent=place)
+        message = publisher.session.msg("display_data", content, parent=parent)
         publisher.session.send(publisher.pub_socket, message, ident=publisher.topic)
 
 
-class TerminalScreen:
-    """IPython in a terminal: one line when all is well, the tree on an error or by request."""
+class TerminalFrontEnd:
+    """Prints to a terminal: one line normally, the tree on an error or on request. Printed text is never updated."""
 
-    live = False
+    can_update = False
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
 
-    def place(self) -> object:
-        """Nowhere: a terminal only goes on."""
+    def current_parent(self) -> object:
+        """Return None: a terminal cannot show anything under an earlier cell."""
         return None
 
-    def show_at(self, place: object, view: CellView, display_id: str) -> None:
-        """Never called, since there is no place."""
+    def show_under(self, parent: object, view: CellView, display_id: str) -> None:
+        """Never called, since `current_parent` is None."""
 
     def publish(self, data: Mapping[str, str], view_id: str, display_id: str, *, update: bool) -> None:
-        """Print the text; what is printed cannot be changed."""
+        """Print the text; ignore updates."""
         if not update:
             print(data["text/plain"])
 
     def show(self, view: CellView, display_id: str, *, update: bool) -> None:
-        """Print the view; what is printed cannot be changed, so updates are left out."""
+        """Print the view; ignore updates."""
         if update:
             return
         draw = text.render if view.open else text.summary
         width = shutil.get_terminal_size().columns
-        print(draw(view, unicode=_carries_unicode(sys.stdout), color=self._colored(sys.stdout), width=width))
+        print(draw(view, unicode=_supports_unicode(sys.stdout), color=self._colored(sys.stdout), width=width))
 
     def _colored(self, stream: Any) -> bool:
-        """Somebody sees it, and nobody asked for none (no-color.org: set to anything but nothing)."""
-        plain = str(getattr(self._shell, "colors", "")).lower() == "nocolor"
-        return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and not plain
+        """Whether to use colour: on a terminal, unless IPython or NO_COLOR (no-color.org: not empty) turns it off."""
+        no_color = str(getattr(self._shell, "colors", "")).lower() == "nocolor"
+        return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and not no_color
 
 
-def _carries_unicode(stream: Any) -> bool:
+def _supports_unicode(stream: Any) -> bool:
     encoding = getattr(stream, "encoding", None) or ""
     return encoding.lower().replace("-", "").replace("_", "") in ("utf8", "cp65001")
 
 
-def screen_of(shell: Any) -> Screen:
-    """The screen of this IPython."""
-    return KernelScreen(shell) if getattr(shell, "kernel", None) is not None else TerminalScreen(shell)
+def front_end_of(shell: Any) -> FrontEnd:
+    """Return the front end of this shell."""
+    return KernelFrontEnd(shell) if getattr(shell, "kernel", None) is not None else TerminalFrontEnd(shell)
 
 
-# The hub, opened late and only where a page can take it: without one, static outputs stay as they are.
+# The interactive hub. Where it cannot be opened, the static outputs stay as they are.
 
 logger = logging.getLogger(__name__)
 
 
-class Page:
-    """The front end's page, made interactive by the hub.
+class LazyHub:
+    """The hub of a kernel, opened when it is first needed; does nothing until then, or if it cannot be opened.
+
+    Args:
+        source: serves the requests of the hub.
 
     Attributes:
-        wanted: a cell of a notebook was traced. Headless runs tell no cell id and get no hub: its state would be saved.
+        wanted: a cell of a notebook was traced. Headless runs send no cell ids and get no hub: widget state would be
+            saved in the notebook.
     """
 
     def __init__(self, source: Source) -> None:
@@ -158,14 +165,14 @@ class Page:
         self._opening = threading.Lock()
 
     @property
-    def unopened(self) -> bool:
-        """`open` has something to do."""
+    def needs_opening(self) -> bool:
+        """Whether `open` would try to open the hub."""
         return self.wanted and not self._tried
 
     def open(self) -> None:
-        """Open the hub if it is wanted and was not tried before. It imports for 0.3 s: not for a cell's own time."""
+        """Open the hub if it is wanted, once. Its imports take 0.3 s: do not call this while a cell waits."""
         with self._opening:
-            if not self.unopened:
+            if not self.needs_opening:
                 return
             self._tried = True
             self._open()
@@ -182,13 +189,13 @@ class Page:
         self._hub = hub
 
     def changed(self, view_id: str) -> None:
-        """Tell the page that a view has changed."""
+        """Notify the page that a view has changed."""
         if self._hub is not None:
             self._hub.changed(view_id)
 
     @property
     def seen(self) -> bool:
-        """Somebody looks at the page, as far as it says."""
+        """Whether the page is visible, as far as it reports."""
         return self._hub is not None and self._hub.seen
 
     @property
@@ -197,53 +204,52 @@ class Page:
         return self._hub.looks if self._hub is not None else 0
 
     def running(self, view: CellView, source: str, elapsed_ms: float) -> None:
-        """Show what a cell that still runs has done so far; see `Hub.running`."""
+        """Show the current state of a running cell; see `Hub.running`."""
         if self._hub is not None:
             self._hub.running(view, source, elapsed_ms)
 
     def ended(self, view_id: str) -> None:
-        """A cell that was shown as running has ended."""
+        """Notify the page that a cell that was shown as running has ended."""
         if self._hub is not None:
             self._hub.ended(view_id)
 
     def close(self) -> None:
-        """Close the hub's model; the page goes back to the static outputs."""
+        """Close the hub; the page shows the static outputs again."""
         hub, self._hub, self._tried = self._hub, None, True
         if hub is not None:
             hub.close()
 
 
-# What a cell is doing while it runs: drawn in the page after a second, told by a thread, at most 4 times a second.
+# Cells while they run: shown after a second and updated from a thread, at most 4 times a second.
 #
-# There is no output before the body ends: it would split what the cell itself prints [measured]. So this goes through
-# the hub only, and where there is none nothing is shown.
+# A display output before the cell ends would split the cell's own printed output, so that running cells are shown
+# through the hub only.
 
-FIRST: Final = 1.0
-"""Seconds that a cell runs before it is shown."""
-PAUSE: Final = 0.25
-SHARE: Final = 20
-"""A round pauses for so many times what it took: the interpreter is the user's."""
-MOST_SOURCE: Final = 20_000
+SHOW_AFTER_SECONDS: Final = 1.0
+PAUSE_SECONDS: Final = 0.25
+PAUSE_FACTOR: Final = 20
+"""Pause at least this many times as long as the last update took, to leave the interpreter to the user's code."""
+MAX_SOURCE_CHARS: Final = 20_000
 
 
 class RunningCells:
-    """Follows one cell at a time, from its first span to its end.
+    """Shows a cell in the interactive view, from its first span to its end. Follows one cell at a time.
 
     Args:
-        log: rows of what has ended.
-        page: where it is shown.
-        view: makes the view of a cell from its rows.
-        settings: those in force now.
+        log: records of spans that have ended.
+        hub: shows the cells.
+        view: builds the view of a running cell from its records and the current time.
+        settings: returns the current settings.
     """
 
     def __init__(
         self,
         log: SpanLog,
-        page: Page,
+        hub: LazyHub,
         view: Callable[[RunningCell, list[SpanRecord], int], CellView],
         settings: Callable[[], Settings],
     ) -> None:
-        self._log, self._page, self._view, self._settings = log, page, view, settings
+        self._log, self._hub, self._view, self._settings = log, hub, view, settings
         self._cells: dict[str, RunningCell] = {}
         self._open = open_spans()
         self._closing = threading.Event()
@@ -251,7 +257,7 @@ class RunningCells:
         self._redactor: tuple[Settings, Redactor | RedactorWith] | None = None
 
     def begin(self, frame: CellFrame) -> None:
-        """A cell of a notebook that has a page starts."""
+        """Start to follow a cell of a notebook."""
         if self._closing.is_set():
             return
         self._open.wanted = True
@@ -261,25 +267,27 @@ class RunningCells:
             self._thread.start()
 
     def end(self, key: str) -> None:
-        """It has ended; its output follows."""
+        """Stop following a cell, since it has ended and gets its output."""
         if self._cells.pop(key, None) is not None:
             self._open.discard_cell(key)
 
     def details(self, view_id: str, span_id: int) -> tuple[SpanRecord, SpanDetails | None] | None:
-        """A span of a cell that runs: its row, and of one that runs itself what it was given so far, redacted."""
+        """Return a span of a running cell with its details; for a span that is open, those set so far, redacted."""
         cell = next((cell for cell in self._cells.values() if cell.view_id == view_id), None)
         if cell is None:
             return None
         for span in self._open.in_cell(cell.frame.key):
             if span.context.span_id == span_id:
                 attributes, redacted = self._rules.attributes(dict(span.attributes or {}))
-                return dataclasses.replace(self._row(span, cell), redacted=redacted), SpanDetails(attributes=attributes)
-        found = (row for row in self._log.records(cell=cell.frame.key) if row.span_id == span_id)
-        row = next(found, None)
-        return None if row is None else (row, self._log.details(row))
+                record = dataclasses.replace(self._record(span, cell), redacted=redacted)
+                return record, SpanDetails(attributes=attributes)
+        for record in self._log.records(cell=cell.frame.key):
+            if record.span_id == span_id:
+                return record, self._log.details(record)
+        return None
 
     def close(self) -> None:
-        """End the thread; waits 2 seconds at most."""
+        """End the thread; waits at most 2 seconds."""
         self._open.wanted = False
         self._cells.clear()
         self._closing.set()
@@ -292,40 +300,42 @@ class RunningCells:
             key = self._open.cells.get()
             cell = self._cells.get(key) if key is not None else None
             try:
-                if cell is not None and self._shown(cell):
+                if cell is not None and self._is_displayed(cell):
                     self._follow(cell)
-            except Exception as error:  # boundary: what is shown meanwhile is not worth an error
+            except Exception as error:  # boundary: showing a running cell must not fail the cell
                 note_failure("RunningCells", error)
 
-    def _shown(self, cell: RunningCell) -> bool:
+    def _is_displayed(self, cell: RunningCell) -> bool:
         return (cell.frame.show or self._settings().display) != "off"
 
     def _follow(self, cell: RunningCell) -> None:
-        """Tell the page whenever something started or ended, until the cell has ended."""
-        key, told, pause = cell.frame.key, None, FIRST - (time.monotonic() - cell.began)
-        while not self._closing.wait(max(pause, PAUSE)) and key in self._cells:
-            self._page.wanted = True
-            self._page.open()
+        """Update the page whenever a span starts or ends, until the cell has ended."""
+        key, shown, pause = cell.frame.key, None, SHOW_AFTER_SECONDS - (time.monotonic() - cell.started)
+        while not self._closing.wait(max(pause, PAUSE_SECONDS)) and key in self._cells:
+            self._hub.wanted = True
+            self._hub.open()
             began = time.monotonic()
-            state = (self._open.started, len(self._log.records(cell=key)), self._page.looks)
-            if state != told and self._page.seen:
-                self._tell(cell)
-                told = state
-            pause = (time.monotonic() - began) * SHARE
-        self._page.ended(cell.view_id)
+            state = (self._open.started, len(self._log.records(cell=key)), self._hub.looks)
+            if state != shown and self._hub.seen:
+                self._show(cell)
+                shown = state
+            pause = (time.monotonic() - began) * PAUSE_FACTOR
+        self._hub.ended(cell.view_id)
 
-    def _tell(self, cell: RunningCell) -> None:
+    def _show(self, cell: RunningCell) -> None:
         key, now = cell.frame.key, time.time_ns()
-        rows = [*self._log.records(cell=key), *(self._row(span, cell) for span in self._open.in_cell(key))]
-        if rows:
-            view = self._view(cell, rows, now)
+        records = [*self._log.records(cell=key), *(self._record(span, cell) for span in self._open.in_cell(key))]
+        if records:
+            view = self._view(cell, records, now)
             elapsed_ms = (now - view.tree.start_ns) / 1e6
-            self._page.running(view, cell.frame.info.raw_cell[:MOST_SOURCE], elapsed_ms)
+            self._hub.running(view, cell.frame.info.raw_cell[:MAX_SOURCE_CHARS], elapsed_ms)
 
-    def _row(self, span: Span, cell: RunningCell) -> SpanRecord:
-        row = record_of(span, cell=cell.frame.key)
-        # One that ended this very moment has not been sealed, so that only its row will tell how it went.
-        return dataclasses.replace(row, name=self._rules.text(row.name)[0], error=None, status="running", end_ns=None)
+    def _record(self, span: Span, cell: RunningCell) -> SpanRecord:
+        record = record_of(span, cell=cell.frame.key)
+        # A span that has just ended may not be processed yet: its status comes with its own record.
+        return dataclasses.replace(
+            record, name=self._rules.text(record.name)[0], error=None, status="running", end_ns=None
+        )
 
     @property
     def _rules(self) -> Redactor | RedactorWith:
@@ -335,46 +345,45 @@ class RunningCells:
         return self._redactor[1]
 
 
-# Outputs that change while their cell runs: given to whoever draws something that takes a while, such as a run.
-#
-# They take the place of the summary of the cell's spans, so that the cell has one output.
+# Outputs that are updated while their cell runs, for example the progress of an experiment. They replace the summary
+# of the cell's spans, so that a cell has one output.
 
 
-class LiveOutputs:
-    """Opens them under the running cell.
+class UpdatableOutputs:
+    """Opens updatable outputs under the running cell.
 
     Args:
-        cells: tells which cell that is.
-        screen: where outputs go.
+        cells: knows the running cell.
+        front_end: shows the outputs.
     """
 
-    def __init__(self, cells: Cells, screen: Screen) -> None:
-        self._cells, self._screen = cells, screen
+    def __init__(self, cells: Cells, front_end: FrontEnd) -> None:
+        self._cells, self._front_end = cells, front_end
 
-    def open(self) -> CellLiveOutput | None:
-        """One under the running cell; None in a terminal, and where no cell runs."""
+    def open(self) -> CellUpdatableOutput | None:
+        """Open an output under the running cell; None in a terminal or when no cell runs."""
         frame = self._cells.running()
-        if frame is None or not self._screen.live:
+        if frame is None or not self._front_end.can_update:
             return None
         frame.show = frame.show or "off"
-        return CellLiveOutput(frame, self._cells, self._screen)
+        return CellUpdatableOutput(frame, self._cells, self._front_end)
 
 
-class CellLiveOutput:
+class CellUpdatableOutput:
     """See `hh_jupyter.display.live.LiveOutput`."""
 
-    def __init__(self, frame: CellFrame, cells: Cells, screen: Screen) -> None:
-        self._frame, self._cells, self._screen = frame, cells, screen
+    def __init__(self, frame: CellFrame, cells: Cells, front_end: FrontEnd) -> None:
+        self._frame, self._cells, self._front_end = frame, cells, front_end
         self._id = f"hh-live-{frame.key}-{secrets.token_hex(3)}"
-        # Running the cell again must not change more of the saved file than what it shows.
+        # Stable, so that running the cell again changes nothing in the saved file but the content.
         self._view_id = f"{view_id_of(frame.cell_id, frame.label)}-run"
         self._drawn = False
 
     def draw(self, bundle: Mapping[str, str]) -> None:
-        """Show it, or change what is shown."""
-        self._screen.publish(bundle, self._view_id, self._id, update=self._drawn)
+        """Show these mime types, or update the output with them."""
+        self._front_end.publish(bundle, self._view_id, self._id, update=self._drawn)
         self._drawn = True
 
     def in_force(self) -> bool:
-        """The cell still runs, and it is this one that asks."""
+        """Whether the output's cell is the one that runs."""
         return self._cells.running() is self._frame

@@ -29,8 +29,8 @@ from hh_jupyter.notebook.parser import (
     split,
 )
 from hh_jupyter.notebook.session_magic import LINE_MAGIC, parse
-from hh_jupyter.notebook.sessions import SHORT_ID, Sessions, SessionStore, sessions_text
-from hh_jupyter.notebook.show import LAST, Shows
+from hh_jupyter.notebook.sessions import SHORT_ID, NotebookSessions, SessionStore, sessions_text
+from hh_jupyter.notebook.show import LAST, ShowCommand
 from hh_jupyter.notebook.status import disk_lines, load_line, status_text
 from hh_jupyter.notebook.transfer import clear, open_session, save, send
 from hh_jupyter.settings import TABLE
@@ -48,7 +48,7 @@ class Commands:
 
     def __init__(
         self,
-        sessions: Sessions,
+        sessions: NotebookSessions,
         outputs: Outputs,
         cells: Cells,
         instrumentors: Instrumentors,
@@ -61,7 +61,7 @@ class Commands:
         self._set_trait, self._use_key = set_trait, use_key
         self._store = SessionStore(sessions, span_log())
         self.suggestions = Suggestions(sessions, self._store, outputs, instrumentors)
-        self.shows = Shows(sessions, outputs, cells, self._store)
+        self.show_command = ShowCommand(sessions, outputs, cells, self._store)
         self._by_name: dict[str, Callable[[ParsedLine], None]] = {
             "status": self._status,
             "instrument": self._instrument,
@@ -110,9 +110,9 @@ class Commands:
             session=self.session_text(),
             traced=self._instrumentors.names,
             disk=disk_lines(tracer.spool, known),
-            everything="--all" in line,
+            all_settings="--all" in line,
             joins=tracer.provider_binding.uses_foreign_provider,
-            shows_only=tracer.exported_elsewhere,
+            exported_elsewhere=tracer.exported_elsewhere,
             trouble=failure_lines(),
         )
         print(text)
@@ -127,7 +127,7 @@ class Commands:
 
     def _show(self, line: ParsedLine) -> None:
         label = line.words[0] if line.words else LAST
-        message = self.shows.show(label, errors_only="--errors" in line, detail=line.last("--detail"))
+        message = self.show_command.show(label, errors_only="--errors" in line, detail=line.last("--detail"))
         if message:
             print(message)
 
@@ -160,7 +160,11 @@ class Commands:
     def _on(self, line: ParsedLine) -> None:
         self._set_trait("disable_tracing", False)
         tracer = self._sessions.tracer
-        print(load_line(tracer.settings, tracer.destination, tracer.session_name, shows_only=tracer.exported_elsewhere))
+        print(
+            load_line(
+                tracer.settings, tracer.destination, tracer.session_name, exported_elsewhere=tracer.exported_elsewhere
+            )
+        )
 
     def _off(self, line: ParsedLine) -> None:
         self._set_trait("disable_tracing", True)
@@ -169,7 +173,7 @@ class Commands:
     def _open(self, line: ParsedLine) -> None:
         tracer = self._sessions.tracer
         selected = self._store.find(line.words[0], "open").id if line.words else tracer.current_session_id
-        print(open_session(selected, tracer, here=self._outputs.in_terminal))
+        print(open_session(selected, tracer, in_terminal=self._outputs.in_terminal))
 
     def _help(self, line: ParsedLine) -> None:
         print(command_text(find_command(line.words[0])) if line.words else hh_text())
@@ -215,7 +219,7 @@ class HHMagics(Magics):
 
     NAMES: Final = {"line": ("hh", "hh_session"), "cell": ("hh_session",)}
 
-    def __init__(self, shell: Any, cells: Cells, sessions: Sessions, commands: Commands) -> None:
+    def __init__(self, shell: Any, cells: Cells, sessions: NotebookSessions, commands: Commands) -> None:
         super().__init__(shell)
         self._shell = shell
         self._cells = cells

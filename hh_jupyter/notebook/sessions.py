@@ -1,4 +1,4 @@
-"""The sessions of this notebook, in memory and on disk: which is current, how they are called, what was sent."""
+"""The sessions of the notebook, in memory and on disk: the current one, titles, lookup, export state."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from IPython.core.error import UsageError
 
@@ -30,69 +31,70 @@ from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 SHORTEST_PREFIX: Final = 4
 RUNNERS: Final = frozenset({"jupyter-execute", "jupyter-nbconvert", "nbconvert", "nbclient", "execute"})
-"""How those call themselves in a command line, with and without `jupyter` or `python -m` before it."""
+"""Names of notebook runners in a command line, with and without `jupyter` or `python -m` before them."""
 
 
 @dataclass(slots=True)
-class Made:
-    """The sessions that were made in this kernel, whatever was loaded then.
+class SessionHistory:
+    """The sessions of this kernel; survives `%unload_ext` and `%reload_ext`.
 
     Attributes:
-        titles: by id, in order. Titles of repeated names are numbered: "refund-triage #3".
+        titles: titles by id, the latest last. A repeated name gets a number: "refund-triage #3".
         by_id: the same sessions.
         runs: how often each name was used.
-        start_up: names of tracers' own sessions, by id.
+        own_names: names of the tracers' own sessions by id, from earlier loads.
     """
 
     titles: dict[str, str] = field(default_factory=dict)
     by_id: dict[str, Session] = field(default_factory=dict)
     runs: Counter[str] = field(default_factory=Counter)
-    start_up: dict[str, str] = field(default_factory=dict)
+    own_names: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
-class Sessions:
-    """State of the session magics, a plain object: context variables do not survive cells reliably.
+class NotebookSessions:
+    """State of the session magics. A plain object, since context variables do not reliably last from cell to cell.
 
     Attributes:
-        notebook: what it is called; the name of sessions that get no other.
-        sticky: the session of the following cells, set by `%hh_session NAME` or `create_session()` in a cell; None for
-            the tracer's own.
-        known: what was made, also before this load.
+        tracer: tracer of the kernel.
+        notebook: name of the notebook; the default name of sessions.
+        history: sessions of this kernel, including those made before this load.
+        notebook_session: session of the following cells, set by `%hh_session NAME` or `create_session()` in a cell;
+            None for the tracer's own.
     """
 
     tracer: HoneyHiveTracer
     notebook: str
-    known: Made = field(default_factory=Made)
-    sticky: Session | None = None
+    history: SessionHistory = field(default_factory=SessionHistory)
+    notebook_session: Session | None = None
 
     @property
-    def made(self) -> dict[str, str]:
-        """Title of each session by id, in order."""
-        return self.known.titles
+    def titles(self) -> dict[str, str]:
+        """Titles of the sessions by id, the latest last."""
+        return self.history.titles
 
-    def leave(self) -> None:
-        """This load ends: the tracer's own session is known by name afterwards."""
+    def close(self) -> None:
+        """Remember the name of the tracer's own session beyond this load."""
         own = self.tracer.session
         if own.id:
-            self.known.start_up[own.id] = own.name
+            self.history.own_names[own.id] = own.name
 
     def open(self, options: SessionOptions, *, cell: str, magic: str) -> Session:
-        """The session that the options ask for: a new one, or with `join` one that exists.
+        """Return the session that the options describe: a new one, or with `join` an existing one.
 
         Args:
-            options: of the magic.
-            cell: number of the cell, kept in the session's metadata.
-            magic: the form that was typed, for the messages.
+            options: options of the magic.
+            cell: number of the cell, stored in the session's metadata.
+            magic: name of the magic as it was typed, for messages.
 
         Raises:
-            UsageError: no such session to join, or an id that is none.
+            UsageError: there is no session to join, or the id is not valid.
         """
         if options.join is not None:
             return self._join(options, magic)
         name = options.name or f"{self.notebook}-{cell}"
-        self.known.runs[name] += 1
-        run = self.known.runs[name]
+        self.history.runs[name] += 1
+        run = self.history.runs[name]
         try:
             session = self.tracer.new_session(
                 name,
@@ -108,39 +110,39 @@ class Sessions:
         self.remember(session, name if run == 1 else f"{name} #{run}")
         return session
 
-    def stick(self, session: Session | None) -> None:
-        """Make this the session of the following cells, and of what runs outside any; None for the tracer's own."""
-        self.sticky = session
+    def set_notebook_session(self, session: Session | None) -> None:
+        """Use this session for the following cells and for code outside cells; None for the tracer's own."""
+        self.notebook_session = session
         self.tracer.sessions.set_outside_cells(session)
 
     def name_notebook(self, name: str) -> None:
-        """Call the notebook this from now on, before its first span: some front ends tell the name late."""
+        """Rename the notebook before its first span, since some front ends provide the name late."""
         self.notebook = name
         self.tracer.sessions.start_own(name, "first_span")
 
     def remember(self, session: Session, title: str | None = None) -> None:
-        """Make a session known to `--join` and to the displays; the latest is what "last" means."""
-        title = title or self.made.pop(session.id, None) or session.name
-        self.known.by_id.pop(session.id, None)  # to the end: the latest is "last"
-        self.made[session.id], self.known.by_id[session.id] = title, session
+        """Add a session to the history, for `--join` and the displays, as the latest one."""
+        title = title or self.titles.pop(session.id, None) or session.name
+        self.history.by_id.pop(session.id, None)  # Re-added at the end, as the latest.
+        self.titles[session.id], self.history.by_id[session.id] = title, session
 
     def title(self, session_id: str | None) -> str | None:
-        """How displays call a session; None for one that is not known here."""
+        """Return the title of a session; None if it is not known in this kernel."""
         if session_id is not None and session_id == self.tracer.session_id:
             return self.tracer.session_name
-        known = self.made.get(session_id or "") or self.tracer.sessions.name_of(session_id or "")
-        return known or self.known.start_up.get(session_id or "")
+        title = self.titles.get(session_id or "") or self.tracer.sessions.name_of(session_id or "")
+        return title or self.history.own_names.get(session_id or "")
 
     def name(self, session_id: str) -> str | None:
-        """Its name, which several may share; None for one that is not known here."""
-        made = self.known.by_id.get(session_id)
-        return made.name if made is not None else self.title(session_id)
+        """Return the name of a session, which several may share; None if it is not known in this kernel."""
+        session = self.history.by_id.get(session_id)
+        return session.name if session is not None else self.title(session_id)
 
     def _join(self, options: SessionOptions, magic: str) -> Session:
         assert options.join is not None
         found = self._find(options.join)
         if found is None:
-            raise UsageError(f"{magic}: no session {options.join}. {self._known()}")
+            raise UsageError(f"{magic}: no session {options.join}. {self._titles_hint()}")
         if options.inputs or options.metadata or options.user_properties:
             self.tracer.enrich_session(
                 session_id=found.id,
@@ -152,41 +154,43 @@ class Sessions:
         return found
 
     def _find(self, text: str) -> Session | None:
-        """By "last", title, name (its latest), or unique id prefix; a whole UUID may be a session made elsewhere."""
+        """Find by "last", title, name (the latest) or unique id prefix; else join any UUID."""
         if text == "last":
-            return next(reversed(self.known.by_id.values()), None)
-        for session_id, title in reversed(self.made.items()):
-            if text in (title, self.known.by_id[session_id].name):
-                return self.known.by_id[session_id]
-        prefixed = [session for session_id, session in self.known.by_id.items() if session_id.startswith(text.lower())]
+            return next(reversed(self.history.by_id.values()), None)
+        for session_id, title in reversed(self.titles.items()):
+            if text in (title, self.history.by_id[session_id].name):
+                return self.history.by_id[session_id]
+        prefixed = [
+            session for session_id, session in self.history.by_id.items() if session_id.startswith(text.lower())
+        ]
         if len(prefixed) == 1 and len(text) >= SHORTEST_PREFIX:
             return prefixed[0]
         try:
             joined = str(uuid.UUID(text))
         except ValueError:
             return None
-        return self.tracer.new_session(self._name_elsewhere(joined), session_id=joined, register="never")
+        return self.tracer.new_session(self._name_of_other(joined), session_id=joined, register="never")
 
-    def _name_elsewhere(self, session_id: str) -> str | None:
-        """Of a session that no magic made: the code did, or a kernel that is gone."""
+    def _name_of_other(self, session_id: str) -> str | None:
+        """Return the name of a session that no magic made, but user code or an earlier kernel."""
         spool = self.tracer.spool
         stored = spool.sessions() if spool is not None else ()
-        left = next((session.name for session in stored if session.session_id == session_id), None)
-        return self.tracer.sessions.name_of(session_id) or left
+        stored_name = next((session.name for session in stored if session.session_id == session_id), None)
+        return self.tracer.sessions.name_of(session_id) or stored_name
 
-    def _known(self) -> str:
-        if not self.made:
-            return "No session was made here yet; a whole id joins one made elsewhere."
-        return f"Sessions: {', '.join([*self.made.values()][-8:])}."
+    def _titles_hint(self) -> str:
+        if not self.titles:
+            return "This kernel has no sessions yet; use a complete id to join a session of another process."
+        return f"Sessions: {', '.join([*self.titles.values()][-8:])}."
 
 
 def notebook_name(shell: Any) -> str:
-    """The notebook's file name without its ending, as far as the front end or the runner tells it.
+    """Return the file name of the notebook without its suffix, or a default if the front end does not provide it.
 
-    VS Code sets a variable in the user's namespace, Jupyter Server JPY_SESSION_NAME to the notebook's path; a script
-    that `ipython` runs is known to its application.
+    VS Code sets a variable in the user's namespace, Jupyter Server sets JPY_SESSION_NAME to the notebook's path, and
+    the application of `ipython` knows the script that it runs.
     """
-    path = shell.user_ns.get("__vsc_ipynb_file__") or _runners_notebook() or os.environ.get("JPY_SESSION_NAME") or ""
+    path = shell.user_ns.get("__vsc_ipynb_file__") or _notebook_of_runner() or os.environ.get("JPY_SESSION_NAME") or ""
     if str(path).endswith(".ipynb"):
         return PurePath(str(path)).stem
     if getattr(shell, "kernel", None) is not None:
@@ -194,26 +198,26 @@ def notebook_name(shell: Any) -> str:
     return PurePath(str(getattr(shell.parent, "file_to_run", ""))).stem or "ipython"
 
 
-def _runners_notebook() -> str | None:
-    """The notebook in the command line of papermill, nbconvert or `jupyter execute`, which tell the kernel nothing.
+def _notebook_of_runner() -> str | None:
+    """Find the notebook in the command line of papermill, nbconvert or `jupyter execute`, which do not pass its name.
 
-    The variable of Jupyter Server is of no use there: a runner started from a notebook hands on that notebook's.
+    JPY_SESSION_NAME does not help there: a runner that is started from a notebook inherits the value of that notebook.
     """
-    line = _parents_words()
+    line = _parent_command_line()
     names = {PurePath(word).stem for word in line}
     words = [word for before, word in itertools.pairwise(line) if before != "--output" and not word.startswith("-")]
     notebooks = [word for word in words if word.endswith(".ipynb")]
     if "papermill" in names and notebooks:
-        return notebooks[0]  # The second one is what it writes.
+        return notebooks[0]  # The second one is the output.
     return notebooks[0] if len(notebooks) == 1 and not names.isdisjoint(RUNNERS) else None
 
 
-def _parents_words() -> list[str]:
-    """The command line of the process that started this one, as words; empty where it cannot be read."""
+def _parent_command_line() -> list[str]:
+    """Return the arguments of the parent process; empty if they cannot be read."""
     try:
         return Path(f"/proc/{os.getppid()}/cmdline").read_text(errors="replace").rstrip("\0").split("\0")
     except OSError:
-        pass  # Not Linux. ipykernel brings psutil, but does not always import it.
+        pass  # Not Linux. ipykernel depends on psutil.
     try:
         import psutil  # type: ignore[import-untyped]
 
@@ -223,108 +227,109 @@ def _parents_words() -> list[str]:
     return found
 
 
-# What became of the spans of a session: delivery is counted by cell and kept on disk by session.
+# The export state of sessions. Exports are counted per cell; unsent spans are stored on disk per session.
 
 
 def export_of_cell(cell: str, tracer: HoneyHiveTracer) -> ExportState:
-    """What became of the spans of one cell's run."""
+    """Return the export state of the spans of one run of a cell."""
     state = registry.cell_export_state(cell)
-    # After an unload no tracer is registered any more; what became of the spans is what its last one says.
-    return state if state.told else tracer.export_state(cell)
+    # After an unload no tracer is registered; the last one still has the counts.
+    return state if state.has_spans else tracer.export_state(cell)
 
 
 def export_of_session(
-    rows: Sequence[SpanRecord], stored: Sequence[StoredSession], tracer: HoneyHiveTracer
+    records: Sequence[SpanRecord], stored: Sequence[StoredSession], tracer: HoneyHiveTracer
 ) -> ExportState:
-    """What became of one session, in this kernel as its cells say; but what is on disk was not sent.
+    """Return the export state of a session: that of its cells, except that spans on disk have not been sent.
 
     Args:
-        rows: of this kernel.
-        stored: what is on disk of it, at least one part if there are no rows.
-        tracer: of this kernel.
+        records: its records in this kernel.
+        stored: its parts on disk; at least one if there are no records.
+        tracer: tracer of this kernel.
     """
-    if not rows:
-        return _of_stored(stored)
-    export = export_of(rows, tracer)
+    if not records:
+        return _stored_state(stored)
+    export = export_of(records, tracer)
     own = [part for part in stored if part.here]
-    left = min(len(rows), sum(part.spans for part in own))
-    if left == len(rows) and all(part.destination == LOCAL for part in own):
-        return ExportState(None, made=len(rows))
-    stays = any(part.destination == LOCAL for part in own)  # And is not on its way.
-    return export._replace(sent=min(export.sent, len(rows) - left), failing=export.failing or stays)
+    unsent = min(len(records), sum(part.spans for part in own))
+    if unsent == len(records) and all(part.destination == LOCAL for part in own):
+        return ExportState(None, made=len(records))
+    some_local = any(part.destination == LOCAL for part in own)  # These are not going to be sent by themselves.
+    return export._replace(sent=min(export.sent, len(records) - unsent), failing=export.failing or some_local)
 
 
-def export_of(rows: Collection[SpanRecord], tracer: HoneyHiveTracer) -> ExportState:
-    """What became of these spans, as far as their cells tell; where a cell lost some, the worst is said of each part.
+def export_of(records: Collection[SpanRecord], tracer: HoneyHiveTracer) -> ExportState:
+    """Return the export state of these spans, derived from the counts of their cells.
+
+    Counts per cell do not say which spans of the cell were sent. If only some were, these count as the unsent ones.
 
     Args:
-        rows: at least one.
-        tracer: of this kernel; its counts of everything stand for spans that belong to no cell.
+        records: at least one.
+        tracer: tracer of this kernel; its total counts are used for spans outside cells.
     """
     by_cell: dict[str | None, int] = defaultdict(int)
-    for row in rows:
-        by_cell[row.cell] += 1
+    for record in records:
+        by_cell[record.cell] += 1
     states = {cell: export_of_cell(cell, tracer) if cell is not None else tracer.export_state() for cell in by_cell}
-    going = [state for state in states.values() if state.destination is not None]
-    if not going:
-        return ExportState(None, made=len(rows))
-    left_to_others = min(len(rows), sum(state.left for state in going))
-    made = len(rows) - left_to_others
+    exported = [state for state in states.values() if state.destination is not None]
+    if not exported:
+        return ExportState(None, made=len(records))
+    exported_elsewhere = min(len(records), sum(state.left for state in exported))
+    made = len(records) - exported_elsewhere
     sent = min(made, sum(_sent_at_least(states[cell], number) for cell, number in by_cell.items()))
-    worst = max(going, key=lambda state: state.made - state.sent)
-    left = made - sent
-    return worst._replace(
-        # Those that stay on this machine are not on their way.
-        failing=any(state.failing for state in going) or len(going) < len(states),
+    base = max(exported, key=lambda state: state.made - state.sent)
+    unsent = made - sent
+    return base._replace(
+        # Local spans are not going to be sent by themselves.
+        failing=any(state.failing for state in exported) or len(exported) < len(states),
         made=made,
-        left=left_to_others,
+        left=exported_elsewhere,
         sent=sent,
-        parked=min(left, sum(state.parked for state in going)),
-        dropped=min(left, sum(state.dropped for state in going)),
-        waiting=min(left, sum(state.waiting for state in going)),
+        parked=min(unsent, sum(state.parked for state in exported)),
+        dropped=min(unsent, sum(state.dropped for state in exported)),
+        waiting=min(unsent, sum(state.waiting for state in exported)),
     )
 
 
 def _sent_at_least(state: ExportState, number: int) -> int:
-    """Of so many spans among those that the state is about."""
+    """Return how many of `number` of the spans that a state counts have been sent at least."""
     return max(0, number - (state.made - state.sent))
 
 
-def _of_stored(stored: Sequence[StoredSession]) -> ExportState:
-    """Of a session that another kernel made: what is on disk was not sent."""
+def _stored_state(stored: Sequence[StoredSession]) -> ExportState:
+    """Return the export state of another kernel's session, of which only unsent spans are known."""
     made = sum(part.spans for part in stored)
     host = next((host_of(part.destination) for part in stored if part.destination != LOCAL), None)
     return ExportState(host, made=made, waiting=made if host else 0, failing=host is not None)
 
 
 def host_of(destination: str) -> str:
-    """Host of a destination as the spool names it, "https://api.example/path#0f3a"."""
-    from urllib.parse import urlsplit
-
+    """Return the host of a destination as the spool stores it. Example: "https://api.example/path#0f3a"."""
     return urlsplit(destination).netloc or destination
 
 
-# The sessions that can be named in this kernel: its own, and those that dead kernels left on disk.
+# Sessions that commands can name: those of this kernel, and those that earlier kernels left on disk.
 
 SHORT_ID: Final = 8
 TITLE_LENGTH: Final = 40
-LISTED: Final = 8
-"""Titles in a message about a session that is not known, the latest."""
+MAX_LISTED: Final = 8
+"""Titles in a message about an unknown session; the latest ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownSession:
-    """A session of which spans are kept, in memory or on disk.
+    """A session that has spans in memory or on disk.
 
     Attributes:
-        title: how displays call it, "refund-triage #3"; of one that another kernel made, its name; else "-".
-        name: without a number.
-        spans: how many of it are known here.
-        last: Unix seconds when the latest of them ended, or was sealed in an earlier kernel.
-        here: made by this kernel.
-        local: spans on disk that leave only when somebody names the session.
-        waiting: spans on disk that are still to be sent.
-        export: what became of its spans.
+        id: session id.
+        title: title in displays, such as "refund-triage #3"; the name for a session of another kernel, or "-".
+        name: name without a number.
+        spans: number of its spans that are known here.
+        last: Unix seconds when the latest span ended, or was stored by an earlier kernel.
+        this_kernel: made by this kernel.
+        local: spans on disk that are sent only if the user names the session.
+        waiting: spans on disk that are waiting to be sent.
+        export: export state of its spans.
     """
 
     id: str
@@ -332,24 +337,24 @@ class KnownSession:
     name: str
     spans: int
     last: float
-    here: bool
+    this_kernel: bool
     local: int
     waiting: int
     export: ExportState
 
     @property
     def shown_title(self) -> str:
-        """The title as one short line; it may hold anything."""
+        """The title as one short line without control characters."""
         return clean(self.title, TITLE_LENGTH)
 
     @property
     def short_id(self) -> str:
-        """Enough of the id to name it by."""
+        """The first characters of the id, as displays show it."""
         return self.id[:SHORT_ID]
 
     @property
-    def kept(self) -> int:
-        """Spans on disk."""
+    def on_disk(self) -> int:
+        """Number of spans on disk."""
         return self.local + self.waiting
 
 
@@ -357,42 +362,49 @@ class SessionStore:
     """Finds sessions and reads their spans.
 
     Args:
-        sessions: of this notebook.
-        log: rows of this kernel.
+        sessions: sessions of the notebook.
+        log: records of this kernel.
     """
 
-    def __init__(self, sessions: Sessions, log: SpanLog) -> None:
+    def __init__(self, sessions: NotebookSessions, log: SpanLog) -> None:
         self._sessions, self._log = sessions, log
 
     def all(self) -> list[KnownSession]:
-        """Every session of which spans are kept; the one with the latest span last."""
+        """Return every session that has spans in memory or on disk, ordered by their latest span."""
         tracer = self._sessions.tracer
         tracer.wait_processed()
-        rows: dict[str, list[SpanRecord]] = defaultdict(list)
-        for row in self._log.records():
-            if row.session_id:
-                rows[row.session_id].append(row)
+        records: dict[str, list[SpanRecord]] = defaultdict(list)
+        for record in self._log.records():
+            if record.session_id:
+                records[record.session_id].append(record)
         stored: dict[str, list[StoredSession]] = defaultdict(list)
         for session in tracer.spool.sessions() if tracer.spool is not None else ():
             if session.spans and session.session_id:
                 stored[session.session_id].append(session)
-        found = [self._known(one, rows.get(one, ()), stored.get(one, ())) for one in {**rows, **stored}]
+        found = [self._known_session(one, records.get(one, ()), stored.get(one, ())) for one in {**records, **stored}]
         return sorted(found, key=lambda session: session.last)
 
     def find(self, text: str, command: str) -> KnownSession:
-        """The session that is meant: by title or name (its latest), id, or unique id prefix.
+        """Find a session by title, name (the latest), id, or unique id prefix.
+
+        Args:
+            text: what the user typed.
+            command: name of the command, for messages.
 
         Raises:
-            UsageError: there is none, or an id prefix fits several.
+            UsageError: no session matches, or an id prefix matches several.
         """
         return self._matching(text, command, self.all())[-1]
 
     def choose(self, words: Sequence[str], command: str) -> list[KnownSession]:
-        """The sessions that are meant by words, each once; "all" means every one, "last" this kernel's latest.
+        """Return the sessions that the words name, each once: "all" for all, "last" for the latest of this kernel.
+
+        Args:
+            words: what the user typed.
+            command: name of the command, for messages.
 
         Raises:
-            UsageError: there is no such session, or a word fits several: what leaves this machine, or is deleted,
-                must be named exactly.
+            UsageError: no session matches a word, or several do, since what is sent or deleted must be named exactly.
         """
         known = self.all()
         if "all" in words:
@@ -401,81 +413,86 @@ class SessionStore:
         for word in words:
             found = self._matching(word, command, known)
             if len(found) > 1:
-                ids = ", ".join(session.short_id for session in found[-LISTED:])
-                raise UsageError(f"%hh {command}: {word} is the name of {len(found)} sessions; say which by id: {ids}.")
+                ids = ", ".join(session.short_id for session in found[-MAX_LISTED:])
+                raise UsageError(f"%hh {command}: {len(found)} sessions are named {word}; use an id: {ids}.")
             chosen[found[0].id] = found[0]
         return list(chosen.values())
 
-    def rows(self, session: KnownSession) -> tuple[SpanRecord, ...]:
-        """Its rows in the order in which the spans ended; their details can be had from the log, too."""
-        rows = list(self._log.records(session_id=session.id))
-        # What this kernel made and has not sent is in both places, and need not be decoded.
-        if session.kept and not (session.kept == len(rows) and session.export.sent == 0):
-            rows += self._rows_on_disk(session.id, {row.span_id for row in rows})
-        return tuple(sorted(rows, key=lambda row: row.end_ns or 0))
+    def records(self, session: KnownSession) -> tuple[SpanRecord, ...]:
+        """Return the records of a session in the order in which the spans ended; the log provides their details."""
+        records = list(self._log.records(session_id=session.id))
+        # Unsent spans of this kernel are in both places; do not decode them.
+        if session.on_disk and not (session.on_disk == len(records) and session.export.sent == 0):
+            records += self._records_on_disk(session.id, {record.span_id for record in records})
+        return tuple(sorted(records, key=lambda record: record.end_ns or 0))
 
     def export(self, session: KnownSession) -> ExportState:
-        """What became of its spans by now; what another kernel made, and is no longer on disk, is not known here."""
-        spool, rows = self._sessions.tracer.spool, self._log.records(session_id=session.id)
-        if not rows:
+        """Return the current export state of a session; of another kernel's session, the one read from disk."""
+        spool, records = self._sessions.tracer.spool, self._log.records(session_id=session.id)
+        if not records:
             return session.export
         stored = [part for part in spool.sessions() if part.session_id == session.id] if spool is not None else []
-        return export_of_session(rows, stored, self._sessions.tracer)
+        return export_of_session(records, stored, self._sessions.tracer)
 
     def span_ids(self, sessions: Collection[KnownSession] | None) -> set[int]:
-        """Of the spans that this kernel made, of these sessions or all."""
-        return {row.span_id for row in self._own_rows(sessions)}
+        """Return the ids of the spans of this kernel, of these sessions or of all."""
+        return {record.span_id for record in self._own_records(sessions)}
 
     def bodies(self, sessions: Collection[KnownSession] | None) -> list[bytes]:
-        """The encoded spans of these sessions, None for all that this kernel made; the same span may come twice.
+        """Return the encoded spans of these sessions; None: all of this kernel. A span may be included twice.
 
-        What was sent and is no longer in memory is missing.
+        Spans that were sent and are no longer in memory are missing.
         """
-        spool, rows = self._sessions.tracer.spool, self._own_rows(sessions)
-        ids = [session.id for session in sessions] if sessions is not None else [row.session_id or "" for row in rows]
+        spool, records = self._sessions.tracer.spool, self._own_records(sessions)
+        ids = (
+            [session.id for session in sessions]
+            if sessions is not None
+            else [record.session_id or "" for record in records]
+        )
         stored = [body for one in dict.fromkeys(ids) for body in spool.bodies(one)] if spool is not None else []
-        return [*stored, *detail_store().bodies(row.span_id for row in rows)]
+        return [*stored, *detail_store().bodies(record.span_id for record in records)]
 
-    def _own_rows(self, sessions: Collection[KnownSession] | None) -> tuple[SpanRecord, ...]:
+    def _own_records(self, sessions: Collection[KnownSession] | None) -> tuple[SpanRecord, ...]:
         self._sessions.tracer.wait_processed()
         ids = None if sessions is None else {session.id for session in sessions}
-        return tuple(row for row in self._log.records() if ids is None or row.session_id in ids)
+        return tuple(record for record in self._log.records() if ids is None or record.session_id in ids)
 
-    def _rows_on_disk(self, session_id: str, known: set[int]) -> list[SpanRecord]:
-
+    def _records_on_disk(self, session_id: str, known: set[int]) -> list[SpanRecord]:
         spool = self._sessions.tracer.spool
         found: list[SpanRecord] = []
         for body in spool.bodies(session_id) if spool is not None else ():
-            new = [row for row in records_of(body) if row.span_id not in known]
+            new = [record for record in records_of(body) if record.span_id not in known]
             if new:
-                detail_store().add(body, [row.span_id for row in new])
-                known.update(row.span_id for row in new)
+                detail_store().add(body, [record.span_id for record in new])
+                known.update(record.span_id for record in new)
                 found += new
         return found
 
-    def _known(self, session_id: str, rows: Sequence[SpanRecord], stored: Sequence[StoredSession]) -> KnownSession:
+    def _known_session(
+        self, session_id: str, records: Sequence[SpanRecord], stored: Sequence[StoredSession]
+    ) -> KnownSession:
         local = sum(part.spans for part in stored if part.destination == LOCAL)
         waiting = sum(part.spans for part in stored) - local
         named = next((part.name for part in stored if part.name), "-")
         title = self._sessions.title(session_id)
-        ended = [(row.end_ns or row.start_ns) / 1e9 for row in rows] + [part.last for part in stored]
-        export = export_of_session(rows, stored, self._sessions.tracer)
+        ended = [(record.end_ns or record.start_ns) / 1e9 for record in records] + [part.last for part in stored]
+        export = export_of_session(records, stored, self._sessions.tracer)
         return KnownSession(
             id=session_id,
             title=title or named,
             name=self._sessions.name(session_id) or named,
-            spans=max(len(rows), export.sent + local + waiting),
+            spans=max(len(records), export.sent + local + waiting),
             last=max(ended),
-            here=bool(rows) or title is not None,
+            this_kernel=bool(records) or title is not None,
             local=local,
             waiting=waiting,
             export=export,
         )
 
     def _matching(self, text: str, command: str, known: Sequence[KnownSession]) -> list[KnownSession]:
-        if text == "last" and (here := [session for session in known if session.here]):
-            return here[-1:]
-        # The first of several is called like all of them, so `#1` is how it is told from the others.
+        if text == "last" and (own := [session for session in known if session.this_kernel]):
+            return own[-1:]
+        # The title of the first session of a name has no number; accept "#1" for it.
         if (first := text.removesuffix(" #1")) != text and (named := [one for one in known if one.title == first]):
             return named
         if named := [session for session in known if text in (session.title, session.name)]:
@@ -485,26 +502,26 @@ class SessionStore:
         if len(found) == 1:
             return found
         if found:
-            ids = ", ".join(session.id for session in found[-LISTED:])
-            raise UsageError(f"%hh {command}: {text} begins the ids of {len(found)} sessions: {ids}.")
-        titles = list(dict.fromkeys(session.shown_title for session in known if session.title != "-"))[-LISTED:]
-        hint = did_you_mean(text, titles) if titles else "No session has spans here yet."
+            ids = ", ".join(session.id for session in found[-MAX_LISTED:])
+            raise UsageError(f"%hh {command}: ambiguous session id prefix {text} ({len(found)} matches): {ids}.")
+        titles = list(dict.fromkeys(session.shown_title for session in known if session.title != "-"))[-MAX_LISTED:]
+        hint = did_you_mean(text, titles) if titles else "This kernel has no sessions with spans yet."
         raise UsageError(f"%hh {command}: no session {text}. {hint}")
 
 
 # The table of `%hh sessions`.
 
-MOST_ROWS: Final = 30
+MAX_TABLE_ROWS: Final = 30
 HEADINGS: Final = ("session", "id", "spans", "last span", "where", "kernel")
 
 
 def sessions_text(known: Sequence[KnownSession]) -> str:
-    """The table of `%hh sessions`, the newest last; what has no row is counted."""
+    """Return the table of `%hh sessions`, the newest last, with the number of sessions that are not shown."""
     if not known:
-        return "hh: no session has spans here yet."
-    rows = [HEADINGS, *(_cells(session) for session in known[-MOST_ROWS:])]
+        return "hh: no sessions with spans yet."
+    rows = [HEADINGS, *(_cells(session) for session in known[-MAX_TABLE_ROWS:])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    hidden = max(0, len(known) - MOST_ROWS)
+    hidden = max(0, len(known) - MAX_TABLE_ROWS)
     note = [f"({count(hidden, 'older session')} not shown)"] if hidden else []
     head, *lines = [_line(row, widths) for row in rows]
     return "\n".join([head, *note, *lines])
@@ -517,12 +534,12 @@ def _cells(session: KnownSession) -> tuple[str, ...]:
         f"{session.spans:,}",
         datetime.fromtimestamp(session.last).astimezone().strftime("%Y-%m-%d %H:%M"),
         _where(session.export),
-        "this one" if session.here else "earlier",
+        "this one" if session.this_kernel else "earlier",
     )
 
 
 def _where(export: ExportState) -> str:
-    return "here only" if export.destination is None else f"{export.destination}: {export.word.lower()}"
+    return "local only" if export.destination is None else f"{export.destination}: {export.word.lower()}"
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:

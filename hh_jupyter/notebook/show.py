@@ -1,4 +1,4 @@
-"""`%hh show`: which spans are meant, and their view once more."""
+"""`%hh show`: select spans by cell, session or file, and show them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hh_jupyter.errors import SpanFileError
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.parser import DETAILS, quoted
-from hh_jupyter.notebook.sessions import KnownSession, Sessions, SessionStore, export_of
+from hh_jupyter.notebook.sessions import KnownSession, NotebookSessions, SessionStore, export_of
 from hh_jupyter.notebook.views import fixed_view, view_id_of
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanRecord
@@ -28,27 +28,27 @@ LAST: Final = "last"
 ALL: Final = "all"
 BACKGROUND: Final = "background"
 FILE_SUFFIXES: Final = (".json", ".jsonl", ".otlp", ".gz")
-"""A word with one of these endings, or with a path separator, is a file and not a session."""
+"""An argument with one of these endings, or with a path separator, is a file and not a session."""
 
 _SEPARATORS: Final = tuple(filter(None, ("/", os.sep, os.altsep)))
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Spans that were named.
+    """Selected spans.
 
     Attributes:
-        label: names them again.
-        rows: at least one.
-        export: tells what became of them, then and later.
-        session: theirs, if they are those of one.
-        cell: number of the cell, if they are those of one.
-        forgotten: spans that would belong to them and are no longer kept.
-        file: path of the file, if they are those of one.
+        label: argument of `%hh show` that selects them again.
+        records: at least one.
+        export: returns their current export state.
+        session: their session, if they are the spans of one.
+        cell: number of their cell, if they are the spans of one.
+        forgotten: number of spans that would be included but were evicted from the log.
+        file: path of their file, if they were read from one.
     """
 
     label: str
-    rows: Sequence[SpanRecord]
+    records: Sequence[SpanRecord]
     export: Callable[[], ExportState]
     session: KnownSession | None = None
     cell: str | None = None
@@ -57,12 +57,12 @@ class Selection:
 
     @property
     def dom_id(self) -> str:
-        """The label as part of an HTML id; a path is hashed."""
+        """The label as part of an HTML id. Paths are hashed."""
         return self.label if self.file is None else hashlib.blake2s(self.file.encode(), digest_size=6).hexdigest()
 
     @property
-    def words(self) -> str:
-        """What they are, for a sentence. Example: "cell 4"."""
+    def description(self) -> str:
+        """What was selected, for messages. Example: "cell 4"."""
         if self.cell is not None:
             return f"cell {self.cell}"
         return (
@@ -70,35 +70,40 @@ class Selection:
         )
 
     @property
-    def failed(self) -> bool:
-        """One of them has an error."""
-        return any(row.status == "error" for row in self.rows)
+    def has_errors(self) -> bool:
+        """Whether one of the spans has an error."""
+        return any(record.status == "error" for record in self.records)
 
 
-def select(label: str, command: str, outputs: Outputs, store: SessionStore, sessions: Sessions) -> Selection:
-    """The spans that a word names.
+def select(label: str, command: str, outputs: Outputs, store: SessionStore, sessions: NotebookSessions) -> Selection:
+    """Return the spans that a label selects.
 
     Args:
-        label: number of a cell, "last", "all", "background", a session, or a file of OTLP JSON. A word that
-            looks like a path is a file; another one is a file if it exists and no session has that name.
-        command: that asks, for the messages.
+        label: number of a cell, "last", "all", "background", a session, or a file of OTLP JSON. A label that looks like
+            a path is a file; any other is a file if that exists and no session has the name.
+        command: name of the command, for messages.
+        outputs: outputs of this kernel, for the cells that have spans.
+        store: finds sessions.
+        sessions: sessions of the notebook.
 
     Raises:
-        UsageError: there are none, or no such cell, session or file.
+        UsageError: there is no such cell, session or file, or it has no spans.
     """
     tracer, log = sessions.tracer, span_log()
     tracer.wait_processed()
-    path = os.path.expanduser(label)  # noqa: PTH111  # A home that is not known must not raise, nor a long name below.
+    path = os.path.expanduser(label)  # noqa: PTH111  # An unknown home folder must not raise, nor a long name below.
     if is_file_name(label) and os.path.exists(path):  # noqa: PTH110
         return _of_file(label, command, tracer.settings)
     if label in (ALL, BACKGROUND):
-        rows = [row for row in log.records() if label == ALL or row.cell is None]
-        if not rows:
+        records = [record for record in log.records() if label == ALL or record.cell is None]
+        if not records:
             raise UsageError(f"%hh {command}: no spans {'yet' if label == ALL else 'outside cells'}.")
-        return Selection(label, rows, lambda: export_of(rows, tracer), forgotten=log.forgotten if label == ALL else 0)
-    cell = outputs.cells.named(label)
+        return Selection(
+            label, records, lambda: export_of(records, tracer), forgotten=log.forgotten if label == ALL else 0
+        )
+    cell = outputs.cells.resolve(label)
     if cell is not None:
-        number, own = cell, outputs.cells.rows(cell)
+        number, own = cell, outputs.cells.records(cell)
         return Selection(label, own, lambda: export_of(own, tracer), cell=number)
     if label == LAST or label.isdecimal():
         raise UsageError(f"%hh: {_no_cell(label, outputs.cells.labels())}")
@@ -108,14 +113,14 @@ def select(label: str, command: str, outputs: Outputs, store: SessionStore, sess
         if is_file_name(label) or os.path.isfile(path):  # noqa: PTH113
             return _of_file(label, command, tracer.settings)
         raise
-    rows = list(store.rows(session))
-    if not rows:
-        raise UsageError(f"%hh {command}: the spans of {session.shown_title} cannot be read any more.")
-    return Selection(session.short_id, rows, lambda: store.export(session), session=session)
+    records = list(store.records(session))
+    if not records:
+        raise UsageError(f"%hh {command}: cannot read the spans of {session.shown_title}: they have been deleted.")
+    return Selection(session.short_id, records, lambda: store.export(session), session=session)
 
 
 def is_file_name(text: str) -> bool:
-    """A text looks like a path: it has a separator of folders or a suffix of files with spans."""
+    """Whether a text looks like a path: it has a path separator or a suffix of span files."""
     return text.lower().endswith(FILE_SUFFIXES) or any(separator in text for separator in _SEPARATORS)
 
 
@@ -123,14 +128,14 @@ def _of_file(path: str, command: str, settings: Settings) -> Selection:
     from hh_jupyter.delivery.sealing.foreign_spans import read_file
 
     try:
-        rows = read_file(path, redactor_of(settings))
+        records = read_file(path, redactor_of(settings))
     except OSError as error:
         raise UsageError(f"%hh {command}: {path} cannot be read ({error.strerror or error}).") from None
     except SpanFileError as error:
         raise UsageError(f"%hh {command}: {error}.") from None
-    if not rows:
+    if not records:
         raise UsageError(f"%hh {command}: {path} holds no spans.")
-    return Selection(quoted(path), rows, lambda: ExportState(None, made=len(rows)), file=path)
+    return Selection(quoted(path), records, lambda: ExportState(None, made=len(records)), file=path)
 
 
 def _no_cell(label: str, labels: Sequence[str]) -> str:
@@ -138,84 +143,86 @@ def _no_cell(label: str, labels: Sequence[str]) -> str:
     return f"no spans for {'any cell' if label == LAST else f'cell {label}'}. {known}"
 
 
-# `%hh show`: spans once more, opened, below the cell that asks.
-
-
-class Shows:
-    """Shows what is named.
+class ShowCommand:
+    """`%hh show`, and the views of `SpanView` widgets.
 
     Args:
-        sessions, outputs, cells, store: of this kernel.
+        sessions: sessions of the notebook.
+        outputs: shows the spans.
+        cells: knows the running cell.
+        store: finds sessions.
     """
 
-    def __init__(self, sessions: Sessions, outputs: Outputs, cells: Cells, store: SessionStore) -> None:
+    def __init__(self, sessions: NotebookSessions, outputs: Outputs, cells: Cells, store: SessionStore) -> None:
         self._sessions, self._outputs, self._cells, self._store = sessions, outputs, cells, store
 
     def show(self, label: str, *, errors_only: bool = False, detail: str | None = None) -> str | None:
-        """Show the spans of a cell, a session, this kernel, no cell or a file.
+        """Show spans, expanded, below the running cell.
 
         Args:
             label: see `select`.
-            errors_only: only what failed, and the spans that lead to it.
-            detail: how much of what they said is in it; None leaves it to the setting.
+            errors_only: show only spans in error and their ancestors.
+            detail: how much span content to include; None: as the setting says.
 
         Returns:
-            one line to be said instead, where there is nothing to show.
+            A message to print when there is nothing to show.
 
         Raises:
-            UsageError: there are no such spans, or no such detail.
+            UsageError: there are no such spans, or the detail is not one of DETAILS.
         """
         if detail not in (None, *DETAILS):
             raise UsageError(f"%hh show: --detail must be one of {', '.join(DETAILS)}; got {detail}.")
         wanted = cast("Detail | None", detail)
-        chosen = self.select(label)
-        if errors_only and not chosen.failed:
-            return f"hh: no errors in {chosen.words}, {count(len(chosen.rows), 'span')}."
-        view_id = f"{view_id_of(self._cells.cell_id, self._cells.label)}-shows-{chosen.dom_id}"
-        if chosen.cell is not None:
-            self._outputs.show_again(chosen.cell, view_id, detail=wanted, errors_only=errors_only)
+        selection = self.select(label)
+        if errors_only and not selection.has_errors:
+            return f"hh: no errors in {selection.description}, {count(len(selection.records), 'span')}."
+        view_id = f"{view_id_of(self._cells.cell_id, self._cells.label)}-shows-{selection.dom_id}"
+        if selection.cell is not None:
+            self._outputs.show_again(selection.cell, view_id, detail=wanted, errors_only=errors_only)
         else:
-            self._show_fixed(chosen, view_id, errors_only=errors_only, detail=wanted)
+            self._show_fixed(selection, view_id, errors_only=errors_only, detail=wanted)
         return None
 
     def select(self, label: str) -> Selection:
-        """The spans that a word names; see `select`."""
+        """Return the spans that a label selects; see the function `select`."""
         return select(label, "show", self._outputs, self._store, self._sessions)
 
-    def hold(self, chosen: Selection, view_id: str, *, errors_only: bool, told: Callable[[str], None]) -> Outputs:
-        """Keep a view for a widget of its own; the outputs that keep it, and answer its questions.
+    def add_widget_view(
+        self, selection: Selection, view_id: str, *, errors_only: bool, on_change: Callable[[str], None]
+    ) -> Outputs:
+        """Keep the view of a `SpanView` widget up to date; return the outputs that serve its requests.
 
         Args:
-            chosen: the spans.
-            view_id: names the view from now on.
+            selection: the spans.
+            view_id: id of the view.
             errors_only: see `show`.
-            told: called with `view_id` when there is something new, on any thread.
+            on_change: called with `view_id` on every change, on any thread.
         """
-        if chosen.cell is not None:
-            self._outputs.show_again(chosen.cell, view_id, errors_only=errors_only, told=told)
+        if selection.cell is not None:
+            self._outputs.show_again(selection.cell, view_id, errors_only=errors_only, on_change=on_change)
         else:
-            self._show_fixed(chosen, view_id, errors_only=errors_only, detail=None, told=told)
+            self._show_fixed(selection, view_id, errors_only=errors_only, detail=None, on_change=on_change)
         return self._outputs
 
     def _show_fixed(
         self,
-        chosen: Selection,
+        selection: Selection,
         view_id: str,
         *,
         errors_only: bool,
         detail: Detail | None,
-        told: Callable[[str], None] | None = None,
+        on_change: Callable[[str], None] | None = None,
     ) -> None:
         view = fixed_view(
-            chosen.rows,
+            selection.records,
             self._sessions.tracer.settings,
             view_id=view_id,
-            label=chosen.label,
-            export=chosen.export(),
-            session=chosen.session,
+            label=selection.label,
+            export=selection.export(),
+            session=selection.session,
             errors_only=errors_only,
-            forgotten=chosen.forgotten,
-            file=chosen.file,
+            forgotten=selection.forgotten,
+            file=selection.file,
         )
         interactive = self._cells.cell_id is not None
-        self._outputs.show_rows(view, chosen.export, interactive=interactive, detail=detail, told=told)
+        self._outputs.show_records(view, selection.export, interactive=interactive, detail=detail, on_change=on_change)

@@ -1,10 +1,10 @@
-"""`SpanView`: the interactive view as a widget, to be composed with others.
+"""`SpanView`: the interactive view as a widget that can be composed with others.
 
     import ipywidgets
     ipywidgets.HBox([hh_jupyter.SpanView(4), hh_jupyter.SpanView("refund-triage", errors=True)])
 
-Under its cell a traced cell's view needs none: see the hub. Widgets are not readable in a saved notebook without the
-kernel, which the static outputs are; beside itself this one offers the static forms to readers that know no widgets.
+The view under a traced cell needs no widget of its own; see `hh_jupyter.display.hub`. Since a saved notebook cannot
+show widgets without a kernel, a `SpanView` adds the static text and HTML to its output.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from hh_jupyter.display.html import METADATA_KEY, mime_bundle
 from hh_jupyter.display.hub import Hub
 from hh_jupyter.errors import HHError
 from hh_jupyter.notebook import session_magic
-from hh_jupyter.notebook.show import Shows
+from hh_jupyter.notebook.show import ShowCommand
 
 
 class SpanView(anywidget.AnyWidget):
-    """Spans as bar, tree, waterfall and details; a cell's late spans and every change of delivery arrive in place.
+    """Spans as bar, tree, waterfall and details, updated in place when spans end late or their export state changes.
 
     Args:
-        what: number of a cell, "last" (the last cell with spans), a session as `%hh show` takes it, "all" of this
-            kernel, "background" for those of no cell, or a file of OTLP JSON.
-        errors: show only what failed, and the spans that lead to it.
-        traits: of every widget, such as `layout`.
+        what: number of a cell, "last" (the last cell with spans), a session as for `%hh show`, "all" for every span of
+            this kernel, "background" for spans outside cells, or a file of OTLP JSON.
+        errors: show only spans in error and their ancestors.
+        traits: traits of every widget, such as `layout`.
 
     Raises:
         HHError: the extension is not loaded, or there are no such spans.
@@ -47,47 +47,47 @@ class SpanView(anywidget.AnyWidget):
     view_id = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, what: int | str = "last", *, errors: bool = False, **traits: Any) -> None:
-        shows = _shows()
+        command = _show_command()
         try:
-            chosen = shows.select(str(what))
+            selection = command.select(str(what))
         except UsageError as error:
             raise HHError(f"SpanView: {str(error).partition(': ')[2]}") from None
-        # Beside others in an HBox it would have no width of its own: the view adapts to the width that it is given.
+        # The view adapts to its width; without one it would collapse inside an HBox.
         traits.setdefault("layout", {"width": "100%"})
         super().__init__(view_id=f"hh-widget-{secrets.token_hex(4)}", **traits)
         self._what = what
-        self._outputs = shows.hold(chosen, self.view_id, errors_only=errors, told=self._tell)
-        self._hub = Hub(self._outputs.answers)
+        self._outputs = command.add_widget_view(selection, self.view_id, errors_only=errors, on_change=self._on_change)
+        self._hub = Hub(self._outputs.hub_source)
         self._hub.open(self)
 
-    def _tell(self, view_id: str) -> None:
-        hub = getattr(self, "_hub", None)  # None: while it is made.
+    def _on_change(self, view_id: str) -> None:
+        hub = getattr(self, "_hub", None)  # None during __init__.
         if hub is not None:
             hub.changed(view_id)
 
     def close(self) -> None:
-        """Take it out of the page, and let go of what it shows."""
+        """Remove the widget from the page and stop updating it."""
         outputs = getattr(self, "_outputs", None)
         if outputs is not None:
             outputs.forget(self.view_id)
-        self.layout.close()  # A widget of its own, which closing this one leaves behind.
+        self.layout.close()  # A separate widget, which super().close() does not close.
         super().close()
 
     def __repr__(self) -> str:
         return f"SpanView({self._what!r})"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The widget, and the static forms for whoever shows no widgets."""
+        """Return the widget together with static text and HTML, for front ends without widgets."""
         bundle = super()._repr_mimebundle_(**kwargs) or {}
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        view = self._outputs.answers.drawn(self.view_id)
+        view = self._outputs.hub_source.static_view(self.view_id)
         static = mime_bundle(view) if view is not None else {}
         return {**data, **static}, {**metadata, METADATA_KEY: {"view_id": self.view_id}}
 
 
-def _shows() -> Shows:
+def _show_command() -> ShowCommand:
     extension = getattr(get_ipython(), session_magic.SHELL_ATTRIBUTE, None)
     if extension is None:
         raise HHError("SpanView: the notebook extension is not loaded. %load_ext hh_jupyter")
-    shows: Shows = extension.shows
-    return shows
+    command: ShowCommand = extension.show_command
+    return command

@@ -1,4 +1,4 @@
-"""What `%hh` shows: settings, where each value came from, and the delivery of spans."""
+"""Text of `%hh` and of loading, and the notices in outputs: settings and their origins, the export of spans."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 ALWAYS_SHOWN: Final = ("api_key", "server_url", "project", "source", "display", "cell_flush_seconds")
-"""Settings in the status even when nobody set them; others only when somebody did."""
+"""Settings that the status always shows; others only when they are set."""
 
 HELP_HINT: Final = "%hh? for help"
 
 
 def load_line(
-    settings: Settings, destination: str | None, session_name: str | None, *, shows_only: bool = False
+    settings: Settings, destination: str | None, session_name: str | None, *, exported_elsewhere: bool = False
 ) -> str:
-    """The one line that loading prints."""
+    """Return the line that loading prints."""
     if settings.disable_tracing:
         return f"hh: tracing is off ({settings.origins.get('disable_tracing')}). {HELP_HINT}"
     if not settings.otlp_enabled and destination is not None:
         return f"hh: {kept_here(settings)} Sessions and events go to {destination}. {HELP_HINT}"
-    if destination is not None and shows_only:
-        return f"hh: {_shown_only(destination)} {HELP_HINT}"
+    if destination is not None and exported_elsewhere:
+        return f"hh: {_exported_elsewhere(destination)} {HELP_HINT}"
     if destination is not None:
         return f"hh: sending to {destination} as {settings.source}, session {session_name}. {HELP_HINT}"
     return f"hh: {local_mode(settings)} {HELP_HINT}"
 
 
-def _shown_only(destination: str) -> str:
-    """Why nothing is sent although there is a key."""
-    return f"spans are shown here and left to another exporter, which sends them to {destination}."
+def _exported_elsewhere(destination: str) -> str:
+    """Explain why nothing is sent although there is a key."""
+    return f"spans are displayed here; another exporter sends them to {destination}."
 
 
 def kept_here(settings: Settings) -> str:
-    """Why spans are not sent although there is a key."""
+    """Explain that otlp_enabled is off."""
     return f"spans stay on this machine (otlp_enabled is off, {settings.origins.get('otlp_enabled')})."
 
 
 def local_mode(settings: Settings) -> str:
-    """Why nothing is sent, and what to do about it."""
+    """Explain why nothing is sent, and what to do."""
     if not settings.local:
         return kept_here(settings)
     if settings.test_mode:
@@ -61,45 +61,45 @@ def status_text(
     session: str,
     traced: Iterable[str],
     disk: Iterable[str] = (),
-    everything: bool = False,
+    all_settings: bool = False,
     joins: bool = False,
-    shows_only: bool = False,
+    exported_elsewhere: bool = False,
     trouble: Iterable[str] = (),
 ) -> str:
-    """The text of `%hh`.
+    """Return the text of `%hh`.
 
     Args:
-        settings: in force.
-        export: of all spans of this kernel.
-        session: the session in force, with its short id.
+        settings: current settings.
+        export: export state of all spans of this kernel.
+        session: current session, with its short id.
         traced: libraries whose instrumentor is on.
-        disk: what is kept there, in sentences; see `disk_lines`.
-        everything: also the settings that nobody set.
-        joins: the spans are made by a provider of somebody else.
-        shows_only: they are sent by another exporter of their provider.
-        trouble: what failed in this extension, in sentences.
+        disk: lines about unsent spans on disk; see `disk_lines`.
+        all_settings: include settings that have their defaults.
+        joins: the spans come from an existing global TracerProvider.
+        exported_elsewhere: another exporter of that provider sends the spans.
+        trouble: lines about failures of this extension.
     """
     if settings.disable_tracing:
         head = f"hh: tracing is off ({settings.origins.get('disable_tracing')})."
     elif export.destination is None:
         head = f"hh: {local_mode(settings)}"
-    elif shows_only:
-        head = f"hh: {_shown_only(export.destination)}"
+    elif exported_elsewhere:
+        head = f"hh: {_exported_elsewhere(export.destination)}"
     else:
         head = f"hh: sending to {export.destination} as {settings.source}"
     facts = [("session", session), ("spans", _counts(export))]
     if export.reason and (export.waiting or export.parked or export.dropped):
         facts.append(("reason", export.reason))
-    if calls := _calls(export):
-        facts.append(("calls", calls))
+    if requests := _requests(export):
+        facts.append(("requests", requests))
     facts += [("" if number else "on disk", line) for number, line in enumerate(disk)]
     facts.append(("traced", ", ".join(traced) or "no library. %hh instrument"))
     if joins:
-        facts.append(("provider", "another one is global and is joined: its sampler, limits and resource hold"))
+        facts.append(("provider", "using the existing global TracerProvider (its sampler, limits and resource apply)"))
     facts += [("trouble", line) for line in trouble]
     lines = [head, *(f"  {name:<9} {text}" for name, text in facts)]
-    others = [] if everything else ["  (others have their defaults: %hh status --all)"]
-    return "\n".join([*lines, "", *_setting_lines(settings, everything=everything), *others])
+    others = [] if all_settings else ["  (all other settings have their defaults: %hh status --all)"]
+    return "\n".join([*lines, "", *_setting_lines(settings, all_settings=all_settings), *others])
 
 
 def _counts(export: ExportState) -> str:
@@ -108,67 +108,67 @@ def _counts(export: ExportState) -> str:
     left = f", {export.left:,} left to others" if export.left else ""
     return (
         f"{export.made + export.left:,} made, {export.sent:,} sent, {export.waiting:,} waiting, "
-        f"{export.parked:,} parked, {export.dropped:,} dropped{left}"
+        f"{export.parked:,} rejected, {export.dropped:,} dropped{left}"
     )
 
 
-def _calls(export: ExportState) -> str:
-    """Session starts, updates and events that did not come through; empty where all did, as they mostly do."""
+def _requests(export: ExportState) -> str:
+    """Count session starts, updates and events that were not sent; empty if all were."""
     counts = (
         (export.calls_waiting, "waiting"),
-        (export.calls_parked, "refused"),
-        (export.calls_dropped, "lost"),
+        (export.calls_parked, "rejected"),
+        (export.calls_dropped, "dropped"),
     )
-    found = ", ".join(f"{number:,} {word}" for number, word in counts if number)
+    numbers = ", ".join(f"{number:,} {word}" for number, word in counts if number)
     why = export.parked_reason if export.calls_parked else export.dropped_reason if export.calls_dropped else None
-    return f"{found} (session starts, updates, events){f': {why}' if why else ''}" if found else ""
+    return f"{numbers} (session starts, updates, events){f': {why}' if why else ''}" if numbers else ""
 
 
 def disk_lines(spool: Spool | None, known: Iterable[KnownSession]) -> list[str]:
-    """What the spool keeps, or why it keeps nothing.
+    """Describe the spans on disk, or why there are none.
 
     Args:
-        spool: of this process; None where the setting is off.
-        known: the sessions that are listed by `%hh sessions`.
+        spool: spool of this process; None if the setting is off.
+        known: sessions that `%hh sessions` lists.
     """
     if spool is None:
-        return ["nothing is kept there (spool is off)"]
-    kept = [session for session in known if session.kept]
-    here = [session for session in kept if session.here]
-    earlier = [session for session in kept if not session.here]
-    waiting, local = sum(session.waiting for session in here), sum(session.local for session in here)
+        return ["nothing (spool is off)"]
+    stored = [session for session in known if session.on_disk]
+    own = [session for session in stored if session.this_kernel]
+    earlier = [session for session in stored if not session.this_kernel]
+    waiting, local = sum(session.waiting for session in own), sum(session.local for session in own)
     lines = [spool.problem] if spool.problem else []
     if waiting:
         lines.append(f"{count(waiting, 'span')} of this kernel not sent yet")
     if local:
-        lines.append(f"{count(local, 'span')} of this kernel for this machine only")
+        lines.append(f"{count(local, 'span')} of this kernel local only")
     if earlier:
-        spans = sum(session.kept for session in earlier)
+        spans = sum(session.on_disk for session in earlier)
         many = f"{count(len(earlier), 'session')}, {count(spans, 'span')} of earlier kernels"
-        lines.append(f"{many} are kept here: %hh sessions")
+        lines.append(f"{many}: %hh sessions")
     if spool.dropped:
-        lines.append(f"{count(spool.dropped, 'span')} deleted unsent, for age or room")
+        lines.append(f"{count(spool.dropped, 'span')} deleted unsent (age or size limit)")
     if spool.forgotten:
-        lines.append(f"{count(spool.forgotten, 'span')} of local mode deleted, for age or room")
-    return lines or ["nothing waits there"]
+        lines.append(f"{count(spool.forgotten, 'span')} of local mode deleted (age or size limit)")
+    return lines or ["nothing"]
 
 
-def _setting_lines(settings: Settings, *, everything: bool) -> list[str]:
-    rows = [row for row in settings.describe() if everything or row.name in ALWAYS_SHOWN or row.origin != "default"]
+def _setting_lines(settings: Settings, *, all_settings: bool) -> list[str]:
+    rows = [row for row in settings.describe() if all_settings or row.name in ALWAYS_SHOWN or row.origin != "default"]
     widths = (max(len(row.name) for row in rows), max(len(row.value) for row in rows))
     return [f"  {row.name:<{widths[0]}}  {row.value:<{widths[1]}}  {row.origin}" for row in rows]
 
 
-# What an output says about delivery beyond its one word: once per outage, and once that a kernel is local.
+# Notices about the export: in one output per outage, and in one that says that the kernel is in local mode.
 
 
-def settled(export: ExportState) -> bool:
-    """Nothing about these spans will change by itself."""
+def is_final(export: ExportState) -> bool:
+    """Whether every span has been sent or dropped, or there is no destination."""
     return export.destination is None or export.sent + export.dropped >= export.made
 
 
-def in_trouble(export: ExportState) -> bool:
-    """Some of these spans are not on their way."""
+def is_failing(export: ExportState) -> bool:
+    """Whether some of these spans were rejected or dropped, or the last export failed."""
     return (
         export.destination is not None
         and export.sent < export.made
@@ -176,49 +176,49 @@ def in_trouble(export: ExportState) -> bool:
     )
 
 
-LEFT_TO_OTHERS: Final = "The spans are another exporter's to send; see %hh."
+EXPORTED_ELSEWHERE: Final = "These spans are sent by another exporter; see %hh."
 
 
 class Notices:
-    """Gives the notice to the first output that is affected, and keeps it there until all is well again."""
+    """Assigns a notice to the first output that it concerns, and keeps it there until the problem is over."""
 
     def __init__(self, tracer: HoneyHiveTracer) -> None:
         self._tracer = tracer
         self._local: object = None
         self._outage: object = None
 
-    def of(self, output: object, export: ExportState, *, overdue: bool) -> Notice | None:
-        """The notice of this output; None for most.
+    def notice_for(self, output: object, export: ExportState, *, overdue: bool) -> Notice | None:
+        """Return the notice of an output; None for most.
 
         Args:
-            output: whose it is; compared by identity.
-            export: its delivery state.
-            overdue: the wait after its cell ended before all was delivered.
+            output: the output, compared by identity.
+            export: export state of its spans.
+            overdue: the wait after its cell ended before all spans were exported.
         """
         if export.destination is None:
             self._local = self._local or output
             return local_notice(self._tracer.settings) if self._local is output else None
-        if not in_trouble(export) and (settled(export) or not overdue):
+        if not is_failing(export) and (is_final(export) or not overdue):
             if self._outage is output:
                 self._outage = None
             return None
         self._outage = self._outage or output
-        return outage_notice(export, kept_where(self._tracer)) if self._outage is output else None
+        return outage_notice(export, storage(self._tracer)) if self._outage is output else None
 
 
 def sending_result(export: ExportState) -> str:
-    """One sentence about what an attempt to deliver came to."""
+    """Return one sentence about the result of sending again."""
     if export.destination is None:
         return "Local mode: nothing leaves this machine."
     if export.left_to_others:
-        return LEFT_TO_OTHERS
+        return EXPORTED_ELSEWHERE
     if export.sent >= export.made:
-        return "All spans are sent."
+        return "All spans have been sent."
     return f"{_spans(export.made - export.sent)} not sent. {export.reason or ''}".strip()
 
 
 def local_notice(settings: Settings) -> Notice:
-    """Why nothing is sent, and what would change it."""
+    """Return the notice that nothing is sent, and how to change that."""
     if not settings.local:
         return Notice(kind="info", title="Spans stay on this machine.", text="otlp_enabled is off.")
     title = "Nothing leaves this machine."
@@ -227,16 +227,16 @@ def local_notice(settings: Settings) -> Notice:
     return Notice(kind="info", title=title, text="No key is set. To send from now on:", command="%hh login")
 
 
-def kept_where(tracer: HoneyHiveTracer) -> str:
-    """Where spans wait."""
+def storage(tracer: HoneyHiveTracer) -> str:
+    """Return where unsent spans are: "on disk" or "in this kernel"."""
     return "on disk" if tracer.spool is not None and tracer.spool.problem is None else "in this kernel"
 
 
 def outage_notice(export: ExportState, where: str) -> Notice:
-    """What was not sent, why, and where it is now: "on disk" or "in this kernel"."""
+    """Return the notice about unsent spans: how many, why, and where they are (see `storage`)."""
     missing = export.made - export.sent
-    if not in_trouble(export):
-        why = f"{export.destination} has not answered yet. Spans are kept {where} until it does."
+    if not is_failing(export):
+        why = f"{export.destination} has not responded yet. Spans are kept {where} until it does."
         return Notice(kind="info", title=f"{missing:,} on the way.", text=why)
     kept = export.made - export.sent - export.dropped
     sentences = [(export.reason or f"{export.destination} did not accept them").rstrip(".") + "."]
@@ -244,9 +244,9 @@ def outage_notice(export: ExportState, where: str) -> Notice:
         sentences.append(f"{_spans(export.dropped)} dropped.")
     wants_key = KEY_REJECTED in sentences[0]
     if export.parked and not wants_key:
-        sentences.append(f"{_spans(export.parked)} refused and kept {where}.")
+        sentences.append(f"{_spans(export.parked)} rejected and kept {where}.")
     if kept - export.parked > 0:
-        sentences.append(f"Tracing goes on; spans are kept {where} and sent when it is back.")
+        sentences.append(f"Tracing continues; spans are kept {where} and will be sent when it is reachable again.")
     return Notice(
         kind="error",
         title=f"{_spans(missing)} not sent.",

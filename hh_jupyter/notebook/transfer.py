@@ -1,4 +1,4 @@
-"""`%hh send`, `clear`, `save` and `open`: what waits or stays on this machine is sent, deleted, saved or opened."""
+"""`%hh send`, `%hh clear`, `%hh save` and `%hh open`."""
 
 from __future__ import annotations
 
@@ -23,21 +23,26 @@ from hh_jupyter.notebook.status import kept_here, local_mode
 from hh_jupyter.notebook.views import session_url
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
-# Runs of experiments that were made in local mode, on their way: the run, then its sessions, then that it is over.
+# Sending experiment runs of local mode: create the run at the backend, send its sessions, mark the run as completed.
 
 _NAME_LENGTH = 40
 
 
 @dataclass(frozen=True, slots=True)
-class ChosenRuns:
-    """The runs among what somebody wants to send, and the words that name something else."""
+class SelectedRuns:
+    """The experiment runs that the arguments of `%hh send` name, and the remaining arguments.
+
+    Attributes:
+        runs: selected runs.
+        words: arguments that do not name a run.
+    """
 
     runs: Sequence[LocalRun]
     words: Sequence[str]
 
     @classmethod
-    def of(cls, words: Sequence[str], tracer: HoneyHiveTracer) -> ChosenRuns:
-        """A name means the run before the sessions, which all have the run's name."""
+    def of(cls, words: Sequence[str], tracer: HoneyHiveTracer) -> SelectedRuns:
+        """Select runs by name or id. A name selects the run rather than its sessions, which have the same name."""
         stored = stored_runs(tracer.spool)
         if "all" in words:
             return cls(stored, words)
@@ -47,101 +52,117 @@ class ChosenRuns:
 
     @property
     def session_ids(self) -> set[str]:
-        """Of all their data points."""
+        """Session ids of all data points."""
         return {one for run in self.runs for one in run.session_ids}
 
     @property
-    def about(self) -> str:
-        """The runs in words."""
+    def description(self) -> str:
+        """The selected runs, for messages."""
         return f"run {_name(self.runs[0])}" if len(self.runs) == 1 else count(len(self.runs), "run")
 
-    def make(self, tracer: HoneyHiveTracer) -> None:
-        """Make them at the backend.
+    def create(self, tracer: HoneyHiveTracer) -> None:
+        """Create the runs at the backend.
 
         Raises:
-            UsageError: one could not be made; nothing of it has been sent.
+            UsageError: a run could not be created; nothing of it has been sent.
         """
         if self.runs and tracer.settings.api_key is None:
-            raise UsageError("%hh send: a run needs the API key; an ingestion key only sends. %hh login asks for it.")
+            raise UsageError(
+                "%hh send: sending a run needs an API key, not an ingestion key. Use %hh login to enter one."
+            )
         for run in self.runs:
             try:
-                made = make_at_backend(run, tracer.settings)
+                run_id = make_at_backend(run, tracer.settings)
             except BackendError as error:
-                raise UsageError(f"%hh send: run {_name(run)} is not sent. {error}") from None
-            if made != run.id:  # The backend has its own ids: the sessions, which carry ours, are told.
+                raise UsageError(f"%hh send: run {_name(run)} was not sent. {error}") from None
+            if run_id != run.id:  # The backend assigned another id: update the sessions, which have ours.
                 for session_id in run.session_ids:
-                    tracer.update_event(session_id, {"metadata": {"run_id": made}})
+                    tracer.update_event(session_id, {"metadata": {"run_id": run_id}})
 
-    def end(self, tracer: HoneyHiveTracer) -> str:
-        """Tell that they are over; one sentence for each that could not be told."""
-        said = []
+    def complete(self, tracer: HoneyHiveTracer) -> str:
+        """Mark the runs as completed at the backend; return one line for each that could not be."""
+        errors = []
         for run in self.runs:
             try:
                 end_at_backend(run, tracer.settings, tracer.spool)
             except BackendError as error:
-                said.append(f"hh: run {_name(run)} is not complete there; %hh send tries again. {error}")
-        return "\n".join(said)
+                errors.append(f"hh: run {_name(run)} was not marked as completed; use %hh send to retry. {error}")
+        return "\n".join(errors)
 
 
 def _name(run: LocalRun) -> str:
     return clean(run.name, _NAME_LENGTH)
 
 
-SECONDS: Final = 2.0
-"""Wait for delivery at least; `cell_flush_seconds` if that is longer. Ctrl-C ends it and loses nothing."""
+# `%hh send` and `%hh clear`.
 
-SETTLE_SECONDS: Final = 0.5
+SEND_SECONDS: Final = 2.0
+"""Time to wait for the export, or `cell_flush_seconds` if that is longer. Ctrl-C ends the wait and loses nothing."""
+
+DELETE_SECONDS: Final = 0.5
+"""Longest wait until the spool has deleted spans that are counted as sent."""
+
 NO_SESSION: Final = ""
-"""What the spool has for spans without a session."""
+"""Session id of spans without a session in the spool."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What an attempt to send came to, in spans; as text the one line that says so.
+class SendResult:
+    """Result of `%hh send`, in numbers of spans. `str` returns the line to print.
 
     Attributes:
-        about: the sessions, in words; empty for everything.
-        reason: of those that wait or were refused.
-        lost: spans that were dropped meanwhile, and why.
-        calls: session starts, updates and events that were refused, and why.
+        destination: host of the backend.
+        sent: accepted by the backend.
+        waiting: still to be sent.
+        rejected: rejected by the backend.
+        subject: the sessions and runs, for the message; empty for everything.
+        reason: why spans are waiting or were rejected.
+        dropped: number of spans dropped meanwhile, and the reason.
+        requests: number of rejected session starts, updates and events, and the reason.
     """
 
     destination: str
     sent: int = 0
     waiting: int = 0
-    refused: int = 0
-    about: str = ""
+    rejected: int = 0
+    subject: str = ""
     reason: str | None = None
-    lost: tuple[int, str | None] = (0, None)
-    calls: tuple[int, str | None] = (0, None)
+    dropped: tuple[int, str | None] = (0, None)
+    requests: tuple[int, str | None] = (0, None)
 
     def __str__(self) -> str:
-        left, of = self.waiting + self.refused, f" of {self.about}" if self.about else ""
-        if not (self.sent or left or self.lost[0] or self.calls[0]):
-            return f"hh: nothing{of} waits here."
-        sent = f"{self.sent:,} of {count(self.sent + left, 'span')}" if left else count(self.sent, "span")
-        parts = [f"{sent}{of} sent to {self.destination}"] if self.sent or left else []
-        if left:
-            parts.append(_because(self._left(), self.reason))
-        if self.lost[0]:
-            parts.append(_because(f"{count(self.lost[0], 'span')} lost", self.lost[1]))
-        if self.calls[0]:
+        unsent, of = self.waiting + self.rejected, f" of {self.subject}" if self.subject else ""
+        if not (self.sent or unsent or self.dropped[0] or self.requests[0]):
+            return f"hh: nothing to send{f' for {self.subject}' if self.subject else ''}."
+        sent = f"{self.sent:,} of {count(self.sent + unsent, 'span')}" if unsent else count(self.sent, "span")
+        parts = [f"{sent}{of} sent to {self.destination}"] if self.sent or unsent else []
+        if unsent:
+            parts.append(_because(self._unsent(), self.reason))
+        if self.dropped[0]:
+            parts.append(_because(f"{count(self.dropped[0], 'span')} dropped", self.dropped[1]))
+        if self.requests[0]:
             parts.append(
-                _because(f"{count(self.calls[0], 'call')} (session start, update or event) refused", self.calls[1])
+                _because(
+                    f"{count(self.requests[0], 'request')} (session start, update or event) rejected", self.requests[1]
+                )
             )
         return f"hh: {'; '.join(parts)}."
 
-    def _left(self) -> str:
-        waiting = f"{self.waiting:,} wait{'s' if self.waiting == 1 else ''}" if self.waiting else ""
-        refused = f"{self.refused:,} refused" if self.refused else ""
-        return ", ".join(filter(None, (waiting, refused)))
+    def _unsent(self) -> str:
+        counts = ((self.waiting, "waiting"), (self.rejected, "rejected"))
+        return ", ".join(f"{number:,} {word}" for number, word in counts if number)
 
 
 def send(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore) -> str:
-    """Try everything again that waits or was refused; of the named sessions also what was made in local mode.
+    """Retry everything that is waiting or was rejected; for named sessions and runs, also what local mode recorded.
+
+    Args:
+        words: names or ids of sessions and runs, or "all"; empty for what is waiting or was rejected.
+        tracer: tracer of the kernel.
+        store: finds sessions.
 
     Returns:
-        one line about what happened within the wait; what is still on its way goes on.
+        One line about the result so far; sending continues in the background.
 
     Raises:
         UsageError: nothing can be sent, or a session is not known.
@@ -154,30 +175,38 @@ def send(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore) -> 
     tracer.wait_processed()
     if not words:
         return str(_send_waiting(tracer, destination))
-    runs = ChosenRuns.of(words, tracer)
+    runs = SelectedRuns.of(words, tracer)
     chosen = store.choose(runs.words, "send") if runs.words else []
     if tracer.spool is None:
-        raise UsageError("%hh send: spans of local mode are not kept where the setting spool is off; nothing to send.")
-    if tracer.spool.problem and not (runs.runs or any(session.kept for session in chosen)):
-        raise UsageError(f"%hh send: {tracer.spool.problem}; spans of local mode that are not there cannot be sent.")
-    runs.make(tracer)
-    about = " and ".join([*([_named(chosen)] if chosen else []), *([runs.about] if runs.runs else [])])
+        raise UsageError("%hh send: nothing to send: with the setting spool off, spans of local mode are not stored.")
+    if tracer.spool.problem and not (runs.runs or any(session.on_disk for session in chosen)):
+        raise UsageError(f"%hh send: {tracer.spool.problem}; spans of local mode were not stored and cannot be sent.")
+    runs.create(tracer)
+    subject = " and ".join([*([_named(chosen)] if chosen else []), *([runs.description] if runs.runs else [])])
     ids = {session.id for session in chosen} | runs.session_ids
     if "all" in words:
-        ids, about = ids | {NO_SESSION}, ""
-    sent = _send_sessions(ids, about, tracer, tracer.spool, destination)
-    return "\n".join(filter(None, (str(sent), runs.end(tracer))))
+        ids, subject = ids | {NO_SESSION}, ""
+    sent = _send_sessions(ids, subject, tracer, tracer.spool, destination)
+    return "\n".join(filter(None, (str(sent), runs.complete(tracer))))
 
 
 def clear(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore) -> str:
-    """Delete what is kept on disk: of the named sessions, or everything.
+    """Delete spans on disk: of the named sessions, or all.
+
+    Args:
+        words: names or ids of sessions, or "all"; empty for all spans, if none of them is waiting to be sent.
+        tracer: tracer of the kernel.
+        store: finds sessions.
+
+    Returns:
+        One line about the result.
 
     Raises:
-        UsageError: a session is not known, or everything would include what is still to be sent and nobody said "all".
+        UsageError: a session is not known, or unsent spans would be deleted without "all".
     """
     spool = tracer.spool
     if spool is None:
-        return "hh: nothing is kept on disk, the setting spool is off."
+        return "hh: nothing to delete: the setting spool is off."
     tracer.wait_processed()
     if words and "all" not in words:
         chosen = store.choose(words, "clear")
@@ -186,45 +215,45 @@ def clear(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore) ->
     unsent = sum(session.spans for session in spool.sessions() if session.destination != LOCAL)
     if unsent and not words:
         what = f"{count(unsent, 'span')} not sent yet would be lost"
-        raise UsageError(f"%hh clear: {what}. %hh send tries again, %hh clear all deletes.")
+        raise UsageError(f"%hh clear: {what}. Use %hh send to send them, %hh clear all to delete them.")
     return f"hh: {count(spool.clear(), 'span')} deleted from {spool.directory}."
 
 
-def _send_waiting(tracer: HoneyHiveTracer, destination: str) -> Outcome:
+def _send_waiting(tracer: HoneyHiveTracer, destination: str) -> SendResult:
     before = tracer.export_state()
     tracer.send_again()
     _flush(tracer)
     after = tracer.export_state()
-    return Outcome(
+    return SendResult(
         destination,
         sent=after.sent - before.sent,
         waiting=after.waiting,
-        refused=after.parked,
+        rejected=after.parked,
         reason=after.reason,
-        lost=(after.dropped - before.dropped, after.dropped_reason),
-        calls=(after.calls_parked, after.parked_reason),
+        dropped=(after.dropped - before.dropped, after.dropped_reason),
+        requests=(after.calls_parked, after.parked_reason),
     )
 
 
 def _send_sessions(
-    ids: Collection[str], about: str, tracer: HoneyHiveTracer, spool: Spool, destination: str
-) -> Outcome:
-    before, lost = _on_disk(spool, ids), tracer.export_state().dropped
+    ids: Collection[str], subject: str, tracer: HoneyHiveTracer, spool: Spool, destination: str
+) -> SendResult:
+    before, dropped = _on_disk(spool, ids), tracer.export_state().dropped
     tracer.send_again(ids)
     _flush(tracer)
-    left = _not_accepted(spool, ids, tracer)
+    unsent = _wait_unsent(spool, ids, tracer)
     after = tracer.export_state()
-    refused = min(left, after.parked)
-    elsewhere = left and not (after.waiting or after.parked)
-    return Outcome(
+    rejected = min(unsent, after.parked)
+    other_destination = unsent and not (after.waiting or after.parked)
+    return SendResult(
         destination,
-        sent=max(0, before - left - (after.dropped - lost)),
-        waiting=left - refused,
-        refused=refused,
-        about=about,
-        reason="made for another key or address" if elsewhere else after.reason,
-        lost=(after.dropped - lost, after.dropped_reason),
-        calls=(after.calls_parked, after.parked_reason),
+        sent=max(0, before - unsent - (after.dropped - dropped)),
+        waiting=unsent - rejected,
+        rejected=rejected,
+        subject=subject,
+        reason="recorded for another key or URL" if other_destination else after.reason,
+        dropped=(after.dropped - dropped, after.dropped_reason),
+        requests=(after.calls_parked, after.parked_reason),
     )
 
 
@@ -236,19 +265,19 @@ def _on_disk(spool: Spool, ids: Collection[str]) -> int:
     return sum(session.spans for session in spool.sessions() if session.session_id in ids)
 
 
-def _not_accepted(spool: Spool, ids: Collection[str], tracer: HoneyHiveTracer) -> int:
-    """What is still on disk, also for another backend; a record goes from there a moment after its verdict counts."""
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while left := _on_disk(spool, ids):
+def _wait_unsent(spool: Spool, ids: Collection[str], tracer: HoneyHiveTracer) -> int:
+    """Return the number of spans still on disk; wait briefly, as sent spans are counted before they are deleted."""
+    deadline = time.monotonic() + DELETE_SECONDS
+    while unsent := _on_disk(spool, ids):
         state = tracer.export_state()
         if state.waiting or state.parked or time.monotonic() > deadline:
             break
         time.sleep(0.01)
-    return left
+    return unsent
 
 
 def _flush(tracer: HoneyHiveTracer) -> None:
-    tracer.force_flush(max(SECONDS, tracer.settings.cell_flush_seconds) * 1000)
+    tracer.force_flush(max(SEND_SECONDS, tracer.settings.cell_flush_seconds) * 1000)
 
 
 def _named(chosen: Sequence[KnownSession]) -> str:
@@ -263,61 +292,66 @@ def _why_local(tracer: HoneyHiveTracer) -> str:
         return f"tracing is off ({settings.origins.get('disable_tracing')})."
     if settings.exporter == "none":
         return f"exporter is none ({settings.origins.get('exporter')}), nothing leaves this machine."
-    return "there is no key to send with. %hh login asks for one."
+    return "no API key is set. Use %hh login to enter one."
 
 
 # `%hh save FILE`: spans as a file of OTLP JSON lines, which other tools read.
 
-MODE: Final = 0o600
-"""Prompts and answers are nobody else's business."""
+FILE_MODE: Final = 0o600
+"""Only the user may read the file: it contains prompts and answers."""
 
 
 def save(words: Sequence[str], store: SessionStore, *, replace: bool = False) -> str:
     """Write the spans of this kernel, or of the named sessions, to a file.
 
     Args:
-        words: the file, then sessions.
-        replace: a file that is there.
+        words: path of the file, then names or ids of sessions.
+        store: finds sessions.
+        replace: overwrite an existing file.
+
+    Returns:
+        One line about the result.
 
     Raises:
-        UsageError: no file is named, it exists, it cannot be written, a session is not known, or there are no spans.
+        UsageError: the file name is missing, the file exists or cannot be written, a session is not known, or there are
+            no spans.
     """
     name, *sessions = words or [""]
     if not name:
-        raise UsageError("%hh save: name a file. Example: %hh save spans.jsonl")
-    path = Path(os.path.expanduser(name))  # noqa: PTH111  # A home that is not known must not raise.
+        raise UsageError("%hh save: a file name is missing. Example: %hh save spans.jsonl")
+    path = Path(os.path.expanduser(name))  # noqa: PTH111  # An unknown home folder must not raise.
     if path.exists() and not replace:
         raise UsageError(f"%hh save: {path} exists. %hh save {name} --force replaces it.")
     chosen = store.choose(sessions, "save") if sessions else None
     wanted = store.span_ids(chosen)
     saved = _write(path, store.bodies(chosen))
     if not saved:
-        raise UsageError("%hh save: there are no spans to save, nothing is written.")
+        raise UsageError("%hh save: there are no spans to save.")
     missing = len(wanted - saved)
-    lost = f" {count(missing, 'span')} more had been sent and are no longer kept here." if missing else ""
-    return f"hh: {count(len(saved), 'span')} saved to {path}.{lost}"
+    note = f" {count(missing, 'span')} more have been sent and are no longer kept here." if missing else ""
+    return f"hh: {count(len(saved), 'span')} saved to {path}.{note}"
 
 
 def _write(path: Path, bodies: Sequence[bytes]) -> set[int]:
-    """Write to a new file beside it and give that its name: a file is complete, or it is not there.
+    """Write a temporary file in the same folder, then rename it: the file is complete or does not exist.
 
     Returns:
-        ids of the spans in it.
+        The ids of the spans in it.
     """
     from hh_jupyter.delivery.sealing.otlp_file import lines  # Loads protobuf.
 
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     saved: set[int] = set()
     try:
         try:
-            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE), "wb") as file:
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "wb") as file:
                 for line, span_ids in lines(bodies):
                     file.write(line)
                     saved.update(span_ids)
             if saved:
-                draft.replace(path)
+                temporary.replace(path)
         finally:
-            draft.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(f"%hh save: {path} cannot be written ({error.strerror or error}).") from None
     return saved
@@ -326,23 +360,23 @@ def _write(path: Path, bodies: Sequence[bytes]) -> set[int]:
 # `%hh open`: a session's page in the web application.
 
 
-def open_session(session_id: str | None, tracer: HoneyHiveTracer, *, here: bool) -> str:
-    """The page's address; opened in a browser as well if there is one where this runs.
+def open_session(session_id: str | None, tracer: HoneyHiveTracer, *, in_terminal: bool) -> str:
+    """Return a line with the URL of a session's page; in a terminal, open it in a browser as well.
 
     Args:
-        session_id: of the session.
-        tracer: of this kernel.
-        here: the person is at this machine, in a terminal. Front ends of a kernel make a link of the address.
+        session_id: session id.
+        tracer: tracer of the kernel.
+        in_terminal: the user sits at this machine. Front ends of a kernel show the URL as a link.
 
     Raises:
-        UsageError: the address of the web application is not known, or nothing is sent there.
+        UsageError: the URL is not known, or nothing is sent.
     """
     if tracer.destination is None:
         raise UsageError(f"%hh open: {local_mode(tracer.settings)}")
     url = session_url(tracer.settings, session_id)
     if url is None:
         example = "%config HHJupyter.app_url = 'https://app.example/sessions/{session_id}'"
-        raise UsageError(f"%hh open: the setting app_url says where a session's page is: {example}")
-    if here:
+        raise UsageError(f"%hh open: set app_url to the URL of a session's page: {example}")
+    if in_terminal:
         webbrowser.open(url)
     return f"hh: {url}"

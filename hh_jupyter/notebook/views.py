@@ -1,4 +1,4 @@
-"""From a cell's output, or from any records, to what a display is given."""
+"""Build the `CellView` that a display draws: of a cell's output, of a running cell, or of any records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import quote
 from hh_jupyter.display.content import Detail, what_was_said
 from hh_jupyter.display.view import CellView
 from hh_jupyter.notebook.cells import CellFrame
-from hh_jupyter.notebook.sessions import SHORT_ID, KnownSession, Sessions, export_of, export_of_cell
+from hh_jupyter.notebook.sessions import SHORT_ID, KnownSession, NotebookSessions, export_of, export_of_cell
 from hh_jupyter.notebook.status import Notices
 from hh_jupyter.records import prices as price_table
 from hh_jupyter.records.export_state import ExportState
@@ -23,20 +23,18 @@ from hh_jupyter.records.totals import summarize
 from hh_jupyter.records.tree import SpanTree
 from hh_jupyter.settings import Settings
 
-# One run of a cell as far as its output is concerned: names, how it ended, what it shows.
-
 _DOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class OutputState(NamedTuple):
-    """What an output's picture depends on.
+    """The state that an output shows; when it changes, the output has to be drawn again.
 
     Attributes:
-        spans: how many have arrived.
-        export: what became of them.
-        prices: they are known.
+        spans: number of spans so far.
+        export: their export state.
+        prices: the price table is loaded.
         overdue: as in `CellOutput`.
-        changes: number of changes to its spans by late events.
+        changes: as in `CellOutput`.
     """
 
     spans: int
@@ -48,23 +46,28 @@ class OutputState(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class CellOutput:
-    """What is shown for one run of a cell; equal to nothing but itself.
+    """An output: of one run of a cell, or of a fixed set of spans. Compared by identity.
 
     Attributes:
-        key: of the cell's run, on its spans.
-        display_id: what updates are addressed to; unlike `view_id` never used twice.
-        survived_ns: when the cell had ended without an exception, in Unix nanoseconds; None if one left it.
-        late: spans that ended after the cell.
-        overdue: the wait after the cell ended before all was delivered.
+        key: key of the cell's run, as its spans carry it; empty for a fixed set of spans.
+        label: number of the cell, or the argument of `%hh show` that shows the same again.
+        view_id: id of the element in the page; stays the same when the cell is run again.
+        display_id: addresses updates; unlike `view_id` never reused.
+        mode: value of the setting `display` for this output.
+        raised: the cell ended with an exception.
+        interrupted: that exception was a KeyboardInterrupt.
+        ended_ok_ns: when the cell ended, in Unix nanoseconds; None if it raised.
+        late: number of spans that ended after the cell.
+        overdue: the wait after the cell ended before all spans were exported.
         changes: number of changes to its spans by late events.
-        place: of an output that is still to be shown, under a cell that ended without spans.
-        state: what the last drawing showed at least; unequal to now when there is something to change.
-        fixed: of an output that is no cell's: what it shows. Its spans stay the same, what became of them does not.
-        export: tells what became of them.
-        asked: shown by a command, and not by itself.
-        detail: how much of what spans said is in it, if the command says; else the setting does.
-        errors_only: only what failed is shown.
-        told: of one that a widget of its own shows, and nothing else: told when there is something new. Any thread.
+        parent: where to show an output that is not displayed yet; see `FrontEnd.show_under`.
+        state: state at the last drawing.
+        fixed: view of a fixed set of spans; their export state may still change.
+        export: returns the export state of a fixed set of spans.
+        asked: shown by a command.
+        detail: how much span content to include; None: as the setting says.
+        errors_only: show only spans in error and their ancestors.
+        on_change: for an output that a `SpanView` widget shows: called with `view_id` on every change, on any thread.
     """
 
     key: str
@@ -74,34 +77,35 @@ class CellOutput:
     mode: str
     raised: bool = False
     interrupted: bool = False
-    survived_ns: int | None = None
+    ended_ok_ns: int | None = None
     late: int = 0
     overdue: bool = False
     changes: int = 0
-    place: object = None
+    parent: object = None
     state: OutputState | None = None
     fixed: CellView | None = None
     export: Callable[[], ExportState] | None = None
     asked: bool = False
     detail: Detail | None = None
     errors_only: bool = False
-    told: Callable[[str], None] | None = None
+    on_change: Callable[[str], None] | None = None
 
     def end(self, ended_ns: int, *, raised: bool, interrupted: bool) -> None:
-        """The cell has ended, at this moment in Unix nanoseconds."""
+        """Record how and when the cell ended, in Unix nanoseconds."""
         self.raised, self.interrupted = raised, interrupted
-        self.survived_ns = None if raised else ended_ns
+        self.ended_ok_ns = None if raised else ended_ns
 
     def end_like(self, other: CellOutput) -> None:
-        """This one is of the same run as another."""
+        """Copy how and when the cell ended from another output of the same run."""
         self.raised, self.interrupted = other.raised, other.interrupted
-        self.survived_ns, self.late = other.survived_ns, other.late
+        self.ended_ok_ns, self.late = other.ended_ok_ns, other.late
 
 
 def view_id_of(cell_id: str | None, label: str) -> str:
-    """The output's id in the page: the cell's own id, so that running it again does not change the saved file.
+    """Return the id of an output's element in the page.
 
-    Some front ends use a whole URL as the id of a cell; those are hashed.
+    It is made of the cell's id, so that running the cell again does not change the id in the saved notebook. Some front
+    ends use a URL as the id of a cell; those are hashed.
     """
     if cell_id is None:
         return f"hh-{label}"
@@ -110,21 +114,21 @@ def view_id_of(cell_id: str | None, label: str) -> str:
 
 
 class Views:
-    """What the outputs of a kernel show now.
+    """Builds the current views of outputs.
 
     Args:
-        sessions: of the notebook, for their titles.
-        log: rows and their details.
-        arrived: how many spans of a cell's run there were, also of those that are no longer kept.
+        sessions: sessions of the notebook, for their titles.
+        log: records of this kernel and their details.
+        span_count: returns the number of spans of a cell's run, including those that the log has evicted.
     """
 
-    def __init__(self, sessions: Sessions, log: SpanLog, arrived: Callable[[str], int]) -> None:
+    def __init__(self, sessions: NotebookSessions, log: SpanLog, span_count: Callable[[str], int]) -> None:
         self._sessions, self._tracer, self._log = sessions, sessions.tracer, log
-        self._arrived = arrived
+        self._span_count = span_count
         self._notices = Notices(sessions.tracer)
 
-    def drawn(self, output: CellOutput) -> CellView:
-        """The view as its static forms show it, with what spans said, if that is to be in it."""
+    def static_view(self, output: CellOutput) -> CellView:
+        """Return the view for static rendering, with span content as far as it is to be included."""
         settings = self._tracer.settings
         view = self.view(output)
         detail = output.detail or cast("Detail", settings.saved_detail)
@@ -132,11 +136,11 @@ class Views:
         return dataclasses.replace(view, detail=detail, said=said, unsaid=unsaid, linked=settings.saved_link)
 
     def view(self, output: CellOutput) -> CellView:
-        """Everything about one output, decided before anything is drawn."""
+        """Return the view of an output."""
         if output.fixed is not None:
             return dataclasses.replace(output.fixed, export=self.export(output))
         records = self._log.records(cell=output.key)
-        tree = SpanTree.build(records, survived_ns=output.survived_ns)
+        tree = SpanTree.build(records, ended_ok_ns=output.ended_ok_ns)
         export = self.export(output)
         session_id = tree.roots[-1].record.session_id if tree.roots else None
         return CellView(
@@ -151,33 +155,33 @@ class Views:
             raised=output.raised,
             interrupted=output.interrupted,
             late=output.late,
-            notice=self._notices.of(output, export, overdue=output.overdue),
+            notice=self._notices.notice_for(output, export, overdue=output.overdue),
             mode=output.mode,
             max_rows=self._tracer.settings.display_rows,
-            forgotten=max(0, self._arrived(output.key) - len(tree.nodes)),
+            forgotten=max(0, self._span_count(output.key) - len(tree.nodes)),
             errors_only=output.errors_only,
             asked=output.asked,
         )
 
     def export(self, output: CellOutput) -> ExportState:
-        """What became of its spans."""
+        """Return the export state of an output's spans."""
         return output.export() if output.export is not None else export_of_cell(output.key, self._tracer)
 
-    def running(self, cell: RunningCell, rows: Sequence[SpanRecord], now_ns: int) -> CellView:
-        """What a cell that still runs has done so far.
+    def running(self, cell: RunningCell, records: Sequence[SpanRecord], now_ns: int) -> CellView:
+        """Return the view of a running cell.
 
         Args:
-            cell: which.
-            rows: of what has ended and what runs, at least one.
-            now_ns: Unix nanoseconds.
+            cell: the running cell.
+            records: records of its ended and open spans, at least one.
+            now_ns: current time in Unix nanoseconds.
         """
-        tree, settings = SpanTree.build(rows, now_ns=now_ns), self._tracer.settings
+        tree, settings = SpanTree.build(records, now_ns=now_ns), self._tracer.settings
         session_id = tree.roots[-1].record.session_id
         return CellView(
             view_id=cell.view_id,
             label=cell.frame.label,
             tree=tree,
-            totals=summarize(rows),
+            totals=summarize(records),
             export=export_of_cell(cell.frame.key, self._tracer),
             session_name=self._sessions.title(session_id),
             session_id=session_id,
@@ -187,18 +191,18 @@ class Views:
         )
 
     def details(self, output: CellOutput, span_id: int) -> tuple[SpanRecord, SpanDetails | None] | None:
-        """A span of an output, and what its row leaves out, as far as that is kept."""
-        record = next((row for row in self._rows(output) if row.span_id == span_id), None)
+        """Return a span of an output, and its details if they are still kept; None if the output has no such span."""
+        record = next((record for record in self._records(output) if record.span_id == span_id), None)
         return None if record is None else (record, self._log.details(record))
 
-    def _rows(self, output: CellOutput) -> Sequence[SpanRecord]:
+    def _records(self, output: CellOutput) -> Sequence[SpanRecord]:
         if output.fixed is not None:
             return [node.record for node in output.fixed.tree.nodes]
         return self._log.records(cell=output.key)
 
 
 def fixed_view(
-    rows: Sequence[SpanRecord],
+    records: Sequence[SpanRecord],
     settings: Settings,
     *,
     view_id: str,
@@ -209,27 +213,27 @@ def fixed_view(
     forgotten: int = 0,
     file: str | None = None,
 ) -> CellView:
-    """An opened view of spans that are not those of one cell.
+    """Return an expanded view of a fixed set of spans.
 
     Args:
-        rows: at least one.
-        settings: in force.
+        records: at least one.
+        settings: current settings.
         view_id: id of the output's element in the page.
-        label: what to type after `%hh show` for the same again.
-        export: what became of them.
-        session: theirs, if they are those of one.
-        errors_only: show only what failed.
-        forgotten: spans that belong to them and are no longer kept.
+        label: argument of `%hh show` that shows the same again.
+        export: export state of the spans.
+        session: their session, if they are the spans of one.
+        errors_only: show only spans in error and their ancestors.
+        forgotten: number of spans that would be included but were evicted from the log.
         file: path of the file that they were read from.
     """
-    if any(price_table.needs_table(row.facts) for row in rows):
-        price_table.load()  # Nobody changes this output later.
+    if any(price_table.needs_table(record.facts) for record in records):
+        price_table.load()  # Now, since no update follows.
     session_id = session.id if session is not None else None
     return CellView(
         view_id=view_id,
         label=label,
-        tree=SpanTree.build(rows),
-        totals=summarize(rows),
+        tree=SpanTree.build(records),
+        totals=summarize(records),
         export=export,
         session_name=session.title if session is not None else None,
         session_id=session_id,
@@ -245,63 +249,65 @@ def fixed_view(
 
 
 def session_url(settings: Settings, session_id: str | None) -> str | None:
-    """Address of a session's page in the web application, if it is known."""
+    """Return the URL of a session's page in the web application; None if it is not known."""
     template = settings.app_url
     return template.replace("{session_id}", quote(session_id, safe="")) if template and session_id else None
 
 
-# Spans of whole sessions, for places in the page that ask for one: the data points in the table of a run.
+# Views of whole sessions, requested by elements of the page: the data points in the table of an experiment run.
 
-PREFIX: Final = "hh-session-"
-"""Id of such a place: this, the session's id, and maybe more, where a page shows one session in several places."""
+SESSION_VIEW_PREFIX: Final = "hh-session-"
+"""Such a view id is this prefix, the session id, and a suffix where a page shows one session several times."""
 
 _UUID_LENGTH: Final = 36
-REMEMBERED: Final = 50
+MAX_SESSION_VIEWS: Final = 50
 
 
 class SessionViews:
-    """Makes them when they are asked for, from the rows that are in memory.
+    """Builds the views of sessions on request, from the records in memory.
 
     Args:
-        sessions: of the notebook.
-        log: rows of this kernel.
+        sessions: sessions of the notebook.
+        log: records of this kernel.
     """
 
-    def __init__(self, sessions: Sessions, log: SpanLog) -> None:
+    def __init__(self, sessions: NotebookSessions, log: SpanLog) -> None:
         self._tracer, self._log = sessions.tracer, log
         self._outputs: dict[str, CellOutput] = {}
 
     def output(self, view_id: str) -> CellOutput | None:
-        """What is shown there; None for another kernel's session, or one whose rows are no longer kept."""
-        if not view_id.startswith(PREFIX):
+        """Return the output for a view id; None if it is not a session's or the log has no records of the session."""
+        if not view_id.startswith(SESSION_VIEW_PREFIX):
             return None
         found = self._outputs.get(view_id)
-        if found is None and (found := self._made(view_id)) is not None:
+        if found is None and (found := self._create(view_id)) is not None:
             self._outputs[view_id] = found
-            while len(self._outputs) > REMEMBERED:
+            while len(self._outputs) > MAX_SESSION_VIEWS:
                 self._outputs.pop(next(iter(self._outputs)), None)
         return found
 
-    def _made(self, view_id: str) -> CellOutput | None:
-        session_id = view_id.removeprefix(PREFIX)[:_UUID_LENGTH]
-        rows = self._log.records(session_id=session_id)
-        if not rows:
+    def _create(self, view_id: str) -> CellOutput | None:
+        session_id = view_id.removeprefix(SESSION_VIEW_PREFIX)[:_UUID_LENGTH]
+        records = self._log.records(session_id=session_id)
+        if not records:
             return None
         tracer, label = self._tracer, session_id[:SHORT_ID]
-        view = fixed_view(rows, tracer.settings, view_id=view_id, label=label, export=export_of(rows, tracer))
+        view = fixed_view(records, tracer.settings, view_id=view_id, label=label, export=export_of(records, tracer))
         output = CellOutput("", label, view_id, view_id, view.mode)
-        output.fixed, output.export = view, lambda: export_of(rows, tracer)
+        output.fixed, output.export = view, lambda: export_of(records, tracer)
         return output
 
 
 @dataclass(frozen=True, slots=True)
 class RunningCell:
-    """A cell whose body runs.
+    """A cell that has not ended.
 
     Attributes:
-        began: by the monotonic clock, in seconds.
+        frame: the cell.
+        view_id: id that its output will have.
+        started: start by the monotonic clock, in seconds.
     """
 
     frame: CellFrame
     view_id: str
-    began: float
+    started: float

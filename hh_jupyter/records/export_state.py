@@ -39,8 +39,8 @@ class ExportState(NamedTuple):
     left: int = 0
 
     @property
-    def told(self) -> bool:
-        """It is about any spans at all."""
+    def has_spans(self) -> bool:
+        """Whether it counts any spans."""
         return bool(self.made or self.left)
 
     @property

@@ -117,12 +117,12 @@ def mark_critical(roots: Iterable[SpanNode]) -> None:
 # Where each error began: a failing span repeats the error of the one below it, which is shown and counted once.
 
 
-def place_errors(nodes: Sequence[SpanNode], survived_ns: int | None = None) -> None:
+def place_errors(nodes: Sequence[SpanNode], ended_ok_ns: int | None = None) -> None:
     """Set `error` of each node, given depth first, and count origins up to the roots.
 
     Args:
         nodes: of a tree.
-        survived_ns: see `SpanTree.build`.
+        ended_ok_ns: see `SpanTree.build`.
     """
     leaves_root: set[int] = set()
     repeated: set[int] = set()
@@ -132,7 +132,7 @@ def place_errors(nodes: Sequence[SpanNode], survived_ns: int | None = None) -> N
         if id(node) in repeated:
             node.error = "propagated"
             continue
-        uncaught = id(node) in leaves_root or (node.parent is None and not _survived(node, survived_ns))
+        uncaught = id(node) in leaves_root or (node.parent is None and not _survived(node, ended_ok_ns))
         passed_on = _passed_on(node)
         if passed_on and _tells(node) and all(map(_only_failed, passed_on)):
             repeated.update(map(id, passed_on))
@@ -148,8 +148,8 @@ def place_errors(nodes: Sequence[SpanNode], survived_ns: int | None = None) -> N
             node.parent.caught += node.caught
 
 
-def _survived(root: SpanNode, survived_ns: int | None) -> bool:
-    return survived_ns is not None and root.end_ns <= survived_ns
+def _survived(root: SpanNode, ended_ok_ns: int | None) -> bool:
+    return ended_ok_ns is not None and root.end_ns <= ended_ok_ns
 
 
 def _passed_on(node: SpanNode) -> list[SpanNode]:
@@ -237,7 +237,7 @@ class SpanTree:
     deepest_error: SpanNode | None
 
     @classmethod
-    def build(cls, records: Iterable[SpanRecord], *, now_ns: int = 0, survived_ns: int | None = None) -> SpanTree:
+    def build(cls, records: Iterable[SpanRecord], *, now_ns: int = 0, ended_ok_ns: int | None = None) -> SpanTree:
         """Arrange rows, given in any order: the tree is the same. Of rows with the same ids one counts.
 
         A span whose parent is not among the rows is a root until a tree is built in which it is.
@@ -245,7 +245,7 @@ class SpanTree:
         Args:
             records: of spans that ended or still run.
             now_ns: until when those that run have run, in Unix nanoseconds; by default until the last known moment.
-            survived_ns: until when the code that made the roots has survived, in Unix nanoseconds: it caught the errors
+            ended_ok_ns: until when the code that made the roots has survived, in Unix nanoseconds: it caught the errors
                 that left roots by then. None: nobody knows, and they count as uncaught.
         """
         each = by_identity(records)
@@ -265,7 +265,7 @@ class SpanTree:
         above = {id(by_id[key].parent) for key in repeated}
         for node in reversed(nodes):
             _sum_up(node, repeated if id(node) in above else None)
-        place_errors(nodes, survived_ns)
+        place_errors(nodes, ended_ok_ns)
         mark_critical(roots)
         origins = [node for node in nodes if node.error == "uncaught"]
         deepest = min(origins, key=lambda node: (-node.depth, node.end_ns), default=None)

@@ -63,7 +63,7 @@ def flush_all(seconds: float) -> bool:
 def cell_export_state(cell: str) -> ExportState:
     """The export state of the spans of one cell's run, over all tracers."""
     states = [tracer.export_state(cell) for tracer in list(_tracers.values())]
-    return combined([state for state in states if state.told] or states or [ExportState(None)])
+    return combined([state for state in states if state.has_spans] or states or [ExportState(None)])
 
 
 def _shut_down_all() -> None:

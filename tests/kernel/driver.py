@@ -124,8 +124,8 @@ class Kernel:
         self._displays: dict[str, Output] = {}
         self.unknown_updates: list[str] = []
         self.comms = 0
-        self.told: list[dict[str, Any]] = []
-        """What the hub told the page, its answers included."""
+        self.hub_messages: list[dict[str, Any]] = []
+        """Messages of the hub to the page, including replies."""
         self._hub = ""
 
     def __enter__(self) -> Self:
@@ -288,7 +288,7 @@ class Kernel:
         if kind == "comm_open" and "_esm" in content["data"].get("state", {}):
             self._hub = content["comm_id"]
         if kind == "comm_msg" and content["data"].get("method") == "custom":
-            self.told.append(content["data"]["content"])
+            self.hub_messages.append(content["data"]["content"])
         if parent in self._cells:
             self._cells[parent].messages.append((kind, content))
         if kind == "update_display_data":

@@ -25,7 +25,7 @@ def assert_quiet(*cells: Cell) -> None:
 
 
 @pytest.mark.parametrize("first", ["span('in-time')", ""], ids=["with output", "without"])
-def test_a_task_that_outlives_its_cell_changes_that_cells_output(local: Kernel, first: str) -> None:
+def test_spans_of_a_task_that_outlives_its_cell_update_that_cells_output(local: Kernel, first: str) -> None:
     n = len(first)
     cell = local.run(BACKGROUND_TASK.format(n=n, first=first))
     other = local.run(f"go_{n}.set(); span('other-{n}')\nawait task_{n}")
@@ -59,7 +59,7 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
-def test_calls_made_elsewhere_belong_to_the_cell_that_asked_for_them(local: Kernel, name: str) -> None:
+def test_calls_on_other_threads_belong_to_the_cell_that_started_them(local: Kernel, name: str) -> None:
     cell = local.run(f"from concurrent.futures import ThreadPoolExecutor\n{ELSEWHERE[name]}")
     assert cell.reply == "ok", cell
     after = local.run("await asyncio.sleep(0.05)")
@@ -69,8 +69,8 @@ def test_calls_made_elsewhere_belong_to_the_cell_that_asked_for_them(local: Kern
     assert_quiet(cell, after)
 
 
-def test_spans_of_no_cell_are_shown_by_request_and_belong_to_the_session_in_force(local: Kernel) -> None:
-    """A thread that was there before carries nothing, as a widget's callback on the kernel's own thread does."""
+def test_spans_outside_cells_are_shown_on_request_and_belong_to_the_current_session(local: Kernel) -> None:
+    """A thread that was started earlier has no cell in its context, like a widget callback on the kernel's thread."""
     assert "no spans outside cells" in local.run("%hh show background").stderr
     local.run(
         "import queue, contextvars; calls = queue.Queue()\n"
@@ -93,14 +93,14 @@ def test_spans_of_no_cell_are_shown_by_request_and_belong_to_the_session_in_forc
     assert row_of(local, "unseen-3").session == own == row_of(local, "seen").session
 
 
-def test_a_widgets_callback_belongs_to_no_cell(local: Kernel) -> None:
+def test_spans_of_a_widget_callback_are_outside_cells(local: Kernel) -> None:
     local.run("import ipywidgets; button = ipywidgets.Button(); button.on_click(lambda _: span('clicked'))")
     local.value("button.click()")
     assert row_of(local, "clicked").cell is None
 
 
-def test_a_subshells_cell_and_the_one_that_runs_meanwhile_keep_their_own_spans(local: Kernel) -> None:
-    """Their hooks interleave: the main cell begins first and ends while the other is still running."""
+def test_a_cell_in_a_subshell_and_a_concurrent_cell_keep_their_own_spans(local: Kernel) -> None:
+    """Their hooks interleave: the main cell starts first and ends while the other is still running."""
     if local.versions[1] < 7:
         pytest.skip("ipykernel 6 has no subshells")
     before = local.run("begun, go = threading.Event(), threading.Event()\n%hh_session for-both").count
@@ -116,7 +116,7 @@ def test_a_subshells_cell_and_the_one_that_runs_meanwhile_keep_their_own_spans(l
     rows = {name: row_of(local, name) for name in ("main-1", "main-2", "sub-1", "sub-2")}
     cells = {rows[name].cell for name in ("main-1", "main-2")}, {rows[name].cell for name in ("sub-1", "sub-2")}
     assert [len(of) for of in cells] == [1, 1]
-    # Whichever starts first. IPython 8 counts up at a cell's end, and gives both the same number.
+    # In either order. IPython 8 increments the number at the end of a cell, so that both have the same one.
     numbers = {str(before + 1), str(before + 2)} if local.versions[0] >= 9 else {str(before + 1)}
     assert set.union(*cells) == numbers
     assert len({row.session for row in rows.values()}) == 1

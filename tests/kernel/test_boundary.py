@@ -41,9 +41,9 @@ PLACES = {
     "sealing": ("module('outputs').registry", "wait_all_processed"),
     "flushing": ("outputs._delivery", "wait"),
     "the view": ("module('views')", "summarize"),
-    "the screen": ("outputs._screen", "show"),
-    "the place": ("outputs._screen", "place"),
-    "the listener": ("outputs", "_wake"),
+    "the front end": ("outputs._front_end", "show"),
+    "the parent": ("outputs._front_end", "current_parent"),
+    "the listener": ("outputs", "_show_late"),
     "a session": ("type(ext._sessions)", "remember"),
     "the state": ("outputs._views", "export"),
 }

@@ -1,4 +1,4 @@
-"""After a cell its spans are at the backend, or the output says that they are not and where they are."""
+"""After a cell its spans have been sent, or the output says why not and where they are kept."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.kernel.conftest import KEY, StartKernel
 from tests.kernel.driver import Kernel
 
 SLOW_TO_DRAW = """
-from hh_jupyter.notebook.frontend import KernelScreen
-show, elsewhere = KernelScreen.show, threading.Event()
+from hh_jupyter.notebook.frontend import KernelFrontEnd
+show, elsewhere = KernelFrontEnd.show, threading.Event()
 
 def slow(self, view, display_id, *, update):
     if threading.current_thread() is not threading.main_thread():
@@ -25,12 +25,12 @@ def slow(self, view, display_id, *, update):
             elsewhere.wait(2)
     show(self, view, display_id, update=update)
 
-KernelScreen.show = slow
+KernelFrontEnd.show = slow
 """
-"""Spans are delivered between the moment at which an output's picture is made and the one at which it is shown."""
+"""Lets spans be sent between the moment when an output is drawn and the moment when it is shown."""
 
 
-def test_all_spans_of_a_cell_have_arrived_before_the_next_one(sending: Kernel, backend: Backend) -> None:
+def test_all_spans_of_a_cell_are_sent_before_the_next_cell(sending: Kernel, backend: Backend) -> None:
     for number in range(3):
         cell = sending.run(f"for i in range(20): span('s-{number}')")
         assert len(backend.spans(f"s-{number}")) == 20
@@ -38,7 +38,7 @@ def test_all_spans_of_a_cell_have_arrived_before_the_next_one(sending: Kernel, b
         assert "Sent" in cell.output.html
 
 
-def test_a_cell_session_is_registered_before_its_spans_and_an_unused_one_never(
+def test_a_cell_session_is_registered_before_its_spans_and_an_unused_one_is_not(
     sending: Kernel, backend: Backend
 ) -> None:
     sending.run("%%hh_session unused\n1")
@@ -64,7 +64,7 @@ def test_spans_outside_a_session_magic_belong_to_the_notebooks_session(sending: 
 
 
 @pytest.mark.parametrize("behaviour", [{"refuse": True}, {"hang": ("/",)}], ids=["refuses", "hangs"])
-def test_a_backend_that_is_down_changes_nothing_but_the_word(
+def test_an_unreachable_backend_changes_only_the_export_state_in_the_output(
     start_kernel: StartKernel, behaviour: dict[str, object]
 ) -> None:
     with Backend(**behaviour) as backend:  # type: ignore[arg-type]
@@ -78,31 +78,31 @@ def test_a_backend_that_is_down_changes_nothing_but_the_word(
         assert "3 made, 0 sent, 3 waiting" in kernel.run("%hh").stdout
 
 
-def test_an_outage_is_told_once_and_its_outputs_change_when_it_is_over(start_kernel: StartKernel) -> None:
+def test_an_outage_has_one_notice_and_outputs_are_updated_when_it_is_over(start_kernel: StartKernel) -> None:
     with Backend(refuse=True) as backend:
         kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.2")
         first, second = kernel.run("span('first')"), kernel.run("span('second')")
         kernel.wait_for(lambda: "Not sent" in second.output.html, "the outage is not shown")
-        kernel.wait_for(lambda: "sent when it is back" in first.output.text, "the outage is not explained")
-        assert "sent when it is back" not in second.output.text
+        kernel.wait_for(lambda: "sent when it is reachable again" in first.output.text, "the outage is not explained")
+        assert "sent when it is reachable again" not in second.output.text
         backend.listen()
-        # Each cell of traced code tries again.
+        # Each cell with spans retries.
         kernel.run("hh.get_tracer().force_flush(5000)")
         kernel.wait_for(lambda: all("Sent" in cell.output.html for cell in (first, second)), "recovery is not shown")
-        assert "sent when it is back" not in first.output.text
+        assert "sent when it is reachable again" not in first.output.text
         assert len(backend.spans()) == 2
 
 
 @pytest.mark.parametrize("drawn_elsewhere", [False, True])
-def test_what_is_delivered_while_an_output_is_drawn_is_shown_in_the_end(
+def test_spans_sent_while_an_output_is_drawn_are_shown_as_sent_in_the_end(
     start_kernel: StartKernel, backend: Backend, *, drawn_elsewhere: bool
 ) -> None:
-    """Also where the thread that changes outputs would show the newer picture before the older one."""
+    """Even if the updater thread would otherwise show the newer state before the older one."""
     env = {"HH_CELL_FLUSH_SECONDS": "0", "HH_FLUSH_INTERVAL": "60"}
     kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, **env)
     kernel.run(f"drawn_elsewhere = {drawn_elsewhere}\n{SLOW_TO_DRAW}")
     cell = kernel.run("span('a')")
-    kernel.wait_for(lambda: "Sent" in cell.output.html, "it says what was so before")
+    kernel.wait_for(lambda: "Sent" in cell.output.html, "the output shows an outdated state")
     assert any("Sending 1" in version["text/html"] for version in cell.output.versions)
 
 
@@ -117,7 +117,7 @@ def test_spans_of_a_slow_backend_stay_under_their_own_cells(start_kernel: StartK
         assert kernel.unknown_updates == []
 
 
-def test_ctrl_c_while_waiting_for_delivery_gives_control_back_and_loses_nothing(start_kernel: StartKernel) -> None:
+def test_ctrl_c_ends_the_wait_for_the_export_and_loses_nothing(start_kernel: StartKernel) -> None:
     with Backend(hang=("/",)) as backend:
         kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="50")
         cell = kernel.run(

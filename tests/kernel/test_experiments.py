@@ -145,5 +145,5 @@ def test_a_run_that_the_backend_rejects_is_kept_and_reported(start_kernel: Start
     with Backend(statuses={"/v1/runs": [500]}) as backend:
         kernel.run(f"%env HH_API_KEY={KEY}\n%env HH_API_URL={backend.url}")
         cell = kernel.run("%hh send 'kept here'")
-    assert "run kept here is not sent. POST /v1/runs" in cell.stderr
+    assert "run kept here was not sent. POST /v1/runs" in cell.stderr
     assert kernel.value("hh.get_run_result('kept here').name") == "kept here"

@@ -1,4 +1,4 @@
-"""Runners of notebooks: a failing cell fails, a traced one passes, the saved file holds html and text only."""
+"""Notebook runners: a failing cell fails the run, traced cells pass, the saved file has only HTML and text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRACED = f"%load_ext hh_jupyter\n{PRELUDE}", "span('one')", "%%hh_session s\nawa
 
 @pytest.fixture
 def down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
-    """A backend that nothing can reach, and an environment whose kernels send to it."""
+    """An unreachable backend, and an environment whose kernels send to it."""
     with Backend(refuse=True) as backend:
         env = {"HH_API_KEY": KEY, "HH_API_URL": backend.url, "HH_CELL_FLUSH_SECONDS": "0.2"}
         spec = {"argv": [PYTHON, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "Python 3"}
@@ -51,7 +51,7 @@ def saved_outputs(made: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("down")
-def test_a_traced_notebook_passes_and_saves_html_and_text_only() -> None:
+def test_a_traced_notebook_passes_and_saves_only_html_and_text() -> None:
     made = NotebookClient(notebook(*TRACED), timeout=60, kernel_name="python3").execute()
     outputs = saved_outputs(made)
     assert [set(output["data"]) for output in outputs] == [{"text/html", "text/plain"}] * 2
@@ -106,7 +106,7 @@ def test_a_runner_saves_the_outputs_and_names_the_session_after_the_notebook(tmp
     source, result = tmp_path / "refund agent.ipynb", tmp_path / "result.ipynb"
     nbformat.write(notebook(*TRACED, "%hh_session"), source)
     words = [word.format(source=source, result=result) for word in RUNNERS[runner]]
-    # A runner that a notebook starts inherits what names that notebook.
+    # A runner that is started from a notebook inherits the variable that names that notebook.
     done = subprocess.run(
         [sys.executable, *words],
         cwd=tmp_path,

@@ -16,7 +16,7 @@ def test_status_shows_the_settings_and_their_origins(sending: Kernel, backend: B
     text = sending.run("%hh").stdout
     assert f"sending to {backend.url.removeprefix('http://')} as dev" in text
     assert "test-session" in text
-    assert "1 made, 1 sent, 0 waiting, 0 parked, 0 dropped" in text
+    assert "1 made, 1 sent, 0 waiting, 0 rejected, 0 dropped" in text
     assert KEY not in text
     lines = {words[0]: words[1:] for line in text.splitlines() if (words := line.split())}
     assert lines["api_key"] == ["set", "HH_API_KEY"]
@@ -87,7 +87,7 @@ def test_off_makes_no_spans_until_on_and_tells_the_difference_to_display(fresh: 
 
 
 def test_open_gives_the_page_of_a_session(sending: Kernel) -> None:
-    assert "the setting app_url" in sending.run("%hh open").stderr
+    assert "set app_url to the URL" in sending.run("%hh open").stderr
     sending.run("%config HHJupyter.app_url = 'https://app.example/s/{session_id}'")
     own = sending.value("hh.get_tracer().session_id")
     assert sending.run("%hh open").stdout == f"hh: https://app.example/s/{own}\n"

@@ -1,4 +1,4 @@
-"""Ten kernels at once on one home directory: nobody waits for a lock, and nobody gets what is another's."""
+"""Ten concurrent kernels share a home directory without waiting for locks or mixing their spans."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KERNELS, CELLS = 10, 5
 
 @contextmanager
 def threads() -> Iterator[ThreadPoolExecutor]:
-    """One for each kernel. Their event loops, which the kernels' clients make and leave open, are closed in the end."""
+    """One thread per kernel. At the end, closes the event loops that the kernel clients leave open."""
     with ThreadPoolExecutor(KERNELS) as pool:
         all_at_once = threading.Barrier(KERNELS)
 
@@ -37,7 +37,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture
 def kernels(tmp_path: Path, backend: Backend) -> Iterator[list[Kernel]]:
-    """All started at the same time, with one home and one place for what is kept on disk."""
+    """Kernels that are started at the same time, with one home and one spool folder."""
     env = {"HH_API_KEY": KEY, "HH_API_URL": backend.url}
     with ExitStack() as stack, threads() as pool:
 
@@ -48,25 +48,25 @@ def kernels(tmp_path: Path, backend: Backend) -> Iterator[list[Kernel]]:
 
 
 def work(kernel: Kernel, number: int) -> list[str]:
-    """Run some cells; what their outputs say."""
-    said = []
+    """Run some cells and return the texts of their outputs."""
+    printed = []
     for cell in range(CELLS):
         ran = kernel.run(f"span('k{number}-c{cell}')")
         assert (ran.reply, ran.stderr, ran.errors) == ("ok", "", []), ran
-        said.append(ran.output.text)
-    return said
+        printed.append(ran.output.text)
+    return printed
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_ten_kernels_share_a_home_without_a_lock_or_cross_talk(
+def test_ten_kernels_share_a_spool_folder_without_locks_or_mixed_spans(
     kernels: list[Kernel], backend: Backend, tmp_path: Path
 ) -> None:
     left = {f"left-{number}" for number in range(KERNELS)}
     with threads() as pool:
         outputs = list(pool.map(work, kernels, range(KERNELS)))
-        for number, said in enumerate(outputs):
-            assert all(f"k{number}-c{cell}" in text for cell, text in enumerate(said))
+        for number, printed in enumerate(outputs):
+            assert all(f"k{number}-c{cell}" in text for cell, text in enumerate(printed))
         assert backend.wait_for(lambda b: len(b.spans()) >= KERNELS * CELLS, timeout=60)
         sessions = {session["session_name"]: session["session_id"] for session in backend.sessions()}
         assert set(sessions) == {f"kernel-{number}" for number in range(KERNELS)}
@@ -75,7 +75,7 @@ def test_ten_kernels_share_a_home_without_a_lock_or_cross_talk(
         for span in backend.spans():
             number = span["name"].partition("-")[0].removeprefix("k")
             assert span["attributes"]["honeyhive.session_id"] == sessions[f"kernel-{number}"]
-        # What each shows of the others is nothing; what half of them leave behind when they are killed, others adopt.
+        # No kernel shows spans of another. The survivors adopt the spans of the half that is killed.
         backend.close()
         list(pool.map(lambda pair: pair[0].run(f"span('left-{pair[1]}')"), zip(kernels, range(KERNELS), strict=True)))
         list(pool.map(lambda kernel: kernel.stop(now=True), kernels[:5]))

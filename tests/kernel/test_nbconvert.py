@@ -1,4 +1,4 @@
-"""A traced notebook, converted: readable as HTML and as Markdown, and in neither does a message become markup."""
+"""A converted notebook is readable as HTML and Markdown, and span content never becomes markup."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CELLS = (
 
 @pytest.fixture(scope="module")
 def notebook(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
-    """Run in a real kernel, headless."""
+    """The notebook, executed in a real kernel without a front end."""
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
     folder = tmp_path_factory.mktemp("converted")
     client = NotebookClient(made, timeout=60, kernel_name="python3", allow_errors=True)
@@ -35,7 +35,7 @@ def notebook(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
 
 
 def outputs(page: str) -> str:
-    """From our first element on."""
+    """Return the part from the first element of the extension on."""
     return page[page.index('<div class="hh-output') :]
 
 
@@ -50,7 +50,7 @@ def test_html_shows_summary_error_and_messages(notebook: nbformat.NotebookNode) 
     assert "<img src=x" not in ours
 
 
-def test_markdown_keeps_the_page_whole_and_reads_nothing_in_it_as_markdown(notebook: nbformat.NotebookNode) -> None:
+def test_markdown_export_keeps_the_html_intact(notebook: nbformat.NotebookNode) -> None:
     text, _ = MarkdownExporter().from_notebook_node(notebook)
     rendered = str(mistune.create_markdown(escape=False)(outputs(text)))
     ours = rendered[: rendered.index("</div></details>") + len("</div></details>")]

@@ -1,4 +1,4 @@
-"""`make demo` works on a clone: the quickstart runs in a real kernel, traced, with nobody's key."""
+"""`make demo` works on a clone: the quickstart runs in a real kernel, traced, without a key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, str, str]:
-    """The executed notebook, its HTML page and what the demo printed."""
+    """The executed notebook, its HTML page and the output of the demo."""
     folder = tmp_path_factory.mktemp("demo")
     keys = ("HH_", "HONEYHIVE_", "OTEL_", "OPENAI_")
     done = subprocess.run(
@@ -52,7 +52,7 @@ def test_cells_without_spans_show_nothing_of_ours(executed: tuple[Any, str, str]
 
 
 def test_the_summary_counts_what_the_agent_did(executed: tuple[Any, str, str]) -> None:
-    """Three turns with the model and two tools below one agent span."""
+    """Three model calls and two tool calls below one agent span."""
     notebook, _, _ = executed
     data = _outputs(notebook, "session")[-1].data
     assert "6 spans" in data["text/plain"]

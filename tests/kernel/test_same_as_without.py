@@ -1,4 +1,4 @@
-"""Every cell does with the extension, byte for byte, what it does without: only our own output comes on top."""
+"""With the extension every cell behaves exactly as without it, except for the extension's own output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.kernel.driver import Cell, Kernel
 Masks = tuple[tuple[re.Pattern[str], str], ...]
 
 CELLS: Final = Path(__file__).parents[1] / "data" / "cells.txt"
-"""The cells, each below a line `# %%`, which may say in JSON how it is run: arguments of `Kernel.run`."""
+"""The cells, each below a line `# %%` that may hold arguments of `Kernel.run` as JSON."""
 PRELUDE: Final = """
 import asyncio, contextvars, logging, os, subprocess, sys, threading, time, traceback, warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +32,7 @@ def interrupt_me():
         sys.stdout.write("now\\n")
     threading.Thread(target=tell).start()
 """
-"""`tracer` makes spans with the extension, and nothing without it.
+"""`tracer` makes spans with the extension, and does nothing without it.
 
 `interrupt_me` says "now" from a thread when the cell has gone on, or the interrupt might meet it inside `print` itself.
 It says it in one piece, as `print` does not: the line's end could come after the interrupt.
@@ -54,12 +54,12 @@ SESSION_MASKS: Final = (
     (re.compile(r"\x1b\[[\d;]*m"), ""),
     (re.compile(r"get_ipython\(\)\._hh\.enter\(.*?\)  # #\| hh_session same"), "#| hh_session: same"),
 )
-"""What the comment becomes, which tracebacks show, in colours."""
+"""Tracebacks show, in colours, what the comment is rewritten to."""
 IN_A_SESSION: Final = "#| hh_session: same\n"
 
 
 class Run:
-    """The corpus in one kernel.
+    """The cells executed in one kernel.
 
     Attributes:
         cells: what each cell did, without our own output.
@@ -81,7 +81,7 @@ class Run:
 
 
 def corpus(before: str = "") -> list[tuple[str, dict[str, Any]]]:
-    """The cells; with a comment before them only those whose first line need not be theirs."""
+    """Return the cells; with a comment before them, only those whose first line may be a comment."""
     parts = re.split(r"^# %%(.*)\n", CELLS.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     cells = zip(parts[1::2], parts[::2], strict=True)
     return [
@@ -96,14 +96,14 @@ def is_ours(content: dict[str, Any]) -> bool:
 
 
 def seen(cell: Cell) -> dict[str, Any]:
-    """What a front end sees of a cell: all messages in order, and the reply."""
+    """Return what a front end receives for a cell: all messages in order, and the reply."""
     messages: list[Any] = []
     for kind, content in cell.messages:
         if is_ours(content):
             continue
         before = messages[-1] if messages else None
         if kind == "stream" and before and before[0] == kind and before[1]["name"] == content["name"]:
-            before[1]["text"] += content["text"]  # How it is cut into messages is a matter of time.
+            before[1]["text"] += content["text"]  # The split into messages depends on timing.
         else:
             messages.append([kind, dict(content)])
     answer = {name: value for name, value in cell.answer.items() if name != "engine_info"}  # It names the kernel.
@@ -111,7 +111,7 @@ def seen(cell: Cell) -> dict[str, Any]:
 
 
 def masked(value: Any, masks: Masks) -> Any:
-    """The same structure with the masks' texts in place of what they match."""
+    """Return the same structure with everything that matches a mask replaced by its text."""
     if isinstance(value, str):
         for pattern, text in masks:
             value = pattern.sub(text, value)
@@ -148,7 +148,7 @@ def test_results_streams_errors_and_counts_are_the_same(without: Run, loaded: Ru
 
 def test_history_and_names_are_the_same(without: Run, loaded: Run) -> None:
     def rest(history: list[Any]) -> list[Any]:
-        """Without the first cell, which loads."""
+        """Compares all but the first cell, which loads the extension."""
         inputs, raw, *others, entries = history
         return [inputs[2:], raw[2:], *others, entries[1:]]
 
@@ -156,14 +156,14 @@ def test_history_and_names_are_the_same(without: Run, loaded: Run) -> None:
     assert loaded.names == without.names
 
 
-def test_only_cells_with_spans_have_an_output_of_ours_and_only_one(without: Run, loaded: Run) -> None:
+def test_only_cells_with_spans_have_an_output_of_the_extension_and_only_one(without: Run, loaded: Run) -> None:
     traced = re.compile(r"(?!%%writefile)(.*tracer\.start|%run)", re.DOTALL)
     assert loaded.ours == [1 if traced.match(code) else 0 for code, _ in corpus()]
     assert sum(without.ours) == 0
 
 
-def test_in_a_session_they_are_the_same_too(folder: Path) -> None:
-    """The comment is one where the extension is not loaded."""
+def test_in_a_session_they_are_the_same_as_well(folder: Path) -> None:
+    """Without the extension the comment is an ordinary comment."""
     plain = Run(folder / "comment", "import hh_jupyter", IN_A_SESSION)
     ours = Run(folder / "session", "%load_ext hh_jupyter\nimport hh_jupyter", IN_A_SESSION)
     for one, other in differences(plain, ours):

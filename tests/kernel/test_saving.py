@@ -1,4 +1,4 @@
-"""`%hh save`: a file of OTLP JSON lines with the spans of this kernel or of sessions, also of dead kernels."""
+"""`%hh save`: a file of OTLP JSON lines with the spans of this kernel or of sessions, including earlier kernels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.kernel.driver import Kernel
 
 
 def spans(path: Path) -> list[dict[str, Any]]:
-    """Of all lines; each of them must be one request."""
+    """Return the spans of all lines; each line must be one export request."""
     found = []
     for line in path.read_text(encoding="utf-8").splitlines():
         request = json.loads(line)
@@ -23,10 +23,10 @@ def spans(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_every_span_of_the_kernel_is_in_the_file_once(start_kernel: StartKernel, tmp_path: Path) -> None:
-    """Although it is both in memory and on disk."""
+def test_save_writes_every_span_of_the_kernel_once(start_kernel: StartKernel, tmp_path: Path) -> None:
+    """Although spans are both in memory and on disk."""
     kernel = start_kernel()
-    assert "there are no spans to save, nothing is written." in kernel.run("%hh save spans.jsonl").stderr
+    assert "there are no spans to save." in kernel.run("%hh save spans.jsonl").stderr
     assert [path.name for path in tmp_path.iterdir() if "spans" in path.name] == []
     kernel.run("%%hh_session one\nwith hh.get_tracer().start_span('outer'): span('inner')")
     kernel.run("span('own')")
@@ -45,11 +45,13 @@ def test_spans_that_were_sent_are_saved_as_well(sending: Kernel, tmp_path: Path)
     assert sending.run("span('x'); span('y')").output.text.splitlines()[0].endswith("  sent")
     assert sending.run("%hh save spans.jsonl").stdout == "hh: 2 spans saved to spans.jsonl.\n"
     sending.run("from hh_jupyter.tracing.span_store import detail_store; detail_store().clear()\nspan('z')")
-    said = sending.run("%hh save less.jsonl").stdout
-    assert said == "hh: 1 span saved to less.jsonl. 2 spans more had been sent and are no longer kept here.\n"
+    printed = sending.run("%hh save less.jsonl").stdout
+    assert printed == "hh: 1 span saved to less.jsonl. 2 spans more have been sent and are no longer kept here.\n"
 
 
-def test_sessions_by_name_also_of_a_killed_kernel(start_kernel: StartKernel, tmp_path: Path) -> None:
+def test_sessions_are_saved_by_name_including_those_of_a_killed_kernel(
+    start_kernel: StartKernel, tmp_path: Path
+) -> None:
     first = start_kernel()
     first.run("%%hh_session left\nspan('a')")
     first.run("%%hh_session other\nspan('b')")
@@ -62,7 +64,7 @@ def test_sessions_by_name_also_of_a_killed_kernel(start_kernel: StartKernel, tmp
     assert second.run("%hh save mine.jsonl").stdout == "hh: 1 span saved to mine.jsonl.\n"
 
 
-def test_a_file_that_is_there_is_replaced_by_request_only(local: Kernel) -> None:
+def test_an_existing_file_is_only_replaced_with_force(local: Kernel) -> None:
     local.run("span('x')")
     local.run("import os, pathlib; os.environ['HOME'] = os.getcwd()\npathlib.Path('kept.jsonl').write_text('mine')")
     cell = local.run("%hh save ~/kept.jsonl")
@@ -74,16 +76,16 @@ def test_a_file_that_is_there_is_replaced_by_request_only(local: Kernel) -> None
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
-        ("%hh save", "name a file. Example: %hh save spans.jsonl"),
+        ("%hh save", "a file name is missing. Example: %hh save spans.jsonl"),
         ("%hh save x.jsonl --forec", "unknown option --forec. Did you mean --force?"),
         ("%hh save no/such/folder.jsonl", "no/such/folder.jsonl cannot be written (No such file or directory)."),
         ("%hh save x.jsonl nothing", "no session nothing. Known: notebook."),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_no_file(local: Kernel, line: str, said: str) -> None:
+def test_a_mistake_is_one_line_and_leaves_no_file(local: Kernel, line: str, message: str) -> None:
     local.run("span('x')")
     cell = local.run(line)
-    assert cell.stderr == f"UsageError: %hh save: {said}\n"
+    assert cell.stderr == f"UsageError: %hh save: {message}\n"
     assert local.value("__import__('os').path.exists('x.jsonl')") is False

@@ -90,9 +90,9 @@ def test_a_key_appears_only_in_the_authorization_header(kernel: Kernel, backend:
 
 
 PAGE = """[
-    (view.tree, [outputs.answers.details(name, format(node.record.span_id, "016x")) for node in view.tree.nodes])
+    (view.tree, [outputs.hub_source.details(name, format(node.record.span_id, "016x")) for node in view.tree.nodes])
     for outputs in [get_ipython()._hh._outputs]
-    for name in list(outputs._by_view) for view in [outputs.answers.view_of(name)]
+    for name in list(outputs._by_view) for view in [outputs.hub_source.view_of(name)]
 ].__repr__()"""
 
 

@@ -1,4 +1,4 @@
-"""`%hh show`, and what a saved output holds: by default nothing that a model was told or said."""
+"""`%hh show`, and the content of saved outputs: by default no inputs and outputs of spans."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def asking(start_kernel: StartKernel) -> Kernel:
     return kernel
 
 
-def test_by_default_no_input_and_no_output_is_in_the_file(asking: Kernel) -> None:
+def test_by_default_the_saved_output_contains_no_span_content(asking: Kernel) -> None:
     for code in (f"_ = ask({QUESTION!r})", f"ask({QUESTION!r}, fail=True)"):
         cell = asking.run(code)
         for version in cell.output.versions:
@@ -44,7 +44,7 @@ def test_by_default_no_input_and_no_output_is_in_the_file(asking: Kernel) -> Non
         )
 
 
-def test_detail_is_shown_when_it_is_asked_for_in_page_and_text(asking: Kernel) -> None:
+def test_detail_includes_span_content_in_html_and_text(asking: Kernel) -> None:
     cell = asking.run(f"_ = ask({QUESTION!r})")
     shown = asking.run(f"%hh show {cell.count} --detail full").output
     for words in (shown.html, shown.text):
@@ -64,7 +64,7 @@ def test_the_setting_decides_for_every_cell_and_the_text_stays_short(asking: Ker
 
 
 def test_a_secret_is_in_no_form_of_the_output(asking: Kernel) -> None:
-    """Redaction comes before every display."""
+    """Values are redacted before any display."""
     key = "sk-" + "proj-" + "4f9aQ27bXcd81LmZ0pRtUvWy3eHjKs6N"
     cell = asking.run(f"_ = ask('my key is {key}')")
     for command in (f"%hh show {cell.count} --detail full", f"%hh show {cell.count} --detail preview"):
@@ -73,7 +73,7 @@ def test_a_secret_is_in_no_form_of_the_output(asking: Kernel) -> None:
         assert key not in str(shown.output.versions) + str(cell.output.versions)
 
 
-def test_errors_only(asking: Kernel) -> None:
+def test_errors_shows_only_spans_in_error_and_their_ancestors(asking: Kernel) -> None:
     good, bad = asking.run(f"_ = ask({QUESTION!r})"), asking.run(f"ask({QUESTION!r}, fail=True)")
     assert asking.run(f"%hh show {good.count} --errors").stdout == f"hh: no errors in cell {good.count}, 2 spans.\n"
     for command in (f"%hh show {bad.count} --errors", "%hh show all --errors", "%hh show last --errors"):
@@ -83,8 +83,8 @@ def test_errors_only(asking: Kernel) -> None:
         assert re.search(r"\d more spans?", shown.text)
 
 
-def test_what_the_cell_caught_itself_is_no_error_of_the_cell(asking: Kernel) -> None:
-    """Nor is it where the cell is shown again; of a cell that raised it is one."""
+def test_an_exception_that_the_cell_caught_is_not_an_error_of_the_cell(asking: Kernel) -> None:
+    """Neither when the cell is shown again. In a cell that raised, it is an error."""
     caught = asking.run("try:\n    ask('x', fail=True)\nexcept ValueError:\n    pass")
     for text in (caught.output.text, asking.run(f"%hh show {caught.count}").output.text):
         assert re.match(r"✓ ask  .*  2 spans  1 caught  ", text)
@@ -95,7 +95,7 @@ def test_what_the_cell_caught_itself_is_no_error_of_the_cell(asking: Kernel) -> 
     assert "<details open>" in raised.html
 
 
-def test_saved_outputs_need_not_name_the_session(asking: Kernel) -> None:
+def test_saved_outputs_can_omit_the_session_link(asking: Kernel) -> None:
     with_link = asking.run("_ = ask('x')").output.html
     session = re.search(r'title="Session ([0-9a-f-]{36})"', with_link)
     assert session is not None
@@ -104,7 +104,7 @@ def test_saved_outputs_need_not_name_the_session(asking: Kernel) -> None:
     assert session[1][:8] not in str(without.versions)
 
 
-def test_a_link_goes_to_the_configured_host_only(start_kernel: StartKernel) -> None:
+def test_links_only_go_to_the_configured_host(start_kernel: StartKernel) -> None:
     with Backend() as backend:
         kernel = start_kernel(
             HH_API_KEY="test-key-0001", HH_API_URL=backend.url, HH_APP_URL="https://app.example/sessions/{session_id}"
@@ -115,7 +115,7 @@ def test_a_link_goes_to_the_configured_host_only(start_kernel: StartKernel) -> N
     assert re.fullmatch(r"https://app\.example/sessions/[0-9a-f-]{36}", links[0])
 
 
-def test_the_ids_of_outputs_come_from_the_cell(asking: Kernel) -> None:
+def test_view_ids_are_made_of_the_cell_id(asking: Kernel) -> None:
     first, second = (asking.run("_ = ask('x')", cell_id="a1b2") for _ in range(2))
     assert first.output.metadata == second.output.metadata == {"hh_jupyter": {"view_id": "hh-a1b2"}}
     assert (
@@ -128,7 +128,7 @@ def test_the_ids_of_outputs_come_from_the_cell(asking: Kernel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("%hh show --detail", "%hh show: --detail needs a value, summary|preview|full."),
         ("%hh show --detail everything", "%hh show: --detail must be one of summary, preview, full; got everything."),
@@ -136,6 +136,6 @@ def test_the_ids_of_outputs_come_from_the_cell(asking: Kernel) -> None:
         ("%hh show 9999 --errors", "%hh: no spans for cell 9999. Cells with spans: "),
     ],
 )
-def test_a_mistake_is_one_line(local: Kernel, line: str, said: str) -> None:
+def test_a_mistake_is_one_line(local: Kernel, line: str, message: str) -> None:
     local.run("span('some')")
-    assert local.run(line).stderr.startswith(f"UsageError: {said}")
+    assert local.run(line).stderr.startswith(f"UsageError: {message}")

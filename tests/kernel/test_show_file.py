@@ -1,4 +1,4 @@
-"""`%hh show FILE`: a trace of anybody, below the cell that asks, static and live."""
+"""`%hh show FILE`: spans of any file of OTLP JSON, static and interactive."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_saved_session_shows_the_same_tree_totals_and_content_from_its_file(st
     assert kernel.value("all(own.content(a) == read.content(b) for a, b in zip(own, read, strict=True))") is True
 
 
-def test_another_programs_file_is_shown_and_the_command_for_more_works(kernel: Kernel) -> None:
+def test_a_file_of_another_program_is_shown_and_its_command_for_more_works(kernel: Kernel) -> None:
     shown = kernel.run("%hh show trace.jsonl").output
     assert re.match(r"✓ .*  read from file\n", shown.text)
     assert WORDS not in str(shown.versions)
@@ -61,7 +61,7 @@ def test_another_programs_file_is_shown_and_the_command_for_more_works(kernel: K
     assert kernel.value("rows()") == []
 
 
-def test_a_page_gets_the_rows_of_a_file_and_everything_about_a_span(kernel: Kernel) -> None:
+def test_the_page_gets_the_rows_of_a_file_and_the_details_of_a_span(kernel: Kernel) -> None:
     shown = kernel.run("%hh show trace.jsonl", cell_id="c1").output
     view_id = shown.metadata["hh_jupyter"]["view_id"]
     assert re.fullmatch(r"hh-c1-shows-[0-9a-f]{12}", view_id)
@@ -70,16 +70,19 @@ def test_a_page_gets_the_rows_of_a_file_and_everything_about_a_span(kernel: Kern
     kernel.ask({"type": "rows", "view": view_id, "have": None})
     kernel.ask({"type": "details", "number": 1, "view": view_id, "span": f"{span.context.span_id:016x}"})
     kernel.ask({"type": "python", "number": 2, "view": view_id, "span": f"{span.context.span_id:016x}"})
-    kernel.wait_for(lambda: sum(told["type"] == "answer" for told in kernel.told) == 2, "it is not answered")
-    header = next(told["header"] for told in kernel.told if told["type"] == "rows")
+    kernel.wait_for(
+        lambda: sum(message["type"] == "answer" for message in kernel.hub_messages) == 2,
+        "the requests were not answered",
+    )
+    header = next(message["header"] for message in kernel.hub_messages if message["type"] == "rows")
     assert (header["delivery"], header["delivery_state"], header["file"]) == ("Read from file", "local", "trace.jsonl")
-    answers = {told["number"]: told["value"] for told in kernel.told if told["type"] == "answer"}
+    answers = {message["number"]: message["value"] for message in kernel.hub_messages if message["type"] == "answer"}
     assert WORDS in str(answers[1])
     kernel.run(answers[2].partition("\n\n# The same request")[0])
     assert kernel.value("span.span_id") == span.context.span_id
 
 
-def test_a_widget_shows_a_file_as_well(kernel: Kernel) -> None:
+def test_span_view_shows_a_file(kernel: Kernel) -> None:
     shown = kernel.run("display(hh.SpanView('trace.jsonl'))").output
     assert "read from file" in shown.text
 
@@ -93,7 +96,7 @@ def test_a_secret_in_a_file_is_in_no_form_of_the_output(kernel: Kernel, tmp_path
     assert key not in str(shown.versions)
 
 
-def test_a_name_means_the_session_unless_it_looks_like_a_path(kernel: Kernel) -> None:
+def test_a_name_is_a_session_unless_it_looks_like_a_path(kernel: Kernel) -> None:
     kernel.run("%%hh_session chat\nspan('in the session')")
     kernel.run("%%hh_session a/b\nspan('with a slash')")
     assert "in the session" in kernel.run("%hh show chat").output.text
@@ -105,20 +108,20 @@ def test_a_name_means_the_session_unless_it_looks_like_a_path(kernel: Kernel) ->
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("none.jsonl", "none.jsonl cannot be read (No such file or directory)."),
         ("no/file", "no/file cannot be read (No such file or directory)."),
         ("./traces", "./traces cannot be read (Is a directory)."),
         ("broken.json", "broken.json, line 1: found 3, expected an object with resourceSpans."),
         ("empty.json", "empty.json holds no spans."),
-        ("nothing", "no session nothing. No session has spans here yet."),
+        ("nothing", "no session nothing. This kernel has no sessions with spans yet."),
     ],
 )
-def test_a_mistake_is_one_line(kernel: Kernel, line: str, said: str, tmp_path: Path) -> None:
+def test_a_mistake_is_one_line(kernel: Kernel, line: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("3")
     (tmp_path / "empty.json").write_text('{"resourceLogs": []}')
-    assert kernel.run(f"%hh show {line}").stderr == f"UsageError: %hh show: {said}\n"
+    assert kernel.run(f"%hh show {line}").stderr == f"UsageError: %hh show: {message}\n"
 
 
 def test_tab_completes_files_and_the_folders_on_the_way(kernel: Kernel, tmp_path: Path) -> None:

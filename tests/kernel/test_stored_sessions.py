@@ -1,4 +1,4 @@
-"""`%hh sessions`, `show`, `send`, `clear`: what this kernel made, and what kernels that are gone left on disk."""
+"""`%hh sessions`, `show`, `send` and `clear`, for sessions of this kernel and of earlier ones on disk."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ LLM = """with hh.get_tracer().start_span("agent"):
     }):
         pass"""
 DETAILS = """outputs = get_ipython().magics_manager.registry["HHMagics"]._commands._outputs
-while outputs._page._hub is None:
+while outputs._hub._hub is None:
     time.sleep(0.01)
-asked = next(node.record for node in outputs.answers.view_of({view!r}).tree.nodes if node.record.name == "ask")
+asked = next(node.record for node in outputs.hub_source.view_of({view!r}).tree.nodes if node.record.name == "ask")
 message = dict(type="details", number=1, view={view!r}, span=format(asked.span_id, "016x"))
-print(outputs._page._hub.reply(message)[0]["value"]["messages"])"""
-"""What the page gets when it asks for the details of the span "ask"."""
+print(outputs._hub._hub.reply(message)[0]["value"]["messages"])"""
+"""Prints the reply to a page that requests the details of the span "ask"."""
 WIDGET_AND_LAYOUT = 2
 
 
 def table(kernel: Kernel) -> list[list[str]]:
-    """The rows of `%hh sessions` as words."""
+    """Return the rows of `%hh sessions`, split into words."""
     return [line.split() for line in kernel.run("%hh sessions").stdout.splitlines()[1:]]
 
 
@@ -51,12 +51,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
         yield kernel
 
 
-def test_the_list_names_every_session_of_this_kernel_the_newest_last(made: Kernel) -> None:
+def test_the_table_lists_every_session_of_this_kernel_the_newest_last(made: Kernel) -> None:
     lines = made.run("%hh sessions").stdout.splitlines()
     assert lines[0].split() == ["session", "id", "spans", "last", "span", "where", "kernel"]
     assert [line[:16].rstrip() for line in lines[1:]] == ["refund-triage", "refund-triage #2", "two words", "notebook"]
     assert [line.split()[-7] for line in lines[1:]] == ["2", "1", "1", "1"]
-    assert all(line.endswith("here only  this one") for line in lines[1:])
+    assert all(line.endswith("local only  this one") for line in lines[1:])
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_the_list_names_every_session_of_this_kernel_the_newest_last(made: Kerne
     ],
 )
 def test_a_session_is_shown_by_title_or_name_like_a_cell(made: Kernel, words: str, shown: str) -> None:
-    """Of several with one name the latest."""
+    """The name selects the latest of several sessions."""
     cell = made.run(f"%hh show {words}")
     assert shown in cell.output.text
     assert "<details open" in cell.output.html
@@ -80,14 +80,14 @@ def test_a_session_is_shown_by_title_or_name_like_a_cell(made: Kernel, words: st
 
 def test_a_session_is_shown_by_its_id_or_the_beginning_of_it_and_the_output_says_how(made: Kernel) -> None:
     whole = made.value("[i for i, title in get_ipython()._hh.titles().items() if title == 'two words'][0]")
-    start = whole[: next(end for end in range(6, 10) if not whole[:end].isdigit())]  # A number would be a cell's.
+    start = whole[: next(end for end in range(6, 10) if not whole[:end].isdigit())]  # A number would select a cell.
     for text in (whole, start, start.upper()):
         cell = made.run(f"%hh show {text}")
         assert "third" in cell.output.text
         assert f"%hh show {whole[:8]}" in cell.output.text
 
 
-def test_spans_of_no_cell_are_shown_by_their_own_word(fresh: Kernel) -> None:
+def test_spans_outside_cells_are_shown_by_the_word_background(fresh: Kernel) -> None:
     assert usage_error(fresh, "%hh show background") == "%hh show: no spans outside cells."
     fresh.run(
         "from opentelemetry import context\n"
@@ -99,28 +99,28 @@ def test_spans_of_no_cell_are_shown_by_their_own_word(fresh: Kernel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("%hh show refund-triaje", "%hh show: no session refund-triaje. Did you mean refund-triage?"),
         ("%hh show abc", "%hh show: no session abc. Known: refund-triage, refund-triage #2, two words, notebook."),
         ("%hh show 9999", "%hh: no spans for cell 9999. Cells with spans: 2, 3, 4, 5."),
-        ("%hh send", "%hh send: there is no key to send with. %hh login asks for one."),
-        ("%hh send refund-triage", "%hh send: there is no key to send with. %hh login asks for one."),
+        ("%hh send", "%hh send: no API key is set. Use %hh login to enter one."),
+        ("%hh send refund-triage", "%hh send: no API key is set. Use %hh login to enter one."),
         ("%hh clear nothing", "%hh clear: no session nothing. Known: refund-triage, refund-triage #2, two words"),
         ("%hh sessions all", "%hh sessions: unexpected argument 'all'. %hh sessions --help shows the usage."),
     ],
 )
-def test_a_mistake_is_one_line(made: Kernel, line: str, said: str) -> None:
-    assert usage_error(made, line).startswith(said)
+def test_a_mistake_is_one_line(made: Kernel, line: str, message: str) -> None:
+    assert usage_error(made, line).startswith(message)
 
 
-def test_what_is_deleted_must_be_named_exactly(made: Kernel) -> None:
-    said = usage_error(made, "%hh clear refund-triage")
+def test_clear_needs_a_name_that_matches_one_session(made: Kernel) -> None:
+    printed = usage_error(made, "%hh clear refund-triage")
     ids = [row[-8] for row in table(made)[:2]]
-    assert said == f"%hh clear: refund-triage is the name of 2 sessions; say which by id: {', '.join(ids)}."
+    assert printed == f"%hh clear: 2 sessions are named refund-triage; use an id: {', '.join(ids)}."
 
 
-def test_another_kernel_shows_and_sends_what_a_killed_one_left_and_only_what_is_named(
+def test_a_new_kernel_shows_the_sessions_of_a_killed_one_and_sends_only_those_that_are_named(
     start_kernel: StartKernel, backend: Backend
 ) -> None:
     first = start_kernel()
@@ -129,7 +129,7 @@ def test_another_kernel_shows_and_sends_what_a_killed_one_left_and_only_what_is_
     first.stop(now=True)
 
     second = start_kernel(HH_API_URL=backend.url)
-    assert "2 sessions, 3 spans of earlier kernels are kept here: %hh sessions" in second.run("%hh").stdout
+    assert "2 sessions, 3 spans of earlier kernels: %hh sessions" in second.run("%hh").stdout
     assert [(row[0], row[2], row[-1]) for row in table(second)] == [
         ("refund-triage", "2", "earlier"),
         ("private", "1", "earlier"),
@@ -141,10 +141,10 @@ def test_another_kernel_shows_and_sends_what_a_killed_one_left_and_only_what_is_
     assert "Where is my parcel?" in second.run(DETAILS.format(view=view_id)).stdout
 
     assert "sending to" in second.run("%hh login", answer=KEY).stdout
-    assert second.run("%hh send").stdout == "hh: nothing waits here.\n"
+    assert second.run("%hh send").stdout == "hh: nothing to send.\n"
     assert backend.requests == []
-    said = second.run("%hh send refund-triage").stdout
-    assert said == f"hh: 2 spans of refund-triage sent to {backend.url.removeprefix('http://')}.\n"
+    printed = second.run("%hh send refund-triage").stdout
+    assert printed == f"hh: 2 spans of refund-triage sent to {backend.url.removeprefix('http://')}.\n"
     assert sorted(span["name"] for span in backend.spans()) == ["agent", "ask"]
     (session,) = backend.sessions()
     assert session["session_name"] == "refund-triage"
@@ -153,56 +153,59 @@ def test_another_kernel_shows_and_sends_what_a_killed_one_left_and_only_what_is_
     assert second.run("%hh send private").stdout.startswith("hh: 1 span of private sent to ")
 
 
-def test_what_this_kernel_made_in_local_mode_is_sent_by_name_and_its_cell_says_so(
+def test_a_session_of_local_mode_is_sent_by_name_and_its_output_shows_it(
     start_kernel: StartKernel, backend: Backend
 ) -> None:
     kernel = start_kernel(HH_API_URL=backend.url)
     one, two = kernel.run("%%hh_session one\nspan('a')"), kernel.run("%%hh_session two\nspan('b')")
-    said = kernel.run("%hh login", answer=KEY).stdout
-    assert "What was made before stays on this machine" in said
+    printed = kernel.run("%hh login", answer=KEY).stdout
+    assert "What was made before stays on this machine" in printed
     kernel.run("%hh send one")
     assert [span["name"] for span in backend.spans()] == ["a"]
     kernel.wait_for(lambda: one.output.text.endswith("  sent"), "the sent cell's output")
     assert "local only" in two.output.text
-    assert [" ".join(row[5:-2]) for row in table(kernel)] == [f"{backend.url[7:]}: sent", "here only"]
+    assert [" ".join(row[5:-2]) for row in table(kernel)] == [f"{backend.url[7:]}: sent", "local only"]
     assert kernel.run("%hh send all").stdout.startswith("hh: 1 span sent to ")
-    assert kernel.run("%hh send all").stdout == "hh: nothing waits here.\n"
+    assert kernel.run("%hh send all").stdout == "hh: nothing to send.\n"
 
 
-def test_send_says_what_still_waits_and_why_and_sends_it_when_it_can(start_kernel: StartKernel) -> None:
+def test_send_reports_what_is_waiting_and_why_and_sends_it_when_it_can(start_kernel: StartKernel) -> None:
     with Backend(refuse=True) as backend:
         kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.1")
         cell = kernel.run("%%hh_session kept\nspan('x'); span('y')")
         host = backend.url.removeprefix("http://")
-        said = kernel.run("%hh send").stdout
-        assert said == f"hh: 0 of 2 spans sent to {host}; 2 wait: {host} cannot be reached.\n"
+        printed = kernel.run("%hh send").stdout
+        assert printed == f"hh: 0 of 2 spans sent to {host}; 2 waiting: {host} cannot be reached.\n"
         assert "2 spans of this kernel not sent yet" in kernel.run("%hh").stdout
         error = usage_error(kernel, "%hh clear")
-        assert error == "%hh clear: 2 spans not sent yet would be lost. %hh send tries again, %hh clear all deletes."
+        assert (
+            error
+            == "%hh clear: 2 spans not sent yet would be lost. Use %hh send to send them, %hh clear all to delete them."
+        )
         backend.listen()
         assert kernel.run("%hh send").stdout == f"hh: 2 spans sent to {host}.\n"
         kernel.wait_for(lambda: cell.output.text.splitlines()[0].endswith("  sent"), "the cell's output")
         assert len(backend.spans()) == 2
 
 
-def test_what_was_refused_is_tried_again_by_send(sending: Kernel, backend: Backend) -> None:
+def test_send_retries_rejected_spans(sending: Kernel, backend: Backend) -> None:
     backend.force({"/": [401] * 50})
     sending.run("span('refused')")
-    assert "1 refused: " in sending.run("%hh send").stdout
+    assert "1 rejected: " in sending.run("%hh send").stdout
     assert "rejected the key (401)" in sending.run("%hh").stdout
     backend.force({})
     assert sending.run("%hh send").stdout.startswith("hh: 1 span sent to ")
     assert len(backend.spans("refused")) == 1
 
 
-def test_a_refused_session_start_is_said_by_status_and_send(sending: Kernel, backend: Backend) -> None:
+def test_status_and_send_report_a_rejected_session_start(sending: Kernel, backend: Backend) -> None:
     backend.force({SESSION_START: [400] * 50})
     sending.run("%%hh_session unlucky\nspan('x')")
-    assert "calls     1 refused (session starts, updates, events): " in sending.run("%hh").stdout
-    assert sending.run("%hh send").stdout.startswith("hh: 1 call (session start, update or event) refused: ")
+    assert "requests  1 rejected (session starts, updates, events): " in sending.run("%hh").stdout
+    assert sending.run("%hh send").stdout.startswith("hh: 1 request (session start, update or event) rejected: ")
 
 
-def test_clear_deletes_what_is_on_disk_of_all_or_of_a_session(start_kernel: StartKernel) -> None:
+def test_clear_deletes_the_spans_on_disk_of_one_session_or_of_all(start_kernel: StartKernel) -> None:
     first = start_kernel()
     first.run("%%hh_session one\nspan('a')")
     first.run("%%hh_session two\nspan('b'); span('c')")
@@ -211,8 +214,8 @@ def test_clear_deletes_what_is_on_disk_of_all_or_of_a_session(start_kernel: Star
     assert second.run("%hh clear two").stdout.startswith("hh: 2 spans of two deleted from ")
     assert [row[0] for row in table(second)] == ["one"]
     assert second.run("%hh clear").stdout.startswith("hh: 1 span deleted from ")
-    assert second.run("%hh sessions").stdout == "hh: no session has spans here yet.\n"
-    assert "nothing waits there" in second.run("%hh").stdout
+    assert second.run("%hh sessions").stdout == "hh: no sessions with spans yet.\n"
+    assert "on disk   nothing\n" in second.run("%hh").stdout
 
 
 def test_without_the_spool_sessions_of_this_kernel_are_listed_and_shown(
@@ -222,12 +225,12 @@ def test_without_the_spool_sessions_of_this_kernel_are_listed_and_shown(
     kernel.run("%%hh_session one\nspan('a')")
     assert [(row[0], row[-2], row[-1]) for row in table(kernel)] == [("one", "this", "one")]
     assert "a" in kernel.run("%hh show one").output.text
-    assert kernel.run("%hh clear").stdout == "hh: nothing is kept on disk, the setting spool is off.\n"
+    assert kernel.run("%hh clear").stdout == "hh: nothing to delete: the setting spool is off.\n"
     kernel.run("%hh login", answer=KEY)
-    assert "the setting spool is off; nothing to send" in usage_error(kernel, "%hh send one")
+    assert "nothing to send: with the setting spool off" in usage_error(kernel, "%hh send one")
     kernel.run("%%hh_session --join one\nspan('b')")
     assert "1 of 2 sent" in kernel.run("%hh show one").output.text
-    assert "nothing is kept there (spool is off)" in kernel.run("%hh").stdout
+    assert "nothing (spool is off)" in kernel.run("%hh").stdout
 
 
 def test_a_session_continued_after_the_login_is_sent_in_part_until_it_is_named(
@@ -245,7 +248,7 @@ def test_a_session_continued_after_the_login_is_sent_in_part_until_it_is_named(
     assert ": sent" in kernel.run("%hh sessions").stdout
 
 
-def test_a_session_of_a_dead_kernel_that_is_continued_here_is_shown_whole(
+def test_a_session_of_a_killed_kernel_that_is_continued_is_shown_complete(
     start_kernel: StartKernel, backend: Backend
 ) -> None:
     first = start_kernel()
@@ -262,7 +265,7 @@ def test_a_session_of_a_dead_kernel_that_is_continued_here_is_shown_whole(
     assert [span["name"] for span in backend.spans()] == ["b"]
 
 
-def test_a_folder_that_cannot_be_used_is_said_and_nothing_fails(
+def test_status_reports_an_unusable_spool_folder_and_nothing_fails(
     start_kernel: StartKernel, backend: Backend, tmp_path: Path
 ) -> None:
     (tmp_path / "no-folder").touch()
@@ -276,15 +279,15 @@ def test_a_folder_that_cannot_be_used_is_said_and_nothing_fails(
     assert "no copy on disk: " in usage_error(kernel, "%hh send one")
 
 
-def test_sessions_that_share_a_cell_are_told_apart(start_kernel: StartKernel, backend: Backend) -> None:
-    """Also those that the code made, not a magic."""
+def test_sessions_that_share_a_cell_have_their_own_export_states(start_kernel: StartKernel, backend: Backend) -> None:
+    """Sessions that user code created are included."""
     kernel = start_kernel(HH_API_URL=backend.url)
     kernel.run("for name in ('one', 'two'):\n    with hh.get_tracer().with_session(name): span(name)")
     kernel.run("%hh login", answer=KEY)
     assert kernel.run("%hh send one").stdout.startswith("hh: 1 span of one sent to ")
     where = {row[0]: (row[2], " ".join(row[5:-2])) for row in table(kernel)}
     two = kernel.value("[row.session_id for row in span_log().records() if row.name == 'two'][0]")
-    assert where == {"one": ("1", f"{backend.url[7:]}: sent"), "two": ("1", "here only")}
+    assert where == {"one": ("1", f"{backend.url[7:]}: sent"), "two": ("1", "local only")}
     assert "local only" in kernel.run("%hh show two").output.text
     assert [span["name"] for span in backend.spans()] == ["one"]
     kernel.run(f"%%hh_session --join {two}\nspan('more')")
@@ -292,8 +295,8 @@ def test_sessions_that_share_a_cell_are_told_apart(start_kernel: StartKernel, ba
     assert ("1 of 2 sent" in shown, "session two " in shown) == (True, True)
 
 
-def test_a_session_that_is_shown_says_sent_once_it_is(start_kernel: StartKernel) -> None:
-    """Its spans stay as they were; a word about delivery that is no longer true would be a lie."""
+def test_the_view_of_a_session_changes_to_sent_once_it_is_sent(start_kernel: StartKernel) -> None:
+    """Its spans do not change, but its export state does."""
     with Backend(refuse=True) as backend:
         kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.1")
         kernel.run("%%hh_session triage\nspan('x')")
@@ -302,4 +305,4 @@ def test_a_session_that_is_shown_says_sent_once_it_is(start_kernel: StartKernel)
         kernel.wait_for(lambda: all("Not sent" in cell.output.html for cell in both), "the outage is not shown")
         backend.listen()
         kernel.run("%hh send")
-        kernel.wait_for(lambda: all("Sent" in cell.output.html for cell in both), "still says that it waits")
+        kernel.wait_for(lambda: all("Sent" in cell.output.html for cell in both), "the output is not updated")

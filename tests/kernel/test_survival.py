@@ -1,4 +1,4 @@
-"""A kernel that is killed loses nothing: the next one with the same key and backend delivers it."""
+"""A killed kernel loses no spans: the next one with the same key and backend sends them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from tests.backend import Backend
 from tests.kernel.conftest import KEY, StartKernel
 
 
-def test_what_a_killed_kernel_could_not_send_the_next_one_sends(start_kernel: StartKernel) -> None:
+def test_the_next_kernel_sends_what_a_killed_one_could_not(start_kernel: StartKernel) -> None:
     with Backend(refuse=True) as backend:
         env = {"HH_API_KEY": KEY, "HH_API_URL": backend.url, "HH_SESSION_NAME": "test-session"}
         killed = start_kernel(**env, HH_CELL_FLUSH_SECONDS="0.1")
-        told = killed.run("span('outside')").output.text
-        assert "kept on disk" in told
+        text = killed.run("span('outside')").output.text
+        assert "kept on disk" in text
         killed.run("%%hh_session triage --metadata team=support\nspan('inside')")
         killed.stop(now=True)
         backend.listen()
-        start_kernel(**env)  # Nothing need be run there.
+        start_kernel(**env)  # Loading the extension is enough.
         assert backend.wait_for(lambda backend: len(backend.spans()) == 2)
         starts = {session["session_id"]: session["session_name"] for session in backend.sessions()}
         found = {span["name"]: starts[span["attributes"]["honeyhive.session_id"]] for span in backend.spans()}
@@ -26,13 +26,13 @@ def test_what_a_killed_kernel_could_not_send_the_next_one_sends(start_kernel: St
         assert order[0] == "/session/start"
 
 
-def test_without_copies_on_disk_the_output_says_where_the_spans_are(start_kernel: StartKernel) -> None:
+def test_without_a_spool_the_output_says_that_spans_are_kept_in_the_kernel(start_kernel: StartKernel) -> None:
     with Backend(refuse=True) as backend:
         kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.1", HH_SPOOL="off")
         assert "kept in this kernel" in kernel.run("span('x')").output.text
 
 
-def test_a_kernel_that_is_shut_down_sends_first_and_keeps_what_it_could_not(
+def test_a_kernel_shutdown_sends_first_and_stores_what_it_could_not_send(
     start_kernel: StartKernel, tmp_path: Path
 ) -> None:
     env = {"HH_API_KEY": KEY, "HH_CELL_FLUSH_SECONDS": "0.01", "HH_FLUSH_INTERVAL": "60"}

@@ -1,4 +1,4 @@
-"""IPython in a terminal: one line below a traced cell, the tree on an error or by request; never a bundle."""
+"""IPython in a terminal: one line below a traced cell, the tree on an error or on request; never a mime bundle."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_TITLE = "--TerminalInteractiveShell.term_title=False"
 
 
 def ipython(tmp_path: Path, *cells: str, **env: str) -> str:
-    """What a terminal session prints that executes the cells, typed one after the other."""
+    """Return what a terminal session prints when these cells are typed one after the other."""
     typed = "".join(f"%cpaste -q\n{cell}\n--\n" if "\n" in cell else f"{cell}\n" for cell in cells)
     return run(tmp_path, "--simple-prompt", "--no-banner", typed=typed, env=env).stdout
 
@@ -25,7 +25,7 @@ def ipython(tmp_path: Path, *cells: str, **env: str) -> str:
 def run(
     tmp_path: Path, *words: str, typed: str = "", code: int = 0, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """What `ipython` with these words says; it must end with this code."""
+    """Run `ipython` with these arguments; it must end with this exit code."""
     done = subprocess.run(
         [PYTHON, "-m", "IPython", "--colors=NoColor", NO_TITLE, *words],
         input=typed,
@@ -41,26 +41,26 @@ def run(
 
 
 def test_one_line_when_all_is_well(tmp_path: Path) -> None:
-    said = ipython(tmp_path, "%load_ext hh_jupyter", PRELUDE, "span('well')")
-    (line,) = [line for line in said.splitlines() if "✓ well" in line]
+    printed = ipython(tmp_path, "%load_ext hh_jupyter", PRELUDE, "span('well')")
+    (line,) = [line for line in printed.splitlines() if "✓ well" in line]
     assert line.endswith("local only")
-    assert "Display" not in said
-    assert "<div" not in said
+    assert "Display" not in printed
+    assert "<div" not in printed
 
 
-def test_ascii_where_the_stream_carries_no_more(tmp_path: Path) -> None:
-    said = ipython(tmp_path, "%load_ext hh_jupyter", PRELUDE, "span('plain')", PYTHONIOENCODING="ascii")
-    assert "ok plain" in said
+def test_ascii_where_the_stream_does_not_support_unicode(tmp_path: Path) -> None:
+    printed = ipython(tmp_path, "%load_ext hh_jupyter", PRELUDE, "span('plain')", PYTHONIOENCODING="ascii")
+    assert "ok plain" in printed
 
 
-def test_the_tree_by_request(tmp_path: Path) -> None:
-    said = ipython(tmp_path, "%load_ext hh_jupyter", PRELUDE, "span('a'), span('b')", "%hh show")
-    assert said.count("2 spans") == 2
-    assert len([line for line in said.splitlines() if " a " in line and "━" in line]) == 1
+def test_the_tree_is_printed_on_request(tmp_path: Path) -> None:
+    printed = ipython(tmp_path, "%load_ext hh_jupyter", PRELUDE, "span('a'), span('b')", "%hh show")
+    assert printed.count("2 spans") == 2
+    assert len([line for line in printed.splitlines() if " a " in line and "━" in line]) == 1
 
 
-def test_a_session_cell_and_unloading_work_there_too(tmp_path: Path) -> None:
-    said = ipython(
+def test_session_cells_and_unloading_work_in_a_terminal(tmp_path: Path) -> None:
+    printed = ipython(
         tmp_path,
         "%load_ext hh_jupyter",
         PRELUDE,
@@ -68,31 +68,31 @@ def test_a_session_cell_and_unloading_work_there_too(tmp_path: Path) -> None:
         "%hh",
         "%unload_ext hh_jupyter",
     )
-    assert "in-session" in said
-    assert "local mode" in said
+    assert "in-session" in printed
+    assert "local mode" in printed
 
 
 LOADED = "hh: local mode, nothing leaves this machine. %hh login to send. %hh? for help"
 WORK = "import hh_jupyter as hh\n\n@hh.trace\ndef work(): return 1\n\n"
 
 
-def test_one_command_ends_with_its_line(tmp_path: Path) -> None:
-    done = run(tmp_path, "-c", f"%load_ext hh_jupyter\n{WORK}work()\nprint('said')")
-    first, said, line = done.stdout.splitlines()[:3]
-    assert (first, said) == (LOADED, "said")
+def test_ipython_c_ends_with_the_summary_line(tmp_path: Path) -> None:
+    done = run(tmp_path, "-c", f"%load_ext hh_jupyter\n{WORK}work()\nprint('done')")
+    first, second, line = done.stdout.splitlines()[:3]
+    assert (first, second) == (LOADED, "done")
     assert line.startswith("✓ work")
     assert line.endswith("local only")
     assert done.stderr == ""
 
 
-def test_one_command_that_fails_shows_where_and_its_exit_code_stays(tmp_path: Path) -> None:
+def test_ipython_c_that_fails_prints_the_tree_and_keeps_its_exit_code(tmp_path: Path) -> None:
     done = run(tmp_path, "--ext", "hh_jupyter", "-c", f"{WORK}work(); 1 / 0", code=1)
     assert done.stdout.count("ZeroDivisionError") >= 1
     assert [line for line in done.stdout.splitlines() if " work " in line]
 
 
 @pytest.mark.parametrize("name", ["nightly.py", "nightly.ipy"])
-def test_a_script_says_only_what_it_says_itself_and_its_spans_are_delivered(
+def test_a_script_prints_only_its_own_output_and_its_spans_are_sent(
     tmp_path: Path, backend: Backend, name: str
 ) -> None:
     load = "%load_ext hh_jupyter" if name.endswith("ipy") else "get_ipython().run_line_magic('load_ext', 'hh_jupyter')"

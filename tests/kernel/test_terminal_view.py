@@ -1,4 +1,4 @@
-"""What IPython in a real terminal shows: colours where they are wanted, errors with their tree, what fits."""
+"""Outputs in a real terminal: colours where wanted, errors with their tree, width."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 def in_terminal(
     tmp_path: Path, *lines: str, columns: int = 100, options: Sequence[str] = (), env: Mapping[str, str] | None = None
 ) -> str:
-    """What a real terminal gets from a session in which these lines are typed."""
+    """Return what a real terminal receives from a session in which these lines are typed."""
     (tmp_path / "traced.py").write_text(TRACED)
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
@@ -51,67 +51,67 @@ def in_terminal(
     with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment, cwd=tmp_path) as process:
         os.close(slave)
         os.write(master, "\n".join(["%load_ext hh_jupyter", "from traced import *", *lines, "exit()", ""]).encode())
-        said = b""
-        # A terminal whose other end is closed is an I/O error.
+        printed = b""
+        # An I/O error means that the other end of the terminal is closed.
         with suppress(OSError):
             while part := os.read(master, 65_536):
-                said += part
+                printed += part
         os.close(master)
         assert process.wait(60) == 0
-    return said.decode("utf-8", "replace").replace("\r\n", "\n")
+    return printed.decode("utf-8", "replace").replace("\r\n", "\n")
 
 
-def summary_of(said: str, name: str) -> str:
-    """The line that tells of a span, without the prompt that its input was typed at."""
-    line = next(line for line in said.splitlines() if f"✓ {name}" in COLOUR.sub("", line))
+def summary_of(printed: str, name: str) -> str:
+    """Return the summary line of a span, without the prompt in front of it."""
+    line = next(line for line in printed.splitlines() if f"✓ {name}" in COLOUR.sub("", line))
     return re.sub(r"^.*In \[\d+\]: ", "", line)
 
 
-def test_colours_are_for_terminals_that_want_them(tmp_path: Path) -> None:
+def test_terminals_get_colours(tmp_path: Path) -> None:
     assert COLOUR.search(summary_of(in_terminal(tmp_path, "span('well')"), "well"))
 
 
 @pytest.mark.parametrize(
     ("options", "env"), [((), {"NO_COLOR": "1"}), (("--colors=NoColor",), {})], ids=["NO_COLOR", "--colors=NoColor"]
 )
-def test_and_for_no_others(tmp_path: Path, options: tuple[str, ...], env: dict[str, str]) -> None:
-    said = in_terminal(tmp_path, "span('well')", options=options, env=env)
-    assert summary_of(said, "well").startswith("✓ well")
-    assert not COLOUR.search(summary_of(said, "well"))
+def test_no_colours_where_they_are_turned_off(tmp_path: Path, options: tuple[str, ...], env: dict[str, str]) -> None:
+    printed = in_terminal(tmp_path, "span('well')", options=options, env=env)
+    assert summary_of(printed, "well").startswith("✓ well")
+    assert not COLOUR.search(summary_of(printed, "well"))
 
 
-def test_an_error_is_told_with_its_way_its_place_and_the_tree(tmp_path: Path) -> None:
-    said = COLOUR.sub("", in_terminal(tmp_path, "agent(7)"))
-    lines = said[said.index("✗ agent") :].splitlines()
+def test_an_error_is_printed_with_its_path_its_line_and_the_tree(tmp_path: Path) -> None:
+    printed = COLOUR.sub("", in_terminal(tmp_path, "agent(7)"))
+    lines = printed[printed.index("✗ agent") :].splitlines()
     assert re.fullmatch(r"✗ agent  [\d.]+ ms  3 spans  1 error  local only", lines[0])
     assert lines[1] == "  pay: ConnectionError: 503 Service Unavailable  traced.py:10"
     assert lines[2] == "  Nothing leaves this machine. No key is set. To send from now on: %hh login"
     assert [line.split("  ")[0] for line in lines[4:7]] == ["chain agent", "├─ span", "└─ ✗"]
     assert "━" in lines[4]
-    assert re.search(r"inputs and outputs: %hh show \d+ --detail full", said)
+    assert re.search(r"inputs and outputs: %hh show \d+ --detail full", printed)
 
 
 def test_a_notice_is_printed_once(tmp_path: Path) -> None:
-    said = in_terminal(tmp_path, "span('one')", "span('two')")
-    assert said.count("Nothing leaves this machine.") == 1
+    printed = in_terminal(tmp_path, "span('one')", "span('two')")
+    assert printed.count("Nothing leaves this machine.") == 1
 
 
 def test_narrow_terminals_get_no_bars(tmp_path: Path) -> None:
-    said = COLOUR.sub("", in_terminal(tmp_path, "agent(7)", columns=70))
-    assert "✗     pay" in said
-    assert "━" not in said
+    printed = COLOUR.sub("", in_terminal(tmp_path, "agent(7)", columns=70))
+    assert "✗     pay" in printed
+    assert "━" not in printed
 
 
-def test_what_spans_said_is_printed_by_request(tmp_path: Path) -> None:
-    said = COLOUR.sub("", in_terminal(tmp_path, "agent('order ' + '48213')", "%hh show --detail full"))
-    before, asked, shown = said.partition("Error: agent")
+def test_span_content_is_printed_on_request(tmp_path: Path) -> None:
+    printed = COLOUR.sub("", in_terminal(tmp_path, "agent('order ' + '48213')", "%hh show --detail full"))
+    before, asked, shown = printed.partition("Error: agent")
     assert "order 48213" not in before
     assert asked
     assert 'input\n    {"order": "order 48213"}' in shown
 
 
-def test_ascii_with_colour_where_the_stream_carries_no_more(tmp_path: Path) -> None:
-    said = COLOUR.sub("", in_terminal(tmp_path, "agent(7)", env={"PYTHONIOENCODING": "ascii"}))
-    assert "x agent" in said
-    assert "`- x     pay" in said
-    assert "==" in said
+def test_ascii_with_colour_where_the_stream_does_not_support_unicode(tmp_path: Path) -> None:
+    printed = COLOUR.sub("", in_terminal(tmp_path, "agent(7)", env={"PYTHONIOENCODING": "ascii"}))
+    assert "x agent" in printed
+    assert "`- x     pay" in printed
+    assert "==" in printed

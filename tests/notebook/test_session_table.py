@@ -1,10 +1,10 @@
-"""`%hh sessions` is an aligned table of bounded length; nothing in a title can break it."""
+"""`%hh sessions` is an aligned table of bounded length; no title can break it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from hh_jupyter.notebook.sessions import MOST_ROWS, KnownSession, sessions_text
+from hh_jupyter.notebook.sessions import MAX_TABLE_ROWS, KnownSession, sessions_text
 from hh_jupyter.records.export_state import ExportState
 
 
@@ -15,7 +15,7 @@ def known(number: int = 0, **changes: Any) -> KnownSession:
         "name": f"session-{number}",
         "spans": number,
         "last": 1_700_000_000.0 + number,
-        "here": True,
+        "this_kernel": True,
         "local": number,
         "waiting": 0,
         "export": ExportState(None, made=number),
@@ -23,28 +23,28 @@ def known(number: int = 0, **changes: Any) -> KnownSession:
     return KnownSession(**{**fields, **changes})
 
 
-def test_the_columns_are_aligned_and_numbers_end_together() -> None:
+def test_columns_are_aligned_and_numbers_right_aligned() -> None:
     text = sessions_text([known(7, title="a"), known(12_345, title="a much longer one")])
     head, first, second = text.splitlines()
     assert first.index("00000007") == second.index("00003039") == head.index("id")
     assert first.index("     7") + 5 == second.index("12,345") + 5
-    assert first.index("here only") == second.index("here only") == head.index("where")
+    assert first.index("local only") == second.index("local only") == head.index("where")
 
 
-def test_above_the_bound_the_newest_stay_and_the_rest_is_counted() -> None:
-    lines = sessions_text([known(number) for number in range(MOST_ROWS + 5)]).splitlines()
+def test_a_long_table_shows_the_newest_and_counts_the_rest() -> None:
+    lines = sessions_text([known(number) for number in range(MAX_TABLE_ROWS + 5)]).splitlines()
     assert lines[1] == "(5 older sessions not shown)"
-    assert len(lines) == MOST_ROWS + 2
+    assert len(lines) == MAX_TABLE_ROWS + 2
     assert lines[2].startswith("session-5 ")
-    assert lines[-1].startswith(f"session-{MOST_ROWS + 4} ")
-    assert "not shown" not in sessions_text([known(number) for number in range(MOST_ROWS)])
+    assert lines[-1].startswith(f"session-{MAX_TABLE_ROWS + 4} ")
+    assert "not shown" not in sessions_text([known(number) for number in range(MAX_TABLE_ROWS)])
 
 
-def test_where_its_spans_are_is_said_in_the_words_of_the_outputs() -> None:
+def test_the_export_state_has_the_same_wording_as_in_outputs() -> None:
     sent = ExportState("api.example", made=3, sent=3)
     left = ExportState("api.example", made=3, waiting=3, failing=True)
-    rows = sessions_text([known(1), known(2, export=sent), known(3, export=left, here=False)]).splitlines()[1:]
-    assert rows[0].endswith("here only              this one")
+    rows = sessions_text([known(1), known(2, export=sent), known(3, export=left, this_kernel=False)]).splitlines()[1:]
+    assert rows[0].endswith("local only             this one")
     assert rows[1].endswith("api.example: sent      this one")
     assert rows[2].endswith("api.example: not sent  earlier")
 

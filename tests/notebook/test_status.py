@@ -1,4 +1,4 @@
-"""What `%hh` and loading say is what is in force."""
+"""The texts of `%hh` and of loading describe the current settings."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def settings(**environ: Any) -> Settings:
     return resolve({"api_key": "key-0123456789"}, environ=environ)
 
 
-def test_tracing_that_is_off_is_named_with_the_variable_that_did_it() -> None:
+def test_the_text_says_that_tracing_is_off_and_which_variable_did_it() -> None:
     off = settings(HH_DISABLE_TRACING="1")
     for text in (load_line(off, None, "s"), status(off, None)):
         assert text.startswith("hh: tracing is off (HH_DISABLE_TRACING).")
 
 
-def test_spans_that_stay_here_by_choice_are_no_local_mode() -> None:
+def test_otlp_enabled_off_is_not_reported_as_local_mode() -> None:
     kept = settings(HH_OTLP_ENABLED="0", HH_API_URL="https://api.example")
     line = load_line(kept, "api.example", "s")
     assert "spans stay on this machine" in line
@@ -33,7 +33,7 @@ def test_spans_that_stay_here_by_choice_are_no_local_mode() -> None:
     assert "No key" not in local_notice(kept).text
 
 
-def test_settings_that_somebody_set_are_shown_with_their_origin_and_no_secret() -> None:
+def test_settings_that_are_set_are_shown_with_their_origin_and_without_secrets() -> None:
     text = status(settings(HH_BATCH_SIZE="7", HH_OTLP_HEADERS='{"X-A": "secret-text"}'), "api.example")
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.startswith("  ")}
     assert rows["api_key"] == ["set", "argument"]

@@ -1,15 +1,15 @@
-"""Outputs are changed on one thread, each at most once per round, and until they are settled."""
+"""Outputs are updated on one thread, each at most once per round, until they are final."""
 
 from __future__ import annotations
 
 import threading
 
-from hh_jupyter.notebook.outputs import Updates
+from hh_jupyter.notebook.outputs import OutputUpdater
 
 WAIT = 10.0
 
 
-def test_many_requests_are_one_change_and_the_last_one_is_always_made() -> None:
+def test_many_requests_become_few_updates_and_the_last_one_is_never_skipped() -> None:
     seen: list[int] = []
     number = [0]
     first = threading.Event()
@@ -19,7 +19,7 @@ def test_many_requests_are_one_change_and_the_last_one_is_always_made() -> None:
         first.set()
         return True
 
-    updates = Updates(refresh)
+    updates = OutputUpdater(refresh)
     updates.start()
     updates.request("a")
     assert first.wait(WAIT)
@@ -30,20 +30,20 @@ def test_many_requests_are_one_change_and_the_last_one_is_always_made() -> None:
     assert len(seen) < 10
 
 
-def test_what_is_not_settled_is_looked_at_again_without_being_asked() -> None:
-    looks = threading.Semaphore(0)
-    answers = iter([False, False, True])
+def test_an_output_that_is_not_final_is_polled() -> None:
+    refreshes = threading.Semaphore(0)
+    results = iter([False, False, True])
 
     def refresh(output: str) -> bool:
-        looks.release()
-        return next(answers)
+        refreshes.release()
+        return next(results)
 
-    updates = Updates(refresh)
+    updates = OutputUpdater(refresh)
     updates.start()
     updates.request("a")
-    assert all(looks.acquire(timeout=WAIT) for _ in range(3))
+    assert all(refreshes.acquire(timeout=WAIT) for _ in range(3))
     updates.close()
-    assert next(answers, None) is None
+    assert next(results, None) is None
 
 
 def test_an_output_that_fails_does_not_stop_the_others() -> None:
@@ -55,7 +55,7 @@ def test_an_output_that_fails_does_not_stop_the_others() -> None:
         done.set()
         return True
 
-    updates = Updates(refresh)
+    updates = OutputUpdater(refresh)
     updates.start()
     updates.request("bad")
     updates.request("good")
@@ -63,8 +63,8 @@ def test_an_output_that_fails_does_not_stop_the_others() -> None:
     updates.close()
 
 
-def test_closing_ends_the_thread_and_closing_an_idle_one_is_fine() -> None:
-    updates: Updates[str] = Updates(lambda output: True)
+def test_close_ends_the_thread_and_works_before_start() -> None:
+    updates: OutputUpdater[str] = OutputUpdater(lambda output: True)
     updates.close()
     updates.start()
     assert not [thread for thread in threading.enumerate() if thread.name == "hh-outputs"]

@@ -124,7 +124,7 @@ def test_an_error_that_left_a_root_is_caught_where_the_caller_survived_it() -> N
     """One of a thread that ended later was not."""
     rows = [span(1, None, 0, 9, "root", error=UNAVAILABLE), span(2, 1, 1, 5, "call", error=UNAVAILABLE)]
     late = span(3, None, 2, 20, "late", error=OTHER)
-    tree = SpanTree.build([*rows, late], survived_ns=rows[0].end_ns)
+    tree = SpanTree.build([*rows, late], ended_ok_ns=rows[0].end_ns)
     assert errors(tree) == {"root": "propagated", "call": "caught", "late": "uncaught"}
     assert (tree.errors, tree.caught) == (1, 1)
 
