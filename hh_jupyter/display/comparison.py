@@ -8,7 +8,7 @@ from typing import Final
 from hh_jupyter.display import experiments
 from hh_jupyter.display.experiments import ChangedRowView, ComparisonView, DeltaView, plain_text, text_table
 from hh_jupyter.display.format import clean, count
-from hh_jupyter.display.html import LINE, QUIET, escape
+from hh_jupyter.display.html import BORDER, MUTED, escape
 
 MAX_BYTES: Final = 32_000
 _COLOURS: Final = {"better": experiments.GOOD, "worse": experiments.WORSE}
@@ -34,7 +34,7 @@ def _page(view: ComparisonView, most: int) -> str:
         experiments.html_section(_metrics(view.metrics)),
         _changed("Worse", view.degraded, view.more_degraded, most),
         _changed("Better", view.improved, view.more_improved, most),
-        f'<div style="border-top:{LINE}">{experiments.html_quiet("; ".join(map(escape, view.notes)))}</div>'
+        f'<div style="border-top:{BORDER}">{experiments.html_muted("; ".join(map(escape, view.notes)))}</div>'
         if view.notes
         else "",
     )
@@ -51,7 +51,7 @@ def _config(view: ComparisonView) -> str:
 
 def _metrics(metrics: Sequence[DeltaView]) -> str:
     if not metrics:
-        return experiments.html_quiet("No metric is in both runs.")
+        return experiments.html_muted("No metric is in both runs.")
     header = [
         ("Metric", "20%", "left"),
         ("Old", "9%", "right"),
@@ -87,8 +87,8 @@ def _changed(title: str, rows: Sequence[ChangedRowView], more: int, most: int) -
     shown = rows[:most]
     left = more + len(rows) - len(shown)
     lines = "".join(map(_row, shown))
-    rest = experiments.html_quiet(f"{count(left, 'more data point')}") if left else ""
-    number = f'<small style="{QUIET}">{count(more + len(rows), "data point")}</small>'
+    rest = experiments.html_muted(f"{count(left, 'more data point')}") if left else ""
+    number = f'<small style="{MUTED}">{count(more + len(rows), "data point")}</small>'
     return experiments.html_section(
         f'<div style="padding:0 8px 2px;font-size:12px"><b>{title}</b> {number}</div>',
         f'<div style="font-size:12px">{lines}</div>',
@@ -115,7 +115,7 @@ def _row(row: ChangedRowView) -> str:
 def _spans(which: str, session_id: str) -> str:
     command = experiments.html_code(f"%hh show {session_id[:8]}")
     return (
-        f'<div style="{QUIET}">{which} run</div>'
+        f'<div style="{MUTED}">{which} run</div>'
         f'<div class="hh-output" id="hh-session-{escape(session_id)}-{which}"><div>Spans: {command}</div></div>'
     )
 

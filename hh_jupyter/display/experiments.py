@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from hh_jupyter.display.format import clean, columns, count, fit
-from hh_jupyter.display.html import ERROR_COLOUR, GREY, LINE, PLAIN_CODE, QUIET, SPACE, escape
+from hh_jupyter.display.format import cell_width, clean, count, fit
+from hh_jupyter.display.html import BORDER, ERROR_COLOUR, GREY, MUTED, PLAIN_CODE, SPACE, escape
 
 Mark = Literal["ok", "error", "running", "stopped"]
 
@@ -184,7 +184,7 @@ WORSE: Final = "#bd6a2c"
 """Less than before; red is for failures alone."""
 
 _ROOT: Final = (
-    f"border:{LINE};border-radius:8px;overflow:hidden;margin:2px 0;"
+    f"border:{BORDER};border-radius:8px;overflow:hidden;margin:2px 0;"
     "font-family:system-ui,-apple-system,Segoe UI,Roboto,Noto Sans,sans-serif;font-size:13px;line-height:1.5"
 )
 _TINTS: Final = {"ok": "rgba(31,157,87,.3)", "error": "rgba(216,67,90,.3)"}
@@ -203,14 +203,14 @@ def html_head(mark: Mark, title: str, bold: str, facts: Iterable[str], chip: str
     disc = f"background-color:{_TINTS.get(mark, GREY)};border-radius:50%;display:inline-block;width:18px"
     sign = f'<span style="{disc};line-height:18px;text-align:center;font-size:11px">{_MARKS[mark]}</span>'
     comma = f'<span style="opacity:0">,{SPACE} </span>'
-    told = comma.join(escape(fact) for fact in facts if fact)
+    fact_text = comma.join(escape(fact) for fact in facts if fact)
     tint = f"background-color:{_TINTS['error']};border-radius:5px;padding:0 7px"
     parts = [
         f"<span>{sign}{SPACE} <b>{escape(title)}</b></span>",
         f"<b>{escape(bold)}</b>" if bold else "",
-        f'<span style="{QUIET}">{told}</span>' if told else "",
+        f'<span style="{MUTED}">{fact_text}</span>' if fact_text else "",
         f'<b style="{tint}">{escape(chip)}</b>' if chip else "",
-        f'<span style="margin-left:auto;{QUIET}">{right}</span>' if right else "",
+        f'<span style="margin-left:auto;{MUTED}">{right}</span>' if right else "",
     ]
     style = "display:flex;flex-wrap:wrap;align-items:center;gap:0 12px;padding:5px 10px"
     return f'<div style="{style}">{" ".join(filter(None, parts))}</div>'
@@ -224,7 +224,7 @@ def html_table(header: Sequence[tuple[str, str, str]], rows: Iterable[Sequence[s
     """
     cell = "padding:2px 8px;border:0"
     titles = "".join(
-        f'<th style="text-align:{side};{cell};border-bottom:{LINE};font-weight:400;{QUIET}'
+        f'<th style="text-align:{side};{cell};border-bottom:{BORDER};font-weight:400;{MUTED}'
         f'{f";width:{width}" if width else ""}">{escape(title)}</th>'
         for title, width, side in header
     )
@@ -242,7 +242,7 @@ def html_table(header: Sequence[tuple[str, str, str]], rows: Iterable[Sequence[s
 def html_section(*parts: str) -> str:
     """A part of the output below the one before."""
     inner = "".join(parts)
-    return f'<div style="border-top:{LINE};padding:6px 4px">{inner}</div>' if inner else ""
+    return f'<div style="border-top:{BORDER};padding:6px 4px">{inner}</div>' if inner else ""
 
 
 def html_box(width: str, text: str, more: str = "") -> str:
@@ -250,9 +250,9 @@ def html_box(width: str, text: str, more: str = "") -> str:
     return f'<span style="display:inline-block;width:{width}{f";{more}" if more else ""}">{text}</span>'
 
 
-def html_quiet(text: str) -> str:
+def html_muted(text: str) -> str:
     """A line that stays in the background. `text` is HTML."""
-    return f'<div style="padding:4px 8px 2px;font-size:12px;{QUIET}">{text}</div>'
+    return f'<div style="padding:4px 8px 2px;font-size:12px;{MUTED}">{text}</div>'
 
 
 def html_code(text: str) -> str:
@@ -270,7 +270,7 @@ def plot(distribution: Distribution | None) -> str:
         return split_bar([(distribution.shares[0], GOOD)])
     highest = max(distribution.shares, default=0) or 1
     bars = "".join(_column(share / highest) for share in distribution.shares)
-    ends = [f'<small style="{QUIET}">{escape(text)}</small>' for text in (distribution.low, distribution.high)]
+    ends = [f'<small style="{MUTED}">{escape(text)}</small>' for text in (distribution.low, distribution.high)]
     return f'<span style="white-space:nowrap">{ends[0]} {bars} {ends[1]}</span>'
 
 
@@ -354,14 +354,14 @@ def _rows(view: RunView, shown: Sequence[RowView]) -> str:
     titles = [html_box(width, escape(name, 24), _CUT) for name in view.columns]
     ends = [html_box(_SMALL, title) for title in ("Time", "Cost")[: 1 + priced]]
     header = (
-        f'<div style="padding:0 8px 2px 24px;white-space:nowrap;{QUIET}">{html_box(_LABEL, "Data point", _LEFT)}'
+        f'<div style="padding:0 8px 2px 24px;white-space:nowrap;{MUTED}">{html_box(_LABEL, "Data point", _LEFT)}'
         f"{''.join(titles)}{''.join(ends)}</div>"
     )
     lines = "".join(_row(row, width, priced=priced) for row in shown)
     left = view.total - len(shown)
     more = f"{count(left, 'more data point')}: {html_code('result.to_pandas()')} has all" if left else ""
     body = f'<div style="text-align:right;font-size:12px">{header}{lines}</div>'
-    return html_section(body, html_quiet(more) if more else "")
+    return html_section(body, html_muted(more) if more else "")
 
 
 _LABEL: Final = "32%"
@@ -372,7 +372,7 @@ _LEFT: Final = f"text-align:left;{_CUT}"
 
 def _row(row: RowView, width: str, *, priced: bool) -> str:
     label = f"<b>✗ {escape(row.label, 60)}</b>" if row.failed else f"✓ {escape(row.label, 60)}"
-    note = f' <small style="{QUIET}">{escape(row.note)}</small>' if row.note else ""
+    note = f' <small style="{MUTED}">{escape(row.note)}</small>' if row.note else ""
     scores = "".join(html_box(width, escape(score, 24)) for score in row.scores)
     ends = html_box(_SMALL, escape(row.time)) + (html_box(_SMALL, escape(row.cost)) if priced else "")
     return (
@@ -394,7 +394,7 @@ def _inside(row: RowView) -> str:
 
 def _footer(view: RunView) -> str:
     notes = [*map(escape, view.notes), *([html_code(view.command)] if view.command else [])]
-    return f'<div style="border-top:{LINE}">{html_quiet(" &nbsp;·&nbsp; ".join(notes))}</div>' if notes else ""
+    return f'<div style="border-top:{BORDER}">{html_muted(" &nbsp;·&nbsp; ".join(notes))}</div>' if notes else ""
 
 
 # The result of a run as text: `text/plain` of its output, and what a terminal shows.
@@ -469,14 +469,14 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequ
     """Lines in columns as wide as their contents; those in `right` are numbers. An empty column is left out."""
     kept = [column for column in range(len(header)) if any(row[column] for row in rows)]
     lines = [[clean(line[column], 160) for column in kept] for line in (header, *rows)]
-    widths = [max(columns(line[place]) for line in lines) for place in range(len(kept))]
+    widths = [max(cell_width(line[place]) for line in lines) for place in range(len(kept))]
     for line in lines:
         cells = (_cell(text, width, column in right) for text, width, column in zip(line, widths, kept, strict=True))
         yield "  ".join(cells).rstrip()
 
 
 def _cell(text: str, width: int, right: bool) -> str:
-    return " " * (width - columns(text)) + text if right else fit(text, width)
+    return " " * (width - cell_width(text)) + text if right else fit(text, width)
 
 
 def spark(distribution: Distribution | None) -> str:
@@ -495,7 +495,7 @@ def spark(distribution: Distribution | None) -> str:
 
 # A run that goes on: one line, in HTML and as text.
 
-_CELLS: Final = 20
+_BAR_CELLS: Final = 20
 
 
 def progress_html(view: ProgressView) -> str:
@@ -507,8 +507,8 @@ def progress_html(view: ProgressView) -> str:
 
 def progress_text(view: ProgressView, *, unicode: bool = True) -> str:
     """`○ name ████░░░░ 312 of 1,000  10.2/s  3 failed`."""
-    full = 0 if view.share is None else round(view.share * _CELLS)
-    bar = "" if view.share is None else "█" * full + "░" * (_CELLS - full)
+    full = 0 if view.share is None else round(view.share * _BAR_CELLS)
+    bar = "" if view.share is None else "█" * full + "░" * (_BAR_CELLS - full)
     words = [f"○ {clean(view.name, 40)}", bar, view.done, *view.facts, view.failures, view.doing]
     return plain_text("  ".join(word for word in words if word), unicode=unicode)
 

@@ -16,8 +16,8 @@ from hh_jupyter.display.view import CellView
 from hh_jupyter.records.record import SpanDetails, SpanRecord
 
 WIDTH: Final = 100
-MOST_CHARACTERS: Final = 200_000
-_DEEPEST: Final = 40
+MAX_CHARACTERS: Final = 200_000
+_MAX_DEPTH: Final = 40
 
 
 def python_code(view: CellView, record: SpanRecord, details: SpanDetails | None) -> str:
@@ -31,7 +31,7 @@ def python_code(view: CellView, record: SpanRecord, details: SpanDetails | None)
     line = f"import hh_jupyter\n\n{_fetched(view, record)}"
     request = _request(record, content(details.attributes, details.events)) if details is not None else ""
     code = f"{line}\n\n{request}" if request else line
-    return code if len(code) <= MOST_CHARACTERS else line
+    return code if len(code) <= MAX_CHARACTERS else line
 
 
 def _fetched(view: CellView, record: SpanRecord) -> str:
@@ -84,9 +84,9 @@ def _readable(value: Any, depth: int = 0) -> Any:
     """The same without base64."""
     if isinstance(value, str):
         return media.without_base64(value)
-    if depth < _DEEPEST and isinstance(value, Mapping):
+    if depth < _MAX_DEPTH and isinstance(value, Mapping):
         return {name: _readable(item, depth + 1) for name, item in value.items()}
-    if depth < _DEEPEST and isinstance(value, list | tuple):
+    if depth < _MAX_DEPTH and isinstance(value, list | tuple):
         return [_readable(item, depth + 1) for item in value]
     return value
 

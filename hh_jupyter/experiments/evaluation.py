@@ -22,7 +22,7 @@ from hh_jupyter import settings as settings_table
 from hh_jupyter.delivery.ask import BackendClient
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display.experiments import ProgressView, progress_bundle, progress_text
-from hh_jupyter.display.live import LiveOutput, note_shown, open_live_output
+from hh_jupyter.display.updatable_output import UpdatableOutput, open_updatable_output, record_shown
 from hh_jupyter.errors import SettingError, SettingTypeError
 from hh_jupyter.experiments import views
 from hh_jupyter.experiments.calling import Patience, leave
@@ -289,7 +289,7 @@ class Progress:
 
     def __init__(self, name: str, total: int | None, meter: Meter, *, show: bool) -> None:
         self._name, self._total, self._meter, self._show = name, total, meter, show
-        self._output: LiveOutput | None = open_live_output() if show else None
+        self._output: UpdatableOutput | None = open_updatable_output() if show else None
         self._terminal = show and self._output is None and sys.stderr is not None and sys.stderr.isatty()
         self._started = time.monotonic()
         self._next = self._started + PAUSE
@@ -322,8 +322,8 @@ class Progress:
     def become(self, result: ExperimentResultSummary) -> None:
         """Show the result in its place."""
         if self._output is not None:
-            self._output.draw(views.result_bundle(result))
-            note_shown(self._output, result)
+            self._output.update(views.result_bundle(result))
+            record_shown(self._output, result)
         elif self._show:
             if self._terminal and self._drawn:
                 sys.stderr.write(_CLEAR)
@@ -333,7 +333,7 @@ class Progress:
     def _draw(self, doing: str) -> None:
         self._next = time.monotonic() + PAUSE
         if self._output is not None:
-            self._output.draw(progress_bundle(self._view(doing)))
+            self._output.update(progress_bundle(self._view(doing)))
         elif self._terminal:
             unicode = (sys.stderr.encoding or "").lower().replace("-", "") == "utf8"
             sys.stderr.write(_CLEAR + progress_text(self._view(doing), unicode=unicode))

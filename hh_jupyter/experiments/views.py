@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, TextIO
 from hh_jupyter.display import comparison as comparison_display
 from hh_jupyter.display import experiments as run_display
 from hh_jupyter.display import format as fmt
-from hh_jupyter.display import live
+from hh_jupyter.display import updatable_output
 from hh_jupyter.display.experiments import (
     ChangedRowView,
     ComparisonView,
@@ -184,7 +184,9 @@ def result_view(result: ExperimentResultSummary, name: str | None = None) -> Run
         rows=[_row(row, columns, result) for row in ordered[:MOST_ROWS]],
         total=len(rows),
         notes=_notes(result),
-        command=f"%hh send {_quoted(result)}" if result.delivery == LOCAL_ONLY and live.offered() else "",
+        command=f"%hh send {_quoted(result)}"
+        if result.delivery == LOCAL_ONLY and updatable_output.notebook_loaded()
+        else "",
     )
 
 

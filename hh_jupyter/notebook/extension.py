@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-from hh_jupyter.display.live import give_live_outputs
+from hh_jupyter.display.updatable_output import set_output_factory
 from hh_jupyter.notebook import session_magic
 from hh_jupyter.notebook.cells import CellFrame, Cells, ThreadContexts
 from hh_jupyter.notebook.completion import Completer
@@ -81,8 +81,8 @@ class Extension:
         self._outputs = outputs
         self._cells = Cells(shell, self._sessions, guarded(self._before_cell), guarded(outputs.begin), self._finish)
         self._tracer.on_session = guarded(self._cells.adopt)
-        give_live_outputs(LiveOutputs(self._cells, screen_of(shell)).open)
-        undo.callback(give_live_outputs, None)
+        set_output_factory(LiveOutputs(self._cells, screen_of(shell)).open)
+        undo.callback(set_output_factory, None)
         undo.callback(setattr, self._tracer, "on_session", None)
         title_sessions(self.titles)
         undo.callback(title_sessions, None)

@@ -189,12 +189,12 @@ class Page:
     @property
     def seen(self) -> bool:
         """Somebody looks at the page, as far as it says."""
-        return self._hub is not None and self._hub.seen
+        return self._hub is not None and self._hub.page_visible
 
     @property
     def looks(self) -> int:
-        """See `Hub.looks`."""
-        return self._hub.looks if self._hub is not None else 0
+        """See `Hub.visibility_reports`."""
+        return self._hub.visibility_reports if self._hub is not None else 0
 
     def running(self, view: CellView, source: str, elapsed_ms: float) -> None:
         """Show what a cell that still runs has done so far; see `Hub.running`."""
@@ -361,7 +361,7 @@ class LiveOutputs:
 
 
 class CellLiveOutput:
-    """See `hh_jupyter.display.live.LiveOutput`."""
+    """See `hh_jupyter.display.updatable_output.UpdatableOutput`."""
 
     def __init__(self, frame: CellFrame, cells: Cells, screen: Screen) -> None:
         self._frame, self._cells, self._screen = frame, cells, screen
@@ -370,11 +370,11 @@ class CellLiveOutput:
         self._view_id = f"{view_id_of(frame.cell_id, frame.label)}-run"
         self._drawn = False
 
-    def draw(self, bundle: Mapping[str, str]) -> None:
+    def update(self, bundle: Mapping[str, str]) -> None:
         """Show it, or change what is shown."""
         self._screen.publish(bundle, self._view_id, self._id, update=self._drawn)
         self._drawn = True
 
-    def in_force(self) -> bool:
+    def cell_running(self) -> bool:
         """The cell still runs, and it is this one that asks."""
         return self._cells.running() is self._frame

@@ -18,7 +18,7 @@ from hh_jupyter.display import hub
 from hh_jupyter.display.content import span_details
 from hh_jupyter.display.html import mime_bundle
 from hh_jupyter.display.hub import Hub
-from hh_jupyter.display.media import Images
+from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.snippet import python_code
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.record import SpanRecord
@@ -44,7 +44,7 @@ window.model = {{
   emit: (name) => (listeners[name] ?? []).forEach((fn) => fn()),
   async send(message) {{
     window.asked.push(message);
-    if (!window.kernel.alive || message.type === "sight") return;
+    if (!window.kernel.alive || message.type === "visibility") return;
     const answer = await (await fetch("/message", {{ method: "POST", body: JSON.stringify(message) }})).json();
     this.tell(answer.content, answer.buffers.map((text) => new DataView(bytes(text).buffer)));
   }},
@@ -101,7 +101,7 @@ class Harness(ThreadingHTTPServer):
     def view_of(self, view_id: str) -> CellView | None:
         return self.by_id.get(view_id)
 
-    def details(self, view_id: str, span_id: str, images: Images) -> dict[str, Any] | None:
+    def details(self, view_id: str, span_id: str, images: ImageCollector) -> dict[str, Any] | None:
         record = self._record(view_id, span_id)
         return None if record is None else span_details(record, self.said[span_id], images)
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage
-from hh_jupyter.display.content import what_was_said
+from hh_jupyter.display.content import collect_content
 from hh_jupyter.display.view import CellView, Notice
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanError, SpanRecord
@@ -487,6 +487,6 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
     details = {f"hh-{name}": cell.details for name, cell in cells.items()}
     for name in ("hostile", "picture"):
         load = {int(span_id, 16): found for span_id, found in cells[name].details.items()}
-        said, unsaid = what_was_said(views[name].tree, "full", partial(_kept, load))
-        views[name] = replace(views[name], detail="full", said=said, unsaid=unsaid)
+        content, omitted = collect_content(views[name].tree, "full", partial(_kept, load))
+        views[name] = replace(views[name], detail="full", content=content, content_omitted=omitted)
     return views, details

@@ -206,7 +206,7 @@ OTHER_KERNEL = """async () => {
     window.other = { get: () => undefined, on: (name, fn) => name === 'msg:custom' && listeners.push(fn), off: () => {},
         tell: (message, buffers) => listeners.forEach((fn) => fn(message, buffers)),
         async send(message) {
-            if (message.type === 'sight') return;
+            if (message.type === 'visibility') return;
             const { view } = message;
             if (view !== 'hh-agent') return setTimeout(() => this.tell({ type: 'rows', view, header: null }, []));
             const answer = await (await fetch('/message', { method: 'POST', body: JSON.stringify(message) })).json();

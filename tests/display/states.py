@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hh_jupyter.display.content import Detail, what_was_said
+from hh_jupyter.display.content import Detail, collect_content
 from hh_jupyter.display.view import CellView
 from hh_jupyter.notebook.status import local_notice, outage_notice
 from hh_jupyter.records.export_state import ExportState
@@ -17,10 +17,10 @@ HOST = "api.example"
 REACHED_NOT = f"{HOST} cannot be reached"
 
 
-def with_said(cell: Cell, view: CellView, detail: Detail) -> CellView:
+def with_content(cell: Cell, view: CellView, detail: Detail) -> CellView:
     """The view with what its spans said, as a kernel would put it in."""
-    said, unsaid = what_was_said(view.tree, detail, lambda record: cell.details[f"{record.span_id:016x}"])
-    return replace(view, detail=detail, said=said, unsaid=unsaid)
+    content, omitted = collect_content(view.tree, detail, lambda record: cell.details[f"{record.span_id:016x}"])
+    return replace(view, detail=detail, content=content, content_omitted=omitted)
 
 
 def export(made: int, **changes: Any) -> ExportState:
@@ -50,8 +50,8 @@ def states() -> dict[str, CellView]:
         "local": small.view("hh-local", "13", export=local, notice=local_notice(Settings())),
         "local, told before": small.view("hh-local-2", "14", export=local),
         "late spans": small.view("hh-late", "15", late=3),
-        "truncated": big.view("hh-big", "16", mode="tree", max_rows=12, forgotten=2_000),
+        "truncated": big.view("hh-big", "16", mode="tree", max_rows=12, evicted=2_000),
     }
-    preview = with_said(failing, failing.view("hh-preview", "17", raised=True), "preview")
-    full = with_said(one, one.view("hh-full", "18", mode="tree", asked=True), "full")
+    preview = with_content(failing, failing.view("hh-preview", "17", raised=True), "preview")
+    full = with_content(one, one.view("hh-full", "18", mode="tree", content_requested=True), "full")
     return {**made, "error with a preview": preview, "one span in full": full}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.display import html, hub, text
-from hh_jupyter.display.content import span_details, what_was_said
+from hh_jupyter.display.content import collect_content, span_details
 from hh_jupyter.display.html import mime_bundle
 from hh_jupyter.display.snippet import python_code
 from hh_jupyter.display.view import Notice
@@ -94,17 +94,24 @@ def test_every_display_stays_what_it_is(tracer: HoneyHiveTracer, program: Any, l
     assert len(rows) == len(program)
     for detail in ("summary", "preview", "full"):
         shown = view(rows, label=label, session_name=label, session_id=session, raised=True, mode="tree")
-        said, unsaid = what_was_said(shown.tree, detail, span_log().details)
+        content, omitted = collect_content(shown.tree, detail, span_log().details)
         notice = Notice(kind="info", title=label, text=label, command=label)
         named = {"label": label, "session_name": label, "session_id": label}
         url = f"https://app.example/{label}"
-        more = {"notice": notice, "detail": detail, "said": said, "unsaid": unsaid, "asked": True, "session_url": url}
+        more = {
+            "notice": notice,
+            "detail": detail,
+            "content": content,
+            "content_omitted": omitted,
+            "content_requested": True,
+            "session_url": url,
+        }
         shown = view(rows, raised=True, **named, **more)
         check_text(text.render(shown), text.render(shown, unicode=False, width=60), text.summary(shown))
         check_html(html.render(shown))
         assert mime_bundle(shown) == mime_bundle(shown)
-    json.dumps(hub.view_header(shown), allow_nan=False).encode()
-    plain, _ = hub.view_rows(shown)
+    json.dumps(hub.encode_header(shown), allow_nan=False).encode()
+    plain, _ = hub.encode_rows(shown)
     json.dumps(plain, allow_nan=False).encode()
     for row in rows:
         found = span_log().details(row)

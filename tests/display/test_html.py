@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from hh_jupyter.display import html
-from hh_jupyter.display.html import DISPLAYS, ERROR_COLOUR, mime_bundle
+from hh_jupyter.display.html import DISPLAYS, ERROR_COLOR, mime_bundle
 from hh_jupyter.display.view import CellView, Notice
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanError
@@ -147,7 +147,7 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("background", ["#ffffff", "#111111"])
-@pytest.mark.parametrize("colour", sorted({*html.BAR_COLOURS.values(), html.OTHER_COLOUR, ERROR_COLOUR}))
+@pytest.mark.parametrize("colour", sorted({*html.BAR_COLORS.values(), html.OTHER_COLOR, ERROR_COLOR}))
 def test_bars_can_be_seen_on_light_and_dark_pages(colour: str, background: str) -> None:
     """WCAG 2.2, 1.4.11: graphics need a contrast of 3:1."""
     darker, lighter = sorted((luminance(colour), luminance(background)))
@@ -250,7 +250,7 @@ def test_what_is_redacted_is_counted() -> None:
 
 
 def test_spans_that_are_no_longer_kept_make_every_sum_a_least() -> None:
-    shown = html.render(agent_view(forgotten=9_979))
+    shown = html.render(agent_view(evicted=9_979))
     assert Page(shown).text[0].startswith("✓ support_agent 2.84 s ~$0.0091+, 6,043+ tokens, 10,000 spans")
     assert "showing 21 of 10,000" in Page(shown).text[0]
 

@@ -17,8 +17,8 @@ import pytest
 from hh_jupyter.display import html, text
 from hh_jupyter.display import hub as hub_module
 from hh_jupyter.display.content import read_stack, span_details
-from hh_jupyter.display.hub import MOST_REOPENED, Hub
-from hh_jupyter.display.media import Images
+from hh_jupyter.display.hub import MAX_REOPENS, Hub
+from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records import prices
 from hh_jupyter.records.export_state import ExportState
@@ -52,7 +52,7 @@ class Kernel:
     def view_of(self, view_id: str) -> CellView | None:
         return self.view if view_id == self.view.view_id else None
 
-    def details(self, view_id: str, span_id: str, images: Images) -> dict[str, Any] | None:
+    def details(self, view_id: str, span_id: str, images: ImageCollector) -> dict[str, Any] | None:
         return {"of": f"{view_id}/{span_id}"}
 
     def python(self, view_id: str, span_id: str) -> str | None:
@@ -71,7 +71,7 @@ class BrokenKernel(Kernel):
     def view_of(self, view_id: str) -> CellView | None:
         raise RuntimeError("broken")
 
-    def details(self, view_id: str, span_id: str, images: Images) -> dict[str, Any] | None:
+    def details(self, view_id: str, span_id: str, images: ImageCollector) -> dict[str, Any] | None:
         raise RuntimeError("broken")
 
 
@@ -151,7 +151,7 @@ def test_header_says_what_the_other_displays_say() -> None:
 def test_only_https_links_reach_the_page() -> None:
     """A template that makes another kind of address gives no link."""
     view = one_call(1).view("v", "4", session_url="javascript:alert(1)")
-    assert hub_module.view_header(view)["session"]["url"] is None
+    assert hub_module.encode_header(view)["session"]["url"] is None
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_only_https_links_reach_the_page() -> None:
 )
 def test_delivery_state(export: ExportState, state: str) -> None:
     """Red is for what failed only: waiting and local are not failures."""
-    assert hub_module.view_header(one_call(1).view("v", "4", export=export))["delivery_state"] == state
+    assert hub_module.encode_header(one_call(1).view("v", "4", export=export))["delivery_state"] == state
 
 
 def test_rows_are_not_sent_twice() -> None:
@@ -231,9 +231,9 @@ def test_a_page_that_hears_nothing_gets_another_model_a_few_times() -> None:
     models = []
     for _ in range(10):
         models.append(set(widget._instances) - before)
-        hub.reply({"type": "deaf"})
+        hub.reply({"type": "reopen"})
     assert [len(made) for made in models] == [2] * 10
-    assert len(set.union(*models)) == 2 * (1 + MOST_REOPENED)
+    assert len(set.union(*models)) == 2 * (1 + MAX_REOPENS)
     hub.close()
     assert set(widget._instances) == before
 
@@ -245,7 +245,7 @@ def test_code_stays_below_40_kb() -> None:
 
 def test_joined_modules_are_one_module(tmp_path: Path) -> None:
     """No name is taken twice, no import is left, and one default export remains."""
-    script = hub_module.front_end_script()
+    script = hub_module.front_end_module()
     assert not re.search(r"^import ", script, re.MULTILINE)
     assert len(re.findall(r"^export ", script, re.MULTILINE)) == 1
     node = shutil.which("node")
@@ -261,13 +261,13 @@ def test_no_markup_is_made_from_data() -> None:
     forbidden = (
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\(|new Function|https?://(?!www\.w3)"
     )
-    assert not re.findall(forbidden, hub_module.front_end_script())
+    assert not re.findall(forbidden, hub_module.front_end_module())
 
 
 def test_ten_thousand_spans_fit_the_socket() -> None:
     """500 kB, names and kinds sent once."""
     view = many(1).view("v", "4")
-    described, buffers = hub_module.view_rows(view)
+    described, buffers = hub_module.encode_rows(view)
     assert len(view.tree.nodes) == 10_001
     assert sum(map(len, buffers)) + len(json.dumps(described)) <= 500_000
 
@@ -342,6 +342,6 @@ def test_functions_of_the_notebook_are_named_without_their_module() -> None:
     """The page's rows, like the other displays."""
     named = [replace(row, name=f"__main__.{row.name}") for row in agent_rows(failing=True)]
     shown = view_of(named, raised=True)
-    everything = repr(hub_module.view_rows(shown)) + text.render(shown) + html.render(shown)
+    everything = repr(hub_module.encode_rows(shown)) + text.render(shown) + html.render(shown)
     assert "issue_refund" in everything
     assert "__main__" not in everything

@@ -55,7 +55,7 @@ def bare(page: str) -> str:
 def test_no_display_calls_it_an_error_that_the_cell_survived() -> None:
     """Its code caught what left the root: the bar is neither red nor open, and the rows say who caught what."""
     shown = STATES["error that the cell survived"]
-    header = hub.view_header(shown)
+    header = hub.encode_header(shown)
     assert (header["mark"], header["errors"], header["caught"], header["open"]) == ("ok", "", "2 caught", False)
     page, opened = bare(html.render(shown)), text.render(replace(shown, mode="tree"))
     assert "1 error" not in f"{page} {opened}"
@@ -97,7 +97,7 @@ def facts(line: str) -> dict[str, Any]:
 
 def told(shown: CellView) -> dict[str, str]:
     """The summary as each of the three displays tells it."""
-    bundle, header = mime_bundle(shown), hub.view_header(shown)
+    bundle, header = mime_bundle(shown), hub.encode_header(shown)
     interactive = "  ".join((header["title"], header["duration"], *header["facts"], header["errors"], header["caught"]))
     return {
         "text": bundle["text/plain"].splitlines()[0],

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from hh_jupyter.display import html, text
-from hh_jupyter.display.format import columns
+from hh_jupyter.display.format import cell_width
 from hh_jupyter.display.html import mime_bundle
 from hh_jupyter.display.view import Notice
 from hh_jupyter.records.export_state import ExportState
@@ -168,7 +168,7 @@ def test_spans_and_errors_without_a_name_are_told_as_such() -> None:
     lines = text.render(view([replace(span(1, None, 0, 5), name=" ", status="error", error=SpanError("", " "))]))
     assert lines.splitlines()[:2] == [
         "✗ (no name)  5.0 ms  1 error  sent",
-        "  (no name): Error, without a message",
+        "  (no name): Error without a message",
     ]
 
 
@@ -206,7 +206,7 @@ def test_short_names_fill_40_lines_and_no_more() -> None:
 def test_deep_trees_stay_within_the_width() -> None:
     rows = [span(index, index - 1 or None, index / 1e3, 1e3 - index / 1e3, kind="chain") for index in range(1, 2_001)]
     lines = text.render(view(rows, mode="tree"), width=100).splitlines()
-    assert max(map(columns, lines)) <= 100
+    assert max(map(cell_width, lines)) <= 100
 
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
@@ -243,10 +243,10 @@ def test_terminal_sequences_are_taken_out_whole() -> None:
 def test_spans_of_a_file_are_said_to_be_and_more_of_them_is_read_from_it() -> None:
     """A path is not cut, and text in it is only text."""
     path = f"{'long/' * 30}<b>.jsonl"
-    shown = agent_view(label=path, file=path, origin="Read from file", session_name=None, mode="tree")
+    shown = agent_view(label=path, file=path, source="Read from file", session_name=None, mode="tree")
     assert text.render(shown).splitlines()[0].endswith("  read from file")
     assert text.render(shown).endswith(f"\nfile {path}   messages: %hh show {path} --detail full")
     assert f"File {path.replace('<b>', '&lt;b&gt;')} " in html.render(shown)
     assert f'<code style="background:none;padding:0">%hh show {path.replace("<b>", "&lt;b&gt;")}' in html.render(shown)
-    left = replace(shown, detail="full", unsaid=2)
-    assert text.render(left).endswith(f"2 spans say more: SpanList.from_otlp({path!r})")
+    left = replace(shown, detail="full", content_omitted=2)
+    assert text.render(left).endswith(f"2 more spans with content: SpanList.from_otlp({path!r})")

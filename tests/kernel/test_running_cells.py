@@ -76,10 +76,10 @@ def test_a_short_cell_is_not_told(kernel: Kernel) -> None:
 def test_a_page_that_nobody_sees_is_told_nothing(kernel: Kernel, tmp_path: Path) -> None:
     """And is told again when somebody looks."""
     kernel.told.clear()
-    kernel.ask({"type": "sight", "visible": False})
+    kernel.ask({"type": "visibility", "visible": False})
     kernel.run("agent(5)", cell_id="unseen")
     assert running(kernel, "hh-unseen") == []
-    kernel.ask({"type": "sight", "visible": True})
+    kernel.ask({"type": "visibility", "visible": True})
     kernel.start(f"agent(120, until={str(tmp_path / 'seen')!r})", cell_id="seen")
     kernel.wait_for(lambda: bool(running(kernel, "hh-seen")), "nothing is told")
     (tmp_path / "seen").touch()
