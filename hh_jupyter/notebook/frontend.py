@@ -29,7 +29,7 @@ from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.processor import open_spans
 
 if TYPE_CHECKING:
-    from hh_jupyter.display.hub import Hub, Source
+    from hh_jupyter.display.hub import Hub, ViewSource
 
 
 class Screen(Protocol):
@@ -150,7 +150,7 @@ class Page:
         wanted: a cell of a notebook was traced. Headless runs tell no cell id and get no hub: its state would be saved.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ViewSource) -> None:
         self.wanted = False
         self._source = source
         self._hub: Hub | None = None

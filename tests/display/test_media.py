@@ -305,7 +305,7 @@ def test_code_names_the_image_in_the_shape_that_the_provider_takes() -> None:
         arguments = {node.arg: node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.keyword)}
         messages = ast.literal_eval(arguments["messages"])
         assert messages[0]["content"] == [wanted]
-        assert "# Base64 is left out" in code
+        assert "# Base64 data is left out" in code
 
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
