@@ -7,9 +7,19 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from hh_jupyter.display.format import cell_width, clean, count, fit
-from hh_jupyter.display.html import BORDER, ERROR_COLOR, GREY, MUTED, PLAIN_CODE, SPACE, escape
-
-Mark = Literal["ok", "error", "running", "stopped"]
+from hh_jupyter.display.html import (
+    BORDER,
+    ERROR_COLOR,
+    GREY,
+    MARKS,
+    MUTED,
+    PLAIN_CODE,
+    ROOT_STYLE,
+    SPACE,
+    TINTS,
+    escape,
+)
+from hh_jupyter.display.view import Mark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,28 +194,22 @@ GOOD: Final = "#12917f"
 WORSE: Final = "#bd6a2c"
 """Color of degraded metrics; red is only for failures."""
 
-_ROOT: Final = (
-    f"border:{BORDER};border-radius:8px;overflow:hidden;margin:2px 0;"
-    "font-family:system-ui,-apple-system,Segoe UI,Roboto,Noto Sans,sans-serif;font-size:13px;line-height:1.5"
-)
-_TINTS: Final = {"ok": "rgba(31,157,87,.3)", "error": "rgba(216,67,90,.3)"}
-_MARKS: Final = {"ok": "✓", "error": "✗", "running": "○", "stopped": "■"}
 _BAR_HEIGHT: Final = 18
 """Height of the highest bar of a distribution, in pixels."""
 
 
 def html_root(*parts: str) -> str:
     """Return the root element; classes keep MathJax from parsing two dollar amounts as a formula."""
-    return f'<div class="hh-run tex2jax_ignore mathjax_ignore" style="{_ROOT}">{"".join(parts)}</div>'
+    return f'<div class="hh-run tex2jax_ignore mathjax_ignore" style="{ROOT_STYLE}">{"".join(parts)}</div>'
 
 
 def html_head(mark: Mark, title: str, bold: str, facts: Iterable[str], chip: str, right: str = "") -> str:
     """Return the summary line. The commas between facts are read aloud and copied, but invisible with styles."""
-    disc = f"background-color:{_TINTS.get(mark, GREY)};border-radius:50%;display:inline-block;width:18px"
-    sign = f'<span style="{disc};line-height:18px;text-align:center;font-size:11px">{_MARKS[mark]}</span>'
+    disc = f"background-color:{TINTS.get(mark, GREY)};border-radius:50%;display:inline-block;width:18px"
+    sign = f'<span style="{disc};line-height:18px;text-align:center;font-size:11px">{MARKS[mark]}</span>'
     comma = f'<span style="opacity:0">,{SPACE} </span>'
     fact_text = comma.join(escape(fact) for fact in facts if fact)
-    tint = f"background-color:{_TINTS['error']};border-radius:5px;padding:0 7px"
+    tint = f"background-color:{TINTS['error']};border-radius:5px;padding:0 7px"
     parts = [
         f"<span>{sign}{SPACE} <b>{escape(title)}</b></span>",
         f"<b>{escape(bold)}</b>" if bold else "",
@@ -425,7 +429,7 @@ def plain_text(text: str, *, unicode: bool) -> str:
 
 def _lines(view: RunView) -> Iterator[str]:
     facts = [view.duration, *view.facts, view.failures, view.delivery[:1].lower() + view.delivery[1:]]
-    yield f"{_MARKS[view.mark]} {clean(view.name, 60)}  " + "  ".join(clean(fact, 80) for fact in facts if fact)
+    yield f"{MARKS[view.mark]} {clean(view.name, 60)}  " + "  ".join(clean(fact, 80) for fact in facts if fact)
     if view.metrics:
         yield ""
         yield from text_table(

@@ -194,9 +194,9 @@ def _image(image: InlineImage) -> str:
 MAX_BYTES: Final = 32_000
 """Maximum size of the output without the content of spans, which it holds only on request."""
 
-_MARKS: Final = {"ok": "✓", "error": "✗", "running": "○", "stopped": "■"}
-_TINTS: Final = {"ok": "rgba(31,157,87,.3)", "error": "rgba(216,67,90,.3)"}
-_ROOT: Final = (
+MARKS: Final = {"ok": "✓", "error": "✗", "running": "○", "stopped": "■"}
+TINTS: Final = {"ok": "rgba(31,157,87,.3)", "error": "rgba(216,67,90,.3)"}
+ROOT_STYLE: Final = (
     f"border:{BORDER};border-radius:8px;overflow:hidden;margin:2px 0;"
     "font-family:system-ui,-apple-system,Segoe UI,Roboto,Noto Sans,sans-serif;font-size:13px;line-height:1.5"
 )
@@ -227,7 +227,7 @@ def _page(view: CellView, shown: Sequence[TreeRow]) -> str:
     spans = single(shown[0]) if len(view.tree.nodes) == 1 else table(view.tree, shown)
     body = f"{_error(view)}{spans}{_CONTENT_MARK}\n{_footer(view, hidden)}"
     return (
-        f'<div class="hh-output tex2jax_ignore mathjax_ignore" id="{escape(view.view_id)}" style="{_ROOT}">'
+        f'<div class="hh-output tex2jax_ignore mathjax_ignore" id="{escape(view.view_id)}" style="{ROOT_STYLE}">'
         f"<details{' open' if view.open else ''}>\n{_summary(view, hidden)}\n"
         f'<div style="border-top:{BORDER};padding:6px 12px 8px">{body}</div></details>{_notice(view.notice)}</div>'
     )
@@ -236,12 +236,12 @@ def _page(view: CellView, shown: Sequence[TreeRow]) -> str:
 def _summary(view: CellView, hidden: int) -> str:
     """Return the summary line. The commas between facts are read aloud and copied, but invisible with styles."""
     summary = summarize_view(view, hidden)
-    disc = f"background-color:{_TINTS.get(summary.mark, GREY)};border-radius:50%;display:inline-block;width:18px"
-    mark = f'<span style="{disc};line-height:18px;text-align:center;font-size:11px">{_MARKS[summary.mark]}</span>'
+    disc = f"background-color:{TINTS.get(summary.mark, GREY)};border-radius:50%;display:inline-block;width:18px"
+    mark = f'<span style="{disc};line-height:18px;text-align:center;font-size:11px">{MARKS[summary.mark]}</span>'
     comma = f'<span style="opacity:0">,{SPACE} </span>'
     facts = comma.join(map(escape, (*summary.facts, *summary.notes)))
     chips = [
-        f'<b style="background-color:{_TINTS["error"]};{_CHIP}">{escape(summary.errors)}</b>' if summary.errors else "",
+        f'<b style="background-color:{TINTS["error"]};{_CHIP}">{escape(summary.errors)}</b>' if summary.errors else "",
         f'<span style="background-color:{GREY};{_CHIP}">{escape(summary.caught)}</span>' if summary.caught else "",
     ]
     parts = [

@@ -201,8 +201,8 @@ MODULES = (
     "running",
     "theme",
     "outputs",
-    "pulse",
-    "questions",
+    "watchdog",
+    "requests",
     "kernel",
     "hub",
 )

@@ -1,4 +1,4 @@
-"""Whatever a span holds, every display stays what it is: text on its lines, markup of its own, JSON, Python."""
+"""Whatever a span contains, every display stays well-formed: text lines, markup, JSON, Python."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def tracer() -> Iterator[HoneyHiveTracer]:
 
 
 def record(tracer: HoneyHiveTracer, program: list[tuple[str, dict[str, Any], str | None, int]]) -> str:
-    """Make the spans, each inside as many of those before it as it says; returns their session's id."""
+    """Record the spans, each nested at its depth. Returns the id of their session."""
     with tracer.with_session("fuzz") as session:
         open_blocks: list[Any] = []
         for name, given_attributes, error, depth in program:
@@ -88,7 +88,7 @@ def record(tracer: HoneyHiveTracer, program: list[tuple[str, dict[str, Any], str
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_every_display_stays_what_it_is(tracer: HoneyHiveTracer, program: Any, label: str) -> None:
+def test_every_display_stays_well_formed(tracer: HoneyHiveTracer, program: Any, label: str) -> None:
     session = record(tracer, program)
     rows = span_log().records(session_id=session)
     assert len(rows) == len(program)

@@ -93,7 +93,7 @@ def test_raster_images_are_drawn_from_their_own_bytes(data: bytes, mime: str, pi
         ),
     ],
 )
-def test_everything_else_is_named_by_type_and_size_with_the_reason(part: Any, label: str, note: str | None) -> None:
+def test_other_attachments_show_type_size_and_the_reason(part: Any, label: str, note: str | None) -> None:
     images = ImageCollector()
     (shown,) = attachments(part, images=images)
     assert (shown["label"], shown.get("note")) == (label, note)
@@ -107,19 +107,19 @@ def test_an_address_is_text_of_bounded_length() -> None:
     assert shown == {"label": "image", "uri": address[:1_999] + "…"}
 
 
-def test_an_image_over_the_limit_is_named_only() -> None:
+def test_an_image_over_the_size_limit_is_not_drawn() -> None:
     large = png(noise=MAX_IMAGE_BYTES)
     (shown,) = attachments(blob(large), images=ImageCollector())
     assert shown == {"label": f"image/png, {size(len(large))}, 640×480", "note": "not drawn: over 2 MiB"}
 
 
-def test_an_image_of_few_bytes_and_gigabytes_of_pixels_is_named_only() -> None:
+def test_a_small_file_with_too_many_pixels_is_not_drawn() -> None:
     bomb = PNG[:16] + (50_000).to_bytes(4, "big") * 2 + PNG[24:]
     (shown,) = attachments(blob(bomb), images=ImageCollector())
     assert shown["note"] == "not drawn: over 40 megapixels"
 
 
-def test_the_images_of_one_span_are_bounded_together() -> None:
+def test_the_images_of_a_span_have_a_common_limit() -> None:
     image = png(noise=MAX_IMAGE_BYTES - 10_000)
     images = ImageCollector()
     shown = attachments(*[blob(image)] * 6, images=images)
@@ -128,7 +128,7 @@ def test_the_images_of_one_span_are_bounded_together() -> None:
     assert sum(map(len, images.taken)) <= MAX_TOTAL_BYTES
 
 
-def test_images_in_a_tools_result_are_taken_out_of_its_data() -> None:
+def test_images_in_a_tool_result_become_attachments() -> None:
     result = [{"type": "text", "text": "done"}, {"type": "image", "data": encoded(PNG), "mimeType": "image/png"}]
     part = {"type": "tool_call_response", "id": "call_1", "response": result}
     images = ImageCollector()
@@ -137,7 +137,7 @@ def test_images_in_a_tools_result_are_taken_out_of_its_data() -> None:
     assert message["attachments"] == [{"label": f"image/png, {len(PNG)} B, 64×48", "image": 0, "mime": "image/png"}]
 
 
-def test_an_image_that_is_hidden_in_a_tools_result_is_named_with_the_reason() -> None:
+def test_an_image_hidden_by_the_instrumentor_shows_the_reason() -> None:
     hidden = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "__REDACTED__"}}
     part = {"type": "tool_call_response", "id": "call_1", "response": [hidden]}
     (message,) = [one for one in pane(genai(part), ImageCollector())["messages"] if one["role"] == "tool"]
@@ -148,7 +148,7 @@ def test_an_image_that_is_hidden_in_a_tools_result_is_named_with_the_reason() ->
     }
 
 
-def test_images_in_inputs_and_outputs_are_shown_beside_them() -> None:
+def test_images_in_inputs_and_outputs_become_attachments() -> None:
     images = ImageCollector()
     shown = pane(exchange({"page": 3, "shot": data_uri(PNG)}, data_uri(JPEG, "image/jpeg")), images, "tool")
     assert shown["input"] == {"page": 3, "shot": f"[image/png, {len(PNG)} B, 64×48]"}
@@ -174,7 +174,7 @@ def test_images_of_an_image_model_are_shown_as_its_input_and_output() -> None:
     assert [one["label"] for one in last["attachments"]] == [f"image/png, {len(PNG)} B, 64×48", "image"]
 
 
-def test_fields_that_are_only_named_like_images_stay_data() -> None:
+def test_fields_with_names_like_images_stay_data() -> None:
     given = {"image": "cat", "file": {"name": "a.txt", "data": "hello"}, "type": "file", "content": "abcd"}
     assert pane(exchange(given), ImageCollector(), "tool")["input"] == given
 
@@ -198,7 +198,7 @@ def test_fields_that_are_only_named_like_images_stay_data() -> None:
         (json.dumps(json.dumps({"data": encoded(RANDOM)})), '"{\\"data\\": \\"[40.0 kB, base64]\\"}"'),
     ],
 )
-def test_base64_in_a_text_is_named_by_type_and_size(given: str, shown: str) -> None:
+def test_base64_in_a_text_is_replaced_by_type_and_size(given: str, shown: str) -> None:
     assert without_base64(given) == shown
     assert without_base64(shown) == shown
 
@@ -218,7 +218,7 @@ def test_base64_in_a_text_is_named_by_type_and_size(given: str, shown: str) -> N
     ],
     ids=lambda kept: kept[:20],
 )
-def test_text_that_is_no_base64_stays(kept: str) -> None:
+def test_text_that_is_not_base64_is_unchanged(kept: str) -> None:
     assert without_base64(kept) == kept
 
 
@@ -239,7 +239,7 @@ SOURCES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("attributes", SOURCES.values(), ids=SOURCES)
-def test_base64_is_text_in_no_display(attributes: dict[str, Any]) -> None:
+def test_no_display_shows_base64_as_text(attributes: dict[str, Any]) -> None:
     cell = cell_of(attributes)
     view = asked(cell)
     record, details = cell.records[0], next(iter(cell.details.values()))
@@ -260,7 +260,7 @@ def drawn(view: CellView) -> list[dict[str, str | None]]:
     return [dict(attributes) for tag, attributes in Page(html.render(view)).elements if tag == "img"]
 
 
-def test_a_file_has_the_images_only_where_all_detail_is_asked_for() -> None:
+def test_outputs_contain_images_only_at_full_detail() -> None:
     cell = cell_of(genai({"type": "text", "content": "What is it?"}, blob(PNG)))
     for detail in ("summary", "preview"):
         assert drawn(asked(cell, detail)) == []
@@ -272,7 +272,7 @@ def test_a_file_has_the_images_only_where_all_detail_is_asked_for() -> None:
     assert "64×48" not in html.render(asked(cell, "summary"))
 
 
-def test_images_count_into_the_size_of_the_file() -> None:
+def test_images_count_towards_the_size_limit() -> None:
     image = png(noise=400_000)
     view = asked(cell_of(genai(*[blob(image)] * 3)))
     assert len(drawn(view)) == 1
@@ -281,7 +281,7 @@ def test_images_count_into_the_size_of_the_file() -> None:
     assert len(html.render(view)) < CONTENT_LIMITS["full"].total_bytes
 
 
-def test_code_names_the_image_in_the_shape_that_the_provider_takes() -> None:
+def test_code_has_the_image_in_the_format_of_the_provider() -> None:
     for provider, wanted in (
         ("openai", {"type": "image_url", "image_url": {"url": f"[image/png, {len(PNG)} B, 64×48]"}}),
         (
@@ -309,7 +309,7 @@ def test_code_names_the_image_in_the_shape_that_the_provider_takes() -> None:
 
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_names_types_and_addresses_make_no_markup(value: str) -> None:
+def test_hostile_names_types_and_addresses_create_no_markup(value: str) -> None:
     parts = [
         {"type": "blob", "modality": "image", "mime_type": value, "content": encoded(PNG)},
         {"type": value, "image": value, "url": f"https://{value}"},
