@@ -21,11 +21,11 @@ from hh_jupyter.display.experiments import (
     ComparisonView,
     DeltaView,
     Distribution,
-    Mark,
     MetricView,
     RowView,
     RunView,
 )
+from hh_jupyter.display.view import Mark
 from hh_jupyter.experiments.comparison import verdict
 from hh_jupyter.experiments.results import (
     AGGREGATES,

@@ -250,7 +250,7 @@ SEND_SECONDS: Final = 2.0
 
 
 class Answers:
-    """Answers the hub, on any thread; see `hub.Source`.
+    """Answers the hub, on any thread; see `hub.ViewSource`.
 
     Args:
         sessions: of the notebook.

@@ -1,4 +1,4 @@
-"""A page with cell outputs and a stand-in for the widget model, answered by the real hub over HTTP: quick to look at.
+"""A page with cell outputs and a stand-in for the widget model, connected to the real hub over HTTP.
 
 Run `python -m tests.browser.harness` and open the address it prints, with `#dark` for the dark
 theme, `?cells=big` for other cells than the small ones, `&static` for the outputs as they are without a kernel.
@@ -88,12 +88,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Harness(ThreadingHTTPServer):
-    """The server of one page; `url` names it."""
+    """The server of one page, at `url`."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.views, details = sample_views()
-        self.said = {span_id: said for cell in details.values() for span_id, said in cell.items()}
+        self.details_by_span = {span_id: found for cell in details.values() for span_id, found in cell.items()}
         self.by_id = {view.view_id: view for view in self.views.values()}
         self.hub = Hub(self)
         self.url = f"http://127.0.0.1:{self.server_address[1]}/"
@@ -103,11 +103,11 @@ class Harness(ThreadingHTTPServer):
 
     def details(self, view_id: str, span_id: str, images: ImageCollector) -> dict[str, Any] | None:
         record = self._record(view_id, span_id)
-        return None if record is None else span_details(record, self.said[span_id], images)
+        return None if record is None else span_details(record, self.details_by_span[span_id], images)
 
     def python(self, view_id: str, span_id: str) -> str | None:
         record = self._record(view_id, span_id)
-        return None if record is None else python_code(self.by_id[view_id], record, self.said[span_id])
+        return None if record is None else python_code(self.by_id[view_id], record, self.details_by_span[span_id])
 
     def send(self) -> str:
         return "All 3 spans were sent."

@@ -1,4 +1,4 @@
-"""ImageCollector are drawn from the span's own bytes within limits, all else is named, and base64 is nowhere text."""
+"""Images are drawn from the span's bytes within limits, others are labelled, and base64 is never shown as text."""
 
 from __future__ import annotations
 

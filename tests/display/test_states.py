@@ -53,7 +53,7 @@ def bare(page: str) -> str:
 
 
 def test_no_display_shows_an_error_that_the_cell_handled() -> None:
-    """Its code caught the exception of the root span: the bar is neither red nor open, and the rows show what was caught."""
+    """Its code caught the root span's exception: the bar is neither red nor open, and the rows show what was caught."""
     shown = STATES["error that the cell handled"]
     header = hub.encode_header(shown)
     assert (header["mark"], header["errors"], header["caught"], header["open"]) == ("ok", "", "2 caught", False)
