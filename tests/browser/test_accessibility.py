@@ -88,8 +88,8 @@ def test_a_system_prompt_opens_by_keyboard(open_cells: Callable[..., Page]) -> N
     expect(prompt).to_have_attribute("aria-expanded", "true")
 
 
-def test_less_motion_and_forced_colours(open_cells: Callable[..., Page]) -> None:
-    """Nothing turns or breathes where motion is unwanted; bars keep their colours where the system takes them away."""
+def test_reduced_motion_and_forced_colors(open_cells: Callable[..., Page]) -> None:
+    """No animation if reduced motion is preferred; bars keep their colors in forced-colors mode."""
     page = open_cells("run")
     page.emulate_media(reduced_motion="reduce", forced_colors="active")
     expect(page.locator(".hh-icon-running")).to_have_css("animation-name", "none")

@@ -126,9 +126,9 @@ def test_own_time_and_critical_path_equal_those_of_the_tree() -> None:
         for index, begin, end in zip(*(column[f"{name}_{part}"] for part in ("span", "start", "end")), strict=True):
             read_back[index].append((begin, end))
         for index, node in enumerate(nodes):
-            told = [((begin - start) / 1e6, (end - start) / 1e6) for begin, end in getattr(node, name)]
+            expected = [((begin - start) / 1e6, (end - start) / 1e6) for begin, end in getattr(node, name)]
             by_bit = bool(states[index] & 24) if name == "critical" else not node.children
-            assert read_back[index] == ([] if by_bit else told)
+            assert read_back[index] == ([] if by_bit else expected)
     assert [bool(state & 8) for state in states] == [node.critical == ((node.start_ns, node.end_ns),) for node in nodes]
     assert [bool(state & 16) for state in states] == [bool(n.children) and n.critical == n.own for n in nodes]
     assert any(state & 8 for state in states)
