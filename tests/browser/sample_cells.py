@@ -344,12 +344,12 @@ def pictures(trace_id: int) -> Cell:
         {"role": "user", "parts": parts},
         {"role": "tool", "parts": [{"type": "tool_call_response", "id": "call_1", "response": result}]},
     ]
-    turns = [{"role": "assistant", "parts": [{"type": "text", "content": "Yes: the hill and the garden are the same."}]}]
+    turn = [{"role": "assistant", "parts": [{"type": "text", "content": "Yes: the hill and the garden are the same."}]}]
     asked = {
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": "gpt-4.1",
         "gen_ai.input.messages": json.dumps(messages),
-        "gen_ai.output.messages": json.dumps(turns),
+        "gen_ai.output.messages": json.dumps(turn),
     }
     cell.add("llm", "compare_photos", 660, 3_120, parent=root, model="gpt-4.1", tokens=(2_410, 48), attributes=asked)
     return cell

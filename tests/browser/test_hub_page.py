@@ -440,9 +440,7 @@ def test_a_running_cell_is_shown_below_its_code(open_cells: Callable[..., Page],
     expect(page.locator("#first").get_by_role("tree")).to_be_focused()
 
 
-def test_a_cell_running_in_two_notebooks_is_not_shown(
-    open_cells: Callable[..., Page], harness: Harness
-) -> None:
+def test_a_cell_running_in_two_notebooks_is_not_shown(open_cells: Callable[..., Page], harness: Harness) -> None:
     """The same code is running in two notebooks: neither shows the other's spans."""
     page = open_cells("bar")
     page.evaluate(NOTEBOOK, busy("one") + busy("two"))
