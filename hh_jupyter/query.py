@@ -190,7 +190,7 @@ class SpanList(Sequence[SpanRecord]):
         own = [record for record in self._records if not isinstance(record, ForeignRecord)]
         files = {record.source.file for record in foreign} if not own else set()
         file = files.pop() if len(files) == 1 else None
-        origin = None if own else "Read from files" if files and None not in files else "From memory"
+        source = None if own else "Read from files" if files and None not in files else "From memory"
         return CellView(
             view_id=f"hh-spans-{id(self):x}",
             label="all" if not foreign else shlex.quote(file) if file is not None else "",
@@ -198,7 +198,7 @@ class SpanList(Sequence[SpanRecord]):
             totals=self.totals,
             export=_export(own),
             mode="tree",
-            origin="Read from file" if file is not None else origin,
+            source="Read from file" if file is not None else source,
             file=file,
         )
 

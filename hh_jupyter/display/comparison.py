@@ -1,4 +1,4 @@
-"""The comparison of two runs, as static HTML and as text."""
+"""Render the comparison of two runs as static HTML and as text."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Final
 from hh_jupyter.display import experiments
 from hh_jupyter.display.experiments import ChangedRowView, ComparisonView, DeltaView, plain_text, text_table
 from hh_jupyter.display.format import clean, count
-from hh_jupyter.display.html import LINE, QUIET, escape
+from hh_jupyter.display.html import BORDER, MUTED, escape
 
 MAX_BYTES: Final = 32_000
-_COLOURS: Final = {"better": experiments.GOOD, "worse": experiments.WORSE}
+_COLORS: Final = {"better": experiments.GOOD, "worse": experiments.WORSE}
 
 
 def comparison_html(view: ComparisonView) -> str:
-    """The output's HTML, at most 32,000 bytes of UTF-8; data points without a line are counted."""
-    most = max(len(view.degraded), len(view.improved))
-    page = _page(view, most)
-    while most > 1 and len(page.encode()) > MAX_BYTES:
-        most -= 1
-        page = _page(view, most)
+    """Return the HTML of a comparison, at most 32,000 bytes of UTF-8. Data points without a line are counted."""
+    limit = max(len(view.degraded), len(view.improved))
+    page = _page(view, limit)
+    while limit > 1 and len(page.encode()) > MAX_BYTES:
+        limit -= 1
+        page = _page(view, limit)
     return page
 
 
-def _page(view: ComparisonView, most: int) -> str:
+def _page(view: ComparisonView, limit: int) -> str:
     worse = sum(metric.verdict == "worse" for metric in view.metrics)
     better = sum(metric.verdict == "better" for metric in view.metrics)
     facts = [f"{better} better, {worse} worse" if better or worse else "", *view.facts]
@@ -32,9 +32,9 @@ def _page(view: ComparisonView, most: int) -> str:
         experiments.html_head("ok", f"{view.new} against {view.old}", "", facts, ""),
         experiments.html_section(_config(view)),
         experiments.html_section(_metrics(view.metrics)),
-        _changed("Worse", view.degraded, view.more_degraded, most),
-        _changed("Better", view.improved, view.more_improved, most),
-        f'<div style="border-top:{LINE}">{experiments.html_quiet("; ".join(map(escape, view.notes)))}</div>'
+        _changed("Worse", view.degraded, view.more_degraded, limit),
+        _changed("Better", view.improved, view.more_improved, limit),
+        f'<div style="border-top:{BORDER}">{experiments.html_muted("; ".join(map(escape, view.notes)))}</div>'
         if view.notes
         else "",
     )
@@ -51,7 +51,7 @@ def _config(view: ComparisonView) -> str:
 
 def _metrics(metrics: Sequence[DeltaView]) -> str:
     if not metrics:
-        return experiments.html_quiet("No metric is in both runs.")
+        return experiments.html_muted("The runs have no metric in common.")
     header = [
         ("Metric", "20%", "left"),
         ("Old", "9%", "right"),
@@ -66,29 +66,29 @@ def _metrics(metrics: Sequence[DeltaView]) -> str:
 
 
 def _metric(metric: DeltaView) -> Sequence[str]:
-    all_of_them = metric.improved + metric.degraded + metric.same or 1
+    total = metric.improved + metric.degraded + metric.same or 1
     bar = experiments.split_bar(
-        [(metric.improved / all_of_them, experiments.GOOD), (metric.degraded / all_of_them, experiments.WORSE)]
+        [(metric.improved / total, experiments.GOOD), (metric.degraded / total, experiments.WORSE)]
     )
-    change = f"{sign(metric.arrow, metric.verdict)} {escape(metric.change)}"
+    change = f"{colored_arrow(metric.arrow, metric.verdict)} {escape(metric.change)}"
     counts = [f"{number:,}" if number else "" for number in (metric.improved, metric.degraded, metric.same)]
     return escape(metric.name), escape(metric.old), f"<b>{escape(metric.new)}</b>", change, *counts, bar
 
 
-def sign(arrow: str, verdict: str) -> str:
-    """Where the value went, in the colour of the bars."""
-    colour = _COLOURS.get(verdict)
-    return f'<span style="color:{colour}">{arrow}</span>' if colour else arrow
+def colored_arrow(arrow: str, verdict: str) -> str:
+    """Return the arrow, in the color of better or worse."""
+    color = _COLORS.get(verdict)
+    return f'<span style="color:{color}">{arrow}</span>' if color else arrow
 
 
-def _changed(title: str, rows: Sequence[ChangedRowView], more: int, most: int) -> str:
+def _changed(title: str, rows: Sequence[ChangedRowView], more: int, limit: int) -> str:
     if not rows:
         return ""
-    shown = rows[:most]
+    shown = rows[:limit]
     left = more + len(rows) - len(shown)
     lines = "".join(map(_row, shown))
-    rest = experiments.html_quiet(f"{count(left, 'more data point')}") if left else ""
-    number = f'<small style="{QUIET}">{count(more + len(rows), "data point")}</small>'
+    rest = experiments.html_muted(f"{count(left, 'more data point')}") if left else ""
+    number = f'<small style="{MUTED}">{count(more + len(rows), "data point")}</small>'
     return experiments.html_section(
         f'<div style="padding:0 8px 2px;font-size:12px"><b>{title}</b> {number}</div>',
         f'<div style="font-size:12px">{lines}</div>',
@@ -98,7 +98,7 @@ def _changed(title: str, rows: Sequence[ChangedRowView], more: int, most: int) -
 
 def _row(row: ChangedRowView) -> str:
     changes = " &nbsp; ".join(
-        f"{sign(arrow, verdict)} {escape(name, 40)} {escape(old, 24)} → <b>{escape(new, 24)}</b>"
+        f"{colored_arrow(arrow, verdict)} {escape(name, 40)} {escape(old, 24)} → <b>{escape(new, 24)}</b>"
         for name, old, new, arrow, verdict in row.changes
     )
     label = experiments.html_box(
@@ -115,19 +115,19 @@ def _row(row: ChangedRowView) -> str:
 def _spans(which: str, session_id: str) -> str:
     command = experiments.html_code(f"%hh show {session_id[:8]}")
     return (
-        f'<div style="{QUIET}">{which} run</div>'
+        f'<div style="{MUTED}">{which} run</div>'
         f'<div class="hh-output" id="hh-session-{escape(session_id)}-{which}"><div>Spans: {command}</div></div>'
     )
 
 
-# Two runs beside each other as text.
+# The comparison as text.
 
 MAX_ROWS: Final = 10
 _ASCII: Final = str.maketrans({"▲": "+", "▼": "-", "→": "->"})
 
 
 def comparison_text(view: ComparisonView, *, unicode: bool = True) -> str:
-    """Config, metrics and data points that changed; lines without a last line feed."""
+    """Render config, metrics and changed data points, without a final line feed."""
     text = "\n".join(_lines(view))
     return plain_text(text if unicode else text.translate(_ASCII), unicode=unicode)
 
@@ -139,7 +139,7 @@ def _lines(view: ComparisonView) -> Iterator[str]:
         yield from text_table(("Config", "Old", "New"), view.config)
     yield ""
     if not view.metrics:
-        yield "No metric is in both runs."
+        yield "The runs have no metric in common."
     else:
         rows = [
             (
@@ -162,7 +162,7 @@ def _changed_text(title: str, rows: Sequence[ChangedRowView], more: int) -> Iter
         return
     yield ""
     lines = [(row.label, ", ".join(f"{name} {old} → {new}" for name, old, new, _, _ in row.changes)) for row in rows]
-    yield from text_table((title, "What changed"), lines[:MAX_ROWS])
+    yield from text_table((title, "Changes"), lines[:MAX_ROWS])
     left = more + max(0, len(rows) - MAX_ROWS)
     if left:
         yield f"… {count(left, 'more data point')}"

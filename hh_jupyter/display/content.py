@@ -1,4 +1,4 @@
-"""What a span holds, for the detail pane and the static outputs: messages, values, stack, of bounded size."""
+"""The content of spans for the detail pane and the static displays: messages, values, stack traces, of bounded size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hh_jupyter.conventions.facts import Message, SpanContent
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display import media
 from hh_jupyter.display.format import clean, clean_block, span_name
-from hh_jupyter.display.media import Images
+from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.records import prices
 from hh_jupyter.records.record import SpanDetails, SpanError, SpanRecord
 from hh_jupyter.records.tree import SpanNode, SpanTree
@@ -27,7 +27,7 @@ from hh_jupyter.records.tree import SpanNode, SpanTree
 Detail = Literal["summary", "preview", "full"]
 
 
-# Python stack traces as text: the user's own frames apart from those of libraries.
+# Stack traces: frames of user code, separated from library frames.
 
 _FRAME = re.compile(r'^  File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE)
 _LIBRARY = re.compile(
@@ -35,17 +35,17 @@ _LIBRARY = re.compile(
     r"|[/\\]hh_jupyter[/\\](?:tracing|experiments|notebook)[/\\]"
 )
 _CELL = re.compile(r"[/\\]ipykernel_\d+[/\\]|^<ipython-input-")
-MOST_FRAMES = 60
+MAX_FRAMES = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A stack trace in two lengths, outermost frame first.
+    """A stack trace in a short and a full form, outermost frame first.
 
     Attributes:
-        own: frames of user code, as `payments.py:41  in post_refund` and the line of code; empty without any.
-        full: the whole text, as recorded.
-        library_frames: how many frames `own` leaves out.
+        own: frames of user code, each as `payments.py:41  in post_refund` and the line of code; may be empty.
+        full: the whole text as recorded.
+        library_frames: number of frames that `own` leaves out.
     """
 
     own: str
@@ -54,68 +54,71 @@ class Stack:
 
 
 def read_stack(text: str) -> Stack:
-    """Take a printed Python traceback apart. Of chained ones the last counts, since that is what left the span."""
+    """Parse a printed Python traceback. If several are chained, the last one counts: its exception left the span."""
     last = text.rpartition("Traceback (most recent call last):")[2]
-    frames = list(_FRAME.finditer(last))[-MOST_FRAMES:]
+    frames = list(_FRAME.finditer(last))[-MAX_FRAMES:]
     own = [frame for frame in frames if not _LIBRARY.search(frame["file"])]
-    places = [_place(frame) for frame in own]
-    width = max((len(place) for place in places), default=0)
+    locations = [_location(frame) for frame in own]
+    width = max(map(len, locations), default=0)
     lines = []
-    for frame, place in zip(own, places, strict=True):
-        lines.append(f"{place:<{width}}  in {frame['function']}")
+    for frame, location in zip(own, locations, strict=True):
+        lines.append(f"{location:<{width}}  in {frame['function']}")
         code = last[frame.end() :].lstrip("\n").partition("\n")[0]
         if code.startswith("    "):
             lines.append(f"    {code.strip()}")
     return Stack("\n".join(lines), text.strip(), len(frames) - len(own))
 
 
-def _place(frame: re.Match[str]) -> str:
-    """`payments.py:41`; a notebook cell has a made-up file name that says nothing."""
+def _location(frame: re.Match[str]) -> str:
+    """`payments.py:41`; `cell:3` for a notebook cell, whose generated file name means nothing to users."""
     file = "cell" if _CELL.search(frame["file"]) else re.split(r"[/\\]", frame["file"])[-1]
     return f"{file}:{frame['line']}"
 
 
-LONGEST_TEXT = 100_000
-"""Characters of one text. Longer ones are cut here, and say so: the page must stay quick."""
+# The detail pane of one span, as JSON-safe data.
 
-MOST_ITEMS = 2_000
-"""Entries of one list or mapping."""
+MAX_TEXT_LENGTH = 100_000
+"""Maximum characters of one text. Longer texts are cut and marked, so that the page stays fast."""
 
-DEEPEST = 40
+MAX_ITEMS = 2_000
+"""Maximum entries of one list or mapping."""
+
+MAX_DEPTH = 40
+"""Maximum nesting of a value."""
 
 _CAPTURING = frozenset({otel_genai.FAMILY, openllmetry.FAMILY})
-"""Families of instrumentors that may be configured not to capture messages."""
+"""Families of instrumentors that capture messages only if configured to."""
 
 
-def span_details(record: SpanRecord, details: SpanDetails, images: media.Images | None = None) -> dict[str, Any]:
-    """The detail pane of a span: error, messages, input and output, attributes; what there is none of is left out.
+def span_details(record: SpanRecord, details: SpanDetails, images: ImageCollector | None = None) -> dict[str, Any]:
+    """Return the detail pane of a span: error, messages, input and output, attributes. Empty parts are left out.
 
     Args:
         record: the span.
-        details: its content.
-        images: takes the images that are drawn; without it all are named by type and size only.
+        details: its attributes and events.
+        images: collects the images to draw; without it, images are shown by type and size only.
     """
-    said = content(details.attributes, details.events)
+    parsed = content(details.attributes, details.events)
     shown: dict[str, Any] = {
         "usage": _usage(record),
         **_cost(record),
         "redacted": record.redacted,
         "dropped": record.dropped,
-        "finish_reason": said.finish_reason,
+        "finish_reason": parsed.finish_reason,
         "error": _error(record.error, details) if record.error else None,
-        "messages": _messages(said, details.attributes, images),
-        "documents": [plain(document) for document in said.documents],
+        "messages": _messages(parsed, details.attributes, images),
+        "documents": [plain(document) for document in parsed.documents],
         "attributes": _attributes(record, details),
     }
     if not shown["messages"]:
-        shown |= _side("input", said.input, details.attributes, images)
-        shown |= _side("output", said.output, details.attributes, images)
-        shown["hint"] = _hint(record) if shown["input"] is None and shown["output"] is None else None
+        shown |= _value_and_images("input", parsed.input, details.attributes, images)
+        shown |= _value_and_images("output", parsed.output, details.attributes, images)
+        shown["hint"] = _capture_hint(record) if shown["input"] is None and shown["output"] is None else None
     elif record.error:
-        shown["input"] = plain(said.params) if said.params else None
-    elif said.output is not None and not said.output_messages and not span_images(details.attributes, "output"):
-        # OpenInference's agents and chains have the question as messages, and the answer as a value.
-        shown |= _side("output", said.output, details.attributes, images)
+        shown["input"] = plain(parsed.params) if parsed.params else None
+    elif parsed.output is not None and not parsed.output_messages and not span_images(details.attributes, "output"):
+        # Agents and chains of OpenInference record the question as messages and the answer as a value.
+        shown |= _value_and_images("output", parsed.output, details.attributes, images)
     return {key: value for key, value in shown.items() if value not in (None, [], 0, "")}
 
 
@@ -132,7 +135,7 @@ def _usage(record: SpanRecord) -> dict[str, int | None] | None:
 
 
 def _cost(record: SpanRecord) -> dict[str, str | None]:
-    """What the span says, else an estimate and the prices it is made with, once they are loaded; {} is unknown."""
+    """Return the recorded cost, else an estimate and the price table behind it; {} if the cost is unknown."""
     dollars, estimated = prices.cost_of(record.facts)
     if dollars is None:
         return {}
@@ -141,7 +144,7 @@ def _cost(record: SpanRecord) -> dict[str, str | None]:
 
 
 def _error(error: SpanError, details: SpanDetails) -> dict[str, Any]:
-    """The whole message and the stack come from the exception event; the row keeps one line of them."""
+    """Return the whole message and the stack from the exception event; the record keeps only one line of them."""
     recorded: Mapping[str, Any] = {}
     for event in details.events:
         if exception_attributes.EXCEPTION_TYPE in event.attributes:
@@ -156,53 +159,55 @@ def _error(error: SpanError, details: SpanDetails) -> dict[str, Any]:
     }
 
 
-def _hint(record: SpanRecord) -> str | None:
-    """The reason why a model call has no messages, and how to capture them next time."""
+def _capture_hint(record: SpanRecord) -> str | None:
+    """Return why a model call has no messages, and how to capture them next time."""
     if record.facts.kind != "llm" or record.facts.family not in _CAPTURING or record.end_ns is None:
         return None
     value = capture.value_for(record.scope)
     if value is None:
         return f"messages were not captured by {_text(record.scope)}" if record.scope else "messages were not captured"
     return (
-        f"messages were not captured: set {capture.VARIABLE}={value} before the instrumentor is switched on; "
+        f"messages were not captured: set {capture.VARIABLE}={value} before the instrumentor is enabled; "
         "%hh instrument sets it"
     )
 
 
-def _messages(said: SpanContent, attributes: Mapping[str, Any], images: media.Images | None) -> list[dict[str, Any]]:
-    """The conversation in order. A tool's result names the tool whose call it answers."""
-    everything = (*said.input_messages, *said.output_messages)
-    asked = {call.id: call.name for message in everything for call in message.tool_calls if call.id}
-    shown = [_message(message, asked, images) for message in everything]
-    if shown and (made := span_images(attributes, "output")):
-        shown.append({"role": "assistant", "attachments": [media.shown_attachment(one, images) for one in made]})
+def _messages(
+    parsed: SpanContent, attributes: Mapping[str, Any], images: ImageCollector | None
+) -> list[dict[str, Any]]:
+    """Return the conversation in order. A tool result has the name of the tool that was called."""
+    everything = (*parsed.input_messages, *parsed.output_messages)
+    tool_names = {call.id: call.name for message in everything for call in message.tool_calls if call.id}
+    shown = [_message(message, tool_names, images) for message in everything]
+    if shown and (generated := span_images(attributes, "output")):
+        shown.append({"role": "assistant", "attachments": [media.attachment_details(one, images) for one in generated]})
     return shown
 
 
-def _side(
-    side: Literal["input", "output"], value: Any, attributes: Mapping[str, Any], images: media.Images | None
+def _value_and_images(
+    side: Literal["input", "output"], value: Any, attributes: Mapping[str, Any], images: ImageCollector | None
 ) -> dict[str, Any]:
-    """Input or output of a span, and the images in it."""
+    """Return input or output of a span and the attachments in it."""
     found: list[Attachment] = []
     shown = plain(value, found)
     found += span_images(attributes, side)
     if found and shown is None:
         shown = [f"[{media.label(one)}]" for one in found]
-    return {side: shown, f"{side}_attachments": [media.shown_attachment(one, images) for one in found]}
+    return {side: shown, f"{side}_attachments": [media.attachment_details(one, images) for one in found]}
 
 
-def _message(message: Message, asked: Mapping[str, str], images: media.Images | None) -> dict[str, Any]:
+def _message(message: Message, tool_names: Mapping[str, str], images: ImageCollector | None) -> dict[str, Any]:
     shown: dict[str, Any] = {"role": message.role}
     found: list[Attachment] = []
     data = _parsed(message.text) if message.role in ("tool", "function") else None
     if data is not None:
         shown["data"] = plain(data, found)
         if found and shown["data"] in ([f"[{media.label(one)}]" for one in found], f"[{media.label(found[0])}]"):
-            del shown["data"]  # Images alone.
+            del shown["data"]  # ImageCollector alone.
     elif message.text:
         shown["text"] = _text(message.text)
     if message.tool_call_id:
-        shown["tool"] = asked.get(message.tool_call_id, message.tool_call_id)
+        shown["tool"] = tool_names.get(message.tool_call_id, message.tool_call_id)
     if message.tool_calls:
         shown["calls"] = [
             {"name": call.name, "id": call.id, "arguments": plain(call.arguments)} for call in message.tool_calls
@@ -211,12 +216,12 @@ def _message(message: Message, asked: Mapping[str, str], images: media.Images | 
     if others := [plain(part, found) for part, attachment in parts if attachment is None]:
         shown["parts"] = others
     if attached := [*found, *(attachment for _, attachment in parts if attachment is not None)]:
-        shown["attachments"] = [media.shown_attachment(attachment, images) for attachment in attached]
+        shown["attachments"] = [media.attachment_details(attachment, images) for attachment in attached]
     return shown
 
 
 def _parsed(text: str | None) -> Any:
-    """A tool's result is mostly JSON in a text; a plain number or word stays text."""
+    """Parse a tool result that is JSON; None for other text."""
     try:
         data = json.loads(text) if text and text.lstrip()[:1] in ("{", "[") else None
     except (ValueError, RecursionError):
@@ -225,13 +230,13 @@ def _parsed(text: str | None) -> Any:
 
 
 def _attributes(record: SpanRecord, details: SpanDetails) -> list[tuple[str, Any]]:
-    """What every span has first, then results of evaluations, then all attributes as delivered, by name."""
+    """Return general facts, then results of evaluations, then all attributes as exported, sorted by name."""
     start = datetime.fromtimestamp(record.start_ns / 1e9, tz=UTC).isoformat(timespec="milliseconds")
     known = [
         ("event type", record.facts.event_type),
         ("model", record.facts.model),
         (
-            "model asked for",
+            "model requested",
             record.facts.model_requested if record.facts.model_requested != record.facts.model else None,
         ),
         ("provider", record.facts.provider),
@@ -243,17 +248,17 @@ def _attributes(record: SpanRecord, details: SpanDetails) -> list[tuple[str, Any
         ("status", details.status_message),
     ]
     raw = [(str(key), plain(value)) for key, value in sorted(details.attributes.items(), key=lambda item: str(item[0]))]
-    judged = [(_text(f"evaluation {name}"), plain(value)) for name, value in evaluations(details.events).items()]
-    return [(name, value) for name, value in known if value] + judged + raw
+    scores = [(_text(f"evaluation {name}"), plain(value)) for name, value in evaluations(details.events).items()]
+    return [(name, value) for name, value in known if value] + scores + raw
 
 
 def plain(value: Any, found: list[Attachment] | None = None, depth: int = 0) -> Any:
-    """Any value as JSON that a browser can parse: bounded, finite, without lone surrogates and without base64.
+    """Convert any value to JSON that a browser can parse: bounded, finite, without lone surrogates and base64.
 
     Args:
-        value: what a span holds.
-        found: takes the images and other attachments inside; labels stand in their place.
-        depth: of the value in the whole.
+        value: from a span.
+        found: collects the images and other attachments inside, which labels replace in the result.
+        depth: nesting level of the value.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -266,26 +271,26 @@ def plain(value: Any, found: list[Attachment] | None = None, depth: int = 0) -> 
         return value if math.isfinite(value) else str(value)
     if isinstance(value, bytes):
         return f"[{', '.join(filter(None, (media_type(value), media.size(len(value)))))}]"
-    if depth >= DEEPEST:
+    if depth >= MAX_DEPTH:
         return "…"
     if isinstance(value, Mapping):
         return _mapping(value, found, depth)
     if isinstance(value, Sequence):
-        shown = [plain(item, found, depth + 1) for item in value[:MOST_ITEMS]]
-        return shown + list(_left_out(len(value)))
+        shown = [plain(item, found, depth + 1) for item in value[:MAX_ITEMS]]
+        return shown + list(_omitted_entry(len(value)))
     return _text(str(value))
 
 
 def _mapping(value: Mapping[Any, Any], found: list[Attachment] | None, depth: int) -> Any:
     if attached := _attached(value, found):
         return attached
-    items = list(value.items())[:MOST_ITEMS]
-    return {_text(str(key)): plain(item, found, depth + 1) for key, item in items} | _left_out(len(value))
+    items = list(value.items())[:MAX_ITEMS]
+    return {_text(str(key)): plain(item, found, depth + 1) for key, item in items} | _omitted_entry(len(value))
 
 
 def _attached(value: Mapping[Any, Any] | str, found: list[Attachment] | None) -> str | None:
-    """The label of an attachment, which is added to those found; None for another value."""
-    attachment = media.nested(value)
+    """Return the label of an attachment and add it to `found`; None for any other value."""
+    attachment = media.nested_attachment(value)
     if attachment is None:
         return None
     if found is not None:
@@ -293,56 +298,56 @@ def _attached(value: Mapping[Any, Any] | str, found: list[Attachment] | None) ->
     return f"[{media.label(attachment)}]"
 
 
-def _left_out(length: int) -> dict[str, str]:
-    return {f"… {length - MOST_ITEMS:,} more": "not shown"} if length > MOST_ITEMS else {}
+def _omitted_entry(length: int) -> dict[str, str]:
+    return {f"… {length - MAX_ITEMS:,} more": "not shown"} if length > MAX_ITEMS else {}
 
 
 def _text(text: str) -> str:
-    """Text that survives UTF-8, has no base64, and is cut when it is very long."""
+    """Return text that can be encoded as UTF-8, without base64, and cut if it is very long."""
     text = media.without_base64(text)
-    if len(text) > LONGEST_TEXT:
-        text = f"{text[:LONGEST_TEXT]}… ({len(text):,} characters)"
+    if len(text) > MAX_TEXT_LENGTH:
+        text = f"{text[:MAX_TEXT_LENGTH]}… ({len(text):,} characters)"
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-# What spans said, as plain text: messages, inputs and outputs for the displays that have no detail pane.
+# Content as plain text, for the static displays: messages, inputs and outputs.
 #
-# None of it is in an output unless somebody asks: a notebook is committed and mailed.
+# Outputs hold none of it unless the user requests it: notebooks are committed and mailed.
 
 MODEL_LENGTH: Final = 40
 
 
-class Level(NamedTuple):
-    """How much is said: of how many spans, and bytes of one value, of one span and of all of them; images or none."""
+class ContentLimits(NamedTuple):
+    """Limits of the content in an output: number of spans, and bytes of a value, of a span and in total."""
 
     spans: int
-    value: int
-    span: int
-    whole: int
+    value_bytes: int
+    span_bytes: int
+    total_bytes: int
     images: bool = False
 
 
-LEVELS: Final[Mapping[str, Level]] = {
-    "preview": Level(spans=6, value=2_000, span=8_000, whole=48_000),
-    "full": Level(spans=200, value=100_000, span=1_000_000, whole=1_000_000, images=True),
+CONTENT_LIMITS: Final[Mapping[str, ContentLimits]] = {
+    "preview": ContentLimits(spans=6, value_bytes=2_000, span_bytes=8_000, total_bytes=48_000),
+    "full": ContentLimits(spans=200, value_bytes=100_000, span_bytes=1_000_000, total_bytes=1_000_000, images=True),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One text of a span, and whose or what it is: user, assistant, tool get_order, input, output, error.
+class ContentPart:
+    """One text of a span with its label: user, assistant, tool get_order, input, output or error.
 
-    Its images are named in the text too; they are there only where all that spans said is asked for.
+    `images` is filled only at full detail. The text names the images at any detail.
     """
 
     label: str
     text: str
-    images: tuple[Image, ...] = ()
+    images: tuple[InlineImage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
-    """An image that may be drawn."""
+class InlineImage:
+    """An image to draw."""
 
     label: str
     mime: str
@@ -350,18 +355,18 @@ class Image:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in a file, as base64."""
+        """Bytes of the image in a file, as base64."""
         return (len(self.data) + 2) // 3 * 4
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What one span said; `heading` names it: Messages, Input and output, or Error."""
+class ContentBlock:
+    """The content of one span. `heading` is Messages, Input and output, or Error."""
 
     heading: str
     name: str
     model: str
-    parts: tuple[Part, ...]
+    parts: tuple[ContentPart, ...]
 
     @property
     def size(self) -> int:
@@ -370,35 +375,37 @@ class Said:
         return texts + sum(image.size for part in self.parts for image in part.images)
 
 
-def what_was_said(
+def collect_content(
     tree: SpanTree, detail: Detail, load: Callable[[SpanRecord], SpanDetails | None]
-) -> tuple[tuple[Said, ...], int]:
-    """What the spans of a tree said, in their order, and how many are left out that may have something to say.
+) -> tuple[tuple[ContentBlock, ...], int]:
+    """Return the content of a tree's spans in tree order, and the number of spans left out for lack of room.
 
-    A preview is of the model calls and of what failed, else of the roots. Of many, those that failed come first, then
-    model calls.
+    A preview holds model calls and failed spans, or the roots if there are none. If there are too many spans, failed
+    ones take precedence, then model calls.
 
     Args:
-        load: gives the details of a row, None when they are no longer kept.
+        tree: the spans.
+        detail: how much content to collect.
+        load: returns the details of a record, or None if they are no longer in memory.
     """
-    level = LEVELS.get(detail)
-    if level is None:
+    limits = CONTENT_LIMITS.get(detail)
+    if limits is None:
         return (), 0
     wanted = _wanted(tree, detail)
     ranked = sorted(range(len(wanted)), key=lambda index: (_rank(wanted[index]), index))
-    found: dict[int, Said] = {}
-    room, unsaid = level.whole, 0
-    for place, index in enumerate(ranked):
-        if len(found) == level.spans:
-            unsaid += len(ranked) - place
+    found: dict[int, ContentBlock] = {}
+    remaining, omitted = limits.total_bytes, 0
+    for rank, index in enumerate(ranked):
+        if len(found) == limits.spans:
+            omitted += len(ranked) - rank
             break
-        said = _said_by(wanted[index].record, load, level)
-        if said is not None and said.size > room:
-            unsaid += 1
-        elif said is not None:
-            found[index] = said
-            room -= said.size
-    return tuple(found[index] for index in sorted(found)), unsaid
+        block = _content_block(wanted[index].record, load, limits)
+        if block is not None and block.size > remaining:
+            omitted += 1
+        elif block is not None:
+            found[index] = block
+            remaining -= block.size
+    return tuple(found[index] for index in sorted(found)), omitted
 
 
 def _wanted(tree: SpanTree, detail: Detail) -> Sequence[SpanNode]:
@@ -411,42 +418,44 @@ def _rank(node: SpanNode) -> int:
     return 0 if node.error == "uncaught" else 1 if node.record.facts.kind == "llm" else 2
 
 
-def _said_by(record: SpanRecord, load: Callable[[SpanRecord], SpanDetails | None], level: Level) -> Said | None:
-    """None where there is nothing to say."""
+def _content_block(
+    record: SpanRecord, load: Callable[[SpanRecord], SpanDetails | None], limits: ContentLimits
+) -> ContentBlock | None:
+    """Return the content of a span; None if it has none."""
     name, model = span_name(record.name), clean(record.facts.model or "", MODEL_LENGTH)
     details = load(record)
     if details is None:
-        return Said("Details", name, model, (Part("", "no longer kept"),))
-    images = Images() if level.images else None
+        return ContentBlock("Details", name, model, (ContentPart("", "no longer in memory"),))
+    images = ImageCollector() if limits.images else None
     shown = span_details(record, details, images)
-    parts: list[Part] = []
-    room = level.span
+    parts: list[ContentPart] = []
+    remaining = limits.span_bytes
     for label, text, attached in _span_texts(shown):
-        head = _head(clean_block(text), min(level.value, room))
-        room -= len(head.encode())
+        head = _head(clean_block(text), min(limits.value_bytes, remaining))
+        remaining -= len(head.encode())
         drawn = []
         for image in _images(attached, images):
-            if image.size <= room:
+            if image.size <= remaining:
                 drawn.append(image)
-                room -= image.size
-        parts.append(Part(clean(label, 60), head, tuple(drawn)))
-        if room <= 0:
+                remaining -= image.size
+        parts.append(ContentPart(clean(label, 60), head, tuple(drawn)))
+        if remaining <= 0:
             break
     heading = "Error" if "error" in shown else "Messages" if "messages" in shown else "Input and output"
-    return Said(heading, name, model, tuple(parts)) if parts else None
+    return ContentBlock(heading, name, model, tuple(parts)) if parts else None
 
 
-def _images(attached: Sequence[Mapping[str, Any]], images: Images | None) -> Iterator[Image]:
+def _images(attached: Sequence[Mapping[str, Any]], images: ImageCollector | None) -> Iterator[InlineImage]:
     for one in attached:
         if images is not None and "image" in one:
-            yield Image(one["label"], one["mime"], images.taken[one["image"]])
+            yield InlineImage(one["label"], one["mime"], images.taken[one["image"]])
 
 
 def _span_texts(shown: Mapping[str, Any]) -> Iterator[tuple[str, str, Sequence[Mapping[str, Any]]]]:
-    """Label, text and attachments of all that the detail pane shows above the attributes, in its order."""
+    """Yield label, text and attachments of each part that the detail pane shows above the attributes."""
     if error := shown.get("error"):
-        words = (": ".join(filter(None, (error["type"], error["message"]))), error["stack"])
-        yield "error", "\n".join(filter(None, words)), ()
+        lines = (": ".join(filter(None, (error["type"], error["message"]))), error["stack"])
+        yield "error", "\n".join(filter(None, lines)), ()
     for message in shown.get("messages", ()):
         yield _label(message), "\n".join(_message_lines(message)), message.get("attachments", ())
     for name in ("input", "output", "documents"):
@@ -474,7 +483,7 @@ def _message_lines(message: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _plain_text(value: Any) -> str:
-    """Text as it is, anything else as JSON: on one line if that is short."""
+    """Return text unchanged and anything else as JSON, on one line if it is short."""
     if isinstance(value, str):
         return value
     line = json.dumps(value, ensure_ascii=False)
@@ -482,7 +491,7 @@ def _plain_text(value: Any) -> str:
 
 
 def _head(text: str, limit: int) -> str:
-    """At most so many bytes of it, and how long it was."""
+    """Return at most `limit` bytes of a text; a cut text is followed by its full length."""
     data = text.encode()
     if len(data) <= limit:
         return text

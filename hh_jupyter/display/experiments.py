@@ -1,4 +1,4 @@
-"""Progress and result of an experiment's run, as static HTML and as text."""
+"""Render progress and result of an experiment run as static HTML and as text."""
 
 from __future__ import annotations
 
@@ -6,18 +6,28 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from hh_jupyter.display.format import clean, columns, count, fit
-from hh_jupyter.display.html import ERROR_COLOUR, GREY, LINE, PLAIN_CODE, QUIET, SPACE, escape
-
-Mark = Literal["ok", "error", "running", "stopped"]
+from hh_jupyter.display.format import cell_width, clean, count, fit
+from hh_jupyter.display.html import (
+    BORDER,
+    ERROR_COLOR,
+    GREY,
+    MARKS,
+    MUTED,
+    PLAIN_CODE,
+    ROOT_STYLE,
+    SPACE,
+    TINTS,
+    escape,
+)
+from hh_jupyter.display.view import Mark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distribution:
-    """How the values of a metric lie.
+    """Distribution of the values of a metric.
 
     Attributes:
-        shares: part of all values in each of equal bins from `low` to `high`.
+        shares: fraction of all values in each of the equal bins from `low` to `high`.
     """
 
     low: str
@@ -29,13 +39,13 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricView:
-    """One metric, in words.
+    """One metric, as formatted text.
 
     Attributes:
-        value: what the run's aggregate function made of it.
-        spread: standard deviation, or for yes and no how many are yes.
-        range: smallest to largest.
-        count: how many data points have it.
+        value: the aggregated value.
+        spread: standard deviation; for yes/no metrics the number of yes.
+        range: smallest to largest value.
+        count: number of data points with this metric.
     """
 
     name: str
@@ -48,13 +58,13 @@ class MetricView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowView:
-    """One data point, in words.
+    """One data point, as formatted text.
 
     Attributes:
-        scores: one for each column; empty where there is none.
-        errors: (where, what), the function's first.
-        session: beginning of the session's id, to be typed after `%hh show`.
-        view_id: of the place in the page where its spans are shown; None where nobody could show them.
+        scores: one per column; empty if missing.
+        errors: (where, what); those of the function first.
+        session: first characters of the session id, for `%hh show`.
+        view_id: id of the element in which the page shows its spans; None if the spans cannot be shown.
     """
 
     label: str
@@ -71,16 +81,16 @@ class RowView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
-    """A result as data. The same view gives the same output.
+    """A result as plain data. The same view gives the same output.
 
     Attributes:
-        facts: after the name, in the order of their importance.
+        facts: shown after the name, the most important first.
         failures: "3 failed", or empty.
-        columns: names of the metrics that rows have a column for.
-        rows: failures first, then in the order of the dataset; not more than anybody could look at.
-        total: how many rows there are altogether.
-        notes: sentences below everything.
-        command: what to type to deliver the run.
+        columns: names of the metrics that have a column.
+        rows: failures first, then in the order of the dataset; a limited number.
+        total: number of all rows.
+        notes: sentences at the end.
+        command: the command that sends the run.
     """
 
     mark: Mark
@@ -101,12 +111,12 @@ class RunView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressView:
-    """A run that goes on.
+    """Progress of a running experiment.
 
     Attributes:
-        share: of the data points that are done, from 0 to 1; None when nobody knows how many there are.
+        share: fraction of the data points that are done, from 0 to 1; None if the total is unknown.
         facts: rate, cost, time left.
-        doing: what happens, once all data points are done.
+        doing: the current step after all data points are done.
     """
 
     name: str
@@ -119,13 +129,13 @@ class ProgressView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeltaView:
-    """One metric of two runs, in words.
+    """One metric of two runs, as formatted text.
 
     Attributes:
-        arrow: "▲", "▼" or "=": where the value went, which need not be better or worse.
+        arrow: "▲", "▼" or "=": the direction of the change, whether it is better or worse.
         change: "+0.12", or empty.
-        verdict: what it means; a text has none.
-        improved, degraded, same: how many data points.
+        verdict: whether the change is an improvement; empty for text metrics.
+        improved, degraded, same: numbers of data points.
     """
 
     name: str
@@ -141,7 +151,7 @@ class DeltaView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangedRowView:
-    """One data point that changed.
+    """One data point whose metrics changed.
 
     Attributes:
         changes: (metric, old, new, arrow, verdict).
@@ -154,11 +164,12 @@ class ChangedRowView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonView:
-    """Two runs beside each other.
+    """A comparison of two runs.
 
     Attributes:
-        config: (key, old, new), of the keys that changed.
-        degraded, improved: data points, those that changed most first; `more` of each are left out.
+        config: (key, old, new) of the keys that changed.
+        degraded, improved: data points, the largest changes first.
+        more_degraded, more_improved: numbers of further data points that are left out.
     """
 
     new: str
@@ -173,58 +184,53 @@ class ComparisonView:
     notes: Sequence[str] = ()
 
 
-# Pieces of HTML that all displays of runs share; see `hh_jupyter.display.html` for what survives where.
+# HTML elements shared by all displays of runs. `hh_jupyter.display.html` describes what front ends remove.
 #
-# Styles are inline and only adorn, text inherits its colour, and columns are boxes with widths in per cent, which are
-# kept where flex and grid are not.
+# Styles are inline and only decorate, and text inherits its color. Columns are boxes with widths in percent, which
+# sanitizers keep, unlike flex and grid.
 
 BAR: Final = "#7f63dd"
 GOOD: Final = "#12917f"
 WORSE: Final = "#bd6a2c"
-"""Less than before; red is for failures alone."""
+"""Color of degraded metrics; red is only for failures."""
 
-_ROOT: Final = (
-    f"border:{LINE};border-radius:8px;overflow:hidden;margin:2px 0;"
-    "font-family:system-ui,-apple-system,Segoe UI,Roboto,Noto Sans,sans-serif;font-size:13px;line-height:1.5"
-)
-_TINTS: Final = {"ok": "rgba(31,157,87,.3)", "error": "rgba(216,67,90,.3)"}
-_MARKS: Final = {"ok": "✓", "error": "✗", "running": "○", "stopped": "■"}
-_HEIGHT: Final = 18
-"""Pixels of the highest bar of a distribution."""
+_BAR_HEIGHT: Final = 18
+"""Height of the highest bar of a distribution, in pixels."""
 
 
 def html_root(*parts: str) -> str:
-    """The output's outermost element; classes keep MathJax from reading two dollar amounts as a formula."""
-    return f'<div class="hh-run tex2jax_ignore mathjax_ignore" style="{_ROOT}">{"".join(parts)}</div>'
+    """Return the root element; classes keep MathJax from parsing two dollar amounts as a formula."""
+    return f'<div class="hh-run tex2jax_ignore mathjax_ignore" style="{ROOT_STYLE}">{"".join(parts)}</div>'
 
 
 def html_head(mark: Mark, title: str, bold: str, facts: Iterable[str], chip: str, right: str = "") -> str:
-    """The summary line. Facts are parted by commas that are read and copied, but not seen where styles are kept."""
-    disc = f"background-color:{_TINTS.get(mark, GREY)};border-radius:50%;display:inline-block;width:18px"
-    sign = f'<span style="{disc};line-height:18px;text-align:center;font-size:11px">{_MARKS[mark]}</span>'
+    """Return the summary line. The commas between facts are read aloud and copied, but invisible with styles."""
+    disc = f"background-color:{TINTS.get(mark, GREY)};border-radius:50%;display:inline-block;width:18px"
+    sign = f'<span style="{disc};line-height:18px;text-align:center;font-size:11px">{MARKS[mark]}</span>'
     comma = f'<span style="opacity:0">,{SPACE} </span>'
-    told = comma.join(escape(fact) for fact in facts if fact)
-    tint = f"background-color:{_TINTS['error']};border-radius:5px;padding:0 7px"
+    fact_text = comma.join(escape(fact) for fact in facts if fact)
+    tint = f"background-color:{TINTS['error']};border-radius:5px;padding:0 7px"
     parts = [
         f"<span>{sign}{SPACE} <b>{escape(title)}</b></span>",
         f"<b>{escape(bold)}</b>" if bold else "",
-        f'<span style="{QUIET}">{told}</span>' if told else "",
+        f'<span style="{MUTED}">{fact_text}</span>' if fact_text else "",
         f'<b style="{tint}">{escape(chip)}</b>' if chip else "",
-        f'<span style="margin-left:auto;{QUIET}">{right}</span>' if right else "",
+        f'<span style="margin-left:auto;{MUTED}">{right}</span>' if right else "",
     ]
     style = "display:flex;flex-wrap:wrap;align-items:center;gap:0 12px;padding:5px 10px"
     return f'<div style="{style}">{" ".join(filter(None, parts))}</div>'
 
 
 def html_table(header: Sequence[tuple[str, str, str]], rows: Iterable[Sequence[str]]) -> str:
-    """A table of HTML cells.
+    """Return a table of HTML cells.
 
     Args:
         header: (title, width, side) of each column; a width is "12%" or empty.
+        rows: cells of each row, as HTML.
     """
     cell = "padding:2px 8px;border:0"
     titles = "".join(
-        f'<th style="text-align:{side};{cell};border-bottom:{LINE};font-weight:400;{QUIET}'
+        f'<th style="text-align:{side};{cell};border-bottom:{BORDER};font-weight:400;{MUTED}'
         f'{f";width:{width}" if width else ""}">{escape(title)}</th>'
         for title, width, side in header
     )
@@ -240,28 +246,28 @@ def html_table(header: Sequence[tuple[str, str, str]], rows: Iterable[Sequence[s
 
 
 def html_section(*parts: str) -> str:
-    """A part of the output below the one before."""
+    """Return a section of the output; empty if all parts are empty."""
     inner = "".join(parts)
-    return f'<div style="border-top:{LINE};padding:6px 4px">{inner}</div>' if inner else ""
+    return f'<div style="border-top:{BORDER};padding:6px 4px">{inner}</div>' if inner else ""
 
 
 def html_box(width: str, text: str, more: str = "") -> str:
-    """One column of a line that is no table row. `text` is HTML."""
+    """Return one column of a line outside of tables. `text` is HTML."""
     return f'<span style="display:inline-block;width:{width}{f";{more}" if more else ""}">{text}</span>'
 
 
-def html_quiet(text: str) -> str:
-    """A line that stays in the background. `text` is HTML."""
-    return f'<div style="padding:4px 8px 2px;font-size:12px;{QUIET}">{text}</div>'
+def html_muted(text: str) -> str:
+    """Return a muted line. `text` is HTML."""
+    return f'<div style="padding:4px 8px 2px;font-size:12px;{MUTED}">{text}</div>'
 
 
 def html_code(text: str) -> str:
-    """Something to type."""
+    """Return text as code, such as a command."""
     return f'<code style="{PLAIN_CODE}">{escape(text)}</code>'
 
 
 def plot(distribution: Distribution | None) -> str:
-    """The distribution of one metric, of boxes that a sanitizer keeps."""
+    """Return the distribution of one metric, drawn with boxes that sanitizers keep."""
     if distribution is None:
         return ""
     if distribution.kind == "labels":
@@ -270,22 +276,22 @@ def plot(distribution: Distribution | None) -> str:
         return split_bar([(distribution.shares[0], GOOD)])
     highest = max(distribution.shares, default=0) or 1
     bars = "".join(_column(share / highest) for share in distribution.shares)
-    ends = [f'<small style="{QUIET}">{escape(text)}</small>' for text in (distribution.low, distribution.high)]
+    ends = [f'<small style="{MUTED}">{escape(text)}</small>' for text in (distribution.low, distribution.high)]
     return f'<span style="white-space:nowrap">{ends[0]} {bars} {ends[1]}</span>'
 
 
 def _column(share: float) -> str:
-    """A bin without values is a hair of grey, so that the axis is seen."""
-    height = max(1, round(share * _HEIGHT))
+    """Return the bar of one bin. Empty bins are a thin grey line, so that the axis stays visible."""
+    height = max(1, round(share * _BAR_HEIGHT))
     style = f"width:8px;height:{height}px;margin-left:1px;background-color:{BAR if share else GREY}"
     return f'<span style="display:inline-block;{style}"></span>'
 
 
 def split_bar(parts: Sequence[tuple[float, str]]) -> str:
-    """Shares of a whole beside each other, (share from 0 to 1, colour); the rest is grey."""
+    """Return a bar split into (share from 0 to 1, color) parts; the rest is grey."""
     inner = "".join(
-        f'<span style="display:inline-block;height:9px;width:{share * 100:.4g}%;background-color:{colour}"></span>'
-        for share, colour in parts
+        f'<span style="display:inline-block;height:9px;width:{share * 100:.4g}%;background-color:{color}"></span>'
+        for share, color in parts
         if share > 0
     )
     style = f"height:9px;line-height:9px;font-size:0;border-radius:2px;overflow:hidden;background-color:{GREY}"
@@ -293,23 +299,23 @@ def split_bar(parts: Sequence[tuple[float, str]]) -> str:
 
 
 def failure(where: str, what: str) -> str:
-    """One error."""
-    style = f"border-left:3px solid {ERROR_COLOUR};padding:1px 10px;margin:2px 0 4px;overflow-wrap:break-word"
+    """Return one error."""
+    style = f"border-left:3px solid {ERROR_COLOR};padding:1px 10px;margin:2px 0 4px;overflow-wrap:break-word"
     return f'<div style="{style}"><b>{escape(what)}</b> in {escape(where)}</div>'
 
 
-# The result of a run as static HTML: metrics with their spread, then the data points, failures first.
+# The result as static HTML: metrics with their spread, then the data points, failures first.
 #
-# Each data point opens by itself, without script. Where the hub lives it shows the data point's spans in there; where
-# it does not, the command that shows them stands there.
+# Data points unfold without a script. The hub shows the data point's spans there; without the hub, the command that
+# shows them is there.
 
 MAX_BYTES: Final = 32_000
 SCORE_WIDTH: Final = 46
-"""Per cent of a line that its scores share."""
+"""Width of all score columns together, in percent."""
 
 
 def result_html(view: RunView) -> str:
-    """The output's HTML, at most 32,000 bytes of UTF-8; data points without a line are counted."""
+    """Return the HTML of a result, at most 32,000 bytes of UTF-8. Data points without a line are counted."""
     shown = view.rows
     page = _page(view, shown)
     while len(shown) > 1 and (size := len(page.encode())) > MAX_BYTES:
@@ -354,14 +360,14 @@ def _rows(view: RunView, shown: Sequence[RowView]) -> str:
     titles = [html_box(width, escape(name, 24), _CUT) for name in view.columns]
     ends = [html_box(_SMALL, title) for title in ("Time", "Cost")[: 1 + priced]]
     header = (
-        f'<div style="padding:0 8px 2px 24px;white-space:nowrap;{QUIET}">{html_box(_LABEL, "Data point", _LEFT)}'
+        f'<div style="padding:0 8px 2px 24px;white-space:nowrap;{MUTED}">{html_box(_LABEL, "Data point", _LEFT)}'
         f"{''.join(titles)}{''.join(ends)}</div>"
     )
     lines = "".join(_row(row, width, priced=priced) for row in shown)
     left = view.total - len(shown)
     more = f"{count(left, 'more data point')}: {html_code('result.to_pandas()')} has all" if left else ""
     body = f'<div style="text-align:right;font-size:12px">{header}{lines}</div>'
-    return html_section(body, html_quiet(more) if more else "")
+    return html_section(body, html_muted(more) if more else "")
 
 
 _LABEL: Final = "32%"
@@ -372,7 +378,7 @@ _LEFT: Final = f"text-align:left;{_CUT}"
 
 def _row(row: RowView, width: str, *, priced: bool) -> str:
     label = f"<b>✗ {escape(row.label, 60)}</b>" if row.failed else f"✓ {escape(row.label, 60)}"
-    note = f' <small style="{QUIET}">{escape(row.note)}</small>' if row.note else ""
+    note = f' <small style="{MUTED}">{escape(row.note)}</small>' if row.note else ""
     scores = "".join(html_box(width, escape(score, 24)) for score in row.scores)
     ends = html_box(_SMALL, escape(row.time)) + (html_box(_SMALL, escape(row.cost)) if priced else "")
     return (
@@ -387,23 +393,23 @@ def _inside(row: RowView) -> str:
     details = "".join(f"<div><b>{escape(name, 60)}</b> {escape(text)}</div>" for name, text in row.details)
     spans = f"<div>Spans: {html_code(f'%hh show {row.session}')}</div>" if row.session else ""
     if row.view_id:
-        # The hub looks into it once it is open: a table of data points must not ask for the spans of all of them.
+        # The hub requests the spans once the row is open: requests for a whole table would be too many.
         spans = f'<div class="hh-output" id="{escape(row.view_id)}">{spans}</div>'
     return f'<div style="text-align:left;padding:2px 8px 8px 24px">{errors}{details}{spans}</div>'
 
 
 def _footer(view: RunView) -> str:
     notes = [*map(escape, view.notes), *([html_code(view.command)] if view.command else [])]
-    return f'<div style="border-top:{LINE}">{html_quiet(" &nbsp;·&nbsp; ".join(notes))}</div>' if notes else ""
+    return f'<div style="border-top:{BORDER}">{html_muted(" &nbsp;·&nbsp; ".join(notes))}</div>' if notes else ""
 
 
-# The result of a run as text: `text/plain` of its output, and what a terminal shows.
+# The result as text: `text/plain` of its output, and the terminal display.
 
 MAX_ROWS: Final = 10
-"""Data points and errors that are listed; the rest is counted."""
+"""Maximum data points and errors listed; the rest is counted."""
 
 MAX_TEXT: Final = 100
-"""Characters of one error; the whole text is in the result."""
+"""Maximum characters of one error; the result holds the full text."""
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _ASCII: Final = str.maketrans(
     {"✓": "ok", "✗": "x", "○": "o", "■": "#", "…": "...", "±": "+-", "·": "-", "×": "x", "█": "=", "░": "-"}
@@ -412,18 +418,18 @@ _ASCII: Final = str.maketrans(
 
 
 def result_text(view: RunView, *, unicode: bool = True) -> str:
-    """Run, metrics, the first data points and their errors; lines without a last line feed."""
+    """Render run, metrics, the first data points and their errors, without a final line feed."""
     return plain_text("\n".join(_lines(view)), unicode=unicode)
 
 
 def plain_text(text: str, *, unicode: bool) -> str:
-    """The text for a stream that may not carry more than ASCII."""
+    """Return the text, converted to ASCII if the stream cannot encode Unicode."""
     return text if unicode else text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
 
 
 def _lines(view: RunView) -> Iterator[str]:
     facts = [view.duration, *view.facts, view.failures, view.delivery[:1].lower() + view.delivery[1:]]
-    yield f"{_MARKS[view.mark]} {clean(view.name, 60)}  " + "  ".join(clean(fact, 80) for fact in facts if fact)
+    yield f"{MARKS[view.mark]} {clean(view.name, 60)}  " + "  ".join(clean(fact, 80) for fact in facts if fact)
     if view.metrics:
         yield ""
         yield from text_table(
@@ -466,21 +472,21 @@ def _errors(view: RunView) -> Iterator[str]:
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterator[str]:
-    """Lines in columns as wide as their contents; those in `right` are numbers. An empty column is left out."""
-    kept = [column for column in range(len(header)) if any(row[column] for row in rows)]
-    lines = [[clean(line[column], 160) for column in kept] for line in (header, *rows)]
-    widths = [max(columns(line[place]) for line in lines) for place in range(len(kept))]
+    """Yield lines with columns as wide as their content. Columns in `right` are right-aligned, empty ones left out."""
+    shown = [column for column in range(len(header)) if any(row[column] for row in rows)]
+    lines = [[clean(line[column], 160) for column in shown] for line in (header, *rows)]
+    widths = [max(cell_width(line[index]) for line in lines) for index in range(len(shown))]
     for line in lines:
-        cells = (_cell(text, width, column in right) for text, width, column in zip(line, widths, kept, strict=True))
+        cells = (_cell(text, width, column in right) for text, width, column in zip(line, widths, shown, strict=True))
         yield "  ".join(cells).rstrip()
 
 
 def _cell(text: str, width: int, right: bool) -> str:
-    return " " * (width - columns(text)) + text if right else fit(text, width)
+    return " " * (width - cell_width(text)) + text if right else fit(text, width)
 
 
 def spark(distribution: Distribution | None) -> str:
-    """`0 ▁▁▂█ 1`, a bar of ten for yes and no, the commonest labels."""
+    """`0 ▁▁▂█ 1`; a bar of ten for yes/no metrics; the most frequent labels."""
     if distribution is None:
         return ""
     if distribution.kind == "labels":
@@ -493,13 +499,13 @@ def spark(distribution: Distribution | None) -> str:
     return f"{distribution.low} {bars} {distribution.high}"
 
 
-# A run that goes on: one line, in HTML and as text.
+# Progress of a running experiment: one line.
 
-_CELLS: Final = 20
+_BAR_CELLS: Final = 20
 
 
 def progress_html(view: ProgressView) -> str:
-    """The line and a bar below it; the bar's length is also said in words."""
+    """Render the line and a bar below it, whose length the line also states as text."""
     top = html_head("running", view.name, view.done, (*view.facts, view.doing), view.failures)
     bar = "" if view.share is None else split_bar([(view.share, BAR)])
     return html_root(top, f'<div style="padding:0 10px 8px">{bar}</div>' if bar else "")
@@ -507,12 +513,12 @@ def progress_html(view: ProgressView) -> str:
 
 def progress_text(view: ProgressView, *, unicode: bool = True) -> str:
     """`○ name ████░░░░ 312 of 1,000  10.2/s  3 failed`."""
-    full = 0 if view.share is None else round(view.share * _CELLS)
-    bar = "" if view.share is None else "█" * full + "░" * (_CELLS - full)
-    words = [f"○ {clean(view.name, 40)}", bar, view.done, *view.facts, view.failures, view.doing]
-    return plain_text("  ".join(word for word in words if word), unicode=unicode)
+    full = 0 if view.share is None else round(view.share * _BAR_CELLS)
+    bar = "" if view.share is None else "█" * full + "░" * (_BAR_CELLS - full)
+    parts = [f"○ {clean(view.name, 40)}", bar, view.done, *view.facts, view.failures, view.doing]
+    return plain_text("  ".join(filter(None, parts)), unicode=unicode)
 
 
 def progress_bundle(view: ProgressView) -> dict[str, str]:
-    """Data of the output."""
+    """Return the mime bundle of the output."""
     return {"text/plain": progress_text(view), "text/html": progress_html(view)}

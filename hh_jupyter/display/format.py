@@ -1,9 +1,8 @@
-"""Numbers and names as people read them, and text made safe to show."""
+"""Format numbers and names for people, and make span text safe to display."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 
 from hh_jupyter.records.totals import Totals
 
@@ -11,9 +10,9 @@ NAME_LENGTH = 60
 
 
 def span_name(name: str) -> str:
-    """A record's name as every display writes it; functions of the notebook itself without their module.
+    """Return a span's name as all displays show it, without the module `__main__` of notebook functions.
 
-    What a span is named is decided once, when its record is made: `conventions.readable_name`.
+    `conventions.readable_name` chooses the name itself, when the record is made.
     """
     return clean(name.removeprefix("__main__."), NAME_LENGTH) or "(no name)"
 
@@ -41,7 +40,7 @@ def count(number: int, noun: str) -> str:
 
 
 def usd(dollars: float, *, estimated: bool = False) -> str:
-    """`$0.0044`, `$0.044`, `$1,204.40`, an estimate `~$0.0044`; `<$0.0001` rather than a zero that is none."""
+    """`$0.0044`, `$0.044`, `$1,204.40`, an estimate `~$0.0044`; `<$0.0001` for amounts that would round to zero."""
     if 0 < dollars < 0.00005:
         return "<$0.0001"
     mark = "~" if estimated else ""
@@ -51,7 +50,7 @@ def usd(dollars: float, *, estimated: bool = False) -> str:
 
 
 def tokens(totals: Totals) -> str:
-    """`3,961 tokens`, embeddings included; `3,961+ tokens` if some calls do not tell, `tokens unknown` if none does."""
+    """`3,961 tokens`, with embeddings; `3,961+ tokens` if some calls report no usage, `tokens unknown` if none does."""
     known = totals.total_tokens + totals.embedding_tokens
     if not totals.unknown_usage_calls:
         return count(known, "token") if known else ""
@@ -59,19 +58,19 @@ def tokens(totals: Totals) -> str:
 
 
 def cost(totals: Totals) -> str:
-    """`$0.0044`; `~` before an estimate, `+` after a sum that misses some calls; `cost unknown`.
+    """`$0.0044`; `~` marks an estimate, `+` a sum without the calls of unknown cost; or `cost unknown`.
 
-    Empty without any cost and without a model call that went well: there is nothing to pay then.
+    Empty if there is no cost and no model call succeeded: nothing is charged then.
     """
     if totals.cost is None:
         return "cost unknown" if totals.llm_calls > totals.llm_calls_failed else ""
     return usd(totals.cost, estimated=totals.cost_estimated) + ("" if totals.cost_complete else "+")
 
 
-# Span text is data: nothing in it may move a cursor, turn a line around or fill the screen.
+# Safe text: span content must not move the cursor, reverse a line or fill the screen.
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~])?", re.DOTALL)
-"""ANSI control sequences and strings; they would recolour a terminal, set its title or answer for the user."""
+"""ANSI control sequences and strings: they can recolour a terminal, set its title or inject input."""
 
 _SPACES = re.compile(r"[\s\x85\u2028\u2029]+")
 
@@ -87,8 +86,8 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def clean(text: str, limit: int) -> str:
-    """One printable line of at most `limit` characters; what was cut is marked by an ellipsis."""
-    # A megabyte is not worth scanning for the sake of one line, so an escape sequence longer than this stays visible.
+    """Return one printable line of at most `limit` characters, with an ellipsis if it was cut."""
+    # Scan only a part of long texts. An escape sequence longer than this part stays visible.
     line = _ESCAPES.sub("", text[: limit * 8])
     line = _UNSAFE.sub("", _SPACES.sub(" ", line)).strip()
     line = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", line)
@@ -97,35 +96,27 @@ def clean(text: str, limit: int) -> str:
 
 
 def clean_block(text: str) -> str:
-    """Printable text of several lines, as long as it was: line feeds stay, tabs become spaces."""
+    """Return printable text of several lines in full length: line feeds stay, tabs become spaces."""
     lines = _LINE_ENDS.split(_ESCAPES.sub("", text).replace("\t", "    "))
     block = "\n".join(_UNSAFE.sub("", line).rstrip() for line in lines).strip("\n")
     return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", block)
 
 
-def columns(text: str) -> int:
-    """Columns that text takes in a terminal: two for wide East Asian characters, none for combining ones."""
+def cell_width(text: str) -> int:
+    """Return how many terminal cells a text takes: two for wide East Asian characters, none for combining ones."""
     if text.isascii():
         return len(text)
-    return sum(_column(char) for char in text)
+    from wcwidth import wcswidth  # Late: 20 ms to import.
 
-
-def _column(char: str) -> int:
-    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+    width = wcswidth(text)
+    return width if width >= 0 else len(text)  # -1: it holds a control character, which `clean` removes.
 
 
 def fit(text: str, width: int) -> str:
-    """Text cut and padded to exactly `width` columns."""
-    taken = columns(text)
-    if taken > width:
-        taken, kept = 1, []
-        for char in text:
-            taken += _column(char)
-            if taken > width:
-                taken -= _column(char)
-                break
-            kept.append(char)
-        text = "".join(kept) + "…"
-    return text + " " * (width - taken)
+    """Cut or pad a text to exactly `width` terminal cells."""
+    if cell_width(text) > width:
+        end = min(len(text), width)
+        while end and cell_width(text[:end]) > width - 1:
+            end -= 1
+        text = text[:end] + "…"
+    return text + " " * (width - cell_width(text))

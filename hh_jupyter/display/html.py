@@ -1,7 +1,4 @@
-"""The view as static HTML: what a saved notebook, GitHub, a mail or a page without the kernel shows.
-
-See `hh_jupyter.display.html` for what such pages leave of it.
-"""
+"""Render a view as static HTML: what a saved notebook, GitHub, a mail or a page without a kernel shows."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Final
 
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display import text
-from hh_jupyter.display.content import Image, Part, Said
+from hh_jupyter.display.content import ContentBlock, ContentPart, InlineImage
 from hh_jupyter.display.format import clean, clean_block, count
 from hh_jupyter.display.view import (
     CellView,
@@ -24,48 +21,49 @@ from hh_jupyter.display.view import (
     error_line,
     extent,
     hidden_spans,
+    omitted_content_hint,
     redacted_note,
     rows_of,
     summarize_view,
-    tells_more,
 )
 from hh_jupyter.records.tree import SpanTree, TreeRow
 
 __all__ = ["DISPLAYS", "CellView", "Notice", "mime_bundle"]
 
-# What the parts of the static HTML share: the way for text into the page, and styles.
+# Styles and escaping.
 #
-# Untrusted notebooks lose style tags, scripts, SVG, `data-*`, ARIA and every `var()` (measured in JupyterLab 4.6),
-# and some readers lose all styling. So meaning is in the elements and the text, styles are inline and only adorn, and
-# colours are literals of middle lightness that can be seen on white and on black. Text has no colour of its own.
+# JupyterLab 4.6 removes style tags, scripts, SVG, `data-*`, ARIA and every `var()` from untrusted notebooks, and some
+# readers remove all styles (tests/browser/test_static_in_lab.py). Therefore elements and text carry the meaning,
+# styles are inline and only decorate, and colors are literals of medium lightness, visible on white and on black.
+# Text inherits its color.
 
 GREY: Final = "rgba(128,128,128,.3)"
-LINE: Final = f"1px solid {GREY}"
-QUIET: Final = "opacity:.78"
+BORDER: Final = f"1px solid {GREY}"
+MUTED: Final = "opacity:.78"
 PLAIN_CODE: Final = "background:none;padding:0"
-ERROR_COLOUR: Final = "#d8435a"
-"""Failures only. All colours have a contrast of at least 3:1 on #ffffff and on #111111, enough for graphics."""
+ERROR_COLOR: Final = "#d8435a"
+"""Only for failures. All colors have a contrast of at least 3:1 on #ffffff and on #111111, enough for graphics."""
 
 SPACE: Final = "\N{NO-BREAK SPACE}"
 
 
 def escape(value: str, limit: int = 300) -> str:
-    """The only way for a line of text into the page: clean, and quoted for elements and attributes alike."""
+    """Return a line of text cleaned and quoted for elements and attributes. All text enters the page through here."""
     return html.escape(clean(value, limit), quote=True)
 
 
 def escape_block(value: str) -> str:
-    """The only way for text of several lines into a `pre`.
+    """Return text of several lines for a `pre`. All such text enters the page through here.
 
-    Its line feeds are character references: in a Markdown file an empty line would end the HTML, and what follows would
-    be read as Markdown, images and links included.
+    Line feeds become character references: in a Markdown file an empty line ends the HTML, and the rest would be parsed
+    as Markdown, including images and links.
     """
     return html.escape(clean_block(value), quote=True).replace("\n", "&#10;")
 
 
-# The spans of the static HTML: a table, or one line for a single span.
+# The spans: a table, or one line for a single span.
 
-BAR_COLOURS: Final = {
+BAR_COLORS: Final = {
     "llm": "#7f63dd",
     "embedding": "#bd6a2c",
     "tool": "#12917f",
@@ -73,25 +71,25 @@ BAR_COLOURS: Final = {
     "retriever": "#2f80d0",
     "reranker": "#2f80d0",
 }
-OTHER_COLOUR: Final = "#7b8499"
+OTHER_COLOR: Final = "#7b8499"
 
 _CELL: Final = "padding:2px 8px"
 _LABEL: Final = f"text-align:left;{_CELL};white-space:nowrap;overflow:hidden;text-overflow:ellipsis"
-_SMALL: Final = f"font-size:11px;{QUIET}"
+_SMALL: Final = f"font-size:11px;{MUTED}"
 _INDENT: Final = SPACE * 4
-"""Indentation is text, since some readers drop all styles."""
-_SHOWN_LEVELS: Final = 10
+"""Indentation is text because some readers remove all styles."""
+_MAX_INDENT_LEVELS: Final = 10
 
 
 def table(tree: SpanTree, rows: Sequence[TreeRow]) -> str:
-    """One row each, every row on a line of its own: a change of one is a change of one line in a saved notebook."""
+    """Return a table of the rows. Each row is on its own line, so that diffs of saved notebooks stay small."""
     texts = [describe_row(row) for row in rows]
     tokens = any(text.tokens for text in texts)
     head = [("Span", "38%" if tokens else "47%", "left"), ("Time", "13%", "right")]
     head += [("Tokens", "9%", "right")] if tokens else []
     head += [(f"0 to {fmt.duration(tree.end_ns - tree.start_ns)}", "", "left")]
     cells = "".join(
-        f'<th style="text-align:{side};{_CELL};border:0;border-bottom:{LINE};font-weight:400;{QUIET}'
+        f'<th style="text-align:{side};{_CELL};border:0;border-bottom:{BORDER};font-weight:400;{MUTED}'
         f'{f";width:{width}" if width else ""}">{escape(title)}</th>'
         for title, width, side in head
     )
@@ -101,18 +99,18 @@ def table(tree: SpanTree, rows: Sequence[TreeRow]) -> str:
 
 
 def single(row: TreeRow) -> str:
-    """One span needs no table: its kind and model, and what the summary line does not say already."""
+    """Return the line of a single span: kind, model, and facts that are not in the summary line."""
     text, facts = describe_row(row), row.node.record.facts
     usage = facts.usage
     used = () if usage is None else ((usage.prompt, "in"), (usage.completion, "out"), (usage.cached, "cached"))
     first = facts.first_token_ns
-    said = (
+    facts_shown = (
         escape(text.model),
         *(f"{number:,} {word}" for number, word in used if number),
         f"first token {fmt.duration(first)}" if first is not None else "",
         escape(text.tag),
     )
-    return f'<p style="margin:2px 0">{_kind(text)} {", ".join(filter(None, said))}</p>'
+    return f'<p style="margin:2px 0">{_kind(text)} {", ".join(filter(None, facts_shown))}</p>'
 
 
 def _row(row: TreeRow, text: RowText, tree: SpanTree, *, tokens: bool) -> str:
@@ -128,7 +126,7 @@ def _row(row: TreeRow, text: RowText, tree: SpanTree, *, tokens: bool) -> str:
 
 def _label(row: TreeRow, text: RowText) -> str:
     depth = row.node.depth
-    indent = _INDENT * min(depth, _SHOWN_LEVELS) + ("… " if depth > _SHOWN_LEVELS else "")
+    indent = _INDENT * min(depth, _MAX_INDENT_LEVELS) + ("… " if depth > _MAX_INDENT_LEVELS else "")
     name = f"{escape(text.name)}{f' {text.repeats}' if text.repeats else ''}"
     if row.node.error == "uncaught":
         name = f"<b>✗ {name}</b>"
@@ -140,22 +138,22 @@ def _label(row: TreeRow, text: RowText) -> str:
 
 
 def _kind(text: RowText) -> str:
-    """A span's kind, told from its name by its letters."""
+    """The kind of a span, set apart from its name by a small monospaced font."""
     return f'<samp style="{_SMALL}">{text.kind}</samp>'
 
 
 def _bar(row: TreeRow, tree: SpanTree) -> str:
-    """A border, because printers and high-contrast modes leave out backgrounds."""
+    """Return the bar of a row: a border, because printers and high-contrast modes omit backgrounds."""
     offset, length = extent(row, tree)
     left = min(max(round(offset * 100, 1), 0.0), 99.5)
     width = min(max(round(length * 100, 1), 0.5), 100 - left)
-    colour = BAR_COLOURS.get(row.node.record.facts.kind, OTHER_COLOUR)
+    color = BAR_COLORS.get(row.node.record.facts.kind, OTHER_COLOR)
     if row.node.error == "uncaught":
-        colour = ERROR_COLOUR
-    return f'<div style="margin-left:{left:g}%;width:{width:.3g}%;border-top:9px solid {colour}"></div>'
+        color = ERROR_COLOR
+    return f'<div style="margin-left:{left:g}%;width:{width:.3g}%;border-top:9px solid {color}"></div>'
 
 
-# What spans said, in the static HTML: something to open for each span, and plain text and images in it.
+# Span content: a foldable block for each span, with plain text and images.
 
 _TEXT: Final = (
     "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0 8px;padding:0 0 0 14px;background:none;border:0;"
@@ -165,49 +163,51 @@ _TEXT: Final = (
 _IMAGE: Final = "max-height:240px;max-width:100%;margin:4px 8px 0 0;border-radius:4px"
 
 
-def content_blocks(said: Iterable[Said], *, opened: bool) -> str:
-    """One block each, opened or not."""
-    return "".join(_block(one, opened=opened) for one in said)
+def content_html(blocks: Iterable[ContentBlock], *, opened: bool) -> str:
+    """Return the blocks, each folded or open."""
+    return "".join(_block(block, opened=opened) for block in blocks)
 
 
-def _block(said: Said, *, opened: bool) -> str:
-    model = f" <small>{escape(said.model)}</small>" if said.model else ""
-    text = "&#10;&#10;".join(map(_part, said.parts))
+def _block(block: ContentBlock, *, opened: bool) -> str:
+    model = f" <small>{escape(block.model)}</small>" if block.model else ""
+    text = "&#10;&#10;".join(map(_part, block.parts))
     return (
         f'\n<details{" open" if opened else ""} style="margin-top:6px"><summary style="cursor:pointer">'
-        f'{escape(said.heading)}: {escape(said.name)}{model}</summary><pre style="{_TEXT}">{text}</pre></details>'
+        f'{escape(block.heading)}: {escape(block.name)}{model}</summary><pre style="{_TEXT}">{text}</pre></details>'
     )
 
 
-def _part(part: Part) -> str:
+def _part(part: ContentPart) -> str:
     label = f"<b>{escape(part.label)}</b>&#10;" if part.label else ""
     images = "".join(map(_image, part.images))
     return label + escape_block(part.text) + (f"&#10;{images}" if images else "")
 
 
-def _image(image: Image) -> str:
-    """From its own bytes: no page fetches anything. JupyterLab's sanitizer keeps it [measured]."""
+def _image(image: InlineImage) -> str:
+    """Return the image as a data URI: the page fetches nothing. JupyterLab's sanitizer keeps it (test_images.py)."""
     data = base64.b64encode(image.data).decode()
     return f'<img src="data:{image.mime};base64,{data}" alt="{escape(image.label)}" style="{_IMAGE}">'
 
 
-MAX_BYTES: Final = 32_000
-"""Of everything but what spans said, which is in it by request only."""
+# The whole output.
 
-_MARKS: Final = {"ok": "✓", "error": "✗", "running": "○", "stopped": "■"}
-_TINTS: Final = {"ok": "rgba(31,157,87,.3)", "error": "rgba(216,67,90,.3)"}
-_ROOT: Final = (
-    f"border:{LINE};border-radius:8px;overflow:hidden;margin:2px 0;"
+MAX_BYTES: Final = 32_000
+"""Maximum size of the output without the content of spans, which it holds only on request."""
+
+MARKS: Final = {"ok": "✓", "error": "✗", "running": "○", "stopped": "■"}
+TINTS: Final = {"ok": "rgba(31,157,87,.3)", "error": "rgba(216,67,90,.3)"}
+ROOT_STYLE: Final = (
+    f"border:{BORDER};border-radius:8px;overflow:hidden;margin:2px 0;"
     "font-family:system-ui,-apple-system,Segoe UI,Roboto,Noto Sans,sans-serif;font-size:13px;line-height:1.5"
 )
 _CHIP: Final = "border-radius:5px;padding:0 7px"
 
 
 def render(view: CellView) -> str:
-    """The output's HTML, at most 32,000 bytes of UTF-8 and what spans said.
+    """Return the HTML of an output: at most 32,000 bytes of UTF-8, plus the content of spans.
 
-    One line, and below it what opens: the error, the tree as a table, and the command that shows more. Classes keep
-    MathJax from reading two dollar amounts as a formula. No line is empty, which would end HTML in a Markdown file.
+    It is one line that unfolds to the error, the tree as a table, and the command that shows more. Classes keep MathJax
+    from parsing two dollar amounts as a formula. No line is empty, because that would end HTML in a Markdown file.
     """
     rows = rows_of(view)
     shown = choose_rows(rows, view.max_rows)
@@ -215,39 +215,39 @@ def render(view: CellView) -> str:
     while len(shown) > 1 and (size := len(page.encode())) > MAX_BYTES:
         shown = choose_rows(rows, min(len(shown) - 1, len(shown) * MAX_BYTES // size))
         page = _page(view, shown)
-    return page.replace(_SAID, content_blocks(view.said, opened=len(view.tree.nodes) == 1))
+    return page.replace(_CONTENT_MARK, content_html(view.content, opened=len(view.tree.nodes) == 1))
 
 
-_SAID: Final = "<!-- said -->"
-"""Stands in for it while the size of the rest is measured. Span text cannot hold it, since its `<` is escaped."""
+_CONTENT_MARK: Final = "<!-- content -->"
+"""Placeholder of the content while the size of the rest is measured. Span text cannot contain it: `<` is escaped."""
 
 
 def _page(view: CellView, shown: Sequence[TreeRow]) -> str:
     hidden = hidden_spans(view.tree, shown)
     spans = single(shown[0]) if len(view.tree.nodes) == 1 else table(view.tree, shown)
-    body = f"{_error(view)}{spans}{_SAID}\n{_footer(view, hidden)}"
+    body = f"{_error(view)}{spans}{_CONTENT_MARK}\n{_footer(view, hidden)}"
     return (
-        f'<div class="hh-output tex2jax_ignore mathjax_ignore" id="{escape(view.view_id)}" style="{_ROOT}">'
+        f'<div class="hh-output tex2jax_ignore mathjax_ignore" id="{escape(view.view_id)}" style="{ROOT_STYLE}">'
         f"<details{' open' if view.open else ''}>\n{_summary(view, hidden)}\n"
-        f'<div style="border-top:{LINE};padding:6px 12px 8px">{body}</div></details>{_notice(view.notice)}</div>'
+        f'<div style="border-top:{BORDER};padding:6px 12px 8px">{body}</div></details>{_notice(view.notice)}</div>'
     )
 
 
 def _summary(view: CellView, hidden: int) -> str:
-    """Facts are parted by commas that are read and copied, but not seen where styles are kept."""
+    """Return the summary line. The commas between facts are read aloud and copied, but invisible with styles."""
     summary = summarize_view(view, hidden)
-    disc = f"background-color:{_TINTS.get(summary.mark, GREY)};border-radius:50%;display:inline-block;width:18px"
-    mark = f'<span style="{disc};line-height:18px;text-align:center;font-size:11px">{_MARKS[summary.mark]}</span>'
+    disc = f"background-color:{TINTS.get(summary.mark, GREY)};border-radius:50%;display:inline-block;width:18px"
+    mark = f'<span style="{disc};line-height:18px;text-align:center;font-size:11px">{MARKS[summary.mark]}</span>'
     comma = f'<span style="opacity:0">,{SPACE} </span>'
     facts = comma.join(map(escape, (*summary.facts, *summary.notes)))
     chips = [
-        f'<b style="background-color:{_TINTS["error"]};{_CHIP}">{escape(summary.errors)}</b>' if summary.errors else "",
+        f'<b style="background-color:{TINTS["error"]};{_CHIP}">{escape(summary.errors)}</b>' if summary.errors else "",
         f'<span style="background-color:{GREY};{_CHIP}">{escape(summary.caught)}</span>' if summary.caught else "",
     ]
     parts = [
         f"<span>{mark}{SPACE} <b>{escape(summary.title)}</b></span>",
         f"<b>{escape(summary.duration)}</b>",
-        f'<span style="{QUIET}">{facts}</span>' if facts else "",
+        f'<span style="{MUTED}">{facts}</span>' if facts else "",
         *chips,
         f'<span style="margin-left:auto">{_delivery(view, summary.delivery)}</span>',
     ]
@@ -257,23 +257,23 @@ def _summary(view: CellView, hidden: int) -> str:
 
 
 def _delivery(view: CellView, word: str) -> str:
-    """What became of the spans, and the start of the session's id to copy."""
+    """Return the delivery state and the first characters of the session id, to copy."""
     state = f"✓ {escape(word)}" if word == "Sent" else escape(word)
-    state = f"<b>{state}</b>" if view.export.failing else f'<span style="{QUIET}">{state}</span>'
+    state = f"<b>{state}</b>" if view.export.failing else f'<span style="{MUTED}">{state}</span>'
     if not view.linked or not view.session_id:
         return state
     whole, short = escape(view.session_id), escape(view.session_id[:8])
-    return f'{state} &nbsp;<code title="Session {whole}" style="{PLAIN_CODE};{QUIET}">{short}</code>'
+    return f'{state} &nbsp;<code title="Session {whole}" style="{PLAIN_CODE};{MUTED}">{short}</code>'
 
 
 def _notice(notice: Notice | None) -> str:
-    """Below the summary line and outside the details: it must be seen without opening anything."""
+    """Return the notice, below the summary line and outside the details: it is visible without unfolding anything."""
     if notice is None:
         return ""
     tint = "rgba(216,67,90,.14)" if notice.kind == "error" else "rgba(128,128,128,.1)"
     commands = " or ".join(f'<code style="white-space:nowrap">{escape(command)}</code>' for command in notice.commands)
     return (
-        f'\n<div style="border-top:{LINE};background-color:{tint};padding:5px 12px">'
+        f'\n<div style="border-top:{BORDER};background-color:{tint};padding:5px 12px">'
         f"<b>{escape(notice.title)}</b> {escape(notice.text, 400)}{f' {commands}' if commands else ''}</div>"
     )
 
@@ -285,13 +285,13 @@ def _error(view: CellView) -> str:
     through = f", through {', then '.join(map(escape, error.through))}" if error.through else ""
     place = f" ({escape(error.location)})" if error.location else ""
     return (
-        f'<p style="border-left:3px solid {ERROR_COLOUR};padding:1px 10px;margin:2px 0 8px;overflow-wrap:break-word">'
+        f'<p style="border-left:3px solid {ERROR_COLOR};padding:1px 10px;margin:2px 0 8px;overflow-wrap:break-word">'
         f"<b>{escape(error.what)}</b> in {escape(error.name)}{through}{place}</p>\n"
     )
 
 
 def _link(view: CellView) -> str:
-    """To the session, where one is configured. Not in the summary: a control in a control cannot be told apart."""
+    """Return the link to the session, if configured. It is not in the summary, which is itself a control."""
     url = view.session_url
     if not view.linked or not view.session_id or url is None or not url.startswith("https://"):
         return ""
@@ -300,7 +300,7 @@ def _link(view: CellView) -> str:
 
 
 def _footer(view: CellView, hidden: int) -> str:
-    more = tells_more(view)
+    more = omitted_content_hint(view)
     parts = [
         count(hidden, "more span") if hidden else "",
         redacted_note(view.tree),
@@ -309,22 +309,22 @@ def _footer(view: CellView, hidden: int) -> str:
         _link(view),
         f'{more[0]} <code style="{PLAIN_CODE}">{escape(more[1])}</code>' if more else "",
     ]
-    said = " &nbsp;·&nbsp; ".join(filter(None, parts))
-    return f'<div style="margin-top:6px;font-size:12px;{QUIET}">{said}</div>' if said else ""
+    line = " &nbsp;·&nbsp; ".join(filter(None, parts))
+    return f'<div style="margin-top:6px;font-size:12px;{MUTED}">{line}</div>' if line else ""
 
 
-# The mime bundle of one output: every display of a view, complete by itself and safe everywhere.
+# The mime bundle of one output: all displays of a view, each complete and safe on its own.
 
 DISPLAYS: Final[Mapping[str, Callable[[CellView], str]]] = MappingProxyType(
     {"text/plain": text.render, "text/html": render}
 )
-"""The displays of a view by mime type. Each shows the same spans, errors and totals."""
+"""The displays of a view by mime type. All show the same spans, errors and totals."""
 
 
 def mime_bundle(view: CellView) -> dict[str, str]:
-    """Data of the output of one cell; its text has no ANSI codes."""
+    """Return the data of a cell's output; the text has no ANSI codes."""
     return {mime: render(view) for mime, render in DISPLAYS.items()}
 
 
 METADATA_KEY: Final = "hh_jupyter"
-"""Marks our outputs in a saved notebook, so that a tool can find and strip them."""
+"""Key in the metadata of our outputs in a saved notebook, by which tools find and strip them."""

@@ -1,21 +1,21 @@
-"""The hub: one widget model per kernel, never displayed, which makes static outputs interactive while the kernel lives.
+"""The hub: one widget model per kernel, never displayed, which makes static outputs interactive while the kernel runs.
 
-Its front end (`static/hub.js`) finds the outputs in the page and asks; everything goes as custom messages:
+Its front end (`static/hub.js`) finds the outputs in the page and requests their data in custom messages:
 
     page -> kernel                                  kernel -> page
     {type: rows, view, have: version or null}       {type: rows, view, header or null} + columns, unless it has them
     {type: details, number, view, span}             {type: answer, number, value: details or null} + images
     {type: python, number, view, span}              {type: answer, number, value: code or null}
     {type: send | save, number, view}               {type: answer, number, value: text}
-    {type: sight, visible}
-    {type: deaf}
+    {type: visibility, visible}
+    {type: reopen}
                                                     {type: changed, view}
                                                     {type: running, view, source, header} + columns, unless it has them
                                                     {type: ended, view}
 
-`header: null` says that the view is not this kernel's: another one may know it. The page asks about each view at most
-once at a time, and about a few in all. `deaf` says that the page never heard anything: it gets another model. Messages
-arrive on the main thread when the kernel is idle, on a subshell's thread while a cell runs, there in an empty context.
+`header: null` means that this kernel does not know the view; another kernel may. The page has at most one open request
+per view, and only a few in total. `reopen`: the page received no messages; create another model. Messages arrive on the
+main thread if the kernel is idle, and while a cell runs on a subshell's thread, with an empty context.
 """
 
 from __future__ import annotations
@@ -33,49 +33,48 @@ from importlib.resources import files
 from typing import Any, Final, Protocol
 
 from hh_jupyter.display.format import NAME_LENGTH, clean, span_name
-from hh_jupyter.display.media import Images
+from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.view import COMMAND_LENGTH, CellView, error_tag, summarize_view
 from hh_jupyter.records.tree import SpanNode
 
-# A cell's view as the page takes it: a JSON header and one binary column per fact.
+# Encoding of a view for the page: a JSON header, and one binary column per fact.
 #
-# Columns keep 10,000 spans under 500 kB on the socket, where JSON took 880. Names, kinds and models are sent once
-# each.
+# 10,000 spans take less than 500 kB as columns and 880 kB as JSON. Names, kinds and models are sent once each.
 
 UNKNOWN_TOKENS = 0xFFFFFFFF
 ERROR_ROLES = ("", "uncaught", "caught", "propagated")
-"""Bits 0 and 1 of the column `state`. Bit 2: the span runs; bit 3: all of it is on the critical path; bit 4: all of its
-own time is."""
+"""Bits 0 and 1 of the column `state`. Bit 2: the span is running; bit 3: the whole span is on the critical path; bit 4:
+its own time is on the critical path."""
 
 Columns = list[tuple[str, str, "array[Any]"]]
-"""Name, type as the page names it (f8, f4, u8, u4, u2, u1: kind and bytes), items."""
+"""Name, type (f8, f4, u8, u4, u2, u1: kind and bytes), items."""
 
 
-class Words:
-    """Texts that repeat, each sent once and named by its place."""
+class StringTable:
+    """Repeated strings: each is sent once and referred to by its index."""
 
     def __init__(self) -> None:
-        self._places: dict[str, int] = {}
+        self._indexes: dict[str, int] = {}
 
-    def place(self, word: str) -> int:
-        """Where the word is in `texts`."""
-        return self._places.setdefault(word, len(self._places))
+    def index(self, text: str) -> int:
+        """Return the index of the string in `texts`, adding it if it is new."""
+        return self._indexes.setdefault(text, len(self._indexes))
 
     @property
     def texts(self) -> list[str]:
-        """The words in the order of their places."""
-        return list(self._places)
+        """The strings in the order of their indexes."""
+        return list(self._indexes)
 
 
 def view_version(view: CellView) -> str:
-    """Changes whenever the columns would: with the number of spans, what runs, and the end."""
+    """Return a version that changes whenever the columns change: span count, running spans and end."""
     tree = view.tree
     running = sum(node.record.end_ns is None for node in tree.nodes)
     return f"{len(tree.nodes)}-{running}-{tree.end_ns}"
 
 
-def view_header(view: CellView) -> dict[str, Any]:
-    """What the summary bar, the notice and the first look need. Texts are those of the other displays."""
+def encode_header(view: CellView) -> dict[str, Any]:
+    """Return the data of the summary bar, the notice and the first selection, with the texts of the other displays."""
     summary = summarize_view(view)
     url = view.session_url if view.session_url and view.session_url.startswith("https://") else None
     deepest = view.tree.deepest_error
@@ -94,28 +93,28 @@ def view_header(view: CellView) -> dict[str, Any]:
     }
 
 
-def view_rows(view: CellView) -> tuple[dict[str, Any], list[bytes]]:
-    """The spans, depth first: what describes the columns, and the columns' bytes.
+def encode_rows(view: CellView) -> tuple[dict[str, Any], list[bytes]]:
+    """Encode the spans, depth first. Returns the description of the columns and the bytes of each column.
 
-    Times are milliseconds after the tree's start.
+    Times are in milliseconds after the tree's start.
     """
     start_ns, nodes = view.tree.start_ns, view.tree.nodes
-    names, kinds, models = Words(), Words(), Words()
+    names, kinds, models = StringTable(), StringTable(), StringTable()
     facts = [node.record.facts for node in nodes]
     columns: Columns = [
         ("id", "u8", array("Q", (node.record.span_id for node in nodes))),
         ("start", "f8", array("d", (_millis(node.start_ns - start_ns) for node in nodes))),
         ("duration", "f4", array("f", (_millis(node.end_ns - node.start_ns) for node in nodes))),
         ("depth", "u2", array("H", (min(node.depth, 0xFFFF) for node in nodes))),
-        _places("name", [names.place(span_name(n.record.name)) for n in nodes]),
-        _places("kind", [kinds.place(fact.kind) for fact in facts]),
-        _places("model", [models.place(clean(fact.model or "", NAME_LENGTH)) for fact in facts]),
+        _index_column("name", [names.index(span_name(n.record.name)) for n in nodes]),
+        _index_column("kind", [kinds.index(fact.kind) for fact in facts]),
+        _index_column("model", [models.index(clean(fact.model or "", NAME_LENGTH)) for fact in facts]),
         ("tokens", "u4", array("I", (_tokens(node) for node in nodes))),
         ("first", "f4", array("f", (-1.0 if f.first_token_ns is None else _millis(f.first_token_ns) for f in facts))),
         ("state", "u1", array("B", (_state(node) for node in nodes))),
-        # A leaf's own time is all of it, which needs no saying; so it mostly is with its part of the critical path.
+        # Left out: the own time of leaves, which is their whole duration, and critical parts that `state` encodes.
         *_intervals("own", start_ns, (node.own if node.children else () for node in nodes)),
-        *_intervals("critical", start_ns, (() if _is_told(node) else node.critical for node in nodes)),
+        *_intervals("critical", start_ns, (() if _state_has_critical(node) else node.critical for node in nodes)),
     ]
     described = {
         "columns": [(name, kind) for name, kind, _ in columns],
@@ -127,11 +126,11 @@ def view_rows(view: CellView) -> tuple[dict[str, Any], list[bytes]]:
     return described, [_little_endian(items) for _, _, items in columns]
 
 
-def _places(name: str, places: list[int]) -> tuple[str, str, array[Any]]:
-    """Places of words in the narrowest type that holds them."""
-    if max(places, default=0) < 0x100:
-        return name, "u1", array("B", places)
-    return (name, "u2", array("H", places)) if max(places) < 0x10000 else (name, "u4", array("I", places))
+def _index_column(name: str, indexes: list[int]) -> tuple[str, str, array[Any]]:
+    """Return indexes of strings in the narrowest type that can hold them."""
+    if max(indexes, default=0) < 0x100:
+        return name, "u1", array("B", indexes)
+    return (name, "u2", array("H", indexes)) if max(indexes) < 0x10000 else (name, "u4", array("I", indexes))
 
 
 def _all_critical(node: SpanNode) -> bool:
@@ -139,12 +138,12 @@ def _all_critical(node: SpanNode) -> bool:
 
 
 def _own_critical(node: SpanNode) -> bool:
-    """The rule where one thing is done after the other."""
+    """Usually true for spans whose children run one after the other."""
     return bool(node.children) and node.critical == node.own
 
 
-def _is_told(node: SpanNode) -> bool:
-    """A bit says where its part of the critical path is."""
+def _state_has_critical(node: SpanNode) -> bool:
+    """Whether a bit of `state` gives the span's part of the critical path."""
     return _all_critical(node) or _own_critical(node)
 
 
@@ -177,7 +176,7 @@ def _state(node: SpanNode) -> int:
 
 
 def _delivery_state(view: CellView) -> str:
-    """How the delivery word is shown: sent, sending, failed or local, which is for what is not sent from here."""
+    """Return how the delivery state is styled: sent, sending, failed, or local for spans not sent from here."""
     export = view.export
     if export.destination is None or export.left_to_others:
         return "local"
@@ -186,7 +185,7 @@ def _delivery_state(view: CellView) -> str:
     return "failed" if export.failing or export.parked or export.dropped else "sending"
 
 
-# The front end as the two texts that anywidget takes: one ES module and one style sheet.
+# The front end for anywidget: one ES module and one style sheet.
 
 MODULES = (
     "dom",
@@ -202,12 +201,12 @@ MODULES = (
     "running",
     "theme",
     "outputs",
-    "pulse",
-    "questions",
+    "watchdog",
+    "requests",
     "kernel",
     "hub",
 )
-"""Static modules in the order of their imports: each uses only those before it."""
+"""Static modules in the order of their imports: each imports only modules before it."""
 
 _LOADER = """const packed = "{packed}";
 async function unpack() {{
@@ -220,10 +219,10 @@ async function unpack() {{
 }}
 const unpacked = unpack();
 const later = (name) => (context) => {{
-  let over = false;
-  const started = unpacked.then((module) => (over ? undefined : module[name](context)));
+  let closed = false;
+  const started = unpacked.then((module) => (closed ? undefined : module[name](context)));
   return async () => {{
-    over = true;
+    closed = true;
     (await started)?.();
   }};
 }};
@@ -238,31 +237,32 @@ _INDENT = re.compile(r"\n\s+")
 
 
 @cache
-def front_end_script() -> str:
-    """One ES module from the static ones, without their comments and indentation.
+def front_end_module() -> str:
+    """Return the static modules joined into one ES module, without comments and indentation.
 
-    There is no build step: the modules run as they are in node and in a browser, and joined they may not share a
-    top-level name. No string in them spans lines, so that taking the indentation away changes nothing.
+    There is no build step. The modules also run unchanged in node and in a browser. Their top-level names must be
+    unique, and no string may span lines, because indentation is removed.
     """
-    return "\n".join(_bare(_read(f"{name}.js")) for name in MODULES)
+    return "\n".join(_minified(_read(f"{name}.js")) for name in MODULES)
 
 
 @cache
 def packed_front_end() -> str:
-    """The same module, unpacked by the browser: a third of the size, since a kernel's socket does not compress.
+    """Return a module that unpacks the joined module in the browser: a third of the size on the kernel's socket.
 
-    It is loaded from a blob, as anywidget itself loads what it is given. Nothing waits for that: anywidget gives up for
-    good a model that has not started after 2 s, which are soon over in a page that draws 200 outputs [measured].
+    The unpacked code is loaded from a blob, as anywidget does itself. `initialize` does not wait for it: anywidget
+    drops a model that has not started within 2 s, and a page that renders 200 outputs exceeds that
+    (tests/browser/test_big_lab.py).
     """
-    return _LOADER.format(packed=base64.b64encode(zlib.compress(front_end_script().encode(), 9)).decode())
+    return _LOADER.format(packed=base64.b64encode(zlib.compress(front_end_module().encode(), 9)).decode())
 
 
 @cache
 def front_end_style() -> str:
-    """The style sheet of the interactive view, without comments and spaces that mean nothing."""
-    bare = re.sub(r"/\*.*?\*/", "", _read("spans.css"), flags=re.DOTALL)
-    tight = re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r"\s+", " ", bare)).strip()
-    # A colon with a space behind it is one of a declaration, never one of a selector.
+    """Return the style sheet of the interactive view, without comments and redundant spaces."""
+    code = re.sub(r"/\*.*?\*/", "", _read("spans.css"), flags=re.DOTALL)
+    tight = re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r"\s+", " ", code)).strip()
+    # A colon followed by a space belongs to a declaration, never to a selector.
     return tight.replace(": ", ":").replace(";}", "}")
 
 
@@ -270,64 +270,69 @@ def _read(name: str) -> str:
     return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
 
 
-def _bare(source: str) -> str:
+def _minified(source: str) -> str:
     for pattern in (_TYPE_COMMENT, _DOC_COMMENT, _LINE_COMMENT, _IMPORT, _EXPORT):
         source = pattern.sub("", source)
     return _INDENT.sub("\n", source).strip() + "\n"
 
 
+# The connection to the page.
+
 logger = logging.getLogger(__name__)
 
-MOST_REOPENED: Final = 5
-"""Models made anew for a page that does not hear."""
+MAX_REOPENS: Final = 5
+"""Maximum number of models created again for a page that receives no messages."""
 
 Reply = tuple[dict[str, Any], list[bytes]]
 
 
-class Source(Protocol):
-    """What the hub answers from. All of it may be called on any thread."""
+class ViewSource(Protocol):
+    """Provides the data for the hub's replies. Thread safety: all methods may be called on any thread."""
 
     def view_of(self, view_id: str) -> CellView | None:
-        """The view with this id, or None when it is not known here."""
+        """Return the view with this id; None if it is unknown."""
 
-    def details(self, view_id: str, span_id: str, images: Images) -> dict[str, Any] | None:
-        """JSON-safe details of a span, whose id is given in hexadecimal; None when they are no longer kept.
+    def details(self, view_id: str, span_id: str, images: ImageCollector) -> dict[str, Any] | None:
+        """Return JSON-safe details of a span; None if they are no longer in memory.
 
-        `images` takes those that are drawn.
+        Args:
+            view_id: id of the view.
+            span_id: id of the span, in hexadecimal.
+            images: collects the images to draw.
         """
 
     def python(self, view_id: str, span_id: str) -> str | None:
-        """Code that gets the span; None when it is not known here."""
+        """Return Python code that fetches the span; None if it is unknown."""
 
     def send(self) -> str:
-        """Try to deliver what waits; one sentence about what happened."""
+        """Try to send pending spans. Returns one sentence about the outcome."""
 
     def save(self, view_id: str) -> str:
-        """Write the spans of a view to a file; one sentence about where they are."""
+        """Write the spans of a view to a file. Returns one sentence that names the file."""
 
 
 class Hub:
-    """Answers the page.
+    """The kernel's side of the connection to the page.
 
     Attributes:
-        seen: somebody looks at the page, as far as it has said.
-        looks: how often it has said so; more than before is maybe a new page, that has no rows yet.
+        page_visible: the page last reported that it is visible.
+        visibility_reports: number of such reports; after a new one the page may be a new one without rows.
     """
 
-    def __init__(self, source: Source) -> None:
-        self.seen = True
-        self.looks = 0
+    def __init__(self, source: ViewSource) -> None:
+        self.page_visible = True
+        self.visibility_reports = 0
         self._source = source
         self._model: Any = None
         self._displayed = False
         self._reopened = 0
-        self._told: dict[str, str] = {}
+        self._running_versions: dict[str, str] = {}
 
     def open(self, model: Any = None) -> None:
-        """Create the model; its code goes to the page once. Does nothing when it is open.
+        """Create the model, which sends the front end to the page once. Does nothing if it is already open.
 
         Args:
-            model: one that is displayed and shows a single view, instead.
+            model: use this model instead, which is displayed and shows a single view.
 
         Raises:
             ImportError: anywidget is not installed.
@@ -339,66 +344,66 @@ class Hub:
             _let_page_choose_shell(self._model)
 
     def changed(self, view_id: str) -> None:
-        """Tell the page that the view's rows or its delivery state changed; it asks if it shows them. Any thread."""
+        """Notify the page that a view's rows or delivery state changed; it requests them if needed. Any thread."""
         if self._model is not None:
             send(self._model, {"type": "changed", "view": view_id})
 
     def running(self, view: CellView, source: str, elapsed_ms: float) -> None:
-        """Tell the page what a cell that still runs has done so far. Any thread.
+        """Send the spans so far of a running cell to the page. Any thread.
 
         Args:
-            view: of the cell.
-            source: its code, by which the page finds it.
+            view: the cell's view.
+            source: the cell's code, by which the page finds the cell.
             elapsed_ms: milliseconds since its first span started.
         """
         if self._model is None:
             return
-        header = view_header(view)
+        header = encode_header(view)
         buffers: list[bytes] = []
-        if self._told.get(view.view_id) != header["version"]:
-            described, buffers = view_rows(view)
+        if self._running_versions.get(view.view_id) != header["version"]:
+            described, buffers = encode_rows(view)
             header.update(described)
-            self._told[view.view_id] = header["version"]
+            self._running_versions[view.view_id] = header["version"]
         header["elapsed_ms"] = elapsed_ms
         send(self._model, {"type": "running", "view": view.view_id, "source": source, "header": header}, buffers)
 
     def ended(self, view_id: str) -> None:
-        """Tell the page that a cell has ended: its output takes over. Any thread."""
-        if self._model is not None and self._told.pop(view_id, None) is not None:
+        """Notify the page that a cell has ended and its output replaces the running view. Any thread."""
+        if self._model is not None and self._running_versions.pop(view_id, None) is not None:
             send(self._model, {"type": "ended", "view": view_id})
 
     def close(self) -> None:
-        """Take the model away: the page shows the static outputs again."""
+        """Close the model: the page shows the static outputs again."""
         model, self._model = self._model, None
         if model is not None:
             model.on_msg(self._receive, remove=True)
-            # A widget's layout is a widget of its own, which closing the widget leaves behind.
+            # The layout is a separate widget, which closing the widget does not close.
             model.layout.close()
             model.close()
 
     def _receive(self, model: Any, content: Any, _buffers: Any) -> None:
         number = content.get("number") if isinstance(content, Mapping) else None
         try:
-            answered = self.reply(content)
+            reply = self.reply(content)
         except Exception:  # boundary
-            # An error here would land as an error output in whichever cell runs now.
-            logger.exception("the display could not be brought up to date")
-            answered = {"type": "answer", "number": number, "value": None}, []
-        if answered is not None:
-            send(model, *answered)
+            # An exception here would become an error output of the cell that is running now.
+            logger.exception("could not reply to the page")
+            reply = {"type": "answer", "number": number, "value": None}, []
+        if reply is not None:
+            send(model, *reply)
 
     def reply(self, content: Mapping[str, Any]) -> Reply | None:
-        """The answer to one message of the page: JSON-safe content and binary buffers; None if it wants none.
+        """Handle one message of the page. Returns JSON-safe content and binary buffers; None if it needs no reply.
 
         Raises:
-            KeyError: the message lacks a field.
-            ValueError: it is of no known type.
+            KeyError: a field is missing.
+            ValueError: the type is unknown.
         """
         kind, source = content["type"], self._source
         if kind == "rows":
             return self._reply_rows(str(content["view"]), content.get("have"))
         if kind == "details":
-            images = Images()
+            images = ImageCollector()
             details = source.details(str(content["view"]), str(content["span"]), images)
             return _answer(content, details, images.taken)
         if kind == "python":
@@ -407,22 +412,23 @@ class Hub:
             return _answer(content, source.send())
         if kind == "save":
             return _answer(content, source.save(str(content["view"])))
-        if kind == "sight":
-            self.seen = bool(content["visible"])
-            self.looks += 1
-            self._told.clear()
+        if kind == "visibility":
+            self.page_visible = bool(content["visible"])
+            self.visibility_reports += 1
+            self._running_versions.clear()
             return None
-        if kind == "deaf":
+        if kind == "reopen":
             self._reopen()
             return None
         raise ValueError(f"unknown message {kind!r}")
 
     def _reopen(self) -> None:
-        """Make another model for a page that sends and hears nothing.
+        """Create another model for a page that can send but receives no messages.
 
-        anywidget delivers no message to a model whose start took more than 2 s, as it may in a busy page [measured].
+        anywidget delivers no messages to a model whose start took more than 2 s, which happens in a busy page
+        (tests/browser/test_live_lab.py).
         """
-        if self._displayed or self._reopened == MOST_REOPENED:
+        if self._displayed or self._reopened == MAX_REOPENS:
             return
         self._reopened += 1
         self.close()
@@ -432,10 +438,10 @@ class Hub:
         view = self._source.view_of(view_id)
         if view is None or not view.tree.nodes:
             return {"type": "rows", "view": view_id, "header": None}, []
-        header = view_header(view)
+        header = encode_header(view)
         buffers: list[bytes] = []
         if have != header["version"]:
-            described, buffers = view_rows(view)
+            described, buffers = encode_rows(view)
             header.update(described)
         return {"type": "rows", "view": view_id, "header": header}, buffers
 
@@ -443,8 +449,9 @@ class Hub:
 def send(model: Any, content: dict[str, Any], buffers: Sequence[bytes] = ()) -> None:
     """Send a custom message to the page.
 
-    ipykernel 7.4 routes what comes next from the page to the shell that spoke last, and the page's own wish is lost: a
-    question would wait for the cell that runs [measured]. Where there is no such note the page's wish counts.
+    ipykernel 7.4 routes the page's next message to the shell that sent last, and ignores the subshell that the page
+    chose: a request would wait for the running cell (tests/kernel/test_running_cells.py). Removing ipykernel's note of
+    that shell restores the page's choice.
     """
     model.send(content, list(buffers))
     _let_page_choose_shell(model)

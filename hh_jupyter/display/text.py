@@ -1,4 +1,4 @@
-"""The view as text: `text/plain` of every output, and what a terminal shows."""
+"""Render a view as text: `text/plain` of every output, and the terminal display."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hh_jupyter.display.content import Said
-from hh_jupyter.display.format import clean, columns, count, fit
+from hh_jupyter.display.content import ContentBlock
+from hh_jupyter.display.format import cell_width, clean, count, fit
 from hh_jupyter.display.view import (
     COMMAND_LENGTH,
     CellView,
@@ -18,31 +18,29 @@ from hh_jupyter.display.view import (
     error_line,
     extent,
     hidden_spans,
+    omitted_content_hint,
     redacted_note,
     rows_of,
     summarize_view,
-    tells_more,
 )
 from hh_jupyter.records.tree import SpanTree, TreeRow
 
-# The tree of the text form: guides, kinds, names, numbers and bars in columns as wide as their contents.
-
 BARS_FROM_WIDTH: Final = 80
-"""Terminals narrower than this get no bars."""
+"""Minimum width of a terminal in which bars are drawn."""
 
 BAR_WIDTH: Final = 30
-_SHOWN_LEVELS: Final = 8
+_MAX_GUIDE_LEVELS: Final = 8
 _KIND_WIDTH: Final = 6
 _TIME_WIDTH: Final = 9
-_KIND_COLOURS: Final = {"llm": "35", "emb": "33", "ret": "34", "rank": "34", "tool": "36"}
+_KIND_COLORS: Final = {"llm": "35", "emb": "33", "ret": "34", "rank": "34", "tool": "36"}
 
 
-def tree_lines(rows: Sequence[TreeRow], tree: SpanTree, pen: Pen, width: int) -> list[str]:
-    """One line for each row."""
+def tree_lines(rows: Sequence[TreeRow], tree: SpanTree, style: TextStyle, width: int) -> list[str]:
+    """Return one line per row: guides, kind, name, numbers and bar, in columns as wide as their content."""
     texts = [describe_row(row) for row in rows]
-    guides = _guides(rows, pen.glyphs)
+    guides = _guides(rows, style.glyphs)
     names = [" ".join(filter(None, (text.name, text.repeats, text.model))) for text in texts]
-    used = [columns(guide) + _KIND_WIDTH + columns(name) for guide, name in zip(guides, names, strict=True)]
+    used = [len(guide) + _KIND_WIDTH + cell_width(name) for guide, name in zip(guides, names, strict=True)]
     tokens_width = max((len(text.tokens) for text in texts), default=0)
     tokens_width += 3 if tokens_width else 0
     bars = width >= BARS_FROM_WIDTH
@@ -50,33 +48,33 @@ def tree_lines(rows: Sequence[TreeRow], tree: SpanTree, pen: Pen, width: int) ->
     label_width = min(max(used, default=0), max(width - rest, 24))
     lines = []
     for row, text, guide, name in zip(rows, texts, guides, names, strict=True):
-        kind, tone = _kind(row, text, pen)
-        # Names on deep levels keep a few letters even where the guides have taken the column.
-        shown = fit(name, max(label_width - columns(guide) - _KIND_WIDTH, min(columns(name), 8)))
+        kind, tone = _kind(row, text, style)
+        # Names on deep levels keep at least 8 characters, even if the guides fill the column.
+        shown = fit(name, max(label_width - len(guide) - _KIND_WIDTH, min(cell_width(name), 8)))
         numbers = f"  {text.time:>{_TIME_WIDTH}}{text.tokens:>{tokens_width}}"
-        bar = _bar(row, tree, pen.glyphs) if bars else ""
-        tag = f"  {pen.paint(text.tag, '1;31' if row.node.error == 'uncaught' else '2')}" if text.tag else ""
-        line = guide + pen.paint(kind, tone) + shown + pen.paint(numbers, "2")
-        lines.append(f"{line}  {_painted_bar(bar, tone, pen)}{tag}".rstrip() if bars else (line + tag).rstrip())
+        bar = _bar(row, tree, style.glyphs) if bars else ""
+        tag = f"  {style.color(text.tag, '1;31' if row.node.error == 'uncaught' else '2')}" if text.tag else ""
+        line = guide + style.color(kind, tone) + shown + style.color(numbers, "2")
+        lines.append(f"{line}  {_colored_bar(bar, tone, style)}{tag}".rstrip() if bars else (line + tag).rstrip())
     return lines
 
 
-def _kind(row: TreeRow, text: RowText, pen: Pen) -> tuple[str, str]:
-    """The kind's column and colour; failing spans show their mark in it."""
+def _kind(row: TreeRow, text: RowText, style: TextStyle) -> tuple[str, str]:
+    """Text and ANSI color of the kind column; failing spans show their error mark there."""
     if row.node.error == "uncaught":
-        return f"{pen.glyphs.marks['error']:<{_KIND_WIDTH}}", "31"
+        return f"{style.glyphs.marks['error']:<{_KIND_WIDTH}}", "31"
     if row.node.error == "caught":
         return f"{'!':<{_KIND_WIDTH}}", "33"
-    return f"{text.kind:<{_KIND_WIDTH}}", _KIND_COLOURS.get(text.kind, "")
+    return f"{text.kind:<{_KIND_WIDTH}}", _KIND_COLORS.get(text.kind, "")
 
 
 def _guides(rows: Sequence[TreeRow], glyphs: Glyphs) -> list[str]:
-    """The lines that lead to each row, from the rows that are shown; the nearest levels only where it is deep."""
+    """Return the guide lines of each shown row; deep rows show only their nearest levels."""
     open_levels: set[int] = set()
     guides = []
     for row in reversed(rows):
         depth = row.node.depth
-        first = max(1, depth - _SHOWN_LEVELS + 1)
+        first = max(1, depth - _MAX_GUIDE_LEVELS + 1)
         parts = [glyphs.pipe if level in open_levels else glyphs.space for level in range(first, depth)]
         if first > 1:
             parts[0] = "…  "
@@ -94,39 +92,39 @@ def _bar(row: TreeRow, tree: SpanTree, glyphs: Glyphs) -> str:
     return " " * start + glyphs.bar * cells
 
 
-def _painted_bar(bar: str, tone: str, pen: Pen) -> str:
+def _colored_bar(bar: str, tone: str, style: TextStyle) -> str:
     drawn = bar.lstrip()
-    return " " * (len(bar) - len(drawn)) + pen.paint(drawn, tone)
+    return " " * (len(bar) - len(drawn)) + style.color(drawn, tone)
 
 
-# What spans said, in the text form: a heading for each span, and its texts, wrapped to the width.
+# Span content: a heading for each span, and its texts wrapped to the width.
 
 _INDENT: Final = "  "
-_NARROWEST: Final = 30
+_MIN_WIDTH: Final = 30
 
 
-def content_lines(said: Iterable[Said], pen: Pen, width: int) -> list[str]:
-    """All of it, with an empty line before each span."""
-    return [line for one in said for line in _lines(one, pen, max(width, _NARROWEST))]
+def content_lines(blocks: Iterable[ContentBlock], style: TextStyle, width: int) -> list[str]:
+    """Return the lines of all blocks, with an empty line before each."""
+    return [line for block in blocks for line in _block_lines(block, style, max(width, _MIN_WIDTH))]
 
 
-def _lines(said: Said, pen: Pen, width: int) -> Iterator[str]:
+def _block_lines(block: ContentBlock, style: TextStyle, width: int) -> Iterator[str]:
     yield ""
-    yield f"{said.heading}: {pen.paint(said.name, '1')}{f' {said.model}' if said.model else ''}"
-    for part in said.parts:
+    yield f"{block.heading}: {style.color(block.name, '1')}{f' {block.model}' if block.model else ''}"
+    for part in block.parts:
         if part.label:
-            yield _INDENT + pen.paint(part.label, "2")
+            yield _INDENT + style.color(part.label, "2")
         for line in part.text.split("\n"):
             wrapped = textwrap.wrap(line, width - 2 * len(_INDENT), break_on_hyphens=False)
             yield from (2 * _INDENT + piece.rstrip() for piece in wrapped or [""])
 
 
-# What the text form is drawn with: glyphs that the stream can carry, and colour where somebody sees it.
+# Text style: Unicode or ASCII glyphs, and ANSI colors.
 
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
-    """The drawn parts of the text form."""
+    """Characters that draw marks, guides and bars."""
 
     marks: dict[str, str]
     branch: str
@@ -143,35 +141,37 @@ _TO_ASCII = str.maketrans({"…": "...", "×": "x"})
 
 
 @dataclass(frozen=True, slots=True)
-class Pen:
-    """How text is drawn.
+class TextStyle:
+    """Glyphs and colors of the text.
 
     Attributes:
-        unicode: False for a stream that cannot carry more than ASCII.
-        color: ANSI colours.
+        unicode: False for a stream that can only encode ASCII.
+        ansi: write ANSI colors.
     """
 
     unicode: bool = True
-    color: bool = False
+    ansi: bool = False
 
     @property
     def glyphs(self) -> Glyphs:
-        """The drawn parts."""
+        """The glyphs of this style."""
         return UNICODE if self.unicode else ASCII
 
     @property
-    def plain(self) -> Pen:
-        """The same without colours."""
-        return Pen(unicode=self.unicode)
+    def without_color(self) -> TextStyle:
+        """The same style without ANSI colors."""
+        return TextStyle(unicode=self.unicode)
 
-    def paint(self, text: str, code: str) -> str:
-        """The text in a colour, or as it is."""
-        return f"\x1b[{code}m{text}\x1b[0m" if self.color and code and text else text
+    def color(self, text: str, code: str) -> str:
+        """Return the text with an ANSI color code, or unchanged if colors are off."""
+        return f"\x1b[{code}m{text}\x1b[0m" if self.ansi and code and text else text
 
-    def carried(self, text: str) -> str:
-        """The text as the stream can carry it."""
+    def encodable(self, text: str) -> str:
+        """Return the text with all characters that the stream cannot encode replaced."""
         return text if self.unicode else text.translate(_TO_ASCII).encode("ascii", "replace").decode("ascii")
 
+
+# The whole text: summary, error and tree.
 
 MAX_LINES: Final = 40
 MAX_BYTES: Final = 4_000
@@ -179,105 +179,108 @@ WIDTH: Final = 100
 
 
 def render(view: CellView, *, unicode: bool = True, color: bool = False, width: int | None = None) -> str:
-    """The summary, and after an error or on demand the error and the tree.
+    """Render the summary, followed by the error and the tree after an error or if the view is open.
 
     Args:
-        unicode: False for a stream that cannot carry more than ASCII.
-        color: ANSI colours. Never in `text/plain` of a notebook.
-        width: columns of the terminal: facts give way to fit it, and bars are left out below 80. None for a file, which
-            has the tree as for 100 columns and every fact.
+        unicode: False for a stream that can only encode ASCII.
+        color: write ANSI colors. Never in `text/plain` of a notebook.
+        width: of the terminal in characters: facts are dropped until the line fits, and bars are left out below 80.
+            None for a file: all facts, and the tree for a width of 100.
 
     Returns:
-        Lines without a last line feed; at most 40 of them and 4,000 bytes, and below them what spans said if that was
-        asked for. Spans without a line are counted.
+        At most 40 lines and 4,000 bytes, without a final line feed, plus the content of spans if it was requested.
+        Spans without a line are counted.
     """
-    pen = Pen(unicode=unicode, color=color)
+    style = TextStyle(unicode=unicode, ansi=color)
     if view.mode == "line" or not (view.open or view.tree.errors):
-        return pen.carried("\n".join(_head(view, pen, width, 0)))
-    said = content_lines(view.said, pen, width or WIDTH) if view.asked else []
+        return style.encodable("\n".join(_head(view, style, width, 0)))
+    content = content_lines(view.content, style, width or WIDTH) if view.content_requested else []
     footer = _footer(view)
-    foot = ["", pen.paint(footer, "2")] if footer else []
-    return pen.carried("\n".join([*_tree(view, pen, width), *said, *foot]))
+    foot = ["", style.color(footer, "2")] if footer else []
+    return style.encodable("\n".join([*_tree(view, style, width), *content, *foot]))
 
 
 def summary(view: CellView, *, unicode: bool = True, color: bool = False, width: int | None = None) -> str:
-    """What is said unasked when all went well: the line, and below it an error or a notice if there is one."""
-    pen = Pen(unicode=unicode, color=color)
-    return pen.carried("\n".join(_head(view, pen, width, 0)))
+    """Render the summary line, followed by the error or the notice if there is one."""
+    style = TextStyle(unicode=unicode, ansi=color)
+    return style.encodable("\n".join(_head(view, style, width, 0)))
 
 
-def _head(view: CellView, pen: Pen, width: int | None, hidden: int) -> list[str]:
-    return [_summary_line(view, pen, width, hidden), *_error_lines(view, pen), *_notice_lines(view, pen)]
+def _head(view: CellView, style: TextStyle, width: int | None, hidden: int) -> list[str]:
+    return [_summary_line(view, style, width, hidden), *_error_lines(view, style), *_notice_lines(view, style)]
 
 
-def _summary_line(view: CellView, pen: Pen, width: int | None, hidden: int) -> str:
-    """`✓ support_agent  2.84 s  ~$0.0091  6,043 tokens  21 spans  3 LLM calls  sent`, less facts where it is narrow."""
+def _summary_line(view: CellView, style: TextStyle, width: int | None, hidden: int) -> str:
+    """`✓ support_agent  2.84 s  ~$0.0091  6,043 tokens  21 spans  3 LLM calls  sent`; fewer facts if narrow."""
     facts = list(summarize_view(view, hidden).facts)
-    while width is not None and facts and columns(_line_with(facts, view, pen.plain, hidden)) > width:
+    while width is not None and facts and cell_width(_line_with(facts, view, style.without_color, hidden)) > width:
         facts.pop()
-    return _line_with(facts, view, pen, hidden)
+    return _line_with(facts, view, style, hidden)
 
 
-def _line_with(facts: Sequence[str], view: CellView, pen: Pen, hidden: int) -> str:
-    said = summarize_view(view, hidden)
-    tone = {"ok": "32", "error": "1;31"}.get(said.mark, "")
-    delivery = said.delivery[:1].lower() + said.delivery[1:]
+def _line_with(facts: Sequence[str], view: CellView, style: TextStyle, hidden: int) -> str:
+    summary = summarize_view(view, hidden)
+    tone = {"ok": "32", "error": "1;31"}.get(summary.mark, "")
+    delivery = summary.delivery[:1].lower() + summary.delivery[1:]
     parts = [
-        pen.paint(pen.glyphs.marks[said.mark], tone) + " " + pen.paint(said.title, "1"),
-        said.duration,
+        style.color(style.glyphs.marks[summary.mark], tone) + " " + style.color(summary.title, "1"),
+        summary.duration,
         *facts,
-        pen.paint(said.errors, "1;31"),
-        pen.paint(said.caught, "2"),
-        *said.notes,
-        pen.paint(delivery, "32" if said.delivery == "Sent" else ""),
+        style.color(summary.errors, "1;31"),
+        style.color(summary.caught, "2"),
+        *summary.notes,
+        style.color(delivery, "32" if summary.delivery == "Sent" else ""),
     ]
     return "  ".join(filter(None, parts))
 
 
-def _error_lines(view: CellView, pen: Pen) -> list[str]:
+def _error_lines(view: CellView, style: TextStyle) -> list[str]:
     error = error_line(view.tree)
     if error is None:
         return []
     # A single root is the summary's title already.
     through = error.through if len(view.tree.roots) > 1 else error.through[:-1]
-    way = " > ".join((*reversed(through), error.name))
-    line = f"  {way}: {pen.paint(error.what, '1;31')}"
-    return [f"{line}  {pen.paint(error.location, '2')}" if error.location else line]
+    path = " > ".join((*reversed(through), error.name))
+    line = f"  {path}: {style.color(error.what, '1;31')}"
+    return [f"{line}  {style.color(error.location, '2')}" if error.location else line]
 
 
-def _notice_lines(view: CellView, pen: Pen) -> list[str]:
+def _notice_lines(view: CellView, style: TextStyle) -> list[str]:
     if view.notice is None:
         return []
     notice = view.notice
     title, text = (clean(part, 400) for part in (notice.title, notice.text))
-    commands = " or ".join(pen.paint(clean(command, 60), "1") for command in notice.commands)
+    commands = " or ".join(style.color(clean(command, 60), "1") for command in notice.commands)
     return ["  " + " ".join(filter(None, (title, text, commands)))]
 
 
-def _tree(view: CellView, pen: Pen, width: int | None) -> list[str]:
-    """Head and tree within the bounds: fewer rows if need be, counted in the last line. Colours do not count."""
+def _tree(view: CellView, style: TextStyle, width: int | None) -> list[str]:
+    """Return head and tree within the limits; rows that do not fit are counted in the last line.
+
+    ANSI colors do not count as bytes.
+    """
     rows = rows_of(view)
     below = sum(len(line.encode()) + 1 for line in ("", _footer(view)))
     shown = choose_rows(rows, view.max_rows)
     while len(shown) > 1:
-        lines = _drawn(view, shown, pen.plain, width)
+        lines = _tree_with_head(view, shown, style.without_color, width)
         size = sum(len(line.encode()) + 1 for line in lines) + below
-        too_many = len(lines) + 2 - MAX_LINES
-        if size <= MAX_BYTES and too_many <= 0:
+        excess_lines = len(lines) + 2 - MAX_LINES
+        if size <= MAX_BYTES and excess_lines <= 0:
             break
         fitting = len(shown) * MAX_BYTES // size if size > MAX_BYTES else len(shown)
-        shown = choose_rows(rows, max(1, min(len(shown) - max(too_many, 1), fitting)))
-    return _drawn(view, shown, pen, width)
+        shown = choose_rows(rows, max(1, min(len(shown) - max(excess_lines, 1), fitting)))
+    return _tree_with_head(view, shown, style, width)
 
 
-def _drawn(view: CellView, shown: Sequence[TreeRow], pen: Pen, width: int | None) -> list[str]:
+def _tree_with_head(view: CellView, shown: Sequence[TreeRow], style: TextStyle, width: int | None) -> list[str]:
     hidden = hidden_spans(view.tree, shown)
-    lines = [*_head(view, pen, width, hidden), "", *tree_lines(shown, view.tree, pen, width or WIDTH)]
+    lines = [*_head(view, style, width, hidden), "", *tree_lines(shown, view.tree, style, width or WIDTH)]
     return [*lines, f"… {count(hidden, 'more span')}"] if hidden else lines
 
 
 def _footer(view: CellView) -> str:
-    more = tells_more(view)
+    more = omitted_content_hint(view)
     parts = (
         f"file {clean(view.file, COMMAND_LENGTH)}" if view.file else "",
         f"session {clean(view.session_name, 60)}" if view.session_name else "",

@@ -1,4 +1,4 @@
-"""What a display is given: everything about one cell's output, decided before anything is drawn."""
+"""The view: everything about one cell's output as plain data, decided before a display renders it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Literal
 
 from hh_jupyter.display import format as fmt
-from hh_jupyter.display.content import Detail, Said
+from hh_jupyter.display.content import ContentBlock, Detail
 from hh_jupyter.display.format import NAME_LENGTH, clean, span_name
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.totals import Totals
@@ -19,13 +19,13 @@ from hh_jupyter.records.tree import SpanNode, SpanTree, TreeRow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """One thing the user should know, below the summary: what, why and where the data is now, what to do next.
+    """A message below the summary: what happened and why, where the data is now, and what to do next.
 
     Attributes:
-        kind: "error" when something did not work, "info" when all is as it should be.
-        title: half a sentence. Example: "3 spans were not sent."
-        command: what to type next. Example: "%hh send".
-        other: what may be typed instead, where there is no button for it. Example: "%hh save FILE".
+        kind: "error" after a failure, "info" otherwise.
+        title: a short sentence. Example: "3 spans were not sent."
+        command: the command to run next. Example: "%hh send".
+        other: an alternative command, shown where there is no button for it. Example: "%hh save FILE".
     """
 
     kind: Literal["error", "info"]
@@ -36,7 +36,7 @@ class Notice:
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What to type next, the best first."""
+        """The commands to run next, the recommended one first."""
         return tuple(filter(None, (self.command, self.other)))
 
 
@@ -46,24 +46,24 @@ class CellView:
 
     Attributes:
         view_id: id of the output's element in the page.
-        label: what users type to name the cell. Example: "4" in `%hh show 4`. Empty where nothing names the spans.
-        totals: of all spans of the tree, with those that have no row.
-        raised: an exception left the cell.
-        interrupted: the cell was interrupted; what had finished is shown.
-        running: the cell has not ended; what there is so far is shown.
-        late: how many of the spans ended after the cell.
+        label: selects these spans in commands. Example: "4" in `%hh show 4`. Empty if no command can select them.
+        totals: of all spans of the tree, including those without a row.
+        raised: the cell ended with an exception.
+        interrupted: the cell was interrupted; the spans until then are shown.
+        running: the cell is still running; the spans so far are shown.
+        late: number of spans that ended after the cell.
         session_url: link to the session; shown only if it is https.
-        mode: "auto" opens when an exception left the cell, "line" never, "tree" always.
-        max_rows: rows of the tree at most; what has no row is counted.
-        forgotten: spans of the cell that are not in the tree, because only so many are kept.
-        errors_only: only rows with an error, and those that lead to one.
-        detail: how much of what spans said is in `said`: "summary" nothing, "preview" the beginnings, "full" all of it.
-        said: messages, inputs and outputs. The text form has them only if `asked`: a notebook's text stays short.
-        unsaid: how many spans are left out of it that may have something to say.
-        asked: the view was asked for by a command, with this detail.
-        linked: static forms name the session, by a link or its id.
-        origin: shown in place of the delivery word, for spans that were made elsewhere. Example: "Read from file".
-        file: path of the file that they were read from.
+        mode: "auto" opens the tree if the cell ended with an exception, "line" never, "tree" always.
+        max_rows: maximum number of rows of the tree; spans without a row are counted.
+        evicted: number of spans of the cell that are no longer in memory and therefore not in the tree.
+        errors_only: show only rows with an error and the rows that lead to one.
+        detail: how much span content is in `content`: "summary" none, "preview" the beginnings, "full" all of it.
+        content: messages, inputs and outputs of spans. Text shows them only if `content_requested`: it stays short.
+        content_omitted: number of spans whose content is left out of `content`.
+        content_requested: a command requested this view, with this detail.
+        linked: static displays name the session, by a link or its id.
+        source: shown instead of the delivery state if the spans come from elsewhere. Example: "Read from file".
+        file: path of the file from which the spans were read.
     """
 
     view_id: str
@@ -81,38 +81,38 @@ class CellView:
     session_url: str | None = None
     mode: str = "auto"
     max_rows: int = 60
-    forgotten: int = 0
+    evicted: int = 0
     errors_only: bool = False
     detail: Detail = "summary"
-    said: tuple[Said, ...] = ()
-    unsaid: int = 0
-    asked: bool = False
+    content: tuple[ContentBlock, ...] = ()
+    content_omitted: int = 0
+    content_requested: bool = False
     linked: bool = True
-    origin: str | None = None
+    source: str | None = None
     file: str | None = None
 
     @property
     def open(self) -> bool:
-        """The tree is shown without being asked for."""
+        """Whether the tree is open from the start."""
         return self.mode == "tree" or (self.mode == "auto" and self.raised)
 
 
-# The facts of the summary line and of the error, in words: every display says the same.
+# Texts of the summary line and of the error, the same in every display.
 
 Mark = Literal["ok", "error", "running", "stopped"]
 MESSAGE_LENGTH = 300
 COMMAND_LENGTH = 240
-"""A command with a path in it; one that is cut is of no use."""
+"""Maximum length of a command with a path in it; a truncated command would not run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The summary line in parts, in the order in which they are shown. Empty parts are not shown.
+    """The parts of the summary line, in display order. Empty parts are not shown.
 
     Attributes:
         duration: from the first start to the last end.
-        facts: cost, tokens, spans, LLM calls: the last ones give way first where room is short.
-        delivery: the one word for what became of the spans, or where they come from.
+        facts: cost, tokens, spans, LLM calls: narrow displays drop them from the end.
+        delivery: state of the export, or the source of the spans.
     """
 
     mark: Mark
@@ -126,13 +126,18 @@ class Summary:
 
 
 def summarize_view(view: CellView, hidden: int = 0) -> Summary:
-    """The summary line of a view, whose display has no row for so many of its spans."""
+    """Return the parts of the summary line of a view.
+
+    Args:
+        view: the view.
+        hidden: number of its spans for which the display has no row.
+    """
     tree = view.tree
-    hidden += view.forgotten
+    hidden += view.evicted
     notes = (
         "interrupted" if view.interrupted else "",
         f"+{view.late:,} after the cell ended" if view.late else "",
-        f"showing {spans_of(view) - hidden:,} of {spans_of(view):,}" if hidden else "",
+        f"showing {count_spans(view) - hidden:,} of {count_spans(view):,}" if hidden else "",
     )
     return Summary(
         mark=_mark(view),
@@ -142,7 +147,7 @@ def summarize_view(view: CellView, hidden: int = 0) -> Summary:
         errors=fmt.count(tree.errors, "error") if tree.errors else "",
         caught=f"{tree.caught:,} caught" if tree.caught else "",
         notes=tuple(filter(None, notes)),
-        delivery=view.origin or view.export.word,
+        delivery=view.source or view.export.word,
     )
 
 
@@ -156,38 +161,38 @@ def _mark(view: CellView) -> Mark:
     return "running" if view.tree.running else "ok"
 
 
-def spans_of(view: CellView) -> int:
-    """How many there were, also of those that are no longer kept."""
-    return len(view.tree.nodes) + view.forgotten
+def count_spans(view: CellView) -> int:
+    """Return the number of spans, including those no longer in memory."""
+    return len(view.tree.nodes) + view.evicted
 
 
 def _facts(view: CellView) -> tuple[str, ...]:
-    totals, spans = view.totals, spans_of(view)
-    if view.forgotten:  # Nobody knows any more what those used.
+    totals, spans = view.totals, count_spans(view)
+    if view.evicted:  # The usage of evicted spans is unknown.
         totals = replace(totals, unknown_usage_calls=totals.unknown_usage_calls + 1, cost_complete=False)
     facts = [fmt.cost(totals), fmt.tokens(totals)]
     if spans > 1:
         facts.append(fmt.count(spans, "span"))
-        # On an error its count takes this place: the line stays as long as it was.
+        # An error count takes this place, so that the line does not grow.
         if totals.llm_calls and not view.tree.errors:
             facts.append(fmt.count(totals.llm_calls, "LLM call"))
     return tuple(filter(None, facts))
 
 
 def redacted_note(tree: SpanTree) -> str:
-    """`4 values redacted`; empty without any."""
+    """`4 values redacted`, or an empty string."""
     redacted = sum(node.record.redacted for node in tree.nodes)
     return fmt.count(redacted, "value") + " redacted" if redacted else ""
 
 
-def tells_more(view: CellView) -> tuple[str, str] | None:
-    """What the view leaves out of what spans said, and the command that shows it; None if nothing is left out."""
-    if (view.detail == "full" and not view.unsaid) or not view.label:
+def omitted_content_hint(view: CellView) -> tuple[str, str] | None:
+    """Return what content the view leaves out and the command that shows it; None if it leaves out nothing."""
+    if (view.detail == "full" and not view.content_omitted) or not view.label:
         return None
     what = "Messages:" if view.totals.llm_calls else "Inputs and outputs:"
     if view.detail == "full":
         more = f"%hh save FILE {view.label}" if view.file is None else f"SpanList.from_otlp({view.file!r})"
-        return f"{fmt.count(view.unsaid, 'span')} say more:", more
+        return f"{fmt.count(view.content_omitted, 'more span')} with content:", more
     return what, f"%hh show {clean(view.label, COMMAND_LENGTH)} --detail full"
 
 
@@ -197,8 +202,8 @@ class ErrorLine:
 
     Attributes:
         what: "HTTPError: 503 Service Unavailable".
-        name: of the span in which it began.
-        through: names of the spans it passed on its way up, the innermost first; long ways are shortened.
+        name: name of the span in which it began.
+        through: names of the spans that it propagated through, innermost first; long paths are shortened.
         location: "payments.py:41", or None.
     """
 
@@ -209,24 +214,24 @@ class ErrorLine:
 
 
 def error_line(tree: SpanTree) -> ErrorLine | None:
-    """The error to tell first; None without an uncaught one."""
+    """Return the error to show first; None without an uncaught error."""
     node = tree.deepest_error
     if node is None:
         return None
     error = node.record.error
-    words = (clean(error.type, NAME_LENGTH), clean(error.message, MESSAGE_LENGTH)) if error is not None else ()
-    what = ": ".join(filter(None, words)) or "Error, without a message"
+    texts = (clean(error.type, NAME_LENGTH), clean(error.message, MESSAGE_LENGTH)) if error is not None else ()
+    what = ": ".join(filter(None, texts)) or "Error without a message"
     location = error.location if error is not None else None
     return ErrorLine(
         what,
         span_name(node.record.name),
-        _way_up(node),
+        _ancestor_names(node),
         clean(location, NAME_LENGTH) if location else None,
     )
 
 
-def _way_up(node: SpanNode) -> tuple[str, ...]:
-    """Names of the ancestors; of more than five the first three, a count and the root."""
+def _ancestor_names(node: SpanNode) -> tuple[str, ...]:
+    """Return the names of the ancestors; of more than five only the first three, a count and the root."""
     names = tuple(span_name(ancestor.record.name) for ancestor in islice(node.ancestors, 5))
     if node.depth <= 5:
         return names
@@ -235,9 +240,9 @@ def _way_up(node: SpanNode) -> tuple[str, ...]:
 
 
 def error_tag(node: SpanNode) -> str:
-    """A failing span's error in a word or two: its HTTP status, else its type.
+    """Return a failing span's error in a word or two: its HTTP status, else its type.
 
-    Empty for the spans that an error only passed through: it is shown where it began.
+    Empty for spans that an error only propagated through: it is shown where it began.
     """
     if node.error not in ("uncaught", "caught"):
         return ""
@@ -246,15 +251,15 @@ def error_tag(node: SpanNode) -> str:
     word = str(status) if status else kind or "error"
     if node.error == "uncaught":
         return word
-    return f"{word}, {'retried' if _tried_again(node) else 'caught'}"
+    return f"{word}, {'retried' if _was_retried(node) else 'caught'}"
 
 
-def _tried_again(node: SpanNode) -> bool:
+def _was_retried(node: SpanNode) -> bool:
     siblings = node.parent.children if node.parent is not None else ()
     return any(other.start_ns >= node.end_ns and other.record.name == node.record.name for other in siblings)
 
 
-# Which rows of a tree are shown, and what they say.
+# Rows of the tree: which are shown, and their texts.
 
 MODEL_LENGTH = 40
 
@@ -276,10 +281,10 @@ KIND_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class RowText:
-    """What a row says, in words; empty where it says nothing. Errors: see `error_tag`.
+    """The texts of a row; unknown ones are empty. `tag` is described in `error_tag`.
 
     Attributes:
-        spread: times of a fold. Example: "p50 57 ms, p95 78 ms, max 78 ms, sum 684 ms".
+        spread: distribution of the durations of a fold. Example: "p50 57 ms, p95 78 ms, max 78 ms, sum 684 ms".
     """
 
     kind: str
@@ -293,7 +298,7 @@ class RowText:
 
 
 def describe_row(row: TreeRow) -> RowText:
-    """The words of a row."""
+    """Return the texts of a row."""
     record = row.node.record
     tokens = row.tokens
     time = fmt.duration(row.duration_ns)
@@ -314,15 +319,15 @@ def describe_row(row: TreeRow) -> RowText:
 
 
 def _spread(row: TreeRow) -> str:
-    """What folding leaves of the times."""
+    """Summarize the durations of the folded spans."""
     times = sorted(item.end_ns - item.start_ns for item in row.items)
     p95 = times[math.ceil(0.95 * len(times)) - 1]
-    said = {"p50": row.duration_ns, "p95": p95, "max": times[-1], "sum": sum(times)}
-    return ", ".join(f"{name} {fmt.duration(time)}" for name, time in said.items())
+    statistics = {"p50": row.duration_ns, "p95": p95, "max": times[-1], "sum": sum(times)}
+    return ", ".join(f"{name} {fmt.duration(time)}" for name, time in statistics.items())
 
 
 def rows_of(view: CellView) -> list[TreeRow]:
-    """The rows of a view's tree; of one that is about errors those that failed, and those above them."""
+    """Return the rows of a view's tree; with `errors_only`, those with an error and their ancestors."""
     rows = view.tree.rows()
     if not view.errors_only:
         return rows
@@ -330,9 +335,9 @@ def rows_of(view: CellView) -> list[TreeRow]:
 
 
 def choose_rows(rows: Sequence[TreeRow], limit: int) -> list[TreeRow]:
-    """At most `limit` of a tree's rows, in order.
+    """Return at most `limit` of a tree's rows, in order.
 
-    Errors and roots stay longest, then what was on the critical path, then what took the most time.
+    Priority: errors and roots, then the critical path, then the longest spans.
     """
     if len(rows) <= limit:
         return list(rows)
@@ -341,12 +346,12 @@ def choose_rows(rows: Sequence[TreeRow], limit: int) -> list[TreeRow]:
 
 
 def hidden_spans(tree: SpanTree, shown: Sequence[TreeRow]) -> int:
-    """How many spans have no row."""
+    """Return how many spans have no row."""
     return len(tree.nodes) - sum(row.spans for row in shown)
 
 
 def _rank(row: TreeRow) -> tuple[int, int, int]:
-    """Smaller is kept longer. Ancestors come before those below them, so that a row is rarely without its parent."""
+    """Rank a row, smallest first. Ancestors come before their descendants: rows rarely lose their parent."""
     node = row.node
     if node.error == "uncaught":
         return 0, 0, 0
@@ -360,7 +365,7 @@ def _rank(row: TreeRow) -> tuple[int, int, int]:
 
 
 def extent(row: TreeRow, tree: SpanTree) -> tuple[float, float]:
-    """Where a row's bar starts and how long it is, as fractions of the tree's time; of a fold from first to last."""
+    """Return start and length of a row's bar as fractions of the tree's duration; a fold spans all its items."""
     whole = tree.end_ns - tree.start_ns
     if whole <= 0:
         return 0.0, 1.0

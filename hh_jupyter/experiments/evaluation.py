@@ -22,7 +22,7 @@ from hh_jupyter import settings as settings_table
 from hh_jupyter.delivery.ask import BackendClient
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display.experiments import ProgressView, progress_bundle, progress_text
-from hh_jupyter.display.live import LiveOutput, note_shown, open_live_output
+from hh_jupyter.display.updatable_output import UpdatableOutput, open_updatable_output, record_shown
 from hh_jupyter.errors import SettingError, SettingTypeError
 from hh_jupyter.experiments import views
 from hh_jupyter.experiments.dataset import Dataset, dataset_from_rows, fetch_dataset
@@ -424,7 +424,7 @@ class Progress:
 
     def __init__(self, name: str, total: int | None, usage: UsageCounter, *, show: bool) -> None:
         self._name, self._total, self._usage, self._show = name, total, usage, show
-        self._output: LiveOutput | None = open_live_output() if show else None
+        self._output: UpdatableOutput | None = open_updatable_output() if show else None
         self._terminal = show and self._output is None and sys.stderr is not None and sys.stderr.isatty()
         self._started = time.monotonic()
         self._next = self._started + REDRAW_SECONDS
@@ -457,8 +457,8 @@ class Progress:
     def show_result(self, result: ExperimentResultSummary) -> None:
         """Replace the progress by the result."""
         if self._output is not None:
-            self._output.draw(views.result_bundle(result))
-            note_shown(self._output, result)
+            self._output.update(views.result_bundle(result))
+            record_shown(self._output, result)
         elif self._show:
             if self._terminal and self._drawn:
                 sys.stderr.write(_CLEAR)
@@ -468,7 +468,7 @@ class Progress:
     def _draw(self, doing: str) -> None:
         self._next = time.monotonic() + REDRAW_SECONDS
         if self._output is not None:
-            self._output.draw(progress_bundle(self._view(doing)))
+            self._output.update(progress_bundle(self._view(doing)))
         elif self._terminal:
             unicode = (sys.stderr.encoding or "").lower().replace("-", "") == "utf8"
             sys.stderr.write(_CLEAR + progress_text(self._view(doing), unicode=unicode))

@@ -12,7 +12,7 @@ from math import fsum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
-from hh_jupyter.display.live import shown_above
+from hh_jupyter.display.updatable_output import already_shown
 from hh_jupyter.experiments.worker import DatapointOutcome
 from hh_jupyter.records import prices
 from hh_jupyter.records.log import SpanLog
@@ -240,7 +240,7 @@ class ExperimentResultSummary:
 
     def _ipython_display_(self) -> None:
         """Display the result, unless the progress display of this cell already shows it."""
-        if not shown_above(self):
+        if not already_shown(self):
             raise NotImplementedError  # IPython then uses the other representations.
 
 

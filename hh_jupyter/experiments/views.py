@@ -15,17 +15,17 @@ from typing import Any, Final, Literal, TextIO
 from hh_jupyter.display import comparison as comparison_display
 from hh_jupyter.display import experiments as run_display
 from hh_jupyter.display import format as fmt
-from hh_jupyter.display import live
+from hh_jupyter.display import updatable_output
 from hh_jupyter.display.experiments import (
     ChangedRowView,
     ComparisonView,
     DeltaView,
     Distribution,
-    Mark,
     MetricView,
     RowView,
     RunView,
 )
+from hh_jupyter.display.view import Mark
 from hh_jupyter.experiments.comparison import classify_change
 from hh_jupyter.experiments.results import (
     AGGREGATES,
@@ -186,7 +186,9 @@ def result_view(result: ExperimentResultSummary, name: str | None = None) -> Run
         rows=[_row_view(row, columns, result) for row in ordered[:MAX_ROWS]],
         total=len(rows),
         notes=_notes(result),
-        command=f"%hh send {_send_argument(result)}" if result.delivery == LOCAL_ONLY and live.offered() else "",
+        command=f"%hh send {_send_argument(result)}"
+        if result.delivery == LOCAL_ONLY and updatable_output.notebook_loaded()
+        else "",
     )
 
 

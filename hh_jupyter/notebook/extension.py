@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-from hh_jupyter.display.live import give_live_outputs
+from hh_jupyter.display.updatable_output import set_output_factory
 from hh_jupyter.notebook import session_magic
 from hh_jupyter.notebook.cells import CellFrame, Cells, ThreadContexts
 from hh_jupyter.notebook.completion import Completer
@@ -86,8 +86,8 @@ class Extension:
             shell, self._sessions, guarded(self._before_cell), guarded(outputs.begin), self._on_cell_end
         )
         self._tracer.on_session_created = guarded(self._cells.on_session_created)
-        give_live_outputs(UpdatableOutputs(self._cells, front_end_of(shell)).open)
-        undo.callback(give_live_outputs, None)
+        set_output_factory(UpdatableOutputs(self._cells, front_end_of(shell)).open)
+        undo.callback(set_output_factory, None)
         undo.callback(setattr, self._tracer, "on_session_created", None)
         set_session_titles(self.titles)
         undo.callback(set_session_titles, None)

@@ -29,7 +29,7 @@ from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.processor import open_spans
 
 if TYPE_CHECKING:
-    from hh_jupyter.display.hub import Hub, Source
+    from hh_jupyter.display.hub import Hub, ViewSource
 
 
 class FrontEnd(Protocol):
@@ -157,7 +157,7 @@ class LazyHub:
             saved in the notebook.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ViewSource) -> None:
         self.wanted = False
         self._source = source
         self._hub: Hub | None = None
@@ -196,12 +196,12 @@ class LazyHub:
     @property
     def seen(self) -> bool:
         """Whether the page is visible, as far as it reports."""
-        return self._hub is not None and self._hub.seen
+        return self._hub is not None and self._hub.page_visible
 
     @property
     def looks(self) -> int:
-        """See `Hub.looks`."""
-        return self._hub.looks if self._hub is not None else 0
+        """See `Hub.visibility_reports`."""
+        return self._hub.visibility_reports if self._hub is not None else 0
 
     def running(self, view: CellView, source: str, elapsed_ms: float) -> None:
         """Show the current state of a running cell; see `Hub.running`."""
@@ -370,7 +370,7 @@ class UpdatableOutputs:
 
 
 class CellUpdatableOutput:
-    """See `hh_jupyter.display.live.LiveOutput`."""
+    """See `hh_jupyter.display.updatable_output.UpdatableOutput`."""
 
     def __init__(self, frame: CellFrame, cells: Cells, front_end: FrontEnd) -> None:
         self._frame, self._cells, self._front_end = frame, cells, front_end
@@ -379,11 +379,11 @@ class CellUpdatableOutput:
         self._view_id = f"{view_id_of(frame.cell_id, frame.label)}-run"
         self._drawn = False
 
-    def draw(self, bundle: Mapping[str, str]) -> None:
+    def update(self, bundle: Mapping[str, str]) -> None:
         """Show these mime types, or update the output with them."""
         self._front_end.publish(bundle, self._view_id, self._id, update=self._drawn)
         self._drawn = True
 
-    def in_force(self) -> bool:
+    def cell_running(self) -> bool:
         """Whether the output's cell is the one that runs."""
         return self._cells.running() is self._frame

@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 from IPython.core.error import UsageError
 
 from hh_jupyter.display.content import Detail, span_details
-from hh_jupyter.display.media import Images
+from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.snippet import python_code
 from hh_jupyter.display.view import CellView
 from hh_jupyter.notebook.cells import CellFrame
@@ -251,7 +251,7 @@ SEND_SECONDS: Final = 2.0
 
 
 class HubSource:
-    """Serves the requests of the hub, on any thread; implements `hub.Source`.
+    """Serves the requests of the hub, on any thread; implements `hub.ViewSource`.
 
     Args:
         sessions: sessions of the notebook.
@@ -287,7 +287,7 @@ class HubSource:
         output = self._shown(view_id)
         return self._views.static_view(output) if output is not None else None
 
-    def details(self, view_id: str, span_id: str, images: Images | None = None) -> dict[str, Any] | None:
+    def details(self, view_id: str, span_id: str, images: ImageCollector | None = None) -> dict[str, Any] | None:
         """Return the content of one span for the detail pane; None when it is no longer kept.
 
         Args:

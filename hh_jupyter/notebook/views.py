@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, cast
 from urllib.parse import quote
 
-from hh_jupyter.display.content import Detail, what_was_said
+from hh_jupyter.display.content import Detail, collect_content
 from hh_jupyter.display.view import CellView
 from hh_jupyter.notebook.cells import CellFrame
 from hh_jupyter.notebook.sessions import SHORT_ID, KnownSession, NotebookSessions, export_of, export_of_cell
@@ -132,8 +132,9 @@ class Views:
         settings = self._tracer.settings
         view = self.view(output)
         detail = output.detail or cast("Detail", settings.saved_detail)
-        said, unsaid = what_was_said(view.tree, detail, self._log.details)
-        return dataclasses.replace(view, detail=detail, said=said, unsaid=unsaid, linked=settings.saved_link)
+        content, omitted = collect_content(view.tree, detail, self._log.details)
+        view = dataclasses.replace(view, detail=detail, content=content, content_omitted=omitted)
+        return dataclasses.replace(view, linked=settings.saved_link)
 
     def view(self, output: CellOutput) -> CellView:
         """Return the view of an output."""
@@ -158,9 +159,9 @@ class Views:
             notice=self._notices.notice_for(output, export, overdue=output.overdue),
             mode=output.mode,
             max_rows=self._tracer.settings.display_rows,
-            forgotten=max(0, self._span_count(output.key) - len(tree.nodes)),
+            evicted=max(0, self._span_count(output.key) - len(tree.nodes)),
             errors_only=output.errors_only,
-            asked=output.asked,
+            content_requested=output.asked,
         )
 
     def export(self, output: CellOutput) -> ExportState:
@@ -240,10 +241,10 @@ def fixed_view(
         session_url=session_url(settings, session_id) if export.destination else None,
         mode="tree",
         max_rows=settings.display_rows,
-        forgotten=forgotten,
+        evicted=forgotten,
         errors_only=errors_only,
-        asked=True,
-        origin="Read from file" if file is not None else None,
+        content_requested=True,
+        source="Read from file" if file is not None else None,
         file=file,
     )
 

@@ -1,4 +1,4 @@
-"""A page with cell outputs and a stand-in for the widget model, answered by the real hub over HTTP: quick to look at.
+"""A page with cell outputs and a stand-in for the widget model, connected to the real hub over HTTP.
 
 Run `python -m tests.browser.harness` and open the address it prints, with `#dark` for the dark
 theme, `?cells=big` for other cells than the small ones, `&static` for the outputs as they are without a kernel.
@@ -18,7 +18,7 @@ from hh_jupyter.display import hub
 from hh_jupyter.display.content import span_details
 from hh_jupyter.display.html import mime_bundle
 from hh_jupyter.display.hub import Hub
-from hh_jupyter.display.media import Images
+from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.snippet import python_code
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.record import SpanRecord
@@ -44,7 +44,7 @@ window.model = {{
   emit: (name) => (listeners[name] ?? []).forEach((fn) => fn()),
   async send(message) {{
     window.asked.push(message);
-    if (!window.kernel.alive || message.type === "sight") return;
+    if (!window.kernel.alive || message.type === "visibility") return;
     const answer = await (await fetch("/message", {{ method: "POST", body: JSON.stringify(message) }})).json();
     this.tell(answer.content, answer.buffers.map((text) => new DataView(bytes(text).buffer)));
   }},
@@ -88,12 +88,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Harness(ThreadingHTTPServer):
-    """The server of one page; `url` names it."""
+    """The server of one page, at `url`."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.views, details = sample_views()
-        self.said = {span_id: said for cell in details.values() for span_id, said in cell.items()}
+        self.details_by_span = {span_id: found for cell in details.values() for span_id, found in cell.items()}
         self.by_id = {view.view_id: view for view in self.views.values()}
         self.hub = Hub(self)
         self.url = f"http://127.0.0.1:{self.server_address[1]}/"
@@ -101,13 +101,13 @@ class Harness(ThreadingHTTPServer):
     def view_of(self, view_id: str) -> CellView | None:
         return self.by_id.get(view_id)
 
-    def details(self, view_id: str, span_id: str, images: Images) -> dict[str, Any] | None:
+    def details(self, view_id: str, span_id: str, images: ImageCollector) -> dict[str, Any] | None:
         record = self._record(view_id, span_id)
-        return None if record is None else span_details(record, self.said[span_id], images)
+        return None if record is None else span_details(record, self.details_by_span[span_id], images)
 
     def python(self, view_id: str, span_id: str) -> str | None:
         record = self._record(view_id, span_id)
-        return None if record is None else python_code(self.by_id[view_id], record, self.said[span_id])
+        return None if record is None else python_code(self.by_id[view_id], record, self.details_by_span[span_id])
 
     def send(self) -> str:
         return "All 3 spans were sent."

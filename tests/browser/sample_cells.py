@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage
-from hh_jupyter.display.content import what_was_said
+from hh_jupyter.display.content import collect_content
 from hh_jupyter.display.view import CellView, Notice
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanError, SpanRecord
@@ -116,8 +116,8 @@ class Cell:
 
 
 def _exception(error: SpanError, stack: str, record: SpanRecord) -> RecordedEvent:
-    said = {"exception.type": error.type, "exception.message": error.message, "exception.stacktrace": stack}
-    return RecordedEvent("exception", record.end_ns or record.start_ns, said)
+    attributes = {"exception.type": error.type, "exception.message": error.message, "exception.stacktrace": stack}
+    return RecordedEvent("exception", record.end_ns or record.start_ns, attributes)
 
 
 def exchange(given: Any, got: Any = None) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def support_agent(trace_id: int, *, fails: bool = False) -> Cell:
         stack=STACK,
         attributes=exchange({"question": QUESTION}, None if fails else ANSWER),
     )
-    said = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
+    turns = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
     look = {"role": "assistant", "calls": [("get_order", "call_7Qa", {"order_id": 48213})]}
     cell.add(
         "llm",
@@ -183,7 +183,7 @@ def support_agent(trace_id: int, *, fails: bool = False) -> Cell:
         tokens=(412, 38),
         cost=0.000226,
         first=188,
-        attributes=conversation(*said, look, model="gpt-4.1-mini"),
+        attributes=conversation(*turns, look, model="gpt-4.1-mini"),
     )
     search = cell.add(
         "retriever",
@@ -231,7 +231,7 @@ def support_agent(trace_id: int, *, fails: bool = False) -> Cell:
         tokens=(1836, 61),
         cost=0.00416,
         first=402,
-        attributes=conversation(*said, look, found, decided),
+        attributes=conversation(*turns, look, found, decided),
     )
     if fails:
         _failing_refund(cell, root, refund, error)
@@ -250,7 +250,7 @@ def support_agent(trace_id: int, *, fails: bool = False) -> Cell:
             tokens=(1988, 94),
             cost=0.004728,
             first=316,
-            attributes=conversation(*said, look, found, decided, result, reply),
+            attributes=conversation(*turns, look, found, decided, result, reply),
         )
     return cell
 
@@ -276,11 +276,11 @@ def one_call(trace_id: int) -> Cell:
     """A single model call whose prompt holds markup."""
     cell = Cell(trace_id)
     asked = "Explain idempotency keys in one sentence. <img src=x onerror=alert(1)>"
-    said = (
+    turns = (
         "An idempotency key is a unique token sent with a request so that the server can recognise a retry and return "
         "the first result instead of acting twice."
     )
-    messages = conversation({"role": "user", "content": asked}, {"role": "assistant", "content": said})
+    messages = conversation({"role": "user", "content": asked}, {"role": "assistant", "content": turns})
     cell.add(
         "llm", "chat", 0, 684, model="gpt-4.1-mini", tokens=(34, 52), cost=0.0000968, first=241, attributes=messages
     )
@@ -294,7 +294,7 @@ def rag(trace_id: int) -> Cell:
         "chain", "answer_question", 0, 1480, attributes=exchange("What changed in v3?", "Three things changed.")
     )
     cell.add("retriever", "retrieve", 8, 240, parent=root, attributes=exchange("v3", {"docs": 5}))
-    said = (
+    turns = (
         {"role": "user", "content": "What changed in v3?"},
         {"role": "assistant", "content": "Three things changed."},
     )
@@ -308,7 +308,7 @@ def rag(trace_id: int) -> Cell:
         tokens=(2210, 188),
         cost=0.00945,
         first=430,
-        attributes=conversation(*said, model="claude-sonnet-4"),
+        attributes=conversation(*turns, model="claude-sonnet-4"),
     )
     return cell
 
@@ -344,12 +344,12 @@ def pictures(trace_id: int) -> Cell:
         {"role": "user", "parts": parts},
         {"role": "tool", "parts": [{"type": "tool_call_response", "id": "call_1", "response": result}]},
     ]
-    said = [{"role": "assistant", "parts": [{"type": "text", "content": "Yes: the hill and the garden are the same."}]}]
+    turn = [{"role": "assistant", "parts": [{"type": "text", "content": "Yes: the hill and the garden are the same."}]}]
     asked = {
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": "gpt-4.1",
         "gen_ai.input.messages": json.dumps(messages),
-        "gen_ai.output.messages": json.dumps(said),
+        "gen_ai.output.messages": json.dumps(turn),
     }
     cell.add("llm", "compare_photos", 660, 3_120, parent=root, model="gpt-4.1", tokens=(2_410, 48), attributes=asked)
     return cell
@@ -413,7 +413,7 @@ def hostile(trace_id: int) -> Cell:
     cell = Cell(trace_id)
     root = cell.add("agent", "hostile", 0, 100 + len(HOSTILE))
     for index, text in enumerate(HOSTILE.values()):
-        said = conversation(
+        turns = conversation(
             {"role": text[:1000], "content": text},
             {"role": "tool", "content": text, "tool_call_id": text[:1000]},
             {"role": "assistant", "content": text, "calls": [(text[:1000], text[:1000], {text[:1000]: text})]},
@@ -429,7 +429,7 @@ def hostile(trace_id: int) -> Cell:
             model=text[:1000],
             error=error,
             stack=text[:5000],
-            attributes={**said, **more},
+            attributes={**turns, **more},
         )
     return cell
 
@@ -487,6 +487,6 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
     details = {f"hh-{name}": cell.details for name, cell in cells.items()}
     for name in ("hostile", "picture"):
         load = {int(span_id, 16): found for span_id, found in cells[name].details.items()}
-        said, unsaid = what_was_said(views[name].tree, "full", partial(_kept, load))
-        views[name] = replace(views[name], detail="full", said=said, unsaid=unsaid)
+        content, omitted = collect_content(views[name].tree, "full", partial(_kept, load))
+        views[name] = replace(views[name], detail="full", content=content, content_omitted=omitted)
     return views, details

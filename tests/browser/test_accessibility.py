@@ -1,4 +1,4 @@
-"""axe-core finds nothing in any state, light and dark, wide and narrow; focus and keys are as they should be."""
+"""axe-core reports no violation in any state, light and dark, wide and narrow; focus and keyboard work."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_tab_goes_through_each_part_once(open_cells: Callable[..., Page]) -> Non
 
 
 def test_every_focusable_element_keeps_shortcuts_away_by_itself(open_cells: Callable[..., Page]) -> None:
-    """JupyterLab looks at the focused element only: without this, `x` cuts the cell [measured]."""
+    """JupyterLab looks at the focused element only: without this, `x` cuts the cell."""
     page = open_cells("agent", "err", "fail")
     page.locator("#agent").get_by_role("button", name="? keys").click()
     focusable = "button, a[href], input, textarea, summary, [tabindex]"
@@ -88,8 +88,8 @@ def test_a_system_prompt_opens_by_keyboard(open_cells: Callable[..., Page]) -> N
     expect(prompt).to_have_attribute("aria-expanded", "true")
 
 
-def test_less_motion_and_forced_colours(open_cells: Callable[..., Page]) -> None:
-    """Nothing turns or breathes where motion is unwanted; bars keep their colours where the system takes them away."""
+def test_reduced_motion_and_forced_colors(open_cells: Callable[..., Page]) -> None:
+    """No animation if reduced motion is preferred; bars keep their colors in forced-colors mode."""
     page = open_cells("run")
     page.emulate_media(reduced_motion="reduce", forced_colors="active")
     expect(page.locator(".hh-icon-running")).to_have_css("animation-name", "none")

@@ -1,4 +1,4 @@
-"""What takes long to make: Notebook 7, a notebook of 200 traced cells, a cell of 100,000 spans."""
+"""Slow cases: Notebook 7, a notebook of 200 traced cells, a cell of 100,000 spans."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 TRACED = 'with hh.get_tracer().start_span("step {0}"):\n    with hh.get_tracer().start_span("inner {0}"):\n        pass'
 LOAD = "import hh_jupyter as hh\n%load_ext hh_jupyter"
 
-COUNT_QUESTIONS = """
-window.questions = 0;
+COUNT_REQUESTS = """
+window.rowRequests = 0;
 const send = WebSocket.prototype.send;
 WebSocket.prototype.send = function (data) {
   const text = typeof data === "string" ? data : new TextDecoder("latin1").decode(data);
-  window.questions += text.includes('"type":"rows"');
+  window.rowRequests += text.includes('"type":"rows"');
   return send.call(this, data);
 };"""
 
@@ -56,11 +56,11 @@ def test_notebook_7(browser: Browser, jupyter: Jupyter) -> None:
 
 
 def test_two_hundred_traced_cells(browser: Browser, jupyter: Jupyter) -> None:
-    """Run at once in a new page: one widget for all of them, few questions; the first, the middle and the last open and
+    """Run at once in a new page: one widget for all of them, few requests; the first, the middle and the last open and
     close."""
     count = 200
     jupyter.write("many.ipynb", (LOAD, *(TRACED.format(n) for n in range(count)), COMMS))
-    with Lab(browser, jupyter.url, "many.ipynb", height=900, script=COUNT_QUESTIONS) as lab:
+    with Lab(browser, jupyter.url, "many.ipynb", height=900, script=COUNT_REQUESTS) as lab:
         lab.command("notebook:run-all-cells")
         last = lab.page.locator(f'.jp-CodeCell[data-windowed-list-index="{count + 1}"]')
         lab.scroll_to(count + 1)
@@ -73,11 +73,11 @@ def test_two_hundred_traced_cells(browser: Browser, jupyter: Jupyter) -> None:
             cell.get_by_role("button", name=re.compile("^step")).click()
             expect(cell.get_by_role("treeitem")).to_have_count(2)
             cell.get_by_role("button", name=re.compile("^step")).click()
-        assert 0 < lab.page.evaluate("window.questions") < 4 * count
+        assert 0 < lab.page.evaluate("window.rowRequests") < 4 * count
 
 
 def test_a_hundred_thousand_spans(browser: Browser, jupyter: Jupyter) -> None:
-    """Those that are kept are shown, the others are counted, and few rows are drawn."""
+    """Spans in memory are shown, evicted ones counted, and only few rows rendered."""
     loop = """\
 tracer = hh.get_tracer()
 with tracer.start_span("root"):

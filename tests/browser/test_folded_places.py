@@ -1,4 +1,4 @@
-"""Places inside of something folded, such as the rows of a run's table: the hub looks into them when they open."""
+"""Outputs in folded elements, such as the rows of a run's table: the hub requests them when they open."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from playwright.sync_api import Page, expect
 from tests.browser.harness import Harness
 
 
-def test_a_place_inside_of_something_folded_is_asked_for_when_it_opens(cells: Page, harness: Harness) -> None:
-    """The rows of a run's table: each has its place, and a table of many must not ask for all of them."""
+def test_an_output_in_a_folded_element_is_requested_when_it_opens(cells: Page, harness: Harness) -> None:
+    """A run's table has an output per row, and a long table must not request all of them."""
     view_id = "hh-session-0b1e9a52"
     harness.by_id[view_id] = dataclasses.replace(harness.views["bar"], view_id=view_id)
     cells.evaluate(

@@ -1,4 +1,4 @@
-"""Whatever a span carries is text: no dialog, no request, no element comes of it, in the static and the live form."""
+"""Span content is only text: it causes no dialog, request or element, in the static and the interactive view."""
 
 from __future__ import annotations
 

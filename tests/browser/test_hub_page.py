@@ -1,4 +1,4 @@
-"""The interactive view in a page: what is seen, clicked and typed. The kernel's side is the real hub."""
+"""The interactive view in a page: display, mouse and keyboard. The kernel's side is the real hub."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def selected(page: Page, name: str) -> Locator:
     return cell(page, name).locator("[role=treeitem][aria-selected=true]")
 
 
-def test_a_quiet_cell_is_one_line(cells: Page) -> None:
+def test_a_successful_cell_is_one_line(cells: Page) -> None:
     """Folded by default: status, time, cost, tokens, counts, delivery; the static output is hidden."""
     bar = cell(cells, "bar")
     text = bar.locator(".hh-bar").inner_text()
@@ -56,7 +56,7 @@ def test_opening_shows_tree_and_details(cells: Page) -> None:
 
 
 def test_an_error_opens_at_its_origin(cells: Page) -> None:
-    """The deepest failing span is selected; its way up and the user's stack are told."""
+    """The deepest failing span is selected; its error path and the user's stack are shown."""
     expect(selected(cells, "err")).to_have_attribute("aria-label", "HTTP POST /refunds, 230 ms, error: 503")
     pane = cell(cells, "err").get_by_role("tabpanel")
     expect(pane).to_contain_text("Raised here; propagated through issue_refund, then support_agent.")
@@ -67,8 +67,8 @@ def test_an_error_opens_at_its_origin(cells: Page) -> None:
     expect(cell(cells, "err").locator(".hh-note-caught")).to_have_text("503, retried")
 
 
-def test_a_single_span_is_its_messages(cells: Page) -> None:
-    """No tree for one span; markup in a message is text, and no element comes of it."""
+def test_a_single_span_shows_its_messages(cells: Page) -> None:
+    """No tree for one span; markup in a message is text and creates no element."""
     one = cell(cells, "one")
     expect(one.get_by_role("tabpanel")).to_contain_text("<img src=x onerror=alert(1)>")
     expect(one.locator("img")).to_have_count(0)
@@ -164,7 +164,7 @@ def test_copy_gives_the_span_as_json(cells: Page) -> None:
     assert len(json.loads(box.input_value())) == 21
 
 
-def test_notice_says_the_command_and_sends(cells: Page) -> None:
+def test_a_notice_shows_the_command_and_its_button_sends(cells: Page) -> None:
     """Not sent: an alert with the command as text and a button that works. Local mode: no button that could not."""
     fail = cell(cells, "fail")
     expect(fail.get_by_role("alert")).to_contain_text("%hh login")
@@ -176,7 +176,7 @@ def test_notice_says_the_command_and_sends(cells: Page) -> None:
     expect(cell(cells, "local").get_by_role("button", name="Send")).to_have_count(0)
 
 
-def test_the_theme_is_followed_live(cells: Page) -> None:
+def test_the_view_follows_the_theme(cells: Page) -> None:
     """JupyterLab's theme attribute decides, also when it changes."""
     view = cell(cells, "agent").locator(".hh-view")
     expect(view).to_have_css("background-color", "rgb(255, 255, 255)")
@@ -184,7 +184,7 @@ def test_the_theme_is_followed_live(cells: Page) -> None:
     expect(view).to_have_css("background-color", "rgb(20, 23, 28)")
 
 
-def test_without_an_answer_the_static_output_is_shown(cells: Page) -> None:
+def test_an_unresponsive_kernel_brings_back_the_static_output(cells: Page) -> None:
     """A kernel that is gone: the static output comes back; when it answers after all, the view does.
 
     Its last answer held no rows, since they had not changed.
@@ -206,7 +206,7 @@ OTHER_KERNEL = """async () => {
     window.other = { get: () => undefined, on: (name, fn) => name === 'msg:custom' && listeners.push(fn), off: () => {},
         tell: (message, buffers) => listeners.forEach((fn) => fn(message, buffers)),
         async send(message) {
-            if (message.type === 'sight') return;
+            if (message.type === 'visibility') return;
             const { view } = message;
             if (view !== 'hh-agent') return setTimeout(() => this.tell({ type: 'rows', view, header: null }, []));
             const answer = await (await fetch('/message', { method: 'POST', body: JSON.stringify(message) })).json();
@@ -217,8 +217,8 @@ OTHER_KERNEL = """async () => {
     while (!listeners.length) await new Promise((done) => setTimeout(done, 10)); }"""
 
 
-def test_an_output_held_for_a_dead_kernel_is_taken_over(cells: Page) -> None:
-    """The kernel was restarted, and the next one knows the output before the silence of the first is noticed."""
+def test_a_new_kernel_takes_over_the_output_of_a_dead_one(cells: Page) -> None:
+    """The kernel was restarted, and the new one knows the output before the timeout of the old one."""
     cells.evaluate("() => { window.kernel.alive = false; }")
     first = cell(cells, "agent").locator(".hh-view").get_attribute("aria-label")
     cells.evaluate("() => { document.querySelector('#agent .hh-view').id = 'of-the-first'; }")
@@ -231,8 +231,8 @@ def test_an_output_held_for_a_dead_kernel_is_taken_over(cells: Page) -> None:
     expect(cell(cells, "agent").locator(".hh-output > :not(.hh-view)").first).to_be_hidden()
 
 
-def test_what_a_dead_kernel_takes_again_is_taken_over_again(cells: Page) -> None:
-    """An update of the output comes after the next kernel's answer, and the first hub sees it first."""
+def test_a_new_kernel_takes_over_an_output_that_the_dead_one_mounts_again(cells: Page) -> None:
+    """The output is updated after the new kernel's reply, and the old hub sees it first."""
     cells.evaluate("() => { window.kernel.alive = false; }")
     cells.evaluate(OTHER_KERNEL)
     cells.wait_for_timeout(300)
@@ -246,7 +246,7 @@ def test_what_a_dead_kernel_takes_again_is_taken_over_again(cells: Page) -> None
 
 
 def test_an_unknown_output_stays_static(cells: Page) -> None:
-    """Another kernel's output is asked for once and left alone."""
+    """The output of another kernel is requested once and then left alone."""
     add = """() => { const div = document.createElement('div'); div.className = 'hh-output'; div.id = 'other';
         div.textContent = 'static'; document.querySelector('main').append(div); }"""
     asked = "window.asked.filter((message) => message.view === 'other').length"
@@ -311,8 +311,8 @@ def test_a_small_trace_needs_no_minimap(cells: Page) -> None:
     expect(cell(cells, "agent").locator(".hh-minimap")).to_be_hidden()
 
 
-def test_errors_of_any_number_are_found_from_the_bar(cells: Page) -> None:
-    """The chip goes to the error that matters, whatever is selected."""
+def test_the_error_chip_goes_to_the_errors(cells: Page) -> None:
+    """First to the deepest one, whatever is selected."""
     err = cell(cells, "err")
     err.get_by_role("treeitem", name=re.compile("plan")).click()
     err.get_by_role("button", name="1 error").click()
@@ -366,7 +366,7 @@ def test_narrow_outputs_drop_the_least_important(cells: Page) -> None:
     expect(err.locator(".hh-keys")).to_be_visible()
 
 
-def test_stopping_leaves_the_page_as_it_was(cells: Page) -> None:
+def test_stopping_restores_the_page(cells: Page) -> None:
     """The model is gone: static outputs are back, and nothing listens any more."""
     cells.evaluate("window.stopHub()")
     expect(cells.locator(".hh-view")).to_have_count(0)
@@ -378,7 +378,7 @@ def test_stopping_leaves_the_page_as_it_was(cells: Page) -> None:
     assert len(cells.evaluate("window.asked")) == asked
 
 
-def test_a_cell_that_ran_again_starts_anew(cells: Page, harness: Harness) -> None:
+def test_a_cell_that_ran_again_resets_the_view(cells: Page, harness: Harness) -> None:
     """The same output with other spans: nothing of the old run is selected or kept open, unless opened by hand."""
     view = harness.by_id["hh-err"]
     harness.by_id["hh-err"] = support_agent(2).view("hh-err", "6")
@@ -401,7 +401,7 @@ CODE = """<div class="jp-CodeCell" id="{name}"><div class="jp-InputPrompt">{prom
 
 
 def tell_running(page: Page, harness: Harness) -> None:
-    """What the real hub tells about the sample cell that runs."""
+    """The real hub's message about the running sample cell."""
     view = harness.views["run"]
     page.evaluate(
         """async (view) => { const answer = await (await fetch('/message', { method: 'POST',
@@ -418,7 +418,7 @@ def busy(name: str) -> str:
     return CELL.format(cells=CODE.format(name=name, prompt="[*]:"))
 
 
-def test_a_running_cell_is_drawn_below_its_code(open_cells: Callable[..., Page], harness: Harness) -> None:
+def test_a_running_cell_is_shown_below_its_code(open_cells: Callable[..., Page], harness: Harness) -> None:
     """In the first waiting cell with this code, growing; the view moves into the output that comes, focus kept."""
     page = open_cells("bar")
     two = CODE.format(name="first", prompt="[*]:") + CODE.format(name="second", prompt="[*]:")
@@ -440,8 +440,8 @@ def test_a_running_cell_is_drawn_below_its_code(open_cells: Callable[..., Page],
     expect(page.locator("#first").get_by_role("tree")).to_be_focused()
 
 
-def test_what_runs_in_one_of_two_notebooks_is_not_guessed(open_cells: Callable[..., Page], harness: Harness) -> None:
-    """The same code waits in two notebooks: neither gets the other's."""
+def test_a_cell_running_in_two_notebooks_is_not_shown(open_cells: Callable[..., Page], harness: Harness) -> None:
+    """The same code is running in two notebooks: neither shows the other's spans."""
     page = open_cells("bar")
     page.evaluate(NOTEBOOK, busy("one") + busy("two"))
     tell_running(page, harness)
@@ -450,7 +450,7 @@ def test_what_runs_in_one_of_two_notebooks_is_not_guessed(open_cells: Callable[.
 
 
 def test_a_cell_whose_kernel_died_is_not_shown_as_running(open_cells: Callable[..., Page], harness: Harness) -> None:
-    """Nobody said that it ended, but the notebook does not wait for it any more."""
+    """No message reports its end, but the notebook no longer marks it as running."""
     page = open_cells("bar")
     page.evaluate(NOTEBOOK, busy("one"))
     tell_running(page, harness)

@@ -19,7 +19,7 @@ from tests.browser.test_accessibility import NARROW, WIDE, violations
 
 @pytest.fixture
 def page(open_cells: Callable[..., Page], harness: Harness) -> Iterator[Page]:
-    """Both cells with pictures; whatever is asked for is asked of the page's own server."""
+    """Both cells with pictures; all requests must go to the page's own server."""
     page = open_cells("picture", "pictures")
     foreign: list[str] = []
     page.on("request", lambda request: foreign.append(request.url))
@@ -107,7 +107,7 @@ def test_a_click_shows_an_image_large_and_escape_closes_it(page: Page) -> None:
         expect(dialog).to_have_count(0)
 
 
-def test_a_large_image_stays_when_the_view_is_brought_up_to_date(page: Page) -> None:
+def test_a_large_image_stays_open_when_the_view_is_updated(page: Page) -> None:
     view = page.locator("#pictures")
     view.locator(".hh-thumb").first.click()
     page.evaluate("window.model.tell({type: 'changed', view: 'hh-pictures'}, [])")
@@ -142,12 +142,12 @@ def test_addresses_of_images_are_freed(open_cells: Callable[..., Page]) -> None:
     page.wait_for_function("() => window.held.size === 0")
 
 
-def test_answers_with_images_are_forgotten_sooner(open_cells: Callable[..., Page]) -> None:
-    """They are megabytes. A span that was forgotten is asked for again."""
+def test_replies_with_images_are_evicted_sooner(open_cells: Callable[..., Page]) -> None:
+    """They take megabytes. An evicted reply is requested again."""
     page = open_cells("album")
 
     def opened(number: int) -> int:
-        """How often the kernel has been asked about spans then."""
+        """Number of requests for details so far."""
         page.locator("#album").get_by_role("treeitem", name=f"look {number}").click()
         expect(page.locator("#album .hh-head .hh-name")).to_have_text(f"look {number}")
         expect(page.locator("#album img")).to_have_count(1)
@@ -191,7 +191,7 @@ with hh.get_tracer().start_span("look") as span:
 
 
 def test_jupyterlab_shows_the_image_and_the_saved_file_has_none(browser: Browser, jupyter: Jupyter) -> None:
-    """Live by the kernel's own messages; in the file only where all detail is asked for."""
+    """Live from the kernel's messages; in the file only at full detail."""
     path = jupyter.write("images.ipynb", ("%load_ext hh_jupyter", TRACED, "%hh show 2 --detail full"))
     with Lab(browser, jupyter.url, "images.ipynb") as lab:
         lab.run_all()

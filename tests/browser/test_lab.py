@@ -60,7 +60,7 @@ def output(lab: Lab, cell: int) -> Locator:
 
 
 def test_the_summary_opens_into_the_tree(lab: Lab) -> None:
-    """One line under the cell; a click opens tree and details, which the kernel is asked for."""
+    """One line under the cell; a click opens tree and details, which the kernel sends."""
     view = output(lab, 2)
     expect(view.locator(".hh-bar")).to_contain_text("Local only")
     expect(view.get_by_role("tree")).to_have_count(0)
@@ -148,7 +148,7 @@ def test_a_reloaded_page_is_interactive_again(lab: Lab) -> None:
 
 
 def test_after_a_restart_running_again_makes_every_output_interactive(lab: Lab) -> None:
-    """The dead kernel's view lets go of the outputs, so that the next kernel's can take them."""
+    """The dead kernel's hub releases the outputs to the new kernel's hub."""
     for patient in (True, False):  # Before and after the dead kernel was noticed.
         restart(lab)
         if patient:

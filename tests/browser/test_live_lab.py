@@ -38,7 +38,7 @@ AbortSignal.timeout = (ms) => {
   if (ms === 2000 && first) [first, window.gaveUp, ms] = [false, true, 0];
   return timeout.call(AbortSignal, ms);
 };"""
-"""anywidget gives the first model up as if it had taken 2 s to start: it hears nothing any more."""
+"""Makes anywidget drop the first model as if its start had taken 2 s: it receives no messages."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def code_cell(lab: Lab, index: int) -> Locator:
     return lab.page.locator(".jp-CodeCell").nth(index)
 
 
-def test_a_running_cell_shows_what_it_does(lab: Lab) -> None:
+def test_a_running_cell_shows_its_spans(lab: Lab) -> None:
     """Below its code after a second, growing; its output, which is not split, takes the view over as it was."""
     cell = code_cell(lab, 4)
     lab.start(4)
@@ -81,7 +81,7 @@ def test_running_again_leaves_one_output(lab: Lab) -> None:
 
 
 def test_cleared_outputs_are_gone_and_come_back(lab: Lab) -> None:
-    """Nothing of the view stays behind in the page."""
+    """No part of the view stays in the page."""
     lab.command("notebook:clear-all-cell-outputs")
     expect(lab.page.locator(".hh-view")).to_have_count(0)
     lab.run(2)
@@ -90,7 +90,7 @@ def test_cleared_outputs_are_gone_and_come_back(lab: Lab) -> None:
 
 
 def test_two_notebooks_side_by_side(lab: Lab, jupyter: Jupyter) -> None:
-    """Each view is answered by its own kernel, and both stay."""
+    """Each view gets its data from its own kernel, and both stay."""
     jupyter.write("other.ipynb", ("%load_ext hh_jupyter", SETUP, SHORT))
     lab.open_beside("other.ipynb")
     lab.run_all()
@@ -101,7 +101,7 @@ def test_two_notebooks_side_by_side(lab: Lab, jupyter: Jupyter) -> None:
         view.get_by_role("treeitem", name=re.compile("look_up")).click()
         view.get_by_role("tab", name="Input and output").click()
         expect(view.get_by_role("tabpanel")).to_contain_text("number")
-    # Longer than a hub waits for a silent kernel: neither has asked the other's.
+    # Longer than the timeout of a hub: neither has sent requests to the other kernel.
     lab.page.wait_for_timeout(4_000)
     expect(views).to_have_count(2)
 
@@ -120,10 +120,10 @@ def test_a_slow_backend_leaves_traces_under_their_cells(browser: Browser, jupyte
         expect(lab.page.locator(".hh-output")).to_have_count(2)
 
 
-def test_a_page_that_hears_nothing_gets_another_model(browser: Browser, jupyter: Jupyter) -> None:
-    """As happens to a page that is busy while the hub opens, such as with many outputs to draw."""
-    jupyter.write("deaf.ipynb", ("%load_ext hh_jupyter", SETUP, SHORT))
-    with Lab(browser, jupyter.url, "deaf.ipynb", script=GIVE_UP) as lab:
+def test_a_page_that_receives_nothing_gets_another_model(browser: Browser, jupyter: Jupyter) -> None:
+    """This happens if the page is busy while the hub opens, for example with many outputs to render."""
+    jupyter.write("no_messages.ipynb", ("%load_ext hh_jupyter", SETUP, SHORT))
+    with Lab(browser, jupyter.url, "no_messages.ipynb", script=GIVE_UP) as lab:
         lab.run_all()
         expect(code_cell(lab, 2).locator(".hh-view")).to_be_visible(timeout=60_000)
         assert lab.page.evaluate("window.gaveUp")

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from hh_jupyter.display.html import mime_bundle
 from tests.browser.lab import IDLE, lab_server
 from tests.display.hostile import HOSTILE
-from tests.display.states import REACHED_NOT, states
+from tests.display.states import UNREACHABLE, states
 from tests.display.views import view
 from tests.records.builders import span
 
@@ -145,7 +145,7 @@ def test_summary_error_and_notice_are_seen_without_opening_anything(lab: Page) -
     error = output(lab, "error")
     expect(error.get_by_text("HTTPError: 503 Service Unavailable")).to_be_visible()
     expect(error.get_by_text("through issue_refund, then support_agent (payments.py:41)")).to_be_visible()
-    expect(output(lab, "not sent").get_by_text(REACHED_NOT)).to_be_visible()
+    expect(output(lab, "not sent").get_by_text(UNREACHABLE)).to_be_visible()
     expect(output(lab, "not sent").get_by_text("%hh save FILE")).to_be_visible()
     output(lab, "ok").locator("summary").click()
     expect(output(lab, "ok").get_by_text("write_reply")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Texts that models, tools and attackers produce, to be shown as text wherever a span may carry it."""
+"""Texts that models, tools and attackers produce. Displays must show them as text wherever a span contains them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a span holds, every display stays what it is: text on its lines, markup of its own, JSON, Python."""
+"""Whatever a span contains, every display stays well-formed: text lines, markup, JSON, Python."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.display import html, hub, text
-from hh_jupyter.display.content import span_details, what_was_said
+from hh_jupyter.display.content import collect_content, span_details
 from hh_jupyter.display.html import mime_bundle
 from hh_jupyter.display.snippet import python_code
 from hh_jupyter.display.view import Notice
@@ -60,7 +60,7 @@ def tracer() -> Iterator[HoneyHiveTracer]:
 
 
 def record(tracer: HoneyHiveTracer, program: list[tuple[str, dict[str, Any], str | None, int]]) -> str:
-    """Make the spans, each inside as many of those before it as it says; returns their session's id."""
+    """Record the spans, each nested at its depth. Returns the id of their session."""
     with tracer.with_session("fuzz") as session:
         open_blocks: list[Any] = []
         for name, given_attributes, error, depth in program:
@@ -88,23 +88,30 @@ def record(tracer: HoneyHiveTracer, program: list[tuple[str, dict[str, Any], str
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_every_display_stays_what_it_is(tracer: HoneyHiveTracer, program: Any, label: str) -> None:
+def test_every_display_stays_well_formed(tracer: HoneyHiveTracer, program: Any, label: str) -> None:
     session = record(tracer, program)
     rows = span_log().records(session_id=session)
     assert len(rows) == len(program)
     for detail in ("summary", "preview", "full"):
         shown = view(rows, label=label, session_name=label, session_id=session, raised=True, mode="tree")
-        said, unsaid = what_was_said(shown.tree, detail, span_log().details)
+        content, omitted = collect_content(shown.tree, detail, span_log().details)
         notice = Notice(kind="info", title=label, text=label, command=label)
         named = {"label": label, "session_name": label, "session_id": label}
         url = f"https://app.example/{label}"
-        more = {"notice": notice, "detail": detail, "said": said, "unsaid": unsaid, "asked": True, "session_url": url}
+        more = {
+            "notice": notice,
+            "detail": detail,
+            "content": content,
+            "content_omitted": omitted,
+            "content_requested": True,
+            "session_url": url,
+        }
         shown = view(rows, raised=True, **named, **more)
         check_text(text.render(shown), text.render(shown, unicode=False, width=60), text.summary(shown))
         check_html(html.render(shown))
         assert mime_bundle(shown) == mime_bundle(shown)
-    json.dumps(hub.view_header(shown), allow_nan=False).encode()
-    plain, _ = hub.view_rows(shown)
+    json.dumps(hub.encode_header(shown), allow_nan=False).encode()
+    plain, _ = hub.encode_rows(shown)
     json.dumps(plain, allow_nan=False).encode()
     for row in rows:
         found = span_log().details(row)

@@ -1,4 +1,4 @@
-"""The static page part: the same facts as the text, readable anywhere, and nothing in it but text."""
+"""The static HTML: the same facts as the text, readable anywhere, and span content only as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from hh_jupyter.display import html
-from hh_jupyter.display.html import DISPLAYS, ERROR_COLOUR, mime_bundle
+from hh_jupyter.display.html import DISPLAYS, ERROR_COLOR, mime_bundle
 from hh_jupyter.display.view import CellView, Notice
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanError
@@ -37,7 +37,7 @@ LAYOUT_ONLY = re.compile(r"[\w\s#%.,()+-]+")
 
 
 class Page(HTMLParser):
-    """Elements, attributes and text of a page part; fails on elements that are not closed in order."""
+    """Elements, attributes and text of an HTML fragment; fails on elements that are not closed in order."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> list[str]:
-        """What is left without elements and styles, line by line."""
+        """The text without elements and styles, line by line."""
         return [re.sub(r"[\s\u00a0]+", " ", line).strip() for line in self.lines if line.strip(" |\u00a0\n")]
 
     def styles(self) -> list[tuple[str, str]]:
@@ -73,7 +73,7 @@ class Page(HTMLParser):
         return [(name, value) for name, _, value in (item.partition(":") for item in whole.split(";") if item)]
 
 
-def test_without_any_style_it_reads_as_a_summary_an_error_and_a_table() -> None:
+def test_without_styles_it_is_a_summary_an_error_and_a_table() -> None:
     way = "through issue_refund, then support_agent"
     assert Page(html.render(agent_view(failing=True))).text == [
         "✗ support_agent 2.38 s ~$0.0044, 3,961 tokens, 22 spans 1 error 1 caught ✓ Sent 3f2a91c0",
@@ -105,7 +105,7 @@ def test_without_any_style_it_reads_as_a_summary_an_error_and_a_table() -> None:
     ],
     ids=["went well", "raised", "survived", "line", "tree"],
 )
-def test_it_opens_by_itself_only_when_an_exception_left_the_cell_or_on_demand(view: CellView, *, is_open: bool) -> None:
+def test_it_is_open_only_after_an_exception_or_on_request(view: CellView, *, is_open: bool) -> None:
     details = [attributes for tag, attributes in Page(html.render(view)).elements if tag == "details"]
     assert [("open" in attributes) for attributes in details] == [is_open]
 
@@ -135,22 +135,22 @@ def test_everything_in_it_survives_an_untrusted_notebook(*, failing: bool) -> No
     assert all(LAYOUT_ONLY.fullmatch(value) and "var(" not in value for _, value in page.styles())
 
 
-def test_text_has_no_colour_of_its_own() -> None:
+def test_text_inherits_its_color() -> None:
     page = Page(html.render(agent_view(failing=True, notice=notices(), session_url="https://app.example/s/1")))
     assert {value for name, value in page.styles() if name == "color"} <= {"inherit"}
 
 
-def luminance(colour: str) -> float:
-    parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
+def luminance(color: str) -> float:
+    parts = [int(color[index : index + 2], 16) / 255 for index in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 @pytest.mark.parametrize("background", ["#ffffff", "#111111"])
-@pytest.mark.parametrize("colour", sorted({*html.BAR_COLOURS.values(), html.OTHER_COLOUR, ERROR_COLOUR}))
-def test_bars_can_be_seen_on_light_and_dark_pages(colour: str, background: str) -> None:
+@pytest.mark.parametrize("color", sorted({*html.BAR_COLORS.values(), html.OTHER_COLOR, ERROR_COLOR}))
+def test_bars_are_visible_on_light_and_dark_pages(color: str, background: str) -> None:
     """WCAG 2.2, 1.4.11: graphics need a contrast of 3:1."""
-    darker, lighter = sorted((luminance(colour), luminance(background)))
+    darker, lighter = sorted((luminance(color), luminance(background)))
     assert (lighter + 0.05) / (darker + 0.05) >= 3
 
 
@@ -162,7 +162,7 @@ def test_bars_stay_within_the_page() -> None:
     assert all(float(left) + float(width) <= 100.01 and float(width) > 0 for left, width in bars)
 
 
-def test_a_session_is_linked_by_https_only_and_else_has_an_id_to_copy() -> None:
+def test_a_session_is_linked_only_by_https_and_otherwise_shows_its_id() -> None:
     linked = html.render(agent_view(session_url='https://app.example/s/1?a=1&b="'))
     assert '<a href="https://app.example/s/1?a=1&amp;b=&quot;" target="_blank" rel="noopener noreferrer"' in linked
     assert "<a " not in linked.partition("</summary>")[0]
@@ -172,7 +172,7 @@ def test_a_session_is_linked_by_https_only_and_else_has_an_id_to_copy() -> None:
         assert page.text[0].endswith("✓ Sent 3f2a91c0")
 
 
-def test_a_notice_is_seen_without_opening_and_says_what_to_type() -> None:
+def test_a_notice_with_its_command_is_visible_without_unfolding() -> None:
     page = html.render(agent_view(export=ExportState("api.example", made=3, waiting=3, failing=True), notice=notices()))
     assert Page(page.partition("</details>")[2][: -len("</div>")]).text == [
         "3 spans were not sent. They are kept. %hh send"
@@ -188,7 +188,7 @@ def test_sizes_stay_within_the_budget_of_a_saved_notebook() -> None:
     assert len(page.encode()) <= 32_000
 
 
-def test_rows_without_room_are_counted_and_errors_keep_theirs() -> None:
+def test_rows_that_do_not_fit_are_counted_and_errors_always_fit() -> None:
     rows = [span(1, None, 0, 1e5, "root", error=UNAVAILABLE)]
     rows += [span(index, 1, index, index + 0.5, f"step {index}") for index in range(2, 2_002)]
     rows.append(span(3_000, 1, 99_000, 99_001, "failing", error=UNAVAILABLE))
@@ -239,23 +239,23 @@ def test_a_single_span_is_one_line_and_no_table() -> None:
     ]
 
 
-def test_a_fold_tells_the_spread_of_its_times() -> None:
+def test_a_fold_shows_the_distribution_of_its_durations() -> None:
     elements = Page(html.render(agent_view())).elements
     titles = [attributes["title"] for tag, attributes in elements if tag == "td" and "title" in attributes]
     assert titles == ["p50 57 ms, p95 75 ms, max 75 ms, sum 666 ms"]
 
 
-def test_what_is_redacted_is_counted() -> None:
+def test_redacted_values_are_counted() -> None:
     assert "2 values redacted" in Page(html.render(support_agent(1, fails=True).view("v", "4"))).text[-1]
 
 
-def test_spans_that_are_no_longer_kept_make_every_sum_a_least() -> None:
-    shown = html.render(agent_view(forgotten=9_979))
+def test_evicted_spans_make_every_sum_a_lower_bound() -> None:
+    shown = html.render(agent_view(evicted=9_979))
     assert Page(shown).text[0].startswith("✓ support_agent 2.84 s ~$0.0091+, 6,043+ tokens, 10,000 spans")
     assert "showing 21 of 10,000" in Page(shown).text[0]
 
 
-def test_only_errors_and_what_leads_to_them() -> None:
+def test_errors_only_shows_errors_and_their_ancestors() -> None:
     page = Page(html.render(agent_view(failing=True, errors_only=True)))
     assert [line.split("|")[1].strip() for line in page.text if line.startswith("| ")] == [
         "Span",
@@ -268,14 +268,14 @@ def test_only_errors_and_what_leads_to_them() -> None:
     assert page.text[-1].startswith("18 more spans")
 
 
-def test_a_file_may_be_saved_without_any_trace_of_the_session() -> None:
+def test_a_file_can_be_saved_without_the_session() -> None:
     shown = html.render(agent_view(linked=False, session_url="https://app.example/s/1"))
     assert "3f2a91c0" not in shown
     assert "app.example" not in shown
 
 
-def test_a_run_that_differs_in_one_span_differs_in_few_lines_of_the_file() -> None:
-    """Rows have a line each, and nothing in them is new in every run."""
+def test_a_run_that_differs_in_one_span_differs_in_few_lines() -> None:
+    """Each row has its own line, without values that change in every run."""
     rows = agent_rows(failing=False)
     longer = [replace(row, end_ns=(row.end_ns or 0) + 3_000_000) if row.name == "plan" else row for row in rows]
     first, second = (html.render(view(each)).split("\n") for each in (rows, longer))
@@ -283,7 +283,7 @@ def test_a_run_that_differs_in_one_span_differs_in_few_lines_of_the_file() -> No
     assert [line[0] for line in ndiff(first, second) if line[0] in "+-"] == ["-", "+"]
 
 
-def test_bars_are_borders_since_printers_leave_out_backgrounds() -> None:
+def test_bars_are_borders_because_printers_omit_backgrounds() -> None:
     styles = [attributes.get("style") or "" for _, attributes in Page(html.render(agent_view())).elements]
     bars = [style for style in styles if "border-top:9px" in style]
     assert len(bars) == 10

@@ -1,4 +1,4 @@
-"""The hub's Python side: what the page asks is answered from the views it was given, and nothing gets out of it."""
+"""The hub's Python side: it replies to the page from its views, and its errors never reach the user's cell."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import pytest
 from hh_jupyter.display import html, text
 from hh_jupyter.display import hub as hub_module
 from hh_jupyter.display.content import read_stack, span_details
-from hh_jupyter.display.hub import MOST_REOPENED, Hub
-from hh_jupyter.display.media import Images
+from hh_jupyter.display.hub import MAX_REOPENS, Hub
+from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records import prices
 from hh_jupyter.records.export_state import ExportState
@@ -44,7 +44,7 @@ class Page:
 
 
 class Kernel:
-    """What the hub answers from: one view."""
+    """A source with one view."""
 
     def __init__(self, view: CellView) -> None:
         self.view = view
@@ -52,7 +52,7 @@ class Kernel:
     def view_of(self, view_id: str) -> CellView | None:
         return self.view if view_id == self.view.view_id else None
 
-    def details(self, view_id: str, span_id: str, images: Images) -> dict[str, Any] | None:
+    def details(self, view_id: str, span_id: str, images: ImageCollector) -> dict[str, Any] | None:
         return {"of": f"{view_id}/{span_id}"}
 
     def python(self, view_id: str, span_id: str) -> str | None:
@@ -66,12 +66,12 @@ class Kernel:
 
 
 class BrokenKernel(Kernel):
-    """Fails whatever is asked of it."""
+    """A source that always fails."""
 
     def view_of(self, view_id: str) -> CellView | None:
         raise RuntimeError("broken")
 
-    def details(self, view_id: str, span_id: str, images: Images) -> dict[str, Any] | None:
+    def details(self, view_id: str, span_id: str, images: ImageCollector) -> dict[str, Any] | None:
         raise RuntimeError("broken")
 
 
@@ -114,7 +114,7 @@ def test_columns_hold_every_span_in_tree_order() -> None:
     assert column["first"][0] == -1.0
 
 
-def test_own_time_and_critical_path_are_the_trees() -> None:
+def test_own_time_and_critical_path_equal_those_of_the_tree() -> None:
     """The page draws intervals that Python computed."""
     view = support_agent(1).view("v", "4")
     answer, buffers = ask(make_hub(view), {"type": "rows", "view": "v", "have": None})
@@ -126,16 +126,16 @@ def test_own_time_and_critical_path_are_the_trees() -> None:
         for index, begin, end in zip(*(column[f"{name}_{part}"] for part in ("span", "start", "end")), strict=True):
             read_back[index].append((begin, end))
         for index, node in enumerate(nodes):
-            told = [((begin - start) / 1e6, (end - start) / 1e6) for begin, end in getattr(node, name)]
+            expected = [((begin - start) / 1e6, (end - start) / 1e6) for begin, end in getattr(node, name)]
             by_bit = bool(states[index] & 24) if name == "critical" else not node.children
-            assert read_back[index] == ([] if by_bit else told)
+            assert read_back[index] == ([] if by_bit else expected)
     assert [bool(state & 8) for state in states] == [node.critical == ((node.start_ns, node.end_ns),) for node in nodes]
     assert [bool(state & 16) for state in states] == [bool(n.children) and n.critical == n.own for n in nodes]
     assert any(state & 8 for state in states)
     assert any(state & 16 for state in states)
 
 
-def test_header_says_what_the_other_displays_say() -> None:
+def test_the_header_has_the_texts_of_the_other_displays() -> None:
     """Title, facts and delivery word are those of the summary; the deepest error is selected; it opens when raised."""
     view = support_agent(1, fails=True).view("v", "4", raised=True)
     header = ask(make_hub(view), {"type": "rows", "view": "v", "have": None})[0]["header"]
@@ -149,9 +149,9 @@ def test_header_says_what_the_other_displays_say() -> None:
 
 
 def test_only_https_links_reach_the_page() -> None:
-    """A template that makes another kind of address gives no link."""
+    """A template with another URL scheme gives no link."""
     view = one_call(1).view("v", "4", session_url="javascript:alert(1)")
-    assert hub_module.view_header(view)["session"]["url"] is None
+    assert hub_module.encode_header(view)["session"]["url"] is None
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_only_https_links_reach_the_page() -> None:
     ],
 )
 def test_delivery_state(export: ExportState, state: str) -> None:
-    """Red is for what failed only: waiting and local are not failures."""
-    assert hub_module.view_header(one_call(1).view("v", "4", export=export))["delivery_state"] == state
+    """Only failures are red: waiting and local are not failures."""
+    assert hub_module.encode_header(one_call(1).view("v", "4", export=export))["delivery_state"] == state
 
 
 def test_rows_are_not_sent_twice() -> None:
@@ -181,15 +181,15 @@ def test_rows_are_not_sent_twice() -> None:
     assert ask(make_hub(late.view("v", "4")), {"type": "rows", "view": "v", "have": answer["header"]["version"]})[1]
 
 
-def test_an_unknown_view_is_answered() -> None:
-    """Another kernel's output in the same page: say so at once, so that the page need not wait."""
+def test_an_unknown_view_gets_a_reply_without_header() -> None:
+    """For the output of another kernel in the same page, so that the page need not wait."""
     view = one_call(1).view("v", "4")
     answer = ask(make_hub(view), {"type": "rows", "view": "someone-elses", "have": None})
     assert answer == ({"type": "rows", "view": "someone-elses", "header": None}, [])
 
 
-def test_details_and_send_are_answered_by_number() -> None:
-    """The page tells answers apart by the number of its question."""
+def test_replies_carry_the_number_of_the_request() -> None:
+    """The page matches replies to requests by number."""
     hub = make_hub(one_call(1).view("v", "4"))
     asked = {"type": "details", "number": 7, "view": "v", "span": "0a"}
     assert ask(hub, asked) == ({"type": "answer", "number": 7, "value": {"of": "v/0a"}}, [])
@@ -198,15 +198,15 @@ def test_details_and_send_are_answered_by_number() -> None:
 
 
 @pytest.mark.parametrize("message", [{"type": "details", "number": 1, "view": "v", "span": "1"}, {"type": "?"}, {}, 3])
-def test_an_error_stays_inside(message: object, caplog: pytest.LogCaptureFixture) -> None:
-    """A failing callback or a message of nonsense is logged and answered; nothing is raised into the user's cell."""
+def test_an_error_is_logged_and_not_raised(message: object, caplog: pytest.LogCaptureFixture) -> None:
+    """A failing source or an invalid message is logged and gets a reply; nothing is raised into the user's cell."""
     with caplog.at_level(logging.CRITICAL, logger="hh_jupyter"):
         answer, buffers = ask(Hub(BrokenKernel(one_call(1).view("v", "4"))), message)
     assert (answer["type"], answer["value"], buffers) == ("answer", None, [])
 
 
-def test_the_model_is_made_once_and_closed_whole() -> None:
-    """One model, code included; closing leaves no widget behind, its layout neither."""
+def test_the_model_is_created_once_and_closed_completely() -> None:
+    """Closing leaves no widget behind, not even its layout."""
     from ipywidgets.widgets import widget
 
     before = set(widget._instances)
@@ -221,8 +221,8 @@ def test_the_model_is_made_once_and_closed_whole() -> None:
     assert set(widget._instances) == before
 
 
-def test_a_page_that_hears_nothing_gets_another_model_a_few_times() -> None:
-    """Each in the place of the one before; a displayed view is a model of its own, which stays."""
+def test_a_page_that_receives_nothing_gets_another_model_a_few_times() -> None:
+    """Each replaces the previous one."""
     from ipywidgets.widgets import widget
 
     before = set(widget._instances)
@@ -231,21 +231,21 @@ def test_a_page_that_hears_nothing_gets_another_model_a_few_times() -> None:
     models = []
     for _ in range(10):
         models.append(set(widget._instances) - before)
-        hub.reply({"type": "deaf"})
+        hub.reply({"type": "reopen"})
     assert [len(made) for made in models] == [2] * 10
-    assert len(set.union(*models)) == 2 * (1 + MOST_REOPENED)
+    assert len(set.union(*models)) == 2 * (1 + MAX_REOPENS)
     hub.close()
     assert set(widget._instances) == before
 
 
 def test_code_stays_below_40_kb() -> None:
-    """What is sent once per kernel: module and style sheet."""
+    """Module and style sheet, which are sent once per kernel."""
     assert len(hub_module.packed_front_end().encode()) + len(hub_module.front_end_style().encode()) <= 40_000
 
 
 def test_joined_modules_are_one_module(tmp_path: Path) -> None:
-    """No name is taken twice, no import is left, and one default export remains."""
-    script = hub_module.front_end_script()
+    """Top-level names are unique, no import is left, and one default export remains."""
+    script = hub_module.front_end_module()
     assert not re.search(r"^import ", script, re.MULTILINE)
     assert len(re.findall(r"^export ", script, re.MULTILINE)) == 1
     node = shutil.which("node")
@@ -257,17 +257,17 @@ def test_joined_modules_are_one_module(tmp_path: Path) -> None:
 
 
 def test_no_markup_is_made_from_data() -> None:
-    """Elements and text nodes only: what could parse text as markup or code is not used."""
+    """Only elements and text nodes: no function that parses text as markup or code is used."""
     forbidden = (
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\(|new Function|https?://(?!www\.w3)"
     )
-    assert not re.findall(forbidden, hub_module.front_end_script())
+    assert not re.findall(forbidden, hub_module.front_end_module())
 
 
 def test_ten_thousand_spans_fit_the_socket() -> None:
-    """500 kB, names and kinds sent once."""
+    """At most 500 kB; names and kinds are sent once."""
     view = many(1).view("v", "4")
-    described, buffers = hub_module.view_rows(view)
+    described, buffers = hub_module.encode_rows(view)
     assert len(view.tree.nodes) == 10_001
     assert sum(map(len, buffers)) + len(json.dumps(described)) <= 500_000
 
@@ -288,7 +288,7 @@ def test_details_of_a_model_call() -> None:
     assert "error" not in shown
 
 
-def test_an_estimated_cost_tells_by_which_prices() -> None:
+def test_an_estimated_cost_names_its_price_table() -> None:
     cell = support_agent(1)
     record = next(record for record in cell.records if record.name == "write_reply")
     unpriced = replace(record, facts=replace(record.facts, cost=None))
@@ -299,7 +299,7 @@ def test_an_estimated_cost_tells_by_which_prices() -> None:
 
 
 def test_details_of_an_error() -> None:
-    """The stack shows user code, and says how many library frames it leaves out."""
+    """The stack shows user code and the number of library frames that it leaves out."""
     cell = support_agent(1, fails=True)
     shown = span_details(cell.records[-1], cell.details[f"{cell.records[-1].span_id:016x}"])
     error = shown["error"]
@@ -312,7 +312,7 @@ def test_details_of_an_error() -> None:
 
 
 def test_stack_of_a_notebook_cell() -> None:
-    """A cell's made-up file name is not shown; text that is no traceback has no frames."""
+    """The generated file name of a cell is not shown; text that is not a traceback has no frames."""
     text = (
         'Traceback (most recent call last):\n  File "/tmp/ipykernel_12/345.py", line 3, in <module>\n    go()\nE: x\n'
     )
@@ -339,9 +339,9 @@ def test_details_are_json_whatever_a_span_holds() -> None:
 
 
 def test_functions_of_the_notebook_are_named_without_their_module() -> None:
-    """The page's rows, like the other displays."""
+    """In the page's rows, as in the other displays."""
     named = [replace(row, name=f"__main__.{row.name}") for row in agent_rows(failing=True)]
     shown = view_of(named, raised=True)
-    everything = repr(hub_module.view_rows(shown)) + text.render(shown) + html.render(shown)
+    everything = repr(hub_module.encode_rows(shown)) + text.render(shown) + html.render(shown)
     assert "issue_refund" in everything
     assert "__main__" not in everything

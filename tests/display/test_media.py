@@ -1,4 +1,4 @@
-"""Images are drawn from the span's own bytes within limits, all else is named, and base64 is nowhere text."""
+"""Images are drawn from the span's bytes within limits, others are labelled, and base64 is never shown as text."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from hh_jupyter.display import html, text
-from hh_jupyter.display.content import LEVELS, span_details, what_was_said
-from hh_jupyter.display.media import LARGEST_ANSWER, LARGEST_IMAGE, Images, size, without_base64
+from hh_jupyter.display.content import CONTENT_LIMITS, collect_content, span_details
+from hh_jupyter.display.media import MAX_IMAGE_BYTES, MAX_TOTAL_BYTES, ImageCollector, size, without_base64
 from hh_jupyter.display.snippet import python_code
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.record import SpanDetails
@@ -49,12 +49,12 @@ def cell_of(attributes: dict[str, Any], kind: str = "llm") -> Cell:
     return cell
 
 
-def pane(attributes: dict[str, Any], images: Images | None = None, kind: str = "llm") -> dict[str, Any]:
+def pane(attributes: dict[str, Any], images: ImageCollector | None = None, kind: str = "llm") -> dict[str, Any]:
     cell = cell_of(attributes, kind)
     return span_details(cell.records[0], next(iter(cell.details.values())), images)
 
 
-def attachments(*parts: Any, images: Images | None = None) -> list[dict[str, Any]]:
+def attachments(*parts: Any, images: ImageCollector | None = None) -> list[dict[str, Any]]:
     shown: list[dict[str, Any]] = pane(genai(*parts), images)["messages"][0]["attachments"]
     return shown
 
@@ -69,7 +69,7 @@ def attachments(*parts: Any, images: Images | None = None) -> list[dict[str, Any
     ],
 )
 def test_raster_images_are_drawn_from_their_own_bytes(data: bytes, mime: str, pixels: str) -> None:
-    images = Images()
+    images = ImageCollector()
     assert attachments(blob(data, mime), images=images) == [
         {"label": f"{mime}, {size(len(data))}, {pixels}", "image": 0, "mime": mime}
     ]
@@ -80,9 +80,9 @@ def test_raster_images_are_drawn_from_their_own_bytes(data: bytes, mime: str, pi
     ("part", "label", "note"),
     [
         (blob(SVG, "image/svg+xml"), "image/svg+xml, 71 B", "SVG is not drawn: it may hold scripts"),
-        (blob(SVG, "image/png"), "image/png, 71 B", "not drawn: its data are damaged"),
-        (blob(b"\x00" * 300, "image/png"), "image/png, 300 B", "not drawn: its data are damaged"),
-        (blob(PNG[:20]), "image/png, 20 B", "not drawn: its data are damaged"),
+        (blob(SVG, "image/png"), "image/png, 71 B", "not drawn: its data is damaged"),
+        (blob(b"\x00" * 300, "image/png"), "image/png, 300 B", "not drawn: its data is damaged"),
+        (blob(PNG[:20]), "image/png, 20 B", "not drawn: its data is damaged"),
         (blob(b"BM" + b"\x00" * 98, "image/bmp"), "image/bmp, 100 B", "not drawn"),
         (blob(PDF, "application/pdf"), "application/pdf, 1.0 kB", None),
         (blob(WAV, "audio/wav"), "audio/wav, 2.0 kB", None),
@@ -93,8 +93,8 @@ def test_raster_images_are_drawn_from_their_own_bytes(data: bytes, mime: str, pi
         ),
     ],
 )
-def test_everything_else_is_named_by_type_and_size_with_the_reason(part: Any, label: str, note: str | None) -> None:
-    images = Images()
+def test_other_attachments_show_type_size_and_the_reason(part: Any, label: str, note: str | None) -> None:
+    images = ImageCollector()
     (shown,) = attachments(part, images=images)
     assert (shown["label"], shown.get("note")) == (label, note)
     assert "image" not in shown
@@ -103,44 +103,44 @@ def test_everything_else_is_named_by_type_and_size_with_the_reason(part: Any, la
 
 def test_an_address_is_text_of_bounded_length() -> None:
     address = "https://example.org/cat.png?" + "x" * 5_000
-    (shown,) = attachments({"type": "uri", "modality": "image", "uri": address}, images=Images())
+    (shown,) = attachments({"type": "uri", "modality": "image", "uri": address}, images=ImageCollector())
     assert shown == {"label": "image", "uri": address[:1_999] + "…"}
 
 
-def test_an_image_over_the_limit_is_named_only() -> None:
-    large = png(noise=LARGEST_IMAGE)
-    (shown,) = attachments(blob(large), images=Images())
+def test_an_image_over_the_size_limit_is_not_drawn() -> None:
+    large = png(noise=MAX_IMAGE_BYTES)
+    (shown,) = attachments(blob(large), images=ImageCollector())
     assert shown == {"label": f"image/png, {size(len(large))}, 640×480", "note": "not drawn: over 2 MiB"}
 
 
-def test_an_image_of_few_bytes_and_gigabytes_of_pixels_is_named_only() -> None:
+def test_a_small_file_with_too_many_pixels_is_not_drawn() -> None:
     bomb = PNG[:16] + (50_000).to_bytes(4, "big") * 2 + PNG[24:]
-    (shown,) = attachments(blob(bomb), images=Images())
+    (shown,) = attachments(blob(bomb), images=ImageCollector())
     assert shown["note"] == "not drawn: over 40 megapixels"
 
 
-def test_the_images_of_one_span_are_bounded_together() -> None:
-    image = png(noise=LARGEST_IMAGE - 10_000)
-    images = Images()
+def test_the_images_of_a_span_have_a_common_limit() -> None:
+    image = png(noise=MAX_IMAGE_BYTES - 10_000)
+    images = ImageCollector()
     shown = attachments(*[blob(image)] * 6, images=images)
     assert [one.get("image") for one in shown] == [0, 1, 2, 3, None, None]
     assert shown[5]["note"] == "not drawn: the images of this span are over 8 MiB"
-    assert sum(map(len, images.taken)) <= LARGEST_ANSWER
+    assert sum(map(len, images.taken)) <= MAX_TOTAL_BYTES
 
 
-def test_images_in_a_tools_result_are_taken_out_of_its_data() -> None:
+def test_images_in_a_tool_result_become_attachments() -> None:
     result = [{"type": "text", "text": "done"}, {"type": "image", "data": encoded(PNG), "mimeType": "image/png"}]
     part = {"type": "tool_call_response", "id": "call_1", "response": result}
-    images = Images()
+    images = ImageCollector()
     (message,) = [one for one in pane(genai(part), images)["messages"] if one["role"] == "tool"]
     assert message["text"] == "done"
     assert message["attachments"] == [{"label": f"image/png, {len(PNG)} B, 64×48", "image": 0, "mime": "image/png"}]
 
 
-def test_an_image_that_is_hidden_in_a_tools_result_is_named_with_the_reason() -> None:
+def test_an_image_hidden_by_the_instrumentor_shows_the_reason() -> None:
     hidden = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "__REDACTED__"}}
     part = {"type": "tool_call_response", "id": "call_1", "response": [hidden]}
-    (message,) = [one for one in pane(genai(part), Images())["messages"] if one["role"] == "tool"]
+    (message,) = [one for one in pane(genai(part), ImageCollector())["messages"] if one["role"] == "tool"]
     assert message == {
         "role": "tool",
         "tool": "call_1",
@@ -148,8 +148,8 @@ def test_an_image_that_is_hidden_in_a_tools_result_is_named_with_the_reason() ->
     }
 
 
-def test_images_in_inputs_and_outputs_are_shown_beside_them() -> None:
-    images = Images()
+def test_images_in_inputs_and_outputs_become_attachments() -> None:
+    images = ImageCollector()
     shown = pane(exchange({"page": 3, "shot": data_uri(PNG)}, data_uri(JPEG, "image/jpeg")), images, "tool")
     assert shown["input"] == {"page": 3, "shot": f"[image/png, {len(PNG)} B, 64×48]"}
     assert shown["output"] == f"[image/jpeg, {len(JPEG)} B, 9×5]"
@@ -164,19 +164,19 @@ def test_images_of_an_image_model_are_shown_as_its_input_and_output() -> None:
         "output.images.1.image.url": "__REDACTED__",
         "output.images.0.image.url": data_uri(PNG),
     }
-    images = Images()
+    images = ImageCollector()
     shown = pane(attributes, images)
     assert shown["input"] == [f"[image/jpeg, {len(JPEG)} B, 9×5]"]
     assert [one["label"] for one in shown["output_attachments"]] == [f"image/png, {len(PNG)} B, 64×48", "image"]
     assert images.taken == [JPEG, PNG]
     answered = {**attributes, "llm.output_messages.0.message.role": "assistant"}
-    last = pane(answered, Images())["messages"][-1]
+    last = pane(answered, ImageCollector())["messages"][-1]
     assert [one["label"] for one in last["attachments"]] == [f"image/png, {len(PNG)} B, 64×48", "image"]
 
 
-def test_fields_that_are_only_named_like_images_stay_data() -> None:
+def test_fields_with_names_like_images_stay_data() -> None:
     given = {"image": "cat", "file": {"name": "a.txt", "data": "hello"}, "type": "file", "content": "abcd"}
-    assert pane(exchange(given), Images(), "tool")["input"] == given
+    assert pane(exchange(given), ImageCollector(), "tool")["input"] == given
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_fields_that_are_only_named_like_images_stay_data() -> None:
         (json.dumps(json.dumps({"data": encoded(RANDOM)})), '"{\\"data\\": \\"[40.0 kB, base64]\\"}"'),
     ],
 )
-def test_base64_in_a_text_is_named_by_type_and_size(given: str, shown: str) -> None:
+def test_base64_in_a_text_is_replaced_by_type_and_size(given: str, shown: str) -> None:
     assert without_base64(given) == shown
     assert without_base64(shown) == shown
 
@@ -218,7 +218,7 @@ def test_base64_in_a_text_is_named_by_type_and_size(given: str, shown: str) -> N
     ],
     ids=lambda kept: kept[:20],
 )
-def test_text_that_is_no_base64_stays(kept: str) -> None:
+def test_text_that_is_not_base64_is_unchanged(kept: str) -> None:
     assert without_base64(kept) == kept
 
 
@@ -239,7 +239,7 @@ SOURCES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("attributes", SOURCES.values(), ids=SOURCES)
-def test_base64_is_text_in_no_display(attributes: dict[str, Any]) -> None:
+def test_no_display_shows_base64_as_text(attributes: dict[str, Any]) -> None:
     cell = cell_of(attributes)
     view = asked(cell)
     record, details = cell.records[0], next(iter(cell.details.values()))
@@ -251,16 +251,16 @@ def test_base64_is_text_in_no_display(attributes: dict[str, Any]) -> None:
 
 
 def asked(cell: Cell, detail: str = "full") -> CellView:
-    shown = cell.view("hh-1", "4", mode="tree", asked=True)
-    said, unsaid = what_was_said(shown.tree, detail, lambda row: cell.details[f"{row.span_id:016x}"])  # type: ignore[arg-type]
-    return replace(shown, detail=detail, said=said, unsaid=unsaid)  # type: ignore[arg-type]
+    shown = cell.view("hh-1", "4", mode="tree", content_requested=True)
+    content, omitted = collect_content(shown.tree, detail, lambda row: cell.details[f"{row.span_id:016x}"])  # type: ignore[arg-type]
+    return replace(shown, detail=detail, content=content, content_omitted=omitted)  # type: ignore[arg-type]
 
 
 def drawn(view: CellView) -> list[dict[str, str | None]]:
     return [dict(attributes) for tag, attributes in Page(html.render(view)).elements if tag == "img"]
 
 
-def test_a_file_has_the_images_only_where_all_detail_is_asked_for() -> None:
+def test_outputs_contain_images_only_at_full_detail() -> None:
     cell = cell_of(genai({"type": "text", "content": "What is it?"}, blob(PNG)))
     for detail in ("summary", "preview"):
         assert drawn(asked(cell, detail)) == []
@@ -272,16 +272,16 @@ def test_a_file_has_the_images_only_where_all_detail_is_asked_for() -> None:
     assert "64×48" not in html.render(asked(cell, "summary"))
 
 
-def test_images_count_into_the_size_of_the_file() -> None:
+def test_images_count_towards_the_size_limit() -> None:
     image = png(noise=400_000)
     view = asked(cell_of(genai(*[blob(image)] * 3)))
     assert len(drawn(view)) == 1
-    assert view.said[0].parts[0].text.count("[image/png, 402.7 kB, 640×480]") == 3
-    assert view.said[0].size <= LEVELS["full"].span
-    assert len(html.render(view)) < LEVELS["full"].whole
+    assert view.content[0].parts[0].text.count("[image/png, 402.7 kB, 640×480]") == 3
+    assert view.content[0].size <= CONTENT_LIMITS["full"].span_bytes
+    assert len(html.render(view)) < CONTENT_LIMITS["full"].total_bytes
 
 
-def test_code_names_the_image_in_the_shape_that_the_provider_takes() -> None:
+def test_code_has_the_image_in_the_format_of_the_provider() -> None:
     for provider, wanted in (
         ("openai", {"type": "image_url", "image_url": {"url": f"[image/png, {len(PNG)} B, 64×48]"}}),
         (
@@ -305,11 +305,11 @@ def test_code_names_the_image_in_the_shape_that_the_provider_takes() -> None:
         arguments = {node.arg: node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.keyword)}
         messages = ast.literal_eval(arguments["messages"])
         assert messages[0]["content"] == [wanted]
-        assert "# Base64 is left out" in code
+        assert "# Base64 data is left out" in code
 
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_names_types_and_addresses_make_no_markup(value: str) -> None:
+def test_hostile_names_types_and_addresses_create_no_markup(value: str) -> None:
     parts = [
         {"type": "blob", "modality": "image", "mime_type": value, "content": encoded(PNG)},
         {"type": value, "image": value, "url": f"https://{value}"},
@@ -326,4 +326,4 @@ def test_hostile_names_types_and_addresses_make_no_markup(value: str) -> None:
         if tag == "img":
             assert dict(attributes).keys() == {"src", "alt", "style"}
             assert str(dict(attributes)["src"]).startswith("data:image/png;base64,iVBOR")
-    json.dumps(pane(genai(*parts), Images()), allow_nan=False).encode()
+    json.dumps(pane(genai(*parts), ImageCollector()), allow_nan=False).encode()

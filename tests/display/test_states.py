@@ -1,4 +1,4 @@
-"""Every state of an output is told by every static display: in words, in the same ones, with all styling removed."""
+"""Every static display shows every state of an output, in the same words and without relying on styles."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.spans import RECORDINGS, expected, recorded
 
 STATES = states()
 
-TELLS = {
+EXPECTED = {
     "ok": ["✓ support_agent", "2.84 s", "$0.0091", "6,043 tokens", "21 spans", "3 LLM calls", "sent"],
     "ok opened": ["write_reply", "embed_chunk ×12", "p50 60 ms", "1 value redacted", "refund-triage"],
     "one span": ["✓ chat", "684 ms", "$0.0001", "86 tokens", "gpt-4.1-mini"],
     "error": ["✗ support_agent", "1 error", "1 caught", "HTTPError: 503", "payments.py:41", "issue_refund"],
-    "error that the cell survived": ["✓ support_agent", "2 caught"],
+    "error that the cell handled": ["✓ support_agent", "2 caught"],
     "interrupted": ["■ support_agent", "interrupted", "running"],
     "sending": ["sending 6"],
     "not sent": [
@@ -35,11 +35,11 @@ TELLS = {
         "on disk",
         "%hh send or %hh save FILE",
     ],
-    "not sent, told before": ["not sent"],
+    "not sent, noticed before": ["not sent"],
     "key refused": ["not sent", "api.example rejected the key (401).", "%hh login or %hh save FILE"],
     "partly sent": ["12 of 14 sent", "2 spans were not sent.", "in this kernel", "%hh send or %hh save FILE"],
     "local": ["local only", "Nothing leaves this machine. No key is set.", "%hh login"],
-    "local, told before": ["local only"],
+    "local, noticed before": ["local only"],
     "late spans": ["+3 after the cell ended"],
     "truncated": ["showing 9,993 of 12,001", "8 more spans", "1,093,125+ tokens", "$0.525+", "429"],
     "error with a preview": ["✗ support_agent", "payments.py:41"],
@@ -48,14 +48,14 @@ TELLS = {
 
 
 def bare(page: str) -> str:
-    """What a reader sees who gets no style, no class and no attribute."""
+    """What a reader shows that removes styles, classes and attributes."""
     return "\n".join(Page(re.sub(r' (?:style|class|title|align|id)="[^"]*"', "", page)).text)
 
 
-def test_no_display_calls_it_an_error_that_the_cell_survived() -> None:
-    """Its code caught what left the root: the bar is neither red nor open, and the rows say who caught what."""
-    shown = STATES["error that the cell survived"]
-    header = hub.view_header(shown)
+def test_no_display_shows_an_error_that_the_cell_handled() -> None:
+    """Its code caught the root span's exception: the bar is neither red nor open, and the rows show what was caught."""
+    shown = STATES["error that the cell handled"]
+    header = hub.encode_header(shown)
     assert (header["mark"], header["errors"], header["caught"], header["open"]) == ("ok", "", "2 caught", False)
     page, opened = bare(html.render(shown)), text.render(replace(shown, mode="tree"))
     assert "1 error" not in f"{page} {opened}"
@@ -65,28 +65,28 @@ def test_no_display_calls_it_an_error_that_the_cell_survived() -> None:
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_every_display_tells_the_state(name: str) -> None:
+def test_every_display_shows_the_state(name: str) -> None:
     shown = STATES[name]
     narrow = text.render(shown, unicode=False, width=60)
     coloured = text.render(shown, color=True)
     for words in (bare(html.render(shown)), text.render(shown), ANSI.sub("", coloured)):
-        assert [fact for fact in TELLS[name] if fact.lower() not in words.lower()] == []
+        assert [fact for fact in EXPECTED[name] if fact.lower() not in words.lower()] == []
     assert narrow.isascii()
     assert not CONTROLS.search(narrow)
 
 
-@pytest.mark.parametrize("name", ["not sent, told before", "local, told before", "sending", "ok"])
-def test_the_notice_is_given_once_and_later_bars_have_the_word_only(name: str) -> None:
+@pytest.mark.parametrize("name", ["not sent, noticed before", "local, noticed before", "sending", "ok"])
+def test_later_outputs_without_the_notice_show_only_the_delivery_state(name: str) -> None:
     assert "%hh" not in text.summary(STATES[name])
     assert bare(html.render(STATES[name]).partition("</details>")[2].removesuffix("</div>")) == ""
 
 
-def test_all_states_are_looked_at() -> None:
-    assert list(STATES) == list(TELLS)
+def test_every_state_has_expectations() -> None:
+    assert list(STATES) == list(EXPECTED)
 
 
 def facts(line: str) -> dict[str, Any]:
-    """The numbers of a summary line, however it is written."""
+    """The numbers in a summary line of any display."""
 
     def number(pattern: str) -> int:
         found = re.search(rf"([\d,]+)\+? {pattern}\b", line)
@@ -95,9 +95,9 @@ def facts(line: str) -> dict[str, Any]:
     return {"spans": number("spans?"), "calls": number("LLM calls?"), "tokens": number("tokens?")}
 
 
-def told(shown: CellView) -> dict[str, str]:
-    """The summary as each of the three displays tells it."""
-    bundle, header = mime_bundle(shown), hub.view_header(shown)
+def summaries(shown: CellView) -> dict[str, str]:
+    """The summary of each of the three displays."""
+    bundle, header = mime_bundle(shown), hub.encode_header(shown)
     interactive = "  ".join((header["title"], header["duration"], *header["facts"], header["errors"], header["caught"]))
     return {
         "text": bundle["text/plain"].splitlines()[0],
@@ -108,12 +108,12 @@ def told(shown: CellView) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_the_totals_of_every_recording_are_the_same_in_all_displays(name: str) -> None:
-    """And they are what the model server served."""
+    """And equal those that the model server returned."""
     records = [record_of(span) for span in recorded(name)]
     totals = summarize(records)
     wanted = expected(name)
     shown = view(records, totals=totals)
-    lines = told(shown)
+    lines = summaries(shown)
     for display, line in lines.items():
         found = facts(line)
         tokens = wanted["total_tokens"] + wanted["embedding_tokens"]

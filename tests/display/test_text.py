@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from hh_jupyter.display import html, text
-from hh_jupyter.display.format import columns
+from hh_jupyter.display.format import cell_width
 from hh_jupyter.display.html import mime_bundle
 from hh_jupyter.display.view import Notice
 from hh_jupyter.records.export_state import ExportState
@@ -59,15 +59,15 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\u200e\u200f\ud800-\udfff]")
 
 
-def test_a_cell_that_went_well_is_one_line() -> None:
+def test_a_successful_cell_is_one_line() -> None:
     assert text.render(agent_view()) == DONE
 
 
-def test_an_error_is_told_at_its_origin_with_the_tree() -> None:
+def test_an_error_is_shown_where_it_began_with_the_tree() -> None:
     assert text.render(agent_view(failing=True)) == FAILED
 
 
-def test_narrow_terminals_get_no_bars_and_ascii_streams_no_other_characters() -> None:
+def test_narrow_terminals_get_no_bars_and_ascii_streams_only_ascii() -> None:
     assert text.render(agent_view(failing=True), unicode=False, width=79) == FAILED_NARROW_ASCII
 
 
@@ -76,13 +76,13 @@ def test_the_tree_is_shown_on_demand_and_never_in_mode_line() -> None:
     assert text.render(agent_view(failing=True, mode="line")) == "\n".join(FAILED.splitlines()[:2])
 
 
-def test_colour_changes_nothing_but_colour() -> None:
+def test_colored_text_equals_plain_text_without_ansi_codes() -> None:
     coloured = text.render(agent_view(failing=True), color=True)
     assert ANSI.search(coloured)
     assert ANSI.sub("", coloured) == FAILED
 
 
-def test_notebooks_get_no_colour() -> None:
+def test_notebooks_get_no_color() -> None:
     assert mime_bundle(agent_view(failing=True))["text/plain"] == FAILED
 
 
@@ -96,7 +96,7 @@ def test_notebooks_get_no_colour() -> None:
         (ExportState(None, made=3), "local only"),
     ],
 )
-def test_the_line_ends_with_what_became_of_the_spans(export: ExportState, word: str) -> None:
+def test_the_line_ends_with_the_delivery_state(export: ExportState, word: str) -> None:
     assert text.summary(agent_view(export=export)).endswith(f"  {word}")
 
 
@@ -111,7 +111,7 @@ def test_the_line_ends_with_what_became_of_the_spans(export: ExportState, word: 
         ({"cost": 1234.5}, "  ~$1,234.50  "),
     ],
 )
-def test_a_cost_is_said_as_exactly_as_it_is_known(changes: dict[str, object], expected: str) -> None:
+def test_a_cost_is_marked_if_estimated_or_incomplete(changes: dict[str, object], expected: str) -> None:
     rows = agent_rows(failing=False)
     assert expected in text.summary(view(rows, totals=totals(rows, **changes)))
 
@@ -125,7 +125,7 @@ def test_a_cost_is_said_as_exactly_as_it_is_known(changes: dict[str, object], ex
         ({"unknown_usage_calls": 1, "total_tokens": 0, "embedding_tokens": 0}, "  tokens unknown  "),
     ],
 )
-def test_tokens_are_said_as_exactly_as_they_are_known(changes: dict[str, object], expected: str) -> None:
+def test_tokens_are_marked_if_incomplete(changes: dict[str, object], expected: str) -> None:
     rows = agent_rows(failing=False)
     assert expected in text.summary(view(rows, totals=totals(rows, **changes)))
 
@@ -155,7 +155,7 @@ def test_without_model_calls_there_is_no_cost_and_no_tokens() -> None:
     assert text.render(view([span(1, None, 0, 4.2, "lookup", kind="tool")])) == "✓ lookup  4.2 ms  sent"
 
 
-def test_several_traces_have_a_number_for_a_name_and_name_the_failing_one() -> None:
+def test_several_traces_are_titled_by_their_number_and_name_the_failing_one() -> None:
     rows = [span(index, None, index, index + 1, f"call {index}", trace=index) for index in range(1, 4)]
     rows.append(span(4, 3, 3.1, 3.2, "inner", trace=3, error=UNAVAILABLE))
     rows[2] = span(3, None, 3, 4, "call 3", trace=3, error=UNAVAILABLE)
@@ -164,15 +164,15 @@ def test_several_traces_have_a_number_for_a_name_and_name_the_failing_one() -> N
     assert lines[1] == "  call 3 > inner: HTTPError: 503 Service Unavailable  payments.py:41"
 
 
-def test_spans_and_errors_without_a_name_are_told_as_such() -> None:
+def test_spans_and_errors_without_a_name_are_marked() -> None:
     lines = text.render(view([replace(span(1, None, 0, 5), name=" ", status="error", error=SpanError("", " "))]))
     assert lines.splitlines()[:2] == [
         "✗ (no name)  5.0 ms  1 error  sent",
-        "  (no name): Error, without a message",
+        "  (no name): Error without a message",
     ]
 
 
-def test_interruption_late_spans_and_notices_are_said() -> None:
+def test_interruption_late_spans_and_notices_are_shown() -> None:
     notice = Notice(kind="error", title="2 spans were not sent.", text="They are kept.", command="%hh send")
     lines = text.render(agent_view(interrupted=True, late=3, notice=notice)).splitlines()
     assert lines[0].startswith("■ support_agent")
@@ -206,7 +206,7 @@ def test_short_names_fill_40_lines_and_no_more() -> None:
 def test_deep_trees_stay_within_the_width() -> None:
     rows = [span(index, index - 1 or None, index / 1e3, 1e3 - index / 1e3, kind="chain") for index in range(1, 2_001)]
     lines = text.render(view(rows, mode="tree"), width=100).splitlines()
-    assert max(map(columns, lines)) <= 100
+    assert max(map(cell_width, lines)) <= 100
 
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
@@ -235,18 +235,18 @@ def test_wide_characters_keep_the_columns_straight() -> None:
     ]
 
 
-def test_terminal_sequences_are_taken_out_whole() -> None:
+def test_terminal_sequences_are_removed_completely() -> None:
     name = "\x1b[1;31mred\x1b[0m \x1b]0;title\x07and \x1b]8;;https://evil.example\x1b\\a link"
     assert text.summary(view([span(1, None, 0, 5, name)])) == "✓ red and a link  5.0 ms  sent"
 
 
-def test_spans_of_a_file_are_said_to_be_and_more_of_them_is_read_from_it() -> None:
-    """A path is not cut, and text in it is only text."""
+def test_spans_of_a_file_name_the_file_and_how_to_read_more() -> None:
+    """A path is not cut, and markup in it is escaped."""
     path = f"{'long/' * 30}<b>.jsonl"
-    shown = agent_view(label=path, file=path, origin="Read from file", session_name=None, mode="tree")
+    shown = agent_view(label=path, file=path, source="Read from file", session_name=None, mode="tree")
     assert text.render(shown).splitlines()[0].endswith("  read from file")
     assert text.render(shown).endswith(f"\nfile {path}   messages: %hh show {path} --detail full")
     assert f"File {path.replace('<b>', '&lt;b&gt;')} " in html.render(shown)
     assert f'<code style="background:none;padding:0">%hh show {path.replace("<b>", "&lt;b&gt;")}' in html.render(shown)
-    left = replace(shown, detail="full", unsaid=2)
-    assert text.render(left).endswith(f"2 spans say more: SpanList.from_otlp({path!r})")
+    left = replace(shown, detail="full", content_omitted=2)
+    assert text.render(left).endswith(f"2 more spans with content: SpanList.from_otlp({path!r})")

@@ -1,4 +1,4 @@
-"""A model call whose messages were not captured says so, and what to set: never an empty pane without a word."""
+"""A model call whose messages were not captured shows a hint with the setting that captures them."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def shown(name: str, scope: str | None = None, **details: Any) -> list[dict[str,
         ("com.anthropic.sdk.python", "not captured by com.anthropic.sdk.python"),
     ],
 )
-def test_it_names_the_variable_and_the_value_for_its_instrumentor(scope: str, words: str) -> None:
+def test_the_hint_names_variable_and_value_for_the_instrumentor(scope: str, words: str) -> None:
     calls = shown("otel-openai-nocontent-errors.json", scope)
     assert calls
     assert all(words in call["hint"] for call in calls)
 
 
-def test_events_of_messages_that_hold_none_are_no_messages() -> None:
-    """openai-v2 writes one of each message also when it captures nothing."""
+def test_message_events_without_content_are_not_messages() -> None:
+    """openai-v2 writes an event per message even if it captures no content."""
     empty = [
         RecordedEvent("gen_ai.user.message", 1, {"gen_ai.event.content": "{}"}),
         RecordedEvent("gen_ai.choice", 2, {"gen_ai.event.content": '{"index": 0, "message": {"role": "assistant"}}'}),
@@ -55,13 +55,13 @@ def test_events_of_messages_that_hold_none_are_no_messages() -> None:
 @pytest.mark.parametrize(
     "name", ["otel-openai-mixed.json", "openllmetry-openai-chat.json", "openinference-openai-redacted.json"]
 )
-def test_a_call_that_shows_something_has_none(name: str) -> None:
+def test_a_call_with_content_has_no_hint(name: str) -> None:
     calls = shown(name)
     assert calls
     assert not any("hint" in call for call in calls)
 
 
-def test_an_evaluation_stands_above_the_attributes() -> None:
+def test_evaluations_precede_the_attributes() -> None:
     events = (
         RecordedEvent(
             "gen_ai.evaluation.result", 1, {"gen_ai.evaluation.name": "fit", "gen_ai.evaluation.score.value": 1}

@@ -1,4 +1,4 @@
-"""Views of the sample agents and of whatever a test wants to see drawn."""
+"""Views of the sample agents and of given records."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SESSION = "3f2a91c0-5a0f-4d6b-9a3a-0a4f0b7c1d2e"
 
 
 def totals(rows: Iterable[SpanRecord], **changes: Any) -> Totals:
-    """Totals of rows whose costs count as estimated ones; without a price table."""
+    """Totals of records, with costs marked as estimated and without a price table."""
     return replace(summarize(rows, prices=lambda facts: None), **{"cost_estimated": True, **changes})
 
 
 def view(rows: Iterable[SpanRecord], **changes: Any) -> CellView:
-    """A view of rows that were all sent."""
+    """A view of records that were all sent."""
     rows = list(rows)
     tree = SpanTree.build(rows)
     values: dict[str, Any] = {

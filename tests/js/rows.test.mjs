@@ -1,4 +1,4 @@
-/** The trace in the page, without a page. Run with `node --test tests/js`. */
+/** The trace of the page, without a page. Run with `node --test tests/js`. */
 import assert from "node:assert/strict";
 import test from "node:test";
 
@@ -46,7 +46,7 @@ test("the filter keeps what matches and its ancestors, unfolded", () => {
   assert.deepEqual(shown(visibleRows(tree, state({ query: "nothing" }))), []);
 });
 
-test("Errors shows spans in error and what leads to them", () => {
+test("Errors shows spans in error and the spans above them", () => {
   const tree = trace(["root", 0, 9, [["a", 0, 1], ["b", 1, 2, [], "uncaught"]], "propagated"]);
   assert.deepEqual(shown(visibleRows(tree, state({ onlyErrors: true }))), ["root", " b"]);
 });
@@ -70,22 +70,22 @@ test("a wide span of a big trace starts closed, unless an error is below", () =>
   assert.equal(isOpen(tree, state(), tree.roots[0]), true);
 });
 
-test("a fold says median, 95th percentile, maximum, sum", () => {
+test("a fold shows median, 95th percentile, maximum, sum", () => {
   const items = [10, 20, 30, 1000].map((ms) => ({ start: 0, end: ms, tokens: null }));
   assert.deepEqual(foldFacts(items), { p50: 20, p95: 1000, max: 1000, sum: 1060, tokens: null, start: 0, end: 1000 });
   assert.equal(quantile([1], 0.5), 1);
 });
 
-test("intervals too close to tell apart are one", () => {
+test("intervals too close to see the gap are merged", () => {
   assert.deepEqual(merged([[5, 6], [0, 1], [1.05, 2]], 0.1), [[0, 2], [5, 6]]);
 });
 
-test("parallel leaves lie in lanes", () => {
+test("parallel leaf spans are in separate lanes", () => {
   const tree = trace(["root", 0, 9, [["a", 0, 5], ["b", 1, 3], ["c", 3, 4], ["d", 5, 6]]]);
   assert.deepEqual(lanes(tree).map(({ span, lane }) => [span.name, lane]), [["a", 0], ["b", 1], ["c", 1], ["d", 0]]);
 });
 
-test("numbers read as in the other displays", () => {
+test("numbers have the same format as in the other displays", () => {
   assert.deepEqual([0, 0.01, 4.2, 340, 2384, 94_000, 7_500_000].map(duration), ["0 ms", "<0.1 ms", "4.2 ms", "340 ms", "2.38 s", "1m 34s", "2h 05m"]);
   assert.deepEqual([450, 1614, 352_400, 1_100_000].map(short), ["450", "1.6k", "352k", "1.1M"]);
 });

@@ -1,4 +1,4 @@
-"""The front end's own tests, where node is there, and its types, where `make js-types` has fetched TypeScript."""
+"""Run the front end's tests if node is installed, and check its types if `make js-types` has installed TypeScript."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_front_end(path: Path) -> None:
 
 
 def test_types() -> None:
-    """The types that the comments tell are those of the code."""
+    """The types in the comments match the code."""
     compiler = shutil.which("tsc", path=TYPESCRIPT)
     if compiler is None:
         pytest.skip("needs TypeScript: make js-types")

@@ -79,10 +79,10 @@ def test_a_short_cell_is_not_shown_while_it_runs(kernel: Kernel) -> None:
 def test_a_hidden_page_gets_no_messages(kernel: Kernel, tmp_path: Path) -> None:
     """It gets messages again as soon as it is visible."""
     kernel.hub_messages.clear()
-    kernel.ask({"type": "sight", "visible": False})
+    kernel.ask({"type": "visibility", "visible": False})
     kernel.run("agent(5)", cell_id="unseen")
     assert running(kernel, "hh-unseen") == []
-    kernel.ask({"type": "sight", "visible": True})
+    kernel.ask({"type": "visibility", "visible": True})
     kernel.start(f"agent(120, until={str(tmp_path / 'seen')!r})", cell_id="seen")
     kernel.wait_for(lambda: bool(running(kernel, "hh-seen")), "the page got no message")
     (tmp_path / "seen").touch()

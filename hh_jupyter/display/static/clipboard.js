@@ -1,10 +1,10 @@
-/** What is copied, and how: the clipboard where it is open to us, else a box with the text selected. */
+/** Copy text to the clipboard, or show it selected in a text box if the clipboard is not accessible. */
 
 /** @import { Span } from "./types.js" */
 
 import { h } from "./dom.js";
 
-const SAID_MS = 1200;
+const FEEDBACK_MS = 1200;
 
 /** A row as plain data. */
 export const plainRow = (/** @type {Span} */ span) => ({
@@ -13,11 +13,11 @@ export const plainRow = (/** @type {Span} */ span) => ({
 });
 
 /**
- * Copy a text. VS Code and Colab may refuse the clipboard to an output.
+ * Copy a text. VS Code and Colab may deny outputs access to the clipboard.
  * @param {string} text
  * @param {string} what "JSON", "Python"
- * @param {HTMLElement} button says that it was done
- * @param {HTMLElement} place where the box goes
+ * @param {HTMLElement} button shows "Copied" for a moment
+ * @param {HTMLElement} place parent of the text box
  */
 export async function copyText(text, what, button, place) {
   try {
@@ -37,5 +37,5 @@ export async function copyText(text, what, button, place) {
   setTimeout(() => {
     button.textContent = button.dataset.word ?? "";
     delete button.dataset.word;
-  }, SAID_MS);
+  }, FEEDBACK_MS);
 }

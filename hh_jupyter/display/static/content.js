@@ -1,20 +1,20 @@
-/** Messages, JSON values, error and attributes of one span, as elements. Everything shown is text. */
+/** Elements for messages, JSON values, error and attributes of one span. All content is shown as text. */
 
 /** @import { Attachment, Child, Details, Failure, Message, Span } from "./types.js" */
 
 import { count, focusOn, h, plural } from "./dom.js";
 
-const LONG_TEXT = 4000;
-const MOST_VALUES = 600;
+const MAX_TEXT_SHOWN = 4000;
+const MAX_VALUES = 600;
 const REDACTED = /(\[redacted: [^\]\n]{1,60}\])/;
 
 /**
- * Text as it is, with chips for what was redacted and the length of what is cut.
+ * Text with chips for redacted values; long text is cut and has a button that shows all of it.
  * @param {string} value
  * @returns {Child}
  */
 export function text(value) {
-  const shown = value.length > LONG_TEXT ? value.slice(0, LONG_TEXT) : value;
+  const shown = value.length > MAX_TEXT_SHOWN ? value.slice(0, MAX_TEXT_SHOWN) : value;
   const parts = shown.split(REDACTED).map((part) => (REDACTED.test(part) ? mask(part) : part));
   const element = h("div", { class: "hh-text" }, parts);
   if (shown === value) return element;
@@ -26,14 +26,14 @@ export function text(value) {
   return [element, more];
 }
 
-const mask = (/** @type {string} */ part) => h("span", { class: "hh-mask", title: "Removed before it was shown, sent or saved" }, part.slice(1, -1));
+const mask = (/** @type {string} */ part) => h("span", { class: "hh-mask", title: "Redacted before it was shown, sent or saved" }, part.slice(1, -1));
 
 /**
- * A JSON value, indented and coloured.
+ * A JSON value, indented and colored.
  * @param {any} value
  */
 export function json(value) {
-  const left = { values: MOST_VALUES };
+  const left = { values: MAX_VALUES };
   const pre = h("pre", { class: "hh-json" }, nodes(value, "", left));
   if (left.values < 0) pre.append(`\n… ${plural(-left.values, "value")} more: copy the span to see all`);
   return pre;
@@ -66,12 +66,12 @@ function nodes(value, indent, left) {
  * @returns {Child}
  */
 function quoted(value) {
-  const shown = value.length > LONG_TEXT ? value.slice(0, LONG_TEXT) : value;
+  const shown = value.length > MAX_TEXT_SHOWN ? value.slice(0, MAX_TEXT_SHOWN) : value;
   const parts = JSON.stringify(shown).split(REDACTED).map((part) => (REDACTED.test(part) ? mask(part) : part));
   return [h("span", { class: "hh-string" }, parts), shown === value ? null : h("span", { class: "hh-cut" }, ` ${count(value.length)} characters`)];
 }
 
-/** A short text plain, everything else as JSON. */
+/** Text unchanged, everything else as JSON. */
 export const value = (/** @type {unknown} */ data) => (typeof data === "string" ? h("div", { class: "hh-plain" }, text(data)) : json(data));
 
 const section = (/** @type {string} */ title, /** @type {Child[]} */ ...children) => [h("div", { class: "hh-section" }, title), ...children];
@@ -83,7 +83,7 @@ export function messages({ messages: list, images }) {
 }
 
 /**
- * Images from the answer's own bytes, everything else by its label.
+ * Attachments: images drawn from the reply's bytes, others as their label.
  * @param {Attachment[]} [list]
  * @param {DataView[]} [images]
  * @returns {Child}
@@ -115,7 +115,7 @@ function picture(bytes, { label, mime }) {
 }
 
 /**
- * An image as large as the view; Escape or a click closes it.
+ * Show an image as large as the view; Escape or a click closes it.
  * @param {HTMLElement} from
  * @param {DataView} bytes
  * @param {Attachment} one
@@ -131,7 +131,7 @@ function enlarge(from, bytes, one) {
     class: "hh-large", role: "dialog", "aria-modal": "true", "aria-label": one.label, onclick: close,
     onkeydown: (/** @type {KeyboardEvent} */ event) => {
       if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
-      if (event.key === "Tab") event.preventDefault(); // There is nowhere else to go.
+      if (event.key === "Tab") event.preventDefault(); // The dialog has no other focusable element.
       if (event.key === "Escape") close();
     },
   }, h("div", { class: "hh-title" }, h("span", { class: "hh-name" }, one.label), h("span", { class: "hh-space" }), button), picture(bytes, one));
@@ -147,10 +147,10 @@ const roleOf = (/** @type {string} */ role) => (["system", "developer", "user", 
  */
 function body(message, images) {
   const long = message.role === "system" || message.role === "developer";
-  const said = message.text ? text(message.text) : null;
-  return h("div", { class: "hh-said" },
-    message.tool ? h("div", { class: "hh-answer" }, "result of ", h("b", null, message.tool)) : null,
-    long && said ? clamp(said) : said,
+  const content = message.text ? text(message.text) : null;
+  return h("div", { class: "hh-content" },
+    message.tool ? h("div", { class: "hh-tool-result" }, "result of ", h("b", null, message.tool)) : null,
+    long && content ? clamp(content) : content,
     message.data === undefined ? null : json(message.data),
     attached(message.attachments, images), message.parts?.map(json),
     (message.calls ?? []).map((call) => h("div", { class: "hh-call" },
@@ -159,10 +159,10 @@ function body(message, images) {
 }
 
 /**
- * System prompts are long and rarely what one looks for: one line, all of it on a click or Enter.
- * @param {Child} said
+ * Show one line of a long text such as a system prompt; a click or Enter unfolds it.
+ * @param {Child} content
  */
-function clamp(said) {
+function clamp(content) {
   const toggle = () => box.setAttribute("aria-expanded", String(box.classList.toggle("hh-full")));
   const box = h("div", {
     class: "hh-clamp", role: "button", tabindex: 0, title: "Show all", "aria-expanded": "false",
@@ -172,7 +172,7 @@ function clamp(said) {
       event.preventDefault();
       toggle();
     },
-  }, said);
+  }, content);
   return box;
 }
 
@@ -190,7 +190,7 @@ export function failure(error, span, input) {
     all.remove();
   });
   return [
-    h("div", { class: "hh-failure" }, error.type), text(error.message), passage(span),
+    h("div", { class: "hh-failure" }, error.type), text(error.message), errorPath(span),
     stack ? section(error.stack ? "Stack (your code only)" : "Stack", pre) : null,
     error.stack && error.library_frames ? all : null,
     input === undefined ? null : section("Input", value(input)),
@@ -198,17 +198,17 @@ export function failure(error, span, input) {
 }
 
 /**
- * The way the exception took: where it was raised, what it went through, who caught it.
+ * The path of the exception: where it was raised, which spans it propagated through, which one caught it.
  * @param {Span} span
  */
-function passage(span) {
+function errorPath(span) {
   /** @type {string[]} */
   const through = [];
   let above = span.parent;
   for (; above?.error === "propagated"; above = above.parent) through.push(above.name);
   const caught = span.error === "caught" || (span.error === "propagated" && !span.errors);
   if (!through.length && !caught) return null;
-  return h("p", { class: "hh-passage" }, span.error === "propagated" ? "Raised below" : "Raised here",
+  return h("p", { class: "hh-error-path" }, span.error === "propagated" ? "Raised below" : "Raised here",
     through.length ? ["; propagated through ", through.map((name, i) => [i ? ", then " : "", h("b", null, name)])] : null,
     caught ? [", caught in ", h("b", null, above?.name ?? "your code")] : null, ".");
 }
@@ -221,7 +221,7 @@ export function attributes(list) {
 }
 
 /** @param {Details} details */
-export function exchange(details) {
+export function inputAndOutput(details) {
   return [
     details.input === undefined ? null : section("Input", value(details.input), attached(details.input_attachments, details.images)),
     details.documents?.length ? section(plural(details.documents.length, "document"), json(details.documents)) : null,

@@ -1,14 +1,14 @@
-/** The detail pane: what one span or one fold is about. Its content is fetched from the kernel when it is opened. */
+/** The detail pane of one span or one fold. Its content is requested from the kernel when it opens. */
 
 /** @import { Child, Details, Row, Shown, Span, State } from "./types.js" */
 
-import { attributes, exchange, failure, messages } from "./content.js";
+import { attributes, failure, inputAndOutput, messages } from "./content.js";
 import { count, duration, focusOn, h, kindMark, plural } from "./dom.js";
 import { foldFacts } from "./rows.js";
 
-const KEPT = 40;
-const KEPT_WITH_IMAGES = 4;
-const QUIET_MS = 150;
+const MAX_CACHED = 40;
+const MAX_CACHED_WITH_IMAGES = 4;
+const LOADING_DELAY_MS = 150;
 
 export class Detail {
   /**
@@ -22,14 +22,14 @@ export class Detail {
     this.on = on;
     /** @type {string | undefined} the span or fold that is shown */
     this.shown = undefined;
-    /** @type {Map<string, Details | null>} answers of the kernel, the oldest forgotten first */
-    this.known = new Map();
+    /** @type {Map<string, Details | null>} replies of the kernel, the oldest evicted first */
+    this.cache = new Map();
     this.element = h("div", { class: "hh-right", tabindex: -1, role: "group", "aria-label": "Details", onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event) });
   }
 
-  /** Forget what may have changed: a running span ends, to an ended one something may come late. */
-  forget() {
-    this.known.clear();
+  /** Drop all replies, which may be outdated: a running span ends, and ended spans may get late events. */
+  clearCache() {
+    this.cache.clear();
   }
 
   /**
@@ -41,34 +41,34 @@ export class Detail {
     const { span } = row;
     const same = this.shown === span.id;
     this.shown = span.id;
-    if (!this.known.has(span.id)) {
-      const late = setTimeout(() => this.shown === span.id && !same && this.draw(span, null, "Fetching from the kernel…"), QUIET_MS);
+    if (!this.cache.has(span.id)) {
+      const late = setTimeout(() => this.shown === span.id && !same && this.draw(span, null, "Loading from the kernel…"), LOADING_DELAY_MS);
       try {
-        this.known.set(span.id, await this.on.fetch(span.id));
+        this.cache.set(span.id, await this.on.fetch(span.id));
       } catch {
-        if (this.shown === span.id) this.draw(span, null, "The kernel does not answer.");
+        if (this.shown === span.id) this.draw(span, null, "The kernel does not respond.");
         return undefined;
       } finally {
         clearTimeout(late);
       }
-      this.forgetOldest();
+      this.evictOldest();
     }
     if (this.shown !== span.id) return undefined;
-    const missing = span.running ? "It runs. What it was given and what came of it is shown when it ends." : "The details of this span are no longer kept.";
-    this.draw(span, this.known.get(span.id) ?? null, missing);
+    const missing = span.running ? "The span is still running. Its input and output appear when it ends." : "The details of this span are no longer in memory.";
+    this.draw(span, this.cache.get(span.id) ?? null, missing);
     return undefined;
   }
 
-  /** Answers with images are megabytes: fewer of them are kept. */
-  forgetOldest() {
-    const ids = [...this.known.keys()];
-    const heavy = ids.filter((id) => this.known.get(id)?.images);
-    if (heavy.length > KEPT_WITH_IMAGES) this.known.delete(heavy[0]);
-    if (ids.length > KEPT) this.known.delete(ids[0]);
+  /** Evict the oldest replies; those with images take megabytes, so that fewer of them are kept. */
+  evictOldest() {
+    const ids = [...this.cache.keys()];
+    const withImages = ids.filter((id) => this.cache.get(id)?.images);
+    if (withImages.length > MAX_CACHED_WITH_IMAGES) this.cache.delete(withImages[0]);
+    if (ids.length > MAX_CACHED) this.cache.delete(ids[0]);
   }
 
   /**
-   * The numbers of a fold need no kernel.
+   * Show the statistics of a fold, which need no request.
    * @param {Row} row
    * @param {Span[]} items
    */
@@ -88,13 +88,13 @@ export class Detail {
   /**
    * @param {Span} span
    * @param {Details | null} details
-   * @param {string} [missing] said where there are none
+   * @param {string} [missing] text to show if there are none
    */
   draw(span, details, missing = "") {
-    const kept = this.element.querySelector(":focus")?.getAttribute("data-keep");
+    const focused = this.element.querySelector(":focus")?.getAttribute("data-focus");
     this.element.replaceChildren(this.head(span, details ?? {}), ...(details ? this.tabs(span, details) : [
       h("div", { class: "hh-pane hh-hint", role: "status" }, missing)]));
-    if (kept) focusOn(this.element.querySelector(`[data-keep="${kept}"]`));
+    if (focused) focusOn(this.element.querySelector(`[data-focus="${focused}"]`));
   }
 
   /**
@@ -106,14 +106,14 @@ export class Detail {
     return h("div", { class: "hh-head" },
       h("div", { class: "hh-title" }, kindMark(span.kind), h("span", { class: "hh-name" }, span.name),
         h("span", { class: "hh-model" }, span.model), h("span", { class: "hh-space" }),
-        h("button", { class: "hh-button", type: "button", title: "Copy this span as JSON (c)", "data-keep": "copy", onclick: this.on.copy }, "Copy")),
+        h("button", { class: "hh-button", type: "button", title: "Copy this span as JSON (c)", "data-focus": "copy", onclick: this.on.copy }, "Copy")),
       h("div", { class: "hh-facts-line" }, facts(span, details),
         redacted ? h("span", { class: "hh-redacted" }, `${redacted} redacted`) : null,
-        details.dropped ? h("span", null, `${plural(details.dropped, "attribute")} over the limit`) : null));
+        details.dropped ? h("span", null, `${plural(details.dropped, "attribute")} dropped by the limit`) : null));
   }
 
   /**
-   * Tabs appear only with content.
+   * Tabs, each only if it has content.
    * @param {Span} span
    * @param {Details} details
    * @returns {HTMLElement[]}
@@ -124,16 +124,16 @@ export class Detail {
     const all = [
       ["Error", () => error && failure(error, span, details.input), error],
       ["Messages", () => messages(details), details.messages?.length],
-      ["Input and output", () => exchange(details), details.input !== undefined || details.output !== undefined || details.documents?.length],
+      ["Input and output", () => inputAndOutput(details), details.input !== undefined || details.output !== undefined || details.documents?.length],
       ["Attributes", () => attributes(known ?? []), known?.length],
     ];
     const panes = all.filter(([, , there]) => there);
-    if (!panes.length) return [h("div", { class: "hh-pane hh-hint" }, "This span recorded nothing but its time.")];
+    if (!panes.length) return [h("div", { class: "hh-pane hh-hint" }, "This span has no content besides its duration.")];
     const current = panes.find(([name]) => name === this.state.tab) ?? panes[0];
     const pane = `${this.uid}-pane`;
     const tabs = panes.map(([name]) => h("button", {
       type: "button", role: "tab", id: `${pane}-${name[0]}`, "aria-selected": String(name === current[0]), "aria-controls": pane,
-      tabindex: name === current[0] ? 0 : -1, "data-keep": `tab-${name}`,
+      tabindex: name === current[0] ? 0 : -1, "data-focus": `tab-${name}`,
       onclick: () => {
         this.state.tab = name;
         this.draw(span, details);
@@ -146,7 +146,7 @@ export class Detail {
     ];
   }
 
-  /** From the tree: to the selected tab. */
+  /** Move the focus from the tree to the selected tab. */
   enter() {
     focusOn(this.element.querySelector("[role=tab][aria-selected=true]") ?? this.element);
   }
@@ -161,7 +161,7 @@ export class Detail {
 }
 
 /**
- * Arrow keys between tabs.
+ * Move between tabs by arrow keys.
  * @param {KeyboardEvent} event
  * @param {HTMLElement[]} tabs
  */
@@ -177,7 +177,7 @@ function turn(event, tabs) {
 }
 
 /**
- * Time, tokens, cost, first token, speed: what is unknown is left out, but for the cost of a known call.
+ * Duration, tokens, cost, first token, speed. Unknown ones are left out, except the cost of a call with known usage.
  * @param {Span} span
  * @param {Details} details
  */

@@ -1,6 +1,6 @@
 /**
- * Elements, icons and number formats. Every element of the view is made here: what comes from a span enters as a text
- * node or an attribute value, never as markup.
+ * Elements, icons and number formats. All elements of the view are created here: span content enters as text nodes or
+ * attribute values, never as markup.
  */
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -16,7 +16,7 @@ const FOCUSABLE = new Set(["button", "a", "input", "textarea", "summary"]);
  */
 export function h(tag, attributes, ...children) {
   const element = document.createElement(tag);
-  // JupyterLab runs its shortcuts on keys pressed in outputs unless the focused element itself says no: `x` cuts a cell.
+  // JupyterLab runs its shortcuts on keys pressed in outputs unless the focused element itself opts out: `x` cuts a cell.
   if (FOCUSABLE.has(tag) || attributes?.tabindex !== undefined) {
     element.setAttribute("data-lm-suppress-shortcuts", "true");
   }
@@ -30,7 +30,7 @@ export function h(tag, attributes, ...children) {
   return element;
 }
 
-/** Move the focus, where there is something to move it to. */
+/** Move the focus to an element, if there is one. */
 export const focusOn = (/** @type {Element | null} */ element, preventScroll = false) => /** @type {HTMLElement | null} */ (element)?.focus({ preventScroll });
 
 /**
@@ -56,7 +56,7 @@ export const chevron = () => icon("chevron", 12, { d: "M4.2 2.2 8 6l-3.8 3.8" })
 export const tick = () => icon("tick", 12, { d: "m2 6.4 2.6 2.7 5.4-6" });
 
 /**
- * Status by shape, not by colour alone: check in a disc, triangle, square, broken ring.
+ * Status by shape, not by color alone: check in a disc, triangle, square, broken ring.
  * @param {string} status
  */
 export function statusIcon(status) {
@@ -71,7 +71,7 @@ export function statusIcon(status) {
 }
 
 /**
- * Milliseconds as people read them, as display/format.py says it: 4.2 ms, 340 ms, 2.84 s, 1m 34s, 2h 05m.
+ * Format milliseconds like display/format.py: 4.2 ms, 340 ms, 2.84 s, 1m 34s, 2h 05m.
  * @param {number} ms
  */
 export function duration(ms) {
@@ -96,7 +96,7 @@ export function short(/** @type {number} */ value) {
 /** "1 error", "2 errors" */
 export const plural = (/** @type {number} */ value, /** @type {string} */ word) => `${count(value)} ${word}${value === 1 ? "" : "s"}`;
 
-/** @type {Record<string, {word: string, letter: string, color: string}>} what a span's kind looks like */
+/** @type {Record<string, {word: string, letter: string, color: string}>} label, letter and color of each kind */
 const KINDS = {
   llm: { word: "LLM", letter: "L", color: "llm" },
   tool: { word: "Tool", letter: "T", color: "tool" },
@@ -113,7 +113,7 @@ const KINDS = {
 
 export const kindOf = (/** @type {string} */ kind) => KINDS[kind] ?? KINDS.other;
 
-/** Names of the colours of kinds, each once. */
+/** Names of the colors of kinds, each once. */
 export const KIND_COLORS = [...new Set(Object.values(KINDS).map((kind) => kind.color))];
 
 /**

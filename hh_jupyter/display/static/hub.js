@@ -1,22 +1,22 @@
 /**
- * The hub: one model per kernel, never displayed. It finds the static outputs of its kernel in the page and puts the
- * interactive view in their place while the kernel answers. Messages are described in display/hub.py.
+ * The hub: one model per kernel, never displayed. It finds the static outputs of its kernel in the page and replaces them by
+ * interactive views while the kernel responds. display/hub.py describes the messages.
  */
 
 /** @import { FromKernel, Header, Model, Rows, State } from "./types.js" */
 
 import { focusOn, h } from "./dom.js";
 import { Kernel } from "./kernel.js";
-import { idOf, outputsOf, says, Sights } from "./outputs.js";
+import { idOf, outputsOf, shows, VisibleOutputs } from "./outputs.js";
 import { RunningViews } from "./running.js";
 import { followTheme, isDark } from "./theme.js";
 import { newState, View } from "./view.js";
 
-const MOST_DETACHED = 100;
-let serial = 0;
+const MAX_DETACHED = 100;
+let viewCount = 0;
 
 class Hub {
-  /** @param {Model} model of anywidget @param {Element | null} own the one output that is looked after; null: all of the page */
+  /** @param {Model} model of anywidget @param {Element | null} own the only output to manage; null: all outputs of the page */
   constructor(model, own) {
     this.model = model;
     this.own = own;
@@ -27,124 +27,124 @@ class Hub {
     /** @type {Map<string, State>} */
     this.states = new Map();
     this.running = new RunningViews();
-    /** @type {Set<string>} views of which this kernel knows nothing */
+    /** @type {Set<string>} views that this kernel does not know */
     this.foreign = new Set();
-    this.sights = new Sights();
-    /** The kernel says nothing: what the outputs say by themselves is shown. */
-    this.away = false;
+    this.visible = new VisibleOutputs();
+    /** The kernel does not respond: the static outputs are shown. */
+    this.disconnected = false;
     this.kernel = new Kernel(model, {
-      told: {
-        rows: (message, buffers) => this.take(message, buffers),
+      handlers: {
+        rows: (message, buffers) => this.receiveRows(message, buffers),
         changed: ({ view }) => this.refresh(view),
-        running: (message, buffers) => this.run(message, buffers),
+        running: (message, buffers) => this.receiveRunning(message, buffers),
         ended: ({ view }) => this.running.ending(view),
       },
-      silent: () => this.restoreAll(),
-      heard: () => this.away && this.back(),
+      unresponsive: () => this.restoreAll(),
+      responsive: () => this.disconnected && this.remountAll(),
       version: (view) => this.rows.get(view)?.header.version ?? null,
-      inSight: (view) => this.sights.views.has(view),
+      isVisible: (view) => this.visible.views.has(view),
     });
-    this.unfollow = () => {};
+    this.unfollowTheme = () => {};
     this.observer = new MutationObserver((records) => this.changed(records));
-    this.onGone = () => this.probe();
-    this.onSight = () => this.sight();
-    this.onToggle = (/** @type {any} */ { target }) => target.open && this.found(target);
+    this.onConnectionChange = () => this.probe();
+    this.onVisibility = () => this.reportVisibility();
+    this.onToggle = (/** @type {any} */ { target }) => target.open && this.findOutputs(target);
   }
 
   start() {
     this.kernel.start();
-    this.model.on("comm_live_update", this.onGone);
+    this.model.on("comm_live_update", this.onConnectionChange);
     if (!this.own) {
       this.observer.observe(document.body, { childList: true, subtree: true });
-      document.addEventListener("visibilitychange", this.onSight);
-      this.sight();
+      document.addEventListener("visibilitychange", this.onVisibility);
+      this.reportVisibility();
     }
-    this.unfollow = followTheme(() => this.theme());
+    this.unfollowTheme = followTheme(() => this.applyTheme());
     document.addEventListener("toggle", this.onToggle, true); // It does not bubble.
-    this.found(this.own ?? document.body);
+    this.findOutputs(this.own ?? document.body);
   }
 
   stop() {
     document.removeEventListener("toggle", this.onToggle, true);
-    document.removeEventListener("visibilitychange", this.onSight);
-    this.model.off("comm_live_update", this.onGone);
+    document.removeEventListener("visibilitychange", this.onVisibility);
+    this.model.off("comm_live_update", this.onConnectionChange);
     this.observer.disconnect();
-    this.sights.stop();
-    this.unfollow();
+    this.visible.stop();
+    this.unfollowTheme();
     this.kernel.stop();
     this.running.stop();
     this.restoreAll();
   }
 
-  /** What runs is only told to a page that somebody sees. */
-  sight() {
-    this.kernel.send({ type: "sight", visible: !document.hidden });
+  /** The kernel sends running views only to a visible page. */
+  reportVisibility() {
+    this.kernel.send({ type: "visibility", visible: !document.hidden });
   }
 
-  /** Look for outputs in what was added; our own drawing is not looked at. @param {MutationRecord[]} records */
+  /** Look for outputs in added nodes, except in those of our own views. @param {MutationRecord[]} records */
   changed(records) {
     for (const { target, addedNodes } of records) {
       if (target instanceof Element && target.closest(".hh-view")) continue;
-      for (const node of addedNodes) if (node instanceof Element) this.found(node);
+      for (const node of addedNodes) if (node instanceof Element) this.findOutputs(node);
     }
   }
 
   /** @param {Element} root */
-  found(root) {
+  findOutputs(root) {
     const outputs = root === this.own || root.matches(".hh-output") ? [root] : root.querySelectorAll(".hh-output");
     for (const output of outputs) {
       const id = idOf(output);
-      // One inside of something folded is asked for when that opens: a table of many must not ask for all of them.
+      // Outputs in a folded element are requested when it opens: a table would otherwise request all its rows.
       if (output.parentElement?.closest("details:not([open])")) continue;
       if (!id || this.foreign.has(id) || this.mounted.has(output)) continue;
       if (output.classList.contains("hh-live")) {
-        this.kernel.ask(id); // Another hub was faster. Its kernel may be a dead one: the answer of ours decides.
+        this.kernel.requestRows(id); // Another hub was faster. Its kernel may be dead: our kernel's reply decides.
         continue;
       }
       const rows = this.rows.get(id);
-      // Under a cell that ran again there are other spans than those we know: until they come its own text is shown.
-      if (rows && !this.away && says(output, rows.header)) this.mount(output, id, rows);
+      // A cell that ran again has new spans: show its static text until they arrive.
+      if (rows && !this.disconnected && shows(output, rows.header)) this.mount(output, id, rows);
       else this.running.hide(id);
-      this.sights.watch(output);
-      this.kernel.ask(id);
+      this.visible.watch(output);
+      this.kernel.requestRows(id);
     }
   }
 
   /**
-   * Rows of a view, or the word that it is not ours. An answer that comes late brings the view back.
+   * Receive the rows of a view, or no header if the kernel does not know it. A late reply mounts the view again.
    * @param {FromKernel} message @param {DataView[]} buffers
    */
-  take({ view: id, header }, buffers) {
+  receiveRows({ view: id, header }, buffers) {
     if (!header) {
       this.foreign.add(id);
       return;
     }
-    const rows = this.keep(id, header, buffers);
+    const rows = this.storeRows(id, header, buffers);
     for (const output of this.outputsOf(id)) {
       const mounted = this.mounted.get(output);
       if (mounted) mounted.view.update(header, rows.buffers);
-      else if (rows.buffers.length && (!output.classList.contains("hh-live") || says(output, header))) {
-        // Held by the hub of a kernel that was restarted: it cannot answer, this one's kernel just did.
+      else if (rows.buffers.length && (!output.classList.contains("hh-live") || shows(output, header))) {
+        // Held by the hub of a kernel that was restarted and cannot reply; our kernel just did.
         output.dispatchEvent(new CustomEvent("hh-release"));
         this.mount(output, id, rows);
       }
     }
   }
 
-  /** A cell runs: its spans so far. @param {FromKernel} message @param {DataView[]} buffers */
-  run({ view: id, source, header }, buffers) {
+  /** Receive the spans so far of a running cell. @param {FromKernel} message @param {DataView[]} buffers */
+  receiveRunning({ view: id, source, header }, buffers) {
     if (!header) return;
-    this.running.update(id, source, () => this.create(id), header, this.keep(id, header, buffers).buffers);
-    this.themed(/** @type {View} */ (this.running.get(id)));
+    this.running.update(id, source, () => this.create(id), header, this.storeRows(id, header, buffers).buffers);
+    this.setTheme(/** @type {View} */ (this.running.get(id)));
   }
 
   /**
-   * The last rows of a view; without new ones the old ones stand.
+   * Store and return the last rows of a view. Without new columns the previous ones stay.
    * @param {string} id @param {Header} header @param {DataView[]} buffers
    */
-  keep(id, header, buffers) {
+  storeRows(id, header, buffers) {
     const before = this.rows.get(id);
-    // What describes the columns came with them.
+    // The previous header describes the previous columns.
     const rows = buffers.length || !before ? { header, buffers } : { header: { ...before.header, ...header }, buffers: before.buffers };
     this.rows.set(id, rows);
     return rows;
@@ -153,17 +153,17 @@ class Hub {
   /** @param {string} id */
   refresh(id) {
     this.foreign.delete(id);
-    if (this.rows.has(id) || this.outputsOf(id).length) this.kernel.ask(id);
+    if (this.rows.has(id) || this.outputsOf(id).length) this.kernel.requestRows(id);
   }
 
   /** @param {Element} output @param {string} id @param {Rows} rows */
   mount(output, id, rows) {
-    const view = this.freed(id) ?? this.create(id);
+    const view = this.takeDetachedView(id) ?? this.create(id);
     const { activeElement } = document;
-    // Moving takes the focus, and so did the removal of the output that the view was in.
+    // The focus is lost when the view moves, and was lost when its previous output was removed.
     const focus = view.element.contains(activeElement) ? activeElement : activeElement === document.body ? view.lastFocus : null;
     this.running.end(id);
-    this.themed(view);
+    this.setTheme(view);
     output.append(view.element);
     output.classList.add("hh-live");
     this.mounted.set(output, { id, view });
@@ -174,10 +174,10 @@ class Hub {
   }
 
   /**
-   * The view that showed this until now and has lost its place: the cell has ended, or its output was replaced.
+   * Return the view that showed this id until the cell ended or its output was replaced.
    * @param {string} id
    */
-  freed(id) {
+  takeDetachedView(id) {
     const orphan = [...this.mounted].find(([old, entry]) => entry.id === id && !old.isConnected);
     if (orphan) this.mounted.delete(orphan[0]);
     return this.running.get(id) ?? orphan?.[1].view;
@@ -187,14 +187,14 @@ class Hub {
   create(id) {
     const state = this.states.get(id) ?? newState();
     this.states.set(id, state);
-    serial += 1;
-    const view = new View(`hh-${serial}`, state, {
+    viewCount += 1;
+    const view = new View(`hh-${viewCount}`, state, {
       details: (span) => this.kernel.request({ type: "details", view: id, span }),
       python: (span) => this.kernel.request({ type: "python", view: id, span }),
       act: (type) => this.kernel.request({ type, view: id }),
     });
-    // An update of the output replaces its nodes; the view moves over, and what had the focus gets it back. Removal takes
-    // the focus like leaving does: only a moment later it shows which of the two it was.
+    // An update replaces the nodes of an output; the view moves and the focused element gets the focus back. Removal and
+    // leaving both fire focusout: only later is the element still connected or not.
     const { element } = view;
     element.addEventListener("focusin", (event) => (view.lastFocus = /** @type {Element} */ (event.target)));
     element.addEventListener("focusout", () => setTimeout(() => {
@@ -203,10 +203,10 @@ class Hub {
     return view;
   }
 
-  /** Outputs out of sight leave the page and come back; only the oldest of many are given up. */
+  /** Outputs that scroll away leave the page and come back; only the oldest of many are dropped. */
   prune() {
     const gone = [...this.mounted.keys()].filter((output) => !output.isConnected);
-    for (const output of gone.slice(0, Math.max(0, gone.length - MOST_DETACHED))) this.restore(output);
+    for (const output of gone.slice(0, Math.max(0, gone.length - MAX_DETACHED))) this.restore(output);
   }
 
   /** @param {Element} output */
@@ -216,59 +216,59 @@ class Hub {
     output.classList.remove("hh-live");
   }
 
-  /** The kernel is not there: what the outputs say by themselves is shown again. */
+  /** The kernel does not respond: show the static outputs again. */
   restoreAll() {
     if (this.own) return;
-    this.away = this.mounted.size > 0 || this.away;
+    this.disconnected = this.mounted.size > 0 || this.disconnected;
     for (const output of [...this.mounted.keys()]) this.restore(output);
   }
 
-  /** It answers after all, late: the interactive views are shown again. */
-  back() {
-    this.away = false;
+  /** The kernel responds again: show the interactive views. */
+  remountAll() {
+    this.disconnected = false;
     for (const [id, rows] of this.rows) {
       for (const output of this.outputsOf(id)) if (!output.classList.contains("hh-live")) this.mount(output, id, rows);
     }
   }
 
-  /** The connection changed: does the kernel still answer? */
+  /** The connection changed: check whether the kernel still responds. */
   probe() {
     const [first] = this.mounted.values();
-    if (first) this.kernel.ask(first.id);
+    if (first) this.kernel.requestRows(first.id);
   }
 
   /** @param {string} id */
   outputsOf = (id) => (this.own ? [this.own] : outputsOf(id));
 
-  theme() {
+  applyTheme() {
     const views = [...this.mounted.values()].map(({ view }) => view);
     for (const view of [...views, ...this.running.views()]) {
-      this.themed(view);
+      this.setTheme(view);
       view.spark();
     }
   }
 
   /** @param {View} view */
-  themed(view) {
+  setTheme(view) {
     view.element.dataset.theme = isDark() ? "dark" : "light";
   }
 }
 
-/** A hub that works until the function that it gives is called. @param {Model} model @param {Element | null} own */
-function begin(model, own) {
+/** Start a hub. Returns the function that stops it. @param {Model} model @param {Element | null} own */
+function startHub(model, own) {
   const hub = new Hub(model, own);
   hub.start();
   return () => hub.stop();
 }
 
-/** The hub's entry point: called once per page. A view that is displayed as a widget of its own looks after itself. */
-const initialize = (/** @type {{model: Model}} */ { model }) => (model.get("view_id") ? undefined : begin(model, null));
+/** Entry point of the hub, called once per page. A view that is displayed as its own widget uses `render` only. */
+const initialize = (/** @type {{model: Model}} */ { model }) => (model.get("view_id") ? undefined : startHub(model, null));
 
-/** The entry point of a displayed widget: one view, in the widget's element. @param {{model: Model, el: Element}} context */
+/** Entry point of a displayed widget: one view in the widget's element. @param {{model: Model, el: Element}} context */
 function render({ model, el }) {
   const output = h("div", { class: "hh-own", id: model.get("view_id") });
   el.append(output);
-  return begin(model, output);
+  return startHub(model, output);
 }
 
 export default { initialize, render };

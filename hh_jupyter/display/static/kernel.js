@@ -1,29 +1,29 @@
-/** The conversation with the kernel. Messages are described in display/hub.py. */
+/** The connection to the kernel. display/hub.py describes the messages. */
 
 /** @import { FromKernel, Model, ToKernel } from "./types.js" */
 
-import { Pulse } from "./pulse.js";
-import { Questions } from "./questions.js";
+import { RowRequests } from "./requests.js";
+import { Watchdog } from "./watchdog.js";
 
 export class Kernel {
   /**
    * @param {Model} model of anywidget
-   * @param {{told: Record<string, (message: FromKernel, buffers: DataView[]) => void>, silent: () => void, heard: () => void,
-   *   version: (view: string) => string | null, inSight: (view: string) => boolean}} page
+   * @param {{handlers: Record<string, (message: FromKernel, buffers: DataView[]) => void>, unresponsive: () => void,
+   *   responsive: () => void, version: (view: string) => string | null, isVisible: (view: string) => boolean}} page
    */
   constructor(model, page) {
     this.model = model;
     this.page = page;
     this.count = 0;
-    /** Nothing was heard yet. */
-    this.deaf = true;
-    /** @type {Map<number, {resolve: (value: any) => void, reject: (reason: Error) => void}>} questions with one answer */
-    this.requests = new Map();
-    this.pulse = new Pulse(() => this.silent());
-    this.questions = new Questions((view) => {
-      this.pulse.expect();
+    /** No message has arrived yet. */
+    this.silent = true;
+    /** @type {Map<number, {resolve: (value: any) => void, reject: (reason: Error) => void}>} numbered requests */
+    this.pending = new Map();
+    this.watchdog = new Watchdog(() => this.timeout());
+    this.rowRequests = new RowRequests((view) => {
+      this.watchdog.start();
       this.send({ type: "rows", view, have: page.version(view) });
-    }, page.inSight);
+    }, page.isVisible);
     /** @type {(message: FromKernel, buffers?: DataView[]) => void} */
     this.onMessage = (message, buffers) => this.receive(message, buffers ?? []);
   }
@@ -34,21 +34,21 @@ export class Kernel {
 
   stop() {
     this.model.off("msg:custom", this.onMessage);
-    this.questions.stop();
-    this.pulse.rest();
+    this.rowRequests.stop();
+    this.watchdog.stop();
     this.rejectAll("closed");
   }
 
   /**
-   * Ask for the rows of a view, sooner or later; the page is told them.
+   * Request the rows of a view when there is capacity. The `rows` handler receives them.
    * @param {string} view
    */
-  ask(view) {
-    this.questions.ask(view);
+  requestRows(view) {
+    this.rowRequests.request(view);
   }
 
   /**
-   * A question with one answer.
+   * Send a request and return its reply.
    * @param {ToKernel} message
    * @returns {Promise<any>}
    */
@@ -56,8 +56,8 @@ export class Kernel {
     this.count += 1;
     const number = this.count;
     return new Promise((resolve, reject) => {
-      this.requests.set(number, { resolve, reject });
-      this.pulse.expect();
+      this.pending.set(number, { resolve, reject });
+      this.watchdog.start();
       this.send({ ...message, number });
     });
   }
@@ -67,7 +67,7 @@ export class Kernel {
     try {
       this.model.send(message);
     } catch {
-      // The kernel is gone: its silence is noticed.
+      // The kernel is gone: the watchdog notices.
     }
   }
 
@@ -76,33 +76,33 @@ export class Kernel {
    * @param {DataView[]} buffers
    */
   receive(message, buffers) {
-    this.deaf = false;
-    this.pulse.heard();
-    this.page.heard();
+    this.silent = false;
+    this.watchdog.reset();
+    this.page.responsive();
     if (message.type === "answer") {
-      // Not enumerable: what is copied as JSON holds no images.
+      // Not enumerable: JSON copies of the value contain no images.
       if (buffers.length) Object.defineProperty(message.value, "images", { value: buffers });
-      this.requests.get(message.number)?.resolve(message.value);
-      this.requests.delete(message.number);
+      this.pending.get(message.number)?.resolve(message.value);
+      this.pending.delete(message.number);
     } else {
-      if (message.type === "rows") this.questions.answered(message.view);
-      this.page.told[message.type]?.(message, buffers);
+      if (message.type === "rows") this.rowRequests.settle(message.view);
+      this.page.handlers[message.type]?.(message, buffers);
     }
-    this.questions.heard();
-    if (!this.questions.open.size && !this.requests.size) this.pulse.rest();
+    this.rowRequests.resume();
+    if (!this.rowRequests.open.size && !this.pending.size) this.watchdog.stop();
   }
 
-  /** What the page says may arrive though it hears nothing itself: the kernel can give it another model then. */
-  silent() {
-    if (this.deaf) this.send({ type: "deaf" });
-    this.questions.silent();
-    this.page.silent();
-    this.rejectAll("no answer");
+  /** A page that receives nothing may still be able to send: then the kernel can create another model for it. */
+  timeout() {
+    if (this.silent) this.send({ type: "reopen" });
+    this.rowRequests.pause();
+    this.page.unresponsive();
+    this.rejectAll("no reply");
   }
 
-  /** @param {string} why */
-  rejectAll(why) {
-    for (const { reject } of this.requests.values()) reject(new Error(why));
-    this.requests.clear();
+  /** @param {string} reason */
+  rejectAll(reason) {
+    for (const { reject } of this.pending.values()) reject(new Error(reason));
+    this.pending.clear();
   }
 }

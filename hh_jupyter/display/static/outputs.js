@@ -2,17 +2,17 @@
 
 /** @import { Header } from "./types.js" */
 
-/** An output's view; an untrusted notebook renames the attribute. */
+/** The view of an output. Untrusted notebooks rename the attribute. */
 export const idOf = (/** @type {Element} */ output) => output.id || output.getAttribute("data-jupyter-id") || "";
 
-/** All outputs of a view: the same cell may be shown twice. The id is data, so no selector is built from it. */
+/** All outputs of a view: a cell may be shown twice. The id is untrusted data and never part of a selector. */
 export const outputsOf = (/** @type {string} */ view) => [...document.getElementsByClassName("hh-output")].filter((output) => idOf(output) === view);
 
-/** Whether an output is about what we know. */
-export const says = (/** @type {Element} */ output, /** @type {Header} */ { title, duration, facts }) => [title, duration, ...facts].every((fact) => output.textContent?.includes(fact));
+/** Whether the static text of an output shows the data of a header. */
+export const shows = (/** @type {Element} */ output, /** @type {Header} */ { title, duration, facts }) => [title, duration, ...facts].every((fact) => output.textContent?.includes(fact));
 
-/** Which outputs are in sight, as far as the browser has said: those are asked about first. */
-export class Sights {
+/** The outputs in the viewport, as reported by the browser. Their rows are requested first. */
+export class VisibleOutputs {
   constructor() {
     /** @type {Set<string>} their views */
     this.views = new Set();

@@ -1,4 +1,4 @@
-/** The trace in the page: columns to spans, spans to visible rows. No document here: tested in node. */
+/** The trace: decodes columns to spans and computes visible rows. Uses no document, so that node can test it. */
 
 import { kindOf } from "./dom.js";
 
@@ -9,7 +9,7 @@ const UNKNOWN = 0xffffffff;
 const ERRORS = ["", "uncaught", "caught", "propagated"];
 const FOLD_FROM = 4;
 
-/** @import { Columns, Filter, Interval, Laned, Row, Span, Trace } from "./types.js" */
+/** @import { Columns, Filter, Interval, LanedSpan, Row, Span, Trace } from "./types.js" */
 
 /**
  * Read the columns of one view.
@@ -22,7 +22,7 @@ export function decode(header, buffers) {
   const column = {};
   header.columns.forEach(([name, type], i) => {
     const { buffer, byteOffset, byteLength } = buffers[i];
-    // A copy: a message's buffers start at any byte, typed arrays only at multiples of their item size.
+    // Copy: buffers of a message may start at any byte, typed arrays only at multiples of their item size.
     column[name] = new ARRAYS[type](buffer.slice(byteOffset, byteOffset + byteLength));
   });
   /** @type {Span[]} */
@@ -44,7 +44,7 @@ export function decode(header, buffers) {
 }
 
 /**
- * Parents from depths: the spans come in depth-first order.
+ * Derive parents from depths: the spans are in depth-first order.
  * @param {Span[]} spans
  * @returns {Trace}
  */
@@ -70,7 +70,7 @@ function link(spans) {
 }
 
 /**
- * Let what still runs grow, between two messages of the kernel.
+ * Extend running spans between two messages of the kernel.
  * @param {Pick<Trace, "spans" | "end">} trace
  * @param {number} now milliseconds after the trace's start
  */
@@ -80,7 +80,7 @@ export function grow(trace, now) {
 }
 
 /**
- * Everything is open in a small trace; a big one opens at its roots, where it is narrow and where an error is.
+ * Whether a span is open. Small traces are fully open; big ones at roots, spans with few children and spans with errors.
  * @param {Pick<Trace, "spans">} trace
  * @param {Filter} state
  * @param {Span} span
@@ -101,11 +101,11 @@ function matches(span, state) {
 }
 
 /**
- * Spans that pass, and their ancestors; null when nothing is filtered.
+ * The spans that match and their ancestors; null without a filter.
  * @param {Pick<Trace, "spans">} trace
  * @param {Filter} state
  */
-function kept(trace, state) {
+function matching(trace, state) {
   if (!state.query && !state.onlyErrors) return null;
   /** @type {Set<Span>} */
   const keep = new Set();
@@ -116,7 +116,7 @@ function kept(trace, state) {
 }
 
 /**
- * How many siblings from `start` on repeat: same name and kind, ended, no error in or below them.
+ * Count the repeated siblings from `start` on: same name and kind, ended, no error in or below them.
  * @param {Span[]} siblings
  * @param {number} start
  */
@@ -129,13 +129,13 @@ function repeats(siblings, start) {
 }
 
 /**
- * The rows to show, top to bottom.
+ * Return the rows to show, top to bottom.
  * @param {Pick<Trace, "spans" | "roots">} trace
  * @param {Filter} state
  * @returns {Row[]}
  */
 export function visibleRows(trace, state) {
-  const keep = kept(trace, state);
+  const keep = matching(trace, state);
   /** @type {Row[]} */
   const rows = [];
   const walk = (/** @type {Span[]} */ all, /** @type {number} */ depth) => {
@@ -168,7 +168,7 @@ export function visibleRows(trace, state) {
 export const quantile = (/** @type {number[]} */ sorted, /** @type {number} */ share) => sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];
 
 /**
- * Durations of a fold: what its row and its detail pane show.
+ * Statistics of a fold, for its row and its detail pane.
  * @param {Span[]} items
  */
 export function foldFacts(items) {
@@ -182,7 +182,7 @@ export function foldFacts(items) {
 }
 
 /**
- * Intervals joined where the gap is too small to see, so that a strip of 10,000 spans is a few hundred boxes.
+ * Merge intervals whose gap is too small to see, so that 10,000 spans need only a few hundred boxes.
  * @param {Interval[]} intervals
  * @param {number} gap
  */
@@ -198,9 +198,9 @@ export function merged(intervals, gap) {
 }
 
 /**
- * Leaf spans, each with the first lane that is free when it starts: parallel work lies one below the other.
+ * Assign each leaf span to the first lane that is free when it starts, so that parallel spans are stacked.
  * @param {Pick<Trace, "spans">} trace
- * @returns {Laned[]}
+ * @returns {LanedSpan[]}
  */
 export function lanes(trace) {
   /** @type {number[]} */

@@ -1,6 +1,5 @@
 /**
- * The view of a cell that still runs, drawn into the page below the cell's code. It is no output: an output of ours before
- * the body ends would split what the cell prints.
+ * The view of a running cell, placed below the cell's code. It is not an output, which would split the output of the cell.
  */
 
 /** @import { Header } from "./types.js" */
@@ -8,14 +7,14 @@
 
 import { h } from "./dom.js";
 
-const BEAT_MS = 250;
+const REDRAW_MS = 250;
 const HANDOVER_MS = 1500;
-/** A cell that is not marked as running for so many ticks has ended, though nobody said so: its kernel died. */
-const MOST_MISSED = 12;
+/** After this many ticks without the running mark, a cell has ended without a message: its kernel died. */
+const MAX_IDLE_TICKS = 12;
 
 /**
- * The cell with this code that waits for its kernel; null when there is none or when it could be more than one notebook's.
- * A cell's id is nowhere in the page, its code and its `[*]` are. Of cells with the same code the kernel runs the first.
+ * Find the running cell with this code; null if there is none, or if several notebooks have one. The page does not contain
+ * cell ids, but the code and the `[*]` of running cells. Of several cells with the same code the kernel runs the first.
  * @param {Set<string>} lines of its code
  * @param {Document} doc
  * @returns {Element | null}
@@ -29,7 +28,7 @@ export function findCell(lines, doc = document) {
 const isBusy = (/** @type {Element} */ cell) => cell.querySelector(".jp-InputPrompt")?.textContent?.includes("*") ?? false;
 
 /**
- * The editor draws only the lines in sight, so each that is drawn must be one of the cell's.
+ * Compare the rendered lines: the editor renders only lines in the viewport, and each must be a line of the cell.
  * @param {Element} cell
  * @param {Set<string>} lines
  */
@@ -38,22 +37,22 @@ function hasCode(cell, lines) {
   return drawn.some(Boolean) && drawn.every((line) => lines.has(line));
 }
 
-class Running {
+class RunningCell {
   /**
    * @param {View} view
    * @param {string} source code of the cell
-   * @param {() => void} lost the cell ended and nobody said so
+   * @param {() => void} onLost the cell ended without a message
    */
-  constructor(view, source, lost) {
+  constructor(view, source, onLost) {
     this.view = view;
     this.lines = new Set(source.split("\n").map((line) => line.trimEnd()));
-    this.lost = lost;
-    this.missed = 0;
-    this.since = 0;
+    this.onLost = onLost;
+    this.idleTicks = 0;
+    this.startedAt = 0;
     /** @type {Element | null} */
     this.cell = null;
     this.box = h("div", { class: "hh-beside" }, view.element);
-    this.timer = setInterval(() => this.tick(), BEAT_MS);
+    this.timer = setInterval(() => this.tick(), REDRAW_MS);
   }
 
   /**
@@ -61,18 +60,18 @@ class Running {
    * @param {DataView[]} buffers
    */
   update(header, buffers) {
-    this.since = performance.now() - (header.elapsed_ms ?? 0);
+    this.startedAt = performance.now() - (header.elapsed_ms ?? 0);
     this.view.update(header, buffers);
     this.tick();
   }
 
-  /** Time goes on between two messages. Nothing is drawn while nobody looks. */
+  /** Extend running spans between two messages. Hidden pages are not redrawn. */
   tick() {
     if (document.hidden || !this.view.trace) return;
     if (!this.cell?.isConnected) this.place();
-    this.missed = this.cell && isBusy(this.cell) ? 0 : this.missed + 1;
-    if (this.missed > MOST_MISSED) this.lost();
-    else if (this.box.isConnected) this.view.grow(performance.now() - this.since);
+    this.idleTicks = this.cell && isBusy(this.cell) ? 0 : this.idleTicks + 1;
+    if (this.idleTicks > MAX_IDLE_TICKS) this.onLost();
+    else if (this.box.isConnected) this.view.grow(performance.now() - this.startedAt);
   }
 
   place() {
@@ -91,10 +90,10 @@ class Running {
   }
 }
 
-/** All cells that run, in no output yet. */
+/** The views of all running cells. */
 export class RunningViews {
   constructor() {
-    /** @type {Map<string, Running>} */
+    /** @type {Map<string, RunningCell>} */
     this.cells = new Map();
   }
 
@@ -111,7 +110,7 @@ export class RunningViews {
   }
 
   /**
-   * A cell has done this so far.
+   * Show the spans so far of a running cell.
    * @param {string} id
    * @param {string} source
    * @param {() => View} create
@@ -119,12 +118,12 @@ export class RunningViews {
    * @param {DataView[]} buffers
    */
   update(id, source, create, header, buffers) {
-    if (!this.cells.has(id)) this.cells.set(id, new Running(create(), source, () => this.end(id)));
+    if (!this.cells.has(id)) this.cells.set(id, new RunningCell(create(), source, () => this.end(id)));
     this.cells.get(id)?.update(header, buffers);
   }
 
   /**
-   * It ended: its output is on the way and takes the view over.
+   * The cell ended: its output arrives soon and takes over the view.
    * @param {string} id
    */
   ending(id) {
@@ -133,7 +132,7 @@ export class RunningViews {
   }
 
   /**
-   * Take it out of the page; it may be told again.
+   * Remove the view from the page; a further update may show it again.
    * @param {string} id
    */
   hide(id) {

@@ -1,4 +1,4 @@
-/** The line that is always there, and the notice below it. Its words are those of the other displays: Python's. */
+/** The summary bar and the notice below it. Python provides their texts, the same as in the other displays. */
 
 /** @import { Header, Notice, Session } from "./types.js" */
 
@@ -8,14 +8,14 @@ import { sparkCanvas } from "./waterfall.js";
 const STATUS = { ok: "finished", error: "failed", running: "running", stopped: "interrupted" };
 
 /**
- * The summary bar's elements in the order of their priority; what does not fit is dropped from the right of the facts.
+ * The elements of the summary bar. If they do not fit, facts are dropped from the right.
  * @param {Header} header
  * @param {{open: boolean | null, body: string, spark: boolean, toggle: () => void, jump: () => void}} on
  */
 export function summaryBar(header, on) {
   return [
     h("button", {
-      class: "hh-toggle", type: "button", "aria-expanded": String(on.open), "aria-controls": on.body, "data-keep": "toggle",
+      class: "hh-toggle", type: "button", "aria-expanded": String(on.open), "aria-controls": on.body, "data-focus": "toggle",
       "aria-label": `${header.title}, ${STATUS[header.mark]}`, onclick: on.toggle,
     }, chevron(), statusIcon(header.mark), h("span", { class: "hh-name", title: header.title }, header.title)),
     h("b", { class: "hh-duration" }, header.duration),
@@ -32,7 +32,7 @@ export function summaryBar(header, on) {
 function chips(header, jump) {
   return [
     header.errors ? h("button", {
-      class: "hh-chip hh-chip-error", type: "button", title: "Jump to the error (e)", "data-keep": "error", onclick: jump,
+      class: "hh-chip hh-chip-error", type: "button", title: "Jump to the error (e)", "data-focus": "error", onclick: jump,
     }, header.errors) : "",
     header.caught ? h("span", { class: "hh-chip hh-caught", title: "Raised inside a span and handled by your code" }, header.caught) : "",
     ...header.notes.map((note) => h("span", { class: "hh-chip hh-chip-warn" }, note)),
@@ -40,7 +40,7 @@ function chips(header, jump) {
 }
 
 /**
- * The delivery word: Sent, Sending 6, 12 of 14 sent, Not sent, Local only, Left to others, Read from file.
+ * The delivery state: Sent, Sending 6, 12 of 14 sent, Not sent, Local only, Left to others, Read from file.
  * @param {Header} header
  */
 function delivery({ delivery: word, delivery_state: state, file }) {
@@ -49,22 +49,22 @@ function delivery({ delivery: word, delivery_state: state, file }) {
 }
 
 /**
- * A link where the app's address is known, else a short id to copy.
+ * A link if the URL is known, else a short id to copy.
  * @param {Session | null} session
  */
 function session(session) {
   if (!session) return null;
   if (session.url) {
-    return h("a", { class: "hh-session", href: session.url, target: "_blank", rel: "noopener noreferrer", "data-keep": "session" },
+    return h("a", { class: "hh-session", href: session.url, target: "_blank", rel: "noopener noreferrer", "data-focus": "session" },
       "Open", h("span", { class: "hh-word" }, " session"), " ↗");
   }
   const short = session.id.slice(0, 8);
   const button = h("button", {
-    class: "hh-session hh-id", type: "button", "data-keep": "session", title: `Session ${session.name ?? ""} ${session.id}: copy the id`,
+    class: "hh-session hh-id", type: "button", "data-focus": "session", title: `Session ${session.name ?? ""} ${session.id}: copy the id`,
   }, short);
   button.addEventListener("click", async () => {
     const copied = await navigator.clipboard?.writeText(session.id).then(() => true, () => false);
-    // Without a clipboard the whole id is shown instead, to be selected by hand.
+    // Without a clipboard, show the whole id for manual selection.
     button.textContent = copied ? "copied" : session.id;
     setTimeout(() => (button.textContent = short), copied ? 1200 : 20_000);
   });
@@ -72,13 +72,13 @@ function session(session) {
 }
 
 /**
- * What happened to the spans, and the next step. The command stays there as text: in a saved notebook it is all there is.
+ * The notice: what happened to the spans, and the command to run next.
  * @param {Notice} notice
  * @param {boolean} canSend
  * @param {(type: "send" | "save") => void} act
  */
 export function noticeRow(notice, canSend, act) {
-  const button = (/** @type {"send" | "save"} */ type, /** @type {string} */ word) => h("button", { class: "hh-button", type: "button", "data-keep": type, onclick: () => act(type) }, word);
+  const button = (/** @type {"send" | "save"} */ type, /** @type {string} */ word) => h("button", { class: "hh-button", type: "button", "data-focus": type, onclick: () => act(type) }, word);
   return h("div", { class: `hh-notice hh-notice-${notice.kind}`, role: notice.kind === "error" ? "alert" : "status" },
     h("div", null, h("b", null, notice.title), " ", notice.text, notice.command ? [" ", h("code", null, notice.command)] : null,
       h("span", { class: "hh-reply", role: "status" })),

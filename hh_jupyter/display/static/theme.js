@@ -1,23 +1,23 @@
-/** Light or dark, as the page around says. */
+/** Light or dark theme, as set by the page. */
 
 const ATTRIBUTES = ["class", "theme", "data-theme", "data-jp-theme-light", "data-vscode-theme-kind"];
 
-/** The system's preference counts only where nothing else is said. */
+/** Whether the theme is dark. The system's preference counts only if the page sets no theme. */
 export function isDark(doc = document) {
   const body = doc.body;
   const lab = body.getAttribute("data-jp-theme-light");
   if (lab !== null) return lab === "false";
   const kind = body.getAttribute("data-vscode-theme-kind") ?? body.className;
   if (/vscode-/.test(kind)) return /dark|high-contrast(?!-light)/.test(kind);
-  const said = doc.documentElement.getAttribute("theme") ?? doc.documentElement.getAttribute("data-theme");
-  if (said) return said === "dark";
+  const theme = doc.documentElement.getAttribute("theme") ?? doc.documentElement.getAttribute("data-theme");
+  if (theme) return theme === "dark";
   return matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
 /**
- * Follow the theme while the page lives.
+ * Call a function on every change of the theme.
  * @param {() => void} changed
- * @returns {() => void} stops that
+ * @returns {() => void} stops it
  */
 export function followTheme(changed) {
   const observer = new MutationObserver(changed);

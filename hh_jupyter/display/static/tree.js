@@ -1,4 +1,4 @@
-/** The tree with its waterfall: virtual rows, one tab stop, keyboard. */
+/** The tree with its waterfall: virtual rows, one tab stop, keyboard navigation. */
 
 /** @import { Row, Span, State, Trace } from "./types.js" */
 
@@ -6,9 +6,9 @@ import { chevron, count, duration, h, kindMark, kindOf, plural, short } from "./
 import { foldFacts, visibleRows } from "./rows.js";
 import { minimapCanvas, paintLanes, waterfall } from "./waterfall.js";
 
-const ROW = 26;
-const MOST_HEIGHT = 14 * ROW;
-const SPARE = 6;
+const ROW_HEIGHT = 26;
+const MAX_HEIGHT = 14 * ROW_HEIGHT;
+const OVERSCAN_ROWS = 6;
 const MINIMAP_FROM = 300;
 const MINIMAP_HEIGHT = 45;
 /** @type {Record<string, string>} */
@@ -34,7 +34,7 @@ export class Tree {
       onscroll: () => this.paint(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event),
     }, this.pad);
     this.ticks = h("div", { class: "hh-ticks", "aria-hidden": "true" });
-    this.minimap = minimapCanvas((share) => this.moment(share));
+    this.minimap = minimapCanvas((share) => this.selectAt(share));
     this.element = h("div", { class: "hh-left" }, this.minimap, h("div", { class: "hh-axis" }, h("span", null, "Span"), this.ticks), this.list);
   }
 
@@ -45,9 +45,9 @@ export class Tree {
   update(trace) {
     this.trace = trace;
     this.rows = visibleRows(trace, this.state);
-    const height = this.rows.length * ROW;
+    const height = this.rows.length * ROW_HEIGHT;
     this.pad.style.height = `${height}px`;
-    this.list.style.height = `${Math.min(MOST_HEIGHT, Math.max(height, ROW))}px`;
+    this.list.style.height = `${Math.min(MAX_HEIGHT, Math.max(height, ROW_HEIGHT))}px`;
     this.ticks.replaceChildren(...[0, 0.25, 0.5, 0.75, 1].map((share) => h("span", {
       class: "hh-tick", style: { left: `${share * 100}%` },
     }, share ? duration(trace.end * share) : "0")));
@@ -61,10 +61,10 @@ export class Tree {
   }
 
   /**
-   * Select the innermost row that covers a moment; where none does, the nearest before it.
-   * @param {number} share of the time
+   * Select the innermost row at a point in time; if there is none, the nearest before it.
+   * @param {number} share of the total duration
    */
-  moment(share) {
+  selectAt(share) {
     const at = share * this.trace.end;
     const end = (/** @type {Row} */ { span, items }) => (items ? items[items.length - 1].end : span.end);
     let best = 0;
@@ -75,19 +75,19 @@ export class Tree {
     this.select(best);
   }
 
-  /** Pixels of minimap, axis and list, for the detail pane beside them. */
+  /** Height of minimap, axis and list in pixels, for the detail pane next to them. */
   get height() {
-    return Math.min(MOST_HEIGHT, this.rows.length * ROW) + 23 + (this.minimap.hidden ? 0 : MINIMAP_HEIGHT);
+    return Math.min(MAX_HEIGHT, this.rows.length * ROW_HEIGHT) + 23 + (this.minimap.hidden ? 0 : MINIMAP_HEIGHT);
   }
 
   get index() {
     return this.rows.findIndex((row) => row.key === this.state.selected);
   }
 
-  /** Draw the rows in sight and a few around them. */
+  /** Render the visible rows and a few around them. */
   paint() {
-    const first = Math.max(0, Math.floor(this.list.scrollTop / ROW) - SPARE);
-    const last = Math.min(this.rows.length, first + MOST_HEIGHT / ROW + 2 * SPARE + 1);
+    const first = Math.max(0, Math.floor(this.list.scrollTop / ROW_HEIGHT) - OVERSCAN_ROWS);
+    const last = Math.min(this.rows.length, first + MAX_HEIGHT / ROW_HEIGHT + 2 * OVERSCAN_ROWS + 1);
     this.pad.replaceChildren(...this.rows.slice(first, last).map((row, i) => this.row(row, first + i)));
     const selected = this.index;
     if (selected >= first && selected < last) this.list.setAttribute("aria-activedescendant", `${this.uid}-${selected}`);
@@ -104,12 +104,12 @@ export class Tree {
       class: "hh-row", id: `${this.uid}-${index}`, role: "treeitem", "aria-level": row.depth + 1,
       "aria-posinset": row.position, "aria-setsize": row.size, "aria-expanded": row.expanded === null ? null : String(row.expanded),
       "aria-selected": String(row.key === this.state.selected), "aria-label": rowLabel(row),
-      style: { top: `${index * ROW}px` }, onclick: () => this.select(index), ondblclick: () => this.toggle(row),
+      style: { top: `${index * ROW_HEIGHT}px` }, onclick: () => this.select(index), ondblclick: () => this.toggle(row),
     }, nameCell(row, () => this.toggle(row)), waterfall(this.trace, row, this.state.critical));
   }
 
   /**
-   * Select a row by its place, and bring it into sight.
+   * Select a row by its index and scroll to it.
    * @param {number} index
    */
   select(index) {
@@ -123,10 +123,10 @@ export class Tree {
 
   reveal(index = this.index) {
     if (index < 0) return;
-    const top = index * ROW;
-    const seen = this.list.clientHeight || MOST_HEIGHT;
+    const top = index * ROW_HEIGHT;
+    const seen = this.list.clientHeight || MAX_HEIGHT;
     if (top < this.list.scrollTop) this.list.scrollTop = top;
-    else if (top + ROW > this.list.scrollTop + seen) this.list.scrollTop = top + ROW - seen;
+    else if (top + ROW_HEIGHT > this.list.scrollTop + seen) this.list.scrollTop = top + ROW_HEIGHT - seen;
     this.paint();
   }
 
@@ -137,7 +137,7 @@ export class Tree {
     this.update(this.trace);
   }
 
-  /** The next place where an error began, caught ones included, from the top again after the last. Opens what hides it. */
+  /** Go to the next span where an error began, including caught ones; wraps around. Opens the rows above it. */
   nextError() {
     const { spans, byId } = this.trace;
     const failed = spans.filter((span) => span.error === "uncaught" || span.error === "caught");
@@ -147,7 +147,7 @@ export class Tree {
   }
 
   /**
-   * Select a span wherever it is hidden.
+   * Select a span and open the rows that hide it.
    * @param {Span} span
    */
   goTo(span) {
@@ -167,7 +167,7 @@ export class Tree {
       k: () => this.select(at - 1), Home: () => this.select(0), End: () => this.select(this.rows.length - 1),
       PageDown: () => this.select(at + 13), PageUp: () => this.select(at - 13),
       ArrowRight: () => (row?.expanded === false ? this.toggle(row) : this.select(at + 1)),
-      ArrowLeft: () => (row?.expanded ? this.toggle(row) : this.select(this.above(at))),
+      ArrowLeft: () => (row?.expanded ? this.toggle(row) : this.select(this.parentIndex(at))),
       " ": () => row && this.toggle(row), Enter: () => this.on.enter(), "*": () => row && this.openLevel(row),
     };
     const move = moves[event.key];
@@ -178,10 +178,10 @@ export class Tree {
   }
 
   /**
-   * The place of a row's parent.
+   * The index of a row's parent.
    * @param {number} at
    */
-  above(at) {
+  parentIndex(at) {
     let index = at - 1;
     while (index > 0 && this.rows[index].depth >= this.rows[at].depth) index -= 1;
     return index;
@@ -199,7 +199,7 @@ export class Tree {
 }
 
 /**
- * What a screen reader says for a row: "Tool issue_refund, 653 ms, 1 error".
+ * The label of a row for screen readers: "Tool issue_refund, 653 ms, 1 error".
  * @param {Row} row
  */
 function rowLabel({ span, items }) {

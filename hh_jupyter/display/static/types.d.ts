@@ -1,11 +1,11 @@
-/** What goes between the parts of the front end, and between it and the kernel (display/hub.py). Types only. */
+/** Types of the front end and of its messages to and from the kernel (display/hub.py). */
 
 export type ErrorRole = "" | "uncaught" | "caught" | "propagated";
 export type Interval = [number, number];
 
 /** Times in milliseconds after the trace's start. */
 export interface Span {
-  /** Its place among all, depth first. */
+  /** Index among all spans, depth first. */
   order: number;
   id: string;
   name: string;
@@ -17,16 +17,16 @@ export interface Span {
   running: boolean;
   parent: Span | null;
   children: Span[];
-  /** Spans below it. */
+  /** Number of descendants. */
   below: number;
-  /** Of it and all below. */
+  /** Of the span and its descendants. */
   tokens: number | null;
-  /** To the first token. */
+  /** Time to the first token. */
   first: number | null;
   error: ErrorRole;
-  /** Uncaught, it and below. */
+  /** Uncaught errors of the span and its descendants. */
   errors: number;
-  /** Caught, it and below. */
+  /** Caught errors of the span and its descendants. */
   caught: number;
   /** The error in a word or two. */
   tag: string;
@@ -40,11 +40,11 @@ export interface Trace {
   roots: Span[];
   byId: Map<string, Span>;
   end: number;
-  /** Of the leaves, once they were needed. */
-  lanes?: Laned[];
+  /** Lanes of the leaf spans, computed on demand. */
+  lanes?: LanedSpan[];
 }
 
-export interface Laned {
+export interface LanedSpan {
   span: Span;
   lane: number;
 }
@@ -52,7 +52,7 @@ export interface Laned {
 export interface Row {
   key: string;
   span: Span;
-  /** Of a fold. */
+  /** The spans of a fold. */
   items: Span[] | null;
   depth: number;
   position: number;
@@ -60,7 +60,7 @@ export interface Row {
   expanded: boolean | null;
 }
 
-/** What a detail pane is shown for. */
+/** The row that the detail pane shows. */
 export type Shown = Pick<Row, "span" | "items"> & Partial<Row>;
 
 export interface Filter {
@@ -69,10 +69,10 @@ export interface Filter {
   onlyErrors: boolean;
 }
 
-/** What survives a redraw, and the next output of the same view. */
+/** State that survives redraws and new outputs of the same view. */
 export interface State extends Filter {
   open: boolean | null;
-  byHand: boolean;
+  toggledByUser: boolean;
   selected: string | null;
   tab: string | null;
   critical: boolean;
@@ -101,11 +101,11 @@ export interface Columns {
   tags: Record<string, string>;
 }
 
-/** What the summary bar, the notice and the first look need; with rows, what describes their columns. */
+/** Data of the summary bar, the notice and the first selection; with rows also the description of their columns. */
 export interface Header extends Columns {
   version: string;
   label: string;
-  /** That the spans were read from. */
+  /** File from which the spans were read. */
   file?: string | null;
   open: boolean;
   errors_only: boolean;
@@ -121,9 +121,9 @@ export interface Header extends Columns {
   session: Session | null;
   notice: Notice | null;
   can_send: boolean;
-  /** The span of the error to tell first. */
+  /** Span of the error to show first. */
   selected: string | null;
-  /** Of a running cell. */
+  /** Milliseconds, of a running cell. */
   elapsed_ms?: number;
 }
 
@@ -142,11 +142,11 @@ export interface Call {
 export interface Attachment {
   /** Type, size and pixels. */
   label: string;
-  /** Why it is not drawn, or not there. */
+  /** Why it is not drawn or missing. */
   note?: string;
-  /** Where the original is: shown as text, never fetched. */
+  /** URI of the original: shown as text, never fetched. */
   uri?: string;
-  /** Its place among the images of the answer, if it is drawn. */
+  /** Index among the images of the reply, if it is drawn. */
   image?: number;
   mime?: string;
 }
@@ -157,7 +157,7 @@ export interface Message {
   data?: unknown;
   calls?: Call[];
   attachments?: Attachment[];
-  /** What is neither text nor known to be an attachment. */
+  /** Parts that are neither text nor known attachments. */
   parts?: unknown[];
   tool?: string | null;
 }
@@ -177,7 +177,7 @@ export interface Usage {
   reasoning: number | null;
 }
 
-/** Everything about one span; parts that a span does not have are left out. */
+/** The content of one span; missing parts are left out. */
 export interface Details {
   error?: Failure;
   messages?: Message[];
@@ -185,7 +185,7 @@ export interface Details {
   output?: unknown;
   input_attachments?: Attachment[];
   output_attachments?: Attachment[];
-  /** Bytes of the images that are drawn. */
+  /** Bytes of the drawn images. */
   images?: DataView[];
   documents?: unknown[];
   attributes?: [string, unknown][];
@@ -199,11 +199,11 @@ export interface Details {
   dropped?: number;
 }
 
-/** A message in either direction: `type` says which other fields there are. */
+/** A message in either direction; `type` determines the other fields. */
 export type ToKernel = { type: string; view?: string; span?: string; have?: string | null; visible?: boolean; number?: number };
 export type FromKernel = { type: string; view: string; header: Header | null; source: string; number: number; value: any };
 
-/** What anywidget gives of a model. */
+/** The model as provided by anywidget. */
 export interface Model {
   get(name: string): any;
   send(message: ToKernel): void;
@@ -211,5 +211,5 @@ export interface Model {
   off(name: string, listener: (...args: any[]) => void): void;
 }
 
-/** What may be put into an element; nested lists are joined. */
+/** Content of an element; nested lists are flattened. */
 export type Child = Node | string | number | null | undefined | false | Child[];

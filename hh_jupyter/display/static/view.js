@@ -11,9 +11,9 @@ import { noticeRow, summaryBar } from "./summary.js";
 import { Tree } from "./tree.js";
 import { paintLanes } from "./waterfall.js";
 
-/** What survives a redraw, and the next output of the same view. */
+/** State that survives redraws and new outputs of the same view. */
 export const newState = () => /** @type {State} */ ({
-  open: null, byHand: false, selected: null, tab: null, toggled: new Map(), query: "", onlyErrors: false, critical: true, keys: false,
+  open: null, toggledByUser: false, selected: null, tab: null, toggled: new Map(), query: "", onlyErrors: false, critical: true, keys: false,
 });
 
 export class View {
@@ -28,7 +28,7 @@ export class View {
     this.state = state;
     this.kernel = kernel;
     this.jumped = false;
-    /** @type {Element | null} what had the focus, while it may be given back */
+    /** @type {Element | null} the element that had the focus, while it can be restored */
     this.lastFocus = null;
     /** @type {Header} from the first update on */
     this.header = /** @type {any} */ (undefined);
@@ -52,21 +52,21 @@ export class View {
     this.element = h("div", { class: "hh-view", role: "region", onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event) }, this.bar, this.notice, this.body);
     this.main = h("div", { class: "hh-main" }, this.tree.element, this.detail.element);
     this.legend = h("div", { class: "hh-legend" });
-    this.errors = this.toggleButton("Errors", "onlyErrors", "Show only spans with an error, and what leads to them");
+    this.errors = this.toggleButton("Errors", "onlyErrors", "Show only spans with an error and the spans above them");
     this.shown = h("span", { class: "hh-shown", role: "status" });
-    this.copied = h("button", {
+    this.copyButton = h("button", {
       type: "button", class: "hh-button", title: "Copy the selected span; with Shift the whole cell (c)",
       onclick: (/** @type {MouseEvent} */ event) => this.copy(event),
     }, "Copy JSON");
-    this.pythoned = h("button", {
-      type: "button", class: "hh-button", title: "Copy the line that gets the selected span in this kernel (p)", onclick: () => this.copyPython(),
+    this.pythonButton = h("button", {
+      type: "button", class: "hh-button", title: "Copy Python code that fetches the selected span in this kernel (p)", onclick: () => this.copyPython(),
     }, "Copy as Python");
     this.tools = this.toolbar();
   }
 
   /**
-   * Take what the kernel says now. Nothing that is in use is replaced.
-   * @param {Header} header @param {DataView[]} buffers the very same as before when the rows are those already shown
+   * Show new data of the kernel, preserving selection and focus.
+   * @param {Header} header @param {DataView[]} buffers the same object as before if the rows have not changed
    */
   update(header, buffers) {
     this.header = header;
@@ -74,15 +74,15 @@ export class View {
       this.buffers = buffers;
       const before = this.trace;
       this.trace = decode(header, buffers);
-      this.detail.forget();
-      if (before && !this.trace.byId.has(before.spans[0].id)) this.restart(header);
+      this.detail.clearCache();
+      if (before && !this.trace.byId.has(before.spans[0].id)) this.reset(header);
     }
     if (this.state.open === null) {
       this.state.open = header.open;
       this.state.onlyErrors ||= header.errors_only;
       this.errors.setAttribute("aria-pressed", String(this.state.onlyErrors));
     }
-    if (!this.trace.byId.has(this.state.selected ?? "") && !String(this.state.selected).startsWith("fold-")) this.state.selected = this.first();
+    if (!this.trace.byId.has(this.state.selected ?? "") && !String(this.state.selected).startsWith("fold-")) this.state.selected = this.initialSelection();
     this.element.classList.toggle("hh-one", this.trace.spans.length === 1);
     this.element.setAttribute("aria-label", `Trace: ${header.title}, ${plural(this.trace.spans.length, "span")}, ${header.file ? "file" : "cell"} ${header.file ?? header.label}`);
     this.drawBar();
@@ -90,36 +90,36 @@ export class View {
   }
 
   /**
-   * The cell ran again: nothing of the last run is selected; open stays open only where somebody opened it.
+   * The cell ran again: clear the selection; stay open only if the user opened the view.
    * @param {Header} header
    */
-  restart(header) {
-    this.state.open = header.open || (this.state.byHand && this.state.open);
+  reset(header) {
+    this.state.open = header.open || (this.state.toggledByUser && this.state.open);
     this.state.selected = null;
     this.state.tab = null;
     this.state.toggled.clear();
     this.jumped = false;
   }
 
-  /** The span to begin with: the deepest error, else the last model call, else the root. */
-  first() {
+  /** The span to select first: the deepest error, else the last model call, else the root. */
+  initialSelection() {
     if (this.header.selected) return this.header.selected;
     const calls = this.trace.spans.filter((/** @type {Span} */ span) => span.kind === "llm");
     return (calls[calls.length - 1] ?? this.trace.spans[0]).id;
   }
 
   drawBar() {
-    const kept = this.element.querySelector(":focus")?.getAttribute("data-keep");
+    const focused = this.element.querySelector(":focus")?.getAttribute("data-focus");
     this.bar.replaceChildren(...summaryBar(this.header, {
       open: this.state.open, body: this.body.id, spark: this.trace.spans.length > 2,
       toggle: () => this.toggle(), jump: () => this.jump(),
     }));
     this.notice.replaceChildren(...(this.header.notice ? [noticeRow(this.header.notice, this.header.can_send, (type) => this.act(type))] : []));
-    if (kept) focusOn(this.element.querySelector(`[data-keep="${kept}"]`));
+    if (focused) focusOn(this.element.querySelector(`[data-focus="${focused}"]`));
     this.spark();
   }
 
-  /** Let running spans and the time in the bar go on. @param {number} elapsed milliseconds since the trace's start */
+  /** Extend running spans and the duration in the bar. @param {number} elapsed milliseconds since the trace's start */
   grow(elapsed) {
     grow(this.trace, elapsed);
     const time = this.bar.querySelector(".hh-duration");
@@ -128,7 +128,7 @@ export class View {
     if (this.state.open) this.tree.update(this.trace);
   }
 
-  /** Paint the strip in the colours of the theme. */
+  /** Paint strip and minimap in the colors of the theme. */
   spark() {
     const canvas = this.bar.querySelector("canvas");
     if (canvas) requestAnimationFrame(() => paintLanes(canvas, this.trace));
@@ -150,9 +150,9 @@ export class View {
   }
 
   drawLegend() {
-    const kept = this.legend.querySelector(":focus") !== null;
+    const focused = this.legend.querySelector(":focus") !== null;
     this.legend.replaceChildren(...legendItems(this.trace, this.state, () => this.toggleKeys()));
-    if (kept) focusOn(this.legend.querySelector("button"));
+    if (focused) focusOn(this.legend.querySelector("button"));
   }
 
   toggleKeys() {
@@ -162,12 +162,12 @@ export class View {
 
   toggle() {
     this.state.open = !this.state.open;
-    this.state.byHand = true;
+    this.state.toggledByUser = true;
     this.draw();
     if (this.state.open) this.tree.reveal();
   }
 
-  /** To the error that matters most, then on to the others. */
+  /** Go to the deepest error first, then to the next ones. */
   jump() {
     if (!this.state.open) this.toggle();
     if (this.trace.spans.length === 1) return;
@@ -178,16 +178,16 @@ export class View {
     this.tree.list.focus({ preventScroll: true });
   }
 
-  /** A button of the notice: the kernel does it and says in a sentence how it went. @param {"send" | "save"} type */
+  /** Run the action of a notice button and show the kernel's sentence about the outcome. @param {"send" | "save"} type */
   async act(type) {
-    let text = "The kernel does not answer.";
+    let text = "The kernel does not respond.";
     try {
       text = await this.kernel.act(type);
     } catch {
-      // Said already.
+      // The text says it.
     }
-    const said = this.notice.querySelector(".hh-reply");
-    if (said) said.textContent = text;
+    const reply = this.notice.querySelector(".hh-reply");
+    if (reply) reply.textContent = text;
   }
 
   /** @param {string} word @param {"onlyErrors" | "critical"} key @param {string} title */
@@ -210,8 +210,8 @@ export class View {
       },
     });
     return h("div", { class: "hh-tools" }, this.filter, this.errors,
-      this.toggleButton("Critical path", "critical", "Underline the work that decided the total time"), this.shown, h("span", { class: "hh-space" }),
-      this.copied, this.pythoned);
+      this.toggleButton("Critical path", "critical", "Underline the spans that determine the total duration"), this.shown, h("span", { class: "hh-space" }),
+      this.copyButton, this.pythonButton);
   }
 
   shownText() {
@@ -220,7 +220,7 @@ export class View {
     return spans.length > 300 ? `${plural(this.tree.rows.length, "row")} for ${count(spans.length)} spans` : "";
   }
 
-  /** The selected span; in a fold the first. @returns {Span} */
+  /** The selected span; of a fold the first one. @returns {Span} */
   get span() {
     return this.tree.rows[this.tree.index]?.span ?? this.trace.byId.get(this.state.selected ?? "") ?? this.trace.spans[0];
   }
@@ -230,16 +230,16 @@ export class View {
     const { span } = this;
     const data = event.shiftKey ? this.trace.spans.map(plainRow)
       : { ...plainRow(span), ...(await this.kernel.details(span.id).catch(() => ({}))) };
-    await copyText(JSON.stringify(data, null, 2), "JSON", event.type === "click" ? /** @type {HTMLElement} */ (event.target) : this.copied, this.notice);
+    await copyText(JSON.stringify(data, null, 2), "JSON", event.type === "click" ? /** @type {HTMLElement} */ (event.target) : this.copyButton, this.notice);
   }
 
-  /** Copy the line that gets the selected span in this kernel; the kernel writes it. */
+  /** Copy Python code that fetches the selected span; the kernel writes it. */
   async copyPython() {
-    const line = await this.kernel.python(this.span.id).catch(() => null);
-    if (line) await copyText(line, "Python", this.pythoned, this.notice);
+    const code = await this.kernel.python(this.span.id).catch(() => null);
+    if (code) await copyText(code, "Python", this.pythonButton, this.notice);
   }
 
-  /** Keys of the whole view; none of them may reach the notebook, where `x` cuts the cell. @param {KeyboardEvent} event */
+  /** Handle the keys of the view. None may reach the notebook, where `x` cuts the cell. @param {KeyboardEvent} event */
   key(event) {
     if (event.ctrlKey || event.metaKey) return;
     event.stopPropagation();
@@ -248,13 +248,13 @@ export class View {
       return;
     }
     /** @type {Record<string, () => void>} */
-    const acts = {
+    const actions = {
       e: () => this.tree.nextError(), c: () => this.copy(event), C: () => this.copy(event), p: () => this.copyPython(),
       "/": () => this.filter.focus(), "?": () => this.toggleKeys(),
     };
-    const act = acts[event.key];
-    if (!act || !this.state.open || event.altKey) return;
+    const action = actions[event.key];
+    if (!action || !this.state.open || event.altKey) return;
     event.preventDefault();
-    act();
+    action();
   }
 }

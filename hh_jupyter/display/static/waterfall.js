@@ -1,18 +1,18 @@
-/** Bars of one row, and all leaf spans at once: the strip in the summary bar, and the minimap above a big tree. */
+/** Bars of a row; strip (in the summary bar) and minimap (above a big tree) of all leaf spans. */
 
-/** @import { Laned, Row, Span, Trace } from "./types.js" */
+/** @import { LanedSpan, Row, Span, Trace } from "./types.js" */
 
 import { duration, h, KIND_COLORS, kindOf } from "./dom.js";
 import { foldFacts, lanes, merged } from "./rows.js";
 
-/** Size in the page; painted at twice the size for sharp screens. */
+/** Size in CSS pixels; canvases have twice the size for high-resolution screens. */
 /** @type {[number, number]} */
 const SPARK = [110, 18];
 /** @type {[number, number]} */
 const MINIMAP = [560, 44];
 
 /**
- * The waterfall cell of a row. Hidden from assistive technology: the row's label says the same.
+ * The waterfall cell of a row. Hidden from assistive technology: the row's label has the same information.
  * @param {{end: number}} trace
  * @param {Row} row
  * @param {boolean} critical whether the critical path is underlined
@@ -40,7 +40,7 @@ export function waterfall(trace, row, critical) {
 }
 
 /**
- * Pale over the whole span where it waited (for children or for the first token), solid where it worked.
+ * A pale bar over the whole span if it waited (for children or the first token), solid ones over its own work.
  * @typedef {(name: string, start: number, end: number) => HTMLElement} Box
  * @param {Span} span
  * @param {Box} box
@@ -59,7 +59,7 @@ function spanBars(span, box) {
 }
 
 /**
- * The time beside its bar, on the side with room; on the bar when it fills the row.
+ * The duration next to its bar, on the side with room; on the bar if it fills the row.
  * @param {number} start
  * @param {number} end
  * @param {string} text
@@ -75,15 +75,15 @@ function label(start, end, text) {
 /** @type {(name: string, size: [number, number], more: Record<string, any>) => HTMLCanvasElement} */
 const lanesCanvas = (name, [width, height], more) => h("canvas", { class: name, "aria-hidden": "true", width: width * 2, height: height * 2, ...more });
 
-/** A canvas of all leaf spans in lanes, errors red. Painted by `paintLanes`, again after a change of theme. */
+/** A canvas of all leaf spans in lanes, errors in red. `paintLanes` paints it, again after a change of the theme. */
 export const sparkCanvas = () => lanesCanvas("hh-spark", SPARK, {});
 
 /**
- * The same over the whole width. The rows say it all to a keyboard; a pointer may jump to a moment.
- * @param {(share: number) => void} jump to this share of the time
+ * The same over the whole width. A click jumps to a point in time; keyboard users have the rows.
+ * @param {(share: number) => void} jump to this share of the total duration
  */
 export const minimapCanvas = (jump) => lanesCanvas("hh-minimap", MINIMAP, {
-  title: "All spans over time: click to go to a moment", onclick: (/** @type {any} */ event) => jump(event.offsetX / event.target.clientWidth),
+  title: "All spans over time: click to jump to a point in time", onclick: (/** @type {any} */ event) => jump(event.offsetX / event.target.clientWidth),
 });
 
 /**
@@ -101,7 +101,7 @@ export function paintLanes(canvas, trace) {
   const top = (canvas.height - used * step) / 2;
   const scale = canvas.width / (trace.end || 1);
   context.clearRect(0, 0, canvas.width, canvas.height);
-  const paint = (/** @type {Laned[]} */ items, /** @type {boolean} */ failed) => {
+  const paint = (/** @type {LanedSpan[]} */ items, /** @type {boolean} */ failed) => {
     for (const { span, lane } of items) {
       context.fillStyle = colors[failed ? "error" : kindOf(span.kind).color];
       context.fillRect(span.start * scale, top + lane * step, Math.max(2, (span.end - span.start) * scale), Math.max(1, step * 0.82));
@@ -109,6 +109,6 @@ export function paintLanes(canvas, trace) {
     }
   };
   paint(placed.filter(({ span }) => !span.error), false);
-  // Errors last and over the full height: one failed span of ten thousand must be seen.
+  // Errors last and over the full height: one failed span of ten thousand must be visible.
   paint(placed.filter(({ span }) => span.error), true);
 }
