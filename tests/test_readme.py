@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import hh_jupyter
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.readme_tables import README, with_tables
 
 ROOT = README.parent

@@ -50,6 +50,11 @@ def unregister(tracer: RegisteredTracer) -> None:
         give_sigterm_back()
 
 
+def tracers() -> tuple[RegisteredTracer, ...]:
+    """Return the tracers that are not shut down."""
+    return tuple(_tracers.values())
+
+
 def seal_all(seconds: float = 2.0) -> bool:
     """Wait until every span that ended before is in the log; False if `seconds` were not enough."""
     return _all_within(seconds, lambda tracer, left: tracer.seal(left))

@@ -15,7 +15,7 @@ import pytest
 import hh_jupyter as hh
 from hh_jupyter.experiments import calling
 from hh_jupyter.experiments.calling import Here
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.experiments.runs import ROWS, double, run, updates
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import hh_jupyter as hh
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.experiments.runs import INGESTION_KEY, KEY, ROWS, calls, double, run, updates
 
 

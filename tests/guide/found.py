@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 SESSION = "honeyhive.session_id"
 QUESTION = "honeyhive_inputs.question"

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from hh_jupyter import HoneyHiveTracer, inject_context_into_carrier
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.guide.found import SESSION, in_own_sessions, programs_spans, registered
 
 ITEMS = tuple(f"item{number}" for number in range(12))

@@ -14,7 +14,7 @@ from opentelemetry.instrumentation.requests import RequestsInstrumentor
 from opentelemetry.propagate import inject
 
 from hh_jupyter import HoneyHiveTracer
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.guide.found import SESSION, registered
 from tests.guide.test_distributed import arrived, by_item, descends
 from tests.runtimes.serving import fastapi, flask

@@ -13,7 +13,7 @@ import pytest
 
 from hh_jupyter import HoneyHiveTracer, SettingTypeError, set_default_tracer
 from hh_jupyter.runtimes.request_session import RequestSessions
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.guide.found import QUESTION, SESSION, in_own_sessions, programs_spans
 from tests.runtimes.serving import ADAPTERS, Serve
 

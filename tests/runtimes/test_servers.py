@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.guide.found import in_own_sessions, programs_spans
 from tests.runtimes.processes import SERVERS, running
 from tests.runtimes.test_adapters import sessions, updates

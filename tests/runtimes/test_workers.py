@@ -17,9 +17,9 @@ from opentelemetry import context as otel_context
 
 from hh_jupyter import HoneyHiveTracer, SettingTypeError, WorkerError, set_default_tracer
 from hh_jupyter.runtimes.workers import traced
+from hh_jupyter.testing import Backend
 from hh_jupyter.tracing.context import with_cell
 from hh_jupyter.tracing.recorded import span_log
-from tests.backend import Backend
 from tests.runtimes import jobs
 from tests.runtimes.conftest import KEY
 

@@ -19,8 +19,8 @@ from hh_jupyter import HoneyHiveTracer, spans, summarize
 from hh_jupyter.conventions import content
 from hh_jupyter.conventions.facts import SpanContent
 from hh_jupyter.settings import resolve
+from hh_jupyter.testing import Backend
 from hh_jupyter.tracing.recorded import span_log
-from tests.backend import Backend
 from tests.spans import EXPECTED, log_record, recorded, recorded_logs
 from tests.tracing.test_providers import run
 

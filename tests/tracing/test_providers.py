@@ -10,7 +10,7 @@ from opentelemetry import trace as otel_trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from hh_jupyter import HoneyHiveTracer
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 
 def run(program: str, *arguments: str) -> str:

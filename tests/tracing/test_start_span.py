@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.trace import Link
 
 from hh_jupyter import HoneyHiveTracer, SettingTypeError
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 
 def test_attributes_are_written_once_as_what_they_are(backend: Backend, tracer: HoneyHiveTracer) -> None:
