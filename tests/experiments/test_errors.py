@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -66,20 +64,11 @@ def test_a_run_that_cannot_be_made_raises_before_anything_has_run() -> None:
 
 @pytest.mark.parametrize("page", [b"<html>Please log in</html>", b"[]"])
 def test_a_login_page_is_no_answer(page: bytes) -> None:
-    class Page(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(page)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Page) as server:
-        threading.Thread(target=server.handle_request, daemon=True).start()
-        with pytest.raises(hh.BackendError, match="not as the backend does") as raised:
-            run(None, double, api_key=KEY, server_url=f"http://127.0.0.1:{server.server_port}")
+    with (
+        Backend(raw_body=page) as backend,
+        pytest.raises(hh.BackendError, match="not as the backend does") as raised,
+    ):
+        run(backend, double)
     assert KEY not in str(raised.value)
 
 

@@ -15,8 +15,7 @@ from opentelemetry.propagate import inject
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.testing import Backend
-from tests.guide.found import SESSION, registered
-from tests.guide.test_distributed import arrived, by_item, descends
+from tests.guide.found import SESSION, arrived, by_item, descends, registered
 from tests.runtimes.serving import fastapi, flask
 
 ITEMS = ("book", "lamp", "desk")

@@ -15,9 +15,9 @@ from hh_jupyter import HoneyHiveTracer, SettingTypeError, set_default_tracer
 from hh_jupyter.runtimes.request_session import RequestSessions
 from hh_jupyter.testing import Backend
 from tests.guide.found import QUESTION, SESSION, in_own_sessions, programs_spans
+from tests.runtimes.received import HEADER, sessions, updates
 from tests.runtimes.serving import ADAPTERS, Serve
 
-HEADER = "X-Session-ID"
 REQUESTS = {"fastapi": 200, "flask": 200}
 """At once; the others share most of what these two hold."""
 
@@ -33,20 +33,6 @@ def adapter(request: pytest.FixtureRequest, tracer: HoneyHiveTracer) -> str:
 @pytest.fixture
 def serve(adapter: str) -> Serve:
     return ADAPTERS[adapter]
-
-
-def updates(backend: Backend) -> dict[str, dict[str, Any]]:
-    """All that was put onto each session; a field that was put twice holds the later."""
-    found: dict[str, dict[str, Any]] = {}
-    for request in backend.requests:
-        if request.method == "PUT":
-            found.setdefault(request.body["event_id"], {}).update(request.body)
-    return found
-
-
-def sessions(backend: Backend) -> dict[str, dict[str, Any]]:
-    """The sessions of requests, by id."""
-    return {each["session_id"]: each for each in backend.sessions() if each["session_name"] != "home"}
 
 
 def ask(url: str, paths: Iterable[str], **headers: str) -> list[httpx.Response]:

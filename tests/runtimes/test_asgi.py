@@ -18,8 +18,8 @@ from hh_jupyter.delivery.route import Route
 from hh_jupyter.runtimes.asgi import SessionMiddleware
 from hh_jupyter.testing import Backend
 from tests.guide.found import SESSION, programs_spans
+from tests.runtimes.received import HEADER, sessions, updates
 from tests.runtimes.serving import fastapi
-from tests.runtimes.test_adapters import HEADER, sessions, updates
 
 
 def talking(url: str) -> Any:

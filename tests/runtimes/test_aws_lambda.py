@@ -14,7 +14,7 @@ from hh_jupyter.runtimes.aws_lambda import session_handler
 from hh_jupyter.testing import Backend
 from tests.guide.found import SESSION, in_own_sessions
 from tests.guide.lambda_runtime import Environment
-from tests.runtimes.test_adapters import HEADER, sessions, updates
+from tests.runtimes.received import HEADER, sessions, updates
 from tests.runtimes.views import answer, fail
 
 

@@ -16,7 +16,7 @@ from hh_jupyter.runtimes.workers import traced
 from hh_jupyter.testing import Backend
 from hh_jupyter.tracing.recorded import span_log
 from tests.runtimes import jobs
-from tests.runtimes.test_workers import SESSION, numbers
+from tests.runtimes.received import SESSION, numbers
 
 dask: Any = pytest.importorskip("dask")
 distributed: Any = pytest.importorskip("distributed")

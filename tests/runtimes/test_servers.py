@@ -11,7 +11,7 @@ import pytest
 from hh_jupyter.testing import Backend
 from tests.guide.found import in_own_sessions, programs_spans
 from tests.runtimes.processes import SERVERS, running
-from tests.runtimes.test_adapters import sessions, updates
+from tests.runtimes.received import sessions, updates
 
 pytestmark = pytest.mark.slow
 

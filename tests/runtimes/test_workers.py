@@ -22,8 +22,8 @@ from hh_jupyter.tracing.context import with_cell
 from hh_jupyter.tracing.recorded import span_log
 from tests.runtimes import jobs
 from tests.runtimes.conftest import KEY
+from tests.runtimes.received import SESSION, numbers
 
-SESSION = "honeyhive.session_id"
 ENGINES: dict[str, Callable[[], Executor]] = {
     "threads": lambda: ThreadPoolExecutor(2),
     "forked": lambda: ProcessPoolExecutor(2, multiprocessing.get_context("fork")),
@@ -42,11 +42,6 @@ def pool(request: pytest.FixtureRequest, tracer: HoneyHiveTracer) -> Iterator[Ex
 def forked(tracer: HoneyHiveTracer) -> Iterator[Executor]:
     with ENGINES["forked"]() as executor:
         yield executor
-
-
-def numbers(backend: Backend) -> list[int]:
-    """The arguments of the spans that arrived, sorted."""
-    return sorted(span["attributes"]["honeyhive_inputs.number"] for span in backend.spans("tests.runtimes.jobs.double"))
 
 
 def test_results_are_plain_and_spans_land_in_the_calling_session_span_and_cell(

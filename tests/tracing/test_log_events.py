@@ -22,7 +22,7 @@ from hh_jupyter.settings import resolve
 from hh_jupyter.testing import Backend
 from hh_jupyter.tracing.recorded import span_log
 from tests.spans import EXPECTED, log_record, recorded, recorded_logs
-from tests.tracing.test_providers import run
+from tests.tracing.process import run
 
 RECORDINGS = ("otel-openai-events.json", "otel-openaiv2-legacy-events.json")
 QUESTION = [{"role": "user", "parts": [{"type": "text", "content": "Hello"}]}]

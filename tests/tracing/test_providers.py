@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
-
 from opentelemetry import trace as otel_trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.testing import Backend
-
-
-def run(program: str, *arguments: str) -> str:
-    """What a program prints in a process of its own: OpenTelemetry's global provider is set once per process."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), *arguments], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+from tests.tracing.process import run
 
 
 def test_the_first_tracer_becomes_the_global_provider_and_the_next_one_after_a_shutdown_takes_it_over() -> None:
