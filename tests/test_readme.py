@@ -64,6 +64,16 @@ def test_the_experiment_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -
     assert "3 data points  local only" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "before", ["\n## Testing your own tracing\n", "as HoneyHive does, for tests of what is sent:\n"]
+)
+def test_the_tests_of_the_readme_pass(before: str) -> None:
+    names: dict[str, Any] = {}
+    exec(_block(before), names)
+    (test,) = [function for name, function in names.items() if name.startswith("test_")]
+    test()
+
+
 def test_the_ways_to_enrich_in_the_readme_arrive_without_a_warning(
     backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
