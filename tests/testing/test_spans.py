@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -127,6 +129,32 @@ def test_the_block_leaves_default_tracer_session_and_context_as_they_were() -> N
     assert get_default_tracer() is None
     assert made.closed
     assert otel_context.get_current() is before
+
+
+def test_a_default_tracer_that_the_code_sets_inside_the_block_is_not_the_default_after_it() -> None:
+    with HoneyHiveTracer.init(test_mode=True) as tracer:
+        hh_jupyter.set_default_tracer(None)
+        with capture_spans():
+            hh_jupyter.set_default_tracer(tracer)
+        assert get_default_tracer() is None
+
+
+def test_spans_that_ended_before_the_block_are_not_captured() -> None:
+    with HoneyHiveTracer.init(test_mode=True):
+        for _ in range(300):
+            search("before")
+        with capture_spans() as spans:
+            pass
+        assert len(spans) == 0
+
+
+def test_captured_spans_that_are_no_longer_used_are_freed() -> None:
+    with capture_spans() as spans:
+        search("a")
+    reference = weakref.ref(spans)
+    del spans
+    gc.collect()
+    assert reference() is None
 
 
 def test_the_global_provider_can_still_be_set_after_the_block() -> None:
