@@ -23,8 +23,8 @@ from hh_jupyter import HoneyHiveTracer, SpanList, spans, summarize
 from hh_jupyter import attributes as keys
 from hh_jupyter.records import prices
 from hh_jupyter.records.record import SpanRecord, record_of
-from hh_jupyter.testing.otlp import from_json
-from hh_jupyter.testing.otlp import spans as decoded
+from hh_jupyter.testing.otlp_decoder import from_json
+from hh_jupyter.testing.otlp_decoder import spans as decoded
 from hh_jupyter.tracing.recorded import span_log
 from tests.spans import RECORDINGS, recorded
 

@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 from google.protobuf.json_format import ParseError
 from google.protobuf.message import DecodeError
 
-from hh_jupyter.testing import otlp
+from hh_jupyter.testing import otlp_decoder
 from hh_jupyter.testing.responses import SESSION_START, TRACES, BackendResponses, Behaviour
 
 
@@ -300,5 +300,6 @@ def _decode(path: str, headers: Mapping[str, str], raw: bytes) -> Any:
     data = gzip.decompress(raw) if headers.get("content-encoding") == "gzip" else raw
     if path == TRACES:
         protobuf = "protobuf" in headers.get("content-type", "")
-        return list(otlp.spans(otlp.from_protobuf(data) if protobuf else otlp.from_json(json.loads(data))))
+        message = otlp_decoder.from_protobuf(data) if protobuf else otlp_decoder.from_json(json.loads(data))
+        return list(otlp_decoder.spans(message))
     return json.loads(data) if data else None

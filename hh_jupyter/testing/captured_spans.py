@@ -22,6 +22,7 @@ from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanRecord
 from hh_jupyter.settings import resolve
 from hh_jupyter.tracing import context as tracing_context
 from hh_jupyter.tracing import decorators, registry
+from hh_jupyter.tracing.api import get_default_tracer
 from hh_jupyter.tracing.recorded import detail_store, span_log
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
@@ -130,8 +131,8 @@ def capture_spans() -> Iterator[CapturedSpans]:
         stack.callback(_restore_context, otel_context.get_current())
         stack.enter_context(mock.patch.dict(os.environ, {"HH_TEST_MODE": "true"}))
         stack.enter_context(mock.patch.object(store, "max_bytes", max(store.max_bytes, DETAIL_BYTES)))
-        default = tracing_context.default_tracer()
-        stack.callback(tracing_context.set_default_tracer, default)
+        default = get_default_tracer()
+        stack.callback(_restore_default, default)
         for tracer in registry.tracers():
             if isinstance(tracer, HoneyHiveTracer) and not tracer.settings.test_mode:
                 stack.enter_context(_local_mode(tracer))
@@ -178,6 +179,10 @@ def _tracer_for_test() -> Iterator[None]:
             once = type(otel_trace._TRACER_PROVIDER_SET_ONCE)
             # There is no public way to unset it.
             vars(otel_trace).update(_TRACER_PROVIDER=None, _TRACER_PROVIDER_SET_ONCE=once())
+
+
+def _restore_default(before: HoneyHiveTracer | None) -> None:
+    tracing_context.set_default_tracer(None if before is None or before.closed else before)
 
 
 def _restore_context(before: otel_context.Context) -> None:

@@ -139,6 +139,14 @@ def test_a_default_tracer_that_the_code_sets_inside_the_block_is_not_the_default
         assert get_default_tracer() is None
 
 
+def test_a_default_tracer_that_is_shut_down_inside_the_block_is_not_the_default_after_it() -> None:
+    with HoneyHiveTracer.init(test_mode=True) as tracer:
+        assert get_default_tracer() is tracer
+        with capture_spans():
+            tracer.shutdown()
+        assert get_default_tracer() is None
+
+
 def test_spans_that_ended_before_the_block_are_not_captured() -> None:
     with HoneyHiveTracer.init(test_mode=True):
         for _ in range(300):
