@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 from opentelemetry import context as otel_context
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 # How long an example takes tells how busy the machine is. The gate tries the same examples each time; whoever works on
 # the code looks for new ones.

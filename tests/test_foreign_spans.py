@@ -23,9 +23,9 @@ from hh_jupyter import HoneyHiveTracer, SpanList, spans, summarize
 from hh_jupyter import attributes as keys
 from hh_jupyter.records import prices
 from hh_jupyter.records.record import SpanRecord, record_of
+from hh_jupyter.testing.otlp_decoder import from_json
+from hh_jupyter.testing.otlp_decoder import spans as decoded
 from hh_jupyter.tracing.span_store import span_log
-from tests.otlp import from_json
-from tests.otlp import spans as decoded
 from tests.spans import RECORDINGS, recorded
 
 KEY = "sk-" + "proj-" + "4f9aQ27bXcd81LmZ0pRtUvWy3eHjKs6N"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import hh_jupyter
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.readme_tables import README, with_tables
 
 ROOT = README.parent
@@ -62,6 +62,16 @@ def test_the_experiment_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -
     assert [metric.aggregate for metric in result.metrics.details] == [0.5, pytest.approx(17 / 3)]
     assert (len(result.passed), result.datapoints[1].datapoint_id, result.errors) == (3, "EXT-my-own-id", ())
     assert "3 data points  local only" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "before", ["\n## Testing your own tracing\n", "as HoneyHive does, for tests of what is sent:\n"]
+)
+def test_the_tests_of_the_readme_pass(before: str) -> None:
+    names: dict[str, Any] = {}
+    exec(_block(before), names)
+    (test,) = [function for name, function in names.items() if name.startswith("test_")]
+    test()
 
 
 def test_the_ways_to_enrich_in_the_readme_arrive_without_a_warning(

@@ -10,7 +10,7 @@ import pytest
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.errors import SettingTypeError
 from hh_jupyter.redaction import Redactor, RedactorWith, RedactWith
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 KEY = "sk-proj-A1b2C3d4E5f6G7h8I9j0"
 

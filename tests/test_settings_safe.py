@@ -9,7 +9,7 @@ import pytest
 from hh_jupyter import HoneyHiveTracer, SettingError, SettingTypeError, trace
 from hh_jupyter import settings as settings_module
 from hh_jupyter.settings import resolve
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 KEY = "test-key-0001"
 

@@ -50,6 +50,11 @@ def unregister(tracer: RegisteredTracer) -> None:
         restore_sigterm()
 
 
+def tracers() -> tuple[RegisteredTracer, ...]:
+    """Return the tracers that are not shut down."""
+    return tuple(_tracers.values())
+
+
 def wait_all_processed(seconds: float = 2.0) -> bool:
     """Wait until all spans that have ended are in the log; False if that takes longer than `seconds`."""
     return _all_within(seconds, lambda tracer, left: tracer.wait_processed(left))

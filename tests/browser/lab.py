@@ -18,7 +18,7 @@ from typing import Self
 import nbformat
 from playwright.sync_api import Browser, Page
 
-from tests.backend import reserved_address
+from hh_jupyter.testing.backend_server import reserved_address
 
 PROJECT = Path(__file__).parents[2]
 NOTEBOOK = "traced.ipynb"

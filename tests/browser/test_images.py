@@ -11,10 +11,10 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from hh_jupyter.display.html import mime_bundle
+from tests.browser.accessibility import NARROW, WIDE, violations
 from tests.browser.harness import Harness
 from tests.browser.lab import Jupyter, Lab
 from tests.browser.sample_cells import sample_views
-from tests.browser.test_accessibility import NARROW, WIDE, violations
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from tests.backend import Backend
-from tests.backend_answers import TRACES
+from hh_jupyter.testing import Backend
+from hh_jupyter.testing.responses import TRACES
 from tests.browser.lab import Jupyter, Lab
 
 SETUP = """\

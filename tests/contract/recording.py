@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.backend_answers import TRACES
-from tests.backend_server import Request
+from hh_jupyter.testing import ReceivedRequest
+from hh_jupyter.testing.responses import TRACES
 from tests.contract.summary import summarised
 
 DATA = Path(__file__).parents[1] / "data" / "contract"
@@ -76,7 +76,7 @@ class Case:
     Attributes:
         source: Python that defines `run(hh, url, obs)`.
         environment: variables; `$URL` is the backend's address.
-        server: fields of `tests.backend_answers.Behaviour`.
+        server: fields of `hh_jupyter.testing.responses.Behaviour`.
         ordered: False: the calls were concurrent, their order means nothing.
         recorded: of some cases observations only, which sum the requests up (`tests.contract.summary`).
     """
@@ -129,7 +129,7 @@ def _recorded_call(request: Mapping[str, Any]) -> Call:
     )
 
 
-def replayed(case: Case, requests: Sequence[Request], observations: Mapping[str, Any], directory: Path) -> Run:
+def replayed(case: Case, requests: Sequence[ReceivedRequest], observations: Mapping[str, Any], directory: Path) -> Run:
     """What a replay of the case sent, refused exports included, in the form of its recording."""
     summary = summarised(case.recorded.observations, requests)
     if summary:
@@ -142,7 +142,7 @@ def replayed(case: Case, requests: Sequence[Request], observations: Mapping[str,
     return _tidy(run, directory)
 
 
-def _received_call(request: Request) -> Call:
+def _received_call(request: ReceivedRequest) -> Call:
     session_id = request.answer.get("session_id") if request.accepted and "session" in (request.body or {}) else None
     authorization = request.headers.get("authorization")
     return Call(request.method, request.path, request.query, authorization, request.body, session_id)

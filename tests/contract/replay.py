@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.backend import Backend
-from tests.backend_answers import SESSION_START, TRACES
-from tests.backend_server import Request
+from hh_jupyter.testing import Backend, ReceivedRequest
+from hh_jupyter.testing.responses import SESSION_START, TRACES
 from tests.contract.recording import Case, Run, replayed
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +23,7 @@ class Replay:
     """One replay: the run to compare, the requests as they came, and what stood on standard error."""
 
     run: Run
-    requests: Sequence[Request]
+    requests: Sequence[ReceivedRequest]
     stderr: str
 
 
@@ -79,7 +78,7 @@ def _environment(case: Case, url: str, directory: Path) -> dict[str, str]:
     return inherited | fixed | given
 
 
-def early(requests: Sequence[Request]) -> Iterator[str]:
+def early(requests: Sequence[ReceivedRequest]) -> Iterator[str]:
     """What arrived before the start of the session it belongs to."""
     starts = [request for request in requests if request.path == SESSION_START and request.accepted]
     later = {start.answer["session_id"] for start in starts}

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.backend_answers import TRACES
-from tests.backend_server import Request
+from hh_jupyter.testing import ReceivedRequest
+from hh_jupyter.testing.responses import TRACES
 from tests.contract.comparison import differences
 from tests.contract.deviations import Deviation
 from tests.contract.recording import DATA, Call, Run, load
@@ -128,9 +128,9 @@ def test_a_summary_counts_each_span_that_arrived_once() -> None:
     spans = [{"span_id": n, "name": f"s{n}", "attributes": {"a": 1, "b": 2}, "end_ns": 10**9} for n in "xy"]
     export: dict[str, Any] = {"method": "POST", "path": TRACES, "query": {}, "headers": {}, "size": 1, "answer": {}}
     requests = [
-        Request(**export, body=spans, status=200, received=6.2),
-        Request(**export, body=spans[:1], status=200, received=9.0),
-        Request(**export, body=spans, status=503),
+        ReceivedRequest(**export, body=spans, status=200, received=6.2),
+        ReceivedRequest(**export, body=spans[:1], status=200, received=9.0),
+        ReceivedRequest(**export, body=spans, status=503),
     ]
     recorded = ("batch_sizes_sorted", "total", "exported_attribute_counts", "exported_after_seconds", "exports")
     found = summarised(dict.fromkeys(recorded), requests)

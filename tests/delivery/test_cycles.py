@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hh_jupyter import HoneyHiveTracer
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 FILES = Path("/proc/self/fd")
 HOT_LOOP = """

@@ -11,7 +11,7 @@ import pytest
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.delivery.sending import outbox
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 PROGRAM = """
 import os, signal, sys, time

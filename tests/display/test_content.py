@@ -25,9 +25,8 @@ from tests.browser.sample_cells import (
     support_agent,
 )
 from tests.display.hostile import HOSTILE
+from tests.display.rendered import CONTROLS, Page
 from tests.display.states import with_content
-from tests.display.test_html import Page
-from tests.display.test_text import CONTROLS
 
 
 def content_of(cell: Cell, detail: str) -> tuple[tuple[ContentBlock, ...], int]:

@@ -21,8 +21,7 @@ from hh_jupyter.notebook.sessions import KnownSession, sessions_text
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.tracing.span_store import span_log
 from tests.display.hostile import HOSTILE
-from tests.display.test_html import ATTRIBUTES, PROPERTIES, TAGS, Page
-from tests.display.test_text import CONTROLS
+from tests.display.rendered import ATTRIBUTES, CONTROLS, PROPERTIES, TAGS, Page
 from tests.display.views import view
 
 pieces = st.one_of(

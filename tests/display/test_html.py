@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from difflib import ndiff
-from html.parser import HTMLParser
 
 import pytest
 
@@ -16,61 +15,11 @@ from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanError
 from tests.browser.sample_cells import one_call, support_agent
 from tests.display.hostile import HOSTILE
+from tests.display.rendered import ATTRIBUTES, PROPERTIES, TAGS, Page
 from tests.display.views import agent_view, view
 from tests.records.builders import UNAVAILABLE, agent_rows, span
 
-# What JupyterLab 4.6 leaves of an untrusted output, as far as it is used here.
-TAGS = set(re.findall(r"\w+", "div details summary span b p pre table thead tbody tr th td code samp small a"))
-ATTRIBUTES = {"align", "class", "id", "style", "open", "title", "href", "target", "rel"}
-PROPERTIES = set(
-    re.findall(
-        r"[\w-]+",
-        """
-        align-items background background-color border border-bottom border-collapse border-left border-radius
-        border-top color cursor display flex-wrap font-family font-size font-weight gap height line-height
-        margin margin-left margin-top opacity overflow overflow-wrap padding table-layout text-align
-        text-decoration text-overflow white-space width
-        """,
-    )
-)
 LAYOUT_ONLY = re.compile(r"[\w\s#%.,()+-]+")
-
-
-class Page(HTMLParser):
-    """Elements, attributes and text of an HTML fragment; fails on elements that are not closed in order."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.lines = [""]
-        self._open: list[str] = []
-        self.feed(source)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag != "img":
-            self._open.append(tag)
-        if tag in ("summary", "p", "tr", "div"):
-            self.lines.append("")
-        elif tag in ("td", "th"):
-            self.lines[-1] += " | "
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.lines[-1] += data
-
-    @property
-    def text(self) -> list[str]:
-        """The text without elements and styles, line by line."""
-        return [re.sub(r"[\s\u00a0]+", " ", line).strip() for line in self.lines if line.strip(" |\u00a0\n")]
-
-    def styles(self) -> list[tuple[str, str]]:
-        whole = ";".join(attributes.get("style") or "" for _, attributes in self.elements)
-        return [(name, value) for name, _, value in (item.partition(":") for item in whole.split(";") if item)]
 
 
 def test_without_styles_it_is_a_summary_an_error_and_a_table() -> None:

@@ -30,7 +30,7 @@ from tests.records.builders import agent_rows
 FORMATS = {"f8": "d", "f4": "f", "u8": "Q", "u4": "I", "u2": "H", "u1": "B"}
 
 
-class Page:
+class FrontEnd:
     """The page's end of the model: records what the kernel sends to it."""
 
     comm = None
@@ -43,7 +43,7 @@ class Page:
         self.sent.append((content, buffers))
 
 
-class Kernel:
+class OneView:
     """A source with one view."""
 
     def __init__(self, view: CellView) -> None:
@@ -65,7 +65,7 @@ class Kernel:
         return f"{view_id} saved."
 
 
-class BrokenKernel(Kernel):
+class FailingView(OneView):
     """A source that always fails."""
 
     def view_of(self, view_id: str) -> CellView | None:
@@ -76,11 +76,11 @@ class BrokenKernel(Kernel):
 
 
 def make_hub(view: CellView) -> Hub:
-    return Hub(Kernel(view))
+    return Hub(OneView(view))
 
 
 def ask(hub: Hub, message: object) -> tuple[dict[str, Any], list[bytes]]:
-    page = Page()
+    page = FrontEnd()
     hub._receive(page, message, [])
     [answer] = page.sent
     return answer
@@ -201,7 +201,7 @@ def test_replies_carry_the_number_of_the_request() -> None:
 def test_an_error_is_logged_and_not_raised(message: object, caplog: pytest.LogCaptureFixture) -> None:
     """A failing source or an invalid message is logged and gets a reply; nothing is raised into the user's cell."""
     with caplog.at_level(logging.CRITICAL, logger="hh_jupyter"):
-        answer, buffers = ask(Hub(BrokenKernel(one_call(1).view("v", "4"))), message)
+        answer, buffers = ask(Hub(FailingView(one_call(1).view("v", "4"))), message)
     assert (answer["type"], answer["value"], buffers) == ("answer", None, [])
 
 

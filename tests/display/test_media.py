@@ -20,7 +20,7 @@ from hh_jupyter.display.view import CellView
 from hh_jupyter.records.record import SpanDetails
 from tests.browser.sample_cells import Cell, exchange
 from tests.display.hostile import HOSTILE
-from tests.display.test_html import TAGS, Page
+from tests.display.rendered import TAGS, Page
 from tests.pictures import GIF, JPEG, PDF, SVG, WAV, WEBP, data_uri, encoded, png
 
 PNG = png(64, 48)

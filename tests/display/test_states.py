@@ -13,9 +13,8 @@ from hh_jupyter.display.html import mime_bundle
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.record import record_of
 from hh_jupyter.records.totals import summarize
+from tests.display.rendered import ANSI, CONTROLS, Page
 from tests.display.states import states
-from tests.display.test_html import Page
-from tests.display.test_text import ANSI, CONTROLS
 from tests.display.views import view
 from tests.spans import RECORDINGS, expected, recorded
 

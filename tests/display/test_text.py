@@ -14,6 +14,7 @@ from hh_jupyter.display.view import Notice
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanError, span_error
 from tests.display.hostile import HOSTILE
+from tests.display.rendered import ANSI, CONTROLS
 from tests.display.views import agent_view, totals, view
 from tests.records.builders import UNAVAILABLE, agent_rows, span
 
@@ -54,9 +55,6 @@ agent support_agent               2.38 s   3,961
 session refund-triage   messages: %hh show 4 --detail full"""
 
 DONE = "✓ support_agent  2.84 s  ~$0.0091  6,043 tokens  21 spans  3 LLM calls  sent"
-
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
-CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\u200e\u200f\ud800-\udfff]")
 
 
 def test_a_successful_cell_is_one_line() -> None:

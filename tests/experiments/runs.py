@@ -6,8 +6,7 @@ from typing import Any
 
 import hh_jupyter as hh
 from hh_jupyter.experiments.results import ExperimentResultSummary
-from tests.backend import Backend
-from tests.backend_server import Request
+from hh_jupyter.testing import Backend, ReceivedRequest
 
 KEY = "hh_project_key"
 INGESTION_KEY = "hh_ingst_" + "A" * 24 + "_" + "b" * 64
@@ -27,7 +26,7 @@ def double(datapoint: dict[str, Any]) -> dict[str, int]:
     return {"double": datapoint["inputs"]["n"] * 2}
 
 
-def calls(backend: Backend, method: str, path: str) -> list[Request]:
+def calls(backend: Backend, method: str, path: str) -> list[ReceivedRequest]:
     return [request for request in backend.requests if (request.method, request.path) == (method, path)]
 
 

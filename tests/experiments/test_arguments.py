@@ -10,7 +10,7 @@ import pytest
 
 import hh_jupyter as hh
 from hh_jupyter.experiments.views import result_text
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.experiments.runs import KEY, ROWS, double, run
 
 SECRET = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"

@@ -15,7 +15,7 @@ import pytest
 import hh_jupyter as hh
 from hh_jupyter.experiments import invocation
 from hh_jupyter.experiments.invocation import RunLoop
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.experiments.runs import ROWS, double, run, updates
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import hh_jupyter as hh
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.experiments.runs import KEY, double, run
 
 ANSWER = {

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import hh_jupyter as hh
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.experiments.runs import calls, double, run
 
 

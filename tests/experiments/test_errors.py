@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
 
 import hh_jupyter as hh
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.experiments.runs import INGESTION_KEY, KEY, ROWS, calls, double, run, updates
 
 
@@ -66,20 +64,11 @@ def test_a_run_that_cannot_be_created_raises_before_anything_runs() -> None:
 
 @pytest.mark.parametrize("page", [b"<html>Please log in</html>", b"[]"])
 def test_a_login_page_instead_of_a_response_raises(page: bytes) -> None:
-    class Page(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(page)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Page) as server:
-        threading.Thread(target=server.handle_request, daemon=True).start()
-        with pytest.raises(hh.BackendError, match="not as the backend does") as raised:
-            run(None, double, api_key=KEY, server_url=f"http://127.0.0.1:{server.server_port}")
+    with (
+        Backend(raw_body=page) as backend,
+        pytest.raises(hh.BackendError, match="not as the backend does") as raised,
+    ):
+        run(backend, double)
     assert KEY not in str(raised.value)
 
 

@@ -15,8 +15,8 @@ from opentelemetry import context as otel_context
 
 import hh_jupyter as hh
 from hh_jupyter.experiments.results import ExperimentResultSummary
+from hh_jupyter.testing import Backend
 from hh_jupyter.tracing.api import current_tracer
-from tests.backend import Backend
 from tests.experiments.runs import INGESTION_KEY, KEY, ROWS, calls, double, run, session_of, updates
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ import pytest
 
 import hh_jupyter as hh
 from hh_jupyter.experiments.results import ExperimentResultSummary
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.experiments.runs import calls, run, session_of, updates
 
 ROWS: list[dict[str, Any]] = [{"id": f"p{n}", "inputs": {"n": n}, "ground_truth": n * 2} for n in range(40)]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hh_jupyter.experiments import runs
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.experiments.runs import calls, double, run
 
 

@@ -14,7 +14,7 @@ import hh_jupyter as hh
 from hh_jupyter.delivery import local_runs
 from hh_jupyter.experiments import RunComparisonResult
 from hh_jupyter.experiments.results import ExperimentResultSummary
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.experiments.runs import KEY, run
 
 ROOT = Path(__file__).parents[2]

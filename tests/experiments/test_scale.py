@@ -13,7 +13,7 @@ import pytest
 
 import hh_jupyter as hh
 from hh_jupyter.experiments.results import ExperimentResultSummary
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.experiments.runs import run, session_of, updates
 
 MANY = 1_000

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.conftest import TESTS
 from tests.guide.serving import PROGRAMS, load
 

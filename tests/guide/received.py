@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 SESSION = "honeyhive.session_id"
 QUESTION = "honeyhive_inputs.question"
@@ -40,3 +40,24 @@ def outputs_by_session(backend: Backend) -> dict[str, Any]:
 def registered(backend: Backend, name: str) -> list[str]:
     """Return the ids of the registered sessions of this name."""
     return [session["session_id"] for session in backend.sessions() if session["session_name"] == name]
+
+
+def by_item(backend: Backend, ending: str) -> dict[str, dict[str, Any]]:
+    """The program's spans whose name ends so, by item."""
+    found = [span for span in programs_spans(backend) if span["name"].endswith(ending)]
+    return {span["attributes"]["honeyhive_inputs.item"]: span for span in found}
+
+
+def descends(backend: Backend, span: dict[str, Any], ancestor: dict[str, Any]) -> bool:
+    """Whether a chain of received spans leads from `span` up to `ancestor`: a framework's own may be between."""
+    known = {other["span_id"]: other for other in backend.spans()}
+    while span["span_id"] != ancestor["span_id"]:
+        if span["parent_span_id"] not in known:
+            return False
+        span = known[span["parent_span_id"]]
+    return True
+
+
+def arrived(backend: Backend, items: int) -> None:
+    """The service sends in its own time, while it runs."""
+    assert backend.wait_for(lambda b: len(by_item(b, "look_up")) == items, 20)

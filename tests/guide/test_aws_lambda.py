@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.guide.lambda_runtime import Environment
 from tests.guide.received import SESSION, in_own_sessions, outputs_by_session, registered
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from hh_jupyter import HoneyHiveTracer, enrich_session, trace
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.guide.received import in_own_sessions, outputs_by_session, registered, sessions_by_question
 
 ITEMS = tuple(f"item {number}" for number in range(20))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.guide.conftest import Run, source_of
 from tests.guide.received import QUESTION, SESSION, registered, sessions_by_question
 

@@ -6,38 +6,16 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
-from typing import Any
 
 import httpx
 import pytest
 
 from hh_jupyter import HoneyHiveTracer, inject_context_into_carrier
-from tests.backend import Backend
-from tests.guide.received import SESSION, in_own_sessions, programs_spans, registered
+from hh_jupyter.testing import Backend
+from tests.guide.received import SESSION, arrived, by_item, descends, in_own_sessions, registered
 
 ITEMS = tuple(f"item{number}" for number in range(12))
 StartService = Callable[..., str]
-
-
-def by_item(backend: Backend, ending: str) -> dict[str, dict[str, Any]]:
-    """Return the program's spans whose name has this ending, by item."""
-    found = [span for span in programs_spans(backend) if span["name"].endswith(ending)]
-    return {span["attributes"]["honeyhive_inputs.item"]: span for span in found}
-
-
-def descends(backend: Backend, span: dict[str, Any], ancestor: dict[str, Any]) -> bool:
-    """Whether `ancestor` is an ancestor of `span`; spans of a framework may be between them."""
-    known = {other["span_id"]: other for other in backend.spans()}
-    while span["span_id"] != ancestor["span_id"]:
-        if span["parent_span_id"] not in known:
-            return False
-        span = known[span["parent_span_id"]]
-    return True
-
-
-def arrived(backend: Backend, items: int) -> None:
-    """Wait for the spans of the service, which sends them while it runs."""
-    assert backend.wait_for(lambda b: len(by_item(b, "look_up")) == items, 20)
 
 
 def continued(backend: Backend, ids: dict[str, str]) -> None:

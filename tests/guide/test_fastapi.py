@@ -13,7 +13,7 @@ from fastapi import BackgroundTasks
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from hh_jupyter import trace
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.guide import serving
 from tests.guide.received import QUESTION, SESSION, in_own_sessions, outputs_by_session, programs_spans, registered
 

@@ -11,7 +11,7 @@ import pytest
 from flask import Flask, g, request
 
 from hh_jupyter import HoneyHiveTracer, trace
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.guide import serving
 from tests.guide.received import SESSION, in_own_sessions, outputs_by_session, registered, sessions_by_question
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.guide.conftest import Run
 from tests.guide.received import QUESTION, SESSION, in_own_sessions, registered
 

@@ -14,9 +14,8 @@ from opentelemetry.instrumentation.requests import RequestsInstrumentor
 from opentelemetry.propagate import inject
 
 from hh_jupyter import HoneyHiveTracer
-from tests.backend import Backend
-from tests.guide.received import SESSION, registered
-from tests.guide.test_distributed import arrived, by_item, descends
+from hh_jupyter.testing import Backend
+from tests.guide.received import SESSION, arrived, by_item, descends, registered
 from tests.runtimes.serving import fastapi, flask
 
 ITEMS = ("book", "lamp", "desk")

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.guide import serving
 from tests.guide.received import in_own_sessions, outputs_by_session
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hh_jupyter import HoneyHiveTracer, enrich_span, trace
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.guide.received import SESSION, outputs_by_session
 
 KEYS = {"alpha": "key-of-tenant-alpha", "beta": "key-of-tenant-beta"}

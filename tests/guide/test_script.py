@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.guide.conftest import Run, source_of
 from tests.guide.received import QUESTION, SESSION, outputs_by_session, registered
 

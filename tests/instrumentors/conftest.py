@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.conftest import OUR_VARIABLES, TESTS
 from tests.fake_llm import FakeLLM
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.kernel.driver import Kernel, kernel_with
 
 KEY = "hh_test_key_of_no_account"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.backend import Backend
-from tests.backend_answers import TRACES
+from hh_jupyter.testing import Backend
+from hh_jupyter.testing.responses import TRACES
 from tests.kernel.conftest import KEY, StartKernel
 from tests.kernel.driver import Kernel
 

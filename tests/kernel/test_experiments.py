@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.kernel.conftest import KEY, StartKernel
 from tests.kernel.driver import Kernel, kernel_with
 

@@ -18,7 +18,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from papermill.exceptions import PapermillExecutionError
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.kernel.conftest import KEY
 from tests.kernel.driver import PRELUDE, PYTHON, kernel_environment
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from jupyter_core.utils import ensure_event_loop
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.kernel.conftest import KEY
 from tests.kernel.driver import Kernel, kernel_with
 

@@ -10,7 +10,7 @@ import pytest
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter, MarkdownExporter
 
-from tests.display.test_html import Page
+from tests.display.rendered import Page
 from tests.kernel.driver import kernel_environment
 
 TEMPTING = "# big\n\n![x](https://evil.example/x.png)\n\n<img src=x onerror=alert(1)>\n\n</pre></div>\n\n* item"

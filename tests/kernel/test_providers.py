@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.kernel.conftest import KEY, StartKernel
 from tests.kernel.driver import PRELUDE, Kernel
 

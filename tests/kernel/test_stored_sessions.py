@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.backend import Backend
-from tests.backend_answers import SESSION_START
+from hh_jupyter.testing import Backend
+from hh_jupyter.testing.responses import SESSION_START
 from tests.kernel.conftest import KEY, StartKernel
 from tests.kernel.driver import Kernel, kernel_with
 

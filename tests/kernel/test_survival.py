@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.kernel.conftest import KEY, StartKernel
 
 

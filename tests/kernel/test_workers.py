@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.kernel.driver import Kernel
 
 POOL = """

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from hh_jupyter import HoneyHiveTracer
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 KEY = "test-key-of-nobody-0001"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.conftest import TESTS
 
 SECONDS = 60.0

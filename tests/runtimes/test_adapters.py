@@ -13,11 +13,11 @@ import pytest
 
 from hh_jupyter import HoneyHiveTracer, SettingTypeError, set_default_tracer
 from hh_jupyter.runtimes.request_session import RequestSessionFactory
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.guide.received import QUESTION, SESSION, in_own_sessions, programs_spans
+from tests.runtimes.received import HEADER, sessions, updates
 from tests.runtimes.serving import ADAPTERS, Serve
 
-HEADER = "X-Session-ID"
 REQUESTS = {"fastapi": 200, "flask": 200}
 """Number of concurrent requests; fewer for the other frameworks, which share most of the code."""
 
@@ -33,20 +33,6 @@ def adapter(request: pytest.FixtureRequest, tracer: HoneyHiveTracer) -> str:
 @pytest.fixture
 def serve(adapter: str) -> Serve:
     return ADAPTERS[adapter]
-
-
-def updates(backend: Backend) -> dict[str, dict[str, Any]]:
-    """Merged updates of each session."""
-    found: dict[str, dict[str, Any]] = {}
-    for request in backend.requests:
-        if request.method == "PUT":
-            found.setdefault(request.body["event_id"], {}).update(request.body)
-    return found
-
-
-def sessions(backend: Backend) -> dict[str, dict[str, Any]]:
-    """The sessions of requests, by id."""
-    return {each["session_id"]: each for each in backend.sessions() if each["session_name"] != "home"}
 
 
 def ask(url: str, paths: Iterable[str], **headers: str) -> list[httpx.Response]:

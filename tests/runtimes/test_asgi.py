@@ -16,10 +16,10 @@ from websockets.sync.client import connect
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.delivery.route import Route
 from hh_jupyter.runtimes.asgi import SessionMiddleware
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.guide.received import SESSION, programs_spans
+from tests.runtimes.received import HEADER, sessions, updates
 from tests.runtimes.serving import fastapi
-from tests.runtimes.test_adapters import HEADER, sessions, updates
 
 
 def talking(url: str) -> Any:

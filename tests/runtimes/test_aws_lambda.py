@@ -11,10 +11,10 @@ import pytest
 from hh_jupyter import HoneyHiveTracer, SettingTypeError, get_default_tracer, set_default_tracer
 from hh_jupyter.delivery.route import Route
 from hh_jupyter.runtimes.aws_lambda import session_handler
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.guide.lambda_runtime import Environment
 from tests.guide.received import SESSION, in_own_sessions
-from tests.runtimes.test_adapters import HEADER, sessions, updates
+from tests.runtimes.received import HEADER, sessions, updates
 from tests.runtimes.views import answer, fail
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

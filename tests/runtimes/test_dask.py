@@ -13,10 +13,10 @@ import pytest
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.runtimes.workers import traced
+from hh_jupyter.testing import Backend
 from hh_jupyter.tracing.span_store import span_log
-from tests.backend import Backend
 from tests.runtimes import jobs
-from tests.runtimes.test_workers import SESSION, numbers
+from tests.runtimes.received import SESSION, numbers
 
 dask: Any = pytest.importorskip("dask")
 distributed: Any = pytest.importorskip("distributed")

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 from tests.guide.received import in_own_sessions, programs_spans
 from tests.runtimes.processes import SERVERS, running
-from tests.runtimes.test_adapters import sessions, updates
+from tests.runtimes.received import sessions, updates
 
 pytestmark = pytest.mark.slow
 

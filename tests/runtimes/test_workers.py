@@ -17,13 +17,13 @@ from opentelemetry import context as otel_context
 
 from hh_jupyter import HoneyHiveTracer, SettingTypeError, WorkerError, set_default_tracer
 from hh_jupyter.runtimes.workers import traced
+from hh_jupyter.testing import Backend
 from hh_jupyter.tracing.context import with_cell
 from hh_jupyter.tracing.span_store import span_log
-from tests.backend import Backend
 from tests.runtimes import jobs
 from tests.runtimes.conftest import KEY
+from tests.runtimes.received import SESSION, numbers
 
-SESSION = "honeyhive.session_id"
 ENGINES: dict[str, Callable[[], Executor]] = {
     "threads": lambda: ThreadPoolExecutor(2),
     "forked": lambda: ProcessPoolExecutor(2, multiprocessing.get_context("fork")),
@@ -44,12 +44,7 @@ def forked(tracer: HoneyHiveTracer) -> Iterator[Executor]:
         yield executor
 
 
-def numbers(backend: Backend) -> list[int]:
-    """The arguments of the spans that arrived, sorted."""
-    return sorted(span["attributes"]["honeyhive_inputs.number"] for span in backend.spans("tests.runtimes.jobs.double"))
-
-
-def test_results_are_unchanged_and_spans_are_in_the_calling_session_span_and_cell(
+def test_results_are_plain_and_spans_land_in_the_calling_session_span_and_cell(
     pool: Executor, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
     otel_context.attach(with_cell(otel_context.get_current(), "7-run"))

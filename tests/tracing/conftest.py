@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from hh_jupyter import HoneyHiveTracer
+from hh_jupyter.testing import Backend
 from hh_jupyter.tracing import validation
-from tests.backend import Backend
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.trace import SpanKind
 
 from hh_jupyter import HoneyHiveTracer
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 SESSION, AUTO, NAME = "honeyhive.session_id", "honeyhive.session_auto_create", "honeyhive.session_name"
 GIVEN = "11111111-1111-4111-8111-111111111111"

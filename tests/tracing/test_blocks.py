@@ -12,7 +12,7 @@ from opentelemetry import trace as otel_trace
 
 import hh_jupyter as hh
 from hh_jupyter import HoneyHiveTracer, SettingTypeError
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 SESSION = "honeyhive.session_id"
 ELSEWHERE = "77777777-7777-4777-8777-777777777777"

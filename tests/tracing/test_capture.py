@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hh_jupyter import HoneyHiveTracer, trace
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 INPUT, OUTPUT = "honeyhive_inputs.x", "honeyhive_outputs.result"
 

@@ -9,7 +9,7 @@ from opentelemetry import context as otel_context
 
 import hh_jupyter as hh
 from hh_jupyter import HoneyHiveTracer
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 OTHER = "23232323-2323-4323-8323-232323232323"
 

@@ -9,7 +9,7 @@ import pytest
 
 import hh_jupyter as hh
 from hh_jupyter import attributes as keys
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 
 class OfficialEventType(str, enum.Enum):  # noqa: UP042

@@ -19,10 +19,10 @@ from hh_jupyter import HoneyHiveTracer, spans, summarize
 from hh_jupyter.conventions import content
 from hh_jupyter.conventions.facts import SpanContent
 from hh_jupyter.settings import resolve
+from hh_jupyter.testing import Backend, CapturedSpans, capture_spans
 from hh_jupyter.tracing.span_store import span_log
-from tests.backend import Backend
 from tests.spans import EXPECTED, log_record, recorded, recorded_logs
-from tests.tracing.test_providers import run
+from tests.tracing.process import run
 
 RECORDINGS = ("otel-openai-events.json", "otel-openaiv2-legacy-events.json")
 QUESTION = [{"role": "user", "parts": [{"type": "text", "content": "Hello"}]}]
@@ -36,6 +36,12 @@ def tracer() -> Iterator[HoneyHiveTracer]:
     with HoneyHiveTracer.init(test_mode=True, multi_instance=True) as made:
         yield made
     span_log().clear()
+
+
+@pytest.fixture
+def captured(tracer: HoneyHiveTracer) -> Iterator[CapturedSpans]:
+    with capture_spans() as spans:
+        yield spans
 
 
 def write(event_name: str | None, attributes: dict[str, Any] | None = None, **fields: Any) -> None:
@@ -160,45 +166,37 @@ def test_a_late_event_does_not_change_other_spans_of_its_batch(tracer: HoneyHive
     assert sorted(found) == [("chat", 1), ("other", 0)]
 
 
-def test_ordinary_log_records_and_events_of_other_spans_are_ignored(tracer: HoneyHiveTracer) -> None:
+def test_records_of_no_span_of_ours_and_ordinary_log_records_are_left_alone(
+    tracer: HoneyHiveTracer, captured: CapturedSpans
+) -> None:
     with tracer.start_span("chat", attributes=MODEL) as span:
         context = span.get_span_context()
         write(None, {"code.line": 7}, body="an ordinary log record")
         other = log_record(f"{context.trace_id ^ 1:032x}", f"{context.span_id:016x}", event_name="of another trace")
         get_logger("library").emit(other)
         get_logger("library").emit(log_record("77" * 16, "77" * 8, event_name="of another span"))
-    assert tracer.wait_processed()
-    (row,) = span_log().records()
-    details = span_log().details(row)
-    assert details is not None
-    assert details.events == ()
+    (span_of_ours,) = captured
+    assert span_of_ours.events == ()
 
 
-def test_each_tracer_gets_only_the_events_of_its_own_spans(tracer: HoneyHiveTracer) -> None:
-    with HoneyHiveTracer.init(test_mode=True, multi_instance=True) as second:
-        with tracer.start_span("one"):
-            write("of one")
-            with second.start_span("two"):
-                write("of two")
-        assert tracer.wait_processed()
-        assert second.wait_processed()
-        found = {row.name: span_log().details(row) for row in span_log().records()}
-    assert {name: [e.name for e in details.events] for name, details in found.items() if details} == {
-        "one": ["of one"],
-        "two": ["of two"],
-    }
+def test_each_tracer_gets_those_of_its_own_spans(tracer: HoneyHiveTracer, captured: CapturedSpans) -> None:
+    with HoneyHiveTracer.init(test_mode=True, multi_instance=True) as second, tracer.start_span("one"):
+        write("of one")
+        with second.start_span("two"):
+            write("of two")
+    events = {span.name: [event.name for event in span.events] for span in captured}
+    assert events == {"one": ["of one"], "two": ["of two"]}
 
 
-def test_a_cyclic_body_does_not_affect_the_rest_of_its_span(tracer: HoneyHiveTracer) -> None:
+def test_a_body_without_an_end_costs_its_span_nothing_else(tracer: HoneyHiveTracer, captured: CapturedSpans) -> None:
     endless: dict[str, Any] = {}
     endless["self"] = endless
     with tracer.start_span("chat", attributes=MODEL):
         write("gen_ai.user.message", body=endless)
         write("gen_ai.user.message", body={"content": "Hello"})
     assert [message.text for message in content_of(tracer).input_messages] == ["Hello"]
-    details = span_log().details(span_log().records()[0])
-    assert details is not None
-    assert [event.attributes["gen_ai.event.content"] for event in details.events] == ["<dict>", '{"content": "Hello"}']
+    (span,) = captured
+    assert [event.attributes["gen_ai.event.content"] for event in span.events] == ["<dict>", '{"content": "Hello"}']
 
 
 def test_an_event_keeps_the_values_it_had_when_it_was_written(tracer: HoneyHiveTracer) -> None:
@@ -209,7 +207,7 @@ def test_an_event_keeps_the_values_it_had_when_it_was_written(tracer: HoneyHiveT
     assert content_of(tracer).input_messages[0].text == "before"
 
 
-def test_the_limit_of_events_per_span_applies_and_is_reported(tracer: HoneyHiveTracer) -> None:
+def test_the_limit_of_events_holds_and_is_said(captured: CapturedSpans) -> None:
     with HoneyHiveTracer.init(test_mode=True, multi_instance=True, max_events=2) as limited:
         with limited.start_span("chat", attributes=MODEL):
             context = otel_trace.set_span_in_context(otel_trace.get_current_span())
@@ -217,11 +215,8 @@ def test_the_limit_of_events_per_span_applies_and_is_reported(tracer: HoneyHiveT
                 write("step")
         assert content_of(limited).truncated == "1 events"
         write("late", context=context)
-        assert limited.wait_processed()
-        (row,) = span_log().records()
-        details = span_log().details(row)
-        assert details is not None
-        assert [event.name for event in details.events] == ["step", "step"]
+        (span,) = captured
+        assert [event.name for event in span.events] == ["step", "step"]
 
 
 def test_evaluation_results_are_metrics_of_the_span_they_evaluate(tracer: HoneyHiveTracer) -> None:
@@ -336,7 +331,9 @@ with HoneyHiveTracer.init(test_mode=True) as tracer:
     assert printed == "['event', 'given'] ['given'] 1"
 
 
-def test_a_tracer_with_set_global_false_sets_no_logger_provider(tracer: HoneyHiveTracer) -> None:
+def test_a_tracer_that_is_not_to_be_global_sets_no_logger_provider(
+    tracer: HoneyHiveTracer, captured: CapturedSpans
+) -> None:
     tracer.shutdown()
     before = get_logger_provider()
     quiet = HoneyHiveTracer.from_settings(resolve({}), name="quiet", join=True, set_global=False)
@@ -345,9 +342,6 @@ def test_a_tracer_with_set_global_false_sets_no_logger_provider(tracer: HoneyHiv
         provider = quiet.provider_binding.logger_provider()
         assert provider is not None
         provider.get_logger("library").emit(LogRecord(event_name="given"))
-    assert quiet.wait_processed()
-    (row,) = span_log().records()
-    details = span_log().details(row)
-    assert details is not None
-    assert [event.name for event in details.events] == ["given"]
+    (span,) = captured
+    assert [event.name for event in span.events] == ["given"]
     quiet.shutdown()

@@ -14,9 +14,9 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from hh_jupyter import HoneyHiveTracer, attributes
+from hh_jupyter.testing import Backend
+from hh_jupyter.testing.responses import SESSION_START, TRACES
 from hh_jupyter.tracing.span_store import span_log
-from tests.backend import Backend
-from tests.backend_answers import SESSION_START, TRACES
 
 KEY = "test-key-0001"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 BEGIN = """
 import os, signal, sys, threading, time

@@ -8,7 +8,7 @@ from opentelemetry import trace as otel_trace
 
 import hh_jupyter as hh
 from hh_jupyter import HoneyHiveTracer
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PARENT = f"00-{TRACE}-{SPAN}-01"

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
-
 from opentelemetry import trace as otel_trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from hh_jupyter import HoneyHiveTracer
-from tests.backend import Backend
-
-
-def run(program: str, *arguments: str) -> str:
-    """Run a program in its own process, since a global provider is set once per process; return its output."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), *arguments], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+from hh_jupyter.testing import Backend
+from tests.tracing.process import run
 
 
 def test_the_first_tracer_sets_the_global_provider_and_a_tracer_after_its_shutdown_reuses_it() -> None:

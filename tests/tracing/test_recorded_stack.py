@@ -10,8 +10,8 @@ import pytest
 
 import hh_jupyter
 from hh_jupyter import HoneyHiveTracer, trace
+from hh_jupyter.testing import Backend
 from hh_jupyter.tracing import decorators
-from tests.backend import Backend
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.settings import resolve
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 NAMED = "service.name=from attributes,team=search"
 

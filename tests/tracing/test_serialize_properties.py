@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from hh_jupyter import HoneyHiveTracer, enrich_span, trace, values
+from hh_jupyter.testing import Backend
 from hh_jupyter.values import MAX_KEYS, MAX_TEXT, flatten, plain, scalar, text_of
 from tests.any_value import ANY_VALUE, LARGE, MAKERS, Made
-from tests.backend import Backend
 
 FIXED = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 LONGEST = MAX_TEXT + 100_000

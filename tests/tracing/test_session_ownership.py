@@ -10,7 +10,7 @@ import pytest
 from opentelemetry import context as otel_context
 
 from hh_jupyter import HoneyHiveTracer, with_distributed_trace_context
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 SESSION = "honeyhive.session_id"
 REMOTE = "11111111-1111-4111-8111-111111111111"

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from hh_jupyter import HoneyHiveTracer
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 KEY = "test-key-0001"
 

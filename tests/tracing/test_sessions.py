@@ -14,7 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import get_current_span
 
 from hh_jupyter import HoneyHiveTracer, enrich_span_context, with_distributed_trace_context
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 SESSION = "honeyhive.session_id"
 

@@ -15,7 +15,7 @@ import pytest
 
 import hh_jupyter
 from hh_jupyter import HoneyHiveTracer, SettingError, SettingTypeError, trace
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 
 @pytest.mark.parametrize(

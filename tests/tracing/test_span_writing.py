@@ -12,9 +12,9 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from hh_jupyter import HoneyHiveTracer, trace
+from hh_jupyter.testing import Backend
 from hh_jupyter.tracing.spans import set_span_attributes
 from hh_jupyter.values import Scalar
-from tests.backend import Backend
 
 WRITTEN: dict[str, Scalar] = {"text": "é", "number": 1, "yes": True, "half": 0.5}
 UNLIMITED = TracerProvider(span_limits=SpanLimits(max_span_attributes=SpanLimits.UNSET))

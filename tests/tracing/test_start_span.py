@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.trace import Link
 
 from hh_jupyter import HoneyHiveTracer, SettingTypeError
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 
 def test_attributes_are_set_once_with_their_types(backend: Backend, tracer: HoneyHiveTracer) -> None:

@@ -14,8 +14,8 @@ from opentelemetry import trace as otel_trace
 from hh_jupyter import HoneyHiveTracer, evaluate, trace
 from hh_jupyter.delivery.sealing.seal import THREAD_PREFIX
 from hh_jupyter.settings import resolve
-from tests.backend import Backend
-from tests.backend_answers import SESSION_START
+from hh_jupyter.testing import Backend
+from hh_jupyter.testing.responses import SESSION_START
 
 PROGRAM = """
     import asyncio, sys, threading

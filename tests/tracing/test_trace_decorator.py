@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hh_jupyter import HoneyHiveTracer, SettingTypeError, enrich_span, trace, trace_class
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 
 def spans_of(backend: Backend, tracer: HoneyHiveTracer) -> dict[str, dict[str, Any]]:

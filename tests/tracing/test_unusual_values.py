@@ -14,8 +14,8 @@ from opentelemetry import context as otel_context
 
 import hh_jupyter
 from hh_jupyter import HoneyHiveTracer
+from hh_jupyter.testing import Backend
 from tests.any_value import MAKERS
-from tests.backend import Backend
 from tests.tracing.odd_values import ODD
 
 FIVE: Any = 5

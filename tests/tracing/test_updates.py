@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hh_jupyter import HoneyHiveTracer, enrich_session
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 EVENT = "24242424-2424-4424-8424-242424242424"
 

@@ -11,8 +11,8 @@ import pytest
 
 import hh_jupyter as hh
 from hh_jupyter import HoneyHiveTracer
+from hh_jupyter.testing import Backend
 from hh_jupyter.tracing import context
-from tests.backend import Backend
 
 NO_KEY = "no api_key (HH_API_KEY): spans stay in this process and are not sent"
 

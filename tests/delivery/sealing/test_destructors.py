@@ -11,7 +11,7 @@ import pytest
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.delivery.sealing import seal
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 
 class Leaky:

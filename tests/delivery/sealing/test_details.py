@@ -23,7 +23,7 @@ def sealed(name: str) -> list[tuple[bytes, SpanRecord]]:
     return [(encode([final]), row) for final, row in pairs]
 
 
-class Disk:
+class SpooledBodies:
     """Bodies by session, as a spool has them."""
 
     def __init__(self, *bodies: bytes) -> None:
@@ -65,7 +65,7 @@ def test_an_equal_span_id_of_another_trace_is_another_span() -> None:
 
 def test_what_memory_forgot_is_read_from_disk_once_and_kept_again() -> None:
     body, row = sealed("openinference-openai-chat.json")[0]
-    store, disk = DetailStore(), Disk(body)
+    store, disk = DetailStore(), SpooledBodies(body)
     store.look_in(disk)
     assert store.load(row) is not None
     assert store.load(row) is not None
@@ -77,7 +77,7 @@ def test_what_memory_forgot_is_read_from_disk_once_and_kept_again() -> None:
 def test_a_spool_that_is_gone_is_not_asked() -> None:
     body, row = sealed("openinference-openai-chat.json")[0]
     store = DetailStore()
-    store.look_in(Disk(body))
+    store.look_in(SpooledBodies(body))
     assert store.load(row) is None
 
 

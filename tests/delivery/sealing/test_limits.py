@@ -5,7 +5,7 @@ from __future__ import annotations
 from opentelemetry.trace import Link
 
 from hh_jupyter import HoneyHiveTracer
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 
 def test_every_tracer_has_the_limit_of_the_first(backend: Backend) -> None:

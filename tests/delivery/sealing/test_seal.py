@@ -14,8 +14,8 @@ from opentelemetry.trace import Link
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.delivery.sealing import batch
+from hh_jupyter.testing import Backend
 from hh_jupyter.tracing.span_store import span_log
-from tests.backend import Backend
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from hh_jupyter.delivery.sending import outage
 from hh_jupyter.delivery.sending.item import Item
 from hh_jupyter.delivery.sending.outbox import Outbox
 from hh_jupyter.delivery.sending.verdict import Verdict
-from tests.backend import Backend
-from tests.backend_answers import TRACES
+from hh_jupyter.testing import Backend
+from hh_jupyter.testing.responses import TRACES
 
 SENT = Verdict("sent")
 GONE = Verdict("retry", "api.example cannot be reached", reached=False)

@@ -15,8 +15,8 @@ import trustme
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.delivery.sending import connection
 from hh_jupyter.settings import Settings, resolve
-from tests.backend import Backend
-from tests.backend_answers import SESSION_START, TRACES
+from hh_jupyter.testing import Backend
+from hh_jupyter.testing.responses import SESSION_START, TRACES
 
 KEY = "key-0123456789"
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 import pytest
 
 from hh_jupyter import HoneyHiveTracer
-from tests.backend import Backend
-from tests.backend_answers import SESSION_START, TRACES, Behaviour
+from hh_jupyter.testing import Backend
+from hh_jupyter.testing.responses import SESSION_START, TRACES, Behaviour
 
 FLUSH_MILLIS: Final = 300
 MUCH: Final = 3.0
@@ -21,19 +21,19 @@ MUCH: Final = 3.0
 
 FAULTS: Final[Mapping[str, dict[str, Any]]] = {
     "hangs": {"hang": ("/",)},
-    "hangs after the headers": {"break_off": "hang"},
+    "hangs after the headers": {"break_connection": "hang"},
     "is slow": {"delay": {TRACES: 2.0, SESSION_START: 2.0}},
-    "resets in the request": {"break_off": "request"},
-    "resets in the response": {"break_off": "response"},
+    "resets in the request": {"break_connection": "request"},
+    "resets in the response": {"break_connection": "response"},
     **{f"answers {code}": {"statuses": {"/": [code]}} for code in (408, 429, 500, 502, 503)},
     "answers 429 for a second": {"statuses": {"/": [429]}, "headers": {"Retry-After": "1"}},
     "answers 503 until a date": {"statuses": {"/": [503]}, "headers": {"Retry-After": "a date"}},
     "starts no session": {"statuses": {SESSION_START: [500]}},
     "hangs at session starts": {"hang": (SESSION_START,)},
     "takes no spans": {"statuses": {TRACES: [503]}},
-    "is a login page": {"page": "<html><form>Please sign in</form></html>"},
-    "talks garbage": {"garbage": b"\x00\xffnonsense"},
-    "talks deep garbage": {"garbage": b"[" * 100_000},
+    "is a login page": {"html_page": "<html><form>Please sign in</form></html>"},
+    "talks garbage": {"raw_body": b"\x00\xffnonsense"},
+    "talks deep garbage": {"raw_body": b"[" * 100_000},
 }
 PERMANENT: Final[Mapping[str, dict[str, Any]]] = {
     **{f"answers {code}": {"statuses": {"/": [code]}} for code in (400, 401, 403, 404)},

@@ -11,7 +11,7 @@ import pytest
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.settings import resolve
-from tests.backend import Backend
+from hh_jupyter.testing import Backend
 
 TRACES = "/opentelemetry/v1/traces"
 
@@ -90,7 +90,7 @@ def test_a_rejected_key_parks_the_spans_and_says_so() -> None:
 
 def test_a_login_page_is_no_success() -> None:
     """A captive portal answers 200 with HTML; the spans did not arrive anywhere."""
-    with Backend(page="<html><form>Please sign in</form></html>") as portal, tracer_to(portal) as tracer:
+    with Backend(html_page="<html><form>Please sign in</form></html>") as portal, tracer_to(portal) as tracer:
         make_spans(tracer, 1)
         assert tracer.force_flush(300) is False
         assert tracer.export_state().sent == 0
@@ -100,11 +100,11 @@ def test_a_login_page_is_no_success() -> None:
 def test_a_login_page_that_appears_later_is_no_success_for_spans_either(backend: Backend) -> None:
     with tracer_to(backend) as tracer:
         assert tracer.force_flush(), "the session is registered"
-        backend.behaviour.page = "<html><form>Please sign in</form></html>"
+        backend.behaviour.html_page = "<html><form>Please sign in</form></html>"
         make_spans(tracer, 1)
         assert tracer.force_flush(300) is False
         assert tracer.export_state().sent == 0
-        backend.behaviour.page = None
+        backend.behaviour.html_page = None
         assert tracer.force_flush(10_000)
         assert len(backend.spans()) == 1
 

@@ -8,8 +8,8 @@ import pytest
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.delivery.sending.plain_otlp import OtlpTarget, target_of
-from tests.backend import Backend
-from tests.backend_answers import TRACES
+from hh_jupyter.testing import Backend
+from hh_jupyter.testing.responses import TRACES
 
 TARGET = "OTEL_EXPORTER_OTLP_"
 

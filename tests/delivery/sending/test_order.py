@@ -14,8 +14,8 @@ from hh_jupyter.delivery.sending import pace
 from hh_jupyter.delivery.sending.item import Item
 from hh_jupyter.delivery.sending.outbox import Outbox
 from hh_jupyter.delivery.sending.verdict import Verdict
-from tests.backend import Backend
-from tests.backend_answers import SESSION_START, TRACES
+from hh_jupyter.testing import Backend
+from hh_jupyter.testing.responses import SESSION_START, TRACES
 
 SENT = Verdict("sent")
 BUSY = Verdict("retry", "api.example answered 500", server_error=True)

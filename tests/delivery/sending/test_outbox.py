@@ -25,8 +25,8 @@ def spans(
     return Item("spans", session_id, body, spans=number, cell=cell, key=key)
 
 
-class Disk:
-    """A spool of ten lines."""
+class MemorySpool:
+    """A spool in memory."""
 
     def __init__(self) -> None:
         self.bodies: dict[int, bytes] = {}
@@ -73,7 +73,7 @@ def test_an_outage_without_end_does_not_fill_memory_with_calls_either(monkeypatc
 
 def test_above_the_bound_what_is_on_disk_is_read_again_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BYTES", 10)
-    disk = Disk()
+    disk = MemorySpool()
     outbox = Outbox("api.example", 100, 5.0, disk)
     outbox.count_made(Counter({"c": 3}))
     outbox.add([disk.put(spans("a", 1, "c", b"body %d" % number)) for number in range(3)])
@@ -86,7 +86,7 @@ def test_above_the_bound_what_is_on_disk_is_read_again_and_nothing_is_lost(monke
 
 
 def test_the_copy_on_disk_follows_the_verdicts() -> None:
-    disk = Disk()
+    disk = MemorySpool()
     outbox = Outbox("api.example", 100, 5.0, disk)
     outbox.add([disk.put(Item("event_update", name, b"{}")) for name in ("taken", "refused")])
     for verdict in (SENT, Verdict("parked", "no")):
@@ -96,7 +96,7 @@ def test_the_copy_on_disk_follows_the_verdicts() -> None:
 
 
 def test_the_copy_of_what_was_cut_stays_until_every_piece_is_accepted() -> None:
-    disk = Disk()
+    disk = MemorySpool()
     news = SpoolNews(disk)
     whole = disk.put(spans("a", 2))
     pieces = [Item("spans", "a", b"", spans=1, whole=Whole(whole, pieces=2)) for _ in range(2)]

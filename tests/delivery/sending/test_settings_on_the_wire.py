@@ -9,8 +9,8 @@ import pytest
 from opentelemetry.trace import SpanKind
 
 from hh_jupyter import HoneyHiveTracer
-from tests.backend import Backend
-from tests.backend_answers import TRACES
+from hh_jupyter.testing import Backend
+from hh_jupyter.testing.responses import TRACES
 
 PREFIX = "honeyhive.experiment_"
 

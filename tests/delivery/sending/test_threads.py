@@ -15,8 +15,8 @@ from opentelemetry import context as otel_context
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.delivery.sealing.seal import THREAD_PREFIX
 from hh_jupyter.delivery.sending import sender
-from tests.backend import Backend
-from tests.backend_answers import SESSION_START, TRACES
+from hh_jupyter.testing import Backend
+from hh_jupyter.testing.responses import SESSION_START, TRACES
 
 
 def tracer_to(backend: Backend, **settings: Any) -> HoneyHiveTracer:

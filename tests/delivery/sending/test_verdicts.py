@@ -13,8 +13,8 @@ import requests
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.delivery.sending.verdict import Verdict, judge, retry_after
 from hh_jupyter.settings import resolve
-from tests.backend import Backend
-from tests.backend_answers import SESSION_START, TRACES
+from hh_jupyter.testing import Backend
+from hh_jupyter.testing.responses import SESSION_START, TRACES
 
 ID = "6f1c0a54-5a0e-4d36-8f0f-2b6f0a1f7c11"
 OTHER = "11111111-2222-4333-8444-555555555555"
@@ -111,7 +111,7 @@ def make_spans(tracer: HoneyHiveTracer, number: int, bad: str | None = None) -> 
 
 @pytest.mark.parametrize("status", [400, 413, 500])
 def test_one_bad_span_is_found_and_parked_and_all_others_arrive(status: int) -> None:
-    with Backend(poison="bad", poison_status=status) as backend, tracer_to(backend) as tracer:
+    with Backend(refused_span="bad", refused_span_status=status) as backend, tracer_to(backend) as tracer:
         make_spans(tracer, 300, bad="bad")
         assert not tracer.force_flush(30_000)
         state = tracer.export_state()
@@ -122,7 +122,7 @@ def test_one_bad_span_is_found_and_parked_and_all_others_arrive(status: int) -> 
 
 
 def test_a_request_that_is_too_large_is_cut_until_it_fits() -> None:
-    with Backend(most_spans=20) as backend, tracer_to(backend) as tracer:
+    with Backend(max_spans=20) as backend, tracer_to(backend) as tracer:
         make_spans(tracer, 300)
         assert tracer.force_flush(30_000)
         assert len({span["span_id"] for span in backend.spans()}) == 300
@@ -149,7 +149,7 @@ def test_an_outage_of_spans_alone_parks_nothing() -> None:
 
 
 def test_spans_that_are_rejected_in_part_are_not_called_sent() -> None:
-    with Backend(rejected=2) as backend, tracer_to(backend) as tracer:
+    with Backend(rejected_spans=2) as backend, tracer_to(backend) as tracer:
         make_spans(tracer, 5)
         assert not tracer.force_flush(5_000)
         state = tracer.export_state()

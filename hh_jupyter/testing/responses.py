@@ -1,4 +1,4 @@
-"""What the stand-in backend answers: the bodies that a HoneyHive backend gives, as far as clients were seen to need."""
+"""The JSON that the stand-in backend answers, as clients of HoneyHive were seen to need it, and how it can deviate."""
 
 from __future__ import annotations
 
@@ -23,34 +23,38 @@ NOW = "2025-01-01T00:00:00.000Z"
 
 @dataclass(kw_only=True)
 class Behaviour:
-    """How a backend deviates from answering everything at once with 200. May be changed while it runs.
+    """How a stand-in backend deviates from answering every request at once with 200. May be changed while it runs.
 
     Attributes:
-        statuses: forced status codes by path prefix, used up in order.
-        repeat_last_status: the last forced status goes on for ever.
+        statuses: status codes to answer with, by path prefix; each is used once, in order.
+        repeat_last_status: the last of these status codes is repeated for ever.
         delay: seconds before the answer, by path.
-        hang: path prefixes whose requests are read and never answered.
-        page: HTML that answers everything with 200, as a captive portal does; nothing counts as accepted.
-        redirect_to: base address that everything is redirected to with 307.
-        session_response: "minimal" answers a session start with the id alone, "other_id" with an id of its own.
-        comparison: body of the comparison of two runs; without one the answer tells nothing, like an older backend's.
-        result: body of a run's result; `passed` and `failed` are lists of datapoint ids in it.
-        datasets: answer of `GET /v1/datasets`.
-        datapoints: stored data points by id.
-        server_picks_run_id: a created run gets an id of the backend's choice.
-        headers: more headers of every answer.
-        break_off: where the connection is reset, or ("hang") everything but the body's last byte is sent and no more.
-        garbage: bytes in place of every answer's body.
-        poison: name of a span; an export that holds one is answered with `poison_status`.
-        most_spans: larger exports are answered with 413.
-        rejected: spans that every export's answer reports as rejected.
+        hang: path prefixes of requests that are read and never answered.
+        html_page: HTML that is the answer to every request, with status 200, as a captive portal does it.
+        redirect_to: base address that every request is redirected to, with status 307.
+        session_response: "minimal" answers a session start with nothing but the id, "other_id" with another id.
+        comparison: answer to a comparison of two runs; without it the answer has no details, like an old backend's.
+        result: answer to a request for a run's result; without it the result has `passed` and `failed`.
+        passed: ids of datapoints.
+        failed: ids of datapoints.
+        datasets: the stored datasets.
+        datapoints: the stored datapoints by id.
+        server_picks_run_id: a new run gets an id of the backend's choice.
+        headers: additional headers of every answer.
+        break_connection: "request" resets the connection before an answer; "response" in the answer, before its last
+            byte; "hang" sends no last byte and keeps the connection open.
+        raw_body: bytes to send as the body of every answer.
+        refused_span: name of a span; an export that contains it is answered with `refused_span_status`.
+        refused_span_status: see `refused_span`.
+        max_spans: an export of more spans is answered with 413.
+        rejected_spans: how many spans every answer to an export reports as rejected.
     """
 
     statuses: Mapping[str, Sequence[int]] = field(default_factory=dict)
     repeat_last_status: bool = False
     delay: Mapping[str, float] = field(default_factory=dict)
     hang: Sequence[str] = ()
-    page: str | None = None
+    html_page: str | None = None
     redirect_to: str | None = None
     session_response: Literal["full", "minimal", "other_id"] = "full"
     comparison: Mapping[str, Any] | None = None
@@ -61,32 +65,32 @@ class Behaviour:
     datapoints: Mapping[str, Any] = field(default_factory=dict)
     server_picks_run_id: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
-    break_off: Literal["request", "response", "hang"] | None = None
-    garbage: bytes | None = None
-    poison: str | None = None
-    poison_status: int = 503
-    most_spans: int | None = None
-    rejected: int = 0
+    break_connection: Literal["request", "response", "hang"] | None = None
+    raw_body: bytes | None = None
+    refused_span: str | None = None
+    refused_span_status: int = 503
+    max_spans: int | None = None
+    rejected_spans: int = 0
 
 
 @dataclass
-class Answers:
-    """Answers requests according to a `Behaviour`; remembers the runs that were made."""
+class BackendResponses:
+    """Answers requests as a `Behaviour` says. Keeps the runs that were created."""
 
     behaviour: Behaviour
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def answer(self, method: str, path: str, query: Mapping[str, str], body: Any) -> tuple[int, dict[str, Any]]:
-        """Status and JSON body for one request.
+        """Return the status and the JSON body that answer a request.
 
         Args:
             body: the request's JSON body, or None.
         """
-        if path == TRACES and (refusal := self._refusal(body)):
-            return refusal, {"message": "refused by the test"}
+        if path == TRACES and (status := self._refusal_status(body)):
+            return status, {"message": "refused by the test"}
         body = body if isinstance(body, dict) else {}
         if path == TRACES:
-            rejected = self.behaviour.rejected
+            rejected = self.behaviour.rejected_spans
             partial = {"rejectedSpans": str(rejected), "errorMessage": "too old"} if rejected else {}
             return 200, {"partialSuccess": partial}
         if (method, path) == ("POST", SESSION_START):
@@ -105,12 +109,12 @@ class Answers:
             return 200, self._run(method, path, query, body)
         return 200, {"success": True}
 
-    def _refusal(self, spans: Sequence[Mapping[str, Any]]) -> int | None:
-        """The status for an export that this backend does not take."""
+    def _refusal_status(self, spans: Sequence[Mapping[str, Any]]) -> int | None:
+        """The status code for an export that this backend refuses; None if it accepts it."""
         behaviour = self.behaviour
-        if behaviour.most_spans is not None and len(spans) > behaviour.most_spans:
+        if behaviour.max_spans is not None and len(spans) > behaviour.max_spans:
             return 413
-        return behaviour.poison_status if any(span["name"] == behaviour.poison for span in spans) else None
+        return behaviour.refused_span_status if any(span["name"] == behaviour.refused_span for span in spans) else None
 
     def _session(self, session: Mapping[str, Any]) -> dict[str, Any]:
         session_id = session.get("session_id") or str(uuid.uuid4())

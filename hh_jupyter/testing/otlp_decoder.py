@@ -1,4 +1,4 @@
-"""Decodes the bodies of trace exports, protobuf or JSON, into plain dicts that tests can compare."""
+"""Decodes the bodies of span exports, protobuf or JSON, to plain dicts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ID_KEYS = frozenset({"traceId", "spanId", "parentSpanId"})
 
 
 def from_protobuf(raw: bytes) -> ExportTraceServiceRequest:
-    """The message of an `application/x-protobuf` body."""
+    """Decode an `application/x-protobuf` body."""
     return ExportTraceServiceRequest.FromString(raw)
 
 
 def from_json(body: Any) -> ExportTraceServiceRequest:
-    """The message of an `application/json` body, whose ids are hex where protobuf's own JSON form has base64."""
+    """Decode an `application/json` body, whose ids are hexadecimal where protobuf's own JSON form has base64."""
     return ParseDict(_base64_ids(body), ExportTraceServiceRequest(), ignore_unknown_fields=True)
 
 
@@ -36,7 +36,7 @@ def _base64_ids(value: Any) -> Any:
 
 
 def spans(message: ExportTraceServiceRequest) -> Iterator[dict[str, Any]]:
-    """Each span with `resource` and `scope` beside its own fields; times in nanoseconds, ids in hex."""
+    """Yield each span with its `resource` and `scope`; times in nanoseconds, ids in hexadecimal."""
     for resource_spans in message.resource_spans:
         resource = _attributes(resource_spans.resource.attributes)
         for scope_spans in resource_spans.scope_spans:

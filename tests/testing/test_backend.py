@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from tests.backend import Backend
-from tests.backend_answers import SESSION_START, TRACES
+from hh_jupyter.testing import Backend
+from hh_jupyter.testing.responses import SESSION_START, TRACES
 
 JSON_SPAN = {
     "name": "from json",

@@ -1,0 +1,28 @@
+"""A test kit for code that is traced: capture its spans, or let it send them to a stand-in for the HoneyHive backend.
+
+    with capture_spans() as spans:
+        answer("What is OTLP?")
+    assert [span.name for span in spans] == ["search", "answer"]
+
+`sequential_ids()` and `stepping_clock()` make ids and times the same in every run; enter them before `capture_spans()`.
+`Backend()` is a real HTTP server on 127.0.0.1, for tests of what is sent and of what happens when sending fails.
+
+Nothing here replaces a function of the code under test, and nothing else in this package imports it.
+"""
+
+from __future__ import annotations
+
+from hh_jupyter.testing.backend_server import Backend, ReceivedRequest
+from hh_jupyter.testing.captured_spans import CapturedSpan, CapturedSpans, capture_spans, sequential_ids, stepping_clock
+from hh_jupyter.testing.responses import Behaviour
+
+__all__ = [
+    "Backend",
+    "Behaviour",
+    "CapturedSpan",
+    "CapturedSpans",
+    "ReceivedRequest",
+    "capture_spans",
+    "sequential_ids",
+    "stepping_clock",
+]
