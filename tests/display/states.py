@@ -30,10 +30,10 @@ def export(made: int, **changes: Any) -> ExportState:
 def states() -> dict[str, CellView]:
     """Views by the name of their state, in the order of the design's table."""
     agent, failing, one, small, big = support_agent(2), support_agent(4, fails=True), one_call(3), rag(6), many(8)
-    survived = SpanTree.build(failing.records, survived_ns=failing.records[0].end_ns)
+    survived = SpanTree.build(failing.records, ended_ok_ns=failing.records[0].end_ns)
     unsent = export(3, waiting=3, failing=True, reason=REACHED_NOT)
     partly = export(14, sent=12, waiting=2, failing=True, reason=REACHED_NOT)
-    refused = export(3, parked=3, failing=True, reason=f"{HOST} rejected the key (401). Correct HH_API_KEY")
+    refused = export(3, parked=3, failing=True, reason=f"{HOST} rejected the key (401). Set a valid HH_API_KEY")
     local = ExportState(None, made=3)
     made = {
         "ok": agent.view("hh-ok", "3"),

@@ -60,7 +60,7 @@ def test_a_span_of_no_session_is_not_sent_and_that_is_said(backend: Backend, ses
     assert not sessionless.force_flush()
     assert {span["name"] for span in backend.spans()} == {"request", "in request"}
     state = sessionless.export_state()
-    assert (state.dropped, state.reason) == (1, "they belong to no session")
+    assert (state.dropped, state.reason) == (1, "the span has no session")
 
 
 def test_a_session_made_by_hand_beats_the_requests_own(backend: Backend, sessionless: HoneyHiveTracer) -> None:
