@@ -154,7 +154,7 @@ class Commands:
             try:
                 self._set_trait("display", given.words[0])
             except TraitError:
-                raise UsageError(f"%hh display: {given.words[0]} must be {TABLE['display'].rule.says}.") from None
+                raise UsageError(f"%hh display: {given.words[0]} must be {TABLE['display'].rule.expected}.") from None
         print(f"hh: display {self._sessions.tracer.settings.display}")
 
     def _on(self, given: Given) -> None:
