@@ -29,7 +29,7 @@ from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.records.record import SpanDetails, SpanRecord
 from hh_jupyter.records.totals import Totals, summarize
 from hh_jupyter.records.tree import SpanTree
-from hh_jupyter.redaction import Redactor, RedactorWith
+from hh_jupyter.redaction import Redactor, RedactorWithFunction
 from hh_jupyter.settings import resolve
 from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.api import current_tracer
@@ -216,7 +216,7 @@ def _rows(spans: Any) -> list[SpanRecord]:
     return [span if isinstance(span, SpanRecord) else next(made) for span in given]
 
 
-def _redactor() -> Redactor | RedactorWith:
+def _redactor() -> Redactor | RedactorWithFunction:
     """The redactor of the current tracer or, without one, of the environment's settings."""
     tracer = current_tracer()
     return redactor_of(tracer.settings if tracer is not None else resolve({}))
@@ -262,7 +262,7 @@ def _export(records: Sequence[SpanRecord]) -> ExportState:
     states = [registry.cell_state(cell) for cell in {record.cell for record in records} if cell is not None]
     if any(record.cell is None for record in records) and tracer is not None:
         states.append(tracer.export_state())
-    told = [state for state in states if state.told]
+    told = [state for state in states if state.has_spans]
     return combined(told) if told else ExportState(None, made=len(records))
 
 

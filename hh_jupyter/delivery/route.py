@@ -113,7 +113,7 @@ class Route:
         if cell is None:
             return self._pipeline.state()
         states = [pipeline.state(cell) for pipeline in (*self._former, self._pipeline)]
-        return combined([state for state in states if state.told] or states[-1:])
+        return combined([state for state in states if state.has_spans] or states[-1:])
 
     def left_to(self, others: tuple[Target, ...]) -> bool:
         """Whether spans that others send to these targets need not be sent from here."""

@@ -26,7 +26,7 @@ from hh_jupyter.experiments.results import (
     result_from_answer,
     result_from_plain,
 )
-from hh_jupyter.redaction import Redactor, RedactorWith, shown
+from hh_jupyter.redaction import Redactor, RedactorWithFunction, shown
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -178,10 +178,10 @@ def _git(deadline: float, *arguments: str) -> str | None:
 
 # Secrets out of what a run says about itself: `config` on its way to the backend, errors on their way to a display.
 
-_last: tuple[Settings, Redactor | RedactorWith] | None = None
+_last: tuple[Settings, Redactor | RedactorWithFunction] | None = None
 
 
-def rules_of(settings: Settings) -> Redactor | RedactorWith:
+def rules_of(settings: Settings) -> Redactor | RedactorWithFunction:
     """The rules by which secrets are taken out of spans; those of the last settings are kept."""
     global _last
     if _last is None or _last[0] is not settings:

@@ -180,7 +180,7 @@ class Extension:
             self._named = True
             name = notebook_name(self._shell)
             # Loaded while the kernel started: VS Code tells the name after that, before the first cell.
-            if name != self._sessions.notebook and not self._tracer.export_state().told:
+            if name != self._sessions.notebook and not self._tracer.export_state().has_spans:
                 self._sessions.name_notebook(name)
 
 

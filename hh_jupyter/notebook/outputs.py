@@ -377,7 +377,7 @@ class Outputs:
         self._listener = guarded(self._arrived)
         log.listen(self._listener)
         self._watcher = guarded(self._changed)
-        log.watch(self._watcher)
+        log.listen_to_changes(self._watcher)
 
     def begin(self, frame: CellFrame) -> None:
         """A cell starts; while it runs, a page shows what it does."""

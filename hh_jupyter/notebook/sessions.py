@@ -230,7 +230,7 @@ def export_of_cell(cell: str, tracer: HoneyHiveTracer) -> ExportState:
     """What became of the spans of one cell's run."""
     state = registry.cell_state(cell)
     # After an unload no tracer is registered any more; what became of the spans is what its last one says.
-    return state if state.told else tracer.export_state(cell)
+    return state if state.has_spans else tracer.export_state(cell)
 
 
 def export_of_session(
@@ -268,7 +268,7 @@ def export_of(rows: Collection[SpanRecord], tracer: HoneyHiveTracer) -> ExportSt
     going = [state for state in states.values() if state.destination is not None]
     if not going:
         return ExportState(None, made=len(rows))
-    left_to_others = min(len(rows), sum(state.left for state in going))
+    left_to_others = min(len(rows), sum(state.exported_elsewhere for state in going))
     made = len(rows) - left_to_others
     sent = min(made, sum(_sent_at_least(states[cell], number) for cell, number in by_cell.items()))
     worst = max(going, key=lambda state: state.made - state.sent)
@@ -277,7 +277,7 @@ def export_of(rows: Collection[SpanRecord], tracer: HoneyHiveTracer) -> ExportSt
         # Those that stay on this machine are not on their way.
         failing=any(state.failing for state in going) or len(going) < len(states),
         made=made,
-        left=left_to_others,
+        exported_elsewhere=left_to_others,
         sent=sent,
         parked=min(left, sum(state.parked for state in going)),
         dropped=min(left, sum(state.dropped for state in going)),

@@ -95,7 +95,7 @@ def select(label: str, command: str, outputs: Outputs, store: SessionStore, sess
         rows = [row for row in log.records() if label == ALL or row.cell is None]
         if not rows:
             raise UsageError(f"%hh {command}: no spans {'yet' if label == ALL else 'outside cells'}.")
-        return Selection(label, rows, lambda: export_of(rows, tracer), forgotten=log.forgotten if label == ALL else 0)
+        return Selection(label, rows, lambda: export_of(rows, tracer), forgotten=log.evicted if label == ALL else 0)
     cell = outputs.cells.named(label)
     if cell is not None:
         number, own = cell, outputs.cells.rows(cell)

@@ -53,7 +53,7 @@ class CellOutput:
     Attributes:
         key: of the cell's run, on its spans.
         display_id: what updates are addressed to; unlike `view_id` never used twice.
-        survived_ns: when the cell had ended without an exception, in Unix nanoseconds; None if one left it.
+        ended_ok_ns: when the cell had ended without an exception, in Unix nanoseconds; None if one left it.
         late: spans that ended after the cell.
         overdue: the wait after the cell ended before all was delivered.
         changes: number of changes to its spans by late events.
@@ -74,7 +74,7 @@ class CellOutput:
     mode: str
     raised: bool = False
     interrupted: bool = False
-    survived_ns: int | None = None
+    ended_ok_ns: int | None = None
     late: int = 0
     overdue: bool = False
     changes: int = 0
@@ -90,12 +90,12 @@ class CellOutput:
     def end(self, ended_ns: int, *, raised: bool, interrupted: bool) -> None:
         """The cell has ended, at this moment in Unix nanoseconds."""
         self.raised, self.interrupted = raised, interrupted
-        self.survived_ns = None if raised else ended_ns
+        self.ended_ok_ns = None if raised else ended_ns
 
     def end_like(self, other: CellOutput) -> None:
         """This one is of the same run as another."""
         self.raised, self.interrupted = other.raised, other.interrupted
-        self.survived_ns, self.late = other.survived_ns, other.late
+        self.ended_ok_ns, self.late = other.ended_ok_ns, other.late
 
 
 def view_id_of(cell_id: str | None, label: str) -> str:
@@ -136,7 +136,7 @@ class Views:
         if output.fixed is not None:
             return dataclasses.replace(output.fixed, export=self.export(output))
         records = self._log.records(cell=output.key)
-        tree = SpanTree.build(records, survived_ns=output.survived_ns)
+        tree = SpanTree.build(records, ended_ok_ns=output.ended_ok_ns)
         export = self.export(output)
         session_id = tree.roots[-1].record.session_id if tree.roots else None
         return CellView(

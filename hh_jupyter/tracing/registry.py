@@ -63,7 +63,7 @@ def flush_all(seconds: float) -> bool:
 def cell_state(cell: str) -> ExportState:
     """What became of the spans of one cell's run, whichever tracers made them."""
     states = [tracer.export_state(cell) for tracer in list(_tracers.values())]
-    return combined([state for state in states if state.told] or states or [ExportState(None)])
+    return combined([state for state in states if state.has_spans] or states or [ExportState(None)])
 
 
 def _all_within(seconds: float, act: Callable[[RegisteredTracer, float], bool]) -> bool:

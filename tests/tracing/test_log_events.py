@@ -121,7 +121,7 @@ def test_one_that_comes_50_ms_after_the_end_is_shown(tracer: HoneyHiveTracer) ->
     assert tracer.seal()
     time.sleep(0.05)
     changed: list[Any] = []
-    span_log().watch(changed.extend)
+    span_log().listen_to_changes(changed.extend)
     write(DETAILS, {"gen_ai.input.messages": QUESTION}, context=context)
     assert said(tracer).input_messages[0].text == "Hello"
     assert [row.span_id for row in changed] == [span.get_span_context().span_id]

@@ -113,7 +113,7 @@ def test_a_span_that_another_exporter_sends_there_arrives_once_and_is_shown(
     assert arrived(backend) == ["after", "before"]
     assert [row.name for row in span_log().records()][-2:] == ["before", "after"]
     state = tracer.export_state()
-    assert (state.made, state.sent, state.left) == (1, 1, 1)
+    assert (state.made, state.sent, state.exported_elsewhere) == (1, 1, 1)
 
 
 def test_an_exporter_of_another_make_is_known_by_its_address(backend: Backend, tracer: HoneyHiveTracer) -> None:
@@ -144,7 +144,7 @@ def test_what_was_shut_down_sends_nothing_so_we_do(backend: Backend, tracer: Hon
     assert tracer.force_flush(10_000)
     assert arrived(backend) == ["ours", "theirs"]
     state = tracer.export_state()
-    assert (state.made, state.sent, state.left) == (1, 1, 1)
+    assert (state.made, state.sent, state.exported_elsewhere) == (1, 1, 1)
 
 
 def test_a_session_without_a_span_of_ours_is_not_made_unless_the_others_spans_name_it(
