@@ -83,13 +83,13 @@ def test_an_outage_is_told_once_and_its_outputs_change_when_it_is_over(start_ker
         kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.2")
         first, second = kernel.run("span('first')"), kernel.run("span('second')")
         kernel.wait_for(lambda: "Not sent" in second.output.html, "the outage is not shown")
-        kernel.wait_for(lambda: "sent when it is reachable again" in first.output.text, "the outage is not explained")
-        assert "sent when it is reachable again" not in second.output.text
+        kernel.wait_for(lambda: "sent when it is back" in first.output.text, "the outage is not explained")
+        assert "sent when it is back" not in second.output.text
         backend.listen()
         # Each cell of traced code tries again.
         kernel.run("hh.get_tracer().force_flush(5000)")
         kernel.wait_for(lambda: all("Sent" in cell.output.html for cell in (first, second)), "recovery is not shown")
-        assert "sent when it is reachable again" not in first.output.text
+        assert "sent when it is back" not in first.output.text
         assert len(backend.spans()) == 2
 
 
