@@ -1,26 +1,26 @@
-"""What can be wrong, as exceptions.
+"""The exceptions of this package.
 
     HHError
     ├── SettingError (also ValueError)       a setting has a value that its rule forbids
     │   └── SettingTypeError (also TypeError)  a setting is unknown, or has the wrong type
-    ├── BackendError                         a question to the backend got no usable answer
+    ├── BackendError                         a backend call got no valid response
     ├── SpanFileError (also ValueError)      the content of a file is not OTLP JSON
-    └── WorkerError                          what a function raised in a worker process cannot be sent back as it is
+    └── WorkerError                          an exception in a worker process cannot be pickled
 
-What raises, and what does not:
+When an exception is raised:
 
-- **Where something is set up** (`HoneyHiveTracer.init`, a decorator, `set_default_tracer`, `evaluate`): a mistake is
-  an error at once. The program has not begun, and the person who made the mistake is reading.
-- **Where a program runs** (`start_span`, `create_session`, the `enrich_*` functions, carriers, flushes): a wrong
-  argument never raises, since this must not be what ends a request at night. Data is kept in the best form there is: a
-  name as text, a value that is no dict under `value`. What cannot be used is left out or replaced by its default, and
-  one warning per argument tells it, in the words of the error.
-- An unknown keyword, or one too few, is Python's own TypeError everywhere.
+- **During set-up** (`HoneyHiveTracer.init`, a decorator, `set_default_tracer`, `evaluate`), an invalid argument raises
+  at once: the program has not started, and its author sees the error.
+- **At run time** (`start_span`, `create_session`, the `enrich_*` functions, carriers, flushes), an invalid argument
+  never raises, since tracing must not fail a request in production. Data is kept in the closest valid form: a name as
+  text, a value that is not a dict under `value`. Unusable arguments are ignored or replaced by their default, and
+  logged with one warning per argument that has the text of the error.
+- An unknown or missing keyword raises Python's TypeError everywhere.
 
-Both texts name the call, the argument, its value (hidden where it looks like a secret), the rule, and what to do
-(`hh_jupyter.tracing.validation`). Trouble with the network, the backend or the disk never raises: it is counted, shown
-by `%hh` and logged under the logger `hh_jupyter`. `BackendError` is for the few calls that have nothing to return
-without an answer: `evaluate`, which makes a run, and `get_run_result`.
+Errors and warnings name the call, the argument, its value (hidden if it looks like a secret), the rule, and the remedy
+(`hh_jupyter.tracing.validation`). Failures of the network, the backend or the disk never raise: they are counted, shown
+by `%hh` and logged by the logger `hh_jupyter`. `BackendError` is only for calls that cannot return without a response:
+`evaluate`, which creates a run, and `get_run_result`.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ class HHError(Exception):
 
 
 class SettingError(HHError, ValueError):
-    """A setting or an argument has a value that its rule forbids. The text names it, the value and the rule."""
+    """A setting or an argument has a value that its rule forbids. The message has the name, the value and the rule."""
 
 
 class SettingTypeError(SettingError, TypeError):
-    """A setting or an argument has the wrong type, or no such setting exists."""
+    """A setting or an argument has the wrong type, or the setting does not exist."""
 
 
 class BackendError(HHError):
-    """A question to the backend got no usable answer. The text names the call, the host and what came instead.
+    """A backend call got no valid response. The message has the call, the host and the problem.
 
     Attributes:
-        status: the HTTP status that was answered; None when nothing was.
+        status: HTTP status of the response; None without a response.
     """
 
     def __init__(self, text: str, status: int | None = None) -> None:
@@ -51,11 +51,11 @@ class BackendError(HHError):
 
 
 class SpanFileError(HHError, ValueError):
-    """The content of a file is not OTLP JSON. The message names the file, the line and what is expected."""
+    """The content of a file is not OTLP JSON. The message has the file, the line and the expected content."""
 
 
 class WorkerError(HHError):
-    """What a function raised in a worker process, where the exception itself cannot be sent back.
+    """Replaces an exception of a worker process that cannot be pickled.
 
-    The text names the function, the exception's type and its text, and why it cannot travel.
+    The message has the function, the exception's type and message, and the reason.
     """

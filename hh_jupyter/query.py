@@ -29,7 +29,7 @@ from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.records.record import SpanDetails, SpanRecord
 from hh_jupyter.records.totals import Totals, summarize
 from hh_jupyter.records.tree import SpanTree
-from hh_jupyter.redaction import Redactor, RedactorWith
+from hh_jupyter.redaction import Redactor, RedactorWithFunction
 from hh_jupyter.settings import resolve
 from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.api import current_tracer
@@ -219,7 +219,7 @@ def _records_of(spans: Any) -> list[SpanRecord]:
     return [span if isinstance(span, SpanRecord) else next(converted) for span in items]
 
 
-def _redactor() -> Redactor | RedactorWith:
+def _redactor() -> Redactor | RedactorWithFunction:
     """Return the redactor of the current tracer or, without a tracer, of the environment's settings."""
     tracer = current_tracer()
     return redactor_of(tracer.settings if tracer is not None else resolve({}))

@@ -1,4 +1,4 @@
-"""How a setting's value is checked: one rule per kind of value, for arguments and for text from the environment."""
+"""Validation of settings: one rule per type of value, for arguments and for text from the environment."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ FALSE_WORDS = frozenset({"false", "0", "no", "off", ""})
 INGESTION_KEY = re.compile(r"hh_ingst_[A-Za-z0-9]{24}_[A-Za-z0-9_-]{64}")
 
 
-class Rule(NamedTuple):
-    """A kind of value.
+class SettingRule(NamedTuple):
+    """A rule for the value of a setting.
 
     Attributes:
-        says: the rule as the end of the sentence "source must be ...".
-        check: takes a Python value, returns it in its final form; TypeError or ValueError if the rule forbids it.
+        expected: the rule as the end of the sentence "source must be ...".
+        check: returns a Python value in normalized form; raises TypeError or ValueError if the rule forbids it.
         parse: the same for text from the environment.
     """
 
-    says: str
+    expected: str
     check: Callable[[Any], Any]
     parse: Callable[[str], Any]
 
@@ -49,12 +49,12 @@ def _stripped(value: Any) -> str | None:
 
 
 def _id(value: Any) -> str | None:
-    """Also from a `uuid.UUID`, which is what programs have that make their own ids."""
+    """The id as text; a `uuid.UUID` is accepted too."""
     return _stripped(str(value) if isinstance(value, uuid.UUID) else value)
 
 
 def _key(value: Any) -> str | None:
-    """Text that can stand in a header."""
+    """Text that is valid in an HTTP header."""
     key = _stripped(value)
     if key is not None and not (key.isascii() and key.isprintable()):
         raise ValueError
@@ -77,14 +77,14 @@ def _url(value: Any) -> str | None:
 
 def _address(text: str, *schemes: str) -> str:
     parts = urlsplit(text)
-    good = parts.scheme in schemes and parts.hostname and parts.port != 0  # A port that is none raises ValueError.
+    good = parts.scheme in schemes and parts.hostname and parts.port != 0  # Reading an invalid port raises ValueError.
     if not good or any(c.isspace() for c in text):
         raise ValueError
     return text.rstrip("/")
 
 
 def _proxy(value: Any) -> str | None:
-    """Proxies are often written as `host:port`."""
+    """A proxy URL; `host:port` means `http://host:port`."""
     text = _stripped(value)
     if text is None:
         return None
@@ -124,7 +124,7 @@ def _span_filters(value: Any) -> Mapping[str, tuple[str, ...]]:
         raise TypeError
     prefixes: dict[str, tuple[str, ...]] = {}
     for side, entries in value.items():
-        if entries is None:  # A model's field that nobody set.
+        if entries is None:  # An unset field of a model.
             continue
         if side not in ("include", "exclude") or isinstance(entries, str) or not isinstance(entries, Sequence):
             raise ValueError
@@ -133,12 +133,12 @@ def _span_filters(value: Any) -> Mapping[str, tuple[str, ...]]:
 
 
 def _dumped(value: Any) -> Any:
-    """The dict of a pydantic model, which the official client's config objects hold."""
+    """The dict of a pydantic model, as in the official client's config objects; any other value unchanged."""
     return value.model_dump() if callable(getattr(value, "model_dump", None)) else value
 
 
 def _prefix(entry: Any) -> str:
-    if isinstance(entry, str):  # Already reduced: settings are derived from settings.
+    if isinstance(entry, str):  # Already normalized: settings may be derived from settings.
         return entry
     entry = _dumped(entry)
     if not isinstance(entry, Mapping) or entry.get("type") != "prefix" or not isinstance(entry.get("value"), str):
@@ -163,12 +163,12 @@ def _patterns(value: Any) -> tuple[str, ...]:
 
 
 def _pattern_text(text: str) -> tuple[str, ...]:
-    """A JSON list, or one regular expression as it is; what begins as a list of texts is no expression."""
+    """A JSON list or one regular expression; text that begins like a JSON list of strings is not an expression."""
     try:
         found = _json(text)
     except ValueError:
         found = None
-        if re.match(r"\[\s*[\"']", text):  # Valid as a set of characters, which nobody means.
+        if re.match(r"\[\s*[\"']", text):  # It would be valid as a character set, but was meant as JSON.
             raise
     if isinstance(found, Mapping):
         raise TypeError
@@ -188,8 +188,8 @@ def _at_least(low: float, *types: type) -> Callable[[Any], Any]:
     return check
 
 
-def one_of(*words: str) -> Rule:
-    """One of a few words, any case."""
+def one_of(*words: str) -> SettingRule:
+    """One of these words, in any case."""
 
     def check(value: Any) -> str:
         word = str(_typed(str)(value)).strip().lower()
@@ -197,53 +197,55 @@ def one_of(*words: str) -> Rule:
             raise ValueError
         return word
 
-    return Rule(f"one of {', '.join(words)}", check, check)
+    return SettingRule(f"one of {', '.join(words)}", check, check)
 
 
-def whole(low: int, unit: str) -> Rule:
+def whole(low: int, unit: str) -> SettingRule:
     """A whole number of `unit`, at least `low`."""
     check = _at_least(low, int)
-    return Rule(f"a whole number of {unit}, at least {low}", check, lambda text: check(int(text)))
+    return SettingRule(f"a whole number of {unit}, at least {low}", check, lambda text: check(int(text)))
 
 
-def seconds(low: float = 0) -> Rule:
+def seconds(low: float = 0) -> SettingRule:
     """A number of seconds, at least `low`."""
     number = _at_least(low, int, float)
 
     def check(value: Any) -> Any:
-        if not number(value) <= threading.TIMEOUT_MAX:  # Also refuses what is no number, as NaN.
+        if not number(value) <= threading.TIMEOUT_MAX:  # Also rejects NaN.
             raise ValueError
         return value
 
-    return Rule(f"a number of seconds, at least {low:g}", check, lambda text: check(float(text)))
+    return SettingRule(f"a number of seconds, at least {low:g}", check, lambda text: check(float(text)))
 
 
-TEXT = Rule("text", _typed(str), str)
-ID = Rule("text", _id, _stripped)
-KEY = Rule("text of printable ASCII characters", _key, _key)
-PROXY = Rule("a proxy as host:port or http://user:password@host:port", _proxy, _proxy)
-HEADERS = Rule(
+TEXT = SettingRule("text", _typed(str), str)
+ID = SettingRule("text", _id, _stripped)
+KEY = SettingRule("text of printable ASCII characters", _key, _key)
+PROXY = SettingRule("a proxy as host:port or http://user:password@host:port", _proxy, _proxy)
+HEADERS = SettingRule(
     "a dict of header names and texts in ASCII (in the environment: a JSON object)",
     _headers,
     lambda text: _headers(_json(text)),
 )
-INGESTION = Rule(
+INGESTION = SettingRule(
     "an ingestion key: hh_ingst_, 24 letters or digits, _, 64 of letters, digits, _ and -",
     _ingestion_key,
     _ingestion_key,
 )
-LINK = Rule("an https:// URL with {session_id} in it", _link, _link)
-URL = Rule("a URL that starts with http:// or https://", _url, _url)
-SWITCH = Rule("True or False (in the environment: true, 1, yes, on, false, 0, no, off)", _typed(bool), _boolean_word)
-OBJECT = Rule("a dict (in the environment: a JSON object)", _typed(dict), lambda text: _typed(dict)(_json(text)))
-FILTERS = Rule(
+LINK = SettingRule("an https:// URL with {session_id} in it", _link, _link)
+URL = SettingRule("a URL that starts with http:// or https://", _url, _url)
+SWITCH = SettingRule(
+    "True or False (in the environment: true, 1, yes, on, false, 0, no, off)", _typed(bool), _boolean_word
+)
+OBJECT = SettingRule("a dict (in the environment: a JSON object)", _typed(dict), lambda text: _typed(dict)(_json(text)))
+FILTERS = SettingRule(
     'like {"include": [{"type": "prefix", "value": "agent"}], "exclude": [...]}',
     _span_filters,
     lambda text: _span_filters(_json(text)),
 )
-NAMES = Rule("a list of texts (in the environment: separated by commas)", _texts, _comma_list)
-PATTERNS = Rule(
+NAMES = SettingRule("a list of texts (in the environment: separated by commas)", _texts, _comma_list)
+PATTERNS = SettingRule(
     "a list of regular expressions (in the environment: one, or a JSON list of them)", _patterns, _pattern_text
 )
-CALLABLE = Rule("a function of a key and a value", _callable, lambda text: text)
-ANYTHING = Rule("anything", lambda value: value, lambda text: text)
+CALLABLE = SettingRule("a function of a key and a value", _callable, lambda text: text)
+ANYTHING = SettingRule("anything", lambda value: value, lambda text: text)

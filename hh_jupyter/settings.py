@@ -1,9 +1,8 @@
-"""The settings: one table with a row for each, and `resolve`, which decides where a value comes from.
+"""The settings: one table with a row for each, and `resolve`, which determines the values.
 
 Every field of `Settings` is one row: argument, rule, environment variables, one sentence. The README's table, the
-traitlets of the notebook and the checks are made from it. A value comes from the argument, else the trait, else the
-environment, else the default. Nothing is read at import and nothing is cached. The rules are in
-`hh_jupyter.setting_rules`.
+notebook's traitlets and the checks are generated from it. A value comes from the argument, else the trait, else the
+environment, else the default. Nothing is read at import or cached. The rules are in `hh_jupyter.setting_rules`.
 """
 
 from __future__ import annotations
@@ -20,41 +19,41 @@ from typing import Any, Final, NamedTuple
 from hh_jupyter import setting_rules as rules
 from hh_jupyter.errors import SettingError, SettingTypeError
 
-__all__ = ["DEFAULTS", "TABLE", "InForce", "Row", "Settings", "check", "resolve"]
+__all__ = ["DEFAULTS", "TABLE", "SettingRow", "SettingValue", "Settings", "check", "resolve"]
 
 DEFAULT_SERVER_URL: Final = "https://api.dp1.us.honeyhive.ai"
 _SHOWN: Final = 80
 """Characters of a value in `Settings.describe`."""
 
 LOCAL: Final = object()
-"""See `Row.safe`."""
+"""See `SettingRow.safe`."""
 
 
-class Row(NamedTuple):
+class SettingRow(NamedTuple):
     """One row of the settings table, apart from name and default.
 
     Attributes:
         help: one sentence.
-        env: environment variables, the first is the documented one.
-        secret: the value is never shown, logged or configurable by trait.
+        env: environment variables; the first one is documented.
+        secret: the value is never shown or logged, and there is no trait for it.
         trait: the notebook offers it as `c.HHJupyter.<name>`.
-        safe: what is in force when the text of a variable of ours is wrong; None: the default. Set where the default
-            would send, record or write what the text was perhaps meant to prevent. `LOCAL`: nothing is sent at all.
+        safe: the value to use if an `HH_*` or `HONEYHIVE_*` variable is invalid; None: the default. It is set if the
+            default would send, record or write what the variable may have been meant to prevent. `LOCAL`: send nothing.
     """
 
     help: str
-    rule: rules.Rule
+    rule: rules.SettingRule
     env: tuple[str, ...] = ()
     secret: bool = False
     trait: bool = True
     safe: Any = None
 
 
-class InForce(NamedTuple):
-    """A setting as it can be shown.
+class SettingValue(NamedTuple):
+    """A resolved setting, safe to display.
 
     Attributes:
-        value: as text; of a secret only whether it is set.
+        value: as text; for a secret only whether it is set.
         origin: "argument", "%config HHJupyter", the name of the environment variable, or "default"; in a notebook also
             "%hh login", "saved login", "configuration file" and "command line".
     """
@@ -66,7 +65,7 @@ class InForce(NamedTuple):
 
 def _row(
     default: Any,
-    rule: rules.Rule,
+    rule: rules.SettingRule,
     env: str,
     help: str,  # noqa: A002
     *,
@@ -74,14 +73,14 @@ def _row(
     trait: bool = True,
     safe: Any = None,
 ) -> Any:
-    row = Row(help, rule, tuple(env.split()), secret, trait and not secret, safe)
+    row = SettingRow(help, rule, tuple(env.split()), secret, trait and not secret, safe)
     return field(default=default, metadata={"row": row})
 
 
 # fmt: off
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Settings:
-    """Everything that can be set, resolved. `origins` says for each name where its value came from."""
+    """All settings, resolved. `origins` has the origin of each value by name."""
 
     # Who, and where to
     api_key: str | None = _row(None, rules.KEY, "HH_API_KEY HONEYHIVE_API_KEY",
@@ -214,26 +213,26 @@ class Settings:
 
     @property
     def local(self) -> bool:
-        """No key, test mode or tracing off: nothing leaves this machine."""
+        """Whether nothing leaves this machine: there is no key, or test mode is on, or tracing is off."""
         return self.test_mode or self.disable_tracing or not (self.api_key or self.ingestion_api_key)
 
     @property
     def sending_key(self) -> str | None:
-        """The credential of sessions, spans and events (contract, section 1)."""
+        """The key for sessions, spans and events: the ingestion key if there is one, else the API key."""
         return self.ingestion_api_key or self.api_key
 
     @property
     def in_evaluation(self) -> bool:
-        """The spans belong to an experiment (contract, section 5)."""
+        """Whether the spans belong to an experiment: `is_evaluation`, or run, dataset and datapoint ids are all set."""
         return self.is_evaluation or bool(self.run_id and self.dataset_id and self.datapoint_id)
 
-    def describe(self) -> tuple[InForce, ...]:
-        """Every setting with its value and where that came from, in the order of the table; no secrets."""
+    def describe(self) -> tuple[SettingValue, ...]:
+        """Every setting with its value and origin, in the order of the table, without secrets."""
         return tuple(
-            InForce(name, self._shown(name, row), self.origins.get(name, "default")) for name, row in TABLE.items()
+            SettingValue(name, self._shown(name, row), self.origins.get(name, "default")) for name, row in TABLE.items()
         )
 
-    def _shown(self, name: str, row: Row) -> str:
+    def _shown(self, name: str, row: SettingRow) -> str:
         value = getattr(self, name)
         if row.secret:
             return "set" if value else "not set"
@@ -250,7 +249,7 @@ class Settings:
         return f"Settings({', '.join(shown)})"
 
 
-TABLE: Final[Mapping[str, Row]] = MappingProxyType(
+TABLE: Final[Mapping[str, SettingRow]] = MappingProxyType(
     {f.name: f.metadata["row"] for f in dataclasses.fields(Settings) if "row" in f.metadata}
 )
 DEFAULTS: Final = MappingProxyType({f.name: f.default for f in dataclasses.fields(Settings) if "row" in f.metadata})
@@ -266,7 +265,7 @@ def same_but_for_display(one: Settings, other: Settings) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in TABLE if name not in DISPLAY_ONLY)
 
 
-# Where a setting's value comes from: argument, else trait, else environment, else default.
+# Resolving: argument, else trait, else environment, else default.
 
 logger = logging.getLogger(__name__)
 
@@ -275,8 +274,8 @@ CONFIG: Final = "%config HHJupyter"
 SECRET_NOTE: Final = "a hidden value"
 _OURS: Final = ("HH_", "HONEYHIVE_")
 
-_said: set[tuple[str, str]] = set()
-"""Variables whose bad value was warned about: a notebook resolves its settings again and again."""
+_warned: set[tuple[str, str]] = set()
+"""Invalid (variable, value) pairs that were logged: a notebook resolves its settings many times."""
 
 
 def resolve(
@@ -286,42 +285,42 @@ def resolve(
     environ: Mapping[str, str] | None = None,
     called: str = "HoneyHiveTracer.init",
 ) -> Settings:
-    """Decide every setting.
+    """Resolve all settings.
 
     Args:
-        arguments: what the caller gave; None means not given.
-        traits: values of the notebook's configuration that somebody set.
-        environ: default `os.environ`.
-        called: the call to name in error messages.
+        arguments: of the call; None means not given.
+        traits: values set in the notebook's configuration.
+        environ: `os.environ` by default.
+        called: name of the call for error messages.
 
     Raises:
         SettingTypeError: an unknown argument, or one of the wrong type.
-        SettingError: an argument whose value its rule forbids. The same mistake in the environment is a warning, and
-            what is safe is used (`Row.safe`): who mistypes an address or an off-switch must not be heard elsewhere.
+        SettingError: an argument whose value its rule forbids. An invalid value in the environment is logged as a
+            warning and replaced (`SettingRow.safe`), so that a mistyped URL or off-switch does not leak data.
     """
     for name in arguments:
         if name not in TABLE:
-            _refuse_unknown(name, called)
+            _raise_if_unknown(name, called)
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    closed_by: str | None = None
+    forces_local: str | None = None
     for name, row in TABLE.items():
-        value, origin = _in_code(name, arguments, traits or {}, called)
+        value, origin = _from_code(name, arguments, traits or {}, called)
         if value is None:
             value, origin = _from_environment(name, row, environ)
         if value is LOCAL:
-            closed_by, value, origin = origin, None, "default"
+            forces_local, value, origin = origin, None, "default"
         if value is not None:
             values[name] = value
         origins[name] = origin
-    if closed_by is not None and not values.get("test_mode"):
-        values["test_mode"], origins["test_mode"] = True, closed_by
+    if forces_local is not None and not values.get("test_mode"):
+        values["test_mode"], origins["test_mode"] = True, forces_local
     return Settings(**values, origins=MappingProxyType(origins))
 
 
 def check(name: str, value: Any, *, called: str = "HoneyHiveTracer.init") -> Any:
-    """`value` in its final form, or the error that tells what is wrong with it.
+    """Validate and normalize a value.
 
     Raises:
         SettingTypeError: wrong type.
@@ -332,11 +331,11 @@ def check(name: str, value: Any, *, called: str = "HoneyHiveTracer.init") -> Any
         return row.rule.check(value)
     except (TypeError, ValueError) as error:
         got = f"{_shown(name, value, row)} ({type(value).__name__})"
-        text = f"{called}: {name} must be {row.rule.says}; got {got}. {row.help}"
+        text = f"{called}: {name} must be {row.rule.expected}; got {got}. {row.help}"
         raise (SettingTypeError if isinstance(error, TypeError) else SettingError)(text) from None
 
 
-def _refuse_unknown(name: str, called: str) -> None:
+def _raise_if_unknown(name: str, called: str) -> None:
     from difflib import get_close_matches
 
 
@@ -347,8 +346,8 @@ def _refuse_unknown(name: str, called: str) -> None:
     raise SettingTypeError(f"{called}: unknown setting {name}.{hint}")
 
 
-def _in_code(name: str, arguments: Mapping[str, Any], traits: Mapping[str, Any], called: str) -> tuple[Any, str]:
-    """The argument, else the trait; a blank text counts as not given."""
+def _from_code(name: str, arguments: Mapping[str, Any], traits: Mapping[str, Any], called: str) -> tuple[Any, str]:
+    """The argument, else the trait; blank text counts as not given."""
     for origin, given in (("argument", arguments.get(name)), (CONFIG, traits.get(name))):
         value = None if given is None else check(name, given, called=called)
         if value is not None:
@@ -356,11 +355,11 @@ def _in_code(name: str, arguments: Mapping[str, Any], traits: Mapping[str, Any],
     return None, "default"
 
 
-def _from_environment(name: str, row: Row, environ: Mapping[str, str]) -> tuple[Any, str]:
-    """The first variable of the row that is set and good.
+def _from_environment(name: str, row: SettingRow, environ: Mapping[str, str]) -> tuple[Any, str]:
+    """The value of the first valid variable of the row.
 
-    A bad one of ours is said once; where that is safer (`Row.safe`), it decides, else it is passed over.
-    OpenTelemetry's variables may be meant for somebody else: a bad one is no mistake.
+    An invalid `HH_*` or `HONEYHIVE_*` variable is logged once. It results in `SettingRow.safe` if the row has one, else
+    it is skipped. Invalid OpenTelemetry variables are skipped silently, since they may be meant for other programs.
     """
     for variable in row.env:
         text = environ.get(variable)
@@ -379,18 +378,18 @@ def _from_environment(name: str, row: Row, environ: Mapping[str, str]) -> tuple[
     return None, "default"
 
 
-def _warn(variable: str, text: str, name: str, row: Row) -> None:
-    if (variable, text) in _said:
+def _warn(variable: str, text: str, name: str, row: SettingRow) -> None:
+    if (variable, text) in _warned:
         return
-    _said.add((variable, text))
+    _warned.add((variable, text))
     then = "The default is used."
     if row.safe is not None:
         then = "To be safe, " + ("nothing is sent (local mode)." if row.safe is LOCAL else f"{name} is {row.safe}.")
-    logger.warning("%s must be %s; got %s. %s", variable, row.rule.says, _shown(variable, text, row), then)
+    logger.warning("%s must be %s; got %s. %s", variable, row.rule.expected, _shown(variable, text, row), then)
 
 
-def _shown(name: str, value: Any, row: Row) -> str:
-    """The value, unless it is a secret or looks like one: keys are easily pasted into the wrong place."""
+def _shown(name: str, value: Any, row: SettingRow) -> str:
+    """The redacted value for a message; nothing of a secret setting."""
     if row.secret:
         return SECRET_NOTE
     from hh_jupyter.redaction import shown
@@ -398,12 +397,10 @@ def _shown(name: str, value: Any, row: Row) -> str:
     return shown(name, value)
 
 
-# Settings of the official client, and standard variables, that are accepted and have nothing to do here.
-#
-# They are listed so that nobody has to wonder: a program that sets them keeps working, and the README says why
-# nothing happens.
+# Settings of the official client, and standard variables, that are accepted without effect. The README lists them with
+# the reasons.
 
-class Unused(NamedTuple):
+class UnusedSettings(NamedTuple):
     """Settings without effect.
 
     Attributes:
@@ -417,8 +414,8 @@ class Unused(NamedTuple):
     reason: str
 
 
-def _unused(arguments: str, variables: str, reason: str) -> Unused:
-    return Unused(tuple(arguments.split()), tuple(variables.split()), reason)
+def _unused(arguments: str, variables: str, reason: str) -> UnusedSettings:
+    return UnusedSettings(tuple(arguments.split()), tuple(variables.split()), reason)
 
 
 UNUSED: Final = (
@@ -435,30 +432,30 @@ UNUSED: Final = (
     _unused(
         "disable_http_tracing",
         "HH_DISABLE_HTTP_TRACING",
-        "Spans of HTTP clients come from the instrumentor that you switch on, and from nobody else.",
+        "Spans of HTTP clients come only from an instrumentor that you enable.",
     ),
     _unused("", "HH_HIGH_CONCURRENCY", "No lock is taken on your threads, so there is none to tune."),
     _unused("follow_redirects", "HH_FOLLOW_REDIRECTS", "The key never follows a redirect."),
     _unused(
         "max_retries",
         "HH_MAX_RETRIES",
-        "What cannot be delivered yet is tried again, with growing pauses, for as long as the process lives.",
+        "Failed requests are retried with increasing delays while the process runs.",
     ),
     _unused(
         "max_connections max_keepalive_connections keepalive_expiry pool_timeout",
         "HH_MAX_CONNECTIONS HH_MAX_KEEPALIVE_CONNECTIONS HH_KEEPALIVE_EXPIRY HH_POOL_TIMEOUT",
-        "The few connections that are needed are kept; nobody waits for a place in a pool.",
+        "The few connections needed stay open; there is no pool to wait for.",
     ),
     _unused(
         "rate_limit_calls rate_limit_window",
         "HH_RATE_LIMIT_CALLS HH_RATE_LIMIT_WINDOW",
-        "Spans go in batches; a backend that says it is asked too often is left alone for a while.",
+        "Spans are sent in batches; after a 429 response, sending pauses.",
     ),
     _unused("timeout", "", "See `api_timeout` and `export_timeout`; the variable `HH_TIMEOUT` sets both."),
-    _unused("", "HH_EXPORT_TIMEOUT_SECONDS", "For reading events back, which nothing here does."),
+    _unused("", "HH_EXPORT_TIMEOUT_SECONDS", "It is for reading events back, which this package does not do."),
     _unused("", "HH_SAMPLING_RATE", "Every span is kept. OpenTelemetry's own `OTEL_TRACES_SAMPLER` works."),
     _unused("", "HH_SANITIZE_INPUTS HH_SANITIZE_OUTPUTS", "Secrets are replaced everywhere, unless `redact` is off."),
-    _unused("", "HH_CP_API_URL", "There is one address, `server_url`."),
+    _unused("", "HH_CP_API_URL", "There is one URL, `server_url`."),
     _unused(
         "metadata user_properties",
         "",
@@ -481,19 +478,18 @@ UNUSED: Final = (
 ARGUMENTS: Final = frozenset(name for row in UNUSED for name in row.arguments)
 
 
-# The official SDK's other way to give settings: config objects in front of the keywords.
+# Config objects: the official SDK also accepts settings as objects in positional arguments.
 
 def with_config_objects(objects: Mapping[str, Any], keywords: Mapping[str, Any], called: str) -> dict[str, Any]:
-    """Settings from config objects and keywords; later objects beat earlier ones, keywords beat all of them.
+    """Merge config objects and keywords; later objects override earlier ones, and keywords override all objects.
 
     Args:
-        objects: parameter name to a dict, a pydantic model, or any object that has the settings as attributes.
-            Of a model only what somebody set is taken: its defaults are not ours.
+        objects: parameter name -> a dict, a pydantic model, or any object with settings as attributes. Of a model only
+            explicitly set fields are used, not its defaults.
         keywords: None means not given.
 
     Raises:
-        SettingTypeError: an object that has no settings in it, such as a key given by position or a class's instance
-            with other attributes.
+        SettingTypeError: an object without settings, such as a key passed by position.
     """
     settings: dict[str, Any] = {}
     for name, value in objects.items():
@@ -513,18 +509,17 @@ def _fields(called: str, name: str, value: Any) -> Mapping[str, Any]:
     else:
         raise SettingTypeError(
             f"{called}: {name} must be a dict or a config object; got {_kind(value)}. "
-            "Settings are given by name: api_key=..."
+            "Pass settings by name: api_key=..."
         )
     return {str(field): item for field, item in found.items() if item is not None and not str(field).startswith("_")}
 
 
 def _holds_settings(value: Any) -> bool:
-
     return any(field in TABLE or field in ARGUMENTS for field in vars(value))
 
 
 def _kind(value: Any) -> str:
-    """The type, without the value, which may be a key: `HoneyHiveTracer("...")`."""
+    """The type of a value; not the value itself, which may be a key: `HoneyHiveTracer("...")`."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     without = ", none of whose attributes is a setting" if hasattr(value, "__dict__") and not callable(value) else ""

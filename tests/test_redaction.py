@@ -257,7 +257,7 @@ def test_images_and_files_in_base64_stay_as_they_are(body: str) -> None:
         assert PLAIN.attributes({"input.value": text}) == ({"input.value": text}, 0)
 
 
-def test_secrets_beside_a_file_go_all_the_same() -> None:
+def test_secrets_beside_a_file_are_redacted() -> None:
     address = f"data:image/png;base64,{ENCODINGS['in addresses']}"
     text = json.dumps({"api_key": KEY, "url": address, "password": "correct horse", "note": f"use {KEY}"})
     found, number = PLAIN.text(text)
@@ -270,7 +270,7 @@ def test_secrets_beside_a_file_go_all_the_same() -> None:
     }
 
 
-def test_a_secret_that_is_itself_as_long_as_a_file_goes_too() -> None:
+def test_a_secret_as_long_as_a_file_is_redacted() -> None:
     body = ENCODINGS["plain"]
     assert json.loads(PLAIN.text(json.dumps({"private_key": body}))[0]) == {"private_key": "[redacted: private_key]"}
     pem = f"-----BEGIN PRIVATE KEY-----{body}-----END PRIVATE KEY-----"
@@ -279,7 +279,7 @@ def test_a_secret_that_is_itself_as_long_as_a_file_goes_too() -> None:
     assert known.text(f'"{body}correct7horse{body}"') == (f'"{body}[redacted: environment]{body}"', 1)
 
 
-def test_text_that_looks_like_what_stands_for_a_file_is_text() -> None:
+def test_text_that_looks_like_a_file_placeholder_is_kept() -> None:
     text = json.dumps(["hhFile0" + "x" * 64, "hhFile7" + "x" * 64, ENCODINGS["plain"]])
     assert PLAIN.text(text) == (text, 0)
 
@@ -341,7 +341,7 @@ def test_secret_keys_of_documents_are_renamed_at_every_depth() -> None:
     assert Redactor(enabled=False, environ={}).document({KEY: 1}) == {KEY: 1}
 
 
-def test_many_keys_do_not_bring_a_secret_back() -> None:
+def test_a_full_key_cache_does_not_reveal_a_secret() -> None:
     """What is known of keys is forgotten at some number of them."""
     redactor = Redactor(environ={})
     many = {f"honeyhive_metadata.number{number}": 1 for number in range(5_000)}

@@ -9,14 +9,14 @@ import pytest
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.errors import SettingTypeError
-from hh_jupyter.redaction import Redactor, RedactorWith, RedactWith
+from hh_jupyter.redaction import Redactor, RedactorWithFunction, RedactWith
 from hh_jupyter.testing import Backend
 
 KEY = "sk-proj-A1b2C3d4E5f6G7h8I9j0"
 
 
-def with_function(function: RedactWith, **rules: Any) -> RedactorWith:
-    return RedactorWith(Redactor(environ={}, **rules), function)
+def with_function(function: RedactWith, **rules: Any) -> RedactorWithFunction:
+    return RedactorWithFunction(Redactor(environ={}, **rules), function)
 
 
 class Seen:
@@ -30,7 +30,7 @@ class Seen:
         return value
 
 
-def test_it_is_given_each_key_and_value_that_the_rules_leave() -> None:
+def test_the_function_receives_each_key_and_value_that_the_rules_keep() -> None:
     seen = Seen()
     redactor = with_function(seen)
     given = {"honeyhive_inputs.password": "abc", "prompt": f"use {KEY}", "n": 3, "list": ["a", "b"]}
@@ -40,7 +40,7 @@ def test_it_is_given_each_key_and_value_that_the_rules_leave() -> None:
     assert KEY not in repr(seen.pairs)
 
 
-def test_what_it_returns_is_kept_and_counted_once() -> None:
+def test_the_returned_value_is_kept_and_counted_once() -> None:
     redactor = with_function(lambda key, value: "Jane → J." if key == "name" else value)
     assert redactor.attributes({"name": "Jane", "age": 3}) == ({"name": "Jane → J.", "age": 3}, 1)
     assert redactor.attributes({"name": KEY}) == ({"name": "Jane → J."}, 1)
@@ -112,7 +112,7 @@ def test_own_patterns_leave_the_ids_as_well(backend: Backend) -> None:
         assert sent["attributes"]["honeyhive.session_id"] == session
 
 
-def test_with_redaction_off_it_is_not_asked_and_only_our_own_key_is_hidden(backend: Backend) -> None:
+def test_with_redaction_off_the_function_is_not_called_and_only_the_api_key_is_hidden(backend: Backend) -> None:
     key = "hh_a_key_in_use_7"
     tracer = HoneyHiveTracer.init(api_key=key, server_url=backend.url, redact=False, redact_with=_raise)
     with tracer, tracer.start_span("work", attributes={"password": "abc", "prompt": f"{key}, {KEY}"}):
@@ -122,6 +122,6 @@ def test_with_redaction_off_it_is_not_asked_and_only_our_own_key_is_hidden(backe
     assert sent["attributes"]["prompt"] == f"[redacted: secret], {KEY}"
 
 
-def test_something_else_than_a_function_is_refused() -> None:
+def test_a_value_that_is_not_a_function_raises() -> None:
     with pytest.raises(SettingTypeError, match="redact_with must be a function of a key and a value"):
         HoneyHiveTracer.init(redact_with="upper")

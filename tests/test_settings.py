@@ -112,7 +112,7 @@ def test_an_argument_beats_a_trait_beats_the_environment_beats_the_default() -> 
     ]
 
 
-def test_blank_counts_as_absent_and_the_next_name_is_asked(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_blank_variable_counts_as_absent_and_the_next_one_is_read(caplog: pytest.LogCaptureFixture) -> None:
     settings = resolve(
         {"api_key": "  ", "server_url": " "},
         environ={
@@ -141,10 +141,10 @@ def test_nothing_is_cached(monkeypatch: pytest.MonkeyPatch) -> None:
             assert tracer.source == word
 
 
-def test_a_bad_variable_is_said_once_however_often_settings_are_resolved(
+def test_an_invalid_variable_is_logged_once_however_often_settings_are_resolved(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings_module, "_said", set())
+    monkeypatch.setattr(settings_module, "_warned", set())
     environ = {"HH_TIMEOUT": "soon", "HH_BATCH_SIZE": "many", "HH_OTLP_HEADERS": "secret-token-0001"}
     for _ in range(3):
         settings = resolve({}, environ=environ)
@@ -157,7 +157,7 @@ def test_a_bad_variable_is_said_once_however_often_settings_are_resolved(
     assert len(caplog.records) == 4, "another bad value is worth saying"
 
 
-def test_a_standard_variable_with_a_value_for_others_is_passed_over_in_silence(
+def test_an_invalid_standard_variable_is_skipped_silently(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.DEBUG):
@@ -191,7 +191,7 @@ def test_a_wrong_argument_is_one_error_with_the_rule(argument: str, value: Any, 
 def test_a_key_in_the_wrong_place_is_hidden_in_the_error(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings_module, "_said", set())
+    monkeypatch.setattr(settings_module, "_warned", set())
     key = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"
     with pytest.raises(SettingError) as caught:
         resolve({"server_url": key}, environ={})
@@ -200,7 +200,7 @@ def test_a_key_in_the_wrong_place_is_hidden_in_the_error(
     assert "HH_API_URL" in caplog.text
 
 
-def test_where_each_value_came_from_can_be_asked_and_shows_no_secret() -> None:
+def test_describe_has_the_origin_of_each_value_and_no_secrets() -> None:
     settings = resolve(
         {"api_key": "key-0123456789", "project": "shop", "server_url": "https://me:pass@api.example"},
         traits={"display": "line"},

@@ -15,8 +15,8 @@ KEY = "test-key-0001"
 
 
 @pytest.fixture(autouse=True)
-def nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings_module, "_said", set())
+def no_warnings_logged_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings_module, "_warned", set())
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
         ("HH_PII_PATTERNS", '["ok", 5]'),
     ],
 )
-def test_nothing_is_sent_after_a_slip_in_where_to_or_what_not(
+def test_an_invalid_destination_or_filter_variable_sends_nothing(
     variable: str, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = resolve({"api_key": KEY, "test_mode": False}, environ={variable: text})

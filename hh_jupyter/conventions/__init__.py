@@ -1,10 +1,11 @@
-"""Reading spans, whoever made them: one module per convention of attributes, all with the same two functions.
+"""Reads spans of any instrumentor. One module per attribute convention, each with the same two functions:
 
     facts(attributes, events, start_ns, event_type) -> SpanFacts | None
     content(attributes, events) -> SpanContent | None
 
-None means "not mine". To read another convention, write its module and add it to `CONVENTIONS`. One that has `SIGNS` is
-asked for facts only where a span has one of these attributes: most spans are of no dialect.
+None means that the span follows another convention. To read a new convention, write its module and add it to
+`CONVENTIONS`. A module with `MARKER_KEYS` is asked for facts only if the span has one of these attributes, which most
+spans do not.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from hh_jupyter.conventions import (
 from hh_jupyter.conventions.evaluations import evaluations
 from hh_jupyter.conventions.event_type import event_type
 from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts
-from hh_jupyter.conventions.messages import once
+from hh_jupyter.conventions.messages import without_repeated_prompts
 from hh_jupyter.conventions.names import readable_name
 
 __all__ = ["CONVENTIONS", "Convention", "content", "describe", "event_type", "readable_name"]
 
 
 class Convention(Protocol):
-    """What a module in `CONVENTIONS` offers."""
+    """The functions of a module in `CONVENTIONS`."""
 
     def facts(
         self, attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int, event_type: str, /
@@ -49,59 +50,61 @@ class Convention(Protocol):
 CONVENTIONS: tuple[Convention, ...] = (
     openinference, langsmith, vercel, mlflow, mcp, openllmetry, otel_genai, langfuse, plain, honeyhive,
 )  # fmt: skip
-"""In order of precedence. An instrumentor's own attributes say more than an event type, which the official SDK writes
-on every span of its provider, HTTP clients included. LangSmith, the AI SDK and MCP write some of OpenTelemetry's names
-beside their own, which say more; Langfuse's SDK adds its own to the spans of others."""
+"""In order of precedence. An instrumentor's own attributes are more precise than an event type, which the official SDK
+writes on every span of its provider, HTTP clients included. LangSmith, the AI SDK and MCP write some of OpenTelemetry's
+names beside their own, more precise ones; Langfuse's SDK adds its attributes to spans of other instrumentors."""
 
-_SIGNS: tuple[str, ...] = tuple(sign for convention in CONVENTIONS for sign in getattr(convention, "SIGNS", ()))
-_COMMON = tuple(convention for convention in CONVENTIONS if not hasattr(convention, "SIGNS"))
+_MARKER_KEYS: tuple[str, ...] = tuple(
+    sign for convention in CONVENTIONS for sign in getattr(convention, "MARKER_KEYS", ())
+)
+_COMMON = tuple(convention for convention in CONVENTIONS if not hasattr(convention, "MARKER_KEYS"))
 
 
 def describe(
     name: str, attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int, scope: str = ""
 ) -> SpanFacts:
-    """The facts of a row, read once when the span is sealed.
+    """Facts of a span's record, read once when the span is finalized.
 
     Args:
         name: of the span.
-        attributes: as the span ended with them, redacted, before the sealer writes an event type of its own: that would
-            look like one that somebody chose.
+        attributes: at the end of the span, redacted, without the event type that the finalizer adds: it would look like
+            a type that the caller chose.
         events: of the span.
         start_ns: Unix nanoseconds.
-        scope: name of the instrumentation scope; it tells what some instrumentors leave out.
+        scope: name of the instrumentation scope; some instrumentors are recognized only by it.
     """
-    named = event_type(name, attributes)
-    asked = _COMMON
-    for sign in _SIGNS:
-        if sign in attributes:
-            asked = CONVENTIONS
+    found_type = event_type(name, attributes)
+    candidates = _COMMON
+    for key in _MARKER_KEYS:
+        if key in attributes:
+            candidates = CONVENTIONS
             break
-    for convention in asked:
-        found = convention.facts(attributes, events, start_ns, named)
+    for convention in candidates:
+        found = convention.facts(attributes, events, start_ns, found_type)
         if found is not None:
-            return _corrected(found, name, attributes, scope)
-    return plain.shared("other", named, plain.FAMILY)
+            return _with_scope_facts(found, name, attributes, scope)
+    return plain.shared_facts("other", found_type, plain.FAMILY)
 
 
-def _corrected(facts: SpanFacts, name: str, attributes: Mapping[str, Any], scope: str) -> SpanFacts:
-    """The facts with what only the scope tells about an instrumentor."""
+def _with_scope_facts(facts: SpanFacts, name: str, attributes: Mapping[str, Any], scope: str) -> SpanFacts:
+    """The facts, completed by what the span's name and scope show and its own convention does not."""
     usage = facts.usage
     changed: dict[str, Any] = {}
     if facts.kind == "llm" and facts.family != honeyhive.FAMILY:
-        if facts.cost is None and (cost := langfuse.cost_told(attributes)) is not None:
+        if facts.cost is None and (cost := langfuse.langfuse_cost(attributes)) is not None:
             changed["cost"] = cost
         if not facts.streamed and (
-            _names_stream(name)
-            or _names_stream(str(attributes.get(_METHOD, "")))
+            _is_stream_name(name)
+            or _is_stream_name(str(attributes.get(_METHOD, "")))
             or (scope == _OPENAI_V2 and _streamed_by_openai_v2(attributes))
         ):
             changed["streamed"] = True
-        if usage is None and scope == _LLAMA_INDEX and _prepares_a_call(facts, name):
+        if usage is None and scope == _LLAMA_INDEX and _is_llama_index_helper(facts, name):
             changed["kind"] = "chain"
     if usage is not None:
-        whole = usage.whole(without_cached=_leaves_out_cached(scope))
-        if whole is not usage:
-            changed["usage"] = whole
+        completed = usage.with_all_parts(without_cached=_excludes_cached_tokens(scope))
+        if completed is not usage:
+            changed["usage"] = completed
     return replace(facts, **changed) if changed else facts
 
 
@@ -111,35 +114,35 @@ _OPENAI_V2: Final = "opentelemetry.instrumentation.openai_v2"
 _LLAMA_INDEX: Final = "openinference.instrumentation.llama_index"
 
 
-def _leaves_out_cached(scope: str) -> bool:
-    """Bedrock's API counts cached tokens apart from the prompt; OpenInference adds them, the others do not."""
+def _excludes_cached_tokens(scope: str) -> bool:
+    """Whether cached tokens are not in the prompt: Bedrock counts them apart, and only OpenInference adds them."""
     return "bedrock" in scope and not scope.startswith("openinference")
 
 
 @lru_cache(maxsize=1024)
-def _names_stream(name: str) -> bool:
-    """Whether the operation, which a model's name may follow, is a stream: "GenerateContentStream", "stream_chat"."""
+def _is_stream_name(name: str) -> bool:
+    """Whether the first word names a stream: "GenerateContentStream", "stream_chat gpt-4o"."""
     return _STREAM.search(name.partition(" ")[0]) is not None
 
 
 def _streamed_by_openai_v2(attributes: Mapping[str, Any]) -> bool:
-    """It writes finish reasons on every answer but those it streamed."""
+    """Whether a response was streamed: this instrumentor writes finish reasons on all others."""
     return "gen_ai.response.id" in attributes and "gen_ai.response.finish_reasons" not in attributes
 
 
-def _prepares_a_call(facts: SpanFacts, name: str) -> bool:
-    """Whether a span of LlamaIndex is a helper of its model class, which makes no request itself."""
+def _is_llama_index_helper(facts: SpanFacts, name: str) -> bool:
+    """Whether a LlamaIndex span is a private helper of a model class, which makes no request itself."""
     return name.rpartition(".")[2].startswith("_") and facts.response_id is None and not facts.streamed
 
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent:
-    """Everything for the detail pane, read when somebody asks.
+    """Everything for the detail pane, read on demand.
 
-    A span of two conventions gives what the first one has; what only another has is added.
+    If a span follows several conventions, the first one wins and the others fill its gaps.
     """
     found: list[SpanContent] = []
     for convention in CONVENTIONS:
-        # What a model's client notes of HTTP is neither its input nor its output.
+        # The HTTP attributes of a model call are neither its input nor its output.
         if found and convention is plain:
             continue
         part = convention.content(attributes, events)
@@ -152,10 +155,10 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
         for name in _FIELDS
         if _empty(getattr(first, name)) and not _empty(value := getattr(other, name))
     }
-    if judged := evaluations(events):
-        missing["metrics"] = {**missing.get("metrics", first.metrics), **judged}
+    if results := evaluations(events):
+        missing["metrics"] = {**missing.get("metrics", first.metrics), **results}
     if len(first.input_messages) > 1 or "input_messages" in missing:
-        missing["input_messages"] = once(missing.get("input_messages", first.input_messages))
+        missing["input_messages"] = without_repeated_prompts(missing.get("input_messages", first.input_messages))
     return replace(first, **missing) if missing else first
 
 
@@ -163,5 +166,5 @@ _FIELDS = tuple(field.name for field in fields(SpanContent))
 
 
 def _empty(value: Any) -> bool:
-    """Nothing to show; 0 and False are something."""
+    """Whether there is nothing to show; 0 and False are values."""
     return value is None or value in ("", (), [], {})

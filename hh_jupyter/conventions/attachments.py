@@ -1,7 +1,7 @@
-"""Images, audio, documents and other files in messages, in one shape whichever provider's part they stand in.
+"""Images, audio, documents and other files in messages, in one shape for all providers.
 
-Nothing here is fetched or drawn: a part is read, its base64 decoded, and its type taken from its first bytes where they
-tell, since what a part says about itself may be wrong, or made to mislead.
+Nothing is fetched or rendered here. Base64 is decoded. The media type is taken from the first bytes if they identify
+it, since the declared type may be wrong or deliberately misleading.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ LEFT_OUT: Final = "not in the span"
 UNREADABLE: Final = "its data cannot be read"
 
 HIDDEN: Final = frozenset({OPENINFERENCE_LIMIT, OPENINFERENCE, STRANDS, LANGFUSE})
-"""Notes of what an instrumentor left out."""
+"""Notes on data that an instrumentor left out."""
 
 _MARKS: Final = {"__REDACTED__": OPENINFERENCE, "<replaced>": STRANDS}
-"""What instrumentors write in the place of data. OpenInference measures addresses; of files it hides all data."""
+"""Text that instrumentors write in place of data. OpenInference hides long URLs, and all data of files."""
 
 _LANGFUSE_REFERENCE: Final = re.compile(r"@@@langfuseMedia:type=([^|@]{0,80})\|")
 
@@ -41,7 +41,7 @@ _TYPES: Final = {
         ("blob", "binary", "uri", "media", "resource", "inline_data", "inlineData", "file_data", "fileData"), "file"
     ),
 }
-"""Types of parts, and names of the field that holds the rest where a part has no type."""
+"""Type of a part, or the name of the field that holds a part without a type -> kind of attachment."""
 
 _TYPE_FIELDS: Final = ("type", "message_content.type", "kind", "block_type")
 _MIME_FIELDS: Final = frozenset({"mime_type", "mimeType", "media_type", "mediaType", "image_mimetype", "mimetype"})
@@ -56,8 +56,8 @@ _MIME: Final = re.compile(r"[a-z]{2,20}/[a-z0-9][a-z0-9.+-]{0,60}")
 _DATA_URI: Final = re.compile(r"data:([^,;]{0,100})((?:;[^,;]{0,100}){0,8}),", re.IGNORECASE)
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_\-\r\n]+")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}:")
-_MOST_FIELDS: Final = 50
-_DEEPEST: Final = 4
+_MAX_FIELDS: Final = 50
+_MAX_DEPTH: Final = 4
 
 _SIGNATURES: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -74,16 +74,16 @@ _RIFF: Final = {b"WEBP": "image/webp", b"WAVE": "audio/wav"}
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """What a message holds besides text.
+    """A part of a message that is not text.
 
     Attributes:
         kind: image, audio, video, document or file.
-        mime: by its first bytes, else as the part says; None if neither tells.
-        size_bytes: of the data; None where the span does not hold it.
-        data: the bytes themselves.
-        uri: where the original is, or its id with the provider. Never to be fetched.
+        mime: by the first bytes, else as declared; None if unknown.
+        size_bytes: of the data; None if the span does not hold the data.
+        data: the bytes.
+        uri: URI of the original, or its id at the provider. It must never be fetched.
         name: of the file.
-        note: why there are no data, where an instrumentor left them out.
+        note: why the data are missing.
     """
 
     kind: str
@@ -96,33 +96,33 @@ class Attachment:
 
 
 def attachment_of(part: Any) -> Attachment | None:
-    """The attachment that a part of a message is, in any provider's shape; None for text and everything else."""
+    """The attachment in a part of a message, in any provider's shape; None for text and everything else."""
     if isinstance(part, str):
         return _of_data_uri(part)
     kind = _kind(part) if isinstance(part, Mapping) else None
     if kind is None:
         return None
-    leaves = list(islice(_leaves(part), _MOST_FIELDS))
+    leaves = list(islice(_leaves(part), _MAX_FIELDS))
     if any((name == "text" and value) or (name == "type" and value == "text") for name, value in leaves):
-        return None  # A document that is text.
+        return None  # A document with plain text.
     modality = _first(leaves, {"modality"})
     kind = modality if modality in _KINDS else kind
     mime = _mime(kind, leaves)
     found = _with_data(kind, mime, leaves) or _without_data(kind, mime, leaves)
     if found.note in (LEFT_OUT, UNREADABLE) and found.kind in ("document", "file"):
-        return None  # Fields of its own.
+        return None  # Not a file: other data with a field of such a name.
     return found
 
 
 def span_images(attributes: Mapping[str, Any], side: Literal["input", "output"]) -> list[Attachment]:
-    """Images that stand on an OpenInference span beside its messages: those given to or made by an image model."""
+    """Images in attributes of an OpenInference span beside its messages: input or output of an image model."""
     entries = grouped(attributes.items(), f"{side}.images")
     found = (attachment_of({"type": "image", **entry}) for entry in entries)
     return [attachment for attachment in found if attachment is not None]
 
 
 def data_uri(text: str) -> tuple[str | None, bytes | None] | None:
-    """The media type and the data of a `data:` URI; None for another text, None as data where they are unreadable."""
+    """Media type and data of a `data:` URI. None for other text; the data are None if they cannot be decoded."""
     head = _DATA_URI.match(text)
     if head is None:
         return None
@@ -132,19 +132,19 @@ def data_uri(text: str) -> tuple[str | None, bytes | None] | None:
 
 
 def decoded(text: str) -> bytes | None:
-    """The bytes of base64 in either alphabet, with or without padding; None if it is none or holds nothing."""
+    """The bytes of base64 text in either alphabet, with or without padding; None if it is not base64 or is empty."""
     text = text.rstrip("=\r\n\t ")
     if not _BASE64.fullmatch(text):
         return None
     text = text.replace("-", "+").replace("_", "/").replace("\r", "").replace("\n", "")
     try:
         return b64decode(text + "=" * (-len(text) % 4)) or None
-    except ValueError:  # A length that no base64 has: it was cut.
+    except ValueError:  # An impossible length: the text was truncated.
         return b64decode(text[: len(text) // 4 * 4]) or None
 
 
 def media_type(data: bytes) -> str | None:
-    """The type that the first bytes tell; None if they tell none."""
+    """The media type by the first bytes; None if they identify none."""
     if data[:4] == b"RIFF":
         return _RIFF.get(data[8:12])
     if data[4:8] == b"ftyp":
@@ -153,7 +153,7 @@ def media_type(data: bytes) -> str | None:
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height in pixels of a PNG, JPEG, GIF or WebP image, by its header; None if that is not readable."""
+    """Width and height in pixels of a PNG, JPEG, GIF or WebP image, by its header; None if it is unreadable."""
     try:
         found = _SIZES[media_type(data) or ""](data)
     except (KeyError, IndexError, ValueError):
@@ -169,21 +169,21 @@ def _kind(part: Mapping[Any, Any]) -> str | None:
 
 
 def _leaves(part: Mapping[Any, Any], depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Every value inside with the last word of its name: "url" of {"image_url": {"url"}} and of "image.image.url"."""
+    """Every text and bytes value with the last part of its key: "url" for "image.image.url"."""
     for key, value in part.items():
         if isinstance(value, Mapping):
-            if depth < _DEEPEST:
+            if depth < _MAX_DEPTH:
                 yield from _leaves(value, depth + 1)
         elif isinstance(value, str | bytes):
             yield str(key).rpartition(".")[2], value
 
 
 def _mime(kind: str, leaves: list[tuple[str, Any]]) -> str | None:
-    said = {name: value for name, value in reversed(leaves) if isinstance(value, str)}
-    for name in _MIME_FIELDS & said.keys():
-        if mime := _clean_mime(said[name]):
+    texts = {name: value for name, value in reversed(leaves) if isinstance(value, str)}
+    for name in _MIME_FIELDS & texts.keys():
+        if mime := _clean_mime(texts[name]):
             return mime
-    if form := said.get("format"):
+    if form := texts.get("format"):
         return _clean_mime("application/pdf" if form == "pdf" else f"{kind}/{form}")
     return None
 
@@ -197,16 +197,16 @@ def _with_data(kind: str, mime: str | None, leaves: list[tuple[str, Any]]) -> At
     name = _first(leaves, _NAME_FIELDS)
     for field, value in leaves:
         if isinstance(value, bytes):
-            return _made(kind, mime, value, name)
+            return _attachment(kind, mime, value, name)
         if (inline := data_uri(value)) is not None:
-            return _made(kind, inline[0] or mime, inline[1], name)
+            return _attachment(kind, inline[0] or mime, inline[1], name)
         if field in _DATA_FIELDS and value not in _MARKS and (data := decoded(value)) is not None:
-            return _made(kind, mime, data, name)
+            return _attachment(kind, mime, data, name)
     return None
 
 
 def _without_data(kind: str, mime: str | None, leaves: list[tuple[str, Any]]) -> Attachment:
-    """By its address, by the mark that is in its place, or as one of which the span holds no more."""
+    """An attachment without data: its URI, or a note on why the data are missing."""
     name, uri = _first(leaves, _NAME_FIELDS), None
     for field, value in leaves:
         if mark := _MARKS.get(value):
@@ -224,10 +224,10 @@ def _without_data(kind: str, mime: str | None, leaves: list[tuple[str, Any]]) ->
 
 def _of_data_uri(text: str) -> Attachment | None:
     inline = data_uri(text)
-    return None if inline is None else _made("file", *inline, None)
+    return None if inline is None else _attachment("file", *inline, None)
 
 
-def _made(kind: str, mime: str | None, data: bytes | None, name: str | None) -> Attachment:
+def _attachment(kind: str, mime: str | None, data: bytes | None, name: str | None) -> Attachment:
     if data is None:
         return Attachment(_kind_of(kind, mime), mime, name=name, note=UNREADABLE)
     mime = media_type(data) or mime
@@ -235,7 +235,7 @@ def _made(kind: str, mime: str | None, data: bytes | None, name: str | None) -> 
 
 
 def _kind_of(kind: str, mime: str | None) -> str:
-    """By the type where that tells more than the part."""
+    """The kind by the media type, else as declared."""
     family = (mime or "").partition("/")[0]
     if family in ("image", "audio", "video"):
         return family
@@ -255,7 +255,7 @@ def _gif_size(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Of its frame header, which comes after segments of any length."""
+    """The size in the frame header, which follows segments of any length."""
     at = 2
     for _ in range(1_000):
         while data[at] == 0xFF and data[at + 1] == 0xFF:

@@ -1,16 +1,16 @@
-"""How instrumentors are told to capture messages that leave them out by default."""
+"""The setting that makes OpenTelemetry's official instrumentors capture messages, which they omit by default."""
 
 from __future__ import annotations
 
 from typing import Final
 
 VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-"""Of OpenTelemetry's official instrumentors. They read it when they are switched on, some again at each call."""
+"""Environment variable. Instrumentors read it when they are enabled, some of them again at each call."""
 
 SPAN_ONLY: Final = "SPAN_ONLY"
-"""For those that write today's conventions: on the span, in no log record."""
+"""Value for instrumentors of today's conventions: content goes on the span, not into logs."""
 TRUE: Final = "true"
-"""For those that write the conventions of before, which know yes and no."""
+"""Value for instrumentors of the older conventions, which know only true and false."""
 
 _VALUES: Final = {
     "opentelemetry.util.genai": SPAN_ONLY,
@@ -20,9 +20,9 @@ _VALUES: Final = {
     "opentelemetry.instrumentation.vertexai": TRUE,
     "opentelemetry.instrumentation.botocore": TRUE,
 }
-"""By the beginning of a span's scope, or of the instrumentor's module."""
+"""Prefix of a span's scope or of the instrumentor's module -> value of `VARIABLE`."""
 
 
 def value_for(scope: str) -> str | None:
-    """The value of `VARIABLE` with which this instrumentor captures messages; None for one that does not read it."""
+    """The value of `VARIABLE` that makes this instrumentor capture messages; None if it does not read the variable."""
     return next((value for start, value in _VALUES.items() if f"{scope}.".startswith(f"{start}.")), None)

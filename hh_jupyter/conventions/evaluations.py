@@ -1,4 +1,4 @@
-"""Results of evaluations in OpenTelemetry's GenAI conventions: events `gen_ai.evaluation.result` of the span judged."""
+"""Evaluation results in OpenTelemetry's GenAI conventions: events `gen_ai.evaluation.result` of the evaluated span."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _FIELDS: Final = {
 
 
 def evaluations(events: Iterable[EventLike]) -> dict[str, Any]:
-    """Each result by the name of its metric: the score alone where nothing else is known, else {value, label, ...}.
+    """Results by the name of the metric: the score if there is nothing else, otherwise {value, label, ...}.
 
-    They are metrics and not feedback: something computed them. Results of one name are a list, in their order.
+    They count as metrics, not as feedback, because they are computed. Several results of one metric form a list.
     """
     found: dict[str, list[Any]] = {}
     for event in events:

@@ -1,8 +1,8 @@
-"""Event types: `EventType`, and the rules that name a span model, tool or chain.
+"""Event types: `EventType`, and the rules that classify a span as model, tool or chain.
 
-They are the backend's own (contract, section 4), decided when the span is sealed, from the attributes it has then. What
-a person or a convention says comes before what a name suggests, and names are read by whole words: `html_parse` is no
-model although it contains "ml_".
+The rules are those of the HoneyHive backend. They are applied when the span is finalized, to the attributes that it has
+then. A type chosen by the caller or given by a convention takes precedence over a guess from the span's name. Names are
+matched by whole words: `html_parse` is not a model although it contains "ml_".
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ REQUEST_TYPE: Final = "llm.request.type"
 """OpenLLMetry up to 0.40, on the spans of model requests."""
 
 LANGSMITH_KIND: Final = "langsmith.span.kind"
-"""The type of a run; LangSmith's operation says "chat" for prompt templates too."""
+"""The type of a run; LangSmith writes the operation "chat" for prompt templates too."""
 
 MLFLOW_TYPE: Final = "mlflow.spanType"
 LANGFUSE_TYPE: Final = "langfuse.observation.type"
 VERCEL_OPERATION: Final = "ai.operationId"
 
 EXPLICIT: Final = (keys.EVENT_TYPE, keys.EVENT_TYPE_RAW, keys.EVENT_TYPE_DOTTED)
-"""Where a chosen type is written, the first one found counts."""
+"""Attributes with a type that the caller chose; the first one found counts."""
 
 _OPERATIONS = {
     **dict.fromkeys(("chat", "text_completion", "generate_content", "embeddings"), MODEL),
@@ -54,16 +54,16 @@ _DIALECTS = {
     **{f"ai.generate{what}.dogenerate": MODEL for what in ("text", "object")},
     **{f"ai.stream{what}.dostream": MODEL for what in ("text", "object")},
 }
-"""MLflow's types, which are JSON; Langfuse's; the AI SDK's operations."""
+"""Types of MLflow (JSON text) and of Langfuse, and operations of the AI SDK."""
 
 _UNSURE = frozenset({"span", "event", '"unknown"'})
-"""What MLflow and Langfuse write where nothing was chosen: the name may say more."""
+"""Defaults of MLflow and Langfuse; the span's name may be more specific."""
 
 _WORDS = (
     "llm|model|gpt|claude|llama|gemini|mistral|palm|chat|completion|generate|inference|openai|anthropic|bedrock"
     "|generativeai"
 )
-# A word ends where its letters end, or where CamelCase begins the next. "google" is left out: people search with it.
+# A word ends at a non-letter or at the next CamelCase word. "google" is not listed: it is also a search tool.
 _MODEL_NAME = re.compile(
     rf"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))(?i:{_WORDS})(?![a-z]|[A-Z](?![a-z]))|(?<![A-Za-z0-9])(?i:ai|ml|nlp)_"
 )
@@ -77,11 +77,11 @@ _MODEL_ATTRIBUTES = frozenset(
 
 
 def event_type(name: str, attributes: Mapping[str, Any]) -> str:
-    """Model, tool or chain, or whatever text the caller chose.
+    """The event type: model, tool, chain, or any text that the caller chose.
 
     Args:
-        name: of the span, as it is when the span has ended.
-        attributes: those present then, before the sealer writes its own.
+        name: of the ended span.
+        attributes: of the ended span, without those that the finalizer adds.
     """
     get = attributes.get
     for key in EXPLICIT:
@@ -108,11 +108,8 @@ def _names_model(name: str) -> bool:
     return _MODEL_NAME.search(name) is not None
 
 
-# `EventType`: the event types by name, for programs that do not write them as text.
-
-
 class EventType(enum.StrEnum):
-    """An event type. Each member is its own text, so it stands wherever an event type does.
+    """An event type. Members are strings and are accepted wherever an event type is.
 
     Example:
         >>> @trace(event_type=EventType.tool)
@@ -123,4 +120,4 @@ class EventType(enum.StrEnum):
     tool = "tool"
     chain = "chain"
     session = "session"
-    """A session itself; no span is one."""
+    """A session; spans never have this type."""

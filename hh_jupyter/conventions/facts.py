@@ -1,7 +1,7 @@
-"""What a span says about itself, in one shape whichever instrumentor made it; and how attributes are read.
+"""Facts and content of a span in one shape for all instrumentors, and helpers that read attribute values.
 
-Two depths: `SpanFacts` is what a row of a tree and the totals need, read once when the span is sealed; `SpanContent` is
-what the detail pane shows, read when somebody asks.
+`SpanFacts` holds what a row of a tree and the totals need, read once when the span is finalized. `SpanContent` holds
+what the detail pane shows, read on demand.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 
 class EventLike(Protocol):
-    """A span event: OpenTelemetry's own or a decoded one."""
+    """A span event, of OpenTelemetry or decoded."""
 
     @property
     def name(self) -> str: ...
@@ -28,9 +28,9 @@ class EventLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call; None is unknown, not 0.
+    """Tokens of one call; None means unknown, not 0.
 
-    `prompt` includes cached, written and audio tokens, `completion` includes reasoning and audio ones.
+    `prompt` includes cached, cache-written and audio tokens; `completion` includes reasoning and audio tokens.
     """
 
     prompt: int | None = None
@@ -44,7 +44,7 @@ class Usage:
 
     @property
     def tokens(self) -> int | None:
-        """The number every display shows: prompt and completion, or the total where that is larger."""
+        """The number that displays show: prompt plus completion, or the total if that is larger."""
         if self.prompt is None and self.completion is None:
             return self.total
         parts = (self.prompt or 0) + (self.completion or 0)
@@ -52,29 +52,29 @@ class Usage:
 
     @property
     def unexplained(self) -> bool:
-        """Whether the total counts tokens that no part has. A price of the parts is a lower bound then."""
+        """Whether the total exceeds the sum of the parts, which makes the price of the parts a lower bound."""
         if self.total is None or (self.prompt is None and self.completion is None):
             return False
         return self.total > (self.prompt or 0) + (self.completion or 0)
 
-    def whole(self, *, without_cached: bool = False) -> Usage:
+    def with_all_parts(self, *, without_cached: bool = False) -> Usage:
         """The same usage with cached tokens in the prompt and reasoning tokens in the completion.
 
-        Some providers and instrumentors count them apart. The numbers show it: a part that is larger than its whole
-        was left out of it, and so was a part that makes up the difference to the total.
+        Some providers and instrumentors count them separately. The numbers reveal it: a part was not included if it is
+        larger than its whole, or if it equals the difference to the total.
 
         Args:
-            without_cached: the prompt is known to leave cached tokens out, whatever the numbers look like.
+            without_cached: the prompt is known to exclude cached tokens, whatever the numbers look like.
         """
-        cached, thought = (self.cached or 0) + (self.cache_write or 0), self.reasoning or 0
-        if not cached and not thought:
+        cached, reasoning = (self.cached or 0) + (self.cache_write or 0), self.reasoning or 0
+        if not cached and not reasoning:
             return self
         prompt, completion = self.prompt or 0, self.completion or 0
         missing = self.total - prompt - completion if self.total is not None else 0
-        if without_cached or cached > prompt or (cached and missing in (cached, cached + thought)):
+        if without_cached or cached > prompt or (cached and missing in (cached, cached + reasoning)):
             prompt, missing = prompt + cached, missing - cached
-        if thought > completion or (thought and missing == thought):
-            completion += thought
+        if reasoning > completion or (reasoning and missing == reasoning):
+            completion += reasoning
         if (prompt, completion) == (self.prompt or 0, self.completion or 0):
             return self
         total = None if self.total is None else max(self.total, prompt + completion)
@@ -83,23 +83,23 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class SpanFacts:
-    """The facts of a row.
+    """What a row of a tree and the totals need to know about a span.
 
     Attributes:
         kind: llm, embedding, tool, agent, chain, retriever, reranker, guardrail, http, db or other.
-        event_type: model, tool or chain, or what the caller chose.
-        family: the convention it was read from: openinference, honeyhive, ... or other.
-        model: the model that answered, else the one asked for.
-        model_requested: the model asked for, where it is known.
-        provider: who serves it, in lower case.
-        cost: US dollars as the span itself says; None if it does not.
+        event_type: model, tool, chain, or any text that the caller chose.
+        family: the convention that it was read from: openinference, honeyhive, ... or other.
+        model: the model that answered, else the requested one.
+        model_requested: the requested model, if known.
+        provider: of the model, in lower case.
+        cost: US dollars recorded on the span; None if there are none.
         first_token_ns: nanoseconds from the start to the first token of a stream.
-        response_id: the provider's id of the answer; equal ids are one call.
-        tools_asked: names of the tools that the model's answer asks for, in order.
-        tool_name: of a tool span, the tool's own name; None where only the span's name tells.
-        http_status: of a request that failed, 400 and above.
-        service_tier: what the provider priced the call by, "flex" or "priority"; None for the standard tier.
-        from_cache: a cache on this side answered; no request was made, and nothing is paid.
+        response_id: the provider's id of the response; spans with equal ids describe one call.
+        tools_asked: names of the tools that the response calls, in order.
+        tool_name: the tool's own name, of a tool span; None if only the span's name identifies it.
+        http_status: of a failed request, 400 and above.
+        service_tier: the provider's price tier, such as "flex" or "priority"; None for the standard tier.
+        from_cache: a local cache answered: there was no request, and no cost.
     """
 
     kind: str = "other"
@@ -122,7 +122,7 @@ class SpanFacts:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool call asked for in a message; `arguments` is parsed JSON where it parses, else the text."""
+    """A tool call in a message; `arguments` is parsed JSON, or the text if it is not valid JSON."""
 
     name: str
     arguments: Any = None
@@ -131,7 +131,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation. `parts` holds what is not text: images, files, unknown parts, as plain data."""
+    """One message of a conversation. `parts` holds everything but text as plain data: images, files, unknown parts."""
 
     role: str
     text: str | None = None
@@ -142,18 +142,18 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class SpanContent:
-    """What the detail pane shows, read when somebody asks. What a span does not tell is None or empty.
+    """What the detail pane shows, read on demand. Unknown fields are None or empty.
 
     Attributes:
-        input: of a tool its arguments, of a step what it was given; parsed where it parses, else as written.
-        output: of a tool its result; the same.
-        params: what the model was asked with: temperature, top_p, max_tokens, seed and so on.
-        documents: those retrieved, each with some of id, text, score and metadata.
-        tools_offered: the tools a model could ask for, each {name, description}.
-        metrics, feedback: what the user's code noted, ours and the official SDK's only; among the metrics also the
-            results of `gen_ai.evaluation.result` events, by name.
-        session_id, user_id: as the instrumentor wrote them; the session that a span is delivered in is its record's.
-        truncated: what our limits cut from the span, such as "4 events".
+        input: arguments of a tool or a step; parsed JSON, or the text if it is not valid JSON.
+        output: result of a tool or a step, likewise.
+        params: parameters of the model request: temperature, top_p, max_tokens, seed and so on.
+        documents: retrieved documents, each with some of id, text, score and metadata.
+        tools_offered: the tools that the model could call, each as {name, description}.
+        metrics, feedback: those that the user's code added through HoneyHive; the metrics include the results of
+            `gen_ai.evaluation.result` events, by name.
+        session_id, user_id: as written by the instrumentor; the session that a span is exported under is in its record.
+        truncated: what our span limits removed, such as "4 events".
     """
 
     input_messages: tuple[Message, ...] = ()
@@ -174,18 +174,18 @@ class SpanContent:
     truncated: str | None = None
 
 
-# Reading attribute values that may be missing, of another type, or JSON in a string.
+# Helpers for attribute values, which may be missing, of another type, or JSON text.
 
 Groups = dict[int, dict[str, Any]]
 
-LONGEST_LITERAL: Final = 20_000
-"""Characters of a Python literal that is read; compiling longer ones takes long and deep ones end in errors."""
+MAX_LITERAL_LENGTH: Final = 20_000
+"""Characters of a Python literal that is parsed: compiling longer ones is slow, and deeply nested ones fail."""
 
-MOST_DIGITS: Final = 9
-"""Of an index in a flattened key."""
+MAX_INDEX_DIGITS: Final = 9
+"""Digits of an index in a flattened key."""
 
-MOST: Final = 2**53
-"""Counts and amounts above are no counts; JSON's readers would change them too."""
+MAX_COUNT: Final = 2**53
+"""Larger numbers are not accepted as counts or amounts; JSON parsers would round them."""
 
 _FRAMEWORKS: Final = frozenset(
     {
@@ -198,20 +198,20 @@ _STANDARD_TIERS: Final = frozenset({"auto", "default", "standard", "standard_onl
 _OPENING: Final = frozenset("{[(")
 _SCALAR = re.compile(r"-?(?:0|[1-9]\d{0,15})(?:\.\d{1,17})?(?:[eE][-+]?\d{1,2})?|true|false|null")
 _TEXT_BLOCK: Final = frozenset({"type", "text", "annotations", "_meta", "meta"})
-# No repr has one, and Python warns about it on standard error.
-_ODD_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\(?![\\'\"abfnrtvxuUN0-7\n])")
+# An invalid escape, which repr() never writes and which makes Python print a warning.
+_INVALID_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\(?![\\'\"abfnrtvxuUN0-7\n])")
 
 
-def whole(value: Any) -> int | None:
-    """A count, or None if the value is none: absent is not zero."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < MOST:
+def as_count(value: Any) -> int | None:
+    """The value as a count; None if it is not one: a missing count is not zero."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < MAX_COUNT:
         return int(value)
     return None
 
 
-def amount(value: Any) -> float | None:
-    """An amount as float, or None if the value is none: below 0, infinite, not a number, another type."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < MOST:
+def as_amount(value: Any) -> float | None:
+    """The value as a float of 0 or more; None if it is negative, infinite, NaN or of another type."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < MAX_COUNT:
         return float(value)
     return None
 
@@ -226,38 +226,38 @@ def usage_of(
     audio_prompt: Any = None,
     audio_completion: Any = None,
 ) -> Usage | None:
-    """The usage that attributes tell, None if they tell none. A prompt of 0 tokens is written where it is not known."""
-    prompt, completion, total = whole(prompt) or None, whole(completion), whole(total) or None
+    """Usage from attribute values; None if they have none. A prompt of 0 counts as unknown."""
+    prompt, completion, total = as_count(prompt) or None, as_count(completion), as_count(total) or None
     if prompt is None and total is None and not completion:
         return None
-    audio = whole(audio_prompt) or None, whole(audio_completion) or None
-    return Usage(prompt, completion, total, whole(cached), whole(cache_write), whole(reasoning), *audio)
+    audio = as_count(audio_prompt) or None, as_count(audio_completion) or None
+    return Usage(prompt, completion, total, as_count(cached), as_count(cache_write), as_count(reasoning), *audio)
 
 
 def provider_name(value: Any) -> str | None:
-    """Who serves a model, in lower case; None for a framework, which some write where the provider should stand."""
+    """The provider of a model in lower case; None for a framework, which some instrumentors write in its place."""
     lower = value.lower() if isinstance(value, str) else None
     return None if lower in _FRAMEWORKS else text(lower)
 
 
 def service_tier(value: Any) -> str | None:
-    """The tier a call was priced by; None for the standard one, and for a request that leaves it to the provider."""
+    """The price tier of a call; None for the standard one and for a request that leaves the choice to the provider."""
     lower = value.lower() if isinstance(value, str) else None
     return None if lower in _STANDARD_TIERS else text(lower)
 
 
 def counts_of(usage: Mapping[str, Any]) -> tuple[int | None, ...]:
-    """Prompt, completion, total, cached, cache_write and reasoning of a provider's own usage, by whatever names."""
+    """Prompt, completion, total, cached, cache_write and reasoning tokens of any provider's usage object."""
     found: list[int | None] = []
     for names, details, inner in _COUNTS:
-        count = whole(first_of(usage, names))
+        count = as_count(first_of(usage, names))
         part = first_of(usage, details) if count is None else None
-        found.append(whole(first_of(part, inner)) if isinstance(part, Mapping) else count)
+        found.append(as_count(first_of(part, inner)) if isinstance(part, Mapping) else count)
     return tuple(found)
 
 
-_BEFORE: Final = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
-_AFTER: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+_PROMPT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+_COMPLETION_DETAILS: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 _COUNTS: Final[tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]], ...]] = (
     (("input", "input_tokens", "prompt_tokens", "promptTokens", "inputTokens", "prompt_token_count"), (), ()),
     (
@@ -271,29 +271,29 @@ _COUNTS: Final[tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]], .
             "input_cached_tokens", "input_cache_read", "input_cached", "cache_read_input_tokens", "cached_tokens",
             "cached_content_token_count",
         ),
-        _BEFORE,
+        _PROMPT_DETAILS,
         ("cached_tokens", "cache_read"),
     ),
     (
         ("input_cache_creation", "input_cache_write", "cache_creation_input_tokens"),
-        _BEFORE,
+        _PROMPT_DETAILS,
         ("cache_write_tokens", "cache_creation_tokens", "cache_creation"),
     ),
     (
         ("output_reasoning_tokens", "output_reasoning", "reasoning_tokens", "thoughts_token_count"),
-        _AFTER,
+        _COMPLETION_DETAILS,
         ("reasoning_tokens", "reasoning"),
     ),
 )  # fmt: skip
 
 
 def text(value: Any) -> str | None:
-    """Text that is not empty, one copy for all spans: names of models and providers come again and again."""
+    """Non-empty text, else None. It is interned, since names of models and providers recur on every span."""
     return intern(value) if type(value) is str and value else None
 
 
 def parsed(value: Any) -> Any:
-    """The JSON in a string, or the Python literal that some write in its place; else the value itself."""
+    """The JSON or the Python literal in a string; any other value unchanged."""
     if not isinstance(value, str) or value[:1] not in _OPENING:
         return value
     try:
@@ -303,8 +303,8 @@ def parsed(value: Any) -> Any:
 
 
 def _literal(value: str) -> Any:
-    """The value of `{'city': 'Lima'}`, the text itself if it is no literal. Nothing is executed."""
-    if len(value) > LONGEST_LITERAL or value[-1] not in "}])" or _ODD_ESCAPE.search(value):
+    """The value of a literal such as `{'city': 'Lima'}`, else the text. Nothing is executed."""
+    if len(value) > MAX_LITERAL_LENGTH or value[-1] not in "}])" or _INVALID_ESCAPE.search(value):
         return value
     try:
         return ast.literal_eval(value)
@@ -313,7 +313,7 @@ def _literal(value: str) -> Any:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """The JSON object in a string, empty if there is none."""
+    """The JSON object in a string; empty if there is none."""
     found = parsed(value)
     return found if isinstance(found, dict) else {}
 
@@ -321,20 +321,20 @@ def mapping(value: Any) -> Mapping[str, Any]:
 def grouped(attributes: Iterable[tuple[str, Any]], prefix: str) -> list[dict[str, Any]]:
     """Flattened entries `prefix.N.rest` as one dict of `rest` for each N, in numeric order.
 
-    Indexes have gaps and need not begin at 0: the SDK's limits remove the oldest attributes first.
+    Indexes may have gaps and may not start at 0: the SDK's limits remove the oldest attributes first.
     """
     groups: Groups = {}
     start = len(prefix) + 1
     for key, value in attributes:
         if key.startswith(prefix) and key[start - 1 : start] == ".":
             index, _, rest = key[start:].partition(".")
-            if index.isdecimal() and len(index) <= MOST_DIGITS:
+            if index.isdecimal() and len(index) <= MAX_INDEX_DIGITS:
                 groups.setdefault(int(index), {})[rest] = value
     return [groups[index] for index in sorted(groups)]
 
 
 def first_of(fields: Mapping[str, Any], names: Iterable[str]) -> Any:
-    """The value of the first of these names that is there and not None."""
+    """The first value that is not None, by these names."""
     for name in names:
         value = fields.get(name)
         if value is not None:
@@ -348,15 +348,15 @@ def prefixed(attributes: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def items_of(value: Any) -> Sequence[Any]:
-    """The items of a list, also of one in JSON or as a Python literal; a single mapping is a list of one."""
+    """The items of a list, which may be JSON text or a Python literal; a mapping counts as a list of one."""
     found = parsed(value)
     if isinstance(found, Mapping):
         return (found,)
     return found if isinstance(found, list | tuple) else ()
 
 
-def shown_text(value: Any) -> str:
-    """A value as text: texts as they are, None empty, the rest as JSON."""
+def as_text(value: Any) -> str:
+    """A value as text: strings unchanged, None as "", everything else as JSON."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -367,10 +367,10 @@ def shown_text(value: Any) -> str:
         return str(type(value))
 
 
-def tool_answer(value: Any) -> Any:
-    """What a tool returned, without the wrapping; else the value as it is.
+def tool_result(value: Any) -> Any:
+    """The result of a tool without its wrapper; any other value unchanged.
 
-    That is a LangChain ToolMessage that was serialised whole, or a list of blocks of text, as MCP and Bedrock write it.
+    Wrappers are a serialized LangChain ToolMessage, and a list of text blocks as in MCP and Bedrock.
     """
     if isinstance(value, Mapping):
         for name in ("kwargs", "data"):
@@ -390,12 +390,12 @@ def tool_answer(value: Any) -> Any:
 
 
 def _is_text(block: Any) -> bool:
-    """Whether this is a block of text and nothing else."""
+    """Whether a block holds text only."""
     return isinstance(block, Mapping) and isinstance(block.get("text"), str) and block.keys() <= _TEXT_BLOCK
 
 
 def json_value(value: Any) -> Any:
-    """What a text of JSON holds, quoted texts, numbers and truths among it; else the value itself."""
+    """The value of JSON text, including quoted strings, numbers and booleans; any other value unchanged."""
     if not isinstance(value, str) or not (value[:1] == '"' or _SCALAR.fullmatch(value)):
         return parsed(value)
     try:
@@ -405,7 +405,7 @@ def json_value(value: Any) -> Any:
 
 
 def documents_of(value: Any) -> tuple[dict[str, Any], ...]:
-    """Retrieved documents as {id, text, score, metadata}, of LangChain's or LlamaIndex' lists, or of flat ones."""
+    """Retrieved documents as {id, text, score, metadata}, from lists of LangChain or LlamaIndex, or from flat lists."""
     if isinstance(value, Mapping):
         value = first_of(value, ("documents", "docs", "results", "nodes", "output", "context")) or value
     return tuple(document for entry in items_of(value) if (document := _document(entry)))
@@ -426,7 +426,7 @@ def _document(entry: Any) -> dict[str, Any]:
 
 
 def texts_of(value: Any) -> Any:
-    """The texts to embed, of a whole request; the request itself where they are not found."""
+    """The texts of an embedding request; the request itself if they are not found."""
     if isinstance(value, Mapping):
         return first_of(value, ("input", "texts", "text", "inputs", "contents", "query", "prompt")) or value
     return value

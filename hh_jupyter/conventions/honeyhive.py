@@ -1,4 +1,4 @@
-"""Spans of `@trace`, `start_span` and `enrich_span`, ours and the official SDK's: attributes `honeyhive_*`."""
+"""Spans of `@trace`, `start_span` and `enrich_span`, of this package and of the official SDK: `honeyhive_*`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts, pars
 
 FAMILY = "honeyhive"
 _OWN_PREFIX = "hh_"
-"""Of the notes that the sealer writes into a span's metadata; they are shown elsewhere."""
+"""Prefix of metadata that the finalizer adds to a span; it is shown elsewhere."""
 
 _KINDS = {MODEL: "llm", TOOL: "tool", CHAIN: "chain"}
 
@@ -20,15 +20,15 @@ _KINDS = {MODEL: "llm", TOOL: "tool", CHAIN: "chain"}
 def facts(
     attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int, event_type: str
 ) -> SpanFacts | None:
-    """The facts of a span that carries an event type, else None. Only a type that was chosen makes a kind."""
+    """Facts of a span with an explicit event type, which determines its kind; otherwise None."""
     for key in EXPLICIT:
         if key in attributes:
-            return plain.shared(_KINDS.get(event_type, "other"), event_type, FAMILY)
+            return plain.shared_facts(_KINDS.get(event_type, "other"), event_type, FAMILY)
     return None
 
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent | None:
-    """What was noted of a call, as nested data; None if nothing was."""
+    """Inputs, outputs and enrichments as nested data; None if there are none."""
     names = (keys.INPUTS, keys.OUTPUTS, keys.CONFIG, keys.METADATA, keys.METRICS, keys.FEEDBACK)
     inputs, outputs, config, metadata, metrics, feedback = (_nested(attributes, name) for name in names)
     truncated, session_id = attributes.get(keys.TRUNCATED), attributes.get(keys.SESSION_ID)
@@ -49,9 +49,9 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
 
 
 def _named(found: Any) -> dict[str, Any]:
-    """Entries by name, also of a namespace whose names are all numbers."""
+    """Entries by name, also if all names in the namespace are numbers."""
     if isinstance(found, list):
-        return {str(place): value for place, value in enumerate(found)}
+        return {str(index): value for index, value in enumerate(found)}
     return found if isinstance(found, dict) else {}
 
 
@@ -66,7 +66,7 @@ def _nested(attributes: Mapping[str, Any], namespace: str) -> Any:
         for part in parts[:-1]:
             below = at.setdefault(part, {})
             if not isinstance(below, dict):
-                # A scalar was written under the same name earlier: both are kept.
+                # An earlier scalar has the same name: keep both.
                 below = at[part] = {"": below}
             at = below
         at[parts[-1]] = parsed(value)
@@ -74,7 +74,7 @@ def _nested(attributes: Mapping[str, Any], namespace: str) -> Any:
 
 
 def _with_lists(value: Any) -> Any:
-    """Dicts whose keys are list indexes become lists; positions that were None are missing and stay out."""
+    """Replace dicts whose keys are list indexes by lists; positions that were None are missing and are left out."""
     if not isinstance(value, dict):
         return value
     filled = {key: _with_lists(below) for key, below in value.items()}

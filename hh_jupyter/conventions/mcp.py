@@ -1,4 +1,4 @@
-"""Spans of the Model Context Protocol, of clients and servers: `mcp.*`, in OpenTelemetry's names and in OpenLIT's."""
+"""Spans of Model Context Protocol clients and servers: `mcp.*`, with the names of OpenTelemetry or OpenLIT."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hh_jupyter.conventions.facts import (
     json_value,
     parsed,
     text,
-    tool_answer,
+    tool_result,
 )
 
 FAMILY: Final = "mcp"
 
 _METHOD: Final = "mcp.method.name"
 _OPENLIT_METHOD: Final = "mcp.method"
-SIGNS: Final = (_METHOD, _OPENLIT_METHOD)
+MARKER_KEYS: Final = (_METHOD, _OPENLIT_METHOD)
 _KINDS: Final = {"tools/call": "tool", "resources/read": "retriever", "prompts/get": "chain"}
 _REQUEST = re.compile(r'\{\s*"method"\s*:\s*"([a-zA-Z]{1,30}/[a-zA-Z_/]{1,60})"')
 _TOOL: Final = ("gen_ai.tool.name", "mcp.tool.name")
@@ -47,28 +47,28 @@ _METADATA: Final = {
 def facts(
     attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int, event_type: str
 ) -> SpanFacts | None:
-    """The facts of a span that names a method of the protocol, else None."""
+    """Facts of a span with an MCP method; otherwise None."""
     method = attributes.get(_METHOD) or attributes.get(_OPENLIT_METHOD)
     if method is None:
         return None
     kind = _KINDS.get(str(method).lower(), "other")
-    return plain.shared(kind, event_type, FAMILY, text(first_of(attributes, _TOOL)) if kind == "tool" else None)
+    return plain.shared_facts(kind, event_type, FAMILY, text(first_of(attributes, _TOOL)) if kind == "tool" else None)
 
 
 def kind_of_request(request: Any) -> str | None:
-    """The kind of a request that was written whole: {"method": "resources/read", ...}. None for anything else."""
+    """The kind of an MCP request given as JSON text; None for other text."""
     found = _REQUEST.match(request) if isinstance(request, str) else None
     return None if found is None else _KINDS.get(found[1].lower(), "other")
 
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent | None:
-    """What a request of the protocol asked for and what came back, None for another's span."""
+    """Request and response of an MCP span; None for other spans."""
     if _METHOD not in attributes and _OPENLIT_METHOD not in attributes:
         return None
-    given = first_of(attributes, _ARGUMENTS)
+    arguments = first_of(attributes, _ARGUMENTS)
     return SpanContent(
-        input=json_value(given) if given is not None else first_of(attributes, _NAMED),
-        output=tool_answer(parsed(first_of(attributes, _RESULT))),
+        input=json_value(arguments) if arguments is not None else first_of(attributes, _NAMED),
+        output=tool_result(parsed(first_of(attributes, _RESULT))),
         tool_name=text(first_of(attributes, _TOOL)),
         tool_call_id=text(attributes.get("gen_ai.tool.call.id")),
         metadata={name: attributes[key] for key, name in _METADATA.items() if attributes.get(key)},

@@ -1,9 +1,8 @@
-"""Messages, tool calls and tools in the shapes of providers and frameworks, read into one.
+"""Converts messages, tool calls and tools of providers and frameworks to one shape.
 
-Instrumentors write a request or an answer as its client has it: OpenAI's chat completions and responses, Anthropic's,
-Gemini's, Bedrock's and Cohere's; LangChain's and the Vercel AI SDK's messages; or OpenTelemetry's own {role, parts}.
-What is neither text nor tool call, such as thinking, images and files, stays a part of its message in the shape that
-it has: data in it is never text.
+Instrumentors write requests and responses in the shape of the client library: OpenAI's chat completions and responses,
+Anthropic, Gemini, Bedrock, Cohere, LangChain, the Vercel AI SDK, or OpenTelemetry's own {role, parts}. Parts that are
+neither text nor tool calls, such as reasoning, images and files, stay in their message unchanged and never become text.
 """
 
 from __future__ import annotations
@@ -15,17 +14,18 @@ from typing import Any, Final
 from hh_jupyter.conventions.facts import (
     Message,
     ToolCall,
+    as_text,
     first_of,
     items_of,
     json_value,
     parsed,
-    shown_text,
     text,
-    tool_answer,
+    texts_of,
+    tool_result,
 )
 
-MOST_PARSED: Final = 262_144
-"""Characters of an answer that is read for the tools it asks for, once for each span."""
+MAX_PARSED_LENGTH: Final = 262_144
+"""Characters of a response that is parsed for its tool calls when a span is finalized."""
 
 SYSTEM_ROLES: Final = frozenset({"system", "developer"})
 
@@ -34,7 +34,7 @@ _ROLES: Final = {
     "ai": "assistant", "AIMessage": "assistant", "AIMessageChunk": "assistant", "model": "assistant",
     "SystemMessage": "system", "ToolMessage": "tool", "FunctionMessage": "function",
 }  # fmt: skip
-"""LangChain's and Gemini's names of roles; others are kept."""
+"""Roles of LangChain and Gemini; other roles are kept."""
 
 _LANGCHAIN: Final = frozenset({"human", "ai", "system", "tool", "function", *_ROLES})
 _TEXTS: Final = frozenset({"text", "input_text", "output_text", "refusal"})
@@ -53,7 +53,7 @@ _BLOCKS: Final = frozenset(
         "citationsContent", "inlineData", "inline_data", "fileData", "file_data", *_WRAPPED_CALLS, *_WRAPPED_RESULTS,
     }
 )  # fmt: skip
-"""Keys of which a block without a type has one."""
+"""A block without a type has one of these keys."""
 
 _BLOCK_TYPES: Final = frozenset(
     {
@@ -63,20 +63,20 @@ _BLOCK_TYPES: Final = frozenset(
     }
 )  # fmt: skip
 
-_THOUGHTS: Final = ("reasoning_content", "reasoning", "thinking")
-"""Fields of a message beside its content, in which OpenAI's imitators and LangChain keep what the model thought."""
+_REASONING_FIELDS: Final = ("reasoning_content", "reasoning", "thinking")
+"""Fields beside the content in which OpenAI-compatible servers and LangChain write the model's reasoning."""
 
 _CALL_WORDS: Final = ("tool_call", "tool_use", "toolUse", "tool-call", "function_call", "functionCall")
 _SYSTEM: Final = ("system", "instructions", "system_instruction", "systemInstruction", "system_prompt")
 _TURNS: Final = ("messages", "input", "contents", "prompt", "prompts", "message")
 _INSIDE: Final = ("kwargs", "request", "body", "data")
-"""Where those who note the arguments of a function have the request."""
+"""Arguments of a traced function that may hold the request."""
 
 _ANSWERS: Final = (
     "message", "output", "outputs", "response", "text", "output_text", "completion", "combined_chunk_content", "result",
 )  # fmt: skip
-_DEEPEST: Final = 4
-"""Wrappings around a request or an answer."""
+_MAX_WRAPPERS: Final = 4
+"""How many wrappers around a request or a response are opened."""
 
 _NO_PARAMS: Final = frozenset(
     {
@@ -87,7 +87,7 @@ _NO_PARAMS: Final = frozenset(
 
 
 def messages_of(value: Any) -> tuple[Message, ...]:
-    """The messages of a list, in any of the shapes; of a list of lists all of them, as LangChain writes a batch."""
+    """The messages of a list in any shape; a list of lists, as LangChain writes for a batch, is flattened."""
     return tuple(_messages(items_of(value)))
 
 
@@ -100,25 +100,25 @@ def _messages(entries: Sequence[Any]) -> Iterator[Message]:
 
 
 def messages_in(entry: Mapping[str, Any], role: str = "") -> list[Message]:
-    """One message of any of these shapes, and one of role tool for each tool result among its parts.
+    """One message in any shape, preceded by a message of role "tool" for each tool result among its parts.
 
-    Parts that are neither text nor tool call are kept as they are.
+    Parts that are neither text nor tool calls are kept unchanged.
 
     Args:
-        role: of a message that does not tell its own.
+        role: of a message that has none.
     """
     entry = _unwrapped(entry)
     kind = text(entry.get("type"))
     found = _Parts()
-    said = first_of(entry, ("parts", "content"))
-    if "role" not in entry and _is_part(entry, said):
+    content = first_of(entry, ("parts", "content"))
+    if "role" not in entry and _is_part(entry, content):
         found.add(entry)
         role = role or "assistant"
     else:
         role = text(entry.get("role")) or (kind if kind and kind in _LANGCHAIN else role)
-    calls = [*items_of(entry.get("tool_calls")), *items_of(entry.get("function_call") if said is None else None)]
+    calls = [*items_of(entry.get("tool_calls")), *items_of(entry.get("function_call") if content is None else None)]
     found.calls.extend(_call(call) for call in calls if isinstance(call, Mapping))
-    found.add_all(said)
+    found.add_all(content)
     _add_fields(found, entry)
     if found.results and not (found.texts or found.calls or found.others):
         return found.results
@@ -133,7 +133,7 @@ def messages_in(entry: Mapping[str, Any], role: str = "") -> list[Message]:
 
 
 def _unwrapped(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """LangChain's serialised messages: {"lc": 1, "id": [..., "HumanMessage"], "kwargs"}, or {"type", "data"}."""
+    """Fields of a LangChain message serialized as {"lc", "id": [..., "HumanMessage"], "kwargs"} or {"type", "data"}."""
     inner = entry.get("kwargs") if "lc" in entry else entry.get("data") if "content" not in entry else None
     if not isinstance(inner, Mapping) or "content" not in inner:
         return entry
@@ -143,7 +143,7 @@ def _unwrapped(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _distinct(calls: Sequence[ToolCall]) -> Iterator[ToolCall]:
-    """Each call once: some write it among the parts and beside them, or again without its id."""
+    """Each call once; some instrumentors write it both in the parts and beside them, or again without its id."""
     seen: set[str] = set()
     named = [(call.name, call.arguments) for call in calls if call.id is not None]
     for call in calls:
@@ -155,12 +155,14 @@ def _distinct(calls: Sequence[ToolCall]) -> Iterator[ToolCall]:
 
 
 def _add_fields(found: _Parts, entry: Mapping[str, Any]) -> None:
-    """What some write beside the content: a refusal, thoughts, spoken words."""
+    """Add fields beside the content: reasoning, a refusal, audio with its transcript."""
     extra = entry.get("additional_kwargs")
     for fields in (entry, extra if isinstance(extra, Mapping) else {}):
-        thought = next((fields[name] for name in _THOUGHTS if isinstance(fields.get(name), str) and fields[name]), None)
-        if thought is not None and not any(_thinks(part) for part in found.others):
-            found.others.insert(0, {"type": "reasoning", "content": thought})
+        reasoning = next(
+            (fields[name] for name in _REASONING_FIELDS if isinstance(fields.get(name), str) and fields[name]), None
+        )
+        if reasoning is not None and not any(_is_reasoning(part) for part in found.others):
+            found.others.insert(0, {"type": "reasoning", "content": reasoning})
     refusal, audio = entry.get("refusal"), entry.get("audio")
     if isinstance(refusal, str) and refusal and not found.texts:
         found.texts.append(refusal)
@@ -170,12 +172,12 @@ def _add_fields(found: _Parts, entry: Mapping[str, Any]) -> None:
             found.texts.append(audio["transcript"])
 
 
-def _thinks(part: Any) -> bool:
+def _is_reasoning(part: Any) -> bool:
     return isinstance(part, Mapping) and part.get("type") in ("reasoning", "thinking")
 
 
 class _Parts:
-    """The parts of a message, sorted by what they are."""
+    """The parts of a message, sorted by type."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -188,10 +190,10 @@ class _Parts:
             self.add(part)
 
     def add(self, part: Any) -> None:
-        said = _text_of(part)
+        content = _text_of(part)
         kind = part.get("type") if isinstance(part, Mapping) else None
-        if said is not None:
-            self.texts.append(said)
+        if content is not None:
+            self.texts.append(content)
         elif not isinstance(part, Mapping):
             self.others.append(part)
         elif not isinstance(kind, str):
@@ -200,11 +202,11 @@ class _Parts:
             self.calls.append(_call(part))
         elif kind in _RESULTS:
             self.results.append(_result(part))
-        elif kind not in _TEXTS or len(part) > 1:  # A text that was left out has a type only.
+        elif kind not in _TEXTS or len(part) > 1:  # Omitted text leaves only a type.
             self.others.append(part)
 
     def _add_wrapped(self, part: Mapping[str, Any]) -> None:
-        """A block whose one key says what it is, as Bedrock and Gemini write them."""
+        """A block of Bedrock or Gemini, whose only key is its type."""
         if (call := _wrapped(part, _WRAPPED_CALLS)) is not None:
             self.calls.append(_call(call))
         elif (result := _wrapped(part, _WRAPPED_RESULTS)) is not None:
@@ -214,41 +216,41 @@ class _Parts:
 
 
 def _text_of(part: Any) -> str | None:
-    """The text of a part that is text for the reader; None for all others, thoughts among them."""
+    """The text of a text part; None for all other parts, including reasoning."""
     if isinstance(part, str):
         return part
     if not isinstance(part, Mapping) or part.get("thought"):
         return None
     kind = part.get("type")
     if isinstance(kind, str):
-        said = first_of(part, ("content", "text", "refusal")) if kind in _TEXTS else None
+        content = first_of(part, ("content", "text", "refusal")) if kind in _TEXTS else None
     else:
-        said = first_of(part, ("text", "json"))
-    return None if said is None else shown_text(said)
+        content = first_of(part, ("text", "json"))
+    return None if content is None else as_text(content)
 
 
 def _wrapped(part: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any] | None:
-    """The block under one of these names: Bedrock's and Gemini's have no type."""
+    """The block under one of these keys, as in Bedrock and Gemini."""
     inner = first_of(part, names)
     return inner if isinstance(inner, Mapping) else None
 
 
-def _is_part(entry: Mapping[str, Any], said: Any) -> bool:
-    """Whether an entry without a role is no message but an item of one, as in the Responses API."""
+def _is_part(entry: Mapping[str, Any], content: Any) -> bool:
+    """Whether an entry without a role is not a message but a part of one, as in the Responses API."""
     kind = entry.get("type")
     if isinstance(kind, str):
-        return kind in _RESULTS or (said is None and kind not in _LANGCHAIN and kind != "message")
-    return said is None and not entry.keys().isdisjoint(_BLOCKS)
+        return kind in _RESULTS or (content is None and kind not in _LANGCHAIN and kind != "message")
+    return content is None and not entry.keys().isdisjoint(_BLOCKS)
 
 
 def content_blocks(value: Any) -> list[Any] | None:
-    """The blocks of a message's content that was written as JSON; None for plain text, and for other JSON."""
+    """The blocks of message content in JSON; None for plain text and for other JSON."""
     found = parsed(value)
     return found if isinstance(found, list) and found and all(map(_is_block, found)) else None
 
 
 def _is_block(block: Any) -> bool:
-    """Whether this is a part of a message for certain, and no data of a tool's that looks a little like one."""
+    """Whether this is certainly a part of a message, not tool data that resembles one."""
     if not isinstance(block, Mapping):
         return False
     kind = block.get("type")
@@ -258,43 +260,43 @@ def _is_block(block: Any) -> bool:
 
 
 def _result(part: Mapping[str, Any]) -> Message:
-    said = _result_value(first_of(part, ("response", "result", "content", "output", "error")))
-    answers = text(first_of(part, ("id", "tool_use_id", "toolUseId", "call_id", "toolCallId", "tool_call_id")))
-    blocks = content_blocks(said)
+    value = _result_value(first_of(part, ("response", "result", "content", "output", "error")))
+    call_id = text(first_of(part, ("id", "tool_use_id", "toolUseId", "call_id", "toolCallId", "tool_call_id")))
+    blocks = content_blocks(value)
     if blocks is None:
-        return Message(role="tool", text=shown_text(said), tool_call_id=answers)
-    texts = [said for block in blocks if (said := _text_of(block)) is not None]
+        return Message(role="tool", text=as_text(value), tool_call_id=call_id)
+    texts = [content for block in blocks if (content := _text_of(block)) is not None]
     return Message(
         role="tool",
         text="\n".join(texts) if texts else None,
-        tool_call_id=answers,
+        tool_call_id=call_id,
         parts=tuple(block for block in blocks if _text_of(block) is None),
     )
 
 
 def _result_value(value: Any) -> Any:
-    """What a tool returned, without the wrapping: {"type": "json", "value"}, {"content": [...]}."""
+    """The result of a tool without its wrapper: {"type": "json", "value"} or {"content": [...]}."""
     if isinstance(value, Mapping):
         if value.keys() == {"type", "value"}:
             return value["value"]
         if isinstance(value.get("content"), list) and content_blocks(value["content"]) is not None:
             return value["content"]
-    return tool_answer(value)
+    return tool_result(value)
 
 
-def _call(given: Mapping[str, Any]) -> ToolCall:
-    function = next((given[name] for name in ("function", "custom") if isinstance(given.get(name), Mapping)), given)
+def _call(call: Mapping[str, Any]) -> ToolCall:
+    function = next((call[name] for name in ("function", "custom") if isinstance(call.get(name), Mapping)), call)
     return ToolCall(
         name=text(first_of(function, ("name", "toolName", "tool_name"))) or "?",
         arguments=parsed(first_of(function, ("arguments", "args", "input"))),
-        id=text(first_of(given, ("call_id", "id", "toolUseId", "toolCallId", "tool_call_id"))),
+        id=text(first_of(call, ("call_id", "id", "toolUseId", "toolCallId", "tool_call_id"))),
     )
 
 
-def asked(value: Any) -> tuple[Message, ...]:
-    """The messages of a whole request: its system prompt and its turns. Empty for what is no model request."""
+def request_messages(value: Any) -> tuple[Message, ...]:
+    """The messages of a request: system prompt and turns; empty if it is not a model request."""
     request = parsed(value)
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_WRAPPERS):
         if not isinstance(request, Mapping) or not request.keys().isdisjoint(_TURNS):
             break
         request = next((request[name] for name in _INSIDE if isinstance(request.get(name), Mapping)), None)
@@ -320,7 +322,7 @@ def _turns(value: Any) -> tuple[Message, ...]:
 
 
 def system_prompt(value: Any) -> tuple[Message, ...]:
-    """The system prompt as a message; it is a bare text, a list of parts, or a message."""
+    """The system prompt as a message, from text, a list of parts, or a message."""
     value = parsed(value)
     if not value:
         return ()
@@ -329,22 +331,22 @@ def system_prompt(value: Any) -> tuple[Message, ...]:
     return tuple(messages_in({"role": "system", "parts": value}))
 
 
-def answered(value: Any) -> tuple[Message, ...]:
-    """The messages of a whole answer. Empty for what is no model's."""
-    answer = parsed(value)
-    if not isinstance(answer, list | tuple):
-        return _answer(answer)
-    return tuple(message for entry in _each(answer) for message in _answer(entry))
+def response_messages(value: Any) -> tuple[Message, ...]:
+    """The messages of a response; empty if it is not a model response."""
+    response = parsed(value)
+    if not isinstance(response, list | tuple):
+        return _one_response(response)
+    return tuple(message for entry in _flattened(response) for message in _one_response(entry))
 
 
-def _each(entries: Sequence[Any]) -> Iterator[Any]:
-    """The entries of a list, and of the lists in it."""
+def _flattened(entries: Sequence[Any]) -> Iterator[Any]:
+    """The entries of a list and of lists in it."""
     for entry in entries:
         yield from entry if isinstance(entry, list | tuple) else (entry,)
 
 
-def _answer(answer: Any) -> tuple[Message, ...]:
-    for _ in range(_DEEPEST):
+def _one_response(answer: Any) -> tuple[Message, ...]:
+    for _ in range(_MAX_WRAPPERS):
         if isinstance(answer, str):
             return (Message("assistant", answer),) if answer else ()
         if isinstance(answer, list | tuple):
@@ -354,7 +356,7 @@ def _answer(answer: Any) -> tuple[Message, ...]:
             return ()
         for name in ("choices", "generations", "candidates"):
             if isinstance(answer.get(name), list):
-                return tuple(message for choice in _flat(answer[name]) for message in _choice(choice))
+                return tuple(message for choice in _mappings(answer[name]) for message in _choice(choice))
         if "role" in answer or "content" in answer or "lc" in answer or answer.get("type") in _ROLES:
             return tuple(messages_in(answer, "assistant"))
         inner = first_of(answer, _ANSWERS)
@@ -364,8 +366,8 @@ def _answer(answer: Any) -> tuple[Message, ...]:
     return ()
 
 
-def _flat(entries: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
-    yield from (entry for entry in _each(entries) if isinstance(entry, Mapping))
+def _mappings(entries: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
+    yield from (entry for entry in _flattened(entries) if isinstance(entry, Mapping))
 
 
 def _choice(choice: Mapping[str, Any]) -> list[Message]:
@@ -373,21 +375,23 @@ def _choice(choice: Mapping[str, Any]) -> list[Message]:
     inner = next((choice[name] for name in names if isinstance(choice.get(name), Mapping)), None)
     if inner is not None:
         return messages_in(inner, "assistant")
-    said = choice.get("text")
-    return [Message("assistant", said)] if isinstance(said, str) else []
+    content = choice.get("text")
+    return [Message("assistant", content)] if isinstance(content, str) else []
 
 
 def tools_asked(answer: Any) -> tuple[str, ...]:
-    """Names of the tools that an answer asks for. Most answers ask for none: only those that may are parsed."""
+    """Names of the tools that a response calls. Responses that cannot contain a call are not parsed."""
     if isinstance(answer, str) and (
-        len(answer) > MOST_PARSED or answer[:1] not in ("{", "[") or not any(word in answer for word in _CALL_WORDS)
+        len(answer) > MAX_PARSED_LENGTH
+        or answer[:1] not in ("{", "[")
+        or not any(word in answer for word in _CALL_WORDS)
     ):
         return ()
-    return tuple(call.name for message in answered(answer) for call in message.tool_calls) if answer else ()
+    return tuple(call.name for message in response_messages(answer) for call in message.tool_calls) if answer else ()
 
 
 def tools_offered(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """Each tool as {name, description}, of a list in a provider's shape, or flat."""
+    """Each tool as {name, description}, from a list in any provider's shape."""
     found: list[dict[str, Any]] = []
     for entry in items_of(value):
         tool = parsed(entry)
@@ -406,12 +410,12 @@ def _offered(tool: Any) -> Iterator[dict[str, Any]]:
     inner = next((tool[name] for name in names if isinstance(tool.get(name), Mapping)), tool)
     shown = {name: inner[name] for name in ("name", "description") if inner.get(name)}
     if "name" not in shown and isinstance(tool.get("type"), str) and tool["type"] != "function":
-        shown = {"name": tool["type"], **shown}  # One of the provider's own: {"type": "web_search"}.
+        shown = {"name": tool["type"], **shown}  # A built-in tool of the provider: {"type": "web_search"}.
     yield shown
 
 
 def params_of(request: Any) -> dict[str, Any]:
-    """The settings of a whole request: what is neither its messages nor its tools."""
+    """The parameters of a request: everything but its messages and tools."""
     found = parsed(request)
     if not isinstance(found, Mapping):
         return {}
@@ -423,7 +427,7 @@ def params_of(request: Any) -> dict[str, Any]:
 
 
 def finish_reason_of(answer: Any) -> str | None:
-    """Why the model stopped, of a whole answer."""
+    """Why the model stopped, from a response."""
     found = parsed(answer)
     if not isinstance(found, Mapping):
         return None
@@ -431,51 +435,82 @@ def finish_reason_of(answer: Any) -> str | None:
     choices = [found]
     for name in ("choices", "generations", "candidates"):
         if isinstance(found.get(name), list):
-            choices.extend(_flat(found[name]))
+            choices.extend(_mappings(found[name]))
     infos = [inner for choice in choices if isinstance(inner := choice.get("generation_info"), Mapping)]
     reasons = [reason for fields in (*choices, *infos) if isinstance(reason := first_of(fields, names), str) and reason]
     return ", ".join(dict.fromkeys(reasons)) or None
 
 
-def once(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Without the system prompts that repeat one before them: as instructions and as a message, say.
+def without_repeated_prompts(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The messages without repeated system prompts at the start, such as instructions that are also a message.
 
-    Later in the conversation a repeated one was sent again, and stays.
+    A system prompt later in the conversation was sent again, and is kept.
     """
-    said: set[str] = set()
+    seen: set[str] = set()
     kept: list[Message] = []
-    for place, message in enumerate(messages):
+    for index, message in enumerate(messages):
         if message.role not in SYSTEM_ROLES:
-            return (*kept, *messages[place:]) if len(kept) < place else messages
+            return (*kept, *messages[index:]) if len(kept) < index else messages
         words = " ".join((message.text or "").split())
-        if words not in said or message.parts:
+        if words not in seen or message.parts:
             kept.append(message)
-        said.add(words)
+        seen.add(words)
     return tuple(kept)
 
 
-def calls_of(value: Any) -> tuple[ToolCall, ...]:
-    """The tool calls of a list, in any of the shapes."""
+def input_and_output(
+    kind: str,
+    request: Any,
+    response: Any,
+    documents: tuple[Mapping[str, Any], ...],
+    *,
+    arguments: Any,
+    result: Any,
+) -> dict[str, Any]:
+    """Fields of `SpanContent` for a span that has one input and one output.
+
+    A model call has messages, an embedding call has only its texts, and every other span has plain values.
+
+    Args:
+        kind: of the span.
+        request, response: the input and the output.
+        documents: those in the response, which are not shown again as output.
+        arguments, result: input and output of a span without messages, unwrapped.
+    """
+    is_call, is_embedding = kind == "llm", kind == "embedding"
+    inputs = request_messages(request) if is_call else ()
+    outputs = response_messages(response) if is_call else ()
+    return {
+        "input_messages": inputs,
+        "output_messages": outputs,
+        "input": texts_of(request) if is_embedding else None if inputs else arguments,
+        "output": None if outputs or documents or is_embedding else tool_result(result),
+        "documents": documents,
+    }
+
+
+def tool_calls_of(value: Any) -> tuple[ToolCall, ...]:
+    """The tool calls of a list in any shape."""
     return tuple(_call(call) for call in items_of(value) if isinstance(call, Mapping))
 
 
-def served_by(answer: Any) -> tuple[str | None, str | None]:
-    """The model that gave a whole answer, and the provider's id of it."""
+def model_and_response_id(answer: Any) -> tuple[str | None, str | None]:
+    """The answering model and the provider's response id, from a response."""
     if not isinstance(answer, Mapping):
         return None, None
-    places = [answer]
-    if isinstance(answer.get("llm_output"), Mapping):  # LangChain has them deep inside, of a stream in each message.
-        places.append(answer["llm_output"])
+    sources = [answer]
+    if isinstance(answer.get("llm_output"), Mapping):  # LangChain nests them; for streams, in each message.
+        sources.append(answer["llm_output"])
     generations = answer.get("generations")
-    for choice in _flat(generations if isinstance(generations, list) else ()):
+    for choice in _mappings(generations if isinstance(generations, list) else ()):
         message = _unwrapped(choice["message"]) if isinstance(choice.get("message"), Mapping) else {}
-        places += [found for found in (message.get("response_metadata"), message) if isinstance(found, Mapping)]
-    model = next(filter(None, (text(first_of(place, _MODELS)) for place in places)), None)
-    ids = (text(first_of(place, _IDS)) for place in places)
-    return model, next((found for found in ids if found and not found.startswith(_OWN_IDS)), None)
+        sources += [found for found in (message.get("response_metadata"), message) if isinstance(found, Mapping)]
+    model = next(filter(None, (text(first_of(source, _MODELS)) for source in sources)), None)
+    ids = (text(first_of(source, _IDS)) for source in sources)
+    return model, next((found for found in ids if found and not found.startswith(_LANGCHAIN_IDS)), None)
 
 
 _MODELS: Final = ("model", "model_name", "modelVersion", "model_version")
 _IDS: Final = ("id", "responseId", "response_id")
-_OWN_IDS: Final = ("lc_run", "run-")
-"""LangChain's, where the provider's are not known."""
+_LANGCHAIN_IDS: Final = ("lc_run", "run-")
+"""Prefixes of ids that LangChain generates if it does not know the provider's."""

@@ -1,4 +1,4 @@
-"""Spans of MLflow's tracing and its autologging: `mlflow.*`, every value as JSON."""
+"""Spans of MLflow tracing and autologging: `mlflow.*`, with every value as JSON."""
 
 from __future__ import annotations
 
@@ -12,32 +12,30 @@ from hh_jupyter.conventions.facts import (
     SpanContent,
     SpanFacts,
     Usage,
-    amount,
+    as_amount,
     counts_of,
     documents_of,
     first_of,
     json_value,
     mapping,
     prefixed,
+    provider_name,
     text,
-    texts_of,
-    tool_answer,
     usage_of,
 )
 from hh_jupyter.conventions.messages import (
-    MOST_PARSED,
-    answered,
-    asked,
+    MAX_PARSED_LENGTH,
     finish_reason_of,
+    input_and_output,
+    model_and_response_id,
     params_of,
-    served_by,
     tools_asked,
     tools_offered,
 )
 from hh_jupyter.conventions.otel_genai import MODEL_KINDS
 
 FAMILY: Final = "mlflow"
-SIGNS: Final = (MLFLOW_TYPE,)
+MARKER_KEYS: Final = (MLFLOW_TYPE,)
 
 _KINDS: Final = {
     "LLM": "llm", "CHAT_MODEL": "llm", "EMBEDDING": "embedding", "TOOL": "tool", "AGENT": "agent", "CHAIN": "chain",
@@ -51,7 +49,7 @@ _COST: Final = "mlflow.llm.cost"
 _CHUNK_EVENT: Final = "mlflow.chunk.item."
 _TAG: Final = "mlflow.traceTag."
 _MODEL: Final = "mlflow.llm.model"
-"""The one that answered where autologging knows it, else the one asked for."""
+"""The answering model if autologging knows it, else the requested one."""
 
 _MODELS: Final = ("model", "model_name", _MODEL)
 _METADATA: Final = {"linkedPrompts": "prompts", "spanDescription": "description", "message.format": "format"}
@@ -62,20 +60,19 @@ _USER: Final = ("user.id", "mlflow.trace.user")
 def facts(
     attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int, event_type: str
 ) -> SpanFacts | None:
-    """The facts of a span with a type of MLflow's, else None."""
-    given = attributes.get(MLFLOW_TYPE)
-    if given is None:
+    """Facts of a span with an MLflow type; otherwise None."""
+    span_type = attributes.get(MLFLOW_TYPE)
+    if span_type is None:
         return None
-    get, kind = attributes.get, _KINDS.get(str(json_value(given)).upper(), "other")
-    counts, cost = mapping(get(_USAGE)), amount(mapping(get(_COST)).get("total_cost")) or None
+    get, kind = attributes.get, _KINDS.get(str(json_value(span_type)).upper(), "other")
+    counts, cost = mapping(get(_USAGE)), as_amount(mapping(get(_COST)).get("total_cost")) or None
     if kind not in MODEL_KINDS and not counts and cost is None:
-        return plain.shared(kind, event_type, FAMILY)
+        return plain.shared_facts(kind, event_type, FAMILY)
     output = get(_OUTPUTS)
-    small = isinstance(output, str) and len(output) <= MOST_PARSED and kind in MODEL_KINDS
+    small = isinstance(output, str) and len(output) <= MAX_PARSED_LENGTH and kind in MODEL_KINDS
     answer = mapping(output) if small else {}
-    model, response_id = served_by(answer)
+    model, response_id = model_and_response_id(answer)
     requested = text(json_value(first_of(attributes, _MODELS)))
-    provider = json_value(get("mlflow.llm.provider"))
     first_token = next((e.timestamp - start_ns for e in events if e.name.startswith(_CHUNK_EVENT)), None)
     return SpanFacts(
         kind=kind,
@@ -83,7 +80,7 @@ def facts(
         family=FAMILY,
         model=model or text(json_value(get(_MODEL))) or requested,
         model_requested=requested,
-        provider=text(provider.lower()) if isinstance(provider, str) else None,
+        provider=provider_name(json_value(get("mlflow.llm.provider"))),
         usage=_usage(counts, answer.get("usage")),
         cost=cost,
         first_token_ns=first_token if first_token is not None and first_token >= 0 else None,
@@ -94,33 +91,28 @@ def facts(
 
 
 def _usage(counts: Mapping[str, Any], raw: Any) -> Usage | None:
-    """What MLflow counts; what it leaves out, reasoning and embeddings, from the answer itself."""
-    more = counts_of(raw if isinstance(raw, Mapping) else {})
-    prompt, completion, total, cached, written, _ = counts_of(counts) if counts else more
-    return usage_of(prompt, completion, total, cached, written, more[-1])
+    """MLflow's counts; those it omits, of reasoning and embeddings, come from the response itself."""
+    raw_counts = counts_of(raw if isinstance(raw, Mapping) else {})
+    prompt, completion, total, cached, written, _ = counts_of(counts) if counts else raw_counts
+    return usage_of(prompt, completion, total, cached, written, raw_counts[-1])
 
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent | None:
-    """What a span of MLflow's holds, None for another's."""
+    """Content of an MLflow span; None for other spans."""
     if MLFLOW_TYPE not in attributes:
         return None
     get = attributes.get
     kind = _KINDS.get(str(json_value(get(MLFLOW_TYPE))).upper(), "other")
-    given, returned = json_value(get(_INPUTS)), json_value(get(_OUTPUTS))
-    inputs, outputs = (asked(given), answered(returned)) if kind == "llm" else ((), ())
-    documents = documents_of(returned) if kind in ("retriever", "reranker") else ()
-    params = params_of(given) or params_of(get("invocation_params"))
+    inputs, outputs = json_value(get(_INPUTS)), json_value(get(_OUTPUTS))
+    documents = documents_of(outputs) if kind in ("retriever", "reranker") else ()
+    params = params_of(inputs) or params_of(get("invocation_params"))
     extra = {name: json_value(get(f"mlflow.{key}")) for key, name in _METADATA.items()}
     metadata = {**prefixed(attributes, _TAG), **extra}
     return SpanContent(
-        input_messages=inputs,
-        output_messages=outputs,
-        input=texts_of(given) if kind == "embedding" else None if inputs else given,
-        output=None if outputs or documents or kind == "embedding" else tool_answer(returned),
+        **input_and_output(kind, inputs, outputs, documents, arguments=inputs, result=outputs),
         params=params if kind in MODEL_KINDS else {},
-        documents=documents,
         tools_offered=tools_offered(get("mlflow.chat.tools")),
-        finish_reason=finish_reason_of(returned) if kind == "llm" else None,
+        finish_reason=finish_reason_of(outputs) if kind == "llm" else None,
         metadata={name: value for name, value in metadata.items() if value},
         session_id=text(json_value(first_of(attributes, _SESSION))),
         user_id=text(json_value(first_of(attributes, _USER))),

@@ -1,4 +1,4 @@
-"""The name under which a span is shown, where its own says nothing: a template, or the same for every tool."""
+"""The display name of a span whose own name is a template or the same for every tool or agent."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Final
 from hh_jupyter.conventions.facts import first_of
 
 _MESSAGE: Final = "logfire.msg"
-"""The name of a span of Logfire's and of Pydantic AI's with its values filled in."""
+"""The name of a Logfire or Pydantic AI span with its values filled in."""
 
 _TOOL: Final = ("gen_ai.tool.name", "tool.name", "ai.toolCall.name", "tool_name", "traceloop.entity.name")
 _AGENT: Final = ("gen_ai.agent.name", "agent.name", "agent_name")
-_UNTOLD: Final = {
+_GENERIC_NAMES: Final = {
     **dict.fromkeys(
         (
             "running tool", "running tools", "running output function", "execute_tool", "Tool Execution", "ai.toolCall",
@@ -24,18 +24,18 @@ _UNTOLD: Final = {
     ),
     **dict.fromkeys(("agent run", "invoke_agent", "create_agent"), _AGENT),
 }  # fmt: skip
-"""Names that spans of any tool or agent have, and the attributes that name it."""
+"""Span name common to all tools or agents -> attributes with the specific name."""
 
 
 def readable_name(name: str, attributes: Mapping[str, Any]) -> str:
-    """The name to show for a span: its own, unless that is a template or common to all tools or agents.
+    """The display name of a span: its own name, unless that is a template or common to all tools or agents.
 
     Args:
         name: of the span.
         attributes: of the span, redacted.
     """
-    named_by = _UNTOLD.get(name)
-    if named_by is None and "{" not in name:
+    name_keys = _GENERIC_NAMES.get(name)
+    if name_keys is None and "{" not in name:
         return name
-    found = attributes.get(_MESSAGE) or (first_of(attributes, named_by) if named_by else None)
+    found = attributes.get(_MESSAGE) or (first_of(attributes, name_keys) if name_keys else None)
     return found if isinstance(found, str) and found else name

@@ -10,14 +10,15 @@ from typing import Any, Final
 from hh_jupyter.conventions import plain
 from hh_jupyter.conventions.event_type import OPENINFERENCE_KIND
 from hh_jupyter.conventions.facts import (
-    MOST_DIGITS,
+    MAX_INDEX_DIGITS,
     EventLike,
     Message,
     SpanContent,
     SpanFacts,
     ToolCall,
     Usage,
-    amount,
+    as_amount,
+    as_text,
     first_of,
     grouped,
     items_of,
@@ -25,22 +26,21 @@ from hh_jupyter.conventions.facts import (
     parsed,
     provider_name,
     service_tier,
-    shown_text,
     text,
-    tool_answer,
+    tool_result,
     usage_of,
 )
 from hh_jupyter.conventions.messages import tools_offered
 
 __all__ = ["FAMILY", "content", "facts"]
 
-# Messages, documents, inputs and outputs of OpenInference spans, for the detail pane.
+# Content for the detail pane.
 
 _INPUTS: Final = ("input.value", "reranker.query")
 _PROMPTS: Final = ("llm.prompts", "prompt.text", "user")
 _CHOICES: Final = ("llm.choices", "completion.text", "assistant")
 _TEXTS: Final = frozenset({"text", "input_text", "output_text", None})
-_FUNCTION: Final = re.compile(rf"function\.\d{{1,{MOST_DIGITS}}}")
+_FUNCTION: Final = re.compile(rf"function\.\d{{1,{MAX_INDEX_DIGITS}}}")
 _COST: Final = "llm.cost."
 _EXTRA: Final = {
     "llm.prompt_template.template": "prompt template",
@@ -58,7 +58,7 @@ _EXTRA: Final = {
 
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent | None:
-    """What an OpenInference span holds, None for another's."""
+    """Content of an OpenInference span; None for other spans."""
     if OPENINFERENCE_KIND not in attributes:
         return None
     get, items = attributes.get, attributes.items()
@@ -67,8 +67,8 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
         input_messages=_messages(attributes, "llm.input_messages") or _completions(attributes, *_PROMPTS),
         output_messages=_messages(attributes, "llm.output_messages") or _completions(attributes, *_CHOICES),
         input=_input(attributes),
-        # The output of an embedding is vectors, thousands of numbers each: nothing to read.
-        output=None if "embedding.model_name" in attributes else tool_answer(parsed(get("output.value"))),
+        # The output of an embedding call is vectors of thousands of numbers, which are not shown.
+        output=None if "embedding.model_name" in attributes else tool_result(parsed(get("output.value"))),
         tool_name=text(get("tool.name")),
         tool_call_id=text(get("tool_call.id")),
         params=_params(params),
@@ -82,12 +82,12 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
 
 
 def _params(value: Any) -> Mapping[str, Any]:
-    """The request's parameters; LangChain repeats the tools among them."""
-    return {name: given for name, given in mapping(value).items() if name not in ("tools", "functions")}
+    """The parameters of the request, without the tools that LangChain repeats among them."""
+    return {name: param for name, param in mapping(value).items() if name not in ("tools", "functions")}
 
 
 def _metadata(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The user's metadata, tags among them, and what the span says of its agent, tool, prompt and cost."""
+    """The user's metadata and tags, and attributes of the agent, tool, prompt and cost."""
     get = attributes.get
     extra = {
         "tags": list(items_of(get("tag.tags"))) or None,
@@ -98,11 +98,11 @@ def _metadata(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _input(attributes: Mapping[str, Any]) -> Any:
-    """The input as given; of an embedding its texts."""
+    """The input of a span; the texts of an embedding call."""
     texts = [entry.get("embedding.text") for entry in grouped(attributes.items(), "embedding.embeddings")]
-    given = [found for found in texts if found is not None] or parsed(first_of(attributes, _INPUTS))
+    value = [found for found in texts if found is not None] or parsed(first_of(attributes, _INPUTS))
     is_tool = str(attributes.get(OPENINFERENCE_KIND)).upper() == "TOOL"
-    return parsed(attributes.get("tool.parameters")) if given is None and is_tool else given
+    return parsed(attributes.get("tool.parameters")) if value is None and is_tool else value
 
 
 def _messages(attributes: Mapping[str, Any], prefix: str) -> tuple[Message, ...]:
@@ -110,27 +110,27 @@ def _messages(attributes: Mapping[str, Any], prefix: str) -> tuple[Message, ...]
 
 
 def _completions(attributes: Mapping[str, Any], prefix: str, key: str, role: str) -> tuple[Message, ...]:
-    """The texts of a completion without roles."""
+    """Messages of a text completion, whose texts have no roles."""
     texts = [entry.get(key) for entry in grouped(attributes.items(), prefix)]
     return tuple(Message(role, found) for found in texts if isinstance(found, str))
 
 
 def _message(fields: Mapping[str, Any]) -> list[Message]:
-    """One message; of AutoGen's with results of functions as many."""
+    """The message, or one for each function result in a message of AutoGen."""
     results = _function_results(fields)
     if results:
         return results
     texts: list[str] = []
     parts: list[Any] = []
     for part in grouped(fields.items(), "message.contents"):
-        said, kind = part.get("message_content.text"), part.get("message_content.type")
-        if isinstance(said, str) and kind in _TEXTS:
-            texts.append(said)
-        elif kind != "tool_use":  # repeated under message.tool_calls
+        content, kind = part.get("message_content.text"), part.get("message_content.type")
+        if isinstance(content, str) and kind in _TEXTS:
+            texts.append(content)
+        elif kind != "tool_use":  # Repeated under message.tool_calls.
             parts.append(part)
-    whole_text = fields.get("message.content")
-    if not texts and isinstance(whole_text, str):
-        texts.append(whole_text)
+    full_text = fields.get("message.content")
+    if not texts and isinstance(full_text, str):
+        texts.append(full_text)
     calls = [_tool_call(call) for call in grouped(fields.items(), "message.tool_calls")]
     if name := text(fields.get("message.function_call_name")):
         calls.append(ToolCall(name, parsed(fields.get("message.function_call_arguments_json"))))
@@ -145,18 +145,18 @@ def _message(fields: Mapping[str, Any]) -> list[Message]:
 
 
 def _function_results(fields: Mapping[str, Any]) -> list[Message]:
-    """The results under `function.N`, each as JSON."""
+    """Messages for the results under `function.N`, each in JSON."""
     keys = sorted((key for key in fields if _FUNCTION.fullmatch(key)), key=lambda key: int(key.partition(".")[2]))
     found = (mapping(fields[key]) for key in keys)
     return [
-        Message("tool", shown_text(result.get("content")), tool_call_id=text(result.get("call_id")))
+        Message("tool", as_text(result.get("content")), tool_call_id=text(result.get("call_id")))
         for result in found
         if result
     ]
 
 
 def _offered(tool: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """A tool by the name beside its schema, else by the one in it."""
+    """The tool, named by the attribute beside its schema, else by the schema."""
     name, description = tool.get("tool.name"), tool.get("tool.description")
     if isinstance(name, str) and name:
         return ({"name": name, **({"description": description} if description else {})},)
@@ -172,7 +172,7 @@ def _tool_call(fields: Mapping[str, Any]) -> ToolCall:
 
 
 def _documents(attributes: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """Retrieved documents as {id, text, score, metadata}, without the fields that are missing."""
+    """Retrieved documents as {id, text, score, metadata}, without missing fields."""
     return tuple(
         {
             name: parsed(entry[key]) if name == "metadata" else entry[key]
@@ -192,6 +192,8 @@ _DOCUMENT_FIELDS = {
 }
 
 
+# Facts for records and totals.
+
 FAMILY: Final = "openinference"
 FIRST_CHUNK_EVENT: Final = "First Token Stream Event"
 
@@ -209,18 +211,18 @@ _COST_PARTS: Final = ("llm.cost.prompt", "llm.cost.completion")
 _MODEL: Final = ("llm.response.model_name", "llm.model_name", "embedding.model_name", "reranker.model_name")
 _LANGCHAIN: Final = '{"generations"'
 _CACHED_ANSWER = re.compile(r'"total_cost"\s*:\s*0(?:\.0+)?\s*[,}]')
-"""LangChain's cache sets the cost of an answer that it had, in its usage metadata."""
+"""LangChain's cache writes this cost into the usage metadata of a cached response."""
 
-_INDEX: Final = rf"(\d{{1,{MOST_DIGITS}}})"
+_INDEX: Final = rf"(\d{{1,{MAX_INDEX_DIGITS}}})"
 _TOOL_CALL = re.compile(rf"llm\.output_messages\.{_INDEX}\.message\.tool_calls\.{_INDEX}\.tool_call\.function\.name")
 _TOOL_CALL_END: Final = ".tool_call.function.name"
 
-# Parsing happens once a span while it is sealed; longer values are left to the detail pane.
+# In characters. Values are parsed while a span is finalized; longer ones are parsed only for the detail pane.
 _PARSED_LENGTH: Final = 65_536
 _SEARCHED_LENGTH: Final = 262_144
 _HEAD_ID = re.compile(r'\{\s*"id"\s*:\s*"([^"\\]{1,200})"')
 _TIER = re.compile(r'"service_tier"\s*:\s*"(\w{1,40})"')
-_CACHE_SIGN: Final = '_input_tokens":'
+_CACHE_MARKER: Final = '_input_tokens":'
 _CACHED = re.compile(r'(?<!\\)"cache_(read|creation)_input_tokens":\s*(\d{1,12})\b')
 _KNOWN_ID = re.compile(r'"id"\s*:\s*"((resp_|chatcmpl-|msg_)[\w.:-]{1,200})"')
 _ID_ORDER: Final = ("resp_", "chatcmpl-", "msg_")
@@ -229,21 +231,21 @@ _ID_ORDER: Final = ("resp_", "chatcmpl-", "msg_")
 def facts(
     attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int, event_type: str
 ) -> SpanFacts | None:
-    """The facts of a span with an OpenInference kind, else None."""
-    said = attributes.get(OPENINFERENCE_KIND)
-    if said is None:
+    """Facts of a span with an OpenInference kind; otherwise None."""
+    span_kind = attributes.get(OPENINFERENCE_KIND)
+    if span_kind is None:
         return None
-    kind = _KINDS.get(str(said).upper(), "other")
+    kind = _KINDS.get(str(span_kind).upper(), "other")
     if kind not in _DETAILED:
         if _PROMPT not in attributes and _COMPLETION not in attributes and _TOTAL_COST not in attributes:
             tool = text(attributes.get("tool.name")) if kind == "tool" else None
-            return plain.shared(kind, event_type, FAMILY, tool)
-        # An agent or a chain may carry the sum of its run.
+            return plain.shared_facts(kind, event_type, FAMILY, tool)
+        # An agent or a chain may have the sum of its run.
         return SpanFacts(
             kind=kind,
             event_type=event_type,
             family=FAMILY,
-            model=_answered(attributes),
+            model=_response_model(attributes),
             provider=_provider(attributes),
             usage=_usage(attributes),
             cost=_cost(attributes),
@@ -256,16 +258,16 @@ def _model_call(
 ) -> SpanFacts:
     params = _invocation(attributes)
     provider = _provider(attributes)
-    # The Agents SDK's parameters are copied from the response, whose model is the one that answered.
-    given = {} if "id" in params else params
-    asked = attributes.get("llm.request.model_name") or given.get("model") or given.get("model_name")
-    requested = _unrouted(text(asked), provider)
+    # The Agents SDK copies its parameters from the response: their model is the one that answered.
+    own = {} if "id" in params else params
+    name = attributes.get("llm.request.model_name") or own.get("model") or own.get("model_name")
+    requested = _without_route(text(name), provider)
     first_token = next((event.timestamp - start_ns for event in events if event.name == FIRST_CHUNK_EVENT), None)
     return SpanFacts(
         kind=kind,
         event_type=event_type,
         family=FAMILY,
-        model=_unrouted(_answered(attributes), provider) or requested,
+        model=_without_route(_response_model(attributes), provider) or requested,
         model_requested=requested,
         provider=provider,
         usage=_with_cached(_usage(attributes), attributes.get("output.value")),
@@ -279,12 +281,12 @@ def _model_call(
     )
 
 
-def _answered(attributes: Mapping[str, Any]) -> str | None:
+def _response_model(attributes: Mapping[str, Any]) -> str | None:
     return text(first_of(attributes, _MODEL))
 
 
-def _unrouted(model: str | None, provider: str | None) -> str | None:
-    """The model's own name: LiteLLM routes by "openai/gpt-4o", which says the provider twice."""
+def _without_route(model: str | None, provider: str | None) -> str | None:
+    """The model's name without LiteLLM's route: "gpt-4o" for "openai/gpt-4o"."""
     return text(model.removeprefix(f"{provider}/")) if model and provider else model
 
 
@@ -293,15 +295,15 @@ def _provider(attributes: Mapping[str, Any]) -> str | None:
 
 
 def _cost(attributes: Mapping[str, Any]) -> float | None:
-    total = amount(attributes.get(_TOTAL_COST))
+    total = as_amount(attributes.get(_TOTAL_COST))
     if total is not None:
         return total
-    parts = [amount(attributes.get(key)) for key in _COST_PARTS]
+    parts = [as_amount(attributes.get(key)) for key in _COST_PARTS]
     return None if None in parts else sum(part for part in parts if part is not None)
 
 
 def _from_cache(output: Any) -> bool:
-    """Whether LangChain's own cache answered."""
+    """Whether LangChain's cache answered."""
     if not isinstance(output, str) or not output.startswith(_LANGCHAIN) or len(output) > _SEARCHED_LENGTH:
         return False
     return _CACHED_ANSWER.search(output) is not None
@@ -322,23 +324,23 @@ def _usage(attributes: Mapping[str, Any]) -> Usage | None:
 
 
 def _with_cached(usage: Usage | None, output: Any) -> Usage | None:
-    """The usage with Anthropic's cached tokens from the answer, where the attributes only count them in the prompt."""
+    """The usage with Anthropic's cached tokens from the response, if no attribute counts them separately."""
     if usage is None or usage.cached is not None or usage.cache_write is not None or not isinstance(output, str):
         return usage
-    if len(output) > _SEARCHED_LENGTH or _CACHE_SIGN not in output:
+    if len(output) > _SEARCHED_LENGTH or _CACHE_MARKER not in output:
         return usage
     found = {name: int(count) for name, count in _CACHED.findall(output)}
     return replace(usage, cached=found.get("read"), cache_write=found.get("creation"))
 
 
 def _invocation(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The request's parameters; a failed span names its model nowhere else."""
+    """The parameters of the request: the only place where a failed span names its model."""
     value = attributes.get("llm.invocation_parameters") or attributes.get("embedding.invocation_parameters")
     return mapping(value) if isinstance(value, str) and len(value) <= _PARSED_LENGTH else {}
 
 
 def _tier(attributes: Mapping[str, Any], params: Mapping[str, Any]) -> str | None:
-    """The tier that the answer names, else the one that was asked for."""
+    """The price tier in the response, else the requested one."""
     output = attributes.get("output.value")
     if isinstance(output, str) and len(output) <= _SEARCHED_LENGTH and (named := _TIER.search(output)):
         return service_tier(named[1])
@@ -354,10 +356,10 @@ def _tools_asked(attributes: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def response_id(output: Any) -> str | None:
-    """The provider's id of an answer, found in the text of `output.value`: OpenInference has no attribute for it.
+    """The provider's response id in the text of `output.value`; OpenInference has no attribute for it.
 
-    OpenAI and Anthropic answers begin with it, rebuilt streams hold it later, LangChain's hold it deep inside and
-    beside ids of messages, hence the order.
+    Responses of OpenAI and Anthropic begin with it, reassembled streams have it later, and LangChain nests it beside
+    ids of messages, hence the order.
     """
     if not isinstance(output, str) or output[:1] not in ("{", "["):
         return None
@@ -374,7 +376,7 @@ def response_id(output: Any) -> str | None:
 
 
 def _langchain_id(answer: Mapping[str, Any]) -> str | None:
-    """The provider's id in an `LLMResult` of LangChain: `generations[0][0].message.kwargs.response_metadata.id`."""
+    """The provider's id in LangChain's `LLMResult`: `generations[0][0].message.kwargs.response_metadata.id`."""
     at: Any = answer.get("generations")
     for step in (0, 0, "message", "kwargs", "response_metadata", "id"):
         if isinstance(at, list) and isinstance(step, int) and at:

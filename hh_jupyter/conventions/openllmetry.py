@@ -1,6 +1,6 @@
-"""Spans of OpenLLMetry (Traceloop): `traceloop.*`, and `llm.*` with flattened messages in releases up to 0.40.
+"""Spans of OpenLLMetry (Traceloop): `traceloop.*`, and up to release 0.40 `llm.*` with flattened messages.
 
-Later releases write model spans in OpenTelemetry's names, which `otel_genai` reads.
+Later releases write model calls with OpenTelemetry's names, which `otel_genai` reads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 from hh_jupyter.conventions import mcp, otel_genai, plain
 from hh_jupyter.conventions.event_type import REQUEST_TYPE, TRACELOOP_KIND
 from hh_jupyter.conventions.facts import (
-    MOST_DIGITS,
+    MAX_INDEX_DIGITS,
     EventLike,
     Message,
     SpanContent,
@@ -24,18 +24,18 @@ from hh_jupyter.conventions.facts import (
     parsed,
     prefixed,
     text,
-    tool_answer,
+    tool_result,
 )
 from hh_jupyter.conventions.messages import messages_in
 
 __all__ = ["FAMILY", "content", "facts"]
 
-# Messages, tools, inputs and outputs of OpenLLMetry's spans, for the detail pane.
+# Content for the detail pane.
 
 ENTITY_INPUT: Final = "traceloop.entity.input"
 _ASSOCIATION: Final = "traceloop.association.properties."
 _EMPTY_TEXTS: Final = ("", '""')
-"""0.40 writes the JSON of an empty text beside tool calls."""
+"""Content beside tool calls; 0.40 writes the JSON of an empty text."""
 
 _OWN: Final = frozenset({"session_id", "user_id", "project", "source", "parent_id"})
 _EXTRA_PARAMS: Final = {
@@ -48,14 +48,14 @@ _EXTRA_PARAMS: Final = {
 
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent | None:
-    """What an OpenLLMetry span holds, None for another's. Association properties alone make no OpenLLMetry span."""
+    """Content of an OpenLLMetry span; None for other spans, including those with association properties only."""
     if TRACELOOP_KIND in attributes or ENTITY_INPUT in attributes:
         return _step(attributes)
     return _request(attributes) if REQUEST_TYPE in attributes else None
 
 
 def _step(attributes: Mapping[str, Any]) -> SpanContent:
-    """A workflow, task, agent or tool."""
+    """Content of a workflow, task, agent or tool."""
     get = attributes.get
     arguments = parsed(first_of(attributes, (ENTITY_INPUT, "gen_ai.tool.call.arguments")))
     result = parsed(first_of(attributes, ("traceloop.entity.output", "gen_ai.tool.call.result")))
@@ -63,8 +63,8 @@ def _step(attributes: Mapping[str, Any]) -> SpanContent:
     kwargs = answer.get("kwargs") if isinstance(answer, Mapping) else None
     tool = get(TRACELOOP_KIND) == "tool"
     return SpanContent(
-        input=_given(arguments),
-        output=_returned(result),
+        input=_unwrapped_arguments(arguments),
+        output=_unwrapped_result(result),
         tool_name=text(first_of(attributes, ("gen_ai.tool.name", "traceloop.entity.name"))) if tool else None,
         tool_call_id=text(kwargs.get("tool_call_id")) if isinstance(kwargs, Mapping) else None,
         **_shared(attributes),
@@ -72,18 +72,18 @@ def _step(attributes: Mapping[str, Any]) -> SpanContent:
 
 
 def _request(attributes: Mapping[str, Any]) -> SpanContent:
-    """A model request of 0.40 and before, its messages flattened."""
+    """Content of a model call of releases up to 0.40, with flattened messages."""
     prompts = grouped(attributes.items(), "gen_ai.prompt")
     answers = grouped(attributes.items(), "gen_ai.completion")
     params = {name: attributes[key] for key, name in _EXTRA_PARAMS.items() if key in attributes}
     params.update(prefixed(attributes, "gen_ai.request."))
     params.pop("model", None)
-    embedded = attributes.get(REQUEST_TYPE) == "embedding"
+    is_embedding = attributes.get(REQUEST_TYPE) == "embedding"
     reasons = [str(entry["finish_reason"]) for entry in answers if entry.get("finish_reason")]
     return SpanContent(
-        input_messages=() if embedded else tuple(found for entry in prompts for found in _messages(entry)),
-        output_messages=_answers(answers),
-        input=[entry["content"] for entry in prompts if "content" in entry] or None if embedded else None,
+        input_messages=() if is_embedding else tuple(found for entry in prompts for found in _messages(entry)),
+        output_messages=_responses(answers),
+        input=[entry["content"] for entry in prompts if "content" in entry] or None if is_embedding else None,
         params=params,
         tools_offered=tuple(
             {name: tool[name] for name in ("name", "description") if tool.get(name)}
@@ -94,33 +94,33 @@ def _request(attributes: Mapping[str, Any]) -> SpanContent:
     )
 
 
-def _answers(entries: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
-    """The answers; what the model thought, which 0.40 writes as one before the answer, is a part of it."""
+def _responses(entries: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
+    """The response messages; reasoning, which 0.40 writes as a message before the response, becomes a part of it."""
     found: list[Message] = []
-    thoughts: list[Any] = []
+    reasoning: list[Any] = []
     for entry in entries:
         if entry.get("role") == "thinking":
-            thoughts.append({"type": "thinking", "content": entry.get("content")})
+            reasoning.append({"type": "thinking", "content": entry.get("content")})
             continue
         own = _messages(entry)
-        found += [replace(own[0], parts=(*thoughts, *own[0].parts)), *own[1:]]
-        thoughts = []
-    return (*found, Message("assistant", parts=tuple(thoughts))) if thoughts else tuple(found)
+        found += [replace(own[0], parts=(*reasoning, *own[0].parts)), *own[1:]]
+        reasoning = []
+    return (*found, Message("assistant", parts=tuple(reasoning))) if reasoning else tuple(found)
 
 
 def _messages(fields: Mapping[str, Any]) -> list[Message]:
-    """A flattened message; Anthropic's content is the JSON of its parts."""
-    said = fields.get("content")
-    parts = parsed(said)
+    """The messages of flattened fields; Anthropic's content is JSON of its parts."""
+    content = fields.get("content")
+    parts = parsed(content)
     if isinstance(parts, list) and parts and all(isinstance(part, Mapping) and "type" in part for part in parts):
         found = messages_in({"role": fields.get("role"), "content": parts})
     else:
-        shown = said if isinstance(said, str) and said not in _EMPTY_TEXTS else None
-        answers, thought = text(fields.get("tool_call_id")), first_of(fields, ("reasoning_content", "reasoning"))
-        parts = ({"type": "reasoning", "content": thought},) if isinstance(thought, str) and thought else ()
-        found = [Message(role=text(fields.get("role")) or "", text=shown, tool_call_id=answers, parts=parts)]
-    named = grouped(fields.items(), "tool_calls") or [prefixed(fields, "function_call.")]
-    calls = tuple(_call(call) for call in named if call)
+        shown = content if isinstance(content, str) and content not in _EMPTY_TEXTS else None
+        call_id, reasoning = text(fields.get("tool_call_id")), first_of(fields, ("reasoning_content", "reasoning"))
+        parts = ({"type": "reasoning", "content": reasoning},) if isinstance(reasoning, str) and reasoning else ()
+        found = [Message(role=text(fields.get("role")) or "", text=shown, tool_call_id=call_id, parts=parts)]
+    entries = grouped(fields.items(), "tool_calls") or [prefixed(fields, "function_call.")]
+    calls = tuple(_call(call) for call in entries if call)
     if calls and not found[-1].tool_calls:
         last = found[-1]
         found[-1] = Message(last.role, last.text, calls, last.tool_call_id, last.parts)
@@ -141,13 +141,13 @@ def _shared(attributes: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _given(value: Any) -> Any:
-    """What a step was called with, without the wrapping: {"args", "kwargs"}, {"inputs", ...} or {"input_str", ...}."""
+def _unwrapped_arguments(value: Any) -> Any:
+    """Arguments of a step without their wrapper: {"args", "kwargs"}, {"inputs", ...} or {"input_str", ...}."""
     if not isinstance(value, Mapping):
         return value
     if "inputs" in value:
         return value["inputs"]
-    if "input_str" in value:  # {'city': 'Lima'} as Python writes it.
+    if "input_str" in value:  # A Python literal: {'city': 'Lima'}.
         return parsed(value["input_str"])
     if set(value) == {"args", "kwargs"}:
         if not value["args"]:
@@ -157,23 +157,25 @@ def _given(value: Any) -> Any:
     return value
 
 
-def _returned(value: Any) -> Any:
-    """What a step returned, without the wrapping; of a serialised message its content."""
+def _unwrapped_result(value: Any) -> Any:
+    """Result of a step without its wrapper; the content of a serialized message."""
     if isinstance(value, Mapping):
         value = first_of(value, ("output", "outputs")) if {"output", "outputs"} & set(value) else value
-    elif isinstance(value, str) and value[:1] == '"':  # The decorators write texts as JSON too.
+    elif isinstance(value, str) and value[:1] == '"':  # The decorators also write text as JSON.
         value = parsed(f"[{value}]")
         value = value[0] if isinstance(value, list) and len(value) == 1 else value
-    return tool_answer(value)
+    return tool_result(value)
 
+
+# Facts for records and totals.
 
 FAMILY: Final = "openllmetry"
 _KINDS: Final = {"workflow": "chain", "task": "chain", "agent": "agent", "tool": "tool"}
 _REQUESTS: Final = {"chat": "llm", "completion": "llm", "embedding": "embedding", "rerank": "reranker"}
-_ASKED: Final = re.compile(
-    rf"gen_ai\.completion\.(\d{{1,{MOST_DIGITS}}})\.(?:tool_calls\.(\d{{1,{MOST_DIGITS}}})|function_call)\.name"
+_TOOL_CALL: Final = re.compile(
+    rf"gen_ai\.completion\.(\d{{1,{MAX_INDEX_DIGITS}}})\.(?:tool_calls\.(\d{{1,{MAX_INDEX_DIGITS}}})|function_call)\.name"
 )
-"""LiteLLM's own tracing writes a call as `function_call`, the last one only."""
+"""LiteLLM's own tracing writes only the last call, as `function_call`."""
 
 _TOOL_NAME: Final = ("gen_ai.tool.name", "traceloop.entity.name")
 
@@ -181,33 +183,33 @@ _TOOL_NAME: Final = ("gen_ai.tool.name", "traceloop.entity.name")
 def facts(
     attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int, event_type: str
 ) -> SpanFacts | None:
-    """The facts of a span with a Traceloop kind or a request type, else None."""
+    """Facts of a span with a Traceloop kind or a request type; otherwise None."""
     request = attributes.get(REQUEST_TYPE)
     if request is not None:
         kind = _REQUESTS.get(str(request).lower(), "other")
         found = otel_genai.read(attributes, events, start_ns, kind, event_type, FAMILY, _tools_asked(attributes))
-        return replace(found, streamed=True) if _silent_stream(attributes) else found
-    said = attributes.get(TRACELOOP_KIND)
-    if said is None:
-        # Requests of MCP other than of tools have no kind, only what was asked.
+        return replace(found, streamed=True) if _is_empty_stream(attributes) else found
+    span_kind = attributes.get(TRACELOOP_KIND)
+    if span_kind is None:
+        # MCP requests other than tool calls have no kind, only an input.
         request = mcp.kind_of_request(attributes.get(ENTITY_INPUT))
-        return None if request is None else plain.shared(request, event_type, FAMILY)
-    # A graph's span is a workflow in one attribute and an agent in the other: the operation says more.
-    kind = otel_genai.kind_of(attributes) or _KINDS.get(str(said).lower(), "other")
+        return None if request is None else plain.shared_facts(request, event_type, FAMILY)
+    # A graph's span is a workflow by its kind and an agent by its operation, which is more precise.
+    kind = otel_genai.kind_of(attributes) or _KINDS.get(str(span_kind).lower(), "other")
     if kind == "tool":
-        return plain.shared(kind, event_type, FAMILY, text(first_of(attributes, _TOOL_NAME)))
+        return plain.shared_facts(kind, event_type, FAMILY, text(first_of(attributes, _TOOL_NAME)))
     return otel_genai.read(attributes, events, start_ns, kind, event_type, FAMILY)
 
 
-def _silent_stream(attributes: Mapping[str, Any]) -> bool:
-    """All that 0.40 tells of a stream of Anthropic's: no answer, and 0 tokens."""
-    silent = "gen_ai.response.id" not in attributes and "llm.is_streaming" not in attributes
-    return silent and attributes.get("llm.usage.total_tokens") == 0
+def _is_empty_stream(attributes: Mapping[str, Any]) -> bool:
+    """Whether this is a stream of Anthropic in 0.40, which records no response and 0 tokens."""
+    without_response = "gen_ai.response.id" not in attributes and "llm.is_streaming" not in attributes
+    return without_response and attributes.get("llm.usage.total_tokens") == 0
 
 
 def _tools_asked(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     found: list[tuple[int, int, str]] = []
     for key, value in attributes.items():
-        if key.endswith(".name") and (place := _ASKED.fullmatch(key)):
+        if key.endswith(".name") and (place := _TOOL_CALL.fullmatch(key)):
             found.append((int(place[1]), int(place[2] or 0), text(value) or "?"))
     return tuple(name for _, _, name in sorted(found))

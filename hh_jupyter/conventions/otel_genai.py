@@ -1,6 +1,6 @@
-"""Spans of OpenTelemetry's GenAI conventions: `gen_ai.*`, in today's names and in those that were used before.
+"""Spans of OpenTelemetry's GenAI conventions: `gen_ai.*`, with current and older attribute names.
 
-Written by the official instrumentors, by OpenLLMetry, by Pydantic AI, and by clients that trace themselves.
+The official instrumentors, OpenLLMetry, Pydantic AI, and clients with built-in tracing write them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from hh_jupyter.conventions.facts import (
     SpanContent,
     SpanFacts,
     Usage,
-    amount,
+    as_amount,
+    as_count,
     first_of,
     items_of,
     mapping,
@@ -26,17 +27,16 @@ from hh_jupyter.conventions.facts import (
     provider_name,
     service_tier,
     text,
-    tool_answer,
+    tool_result,
     usage_of,
-    whole,
 )
 from hh_jupyter.conventions.messages import (
-    answered,
-    asked,
     content_blocks,
     finish_reason_of,
     messages_in,
     messages_of,
+    request_messages,
+    response_messages,
     system_prompt,
     tools_asked,
     tools_offered,
@@ -44,7 +44,7 @@ from hh_jupyter.conventions.messages import (
 
 __all__ = ["FAMILY", "content", "facts", "kind_of", "read"]
 
-# Messages, tools, documents, inputs and outputs of spans of OpenTelemetry's GenAI conventions, for the detail pane.
+# Content for the detail pane.
 
 INPUT_MESSAGES: Final = "gen_ai.input.messages"
 OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
@@ -62,11 +62,11 @@ _MESSAGE_EVENTS: Final = {
 }
 _LISTS: Final = (INPUT_MESSAGES, OUTPUT_MESSAGES)
 _LISTED_EVENTS: Final = ("events", "all_messages_events")
-"""Pydantic AI's first versions have the events in an attribute."""
+"""Attributes in which early versions of Pydantic AI write events."""
 
 _RAW_REQUESTS: Final = ("pydantic_ai.all_messages", "gen_ai.prompt", "gcp.vertex.agent.llm_request", "request_data")
 _RAW_ANSWERS: Final = ("gen_ai.completion", "gcp.vertex.agent.llm_response", "response_data")
-"""Whole requests and answers, of LangSmith, OpenLIT, Google's ADK and Logfire, where there are no messages."""
+"""Complete requests and responses of LangSmith, OpenLIT, Google's ADK and Logfire, used if there are no messages."""
 
 _RAW_EVENTS: Final = frozenset({"gen_ai.content.prompt", "gen_ai.content.completion"})
 _EVENTS: Final = frozenset({DETAILS_EVENT, *_MESSAGE_EVENTS, *_RAW_EVENTS})
@@ -108,42 +108,47 @@ _METADATA: Final = {
     "openai.response.system_fingerprint": "system fingerprint",
     "openai.api.type": "api",
 }
-"""What the span tells of its agent, tool or answer, by the words of the detail pane."""
+"""Attributes of the agent, tool or response -> label in the detail pane."""
 
-_SIGNS: Final = (OPERATION, "gen_ai.request.model", "gen_ai.tool.name", "pydantic_ai.all_messages", *_LISTS)
+_MARKER_KEYS: Final = (OPERATION, "gen_ai.request.model", "gen_ai.tool.name", "pydantic_ai.all_messages", *_LISTS)
 
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent | None:
-    """What `gen_ai.*` holds, None for a span without an operation, a model, a tool or messages."""
-    if not any(sign in attributes for sign in _SIGNS) and not any(event.name in _EVENTS for event in events):
+    """Content of a GenAI span; None for a span without operation, model, tool and messages."""
+    if not any(key in attributes for key in _MARKER_KEYS) and not any(event.name in _EVENTS for event in events):
         return None
-    found = {**_from_details(events), **attributes} if events else attributes
+    found = {**_event_details(events), **attributes} if events else attributes
     get, operation = found.get, found.get(OPERATION)
     inputs, outputs = messages_of(get(INPUT_MESSAGES)), messages_of(get(OUTPUT_MESSAGES))
-    one_each = [event for event in (*events, *_listed(found)) if event.name in _MESSAGE_EVENTS and event.attributes]
-    inputs = inputs or tuple(m for event in one_each if event.name != _CHOICE for m in _event_messages(event))
-    outputs = outputs or tuple(m for event in one_each if event.name == _CHOICE for m in _event_messages(event))
-    shared = _shared(found)
+    message_events = [
+        event for event in (*events, *_attribute_events(found)) if event.name in _MESSAGE_EVENTS and event.attributes
+    ]
+    inputs = inputs or tuple(m for event in message_events if event.name != _CHOICE for m in _event_messages(event))
+    outputs = outputs or tuple(m for event in message_events if event.name == _CHOICE for m in _event_messages(event))
+    common = _common_fields(found)
     if operation == "execute_tool" or (operation is None and "gen_ai.tool.name" in attributes):
         arguments, result = _input(found), _output(found)
         return SpanContent(
-            input=_arguments(inputs) if arguments is None else arguments,
-            output=_returned(outputs) if result is None else result,
-            **shared,
+            input=_tool_arguments(inputs) if arguments is None else arguments,
+            output=_tool_response(outputs) if result is None else result,
+            **common,
         )
     if operation == "embeddings":
-        return SpanContent(input=[message.text for message in inputs] or None, output=_output(found), **shared)
+        return SpanContent(input=[message.text for message in inputs] or None, output=_output(found), **common)
     return SpanContent(
-        input_messages=(*system_prompt(get(INSTRUCTIONS)), *(inputs or asked(first_of(found, _RAW_REQUESTS)))),
-        output_messages=outputs or answered(first_of(found, _RAW_ANSWERS)),
+        input_messages=(
+            *system_prompt(get(INSTRUCTIONS)),
+            *(inputs or request_messages(first_of(found, _RAW_REQUESTS))),
+        ),
+        output_messages=outputs or response_messages(first_of(found, _RAW_ANSWERS)),
         input=_input(found),
         output=_output(found),
-        **shared,
+        **common,
     )
 
 
-def _shared(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """What spans of every operation may have."""
+def _common_fields(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `SpanContent` that spans of every operation may have."""
     get = attributes.get
     offered = tools_offered(get("gen_ai.tool.definitions")) or _offered(get("model_request_parameters"))
     return {
@@ -159,10 +164,10 @@ def _shared(attributes: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _from_details(events: Sequence[EventLike]) -> dict[str, Any]:
-    """What events hold that others have in attributes: the details of a request, in one event or several.
+def _event_details(events: Sequence[EventLike]) -> dict[str, Any]:
+    """Attributes of the events that hold the details of a request.
 
-    Messages of several events are one conversation; an event that has the earlier ones too stands for them.
+    Messages of several events form one conversation; an event that repeats the earlier messages replaces them.
     """
     found: dict[str, Any] = {}
     for event in events:
@@ -170,66 +175,70 @@ def _from_details(events: Sequence[EventLike]) -> dict[str, Any]:
             continue
         for key, value in event.attributes.items():
             if key in _LISTS and key in found:
-                before, these = list(items_of(found[key])), list(items_of(value))
-                found[key] = these if these[: len(before)] == before else before + these
+                earlier, new = list(items_of(found[key])), list(items_of(value))
+                found[key] = new if new[: len(earlier)] == earlier else earlier + new
             else:
                 found[key] = value
     return found
 
 
 def tools_asked_by_events(events: Sequence[EventLike]) -> tuple[str, ...]:
-    """Names of the tools that an answer in events asks for."""
+    """Names of the tools that a response in events calls."""
     choices: list[Message] = []
     for event in events:
         if event.attributes and event.name == DETAILS_EVENT and OUTPUT_MESSAGES in event.attributes:
-            return tools_asked(_from_details(events)[OUTPUT_MESSAGES])
+            return tools_asked(_event_details(events)[OUTPUT_MESSAGES])
         if event.attributes and event.name == _CHOICE:
             choices += _event_messages(event)
     return tuple(call.name for message in choices for call in message.tool_calls)
 
 
-class _Listed(NamedTuple):
-    """An event that stands in an attribute."""
+class _AttributeEvent(NamedTuple):
+    """An event that was written as an attribute."""
 
     name: str
     timestamp: int
     attributes: Mapping[str, Any]
 
 
-def _listed(attributes: Mapping[str, Any]) -> list[EventLike]:
+def _attribute_events(attributes: Mapping[str, Any]) -> list[EventLike]:
     entries = items_of(first_of(attributes, _LISTED_EVENTS))
-    return [_Listed(str(entry.get("event.name")), 0, entry) for entry in entries if isinstance(entry, Mapping)]
+    return [_AttributeEvent(str(entry.get("event.name")), 0, entry) for entry in entries if isinstance(entry, Mapping)]
 
 
 def _event_messages(event: EventLike) -> list[Message]:
-    """The message of an event, in its attributes or in the body of a log record.
+    """The messages of an event, from its attributes or from the body of a log record.
 
-    Its content is text, or blocks as JSON; a choice has it under "message", and Strands adds the tools' results.
+    Content is text or JSON blocks. A choice has it under "message", and Strands adds tool results.
     """
-    given = event.attributes or {}
-    body = parsed(given.get("gen_ai.event.content"))
-    fields: Mapping[str, Any] = body if isinstance(body, Mapping) else given
+    attributes = event.attributes or {}
+    body = parsed(attributes.get("gen_ai.event.content"))
+    fields: Mapping[str, Any] = body if isinstance(body, Mapping) else attributes
     inner = parsed(fields.get("message"))
     if inner is not None:
         fields = {**fields, **(inner if isinstance(inner, Mapping) else {"content": inner})}
-    said = fields.get("content")
+    content = fields.get("content")
     found = messages_in(
-        {**fields, "role": fields.get("role") or _MESSAGE_EVENTS[event.name], "content": content_blocks(said) or said}
+        {
+            **fields,
+            "role": fields.get("role") or _MESSAGE_EVENTS[event.name],
+            "content": content_blocks(content) or content,
+        }
     )
-    if results := content_blocks(given.get("tool.result")):
+    if results := content_blocks(attributes.get("tool.result")):
         found += messages_in({"role": "tool", "content": results})
-    # Without content, instrumentors write an event of each message all the same.
+    # Instrumentors write an event for each message even if content is not captured.
     return [message for message in found if message.text or message.tool_calls or message.parts]
 
 
-def _arguments(messages: Sequence[Message]) -> Any:
-    """What a tool was called with, where a message tells it."""
+def _tool_arguments(messages: Sequence[Message]) -> Any:
+    """The arguments of a tool call, from messages."""
     calls = [call.arguments for message in messages for call in message.tool_calls]
-    return calls[0] if calls else _returned(messages)
+    return calls[0] if calls else _tool_response(messages)
 
 
-def _returned(messages: Sequence[Message]) -> Any:
-    """What a tool returned, where a message tells it."""
+def _tool_response(messages: Sequence[Message]) -> Any:
+    """The result of a tool, from messages."""
     return next((parsed(message.text) for message in messages if message.text is not None), None)
 
 
@@ -243,11 +252,11 @@ def _input(attributes: Mapping[str, Any]) -> Any:
 
 
 def _output(attributes: Mapping[str, Any]) -> Any:
-    return tool_answer(parsed(first_of(attributes, _RESULT)))
+    return tool_result(parsed(first_of(attributes, _RESULT)))
 
 
 def _params(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """What the model was asked with, by the names that come after `gen_ai.request.`."""
+    """Request parameters, by their names after `gen_ai.request.`."""
     found = prefixed(attributes, _REQUEST)
     for name in ("model", "tools", "user"):
         found.pop(name, None)
@@ -255,14 +264,14 @@ def _params(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _offered(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """The tools among Pydantic AI's parameters of a request."""
+    """The tools in Pydantic AI's request parameters."""
     parameters = mapping(value)
     names = ("function_tools", "output_tools", "builtin_tools", "native_tools")
     return tuple(tool for name in names for tool in tools_offered(parameters.get(name)))
 
 
 def _documents(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """Each as {id, score, ...} without what is null."""
+    """Each document as {id, score, ...} without null fields."""
     return tuple(
         {"text" if name == "content" else str(name): known for name, known in entry.items() if known is not None}
         for entry in items_of(value)
@@ -282,6 +291,8 @@ def _finish_reason(attributes: Mapping[str, Any]) -> str | None:
     )
 
 
+# Facts for records and totals.
+
 FAMILY: Final = "otel"
 MODEL_KINDS: Final = frozenset({"llm", "embedding", "reranker"})
 REQUEST_MODEL: Final = "gen_ai.request.model"
@@ -291,13 +302,13 @@ _KINDS: Final = {
     "execute_tool": "tool", "invoke_agent": "agent", "create_agent": "agent", "invoke_workflow": "chain",
     "execute_task": "chain", "plan": "chain", "retrieval": "retriever", "search_memory": "retriever",
     "rerank": "reranker", "load_skill": "tool", "read_skill_resource": "tool",
-    # A response that was made earlier is fetched again: its tokens were used then.
+    # Retrieves an earlier response, whose tokens were used then.
     "fetch_response": "http",
     "create_memory": "db", "update_memory": "db", "upsert_memory": "db", "delete_memory": "db",
     "create_memory_store": "db", "delete_memory_store": "db",
 }  # fmt: skip
 
-# Each from the first name that is there: two names of one quantity are never added.
+# The first name that is present counts: two names of one quantity are never added.
 _PROMPT: Final = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
 _COMPLETION: Final = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
 _TOTAL: Final = ("gen_ai.usage.total_tokens", "llm.usage.total_tokens")
@@ -333,10 +344,10 @@ _AUDIO_COMPLETION: Final = (
     "gen_ai.usage.details.output_audio_tokens",
 )
 _RAW: Final = "gen_ai.usage.raw"
-"""Logfire's copy of the provider's own usage object."""
+"""Logfire's copy of the provider's usage object."""
 
 _COST: Final = ("operation.cost", "gen_ai.cost.total_cost", "litellm.cost.total", "gen_ai.usage.cost")
-"""Pydantic AI and Logfire, LiteLLM (two releases), OpenLIT; the conventions have none."""
+"""Names of Pydantic AI and Logfire, LiteLLM (two releases) and OpenLIT; the conventions have none."""
 
 _COST_PARTS: Final = (
     ("gen_ai.cost.input_cost", "litellm.cost.input"),
@@ -357,8 +368,8 @@ _STATUS: Final = ("http.response.status_code", "http.status_code")
 _STREAM: Final = ("gen_ai.request.stream", "gen_ai.request.is_stream", "gen_ai.is_streaming", "llm.is_streaming")
 _FIRST_CHUNK: Final = ("gen_ai.response.time_to_first_chunk", "gen_ai.client.operation.time_to_first_chunk")
 _CHUNK_EVENTS: Final = frozenset({"gen_ai.content.completion.chunk", "llm.content.completion.chunk"})
-_CLIENTS: Final = frozenset({*_PROVIDER, "http.request.method"})
-"""What a client notes beside the model's name: Mistral's of 1.x only its request, for streams and failures."""
+_CLIENT_KEYS: Final = frozenset({*_PROVIDER, "http.request.method"})
+"""Attributes of a client beside the model's name; Mistral 1.x has only the method for streams and failures."""
 
 _ENDPOINTS: Final = {"embed": "embedding", "ocr": "other", "moderat": "other", "classif": "other"}
 _CREW: Final = "crewai.crew.usage_metrics"
@@ -367,23 +378,23 @@ _CREW: Final = "crewai.crew.usage_metrics"
 def facts(
     attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int, event_type: str
 ) -> SpanFacts | None:
-    """The facts of a span with a GenAI operation, or of a model call of older conventions without one; else None."""
+    """Facts of a span with a GenAI operation, or of a model call without one in older conventions; otherwise None."""
     kind = kind_of(attributes) or _kind_without_operation(attributes)
     return None if kind is None else read(attributes, events, start_ns, kind, event_type, FAMILY)
 
 
 def kind_of(attributes: Mapping[str, Any]) -> str | None:
-    """The kind that the operation's name says; "other" for a name not known here, None without one."""
+    """The kind by the name of the operation; "other" for an unknown name, None without an operation."""
     operation = attributes.get(OPERATION)
     return None if operation is None else _KINDS.get(str(operation).lower(), "other")
 
 
 def _kind_without_operation(attributes: Mapping[str, Any]) -> str | None:
-    """The kind of a span of older conventions: of a model call, or of Pydantic AI's second version."""
+    """The kind of a span without an operation: a model call of older conventions, or a span of Pydantic AI 2."""
     if REQUEST_MODEL in attributes:
-        if _CLIENTS.isdisjoint(attributes):
+        if _CLIENT_KEYS.isdisjoint(attributes):
             return None
-        # Mistral's client of 1.x names its endpoint; that of embeddings is no chat.
+        # The Mistral 1.x client names the endpoint, which is not always a chat.
         endpoint = text(attributes.get("mistral_ai.operation.id") or attributes.get("http.url")) or ""
         return next((kind for word, kind in _ENDPOINTS.items() if word in endpoint), "llm")
     if "gen_ai.tool.name" in attributes:
@@ -398,12 +409,12 @@ def read(
     kind: str,
     event_type: str,
     family: str,
-    asked: tuple[str, ...] | None = None,
+    requested_tools: tuple[str, ...] | None = None,
 ) -> SpanFacts:
-    """The facts that `gen_ai.*` tells.
+    """Facts from `gen_ai.*` attributes.
 
     Args:
-        asked: names of the tools asked for, where they are told elsewhere than in the output messages.
+        requested_tools: names of the called tools, if the caller found them outside the output messages.
     """
     usage, get = _usage(attributes, kind), attributes.get
     if kind not in MODEL_KINDS:
@@ -411,7 +422,7 @@ def read(
             usage = _crew_usage(attributes)
         if usage is None:
             tool = text(get("gen_ai.tool.name")) if kind == "tool" else None
-            return plain.shared(kind, event_type, family, tool)
+            return plain.shared_facts(kind, event_type, family, tool)
         return SpanFacts(kind, event_type, family, _model(attributes), usage=usage, cost=_cost(attributes))
     requested, first_token = text(get(REQUEST_MODEL)), _first_token(attributes, events, start_ns)
     return SpanFacts(
@@ -425,7 +436,9 @@ def read(
         cost=_cost(attributes),
         first_token_ns=first_token,
         response_id=_response_id(attributes) if kind == "llm" else None,
-        tools_asked=(_tools_asked(attributes, events) if asked is None else asked) if kind == "llm" else (),
+        tools_asked=(_tools_asked(attributes, events) if requested_tools is None else requested_tools)
+        if kind == "llm"
+        else (),
         streamed=first_token is not None or _streamed(attributes),
         http_status=plain.failed_status(first_of(attributes, _STATUS)),
         service_tier=service_tier(first_of(attributes, _TIER)),
@@ -457,17 +470,19 @@ def _model(attributes: Mapping[str, Any]) -> str | None:
 
 
 def _with_raw(usage: Usage, raw: Mapping[str, Any]) -> Usage:
-    """The usage with what only the provider's own object tells."""
-    asked = mapping(first_of(raw, ("prompt_tokens_details", "input_tokens_details")))
-    answered = mapping(first_of(raw, ("completion_tokens_details", "output_tokens_details")))
-    told = {
-        "cached": first_of(asked, ("cached_tokens",)) or raw.get("cache_read_input_tokens"),
-        "cache_write": first_of(asked, ("cache_write_tokens",)) or raw.get("cache_creation_input_tokens"),
-        "reasoning": answered.get("reasoning_tokens"),
-        "audio_prompt": asked.get("audio_tokens"),
-        "audio_completion": answered.get("audio_tokens"),
+    """The usage with counts that only the provider's usage object has."""
+    prompt = mapping(first_of(raw, ("prompt_tokens_details", "input_tokens_details")))
+    completion = mapping(first_of(raw, ("completion_tokens_details", "output_tokens_details")))
+    details = {
+        "cached": first_of(prompt, ("cached_tokens",)) or raw.get("cache_read_input_tokens"),
+        "cache_write": first_of(prompt, ("cache_write_tokens",)) or raw.get("cache_creation_input_tokens"),
+        "reasoning": completion.get("reasoning_tokens"),
+        "audio_prompt": prompt.get("audio_tokens"),
+        "audio_completion": completion.get("audio_tokens"),
     }
-    missing = {name: whole(count) for name, count in told.items() if getattr(usage, name) is None and whole(count)}
+    missing = {
+        name: as_count(count) for name, count in details.items() if getattr(usage, name) is None and as_count(count)
+    }
     return replace(usage, **missing) if missing else usage
 
 
@@ -476,21 +491,21 @@ def _provider(attributes: Mapping[str, Any]) -> str | None:
 
 
 def _cost(attributes: Mapping[str, Any]) -> float | None:
-    total = amount(first_of(attributes, _COST))
+    total = as_amount(first_of(attributes, _COST))
     if total is not None:
         return total
-    parts = [amount(first_of(attributes, names)) for names in _COST_PARTS]
+    parts = [as_amount(first_of(attributes, names)) for names in _COST_PARTS]
     return None if None in parts else sum(part for part in parts if part is not None)
 
 
 def _response_id(attributes: Mapping[str, Any]) -> str | None:
-    said = attributes.get("gen_ai.response.id")
-    return said if isinstance(said, str) and said else None
+    value = attributes.get("gen_ai.response.id")
+    return value if isinstance(value, str) and value else None
 
 
 def _first_token(attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int) -> int | None:
-    """Nanoseconds; the attribute is in seconds."""
-    seconds = amount(first_of(attributes, _FIRST_CHUNK))
+    """Nanoseconds from the start to the first token; the attribute is in seconds."""
+    seconds = as_amount(first_of(attributes, _FIRST_CHUNK))
     if seconds is not None:
         return round(seconds * 1e9)
     first = next((event.timestamp for event in events if event.name in _CHUNK_EVENTS), None)
@@ -498,23 +513,23 @@ def _first_token(attributes: Mapping[str, Any], events: Sequence[EventLike], sta
 
 
 def _streamed(attributes: Mapping[str, Any]) -> bool:
-    said = first_of(attributes, _STREAM)
-    # Logfire tells the usage of a stream in a log that comes after the span.
-    return said in (True, "True", "true") or attributes.get("logfire.span_type") == "log"
+    value = first_of(attributes, _STREAM)
+    # Logfire records the usage of a stream in a log after the span.
+    return value in (True, "True", "true") or attributes.get("logfire.span_type") == "log"
 
 
 def _tools_asked(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> tuple[str, ...]:
     output = attributes.get(OUTPUT_MESSAGES)
     if output is None:
         found = tools_asked_by_events(events) if events else ()
-        # OpenLIT writes what a chat asked for as if it were a tool itself.
-        asked = text(attributes.get("gen_ai.tool.name")) if not found and "gen_ai.tool.call.id" in attributes else None
-        return tuple(name.strip() for name in asked.split(",")) if asked else found
+        # OpenLIT writes the tools that a chat calls as if the span were a tool.
+        names = text(attributes.get("gen_ai.tool.name")) if not found and "gen_ai.tool.call.id" in attributes else None
+        return tuple(name.strip() for name in names.split(",")) if names else found
     return tools_asked(output)
 
 
 def _crew_usage(attributes: Mapping[str, Any]) -> Usage | None:
-    """The tokens of a run of CrewAI's, which OpenLLMetry writes as a Python literal."""
+    """Tokens of a CrewAI run, which OpenLLMetry writes as a Python literal."""
     get = mapping(attributes.get(_CREW)).get
     return usage_of(
         get("prompt_tokens"),

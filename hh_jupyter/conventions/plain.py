@@ -1,4 +1,4 @@
-"""Spans that follow no convention for language models: HTTP clients, databases, the user's own code."""
+"""Spans without an LLM convention: HTTP clients, databases, the user's own code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts, first_of, parsed, text, whole
+from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts, as_count, first_of, parsed, text
 
 FAMILY: Final = "other"
 _KINDS: Final = {"http.request.method": "http", "http.method": "http", "db.system.name": "db", "db.system": "db"}
@@ -17,7 +17,7 @@ _METHOD: Final = ("http.request.method", "http.method")
 _URL: Final = ("url.full", "http.url", "http.route", "url.path", "http.target")
 _QUERY: Final = ("db.query.text", "db.statement")
 _RESULTS: Final = frozenset({"db.query.result", "db.search.result"})
-"""Events of OpenLLMetry's instrumentors of vector databases, one for each result."""
+"""Events of OpenLLMetry's vector database instrumentors, one per result."""
 
 _RESULT_FIELDS: Final = {
     "id": ("db.query.result.id", "db.search.result.id"),
@@ -31,18 +31,18 @@ _DISTANCE: Final = ("db.query.result.distance", "db.search.result.distance")
 def facts(
     attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int, event_type: str
 ) -> SpanFacts | None:
-    """The facts of an HTTP or database span, else None. A model client may note its HTTP method too."""
+    """Facts of an HTTP or database span; otherwise None. A GenAI span with an HTTP method is not an HTTP span."""
     for key, kind in _KINDS.items():
         if key in attributes:
             if _OPERATION in attributes:
                 return None
             status = failed_status(first_of(attributes, _STATUS))
-            return shared(kind, event_type, FAMILY, None, status)
+            return shared_facts(kind, event_type, FAMILY, None, status)
     return None
 
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent | None:
-    """The request and the status of an HTTP span, the query of a database span; None for another's."""
+    """Request and status of an HTTP span, query and results of a database span; None for other spans."""
     if not any(key in attributes for key in _KINDS):
         return None
     request = [text(first_of(attributes, names)) for names in (_METHOD, _URL)]
@@ -56,9 +56,9 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
 
 
 def _document(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """One result of a query of a vector database, as {id, text, score, metadata} without what is missing.
+    """One result of a vector database query as {id, text, score, metadata}, without missing fields.
 
-    A distance stands as text: readers take a number for a score, of which more is better.
+    A distance is shown as text, because a number would be read as a score, where more is better.
     """
     found: dict[str, Any] = {}
     for name, fields in _RESULT_FIELDS.items():
@@ -70,14 +70,14 @@ def _document(result: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def failed_status(value: Any) -> int | None:
-    """An HTTP status of 400 and above, else None."""
-    status = whole(value)
+    """The HTTP status if it is 400 or above, else None."""
+    status = as_count(value)
     return status if status is not None and 400 <= status < 600 else None
 
 
 @lru_cache(maxsize=512)
-def shared(
+def shared_facts(
     kind: str, event_type: str, family: str, tool_name: str | None = None, http_status: int | None = None
 ) -> SpanFacts:
-    """One instance for all spans of which no more is known: most rows hold a reference only."""
+    """Facts without details. Equal ones are one instance, so that most records hold only a reference."""
     return SpanFacts(kind=kind, event_type=event_type, family=family, tool_name=tool_name, http_status=http_status)

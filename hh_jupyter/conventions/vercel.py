@@ -1,4 +1,4 @@
-"""Spans of the Vercel AI SDK, up to its version 6: `ai.*`. A call has a span of its own and one for each request."""
+"""Spans of the Vercel AI SDK up to version 6: `ai.*`. A call has one span, and one below it for each request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hh_jupyter.conventions.facts import (
     SpanContent,
     SpanFacts,
     Usage,
-    amount,
+    as_amount,
     first_of,
     items_of,
     json_value,
@@ -21,13 +21,13 @@ from hh_jupyter.conventions.facts import (
     parsed,
     prefixed,
     text,
-    tool_answer,
+    tool_result,
     usage_of,
 )
-from hh_jupyter.conventions.messages import asked, calls_of, tools_offered
+from hh_jupyter.conventions.messages import request_messages, tool_calls_of, tools_offered
 
 FAMILY: Final = "vercel"
-SIGNS: Final = (VERCEL_OPERATION,)
+MARKER_KEYS: Final = (VERCEL_OPERATION,)
 
 _RUNS: Final = frozenset({"ai.generateText", "ai.streamText", "ai.generateObject", "ai.streamObject"})
 _REQUESTS: Final = (".doGenerate", ".doStream")
@@ -58,16 +58,16 @@ _USER: Final = ("userId", "user_id")
 def facts(
     attributes: Mapping[str, Any], events: Sequence[EventLike], start_ns: int, event_type: str
 ) -> SpanFacts | None:
-    """The facts of a span of the AI SDK's, else None."""
+    """Facts of an AI SDK span; otherwise None."""
     operation = attributes.get(VERCEL_OPERATION)
     if operation is None:
         return None
     get, kind = attributes.get, _KINDS.get(str(operation), "other")
     if kind in ("tool", "other"):
-        return plain.shared(kind, event_type, FAMILY, text(get(_TOOL + "name")))
+        return plain.shared_facts(kind, event_type, FAMILY, text(get(_TOOL + "name")))
     requested = text(get("ai.model.id")) or text(get("gen_ai.request.model"))
-    milliseconds = amount(first_of(attributes, _FIRST_CHUNK))
-    calls = calls_of(get(_RESPONSE + "toolCalls")) if kind == "llm" else ()
+    milliseconds = as_amount(first_of(attributes, _FIRST_CHUNK))
+    calls = tool_calls_of(get(_RESPONSE + "toolCalls")) if kind == "llm" else ()
     return SpanFacts(
         kind=kind,
         event_type=event_type,
@@ -84,14 +84,14 @@ def facts(
 
 
 def _provider(value: Any) -> str | None:
-    """Who serves the model: "openai" of "openai.chat"."""
+    """The provider of the model: "openai" for "openai.chat"."""
     return text(value.lower().partition(".")[0]) if isinstance(value, str) else None
 
 
 def _usage(attributes: Mapping[str, Any]) -> Usage | None:
     get = attributes.get
     cached, written = first_of(attributes, _CACHED), get(_USAGE + "inputTokenDetails.cacheWriteTokens")
-    if cached is None and written is None:  # Up to its version 4 only the provider's own data tell.
+    if cached is None and written is None:  # Up to version 4, only the provider's metadata have it.
         for counts in mapping(get(_PROVIDER_METADATA)).values():
             if isinstance(counts, Mapping):
                 cached, written = first_of(counts, _PROVIDER_CACHED), first_of(counts, _PROVIDER_WRITTEN)
@@ -106,7 +106,7 @@ def _usage(attributes: Mapping[str, Any]) -> Usage | None:
 
 
 def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanContent | None:
-    """What a span of the AI SDK's holds, None for another's."""
+    """Content of an AI SDK span; None for other spans."""
     if VERCEL_OPERATION not in attributes:
         return None
     get = attributes.get
@@ -114,14 +114,14 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
     noted = {name: json_value(value) for name, value in prefixed(attributes, _METADATA).items()}
     embedded = [json_value(value) for value in (get("ai.value"), *items_of(get("ai.values"))) if value is not None]
     return SpanContent(
-        input_messages=asked(get("ai.prompt.messages")) or asked(get("ai.prompt")),
-        output_messages=_answer(attributes),
+        input_messages=request_messages(get("ai.prompt.messages")) or request_messages(get("ai.prompt")),
+        output_messages=_response(attributes),
         input=json_value(get(_TOOL + "args")) if kind == "tool" else embedded or None,
-        output=tool_answer(json_value(get(_TOOL + "result"))),
+        output=tool_result(json_value(get(_TOOL + "result"))),
         tool_name=text(get(_TOOL + "name")),
         tool_call_id=text(get(_TOOL + "id")),
         params=_params(attributes),
-        documents=_ranked(attributes),
+        documents=_reranked_documents(attributes),
         tools_offered=tools_offered(get("ai.prompt.tools")),
         finish_reason=text(get(_RESPONSE + "finishReason")),
         metadata={**noted, **({"function": get("resource.name")} if get("resource.name") else {})},
@@ -130,16 +130,16 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
     )
 
 
-def _answer(attributes: Mapping[str, Any]) -> tuple[Message, ...]:
-    """The answer: its text or object, the tools it asks for, and apart from them what the model thought and drew."""
-    said = first_of(attributes, (_RESPONSE + "text", _RESPONSE + "object"))
-    calls, thought = calls_of(attributes.get(_RESPONSE + "toolCalls")), attributes.get(_RESPONSE + "reasoning")
+def _response(attributes: Mapping[str, Any]) -> tuple[Message, ...]:
+    """The response: its text or object, its tool calls, and its reasoning and files as parts."""
+    content = first_of(attributes, (_RESPONSE + "text", _RESPONSE + "object"))
+    calls, reasoning = tool_calls_of(attributes.get(_RESPONSE + "toolCalls")), attributes.get(_RESPONSE + "reasoning")
     parts: list[Any] = [part for part in items_of(attributes.get(_RESPONSE + "files")) if isinstance(part, Mapping)]
-    if isinstance(thought, str) and thought:
-        parts.insert(0, {"type": "reasoning", "content": thought})
-    if not (isinstance(said, str) or calls or parts):
+    if isinstance(reasoning, str) and reasoning:
+        parts.insert(0, {"type": "reasoning", "content": reasoning})
+    if not (isinstance(content, str) or calls or parts):
         return ()
-    return (Message("assistant", said if isinstance(said, str) else None, calls, None, tuple(parts)),)
+    return (Message("assistant", content if isinstance(content, str) else None, calls, None, tuple(parts)),)
 
 
 def _params(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,16 +150,16 @@ def _params(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, **({"toolChoice": choice} if choice else {}), **({"schema": schema} if schema else {})}
 
 
-def _ranked(attributes: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """The documents of a reranking, in the order and with the scores that it gave them."""
+def _reranked_documents(attributes: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """The reranked documents in their new order, with their scores."""
     documents = [json_value(document) for document in items_of(attributes.get("ai.documents"))]
     found = []
     for entry in items_of(attributes.get("ai.ranking")):
         rank = parsed(entry)
         if not isinstance(rank, Mapping):
             continue
-        place = rank.get("originalIndex", rank.get("index"))
-        here = isinstance(place, int) and 0 <= place < len(documents)
+        index = rank.get("originalIndex", rank.get("index"))
+        valid = isinstance(index, int) and 0 <= index < len(documents)
         score = first_of(rank, ("relevanceScore", "score"))
-        found.append({"id": place, "score": score, **({"text": documents[place]} if here else {})})
+        found.append({"id": index, "score": score, **({"text": documents[index]} if valid else {})})
     return tuple(found) or tuple({"text": document} for document in documents)

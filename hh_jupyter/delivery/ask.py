@@ -1,6 +1,6 @@
-"""Questions to the backend: the calls whose answer the caller waits for (contract, section 1).
+"""Backend calls whose response the caller needs: runs, datasets and results.
 
-They go around the outbox on purpose: nobody can go on without the answer, so there is nothing to queue or to try again.
+They bypass the outbox: the caller waits for the response, so there is nothing to queue or to retry.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class BackendClient:
-    """Asks one backend, with the API key: the ingestion key may only send. A context manager; not for threads.
+    """Client of one backend, with the API key: the ingestion key may only send. A context manager, not thread-safe.
 
     Args:
-        settings: address, key, timeout of one answer.
+        settings: URL, key and timeout.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -35,10 +35,10 @@ class BackendClient:
         self._session: requests.Session | None = None
 
     def create_run(self, run: Mapping[str, Any]) -> str:
-        """Make a run; returns its id, which the backend may have chosen itself.
+        """Create a run; returns its id, which the backend may choose.
 
         Raises:
-            BackendError: like every method here, when there is no usable answer within the timeout.
+            BackendError: as in every method, if there is no valid response within the timeout.
         """
         answer = self._ask("POST", "/v1/runs", body=run)
         return str(answer.get("run_id") or run["run_id"])
@@ -48,7 +48,7 @@ class BackendClient:
         self._ask("PUT", f"/v1/runs/{_part(run_id)}", body=fields)
 
     def run_result(self, run_id: str, aggregate_function: str) -> dict[str, Any]:
-        """The backend's summary of a run; the shape is in the contract, section 1."""
+        """The backend's summary of a run."""
         query = {"aggregate_function": aggregate_function}
         return self._ask("GET", f"/v1/runs/{_part(run_id)}/result", query=query)
 
@@ -58,15 +58,15 @@ class BackendClient:
         return self._ask("GET", path, query={"aggregate_function": aggregate_function})
 
     def dataset(self, dataset_id: str) -> dict[str, Any] | None:
-        """A stored dataset with the ids of its data points; None if there is none of that id."""
+        """A stored dataset with the ids of its datapoints; None if it does not exist."""
         return _first(self._ask("GET", "/v1/datasets", query={"dataset_id": dataset_id}).get("datasets"))
 
     def datapoint(self, datapoint_id: str) -> dict[str, Any] | None:
-        """A stored data point; None if the answer holds none."""
+        """A stored datapoint; None if it does not exist."""
         return _first(self._ask("GET", f"/v1/datapoints/{_part(datapoint_id)}").get("datapoint"))
 
     def close(self) -> None:
-        """Close the connection, unless it is the caller's own."""
+        """Close the connection, unless it belongs to the caller."""
         if self._session is not None:
             from hh_jupyter.delivery.sending.connection import close_session
 
@@ -84,7 +84,7 @@ class BackendClient:
     def _ask(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        import requests  # Only here: it costs more to import than all of the tracer.
+        import requests  # Only here: importing it takes longer than the whole tracer.
 
         from hh_jupyter.delivery.sending.connection import open_session
 
@@ -94,7 +94,9 @@ class BackendClient:
             with _untraced():
                 answer = self._request(method, path, query, body)
         except requests.Timeout:
-            raise BackendError(f"{method} {path}: {self._host} does not answer") from None
+            raise BackendError(
+                f"{method} {path}: {self._host} did not respond within {self.settings.api_timeout:g} s"
+            ) from None
         except requests.RequestException as error:
             raise BackendError(f"{method} {path}: {self._host} cannot be reached ({type(error).__name__})") from None
         return self._object_of(answer, f"{method} {path}: {self._host}")
@@ -128,12 +130,12 @@ class BackendClient:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise BackendError(f"{asked} answered, but not as the backend does: a proxy or login page?", code)
+            raise BackendError(f"{asked} returned an unexpected response (is a proxy or login page in between?)", code)
         return found
 
 
 def _part(text: str) -> str:
-    """One part of a path, whatever the id holds."""
+    """An id as one URL path segment."""
     return quote(text, safe="")
 
 
@@ -144,7 +146,7 @@ def _first(found: Any) -> dict[str, Any] | None:
 
 @contextmanager
 def _untraced() -> Iterator[None]:
-    """Our own requests must not become spans of an instrumented HTTP client."""
+    """Suppress spans of instrumented HTTP clients for our own requests."""
     token = otel_context.attach(otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY, True))
     try:
         yield

@@ -16,7 +16,7 @@ from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
     from hh_jupyter.delivery.spool.store import Spool
-    from hh_jupyter.redaction import Redactor, RedactorWith
+    from hh_jupyter.redaction import Redactor, RedactorWithFunction
 
 KIND: Final = "run"
 """Kind of such a record in the spool; its `session_id` is the run's id."""
@@ -76,7 +76,7 @@ class _Record:
 _runs: dict[str, LocalRun] = {}
 
 
-def keep(run: LocalRun, spool: Spool | None, redactor: Redactor | RedactorWith) -> None:
+def keep(run: LocalRun, spool: Spool | None, redactor: Redactor | RedactorWithFunction) -> None:
     """Remember a run; on disk as well if there is a spool, and there without secrets."""
     _runs.pop(run.id, None)
     _runs[run.id] = run

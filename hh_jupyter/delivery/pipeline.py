@@ -18,7 +18,7 @@ from hh_jupyter.delivery.sending.lanes import Lanes, address
 from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.delivery.spool.copies import Copies
 from hh_jupyter.records.export_state import ExportState
-from hh_jupyter.records.log import Guard, SpanLog
+from hh_jupyter.records.log import ReentrantCondition, SpanLog
 from hh_jupyter.settings import Settings
 
 STOP_SHARE: Final = 0.1
@@ -155,8 +155,8 @@ class Pipeline:
         """
         if self.closed:
             return
-        self._log.lock = Guard()
-        self._details.lock = Guard()
+        self._log.lock = ReentrantCondition()
+        self._details.lock = ReentrantCondition()
         deferred, other_ids = self.outbox.deferred(), self.outbox.other_ids
         self._build()
         self.outbox.other_ids.update(other_ids)

@@ -26,7 +26,7 @@ from hh_jupyter.experiments.results import (
     result_from_answer,
     result_from_plain,
 )
-from hh_jupyter.redaction import Redactor, RedactorWith, shown
+from hh_jupyter.redaction import Redactor, RedactorWithFunction, shown
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -179,10 +179,10 @@ def _git(deadline: float, *arguments: str) -> str | None:
 
 # Redaction: `config` before it is sent, error texts before they are displayed
 
-_last_redactor: tuple[Settings, Redactor | RedactorWith] | None = None
+_last_redactor: tuple[Settings, Redactor | RedactorWithFunction] | None = None
 
 
-def redactor_for(settings: Settings) -> Redactor | RedactorWith:
+def redactor_for(settings: Settings) -> Redactor | RedactorWithFunction:
     """The redactor that these settings configure for spans. The most recent one is cached."""
     global _last_redactor
     if _last_redactor is None or _last_redactor[0] is not settings:

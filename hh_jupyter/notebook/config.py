@@ -28,7 +28,7 @@ from hh_jupyter.errors import SettingError
 from hh_jupyter.notebook.parser import ParsedLine
 from hh_jupyter.notebook.sessions import SessionHistory
 from hh_jupyter.notebook.status import load_line
-from hh_jupyter.settings import CONFIG, DEFAULTS, TABLE, Row, Settings, check, resolve
+from hh_jupyter.settings import CONFIG, DEFAULTS, TABLE, SettingRow, Settings, check, resolve
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 FILE: Final = "configuration file"
@@ -45,10 +45,10 @@ else:
 class SettingTrait(_Trait):
     """A trait that is validated by the rule of its row in the settings table."""
 
-    def __init__(self, row: Row, default: Any) -> None:
+    def __init__(self, row: SettingRow, default: Any) -> None:
         super().__init__(default_value=default, allow_none=default is None, help=row.help, config=True)
         self.rule = row.rule
-        self.info_text = row.rule.says
+        self.info_text = row.rule.expected
 
     def validate(self, obj: Any, value: Any) -> Any:
         """Return the normalized value, or raise TraitError."""

@@ -24,7 +24,7 @@ from hh_jupyter.notebook.guard import note_failure
 from hh_jupyter.notebook.views import RunningCell, view_id_of
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanDetails, SpanRecord, record_of
-from hh_jupyter.redaction import Redactor, RedactorWith
+from hh_jupyter.redaction import Redactor, RedactorWithFunction
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.processor import open_spans
 
@@ -254,7 +254,7 @@ class RunningCells:
         self._open = open_spans()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
-        self._redactor: tuple[Settings, Redactor | RedactorWith] | None = None
+        self._redactor: tuple[Settings, Redactor | RedactorWithFunction] | None = None
 
     def begin(self, frame: CellFrame) -> None:
         """Start to follow a cell of a notebook."""
@@ -338,7 +338,7 @@ class RunningCells:
         )
 
     @property
-    def _rules(self) -> Redactor | RedactorWith:
+    def _rules(self) -> Redactor | RedactorWithFunction:
         settings = self._settings()
         if self._redactor is None or self._redactor[0] is not settings:
             self._redactor = settings, redactor_of(settings)

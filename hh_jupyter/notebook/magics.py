@@ -153,7 +153,7 @@ class Commands:
                 self._set_trait("display", line.words[0])
             except TraitError:
                 raise UsageError(
-                    f"%hh display: unknown mode {line.words[0]!r}; expected {TABLE['display'].rule.says}."
+                    f"%hh display: unknown mode {line.words[0]!r}; expected {TABLE['display'].rule.expected}."
                 ) from None
         print(f"hh: display {self._sessions.tracer.settings.display}")
 

@@ -387,7 +387,7 @@ class Outputs:
         self._listener = guarded(self._on_records)
         log.listen(self._listener)
         self._watcher = guarded(self._on_late_changes)
-        log.watch(self._watcher)
+        log.listen_to_changes(self._watcher)
 
     def begin(self, frame: CellFrame) -> None:
         """Start to follow a cell, so that the interactive view can show it while it runs."""

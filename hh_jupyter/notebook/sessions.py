@@ -274,7 +274,7 @@ def export_of(records: Collection[SpanRecord], tracer: HoneyHiveTracer) -> Expor
     exported = [state for state in states.values() if state.destination is not None]
     if not exported:
         return ExportState(None, made=len(records))
-    exported_elsewhere = min(len(records), sum(state.left for state in exported))
+    exported_elsewhere = min(len(records), sum(state.exported_elsewhere for state in exported))
     made = len(records) - exported_elsewhere
     sent = min(made, sum(_sent_at_least(states[cell], number) for cell, number in by_cell.items()))
     base = max(exported, key=lambda state: state.made - state.sent)
@@ -283,7 +283,7 @@ def export_of(records: Collection[SpanRecord], tracer: HoneyHiveTracer) -> Expor
         # Local spans are not going to be sent by themselves.
         failing=any(state.failing for state in exported) or len(exported) < len(states),
         made=made,
-        left=exported_elsewhere,
+        exported_elsewhere=exported_elsewhere,
         sent=sent,
         parked=min(unsent, sum(state.parked for state in exported)),
         dropped=min(unsent, sum(state.dropped for state in exported)),

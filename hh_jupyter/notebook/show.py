@@ -99,7 +99,7 @@ def select(label: str, command: str, outputs: Outputs, store: SessionStore, sess
         if not records:
             raise UsageError(f"%hh {command}: no spans {'yet' if label == ALL else 'outside cells'}.")
         return Selection(
-            label, records, lambda: export_of(records, tracer), forgotten=log.forgotten if label == ALL else 0
+            label, records, lambda: export_of(records, tracer), forgotten=log.evicted if label == ALL else 0
         )
     cell = outputs.cells.resolve(label)
     if cell is not None:

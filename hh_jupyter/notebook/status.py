@@ -105,9 +105,9 @@ def status_text(
 def _counts(export: ExportState) -> str:
     if export.destination is None:
         return f"{export.made:,} made"
-    left = f", {export.left:,} left to others" if export.left else ""
+    left = f", {export.exported_elsewhere:,} left to others" if export.exported_elsewhere else ""
     return (
-        f"{export.made + export.left:,} made, {export.sent:,} sent, {export.waiting:,} waiting, "
+        f"{export.made + export.exported_elsewhere:,} made, {export.sent:,} sent, {export.waiting:,} waiting, "
         f"{export.parked:,} rejected, {export.dropped:,} dropped{left}"
     )
 

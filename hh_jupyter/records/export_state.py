@@ -1,4 +1,4 @@
-"""What became of spans on their way to the backend: the only source of what a display says about delivery."""
+"""Counts of exported and pending spans: the single source for what displays show about the export."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from typing import NamedTuple
 
 
 class ExportState(NamedTuple):
-    """Counts of spans, of one cell or of all.
+    """Counts of spans, of one cell or of the process.
 
     Attributes:
-        destination: host of the backend, or None in local mode.
-        made: spans that ended and were kept by the filters.
-        sent: accepted by the backend.
-        waiting: sealed or not, still to be sent.
-        parked: refused by the backend and kept.
-        dropped: lost, for the reason given.
-        reason: one sentence about what keeps the waiting, parked or dropped ones; None when nothing does.
-        failing: the last attempt at sending did not come through.
-        calls_waiting, calls_parked, calls_dropped: the same of session starts, updates and events; of all only.
-        parked_reason, dropped_reason: one sentence each about why there are such.
-        left: more spans, which another exporter sends to the same place; what becomes of them it alone knows.
+        destination: host of the backend; None in local mode.
+        made: spans that ended and passed the filters.
+        sent: spans that the backend accepted.
+        waiting: spans still to be sent.
+        parked: spans that the backend rejected and that are kept.
+        dropped: lost spans.
+        reason: one sentence why spans are waiting, parked or dropped; None if there is no problem.
+        failing: whether the last request failed.
+        calls_waiting, calls_parked, calls_dropped: the same counts of session starts, updates and events; only in the
+            state of the process.
+        parked_reason, dropped_reason: one sentence each on the cause.
+        exported_elsewhere: further spans that another exporter sends to the same destination; their result is unknown.
     """
 
     destination: str | None
@@ -36,21 +37,21 @@ class ExportState(NamedTuple):
     calls_dropped: int = 0
     parked_reason: str | None = None
     dropped_reason: str | None = None
-    left: int = 0
+    exported_elsewhere: int = 0
 
     @property
     def has_spans(self) -> bool:
-        """Whether it counts any spans."""
-        return bool(self.made or self.left)
+        """Whether any spans are counted."""
+        return bool(self.made or self.exported_elsewhere)
 
     @property
     def left_to_others(self) -> bool:
-        """All of the spans are another exporter's to send."""
-        return self.destination is not None and self.left > 0 and not self.made
+        """Whether another exporter sends all of the spans."""
+        return self.destination is not None and self.exported_elsewhere > 0 and not self.made
 
     @property
     def word(self) -> str:
-        """The one word that displays show: Sent, Sending 6, 12 of 14 sent, Not sent, Local only, Left to others."""
+        """The status that displays show: Sent, Sending 6, 12 of 14 sent, Not sent, Local only, Left to others."""
         if self.destination is None:
             return "Local only"
         if self.left_to_others:
@@ -63,23 +64,23 @@ class ExportState(NamedTuple):
 
 
 def combined(states: Sequence[ExportState]) -> ExportState:
-    """One state for spans that went several ways; local ones count only where nothing has a destination."""
-    going = [state for state in states if state.destination is not None] or list(states)
-    if len(going) == 1:
-        return going[0]
+    """The sum of several states; local ones count only if no state has a destination."""
+    exported = [state for state in states if state.destination is not None] or list(states)
+    if len(exported) == 1:
+        return exported[0]
     return ExportState(
-        destination=next((state.destination for state in going if state.destination), None),
-        made=sum(state.made for state in going),
-        sent=sum(state.sent for state in going),
-        waiting=sum(state.waiting for state in going),
-        parked=sum(state.parked for state in going),
-        dropped=sum(state.dropped for state in going),
-        reason=next((state.reason for state in going if state.reason), None),
-        failing=any(state.failing for state in going),
-        calls_waiting=sum(state.calls_waiting for state in going),
-        calls_parked=sum(state.calls_parked for state in going),
-        calls_dropped=sum(state.calls_dropped for state in going),
-        parked_reason=next((state.parked_reason for state in going if state.parked_reason), None),
-        dropped_reason=next((state.dropped_reason for state in going if state.dropped_reason), None),
-        left=sum(state.left for state in going),
+        destination=next((state.destination for state in exported if state.destination), None),
+        made=sum(state.made for state in exported),
+        sent=sum(state.sent for state in exported),
+        waiting=sum(state.waiting for state in exported),
+        parked=sum(state.parked for state in exported),
+        dropped=sum(state.dropped for state in exported),
+        reason=next((state.reason for state in exported if state.reason), None),
+        failing=any(state.failing for state in exported),
+        calls_waiting=sum(state.calls_waiting for state in exported),
+        calls_parked=sum(state.calls_parked for state in exported),
+        calls_dropped=sum(state.calls_dropped for state in exported),
+        parked_reason=next((state.parked_reason for state in exported if state.parked_reason), None),
+        dropped_reason=next((state.dropped_reason for state in exported if state.dropped_reason), None),
+        exported_elsewhere=sum(state.exported_elsewhere for state in exported),
     )

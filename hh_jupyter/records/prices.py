@@ -1,7 +1,7 @@
 """Estimated cost of a call, from the price table of `genai-prices`.
 
-The table takes 0.2 s and 7 MB to load, so it is loaded when a price is first wanted, on a thread of its own. Until
-then, and for models it does not know, a cost is None: unknown is never 0.
+Loading the table takes 0.2 s and 7 MB, so it is loaded on a separate thread when a price is first needed. Until then,
+and for models that it does not list, a cost is None: an unknown cost is never 0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 Tokens = tuple[tuple[str, int], ...]
 Pricing = Callable[[str, str | None, Tokens, str | None], float | None]
-"""(model, provider, tokens by the table's names, service tier) -> US dollars, or None for a model that is not known."""
+"""(model, provider, tokens by the table's names, service tier) -> US dollars, or None for an unknown model."""
 
 _PROVIDERS: Final = {
     "azure.ai.inference": "azure", "azure.ai.openai": "azure", "az.ai.inference": "azure", "az.ai.openai": "azure",
@@ -33,13 +33,13 @@ _PROVIDERS: Final = {
     "together_ai": "together", "together-ai": "together", "fireworks_ai": "fireworks", "fireworks-ai": "fireworks",
     "meta_llama": "meta", "voyage": "voyageai", "perplexity_ai": "perplexity",
 }  # fmt: skip
-"""Names of OpenTelemetry's conventions, LangChain, LiteLLM and Pydantic AI, and the table's name for each."""
+"""Provider in OpenTelemetry's conventions, LangChain, LiteLLM or Pydantic AI -> provider in the table."""
 
 _BEDROCK = re.compile(r"(?:[a-z-]{2,10}\.)?[a-z0-9]+\.[a-z][\w.-]*(?::\d+)?")
-"""A model as Bedrock names it, by region and vendor: "us.anthropic.claude-sonnet-4-20250514-v1:0"."""
+"""A model name of Bedrock, with region and vendor: "us.anthropic.claude-sonnet-4-20250514-v1:0"."""
 
 _BEDROCK_VENDORS: Final = ("amazon", "meta", "mistral", "cohere", "openai", "deepseek", "qwen", "ai21")
-"""OpenLLMetry cuts the vendor off a model's name, and the table lists only Anthropic's without."""
+"""Vendors to try: OpenLLMetry removes the vendor from a model's name, but the table lists only Anthropic's without."""
 
 _NUMBERED = re.compile(r"-00\d$")
 
@@ -48,19 +48,19 @@ _lock = threading.Lock()
 _pricing: Pricing | None = None
 _thread: threading.Thread | None = None
 _table: str | None = None
-_ALWAYS: Final = frozenset({"input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"})
-_priced_apart: frozenset[str] = frozenset()
-"""Further kinds of tokens that the loaded release of the table knows."""
+_BASE_TOKEN_TYPES: Final = frozenset({"input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"})
+_extra_token_types: frozenset[str] = frozenset()
+"""Further token types that the loaded release of the table has prices for."""
 _DATE = re.compile(r"20\d\d-\d\d-\d\d")
 
 
 def ready() -> bool:
-    """Whether `estimate` can answer without loading anything."""
+    """Whether the price table is loaded."""
     return _pricing is not None
 
 
 def load() -> bool:
-    """Load the price table now; False if it is missing or broken, which is logged once and not an error."""
+    """Load the price table now. False if it cannot be imported, which is logged once."""
     global _pricing
     with _lock:
         if _pricing is None:
@@ -69,10 +69,10 @@ def load() -> bool:
 
 
 def load_in_background(then: Callable[[], None] | None = None) -> None:
-    """Load the price table on a daemon thread, unless it is loaded or being loaded.
+    """Load the price table on a daemon thread, unless it is loaded or loading already.
 
     Args:
-        then: called on that thread when the table has been loaded by this call; not called otherwise.
+        then: called on that thread after this call has loaded the table; not called otherwise.
     """
     global _thread
     if ready() or (_thread is not None and _thread.is_alive()):
@@ -87,20 +87,20 @@ def load_in_background(then: Callable[[], None] | None = None) -> None:
 
 
 def table() -> str | None:
-    """Which prices `estimate` takes, "genai-prices 0.2.3 of 2026-10-14"; None before they are loaded, or without any.
+    """Name, version and date of the loaded price table, "genai-prices 0.2.3 of 2026-10-14"; None if none is loaded.
 
-    The date is the latest that the table itself tells of: prices changed since then are not in it.
+    The date is the latest one in the table; it has no price changes after that date.
     """
     return _table
 
 
 def cost_of(facts: SpanFacts, prices: Callable[[SpanFacts], float | None] | None = None) -> tuple[float | None, bool]:
-    """US dollars for a span, and whether they are estimated; (None, False) where the cost is not known.
+    """US dollars for a span and whether they are estimated; (None, False) if the cost is unknown.
 
-    What the span itself tells comes first. A 0 yields to the price table: some write it where they have no price.
+    A cost on the span takes precedence over an estimate, unless it is 0: some instrumentors write 0 for unknown.
 
     Args:
-        prices: estimates a call; `estimate` by default.
+        prices: function that estimates a call; `estimate` by default.
     """
     if facts.from_cache:
         return 0.0, False
@@ -111,16 +111,16 @@ def cost_of(facts: SpanFacts, prices: Callable[[SpanFacts], float | None] | None
 
 
 def needs_table(facts: SpanFacts) -> bool:
-    """Whether the cost of a span depends on the price table."""
+    """Whether the cost of a span has to be estimated from the price table."""
     return not facts.cost and not facts.from_cache and (facts.model or facts.model_requested) is not None
 
 
 def estimate(facts: SpanFacts) -> float | None:
-    """US dollars for the tokens of a call at list prices; None if model or tokens are unknown, or no table is loaded.
+    """US dollars for the tokens of a call at list prices; None if model or tokens are unknown or no table is loaded.
 
     Args:
-        facts: of a model or embedding call. Cached and audio tokens are part of the prompt, reasoning and audio ones of
-            the completion; each are priced as their provider does.
+        facts: of a model or embedding call. Cached and audio tokens are part of the prompt, reasoning and audio tokens
+            part of the completion; each type has its provider's price.
     """
     usage, pricing = facts.usage, _pricing
     model = facts.model or facts.model_requested
@@ -133,16 +133,18 @@ def estimate(facts: SpanFacts) -> float | None:
         "output_tokens": usage.completion or 0,
         "cache_read_tokens": usage.cached or 0,
         "cache_write_tokens": usage.cache_write or 0,
-        "output_reasoning_tokens": usage.reasoning or 0,  # A few providers price it apart.
+        "output_reasoning_tokens": usage.reasoning or 0,  # A few providers price it separately.
         "input_audio_tokens": usage.audio_prompt or 0,
         "output_audio_tokens": usage.audio_completion or 0,
     }
     tokens = tuple(
-        (name, count) for name, count in counts.items() if name in _ALWAYS or (count and name in _priced_apart)
+        (name, count)
+        for name, count in counts.items()
+        if name in _BASE_TOKEN_TYPES or (count and name in _extra_token_types)
     )
     names = [(model, facts.provider)]
     if "/" in model:
-        # LiteLLM and OpenRouter route by name: "openai/gpt-4o".
+        # A route of LiteLLM or OpenRouter: "openai/gpt-4o".
         prefix, _, plain = model.partition("/")
         names += [(plain, prefix), (plain, facts.provider)]
     if facts.provider is None and _BEDROCK.fullmatch(model):
@@ -151,7 +153,7 @@ def estimate(facts: SpanFacts) -> float | None:
         names += [(f"{vendor}.{model}", "aws") for vendor in _BEDROCK_VENDORS]
     if facts.model_requested and facts.model_requested != model:
         names.append((facts.model_requested, facts.provider))
-    # The answer may name a version that the table does not list: "gemini-2.5-flash-001".
+    # The response may name a version that the table does not list: "gemini-2.5-flash-001".
     names.append((_NUMBERED.sub("", model), facts.provider))
     found = (
         pricing(name, _PROVIDERS.get(who, who) if who else None, tokens, facts.service_tier) for name, who in names
@@ -160,7 +162,7 @@ def estimate(facts: SpanFacts) -> float | None:
 
 
 def _load() -> Pricing:
-    global _table, _priced_apart
+    global _table, _extra_token_types
     try:
         from genai_prices import Usage, __version__, calc_price
     except ImportError as error:
@@ -171,7 +173,7 @@ def _load() -> Pricing:
 
     takes_tier = "price_context" in inspect.signature(calc_price).parameters
 
-    # A lookup takes 0.1 ms, and every display of a span asks again.
+    # A lookup takes 0.1 ms, and every display of a span repeats it.
     @lru_cache(maxsize=16_384)
     def price(model: str, provider: str | None, tokens: Tokens, tier: str | None) -> float | None:
         arguments: dict[str, Any] = {} if provider is None else {"provider_id": provider}
@@ -181,19 +183,19 @@ def _load() -> Pricing:
         try:
             return float(calc_price(Usage(**dict(tokens)), model, **arguments).total_price)
         except (LookupError, ValueError):
-            # Another model, another provider, or counts that contradict each other.
+            # Unknown model or provider, or inconsistent counts.
             return None
 
-    # The table itself loads at the first question.
+    # The first lookup loads the table.
     price("gpt-4o", "openai", (("input_tokens", 1), ("output_tokens", 1)), None)
     more = ("output_reasoning_tokens", "input_audio_tokens", "output_audio_tokens")
-    _priced_apart = frozenset(name for name in more if _takes(Usage, name))
+    _extra_token_types = frozenset(name for name in more if _has_token_type(Usage, name))
     _table = " of ".join(filter(None, (f"genai-prices {__version__}", _latest_date())))
     return price
 
 
-def _takes(usage: Any, name: str) -> bool:
-    """Whether this release of the table knows a kind of tokens."""
+def _has_token_type(usage: Any, name: str) -> bool:
+    """Whether this release of the table has a token type."""
     import warnings
 
     try:
@@ -205,7 +207,7 @@ def _takes(usage: Any, name: str) -> bool:
 
 
 def _latest_date() -> str | None:
-    """The latest day on which the table says that a price was looked up; the package itself has no date."""
+    """The latest date on which a price was checked, from the table's comments; the package itself has no date."""
     from datetime import UTC, datetime
 
     from genai_prices import data_snapshot

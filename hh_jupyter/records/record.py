@@ -1,4 +1,4 @@
-"""A span as plain data: what every display, every total and every test starts from."""
+"""A span as plain data: the input of displays, totals and queries."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ from hh_jupyter.conventions.facts import EventLike, SpanFacts
 
 Status = Literal["ok", "error", "running"]
 
-_CALLS: Final = ("llm", "embedding")
+CALL_KINDS: Final = ("llm", "embedding")
+"""Kinds of spans that describe a request to a model."""
+
 _STATUS_NAMES: Final = {
     "RateLimitError": 429, "TooManyRequestsError": 429, "TooManyRequestsException": 429, "ThrottlingException": 429,
     "ResourceExhausted": 429, "RESOURCE_EXHAUSTED": 429, "rate_limit_error": 429, "overloaded_error": 529,
-    # Bedrock's, which name their status nowhere.
+    # Errors of Bedrock, which never include the status.
     "ValidationException": 400, "ServiceQuotaExceededException": 400, "AccessDeniedException": 403,
     "ResourceNotFoundException": 404, "ModelTimeoutException": 408, "ModelErrorException": 424,
     "ModelNotReadyException": 429, "InternalServerException": 500, "ServiceUnavailableException": 503,
 }  # fmt: skip
-"""Errors of model APIs that stand for one status and may not name it."""
+"""Error type of a model API -> HTTP status, for errors that may not include it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpanError:
-    """An error in one line, redacted: `type` as raised, the message's first line, and the innermost line of user code.
+    """An error in one line, redacted.
 
     Attributes:
         type: class name of the exception, without its module. Example: "HTTPError".
         message: first line of the message, at most 300 characters.
-        location: "payments.py:41", or None when no stack was recorded.
-        http_status: 400 and above, where the error names one.
+        location: innermost line of user code, "payments.py:41"; None if no stack was recorded.
+        http_status: 400 and above, if the error includes one.
     """
 
     type: str
@@ -49,16 +51,16 @@ class SpanError:
 
 @dataclass(frozen=True, slots=True)
 class SpanRecord:
-    """A finished or running span as plain data: one row.
+    """A finished or running span as plain data.
 
     Attributes:
         parent_id: span id of the nearest kept ancestor; None for a root.
-        name: to show; the span's own, unless that is the same for every tool or a template.
+        name: to display: the span's name, unless that is a template or the same for every tool or agent.
         end_ns: Unix nanoseconds; None while the span runs.
-        cell: id of the notebook cell's run in which the span started; None outside cells.
-        session_id: the session it belongs to; None without one.
-        redacted: how many of its values were redacted.
-        dropped: how many attributes its limits removed.
+        cell: id of the cell run in which the span started; None outside cells.
+        session_id: session of the span; None without one.
+        redacted: number of redacted values.
+        dropped: number of attributes that span limits removed.
     """
 
     trace_id: int
@@ -78,13 +80,13 @@ class SpanRecord:
 
     @property
     def http_status(self) -> int | None:
-        """The HTTP status of a failed span, 400 and above: of its attributes, its error's text, or its error's type."""
+        """HTTP status of a failed span, 400 and above, from its attributes or from its error's message or type."""
         if self.status != "error":
             return None
         status, error = self.facts.http_status, self.error
         if status is None and error is not None:
             status = error.http_status
-            if status is None and self.facts.kind in _CALLS:
+            if status is None and self.facts.kind in CALL_KINDS:
                 status = _STATUS_NAMES.get(error.type)
         return status
 
@@ -96,7 +98,7 @@ class SpanRecord:
 
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
-    """A span event of a sealed span; `timestamp` in Unix nanoseconds."""
+    """An event of a finalized span; `timestamp` is in Unix nanoseconds."""
 
     name: str
     timestamp: int
@@ -105,7 +107,7 @@ class RecordedEvent:
 
 @dataclass(frozen=True, slots=True)
 class SpanDetails:
-    """Everything of a sealed span that its row leaves out, as it was delivered: redacted, limited, stamped."""
+    """Everything of a finalized span that its record omits, as exported."""
 
     attributes: Mapping[str, Any]
     events: tuple[RecordedEvent, ...] = ()
@@ -113,9 +115,9 @@ class SpanDetails:
     status_message: str | None = None
 
 
-# The error of a failed span in one line: what was raised, what it said, and where in the user's own code.
+# The error of a failed span in one line: type, message, and location in user code.
 
-MESSAGE_LENGTH: Final = 300
+MESSAGE_LENGTH: Final = 300  # characters
 
 _EVENT: Final = "exception"
 _TYPE: Final = "exception.type"
@@ -123,7 +125,7 @@ _MESSAGE: Final = "exception.message"
 _STACK: Final = "exception.stacktrace"
 _OTEL_TYPE: Final = "error.type"
 
-# In the order of trust: a status that is called one, one that begins the text, one in a provider's error object.
+# Most reliable first: a number labelled as status, one at the start of the text, one in a provider's error object.
 _STATUS_TEXTS: Final = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -138,8 +140,8 @@ _STATUS_TEXTS: Final = tuple(
 _SEARCHED_LENGTH: Final = 20_000
 
 _FRAME = re.compile(r'^[ |+]*File "(?P<file>[^"\n]+)", line (?P<line>\d+)', re.MULTILINE)
-# "RateLimitError: too many", as OpenInference and HoneyHive write a status; a sentence with a colon is no type.
-_NAMED = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?", re.DOTALL)
+# "RateLimitError: too many", as OpenInference and HoneyHive write a status message; not a sentence with a colon.
+_TYPE_AND_MESSAGE = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?", re.DOTALL)
 _LIBRARY_PARTS: Final = frozenset({"site-packages", "dist-packages"})
 _STDLIB_PART = re.compile(r"/lib(?:64)?/python3\.\d+/")
 _STDLIB: Final = sysconfig.get_paths()["stdlib"]
@@ -150,10 +152,10 @@ _KERNEL_PART = re.compile(r"[\\/]ipykernel_\d+[\\/]|^<ipython-input-")
 def span_error(
     attributes: Mapping[str, Any], events: Sequence[EventLike], status_message: str | None
 ) -> SpanError | None:
-    """The error of a span whose status says ERROR; None if nothing tells what it was.
+    """The error of a span with status ERROR; None if the span does not describe it.
 
-    The message comes from the last exception event, else the status, else `error.type`, else `honeyhive_error`. Ask
-    only for failed spans: a span that handled an exception may carry its event too.
+    The message comes from the last exception event, else the status, else `error.type`, else `honeyhive_error`. Call
+    this for failed spans only: a span that handled an exception may have an exception event too.
 
     Args:
         attributes: of the span, redacted.
@@ -164,24 +166,24 @@ def span_error(
     if raised is not None and (raised.get(_TYPE) or raised.get(_MESSAGE)):
         return _error(raised.get(_TYPE), raised.get(_MESSAGE), user_code_location(str(raised.get(_STACK) or "")))
     kind = attributes.get(_OTEL_TYPE) or attributes.get(keys.ERROR_TYPE)
-    said = status_message or attributes.get(keys.ERROR)
+    message = status_message or attributes.get(keys.ERROR)
     if kind:
-        named = _NAMED.fullmatch(said) if isinstance(said, str) else None
-        repeated = named is not None and _class_name(named["type"]) == _class_name(str(kind))
-        return _error(kind, (named["message"] or "") if named and repeated else said, None)
-    if not said:
+        parts = _TYPE_AND_MESSAGE.fullmatch(message) if isinstance(message, str) else None
+        repeated = parts is not None and _class_name(parts["type"]) == _class_name(str(kind))
+        return _error(kind, (parts["message"] or "") if parts and repeated else message, None)
+    if not message:
         return None
-    named = _NAMED.fullmatch(str(said))
-    if named and (named["message"] or named["type"].endswith(("Error", "Exception", "Interrupt"))):
-        return _error(named["type"], named["message"], None)
-    return _error("Error", said, None)
+    parts = _TYPE_AND_MESSAGE.fullmatch(str(message))
+    if parts and (parts["message"] or parts["type"].endswith(("Error", "Exception", "Interrupt"))):
+        return _error(parts["type"], parts["message"], None)
+    return _error("Error", message, None)
 
 
 def user_code_location(stacktrace: str) -> str | None:
-    """The innermost line of user code as "file.py:41"; of a chain of errors the last that has one. None without any.
+    """The innermost line of user code as "file.py:41", or "cell:3" in a notebook cell; None if there is none.
 
-    Frames of installed packages, of the standard library and of this package are passed over. A line of a notebook
-    cell, whose file has no name that anybody knows, reads "cell:3".
+    Frames of installed packages, the standard library and this package are skipped. In a chain of errors, the last one
+    with user code counts.
     """
     for frame in reversed(list(_FRAME.finditer(stacktrace))):
         file = frame["file"]
@@ -208,13 +210,13 @@ def _error(kind: Any, message: Any, location: str | None) -> SpanError:
     if len(first) > MESSAGE_LENGTH:
         first = first[: MESSAGE_LENGTH - 1] + "…"
     name = _class_name(str(kind or "Error"))
-    if name.isdecimal():  # OpenTelemetry allows a status as `error.type`; the message may repeat it.
+    if name.isdecimal():  # OpenTelemetry allows an HTTP status as `error.type`; the message may repeat it.
         name, first = f"HTTP {name}", first.removeprefix(name).lstrip(" :-")
     return SpanError(type=name, message=first, location=location, http_status=_http_status(name, str(message or "")))
 
 
 def _http_status(kind: str, message: str) -> int | None:
-    """The HTTP status in an error's type, which may be one, or in its message, whose first line may not have it."""
+    """The HTTP status in an error's type or in any line of its message."""
     texts = (kind, message[:_SEARCHED_LENGTH])
     found = next((match for text in texts for pattern in _STATUS_TEXTS if (match := pattern.search(text))), None)
     return int(found[1]) if found else None
@@ -224,20 +226,20 @@ def _class_name(kind: str) -> str:
     return kind.rpartition(".")[2] or kind
 
 
-# A row from a span of the OpenTelemetry SDK, for spans that did not come through our own pipeline.
+# Records of spans that did not pass through the exporter.
 
 _ERROR = "ERROR"
 
 
 def record_of(span: ReadableSpan, *, cell: str | None = None) -> SpanRecord:
-    """The row of a span as it stands, neither redacted nor limited.
+    """The record of an OpenTelemetry span, neither redacted nor limited.
 
     Args:
         span: finished or running.
-        cell: id of the notebook cell's run it belongs to.
+        cell: id of the cell run it belongs to.
 
     Raises:
-        ValueError: the span has no context or no start, so that it is no recorded span.
+        ValueError: the span has no context or no start time, so it was not recorded.
     """
     context, start = span.get_span_context(), span.start_time
     if context is None or start is None:

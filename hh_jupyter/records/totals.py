@@ -1,4 +1,4 @@
-"""What spans add up to: calls, tokens, cost, tools, errors, each counted once however many spans repeat it."""
+"""Totals over spans: calls, tokens, cost, tools and errors, each counted once even if several spans describe it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from opentelemetry.sdk.trace import ReadableSpan
 from hh_jupyter.conventions.facts import SpanFacts, Usage
 from hh_jupyter.records import prices as price_table
 from hh_jupyter.records.calls import (
-    KINDS,
-    Call,
+    ModelCall,
     Parents,
     SpanKey,
     by_identity,
-    by_place,
+    duplicate_spans,
+    ends_within,
     find_calls,
     key_of,
-    twins,
-    within,
+    start_order,
 )
-from hh_jupyter.records.record import SpanRecord, record_of
+from hh_jupyter.records.record import CALL_KINDS, SpanRecord, record_of
 from hh_jupyter.records.tree import SpanNode, SpanTree
 
-# Tools that ran: one for each operation, however many spans tell of it.
+# Tool runs: one for each operation, even if several spans describe it.
 
 _HANDOFF: Final = "handoff to "
 _QUALIFIED = re.compile(r"(?:(?:[^\W\d]\w*|<locals>)\.)+([^\W\d]\w*)")
@@ -39,8 +38,8 @@ class ToolRun:
     """One operation of a tool.
 
     Attributes:
-        record: the outermost span that tells of it.
-        handoff: one agent handed over to another; the OpenAI Agents instrumentor makes a tool span of that.
+        record: the outermost span that describes it.
+        handoff: whether it is a hand-off between agents, which the OpenAI Agents instrumentor records as a tool span.
     """
 
     record: SpanRecord
@@ -49,31 +48,33 @@ class ToolRun:
 
 
 def find_tool_runs(records: Sequence[SpanRecord], parents: Parents) -> list[ToolRun]:
-    """The tools that ran, by start.
+    """The tool runs, ordered by start.
 
-    A traced function that a framework calls as a tool has a span of each, and is one.
+    A traced function that a framework calls as a tool has a span of the framework and one of its own, and counts once.
     """
-    tools = sorted((record for record in records if record.facts.kind == "tool"), key=by_place)
-    told_by = {key_of(record): {record.scope} for record in tools}
-    doubled: set[SpanKey] = set()
-    for outer, inner in twins(tools, lambda record: (tool_name(record),), partial(_may_be_one_run, told_by)):
-        told_by[key_of(outer)].add(inner.scope)
-        doubled.add(key_of(inner))
+    tools = sorted((record for record in records if record.facts.kind == "tool"), key=start_order)
+    scopes_of = {key_of(record): {record.scope} for record in tools}
+    duplicates: set[SpanKey] = set()
+    for outer, inner in duplicate_spans(
+        tools, lambda record: (tool_name(record),), partial(_may_be_same_run, scopes_of)
+    ):
+        scopes_of[key_of(outer)].add(inner.scope)
+        duplicates.add(key_of(inner))
     for record in tools:
         above = parents.of(record)
-        rival = above is not None and above.facts.kind == "tool" and above.scope != record.scope
-        if above is not None and rival and tool_name(above) == tool_name(record):
-            doubled.add(key_of(record))
-    ran = [record for record in tools if key_of(record) not in doubled]
-    return [ToolRun(record, tool_name(record), _is_handoff(record)) for record in ran]
+        duplicate = above is not None and above.facts.kind == "tool" and above.scope != record.scope
+        if above is not None and duplicate and tool_name(above) == tool_name(record):
+            duplicates.add(key_of(record))
+    runs = [record for record in tools if key_of(record) not in duplicates]
+    return [ToolRun(record, tool_name(record), _is_handoff(record)) for record in runs]
 
 
-def _may_be_one_run(told_by: Mapping[SpanKey, set[str]], outer: SpanRecord, inner: SpanRecord) -> bool:
-    return inner.scope not in told_by[key_of(outer)]
+def _may_be_same_run(scopes_of: Mapping[SpanKey, set[str]], outer: SpanRecord, inner: SpanRecord) -> bool:
+    return inner.scope not in scopes_of[key_of(outer)]
 
 
 def tool_name(record: SpanRecord) -> str:
-    """The tool's name as its span tells, else the span's, of a function without its module."""
+    """The tool's name from the span's attributes, else the span's name, without the module of a function."""
     if record.facts.tool_name:
         return record.facts.tool_name
     qualified = _QUALIFIED.fullmatch(record.name)
@@ -84,9 +85,9 @@ def _is_handoff(record: SpanRecord) -> bool:
     return record.facts.tool_name is None and record.name.startswith(_HANDOFF)
 
 
-# Failures of calls and spans, each counted once.
+# Errors, each counted once.
 
-_ECHO_SUFFIX: Final = "_error"
+_ERROR_SUFFIX: Final = "_error"
 
 
 def short_name(name: str) -> str:
@@ -94,42 +95,44 @@ def short_name(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def find_echoes(records: Sequence[SpanRecord]) -> set[SpanKey]:
-    """The extra span `<function>_error` that the official SDK makes for an exception: no tool and no second failure."""
+def sdk_error_duplicates(records: Sequence[SpanRecord]) -> set[SpanKey]:
+    """The extra spans `<function>_error` that the official SDK creates for exceptions; they are not tools or errors."""
     failed = [record for record in records if record.status == "error" and record.error is not None]
-    said = {(short_name(r.name) + _ECHO_SUFFIX, r.error.type, r.error.message) for r in failed if r.error is not None}
+    originals = {
+        (short_name(r.name) + _ERROR_SUFFIX, r.error.type, r.error.message) for r in failed if r.error is not None
+    }
     return {
         key_of(record)
         for record in failed
         if record.error is not None
         and record.parent_id is None
-        and record.name.endswith(_ECHO_SUFFIX)
-        and (record.name, record.error.type, record.error.message) in said
+        and record.name.endswith(_ERROR_SUFFIX)
+        and (record.name, record.error.type, record.error.message) in originals
     }
 
 
-def http_status(call: Call) -> str | None:
-    """HTTP status of a failed call, as text."""
+def http_status(call: ModelCall) -> str | None:
+    """HTTP status of a failed call, as text; None if unknown."""
     if not call.failed:
         return None
     return next((str(span.http_status) for span in call.spans if span.http_status is not None), None)
 
 
-def count_errors(records: Sequence[SpanRecord], calls: Sequence[Call], echoes: set[SpanKey]) -> int:
-    """Where errors began; spans of one call tell of one error."""
+def count_errors(records: Sequence[SpanRecord], calls: Sequence[ModelCall], error_duplicates: set[SpanKey]) -> int:
+    """The number of errors, each counted where it began; several spans of one call count as one error."""
     if not any(record.status == "error" for record in records):
         return 0
     call_of = {key_of(span): key_of(call.spans[0]) for call in calls for span in call.spans}
     failed = [node for node in SpanTree.build(records).nodes if node.error in ("uncaught", "caught")]
-    told = _told_below(failed)
+    repeated = _repeated_errors(failed)
     origins = {
-        call_of.get(key_of(node.record), key_of(node.record)) for node in failed if key_of(node.record) not in told
+        call_of.get(key_of(node.record), key_of(node.record)) for node in failed if key_of(node.record) not in repeated
     }
-    return len(origins - echoes)
+    return len(origins - error_duplicates)
 
 
-def _told_below(failed: Sequence[SpanNode]) -> set[SpanKey]:
-    """The spans that repeat the error of one below them, where a span between is missing: Strands loses it."""
+def _repeated_errors(failed: Sequence[SpanNode]) -> set[SpanKey]:
+    """Spans that repeat the error of a span below them if a span between is missing, as in Strands."""
     lost = [node.record for node in failed if node.parent is None and node.record.parent_id is not None]
     if not lost:
         return set()
@@ -141,7 +144,7 @@ def _told_below(failed: Sequence[SpanNode]) -> set[SpanKey]:
         and any(
             inner.error == outer.error
             and inner.trace_id == outer.trace_id
-            and within(inner, outer)
+            and ends_within(inner, outer)
             and outer.start_ns <= inner.start_ns
             for inner in lost
         )
@@ -153,26 +156,25 @@ _DATE: Final = re.compile(r"[-@](?:20\d\d-\d\d-\d\d|20\d{6})$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """Sums over spans. Token sums cover the calls whose usage is known; the others are counted.
+    """Sums over spans. Token sums cover calls with known usage; `unknown_usage_calls` counts the others.
 
     Attributes:
-        models_requested: names asked for, sorted; where spans do not tell, the answering model's without its date.
-        models_served: names that answered, sorted.
-        llm_calls: requests to a model, failed ones included.
-        http_requests: calls of models and of embeddings. A request that was retried below one call is one.
-        prompt_tokens: includes cached ones. `completion_tokens` includes reasoning. Embeddings are apart.
-        tool_calls_requested: tool calls that models asked for.
-        tool_spans: operations that a span of kind tool was made for.
-        tools_run: the same without hand-offs from agent to agent, and without the extra span that the official SDK
-            makes for an error.
+        models_requested: names of requested models, sorted; if unknown, the answering model's name without its date.
+        models_served: names of the models that answered, sorted.
+        llm_calls: requests to a model, including failed ones.
+        http_requests: model and embedding calls. Retries within one call count as one request.
+        prompt_tokens: including cached tokens. `completion_tokens` includes reasoning. Embeddings are separate.
+        tool_calls_requested: tool calls in the responses of models.
+        tool_spans: operations with a span of kind tool.
+        tools_run: the same without hand-offs between agents and without the official SDK's extra error spans.
         error_statuses: HTTP statuses of failed calls, as text, sorted.
-        errors: failures, each counted where it began, caught ones included.
-        unknown_usage_calls: calls that did not fail and whose tokens are not known.
-        cost: US dollars, as far as known; None if nothing is known.
-        cost_complete: every call that used tokens has a cost, and every token of it has a price. Otherwise the cost is
-            a lower bound.
-        cost_estimated: some of it comes from the price table and not from a span.
-        prices: that table and its date, "genai-prices 0.2.3 of 2026-10-14"; None if nothing is estimated.
+        errors: errors, each counted where it began, including caught ones.
+        unknown_usage_calls: successful calls with unknown token counts.
+        cost: US dollars as far as known; None if nothing is known.
+        cost_complete: whether every call that used tokens has a cost, and every token a price. Otherwise the cost is a
+            lower bound.
+        cost_estimated: whether part of the cost comes from the price table rather than from a span.
+        prices: price table and its date, "genai-prices 0.2.3 of 2026-10-14"; None if nothing is estimated.
     """
 
     spans: int = 0
@@ -205,29 +207,29 @@ class Totals:
     prices: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain data, lists for tuples."""
+        """The fields as plain data, with tuples as lists."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 def summarize(
     spans: Iterable[SpanRecord | ReadableSpan], *, prices: Callable[[SpanFacts], float | None] = price_table.estimate
 ) -> Totals:
-    """Add up spans in any order; a span that is given twice counts once, as it was last.
+    """Add up spans in any order. A span that occurs twice counts once, in its last state.
 
     Args:
-        spans: rows, or spans of the OpenTelemetry SDK.
-        prices: US dollars for a call whose span does not tell; None is unknown. By default the price table, which
-            knows nothing before `cost.load()`.
+        spans: records, or spans of the OpenTelemetry SDK.
+        prices: function that estimates the cost of a call in US dollars, None for unknown. By default the price table,
+            which has to be loaded before (`hh_jupyter.records.prices.load()`).
 
     Raises:
-        ValueError: a span of the SDK has no ids or no start.
+        ValueError: a span of the SDK has no ids or no start time.
     """
     by_key = by_identity(span if isinstance(span, SpanRecord) else record_of(span) for span in spans)
     records, parents = list(by_key.values()), Parents(by_key)
     calls = _merged(find_calls(records, parents, "llm"))
     embeddings = _merged(find_calls(records, parents, "embedding"))
     sums = _runs_without_calls(records, parents)
-    echoes = find_echoes(records)
+    error_duplicates = sdk_error_duplicates(records)
     every_call = [call for call, _ in (*calls, *embeddings)]
     return Totals(
         spans=len(records),
@@ -235,19 +237,19 @@ def summarize(
         embedding_calls=len(embeddings),
         embedding_tokens=sum(_tokens(facts.usage) for _, facts in embeddings),
         http_requests=len(every_call),
-        errors=count_errors(records, every_call, echoes),
+        errors=count_errors(records, every_call, error_duplicates),
         **_call_sums(calls),
         **_token_sums([facts.usage for facts in (*(facts for _, facts in calls), *sums) if facts.usage is not None]),
-        **_tool_sums(find_tool_runs(records, parents), echoes),
+        **_tool_sums(find_tool_runs(records, parents), error_duplicates),
         **_cost_sums([*calls, *embeddings], sums, prices),
     )
 
 
-Merged = tuple[Call, SpanFacts]
-"""A call, and what its spans tell together."""
+Merged = tuple[ModelCall, SpanFacts]
+"""A call and the merged facts of its spans."""
 
 
-def _merged(calls: Iterable[Call]) -> list[Merged]:
+def _merged(calls: Iterable[ModelCall]) -> list[Merged]:
     return [(call, call.merged()) for call in calls]
 
 
@@ -266,7 +268,7 @@ def _call_sums(calls: Sequence[Merged]) -> dict[str, Any]:
 
 
 def _undated(model: str | None) -> str | None:
-    """The alias of a model's version: "gpt-4o" for "gpt-4o-2024-08-06"."""
+    """The model's name without its date: "gpt-4o" for "gpt-4o-2024-08-06"."""
     return _DATE.sub("", model) if model else None
 
 
@@ -299,11 +301,11 @@ def _cost_sums(
     known: list[float] = []
     complete, estimated = True, False
     for failed, facts in [*((call.failed, facts) for call, facts in calls), *((False, facts) for facts in sums)]:
-        price, guessed = price_table.cost_of(facts, prices)
+        price, is_estimate = price_table.cost_of(facts, prices)
         if price is not None:
             known.append(price)
-            estimated = estimated or guessed
-            complete = complete and not (guessed and facts.usage is not None and facts.usage.unexplained)
+            estimated = estimated or is_estimate
+            complete = complete and not (is_estimate and facts.usage is not None and facts.usage.unexplained)
         elif not failed or facts.usage is not None:
             complete = False
     return {
@@ -315,32 +317,32 @@ def _cost_sums(
 
 
 def _runs_without_calls(records: Sequence[SpanRecord], parents: Parents) -> list[SpanFacts]:
-    """Usage that agent and chain spans carry for their run, where no span below says it: the outermost of each run."""
-    carriers = [r for r in records if r.facts.usage is not None and r.facts.kind not in KINDS]
+    """Facts of the outermost agent and chain spans that have the usage of their run, if no span below has it."""
+    carriers = [r for r in records if r.facts.usage is not None and r.facts.kind not in CALL_KINDS]
     if not carriers:
         return []
     above_calls: set[SpanKey] = set()
     around_calls: set[SpanKey] = set()
     for record in records:
-        if record.facts.usage is not None and record.facts.kind in KINDS:
+        if record.facts.usage is not None and record.facts.kind in CALL_KINDS:
             top, above = record, parents.of(record)
             while above is not None and key_of(above) not in above_calls:
                 above_calls.add(key_of(above))
                 top, above = above, parents.of(above)
             if above is None and top.parent_id is not None:
-                # A span between is missing: what runs meanwhile in the same trace may well be above it.
+                # A span between is missing: any span that encloses it in the same trace may be above it.
                 around_calls.update(key_of(carrier) for carrier in carriers if _encloses(carrier, top))
     alone = {key_of(record) for record in carriers} - above_calls - around_calls
     outer = parents.nearest(lambda record: key_of(record) not in alone)
-    return [r.facts for r in sorted(carriers, key=by_place) if key_of(r) in alone and outer(r) is None]
+    return [r.facts for r in sorted(carriers, key=start_order) if key_of(r) in alone and outer(r) is None]
 
 
 def _encloses(outer: SpanRecord, inner: SpanRecord) -> bool:
-    return outer.trace_id == inner.trace_id and outer.start_ns <= inner.start_ns and within(inner, outer)
+    return outer.trace_id == inner.trace_id and outer.start_ns <= inner.start_ns and ends_within(inner, outer)
 
 
-def _tool_sums(runs: Sequence[ToolRun], echoes: set[SpanKey]) -> dict[str, Any]:
-    run = [tool for tool in runs if not tool.handoff and key_of(tool.record) not in echoes]
+def _tool_sums(runs: Sequence[ToolRun], error_duplicates: set[SpanKey]) -> dict[str, Any]:
+    run = [tool for tool in runs if not tool.handoff and key_of(tool.record) not in error_duplicates]
     return {
         "tool_spans": len(runs),
         "tools_run": len(run),

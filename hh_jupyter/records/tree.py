@@ -1,6 +1,6 @@
-"""From records to a tree: parents, order, repeats, own time, critical path, and where each error began.
+"""Builds a tree from records: parents, order, folded repeats, own time, critical path, and the origin of errors.
 
-Pure functions of the rows, and without recursion, since traces of 10,000 spans and 2,000 levels occur.
+All functions are pure and avoid recursion, since traces of 10,000 spans and 2,000 levels occur.
 """
 
 from __future__ import annotations
@@ -9,36 +9,33 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hh_jupyter.records.calls import SpanKey, by_identity, by_place, circle_cuts, key_of, repeated_spans
+from hh_jupyter.records.calls import SpanKey, by_identity, cycle_cuts, key_of, repeated_spans, start_order
 from hh_jupyter.records.record import SpanRecord
 
 __all__ = ["FOLD_FROM", "SpanNode", "SpanTree", "TreeRow"]
 
-# One span in its place in the tree.
-
 Interval = tuple[int, int]
-"""Start and end in Unix nanoseconds; never empty."""
+"""Start and end in Unix nanoseconds; the start is before the end."""
 
 ErrorRole = Literal["", "uncaught", "caught", "propagated"]
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class SpanNode:
-    """A span in its place. Written while the tree is built, read-only afterwards.
+    """A span in the tree. Do not change it after the tree is built.
 
     Attributes:
         children: sorted by start.
         depth: 0 for a root.
-        end_ns: the span's end; the tree's end while it runs.
-        own: own time, the duration minus the union of the children.
-        critical: the parts of own time that decided when the root ended.
-        error: an error is counted once, at its origin: "uncaught" if it left the root and nobody
-            is known to have survived it, else "caught". The spans it
-            passed through on its way up are "propagated".
-        tokens: of this span and those below; None when no span says. A sum repeated by an enclosing span counts once.
+        end_ns: the span's end; the tree's end while the span runs.
+        own: own time: the duration without the union of the children.
+        critical: the parts of own time on the critical path, which determines when the root ends.
+        error: "uncaught" at the origin of an error that left the root and is not known to have been caught there,
+            "caught" at the origin of other errors, "propagated" on the spans above an origin. Origins are counted.
+        tokens: of this span and the spans below; None if unknown. A sum repeated by an enclosing span counts once.
         errors: uncaught errors that began here or below.
         caught: caught errors that began here or below.
-        spans: how many spans are below.
+        spans: number of spans below.
     """
 
     record: SpanRecord
@@ -60,11 +57,6 @@ class SpanNode:
         return self.record.start_ns
 
     @property
-    def orphaned(self) -> bool:
-        """Its parent is not among the rows: it still runs, is in another process, or is no longer kept."""
-        return self.parent is None and self.record.parent_id is not None
-
-    @property
     def ancestors(self) -> Iterator[SpanNode]:
         """From the parent up to the root."""
         node = self.parent
@@ -76,11 +68,11 @@ class SpanNode:
         return f"SpanNode({self.record.name!r}, depth={self.depth}, spans={self.spans})"
 
 
-# Where the time went: own time of a span, and the critical path that decided when its root ended.
+# Own time and critical path.
 
 
 def own_time(node: SpanNode) -> tuple[Interval, ...]:
-    """The node's interval without the union of its children; these are sorted by start."""
+    """The node's interval without the union of its children, which are sorted by start."""
     own = []
     cursor = node.start_ns
     for child in node.children:
@@ -95,14 +87,14 @@ def own_time(node: SpanNode) -> tuple[Interval, ...]:
 
 
 def mark_critical(roots: Iterable[SpanNode]) -> None:
-    """Walk back from each root's end through the child that finished last before it; each node is visited once."""
+    """Set `critical`: walk back from each root's end through the child that finished last; visits each node once."""
     stack = list(roots)
     while stack:
         node = stack.pop()
         cursor = node.end_ns
         parts = []
         for child in sorted(node.children, key=lambda child: child.end_ns, reverse=True):
-            # A child that still ran at the cursor was not waited for; one from before the node's start is bad data.
+            # The parent did not wait for a child still running at the cursor; an earlier start is invalid data.
             if child.end_ns > cursor or child.start_ns < node.start_ns:
                 continue
             if child.end_ns < cursor:
@@ -114,14 +106,14 @@ def mark_critical(roots: Iterable[SpanNode]) -> None:
         node.critical = tuple(reversed(parts))
 
 
-# Where each error began: a failing span repeats the error of the one below it, which is shown and counted once.
+# Origin of errors: a failed span repeats the error of the span below it; the error is counted once.
 
 
-def place_errors(nodes: Sequence[SpanNode], ended_ok_ns: int | None = None) -> None:
-    """Set `error` of each node, given depth first, and count origins up to the roots.
+def mark_error_roots(nodes: Sequence[SpanNode], ended_ok_ns: int | None = None) -> None:
+    """Set `error` of each node and count origins up to the roots.
 
     Args:
-        nodes: of a tree.
+        nodes: of a tree, depth first.
         ended_ok_ns: see `SpanTree.build`.
     """
     leaves_root: set[int] = set()
@@ -132,14 +124,14 @@ def place_errors(nodes: Sequence[SpanNode], ended_ok_ns: int | None = None) -> N
         if id(node) in repeated:
             node.error = "propagated"
             continue
-        uncaught = id(node) in leaves_root or (node.parent is None and not _survived(node, ended_ok_ns))
-        passed_on = _passed_on(node)
-        if passed_on and _tells(node) and all(map(_only_failed, passed_on)):
-            repeated.update(map(id, passed_on))
-            passed_on = []
+        uncaught = id(node) in leaves_root or (node.parent is None and not _caught_by_caller(node, ended_ok_ns))
+        propagating = _propagating_children(node)
+        if propagating and _has_message(node) and all(map(_only_failed, propagating)):
+            repeated.update(map(id, propagating))
+            propagating = []
         if uncaught:
-            leaves_root.update(map(id, passed_on))
-        node.error = "propagated" if passed_on else ("uncaught" if uncaught else "caught")
+            leaves_root.update(map(id, propagating))
+        node.error = "propagated" if propagating else ("uncaught" if uncaught else "caught")
     for node in reversed(nodes):
         node.errors += node.error == "uncaught"
         node.caught += node.error == "caught"
@@ -148,54 +140,55 @@ def place_errors(nodes: Sequence[SpanNode], ended_ok_ns: int | None = None) -> N
             node.parent.caught += node.caught
 
 
-def _survived(root: SpanNode, ended_ok_ns: int | None) -> bool:
+def _caught_by_caller(root: SpanNode, ended_ok_ns: int | None) -> bool:
     return ended_ok_ns is not None and root.end_ns <= ended_ok_ns
 
 
-def _passed_on(node: SpanNode) -> list[SpanNode]:
-    """The children whose error became this node's; the other failing children were caught, for a retry perhaps.
+def _propagating_children(node: SpanNode) -> list[SpanNode]:
+    """The children whose error became this node's error; the errors of other failed children were caught.
 
-    It is the same error if type and message are equal. Without such a child, an error was turned into another one
-    (`raise X from e`) only if nothing was tried after it. Failures that overlap in time, as under `gather`, go as one.
+    Errors with equal type and message are the same. Without such a child, an error was converted (`raise X from e`) if
+    no other child started after it. Failures that overlap in time, as under `gather`, propagate together.
     """
     failing = [child for child in node.children if child.record.status == "error"]
     if not failing:
         return []
-    said = _what(node)
-    passed = [child for child in failing if said is not None and _what(child) == said]
-    if not passed and node.children[-1].start_ns <= max(child.end_ns for child in failing):
-        passed = failing
-    last_start = max((child.start_ns for child in passed), default=0)
-    return [child for child in passed if child.end_ns > last_start or child.start_ns == last_start]
+    error = _error_key(node)
+    propagating = [child for child in failing if error is not None and _error_key(child) == error]
+    if not propagating and node.children[-1].start_ns <= max(child.end_ns for child in failing):
+        propagating = failing
+    last_start = max((child.start_ns for child in propagating), default=0)
+    return [child for child in propagating if child.end_ns > last_start or child.start_ns == last_start]
 
 
-def _tells(node: SpanNode) -> bool:
+def _has_message(node: SpanNode) -> bool:
+    """Whether the span's error has a message."""
     error = node.record.error
     return error is not None and bool(error.message)
 
 
 def _only_failed(node: SpanNode) -> bool:
-    """Whether an HTTP request has nothing to say but that it failed: the client above it says how."""
-    below = any(child.record.status == "error" for child in node.children)
-    return node.record.facts.kind == "http" and not _tells(node) and not below
+    """Whether an HTTP span failed without an error message of its own; the client's span above describes the error."""
+    failed_below = any(child.record.status == "error" for child in node.children)
+    return node.record.facts.kind == "http" and not _has_message(node) and not failed_below
 
 
-def _what(node: SpanNode) -> tuple[str, str] | None:
+def _error_key(node: SpanNode) -> tuple[str, str] | None:
     error = node.record.error
     return None if error is None else (error.type, error.message)
 
 
 FOLD_FROM = 4
-"""This many adjacent siblings with one name and kind, none with an error below, are shown as one row."""
+"""From this number on, adjacent siblings with the same name and kind, and without errors, are shown as one row."""
 
 
 @dataclass(frozen=True, slots=True)
 class TreeRow:
-    """A row of a display: one span with its children in rows of their own, or a fold of repeats.
+    """A row of a display: one span, whose children have their own rows, or a fold of repeated spans.
 
     Attributes:
-        node: the span; of a fold the first.
-        items: the repeats of a fold, sorted by start; empty for a single span. What is below them has no rows.
+        node: the span; the first one of a fold.
+        items: the spans of a fold, sorted by start; empty for a single span. Spans below a fold have no rows.
     """
 
     node: SpanNode
@@ -203,31 +196,31 @@ class TreeRow:
 
     @property
     def duration_ns(self) -> int:
-        """Nanoseconds; of a fold the median (p50)."""
+        """Nanoseconds; the median (p50) of a fold."""
         durations = sorted(item.end_ns - item.start_ns for item in self.items or (self.node,))
         return durations[len(durations) // 2]
 
     @property
     def tokens(self) -> int | None:
-        """Of the span or of all repeats, with those below; None when none says."""
+        """Tokens of the span or of all spans of a fold, including those below; None if unknown."""
         return _sum_known(item.tokens for item in self.items or (self.node,))
 
     @property
     def spans(self) -> int:
-        """How many spans have no other row than this one."""
+        """Number of spans that this row stands for."""
         return sum(1 + item.spans for item in self.items) if self.items else 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpanTree:
-    """The spans of a cell, or of anything else, as they called each other.
+    """The spans of a cell, or any other spans, as a tree of calls.
 
     Attributes:
-        roots: sorted by start. A span whose parent is not among the rows is a root.
-        nodes: all, depth first.
+        roots: sorted by start. A span whose parent is missing is a root.
+        nodes: all nodes, depth first.
         start_ns: the earliest start; 0 without spans.
         end_ns: the latest end; 0 without spans.
-        deepest_error: origin of the deepest uncaught error, the earliest of equals.
+        deepest_error: origin of the deepest uncaught error; of several, the earliest.
     """
 
     roots: tuple[SpanNode, ...]
@@ -238,34 +231,32 @@ class SpanTree:
 
     @classmethod
     def build(cls, records: Iterable[SpanRecord], *, now_ns: int = 0, ended_ok_ns: int | None = None) -> SpanTree:
-        """Arrange rows, given in any order: the tree is the same. Of rows with the same ids one counts.
-
-        A span whose parent is not among the rows is a root until a tree is built in which it is.
+        """Build the tree; the order of the records does not matter, and records with the same ids count once.
 
         Args:
-            records: of spans that ended or still run.
-            now_ns: until when those that run have run, in Unix nanoseconds; by default until the last known moment.
-            ended_ok_ns: until when the code that made the roots has survived, in Unix nanoseconds: it caught the errors
-                that left roots by then. None: nobody knows, and they count as uncaught.
+            records: of ended and running spans.
+            now_ns: end of running spans, in Unix nanoseconds; by default the latest known time.
+            ended_ok_ns: when the calling code ended without an exception, in Unix nanoseconds: it caught the errors of
+                roots that ended before. None: unknown, and these errors count as uncaught.
         """
         each = by_identity(records)
         repeated = repeated_spans(each.values())
         by_id = {key: SpanNode(record) for key, record in each.items()}
-        ordered = sorted(by_id.values(), key=_place)
+        ordered = sorted(by_id.values(), key=_node_order)
         start = ordered[0].record.start_ns if ordered else 0
         end = max((max(node.record.end_ns or 0, node.record.start_ns) for node in ordered), default=0)
         end = max(end, now_ns)
         roots = _link(ordered, by_id)
         nodes = _depth_first(roots)
         if len(nodes) < len(ordered):
-            _cut_circles(nodes, ordered, roots)
+            _cut_cycles(nodes, ordered, roots)
             nodes = _depth_first(roots)
         for node in nodes:
             node.end_ns = end if node.record.end_ns is None else max(node.record.end_ns, node.record.start_ns)
         above = {id(by_id[key].parent) for key in repeated}
         for node in reversed(nodes):
             _sum_up(node, repeated if id(node) in above else None)
-        place_errors(nodes, ended_ok_ns)
+        mark_error_roots(nodes, ended_ok_ns)
         mark_critical(roots)
         origins = [node for node in nodes if node.error == "uncaught"]
         deepest = min(origins, key=lambda node: (-node.depth, node.end_ns), default=None)
@@ -293,11 +284,11 @@ class SpanTree:
 
     @property
     def running(self) -> bool:
-        """A span has not ended."""
+        """Whether a span has not ended."""
         return any(node.record.end_ns is None for node in self.nodes)
 
     def rows(self) -> list[TreeRow]:
-        """Depth first, with repeats folded. Each span is in exactly one row or below a fold."""
+        """The rows of a display, depth first, with repeats folded. Each span is in exactly one row or below a fold."""
         rows = []
         stack = _sibling_rows(self.roots)[::-1]
         while stack:
@@ -309,7 +300,7 @@ class SpanTree:
 
 
 def _link(ordered: list[SpanNode], by_id: dict[tuple[int, int], SpanNode]) -> list[SpanNode]:
-    """Give each node its parent and children; the roots."""
+    """Set parents and children; returns the roots."""
     roots = []
     for node in ordered:
         parent_id = node.record.parent_id
@@ -322,8 +313,8 @@ def _link(ordered: list[SpanNode], by_id: dict[tuple[int, int], SpanNode]) -> li
     return roots
 
 
-def _place(node: SpanNode) -> tuple[int, int, int, int]:
-    return by_place(node.record)
+def _node_order(node: SpanNode) -> tuple[int, int, int, int]:
+    return start_order(node.record)
 
 
 def _depth_first(roots: list[SpanNode]) -> list[SpanNode]:
@@ -339,42 +330,45 @@ def _depth_first(roots: list[SpanNode]) -> list[SpanNode]:
     return nodes
 
 
-def _cut_circles(reached: list[SpanNode], ordered: list[SpanNode], roots: list[SpanNode]) -> None:
-    """Make a root of the earliest span of each circle of parents, which only bad data has."""
+def _cut_cycles(reached: list[SpanNode], ordered: list[SpanNode], roots: list[SpanNode]) -> None:
+    """Make the earliest span of each cycle of parents a root; only invalid data has cycles."""
     known = set(map(id, reached))
-    lost = {node: node.parent for node in ordered if id(node) not in known and node.parent is not None}
-    for node in circle_cuts(lost, _place):
+    unreached = {node: node.parent for node in ordered if id(node) not in known and node.parent is not None}
+    for node in cycle_cuts(unreached, _node_order):
         if node.parent is not None:
             node.parent.children.remove(node)
             node.parent = None
             roots.append(node)
-    roots.sort(key=_place)
+    roots.sort(key=_node_order)
 
 
 def _sum_up(node: SpanNode, repeated: set[SpanKey] | None) -> None:
-    """What a node says about those below it; children come first.
+    """Set `tokens`, `spans` and `own` of a node whose children are done.
 
     Args:
-        repeated: spans whose call another span counts, if there are such children.
+        repeated: spans whose call is counted by another span; None if the node has no such children.
     """
     facts = node.record.facts
-    said = facts.usage.tokens if facts.usage is not None and not facts.from_cache else None
+    own_tokens = facts.usage.tokens if facts.usage is not None and not facts.from_cache else None
     if not node.children:
-        node.tokens = said
+        node.tokens = own_tokens
         node.own = ((node.start_ns, node.end_ns),) if node.end_ns > node.start_ns else ()
         return
     counted = node.children
     if repeated is not None:
         counted = [child for child in counted if key_of(child.record) not in repeated]
     below = _sum_known(child.tokens for child in counted)
-    # An agent repeats the sum of its model calls, and nested spans of one call repeat its usage: never add the two.
-    node.tokens = max(said, below) if said is not None and below is not None else (below if said is None else said)
+    # An agent repeats the sum of its model calls, and nested spans of one call repeat its usage: do not add them.
+    if own_tokens is None or below is None:
+        node.tokens = below if own_tokens is None else own_tokens
+    else:
+        node.tokens = max(own_tokens, below)
     node.spans = sum(child.spans + 1 for child in node.children)
     node.own = own_time(node)
 
 
 def _sibling_rows(siblings: Iterable[SpanNode]) -> list[TreeRow]:
-    """Rows of siblings in order, with runs of repeats folded."""
+    """Rows of siblings in order, with repeats folded."""
     runs: list[list[SpanNode]] = []
     key: tuple[str, str] | None = None
     for node in siblings:
@@ -391,6 +385,6 @@ def _sibling_rows(siblings: Iterable[SpanNode]) -> list[TreeRow]:
 
 
 def _sum_known(values: Iterable[int | None]) -> int | None:
-    """The sum of what is known; None when nothing is."""
+    """The sum of the known values; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None

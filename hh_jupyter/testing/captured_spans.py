@@ -140,7 +140,7 @@ def capture_spans() -> Iterator[CapturedSpans]:
             stack.enter_context(_tracer_for_test())
         stack.callback(log.unlisten, captured._add)
         log.listen(captured._add)
-        log.watch(captured._add)
+        log.listen_to_changes(captured._add)
         stack.callback(captured._freeze)
         yield captured
 

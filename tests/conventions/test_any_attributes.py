@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hh_jupyter.conventions import content, describe, readable_name
-from hh_jupyter.conventions.facts import grouped, parsed, whole
+from hh_jupyter.conventions.facts import as_count, grouped, parsed
 from tests.conventions.cases import CASES, spans_of
 from tests.records.events import NamedEvent
 from tests.spans import RECORDINGS, recorded
@@ -144,5 +144,5 @@ def test_indexes_have_gaps_are_sorted_as_numbers_and_may_be_absurd() -> None:
 
 
 @pytest.mark.parametrize("value", [True, -1, "3", None, float("nan"), float("inf"), 10**400, 2**60, [1]])
-def test_what_is_no_count_is_unknown(value: object) -> None:
-    assert whole(value) is None
+def test_an_invalid_count_is_unknown(value: object) -> None:
+    assert as_count(value) is None

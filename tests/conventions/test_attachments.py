@@ -166,7 +166,7 @@ def test_a_file_of_the_provider_is_named_by_its_id() -> None:
         ({"type": "blob", "modality": "image", "content": "not base64!"}, None, UNREADABLE),
     ],
 )
-def test_what_is_missing_is_named_with_the_reason(part: Any, mime: str | None, note: str) -> None:
+def test_missing_data_have_a_note_with_the_reason(part: Any, mime: str | None, note: str) -> None:
     assert attachment_of(part) == Attachment("image", mime, note=note)
 
 
@@ -210,14 +210,14 @@ def test_text_and_unknown_parts_are_no_attachments(part: Any) -> None:
         ("", None),
     ],
 )
-def test_a_type_that_is_no_type_is_not_shown(claimed: str, shown: str | None) -> None:
+def test_an_invalid_media_type_is_not_shown(claimed: str, shown: str | None) -> None:
     data = encoded(b"\x00\x01\x02\x03" * 20)
     found = attachment_of({"type": "blob", "modality": "image", "mime_type": claimed, "content": data})
     assert found is not None
     assert found.mime == shown
 
 
-def test_the_bytes_decide_the_type_and_not_what_the_part_says() -> None:
+def test_the_first_bytes_override_the_declared_type() -> None:
     disguised = attachment_of({"type": "image_url", "image_url": {"url": data_uri(PNG, "text/html")}})
     assert disguised is not None
     assert disguised.mime == "image/png"
@@ -256,7 +256,7 @@ def test_type_and_pixels_come_from_the_header(data: bytes, mime: str | None, siz
     assert (media_type(data), image_size(data)) == (mime, size)
 
 
-def test_base64_that_was_cut_gives_what_is_there() -> None:
+def test_truncated_base64_is_decoded_as_far_as_possible() -> None:
     for length in range(8, 60):
         assert (decoded(PNG_TEXT[:length]) or b"").startswith(PNG[: length * 3 // 4 - 2])
     assert decoded("A") is None
@@ -289,7 +289,7 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(names, json_values | texts, max_size=6))
-def test_no_part_is_too_odd_to_be_read(part: dict[str, Any]) -> None:
+def test_any_part_is_read_without_an_error(part: dict[str, Any]) -> None:
     found = attachment_of(part)
     if found is not None:
         assert found.kind in ("image", "audio", "video", "document", "file")

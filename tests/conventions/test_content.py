@@ -104,5 +104,5 @@ def test_config_of_an_enriched_instrumentor_span_is_shown_beside_its_messages() 
     assert found.output == {"grade": 1}
 
 
-def test_a_span_of_nobody_has_no_content() -> None:
+def test_a_span_of_no_convention_has_no_content() -> None:
     assert content({"app.top_k": 2}, ()) == SpanContent()

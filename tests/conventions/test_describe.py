@@ -65,7 +65,7 @@ def test_the_kind_of_a_traced_function_is_its_event_type(chosen: str, kind: str)
     assert (facts.kind, facts.event_type, facts.family) == (kind, chosen, "honeyhive")
 
 
-def test_spans_of_nobody_share_one_instance() -> None:
+def test_spans_of_no_convention_share_one_instance_of_facts() -> None:
     attributes = {f"app.key{n}": n for n in range(10)}
     assert describe("fetch", attributes, (), 0) is describe("store", attributes, (), 1)
     assert describe("fetch", attributes, (), 0).kind == "other"
@@ -113,7 +113,7 @@ def test_tool_calls_are_ordered_as_numbers() -> None:
 
 
 @pytest.mark.parametrize("parameters", ["{'model': 5}", '{"model": 5}', "[1]", '{"model": ', "x" * 100_000, 7, None])
-def test_parameters_of_any_shape_are_survived(parameters: object) -> None:
+def test_invalid_request_parameters_do_not_raise(parameters: object) -> None:
     attributes = {
         "openinference.span.kind": "LLM",
         "llm.invocation_parameters": parameters,

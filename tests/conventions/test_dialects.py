@@ -83,7 +83,7 @@ def test_langfuses_cost_is_its_total_or_the_sum_of_its_parts_and_its_first_token
     assert describe("g", given | {"langfuse.observation.cost_details": '{"total": 0}'}, (), 0).cost is None
 
 
-def test_what_langfuse_notes_on_anothers_span_is_added_to_it() -> None:
+def test_langfuse_attributes_on_other_spans_are_added() -> None:
     given = {
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": "m",
@@ -96,7 +96,7 @@ def test_what_langfuse_notes_on_anothers_span_is_added_to_it() -> None:
     assert describe("chat m", given, (), 0).model == "m"
 
 
-def test_mlflow_tells_cost_first_chunk_and_tags() -> None:
+def test_mlflow_has_cost_first_chunk_and_tags() -> None:
     given = {
         "mlflow.spanType": '"LLM"',
         "mlflow.llm.cost": '{"input_cost": 0.1, "output_cost": 0.2, "total_cost": 0.3}',
@@ -110,7 +110,7 @@ def test_mlflow_tells_cost_first_chunk_and_tags() -> None:
     assert (said.metadata["stage"], said.session_id) == ("beta", "s1")
 
 
-def test_the_ai_sdk_tells_thoughts_apart_and_up_to_version_4_the_providers_cached_tokens() -> None:
+def test_the_ai_sdk_has_separate_reasoning_and_up_to_version_4_cached_tokens_of_the_provider() -> None:
     given = {
         "ai.operationId": "ai.streamText.doStream",
         "ai.model.provider": "anthropic.messages",
@@ -212,7 +212,7 @@ def test_a_query_in_a_vector_database_has_documents_with_scores_as_numbers_and_d
         ("SimpleTool", {"tool.name": 5}, "SimpleTool"),
     ],
 )
-def test_a_name_that_says_nothing_gives_way_to_what_attributes_say(
+def test_a_generic_span_name_is_replaced_by_the_name_in_attributes(
     name: str, attributes: dict[str, Any], wanted: str
 ) -> None:
     assert readable_name(name, attributes) == wanted

@@ -183,7 +183,7 @@ def test_streams_are_known_in_every_family(name: str, streams: int) -> None:
     assert sum(facts_of(span).streamed for span in spans_of(name, "llm")) == streams
 
 
-def test_the_first_token_is_nanoseconds_whether_an_attribute_or_an_event_tells() -> None:
+def test_the_first_token_is_in_nanoseconds_from_an_attribute_or_an_event() -> None:
     facts, _ = first("otel-openai-streaming-responses", "llm")
     assert facts.first_token_ns == 28_446_806
     chunk = next(span for span in spans_of("openllmetry040-openai-tools-stream", "llm") if span.events)
@@ -249,7 +249,7 @@ def test_unknown_parts_are_kept() -> None:
     assert said.output_messages[0].parts == (part,)
 
 
-def test_a_repr_is_read_where_nothing_else_tells_the_arguments() -> None:
+def test_a_python_repr_is_read_if_it_is_the_only_source_of_arguments() -> None:
     given = {
         "traceloop.span.kind": "tool",
         "traceloop.entity.input": '{"input_str": "{\'city\': \'Lima\'}", "tags": []}',

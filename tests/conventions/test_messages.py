@@ -9,7 +9,15 @@ import pytest
 
 from hh_jupyter.conventions import content, describe
 from hh_jupyter.conventions.facts import ToolCall
-from hh_jupyter.conventions.messages import answered, asked, messages_of, once, served_by, tools_asked, tools_offered
+from hh_jupyter.conventions.messages import (
+    messages_of,
+    model_and_response_id,
+    request_messages,
+    response_messages,
+    tools_asked,
+    tools_offered,
+    without_repeated_prompts,
+)
 from tests.records.events import NamedEvent
 
 CALL = ToolCall("get_weather", {"city": "Lima"}, "c1")
@@ -79,9 +87,9 @@ ANSWERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("provider", ANSWERS)
-def test_an_answer_has_its_text_its_tool_call_and_what_was_thought_apart(provider: str) -> None:
+def test_a_response_has_its_text_its_tool_call_and_separate_reasoning(provider: str) -> None:
     for given in (ANSWERS[provider], json.dumps(ANSWERS[provider]), repr(ANSWERS[provider])):
-        (message,) = answered(given)
+        (message,) = response_messages(given)
         assert (message.role, message.text, message.tool_calls) == ("assistant", "Hi", (CALL,))
         (thought,) = message.parts
         assert "hm" in json.dumps(thought)
@@ -89,7 +97,7 @@ def test_an_answer_has_its_text_its_tool_call_and_what_was_thought_apart(provide
 
 
 def test_the_items_of_a_response_are_messages_in_their_order() -> None:
-    found = answered(
+    found = response_messages(
         {
             "output": [
                 {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "hm"}]},
@@ -135,7 +143,7 @@ REQUESTS: dict[str, Any] = {
 
 @pytest.mark.parametrize("provider", REQUESTS)
 def test_a_request_has_its_system_prompt_and_its_turns(provider: str) -> None:
-    found = asked(json.dumps(REQUESTS[provider]))
+    found = request_messages(json.dumps(REQUESTS[provider]))
     assert [(message.role, message.text) for message in found] == [("system", "Be brief"), ("user", "Hi")]
 
 
@@ -213,8 +221,8 @@ def test_an_answer_that_is_too_long_is_left_to_the_detail_pane() -> None:
 
 
 def test_the_model_and_the_id_of_langchains_answer_are_found_in_its_message() -> None:
-    assert served_by(ANSWERS["langchain"]) == ("m-1", "msg_1")
-    assert served_by({"id": "chatcmpl-1", "model": "m-2"}) == ("m-2", "chatcmpl-1")
+    assert model_and_response_id(ANSWERS["langchain"]) == ("m-1", "msg_1")
+    assert model_and_response_id({"id": "chatcmpl-1", "model": "m-2"}) == ("m-2", "chatcmpl-1")
 
 
 def test_a_system_prompt_that_is_repeated_is_shown_once_and_one_sent_again_later_stays() -> None:
@@ -232,7 +240,9 @@ def test_a_system_prompt_that_is_repeated_is_shown_once_and_one_sent_again_later
     }
     roles = [message.role for message in content(given, ()).input_messages]
     assert roles == ["system", "system", "user", "system"]
-    assert once(messages_of([{"role": "user", "content": "Hi"}])) == messages_of([{"role": "user", "content": "Hi"}])
+    assert without_repeated_prompts(messages_of([{"role": "user", "content": "Hi"}])) == messages_of(
+        [{"role": "user", "content": "Hi"}]
+    )
 
 
 def test_messages_of_several_details_events_are_one_conversation_each_message_once() -> None:

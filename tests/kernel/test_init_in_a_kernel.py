@@ -58,7 +58,7 @@ def test_a_key_that_comes_later_registers_the_sessions_of_before(fresh: Kernel, 
 
 
 def test_a_wrong_key_can_be_corrected(fresh: Kernel) -> None:
-    """What it held back goes with the right one."""
+    """Pending spans are sent with the valid key."""
     with Backend(statuses={"/session/start": [401]}) as refusing:
         init = f"tracer = hh.HoneyHiveTracer.init(api_key='{{}}', server_url={refusing.url!r})"
         fresh.run(init.format("a-wrong-key"))

@@ -130,9 +130,10 @@ def test_a_circle_is_cut_at_its_earliest_span_and_what_hangs_on_it_stays() -> No
 def test_an_orphan_is_a_root_until_its_parent_comes() -> None:
     parent, child = row(1, None), row(2, 1)
     (root,) = SpanTree.build([child]).roots
-    assert root.orphaned
+    assert root.parent is None
+    assert root.record.parent_id is not None
     (root,) = SpanTree.build([child, parent]).roots
-    assert not root.orphaned
+    assert root.record.parent_id is None
     assert root.children[0].record is child
 
 

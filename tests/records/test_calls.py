@@ -165,8 +165,8 @@ def test_a_row_above_two_spans_of_one_call_counts_its_tokens_once() -> None:
     ],
 )
 def test_what_was_counted_apart_is_added_to_its_whole(given_as: Usage, without_cached: bool, whole: Usage) -> None:
-    assert given_as.whole(without_cached=without_cached) == whole
-    assert whole.whole() == whole
+    assert given_as.with_all_parts(without_cached=without_cached) == whole
+    assert whole.with_all_parts() == whole
 
 
 def test_tokens_of_the_total_that_no_part_has_make_the_cost_a_lower_bound() -> None:

@@ -30,7 +30,7 @@ def test_nothing_is_estimated_before_the_table_is_loaded() -> None:
 
 
 @pytest.mark.usefixtures("unloaded")
-def test_the_table_loads_on_a_thread_of_its_own_and_says_when() -> None:
+def test_the_table_loads_on_a_separate_thread_and_calls_back() -> None:
     done = threading.Event()
     prices.load_in_background(done.set)
     assert done.wait(30)
@@ -85,7 +85,7 @@ def test_an_embedding_needs_no_completion() -> None:
 
 
 @pytest.mark.usefixtures("unloaded")
-def test_a_missing_table_is_told_once_and_costs_are_unknown(
+def test_a_missing_price_table_is_logged_once_and_costs_are_unknown(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "genai_prices", None)
@@ -111,7 +111,7 @@ def test_anthropics_cache_is_priced_for_reading_and_for_writing() -> None:
     assert 0 < read < plain < written
 
 
-def test_the_table_tells_its_date() -> None:
+def test_the_price_table_has_a_date() -> None:
     assert prices.load()
     assert (prices.table() or "").startswith("genai-prices ")
     assert (prices.table() or "")[-10:] >= "2026-01-01"

@@ -15,12 +15,12 @@ def ids(rows: tuple[SpanRecord, ...]) -> list[int]:
     return [record.span_id for record in rows]
 
 
-def test_the_oldest_rows_are_forgotten_and_counted() -> None:
+def test_the_oldest_records_are_evicted_and_counted() -> None:
     log = SpanLog(max_rows=3)
     log.extend([row(1, "a"), row(2, "b"), row(3, "a")])
     log.extend([row(4, None), row(5, "b")])
     assert ids(log.records()) == [3, 4, 5]
-    assert (ids(log.records(cell="a")), ids(log.records(cell="b")), log.forgotten) == ([3], [5], 2)
+    assert (ids(log.records(cell="a")), ids(log.records(cell="b")), log.evicted) == ([3], [5], 2)
     log.resize(1)
     assert (ids(log.records()), ids(log.records(cell="a"))) == ([5], [])
 
@@ -34,7 +34,7 @@ def test_rows_are_found_by_cell_and_by_session() -> None:
     assert log.records() == log.records(cell="a") == ()
 
 
-def test_listeners_hear_of_what_is_added_until_they_stop() -> None:
+def test_listeners_receive_added_records_until_they_are_removed() -> None:
     log = SpanLog()
     heard: list[tuple[SpanRecord, ...]] = []
     listener = heard.append
@@ -45,12 +45,12 @@ def test_listeners_hear_of_what_is_added_until_they_stop() -> None:
     assert [ids(rows) for rows in heard] == [[1]]
 
 
-def test_watchers_hear_of_what_is_changed_and_the_row_stays_in_its_place() -> None:
+def test_change_listeners_receive_changed_records_which_keep_their_position() -> None:
     log = SpanLog()
     log.extend([row(1, "a"), row(2, "a"), row(3, None)])
     heard: list[tuple[SpanRecord, ...]] = []
     watcher = heard.append
-    log.watch(watcher)
+    log.listen_to_changes(watcher)
     second = log.find(1, 2)
     assert second is not None
     log.replace(second, redacted=7)

@@ -33,7 +33,7 @@ def stack(*frames: str) -> str:
     return "Traceback (most recent call last):\n" + "\n".join(lines) + "\nValueError: no"
 
 
-def test_a_recorded_failure_is_told_from_its_exception() -> None:
+def test_an_error_is_read_from_the_exception_event() -> None:
     failed = next(s for s in recorded("honeyhive-sdk-mixed.json") if s.name == "__main__.broken")
     assert record_of(failed).error == SpanError("RuntimeError", "the map is missing", "workloads.py:539")
 
@@ -45,7 +45,7 @@ def test_a_failure_inside_a_library_has_no_line_of_user_code() -> None:
     assert error.message.startswith("Error code: 429")
 
 
-def test_a_span_that_went_well_has_no_error() -> None:
+def test_a_successful_span_has_no_error() -> None:
     failed = next(s for s in recorded("honeyhive-sdk-mixed.json") if s.name == "__main__.broken")
     handled = ReadableSpan("f", failed.get_span_context(), events=failed.events, start_time=1, end_time=2)
     assert (record_of(handled).status, record_of(handled).error) == ("ok", None)
@@ -84,7 +84,7 @@ def test_the_last_exception_beats_the_status_and_other_attributes() -> None:
         ({}, None, None),
     ],
 )
-def test_without_an_exception_the_status_and_attributes_tell(
+def test_without_an_exception_event_the_error_is_read_from_status_and_attributes(
     attributes: dict[str, Any], status: str | None, wanted: SpanError | None
 ) -> None:
     assert span_error(attributes, (), status) == wanted

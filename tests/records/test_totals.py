@@ -61,13 +61,13 @@ UNTOLD = {
 
 @pytest.mark.parametrize(("field", "untold"), UNTOLD.items())
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_names_are_those_served_wherever_spans_tell(name: str, field: str, untold: set[str]) -> None:
+def test_model_and_tool_names_are_those_that_the_server_saw(name: str, field: str, untold: set[str]) -> None:
     same = summarize(recorded(name)).to_dict()[field] == expected(name)[field]
     assert same is (name not in untold)
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_calls_whose_usage_the_server_kept_back_are_counted_as_unknown(name: str) -> None:
+def test_calls_without_usage_from_the_server_are_counted_as_unknown(name: str) -> None:
     kept_back = expected(name).get("not_reported_by_server", {}).get("calls", 0)
     assert summarize(recorded(name)).unknown_usage_calls == kept_back + LOST.get(name, 0)
 
@@ -87,7 +87,7 @@ def test_tools_that_ran_are_those_with_a_span(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_http_requests_are_the_calls_that_spans_tell_of(name: str) -> None:
+def test_http_requests_are_the_calls_described_by_spans(name: str) -> None:
     unseen = 2 if name in ("openinference-langchain-rag.json", "otel-langchain-agent.json") else 0  # embeddings
     assert summarize(recorded(name)).http_requests == expected(name)["http_requests"] - unseen
 
@@ -152,7 +152,7 @@ def test_retries_below_a_call_are_not_calls_and_the_call_did_not_fail() -> None:
     assert (totals.llm_calls, totals.llm_calls_failed, totals.errors) == (1, 0, 1)
 
 
-def test_a_failure_told_by_two_instrumentors_is_one_failed_call() -> None:
+def test_a_failure_recorded_by_two_instrumentors_is_one_failed_call() -> None:
     rows = llm(1, None, 0, 10, "a", error=LIMIT), llm(2, None, 1, 9, "b", error=LIMIT, trace=2)
     totals = total(*rows)
     assert (totals.llm_calls, totals.llm_calls_failed, totals.errors) == (1, 1, 1)
@@ -173,7 +173,7 @@ def test_failures_of_one_instrumentor_stay_apart_beside_those_of_another() -> No
     assert totals.llm_calls_failed == 3
 
 
-def test_an_agents_own_sum_counts_only_if_no_call_below_tells() -> None:
+def test_an_agents_sum_counts_only_if_no_call_below_has_usage() -> None:
     agent = span(1, None, 0, 10, kind="agent", tokens=(50, 5))
     inner = span(2, 1, 0, 9, kind="agent", tokens=(50, 5))
     assert total(agent, inner).total_tokens == 55

@@ -109,7 +109,7 @@ def test_an_error_is_counted_once_where_it_began() -> None:
     assert (tree.roots[0].errors, tree.roots[0].caught) == (1, 1)
 
 
-def test_an_error_that_a_parent_survived_is_caught_at_its_origin() -> None:
+def test_an_error_that_a_parent_caught_is_caught_at_its_origin() -> None:
     rows = [
         span(1, None, 0, 9, "root"),
         span(2, 1, 1, 5, "tool", error=UNAVAILABLE),
@@ -120,7 +120,7 @@ def test_an_error_that_a_parent_survived_is_caught_at_its_origin() -> None:
     assert (tree.errors, tree.caught, tree.deepest_error) == (0, 1, None)
 
 
-def test_an_error_that_left_a_root_is_caught_where_the_caller_survived_it() -> None:
+def test_an_error_that_left_a_root_is_caught_if_the_caller_ended_without_it() -> None:
     """One of a thread that ended later was not."""
     rows = [span(1, None, 0, 9, "root", error=UNAVAILABLE), span(2, 1, 1, 5, "call", error=UNAVAILABLE)]
     late = span(3, None, 2, 20, "late", error=OTHER)
@@ -151,7 +151,7 @@ def test_failures_side_by_side_are_all_uncaught() -> None:
     assert (tree.errors, tree.caught) == (3, 0)
 
 
-def test_the_deepest_error_is_told_first() -> None:
+def test_the_deepest_uncaught_error_is_found() -> None:
     rows = [
         span(1, None, 0, 5, "shallow", trace=1, error=OTHER),
         span(1, None, 6, 9, "root", trace=2, error=UNAVAILABLE),
@@ -207,7 +207,7 @@ def test_errors_are_never_inside_a_fold(parent: int) -> None:
     assert not any(item.caught for row in shown for item in row.items)
 
 
-def test_a_fold_says_the_median_and_the_sum_of_tokens() -> None:
+def test_a_fold_has_the_median_duration_and_the_sum_of_tokens() -> None:
     rows = [span(1, None, 0, 99, "root")]
     rows += [span(10 + index, 1, index * 10, index * 10 + index, "a", tokens=(index, 0)) for index in range(1, 6)]
     fold = SpanTree.build(rows).rows()[1]

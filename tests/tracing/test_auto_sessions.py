@@ -60,7 +60,7 @@ def test_a_span_without_a_session_is_dropped_and_reported(backend: Backend, sess
     assert not sessionless.force_flush()
     assert {span["name"] for span in backend.spans()} == {"request", "in request"}
     state = sessionless.export_state()
-    assert (state.dropped, state.reason) == (1, "they belong to no session")
+    assert (state.dropped, state.reason) == (1, "the span has no session")
 
 
 def test_an_explicit_session_overrides_the_one_of_the_request(backend: Backend, sessionless: HoneyHiveTracer) -> None:

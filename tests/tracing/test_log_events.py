@@ -127,7 +127,7 @@ def test_an_event_50_ms_after_the_end_of_its_span_is_shown(tracer: HoneyHiveTrac
     assert tracer.wait_processed()
     time.sleep(0.05)
     changed: list[Any] = []
-    span_log().watch(changed.extend)
+    span_log().listen_to_changes(changed.extend)
     write(DETAILS, {"gen_ai.input.messages": QUESTION}, context=context)
     assert content_of(tracer).input_messages[0].text == "Hello"
     assert [row.span_id for row in changed] == [span.get_span_context().span_id]

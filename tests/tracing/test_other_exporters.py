@@ -113,7 +113,7 @@ def test_a_span_that_another_exporter_sends_arrives_once_and_is_shown(
     assert arrived(backend) == ["after", "before"]
     assert [row.name for row in span_log().records()][-2:] == ["before", "after"]
     state = tracer.export_state()
-    assert (state.made, state.sent, state.left) == (1, 1, 1)
+    assert (state.made, state.sent, state.exported_elsewhere) == (1, 1, 1)
 
 
 def test_an_exporter_of_another_library_is_recognised_by_its_url(backend: Backend, tracer: HoneyHiveTracer) -> None:
@@ -144,7 +144,7 @@ def test_spans_are_sent_if_the_other_exporter_is_shut_down(backend: Backend, tra
     assert tracer.force_flush(10_000)
     assert arrived(backend) == ["ours", "theirs"]
     state = tracer.export_state()
-    assert (state.made, state.sent, state.left) == (1, 1, 1)
+    assert (state.made, state.sent, state.exported_elsewhere) == (1, 1, 1)
 
 
 def test_a_session_without_own_spans_is_not_created_unless_spans_of_other_exporters_name_it(

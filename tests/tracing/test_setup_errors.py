@@ -52,15 +52,15 @@ ONCE = "It is read once, when the function is decorated; use enrich_span() to ad
         (
             lambda: HoneyHiveTracer.init(SECRET),
             (
-                "HoneyHiveTracer.init: config must be a dict or a config object; got a str. Settings are given by "
+                "HoneyHiveTracer.init: config must be a dict or a config object; got a str. Pass settings by "
                 "name: api_key=..."
             ),
         ),
         (
             lambda: HoneyHiveTracer(None, dict),
             (
-                "HoneyHiveTracer: session_config must be a dict or a config object; got the class dict. Settings "
-                "are given by name: api_key=..."
+                "HoneyHiveTracer: session_config must be a dict or a config object; got the class dict. Pass "
+                "settings by name: api_key=..."
             ),
         ),
         (

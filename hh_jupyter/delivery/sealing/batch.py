@@ -30,7 +30,7 @@ from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.delivery.spool.copies import Copies
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanRecord
-from hh_jupyter.redaction import Redactor, RedactorWith, key_rule
+from hh_jupyter.redaction import Redactor, RedactorWithFunction, key_rule
 from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _item(group: Sequence[Sealed]) -> Item:
     return Item("spans", first.session_id or "", body, spans=len(group), cell=first.cell, by_others=by_others)
 
 
-def redactor_of(settings: Settings) -> Redactor | RedactorWith:
+def redactor_of(settings: Settings) -> Redactor | RedactorWithFunction:
     """The one set of rules by which secrets are taken out, before delivery and before display."""
     hidden = (settings.api_key, settings.ingestion_api_key, *_header_secrets(settings))
     rules = Redactor(
@@ -192,7 +192,7 @@ def redactor_of(settings: Settings) -> Redactor | RedactorWith:
         secrets=[key for key in hidden if key and len(key) >= SHORTEST_KEY],
     )
     own = settings.redact_with if settings.redact else None
-    return RedactorWith(rules, own) if own is not None else rules
+    return RedactorWithFunction(rules, own) if own is not None else rules
 
 
 def _policy(settings: Settings) -> SealPolicy:

@@ -8,7 +8,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from hh_jupyter.records.log import Guard
+from hh_jupyter.records.log import ReentrantCondition
 
 if TYPE_CHECKING:
     from hh_jupyter.records.record import SpanDetails, SpanRecord
@@ -37,7 +37,7 @@ class DetailStore:
         self._bytes = 0
         self._serial = 0
         self._elsewhere: weakref.WeakSet[BodySource] = weakref.WeakSet()
-        self.lock = Guard()
+        self.lock = ReentrantCondition()
 
     def add(self, body: bytes, span_ids: Sequence[int]) -> None:
         """Keep the body that holds these spans; forget the least recently used ones above the bound."""

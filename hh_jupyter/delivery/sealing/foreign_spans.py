@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from hh_jupyter.redaction import Redactor, RedactorWith
+    from hh_jupyter.redaction import Redactor, RedactorWithFunction
 
 SPANS_OF_BODY: Final = 500
 
@@ -49,7 +49,7 @@ class ForeignSpans:
         file: its path; None for spans from memory.
     """
 
-    def __init__(self, redactor: Redactor | RedactorWith, file: str | None = None) -> None:
+    def __init__(self, redactor: Redactor | RedactorWithFunction, file: str | None = None) -> None:
         self.file = file
         self._redactor = redactor
         self._groups: dict[bytes, int] = {}
@@ -106,7 +106,7 @@ class ForeignSpans:
         return self._groups.setdefault(group.SerializeToString(), len(self._groups))
 
 
-def read_file(path: str | os.PathLike[str], redactor: Redactor | RedactorWith) -> list[SpanRecord]:
+def read_file(path: str | os.PathLike[str], redactor: Redactor | RedactorWithFunction) -> list[SpanRecord]:
     """The rows of a file of OTLP JSON, each span once, in the order in which they ended; see `otlp_file.read`.
 
     Raises:
@@ -120,7 +120,7 @@ def read_file(path: str | os.PathLike[str], redactor: Redactor | RedactorWith) -
     return sorted(rows.values(), key=lambda row: (row.end_ns is None, row.end_ns or row.start_ns))
 
 
-def rows_of(spans: Iterable[ReadableSpan], redactor: Redactor | RedactorWith) -> list[SpanRecord]:
+def rows_of(spans: Iterable[ReadableSpan], redactor: Redactor | RedactorWithFunction) -> list[SpanRecord]:
     """The rows of spans of the OpenTelemetry SDK, in their order.
 
     Raises:
@@ -150,7 +150,7 @@ def _encoded(span: ReadableSpan) -> tuple[ResourceSpans, Span]:
     return group, group.scope_spans[0].spans.pop()
 
 
-def _redact(span: Span, redactor: Redactor | RedactorWith) -> int:
+def _redact(span: Span, redactor: Redactor | RedactorWithFunction) -> int:
     """Redact a span in place and return the number of changed values."""
     total = _redact_text(span, "name", redactor)
     if span.status.message:
@@ -164,14 +164,14 @@ def _redact(span: Span, redactor: Redactor | RedactorWith) -> int:
     return total + sum(_redact_text(event, "name", redactor) for event in span.events)
 
 
-def _redact_text(message: Any, name: str, redactor: Redactor | RedactorWith) -> int:
+def _redact_text(message: Any, name: str, redactor: Redactor | RedactorWithFunction) -> int:
     text, number = redactor.text(getattr(message, name))
     if number:
         setattr(message, name, text)
     return number
 
 
-def _redact_attributes(pairs: Any, redactor: Redactor | RedactorWith) -> int:
+def _redact_attributes(pairs: Any, redactor: Redactor | RedactorWithFunction) -> int:
     """Redact attributes in place. An object or bytes value with a secret becomes the text that sealing makes of it."""
     given = otlp.values_of(pairs)
     read = plain_values(given)

@@ -20,7 +20,7 @@ from hh_jupyter.conventions.facts import SpanFacts
 from hh_jupyter.delivery.sealing.kept_ids import with_ids
 from hh_jupyter.delivery.sealing.stamp import Stamp, session_id_of, stamped_attributes
 from hh_jupyter.records.record import SpanRecord, span_error
-from hh_jupyter.redaction import Redactor, RedactorWith
+from hh_jupyter.redaction import Redactor, RedactorWithFunction
 from hh_jupyter.values import copy_attributes, drop_largest, plain_values
 
 
@@ -35,7 +35,7 @@ class SealPolicy:
         max_span_size: bytes of keys and texts.
     """
 
-    redactor: Redactor | RedactorWith
+    redactor: Redactor | RedactorWithFunction
     run_ids: Mapping[str, str] = field(default_factory=dict)
     experiment: Mapping[str, Any] = field(default_factory=dict)
     max_attributes: int = 1024
@@ -111,7 +111,7 @@ def seal(span: ReadableSpan, stamp: Stamp, policy: SealPolicy, resource: Resourc
     return _copy(span, stamp, draft, resource), record
 
 
-def redacted_events(given: Sequence[Event], redactor: Redactor | RedactorWith) -> tuple[list[Event], int]:
+def redacted_events(given: Sequence[Event], redactor: Redactor | RedactorWithFunction) -> tuple[list[Event], int]:
     """Redact events and make their values plain. Returns the events and the number of redacted values."""
     events: list[Event] = []
     redacted = 0
@@ -179,7 +179,7 @@ def _clean(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | bytes) else _clean(str(value))
 
 
-def _redacted(span: ReadableSpan, logged: Sequence[Event], redactor: Redactor | RedactorWith) -> _Draft:
+def _redacted(span: ReadableSpan, logged: Sequence[Event], redactor: Redactor | RedactorWithFunction) -> _Draft:
     attributes, redacted = redactor.attributes(plain_values(copy_attributes(span.attributes)))
     events, number = redacted_events((*span.events, *logged) if logged else span.events, redactor)
     redacted += number

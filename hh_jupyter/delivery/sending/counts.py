@@ -143,7 +143,7 @@ class Counts:
             calls_dropped=self._calls.dropped if cell is None else 0,
             parked_reason=parked_why,
             dropped_reason=dropped_why,
-            left=spans.left,
+            exported_elsewhere=spans.left,
         )
 
     def _columns(self, item: Item) -> tuple[tuple[_Tally, int], ...]:

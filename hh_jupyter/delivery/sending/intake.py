@@ -68,7 +68,7 @@ class Intake:
                 continue
             if not item.session_id and self._takes_calls:
                 self._settlement.bytes += len(item.body)
-                self._settlement.drop(item, "they belong to no session")
+                self._settlement.drop(item, "the span has no session")
                 continue
             start = self._deferred.pop(item.session_id, None)
             for entering in (item,) if start is None else (start, item):

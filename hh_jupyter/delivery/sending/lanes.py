@@ -16,7 +16,7 @@ from hh_jupyter.delivery.sending.sender import Sender
 from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.delivery.spool.copies import Copies
 from hh_jupyter.records.export_state import ExportState
-from hh_jupyter.records.log import Guard
+from hh_jupyter.records.log import ReentrantCondition
 from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Lanes:
     """
 
     def __init__(self, settings: Settings, copies: Copies) -> None:
-        guard = Guard()
+        guard = ReentrantCondition()
         names = names_of(settings)
         first = names[0] if names else None
         self.outbox = SharingOutbox(

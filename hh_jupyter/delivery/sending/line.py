@@ -51,7 +51,7 @@ class Line:
             answer = request.send(session)
             return judge(answer, host, items[0].kind, items[0].session_id, endpoint.credential)
         except requests.Timeout:
-            return Verdict("retry", f"{host} does not answer", reached=False, timed_out=True)
+            return Verdict("retry", f"{host} did not respond in time", reached=False, timed_out=True)
         except requests.exceptions.SSLError:
             return Verdict("retry", f"the certificate of {host} is not accepted", reached=False)
         except requests.exceptions.ProxyError:

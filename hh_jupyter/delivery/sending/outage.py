@@ -43,7 +43,9 @@ class Outage:
         """
         if failures >= FAILURES and self._said is None:
             self._said = reason
-            self._news.append((logging.WARNING, f"{reason}; what is traced is kept and sent when it is back"))
+            self._news.append(
+                (logging.WARNING, f"{reason}; spans are kept and will be sent when it is reachable again")
+            )
 
     def refused(self, reason: str) -> None:
         """Something was parked, or is lost; each reason is said once."""
@@ -55,7 +57,7 @@ class Outage:
         """Something was accepted."""
         if self._said is not None:
             self._said = None
-            self._news.append((logging.INFO, f"{self._destination} accepts what is sent again"))
+            self._news.append((logging.INFO, f"{self._destination} is reachable again"))
 
     def inform(self, text: str) -> None:
         """Something that the user may want to know and that is no trouble."""

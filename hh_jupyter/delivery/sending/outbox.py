@@ -25,7 +25,7 @@ from hh_jupyter.delivery.sending.spooling import Kept, Spool, SpoolNews
 from hh_jupyter.delivery.sending.target import Target
 from hh_jupyter.delivery.sending.verdict import Verdict
 from hh_jupyter.records.export_state import ExportState
-from hh_jupyter.records.log import Guard
+from hh_jupyter.records.log import ReentrantCondition
 
 __all__ = ["Call", "Item", "Kind", "Outbox", "Spool"]
 
@@ -60,10 +60,10 @@ class Outbox:
         spool: Spool | None = None,
         *,
         calls: bool = True,
-        guard: Guard | None = None,
+        guard: ReentrantCondition | None = None,
     ) -> None:
         self.destination, self.batch_size, self.flush_interval = destination, batch_size, flush_interval
-        self.changed = guard or Guard()
+        self.changed = guard or ReentrantCondition()
         self._spool = spool
         self._news, self._outage = SpoolNews(spool), Outage(destination)
         self._counts, self._circuit, self._parked = Counts(), Circuit(), Parked()

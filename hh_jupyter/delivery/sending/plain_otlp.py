@@ -70,7 +70,7 @@ def _headers(text: str) -> tuple[tuple[str, str], ...]:
     found = tuple((unquote(name).strip(), unquote(value).strip()) for name, equals, value in pairs if equals)
     good = tuple(pair for pair in found if all(part.isascii() and part.isprintable() for part in pair) and pair[0])
     if len(good) != len([entry for entry in text.split(",") if entry.strip()]):
-        logger.warning("%sHEADERS must be a list like name=value,name=value; what is not is left out.", PREFIX)
+        logger.warning("%sHEADERS must be a list like name=value,name=value; invalid entries are ignored.", PREFIX)
     return good
 
 
@@ -80,7 +80,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         found = 0.0
     if not 0.0 < found < float("inf"):
-        logger.warning("%sTIMEOUT must be a number of seconds above 0; got %.80r. 10 are used.", PREFIX, text)
+        logger.warning("%sTIMEOUT must be a number of seconds above 0; got %.80r. Using 10 seconds.", PREFIX, text)
         return DEFAULT_SECONDS
     return found
 

@@ -27,7 +27,7 @@ POISON_TRIES: Final = 5
 FAMILY_REFUSALS: Final = 32
 """Refused parts of one batch before the rest is parked unsplit. One bad span among 512 takes 10."""
 
-TOO_MUCH: Final = "more was waiting than memory may hold"
+TOO_MUCH: Final = "the in-memory limit for unsent spans was reached"
 
 MOST_IDS: Final = 10_000
 """Sessions whose other id is remembered."""
@@ -78,7 +78,7 @@ class Settlement:
         self.bytes -= len(item.body)
         self._end_start(item)
         self._counts.dropped(item, reason)
-        self._outage.refused(reason)
+        self._outage.refused(f"dropped: {reason}")
         self._news.note(item, reason)
 
     def note_lost(self, reason: str) -> None:
@@ -161,7 +161,7 @@ class Settlement:
             self.other_ids[item.session_id] = other_id
             if len(self.other_ids) > MOST_IDS:
                 del self.other_ids[next(iter(self.other_ids))]
-            text = f"the backend keeps session {item.session_id} as {other_id}; what belongs to it is sent there"
+            text = f"the backend stores session {item.session_id} as {other_id}; its spans are sent under that id"
             self._outage.inform(text)
         self.revived.extend(self._parked.take_given_up())
 

@@ -74,7 +74,7 @@ def judge(
         text = f"{destination} answered {code}"
         return Verdict("retry", text, server_error=code >= 500 and pause is None, retry_after=pause)
     if code in KEY_REFUSED:
-        then = f"Correct {credential}; what it held back is kept and goes with the right one."
+        then = f"Set a valid {credential}; pending spans are kept and will be sent with it."
         return Verdict("paused", f"{destination} {KEY_REJECTED} ({code}). {then}")
     text = f"{destination} refused the request ({code})"
     outcome: Outcome = "split" if kind == "spans" and code in MAY_BE_ONE_SPAN else "parked"
@@ -83,7 +83,7 @@ def judge(
 
 def stranger(destination: str) -> Verdict:
     """The verdict on an answer that no backend gives: a captive portal, a proxy's page, garbage."""
-    text = f"{destination} answered, but not as the backend does: a proxy or login page?"
+    text = f"{destination} returned an unexpected response (is a proxy or login page in between?)"
     return Verdict("retry", text, reached=False)
 
 
@@ -108,8 +108,8 @@ def _accepted_spans(answer: requests.Response, destination: str) -> Verdict:
     refused, message = found
     if refused <= 0:
         return Verdict("sent")
-    said = f" ({message:.200})" if message else ""
-    text = f"{destination} refused {refused} of the spans of one request{said}; it does not say which"
+    detail = f" ({message:.200})" if message else ""
+    text = f"{destination} refused {refused} spans of one request{detail}, without naming them"
     return Verdict("sent", text, refused=refused)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from hh_jupyter.delivery.spool.directory import prepare, set_aside, spool_files
 from hh_jupyter.delivery.spool.record import SpoolFault, Stored
-from hh_jupyter.records.log import Guard
+from hh_jupyter.records.log import ReentrantCondition
 
 if TYPE_CHECKING:
     from hh_jupyter.delivery.spool.file import SpoolFile
@@ -59,7 +59,7 @@ class OwnFile:
 
     def abandon(self) -> None:
         """In a forked child: the file is the parent's, and its copy here is never touched again, not even closed."""
-        self.lock = Guard()
+        self.lock = ReentrantCondition()
         self._works: deque[_Work] = deque()
         self._open: SpoolFile | None = None
         self.pid = os.getpid()

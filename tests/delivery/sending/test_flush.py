@@ -79,7 +79,7 @@ def test_a_rejected_key_parks_the_spans_and_says_so() -> None:
         assert (state.parked, state.word) == (2, "Not sent")
         assert state.reason is not None
         assert "rejected the key (401)" in state.reason
-        assert "Correct api_key (HH_API_KEY)" in state.reason
+        assert "Set a valid api_key (HH_API_KEY)" in state.reason
         assert "k" not in state.reason.replace("api_key", "").split(), "the key itself"
         assert tracer.force_flush(5_000) is False, "the key still holds them back"
         refusing.force({})

@@ -58,7 +58,7 @@ def test_above_the_bound_the_oldest_spans_are_dropped_and_counted(monkeypatch: p
     outbox.add([spans("a", 2, "old", b"12345678"), spans("a", 2, "new", b"12345678")])
     old, new = outbox.state("old"), outbox.state("new")
     assert (old.dropped, old.word, new.dropped, new.waiting) == (2, "Not sent", 0, 2)
-    assert old.reason == old.dropped_reason == "more was waiting than memory may hold"
+    assert old.reason == old.dropped_reason == "the in-memory limit for unsent spans was reached"
     assert new.reason is None
     assert not outbox.flush(time.monotonic())
 
@@ -213,9 +213,9 @@ def test_spans_that_a_backend_refused_of_an_accepted_request_are_lost_and_each_c
         (ExportState("h", made=3, parked=3), "Not sent"),
         (combined([ExportState(None, made=5), ExportState("h", made=3, sent=3)]), "Sent"),
         (combined([ExportState("g", made=5, sent=5), ExportState("h", made=3, parked=3)]), "5 of 8 sent"),
-        (ExportState("h", left=3), "Left to others"),
-        (ExportState("h", made=1, sent=1, left=3), "Sent"),
-        (combined([ExportState("h", left=3), ExportState("h", made=2, waiting=2)]), "Sending 2"),
+        (ExportState("h", exported_elsewhere=3), "Left to others"),
+        (ExportState("h", made=1, sent=1, exported_elsewhere=3), "Sent"),
+        (combined([ExportState("h", exported_elsewhere=3), ExportState("h", made=2, waiting=2)]), "Sending 2"),
     ],
 )
 def test_one_word_says_what_became_of_the_spans(state: ExportState, word: str) -> None:
