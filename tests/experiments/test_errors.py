@@ -66,7 +66,7 @@ def test_a_run_that_cannot_be_created_raises_before_anything_runs() -> None:
 def test_a_login_page_instead_of_a_response_raises(page: bytes) -> None:
     with (
         Backend(raw_body=page) as backend,
-        pytest.raises(hh.BackendError, match="not as the backend does") as raised,
+        pytest.raises(hh.BackendError, match="unexpected response") as raised,
     ):
         run(backend, double)
     assert KEY not in str(raised.value)
