@@ -36,7 +36,7 @@ instrument.installed_instrumentors = lambda: {
 """
 CHAT = "client.chat.completions.create(model='gpt-4o', messages=hello);"
 ANSWER = ["Hello, model", "Hello! How can I help you today?"]
-HINT = f"messages were not captured: set {CAPTURE}=SPAN_ONLY before the instrumentor is switched on"
+HINT = f"messages were not captured: set {CAPTURE}=SPAN_ONLY before the instrumentor is enabled"
 
 
 @pytest.fixture

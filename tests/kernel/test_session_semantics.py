@@ -133,7 +133,7 @@ def test_a_session_created_in_a_session_cell_continues_after_it(local: Kernel, o
 
 
 @KINDS
-@pytest.mark.parametrize("where", ["hh_jupyter.notebook.cells.leave", "hh_jupyter.notebook.cells.otel.get_current"])
+@pytest.mark.parametrize("where", ["hh_jupyter.notebook.cells.detach", "hh_jupyter.notebook.cells.otel.get_current"])
 def test_an_interrupt_inside_the_hook_ends_the_session(start_kernel: StartKernel, where: str, wait: str) -> None:
     kernel = start_kernel()
     kernel.run("span('own')")
@@ -150,7 +150,7 @@ def test_an_interrupt_inside_the_hook_ends_the_session(start_kernel: StartKernel
     if "otel" in where:
         kernel.run("cells.otel = types.SimpleNamespace(**vars(cells.otel)); cells.otel.get_current = interrupted")
     else:
-        kernel.run("cells.leave = interrupted")
+        kernel.run("cells.detach = interrupted")
     kernel.value("hits.clear()")
     cell = kernel.run(f"%%hh_session hit\n{wait}span('in-hit')")
     assert (cell.reply, cell.stderr, cell.errors) == ("ok", "", [])

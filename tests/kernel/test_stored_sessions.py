@@ -159,7 +159,7 @@ def test_a_session_of_local_mode_is_sent_by_name_and_its_output_shows_it(
     kernel = start_kernel(HH_API_URL=backend.url)
     one, two = kernel.run("%%hh_session one\nspan('a')"), kernel.run("%%hh_session two\nspan('b')")
     printed = kernel.run("%hh login", answer=KEY).stdout
-    assert "What was made before stays on this machine" in printed
+    assert "Earlier spans stay on this machine" in printed
     kernel.run("%hh send one")
     assert [span["name"] for span in backend.spans()] == ["a"]
     kernel.wait_for(lambda: one.output.text.endswith("  sent"), "the sent cell's output")
