@@ -1,1 +1,1 @@
-"""From encoded bodies to the backend: order, requests, verdicts, second chances, counts."""
+"""Sends encoded bodies to the backend: ordering, requests, verdicts, retries and export counts."""

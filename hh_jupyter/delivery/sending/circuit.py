@@ -1,4 +1,4 @@
-"""Whether a backend can be reached: closed while it answers; open after failures, with one probe at a time."""
+"""Circuit breaker for one backend: closed while it answers, open after failures, with one probe at a time."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from hh_jupyter.delivery.sending.verdict import Verdict
 
 FIRST_WAIT: Final = 0.2
 LONGEST_WAIT: Final = 30.0
-"""Seconds before something is tried again: the first time, and the most it grows to."""
+"""Initial and maximum retry delay, in seconds."""
 
 FAILURES_TO_OPEN: Final = 2
-"""So many answers like 503 in a row, with no good one between them, are the backend's trouble and not one request's."""
+"""Consecutive failures, such as 503, that open the circuit. A single failure may concern one request only."""
 
 
 def back_off(tries: int) -> float:
-    """Seconds to wait after so many failures, with jitter: many clients must not come back at the same moment."""
+    """Return the retry delay in seconds after `tries` failures. Jitter keeps clients from retrying at the same time."""
     wait = FIRST_WAIT * float(1 << min(max(tries - 1, 0), 10))
     return min(LONGEST_WAIT, wait) * random.uniform(0.5, 1.0)
 
 
 class Circuit:
-    """One destination's state, changed by verdicts. Guarded by the outbox's lock.
+    """State of the circuit for one destination, updated by verdicts. Guarded by the outbox's lock.
 
     Attributes:
-        failures: in a row since the last good answer.
-        open: only probes go out.
-        probing: one is under way.
-        failed_kind: of the last request that failed; a probe prefers another endpoint.
-        retry_at: moment of the next probe, on the clock of `time.monotonic`.
+        failures: consecutive failures since the last good answer.
+        open: only probes are sent.
+        probing: a probe is in flight.
+        failed_kind: kind of the last failed request; the next probe prefers another endpoint.
+        retry_at: time of the next probe, on the `time.monotonic` clock.
     """
 
     def __init__(self) -> None:
@@ -45,34 +45,34 @@ class Circuit:
         self._accepted_at: dict[bool, float] = {}
 
     def may_send(self, now: float) -> bool:
-        """A request may go out now."""
+        """Return whether a request may be sent now."""
         return now >= self._held_until and (not self.open or (not self.probing and now >= self.retry_at))
 
     def next_moment(self) -> float:
-        """The earliest moment for a request, 0 when there is nothing to wait for."""
+        """Return the earliest time for a request, or 0 if it may be sent at once."""
         return max(self._held_until, self.retry_at if self.open else 0.0)
 
     def hurry(self) -> None:
-        """Let the next probe go at once. A pause that the backend asked for stays."""
+        """Allow the next probe at once. A pause requested by the backend still applies."""
         self.retry_at = 0.0
 
     def has_failed(self, *, spans: bool) -> bool:
-        """That endpoint failed since the last good answer of any."""
+        """Return whether this endpoint has failed since the last good answer from any endpoint."""
         return spans in self._failed
 
     def ask_afresh(self) -> None:
-        """Something else is asked now, so what was learnt from asking before counts for little."""
+        """Discount earlier failures and allow the next probe at once, because the next request is a different one."""
         self.failures = min(self.failures, 1)
         self.retry_at = 0.0
 
     def reset(self) -> None:
-        """Start afresh: somebody changed something, or asked for a try now."""
+        """Close the circuit and clear all waits, after a settings change or an explicit retry."""
         self.failures = 0
         self.open = False
         self.retry_at = self._held_until = 0.0
 
     def good(self, kind: Kind) -> None:
-        """The backend answered as it should, be it with a refusal."""
+        """Record a valid answer from the backend, including a refusal."""
         self.failures, self.open = 0, False
         self._failed.clear()
         self._answered_at = time.monotonic()
@@ -80,18 +80,18 @@ class Circuit:
             self.failed_kind = None
 
     def accepted(self, kind: Kind) -> None:
-        """It took something."""
+        """Record that the backend accepted a request."""
         self._accepted_at[kind == "spans"] = time.monotonic()
 
     def accepted_since(self, moment: float, *, spans: bool | None = None) -> bool:
-        """It took something after that moment: spans, another call, or (None) either."""
+        """Return whether a request was accepted after `moment`: spans (True), a call (False) or either (None)."""
         return any(at > moment for of_spans, at in self._accepted_at.items() if spans in (None, of_spans))
 
     def bad(self, kind: Kind, verdict: Verdict, began: float) -> None:
-        """A request failed in a way that another try may mend.
+        """Record a failure that a retry may fix.
 
         Args:
-            began: when it was sent; if others were answered since, the trouble is this request's alone.
+            began: when the request was sent. If the backend has answered another request since, only this one failed.
         """
         now = time.monotonic()
         self.failed_kind = kind
@@ -100,7 +100,7 @@ class Circuit:
         elif self._answered_at > began:
             return
         self._failed.add(kind == "spans")
-        if began >= self._failed_at:  # Requests that were under way together fail together, and that is one failure.
+        if began >= self._failed_at:  # Requests in flight together count as one failure.
             self.failures += 1
         self._failed_at = now
         self.open = self.open or not verdict.reached or self.failures >= FAILURES_TO_OPEN

@@ -1,6 +1,6 @@
-"""Where requests go and how: addresses, headers and the HTTP session, all from the settings.
+"""Addresses, headers and the HTTP session of requests, derived from the settings.
 
-Imported by the threads that send, and by questions: it brings `requests`, which costs more to import than the tracer.
+Only sender threads and read requests import this module, because `requests` takes longer to import than the tracer.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from hh_jupyter.settings import Settings
 logger = logging.getLogger(__name__)
 
 OTLP_PATH: Final = "/v1/traces"
-"""Path of OTLP over HTTP, for an endpoint that names none."""
+"""Default path of OTLP over HTTP, used if the endpoint has no path."""
 
 _told: dict[str, object] = {}
-"""Hosts whose certificate was said to be unchecked, and a mark of who said so."""
+"""Hosts for which the unverified-certificate warning was logged, each with a token of the session that logged it."""
 
 
 def trace_url(settings: Settings) -> str:
-    """The address that spans are posted to."""
+    """Return the URL that spans are posted to."""
     if settings.otlp_endpoint is None:
         return settings.server_url + TRACES_PATH
     return settings.otlp_endpoint + ("" if urlsplit(settings.otlp_endpoint).path else OTLP_PATH)
 
 
 def host_of(url: str) -> str:
-    """Host and port of an address, as messages name it: without a password."""
+    """Return the host and port of a URL for use in messages, without credentials."""
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def trace_headers(settings: Settings) -> dict[str, str]:
-    """Headers of a request with spans, apart from those about its body.
+    """Return the headers of a span export, without those that describe its body.
 
-    The key is for the host of `server_url` only: another one gets what `otlp_headers` says and nothing else.
+    The key is sent only to the origin of `server_url`. Any other origin gets `otlp_headers` and nothing else.
     """
     own: dict[str, str] = {}
     if _origin(trace_url(settings)) == _origin(settings.server_url):
@@ -57,7 +57,7 @@ def trace_headers(settings: Settings) -> dict[str, str]:
 
 
 def open_session(settings: Settings) -> requests.Session:
-    """The session to send and to ask with: the caller's own as it is, else one made from the settings."""
+    """Return the HTTP session for all requests: the caller's own, unchanged, or a new one made from the settings."""
     if settings.requests_session is not None:
         return settings.requests_session  # type: ignore[no-any-return]
     session = requests.Session()
@@ -66,26 +66,26 @@ def open_session(settings: Settings) -> requests.Session:
         session.mount("https://", _UncheckedAdapter())
         for host in {urlsplit(url).hostname or "" for url in _addresses(settings)}:
             mine = object()
-            if _told.setdefault(host, mine) is mine:  # In one step: threads connect at the same time.
+            if _told.setdefault(host, mine) is mine:  # Atomic: threads connect concurrently.
                 logger.warning("the certificate of %s is not checked (%s)", host, settings.origins.get("verify_ssl"))
             message = f"Unverified HTTPS request is being made to host '{re.escape(host)}'"
-            warnings.filterwarnings("ignore", message, InsecureRequestWarning)  # Said above, once.
+            warnings.filterwarnings("ignore", message, InsecureRequestWarning)  # Logged above, once.
     return session
 
 
 def close_session(session: requests.Session | None, settings: Settings) -> None:
-    """Close what `open_session` made; the caller's own stays open."""
+    """Close a session made by `open_session`. A session supplied by the caller stays open."""
     if session is not None and session is not settings.requests_session:
         session.close()
 
 
 def keep_credential(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """An `auth` that changes nothing: without one, requests lets ~/.netrc replace the Authorization header."""
+    """Return the request unchanged. Without an `auth`, requests lets ~/.netrc replace the Authorization header."""
     return request
 
 
 class _UncheckedAdapter(HTTPAdapter):
-    """Checks no certificate. `Session.verify = False` would be overruled by `REQUESTS_CA_BUNDLE`."""
+    """Disables certificate verification. `REQUESTS_CA_BUNDLE` would override `Session.verify = False`."""
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs["verify"] = False
@@ -98,9 +98,9 @@ def _addresses(settings: Settings) -> Iterator[str]:
 
 
 def _proxies(settings: Settings) -> Mapping[str, str]:
-    """Proxy by address, in the form that requests prefers to the standard variables; empty text means none.
+    """Return proxies by address, in the form that takes precedence over the standard variables in requests.
 
-    An address without an entry here has the proxy of the standard variables.
+    An empty string means no proxy. An address without an entry uses the proxy from the standard variables.
     """
     found: dict[str, str] = {}
     for url in _addresses(settings):
@@ -113,7 +113,7 @@ def _proxies(settings: Settings) -> Mapping[str, str]:
 
 
 def _is_listed(url: str, hosts: str) -> bool:
-    """Whether a list as in `NO_PROXY` names the address: by host, domain, host and port, or `*` for all."""
+    """Return whether a `NO_PROXY` list matches the address: by host, domain, host and port, or `*` for all."""
     host = urlsplit(url).hostname or ""
     names = [entry.strip().lower().removeprefix("*").removeprefix(".") for entry in hosts.split(",") if entry.strip()]
     return any(name in ("", host, host_of(url).lower()) or host.endswith(f".{name}") for name in names)

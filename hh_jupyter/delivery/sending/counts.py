@@ -1,4 +1,4 @@
-"""What became of everything that was to be sent: the only source of what is said about delivery."""
+"""Export counters per cell and in total; the single source for delivery status."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hh_jupyter.records.export_state import ExportState
 
 @dataclass(slots=True)
 class _Tally:
-    """Spans, and calls, of one cell or of all. What was made and is in none of the other columns waits.
+    """Counters of spans or calls, for one cell or in total. Made but not sent, parked or dropped means waiting.
 
     Attributes:
-        left: not made for here, since others send them here.
+        left: spans that another exporter sends to this destination; not included in `made`.
     """
 
     made: int = 0
@@ -31,14 +31,14 @@ class _Tally:
 
 @dataclass(slots=True)
 class _Why:
-    """The latest reason of each kind."""
+    """The latest reason for parking and for dropping."""
 
     parked: str | None = None
     dropped: str | None = None
 
 
 class Counts:
-    """Counts of one destination, in all and by cell. Guarded by the outbox's lock."""
+    """Counters of one destination, in total and by cell. Guarded by the outbox's lock."""
 
     def __init__(self) -> None:
         self._spans: dict[str, _Tally] = {}
@@ -47,52 +47,52 @@ class Counts:
         self._why_all = _Why()
 
     def made(self, cells: Counter[str | None]) -> None:
-        """Spans were sealed, so many by cell; those of items are counted before the items are queued."""
+        """Count sealed spans by cell. Spans are counted before their items are queued."""
         for cell, number in cells.items():
             self._all.made += number
             if cell is not None:
                 self._of(cell).made += number
 
     def left(self, cells: Counter[str | None]) -> None:
-        """Spans were sealed that others send here."""
+        """Count sealed spans that another exporter sends to this destination."""
         for cell, number in cells.items():
             self._all.left += number
             if cell is not None:
                 self._of(cell).left += number
 
     def queued(self, item: Item) -> None:
-        """A call was queued."""
+        """Count a queued call. Spans are counted by `made`."""
         if item.kind != "spans":
             self._calls.made += 1
 
     def sent(self, item: Item) -> None:
-        """It was accepted."""
+        """Count an accepted item."""
         for tally, number in self._columns(item):
             tally.sent += number
 
     def parked(self, item: Item, reason: str) -> None:
-        """It was refused, or given up, and is kept."""
+        """Count an item that was refused or given up, and is kept."""
         for tally, number in self._columns(item):
             tally.parked += number
         for why in self._whys(item):
             why.parked = reason
 
     def unparked(self, item: Item) -> None:
-        """It waits again."""
+        """Count a parked item as waiting again."""
         for tally, number in self._columns(item):
             tally.parked -= number
 
     def dropped(self, item: Item, reason: str) -> None:
-        """It is lost."""
+        """Count a lost item."""
         for tally, number in self._columns(item):
             tally.dropped += number
         for why in self._whys(item):
             why.dropped = reason
 
     def partly(self, items: Iterable[Item], refused: int, reason: str) -> None:
-        """A request was accepted but for `refused` of its spans, and nobody knows which.
+        """Count a request that was accepted except for `refused` of its spans, which the backend did not identify.
 
-        Each cell is told the worst that may have happened to it; only the sum of all is exact.
+        Each cell shows the worst possible case; only the total is exact.
         """
         by_cell: Counter[str] = Counter()
         total = 0
@@ -109,21 +109,21 @@ class Counts:
             why.dropped = reason
 
     def moved_out(self, item: Item) -> None:
-        """What waited is another destination's from now on."""
+        """Remove a waiting item that moves to another destination."""
         for tally, number in self._columns(item):
             tally.made -= number
 
     def moved_in(self, item: Item) -> None:
-        """The same, seen from there; a call is counted when it is queued."""
+        """Add an item that comes from another destination. A call is counted when it is queued."""
         for tally, number in self._columns(item) if item.kind == "spans" else ():
             tally.made += number
 
     def state(self, destination: str | None, cell: str | None, *, trouble: str | None, failing: bool) -> ExportState:
-        """Counts of one cell's spans, or of all.
+        """Return the counts of one cell's spans, or of all spans.
 
         Args:
-            trouble: what keeps everything that waits; None when nothing does.
-            failing: the last attempt at sending did not come through.
+            trouble: why waiting items cannot be sent; None if nothing blocks them.
+            failing: the last attempt to send failed.
         """
         spans = self._all if cell is None else self._of(cell)
         why = self._why_all if cell is None else self._why_of(cell)
@@ -149,7 +149,7 @@ class Counts:
     def _columns(self, item: Item) -> tuple[tuple[_Tally, int], ...]:
         if item.kind != "spans":
             return ((self._calls, 1),)
-        if item.cell is None:  # Outside cells: nobody asks for these alone.
+        if item.cell is None:  # Spans outside cells are never reported separately.
             return ((self._all, item.spans),)
         return ((self._all, item.spans), (self._of(item.cell), item.spans))
 

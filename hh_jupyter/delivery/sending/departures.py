@@ -1,4 +1,4 @@
-"""What goes out next, and what is under way."""
+"""Selects the next request and tracks the requests in flight."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Departures:
     """The requests of one destination. Guarded by the outbox's lock.
 
     Args:
-        order: decides who may go.
-        circuit: decides whether anybody may.
+        order: selects the next items.
+        circuit: decides whether a request may be sent at all.
     """
 
     def __init__(self, order: Order, circuit: Circuit) -> None:
@@ -23,14 +23,14 @@ class Departures:
         self._flights: dict[Item, Flight] = {}
 
     def take(self, now: float, enough: int) -> list[Item]:
-        """The items of the next request, or an empty list when nothing is due.
+        """Return the items of the next request, or an empty list if nothing is due.
 
         Args:
-            enough: so many spans need not wait for more.
+            enough: number of spans that are sent without waiting for more.
         """
         if not self._circuit.may_send(now):
             return []
-        spans_first = self._circuit.failed_kind not in (None, "spans")  # Another endpoint may answer.
+        spans_first = self._circuit.failed_kind not in (None, "spans")  # The other endpoint may answer.
         enough = self._enough(enough)
         flight = self._spans(now, enough) if spans_first else self._call(now)
         flight = flight or (self._call(now) if spans_first else self._spans(now, enough))
@@ -41,24 +41,24 @@ class Departures:
         return list(flight.items)
 
     def more_due(self, now: float, enough: int) -> bool:
-        """Another request could go at once, beside those under way."""
+        """Return whether another request could be sent now, in parallel with those in flight."""
         if not self._circuit.may_send(now):
             return False
         return self._order.due_call(now) is not None or self._order.due_spans(now, self._enough(enough))
 
     def next_moment(self) -> float | None:
-        """When something becomes due by itself; None if nothing does, or only the probe's verdict decides."""
+        """Return when the next item becomes due; None if no item does or if a probe is in flight."""
         moment = None if self._circuit.open and self._circuit.probing else self._order.next_moment()
         return None if moment is None else max(moment, self._circuit.next_moment())
 
     def landed(self, items: Sequence[Item]) -> Flight:
-        """The flight of items that were taken and now have a verdict."""
+        """Remove and return the flight of these items, whose request has finished."""
         flight = self._flights.pop(items[0])
         self._circuit.probing = self._circuit.probing and not flight.probe
         return flight
 
     def keep(self, flight: Flight) -> None:
-        """It is not over yet after all: its halves are being made."""
+        """Put a flight back while its request is being split."""
         self._flights[flight.items[0]] = flight
 
     def __len__(self) -> int:
@@ -68,7 +68,7 @@ class Departures:
         return itertools.chain.from_iterable(flight.items for flight in self._flights.values())
 
     def _enough(self, enough: int) -> int:
-        """Beside a request with spans another one goes for a full load only: few large ones cost least."""
+        """Return the spans that a request needs: a full batch during another export, since few large ones cost less."""
         exporting = any(flight.items[0].kind == "spans" for flight in self._flights.values())
         return max(enough, self._order.max_spans) if exporting else enough
 

@@ -1,4 +1,4 @@
-"""How one destination is spoken to: which requests make up its protocol, and what its answers are about."""
+"""Builds the requests of one destination's protocol and sends them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import requests
 
 CONNECT_SECONDS: Final = 5.0
-"""Longest wait for a connection; an answer may take longer."""
+"""Connection timeout. The timeout for the answer may be longer."""
 
 CALLS: Final = {
     "session_start": api.SESSION_START,
@@ -25,11 +25,11 @@ CALLS: Final = {
 
 
 class Request(NamedTuple):
-    """One request, ready to go.
+    """A request that is ready to send.
 
     Attributes:
-        timeout: longest wait for the answer in seconds.
-        certificate: file of the authorities to trust; None: as the session decides.
+        timeout: timeout for the answer, in seconds.
+        certificate: CA bundle file; None uses the setting of the HTTP session.
     """
 
     method: str
@@ -40,10 +40,10 @@ class Request(NamedTuple):
     certificate: str | None = None
 
     def send(self, session: requests.Session) -> requests.Response:
-        """Send it and read the answer.
+        """Send the request and return the answer.
 
         Raises:
-            requests.RequestException: no answer.
+            requests.RequestException: if there is no answer.
         """
         from hh_jupyter.delivery.sending.connection import keep_credential
 
@@ -53,33 +53,33 @@ class Request(NamedTuple):
             data=self.body,
             headers=self.headers,
             timeout=(min(CONNECT_SECONDS, self.timeout), self.timeout),
-            allow_redirects=False,  # The key goes to the configured host only.
+            allow_redirects=False,  # The key must only be sent to the configured host.
             auth=keep_credential,
             verify=self.certificate,
         )
 
 
 class Endpoint(Protocol):
-    """Makes the requests of one destination.
+    """Builds the requests of one destination.
 
     Attributes:
-        credential: what the user can correct if the key is refused.
+        credential: name of the setting to correct if the key is refused.
     """
 
     credential: str
 
     def request(self, items: Sequence[Item], bodies: Sequence[bytes]) -> Request:
-        """The request that carries these items; several are always spans."""
+        """Return the request for these items. Multiple items are always spans."""
 
     def target(self) -> Target:
-        """Where spans go."""
+        """Return the target that spans are sent to."""
 
 
 class HoneyHive:
-    """The backend's own protocol (contract, section 1).
+    """The protocol of the HoneyHive backend (tests/contract/README.md, section 1).
 
     Args:
-        settings: address, key, encoding, timeouts.
+        settings: provides the address, key, encoding and timeouts.
     """
 
     credential = API_KEY
@@ -88,7 +88,7 @@ class HoneyHive:
         self._settings = settings
 
     def request(self, items: Sequence[Item], bodies: Sequence[bytes]) -> Request:
-        """A span export, or one call."""
+        """Return a span export or a call."""
         settings = self._settings
         if items[0].kind != "spans":
             method, path = CALLS[items[0].kind]
@@ -104,14 +104,14 @@ class HoneyHive:
         return Request("POST", connection.trace_url(settings), body, headers, settings.export_timeout)
 
     def target(self) -> Target:
-        """Where spans go."""
+        """Return the target that spans are sent to."""
         from hh_jupyter.delivery.sending import connection
 
         return target(connection.trace_url(self._settings), connection.trace_headers(self._settings))
 
 
 def encoded(bodies: Sequence[bytes], *, as_json: bool) -> bytes:
-    """One OTLP body with the spans of all of them."""
+    """Join the spans of all bodies into one OTLP body."""
     from hh_jupyter.delivery.sealing import otlp
 
     body = otlp.join(bodies)

@@ -1,4 +1,4 @@
-"""How items come in: numbered in order of arrival, with the start that was kept for a session's first span."""
+"""Accepts new items: numbers them in order of arrival and adds a session's deferred start before its first span."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hh_jupyter.delivery.sending.spooling import Kept
 
 
 class Intake:
-    """The door of one destination. Guarded by the outbox's lock, but for `put`.
+    """Accepts items for one destination. Guarded by the outbox's lock, except for `put`.
 
     Args:
-        calls: it takes session starts, updates and events.
+        calls: the destination accepts session starts, updates and events.
 
     Attributes:
-        serial: of the item that came last.
+        serial: serial number of the latest item.
     """
 
     def __init__(self, order: Order, counts: Counts, settlement: Settlement, *, calls: bool) -> None:
@@ -30,24 +30,24 @@ class Intake:
         self.serial = 0
 
     def put(self, items: Iterable[Item]) -> None:
-        """Leave items at the door; needs no lock."""
+        """Add items for the next `take_in`. Needs no lock."""
         self._incoming.extend(items)
 
     def defer(self, start: Item) -> None:
-        """Keep a session's start until something of that session comes."""
+        """Keep a session's start until another item of that session arrives."""
         if self._takes_calls:
             self._deferred[start.session_id] = start
 
     def deferred(self) -> tuple[Item, ...]:
-        """Starts that are kept so."""
+        """Return the deferred starts."""
         return tuple(self._deferred.values())
 
     def take_deferred(self, session_ids: Iterable[str]) -> list[Item]:
-        """Give the starts of these sessions up: they are about to come through the door with what they wait for."""
+        """Remove and return the deferred starts of these sessions. The caller adds them with the items they precede."""
         return [start for session_id in session_ids if (start := self._deferred.pop(session_id, None)) is not None]
 
     def adopt(self, kept: Iterable[Kept]) -> None:
-        """Take in what came back from disk; nobody who flushes from now on parked what is parked already."""
+        """Add items loaded from disk. Items that are already parked do not count as failures for the next flush."""
         bad = self._settlement.bad
         for item, parked in kept:
             self._counts.moved_in(item)
@@ -61,7 +61,7 @@ class Intake:
         self._settlement.bad = bad
 
     def take_in(self, most_bytes: int, *, spooled: bool) -> None:
-        """Queue what is at the door, and keep memory within its bound."""
+        """Queue the items added by `put` and keep memory below `most_bytes`."""
         while self._incoming:
             item = self._incoming.popleft()
             if item.kind != "spans" and not self._takes_calls:
@@ -76,7 +76,7 @@ class Intake:
         self._settlement.keep_within(most_bytes, spooled=spooled)
 
     def again(self, items: Iterable[Item], *, background: bool) -> None:
-        """Queue parked items for another try."""
+        """Queue parked items for a retry."""
         for item in items:
             self._counts.unparked(item)
             item.fresh()
@@ -85,7 +85,11 @@ class Intake:
             self._order.append(item)
 
     def move_out(self, parked: Sequence[Item]) -> tuple[list[Item], list[Item]]:
-        """Take out everything that waits or is parked, and the starts that are kept; forget that it was here."""
+        """Remove all waiting and parked items and the deferred starts, and subtract them from the counts.
+
+        Returns:
+            The items in order of arrival, and the deferred starts.
+        """
         for item in parked:
             self._counts.unparked(item)
         moved = sorted([*self._order.drain(), *parked], key=lambda item: item.serial)
@@ -97,7 +101,7 @@ class Intake:
         return moved, list(deferred.values())
 
     def move_in(self, items: Sequence[Item], deferred: Iterable[Item]) -> None:
-        """Leave at the door what another outbox had."""
+        """Add items and deferred starts from another outbox."""
         for item in items:
             self._counts.moved_in(item)
         for start in deferred:

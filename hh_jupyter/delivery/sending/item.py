@@ -1,4 +1,4 @@
-"""What waits for the network: one body to send, and the batch that a refused request becomes."""
+"""Items to send, the batches formed from refused requests, and the requests in flight."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Kind = Literal["session_start", "event_update", "event_create", "spans"]
 
 
 class Call(NamedTuple):
-    """A call to the backend that is still to be redacted and encoded.
+    """A call to the backend, not yet redacted or encoded.
 
     Attributes:
-        session_id: of the session, or of the event, whose calls keep their order.
-        document: plain data, as JSON can hold it.
+        session_id: id of the session or event; calls with the same id keep their order.
+        document: JSON-compatible data.
         defer: send it only before the session's first span or update.
     """
 
@@ -29,22 +29,22 @@ class Call(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One body to send.
+    """A body to send, with its retry state.
 
     Attributes:
-        body: encoded; empty while only the spool holds it.
-        spans: how many it holds; 0 for a call.
-        cell: the notebook cell they started in.
-        key: its row in the spool, None while it has none.
-        size: bytes of the body, wherever it is.
-        serial: its place in the order of arrival.
-        tries: attempts that failed.
-        not_before: moment of the next attempt, on the clock of `time.monotonic`.
-        failed_at: moment of the first failure, 0 before it.
-        gave_way: a session's start that no longer holds back its session.
-        background: tried again long after it was given up; nobody waits for it.
-        whole: of a piece that was cut from a larger item.
-        by_others: where its spans arrive without us.
+        body: encoded body; empty while only the spool holds it.
+        spans: number of spans; 0 for a call.
+        cell: notebook cell in which the spans started.
+        key: row in the spool, or None.
+        size: size of the body in bytes, in memory or in the spool.
+        serial: position in the order of arrival.
+        tries: number of failed attempts.
+        not_before: earliest time of the next attempt, on the `time.monotonic` clock.
+        failed_at: time of the first failure, 0 before it.
+        gave_way: a session's start that no longer blocks its session.
+        background: retried after it was given up; `flush` does not wait for it.
+        whole: the original item, if this item is a piece of it.
+        by_others: targets that other exporters send these spans to.
     """
 
     kind: Kind
@@ -68,7 +68,7 @@ class Item:
         self.size = len(self.body)
 
     def fresh(self) -> None:
-        """Forget what went wrong so far and be due at once."""
+        """Reset the retry state and make the item due at once."""
         self.added = self.not_before = self.failed_at = 0.0
         self.tries = 0
         self.gave_way = self.background = False
@@ -76,11 +76,11 @@ class Item:
 
 @dataclass(slots=True, eq=False)
 class Whole:
-    """An item that was cut into pieces: its row in the spool stays until all of them have their verdict.
+    """An item that was cut into pieces. Its row stays in the spool until every piece has a verdict.
 
     Attributes:
-        pieces: how many.
-        verdicts: why each of them was refused, None if it was accepted; those without a verdict are missing.
+        pieces: number of pieces.
+        verdicts: reason for each refused piece, None for each accepted one. Pieces without a verdict are missing.
     """
 
     item: Item
@@ -90,12 +90,12 @@ class Whole:
 
 @dataclass(slots=True, eq=False)
 class Family:
-    """All batches that a refused one was split into.
+    """All batches that one refused batch was split into.
 
     Attributes:
-        refusals_left: so many more of them may be refused before the rest is parked unsplit: a backend that refuses
-            everything must not be asked about every span.
-        accepted: one of them was accepted, so the trouble is not the backend's.
+        refusals_left: refusals allowed before the remaining batches are parked unsplit. The limit avoids one request
+            per span to a backend that refuses everything.
+        accepted: one of the batches was accepted, so the backend works.
     """
 
     refusals_left: int
@@ -104,13 +104,13 @@ class Family:
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Spans that were refused together and stay together, so that the one they suffer from can be found.
+    """Spans that were refused together and stay together, so that the offending span can be found.
 
     Attributes:
-        items: in their order.
-        refusals: 5xx answers to exactly these spans.
+        items: in order of arrival.
+        refusals: number of 5xx answers to exactly these spans.
         tries, not_before, failed_at: as in `Item`.
-        family: once it is the half of another.
+        family: shared by all batches split from the same batch; None before the first split.
     """
 
     items: list[Item]
@@ -122,23 +122,23 @@ class Batch:
 
     @property
     def spans(self) -> int:
-        """How many spans it holds."""
+        """Number of spans."""
         return sum(item.spans for item in self.items)
 
     @property
     def serial(self) -> int:
-        """Its place in the order of arrival."""
+        """Position in the order of arrival."""
         return self.items[0].serial
 
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """One request that is under way.
+    """A request in flight.
 
     Attributes:
-        batch: if its spans were refused before.
-        began: on the clock of `time.monotonic`.
-        probe: it was sent to see whether the backend is back.
+        batch: the batch it carries, if its spans were refused before.
+        began: start time, on the `time.monotonic` clock.
+        probe: sent to check whether the backend is reachable again.
     """
 
     items: tuple[Item, ...]

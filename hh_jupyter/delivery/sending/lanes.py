@@ -1,4 +1,4 @@
-"""The destinations of one pipeline: a lane each, with its own order, verdicts and outcome. They share the bodies."""
+"""The destinations of one pipeline. Each lane has its own queue, verdicts and counts; all lanes share the bodies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OTLP: Final = "otlp"
 
 
 class Lane(NamedTuple):
-    """One destination; `sender` is None where nothing is sent."""
+    """One destination. `sender` is None if nothing is sent."""
 
     name: str
     outbox: Outbox
@@ -35,16 +35,16 @@ class Lane(NamedTuple):
 
 
 class SharingOutbox(Outbox):
-    """The first lane's outbox: what it is given, the others get as well. All of them have one lock.
+    """The first lane's outbox. It passes its input on to the other lanes' outboxes, which share its lock.
 
     Attributes:
-        others: they get copies of the items, which share the bodies and have no row in the spool.
+        others: outboxes that receive copies of the items. The copies share the bodies and have no row in the spool.
     """
 
     others: tuple[Outbox, ...] = ()
 
     def count_made(self, cells: Counter[str | None], by_others: tuple[Target, ...] = ()) -> None:
-        """See `Outbox`; like all methods here."""
+        """See `Outbox`. This applies to all methods of this class."""
         super().count_made(cells, by_others)
         for other in self.others:
             other.count_made(cells, by_others)
@@ -61,11 +61,11 @@ class SharingOutbox(Outbox):
 
 
 class Lanes:
-    """All lanes that the settings ask for; the first one's outbox fills them all.
+    """All lanes of the settings. The first lane's outbox feeds all others.
 
     Args:
-        settings: decides which there are, once; what else changes comes through `follow`.
-        copies: on disk, of what the first lane is to send.
+        settings: determines the lanes, which are fixed. `follow` applies later changes of other settings.
+        copies: copies on disk of the first lane's items.
     """
 
     def __init__(self, settings: Settings, copies: Copies) -> None:
@@ -90,7 +90,7 @@ class Lanes:
         self.follow(settings)
 
     def follow(self, settings: Settings) -> None:
-        """Apply other settings of the same destinations."""
+        """Apply changed settings for the same destinations."""
         for lane in self._all:
             lane.outbox.batch_size, lane.outbox.flush_interval = settings.batch_size, settings.flush_interval
             lane.outbox.max_batch = settings.max_export_batch_size
@@ -99,11 +99,11 @@ class Lanes:
 
     @property
     def destination(self) -> str | None:
-        """Hosts; None where nothing is sent."""
+        """Hosts joined by "and"; None if nothing is sent."""
         return " and ".join(lane.outbox.destination for lane in self._all if lane.outbox.destination) or None
 
     def left_to(self, others: tuple[Target, ...]) -> bool:
-        """Whether spans that others send to these targets arrive everywhere by that."""
+        """Return whether spans that other exporters send to these targets reach every lane's destination."""
         return all(lane.outbox.left_to(others) for lane in self._all)
 
     def start(self) -> None:
@@ -113,49 +113,49 @@ class Lanes:
                 lane.sender.start()
 
     def stop(self, deadline: float) -> None:
-        """End them, waiting until `deadline` (of `time.monotonic`) at most."""
+        """Stop the senders. Wait until `deadline` (on the `time.monotonic` clock) at most."""
         for lane in self._all:
             if lane.sender is not None:
                 lane.sender.stop(max(0.0, deadline - time.monotonic()))
 
     def flush(self, deadline: float, *, asked: bool) -> bool:
-        """`Outbox.flush` of all, together within the deadline."""
+        """Flush all outboxes within one deadline. Return whether every flush succeeded."""
         for lane in self._all[1:]:
-            lane.outbox.flush(0.0, asked=False)  # They send while the first is waited for.
+            lane.outbox.flush(0.0, asked=False)  # They send while we wait for the first lane.
         for lane in self._all:
             if lane.sender is not None and lane.sender.stranded:
-                lane.outbox.flush(0.0, asked=False)  # It makes everything due.
+                lane.outbox.flush(0.0, asked=False)  # Makes everything due.
                 lane.sender.send_here(deadline)
         done = [lane.outbox.flush(deadline, asked=asked) for lane in self._all]
         return all(done)
 
     def hurry(self) -> None:
-        """From now on nothing waits for others like it."""
+        """Send all items from now on without waiting for batches to fill."""
         for lane in self._all:
             lane.outbox.hurry()
 
     def release(self) -> None:
-        """Try everything again that was refused, given up or paused."""
+        """Retry everything that was refused, given up or paused."""
         for lane in self._all:
             lane.outbox.release()
 
     def worth_waiting(self) -> bool:
-        """Waiting for the verdicts of one of them makes sense."""
+        """Return whether waiting for verdicts makes sense for at least one lane."""
         return any(lane.outbox.worth_waiting() for lane in self._all)
 
     def hand_to(self, heirs: Lanes) -> None:
-        """Give what a refused key held back to the lane of the same name."""
+        """Move items that are paused by a refused key to the HoneyHive lane of `heirs`."""
         by_name = {lane.name: lane.outbox for lane in heirs._all}
         for lane in self._all:
             if lane.outbox.paused and lane.name == HONEYHIVE and lane.name in by_name:
                 lane.outbox.hand_to(by_name[lane.name])
 
     def states(self, cell: str | None = None) -> dict[str, ExportState]:
-        """Each lane's own outcome, by its name."""
+        """Return the export state of each lane, by lane name."""
         return {lane.name: lane.outbox.state(cell) for lane in self._all}
 
     def state(self, cell: str | None = None) -> ExportState:
-        """One outcome for all of them: a span is sent when every lane has sent it."""
+        """Return one export state for all lanes. A span counts as sent when every lane has sent it."""
         states = self.states(cell)
         if len(states) == 1:
             return next(iter(states.values()))
@@ -164,13 +164,13 @@ class Lanes:
 
 
 def names_of(settings: Settings) -> tuple[str, ...]:
-    """The lanes that there are: those of the setting, without the backend if there is no key for it."""
+    """Return the names of the configured lanes, without the HoneyHive backend if it has no key."""
     names = () if settings.test_mode or settings.exporter == "none" else tuple(settings.exporter.split(","))
     return tuple(name for name in names if name == OTLP or not settings.local)
 
 
 def otlp_target(settings: Settings) -> OtlpTarget | None:
-    """The target of the plain lane, None without one."""
+    """Return the target of the plain OTLP lane, or None if that lane is not configured."""
     if OTLP not in names_of(settings):
         return None
     from hh_jupyter.delivery.sending.plain_otlp import target_of
@@ -179,7 +179,7 @@ def otlp_target(settings: Settings) -> OtlpTarget | None:
 
 
 def address(settings: Settings) -> tuple[str | None, str | None]:
-    """URL and key of the first lane, which name its destination on disk; no URL in local mode."""
+    """Return the URL and key of the first lane, which identify its destination on disk; no URL in local mode."""
     first = next(iter(names_of(settings)), None)
     target = otlp_target(settings)
     if first == OTLP and target is not None:

@@ -1,4 +1,4 @@
-"""The kept connection of one sending thread, and what became of each request on it."""
+"""The persistent connection of one sender thread; turns the outcome of each request into a verdict."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     import requests
 
 SHORTEST_SECONDS: Final = 0.05
-"""What a request gets at least, whatever is left."""
+"""Minimum timeout of a request, even if the deadline is closer."""
 
 
 class Line:
-    """The kept connection of one thread.
+    """The persistent connection of one thread.
 
     Args:
-        begins: called when a request goes out, its connection being ready.
-        until: requests give up by then, on the clock of `time.monotonic`.
+        begins: called when the connection is ready and the request is about to be sent.
+        until: deadline of all requests, on the `time.monotonic` clock.
     """
 
     def __init__(self, begins: Callable[[], None], until: float = math.inf) -> None:
@@ -35,8 +35,8 @@ class Line:
     def attempt(
         self, settings: Settings, endpoint: Endpoint, items: Sequence[Item], bodies: Sequence[bytes]
     ) -> Verdict:
-        """Send these items in one request."""
-        import requests  # Only here, on these threads: it costs more to import than all of the tracer.
+        """Send these items in one request and return the verdict."""
+        import requests  # Lazy: it takes longer to import than the whole tracer.
 
         from hh_jupyter.delivery.sending.connection import host_of
 
@@ -72,7 +72,7 @@ class Line:
         return self._session
 
     def close(self) -> None:
-        """Close the connection, unless it is the caller's own."""
+        """Close the connection, unless the caller supplied it."""
         if self._session is not None and self._opened_for is not None:
             from hh_jupyter.delivery.sending import connection
 

@@ -1,6 +1,6 @@
-"""Who goes next: a session's start before its spans and updates, the calls of one session in their order.
+"""Send order: a session's start goes before its spans and updates, and the calls of one session keep their order.
 
-Everything else may overtake, also while something of the same session is under way elsewhere.
+Everything else may be sent out of order, even while another item of the same session is in flight.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from hh_jupyter.delivery.sending.item import Batch, Item
 
 MAX_BATCH: Final = 512
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
-"""Spans and encoded bytes in one request at most: a backlog goes in larger requests than a trickle."""
+"""Maximum number of spans and encoded bytes in one request. A backlog is sent in larger requests."""
 
 LOOKED_AT: Final = 64
-"""Sessions whose calls are compared for their age: so far ahead calls go in the order in which they were made."""
+"""Number of sessions whose calls are compared by age; among these, the oldest call is sent first."""
 
 Moment = Callable[[Item], float]
-"""When an item is due, on the clock of `time.monotonic`."""
+"""Returns when an item is due, on the `time.monotonic` clock."""
 
 
 class Order:
-    """What waits for one destination. Guarded by the outbox's lock.
+    """The queue of one destination. Guarded by the outbox's lock.
 
     Attributes:
-        max_spans: of one request at most.
-        max_bytes: the same in bytes; smaller once a backend found that too large.
+        max_spans: maximum number of spans in one request.
+        max_bytes: maximum size of one request in bytes; reduced when the backend rejects a request as too large.
     """
 
     def __init__(self, due: Moment) -> None:
@@ -41,7 +41,7 @@ class Order:
         self._starts: dict[str, list[Item]] = {}
 
     def append(self, item: Item) -> None:
-        """Queue an item behind everything else."""
+        """Add an item to the end of the queue."""
         if item.kind == "spans":
             self._spans.append(item)
             return
@@ -50,29 +50,29 @@ class Order:
             self._starts.setdefault(item.session_id, []).append(item)
 
     def put_back(self, items: Sequence[Item]) -> None:
-        """Queue items that were under way, before everything that came after them."""
+        """Return items that were in flight to the front of the queue."""
         if items[0].kind != "spans":
             (item,) = items
             self._calls.setdefault(item.session_id, deque()).appendleft(item)
-            if item.gave_way:  # Others have their turn first from now on.
+            if item.gave_way:  # Let other sessions go first from now on.
                 self._calls[item.session_id] = self._calls.pop(item.session_id)
             return
         self._spans.extendleft(reversed(items))
 
     def put_back_batch(self, batch: Batch) -> None:
-        """Queue spans that stay together."""
+        """Queue a batch of spans that stay together."""
         self._batches.append(batch)
         self._batches.sort(key=lambda batch: batch.serial)
 
     def end_flight(self, item: Item) -> None:
-        """An item is no longer under way; comes after `put_back`, so that its session keeps its turn."""
+        """Mark an item as no longer in flight. Call it after `put_back`, so that the session keeps its position."""
         if self._busy.get(item.session_id) is item:
             del self._busy[item.session_id]
         if item.kind != "spans" and not self._calls.get(item.session_id, True):
             del self._calls[item.session_id]
 
     def end_start(self, item: Item) -> None:
-        """A session's start stops holding back its session."""
+        """Let a session's start no longer block the other items of its session."""
         item.gave_way = True
         found = self._starts.get(item.session_id, [])
         if item in found:
@@ -81,13 +81,13 @@ class Order:
             self._starts.pop(item.session_id, None)
 
     def same_start(self, item: Item) -> bool:
-        """A start that says the same already waits."""
+        """Return whether an identical start of the session is already pending."""
         return any(start.body == item.body for start in self._starts.get(item.session_id, ()))
 
-    # Taking
+    # Take items
 
     def due_call(self, now: float) -> Item | None:
-        """The next call that may go, left where it is: the oldest of the first sessions that have one."""
+        """Return the next call to send without removing it: the oldest among the first sessions with a due call."""
         due = (self._due_of(queue, now) for session, queue in self._calls.items() if session not in self._busy)
         first = itertools.islice((item for item in due if item is not None), LOOKED_AT)
         return min(first, key=lambda item: (item.gave_way, item.serial), default=None)
@@ -96,12 +96,12 @@ class Order:
         for item in queue:
             if self._moment_of(item) <= now:
                 return item
-            if not item.gave_way:  # What comes later for this session must not overtake.
+            if not item.gave_way:  # Later calls of this session must not overtake it.
                 break
         return None
 
     def take_call(self, now: float) -> Item | None:
-        """The same, taken."""
+        """Remove and return the next call to send."""
         item = self.due_call(now)
         if item is not None:
             self._calls[item.session_id].remove(item)
@@ -110,7 +110,7 @@ class Order:
         return item
 
     def due_spans(self, now: float, enough: int) -> bool:
-        """Spans may go: a batch is full, or the oldest waited long enough."""
+        """Return whether spans may be sent: a refused batch is due, enough spans wait, or one waited long enough."""
         if any(batch.not_before <= now for batch in self._batches):
             return True
         spans = 0
@@ -123,11 +123,11 @@ class Order:
         return False
 
     def take_spans(self, now: float, enough: int, *, loose_first: bool) -> list[Item] | Batch | None:
-        """The spans of the next request.
+        """Remove and return the spans of the next request.
 
         Args:
-            enough: so many need not wait for more.
-            loose_first: those that were not refused yet before those that were.
+            enough: number of spans that are sent without waiting for more.
+            loose_first: send spans that were not refused yet before refused ones.
         """
         batch = self._take_batch(now)
         if batch is not None and not loose_first:
@@ -147,7 +147,7 @@ class Order:
         return found
 
     def _take_loose(self, now: float, enough: int) -> list[Item]:
-        """The first spans that no start holds back; only as many are looked at as a request may hold."""
+        """Remove and return the first spans not blocked by a start. Stops once a request is full."""
         taken: list[Item] = []
         held: list[Item] = []
         spans = size = 0
@@ -170,7 +170,7 @@ class Order:
         self._spans.extendleft(reversed(held))
         return taken
 
-    # Looking
+    # Inspect and drain
 
     def __iter__(self) -> Iterator[Item]:
         for queue in self._calls.values():
@@ -180,18 +180,18 @@ class Order:
             yield from batch.items
 
     def loose_spans(self) -> deque[Item]:
-        """Spans that were not refused yet, the oldest first."""
+        """Return the spans that were not refused yet, oldest first."""
         return self._spans
 
     def hurry(self) -> None:
-        """Forget all pauses."""
+        """Clear all retry delays."""
         for item in self:
             item.not_before = 0.0
         for batch in self._batches:
             batch.not_before = 0.0
 
     def next_moment(self) -> float | None:
-        """When something becomes due by itself; None if nothing does."""
+        """Return when the next item becomes due; None if no item does."""
         moments = [batch.not_before for batch in self._batches]
         for session_id, queue in self._calls.items():
             if session_id not in self._busy:
@@ -206,7 +206,7 @@ class Order:
         return min(moments, default=None)
 
     def drain(self) -> list[Item]:
-        """Take everything out, in the order of arrival."""
+        """Remove and return all items in order of arrival."""
         found = sorted(self, key=lambda item: item.serial)
         self._calls.clear()
         self._spans.clear()
@@ -215,7 +215,7 @@ class Order:
         return found
 
     def drop_oldest(self) -> Item | None:
-        """Take out what is to be lost next: spans that nobody refused, then refused ones, then calls."""
+        """Remove and return the next item to drop: spans that were not refused, then refused ones, then calls."""
         if self._spans:
             return self._spans.popleft()
         if self._batches:

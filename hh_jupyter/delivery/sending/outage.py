@@ -1,4 +1,4 @@
-"""One log line per outage and one when it is over; none at all where a notebook tells it in its outputs."""
+"""Logs one line when an outage starts and one when it ends; in a notebook, the outputs show this instead."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Final
 logger = logging.getLogger(__name__)
 
 KERNEL: Final = "ipykernel.kernelapp"
-"""Where this module is loaded, what a thread prints lands under whichever cell happens to run."""
+"""If this module is loaded, log output of a thread would appear under whichever cell is running."""
 
 FAILURES: Final = 2
-"""So many in a row are an outage; a single one is mended by the next try."""
+"""Consecutive failures that count as an outage. A retry usually fixes a single failure."""
 
 MOST_REFUSALS: Final = 20
-"""Reasons told of one destination: a backend may put something new into each."""
+"""Maximum number of reasons logged per destination, because a backend may vary the text of each."""
 
 _told_by_host = False
 
 
 def told_by_host(told: bool) -> None:
-    """Whether a host, the notebook extension, tells about delivery itself; then threads log nothing above debug."""
+    """Set whether the notebook extension reports delivery itself. If so, threads log at debug level only."""
     global _told_by_host
     _told_by_host = told
 
 
 class Outage:
-    """Whether trouble with one destination has been said. Guarded by the outbox's lock; logs outside of it."""
+    """Tracks which problems of one destination were logged. Guarded by the outbox's lock; logs outside of it."""
 
     def __init__(self, destination: str | None) -> None:
         self._destination = destination
@@ -36,10 +36,10 @@ class Outage:
         self._news: list[tuple[int, str]] = []
 
     def trouble(self, reason: str, failures: int) -> None:
-        """A request did not come through.
+        """Record a failed request.
 
         Args:
-            failures: in a row, this one included.
+            failures: consecutive failures, including this one.
         """
         if failures >= FAILURES and self._said is None:
             self._said = reason
@@ -48,23 +48,23 @@ class Outage:
             )
 
     def refused(self, reason: str) -> None:
-        """Something was parked, or is lost; each reason is said once."""
+        """Record that an item was parked or lost. Each reason is logged once."""
         if reason not in self._refusals and len(self._refusals) < MOST_REFUSALS:
             self._refusals.add(reason)
             self._news.append((logging.WARNING, reason))
 
     def over(self) -> None:
-        """Something was accepted."""
+        """Record that a request was accepted, which ends an outage."""
         if self._said is not None:
             self._said = None
             self._news.append((logging.INFO, f"{self._destination} is reachable again"))
 
     def inform(self, text: str) -> None:
-        """Something that the user may want to know and that is no trouble."""
+        """Queue an informational message for the log."""
         self._news.append((logging.INFO, text))
 
     def tell(self) -> None:
-        """Log the news. The caller does not hold the outbox's lock: a log handler may do anything."""
+        """Log the queued messages. Do not hold the outbox's lock here, because a log handler may run any code."""
         while self._news:
             level, text = self._news.pop(0)
             quiet = _told_by_host or KERNEL in sys.modules

@@ -1,7 +1,7 @@
-"""What is to be sent to one backend, and what became of it.
+"""The queue of items for one backend, and their delivery status.
 
 Order is partial: a session's start goes before its spans and updates, and the calls of one session keep their order.
-Everything else may overtake. Counts kept here are the only source of what displays say about delivery.
+Everything else may be sent out of order. The counts kept here are the single source for delivery status in displays.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from hh_jupyter.records.log import ReentrantCondition
 __all__ = ["Call", "Item", "Kind", "Outbox", "Spool"]
 
 MAX_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of unsent bodies kept in memory; above it the spool's copy has to do, or the oldest are dropped and counted."""
+"""Limit for unsent bodies in memory. Above it, bodies stay in the spool only, or the oldest are dropped and counted."""
 
 CALL_DELAY: Final = 0.1
-"""Seconds a call waits for others like it; also keeps the sender's imports off the caller's first moments."""
+"""Seconds that a call waits before it is sent. Also keeps the sender's imports from slowing the caller's start."""
 
 
 class Outbox:
-    """Items waiting for the sender; every method may be called from any thread.
+    """Queues items for the sender. All methods are thread-safe.
 
     Args:
-        destination: host of the backend, or None in local mode, where nothing is ever kept here.
-        batch_size: so many spans are sent without waiting for more.
+        destination: host of the backend; None in local mode, where the outbox stays empty.
+        batch_size: number of spans that are sent without waiting for more.
         flush_interval: seconds that spans wait for their batch to fill.
-        spool: where items have their copy on disk, if they have one.
-        calls: it takes session starts, updates and events; a plain OpenTelemetry backend takes spans alone.
-        guard: shared with other outboxes that get the same spans.
+        spool: holds copies of items on disk, if configured.
+        calls: accept session starts, updates and events. A plain OpenTelemetry backend accepts only spans.
+        guard: lock shared with other outboxes that get the same spans.
 
     Attributes:
-        on_work: called when something came that is to be sent; whoever sends sets it.
-        target: tells where spans are sent to; whoever sends sets it.
+        on_work: callback for new items; set by the sender.
+        target: returns the target that spans are sent to; set along with the sender.
     """
 
     def __init__(
@@ -80,21 +80,21 @@ class Outbox:
 
     @property
     def max_batch(self) -> int:
-        """Spans in one request at most."""
+        """Maximum number of spans in one request."""
         return self._order.max_spans
 
     @max_batch.setter
     def max_batch(self, spans: int) -> None:
         self._order.max_spans = spans
 
-    # What comes in
+    # Incoming items
 
     def left_to(self, others: tuple[Target, ...]) -> bool:
-        """Whether spans that others send to these targets arrive here by that, and are not to be sent twice."""
+        """Return whether spans that other exporters send to these targets arrive here and must not be sent twice."""
         return bool(others) and self.target is not None and self.target().among(others)
 
     def count_made(self, cells: Counter[str | None], by_others: tuple[Target, ...] = ()) -> None:
-        """Count spans that were sealed, by cell; all of them are sent to the same targets by others."""
+        """Count sealed spans by cell. `by_others` are the targets that other exporters send all of them to."""
         if self._heir is not None:
             self._heir.count_made(cells, by_others)
             return
@@ -103,13 +103,13 @@ class Outbox:
             self._counts.left(cells) if left else self._counts.made(cells)
 
     def note_lost(self, reason: str) -> None:
-        """Something that should have been queued could not be; the next flush says so."""
+        """Record an item that could not be queued. The next flush returns False."""
         with self.changed:
             self._settlement.note_lost(reason)
         self._tell()
 
     def defer_start(self, item: Item) -> None:
-        """Keep a session's start until the session's first span or update; an unused session leaves no trace."""
+        """Keep a session's start until the session's first span or update. An unused session is never sent."""
         if self._heir is not None:
             self._heir.defer_start(item)
             return
@@ -117,14 +117,14 @@ class Outbox:
             self._intake.defer(item)
 
     def take_deferred(self, session_ids: Collection[str]) -> list[Item]:
-        """The starts that were kept for these sessions: something of theirs is about to be added."""
+        """Remove and return the deferred starts of these sessions, whose first items are about to be added."""
         if self._heir is not None:
             return self._heir.take_deferred(session_ids)
         with self.changed:
             return self._intake.take_deferred(session_ids)
 
     def adopt(self, kept: Sequence[Kept]) -> None:
-        """Queue what came back from disk; what was refused stays so, until somebody asks for another try."""
+        """Queue items loaded from disk. Refused items stay parked until `release`."""
         if not kept:
             return
         with self.changed:
@@ -132,7 +132,7 @@ class Outbox:
         self.add(())
 
     def add(self, items: Sequence[Item]) -> None:
-        """Queue items in their order, but not those that others send here."""
+        """Queue items in order, except those that other exporters send here."""
         if self.destination is None:
             return
         items = [item for item in items if not self.left_to(item.by_others)]
@@ -140,7 +140,7 @@ class Outbox:
             self._heir.add(items)
             return
         self._intake.put(items)
-        if self.changed.held():  # A destructor, inside one of the methods here; the next one takes them in.
+        if self.changed.held():  # Called by a destructor inside another method; the next `add` or `take` queues them.
             return
         with self.changed:
             self._take_in()
@@ -155,12 +155,12 @@ class Outbox:
     def _take_in(self) -> None:
         self._intake.take_in(MAX_BYTES, spooled=self._spool is not None)
 
-    # What goes out
+    # Outgoing requests
 
     def take(self) -> list[Item]:
-        """The next request's items, or an empty list when nothing is due. Several items are always spans.
+        """Return the items of the next request, or an empty list if nothing is due. Multiple items are always spans.
 
-        Whoever takes them calls `settle` with the verdict.
+        The caller must pass the verdict to `settle`.
         """
         with self.changed:
             self._take_in()
@@ -169,12 +169,12 @@ class Outbox:
             return self._departures.take(now, self.batch_size)
 
     def more_due(self) -> bool:
-        """Another request could go out at once, beside those under way."""
+        """Return whether another request could be sent now, in parallel with those in flight."""
         with self.changed:
             return self._departures.more_due(time.monotonic(), self.batch_size)
 
     def seconds_to_next(self) -> float | None:
-        """How long the sender may sleep; None when nothing can become due by itself."""
+        """Return how long the sender may sleep, in seconds; None if no item will become due."""
         with self.changed:
             moments = (self._departures.next_moment(), self._parked.next_moment())
             first = min((moment for moment in moments if moment is not None), default=None)
@@ -186,10 +186,10 @@ class Outbox:
         return item.added + (self.flush_interval if item.kind == "spans" else CALL_DELAY)
 
     def body_of(self, item: Item) -> bytes:
-        """The body to send: from the spool if the item gave up its own, and of the session's other id if it has one.
+        """Return the body to send: from the spool if not in memory, with the session id that the backend assigned.
 
         Raises:
-            OSError, KeyError: the spool cannot read it any more.
+            OSError, KeyError: if the spool cannot read the body.
         """
         body = item.body
         if not body and item.key is not None and self._spool is not None:
@@ -200,10 +200,10 @@ class Outbox:
         return body.replace(item.session_id.encode(), other.encode())
 
     def settle(self, items: Sequence[Item], verdict: Verdict) -> bool:
-        """Note the verdict on a request, as taken.
+        """Apply the verdict on a request from `take`.
 
         Returns:
-            True if the request is to be split: the caller then calls `split` with its halves.
+            True if the request must be split. The caller then calls `split` with its halves.
         """
         with self.changed:
             flight = self._departures.landed(items)
@@ -217,7 +217,7 @@ class Outbox:
         return wants_split
 
     def split(self, items: Sequence[Item], parts: tuple[list[Item], list[Item]] | None) -> None:
-        """Put back the halves of a request that must be split; None: it cannot be, and is parked."""
+        """Queue the halves of a request. If `parts` is None, the request cannot be split and is parked."""
         with self.changed:
             flight = self._departures.landed(items)
             self._settlement.split(flight, parts)
@@ -225,7 +225,7 @@ class Outbox:
         self._tell()
 
     def lose(self, items: Sequence[Item], reason: str) -> None:
-        """Give up items that were taken and whose bodies cannot be had any more."""
+        """Drop items from `take` whose bodies are no longer available."""
         with self.changed:
             flight = self._departures.landed(items)
             for item in flight.items:
@@ -243,16 +243,16 @@ class Outbox:
         self.changed.notify_all()
 
     def _tell(self) -> None:
-        """Pass on what happened, outside of the lock."""
+        """Update the spool, log messages and forward items to the heir, outside of the lock."""
         if self._heir is not None:
             self._pass_on(self._heir)
         self._news.tell()
         self._outage.tell()
 
-    # Second chances
+    # Retries
 
     def release(self) -> None:
-        """Try everything again that was refused, given up or paused: somebody mended something, or asks for it."""
+        """Retry everything that was refused, given up or paused, after a settings change or on request."""
         with self.changed:
             self._settlement.paused = None
             self._circuit.reset()
@@ -262,16 +262,16 @@ class Outbox:
 
     @property
     def other_ids(self) -> dict[str, str]:
-        """Ids that the backend gave to sessions, by the ids they were made with."""
+        """Session ids assigned by the backend, by the original id."""
         return self._settlement.other_ids
 
     @property
     def paused(self) -> str | None:
-        """Why nothing is tried until the settings change; None while things are tried."""
+        """Why sending is paused until the settings change; None if it is not paused."""
         return self._settlement.paused
 
     def hand_to(self, heir: Outbox) -> None:
-        """Give everything that waits or was refused, and all that still comes, to another destination."""
+        """Move all waiting and refused items, and forward all future ones, to another outbox."""
         with self.changed:
             self._heir = heir
         self._pass_on(heir)
@@ -289,19 +289,19 @@ class Outbox:
             heir._spool.take_over(moved)
         heir.add(())
 
-    # What may be asked
+    # State and flush
 
     def deferred(self) -> tuple[Item, ...]:
-        """Starts that wait for their session's first span."""
+        """Return the starts that wait for the first span of their session."""
         return self._intake.deferred()
 
     def worth_waiting(self) -> bool:
-        """Waiting for a verdict makes sense: the backend answers, or it is time for another try."""
+        """Return whether waiting for a verdict makes sense: the backend answers, or a retry is due."""
         with self.changed:
             return not self._overdue and self._settlement.paused is None and self._circuit.may_send(time.monotonic())
 
     def hurry(self) -> None:
-        """From now on nothing waits for others like it: this is the end of the program."""
+        """Send all items from now on without waiting for batches to fill, because the program is exiting."""
         with self.changed:
             self._hurried = True
             self._circuit.hurry()
@@ -309,20 +309,20 @@ class Outbox:
             self.changed.notify_all()
 
     def flush(self, deadline: float, *, asked: bool = True) -> bool:
-        """Make everything queued so far due and wait for its verdicts.
+        """Make all queued items due and wait for their verdicts.
 
         Args:
-            deadline: on the clock of `time.monotonic`.
-            asked: somebody hears the answer; else what went wrong stays to be told.
+            deadline: on the `time.monotonic` clock.
+            asked: the caller reports the result. If False, failures stay recorded for the next flush.
 
         Returns:
-            True if nothing waits, a refused key holds nothing back, and nothing was parked or dropped since the
-            previous call.
+            True if nothing waits, no item is held back by a refused key, and nothing was parked or dropped since the
+            previous call with `asked=True`.
         """
         with self.changed:
             self._take_in()
             mark = self._flush_up_to = self._intake.serial
-            self._circuit.hurry()  # One try at once, whatever failed before; then the pauses apply again.
+            self._circuit.hurry()  # One attempt at once, despite earlier failures; then the delays apply again.
             self._order.hurry()
             self.changed.notify_all()
             while self._waits_before(mark) and (left := deadline - time.monotonic()) > 0:
@@ -339,7 +339,7 @@ class Outbox:
         return any(item.serial <= serial and not item.background for item in everything)
 
     def state(self, cell: str | None = None) -> ExportState:
-        """Counts of one cell's spans, or of all."""
+        """Return the export state of one cell's spans, or of all spans."""
         with self.changed:
             failing = bool(self._circuit.failures or self._settlement.paused)
             trouble = self._settlement.trouble if failing else None

@@ -1,4 +1,4 @@
-"""How many requests go at once: a single one while a backend is fast, which keeps everything in order; else several."""
+"""Concurrency of requests: one at a time while the backend is fast, which preserves the order; several otherwise."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ import time
 from typing import Final
 
 PATIENCE: Final = 0.02
-"""Seconds that a request has to itself. A backend that takes longer is slow and gets several until it is fast again."""
+"""If a request takes longer than this, allow concurrent requests until the backend is fast again."""
 
 POLL: Final = 0.01
-"""Seconds between two looks at a request whose connection is still being made ready."""
+"""Polling interval, in seconds, while all requests are still preparing their connection."""
 
 
 class Pace:
-    """Decides whether another request may go beside those under way. Guarded by the outbox's lock."""
+    """Decides whether another request may be sent in parallel with those in flight. Guarded by the outbox's lock."""
 
     def __init__(self) -> None:
         self._began: dict[int, float | None] = {}
         self._slow = False
 
     def took(self, thread: int) -> None:
-        """This thread has something to send and makes its connection ready, which says nothing about the backend."""
+        """Record that a thread took items and prepares its connection. This time does not count as backend latency."""
         self._began[thread] = None
 
     def began(self, thread: int) -> None:
-        """Its request goes out now."""
+        """Record that the thread sends its request now."""
         self._began[thread] = time.monotonic()
 
     def ended(self, thread: int) -> None:
-        """It is over, whatever came of it."""
+        """Record that the thread's request ended, with any outcome."""
         began = self._began.pop(thread, None)
         if began is not None:
             self._slow = time.monotonic() - began >= PATIENCE
 
     def wait(self) -> float:
-        """Seconds until another request may go; 0 when it may go now."""
+        """Return the seconds until another request may be sent; 0 if it may be sent now."""
         if self._slow or not self._began:
             return 0.0
         moments = [moment for moment in self._began.values() if moment is not None]

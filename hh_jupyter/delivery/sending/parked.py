@@ -1,4 +1,4 @@
-"""What was refused or given up: kept with its reason, until somebody asks for another try."""
+"""Items that were refused or given up, kept with the reason until a retry is requested."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from hh_jupyter.delivery.sending.item import Item
 
 AGAIN_SECONDS: Final = 30.0
-"""Between two tries of a call that was given up without having been refused: its endpoint may be back."""
+"""Retry interval of calls that were given up but not refused, because their endpoint may recover."""
 
 
 class _Parked(NamedTuple):
@@ -29,30 +29,30 @@ class Parked:
         """Keep an item.
 
         Args:
-            again: try it in the background from time to time.
+            again: retry it periodically in the background.
         """
         self._items.append(_Parked(item, reason, time.monotonic() + AGAIN_SECONDS if again else None))
 
     def take_due(self, now: float) -> list[Item]:
-        """Take out what is to be tried again by now."""
+        """Remove and return the items whose retry is due."""
         if not any(entry.again_at is not None and entry.again_at <= now for entry in self._items):
             return []
         return self._take(lambda entry: entry.again_at is not None and entry.again_at <= now)
 
     def take_given_up(self) -> list[Item]:
-        """Take out everything that is tried from time to time: its endpoint answers again."""
+        """Remove and return all items that are retried periodically, because their endpoint answers again."""
         return self._take(lambda entry: entry.again_at is not None)
 
     def take_all(self) -> list[Item]:
-        """Take out everything, in the order of arrival."""
+        """Remove and return all items in order of arrival."""
         return sorted(self._take(lambda entry: True), key=lambda item: item.serial)
 
     def drop_oldest(self) -> Item | None:
-        """Take out what was parked first."""
+        """Remove and return the item that was parked first; None if there is none."""
         return self._items.popleft().item if self._items else None
 
     def next_moment(self) -> float | None:
-        """When something is to be tried again."""
+        """Return when the next retry is due; None if there is none."""
         return min((entry.again_at for entry in self._items if entry.again_at is not None), default=None)
 
     def __iter__(self) -> Iterator[Item]:

@@ -1,4 +1,4 @@
-"""Halves of a request that was refused, to find the span that it was refused for."""
+"""Splits a refused request in half, to find the span that caused the refusal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hh_jupyter.delivery.sending.item import Item, Whole
 
 
 def halves(items: Sequence[Item], body_of: Callable[[Item], bytes]) -> tuple[list[Item], list[Item]] | None:
-    """Two lists with the same spans; an item that holds them all is cut. None if it cannot be."""
+    """Split the items into two lists. A single item is cut in two; return None if it cannot be cut."""
     if len(items) > 1:
         middle = _middle(items)
         return list(items[:middle]), list(items[middle:])
@@ -16,7 +16,7 @@ def halves(items: Sequence[Item], body_of: Callable[[Item], bytes]) -> tuple[lis
 
 
 def _middle(items: Sequence[Item]) -> int:
-    """Index that leaves about half of the spans on either side, and at least one item."""
+    """Return the index that leaves about half of the spans, and at least one item, on either side."""
     half, seen = sum(item.spans for item in items) / 2, 0
     for index, item in enumerate(items[:-1], 1):
         seen += item.spans

@@ -1,7 +1,7 @@
-"""Any OpenTelemetry backend: spans over HTTP, set up by the standard `OTEL_EXPORTER_OTLP_*` variables.
+"""Sends spans over HTTP to any OpenTelemetry backend, configured by the standard `OTEL_EXPORTER_OTLP_*` variables.
 
-The variables and their defaults are those of OpenTelemetry's own exporter for Python ("OpenTelemetry Protocol
-Exporter" of the specification; the timeout in seconds, as that exporter has it).
+The variables and their defaults match OpenTelemetry's Python exporter ("OpenTelemetry Protocol Exporter" in the
+specification). As in that exporter, the timeout is in seconds.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ DEFAULT_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class OtlpTarget:
-    """Where the spans go, and how.
+    """Address and options of the OTLP endpoint.
 
     Attributes:
-        headers: may hold credentials and are never shown.
-        certificate: file of the authorities to trust; None: the usual ones.
-        timeout: seconds.
+        headers: may contain credentials, so they are never shown.
+        certificate: CA bundle file; None uses the default bundle.
+        timeout: in seconds.
     """
 
     url: str
@@ -45,7 +45,7 @@ class OtlpTarget:
 
 
 def target_of(environ: Mapping[str, str] | None = None) -> OtlpTarget:
-    """The target that the variables name; those for traces alone beat those for everything."""
+    """Return the target set by the environment variables. Trace-specific variables override the general ones."""
     environ = os.environ if environ is None else environ
 
     def value(name: str) -> str:
@@ -65,7 +65,7 @@ def target_of(environ: Mapping[str, str] | None = None) -> OtlpTarget:
 
 
 def _headers(text: str) -> tuple[tuple[str, str], ...]:
-    """Pairs of a list like `name=value,name=value`, percent-encoded as in W3C baggage."""
+    """Parse a list like `name=value,name=value`, percent-encoded as in W3C baggage."""
     pairs = (entry.partition("=") for entry in text.split(",") if entry.strip())
     found = tuple((unquote(name).strip(), unquote(value).strip()) for name, equals, value in pairs if equals)
     good = tuple(pair for pair in found if all(part.isascii() and part.isprintable() for part in pair) and pair[0])
@@ -86,10 +86,10 @@ def _seconds(text: str) -> float:
 
 
 class PlainOtlp:
-    """Makes the requests of an OTLP target; it takes spans and nothing else.
+    """Builds the requests for an OTLP target, which accepts only spans.
 
     Args:
-        settings: for the encoding.
+        settings: provides the encoding.
     """
 
     credential = PREFIX + "HEADERS"
@@ -98,7 +98,7 @@ class PlainOtlp:
         self._target, self._settings = target, settings
 
     def request(self, items: Sequence[Item], bodies: Sequence[bytes]) -> Request:
-        """One span export."""
+        """Return a span export."""
         to = self._target
         as_json = self._settings.otlp_protocol == "http/json"
         body = encoded(bodies, as_json=as_json)
@@ -109,5 +109,5 @@ class PlainOtlp:
         return Request("POST", to.url, body, headers, to.timeout, to.certificate)
 
     def target(self) -> Target:
-        """Where spans go."""
+        """Return the target that spans are sent to."""
         return target(self._target.url, dict(self._target.headers))

@@ -1,4 +1,4 @@
-"""The network: threads that send what is due and judge the answers. Only `ask` opens sockets besides."""
+"""Sender threads: they send due items and judge the answers. Apart from these, only `ask` opens sockets."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from hh_jupyter.settings import Settings
 logger = logging.getLogger(__name__)
 
 MOST_THREADS: Final = 4
-"""Requests under way at once."""
+"""Maximum number of concurrent requests."""
 
 IDLE_SECONDS: Final = 5.0
-"""After so long without work a thread ends; the last one only if nothing waits."""
+"""A thread ends after this time without work; the last thread ends only if nothing waits."""
 
 
 class Sender:
-    """Takes due items from the outbox until it is stopped, on as many threads as there is work for.
+    """Sends due items of the outbox until stopped, on as many threads as the work requires.
 
     Args:
-        settings: address, key, protocol, timeouts; replaced through `settings` when they change.
-        outbox: where items come from and verdicts go to.
-        endpoint: makes the requests, from settings.
+        settings: address, key, protocol and timeouts. Assign the `settings` attribute to change them.
+        outbox: supplies items and receives verdicts.
+        endpoint: creates an endpoint from the settings.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class Sender:
             self._open_thread()
 
     def wake(self) -> None:
-        """Something came: have a thread free for it, so that it does not wait for a request that hangs."""
+        """Ensure that a thread is free for new items, so that they do not wait for a hanging request."""
         with self._outbox.changed:
             if self._running and not self._idle:
                 self._open_thread()
 
     def stop(self, timeout: float) -> None:
-        """End the threads after the requests that are under way, waiting at most `timeout` seconds for all of them."""
+        """Stop the threads once their current requests end. Wait at most `timeout` seconds in total."""
         deadline = time.monotonic() + timeout
         with self._outbox.changed:
             self._running = False
@@ -73,11 +73,11 @@ class Sender:
 
     @property
     def stranded(self) -> bool:
-        """There is no thread and none can be had: since Python 3.12, an interpreter that is ending gives none."""
+        """Whether no thread runs and none can start. Since Python 3.12, none can start during shutdown."""
         return self._stranded and not self._threads
 
     def send_here(self, deadline: float) -> None:
-        """Send what is due on the calling thread, until `deadline` (of `time.monotonic`)."""
+        """Send due items on the calling thread until `deadline` (on the `time.monotonic` clock)."""
         line = Line(_nothing, until=deadline)
         token = otel_context.attach(otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
@@ -88,7 +88,7 @@ class Sender:
             line.close()
 
     def _open_thread(self) -> None:
-        # A session of the caller's own may not be made for several threads at once.
+        # An HTTP session supplied by the caller may not be thread-safe.
         if len(self._threads) >= (1 if self.settings.requests_session is not None else MOST_THREADS):
             return
         thread = threading.Thread(target=self._run, name=f"{THREAD_PREFIX}sender-{len(self._threads)}", daemon=True)
@@ -96,18 +96,18 @@ class Sender:
         try:
             thread.start()
             self._stranded = False
-        except RuntimeError:  # The interpreter is ending, or the system has no more threads.
+        except RuntimeError:  # The interpreter is shutting down, or the system is out of threads.
             self._threads.remove(thread)
             self._stranded = True
 
     def _run(self) -> None:
-        # This thread's own requests must not become spans; the thread ends with its context, so nothing is undone.
+        # This thread's own requests must not be traced. The context ends with the thread, so it is never detached.
         otel_context.attach(otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY, True))
         line = Line(self._begins)
         while items := self._next():
             try:
                 self._send(items, line)
-            except Exception:  # boundary: a fault here must not end the thread and so lose everything after it.
+            except Exception:  # boundary: a bug here must not end the thread and lose later items.
                 logger.debug("sending failed inside hh_jupyter", exc_info=True)
             with self._outbox.changed:
                 self._pace.ended(threading.get_ident())
@@ -119,7 +119,7 @@ class Sender:
             self._pace.began(threading.get_ident())
 
     def _next(self) -> list[Item]:
-        """Wait for work; an empty list when this thread is to end. Looking and going to sleep are one step."""
+        """Wait for due items; return an empty list when this thread must end. The lock makes check and wait atomic."""
         idle_until = time.monotonic() + IDLE_SECONDS
         with self._outbox.changed:
             while self._running:
@@ -137,7 +137,7 @@ class Sender:
                 self._idle += 1
                 self._outbox.changed.wait(min(wait, left) if left > 0 else wait)
                 self._idle -= 1
-            self._threads.remove(threading.current_thread())  # In the same step: what comes now needs another one.
+            self._threads.remove(threading.current_thread())  # Under the same lock: new items need another thread.
         return []
 
     def _send(self, items: Sequence[Item], line: Line) -> None:
@@ -149,7 +149,7 @@ class Sender:
         settings = self.settings
         try:
             verdict = line.attempt(settings, self.endpoint(settings), items, bodies)
-        except Exception as error:  # boundary: what cannot be sent because of a fault here is kept with that reason.
+        except Exception as error:  # boundary: items that fail because of a bug here are parked with that reason.
             logger.debug("sending failed inside hh_jupyter", exc_info=True)
             verdict = Verdict("parked", f"an internal error, {type(error).__name__}")
         if verdict.reason:
@@ -160,4 +160,4 @@ class Sender:
 
 
 def _nothing() -> None:
-    """On a thread that sends alone, nothing is measured."""
+    """Do nothing: a thread that sends alone needs no timing."""

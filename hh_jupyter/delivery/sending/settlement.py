@@ -1,4 +1,4 @@
-"""What a verdict does: to the order, the counts, the circuit, and to the spool's rows."""
+"""Apply verdicts: update the queue, counts, circuit breaker and spool."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from hh_jupyter.delivery.sending.spooling import SpoolNews
 from hh_jupyter.delivery.sending.verdict import Verdict
 
 START_TRIES: Final = 3
-"""After so many failures a session's start no longer holds back its spans, if something answers at all."""
+"""Failures after which a session's start no longer blocks its spans, if the backend answers at all."""
 
 CALL_TRIES: Final = 5
-"""After so many failures a call is parked, if other requests were accepted meanwhile."""
+"""Failures after which a call is parked, if other requests were accepted in the meantime."""
 
 POISON_TRIES: Final = 5
-"""After so many 5xx answers to the same spans they are split, to find the one that the backend suffers from."""
+"""Number of 5xx answers after which a batch is split, to find the span that causes them."""
 
 FAMILY_REFUSALS: Final = 32
-"""Refused parts of one batch before the rest is parked unsplit. One bad span among 512 takes 10."""
+"""Refused parts of one batch after which the rest is parked unsplit. Finding one bad span in 512 takes 10."""
 
 TOO_MUCH: Final = "the in-memory limit for unsent spans was reached"
 
 MOST_IDS: Final = 10_000
-"""Sessions whose other id is remembered."""
+"""Maximum number of sessions whose backend-assigned id is kept."""
 
 SMALLEST_REQUEST: Final = 64 * 1024
-"""Bytes below which requests are not made smaller in advance, whatever was found too large."""
+"""Lower bound for the request size limit, in bytes, when the backend rejects requests as too large."""
 
 
 class Settlement:
     """Applies verdicts. Guarded by the outbox's lock.
 
     Attributes:
-        paused: why nothing is tried any more; set by a refused key.
-        trouble: the latest failure.
-        bad: what was parked or dropped since somebody asked.
-        bytes: of bodies held in memory.
-        other_ids: ids that the backend gave to sessions, by the ids they were made with.
-        revived: calls whose endpoint answers again.
+        paused: why sending is paused; set when the key is refused.
+        trouble: reason of the latest failure.
+        bad: number of items parked or dropped since the last flush that reported them.
+        bytes: total size of the bodies in memory.
+        other_ids: session ids assigned by the backend, by the original id.
+        revived: calls to retry, because their endpoint answers again.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Settlement:
     # One item
 
     def park(self, item: Item, reason: str, *, again: bool = False) -> None:
-        """Keep it, and do not try it by itself; `again`: but for a look in the background from time to time."""
+        """Keep an item without retrying it. With `again`, retry it periodically in the background."""
         self.bad += 0 if item.background else 1
         self._end_start(item)
         self._counts.parked(item, reason)
@@ -73,7 +73,7 @@ class Settlement:
             self._news.note(item, reason)
 
     def drop(self, item: Item, reason: str) -> None:
-        """It is lost."""
+        """Drop an item and count it as lost."""
         self.bad += 1
         self.bytes -= len(item.body)
         self._end_start(item)
@@ -82,7 +82,7 @@ class Settlement:
         self._news.note(item, reason)
 
     def note_lost(self, reason: str) -> None:
-        """Something was lost before it became an item."""
+        """Record data that was lost before it became an item."""
         self.bad += 1
         self.trouble = reason
         self._outage.refused(reason)
@@ -92,7 +92,7 @@ class Settlement:
             self._order.end_start(item)
 
     def keep_within(self, most_bytes: int, *, spooled: bool) -> None:
-        """Keep the bodies in memory below a bound: let go of those that the spool has, else of the oldest items."""
+        """Limit the bodies in memory: release those that the spool holds, then drop the oldest items."""
         if self.bytes <= most_bytes:
             return
         for item in (*self._parked, *reversed(self._order.loose_spans())) if spooled else ():
@@ -112,7 +112,7 @@ class Settlement:
     # One request
 
     def settle(self, flight: Flight, verdict: Verdict) -> bool:
-        """Apply the verdict; True if the request has to be split first, and nothing else has happened."""
+        """Apply the verdict. Return True if the request must be split; its items then have no verdict yet."""
         if verdict.outcome == "retry":
             self._note_failure(flight, verdict)
             return self._retry(flight, verdict)
@@ -166,12 +166,12 @@ class Settlement:
         self.revived.extend(self._parked.take_given_up())
 
     def _pause(self, reason: str) -> None:
-        """Everything that waits shares the fate of what was refused: the key is not accepted."""
+        """Park everything that waits, because the key was refused."""
         self.paused = reason
         for item in self._order.drain():
             self.park(item, reason)
 
-    # Another try
+    # Retries
 
     def _retry(self, flight: Flight, verdict: Verdict) -> bool:
         reason = verdict.reason or "refused"
@@ -212,7 +212,7 @@ class Settlement:
         if start and item.tries >= START_TRIES and (verdict.reached or verdict.timed_out or proven):
             self._order.end_start(item)
             if not self._circuit.has_failed(spans=True):
-                self._circuit.ask_afresh()  # Whether spans are taken is what decides now.
+                self._circuit.ask_afresh()  # The next span request decides the state of the circuit.
         self._order.put_back([item])
 
     def _note_tries(self, things: Sequence[Item | Batch], verdict: Verdict) -> None:
@@ -220,7 +220,7 @@ class Settlement:
         for thing in things:
             thing.tries += 1
             thing.failed_at = thing.failed_at or now
-            # While the circuit is open it alone decides when, else the wait would be counted twice.
+            # While the circuit is open, its delay applies alone; otherwise the item would wait twice.
             thing.not_before = self._circuit.retry_at if self._circuit.open else now + back_off(thing.tries)
 
     # Splitting
@@ -238,20 +238,20 @@ class Settlement:
         return True
 
     def split(self, flight: Flight, parts: tuple[list[Item], list[Item]] | None) -> None:
-        """Queue both halves, each to stay together; None: it cannot be cut, and is parked."""
+        """Queue both halves as batches. If `parts` is None, the request cannot be split and is parked."""
         batch = flight.batch
         assert batch is not None
         if parts is None:
             for item in flight.items:
                 self.park(item, self.trouble or "refused")
             return
-        if len(flight.items) == 1:  # It was cut itself: from now on the pieces hold its bytes.
+        if len(flight.items) == 1:  # The item itself was cut: the pieces now hold its bytes.
             self.bytes += sum(len(item.body) for part in parts for item in part) - len(flight.items[0].body)
             flight.items[0].body = b""
         self._circuit.ask_afresh()
         family = batch.family or Family(FAMILY_REFUSALS)
         for part in parts:
             half = Batch(part, family=family, failed_at=time.monotonic() if batch.refusals else 0.0)
-            # A lone span must fail as often as the whole did before it is blamed.
+            # A single span must fail as often as the whole batch did before it is parked.
             half.refusals = POISON_TRIES - 1 if batch.refusals and half.spans > 1 else 0
             self._order.put_back_batch(half)

@@ -1,4 +1,4 @@
-"""What the outbox asks of a spool, and how it keeps the spool's rows in step with the verdicts."""
+"""The spool interface used by the outbox, and the updates that keep spool rows consistent with verdicts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hh_jupyter.delivery.sending.item import Item
 
 
 class Kept(NamedTuple):
-    """An item that came back from disk.
+    """An item loaded from disk.
 
     Attributes:
-        parked: why it was refused, None for one that waits.
+        parked: why the item was refused; None if it waits.
     """
 
     item: Item
@@ -20,27 +20,27 @@ class Kept(NamedTuple):
 
 
 class Spool(Protocol):
-    """Copies of items on disk. Items got their `key` when they were added to it, before they reached the outbox."""
+    """Copies of items on disk. The spool sets an item's `key` when it is added, before it reaches the outbox."""
 
     def remove(self, items: Sequence[Item]) -> None:
-        """They were accepted."""
+        """Remove accepted items."""
 
     def park(self, items: Sequence[Item], reason: str) -> None:
-        """They were refused; keep them, but nobody tries them again by himself."""
+        """Keep refused items without retrying them automatically."""
 
     def load(self, item: Item) -> bytes:
-        """The body of an item that gave up its own.
+        """Return the body of an item whose body is no longer in memory.
 
         Raises:
-            OSError, KeyError: it cannot be read any more.
+            OSError, KeyError: if the body cannot be read.
         """
 
     def take_over(self, items: Sequence[Item]) -> None:
-        """They were made for another key of the same backend, and go to this destination now."""
+        """Take over items that were made for another key of the same backend."""
 
 
 class SpoolNews:
-    """Verdicts that the spool is still to be told: collected under the outbox's lock, told outside of it."""
+    """Pending spool updates, collected under the outbox's lock and written outside of it."""
 
     def __init__(self, spool: Spool | None) -> None:
         self._spool = spool
@@ -48,10 +48,10 @@ class SpoolNews:
         self._parked: list[tuple[Item, str]] = []
 
     def note(self, item: Item, refused: str | None) -> None:
-        """An item has its last verdict.
+        """Record the final verdict on an item.
 
         Args:
-            refused: why; None if it was accepted.
+            refused: reason for the refusal; None if the item was accepted.
         """
         whole = item.whole
         if whole is not None:
@@ -67,7 +67,7 @@ class SpoolNews:
             self._parked.append((item, refused))
 
     def tell(self) -> None:
-        """Pass it on. The caller does not hold the lock: this may wait for the disk."""
+        """Write the updates to the spool. Do not hold the lock here, because this may wait for the disk."""
         if self._spool is None:
             return
         removed, self._removed = self._removed, []

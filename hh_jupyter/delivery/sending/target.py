@@ -1,4 +1,4 @@
-"""Where spans are posted to, so that two ways to the same place can be told: ours, and another exporter's."""
+"""Identifies where spans are sent, to detect another exporter with the same destination."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 
 class Target(NamedTuple):
-    """One destination of spans.
+    """A destination of spans.
 
     Attributes:
         place: host, port and path.
-        credential: digest of the key, since another key is another project; empty where none is known.
+        credential: digest of the key, because each key belongs to one project; empty if unknown.
     """
 
     place: str
     credential: str
 
     def among(self, others: Iterable[Target]) -> bool:
-        """One of the others is the same place, and not known to have another key."""
+        """Return whether one of the others has the same place and the same key or an unknown one."""
         return any(
             other.place == self.place and (other.credential == self.credential or not other.credential)
             for other in others
@@ -29,8 +29,8 @@ class Target(NamedTuple):
 
 
 def target(url: str, headers: Mapping[str, str]) -> Target:
-    """The target of requests to this address with these headers."""
-    import hashlib  # Loads OpenSSL, and few programs have another exporter.
+    """Return the target of requests to this URL with these headers."""
+    import hashlib  # Lazy: loads OpenSSL, and few programs have another exporter.
 
     parts = urlsplit(url)
     sent = next((text for name, text in headers.items() if name.lower() == "authorization"), "")

@@ -1,4 +1,4 @@
-"""What an answer of the backend means for what was sent, by class of failure."""
+"""Classifies the backend's answer to a request."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ if TYPE_CHECKING:
 TRY_AGAIN: Final = frozenset({408, 429})
 KEY_REFUSED: Final = frozenset({401, 403})
 KEY_REJECTED: Final = "rejected the key"
-"""In every reason of that kind, so that whoever shows it can say what to do."""
+"""Part of every reason for a refused key, so that displays can recognize it and suggest a fix."""
 MAY_BE_ONE_SPAN: Final = frozenset({400, 413, 422})
-"""Refusals that may be about one span of many, or about their number."""
+"""Refusals that may concern a single span or the size of the request."""
 
 API_KEY: Final = "api_key (HH_API_KEY)"
-"""What the user can correct if the key is refused."""
+"""Name of the setting to correct if the key is refused."""
 
 LONGEST_PAUSE: Final = 600.0
-"""Seconds of a `Retry-After` that are honoured at most."""
+"""Upper limit for `Retry-After`, in seconds."""
 
 Outcome = Literal["sent", "retry", "parked", "paused", "split"]
 
 
 class Verdict(NamedTuple):
-    """What an answer, or none, means for the items of its request.
+    """The meaning of an answer, or of no answer, for the items of a request.
 
     Attributes:
-        outcome: sent; retry; parked (kept, not tried again); paused (the key was refused: so is everything else);
-            split (ask again with fewer spans).
-        reason: what went wrong, one sentence.
+        outcome: sent; retry; parked (kept, not retried); paused (the key was refused, so everything is parked);
+            split (retry with fewer spans).
+        reason: what went wrong, in one sentence.
         reached: the backend itself answered.
-        timed_out: it took the request and did not answer in time.
-        server_error: it answered with 5xx, which may be about this one batch.
-        too_large: it said so (413).
-        retry_after: seconds that it asked to be left alone.
-        refused: spans of an accepted request that were not accepted.
-        other_session: the id that it answered in place of the session's own.
+        timed_out: the request timed out.
+        server_error: the backend answered with 5xx, possibly because of this batch only.
+        too_large: the backend answered with 413.
+        retry_after: pause requested by the backend, in seconds.
+        refused: number of spans refused in an accepted request.
+        other_session: session id that the backend returned instead of the requested one.
     """
 
     outcome: Outcome
@@ -58,13 +58,13 @@ class Verdict(NamedTuple):
 def judge(
     answer: requests.Response, destination: str, kind: Kind, session_id: str, credential: str = API_KEY
 ) -> Verdict:
-    """The verdict on an answer: a 2xx counts only if its body is empty or what such an answer holds.
+    """Return the verdict on an answer. A 2xx is a success only if its body is empty or has the expected form.
 
     Args:
         destination: host, for the reason.
-        kind: of what was sent.
-        session_id: of the session that a start asked for.
-        credential: what the user can correct if the key is refused.
+        kind: kind of the items sent.
+        session_id: session id requested by a session start.
+        credential: name of the setting to correct if the key is refused.
     """
     code = answer.status_code
     if 200 <= code < 300:
@@ -82,13 +82,13 @@ def judge(
 
 
 def stranger(destination: str) -> Verdict:
-    """The verdict on an answer that no backend gives: a captive portal, a proxy's page, garbage."""
+    """Return the verdict on an answer that does not come from a backend, such as a captive portal or proxy page."""
     text = f"{destination} returned an unexpected response (is a proxy or login page in between?)"
     return Verdict("retry", text, reached=False)
 
 
 def retry_after(text: str) -> float | None:
-    """Seconds of a `Retry-After` header, given in seconds or as an HTTP date; None if it says neither."""
+    """Return the delay of a `Retry-After` header in seconds. Accepts seconds or an HTTP date; None if invalid."""
     text = text.strip()
     if text.isascii() and text.isdigit():
         return min(float(text[:6]), LONGEST_PAUSE)
@@ -125,6 +125,6 @@ def _done(answer: requests.Response, destination: str, kind: Kind, session_id: s
     if not isinstance(found, dict):
         return stranger(destination)
     other = found.get("session_id")
-    # Bodies are patched in place, so only an id of the same length can take over; a backend's ids are UUIDs.
+    # Bodies are patched in place, so the new id must have the same length. Backend ids are UUIDs.
     differs = isinstance(other, str) and other != session_id and len(other) == len(session_id) and other.isascii()
     return Verdict("sent", other_session=other if differs else None)
