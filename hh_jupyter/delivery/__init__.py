@@ -1,1 +1,1 @@
-"""From ended spans to the backend: `route` and `pipeline` put `sealing`, `spool` and `sending` together."""
+"""Deliver ended spans to the backend: `route` and `pipeline` connect `sealing`, `spool` and `sending`."""

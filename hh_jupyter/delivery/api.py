@@ -1,4 +1,4 @@
-"""The backend's calls besides span export: paths, bodies and headers (contract, sections 1 and 6)."""
+"""Backend calls other than span export: paths, bodies and headers (tests/contract/README.md, sections 1 and 6)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def session_start(
     session_metadata: Mapping[str, Any] | None = None,
     user_properties: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Document of `POST /session/start`; fields without a value are left out."""
+    """Return the document of `POST /session/start`, without the fields that have no value."""
     session = {
         "session_name": name,
         "source": source or None,
@@ -39,22 +39,22 @@ def session_start(
 
 
 def event_update(event_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Document of `PUT /events`. A session is the event whose id is the session's."""
+    """Return the document of `PUT /events`. To update a session, pass its id as the event id."""
     return {"event_id": event_id, **fields}
 
 
 def event_create(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Document of `POST /events`; fields that are None are left out."""
+    """Return the document of `POST /events`, without the fields that are None."""
     return {"event": {key: value for key, value in event.items() if value is not None}}
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
-    """A document of plain data as JSON."""
+    """Encode a document as JSON."""
     return json.dumps(document, default=str).encode()
 
 
 def headers(settings: Settings) -> dict[str, str]:
-    """Headers of every request: the credential and who is calling."""
+    """Return the headers of every request: the credential and the client's name and version."""
     return {
         "Authorization": f"Bearer {settings.sending_key}",
         "Accept": "application/json",
@@ -65,12 +65,12 @@ def headers(settings: Settings) -> dict[str, str]:
 
 
 def call_headers() -> dict[str, str]:
-    """Headers of one call that is no span export; the timestamp is Unix nanoseconds as text."""
+    """Return the additional headers of a call other than span export; the timestamp is in Unix nanoseconds."""
     return {"Content-Type": "application/json", "hh-client-timestamp": str(time.time_ns())}
 
 
 def body_headers(*, as_json: bool) -> dict[str, str]:
-    """Headers about the body of one span export, which is always compressed."""
+    """Return the headers that describe the body of a span export, which is always compressed."""
     return {
         "Content-Type": "application/json" if as_json else "application/x-protobuf",
         "Content-Encoding": "gzip",

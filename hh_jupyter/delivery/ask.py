@@ -1,6 +1,6 @@
 """Backend calls whose response the caller needs: runs, datasets and results.
 
-They bypass the outbox: the caller waits for the response, so there is nothing to queue or to retry.
+They bypass the outbox: the caller waits for the response, so nothing is queued or retried.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 
 class BackendClient:
-    """Client of one backend, with the API key: the ingestion key may only send. A context manager, not thread-safe.
+    """Client of one backend. A context manager; not thread-safe.
+
+    Uses the API key, because the ingestion key can only send.
 
     Args:
         settings: URL, key and timeout.
@@ -35,34 +37,34 @@ class BackendClient:
         self._session: requests.Session | None = None
 
     def create_run(self, run: Mapping[str, Any]) -> str:
-        """Create a run; returns its id, which the backend may choose.
+        """Create a run and return its id, which the backend may choose.
 
         Raises:
-            BackendError: as in every method, if there is no valid response within the timeout.
+            BackendError: there is no valid response within the timeout. Every method may raise it.
         """
         answer = self._ask("POST", "/v1/runs", body=run)
         return str(answer.get("run_id") or run["run_id"])
 
     def update_run(self, run_id: str, fields: Mapping[str, Any]) -> None:
-        """Change fields of a run."""
+        """Update fields of a run."""
         self._ask("PUT", f"/v1/runs/{_part(run_id)}", body=fields)
 
     def run_result(self, run_id: str, aggregate_function: str) -> dict[str, Any]:
-        """The backend's summary of a run."""
+        """Return the backend's summary of a run."""
         query = {"aggregate_function": aggregate_function}
         return self._ask("GET", f"/v1/runs/{_part(run_id)}/result", query=query)
 
     def run_comparison(self, new_run_id: str, old_run_id: str, aggregate_function: str) -> dict[str, Any]:
-        """The backend's comparison of two runs."""
+        """Return the backend's comparison of two runs."""
         path = f"/v1/runs/{_part(new_run_id)}/compare-with/{_part(old_run_id)}"
         return self._ask("GET", path, query={"aggregate_function": aggregate_function})
 
     def dataset(self, dataset_id: str) -> dict[str, Any] | None:
-        """A stored dataset with the ids of its datapoints; None if it does not exist."""
+        """Return a stored dataset with the ids of its datapoints; None if it does not exist."""
         return _first(self._ask("GET", "/v1/datasets", query={"dataset_id": dataset_id}).get("datasets"))
 
     def datapoint(self, datapoint_id: str) -> dict[str, Any] | None:
-        """A stored datapoint; None if it does not exist."""
+        """Return a stored datapoint; None if it does not exist."""
         return _first(self._ask("GET", f"/v1/datapoints/{_part(datapoint_id)}").get("datapoint"))
 
     def close(self) -> None:
@@ -84,7 +86,7 @@ class BackendClient:
     def _ask(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        import requests  # Only here: importing it takes longer than the whole tracer.
+        import requests  # Imported late: it takes longer to import than the whole tracer.
 
         from hh_jupyter.delivery.sending.connection import open_session
 
@@ -115,7 +117,7 @@ class BackendClient:
             data=None if body is None else api.encode(body),
             headers={**api.headers(self.settings), **api.call_headers(), **credential},
             timeout=self.settings.api_timeout,
-            allow_redirects=False,  # The key goes to the configured host only.
+            allow_redirects=False,  # Send the key to the configured host only.
             auth=keep_credential,
         )
 
@@ -135,7 +137,7 @@ class BackendClient:
 
 
 def _part(text: str) -> str:
-    """An id as one URL path segment."""
+    """Quote an id as one URL path segment."""
     return quote(text, safe="")
 
 

@@ -1,8 +1,8 @@
-"""Work done here for another process: its spans and calls are kept apart, to go home with its result.
+"""Collect the spans and calls of work that this process does for another one; they return with the result.
 
-Inside such work the cell in a span's stamp is a return address: the process, the tracer and the notebook cell that
-sent the work. Whoever started the span here, also an instrumentor through a tracer that this process inherited, the
-span goes home by that address and nowhere else.
+Inside such work, the cell in a span's stamp holds a return address: the process, the tracer and the notebook cell that
+sent the work. Every span with such an address is returned to that process and sent nowhere else, including the spans
+of an instrumentor that uses a tracer inherited from the parent process.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 MOST_SPANS: Final = 10_000
-"""Spans kept for one process until a result goes home; a call that makes more loses the latest, which is counted."""
+"""Limit of spans kept for one process until a result is returned; spans above it are dropped and counted."""
 
 MOST_CALLS: Final = 10_000
 MOST_HOMES: Final = 1_000
-"""Processes, of those that ever sent work here, whose late spans are kept."""
+"""Number of processes to keep late spans for, of all that have sent work to this one."""
 
 ADDRESS: Final = otel_context.create_key("hh_jupyter-return-address")
-"""In the context of such work: its return address, as text."""
+"""Context key of the return address of the current work, as text."""
 
 _MARK: Final = "away"
 
 
 class Address(NamedTuple):
-    """Where the spans of a piece of work belong.
+    """Return address for the spans of a piece of work.
 
     Attributes:
-        process: random name of the process that sent the work, see `process_name`.
-        tracer: which of its tracers.
-        cell: id of its notebook cell's run; None outside cells.
+        process: random name of the process that sent the work; see `process_name`.
+        tracer: handle of the tracer in that process.
+        cell: id of the notebook cell's run; None outside cells.
     """
 
     process: str
@@ -48,28 +48,28 @@ class Address(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What stands in the stamps instead of a cell."""
+        """The address as text, which stamps carry in place of a cell."""
         return f"{_MARK}\n{self.process}\n{self.tracer}\n{self.cell or ''}"
 
 
 class Kept(NamedTuple):
-    """A span or call that is to go home, and where that is."""
+    """A span or call to return, with its address."""
 
     entry: tuple[ReadableSpan, Stamp] | Call
     address: Address
 
 
 class Parcel:
-    """What waits for the next result that goes to one process."""
+    """Spans and calls to return to one process with its next result."""
 
     def __init__(self) -> None:
-        # Appended to wherever a span ends, in destructors too: no lock.
+        # No lock: a span may end anywhere, including in a destructor.
         self.spans: deque[Kept] = deque()
         self.calls: deque[Kept] = deque()
         self.dropped = 0
 
     def take(self) -> tuple[list[Kept], int]:
-        """Everything that is there, calls first, and how many spans and calls found no room."""
+        """Remove and return everything, calls first, and the number of spans and calls that were dropped."""
         dropped, self.dropped = self.dropped, 0
         return [*_emptied(self.calls), *_emptied(self.spans)], dropped
 
@@ -79,18 +79,18 @@ def _emptied(queue: deque[Kept]) -> list[Kept]:
 
 
 _parcels: dict[str, Parcel] = {}
-"""By process. Empty in every process that never worked for another one."""
+"""Parcels by process name. Empty in a process that has never worked for another one."""
 
 _process = uuid.uuid4().hex
 
 
 def process_name() -> str:
-    """The random name of this process; a forked child has another one."""
+    """Return the random name of this process; a forked child has a different one."""
     return _process
 
 
 def parcel_for(process: str) -> Parcel:
-    """Where spans for that process are kept, from now on."""
+    """Return the parcel of a process, creating it if needed; from now on that process's spans are kept in it."""
     parcel = _parcels.setdefault(process, Parcel())
     while len(_parcels) > MOST_HOMES:
         _parcels.pop(next(iter(_parcels)), None)
@@ -98,7 +98,7 @@ def parcel_for(process: str) -> Parcel:
 
 
 def keep_span(span: ReadableSpan, stamp: Stamp) -> bool:
-    """Keep an ended span if it belongs to another process's work; False if it does not."""
+    """Keep an ended span if it belongs to another process's work; return False if it does not."""
     found = _addressed(stamp.cell) if _parcels else None
     if found is None:
         return False
@@ -111,11 +111,11 @@ def keep_span(span: ReadableSpan, stamp: Stamp) -> bool:
 
 
 def keep_call(call: Call, cell: str | None = None) -> bool:
-    """The same for a call to the backend.
+    """Keep a call to the backend if it belongs to another process's work; return False if it does not.
 
     Args:
-        call: made in the current context.
-        cell: the return address it came with, where that context is not its own.
+        call: made in the current context, unless `cell` is given.
+        cell: the return address that came with the call, if it was made in another context.
     """
     if not _parcels:
         return False
@@ -139,7 +139,7 @@ def _addressed(cell: str | None) -> tuple[Address, Parcel] | None:
 
 
 def _after_fork_in_child() -> None:
-    """A child is another process, and owes nothing of what its parent keeps."""
+    """Give the child its own name and empty parcels: the parent returns what it has collected."""
     global _process
     _process = uuid.uuid4().hex
     for process in _parcels:

@@ -1,8 +1,8 @@
-"""What our threads import late, imported before a fork, or before the last delivery.
+"""Import the modules that our threads import lazily, before a fork or the last delivery.
 
-A thread that is importing at the moment of a fork does not exist in the child, but the locks of its modules stay taken
-there: the child's own threads would wait for them for ever and deliver nothing. Importing the same modules on the
-forking thread waits until an import that is under way has finished. The children share what was loaded.
+A thread that is importing during a fork does not exist in the child, but its module locks stay held there: the child's
+threads would wait for them forever and deliver nothing. Importing the same modules on the forking thread waits until
+the running import has finished. The children share the loaded modules.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SENDING: Final = (
     "hh_jupyter.delivery.sending.connection",
     "google.protobuf.json_format",
     "gzip",
-    "encodings.idna",  # By the first look-up of a host name.
+    "encodings.idna",  # Imported by the first host name lookup.
 )
 
 
@@ -27,6 +27,6 @@ SPOOLING: Final = ("hh_jupyter.delivery.spool.left", "hh_jupyter.delivery.spool.
 
 
 def import_late_modules(*, sending: bool, spooling: bool) -> None:
-    """Import what sealing needs and, for tracers that send or spool, what that needs; the second time costs nothing."""
+    """Import the modules for sealing and, if requested, for sending and spooling; a repeated call costs nothing."""
     for name in (*SEALING, *(SENDING if sending else ()), *(SPOOLING if spooling else ())):
         import_module(name)

@@ -1,6 +1,6 @@
-"""Runs of experiments that were made in local mode: kept here, compared here, delivered when somebody asks for it.
+"""Experiment runs of local mode: keep them, look them up, and deliver them on request.
 
-A run is one document: what its two calls to the backend would have said, and its result for whoever compares it.
+A run is one document: the bodies of its two backend calls, and its result for comparisons.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from hh_jupyter.redaction import Redactor, RedactorWithFunction
 
 KIND: Final = "run"
-"""Kind of such a record in the spool; its `session_id` is the run's id."""
+"""Kind of a run's record in the spool; its `session_id` is the run's id."""
 
 REMEMBERED: Final = 100
-"""Runs of this process that can be compared without a spool; the oldest are forgotten."""
+"""Number of this process's runs kept in memory, for comparisons without a spool; the oldest are dropped."""
 
 SHORTEST_PREFIX: Final = 4
 
@@ -32,11 +32,11 @@ class LocalRun:
     """One run, as plain data.
 
     Attributes:
-        made: body of the call that makes it.
+        made: body of the call that creates it.
         ended: body of the call that ends it; `event_ids` are its sessions.
-        result: for whoever made it.
-        sent_as: the id that a backend gave it, once it was made there.
-        delivered: a backend has all of it.
+        result: the locally computed result.
+        sent_as: the id that the backend assigned when the run was created there; None before.
+        delivered: the backend has the complete run.
     """
 
     made: Mapping[str, Any]
@@ -47,23 +47,23 @@ class LocalRun:
 
     @property
     def id(self) -> str:
-        """The run's id."""
+        """Id of the run."""
         return str(self.made["run_id"])
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the run."""
         return str(self.made["name"])
 
     @property
     def session_ids(self) -> list[str]:
-        """Its sessions, one for each data point."""
+        """Ids of its sessions, one for each data point."""
         return [str(one) for one in self.ended.get("event_ids") or ()]
 
 
 @dataclass(slots=True)
 class _Record:
-    """What the spool is given."""
+    """A run as a record of the spool."""
 
     session_id: str
     body: bytes
@@ -77,7 +77,7 @@ _runs: dict[str, LocalRun] = {}
 
 
 def keep(run: LocalRun, spool: Spool | None, redactor: Redactor | RedactorWithFunction) -> None:
-    """Remember a run; on disk as well if there is a spool, and there without secrets."""
+    """Keep a run in memory and, if there is a spool, redacted on disk."""
     _runs.pop(run.id, None)
     _runs[run.id] = run
     while len(_runs) > REMEMBERED:
@@ -89,24 +89,24 @@ def keep(run: LocalRun, spool: Spool | None, redactor: Redactor | RedactorWithFu
 
 
 def local_runs(spool: Spool | None) -> list[LocalRun]:
-    """Every run that is kept here, in memory or on disk, and has not been delivered; the latest last."""
+    """Return all runs in memory or on disk that have not been delivered, the latest last."""
     found = {run.id: run for run in stored_runs(spool)} | _runs
     return [run for run in found.values() if not run.delivered]
 
 
 def stored_runs(spool: Spool | None) -> list[LocalRun]:
-    """Those on disk, which can be delivered with their sessions."""
+    """Return the runs on disk, which can be delivered with their sessions."""
     found = [run for body in (spool.bodies_of(KIND) if spool is not None else ()) if (run := _read(body))]
     return [_runs.get(run.id, run) for run in found]
 
 
 def find_run(text: str, spool: Spool | None) -> LocalRun | None:
-    """The run that is meant among all that are kept; see `choose_run`."""
+    """Find a run among all that are kept; see `choose_run`."""
     return choose_run(text, local_runs(spool))
 
 
 def choose_run(text: str, runs: Sequence[LocalRun]) -> LocalRun | None:
-    """The run that is meant: by id, name (the latest of it) or unique beginning of its id; None if there is none."""
+    """Find a run by id, name (the latest with it) or unique id prefix; return None if there is no such run."""
     named = [run for run in runs if text in (run.id, run.name)]
     if named:
         return named[-1]
@@ -115,10 +115,10 @@ def choose_run(text: str, runs: Sequence[LocalRun]) -> LocalRun | None:
 
 
 def make_at_backend(run: LocalRun, settings: Settings) -> str:
-    """Make the run there, before its sessions go; returns the id that it has there.
+    """Create the run at the backend, before its sessions are sent, and return its id there.
 
     Raises:
-        BackendError: no usable answer; nothing has changed.
+        BackendError: there is no valid response; the run is unchanged.
     """
     if run.sent_as is None:
         with BackendClient(settings) as backend:
@@ -127,10 +127,10 @@ def make_at_backend(run: LocalRun, settings: Settings) -> str:
 
 
 def end_at_backend(run: LocalRun, settings: Settings, spool: Spool | None) -> None:
-    """Tell that the run is over, and keep it no longer.
+    """Mark the run as ended at the backend, then delete the local copy.
 
     Raises:
-        BackendError: no usable answer; the run is kept.
+        BackendError: there is no valid response; the run is kept.
     """
     with BackendClient(settings) as backend:
         backend.update_run(run.sent_as or run.id, run.ended)

@@ -1,7 +1,7 @@
-"""Spans and calls as bytes that travel between processes with a result, before they are sealed.
+"""Encode unsealed spans and calls as bytes that return to another process with a result.
 
-JSON and not pickled objects: worker and caller may have other versions of everything, and no code runs in reading it.
-Sealing happens at home, once, by the settings there.
+The format is JSON, not pickle: worker and caller may have different versions, and reading JSON runs no code. The
+receiving process seals the spans once, with its own settings.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from hh_jupyter.values import copy_attributes, plain_values
 logger = logging.getLogger(__name__)
 
 MOST_BYTES: Final = 64 * 1024 * 1024
-"""Of one parcel, before it is compressed. What has no room is left out and counted."""
+"""Size limit of one parcel before compression. Spans and calls above it are dropped and counted."""
 
 WORTH_COMPRESSING: Final = 8 * 1024
-"""Bytes below which compressing takes longer than it saves; most calls make a few small spans."""
+"""Size in bytes up to which compression does not pay off; most calls create a few small spans."""
 
 
 class Returned(NamedTuple):
-    """An opened parcel.
+    """A decoded parcel.
 
     Attributes:
-        id: random; a parcel that comes twice is opened once.
-        process: it is for.
-        receipt: which piece of work brought it: the id of the call, and which copy of it.
-        spans, calls: with the handle of the tracer that they are for.
-        dropped: spans and calls that found no room.
+        id: random; used to process a parcel once even if it arrives twice.
+        process: name of the process that it is addressed to.
+        receipt: the piece of work that returned it: the id of the call and the number of its copy.
+        spans, calls: each with the handle of its tracer.
+        dropped: number of spans and calls that were dropped.
     """
 
     id: str
@@ -56,7 +56,7 @@ class Returned(NamedTuple):
 
 
 def packed(kept: Sequence[Kept], dropped: int, process: str, receipt: tuple[str, int]) -> bytes:
-    """A parcel with these spans and calls."""
+    """Encode spans and calls as a parcel."""
     tables = _Tables()
     texts: dict[str, list[str]] = {"spans": [], "calls": []}
     room = MOST_BYTES
@@ -65,7 +65,7 @@ def packed(kept: Sequence[Kept], dropped: int, process: str, receipt: tuple[str,
         try:
             fields = entry._asdict() if isinstance(entry, Call) else _fields(*entry, tables)
             text = json.dumps({**fields, "tracer": address.tracer, "cell": address.cell})
-        except Exception:  # boundary: one span that cannot be written must not take the others with it.
+        except Exception:  # boundary: a span that cannot be encoded must not prevent the others from being returned.
             logger.debug("a span could not be written for its way home", exc_info=True)
             dropped += 1
             continue
@@ -82,10 +82,10 @@ def packed(kept: Sequence[Kept], dropped: int, process: str, receipt: tuple[str,
 
 
 def opened(parcel: bytes) -> Returned:
-    """What a parcel holds.
+    """Decode a parcel.
 
     Raises:
-        ValueError, KeyError, TypeError, zlib.error: these bytes are none.
+        ValueError, KeyError, TypeError, zlib.error: the bytes are not a parcel.
     """
     text = parcel if parcel.startswith(b"{") else zlib.decompress(parcel)
     document = json.loads(text.decode("utf-8", "surrogatepass"))
@@ -102,14 +102,14 @@ def opened(parcel: bytes) -> Returned:
 
 
 class _Tables:
-    """Resources and scopes, which many spans share, written once."""
+    """Resources and scopes, written once because many spans share them."""
 
     def __init__(self) -> None:
         self._resources: dict[int, tuple[int, Resource]] = {}
         self._scopes: dict[int, tuple[int, InstrumentationScope | None]] = {}
 
     def number_of(self, span: ReadableSpan) -> tuple[int, int]:
-        """Where the span's resource and scope stand in the tables."""
+        """Return the positions of the span's resource and scope in the tables, adding them if needed."""
         resource, scope = span.resource, span.instrumentation_scope
         return (
             self._resources.setdefault(id(resource), (len(self._resources), resource))[0],
@@ -117,7 +117,7 @@ class _Tables:
         )
 
     def document(self) -> dict[str, Any]:
-        """Both tables; a resource says which worker it was."""
+        """Return both tables; each resource includes the worker's host name and process id."""
         here = {"host.name": socket.gethostname(), "process.pid": os.getpid()}
         return {
             "resources": [
@@ -222,7 +222,7 @@ def _frozen(attributes: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(_with_tuples(attributes).items()))
 
 
-# The same object for the same worker: sealing keeps one of each that it has seen.
+# Return the same object for the same worker: sealing keeps every resource and scope that it has seen.
 @functools.lru_cache(maxsize=1024)
 def _resource(own: bool, attributes: tuple[tuple[str, Any], ...], schema_url: str) -> Resource:
     return (OwnResource if own else Resource)(dict(attributes), schema_url)

@@ -1,4 +1,4 @@
-"""All stages of one tracer's delivery, put together: sealer, outbox, sender, and what happens to them in a fork."""
+"""The delivery stages of one tracer (sealer, outbox, sender) and their handling of a fork."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from hh_jupyter.records.log import ReentrantCondition, SpanLog
 from hh_jupyter.settings import Settings
 
 STOP_SHARE: Final = 0.1
-"""Part of the time for closing that is kept for the threads to end in."""
+"""Share of the time for closing that is reserved for the threads to end."""
 
 ADOPT_AFTER: Final = 0.5
-"""Seconds after the start of a pipeline until it looks for what dead processes left."""
+"""Seconds from the start of a pipeline until it adopts the records of dead processes."""
 
 STOP_SECONDS: Final = 0.05
-"""What they get at least; one that hangs in a request is left to die with the process."""
+"""Minimum time in seconds for the threads to end; one that hangs in a request ends with the process."""
 
 
 class Pipeline:
-    """From an ended span to the backend, for one tracer. Threads run from `__init__` to `close`.
+    """Takes the ended spans of one tracer to the backend. Its threads run from `__init__` to `close`.
 
     Args:
-        settings: of the tracer.
-        log: where rows go.
-        details: where encoded bodies are kept for displays.
+        settings: settings of the tracer.
+        log: receives the span records.
+        details: keeps encoded bodies for displays.
     """
 
     def __init__(self, settings: Settings, log: SpanLog, details: DetailStore) -> None:
         self.settings, self._log, self._details = settings, log, details
         self.closed = False
-        # Tracing that is off makes nothing, so there is nothing to wait for either.
+        # Disabled tracing creates no spans, so there is nothing to wait for.
         self.running = not settings.disable_tracing
         self.copies = Copies(settings, *address(settings))
         self._closing = threading.Event()
@@ -62,19 +62,19 @@ class Pipeline:
             self.lanes.start()
 
     def call(self, kind: Kind, session_id: str, document: Mapping[str, Any], *, defer: bool = False) -> None:
-        """Queue a call; it is redacted where spans are.
+        """Queue a call; the sealer redacts it, as it redacts spans.
 
         Args:
-            session_id: of the session, or of the event, whose calls keep their order.
-            document: plain data, as JSON can hold it.
-            defer: send it only before the session's first span or update.
+            session_id: id of the session or event; calls with the same id keep their order.
+            document: plain data that JSON can represent.
+            defer: hold it back until the session's first span or update, and send it before that.
         """
         if self.lanes.destination is not None or self.copies.spool is not None:
-            # A session whose spans stay here must not wait for the first of them.
+            # Do not defer the session if its spans are not exported: no first span would release it.
             self.sealer.put(Call(kind, session_id, document, defer and self.settings.otlp_enabled))
 
     def follow(self, settings: Settings) -> None:
-        """Apply other settings, of the same destination, to what comes from now on."""
+        """Apply changed settings for the same destination to everything queued from now on."""
         before, self.settings = self.settings, settings
         self.sealer.settings = settings
         self.lanes.follow(settings)
@@ -82,11 +82,11 @@ class Pipeline:
             self.lanes.release()
 
     def seal(self, seconds: float) -> bool:
-        """Wait until every span that was put before is in the log; False if `seconds` were not enough."""
+        """Wait until every span put before is in the log; return False if that takes longer than `seconds`."""
         return not self.running or self.sealer.barrier(seconds)
 
     def flush(self, seconds: float, *, asked: bool = True) -> bool:
-        """Seal and send what there is; see `Outbox.flush` for what True means. Returns within `seconds` + 50 ms."""
+        """Seal and send everything queued, within `seconds` + 50 ms; see `Outbox.flush` for the return value."""
         if not self.running:
             return True
         if not self.sealer.may_wait():
@@ -96,36 +96,39 @@ class Pipeline:
         return self.lanes.flush(deadline, asked=asked) and sealed
 
     def hurry(self) -> None:
-        """From now on nothing waits for others like it: this is the end of the program."""
+        """Stop waiting to fill batches from now on, because the program is ending."""
         self.lanes.hurry()
 
     def make_ready(self) -> None:
-        """Finish what is imported late, if something is to be sent.
+        """Finish the lazy imports if anything is to be sent.
 
-        A program that ends soon after its first span, on a busy machine, would spend its last seconds on that.
+        Otherwise a program that ends soon after its first span on a busy machine would spend its last seconds on them.
         """
         state = self.lanes.state()
         if self.lanes.destination is not None and (self.sealer.busy or state.waiting or state.calls_waiting):
             self.lanes.hurry()
-            with suppress(ImportError):  # The threads meet it as well, and say what is lost by it.
+            with suppress(ImportError):  # The threads get the same error and report what is lost.
                 import_late_modules(sending=True, spooling=self.copies.spool is not None)
 
     def state(self, cell: str | None = None) -> ExportState:
-        """Counts of one cell's spans, or of all; spans that are not exported have no destination."""
+        """Return the export counts of one cell or of all spans; without export, there is no destination."""
         state = self.lanes.state(cell)
         return state if self.settings.otlp_enabled else state._replace(destination=None, waiting=0)
 
     def left_to(self, others: tuple[Target, ...]) -> bool:
-        """Whether spans that others send to these targets need not be sent from here."""
+        """Return whether this pipeline can skip spans that other exporters send to these targets."""
         return self.settings.otlp_enabled and self.lanes.left_to(others)
 
     def close(self, seconds: float) -> bool:
-        """Flush within `seconds` and end the threads. What could not be sent is lost with the process."""
+        """Flush within `seconds` and end the threads; return the result of the flush.
+
+        Unsent spans that have no copy on disk are lost when the process ends.
+        """
         if self.closed:
             return True
         deadline = time.monotonic() + seconds
         self.lanes.hurry()
-        done = self.flush(seconds * (1 - STOP_SHARE))  # After a Ctrl-C here it can be closed again.
+        done = self.flush(seconds * (1 - STOP_SHARE))  # After a Ctrl-C here, `close` can be called again.
         self.closed = True
         self._closing.set()
         deadline = max(deadline, time.monotonic() + STOP_SECONDS)
@@ -137,21 +140,21 @@ class Pipeline:
         return done
 
     def send_local(self, session_ids: Collection[str]) -> int:
-        """Send what these sessions kept on this machine only; how many records that is."""
+        """Queue the records of these sessions that were kept on this machine only; return their number."""
         kept = self.copies.take_local(session_ids)
         self.outbox.adopt(kept)
         return len(kept)
 
     def _adopt(self) -> None:
-        """Take over what dead processes left for this destination, but not in the way of what starts right now."""
+        """Adopt the records that dead processes left for this destination, after a delay that keeps the start fast."""
         if not self._closing.wait(ADOPT_AFTER):
             self.outbox.adopt(self.copies.adopt())
 
     def after_fork_in_child(self) -> None:
-        """A child has none of its parent's threads and owes nothing of what the parent still holds.
+        """Start the child with new locks, threads and queues; the parent sends what it has queued.
 
-        Locks may be held by threads that the child does not have. Sessions that are still to be registered may get
-        their first span in either process.
+        Threads that do not exist in the child may hold the old locks. Deferred session starts are kept, because either
+        process may create the session's first span.
         """
         if self.closed:
             return

@@ -1,4 +1,4 @@
-"""Where one tracer's spans go: the pipeline in force, and former ones that still deliver what was made for them."""
+"""The current pipeline of a tracer, plus previous ones that still have spans to send."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from hh_jupyter.delivery.spool.store import Spool
 
 IMMEDIATE_SECONDS: Final = 2.0
-"""Longest wait for a verdict per call in immediate mode."""
+"""Maximum time in seconds that a call waits for its export result in immediate mode."""
 
 
 class Route:
-    """The way from a tracer to its backend; follows the tracer's settings.
+    """Connects a tracer to its backend and follows changes of the tracer's settings.
 
     Args:
-        log: where rows go.
-        details: where encoded bodies are kept for displays.
+        log: receives the span records.
+        details: keeps encoded bodies for displays.
     """
 
     def __init__(self, settings: Settings, log: SpanLog, details: DetailStore) -> None:
@@ -42,25 +42,26 @@ class Route:
 
     @property
     def destination(self) -> str | None:
-        """Host of the backend; None in local mode."""
+        """Host of the backend, or hosts; None in local mode."""
         return self._pipeline.lanes.destination
 
     def follow(self, settings: Settings) -> bool:
-        """Apply other settings to what comes from now on; True if they name another destination."""
+        """Apply changed settings to everything queued from now on; return True if they change the destination."""
         before, self._settings = self._settings, settings
         if _address(before) != _address(settings):
-            # Records go to the destination they were made for, in their own time: the former pipeline stays.
+            # Keep the previous pipeline: its records still go to the destination that they were created for.
             former = self._pipeline
             self._former.append(former)
             self._pipeline = Pipeline(settings, self._log, self._details)
             if _place(before) == _place(settings):
-                former.lanes.hand_to(self._pipeline.lanes)  # Only the key was wrong: this is the right one, maybe.
+                # Only the key changed: retry with the new one what the rejected key held back.
+                former.lanes.hand_to(self._pipeline.lanes)
             return True
         self._pipeline.follow(settings)
         return False
 
     def put(self, span: ReadableSpan, stamp: Stamp) -> None:
-        """Take an ended span; no lock and no wait, but in immediate mode."""
+        """Queue an ended span; takes no lock and, except in immediate mode, does not wait."""
         if away.keep_span(span, stamp):
             return
         self._pipeline.sealer.put(EndedSpan(span, stamp))
@@ -68,7 +69,7 @@ class Route:
             self.wait_if_immediate()
 
     def put_late(self, late: LateEvent) -> None:
-        """Take an event of a span that was put before; it is shown, and sent only if the span is not sealed yet."""
+        """Queue an event of a span that was put before; it is shown, but sent only if the span is not sealed yet."""
         self._pipeline.sealer.put(late)
 
     def call(self, kind: Kind, session_id: str, document: Mapping[str, Any], *, defer: bool = False) -> None:
@@ -77,10 +78,10 @@ class Route:
             self._pipeline.call(kind, session_id, document, defer=defer)
 
     def take(self, spans: Iterable[EndedSpan], calls: Iterable[tuple[Call, str | None]]) -> None:
-        """Take what came back from another process; nobody waits for the backend.
+        """Queue the spans and calls that another process returned, without waiting for the backend.
 
         Args:
-            calls: each with the cell, or return address, that it was made in.
+            calls: each with the cell or return address in which it was made.
         """
         for call, cell in calls:
             if not away.keep_call(call, cell):
@@ -90,74 +91,74 @@ class Route:
                 self._pipeline.sealer.put(entry)
 
     def note_lost(self, reason: str) -> None:
-        """Something was lost before it came here."""
+        """Record that something was lost before it was queued, with the reason."""
         self._pipeline.outbox.note_lost(reason)
 
     def wait_if_immediate(self) -> None:
-        """In immediate mode, wait for the verdict on what was handed over; not while the backend is failing."""
+        """In immediate mode, wait for the export result of everything queued, unless the backend is failing."""
         if self._settings.disable_batch and self._pipeline.lanes.worth_waiting():
             self._pipeline.flush(min(self._settings.api_timeout, IMMEDIATE_SECONDS), asked=False)
 
     def seal(self, seconds: float) -> bool:
-        """Wait until every span that was put before is in the log."""
+        """Wait until every span put before is in the log; return False if that takes longer than `seconds`."""
         return self._pipeline.seal(seconds)
 
     def flush(self, seconds: float) -> bool:
-        """Send what there is, also to former destinations; see `Pipeline.flush`."""
+        """Send everything queued, also to previous destinations; see `Pipeline.flush`."""
         deadline = time.monotonic() + seconds
         done = [pipeline.flush(max(0.0, deadline - time.monotonic())) for pipeline in (*self._former, self._pipeline)]
         return all(done)
 
     def state(self, cell: str | None = None) -> ExportState:
-        """What became of the spans of one cell's run, or of all since the destination was last changed."""
+        """Return the export counts of one cell's run, or of all spans since the last change of destination."""
         if cell is None:
             return self._pipeline.state()
         states = [pipeline.state(cell) for pipeline in (*self._former, self._pipeline)]
         return combined([state for state in states if state.has_spans] or states[-1:])
 
     def left_to(self, others: tuple[Target, ...]) -> bool:
-        """Whether spans that others send to these targets need not be sent from here."""
+        """Return whether spans that other exporters send to these targets can be skipped here."""
         return self._pipeline.left_to(others)
 
     def release(self) -> None:
-        """Try everything again that was refused, given up or paused, at all destinations."""
+        """Retry everything that was rejected, given up or paused, at all destinations."""
         for pipeline in (*self._former, self._pipeline):
             pipeline.lanes.release()
 
     @property
     def spool(self) -> Spool | None:
-        """What is kept on disk; None where nothing is."""
+        """The spool on disk; None if there is none."""
         return self._pipeline.copies.spool
 
     def send_again(self, session_ids: Collection[str] = ()) -> int:
-        """`release`, and send what these sessions kept on this machine only; how many records that is."""
+        """Call `release` and queue the records that these sessions kept on this machine only; return their number."""
         self.release()
         return self._pipeline.send_local(session_ids)
 
     def hurry(self) -> None:
-        """From now on nothing waits for others like it: this is the end of the program."""
+        """Stop waiting to fill batches from now on, because the program is ending."""
         for pipeline in (*self._former, self._pipeline):
             pipeline.hurry()
 
     def make_ready(self) -> None:
-        """Have everything at hand that sending needs, so that the time for closing is the network's."""
+        """Load everything that sending needs, so that closing spends its time on the network only."""
         for pipeline in (*self._former, self._pipeline):
             pipeline.make_ready()
 
     def close(self, seconds: float) -> bool:
-        """Send what there is within `seconds` and end the threads."""
+        """Send everything queued within `seconds` and end the threads."""
         deadline = time.monotonic() + seconds
         done = [pipeline.close(max(0.0, deadline - time.monotonic())) for pipeline in (*self._former, self._pipeline)]
         return all(done)
 
 
 def _address(settings: Settings) -> tuple[object, ...]:
-    """What decides where things go, or whether they go at all."""
+    """Return the settings that determine the destination, including whether anything is sent."""
     return settings.sending_key, *_place(settings)
 
 
 def _place(settings: Settings) -> tuple[object, ...]:
-    """The same without the key."""
+    """Return the settings of `_address` without the key."""
     way = (
         (settings.spool, settings.spool_dir),
         names_of(settings),

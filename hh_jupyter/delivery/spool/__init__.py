@@ -1,1 +1,1 @@
-"""The copy on disk of what is to be sent, one file for each process, and the local trace store."""
+"""Copies on disk of unsent records, one file for each process, and the local trace store."""

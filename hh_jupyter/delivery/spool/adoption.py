@@ -1,4 +1,4 @@
-"""Records that change hands: from a dead process's file to ours, from local to a destination."""
+"""Move records from a dead process's file to ours, and from local to a destination."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from hh_jupyter.delivery.spool.own import OwnFile
 
 CHUNK_BYTES: Final = 8 * 1024 * 1024
-"""Records are moved in pieces of this size, so that adding goes on in between."""
+"""Records are moved in chunks of this size, so that new ones can be added in between."""
 
 
 @dataclass(slots=True)
 class Adoption:
-    """One taking over of the records that `choose` names.
+    """One adoption of the records that `choose` selects.
 
     Attributes:
-        own: where they go.
-        destination: theirs from then on.
-        unpark: parked ones wait again.
-        body_bytes: bodies that may still be handed out in memory; those of later records are left on disk.
-        taken: in the order of the files.
+        own: file that receives them.
+        destination: their new destination.
+        unpark: whether parked records are retried.
+        body_bytes: remaining memory for bodies; once it is used up, bodies stay on disk.
+        taken: adopted records, in the order of the files.
     """
 
     own: OwnFile
@@ -36,7 +36,7 @@ class Adoption:
     taken: list[Stored] = field(default_factory=list)
 
     def take_left(self, file: SpoolFile) -> None:
-        """Move records of a dead process's file into ours; a crash in between only doubles them."""
+        """Move records from a dead process's file into ours; a crash in between can only duplicate them."""
         waiting = [record for record in file.rows(bodies=False) if self.choose(record)]
         while waiting:
             size = number = 0
@@ -44,7 +44,7 @@ class Adoption:
                 size += waiting[number].size
                 number += 1
             if not self._move(file, waiting[:number]):
-                return  # There is no room: they stay where they are, for the next time.
+                return  # They could not be stored here: leave them for the next attempt.
             waiting = waiting[number:]
 
     def _move(self, file: SpoolFile, chunk: list[Stored]) -> bool:
@@ -61,7 +61,7 @@ class Adoption:
         return True
 
     def take_own(self, file: SpoolFile) -> None:
-        """Give records of our own file the destination."""
+        """Assign the destination to the chosen records of our own file."""
         chosen = [record for record in file.rows(bodies=False) if self.choose(record)]
         file.send_to([record.key for record in chosen if record.key is not None], self.destination)
         for record in chosen:

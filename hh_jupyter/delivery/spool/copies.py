@@ -1,4 +1,4 @@
-"""Copies on disk of what one pipeline is to send: in the process's one spool, under the pipeline's destination."""
+"""Copies on disk of one pipeline's unsent items, in the process's shared spool under the pipeline's destination."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _DAY: Final = 24 * 3600.0
 
 _lock = threading.Lock()
 _open: dict[str | None, tuple[Spool, int]] = {}
-"""The spool of each folder and how many pipelines use it; only this process opens its file, and only once."""
+"""The spool of each folder and the number of pipelines that use it; a process opens its file only once."""
 
 
 def _after_fork_in_child() -> None:
     global _lock
-    _lock = threading.Lock()  # A thread that the child does not have may have held it.
+    _lock = threading.Lock()  # A thread that does not exist in the child may have held it.
 
 
 if hasattr(os, "register_at_fork"):
@@ -34,11 +34,11 @@ if hasattr(os, "register_at_fork"):
 
 
 class Copies:
-    """What the outbox and the sealer ask of a spool; see `hh_jupyter.delivery.sending.spooling.Spool`.
+    """The spool as the outbox and the sealer use it; see `hh_jupyter.delivery.sending.spooling.Spool`.
 
     Args:
-        settings: decide whether there are copies, and where.
-        url, key: of the destination; without a URL, local mode.
+        settings: determine whether copies are kept, and where.
+        url, key: of the destination; no URL means local mode.
     """
 
     def __init__(self, settings: Settings, url: str | None, key: str | None) -> None:
@@ -49,60 +49,60 @@ class Copies:
 
     @property
     def spool(self) -> Spool | None:
-        """The process's spool; None where the settings want none."""
+        """The process's spool; None if the settings disable it."""
         return self._spool
 
     @property
     def problem(self) -> str | None:
-        """What keeps copies from being made, one sentence."""
+        """Why no copies can be kept, as one sentence; None if they can."""
         return None if self._spool is None else self._spool.problem
 
     def held(self) -> bool:
-        """True if the calling thread is inside the spool, that is in a destructor."""
+        """Return True if the calling thread is inside the spool, which means that it runs a destructor."""
         return self._spool is not None and self._spool.held()
 
     def add(self, items: Sequence[Item]) -> None:
-        """Write them to disk before this returns."""
+        """Write items to disk before returning."""
         if self._spool is not None and items:
             self._spool.add(self._named(), items)
 
     def remove(self, items: Sequence[Item]) -> None:
-        """They were accepted."""
+        """Delete the copies of items that the backend accepted."""
         if self._spool is not None:
             self._spool.remove(items)
 
     def park(self, items: Sequence[Item], reason: str) -> None:
-        """They were refused; keep them with the reason."""
+        """Keep rejected items, with the reason."""
         if self._spool is not None:
             self._spool.park(items, reason)
 
     def load(self, item: Item) -> bytes:
-        """The body of an item that gave up its own.
+        """Return the body of an item whose body is no longer in memory.
 
         Raises:
-            KeyError: it cannot be read any more.
+            KeyError: the body is not on disk.
         """
         if self._spool is None:
             raise KeyError(item.key)
         return self._spool.load(item)
 
     def take_over(self, items: Sequence[Item]) -> None:
-        """They were made for another key of the same backend, and go to this destination now."""
+        """Assign this destination to items that were created for another key of the same backend."""
         if self._spool is not None:
             self._spool.redirect(items, self._named())
 
     def adopt(self) -> list[Kept]:
-        """What dead processes left for this destination; each session's start first."""
+        """Adopt and return what dead processes left for this destination, a session's start before its other items."""
         return [] if self._spool is None else [_kept(row) for row in self._spool.adopt(self._named())]
 
     def take_local(self, session_ids: Collection[str]) -> list[Kept]:
-        """What these sessions kept on this machine; from now on it has this destination."""
+        """Assign this destination to the local items of these sessions, and return them."""
         if self._spool is None or self._url is None:
             return []
         return [_kept(row) for row in self._spool.take_local(session_ids, self._named())]
 
     def close(self) -> None:
-        """Nothing more comes. What is left on disk waits for the next process."""
+        """Release the spool. The next process adopts the items that are still on disk."""
         spool, self._spool = self._spool, None
         if spool is not None:
             _give_back(spool, self._folder)
@@ -146,7 +146,7 @@ def _give_back(spool: Spool, folder: str | None) -> None:
 
 
 def _kept(row: Stored) -> Kept:
-    # A cell's key is unique, so what this kernel made in local mode counts for its cell when it is sent after all.
+    # Cell ids are unique, so items that this kernel made in local mode count for their cell when they are sent later.
     item = Item(cast("Kind", row.kind), row.session_id, row.body, spans=row.spans, cell=row.cell, key=row.key)
     item.size = row.size
     return Kept(item, row.parked)

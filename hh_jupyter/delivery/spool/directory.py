@@ -1,7 +1,7 @@
-"""The spool's folder: where it is, who may read it, which files are in it, and the name of a destination.
+"""The spool's folder: its location, permissions and files, and the names of destinations.
 
-Never opens a file of the spool itself: closing any handle of such a file would give up the locks that this process
-holds on it (POSIX). Only sizes and names are looked at.
+This module never opens a spool file: on POSIX, closing any handle of a file releases all locks that the process holds
+on it. It reads only names and metadata.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ SALT_BYTES: Final = 32
 
 
 def default_directory() -> Path:
-    """Where this platform keeps the data of a user's applications.
+    """Return the spool's folder in the platform's directory for application data.
 
     Raises:
-        SpoolFault: there is no home directory.
+        SpoolFault: the user has no home directory.
     """
     try:
         if sys.platform == "win32":
@@ -35,7 +35,7 @@ def default_directory() -> Path:
         elif sys.platform == "darwin":
             base = Path.home() / "Library" / "Application Support"
         else:
-            given = os.environ.get("XDG_DATA_HOME", "")  # A relative one is to be ignored (XDG base directories).
+            given = os.environ.get("XDG_DATA_HOME", "")  # The XDG specification says to ignore relative paths.
             base = Path(given) if given.startswith("/") else Path.home() / ".local" / "share"
     except RuntimeError as error:
         raise SpoolFault("other", "there is no home directory") from error
@@ -43,10 +43,10 @@ def default_directory() -> Path:
 
 
 def prepare(directory: Path) -> None:
-    """Make the folder if it is not there, for this user alone.
+    """Create the folder if it does not exist, accessible to this user only.
 
     Raises:
-        SpoolFault: it cannot be used; the text says why.
+        SpoolFault: the folder cannot be used; the message gives the reason.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def prepare(directory: Path) -> None:
 
 
 def _holds_only_ours(directory: Path) -> bool:
-    """Whether its mode is ours to change: somebody may have named a folder that is used for other things, too."""
+    """Return whether we may change its mode: the configured folder may also be used for other things."""
     return all(path.name.startswith((PREFIX, SALT)) for path in directory.iterdir())
 
 
@@ -71,10 +71,10 @@ def _is_ours(found: os.stat_result) -> bool:
 
 
 def spool_files(directory: Path) -> list[tuple[Path, int]]:
-    """Files of the spool and their sizes in bytes, the longest unchanged first; what is not ours is not among them."""
+    """Return this user's spool files and their sizes in bytes, the least recently modified first."""
     try:
         named = [path for path in directory.iterdir() if path.name.startswith(PREFIX) and path.name.endswith(SUFFIX)]
-    except OSError:  # The folder is gone.
+    except OSError:  # The folder does not exist.
         return []
     found = [(about.st_mtime, path, about.st_size) for path in named if (about := _regular(path)) is not None]
     return [(path, size) for _, path, size in sorted(found)]
@@ -83,13 +83,13 @@ def spool_files(directory: Path) -> list[tuple[Path, int]]:
 def _regular(path: Path) -> os.stat_result | None:
     try:
         about = path.lstat()
-    except OSError:  # Somebody has just deleted it.
+    except OSError:  # Another process has just deleted it.
         return None
     return about if stat.S_ISREG(about.st_mode) and _is_ours(about) else None
 
 
 def broken_files(directory: Path) -> list[Path]:
-    """Files that were set aside."""
+    """Return the damaged files that were set aside."""
     try:
         return sorted(path for path in directory.iterdir() if path.name.startswith(PREFIX) and path.suffix == BROKEN)
     except OSError:
@@ -97,7 +97,7 @@ def broken_files(directory: Path) -> list[Path]:
 
 
 def set_aside(path: Path) -> Path | None:
-    """Rename a damaged file, so that nobody opens it again; None if that cannot be done."""
+    """Rename a damaged file so that it is not opened again; return the new path, or None if renaming fails."""
     try:
         Path(f"{path}{JOURNAL}").unlink(missing_ok=True)
         return path.replace(Path(f"{path}{BROKEN}"))
@@ -106,28 +106,28 @@ def set_aside(path: Path) -> Path | None:
 
 
 def tidy(directory: Path, max_age_seconds: float) -> None:
-    """Delete journals without their file, and broken files above the age."""
+    """Delete journals without a spool file, and broken files older than `max_age_seconds`."""
     oldest = time.time() - max_age_seconds
     try:
         for path in directory.iterdir():
             name = path.name
             if not name.startswith(PREFIX) or (about := _regular(path)) is None:
                 continue
-            # Looked at after the listing: an owner makes its file before the journal.
+            # Check after the listing: an owner creates its file before the journal.
             orphan = name.endswith(SUFFIX + JOURNAL) and not Path(str(path).removesuffix(JOURNAL)).exists()
             if orphan or (name.endswith(BROKEN) and about.st_mtime < oldest):
                 path.unlink(missing_ok=True)
     except OSError:
-        pass  # The next process tries again.
+        pass  # The next process retries.
 
 
 def destination_id(url: str, key: str | None, directory: Path | None) -> str:
-    """What names a destination on disk: the address, and a hash of the key that only this folder's salt repeats.
+    """Return the name of a destination on disk: the address and a hash of the key, salted for this folder.
 
     Args:
-        url: of the backend.
-        key: None in local mode.
-        directory: of the spool; None or one that takes no file: the name lasts for this process.
+        url: URL of the backend.
+        key: API key; None in local mode.
+        directory: folder of the spool. If it is None or not writable, the name is valid in this process only.
 
     Returns:
         "https://api.example#0f3a..." or `LOCAL`.
@@ -138,7 +138,7 @@ def destination_id(url: str, key: str | None, directory: Path | None) -> str:
     from urllib.parse import urlsplit
 
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]  # A password in the address is hashed with the key.
+    host = parts.netloc.rpartition("@")[2]  # Credentials in the URL go into the hash only.
     digest = hashlib.sha256(b"\0".join((_salt(directory), parts.netloc.encode(), key.encode("utf-8", "replace"))))
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}#{digest.hexdigest()[:16]}"
 
@@ -147,13 +147,14 @@ _OWN_SALT: Final = os.urandom(SALT_BYTES)
 
 
 def _salt(directory: Path | None) -> bytes:
-    """The folder's salt, made by whoever comes first."""
+    """Return the folder's salt; the first process creates it."""
     if directory is None:
         return _OWN_SALT
     path = directory / SALT
     try:
         if (found := _read_salt(path)) is None:
-            prepare(directory)  # The salt comes before the first record: a name of this process alone is nobody's heir.
+            # Create the salt before the first record: other processes could not adopt records under this process's own.
+            prepare(directory)
             draft = directory / f"{SALT}-{os.urandom(8).hex()}"
             draft.touch(mode=0o600, exist_ok=False)
             draft.write_bytes(os.urandom(SALT_BYTES))
@@ -171,13 +172,13 @@ def _read_salt(path: Path) -> bytes | None:
 
 
 def _publish(draft: Path, path: Path) -> None:
-    """Give the draft its name unless another process was first; nobody ever sees half a salt."""
+    """Move the draft into place unless another process was first; a partly written salt is never visible."""
     try:
         os.link(draft, path)
     except FileExistsError:
-        if _read_salt(path) is None:  # Whatever stands there is no salt.
+        if _read_salt(path) is None:  # The existing file is not a valid salt.
             draft.replace(path)
-    except (OSError, AttributeError):  # A file system without links: the last of two at once wins, for both.
+    except (OSError, AttributeError):  # No hard links: of two concurrent processes, the last one wins.
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A fork waits until no thread is inside SQLite: a child would find SQLite's own locks taken, for ever."""
+"""Delay a fork until no thread is inside SQLite: otherwise SQLite's own locks would stay held in the child forever."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import weakref
 from typing import Final, Protocol
 
 LONGEST_WAIT: Final = 1.0
-"""Seconds a fork waits for the disk; then it goes on, for nothing of ours may hold up a program."""
+"""Maximum time in seconds that a fork waits for each lock; then it continues, so as not to block the program."""
 
 
 class Lock(Protocol):
-    """As those of `threading`."""
+    """A lock as in `threading`."""
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
 
@@ -20,7 +20,7 @@ class Lock(Protocol):
 
 
 class Watched(Protocol):
-    """A spool."""
+    """A spool that forks must wait for."""
 
     def locks(self) -> list[Lock]: ...
 
@@ -32,12 +32,12 @@ _TAKEN = threading.local()
 
 
 def watch(spool: Watched) -> None:
-    """Take care of a spool when this process forks."""
+    """Include a spool in the fork handling of this process."""
     _WATCHED.add(spool)
 
 
 def forget(spool: Watched) -> None:
-    """It is closed."""
+    """Exclude a spool that was closed."""
     _WATCHED.discard(spool)
 
 

@@ -1,4 +1,4 @@
-"""The files that dead processes left in the spool's folder: read, repaired, kept within their bounds."""
+"""Read, repair and limit the files that dead processes left in the spool's folder."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ TRIES: Final = 3
 PAUSE_SECONDS: Final = (0.02, 0.15)
 
 CHUNK_BYTES: Final = 8 * 1024 * 1024
-"""Bodies are copied from file to file in pieces of this size."""
+"""Records are copied between files in chunks of this size."""
 
 
 class LeftFiles:
-    """Files of dead processes, opened one at a time; those of living ones are never read.
+    """The files of dead processes, opened one at a time; files of live processes are never read.
 
     Attributes:
-        dropped: spans that were to be sent and were deleted, for their age or because there was no room.
-        forgotten: spans of the local trace store that went the same way.
+        dropped: number of unsent spans that were deleted because of their age or the size limit.
+        forgotten: number of spans of the local trace store that were deleted for the same reasons.
         broken: names of damaged files that were set aside.
-        problem: why the folder cannot be used; None if it can.
+        problem: why the folder cannot be used; None if there is no problem.
         lock: held while a file is open.
     """
 
@@ -43,11 +43,14 @@ class LeftFiles:
         self.lock = threading.RLock()
 
     def visit(self, work: Callable[[SpoolFile], T]) -> list[T]:
-        """What `work` returns for each dead process's file, the longest unchanged first; empty files are deleted."""
+        """Call `work` with each dead process's file and return the results, the least recently modified file first.
+
+        Files that are empty afterwards are deleted.
+        """
         return self._visit(work)[0]
 
     def visit_in_turns(self, work: Callable[[SpoolFile], T]) -> None:
-        """The same with several tries: two that start at once find each other's files busy, in step."""
+        """Like `visit`, with retries after random pauses: two processes that start together may block each other."""
         for _ in range(TRIES):
             _, passed_over = self._visit(work)
             if not passed_over:
@@ -55,12 +58,12 @@ class LeftFiles:
             time.sleep(random.uniform(*PAUSE_SECONDS))
 
     def _visit(self, work: Callable[[SpoolFile], T]) -> tuple[list[T], int]:
-        """The results, and how many files could not be opened: their owners live, or somebody visits them too."""
+        """Return the results and the number of skipped files, usually in use by their owner or another visitor."""
         results: list[T] = []
         files = spool_files(self._directory)
         if not files or not self._usable():
             return results, 0
-        from hh_jupyter.delivery.spool.opening import OWNED  # Loads SQLite: not before there is something to read.
+        from hh_jupyter.delivery.spool.opening import OWNED  # Imported late: it loads SQLite.
 
         with self.lock:
             left = [path for path, _ in files if path not in OWNED]
@@ -71,7 +74,7 @@ class LeftFiles:
     def _usable(self) -> bool:
         try:
             prepare(self._directory)
-            import sqlite3  # noqa: F401  # Some builds of Python have none; who writes says so.
+            import sqlite3  # noqa: F401  # Some Python builds lack it; `OwnFile` reports that.
         except ImportError:
             return False
         except SpoolFault as fault:
@@ -84,7 +87,7 @@ class LeftFiles:
             return self._open_and_do(path, work)
         except SpoolFault as fault:
             if fault.trouble != "broken":
-                return []  # As it was, for the next time.
+                return []  # Leave it unchanged for the next attempt.
         try:
             repaired = self._repaired(path)
             return self._open_and_do(repaired, work) if repaired is not None else []
@@ -106,7 +109,10 @@ class LeftFiles:
             file.close()
 
     def _repaired(self, path: Path) -> Path | None:
-        """Copy what can be read of a damaged file into a new one, and set it aside; None if nothing could be read."""
+        """Copy the readable records of a damaged file to a new one and set the damaged one aside; return the new path.
+
+        Returns None if nothing could be read.
+        """
         from hh_jupyter.delivery.spool.file import SpoolFile
 
         damaged = SpoolFile.open_damaged(path)
@@ -139,7 +145,7 @@ class LeftFiles:
         return None if new is None else new.path
 
     def keep_bounds(self) -> None:
-        """Delete what is too old or too much: local records first, of those the oldest; what is deleted is counted."""
+        """Delete and count records above the age limit, then the size limit (local before unsent, oldest first)."""
         if self._directory.is_dir() and self._usable():
             tidy(self._directory, self._max_age)
         self.visit(self._expire)
@@ -153,7 +159,7 @@ class LeftFiles:
         self.dropped += others
 
     def _excess(self) -> int:
-        """Bytes by which the whole folder is above its bound."""
+        """Return by how many bytes the folder exceeds its size limit."""
         try:
             aside = sum(path.lstat().st_size for path in broken_files(self._directory))
         except OSError:

@@ -1,9 +1,9 @@
-"""Opening a file of the spool: a new one for this process, or one that a dead process left.
+"""Open a spool file: a new one for this process, or one that a dead process left.
 
-The owner opens its file once and holds SQLite's exclusive lock until it dies; the operating system gives the lock back
-then, however the process ended. So a file whose exclusive transaction can begin is a dead process's file. The journal
-is PERSIST, not WAL: when a forked child closes its copy of the connection, a WAL's content is lost. `synchronous=OFF`
-leaves the writes with the operating system, which survives the process; only a failure of the machine can lose them.
+The owner opens its file once and holds SQLite's exclusive lock until it ends; the operating system then releases the
+lock, however the process ended. So if an exclusive transaction can begin on a file, its owner is dead. The journal mode
+is PERSIST, not WAL: when a forked child closes its copy of the connection, a WAL's content is lost. With
+`synchronous=OFF`, writes stay in the operating system's cache; they survive the process, but not a machine crash.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from hh_jupyter.delivery.spool.directory import PREFIX, SUFFIX
 from hh_jupyter.delivery.spool.record import SpoolFault, Trouble
 
 VERSION: Final = 1
-"""Of the table below. Files of another version are left to the release that made them."""
+"""Version of the table below. Files of another version are left to the release that created them."""
 
 PAGE_BYTES: Final = 16 * 1024
 NAMES_TRIED: Final = 5
 
 OWNED: Final[set[Path]] = set()
-"""Files that this process, or one it was forked from, made and has open: none of them is to be opened once more."""
+"""Files that this process or a parent it was forked from has created and opened; they must not be opened again."""
 
 _TABLE: Final = """CREATE TABLE records (
     key INTEGER PRIMARY KEY, destination TEXT NOT NULL, kind TEXT NOT NULL, session_id TEXT NOT NULL, cell TEXT,
@@ -37,17 +37,17 @@ _PRAGMAS: Final = (
     "journal_mode=PERSIST",
     f"journal_size_limit={4 * 1024 * 1024}",
     "synchronous=OFF",
-    "secure_delete=OFF",  # Some builds zero what is deleted, which doubles the work; see `SpoolFile.rewrite`.
+    "secure_delete=OFF",  # Some builds zero deleted data, which doubles the work; see `SpoolFile.rewrite`.
 )
 _CODES: Final[dict[int, Trouble]] = {
-    sqlite3.SQLITE_ERROR: "broken",  # No such table: something else has written the file.
+    sqlite3.SQLITE_ERROR: "broken",  # No such table: another program wrote the file.
     sqlite3.SQLITE_BUSY: "busy",
     sqlite3.SQLITE_LOCKED: "busy",
     sqlite3.SQLITE_FULL: "full",
     sqlite3.SQLITE_CORRUPT: "broken",
     sqlite3.SQLITE_NOTADB: "broken",
-    sqlite3.SQLITE_IOERR: "broken",  # A truncated file reads as one.
-    sqlite3.SQLITE_IOERR_WRITE: "full",  # A quota.
+    sqlite3.SQLITE_IOERR: "broken",  # Reading a truncated file raises this.
+    sqlite3.SQLITE_IOERR_WRITE: "full",  # A quota was reached.
     sqlite3.SQLITE_IOERR_LOCK: "other",
     sqlite3.SQLITE_IOERR_RDLOCK: "other",
 }
@@ -55,42 +55,42 @@ _CODES: Final[dict[int, Trouble]] = {
 
 @contextmanager
 def faults() -> Iterator[None]:
-    """Every error of SQLite leaves as a `SpoolFault`."""
+    """Convert SQLite errors to `SpoolFault`."""
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0)  # Its lowest byte is the class.
+        code = getattr(error, "sqlite_errorcode", 0)  # The lowest byte is the primary code.
         raise SpoolFault(_CODES.get(code) or _CODES.get(code & 0xFF, "other"), str(error)) from error
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection to a file that exists, for any thread.
+    """Connect to an existing file; the connection may be used from any thread.
 
     Raises:
-        SpoolFault: there is no such file.
+        SpoolFault: the file does not exist.
     """
     with faults():
-        # Never made anew: a file that somebody deletes just now would come back empty, and readable for others.
+        # mode=rw never creates the file: one deleted just now would come back empty and readable by other users.
         address = f"{path.as_uri()}?mode=rw"
         made = sqlite3.connect(address, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
-        # SQLite holds the method and the method the connection: only `close` ends that circle. A forked child that ends
-        # its interpreter would else close its copy of the connection, and roll the parent's transaction back.
+        # A reference cycle that only `close` breaks: SQLite holds the method, and the method holds the connection.
+        # Otherwise a forked child would close its copy at interpreter exit and roll back the parent's transaction.
         made.create_function("hh_jupyter_keep", 0, made.interrupt)
         return made
 
 
 def create(directory: Path, max_bytes: int) -> tuple[Path, sqlite3.Connection]:
-    """A new file with a random name, locked.
+    """Create and lock a new file with a random name; return its path and the connection.
 
     Raises:
-        OSError: the folder takes no file.
-        SpoolFault: SQLite cannot use it, for one because the file system has no locks.
+        OSError: the file cannot be created in the folder.
+        SpoolFault: SQLite cannot use the file, for example because the file system has no locks.
     """
     for _ in range(NAMES_TRIED):
         path = directory / f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
-        made = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)  # SQLite gives the journal the same mode.
+        made = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)  # The journal gets the same mode.
         inode = os.fstat(made).st_ino
-        os.close(made)  # Before the lock is taken: closing any handle of the file gives up the process's locks.
+        os.close(made)  # Close before locking: closing any handle of the file releases the process's locks.
         connection: sqlite3.Connection | None = None
         try:
             connection = connect(path)
@@ -102,7 +102,7 @@ def create(directory: Path, max_bytes: int) -> tuple[Path, sqlite3.Connection]:
                 continue
             path.unlink()
             raise
-        # Another process may have deleted it as a dead one's empty file, before it was locked.
+        # Before it was locked, another process may have deleted it as an empty file of a dead process.
         if path.exists() and path.stat().st_ino == inode:
             OWNED.add(path)
             return path, connection
@@ -126,16 +126,16 @@ def _make_table(connection: sqlite3.Connection) -> None:
 
 
 def limit(connection: sqlite3.Connection, max_bytes: int) -> None:
-    """Let the file grow to so many bytes; one that is larger keeps its size."""
+    """Limit the file's growth to `max_bytes`; a larger file keeps its size."""
     with faults():
         connection.execute(f"PRAGMA max_page_count={max(8, max_bytes // PAGE_BYTES)}")
 
 
 def open_left(path: Path) -> sqlite3.Connection | None:
-    """A dead process's file, locked as by its owner; None if the owner lives, or the file is of another version.
+    """Open and lock a dead process's file; return None if its owner is alive or the file has another version.
 
     Raises:
-        SpoolFault: it is damaged, or no file of ours.
+        SpoolFault: the file is damaged or is not a spool file.
     """
     connection: sqlite3.Connection | None = None
     try:
@@ -155,14 +155,14 @@ def _take_over(path: Path, connection: sqlite3.Connection) -> bool:
     with faults():
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("PRAGMA synchronous=OFF")
-        connection.execute("BEGIN EXCLUSIVE")  # Also undoes what its owner had not finished.
+        connection.execute("BEGIN EXCLUSIVE")  # Also rolls back what its owner had not committed.
         version = _one(connection, "PRAGMA user_version")
         if version == 0 and not _one(connection, "SELECT count(*) FROM sqlite_master"):
             if path.stat().st_size:
                 raise SpoolFault("broken", "the file has lost its beginning")
-            _make_table(connection)  # Its owner died before it did.
+            _make_table(connection)  # The owner died before creating it.
             version = VERSION
-        connection.execute("COMMIT")  # The lock stays until the file is closed.
+        connection.execute("COMMIT")  # The lock is held until the file is closed.
     return bool(version == VERSION)
 
 

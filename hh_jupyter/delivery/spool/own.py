@@ -1,4 +1,4 @@
-"""This process's own file of the spool: made when first needed, written at once, never the cause of an exception."""
+"""This process's own spool file: created when first needed, written immediately, never raising an error."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_SECONDS: Final = 30.0
-"""After a file could not be made, so long nobody tries again."""
+"""Pause in seconds before creating a file is retried after a failure."""
 
 
 class _Work(NamedTuple):
-    """Something to be done to the file; `failed` is called when it was not done. `fresh`: worth a new file."""
+    """An operation on the file. `failed` is called if it fails; `fresh`: create the file if there is none."""
 
     do: Callable[[SpoolFile], None]
     failed: Callable[[], None] | None = None
@@ -35,16 +35,16 @@ class _Work(NamedTuple):
 
 
 class OwnFile:
-    """The file and its lock. Every method may be called from any thread, and in a destructor inside any other.
+    """The file and its lock. Thread-safe; a destructor may call any method while another method is running.
 
     Args:
-        directory: of the spool.
-        max_bytes: what all files of the folder may have together.
+        directory: folder of the spool.
+        max_bytes: size limit of all files in the folder together.
 
     Attributes:
-        problem: what is wrong, one sentence; None when nothing is.
+        problem: the current problem as one sentence; None if there is none.
         broken: names of damaged files that were set aside.
-        forgotten: spans of local records that made room.
+        forgotten: number of spans of local records that were deleted to make room.
     """
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
@@ -58,24 +58,24 @@ class OwnFile:
         self.abandon()
 
     def abandon(self) -> None:
-        """In a forked child: the file is the parent's, and its copy here is never touched again, not even closed."""
+        """Start without a file. A forked child must not even close the inherited one, which belongs to its parent."""
         self.lock = ReentrantCondition()
         self._works: deque[_Work] = deque()
         self._open: SpoolFile | None = None
         self.pid = os.getpid()
 
     def new_key(self) -> int:
-        """A key that no other record of this process has or had."""
+        """Return a key that this process has not used before."""
         return next(self._keys)
 
     # Changing
 
     def put(self, records: Sequence[Stored], failed: Callable[[], None]) -> None:
-        """Keep records; `failed` is called if they could not be kept."""
+        """Insert records; `failed` is called if that fails."""
         self._do(_Work(lambda file: self._insert(file, records), failed, fresh=True))
 
     def put_now(self, records: Sequence[Stored], *, instead_of: Path) -> bool:
-        """Keep records that are deleted from another file afterwards; False if they could not be kept."""
+        """Insert records that the caller then deletes from the file `instead_of`; return False if that fails."""
         kept: list[bool] = []
 
         def insert(file: SpoolFile) -> None:
@@ -86,14 +86,14 @@ class OwnFile:
         return bool(kept)
 
     def change(self, do: Callable[[SpoolFile], None]) -> None:
-        """Do something to the file, if there is one."""
+        """Call `do` with the file, if there is one."""
         self._do(_Work(do))
 
     def _do(self, work: _Work) -> None:
-        if self.pid != os.getpid():  # A fork that Python was not told of.
+        if self.pid != os.getpid():  # A fork that bypassed Python's fork hooks.
             self.abandon()
         self._works.append(work)
-        if self.lock.held():  # A destructor, inside one of the methods here, whose end takes care of it.
+        if self.lock.held():  # In a destructor: the method it interrupted runs the work.
             return
         with self.lock:
             self._work_off()
@@ -104,12 +104,12 @@ class OwnFile:
             done = False
             try:
                 done = self._attempt(work)
-            finally:  # A Ctrl-C, too, leaves no record that believes itself on disk.
+            finally:  # Also after Ctrl-C, records not on disk must not keep a key.
                 if not done and work.failed is not None:
                     work.failed()
 
     def ask(self, question: Callable[[SpoolFile], T], otherwise: T) -> T:
-        """An answer from the file, or `otherwise` if there is none."""
+        """Return the result of a query on the file, or `otherwise` if there is none."""
         if self.pid != os.getpid() or self.lock.held():
             return otherwise
         answers: list[T] = []
@@ -134,7 +134,7 @@ class OwnFile:
             self._note(fault)
         except ImportError:
             self.problem = "this Python has no SQLite"
-        except Exception:  # boundary: whatever a disk does, it must not stop spans from being sent.
+        except Exception:  # boundary: a failing disk must not prevent spans from being sent.
             logger.exception("the spool failed inside hh_jupyter")
             self.problem = "an internal error, see the log"
         return False
@@ -146,7 +146,7 @@ class OwnFile:
             self.problem = str(fault) if fault.trouble == "other" else f"{self.directory}: {fault}"
 
     def _insert(self, file: SpoolFile, records: Sequence[Stored], instead_of: Path | None = None) -> None:
-        """Insert, making room where there is none: local records go, the oldest first."""
+        """Insert records; if there is no room, delete local records, the oldest first."""
         need = sum(record.size for record in records)
         for attempt in itertools.count():
             try:
@@ -164,7 +164,7 @@ class OwnFile:
                 self.forgotten += removed
 
     def _room(self, *without: Path | None) -> int:
-        """Bytes that the own file may have: what others leave, but never less than an eighth of all."""
+        """Return the size limit of our file in bytes: what other files leave, but at least an eighth of the total."""
         others = sum(size for path, size in spool_files(self.directory) if path not in without)
         return max(self._max_bytes - others, self._max_bytes // 8)
 
@@ -172,14 +172,14 @@ class OwnFile:
 
     def _file(self, fresh: bool) -> SpoolFile | None:
         if self._open is not None and not self._open.path.exists():
-            self._open.close()  # Somebody deleted it, with what was in it.
+            self._open.close()  # It was deleted, with its records.
             self._open = None
         if self._open is None and fresh and not self.closed and time.monotonic() >= self._retry_at:
             self._open = self._made()
         return self._open
 
     def _made(self) -> SpoolFile:
-        from hh_jupyter.delivery.spool.file import SpoolFile  # Loads SQLite: not before there is something to keep.
+        from hh_jupyter.delivery.spool.file import SpoolFile  # Imported late: it loads SQLite.
 
         self._retry_at = time.monotonic() + RETRY_SECONDS
         prepare(self.directory)
@@ -197,12 +197,12 @@ class OwnFile:
         return made
 
     def _renewed(self, damaged: SpoolFile) -> SpoolFile:
-        """A new file with what can still be read of one that something else has damaged."""
+        """Replace a damaged file: return a new one with the records that are still readable."""
         self._open = None
         try:
             new = self._made()
         except SpoolFault:
-            damaged.close()  # It stays as it is, for a process that can save it.
+            damaged.close()  # It stays unchanged for a process that can repair it.
             raise
         try:
             for record in damaged.readable():
@@ -215,7 +215,7 @@ class OwnFile:
         return new
 
     def close(self) -> None:
-        """Give the file up: deleted when nothing is left in it, else there for the next process."""
+        """Close the file; delete it if it is empty, otherwise leave it for the next process."""
         if self.pid != os.getpid():
             self.abandon()
         self.change(_end)

@@ -1,4 +1,4 @@
-"""What the spool keeps and tells, as plain data. Loads no SQLite."""
+"""Data types of the spool. This module does not load SQLite."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 LOCAL: Final = "local"
-"""The destination of records that stay on this machine until somebody names them."""
+"""Destination of records that stay on this machine until the user sends their sessions."""
 
 SPANS: Final = "spans"
 SESSION_START: Final = "session_start"
@@ -16,10 +16,10 @@ Trouble = Literal["busy", "full", "broken", "other"]
 
 
 class Storable(Protocol):
-    """What can be put into the spool; an item of the outbox is one.
+    """A record that can be added to the spool, such as an item of the outbox.
 
     Attributes:
-        key: set by the spool: where the record is on disk, None while it is not there.
+        key: key of the record on disk, set by the spool; None while it is not on disk.
     """
 
     key: int | None
@@ -42,15 +42,15 @@ class Storable(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Stored:
-    """A record as it was read back.
+    """A record read from the spool.
 
     Attributes:
-        key: in this process's own file.
-        spans: how many the body holds.
-        added: Unix seconds when it was put into the spool.
-        parked: why it was parked; None for one that waits.
-        size: bytes of the body.
-        body: empty where it was left on disk, to be had from `Spool.load`.
+        key: key in this process's own file.
+        spans: number of spans in the body.
+        added: time at which it was added to the spool, in Unix seconds.
+        parked: why it was parked; None if it is pending.
+        size: size of the body in bytes.
+        body: empty if it was left on disk; `Spool.load` returns it.
     """
 
     key: int | None
@@ -67,13 +67,13 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class StoredSession:
-    """A session of the local trace store: one row for each destination that its records have.
+    """A session of the local trace store; there is one row for each destination of its records.
 
     Attributes:
-        name: from its start document; None if that is not kept.
-        first, last: Unix seconds when its first and its last record were sealed.
-        spans: how many are kept.
-        here: this kernel made or adopted some of it; else the process that made it is dead.
+        name: name from its start document; None if that is not stored.
+        first, last: times at which its first and last record were added, in Unix seconds.
+        spans: number of stored spans.
+        here: whether this process created or adopted some of its records; if not, its process is dead.
     """
 
     session_id: str
@@ -87,7 +87,7 @@ class StoredSession:
 
 @dataclass(frozen=True, slots=True)
 class LeftOver:
-    """What dead processes left for one destination."""
+    """Numbers of records and spans that dead processes left for one destination."""
 
     records: int = 0
     spans: int = 0
@@ -97,11 +97,11 @@ class LeftOver:
 
 
 class SpoolFault(Exception):  # noqa: N818
-    """Something that the disk or the file refused.
+    """An operation failed on the disk or the file.
 
     Attributes:
-        trouble: busy (its owner lives), full (the disk, or the file's own bound), broken (no SQLite file, or a
-            damaged one), or other.
+        trouble: busy (its owner is alive), full (the disk, or the file's own size limit), broken (damaged, or not an
+            SQLite file), or other.
     """
 
     def __init__(self, trouble: Trouble, text: str) -> None:
@@ -110,7 +110,7 @@ class SpoolFault(Exception):  # noqa: N818
 
 
 def in_order(records: list[Stored]) -> list[Stored]:
-    """The same records with each session's start before what else there is of the session."""
+    """Return the records in order, but each session's start before its other records."""
     starts: Mapping[str, Stored] = {r.session_id: r for r in reversed(records) if r.kind == SESSION_START}
     seen: set[int] = set()
     ordered: list[Stored] = []
@@ -123,5 +123,5 @@ def in_order(records: list[Stored]) -> list[Stored]:
 
 
 def text_of(value: str) -> str:
-    """The same text, if a database can hold it; else with a mark in place of each half of a character."""
+    """Return the text with each unpaired surrogate replaced by "?", because SQLite cannot store them."""
     return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""The local trace store: which sessions the spool's files hold."""
+"""The local trace store: list the sessions in the spool's files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def sessions_of(file: SpoolFile, *, here: bool) -> list[StoredSession]:
-    """The sessions of one file.
+    """Return the sessions of one file.
 
     Args:
-        file: open.
-        here: it is this process's own.
+        file: the open file.
+        here: whether it is this process's own file.
     """
     starts = file.rows("kind = ?", (SESSION_START,))
     names = {start.session_id: _name(start.body) for start in starts}
@@ -36,7 +36,7 @@ def _name(body: bytes) -> str | None:
 
 
 def merged(rows: Iterable[StoredSession]) -> list[StoredSession]:
-    """One row for each session and destination, the first begun first."""
+    """Merge rows into one for each session and destination, the earliest session first."""
     found: dict[tuple[str, str], StoredSession] = {}
     for row in rows:
         key = row.session_id, row.destination
@@ -52,7 +52,7 @@ def merged(rows: Iterable[StoredSession]) -> list[StoredSession]:
         )
     names = {row.session_id: row.name for row in found.values() if row.name}
     for key, row in found.items():
-        if row.name is None and row.session_id in names:  # Its start was made for, or sent to, another destination.
+        if row.name is None and row.session_id in names:  # Its start has, or was sent to, another destination.
             found[key] = StoredSession(
                 row.session_id, names[row.session_id], row.first, row.last, row.spans, row.destination, row.here
             )

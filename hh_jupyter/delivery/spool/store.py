@@ -1,7 +1,7 @@
-"""The copy on disk of what is to be sent, and the local trace store.
+"""Copies on disk of unsent records, and the local trace store.
 
-Each process has one file that only it opens (`own`, `file`); files of dead processes are adopted
-(`left`). Nothing here raises: without a disk that works the spool keeps nothing, and `problem` says why.
+Each process has one file that only it opens (`own`, `file`), and adopts the files of dead processes (`left`). If the
+disk does not work, the spool raises no error: it keeps nothing, and `problem` gives the reason.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ if TYPE_CHECKING:
 MAX_BYTES: Final = 256 * 1024 * 1024
 MAX_AGE_SECONDS: Final = 14 * 24 * 3600.0
 BODY_BYTES: Final = 32 * 1024 * 1024
-"""Bodies that adoption hands out in memory; those of further records are left on disk."""
+"""Memory limit for the bodies that adoption returns; further bodies stay on disk."""
 
 
 class Spool:
-    """What one process keeps on disk. Every method may be called from any thread; none raises.
+    """The records that one process keeps on disk. Thread-safe; only `load` raises, if a body is missing.
 
-    A method called from a destructor while this thread is inside the spool is done as soon as the thread leaves it.
-    Do not call it while holding a lock that ending a span may need.
+    A change made from a destructor while its thread is inside the spool is applied as soon as the thread leaves it. Do
+    not call the spool while holding a lock that ending a span may need.
 
     Args:
-        directory: of the spool; None for the platform's.
-        max_bytes: of all files in the folder together.
-        max_age_seconds: records that dead processes left are deleted above this age.
+        directory: folder of the spool; None for the platform's default.
+        max_bytes: size limit of all files in the folder together.
+        max_age_seconds: age above which records of dead processes are deleted.
     """
 
     def __init__(self, directory: Path | None, max_bytes: int, max_age_seconds: float) -> None:
@@ -59,7 +59,7 @@ class Spool:
             directory = directory or default_directory()
         except SpoolFault as fault:
             self._missing, directory = str(fault), Path(os.devnull)
-        self.directory = Path(os.path.abspath(os.path.expanduser(directory)))  # noqa: PTH100, PTH111  # Follow no link, never raise.
+        self.directory = Path(os.path.abspath(os.path.expanduser(directory)))  # noqa: PTH100, PTH111  # Follows no links, never raises.
         self._own = OwnFile(self.directory, max_bytes)
         self._left = LeftFiles(self.directory, max_bytes, max_age_seconds)
         forks.watch(self)
@@ -72,12 +72,12 @@ class Spool:
         max_bytes: int = MAX_BYTES,
         max_age_seconds: float = MAX_AGE_SECONDS,
     ) -> Spool:
-        """A spool in this folder; folder and file are made with the first record."""
+        """Open a spool in this folder; folder and file are created with the first record."""
         return cls(directory, max_bytes, max_age_seconds)
 
     @property
     def problem(self) -> str | None:
-        """What is wrong, one sentence; None when nothing is."""
+        """The current problem as one sentence; None if there is none."""
         if why := self._missing or self._own.problem or self._left.problem:
             return f"no copy on disk: {why}"
         if broken := [*self._own.broken, *self._left.broken]:
@@ -86,22 +86,22 @@ class Spool:
 
     @property
     def dropped(self) -> int:
-        """Spans that were to be sent and were deleted for their age, or because the folder had no room."""
+        """Number of unsent spans that were deleted because of their age or the size limit."""
         return self._left.dropped
 
     @property
     def forgotten(self) -> int:
-        """Spans of the local trace store that were deleted for the same reasons."""
+        """Number of spans of the local trace store that were deleted for the same reasons."""
         return self._own.forgotten + self._left.forgotten
 
     def held(self) -> bool:
-        """True if the calling thread is inside the spool, that is in a destructor."""
+        """Return True if the calling thread is inside the spool, which means that it runs a destructor."""
         return self._own.lock.held()
 
-    # What is to be sent
+    # Unsent records
 
     def add(self, destination: str, records: Sequence[Storable]) -> None:
-        """Write records to disk, all or none, before this returns; a record that is not on disk has no `key`."""
+        """Write records to disk, all or none, before returning; a record that is not on disk has no `key`."""
         if self._missing or self._own.closed or not records:
             return
         now = time.time()
@@ -113,26 +113,26 @@ class Spool:
         self._own.put(stored, failed=partial(_forget_keys, records))
 
     def remove(self, records: Sequence[Storable]) -> None:
-        """Delete records that were accepted, or that nobody wants."""
+        """Delete records that were accepted or are no longer needed."""
         if keys := _keys(records):
             _forget_keys(records)
             self._own.change(lambda file: file.remove(keys))
 
     def park(self, records: Sequence[Storable], reason: str | None) -> None:
-        """Note why records were refused; None lets them wait again."""
+        """Store why records were rejected; None makes them pending again."""
         if keys := _keys(records):
             self._own.change(lambda file: file.park(keys, reason and text_of(reason)))
 
     def redirect(self, records: Sequence[Storable], destination: str) -> None:
-        """Give records another destination, which they wait for, parked or not."""
+        """Assign another destination to records; parked ones become pending again."""
         if keys := _keys(records):
             self._own.change(lambda file: file.send_to(keys, destination))
 
     def load(self, record: Storable) -> bytes:
-        """A body again, when memory gave it up.
+        """Return the body of a record whose body is no longer in memory.
 
         Raises:
-            KeyError: it is not on disk, or not any more.
+            KeyError: the body is not on disk.
         """
         key = record.key
         found = None if key is None else self._own.ask(lambda file: file.body(key), None)
@@ -140,20 +140,20 @@ class Spool:
             raise KeyError(key)
         return found
 
-    # What dead processes left
+    # Records of dead processes
 
     def adopt(self, destination: str, *, include_parked: bool = False, body_bytes: int = BODY_BYTES) -> list[Stored]:
-        """Take over what dead processes left for a destination; it is this process's own from then on.
+        """Move the records that dead processes left for a destination into this process's file.
 
-        Also deletes what is above age and bounds, so it is worth calling in local mode, where nothing is adopted.
+        Also deletes records above the age and size limits, so call it in local mode too, where nothing is adopted.
 
         Args:
-            destination: nothing is ever adopted for `LOCAL`.
-            include_parked: parked records wait again; else they come, too, and stay parked.
-            body_bytes: later bodies are left on disk.
+            destination: destination of the records; nothing is adopted for `LOCAL`.
+            include_parked: whether parked records are retried; if not, they are adopted and stay parked.
+            body_bytes: memory limit for bodies; further bodies stay on disk.
 
         Returns:
-            In their order, a session's start before what else there is of it.
+            The records in order, but each session's start before its other records.
         """
         self._left.keep_bounds()
         if destination == LOCAL:
@@ -169,7 +169,7 @@ class Spool:
     def take_local(
         self, session_ids: Collection[str], destination: str, *, body_bytes: int = BODY_BYTES
     ) -> list[Stored]:
-        """Give local records of these sessions a destination, wherever they are; they come back as from `adopt`."""
+        """Assign a destination to all local records of these sessions, and return them as `adopt` does."""
         wanted = {text_of(session_id) for session_id in session_ids}
 
         def choose(record: Stored) -> bool:
@@ -181,7 +181,7 @@ class Spool:
         return in_order(adoption.taken)
 
     def left_over(self) -> dict[str, LeftOver]:
-        """How much dead processes left, by destination."""
+        """Return the numbers of records and spans that dead processes left, by destination."""
         total: dict[str, LeftOver] = {}
         for counts in self._left.visit(lambda file: file.counts()):
             for destination, count in counts.items():
@@ -191,26 +191,26 @@ class Spool:
     # The local trace store
 
     def sessions(self) -> list[StoredSession]:
-        """Every session of which something is kept, by this process or by dead ones; the first begun first."""
+        """Return all sessions stored by this process or by dead ones, the earliest first."""
         own: list[StoredSession] = self._own.ask(lambda file: sessions_of(file, here=True), [])
         left = self._left.visit(lambda file: sessions_of(file, here=False))
         return merged([*own, *(row for rows in left for row in rows)])
 
     def bodies(self, session_id: str) -> list[bytes]:
-        """The encoded spans of a session, in their order."""
+        """Return the encoded spans of a session, in order, those of dead processes first."""
         session_id = text_of(session_id)
         left = self._left.visit(lambda file: file.span_bodies(session_id))
         own: list[bytes] = self._own.ask(lambda file: file.span_bodies(session_id), [])
         return [body for bodies in (*left, own) for body in bodies]
 
     def bodies_of(self, kind: str) -> list[bytes]:
-        """The bodies of all records of one kind, those of dead processes first."""
+        """Return the bodies of all records of one kind, those of dead processes first."""
         left = self._left.visit(lambda file: [row.body for row in file.rows("kind = ?", (kind,))])
         own: list[bytes] = self._own.ask(lambda file: [row.body for row in file.rows("kind = ?", (kind,))], [])
         return [body for bodies in (*left, own) for body in bodies]
 
     def clear(self, session_ids: Collection[str] | None = None) -> int:
-        """Delete what this process and dead ones keep, of these sessions or of all; how many spans that was."""
+        """Delete records of these sessions, or all, of this process and of dead ones; return the number of spans."""
         wanted = None if session_ids is None else {text_of(session_id) for session_id in session_ids}
         deleted: Counter[str] = Counter()
 
@@ -227,22 +227,22 @@ class Spool:
                 try:
                     path.unlink(missing_ok=True)
                 except OSError:
-                    pass  # Somebody has it open; it goes with its age.
+                    pass  # Another program has it open; it is deleted when it is too old.
         return deleted["spans"]
 
     def close(self) -> None:
-        """Give this process's file up: deleted when nothing is left in it, else there for the next process."""
+        """Close this process's file; delete it if it is empty, otherwise leave it for the next process."""
         self._own.close()
         forks.forget(self)
 
     def after_fork_in_child(self) -> None:
-        """The child starts with nothing; its parent's file is never touched. May be called more than once."""
+        """Start the child without records; never touch the parent's file. May be called more than once."""
         if self._own.pid != os.getpid():
             self._own.abandon()
             self._left.lock = threading.RLock()
 
     def locks(self) -> list[forks.Lock]:
-        """What is held while this process uses SQLite, in the order in which it is taken."""
+        """Return the locks that are held while this process uses SQLite, in the order of acquisition."""
         return [self._left.lock, self._own.lock]
 
 
