@@ -104,7 +104,7 @@ class Sealer:
         return not self._inside() and not threading.current_thread().name.startswith(THREAD_PREFIX)
 
     def _inside(self) -> bool:
-        """Return True in a destructor that interrupted this thread while it was sealing or held a lock of our structures."""
+        """Return True in a destructor that interrupted this thread while it was sealing or held a related lock."""
         held = self._outbox.changed.held() or self._log.lock.held() or self._details.lock.held()
         held = held or self._copies.held()
         return held or self._sealing_thread == threading.get_ident()
