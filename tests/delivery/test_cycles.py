@@ -1,4 +1,4 @@
-"""Tracers come and go and leave nothing behind."""
+"""Creating and shutting down tracers leaves no resources behind."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_twenty_tracers_leave_no_thread_no_socket_and_no_file(backend: Backend, 
                 pass
             assert tracer.force_flush()
 
-    cycle()  # What is loaded or cached once is no leak.
+    cycle()  # Anything loaded or cached once is not a leak.
     threads, files = set(threading.enumerate()), _open_files()
     for _ in range(20):
         cycle()

@@ -1,4 +1,4 @@
-"""Spans on their way between processes: everything that sealing reads arrives."""
+"""Everything that sealing reads survives the transfer of spans between processes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def there_and_back(*spans: ReadableSpan) -> list[ReadableSpan]:
 
 
 def sealed(span: ReadableSpan) -> tuple[Any, ...]:
-    """What is delivered of a span, and its row; the resource apart, which also tells the worker."""
+    """Return the delivered span and its row, without the resource, which also names the worker."""
     final, record = seal(span, STAMP, POLICY, span.resource)
     resource = {
         key: value for key, value in span.resource.attributes.items() if key not in ("host.name", "process.pid")
@@ -48,7 +48,7 @@ def sealed(span: ReadableSpan) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_recorded_spans_are_sealed_as_if_they_had_been_made_at_home(name: str) -> None:
+def test_recorded_spans_are_sealed_like_spans_of_this_process(name: str) -> None:
     spans = recorded(name)
     assert [sealed(span) for span in there_and_back(*spans)] == [sealed(span) for span in spans]
 
@@ -101,14 +101,14 @@ def test_any_attributes_arrive(attributes: dict[str, Any]) -> None:
     assert dict(arrived.attributes or {}) == attributes
 
 
-def test_calls_go_along_in_their_order() -> None:
+def test_calls_arrive_in_order() -> None:
     calls = [Call("event_update", str(number), {"n": number}, number == 1) for number in range(3)]
     found = opened(packed([Kept(call, ADDRESS) for call in calls], 4, "process", ("call", 1)))
     assert found.calls == [("tracer", call, "3-run") for call in calls]
     assert found.dropped == 4
 
 
-def test_what_is_too_large_or_cannot_be_written_is_left_out_and_counted() -> None:
+def test_items_that_are_too_large_or_cannot_be_encoded_are_skipped_and_counted() -> None:
     def span(value: Any) -> Kept:
         return Kept((ReadableSpan("name", SpanContext(1, 2, False), attributes={"key": value}), STAMP), ADDRESS)
 

@@ -1,4 +1,4 @@
-"""What waits is on disk: whoever comes next, with the same destination, delivers it; nobody else does."""
+"""Pending items are on disk, and the next process with the same destination delivers them; others do not."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ KEY = "a-key-that-stands-in-no-file"
 
 
 def run(url: str, folder: Path, key: str = KEY, ending: str = "kill") -> str:
-    """A process that leaves 250 spans behind; returns the id of their session."""
+    """Run a process that leaves 250 spans undelivered, and return the id of their session."""
     command = [sys.executable, "-c", PROGRAM, url, str(folder), key, ending]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == (-signal.SIGKILL if ending == "kill" else 0), done.stderr
@@ -49,7 +49,7 @@ def heir(url: str, folder: Path, key: str | None = KEY) -> HoneyHiveTracer:
 
 
 @pytest.mark.parametrize("ending", ["kill", "exit"])
-def test_the_next_process_delivers_what_the_last_one_could_not(tmp_path: Path, ending: str) -> None:
+def test_the_next_process_delivers_what_the_previous_one_could_not(tmp_path: Path, ending: str) -> None:
     folder = tmp_path / "made by the first"
     with Backend(refuse=True) as backend:
         session_id = run(backend.url, folder, ending=ending)
@@ -76,13 +76,13 @@ def test_records_of_another_key_stay_where_they_are(tmp_path: Path, key: str | N
         with heir(backend.url, tmp_path, key) as tracer:
             with tracer.start_span("mine"):
                 pass
-            # Longer than it takes an heir to look for what it may adopt.
+            # Longer than another process needs to look for records to adopt.
             assert not backend.wait_for(lambda backend: len(backend.spans()) > 1, timeout=1.5)
             assert tracer.spool is not None
             assert [left.spans for left in tracer.spool.left_over().values()] == [250]
 
 
-def test_local_records_leave_when_they_are_named_and_not_before(backend: Backend, tmp_path: Path) -> None:
+def test_local_records_are_sent_only_when_their_session_is_named(backend: Backend, tmp_path: Path) -> None:
     session_id = run(backend.url, tmp_path, key="")
     with heir(backend.url, tmp_path) as tracer:
         assert not backend.wait_for(lambda backend: backend.spans(), timeout=1.5)
@@ -94,7 +94,7 @@ def test_local_records_leave_when_they_are_named_and_not_before(backend: Backend
     assert "made by the dead" in [session["session_name"] for session in backend.sessions()]
 
 
-def test_no_key_stands_on_disk(backend: Backend, tmp_path: Path) -> None:
+def test_no_key_is_written_to_disk(backend: Backend, tmp_path: Path) -> None:
     with Backend(refuse=True) as nowhere:
         run(nowhere.url, tmp_path)
     files = [path for path in tmp_path.iterdir() if path.is_file()]
@@ -103,10 +103,10 @@ def test_no_key_stands_on_disk(backend: Backend, tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
 
 
-def test_memory_gives_bodies_up_that_are_on_disk(
+def test_memory_releases_bodies_that_are_on_disk(
     backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Above the bound nothing is lost as long as the disk has it."""
+    """Above the memory limit nothing is lost as long as it is on disk."""
     monkeypatch.setattr(outbox, "MAX_BYTES", 50_000)
     backend.close()
     with heir(backend.url, tmp_path) as tracer:
@@ -120,7 +120,9 @@ def test_memory_gives_bodies_up_that_are_on_disk(
     assert len({span["span_id"] for span in backend.spans()}) == 200
 
 
-def test_what_is_sent_leaves_the_disk_and_a_spool_that_is_off_touches_none(backend: Backend, tmp_path: Path) -> None:
+def test_sent_records_are_deleted_from_disk_and_a_disabled_spool_writes_nothing(
+    backend: Backend, tmp_path: Path
+) -> None:
     with heir(backend.url, tmp_path / "on") as tracer:
         with tracer.start_span("sent"):
             pass
@@ -133,7 +135,7 @@ def test_what_is_sent_leaves_the_disk_and_a_spool_that_is_off_touches_none(backe
     assert not (tmp_path / "off").exists()
 
 
-def test_a_disk_that_cannot_be_used_is_said_and_harms_nobody(backend: Backend, tmp_path: Path) -> None:
+def test_an_unusable_disk_is_reported_and_does_no_harm(backend: Backend, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with heir(backend.url, tmp_path / "file") as tracer:
         with tracer.start_span("sent"):

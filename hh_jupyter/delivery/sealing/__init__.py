@@ -1,1 +1,1 @@
-"""From an ended span to its final form: stamped, redacted, limited, typed, encoded. CPU only, no network."""
+"""Prepares ended spans for export: stamps, redacts, limits, types and encodes them. CPU only, no network."""

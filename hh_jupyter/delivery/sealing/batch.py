@@ -1,6 +1,6 @@
-"""From ended spans to their final form: the one place where redaction, event type, limits and encoding happen.
+"""Seals batches of ended spans: the only place that applies redaction, event types, limits and encoding.
 
-Both the display and the backend get what is made here.
+The display and the backend both use the result.
 """
 
 from __future__ import annotations
@@ -39,15 +39,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SHORTEST_KEY: Final = 8
-"""A shorter key is a made-up one, and stands in every other word."""
+"""Characters. Shorter keys are not redacted: they are placeholders and occur inside ordinary words."""
 
 
 class Sealed(NamedTuple):
     """One span in its final form.
 
     Attributes:
-        by_others: where it arrives without us.
-        claimed: it names its session by itself, so with it arrives who must know of the session.
+        by_others: destinations that other exporters send it to.
+        claimed: other exporters send it, and its own attributes name its session. The session start must be sent
+            because the backend receives spans of that session.
     """
 
     span: SealedSpan
@@ -57,7 +58,7 @@ class Sealed(NamedTuple):
 
 
 class BatchSealer:
-    """Seals batches by the settings it was made with."""
+    """Seals batches with fixed settings."""
 
     def __init__(self, settings: Settings, outbox: Outbox, log: SpanLog, details: DetailStore, copies: Copies) -> None:
         self.settings = settings
@@ -68,7 +69,7 @@ class BatchSealer:
     def prepare(
         self, *, spans: Sequence[EndedSpan], calls: Sequence[Call], late: Sequence[LateEvent] = ()
     ) -> Callable[[], None]:
-        """Make everything, and return what hands it over: nothing has happened until that is called."""
+        """Seal everything and return a function that hands over the result. Nothing is queued before it is called."""
         if late:
             spans, late = merged(spans, late)
         sealed = [one for entry in spans if (one := self._sealed(entry)) is not None]
@@ -84,7 +85,10 @@ class BatchSealer:
         bodies: Sequence[tuple[Item, Sequence[Sealed]]],
         late: Sequence[LateEvent],
     ) -> None:
-        """Calls before spans, since a session's start goes first; to disk before anything is sent."""
+        """Queue the results: calls before spans, because a session start goes first.
+
+        Copies go to disk before anything is queued for sending.
+        """
         items = [request for request, defer in requests if not defer]
         for request, defer in requests:
             if defer:
@@ -116,18 +120,18 @@ class BatchSealer:
             by_others = entry.stamp.by_others
             claimed = bool(by_others) and (entry.span.attributes or {}).get(keys.SESSION_ID) == record.session_id
             return Sealed(span, record, by_others, claimed)
-        except Exception as error:  # boundary: one span that cannot be sealed must not take the others with it.
+        except Exception as error:  # boundary: a span that cannot be sealed must not affect the others.
             logger.debug("a span could not be sealed", exc_info=True)
             self._outbox.note_lost(f"a span could not be sealed and is lost ({type(error).__name__})")
             return None
 
     def _resource_of(self, resource: Resource) -> Resource:
-        """The same object for the same resource: the encoder groups by identity."""
+        """Return the redacted resource, always the same object per resource: the encoder groups by identity."""
         known = self._resources.get(id(resource))
-        if known is None:  # The pair keeps the resource alive, so its id stays its own.
+        if known is None:  # Storing the resource keeps it alive, so its id is not reused.
             named = resource.for_tracer(self.settings) if isinstance(resource, OwnResource) else resource
             attributes, redacted = self._policy.redactor.attributes(dict(named.attributes))
-            if redacted:  # OTEL_RESOURCE_ATTRIBUTES, or a command line.
+            if redacted:  # Secrets come from OTEL_RESOURCE_ATTRIBUTES or a command line.
                 named = Resource(attributes, named.schema_url)
             known = self._resources[id(resource)] = (resource, named)
         return known[1]
@@ -137,14 +141,14 @@ class BatchSealer:
             redacted = with_ids(call.document, self._policy.redactor.document(call.document))
             body = api.encode(redacted)
             return Item(call.kind, str(call.session_id), body)
-        except Exception as error:  # boundary: nor may one call that cannot be encoded.
+        except Exception as error:  # boundary: a call that cannot be encoded must not affect the others.
             logger.debug("a call (%s) could not be encoded", call.kind, exc_info=True)
             self._outbox.note_lost(f"a call ({call.kind}) could not be encoded and is lost ({type(error).__name__})")
             return None
 
 
 def _grouped(sealed: Iterable[Sealed], most: int) -> list[list[Sealed]]:
-    """Spans of one session and cell together, at most so many in one group."""
+    """Group spans by session, cell and other exporters' destinations, with at most `most` spans per group."""
     groups: dict[object, list[Sealed]] = {}
     full: list[list[Sealed]] = []
     for one in sealed:
@@ -157,7 +161,7 @@ def _grouped(sealed: Iterable[Sealed], most: int) -> list[list[Sealed]]:
 
 
 def _made(sealed: Iterable[Sealed]) -> dict[tuple[Target, ...], Counter[str | None]]:
-    """How many there are, by where they arrive without us and by cell."""
+    """Count the spans per cell, grouped by the destinations that other exporters send them to."""
     found: dict[tuple[Target, ...], Counter[str | None]] = {}
     for one in sealed:
         found.setdefault(one.by_others, Counter())[one.record.cell] += 1
@@ -165,24 +169,24 @@ def _made(sealed: Iterable[Sealed]) -> dict[tuple[Target, ...], Counter[str | No
 
 
 def _claimed(sealed: Iterable[Sealed]) -> list[str]:
-    """Sessions that spans sent by others belong to at the backend."""
+    """Return the ids of the sessions whose spans other exporters send with a session id."""
     return [one.record.session_id for one in sealed if one.claimed and one.record.session_id]
 
 
 def _item(group: Sequence[Sealed]) -> Item:
-    """The body of spans of one session and cell."""
+    """Encode the spans of one session and cell as one item."""
     spans = [one.span for one in group]
     first = group[0].record
     try:
         body = encode(spans)
-    except (ValueError, TypeError):  # One value that protobuf refuses must not take the whole batch with it.
+    except (ValueError, TypeError):  # A value that protobuf rejects must not lose the batch.
         body = encode([encodable(span) for span in spans])
     by_others = group[0].by_others
     return Item("spans", first.session_id or "", body, spans=len(group), cell=first.cell, by_others=by_others)
 
 
 def redactor_of(settings: Settings) -> Redactor | RedactorWithFunction:
-    """The one set of rules by which secrets are taken out, before delivery and before display."""
+    """Return the redactor for these settings. Delivery and display use the same rules."""
     hidden = (settings.api_key, settings.ingestion_api_key, *_header_secrets(settings))
     rules = Redactor(
         enabled=settings.redact,
@@ -196,7 +200,7 @@ def redactor_of(settings: Settings) -> Redactor | RedactorWithFunction:
 
 
 def _policy(settings: Settings) -> SealPolicy:
-    """The part of the settings that sealing needs."""
+    """Return the part of the settings that sealing needs."""
     redactor = redactor_of(settings)
     ids = {"run_id": settings.run_id, "dataset_id": settings.dataset_id, "datapoint_id": settings.datapoint_id}
     return SealPolicy(
@@ -211,13 +215,16 @@ def _policy(settings: Settings) -> SealPolicy:
 
 
 def _header_secrets(settings: Settings) -> list[str]:
-    """Credentials among the headers of the settings; others, such as a region, stand in many a span."""
+    """Return the credentials in the configured headers.
+
+    Other header values, such as a region, are not secret and may occur in many spans.
+    """
     given = (settings.otlp_headers or {}).items()
-    return [text.rpartition(" ")[2] for name, text in given if key_rule(name)]  # "Bearer" is no secret.
+    return [text.rpartition(" ")[2] for name, text in given if key_rule(name)]  # Without the scheme, such as "Bearer".
 
 
 def _experiment(settings: Settings) -> dict[str, Any]:
-    """What the settings write on every span (contract, section 3)."""
+    """Return the attributes that the settings add to every span (tests/contract/README.md, section 3)."""
     found = {key: getattr(settings, name) for name, key in keys.EXPERIMENT.items()}
     for name, value in (settings.experiment_metadata or {}).items():
         text = json.dumps(value, default=str) if isinstance(value, dict | list) else str(value)

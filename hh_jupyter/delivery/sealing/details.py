@@ -1,4 +1,4 @@
-"""The encoded bodies of recent spans, kept so that a display can ask for what a row leaves out."""
+"""Keeps the encoded bodies of recent spans, so that a display can load the details that a row does not hold."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 class BodySource(Protocol):
-    """Where bodies may be as well: a spool."""
+    """A further source of bodies, such as a spool."""
 
     def bodies(self, session_id: str) -> list[bytes]:
-        """The encoded spans of a session."""
+        """Return the encoded spans of a session."""
 
 
 class DetailStore:
-    """Least recently used bodies up to a number of bytes. The outbox holds the same objects, so nothing is doubled.
+    """An LRU cache of bodies with a limit in bytes. The outbox holds the same objects, so this needs no second copy.
 
-    A body is found by looking through the ids of all, which takes less than a millisecond for those of a full store; an
-    index by span would cost each span 100 bytes.
+    A lookup scans the ids of all bodies, which takes less than a millisecond in a full store. An index by span id would
+    cost 100 bytes per span.
 
     Args:
-        max_bytes: bound on the sum of the bodies' lengths.
+        max_bytes: limit on the total length of the bodies.
     """
 
     def __init__(self, max_bytes: int = 32 * 1024 * 1024) -> None:
@@ -40,7 +40,7 @@ class DetailStore:
         self.lock = ReentrantCondition()
 
     def add(self, body: bytes, span_ids: Sequence[int]) -> None:
-        """Keep the body that holds these spans; forget the least recently used ones above the bound."""
+        """Store the body that holds these spans. Evict the least recently used bodies above the limit."""
         with self.lock:
             self._serial += 1
             self._bodies[self._serial] = (body, array("Q", span_ids))
@@ -50,9 +50,9 @@ class DetailStore:
                 self._bytes -= len(old)
 
     def change(self, span_id: int, change: Callable[[bytes], bytes | None]) -> bytes | None:
-        """Replace the latest body that holds this span by the result of `change`, and return that.
+        """Replace the latest body that holds this span with the result of `change`, and return the new body.
 
-        Returns None and changes nothing if no body holds the span, or `change` returns None.
+        Returns None and changes nothing if no body holds the span or `change` returns None.
         """
         old = next(iter(self._of(span_id)), None)
         new = None if old is None else change(old)
@@ -66,12 +66,12 @@ class DetailStore:
         return new
 
     def look_in(self, source: BodySource) -> None:
-        """Look for what is no longer here in a spool too, as long as that lives."""
+        """Also look for bodies in this source. The store holds only a weak reference to it."""
         self._elsewhere.add(source)
 
     def load(self, record: SpanRecord) -> SpanDetails | None:
-        """The details of a row, or None when its body is no longer kept, neither here nor on disk."""
-        from hh_jupyter.delivery.sealing import otlp  # Loads protobuf: only when somebody looks.
+        """Return the details of a row, or None if its body is neither in memory nor on disk."""
+        from hh_jupyter.delivery.sealing import otlp  # Imported here because it loads protobuf.
         from hh_jupyter.delivery.sealing.foreign_spans import ForeignRecord
 
         if isinstance(record, ForeignRecord):
@@ -82,14 +82,14 @@ class DetailStore:
         return None
 
     def bodies(self, span_ids: Iterable[int]) -> list[bytes]:
-        """The bodies here that hold these spans, each once, in the order of the spans."""
+        """Return the bodies in memory that hold these spans, each once, in the order of the spans."""
         with self.lock:
             place = {span_id: serial for serial, (_, held) in self._bodies.items() for span_id in held}
             serials = dict.fromkeys(place[span_id] for span_id in span_ids if span_id in place)
             return [self._bodies[serial][0] for serial in serials]
 
     def bodies_of(self, records: Sequence[SpanRecord]) -> list[bytes]:
-        """The bodies that hold the spans of these rows, here or on disk; what is no longer kept is missing."""
+        """Return the bodies that hold the spans of these rows, from memory or disk, except those that are gone."""
         from hh_jupyter.delivery.sealing.foreign_spans import ForeignRecord
 
         by_source = defaultdict(list)
@@ -108,7 +108,7 @@ class DetailStore:
         return found
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all bodies from memory."""
         with self.lock:
             self._bodies.clear()
             self._bytes = 0
@@ -117,7 +117,7 @@ class DetailStore:
         return tuple(self._elsewhere)
 
     def _from_disk(self, record: SpanRecord) -> list[bytes]:
-        """The body with this row's span from a spool; it is kept here from now on."""
+        """Return the body with this row's span from a spool, and store it in memory."""
         from hh_jupyter.delivery.sealing import otlp
 
         for source in self._sources() if record.session_id is not None else ():
@@ -128,7 +128,7 @@ class DetailStore:
         return []
 
     def _of(self, span_id: int) -> list[bytes]:
-        """The bodies with a span of this id, the latest first; they are used now."""
+        """Return the bodies with a span of this id, latest first, and mark them as recently used."""
         with self.lock:
             serials = [serial for serial, (_, held) in self._bodies.items() if span_id in held]
             for serial in serials:

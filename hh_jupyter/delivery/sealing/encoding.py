@@ -1,9 +1,9 @@
-"""Sealed spans -> the body of an OTLP trace request, in protobuf.
+"""Encodes sealed spans as the body of an OTLP trace request, in protobuf.
 
-The official exporter's encoder makes a message of every part first and copies it into its parent; written straight into
-the request, with the attributes, which are most of the bytes, a span costs half as much. The field names and their
-meaning are those of opentelemetry/proto/trace/v1/trace.proto; tests/delivery/sealing/test_encoding.py
-compares every field with what the official encoder makes.
+The official exporter's encoder first creates a message for every part and then copies it into its parent. This encoder
+writes everything straight into the request, including the attributes, which are most of the bytes. That halves the cost
+of a span. Field names and meanings follow opentelemetry/proto/trace/v1/trace.proto.
+tests/delivery/sealing/test_encoding.py compares every field with the output of the official encoder.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _FIELDS: Final[Mapping[type, str]] = {
     float: "double_value",
     bytes: "bytes_value",
 }
-"""Where a value of exactly that type goes."""
+"""The `AnyValue` field for a value of exactly this type."""
 
 
 def encode(spans: Sequence[SealedSpan]) -> bytes:
-    """A serialised `ExportTraceServiceRequest` with these spans.
+    """Return a serialised `ExportTraceServiceRequest` with these spans.
 
     Raises:
-        ValueError, TypeError: a value that protobuf cannot hold; see `sealed_span.encodable`.
+        ValueError, TypeError: protobuf cannot hold a value; see `sealed_span.encodable`.
     """
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest  # Loads protobuf.
 
@@ -47,7 +47,7 @@ def encode(spans: Sequence[SealedSpan]) -> bytes:
     scopes: dict[tuple[int, int], ScopeSpans] = {}
     for span in spans:
         resource, scope = span.resource, span.scope
-        key = id(resource), id(scope)  # Their own hashes write JSON each time.
+        key = id(resource), id(scope)  # Their own `__hash__` serialises to JSON on every call.
         group = scopes.get(key)
         if group is None:
             parent = resources.get(id(resource))
@@ -61,14 +61,14 @@ def encode(spans: Sequence[SealedSpan]) -> bytes:
 
 
 def with_events(body: bytes, trace_id: int, span_id: int, events: Sequence[Event], most: int) -> bytes | None:
-    """Add events to one span of an encoded request; None if the span is not in it.
+    """Add events to one span of an encoded request and return the new request; None if it does not hold the span.
 
     Args:
         body: the request.
-        trace_id: of the span.
-        span_id: of the span.
-        events: to add.
-        most: maximum number of events on a span; further ones are counted as dropped.
+        trace_id: trace id of the span.
+        span_id: id of the span.
+        events: events to add.
+        most: maximum number of events per span; events above it are counted as dropped.
     """
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -149,7 +149,7 @@ def _flags(context: SpanContext | None) -> int:
 
 
 def write_attributes(pairs: Any, attributes: Mapping[str, Any]) -> None:
-    """Append attributes to a message's list of keys and values."""
+    """Append attributes to a message's repeated `KeyValue` field."""
     add = pairs.add
     for key, value in attributes.items():
         pair = add()

@@ -1,8 +1,8 @@
 """Spans that our tracer did not record: from a file, or from the OpenTelemetry SDK in memory.
 
-Each becomes a row that can find its own content. They are redacted when they are taken, so that displays and writers
-get redacted spans only; limits and session attributes are not applied. The encoded spans are kept in memory, where they
-take less than the file.
+Each span becomes a row with a reference to its content. Spans are redacted when they are added, so displays and writers
+only get redacted spans. Limits and session attributes are not applied. The encoded spans stay in memory, where they
+take less space than in the file.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ SPANS_OF_BODY: Final = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignRecord(SpanRecord):
-    """A row with a reference to its content, so that it can be part of any list.
+    """A row with a reference to its content, so that any list can hold it.
 
     Attributes:
-        source: holds its content.
+        source: the object that holds the content.
     """
 
     source: ForeignSpans = field(compare=False, repr=False)
 
 
 class ForeignSpans:
-    """The content of spans that were read together.
+    """The content of spans from one source.
 
     Args:
-        redactor: applied to every span, its resource and its scope.
-        file: its path; None for spans from memory.
+        redactor: redacts every span, its resource and its scope.
+        file: path of the file; None for spans from memory.
     """
 
     def __init__(self, redactor: Redactor | RedactorWithFunction, file: str | None = None) -> None:
@@ -57,11 +57,11 @@ class ForeignSpans:
         self._spans: dict[SpanKey, tuple[int, bytes]] = {}
 
     def add(self, group: ResourceSpans, span: Span) -> ForeignRecord:
-        """Take a span and return its row.
+        """Add a span and return its row.
 
         Args:
-            group: its resource and scope, without spans; the next span may come with the same one.
-            span: changed in place by redaction.
+            group: resource and scope of the span, without spans. Consecutive spans may share the same object.
+            span: the span; redaction changes it in place.
         """
         if self._last is None or self._last[0] is not group:
             self._last = group, self._place_of(group)
@@ -75,14 +75,14 @@ class ForeignSpans:
         return record
 
     def details(self, record: SpanRecord) -> SpanDetails | None:
-        """What a row leaves out; None if the span is not one of these."""
+        """Return the details of a row; None if this source does not hold the span."""
         from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
         found = self._spans.get(key_of(record))
         return None if found is None else otlp.details_of(Span.FromString(found[1]))
 
     def bodies(self, records: Iterable[SpanRecord]) -> Iterator[bytes]:
-        """Encoded requests with the spans of these rows, each with its resource and scope."""
+        """Yield encoded requests with the spans of these rows, each with its resource and scope."""
         from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
         groups = list(self._groups)
@@ -107,11 +107,11 @@ class ForeignSpans:
 
 
 def read_file(path: str | os.PathLike[str], redactor: Redactor | RedactorWithFunction) -> list[SpanRecord]:
-    """The rows of a file of OTLP JSON, each span once, in the order in which they ended; see `otlp_file.read`.
+    """Return the rows of an OTLP JSON file, each span once, sorted by end time; see `otlp_file.read`.
 
     Raises:
-        OSError: it cannot be read.
-        SpanFileError: it holds something else.
+        OSError: the file cannot be read.
+        SpanFileError: the content is not OTLP JSON.
     """
     from hh_jupyter.delivery.sealing.otlp_file import read
 
@@ -121,17 +121,17 @@ def read_file(path: str | os.PathLike[str], redactor: Redactor | RedactorWithFun
 
 
 def rows_of(spans: Iterable[ReadableSpan], redactor: Redactor | RedactorWithFunction) -> list[SpanRecord]:
-    """The rows of spans of the OpenTelemetry SDK, in their order.
+    """Return the rows of spans of the OpenTelemetry SDK, in the same order.
 
     Raises:
-        ValueError: a span has no ids or no start, so that it is no recorded span.
+        ValueError: a span has no ids or no start time, so it was not recorded.
     """
     source = ForeignSpans(redactor)
     return [source.add(*_encoded(span)) for span in spans]
 
 
 def _encoded(span: ReadableSpan) -> tuple[ResourceSpans, Span]:
-    """A span in protobuf, apart from its resource and scope."""
+    """Encode a span with protobuf. Returns its resource and scope, and the span, as separate messages."""
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -144,7 +144,7 @@ def _encoded(span: ReadableSpan) -> tuple[ResourceSpans, Span]:
     plain = unchanged(span, context)
     try:
         request = ExportTraceServiceRequest.FromString(encode([plain]))
-    except (ValueError, TypeError, RecursionError, DecodeError):  # A value that protobuf cannot hold.
+    except (ValueError, TypeError, RecursionError, DecodeError):  # Protobuf cannot hold a value.
         request = ExportTraceServiceRequest.FromString(encode([encodable(plain)]))
     group = request.resource_spans[0]
     return group, group.scope_spans[0].spans.pop()
@@ -172,7 +172,10 @@ def _redact_text(message: Any, name: str, redactor: Redactor | RedactorWithFunct
 
 
 def _redact_attributes(pairs: Any, redactor: Redactor | RedactorWithFunction) -> int:
-    """Redact attributes in place. An object or bytes value with a secret becomes the text that sealing makes of it."""
+    """Redact attributes in place and return the number of changed values.
+
+    An object or bytes value that contains a secret becomes text, as in sealing.
+    """
     given = otlp.values_of(pairs)
     read = plain_values(given)
     kept, number = redactor.attributes(read)
@@ -187,7 +190,7 @@ def _redact_attributes(pairs: Any, redactor: Redactor | RedactorWithFunction) ->
 
 
 def _count_redacted(span: Span, number: int) -> None:
-    """Write how many values were redacted, as sealing does."""
+    """Add to the span's count of redacted values, as sealing does."""
     for pair in span.attributes:
         if pair.key == keys.REDACTED:
             pair.value.int_value += number

@@ -1,7 +1,7 @@
-"""Ids that say where a span or an event belongs: redaction leaves them, else it could be filed nowhere.
+"""Protects the ids that assign a span or an event to its session, parent or run from redaction.
 
-A pattern for card numbers, or a user's own function, may match a part of one. Only what reads as a UUID is an id: a
-secret under such a key stays hidden.
+Without these ids the backend could not file it. A pattern for card numbers, or a user's own function, may match a part
+of an id. Only a UUID counts as an id: any other value under such a key stays redacted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}
 
 
 def with_ids(given: Mapping[str, Any], redacted: dict[str, Any]) -> dict[str, Any]:
-    """`redacted` with the ids that stand in `given`, of attributes or of a request's document."""
+    """Restore in `redacted` the ids that `given` holds, and return `redacted`.
+
+    Both are attributes, or the document of a request.
+    """
     for key, value in given.items():
         if isinstance(value, str):
             if value != redacted.get(key) and key.rpartition(".")[2] in _NAMES and _UUID.fullmatch(value):

@@ -1,7 +1,7 @@
 """Adds events that arrive after their span has ended.
 
-Before sealing the event becomes part of the span. A sealed span is encoded, queued and perhaps sent, and OTLP cannot
-change it any more: the event is then added only to the copy that displays read, while that is kept.
+If the span is not sealed yet, the event becomes part of it. A sealed span is already encoded, queued and perhaps sent,
+and OTLP cannot update it: then the event is added only to the copy that displays read, as long as that is kept.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def merged(spans: Sequence[EndedSpan], late: Sequence[LateEvent]) -> tuple[list[EndedSpan], list[LateEvent]]:
-    """Add the events to their spans. Returns the spans, and the events whose span is not among them."""
+    """Add the events to their spans. Returns the spans, and the events that belong to none of them."""
     of_span: defaultdict[tuple[int, int], list[LateEvent]] = defaultdict(list)
     for one in late:
         of_span[one.trace_id, one.span_id].append(one)

@@ -1,7 +1,7 @@
-"""OTLP request bodies: joined, put into JSON, and one span read back; the answers to them.
+"""Joins, splits and decodes OTLP request bodies, converts them to JSON, and reads the responses.
 
-Protobuf's encoding makes joining trivial: the concatenation of two serialised requests is the request that holds the
-spans of both, so a span is encoded once, by `encoding`, and batches are made later by joining bytes.
+Joining is trivial with protobuf: the concatenation of two serialised requests is a request with the spans of both. So
+`encoding` encodes each span once, and batches are built later by joining bytes.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ TRACES_PATH = "/opentelemetry/v1/traces"
 
 
 def join(bodies: Iterable[bytes]) -> bytes:
-    """One request body with the spans of all of them."""
+    """Return one request body with the spans of all bodies."""
     return b"".join(bodies)
 
 
 def to_json(body: bytes) -> bytes:
-    """The same request in OTLP's JSON encoding: ids in hex, enums as numbers (OTLP 1.x, "JSON Protobuf Encoding")."""
+    """Convert a request to OTLP JSON: ids in hex, enums as numbers (OTLP 1.x, "JSON Protobuf Encoding")."""
     from google.protobuf.json_format import MessageToDict
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -48,7 +48,7 @@ def _span_pairs(request: Any, document: Mapping[str, Any]) -> Iterable[tuple[Spa
 
 
 def partial_success(content_type: str, body: bytes) -> tuple[int, str] | None:
-    """How many spans an OTLP answer refuses, and why; None if the body is no OTLP answer at all."""
+    """Return how many spans an OTLP response rejects, and why; None if the body is not an OTLP response."""
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
@@ -67,7 +67,7 @@ def partial_success(content_type: str, body: bytes) -> tuple[int, str] | None:
 
 
 def halves(body: bytes) -> tuple[bytes, bytes] | None:
-    """The same spans in two requests, the first with the larger half; None if the body does not hold two."""
+    """Split the spans into two requests, the larger half first; None if the body holds fewer than two spans."""
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -87,7 +87,7 @@ def halves(body: bytes) -> tuple[bytes, bytes] | None:
 
 
 def _keep(request: Any, start: int, stop: int) -> None:
-    """Leave only the spans of this range in a request."""
+    """Remove all spans outside this range from a request."""
     seen = 0
     for resource in request.resource_spans:
         for scope in resource.scope_spans:
@@ -98,13 +98,13 @@ def _keep(request: Any, start: int, stop: int) -> None:
 
 
 def find_span(body: bytes, span_id: int, trace_id: int) -> SpanDetails | None:
-    """The details of one span of an encoded request; None if the request has no such span."""
+    """Return the details of one span of an encoded request; None if the request does not hold it."""
     wanted = trace_id.to_bytes(16, "big") + span_id.to_bytes(8, "big")
     return next((details_of(span) for span in _spans(body) if span.trace_id + span.span_id == wanted), None)
 
 
 def span_ids(body: bytes) -> list[int]:
-    """The span ids in an encoded request."""
+    """Return the span ids in an encoded request."""
     return [int.from_bytes(span.span_id, "big") for span in _spans(body)]
 
 
@@ -117,7 +117,7 @@ def _spans(body: bytes) -> Iterator[Span]:
 
 
 def details_of(span: Span) -> SpanDetails:
-    """Everything of an encoded span that its row leaves out."""
+    """Return everything of an encoded span that its row does not hold."""
     return SpanDetails(
         attributes=_read(span.attributes),
         events=tuple(RecordedEvent(e.name, e.time_unix_nano, _read(e.attributes)) for e in span.events),
@@ -130,12 +130,12 @@ def details_of(span: Span) -> SpanDetails:
 
 
 def _read(pairs: Iterable[KeyValue]) -> dict[str, Any]:
-    """Decode attributes as sealing writes them: objects and bytes, which other programs write, become text."""
+    """Decode attributes to the plain values that sealing writes. Objects and bytes from other programs become text."""
     return plain_values(values_of(pairs))
 
 
 def values_of(pairs: Iterable[KeyValue]) -> dict[str, Any]:
-    """Encoded attributes as Python values: lists for arrays, dicts for lists of keys and values."""
+    """Decode attributes to Python values: arrays become lists, and key-value lists become dicts."""
     return {pair.key: _value_of(pair.value) for pair in pairs}
 
 

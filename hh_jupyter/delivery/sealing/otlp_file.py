@@ -1,8 +1,8 @@
-"""OTLP JSON files, written and read: lines that are one `ExportTraceServiceRequest` each.
+"""Writes and reads OTLP JSON files, in which each line is one `ExportTraceServiceRequest`.
 
-The format is that of OpenTelemetry's file exporter ("OpenTelemetry Protocol File Exporter" of the specification), which
-the Collector's `file` exporter writes and its `otlpjsonfile` receiver reads. Read are also files that are one document,
-over several lines or not, and files compressed with gzip.
+The format is that of OpenTelemetry's file exporter ("OpenTelemetry Protocol File Exporter" of the specification). The
+Collector's `file` exporter writes it and its `otlpjsonfile` receiver reads it. The reader also accepts a file that is a
+single document, on one line or several, and files compressed with gzip.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _OPENING: Final = ("{", "[")
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[tuple[ResourceSpans, Span]]:
-    """Each span of a file, with its resource and scope; see `otlp_json.spans_of`. One line is in memory at a time.
+    """Yield each span of a file, with its resource and scope; see `otlp_json.spans_of`. Reads one line at a time.
 
     Raises:
         OSError: the file cannot be opened or read.
         SpanFileError: the content is not OTLP JSON.
     """
     name, line = os.fspath(path), 1
-    with open(os.path.expanduser(name), "rb") as file:  # noqa: PTH111,PTH123  # A home that is not known must not raise.
+    with open(os.path.expanduser(name), "rb") as file:  # noqa: PTH111,PTH123  # An unknown home must not raise.
         packed = file.read(len(GZIP)) == GZIP
         file.seek(0)
         try:
@@ -52,7 +52,7 @@ def read(path: str | os.PathLike[str]) -> Iterator[tuple[ResourceSpans, Span]]:
 
 
 class _TextError(ValueError):
-    """A line that cannot be read as JSON."""
+    """A line is not valid JSON."""
 
     def __init__(self, line: int, text: str) -> None:
         super().__init__(f"{text}; expected OTLP JSON: {EXPECTED} on each line, or one document")
@@ -60,7 +60,7 @@ class _TextError(ValueError):
 
 
 def _documents(file: IO[bytes] | gzip.GzipFile) -> Iterator[tuple[int, Any]]:
-    """The JSON documents of a file, each with the number of its line."""
+    """Yield the JSON documents of a file, each with its line number."""
     first = True
     for number, data in enumerate(file, 1):
         text = _decoded(data, number)
@@ -78,7 +78,7 @@ def _documents(file: IO[bytes] | gzip.GzipFile) -> Iterator[tuple[int, Any]]:
 
 
 def _over_lines(text: str, number: int) -> Iterator[tuple[int, Any]]:
-    """The documents of a text that begins at this line, each over any number of lines."""
+    """Yield the documents of a text that starts at line `number`. A document may span several lines."""
     decoder, line, end = json.JSONDecoder(), number, 0
     while (start := _next(text, end)) < len(text):
         line += text.count("\n", end, start)
@@ -110,11 +110,11 @@ def _decoded(data: bytes, number: int) -> str:
 
 
 def lines(bodies: Iterable[bytes], wanted: Collection[bytes] | None = None) -> Iterator[tuple[bytes, list[int]]]:
-    """A line for each body that holds spans which none before it held, and the ids of those spans.
+    """Yield a line for each body with spans that no earlier body held, and the ids of those spans.
 
     Args:
-        bodies: serialised requests; what is none is left out.
-        wanted: trace and span ids, joined, of the spans to write; None: all.
+        bodies: serialised requests; bytes that are not a request are skipped.
+        wanted: concatenated trace and span ids of the spans to write; None writes all.
     """
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -130,7 +130,7 @@ def lines(bodies: Iterable[bytes], wanted: Collection[bytes] | None = None) -> I
 
 
 def _take_new(request: ExportTraceServiceRequest, seen: set[bytes], wanted: Collection[bytes] | None) -> list[bytes]:
-    """Leave only the spans that are wanted and were not seen; their ids."""
+    """Remove the spans that are not wanted or were already seen, and return the ids of the rest."""
     new: list[bytes] = []
     for resource in request.resource_spans:
         for scope in resource.scope_spans:
@@ -152,7 +152,7 @@ def _take_new(request: ExportTraceServiceRequest, seen: set[bytes], wanted: Coll
 
 
 def _keep_those_with(messages: Any, content: str) -> None:
-    """Leave out the groups in which nothing is left."""
+    """Remove the groups that are empty."""
     for place in reversed(range(len(messages))):
         if not getattr(messages[place], content):
             del messages[place]

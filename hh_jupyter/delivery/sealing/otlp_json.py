@@ -1,11 +1,11 @@
-"""OTLP's JSON encoding, read: from a parsed document to protobuf messages.
+"""Decodes OTLP JSON: converts parsed documents to protobuf messages.
 
-The format is that of the specification ("JSON Protobuf Encoding"), with the deviations that occur in practice: ids in
+The format is that of the specification ("JSON Protobuf Encoding"), plus the deviations that occur in practice: ids in
 base64 as in protobuf's own JSON mapping, the field names of the `.proto` files, enums by name, numbers for 64-bit
 integers, and the `instrumentationLibrarySpans` of OTLP before 0.15. Unknown fields are ignored.
 
-Written by hand because protobuf's `ParseDict` reads ids as base64 only, takes several times as long, and its errors
-name Python types.
+Protobuf's `ParseDict` is not used: it reads ids only as base64, takes several times as long, and its errors name Python
+types.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXPECTED: Final = "an object with resourceSpans"
 DEEPEST: Final = 16
-"""Levels of lists and objects in a value; deeper ones become JSON text. Protobuf refuses messages of 100 levels."""
+"""Maximum nesting of lists and objects in a value; deeper ones become JSON text. Protobuf rejects 100 levels."""
 
 _SIGNALS: Final = ("resourceSpans", "resource_spans", "resourceLogs", "resourceMetrics", "resourceProfiles")
 _KINDS: Final = {"INTERNAL": 1, "SERVER": 2, "CLIENT": 3, "PRODUCER": 4, "CONSUMER": 5}
@@ -33,17 +33,17 @@ _SCOPES: Final = (("scopeSpans", "scope"), ("instrumentationLibrarySpans", "inst
 
 
 class NotOtlpError(ValueError):
-    """The document is not OTLP. The message says where, what was found, and what is expected."""
+    """The document is not OTLP. The message names the place, what was found and what was expected."""
 
 
 def spans_of(document: Any) -> Iterator[tuple[ResourceSpans, Span]]:
-    """Each span of a document, with its resource and scope: a message that holds these two and no spans.
+    """Yield each span of a document, together with a message that holds its resource and scope but no spans.
 
-    Spans of one scope come with the same message. A document is a request, one resource's part of it, or a list of
-    these; logs and metrics are passed over.
+    Spans of one scope share that message. A document is a request, a single element of its `resourceSpans`, or a list
+    of these. Logs and metrics are skipped.
 
     Raises:
-        NotOtlpError: the document is something else, or a field cannot be read.
+        NotOtlpError: the document is not OTLP, or a field cannot be read.
     """
     if isinstance(document, list):
         for item in document:
@@ -145,7 +145,7 @@ def _write_attributes(pairs: Any, owner: Mapping[str, Any], name: str = "attribu
 
 
 def _write_value(target: AnyValue, given: Any, depth: int) -> None:
-    """Write the value of an `AnyValue`, which has one field; without a known field the target stays empty."""
+    """Write an `AnyValue`, which has one field. The target stays empty if no field is known."""
     if given is None:
         return
     for name, value in _object(given, "value").items():
@@ -173,7 +173,7 @@ def _write_int(target: AnyValue, value: Any, _: int) -> None:
 
 def _write_double(target: AnyValue, value: Any, _: int) -> None:
     try:
-        target.double_value = float(value)  # Also of "NaN" and "Infinity".
+        target.double_value = float(value)  # Accepts "NaN" and "Infinity" too.
     except (TypeError, ValueError, OverflowError):
         raise NotOtlpError(f"doubleValue {shown('doubleValue', value)} is not a number") from None
 
@@ -206,7 +206,7 @@ _SNAKE: Final[dict[str, str]] = {}
 
 
 def _snake(name: str) -> str:
-    """The name of a field in the `.proto` files."""
+    """Return the name of a field in the `.proto` files."""
     found = _SNAKE.get(name)
     if found is None:
         found = _SNAKE[name] = "".join(f"_{char.lower()}" if char.isupper() else char for char in name)
@@ -226,7 +226,7 @@ _WRITERS: Final = {**_NAMED_WRITERS, **{_snake(name): write for name, write in _
 
 
 def _field(owner: Mapping[str, Any], name: str) -> Any:
-    """A field by either of its names; None if it is absent or null."""
+    """Return a field by its JSON or `.proto` name; None if it is absent or null."""
     found = owner.get(name)
     return found if found is not None else owner.get(_snake(name))
 
@@ -252,12 +252,12 @@ def _set_text(message: Any, name: str, value: Any) -> None:
     text = value if isinstance(value, str) else json.dumps(value)
     try:
         setattr(message, name, text)
-    except ValueError:  # A lone surrogate, which JSON can hold and UTF-8 cannot.
+    except ValueError:  # A lone surrogate: valid in JSON, but not in UTF-8.
         setattr(message, name, text.encode("utf-8", "replace").decode())
 
 
 def _int(value: Any, name: str) -> int:
-    """A whole number; the specification writes 64-bit integers as text."""
+    """Parse a whole number. The specification writes 64-bit integers as text."""
     try:
         return value if type(value) is int else int(value) if isinstance(value, str) else int(float(value))
     except (TypeError, ValueError, OverflowError):
@@ -265,7 +265,7 @@ def _int(value: Any, name: str) -> int:
 
 
 def _count(owner: Mapping[str, Any], name: str) -> int:
-    """A number of at least 0; an absent field is 0."""
+    """Return an unsigned number; 0 if the field is absent."""
     value = _field(owner, name)
     number = 0 if value is None else _int(value, name)
     if not 0 <= number < (2**64 if name.endswith("Nano") else 2**32):
@@ -274,14 +274,14 @@ def _count(owner: Mapping[str, Any], name: str) -> int:
 
 
 def _enum(value: Any, prefix: str, names: Mapping[str, int]) -> int:
-    """The number of an enum value, given as its name, with or without prefix, or as a number; 0 if it is unknown."""
+    """Return the number of an enum value, given by name, with or without prefix, or by number; 0 if unknown."""
     text = str(value).upper().removeprefix(prefix)
     number = int(text) if text.isdecimal() and len(text) < 3 else names.get(text, 0)
     return number if number in names.values() else 0
 
 
 def _id(owner: Mapping[str, Any], name: str, length: int, *, needed: bool = True) -> bytes:
-    """An id of `length` bytes, from hexadecimal digits or, where the text has another length, from base64."""
+    """Parse an id of `length` bytes from hexadecimal digits, or from base64 if the text has another length."""
     value = _field(owner, name)
     if not value and not needed:
         return b""

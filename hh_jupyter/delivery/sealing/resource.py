@@ -1,7 +1,7 @@
-"""What the spans of our own providers say about the service they come from.
+"""The OpenTelemetry resource of our own providers, with the name and version of the service.
 
-A provider outlives its tracer: the next one takes it over, and a notebook gives its tracer other settings. The service
-is therefore written when a span is sealed, by the settings of the tracer that seals it.
+A provider outlives its tracer: the next tracer takes it over, and a notebook can change its tracer's settings. So the
+service is set when a span is sealed, from the settings of the tracer that seals it.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from hh_jupyter.settings import Settings
 
 
 class OwnResource(Resource):
-    """The resource of a provider that we made; other providers' resources stay as they are."""
+    """The resource of a provider that we created. The resources of other providers are not changed."""
 
     def for_tracer(self, settings: Settings) -> Resource:
-        """The same with the service that the settings name."""
+        """Return a copy with the service from the settings."""
         return Resource({**self.attributes, **_service(settings)}, self.schema_url)
 
 
 def own_resource(settings: Settings) -> OwnResource:
-    """The resource of a new provider: OpenTelemetry's own variables hold, with the service of the settings."""
+    """Return the resource of a new provider: OpenTelemetry's variables, plus the service from the settings."""
     made = Resource.create()
     return OwnResource({**made.attributes, **_service(settings)}, made.schema_url)
 
 
 def _service(settings: Settings) -> dict[str, str]:
-    """Name and version; the project is the name only where nobody names a service."""
+    """Return the service name and version. The project is the fallback if no service name is set."""
     named = OTELResourceDetector().detect().attributes
     name = settings.service_name or str(named.get(SERVICE_NAME) or "") or settings.project or "unknown_service:python"
     version = settings.service_version or str(named.get(SERVICE_VERSION) or "")

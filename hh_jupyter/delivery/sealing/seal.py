@@ -1,8 +1,8 @@
-"""The sealer's queue and thread: what ended, and calls to the backend, are sealed in order, off the caller's time.
+"""The sealer's queue and thread: seals ended spans and backend calls in order, in the background.
 
-What sealing does is in `batch`, which is imported by the first batch: nobody who only makes spans waits for
-protobuf or for the redaction rules. A caller that makes spans faster than they can be sealed seals a batch itself, so
-memory stays bounded and nobody waits for disk or network.
+The sealing itself is in `batch`. The first batch imports it, so that creating spans does not wait for protobuf or the
+redaction rules. A caller that creates spans faster than they can be sealed seals a batch itself. So memory stays
+bounded, and callers never wait for disk or network.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GATHER_SECONDS: Final = 0.01
-"""How long the sealer lets spans gather; fewer, larger batches cost the caller fewer thread switches."""
+"""Seconds that the sealer waits for more spans. Fewer, larger batches cost the caller fewer thread switches."""
 
 THREAD_PREFIX: Final = "hh_jupyter-"
 BATCH: Final = 100
 MAX_UNSEALED: Final = 2_000
-"""Above so many unsealed spans the caller seals a batch itself."""
+"""If more entries than this are queued, the caller seals a batch itself."""
 
 CALLER_WAIT: Final = 0.05
-"""Seconds a caller waits for its turn at sealing. Bounded, because the caller may hold a lock that a destructor on
-the sealing thread wants."""
+"""Seconds that a caller waits for the sealing lock. Bounded, because the caller may hold a lock that a destructor on
+the sealing thread needs."""
 
 
 class _Mark(NamedTuple):
-    """A place in the queue; `reached` is set once everything before it is sealed."""
+    """A marker in the queue; `reached` is set when everything before it is sealed."""
 
     reached: threading.Event
 
@@ -48,11 +48,11 @@ class _Mark(NamedTuple):
 class Sealer:
     """Seals spans in the order in which they ended, and calls in the order in which they were made.
 
-    `put` takes no lock: a span may be ended by garbage collection, at any point of any code, on any thread.
+    `put` takes no lock, because garbage collection may end a span at any point in any code, on any thread.
 
     Args:
-        settings: replaced through `settings`, for what is sealed from then on.
-        outbox, log, details, copies: where the results go.
+        settings: the initial settings. Assign `settings` to use others for everything sealed later.
+        outbox, log, details, copies: receive the results.
     """
 
     def __init__(self, settings: Settings, outbox: Outbox, log: SpanLog, details: DetailStore, copies: Copies) -> None:
@@ -65,7 +65,7 @@ class Sealer:
         self._idle = False
         self._stopping = False
         self._urgent = threading.Event()
-        self._bell: SimpleQueue[None] = SimpleQueue()  # Its `put` may interrupt itself, unlike that of any other queue.
+        self._bell: SimpleQueue[None] = SimpleQueue()  # The only queue with a reentrant `put`.
         self._thread = threading.Thread(target=self._run, name=f"{THREAD_PREFIX}sealer", daemon=True)
 
     def start(self) -> None:
@@ -73,16 +73,16 @@ class Sealer:
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Seal what is there and end the thread, waiting at most `timeout` seconds."""
+        """Seal the remaining entries and end the thread. Waits at most `timeout` seconds."""
         self._stopping = True
         self._urgent.set()
         self._bell.put(None)
         self._thread.join(timeout)
 
     def put(self, entry: EndedSpan | Call | LateEvent) -> None:
-        """Take an ended span, a call, or an event of a span that was put before.
+        """Queue an ended span, a call, or an event of a span that was queued earlier.
 
-        Runs on the user's thread; no lock, no I/O.
+        Runs on the user's thread, without a lock and without I/O.
         """
         self._queue.append(entry)
         if self._idle:
@@ -93,32 +93,35 @@ class Sealer:
 
     @property
     def busy(self) -> bool:
-        """Something is queued or being sealed."""
+        """True if an entry is queued or being sealed."""
         return bool(self._queue) or self._sealing.locked()
 
     def may_wait(self) -> bool:
-        """False where waiting would wait for oneself: on our own threads, and in a destructor inside our structures."""
+        """Return False where waiting would deadlock.
+
+        That is on our own threads, and in a destructor that runs while this thread holds one of our locks.
+        """
         return not self._inside() and not threading.current_thread().name.startswith(THREAD_PREFIX)
 
     def _inside(self) -> bool:
-        """A destructor, run while this thread is at work in one of the structures that sealing changes."""
+        """Return True in a destructor that interrupted this thread while it was sealing or held a related lock."""
         held = self._outbox.changed.held() or self._log.lock.held() or self._details.lock.held()
         held = held or self._copies.held()
         return held or self._sealing_thread == threading.get_ident()
 
     def barrier(self, timeout: float) -> bool:
-        """Wait until every span that was put before is in the log and the outbox.
+        """Wait until every span that was queued earlier is in the log and the outbox.
 
         Args:
             timeout: seconds.
 
         Returns:
-            False if the time was not enough, or on the sealing thread itself, which cannot wait for itself.
+            False after a timeout, or if waiting would deadlock; see `may_wait`.
         """
         if not self.may_wait():
             return False
         if self._idle and not self.busy:
-            return True  # Asked after every cell, also of those without spans: nobody need be woken up for that.
+            return True  # Called after every cell; do not wake the thread if there are no spans.
         mark = _Mark(threading.Event())
         self._queue.append(mark)
         self._urgent.set()
@@ -131,7 +134,7 @@ class Sealer:
                 while self._queue:
                     self._seal_batch()
             self._idle = True
-            if self._queue:  # Something came between the last look and the flag.
+            if self._queue:  # An entry came between the last check and setting the flag.
                 continue
             if self._stopping:
                 return
@@ -147,7 +150,7 @@ class Sealer:
                 self._sealing.release()
 
     def _seal_batch(self) -> None:
-        """Seal the first entries of the queue. The caller holds the lock."""
+        """Seal the first entries of the queue. The caller must hold the lock."""
         taken: list[EndedSpan | Call | LateEvent | _Mark] = []
         self._sealing_thread = threading.get_ident()
         try:
@@ -158,11 +161,11 @@ class Sealer:
                 calls=[entry for entry in taken if isinstance(entry, Call)],
                 late=[entry for entry in taken if isinstance(entry, LateEvent)],
             )
-        except (KeyboardInterrupt, SystemExit):  # While a caller seals: nothing has happened yet, everything goes back.
+        except (KeyboardInterrupt, SystemExit):  # On a caller's thread: nothing was handed over, requeue all.
             self._queue.extendleft(reversed(taken))
             self._sealing_thread = None
             raise
-        except Exception as error:  # boundary: it must not end the thread, nor come out of the user's `span.end()`.
+        except Exception as error:  # boundary: must not end the thread or reach the user's `span.end()`.
             logger.debug("sealing failed inside hh_jupyter", exc_info=True)
             self._outbox.note_lost(f"spans could not be sealed and are lost ({type(error).__name__})")
             hand_over = _nothing
@@ -183,4 +186,4 @@ class Sealer:
 
 
 def _nothing() -> None:
-    """What a batch that failed hands over."""
+    """Replace the handover of a failed batch."""

@@ -1,6 +1,6 @@
-"""One span, sealed: our own copy, redacted, stamped, typed and cut to its limits, and the row made from it.
+"""Seals one span: makes our own copy, redacted, stamped, typed and limited, and the row for the span log.
 
-The span that instrumentors and other processors share is read and never changed.
+Instrumentors and other processors share the original span, so it is only read and never changed.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from hh_jupyter.values import copy_attributes, drop_largest, plain_values
 
 @dataclass(frozen=True, slots=True)
 class SealPolicy:
-    """What sealing needs to know of the tracer's settings.
+    """The settings that sealing needs.
 
     Attributes:
         run_ids: experiment ids by baggage key.
-        experiment: attributes that every span carries, from the settings.
-        max_attributes: attributes of the span's own, beside the stamped ones.
-        max_span_size: bytes of keys and texts.
+        experiment: attributes from the settings that every span gets.
+        max_attributes: limit on the span's own attributes, not counting the stamped ones.
+        max_span_size: limit on keys and texts, in bytes.
     """
 
     redactor: Redactor | RedactorWithFunction
@@ -45,10 +45,11 @@ class SealPolicy:
 
 
 class SealedSpan(NamedTuple):
-    """The final copy. A tuple, because one is made for every span.
+    """The final copy. A tuple, because one is created for every span and tuples are cheap.
 
     Attributes:
-        dropped, dropped_events, dropped_links: attributes, events and links that the SDK's limits and ours removed.
+        dropped, dropped_events, dropped_links: numbers of attributes, events and links removed by our and the SDK's
+            limits.
     """
 
     name: str
@@ -70,7 +71,7 @@ class SealedSpan(NamedTuple):
 
 @dataclass(slots=True)
 class _Draft:
-    """A span on its way to its final form."""
+    """The mutable state of a span while it is sealed."""
 
     name: str
     links: Sequence[Link]
@@ -85,9 +86,9 @@ class _Draft:
 
 
 def seal(span: ReadableSpan, stamp: Stamp, policy: SealPolicy, resource: Resource) -> tuple[SealedSpan, SpanRecord]:
-    """Make the final copy of an ended span, and its row."""
+    """Return the final copy of an ended span, and its row."""
     draft = _redacted(span, stamp.events, policy.redactor)
-    # Before the limits cut: instrumentors write model and usage last.
+    # Runs before the limits are applied, because instrumentors write model and usage last.
     scope = span.instrumentation_scope
     draft.facts = describe(
         draft.name, draft.attributes, draft.events, span.start_time or 0, scope.name if scope else ""
@@ -95,7 +96,7 @@ def seal(span: ReadableSpan, stamp: Stamp, policy: SealPolicy, resource: Resourc
     cut = _cut_to_limits(draft, policy)
     record = _record(span, stamp, draft)
     final = stamped_attributes(stamp, policy.run_ids)
-    if stamp.baggage:  # Headers that others sent.
+    if stamp.baggage:  # It may come from headers of incoming requests.
         stamped = final
         final, number = policy.redactor.attributes(stamped)
         final = with_ids(stamped, final)
@@ -112,7 +113,7 @@ def seal(span: ReadableSpan, stamp: Stamp, policy: SealPolicy, resource: Resourc
 
 
 def redacted_events(given: Sequence[Event], redactor: Redactor | RedactorWithFunction) -> tuple[list[Event], int]:
-    """Redact events and make their values plain. Returns the events and the number of redacted values."""
+    """Redact events and convert their values to plain ones. Returns the events and the number of redacted values."""
     events: list[Event] = []
     redacted = 0
     for event in given:
@@ -127,7 +128,7 @@ def redacted_events(given: Sequence[Event], redactor: Redactor | RedactorWithFun
 
 
 def unchanged(span: ReadableSpan, context: SpanContext) -> SealedSpan:
-    """The span as it is: nothing redacted, cut or added."""
+    """Return the span as a `SealedSpan`, without redaction, limits or added attributes."""
     return SealedSpan(
         name=span.name,
         context=context,
@@ -148,7 +149,7 @@ def unchanged(span: ReadableSpan, context: SpanContext) -> SealedSpan:
 
 
 def encodable(span: SealedSpan) -> SealedSpan:
-    """The same span with every value that protobuf cannot hold as text: lone surrogates, integers above 64 bits."""
+    """Return the span with values that protobuf rejects (lone surrogates, integers above 64 bits) changed to text."""
     resource, description = span.resource, span.status.description
     return span._replace(
         name=_clean(span.name),
@@ -161,7 +162,7 @@ def encodable(span: SealedSpan) -> SealedSpan:
 
 
 def encodable_events(events: Sequence[Event]) -> list[Event]:
-    """The same events with every value that protobuf cannot hold as text."""
+    """Return the events with values that protobuf rejects changed to text."""
     return [Event(_clean(event.name), _cleaned(event.attributes), event.timestamp) for event in events]
 
 
@@ -201,15 +202,15 @@ def _redacted(span: ReadableSpan, logged: Sequence[Event], redactor: Redactor | 
 
 
 def _cut_to_limits(draft: _Draft, policy: SealPolicy) -> list[str]:
-    """Leave out what is above the limits: the largest values first for size, the latest keys for number.
+    """Apply the limits: the size limit removes the largest values first, the number limit removes late keys.
 
     Returns:
-        what that is, such as "4 events".
+        Descriptions of what was removed, such as "4 events".
     """
     attributes = draft.attributes
     before = len(attributes)
     if before > policy.max_attributes:
-        # The keys set last are what matters least, save for model and usage, which instrumentors write at the end.
+        # Keys set late matter least, except the last ones: instrumentors write model and usage at the end.
         first, last = policy.max_attributes - policy.max_attributes // 8, policy.max_attributes // 8
         names = list(attributes)
         names = names[:first] + (names[-last:] if last else [])

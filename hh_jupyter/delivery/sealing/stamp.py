@@ -1,4 +1,4 @@
-"""What the processor notes when a span starts, for the sealer to write onto our copy when it has ended."""
+"""The stamp: context that the processor records at span start and the sealer adds to our copy after the end."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class Session(NamedTuple):
-    """Spans that belong to one conversation or run.
+    """A session, which groups the spans of one conversation or run.
 
     Attributes:
         id: UUID in lower case.
-        source: where it ran, when it was given for this session; its spans carry it.
-        project: the same for the project.
-        auto: nobody registered it; its spans ask the backend to make it when they arrive.
+        source: the environment it ran in, if given for this session; its spans carry it.
+        project: the project, if given for this session; its spans carry it.
+        auto: the session was not registered; its spans ask the backend to create it when they arrive.
     """
 
     id: str
@@ -32,15 +32,17 @@ class Session(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """Where a span belongs, decided at its start. A tuple, because one is made for every span on the caller's time.
+    """The context of a span, recorded at its start.
+
+    A tuple, because one is created for every span on the caller's thread.
 
     Attributes:
-        baggage: all baggage of the context it started in; an entry beats the session's own value.
-        session: the tracer's session at that moment.
-        cell: id of the notebook cell's run, None outside cells.
+        baggage: all baggage of the context in which the span started; an entry overrides the session's own value.
+        session: the tracer's session at span start.
+        cell: id of the notebook cell's run; None outside cells.
         parent_id: span id of the nearest ancestor that the filters keep; None for a root.
-        by_others: where other exporters of the span's provider send it; known at its end.
-        events: events of the span that were written as log records, beside those on it. Known at its end.
+        by_others: destinations that other exporters of the span's provider send it to. Set at span end.
+        events: events of the span that arrived as log records, in addition to its own events. Set at span end.
     """
 
     baggage: Mapping[str, object]
@@ -52,7 +54,7 @@ class Stamp(NamedTuple):
 
 
 class LateEvent(NamedTuple):
-    """An event of a span that has ended."""
+    """An event that arrived after its span ended."""
 
     trace_id: int
     span_id: int
@@ -78,17 +80,17 @@ _TWICE = (
 
 
 def session_id_of(stamp: Stamp) -> str | None:
-    """The session of a span: baggage before the tracer's own (contract, section 6)."""
+    """Return the session id of a span. Baggage overrides the tracer's session (tests/contract/README.md, section 6)."""
     found = stamp.baggage.get(keys.BAGGAGE_SESSION_ID)
     return str(found) if found else (stamp.session.id if stamp.session else None)
 
 
 def stamped_attributes(stamp: Stamp, run_ids: Mapping[str, str]) -> dict[str, Any]:
-    """The attributes that every span carries (contract, section 3).
+    """Return the attributes that every span carries (tests/contract/README.md, section 3).
 
     Args:
-        stamp: of the span.
-        run_ids: the tracer's experiment ids by baggage key; baggage beats them.
+        stamp: stamp of the span.
+        run_ids: the tracer's experiment ids by baggage key; baggage overrides them.
     """
     baggage, session = stamp.baggage, stamp.session
     session_id = session_id_of(stamp)
@@ -113,7 +115,7 @@ def stamped_attributes(stamp: Stamp, run_ids: Mapping[str, str]) -> dict[str, An
 
 
 class EndedSpan(NamedTuple):
-    """A span and where it belongs."""
+    """An ended span and its stamp."""
 
     span: ReadableSpan
     stamp: Stamp

@@ -1,4 +1,4 @@
-"""Makes rows from encoded spans: those of sessions whose kernel is gone, and those of files."""
+"""Makes rows from encoded spans: of sessions whose kernel has ended, and of files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def records_of(body: bytes, *, cell: str | None = None) -> list[SpanRecord]:
-    """The rows of a serialised `ExportTraceServiceRequest`, in its order; an empty list if the bytes are none.
+    """Return the rows of a serialised `ExportTraceServiceRequest`, in its order; an empty list for other bytes.
 
-    What the limits cut before encoding is missing here as well.
+    Content that the limits removed before encoding is missing from the rows too.
 
     Args:
-        body: as the spool keeps it.
+        body: a serialised request, as stored in the spool.
         cell: id of the notebook cell's run that the spans belong to.
     """
     from google.protobuf.message import DecodeError
@@ -39,12 +39,12 @@ def records_of(body: bytes, *, cell: str | None = None) -> list[SpanRecord]:
 
 
 def row_of(span: Span, scope: str, *, cell: str | None = None) -> SpanRecord:
-    """The row of an encoded span.
+    """Return the row of an encoded span.
 
     Args:
-        span: finished or, if it has no end, running.
+        span: the span; without an end time it is still running.
         scope: name of its instrumentation scope.
-        cell: id of the notebook cell's run that it belongs to.
+        cell: id of the notebook cell's run that the span belongs to.
     """
     details = details_of(span)
     attributes = details.attributes
@@ -70,9 +70,10 @@ def row_of(span: Span, scope: str, *, cell: str | None = None) -> SpanRecord:
 
 
 def _as_ended(name: str, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Without the event type that the sealer wrote, which would look like one that somebody chose.
+    """Return the attributes without an event type that the sealer wrote, so that it does not look user-defined.
 
-    It writes its own last, and it is what the other attributes say; a chosen one is both only by chance.
+    The sealer writes its event type last, and that type follows from the other attributes. Both are true of a
+    user-defined type only by chance.
     """
     last = [key for key in attributes if key not in (keys.TRUNCATED, keys.REDACTED)][-1:]
     if last != [keys.EVENT_TYPE]:

@@ -1,4 +1,4 @@
-"""Spans end anywhere: in destructors, in threads, in a signal's midst. None may be lost, nothing may deadlock."""
+"""Spans may end in destructors, threads and signal handlers: none is lost and nothing deadlocks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hh_jupyter.testing import Backend
 
 
 class Leaky:
-    """A cycle whose destructor ends a span: garbage collection decides when, and on which thread."""
+    """A reference cycle whose destructor ends a span when, and on the thread where, it is garbage-collected."""
 
     def __init__(self, tracer: HoneyHiveTracer, name: str) -> None:
         self.myself = self
@@ -27,7 +27,7 @@ class Leaky:
 
 @pytest.fixture
 def pressure() -> Iterator[None]:
-    """Garbage collection at nearly every allocation, thread switches at nearly every bytecode."""
+    """Collect garbage at nearly every allocation and switch threads at nearly every bytecode."""
     threshold, interval = gc.get_threshold(), sys.getswitchinterval()
     gc.set_threshold(20)
     sys.setswitchinterval(1e-5)
@@ -40,7 +40,7 @@ def pressure() -> Iterator[None]:
 def test_spans_ended_by_garbage_collection_in_many_threads_all_arrive(
     backend: Backend, pressure: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Callers seal as well, at every chance, with sessions made and rows read meanwhile."""
+    """Callers seal too, whenever possible, while sessions are created and rows are read."""
     monkeypatch.setattr(seal, "MAX_UNSEALED", 5)
     tracer = HoneyHiveTracer.init(api_key="k", server_url=backend.url)
     threads, each = 4, 1_000
@@ -60,7 +60,7 @@ def test_spans_ended_by_garbage_collection_in_many_threads_all_arrive(
         assert not thread.is_alive(), "deadlock"
     gc.collect()
     wanted = {f"{thread}/{number}" for thread in range(threads) for number in range(each)}
-    # A collection that another thread began may still end spans: flush until no more come, lost ones would never come.
+    # A collection started by another thread may still end spans, so flush until all have arrived; lost ones never do.
     for _ in range(20):
         assert tracer.force_flush()
         if tracer.export_state().sent == len(wanted):

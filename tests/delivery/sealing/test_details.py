@@ -1,4 +1,4 @@
-"""Details come from sealed bodies: bounded, least recently used, then from disk, and never from a live object."""
+"""Details come from sealed bodies, in a bounded LRU cache or on disk, and never from a live object."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ STAMP = Stamp({}, Session("0b5e9d0a-0000-4000-8000-000000000001", "s"), None, No
 
 
 def sealed(name: str) -> list[tuple[bytes, SpanRecord]]:
-    """Each span of a recording in a body of its own, with its row."""
+    """Return each span of a recording as a separate body, with its row."""
     pairs = [seal(span, STAMP, POLICY, span.resource) for span in recorded(name)]
     return [(encode([final]), row) for final, row in pairs]
 
 
 class SpooledBodies:
-    """Bodies by session, as a spool has them."""
+    """Bodies by session, like a spool."""
 
     def __init__(self, *bodies: bytes) -> None:
         self.kept, self.asked = list(bodies), 0
@@ -34,7 +34,7 @@ class SpooledBodies:
         return self.kept if session_id == (STAMP.session.id if STAMP.session else "") else []
 
 
-def test_the_least_recently_used_bodies_are_forgotten_first() -> None:
+def test_the_least_recently_used_bodies_are_evicted_first() -> None:
     (first, one), (second, two), (third, three) = sealed("openinference-openai-responses.json")[:3]
     store = DetailStore(len(first) + len(second) + len(third) - 1)
     store.add(first, [one.span_id])
@@ -46,7 +46,7 @@ def test_the_least_recently_used_bodies_are_forgotten_first() -> None:
     assert store.load(three) is not None
 
 
-def test_details_are_those_that_were_delivered() -> None:
+def test_details_equal_what_was_delivered() -> None:
     body, row = sealed("openinference-openai-chat.json")[0]
     store = DetailStore()
     store.add(body, [row.span_id])
@@ -56,14 +56,14 @@ def test_details_are_those_that_were_delivered() -> None:
     assert details.attributes["llm.model_name"] == "gpt-4o-mini-2024-07-18"
 
 
-def test_an_equal_span_id_of_another_trace_is_another_span() -> None:
+def test_the_same_span_id_in_another_trace_is_another_span() -> None:
     body, row = sealed("openinference-openai-chat.json")[0]
     store = DetailStore()
     store.add(body, [row.span_id])
     assert store.load(replace(row, trace_id=row.trace_id ^ 1)) is None
 
 
-def test_what_memory_forgot_is_read_from_disk_once_and_kept_again() -> None:
+def test_evicted_bodies_are_read_from_disk_once_and_cached_again() -> None:
     body, row = sealed("openinference-openai-chat.json")[0]
     store, disk = DetailStore(), SpooledBodies(body)
     store.look_in(disk)
@@ -74,7 +74,7 @@ def test_what_memory_forgot_is_read_from_disk_once_and_kept_again() -> None:
     assert store.bodies_of([row]) == [body]
 
 
-def test_a_spool_that_is_gone_is_not_asked() -> None:
+def test_a_deleted_spool_is_not_queried() -> None:
     body, row = sealed("openinference-openai-chat.json")[0]
     store = DetailStore()
     store.look_in(SpooledBodies(body))

@@ -1,8 +1,8 @@
-"""Our encoding of spans says in every field what the official encoder says."""
+"""Our encoding of spans equals that of the official encoder in every field."""
 
 from __future__ import annotations
 
-# Else a provider with a resource of its own hangs in children that are forked later (SDK 1.45, `_handle_fork`).
+# Otherwise a provider with its own resource hangs in children forked later (SDK 1.45, `_handle_fork`).
 import concurrent.futures.thread  # noqa: F401
 
 import pytest
@@ -36,13 +36,13 @@ ELSEWHERE = SpanContext(
 
 
 def sealed(span: ReadableSpan) -> SealedSpan:
-    """The span as sealing copies it when there is nothing to change."""
+    """Return the span as sealing copies it when there is nothing to change."""
     assert span.context is not None
     return unchanged(span, span.context)
 
 
 def ended(name: str, kind: SpanKind = SpanKind.INTERNAL, status: Status | None = None) -> ReadableSpan:
-    """A span with something in every field that there is; one attribute of each part is above the limit."""
+    """Return a span with a value in every field; one attribute of each part is above the limit."""
     span = TRACER.start_span(
         name,
         set_span_in_context(NonRecordingSpan(ELSEWHERE)),
@@ -72,12 +72,12 @@ def decoded(spans: list[SealedSpan]) -> ExportTraceServiceRequest:
 
 @pytest.mark.parametrize("kind", list(SpanKind))
 @pytest.mark.parametrize("status", [None, Status(StatusCode.OK), Status(StatusCode.ERROR, "ValueError: no")])
-def test_every_field_is_what_the_official_encoder_writes(kind: SpanKind, status: Status | None) -> None:
+def test_every_field_equals_the_output_of_the_official_encoder(kind: SpanKind, status: Status | None) -> None:
     span = ended("buy", kind, status)
     assert decoded([sealed(span)]) == encode_spans([span])
 
 
-def test_roots_and_spans_without_anything_too() -> None:
+def test_root_spans_and_empty_spans_are_encoded_alike_too() -> None:
     span = PROVIDER.get_tracer("bare").start_span("root")
     span.end()
     assert isinstance(span, ReadableSpan)
@@ -109,7 +109,7 @@ BAD = "half of a pair: \ud800"
     ],
     ids=lambda broken: next(iter(broken)),
 )
-def test_what_protobuf_refuses_can_be_encoded_after_all(broken: dict[str, object]) -> None:
+def test_values_that_protobuf_rejects_are_encoded_as_text(broken: dict[str, object]) -> None:
     span = sealed(ended("a"))._replace(**broken)  # type: ignore[arg-type]
     with pytest.raises((ValueError, TypeError)):
         encode([span])

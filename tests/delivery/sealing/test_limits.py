@@ -1,4 +1,4 @@
-"""Every tracer keeps as many attributes as the first, and one above the limit costs no span."""
+"""Every tracer keeps as many attributes as the first, and exceeding the limit does not lose the span."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.testing import Backend
 
 
-def test_every_tracer_has_the_limit_of_the_first(backend: Backend) -> None:
+def test_every_tracer_uses_the_limit_of_the_first(backend: Backend) -> None:
     with (
         HoneyHiveTracer.init(api_key="test-key-0001", server_url=backend.url) as first,
         HoneyHiveTracer.init(api_key="test-key-0001", server_url=backend.url) as second,

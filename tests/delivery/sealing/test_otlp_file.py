@@ -1,4 +1,4 @@
-"""Lines of an OTLP JSON file hold each span once and are what protobuf's own reader takes."""
+"""Lines of an OTLP JSON file hold each span once, and protobuf's own reader accepts them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hh_jupyter.delivery.sealing.otlp_file import lines
 
 
 def request(*ids: int, name: str = "s") -> ExportTraceServiceRequest:
-    """Spans of trace 1 in two scopes."""
+    """Return a request with spans of trace 1 in two scopes."""
     found = ExportTraceServiceRequest()
     resource = found.resource_spans.add()
     resource.resource.attributes.add(key="service.name").value.string_value = "test"
@@ -31,7 +31,7 @@ def request(*ids: int, name: str = "s") -> ExportTraceServiceRequest:
 
 
 def read(line: bytes) -> ExportTraceServiceRequest:
-    """A line by protobuf's own reader, which wants ids in base64 where OTLP says hexadecimal."""
+    """Parse a line with protobuf's own reader, which expects ids in base64 where OTLP uses hexadecimal."""
     document = json.loads(line)
     for resource in document["resourceSpans"]:
         for scope in resource["scopeSpans"]:
@@ -42,7 +42,7 @@ def read(line: bytes) -> ExportTraceServiceRequest:
     return found  # type: ignore[no-any-return]
 
 
-def test_a_line_is_the_request_that_it_was_made_from() -> None:
+def test_a_line_equals_the_request_that_it_was_made_from() -> None:
     original = request(1, 2, 3)
     ((line, ids),) = lines([original.SerializeToString()])
     assert line.endswith(b"\n")
@@ -51,7 +51,7 @@ def test_a_line_is_the_request_that_it_was_made_from() -> None:
     assert sorted(ids) == [1, 2, 3]
 
 
-def test_a_span_that_comes_twice_is_in_the_file_once() -> None:
+def test_a_duplicate_span_is_in_the_file_once() -> None:
     bodies = [request(1, 2).SerializeToString(), request(2, 3, 4).SerializeToString(), request(4).SerializeToString()]
     found = list(lines(bodies))
     assert [sorted(ids) for _, ids in found] == [[1, 2], [3, 4]]
@@ -60,5 +60,5 @@ def test_a_span_that_comes_twice_is_in_the_file_once() -> None:
     assert sorted(span.name for span in spans) == ["s-1", "s-2", "s-3", "s-4"]
 
 
-def test_what_is_no_request_is_left_out() -> None:
+def test_bodies_that_are_not_requests_are_skipped() -> None:
     assert [ids for _, ids in lines([b"\xff\xff", request(1).SerializeToString(), b""])] == [[1]]

@@ -1,4 +1,4 @@
-"""Files of OTLP JSON, whoever wrote them: read in every spelling of the format, or refused in one clear sentence."""
+"""OTLP JSON files from any program are read in every variant of the format, or rejected with one clear sentence."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RECORDED = [*recorded("openinference-langchain-agent.json"), *recorded(RECORDING
 
 
 def full_request() -> ExportTraceServiceRequest:
-    """A request in which every field of a span is set, and values are of every type."""
+    """Return a request in which every field of a span is set, with values of every type."""
     request = ExportTraceServiceRequest()
     resource = request.resource_spans.add(schema_url="https://schema/1")
     resource.resource.attributes.add(key="service.name").value.string_value = "shop"
@@ -65,7 +65,7 @@ def full_request() -> ExportTraceServiceRequest:
 
 
 def joined(path: Path) -> list[bytes]:
-    """Each span of a file as a request of its own, serialised."""
+    """Return each span of a file as a separate serialised request."""
     found = []
     for group, span in read(path):
         request = ExportTraceServiceRequest()
@@ -76,7 +76,7 @@ def joined(path: Path) -> list[bytes]:
 
 
 def singly(request: ExportTraceServiceRequest) -> list[bytes]:
-    """The same of a request."""
+    """Return each span of a request as a separate serialised request."""
     found = []
     for resource in request.resource_spans:
         for scope in resource.scope_spans:
@@ -103,14 +103,14 @@ ENCODINGS: dict[str, Callable[[ExportTraceServiceRequest], str]] = {
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("source", ["every field", "recorded spans by the official encoder"])
-def test_every_spelling_of_the_format_gives_the_same_spans(encoding: str, source: str, tmp_path: Path) -> None:
+def test_every_variant_of_the_format_gives_the_same_spans(encoding: str, source: str, tmp_path: Path) -> None:
     request = full_request() if source == "every field" else encode_spans(RECORDED)
     path = tmp_path / "trace.json"
     path.write_text(ENCODINGS[encoding](request), encoding="utf-8")
     assert joined(path) == singly(request)
 
 
-def test_lines_may_be_compressed_have_a_byte_order_mark_or_be_of_other_signals(tmp_path: Path) -> None:
+def test_lines_may_be_compressed_have_a_byte_order_mark_or_hold_other_signals(tmp_path: Path) -> None:
     line = to_json(full_request().SerializeToString())
     other = b'{"resourceLogs":[{"scopeLogs":[]}]}\n{"resourceMetrics":[]}\n{}\n\n'
     path = tmp_path / "trace.of.any.name"
@@ -118,7 +118,7 @@ def test_lines_may_be_compressed_have_a_byte_order_mark_or_be_of_other_signals(t
     assert joined(path) == singly(full_request()) * 2
 
 
-def test_the_format_before_scopes_had_their_name_is_read(tmp_path: Path) -> None:
+def test_the_old_format_with_instrumentation_libraries_is_read(tmp_path: Path) -> None:
     span = {"traceId": TRACE.upper(), "spanId": SPAN, "parentSpanId": "0" * 16, "name": "old", "status": {"code": 2}}
     library = {"instrumentationLibrary": {"name": "lib"}, "spans": [{**span, "kind": "CLIENT", "newField": {"x": 1}}]}
     path = tmp_path / "trace.json"
@@ -144,7 +144,7 @@ def test_values_that_protobuf_cannot_hold_are_kept_as_text(tmp_path: Path) -> No
 
 
 def document(**span: Any) -> str:
-    """A request with one span, as a line."""
+    """Return a request with one span, as a line."""
     fields = {"traceId": TRACE, "spanId": SPAN, "name": "x", **span}
     return json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [fields]}]}]})
 
@@ -177,7 +177,7 @@ EXPECTED = "expected OTLP JSON: an object with resourceSpans on each line, or on
         ("[" * 100_000, "line 1: nested too deeply"),
     ],
 )
-def test_a_file_that_is_something_else_is_refused_with_line_place_and_what_is_expected(
+def test_the_error_for_another_file_names_the_line_the_place_and_the_expected_format(
     text: str, said: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "trace.json"
@@ -190,7 +190,7 @@ def test_a_file_that_is_something_else_is_refused_with_line_place_and_what_is_ex
     assert isinstance(caught.value, ValueError)
 
 
-def test_damaged_bytes_are_refused_and_a_secret_is_not_repeated(tmp_path: Path) -> None:
+def test_damaged_bytes_are_rejected_and_the_error_does_not_repeat_a_secret(tmp_path: Path) -> None:
     line, path = document().encode() + b"\n", tmp_path / "trace.gz"
     path.write_bytes(gzip.compress(line * 3)[:-9])
     with pytest.raises(SpanFileError, match=r"after line \d: the compressed data is damaged or cut"):

@@ -1,4 +1,4 @@
-"""What sealing makes of a span: redacted, typed, stamped and within its limits, and never the shared span itself."""
+"""Sealing redacts, types, stamps and limits a copy of a span and never changes the shared span."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tracer(backend: Backend) -> Iterator[HoneyHiveTracer]:
 
 
 def sealed(backend: Backend, tracer: HoneyHiveTracer, attributes: dict[str, Any]) -> dict[str, Any]:
-    """The one span as the backend got it."""
+    """Return the only span, as the backend received it."""
     with tracer.start_span("subject", attributes=attributes):
         pass
     assert tracer.force_flush()
@@ -37,7 +37,7 @@ def sealed(backend: Backend, tracer: HoneyHiveTracer, attributes: dict[str, Any]
     return span
 
 
-def test_the_type_comes_from_what_the_span_had_when_it_ended(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_the_type_comes_from_the_attributes_at_the_end_of_the_span(backend: Backend, tracer: HoneyHiveTracer) -> None:
     with tracer.start_span("subject") as span:
         span.set_attribute("openinference.span.kind", "LLM")
     assert tracer.force_flush()
@@ -60,7 +60,7 @@ def test_secrets_reach_neither_the_backend_nor_the_rows(backend: Backend, tracer
     assert "ValueError" in everything
 
 
-def test_above_the_limit_the_span_is_cut_and_marked_not_lost(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_a_span_above_the_limit_is_truncated_and_marked_but_not_lost(backend: Backend, tracer: HoneyHiveTracer) -> None:
     many = {f"message.{number}": "text" for number in range(100)}
     span = sealed(backend, tracer, {**many, "openinference.span.kind": "LLM"})
     attributes = span["attributes"]
@@ -71,15 +71,13 @@ def test_above_the_limit_the_span_is_cut_and_marked_not_lost(backend: Backend, t
     assert span_log().records()[0].dropped == 85
 
 
-def test_the_largest_values_go_first(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_the_largest_values_are_removed_first(backend: Backend, tracer: HoneyHiveTracer) -> None:
     span = sealed(backend, tracer, {"small": "x", "large": "y" * 60_000, "middle": "z" * 10_000})
     assert {"small", "middle"} <= set(span["attributes"])
     assert "large" not in span["attributes"]
 
 
-def test_values_that_the_wire_cannot_hold_do_not_take_the_batch_with_them(
-    backend: Backend, tracer: HoneyHiveTracer
-) -> None:
+def test_values_that_protobuf_cannot_hold_do_not_lose_the_batch(backend: Backend, tracer: HoneyHiveTracer) -> None:
     with tracer.start_span("fine"):
         pass
     with tracer.start_span("odd \udcff", attributes={"lone": "a\udcffb", "huge": 10**30}):
@@ -91,7 +89,7 @@ def test_values_that_the_wire_cannot_hold_do_not_take_the_batch_with_them(
     assert odd["attributes"]["huge"] == str(10**30)
 
 
-def test_details_can_be_had_after_the_row(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_details_can_be_loaded_after_the_row(backend: Backend, tracer: HoneyHiveTracer) -> None:
     with tracer.start_span("first", attributes={"list": ["a", "b"], "n": 3, "f": 0.5, "yes": True}) as span:
         span.add_event("note", {"k": "v"})
     assert tracer.wait_processed()
@@ -102,8 +100,8 @@ def test_details_can_be_had_after_the_row(backend: Backend, tracer: HoneyHiveTra
     assert [(event.name, event.attributes) for event in details.events] == [("note", {"k": "v"})]
 
 
-def test_the_span_that_others_share_is_never_changed(backend: Backend) -> None:
-    """Another processor of the same provider, before and after ours, sees what the program wrote."""
+def test_the_shared_span_is_never_changed(backend: Backend) -> None:
+    """Other processors of the same provider, before and after ours, see what the program wrote."""
     seen: list[tuple[str, dict[str, Any]]] = []
 
     class Other(SpanProcessor):
@@ -120,7 +118,7 @@ def test_the_span_that_others_share_is_never_changed(backend: Backend) -> None:
     tracer.shutdown()
 
 
-def test_an_empty_list_and_a_link_survive_the_wire(backend: Backend, tracer: HoneyHiveTracer) -> None:
+def test_an_empty_list_and_a_link_arrive(backend: Backend, tracer: HoneyHiveTracer) -> None:
     with tracer.start_span("first") as first:
         pass
     with tracer.start_span("second", links=[Link(first.get_span_context(), {"why": "because"})]):
@@ -142,7 +140,7 @@ def test_sessions_and_their_updates_are_redacted_like_spans(backend: Backend, tr
 
 
 def test_no_value_makes_a_session_call_raise(backend: Backend, tracer: HoneyHiveTracer) -> None:
-    """Keys that are no text, cycles, objects without text, NaN: each arrives as something."""
+    """Keys that are not text, cycles, objects without a text form and NaN all arrive in some form."""
 
     class Mute:
         def __str__(self) -> str:
@@ -168,7 +166,7 @@ def test_no_value_makes_a_session_call_raise(backend: Backend, tracer: HoneyHive
 
 
 @pytest.mark.parametrize("poison", [{"n": 10**5000}, {"when": object()}, {"path": Path("/tmp")}, {(1,): {(2,): 3}}])
-def test_one_call_that_is_hard_to_encode_stops_nothing(
+def test_a_call_that_cannot_be_encoded_does_not_block_others(
     backend: Backend, tracer: HoneyHiveTracer, poison: dict[Any, Any]
 ) -> None:
     tracer.enrich_session(metadata=poison)
@@ -179,10 +177,10 @@ def test_one_call_that_is_hard_to_encode_stops_nothing(
     assert [span["name"] for span in backend.spans()] == ["after"]
 
 
-def test_a_fault_in_sealing_is_counted_and_stops_nothing(
+def test_an_error_in_sealing_is_counted_and_does_not_block_others(
     backend: Backend, tracer: HoneyHiveTracer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Forced, since none is known; the user's `span.end()` and the next batch must not notice."""
+    """The error is forced, because no real one is known. It must not affect `span.end()` or the next batch."""
     monkeypatch.setattr(batch, "seal", lambda *_: 1 / 0)
     with tracer.start_span("lost"):
         pass

@@ -1,4 +1,4 @@
-"""Whatever stands on a span when it ends: what is sealed is within the limits, says what it lost, has no secrets."""
+"""Any ended span is sealed within the limits, states what was removed, and contains no secrets."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ OWN = {*CORE, "honeyhive_metadata.hh_truncated", "honeyhive_metadata.hh_redacted
 FIXED = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-class Name(str, enum.Enum):  # noqa: UP042  # what most programs have; its str() is another one
+class Name(str, enum.Enum):  # noqa: UP042  # what most programs use; its str() differs from that of StrEnum
     SECRET = SECRET
 
 
 class Real(float):
-    """As numpy's is."""
+    """A float subclass, like numpy's."""
 
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30) | st.sampled_from(
@@ -62,7 +62,7 @@ def tracer() -> Iterator[HoneyHiveTracer]:
 def sealed(
     tracer: HoneyHiveTracer, attributes: dict[str, Any], events: tuple[dict[str, Any], ...] = ()
 ) -> tuple[SpanRecord, SpanDetails, int]:
-    """The row and the details of one span, and how many attributes it had when it ended."""
+    """Return the row and the details of one span, and its number of attributes at the end."""
     span_log().clear()
     span: Any = tracer.provider.get_tracer("somebody's").start_span("subject")
     for key, value in attributes.items():
@@ -87,7 +87,7 @@ def size(attributes: Any) -> int:
     attributes=st.dictionaries(KEYS, VALUES, max_size=40),
     events=st.lists(st.dictionaries(KEYS, VALUES, max_size=3), max_size=3).map(tuple),
 )
-def test_a_sealed_span_is_within_its_limits_and_says_what_it_lost(
+def test_a_sealed_span_is_within_its_limits_and_states_what_was_removed(
     tracer: HoneyHiveTracer, attributes: dict[str, Any], events: tuple[dict[str, Any], ...]
 ) -> None:
     record, details, before = sealed(tracer, attributes, events)
@@ -103,8 +103,8 @@ def test_a_sealed_span_is_within_its_limits_and_says_what_it_lost(
 
 @settings(FIXED, max_examples=150)
 @given(value=st.recursive(VALUES, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=10))
-def test_a_span_with_any_value_set_by_anybody_is_sealed(tracer: HoneyHiveTracer, value: Any) -> None:
-    """Dicts and lists in lists too: newer versions of OpenTelemetry let them through."""
+def test_a_span_with_any_value_is_sealed(tracer: HoneyHiveTracer, value: Any) -> None:
+    """This includes dicts and nested lists, which newer versions of OpenTelemetry accept."""
     record, details, _ = sealed(tracer, {"v": value}, ({"v": value},))
     assert record.name == "subject"
     assert set(details.attributes) >= CORE
@@ -125,20 +125,20 @@ def test_a_span_with_any_value_set_by_anybody_is_sealed(tracer: HoneyHiveTracer,
     ],
     ids=repr,
 )
-def test_no_form_of_a_text_hides_a_secret(tracer: HoneyHiveTracer, value: Any) -> None:
+def test_secrets_are_found_in_every_representation_of_a_text(tracer: HoneyHiveTracer, value: Any) -> None:
     record, details, _ = sealed(tracer, {"note": value}, ({"note": value},))
     assert SECRET not in repr((record, details))
     assert "note" in details.attributes or not isinstance(value, str)
 
 
-def test_lists_count_as_large_as_they_are(tracer: HoneyHiveTracer) -> None:
+def test_lists_count_with_their_full_size(tracer: HoneyHiveTracer) -> None:
     _, details, _ = sealed(tracer, {"small": "x", "list": ["y" * 100] * 100}, ({"list": ["z" * 100] * 100},))
     assert "small" in details.attributes
     assert "list" not in details.attributes
     assert details.events[0].attributes == {}
 
 
-def test_numbers_and_texts_of_other_types_are_numbers_and_texts(tracer: HoneyHiveTracer) -> None:
+def test_subclasses_of_numbers_and_texts_are_sealed_as_numbers_and_texts(tracer: HoneyHiveTracer) -> None:
     values = {"n": Number(7), "r": Real(0.5), "w": Word("w"), "list": [Word("a"), Word("b")], "gap": ["a", None]}
     _, details, _ = sealed(tracer, values)
     wanted = {"n": 7, "r": 0.5, "w": "w", "list": ["a", "b"], "gap": ["a", None]}

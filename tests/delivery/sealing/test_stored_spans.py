@@ -1,4 +1,4 @@
-"""Rows made from stored spans are those that the span log had when the spans were sealed."""
+"""Rows made from stored spans equal those in the span log when the spans were sealed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tracer(finished: InMemorySpanExporter) -> Tracer:
 
 
 def sealed(spans: tuple[ReadableSpan, ...]) -> tuple[bytes, list[SpanRecord]]:
-    """The body that is stored, and the rows that the log gets."""
+    """Return the stored body and the rows for the log."""
     policy = SealPolicy(Redactor(environ=os.environ), max_attributes=16)
     pairs = [
         seal(span, Stamp({}, SESSION, "c 1", span.parent and span.parent.span_id), policy, span.resource)
@@ -45,7 +45,7 @@ def sealed(spans: tuple[ReadableSpan, ...]) -> tuple[bytes, list[SpanRecord]]:
     return encode([copy for copy, _ in pairs]), [row for _, row in pairs]
 
 
-def test_every_field_of_a_row_comes_back(tracer: Tracer, finished: InMemorySpanExporter) -> None:
+def test_every_field_of_a_row_is_restored(tracer: Tracer, finished: InMemorySpanExporter) -> None:
     llm: dict[str, AttributeValue] = {
         "openinference.span.kind": "LLM",
         "llm.model_name": "gpt-4o-mini",
@@ -73,7 +73,7 @@ def test_the_cell_is_known_only_to_the_caller(tracer: Tracer, finished: InMemory
 
 
 @pytest.mark.parametrize("body", [b"\xff\xff\xff", b"not an export at all", b""])
-def test_bytes_that_are_no_export_have_no_rows(body: bytes) -> None:
+def test_bytes_that_are_not_an_export_request_have_no_rows(body: bytes) -> None:
     assert records_of(body) == []
 
 
@@ -88,7 +88,7 @@ def test_bytes_that_are_no_export_have_no_rows(body: bytes) -> None:
         {"openinference.span.kind": "LLM", "honeyhive_event_type": "chain"},
     ],
 )
-def test_a_type_that_the_sealer_wrote_is_not_taken_for_a_chosen_one(
+def test_a_type_that_the_sealer_wrote_is_not_mistaken_for_a_user_defined_one(
     tracer: Tracer, finished: InMemorySpanExporter, attributes: dict[str, AttributeValue]
 ) -> None:
     tracer.start_span("one", attributes=attributes).end()

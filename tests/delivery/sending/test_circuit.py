@@ -1,4 +1,4 @@
-"""After failures one probe at a time goes out; the backend's own wish for a pause is kept; a good answer ends it."""
+"""After failures one probe at a time is sent, requested pauses are kept, and a success closes the circuit."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ BUSY = Verdict("retry", "api.example answered 503", server_error=True)
 
 @pytest.fixture
 def outbox() -> Outbox:
-    """With four sessions to start, all of them due."""
+    """Return an outbox with four session starts, all of them due."""
     made = Outbox("api.example", 1, 5.0)
     made.add([Item("session_start", name, b"{}") for name in "abcd"])
     made.flush(time.monotonic())
     return made
 
 
-def test_while_it_is_open_one_probe_is_under_way_and_not_four(outbox: Outbox) -> None:
+def test_an_open_circuit_sends_one_probe_at_a_time(outbox: Outbox) -> None:
     flights = [outbox.take() for _ in range(4)]
     for items in flights:
         outbox.settle(items, GONE)
@@ -48,21 +48,21 @@ def test_while_it_is_open_one_probe_is_under_way_and_not_four(outbox: Outbox) ->
     assert outbox.more_due()
 
 
-def test_one_failure_among_successes_is_that_requests_own_trouble(outbox: Outbox) -> None:
+def test_one_failure_among_successes_does_not_open_the_circuit(outbox: Outbox) -> None:
     bad, good = outbox.take(), outbox.take()
     outbox.settle(good, SENT)
     outbox.settle(bad, Verdict("retry", "api.example does not answer", reached=False, timed_out=True))
     assert outbox.take(), "the next goes out at once"
 
 
-def test_the_pauses_grow_and_end_at_half_a_minute() -> None:
+def test_the_pauses_grow_to_at_most_half_a_minute() -> None:
     waits = [max(module.back_off(tries) for _ in range(50)) for tries in (1, 2, 5, 50)]
     assert waits == sorted(waits)
     assert waits[0] <= 0.2
     assert 15 <= waits[-1] <= 30
 
 
-def test_a_pause_that_the_backend_asked_for_is_not_cut_short_by_a_flush(outbox: Outbox) -> None:
+def test_a_flush_does_not_shorten_a_pause_that_the_backend_requested(outbox: Outbox) -> None:
     outbox.settle(outbox.take(), Verdict("retry", "api.example answered 429", retry_after=60.0))
     outbox.flush(time.monotonic())
     assert outbox.take() == []
@@ -71,7 +71,7 @@ def test_a_pause_that_the_backend_asked_for_is_not_cut_short_by_a_flush(outbox: 
     assert outbox.take(), "but by somebody who asks for it"
 
 
-def test_nobody_waits_for_a_verdict_while_it_is_open(outbox: Outbox) -> None:
+def test_callers_do_not_wait_while_the_circuit_is_open(outbox: Outbox) -> None:
     assert outbox.worth_waiting()
     for verdict in (BUSY, BUSY):
         outbox.settle(outbox.take(), verdict)
@@ -81,7 +81,7 @@ def test_nobody_waits_for_a_verdict_while_it_is_open(outbox: Outbox) -> None:
 
 
 def work(tracer: HoneyHiveTracer, backend: Backend) -> None:
-    """An outage of some tries, and its end."""
+    """Simulate an outage of several attempts, and its end."""
     backend.force({TRACES: [503] * 4})
     for _ in range(6):
         with tracer.start_span("work"):
@@ -91,7 +91,7 @@ def work(tracer: HoneyHiveTracer, backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("told", [False, True])
-def test_an_outage_is_one_line_in_the_log_and_its_end_another_or_none_where_a_notebook_tells_it(
+def test_an_outage_and_its_end_are_logged_once_each_unless_a_notebook_shows_them(
     backend: Backend, caplog: pytest.LogCaptureFixture, told: bool
 ) -> None:
     caplog.set_level(logging.INFO, "hh_jupyter")

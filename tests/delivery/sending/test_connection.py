@@ -1,4 +1,4 @@
-"""Requests go where the settings say, the way they say, and the key to its own host only."""
+"""Requests follow the settings for address and connection, and the key goes only to its own host."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def settings(**given: Any) -> Settings:
 
 
 def deliver(timeout_millis: int = 5_000, **given: Any) -> HoneyHiveTracer:
-    """A tracer, shut down again, that was to deliver one session and one span."""
+    """Return a tracer that was shut down after recording one session and one span."""
     with HoneyHiveTracer.init(**{"api_key": KEY, **given}) as tracer:
         with tracer.start_span("work"):
             pass
@@ -55,7 +55,7 @@ def test_spans_go_to_the_backend_or_to_the_endpoint(endpoint: str | None, url: s
     "endpoint",
     ["https://collector.example", "http://api.example:443", "https://api.example:8443/v1/traces"],
 )
-def test_another_host_scheme_or_port_gets_the_given_headers_and_nothing_else(endpoint: str) -> None:
+def test_another_host_scheme_or_port_gets_only_the_given_headers(endpoint: str) -> None:
     assert connection.trace_headers(settings(otlp_endpoint=endpoint)) == {}
     given = {"X-Team": "a"}
     assert connection.trace_headers(settings(otlp_endpoint=endpoint, otlp_headers=given)) == given
@@ -70,7 +70,7 @@ def test_the_backend_itself_gets_the_key_and_the_given_headers_win() -> None:
     assert changed["X-Team"] == "a"
 
 
-def test_a_source_that_no_header_can_hold_is_no_obstacle(backend: Backend) -> None:
+def test_a_source_that_is_invalid_in_a_header_does_not_prevent_delivery(backend: Backend) -> None:
     deliver(server_url=backend.url, source="生产\n1")
     (span,) = backend.spans()
     assert span["attributes"]["honeyhive.source"] == "生产\n1"
@@ -78,7 +78,7 @@ def test_a_source_that_no_header_can_hold_is_no_obstacle(backend: Backend) -> No
     assert export.headers["x-source"] == "%E7%94%9F%E4%BA%A7%0A1"
 
 
-def test_only_spans_go_to_an_endpoint_of_their_own_and_the_key_does_not(backend: Backend) -> None:
+def test_a_separate_endpoint_gets_only_spans_and_not_the_key(backend: Backend) -> None:
     with Backend() as collector:
         deliver(server_url=backend.url, otlp_endpoint=collector.url + TRACES, otlp_headers={"X-Team": "a"})
         assert paths(backend) == [SESSION_START]
@@ -89,13 +89,13 @@ def test_only_spans_go_to_an_endpoint_of_their_own_and_the_key_does_not(backend:
         assert "authorization" not in export.headers
 
 
-def test_a_failing_endpoint_is_named_as_what_it_is(backend: Backend) -> None:
+def test_the_reason_names_the_failing_endpoint(backend: Backend) -> None:
     with Backend(statuses={TRACES: [403]}) as collector:
         state = deliver(server_url=backend.url, otlp_endpoint=collector.url + TRACES).export_state()
         assert str(state.reason).startswith(connection.host_of(collector.url))
 
 
-def test_with_otlp_off_spans_stay_here_and_sessions_and_events_go(backend: Backend) -> None:
+def test_with_otlp_off_sessions_and_events_are_sent_but_spans_are_not(backend: Backend) -> None:
     with HoneyHiveTracer.init(api_key=KEY, server_url=backend.url, otlp_enabled=False) as tracer:
         with tracer.start_span("work"):
             pass
@@ -117,14 +117,14 @@ PROXIES: list[tuple[dict[str, str], dict[str, str], str]] = [
 
 
 @pytest.mark.parametrize(("ours", "standard", "reached"), PROXIES)
-def test_our_proxy_variables_beat_the_standard_ones_and_those_work_too(
+def test_our_proxy_variables_override_the_standard_ones_which_work_too(
     backend: Backend,
     monkeypatch: pytest.MonkeyPatch,
     ours: Mapping[str, str],
     standard: Mapping[str, str],
     reached: str,
 ) -> None:
-    """The stand-in backend answers a proxy's requests as well: they only name the host besides."""
+    """The stand-in backend can act as the proxy: requests to a proxy only name the host in addition."""
     for name in ("HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     with Backend() as proxy:
@@ -149,14 +149,14 @@ def test_our_proxy_variables_beat_the_standard_ones_and_those_work_too(
         ("*", True),
     ],
 )
-def test_a_list_of_hosts_names_them_as_usual(hosts: str, direct: bool) -> None:
+def test_no_proxy_lists_hosts_in_the_usual_syntax(hosts: str, direct: bool) -> None:
     with connection.open_session(
         settings(server_url="https://api.example:8443", https_proxy="proxy:1", no_proxy=hosts)
     ) as session:
         assert session.proxies == {"https://api.example": "" if direct else "http://proxy:1"}
 
 
-def test_the_callers_own_session_is_used_as_it_is_and_stays_open(backend: Backend) -> None:
+def test_the_callers_own_session_is_used_unchanged_and_stays_open(backend: Backend) -> None:
     closed: list[str] = []
 
     class Own(requests.Session):
@@ -170,7 +170,7 @@ def test_the_callers_own_session_is_used_as_it_is_and_stays_open(backend: Backen
     assert (own.verify, own.proxies, closed) == (True, {}, [])
 
 
-def test_other_settings_get_another_connection(backend: Backend) -> None:
+def test_changed_settings_open_a_new_connection(backend: Backend) -> None:
     with Backend() as proxy, HoneyHiveTracer.init(api_key=KEY, server_url=backend.url) as tracer:
         assert tracer.force_flush(5_000)
         tracer.configure(resolve({"api_key": KEY, "server_url": backend.url, "http_proxy": proxy.url}))
@@ -186,20 +186,20 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def secure(authority: trustme.CA) -> Iterator[Backend]:
-    """A backend whose certificate only its own authority vouches for."""
+    """A backend with a certificate signed by a private authority."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
     with Backend(tls=tls) as backend:
         yield backend
 
 
-def test_a_certificate_of_a_stranger_is_refused(secure: Backend) -> None:
+def test_an_untrusted_certificate_is_rejected(secure: Backend) -> None:
     tracer = deliver(timeout_millis=500, server_url=secure.url, exit_flush_seconds=0.0)
     assert not paths(secure)
     assert tracer.export_state().sent == 0
 
 
-def test_an_authority_of_ones_own_is_trusted(
+def test_a_custom_certificate_authority_is_trusted(
     secure: Backend, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = tmp_path / "ca.pem"
@@ -209,10 +209,10 @@ def test_an_authority_of_ones_own_is_trusted(
     assert paths(secure) == [SESSION_START, TRACES]
 
 
-def test_an_unchecked_certificate_is_said_once_by_us_and_not_by_urllib3(
+def test_disabled_certificate_checks_are_logged_once_by_us_and_not_by_urllib3(
     secure: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also where a variable names authorities, which requests would prefer."""
+    """This includes the case that an environment variable names a CA bundle, which requests would prefer."""
     trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "other.pem"))
     monkeypatch.setenv("HH_VERIFY_SSL", "false")

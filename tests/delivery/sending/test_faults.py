@@ -1,4 +1,4 @@
-"""Whatever a backend does: nobody waits for it, flush tells the truth in time, and nothing is lost once it is back."""
+"""With any backend fault, callers do not wait, flush returns the true result in time, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hh_jupyter.testing.responses import SESSION_START, TRACES, Behaviour
 
 FLUSH_MILLIS: Final = 300
 MUCH: Final = 3.0
-"""Seconds; no budget, only far less than what waiting for these backends would take."""
+"""Seconds; not a budget, but far less than waiting for these backends would take."""
 
 FAULTS: Final[Mapping[str, dict[str, Any]]] = {
     "hangs": {"hang": ("/",)},
@@ -52,7 +52,7 @@ def troubled(behaviour: Mapping[str, Any]) -> Iterator[Backend]:
 
 
 def mend(backend: Backend) -> None:
-    """From now on it behaves."""
+    """End the backend's faults."""
     for name, value in vars(Behaviour()).items():
         setattr(backend.behaviour, name, value)
     backend.force({})
@@ -76,7 +76,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def work(tracer: HoneyHiveTracer) -> None:
-    """Two sessions, three spans."""
+    """Record two sessions with three spans."""
     with within(MUCH):
         tracer.create_session("one")
         for name in ("a", "b"):
@@ -92,7 +92,7 @@ def names(backend: Backend) -> list[str]:
 
 
 def unstarted(backend: Backend) -> list[str]:
-    """Names of accepted spans that came before an accepted start of their session."""
+    """Return the names of accepted spans that arrived before an accepted start of their session."""
     found, known = [], set()
     for request in backend.requests:
         if request.accepted and request.path == SESSION_START:
@@ -118,7 +118,7 @@ def test_a_backend_that_comes_back_gets_everything_in_order(fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault", PERMANENT)
-def test_what_a_backend_refuses_is_kept_said_and_sent_when_asked_for(fault: str) -> None:
+def test_rejected_items_are_kept_and_reported_and_sent_after_release(fault: str) -> None:
     with troubled(PERMANENT[fault]) as backend, tracer_to(backend) as tracer:
         work(tracer)
         with within(MUCH):
@@ -139,8 +139,8 @@ def release(tracer: HoneyHiveTracer) -> None:
 
 
 @pytest.mark.parametrize("fault", ["hangs", "answers 503", "is slow", "hangs after the headers"])
-def test_the_end_of_a_program_keeps_its_budget(fault: str) -> None:
-    """Several tracers share it."""
+def test_shutdown_keeps_its_time_budget(fault: str) -> None:
+    """Several tracers share the budget."""
     with troubled(FAULTS[fault]) as backend, ExitStack() as stack:
         tracers = [stack.enter_context(tracer_to(backend, api_timeout=60, export_timeout=60)) for _ in range(3)]
         for tracer in tracers:
@@ -151,7 +151,7 @@ def test_the_end_of_a_program_keeps_its_budget(fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["hangs", "answers 503", "is slow"])
-def test_immediate_mode_waits_for_one_verdict_and_then_no_more_until_it_makes_sense(fault: str) -> None:
+def test_immediate_mode_stops_waiting_after_one_failure_until_the_backend_is_back(fault: str) -> None:
     with troubled(FAULTS[fault]) as backend, tracer_to(backend, disable_batch=True, api_timeout=0.5) as tracer:
         with within(10.0):
             for number in range(50):
@@ -164,7 +164,7 @@ def test_immediate_mode_waits_for_one_verdict_and_then_no_more_until_it_makes_se
 
 @contextmanager
 def full_backlog(port: int) -> Iterator[None]:
-    """A port at which connecting hangs: the queue of connections that nobody accepts is full."""
+    """Yield a port on which connecting hangs, because its queue of unaccepted connections is full."""
     with socket.socket() as listener, ExitStack() as stack:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
@@ -177,7 +177,7 @@ def full_backlog(port: int) -> Iterator[None]:
         yield
 
 
-def test_a_connection_that_is_never_accepted_holds_nobody_up() -> None:
+def test_a_connection_that_is_never_accepted_does_not_block_the_caller() -> None:
     with Backend(refuse=True) as backend:
         with full_backlog(int(backend.url.rpartition(":")[2])), within(MUCH):
             stack = ExitStack()
@@ -194,7 +194,7 @@ def wait_until(condition: Callable[[], bool], tries: int = 10) -> bool:
     return any(condition() for _ in range(tries))
 
 
-def test_latency_costs_time_and_nothing_else() -> None:
+def test_latency_costs_only_time() -> None:
     delay = {TRACES: 0.1, SESSION_START: 0.1}
     with Backend(delay=delay) as backend, tracer_to(backend) as tracer:
         work(tracer)

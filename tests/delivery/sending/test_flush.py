@@ -1,4 +1,4 @@
-"""A flush keeps its deadline, tells the truth, and what a backend does never becomes the caller's trouble."""
+"""A flush keeps its deadline and returns the true result, and backend failures never affect the caller."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRACES = "/opentelemetry/v1/traces"
 
 @contextmanager
 def tracer_to(backend: Backend, **settings: Any) -> Iterator[HoneyHiveTracer]:
-    """A tracer that gives up at once when it is closed."""
+    """Yield a tracer that does not wait for delivery when it is closed."""
     made = HoneyHiveTracer.init(api_key="k", server_url=backend.url, exit_flush_seconds=0.0, **settings)
     yield made
     made.shutdown()
@@ -31,7 +31,7 @@ def make_spans(tracer: HoneyHiveTracer, number: int) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "http/json"])
-def test_everything_that_ended_before_is_there_after_a_flush(backend: Backend, protocol: str) -> None:
+def test_after_a_flush_the_backend_has_every_span_that_ended_before(backend: Backend, protocol: str) -> None:
     with tracer_to(backend, otlp_protocol=protocol) as tracer:
         make_spans(tracer, 250)
         assert tracer.force_flush()
@@ -43,25 +43,25 @@ def test_everything_that_ended_before_is_there_after_a_flush(backend: Backend, p
         assert {request.headers["content-encoding"] for request in exports} == {"gzip"}
 
 
-def test_spans_leave_by_themselves_when_their_time_is_up(backend: Backend) -> None:
+def test_spans_are_sent_automatically_after_the_flush_interval(backend: Backend) -> None:
     with tracer_to(backend, flush_interval=0.05) as tracer:
         make_spans(tracer, 3)
         assert backend.wait_for(lambda b: len(b.spans()) == 3)
 
 
 @pytest.mark.parametrize("trouble", [{"refuse": True}, {"hang": ("/",)}, {"statuses": {"/": [503] * 100}}])
-def test_a_backend_in_trouble_costs_no_more_than_the_deadline_and_keeps_the_spans(trouble: dict[str, Any]) -> None:
+def test_flush_to_a_failing_backend_keeps_its_deadline_and_the_spans(trouble: dict[str, Any]) -> None:
     with Backend(**trouble) as backend, tracer_to(backend) as tracer:
         make_spans(tracer, 5)
         started = time.monotonic()
         assert tracer.force_flush(300) is False
-        assert time.monotonic() - started < 2.0  # Not a budget: a flush without a deadline would hang for 5 s and more.
+        assert time.monotonic() - started < 2.0  # Not a budget: without a deadline the flush would hang for over 5 s.
         state = tracer.export_state()
         assert (state.made, state.sent, state.waiting) == (5, 0, 5)
         assert state.word in ("Not sent", "Sending 5")
 
 
-def test_what_a_backend_missed_arrives_when_it_is_back() -> None:
+def test_spans_that_a_backend_missed_arrive_when_it_is_back() -> None:
     with Backend(refuse=True) as backend, tracer_to(backend) as tracer:
         make_spans(tracer, 5)
         assert not tracer.force_flush(200)
@@ -71,7 +71,7 @@ def test_what_a_backend_missed_arrives_when_it_is_back() -> None:
         assert len(backend.sessions()) == 1
 
 
-def test_a_rejected_key_parks_the_spans_and_says_so() -> None:
+def test_a_rejected_key_parks_the_spans_and_reports_it() -> None:
     with Backend(statuses={TRACES: [401]}) as refusing, tracer_to(refusing) as tracer:
         make_spans(tracer, 2)
         assert tracer.force_flush(5_000) is False
@@ -88,8 +88,8 @@ def test_a_rejected_key_parks_the_spans_and_says_so() -> None:
         assert len(refusing.spans()) == 2
 
 
-def test_a_login_page_is_no_success() -> None:
-    """A captive portal answers 200 with HTML; the spans did not arrive anywhere."""
+def test_a_login_page_is_not_a_success() -> None:
+    """A captive portal returns 200 with HTML, but the spans did not arrive."""
     with Backend(html_page="<html><form>Please sign in</form></html>") as portal, tracer_to(portal) as tracer:
         make_spans(tracer, 1)
         assert tracer.force_flush(300) is False
@@ -97,7 +97,7 @@ def test_a_login_page_is_no_success() -> None:
         assert "proxy or login page" in str(tracer.export_state().reason)
 
 
-def test_a_login_page_that_appears_later_is_no_success_for_spans_either(backend: Backend) -> None:
+def test_a_login_page_that_appears_later_is_not_a_success_for_spans_either(backend: Backend) -> None:
     with tracer_to(backend) as tracer:
         assert tracer.force_flush(), "the session is registered"
         backend.behaviour.html_page = "<html><form>Please sign in</form></html>"
@@ -109,7 +109,7 @@ def test_a_login_page_that_appears_later_is_no_success_for_spans_either(backend:
         assert len(backend.spans()) == 1
 
 
-def test_a_start_that_is_never_accepted_does_not_hold_back_its_spans() -> None:
+def test_a_start_that_is_never_accepted_does_not_block_its_spans() -> None:
     with Backend(statuses={"/session/start": [500] * 100}) as backend, tracer_to(backend) as tracer:
         make_spans(tracer, 1)
         assert tracer.force_flush(20_000) is False, "the session could not be registered"
@@ -117,7 +117,7 @@ def test_a_start_that_is_never_accepted_does_not_hold_back_its_spans() -> None:
         assert tracer.force_flush(200) is True, "given up and said, not tried for ever"
 
 
-def test_immediate_mode_has_the_verdict_when_the_span_has_ended(backend: Backend) -> None:
+def test_immediate_mode_knows_the_result_when_the_span_has_ended(backend: Backend) -> None:
     with tracer_to(backend, disable_batch=True) as tracer:
         for number in range(3):
             with tracer.start_span(f"span {number}"):
@@ -142,8 +142,8 @@ def test_the_key_does_not_follow_a_redirect(backend: Backend) -> None:
     assert backend.requests == []
 
 
-def test_spans_keep_the_destination_they_were_made_for(backend: Backend) -> None:
-    """After a change of address the earlier spans are delivered to the earlier one, and both are told apart."""
+def test_spans_keep_the_destination_they_were_created_for(backend: Backend) -> None:
+    """After a change of address, earlier spans still go to the previous address, and only later ones to the new."""
     with Backend() as later, tracer_to(backend, session_name="s") as tracer:
         make_spans(tracer, 1)
         arguments = {"api_key": "k", "session_name": "s", "server_url": later.url}
@@ -156,7 +156,7 @@ def test_spans_keep_the_destination_they_were_made_for(backend: Backend) -> None
         assert [span["name"] for span in later.spans()] == ["to the later one"]
 
 
-def test_a_shutdown_that_lost_spans_does_not_claim_otherwise_later() -> None:
+def test_flush_after_a_shutdown_that_lost_spans_still_fails() -> None:
     with Backend(refuse=True) as nowhere:
         tracer = HoneyHiveTracer.init(api_key="a-test-key", server_url=nowhere.url, exit_flush_seconds=0.1)
         make_spans(tracer, 1)
@@ -164,13 +164,13 @@ def test_a_shutdown_that_lost_spans_does_not_claim_otherwise_later() -> None:
         assert tracer.force_flush() is False
 
 
-def test_a_flush_tells_what_immediate_mode_saw_go_wrong() -> None:
+def test_a_flush_reports_a_failure_of_immediate_mode() -> None:
     with Backend(statuses={TRACES: [400]}) as refusing, tracer_to(refusing, disable_batch=True) as tracer:
         make_spans(tracer, 1)
         assert tracer.force_flush(5_000) is False
 
 
-def test_other_settings_reach_what_is_sent_next(backend: Backend) -> None:
+def test_changed_settings_apply_to_the_next_request(backend: Backend) -> None:
     arguments = {"api_key": "k", "session_name": "s", "server_url": backend.url}
     with tracer_to(backend, session_name="s") as tracer:
         tracer.configure(resolve({**arguments, "source": "later", "otlp_protocol": "http/json"}))
@@ -181,11 +181,11 @@ def test_other_settings_reach_what_is_sent_next(backend: Backend) -> None:
         assert export.headers["x-source"] == "later"
 
 
-def test_who_shuts_the_provider_down_has_delivered_and_later_spans_are_not_lost(backend: Backend) -> None:
+def test_provider_shutdown_delivers_its_spans_and_later_spans_are_not_lost(backend: Backend) -> None:
     with tracer_to(backend) as tracer:
         tracer.configure(resolve({"api_key": "k", "server_url": backend.url, "exit_flush_seconds": 20.0}))
         make_spans(tracer, 1)
-        tracer.provider.shutdown()  # type: ignore[attr-defined]  # the SDK's has it
+        tracer.provider.shutdown()  # type: ignore[attr-defined]  # the SDK's provider has it
         assert len(backend.spans()) == 1
         make_spans(tracer, 1)
         assert tracer.force_flush()

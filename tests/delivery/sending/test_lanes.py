@@ -1,4 +1,4 @@
-"""Spans go to HoneyHive, to any OpenTelemetry backend, or to both: each with its own order, verdicts and outcome."""
+"""Spans go to HoneyHive, any OpenTelemetry backend, or both, each with its own order, verdicts and outcome."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def names(backend: Backend) -> list[str]:
     return [span["name"] for span in backend.spans()]
 
 
-def test_a_plain_backend_gets_spans_alone_with_its_own_headers_and_needs_no_key(collector: Backend) -> None:
+def test_a_plain_backend_gets_only_spans_with_its_own_headers_and_needs_no_key(collector: Backend) -> None:
     with traced("otlp") as tracer:
         assert tracer.force_flush(5_000)
         assert {request.path for request in collector.requests} == {TRACES}
@@ -52,7 +52,7 @@ def test_the_key_never_goes_to_the_plain_backend(collector: Backend, backend: Ba
 
 
 @pytest.mark.parametrize("broken", ["collector", "honeyhive"])
-def test_one_that_fails_does_not_hold_up_the_other_and_the_outcome_is_the_worse_one(
+def test_a_failing_destination_does_not_delay_the_other_and_the_worse_outcome_is_reported(
     collector: Backend, backend: Backend, broken: str
 ) -> None:
     (collector if broken == "collector" else backend).force({"/": [503] * 50})
@@ -68,7 +68,7 @@ def test_one_that_fails_does_not_hold_up_the_other_and_the_outcome_is_the_worse_
         assert names(collector) == names(backend) == ["work"]
 
 
-def test_none_sends_nothing_even_with_a_key(collector: Backend, backend: Backend) -> None:
+def test_destination_none_sends_nothing_even_with_a_key(collector: Backend, backend: Backend) -> None:
     with traced("none", api_key="a-test-key", server_url=backend.url) as tracer:
         assert tracer.force_flush(1_000)
         assert (tracer.destination, tracer.export_state().word) == (None, "Local only")

@@ -1,4 +1,4 @@
-"""A session's start goes before its spans and updates, its calls in their order; all else may overtake."""
+"""A session start is sent before its spans and updates, and calls in order; anything else may be reordered."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def what(items: list[Item]) -> list[tuple[str, str]]:
 
 
 def take(outbox: Outbox) -> list[Item]:
-    """The next request when everything is due."""
+    """Take the items of the next request as if everything were due."""
     outbox.flush(time.monotonic())
     return outbox.take()
 
@@ -65,7 +65,7 @@ def test_calls_of_one_session_keep_their_order_and_spans_wait_for_the_start() ->
     assert order[-1] == []
 
 
-def test_calls_of_several_sessions_go_in_the_order_in_which_they_were_made() -> None:
+def test_calls_of_several_sessions_are_sent_in_the_order_in_which_they_were_made() -> None:
     outbox = Outbox("api.example", 100, 5.0)
     outbox.add([start("a"), start("b"), update("b"), update("a"), start("c"), update("b")])
     assert [send(outbox)[0] for _ in range(6)] == [
@@ -78,7 +78,7 @@ def test_calls_of_several_sessions_go_in_the_order_in_which_they_were_made() -> 
     ]
 
 
-def test_what_is_under_way_holds_back_its_own_session_and_nobody_else() -> None:
+def test_a_request_in_flight_blocks_only_its_own_session() -> None:
     outbox = Outbox("api.example", 1, 5.0)
     outbox.add([start("a"), update("a"), spans("a"), start("b"), spans("c")])
     first, second, third = take(outbox), take(outbox), take(outbox)
@@ -92,7 +92,7 @@ def test_what_is_under_way_holds_back_its_own_session_and_nobody_else() -> None:
     assert sorted(what([*take(outbox), *take(outbox)])) == [("event_update", "a"), ("spans", "a")]
 
 
-def test_spans_of_many_sessions_share_a_request_up_to_its_bound() -> None:
+def test_spans_of_many_sessions_share_a_request_up_to_its_limit() -> None:
     outbox = Outbox("api.example", 1, 5.0)
     outbox.max_batch = 10
     outbox.add([spans(str(number), 3) for number in range(8)])
@@ -100,7 +100,7 @@ def test_spans_of_many_sessions_share_a_request_up_to_its_bound() -> None:
 
 
 @pytest.mark.parametrize("verdict", [BUSY, SILENT])
-def test_a_start_that_failed_three_times_lets_its_session_go(verdict: Verdict) -> None:
+def test_a_start_that_failed_three_times_no_longer_blocks_its_session(verdict: Verdict) -> None:
     outbox = Outbox("api.example", 1, 5.0)
     outbox.add([start("a"), update("a"), spans("a")])
     assert [send(outbox, verdict) for _ in range(3)] == [[("session_start", "a")]] * 3
@@ -108,7 +108,7 @@ def test_a_start_that_failed_three_times_lets_its_session_go(verdict: Verdict) -
     assert {send(outbox)[0][0], send(outbox)[0][0]} == {"session_start", "event_update"}
 
 
-def test_nothing_goes_before_its_start_while_nobody_answers_at_all() -> None:
+def test_nothing_is_sent_before_its_start_while_the_backend_is_unreachable() -> None:
     outbox = Outbox("api.example", 1, 5.0)
     outbox.add([start("a"), update("a"), spans("a")])
     assert {tuple(send(outbox, GONE)) for _ in range(20)} == {(("session_start", "a"),)}
@@ -116,14 +116,14 @@ def test_nothing_goes_before_its_start_while_nobody_answers_at_all() -> None:
 
 
 @pytest.mark.parametrize("verdict", [Verdict("parked", "no"), SENT])
-def test_any_verdict_on_the_start_lets_its_session_go(verdict: Verdict) -> None:
+def test_any_final_verdict_on_the_start_unblocks_its_session(verdict: Verdict) -> None:
     outbox = Outbox("api.example", 1, 5.0)
     outbox.add([start("a"), spans("a")])
     send(outbox, verdict)
     assert send(outbox) == [("spans", "a")]
 
 
-def test_a_start_that_only_fails_is_given_up_while_spans_are_taken_and_tried_again_when_starts_are(
+def test_a_failing_start_is_parked_while_spans_are_accepted_and_retried_when_starts_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     outbox = Outbox("api.example", 1, 5.0)
@@ -145,7 +145,7 @@ def test_a_start_that_only_fails_is_given_up_while_spans_are_taken_and_tried_aga
         assert outbox.state().calls_parked == parked
 
 
-def test_what_is_to_be_tried_again_later_is_not_overtaken_by_what_came_after_it() -> None:
+def test_later_items_do_not_overtake_an_item_that_waits_for_a_retry() -> None:
     outbox = Outbox("api.example", 1, 5.0)
     outbox.add([update("a", b"1"), update("a", b"2")])
     outbox.settle(take(outbox), BUSY)
@@ -153,7 +153,7 @@ def test_what_is_to_be_tried_again_later_is_not_overtaken_by_what_came_after_it(
     assert [item.body for item in take(outbox)] == [b"1"]
 
 
-def test_a_start_that_failed_three_times_lets_other_starts_go_first() -> None:
+def test_other_starts_go_before_a_start_that_failed_three_times() -> None:
     outbox = Outbox("api.example", 1, 5.0)
     outbox.add([start("a"), start("b")])
     assert [send(outbox, BUSY)[0][1] for _ in range(4)] == ["a", "a", "a", "b"]
@@ -167,7 +167,7 @@ def test_a_start_that_waits_for_its_first_span_is_never_sent_without_one() -> No
     assert [send(outbox), send(outbox), send(outbox)] == [[("session_start", "used")], [("spans", "used")], []]
 
 
-def test_an_update_that_only_fails_does_not_hold_up_everything_for_ever() -> None:
+def test_a_failing_update_does_not_block_everything_forever() -> None:
     outbox = Outbox("api.example", 1, 5.0)
     outbox.count_made(Counter({None: 10}))
     outbox.add([update("a")])
@@ -179,11 +179,11 @@ def test_an_update_that_only_fails_does_not_hold_up_everything_for_ever() -> Non
     assert outbox.state().calls_parked == 1
 
 
-def test_a_fast_backend_hears_of_sessions_in_the_order_in_which_they_were_made(
+def test_a_fast_backend_gets_sessions_in_the_order_in_which_they_were_made(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Several requests at once would arrive in any order; they are for backends that are slow."""
-    monkeypatch.setattr(pace, "PATIENCE", 60.0)  # No machine is so busy that this backend seems slow.
+    """Concurrent requests, which may arrive in any order, are used only for slow backends."""
+    monkeypatch.setattr(pace, "PATIENCE", 60.0)  # Even on a busy machine the backend must not seem slow.
     with HoneyHiveTracer.init(api_key="a-test-key", server_url=backend.url, session_name="own") as tracer:
         made = [tracer.session_id, *(tracer.create_session(f"session {number}") for number in range(30))]
         assert tracer.force_flush(30_000)
@@ -191,7 +191,7 @@ def test_a_fast_backend_hears_of_sessions_in_the_order_in_which_they_were_made(
 
 
 class Tracker:
-    """How many requests a backend handles at once, most."""
+    """Return the maximum number of requests that the backend handles at once."""
 
     def __init__(self) -> None:
         self.lock, self.now, self.most = threading.Lock(), 0, 0
@@ -213,12 +213,12 @@ def busy_backend(tracker: Tracker, **behaviour: Any) -> Backend:
         finally:
             tracker(-1)
 
-    backend.receive = counting  # type: ignore[method-assign]  # the handler asks the object, so this is the way in
+    backend.receive = counting  # type: ignore[method-assign]  # the handler looks the method up on the object
     return backend
 
 
 @pytest.mark.parametrize(("own_session", "most"), [(False, 4), (True, 1)])
-def test_four_requests_are_under_way_and_one_on_a_session_of_the_callers(own_session: bool, most: int) -> None:
+def test_four_requests_run_at_once_but_only_one_on_the_callers_own_session(own_session: bool, most: int) -> None:
     import requests
 
     tracker = Tracker()
@@ -238,7 +238,7 @@ def test_four_requests_are_under_way_and_one_on_a_session_of_the_callers(own_ses
 
 
 @pytest.mark.slow
-def test_a_thousand_sessions_against_a_distant_backend() -> None:
+def test_a_thousand_sessions_reach_a_distant_backend() -> None:
     with Backend(delay={SESSION_START: 0.08, TRACES: 0.08}) as backend:
         tracer = HoneyHiveTracer.init(api_key="a-test-key", server_url=backend.url)
         for number in range(1_000):

@@ -1,4 +1,4 @@
-"""What the outbox keeps, counts and says, without a network."""
+"""The outbox keeps, counts and reports items; tested without a network."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class MemorySpool:
         return self.bodies[item.key or 0]
 
     def take_over(self, items: Sequence[Item]) -> None:
-        """All rows are one destination's here."""
+        """In this spool all rows belong to one destination."""
 
 
-def test_above_the_bound_the_oldest_spans_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_above_the_limit_the_oldest_spans_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BYTES", 10)
     outbox = Outbox("api.example", 100, 5.0)
     outbox.count_made(Counter({"old": 2, "new": 2}))
@@ -63,7 +63,7 @@ def test_above_the_bound_the_oldest_spans_are_dropped_and_counted(monkeypatch: p
     assert not outbox.flush(time.monotonic())
 
 
-def test_an_outage_without_end_does_not_fill_memory_with_calls_either(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_do_not_fill_memory_during_an_endless_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BYTES", 10)
     outbox = Outbox("api.example", 100, 5.0)
     outbox.add([Item("event_update", str(number), b"1234") for number in range(5)])
@@ -71,7 +71,7 @@ def test_an_outage_without_end_does_not_fill_memory_with_calls_either(monkeypatc
     assert (state.calls_waiting, state.calls_dropped) == (2, 3)
 
 
-def test_above_the_bound_what_is_on_disk_is_read_again_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_above_the_limit_bodies_are_read_back_from_disk_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BYTES", 10)
     disk = MemorySpool()
     outbox = Outbox("api.example", 100, 5.0, disk)
@@ -95,7 +95,7 @@ def test_the_copy_on_disk_follows_the_verdicts() -> None:
     assert (list(disk.bodies), disk.parked) == ([1], {1: "no"})
 
 
-def test_the_copy_of_what_was_cut_stays_until_every_piece_is_accepted() -> None:
+def test_the_copy_of_a_split_request_stays_until_every_piece_is_accepted() -> None:
     disk = MemorySpool()
     news = SpoolNews(disk)
     whole = disk.put(spans("a", 2))
@@ -111,7 +111,7 @@ def test_the_copy_of_what_was_cut_stays_until_every_piece_is_accepted() -> None:
         assert (list(disk.bodies), disk.parked) == (left, parked)
 
 
-def test_a_lone_span_is_not_blamed_while_no_other_is_taken() -> None:
+def test_a_single_span_is_not_parked_while_no_other_is_accepted() -> None:
     outbox = Outbox("api.example", 1, 5.0)
     outbox.count_made(Counter({"c": 1}))
     outbox.add([spans("a", 1, "c")])
@@ -121,7 +121,7 @@ def test_a_lone_span_is_not_blamed_while_no_other_is_taken() -> None:
     assert (outbox.state("c").parked, outbox.state("c").waiting) == (0, 1)
 
 
-def test_nobody_waits_again_for_a_request_that_was_waited_for_in_vain() -> None:
+def test_flush_does_not_wait_twice_for_a_hanging_request() -> None:
     outbox = Outbox("api.example", 1, 5.0)
     outbox.add([spans("a")])
     items = outbox.take()
@@ -131,7 +131,7 @@ def test_nobody_waits_again_for_a_request_that_was_waited_for_in_vain() -> None:
     assert outbox.worth_waiting()
 
 
-def test_a_call_that_was_given_up_is_tried_again_by_itself_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parked_call_is_retried_automatically_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parked_module, "AGAIN_SECONDS", 0.0)
     outbox = Outbox("api.example", 1, 5.0)
     outbox.add([Item("session_start", "a", b"{}"), spans("a")])
@@ -145,7 +145,7 @@ def test_a_call_that_was_given_up_is_tried_again_by_itself_later(monkeypatch: py
     assert outbox.flush(time.monotonic()), "nobody waits for it"
 
 
-def test_everything_that_was_refused_is_tried_again_when_asked_for() -> None:
+def test_release_retries_everything_that_was_rejected() -> None:
     outbox = Outbox("api.example", 1, 5.0)
     outbox.count_made(Counter({"c": 2}))
     outbox.add([spans("a", 1, "c")])
@@ -159,7 +159,7 @@ def test_everything_that_was_refused_is_tried_again_when_asked_for() -> None:
     assert outbox.state("c").sent == 2
 
 
-def test_a_refused_key_pauses_everything_also_what_comes_later() -> None:
+def test_a_rejected_key_pauses_everything_including_later_items() -> None:
     outbox = Outbox("api.example", 1, 5.0)
     outbox.count_made(Counter({"c": 3}))
     outbox.add([spans("a", 1, "c"), Item("event_update", "b", b"{}")])
@@ -174,7 +174,7 @@ def test_a_refused_key_pauses_everything_also_what_comes_later() -> None:
     assert not outbox.flush(time.monotonic()), "they are still held back"
 
 
-def test_what_a_refused_key_held_back_goes_to_the_heir_with_its_counts() -> None:
+def test_items_paused_by_a_rejected_key_move_to_the_new_outbox_with_their_counts() -> None:
     wrong, right = Outbox("api.example", 1, 5.0), Outbox("api.example", 1, 5.0)
     wrong.count_made(Counter({"c": 2}))
     wrong.add([Item("session_start", "a", b"{}"), spans("a", 1, "c")])
@@ -191,7 +191,7 @@ def test_what_a_refused_key_held_back_goes_to_the_heir_with_its_counts() -> None
         right.settle(items, SENT)
 
 
-def test_spans_that_a_backend_refused_of_an_accepted_request_are_lost_and_each_cell_hears_the_worst() -> None:
+def test_rejected_spans_of_an_accepted_request_are_lost_and_each_cell_assumes_the_worst_case() -> None:
     outbox = Outbox("api.example", 1, 5.0)
     outbox.count_made(Counter({"one": 2, "two": 3}))
     outbox.add([spans("a", 2, "one"), spans("a", 3, "two")])
@@ -218,5 +218,5 @@ def test_spans_that_a_backend_refused_of_an_accepted_request_are_lost_and_each_c
         (combined([ExportState("h", exported_elsewhere=3), ExportState("h", made=2, waiting=2)]), "Sending 2"),
     ],
 )
-def test_one_word_says_what_became_of_the_spans(state: ExportState, word: str) -> None:
+def test_a_short_text_summarizes_the_export_state(state: ExportState, word: str) -> None:
     assert state.word == word

@@ -1,4 +1,4 @@
-"""Settings that change what is sent: experiment attributes on every span, the size of requests."""
+"""Settings change what is sent: experiment attributes on every span and the size of requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def experiment_of(span: dict[str, Any]) -> dict[str, Any]:
     return {key.removeprefix(PREFIX): value for key, value in span["attributes"].items() if key.startswith(PREFIX)}
 
 
-def test_the_experiment_of_the_environment_is_on_every_span_whoever_made_it(
+def test_the_experiment_from_the_environment_is_on_every_span_of_any_library(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, text in {
@@ -48,7 +48,7 @@ def test_the_experiment_of_the_environment_is_on_every_span_whoever_made_it(
         }
 
 
-def test_without_an_experiment_nothing_of_it_is_written_and_its_secrets_never(backend: Backend) -> None:
+def test_without_an_experiment_no_attributes_are_written_and_metadata_secrets_are_redacted(backend: Backend) -> None:
     for given in ({}, {"experiment_id": "", "experiment_metadata": {"api_key": "value-0123456789"}}):
         with HoneyHiveTracer.init(api_key="k", server_url=backend.url, **given) as tracer:
             with tracer.start_span("work"):
@@ -60,7 +60,7 @@ def test_without_an_experiment_nothing_of_it_is_written_and_its_secrets_never(ba
     assert "0123456789" not in str(secret)
 
 
-def test_a_credential_among_the_headers_is_redacted_wherever_it_turns_up_and_a_region_is_not(
+def test_a_credential_from_the_headers_is_redacted_everywhere_but_a_region_is_not(
     backend: Backend,
 ) -> None:
     headers = {"Authorization": "Bearer token-98765432", "X-Region": "europe-west"}
@@ -90,7 +90,7 @@ def test_no_request_holds_more_spans_than_allowed_and_full_ones_do_not_wait(
     assert max(sizes) <= most
 
 
-def test_spans_that_do_not_fit_into_the_next_request_do_not_keep_it_waiting(backend: Backend) -> None:
+def test_spans_that_do_not_fit_into_the_next_request_do_not_delay_it(backend: Backend) -> None:
     with HoneyHiveTracer.init(
         api_key="k", server_url=backend.url, max_export_batch_size=7, flush_interval=300
     ) as tracer:
@@ -104,8 +104,8 @@ def test_spans_that_do_not_fit_into_the_next_request_do_not_keep_it_waiting(back
     assert [len(request.body) for request in backend.requests if request.path == TRACES] == [4, 4]
 
 
-def test_a_setting_of_the_display_sends_nothing_again(backend: Backend) -> None:
-    """What the backend rejected stays rejected until a setting changes that may help it through."""
+def test_changing_a_display_setting_resends_nothing(backend: Backend) -> None:
+    """Rejected items stay rejected until a setting changes that may affect the result."""
     with HoneyHiveTracer.init(api_key="k", server_url=backend.url) as tracer:
         backend.behaviour.repeat_last_status = True
         backend.force({TRACES: [404]})

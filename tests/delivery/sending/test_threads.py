@@ -1,4 +1,4 @@
-"""Threads come with work and go without it; an interrupt or an end in the middle leaves nothing behind."""
+"""Threads start with work and end when idle; an interrupt or a shutdown in the middle leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def wait_for(condition: Any, seconds: float = 10.0) -> bool:
     return bool(condition())
 
 
-def test_more_threads_are_opened_for_more_work_and_end_when_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_started_for_more_work_and_end_when_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender, "IDLE_SECONDS", 0.2)
     before = ours()
     with Backend(delay={SESSION_START: 0.1}) as backend, tracer_to(backend) as tracer:
@@ -55,7 +55,7 @@ def test_more_threads_are_opened_for_more_work_and_end_when_there_is_none(monkey
     assert len(backend.spans()) == 14
 
 
-def test_a_request_that_hangs_does_not_hold_up_what_comes_later() -> None:
+def test_a_hanging_request_does_not_delay_later_ones() -> None:
     with Backend(hang=(SESSION_START,)) as backend, tracer_to(backend, flush_interval=0.05, api_timeout=60.0) as tracer:
         assert wait_for(lambda: len(backend.requests) == 1)
         backend.behaviour.hang = ()
@@ -64,15 +64,15 @@ def test_a_request_that_hangs_does_not_hold_up_what_comes_later() -> None:
         tracer.shut_down_within(0.0)
 
 
-def test_an_interpreter_that_gives_no_more_threads_delivers_on_the_thread_that_waits(
+def test_the_waiting_thread_delivers_if_no_more_threads_can_be_started(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Since Python 3.12 `atexit` handlers get none, and the sender's may have ended, having been idle."""
+    """Since Python 3.12 `atexit` handlers cannot start threads, and the sender's idle threads may have ended."""
 
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
-        if thread.name.startswith(THREAD_PREFIX):  # The backend has threads as well.
+        if thread.name.startswith(THREAD_PREFIX):  # The backend has threads too.
             raise RuntimeError("can't create new thread at interpreter shutdown")
         start(thread)
 
@@ -89,7 +89,7 @@ def test_an_interpreter_that_gives_no_more_threads_delivers_on_the_thread_that_w
     assert otel_context.get_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY) is None
 
 
-def test_what_is_released_after_a_long_pause_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_released_after_a_long_pause_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender, "IDLE_SECONDS", 0.1)
     before = ours()
     with Backend(statuses={"/": [401] * 2}) as backend, tracer_to(backend) as tracer:
@@ -97,11 +97,11 @@ def test_what_is_released_after_a_long_pause_is_sent(monkeypatch: pytest.MonkeyP
         assert not tracer.force_flush(5_000)
         assert wait_for(lambda: len(ours() - before) == 1)
         backend.force({})
-        tracer.send_again()  # No flush: that would wake somebody, too.
+        tracer.send_again()  # No flush: it would wake a sender thread too.
         assert backend.wait_for(lambda backend: len(backend.spans()) == 1)
 
 
-def test_an_interrupt_in_a_flush_gives_control_back_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_during_a_flush_returns_control_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
@@ -127,8 +127,8 @@ def test_an_interrupt_in_a_flush_gives_control_back_and_loses_nothing(monkeypatc
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("pause", [0.0, 0.05, 0.2])
-def test_a_child_delivers_its_own_and_nothing_of_its_parents(pause: float) -> None:
-    """The fork comes while the parent's threads import, wait or send."""
+def test_a_forked_child_delivers_its_own_spans_and_none_of_its_parents(pause: float) -> None:
+    """The fork happens while the parent's threads import, wait or send."""
     with Backend(delay={TRACES: 0.2}) as backend, tracer_to(backend) as tracer:
         with tracer.start_span("parent"):
             pass

@@ -1,4 +1,4 @@
-"""Each class of answer has its consequence, and one bad span does not take the others with it."""
+"""Each class of response has its consequence, and one bad span does not affect the others."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def answer(status: int, body: bytes = b"", content_type: str = "application/json
         *((code, "retry", "retry") for code in (408, 429, 500, 501, 502, 503, 504, 599)),
     ],
 )
-def test_a_status_has_its_outcome(status: int, spans: str, call: str) -> None:
+def test_each_status_has_its_outcome(status: int, spans: str, call: str) -> None:
     assert judge(answer(status), "h", "spans", ID).outcome == spans
     assert judge(answer(status), "h", "event_update", ID).outcome == call
 
@@ -60,19 +60,19 @@ def test_a_status_has_its_outcome(status: int, spans: str, call: str) -> None:
         (b"\xff\xff\xff", "application/x-protobuf", False),
     ],
 )
-def test_a_success_counts_only_if_it_is_an_answer_to_spans(body: bytes, content_type: str, good: bool) -> None:
+def test_a_status_200_counts_only_with_a_valid_span_response(body: bytes, content_type: str, good: bool) -> None:
     verdict = judge(answer(200, body, content_type), "h", "spans", ID)
     assert verdict.outcome == ("sent" if good else "retry")
     assert good or ("proxy or login page" in str(verdict.reason) and not verdict.reached)
 
 
 @pytest.mark.parametrize(("body", "good"), [(b"", True), (b"{}", True), (b"[1]", False), (b"hello", False)])
-def test_a_session_start_is_answered_with_an_object_or_nothing(body: bytes, good: bool) -> None:
+def test_a_session_start_accepts_only_an_object_or_an_empty_response(body: bytes, good: bool) -> None:
     assert judge(answer(200, body), "h", "session_start", ID).outcome == ("sent" if good else "retry")
 
 
 @pytest.mark.parametrize(("other", "taken"), [(OTHER, OTHER), (ID, None), ("short", None), (7, None), (None, None)])
-def test_another_id_for_a_session_is_taken_if_it_fits_into_what_is_encoded(other: Any, taken: str | None) -> None:
+def test_a_session_id_from_the_backend_is_used_if_it_fits_the_encoded_spans(other: Any, taken: str | None) -> None:
     found = judge(answer(200, json.dumps({"session_id": other}).encode()), "h", "session_start", ID)
     assert found == Verdict("sent", other_session=taken)
 
@@ -81,8 +81,8 @@ def test_another_id_for_a_session_is_taken_if_it_fits_into_what_is_encoded(other
     ("given", "low", "high"),
     [("2", 2, 2), ("0", 0, 0), ("99999999999", 600, 600), (60.0, 50, 61), (-60.0, 0, 0)],
 )
-def test_retry_after_comes_in_seconds_or_as_a_date(given: str | float, low: float, high: float) -> None:
-    """A number here is a date so many seconds from now."""
+def test_retry_after_is_read_as_seconds_or_as_a_date(given: str | float, low: float, high: float) -> None:
+    """A numeric parameter becomes a date that many seconds from now."""
     text = given if isinstance(given, str) else formatdate(time.time() + given, usegmt=True)
     found = retry_after(text)
     assert found is not None
@@ -90,7 +90,7 @@ def test_retry_after_comes_in_seconds_or_as_a_date(given: str | float, low: floa
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-1", "1.5", "²", "Fri, 99 Foo"])
-def test_a_retry_after_that_says_nothing_is_none(text: str) -> None:
+def test_an_invalid_retry_after_is_none(text: str) -> None:
     assert retry_after(text) is None
 
 
@@ -121,14 +121,14 @@ def test_one_bad_span_is_found_and_parked_and_all_others_arrive(status: int) -> 
         assert tracer.force_flush(1_000), "said once"
 
 
-def test_a_request_that_is_too_large_is_cut_until_it_fits() -> None:
+def test_a_request_that_is_too_large_is_split_until_it_fits() -> None:
     with Backend(max_spans=20) as backend, tracer_to(backend) as tracer:
         make_spans(tracer, 300)
         assert tracer.force_flush(30_000)
         assert len({span["span_id"] for span in backend.spans()}) == 300
 
 
-def test_a_backend_that_refuses_every_span_is_not_asked_about_each_of_them() -> None:
+def test_a_backend_that_rejects_every_span_does_not_get_each_span_on_its_own() -> None:
     with Backend(statuses={TRACES: [400]}, repeat_last_status=True) as backend, tracer_to(backend) as tracer:
         make_spans(tracer, 500)
         assert not tracer.force_flush(30_000)
@@ -137,7 +137,7 @@ def test_a_backend_that_refuses_every_span_is_not_asked_about_each_of_them() -> 
 
 
 def test_an_outage_of_spans_alone_parks_nothing() -> None:
-    """Session starts are accepted all the time: that proves nothing about the spans."""
+    """Session starts are still accepted, which proves nothing about the spans."""
     with Backend(statuses={TRACES: [503] * 12}) as backend, tracer_to(backend) as tracer:
         make_spans(tracer, 10)
         for _ in range(12):
@@ -148,7 +148,7 @@ def test_an_outage_of_spans_alone_parks_nothing() -> None:
         assert len(backend.spans()) == 10
 
 
-def test_spans_that_are_rejected_in_part_are_not_called_sent() -> None:
+def test_partially_rejected_spans_are_not_counted_as_sent() -> None:
     with Backend(rejected_spans=2) as backend, tracer_to(backend) as tracer:
         make_spans(tracer, 5)
         assert not tracer.force_flush(5_000)
@@ -158,7 +158,7 @@ def test_spans_that_are_rejected_in_part_are_not_called_sent() -> None:
         assert len([request for request in backend.requests if request.path == TRACES]) == 1, "OTLP forbids a repeat"
 
 
-def test_what_a_wrong_key_held_back_follows_the_right_one() -> None:
+def test_items_paused_by_a_wrong_key_are_sent_with_the_right_one() -> None:
     with Backend(statuses={"/": [401]}, repeat_last_status=True) as backend, tracer_to(backend) as tracer:
         make_spans(tracer, 3)
         assert not tracer.force_flush(5_000)
@@ -176,7 +176,7 @@ def test_what_a_wrong_key_held_back_follows_the_right_one() -> None:
         assert accepted == {"Bearer another-test-key"}
 
 
-def test_other_settings_of_the_same_key_release_what_was_refused() -> None:
+def test_changed_settings_with_the_same_key_release_rejected_items() -> None:
     with Backend(statuses={TRACES: [403]}) as backend, tracer_to(backend, session_name="s") as tracer:
         make_spans(tracer, 3)
         assert not tracer.force_flush(5_000)
@@ -187,7 +187,7 @@ def test_other_settings_of_the_same_key_release_what_was_refused() -> None:
         assert len(backend.spans()) == 3
 
 
-def test_a_session_that_the_backend_gave_another_id_has_everything_there() -> None:
+def test_a_session_that_got_another_id_from_the_backend_is_complete() -> None:
     with Backend(session_response="other_id") as backend, tracer_to(backend) as tracer:
         mine = tracer.session_id
         with tracer.start_span("early"):

@@ -1,4 +1,4 @@
-"""Records for the spool, and processes that use one."""
+"""Helpers that make records for the spool and start processes that use one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OTHER_SESSION = "00000000-4f89-41d3-9a0c-0305e82c3302"
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """What the outbox puts into the spool."""
+    """A record as the outbox puts it into the spool."""
 
     kind: str = "spans"
     session_id: str = SESSION
@@ -31,17 +31,17 @@ class Record:
 
 
 def numbered(numbers: Iterable[int], size: int = 0) -> list[Record]:
-    """Records whose bodies begin with a number."""
+    """Return records whose bodies begin with these numbers."""
     return [Record(body=b"%d " % number + b"x" * size) for number in numbers]
 
 
 def numbers_of(stored: Iterable[Stored]) -> list[int]:
-    """The numbers of records made by `numbered`."""
+    """Return the numbers of records made by `numbered`."""
     return [int(record.body.split()[0]) for record in stored]
 
 
 def leave_behind(directory: Path, records: list[Record], destination: str = HERE) -> Path:
-    """The file of a process that ended with these records in it."""
+    """Write a file with these records, as a process that has ended would leave it, and return its path."""
     before = set(files_in(directory))
     spool = Spool.open(directory)
     spool.add(destination, records)
@@ -52,12 +52,12 @@ def leave_behind(directory: Path, records: list[Record], destination: str = HERE
 
 
 def files_in(directory: Path) -> list[Path]:
-    """The database files of a spool's folder."""
+    """Return the database files in a spool's folder."""
     return sorted(directory.glob("spool-*.sqlite3"))
 
 
 def start(script: str, directory: Path) -> subprocess.Popen[str]:
-    """A Python process that runs a script in which `spool` is open in the folder and this module's names are known."""
+    """Start a Python process for a script that can use this module's names and an open `spool` in the folder."""
     prelude = (
         "import os, sys, threading, time\nfrom pathlib import Path\n"
         "from hh_jupyter.delivery.spool.store import Spool\nfrom tests.delivery.spool.spooled import *\n"
@@ -73,14 +73,14 @@ def start(script: str, directory: Path) -> subprocess.Popen[str]:
 
 
 def say(process: subprocess.Popen[str], line: str = "go") -> None:
-    """Let a process that reads a line go on."""
+    """Resume a process that waits for a line of input."""
     assert process.stdin is not None
     process.stdin.write(line + "\n")
     process.stdin.flush()
 
 
 def hear(process: subprocess.Popen[str]) -> str:
-    """The next line that a process prints."""
+    """Return the next line that a process prints."""
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line, f"the process ended with {process.wait()}"
@@ -88,9 +88,9 @@ def hear(process: subprocess.Popen[str]) -> str:
 
 
 def kill(process: subprocess.Popen[str]) -> str:
-    """End a process as `kill -9` does; what it had still printed."""
+    """Kill a process like `kill -9`, and return the rest of its output."""
     assert process.stdout is not None
     process.kill()
-    rest = process.stdout.read()  # `communicate` would pass over what `hear` has read ahead.
+    rest = process.stdout.read()  # `communicate` would skip what `hear` has read ahead.
     process.communicate()
     return rest

@@ -1,4 +1,4 @@
-"""The folder stays within its bytes and its age; local records go first, and what is deleted is counted."""
+"""The folder stays within its limits for size and age: local records go first, and deletions are counted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hh_jupyter.delivery.spool.store import Spool
 from tests.delivery.spool.spooled import HERE, THERE, Record, files_in, hear, leave_behind, numbered, numbers_of, start
 
 
-def test_a_full_disk_keeps_what_is_on_it_and_leaves_the_rest_in_memory(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_its_records_and_the_rest_stays_in_memory(tmp_path: Path) -> None:
     spool = Spool.open(tmp_path, max_bytes=2_000_000)
     records = numbered(range(100), size=50_000)
     for record in records:
@@ -29,7 +29,7 @@ def test_a_full_disk_keeps_what_is_on_it_and_leaves_the_rest_in_memory(tmp_path:
     heir.close()
 
 
-def test_local_records_make_room_the_oldest_first(tmp_path: Path) -> None:
+def test_local_records_are_deleted_first_starting_with_the_oldest(tmp_path: Path) -> None:
     spool = Spool.open(tmp_path, max_bytes=2_000_000)
     spool.add(LOCAL, numbered(range(15), size=50_000))
     unsent = numbered(range(100, 115), size=50_000)
@@ -48,7 +48,7 @@ def test_local_records_make_room_the_oldest_first(tmp_path: Path) -> None:
     assert spool.forgotten == 60 - len(local)
 
 
-def test_what_is_too_old_is_deleted_and_counted(tmp_path: Path) -> None:
+def test_records_that_are_too_old_are_deleted_and_counted(tmp_path: Path) -> None:
     leave_behind(tmp_path, numbered([1]), HERE)
     leave_behind(tmp_path, [Record(spans=3)], THERE)
     leave_behind(tmp_path, [Record(spans=5)], LOCAL)
@@ -61,7 +61,7 @@ def test_what_is_too_old_is_deleted_and_counted(tmp_path: Path) -> None:
     assert files_in(tmp_path) == []
 
 
-def test_a_folder_above_its_bound_loses_local_records_first(tmp_path: Path) -> None:
+def test_a_folder_above_its_limit_loses_local_records_first(tmp_path: Path) -> None:
     for destination in (HERE, LOCAL, LOCAL, THERE):
         leave_behind(tmp_path, numbered(range(10), size=100_000), destination)
     spool = Spool.open(tmp_path, max_bytes=2_700_000)
@@ -75,7 +75,7 @@ def test_a_folder_above_its_bound_loses_local_records_first(tmp_path: Path) -> N
     assert LOCAL not in spool.left_over()
 
 
-def test_records_for_which_there_is_no_room_stay_where_they_are(tmp_path: Path) -> None:
+def test_records_that_do_not_fit_stay_where_they_are(tmp_path: Path) -> None:
     leave_behind(tmp_path, numbered(range(40), size=50_000))
     script = """
 import resource

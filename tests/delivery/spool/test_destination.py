@@ -1,4 +1,4 @@
-"""A destination's name tells keys apart and gives none away."""
+"""A destination's name distinguishes keys without revealing them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def directory(tmp_path: Path) -> Path:
     return directory
 
 
-def test_address_and_key_make_the_destination(directory: Path) -> None:
+def test_address_and_key_identify_the_destination(directory: Path) -> None:
     name = destination_id(URL, KEY, directory)
     assert name.startswith("https://api.example/base#")
     assert destination_id(URL, KEY, directory) == name
@@ -40,7 +40,7 @@ def test_a_password_in_the_address_is_not_in_the_name(directory: Path) -> None:
     assert name != destination_id("https://user:other@api.example", KEY, directory)
 
 
-def test_folders_name_the_same_key_differently(directory: Path, tmp_path: Path) -> None:
+def test_the_same_key_has_different_names_in_different_folders(directory: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     assert destination_id(URL, KEY, other) != destination_id(URL, KEY, directory)
@@ -76,7 +76,7 @@ def test_processes_that_start_at_once_agree_on_the_salt(directory: Path) -> None
 
 
 @pytest.mark.parametrize("content", [b"", b"half a salt"])
-def test_a_damaged_salt_is_made_anew(directory: Path, content: bytes) -> None:
+def test_a_damaged_salt_is_replaced(directory: Path, content: bytes) -> None:
     (directory / SALT).write_bytes(content)
     name = destination_id(URL, KEY, directory)
     assert len((directory / SALT).read_bytes()) == 32

@@ -1,4 +1,4 @@
-"""A forked child changes nothing of its parent's, whichever way it leaves."""
+"""A forked child does not change its parent's spool, however it exits."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ os.kill(os.getpid(), 9)
 """
 
 
-def test_a_forked_child_changes_nothing_whichever_way_it_leaves(tmp_path: Path) -> None:
+def test_a_forked_child_changes_nothing_however_it_exits(tmp_path: Path) -> None:
     with start(CHILDREN, tmp_path) as process:
         problem, number = hear(process).split()
     assert problem == "None"
@@ -116,7 +116,7 @@ def test_a_child_that_ends_does_not_undo_its_parents_unfinished_transaction(tmp_
     spool.close()
 
 
-def test_a_forked_childs_own_records_are_its_own(tmp_path: Path) -> None:
+def test_a_forked_child_keeps_its_own_records(tmp_path: Path) -> None:
     script = """
 spool.add(HERE, numbered(range(5)))
 if os.fork() == 0:
@@ -156,7 +156,10 @@ spool.close()
 
 
 def forked_after(spool: Spool, seconds: float) -> tuple[bool, float]:
-    """Fork while another thread is inside for so long: whether the child found it done, and how long the fork took."""
+    """Fork while another thread holds the spool's lock for `seconds`.
+
+    Returns whether the child found that thread done, and the duration of the fork in seconds.
+    """
     inside, done = threading.Event(), threading.Event()
 
     def use() -> None:
@@ -181,8 +184,8 @@ def forked_after(spool: Spool, seconds: float) -> tuple[bool, float]:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_fork_waits_until_nobody_is_inside_sqlite(tmp_path: Path) -> None:
-    """SQLite has locks of its own, which the child would find taken by a thread that it does not have."""
+def test_a_fork_waits_until_no_thread_is_inside_sqlite(tmp_path: Path) -> None:
+    """SQLite has its own locks, which in the child would be held by a thread that does not exist there."""
     spool = Spool.open(tmp_path)
     spool.add(HERE, numbered([1]))
     assert forked_after(spool, 0.2)[0]
@@ -192,7 +195,7 @@ def test_a_fork_waits_until_nobody_is_inside_sqlite(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_fork_waits_for_a_hanging_disk_only_so_long(tmp_path: Path) -> None:
+def test_a_fork_waits_for_a_hanging_disk_for_a_limited_time(tmp_path: Path) -> None:
     spool = Spool.open(tmp_path)
     spool.add(HERE, numbered([1]))
     done, took = forked_after(spool, 5)

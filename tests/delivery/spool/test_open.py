@@ -1,4 +1,4 @@
-"""A new file belongs to its maker from the first moment on, whoever looks into the folder meanwhile."""
+"""A new file belongs to its creator from the start, even if other processes scan the folder meanwhile."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hh_jupyter.delivery.spool.store import Spool
 from tests.delivery.spool.spooled import HERE, files_in, numbered, numbers_of
 
 
-def test_a_file_that_somebody_deleted_before_it_was_locked_is_not_written_to(
+def test_a_file_that_was_deleted_before_it_was_locked_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To another process it is a dead one's empty file: it can be locked, holds nothing, and is deleted."""
+    """Another process can lock the file, finds no records and deletes it, as if its owner were dead."""
     connect = opening.connect
     deleted: list[Path] = []
 
@@ -37,7 +37,7 @@ def test_a_file_that_somebody_deleted_before_it_was_locked_is_not_written_to(
     assert numbers_of(Spool.open(tmp_path).adopt(HERE)) == [1]
 
 
-def test_looking_at_a_file_that_has_just_gone_does_not_make_it_again(tmp_path: Path) -> None:
+def test_opening_a_deleted_file_does_not_create_it_again(tmp_path: Path) -> None:
     assert opening.open_left(tmp_path / "spool-gone.sqlite3") is None
     with pytest.raises(SpoolFault, match="unable to open"):
         opening.connect(tmp_path / "spool-gone.sqlite3")
@@ -45,7 +45,7 @@ def test_looking_at_a_file_that_has_just_gone_does_not_make_it_again(tmp_path: P
 
 
 def test_names_are_random(tmp_path: Path) -> None:
-    """The process's number, for one, comes back in every container."""
+    """A process id, for example, recurs in every container."""
     spools = [Spool.open(tmp_path) for _ in range(3)]
     for spool in spools:
         spool.add(HERE, numbered([1]))

@@ -1,4 +1,4 @@
-"""A process that dies loses nothing that was added, a forked child changes nothing, and nobody robs the living."""
+"""A killed process loses no added records, and records of a running process are not adopted."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def test_kill_9_at_a_random_moment_loses_nothing_that_was_added(tmp_path: Path, 
     with start(ADD_AND_REMOVE, tmp_path) as process:
         hear(process)
         say(process)
-        first = hear(process)  # However busy the machine is, something was added.
+        first = hear(process)  # Ensures that at least one record was added, even on a busy machine.
         time.sleep(random.Random(seed).uniform(0.0, 0.3))
-        rest, _, _ = kill(process).rpartition("\n")  # The last line may be half of one.
+        rest, _, _ = kill(process).rpartition("\n")  # The last line may be incomplete.
         whole = f"{first}\n{rest}"
     lines = [line.split() for line in whole.splitlines()]
     said = {verb: {int(n) for word, n in lines if word == verb} for verb in ("added", "removing", "removed")}
@@ -77,8 +77,8 @@ file.park(keys(), "refused")
 """
 
 
-def test_a_process_killed_while_it_writes_leaves_what_it_had_written_before(tmp_path: Path) -> None:
-    """By then much of the unfinished transaction is in the file."""
+def test_a_process_killed_during_a_write_keeps_its_earlier_records(tmp_path: Path) -> None:
+    """When it is killed, much of the unfinished transaction is already in the file."""
     tmp_path.chmod(0o700)
     with start(UNFINISHED, tmp_path) as process:
         assert process.wait() == -9
@@ -91,7 +91,7 @@ def test_a_process_killed_while_it_writes_leaves_what_it_had_written_before(tmp_
 
 
 @pytest.mark.parametrize("seed", [*range(3), *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 30))])
-def test_an_heir_killed_while_adopting_loses_nothing(tmp_path: Path, seed: int) -> None:
+def test_a_process_killed_while_adopting_loses_nothing(tmp_path: Path, seed: int) -> None:
     for _ in range(3):
         leave_behind(tmp_path, numbered(range(600), size=20_000))
     with start(HEIR, tmp_path) as heir:
@@ -106,7 +106,7 @@ def test_an_heir_killed_while_adopting_loses_nothing(tmp_path: Path, seed: int) 
     spool.close()
 
 
-def test_nobody_robs_a_living_owner(tmp_path: Path) -> None:
+def test_records_of_a_running_process_are_not_adopted(tmp_path: Path) -> None:
     with start(OWNER, tmp_path) as owner:
         hear(owner)
         spool = Spool.open(tmp_path)
@@ -121,7 +121,7 @@ def test_nobody_robs_a_living_owner(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_an_owner_whose_disk_was_full_is_not_taken_for_dead(tmp_path: Path) -> None:
+def test_an_owner_with_a_full_disk_is_not_mistaken_for_dead(tmp_path: Path) -> None:
     script = """
 spool = Spool.open(Path(sys.argv[1]), max_bytes=1_000_000)
 kept = []
@@ -142,7 +142,7 @@ sys.stdin.readline()
     spool.close()
 
 
-def test_of_two_heirs_only_one_gets_each_record(tmp_path: Path) -> None:
+def test_only_one_of_two_adopting_processes_gets_each_record(tmp_path: Path) -> None:
     for first in range(0, 400, 100):
         leave_behind(tmp_path, numbered(range(first, first + 100), size=5_000))
     with start(HEIR, tmp_path) as one, start(HEIR, tmp_path) as other:

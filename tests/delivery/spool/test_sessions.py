@@ -1,4 +1,4 @@
-"""The local trace store: sessions of this kernel and of dead ones can be listed, read, sent when named, deleted."""
+"""In the local trace store, sessions of this kernel and of dead ones can be listed, read, sent by name and deleted."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_a_session_with_two_destinations_has_two_rows_under_one_name(tmp_path: P
     assert [(row.name, row.spans, row.destination) for row in rows] == [("triage", 2, LOCAL), ("triage", 3, HERE)]
 
 
-def test_a_start_that_is_no_document_has_no_name(tmp_path: Path) -> None:
+def test_a_session_start_that_is_not_a_document_has_no_name(tmp_path: Path) -> None:
     odd = [b"no json", b"[]", b'{"session": 1}', b'{"session": {"session_name": 5}}', b"\xff"]
     leave_behind(tmp_path, [Record("session_start", str(n), body, 0) for n, body in enumerate(odd)], LOCAL)
     assert [row.name for row in Spool.open(tmp_path).sessions()] == [None] * len(odd)
 
 
-def test_a_sessions_spans_can_be_read_wherever_they_are(tmp_path: Path) -> None:
+def test_a_sessions_spans_can_be_read_from_any_file(tmp_path: Path) -> None:
     leave_behind(tmp_path, [session_start("triage"), Record(body=b"1"), Record(session_id=OTHER_SESSION)], LOCAL)
     spool = Spool.open(tmp_path)
     spool.add(HERE, [Record(body=b"2"), Record("event_update", body=b"no spans", spans=0)])
@@ -78,7 +78,7 @@ def test_local_sessions_get_a_destination_only_when_named(tmp_path: Path) -> Non
     assert len(heir.adopt(HERE)) == 3
 
 
-def test_bodies_of_named_sessions_above_the_bound_are_left_on_disk(tmp_path: Path) -> None:
+def test_bodies_of_named_sessions_above_the_limit_stay_on_disk(tmp_path: Path) -> None:
     spool = Spool.open(tmp_path)
     spool.add(LOCAL, [Record(body=b"1" * 100), Record(body=b"2" * 100)])
     first, second = spool.take_local([SESSION], HERE, body_bytes=150)
@@ -99,7 +99,7 @@ def test_clearing_one_session_leaves_the_others(tmp_path: Path) -> None:
     assert files_in(tmp_path) == []
 
 
-def test_what_was_cleared_is_on_the_disk_no_more(tmp_path: Path) -> None:
+def test_cleared_data_is_no_longer_on_disk(tmp_path: Path) -> None:
     spool = Spool.open(tmp_path)
     spool.add(LOCAL, [Record(body=b"a private prompt " * 1000), Record(session_id=OTHER_SESSION)])
     spool.clear([SESSION])

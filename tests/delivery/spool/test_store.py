@@ -1,4 +1,4 @@
-"""What is put into the spool is on disk when `add` returns, and comes back in order, for its own destination only."""
+"""Records are on disk when `add` returns, and are read back in order, only for their own destination."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def spool(directory: Path) -> Iterator[Spool]:
     opened.close()
 
 
-def test_every_field_comes_back(directory: Path, spool: Spool) -> None:
+def test_every_field_is_restored(directory: Path, spool: Spool) -> None:
     leave_behind(directory, [Record("event_update", OTHER_SESSION, b"\0\xff", 0, None), Record(spans=7, cell="c 1")])
     update, spans = spool.adopt(HERE)
     assert (update.kind, update.session_id, update.body, update.size) == ("event_update", OTHER_SESSION, b"\0\xff", 2)
@@ -48,7 +48,7 @@ def test_every_field_comes_back(directory: Path, spool: Spool) -> None:
     assert update.added > 1.7e9, "Unix seconds"
 
 
-def test_what_was_sent_is_not_there_any_more(directory: Path) -> None:
+def test_sent_records_are_removed(directory: Path) -> None:
     records = numbered(range(10))
     spool = Spool.open(directory)
     spool.add(HERE, records)
@@ -58,7 +58,7 @@ def test_what_was_sent_is_not_there_any_more(directory: Path) -> None:
     assert numbers_of(Spool.open(directory).adopt(HERE)) == [9]
 
 
-def test_a_file_in_which_nothing_is_left_is_deleted(directory: Path, spool: Spool) -> None:
+def test_a_file_without_remaining_records_is_deleted(directory: Path, spool: Spool) -> None:
     records = numbered(range(3))
     other = Spool.open(directory)
     other.add(HERE, records)
@@ -73,8 +73,8 @@ def test_a_file_in_which_nothing_is_left_is_deleted(directory: Path, spool: Spoo
     assert list(directory.iterdir()) == []
 
 
-def test_adopted_records_are_our_own(directory: Path, spool: Spool) -> None:
-    """They are on disk under our keys, and who comes after us finds them."""
+def test_adopted_records_belong_to_the_adopting_spool(directory: Path, spool: Spool) -> None:
+    """They are on disk under our keys, and the next process finds them."""
     leave_behind(directory, numbered(range(5)))
     taken = spool.adopt(HERE)
     spool.remove(taken[:2])
@@ -83,7 +83,7 @@ def test_adopted_records_are_our_own(directory: Path, spool: Spool) -> None:
     assert numbers_of(Spool.open(directory).adopt(HERE)) == [2, 3, 4]
 
 
-def test_only_the_own_destination_is_adopted_and_local_never(directory: Path, spool: Spool) -> None:
+def test_only_records_of_the_same_destination_are_adopted_and_never_local_ones(directory: Path, spool: Spool) -> None:
     leave_behind(directory, numbered([1]), HERE)
     leave_behind(directory, numbered([2]), THERE)
     leave_behind(directory, [Record(body=b"3 ", spans=5), *numbered([4])], LOCAL)
@@ -93,7 +93,7 @@ def test_only_the_own_destination_is_adopted_and_local_never(directory: Path, sp
     assert spool.left_over() == {THERE: LeftOver(1, 1), LOCAL: LeftOver(2, 6)}
 
 
-def test_files_come_in_the_order_of_their_time_and_a_start_before_its_session(directory: Path, spool: Spool) -> None:
+def test_files_are_read_in_order_of_age_and_a_start_before_its_session(directory: Path, spool: Spool) -> None:
     second = leave_behind(directory, [*numbered([2, 3]), Record("session_start", body=b"1 ", spans=0)])
     first = leave_behind(directory, [Record(session_id=OTHER_SESSION, body=b"0 ")])
     os.utime(first, (1e9, 1e9))
@@ -101,7 +101,7 @@ def test_files_come_in_the_order_of_their_time_and_a_start_before_its_session(di
     assert numbers_of(spool.adopt(HERE)) == [0, 1, 2, 3]
 
 
-def test_parked_records_stay_parked_unless_asked(directory: Path) -> None:
+def test_parked_records_stay_parked_unless_requested(directory: Path) -> None:
     records = numbered(range(2))
     spool = Spool.open(directory)
     spool.add(HERE, records)
@@ -128,7 +128,7 @@ def test_records_can_follow_a_new_key(directory: Path, spool: Spool) -> None:
     assert taken.parked is None
 
 
-def test_bodies_above_the_bound_are_left_on_disk(directory: Path, spool: Spool) -> None:
+def test_bodies_above_the_limit_stay_on_disk(directory: Path, spool: Spool) -> None:
     leave_behind(directory, numbered(range(10), size=1000))
     taken = spool.adopt(HERE, body_bytes=3_500)
     assert [bool(record.body) for record in taken] == [True] * 3 + [False] * 7
@@ -136,7 +136,7 @@ def test_bodies_above_the_bound_are_left_on_disk(directory: Path, spool: Spool) 
     assert [spool.load(record)[:2] for record in taken[8:]] == [b"8 ", b"9 "]
 
 
-def test_a_body_that_is_not_on_disk_is_a_key_error(spool: Spool) -> None:
+def test_a_body_that_is_not_on_disk_raises_a_key_error(spool: Spool) -> None:
     record = Record()
     with pytest.raises(KeyError):
         spool.load(record)
@@ -155,7 +155,7 @@ def test_any_text_can_be_a_session_or_a_cell(directory: Path, spool: Spool) -> N
     assert taken.session_id == taken.cell == "? \0 'quoted' \u4f1a"
 
 
-def test_only_this_user_can_read_any_of_it(directory: Path, spool: Spool) -> None:
+def test_only_this_user_can_read_the_spool(directory: Path, spool: Spool) -> None:
     before = os.umask(0)
     try:
         destination_id("https://api.example", "key", directory)
@@ -168,7 +168,7 @@ def test_only_this_user_can_read_any_of_it(directory: Path, spool: Spool) -> Non
         os.umask(before)
 
 
-def test_a_folder_that_others_could_read_is_closed_to_them(directory: Path, spool: Spool) -> None:
+def test_a_folder_that_others_can_read_is_made_private(directory: Path, spool: Spool) -> None:
     directory.mkdir(parents=True, mode=0o755)
     spool.add(HERE, numbered([1]))
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
@@ -183,7 +183,7 @@ def test_a_folder_that_is_used_for_other_things_keeps_its_mode(directory: Path, 
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.glob("spool-*")} == {0o600}
 
 
-def test_twenty_spools_leave_no_handle(directory: Path) -> None:
+def test_twenty_spools_leave_no_open_handle(directory: Path) -> None:
     leave_behind(directory, numbered([1]), LOCAL)
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(20):
@@ -194,7 +194,7 @@ def test_twenty_spools_leave_no_handle(directory: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-def test_nothing_is_loaded_and_nothing_made_before_there_is_something_to_keep(directory: Path) -> None:
+def test_nothing_is_loaded_or_created_before_the_first_record(directory: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from hh_jupyter.delivery.spool.store import Spool;"
         "spool = Spool.open(Path(sys.argv[1])); spool.adopt('x'); spool.sessions(); spool.close();"
@@ -204,7 +204,7 @@ def test_nothing_is_loaded_and_nothing_made_before_there_is_something_to_keep(di
     assert not directory.exists()
 
 
-def test_the_default_folder_is_the_platforms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_default_folder_follows_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert default_directory() == tmp_path / "hh_jupyter" / "spool"

@@ -1,4 +1,4 @@
-"""Sealer and senders use one spool at once, and garbage collection may call it while it is at work."""
+"""Sealer and senders use one spool at the same time, and garbage collection may call it during another call."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_several_threads_use_one_spool(directory: Path, spool: Spool) -> None:
     assert len(kept) == 200
 
 
-def test_adding_goes_on_while_records_are_adopted(directory: Path, spool: Spool) -> None:
+def test_records_can_be_added_while_others_are_adopted(directory: Path, spool: Spool) -> None:
     for first in range(0, 400, 100):
         leave_behind(directory, numbered(range(first, first + 100), size=100_000))
     added: list[Record] = []
@@ -75,7 +75,7 @@ def test_adding_goes_on_while_records_are_adopted(directory: Path, spool: Spool)
 
 
 class Interrupting(str):
-    """Text that SQLite asks for its value in the middle of a transaction, as a destructor may run in one."""
+    """A text whose value SQLite requests during a transaction, at a point where a destructor may run."""
 
     __slots__ = ("interrupt",)
     interrupt: Callable[[], None]
@@ -86,7 +86,7 @@ class Interrupting(str):
 
 
 def test_a_call_from_a_destructor_inside_the_spool_waits_for_its_turn(directory: Path, spool: Spool) -> None:
-    """Garbage collection may end a span at any allocation, also while this very thread is writing."""
+    """Garbage collection may end a span at any allocation, even while the same thread is writing."""
     inner, sent = numbered([2, 3])
     spool.add(HERE, [sent])
     held: list[bool] = []
@@ -105,8 +105,8 @@ def test_a_call_from_a_destructor_inside_the_spool_waits_for_its_turn(directory:
     assert numbers_of(Spool.open(directory).adopt(HERE)) == [1, 2]
 
 
-def test_ctrl_c_in_a_transaction_leaves_nothing_half_done(directory: Path, spool: Spool) -> None:
-    """Sealing runs on the user's thread, too, when spans are made faster than the sealer seals them."""
+def test_ctrl_c_during_a_transaction_leaves_no_partial_change(directory: Path, spool: Spool) -> None:
+    """Sealing also runs on the user's thread if spans are created faster than the sealer seals them."""
 
     def interrupt() -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Whatever a disk does, the spool raises nothing, saves what can be saved, and says in one sentence what is wrong."""
+"""With any disk fault, the spool raises nothing, saves what can be saved, and reports the problem in one sentence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.delivery.spool.spooled import HERE, ROOT, THERE, Record, hear, leave_
 
 
 def use_everything(spool: Spool) -> list[Record]:
-    """Call every method; the records that were added."""
+    """Call every method, and return the added records."""
     records = numbered(range(3))
     spool.add(HERE, records)
     spool.park(records[:1], "refused")
@@ -29,7 +29,7 @@ def use_everything(spool: Spool) -> list[Record]:
 
 
 def unusable(spool: Spool, says: str) -> None:
-    """The spool keeps nothing, and says why; what is in memory stays with its owner."""
+    """Assert that the spool keeps nothing and reports why, and that its owner keeps the records in memory."""
     records = use_everything(spool)
     assert [record.key for record in records] == [None] * 3
     spool.remove(records)
@@ -39,26 +39,26 @@ def unusable(spool: Spool, says: str) -> None:
     spool.close()
 
 
-def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("a file")
     unusable(Spool.open(tmp_path / "spool"), "cannot be used")
     unusable(Spool.open(tmp_path / "spool" / "below"), "cannot be used")
     assert (tmp_path / "spool").read_text() == "a file"
 
 
-def test_a_folder_that_cannot_be_written() -> None:
+def test_a_folder_that_cannot_be_created_is_reported() -> None:
     unusable(Spool.open(Path("/proc/self/spool")), "cannot be used")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_home(tmp_path: Path) -> None:
+def test_a_read_only_home_is_reported(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     unusable(Spool.open(tmp_path / "spool"), "Permission denied")
     tmp_path.chmod(0o700)
 
 
-def test_a_folder_that_exists_and_takes_no_file(tmp_path: Path) -> None:
-    """Here because the process may open no more files."""
+def test_a_folder_in_which_no_file_can_be_created_is_reported(tmp_path: Path) -> None:
+    """In this test, because the process may not open any more files."""
     script = """
 import resource
 spool.add(HERE, numbered([1]))
@@ -78,7 +78,7 @@ other.close()
     assert "takes no file (Too many open files)" in said
 
 
-def test_a_missing_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_home_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_home() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
@@ -105,7 +105,7 @@ def test_another_users_folder_is_not_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 100, 5_000, 20_000, 300_000, 900_000])
-def test_a_truncated_file(tmp_path: Path, size: int) -> None:
+def test_a_truncated_file_is_set_aside(tmp_path: Path, size: int) -> None:
     path = leave_behind(tmp_path, numbered(range(20), size=50_000))
     leave_behind(tmp_path, numbered(range(100, 103)))
     os.truncate(path, size)
@@ -119,7 +119,7 @@ def test_a_truncated_file(tmp_path: Path, size: int) -> None:
     spool.close()
 
 
-def test_of_a_scribbled_file_the_records_before_and_after_are_saved(tmp_path: Path) -> None:
+def test_records_around_a_damaged_part_of_a_file_are_saved(tmp_path: Path) -> None:
     path = leave_behind(tmp_path, numbered(range(2000), size=3_000))
     pages = path.stat().st_size // 16384
     with path.open("r+b") as file:
@@ -134,7 +134,7 @@ def test_of_a_scribbled_file_the_records_before_and_after_are_saved(tmp_path: Pa
     spool.close()
 
 
-def test_files_that_are_no_spools_are_left_alone(tmp_path: Path) -> None:
+def test_files_that_are_not_spools_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "spool-notes.txt").write_text("mine")
     (tmp_path / "other.sqlite3").write_text("mine, too")
     (tmp_path / "spool-folder.sqlite3").mkdir()
@@ -161,7 +161,7 @@ def test_a_foreign_file_with_a_spools_name_is_set_aside(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "cleared with everything else"
 
 
-def test_a_file_of_another_version_is_left_to_it(tmp_path: Path) -> None:
+def test_a_file_of_another_version_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "spool-0123456789abcdef.sqlite3"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE records (something_else)")
@@ -183,7 +183,7 @@ def test_a_file_whose_owner_died_before_it_wrote_is_deleted(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_deleted_in_use_is_made_again(tmp_path: Path) -> None:
+def test_a_folder_that_is_deleted_during_use_is_created_again(tmp_path: Path) -> None:
     spool = Spool.open(tmp_path / "spool")
     records = numbered(range(2))
     spool.add(HERE, records[:1])
@@ -197,8 +197,8 @@ def test_a_folder_that_is_deleted_in_use_is_made_again(tmp_path: Path) -> None:
     assert numbers_of(Spool.open(tmp_path / "spool").adopt(HERE)) == [1]
 
 
-def test_an_own_file_that_is_damaged_in_use_is_replaced(tmp_path: Path) -> None:
-    """Records that are added afterwards are on disk, and those that can be read are saved."""
+def test_our_own_file_is_replaced_if_it_is_damaged_during_use(tmp_path: Path) -> None:
+    """Records added afterwards are on disk, and readable earlier records are saved."""
     script = """
 import subprocess
 spool.add(HERE, numbered(range(300), size=20_000))
@@ -223,7 +223,7 @@ os.kill(os.getpid(), 9)
     spool.close()
 
 
-def test_a_python_without_sqlite(tmp_path: Path) -> None:
+def test_a_python_without_sqlite_is_reported(tmp_path: Path) -> None:
     script = (
         "import sys; sys.modules['sqlite3'] = None; from pathlib import Path;"
         "from hh_jupyter.delivery.spool.store import Spool; from tests.delivery.spool.spooled import *;"
@@ -233,7 +233,7 @@ def test_a_python_without_sqlite(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", script, str(tmp_path / "spool")], cwd=ROOT).returncode == 0
 
 
-def test_locks_that_do_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hh_jupyter.delivery.spool import opening
 
     def no_locks(connection: sqlite3.Connection, max_bytes: int) -> None:
