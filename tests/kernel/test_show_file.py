@@ -71,7 +71,10 @@ def test_the_page_gets_the_rows_of_a_file_and_the_details_of_a_span(kernel: Kern
     kernel.ask({"type": "details", "number": 1, "view": view_id, "span": f"{span.context.span_id:016x}"})
     kernel.ask({"type": "python", "number": 2, "view": view_id, "span": f"{span.context.span_id:016x}"})
     kernel.wait_for(
-        lambda: sum(message["type"] == "answer" for message in kernel.hub_messages) == 2,
+        lambda: (
+            {"answer", "rows"} <= {m["type"] for m in kernel.hub_messages}
+            and sum(m["type"] == "answer" for m in kernel.hub_messages) == 2
+        ),
         "the requests were not answered",
     )
     header = next(message["header"] for message in kernel.hub_messages if message["type"] == "rows")
