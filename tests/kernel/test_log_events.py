@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.fake_llm import FakeLLM
-from tests.kernel.driver import Kernel, kernel_with
+from tests.kernel.driver import PYTHON, Kernel, kernel_with
+
+pytestmark = pytest.mark.skipif(sys.executable != PYTHON, reason="the environments of the matrix have no openai-v2")
 
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 PRELUDE = f"""

@@ -66,6 +66,8 @@ def test_the_page_gets_the_rows_of_a_file_and_the_details_of_a_span(kernel: Kern
     view_id = shown.metadata["hh_jupyter"]["view_id"]
     assert re.fullmatch(r"hh-c1-shows-[0-9a-f]{12}", view_id)
     kernel.wait_for(lambda: kernel.comms == WIDGET_AND_LAYOUT, "no hub")
+    # The hub is announced from a thread a moment before it can receive; a page needs longer than that to start.
+    kernel.wait_for(lambda: kernel.value("get_ipython()._hh._outputs._hub._hub is not None"), "the hub is not open")
     span = next(span for span in AGENT if WORDS in str(span.attributes))
     kernel.ask({"type": "rows", "view": view_id, "have": None})
     kernel.ask({"type": "details", "number": 1, "view": view_id, "span": f"{span.context.span_id:016x}"})
