@@ -92,7 +92,7 @@ def summaries(notebook: NotebookNode) -> Iterator[str]:
 
 
 def has_screen() -> bool:
-    """Somebody sits at a terminal of a machine that can show a browser."""
+    """Whether a person at a terminal can be shown a browser."""
     graphical = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     return bool(graphical) and sys.stdout.isatty()
 

@@ -91,7 +91,7 @@ _TABLE: Final = """
     tests/delivery/sealing/test_seal.py::test_the_type_comes_from_the_attributes_at_the_end_of_the_span
     tests/conventions/test_event_type.py::test_names_are_read_by_whole_words
     tests/conventions/test_event_type.py::test_recorded_types_are_the_same_except_for_the_listed_faults
-22. Children of a filtered span have a parent that nobody receives.
+22. The parent of a filtered span's children is never sent.
     tests/tracing/test_providers.py::test_the_parent_of_a_filtered_spans_child_is_the_nearest_kept_ancestor
 23. trace_class breaks static and class methods.
     tests/tracing/test_trace_decorator.py::test_a_class_keeps_its_static_and_class_methods_and_properties

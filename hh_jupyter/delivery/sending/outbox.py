@@ -243,7 +243,7 @@ class Outbox:
         self.changed.notify_all()
 
     def _tell(self) -> None:
-        """Update the spool, log messages and forward items to the heir, outside of the lock."""
+        """Update the spool, write log messages and forward items to the replacing outbox, without the lock."""
         if self._heir is not None:
             self._pass_on(self._heir)
         self._news.tell()
