@@ -12,9 +12,9 @@ Nothing here replaces a function of the code under test, and nothing else in thi
 
 from __future__ import annotations
 
-from hh_jupyter.testing.backend_server import Backend, ReceivedRequest
+from hh_jupyter.testing.backend_server import Backend
 from hh_jupyter.testing.captured_spans import CapturedSpan, CapturedSpans, capture_spans, sequential_ids, stepping_clock
-from hh_jupyter.testing.responses import Behaviour
+from hh_jupyter.testing.responses import Behaviour, ReceivedRequest
 
 __all__ = [
     "Backend",

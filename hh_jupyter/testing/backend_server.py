@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -21,38 +20,7 @@ from google.protobuf.json_format import ParseError
 from google.protobuf.message import DecodeError
 
 from hh_jupyter.testing import otlp_decoder
-from hh_jupyter.testing.responses import SESSION_START, TRACES, BackendResponses, Behaviour
-
-
-@dataclass(slots=True)
-class ReceivedRequest:
-    """A request as it arrived.
-
-    Attributes:
-        headers: names in lower case.
-        body: parsed JSON; for span exports, protobuf or JSON, the list of spans as `Backend.spans` describes them.
-        size: bytes of the body, as they were sent.
-        undecodable: why the body could not be read; such a request is answered with 400.
-        status: the status code of the answer; None while there is no answer.
-        answer: the JSON of the answer.
-        received: Unix seconds.
-    """
-
-    method: str
-    path: str
-    query: dict[str, str]
-    headers: dict[str, str]
-    body: Any
-    size: int
-    undecodable: str | None = None
-    status: int | None = None
-    answer: Any = None
-    received: float = field(default_factory=time.time)
-
-    @property
-    def accepted(self) -> bool:
-        """True if it was answered with 200 and the JSON that clients expect."""
-        return self.status == 200 and self.answer is not None
+from hh_jupyter.testing.responses import SESSION_START, TRACES, BackendResponses, Behaviour, ReceivedRequest
 
 
 class Backend:
@@ -164,6 +132,8 @@ class Backend:
         if any(path.startswith(prefix) for prefix in self.behaviour.hang):
             self._closing.wait()
             return
+        if behaviour.on_request is not None and (chosen := behaviour.on_request(request)) is not None:
+            forced = chosen
         answer: dict[str, Any] | None
         status, answer = forced, {"message": f"the test asked for {forced}"}
         unusable = behaviour.html_page is not None or behaviour.raw_body is not None or behaviour.break_connection
@@ -174,7 +144,7 @@ class Backend:
         elif forced is None:
             status, answer = self._responses.answer(request.method, path, request.query, request.body)
         with self._changed:
-            request.status, request.answer = status, answer
+            request.status, request.answer, request.answered = status, answer, time.time()
             self._changed.notify_all()
 
     def wait_until_closed(self) -> None:
@@ -298,8 +268,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _decode(path: str, headers: Mapping[str, str], raw: bytes) -> Any:
     data = gzip.decompress(raw) if headers.get("content-encoding") == "gzip" else raw
-    if path == TRACES:
-        protobuf = "protobuf" in headers.get("content-type", "")
+    protobuf = "protobuf" in headers.get("content-type", "")
+    if path == TRACES or protobuf:
         message = otlp_decoder.from_protobuf(data) if protobuf else otlp_decoder.from_json(json.loads(data))
         return list(otlp_decoder.spans(message))
     return json.loads(data) if data else None

@@ -1,10 +1,11 @@
-"""The JSON that the stand-in backend answers, as clients of HoneyHive were seen to need it, and how it can deviate."""
+"""What the stand-in backend receives, what it answers, as clients of HoneyHive were seen to need it, and its faults."""
 
 from __future__ import annotations
 
 import re
+import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,6 +20,39 @@ ORGANISATION = "00000000-0000-4000-8000-000000000001"
 WORKSPACE = "00000000-0000-4000-8000-000000000002"
 PROJECT = "00000000-0000-4000-8000-000000000003"
 NOW = "2025-01-01T00:00:00.000Z"
+
+
+@dataclass(slots=True)
+class ReceivedRequest:
+    """A request as it arrived.
+
+    Attributes:
+        headers: names in lower case.
+        body: parsed JSON; for span exports, and for protobuf at any path, the list of spans as in `Backend.spans`.
+        size: bytes of the body, as they were sent.
+        undecodable: why the body could not be read; such a request is answered with 400.
+        status: the status code of the answer; None while there is no answer.
+        answer: the JSON of the answer.
+        received: Unix seconds.
+        answered: Unix seconds just before the answer was sent; None while there is no answer.
+    """
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: Any
+    size: int
+    undecodable: str | None = None
+    status: int | None = None
+    answer: Any = None
+    received: float = field(default_factory=time.time)
+    answered: float | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """True if it was answered with 200 and the JSON that clients expect."""
+        return self.status == 200 and self.answer is not None
 
 
 @dataclass(kw_only=True)
@@ -48,6 +82,8 @@ class Behaviour:
         refused_span_status: see `refused_span`.
         max_spans: an export of more spans is answered with 413.
         rejected_spans: how many spans every answer to an export reports as rejected.
+        on_request: called with each `ReceivedRequest` before it is answered, in the thread that answers it. It may
+            wait, and it may return the status code to answer with; None answers as if it were not there.
     """
 
     statuses: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -71,6 +107,7 @@ class Behaviour:
     refused_span_status: int = 503
     max_spans: int | None = None
     rejected_spans: int = 0
+    on_request: Callable[[ReceivedRequest], int | None] | None = None
 
 
 @dataclass

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from hh_jupyter.testing import Backend
+from hh_jupyter.testing import Backend, ReceivedRequest
 from hh_jupyter.testing.responses import SESSION_START, TRACES
 
 JSON_SPAN = {
@@ -127,3 +127,30 @@ def test_waiting_ends_when_the_condition_holds(backend: Backend) -> None:
     assert backend.wait_for(lambda b: any(request.accepted for request in b.requests))
     assert not backend.wait_for(lambda b: len(b.requests) > 1, timeout=0.01)
     later.join()
+
+
+def test_a_function_may_decide_on_each_request_by_its_content() -> None:
+    def refuse_three(request: ReceivedRequest) -> int | None:
+        return 503 if request.body == {"event_id": "3"} else None
+
+    with Backend(on_request=refuse_three) as backend:
+        for number in range(5):
+            requests.put(backend.url + "/events", json={"event_id": str(number)}, timeout=5)
+    assert [request.status for request in backend.requests] == [200, 200, 200, 503, 200]
+
+
+def test_a_request_has_the_times_at_which_it_came_and_was_answered() -> None:
+    with Backend(delay={"/events": 0.1}) as backend:
+        requests.put(backend.url + "/events", json={}, timeout=5)
+        (request,) = backend.requests
+    assert request.answered is not None
+    assert 0.1 <= request.answered - request.received < 5
+
+
+def test_protobuf_at_another_path_is_decoded_but_not_among_the_spans_of_the_backend(backend: Backend) -> None:
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(endpoint=backend.url + "/v1/traces")))
+    provider.get_tracer("test").start_span("elsewhere").end()
+    provider.shutdown()
+    (request,) = backend.requests
+    assert ([span["name"] for span in request.body], request.status, backend.spans()) == (["elsewhere"], 200, [])
