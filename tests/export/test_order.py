@@ -152,7 +152,7 @@ def test_the_spans_of_a_session_whose_start_was_refused_arrive() -> None:
 
 
 def test_a_start_that_was_given_up_is_sent_when_starts_are_accepted_again() -> None:
-    fault = {"statuses": {SESSION_START: [500]}, "repeat_last_status": True}
+    fault: dict[str, Any] = {"statuses": {SESSION_START: [500]}, "repeat_last_status": True}
     with Backend(**fault) as backend, tracer_to(backend, session_name="first") as tracer:
         make_spans(tracer, 1)
         assert not tracer.force_flush(20_000)

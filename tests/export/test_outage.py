@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 
@@ -61,7 +62,7 @@ def test_the_pauses_between_probes_grow(backend: Backend) -> None:
         make_spans(tracer, 1)
         assert backend.wait_for(lambda b: len(exports(b)) == 5, 20)
         times = [request.received for request in exports(backend)]
-        pauses = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
         assert pauses[0] < pauses[-1]
         assert sum(pauses) > 1.0
 
