@@ -103,13 +103,13 @@ def test_local_mode_opens_no_socket_and_has_nothing_to_send(backend: Backend) ->
 
 def test_spans_keep_the_destination_they_were_created_for(backend: Backend) -> None:
     """After a change of address, earlier spans still go to the previous address, and only later ones to the new."""
-    with Backend() as later, tracer_to(backend, session_name="s") as tracer:
+    slowly = {"session_name": "s", "flush_interval": 60.0}
+    with Backend() as later, tracer_to(backend, **slowly) as tracer:
         make_spans(tracer, 1)
-        tracer.configure(resolve({"api_key": KEY, "session_name": "s", "server_url": later.url}))
+        tracer.configure(resolve({"api_key": KEY, "server_url": later.url, **slowly}))
         with tracer.start_span("to the later one"):
             pass
-        assert tracer.force_flush()
-        assert backend.wait_for(lambda b: b.spans())
+        assert tracer.force_flush(), "at both"
         assert (names(backend), names(later)) == (["span 0"], ["to the later one"])
 
 
