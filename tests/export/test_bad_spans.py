@@ -75,9 +75,8 @@ def test_a_single_span_is_not_rejected_while_no_other_is_accepted(backend: Backe
         assert tracer.force_flush(5_000)
         backend.force({TRACES: [500]})
         make_spans(tracer, 1)
-        for _ in range(12):
+        while len(exports(backend)) < 8:
             assert not tracer.force_flush(50)
-        assert len(exports(backend)) > 6
         assert (tracer.export_state().parked, tracer.export_state().waiting) == (0, 1)
 
 

@@ -46,7 +46,7 @@ def test_twenty_tracers_leave_no_thread_no_socket_and_no_file(backend: Backend, 
     for _ in range(20):
         cycle()
     # The stand-in backend's own connections end a moment after ours.
-    assert backend.wait_for(lambda _: _open_files() <= files and set(threading.enumerate()) <= threads)
+    assert backend.wait_for(lambda _: _open_files() <= files and set(threading.enumerate()) <= threads, 3.0)
     assert len(backend.spans()) == 21
     assert [path.name for path in tmp_path.iterdir()] == (["salt"] if spool else [])
 

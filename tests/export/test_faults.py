@@ -24,6 +24,7 @@ from tests.export.troubled import (
     tracer_to,
     troubled,
     unstarted,
+    wait_until,
     within,
 )
 
@@ -46,6 +47,7 @@ def work(tracer: HoneyHiveTracer) -> None:
 def test_a_backend_that_comes_back_gets_everything_in_order(fault: str) -> None:
     with troubled(FAULTS[fault]) as backend, tracer_to(backend, **IMPATIENT) as tracer:
         work(tracer)
+        assert tracer.wait_processed(10)
         with within(MUCH):
             assert tracer.force_flush(FLUSH_MILLIS) is False
         state = tracer.export_state()
@@ -156,8 +158,8 @@ def test_a_login_page_is_not_a_success(backend: Backend, from_the_start: bool) -
         backend.behaviour.html_page = LOGIN_PAGE
         make_spans(tracer, 1)
         assert tracer.force_flush(300) is False
+        assert wait_until(lambda: "proxy or login page" in str(tracer.export_state().reason))
         assert tracer.export_state().sent == 0
-        assert "proxy or login page" in str(tracer.export_state().reason)
         mend(backend)
         assert tracer.force_flush(10_000)
         assert len(backend.spans()) == 1
@@ -172,6 +174,7 @@ def test_an_answer_200_counts_only_with_the_body_of_a_span_response(backend: Bac
         backend.behaviour.raw_body = body
         make_spans(tracer, 1)
         assert not tracer.force_flush(200)
+        assert wait_until(lambda: tracer.export_state().failing)
         assert (tracer.export_state().sent, tracer.export_state().parked) == (0, 0)
 
 

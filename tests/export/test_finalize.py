@@ -160,11 +160,19 @@ def test_values_that_protobuf_cannot_hold_do_not_lose_the_batch(backend: Backend
         pass
     with tracer.start_span("odd \udcff", attributes={"lone": "a\udcffb", "huge": 10**30}):
         pass
+    raw = tracer.otel_tracer.start_span("raw \udcff")  # As an instrumentor makes it.
+    raw.set_attribute("lone", "a\udcffb")
+    raw.set_attribute("list", ["a\udcffb", "c"])
+    raw.set_attribute("huge", 10**30)
+    raw.add_event("event \udcff", {"a\udcffb": 1})
+    raw.end()
     assert tracer.force_flush()
-    fine, odd = backend.spans()
-    assert (fine["name"], odd["name"]) == ("fine", "odd ?")
-    assert odd["attributes"]["lone"] == "a?b"
-    assert odd["attributes"]["huge"] == str(10**30)
+    fine, *others = backend.spans()
+    assert [fine["name"], *(span["name"] for span in others)] == ["fine", "odd ?", "raw ?"]
+    for span in others:
+        assert (span["attributes"]["lone"], span["attributes"]["huge"]) == ("a?b", str(10**30))
+    assert others[1]["attributes"]["list"] == ["a?b", "c"]
+    assert others[1]["events"] == [{"name": "event ?", "attributes": {"a?b": 1}}]
 
 
 def test_a_span_that_cannot_be_encoded_is_reported_as_lost_and_later_spans_arrive(

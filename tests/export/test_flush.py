@@ -39,6 +39,7 @@ def test_spans_are_sent_automatically_after_the_flush_interval(backend: Backend)
 def test_flush_to_a_failing_backend_keeps_its_deadline_and_the_spans(trouble: dict[str, Any]) -> None:
     with Backend(**trouble) as backend, tracer_to(backend) as tracer:
         make_spans(tracer, 5)
+        assert tracer.wait_processed(10)
         started = time.monotonic()
         assert tracer.force_flush(300) is False
         assert time.monotonic() - started < 2.0  # Not a budget: without a deadline the flush would hang for over 5 s.

@@ -18,6 +18,7 @@ from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.settings import resolve
 from hh_jupyter.testing import Backend, ReceivedRequest
 from hh_jupyter.testing.responses import SESSION_START, TRACES
+from tests.export.troubled import make_spans, tracer_to, wait_until
 
 KEY = "key-0123456789"
 NOWHERE = "http://127.0.0.1:9"
@@ -213,10 +214,12 @@ def secure(authority: trustme.CA) -> Iterator[Backend]:
 
 
 def test_an_untrusted_certificate_is_rejected(secure: Backend) -> None:
-    tracer = deliver(timeout_millis=500, server_url=secure.url, exit_flush_seconds=0.0)
-    assert not paths(secure)
-    assert tracer.export_state().sent == 0
-    assert "certificate" in str(tracer.export_state().reason)
+    with tracer_to(secure) as tracer:
+        make_spans(tracer, 1)
+        assert not tracer.force_flush(300)
+        assert wait_until(lambda: "certificate" in str(tracer.export_state().reason))
+        assert tracer.export_state().sent == 0
+    assert secure.requests == []
 
 
 def test_a_custom_certificate_authority_is_trusted(

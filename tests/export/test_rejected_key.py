@@ -34,6 +34,7 @@ def test_a_rejected_key_pauses_everything_including_later_spans_and_updates() ->
         asked = len(backend.requests)
         make_spans(tracer, 2)
         tracer.enrich_session(metadata={"a": 1})
+        assert tracer.wait_processed(10)
         assert not tracer.force_flush(500)
         assert len(backend.requests) == asked, "nothing else is tried with a rejected key"
         state = tracer.export_state()
