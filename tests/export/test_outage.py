@@ -23,6 +23,7 @@ from tests.export.troubled import (
     most_at_once,
     tracer_to,
     troubled,
+    wait_until,
     within,
 )
 
@@ -38,8 +39,7 @@ def test_an_outage_is_probed_by_one_request_at_a_time_and_its_end_brings_back_th
         assert tracer.force_flush(10_000)
         backend.force({"/": [503]})
         make_sessions(tracer, 12)
-        while sum(request.status == 503 for request in backend.requests) < 9:
-            assert not tracer.force_flush(150)
+        assert wait_until(lambda: not tracer.force_flush(150) and most_at_once(backend.requests[-4:]) == 1, 20)
         outage = time.time()
         while len(probes := since(backend, outage)) < 5:
             assert not tracer.force_flush(150)
