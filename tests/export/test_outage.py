@@ -32,6 +32,11 @@ def since(backend: Backend, moment: float) -> list[ReceivedRequest]:
     return [request for request in backend.requests if request.received > moment]
 
 
+def one_after_the_other(requests: list[ReceivedRequest]) -> bool:
+    """Return whether each of them failed before the next one came."""
+    return all(request.status == 503 for request in requests) and most_at_once(requests) == 1
+
+
 def test_an_outage_is_probed_by_one_request_at_a_time_and_its_end_brings_back_the_others() -> None:
     delay = {SESSION_START: 0.05, TRACES: 0.05}
     with Backend(delay=delay, repeat_last_status=True) as backend, tracer_to(backend) as tracer:
@@ -39,7 +44,7 @@ def test_an_outage_is_probed_by_one_request_at_a_time_and_its_end_brings_back_th
         assert tracer.force_flush(10_000)
         backend.force({"/": [503]})
         make_sessions(tracer, 12)
-        assert wait_until(lambda: not tracer.force_flush(150) and most_at_once(backend.requests[-4:]) == 1, 20)
+        assert wait_until(lambda: not tracer.force_flush(150) and one_after_the_other(backend.requests[-5:]), 20)
         outage = time.time()
         while len(probes := since(backend, outage)) < 5:
             assert not tracer.force_flush(150)
