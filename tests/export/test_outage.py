@@ -44,7 +44,8 @@ def test_an_outage_is_probed_by_one_request_at_a_time_and_its_end_brings_back_th
         assert tracer.force_flush(10_000)
         backend.force({"/": [503]})
         make_sessions(tracer, 12)
-        # What was under way when the outage was recognised may still arrive, so the last ones count.
+        # Requests that were under way when the outage began may overlap for a while, so the last ones count.
+        assert wait_until(lambda: one_after_the_other(backend.requests[-3:]), 20)
         assert wait_until(lambda: not tracer.force_flush(150) and one_after_the_other(backend.requests[-8:]), 20)
         backend.force({})
         end = time.time()
