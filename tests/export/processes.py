@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import random
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.testing import Backend
 
 KEY = "a-key-that-stands-in-no-file"
-ADOPTED_SECONDS = 1.2
+ADOPTED_SECONDS = 0.9
 """Longer than a new process needs to look for what others have left."""
 
 SPOOL_FILES = "spool-*.sqlite3"
@@ -114,6 +115,10 @@ class Program:
         rest = "" if self._process.stdout.closed else self._process.stdout.read()
         self._process.communicate()
         return rest
+
+    def stop(self) -> None:
+        """Stop the program: it lives, but does nothing until it is killed."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def wait(self, timeout: float = 60) -> int:
         """Return the exit code when the program has ended."""

@@ -75,11 +75,11 @@ def test_a_process_that_ends_says_that_the_rest_is_kept_for_the_next(tmp_path: P
     with (
         Backend(refuse=True) as backend,
         Program("work(tracer_for(), [1])", backend.url, tmp_path) as sending,
-        Program("work(tracer_for(None), [1])", backend.url, tmp_path) as local,
+        Program("work(tracer_for(None, exit_flush_seconds=20.0), [1])", backend.url, tmp_path) as local,
     ):
         assert (sending.wait(), local.wait()) == (0, 0)
         assert "kept on disk for the next process" in sending.errors()
-        assert local.errors() == ""
+        assert "kept on disk" not in local.errors()
 
 
 UNDER_LOAD = """
@@ -97,13 +97,14 @@ while True:
 """
 
 
-def killed_under_load(backend: Backend, folder: Path, seed: int) -> tuple[float, int]:
-    """Kill a program that makes spans at a random moment.
+def killed_under_load(backend: Backend, folder: Path, seed: int, accepted: int = 0) -> tuple[float, int]:
+    """Kill a program that makes spans at a random moment after `accepted` of them were accepted.
 
     Returns the moment in Unix seconds and the number of the last span that must be on disk.
     """
     with Program(UNDER_LOAD, backend.url, folder) as program:
         program.hear()
+        assert backend.wait_for(lambda backend: len(backend.spans()) >= accepted, timeout=30)
         time.sleep(WINDOW_SECONDS + random.Random(seed).uniform(0.3, 0.8))
         killed = time.time()
         whole, _, _ = program.kill().rpartition("\n")  # The last line may be incomplete.
@@ -111,7 +112,7 @@ def killed_under_load(backend: Backend, folder: Path, seed: int) -> tuple[float,
     return killed, max(int(number) for number, moment in lines if float(moment) < killed - WINDOW_SECONDS)
 
 
-SEEDS = [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 30))]
+SEEDS = [*range(2), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 30))]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -127,7 +128,7 @@ def test_kill_9_at_a_random_moment_loses_no_span_that_ended_before(tmp_path: Pat
 @pytest.mark.parametrize("seed", SEEDS)
 def test_kill_9_while_sending_loses_nothing_and_sends_little_twice(tmp_path: Path, seed: int) -> None:
     with Backend(delay={TRACES: 0.05}) as backend:
-        killed, last = killed_under_load(backend, tmp_path, seed)
+        killed, last = killed_under_load(backend, tmp_path, seed, accepted=200)
         accepted = {
             span["name"]
             for request in backend.requests
@@ -136,7 +137,10 @@ def test_kill_9_while_sending_loses_nothing_and_sends_little_twice(tmp_path: Pat
         }
         assert accepted
         expected = {"first", *(f"span {number}" for number in range(last + 1))}
-        arrived = delivered(backend, tmp_path, lambda arrived: expected <= arrived.keys())
+        with next_tracer(backend.url, tmp_path, exit_flush_seconds=20.0):
+            time.sleep(ADOPTED_SECONDS)
+        arrived = counts(backend)
+        assert expected <= arrived.keys()
         assert nothing_unsent_in(tmp_path, backend)
     assert {arrived[name] for name in accepted} == {1}
 
@@ -153,7 +157,7 @@ listen()
 """
 
 
-@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 30))])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_process_killed_while_adopting_loses_nothing(tmp_path: Path, seed: int) -> None:
     with Backend(refuse=True) as backend:
         for file in range(3):
@@ -207,10 +211,10 @@ def test_what_a_running_process_keeps_is_not_adopted(tmp_path: Path) -> None:
                 time.sleep(ADOPTED_SECONDS)
                 assert counts(other) == {"mine": 1}
                 assert work in [session["session_id"] for session in other.sessions()]
-            with next_tracer(backend.url, tmp_path):
-                time.sleep(ADOPTED_SECONDS)
+            owner.stop()
+            backend.listen()
+            assert nothing_unsent_in(tmp_path, backend)
             owner.kill()
-        backend.listen()
         assert delivered(backend, tmp_path, lambda arrived: len(arrived) == 100) == Counter(map(str, range(100)))
 
 
@@ -353,14 +357,14 @@ def test_memory_releases_what_is_on_disk(backend: Backend, tmp_path: Path) -> No
     backend.close()
     with next_tracer(backend.url, tmp_path) as tracer:
         parts = [text(1_000_000) for _ in range(4)]
-        for number in range(90):
+        for number in range(70):
             with tracer.start_span(str(number), attributes={"text": parts[number % 4]}):
                 pass
-        assert not tracer.force_flush(3000)
+        assert not tracer.force_flush(1500)
         assert (tracer.export_state().dropped, tracer.spool and tracer.spool.problem) == (0, None)
         backend.listen()
         assert tracer.force_flush()
-    assert counts(backend) == Counter(map(str, range(90)))
+    assert counts(backend) == Counter(map(str, range(70)))
 
 
 THREADS = """
