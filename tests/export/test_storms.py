@@ -1,0 +1,171 @@
+"""Signals that interrupt the main thread anywhere lose no span and leave no lock behind.
+
+A signal's handler runs between any two instructions of the main thread, also inside `end()` and `force_flush()`. What
+a test sees depends on the moment, so each of them tries many.
+"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from hh_jupyter.testing import Backend
+from tests.export.processes import Program, counts, run
+
+TERMINATED = """
+def child(number, tell_parent):
+    tracer = tracer_for(spool=False, exit_flush_seconds=20.0)
+    made = 0
+    while True:
+        with tracer.start_span(f"{number}: {made}"):
+            pass
+        os.write(tell_parent, b"%d %d\\n" % (number, made))
+        made += 1
+        tracer.export_state()
+        if made % 5 == 0:
+            tracer.force_flush(2)
+
+tracer_for(spool=False).shutdown()  # Loads what each child needs.
+draw = random.Random(int(sys.argv[4]))
+for number in range(int(sys.argv[3])):
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read)
+        try:
+            child(number, write)
+        finally:
+            os._exit(1)
+    os.close(write)
+    said = os.read(read, 100)
+    time.sleep(draw.uniform(0.0, 0.04))
+    os.kill(pid, signal.SIGTERM)
+    end = time.monotonic() + 15
+    while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0 and time.monotonic() < end:
+        time.sleep(0.002)
+        if draw.random() < 0.01:
+            os.kill(pid, signal.SIGTERM)
+    if ended[0] == 0:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        tell("stuck", number)
+    while part := os.read(read, 65536):
+        said += part
+    os.close(read)
+    tell("ended", number, os.waitstatus_to_exitcode(ended[1]), said.decode().splitlines()[-1].split()[1])
+os._exit(0)
+"""
+
+
+def storm_of_sigterm(backend: Backend, folder: Path, number: int, seed: int) -> None:
+    """Terminate this many processes at random moments; none may hang or lose a span that ended before."""
+    lines = [line.split() for line in run(TERMINATED, backend.url, folder, str(number), str(seed)).splitlines()]
+    assert [line for line in lines if line[0] == "stuck"] == []
+    assert {int(code) for _, _, code, _ in lines} == {-signal.SIGTERM}
+    expected = {f"{process}: {made}" for _, process, _, last in lines for made in range(int(last) + 1)}
+    assert len(lines) == number
+    assert expected - counts(backend).keys() == set()
+
+
+def test_twenty_processes_that_are_terminated_anywhere_send_all_spans(backend: Backend, tmp_path: Path) -> None:
+    storm_of_sigterm(backend, tmp_path, 20, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(2, 6))
+def test_fifty_processes_that_are_terminated_anywhere_send_all_spans(
+    backend: Backend, tmp_path: Path, seed: int
+) -> None:
+    storm_of_sigterm(backend, tmp_path, 50, seed)
+
+
+INTERRUPTED = """
+spool, seconds, seed = sys.argv[3:]
+tracer = tracer_for(spool=spool == "spool", exit_flush_seconds=20.0)
+draw = random.Random(int(seed))
+ended, armed = [], False
+
+def interrupt(*_):
+    if armed:
+        signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.0002, 0.006))
+        raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+end = time.monotonic() + float(seconds)
+number = interrupts = 0
+while time.monotonic() < end:
+    try:
+        armed = True
+        signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.0002, 0.006))
+        while time.monotonic() < end:
+            for _ in range(draw.randrange(20)):
+                number += 1
+                with tracer.start_span(str(number)):
+                    pass
+                ended.append(number)
+            tracer.export_state()
+            tracer.force_flush(draw.choice((1, 20, 200)))
+    except KeyboardInterrupt:
+        interrupts += 1
+    finally:
+        armed = False
+signal.setitimer(signal.ITIMER_REAL, 0)
+tracer.force_flush(20_000)  # What was interrupted may be counted as a failure once.
+with tracer.start_span("after"):
+    pass
+tell(tracer.force_flush(20_000), interrupts, *ended)
+os._exit(0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("spool", ["spool", "memory"])
+def test_after_a_storm_of_interrupts_a_flush_succeeds_and_every_span_has_arrived(
+    backend: Backend, tmp_path: Path, spool: str, seed: int
+) -> None:
+    with Program(INTERRUPTED, backend.url, tmp_path, spool, "8", str(seed)) as program:
+        assert program.wait(timeout=60) == 0, program.errors()
+        flushed, interrupts, *ended = program.kill().split()
+    assert (flushed, int(interrupts) > 200) == ("True", True)
+    assert set(ended) - counts(backend).keys() == set()
+    assert counts(backend)["after"] == 1
+
+
+CTRL_C = """
+tracer = tracer_for(exit_flush_seconds=20.0)
+main = threading.main_thread().ident
+ended = []
+
+def press(moments=random.Random(int(sys.argv[3]))):
+    for _ in range(60):
+        time.sleep(moments.uniform(0.001, 0.02))
+        os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=press, daemon=True).start()
+number = interrupts = 0
+while interrupts < 60 and number < 200_000:
+    try:
+        while interrupts < 60 and number < 200_000:
+            number += 1
+            with tracer.start_span(str(number), attributes={"text": "x" * 2000}):
+                time.sleep(0.0005)
+            ended.append(number)
+            if threading.active_count() == 1 or not any(t.daemon and t.name.startswith("Thread-") for t in threading.enumerate()):
+                interrupts = 60
+    except KeyboardInterrupt:
+        interrupts += 1
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+tell(tracer.force_flush(20_000), *ended)
+os._exit(0)
+"""
+
+
+def test_ctrl_c_while_spans_are_made_loses_none_that_has_ended(backend: Backend, tmp_path: Path) -> None:
+    flushed, *ended = run(CTRL_C, backend.url, tmp_path, "1").split()
+    assert flushed == "True"
+    assert set(ended) - counts(backend).keys() == set()
