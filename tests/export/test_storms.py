@@ -39,8 +39,9 @@ for number in range(int(sys.argv[3])):
         finally:
             os._exit(1)
     os.close(write)
-    said = os.read(read, 100)
+    said = os.read(read, 12)
     time.sleep(draw.uniform(0.0, 0.04))
+    said += os.read(read, 65536)  # What has ended by now; the child goes on until its flush is done.
     os.kill(pid, signal.SIGTERM)
     end = time.monotonic() + 15
     while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0 and time.monotonic() < end:
@@ -51,10 +52,8 @@ for number in range(int(sys.argv[3])):
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         tell("stuck", number)
-    while part := os.read(read, 65536):
-        said += part
     os.close(read)
-    tell("ended", number, os.waitstatus_to_exitcode(ended[1]), said.decode().splitlines()[-1].split()[1])
+    tell("ended", number, os.waitstatus_to_exitcode(ended[1]), said[: said.rindex(b"\\n")].split()[-1].decode())
 os._exit(0)
 """
 
@@ -89,8 +88,9 @@ draw = random.Random(int(seed))
 ended, armed = [], False
 
 def interrupt(*_):
+    global armed
     if armed:
-        signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.0002, 0.006))
+        armed = False
         raise KeyboardInterrupt
 
 signal.signal(signal.SIGALRM, interrupt)
@@ -98,8 +98,8 @@ end = time.monotonic() + float(seconds)
 number = interrupts = 0
 while time.monotonic() < end:
     try:
-        armed = True
         signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.0002, 0.006))
+        armed = True
         while time.monotonic() < end:
             for _ in range(draw.randrange(20)):
                 number += 1
@@ -108,11 +108,9 @@ while time.monotonic() < end:
                 ended.append(number)
             tracer.export_state()
             tracer.force_flush(draw.choice((1, 20, 200)))
+        armed = False
     except KeyboardInterrupt:
         interrupts += 1
-    finally:
-        armed = False
-signal.setitimer(signal.ITIMER_REAL, 0)
 tracer.force_flush(20_000)  # What was interrupted may be counted as a failure once.
 with tracer.start_span("after"):
     pass
@@ -122,14 +120,13 @@ os._exit(0)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("spool", ["spool", "memory"])
 def test_after_a_storm_of_interrupts_a_flush_succeeds_and_every_span_has_arrived(
     backend: Backend, tmp_path: Path, spool: str, seed: int
 ) -> None:
-    with Program(INTERRUPTED, backend.url, tmp_path, spool, "8", str(seed)) as program:
-        assert program.wait(timeout=60) == 0, program.errors()
+    with Program(INTERRUPTED, backend.url, tmp_path, spool, "4", str(seed)) as program:
+        assert program.wait(timeout=50) == 0, program.errors()
         flushed, interrupts, *ended = program.kill().split()
     assert (flushed, int(interrupts) > 200) == ("True", True)
     assert set(ended) - counts(backend).keys() == set()
@@ -138,34 +135,42 @@ def test_after_a_storm_of_interrupts_a_flush_succeeds_and_every_span_has_arrived
 
 CTRL_C = """
 tracer = tracer_for(exit_flush_seconds=20.0)
-main = threading.main_thread().ident
+draw = random.Random(int(sys.argv[3]))
 ended = []
 
-def press(moments=random.Random(int(sys.argv[3]))):
+def press():
     for _ in range(60):
-        time.sleep(moments.uniform(0.001, 0.02))
+        time.sleep(draw.uniform(0.005, 0.02))
         os.kill(os.getpid(), signal.SIGINT)
+    done.append(True)
 
-threading.Thread(target=press, daemon=True).start()
+def interrupt(*_):
+    global armed
+    if armed:
+        armed = False
+        raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, interrupt)
+done, armed = [], False
 number = interrupts = 0
-while interrupts < 60 and number < 200_000:
+threading.Thread(target=press, daemon=True).start()
+while not done:
     try:
-        while interrupts < 60 and number < 200_000:
+        armed = True
+        while not done:
             number += 1
             with tracer.start_span(str(number), attributes={"text": "x" * 2000}):
                 time.sleep(0.0005)
             ended.append(number)
-            if threading.active_count() == 1 or not any(t.daemon and t.name.startswith("Thread-") for t in threading.enumerate()):
-                interrupts = 60
+        armed = False
     except KeyboardInterrupt:
         interrupts += 1
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-tell(tracer.force_flush(20_000), *ended)
+tell(tracer.force_flush(20_000), interrupts, *ended)
 os._exit(0)
 """
 
 
 def test_ctrl_c_while_spans_are_made_loses_none_that_has_ended(backend: Backend, tmp_path: Path) -> None:
-    flushed, *ended = run(CTRL_C, backend.url, tmp_path, "1").split()
-    assert flushed == "True"
+    flushed, interrupts, *ended = run(CTRL_C, backend.url, tmp_path, "1").split()
+    assert (flushed, int(interrupts) > 30) == ("True", True)
     assert set(ended) - counts(backend).keys() == set()
