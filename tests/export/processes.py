@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections import Counter
@@ -120,9 +121,22 @@ class Program:
         """Stop the program: it lives, but does nothing until it is killed."""
         self._process.send_signal(signal.SIGSTOP)
 
-    def wait(self, timeout: float = 60) -> int:
-        """Return the exit code when the program has ended."""
-        return self._process.wait(timeout)
+    def wait(self, timeout: float = 60) -> tuple[int, str]:
+        """Return the exit code and the rest of the output when the program has ended."""
+        assert self._process.stdout is not None
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(timeout, give_up)
+        timer.start()
+        rest = self._process.stdout.read()  # First: a full pipe would keep the program from ending.
+        code = self._process.wait()
+        timer.cancel()
+        assert not late.is_set(), f"the program still ran after {timeout} s: {self.errors()}"
+        return code, rest
 
     def errors(self) -> str:
         """Return what the program has printed to its standard error so far."""
@@ -133,9 +147,9 @@ class Program:
 def run(code: str, url: str, folder: Path, *arguments: str, ended: int = 0) -> str:
     """Run a program to its end and return what it prints. `ended` is its expected exit code."""
     with Program(code, url, folder, *arguments) as program:
-        code_of_exit = program.wait()
+        code_of_exit, output = program.wait()
         assert code_of_exit == ended, program.errors()
-        return program.kill().strip()
+        return output.strip()
 
 
 def next_tracer(url: str, folder: Path, key: str | None = KEY, **settings: Any) -> HoneyHiveTracer:

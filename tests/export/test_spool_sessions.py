@@ -236,7 +236,7 @@ def test_processes_that_start_at_once_agree_on_the_destination(tmp_path: Path) -
             program.hear()
         for program in programs:
             program.say()
-        assert [program.wait() for program in programs] == [-signal.SIGKILL] * 4
+        assert [program.wait()[0] for program in programs] == [-signal.SIGKILL] * 4
         names = [path.name for path in files_in(folder)]
         assert len(set(names)) == 4, "each has a file of its own"
         backend.listen()

@@ -77,7 +77,7 @@ def test_a_process_that_ends_says_that_the_rest_is_kept_for_the_next(tmp_path: P
         Program("work(tracer_for(), [1])", backend.url, tmp_path) as sending,
         Program("work(tracer_for(None, exit_flush_seconds=20.0), [1])", backend.url, tmp_path) as local,
     ):
-        assert (sending.wait(), local.wait()) == (0, 0)
+        assert (sending.wait()[0], local.wait()[0]) == (0, 0)
         assert "kept on disk for the next process" in sending.errors()
         assert "kept on disk" not in local.errors()
 
