@@ -112,7 +112,7 @@ def killed_under_load(backend: Backend, folder: Path, seed: int, accepted: int =
     return killed, max(int(number) for number, moment in lines if float(moment) < killed - WINDOW_SECONDS)
 
 
-SEEDS = [*range(2), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 30))]
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 30))]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -315,12 +315,12 @@ def test_files_are_sent_in_the_order_of_their_age(tmp_path: Path) -> None:
 
 def test_adopted_spans_survive_another_process_that_cannot_send_them(tmp_path: Path) -> None:
     with Backend(refuse=True) as backend:
-        for number in range(3):
+        for number in range(2):
             leave_behind(tmp_path, backend.url, [number])
             with next_tracer(backend.url, tmp_path):
                 time.sleep(ADOPTED_SECONDS)
         backend.listen()
-        assert delivered(backend, tmp_path, lambda arrived: len(arrived) == 3) == Counter("012")
+        assert delivered(backend, tmp_path, lambda arrived: len(arrived) == 2) == Counter("01")
 
 
 SEND = f"""

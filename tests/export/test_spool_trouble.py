@@ -192,7 +192,10 @@ def test_a_file_system_without_locks_is_reported(backend: Backend, tmp_path: Pat
     assert files_in(tmp_path) == []
 
 
-@pytest.mark.parametrize("size", [1, 100, 5_000, 20_000, 300_000, 900_000])
+SIZES = [100, 20_000, 900_000, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 5_000, 300_000))]
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_a_truncated_file_is_set_aside(tmp_path: Path, size: int) -> None:
     with Backend(refuse=True) as backend:
         path = settled(leave_behind(tmp_path, backend.url, range(20), size=50_000))
