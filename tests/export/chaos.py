@@ -105,7 +105,7 @@ class Server:
         self._address = reserved_address()
         self._listener: _Listener | None = None
         self._number = 0
-        self.mode, self.scope, self.healthy = "ok", "/", False
+        self.mode, self.scope, self.healthy = "ok", "/", rng is None
         self.release = threading.Event()
         """Set while no request may hang."""
 
@@ -115,7 +115,8 @@ class Server:
         print(f"http://127.0.0.1:{self._address.getsockname()[1]}", flush=True)
         changing = threading.Thread(target=self._change, daemon=True)
         changing.start()
-        sys.stdin.readline()
+        if self._rng is not None:
+            sys.stdin.readline()
         self.healthy = True
         changing.join()
         self._enter("ok", "/")
@@ -124,13 +125,14 @@ class Server:
         sys.stdin.read()
 
     def _change(self) -> None:
-        while not self.healthy and (rng := self._rng):
+        rng = self._rng or random.Random()
+        while not self.healthy:
             mode = rng.choices(list(MODES), list(MODES.values()))[0]
             scope = rng.choices(["/", SESSION_START, EVENTS, TRACES], [6, 1, 1, 1])[0]
             seconds = rng.uniform(0.05, 1.0)
             self._enter(mode, "/" if mode == "refuses connections" else scope)
             until = time.monotonic() + seconds
-            while not self.healthy and time.monotonic() < until:
+            while time.monotonic() < until and not self.healthy:
                 time.sleep(0.01)
 
     def _enter(self, mode: str, scope: str) -> None:
@@ -418,7 +420,8 @@ class Producer:
         with self.tracer.start_span("work", attributes={"pid": os.getpid(), "text": text}) as span:
             if depth:
                 self._span(session, rng, depth - 1)
-        self.notes("span", session, format(span.get_span_context().span_id, "016x"))
+        span_id = span.get_span_context().span_id
+        self.notes("span", session, format(span_id, "016x")) if span_id else self.notes("unrecorded")
 
     def _flush(self, timeout: float) -> bool:
         began = now()
@@ -513,22 +516,26 @@ class Process:
         threads: number of threads that make spans.
         compute: several threads only compute.
         spans: time, session and id of each span.
+        unrecorded: when spans were made that the tracer did not record, because it was shut down.
         updates: time, session and number of each update.
         flushes: began, ended, timeout in milliseconds, result.
         connections: time and port.
         end: how it ended by itself: "exit", "_exit" or "kill"; "" if it did not.
         last: its last sign of life.
-        killed, terminated: when somebody else killed or terminated it.
+        killed, terminated: when somebody else killed or terminated it, or had terminated its parent before the fork.
         gone: when it was found to have ended.
     """
 
     pid: int
     name: str = ""
+    parent: int = 0
+    began: int = 0
     threads: int = 0
     compute: bool = False
     disk: str = WORKS
     exit_flush: float = 0.0
     spans: list[tuple[int, str, str]] = field(default_factory=list)
+    unrecorded: list[int] = field(default_factory=list)
     sessions: list[tuple[int, str]] = field(default_factory=list)
     updates: list[tuple[int, str, int]] = field(default_factory=list)
     flushes: list[tuple[int, int, float, bool]] = field(default_factory=list)
@@ -619,7 +626,7 @@ class Round:
                 cwd=ROOT,
                 env={**_clean_environment(), "HH_CHAOS_STACKS": str(errors.with_suffix(".stacks"))},
                 stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-                stdout=file if role == "producer" else subprocess.PIPE,
+                stdout=subprocess.PIPE if role in ("server", "rest") else file,
                 stderr=file,
                 text=True,
             )
@@ -774,6 +781,10 @@ class Round:
             process = evidence.processes.setdefault(pid, Process(pid))
             for name, moment in marks.items():
                 setattr(process, name, moment)
+        for process in evidence.processes.values():  # A child inherits a tracer that is shut down.
+            parent = evidence.processes.get(process.parent)
+            if parent is not None and 0 < parent.terminated < process.began:
+                process.terminated = process.began
         evidence.errors = {path.name: path.read_text() for path in self.folder.glob("*.errors")}
         return evidence
 
@@ -783,9 +794,12 @@ def _read_note(processes: dict[int, Process], plan: Plan, words: list[str]) -> N
     process = processes.setdefault(pid, Process(pid, plan.name, disk=plan.disk, exit_flush=plan.exit_flush))
     process.last = max(process.last, moment)
     if kind == "begin":
+        process.parent, process.began = int(values[0]), moment
         process.threads, process.compute = int(values[1]), values[2] == "True"
     elif kind == "span":
         process.spans.append((moment, values[0], values[1]))
+    elif kind == "unrecorded":
+        process.unrecorded.append(moment)
     elif kind == "session":
         process.sessions.append((moment, values[0]))
     elif kind == "update":
@@ -950,6 +964,8 @@ class Judge:
             self._fault(f"the last process could not send everything: {self.evidence.successors[-1]}")
         for process in self.evidence.processes.values():
             self.found.figures[f"processes: {self._how(process)}"] += 1
+            if process.unrecorded and not 0 < process.terminated < process.unrecorded[0]:
+                self._fault(f"process {process.pid} of {process.name} made spans that were not recorded")
             if process.last and not (process.end or process.killed or process.terminated):
                 self._fault(f"process {process.pid} of {process.name} ended without a reason")
             leaves = process.terminated or (process.ended if process.end == "exit" else 0)
@@ -980,8 +996,8 @@ class Judge:
         death = self._death(process)
         if process.disk != WORKS:
             return False
-        if death is None or 0 < moment < process.terminated:
-            return True
+        if death is None or process.terminated:
+            return not process.terminated or moment < process.terminated
         window = self.limits.compute_window if process.compute else self.limits.window
         allowed = (window + self.limits.slack) * MILLISECOND + _longest_stop(process, death - SECOND, death)
         return moment < death - allowed
@@ -1009,7 +1025,7 @@ class Judge:
             self.found.figures["spans made"] += len(process.spans)
             self.found.figures["spans lost"] += len(gone)
             killed = self._death(process)
-            if killed is not None and process.disk == WORKS and process.threads:
+            if killed is not None and process.disk == WORKS and process.threads and not process.terminated:
                 self.found.windows[process.compute].append((killed - min(gone, default=killed)) / MILLISECOND)
             for moment, session, number in process.updates:
                 arrived = any(entry["stored"] for entry in self.calls.get((session, number), ()))
