@@ -303,20 +303,22 @@ class Plan:
         life: seconds until then.
         forks: whether it forks children.
         disk: `WORKS`, `FULL` or `READ_ONLY`.
+        warm: whether it waits until its first span is processed before it begins.
         exit_flush, flush_interval, batch: settings.
     """
 
     name: str
     url: str
     folder: str
-    threads: tuple[str, ...]
-    end: str
-    life: float
-    forks: bool
-    disk: str
-    exit_flush: float
-    flush_interval: float
-    batch: int
+    threads: tuple[str, ...] = ()
+    end: str = "exit"
+    life: float = 0.0
+    forks: bool = False
+    disk: str = WORKS
+    warm: bool = False
+    exit_flush: float = 5.0
+    flush_interval: float = 0.05
+    batch: int = 100
 
     def tracer(self, **settings: Any) -> HoneyHiveTracer:
         return HoneyHiveTracer.init(
@@ -358,8 +360,11 @@ class Producer:
         _note_connections(self.notes)
         parent = os.getppid()
         self.tracer = self.plan.tracer()
-        self.notes("begin", os.getppid(), len(self.plan.threads), "compute" in self.plan.threads, self.plan.disk)
         own = self._new_session("main")
+        if self.plan.warm:
+            self._span(own, self.rng)
+            self.tracer.wait_processed(10.0)
+        self.notes("begin", os.getppid(), len(self.plan.threads), "compute" in self.plan.threads, self.plan.warm)
         threads = self._start(self.plan.threads, self.plan.name)
         until = time.monotonic() + (self.plan.life if self.plan.end == "exit" else 60.0)
         while time.monotonic() < until and os.getppid() == parent:
@@ -438,9 +443,8 @@ class Producer:
             return
         self.children = set()
         self.rng = random.Random(self.rng.random())
-        compute = False
         threads = [self.rng.choice(["steady", "bursts"])] if self.rng.random() < 0.3 else []
-        self.notes("begin", os.getppid(), 1 + len(threads), compute, self.plan.disk)
+        self.notes("begin", os.getppid(), 1 + len(threads), False, True)
         self.stopping = False
         started = self._start(threads, f"{self.plan.name}/{self.rng.random()}")
         session = inherited if self.rng.random() < 0.3 else self._new_session("child")
@@ -490,7 +494,7 @@ def send_the_rest(plan: Plan, notes: Notes) -> None:
     """Adopt what dead processes left and send it; print what came of it."""
     _note_connections(notes)
     tracer = plan.tracer()
-    notes("begin", os.getppid(), 0, False, plan.disk)
+    notes("begin", os.getppid(), 0, False, False)
     time.sleep(1.0)  # Adoption begins a little after the start.
     done, rejected, until = False, 0, time.monotonic() + 40.0
     while not done and time.monotonic() < until:
@@ -515,6 +519,7 @@ class Process:
     Attributes:
         threads: number of threads that make spans.
         compute: several threads only compute.
+        warm: its first span had been processed when it began.
         spans: time, session and id of each span.
         unrecorded: when spans were made that the tracer did not record, because it was shut down.
         updates: time, session and number of each update.
@@ -532,6 +537,7 @@ class Process:
     began: int = 0
     threads: int = 0
     compute: bool = False
+    warm: bool = True
     disk: str = WORKS
     exit_flush: float = 0.0
     spans: list[tuple[int, str, str]] = field(default_factory=list)
@@ -676,9 +682,10 @@ class Round:
             folder=str(self.spool if disk == WORKS else self.folder / disk / "spool"),
             threads=tuple(threads),
             end=rng.choices(["kill", "terminate", "exit"], [5, 2, 3])[0],
-            life=rng.uniform(0.2, 2.5),
+            life=rng.uniform(0.2, 2.5) + (rng.random() < 0.3) * 4 * compute,
             forks=rng.random() < (0.9 if self.flavour == "forks" else 0.3),
             disk=disk,
+            warm=rng.random() < 0.7,
             exit_flush=rng.choice([0.5, 1.0, 2.0]),
             flush_interval=rng.choice([0.05, 0.3, 1.0]),
             batch=rng.choice([10, 100]),
@@ -738,19 +745,7 @@ class Round:
             before = _stored_lines(self.folder / "record")
             pair = []
             for one in range(2):
-                plan = Plan(
-                    f"{self.name}/rest/{number}/{one}",
-                    self.url,
-                    str(self.spool),
-                    (),
-                    "exit",
-                    0,
-                    False,
-                    WORKS,
-                    5.0,
-                    0.05,
-                    100,
-                )
+                plan = Plan(f"{self.name}/rest/{number}/{one}", self.url, str(self.spool))
                 path = self.folder / f"rest-{number}-{one}"
                 pair.append(self._popen("rest", json.dumps(asdict(plan)), path))
                 self.notes.append((plan, path))
@@ -795,7 +790,7 @@ def _read_note(processes: dict[int, Process], plan: Plan, words: list[str]) -> N
     process.last = max(process.last, moment)
     if kind == "begin":
         process.parent, process.began = int(values[0]), moment
-        process.threads, process.compute = int(values[1]), values[2] == "True"
+        process.threads, process.compute, process.warm = int(values[1]), values[2] == "True", values[3] == "True"
     elif kind == "span":
         process.spans.append((moment, values[0], values[1]))
     elif kind == "unrecorded":
@@ -876,6 +871,8 @@ class Limits:
     Attributes:
         window: spans that ended this long before their process was killed may be lost.
         compute_window: the same where several threads only compute.
+        start: from the beginning until the promise holds in a process that is not warm; it still imports.
+        compute_start: the same where several threads only compute.
         flush: a flush may take this much longer than its time.
         slack: for a machine that does other things; to all of them.
         exit: a process may take this much longer to exit than its last flush.
@@ -883,6 +880,8 @@ class Limits:
 
     window: float = 50.0
     compute_window: float = 250.0
+    start: float = 1_000.0
+    compute_start: float = 4_000.0
     flush: float = 50.0
     slack: float = 50.0
     exit: float = 3_000.0
@@ -895,14 +894,13 @@ class Verdict:
     Attributes:
         faults: broken promises, a sentence each.
         figures: counts of what happened, by name.
-        windows: milliseconds before its death that each process lost spans of, for those with many computing threads
-            and for others.
+        windows: milliseconds before its death of which each killed process lost spans, by kind of process.
         overtimes: by how many milliseconds flushes were late, beyond the stops of their process.
     """
 
     faults: list[str] = field(default_factory=list)
     figures: Counter[str] = field(default_factory=Counter)
-    windows: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
+    windows: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     overtimes: list[float] = field(default_factory=list)
 
 
@@ -996,11 +994,17 @@ class Judge:
         death = self._death(process)
         if process.disk != WORKS:
             return False
+        if process.killed and not self._has_started(process):
+            return False
         if death is None or process.terminated:
             return not process.terminated or moment < process.terminated
         window = self.limits.compute_window if process.compute else self.limits.window
         allowed = (window + self.limits.slack) * MILLISECOND + _longest_stop(process, death - SECOND, death)
         return moment < death - allowed
+
+    def _has_started(self, process: Process) -> bool:
+        start = self.limits.compute_start if process.compute else self.limits.start
+        return process.warm or process.last > process.began + (start + self.limits.slack) * MILLISECOND
 
     def missing(self) -> dict[int, list[tuple[int, str]]]:
         """Return time and id of the promised spans that did not arrive, by process."""
@@ -1026,7 +1030,9 @@ class Judge:
             self.found.figures["spans lost"] += len(gone)
             killed = self._death(process)
             if killed is not None and process.disk == WORKS and process.threads and not process.terminated:
-                self.found.windows[process.compute].append((killed - min(gone, default=killed)) / MILLISECOND)
+                kind = "computing" if process.compute else "other"
+                kind += " processes" if self._has_started(process) else " processes that had just started"
+                self.found.windows[kind].append((killed - min(gone, default=killed)) / MILLISECOND)
             for moment, session, number in process.updates:
                 arrived = any(entry["stored"] for entry in self.calls.get((session, number), ()))
                 self.found.figures["updates made"] += 1
@@ -1193,12 +1199,8 @@ def report(evidence: Evidence, verdict: Verdict) -> str:
     """Return the result as text: figures, and with faults every decision and the server's behaviour."""
     lines = [f"round {evidence.round} of seed {evidence.seed} ({FLAVOURS[evidence.round % len(FLAVOURS)]})"]
     lines += [f"  {name}: {count}" for name, count in sorted(verdict.figures.items())]
-    for compute, windows in verdict.windows.items():
-        if windows:
-            kind = "computing" if compute else "other"
-            lines.append(
-                f"  lost before a kill, {kind} processes: at most {max(windows):.0f} ms ({len(windows)} kills)"
-            )
+    for kind, windows in sorted(verdict.windows.items()):
+        lines.append(f"  lost before a kill, {kind}: at most {max(windows):.0f} ms ({len(windows)} kills)")
     if verdict.overtimes:
         lines.append(f"  flushes late by at most {max(verdict.overtimes):.0f} ms")
     if verdict.faults:
