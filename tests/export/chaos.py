@@ -770,8 +770,7 @@ class Round:
         evidence.record = [json.loads(line) for line in (self.folder / "record").read_text().splitlines()]
         evidence.processes = {}
         for plan, path in self.notes:
-            for line in path.read_text().splitlines() if path.exists() else ():
-                _read_note(evidence.processes, plan, line.split())
+            read_notes(evidence.processes, plan, path)
         for pid, marks in self.marks.items():
             process = evidence.processes.setdefault(pid, Process(pid))
             for name, moment in marks.items():
@@ -782,6 +781,12 @@ class Round:
                 process.terminated = process.began
         evidence.errors = {path.name: path.read_text() for path in self.folder.glob("*.errors")}
         return evidence
+
+
+def read_notes(processes: dict[int, Process], plan: Plan, path: Path) -> None:
+    """Add what a process and its forked children noted to `processes`."""
+    for line in path.read_text().splitlines() if path.exists() else ():
+        _read_note(processes, plan, line.split())
 
 
 def _read_note(processes: dict[int, Process], plan: Plan, words: list[str]) -> None:
