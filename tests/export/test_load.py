@@ -100,7 +100,7 @@ def ask(process: subprocess.Popen[str], line: str) -> None:
 MOST_GROWTH = 110 * MIB
 """Bodies of 32 MiB, and what records, details and a busy interpreter take."""
 
-FEW_LARGE = (50_000, 1_200)
+FEW_LARGE = (12_000, 10_000)
 MANY_SMALL = pytest.param((1_000_000, 20), marks=[pytest.mark.slow, pytest.mark.timeout(600)])
 
 
@@ -121,7 +121,7 @@ def test_without_a_spool_the_oldest_spans_above_the_bound_are_dropped_and_counte
         kept = slow.numbers[before:]
         in_flight = 4 * 512  # Of the requests that were being answered.
         assert len([n for n in kept if n < made["dropped"]]) <= in_flight
-        assert len(kept) > 2 * in_flight
+        assert len([n for n in kept if n >= made["dropped"]]) > 1_000
 
 
 @pytest.mark.parametrize("spans", [FEW_LARGE, MANY_SMALL])
@@ -294,6 +294,9 @@ def test_ten_processes_share_one_folder_while_two_of_them_adopt_and_two_read(tmp
         backend.listen()
         adopters = [start(ADOPT, "adopter") for _ in range(2)]
         ended = [process.communicate("end\n", timeout=60) for process in (*adopters, *makers[3:], *readers)]
+        with HoneyHiveTracer.init(api_key=KEY, server_url=backend.url, spool=True, spool_dir=str(folder)) as last:
+            time.sleep(1.0)  # It would adopt what was sent, if that were still waiting in a file.
+            assert last.force_flush()
         names = Counter(span["name"] for span in backend.spans())
     assert len(names) == 3_000
     assert set(names.values()) == {1}
