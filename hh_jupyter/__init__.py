@@ -101,7 +101,7 @@ def _reduce_tracer(tracer: HoneyHiveTracer) -> tuple[Any, ...]:
     """Pickle a tracer as a handle: in a worker process it becomes that worker's tracer. The API key is not pickled."""
     from hh_jupyter.runtimes import workers  # Most tracers are never pickled.
 
-    return workers.tracer_for_handle, (workers.handle_for(tracer),)
+    return workers.tracer_of, workers.tracer_handle(tracer)
 
 
 copyreg.pickle(HoneyHiveTracer, _reduce_tracer)

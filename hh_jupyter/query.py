@@ -18,15 +18,15 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from hh_jupyter.conventions import content
 from hh_jupyter.conventions.facts import SpanContent, SpanFacts
-from hh_jupyter.delivery.sealing import otlp_file
-from hh_jupyter.delivery.sealing.batch import redactor_of
-from hh_jupyter.delivery.sealing.foreign_spans import ForeignRecord, read_file, rows_of
 from hh_jupyter.display import html, text
 from hh_jupyter.display.view import CellView
+from hh_jupyter.export.finalize import redactor_of
+from hh_jupyter.otlp_files import json_lines
+from hh_jupyter.otlp_files.foreign_spans import read_file, rows_of
 from hh_jupyter.records import prices
 from hh_jupyter.records.calls import by_identity, key_of
 from hh_jupyter.records.export_state import ExportState, combined
-from hh_jupyter.records.record import SpanDetails, SpanRecord
+from hh_jupyter.records.record import ForeignRecord, SpanDetails, SpanRecord
 from hh_jupyter.records.totals import Totals, summarize
 from hh_jupyter.records.tree import SpanTree
 from hh_jupyter.redaction import Redactor, RedactorWithFunction
@@ -166,7 +166,7 @@ class SpanList(Sequence[SpanRecord]):
         kept are omitted with a warning.
         """
         wanted = {record.trace_id.to_bytes(16, "big") + record.span_id.to_bytes(8, "big") for record in self._records}
-        written = list(otlp_file.lines(detail_store().bodies_of(self._records), wanted))
+        written = list(json_lines.lines(detail_store().bodies_of(self._records), wanted))
         missing = len(wanted) - sum(len(ids) for _, ids in written)
         if missing:
             warnings.warn(f"{missing} of {len(wanted)} spans are no longer kept and were omitted.", stacklevel=2)

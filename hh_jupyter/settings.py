@@ -166,10 +166,10 @@ class Settings:
     export_timeout: float = _row(30.0, rules.seconds(0.01), "HH_EXPORT_TIMEOUT HH_TIMEOUT",
         "Longest wait for the answer to a request with spans.")
     spool: bool | None = _row(None, rules.SWITCH, "HH_SPOOL",
-        "Keep a copy on disk of what is to be sent, so that it survives the process; default: in notebooks.",
+        "Keep spans on disk, so that they survive the process and can be read later; default: in notebooks.",
         safe=False)
     spool_dir: str | None = _row(None, rules.TEXT, "HH_SPOOL_DIR",
-        "Folder of these copies; default: `hh_jupyter/spool` where the system keeps a user's data.")
+        "Folder of these spans; default: `hh_jupyter/spool` where the system keeps a user's data.")
     spool_mib: int = _row(256, rules.whole(1, "MiB"), "HH_SPOOL_MIB", "Most that they may take up, in MiB.")
     spool_days: int = _row(14, rules.whole(1, "days"), "HH_SPOOL_DAYS", "Days until they are deleted.")
     exporter: str = _row("honeyhive", rules.one_of("honeyhive", "otlp", "honeyhive,otlp", "none"), "HH_EXPORTER",

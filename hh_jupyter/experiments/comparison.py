@@ -6,11 +6,11 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from hh_jupyter.delivery.ask import BackendClient
-from hh_jupyter.delivery.local_runs import find_run
 from hh_jupyter.errors import SettingError, SettingTypeError
+from hh_jupyter.experiments.local_runs import find_run
 from hh_jupyter.experiments.results import AGGREGATES, ExperimentResultSummary, ResultRow, RunComparisonResult
 from hh_jupyter.experiments.runs import HoneyHive, get_run_result, local_spool, resolve_query
+from hh_jupyter.export.backend import BackendClient
 
 RELATIVE_TOLERANCE: Final = 1e-9
 """Scores are the same if they differ by less than this, relative to the larger one."""

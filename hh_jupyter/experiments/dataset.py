@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hh_jupyter.delivery.ask import BackendClient
 from hh_jupyter.errors import BackendError, SettingError, SettingTypeError
+from hh_jupyter.export.backend import BackendClient
 from hh_jupyter.redaction import shown
 from hh_jupyter.values import text_of
 

@@ -19,7 +19,6 @@ from typing import Any, Final, Self
 from opentelemetry.trace import TracerProvider
 
 from hh_jupyter import settings as settings_table
-from hh_jupyter.delivery.ask import BackendClient
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display.experiments import ProgressView, progress_bundle, progress_text
 from hh_jupyter.display.updatable_output import UpdatableOutput, open_updatable_output, record_shown
@@ -43,6 +42,7 @@ from hh_jupyter.experiments.results import (
 )
 from hh_jupyter.experiments.runs import Run, without_secrets
 from hh_jupyter.experiments.worker import SOURCE, DatapointSessions, Pool, RunOutcomes, Task
+from hh_jupyter.export.backend import BackendClient
 from hh_jupyter.redaction import shown
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.api import current_tracer

@@ -12,12 +12,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from hh_jupyter import settings as settings_table
-from hh_jupyter.delivery.ask import BackendClient
-from hh_jupyter.delivery.local_runs import LocalRun, find_run, keep
-from hh_jupyter.delivery.sealing.batch import redactor_of
-from hh_jupyter.delivery.spool.store import Spool
 from hh_jupyter.errors import BackendError, SettingError, SettingTypeError
 from hh_jupyter.experiments.dataset import Dataset
+from hh_jupyter.experiments.local_runs import LocalRun, find_run, keep
 from hh_jupyter.experiments.results import (
     COMPLETED,
     ExperimentResultSummary,
@@ -26,6 +23,9 @@ from hh_jupyter.experiments.results import (
     result_from_answer,
     result_from_plain,
 )
+from hh_jupyter.export.backend import BackendClient
+from hh_jupyter.export.finalize import redactor_of
+from hh_jupyter.export.spool import Spool
 from hh_jupyter.redaction import Redactor, RedactorWithFunction, shown
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.api import current_tracer

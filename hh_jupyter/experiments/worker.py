@@ -23,10 +23,10 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace as otel_trace
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.delivery.sealing.stamp import Session
 from hh_jupyter.experiments.dataset import Datapoint
 from hh_jupyter.experiments.evaluators import ARGUMENT_NAMES, CACHE_SIZE, Scalar, arguments_for, parameters_of, score
 from hh_jupyter.experiments.invocation import RetryPolicy, RunLoop, RunStopped, error_text, invoke, run_loop
+from hh_jupyter.export.model import Session
 from hh_jupyter.runtimes.workers import traced
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import SessionScope

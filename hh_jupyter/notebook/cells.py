@@ -27,7 +27,7 @@ from opentelemetry import context as otel
 from opentelemetry.context import Context
 from opentelemetry.trace import get_current_span
 
-from hh_jupyter.delivery.sealing.stamp import Session
+from hh_jupyter.export.model import Session
 from hh_jupyter.notebook.guard import guarded
 from hh_jupyter.notebook.parser import quoted
 from hh_jupyter.notebook.session_magic import CELL_MAGIC, parse

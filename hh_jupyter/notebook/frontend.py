@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from opentelemetry.sdk.trace import Span
 
-from hh_jupyter.delivery.sealing.batch import redactor_of
 from hh_jupyter.display import text
 from hh_jupyter.display.html import METADATA_KEY, mime_bundle
 from hh_jupyter.display.view import CellView
+from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.notebook.cells import CellFrame, Cells
 from hh_jupyter.notebook.guard import note_failure
 from hh_jupyter.notebook.views import RunningCell, view_id_of

@@ -9,17 +9,19 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from IPython.core.error import UsageError
 
-from hh_jupyter.delivery.sealing.stamp import Session
-from hh_jupyter.delivery.sealing.stored_spans import records_of
-from hh_jupyter.delivery.spool.record import LOCAL, StoredSession
 from hh_jupyter.display.format import clean, count
 from hh_jupyter.errors import SettingError
+from hh_jupyter.export.model import Session
+from hh_jupyter.export.otlp import records_of
+from hh_jupyter.export.spool import StoredSession
+from hh_jupyter.export.spool_file import LOCAL
 from hh_jupyter.notebook.parser import did_you_mean
 from hh_jupyter.notebook.session_magic import SessionOptions
 from hh_jupyter.records.export_state import ExportState
@@ -251,10 +253,12 @@ def export_of_session(
         return _stored_state(stored)
     export = export_of(records, tracer)
     own = [part for part in stored if part.here]
-    unsent = min(len(records), sum(part.spans for part in own))
-    if unsent == len(records) and all(part.destination == LOCAL for part in own):
+    unsent = min(len(records), sum(part.unsent for part in own))
+    if unsent == len(records) and all(part.destination == LOCAL for part in own if part.unsent):
         return ExportState(None, made=len(records))
-    some_local = any(part.destination == LOCAL for part in own)  # These are not going to be sent by themselves.
+    some_local = any(
+        part.destination == LOCAL for part in own if part.unsent
+    )  # These are not going to be sent by themselves.
     return export._replace(sent=min(export.sent, len(records) - unsent), failing=export.failing or some_local)
 
 
@@ -297,10 +301,12 @@ def _sent_at_least(state: ExportState, number: int) -> int:
 
 
 def _stored_state(stored: Sequence[StoredSession]) -> ExportState:
-    """Return the export state of another kernel's session, of which only unsent spans are known."""
-    made = sum(part.spans for part in stored)
+    """Return the export state of another kernel's session."""
+    made, unsent = sum(part.spans for part in stored), sum(part.unsent for part in stored)
     host = next((host_of(part.destination) for part in stored if part.destination != LOCAL), None)
-    return ExportState(host, made=made, waiting=made if host else 0, failing=host is not None)
+    if host is None:
+        return ExportState(None, made=made)
+    return ExportState(host, made=made, sent=made - unsent, waiting=unsent, failing=unsent > 0)
 
 
 def host_of(destination: str) -> str:
@@ -354,7 +360,7 @@ class KnownSession:
 
     @property
     def on_disk(self) -> int:
-        """Number of spans on disk."""
+        """Number of unsent spans on disk."""
         return self.local + self.waiting
 
 
@@ -421,8 +427,8 @@ class SessionStore:
     def records(self, session: KnownSession) -> tuple[SpanRecord, ...]:
         """Return the records of a session in the order in which the spans ended; the log provides their details."""
         records = list(self._log.records(session_id=session.id))
-        # Unsent spans of this kernel are in both places; do not decode them.
-        if session.on_disk and not (session.on_disk == len(records) and session.export.sent == 0):
+        # Spans of this kernel are in both places; do not decode them.
+        if session.spans > len(records):
             records += self._records_on_disk(session.id, {record.span_id for record in records})
         return tuple(sorted(records, key=lambda record: record.end_ns or 0))
 
@@ -439,10 +445,7 @@ class SessionStore:
         return {record.span_id for record in self._own_records(sessions)}
 
     def bodies(self, sessions: Collection[KnownSession] | None) -> list[bytes]:
-        """Return the encoded spans of these sessions; None: all of this kernel. A span may be included twice.
-
-        Spans that were sent and are no longer in memory are missing.
-        """
+        """Return the encoded spans of these sessions; None: all of this kernel. A span may be included twice."""
         spool, records = self._sessions.tracer.spool, self._own_records(sessions)
         ids = (
             [session.id for session in sessions]
@@ -463,7 +466,8 @@ class SessionStore:
         for body in spool.bodies(session_id) if spool is not None else ():
             new = [record for record in records_of(body) if record.span_id not in known]
             if new:
-                detail_store().add(body, [record.span_id for record in new])
+                store = detail_store()
+                store.run(partial(store.add, body, [record.span_id for record in new]))
                 known.update(record.span_id for record in new)
                 found += new
         return found
@@ -471,8 +475,8 @@ class SessionStore:
     def _known_session(
         self, session_id: str, records: Sequence[SpanRecord], stored: Sequence[StoredSession]
     ) -> KnownSession:
-        local = sum(part.spans for part in stored if part.destination == LOCAL)
-        waiting = sum(part.spans for part in stored) - local
+        local = sum(part.unsent for part in stored if part.destination == LOCAL)
+        waiting = sum(part.unsent for part in stored) - local
         named = next((part.name for part in stored if part.name), "-")
         title = self._sessions.title(session_id)
         ended = [(record.end_ns or record.start_ns) / 1e9 for record in records] + [part.last for part in stored]
@@ -481,7 +485,7 @@ class SessionStore:
             id=session_id,
             title=title or named,
             name=self._sessions.name(session_id) or named,
-            spans=max(len(records), export.sent + local + waiting),
+            spans=max(len(records), sum(part.spans for part in stored), export.sent + local + waiting),
             last=max(ended),
             this_kernel=bool(records) or title is not None,
             local=local,

@@ -10,10 +10,10 @@ from typing import Final, cast
 
 from IPython.core.error import UsageError
 
-from hh_jupyter.delivery.sealing.batch import redactor_of
 from hh_jupyter.display.content import Detail
 from hh_jupyter.display.format import count
 from hh_jupyter.errors import SpanFileError
+from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.parser import DETAILS, quoted
@@ -125,7 +125,7 @@ def is_file_name(text: str) -> bool:
 
 
 def _of_file(path: str, command: str, settings: Settings) -> Selection:
-    from hh_jupyter.delivery.sealing.foreign_spans import read_file
+    from hh_jupyter.otlp_files.foreign_spans import read_file
 
     try:
         records = read_file(path, redactor_of(settings))

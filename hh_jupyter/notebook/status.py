@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from hh_jupyter.delivery.sending.verdict import KEY_REJECTED
-from hh_jupyter.delivery.spool.store import Spool
 from hh_jupyter.display.format import count
 from hh_jupyter.display.view import Notice
+from hh_jupyter.export.http import KEY_REJECTED
+from hh_jupyter.export.spool import Spool
 from hh_jupyter.notebook.sessions import KnownSession
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.settings import Settings

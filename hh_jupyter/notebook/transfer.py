@@ -13,11 +13,11 @@ from typing import Final
 
 from IPython.core.error import UsageError
 
-from hh_jupyter.delivery.local_runs import LocalRun, choose_run, end_at_backend, make_at_backend, stored_runs
-from hh_jupyter.delivery.spool.record import LOCAL
-from hh_jupyter.delivery.spool.store import Spool
 from hh_jupyter.display.format import clean, count
 from hh_jupyter.errors import BackendError
+from hh_jupyter.experiments.local_runs import LocalRun, choose_run, end_at_backend, make_at_backend, stored_runs
+from hh_jupyter.export.spool import Spool
+from hh_jupyter.export.spool_file import LOCAL
 from hh_jupyter.notebook.sessions import KnownSession, SessionStore
 from hh_jupyter.notebook.status import kept_here, local_mode
 from hh_jupyter.notebook.views import session_url
@@ -99,7 +99,7 @@ def _name(run: LocalRun) -> str:
 SEND_SECONDS: Final = 2.0
 """Time to wait for the export, or `cell_flush_seconds` if that is longer. Ctrl-C ends the wait and loses nothing."""
 
-DELETE_SECONDS: Final = 0.5
+MARK_SECONDS: Final = 0.5
 """Longest wait until the spool has deleted spans that are counted as sent."""
 
 NO_SESSION: Final = ""
@@ -212,7 +212,7 @@ def clear(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore) ->
         chosen = store.choose(words, "clear")
         deleted = spool.clear([session.id for session in chosen])
         return f"hh: {count(deleted, 'span')} of {_named(chosen)} deleted from {spool.directory}."
-    unsent = sum(session.spans for session in spool.sessions() if session.destination != LOCAL)
+    unsent = sum(session.unsent for session in spool.sessions() if session.destination != LOCAL)
     if unsent and not words:
         what = f"{count(unsent, 'span')} not sent yet would be lost"
         raise UsageError(f"%hh clear: {what}. Use %hh send to send them, %hh clear all to delete them.")
@@ -238,7 +238,7 @@ def _send_waiting(tracer: HoneyHiveTracer, destination: str) -> SendResult:
 def _send_sessions(
     ids: Collection[str], subject: str, tracer: HoneyHiveTracer, spool: Spool, destination: str
 ) -> SendResult:
-    before, dropped = _on_disk(spool, ids), tracer.export_state().dropped
+    before, dropped = _unsent(spool, ids), tracer.export_state().dropped
     tracer.send_again(ids)
     _flush(tracer)
     unsent = _wait_unsent(spool, ids, tracer)
@@ -261,14 +261,14 @@ def _because(what: str, reason: str | None) -> str:
     return f"{what}: {reason.rstrip('.')}" if reason else what
 
 
-def _on_disk(spool: Spool, ids: Collection[str]) -> int:
-    return sum(session.spans for session in spool.sessions() if session.session_id in ids)
+def _unsent(spool: Spool, ids: Collection[str]) -> int:
+    return sum(session.unsent for session in spool.sessions() if session.session_id in ids)
 
 
 def _wait_unsent(spool: Spool, ids: Collection[str], tracer: HoneyHiveTracer) -> int:
-    """Return the number of spans still on disk; wait briefly, as sent spans are counted before they are deleted."""
-    deadline = time.monotonic() + DELETE_SECONDS
-    while unsent := _on_disk(spool, ids):
+    """Return the number of unsent spans; wait briefly, as sent spans are counted before they are marked on disk."""
+    deadline = time.monotonic() + MARK_SECONDS
+    while unsent := _unsent(spool, ids):
         state = tracer.export_state()
         if state.waiting or state.parked or time.monotonic() > deadline:
             break
@@ -338,7 +338,7 @@ def _write(path: Path, bodies: Sequence[bytes]) -> set[int]:
     Returns:
         The ids of the spans in it.
     """
-    from hh_jupyter.delivery.sealing.otlp_file import lines  # Loads protobuf.
+    from hh_jupyter.otlp_files.json_lines import lines  # Loads protobuf.
 
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     saved: set[int] = set()

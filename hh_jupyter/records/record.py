@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import sysconfig
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -94,6 +94,33 @@ class SpanRecord:
     def duration_ns(self) -> int:
         """Nanoseconds from start to end; 0 while it runs."""
         return 0 if self.end_ns is None else max(0, self.end_ns - self.start_ns)
+
+
+class ContentSource(Protocol):
+    """Holds the content of spans that our tracer did not record.
+
+    Attributes:
+        file: path of the file that they are from; None for spans from memory.
+    """
+
+    file: str | None
+
+    def details(self, record: SpanRecord) -> SpanDetails | None:
+        """Return the details of a record; None if this source does not hold the span."""
+
+    def bodies(self, records: Iterable[SpanRecord]) -> Iterator[bytes]:
+        """Yield encoded requests with the spans of these records."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignRecord(SpanRecord):
+    """A record with a reference to its content, so that any list can hold it.
+
+    Attributes:
+        source: the object that holds the content.
+    """
+
+    source: ContentSource = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

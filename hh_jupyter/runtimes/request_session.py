@@ -13,7 +13,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.delivery.sealing.stamp import Session
+from hh_jupyter.export.model import Session
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import ContextScope, with_session_baggage, with_tracer
 from hh_jupyter.tracing.propagation import extract

@@ -4,9 +4,9 @@
     pool.map(traced(answer), questions)
 
 Context and session are pickled with the call (`RemoteContext`). In a thread, nothing else is needed. In another
-process, spans are buffered and pickled with the result or the exception (`WorkerResult`). The calling process receives
-them as if it had made them: in the calling cell, session and backend. Dask keeps results in its workers, so spans from
-there are sent as Dask events (`DaskTransport`).
+process, spans are buffered and pickled with the result or the exception. The calling process receives them as if it
+had made them: in the calling cell, session and backend. Dask keeps results in its workers, so spans from there are sent
+as Dask events.
 """
 
 from __future__ import annotations
@@ -24,30 +24,19 @@ import sys
 import threading
 import uuid
 import weakref
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Generic, NamedTuple, ParamSpec, TypeVar, cast
-from weakref import WeakValueDictionary
+from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import (
-    INVALID_SPAN,
-    NonRecordingSpan,
-    SpanContext,
-    TraceFlags,
-    TraceState,
-    get_current_span,
-    set_span_in_context,
-)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from hh_jupyter import settings as settings_table
-from hh_jupyter.delivery.away import ADDRESS, Address, Parcel, parcel_for, process_name
-from hh_jupyter.delivery.parcel import Returned, opened, packed
-from hh_jupyter.delivery.sealing.stamp import EndedSpan
 from hh_jupyter.errors import WorkerError
+from hh_jupyter.export.model import RemoteOrigin
+from hh_jupyter.export.remote import REMOTE, buffer_for, process_name, unpack
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import (
@@ -102,105 +91,31 @@ def traced(fn: Callable[P, R], tracer: HoneyHiveTracer | None = None) -> Callabl
     found = tracer_or_none("traced", "tracer", tracer) or current_tracer()
     if found is None or not found.enabled:
         return functools.partial(_call, fn)
-    subscribe_dask_clients()
-    return _LocalFunction(fn, remote_context_of(found), with_tracer(otel_context.get_current(), found))
+    _subscribe_dask_clients()
+    return _TracedFunction(fn, RemoteContext.current(found), with_tracer(otel_context.get_current(), found))
 
 
-# Handles and contexts that are sent to workers
+_tracers: weakref.WeakValueDictionary[str, HoneyHiveTracer] = weakref.WeakValueDictionary()
+"""Tracers of this process that have sent calls, by their id."""
 
-
-class TracerHandle(NamedTuple):
-    """Identifies a tracer across processes.
-
-    Attributes:
-        process: see `process_name`.
-        tracer: the tracer's random id.
-        settings: the settings in `REMOTE_SETTINGS`, as JSON.
-    """
-
-    process: str
-    tracer: str
-    settings: str
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteContext:
-    """The context of a call, in a form that can be pickled.
-
-    Attributes:
-        cell: id of the run of the notebook cell that made the call.
-        span: trace id, span id, flags and state of the parent span; None for a new trace.
-        baggage: baggage of the calling context, with the current session.
-    """
-
-    handle: TracerHandle
-    cell: str | None
-    span: tuple[int, int, int, str] | None
-    baggage: Mapping[str, str]
-
-    @property
-    def in_origin_process(self) -> bool:
-        """Whether this is the process that made the call."""
-        return self.handle.process == process_name()
-
-    def context(self, tracer: HoneyHiveTracer) -> Context:
-        """The OpenTelemetry context to run the call in."""
-        span: Any = INVALID_SPAN
-        if self.span is not None:
-            trace_id, span_id, flags, state = self.span
-            trace_state = TraceState.from_header([state]) if state else None
-            span = NonRecordingSpan(SpanContext(trace_id, span_id, True, TraceFlags(flags), trace_state))
-        context = set_span_in_context(span, with_tracer(Context(), tracer))
-        for key, value in self.baggage.items():
-            context = baggage.set_baggage(key, value, context)
-        if self.in_origin_process:
-            return context if self.cell is None else with_cell(context, self.cell)
-        address = Address(self.handle.process, self.handle.tracer, self.cell).text
-        return otel_context.set_value(ADDRESS, address, with_cell(context, address))
-
-    def span_buffer(self) -> Parcel:
-        """The buffer of spans that were made here for the calling process."""
-        return parcel_for(self.handle.process)
-
-
-def remote_context_of(tracer: HoneyHiveTracer) -> RemoteContext:
-    """The current context, for a call that is sent to a worker."""
-    context = otel_context.get_current()
-    span = get_current_span(context).get_span_context()
-    state = span.trace_state.to_header() if span.trace_state else ""
-    entries = {key: str(value) for key, value in visible_baggage(tracer.sessions, context).items()}
-    own = tracer.session
-    for key, value in zip(SESSION_KEYS, (tracer.current_session_id, own.project, own.source), strict=True):
-        if value and not entries.get(key):
-            entries[key] = value
-    return RemoteContext(
-        handle_for(tracer),
-        current_cell(),
-        (span.trace_id, span.span_id, int(span.trace_flags), state) if span.is_valid else None,
-        entries,
-    )
-
-
-_handles: WeakValueDictionary[str, HoneyHiveTracer] = WeakValueDictionary()
-_seen_payloads: dict[str, object] = {}
 _worker_tracers: dict[str, HoneyHiveTracer] = {}
 """Tracers of this process for calls of other processes, by their settings."""
 
 _worker_tracers_lock = threading.Lock()
 
 
-def handle_for(tracer: HoneyHiveTracer) -> TracerHandle:
-    """The handle of a tracer of this process."""
+def tracer_handle(tracer: HoneyHiveTracer) -> tuple[str, str, str]:
+    """Return what identifies a tracer across processes: process, id, and its `REMOTE_SETTINGS` as JSON."""
     # No lock: a pool may fork while another thread receives results, and the child would inherit a held lock.
-    _handles.setdefault(tracer.uid, tracer)
+    _tracers.setdefault(tracer.uid, tracer)
     settings = {name: getattr(tracer.settings, name) for name in REMOTE_SETTINGS}
-    return TracerHandle(process_name(), tracer.uid, json.dumps(settings, sort_keys=True, default=dict))
+    return process_name(), tracer.uid, json.dumps(settings, sort_keys=True, default=dict)
 
 
-def tracer_for_handle(handle: TracerHandle) -> HoneyHiveTracer:
-    """The tracer itself in its own process; in another process, a worker tracer that buffers spans."""
-    found = _handles.get(handle.tracer) if handle.process == process_name() else None
-    return found or _worker_tracer(handle.settings)
+def tracer_of(process: str, uid: str, settings_json: str) -> HoneyHiveTracer:
+    """Return the tracer of a handle in its own process; in another process, a worker tracer that buffers spans."""
+    found = _tracers.get(uid) if process == process_name() else None
+    return found or _worker_tracer(settings_json)
 
 
 def _worker_tracer(settings_json: str) -> HoneyHiveTracer:
@@ -227,32 +142,86 @@ def _worker_settings(settings_json: str) -> Settings:
     return settings_table.resolve({**known, **worker_only}, called="hh_jupyter.runtimes.workers")
 
 
-def receive_payload(payload: bytes) -> Returned | None:
-    """Receive the spans of a payload. Returns None if it is invalid, for another process, or a duplicate."""
+@dataclass(frozen=True, slots=True)
+class RemoteContext:
+    """The context of a call, in a form that can be pickled.
+
+    Attributes:
+        origin: the process, tracer and cell that make the call.
+        settings: the tracer's `REMOTE_SETTINGS`, as JSON.
+        headers: trace context of the parent span; empty for a new trace.
+        baggage: baggage of the calling context, with the current session.
+    """
+
+    origin: RemoteOrigin
+    settings: str
+    headers: Mapping[str, str]
+    baggage: Mapping[str, str]
+
+    @classmethod
+    def current(cls, tracer: HoneyHiveTracer) -> RemoteContext:
+        """Return the current context, for a call that is sent to a worker."""
+        context = otel_context.get_current()
+        headers: dict[str, str] = {}
+        TraceContextTextMapPropagator().inject(headers, context)
+        entries = {key: str(value) for key, value in visible_baggage(tracer.sessions, context).items()}
+        own = tracer.session
+        for key, value in zip(SESSION_KEYS, (tracer.current_session_id, own.project, own.source), strict=True):
+            if value and not entries.get(key):
+                entries[key] = value
+        process, uid, settings = tracer_handle(tracer)
+        outer = cast("RemoteOrigin | None", context.get(REMOTE))
+        return cls(RemoteOrigin(process, uid, current_cell(), outer), settings, headers, entries)
+
+    @property
+    def in_origin_process(self) -> bool:
+        """Whether this is the process that made the call."""
+        return self.origin.process == process_name()
+
+    def tracer(self) -> HoneyHiveTracer:
+        """Return the tracer for the call; see `tracer_of`."""
+        return tracer_of(self.origin.process, self.origin.tracer, self.settings)
+
+    def context(self) -> Context:
+        """Return the OpenTelemetry context to run the call in."""
+        context = TraceContextTextMapPropagator().extract(self.headers, with_tracer(Context(), self.tracer()))
+        for key, value in self.baggage.items():
+            context = baggage.set_baggage(key, value, context)
+        if not self.in_origin_process:
+            return otel_context.set_value(REMOTE, self.origin, context)
+        context = otel_context.set_value(REMOTE, self.origin.outer, context)
+        return context if self.origin.cell is None else with_cell(context, self.origin.cell)
+
+
+_seen_payloads: dict[str, object] = {}
+"""Ids of received payloads."""
+
+
+def receive_payload(payload: bytes) -> None:
+    """Export the spans and requests of a payload for this process, once, and mark its call as returned.
+
+    Never raises: an executor breaks if unpickling a result raises.
+    """
     try:
-        found = opened(payload)
-    except (ValueError, KeyError, TypeError, IndexError, zlib.error):
-        logger.debug("a payload of spans cannot be read", exc_info=True)
-        return None
-    if found.process != process_name() or _is_duplicate(found.id):
-        return None
-    for name in {*(name for name, _, _ in found.spans), *(name for name, _, _ in found.calls)}:
-        tracer = _handles.get(name)
-        if tracer is None or tracer.closed:
-            logger.debug("dropping spans of a worker: their tracer is closed")
-            continue
-        spans = (EndedSpan(span, stamp) for to, span, stamp in found.spans if to == name)
-        tracer.add_remote(spans, [(call, cell) for to, call, cell in found.calls if to == name])
-        if found.dropped:
-            tracer.record_lost(f"{found.dropped:,} spans of a worker were dropped: its buffer was full")
-    return found
-
-
-def _is_duplicate(payload_id: str) -> bool:
-    mark = object()
-    is_duplicate = _seen_payloads.setdefault(payload_id, mark) is not mark
-    evict_oldest(_seen_payloads, MAX_SEEN_PAYLOADS)
-    return is_duplicate
+        found, mark = unpack(payload), object()
+        if found.process != process_name() or _seen_payloads.setdefault(found.id, mark) is not mark:
+            return
+        evict_oldest(_seen_payloads, MAX_SEEN_PAYLOADS)
+        to = {uid for uid, _ in found.spans} | {uid for uid, _, _ in found.requests}
+        calls = _pending.get(found.receipt[0])
+        if calls is not None:
+            to.add(calls.mark_returned(found.receipt[1]))
+        for uid in to:
+            tracer = _tracers.get(uid)
+            if tracer is None or tracer.closed:
+                logger.debug("dropping spans of a worker: their tracer is closed")
+                continue
+            spans = [span for of, span in found.spans if of == uid]
+            tracer.add_remote(spans, [(request, outer) for of, request, outer in found.requests if of == uid])
+            if found.dropped:
+                tracer.record_lost(f"{found.dropped:,} spans of a worker were dropped: its buffer was full")
+    except Exception:  # boundary: see above.
+        logger.debug("spans of a worker could not be received", exc_info=True)
 
 
 # Detection of lost calls. A pool that loses a worker raises in the caller and drops the call. If a call is garbage
@@ -268,7 +237,7 @@ _pending: weakref.WeakValueDictionary[str, PendingCalls] = weakref.WeakValueDict
 
 
 class PendingCalls:
-    """Pickled copies of one call that have not returned.
+    """Pickled copies of one call that have not returned. Pickles as the id of a new copy.
 
     Args:
         call: when it is garbage collected, remaining copies are reported as lost.
@@ -276,116 +245,92 @@ class PendingCalls:
     """
 
     def __init__(self, call: Any, remote_context: RemoteContext) -> None:
-        self.id = uuid.uuid4().hex
+        self._id = uuid.uuid4().hex
         self._name: str = call.__name__
         self._remote_context = remote_context
         self._numbers = itertools.count(1)
         self._out: set[int] = set()
-        _pending[self.id] = self
+        _pending[self._id] = self
         weakref.finalize(call, self._report_lost)
 
-    def new_copy(self) -> _PickledCopyId:
-        """An object to pickle with the next copy of the call, after the function."""
-        return _PickledCopyId(self)
-
-    def register_copy(self) -> tuple[str, int]:
-        """Register a copy and return its id."""
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickled after the function: a function that cannot be pickled is not sent.
         number = next(self._numbers)
         if threading.current_thread().name == FEEDER_THREAD:
             self._out.add(number)
-        return self.id, number
+        return tuple, ((self._id, number),)
 
-    def mark_returned(self, number: int) -> None:
-        """Note that a copy has returned."""
+    def mark_returned(self, number: int) -> str:
+        """Note that a copy has returned. Returns the id of the call's tracer."""
         self._out.discard(number)
+        return self._remote_context.origin.tracer
 
     def _report_lost(self) -> None:
         if self._out and self._remote_context.in_origin_process:
             calls = "1 call" if len(self._out) == 1 else f"{len(self._out):,} calls"
             lost = f"{calls} of {self._name} did not return from a worker process; the spans made there are lost"
-            tracer_for_handle(self._remote_context.handle).record_lost(lost)
-
-
-class _PickledCopyId:
-    """Pickles as the id of a new copy. Registered only then, since a function that cannot be pickled is not sent."""
-
-    def __init__(self, pending_calls: PendingCalls) -> None:
-        self._pending_calls = pending_calls
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return tuple, (self._pending_calls.register_copy(),)
-
-
-def mark_returned(copy_id: tuple[str, int]) -> None:
-    """Note that a copy of a call has returned."""
-    call, number = copy_id
-    calls = _pending.get(call)
-    if calls is not None:
-        calls.mark_returned(number)
+            self._remote_context.tracer().record_lost(lost)
 
 
 # Spans are pickled with the result, and unpickling it in the calling process receives them. So this works with every
 # executor that pickles results and exceptions: the caller gets them unchanged, and the spans before them.
 
 
-class WorkerResult:
-    """Adds the spans of one call in a worker to its result or exception.
+class _PickledResult:
+    """A result or exception with a payload. In the calling process it unpickles as the plain value."""
 
-    Args:
-        name: name of the function.
-        remote_context: context of the call.
-        copy_id: identifies the call in the calling process.
+    __slots__ = ("_payload", "_pickled")
+
+    def __init__(self, pickled: bytes, payload: bytes) -> None:
+        self._pickled, self._payload = pickled, payload
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[bytes, bytes]]:
+        return _unpickle_result, (self._pickled, self._payload)
+
+
+def _unpickle_result(pickled: bytes, payload: bytes) -> Any:
+    receive_payload(payload)
+    return pickle.loads(pickled)  # noqa: S301  # The executor would have unpickled the same bytes.
+
+
+def _pickled_result(value: Any, name: str) -> bytes:
+    """Pickle the result of a function, with cloudpickle if pickle fails and the program uses cloudpickle.
+
+    Raises:
+        PicklingError: the result cannot be pickled.
     """
-
-    def __init__(self, name: str, remote_context: RemoteContext, copy_id: tuple[str, int]) -> None:
-        self._name, self._process, self._copy_id = name, remote_context.handle.process, copy_id
-        self._buffer = remote_context.span_buffer()
-
-    def payload(self) -> bytes:
-        """The buffered spans and requests, including late ones of earlier calls."""
-        return packed(*self._buffer.take(), self._process, self._copy_id)
-
-    def wrap(self, value: Any) -> _PickledResult:
-        """Add the spans to a result.
-
-        Raises:
-            PicklingError: the result cannot be pickled. The error has the spans.
-        """
+    try:
         try:
-            pickled = _pickled(value)
-        except Exception as error:  # Pickle raises what the value's own code raises.
-            text = f"{self._name} returned a {type_name(type(value))} that cannot be sent back: {text_of(error)}"
-            failure = pickle.PicklingError(text)
-            self._set_reducer(failure, pickle.dumps(failure))
-            raise failure from error
-        return _PickledResult(pickled, self.payload())
+            return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        except Exception:  # Re-raised without cloudpickle.
+            cloudpickle: Any = sys.modules.get("cloudpickle")
+            if cloudpickle is None:
+                raise
+            return bytes(cloudpickle.dumps(value))
+    except Exception as error:  # Pickle raises what the value's own code raises.
+        text = f"{name} returned a {type_name(type(value))} that cannot be sent back: {text_of(error)}"
+        raise pickle.PicklingError(text) from error
 
-    def attach_to(self, error: BaseException) -> None:
-        """Add the spans to an exception that is about to leave the worker.
 
-        Raises:
-            WorkerError: the exception cannot be pickled. This error has the spans and replaces it.
-        """
-        try:
-            pickled = pickle.dumps(error)
-            pickle.loads(pickled)  # noqa: S301  # Our own bytes. An executor breaks if it cannot unpickle an exception.
-        except Exception as reason:  # As above; the original error is the cause.
-            original = f"{type_name(type(error))}: {text_of(error)}"
-            text = (
-                f"{original} (raised by {self._name} in a worker; the exception cannot be sent back: {text_of(reason)})"
-            )
-            substitute = WorkerError(text)
-            self._set_reducer(substitute, pickle.dumps(substitute))
-            raise substitute from error
-        self._set_reducer(error, pickled)
+def _sendable(error: BaseException, name: str) -> tuple[BaseException, bytes]:
+    """Return the exception to raise in a worker, and pickled: a `WorkerError` if the given one cannot be pickled."""
+    try:
+        pickled = pickle.dumps(error)
+        pickle.loads(pickled)  # noqa: S301  # Our own bytes. An executor breaks if it cannot unpickle an exception.
+    except Exception as reason:  # boundary: pickle runs the code of the exception; the substitute names the reason.
+        text = f"{type_name(type(error))}: {text_of(error)} (raised by {name} in a worker; "
+        error = WorkerError(f"{text}the exception cannot be sent back: {text_of(reason)})")
+        pickled = pickle.dumps(error)
+    return error, pickled
 
-    def _set_reducer(self, error: BaseException, pickled: bytes) -> None:
-        # Pickle looks up `__reduce_ex__` on the instance. An exception may be a frozen dataclass without `__setattr__`.
-        reduced = functools.partial(_reduce_error, pickled, self.payload())
-        object.__setattr__(error, "__reduce_ex__", reduced)
-        registered = copyreg.dispatch_table.get(type(error))
-        if registered is not None and not isinstance(registered, _InstanceReducerFirst):
-            copyreg.pickle(type(error), _InstanceReducerFirst(registered))
+
+def _attach(payload: bytes, error: BaseException, pickled: bytes) -> None:
+    """Make an exception pickle with a payload."""
+    # Pickle looks up `__reduce_ex__` on the instance. An exception may be a frozen dataclass without `__setattr__`.
+    object.__setattr__(error, "__reduce_ex__", _PickledResult(pickled, payload).__reduce_ex__)
+    registered = copyreg.dispatch_table.get(type(error))
+    if registered is not None and not isinstance(registered, _InstanceReducerFirst):
+        copyreg.pickle(type(error), _InstanceReducerFirst(registered))
 
 
 class _InstanceReducerFirst:
@@ -400,48 +345,6 @@ class _InstanceReducerFirst:
     def __call__(self, error: Any) -> Any:
         own = vars(error).get("__reduce_ex__")
         return self._registered(error) if own is None else own(pickle.HIGHEST_PROTOCOL)
-
-
-class _PickledResult:
-    """A result with spans. In the calling process it unpickles as the plain value."""
-
-    __slots__ = ("_payload", "_pickled")
-
-    def __init__(self, pickled: bytes, payload: bytes) -> None:
-        self._pickled, self._payload = pickled, payload
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[bytes, bytes]]:
-        return _unpickle_result, (self._pickled, self._payload)
-
-
-def _reduce_error(pickled: bytes, payload: bytes, _protocol: Any) -> tuple[Callable[..., Any], tuple[bytes, bytes]]:
-    return _unpickle_result, (pickled, payload)
-
-
-def _unpickle_result(pickled: bytes, payload: bytes) -> Any:
-    receive_spans(payload)
-    return pickle.loads(pickled)  # noqa: S301  # The executor would have unpickled the same bytes.
-
-
-def receive_spans(payload: bytes) -> None:
-    """Receive a payload and mark its call as returned. Never raises, since it runs inside the executor."""
-    try:
-        found = receive_payload(payload)
-        if found is not None:
-            mark_returned(found.receipt)
-    except Exception:  # boundary: an executor breaks if unpickling a result raises.
-        logger.debug("spans of a worker could not be received", exc_info=True)
-
-
-def _pickled(value: Any) -> bytes:
-    """Pickle a value, with cloudpickle if pickle fails and the program uses cloudpickle."""
-    try:
-        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    except Exception:  # Re-raised without cloudpickle.
-        cloudpickle: Any = sys.modules.get("cloudpickle")
-        if cloudpickle is None:
-            raise
-        return bytes(cloudpickle.dumps(value))
 
 
 # Dask: results stay in its workers and may be used by other tasks there, so spans are sent as events.
@@ -462,69 +365,38 @@ def _topic(process: str) -> str:
     return f"hh_jupyter-{process}"
 
 
-def subscribe_dask_clients() -> None:
+def _subscribe_dask_clients() -> None:
     """Subscribe to events of workers with every Dask client of this process."""
     module: Any = sys.modules.get("distributed.client")
-    if module is None:
-        return
-    for client in list(module.Client._instances):
+    for client in list(module.Client._instances) if module is not None else ():
         if client not in _subscribed_clients and client.status in ("running", "connecting", "newly-created"):
-            client.subscribe_topic(_topic(process_name()), _on_event)
+            client.subscribe_topic(_topic(process_name()), _on_dask_event)
             _subscribed_clients.add(client)
 
 
-def _on_event(event: tuple[float, Mapping[str, Any]]) -> None:
+def _on_dask_event(event: tuple[float, Mapping[str, Any]]) -> None:
     _, message = event
     if "payload" in message:
         _worker_of_task.pop(message["task"], None)
-        receive_spans(message["payload"])
+        receive_payload(message["payload"])
         return
     before = _worker_of_task.get(message["task"])
     _worker_of_task[message["task"]] = message["worker"]
     evict_oldest(_worker_of_task, MAX_RUNNING_TASKS)
-    if before is not None and before != message["worker"]:
-        lost = f"a Dask worker was lost while running {message['name']}; the spans made there are lost"
-        tracer_for_handle(TracerHandle(*message["handle"])).record_lost(lost)
+    tracer = _tracers.get(message["tracer"])
+    if tracer is not None and before not in (None, message["worker"]):
+        tracer.record_lost(f"a Dask worker was lost while running {message['name']}; the spans made there are lost")
 
 
-def dask_transport(process: str) -> DaskTransport | None:
-    """The transport from the current Dask task to the calling process; None outside a Dask task."""
+def _dask_worker() -> Any:
+    """Return the Dask worker that runs the current task; None outside a Dask task."""
     module: Any = sys.modules.get("distributed.worker")
-    if module is None:
-        return None
     try:
-        worker = module.get_worker()
+        worker = module and module.get_worker()
     except ValueError:
         return None
     # In a process forked from a worker, its threads do not run.
-    if worker.thread_id not in {thread.ident for thread in threading.enumerate()}:
-        return None
-    return DaskTransport(worker, _topic(process))
-
-
-class DaskTransport:
-    """Sends the spans of one Dask task as events.
-
-    Args:
-        worker: runs the task.
-        topic: topic of the calling process.
-    """
-
-    def __init__(self, worker: Any, topic: str) -> None:
-        self._worker, self._topic = worker, topic
-        self._task = str(worker.get_current_task())
-
-    def task_started(self, call: str, name: str, handle: TracerHandle) -> None:
-        """Report that the task has started on this worker."""
-        self._task = f"{call} {self._task}"
-        self._log_event({"worker": self._worker.address, "name": name, "handle": list(handle)})
-
-    def send_spans(self, payload: bytes) -> None:
-        """Send the spans of the finished task."""
-        self._log_event({"payload": payload})
-
-    def _log_event(self, message: dict[str, Any]) -> None:
-        self._worker.log_event(self._topic, {"task": self._task, **message})
+    return worker if worker and worker.thread_id in {thread.ident for thread in threading.enumerate()} else None
 
 
 # The traced function
@@ -536,83 +408,79 @@ def _call(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     return fn(*args, **kwargs)
 
 
-def _call_in_context(context: Context, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    token = otel_context.attach(context)
-    try:
-        return _call(fn, *args, **kwargs)
-    finally:
-        detach(token)
-
-
 class _TracedFunction(Generic[P, R]):
-    """A function and the context of its spans."""
+    """A function and the context of its spans.
 
-    def __init__(self, fn: Callable[P, R], remote_context: RemoteContext) -> None:
-        self._fn, self._remote_context = fn, remote_context
+    Args:
+        context: the context in the calling process or a fork of it, where spans are exported directly; None in a
+            worker process, where they are buffered for the calling process.
+        copy_id: identifies the call there, in a worker process.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        remote_context: RemoteContext,
+        context: Context | None,
+        copy_id: tuple[str, int] | None = None,
+    ) -> None:
+        self._fn, self._remote_context, self._context = fn, remote_context, context
         wrapper: Any = self
         functools.update_wrapper(wrapper, fn, updated=())  # Executors display the name.
         self.__name__ = getattr(unwrap_partial(fn), "__name__", type(fn).__name__)
+        self._copy_id = copy_id or PendingCalls(self, remote_context)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._context is not None:
+            return self._call_in(self._context, args, kwargs)
+        return self._call_in_worker(cast("tuple[str, int]", self._copy_id), args, kwargs)
+
+    def _call_in(self, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        token = otel_context.attach(context)
+        try:
+            return cast(R, _call(self._fn, *args, **kwargs))
+        finally:
+            detach(token)
+
+    def _call_in_worker(self, copy_id: tuple[str, int], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        origin, context = self._remote_context.origin, self._remote_context.context()
+        buffer, worker = buffer_for(origin.process), _dask_worker()
+        if worker is not None:
+            task = f"{copy_id[0]} {worker.get_current_task()}"
+            started = {"task": task, "worker": worker.address, "name": self.__name__, "tracer": origin.tracer}
+            worker.log_event(_topic(origin.process), started)
+            try:
+                return self._call_in(context, args, kwargs)
+            finally:
+                worker.log_event(_topic(origin.process), {"task": task, "payload": buffer.take_payload(copy_id)})
+        try:
+            pickled = _pickled_result(self._call_in(context, args, kwargs), self.__name__)
+        except BaseException as error:
+            sent, pickled = _sendable(error, self.__name__)
+            _attach(buffer.take_payload(copy_id), sent, pickled)
+            if sent is error:
+                raise
+            raise sent from error
+        result: Any = _PickledResult(pickled, buffer.take_payload(copy_id))  # Unpickles as the plain result.
+        return cast(R, result)
 
     def __repr__(self) -> str:
         return f"traced({self._fn!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._context is not None:
+            _subscribe_dask_clients()  # A client may have been created since.
+        return _unpickled, (self._fn, self._remote_context, self._copy_id)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         """Dask treats two calls as equal if function and context are equal."""
         return "hh_jupyter", self._fn, repr(self._remote_context)
 
 
-class _LocalFunction(_TracedFunction[P, R]):
-    """The function in the calling process or a fork of it, where spans are exported directly."""
-
-    def __init__(self, fn: Callable[P, R], remote_context: RemoteContext, context: Context) -> None:
-        super().__init__(fn, remote_context)
-        self._context = context
-        self._pending_calls = PendingCalls(self, remote_context)
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        found: R = _call_in_context(self._context, self._fn, args, kwargs)
-        return found
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        subscribe_dask_clients()  # A client may have been created since.
-        return _unpickled, (self._fn, self._remote_context, self._pending_calls.new_copy())
-
-
-class _RemoteFunction(_TracedFunction[P, R]):
-    """The function in a worker process, where spans are buffered for the calling process."""
-
-    def __init__(self, fn: Callable[P, R], remote_context: RemoteContext, copy_id: tuple[str, int]) -> None:
-        super().__init__(fn, remote_context)
-        self._copy_id = copy_id
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        remote_context = self._remote_context
-        worker_result = WorkerResult(self.__name__, remote_context, self._copy_id)
-        context = remote_context.context(tracer_for_handle(remote_context.handle))
-        dask = dask_transport(remote_context.handle.process)
-        if dask is not None:
-            dask.task_started(self._copy_id[0], self.__name__, remote_context.handle)
-            try:
-                found: R = _call_in_context(context, self._fn, args, kwargs)
-                return found
-            finally:
-                dask.send_spans(worker_result.payload())
-        try:
-            result = _call_in_context(context, self._fn, args, kwargs)
-        except BaseException as error:
-            worker_result.attach_to(error)
-            raise
-        wrapped: Any = worker_result.wrap(result)  # Unpickles as `result`.
-        return cast(R, wrapped)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self._fn, self._remote_context, self._copy_id)
-
-
 def _unpickled(fn: Callable[P, R], remote_context: RemoteContext, copy_id: tuple[str, int]) -> _TracedFunction[P, R]:
     if remote_context.in_origin_process:
-        return _LocalFunction(fn, remote_context, remote_context.context(tracer_for_handle(remote_context.handle)))
-    return _RemoteFunction(fn, remote_context, copy_id)
+        return _TracedFunction(fn, remote_context, remote_context.context())
+    return _TracedFunction(fn, remote_context, None, copy_id)
 
 
 def _after_fork_in_child() -> None:

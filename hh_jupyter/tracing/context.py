@@ -22,8 +22,8 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import Tracer, get_current_span, set_span_in_context
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.delivery.sealing.stamp import Session
-from hh_jupyter.delivery.sending.outage import told_by_host
+from hh_jupyter.export.destination import set_log_quiet
+from hh_jupyter.export.model import Session
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.validation import (
     A_TRACER,
@@ -479,7 +479,7 @@ def set_host(host: Host | None) -> None:
     """Set the host, such as the notebook, whose tracer `HoneyHiveTracer.init` returns; None removes it."""
     global _host
     _host = host
-    told_by_host(host is not None)
+    set_log_quiet(host is not None)
 
 
 def from_host(settings: dict[str, Any]) -> TracerLike | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry.sdk.trace import Event
 from opentelemetry.trace import SpanContext
 
-from hh_jupyter.delivery.sealing.stamp import LateEvent
+from hh_jupyter.export.model import LateEvent
 from hh_jupyter.values import evict_oldest
 
 if TYPE_CHECKING:

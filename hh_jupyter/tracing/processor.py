@@ -22,9 +22,10 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 from opentelemetry.trace import NoOpTracer, SpanKind, Tracer, get_current_span
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.delivery.sealing.resource import own_resource
-from hh_jupyter.delivery.sealing.stamp import LateEvent, Session, Stamp
-from hh_jupyter.delivery.sending.target import Target, target
+from hh_jupyter.export.http import SpanTarget
+from hh_jupyter.export.model import LateEvent, Origin, RemoteOrigin, Session
+from hh_jupyter.export.remote import REMOTE
+from hh_jupyter.export.resource import own_resource
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.context import CELL, SESSION_KEYS, UnseededIdGenerator, visible_baggage
 from hh_jupyter.tracing.log_events import LOGS_API, LogEventCollector
@@ -51,7 +52,7 @@ class HoneyHiveSpanProcessor(SpanProcessor):
 
     Args:
         sessions: the tracer's sessions.
-        put: accepts an ended span and its stamp; must not lock or raise.
+        put: accepts an ended span, its origin, and where other exporters send it; must not lock or raise.
         put_late: accepts an event of a span that has been put already; must not lock or raise.
         flush: exports all spans that were put; its argument is the timeout in seconds.
         flush_last: the same, within the time allowed at process exit.
@@ -64,7 +65,7 @@ class HoneyHiveSpanProcessor(SpanProcessor):
     def __init__(
         self,
         sessions: TracerSessions,
-        put: Callable[[ReadableSpan, Stamp], None],
+        put: Callable[[ReadableSpan, Origin, tuple[SpanTarget, ...]], None],
         put_late: Callable[[LateEvent], None],
         flush: Callable[[float], bool],
         flush_last: Callable[[], object],
@@ -75,10 +76,10 @@ class HoneyHiveSpanProcessor(SpanProcessor):
         self._exclude: tuple[str, ...] = ()
         self.set_filters(filters)
         # Single dict operations are atomic; a lock here could deadlock in a destructor.
-        self._stamps: dict[int, Stamp] = {}
+        self._origins: dict[int, Origin] = {}
         self._kept_ancestor: dict[int, int | None] = {}
         self._open_spans = open_spans()
-        self.logs = LogEventCollector(self._stamps, put_late)
+        self.logs = LogEventCollector(self._origins, put_late)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Note the span's session, cell and parent."""
@@ -93,28 +94,28 @@ class HoneyHiveSpanProcessor(SpanProcessor):
         if (self._include or self._exclude) and not self.keeps(span.name):
             self._remember_filtered(span_id, parent_id)
             return
-        stamp = self._stamps[span_id] = self._stamp(span, context, parent_id)
-        if stamp.cell is not None and self._open_spans.wanted:
-            self._open_spans.add(span, stamp.cell)
+        origin = self._origins[span_id] = self._origin(span, context, parent_id)
+        if origin.cell is not None and self._open_spans.wanted:
+            self._open_spans.add(span, origin.cell)
 
-    def on_end(self, span: ReadableSpan, by_others: tuple[Target, ...] = ()) -> None:
+    def on_end(self, span: ReadableSpan, others: tuple[SpanTarget, ...] = ()) -> None:
         """Pass the span on, if the filters keep it and it is sampled.
 
         Args:
-            by_others: destinations to which other exporters of its provider send it.
+            others: destinations to which other exporters of its provider send it.
         """
-        stamp = self._stamps.pop(span.context.span_id, None)
+        origin = self._origins.pop(span.context.span_id, None)
         if self._open_spans.wanted:
             self._open_spans.remove(span.context.span_id)
-        if stamp is None:
-            stamp = self._stamp_at_end(span)
-        if stamp is None:
+        if origin is None:
+            origin = self._origin_at_end(span)
+        if origin is None:
             return
         events = self.logs.pop(span.context) if self.logs.subscribed else ()
         if span.context.trace_flags.sampled:
-            self._put(span, stamp._replace(by_others=by_others, events=events) if by_others or events else stamp)
+            self._put(span, origin._replace(events=events) if events else origin, others)
 
-    def _stamp(self, span: ReadableSpan, context: Context, parent_id: int | None) -> Stamp:
+    def _origin(self, span: ReadableSpan, context: Context, parent_id: int | None) -> Origin:
         cell = cast("str | None", context.get(CELL))
         sessions = self._sessions
         entries = visible_baggage(sessions, context)
@@ -122,17 +123,17 @@ class HoneyHiveSpanProcessor(SpanProcessor):
         if cell is None and sessions.outside_cells is not None:
             own = sessions.outside_cells
         session = own if own.id or keys.BAGGAGE_SESSION_ID in entries else sessions.auto_session_for(span)
-        return Stamp(entries, session, cell, parent_id)
+        return Origin(entries, session, cell, parent_id, cast("RemoteOrigin | None", context.get(REMOTE)))
 
-    def _stamp_at_end(self, span: ReadableSpan) -> Stamp | None:
-        """Stamp a span that started before this processor was registered, or in another process, as of now.
+    def _origin_at_end(self, span: ReadableSpan) -> Origin | None:
+        """Note, as of now, the origin of a span that started before this processor was registered.
 
         Returns None if the filters exclude the span.
         """
         if span.context.span_id in self._kept_ancestor or not self.keeps(span.name):
             return None
         parent_id = self.nearest_kept(None if span.parent is None else span.parent.span_id)
-        return self._stamp(span, otel_context.get_current(), parent_id)
+        return self._origin(span, otel_context.get_current(), parent_id)
 
     def move_request_to(self, session: Session) -> None:
         """Move the span of the current request into a session that its handler has started.
@@ -141,14 +142,14 @@ class HoneyHiveSpanProcessor(SpanProcessor):
         """
         span = get_current_span()
         span_id = span.get_span_context().span_id
-        stamp = self._stamps.get(span_id)
-        if stamp is None or keys.BAGGAGE_SESSION_ID in stamp.baggage:
+        origin = self._origins.get(span_id)
+        if origin is None or keys.BAGGAGE_SESSION_ID in origin.baggage:
             return
         if getattr(span, "kind", None) not in _REQUEST_KINDS:
             return
         values = zip(SESSION_KEYS, (session.id, session.project, session.source), strict=True)
-        entries = {**stamp.baggage, **{key: value for key, value in values if value}}
-        self._stamps[span_id] = stamp._replace(baggage=entries)
+        entries = {**origin.baggage, **{key: value for key, value in values if value}}
+        self._origins[span_id] = origin._replace(baggage=entries)
 
     def nearest_kept(self, span_id: int | None) -> int | None:
         """Return the span's id if the filters keep it, else that of its nearest kept ancestor, or None."""
@@ -283,7 +284,7 @@ class ProviderBinding:
         """Whether other code has set the current provider, so that its limits, sampler and resource apply."""
         return self.provider is foreign_global_provider()
 
-    def other_targets(self) -> tuple[Target, ...]:
+    def other_targets(self) -> tuple[SpanTarget, ...]:
         """Return the destinations to which other exporters of the provider send the same spans."""
         return self._slots[-1].others.targets() if self._slots else ()
 
@@ -461,7 +462,7 @@ class _ExporterPath(NamedTuple):
         parts: the processors and exporters that lead to it, and the exporter itself.
     """
 
-    target: Target
+    target: SpanTarget
     parts: tuple[Any, ...]
 
 
@@ -473,7 +474,7 @@ class ForeignExporters:
         self._searched: object = None
         self._paths: tuple[_ExporterPath, ...] = ()
 
-    def targets(self) -> tuple[Target, ...]:
+    def targets(self) -> tuple[SpanTarget, ...]:
         """Return the destinations of the exporters that are not shut down.
 
         Called for every span: it must not lock or raise.
@@ -497,7 +498,7 @@ def _exporter_paths(objects: Iterable[object], parents: tuple[object, ...] = ())
         url = fields.get("_endpoint", fields.get("endpoint"))
         if isinstance(url, str) and url.startswith(("http://", "https://")):
             headers = fields.get("_headers", fields.get("headers"))
-            yield _ExporterPath(target(url, headers if isinstance(headers, Mapping) else {}), parts)
+            yield _ExporterPath(SpanTarget.of(url, headers if isinstance(headers, Mapping) else {}), parts)
         for value in fields.values():
             yield from _exporter_paths(value if isinstance(value, list | tuple) else (value,), parts)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
+from hh_jupyter.export.destination import switch_log_off
+from hh_jupyter.export.exporter import STOP_SHARE, Exporter, begin_flush, flush_exporters, wait_all_finalized
+from hh_jupyter.export.process import flush_before_exit, restore_sigterm
 from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.settings import Settings
-from hh_jupyter.tracing.shutdown_hooks import flush_before_exit, restore_sigterm
 
 
 class RegisteredTracer(Protocol):
@@ -19,9 +20,8 @@ class RegisteredTracer(Protocol):
     @property
     def settings(self) -> Settings: ...
 
-    def wait_processed(self, timeout: float = 2.0) -> bool: ...
-
-    def force_flush(self, timeout_millis: float = 30_000) -> bool: ...
+    @property
+    def exporter(self) -> Exporter: ...
 
     def export_state(self, cell: str | None = None) -> ExportState: ...
 
@@ -29,9 +29,8 @@ class RegisteredTracer(Protocol):
 
     def shut_down_within(self, seconds: float) -> None: ...
 
+    def warn_unsent(self) -> None: ...
 
-JOIN_GRACE_SECONDS: Final = 0.05
-"""Extra time for a thread that used its whole budget to return."""
 
 # Strong references: the spans of a tracer that the program no longer references are sent as well.
 _tracers: dict[int, RegisteredTracer] = {}
@@ -40,7 +39,7 @@ _tracers: dict[int, RegisteredTracer] = {}
 def register(tracer: RegisteredTracer) -> None:
     """Include a tracer until it is shut down, and flush it before the process exits."""
     _tracers[id(tracer)] = tracer
-    flush_before_exit(_shut_down_all)
+    flush_before_exit(_shut_down_all, _begin_last_flush)
 
 
 def unregister(tracer: RegisteredTracer) -> None:
@@ -57,12 +56,12 @@ def tracers() -> tuple[RegisteredTracer, ...]:
 
 def wait_all_processed(seconds: float = 2.0) -> bool:
     """Wait until all spans that have ended are in the log; False if that takes longer than `seconds`."""
-    return _all_within(seconds, lambda tracer, left: tracer.wait_processed(left))
+    return wait_all_finalized(seconds)
 
 
 def flush_all(seconds: float) -> bool:
     """`force_flush` of every tracer, together within `seconds`."""
-    return _all_within(seconds, lambda tracer, left: tracer.force_flush(left * 1000))
+    return flush_exporters([tracer.exporter for tracer in list(_tracers.values())], seconds)
 
 
 def cell_export_state(cell: str) -> ExportState:
@@ -73,43 +72,36 @@ def cell_export_state(cell: str) -> ExportState:
 
 def _shut_down_all() -> None:
     """Shut down all tracers within the budget of one. Imports happen before: the budget is for the network."""
-    for tracer in list(_tracers.values()):
-        tracer.preload_modules()
-    budget = max((tracer.settings.exit_flush_seconds for tracer in _tracers.values()), default=0.0)
-    _all_within(budget, _shut_down_within)
-
-
-def _shut_down_within(tracer: RegisteredTracer, seconds: float) -> bool:
-    tracer.shut_down_within(seconds)
-    return True
-
-
-def _all_within(seconds: float, act: Callable[[RegisteredTracer, float], bool]) -> bool:
-    """Run `act` for all tracers in parallel: a backend that hangs must not use up the time of the others."""
     tracers = list(_tracers.values())
-    deadline = time.monotonic() + seconds
-    done = [False] * len(tracers)
-
-    def run(index: int) -> None:
-        done[index] = act(tracers[index], max(0.0, deadline - time.monotonic()))
-
-    threads = [thread for index in range(1, len(tracers)) if (thread := _start_thread(run, index)) is not None]
-    if tracers:
-        run(0)
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()) + JOIN_GRACE_SECONDS)
-    return all(done)
+    for tracer in tracers:
+        tracer.preload_modules()
+    budget = _exit_budget()
+    deadline = time.monotonic() + budget
+    flush_exporters([tracer.exporter for tracer in tracers], budget * (1 - STOP_SHARE))
+    for tracer in tracers:
+        tracer.shut_down_within(max(0.0, deadline - time.monotonic()))
 
 
-def _start_thread(run: Callable[[int], None], index: int) -> threading.Thread | None:
-    """A thread that runs `run(index)`; None if no thread could be started and `run` has returned already."""
-    thread = threading.Thread(target=run, args=(index,), daemon=True)
-    try:
-        thread.start()
-    except RuntimeError:  # Python cannot start threads while the interpreter shuts down.
-        run(index)
-        return None
-    return thread
+def _exit_budget() -> float:
+    return max((tracer.settings.exit_flush_seconds for tracer in _tracers.values()), default=0.0)
+
+
+def _begin_last_flush() -> Callable[[float], bool]:
+    """Begin the flush after a signal; return a function that waits for its end. Takes no lock."""
+    switch_log_off()
+    budget = _exit_budget()
+    deadline = time.monotonic() + budget
+    flush = begin_flush([tracer.exporter for tracer in _tracers.values()], budget)
+
+    def wait(seconds: float) -> bool:
+        if not flush.answer.wait(seconds) and time.monotonic() < deadline:
+            return False
+        if flush.answer.value is not True:
+            for tracer in list(_tracers.values()):
+                tracer.warn_unsent()
+        return True
+
+    return wait
 
 
 # The debug log: while any tracer is verbose, debug lines of this package go to standard error.

@@ -11,9 +11,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.delivery import api
-from hh_jupyter.delivery.route import Route
-from hh_jupyter.delivery.sealing.stamp import Session
+from hh_jupyter.export import http
+from hh_jupyter.export.exporter import Exporter
+from hh_jupyter.export.model import Session
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.context import current_cell, random_uuid, session_uuid, visible_baggage
 from hh_jupyter.tracing.validation import is_given
@@ -36,8 +36,8 @@ class TracerSessions:
         destination: the backend that the sessions are registered with.
     """
 
-    def __init__(self, settings: Settings, route: Route) -> None:
-        self._route = route
+    def __init__(self, settings: Settings, exporter: Exporter) -> None:
+        self._exporter = exporter
         self.own: Session | None = None
         self.outside_cells: Session | None = None
         self._started: dict[str, dict[str, Any]] = {}
@@ -54,7 +54,7 @@ class TracerSessions:
     def register_again(self) -> None:
         """Register the sessions created so far with another backend, each with its first span there."""
         for session_id, document in list(self._started.items()):
-            self._route.call("session_start", session_id, document, defer=True)
+            self._exporter.request("session_start", session_id, document, defer=True)
 
     def _set_own(self, session: Session | None) -> None:
         self.own = session
@@ -113,7 +113,7 @@ class TracerSessions:
         source = None if source is None else text_of(source)
         if register != "never":
             ids = {"run_id": settings.run_id, "dataset_id": settings.dataset_id, "datapoint_id": settings.datapoint_id}
-            document = api.session_start(
+            document = http.session_start(
                 session_id=final_id,
                 name=name,
                 source=settings.source if source is None else source,
@@ -128,7 +128,7 @@ class TracerSessions:
             )
             self._started[final_id] = document
             evict_oldest(self._started, MAX_REMEMBERED)
-            self._route.call("session_start", final_id, document, defer=register == "first_span")
+            self._exporter.request("session_start", final_id, document, defer=register == "first_span")
         return Session(final_id, name, source)
 
     def name_of(self, session_id: str) -> str | None:

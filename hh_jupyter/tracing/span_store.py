@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from hh_jupyter.delivery.sealing.details import DetailStore
+from hh_jupyter.export.store import BodyStore
 from hh_jupyter.records.log import SpanLog
 
 MAX_RECORDS: Final = 2_000
@@ -14,7 +14,7 @@ NOTEBOOK_MAX_RECORDS: Final = 20_000
 NOTEBOOK_MAX_DETAIL_BYTES: Final = 32 * 1024 * 1024
 
 _log = SpanLog(MAX_RECORDS)
-_details = DetailStore(MAX_DETAIL_BYTES)
+_details = BodyStore(MAX_DETAIL_BYTES)
 _log.load_details = _details.load
 _titles: Callable[[], Mapping[str, str]] = dict
 
@@ -24,7 +24,7 @@ def span_log() -> SpanLog:
     return _log
 
 
-def detail_store() -> DetailStore:
+def detail_store() -> BodyStore:
     """The encoded spans from which the log loads its details."""
     return _details
 

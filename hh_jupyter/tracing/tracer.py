@@ -24,10 +24,9 @@ from opentelemetry.trace import Link, SpanKind, Tracer, TracerProvider
 
 from hh_jupyter import attributes as keys
 from hh_jupyter import settings as settings_table
-from hh_jupyter.delivery import api
-from hh_jupyter.delivery.route import Route
-from hh_jupyter.delivery.sealing.stamp import EndedSpan, Session
-from hh_jupyter.delivery.sending.item import Call
+from hh_jupyter.export import http
+from hh_jupyter.export.exporter import Exporter
+from hh_jupyter.export.model import EndedSpan, RemoteOrigin, Request, Session
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.settings import Settings, same_but_for_display, with_config_objects
 from hh_jupyter.tracing import propagation, registry, span_store
@@ -56,7 +55,7 @@ from hh_jupyter.tracing.validation import (
 from hh_jupyter.values import plain, text_of
 
 if TYPE_CHECKING:
-    from hh_jupyter.delivery.spool.store import Spool
+    from hh_jupyter.export.spool import Spool
 
 _PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
 
@@ -165,14 +164,14 @@ class HoneyHiveTracer:
         self.closed = self._shutdown_result = False
         # For the notebook, where a session created in a cell also applies to the following cells.
         self.on_session_created: Callable[[Session], None] | None = None
-        self._route = Route(settings, span_store.span_log(), span_store.detail_store())
-        self.sessions = TracerSessions(settings, self._route)
+        self.exporter = Exporter(settings, span_store.span_log(), span_store.detail_store())
+        self.sessions = TracerSessions(settings, self.exporter)
         self.sessions.start_own(name, register)
         self.processor = HoneyHiveSpanProcessor(
             self.sessions,
-            self._route.put,
-            self._route.put_late,
-            self._route.flush,
+            self.exporter.put,
+            self.exporter.put_late,
+            self.exporter.flush,
             self._flush_last,
             settings.span_name_filters,
         )
@@ -188,7 +187,7 @@ class HoneyHiveTracer:
         if same_but_for_display(before, settings):
             return
         set_verbose(self, settings.verbose)
-        destination_changed = self._route.follow(settings)
+        destination_changed = self.exporter.configure(settings)
         self.sessions.apply(settings)
         if destination_changed:
             self.sessions.register_again()
@@ -205,7 +204,7 @@ class HoneyHiveTracer:
     def exported_elsewhere(self) -> bool:
         """Another exporter of the provider sends the spans to the same destination, so this tracer only shows them."""
         others = self.provider_binding.other_targets()
-        return bool(others) and self._route.left_to(others)
+        return bool(others) and self.exporter.is_exported_elsewhere(others)
 
     # Properties
 
@@ -260,7 +259,7 @@ class HoneyHiveTracer:
     @property
     def destination(self) -> str | None:
         """Host of the backend; None in local mode."""
-        return self._route.destination
+        return self.exporter.destination
 
     @property
     def is_initialized(self) -> bool:
@@ -340,7 +339,7 @@ class HoneyHiveTracer:
             source=source,
             skip_api_call=skip_api_call,
         )
-        self._route.wait_if_immediate()
+        self.exporter.wait_if_immediate()
         return found
 
     async def acreate_session(
@@ -364,7 +363,7 @@ class HoneyHiveTracer:
             skip_api_call=skip_api_call,
         )
         if self.settings.disable_batch:
-            await asyncio.to_thread(self._route.wait_if_immediate)
+            await asyncio.to_thread(self.exporter.wait_if_immediate)
         return found
 
     def _enter_session(
@@ -510,8 +509,8 @@ class HoneyHiveTracer:
         """Queue an update of an existing event. A session is updated by its own id."""
         # Field by field, so that a large field does not use up the size limit of the others.
         document = {name: plain(value) for name, value in fields.items()}
-        self._route.call("event_update", event_id, api.event_update(event_id, document))
-        self._route.wait_if_immediate()
+        self.exporter.request("event_update", event_id, http.event_update(event_id, document))
+        self.exporter.wait_if_immediate()
 
     def create_event(
         self,
@@ -556,8 +555,8 @@ class HoneyHiveTracer:
         if session_id is None:
             return None
         document = {name: plain(value) for name, value in event.items()}
-        self._route.call("event_create", session_id, api.event_create(document))
-        self._route.wait_if_immediate()
+        self.exporter.request("event_create", session_id, http.event_create(document))
+        self.exporter.wait_if_immediate()
         return str(event["event_id"])
 
     # Context
@@ -599,29 +598,33 @@ class HoneyHiveTracer:
 
     def wait_processed(self, timeout: float = 2.0) -> bool:
         """Wait until all spans that have ended are in the log; False if that takes longer than `timeout` seconds."""
-        return self._route.seal(timeout)
+        return self.exporter.wait_finalized(timeout)
 
     def export_state(self, cell: str | None = None) -> ExportState:
         """The export state of the spans of one cell's run, or of all spans since the destination last changed."""
-        return self._route.state(cell)
+        return self.exporter.state(cell)
 
     @property
     def spool(self) -> Spool | None:
         """The spool on disk; None if the setting `spool` is off."""
-        return self._route.spool
+        return self.exporter.spool
 
-    def add_remote(self, spans: Iterable[EndedSpan], calls: Iterable[tuple[Call, str | None]]) -> None:
-        """Export spans and requests made in another process for this one, as if they had been made here."""
+    def add_remote(self, spans: Iterable[EndedSpan], requests: Iterable[tuple[Request, RemoteOrigin | None]]) -> None:
+        """Export spans and requests made in another process for this one, as if they had been made here.
+
+        Args:
+            requests: each with the process to pass it on to, if this one made it for yet another process.
+        """
         own, nearest_kept = self.session, self.processor.nearest_kept
-        stamped = (
-            EndedSpan(span, stamp._replace(session=own, parent_id=nearest_kept(stamp.parent_id)))
-            for span, stamp in spans
+        placed = (
+            EndedSpan(span, origin._replace(session=own, parent_id=nearest_kept(origin.parent_id)))
+            for span, origin in spans
         )
-        self._route.take(stamped, calls)
+        self.exporter.add_remote(placed, requests)
 
     def record_lost(self, reason: str) -> None:
         """Record lost spans; the next `force_flush` returns False."""
-        self._route.note_lost(reason)
+        self.exporter.note_lost(reason)
 
     def send_again(self, session_ids: Collection[str] = ()) -> int:
         """Retry everything that is waiting, paused or rejected.
@@ -632,7 +635,7 @@ class HoneyHiveTracer:
         Returns:
             the number of records.
         """
-        return self._route.send_again(session_ids)
+        return self.exporter.send_again(session_ids)
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
         """Send all pending spans and requests, waiting at most `timeout_millis`.
@@ -643,7 +646,7 @@ class HoneyHiveTracer:
         """
         if self.closed:
             return self._shutdown_result
-        return self._route.flush(checked_timeout_millis("force_flush", timeout_millis) / 1000)
+        return self.exporter.flush(checked_timeout_millis("force_flush", timeout_millis) / 1000)
 
     def flush(self, timeout_millis: float = 30_000) -> bool:
         """Alias of `force_flush`."""
@@ -661,10 +664,10 @@ class HoneyHiveTracer:
 
     def preload_modules(self) -> None:
         """Import what the last flush needs in advance, so that its time budget is left for the network."""
-        self._route.make_ready()
+        self.exporter.prepare_exit()
 
     def _flush_last(self) -> None:
-        self._route.flush(self.settings.exit_flush_seconds)
+        self.exporter.flush(self.settings.exit_flush_seconds)
 
     def shut_down_within(self, seconds: float) -> None:
         """`shutdown` with another time budget."""
@@ -672,19 +675,20 @@ class HoneyHiveTracer:
             return
         self.provider_binding.switch_off()
         unset_default(self)
-        spool = self._route.spool
-        self._shutdown_result = self._route.close(seconds)  # After a Ctrl-C here, shutdown can be called again.
+        self._shutdown_result = self.exporter.close(seconds)  # After a Ctrl-C here, shutdown can be called again.
         self.closed = True
         if not self._shutdown_result:
-            state = self.export_state()
-            waiting = state.waiting + state.calls_waiting
-            reason = state.reason or f"{waiting} spans and requests were still waiting"
-            kept = (
-                "; the rest is kept on disk for the next process" if spool is not None and spool.problem is None else ""
-            )
-            logger.warning("not everything was sent: %s%s", reason, kept)
+            self.warn_unsent()
         registry.unregister(self)
         set_verbose(self, verbose=False)
+
+    def warn_unsent(self) -> None:
+        """Log that not everything was sent, and why."""
+        state, spool = self.export_state(), self.exporter.spool
+        waiting = state.waiting + state.calls_waiting
+        reason = state.reason or f"{waiting} spans and requests were still waiting"
+        kept = "; the rest is kept on disk for the next process" if spool is not None and spool.problem is None else ""
+        logger.warning("not everything was sent: %s%s", reason, kept)
 
     def __enter__(self) -> Self:
         return self

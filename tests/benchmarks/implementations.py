@@ -115,7 +115,7 @@ class Ours:
         self.tracer.create_session("benchmark")
 
     def redactor(self) -> Callable[[dict[str, Any]], object]:
-        from hh_jupyter.delivery.sealing.batch import redactor_of
+        from hh_jupyter.export.finalize import redactor_of
 
         return redactor_of(self.tracer.settings).attributes
 

@@ -32,7 +32,7 @@ _TABLE: Final = """
     tests/tracing/test_context_properties.py::test_every_program_leaves_the_context_as_it_was
 2. A session whose start fails is None, or an id that the backend never hears of.
     tests/tracing/test_session_starts.py::test_a_failed_session_start_is_retried_with_the_same_id
-    tests/delivery/sending/test_flush.py::test_a_start_that_is_never_accepted_does_not_block_its_spans
+    tests/export/test_order.py::test_a_start_that_is_never_accepted_does_not_block_its_spans_and_updates
 3. An answer that holds the session's id and not five more fields counts as a failure.
     tests/tracing/test_session_starts.py::test_a_response_that_contains_only_the_id_is_enough
 4. The calls disagree about the current session; an id that is no UUID becomes a random one, or is not looked at.
@@ -49,12 +49,12 @@ _TABLE: Final = """
     tests/tracing/test_trace_decorator.py::test_session_source_and_project_of_the_decorator_apply_to_the_span
     tests/tracing/test_enrich_span_context.py::test_session_source_and_project_apply_to_the_span_and_its_children
 9. What the backend refuses for a moment is lost, and a flush says that all is well.
-    tests/delivery/sending/test_flush.py::test_spans_that_a_backend_missed_arrive_when_it_is_back
-    tests/delivery/sending/test_flush.py::test_flush_to_a_failing_backend_keeps_its_deadline_and_the_spans
-    tests/delivery/sending/test_flush.py::test_a_rejected_key_parks_the_spans_and_reports_it
+    tests/export/test_flush.py::test_spans_that_a_backend_missed_arrive_when_it_is_back
+    tests/export/test_flush.py::test_flush_to_a_failing_backend_keeps_its_deadline_and_the_spans
+    tests/export/test_rejected_key.py::test_a_rejected_key_keeps_the_spans_and_reports_what_to_do
 10. A span above the attribute limit disappears, and every tracer but the first has a far lower one.
-    tests/delivery/sealing/test_seal.py::test_a_span_above_the_limit_is_truncated_and_marked_but_not_lost
-    tests/delivery/sealing/test_limits.py::test_every_tracer_uses_the_limit_of_the_first
+    tests/export/test_finalize.py::test_a_span_above_the_limit_is_truncated_and_marked_but_not_lost
+    tests/export/test_finalize.py::test_every_tracer_uses_the_limit_of_the_first
 11. A tracer made after the first was shut down records nothing.
     tests/tracing/test_providers.py::test_the_first_tracer_sets_the_global_provider_and_a_tracer_after_its_shutdown_reuses_it
 12. enrich_span claims success where there is no span, and drops fields of an event given by its id.
@@ -63,7 +63,7 @@ _TABLE: Final = """
 13. An update of a session is dropped in silence when a value is no JSON or the backend has a bad moment.
     tests/tracing/test_updates.py::test_values_that_json_cannot_represent_reach_the_session
     tests/tracing/test_updates.py::test_an_update_that_failed_is_sent_again
-    tests/delivery/sealing/test_seal.py::test_no_value_makes_a_session_call_raise
+    tests/export/test_finalize.py::test_no_value_makes_a_session_call_raise
 14. Links of spans do not arrive in the JSON protocol.
     tests/tracing/test_start_span.py::test_links_arrive_with_both_protocols
 15. evaluate loses outputs that are no dict and every error, and files evaluators under the wrong session.
@@ -88,7 +88,7 @@ _TABLE: Final = """
     tests/tracing/test_trace_parameters.py::test_arguments_and_results_are_converted_alike_and_none_is_left_out
     tests/tracing/test_serialize_texts.py::test_each_kind_of_value_has_its_text
 21. The event type is guessed from parts of words before the span has its attributes, also where one was given.
-    tests/delivery/sealing/test_seal.py::test_the_type_comes_from_the_attributes_at_the_end_of_the_span
+    tests/export/test_finalize.py::test_the_type_comes_from_the_attributes_at_the_end_of_the_span
     tests/conventions/test_event_type.py::test_names_are_read_by_whole_words
     tests/conventions/test_event_type.py::test_recorded_types_are_the_same_except_for_the_listed_faults
 22. The parent of a filtered span's children is never sent.
@@ -112,7 +112,7 @@ _TABLE: Final = """
     tests/test_settings.py::test_names_without_a_prefix_do_nothing
     tests/test_settings.py::test_every_documented_variable_sets_something_or_is_listed_with_the_reason_why_not
 29. Without a key spans are sent with the credential None.
-    tests/delivery/sending/test_flush.py::test_local_mode_opens_no_socket_and_has_nothing_to_send
+    tests/export/test_flush.py::test_local_mode_opens_no_socket_and_has_nothing_to_send
 30. Every tracer but the first leaves a thread behind when it is shut down.
     tests/tracing/test_providers.py::test_a_shut_down_tracer_records_nothing_and_leaves_no_thread
 31. Logs stand on standard output, with payloads and secrets.

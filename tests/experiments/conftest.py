@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hh_jupyter.delivery import local_runs
+from hh_jupyter.experiments import local_runs
 from hh_jupyter.tracing.api import current_tracer
 
 

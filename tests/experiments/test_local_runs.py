@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 import hh_jupyter as hh
-from hh_jupyter.delivery import local_runs
-from hh_jupyter.experiments import RunComparisonResult
+from hh_jupyter.experiments import RunComparisonResult, local_runs
 from hh_jupyter.experiments.results import ExperimentResultSummary
 from hh_jupyter.testing import Backend
 from tests.experiments.runs import KEY, run

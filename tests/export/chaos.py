@@ -495,6 +495,7 @@ def send_the_rest(plan: Plan, notes: Notes) -> None:
     """Adopt what dead processes left and send it; print what came of it."""
     _note_connections(notes)
     tracer = plan.tracer()
+    assert tracer.spool is not None
     notes("begin", os.getppid(), 0, False, False)
     time.sleep(1.0)  # Adoption begins a little after the start.
     done, rejected, until = False, 0, time.monotonic() + 40.0
@@ -505,7 +506,7 @@ def send_the_rest(plan: Plan, notes: Notes) -> None:
         done = tracer.force_flush(5_000)
         state = tracer.export_state()
         done = done and not (state.waiting or state.parked or state.calls_waiting or state.calls_parked)
-    assert tracer.spool is not None
+        done = done and not any(session.unsent for session in tracer.spool.sessions() if "#" in session.destination)
     print(json.dumps({"done": done, "rejected": rejected, "problem": tracer.spool.problem, "state": repr(state)}))
     notes("end", "exit")
 

@@ -187,7 +187,6 @@ def test_a_span_that_cannot_be_encoded_is_reported_as_lost_and_later_spans_arriv
     assert "lost" in caplog.text
 
 
-@pytest.mark.xfail(strict=True, reason="spans are encoded together, so one that fails takes the others with it")
 @pytest.mark.parametrize("end", [-5, 1_700_000_000.5, "soon"])
 def test_a_span_that_cannot_be_encoded_does_not_lose_the_others_of_its_batch(
     backend: Backend, tracer: HoneyHiveTracer, end: Any

@@ -45,7 +45,8 @@ def delivered(backend: Backend) -> list[dict[str, Any]]:
 
 def shown(span: CapturedSpan) -> tuple[Any, ...]:
     """Return what displays know of a span, without what differs between two spans."""
-    return span.name, span.status, span.facts, span.scope, span.error, span.session_id, span.redacted, span.dropped
+    name = span.name.encode("utf-8", "replace")  # OTLP holds no unpaired surrogates.
+    return name, span.status, span.facts, span.scope, span.error, span.session_id, span.redacted, span.dropped
 
 
 def both(backend: Backend, tracer: HoneyHiveTracer, worker: Executor, fn: Callable[..., None], *args: Any) -> None:

@@ -139,7 +139,6 @@ def test_cleared_text_is_no_longer_in_a_database_file(url: str, tmp_path: Path, 
     assert b"public" in path.read_bytes()
 
 
-@pytest.mark.xfail(strict=False, reason="the journal that SQLite leaves beside the database holds what was deleted")
 def test_cleared_text_is_in_no_file_at_all(url: str, tmp_path: Path) -> None:
     clear_private_text(url, tmp_path, KEY)
     assert not any(PRIVATE.encode() in path.read_bytes() for path in tmp_path.iterdir())

@@ -149,7 +149,10 @@ def test_a_new_kernel_shows_the_sessions_of_a_killed_one_and_sends_only_those_th
     (session,) = backend.sessions()
     assert session["session_name"] == "refund-triage"
     assert {span["attributes"]["honeyhive.session_id"] for span in backend.spans()} == {session["session_id"]}
-    assert [row[0] for row in table(second)] == ["private"]
+    assert {row[0]: " ".join(row[5:-1]) for row in table(second)} == {
+        "private": "local only",
+        "refund-triage": f"{backend.url.removeprefix('http://')}: sent",
+    }
     assert second.run("%hh send private").stdout.startswith("hh: 1 span of private sent to ")
 
 

@@ -98,6 +98,12 @@ def delegate(number: int) -> list[int]:
         return list(pool.map(traced(double), [number, number + 1]))
 
 
+def delegate_a_session(number: int) -> str:
+    """Open a session on another pool in the worker."""
+    with ProcessPoolExecutor(1) as pool:
+        return pool.submit(traced(open_a_session), number).result()
+
+
 def many_spans(number: int) -> None:
     for _ in range(number):
         double(1)

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 from hh_jupyter import HoneyHiveTracer
-from hh_jupyter.delivery.route import Route
+from hh_jupyter.export.exporter import Exporter
 from hh_jupyter.runtimes.asgi import SessionMiddleware
 from hh_jupyter.testing import Backend
 from tests.guide.received import SESSION, programs_spans
@@ -152,11 +152,11 @@ def test_requests_do_not_use_the_session_that_was_current_at_server_start(tracer
 
 def test_immediate_mode_does_not_block_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting: list[int] = []
-    wait = Route.wait_if_immediate
+    wait = Exporter.wait_if_immediate
 
-    def noted(route: Route) -> None:
+    def noted(exporter: Exporter) -> None:
         waiting.append(threading.get_ident())
-        wait(route)
+        wait(exporter)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 204})
@@ -164,7 +164,7 @@ def test_immediate_mode_does_not_block_the_event_loop(monkeypatch: pytest.Monkey
 
     async def send(message: dict[str, Any]) -> None: ...
 
-    monkeypatch.setattr(Route, "wait_if_immediate", noted)
+    monkeypatch.setattr(Exporter, "wait_if_immediate", noted)
     with Backend() as backend:
         options: dict[str, Any] = {"api_key": "test-key-0001", "server_url": backend.url, "disable_batch": True}
         with HoneyHiveTracer(**options, skip_backend_session_creation=True) as tracer:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hh_jupyter import HoneyHiveTracer, SettingTypeError, get_default_tracer, set_default_tracer
-from hh_jupyter.delivery.route import Route
+from hh_jupyter.export.exporter import Exporter
 from hh_jupyter.runtimes.aws_lambda import session_handler
 from hh_jupyter.testing import Backend
 from tests.guide.lambda_runtime import Environment
@@ -162,11 +162,11 @@ def test_the_flush_ends_before_the_deadline_of_the_invocation(
 ) -> None:
     asked: list[float] = []
 
-    def noted(route: Route, seconds: float) -> bool:
+    def noted(exporter: Exporter, seconds: float) -> bool:
         asked.append(seconds)
         return False
 
-    monkeypatch.setattr(Route, "flush", noted)
+    monkeypatch.setattr(Exporter, "flush", noted)
     handler = session_handler(lambda event, context: answer("why"))
     for remaining in (700, 100, 900_000):
         handler({}, Context(remaining))

@@ -197,6 +197,28 @@ def test_spans_of_nested_pools_are_sent_through_the_worker(
     assert [span["attributes"][SESSION] for span in (delegating, *children)] == [session_id] * 3
 
 
+def test_sessions_of_nested_pools_reach_the_backend_through_the_worker(
+    tracer: HoneyHiveTracer, backend: Backend, forked: Executor
+) -> None:
+    inner = forked.submit(traced(jobs.delegate_a_session), 1).result()
+    assert tracer.force_flush()
+    assert inner in [session["session_id"] for session in backend.sessions()]
+    updates = {r.body["event_id"]: r.body["metadata"] for r in backend.requests if r.method == "PUT"}
+    assert updates == {inner: {"number": 1}}
+    (span,) = backend.spans("tests.runtimes.jobs.double")
+    assert span["attributes"][SESSION] == inner
+
+
+def test_spans_of_nested_pools_belong_to_the_cell_of_the_first_call(
+    tracer: HoneyHiveTracer, backend: Backend, forked: Executor
+) -> None:
+    otel_context.attach(with_cell(otel_context.get_current(), "8-run"))
+    forked.submit(traced(jobs.delegate), 1).result()
+    assert tracer.force_flush()
+    rows = [row for row in span_log().records() if row.cell == "8-run"]
+    assert sorted(row.name.rpartition(".")[2] for row in rows) == ["delegate", "double", "double"]
+
+
 def test_children_of_a_filtered_span_get_the_nearest_kept_ancestor(backend: Backend) -> None:
     filters = {"exclude": [{"type": "prefix", "value": "inner"}, {"type": "prefix", "value": "delegate"}]}
     with (
@@ -266,3 +288,13 @@ def test_a_worker_that_makes_too_many_spans_reports_how_many_were_dropped(
     assert not tracer.force_flush()
     assert len(backend.spans()) == 10_000
     assert "50 spans of a worker were dropped" in caplog.text
+
+
+def test_a_worker_whose_spans_are_too_large_reports_how_many_were_dropped(
+    monkeypatch: pytest.MonkeyPatch, tracer: HoneyHiveTracer, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("hh_jupyter.export.remote.MAX_BYTES", 10)  # The forked worker inherits it.
+    with ENGINES["forked"]() as pool:
+        assert pool.submit(traced(jobs.many_spans), 3).result() is None
+    assert not tracer.force_flush()
+    assert "3 spans of a worker were dropped" in caplog.text

@@ -12,7 +12,7 @@ import pytest
 from opentelemetry import trace as otel_trace
 
 from hh_jupyter import HoneyHiveTracer, evaluate, trace
-from hh_jupyter.delivery.sealing.seal import THREAD_PREFIX
+from hh_jupyter.export.worker import THREAD_PREFIX
 from hh_jupyter.settings import resolve
 from hh_jupyter.testing import Backend
 from hh_jupyter.testing.responses import SESSION_START

@@ -1,1 +1,0 @@
-"""Deliver ended spans to the backend: `route` and `pipeline` connect `sealing`, `spool` and `sending`."""

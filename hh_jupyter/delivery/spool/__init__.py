@@ -1,1 +1,0 @@
-"""Copies on disk of unsent records, one file for each process, and the local trace store."""

@@ -1,0 +1,1 @@
+"""From an ended span to the backend: finalize, queue, spool, send."""

@@ -1,0 +1,701 @@
+"""The exporter of one tracer: what happens to its spans and requests, and the parts that all exporters share.
+
+A span is put together with the plan that is in force when it ends. So a later change of settings does not apply to it,
+and it goes to the destination that it was made for.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from hh_jupyter.export import process, remote
+from hh_jupyter.export.destination import Destination, Destinations, Flush
+from hh_jupyter.export.model import EndedSpan, Kind, LateEvent, Origin, RemoteOrigin, Request, Row
+from hh_jupyter.export.sender import Senders
+from hh_jupyter.export.store import BodyStore
+from hh_jupyter.export.worker import Answer, Entry, Worker
+from hh_jupyter.records.export_state import ExportState, combined
+from hh_jupyter.records.log import SpanLog
+from hh_jupyter.settings import Settings
+
+if TYPE_CHECKING:
+    from hh_jupyter.export.finalize import Finalizer
+    from hh_jupyter.export.http import SpanTarget
+    from hh_jupyter.export.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+HONEYHIVE: Final = "honeyhive"
+OTLP: Final = "otlp"
+"""Names of destinations in the setting `exporter`."""
+
+IMMEDIATE_SECONDS: Final = 2.0
+"""Maximum time in seconds that a call waits for its result in immediate mode."""
+
+ADOPT_AFTER: Final = 0.5
+"""Seconds from the start of an exporter until it adopts the rows of dead processes; it keeps the start fast."""
+
+ADOPT_PAUSE: Final = (0.005, 0.02)
+"""Pause in seconds before the next file, so that the worker does other work in between."""
+
+STOP_SHARE: Final = 0.1
+STOP_SECONDS: Final = 0.05
+"""Share of the time for closing that is reserved for the threads to end, and its minimum in seconds."""
+
+_MIB: Final = 1024 * 1024
+_DAY: Final = 24 * 3600.0
+
+
+class Plan:
+    """What happens to spans and requests that are put under certain settings.
+
+    Attributes:
+        destinations: where rows are queued. In local mode, one without a host.
+        elsewhere: those of them to which another exporter of the provider sends the same spans.
+        spool: holds the rows on disk; None if the settings disable it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        destinations: tuple[Destination, ...],
+        spool: Spool | None,
+        log: SpanLog,
+        store: BodyStore,
+    ) -> None:
+        self.settings, self.destinations, self.spool = settings, destinations, spool
+        self.log, self.store = log, store
+        self.elsewhere: frozenset[Destination] = frozenset()
+        self._finalizer: Finalizer | None = None
+
+    @property
+    def finalizer(self) -> Finalizer:
+        """Finalizes with these settings; loaded with the first span."""
+        if self._finalizer is None:
+            with process.taking_shared_locks():
+                from hh_jupyter.export.finalize import Finalizer
+
+            self._finalizer = Finalizer(self.settings)
+        return self._finalizer
+
+    @property
+    def keeps_requests(self) -> bool:
+        """Whether requests are sent, or kept on disk."""
+        return self.spool is not None or any(one.host is not None for one in self.destinations)
+
+    def beside(self, targets: Sequence[SpanTarget]) -> Plan:
+        """Return the plan for spans that other exporters send to these targets."""
+        plan = Plan(self.settings, self.destinations, self.spool, self.log, self.store)
+        plan.elsewhere = frozenset(one for one in self.destinations if one.target_is_among(targets))
+        return plan
+
+
+class _Shared:
+    """The parts that all exporters of this process share."""
+
+    def __init__(self) -> None:
+        self.exporters: set[Exporter] = set()
+        self.spools: dict[str | None, Spool] = {}
+        self.worker = Worker(self._handle, self._end_turn)
+        self.all = Destinations(self.worker.ring)
+        self.senders = Senders(self.all, self.worker)
+
+    # On the worker
+
+    def _handle(self, entries: Sequence[Entry]) -> None:
+        """Finalize and queue entries, in order for each plan."""
+        by_plan: dict[Plan, tuple[list[EndedSpan], list[Request], list[LateEvent]]] = {}
+        for plan, span, about in entries:
+            spans, requests, late = by_plan.setdefault(plan, ([], [], []))
+            if span is not None:
+                spans.append(EndedSpan(span, about))
+            elif isinstance(about, Request):
+                requests.append(about)
+            else:
+                late.append(about)
+        for plan, parts in by_plan.items():
+            try:
+                self._export(plan, *parts)
+            except Exception as error:  # boundary: a bug must not end the thread and lose later spans.
+                logger.debug("exporting failed inside hh_jupyter", exc_info=True)
+                self._note_lost(plan, [f"spans could not be finalized and are lost ({type(error).__name__})"])
+        with self.all.changed:
+            busy = any(True for one in self.all.active for _ in one.unsettled())
+        if busy:
+            self.senders.start()
+        self.all.tell()
+
+    def _export(
+        self, plan: Plan, spans: Sequence[EndedSpan], requests: Sequence[Request], late: Sequence[LateEvent]
+    ) -> None:
+        finalizer = plan.finalizer
+        if late:
+            from hh_jupyter.export.finalize import merge_late
+
+            spans, late = merge_late(spans, late)
+        bodies = finalizer.bodies(spans)
+        documents = [(request, document) for request in requests if (document := finalizer.request(request))]
+        for body in bodies:
+            plan.store.add(body.data, [record.span_id for record in body.records])
+        for destination in plan.destinations:
+            elsewhere = destination in plan.elsewhere
+            rows: list[Row] = []
+            with self.all.changed:
+                final = destination.final
+                for request, document in documents if destination.accepts("session_start") else ():
+                    row = Row(request.kind, str(request.session_id), document)
+                    if request.defer and plan.settings.otlp_enabled:
+                        final.defer(row)
+                    else:
+                        rows.append(row)
+                for body in bodies:
+                    final.count_made(body.cell, len(body.records), elsewhere=elsewhere)
+                    if plan.settings.otlp_enabled and not elsewhere:
+                        rows.append(Row("spans", body.session_id, body.data, len(body.records), body.cell))
+                # The start of a session is needed too if another exporter sends spans that name it.
+                claimed = [body.session_id for body in bodies if elsewhere and body.claimed]
+                rows = [*final.take_deferred([*(row.session_id for row in rows), *claimed]), *rows]
+            self._queue(final, rows)
+        plan.log.extend(record for body in bodies for record in body.records)
+        if late:
+            try:
+                finalizer.add_late(late, plan.store, plan.log)
+            except Exception:  # boundary: the span is shown without these events.
+                logger.debug("events that came late could not be added to their spans", exc_info=True)
+        self._note_lost(plan, finalizer.take_lost())
+
+    def _queue(self, destination: Destination, rows: Sequence[Row]) -> None:
+        """Write rows to the spool, then queue them: none may be sent before it is on disk."""
+        if rows and destination.spool is not None:
+            destination.spool.add(self._stored_name(destination, destination.spool), rows)
+        with self.all.changed:
+            destination.add(rows)
+
+    @staticmethod
+    def _stored_name(destination: Destination, spool: Spool) -> str:
+        """Return the name of a destination in the spool."""
+        from hh_jupyter.export.spool_file import LOCAL
+
+        return LOCAL if destination.stored_as is None else spool.destination_name(*destination.stored_as)
+
+    def _note_lost(self, plan: Plan, reasons: Iterable[str]) -> None:
+        with self.all.changed:
+            for reason in reasons:
+                for destination in plan.destinations:
+                    destination.note_lost(reason)
+
+    def _end_turn(self) -> None:
+        """Write to the spool what the senders have settled, and cut the rows that hold a rejected span."""
+        changes = self.all.take_changes()
+        for spool in {id(change[0]): change[0] for change in changes}.values():
+            spool.mark([(key, state, reason) for one, key, state, reason in changes if one is spool])
+        for destination, batch in self.all.take_cuts():
+            pieces = self._pieces(destination, batch.rows[0])
+            with self.all.changed:
+                destination.put_pieces(batch, pieces)
+                self.all.changed.notify_all()
+
+    def _pieces(self, destination: Destination, row: Row) -> list[Row]:
+        """Return two rows with half of the spans of a row each, on disk in its place; none if it cannot be cut."""
+        from hh_jupyter.export import otlp
+
+        spool, key = destination.spool, row.key
+        body = row.body or (spool.load([key]).get(key, b"") if spool is not None and key is not None else b"")
+        halves = otlp.halves(body) if row.spans > 1 else None
+        if halves is None:
+            return []
+        first = (row.spans + 1) // 2
+        numbers = (first, row.spans - first)
+        pieces = [
+            Row("spans", row.session_id, half, number, row.cell) for half, number in zip(halves, numbers, strict=True)
+        ]
+        if spool is not None:
+            spool.add(self._stored_name(destination, spool), pieces)
+            if key is not None:
+                spool.mark([(key, None, None)])
+        return pieces
+
+    def adopt(self, destination: Destination) -> None:
+        """Adopt the rows that dead processes left for a destination, a part at a time."""
+        spool = destination.spool
+        if spool is not None and destination in self.destinations():
+            self._adopt_next(destination, self._parts(destination, spool))
+
+    def _parts(self, destination: Destination, spool: Spool) -> Iterator[Sequence[Any]]:
+        for _ in spool.keep_bounds():
+            yield ()
+        if destination.stored_as is not None:
+            yield from spool.adopt(self._stored_name(destination, spool))
+
+    def _adopt_next(self, destination: Destination, parts: Iterator[Sequence[Any]]) -> None:
+        rows = next(parts, None)
+        if rows is None or destination not in self.destinations():
+            return
+        if rows:
+            self.adopt_rows(destination, rows)
+        self.worker.later(0.0 if rows else random.uniform(*ADOPT_PAUSE), lambda: self._adopt_next(destination, parts))
+
+    def adopt_rows(self, destination: Destination, rows: Sequence[Row]) -> None:
+        """Queue rows from disk."""
+        with self.all.changed:
+            destination.final.adopt(rows)
+        self.senders.start()
+
+    def destinations(self) -> set[Destination]:
+        """Return the destinations of all exporters."""
+        return {one for exporter in tuple(self.exporters) for one in exporter.destinations}
+
+    def with_lock(self, act: Callable[[], None]) -> None:
+        """Run `act` on destinations, then let the senders look again. On the worker only."""
+        with self.all.changed:
+            act()
+        self.senders.start()
+        self.all.tell()
+
+    # On the program's threads
+
+    def spool_of(self, settings: Settings) -> Spool | None:
+        """Return the spool of the settings' folder; a process has one for each folder."""
+        if not settings.spool:
+            return None
+        from hh_jupyter.export.spool import Spool
+
+        folder = settings.spool_dir
+        if folder not in self.spools:
+            self.spools[folder] = Spool(
+                Path(folder).expanduser() if folder else None,
+                max_bytes=settings.spool_mib * _MIB,
+                max_age_seconds=settings.spool_days * _DAY,
+                run=self.worker.ask,
+            )
+        return self.spools[folder]
+
+    def stop(self, seconds: float) -> None:
+        """End the threads and close the files, because no exporter is left."""
+        deadline = time.monotonic() + seconds
+        self.worker.post(self.senders.stop)
+        spools, self.spools = list(self.spools.values()), {}
+        for spool in spools:
+            self.worker.post(spool.close)
+        self.worker.stop(max(STOP_SECONDS, deadline - time.monotonic()))
+        self.senders.join(max(STOP_SECONDS, deadline - time.monotonic()))
+
+    def reset_in_child(self) -> None:
+        """Start a forked child with its own threads, lock and queues; the parent sends what it has queued.
+
+        Deferred session starts are kept, because either process may make the session's first span.
+        """
+        self.worker.reset()
+        self.all = Destinations(self.worker.ring)
+        self.senders = Senders(self.all, self.worker)
+        for spool in self.spools.values():
+            spool.abandon()
+        for exporter in self.exporters:
+            exporter.reset_in_child()
+
+
+_shared = _Shared()
+_paused: list[Answer[None] | None] = []
+
+
+def _before_fork() -> None:
+    if _shared.exporters:
+        process.import_late_modules(sending=any(one.host for one in _shared.all.active), spooling=bool(_shared.spools))
+        _paused.append(_shared.worker.pause())
+
+
+def _after_fork_in_parent() -> None:
+    while _paused:
+        _shared.worker.resume(_paused.pop())
+
+
+def _after_fork_in_child() -> None:
+    _paused.clear()
+    _shared.reset_in_child()
+    remote.reset_in_child()
+
+
+process.at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+
+
+class Exporter:
+    """Exports the ended spans of one tracer.
+
+    Args:
+        log: receives the records.
+        store: keeps encoded bodies for displays.
+    """
+
+    def __init__(self, settings: Settings, log: SpanLog, store: BodyStore) -> None:
+        self._settings, self._log, self._store = settings, log, store
+        # Disabled tracing makes no spans, so there is nothing to wait for.
+        self._running = not settings.disable_tracing
+        self._by_address: dict[object, tuple[Destination, ...]] = {}
+        self._beside: dict[tuple[SpanTarget, ...], Plan] = {}
+        self._closed = False
+        _shared.exporters.add(self)
+        self._use(settings)
+
+    def _use(self, settings: Settings) -> None:
+        """Put everything from now on under these settings."""
+        spool = _shared.spool_of(settings)
+        address = _address(settings)
+        new = address not in self._by_address
+        if new:
+            self._by_address[address] = _destinations(settings, spool)
+        current = self._by_address[address]
+        self._plan = Plan(settings, current, spool, self._log, self._store)
+        self._beside = {}
+        if spool is not None:
+            self._store.elsewhere = _shared.spools.values
+        self._store.run = _shared.worker.ask
+
+        def use() -> None:
+            with _shared.all.changed:
+                for destination in current:
+                    destination.settings = settings
+                    destination.reopen()
+                    if destination.host is not None and destination not in _shared.all.active:
+                        _shared.all.active.append(destination)
+            if any(one.host is not None for one in current):
+                _shared.senders.start()
+            if new and spool is not None:
+                _shared.worker.later(ADOPT_AFTER, partial(_shared.adopt, current[0]))
+
+        if self._running:
+            _shared.worker.post(use)
+
+    @property
+    def destinations(self) -> tuple[Destination, ...]:
+        """The destinations of the current settings, and of earlier ones."""
+        current = self._plan.destinations
+        return (*(one for group in self._by_address.values() if group != current for one in group), *current)
+
+    @property
+    def destination(self) -> str | None:
+        """Host of the backend, or hosts; None in local mode."""
+        return " and ".join(one.host for one in self._plan.destinations if one.host) or None
+
+    @property
+    def spool(self) -> Spool | None:
+        """The spool on disk; None if there is none."""
+        return self._plan.spool
+
+    def configure(self, settings: Settings) -> bool:
+        """Apply changed settings to everything put from now on; return True if they change the destination."""
+        before, former = self._settings, self._plan.destinations
+        self._settings = settings
+        self._running = not settings.disable_tracing
+        changed = _address(before) != _address(settings)
+        self._use(settings)
+        current = self._plan.destinations
+        if not changed:
+            _shared.worker.post(lambda: _shared.with_lock(partial(_release, current)))
+        elif _place(before) == _place(settings):
+            # Only the key changed: retry with the new one what was rejected with the old one.
+            _shared.worker.post(partial(self._move_rejected, former, current))
+        return changed
+
+    def _move_rejected(self, former: Sequence[Destination], current: Sequence[Destination]) -> None:
+        for old, new in zip(former, current, strict=False):
+            if old is new or not old.accepts("session_start"):
+                continue
+            with _shared.all.changed:
+                keys = old.rows_on_disk()
+                moved = old.follow_key(new)
+            if moved and new.spool is not None:
+                new.spool.redirect(keys, _shared._stored_name(new, new.spool))
+        _shared.senders.start()
+
+    # Putting
+
+    def put(self, span: ReadableSpan, origin: Origin, others: tuple[SpanTarget, ...] = ()) -> None:
+        """Export an ended span; takes no lock and, except in immediate mode, does not wait for the network.
+
+        Args:
+            others: where other exporters of the provider send it.
+        """
+        if origin.remote is not None and remote.keep_span(span, origin):
+            return
+        plan = self._plan if not others else self._plan_beside(others)
+        _shared.worker.put((plan, span, origin), span.end_time or 0)
+        if self._settings.disable_batch:
+            self.wait_if_immediate()
+
+    def _plan_beside(self, others: tuple[SpanTarget, ...]) -> Plan:
+        """Return the plan for spans that others export too. It is made when the other exporters change."""
+        plan = self._beside.get(others)
+        if plan is None:
+            plan = self._beside[others] = self._plan.beside(others)
+        return plan
+
+    def is_exported_elsewhere(self, others: tuple[SpanTarget, ...]) -> bool:
+        """Return whether spans that other exporters send to these targets reach all destinations without us."""
+        if not others or not self._settings.otlp_enabled:
+            return False
+        return self._plan_beside(others).elsewhere == set(self._plan.destinations)
+
+    def put_late(self, late: LateEvent) -> None:
+        """Add an event to a span that was put before. It is sent only if the span is not finalized yet."""
+        _shared.worker.put((self._plan, None, late))
+
+    def request(self, kind: Kind, session_id: str, document: Mapping[str, Any], *, defer: bool = False) -> None:
+        """Send a request; it is redacted as spans are.
+
+        Args:
+            session_id: id of the session or event; requests with the same id keep their order.
+            document: plain data that JSON can represent.
+            defer: hold it back until the session's first span or update, and send it before that.
+        """
+        request = Request(kind, session_id, document, defer)
+        if not remote.keep_request(request):
+            self._put_request(request)
+
+    def _put_request(self, request: Request) -> None:
+        if self._running and self._plan.keeps_requests:
+            _shared.worker.put((self._plan, None, request))
+
+    def add_remote(self, spans: Iterable[EndedSpan], requests: Iterable[tuple[Request, RemoteOrigin | None]]) -> None:
+        """Export what another process made for this one, without waiting for the backend."""
+        for request, outer in requests:
+            if not remote.keep_request(request, outer):
+                self._put_request(request)
+        for span, origin in spans:
+            if origin.remote is None or not remote.keep_span(span, origin):
+                _shared.worker.put((self._plan, span, origin), 0)
+
+    def note_lost(self, reason: str) -> None:
+        """Record that something was lost before it was put, with the reason."""
+        plan = self._plan
+        _shared.worker.post(lambda: _shared._note_lost(plan, [reason]))
+
+    # Waiting
+
+    def wait_if_immediate(self) -> None:
+        """In immediate mode, wait for the result of everything that was put, unless the backend is failing."""
+        if (
+            self._running
+            and self._settings.disable_batch
+            and any(one.worth_waiting() for one in self._plan.destinations)
+        ):
+            self._flush(self._plan.destinations, min(self._settings.api_timeout, IMMEDIATE_SECONDS), asked=False)
+
+    def wait_finalized(self, seconds: float) -> bool:
+        """Wait until every span that was put is in the log; return False if that takes longer than `seconds`."""
+        return not self._running or _shared.worker.wait_handled(seconds)
+
+    def flush(self, seconds: float) -> bool:
+        """Send everything that was put, also to earlier destinations, within `seconds` + 50 ms.
+
+        Returns:
+            True if nothing waits, nothing is held back by a rejected key, and nothing was rejected or dropped since the
+            previous call.
+        """
+        if not self._running:
+            return True
+        return self._flush(self.destinations, seconds, asked=True)
+
+    def _flush(self, destinations: Sequence[Destination], seconds: float, *, asked: bool) -> bool:
+        if _shared.worker.is_own_thread():
+            return False
+        flush = Flush(seconds, asked=asked)
+        hosts = [one for one in destinations if one.host is not None]
+        _shared.worker.post(lambda: _shared.with_lock(lambda: flush.begin(hosts)))
+        if flush.answer.wait(seconds):
+            return flush.answer.value is True
+        for destination in hosts:
+            destination.overdue = destination.in_flight
+        return False
+
+    def state(self, cell: str | None = None) -> ExportState:
+        """Return the export counts of one cell's run, or of all spans since the last change of destination."""
+        if cell is None:
+            return self._state_of(self._plan.destinations, None)
+        states = [self._state_of(group, cell) for group in self._by_address.values()]
+        current = self._state_of(self._plan.destinations, cell)
+        return combined([state for state in states if state.has_spans] or [current])
+
+    def _state_of(self, destinations: Sequence[Destination], cell: str | None) -> ExportState:
+        """Return one state for several destinations. A span counts as sent when all of them have it."""
+        states = [one.state(cell) for one in destinations]
+        state = max(states, key=lambda state: (state.made - state.sent, state.made))
+        if len(states) > 1:
+            hosts = " and ".join(one.host for one in destinations if one.host)
+            state = state._replace(destination=hosts, failing=any(one.failing for one in states))
+        return state if self._settings.otlp_enabled else state._replace(destination=None, waiting=0)
+
+    # Sending again
+
+    def release(self) -> None:
+        """Retry everything that was rejected, given up or paused, at all destinations."""
+        destinations = self.destinations
+        _shared.worker.post(lambda: _shared.with_lock(partial(_release, destinations)))
+
+    def send_again(self, session_ids: Collection[str] = ()) -> int:
+        """Call `release`, and queue the rows of these sessions that were kept on this machine; return their number."""
+        self.release()
+        spool, destination = self._plan.spool, self._plan.destinations[0]
+        if spool is None or destination.stored_as is None or not session_ids:
+            return 0
+
+        def send() -> int:
+            rows = spool.take_local(session_ids, _shared._stored_name(destination, spool))
+            _shared.adopt_rows(destination, rows)
+            return len(rows)
+
+        return _shared.worker.ask(send)
+
+    # Ending
+
+    def prepare_exit(self) -> None:
+        """Load everything that sending needs, so that the last flush spends its time on the network only."""
+        state = self._state_of(self._plan.destinations, None)
+        if self.destination is not None and (_shared.worker.busy or state.waiting or state.calls_waiting):
+            process.import_late_modules(sending=True, spooling=self._plan.spool is not None)
+
+    def close(self, seconds: float) -> bool:
+        """Send everything that was put within `seconds`, and end the threads if no other exporter needs them.
+
+        Unsent spans that are not on disk are lost when the process ends.
+        """
+        if self._closed:
+            return True
+        if not self._running and not _shared.worker.running:
+            self._closed = True
+            _shared.exporters.discard(self)
+            return True
+        deadline = time.monotonic() + seconds
+        destinations = self.destinations
+        _shared.worker.post(lambda: _shared.with_lock(partial(_hurry, destinations)))
+        done = self.flush(seconds * (1 - STOP_SHARE))  # After a Ctrl-C here, `close` can be called again.
+        self._closed = True
+        _shared.exporters.discard(self)
+        _shared.worker.post(partial(self._forget, destinations))
+        deadline = max(deadline, time.monotonic() + STOP_SECONDS)
+        if not _shared.exporters:
+            _shared.stop(deadline - time.monotonic())
+        elif self._plan.spool is not None and not any(one.spool is self._plan.spool for one in _shared.exporters):
+            folder = self._plan.settings.spool_dir
+            _shared.spools.pop(folder, None)
+            _shared.worker.post(self._plan.spool.close)
+        return done
+
+    @staticmethod
+    def _forget(destinations: Sequence[Destination]) -> None:
+        with _shared.all.changed:
+            kept = [one for one in _shared.all.active if one not in destinations]
+            _shared.all.active[:] = kept
+
+    def reset_in_child(self) -> None:
+        """Start without rows in a forked child, except for deferred session starts."""
+        settings = self._settings
+        deferred = {address: [one.deferred() for one in group] for address, group in self._by_address.items()}
+        ids = {address: [one.other_ids for one in group] for address, group in self._by_address.items()}
+        address = _address(settings)
+        self._by_address = {}
+        self._use(settings)
+        for destination, starts, other_ids in zip(
+            self._plan.destinations, deferred.get(address, ()), ids.get(address, ()), strict=False
+        ):
+            destination.other_ids.update(other_ids)
+            for start in starts:
+                destination.defer(start)
+
+
+def begin_flush(exporters: Iterable[Exporter], seconds: float) -> Flush:
+    """Begin to send everything that was put into these exporters; `answer` of the result is given when all is done."""
+    flush = Flush(seconds, asked=True)
+    hosts = [one for exporter in exporters for one in exporter.destinations if one.host is not None]
+    _shared.worker.post(lambda: _shared.with_lock(lambda: flush.begin(hosts)))
+    return flush
+
+
+def flush_exporters(exporters: Sequence[Exporter], seconds: float) -> bool:
+    """Flush several exporters within the same `seconds`; see `Exporter.flush`."""
+    if _shared.worker.is_own_thread():
+        return False
+    flush = begin_flush(exporters, seconds)
+    return flush.answer.wait(seconds) and flush.answer.value is True
+
+
+def wait_all_finalized(seconds: float) -> bool:
+    """Wait until every span that was put is in the log; return False if that takes longer than `seconds`."""
+    return _shared.worker.wait_handled(seconds)
+
+
+def _release(destinations: Iterable[Destination]) -> None:
+    for destination in destinations:
+        destination.release()
+
+
+def _hurry(destinations: Iterable[Destination]) -> None:
+    for destination in destinations:
+        destination.hurry()
+
+
+# Destinations of the settings
+
+
+def names_of(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the configured destinations, without the HoneyHive backend if it has no key."""
+    names = () if settings.test_mode or settings.exporter == "none" else tuple(settings.exporter.split(","))
+    return tuple(name for name in names if name == OTLP or not settings.local)
+
+
+def _destinations(settings: Settings, spool: Spool | None) -> tuple[Destination, ...]:
+    from hh_jupyter.export import http
+
+    made = []
+    for name in names_of(settings):
+        if name == OTLP:
+            endpoint: http.Endpoint = http.OtlpEndpoint.from_environment()
+            url, key = endpoint.url, ""  # type: ignore[attr-defined]
+        else:
+            endpoint, url, key = http.HoneyHiveEndpoint(), settings.server_url, settings.sending_key or ""
+        host = urlsplit(url).netloc.rpartition("@")[2]
+        made.append(
+            Destination(
+                _shared.all,
+                host,
+                settings,
+                endpoint=endpoint,
+                stored_as=(url, key),
+                spool=spool,
+                accepts_requests=name != OTLP,
+            )
+        )
+    return tuple(made) or (Destination(_shared.all, None, settings, spool=spool),)
+
+
+def _address(settings: Settings) -> tuple[object, ...]:
+    """Return the settings that determine the destination, including whether anything is sent."""
+    return settings.sending_key, *_place(settings)
+
+
+def _place(settings: Settings) -> tuple[object, ...]:
+    """Return the settings of `_address` without the key."""
+    names = names_of(settings)
+    endpoint = None
+    if OTLP in names:
+        from hh_jupyter.export.http import OtlpEndpoint
+
+        endpoint = OtlpEndpoint.from_environment()
+    return (
+        settings.server_url,
+        settings.local,
+        (settings.spool, settings.spool_dir),
+        names,
+        endpoint,
+        settings.otlp_endpoint,
+        settings.otlp_enabled,
+        settings.disable_tracing,
+    )

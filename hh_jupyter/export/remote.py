@@ -1,0 +1,347 @@
+"""Spans and requests of work that this process does for another one: kept apart until they return with the result.
+
+A span is kept if its origin names the process that sent the work; the span processor takes that from the context (key
+`REMOTE`). This includes the spans of an instrumentor that uses a tracer inherited from the parent process.
+
+They return as a payload of OTLP bytes and a JSON header, not as pickled objects: worker and caller may have different
+versions, and decoding runs no code. The calling process finalizes the spans once, with its own settings.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import uuid
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
+
+from opentelemetry import context as otel_context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+
+from hh_jupyter.export.model import EndedSpan, Origin, RemoteOrigin, Request
+from hh_jupyter.values import copy_attributes, plain_values
+
+if TYPE_CHECKING:
+    from hh_jupyter.export.model import FinalSpan
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+REMOTE: Final = otel_context.create_key("hh_jupyter-remote")
+"""Context key of the `RemoteOrigin` of the current work."""
+
+MAX_KEPT: Final = 10_000
+"""Limit of spans, and of requests, kept for one process until a result returns; others are dropped and counted."""
+
+MAX_PROCESSES: Final = 1_000
+"""Number of processes to keep late spans for, of all that have sent work to this one."""
+
+MAX_BYTES: Final = 64 * 1024 * 1024
+"""Size limit of one payload before compression; spans and requests above it are dropped and counted."""
+
+MIN_COMPRESSED: Final = 8 * 1024
+"""Size in bytes from which compression pays off; most calls make a few small spans."""
+
+_IS_REMOTE: Final = 0x200  # SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
+
+
+class Returned(NamedTuple):
+    """A decoded payload.
+
+    Attributes:
+        id: random; used to receive a payload once even if it arrives twice.
+        process: name of the process that it is for.
+        receipt: the piece of work that returned it: the id of the call and the number of its copy.
+        spans, requests: each with the id of its tracer. The origin of a span, or the third item of a request, names
+            the process to pass it on to, if this one had received the work from another.
+        dropped: number of spans and requests that were dropped.
+    """
+
+    id: str
+    process: str
+    receipt: tuple[str, int]
+    spans: list[tuple[str, EndedSpan]]
+    requests: list[tuple[str, Request, RemoteOrigin | None]]
+    dropped: int
+
+
+class RemoteBuffer:
+    """Spans and requests to return to one process with its next result."""
+
+    def __init__(self, process: str) -> None:
+        # No lock: a span may end anywhere, including in a destructor.
+        self._spans: deque[EndedSpan] = deque()
+        self._requests: deque[tuple[RemoteOrigin, Request]] = deque()
+        self._dropped = 0
+        self._process = process
+
+    def add_span(self, span: ReadableSpan, origin: Origin) -> None:
+        """Add an ended span, or count it as dropped if there are too many."""
+        self._add(self._spans, EndedSpan(span, origin))
+
+    def add_request(self, request: Request, remote: RemoteOrigin) -> None:
+        """Add a request, or count it as dropped if there are too many."""
+        self._add(self._requests, (remote, request))
+
+    def _add(self, queue: deque[T], entry: T) -> None:
+        if len(queue) < MAX_KEPT:
+            queue.append(entry)
+        else:
+            self._dropped += 1
+
+    def take_payload(self, receipt: tuple[str, int]) -> bytes:
+        """Remove everything and return it encoded; see `unpack`."""
+        dropped, self._dropped = self._dropped, 0
+        room, requests, groups, bodies = MAX_BYTES, [], [], []
+        for remote, request in _emptied(self._requests):
+            try:
+                text = json.dumps((remote.tracer, request, remote.outer))
+            except Exception:  # boundary: a request that cannot be encoded must not prevent the others from returning.
+                logger.debug("a request (%s) could not be encoded", request.kind, exc_info=True)
+                text = None
+            if text is None or len(text) > room:
+                dropped += 1
+            else:
+                room -= len(text)
+                requests.append(text)
+        found: dict[tuple[Any, ...], list[FinalSpan]] = {}
+        resources: dict[int, Resource] = {}
+        for entry in _emptied(self._spans):
+            try:
+                group, span = _prepared(entry, resources)
+                found.setdefault(group, []).append(span)
+            except Exception:  # boundary: as above.
+                logger.debug("a span could not be prepared", exc_info=True)
+                dropped += 1
+        for group, spans in found.items():
+            body, lost = _encoded(spans, room)
+            room, dropped = room - len(body), dropped + lost
+            groups.append((*group, len(body)))
+            bodies.append(body)
+        header = {"id": uuid.uuid4().hex, "process": self._process, "receipt": receipt, "dropped": dropped}
+        text = json.dumps({**header, "requests": requests, "groups": groups})
+        payload = b"".join((len(text).to_bytes(4, "big"), text.encode("ascii"), *bodies))
+        return zlib.compress(payload, 1 if len(payload) > MIN_COMPRESSED else 0)
+
+
+def _emptied(queue: deque[T]) -> list[T]:
+    return [queue.popleft() for _ in range(len(queue))]
+
+
+_buffers: dict[str, RemoteBuffer] = {}
+"""Buffers by process name. Empty in a process that has never worked for another one."""
+
+_process = uuid.uuid4().hex
+
+
+def process_name() -> str:
+    """Return the random name of this process; a forked child has a different one."""
+    return _process
+
+
+def buffer_for(process: str) -> RemoteBuffer:
+    """Return the buffer of a process, creating it if needed; from now on that process's spans are kept in it."""
+    buffer = _buffers.setdefault(process, RemoteBuffer(process))
+    while len(_buffers) > MAX_PROCESSES:
+        _buffers.pop(next(iter(_buffers)), None)
+    return buffer
+
+
+def keep_span(span: ReadableSpan, origin: Origin) -> bool:
+    """Keep an ended span if it belongs to another process's work; return False if it does not."""
+    buffer = None if origin.remote is None else _buffers.get(origin.remote.process)
+    if buffer is None:
+        return False
+    buffer.add_span(span, origin)
+    return True
+
+
+def keep_request(request: Request, remote: RemoteOrigin | None = None) -> bool:
+    """Keep a request if it belongs to another process's work; return False if it does not.
+
+    Args:
+        remote: the origin of a request that was made elsewhere; default: that of the current context.
+    """
+    remote = remote or cast("RemoteOrigin | None", otel_context.get_value(REMOTE))
+    buffer = None if remote is None else _buffers.get(remote.process)
+    if remote is None or buffer is None:
+        return False
+    buffer.add_request(request, remote)
+    return True
+
+
+def reset_in_child() -> None:
+    """Give a forked child its own name and empty buffers: the parent returns what it has collected."""
+    global _process
+    _process = uuid.uuid4().hex
+    for process in _buffers:
+        _buffers[process] = RemoteBuffer(process)
+
+
+def _prepared(entry: EndedSpan, resources: dict[int, Resource]) -> tuple[tuple[Any, ...], FinalSpan]:
+    """Return the span for the encoder, and what OTLP cannot express: origin, baggage, and whether the resource is ours.
+
+    Args:
+        resources: the resources with this process's host name and id, by identity of the given ones.
+    """
+    from hh_jupyter.export.finalize import unchanged
+    from hh_jupyter.export.resource import OwnResource
+
+    span, origin = entry
+    given, remote, parent = span.resource, cast(RemoteOrigin, origin.remote), span.parent
+    resource = resources.get(id(given))  # The encoder groups by identity.
+    if resource is None:
+        import platform
+
+        here: dict[str, Any] = {"host.name": platform.node(), "process.pid": os.getpid()}
+        resource = resources[id(given)] = Resource({**here, **given.attributes}, given.schema_url)
+    if parent is not None and parent.span_id != origin.parent_id:
+        parent = SpanContext(parent.trace_id, origin.parent_id, is_remote=False) if origin.parent_id else None
+    baggage = tuple((key, str(value)) for key, value in origin.baggage.items())
+    group = remote.tracer, remote.cell, remote.outer, baggage, isinstance(given, OwnResource)
+    copy = unchanged(span, span.context)
+    return group, copy._replace(
+        parent=parent,
+        resource=resource,
+        attributes=plain_values(cast("dict[str, Any]", copy.attributes)),
+        events=[Event(each.name, _plain(each), each.timestamp) for each in (*span.events, *origin.events)],
+        links=[Link(each.context, _plain(each)) for each in span.links],
+    )
+
+
+def _plain(part: Event | Link) -> dict[str, Any]:
+    return plain_values(copy_attributes(part.attributes))
+
+
+def _encoded(spans: Sequence[FinalSpan], room: int) -> tuple[bytes, int]:
+    """Return an OTLP body of at most `room` bytes, and the number of spans that are not in it.
+
+    The spans are halved until each part can be encoded and fits; the concatenation of two bodies is a body.
+    """
+    from hh_jupyter.export import otlp
+    from hh_jupyter.export.finalize import encodable
+
+    body: bytes | None = None
+    try:
+        try:
+            body = otlp.encode(spans)
+        except (ValueError, TypeError):  # Protobuf rejects a value.
+            body = otlp.encode([encodable(span) for span in spans])
+    except Exception:  # boundary: a span that cannot be encoded must not prevent the others from returning.
+        logger.debug("spans of another process's work could not be encoded", exc_info=True)
+    if body is not None and len(body) <= room:
+        return body, 0
+    if len(spans) == 1:
+        return b"", 1
+    middle = len(spans) // 2
+    first, lost = _encoded(spans[:middle], room)
+    second, more = _encoded(spans[middle:], room - len(first))
+    return first + second, lost + more
+
+
+def unpack(payload: bytes) -> Returned:
+    """Decode a payload; its spans are sorted by end time.
+
+    Raises:
+        ValueError, KeyError, TypeError, IndexError, zlib.error, DecodeError: the bytes are not a payload.
+    """
+    data = memoryview(zlib.decompress(payload))
+    position = 4 + int.from_bytes(data[:4], "big")
+    header = json.loads(bytes(data[4:position]))
+    requests = [
+        (tracer, Request(*fields), _remote(outer)) for tracer, fields, outer in map(json.loads, header["requests"])
+    ]
+    spans: list[tuple[str, EndedSpan]] = []
+    for tracer, cell, outer, baggage, own, size in header["groups"]:
+        entries, remote = dict(baggage), _remote(outer)
+        for span in _decoded(bytes(data[position : position + size]), own):
+            parent_id = span.parent.span_id if span.parent else None
+            spans.append((tracer, EndedSpan(span, Origin(entries, None, cell, parent_id, remote=remote))))
+        position += size
+    spans.sort(key=lambda entry: entry[1].span.end_time or 0)
+    receipt = header["receipt"][0], header["receipt"][1]
+    return Returned(header["id"], header["process"], receipt, spans, requests, header["dropped"])
+
+
+def _remote(fields: Sequence[Any] | None) -> RemoteOrigin | None:
+    return None if fields is None else RemoteOrigin(fields[0], fields[1], fields[2], _remote(fields[3]))
+
+
+def _decoded(body: bytes, own: bool) -> Iterator[ReadableSpan]:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    for group in ExportTraceServiceRequest.FromString(body).resource_spans:
+        resource = _resource(own, group.resource.SerializeToString(), group.schema_url)
+        for part in group.scope_spans:
+            scope = _scope(part.scope.SerializeToString(), part.schema_url)
+            yield from (_span(message, resource, scope) for message in part.spans)
+
+
+# Return the same object for the same worker: the finalizer keeps every resource and scope that it has seen.
+@functools.lru_cache(maxsize=1024)
+def _resource(own: bool, data: bytes, schema_url: str) -> Resource:
+    from opentelemetry.proto.resource.v1.resource_pb2 import Resource as Message
+
+    from hh_jupyter.export.resource import OwnResource
+
+    return (OwnResource if own else Resource)(_attributes(Message.FromString(data)), schema_url)
+
+
+@functools.lru_cache(maxsize=1024)
+def _scope(data: bytes, schema_url: str) -> InstrumentationScope | None:
+    from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope as Message
+
+    found = Message.FromString(data)
+    return InstrumentationScope(found.name, found.version, schema_url, _attributes(found)) if data else None
+
+
+class _ReturnedSpan(ReadableSpan):
+    """A span that ended in another process."""
+
+    dropped_attributes = dropped_events = dropped_links = 0
+
+
+def _span(message: Any, resource: Resource, scope: InstrumentationScope | None) -> ReadableSpan:
+    code = StatusCode(message.status.code)
+    parent_id, is_remote = message.parent_span_id, bool(message.flags & _IS_REMOTE)
+    span = _ReturnedSpan(
+        name=message.name,
+        context=_context(message.trace_id, message.span_id, False, message.trace_state),
+        parent=_context(message.trace_id, parent_id, is_remote) if parent_id else None,
+        resource=resource,
+        attributes=_attributes(message),
+        events=[Event(each.name, _attributes(each), each.time_unix_nano) for each in message.events],
+        links=[
+            Link(_context(each.trace_id, each.span_id, bool(each.flags & _IS_REMOTE)), _attributes(each))
+            for each in message.links
+        ],
+        kind=SpanKind(message.kind - 1),  # 0 is "unspecified" on the wire.
+        status=Status(code, message.status.message or None if code is StatusCode.ERROR else None),
+        start_time=message.start_time_unix_nano or None,
+        end_time=message.end_time_unix_nano or None,
+        instrumentation_scope=scope,
+    )
+    span.dropped_attributes = message.dropped_attributes_count
+    span.dropped_events, span.dropped_links = message.dropped_events_count, message.dropped_links_count
+    return span
+
+
+def _context(trace_id: bytes, span_id: bytes, is_remote: bool, state: str = "") -> SpanContext:
+    trace_state = TraceState.from_header([state]) if state else None
+    flags = TraceFlags(TraceFlags.SAMPLED)  # Other spans are not exported.
+    return SpanContext(int.from_bytes(trace_id, "big"), int.from_bytes(span_id, "big"), is_remote, flags, trace_state)
+
+
+def _attributes(message: Any) -> dict[str, Any]:
+    from hh_jupyter.export import otlp
+
+    found = otlp.values_of(message.attributes)
+    return {key: tuple(value) if type(value) is list else value for key, value in found.items()}

@@ -1,0 +1,602 @@
+"""The rows on disk: what is not sent yet survives the process, and sessions can be read later.
+
+Each process has one file, and adopts the files of dead processes. Only the exporter's worker runs this code. If the
+disk does not work, nothing raises an error: rows are not kept, and `problem` gives the reason.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
+
+from hh_jupyter.export.model import Row, State
+from hh_jupyter.export.spool_file import (
+    LOCAL,
+    OWNED,
+    Record,
+    SpoolFault,
+    SpoolFile,
+    broken_files,
+    destination_id,
+    owner_lives,
+    prepare,
+    set_aside,
+    spool_files,
+    tidy,
+)
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+BODY_BYTES: Final = 32 * 1024 * 1024
+"""Memory limit for the bodies that one adoption returns; further bodies stay on disk."""
+
+CHUNK_BYTES: Final = 8 * 1024 * 1024
+RETRY_SECONDS: Final = 30.0
+"""Pause in seconds before creating a file is retried after a failure."""
+
+ADOPT_PASSES: Final = 10
+PASSES: Final = 3
+"""Attempts to open files that other processes use: two that start together may block each other."""
+
+_NO_SQLITE: Final = "this Python has no SQLite"
+_SENT: Final = "sent"
+_LOCAL: Final = f"destination = '{LOCAL}'"
+_DELETED_FIRST: Final = (_SENT, _LOCAL, "1")
+
+
+@dataclass(slots=True, eq=False)
+class StoredRow(Row):
+    """A row read from the spool. `body` is empty if it was left on disk; `Spool.load` returns it."""
+
+    destination: str = LOCAL
+    state: State = "waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSession:
+    """A session in the spool; there is one for each destination of its rows.
+
+    Attributes:
+        name: name from its start document; None if that is not stored.
+        first, last: times at which its first and last row were added, in Unix seconds.
+        spans: number of stored spans.
+        unsent: number of spans that wait or were rejected.
+        here: whether some of its rows are in this process's file.
+        living: whether some of its rows are in the file of another running process.
+    """
+
+    session_id: str
+    name: str | None
+    first: float
+    last: float
+    spans: int
+    unsent: int
+    destination: str
+    here: bool
+    living: bool
+
+
+class _NotStored(Exception):  # noqa: N818
+    """Rows could not be moved into our file; `problem` gives the reason."""
+
+
+def _on_worker(
+    method: Callable[Concatenate[Spool, P], T],
+) -> Callable[Concatenate[Spool, P], T]:
+    """Let any thread call the method: it runs on the worker, and the caller waits."""
+
+    @wraps(method)
+    def call(self: Spool, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return cast("T", self._run(partial(method, self, *args, **kwargs)))
+
+    return call
+
+
+class Spool:
+    """The rows that one process keeps on disk, and what other processes left.
+
+    Methods run on the worker, except `take_local`, `sessions`, `bodies`, `bodies_of`, `add_document` and `clear`, which
+    any thread may call.
+
+    Args:
+        directory: folder of the spool, created with the first row; None for the platform's default.
+        max_bytes: size limit of all files in the folder together.
+        max_age_seconds: age above which rows of dead processes are deleted.
+        run: runs a function on the worker and returns its result.
+
+    Attributes:
+        directory: absolute path of the folder.
+        dropped: number of unsent spans that were deleted because of their age or the size limit.
+        forgotten: number of sent and local spans that were deleted for the same reasons.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None,
+        max_bytes: int = 256 * 1024 * 1024,
+        max_age_seconds: float = 14 * 24 * 3600.0,
+        run: Callable[[Callable[[], Any]], Any] = lambda do: do(),
+    ) -> None:
+        self._missing: str | None = None
+        try:
+            directory = directory or _default_directory()
+        except RuntimeError:
+            self._missing, directory = "there is no home directory", Path(os.devnull)
+        self.directory = Path(os.path.abspath(os.path.expanduser(directory)))  # noqa: PTH100, PTH111  # Follows no links, never raises.
+        self.dropped = self.forgotten = 0
+        self._max_bytes, self._max_age, self._run = max_bytes, max_age_seconds, run
+        self._own_problem: str | None = None
+        self._folder_problem: str | None = None
+        self._broken: str | None = None
+        self._keys = itertools.count(1)
+        self._closed = False
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Start without a file in a forked child. The inherited connection is not even closed: it is the parent's."""
+        self._file: SpoolFile | None = None
+        self._pid = os.getpid()
+        self._room = self._max_bytes
+        self._retry_at = 0.0
+        self._unmarked: list[tuple[int, State | None, str | None]] = []
+
+    @property
+    def problem(self) -> str | None:
+        """The current problem as one sentence; None if there is none."""
+        if why := self._missing or self._own_problem or self._folder_problem:
+            return f"no copy on disk: {why}"
+        if self._broken:
+            return f"a damaged file was set aside as {self._broken} in {self.directory}"
+        return None
+
+    def destination_name(self, url: str, key: str | None) -> str:
+        """Return the name of a backend on disk, without its key; `LOCAL` if the key is None."""
+        return destination_id(url, key, None if self._missing else self.directory)
+
+    # Rows of this process
+
+    def add(self, destination: str, rows: Sequence[Row]) -> None:
+        """Write rows to disk, all or none, and set their keys; rows that are not on disk have none."""
+        if rows:
+            records = [self._record(destination, row) for row in rows]
+            stored = self._own(lambda file: self._insert(file, records), False, create=True)
+            for row, record in zip(rows, records, strict=True):
+                row.key = record.key if stored else None
+
+    def _record(self, destination: str, row: Row) -> Record:
+        cell = row.cell and _text(row.cell)
+        about = (destination, row.kind, _text(row.session_id), cell, row.spans, time.time(), 0, None)
+        return Record(next(self._keys), *about, row.body)
+
+    def mark(self, changes: Sequence[tuple[int, State | None, str | None]]) -> None:
+        """Set the state and reason of rows by key; the state None deletes them. Repeated later if the disk is full."""
+        changes = [*self._unmarked, *((key, state, reason and _text(reason)) for key, state, reason in changes)]
+        self._unmarked = changes
+
+        def mark(file: SpoolFile) -> None:
+            file.mark(changes)
+            self._unmarked = []
+
+        self._own(mark, None)
+        if self._file is None:
+            self._unmarked = []
+
+    def redirect(self, keys: Iterable[int], destination: str) -> None:
+        """Set the destination of rows; rejected ones wait again."""
+        self._own(lambda file: file.redirect(keys, destination), None)
+
+    def load(self, keys: Iterable[int]) -> dict[int, bytes]:
+        """Return the bodies of rows by key, without those that are not on disk."""
+        return self._own(lambda file: file.load(keys), {})
+
+    @_on_worker
+    def add_document(self, kind: str, id: str, body: bytes) -> None:  # noqa: A002
+        """Keep a local document that is not a span, such as an experiment's run."""
+        self.add(LOCAL, [Row(kind, id, body)])
+
+    def close(self) -> None:
+        """Close this process's file; delete it if it is empty, otherwise leave it for the next process."""
+        self._own(lambda file: file.delete() if file.is_empty() else file.close(), None)
+        self._file, self._closed = None, True
+
+    def _own(self, do: Callable[[SpoolFile], T], otherwise: T, *, create: bool = False) -> T:
+        """Return the result of an operation on this process's file, or `otherwise` if there is no file or it fails."""
+        try:
+            if (file := self._own_file(create)) is None:
+                return otherwise
+            try:
+                result = do(file)
+            except SpoolFault as fault:
+                if fault.trouble != "broken":
+                    raise
+                file.close()
+                self._set_aside(file.path)
+                self._file = None
+                if (file := self._own_file(create)) is None:
+                    return otherwise
+                result = do(file)
+            if create:
+                self._own_problem = None
+            return result
+        except SpoolFault as fault:
+            self._own_problem = self._sentence(fault)
+        except ImportError:
+            self._own_problem = _NO_SQLITE
+        except Exception:  # boundary: a failing disk must not prevent spans from being sent.
+            logger.exception("the spool failed inside hh_jupyter")
+            self._own_problem = "an internal error, see the log"
+        return otherwise
+
+    def _sentence(self, fault: SpoolFault) -> str:
+        if fault.trouble == "full":
+            return f"{self.directory} has no room left for what is still to be sent"
+        return str(fault) if fault.trouble == "other" else f"{self.directory}: {fault}"
+
+    def _own_file(self, create: bool) -> SpoolFile | None:
+        if self._pid != os.getpid():  # A fork that bypassed Python's fork hooks.
+            self.abandon()
+        if self._file is not None and not self._file.path.exists():
+            self._file.close()  # It was deleted, with its rows.
+            self._file = None
+        create = create and not (self._closed or self._missing)
+        if self._file is None and create and time.monotonic() >= self._retry_at:
+            self._file = self._created()
+        return self._file
+
+    def _created(self) -> SpoolFile:
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        prepare(self.directory)
+        try:
+            made = SpoolFile.create(self.directory, self._max_bytes)
+        except OSError as error:
+            raise SpoolFault("other", f"{self.directory} takes no file ({error.strerror or error})") from error
+        except SpoolFault as fault:
+            if fault.trouble == "full":
+                raise
+            text = f"{self.directory} is on a file system without locks, or one that SQLite cannot use ({fault})"
+            raise SpoolFault("other", text) from fault
+        self._retry_at = 0.0
+        return made
+
+    def _set_aside(self, path: Path) -> None:
+        aside = set_aside(path)
+        self._broken = (aside or path).name
+
+    def _insert(self, file: SpoolFile, records: Sequence[Record], instead_of: Path | None = None) -> bool:
+        """Insert records; without room for them, delete sent and local ones, the oldest first."""
+        need = sum(len(record.body) for record in records)
+        if file.used_bytes() + need > self._room:
+            self._make_room(file, need, instead_of)
+        try:
+            file.insert(records)
+        except SpoolFault as fault:
+            if fault.trouble != "full":
+                raise
+            self._make_room(file, need, instead_of, disk_full=True)
+            file.insert(records)
+        return True
+
+    def _make_room(self, file: SpoolFile, need: int, instead_of: Path | None, *, disk_full: bool = False) -> None:
+        others = sum(size for path, size in spool_files(self.directory) if path not in (file.path, instead_of))
+        self._room = max(self._max_bytes - others, self._max_bytes // 8)
+        file.truncate_wal()
+        for where in _DELETED_FIRST[:2]:
+            missing = need if disk_full else file.used_bytes() + need - self._room
+            if missing <= 0 or need > self._room:
+                break
+            self.forgotten += file.delete_where(where, size=max(missing, self._max_bytes // 16))[0]
+            file.truncate_wal()
+        if not disk_full and file.used_bytes() + need > self._room:
+            raise SpoolFault("full", "the spool is full")
+
+    # Files of other processes
+
+    def _others(self) -> list[Path]:
+        """Return the files of other processes, the least recently modified first."""
+        if self._missing or not os.path.lexists(self.directory):
+            return []
+        try:
+            prepare(self.directory)
+            if others := [path for path, _ in spool_files(self.directory) if path not in OWNED]:
+                import sqlite3  # noqa: F401  # Some Python builds lack it.
+            return others
+        except SpoolFault as fault:
+            self._folder_problem = str(fault)
+        except ImportError:
+            self._own_problem = _NO_SQLITE
+        return []
+
+    def _visit(self, path: Path, work: Callable[[SpoolFile], object]) -> bool:
+        """Call `work` with the file of a dead process; return False if another process has it open.
+
+        Files of living processes are skipped; files that are empty afterwards are deleted.
+        """
+        try:
+            if owner_lives(path) or (file := SpoolFile.open_other(path, exclusive=True)) is None:
+                return True
+            try:
+                work(file)
+                if file.is_empty():
+                    file.delete()
+            finally:
+                file.close()
+        except SpoolFault as fault:
+            if fault.trouble == "broken":
+                self._set_aside(path)
+            return fault.trouble != "busy"
+        except OSError:
+            pass  # The folder changed; the next visit sees it.
+        return True
+
+    def _visit_all(self, work: Callable[[Path], bool]) -> None:
+        """Call `work` with each path, again after a pause for those where it returned False."""
+        waiting = self._others()
+        for _ in range(PASSES):
+            waiting = [path for path in waiting if not work(path)]
+            if not waiting:
+                return
+            time.sleep(random.uniform(0.02, 0.1))
+
+    def _move(self, path: Path, where: str, values: Sequence[Any], destination: str) -> list[StoredRow] | None:
+        """Move up to `CHUNK_BYTES` of rows from a dead process's file into ours; return None if it is in use.
+
+        They are deleted there after they were committed here, so a crash in between duplicates them, but loses none.
+
+        Raises:
+            _NotStored: our file does not take them; they stay where they are.
+        """
+        moved: list[StoredRow] = []
+
+        def move(file: SpoolFile) -> None:
+            old = file.records(where, values, size=CHUNK_BYTES)
+            if not old:
+                return
+            new = [record._replace(key=next(self._keys), destination=destination) for record in old]
+            if not self._own(lambda own: self._insert(own, new, path), False, create=True):
+                raise _NotStored
+            file.mark([(record.key, None, None) for record in old])
+            moved.extend(map(_stored_row, new))
+
+        return moved if self._visit(path, move) else None
+
+    def adopt(self, destination: str) -> Iterator[list[StoredRow]]:
+        """Move the unsent rows that dead processes left for a destination into this process's file.
+
+        Each step moves a chunk of one file and yields its rows in order, but session starts first. An empty list means
+        that the worker should do other work, and continue after a short pause. Rejected rows stay rejected.
+        """
+        if destination == LOCAL:
+            return
+        left = BODY_BYTES
+        where = "destination = ? AND NOT sent"
+        waiting = self._others()
+        try:
+            for _ in range(ADOPT_PASSES):
+                busy = []
+                for path in waiting:
+                    while moved := self._move(path, where, (destination,), destination):
+                        left = _trim(moved, left)
+                        yield sorted(moved, key=lambda row: row.kind != "session_start")
+                    if moved is None:
+                        busy.append(path)
+                    yield []
+                waiting = busy
+                if not waiting:
+                    return
+        except _NotStored:
+            return
+
+    def keep_bounds(self) -> Iterator[None]:
+        """Delete and count rows of dead processes above the limits of age and size: sent, then local, then unsent.
+
+        Each step visits one file.
+        """
+        paths = self._others()
+        if not self.problem:
+            tidy(self.directory, self._max_age)
+        oldest = time.time() - self._max_age
+
+        def expire(file: SpoolFile) -> None:
+            self._count(file.delete_where("added < ?", (oldest,)))
+
+        def shrink(file: SpoolFile, where: str) -> None:
+            self._count(deleted := file.delete_where(where, size=self._excess()))
+            if any(deleted):
+                file.rewrite()
+
+        for path in paths:
+            self._visit(path, expire)
+            yield
+        for where in _DELETED_FIRST:
+            for path in self._others():
+                if self._excess() <= 0:
+                    return
+                self._visit(path, partial(shrink, where=where))
+                yield
+
+    def _excess(self) -> int:
+        files = (*spool_files(self.directory), *broken_files(self.directory))
+        return sum(size for _, size in files) - self._max_bytes
+
+    def _count(self, deleted: tuple[int, int]) -> None:
+        self.forgotten += deleted[0]
+        self.dropped += deleted[1]
+
+    # Sessions
+
+    @_on_worker
+    def take_local(self, session_ids: Collection[str], destination: str) -> list[StoredRow]:
+        """Assign a destination to all local rows of these sessions, move them into our file, and return them.
+
+        Session starts come first.
+        """
+        condition, values = _of_sessions(session_ids)
+        where = f"{_LOCAL} AND {condition}"
+        taken: list[StoredRow] = []
+
+        def take(rows: list[StoredRow] | None) -> bool:
+            _trim(rows or (), BODY_BYTES - sum(len(row.body) for row in taken))
+            taken.extend(rows or ())
+            return bool(rows)
+
+        def move(path: Path) -> bool:
+            while take(moved := self._move(path, where, values, destination)):
+                pass
+            return moved is not None
+
+        def redirect(file: SpoolFile) -> list[StoredRow]:
+            records = file.records(where, values, size=CHUNK_BYTES)
+            file.redirect([record.key for record in records], destination)
+            return [_stored_row(record._replace(destination=destination, reason=None)) for record in records]
+
+        try:
+            self._visit_all(move)
+        except _NotStored:
+            pass
+        none: list[StoredRow] = []
+        while take(self._own(redirect, none)):
+            pass
+        return sorted(taken, key=lambda row: row.kind != "session_start")
+
+    @_on_worker
+    def sessions(self, living: bool = False) -> list[StoredSession]:
+        """Return the sessions in our file, those of dead processes and, if requested, of living ones, by start."""
+        found: dict[tuple[str, str], StoredSession] = {}
+        names: dict[str, str] = {}
+
+        def collect(file: SpoolFile, here: bool, alive: bool) -> None:
+            for record in file.records("kind = 'session_start'"):
+                if name := _name(record.body):
+                    names.setdefault(record.session_id, name)
+            for session_id, destination, first, last, spans, unsent in file.sessions():
+                row = StoredSession(session_id, None, first, last, spans, unsent, destination, here, alive)
+                other = found.get((session_id, destination))
+                if other is not None:
+                    row = replace(
+                        row,
+                        first=min(first, other.first),
+                        last=max(last, other.last),
+                        spans=spans + other.spans,
+                        unsent=unsent + other.unsent,
+                        here=here or other.here,
+                        living=alive or other.living,
+                    )
+                found[session_id, destination] = row
+
+        self._read(collect, living)
+        rows = [replace(row, name=names.get(row.session_id)) for row in found.values()]
+        return sorted(rows, key=lambda row: row.first)
+
+    @_on_worker
+    def bodies(self, session_id: str, living: bool = False) -> list[bytes]:
+        """Return the encoded spans of a session, sent or not, those of other processes first."""
+        where, values = "session_id = ? AND kind = 'spans'", (_text(session_id),)
+        read = self._read(lambda file, *_: file.bodies(where, values), living)
+        return [body for bodies in read for body in bodies]
+
+    @_on_worker
+    def bodies_of(self, kind: str) -> list[bytes]:
+        """Return the bodies of all rows of one kind, those of dead processes first."""
+        read = self._read(lambda file, *_: file.bodies("kind = ?", (kind,)))
+        return [body for bodies in read for body in bodies]
+
+    def _read(self, work: Callable[[SpoolFile, bool, bool], T], living: bool = False) -> list[T]:
+        """Call `work(file, here, living)` with each file that may be read, and return the results."""
+        results: list[T] = []
+        for path in self._others():
+            alive = owner_lives(path)
+            if alive and not living:
+                continue
+            try:
+                if (file := SpoolFile.open_other(path, living=alive)) is not None:
+                    try:
+                        results.append(work(file, False, alive))
+                    finally:
+                        file.close()
+            except SpoolFault as fault:
+                if fault.trouble == "broken" and not alive:
+                    self._set_aside(path)
+        return self._own(lambda file: [*results, work(file, True, False)], results)
+
+    @_on_worker
+    def clear(self, session_ids: Collection[str] | None = None) -> int:
+        """Delete the rows of these sessions, or all, of this process and of dead ones; return the number of spans.
+
+        Their text is gone from the disk afterwards.
+        """
+        where, values = ("1", ()) if session_ids is None else _of_sessions(session_ids)
+        deleted = 0
+
+        def delete(file: SpoolFile) -> None:
+            nonlocal deleted
+            deleted += sum(file.delete_where(where, values))
+            file.rewrite()
+
+        self._own(delete, None)
+        self._visit_all(lambda path: self._visit(path, delete))
+        if session_ids is None:
+            for path, _ in broken_files(self.directory):
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError:
+                    pass  # Another program has it open; it is deleted when it is too old.
+        return deleted
+
+
+def _of_sessions(session_ids: Iterable[str]) -> tuple[str, tuple[str, ...]]:
+    values = tuple(map(_text, session_ids))
+    return f"session_id IN ({','.join('?' * len(values))})", values
+
+
+def _default_directory() -> Path:
+    import platformdirs
+
+    return platformdirs.user_data_path("hh_jupyter", appauthor=False) / "spool"
+
+
+def _text(value: str) -> str:
+    """Return the text with each unpaired surrogate replaced by "?", because SQLite cannot store them."""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+
+
+def _stored_row(record: Record) -> StoredRow:
+    return StoredRow(
+        record.kind,
+        record.session_id,
+        record.body,
+        spans=record.spans,
+        cell=record.cell,
+        key=record.key,
+        reason=record.reason,
+        destination=record.destination,
+        state="sent" if record.sent else "waiting" if record.reason is None else "rejected",
+    )
+
+
+def _trim(rows: Iterable[StoredRow], left: int) -> int:
+    """Leave bodies on disk that do not fit into `left` bytes; return what is left."""
+    for row in rows:
+        if row.size > left:
+            row.body = b""
+        left -= len(row.body)
+    return left
+
+
+def _name(body: bytes) -> str | None:
+    try:
+        name = json.loads(body)["session"]["session_name"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return name if isinstance(name, str) else None

@@ -1,0 +1,606 @@
+"""One SQLite file of the spool and its folder.
+
+A file belongs to the process that created it, which opens it once and keeps it open. Its journal mode is WAL with
+normal locks, so another process can read it at any time. Two locks of the operating system show that its owner is
+alive; both end with the process, however it ends:
+
+- SQLite's shared lock on the file: an exclusive transaction cannot begin. Readers hold this lock as well.
+- The owner's lock on one byte that SQLite does not use, which tells a living owner from a reader.
+
+On POSIX, closing any handle of a file releases all locks that the process holds on it. So the owner never opens its
+file a second time. With `synchronous=OFF`, writes stay in the operating system's cache; they survive the process, but
+not a machine crash. SQLite is imported when the first file is opened: some Python builds lack it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import sqlite3
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows.
+    fcntl = None
+
+LOCAL: Final = "local"
+"""Destination of rows that stay on this machine until the user sends their sessions."""
+
+VERSION: Final = 2
+"""Version of the table below. Files of version 1 are converted; other versions are left to their release."""
+
+PAGE_BYTES: Final = 4096
+PREFIX: Final = "spool-"
+SUFFIX: Final = ".sqlite3"
+COMPANIONS: Final = ("-wal", "-shm", "-journal")
+BROKEN: Final = ".broken"
+SALT: Final = "salt"
+SALT_BYTES: Final = 32
+NAMES_TRIED: Final = 5
+
+OWNER_TIMEOUT_MILLIS: Final = 1000
+"""Time for which the owner waits for a lock. Readers take one that delays it only for some microseconds, if at all."""
+
+OWNED: Final[set[Path]] = set()
+"""Files that this process or a parent it was forked from has created and opened; they must not be opened again."""
+
+_OWNER_BYTE: Final = 0x40000000 + 512
+"""Offset of the owner's lock, after the bytes that SQLite locks."""
+
+_COLUMNS: Final = "key, destination, kind, session_id, cell, spans, added, sent, reason"
+_TABLE: Final = """CREATE TABLE records (
+    key INTEGER PRIMARY KEY, destination TEXT NOT NULL, kind TEXT NOT NULL, session_id TEXT NOT NULL, cell TEXT,
+    spans INTEGER NOT NULL, added REAL NOT NULL, sent INTEGER NOT NULL, reason TEXT, body BLOB NOT NULL)"""
+_FROM_VERSION_1: Final = (
+    "ALTER TABLE records RENAME COLUMN parked TO reason",
+    "ALTER TABLE records ADD COLUMN sent INTEGER NOT NULL DEFAULT 0",
+    f"PRAGMA user_version={VERSION}",
+)
+
+Trouble = Literal["busy", "full", "broken", "other"]
+_CODES: Final[dict[int, Trouble]] = {
+    1: "broken",  # ERROR: no such table; another program wrote the file.
+    5: "busy",
+    6: "busy",  # LOCKED
+    15: "busy",  # PROTOCOL: a race of two openers.
+    13: "full",
+    11: "broken",  # CORRUPT
+    26: "broken",  # NOTADB
+    10 | 1 << 8: "broken",  # IOERR_READ
+    10 | 2 << 8: "broken",  # IOERR_SHORT_READ: the file was truncated.
+    10 | 3 << 8: "full",  # IOERR_WRITE: a quota or the process's own limit was reached.
+    10 | 19 << 8: "full",  # IOERR_SHMSIZE
+    10 | 33 << 8: "broken",  # IOERR_CORRUPTFS
+}
+"""Numbers of SQLite's errors. The lowest byte is the primary code."""
+
+
+class SpoolFault(Exception):  # noqa: N818
+    """An operation failed on the disk or the file.
+
+    Attributes:
+        trouble: busy (another process uses the file), full (the disk or the spool), broken (damaged, or not an SQLite
+            file), or other.
+    """
+
+    def __init__(self, trouble: Trouble, text: str) -> None:
+        super().__init__(text)
+        self.trouble: Trouble = trouble
+
+
+class Record(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        added: time at which it was added, in Unix seconds.
+        sent: 0 or 1. SQLite stores both in no bytes, so the body is not written again when a row was sent.
+        reason: why it was rejected, or None.
+    """
+
+    key: int
+    destination: str
+    kind: str
+    session_id: str
+    cell: str | None
+    spans: int
+    added: float
+    sent: int
+    reason: str | None
+    body: bytes
+
+
+@contextmanager
+def faults() -> Iterator[None]:
+    """Convert SQLite errors to `SpoolFault`."""
+    import sqlite3
+
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0)
+        raise SpoolFault(_CODES.get(code) or _CODES.get(code & 0xFF, "other"), str(error)) from error
+
+
+class SpoolFile:
+    """An open file. Every method may raise `SpoolFault`.
+
+    Args:
+        path: path of an existing file.
+        mode: "rw" or "ro".
+        timeout: time in seconds to wait for locks of other processes.
+        handle: handle for the owner's lock, if this process creates the file.
+    """
+
+    def __init__(self, path: Path, mode: str = "rw", timeout: float = 0.0, handle: int | None = None) -> None:
+        self.path, self._handle, self._pid = path, handle, os.getpid()
+        self._db = self._connected(mode, timeout)
+
+    def _connected(self, mode: str, timeout: float) -> sqlite3.Connection:
+        import sqlite3
+
+        with faults():
+            # These modes never create the file: one deleted just now would come back empty and readable by other users.
+            address = f"{self.path.as_uri()}?mode={mode}"
+            db = sqlite3.connect(address, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+        # A reference cycle that only `close` breaks: SQLite holds the method, and the method holds the connection.
+        # Otherwise a forked child would close its copy at interpreter exit, and delete the WAL file of its parent.
+        db.create_function("hh_jupyter_keep", 0, db.interrupt)
+        return db
+
+    # Opening
+
+    @classmethod
+    def create(cls, directory: Path, max_bytes: int) -> SpoolFile:
+        """Create a file with a random name and take ownership.
+
+        Args:
+            directory: folder of the spool.
+            max_bytes: size limit of the folder, from which that of the WAL file follows.
+
+        Raises:
+            OSError: the file cannot be created in the folder.
+        """
+        for _ in range(NAMES_TRIED):
+            path = directory / f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)  # SQLite's other files get the same mode.
+            file, ready = None, False
+            try:
+                file = cls(path, timeout=OWNER_TIMEOUT_MILLIS / 1000, handle=handle)
+                file._set_up(handle, max_bytes)
+                ready = path.exists()  # Before it was locked, another process may have deleted it as a dead one's.
+            except SpoolFault as fault:
+                if fault.trouble != "busy" and path.exists():
+                    raise
+            finally:
+                if not ready:
+                    remove(path)
+                    os.close(handle) if file is None else file.close()
+            if ready and file is not None:
+                OWNED.add(path)
+                return file
+        raise SpoolFault("other", "every new file was locked by another process")
+
+    def _set_up(self, handle: int, max_bytes: int) -> None:
+        pages = min(1000, max(8, max_bytes // 64 // 1024))
+        with faults():
+            self._db.execute(f"PRAGMA page_size={PAGE_BYTES}")
+            self._db.execute("PRAGMA synchronous=OFF")
+            self._db.execute("PRAGMA secure_delete=OFF")  # Some builds zero deleted data; see `rewrite`.
+            self._db.execute(f"PRAGMA wal_autocheckpoint={pages}")
+            self._db.execute(f"PRAGMA journal_size_limit={pages * PAGE_BYTES}")
+            if not self._starts_wal():  # Then no other process can read it.
+                self._db.close()
+                self._db = self._connected("rw", 0.0)
+                self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
+                self._db.execute("PRAGMA journal_mode=PERSIST")
+                self._db.execute("PRAGMA synchronous=OFF")
+            self._db.execute("BEGIN EXCLUSIVE")
+            self._make_table()
+            self._db.execute("COMMIT")
+        # Not earlier: when SQLite releases its last lock, it releases all that the process holds on the file.
+        try:
+            if fcntl is not None:
+                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _OWNER_BYTE)
+        except OSError as error:
+            raise SpoolFault("busy" if isinstance(error, BlockingIOError) else "other", str(error)) from error
+
+    def _starts_wal(self) -> bool:
+        try:
+            with faults():
+                if self._one("PRAGMA journal_mode=WAL") != "wal":
+                    return False
+                self._db.execute("BEGIN IMMEDIATE")  # The answer is "wal" even if the shared memory cannot be opened.
+                self._db.execute("COMMIT")
+                return True
+        except SpoolFault as fault:
+            if fault.trouble != "other":
+                raise
+            return False  # For example, the file system has no shared memory.
+
+    def _make_table(self) -> None:
+        self._db.execute(_TABLE)
+        self._db.execute(f"PRAGMA user_version={VERSION}")
+
+    @classmethod
+    def open_other(cls, path: Path, *, exclusive: bool = False, living: bool = False) -> SpoolFile | None:
+        """Open the file of another process; return None if it is gone or has another version.
+
+        Args:
+            path: path of the file.
+            exclusive: lock it for changes. Without, it can be read; this delays neither its owner nor other readers.
+            living: whether its owner is alive. If not, opening the file recovers what is only in its WAL file.
+        """
+        if not path.exists():
+            return None
+        file, ready = cls(path, "ro" if living else "rw", 0.0 if exclusive else 0.25), False
+        try:
+            with faults():
+                version = file._locked() if exclusive else file._begun()
+            ready = version == VERSION and path.exists()  # One deleted while we waited for its lock still has its rows.
+        finally:
+            if not ready:
+                file.close()
+        return file if ready else None
+
+    def _locked(self) -> int:
+        self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
+        self._db.execute("PRAGMA synchronous=OFF")
+        self._db.execute("BEGIN EXCLUSIVE")
+        version = self._version()
+        if version == 0:  # The owner died before creating the table.
+            self._make_table()
+        elif version == 1:
+            for statement in _FROM_VERSION_1:
+                self._db.execute(statement)
+        self._db.execute("COMMIT")  # The lock is held until the file is closed.
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # Its rows may be about to be copied to a nearly full disk.
+        return VERSION if version in (0, 1) else version
+
+    def _begun(self) -> int:
+        self._db.execute("PRAGMA query_only=1")
+        self._db.execute("BEGIN")
+        return self._version()
+
+    def _version(self) -> int:
+        version: int = self._one("PRAGMA user_version")
+        if version == 0 and self._one("SELECT count(*) FROM sqlite_master") == 0:
+            if self.path.stat().st_size not in (0, PAGE_BYTES):
+                raise SpoolFault("broken", "the file has lost its beginning")
+            return 0
+        return version or -1
+
+    def _one(self, query: str, values: Sequence[Any] = ()) -> Any:
+        found = self._db.execute(query, values).fetchone()
+        return None if found is None else found[0]
+
+    # Changing
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with faults():
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:  # The next transaction must be able to begin.
+                if self._db.in_transaction:  # With a full disk, SQLite has already rolled back.
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def insert(self, records: Iterable[Record]) -> None:
+        """Insert records, all or none."""
+        with self._transaction() as db:
+            db.executemany(f"INSERT INTO records ({_COLUMNS}, body) VALUES (?,?,?,?,?,?,?,?,?,?)", records)  # noqa: S608
+
+    def mark(self, changes: Iterable[tuple[int, str | None, str | None]]) -> None:
+        """Set state and reason of records by key; the state None deletes them. Unknown keys are ignored."""
+        deleted, marked = [], []
+        for key, state, reason in changes:
+            if state is None:
+                deleted.append((key,))
+            else:
+                marked.append((int(state == "sent"), (reason or "") if state == "rejected" else None, key))
+        with self._transaction() as db:
+            db.executemany("DELETE FROM records WHERE key = ?", deleted)
+            db.executemany("UPDATE records SET sent = ?, reason = ? WHERE key = ?", marked)
+
+    def redirect(self, keys: Iterable[int], destination: str) -> None:
+        """Set the destination of records; rejected ones wait again."""
+        with self._transaction() as db:
+            query = "UPDATE records SET destination = ?, sent = 0, reason = NULL WHERE key = ?"
+            db.executemany(query, ((destination, key) for key in keys))
+
+    def delete_where(self, where: str, values: Sequence[Any] = (), *, size: int | None = None) -> tuple[int, int]:
+        """Delete matching records, the oldest first, until their bodies have `size` bytes; None for all of them.
+
+        Returns the numbers of deleted spans that are sent or local, and of those that are unsent.
+        """
+        keys, freed, counts = [], 0, [0, 0]
+        with self._transaction() as db:
+            query = (
+                f"SELECT key, length(body), spans, NOT sent AND destination <> '{LOCAL}' FROM records "  # noqa: S608
+                f"WHERE {where} ORDER BY key"
+            )
+            for key, length, spans, unsent in db.execute(query, values):
+                if size is not None and freed >= size:
+                    break
+                keys.append((key,))
+                freed += length
+                counts[unsent] += spans
+            db.executemany("DELETE FROM records WHERE key = ?", keys)
+        return counts[0], counts[1]
+
+    def rewrite(self) -> None:
+        """Rewrite the file without deleted data: this shrinks it and removes deleted text from the disk."""
+        with faults():
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def truncate_wal(self) -> None:
+        """Write the WAL file back and empty it, unless another process is reading."""
+        with faults():
+            self._db.execute("PRAGMA busy_timeout=0")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._db.execute(f"PRAGMA busy_timeout={OWNER_TIMEOUT_MILLIS}")
+
+    # Reading
+
+    def records(self, where: str, values: Sequence[Any] = (), *, size: int | None = None) -> list[Record]:
+        """Return the matching records in key order; with `size`, only the first that have that many bytes together."""
+        with faults():
+            if size is not None:
+                last = None
+                query = f"SELECT key, length(body) FROM records WHERE {where} ORDER BY key"  # noqa: S608
+                for key, length in self._db.execute(query, values):
+                    last, size = key, size - length
+                    if size <= 0:
+                        break
+                where, values = f"({where}) AND key <= ?", (*values, last)
+            query = f"SELECT {_COLUMNS}, body FROM records WHERE {where} ORDER BY key"  # noqa: S608
+            return list(map(Record._make, self._db.execute(query, values)))
+
+    def bodies(self, where: str, values: Sequence[Any] = ()) -> list[bytes]:
+        """Return the bodies of the matching records in key order."""
+        with faults():
+            query = f"SELECT body FROM records WHERE {where} ORDER BY key"  # noqa: S608
+            return [body for (body,) in self._db.execute(query, values)]
+
+    def load(self, keys: Iterable[int]) -> dict[int, bytes]:
+        """Return bodies by key; missing keys are left out."""
+        with faults():
+            found = {key: self._one("SELECT body FROM records WHERE key = ?", (key,)) for key in keys}
+        return {key: bytes(body) for key, body in found.items() if body is not None}
+
+    def sessions(self) -> list[tuple[str, str, float, float, int, int]]:
+        """Return id, destination, first and last time, spans and unsent spans of each session and destination."""
+        with faults():
+            query = """SELECT session_id, destination, min(added), max(added), sum(spans),
+                sum(spans * NOT sent) FROM records GROUP BY 1, 2"""
+            return list(self._db.execute(query))
+
+    def is_empty(self) -> bool:
+        """Return whether the file has no records."""
+        with faults():
+            return self._one("SELECT 1 FROM records LIMIT 1") is None
+
+    def used_bytes(self) -> int:
+        """Return the size of the file without its free pages, and of its WAL file."""
+        with faults():
+            pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
+        about = _regular(Path(f"{self.path}-wal"))
+        return int(pages) * PAGE_BYTES + (about.st_size if about is not None else 0)
+
+    # Ending
+
+    def close(self) -> None:
+        """Close the file; it stays on disk for the next process. In a forked child, it is left to the parent."""
+        if self._pid != os.getpid():
+            return
+        import sqlite3
+
+        OWNED.discard(self.path)
+        try:
+            self._db.close()
+        except sqlite3.Error:
+            pass  # The file is not used again.
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def delete(self) -> None:
+        """Close and delete the file.
+
+        It is deleted before its lock is released, where the system allows that, so that no other process opens it. The
+        database goes first: without its WAL file, deleted records would come back.
+        """
+        try:
+            remove(self.path)
+        except OSError:  # Windows does not delete open files.
+            self.close()
+            remove(self.path)
+        self.close()
+
+
+def owner_lives(path: Path) -> bool:
+    """Return whether a running process owns the file. This process must neither own it nor have it open."""
+    if fcntl is None:
+        try:
+            file = SpoolFile.open_other(path, exclusive=True)
+        except SpoolFault as fault:
+            return fault.trouble == "busy"
+        if file is not None:
+            file.close()
+        return False
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _OWNER_BYTE)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+# The folder. These functions read only names and metadata, because of the locks described above.
+
+
+def prepare(directory: Path) -> None:
+    """Create the folder if it does not exist, accessible to this user only.
+
+    Raises:
+        SpoolFault: the folder cannot be used; the message gives the reason.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = directory.lstat()
+        if stat.S_ISLNK(found.st_mode):
+            raise SpoolFault("other", f"{directory} is a symbolic link")
+        if not _is_ours(found):
+            raise SpoolFault("other", f"{directory} belongs to another user")
+        # The configured folder may also be used for other things; then it keeps its mode.
+        if (
+            os.name == "posix"
+            and found.st_mode & 0o077
+            and all(n.startswith((PREFIX, SALT)) for n in _names(directory))
+        ):
+            directory.chmod(0o700)
+    except OSError as error:
+        raise SpoolFault("other", f"{directory} cannot be used ({error.strerror or error})") from error
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)  # noqa: PTH208  # Only names are needed.
+    except OSError:  # The folder does not exist.
+        return []
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    return os.name != "posix" or found.st_uid == os.geteuid()
+
+
+def _regular(path: Path) -> os.stat_result | None:
+    try:
+        about = path.lstat()
+    except OSError:  # Another process has just deleted it.
+        return None
+    return about if stat.S_ISREG(about.st_mode) and _is_ours(about) else None
+
+
+def spool_files(directory: Path) -> list[tuple[Path, int]]:
+    """Return this user's files and their sizes in bytes with their WAL files, the least recently modified first."""
+    found = []
+    names = _names(directory)
+    sizes = {name: about for name in names if name.startswith(PREFIX) and (about := _regular(directory / name))}
+    for name, about in sizes.items():
+        if name.endswith(SUFFIX):
+            size = sum(sizes[part].st_size for part in (name, *(name + end for end in COMPANIONS)) if part in sizes)
+            changed = max(about.st_mtime, *(sizes[part].st_mtime for part in (name, f"{name}-wal") if part in sizes))
+            found.append((changed, directory / name, size))
+    return [(path, size) for _, path, size in sorted(found)]
+
+
+def broken_files(directory: Path) -> list[tuple[Path, int]]:
+    """Return the damaged files that were set aside, and their sizes in bytes."""
+    paths = [directory / name for name in _names(directory) if name.startswith(PREFIX) and name.endswith(BROKEN)]
+    return [(path, about.st_size) for path in sorted(paths) if (about := _regular(path))]
+
+
+def remove(path: Path) -> None:
+    """Delete a file and what SQLite stores beside it."""
+    for end in ("", *COMPANIONS):
+        Path(f"{path}{end}").unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> Path | None:
+    """Rename a damaged file so that it is not opened again; return the new path, or None if renaming fails."""
+    aside = Path(f"{path}{BROKEN}")
+    try:
+        path.replace(aside)
+        remove(path)
+    except OSError:
+        return None
+    return aside
+
+
+def tidy(directory: Path, max_age_seconds: float) -> None:
+    """Delete what SQLite stored beside files that are gone, and damaged files older than `max_age_seconds`."""
+    oldest = time.time() - max_age_seconds
+    try:
+        for path, _ in broken_files(directory):
+            if path.lstat().st_mtime < oldest:
+                path.unlink(missing_ok=True)
+        for name in _names(directory):
+            for end in COMPANIONS:
+                # Check after the listing: an owner creates its file before the others.
+                orphan = name.endswith(SUFFIX + end) and not (directory / name.removesuffix(end)).exists()
+                if orphan and name.startswith(PREFIX) and _regular(directory / name):
+                    (directory / name).unlink(missing_ok=True)
+    except OSError:
+        pass  # The next process retries.
+
+
+_OWN_SALT: Final = os.urandom(SALT_BYTES)
+
+
+def destination_id(url: str, key: str | None, directory: Path | None) -> str:
+    """Return the name of a destination on disk: the address and a hash of the key, salted for this folder.
+
+    Args:
+        url: URL of the backend.
+        key: API key; None in local mode.
+        directory: folder of the spool. If it is None or not writable, the name is valid in this process only.
+
+    Returns:
+        "https://api.example#0f3a..." or `LOCAL`.
+    """
+    if key is None:
+        return LOCAL
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]  # Credentials in the URL go into the hash only.
+    digest = hashlib.sha256(b"\0".join((_salt(directory), parts.netloc.encode(), key.encode("utf-8", "replace"))))
+    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}#{digest.hexdigest()[:16]}"
+
+
+def _salt(directory: Path | None) -> bytes:
+    """Return the folder's salt; the first process creates it."""
+    if directory is None:
+        return _OWN_SALT
+    path = directory / SALT
+    try:
+        if (found := _read_salt(path)) is None:
+            # Create the salt before the first row: other processes could not adopt rows under this process's own.
+            prepare(directory)
+            draft = directory / f"{SALT}-{os.urandom(8).hex()}"
+            draft.touch(mode=0o600, exist_ok=False)
+            draft.write_bytes(os.urandom(SALT_BYTES))
+            try:
+                os.link(draft, path)  # A partly written salt is never visible, and the first of two processes wins.
+            except (OSError, AttributeError):  # It exists, or there are no hard links: then the last one wins.
+                if _read_salt(path) is None:
+                    draft.replace(path)
+            draft.unlink(missing_ok=True)
+            found = _read_salt(path)
+    except (OSError, SpoolFault):
+        found = None
+    return found or _OWN_SALT
+
+
+def _read_salt(path: Path) -> bytes | None:
+    found = path.read_bytes() if _regular(path) is not None else b""
+    return found if len(found) == SALT_BYTES else None

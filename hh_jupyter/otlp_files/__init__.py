@@ -1,0 +1,1 @@
+"""OTLP JSON files, and spans that our tracer did not record."""
