@@ -356,7 +356,7 @@ class Exporter:
         self._plan = Plan(settings, current, spool, self._log, self._store)
         self._beside = {}
         if spool is not None:
-            self._store.elsewhere = _shared.spools.values
+            self._store.elsewhere = lambda: tuple(_shared.spools.values())
         self._store.run = _shared.worker.ask
 
         def use() -> None:

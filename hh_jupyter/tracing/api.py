@@ -14,7 +14,8 @@ from opentelemetry.trace import Span
 from hh_jupyter import attributes as keys
 from hh_jupyter.tracing import context as context_module
 from hh_jupyter.tracing import propagation
-from hh_jupyter.tracing.context import ContextScope, default_lock, session_uuid, with_session_overrides, with_tracer
+from hh_jupyter.tracing.context import ContextScope, default_lock, with_session_overrides, with_tracer
+from hh_jupyter.tracing.sessions import session_uuid
 from hh_jupyter.tracing.spans import SpanBlock, span_attributes, start_attributes
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 from hh_jupyter.tracing.validation import is_given, safe_isinstance, tracer_or_none

@@ -5,7 +5,6 @@ A session in the context's baggage overrides the tracer's own.
 
 from __future__ import annotations
 
-import functools
 import os
 import random
 import threading
@@ -27,14 +26,11 @@ from hh_jupyter.export.model import Session
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.validation import (
     A_TRACER,
-    is_given,
     is_tracer,
     raise_argument_error,
-    safe_isinstance,
     warn_once,
     wrap_each_call,
 )
-from hh_jupyter.values import text_of
 
 # The session in baggage. All tracers of a process share it, but a session exists only at the backend of the tracer that
 # created it. The owner of the session is therefore kept under a context key of our own, which never leaves the process.
@@ -273,35 +269,6 @@ class UnseededIdGenerator(IdGenerator):
 
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def session_uuid(text: Any) -> tuple[str, str | None]:
-    """A session id from a caller's argument. The backend accepts UUIDs only.
-
-    Args:
-        text: a UUID, any other text, or None or empty for a new random id.
-
-    Returns:
-        the id in lower case, and the original text if it was not a UUID: then the id is the UUID v5 derived from it,
-        which is the same in every service.
-    """
-    if not is_given(text):
-        return random_uuid(), None
-    # Not by `text_of`, which turns all bytes of one length into the same text.
-    text = text.decode("utf-8", "replace") if safe_isinstance(text, bytes) else text_of(text)
-    try:
-        return str(uuid.UUID(text)), None
-    except ValueError:
-        return _name_based(text), text
-
-
-@functools.lru_cache(maxsize=1024)  # May be called for every span.
-def _name_based(text: str) -> str:
-    derived = str(uuid.uuid5(uuid.NAMESPACE_URL, f"honeyhive-session:{text}"))
-    # Only the first one: a server with its own kind of ids would fill its log.
-    using = f"using the UUID v5 derived from it, {derived}. (Further ids are converted silently.)"
-    warn_once("session_id", f"session id {{}} is not a UUID; {using}", text)
-    return derived
 
 
 class ContextScope:

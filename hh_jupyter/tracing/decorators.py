@@ -21,10 +21,10 @@ from hh_jupyter.tracing.context import (
     TracerLike,
     current_tracer,
     detach,
-    session_uuid,
     with_session_overrides,
     with_tracer,
 )
+from hh_jupyter.tracing.sessions import session_uuid
 from hh_jupyter.tracing.spans import record_exception, set_span_attributes, span_attributes
 from hh_jupyter.tracing.validation import (
     callable_matches,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import uuid
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -15,8 +17,8 @@ from hh_jupyter.export import http
 from hh_jupyter.export.exporter import Exporter
 from hh_jupyter.export.model import Session
 from hh_jupyter.settings import Settings
-from hh_jupyter.tracing.context import current_cell, random_uuid, session_uuid, visible_baggage
-from hh_jupyter.tracing.validation import is_given
+from hh_jupyter.tracing.context import current_cell, random_uuid, visible_baggage
+from hh_jupyter.tracing.validation import is_given, safe_isinstance, warn_once
 from hh_jupyter.values import as_object, evict_oldest, plain, text_of
 
 MAX_REMEMBERED: Final = 256
@@ -163,3 +165,32 @@ class TracerSessions:
             return self.outside_cells.id
         session = self.own or self._auto_sessions.get(otel_trace.get_current_span().get_span_context().trace_id)
         return session.id if session else None
+
+
+def session_uuid(text: Any) -> tuple[str, str | None]:
+    """A session id from a caller's argument. The backend accepts UUIDs only.
+
+    Args:
+        text: a UUID, any other text, or None or empty for a new random id.
+
+    Returns:
+        the id in lower case, and the original text if it was not a UUID: then the id is the UUID v5 derived from it,
+        which is the same in every service.
+    """
+    if not is_given(text):
+        return random_uuid(), None
+    # Not by `text_of`, which turns all bytes of one length into the same text.
+    text = text.decode("utf-8", "replace") if safe_isinstance(text, bytes) else text_of(text)
+    try:
+        return str(uuid.UUID(text)), None
+    except ValueError:
+        return _name_based(text), text
+
+
+@functools.lru_cache(maxsize=1024)  # May be called for every span.
+def _name_based(text: str) -> str:
+    derived = str(uuid.uuid5(uuid.NAMESPACE_URL, f"honeyhive-session:{text}"))
+    # Only the first one: a server with its own kind of ids would fill its log.
+    using = f"using the UUID v5 derived from it, {derived}. (Further ids are converted silently.)"
+    warn_once("session_id", f"session id {{}} is not a UUID; {using}", text)
+    return derived
