@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from opentelemetry.sdk.trace import Event
@@ -131,7 +130,6 @@ class Request(NamedTuple):
     defer: bool = False
 
 
-@dataclass(slots=True, eq=False)
 class Row:
     """One body for one destination, in the queue and in the spool.
 
@@ -151,21 +149,38 @@ class Row:
         reason: why it was rejected; None if it waits.
     """
 
-    kind: str
-    session_id: str
-    body: bytes
-    spans: int = 0
-    cell: str | None = None
-    key: int | None = None
-    size: int = 0
-    serial: int = 0
-    added: float = field(default_factory=time.monotonic)
-    tries: int = 0
-    not_before: float = 0.0
-    failed_at: float = 0.0
-    gave_way: bool = False
-    background: bool = False
-    reason: str | None = None
+    __slots__ = (
+        "added",
+        "background",
+        "body",
+        "cell",
+        "failed_at",
+        "gave_way",
+        "key",
+        "kind",
+        "not_before",
+        "reason",
+        "serial",
+        "session_id",
+        "size",
+        "spans",
+        "tries",
+    )
 
-    def __post_init__(self) -> None:
-        self.size = self.size or len(self.body)
+    def __init__(
+        self,
+        kind: str,
+        session_id: str,
+        body: bytes,
+        spans: int = 0,
+        cell: str | None = None,
+        key: int | None = None,
+        reason: str | None = None,
+    ) -> None:
+        self.kind, self.session_id, self.body, self.spans, self.cell = kind, session_id, body, spans, cell
+        self.key, self.reason = key, reason
+        self.size = len(body)
+        self.added = time.monotonic()
+        self.serial = self.tries = 0
+        self.not_before = self.failed_at = 0.0
+        self.gave_way = self.background = False

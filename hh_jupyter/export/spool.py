@@ -56,12 +56,15 @@ _LOCAL: Final = f"destination = '{LOCAL}'"
 _DELETED_FIRST: Final = (_SENT, _LOCAL, "1")
 
 
-@dataclass(slots=True, eq=False)
 class StoredRow(Row):
     """A row read from the spool. `body` is empty if it was left on disk; `Spool.load` returns it."""
 
-    destination: str = LOCAL
-    state: State = "waiting"
+    __slots__ = ("destination", "state")
+
+    def __init__(self, record: Record) -> None:
+        super().__init__(record.kind, record.session_id, record.body, record.spans, record.cell, record.key)
+        self.reason, self.destination = record.reason, record.destination
+        self.state: State = "sent" if record.sent else "waiting" if record.reason is None else "rejected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +370,7 @@ class Spool:
             if not self._own(lambda own: self._insert(own, new, path), False, create=True):
                 raise _NotStored
             file.mark([(record.key, None, None) for record in old])
-            moved.extend(map(_stored_row, new))
+            moved.extend(map(StoredRow, new))
 
         return moved if self._visit(path, move) else None
 
@@ -459,7 +462,7 @@ class Spool:
         def redirect(file: SpoolFile) -> list[StoredRow]:
             records = file.records(where, values, size=CHUNK_BYTES)
             file.redirect([record.key for record in records], destination)
-            return [_stored_row(record._replace(destination=destination, reason=None)) for record in records]
+            return [StoredRow(record._replace(destination=destination, reason=None)) for record in records]
 
         try:
             self._visit_all(move)
@@ -569,20 +572,6 @@ def _default_directory() -> Path:
 def _text(value: str) -> str:
     """Return the text with each unpaired surrogate replaced by "?", because SQLite cannot store them."""
     return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
-
-
-def _stored_row(record: Record) -> StoredRow:
-    return StoredRow(
-        record.kind,
-        record.session_id,
-        record.body,
-        spans=record.spans,
-        cell=record.cell,
-        key=record.key,
-        reason=record.reason,
-        destination=record.destination,
-        state="sent" if record.sent else "waiting" if record.reason is None else "rejected",
-    )
 
 
 def _trim(rows: Iterable[StoredRow], left: int) -> int:
