@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import statistics
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from math import fsum
@@ -325,7 +324,6 @@ class UsageCounter:
     def __init__(self, log: SpanLog) -> None:
         self._log = log
         self._records: dict[str, list[SpanRecord]] = {}
-        self._lock = threading.RLock()  # Reentrant: garbage collection may end a span while the lock is held.
         self._ended_sessions: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._unpriced: dict[str, list[SpanRecord]] = {}
         self._usage: dict[str, SessionUsage] = {}
@@ -339,8 +337,7 @@ class UsageCounter:
 
     def watch(self, session_id: str) -> None:
         """Start counting a session. Call this before its first span."""
-        with self._lock:
-            self._records[session_id] = []
+        self._records[session_id] = []
 
     def usage_of(self, session_id: str) -> SessionUsage:
         """Usage of a session so far."""
@@ -365,8 +362,7 @@ class UsageCounter:
                 session_id = self._ended_sessions.get_nowait()
             except queue.Empty:
                 break
-            with self._lock:
-                records = self._records.pop(session_id, None)
+            records = self._records.pop(session_id, None)
             if records:
                 self._unpriced[session_id] = records
         for session_id, records in list(self._unpriced.items()):
@@ -379,8 +375,7 @@ class UsageCounter:
     def finish(self) -> None:
         """Count all sessions, and load the price table if necessary."""
         self.count()
-        with self._lock:
-            rest, self._records = self._records, {}
+        rest, self._records = self._records, {}
         self._unpriced |= {session_id: records for session_id, records in rest.items() if records}
         if any(prices.needs_table(record.facts) for records in self._unpriced.values() for record in records):
             prices.load()
@@ -396,13 +391,12 @@ class UsageCounter:
 
     def _on_records(self, records: tuple[SpanRecord, ...]) -> None:
         ended = []
-        with self._lock:
-            for record in records:
-                collected = self._records.get(record.session_id or "")
-                if collected is not None:
-                    collected.append(record)
-                    if record.parent_id is None:
-                        ended.append(record.session_id or "")
+        for record in records:  # On the export's thread, which must not wait for a lock of the program's.
+            collected = self._records.get(record.session_id or "")
+            if collected is not None:
+                collected.append(record)
+                if record.parent_id is None:
+                    ended.append(record.session_id or "")
         for session_id in ended:
             self._ended_sessions.put(session_id)
 

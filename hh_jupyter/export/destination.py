@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hh_jupyter.export import process
@@ -112,6 +113,8 @@ class Flush:
 
     def begin(self, destinations: Sequence[Destination]) -> None:
         """Make everything at these destinations due, and wait for it."""
+        if self.expired:
+            return
         self._destinations = list(destinations)
         for destination in destinations:
             self._waiting.update(row for row in destination.unsettled() if not row.background)
@@ -171,7 +174,8 @@ class Destinations:
         self._serials = itertools.count(1)
         self._changes: list[tuple[Spool, int, State | None, str | None]] = []
         self._cuts: list[tuple[Destination, Batch]] = []
-        self._news: list[tuple[int, str]] = []
+        self._moves: list[tuple[Destination, list[int]]] = []
+        self._news: deque[tuple[int, str]] = deque()
 
     def next_serial(self) -> int:
         """Return the next position in the order of arrival."""
@@ -189,6 +193,17 @@ class Destinations:
         with self.changed:
             changes, self._changes = self._changes, []
             return changes
+
+    def note_move(self, destination: Destination, keys: Iterable[int]) -> None:
+        """Note that the rows with these keys belong to another destination."""
+        self._moves.append((destination, list(keys)))
+        self._ring()
+
+    def take_moves(self) -> list[tuple[Destination, list[int]]]:
+        """Remove and return the moves, which come after all changes so far."""
+        with self.changed:
+            moves, self._moves = self._moves, []
+            return moves
 
     def note_cut(self, destination: Destination, batch: Batch) -> None:
         """Ask the worker to cut the single row of a batch in two; see `Destination.put_pieces`."""
@@ -220,10 +235,13 @@ class Destinations:
     def tell(self) -> None:
         """Write the log lines. Do not hold the lock here."""
         while self._news:
-            level, text = self._news.pop(0)
+            try:
+                level, text = self._news.popleft()
+            except IndexError:  # Another thread has written it.
+                return
             quiet = _log_is_quiet or _KERNEL in sys.modules
             if not _log_is_off:
-                with process.taking_shared_locks():
+                with process.taking_shared_locks(), suppress(Exception):  # boundary: a handler of the program's.
                     logger.log(logging.DEBUG if quiet else level, "%s", text)
 
 
@@ -289,6 +307,7 @@ class Destination:
         self._deferred: dict[str, Row] = {}
         self._rejected: deque[Row] = deque()
         self._flights: list[Batch] = []
+        self._cutting: list[Batch] = []
         self._slow = False
         self.other_ids: dict[str, str] = {}
         self._successor: Destination | None = None
@@ -466,6 +485,8 @@ class Destination:
 
     def next_moment(self, now: float) -> float | None:
         """Return when the next request may be due, on the `time.monotonic` clock; None if that takes an event."""
+        if (pause := self._pause(now)) and next(self._queue.waiting(), None) is not None:
+            return now + pause
         moments = [row.not_before for row in self._rejected if row.background and row.not_before]
         if not (self._circuit.open and self._circuit.probing):
             moments += [
@@ -473,7 +494,7 @@ class Destination:
             ]
         if not moments:
             return None
-        return max(min(moments), now + self._pause(now))
+        return min(moments)
 
     def _pause(self, now: float) -> float:
         """Return the seconds until another request may be sent beside those in flight: 0 if now."""
@@ -516,7 +537,7 @@ class Destination:
         for row in batch.rows:
             self._queue.end_flight(row)
         if self.key_rejected is not None and self._next_key is not None:
-            self.move_to(self._next_key)
+            self.move_to(self._next_key.final)
         for flush in list(self.flushes):
             flush.check()
 
@@ -534,6 +555,7 @@ class Destination:
         if result.outcome == "sent":
             self._sent(batch, result)
         elif result.outcome == "split" and self._may_split(batch, result):
+            self._trouble = result.reason
             self._split(batch)
         else:
             reason = self._trouble = result.reason or "rejected"
@@ -542,13 +564,16 @@ class Destination:
             for row in [*batch.rows, *(self._queue.drain() if self.key_rejected else ())]:
                 self._reject(row, reason)
 
-    def lose(self, batch: Batch, reason: str) -> None:
-        """Drop the rows of a request whose bodies cannot be read any more."""
+    def lose(self, batch: Batch, rows: Collection[Row], reason: str) -> None:
+        """Drop the rows of a request whose bodies cannot be read any more, and put the others back."""
         self._flights.remove(batch)
         self._circuit.probing = self._circuit.probing and not batch.probe
-        for row in batch.rows:
+        for row in rows:
             self._drop(row, reason)
             self._queue.end_flight(row)
+        batch.rows = [row for row in batch.rows if row not in rows]
+        if batch.rows:
+            self._queue.put_back(batch)
         for flush in list(self.flushes):
             flush.check()
 
@@ -658,7 +683,7 @@ class Destination:
         batch.family = batch.family or Family()
         self._circuit.discount()
         if len(batch.rows) == 1:
-            self._flights.append(batch)  # Until the worker has cut it.
+            self._cutting.append(batch)
             self._destinations.note_cut(self, batch)
             return
         middle = _middle(batch.rows)
@@ -674,14 +699,17 @@ class Destination:
     def put_pieces(self, batch: Batch, pieces: Sequence[Row]) -> None:
         """Queue the pieces of the single row of a batch; without pieces, it cannot be cut and is rejected."""
         row = batch.rows[0]
-        self._flights.remove(batch)
+        self._cutting.remove(batch)
         if not pieces:
             self._reject(row, self._trouble or "rejected")
         self.bytes -= len(row.body) if pieces else 0
         for piece in pieces:
             piece.added, piece.serial = row.added, row.serial
             self.bytes += len(piece.body)
-            self._put_part(batch, [piece])
+            if self.key_rejected is None:
+                self._put_part(batch, [piece])
+            else:
+                self._reject(piece, self.key_rejected)
         for flush in list(self.flushes):
             flush.replaced(row, pieces)
             flush.check()
@@ -759,23 +787,25 @@ class Destination:
         self._circuit.hurry()
         self._queue.make_due()
 
-    def follow_key(self, successor: Destination) -> bool:
-        """Name the destination with a new key of the same backend; return whether the rows have moved there.
+    def follow_key(self, successor: Destination) -> None:
+        """Name the destination with a new key of the same backend.
 
-        They move when the backend has rejected this destination's key; rows that it accepts are sent with it.
+        The rows move there when the backend has rejected this destination's key; rows that it accepts are sent with it.
         """
         self._next_key = successor
         if self.key_rejected is not None:
             self.move_to(successor)
-        return self.key_rejected is not None
 
     def reopen(self) -> None:
         """Take rows again, because the settings name this destination once more."""
         self._successor = self._next_key = None
+        if self.key_rejected is not None:
+            self.release()
 
     def move_to(self, successor: Destination) -> None:
         """Give all rows, and those still to come, to the destination with the new key."""
         self._successor = successor
+        self._destinations.note_move(successor, self.rows_on_disk())
         rows = sorted([*self._rejected, *self._queue.drain()], key=lambda row: row.serial)
         for row in self._rejected:
             for key, number in _columns(row):
@@ -800,19 +830,23 @@ class Destination:
     def unsettled(self) -> Iterator[Row]:
         """Yield the rows that wait or are in flight."""
         yield from self._queue.waiting()
-        for batch in self._flights:
+        for batch in itertools.chain(self._flights, self._cutting):
             yield from batch.rows
+
+    def rows(self) -> list[Row]:
+        """Return all rows: those that wait, are in flight or were rejected."""
+        return [*self.unsettled(), *self._rejected]
 
     def rows_on_disk(self) -> Collection[int]:
         """Return the keys of the rows that the spool holds."""
-        return [row.key for row in itertools.chain(self.unsettled(), self._rejected) if row.key is not None]
+        return [row.key for row in self.rows() if row.key is not None]
 
     # Memory
 
     def forget_bodies(self, size: int) -> int:
         """Forget up to `size` bytes of bodies that the spool holds, the newest first; return the number of bytes."""
         freed = 0
-        for row in itertools.chain(self._queue.newest_spans(), self._rejected):
+        for row in itertools.chain(self._queue.newest_first(), self._rejected):
             if freed >= size:
                 break
             if row.key is not None and row.body:
@@ -823,18 +857,18 @@ class Destination:
 
     def drop_oldest(self) -> int:
         """Drop the oldest row: of those rejected, then spans, then requests. Return its size in memory, 0 for none."""
-        row = next(itertools.chain(self._rejected, self._queue.waiting()), None)
+        row = next((row for row in itertools.chain(self._rejected, self._queue.waiting()) if row.body), None)
         if row is None:
             return 0
         size = len(row.body)
-        if self._rejected:
-            self._rejected.popleft()
+        if row.reason is not None and row in self._rejected:
+            self._rejected.remove(row)
             for key, number in _columns(row):
                 self._count(key, rejected=-number)
         else:
             self._queue.remove(row)
         self._drop(row, TOO_MUCH)
-        return size or 1
+        return size
 
     # Counts and log
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -113,41 +114,35 @@ class _Shared:
 
     def _handle(self, entries: Sequence[Entry]) -> None:
         """Finalize and queue entries, in order for each plan."""
-        by_plan: dict[Plan, tuple[list[EndedSpan], list[Request], list[LateEvent]]] = {}
+        requests: dict[Plan, list[Request]] = {}
+        spans: dict[Plan, tuple[list[EndedSpan], list[LateEvent]]] = {}
         for plan, span, about in entries:
-            spans, requests, late = by_plan.setdefault(plan, ([], [], []))
-            if span is not None:
-                spans.append(EndedSpan(span, about))
-            elif isinstance(about, Request):
-                requests.append(about)
+            if isinstance(about, Request):
+                requests.setdefault(plan, []).append(about)
             else:
-                late.append(about)
-        for plan, parts in by_plan.items():
-            try:
-                self._export(plan, *parts)
-            except Exception as error:  # boundary: a bug must not end the thread and lose later spans.
-                logger.debug("exporting failed inside hh_jupyter", exc_info=True)
-                self._note_lost(plan, [f"spans could not be finalized and are lost ({type(error).__name__})"])
+                ended, late = spans.setdefault(plan, ([], []))
+                late.append(about) if span is None else ended.append(EndedSpan(span, about))
+        # Requests of all plans go first: a session's start may have been put under another plan than its spans.
+        for plan, some in requests.items():
+            self._export_guarded(plan, partial(self._export_requests, plan, some))
+        for plan, parts in spans.items():
+            self._export_guarded(plan, partial(self._export_spans, plan, *parts))
         with self.all.changed:
             busy = any(True for one in self.all.active for _ in one.unsettled())
         if busy:
             self.senders.start()
         self.all.tell()
 
-    def _export(
-        self, plan: Plan, spans: Sequence[EndedSpan], requests: Sequence[Request], late: Sequence[LateEvent]
-    ) -> None:
-        finalizer = plan.finalizer
-        if late:
-            from hh_jupyter.export.finalize import merge_late
+    def _export_guarded(self, plan: Plan, export: Callable[[], None]) -> None:
+        try:
+            export()
+        except Exception as error:  # boundary: a bug must not affect the spans of other plans.
+            logger.debug("exporting failed inside hh_jupyter", exc_info=True)
+            self._note_lost(plan, [f"spans could not be finalized and are lost ({type(error).__name__})"])
 
-            spans, late = merge_late(spans, late)
-        bodies = finalizer.bodies(spans)
-        documents = [(request, document) for request in requests if (document := finalizer.request(request))]
-        for body in bodies:
-            plan.store.add(body.data, [record.span_id for record in body.records])
+    def _export_requests(self, plan: Plan, requests: Sequence[Request]) -> None:
+        documents = [(request, document) for request in requests if (document := plan.finalizer.request(request))]
         for destination in plan.destinations:
-            elsewhere = destination in plan.elsewhere
             rows: list[Row] = []
             with self.all.changed:
                 final = destination.final
@@ -157,6 +152,24 @@ class _Shared:
                         final.defer(row)
                     else:
                         rows.append(row)
+                rows = [*final.take_deferred(row.session_id for row in rows), *rows]
+            self._queue(final, rows)
+        self._note_lost(plan, plan.finalizer.take_lost())
+
+    def _export_spans(self, plan: Plan, spans: Sequence[EndedSpan], late: Sequence[LateEvent]) -> None:
+        finalizer = plan.finalizer
+        if late:
+            from hh_jupyter.export.finalize import merge_late
+
+            spans, late = merge_late(spans, late)
+        bodies = finalizer.bodies(spans)
+        for body in bodies:
+            plan.store.add(body.data, [record.span_id for record in body.records])
+        for destination in plan.destinations:
+            elsewhere = destination in plan.elsewhere
+            rows: list[Row] = []
+            with self.all.changed:
+                final = destination.final
                 for body in bodies:
                     final.count_made(body.cell, len(body.records), elsewhere=elsewhere)
                     if plan.settings.otlp_enabled and not elsewhere:
@@ -177,8 +190,22 @@ class _Shared:
         """Write rows to the spool, then queue them: none may be sent before it is on disk."""
         if rows and destination.spool is not None:
             destination.spool.add(self._stored_name(destination, destination.spool), rows)
+            self._store_again(destination.spool)
         with self.all.changed:
             destination.add(rows)
+
+    def _store_again(self, spool: Spool) -> None:
+        """Write the rows in memory to the spool once more if its file was lost."""
+        if not spool.take_lost():
+            return
+        with self.all.changed:
+            kept = [(one, [row for row in one.rows() if row.key is not None]) for one in self.all.active]
+            for destination, rows in kept:
+                for row in rows if destination.spool is spool else ():
+                    row.key = None
+        for destination, rows in kept:
+            if destination.spool is spool:
+                spool.add(self._stored_name(destination, spool), [row for row in rows if row.body])
 
     @staticmethod
     def _stored_name(destination: Destination, spool: Spool) -> str:
@@ -196,8 +223,12 @@ class _Shared:
     def _end_turn(self) -> None:
         """Write to the spool what the senders have settled, and cut the rows that hold a rejected span."""
         changes = self.all.take_changes()
+        moves = self.all.take_moves()
         for spool in {id(change[0]): change[0] for change in changes}.values():
             spool.mark([(key, state, reason) for one, key, state, reason in changes if one is spool])
+        for destination, keys in moves:
+            if destination.spool is not None:
+                destination.spool.redirect(keys, self._stored_name(destination, destination.spool))
         for destination, batch in self.all.take_cuts():
             pieces = self._pieces(destination, batch.rows[0])
             with self.all.changed:
@@ -220,12 +251,12 @@ class _Shared:
         ]
         if spool is not None:
             spool.add(self._stored_name(destination, spool), pieces)
-            if key is not None:
+            if key is not None and all(piece.key is not None for piece in pieces):
                 spool.mark([(key, None, None)])
         return pieces
 
     def adopt(self, destination: Destination) -> None:
-        """Adopt the rows that dead processes left for a destination, a part at a time."""
+        """Adopt the rows that dead processes left for a destination, a part at a time. First keep the bounds."""
         spool = destination.spool
         if spool is not None and destination in self.destinations():
             self._adopt_next(destination, self._parts(destination, spool))
@@ -247,7 +278,10 @@ class _Shared:
     def adopt_rows(self, destination: Destination, rows: Sequence[Row]) -> None:
         """Queue rows from disk."""
         with self.all.changed:
-            destination.final.adopt(rows)
+            final = destination.final
+            if final is not destination:
+                self.all.note_move(final, [row.key for row in rows if row.key is not None])
+            final.adopt(rows)
         self.senders.start()
 
     def destinations(self) -> set[Destination]:
@@ -294,34 +328,42 @@ class _Shared:
 
         Deferred session starts are kept, because either process may make the session's first span.
         """
+        deferred = [
+            (plan, about) for plan, _, about in self.worker.waiting() if isinstance(about, Request) and about.defer
+        ]
         self.worker.reset()
         self.all = Destinations(self.worker.ring)
         self.senders = Senders(self.all, self.worker)
         for spool in self.spools.values():
             spool.abandon()
-        for exporter in self.exporters:
-            exporter.reset_in_child()
+        for exporter in tuple(self.exporters):
+            exporter.reset_in_child(deferred)
 
 
 _shared = _Shared()
-_paused: list[Answer[None] | None] = []
+_paused: dict[int, Answer[None]] = {}
+"""What resumes the worker after a fork, by forking thread."""
 
 
 def _before_fork() -> None:
     if _shared.exporters:
         process.import_late_modules(sending=any(one.host for one in _shared.all.active), spooling=bool(_shared.spools))
-        _paused.append(_shared.worker.pause())
+        resume = _paused[threading.get_ident()] = Answer()
+        _shared.worker.pause(resume)
 
 
 def _after_fork_in_parent() -> None:
-    while _paused:
-        _shared.worker.resume(_paused.pop())
+    resume = _paused.get(threading.get_ident())
+    if resume is not None:
+        resume.give(None)
+        _paused.pop(threading.get_ident(), None)
 
 
 def _after_fork_in_child() -> None:
     _paused.clear()
-    _shared.reset_in_child()
+    process.reset_in_child()
     remote.reset_in_child()
+    _shared.reset_in_child()
 
 
 process.at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
@@ -341,12 +383,16 @@ class Exporter:
         self._running = not settings.disable_tracing
         self._by_address: dict[object, tuple[Destination, ...]] = {}
         self._beside: dict[tuple[SpanTarget, ...], Plan] = {}
-        self._closed = False
-        _shared.exporters.add(self)
+        self._closed: bool | None = None
         self._use(settings)
+        _shared.exporters.add(self)
 
-    def _use(self, settings: Settings) -> None:
-        """Put everything from now on under these settings."""
+    def _use(self, settings: Settings, *, forked: bool = False) -> None:
+        """Put everything from now on under these settings.
+
+        Args:
+            forked: this is a new child, which starts no thread before it has something to export.
+        """
         spool = _shared.spool_of(settings)
         address = _address(settings)
         new = address not in self._by_address
@@ -366,12 +412,14 @@ class Exporter:
                     destination.reopen()
                     if destination.host is not None and destination not in _shared.all.active:
                         _shared.all.active.append(destination)
-            if any(one.host is not None for one in current):
+            if any(one.host is not None for one in current) and not forked:
                 _shared.senders.start()
-            if new and spool is not None:
-                _shared.worker.later(ADOPT_AFTER, partial(_shared.adopt, current[0]))
+            for destination in current if new and spool is not None and not forked else ():
+                _shared.worker.later(ADOPT_AFTER, partial(_shared.adopt, destination))
 
-        if self._running:
+        if forked:
+            use()
+        elif self._running:
             _shared.worker.post(use)
 
     @property
@@ -410,10 +458,7 @@ class Exporter:
             if old is new or not old.accepts("session_start"):
                 continue
             with _shared.all.changed:
-                keys = old.rows_on_disk()
-                moved = old.follow_key(new)
-            if moved and new.spool is not None:
-                new.spool.redirect(keys, _shared._stored_name(new, new.spool))
+                old.follow_key(new)
         _shared.senders.start()
 
     # Putting
@@ -461,7 +506,7 @@ class Exporter:
             self._put_request(request)
 
     def _put_request(self, request: Request) -> None:
-        if self._running and self._plan.keeps_requests:
+        if self._running and self._closed is None and self._plan.keeps_requests:
             _shared.worker.put((self._plan, None, request))
 
     def add_remote(self, spans: Iterable[EndedSpan], requests: Iterable[tuple[Request, RemoteOrigin | None]]) -> None:
@@ -491,7 +536,7 @@ class Exporter:
 
     def wait_finalized(self, seconds: float) -> bool:
         """Wait until every span that was put is in the log; return False if that takes longer than `seconds`."""
-        return not self._running or _shared.worker.wait_handled(seconds)
+        return not _shared.worker.running or _shared.worker.wait_handled(seconds)
 
     def flush(self, seconds: float) -> bool:
         """Send everything that was put, also to earlier destinations, within `seconds` + 50 ms.
@@ -500,7 +545,7 @@ class Exporter:
             True if nothing waits, nothing is held back by a rejected key, and nothing was rejected or dropped since the
             previous call.
         """
-        if not self._running:
+        if not self._running and not _shared.worker.running:
             return True
         return self._flush(self.destinations, seconds, asked=True)
 
@@ -567,26 +612,27 @@ class Exporter:
 
         Unsent spans that are not on disk are lost when the process ends.
         """
-        if self._closed:
-            return True
-        if not self._running and not _shared.worker.running:
-            self._closed = True
-            _shared.exporters.discard(self)
-            return True
+        if self._closed is not None:
+            return self._closed
         deadline = time.monotonic() + seconds
-        destinations = self.destinations
-        _shared.worker.post(lambda: _shared.with_lock(partial(_hurry, destinations)))
-        done = self.flush(seconds * (1 - STOP_SHARE))  # After a Ctrl-C here, `close` can be called again.
-        self._closed = True
+        destinations, spools = self.destinations, {one.spool for one in self.destinations} - {None}
+        done = True
+        if self._running or _shared.worker.running:
+            _shared.worker.post(lambda: _shared.with_lock(partial(_hurry, destinations)))
+            done = self.flush(seconds * (1 - STOP_SHARE))  # After a Ctrl-C before the end, `close` can be called again.
+            _shared.exporters.discard(self)
+            _shared.worker.post(partial(self._forget, destinations))
+            deadline = max(deadline, time.monotonic() + STOP_SECONDS)
+            if not _shared.exporters:
+                _shared.stop(deadline - time.monotonic())
+            else:
+                used = {one.spool for one in _shared.destinations()}
+                for folder, spool in list(_shared.spools.items()):
+                    if spool in spools - used:
+                        _shared.spools.pop(folder, None)
+                        _shared.worker.post(spool.close)
         _shared.exporters.discard(self)
-        _shared.worker.post(partial(self._forget, destinations))
-        deadline = max(deadline, time.monotonic() + STOP_SECONDS)
-        if not _shared.exporters:
-            _shared.stop(deadline - time.monotonic())
-        elif self._plan.spool is not None and not any(one.spool is self._plan.spool for one in _shared.exporters):
-            folder = self._plan.settings.spool_dir
-            _shared.spools.pop(folder, None)
-            _shared.worker.post(self._plan.spool.close)
+        self._closed = done
         return done
 
     @staticmethod
@@ -595,25 +641,33 @@ class Exporter:
             kept = [one for one in _shared.all.active if one not in destinations]
             _shared.all.active[:] = kept
 
-    def reset_in_child(self) -> None:
-        """Start without rows in a forked child, except for deferred session starts."""
-        settings = self._settings
-        deferred = {address: [one.deferred() for one in group] for address, group in self._by_address.items()}
-        ids = {address: [one.other_ids for one in group] for address, group in self._by_address.items()}
-        address = _address(settings)
+    def reset_in_child(self, unhandled: Iterable[tuple[Plan, Request]]) -> None:
+        """Start without rows in a forked child, except for deferred session starts.
+
+        Args:
+            unhandled: deferred starts that the parent's worker had not handled yet, of all exporters.
+        """
+        address, before = _address(self._settings), self._by_address
         self._by_address = {}
-        self._use(settings)
-        for destination, starts, other_ids in zip(
-            self._plan.destinations, deferred.get(address, ()), ids.get(address, ()), strict=False
-        ):
-            destination.other_ids.update(other_ids)
-            for start in starts:
+        self._use(self._settings, forked=True)
+        for destination, old in zip(self._plan.destinations, before.get(address, ()), strict=False):
+            destination.other_ids.update(old.other_ids)
+            for start in old.deferred():
+                start.key = None
                 destination.defer(start)
+        for plan, request in unhandled:
+            if plan.destinations in before.values():
+                self._put_request(request)
 
 
-def begin_flush(exporters: Iterable[Exporter], seconds: float) -> Flush:
-    """Begin to send everything that was put into these exporters; `answer` of the result is given when all is done."""
-    flush = Flush(seconds, asked=True)
+def begin_flush(exporters: Iterable[Exporter], seconds: float, *, asked: bool = True) -> Flush:
+    """Begin to send everything that was put into these exporters; `answer` of the result is given when all is done.
+
+    It takes no lock, and lets a worker go on that waits for a fork, so that a signal handler may call it.
+    """
+    for resume in list(_paused.values()):
+        resume.give(None)
+    flush = Flush(seconds, asked=asked)
     hosts = [one for exporter in exporters for one in exporter.destinations if one.host is not None]
     _shared.worker.post(lambda: _shared.with_lock(lambda: flush.begin(hosts)))
     return flush

@@ -93,8 +93,6 @@ def flush_before_exit(shut_down: Callable[[], None], flush: Callable[[], Callabl
     if _shut_down is None:
         _shut_down, _flush = shut_down, flush
         atexit.register(_flush_at_exit)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_reset_in_child)
     _install_sigterm_handler()
     _hook_multiprocessing()
     _hook_celery()
@@ -153,14 +151,17 @@ def _on_sigterm(_signum: int, _frame: FrameType | None) -> None:
     if _exiting or _flush is None:
         return  # The flush that is running ends the process when it is done.
     _exiting = True
-    wait = _last_wait = _flush()
-    waited = 0
-    while not wait(POLL_SECONDS):
-        waited = waited + 1 if _in_shared_locks else 0
-        if waited * POLL_SECONDS >= GRACE_SECONDS:
-            # The main thread continues and releases the lock; then the process ends.
-            threading.Thread(target=_terminate_after, args=(wait,), daemon=True).start()
-            return
+    try:
+        wait = _last_wait = _flush()
+        waited = 0
+        while not wait(POLL_SECONDS):
+            waited = waited + 1 if _in_shared_locks else 0
+            if waited * POLL_SECONDS >= GRACE_SECONDS:
+                # The main thread continues and releases the lock; then the process ends.
+                threading.Thread(target=_terminate_after, args=(wait,), daemon=True).start()
+                return
+    except BaseException:  # boundary: such as Ctrl-C while it waits.
+        _terminate()
     _terminate()
 
 
@@ -180,7 +181,7 @@ def _terminate() -> None:
 # Forked processes and workers
 
 
-def _reset_in_child() -> None:
+def reset_in_child() -> None:
     """Forget the parent's exit: a forked process is not exiting."""
     global _exiting, _sigterm_received, _last_wait
     _exiting, _sigterm_received, _last_wait = False, False, None

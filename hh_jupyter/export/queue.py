@@ -112,9 +112,12 @@ class Queue:
         for batch in self._batches:
             batch.not_before = 0.0
 
-    def newest_spans(self) -> Iterator[Row]:
-        """Yield the spans that have not failed, the newest first."""
-        return reversed(self._loose)
+    def newest_first(self) -> Iterator[Row]:
+        """Yield the rows that wait: spans, the newest first, then those that have failed, then requests."""
+        yield from reversed(self._loose)
+        for batch in reversed(self._batches):
+            yield from batch.rows
+        yield from itertools.chain(*self._requests.values())
 
     def append(self, row: Row) -> None:
         """Add a row to the end of the queue."""
@@ -267,7 +270,8 @@ class Queue:
         self._requests.clear()
         self._loose.clear()
         self._batches.clear()
-        self._starts.clear()
+        # A start in flight still goes before its spans.
+        self._starts = {row.session_id: [row] for row in self._busy.values() if row.kind == "session_start"}
         return sorted(rows, key=lambda row: row.serial)
 
     def remove(self, row: Row) -> None:

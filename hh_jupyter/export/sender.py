@@ -20,7 +20,7 @@ from hh_jupyter.export.queue import Batch
 from hh_jupyter.export.worker import THREAD_PREFIX, Worker
 
 if TYPE_CHECKING:
-    from hh_jupyter.export.http import Connection
+    from hh_jupyter.export.http import Connection, Result
 
 logger = logging.getLogger(__name__)
 
@@ -81,18 +81,26 @@ class Senders:
         name = f"{THREAD_PREFIX}sender-{len(self._threads)}"
         thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._threads.append(thread)
+        self._idle += 1  # Until it has looked for work.
         try:
-            thread.start()
+            with process.taking_shared_locks():
+                thread.start()
             self._stranded = False
         except RuntimeError:  # The interpreter is shutting down, or the platform has no threads to give.
             self._threads.remove(thread)
+            self._idle -= 1
             self._stranded = True
 
     def _run(self) -> None:
         self._worker.add_own_thread()
         connections: dict[Destination, Connection] = {}
+        with self._destinations.changed:
+            self._idle -= 1
         while (found := self._next()) is not None:
-            self._send(*found, connections)
+            try:
+                self._send(*found, connections)
+            except Exception:  # boundary: a bug must not end the thread and lose later rows.
+                logger.debug("sending failed inside hh_jupyter", exc_info=True)
         for connection in connections.values():
             connection.close()
         self._worker.remove_own_thread()
@@ -144,44 +152,49 @@ class Senders:
         return None
 
     def _send(self, destination: Destination, batch: Batch, connections: dict[Destination, Connection]) -> None:
-        with process.taking_shared_locks():
-            process.import_late_modules(sending=True, spooling=False)
-            from hh_jupyter.export.http import Result
-
-        bodies = self._bodies(destination, batch.rows)
-        if bodies is None:
-            with self._destinations.changed:
-                destination.lose(batch, UNREADABLE)
-                self._destinations.changed.notify_all()
-            return
-        first = batch.rows[0]
         try:
-            connection = _connection(destination, connections)
-            result = connection.post(
-                destination.settings, first.kind, first.session_id, bodies, lambda: self._begin(destination, batch)
-            )
+            with process.taking_shared_locks():
+                process.import_late_modules(sending=True, spooling=False)
+            result = self._result(destination, batch, connections)
         except Exception as error:  # boundary: rows that fail because of a bug here are rejected with that reason.
             logger.debug("sending failed inside hh_jupyter", exc_info=True)
+            from hh_jupyter.export.http import Result
+
             result = Result("rejected", f"an internal error, {type(error).__name__}")
         with self._destinations.changed:
-            destination.settle(batch, result)
+            if result is not None:
+                destination.settle(batch, result)
             self._destinations.changed.notify_all()
         self._destinations.tell()
+
+    def _result(
+        self, destination: Destination, batch: Batch, connections: dict[Destination, Connection]
+    ) -> Result | None:
+        """Post a request and return the result; None if some of its bodies cannot be read."""
+        bodies = self._bodies(destination, batch.rows)
+        unreadable = [row for row, body in zip(batch.rows, bodies, strict=True) if not body]
+        if unreadable:
+            with self._destinations.changed:
+                destination.lose(batch, unreadable, UNREADABLE)
+            return None
+        first, connection = batch.rows[0], _connection(destination, connections)
+        return connection.post(
+            destination.settings, first.kind, first.session_id, bodies, lambda: self._begin(destination, batch)
+        )
 
     def _begin(self, destination: Destination, batch: Batch) -> None:
         with self._destinations.changed:
             destination.begin(batch)
             self._destinations.changed.notify_all()
 
-    def _bodies(self, destination: Destination, rows: Sequence[Row]) -> list[bytes] | None:
-        """Return the bodies to send, read from the spool if they are not in memory; None if one cannot be read."""
+    def _bodies(self, destination: Destination, rows: Sequence[Row]) -> list[bytes]:
+        """Return the bodies to send, read from the spool if they are not in memory; empty if they cannot be read."""
         stored: dict[int, bytes] = {}
         keys = [row.key for row in rows if not row.body and row.key is not None]
         spool = destination.spool
         if keys and spool is not None:
             stored = self._worker.ask(lambda: spool.load(keys))
-        bodies = [destination.body_to_send(row, row.body or stored.get(row.key or 0, b"")) for row in rows]
-        return bodies if all(bodies) else None
+        return [destination.body_to_send(row, row.body or stored.get(row.key or 0, b"")) for row in rows]
 
 
 def _connection(destination: Destination, connections: dict[Destination, Connection]) -> Connection:

@@ -42,6 +42,7 @@ P = ParamSpec("P")
 BODY_BYTES: Final = 32 * 1024 * 1024
 """Memory limit for the bodies that one adoption returns; further bodies stay on disk."""
 
+IDS_OF_CONDITION: Final = 500
 CHUNK_BYTES: Final = 8 * 1024 * 1024
 RETRY_SECONDS: Final = 30.0
 """Pause in seconds before creating a file is retried after a failure."""
@@ -154,6 +155,7 @@ class Spool:
         self._room = self._max_bytes
         self._retry_at = 0.0
         self._unmarked: list[tuple[int, State | None, str | None]] = []
+        self._lost = False
 
     @property
     def problem(self) -> str | None:
@@ -167,6 +169,11 @@ class Spool:
     def destination_name(self, url: str, key: str | None) -> str:
         """Return the name of a backend on disk, without its key; `LOCAL` if the key is None."""
         return destination_id(url, key, None if self._missing else self.directory)
+
+    def take_lost(self) -> bool:
+        """Return whether this process's file was lost since the last call, so that its rows are no longer on disk."""
+        lost, self._lost = self._lost, False
+        return lost
 
     # Rows of this process
 
@@ -226,7 +233,7 @@ class Spool:
                     raise
                 file.close()
                 self._set_aside(file.path)
-                self._file = None
+                self._file, self._lost = None, True
                 if (file := self._own_file(create)) is None:
                     return otherwise
                 result = do(file)
@@ -252,7 +259,7 @@ class Spool:
             self.abandon()
         if self._file is not None and not self._file.path.exists():
             self._file.close()  # It was deleted, with its rows.
-            self._file = None
+            self._file, self._lost = None, True
         create = create and not (self._closed or self._missing)
         if self._file is None and create and time.monotonic() >= self._retry_at:
             self._file = self._created()
@@ -271,7 +278,13 @@ class Spool:
             text = f"{self.directory} is on a file system without locks, or one that SQLite cannot use ({fault})"
             raise SpoolFault("other", text) from fault
         self._retry_at = 0.0
+        self._room = self._room_beside(made.path)
         return made
+
+    def _room_beside(self, *paths: Path | None) -> int:
+        """Return the size limit of our file in bytes: what other files leave, but at least an eighth of the total."""
+        others = sum(size for path, size in spool_files(self.directory) if path not in paths)
+        return max(self._max_bytes - others, self._max_bytes // 8)
 
     def _set_aside(self, path: Path) -> None:
         aside = set_aside(path)
@@ -292,10 +305,9 @@ class Spool:
         return True
 
     def _make_room(self, file: SpoolFile, need: int, instead_of: Path | None, *, disk_full: bool = False) -> None:
-        others = sum(size for path, size in spool_files(self.directory) if path not in (file.path, instead_of))
-        self._room = max(self._max_bytes - others, self._max_bytes // 8)
-        file.truncate_wal()
-        for where in _DELETED_FIRST[:2]:
+        self._room = self._room_beside(file.path, instead_of)
+        # While a reader holds the WAL file, deleting adds to it: then only what was sent goes.
+        for where in _DELETED_FIRST[:2] if file.truncate_wal() else _DELETED_FIRST[:1]:
             missing = need if disk_full else file.used_bytes() + need - self._room
             if missing <= 0 or need > self._room:
                 break
@@ -409,22 +421,25 @@ class Spool:
         paths = self._others()
         if not self.problem:
             tidy(self.directory, self._max_age)
-        oldest = time.time() - self._max_age
+        oldest, full = time.time() - self._max_age, False
 
         def expire(file: SpoolFile) -> None:
             self._count(file.delete_where("added < ?", (oldest,)))
 
         def shrink(file: SpoolFile, where: str) -> None:
+            nonlocal full
             self._count(deleted := file.delete_where(where, size=self._excess()))
             if any(deleted):
+                full = True  # Unless the file can be rewritten.
                 file.rewrite()
+                full = False
 
         for path in paths:
             self._visit(path, expire)
             yield
         for where in _DELETED_FIRST:
             for path in self._others():
-                if self._excess() <= 0:
+                if full or self._excess() <= 0:
                     return
                 self._visit(path, partial(shrink, where=where))
                 yield
@@ -445,9 +460,13 @@ class Spool:
 
         Session starts come first.
         """
-        condition, values = _of_sessions(session_ids)
-        where = f"{_LOCAL} AND {condition}"
         taken: list[StoredRow] = []
+        for condition, values in _of_sessions(session_ids):
+            self._take_local(f"{_LOCAL} AND {condition}", values, destination, taken)
+        return sorted(taken, key=lambda row: row.kind != "session_start")
+
+    def _take_local(self, where: str, values: Sequence[Any], destination: str, taken: list[StoredRow]) -> None:
+        """Assign a destination to matching rows, of dead processes and of our own file, and add them to `taken`."""
 
         def take(rows: list[StoredRow] | None) -> bool:
             _trim(rows or (), BODY_BYTES - sum(len(row.body) for row in taken))
@@ -471,7 +490,6 @@ class Spool:
         none: list[StoredRow] = []
         while take(self._own(redirect, none)):
             pass
-        return sorted(taken, key=lambda row: row.kind != "session_start")
 
     @_on_worker
     def sessions(self, living: bool = False) -> list[StoredSession]:
@@ -539,12 +557,12 @@ class Spool:
 
         Their text is gone from the disk afterwards.
         """
-        where, values = ("1", ()) if session_ids is None else _of_sessions(session_ids)
+        conditions = [("1", ())] if session_ids is None else list(_of_sessions(session_ids))
         deleted = 0
 
         def delete(file: SpoolFile) -> None:
             nonlocal deleted
-            deleted += sum(file.delete_where(where, values))
+            deleted += sum(sum(file.delete_where(where, values)) for where, values in conditions)
             file.rewrite()
 
         self._own(delete, None)
@@ -558,9 +576,12 @@ class Spool:
         return deleted
 
 
-def _of_sessions(session_ids: Iterable[str]) -> tuple[str, tuple[str, ...]]:
-    values = tuple(map(_text, session_ids))
-    return f"session_id IN ({','.join('?' * len(values))})", values
+def _of_sessions(session_ids: Iterable[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield conditions for the rows of these sessions, each with its values: SQLite limits their number."""
+    texts = list(map(_text, session_ids))
+    for start in range(0, len(texts), IDS_OF_CONDITION):
+        values = tuple(texts[start : start + IDS_OF_CONDITION])
+        yield f"session_id IN ({','.join('?' * len(values))})", values
 
 
 def _default_directory() -> Path:

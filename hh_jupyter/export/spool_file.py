@@ -348,12 +348,13 @@ class SpoolFile:
             self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def truncate_wal(self) -> None:
-        """Write the WAL file back and empty it, unless another process is reading."""
+    def truncate_wal(self) -> bool:
+        """Write the WAL file back and empty it; return False if another process is reading it."""
         with faults():
             self._db.execute("PRAGMA busy_timeout=0")
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            blocked = self._one("PRAGMA wal_checkpoint(TRUNCATE)")
             self._db.execute(f"PRAGMA busy_timeout={OWNER_TIMEOUT_MILLIS}")
+            return not blocked
 
     # Reading
 

@@ -15,6 +15,7 @@ import time
 from _thread import LockType, allocate_lock
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
@@ -39,6 +40,7 @@ MAX_AGE_NS: Final = 20_000_000
 PRODUCER_WAIT: Final = 0.02
 """Longest wait of a producer, in seconds. Bounded, because it may hold a lock of the program that the worker needs."""
 
+LONGEST_PAUSE: Final = 10.0
 FORK_WAIT: Final = 1.0
 """Seconds that a fork waits for the worker to leave SQLite; then it continues, so as not to block the program."""
 
@@ -57,9 +59,10 @@ class Answer(Generic[T]):
         self._lock.acquire()
 
     def give(self, value: T) -> None:
-        """Answer. Called once, by one of our threads."""
-        self.value = value
-        self._lock.release()
+        """Answer; only the first answer counts."""
+        if self._lock.locked():
+            self.value = value
+            self._lock.release()
 
     def wait(self, seconds: float) -> bool:
         """Wait for the answer; return False if there is none after `seconds`."""
@@ -73,7 +76,7 @@ class Worker:
     """Runs `handle` for the entries that were put, in order, on one thread that starts with the first entry.
 
     Args:
-        handle: handles a batch of entries without messages. It must not raise.
+        handle: handles a batch of entries without messages.
         end_turn: called whenever everything that was put is handled, and after at most `MAX_BATCH` entries.
     """
 
@@ -93,7 +96,9 @@ class Worker:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._thread: threading.Thread | None = None
         self._idle, self._stopping = True, False
-        self._inline = self._running_inline = False
+        self._inline = False
+        self._inline_thread: int | None = None
+        self._role = allocate_lock()  # Held by the thread that works.
         self._oldest_ns = 0
         self._own_threads.clear()
 
@@ -127,7 +132,7 @@ class Worker:
             TimeoutError: there is no result after `seconds`.
             Exception: what `question` raises.
         """
-        if self.is_own_thread():
+        if self._thread is threading.current_thread() or self._inline_thread == threading.get_ident():
             return question()
         answer: Answer[tuple[T | None, BaseException | None]] = Answer()
 
@@ -155,6 +160,10 @@ class Worker:
         self.post(lambda: answer.give(None))
         return answer.wait(seconds)
 
+    def waiting(self) -> list[Entry]:
+        """Return the entries that wait. For a forked child, where nothing else runs."""
+        return list(self._inbox)
+
     @property
     def busy(self) -> bool:
         """True if an entry waits or is being handled."""
@@ -167,7 +176,8 @@ class Worker:
 
     def is_own_thread(self) -> bool:
         """Return whether the calling thread is one of ours, which must not wait for the worker."""
-        return threading.get_ident() in self._own_threads or self._running_inline
+        thread = threading.get_ident()
+        return thread in self._own_threads or thread == self._inline_thread
 
     def _hold_back(self) -> None:
         if not self._warm or threading.get_ident() in self._own_threads or self._inline:
@@ -178,45 +188,34 @@ class Worker:
         lock.acquire(timeout=PRODUCER_WAIT)
 
     def _start(self) -> None:
+        """Start the thread. If two are started at once, even by a destructor in here, one of them ends at once."""
+        if not self._inline:
+            try:
+                threading.Thread(target=self._run, name=f"{THREAD_PREFIX}worker", daemon=True).start()
+            except RuntimeError:  # The interpreter is shutting down, or the platform has no threads to give.
+                self._inline = True
         if self._inline:
-            self._run_inline()
-            return
-        thread = threading.Thread(target=self._run, name=f"{THREAD_PREFIX}worker", daemon=True)
-        self._thread = thread
-        try:
-            thread.start()
-        except RuntimeError:  # The interpreter is shutting down, or the platform has no threads to give.
-            self._thread, self._inline = None, True
             self._run_inline()
 
     def _run_inline(self) -> None:
         """Handle everything on the calling thread, because no thread can be started."""
-        if self._running_inline:
-            return
-        self._running_inline = True
-        try:
-            self._work_off()
-        finally:
-            self._running_inline = False
+        while self._inbox and self._role.acquire(blocking=False):
+            self._inline_thread = threading.get_ident()
+            try:
+                self._work_off()
+            finally:
+                self._inline_thread = None
+                self._role.release()
 
     # The program's main thread around a fork, and at the end
 
-    def pause(self) -> Answer[None] | None:
-        """Wait until the worker is between two batches and keep it there; pass the result to `resume`."""
-        if self._thread is None or self.is_own_thread():
-            return None
-        reached: Answer[None] = Answer()
-        resume: Answer[None] = Answer()
-        self._pauses.append((reached, resume))
-        self._bell.put(True)
-        reached.wait(FORK_WAIT)
-        return resume
-
-    @staticmethod
-    def resume(paused: Answer[None] | None) -> None:
-        """End a pause."""
-        if paused is not None:
-            paused.give(None)
+    def pause(self, resume: Answer[None]) -> None:
+        """Wait until the worker is between two batches, where it stays until `resume` is answered."""
+        if self._thread is not None and not self.is_own_thread():
+            reached: Answer[None] = Answer()
+            self._pauses.append((reached, resume))
+            self._bell.put(True)
+            reached.wait(FORK_WAIT)
 
     def stop(self, seconds: float) -> None:
         """End the thread after everything that was put is handled. Waits at most `seconds`."""
@@ -251,6 +250,9 @@ class Worker:
         self._own_threads.discard(threading.get_ident())
 
     def _run(self) -> None:
+        if not self._role.acquire(blocking=False):
+            return
+        self._thread = threading.current_thread()
         self.add_own_thread()
         self._idle = False
         while True:
@@ -268,6 +270,7 @@ class Worker:
             self._idle = False
         self._thread, self._stopping = None, False
         self.remove_own_thread()
+        self._role.release()
         if self._inbox:
             self._start()
 
@@ -294,7 +297,7 @@ class Worker:
             while self._pauses:
                 reached, resume = self._pauses.popleft()
                 reached.give(None)
-                resume.wait(threading.TIMEOUT_MAX)
+                resume.wait(LONGEST_PAUSE)
             taken: list[Entry] = []
             message: Callable[[], None] | None = None
             while self._inbox and len(taken) < MAX_BATCH and message is None:
@@ -305,22 +308,23 @@ class Worker:
                     taken.append(entry)
             if taken:
                 self._oldest_ns = self._end_of(taken[0])
-                self._handle(taken)
+                self._run_guarded(partial(self._handle, taken))
                 self._warm = True
             if message is not None:
-                self._run_message(message)
+                self._run_guarded(message)
             while self._timers and self._timers[0][0] <= time.monotonic():
-                self._run_message(heapq.heappop(self._timers)[2])
+                self._run_guarded(heapq.heappop(self._timers)[2])
             while self._held_back:
                 self._held_back.popleft().release()
-            self._end_turn()
+            self._run_guarded(self._end_turn)
             if not self._inbox and not self._pauses:
                 return
 
-    def _run_message(self, message: Callable[[], None]) -> None:
+    @staticmethod
+    def _run_guarded(act: Callable[[], None]) -> None:
         try:
-            message()
-        except Exception:  # boundary: a bug in one message must not end the thread and lose later spans.
+            act()
+        except BaseException:  # boundary: a bug must not end the thread and lose later spans.
             logger.debug("the exporter failed inside hh_jupyter", exc_info=True)
 
     @staticmethod

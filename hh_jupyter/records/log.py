@@ -7,12 +7,15 @@ that an interrupt or a destructor on a program's thread never stops the worker.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hh_jupyter.records.record import SpanDetails, SpanRecord
+
+logger = logging.getLogger(__name__)
 
 Listener = Callable[[tuple["SpanRecord", ...]], None]
 
@@ -44,8 +47,7 @@ class SpanLog:
                 self._by_cell.setdefault(row.cell, deque()).append(row)
         while len(self._rows) > self._max_rows:
             self._evict_oldest()
-        for listener in self._listeners:
-            listener(added)
+        _notify(self._listeners, added)
 
     def replace(self, row: SpanRecord, **changes: Any) -> None:
         """Replace a record by a changed copy if it is still in the log, then notify the change listeners."""
@@ -54,8 +56,7 @@ class SpanLog:
             index = next((index for index, kept in enumerate(rows) if kept is row), None)
             if index is not None:
                 rows[index] = changed
-        for listener in self._change_listeners:
-            listener((changed,))
+        _notify(self._change_listeners, (changed,))
 
     def _evict_oldest(self) -> None:
         row = self._rows.popleft()
@@ -102,6 +103,14 @@ class SpanLog:
     def clear(self) -> None:
         """Remove all records."""
         self._rows, self._by_cell, self.evicted = deque(), {}, 0
+
+
+def _notify(listeners: Iterable[Listener], rows: tuple[SpanRecord, ...]) -> None:
+    for listener in listeners:
+        try:
+            listener(rows)
+        except Exception:  # boundary: a display that fails must not affect the export.
+            logger.debug("a listener of the span log failed", exc_info=True)
 
 
 def _copied(rows: deque[SpanRecord]) -> tuple[SpanRecord, ...]:

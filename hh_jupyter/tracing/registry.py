@@ -8,7 +8,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from hh_jupyter.export.destination import switch_log_off
-from hh_jupyter.export.exporter import STOP_SHARE, Exporter, begin_flush, flush_exporters, wait_all_finalized
+from hh_jupyter.export.exporter import (
+    STOP_SECONDS,
+    STOP_SHARE,
+    Exporter,
+    begin_flush,
+    flush_exporters,
+    wait_all_finalized,
+)
 from hh_jupyter.export.process import flush_before_exit, restore_sigterm
 from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.settings import Settings
@@ -77,9 +84,10 @@ def _shut_down_all() -> None:
         tracer.preload_modules()
     budget = _exit_budget()
     deadline = time.monotonic() + budget
-    flush_exporters([tracer.exporter for tracer in tracers], budget * (1 - STOP_SHARE))
+    # The shutdown of each tracer reports what this flush could not send.
+    begin_flush([tracer.exporter for tracer in tracers], budget, asked=False).answer.wait(budget * (1 - STOP_SHARE))
     for tracer in tracers:
-        tracer.shut_down_within(max(0.0, deadline - time.monotonic()))
+        tracer.shut_down_within(max(STOP_SECONDS, deadline - time.monotonic()))
 
 
 def _exit_budget() -> float:
