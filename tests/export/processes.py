@@ -29,7 +29,7 @@ ADOPTED_SECONDS = 0.9
 SPOOL_FILES = "spool-*.sqlite3"
 A_SPOOL_FILE = "spool-0123456789abcdef.sqlite3"
 SALT = "salt"
-ORPHANS = ("spool-fedcba9876543210.sqlite3-journal",)
+ORPHANS = tuple(f"spool-fedcba9876543210.sqlite3-{end}" for end in ("journal", "wal", "shm"))
 """Files beside a spool file that SQLite makes, here without one."""
 
 PRELUDE = """
