@@ -15,11 +15,11 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 BUDGETS: Final[dict[str, str]] = {
-    "import + ready": "<= 0.6",
-    "memory": "<= 0.7",
+    "import + ready": "<= 0.55",
+    "memory": "<= 0.5",
     "@trace, caller": "<= 1.7",
-    "@trace, all": "<= 1.3",
-    "exception, caller": "<= 1.0",
+    "@trace, all": "<= 1.2",
+    "exception, caller": "<= 0.7",
     "four threads, wall": "<= 1.7",
     "create_session, caller": "<= 30 us",
     "redaction, a span": "<= 15 us",
