@@ -192,7 +192,13 @@ class _Shared:
             destination.spool.add(self._stored_name(destination, destination.spool), rows)
             self._store_again(destination.spool)
         with self.all.changed:
-            destination.add(rows)
+            final = destination.final
+            if final is not destination:  # Its key was rejected since.
+                self.all.note_move(final, [row.key for row in rows if row.key is not None])
+                for row in rows:
+                    destination.count_made(row.cell, -row.spans)
+                    final.count_made(row.cell, row.spans)
+            final.add(rows)
 
     def _store_again(self, spool: Spool) -> None:
         """Write the rows in memory to the spool once more if its file was lost."""

@@ -683,9 +683,11 @@ class HoneyHiveTracer:
         set_verbose(self, verbose=False)
 
     def warn_unsent(self) -> None:
-        """Log that not everything was sent, and why."""
+        """Log that not everything was sent, and why, unless it has all arrived meanwhile."""
         state, spool = self.export_state(), self.exporter.spool
         waiting = state.waiting + state.calls_waiting
+        if not waiting and state.reason is None:
+            return
         reason = state.reason or f"{waiting} spans and requests were still waiting"
         kept = "; the rest is kept on disk for the next process" if spool is not None and spool.problem is None else ""
         logger.warning("not everything was sent: %s%s", reason, kept)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from hh_jupyter.settings import resolve
 from hh_jupyter.testing import Backend
 from hh_jupyter.testing.responses import TRACES
-from tests.export.troubled import KEY, exports, make_spans, mend, names, tracer_to
+from tests.export.troubled import KEY, exports, make_spans, mend, names, tracer_to, wait_until
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -92,3 +95,38 @@ def test_changed_settings_with_the_same_key_release_what_was_rejected() -> None:
         assert tracer.force_flush(10_000)
         assert len(backend.spans()) == 3
         assert len(exports(backend)) == 2
+
+
+def test_a_key_that_works_again_sends_what_it_had_kept_and_what_comes() -> None:
+    with Backend(statuses={"/": [401]}, repeat_last_status=True) as backend, tracer_to(backend, api_key=KEY) as tracer:
+        make_spans(tracer, 1)
+        assert not tracer.force_flush(5_000)
+        tracer.configure(resolve({"api_key": "another-test-key", "server_url": backend.url}))
+        make_spans(tracer, 1)
+        assert not tracer.force_flush(5_000)
+        mend(backend)
+        tracer.configure(resolve({"api_key": KEY, "server_url": backend.url}))
+        make_spans(tracer, 1)
+        assert tracer.force_flush(10_000)
+        assert len(backend.spans()) == 3
+
+
+def test_rows_follow_a_key_that_was_rejected_after_it_had_been_replaced(tmp_path: Path) -> None:
+    """In memory and on disk: the next process with the new key has them, too."""
+    settings: dict[str, Any] = {"spool": True, "spool_dir": str(tmp_path)}
+    with Backend(delay={TRACES: 0.5}, statuses={TRACES: [401]}, repeat_last_status=True) as backend:
+        with tracer_to(backend, api_key=KEY, export_timeout=5.0, **settings) as tracer:
+            make_spans(tracer, 1)
+            tracer.force_flush(0)
+            assert backend.wait_for(exports)
+            tracer.configure(resolve({"api_key": "another-test-key", "server_url": backend.url, **settings}))
+            assert not tracer.force_flush(5_000)
+            stored = tracer.spool.sessions() if tracer.spool is not None else []
+            (spans,) = [session for session in stored if session.spans]
+            assert spans.unsent == 1
+        mend(backend)
+        with tracer_to(backend, api_key="another-test-key", **settings) as tracer:
+            assert wait_until(lambda: tracer.export_state().parked == 1)
+            tracer.send_again()
+            assert tracer.force_flush(10_000)
+            assert len(backend.spans()) == 1
