@@ -49,6 +49,7 @@ class Senders:
     def reset(self) -> None:
         """Start without threads, as in a forked child."""
         self._threads: list[threading.Thread] = []
+        self._ending: list[threading.Thread] = []
         self._idle = 0
         self._running = self._stranded = False
         self._next_destination = 0
@@ -67,12 +68,13 @@ class Senders:
         """End the threads once their current requests end."""
         with self._destinations.changed:
             self._running = False
+            self._ending = list(self._threads)  # They leave the other list before they have ended.
             self._destinations.changed.notify_all()
 
     def join(self, seconds: float) -> None:
         """Wait until the threads have ended, at most `seconds` in total."""
         deadline = time.monotonic() + seconds
-        for thread in list(self._threads):
+        for thread in self._ending:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _open_thread(self) -> None:
