@@ -190,7 +190,7 @@ class _Shared:
         """Write rows to the spool, then queue them: none may be sent before it is on disk."""
         if rows and destination.spool is not None:
             destination.spool.add(self._stored_name(destination, destination.spool), rows)
-            self._store_again(destination.spool)
+            self._store_again(destination, destination.spool, rows)
         with self.all.changed:
             final = destination.final
             if final is not destination:  # Its key was rejected since.
@@ -200,10 +200,11 @@ class _Shared:
                     final.count_made(row.cell, row.spans)
             final.add(rows)
 
-    def _store_again(self, spool: Spool) -> None:
-        """Write the rows in memory to the spool once more if its file was lost."""
+    def _store_again(self, owner: Destination, spool: Spool, added: Sequence[Row]) -> None:
+        """If the spool's file was lost, write the rows in memory once more, and rename those that were just added."""
         if not spool.take_lost():
             return
+        spool.redirect([row.key for row in added if row.key is not None], self._stored_name(owner, spool))
         with self.all.changed:
             kept = [(one, [row for row in one.rows() if row.key is not None]) for one in self.all.active]
             for destination, rows in kept:

@@ -156,6 +156,8 @@ class Spool:
         self._retry_at = 0.0
         self._unmarked: list[tuple[int, State | None, str | None]] = []
         self._lost = False
+        self._names: dict[tuple[str, str | None], str] = {}
+        self._unmeasured = 0
 
     @property
     def problem(self) -> str | None:
@@ -167,12 +169,20 @@ class Spool:
         return None
 
     def destination_name(self, url: str, key: str | None) -> str:
-        """Return the name of a backend on disk, without its key; `LOCAL` if the key is None."""
-        return destination_id(url, key, None if self._missing else self.directory)
+        """Return the name of a backend on disk, without its key; `LOCAL` if the key is None.
+
+        It changes with the folder's salt, when a folder that was deleted is created again.
+        """
+        name = self._names.get((url, key))
+        if name is None:
+            name = self._names[url, key] = destination_id(url, key, None if self._missing else self.directory)
+        return name
 
     def take_lost(self) -> bool:
         """Return whether this process's file was lost since the last call, so that its rows are no longer on disk."""
         lost, self._lost = self._lost, False
+        if lost:
+            self._names.clear()
         return lost
 
     # Rows of this process
@@ -293,8 +303,11 @@ class Spool:
     def _insert(self, file: SpoolFile, records: Sequence[Record], instead_of: Path | None = None) -> bool:
         """Insert records; without room for them, delete sent and local ones, the oldest first."""
         need = sum(len(record.body) for record in records)
-        if file.used_bytes() + need > self._room:
-            self._make_room(file, need, instead_of)
+        self._unmeasured += need
+        if self._unmeasured > self._max_bytes // 256:  # Each question to the file gives up the interpreter for a while.
+            self._unmeasured = 0
+            if file.used_bytes() + need > self._room:
+                self._make_room(file, need, instead_of)
         try:
             file.insert(records)
         except SpoolFault as fault:
