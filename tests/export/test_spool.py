@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sqlite3
@@ -92,7 +93,8 @@ print(failed, number, flush=True)
         (tmp_path / "stop").touch()
         failed, number = map(int, line_of(owner).split())
     assert failed == 0
-    assert seen == sorted(seen)
+    # The row that was waiting may be deleted before the next look.
+    assert all(later >= earlier - 1 for earlier, later in itertools.pairwise(seen))
     assert seen[-1] > seen[0]
     assert number // 2 >= seen[-1] - 1
 
