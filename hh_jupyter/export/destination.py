@@ -91,7 +91,7 @@ class Flush:
     """A wait for the results of everything that some destinations held when it began.
 
     Args:
-        seconds: time limit; after it, nobody waits for the answer any more.
+        seconds: time limit of the caller, who does not wait longer for the answer.
         asked: the caller reports the answer. If not, failures stay recorded for the next flush.
 
     Attributes:
@@ -108,7 +108,7 @@ class Flush:
 
     @property
     def expired(self) -> bool:
-        """Whether nobody waits for the answer any more."""
+        """Whether the time limit has passed."""
         return time.monotonic() > self._deadline
 
     def begin(self, destinations: Sequence[Destination]) -> None:
@@ -146,7 +146,7 @@ class Flush:
             successor.flushes.append(self)
 
     def check(self) -> None:
-        """Answer if nothing is left to wait for, or nobody waits any more."""
+        """Answer if everything is settled or the time limit has passed."""
         if self._waiting and not self.expired:
             return
         done = not self._waiting and not self._bad and not any(one.held_back for one in self._destinations)
@@ -264,7 +264,7 @@ def switch_log_off() -> None:
 
 
 class Destination:
-    """Where the rows of one tracer go: what waits, is in flight or was rejected, and what became of it.
+    """Where the rows of one tracer go: their queue, the rows in flight, the rejected rows, and the counts.
 
     Args:
         destinations: what all destinations of this process share.

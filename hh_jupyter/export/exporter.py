@@ -226,6 +226,7 @@ class _Shared:
             for reason in reasons:
                 for destination in plan.destinations:
                     destination.note_lost(reason)
+        self.all.tell()
 
     def _end_turn(self) -> None:
         """Write to the spool what the senders have settled, and cut the rows that hold a rejected span."""

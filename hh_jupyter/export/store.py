@@ -30,9 +30,9 @@ class BodyStore:
 
     Args:
         max_bytes: limit on the total length of the bodies.
-        elsewhere: returns further sources, for bodies that were evicted.
 
     Attributes:
+        elsewhere: returns further sources, for bodies that were evicted.
         run: runs a function on the worker and returns its result.
     """
 

@@ -302,12 +302,12 @@ def _pickled_result(value: Any, name: str) -> bytes:
     try:
         try:
             return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-        except Exception:  # Re-raised without cloudpickle.
+        except Exception:  # boundary: whatever the value raises, cloudpickle may manage; re-raised without it.
             cloudpickle: Any = sys.modules.get("cloudpickle")
             if cloudpickle is None:
                 raise
             return bytes(cloudpickle.dumps(value))
-    except Exception as error:  # Pickle raises what the value's own code raises.
+    except Exception as error:  # boundary: pickle raises what the value's own code raises.
         text = f"{name} returned a {type_name(type(value))} that cannot be sent back: {text_of(error)}"
         raise pickle.PicklingError(text) from error
 

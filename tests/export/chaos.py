@@ -529,7 +529,7 @@ class Process:
         connections: time and port.
         end: how it ended by itself: "exit", "_exit" or "kill"; "" if it did not.
         last: its last sign of life.
-        killed, terminated: when somebody else killed or terminated it, or had terminated its parent before the fork.
+        killed, terminated: when another process killed or terminated it, or had terminated its parent before the fork.
         gone: when it was found to have ended.
     """
 

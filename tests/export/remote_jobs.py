@@ -81,7 +81,7 @@ def write_event(content: str) -> None:
         record = log_record(
             f"{context.trace_id:032x}", f"{context.span_id:016x}", event_name="gen_ai.choice", body={"content": content}
         )
-        get_logger_provider().get_logger("somebody").emit(record)
+        get_logger_provider().get_logger("another library").emit(record)
 
 
 def enrich_in_order(number: int) -> None:

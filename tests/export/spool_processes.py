@@ -75,7 +75,7 @@ def start(script: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
     ) as process:
         try:
             yield process
-        except BaseException:
+        except BaseException:  # boundary: no process may outlive a test that failed.
             process.kill()
             raise
 

@@ -63,7 +63,7 @@ def finalized(
 ) -> tuple[CapturedSpan, int]:
     """Return one span in its final form, and its number of attributes at the end."""
     with capture_spans() as spans:
-        span: Any = tracer.provider.get_tracer("somebody's").start_span("subject")
+        span: Any = tracer.provider.get_tracer("another library").start_span("subject")
         for key, value in attributes.items():
             span.set_attribute(key, value)
         for event in events:

@@ -418,13 +418,13 @@ def test_sent_rows_stay_readable_but_are_not_adopted(tmp_path: Path) -> None:
     spool.add(HERE, rows)
     spool.mark([(rows[0].key or 0, "sent", None), (rows[1].key or 0, "rejected", "422")])
     spool.close()
-    heir = Spool(tmp_path)
-    assert [(row.state, row.reason) for row in adopted(heir)] == [("rejected", "422"), ("waiting", None)]
-    (session,) = heir.sessions()
+    adopter = Spool(tmp_path)
+    assert [(row.state, row.reason) for row in adopted(adopter)] == [("rejected", "422"), ("waiting", None)]
+    (session,) = adopter.sessions()
     assert (session.spans, session.unsent, session.here) == (3, 2, True)
-    assert sorted(heir.bodies(SESSION)) == [b"0 ", b"1 ", b"2 "]
-    heir.redirect([row.key or 0 for row in adopted(heir)], THERE)
-    heir.close()
+    assert sorted(adopter.bodies(SESSION)) == [b"0 ", b"1 ", b"2 "]
+    adopter.redirect([row.key or 0 for row in adopted(adopter)], THERE)
+    adopter.close()
 
 
 def test_bodies_above_the_memory_limit_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
