@@ -1,6 +1,9 @@
 # make demo      run the quickstart notebook and write it to demo-output/
 # make test      everything a change must pass, within 15 minutes on two cores
 # make test-all  the same, the slow matrices and the demo
+# make test-latest  make test with the newest release of every package, in an environment of its own
+# make fuzz      new examples for the property tests, until one fails or MINUTES (60) are over
+# make lock      choose the newest versions that fit together and write them into the lock files
 # make matrix    the kernel tests with each pair of IPython and ipykernel in tests/matrix (a part of test-all)
 # make frameworks  agent frameworks, LLM clients and MCP, traced in a real kernel (a part of test-all)
 # make bench     the budgets, as ratios to the plain OpenTelemetry SDK in one run
@@ -18,13 +21,22 @@ BIN := $(VENV)/bin
 MATRIX := .venv-matrix
 FRAMEWORKS := .venv-frameworks
 TYPESCRIPT := .venv-typescript
+LATEST := .venv-latest
+LOCKER := .venv-lock
+# Every installation takes its versions from a lock file; `LOCKED=` does without.
+LOCKED ?= 1
+LOCK := requirements.lock
+pins = $(if $(LOCKED),--constraint $(1) --build-constraint $(LOCK))
+PIP_INSTALL := -m pip install --quiet
+UPGRADE_PIP := $(PIP_INSTALL) --upgrade $(if $(LOCKED),--constraint $(LOCK)) "pip>=25.3"
 PAIRS := $(patsubst tests/matrix/%.txt,%,$(wildcard tests/matrix/*.txt))
 # Kernel and browser tests wait more than they compute: two workers share two cores well.
 WORKERS ?= 2
+MINUTES ?= 60
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-all matrix frameworks bench js-types lint format readme screenshots chromium clean
+.PHONY: demo test test-all test-latest fuzz lock matrix frameworks bench js-types lint format readme screenshots chromium clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/python notebooks/demo.py
@@ -38,6 +50,13 @@ test-all: lint chromium $(VENV)/.cluster-installed
 	if command -v npm; then $(MAKE) js-types; fi
 	$(MAKE) matrix
 	$(MAKE) frameworks
+
+test-latest:
+	rm -rf $(LATEST)
+	$(MAKE) test VENV=$(LATEST) LOCKED=
+
+fuzz: $(VENV)/.dev-installed
+	$(BIN)/python -m tests.fuzz $(MINUTES)
 
 matrix: $(PAIRS:%=matrix-%)
 
@@ -69,36 +88,51 @@ screenshots: $(VENV)/.dev-installed chromium
 readme: $(VENV)/.dev-installed
 	$(BIN)/python -m tests.readme_tables --write
 
-$(VENV)/.pip-ready:
+$(VENV)/.pip-ready: $(LOCK)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python $(UPGRADE_PIP)
 	touch $@
 
 $(VENV)/.demo-installed: $(VENV)/.pip-ready pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[openai]" --group demo
+	$(BIN)/python $(PIP_INSTALL) $(call pins,$(LOCK)) --editable ".[openai]" --group demo
 	touch $@
 
 $(VENV)/.dev-installed: $(VENV)/.pip-ready pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[openai]" --group test --group lint
+	$(BIN)/python $(PIP_INSTALL) $(call pins,$(LOCK)) --editable ".[openai]" --group test --group lint
 	touch $@ $(VENV)/.demo-installed
 
-$(MATRIX)/%/.installed: tests/matrix/%.txt pyproject.toml
+$(MATRIX)/%/.installed: tests/matrix/%.txt tests/matrix/%.lock pyproject.toml
 	$(PYTHON) -m venv $(MATRIX)/$*
-	$(MATRIX)/$*/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(MATRIX)/$*/bin/python -m pip install --quiet --editable ".[openai]" --group clients --requirement $<
+	$(MATRIX)/$*/bin/python $(UPGRADE_PIP)
+	$(MATRIX)/$*/bin/python $(PIP_INSTALL) $(call pins,tests/matrix/$*.lock) \
+		--editable ".[openai]" --group clients --requirement $<
 	touch $@
 
-$(FRAMEWORKS)/.installed: tests/frameworks/requirements.txt tests/frameworks/anthropic-0.txt pyproject.toml
+$(FRAMEWORKS)/.installed: $(wildcard tests/frameworks/*.txt tests/frameworks/*.lock) pyproject.toml
 	$(PYTHON) -m venv $(FRAMEWORKS)
-	$(FRAMEWORKS)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(FRAMEWORKS)/bin/python -m pip install --quiet --editable . --requirement $<
-	$(FRAMEWORKS)/bin/python -m pip install --quiet --no-deps --upgrade --target $(FRAMEWORKS)/anthropic-0 \
-		--requirement tests/frameworks/anthropic-0.txt
+	$(FRAMEWORKS)/bin/python $(UPGRADE_PIP)
+	$(FRAMEWORKS)/bin/python $(PIP_INSTALL) $(call pins,tests/frameworks/requirements.lock) \
+		--editable . --requirement tests/frameworks/requirements.txt
+	$(FRAMEWORKS)/bin/python $(PIP_INSTALL) --no-deps --upgrade --target $(FRAMEWORKS)/anthropic-0 \
+		$(call pins,tests/frameworks/anthropic-0.lock) --requirement tests/frameworks/anthropic-0.txt
 	touch $@
 
 $(VENV)/.cluster-installed: $(VENV)/.dev-installed
-	$(BIN)/python -m pip install --quiet --group cluster
+	$(BIN)/python $(PIP_INSTALL) $(call pins,$(LOCK)) --group cluster
 	touch $@
+
+# One lock file for each environment: universal, so that it serves every Python from 3.11 on and every platform.
+COMPILE = $(LOCKER)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate \
+	--custom-compile-command "make lock" --output-file
+
+lock:
+	$(PYTHON) -m venv $(LOCKER)
+	$(LOCKER)/bin/python $(PIP_INSTALL) --upgrade uv
+	$(COMPILE) $(LOCK) --extra openai --group dev --group cluster --group build pyproject.toml
+	for pair in $(PAIRS); do $(COMPILE) tests/matrix/$$pair.lock \
+		--extra openai --group clients pyproject.toml tests/matrix/$$pair.txt || exit 1; done
+	$(COMPILE) tests/frameworks/requirements.lock pyproject.toml tests/frameworks/requirements.txt
+	$(COMPILE) tests/frameworks/anthropic-0.lock --no-deps tests/frameworks/anthropic-0.txt
 
 $(TYPESCRIPT)/node_modules/.bin/tsc:
 	npm install --prefix $(TYPESCRIPT) --no-audit --no-fund --loglevel error typescript@5.9
@@ -107,5 +141,5 @@ chromium:
 	@.ci/install-chromium
 
 clean:
-	rm -rf $(VENV) $(MATRIX) $(FRAMEWORKS) $(TYPESCRIPT) demo-output build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(MATRIX) $(FRAMEWORKS) $(TYPESCRIPT) $(LATEST) $(LOCKER) demo-output build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -102,7 +102,7 @@ events = st.lists(
 
 
 @given(attributes_of_any_kind, kinds, events)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_attributes_are_read(attributes: dict[str, Any], kind: dict[str, Any], happened: list[NamedEvent]) -> None:
     whole_span = attributes | kind
     facts = describe("name", whole_span, happened, 0)

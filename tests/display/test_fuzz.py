@@ -83,8 +83,6 @@ def record(tracer: HoneyHiveTracer, program: list[tuple[str, dict[str, Any], str
 @given(program=st.lists(spans, min_size=1, max_size=5), label=texts)
 @settings(
     max_examples=120,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_every_display_stays_well_formed(tracer: HoneyHiveTracer, program: Any, label: str) -> None:

@@ -25,7 +25,7 @@ CORE = {
     "honeyhive_event_type",
 }
 OWN = {*CORE, "honeyhive_metadata.hh_truncated", "honeyhive_metadata.hh_redacted"}
-FIXED = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SHARED_TRACER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 class Name(str, enum.Enum):  # noqa: UP042  # what most programs use; its str() differs from that of StrEnum
@@ -78,7 +78,7 @@ def size(attributes: Any) -> int:
     return sum(map(len, attributes)) + sum(len(value) for value in values if isinstance(value, str))
 
 
-@settings(FIXED, max_examples=200)
+@settings(SHARED_TRACER, max_examples=200)
 @given(
     attributes=st.dictionaries(KEYS, VALUES, max_size=40),
     events=st.lists(st.dictionaries(KEYS, VALUES, max_size=3), max_size=3).map(tuple),
@@ -97,7 +97,7 @@ def test_a_finalized_span_is_within_its_limits_and_states_what_was_removed(
     assert len(span.events) == len(events)
 
 
-@settings(FIXED, max_examples=150)
+@settings(SHARED_TRACER, max_examples=150)
 @given(value=st.recursive(VALUES, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=10))
 def test_a_span_with_any_value_is_finalized(tracer: HoneyHiveTracer, value: Any) -> None:
     """This includes dicts and nested lists, which newer versions of OpenTelemetry accept."""

@@ -94,7 +94,7 @@ def test_an_event_that_came_as_a_log_record_arrives_as_an_event_of_the_span(
 VALUES = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.text(min_size=1), VALUES, max_size=8))
 def test_any_attributes_arrive(tracer: HoneyHiveTracer, worker: Executor, attributes: dict[str, Any]) -> None:
     found = []

@@ -57,7 +57,7 @@ def shape(tree: SpanTree) -> list[tuple[Any, ...]]:
 
 
 @given(traces, st.randoms(use_true_random=False))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_order_and_repetition_change_nothing(trace: list[SpanRecord], chance: random.Random) -> None:
     shuffled = trace * 2
     chance.shuffle(shuffled)
@@ -69,7 +69,7 @@ def test_order_and_repetition_change_nothing(trace: list[SpanRecord], chance: ra
 
 
 @given(st.sampled_from(RECORDINGS), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_subset_of_a_recording_is_summed_and_drawn(name: str, data: st.DataObject) -> None:
     every = [record_of(span) for span in recorded(name)]
     some = data.draw(st.lists(st.sampled_from(every), max_size=len(every)))

@@ -26,8 +26,6 @@ def local() -> Iterator[HoneyHiveTracer]:
 
 
 @settings(
-    derandomize=True,
-    deadline=None,
     max_examples=300,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -15,7 +15,7 @@ from hh_jupyter.testing import Backend
 from hh_jupyter.values import MAX_KEYS, MAX_TEXT, flatten, plain, scalar, text_of
 from tests.any_value import ANY_VALUE, LARGE, MAKERS, Made
 
-FIXED = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SHARED_TRACER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 LONGEST = MAX_TEXT + 100_000
 """Characters made of one value: those of its texts, and what JSON puts around them."""
 
@@ -32,7 +32,7 @@ def check(attributes: dict[str, Any]) -> None:
         (key + str(value)).encode()
 
 
-@settings(FIXED, max_examples=500)
+@settings(SHARED_TRACER, max_examples=500)
 @given(ANY_VALUE)
 def test_every_value_becomes_valid_attributes_and_valid_json(drawn: Made) -> None:
     found = flatten("key", drawn.make())
@@ -42,7 +42,7 @@ def test_every_value_becomes_valid_attributes_and_valid_json(drawn: Made) -> Non
     json.dumps(plain(drawn.make()), allow_nan=False).encode()
 
 
-@settings(FIXED, max_examples=200)
+@settings(SHARED_TRACER, max_examples=200)
 @given(ANY_VALUE)
 def test_equal_values_are_written_alike(monkeypatch: pytest.MonkeyPatch, drawn: Made) -> None:
     """Two equal values have different memory addresses."""
@@ -86,7 +86,7 @@ def test_long_keys_stay_different_when_they_are_cut() -> None:
     assert max(map(len, found)) < 1_100
 
 
-@settings(FIXED, max_examples=100)
+@settings(SHARED_TRACER, max_examples=100)
 @given(drawn=ANY_VALUE)
 def test_no_value_changes_the_behaviour_of_a_program(tracer: HoneyHiveTracer, drawn: Made) -> None:
     """As argument, result, metadata, attribute, session field and event, it raises nothing and changes no result."""
@@ -129,7 +129,7 @@ def test_the_attributes_of_any_value_arrive_at_the_backend(backend: Backend, tra
     """The stand-in backend responds with 400 to a batch that it cannot decode, and discards it."""
     kept: list[Made] = []
 
-    @settings(FIXED, max_examples=100)
+    @settings(SHARED_TRACER, max_examples=100)
     @given(ANY_VALUE)
     def run(drawn: Made) -> None:
         kept.append(drawn)
