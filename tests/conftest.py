@@ -13,8 +13,8 @@ from opentelemetry import context as otel_context
 
 from hh_jupyter.testing import Backend
 
-# Every run of the tests tries the same examples, wherever it runs; `make fuzz` looks for new ones. No deadline: how long an
-# example takes tells how busy the machine is.
+# Every run of the tests tries the same examples, wherever it runs; `make fuzz` looks for new ones. No deadline: how
+# long an example takes tells how busy the machine is.
 settings.register_profile("same examples", deadline=None, derandomize=True)
 settings.register_profile("new examples", deadline=None, derandomize=False, print_blob=True)
 settings.load_profile("same examples")

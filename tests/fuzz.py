@@ -1,7 +1,8 @@
 """Look for new examples that break a property: `python -m tests.fuzz MINUTES`, or `make fuzz MINUTES=60`.
 
-The property tests run again and again with other examples, until one fails or the minutes are over. Hypothesis keeps what
-failed in `.hypothesis/` and tries it first the next time; write it into the test with `@example` once it is understood.
+The property tests run again and again with other examples, until one fails or the minutes are over. Hypothesis keeps
+what failed in `.hypothesis/` and tries it first the next time; write it into the test with `@example` once it is
+understood.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LOCKS = sorted([*ROOT.glob("*.lock"), *ROOT.glob("tests/*/*.lock")])
 PYTHONS = ("3.11", "3.12", "3.13")
 
 
@@ -62,7 +63,7 @@ def test_each_pair_of_the_matrix_has_a_lock_file_of_its_own(lock: Path) -> None:
     assert not missing([*PROJECT["project"]["dependencies"], *wanted], lock, "3.11"), "run `make lock`"
 
 
-@pytest.mark.parametrize("lock", sorted([*ROOT.glob("*.lock"), *ROOT.glob("tests/*/*.lock")], key=str), ids=lambda lock: lock.name)
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
 def test_no_lock_file_names_a_host(lock: Path) -> None:
     assert "://" not in lock.read_text(encoding="utf-8")
 
