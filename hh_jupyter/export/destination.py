@@ -1,7 +1,7 @@
-"""The destinations of rows: what waits, is in flight or was rejected, and the counts.
+"""The destinations of rows: what waits, is in flight or was rejected.
 
-The counts kept here are the single source for the export state in displays. Only the worker and the sender threads call
-the methods, with the lock of `Destinations`, unless a method says otherwise.
+Only the worker and the sender threads call the methods, with the lock of `Destinations`, unless a method says
+otherwise.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import logging
 import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from hh_jupyter.export import process
 from hh_jupyter.export.circuit import Circuit, back_off
+from hh_jupyter.export.counts import Count, Counts
 from hh_jupyter.export.model import Row, State
 from hh_jupyter.export.queue import FAMILY_REJECTIONS, Batch, Family, Queue
 from hh_jupyter.export.worker import Answer
@@ -70,21 +71,6 @@ FAILURES_TO_LOG: Final = 2
 
 TOO_MUCH: Final = "the in-memory limit for unsent spans was reached"
 NO_SESSION: Final = "the span has no session"
-
-_ALL, _REQUESTS = "\0all", "\0requests"
-"""Keys of the counts of all spans and of all requests. No cell has such a name."""
-
-
-class Counts(NamedTuple):
-    """Counts of spans or requests. A tuple, so that any thread reads all of it at one moment."""
-
-    made: int = 0
-    sent: int = 0
-    rejected: int = 0
-    dropped: int = 0
-    elsewhere: int = 0
-    rejected_reason: str | None = None
-    dropped_reason: str | None = None
 
 
 class Flush:
@@ -303,7 +289,7 @@ class Destination:
         self._circuit = Circuit()
         self._queue = Queue(settings)
         self._trouble: str | None = None
-        self._counts: dict[str, Counts] = {}
+        self._counts = Counts()
         self._deferred: dict[str, Row] = {}
         self._rejected: deque[Row] = deque()
         self._flights: list[Batch] = []
@@ -319,8 +305,8 @@ class Destination:
 
     def state(self, cell: str | None = None) -> ExportState:
         """Return the export state of one cell's spans, or of all spans."""
-        spans = self._counts.get(_ALL if cell is None else cell, Counts())
-        requests = self._counts.get(_REQUESTS, Counts()) if cell is None else Counts()
+        spans = self._counts.spans(cell)
+        requests = self._counts.requests() if cell is None else Count()
         rejected = (spans.rejected_reason or requests.rejected_reason) if spans.rejected or requests.rejected else None
         dropped = (spans.dropped_reason or requests.dropped_reason) if spans.dropped or requests.dropped else None
         failing = bool(self._circuit.failures or self.key_rejected)
@@ -328,12 +314,12 @@ class Destination:
             destination=self.host,
             made=spans.made,
             sent=spans.sent,
-            waiting=_waiting(spans) if self.host else 0,
+            waiting=spans.waiting if self.host else 0,
             parked=spans.rejected,
             dropped=spans.dropped,
             reason=(self._trouble if failing else None) or rejected or dropped,
             failing=failing,
-            calls_waiting=_waiting(requests),
+            calls_waiting=requests.waiting,
             calls_parked=requests.rejected,
             calls_dropped=requests.dropped,
             parked_reason=rejected,
@@ -384,9 +370,8 @@ class Destination:
 
     def count_made(self, cell: str | None, spans: int, *, elsewhere: bool = False) -> None:
         """Count finalized spans before they are added, or spans that another exporter sends to this destination."""
-        change = {"elsewhere": spans} if elsewhere else {"made": spans}
-        for key in (_ALL,) if cell is None else (_ALL, cell):
-            self._count(key, **change)
+        count = self._counts.elsewhere if elsewhere else self._counts.made
+        count(cell, spans)
 
     def note_lost(self, reason: str) -> None:
         """Record data that was lost before it became a row. The next flush returns False."""
@@ -419,7 +404,7 @@ class Destination:
                 self._destinations.note_change(self.spool, row, None, None)
                 continue
             if row.kind != "spans":
-                self._count(_REQUESTS, made=1)
+                self._counts.request_made()
             self._enter(row)
             if not row.session_id and self._accepts_requests:
                 self._drop(row, NO_SESSION)
@@ -438,7 +423,7 @@ class Destination:
                 self.add([row])
                 continue
             if row.kind != "spans":
-                self._count(_REQUESTS, made=1)
+                self._counts.request_made()
             self._enter(row)
             row.background = True
             self._reject(row, row.reason, stored=True)
@@ -582,7 +567,10 @@ class Destination:
             self._outage = None
             self._destinations.log(logging.INFO, f"{self.host} is reachable again")
         self._circuit.accepted(batch.rows[0].kind)
-        self._count_sent(batch.rows, result)
+        self._counts.sent(batch.rows, result.rejected, result.reason)
+        if result.rejected:
+            self._note_bad(None)
+            self._log_reason(result.reason or "")
         for row in batch.rows:
             self.bytes -= len(row.body)
             self._queue.end_start(row)
@@ -595,25 +583,6 @@ class Destination:
             batch.family.rejections_left += FAMILY_REJECTIONS // 2
         if batch.rows[0].kind == "session_start":
             self._session_started(batch.rows[0], result.other_session)
-
-    def _count_sent(self, rows: Sequence[Row], result: Result) -> None:
-        """Count accepted rows. If the backend rejected some spans without naming them, each cell counts the worst."""
-        if rows[0].kind != "spans":
-            self._count(_REQUESTS, sent=1)
-            return
-        numbers: Counter[str] = Counter()
-        for row in rows:
-            numbers[_ALL] += row.spans
-            if row.cell is not None:
-                numbers[row.cell] += row.spans
-        for key, number in numbers.items():
-            lost = min(result.rejected, number)
-            self._count(key, sent=number - lost, dropped=lost)
-            if lost:
-                self._counts[key] = self._counts[key]._replace(dropped_reason=result.reason)
-        if result.rejected:
-            self._note_bad(None)
-            self._log_reason(result.reason or "")
 
     def _session_started(self, row: Row, other_id: str | None) -> None:
         if other_id is None:
@@ -722,9 +691,7 @@ class Destination:
         self._queue.end_start(row)
         row.reason, row.not_before = reason, 0.0
         self._rejected.append(row)
-        for key, number in _columns(row):
-            self._count(key, rejected=number)
-            self._counts[key] = self._counts[key]._replace(rejected_reason=reason)
+        self._counts.rejected(row, reason)
         self._log_reason(reason)
         if not stored:
             self._destinations.note_change(self.spool, row, "rejected", reason)
@@ -735,9 +702,7 @@ class Destination:
         self._queue.end_start(row)
         self.bytes -= len(row.body)
         row.body = b""
-        for key, number in _columns(row):
-            self._count(key, dropped=number)
-            self._counts[key] = self._counts[key]._replace(dropped_reason=reason)
+        self._counts.dropped(row, reason)
         self._log_reason(f"dropped: {reason}")
         self._destinations.note_change(self.spool, row, "rejected", reason)
 
@@ -760,8 +725,7 @@ class Destination:
         chosen = set(rows)
         self._rejected = deque(row for row in self._rejected if row not in chosen)
         for row in sorted(rows, key=lambda row: row.serial):
-            for key, number in _columns(row):
-                self._count(key, rejected=-number)
+            self._counts.no_longer_rejected(row)
             row.reason, row.background, row.gave_way = None, background, False
             row.added = row.not_before = row.failed_at = 0.0
             row.tries, row.serial = 0, self._destinations.next_serial()
@@ -808,12 +772,10 @@ class Destination:
         self._destinations.note_move(successor, self.rows_on_disk())
         rows = sorted([*self._rejected, *self._queue.drain()], key=lambda row: row.serial)
         for row in self._rejected:
-            for key, number in _columns(row):
-                self._count(key, rejected=-number)
+            self._counts.no_longer_rejected(row)
         self._rejected.clear()
         for row in rows:
-            for key, number in _columns(row):
-                self._count(key, made=-number)
+            self._counts.moved(row)
             self.bytes -= len(row.body)
             row.reason, row.background, row.gave_way = None, False, False
             row.not_before = row.failed_at = 0.0
@@ -863,37 +825,19 @@ class Destination:
         size = len(row.body)
         if row.reason is not None and row in self._rejected:
             self._rejected.remove(row)
-            for key, number in _columns(row):
-                self._count(key, rejected=-number)
+            self._counts.no_longer_rejected(row)
         else:
             self._queue.remove(row)
         self._drop(row, TOO_MUCH)
         return size
 
-    # Counts and log
-
-    def _count(self, key: str, **changes: int) -> None:
-        counts = self._counts.get(key, Counts())
-        self._counts[key] = counts._replace(**{name: getattr(counts, name) + by for name, by in changes.items()})
+    # Log
 
     def _log_reason(self, reason: str) -> None:
         """Log a reason once."""
         if reason not in self._logged and len(self._logged) < MAX_REASONS:
             self._logged.add(reason)
             self._destinations.log(logging.WARNING, reason)
-
-
-def _waiting(counts: Counts) -> int:
-    return counts.made - counts.sent - counts.rejected - counts.dropped
-
-
-def _columns(row: Row) -> tuple[tuple[str, int], ...]:
-    """Return the counts that a row belongs to, each with its number."""
-    if row.kind != "spans":
-        return ((_REQUESTS, 1),)
-    if row.cell is None:  # Spans outside cells are never reported separately.
-        return ((_ALL, row.spans),)
-    return ((_ALL, row.spans), (row.cell, row.spans))
 
 
 def _middle(rows: Sequence[Row]) -> int:
