@@ -178,6 +178,9 @@ class SpanContent:
 
 Groups = dict[int, dict[str, Any]]
 
+MAX_DEPTH: Final = 64
+"""Nesting levels of data in a text. Deeper data stays text: reading and showing it would exceed the recursion limit."""
+
 MAX_LITERAL_LENGTH: Final = 20_000
 """Characters of a Python literal that is parsed: compiling longer ones is slow, and deeply nested ones fail."""
 
@@ -297,9 +300,42 @@ def parsed(value: Any) -> Any:
     if not isinstance(value, str) or value[:1] not in _OPENING:
         return value
     try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
+        return from_json(value)
+    except ValueError:
         return _literal(value)
+
+
+def from_json(text: str) -> Any:
+    """The value of JSON text.
+
+    Raises:
+        ValueError: invalid JSON, or data nested deeper than `MAX_DEPTH`.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if is_too_deep(text, value):
+        raise ValueError("nested too deeply")
+    return value
+
+
+def is_too_deep(text: str, value: Any) -> bool:
+    """Whether the value of a text is nested deeper than `MAX_DEPTH`."""
+    if sum(map(text.count, "[{(")) <= MAX_DEPTH:
+        return False
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [below for outer in level for below in _below(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _below(value: Any) -> Iterable[Any]:
+    """The containers directly inside a value."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return (below for below in inside if isinstance(below, dict | list | tuple))
 
 
 def _literal(value: str) -> Any:
@@ -307,7 +343,8 @@ def _literal(value: str) -> Any:
     if len(value) > MAX_LITERAL_LENGTH or value[-1] not in "}])" or _INVALID_ESCAPE.search(value):
         return value
     try:
-        return ast.literal_eval(value)
+        found = ast.literal_eval(value)
+        return value if is_too_deep(value, found) else found
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return value
 

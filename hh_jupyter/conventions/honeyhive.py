@@ -8,7 +8,7 @@ from typing import Any
 from hh_jupyter import attributes as keys
 from hh_jupyter.conventions import plain
 from hh_jupyter.conventions.event_type import CHAIN, EXPLICIT, MODEL, TOOL
-from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts, parsed
+from hh_jupyter.conventions.facts import MAX_DEPTH, EventLike, SpanContent, SpanFacts, parsed
 
 FAMILY = "honeyhive"
 _OWN_PREFIX = "hh_"
@@ -62,7 +62,7 @@ def _nested(attributes: Mapping[str, Any], namespace: str) -> Any:
     for key, value in attributes.items():
         if not key.startswith(namespace) or key[start - 1 : start] != ".":
             continue
-        at, parts = root, key[start:].split(".")
+        at, parts = root, key[start:].split(".", MAX_DEPTH)
         for part in parts[:-1]:
             below = at.setdefault(part, {})
             if not isinstance(below, dict):

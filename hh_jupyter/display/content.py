@@ -15,7 +15,7 @@ from opentelemetry.semconv.attributes import exception_attributes
 from hh_jupyter.conventions import capture, content, openllmetry, otel_genai
 from hh_jupyter.conventions.attachments import Attachment, attachment_of, media_type, span_images
 from hh_jupyter.conventions.evaluations import evaluations
-from hh_jupyter.conventions.facts import Message, SpanContent
+from hh_jupyter.conventions.facts import Message, SpanContent, from_json
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display import media
 from hh_jupyter.display.format import clean, clean_block, span_name
@@ -223,10 +223,9 @@ def _message(message: Message, tool_names: Mapping[str, str], images: ImageColle
 def _parsed(text: str | None) -> Any:
     """Parse a tool result that is JSON; None for other text."""
     try:
-        data = json.loads(text) if text and text.lstrip()[:1] in ("{", "[") else None
-    except (ValueError, RecursionError):
+        return from_json(text) if text and text.lstrip()[:1] in ("{", "[") else None
+    except ValueError:
         return None
-    return data
 
 
 def _attributes(record: SpanRecord, details: SpanDetails) -> list[tuple[str, Any]]:

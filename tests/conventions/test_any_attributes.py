@@ -127,12 +127,15 @@ def test_any_attributes_are_read(attributes: dict[str, Any], kind: dict[str, Any
         ("{'a': __import__('os')}", "{'a': __import__('os')}"),
         (r"{'a': '\d'}", r"{'a': '\d'}"),
         ("[" * 5_000 + "]" * 5_000, "[" * 5_000 + "]" * 5_000),
+        ("[" * 60 + "]" * 60, json.loads("[" * 60 + "]" * 60)),
+        ('{"a":' * 70 + "1" + "}" * 70, '{"a":' * 70 + "1" + "}" * 70),
+        ("(" * 70 + "1," + ",)" * 70, "(" * 70 + "1," + ",)" * 70),
         ("[" + "9" * 5_000 + "]", "[" + "9" * 5_000 + "]"),
         ("(not a tuple)", "(not a tuple)"),
         ("", ""),
         (5, 5),
     ],
-    ids=range(12),
+    ids=range(15),
 )
 def test_json_and_literals_are_parsed_and_nothing_else(said: object, wanted: object) -> None:
     assert parsed(said) == wanted
@@ -146,3 +149,15 @@ def test_indexes_have_gaps_are_sorted_as_numbers_and_may_be_absurd() -> None:
 @pytest.mark.parametrize("value", [True, -1, "3", None, float("nan"), float("inf"), 10**400, 2**60, [1]])
 def test_an_invalid_count_is_unknown(value: object) -> None:
     assert as_count(value) is None
+
+
+@pytest.mark.parametrize("depth", [63, 200, 900, 5_000])
+@pytest.mark.parametrize("key", ["input.value", "gen_ai.input.messages", "honeyhive_inputs.a", "llm.tools"])
+def test_data_of_any_depth_is_read(key: str, depth: int) -> None:
+    whole_span = {"gen_ai.operation.name": "chat", key: '{"a":' * depth + "1" + "}" * depth}
+    assert content(whole_span, ()) is not None
+    assert describe("name", whole_span, (), 0).kind
+
+
+def test_a_key_of_any_number_of_parts_is_read() -> None:
+    assert content({"honeyhive_inputs" + ".a" * 5_000: 1}, ()).input
