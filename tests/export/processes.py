@@ -176,10 +176,18 @@ def leave_behind(
         contextvars.copy_context().run(_one_span, tracer, str(name), text(size))
     tracer.shutdown()
     (path,) = files_in(made_in)
+    _wait_until_closed(path)
     for made in made_in.iterdir():
         made.replace(folder / made.name)
     made_in.rmdir()
     return folder / path.name
+
+
+def _wait_until_closed(path: Path) -> None:
+    """The worker closes the file, perhaps when the time for `shutdown` is over."""
+    deadline = time.monotonic() + 20
+    while path.with_name(f"{path.name}-wal").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _one_span(tracer: HoneyHiveTracer, name: str, content: str) -> None:

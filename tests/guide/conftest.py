@@ -41,12 +41,16 @@ def program() -> Iterator[Callable[[str], ModuleType]]:
         yield start
 
 
+FORK_WARNING = "ignore:This process:DeprecationWarning"
+"""Python 3.12 and later warn whenever a process with threads forks; ours are prepared for it."""
+
+
 @pytest.fixture
 def run() -> Run:
     """Run Python source in a separate process and wait for its end."""
 
     def start(source: str, *args: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", source, *args]
+        command = [sys.executable, "-W", FORK_WARNING, "-c", source, *args]
         return subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True, timeout=60)
 
     return start

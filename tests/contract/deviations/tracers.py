@@ -76,7 +76,9 @@ DEVIATIONS: Final[Mapping[str, tuple[Deviation, ...]]] = {
     ),
     "second_tracer_lifecycle": (
         OWN_ID,
-        Deviation("observed: threads_left: 10 -> 0", "A tracer that is shut down leaves no thread behind."),
+        Deviation(
+            "observed: threads_left: 10 -> {0|1}", "Tracers share their threads; a busy machine starts a second sender."
+        ),
     ),
     "shutdown_behaviour": (
         OWN_ID,
