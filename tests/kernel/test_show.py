@@ -160,3 +160,13 @@ def test_the_hint_below_a_list_of_spans_shows_the_cell_or_session_that_they_are_
     assert "fourth" in of_session
     assert "second" not in of_session
     assert "first" in shown_by_the_hint("hh.spans()")
+
+
+def test_feedback_given_later_is_shown_with_its_span(asking: Kernel) -> None:
+    event = "24242424-2424-4424-8424-242424242424"
+    rated = asking.run(f"with hh.get_tracer().start_span('rated'): hh.enrich_span(update_event_id={event!r})")
+    asking.run(f"hh.enrich_span(event_id={event!r}, feedback={{'stars': 5}})")
+    shown = asking.run(f"%hh show {rated.count} --detail full").output
+    assert 'feedback\n    {"stars": 5}' in shown.text
+    assert "stars" in shown.html
+    assert "stars" not in str(rated.output.versions)
