@@ -33,6 +33,7 @@ from hh_jupyter.redaction import Redactor, RedactorWithFunction
 from hh_jupyter.settings import resolve
 from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.api import current_tracer
+from hh_jupyter.tracing.context import has_host
 from hh_jupyter.tracing.span_store import detail_store, session_titles, span_log
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class SpanList(Sequence[SpanRecord]):
         source = None if own else "Read from files" if files and None not in files else "From memory"
         return CellView(
             view_id=f"hh-spans-{id(self):x}",
-            label="all" if not foreign else shlex.quote(file) if file is not None else "",
+            label=_label(own, file) if has_host() and not (own and foreign) else "",
             tree=self.tree,
             totals=self.totals,
             export=_export(own),
@@ -269,6 +270,29 @@ def _export(records: Sequence[SpanRecord]) -> ExportState:
     return combined(with_spans) if with_spans else ExportState(None, made=len(records))
 
 
+def _label(own: Sequence[SpanRecord], file: str | None) -> str:
+    """Return the narrowest argument of `%hh show` that shows spans of this process, or of a file, again.
+
+    Empty, if no command shows them.
+    """
+    if not own:
+        return shlex.quote(file) if file is not None else ""
+    cells, sessions = {record.cell for record in own}, {record.session_id for record in own}
+    if len(cells) == 1:
+        key = cells.pop()
+        if key is None:
+            return "background"
+        number = _number(key)
+        if _cell_key(number) == key:  # Else it was run again.
+            return number
+    return (sessions.pop() if len(sessions) == 1 else None) or "all"
+
+
+def _number(key: str) -> str:
+    """Return the number of the cell in the key of its run."""
+    return key.rpartition("-")[0]
+
+
 def _check(cell: object, session: object, name: object, kind: object) -> None:
     if isinstance(cell, bool) or not isinstance(cell, int | str | None):
         raise TypeError(f"spans(cell=...) expects a cell number or 'last', not {cell!r}")
@@ -282,7 +306,7 @@ def _check(cell: object, session: object, name: object, kind: object) -> None:
 def _cell_key(cell: int | str) -> str:
     """Return the key of the latest run of a cell; empty, which matches no record, if the cell has no spans."""
     keys = {record.cell: None for record in span_log().records() if record.cell is not None}
-    matching = [key for key in keys if cell == LAST or key.rpartition("-")[0] == str(cell)]
+    matching = [key for key in keys if cell == LAST or _number(key) == str(cell)]
     return matching[-1] if matching else ""
 
 
@@ -324,7 +348,7 @@ def _flat(record: SpanRecord) -> dict[str, Any]:
         "error_message": record.error.message if record.error else None,
         "event_type": facts.event_type,
         "session_id": record.session_id,
-        "cell": record.cell.rpartition("-")[0] if record.cell else None,
+        "cell": _number(record.cell) if record.cell else None,
         "scope": record.scope,
         "trace_id": f"{record.trace_id:032x}",
         "span_id": f"{record.span_id:016x}",

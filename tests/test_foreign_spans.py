@@ -257,7 +257,7 @@ def test_a_collector_file_with_base64_ids_is_read_in_the_order_in_which_spans_en
     ]
     assert found.totals == summarize(given)
     assert all(found.content(span) == SpanList(given).content(span) for span in given)
-    assert repr(found).endswith(f"file {path}   messages: %hh show {path} --detail full")
+    assert repr(found).endswith(f"file {path}")
     assert "read from file" in repr(found)
     assert f"File {path}" in found._repr_html_()
 

@@ -58,6 +58,13 @@ def test_a_session_is_found_by_its_id_or_a_prefix_of_it() -> None:
     assert len(spans(session="no-such")) == 0
 
 
+@pytest.mark.usefixtures("tracer")
+def test_no_magic_is_named_where_the_extension_is_not_loaded() -> None:
+    found = spans(kind="llm")
+    assert "%hh" not in repr(found)
+    assert "%hh" not in found._repr_html_()
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [

@@ -108,6 +108,8 @@ def span_details(record: SpanRecord, details: SpanDetails, images: ImageCollecto
         "error": _error(record.error, details) if record.error else None,
         "messages": _messages(parsed, details.attributes, images),
         "documents": [plain(document) for document in parsed.documents],
+        "metrics": plain(parsed.metrics) or None,
+        "feedback": plain(parsed.feedback) or None,
         "attributes": _attributes(record, details),
     }
     if not shown["messages"]:
@@ -457,7 +459,7 @@ def _span_texts(shown: Mapping[str, Any]) -> Iterator[tuple[str, str, Sequence[M
         yield "error", "\n".join(filter(None, lines)), ()
     for message in shown.get("messages", ()):
         yield _label(message), "\n".join(_message_lines(message)), message.get("attachments", ())
-    for name in ("input", "output", "documents"):
+    for name in ("input", "output", "documents", "metrics", "feedback"):
         if name in shown:
             yield name, _plain_text(shown[name]), shown.get(f"{name}_attachments", ())
     if hint := shown.get("hint"):

@@ -48,15 +48,15 @@ def _fetch_code(view: CellView, record: SpanRecord) -> str:
 def _arguments(view: CellView, record: SpanRecord) -> str:
     """Arguments that select the span: cell number and name, else session and name, else the name alone."""
     named = f"name={record.name!r}"
-    if view.label.isdecimal():
-        return f"cell={int(view.label)}, {named}"
+    if view.cell is not None:
+        return f"cell={view.cell}, {named}"
     return f"session={record.session_id!r}, {named}" if record.session_id else named
 
 
 def _index(view: CellView, record: SpanRecord) -> int:
     """Index of the span among the selected ones of this name, in order of their start."""
     same = [node.record for node in view.tree.nodes if node.record.name == record.name]
-    if not view.label.isdecimal():
+    if view.cell is None:
         same = [other for other in same if other.session_id == record.session_id]
     same.sort(key=lambda other: (other.start_ns, other.span_id))
     return [other.span_id for other in same].index(record.span_id)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Literal
+from typing import Final, Literal
 
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display.content import ContentBlock, Detail
@@ -95,6 +95,15 @@ class CellView:
     def open(self) -> bool:
         """Whether the tree is open from the start."""
         return self.mode == "tree" or (self.mode == "auto" and self.raised)
+
+    @property
+    def cell(self) -> int | None:
+        """The number of the cell whose spans these are; None for a session, a file and so on."""
+        return int(self.label) if self.label.isdecimal() and len(self.label) <= _MAX_CELL_DIGITS else None
+
+
+_MAX_CELL_DIGITS: Final = 7
+"""A longer number is the beginning of a session's id."""
 
 
 # Texts of the summary line and of the error, the same in every display.
@@ -191,9 +200,21 @@ def omitted_content_hint(view: CellView) -> tuple[str, str] | None:
         return None
     what = "Messages:" if view.totals.llm_calls else "Inputs and outputs:"
     if view.detail == "full":
-        more = f"%hh save FILE {view.label}" if view.file is None else f"SpanList.from_otlp({view.file!r})"
-        return f"{fmt.count(view.content_omitted, 'more span')} with content:", more
+        return f"{fmt.count(view.content_omitted, 'more span')} with content:", _get_all(view)
     return what, f"%hh show {clean(view.label, COMMAND_LENGTH)} --detail full"
+
+
+def _get_all(view: CellView) -> str:
+    """Return code or a command that gets the spans with their content: the output has no room for all of it."""
+    if view.file is not None:
+        return f"SpanList.from_otlp({view.file!r})"
+    if view.cell is not None:
+        return f"hh_jupyter.spans(cell={view.cell})"
+    # `%hh save` selects by session only.
+    return "%hh save FILE" if view.label in _NOT_SESSIONS else f"%hh save FILE {clean(view.label, COMMAND_LENGTH)}"
+
+
+_NOT_SESSIONS: Final = frozenset({"all", "background"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,9 +124,12 @@ class _Shared:
                 late.append(about) if span is None else ended.append(EndedSpan(span, about))
         # Requests of all plans go first: a session's start may have been put under another plan than its spans.
         for plan, some in requests.items():
-            self._export_guarded(plan, partial(self._export_requests, plan, some))
+            if plan.keeps_requests:
+                self._export_guarded(plan, partial(self._export_requests, plan, some))
         for plan, parts in spans.items():
             self._export_guarded(plan, partial(self._export_spans, plan, *parts))
+        for plan, some in requests.items():
+            self._show_updates(plan, [request for request in some if request.kind == "event_update"])
         with self.all.changed:
             busy = any(True for one in self.all.active for _ in one.unsettled())
         if busy:
@@ -185,6 +188,14 @@ class _Shared:
             except Exception:  # boundary: the span is shown without these events.
                 logger.debug("events that came late could not be added to their spans", exc_info=True)
         self._note_lost(plan, finalizer.take_lost())
+
+    def _show_updates(self, plan: Plan, updates: Sequence[Request]) -> None:
+        """Show what event updates add to spans of this process."""
+        try:
+            if updates:
+                plan.finalizer.add_updates(updates, plan.store, plan.log)
+        except Exception:  # boundary: the span is shown as it was.
+            logger.debug("an update of an event could not be shown", exc_info=True)
 
     def _queue(self, destination: Destination, rows: Sequence[Row]) -> None:
         """Write rows to the spool, then queue them: none may be sent before it is on disk."""
@@ -514,7 +525,8 @@ class Exporter:
             self._put_request(request)
 
     def _put_request(self, request: Request) -> None:
-        if self._running and self._closed is None and self._plan.keeps_requests:
+        kept = self._plan.keeps_requests or request.kind == "event_update"  # An update changes what is shown, too.
+        if self._running and self._closed is None and kept:
             _shared.worker.put((self._plan, None, request))
 
     def add_remote(self, spans: Iterable[EndedSpan], requests: Iterable[tuple[Request, RemoteOrigin | None]]) -> None:

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -26,10 +26,10 @@ from hh_jupyter.conventions.facts import SpanFacts
 from hh_jupyter.export import http, otlp
 from hh_jupyter.export.model import EndedSpan, FinalSpan, LateEvent, Origin, Request, Session
 from hh_jupyter.export.resource import OwnResource
-from hh_jupyter.records.record import SpanRecord, span_error
+from hh_jupyter.records.record import SpanRecord, event_id_of, span_error
 from hh_jupyter.redaction import Redactor, RedactorWithFunction, key_rule
 from hh_jupyter.settings import Settings
-from hh_jupyter.values import copy_attributes, drop_largest, plain_values
+from hh_jupyter.values import copy_attributes, drop_largest, flatten, plain_values
 
 if TYPE_CHECKING:
     from hh_jupyter.export.store import BodyStore
@@ -141,11 +141,24 @@ class Finalizer:
                 events=encodable_events(events),
                 most=self._policy.max_events,
             )
-            body = store.change(span_id, add)
-            if body is not None:
-                ids = trace_id, span_id
-                again = next(each for each in otlp.records_of(body) if (each.trace_id, each.span_id) == ids)
-                log.replace(record, facts=again.facts, redacted=record.redacted + redacted)
+            _change(record, add, store, log, redacted)
+
+    def add_updates(self, updates: Sequence[Request], store: BodyStore, log: SpanLog) -> None:
+        """Add the fields of each event update, redacted, to the stored copy of the span that it is about."""
+        for request in updates:
+            record = log.find_event(request.session_id)
+            if record is None:
+                continue
+            fields = self._policy.redactor.document(request.document)
+            attributes = {
+                key: value
+                for name, prefix in keys.NAMESPACES.items()
+                for key, value in flatten(prefix, fields.get(name)).items()
+            }
+            add = functools.partial(
+                otlp.with_attributes, trace_id=record.trace_id, span_id=record.span_id, attributes=attributes
+            )
+            _change(record, add, store, log)
 
     def _resource_of(self, resource: Resource) -> Resource:
         """Return the redacted resource, always the same object per resource: the encoder groups by identity."""
@@ -157,6 +170,21 @@ class Finalizer:
                 named = Resource(attributes, named.schema_url)
             known = self._resources[id(resource)] = (resource, named)
         return known[1]
+
+
+def _change(
+    record: SpanRecord,
+    change: Callable[[bytes], bytes | None],
+    store: BodyStore,
+    log: SpanLog,
+    redacted: int = 0,
+) -> None:
+    """Change the stored copy of a span, and update its record in the log."""
+    body = store.change(record.span_id, change)
+    if body is not None:
+        ids = record.trace_id, record.span_id
+        again = next(each for each in otlp.records_of(body) if (each.trace_id, each.span_id) == ids)
+        log.replace(record, facts=again.facts, redacted=record.redacted + redacted)
 
 
 def merge_late(spans: Sequence[EndedSpan], late: Sequence[LateEvent]) -> tuple[list[EndedSpan], list[LateEvent]]:
@@ -457,6 +485,7 @@ def _record(span: ReadableSpan, origin: Origin, draft: _Draft) -> SpanRecord:
         cell=origin.cell,
         redacted=draft.redacted,
         dropped=draft.dropped,
+        event_id=event_id_of(draft.attributes),
     )
 
 

@@ -19,7 +19,7 @@ from opentelemetry.trace import Link, SpanContext, StatusCode
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.conventions import describe, event_type, readable_name
-from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanRecord, Status, span_error
+from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanRecord, Status, event_id_of, span_error
 from hh_jupyter.values import plain_values
 
 if TYPE_CHECKING:
@@ -80,19 +80,43 @@ def with_events(body: bytes, trace_id: int, span_id: int, events: Sequence[Event
         events: events to add.
         most: maximum number of events per span; events above it are counted as dropped.
     """
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
-    wanted = trace_id.to_bytes(16, "big"), span_id.to_bytes(8, "big")
-    request = ExportTraceServiceRequest.FromString(body)
-    spans = (span for group in request.resource_spans for scope in group.scope_spans for span in scope.spans)
-    span = next((span for span in spans if (span.trace_id, span.span_id) == wanted), None)
+    request, span = _find(body, trace_id, span_id)
     if span is None:
         return None
     room = max(0, most - len(span.events))
     for event in events[:room]:
         _write_event(span.events.add(), event)
     span.dropped_events_count += len(events[room:])
-    return request.SerializeToString()
+    return bytes(request.SerializeToString())
+
+
+def with_attributes(body: bytes, trace_id: int, span_id: int, attributes: Mapping[str, Any]) -> bytes | None:
+    """Set attributes of one span of an encoded request and return the new request; None if it does not hold the span.
+
+    Args:
+        body: the request.
+        trace_id: trace id of the span.
+        span_id: id of the span.
+        attributes: replace those of the same key.
+    """
+    request, span = _find(body, trace_id, span_id)
+    if span is None:
+        return None
+    others = [pair for pair in span.attributes if pair.key not in attributes]
+    del span.attributes[:]
+    span.attributes.extend(others)
+    write_attributes(span.attributes, attributes)
+    return bytes(request.SerializeToString())
+
+
+def _find(body: bytes, trace_id: int, span_id: int) -> tuple[Any, Any]:
+    """Return the decoded request, and its span of these ids or None."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    wanted = trace_id.to_bytes(16, "big"), span_id.to_bytes(8, "big")
+    request = ExportTraceServiceRequest.FromString(body)
+    spans = (span for group in request.resource_spans for scope in group.scope_spans for span in scope.spans)
+    return request, next((span for span in spans if (span.trace_id, span.span_id) == wanted), None)
 
 
 def _write_resource(message: Any, resource: Resource) -> None:
@@ -377,6 +401,7 @@ def row_of(span: Span, scope: str, *, cell: str | None = None) -> SpanRecord:
         cell=cell,
         redacted=_of_type(attributes, keys.REDACTED, int) or 0,
         dropped=span.dropped_attributes_count,
+        event_id=event_id_of(attributes),
     )
 
 

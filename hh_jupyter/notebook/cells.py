@@ -1,5 +1,7 @@
 """One frame per running cell: attaches the cell's key and session to the OpenTelemetry context, and detaches them.
 
+A frame is also opened for a part of a cell that has a session of its own: a silent run, or the body of a magic.
+
 How a live kernel calls the hooks (tests/kernel/test_cells.py and test_session_semantics.py run all of it):
 - A cell with top-level await runs in a task of its own. `pre_run_cell` is called inside the task and `post_run_cell`
   outside; by then the context of the body is gone and must not be detached.
@@ -7,6 +9,8 @@ How a live kernel calls the hooks (tests/kernel/test_cells.py and test_session_s
 - The cell that loads the extension has no `pre_run_cell`, the cell that unloads it has no `post_run_cell`, and a blank
   cell has only `post_run_cell`.
 - `%%capture` and `run_cell` call all hooks a second time, nested.
+- A silent run has neither: the cells of `%run x.ipynb`, a startup file in IPython's syntax, a request with silent=True.
+  It has `post_execute`, which does not say which run has ended.
 """
 
 from __future__ import annotations
@@ -15,14 +19,18 @@ import asyncio
 import functools
 import os
 import secrets
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, Protocol
 
 from IPython.core.error import UsageError
+from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from opentelemetry import context as otel
 from opentelemetry.context import Context
 from opentelemetry.trace import get_current_span
@@ -32,16 +40,16 @@ from hh_jupyter.notebook.guard import guarded
 from hh_jupyter.notebook.parser import quoted
 from hh_jupyter.notebook.session_magic import CELL_MAGIC, parse
 from hh_jupyter.notebook.sessions import NotebookSessions
-from hh_jupyter.tracing.context import CELL, SCOPE, SessionScope, detach, with_cell
+from hh_jupyter.tracing.context import CELL, SCOPE, SessionScope, current_cell, detach, with_cell
 
 
 @dataclass(slots=True, eq=False)
 class CellFrame:
-    """One running cell.
+    """One running cell, or a part of one with a session of its own.
 
     Attributes:
-        info: IPython's ExecutionInfo of this run.
-        key: recorded with the cell's spans; unique per run.
+        info: IPython's ExecutionInfo of this run, or of the run that the part belongs to; None in a plain script.
+        key: recorded with the cell's spans; unique per run. Empty for a part that runs outside cells.
         label: the number in `In [4]`.
         outer: the cell is not run by another cell's code.
         runs_in: the thread and asyncio task of the cell's own code.
@@ -50,6 +58,7 @@ class CellFrame:
         sessions: the session scopes entered for the cell, the outermost first.
         scoped: the cell set the session; contexts that its code attached are detached at its end.
         show: the display mode that a magic in the cell chose.
+        ended: the frame was closed.
     """
 
     info: Any
@@ -63,6 +72,7 @@ class CellFrame:
     sessions: list[SessionScope] = field(default_factory=list)
     scoped: bool = False
     show: str | None = None
+    ended: bool = False
 
     @property
     def cell_id(self) -> str | None:
@@ -85,6 +95,26 @@ def thread_and_task() -> tuple[int, object]:
     except RuntimeError:
         task = None
     return threading.get_ident(), task
+
+
+def running_results() -> Iterator[Any]:
+    """IPython's ExecutionResults of the runs whose code is calling, the innermost first.
+
+    IPython only knows the innermost one, and forgets it when a nested run ends; the stack has all of them.
+    """
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == InteractiveShell.run_cell_async.__name__:
+            result = frame.f_locals.get("result")
+            if isinstance(result, ExecutionResult):
+                yield result
+        frame = frame.f_back
+
+
+def running_info() -> Any:
+    """IPython's ExecutionInfo of the innermost run; None in a plain script."""
+    result = next(running_results(), None)
+    return result.info if result is not None else None
 
 
 class OnCellEnd(Protocol):
@@ -144,22 +174,41 @@ class Cells:
             interrupted = isinstance(error, KeyboardInterrupt | asyncio.CancelledError)
             self._on_cell_end(frame, raised=error is not None, interrupted=interrupted)
 
+    @guarded
+    def post_execute(self) -> None:
+        """Close the frame of a silent run that has ended."""
+        frame = _frame.get()
+        if frame is not None and not frame.ended:
+            self._innermost()
+
     def open_loading_cell(self) -> None:
-        """Open a frame for the cell that loads the extension; it had no `pre_run_cell`."""
-        running = self._shell.displayhook.exec_result
-        if running is not None and running.info is not None:
-            if running.info.store_history and running.execution_count:
-                self._ahead = self._shell.execution_count - running.execution_count
-            self._open(running.info)
+        """Open a frame for the cell that loads the extension; it had no `pre_run_cell`.
+
+        It is the outermost one: the loading run may be nested in it, as in `%run setup.ipynb`.
+        """
+        cells = [result for result in running_results() if not result.info.silent]
+        if cells:
+            if cells[-1].info.store_history and cells[-1].execution_count:
+                self._ahead = self._shell.execution_count - cells[-1].execution_count
+            self._open(cells[-1].info)
 
     @guarded
     def close_unloading_cell(self) -> None:
-        """Close the frame of the cell that is unloading the extension; it will have no `post_run_cell`."""
-        frame = _frame.get()
-        if frame in self._frames:
+        """Close the frames of the cell that is unloading the extension; it will have no `post_run_cell`."""
+        while (frame := _frame.get()) is not None and not frame.ended:
             self._close(frame)
             if self._shows(frame):
                 self._on_cell_end(frame, raised=False, interrupted=False)
+
+    @contextmanager
+    def body(self) -> Iterator[None]:
+        """Run the code of this block as a part of the cell; a session that it enters ends with the block."""
+        frame = self._open_part()
+        try:
+            yield
+        finally:
+            if not frame.ended:  # The body may unload the extension.
+                self._close(frame)
 
     def enter(self, line: str, *, magic: str = CELL_MAGIC, blank: bool = False) -> None:
         """Run the rest of the current cell in a session. The rewritten `%%hh_session` line calls this.
@@ -177,8 +226,11 @@ class Cells:
             name = quoted(options.name or "refund-triage")
             text = f"{magic} needs code below it. To set the session of the following cells: %hh_session {name}"
             raise UsageError(text)
-        frame = _frame.get()
         session = self._sessions.open(options, cell=self.label, magic=magic)
+        frame = self._innermost()
+        info = running_info()
+        if info is not None and info.silent and (frame is None or frame.info is not info):
+            frame = self._open_part()
         scope = SessionScope(self._sessions.tracer, session)
         scope.enter()
         if frame is not None:
@@ -189,12 +241,8 @@ class Cells:
         """Use this session in the rest of the running cell and all following ones; None for the tracer's own."""
         self._sessions.set_notebook_session(session)
         frame = _frame.get()
-        if frame is None:
-            return
-        while frame.sessions:
-            frame.sessions.pop().exit()
-        frame.scoped = True
-        self._attach_session(frame)
+        if frame is not None:
+            self._replace_session(frame)
 
     def on_session_created(self, session: Session) -> None:
         """Use a session made by `create_session()` for the following cells, if the cell's own code called it.
@@ -203,7 +251,7 @@ class Cells:
         restore the session at their end: spans, traced functions and `with_session`.
         """
         frame = _frame.get()
-        if frame is None or frame not in self._frames or frame.runs_in != thread_and_task() or in_block(frame):
+        if frame is None or frame.ended or frame.runs_in != thread_and_task() or in_block(frame):
             return
         frame.scoped = True
         self._sessions.remember(session)
@@ -233,10 +281,8 @@ class Cells:
         return next((outer for outer in self._frames if outer.outer and outer.key == frame.key), None)
 
     def _open(self, info: Any) -> None:
-        parent = _frame.get()
-        if parent is not None and parent not in self._frames:
-            self._undo(parent)  # Its close failed: it must not affect this cell.
-            parent = None
+        """Open the frame of a cell: an outermost one, or one that another cell's code runs."""
+        parent = self._innermost()
         if parent is not None:
             frame = CellFrame(info, parent.key, parent.label, False, thread_and_task())
         else:
@@ -244,12 +290,38 @@ class Cells:
             label = str(self._number(info))
             frame = CellFrame(info, f"{label}-{secrets.token_hex(4)}", label, True, thread_and_task())
         self._frames.append(frame)
-        frame.frame_token = _frame.set(frame)
-        frame.attached = with_cell(otel.get_current(), frame.key)
-        frame.token = otel.attach(frame.attached)
+        self._attach(frame)
         if frame.outer:
             self._attach_session(frame)
             self._on_cell_start(frame)
+
+    def _open_part(self) -> CellFrame:
+        """Open a frame for a silent run or the body of a magic."""
+        parent = self._innermost()
+        key, label = (parent.key, parent.label) if parent is not None else ("", self.label)
+        frame = CellFrame(running_info(), key, label, False, thread_and_task())
+        self._attach(frame)
+        return frame
+
+    def _attach(self, frame: CellFrame) -> None:
+        frame.frame_token = _frame.set(frame)
+        current = otel.get_current()
+        frame.attached = with_cell(current, frame.key) if frame.key else current
+        frame.token = otel.attach(frame.attached)
+
+    def _innermost(self) -> CellFrame | None:
+        """The innermost open frame of this context. Closes those whose run has ended without an event of its own."""
+        while (frame := _frame.get()) is not None and (frame.ended or self._was_left(frame)):
+            self._close(frame)
+            if _frame.get() is frame:
+                return None  # Of another context, where it cannot be undone.
+        return frame
+
+    def _was_left(self, frame: CellFrame) -> bool:
+        """Whether the frame is that of a silent run that has ended."""
+        if frame.info is None or not frame.info.silent or frame.runs_in != thread_and_task():
+            return False
+        return all(result.info is not frame.info for result in running_results())
 
     def _shows(self, frame: CellFrame) -> bool:
         """Whether the cell may have an output: it is stored in the history, or is run by `ipython -c`."""
@@ -265,6 +337,13 @@ class Cells:
             self._ahead = self._shell.execution_count - len(self._shell.history_manager.input_hist_raw)
         return int(self._shell.execution_count - self._ahead)
 
+    def _replace_session(self, frame: CellFrame) -> None:
+        """Use the notebook's session in the rest of the cell."""
+        while frame.sessions:
+            frame.sessions.pop().exit()
+        frame.scoped = True
+        self._attach_session(frame)
+
     def _attach_session(self, frame: CellFrame) -> None:
         if self._sessions.notebook_session is not None:
             scope = SessionScope(self._sessions.tracer, self._sessions.notebook_session)
@@ -272,7 +351,9 @@ class Cells:
             frame.sessions.append(scope)
 
     def _close(self, frame: CellFrame) -> None:
-        self._frames.remove(frame)  # First: with a frame left over, all following cells would count as nested.
+        frame.ended = True  # First: with a frame left open, all following cells would count as nested.
+        if frame in self._frames:
+            self._frames.remove(frame)
         try:
             self._undo(frame)
         except KeyboardInterrupt:
@@ -287,9 +368,12 @@ class Cells:
         at_end = otel.get_current()
         detach(frame.token)  # Restores the context from before the cell, including its sessions.
         detach(frame.frame_token)
+        outer = _frame.get()
+        if frame.scoped and not frame.outer and outer is not None and not outer.ended:
+            self._replace_session(outer)
         if not scoped and at_end is not frame.attached:
             # Contexts that the user's code attached stay attached, as they would without this package.
-            otel.attach(otel.set_value(CELL, None, at_end))
+            otel.attach(otel.set_value(CELL, current_cell(), at_end))
 
     def _frame_of(self, info: Any) -> CellFrame | None:
         return next((frame for frame in self._frames if info is not None and frame.info is info), None)

@@ -102,7 +102,9 @@ class Extension:
         shell.input_transformers_cleanup.append(session_magic.rewrite)
         undo.callback(shell.input_transformers_cleanup.remove, session_magic.rewrite)
         # Unregistering needs the same bound methods.
-        for event, hook in (("pre_run_cell", self._cells.pre_run_cell), ("post_run_cell", self._cells.post_run_cell)):
+        cells = self._cells
+        for hook in (cells.pre_run_cell, cells.post_execute, cells.post_run_cell):
+            event = hook.__name__
             shell.events.register(event, hook)
             undo.callback(shell.events.unregister, event, hook)
 

@@ -28,7 +28,7 @@ from hh_jupyter.notebook.parser import (
     session_text,
     split,
 )
-from hh_jupyter.notebook.session_magic import LINE_MAGIC, parse
+from hh_jupyter.notebook.session_magic import LINE_MAGIC, parse, run_body
 from hh_jupyter.notebook.sessions import SHORT_ID, NotebookSessions, SessionStore, sessions_text
 from hh_jupyter.notebook.show import LAST, ShowCommand
 from hh_jupyter.notebook.status import disk_lines, load_line, status_text
@@ -233,15 +233,16 @@ class HHMagics(Magics):
 
     @no_var_expand
     @line_cell_magic
-    def hh_session(self, line: str, cell: str | None = None) -> None:  # The docstring is set below.
+    def hh_session(self, line: str, cell: str | None = None) -> Any:  # The docstring is set below.
+        __tracebackhide__ = True  # IPython leaves this frame out of the user's traceback.
         if cell is not None:
             # Only for code that calls the magic by name: a typed `%%hh_session` has been rewritten.
-            self._cells.enter(line, blank=not cell.strip())
-            self._shell.run_cell(cell)
-            return
+            with self._cells.body():
+                self._cells.enter(line, blank=not cell.strip())
+                return run_body(self._shell, cell, self._cells.label)
         if line.strip() == "--help":
             print(session_text())
-            return
+            return None
         options = parse(line, self._cells.evaluate, magic=LINE_MAGIC)
         if options.end:
             self._cells.set_notebook_session(None)
@@ -249,6 +250,7 @@ class HHMagics(Magics):
             label = self._cells.label
             self._cells.set_notebook_session(self._sessions.open(options, cell=label, magic=LINE_MAGIC))
         print(f"hh: session {self._commands.session_text()}")
+        return None
 
     # IPython shows the docstring of a magic as its help.
     hh.__doc__ = hh_text()

@@ -8,9 +8,14 @@ therefore has no side effects, only the statement has.
 
 from __future__ import annotations
 
+import ast
+import asyncio
+import inspect
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, Final
 
 from IPython.core.error import UsageError
@@ -163,6 +168,9 @@ def rewrite(lines: list[str]) -> list[str]:
     blank = _is_blank(body)
     if blank and magic == COMMENT:
         return lines  # Only comments.
+    if _in_other_magic():
+        call = f"get_ipython().run_cell_magic('hh_session', {options!r}, {''.join(body)!r})\n"
+        return [*lines[:index], call]
     arguments = [repr(options)]
     if magic != CELL_MAGIC:
         arguments.append(f"magic={magic!r}")
@@ -176,6 +184,22 @@ def rewrite(lines: list[str]) -> list[str]:
 # The terminal asks whether the input is complete after each line. The rewritten line alone would be a complete cell and
 # run before its body is typed. IPython skips transformers with this flag for that question.
 rewrite.has_side_effects = True  # type: ignore[attr-defined]
+
+
+def _in_other_magic() -> bool:
+    """Whether another cell magic, such as `%%time`, has its body transformed and then executes it by itself.
+
+    The end of such a body is no event, so the session could not end with it.
+    """
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code.co_name not in _RUNS_A_CELL:
+        if frame.f_code.co_name == "run_cell_magic":
+            return True
+        frame = frame.f_back
+    return False
+
+
+_RUNS_A_CELL: Final = frozenset({"run_cell", "run_cell_async", "do_execute"})
 
 
 def _session_line(lines: list[str], first: int) -> tuple[int, str, str] | None:
@@ -210,3 +234,44 @@ def _first_code(lines: list[str]) -> int | None:
 
 def _is_blank(lines: list[str]) -> bool:
     return all(not line.strip() or line.lstrip().startswith("#") for line in lines)
+
+
+# The body of `run_cell_magic("hh_session", ...)`, which the scripts of `nbconvert --to script` call.
+
+
+def run_body(shell: Any, body: str, number: str) -> Any:
+    """Run the body as IPython runs a cell, and return the value of its last expression.
+
+    `shell.run_cell` would print an exception here, where the caller cannot catch it.
+
+    Args:
+        shell: the InteractiveShell.
+        body: the code below the magic.
+        number: the number of the running cell, for tracebacks.
+
+    Raises:
+        UsageError: the body awaits, and an event loop is running already.
+        BaseException: whatever the body raises.
+    """
+    __tracebackhide__ = True  # IPython leaves this frame out of the user's traceback.
+    source = shell.transform_cell(body)
+    compiler = shell.compile
+    name = compiler.cache(source, int(number))
+    tree = shell.transform_ast(compiler.ast_parse(source, filename=name))
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    with compiler.extra_flags(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if shell.autoawait else 0):
+        codes = [compiler(tree, name, "exec")]
+        if last is not None:
+            codes.append(compiler(ast.Expression(last.value), name, "eval"))
+    awaits = any(code.co_flags & inspect.CO_COROUTINE for code in codes)
+    if awaits and asyncio._get_running_loop() is not None:
+        raise UsageError(
+            f"{CELL_MAGIC}: run_cell_magic cannot run a body with await here, since an event loop is running. Put"
+            f" {CELL_MAGIC} into the first line of the cell, or use: with hh_jupyter.get_tracer().with_session(...)"
+        )
+    value = None
+    for code in codes:
+        value = eval(code, shell.user_global_ns, shell.user_ns)  # noqa: S307  the user's own code
+        if code.co_flags & inspect.CO_COROUTINE:
+            value = shell.loop_runner(value)
+    return value

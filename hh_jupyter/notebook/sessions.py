@@ -22,6 +22,7 @@ from hh_jupyter.export.model import Session
 from hh_jupyter.export.otlp import records_of
 from hh_jupyter.export.spool import StoredSession
 from hh_jupyter.export.spool_file import LOCAL
+from hh_jupyter.notebook.jupyter_server import notebook_of_server
 from hh_jupyter.notebook.parser import did_you_mean
 from hh_jupyter.notebook.session_magic import SessionOptions
 from hh_jupyter.records.export_state import ExportState
@@ -186,16 +187,22 @@ class NotebookSessions:
         return f"Sessions: {', '.join([*self.titles.values()][-8:])}."
 
 
+_SEPARATORS: Final = tuple(filter(None, (os.sep, os.altsep)))
+
+
 def notebook_name(shell: Any) -> str:
     """Return the file name of the notebook without its suffix, or a default if the front end does not provide it.
 
-    VS Code sets a variable in the user's namespace, Jupyter Server sets JPY_SESSION_NAME to the notebook's path, and
-    the application of `ipython` knows the script that it runs.
+    VS Code sets a variable in the user's namespace, Jupyter Server sets JPY_SESSION_NAME to the notebook's path, or to
+    its folder if the front end is nbclassic, and the application of `ipython` knows the script that it runs.
     """
     path = shell.user_ns.get("__vsc_ipynb_file__") or _notebook_of_runner() or os.environ.get("JPY_SESSION_NAME") or ""
+    kernel = getattr(shell, "kernel", None)
+    if str(path).endswith(_SEPARATORS):
+        path = notebook_of_server(str(getattr(getattr(kernel, "parent", None), "connection_file", ""))) or ""
     if str(path).endswith(".ipynb"):
         return PurePath(str(path)).stem
-    if getattr(shell, "kernel", None) is not None:
+    if kernel is not None:
         return "notebook"
     return PurePath(str(getattr(shell.parent, "file_to_run", ""))).stem or "ipython"
 

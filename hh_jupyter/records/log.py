@@ -74,6 +74,12 @@ class SpanLog:
         ids = trace_id, span_id
         return next((row for row in reversed(_copied(self._rows)) if (row.trace_id, row.span_id) == ids), None)
 
+    def find_event(self, event_id: str) -> SpanRecord | None:
+        """The latest record of a span whose code chose this id for its event; None if it is not in the log."""
+        wanted = _bare(event_id)
+        found = (row for row in reversed(_copied(self._rows)) if row.event_id is not None)
+        return next((row for row in found if _bare(row.event_id or "") == wanted), None)
+
     def records(self, *, cell: str | None = None, session_id: str | None = None) -> tuple[SpanRecord, ...]:
         """Records of one cell run, of one session, of both, or all, in the order in which the spans ended."""
         rows = _copied(self._rows if cell is None else self._by_cell.get(cell, deque()))
@@ -103,6 +109,10 @@ class SpanLog:
     def clear(self) -> None:
         """Remove all records."""
         self._rows, self._by_cell, self.evicted = deque(), {}, 0
+
+
+def _bare(event_id: str) -> str:
+    return event_id.replace("-", "").lower()
 
 
 def _notify(listeners: Iterable[Listener], rows: tuple[SpanRecord, ...]) -> None:

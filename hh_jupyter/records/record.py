@@ -61,6 +61,7 @@ class SpanRecord:
         session_id: session of the span; None without one.
         redacted: number of redacted values.
         dropped: number of attributes that span limits removed.
+        event_id: id of the span's event at the backend, if the user's code chose it.
     """
 
     trace_id: int
@@ -77,6 +78,7 @@ class SpanRecord:
     cell: str | None = None
     redacted: int = 0
     dropped: int = 0
+    event_id: str | None = None
 
     @property
     def http_status(self) -> int | None:
@@ -290,4 +292,11 @@ def record_of(span: ReadableSpan, *, cell: str | None = None) -> SpanRecord:
         session_id=session_id if isinstance(session_id, str) else None,
         cell=cell,
         dropped=span.dropped_attributes,
+        event_id=event_id_of(attributes),
     )
+
+
+def event_id_of(attributes: Mapping[str, Any]) -> str | None:
+    """The id that the user's code chose for the event of a span with these attributes."""
+    found = attributes.get(keys.EVENT_ID)
+    return found if isinstance(found, str) else None

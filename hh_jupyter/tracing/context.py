@@ -449,6 +449,11 @@ def set_host(host: Host | None) -> None:
     set_log_quiet(host is not None)
 
 
+def has_host() -> bool:
+    """Whether there is a host: the extension is loaded, so that its magics can be used."""
+    return _host is not None
+
+
 def from_host(settings: dict[str, Any]) -> TracerLike | None:
     """The host's tracer with these settings applied; None if there is no host or the settings need another tracer."""
     return None if _host is None else _host(settings)

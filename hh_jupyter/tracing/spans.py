@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import traceback
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from pathlib import Path
@@ -178,7 +179,7 @@ def enrich_span(
         tracer: sends the update of `event_id`; default: the current tracer.
 
     Returns:
-        An object that is true if there was a span or event to enrich.
+        An object that is true if there was a span to enrich, or the event's id is valid.
     """
     fields = {
         "metadata": metadata,
@@ -193,6 +194,9 @@ def enrich_span(
         sender = tracer_or_none("enrich_span", "tracer", tracer) or current_tracer()
         if sender is None:
             return EnrichResult(False)
+        if not _is_uuid(event_id):
+            warn_argument_once("enrich_span", "event_id", event_id, "the UUID of an event", "Nothing is updated.")
+            return EnrichResult(False)
         more = {**as_object(plain(attributes)), **({"error": error} if error is not None else {}), **extra}
         sender.update_event(text_of(event_id), event_fields(**fields, extra=more))
         return EnrichResult(True)
@@ -201,6 +205,15 @@ def enrich_span(
             span_attributes(fields, attributes=attributes, error=error, event_id=update_event_id, extra=extra)
         )
     )
+
+
+def _is_uuid(value: Any) -> bool:
+    text = text_of(value).lower()
+    try:
+        found = uuid.UUID(text)
+    except ValueError:
+        return False
+    return text in (str(found), found.hex)  # Not in braces or as a URN.
 
 
 # The arguments of `start_span`, converted for OpenTelemetry. A wrong argument is logged once and replaced by a default.

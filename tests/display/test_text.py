@@ -248,3 +248,11 @@ def test_spans_of_a_file_name_the_file_and_how_to_read_more() -> None:
     assert f'<code style="background:none;padding:0">%hh show {path.replace("<b>", "&lt;b&gt;")}' in html.render(shown)
     left = replace(shown, detail="full", content_omitted=2)
     assert text.render(left).endswith(f"2 more spans with content: SpanList.from_otlp({path!r})")
+
+
+def test_content_that_is_left_out_of_a_cell_is_reached_by_the_cells_number() -> None:
+    left = agent_view(label="4", detail="full", content_omitted=2, mode="tree")
+    assert text.render(left).endswith("2 more spans with content: hh_jupyter.spans(cell=4)")
+    session = replace(left, label="91312377")
+    assert text.render(session).endswith("2 more spans with content: %hh save FILE 91312377")
+    assert text.render(replace(left, label="background")).endswith("2 more spans with content: %hh save FILE")

@@ -8,10 +8,10 @@ from typing import Any
 
 from hh_jupyter.testing import Backend
 from tests.kernel.conftest import KEY, StartKernel
-from tests.kernel.driver import PRELUDE, Kernel
+from tests.kernel.driver import PRELUDE, Kernel, row_of
 
 REGISTERED = """{
-    "hooks": [len(get_ipython().events.callbacks[name]) for name in ("pre_run_cell", "post_run_cell")],
+    "hooks": [len(get_ipython().events.callbacks[name]) for name in ("pre_run_cell", "post_execute", "post_run_cell")],
     "transformers": len(get_ipython().input_transformers_cleanup),
     "configurables": sorted(n for c in get_ipython().configurables if (n := type(c).__name__).startswith("HH")),
     "magics": sorted(m for kind in get_ipython().magics_manager.magics.values() for m in kind if m.startswith("hh")),
@@ -65,6 +65,67 @@ def test_loading_in_a_cell_with_await_works_the_same(tmp_path: Path) -> None:
         after = kernel.run("span('after')")
         assert kernel.value("rows()")[1][2] == str(after.count)
         assert cell.stderr == after.stderr == ""
+
+
+def assert_each_cell_has_its_own(kernel: Kernel) -> None:
+    """The next cells, of both kinds, have outputs and numbers of their own, and are found by them."""
+    for code in ("span('first')", "await asyncio.sleep(0); span('second')", "span('third')"):
+        name = code.rpartition("span('")[2].partition("'")[0]
+        cell = kernel.run(code)
+        assert [name in output.text for output in cell.outputs] == [True]
+        assert row_of(kernel, name).cell == str(cell.count)
+    shown = kernel.run("%hh show last").output.text
+    assert "third" in shown
+    assert "first" not in shown
+
+
+def test_a_cell_that_loads_with_a_run_of_files_is_traced_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "setup.ipy").write_text(f"%load_ext hh_jupyter\n{PRELUDE}\nspan('in-setup')\n%run more.ipy\n")
+    (tmp_path / "more.ipy").write_text("span('in-more')")
+    with Kernel(tmp_path) as kernel:
+        cell = kernel.run("%run setup.ipy\nspan('after-setup')")
+        for name in ("in-setup", "in-more", "after-setup"):
+            assert name in cell.output.html
+            assert row_of(kernel, name).cell == str(cell.count)
+        assert_each_cell_has_its_own(kernel)
+
+
+def test_a_cell_whose_setup_fails_after_loading_shows_its_spans(tmp_path: Path) -> None:
+    (tmp_path / "setup.ipy").write_text(f"%load_ext hh_jupyter\n{PRELUDE}\nspan('in-setup')\n1 / 0\n")
+    with Kernel(tmp_path) as kernel:
+        cell = kernel.run("%run setup.ipy")
+        assert cell.ename == "ZeroDivisionError"
+        assert "in-setup" in cell.output.text
+        assert_each_cell_has_its_own(kernel)
+
+
+def test_loading_after_another_file_has_run_traces_the_cell(tmp_path: Path) -> None:
+    (tmp_path / "first.ipy").write_text("x = 1")
+    with Kernel(tmp_path) as kernel:
+        cell = kernel.run(f"%run first.ipy\n%load_ext hh_jupyter\n{PRELUDE}\nspan('while-loading')")
+        assert "while-loading" in cell.output.text
+
+
+def test_a_silent_request_that_loads_shows_nothing_and_is_no_cell(tmp_path: Path) -> None:
+    with Kernel(tmp_path) as kernel:
+        silent = kernel.run(f"%load_ext hh_jupyter\n{PRELUDE}\nspan('silent')", silent=True, store_history=False)
+        assert (silent.reply, silent.outputs) == ("ok", [])
+        assert row_of(kernel, "silent").cell is None
+        assert_each_cell_has_its_own(kernel)
+
+
+def test_a_startup_file_in_ipythons_syntax_can_load_and_set_a_session(tmp_path: Path) -> None:
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "00.ipy").write_text(f"%load_ext hh_jupyter\n{PRELUDE}\n%hh_session nightly\nspan('at-startup')")
+    (startup / "01.ipy").write_text("%%hh_session warm-up\nspan('warm-up')")
+    with Kernel(tmp_path) as kernel:
+        assert_each_cell_has_its_own(kernel)
+        titles = kernel.value("get_ipython()._hh.titles()")
+        named = {name: titles[row_of(kernel, name).session] for name in ("at-startup", "warm-up", "first", "second")}
+        assert named == {"at-startup": "nightly", "warm-up": "warm-up", "first": "nightly", "second": "nightly"}
+        kernel.run("%hh_session --end\nspan('own')")
+        assert titles.get(row_of(kernel, "own").session) is None
 
 
 def registered(kernel: Kernel, *, comms: int = 0) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.driver import Cell, Kernel
+from tests.kernel.driver import Cell, Kernel, row_of
 
 
 def session_of(kernel: Kernel, name: str) -> str:
@@ -136,6 +136,101 @@ def test_other_ways_to_run_code_stay_in_the_session(local: Kernel, own: str, tmp
     titles = local.value("get_ipython()._hh.titles()")
     named = {name: titles[session_of(local, name)] for name in ("from-a-file", "nested", "shell", "future")}
     assert named == {"from-a-file": "runs", "nested": "nests", "shell": "shells", "future": "futures"}
+    assert_undone(local, own)
+
+
+def titles_of(kernel: Kernel, *names: str) -> list[str]:
+    """The titles of the sessions that these spans are in; "own" for the notebook's."""
+    titles = kernel.value("get_ipython()._hh.titles()")
+    return [titles.get(session_of(kernel, name), "own") for name in names]
+
+
+def test_the_session_of_a_file_that_a_cell_runs_ends_with_the_file(local: Kernel, own: str, tmp_path: Path) -> None:
+    outer, inner = tmp_path / "outer.ipy", tmp_path / "inner.ipy"
+    outer.write_text(f"%%hh_session file-outer\nspan('fo-1')\n%run {inner}\nspan('fo-2')")
+    inner.write_text("%%hh_session file-inner\nspan('fi')")
+    cell = local.run(f"@hh.trace\ndef traced():\n    %run {outer}\n    span('fa')\ntraced()\nspan('fb')")
+    assert len(cell.outputs) == 1
+    assert titles_of(local, "fo-1", "fi", "fo-2") == ["file-outer", "file-inner", "file-outer"]
+    assert titles_of(local, "fa", "fb") == ["own", "own"]
+    assert {row_of(local, name).cell for name in ("fo-1", "fi", "fa", "fb")} == {str(cell.count)}
+    assert_undone(local, own)
+
+
+@pytest.mark.parametrize(
+    ("body", "ename"),
+    [("1 / 0", "ZeroDivisionError"), ("print('now', flush=True)\ntime.sleep(30)", "KeyboardInterrupt")],
+    ids=["error", "interrupt"],
+)
+def test_the_session_of_a_file_that_fails_ends_too(
+    local: Kernel, own: str, tmp_path: Path, body: str, ename: str
+) -> None:
+    file = tmp_path / "fails.ipy"
+    file.write_text(f"%%hh_session file-fails\n{body}")
+    name = f"after-{ename}"
+    cell = local.run(f"try:\n    %run {file}\nexcept BaseException:\n    span({name!r})", interrupt_at="now")
+    assert [error for error, _ in cell.errors] == [ename]
+    assert titles_of(local, name) == ["own"]
+    assert_undone(local, own)
+
+
+@pytest.mark.parametrize("wait", ["", "await asyncio.sleep(0)"], ids=["sync", "await"])
+def test_the_session_of_a_silent_request_ends_with_it(local: Kernel, own: str, wait: str) -> None:
+    name = f"quiet{len(wait)}"
+    local.run(f"%%hh_session quiet\n{wait}\nspan({name!r})", silent=True, store_history=False)
+    assert titles_of(local, name)[0].startswith("quiet")
+    assert_undone(local, own)
+
+
+def by_name(body: str, name: str = "by-name") -> str:
+    """A call of the magic, as `nbconvert --to script` writes it."""
+    return f"get_ipython().run_cell_magic('hh_session', {name!r}, {body!r})"
+
+
+def test_a_magic_called_by_its_name_is_one_session_and_part_of_its_cell(local: Kernel, own: str) -> None:
+    cell = local.run("value = " + by_name("span('n-1')\n6 * 7") + "\nspan('n-2')\nvalue")
+    assert (cell.reply, cell.results, cell.kinds) == ("ok", ["42"], ["result", "display"])
+    assert titles_of(local, "n-1", "n-2") == ["by-name", "own"]
+    assert {row_of(local, "n-1").cell, row_of(local, "n-2").cell} == {str(cell.count)}
+    assert_undone(local, own)
+
+
+def test_sessions_in_the_body_of_a_magic_called_by_name_end_with_their_own_body(local: Kernel, own: str) -> None:
+    body = by_name("span('deep')", "deep") + "\nspan('between')\nget_ipython().run_cell('span(\"run\")')"
+    local.run(f"{by_name(body, 'wide')}\nspan('n-3')")
+    assert titles_of(local, "deep", "between", "run", "n-3") == ["deep", "wide", "wide", "own"]
+    local.run(by_name("%%hh_session typed\nspan('typed')") + "\nspan('n-4')")
+    assert titles_of(local, "typed", "n-4") == ["typed", "own"]
+    local.run("get_ipython().run_cell_magic('time', '', \"%%hh_session timed-body\\nspan('tb')\")\nspan('n-5')")
+    assert titles_of(local, "tb", "n-5") == ["timed-body", "own"]
+    local.run(by_name("%hh_session from-here\nspan('line')") + "\nspan('n-6')")
+    local.run("span('n-7')")
+    local.run("%hh_session --end")
+    assert titles_of(local, "line", "n-6", "n-7") == ["from-here"] * 3
+    assert_undone(local, own)
+
+
+@pytest.mark.parametrize(
+    ("body", "ename"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("x = (", "SyntaxError"),
+        ("raise SystemExit", "SystemExit"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+    ],
+)
+def test_an_exception_in_a_magic_called_by_name_is_raised(local: Kernel, own: str, body: str, ename: str) -> None:
+    cell = local.run(f"{by_name(body)}\nspan('not reached')")
+    assert (cell.reply, [error for error, _ in cell.errors]) == ("error", [ename])
+    caught = local.run(f"try:\n    {by_name(body)}\nexcept {ename}:\n    print('caught')")
+    assert (caught.reply, caught.stdout, caught.errors) == ("ok", "caught\n", [])
+    assert not [name for name, _, _ in local.value("rows()") if name == "not reached"]
+    assert_undone(local, own)
+
+
+def test_a_magic_called_by_name_cannot_await_in_a_cell(local: Kernel, own: str) -> None:
+    message = usage_error(local.run(by_name("await asyncio.sleep(0)")))
+    assert message.startswith("UsageError: %%hh_session: run_cell_magic cannot run a body with await here")
     assert_undone(local, own)
 
 

@@ -139,3 +139,34 @@ def test_view_ids_are_made_of_the_cell_id(asking: Kernel) -> None:
 def test_a_mistake_is_one_line(local: Kernel, line: str, message: str) -> None:
     local.run("span('some')")
     assert local.run(line).stderr.startswith(f"UsageError: {message}")
+
+
+def test_the_hint_below_a_list_of_spans_shows_the_cell_or_session_that_they_are_from(asking: Kernel) -> None:
+    def shown_by_the_hint(code: str) -> str:
+        hint = asking.run(f"print(repr({code}))").stdout.rstrip().rpartition("%hh show ")[2]
+        return asking.run(f"%hh show {hint}").output.text
+
+    first = asking.run("span('first')")
+    asking.run("span('second')")
+    asking.run("%%hh_session both\nspan('third')")
+    asking.run("%%hh_session --join both\nspan('fourth')")
+    of_cell, of_session = (
+        shown_by_the_hint(f"hh.spans(cell={first.count})"),
+        shown_by_the_hint("hh.spans(session='both')"),
+    )
+    assert "first" in of_cell
+    assert "second" not in of_cell
+    assert "third" in of_session
+    assert "fourth" in of_session
+    assert "second" not in of_session
+    assert "first" in shown_by_the_hint("hh.spans()")
+
+
+def test_feedback_given_later_is_shown_with_its_span(asking: Kernel) -> None:
+    event = "24242424-2424-4424-8424-242424242424"
+    rated = asking.run(f"with hh.get_tracer().start_span('rated'): hh.enrich_span(update_event_id={event!r})")
+    asking.run(f"hh.enrich_span(event_id={event!r}, feedback={{'stars': 5}})")
+    shown = asking.run(f"%hh show {rated.count} --detail full").output
+    assert 'feedback\n    {"stars": 5}' in shown.text
+    assert "stars" in shown.html
+    assert "stars" not in str(rated.output.versions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -103,3 +104,34 @@ def test_a_script_prints_only_its_own_output_and_its_spans_are_sent(
     assert done.stderr == ""
     assert [span["name"] for span in backend.spans()] == ["__main__.work"]
     assert [session["session_name"] for session in backend.sessions()] == ["nightly"]
+
+
+def test_a_notebook_converted_to_a_script_has_its_sessions(tmp_path: Path) -> None:
+    cells = (
+        "get_ipython().run_line_magic('load_ext', 'hh_jupyter')",
+        PRELUDE,
+        "get_ipython().run_cell_magic('hh_session', 'refund', \"span('a')\")",
+        "span('b')",
+        "get_ipython().run_cell_magic('time', '', \"%%hh_session timed\\nspan('c')\")",
+        "span('d')",
+        "get_ipython().run_cell_magic('hh_session', 'waits', \"await asyncio.sleep(0)\\nspan('e')\")",
+        "get_ipython().run_line_magic('hh_session', 'rest')",
+        "span('f')",
+        "titles = get_ipython()._hh.titles()",
+        "print('sessions', {name: titles.get(session, 'own') for name, session, _ in rows()})",
+        "get_ipython().run_cell_magic('hh_session', 'fails', '1 / 0')",
+        "print('not reached')",
+    )
+    (tmp_path / "converted.py").write_text("\n\n\n".join(cells))
+    printed = run(tmp_path, "converted.py", code=1).stdout
+    (sessions,) = [line for line in printed.splitlines() if line.startswith("sessions ")]
+    assert ast.literal_eval(sessions.removeprefix("sessions ")) == {
+        "a": "refund",
+        "b": "own",
+        "c": "timed",
+        "d": "own",
+        "e": "waits",
+        "f": "rest",
+    }
+    assert "ZeroDivisionError" in printed
+    assert "not reached" not in printed.splitlines()

@@ -5,6 +5,7 @@ Setting up a tracer or a decorator raises instead: tests/tracing/test_setup_erro
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -108,7 +109,7 @@ FIVE: Any = 5
             f"enrich_session: tracer {NOT_A_TRACER} The current tracer is used.",
         ),
         (
-            lambda t: hh_jupyter.enrich_span(event_id="e", tracer=FIVE),
+            lambda t: hh_jupyter.enrich_span(event_id=str(uuid.UUID(int=7)), tracer=FIVE),
             f"enrich_span: tracer {NOT_A_TRACER} The current tracer is used.",
         ),
         (

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import uuid
 from typing import Any
 
 import pytest
 
+import hh_jupyter
 from hh_jupyter import HoneyHiveTracer, enrich_session
 from hh_jupyter.testing import Backend
+from hh_jupyter.tracing.span_store import span_log
 
 EVENT = "24242424-2424-4424-8424-242424242424"
 
@@ -99,3 +102,31 @@ def test_a_secret_used_as_a_key_is_redacted(backend: Backend, tracer: HoneyHiveT
     assert tracer.force_flush()
     assert secret not in repr([request.body for request in backend.requests]) + repr(backend.spans())
     assert backend.spans()[0]["attributes"]["honeyhive_metadata.[redacted: api_key].n"] == 1
+
+
+@pytest.mark.parametrize(
+    "no_id", ["", "latest", "order-7", 7, True, object(), {"id": EVENT}, EVENT[:-1], f"{{{EVENT}}}"]
+)
+def test_an_event_id_that_is_no_uuid_is_refused(backend: Backend, tracer: HoneyHiveTracer, no_id: Any) -> None:
+    assert not hh_jupyter.enrich_span(event_id=no_id, feedback={"ok": True}, tracer=tracer)
+    assert tracer.enrich_span(event_id=no_id, feedback={"ok": True}) is False
+    assert tracer.force_flush()
+    assert not [request for request in backend.requests if request.method == "PUT"]
+
+
+@pytest.mark.parametrize("given", [EVENT, EVENT.upper(), EVENT.replace("-", ""), uuid.UUID(EVENT)])
+def test_what_is_added_later_to_the_event_of_a_span_is_shown_with_the_span(tracer: HoneyHiveTracer, given: Any) -> None:
+    span_log().clear()
+    with tracer.start_span("answer"):
+        tracer.enrich_span(update_event_id=EVENT, feedback={"stars": 1, "by": "a"})
+    # Both: in the same batch as the span, and after it is in the log.
+    assert tracer.enrich_span(event_id=given, feedback={"stars": 5}, metrics={"score": 0.5})
+    tracer.wait_processed()
+    assert tracer.enrich_span(event_id=given, feedback={"api_key": "9f8e7d6c5b4a"}, outputs={"reply": "yes"})
+    tracer.wait_processed()
+    (record,) = hh_jupyter.spans(name="answer")
+    content = hh_jupyter.spans().content(record)
+    assert content is not None
+    assert (content.feedback["stars"], content.feedback["by"], content.metrics) == (5, "a", {"score": 0.5})
+    assert content.output == {"reply": "yes"}
+    assert "9f8e7d6c5b4a" not in str(content.feedback)
