@@ -1,189 +1,30 @@
 """Replaces secrets in values, once per span, before anything is sent, stored or shown.
 
-The replacement names the rule: "[redacted: api_key]". Redacting twice changes nothing. The module has three parts: the
-table of rules; the `Redactor`, which applies them; and `redact_with`, the user's own function. A span costs a few
+The replacement names the rule: "[redacted: api_key]". Redacting twice changes nothing. The module has two parts: the
+`Redactor`, which applies the rules of `secret_rules`; and `redact_with`, the user's own function. A span costs a few
 microseconds: the rule for a key is cached, known clean text is not searched again, and all text of a span is searched
 together for the triggers of the rules. A key that is itself a secret, as in `{"sk-proj-...": 3}`, is renamed.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-# The table of rules.
-#
-# A secret is recognized by the name of its key (`honeyhive_inputs.password`) or by its form: a provider's key, a JWT,
-# the value of an environment variable named like a secret. Every pattern takes linear time or is bounded, because
-# prompts are long and may be crafted to be slow.
-
-_KEY_NAMES: Final = {
-    "password": r"password|passwd|passphrase|passcode|pwd",
-    "api_key": r"api_?key|access_key|account_key|subscription_key|signing_key|encryption_key",
-    "private_key": r"private_key|ssh_key",
-    "authorization": r"authorization|auth|bearer",
-    "cookie": r"cookie",
-    "token": r"(?:access|refresh|id|auth|session|api|bearer|csrf|xsrf|security)_token",
-    "credentials": r"credential|connection_string",
-    "secret": r"secret(?:_key)?",
-}
-"""Rule name -> pattern for the last word or words of a secret's key, in lower case with `_` between words."""
-
-_CONTAINERS: Final = {"credentials": "credentials", "cookies": "cookie", "secrets": "secret", "passwords": "password"}
-_MAYBE_TOKEN: Final = re.compile(r"(?:.*_)?token")
-_KEY_RULE: Final = re.compile("(?:.*_)?(?:" + "|".join(f"(?P<{n}>(?:{w})s?)" for n, w in _KEY_NAMES.items()) + ")")
-_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_LOOKS_SECRET: Final = re.compile(r"(?=\S*[0-9])(?=\S*[A-Za-z])[^\s<>|]{16,}")
-_HARMLESS: Final = frozenset({"", "none", "null", "true", "false", "yes", "no", "basic", "bearer", "required"})
-_WORDS: Final = re.compile(r"[A-Za-z]+(?:[-_ .][A-Za-z]+)*|[-+.,\d]+")
-_PATH_OR_URL: Final = re.compile(r"[/~.]|[A-Za-z]:[\\/]|[a-z][a-z0-9+.-]*://")
-_ENV_NAME: Final = re.compile(
-    r"(?:^|_)(?:KEY|TOKEN|SECRET|CREDENTIALS?|AUTH|COOKIE)(?:_|$)|PASS(?:WORD|WD|PHRASE)|APIKEY"
+from hh_jupyter.secret_rules import (
+    RULES,
+    SecretRule,
+    custom_key_rules,
+    environment_secrets,
+    key_parts,
+    key_rule,
+    literal_rule,
+    normalized_key,
+    redact_by_key,
 )
-_ENV_LENGTH: Final = 12
-
-
-@dataclass(frozen=True, slots=True)
-class SecretRule:
-    """A rule for secret values.
-
-    Attributes:
-        name: shown in place of the secret; "" if the key in the match determines it.
-        triggers: texts in lower case, at least one of which is in every match. Searching them is much cheaper than the
-            pattern and comes first.
-        pattern: the group `secret`, else the whole match, is replaced; the group `key` is the key of the value.
-    """
-
-    name: str
-    triggers: tuple[str, ...]
-    pattern: re.Pattern[str]
-
-
-_TEXT_KEY = r"[\w.-]{0,64}?(?:" + "|".join(w.replace("_", "[_-]?") for w in _KEY_NAMES.values()) + r"|token)s?"
-_QUOTES = (
-    # Quoted text ends at the first unescaped quote.
-    (r"(?<!\\)(?P<q>[\"'])", r"(?:\\.|(?!(?P=q))[^\\])++"),
-    # In JSON nested in JSON, the quotes are escaped, possibly several times.
-    (r"(?<!\\)(?P<q>\\{1,15}[\"'])", r"(?!(?P=q))(?:.+?)(?<!\\)"),
-)
-_TEXT_TRIGGERS = (
-    "passw", "passphrase", "passcode", "pwd", "apikey", "api_key", "api-key", "access", "account", "subscription",
-    "signing", "encryption", "private", "ssh", "auth", "bearer", "cookie", "token\"", "token'", "token\\", "token=",
-    "credential", "connection", "secret",
-)  # fmt: skip
-
-RULES: Final[tuple[SecretRule, ...]] = (
-    SecretRule("private_key", ("-----begin",), re.compile(
-        r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)),
-    # The trigger is "@": URLs are common, "@" is rare.
-    SecretRule("url_credentials", ("@",), re.compile(r"://[^\s/:@\"'<>]*:(?P<secret>[^\s/\"'<>]+)@")),
-    # Prose mentions bearer tokens too: a value has a digit, or is longer than any word.
-    SecretRule("bearer", ("bearer",), re.compile(
-        r"(?i:\bbearer)[\s:]+(?P<secret>(?=\S{0,60}[0-9]|\S{24})[\w.~+/=-]{8,})")),
-    SecretRule("authorization", ("authorization",), re.compile(
-        r"(?i:authorization)\s*:\s*(?P<secret>(?i:basic|digest|token|apikey)\s+[^\s\"'\\]+)")),
-    SecretRule("cookie", ("cookie:",), re.compile(r"(?i:cookie):\s*(?P<secret>[\w-]+=[^\r\n\"']+)")),
-    SecretRule("jwt", ("eyj",), re.compile(r"(?<![A-Za-z0-9])eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)+")),
-    SecretRule("api_key", (
-        "sk-", "pk-", "xai-", "pplx-", "tvly-", "nvapi-", "glpat-", "pypi-", "xox", "hh_", "ghp_", "gho_", "ghu_",
-        "ghs_", "ghr_", "github_pat_", "hf_", "gsk_", "k_live_", "k_test_", "r8_", "lsv2_", "npm_", "dop_v1_", "pcsk_",
-        "fw_", "aiza", "ya29.", "akia", "asia", "sg.", "dapi",
-    ), re.compile(
-        r"(?<![A-Za-z0-9])(?:"
-        r"(?:[sp]k|xai|pplx|tvly|nvapi|glpat|pypi|xox[abeoprs])-(?=[\w-]{0,60}[0-9])[\w-]{16,}"
-        r"|hh_(?!jupyter|session)(?=[\w-]{0,60}[0-9])[\w-]{16,}"
-        r"|(?:gh[pousr]|github_pat|hf|gsk|[sr]k_live|[sr]k_test|r8|lsv2_[ps][tk]|npm|dop_v1|pcsk|fw)_"
-        r"(?=\w{0,60}[0-9])\w{20,}"
-        r"|AIza[\w-]{30,}|ya29\.[\w-]{20,}|A[KS]IA[A-Z0-9]{16}|SG\.[\w-]{16,}\.[\w-]{16,}|dapi[0-9a-f]{32}"
-        r")")),
-    # {"password": "x"}, also inside a JSON string; {'password': 'x'}; lists and flat objects below such a key.
-    *(SecretRule("", _TEXT_TRIGGERS, re.compile(
-        rf"{quote}(?=[\w.-]{{2,80}}+(?P=q))(?P<key>(?i:{_TEXT_KEY}))(?P=q)\s*:\s*"
-        rf"(?:b?(?P=q)(?P<secret>{quoted})(?P=q)|(?P<whole>\[[^\[\]{{}}]+\]|\{{[^{{}}]+\}}|[0-9]{{4,}}))"))
-        for quote, quoted in _QUOTES),
-    # connect(password='x'), OPENAI_API_KEY="x".
-    *(SecretRule("", _TEXT_TRIGGERS, re.compile(
-        rf"(?<![\w.-])(?=[\w.-]{{2,80}}+\s?=)(?P<key>(?i:{_TEXT_KEY}))\s?=\s?{quote}(?P<secret>{quoted})(?P=q)"))
-        for quote, quoted in _QUOTES),
-    # OPENAI_API_KEY=x as in .env files, ?api_key=x in URLs.
-    SecretRule("", _TEXT_TRIGGERS, re.compile(
-        rf"(?:\b(?P<env>[A-Z][A-Z0-9_]*(?:_KEY|_TOKEN|_SECRET|PASSWORD))|[?&](?P<key>(?i:{_TEXT_KEY})))"
-        r"=(?P<secret>[^\s&#\"'\\$<{\[(]{8,})")),
-)  # fmt: skip
-
-
-def key_rule(key: str) -> str:
-    """The rule for a key's name; "" if there is none, "token?" if the value has to look like a secret too."""
-    segments = key_parts(key)
-    if not segments:
-        return ""
-    if found := _KEY_RULE.fullmatch(segments[-1]):
-        return found.lastgroup or ""
-    if _MAYBE_TOKEN.fullmatch(segments[-1]):
-        return "token?"
-    return next((_CONTAINERS[part] for part in segments if part in _CONTAINERS), "")
-
-
-def key_parts(key: str) -> list[str]:
-    """The normalized dotted parts of a key, without list indexes: ["a", "api_keys"] for "a.apiKeys.0"."""
-    return [normalized_key(part) for part in key.split(".") if part and not part.isdigit()]
-
-
-def normalized_key(key: str) -> str:
-    """A key in lower case with `_` between words."""
-    return _CAMEL.sub("_", key).replace("-", "_").replace(" ", "_").lower()
-
-
-def redact_by_key(rule: str, value: Any) -> Any:
-    """The replacement of a value under a key with this rule; the value itself if it is harmless."""
-    if isinstance(value, str):
-        if value.lower() in _HARMLESS or value.startswith("[redacted: ") or not rule:
-            return value
-        if rule == "token?" and not _LOOKS_SECRET.fullmatch(value):
-            return value
-        return f"[redacted: {rule.rstrip('?')}]"
-    if isinstance(value, (tuple, list)) and any(redact_by_key(rule, part) is not part for part in value):
-        return type(value)(redact_by_key(rule, part) for part in value)
-    # A number under such a key is a count or a length, unless it is a numeric password.
-    if rule == "password" and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return "[redacted: password]"
-    return value
-
-
-def environment_secrets(environ: Mapping[str, str]) -> list[str]:
-    """Values of variables named like secrets, longest first: 12 or more characters; no word, number, path or URL."""
-    found = {
-        value
-        for name, value in environ.items()
-        if len(value) >= _ENV_LENGTH
-        and _ENV_NAME.search(name.upper())
-        and not _WORDS.fullmatch(value)
-        and not _PATH_OR_URL.match(value)
-    }
-    return sorted(found, key=len, reverse=True)
-
-
-def literal_rule(name: str, values: Iterable[str]) -> SecretRule:
-    """A rule for known values, plain and as escaped in JSON text, longest first."""
-    forms = sorted({form for value in values for form in (value, json.dumps(value)[1:-1])}, key=len, reverse=True)
-    return SecretRule(name, tuple(form.lower() for form in forms), re.compile("|".join(map(re.escape, forms))))
-
-
-def custom_key_rules(keys: Iterable[str]) -> list[SecretRule]:
-    """Rules for text under the user's own key names in JSON text."""
-    keys = tuple(keys)
-    if not keys:
-        return []
-    names = "|".join(map(re.escape, keys))
-    patterns = (rf"{q}(?P<key>(?i:{names}))(?P=q)\s*:\s*(?P=q)(?P<secret>{quoted})(?P=q)" for q, quoted in _QUOTES)
-    return [SecretRule("", tuple(key.lower() for key in keys), re.compile(pattern)) for pattern in patterns]
-
-
-# Applying the rules.
+from hh_jupyter.token_forms import TOKENS
 
 _SHORTEST: Final = 8  # Characters; no built-in value rule matches less.
 _NAMESPACE: Final = "honeyhive_"
@@ -197,6 +38,8 @@ _FILE: Final = re.compile(rf"(?:(?<=[\"',])|\A)[A-Za-z0-9+/_-]{{{_FILE_LENGTH},}
 """Base64 after a quote or the comma of a `data:` URI; not after a space, which a PEM key in one line has."""
 
 _PART_OF_FILE: Final = re.compile(r"[A-Za-z0-9+/_-]{64}")
+_CUT_NOTE: Final = re.compile(r"\.\.\. \([0-9,]{1,20} characters\)\Z")
+_BY_FORM: Final = "form"  # In place of a trigger, if there is a token.
 _FILE_NUMBER: Final = re.compile("hhFile([0-9]{1,9})x{64}")
 _LONGEST_READ: Final = 2_000  # Characters of a long value that are redacted to show its beginning.
 
@@ -240,7 +83,7 @@ class Redactor:
         self._known = tuple(literal)
         self.enabled = bool(rules)
         self._shortest = 1 if patterns and enabled else _SHORTEST
-        self._rules = tuple((frozenset(rule.triggers), rule) for rule in rules)
+        self._rules = tuple((frozenset(rule.triggers or (_BY_FORM,)), rule) for rule in rules)
         self._trigger_groups = _grouped_by_character({trigger for rule in rules for trigger in rule.triggers})
         self._key_rules: dict[str, str | _SecretKey] = {}
         self._clean: set[str] = set()
@@ -315,8 +158,9 @@ class Redactor:
         changed, lower = 0, text.lower()
         for rule in self._known:
             if any(map(lower.__contains__, rule.triggers)):
-                text, number = rule.pattern.subn(f"[redacted: {rule.name}]", text)
-                changed += number
+                replace = _Replacement(rule.name, self._key_rule, 0)
+                text = rule.sub(replace, text)
+                changed += replace.count
         files: list[str] = []
 
         def placeholder(match: re.Match[str]) -> str:
@@ -333,7 +177,10 @@ class Redactor:
         if not found:
             self._remember_clean((text,))
             return text, 0
-        return self._replace(text, found)
+        # Rules have to see where the text was cut.
+        end = note.start() if text.endswith(" characters)") and (note := _CUT_NOTE.search(text)) else len(text)
+        kept, number = self._replace(text[:end], found)
+        return kept + text[end:], number
 
     def _by_value(self, result: dict[str, Any], texts: list[tuple[str, Any, str]]) -> int:
         """Redact `texts`, tuples of (key, value, its text), in `result`; all of them are searched at once."""
@@ -350,12 +197,15 @@ class Redactor:
 
     def _may_hold_secret(self, text: str) -> bool:
         lower = text.lower()
-        return any(char in lower and any(map(lower.__contains__, triggers)) for char, triggers in self._trigger_groups)
+        return any(
+            char in lower and any(map(lower.__contains__, triggers)) for char, triggers in self._trigger_groups
+        ) or (self._checks_keys and TOKENS.search(text) is not None)
 
     def _triggers_in(self, text: str) -> frozenset[str]:
         lower = text.lower()
         groups = (triggers for char, triggers in self._trigger_groups if char in lower)
-        return frozenset(trigger for triggers in groups for trigger in triggers if trigger in lower)
+        found = frozenset(trigger for triggers in groups for trigger in triggers if trigger in lower)
+        return found | {_BY_FORM} if self._checks_keys and TOKENS.search(text) else found
 
     def _value(self, value: Any) -> tuple[Any, int]:
         if type(value) is str:
@@ -368,7 +218,7 @@ class Redactor:
         for triggers, rule in self._rules:
             if not triggers.isdisjoint(found):
                 replace = _Replacement(rule.name, self._key_rule, shortest)
-                text = rule.pattern.sub(replace, text)
+                text = rule.sub(replace, text)
                 total += replace.count
         return text, total
 
@@ -400,6 +250,9 @@ class Redactor:
         self._clean.update(text for text in texts if len(text) <= _CLEAN_LENGTH)
 
 
+_SECRET_GROUPS: Final = ("secret", "secret2", "secret3", "whole")
+
+
 class _Replacement:
     """Replacement function for `re.sub`: replaces only the secret in a match, counts, and skips shorter secrets."""
 
@@ -408,7 +261,8 @@ class _Replacement:
 
     def __call__(self, match: re.Match[str]) -> str:
         groups = match.groupdict()
-        name, secret = self.name, groups.get("secret") or groups.get("whole") or match[0]
+        group = next((name for name in _SECRET_GROUPS if groups.get(name)), 0)
+        name, secret = self.name, match[group]
         key = groups.get("key") or groups.get("env")
         if not name and key:
             name = self.key_rule(key)
@@ -418,9 +272,9 @@ class _Replacement:
             return match[0]
         self.count += 1
         replaced = f"[redacted: {name.rstrip('?')}]"
-        if groups.get("whole"):
+        if group == "whole":
             replaced = f"{groups['q']}{replaced}{groups['q']}"
-        start = match.start("whole" if groups.get("whole") else "secret" if "secret" in groups else 0)
+        start = match.start(group)
         return match[0][: start - match.start()] + replaced + match[0][start - match.start() + len(secret) :]
 
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hh_jupyter.redaction import Redactor, environment_secrets, shown
+from hh_jupyter.redaction import Redactor, shown
+from hh_jupyter.secret_rules import environment_secrets
 from tests.spans import RECORDINGS, recorded
 
 PLAIN = Redactor(environ={})
@@ -95,6 +96,38 @@ def test_a_number_typed_as_password_is_replaced() -> None:
         ('{"cookies": {"sid": "abc"}}', '{"cookies": "[redacted: cookie]"}'),
         ("connect(host='x', password='hunter2')", "connect(host='x', password='[redacted: password]')"),
         ("SOME_API_KEY=abcdefgh1 run", "SOME_API_KEY=[redacted: api_key] run"),
+        ("X-Api-Key: abc12345\r\nHost: x", "X-Api-Key: [redacted: api_key]\r\nHost: x"),
+        ("Ocp-Apim-Subscription-Key: 0a1b2c3d", "Ocp-Apim-Subscription-Key: [redacted: api_key]"),
+        ("user: bob\npassword: hunter2x\nport: 1", "user: bob\npassword: [redacted: password]\nport: 1"),
+        ("aws_secret_access_key = abc/DEF12+x\n", "aws_secret_access_key = [redacted: api_key]\n"),
+        (r'{"env": "A=1\nMY_API_KEY=abcdefgh\nB=2"}', r'{"env": "A=1\nMY_API_KEY=[redacted: api_key]\nB=2"}'),
+        (
+            r'{"dump": "Accept: *\r\nx-api-key: abc12345\r\nX: 1"}',
+            r'{"dump": "Accept: *\r\nx-api-key: [redacted: api_key]\r\nX: 1"}',
+        ),
+        (
+            r'{"dump": "Host: x\r\nCookie: a=b; c=d\r\nX: 1"}',
+            r'{"dump": "Host: x\r\nCookie: [redacted: cookie]\r\nX: 1"}',
+        ),
+        ("run --api-key abc12345 --verbose", "run --api-key [redacted: api_key] --verbose"),
+        ("config(password: 'hunter2')", "config(password: '[redacted: password]')"),
+        ("<user>bob</user><password>hunter2</password>", "<user>bob</user><password>[redacted: password]</password>"),
+        (
+            "Server=x;User ID=me;Password=hunter;Encrypt=True",
+            "Server=x;User ID=me;Password=[redacted: password];Encrypt=True",
+        ),
+        ("AccountName=a;AccountKey=a1B2+/==;Suffix=x", "AccountName=a;AccountKey=[redacted: api_key];Suffix=x"),
+        ("host=db user=me password=hunter dbname=x", "host=db user=me password=[redacted: password] dbname=x"),
+        ("[(b'authorization', b'Basic dXNlcjpwYXNzMTIz')]", "[(b'authorization', b'[redacted: authorization]')]"),
+        ('["x-api-key", "aB3dE5fG7hI9jK1l"]', '["x-api-key", "[redacted: api_key]"]'),
+        ("curl -u me:hunter2 https://x.org", "curl -u me:[redacted: authorization] https://x.org"),
+        ("https://x.org/c?sv=1&sig=abc%2Fdefghijklm%3D&se=1", "https://x.org/c?sv=1&sig=[redacted: signature]&se=1"),
+        ("https://0a1b2c3d4e5f6a7b8c9d@o1.sentry.io/4", "https://[redacted: url_credentials]@o1.sentry.io/4"),
+        (
+            "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\nMI\n---- END SSH2 ENCRYPTED PRIVATE KEY ----",
+            "[redacted: private_key]",
+        ),
+        ("-----BEGIN PGP PRIVATE KEY BLOCK-----\nMI\n-----END PGP PRIVATE KEY BLOCK-----", "[redacted: private_key]"),
     ],
 )
 def test_values_that_look_secret_are_replaced_and_their_surroundings_stay(text: str, wanted: str) -> None:
@@ -118,6 +151,21 @@ def test_values_that_look_secret_are_replaced_and_their_surroundings_stay(text: 
         '{"max_tokens": 256, "token": " Paris", "logprob": -0.1}',
         '{"password": "", "user": "bob"}',
         '{"secrets": 3}',
+        "scikit: sk-learn-2-tutorial-for-beginners",
+        "def ask(api_key: Optional[str], token2: int)",
+        "connect(host=host, password=password)",
+        "access_key: settings.keys.primary2",
+        "credentials: gs://bucket/path1",
+        "api_key: ${API_KEY}",
+        "password: ********",
+        "postgres://{user}:{password}@{host}",
+        "see http://host:port",
+        "redis://localhost:6379",
+        "mongodb://[::1]:27017",
+        '["api_key", "password", "model2"]',
+        "docker run -u 1000:1000 image; curl -u user https://x.org",
+        "for (;;) secret=get()",
+        "the secret = the sauce",
     ],
 )
 def test_prose_code_and_ids_stay(text: str) -> None:

@@ -27,7 +27,8 @@ from hh_jupyter.export import http, otlp
 from hh_jupyter.export.model import EndedSpan, FinalSpan, LateEvent, Origin, Request, Session
 from hh_jupyter.export.resource import OwnResource
 from hh_jupyter.records.record import SpanRecord, event_id_of, span_error
-from hh_jupyter.redaction import Redactor, RedactorWithFunction, key_rule
+from hh_jupyter.redaction import Redactor, RedactorWithFunction
+from hh_jupyter.secret_rules import key_rule
 from hh_jupyter.settings import Settings
 from hh_jupyter.values import copy_attributes, drop_largest, flatten, plain_values
 
