@@ -149,7 +149,8 @@ class SpanContent:
         output: result of a tool or a step, likewise.
         params: parameters of the model request: temperature, top_p, max_tokens, seed and so on.
         documents: retrieved documents, each with some of id, text, score and metadata.
-        tools_offered: the tools that the model could call, each as {name, description}.
+        tools_offered: the tools that the model could call, each with some of name, description, parameters (a JSON
+            schema) and strict.
         metrics, feedback: those that the user's code added through HoneyHive; the metrics include the results of
             `gen_ai.evaluation.result` events, by name.
         session_id, user_id: as written by the instrumentor; the session that a span is exported under is in its record.

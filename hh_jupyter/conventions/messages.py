@@ -18,6 +18,7 @@ from hh_jupyter.conventions.facts import (
     first_of,
     items_of,
     json_value,
+    mapping,
     parsed,
     text,
     texts_of,
@@ -391,7 +392,7 @@ def tools_asked(answer: Any) -> tuple[str, ...]:
 
 
 def tools_offered(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """Each tool as {name, description}, from a list in any provider's shape."""
+    """Each tool as {name, description, parameters, strict}, from a list in any provider's shape."""
     found: list[dict[str, Any]] = []
     for entry in items_of(value):
         tool = parsed(entry)
@@ -411,7 +412,14 @@ def _offered(tool: Any) -> Iterator[dict[str, Any]]:
     shown = {name: inner[name] for name in ("name", "description") if inner.get(name)}
     if "name" not in shown and isinstance(tool.get("type"), str) and tool["type"] != "function":
         shown = {"name": tool["type"], **shown}  # A built-in tool of the provider: {"type": "web_search"}.
-    yield shown
+    schema = mapping(first_of(inner, _SCHEMAS))
+    schema = schema["json"] if isinstance(schema.get("json"), Mapping) else schema
+    strict = {"strict": inner["strict"]} if isinstance(inner.get("strict"), bool) else {}
+    yield {**shown, **({"parameters": schema} if schema else {}), **strict}
+
+
+_SCHEMAS: Final = ("parameters", "input_schema", "inputSchema", "parameters_json_schema", "parametersJsonSchema")
+"""Names of the JSON schema of a tool's arguments; Bedrock wraps it in {"json": ...}."""
 
 
 def params_of(request: Any) -> dict[str, Any]:

@@ -159,7 +159,8 @@ def _offered(tool: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """The tool, named by the attribute beside its schema, else by the schema."""
     name, description = tool.get("tool.name"), tool.get("tool.description")
     if isinstance(name, str) and name:
-        return ({"name": name, **({"description": description} if description else {})},)
+        named = {"name": name, **({"description": description} if description else {})}
+        return tuple({**schema, **named} for schema in tools_offered([tool.get("tool.json_schema")])) or (named,)
     return tools_offered([tool.get("tool.json_schema")])
 
 

@@ -26,7 +26,7 @@ from hh_jupyter.conventions.facts import (
     text,
     tool_result,
 )
-from hh_jupyter.conventions.messages import messages_in
+from hh_jupyter.conventions.messages import messages_in, tools_offered
 
 __all__ = ["FAMILY", "content", "facts"]
 
@@ -85,10 +85,7 @@ def _request(attributes: Mapping[str, Any]) -> SpanContent:
         output_messages=_responses(answers),
         input=[entry["content"] for entry in prompts if "content" in entry] or None if is_embedding else None,
         params=params,
-        tools_offered=tuple(
-            {name: tool[name] for name in ("name", "description") if tool.get(name)}
-            for tool in grouped(attributes.items(), "llm.request.functions")
-        ),
+        tools_offered=tools_offered(grouped(attributes.items(), "llm.request.functions")),
         finish_reason=", ".join(dict.fromkeys(reasons)) or None,
         **_shared(attributes),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from contextlib import ExitStack
 from typing import Any
 
@@ -19,9 +20,19 @@ from hh_jupyter.notebook.sessions import NotebookSessions, notebook_name
 from hh_jupyter.notebook.status import load_line
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import set_default_tracer, set_host
+from hh_jupyter.tracing.decorators import trace_reloaded_methods
 from hh_jupyter.tracing.processor import GlobalProviderPatch
 from hh_jupyter.tracing.span_store import raise_limits_for_notebook, set_session_titles, span_log
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+
+class AfterReload(ast.NodeTransformer):
+    """Changes no cell. IPython calls it after all hooks that run before a cell, and autoreload is one of them."""
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        """Trace what autoreload has left untraced."""
+        guarded(trace_reloaded_methods)()
+        return node
 
 
 class Extension:
@@ -101,6 +112,8 @@ class Extension:
         self._register_magics(outputs, undo)
         shell.input_transformers_cleanup.append(session_magic.rewrite)
         undo.callback(shell.input_transformers_cleanup.remove, session_magic.rewrite)
+        shell.ast_transformers.append(reload := AfterReload())
+        undo.callback(shell.ast_transformers.remove, reload)
         # Unregistering needs the same bound methods.
         cells = self._cells
         for hook in (cells.pre_run_cell, cells.post_execute, cells.post_run_cell):

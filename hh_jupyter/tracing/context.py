@@ -29,8 +29,8 @@ from hh_jupyter.tracing.validation import (
     is_tracer,
     raise_argument_error,
     warn_once,
-    wrap_each_call,
 )
+from hh_jupyter.tracing.wrappers import wrap_each_call
 
 # The session in baggage. All tracers of a process share it, but a session exists only at the backend of the tracer that
 # created it. The owner of the session is therefore kept under a context key of our own, which never leaves the process.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import functools
+import ast
 import inspect
+import sys
+import textwrap
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from contextvars import Token
-from types import TracebackType
-from typing import Any, Final, NamedTuple, Self, TypeVar, overload
+from typing import Any, Final, NamedTuple, TypeVar, overload
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -27,14 +29,14 @@ from hh_jupyter.tracing.context import (
 from hh_jupyter.tracing.sessions import session_uuid
 from hh_jupyter.tracing.spans import record_exception, set_span_attributes, span_attributes
 from hh_jupyter.tracing.validation import (
-    callable_matches,
     check_decorator_arguments,
     checked_event_type,
     raise_argument_error,
     unknown_parameter_message,
     unwrap_partial,
 )
-from hh_jupyter.values import flatten, plain, scalar, text_of
+from hh_jupyter.tracing.wrappers import Wrapped, is_wrapper, wrap
+from hh_jupyter.values import flatten, scalar, text_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
@@ -80,7 +82,7 @@ def trace(
     """Record each call of a function as a span, with its arguments, result, duration and exception.
 
     Works on functions, coroutine functions, generators and async generators (the span lasts until the iteration
-    ends), with or without parameters. The function itself runs exactly warn_once, even if tracing fails.
+    ends), with or without parameters. The function itself runs exactly once, even if tracing fails.
 
     Example:
         >>> @trace(event_type="tool")
@@ -125,15 +127,60 @@ def trace_class(cls: C) -> C:
     """
     if not inspect.isclass(cls):
         raise_argument_error("trace_class", "cls", cls, "a class", "To trace a function, use trace.")
-    for name, member in list(vars(cls).items()):
-        if name.startswith("_"):
-            continue
-        decorate = trace(event_type="tool", event_name=f"{cls.__name__}.{name}")
-        if isinstance(member, staticmethod | classmethod):
-            setattr(cls, name, type(member)(decorate(member.__func__)))
-        elif inspect.isfunction(member):
-            setattr(cls, name, decorate(member))
+    _trace_methods(cls, lambda method: True)
+    _classes.add(cls)
     return cls
+
+
+_classes: Final[weakref.WeakSet[type]] = weakref.WeakSet()
+
+
+def trace_reloaded_methods() -> None:
+    """Trace the methods that autoreload has changed in traced classes, or added to them.
+
+    IPython 9 replaces a changed method by running its `def` alone, without the decorators of its class.
+    """
+    for cls in list(_classes):
+
+        def is_reloaded(method: Callable[..., Any], cls: type = cls) -> bool:
+            return not is_wrapper(method) and method.__module__ == cls.__module__ != "__main__"
+
+        if any(is_reloaded(method) for _, _, method in _methods(cls)) and _is_decorated(cls):
+            _trace_methods(cls, is_reloaded)
+
+
+def _trace_methods(cls: type, wanted: Callable[[Callable[..., Any]], bool]) -> None:
+    for name, member, method in _methods(cls):
+        if wanted(method):
+            traced = trace(event_type="tool", event_name=f"{cls.__name__}.{name}")(method)
+            setattr(cls, name, traced if member is method else type(member)(traced))
+
+
+def _methods(cls: type) -> list[tuple[str, Any, Callable[..., Any]]]:
+    """Return the public methods of a class: name, what the class has of that name, and the function in it."""
+    members = [(name, member) for name, member in vars(cls).items() if not name.startswith("_")]
+    functions = [
+        (name, member, member.__func__ if isinstance(member, staticmethod | classmethod) else member)
+        for name, member in members
+    ]
+    return [row for row in functions if row[1] is not row[2] or inspect.isfunction(row[2])]
+
+
+def _is_decorated(cls: type) -> bool:
+    """Whether the class has the decorator `trace_class` in its source."""
+    try:
+        (node,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        names = [ast.unparse(decorator) for decorator in getattr(node, "decorator_list", ())]
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return False
+    module = sys.modules.get(cls.__module__)
+    for name in names:
+        found: Any = module
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if found is trace_class:
+            return True
+    return False
 
 
 # The parameters of `@trace`. They are read once, when the function is decorated.
@@ -311,7 +358,7 @@ _RESULT: Final = f"{keys.OUTPUTS}.{keys.RESULT}"
 
 
 class TracedCall:
-    """A running call. Its span is current between `attach` and `detach`, or inside `with`."""
+    """A running call. Its span is current from `attach` to `suspend` or its end."""
 
     __slots__ = ("_context", "_start", "_token", "result_wanted", "span")
 
@@ -345,23 +392,20 @@ class TracedCall:
         """Make the span current."""
         self._token = otel_context.attach(self._context)
 
-    def detach(self) -> None:
-        """Restore the previous context."""
-        if self._token is not None:
-            detach(self._token)
+    def suspend(self) -> None:
+        """Restore the previous context until the next `attach`, which continues in the session and span of now."""
+        self._context = otel_context.get_current()
+        self._detach()
+
+    def _detach(self) -> None:
+        token = self._token
+        if token is not None:
             self._token = None
-
-    def __enter__(self) -> None:
-        self.attach()
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._context = otel_context.get_current()  # A generator continues in the session and span it was in.
-        self.detach()
+            detach(token)
 
     def finish(self, result: Any) -> None:
-        """Record the result, unless it is None, and end the span."""
+        """Restore the previous context, record the result, unless it is None, and end the span."""
+        self._detach()
         attributes: dict[str, Any] = {keys.DURATION_MS: (time.perf_counter_ns() - self._start) / 1e6}
         if result is not None and self.result_wanted:
             kind = type(result)  # Compared one by one: a class may be unhashable.
@@ -373,24 +417,33 @@ class TracedCall:
         self.span.end()
 
     def fail(self, error: BaseException) -> None:
-        """Record an exception and end the span. SystemExit and KeyboardInterrupt are not recorded as errors."""
+        """Restore the previous context, record an exception and end the span.
+
+        SystemExit and KeyboardInterrupt are not recorded as errors.
+        """
+        self._detach()
         if isinstance(error, Exception):
             record_exception(self.span, error)
         self.span.end()
 
 
-# Wrappers of functions and coroutine functions.
+class TracedFunction(Wrapped):
+    """A decorated function with its plan."""
 
-StartCall = Callable[[tuple[Any, ...], dict[str, Any]], TracedCall | None]
+    __slots__ = ("plan",)
 
+    def __init__(self, function: Callable[..., Any], plan: CallPlan) -> None:
+        super().__init__(function)
+        self.plan = plan
 
-def _start_call(plan: CallPlan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedCall | None:
-    """Start the span of a call. Returns None if tracing is off."""
-    context = otel_context.get_current()  # Looked up only warn_once, since the caller waits.
-    tracer = plan.tracer or current_tracer(context)
-    return (
-        TracedCall(plan, tracer, context, args, kwargs) if tracer is not None and tracer.provider_binding.on else None
-    )
+    def start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedCall | None:
+        """Start the span of a call. Returns None if tracing is off."""
+        plan = self.plan
+        context = otel_context.get_current()  # Looked up only once, since the caller waits.
+        tracer = plan.tracer or current_tracer(context)
+        if tracer is None or not tracer.provider_binding.on:
+            return None
+        return TracedCall(plan, tracer, context, args, kwargs)
 
 
 def _decorated(function: Any, make_plan: Callable[[Callable[..., Any]], CallPlan]) -> Any:
@@ -405,166 +458,4 @@ def _decorated(function: Any, make_plan: Callable[[Callable[..., Any]], CallPlan
         raise SettingTypeError(
             f"trace: expected a function; got {what}. To trace all methods of a class, use trace_class."
         )
-    plan = make_plan(function)
-    start = functools.partial(_start_call, plan)
-    if callable_matches(function, inspect.isasyncgenfunction):
-        wrapper: Any = _async_generator_wrapper(function, start)
-    elif callable_matches(function, inspect.isgeneratorfunction):
-        wrapper = _generator_wrapper(function, start)
-    elif callable_matches(function, inspect.iscoroutinefunction):
-        wrapper = _coroutine_wrapper(function, plan)
-    else:
-        wrapper = _function_wrapper(function, plan)
-    return functools.wraps(function)(wrapper)
-
-
-def _function_wrapper(function: Callable[..., Any], plan: CallPlan) -> Callable[..., Any]:
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        __tracebackhide__ = True  # IPython leaves this frame out of the user's traceback.
-        call = _start_call(plan, args, kwargs)
-        if call is None:
-            return function(*args, **kwargs)
-        call.attach()
-        try:
-            result = function(*args, **kwargs)
-        except BaseException as error:
-            call.detach()
-            call.fail(error)
-            raise
-        call.detach()
-        call.finish(result)
-        return result
-
-    return wrapper
-
-
-def _coroutine_wrapper(function: Callable[..., Any], plan: CallPlan) -> Callable[..., Any]:
-    async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        __tracebackhide__ = True
-        call = _start_call(plan, args, kwargs)
-        if call is None:
-            return await function(*args, **kwargs)
-        call.attach()
-        try:
-            result = await function(*args, **kwargs)
-        except BaseException as error:
-            call.detach()
-            call.fail(error)
-            raise
-        call.detach()
-        call.finish(result)
-        return result
-
-    return wrapper
-
-
-# Generators. The span lasts until the iteration ends, and is current only while the generator runs.
-
-MAX_YIELDED: Final = 100
-"""Number of yielded items that are recorded as the output; all are counted."""
-
-
-def _generator_wrapper(function: Callable[..., Any], start: StartCall) -> Callable[..., Any]:
-
-    def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        call = start(args, kwargs)
-        inner = function(*args, **kwargs)
-        return (yield from inner if call is None else _iterate(inner, call))
-
-    return wrapper
-
-
-def _async_generator_wrapper(function: Callable[..., Any], start: StartCall) -> Callable[..., Any]:
-    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        call = start(args, kwargs) or _UntracedCall()
-        inner: AsyncGenerator[Any, Any] = function(*args, **kwargs)
-        step: Callable[[], Any] = inner.__anext__
-        with _Iteration(call) as iteration:
-            while True:
-                try:
-                    with call:
-                        item = await step()
-                except StopAsyncIteration:
-                    return
-                iteration.yielded(item)
-                try:
-                    sent = yield item
-                except GeneratorExit:
-                    with call:
-                        await inner.aclose()
-                    raise
-                except BaseException as error:  # Thrown in by the consumer: the generator's to handle.
-                    step = functools.partial(inner.athrow, error)
-                else:
-                    step = functools.partial(inner.asend, sent)
-
-    return wrapper
-
-
-class _Iteration:
-    """Ends the call's span when the iteration ends. A generator that its consumer closes has not failed."""
-
-    __slots__ = ("_call", "_count", "_items")
-
-    def __init__(self, call: TracedCall) -> None:
-        self._call = call
-        self._items: list[Any] = []
-        self._count = 0
-
-    def yielded(self, item: Any) -> None:
-        self._count += 1
-        if self._count <= MAX_YIELDED and self._call.result_wanted:
-            self._items.append(plain(item))  # Converted now: the item may change later, and need not be kept alive.
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is not None and not isinstance(error, GeneratorExit):
-            self._call.fail(error)
-            return
-        more = self._count - len(self._items) if self._items else 0
-        self._call.finish([*self._items, f"... {more} more"] if more else self._items)
-
-
-def _iterate(inner: Generator[Any, Any, Any], call: TracedCall) -> Generator[Any, Any, Any]:
-    step: Callable[[], Any] = functools.partial(next, inner)
-    with _Iteration(call) as iteration:
-        while True:
-            try:
-                with call:
-                    item = step()
-            except StopIteration as stop:
-                return stop.value
-            iteration.yielded(item)
-            try:
-                sent = yield item
-            except GeneratorExit:
-                with call:
-                    inner.close()
-                raise
-            except BaseException as error:  # Thrown in by the consumer: the generator's to handle.
-                step = functools.partial(inner.throw, error)
-            else:
-                step = functools.partial(inner.send, sent)
-
-
-class _UntracedCall(TracedCall):
-    """Does nothing. Used for untraced async generators, which have no `yield from` to pass through."""
-
-    def __init__(self) -> None:
-        self.result_wanted = False
-
-    def attach(self) -> None:
-        pass
-
-    def detach(self) -> None:
-        pass
-
-    def finish(self, result: Any) -> None:
-        pass
-
-    def fail(self, error: BaseException) -> None:
-        pass
+    return wrap(TracedFunction(function, make_plan(function)))

@@ -29,8 +29,8 @@ from hh_jupyter.tracing.validation import (
     safe_isinstance,
     tracer_or_none,
     warn_argument_once,
-    wrap_each_call,
 )
+from hh_jupyter.tracing.wrappers import wrap_each_call
 from hh_jupyter.values import INT64, Scalar, as_object, flatten, plain, scalar, text_of
 
 logger = logging.getLogger(__name__)
@@ -312,7 +312,9 @@ def _switch(name: str, value: Any) -> bool:
 
 # Exceptions.
 
-_TRACING_FOLDER: Final = f"{Path(__file__).parent}{os.sep}"
+_OWN_FOLDER: Final = f"{Path(__file__).parents[1]}{os.sep}"
+_PASSED_FOLDERS: Final = tuple(f"{Path(os.__file__).parent / name}{os.sep}" for name in ("asyncio", "concurrent"))
+"""Between two frames of this package, where it calls a function on another thread or loop."""
 
 MAX_FRAMES: Final = 50
 """Number of innermost frames that are recorded of a stack trace; a RecursionError has a thousand similar ones."""
@@ -352,9 +354,14 @@ def _without_own_frames(frames: TracebackType | None) -> TracebackType | None:
 
     Our frames do not help the reader, and formatting one takes a tenth of the time of recording an exception.
     """
-    inner = frames
-    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_TRACING_FOLDER):
-        inner = inner.tb_next
+    inner = frame = frames
+    while frame is not None:
+        file = frame.tb_frame.f_code.co_filename
+        if file.startswith(_OWN_FOLDER):
+            inner = frame.tb_next
+        elif not file.startswith(_PASSED_FOLDERS):
+            break
+        frame = frame.tb_next
     return inner if inner is not None else frames
 
 

@@ -10,8 +10,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
-from typing import Any, Final, NoReturn, TypeVar, cast
+from typing import Any, Final, NoReturn, TypeVar
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.errors import SettingTypeError
@@ -212,7 +211,7 @@ _DECORATOR_RULES: Final[tuple[tuple[frozenset[str], Callable[[Any], bool], str, 
 )
 
 
-# Context managers used as decorators, and the kind of a callable: function, coroutine function, generator function.
+# The kind of a callable: function, coroutine function, generator function.
 
 
 def callable_matches(function: Any, test: Callable[[Any], bool]) -> bool:
@@ -226,41 +225,3 @@ def unwrap_partial(function: Any) -> Any:
     while isinstance(function, functools.partial):
         function = function.func
     return function
-
-
-def wrap_each_call(called: str, function: F, block: Callable[[], AbstractContextManager[Any]]) -> F:
-    """`function`, with a new context manager entered around each call.
-
-    Args:
-        called: the call that created the context manager, for error messages.
-        function: a function, coroutine function or generator function.
-        block: returns a new context manager; calls may overlap, so each gets its own.
-
-    Raises:
-        SettingTypeError: `function` is not a function, or is an async generator function.
-    """
-    target: Any = function
-    if inspect.isclass(target) or not callable(target):
-        raise_argument_error(called, "function", function, "a function", f"For a block: with tracer.{called}(...).")
-    if callable_matches(target, inspect.isasyncgenfunction):
-        then = f"Use it as a block inside the generator: with tracer.{called}(...)."
-        raise_argument_error(called, "function", function, "a function that is not an async generator", then)
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with block():
-            return function(*args, **kwargs)
-
-    @functools.wraps(function)
-    async def coroutine_wrapper(*args: Any, **kwargs: Any) -> Any:
-        with block():
-            return await function(*args, **kwargs)
-
-    @functools.wraps(function)
-    def generator_wrapper(*args: Any, **kwargs: Any) -> Any:
-        with block():
-            return (yield from function(*args, **kwargs))
-
-    if callable_matches(target, inspect.isgeneratorfunction):
-        return cast(F, generator_wrapper)
-    return cast(F, coroutine_wrapper if callable_matches(target, inspect.iscoroutinefunction) else wrapper)

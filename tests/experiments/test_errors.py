@@ -29,6 +29,22 @@ def test_an_error_of_the_function_is_in_the_result_and_on_its_session(backend: B
     assert len(updates(backend)) == len(ROWS)
 
 
+@pytest.mark.parametrize("timeout", [None, 30.0])
+def test_the_stack_of_an_error_begins_in_the_users_function(backend: Backend, timeout: float | None) -> None:
+    def fails(datapoint: dict[str, Any]) -> None:
+        raise ValueError("no")
+
+    async def fails_later(datapoint: dict[str, Any]) -> None:
+        raise ValueError("no")
+
+    for function in (fails, fails_later):
+        run(backend, function, ROWS[:1], timeout=timeout)
+        (span,) = backend.spans(function.__name__)
+        (event,) = span["events"]
+        first_frame = event["attributes"]["exception.stacktrace"].splitlines()[1]
+        assert first_frame.endswith(f"in {function.__name__}")
+
+
 def test_an_error_of_an_evaluator_is_on_the_session_and_the_others_run(backend: Backend) -> None:
     def raises(outputs: Any, inputs: Any, ground_truth: Any = None) -> None:
         raise RuntimeError("no judge")
