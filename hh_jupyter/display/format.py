@@ -41,9 +41,9 @@ def count(number: int, noun: str) -> str:
 
 def usd(dollars: float, *, estimated: bool = False) -> str:
     """`$0.0044`, `$0.044`, `$1,204.40`, an estimate `~$0.0044`; `<$0.0001` for amounts that would round to zero."""
-    if 0 < dollars < 0.00005:
-        return "<$0.0001"
     mark = "~" if estimated else ""
+    if 0 < dollars < 0.00005:
+        return f"{mark}<$0.0001"
     if dollars < 0.01:
         return f"{mark}${dollars:.4f}" if dollars else f"{mark}$0"
     return f"{mark}${dollars:.3f}" if dollars < 0.9995 else f"{mark}${dollars:,.2f}"
