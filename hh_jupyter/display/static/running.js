@@ -37,6 +37,17 @@ function hasCode(cell, lines) {
   return drawn.some(Boolean) && drawn.every((line) => lines.has(line));
 }
 
+/**
+ * A box with the elements and classes of JupyterLab's outputs, so that the view does not move when it becomes one.
+ * @param {Element} view
+ */
+function likeAnOutput(view) {
+  return h("div", { class: "jp-Cell-outputWrapper hh-beside" }, h("div", { class: "jp-Collapser jp-Cell-outputCollapser", style: { visibility: "hidden" } }),
+    h("div", { class: "jp-OutputArea jp-Cell-outputArea" }, h("div", { class: "jp-OutputArea-child" },
+      h("div", { class: "jp-OutputPrompt jp-OutputArea-prompt" }),
+      h("div", { class: "jp-RenderedHTMLCommon jp-RenderedHTML jp-OutputArea-output" }, h("div", { style: { margin: "2px 0", overflow: "hidden" } }, view)))));
+}
+
 class RunningCell {
   /**
    * @param {View} view
@@ -51,7 +62,7 @@ class RunningCell {
     this.startedAt = 0;
     /** @type {Element | null} */
     this.cell = null;
-    this.box = h("div", { class: "hh-beside" }, view.element);
+    this.box = likeAnOutput(view.element);
     this.timer = setInterval(() => this.tick(), REDRAW_MS);
   }
 
@@ -78,8 +89,6 @@ class RunningCell {
     this.cell = findCell(this.lines) ?? this.cell;
     if (!this.cell?.isConnected) return;
     const outputs = this.cell.querySelector(".jp-Cell-outputWrapper");
-    const editor = this.cell.querySelector(".jp-InputArea-editor");
-    this.box.style.marginLeft = editor ? `${editor.getBoundingClientRect().left - this.cell.getBoundingClientRect().left}px` : "";
     if (outputs) outputs.after(this.box);
     else this.cell.append(this.box);
   }
