@@ -21,6 +21,7 @@ main thread if the kernel is idle, and while a cell runs on a subshell's thread,
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import re
 import sys
@@ -67,17 +68,16 @@ class StringTable:
 
 
 def view_version(view: CellView) -> str:
-    """Return a version that changes whenever the columns change: span count, running spans and end."""
+    """Return a version that changes whenever columns or details may: with it the page drops the details it has."""
     tree = view.tree
     running = sum(node.record.end_ns is None for node in tree.nodes)
-    return f"{len(tree.nodes)}-{running}-{tree.end_ns}"
+    return f"{len(tree.nodes)}-{running}-{tree.end_ns}-{view.revision}{'r' if view.running else ''}"
 
 
 def encode_header(view: CellView) -> dict[str, Any]:
-    """Return the data of the summary bar, the notice and the first selection, with the texts of the other displays."""
+    """Return the data of the summary bar and the notice, with the texts of the other displays."""
     summary = summarize_view(view)
     url = view.session_url if view.session_url and view.session_url.startswith("https://") else None
-    deepest = view.tree.deepest_error
     return {
         "version": view_version(view),
         "label": view.label,
@@ -89,7 +89,6 @@ def encode_header(view: CellView) -> dict[str, Any]:
         "session": {"id": view.session_id, "name": view.session_name, "url": url} if view.session_id else None,
         "notice": asdict(view.notice) if view.notice else None,
         "can_send": view.notice is not None and view.notice.kind == "error" and view.export.destination is not None,
-        "selected": f"{deepest.record.span_id:016x}" if deepest else None,
     }
 
 
@@ -185,7 +184,7 @@ def _delivery_state(view: CellView) -> str:
     return "failed" if export.failing or export.parked or export.dropped else "sending"
 
 
-# The front end for anywidget: one ES module and one style sheet.
+# The front end for anywidget: one ES module, with the style sheet in it.
 
 MODULES = (
     "dom",
@@ -215,6 +214,9 @@ async function unpack() {{
   const url = URL.createObjectURL(new Blob([await new Response(stream).text()], {{ type: "text/javascript" }}));
   const module = await import(url);
   URL.revokeObjectURL(url);
+  document.querySelector("style.hh-style")?.remove();
+  const style = document.createElement("style");
+  document.head.append(Object.assign(style, {{ className: "hh-style", textContent: module.style }}));
   return module.default;
 }}
 const unpacked = unpack();
@@ -248,13 +250,14 @@ def front_end_module() -> str:
 
 @cache
 def packed_front_end() -> str:
-    """Return a module that unpacks the joined module in the browser: a third of the size on the kernel's socket.
+    """Return a module that unpacks the joined module and the style in the browser: a third of the size on the socket.
 
     The unpacked code is loaded from a blob, as anywidget does itself. `initialize` does not wait for it: anywidget
     drops a model that has not started within 2 s, and a page that renders 200 outputs exceeds that
     (tests/browser/test_big_lab.py).
     """
-    return _LOADER.format(packed=base64.b64encode(zlib.compress(front_end_module().encode(), 9)).decode())
+    code = f"{front_end_module()}\nexport const style = {json.dumps(front_end_style())};"
+    return _LOADER.format(packed=base64.b64encode(zlib.compress(code.encode(), 9)).decode())
 
 
 @cache
@@ -280,6 +283,9 @@ def _minified(source: str) -> str:
 
 logger = logging.getLogger(__name__)
 
+MAX_SPANS_OF_CALL: Final = 8
+"""Maximum number of model spans whose content is compared to select the first one."""
+
 MAX_REOPENS: Final = 5
 """Maximum number of models created again for a page that receives no messages."""
 
@@ -292,13 +298,13 @@ class ViewSource(Protocol):
     def view_of(self, view_id: str) -> CellView | None:
         """Return the view with this id; None if it is unknown."""
 
-    def details(self, view_id: str, span_id: str, images: ImageCollector) -> dict[str, Any] | None:
+    def details(self, view_id: str, span_id: str, images: ImageCollector | None = None) -> dict[str, Any] | None:
         """Return JSON-safe details of a span; None if they are no longer in memory.
 
         Args:
             view_id: id of the view.
             span_id: id of the span, in hexadecimal.
-            images: collects the images to draw.
+            images: collects the images to draw; without it, images are shown by type and size only.
         """
 
     def python(self, view_id: str, span_id: str) -> str | None:
@@ -439,11 +445,33 @@ class Hub:
         if view is None or not view.tree.nodes:
             return {"type": "rows", "view": view_id, "header": None}, []
         header = encode_header(view)
+        header["selected"] = f"{self._first_selected(view).record.span_id:016x}"
         buffers: list[bytes] = []
         if have != header["version"]:
             described, buffers = encode_rows(view)
             header.update(described)
         return {"type": "rows", "view": view_id, "header": header}, buffers
+
+    def _first_selected(self, view: CellView) -> SpanNode:
+        """Return the span to select first: the deepest error, else the last model call, else the root.
+
+        Several spans may describe one call, such as an instrumentor's and its client's own, or an agent around it: the
+        one with the messages is selected, else the one that ends last.
+        """
+        nodes = view.tree.nodes
+        if view.tree.deepest_error is not None:
+            return view.tree.deepest_error
+        calls = sorted((node for node in nodes if node.record.facts.kind == "llm"), key=lambda node: -node.end_ns)
+        if not calls:
+            return nodes[0]
+        last = [node for node in calls[:MAX_SPANS_OF_CALL] if node.end_ns >= calls[0].start_ns]
+        if len(last) == 1:
+            return last[0]
+        return max(last, key=lambda node: self._content_rank(view, node))  # Of equal ones the first.
+
+    def _content_rank(self, view: CellView, node: SpanNode) -> int:
+        details = self._source.details(view.view_id, f"{node.record.span_id:016x}") or {}
+        return 2 if "messages" in details else int("output" in details or "input" in details)
 
 
 def send(model: Any, content: dict[str, Any], buffers: Sequence[bytes] = ()) -> None:
@@ -471,6 +499,5 @@ def _new_model() -> Any:
 
     class HubModel(anywidget.AnyWidget):
         _esm = packed_front_end()
-        _css = front_end_style()
 
     return HubModel()

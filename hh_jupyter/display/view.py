@@ -52,6 +52,7 @@ class CellView:
         interrupted: the cell was interrupted; the spans until then are shown.
         running: the cell is still running; the spans so far are shown.
         late: number of spans that ended after the cell.
+        revision: changes when something else of the spans does: late events are added, prices become known.
         session_url: link to the session; shown only if it is https.
         mode: "auto" opens the tree if the cell ended with an exception, "line" never, "tree" always.
         max_rows: maximum number of rows of the tree; spans without a row are counted.
@@ -77,6 +78,7 @@ class CellView:
     interrupted: bool = False
     running: bool = False
     late: int = 0
+    revision: int = 0
     notice: Notice | None = None
     session_url: str | None = None
     mode: str = "auto"

@@ -43,7 +43,6 @@ class SpanView(anywidget.AnyWidget):
     """
 
     _esm = hub_module.packed_front_end()
-    _css = hub_module.front_end_style()
     view_id = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, what: int | str = "last", *, errors: bool = False, **traits: Any) -> None:

@@ -156,6 +156,7 @@ class Views:
             raised=output.raised,
             interrupted=output.interrupted,
             late=output.late,
+            revision=2 * output.changes + price_table.ready(),
             notice=self._notices.notice_for(output, export, overdue=output.overdue),
             mode=output.mode,
             max_rows=self._tracer.settings.display_rows,

@@ -29,7 +29,7 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Cell
 body {{ margin: 0; background: #fff; color: #1b1f27; font: 14px/1.5 system-ui, sans-serif }}
 body[data-jp-theme-light="false"] {{ background: #0f1115; color: #e4e7ec }}
 main {{ max-width: 968px; margin: 20px auto; padding: 0 12px }} section {{ margin: 0 0 24px }}
-{css}</style></head><body data-jp-theme-light="true"><main>{cells}</main>
+</style></head><body data-jp-theme-light="true"><main>{cells}</main>
 <script type="module">
 if (location.hash === "#dark") document.body.dataset.jpThemeLight = "false";
 const listeners = {{}};
@@ -101,9 +101,9 @@ class Harness(ThreadingHTTPServer):
     def view_of(self, view_id: str) -> CellView | None:
         return self.by_id.get(view_id)
 
-    def details(self, view_id: str, span_id: str, images: ImageCollector) -> dict[str, Any] | None:
-        record = self._record(view_id, span_id)
-        return None if record is None else span_details(record, self.details_by_span[span_id], images)
+    def details(self, view_id: str, span_id: str, images: ImageCollector | None = None) -> dict[str, Any] | None:
+        record, details = self._record(view_id, span_id), self.details_by_span.get(span_id)
+        return None if record is None or details is None else span_details(record, details, images)
 
     def python(self, view_id: str, span_id: str) -> str | None:
         record = self._record(view_id, span_id)
@@ -125,7 +125,7 @@ class Harness(ThreadingHTTPServer):
         outputs = "".join(
             f'<section id="{name}">{mime_bundle(self.views[name])["text/html"]}</section>' for name in names
         )
-        return PAGE.format(css=hub.front_end_style(), cells=outputs)
+        return PAGE.format(cells=outputs)
 
     def __enter__(self) -> Harness:
         threading.Thread(target=self.serve_forever, daemon=True).start()

@@ -378,6 +378,31 @@ def album(trace_id: int) -> Cell:
     return cell
 
 
+def gathered(trace_id: int, calls: int = 50) -> Cell:
+    """Equal model calls at the same time, in groups below groups; the last one to end is below the last group."""
+    cell = Cell(trace_id)
+    root = cell.add("chain", "review_all", 0, 3_000 + calls)
+    for group in range(4):
+        above = cell.add("chain", "review_part", group, 3_000 + group, parent=root)
+        for number in range(calls if group == 3 else 4):
+            turns = ({"role": "user", "content": f"Review {group}.{number}"}, {"role": "assistant", "content": "Good."})
+            end = 900 + 10 * number + group
+            cell.add("llm", "review", 5, end, parent=above, model="gpt-4.1", attributes=conversation(*turns))
+    return cell
+
+
+def traced_twice(trace_id: int) -> Cell:
+    """A model call by an instrumentor, and below it the span that the client makes itself, without messages."""
+    cell = Cell(trace_id)
+    root = cell.add("chain", "answer_question", 0, 1_500)
+    turns = ({"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION})
+    messages = conversation(*turns, {"role": "assistant", "content": ANSWER}, model="claude-sonnet-4")
+    call = cell.add("llm", "messages.create", 10, 1_490, parent=root, model="claude-sonnet-4", attributes=messages)
+    sent = {"http.response.status_code": 200}
+    cell.add("llm", "POST https://api.example/v1/messages", 12, 1_488, parent=call, attributes=sent)
+    return cell
+
+
 def many(trace_id: int, examples: int = 1250) -> Cell:
     """An evaluation of eight spans per example, two of which fail."""
     cell = Cell(trace_id)
@@ -453,6 +478,8 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "pictures": pictures(10),
         "picture": picture(11),
         "album": album(12),
+        "gathered": gathered(13),
+        "twice": traced_twice(14),
     }
     refused = Notice(
         kind="error",

@@ -6,10 +6,13 @@ import ast
 import dataclasses
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from playwright.sync_api import Locator, Page, expect
+import pytest
+from playwright.sync_api import Locator, Page, Request, Route, expect
 
+from hh_jupyter.display.view import CellView
 from hh_jupyter.records.export_state import ExportState
 from tests.browser.harness import Harness
 from tests.browser.sample_cells import support_agent
@@ -150,18 +153,68 @@ def test_errors_switch_and_critical_path(cells: Page) -> None:
     expect(err.locator(".hh-critical")).to_have_count(0)
 
 
-def test_copy_gives_the_span_as_json(cells: Page) -> None:
-    """The clipboard where it is open to us, else a box with the text selected."""
-    cells.evaluate("() => { navigator.clipboard.writeText = async (text) => { window.copied = text; }; }")
-    cell(cells, "one").get_by_role("button", name="Copy", exact=True).click()
-    cells.wait_for_function("window.copied")
-    copied = json.loads(cells.evaluate("window.copied"))
-    assert copied["name"] == "chat"
-    assert copied["messages"][0]["role"] == "user"
+def copied(page: Page, name: str, button: str) -> str:
+    """What a button of a cell copies."""
+    page.evaluate(
+        "() => { window.copied = ''; navigator.clipboard.writeText = async (text) => { window.copied = text; }; }"
+    )
+    cell(page, name).get_by_role("button", name=button, exact=True).click()
+    page.wait_for_function("window.copied")
+    return str(page.evaluate("window.copied"))
+
+
+def test_copy_json_gives_all_data_of_the_span(cells: Page) -> None:
+    """Also of a single span, which has no toolbar. The clipboard where it is open to us, else a box with the text."""
+    for name, span in (("one", "chat"), ("agent", "write_reply")):
+        data = json.loads(copied(cells, name, "Copy JSON"))
+        assert data["name"] == span
+        assert "user" in [message["role"] for message in data["messages"]]
     cells.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }")
     cell(cells, "agent").get_by_role("button", name="Copy JSON").click(modifiers=["Shift"])
     box = cell(cells, "agent").get_by_role("textbox", name="JSON to copy")
     assert len(json.loads(box.input_value())) == 21
+
+
+def test_copy_gives_the_text_of_the_tab(cells: Page) -> None:
+    """In full, ready to paste; not the JSON."""
+    messages = copied(cells, "agent", "Copy")
+    assert messages.startswith("system:\nYou are a support agent for Northwind.")
+    assert 'get_order({\n  "order_id": 48213\n})' in messages
+    assert messages.endswith("No need to send the item back.")
+    cell(cells, "agent").get_by_role("tab", name="Attributes").click()
+    assert "\nllm.model_name: gpt-4.1\n" in copied(cells, "agent", "Copy")
+    cell(cells, "agent").get_by_role("treeitem", name=re.compile("get_order")).click()
+    cell(cells, "agent").get_by_role("tab", name="Input and output").click()
+    assert copied(cells, "agent", "Copy").startswith('Input:\n{\n  "order_id": 48213\n}\nOutput:\n{')
+    error = copied(cells, "err", "Copy")
+    assert error.startswith("HTTPError: 503 Service Unavailable")
+    assert "models.py" in error
+
+
+def test_keys_of_attributes_wrap_after_a_separator(cells: Page) -> None:
+    """Beside the tree, where they are longer than their column: no word is cut in two."""
+    cell(cells, "agent").get_by_role("tab", name="Attributes").click()
+    broken = """keys => keys.flatMap(key => [...key.childNodes].filter(part => part.data).map(part => {
+        const range = document.createRange(); range.selectNodeContents(part);
+        return range.getClientRects().length > 1 ? part.data : ''; })).filter(Boolean)"""
+    keys = cell(cells, "agent").locator(".hh-attributes dt")
+    assert keys.evaluate_all(broken) == []
+    line = keys.filter(has_text="event type").evaluate("key => key.clientHeight")
+    assert max(keys.evaluate_all("keys => keys.map(key => key.clientHeight)")) > 1.5 * line
+
+
+def test_a_folded_system_prompt_shows_that_it_unfolds(cells: Page) -> None:
+    """One line with the mark of whatever unfolds; a click turns the mark and shows all."""
+    prompt = cell(cells, "agent").locator(".hh-role-system").get_by_role("button")
+    expect(prompt.locator(".hh-icon-chevron")).to_be_visible()
+    expect(prompt).to_have_attribute("aria-expanded", "false")
+    folded = prompt.bounding_box()
+    prompt.click()
+    expect(prompt).to_have_attribute("aria-expanded", "true")
+    unfolded = prompt.bounding_box()
+    assert folded is not None
+    assert unfolded is not None
+    assert unfolded["height"] > 1.5 * folded["height"]
 
 
 def test_a_notice_shows_the_command_and_its_button_sends(cells: Page) -> None:
@@ -438,6 +491,174 @@ def test_a_running_cell_is_shown_below_its_code(open_cells: Callable[..., Page],
     expect(page.locator("#first .hh-output .hh-view")).to_be_visible()
     expect(page.locator(".hh-beside")).to_have_count(0)
     expect(page.locator("#first").get_by_role("tree")).to_be_focused()
+
+
+def asked(request: Request) -> dict[str, Any]:
+    """A message of the page; {} for other requests."""
+    return json.loads(request.post_data or "{}")  # type: ignore[no-any-return]
+
+
+def end_run(page: Page, harness: Harness, view: CellView) -> Locator:
+    """The running sample cell ends as this view; returns the view below it."""
+    harness.by_id["hh-run"] = view
+    page.evaluate(
+        """() => { const div = document.createElement('div'); div.className = 'hh-output'; div.id = 'hh-run';
+        document.querySelector('#one .jp-Cell-outputWrapper').append(div); }"""
+    )
+    output = page.locator("#one .hh-output .hh-view")
+    expect(output.get_by_role("button", name="running")).to_have_count(0)
+    return output
+
+
+@pytest.fixture
+def running_cell(open_cells: Callable[..., Page], harness: Harness) -> Iterator[Page]:
+    """The running sample cell, which folds as most cells do."""
+    before = harness.views["run"]
+    harness.by_id["hh-run"] = dataclasses.replace(before, mode="auto", running=True)
+    page = open_cells("bar")
+    page.evaluate(NOTEBOOK, busy("one"))
+    tell_running(page, harness)
+    expect(page.locator("#one .hh-beside .hh-view")).to_be_visible()
+    yield page
+    harness.by_id["hh-run"] = before
+
+
+FAILED = support_agent(5, fails=True).view("hh-run", "7", raised=True)
+CAUGHT = dataclasses.replace(FAILED, raised=False)
+DONE = support_agent(5).view("hh-run", "7")
+
+
+@pytest.mark.parametrize(
+    ("clicks", "end", "opened"),
+    [(0, FAILED, 1), (0, CAUGHT, 0), (0, DONE, 0), (1, FAILED, 1), (1, DONE, 1), (2, FAILED, 0), (3, FAILED, 1)],
+)
+def test_a_long_cell_opens_on_an_error_unless_the_user_chose(
+    running_cell: Page, harness: Harness, clicks: int, end: CellView, opened: int
+) -> None:
+    """Folded while it ran, and folded or unfolded by hand."""
+    for _ in range(clicks):
+        running_cell.locator("#one .hh-toggle").click()
+    output = end_run(running_cell, harness, end)
+    expect(output.get_by_role("tree")).to_have_count(opened)
+    if opened and end is FAILED:
+        expect(output.locator("[aria-selected=true][role=treeitem]")).to_have_attribute("aria-label", re.compile("503"))
+
+
+def test_the_next_run_of_a_folded_cell_opens_on_its_error(running_cell: Page, harness: Harness) -> None:
+    """What the user folded was the run before."""
+    for _ in range(2):
+        running_cell.locator("#one .hh-toggle").click()
+    end_run(running_cell, harness, DONE)
+    running_cell.evaluate("() => document.querySelector('#one .hh-output').remove()")
+    again = support_agent(15, fails=True).view("hh-run", "7", raised=True)
+    harness.by_id["hh-run"] = dataclasses.replace(again, raised=False, running=True)
+    tell_running(running_cell, harness)
+    expect(running_cell.locator("#one .hh-beside .hh-view")).to_be_visible()
+    expect(end_run(running_cell, harness, again).get_by_role("tree")).to_have_count(1)
+
+
+def test_an_error_does_not_take_the_selection_of_the_user(running_cell: Page, harness: Harness) -> None:
+    running_cell.locator("#one .hh-toggle").click()
+    running_cell.locator("#one").get_by_role("treeitem", name=re.compile("plan")).click()
+    output = end_run(running_cell, harness, FAILED)
+    expect(output.locator("[aria-selected=true][role=treeitem]")).to_have_attribute("aria-label", re.compile("plan"))
+
+
+def test_a_span_selected_while_it_ran_shows_its_answer(running_cell: Page, harness: Harness) -> None:
+    """Also if the reply to a request from then arrives last, and after another span was selected."""
+    held: list[Route] = []
+
+    def hold_first(route: Route) -> None:
+        if held or asked(route.request)["type"] != "details":
+            route.continue_()
+        else:
+            held.append(route)
+
+    running_cell.route("**/message", hold_first)
+    running_cell.locator("#one .hh-toggle").click()
+    with running_cell.expect_request(lambda request: asked(request).get("type") == "details"):
+        running_cell.locator("#one").get_by_role("treeitem", name=re.compile("decide, running")).click()
+    output = end_run(running_cell, harness, DONE)
+    answer = "The item arrived damaged"
+    expect(output.get_by_role("tabpanel")).to_contain_text(answer)
+    stale = {"type": "answer", "number": asked(held[0].request)["number"], "value": {"input": "early"}}
+    with running_cell.expect_response("**/message"):
+        held[0].fulfill(json={"content": stale, "buffers": []})
+    running_cell.wait_for_timeout(100)
+    expect(output.get_by_role("tabpanel")).to_contain_text(answer)
+    output.get_by_role("treeitem", name=re.compile("plan")).click()
+    expect(output.get_by_role("tabpanel")).to_contain_text("get_order")
+    output.get_by_role("treeitem", name=re.compile("decide")).click()
+    expect(output.get_by_role("tabpanel")).to_contain_text(answer)
+    expect(output.locator(".hh-facts-line")).to_contain_text("1,836 in, 61 out")
+
+
+def test_changed_content_of_a_selected_span_is_shown(cells: Page, harness: Harness) -> None:
+    """Late events, and prices that are loaded late, change neither the number nor the times of the spans."""
+    one = cell(cells, "one")
+    expect(one.get_by_role("tabpanel")).to_contain_text("An idempotency key is")
+    view = harness.by_id["hh-one"]
+    key = f"{view.tree.nodes[0].record.span_id:016x}"
+    before = harness.details_by_span[key]
+    late = {"llm.output_messages.0.message.content": "The late answer."}
+    harness.details_by_span[key] = dataclasses.replace(before, attributes={**before.attributes, **late})
+    harness.by_id["hh-one"] = dataclasses.replace(view, revision=1)
+    try:
+        cells.evaluate("() => window.model.tell({ type: 'changed', view: 'hh-one' }, [])")
+        expect(one.get_by_role("tabpanel")).to_contain_text("The late answer.")
+    finally:
+        harness.by_id["hh-one"], harness.details_by_span[key] = view, before
+
+
+def test_what_the_user_unfolded_stays_when_nothing_changed(cells: Page, harness: Harness) -> None:
+    """The rows are sent again, and the details are the same."""
+    prompt = cell(cells, "agent").locator(".hh-role-system").get_by_role("button")
+    prompt.click()
+    view = harness.by_id["hh-agent"]
+    harness.by_id["hh-agent"] = dataclasses.replace(view, revision=1)
+    try:
+        with cells.expect_response(lambda response: asked(response.request).get("type") == "details"):
+            cells.evaluate("() => window.model.tell({ type: 'changed', view: 'hh-agent' }, [])")
+        cells.wait_for_timeout(100)
+        expect(prompt).to_have_attribute("aria-expanded", "true")
+    finally:
+        harness.by_id["hh-agent"] = view
+
+
+def test_the_last_call_is_selected_and_in_sight(open_cells: Callable[..., Page]) -> None:
+    """Of 50 equal calls at once, in groups of groups: their rows open, and only those."""
+    page = open_cells("gathered")
+    cell(page, "gathered").get_by_role("button", name="review_all").click()
+    expect(selected(page, "gathered")).to_be_in_viewport(ratio=1)
+    expect(cell(page, "gathered").get_by_role("tabpanel")).to_contain_text("Review 3.49")
+    labels = cell(page, "gathered").get_by_role("treeitem", name=re.compile("4 times"))
+    folded = labels.evaluate_all("rows => rows.map(row => row.ariaExpanded)")
+    assert folded == ["true", "false", "false", "false"]
+    tree = cell(page, "gathered").get_by_role("tree")
+    tree.focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    expect(selected(page, "gathered")).to_have_attribute("aria-label", re.compile("review, 50 times"))
+    expect(selected(page, "gathered")).to_have_attribute("aria-expanded", "false")
+
+
+def test_folding_a_group_selects_it(open_cells: Callable[..., Page]) -> None:
+    """The selection is never out of sight because something is folded."""
+    page = open_cells("gathered")
+    cell(page, "gathered").get_by_role("button", name="review_all").click()
+    cell(page, "gathered").locator(".hh-row", has_text="×50").locator(".hh-twisty").click()
+    expect(selected(page, "gathered")).to_have_attribute("aria-label", re.compile("review, 50 times"))
+    expect(cell(page, "gathered").locator(".hh-right")).to_contain_text("p95")
+    cell(page, "gathered").locator(".hh-row", has_text="review_all").locator(".hh-twisty").click()
+    expect(selected(page, "gathered")).to_have_attribute("aria-label", re.compile("review_all"))
+
+
+def test_the_span_with_the_messages_is_selected(open_cells: Callable[..., Page]) -> None:
+    """Not the one below it that its client makes, which has none."""
+    page = open_cells("twice")
+    cell(page, "twice").get_by_role("button", name="answer_question").click()
+    expect(selected(page, "twice")).to_have_attribute("aria-label", re.compile("messages.create"))
+    expect(cell(page, "twice").get_by_role("tabpanel")).to_contain_text("Sorry about the cracked lid.")
 
 
 def test_a_cell_running_in_two_notebooks_is_not_shown(open_cells: Callable[..., Page], harness: Harness) -> None:

@@ -2,10 +2,11 @@
 
 /** @import { Attachment, Child, Details, Failure, Message, Span } from "./types.js" */
 
-import { count, focusOn, h, plural } from "./dom.js";
+import { chevron, count, focusOn, h, plural } from "./dom.js";
 
 const MAX_TEXT_SHOWN = 4000;
 const MAX_VALUES = 600;
+const MAX_ONE_LINE = 40;
 const REDACTED = /(\[redacted: [^\]\n]{1,60}\])/;
 
 /**
@@ -150,7 +151,7 @@ function body(message, images) {
   const content = message.text ? text(message.text) : null;
   return h("div", { class: "hh-content" },
     message.tool ? h("div", { class: "hh-tool-result" }, "result of ", h("b", null, message.tool)) : null,
-    long && content ? clamp(content) : content,
+    long && content && (message.text ?? "").trim().search(RegExp(`\\n|.{${MAX_ONE_LINE}}`)) >= 0 ? clamp(content) : content,
     message.data === undefined ? null : json(message.data),
     attached(message.attachments, images), message.parts?.map(json),
     (message.calls ?? []).map((call) => h("div", { class: "hh-call" },
@@ -159,11 +160,15 @@ function body(message, images) {
 }
 
 /**
- * Show one line of a long text such as a system prompt; a click or Enter unfolds it.
+ * Show one line of a long text such as a system prompt, with the mark of what unfolds; a click or Enter unfolds it.
  * @param {Child} content
  */
 function clamp(content) {
-  const toggle = () => box.setAttribute("aria-expanded", String(box.classList.toggle("hh-full")));
+  const toggle = () => {
+    const full = box.classList.toggle("hh-full");
+    box.setAttribute("aria-expanded", String(full));
+    box.title = full ? "Show one line" : "Show all";
+  };
   const box = h("div", {
     class: "hh-clamp", role: "button", tabindex: 0, title: "Show all", "aria-expanded": "false",
     onclick: () => String(getSelection()) || toggle(),
@@ -172,7 +177,7 @@ function clamp(content) {
       event.preventDefault();
       toggle();
     },
-  }, content);
+  }, chevron(), h("div", null, content));
   return box;
 }
 
@@ -201,7 +206,7 @@ export function failure(error, span, input) {
  * The path of the exception: where it was raised, which spans it propagated through, which one caught it.
  * @param {Span} span
  */
-function errorPath(span) {
+export function errorPath(span) {
   /** @type {string[]} */
   const through = [];
   let above = span.parent;
@@ -213,10 +218,13 @@ function errorPath(span) {
     caught ? [", caught in ", h("b", null, above?.name ?? "your code")] : null, ".");
 }
 
+/** Where a long key may wrap: after a separator. */
+const BREAKS = /(?<=[._:/-])(?=[^._:/-])/;
+
 /** @param {[string, unknown][]} list known attributes first, as the kernel sorted them */
 export function attributes(list) {
   return h("dl", { class: "hh-attributes" }, list.map(([name, data]) => [
-    h("dt", null, name), h("dd", null, typeof data === "string" ? text(data) : json(data)),
+    h("dt", null, name.split(BREAKS).map((part, i) => [i ? h("wbr", null) : null, part])), h("dd", null, typeof data === "string" ? text(data) : json(data)),
   ]));
 }
 
@@ -227,4 +235,31 @@ export function inputAndOutput(details) {
     details.documents?.length ? section(plural(details.documents.length, "document"), json(details.documents)) : null,
     details.output === undefined ? null : section("Output", value(details.output), attached(details.output_attachments, details.images)),
   ];
+}
+
+const asText = (/** @type {unknown} */ data) => (typeof data === "string" ? data : JSON.stringify(data, null, 2));
+
+/** @type {(...lines: any[]) => string} */
+const lines = (...lines) => lines.flat().filter(Boolean).join("\n");
+
+const labels = (/** @type {Attachment[] | undefined} */ list) => list?.map(({ label, uri }) => `[${label}${uri ? ` ${uri}` : ""}]`);
+
+/**
+ * What a tab shows, in full, as text to paste into a message or a document.
+ * @param {string} tab
+ * @param {Details} details
+ */
+export function tabText(tab, { error, messages: list, attributes: known, ...details }) {
+  if (tab === "Error" && error) {
+    return lines(`${error.type}: ${error.message}`, error.full_stack, details.input === undefined ? "" : ["Input:", asText(details.input)]);
+  }
+  if (tab === "Messages") {
+    return (list ?? []).map(({ role, tool, text: own, data, calls, attachments, parts }) => lines(
+      tool ? `${role} (result of ${tool}):` : `${role}:`, own, data === undefined ? "" : asText(data), labels(attachments), parts?.map(asText),
+      calls?.map((call) => `${call.name}(${asText(call.arguments ?? {})})`))).join("\n\n");
+  }
+  if (tab === "Attributes") return lines((known ?? []).map(([name, data]) => `${name}: ${asText(data)}`));
+  return lines(details.input === undefined ? "" : ["Input:", asText(details.input), labels(details.input_attachments)],
+    details.documents?.length ? ["Documents:", asText(details.documents)] : "",
+    details.output === undefined ? "" : ["Output:", asText(details.output), labels(details.output_attachments)]);
 }

@@ -2,7 +2,8 @@
 
 /** @import { Child, Details, Row, Shown, Span, State } from "./types.js" */
 
-import { attributes, failure, inputAndOutput, messages } from "./content.js";
+import { copyText } from "./clipboard.js";
+import { attributes, errorPath, failure, inputAndOutput, messages, tabText } from "./content.js";
 import { count, duration, focusOn, h, kindMark, plural } from "./dom.js";
 import { foldFacts } from "./rows.js";
 
@@ -14,7 +15,7 @@ export class Detail {
   /**
    * @param {string} uid prefix of DOM ids
    * @param {State} state of the view
-   * @param {{fetch: (id: string) => Promise<Details | null>, copy: (event: Event) => void, leave: () => void}} on
+   * @param {{fetch: (id: string) => Promise<Details | null>, leave: () => void}} on
    */
   constructor(uid, state, on) {
     this.uid = uid;
@@ -24,12 +25,16 @@ export class Detail {
     this.shown = undefined;
     /** @type {Map<string, Details | null>} replies of the kernel, the oldest evicted first */
     this.cache = new Map();
+    /** What is drawn, to draw it again only if it changed: text that the user unfolded or selected stays so. */
+    this.drawn = "";
+    /** @type {HTMLElement[]} buttons of the view that stand in the head */
+    this.buttons = [];
     this.element = h("div", { class: "hh-right", tabindex: -1, role: "group", "aria-label": "Details", onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event) });
   }
 
-  /** Drop all replies, which may be outdated: a running span ends, and ended spans may get late events. */
+  /** Drop all replies, also those on their way, which may be outdated: a running span ends, an ended one gets late events. */
   clearCache() {
-    this.cache.clear();
+    this.cache = new Map();
   }
 
   /**
@@ -39,23 +44,25 @@ export class Detail {
   async show(row) {
     if (row.items) return this.fold(/** @type {Row} */ (row), row.items);
     const { span } = row;
+    const { cache } = this;
     const same = this.shown === span.id;
     this.shown = span.id;
-    if (!this.cache.has(span.id)) {
+    if (!cache.has(span.id)) {
       const late = setTimeout(() => this.shown === span.id && !same && this.draw(span, null, "Loading from the kernel…"), LOADING_DELAY_MS);
       try {
-        this.cache.set(span.id, await this.on.fetch(span.id));
+        cache.set(span.id, await this.on.fetch(span.id));
       } catch {
-        if (this.shown === span.id) this.draw(span, null, "The kernel does not respond.");
+        if (this.shown === span.id && this.cache === cache) this.draw(span, null, "The kernel does not respond.");
         return undefined;
       } finally {
         clearTimeout(late);
       }
       this.evictOldest();
     }
-    if (this.shown !== span.id) return undefined;
+    // A newer reply is there, or the user went on.
+    if (this.shown !== span.id || (this.cache !== cache && this.cache.has(span.id))) return undefined;
     const missing = span.running ? "The span is still running. Its input and output appear when it ends." : "The details of this span are no longer in memory.";
-    this.draw(span, this.cache.get(span.id) ?? null, missing);
+    this.draw(span, cache.get(span.id) ?? null, missing);
     return undefined;
   }
 
@@ -74,6 +81,7 @@ export class Detail {
    */
   fold({ key, span }, items) {
     this.shown = key;
+    this.drawn = "";
     const facts = foldFacts(items);
     /** @type {[string, number][]} */
     const numbers = [["p50", facts.p50], ["p95", facts.p95], ["max", facts.max], ["sum", facts.sum]];
@@ -91,6 +99,10 @@ export class Detail {
    * @param {string} [missing] text to show if there are none
    */
   draw(span, details, missing = "") {
+    const { id, start, end, running, own } = span;
+    const drawn = JSON.stringify([id, this.state.tab, running || [start, end, own], errorPath(span)?.textContent, details, missing]);
+    if (drawn === this.drawn) return;
+    this.drawn = drawn;
     const focused = this.element.querySelector(":focus")?.getAttribute("data-focus");
     this.element.replaceChildren(this.head(span, details ?? {}), ...(details ? this.tabs(span, details) : [
       h("div", { class: "hh-pane hh-hint", role: "status" }, missing)]));
@@ -106,7 +118,10 @@ export class Detail {
     return h("div", { class: "hh-head" },
       h("div", { class: "hh-title" }, kindMark(span.kind), h("span", { class: "hh-name" }, span.name),
         h("span", { class: "hh-model" }, span.model), h("span", { class: "hh-space" }),
-        h("button", { class: "hh-button", type: "button", title: "Copy this span as JSON (c)", "data-focus": "copy", onclick: this.on.copy }, "Copy")),
+        h("button", {
+          class: "hh-button", type: "button", title: "Copy what is shown here as text", "data-focus": "copy", hidden: !panesOf(details).length,
+          onclick: (/** @type {any} */ { target }) => copyText(tabText(this.tabOf(panesOf(details)), details), "Text", target, this.element),
+        }, "Copy"), this.buttons),
       h("div", { class: "hh-facts-line" }, facts(span, details),
         redacted ? h("span", { class: "hh-redacted" }, `${redacted} redacted`) : null,
         details.dropped ? h("span", null, `${plural(details.dropped, "attribute")} dropped by the limit`) : null));
@@ -119,21 +134,19 @@ export class Detail {
    * @returns {HTMLElement[]}
    */
   tabs(span, details) {
-    const { error, attributes: known, hint } = details;
-    /** @type {[string, () => Child, unknown][]} */
-    const all = [
-      ["Error", () => error && failure(error, span, details.input), error],
-      ["Messages", () => messages(details), details.messages?.length],
-      ["Input and output", () => inputAndOutput(details), details.input !== undefined || details.output !== undefined || details.documents?.length],
-      ["Attributes", () => attributes(known ?? []), known?.length],
-    ];
-    const panes = all.filter(([, , there]) => there);
+    const { error, hint } = details;
+    const panes = panesOf(details);
     if (!panes.length) return [h("div", { class: "hh-pane hh-hint" }, "This span has no content besides its duration.")];
-    const current = panes.find(([name]) => name === this.state.tab) ?? panes[0];
+    const current = this.tabOf(panes);
+    /** @type {Record<string, () => Child>} */
+    const content = {
+      Error: () => error && failure(error, span, details.input), Messages: () => messages(details),
+      "Input and output": () => inputAndOutput(details), Attributes: () => attributes(details.attributes ?? []),
+    };
     const pane = `${this.uid}-pane`;
-    const tabs = panes.map(([name]) => h("button", {
-      type: "button", role: "tab", id: `${pane}-${name[0]}`, "aria-selected": String(name === current[0]), "aria-controls": pane,
-      tabindex: name === current[0] ? 0 : -1, "data-focus": `tab-${name}`,
+    const tabs = panes.map((name) => h("button", {
+      type: "button", role: "tab", id: `${pane}-${name[0]}`, "aria-selected": String(name === current), "aria-controls": pane,
+      tabindex: name === current ? 0 : -1, "data-focus": `tab-${name}`,
       onclick: () => {
         this.state.tab = name;
         this.draw(span, details);
@@ -141,9 +154,14 @@ export class Detail {
     }, name));
     return [
       h("div", { class: "hh-tabs", role: "tablist", "aria-label": "Details", onkeydown: (/** @type {KeyboardEvent} */ event) => turn(event, tabs) }, tabs),
-      h("div", { class: "hh-pane", role: "tabpanel", id: pane, "aria-labelledby": `${pane}-${current[0][0]}` },
-        hint && current[0] !== "Error" ? h("p", { class: "hh-hint", role: "note" }, hint) : null, current[1]()),
+      h("div", { class: "hh-pane", role: "tabpanel", id: pane, "aria-labelledby": `${pane}-${current[0]}` },
+        hint && current !== "Error" ? h("p", { class: "hh-hint", role: "note" }, hint) : null, content[current]()),
     ];
+  }
+
+  /** The tab that is shown: the one that the user chose, if the span has it. @param {string[]} panes */
+  tabOf(panes) {
+    return panes.find((name) => name === this.state.tab) ?? panes[0];
   }
 
   /** Move the focus from the tree to the selected tab. */
@@ -159,6 +177,15 @@ export class Detail {
     this.on.leave();
   }
 }
+
+/**
+ * The names of the tabs that have content.
+ * @param {Details} details
+ */
+const panesOf = ({ error, messages: list, input, output, documents, attributes: known }) => [
+  error && "Error", list?.length && "Messages", (input !== undefined || output !== undefined || documents?.length) && "Input and output",
+  known?.length && "Attributes",
+].filter((name) => typeof name === "string");
 
 /**
  * Move between tabs by arrow keys.
@@ -185,7 +212,7 @@ function facts(span, details) {
   const ms = span.end - span.start;
   const own = span.own.reduce((sum, [start, end]) => sum + end - start, 0);
   const { usage } = details;
-  const parts = [h("span", null, h("b", null, span.running ? "running" : duration(ms)), span.children.length ? ` (own ${duration(own)})` : "")];
+  const parts = [h("span", null, h("b", null, span.running ? "running" : duration(ms)), span.children.length && !span.running ? ` (own ${duration(own)})` : "")];
   if (usage) {
     const out = usage.completion === null ? null : [usage.prompt === null ? "" : ", ", h("b", null, count(usage.completion)), " out"];
     parts.push(h("span", null, usage.prompt === null ? null : [h("b", null, count(usage.prompt)), " in"], out,

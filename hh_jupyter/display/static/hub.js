@@ -102,8 +102,9 @@ class Hub {
         continue;
       }
       const rows = this.rows.get(id);
-      // A cell that ran again has new spans: show its static text until they arrive.
-      if (rows && !this.disconnected && shows(output, rows.header)) this.mount(output, id, rows);
+      // The view of the running cell becomes that of its output. A cell that ran again has new spans: show its static text
+      // until they arrive.
+      if (rows && !this.disconnected && (this.running.get(id) || shows(output, rows.header))) this.mount(output, id, rows);
       else this.running.hide(id);
       this.visible.watch(output);
       this.kernel.requestRows(id);
@@ -162,10 +163,12 @@ class Hub {
     const { activeElement } = document;
     // The focus is lost when the view moves, and was lost when its previous output was removed.
     const focus = view.element.contains(activeElement) ? activeElement : activeElement === document.body ? view.lastFocus : null;
-    this.running.end(id);
+    const scrolled = [view.tree.list, view.detail.element].map((element) => ({ element, top: element.scrollTop }));
     this.setTheme(view);
     output.append(view.element);
     output.classList.add("hh-live");
+    this.running.end(id);
+    for (const { element, top } of scrolled) element.scrollTop = top;
     this.mounted.set(output, { id, view });
     output.addEventListener("hh-release", () => this.mounted.has(output) && this.restore(output), { once: true });
     view.update(rows.header, rows.buffers);

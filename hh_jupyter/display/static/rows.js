@@ -9,7 +9,7 @@ const UNKNOWN = 0xffffffff;
 const ERRORS = ["", "uncaught", "caught", "propagated"];
 const FOLD_FROM = 4;
 
-/** @import { Columns, Filter, Interval, LanedSpan, Row, Span, Trace } from "./types.js" */
+/** @import { Columns, Filter, Interval, LanedSpan, Row, Span, State, Trace } from "./types.js" */
 
 /**
  * Read the columns of one view.
@@ -162,6 +162,28 @@ export function visibleRows(trace, state) {
   };
   walk(trace.roots, 0);
   return rows;
+}
+
+/**
+ * Return the rows to show, and open those that hide the selected one. If the user closed one of them, it is selected instead.
+ * @param {Pick<Trace, "spans" | "roots" | "byId">} trace
+ * @param {Filter & Pick<State, "selected">} state
+ * @returns {Row[]}
+ */
+export function rowsWithSelected(trace, state) {
+  for (;;) {
+    const rows = visibleRows(trace, state);
+    const span = trace.byId.get(state.selected?.replace("fold-", "") ?? "");
+    if (!span || rows.some((row) => row.key === state.selected)) return rows;
+    /** @type {Set<Span>} */
+    const path = new Set();
+    for (let above = /** @type {Span | null} */ (span); above; above = above.parent) path.add(above);
+    const hiding = rows.reverse().find((row) => row.expanded === false && (row.items ?? [row.span]).some((item) => path.has(item)));
+    if (hiding && state.toggled.get(hiding.key) !== false) state.toggled.set(hiding.key, true);
+    else if (hiding) state.selected = hiding.key;
+    else if (state.selected !== span.id) state.selected = span.id; // Its fold is no longer one.
+    else return rows.reverse(); // The filter leaves it out.
+  }
 }
 
 /** The value below which a share of the sorted values lies (nearest rank). */

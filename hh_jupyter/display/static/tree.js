@@ -3,7 +3,7 @@
 /** @import { Row, Span, State, Trace } from "./types.js" */
 
 import { chevron, count, duration, h, kindMark, kindOf, plural, short } from "./dom.js";
-import { foldFacts, visibleRows } from "./rows.js";
+import { foldFacts, rowsWithSelected } from "./rows.js";
 import { minimapCanvas, paintLanes, waterfall } from "./waterfall.js";
 
 const ROW_HEIGHT = 26;
@@ -44,7 +44,7 @@ export class Tree {
    */
   update(trace) {
     this.trace = trace;
-    this.rows = visibleRows(trace, this.state);
+    this.rows = rowsWithSelected(trace, this.state);
     const height = this.rows.length * ROW_HEIGHT;
     this.pad.style.height = `${height}px`;
     this.list.style.height = `${Math.min(MAX_HEIGHT, Math.max(height, ROW_HEIGHT))}px`;
@@ -134,7 +134,9 @@ export class Tree {
   toggle(row, expanded = !row.expanded) {
     if (row.expanded === null || row.expanded === expanded) return;
     this.state.toggled.set(row.key, expanded);
+    const before = this.state.selected;
     this.update(this.trace);
+    if (this.state.selected !== before) this.select(this.index);
   }
 
   /** Go to the next span where an error began, including caught ones; wraps around. Opens the rows above it. */
@@ -147,11 +149,11 @@ export class Tree {
   }
 
   /**
-   * Select a span and open the rows that hide it.
+   * Select a span and open the rows that hide it, also those that the user closed.
    * @param {Span} span
    */
   goTo(span) {
-    for (let above = span.parent; above; above = above.parent) this.state.toggled.set(above.id, true);
+    for (let above = span.parent; above; above = above.parent) this.state.toggled.delete(above.id);
     this.state.selected = span.id;
     this.update(this.trace);
     this.select(this.index);

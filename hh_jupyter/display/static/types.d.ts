@@ -66,14 +66,20 @@ export type Shown = Pick<Row, "span" | "items"> & Partial<Row>;
 export interface Filter {
   toggled: Map<string, boolean>;
   query: string;
-  onlyErrors: boolean;
+  /** null: as the header says. */
+  onlyErrors: boolean | null;
 }
 
 /** State that survives redraws and new outputs of the same view. */
 export interface State extends Filter {
+  /** The user's choice; null: as the header says. */
   open: boolean | null;
-  toggledByUser: boolean;
+  /** Key of the selected row: the id of a span, or a fold. */
   selected: string | null;
+  /** The user selected it. */
+  chosen: boolean;
+  /** Id of the first span: another one means that the cell ran again. */
+  first: string | null;
   tab: string | null;
   critical: boolean;
   keys: boolean;
@@ -121,7 +127,7 @@ export interface Header extends Columns {
   session: Session | null;
   notice: Notice | null;
   can_send: boolean;
-  /** Span of the error to show first. */
+  /** The span to show first: the deepest error, else the last model call; null if the page decides. */
   selected: string | null;
   /** Milliseconds, of a running cell. */
   elapsed_ms?: number;

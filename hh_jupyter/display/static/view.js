@@ -13,7 +13,7 @@ import { paintLanes } from "./waterfall.js";
 
 /** State that survives redraws and new outputs of the same view. */
 export const newState = () => /** @type {State} */ ({
-  open: null, toggledByUser: false, selected: null, tab: null, toggled: new Map(), query: "", onlyErrors: false, critical: true, keys: false,
+  open: null, selected: null, chosen: false, first: null, tab: null, toggled: new Map(), query: "", onlyErrors: null, critical: true, keys: false,
 });
 
 export class View {
@@ -39,12 +39,13 @@ export class View {
     this.tree = new Tree(uid, state, {
       select: (/** @type {Row} */ row) => {
         this.state.tab = null;
+        this.state.chosen = true;
         this.detail.show(row);
       },
       enter: () => this.detail.enter(),
     });
     this.detail = new Detail(uid, state, {
-      fetch: kernel.details, copy: (event) => this.copy(/** @type {any} */ (event)), leave: () => this.tree.list.focus(),
+      fetch: kernel.details, leave: () => this.tree.list.focus(),
     });
     this.bar = h("div", { class: "hh-bar" });
     this.notice = h("div", { class: "hh-notices" });
@@ -55,11 +56,11 @@ export class View {
     this.errors = this.toggleButton("Errors", "onlyErrors", "Show only spans with an error and the spans above them");
     this.shown = h("span", { class: "hh-shown", role: "status" });
     this.copyButton = h("button", {
-      type: "button", class: "hh-button", title: "Copy the selected span; with Shift the whole cell (c)",
+      type: "button", class: "hh-button", "data-focus": "json", title: "Copy all data of the selected span; with Shift the rows of the whole cell (c)",
       onclick: (/** @type {MouseEvent} */ event) => this.copy(event),
     }, "Copy JSON");
     this.pythonButton = h("button", {
-      type: "button", class: "hh-button", title: "Copy Python code that fetches the selected span in this kernel (p)", onclick: () => this.copyPython(),
+      type: "button", class: "hh-button", "data-focus": "python", title: "Copy Python code that fetches the selected span in this kernel (p)", onclick: () => this.copyPython(),
     }, "Copy as Python");
     this.tools = this.toolbar();
   }
@@ -72,46 +73,66 @@ export class View {
     this.header = header;
     if (buffers !== this.buffers) {
       this.buffers = buffers;
-      const before = this.trace;
       this.trace = decode(header, buffers);
       this.detail.clearCache();
-      if (before && !this.trace.byId.has(before.spans[0].id)) this.reset(header);
+      if (this.state.first && !this.trace.byId.has(this.state.first)) this.reset();
+      this.state.first = this.trace.spans[0].id;
     }
-    if (this.state.open === null) {
-      this.state.open = header.open;
-      this.state.onlyErrors ||= header.errors_only;
-      this.errors.setAttribute("aria-pressed", String(this.state.onlyErrors));
-    }
-    if (!this.trace.byId.has(this.state.selected ?? "") && !String(this.state.selected).startsWith("fold-")) this.state.selected = this.initialSelection();
-    this.element.classList.toggle("hh-one", this.trace.spans.length === 1);
+    this.state.onlyErrors ??= header.errors_only;
+    this.errors.setAttribute("aria-pressed", String(this.state.onlyErrors));
+    const moved = this.preselect();
+    this.placeButtons(this.trace.spans.length === 1);
     this.element.setAttribute("aria-label", `Trace: ${header.title}, ${plural(this.trace.spans.length, "span")}, ${header.file ? "file" : "cell"} ${header.file ?? header.label}`);
     this.drawBar();
     this.draw();
+    // The list has no height before the element is in the page.
+    if (moved) requestAnimationFrame(() => this.tree.reveal());
   }
 
-  /**
-   * The cell ran again: clear the selection; stay open only if the user opened the view.
-   * @param {Header} header
-   */
-  reset(header) {
-    this.state.open = header.open || (this.state.toggledByUser && this.state.open);
+  /** A single span has no toolbar: its buttons are beside its name. @param {boolean} single */
+  placeButtons(single) {
+    this.element.classList.toggle("hh-one", single);
+    const buttons = [this.copyButton, this.pythonButton];
+    if (single) this.detail.buttons = buttons;
+    else if (this.detail.buttons.length) {
+      this.detail.buttons = [];
+      this.tools.append(...buttons);
+    }
+  }
+
+  /** Whether the body is shown: by the user's choice, else by the kernel's. */
+  get open() {
+    return this.state.open ?? this.header.open;
+  }
+
+  /** The cell ran again: clear the selection; stay open only if the user opened the view. */
+  reset() {
+    this.state.open ||= null;
     this.state.selected = null;
     this.state.tab = null;
     this.state.toggled.clear();
     this.jumped = false;
   }
 
-  /** The span to select first: the deepest error, else the last model call, else the root. */
-  initialSelection() {
-    if (this.header.selected) return this.header.selected;
-    const calls = this.trace.spans.filter((/** @type {Span} */ span) => span.kind === "llm");
-    return (calls[calls.length - 1] ?? this.trace.spans[0]).id;
+  /**
+   * Select the deepest error, else the last model call, else the root. What the user selected stays, and so does the row of
+   * an open view: only an error moves it. Returns whether the selection changed.
+   */
+  preselect() {
+    const { header, state, trace } = this;
+    const before = state.selected;
+    const there = trace.byId.has(before?.replace("fold-", "") ?? "");
+    if (there && (state.chosen || (this.open && !header.errors))) return false;
+    const calls = trace.spans.filter((/** @type {Span} */ span) => span.kind === "llm");
+    state.selected = header.selected ?? (calls[calls.length - 1] ?? trace.spans[0]).id;
+    state.chosen = false;
+    return state.selected !== before;
   }
 
   drawBar() {
     const focused = this.element.querySelector(":focus")?.getAttribute("data-focus");
     this.bar.replaceChildren(...summaryBar(this.header, {
-      open: this.state.open, body: this.body.id, spark: this.trace.spans.length > 2,
+      open: this.open, body: this.body.id, spark: this.trace.spans.length > 2,
       toggle: () => this.toggle(), jump: () => this.jump(),
     }));
     this.notice.replaceChildren(...(this.header.notice ? [noticeRow(this.header.notice, this.header.can_send, (type) => this.act(type))] : []));
@@ -125,7 +146,7 @@ export class View {
     const time = this.bar.querySelector(".hh-duration");
     if (time) time.textContent = duration(this.trace.end);
     this.spark();
-    if (this.state.open) this.tree.update(this.trace);
+    if (this.open) this.tree.update(this.trace);
   }
 
   /** Paint strip and minimap in the colors of the theme. */
@@ -136,9 +157,9 @@ export class View {
   }
 
   draw() {
-    this.bar.querySelector("[aria-expanded]")?.setAttribute("aria-expanded", String(this.state.open));
-    this.body.hidden = !this.state.open;
-    if (!this.state.open) return;
+    this.bar.querySelector("[aria-expanded]")?.setAttribute("aria-expanded", String(this.open));
+    this.body.hidden = !this.open;
+    if (!this.open) return;
     const single = this.trace.spans.length === 1;
     if (!this.body.childElementCount) this.body.append(this.tools, this.main, this.legend);
     this.tree.update(this.trace);
@@ -161,15 +182,14 @@ export class View {
   }
 
   toggle() {
-    this.state.open = !this.state.open;
-    this.state.toggledByUser = true;
+    this.state.open = !this.open;
     this.draw();
-    if (this.state.open) this.tree.reveal();
+    if (this.open) this.tree.reveal();
   }
 
   /** Go to the deepest error first, then to the next ones. */
   jump() {
-    if (!this.state.open) this.toggle();
+    if (!this.open) this.toggle();
     if (this.trace.spans.length === 1) return;
     const origin = this.trace.byId.get(this.header.selected ?? "");
     if (origin && !this.jumped) this.tree.goTo(origin);
@@ -192,7 +212,7 @@ export class View {
 
   /** @param {string} word @param {"onlyErrors" | "critical"} key @param {string} title */
   toggleButton(word, key, title) {
-    const button = h("button", { type: "button", class: "hh-button", title, "aria-pressed": String(this.state[key]) }, word);
+    const button = h("button", { type: "button", class: "hh-button", title, "aria-pressed": String(Boolean(this.state[key])) }, word);
     button.addEventListener("click", () => {
       this.state[key] = !this.state[key];
       button.setAttribute("aria-pressed", String(this.state[key]));
@@ -230,7 +250,7 @@ export class View {
     const { span } = this;
     const data = event.shiftKey ? this.trace.spans.map(plainRow)
       : { ...plainRow(span), ...(await this.kernel.details(span.id).catch(() => ({}))) };
-    await copyText(JSON.stringify(data, null, 2), "JSON", event.type === "click" ? /** @type {HTMLElement} */ (event.target) : this.copyButton, this.notice);
+    await copyText(JSON.stringify(data, null, 2), "JSON", this.copyButton, this.notice);
   }
 
   /** Copy Python code that fetches the selected span; the kernel writes it. */
@@ -253,7 +273,7 @@ export class View {
       "/": () => this.filter.focus(), "?": () => this.toggleKeys(),
     };
     const action = actions[event.key];
-    if (!action || !this.state.open || event.altKey) return;
+    if (!action || !this.open || event.altKey) return;
     event.preventDefault();
     action();
   }
