@@ -88,7 +88,7 @@ def _changed(title: str, rows: Sequence[ChangedRowView], more: int, limit: int) 
     left = more + len(rows) - len(shown)
     lines = "".join(map(_row, shown))
     rest = experiments.html_muted(f"{count(left, 'more data point')}") if left else ""
-    number = f'<small style="{MUTED}">{count(more + len(rows), "data point")}</small>'
+    number = f'<span style="{experiments.NOTE}">{count(more + len(rows), "data point")}</span>'
     return experiments.html_section(
         f'<div style="padding:0 8px 2px;font-size:12px"><b>{title}</b> {number}</div>',
         f'<div style="font-size:12px">{lines}</div>',
@@ -104,11 +104,11 @@ def _row(row: ChangedRowView) -> str:
     label = experiments.html_box(
         "24%", escape(row.label, 60), "overflow:hidden;text-overflow:ellipsis;vertical-align:bottom"
     )
-    line = f'<span style="display:inline-block;width:calc(100% - 16px)">{label} {changes}</span>'
+    line = f'<span style="{experiments.ROW}">{label} {changes}</span>'
     spans = "".join(_spans(which, session_id) for which, session_id in row.sessions)
     return (
-        f'<details><summary style="padding:1px 8px;cursor:pointer;white-space:nowrap">{line}</summary>'
-        f'<div style="padding:2px 8px 8px 24px">{spans}</div></details>'
+        f'<div style="padding:0 8px"><details><summary>{line}</summary>'
+        f'<div style="padding:2px 0 8px 16px">{spans}</div></details></div>'
     )
 
 

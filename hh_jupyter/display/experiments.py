@@ -192,6 +192,9 @@ class ComparisonView:
 BAR: Final = "#7f63dd"
 GOOD: Final = "#12917f"
 WORSE: Final = "#bd6a2c"
+NOTE: Final = f"font-size:85%;{MUTED}"
+ROW: Final = "display:inline-block;width:calc(100% - 16px);padding:1px 0;cursor:pointer;white-space:nowrap"
+"""The line of a row that unfolds. The summary itself has no style; see `display.html`."""
 """Color of degraded metrics; red is only for failures."""
 
 _BAR_HEIGHT: Final = 18
@@ -230,8 +233,8 @@ def html_table(header: Sequence[tuple[str, str, str]], rows: Iterable[Sequence[s
     """
     cell = "padding:2px 8px;border:0"
     titles = "".join(
-        f'<th style="text-align:{side};{cell};border-bottom:{BORDER};font-weight:400;{MUTED}'
-        f'{f";width:{width}" if width else ""}">{escape(title)}</th>'
+        f'<td style="text-align:{side};{cell};border-bottom:{BORDER};{MUTED}'
+        f'{f";width:{width}" if width else ""}">{escape(title)}</td>'
         for title, width, side in header
     )
     sides = [side for _, _, side in header]
@@ -242,7 +245,7 @@ def html_table(header: Sequence[tuple[str, str, str]], rows: Iterable[Sequence[s
         for row in rows
     )
     style = "width:100%;border-collapse:collapse;table-layout:fixed;border:0;margin:0;font-size:12px"
-    return f'<table style="{style}"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<table style="{style}"><tr>{titles}</tr>{body}</table>'
 
 
 def html_section(*parts: str) -> str:
@@ -276,7 +279,7 @@ def plot(distribution: Distribution | None) -> str:
         return split_bar([(distribution.shares[0], GOOD)])
     highest = max(distribution.shares, default=0) or 1
     bars = "".join(_column(share / highest) for share in distribution.shares)
-    ends = [f'<small style="{MUTED}">{escape(text)}</small>' for text in (distribution.low, distribution.high)]
+    ends = [f'<span style="{NOTE}">{escape(text)}</span>' for text in (distribution.low, distribution.high)]
     return f'<span style="white-space:nowrap">{ends[0]} {bars} {ends[1]}</span>'
 
 
@@ -378,13 +381,12 @@ _LEFT: Final = f"text-align:left;{_CUT}"
 
 def _row(row: RowView, width: str, *, priced: bool) -> str:
     label = f"<b>✗ {escape(row.label, 60)}</b>" if row.failed else f"✓ {escape(row.label, 60)}"
-    note = f' <small style="{MUTED}">{escape(row.note)}</small>' if row.note else ""
+    note = f' <span style="{NOTE}">{escape(row.note)}</span>' if row.note else ""
     scores = "".join(html_box(width, escape(score, 24)) for score in row.scores)
     ends = html_box(_SMALL, escape(row.time)) + (html_box(_SMALL, escape(row.cost)) if priced else "")
     return (
-        '<details><summary style="padding:1px 8px;cursor:pointer;white-space:nowrap">'
-        f'<span style="display:inline-block;width:calc(100% - 16px)">{html_box(_LABEL, label + note, _LEFT)}'
-        f"{scores}{ends}</span></summary>{_inside(row)}</details>"
+        f'<div style="padding:0 8px"><details><summary><span style="{ROW}">{html_box(_LABEL, label + note, _LEFT)}'
+        f"{scores}{ends}</span></summary>{_inside(row)}</details></div>"
     )
 
 
@@ -395,7 +397,7 @@ def _inside(row: RowView) -> str:
     if row.view_id:
         # The hub requests the spans once the row is open: requests for a whole table would be too many.
         spans = f'<div class="hh-output" id="{escape(row.view_id)}">{spans}</div>'
-    return f'<div style="text-align:left;padding:2px 8px 8px 24px">{errors}{details}{spans}</div>'
+    return f'<div style="text-align:left;padding:2px 0 8px 16px">{errors}{details}{spans}</div>'
 
 
 def _footer(view: RunView) -> str:

@@ -36,6 +36,9 @@ __all__ = ["DISPLAYS", "CellView", "Notice", "mime_bundle"]
 # readers remove all styles (tests/browser/test_static_in_lab.py). Therefore elements and text carry the meaning,
 # styles are inline and only decorate, and colors are literals of medium lightness, visible on white and on black.
 # Text inherits its color.
+#
+# `nbconvert --sanitize-html` removes all styles, and shows all tags as text but `div`, `span`, `b`, `code`, `pre`, `a`,
+# `table`, `tr` and `td`. Others are used only where nothing else does: `details` and `summary`, bare, and `img`.
 
 GREY: Final = "rgba(128,128,128,.3)"
 BORDER: Final = f"1px solid {GREY}"
@@ -89,13 +92,13 @@ def table(tree: SpanTree, rows: Sequence[TreeRow]) -> str:
     head += [("Tokens", "9%", "right")] if tokens else []
     head += [(f"0 to {fmt.duration(tree.end_ns - tree.start_ns)}", "", "left")]
     cells = "".join(
-        f'<th style="text-align:{side};{_CELL};border:0;border-bottom:{BORDER};font-weight:400;{MUTED}'
-        f'{f";width:{width}" if width else ""}">{escape(title)}</th>'
+        f'<td style="text-align:{side};{_CELL};border:0;border-bottom:{BORDER};{MUTED}'
+        f'{f";width:{width}" if width else ""}">{escape(title)}</td>'
         for title, width, side in head
     )
     body = "\n".join(_row(row, text, tree, tokens=tokens) for row, text in zip(rows, texts, strict=True))
     style = "width:100%;border-collapse:collapse;table-layout:fixed;border:0;margin:0;font-size:12px"
-    return f'<table style="{style}"><thead><tr>{cells}</tr></thead>\n<tbody>{body}</tbody></table>'
+    return f'<table style="{style}"><tr>{cells}</tr>\n{body}</table>'
 
 
 def single(row: TreeRow) -> str:
@@ -110,7 +113,7 @@ def single(row: TreeRow) -> str:
         f"first token {fmt.duration(first)}" if first is not None else "",
         escape(text.tag),
     )
-    return f'<p style="margin:2px 0">{_kind(text)} {", ".join(filter(None, facts_shown))}</p>'
+    return f'<div style="margin:2px 0">{_kind(text)} {", ".join(filter(None, facts_shown))}</div>'
 
 
 def _row(row: TreeRow, text: RowText, tree: SpanTree, *, tokens: bool) -> str:
@@ -133,13 +136,13 @@ def _label(row: TreeRow, text: RowText) -> str:
     elif row.node.error == "caught":
         name = f"! {name}"
     extra = " ".join(filter(None, (escape(text.model), escape(text.tag))))
-    small = f' <small style="{_SMALL}">{extra}</small>' if extra else ""
+    small = f' <span style="{_SMALL}">{extra}</span>' if extra else ""
     return f"{indent}{_kind(text)} {name}{small}"
 
 
 def _kind(text: RowText) -> str:
     """The kind of a span, set apart from its name by a small monospaced font."""
-    return f'<samp style="{_SMALL}">{text.kind}</samp>'
+    return f'<code style="{PLAIN_CODE};{_SMALL}">{text.kind}</code>'
 
 
 def _bar(row: TreeRow, tree: SpanTree) -> str:
@@ -169,11 +172,12 @@ def content_html(blocks: Iterable[ContentBlock], *, opened: bool) -> str:
 
 
 def _block(block: ContentBlock, *, opened: bool) -> str:
-    model = f" <small>{escape(block.model)}</small>" if block.model else ""
+    model = f' <span style="{_SMALL}">{escape(block.model)}</span>' if block.model else ""
     text = "&#10;&#10;".join(map(_part, block.parts))
     return (
-        f'\n<details{" open" if opened else ""} style="margin-top:6px"><summary style="cursor:pointer">'
-        f'{escape(block.heading)}: {escape(block.name)}{model}</summary><pre style="{_TEXT}">{text}</pre></details>'
+        f'\n<div style="margin-top:6px"><details{" open" if opened else ""}><summary><span style="cursor:pointer">'
+        f"{escape(block.heading)}: {escape(block.name)}{model}</span></summary>"
+        f'<pre style="{_TEXT}">{text}</pre></details></div>'
     )
 
 
@@ -200,6 +204,8 @@ ROOT_STYLE: Final = (
     f"border:{BORDER};border-radius:8px;overflow:hidden;margin:2px 0;"
     "font-family:system-ui,-apple-system,Segoe UI,Roboto,Noto Sans,sans-serif;font-size:13px;line-height:1.5"
 )
+_WIDE: Final = "margin-left:-10px"
+"""The width of the root: its padding is for the summary, which has no style of its own."""
 _CHIP: Final = "border-radius:5px;padding:0 7px"
 
 
@@ -227,9 +233,10 @@ def _page(view: CellView, shown: Sequence[TreeRow]) -> str:
     spans = single(shown[0]) if len(view.tree.nodes) == 1 else table(view.tree, shown)
     body = f"{_error(view)}{spans}{_CONTENT_MARK}\n{_footer(view, hidden)}"
     return (
-        f'<div class="hh-output tex2jax_ignore mathjax_ignore" id="{escape(view.view_id)}" style="{ROOT_STYLE}">'
+        f'<div class="hh-output tex2jax_ignore mathjax_ignore" id="{escape(view.view_id)}" style="{ROOT_STYLE};padding:0 0 0 10px">'
         f"<details{' open' if view.open else ''}>\n{_summary(view, hidden)}\n"
-        f'<div style="border-top:{BORDER};padding:6px 12px 8px">{body}</div></details>{_notice(view.notice)}</div>'
+        f'<div style="border-top:{BORDER};{_WIDE};padding:6px 12px 8px">{body}</div></details>'
+        f"{_notice(view.notice)}</div>"
     )
 
 
@@ -251,9 +258,10 @@ def _summary(view: CellView, hidden: int) -> str:
         *chips,
         f'<span style="margin-left:auto">{_delivery(view, summary.delivery)}</span>',
     ]
-    line = "display:inline-flex;flex-wrap:wrap;align-items:center;gap:0 12px;width:calc(100% - 22px)"
+    line = "display:inline-flex;flex-wrap:wrap;align-items:center;gap:0 12px;width:calc(100% - 32px);padding:5px 0"
+    line += ";cursor:pointer"
     inner = "\n".join(filter(None, parts))
-    return f'<summary style="padding:5px 10px;cursor:pointer"><span style="{line}">{inner}</span></summary>'
+    return f'<summary><span style="{line}">{inner}</span></summary>'
 
 
 def _delivery(view: CellView, word: str) -> str:
@@ -273,7 +281,7 @@ def _notice(notice: Notice | None) -> str:
     tint = "rgba(216,67,90,.14)" if notice.kind == "error" else "rgba(128,128,128,.1)"
     commands = " or ".join(f'<code style="white-space:nowrap">{escape(command)}</code>' for command in notice.commands)
     return (
-        f'\n<div style="border-top:{BORDER};background-color:{tint};padding:5px 12px">'
+        f'\n<div style="border-top:{BORDER};{_WIDE};background-color:{tint};padding:5px 12px">'
         f"<b>{escape(notice.title)}</b> {escape(notice.text, 400)}{f' {commands}' if commands else ''}</div>"
     )
 
@@ -285,8 +293,8 @@ def _error(view: CellView) -> str:
     through = f", through {', then '.join(map(escape, error.through))}" if error.through else ""
     place = f" ({escape(error.location)})" if error.location else ""
     return (
-        f'<p style="border-left:3px solid {ERROR_COLOR};padding:1px 10px;margin:2px 0 8px;overflow-wrap:break-word">'
-        f"<b>{escape(error.what)}</b> in {escape(error.name)}{through}{place}</p>\n"
+        f'<div style="border-left:3px solid {ERROR_COLOR};padding:1px 10px;margin:2px 0 8px;overflow-wrap:break-word">'
+        f"<b>{escape(error.what)}</b> in {escape(error.name)}{through}{place}</div>\n"
     )
 
 

@@ -12,12 +12,11 @@ from tests.display.hostile import HOSTILE
 
 OURS = {
     *("DIV", "SPAN", "B", "BUTTON", "CANVAS", "CODE", "DD", "DL", "DT"),
-    *("INPUT", "KBD", "P", "PRE", "svg", "path"),
+    *("INPUT", "KBD", "P", "PRE", "WBR", "svg", "path"),
 }
 """Elements that the view is made of."""
 STATIC = {
-    *("DIV", "DETAILS", "SUMMARY", "SPAN", "B", "CODE", "P", "TABLE", "THEAD"),
-    *("TBODY", "TR", "TH", "TD", "SAMP", "SMALL", "PRE"),
+    *("DIV", "DETAILS", "SUMMARY", "SPAN", "B", "CODE", "TABLE", "TBODY", "TR", "TD", "PRE"),
 }
 RISKY = ("src", "href", "srcdoc", "action", "autofocus")
 

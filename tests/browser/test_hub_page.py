@@ -575,6 +575,10 @@ def test_a_span_selected_while_it_ran_shows_its_answer(running_cell: Page, harne
             held.append(route)
 
     running_cell.route("**/message", hold_first)
+    # Or the page would give up the request that is held after 2 s without a message.
+    running_cell.evaluate(
+        "() => { setInterval(() => window.model.tell({ type: 'ended', view: 'another' }, []), 200); }"
+    )
     running_cell.locator("#one .hh-toggle").click()
     with running_cell.expect_request(lambda request: asked(request).get("type") == "details"):
         running_cell.locator("#one").get_by_role("treeitem", name=re.compile("decide, running")).click()

@@ -44,7 +44,7 @@ LOWEST_CONTRAST = """(output, background) => {
 }"""
 """WCAG contrast of the faintest text of an output, with what is see-through taken into account."""
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-TAGS = ("DETAILS", "SUMMARY", "SPAN", "B", "DIV", "TABLE", "THEAD", "TBODY", "TR", "TH", "TD", "SAMP", "SMALL", "CODE")
+TAGS = ("DETAILS", "SUMMARY", "SPAN", "B", "DIV", "TABLE", "TBODY", "TR", "TD", "CODE")
 TRUST = pytest.mark.parametrize("lab", ["trusted", "untrusted"], indirect=True)
 
 
@@ -153,7 +153,7 @@ def test_summary_error_and_notice_are_seen_without_opening_anything(lab: Page) -
 
 @TRUST
 def test_rows_are_in_columns_with_bars_where_the_time_went(lab: Page) -> None:
-    rows = output(lab, "error").locator("tbody tr")
+    rows = output(lab, "error").locator("tr:not(:first-child)")
     expect(rows).to_have_count(11)
     boxes = [rows.nth(index).locator("td").last.locator("div").bounding_box() for index in range(11)]
     table = output(lab, "error").locator("table").bounding_box()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
+import nbformat
+from nbconvert import HTMLExporter
+
 # Elements, attributes and CSS properties that JupyterLab 4.6 keeps in an untrusted output, as far as we use them.
-TAGS = set(re.findall(r"\w+", "div details summary span b p pre table thead tbody tr th td code samp small a"))
+TAGS = set(re.findall(r"\w+", "div details summary span b pre table tr td code a"))
 ATTRIBUTES = {"align", "class", "id", "style", "open", "title", "href", "target", "rel"}
 PROPERTIES = set(
     re.findall(
@@ -22,6 +25,25 @@ PROPERTIES = set(
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\u200e\u200f\ud800-\udfff]")
+
+
+def sanitized(source: str) -> str:
+    """The HTML as `nbconvert --sanitize-html` leaves it."""
+    output = nbformat.v4.new_output("display_data", {"text/html": source})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[output])])
+    exporter = HTMLExporter(sanitize_html=True)
+    cleaned, _ = exporter._preprocess(notebook, exporter._init_resources({}))
+    return str(cleaned.cells[0].outputs[0].data["text/html"])
+
+
+def tags_as_text(source: str) -> set[str]:
+    """The tags that a sanitizer shows as text."""
+    return set(re.findall(r"&lt;(?:/?[a-z].*?)&gt;", source))
+
+
+BARE = {"&lt;details&gt;", "&lt;/details&gt;", "&lt;summary&gt;", "&lt;/summary&gt;", "&lt;details open&gt;"}
+BARE |= {"&lt;tbody&gt;", "&lt;/tbody&gt;"}
+"""Tags that stay. A parser adds `tbody` to every table, and then shows it."""
 
 
 class Page(HTMLParser):

@@ -15,10 +15,12 @@ from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanError
 from tests.browser.sample_cells import one_call, support_agent
 from tests.display.hostile import HOSTILE
-from tests.display.rendered import ATTRIBUTES, PROPERTIES, TAGS, Page
+from tests.display.rendered import ATTRIBUTES, BARE, PROPERTIES, TAGS, Page, sanitized, tags_as_text
+from tests.display.states import states
 from tests.display.views import agent_view, view
 from tests.records.builders import UNAVAILABLE, agent_rows, span
 
+STATES = states()
 LAYOUT_ONLY = re.compile(r"[\w\s#%.,()+-]+")
 
 
@@ -41,6 +43,17 @@ def test_without_styles_it_is_a_summary_an_error_and_a_table() -> None:
         "| http ✗ POST /refunds 503 | 230 ms | |",
         "Session refund-triage · Messages: %hh show 4 --detail full",
     ]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_it_is_readable_where_tags_and_styles_are_taken_out(state: str) -> None:
+    """Every line has the same text as before, and no tag with attributes is shown as text."""
+    before = html.render(STATES[state])
+    after = sanitized(before)
+    if "<img" not in before:
+        assert tags_as_text(after) - tags_as_text(before) <= BARE
+    left = re.sub("|".join(BARE), "", after)
+    assert "".join(Page(left).text).split() == "".join(Page(before).text).split()
 
 
 @pytest.mark.parametrize(
