@@ -232,8 +232,9 @@ def _page(view: CellView, shown: Sequence[TreeRow]) -> str:
     hidden = hidden_spans(view.tree, shown)
     spans = single(shown[0]) if len(view.tree.nodes) == 1 else table(view.tree, shown)
     body = f"{_error(view)}{spans}{_CONTENT_MARK}\n{_footer(view, hidden)}"
+    style = f"{ROOT_STYLE};padding:0 0 0 10px"
     return (
-        f'<div class="hh-output tex2jax_ignore mathjax_ignore" id="{escape(view.view_id)}" style="{ROOT_STYLE};padding:0 0 0 10px">'
+        f'<div class="hh-output tex2jax_ignore mathjax_ignore" id="{escape(view.view_id)}" style="{style}">'
         f"<details{' open' if view.open else ''}>\n{_summary(view, hidden)}\n"
         f'<div style="border-top:{BORDER};{_WIDE};padding:6px 12px 8px">{body}</div></details>'
         f"{_notice(view.notice)}</div>"
@@ -332,6 +333,19 @@ DISPLAYS: Final[Mapping[str, Callable[[CellView], str]]] = MappingProxyType(
 def mime_bundle(view: CellView) -> dict[str, str]:
     """Return the data of a cell's output; the text has no ANSI codes."""
     return {mime: render(view) for mime, render in DISPLAYS.items()}
+
+
+BOX_PREFIX: Final = "hh-box-"
+"""The id of a layout's output is this prefix and the id of the widget's model."""
+
+
+def box_html(model_id: str, views: Iterable[CellView]) -> str:
+    """Return the static form of a layout of widgets: that of the views in it, one below the other.
+
+    The hub shows the widgets in its place while the kernel runs.
+    """
+    inner = "\n".join(map(render, views))
+    return f'<div class="hh-output hh-box" id="{escape(BOX_PREFIX + model_id)}">{inner}</div>'
 
 
 METADATA_KEY: Final = "hh_jupyter"

@@ -203,6 +203,7 @@ MODULES = (
     "watchdog",
     "requests",
     "kernel",
+    "widgets",
     "hub",
 )
 """Static modules in the order of their imports: each imports only modules before it."""

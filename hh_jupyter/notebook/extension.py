@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from contextlib import ExitStack
 from typing import Any
 
@@ -170,6 +171,7 @@ class Extension:
         undo.callback(manager.registry.pop, HHMagics.__name__, None)
         undo.callback(self._shell.configurables.remove, magics)
         Completer(self._shell, commands.suggestions).register(undo)
+        undo.callback(_restore_layouts, self._shell)
 
     def _make_tracer(self) -> HoneyHiveTracer:
         name = notebook_name(self._shell)
@@ -202,6 +204,12 @@ class Extension:
             # VS Code sets the notebook's name after the kernel has started, before the first cell.
             if name != self._sessions.notebook and not self._tracer.export_state().has_spans:
                 self._sessions.name_notebook(name)
+
+
+def _restore_layouts(shell: Any) -> None:
+    module = sys.modules.get("hh_jupyter.notebook.span_view")  # Importing it would import the widget libraries.
+    if module is not None:
+        module.restore_layouts(shell)
 
 
 def load(shell: Any, *, quiet: bool = False, set_global: bool = True) -> None:

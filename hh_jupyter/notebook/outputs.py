@@ -461,7 +461,7 @@ class Outputs:
             detail: how much span content to include; None: as the setting says.
             on_change: see `CellOutput`; with it, nothing is displayed.
         """
-        self._hub.wanted |= interactive and self._front_end.can_update
+        self.want_hub(interactive=interactive)
         output = self._add("", view.label, view.view_id, view.mode)
         output.fixed, output.export, output.detail, output.on_change = view, export, detail, on_change
         displayed = [shown for shown in self._by_key[""] if shown.on_change is None]
@@ -469,11 +469,17 @@ class Outputs:
             self.forget(old.view_id)
         self._show(output)
 
+    def want_hub(self, *, interactive: bool) -> None:
+        """Open the hub with the next update, if the front end is a notebook and can show the interactive view."""
+        self._hub.wanted |= interactive and self._front_end.can_update
+
     def forget(self, view_id: str) -> None:
         """Stop updating an output; what is displayed stays as it is."""
         output = self._by_view.pop(view_id, None)
         if output is not None:
             self._by_key[output.key].remove(output)
+            if output.on_change is not None:
+                self._hub.changed(view_id)
 
     def _show(self, output: CellOutput) -> None:
         self._draw(output, update=False)
@@ -501,7 +507,7 @@ class Outputs:
 
     def _add_for(self, frame: CellFrame) -> CellOutput:
         cell_id = frame.cell_id
-        self._hub.wanted |= bool(cell_id) and self._front_end.can_update
+        self.want_hub(interactive=bool(cell_id))
         mode = frame.show or self._tracer.settings.display
         return self._add(frame.key, frame.label, view_id_of(cell_id, frame.label), mode)
 

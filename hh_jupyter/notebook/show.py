@@ -183,6 +183,11 @@ class ShowCommand:
             self._show_fixed(selection, view_id, errors_only=errors_only, detail=wanted)
         return None
 
+    @property
+    def cell_id(self) -> str | None:
+        """The running cell's id in the notebook; None in a headless run."""
+        return self._cells.cell_id
+
     def select(self, label: str) -> Selection:
         """Return the spans that a label selects; see the function `select`."""
         return select(label, "show", self._outputs, self._store, self._sessions)
@@ -199,6 +204,7 @@ class ShowCommand:
             on_change: called with `view_id` on every change, on any thread.
         """
         if selection.cell is not None:
+            self._outputs.want_hub(interactive=self._cells.cell_id is not None)
             self._outputs.show_again(selection.cell, view_id, errors_only=errors_only, on_change=on_change)
         else:
             self._show_fixed(selection, view_id, errors_only=errors_only, detail=None, on_change=on_change)

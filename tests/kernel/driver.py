@@ -65,6 +65,7 @@ class Cell:
         reply: "ok" or "error".
         ename: of the error in the reply.
         results: text of the last expression.
+        results_data: its data by mime type.
         errors: error outputs as (name, message).
         kinds: what arrived, in order: stream, display, result, error.
         asked: its questions, with `prompt` and `password`.
@@ -81,6 +82,7 @@ class Cell:
     stdout: str = ""
     stderr: str = ""
     results: list[str] = field(default_factory=list)
+    results_data: list[dict[str, Any]] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
     errors: list[tuple[str, str]] = field(default_factory=list)
     tracebacks: list[str] = field(default_factory=list)
@@ -315,6 +317,7 @@ class Kernel:
                 self._displays[display_id] = output
         elif kind == "execute_result":
             cell.results.append(content["data"]["text/plain"])
+            cell.results_data.append(content["data"])
         elif kind == "error":
             cell.errors.append((content["ename"], content["evalue"]))
             cell.tracebacks.append(_COLOUR.sub("", "\n".join(content["traceback"])))

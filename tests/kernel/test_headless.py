@@ -16,6 +16,7 @@ import papermill
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from hh_jupyter.testing import Backend
@@ -91,6 +92,34 @@ def test_papermill_passes_a_traced_notebook(tmp_path: Path) -> None:
 def test_papermill_fails_a_failing_one(tmp_path: Path) -> None:
     with pytest.raises(PapermillExecutionError, match="ZeroDivisionError"):
         run_papermill(tmp_path, *TRACED, "span('three')\n1 / 0")
+
+
+WIDGETS = (
+    "import ipywidgets\nhh.SpanView('all')",
+    "ipywidgets.VBox([ipywidgets.IntSlider(), hh.SpanView('last')])",
+    "%hh show all",
+)
+
+
+@pytest.mark.usefixtures("down")
+@pytest.mark.parametrize("cells", [WIDGETS[:1], WIDGETS], ids=["alone", "in a layout"])
+def test_views_are_saved_as_html_and_text_without_state(cells: tuple[str, ...]) -> None:
+    """Runners save the state of widgets: of ours there is none. A layout around a view has that of its own widgets."""
+    made = NotebookClient(notebook(*TRACED, *cells), timeout=60, kernel_name="python3").execute()
+    outputs = [output for cell in made.cells for output in cell.outputs if output.get("metadata")]
+    assert "widget-view" not in str(made.cells)
+    assert [set(output["data"]) for output in outputs] == [{"text/html", "text/plain"}] * (2 + len(cells))
+    state = made.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    assert bool(state) == (len(cells) > 1)
+    assert {"AnyModel", "anywidget"}.isdisjoint(str(state).split("'"))
+    assert "hh" not in str(state)
+    # The widgets of the layout refer to widgets that are there: a page that restores them all does not fail.
+    referred = set(re.findall(r"IPY_MODEL_(\w+)", str(state)))
+    assert referred <= set(state)
+    for template in ("lab", "classic"):
+        page, _ = HTMLExporter(template_name=template).from_notebook_node(made)
+        assert page.count("<b>2 traces</b>") == page.count('id="hh-widget-')
+        assert page.count('id="hh-widget-') == min(len(cells), 2)
 
 
 RUNNERS = {

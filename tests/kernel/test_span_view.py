@@ -7,21 +7,59 @@ import pytest
 from tests.kernel.driver import Kernel
 
 WIDGET_AND_LAYOUT = 2
+STATIC = {"text/html", "text/plain"}
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def test_it_is_a_widget_with_static_text_and_html(fresh: Kernel) -> None:
-    cell = fresh.run("span('a'), span('b')")
-    shown = fresh.run(f"view = hh.SpanView({cell.count})\ndisplay(view)").output
+def test_it_is_displayed_as_static_text_and_html(fresh: Kernel) -> None:
+    """The hub shows the widget in their place; a file without a kernel has no widget that cannot be shown."""
+    cell = fresh.run("span('a'), span('b')", cell_id="cell-1")
+    fresh.wait_for(lambda: fresh.comms == WIDGET_AND_LAYOUT, "the hub is not open")
+    shown = fresh.run(f"view = hh.SpanView({cell.count})\ndisplay(view)", cell_id="cell-2").output
     data = shown.versions[0]
-    assert set(data) == {"application/vnd.jupyter.widget-view+json", "text/html", "text/plain"}
+    assert set(data) == STATIC
     assert "2 spans" in data["text/html"]
     assert data["text/plain"].startswith("✓ 2 traces")
     view_id = fresh.value("view.view_id")
     assert shown.metadata == {"hh_jupyter": {"view_id": view_id}}
     assert f'id="{view_id}"' in data["text/html"]
-    assert fresh.comms == WIDGET_AND_LAYOUT
+    assert fresh.comms == 2 * WIDGET_AND_LAYOUT
     fresh.run("view.close()")
+    assert fresh.comms == WIDGET_AND_LAYOUT
+
+
+BOX = "box = ipywidgets.VBox([ipywidgets.Label('x'), ipywidgets.HBox([hh.SpanView('last'), hh.SpanView('all')])])\nbox"
+
+
+@pytest.mark.parametrize("cell_id", ["cell-2", None], ids=["notebook", "headless"])
+def test_a_layout_around_it_is_displayed_as_static_text_and_html(fresh: Kernel, cell_id: str | None) -> None:
+    """Each view in it, one below the other. Other layouts are displayed as ever."""
+    fresh.run("import ipywidgets\nspan('a')", cell_id=cell_id)
+    data = fresh.run(BOX, cell_id=cell_id).results_data[0]
+    assert set(data) == STATIC
+    assert data["text/plain"].startswith("VBox(children=(Label(value='x'), HBox(children=(SpanView('last'), ")
+    assert f'class="hh-output hh-box" id="hh-box-{fresh.value("box.model_id")}"' in data["text/html"]
+    assert data["text/html"].count("<b>a</b>") == 2
+    other = "ipywidgets.HBox([ipywidgets.Label('x')])"
+    assert set(fresh.run(other, cell_id=cell_id).results_data[0]) == {WIDGET, "text/plain"}
+    fresh.run("%unload_ext hh_jupyter")
+    assert set(fresh.run("box", cell_id=cell_id).results_data[0]) == {WIDGET, "text/plain"}
+
+
+def test_a_front_end_without_the_hub_gets_the_widgets_too(fresh: Kernel) -> None:
+    """VS Code has each output in a place of its own; it names cells by a URL."""
+    fresh.run("import ipywidgets\nspan('a')", cell_id="vscode-notebook-cell:/a.ipynb#W1")
+    for code in (BOX, "hh.SpanView()"):
+        shown = fresh.run(code, cell_id="vscode-notebook-cell:/a.ipynb#W2").results_data[0]
+        assert set(shown) == {*STATIC, WIDGET}
+
+
+def test_a_headless_run_gets_no_widget(fresh: Kernel) -> None:
+    """A runner saves the state of every widget in the notebook."""
+    fresh.run("span('a')")
+    assert set(fresh.run("view = hh.SpanView()\nview").results_data[0]) == STATIC
     assert fresh.comms == 0
+    fresh.run("view.close()")
 
 
 def test_its_page_gets_rows_details_and_notifications_of_changes(fresh: Kernel) -> None:

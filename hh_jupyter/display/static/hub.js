@@ -7,7 +7,8 @@
 
 import { focusOn, h } from "./dom.js";
 import { Kernel } from "./kernel.js";
-import { idOf, outputsOf, shows, VisibleOutputs } from "./outputs.js";
+import { idOf, isBoxed, outputsOf, shows, VisibleOutputs } from "./outputs.js";
+import { Boxes, keepOutOfFiles } from "./widgets.js";
 import { RunningViews } from "./running.js";
 import { followTheme, isDark } from "./theme.js";
 import { newState, View } from "./view.js";
@@ -27,6 +28,7 @@ class Hub {
     /** @type {Map<string, State>} */
     this.states = new Map();
     this.running = new RunningViews();
+    this.boxes = new Boxes(model.widget_manager);
     /** @type {Set<string>} views that this kernel does not know */
     this.foreign = new Set();
     this.visible = new VisibleOutputs();
@@ -46,7 +48,10 @@ class Hub {
     });
     this.unfollowTheme = () => {};
     this.observer = new MutationObserver((records) => this.changed(records));
-    this.onConnectionChange = () => this.probe();
+    this.onConnectionChange = () => {
+      setTimeout(() => this.boxes.removeDead()); // The manager disconnects one model after the other.
+      this.probe();
+    };
     this.onVisibility = () => this.reportVisibility();
     this.onToggle = (/** @type {any} */ { target }) => target.open && this.findOutputs(target);
   }
@@ -73,6 +78,7 @@ class Hub {
     this.unfollowTheme();
     this.kernel.stop();
     this.running.stop();
+    this.boxes.stop();
     this.restoreAll();
   }
 
@@ -94,6 +100,8 @@ class Hub {
     const outputs = root === this.own || root.matches(".hh-output") ? [root] : root.querySelectorAll(".hh-output");
     for (const output of outputs) {
       const id = idOf(output);
+      if (output.classList.contains("hh-box")) this.boxes.show(output, id);
+      if (isBoxed(output) && !this.own) continue;
       // Outputs in a folded element are requested when it opens: a table would otherwise request all its rows.
       if (output.parentElement?.closest("details:not([open])")) continue;
       if (!id || this.foreign.has(id) || this.mounted.has(output)) continue;
@@ -118,6 +126,7 @@ class Hub {
   receiveRows({ view: id, header }, buffers) {
     if (!header) {
       this.foreign.add(id);
+      for (const output of this.outputsOf(id)) if (this.mounted.has(output)) this.restore(output);
       return;
     }
     const rows = this.storeRows(id, header, buffers);
@@ -265,7 +274,10 @@ function startHub(model, own) {
 }
 
 /** Entry point of the hub, called once per page. A view that is displayed as its own widget uses `render` only. */
-const initialize = (/** @type {{model: Model}} */ { model }) => (model.get("view_id") ? undefined : startHub(model, null));
+function initialize(/** @type {{model: Model}} */ { model }) {
+  keepOutOfFiles(model.widget_manager);
+  return model.get("view_id") ? undefined : startHub(model, null);
+}
 
 /** Entry point of a displayed widget: one view in the widget's element. @param {{model: Model, el: Element}} context */
 function render({ model, el }) {

@@ -209,8 +209,27 @@ export interface Details {
 export type ToKernel = { type: string; view?: string; span?: string; have?: string | null; visible?: boolean; number?: number };
 export type FromKernel = { type: string; view: string; header: Header | null; source: string; number: number; value: any };
 
+/** The page's widget manager, as far as it is used. */
+export interface WidgetManager {
+  has_model(id: string): boolean;
+  get_model(id: string): Promise<any>;
+  create_view(model: any): Promise<WidgetView>;
+}
+
+export interface WidgetView {
+  model: { comm_live: boolean };
+  luminoWidget: any;
+  remove(): void;
+}
+
+/** A widget in a file. */
+export interface SavedWidget {
+  state: { _anywidget_id?: string };
+}
+
 /** The model as provided by anywidget. */
 export interface Model {
+  widget_manager?: WidgetManager;
   get(name: string): any;
   send(message: ToKernel): void;
   on(name: string, listener: (...args: any[]) => void): void;
