@@ -142,7 +142,7 @@ def _label(row: TreeRow, text: RowText) -> str:
 
 def _kind(text: RowText) -> str:
     """The kind of a span, set apart from its name by a small monospaced font."""
-    return f'<code style="{PLAIN_CODE};{_SMALL}">{text.kind}</code>'
+    return f'<code style="{PLAIN_CODE};white-space:nowrap;{_SMALL}">{text.kind}</code>'
 
 
 def _bar(row: TreeRow, tree: SpanTree) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -90,9 +91,13 @@ def saved_notebook(name: str) -> nbformat.NotebookNode:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("saved")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[str]:
     """JupyterLab with the same notebook twice, of which one is signed as its own work."""
-    folder = tmp_path_factory.mktemp("saved")
     for name in ("trusted", "untrusted"):
         nbformat.write(saved_notebook(name), folder / f"{name}.ipynb")
     composed = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, COMPOSED)), metadata=KERNEL)
@@ -206,8 +211,23 @@ def test_nothing_is_said_about_missing_widgets(pages: dict[str, Page]) -> None:
         expect(page.locator(".hh-view")).to_have_count(0)
 
 
-def test_views_are_widgets_to_compose_with_others(browser: Browser, server: str) -> None:
-    """Inside a layout, beside another widget and beside the view under the cell; each is a view of its own."""
+SESSION = "window.jupyterapp.shell.currentWidget.sessionContext.session"
+
+
+def saved_with_widget_state(page: Page, folder: Path) -> nbformat.NotebookNode:
+    """The notebook, saved with the state of widgets, as a setting of JupyterLab's says."""
+    command = "@jupyter-widgets/jupyterlab-manager:saveWidgetState"
+    page.evaluate("name => window.jupyterapp.commands.execute(name)", command)
+    page.wait_for_function("name => window.jupyterapp.commands.isToggled(name)", arg=command)
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.context.save()")
+    return nbformat.read(folder / "composed.ipynb", as_version=4)
+
+
+def test_views_are_widgets_to_compose_with_others(browser: Browser, server: str, folder: Path) -> None:
+    """Inside a layout, beside another widget and beside the view under the cell; each is a view of its own.
+
+    The file holds their static form, which is back when the kernel is gone, and no widget of ours.
+    """
     page = browser.new_page(viewport={"width": 1400, "height": 2400})
     page.goto(f"{server}/lab/tree/composed.ipynb?reset")
     page.wait_for_selector(".jp-CodeCell")
@@ -233,4 +253,16 @@ def test_views_are_widgets_to_compose_with_others(browser: Browser, server: str)
     everything.get_by_role("button", name="answer").click()
     expect(everything.get_by_role("tree")).to_have_count(0)
     expect(failed.get_by_role("tree")).to_have_count(1)
+    saved = saved_with_widget_state(page, folder)
+    assert "widget-view" not in str(saved.cells)
+    assert "hh_jupyter." not in str(saved.metadata.get("widgets"))
+    for close in ("kernel.restart()", None):
+        if close:
+            page.evaluate(f"() => {{ {SESSION}.{close}; return 1; }}")
+        else:
+            page.reload()
+        expect(page.locator(".hh-view, .hh-widgets")).to_have_count(0)
+        expect(page.locator(".jp-CodeCell").nth(3).get_by_text("KeyError: 'b'").first).to_be_visible()
+        expect(page.locator(".jp-CodeCell").nth(4).locator(".hh-box table")).to_have_count(2)
+        expect(page.get_by_text(re.compile("model not found|Error displaying widget"))).to_have_count(0)
     page.close()
