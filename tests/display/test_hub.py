@@ -22,10 +22,11 @@ from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records import prices
 from hh_jupyter.records.export_state import ExportState
-from hh_jupyter.records.record import SpanDetails
+from hh_jupyter.records.record import RecordedEvent, SpanDetails, record_of
 from tests.browser.sample_cells import SESSION, STACK, many, one_call, support_agent
 from tests.display.views import view as view_of
 from tests.records.builders import agent_rows
+from tests.spans import RECORDINGS, recorded
 
 FORMATS = {"f8": "d", "f4": "f", "u8": "Q", "u4": "I", "u2": "H", "u1": "B"}
 
@@ -146,6 +147,38 @@ def test_the_header_has_the_texts_of_the_other_displays() -> None:
     assert header["open"] is True
     assert header["selected"] == f"{view.tree.deepest_error.record.span_id:016x}" if view.tree.deepest_error else None
     assert header["session"] == {"id": SESSION, "name": "refund-triage", "url": None}
+
+
+class Recorded(OneView):
+    """A source with the spans of one recording."""
+
+    def __init__(self, name: str) -> None:
+        self.spans = {span.context.span_id: span for span in recorded(name)}
+        super().__init__(view_of([record_of(span) for span in self.spans.values()]))
+
+    def details(self, view_id: str, span_id: str, images: ImageCollector | None = None) -> dict[str, Any] | None:
+        span = self.spans[int(span_id, 16)]
+        events = tuple(
+            RecordedEvent(event.name, event.timestamp, dict(event.attributes or {})) for event in span.events
+        )
+        return span_details(record_of(span), SpanDetails(dict(span.attributes or {}), events))
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_the_first_span_selected_has_the_messages(name: str) -> None:
+    """Whatever else describes the call: agents around it, spans that the client makes itself below it."""
+    source = Recorded(name)
+    answer, _ = ask(Hub(source), {"type": "rows", "view": source.view.view_id, "have": None})
+    details = {f"{span_id:016x}": source.details("v", f"{span_id:016x}") for span_id in source.spans}
+    if source.view.tree.deepest_error is None and any("messages" in (one or {}) for one in details.values()):
+        assert "messages" in (details[answer["header"]["selected"]] or {})
+
+
+@pytest.mark.parametrize("changes", [{"revision": 1}, {"running": True}])
+def test_the_version_changes_with_what_the_page_has_to_ask_for_again(changes: dict[str, Any]) -> None:
+    """Late events and prices, and the end of the cell, which decides which errors were caught."""
+    view = support_agent(1).view("v", "4")
+    assert hub_module.view_version(view) != hub_module.view_version(replace(view, **changes))
 
 
 def test_only_https_links_reach_the_page() -> None:
