@@ -735,7 +735,7 @@ class Destination:
     # Changes from outside
 
     def release(self) -> None:
-        """Retry everything that was rejected, given up or paused, after a change of settings or on request."""
+        """Retry everything that was rejected, given up or paused, because the answer may be another one now."""
         self.key_rejected = None
         self._circuit.reset()
         self._queue.make_due()
@@ -763,8 +763,6 @@ class Destination:
     def reopen(self) -> None:
         """Take rows again, because the settings name this destination once more."""
         self._successor = self._next_key = None
-        if self.key_rejected is not None:
-            self.release()
 
     def move_to(self, successor: Destination) -> None:
         """Give all rows, and those still to come, to the destination with the new key."""
