@@ -52,6 +52,8 @@ class SpanView(anywidget.AnyWidget):
             selection = command.select(str(what))
         except UsageError as error:
             raise HHError(f"SpanView: {str(error).partition(': ')[2]}") from None
+        if selection.note and isinstance(what, str):
+            print(selection.note)
         # The view adapts to its width; without one it would collapse inside an HBox.
         traits.setdefault("layout", {"width": "100%"})
         super().__init__(view_id=f"hh-widget-{secrets.token_hex(4)}", **traits)
