@@ -592,11 +592,11 @@ class Exporter:
         flush = Flush(seconds, asked=asked)
         hosts = [one for one in destinations if one.host is not None]
         _shared.worker.post(lambda: _shared.with_lock(lambda: flush.begin(hosts)))
-        if flush.answer.wait(seconds):
-            return flush.answer.value is True
-        for destination in hosts:
-            destination.overdue = destination.in_flight
-        return False
+        done = _answer(flush, seconds)
+        if not done and flush.answer.value is None:
+            for destination in hosts:
+                destination.overdue = destination.in_flight
+        return done
 
     def state(self, cell: str | None = None) -> ExportState:
         """Return the export counts of one cell's run, or of all spans since the last change of destination."""
@@ -710,12 +710,19 @@ def begin_flush(exporters: Iterable[Exporter], seconds: float, *, asked: bool = 
     return flush
 
 
-def flush_exporters(exporters: Sequence[Exporter], seconds: float) -> bool:
+def flush_exporters(exporters: Sequence[Exporter], seconds: float, *, asked: bool) -> bool:
     """Flush several exporters within the same `seconds`; see `Exporter.flush`."""
     if _shared.worker.is_own_thread():
         return False
-    flush = begin_flush(exporters, seconds)
-    return flush.answer.wait(seconds) and flush.answer.value is True
+    return _answer(begin_flush(exporters, seconds, asked=asked), seconds)
+
+
+def _answer(flush: Flush, seconds: float) -> bool:
+    """Wait for the answer of a flush and return it; False if there is none after `seconds`."""
+    done = flush.answer.wait(seconds) and flush.answer.value is True
+    if not done:  # After an interrupt in the wait, nothing has been reported.
+        _shared.worker.post(lambda: _shared.with_lock(flush.report))
+    return done
 
 
 def wait_all_finalized(seconds: float) -> bool:
