@@ -431,7 +431,7 @@ UNUSED: Final = (
     ),
     _unused(
         "disable_http_tracing",
-        "HH_DISABLE_HTTP_TRACING",
+        "HH_DISABLE_HTTP_TRACING HONEYHIVE_DISABLE_HTTP_TRACING",
         "Spans of HTTP clients come only from an instrumentor that you enable.",
     ),
     _unused("", "HH_HIGH_CONCURRENCY", "No lock is taken on your threads, so there is none to tune."),
@@ -456,6 +456,11 @@ UNUSED: Final = (
     _unused("", "HH_SAMPLING_RATE", "Every span is kept. OpenTelemetry's own `OTEL_TRACES_SAMPLER` works."),
     _unused("", "HH_SANITIZE_INPUTS HH_SANITIZE_OUTPUTS", "Secrets are replaced everywhere, unless `redact` is off."),
     _unused("", "HH_CP_API_URL", "There is one URL, `server_url`."),
+    _unused(
+        "",
+        "HH_DATA_PLANE_API_KEY",
+        "A key for reading a project's data back, which this package does not do. Nothing is sent with it.",
+    ),
     _unused(
         "metadata user_properties",
         "",

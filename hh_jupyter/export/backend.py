@@ -1,4 +1,4 @@
-"""Backend calls whose response the caller needs: runs, datasets and results.
+"""Backend calls whose response the caller needs: runs, datasets, results, and whether a key is accepted.
 
 They bypass the queue: the caller waits for the response, so nothing is queued or retried.
 """
@@ -6,8 +6,10 @@ They bypass the queue: the caller waits for the response, so nothing is queued o
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import quote, urlsplit
@@ -16,6 +18,7 @@ from opentelemetry import context as otel_context
 
 from hh_jupyter.errors import BackendError
 from hh_jupyter.export import http
+from hh_jupyter.export.worker import THREAD_PREFIX, Answer
 from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
@@ -154,3 +157,29 @@ def _untraced() -> Iterator[None]:
         yield
     finally:
         otel_context.detach(token)
+
+
+def check_key(settings: Settings, seconds: float) -> http.Result:
+    """Ask the backend once whether it accepts the API key, and return what its answer means within `seconds`.
+
+    The question is an export without spans. It takes the way of every later export and leaves nothing behind.
+    """
+    answer: Answer[http.Result] = Answer()
+    asking = replace(settings, ingestion_api_key=None, export_timeout=seconds)
+    if http.trace_headers(asking).get("Authorization") != http.client_headers(asking)["Authorization"]:
+        asking = replace(asking, otlp_endpoint=None, otlp_headers=None)  # Spans go elsewhere, without this key.
+
+    def ask() -> None:
+        connection = http.Connection(http.HoneyHiveEndpoint())
+        with _untraced():
+            answer.give(connection.post(asking, "spans", "", [b""], lambda: None))
+        connection.close()
+
+    try:  # On a thread, because no timeout applies to looking up the host's name.
+        threading.Thread(target=ask, name=f"{THREAD_PREFIX}question", daemon=True).start()
+    except RuntimeError:  # The platform has no threads to give.
+        ask()
+    if answer.wait(seconds) and answer.value is not None:
+        return answer.value
+    text = f"{http.host_of(http.trace_url(asking))} did not respond within {seconds:g} s"
+    return http.Result("retry", text, reached=False, timed_out=True)

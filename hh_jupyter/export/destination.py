@@ -91,6 +91,7 @@ class Flush:
         self._waiting: set[Row] = set()
         self._destinations: list[Destination] = []
         self._bad = 0
+        self._seen: dict[Destination, int] = {}
 
     @property
     def expired(self) -> bool:
@@ -106,7 +107,8 @@ class Flush:
             self._waiting.update(row for row in destination.unsettled() if not row.background)
             destination.make_due()
             if self.asked:
-                self._bad, destination.bad = self._bad + destination.bad, 0
+                self._bad += destination.bad - destination.reported
+                self._seen[destination] = destination.bad
             destination.flushes.append(self)
         self.check()
 
@@ -124,6 +126,16 @@ class Flush:
     def lost(self) -> None:
         """Note data that was lost before it became a row."""
         self._bad += self.asked
+
+    def see(self, destination: Destination) -> None:
+        """Count what this destination has rejected or dropped so far as part of the answer, if there is still time."""
+        if self.asked and not self.expired:
+            self._seen[destination] = destination.bad
+
+    def report(self) -> None:
+        """Note that the caller has the answer. If an interrupt ended its wait, the next flush reports the same."""
+        for destination, bad in self._seen.items():
+            destination.reported = max(destination.reported, bad)
 
     def follow(self, successor: Destination) -> None:
         """Wait for rows that have moved to another destination."""
@@ -262,7 +274,7 @@ class Destination:
 
     Attributes:
         key_rejected: why nothing is sent, after the backend rejected the key; None if it did not.
-        bad: number of rows that were rejected or dropped since the last flush that reported them.
+        bad, reported: number of rows that were rejected or dropped, and how many of these a flush has reported.
         bytes: total size of the bodies in memory.
         other_ids: session ids assigned by the backend, by the original id.
         overdue: a flush ran out of time while requests were in flight, which did not end since.
@@ -282,7 +294,7 @@ class Destination:
         self.host, self.stored_as, self.spool = host, stored_as, spool
         self._endpoint = endpoint
         self.key_rejected: str | None = None
-        self.bad = self.bytes = 0
+        self.bad = self.reported = self.bytes = 0
         self.overdue = False
         self.flushes: list[Flush] = []
         self._destinations, self._accepts_requests = destinations, accepts_requests
@@ -710,13 +722,13 @@ class Destination:
         """Let the flush that waits for the row report it, or else the next one."""
         if row is not None and row.background:
             return
-        reported = any(flush.asked and not flush.expired for flush in self.flushes)
+        self.bad += 1
         for flush in self.flushes:
             if row is not None:
                 flush.settled(row, bad=True)
             else:
                 flush.lost()
-        self.bad += not reported
+            flush.see(self)
 
     def _again(self, rows: Sequence[Row], *, background: bool) -> None:
         """Queue rejected rows once more."""
@@ -735,7 +747,7 @@ class Destination:
     # Changes from outside
 
     def release(self) -> None:
-        """Retry everything that was rejected, given up or paused, after a change of settings or on request."""
+        """Retry everything that was rejected, given up or paused, because the answer may be another one now."""
         self.key_rejected = None
         self._circuit.reset()
         self._queue.make_due()
@@ -763,8 +775,6 @@ class Destination:
     def reopen(self) -> None:
         """Take rows again, because the settings name this destination once more."""
         self._successor = self._next_key = None
-        if self.key_rejected is not None:
-            self.release()
 
     def move_to(self, successor: Destination) -> None:
         """Give all rows, and those still to come, to the destination with the new key."""

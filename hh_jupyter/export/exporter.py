@@ -30,7 +30,7 @@ from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
     from hh_jupyter.export.finalize import Finalizer
-    from hh_jupyter.export.http import SpanTarget
+    from hh_jupyter.export.http import OtlpEndpoint, SpanTarget
     from hh_jupyter.export.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -400,6 +400,8 @@ class Exporter:
         self._settings, self._log, self._store = settings, log, store
         # Disabled tracing makes no spans, so there is nothing to wait for.
         self._running = not settings.disable_tracing
+        self._sends_to: tuple[Settings, tuple[Destination, ...]] | None = None
+        """The last settings under which something was sent, and their destinations."""
         self._by_address: dict[object, tuple[Destination, ...]] = {}
         self._beside: dict[tuple[SpanTarget, ...], Plan] = {}
         self._closed: bool | None = None
@@ -440,6 +442,22 @@ class Exporter:
             use()
         elif self._running:
             _shared.worker.post(use)
+        self._retry_rejected(settings, current)
+
+    def _retry_rejected(self, settings: Settings, current: tuple[Destination, ...]) -> None:
+        """Retry what was rejected if the settings differ in what the answer depends on from the last that sent.
+
+        Whatever else changes, the backend would reject the same again. Switching tracing off and on changes nothing.
+        """
+        if settings.disable_tracing or all(one.host is None for one in current):
+            return
+        last, self._sends_to = self._sends_to, (settings, current)
+        if last is None or _answered_by(last[0]) == _answered_by(settings):
+            return
+        _shared.worker.post(lambda: _shared.with_lock(partial(_release, current)))
+        if last[1] != current and _place(last[0]) == _place(settings):
+            # Only the key changed: retry with the new one what was rejected with the old one.
+            _shared.worker.post(partial(self._move_rejected, last[1], current))
 
     @property
     def destinations(self) -> tuple[Destination, ...]:
@@ -449,8 +467,8 @@ class Exporter:
 
     @property
     def destination(self) -> str | None:
-        """Host of the backend, or hosts; None in local mode."""
-        return " and ".join(one.host for one in self._plan.destinations if one.host) or None
+        """Host of the backend, or hosts; None in local mode and while tracing is off."""
+        return " and ".join(one.host for one in self._plan.destinations if one.host and self._running) or None
 
     @property
     def spool(self) -> Spool | None:
@@ -458,19 +476,16 @@ class Exporter:
         return self._plan.spool
 
     def configure(self, settings: Settings) -> bool:
-        """Apply changed settings to everything put from now on; return True if they change the destination."""
-        before, former = self._settings, self._plan.destinations
-        self._settings = settings
+        """Apply changed settings to everything put from now on; return True if they change the destination.
+
+        While tracing is off, nothing is put: what was put before is sent and counted as it was.
+        """
         self._running = not settings.disable_tracing
-        changed = _address(before) != _address(settings)
+        if not self._running:
+            return False
+        before, self._settings = self._settings, settings
         self._use(settings)
-        current = self._plan.destinations
-        if not changed:
-            _shared.worker.post(lambda: _shared.with_lock(partial(_release, current)))
-        elif _place(before) == _place(settings):
-            # Only the key changed: retry with the new one what was rejected with the old one.
-            _shared.worker.post(partial(self._move_rejected, former, current))
-        return changed
+        return _address(before) != _address(settings)
 
     def _move_rejected(self, former: Sequence[Destination], current: Sequence[Destination]) -> None:
         for old, new in zip(former, current, strict=False):
@@ -530,7 +545,9 @@ class Exporter:
             _shared.worker.put((self._plan, None, request))
 
     def add_remote(self, spans: Iterable[EndedSpan], requests: Iterable[tuple[Request, RemoteOrigin | None]]) -> None:
-        """Export what another process made for this one, without waiting for the backend."""
+        """Export what another process made for this one, without waiting for the backend; nothing if tracing is off."""
+        if not self._running:
+            return
         for request, outer in requests:
             if not remote.keep_request(request, outer):
                 self._put_request(request)
@@ -575,11 +592,11 @@ class Exporter:
         flush = Flush(seconds, asked=asked)
         hosts = [one for one in destinations if one.host is not None]
         _shared.worker.post(lambda: _shared.with_lock(lambda: flush.begin(hosts)))
-        if flush.answer.wait(seconds):
-            return flush.answer.value is True
-        for destination in hosts:
-            destination.overdue = destination.in_flight
-        return False
+        done = _answer(flush, seconds)
+        if not done and flush.answer.value is None:
+            for destination in hosts:
+                destination.overdue = destination.in_flight
+        return done
 
     def state(self, cell: str | None = None) -> ExportState:
         """Return the export counts of one cell's run, or of all spans since the last change of destination."""
@@ -668,7 +685,7 @@ class Exporter:
             unhandled: deferred starts that the parent's worker had not handled yet, of all exporters.
         """
         address, before = _address(self._settings), self._by_address
-        self._by_address = {}
+        self._by_address, self._sends_to = {}, None
         self._use(self._settings, forked=True)
         for destination, old in zip(self._plan.destinations, before.get(address, ()), strict=False):
             destination.other_ids.update(old.other_ids)
@@ -693,12 +710,19 @@ def begin_flush(exporters: Iterable[Exporter], seconds: float, *, asked: bool = 
     return flush
 
 
-def flush_exporters(exporters: Sequence[Exporter], seconds: float) -> bool:
+def flush_exporters(exporters: Sequence[Exporter], seconds: float, *, asked: bool) -> bool:
     """Flush several exporters within the same `seconds`; see `Exporter.flush`."""
     if _shared.worker.is_own_thread():
         return False
-    flush = begin_flush(exporters, seconds)
-    return flush.answer.wait(seconds) and flush.answer.value is True
+    return _answer(begin_flush(exporters, seconds, asked=asked), seconds)
+
+
+def _answer(flush: Flush, seconds: float) -> bool:
+    """Wait for the answer of a flush and return it; False if there is none after `seconds`."""
+    done = flush.answer.wait(seconds) and flush.answer.value is True
+    if not done:  # After an interrupt in the wait, nothing has been reported.
+        _shared.worker.post(lambda: _shared.with_lock(flush.report))
+    return done
 
 
 def wait_all_finalized(seconds: float) -> bool:
@@ -757,19 +781,35 @@ def _address(settings: Settings) -> tuple[object, ...]:
 
 def _place(settings: Settings) -> tuple[object, ...]:
     """Return the settings of `_address` without the key."""
-    names = names_of(settings)
-    endpoint = None
-    if OTLP in names:
-        from hh_jupyter.export.http import OtlpEndpoint
-
-        endpoint = OtlpEndpoint.from_environment()
     return (
         settings.server_url,
         settings.local,
         (settings.spool, settings.spool_dir),
-        names,
-        endpoint,
+        names_of(settings),
+        _otlp_endpoint(settings),
         settings.otlp_endpoint,
         settings.otlp_enabled,
         settings.disable_tracing,
+    )
+
+
+def _otlp_endpoint(settings: Settings) -> OtlpEndpoint | None:
+    if OTLP not in names_of(settings):
+        return None
+    from hh_jupyter.export.http import OtlpEndpoint
+
+    return OtlpEndpoint.from_environment()
+
+
+def _answered_by(settings: Settings) -> tuple[object, ...]:
+    """Return the settings that the backend's answer to a row depends on."""
+    return (
+        settings.sending_key,
+        settings.server_url,
+        settings.otlp_endpoint,
+        _otlp_endpoint(settings),
+        settings.otlp_headers,
+        settings.otlp_protocol,
+        settings.requests_session,
+        (settings.http_proxy, settings.https_proxy, settings.no_proxy, settings.verify_ssl),
     )

@@ -471,7 +471,7 @@ class Spool:
     def take_local(self, session_ids: Collection[str], destination: str) -> list[StoredRow]:
         """Assign a destination to all local rows of these sessions, move them into our file, and return them.
 
-        Session starts come first.
+        Session starts come first. The empty id means the rows of this process without a session.
         """
         taken: list[StoredRow] = []
         for condition, values in _of_sessions(session_ids):
@@ -480,6 +480,7 @@ class Spool:
 
     def _take_local(self, where: str, values: Sequence[Any], destination: str, taken: list[StoredRow]) -> None:
         """Assign a destination to matching rows, of dead processes and of our own file, and add them to `taken`."""
+        elsewhere = f"session_id != '' AND {where}"
 
         def take(rows: list[StoredRow] | None) -> bool:
             _trim(rows or (), BODY_BYTES - sum(len(row.body) for row in taken))
@@ -487,7 +488,7 @@ class Spool:
             return bool(rows)
 
         def move(path: Path) -> bool:
-            while take(moved := self._move(path, where, values, destination)):
+            while take(moved := self._move(path, elsewhere, values, destination)):
                 pass
             return moved is not None
 
@@ -568,18 +569,19 @@ class Spool:
     def clear(self, session_ids: Collection[str] | None = None) -> int:
         """Delete the rows of these sessions, or all, of this process and of dead ones; return the number of spans.
 
-        Their text is gone from the disk afterwards.
+        Their text is gone from the disk afterwards. The empty id means the rows of this process without a session.
         """
-        conditions = [("1", ())] if session_ids is None else list(_of_sessions(session_ids))
         deleted = 0
 
-        def delete(file: SpoolFile) -> None:
+        def delete(ids: Collection[str] | None, file: SpoolFile) -> None:
             nonlocal deleted
+            conditions = [("1", ())] if ids is None else list(_of_sessions(ids))
             deleted += sum(sum(file.delete_where(where, values)) for where, values in conditions)
             file.rewrite()
 
-        self._own(delete, None)
-        self._visit_all(lambda path: self._visit(path, delete))
+        named = None if session_ids is None else [one for one in session_ids if one]
+        self._own(partial(delete, session_ids), None)
+        self._visit_all(lambda path: self._visit(path, partial(delete, named)))
         if session_ids is None:
             for path, _ in broken_files(self.directory):
                 try:

@@ -21,7 +21,7 @@ from hh_jupyter.notebook.parser import (
     quoted,
     split_incomplete,
 )
-from hh_jupyter.notebook.sessions import SHORT_ID, NotebookSessions, SessionStore
+from hh_jupyter.notebook.sessions import ALL, SHORT_ID, NotebookSessions, SessionStore
 from hh_jupyter.notebook.show import FILE_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def _for_command(words: Sequence[str], fragment: str, suggest: Suggest) -> Itera
     arguments = _arguments(join_titles(words[1:]), options)
     kinds: tuple[ValueKind, ...] = (command.kind,) if command.kind and (command.many or not arguments) else ()
     if command.kind is ValueKind.FILE_THEN_SESSION:
-        kinds = (ValueKind.SESSION,) if arguments else ()  # IPython completes file names.
+        kinds = (ValueKind.SESSIONS,) if arguments else ()  # IPython completes file names.
     return _values_and_flags(words[1:], fragment, options, kinds, suggest, taken=arguments)
 
 
@@ -201,6 +201,9 @@ class Completer:
 
 # Values that depend on the kernel: sessions, cells, libraries.
 
+NOT_SESSIONS: Final = frozenset({"", "-", "last", ALL, "background"})
+"""Titles that do not name a session when they are typed."""
+
 SPECIAL: Final = frozenset("{}$\n")
 """Characters that a typed title cannot contain, because they are expanded."""
 
@@ -223,9 +226,11 @@ class Suggestions:
         if kind is ValueKind.JOINED:
             return ("last", *_named(reversed(self._sessions.titles.items())))
         if kind is ValueKind.SESSION:
-            return (*self._titles(), "all")
+            return self._titles()
+        if kind is ValueKind.SESSIONS:
+            return (*self._titles(), ALL)
         if kind is ValueKind.CELL_SESSION_OR_FILE:
-            return ("last", *reversed(self._outputs.cells.labels()), *self._titles(), "all", "background")
+            return ("last", *reversed(self._outputs.cells.labels()), *self._titles(), ALL, "background")
         if kind is ValueKind.LIBRARY:
             return self._instrumentors.known()
         return FIXED_VALUES.get(kind, ())
@@ -238,6 +243,6 @@ def _named(sessions: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Each session's title, or its short id if the title is ambiguous or cannot be typed."""
     seen: set[str] = set()
     for session_id, title in sessions:
-        needs_id = title in seen or title in ("-", "") or SPECIAL & set(title)
+        needs_id = title in seen or title in NOT_SESSIONS or title.isdecimal() or SPECIAL & set(title)
         yield session_id[:SHORT_ID] if needs_id else title
         seen.add(title)

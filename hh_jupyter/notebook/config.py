@@ -24,10 +24,13 @@ from IPython.core.error import StdinNotImplementedError, UsageError
 from traitlets import TraitError, TraitType
 from traitlets.config import Config, Configurable
 
+from hh_jupyter.display.format import count
 from hh_jupyter.errors import SettingError
+from hh_jupyter.export.exporter import HONEYHIVE, names_of
+from hh_jupyter.export.http import KEY_REJECTED, Result, host_of
 from hh_jupyter.notebook.parser import ParsedLine
 from hh_jupyter.notebook.sessions import SessionHistory
-from hh_jupyter.notebook.status import load_line
+from hh_jupyter.notebook.status import load_line, storage
 from hh_jupyter.settings import CONFIG, DEFAULTS, TABLE, SettingRow, Settings, check, resolve
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
@@ -158,6 +161,8 @@ ORIGIN: Final = "%hh login"
 SAVED_ORIGIN: Final = "saved login"
 COLAB_NAME: Final = "HH_API_KEY"
 PROMPT: Final = "HoneyHive API key: "
+CHECK_SECONDS: Final = 2.0
+"""Longest wait for the backend's answer to a key."""
 OTHER_USERS: Final = 0o077
 """The bits of a file's mode that give other users access."""
 
@@ -225,7 +230,9 @@ class Login:
 
 
 def log_in(line: ParsedLine, login: Login, tracer: HoneyHiveTracer, use_key: Callable[[str], None]) -> str:
-    """Ask for a key and send with it from now on. Spans of local mode stay on this machine.
+    """Ask for a key, ask the backend whether it accepts it, and send with it from now on unless it is rejected.
+
+    Spans of local mode stay on this machine.
 
     Args:
         line: `--save`, `--forget` or nothing.
@@ -237,27 +244,58 @@ def log_in(line: ParsedLine, login: Login, tracer: HoneyHiveTracer, use_key: Cal
         The lines to print.
 
     Raises:
-        UsageError: the front end cannot prompt, the key is empty or invalid, or the file cannot be written.
+        UsageError: the front end cannot prompt, the key is empty or invalid, the backend rejects it, or the file cannot
+            be written.
     """
     if len(line.options) > 1:
         raise UsageError("%hh login: use either --save or --forget, not both.")
     if "--forget" in line:
         path = login.forget()
         return "hh: no key is saved." if path is None else f"hh: deleted {path}. This kernel keeps using its key."
+    key = ask_key()
+    found = _checked(_with_key(tracer.settings, key, ORIGIN))
+    if found is not None and found.outcome == "key_rejected":
+        raise UsageError(f"%hh login: {str(found.reason).partition('. ')[0]}; nothing was changed.")
     before = tracer.export_state()
-    use_key(ask_key())
-    lines = [
-        load_line(
-            tracer.settings, tracer.destination, tracer.session_name, exported_elsewhere=tracer.exported_elsewhere
-        )
-    ]
+    use_key(key)
+    lines = [_login_line(found, tracer)]
+    tracer.wait_processed()
+    after = tracer.export_state()
+    if found is not None and found.outcome == "sent" and KEY_REJECTED in str(after.reason):
+        tracer.send_again()  # The same key, which is accepted now.
+    elif after.parked:
+        lines.append(f"  Rejected before: {count(after.parked, 'span')}. Use %hh send to retry.")
     if before.destination is None and before.made and tracer.destination is not None:
         lines.append(
             "  Earlier spans stay on this machine; %hh sessions lists their sessions, %hh send SESSION sends one."
         )
     if "--save" in line:
-        lines.append(f"  The key for {tracer.server_url} is saved in {login.save(tracer.settings)}.")
+        unchecked = "" if found is not None and found.outcome == "sent" else ", unchecked"
+        lines.append(f"  The key for {tracer.server_url} is saved in {login.save(tracer.settings)}{unchecked}.")
     return "\n".join(lines)
+
+
+def _checked(settings: Settings) -> Result | None:
+    """Return what the backend answers to these settings; None if nothing is sent to it."""
+    if settings.local or HONEYHIVE not in names_of(settings):
+        return None
+    from hh_jupyter.export.backend import check_key
+
+    return check_key(settings, CHECK_SECONDS)
+
+
+def _login_line(found: Result | None, tracer: HoneyHiveTracer) -> str:
+    """Return the line about a key that is in use, and about what the backend answered."""
+    line = load_line(
+        tracer.settings, tracer.destination, tracer.session_name, exported_elsewhere=tracer.exported_elsewhere
+    )
+    if found is None or found.outcome == "split":  # The backend was reached, and takes no export without spans.
+        return line
+    if found.outcome == "sent":
+        return f"{line}\n  {host_of(tracer.server_url)} accepts the key."
+    where = f"Spans are kept {storage(tracer)} until they can be sent."
+    check_url = "" if found.outcome == "retry" else " Check server_url (HH_API_URL)."
+    return f"hh: the key is set, but {str(found.reason).rstrip('.')}.{check_url} {where} %hh? for help"
 
 
 def ask_key() -> str:

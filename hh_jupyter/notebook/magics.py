@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
-from traitlets import TraitError
 
+from hh_jupyter.display.format import count
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.completion import Suggestions
 from hh_jupyter.notebook.config import Login, log_in
@@ -17,6 +17,8 @@ from hh_jupyter.notebook.instrument import Instrumentors
 from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.parser import (
     BY_NAME,
+    HELP_FLAGS,
+    SHOW_MODES,
     Command,
     Evaluate,
     Expansion,
@@ -32,8 +34,7 @@ from hh_jupyter.notebook.session_magic import LINE_MAGIC, parse, run_body
 from hh_jupyter.notebook.sessions import SHORT_ID, NotebookSessions, SessionStore, sessions_text
 from hh_jupyter.notebook.show import LAST, ShowCommand
 from hh_jupyter.notebook.status import disk_lines, load_line, status_text
-from hh_jupyter.notebook.transfer import clear, open_session, save, send
-from hh_jupyter.settings import TABLE
+from hh_jupyter.notebook.transfer import Scope, clear, open_session, save, send
 from hh_jupyter.tracing.span_store import span_log
 
 
@@ -42,7 +43,7 @@ class Commands:
 
     Args:
         sessions, outputs, cells, instrumentors, login: the parts of the extension that the commands act on.
-        set_trait: sets and applies a trait of the configuration; may raise TraitError.
+        set_trait: sets and applies a trait of the configuration.
         use_key: reconfigures the tracer with an API key.
     """
 
@@ -88,9 +89,9 @@ class Commands:
             UsageError: the line is invalid or the command cannot be run.
         """
         name, *words = split(line, "%hh") or ["status"]
-        name = "help" if name == "--help" else name
+        name = "help" if name in HELP_FLAGS else name
         command = find_command(name)
-        if "--help" in words:
+        if HELP_FLAGS.intersection(words):
             print(command_text(command))
             return
         self._by_name[name](parse_command(command, words, self._cells.evaluate))
@@ -135,26 +136,26 @@ class Commands:
         print(sessions_text(self._store.all()))
 
     def _send(self, line: ParsedLine) -> None:
-        print(send(line.words, self._sessions.tracer, self._store))
+        scope = Scope("--others" in line, confirmed="--yes" in line)
+        print(send(line.words, self._sessions.tracer, self._store, scope))
         self._outputs.refresh()
 
     def _save(self, line: ParsedLine) -> None:
-        print(save(line.words, self._store, replace="--force" in line))
+        print(save(line.words, self._store, replace="--force" in line, others="--others" in line))
 
     def _clear(self, line: ParsedLine) -> None:
-        print(clear(line.words, self._sessions.tracer, self._store))
+        scope = Scope("--others" in line, confirmed="--yes" in line)
+        print(clear(line.words, self._sessions.tracer, self._store, scope))
 
     def _log_in(self, line: ParsedLine) -> None:
         print(log_in(line, self._login, self._sessions.tracer, self._use_key))
 
     def _display(self, line: ParsedLine) -> None:
         if line.words:
-            try:
-                self._set_trait("display", line.words[0])
-            except TraitError:
-                raise UsageError(
-                    f"%hh display: unknown mode {line.words[0]!r}; expected {TABLE['display'].rule.expected}."
-                ) from None
+            mode = line.words[0].lower()
+            if mode not in SHOW_MODES:
+                raise UsageError(f"%hh display: unknown mode {mode}. {did_you_mean(mode, SHOW_MODES)}")
+            self._set_trait("display", mode)
         print(f"hh: display {self._sessions.tracer.settings.display}")
 
     def _on(self, line: ParsedLine) -> None:
@@ -167,8 +168,13 @@ class Commands:
         )
 
     def _off(self, line: ParsedLine) -> None:
+        waiting = self._sessions.tracer.export_state().waiting
         self._set_trait("disable_tracing", True)
-        print("hh: tracing is off: no spans are recorded or sent. %hh on resumes; %hh display off only hides outputs.")
+        still = f" {count(waiting, 'span')} from before can still be sent." if waiting else ""
+        print(
+            f"hh: tracing is off: no spans are recorded or sent.{still} %hh on resumes; %hh display off only hides "
+            "outputs."
+        )
 
     def _open(self, line: ParsedLine) -> None:
         tracer = self._sessions.tracer
@@ -240,7 +246,7 @@ class HHMagics(Magics):
             with self._cells.body():
                 self._cells.enter(line, blank=not cell.strip())
                 return run_body(self._shell, cell, self._cells.label)
-        if line.strip() == "--help":
+        if line.strip() in HELP_FLAGS:
             print(session_text())
             return None
         options = parse(line, self._cells.evaluate, magic=LINE_MAGIC)

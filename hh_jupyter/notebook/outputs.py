@@ -219,7 +219,7 @@ class DeliveryWait:
         if seconds <= 0 or self._tracer.destination is None:
             return
         start = time.monotonic()
-        registry.flush_all(seconds)
+        registry.flush_all(seconds, asked=False)  # The output shows the result; the user's next flush reports it.
         self._budget.note(seconds, time.monotonic() - start)
 
     def _allowed(self, *, headless: bool) -> float:

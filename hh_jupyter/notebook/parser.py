@@ -12,15 +12,17 @@ from typing import Any, Final
 
 from IPython.core.error import UsageError
 
+HELP_FLAGS: Final = frozenset({"-h", "--help"})
 SHOW_MODES: Final = ("auto", "line", "tree", "off")
 DETAILS: Final = ("summary", "preview", "full")
 
 
 class ValueKind(Enum):
-    """What an argument stands for; decides what Tab suggests for it."""
+    """What an argument stands for; decides what Tab suggests for it. SESSIONS may be "all", SESSION may not."""
 
     COMMAND = auto()
     SESSION = auto()
+    SESSIONS = auto()
     JOINED = auto()
     CELL_SESSION_OR_FILE = auto()
     LIBRARY = auto()
@@ -93,6 +95,10 @@ SESSION_OPTIONS: Final = (
 )
 
 _SESSIONS: Final = "SESSION ..."
+_OTHERS: Final = Option(
+    "--others", "what other kernels left on disk, after a question", mistaken_for=("--all", "--other-kernels")
+)
+_YES: Final = Option("--yes", "do not ask about sessions of other kernels", mistaken_for=("--force", "--confirm"))
 
 COMMANDS: Final = (
     Command(
@@ -150,22 +156,26 @@ COMMANDS: Final = (
             ("", "Retries now everything that is pending or was rejected."),
             (
                 _SESSIONS,
-                "Also sends what these sessions, or `all`, recorded in local mode; it is sent only if named.",
+                "Also sends what these sessions, or `all` of this kernel, recorded in local mode; only if named.",
             ),
         ),
-        ("%hh send", "%hh send refund-triage", "%hh send all"),
-        ValueKind.SESSION,
+        ("%hh send", "%hh send refund-triage", "%hh send all", "%hh send --others"),
+        ValueKind.SESSIONS,
+        (_OTHERS, _YES),
         many=True,
     ),
     Command(
         "save",
         (
             ("FILE", "Writes the spans of this kernel as OTLP JSON lines, which the OpenTelemetry Collector reads."),
-            (f"FILE {_SESSIONS}", "Writes those of the named sessions, or `all`."),
+            (f"FILE {_SESSIONS}", "Writes those of the named sessions, or `all` of this kernel."),
         ),
         ("%hh save spans.jsonl", "%hh save spans.jsonl refund-triage", "%hh save spans.jsonl --force"),
         ValueKind.FILE_THEN_SESSION,
-        (Option("--force", "overwrite an existing file", mistaken_for=("--overwrite",)),),
+        (
+            Option("--force", "overwrite an existing file", mistaken_for=("--overwrite",)),
+            Option("--others", "what other kernels left on disk", mistaken_for=("--all", "--other-kernels")),
+        ),
         many=True,
     ),
     Command(
@@ -195,19 +205,25 @@ COMMANDS: Final = (
     Command(
         "clear",
         (
-            ("", "Deletes what is stored on disk, unless some of it is still to be sent."),
+            ("", "Deletes what this kernel has stored on disk, unless some of it is still to be sent."),
             (
                 _SESSIONS,
-                "Deletes what these sessions, or `all`, have stored, including what is still to be sent.",
+                "Deletes what these sessions, or `all` of this kernel, have stored, also what is still to be sent.",
             ),
         ),
-        ("%hh clear", "%hh clear refund-triage", "%hh clear all"),
-        ValueKind.SESSION,
+        ("%hh clear", "%hh clear refund-triage", "%hh clear all --others"),
+        ValueKind.SESSIONS,
+        (_OTHERS, _YES),
         many=True,
     ),
     Command(
         "login",
-        (("", "Asks for the API key, or uses Colab's secret HH_API_KEY, and sends from then on."),),
+        (
+            (
+                "",
+                "Asks for the API key, or uses Colab's secret HH_API_KEY; sends from then on if the backend takes it.",
+            ),
+        ),
         ("%hh login", "%hh login --save", "%hh login --forget"),
         options=(
             Option("--save", "save the key for this server, for later kernels"),
@@ -255,8 +271,9 @@ SESSION_ARGUMENTS: Final = (
 HH_EXAMPLES: Final = ("%hh", "%hh instrument", "%hh show 4")
 REFERENCES: Final = """\
 SESSION is a title as in %hh sessions, a name (in quotes if it has spaces), an id, or at least the first 4 characters
-of an id. Numbers refer to cells; to show a session whose name is a number, use its id. A file to show has a / in its
-name or ends in .json, .jsonl, .otlp or .gz. {expr} and $name are replaced by their values."""
+of an id; all means every session of this kernel. A number to show is a cell if that cell has spans, else a session.
+A file to show has a / in its name or ends in .json, .jsonl, .otlp or .gz. {expr} and $name are replaced by their
+values."""
 EXPANSION: Final = "{expr} and $name are replaced by their values after the line is split into words."
 WIDTH: Final = 108
 

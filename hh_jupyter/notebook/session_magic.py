@@ -21,7 +21,17 @@ from typing import Any, Final
 from IPython.core.error import UsageError
 
 from hh_jupyter.notebook.guard import guarded_value
-from hh_jupyter.notebook.parser import SESSION_OPTIONS, SHOW_MODES, Evaluate, Expansion, ParsedLine, parse_words, split
+from hh_jupyter.notebook.parser import (
+    HELP_FLAGS,
+    SESSION_OPTIONS,
+    SHOW_MODES,
+    Evaluate,
+    Expansion,
+    ParsedLine,
+    did_you_mean,
+    parse_words,
+    split,
+)
 
 # Options of the three forms.
 
@@ -65,6 +75,8 @@ def parse(line: str, evaluate: Evaluate, *, magic: str = CELL_MAGIC) -> SessionO
         UsageError: the line is invalid.
     """
     words = split(line, magic)
+    if HELP_FLAGS.intersection(words):
+        raise UsageError(f"{magic}: %%hh_session? shows the help.")
     options = [option for option in SESSION_OPTIONS if magic == LINE_MAGIC or not option.line_form]
     if "--end" in words and magic != LINE_MAGIC:
         raise UsageError(
@@ -115,7 +127,7 @@ def _options(parsed: ParsedLine, expansion: Expansion, magic: str) -> SessionOpt
 
     show = text("--show")
     if show is not None and show not in SHOW_MODES:
-        raise UsageError(f"{magic}: --show must be one of {', '.join(SHOW_MODES)}; got {show}.")
+        raise UsageError(f"{magic}: unknown --show {show}. {did_you_mean(show, SHOW_MODES)}")
     return SessionOptions(
         name=expansion.text(parsed.words[0]) if parsed.words else None,
         join=text("--join"),

@@ -32,6 +32,9 @@ from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.span_store import detail_store
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
+ALL: Final = "all"
+"""Names every session of this kernel, in every command."""
+
 SHORTEST_PREFIX: Final = 4
 RUNNERS: Final = frozenset({"jupyter-execute", "jupyter-nbconvert", "nbconvert", "nbclient", "execute"})
 """Names of notebook runners in a command line, with and without `jupyter` or `python -m` before them."""
@@ -410,7 +413,7 @@ class SessionStore:
         return self._matching(text, command, self.all())[-1]
 
     def choose(self, words: Sequence[str], command: str) -> list[KnownSession]:
-        """Return the sessions that the words name, each once: "all" for all, "last" for the latest of this kernel.
+        """Return the sessions that the words name, each once: "all" for all of this kernel, "last" for its latest.
 
         Args:
             words: what the user typed.
@@ -420,16 +423,24 @@ class SessionStore:
             UsageError: no session matches a word, or several do, since what is sent or deleted must be named exactly.
         """
         known = self.all()
-        if "all" in words:
-            return known
-        chosen: dict[str, KnownSession] = {}
+        chosen = {session.id: session for session in known if ALL in words and session.this_kernel}
         for word in words:
+            if word == ALL:
+                continue
             found = self._matching(word, command, known)
             if len(found) > 1:
                 ids = ", ".join(session.short_id for session in found[-MAX_LISTED:])
                 raise UsageError(f"%hh {command}: {len(found)} sessions are named {word}; use an id: {ids}.")
             chosen[found[0].id] = found[0]
         return list(chosen.values())
+
+    def of_other_kernels(self) -> list[KnownSession]:
+        """Return the sessions on disk that only kernels that have ended recorded."""
+        return [session for session in self.all() if not session.this_kernel]
+
+    def named(self, text: str) -> list[KnownSession]:
+        """Return the sessions with this title, name, id or id prefix, ordered by their latest span."""
+        return _named(text, self.all())
 
     def records(self, session: KnownSession) -> tuple[SpanRecord, ...]:
         """Return the records of a session in the order in which the spans ended; the log provides their details."""
@@ -494,7 +505,9 @@ class SessionStore:
             name=self._sessions.name(session_id) or named,
             spans=max(len(records), sum(part.spans for part in stored), export.sent + local + waiting),
             last=max(ended),
-            this_kernel=bool(records) or title is not None,
+            this_kernel=bool(records)
+            or title is not None
+            or any(part.here and part.destination == LOCAL for part in stored),
             local=local,
             waiting=waiting,
             export=export,
@@ -503,21 +516,28 @@ class SessionStore:
     def _matching(self, text: str, command: str, known: Sequence[KnownSession]) -> list[KnownSession]:
         if text == "last" and (own := [session for session in known if session.this_kernel]):
             return own[-1:]
-        # The title of the first session of a name has no number; accept "#1" for it.
-        if (first := text.removesuffix(" #1")) != text and (named := [one for one in known if one.title == first]):
-            return named
-        if named := [session for session in known if text in (session.title, session.name)]:
-            return named
-        prefix = text.lower()
-        found = [session for session in known if session.id.startswith(prefix)] if len(text) >= SHORTEST_PREFIX else []
-        if len(found) == 1:
+        found = _named(text, known)
+        if len(found) == 1 or any(text in (session.title, session.name) for session in found):
             return found
         if found:
             ids = ", ".join(session.id for session in found[-MAX_LISTED:])
             raise UsageError(f"%hh {command}: ambiguous session id prefix {text} ({len(found)} matches): {ids}.")
+        if text == ALL:
+            raise UsageError(f"%hh {command}: expected one session, got all. %hh sessions lists them.")
         titles = list(dict.fromkeys(session.shown_title for session in known if session.title != "-"))[-MAX_LISTED:]
         hint = did_you_mean(text, titles) if titles else "This kernel has no sessions with spans yet."
         raise UsageError(f"%hh {command}: no session {text}. {hint}")
+
+
+def _named(text: str, known: Sequence[KnownSession]) -> list[KnownSession]:
+    """Return the sessions with this title or name; if there are none, those whose id begins with the text."""
+    # The title of the first session of a name has no number; accept "#1" for it.
+    if (first := text.removesuffix(" #1")) != text and (named := [one for one in known if one.title == first]):
+        return named
+    if named := [session for session in known if text in (session.title, session.name)]:
+        return named
+    prefix = text.lower()
+    return [session for session in known if session.id.startswith(prefix)] if len(text) >= SHORTEST_PREFIX else []
 
 
 # The table of `%hh sessions`.

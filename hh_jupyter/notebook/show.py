@@ -11,13 +11,13 @@ from typing import Final, cast
 from IPython.core.error import UsageError
 
 from hh_jupyter.display.content import Detail
-from hh_jupyter.display.format import count
+from hh_jupyter.display.format import clean, count
 from hh_jupyter.errors import SpanFileError
 from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.outputs import Outputs
-from hh_jupyter.notebook.parser import DETAILS, quoted
-from hh_jupyter.notebook.sessions import KnownSession, NotebookSessions, SessionStore, export_of
+from hh_jupyter.notebook.parser import DETAILS, did_you_mean, quoted
+from hh_jupyter.notebook.sessions import ALL, TITLE_LENGTH, KnownSession, NotebookSessions, SessionStore, export_of
 from hh_jupyter.notebook.views import fixed_view, view_id_of
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanRecord
@@ -25,7 +25,6 @@ from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.span_store import span_log
 
 LAST: Final = "last"
-ALL: Final = "all"
 BACKGROUND: Final = "background"
 FILE_SUFFIXES: Final = (".json", ".jsonl", ".otlp", ".gz")
 """An argument with one of these endings, or with a path separator, is a file and not a session."""
@@ -45,6 +44,7 @@ class Selection:
         cell: number of their cell, if they are the spans of one.
         forgotten: number of spans that would be included but were evicted from the log.
         file: path of their file, if they were read from one.
+        note: one line if the label also names a session, which was not selected; else empty.
     """
 
     label: str
@@ -54,6 +54,7 @@ class Selection:
     cell: str | None = None
     forgotten: int = 0
     file: str | None = None
+    note: str = ""
 
     @property
     def dom_id(self) -> str:
@@ -79,8 +80,9 @@ def select(label: str, command: str, outputs: Outputs, store: SessionStore, sess
     """Return the spans that a label selects.
 
     Args:
-        label: number of a cell, "last", "all", "background", a session, or a file of OTLP JSON. A label that looks like
-            a path is a file; any other is a file if that exists and no session has the name.
+        label: number of a cell, "last", "all", "background", a session, or a file of OTLP JSON. A number is a session
+            if no cell with it has spans. A label that looks like a path is a file; any other is a file if that exists
+            and no session has the name.
         command: name of the command, for messages.
         outputs: outputs of this kernel, for the cells that have spans.
         store: finds sessions.
@@ -98,14 +100,15 @@ def select(label: str, command: str, outputs: Outputs, store: SessionStore, sess
         records = [record for record in log.records() if label == ALL or record.cell is None]
         if not records:
             raise UsageError(f"%hh {command}: no spans {'yet' if label == ALL else 'outside cells'}.")
-        return Selection(
-            label, records, lambda: export_of(records, tracer), forgotten=log.evicted if label == ALL else 0
-        )
+        note = _note(label, "this kernel" if label == ALL else "the spans outside cells", sessions, store)
+        forgotten = log.evicted if label == ALL else 0
+        return Selection(label, records, lambda: export_of(records, tracer), forgotten=forgotten, note=note)
     cell = outputs.cells.resolve(label)
     if cell is not None:
         number, own = cell, outputs.cells.records(cell)
-        return Selection(label, own, lambda: export_of(own, tracer), cell=number)
-    if label == LAST or label.isdecimal():
+        note = _note(label, f"cell {number}", sessions, store)
+        return Selection(label, own, lambda: export_of(own, tracer), cell=number, note=note)
+    if label == LAST or (label.isdecimal() and not store.named(label)):
         raise UsageError(f"%hh: {_no_cell(label, outputs.cells.labels())}")
     try:
         session = store.find(label, command)
@@ -122,6 +125,15 @@ def select(label: str, command: str, outputs: Outputs, store: SessionStore, sess
 def is_file_name(text: str) -> bool:
     """Whether a text looks like a path: it has a path separator or a suffix of span files."""
     return text.lower().endswith(FILE_SUFFIXES) or any(separator in text for separator in _SEPARATORS)
+
+
+def _note(label: str, shown: str, sessions: NotebookSessions, store: SessionStore) -> str:
+    """Return how to show the session that a label also names; empty if it names none."""
+    if label == LAST and label not in sessions.titles.values():
+        return ""  # What `%hh show` alone means; do not read the disk for it.
+    if not (named := store.named(label)):
+        return ""
+    return f"hh: showing {shown}. For session {clean(label, TITLE_LENGTH)}: %hh show {named[-1].id}"
 
 
 def _of_file(path: str, command: str, settings: Settings) -> Selection:
@@ -165,23 +177,24 @@ class ShowCommand:
             detail: how much span content to include; None: as the setting says.
 
         Returns:
-            A message to print when there is nothing to show.
+            A message to print, if there is nothing to show or the label also names a session.
 
         Raises:
             UsageError: there are no such spans, or the detail is not one of DETAILS.
         """
         if detail not in (None, *DETAILS):
-            raise UsageError(f"%hh show: --detail must be one of {', '.join(DETAILS)}; got {detail}.")
+            raise UsageError(f"%hh show: unknown --detail {detail}. {did_you_mean(str(detail), DETAILS)}")
         wanted = cast("Detail | None", detail)
         selection = self.select(label)
         if errors_only and not selection.has_errors:
-            return f"hh: no errors in {selection.description}, {count(len(selection.records), 'span')}."
+            none = f"hh: no errors in {selection.description}, {count(len(selection.records), 'span')}."
+            return "\n".join(filter(None, (none, selection.note)))
         view_id = f"{view_id_of(self._cells.cell_id, self._cells.label)}-shows-{selection.dom_id}"
         if selection.cell is not None:
             self._outputs.show_again(selection.cell, view_id, detail=wanted, errors_only=errors_only)
         else:
             self._show_fixed(selection, view_id, errors_only=errors_only, detail=wanted)
-        return None
+        return selection.note or None
 
     @property
     def cell_id(self) -> str | None:

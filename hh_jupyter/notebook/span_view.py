@@ -74,6 +74,8 @@ class SpanView(anywidget.AnyWidget):
             selection = command.select(str(what))
         except UsageError as error:
             raise HHError(f"SpanView: {str(error).partition(': ')[2]}") from None
+        if selection.note and isinstance(what, str):
+            print(selection.note)
         self._page = _page_of(command.cell_id)
         # The view adapts to its width; without one it would collapse inside an HBox.
         layout = traits.setdefault("layout", {"width": "100%"})

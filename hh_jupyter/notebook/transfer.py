@@ -6,19 +6,18 @@ import os
 import secrets
 import time
 import webbrowser
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from IPython.core.error import UsageError
+from IPython.core.error import StdinNotImplementedError, UsageError
 
 from hh_jupyter.display.format import clean, count
 from hh_jupyter.errors import BackendError
 from hh_jupyter.experiments.local_runs import LocalRun, choose_run, end_at_backend, make_at_backend, stored_runs
 from hh_jupyter.export.spool import Spool
-from hh_jupyter.export.spool_file import LOCAL
-from hh_jupyter.notebook.sessions import KnownSession, SessionStore
+from hh_jupyter.notebook.sessions import ALL, MAX_LISTED, KnownSession, SessionStore
 from hh_jupyter.notebook.status import kept_here, local_mode
 from hh_jupyter.notebook.views import session_url
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -41,13 +40,21 @@ class SelectedRuns:
     words: Sequence[str]
 
     @classmethod
-    def of(cls, words: Sequence[str], tracer: HoneyHiveTracer) -> SelectedRuns:
-        """Select runs by name or id. A name selects the run rather than its sessions, which have the same name."""
-        stored = stored_runs(tracer.spool)
-        if "all" in words:
-            return cls(stored, words)
+    def of(cls, words: Sequence[str], stored: Sequence[LocalRun], own: set[str], *, others: bool) -> SelectedRuns:
+        """Select runs by name or id. A name selects the run rather than its sessions, which have the same name.
+
+        Args:
+            words: names or ids, of sessions, too; "all" selects the runs of this kernel.
+            stored: runs on disk.
+            own: ids of this kernel's sessions.
+            others: select the runs of other kernels as well.
+        """
         named = {word: choose_run(word, stored) for word in words}
         runs = {run.id: run for run in named.values() if run is not None}
+        for run in stored:
+            is_own = not own.isdisjoint(run.session_ids)
+            if (ALL in words and is_own) or (others and not is_own):
+                runs[run.id] = run
         return cls(list(runs.values()), [word for word, run in named.items() if run is None])
 
     @property
@@ -153,19 +160,75 @@ class SendResult:
         return ", ".join(f"{number:,} {word}" for number, word in counts if number)
 
 
-def send(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore) -> str:
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """How a command treats what other kernels, which have ended, left on disk.
+
+    Attributes:
+        others: it is selected, in addition to what the arguments name.
+        confirmed: do not ask before it is sent or deleted.
+    """
+
+    others: bool = False
+    confirmed: bool = False
+
+    def confirm(self, command: str, chosen: Iterable[KnownSession], question: str) -> None:
+        """Name and count the sessions of other kernels among these, and ask whether to go on.
+
+        Args:
+            command: name of the command, for messages.
+            chosen: the selected sessions.
+            question: what would happen to them. Example: "Delete them?"
+
+        Raises:
+            UsageError: the answer is not yes, or the front end cannot ask.
+        """
+        foreign = [session for session in chosen if not session.this_kernel]
+        if self.confirmed or not foreign:
+            return
+        listed = f"{_counted(foreign, command)}: {_listed(foreign, command)}"
+        try:
+            answer = input(f"%hh {command}: {listed}. {question} [y/N] ")
+        except (StdinNotImplementedError, EOFError, RuntimeError):
+            raise UsageError(f"%hh {command}: {listed}. {question} Add --yes to go on.") from None
+        if answer.strip().lower() not in ("y", "yes"):
+            raise UsageError(f"%hh {command}: nothing was changed.")
+
+
+def _counted(sessions: Sequence[KnownSession], command: str) -> str:
+    spans = sum(_number(session, command) for session in sessions)
+    return f"{count(len(sessions), 'session')}, {count(spans, 'span')} of other kernels"
+
+
+def _listed(sessions: Sequence[KnownSession], command: str) -> str:
+    """Name the latest of these sessions, each with its id."""
+    shown = [
+        f"{one.shown_title} {one.short_id} ({count(_number(one, command), 'span')})" for one in sessions[-MAX_LISTED:]
+    ]
+    older = len(sessions) - len(shown)
+    return ", ".join([*shown, *([f"and {older:,} older"] if older else [])])
+
+
+def _number(session: KnownSession, command: str) -> int:
+    """Return how many spans of a session on disk a command is about."""
+    return session.on_disk if command == "send" else session.spans
+
+
+def send(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore, scope: Scope) -> str:
     """Retry everything that is waiting or was rejected; for named sessions and runs, also what local mode recorded.
 
     Args:
-        words: names or ids of sessions and runs, or "all"; empty for what is waiting or was rejected.
+        words: names or ids of sessions and runs, or "all" for those of this kernel; empty for what is waiting or was
+            rejected.
         tracer: tracer of the kernel.
         store: finds sessions.
+        scope: what is sent of other kernels.
 
     Returns:
         One line about the result so far; sending continues in the background.
 
     Raises:
-        UsageError: nothing can be sent, or a session is not known.
+        UsageError: nothing can be sent, a session is not known, or sending is not confirmed.
     """
     destination = tracer.destination
     if destination is None:
@@ -173,50 +236,72 @@ def send(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore) -> 
     if not tracer.settings.otlp_enabled:
         raise UsageError(f"%hh send: {kept_here(tracer.settings)}")
     tracer.wait_processed()
-    if not words:
+    if not words and not scope.others:
         return str(_send_waiting(tracer, destination))
-    runs = SelectedRuns.of(words, tracer)
+    known = store.all()
+    own = {session.id for session in known if session.this_kernel}
+    runs = SelectedRuns.of(words, stored_runs(tracer.spool), own, others=scope.others)
     chosen = store.choose(runs.words, "send") if runs.words else []
+    others = [session for session in known if not session.this_kernel and session.local]
     if tracer.spool is None:
         raise UsageError("%hh send: nothing to send: with the setting spool off, spans of local mode are not stored.")
-    if tracer.spool.problem and not (runs.runs or any(session.on_disk for session in chosen)):
+    if tracer.spool.problem and not (runs.runs or any(session.on_disk for session in (*chosen, *others))):
         raise UsageError(f"%hh send: {tracer.spool.problem}; spans of local mode were not stored and cannot be sent.")
-    runs.create(tracer)
     subject = " and ".join([*([_named(chosen)] if chosen else []), *([runs.description] if runs.runs else [])])
     ids = {session.id for session in chosen} | runs.session_ids
-    if "all" in words:
-        ids, subject = ids | {NO_SESSION}, ""
-    sent = _send_sessions(ids, subject, tracer, tracer.spool, destination)
-    return "\n".join(filter(None, (str(sent), runs.complete(tracer))))
+    if scope.others:
+        ids |= {session.id for session in others}
+    scope.confirm("send", [one for one in known if one.id in ids and one.on_disk], f"Send them to {destination}?")
+    runs.create(tracer)
+    if ALL in words:
+        ids.add(NO_SESSION)
+    is_all = ALL in words or scope.others
+    sent = _send_sessions(ids, "" if is_all else subject, tracer, tracer.spool, destination)
+    rest = [session for session in others if session.id not in ids]
+    stay = f"  {_counted(rest, 'send')} stay here: %hh send --others" if ALL in words and rest else ""
+    return "\n".join(filter(None, (str(sent), stay, runs.complete(tracer))))
 
 
-def clear(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore) -> str:
-    """Delete spans on disk: of the named sessions, or all.
+def clear(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore, scope: Scope) -> str:
+    """Delete spans on disk: of the named sessions, or of this kernel.
 
     Args:
-        words: names or ids of sessions, or "all"; empty for all spans, if none of them is waiting to be sent.
+        words: names or ids of sessions, or "all" for those of this kernel; empty for the same, if none of its spans is
+            waiting to be sent.
         tracer: tracer of the kernel.
         store: finds sessions.
+        scope: what is deleted of other kernels.
 
     Returns:
         One line about the result.
 
     Raises:
-        UsageError: a session is not known, or unsent spans would be deleted without "all".
+        UsageError: a session is not known, unsent spans would be deleted without "all", or it is not confirmed.
     """
     spool = tracer.spool
     if spool is None:
         return "hh: nothing to delete: the setting spool is off."
     tracer.wait_processed()
-    if words and "all" not in words:
-        chosen = store.choose(words, "clear")
-        deleted = spool.clear([session.id for session in chosen])
-        return f"hh: {count(deleted, 'span')} of {_named(chosen)} deleted from {spool.directory}."
-    unsent = sum(session.unsent for session in spool.sessions() if session.destination != LOCAL)
-    if unsent and not words:
+    known = store.all()
+    own, others = [one for one in known if one.this_kernel], [one for one in known if not one.this_kernel]
+    unsent = sum(session.waiting for session in own)
+    if unsent and not words and not scope.others:
         what = f"{count(unsent, 'span')} not sent yet would be lost"
         raise UsageError(f"%hh clear: {what}. Use %hh send to send them, %hh clear all to delete them.")
-    return f"hh: {count(spool.clear(), 'span')} deleted from {spool.directory}."
+    is_own = ALL in words or not (words or scope.others)
+    chosen = store.choose(words, "clear") if words else own if is_own else []
+    chosen = [*chosen, *(others if scope.others else ())]
+    scope.confirm("clear", chosen, "Delete them?")
+    if ALL in words and scope.others:
+        return f"hh: {count(spool.clear(), 'span')} deleted from {spool.directory}."
+    ids = [session.id for session in chosen]
+    if is_own:
+        runs = SelectedRuns.of([ALL], stored_runs(spool), {session.id for session in own}, others=False)
+        ids += [NO_SESSION, *(run.id for run in runs.runs)]
+    of = "" if is_own or scope.others else f" of {_named(chosen)}"
+    done = f"hh: {count(spool.clear(ids), 'span')}{of} deleted from {spool.directory}."
+    rest = others if is_own else []
+    return f"{done}\n  {_counted(rest, 'clear')} stay: %hh clear --others" if rest else done
 
 
 def _send_waiting(tracer: HoneyHiveTracer, destination: str) -> SendResult:
@@ -301,13 +386,14 @@ FILE_MODE: Final = 0o600
 """Only the user may read the file: it contains prompts and answers."""
 
 
-def save(words: Sequence[str], store: SessionStore, *, replace: bool = False) -> str:
+def save(words: Sequence[str], store: SessionStore, *, replace: bool = False, others: bool = False) -> str:
     """Write the spans of this kernel, or of the named sessions, to a file.
 
     Args:
-        words: path of the file, then names or ids of sessions.
+        words: path of the file, then names or ids of sessions, or "all" for those of this kernel.
         store: finds sessions.
         replace: overwrite an existing file.
+        others: include the sessions of other kernels on disk.
 
     Returns:
         One line about the result.
@@ -322,7 +408,9 @@ def save(words: Sequence[str], store: SessionStore, *, replace: bool = False) ->
     path = Path(os.path.expanduser(name))  # noqa: PTH111  # An unknown home folder must not raise.
     if path.exists() and not replace:
         raise UsageError(f"%hh save: {path} exists. %hh save {name} --force replaces it.")
-    chosen = store.choose(sessions, "save") if sessions else None
+    chosen = None
+    if others or set(sessions) - {ALL}:
+        chosen = [*store.choose(sessions, "save"), *(store.of_other_kernels() if others else ())]
     wanted = store.span_ids(chosen)
     saved = _write(path, store.bodies(chosen))
     if not saved:
@@ -360,6 +448,10 @@ def _write(path: Path, bodies: Sequence[bytes]) -> set[int]:
 # `%hh open`: a session's page in the web application.
 
 
+APP_URL: Final = "%config HHJupyter.app_url = 'https://app.example/sessions/{session_id}'"
+"""Example of the setting."""
+
+
 def open_session(session_id: str | None, tracer: HoneyHiveTracer, *, in_terminal: bool) -> str:
     """Return a line with the URL of a session's page; in a terminal, open it in a browser as well.
 
@@ -371,12 +463,12 @@ def open_session(session_id: str | None, tracer: HoneyHiveTracer, *, in_terminal
     Raises:
         UsageError: the URL is not known, or nothing is sent.
     """
+    unset = "" if tracer.settings.app_url else f"set app_url (HH_APP_URL) to the URL of a session's page: {APP_URL}"
     if tracer.destination is None:
-        raise UsageError(f"%hh open: {local_mode(tracer.settings)}")
+        raise UsageError(f"%hh open: {local_mode(tracer.settings)}{f' Then {unset}' if unset else ''}")
     url = session_url(tracer.settings, session_id)
     if url is None:
-        example = "%config HHJupyter.app_url = 'https://app.example/sessions/{session_id}'"
-        raise UsageError(f"%hh open: set app_url to the URL of a session's page: {example}")
+        raise UsageError(f"%hh open: {unset or 'there is no session.'}")
     if in_terminal:
         webbrowser.open(url)
     return f"hh: {url}"

@@ -66,9 +66,13 @@ def wait_all_processed(seconds: float = 2.0) -> bool:
     return wait_all_finalized(seconds)
 
 
-def flush_all(seconds: float) -> bool:
-    """`force_flush` of every tracer, together within `seconds`."""
-    return flush_exporters([tracer.exporter for tracer in list(_tracers.values())], seconds)
+def flush_all(seconds: float, *, asked: bool = True) -> bool:
+    """`force_flush` of every tracer, together within `seconds`.
+
+    Args:
+        asked: the caller reports the answer. If not, failures stay recorded for the next flush.
+    """
+    return flush_exporters([tracer.exporter for tracer in list(_tracers.values())], seconds, asked=asked)
 
 
 def cell_export_state(cell: str) -> ExportState:

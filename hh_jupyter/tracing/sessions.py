@@ -43,6 +43,7 @@ class TracerSessions:
         self.own: Session | None = None
         self.outside_cells: Session | None = None
         self._started: dict[str, dict[str, Any]] = {}
+        self._made_while_off: set[str] = set()
         self._auto_sessions: dict[int, Session] = {}
         self._name = ""
         self.apply(settings)
@@ -53,10 +54,17 @@ class TracerSessions:
         self.destination: object = (settings.server_url, settings.sending_key, settings.local)
         self._set_own(self.own)
 
-    def register_again(self) -> None:
-        """Register the sessions created so far with another backend, each with its first span there."""
+    def register_again(self, *, destination_changed: bool) -> None:
+        """Register sessions, each with its first span from now on.
+
+        Args:
+            destination_changed: all sessions created so far, with the other backend; if not, only those that were
+                created while tracing was off.
+        """
         for session_id, document in list(self._started.items()):
-            self._exporter.request("session_start", session_id, document, defer=True)
+            if destination_changed or session_id in self._made_while_off:
+                self._exporter.request("session_start", session_id, document, defer=True)
+        self._made_while_off.clear()
 
     def _set_own(self, session: Session | None) -> None:
         self.own = session
@@ -130,6 +138,8 @@ class TracerSessions:
             )
             self._started[final_id] = document
             evict_oldest(self._started, MAX_REMEMBERED)
+            if settings.disable_tracing:
+                self._made_while_off.add(final_id)
             self._exporter.request("session_start", final_id, document, defer=register == "first_span")
         return Session(final_id, name, source)
 

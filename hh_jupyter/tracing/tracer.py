@@ -189,8 +189,8 @@ class HoneyHiveTracer:
         set_verbose(self, settings.verbose)
         destination_changed = self.exporter.configure(settings)
         self.sessions.apply(settings)
-        if destination_changed:
-            self.sessions.register_again()
+        if not settings.disable_tracing:
+            self.sessions.register_again(destination_changed=destination_changed)
         self.processor.set_filters(settings.span_name_filters)
         if before.disable_tracing != settings.disable_tracing and not self.closed:
             if settings.disable_tracing:

@@ -121,6 +121,10 @@ class Program:
         """Stop the program: it lives, but does nothing until it is killed."""
         self._process.send_signal(signal.SIGSTOP)
 
+    def interrupt(self) -> None:
+        """Send SIGINT, as Ctrl-C does; nothing if the program has ended."""
+        self._process.send_signal(signal.SIGINT)
+
     def wait(self, timeout: float = 60) -> tuple[int, str]:
         """Return the exit code and the rest of the output when the program has ended."""
         assert self._process.stdout is not None

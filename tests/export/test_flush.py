@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,7 +16,7 @@ from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.settings import resolve
 from hh_jupyter.testing import Backend
 from hh_jupyter.testing.responses import TRACES
-from tests.export.troubled import KEY, MUCH, exports, make_spans, names, tracer_to, within
+from tests.export.troubled import KEY, MUCH, exports, make_spans, names, tracer_to, wait_until, within
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "http/json"])
@@ -120,6 +125,55 @@ def test_flush_after_a_shutdown_that_lost_spans_still_fails() -> None:
         make_spans(tracer, 1)
         tracer.shutdown()
         assert tracer.force_flush() is False
+
+
+@pytest.fixture
+def interrupt() -> Iterator[Callable[[float], None]]:
+    """Return a function that interrupts the main thread, as Ctrl-C does, after this many seconds."""
+
+    def raise_interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, raise_interrupt)
+    yield lambda seconds: threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_flush_that_is_interrupted_leaves_its_report_to_the_next_one(
+    interrupt: Callable[[float], None], *, lost: bool
+) -> None:
+    """About what was lost before it began, and what is rejected while its caller would still wait."""
+    with (
+        Backend(delay={TRACES: 1.0}, statuses={TRACES: [] if lost else [404]}) as backend,
+        tracer_to(backend) as tracer,
+    ):
+        make_spans(tracer, 1)
+        if lost:
+            tracer.record_lost("out of memory")
+        interrupt(0.3)
+        with pytest.raises(KeyboardInterrupt):
+            tracer.force_flush(60_000)
+        assert wait_until(lambda: not tracer.export_state().waiting)
+        assert not tracer.force_flush(20_000), "nothing has reported it yet"
+        assert tracer.force_flush(20_000), "it is reported once"
+
+
+def test_an_interrupt_anywhere_in_a_flush_does_not_reach_the_exporter(
+    backend: Backend, interrupt: Callable[[float], None]
+) -> None:
+    with tracer_to(backend) as tracer:
+        for number in range(40):
+            make_spans(tracer, 5)
+            backend.behaviour.delay = {TRACES: 0.05}
+            with suppress(KeyboardInterrupt):
+                interrupt(number / 1000)
+                while True:
+                    tracer.force_flush(30)
+        backend.behaviour.delay = {}
+        for _ in range(3):
+            assert tracer.force_flush(10_000)
+        assert len(backend.spans()) == 200
 
 
 def test_changed_settings_apply_to_the_next_request(backend: Backend) -> None:

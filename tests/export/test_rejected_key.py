@@ -1,16 +1,26 @@
-"""A rejected key pauses sending and keeps everything; a new key, changed settings or a request release it."""
+"""A rejected key pauses sending and keeps everything; a new key, another address or a request releases it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from hh_jupyter.settings import resolve
+from hh_jupyter import setting_rules as rules
+from hh_jupyter.settings import TABLE, resolve
 from hh_jupyter.testing import Backend
 from hh_jupyter.testing.responses import TRACES
 from tests.export.troubled import KEY, exports, make_spans, mend, names, tracer_to, wait_until
+
+MAY_RETRY = {
+    *("api_key", "ingestion_api_key", "server_url", "otlp_endpoint", "otlp_headers", "otlp_protocol"),
+    *("http_proxy", "https_proxy", "no_proxy", "verify_ssl", "requests_session"),
+    "otlp_enabled",  # Registers the sessions at once, as none of their spans will.
+}
+"""The settings that the backend's answer depends on."""
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -86,15 +96,97 @@ def test_another_destination_does_not_get_what_a_rejected_key_held_back(backend:
         assert (names(refusing), names(backend)) == ([], ["for the second"])
 
 
-def test_changed_settings_with_the_same_key_release_what_was_rejected() -> None:
-    with Backend(statuses={TRACES: [403]}) as backend, tracer_to(backend, session_name="s") as tracer:
+def other_value(name: str, value: Any) -> Any:
+    """Return a valid value of a setting that differs from this one."""
+    special: dict[str, Any] = {
+        "app_url": "https://app.example/{session_id}",
+        "display": "line",
+        "exporter": "none",
+        "saved_detail": "full",
+        "redact_with": lambda key, value: value,
+        "requests_session": None,
+        "span_name_filters": {"include": ("span",)},
+    }
+    if name in special:
+        return special[name]
+    expected = TABLE[name].rule
+    if expected is rules.SWITCH:
+        return not value
+    if expected is rules.OBJECT:
+        return {"another": 1}
+    if expected in (rules.NAMES, rules.PATTERNS):
+        return ("another",)
+    return value + 1 if isinstance(value, int | float) else str(uuid4())
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_no_setting_but_those_that_the_answer_depends_on_retries_what_was_rejected(status: int, tmp_path: Path) -> None:
+    """Each is changed and changed back, one after another."""
+    settings: dict[str, Any] = {"spool": True, "spool_dir": str(tmp_path / "spool")}
+    with (
+        Backend(statuses={"/": [status]}, repeat_last_status=True) as backend,
+        tracer_to(backend, **settings) as tracer,
+    ):
+        make_spans(tracer, 1)
+        assert not tracer.force_flush(5_000)
+        asked, before = len(backend.requests), tracer.settings
+        for name in TABLE.keys() - MAY_RETRY:
+            other = str(tmp_path / "other") if name == "spool_dir" else other_value(name, getattr(before, name))
+            change: dict[str, Any] = {name: other}
+            for changed in (replace(before, **change), before):
+                tracer.configure(changed)
+                tracer.force_flush(5_000)
+                assert len(backend.requests) == asked, name
+        assert tracer.export_state().parked == 1
+
+
+@pytest.mark.parametrize("status", [401, 404])
+@pytest.mark.parametrize("change", [{"verify_ssl": False}, {"otlp_headers": {"x": "y"}}, {"no_proxy": "127.0.0.1"}])
+def test_a_setting_that_the_answer_depends_on_retries_what_was_rejected(status: int, change: dict[str, Any]) -> None:
+    with Backend(statuses={"/": [status]}, repeat_last_status=True) as backend, tracer_to(backend) as tracer:
         make_spans(tracer, 3)
         assert not tracer.force_flush(5_000)
-        given = {"api_key": KEY, "server_url": backend.url, "session_name": "s", "source": "later"}
-        tracer.configure(resolve(given))
+        mend(backend)
+        tracer.configure(replace(tracer.settings, **change))
         assert tracer.force_flush(10_000)
         assert len(backend.spans()) == 3
-        assert len(exports(backend)) == 2
+
+
+def test_the_same_settings_once_more_retry_nothing() -> None:
+    with Backend(statuses={"/": [401]}, repeat_last_status=True) as backend, tracer_to(backend) as tracer:
+        make_spans(tracer, 1)
+        assert not tracer.force_flush(5_000)
+        asked = len(backend.requests)
+        tracer.configure(resolve({"api_key": KEY, "server_url": backend.url}))
+        assert not tracer.force_flush(5_000)
+        assert len(backend.requests) == asked
+
+
+def test_a_pause_that_the_backend_asked_for_outlasts_a_change_of_settings() -> None:
+    with Backend(statuses={TRACES: [429]}, headers={"Retry-After": "60"}) as backend, tracer_to(backend) as tracer:
+        make_spans(tracer, 1)
+        assert not tracer.force_flush(1_000)
+        asked = len(exports(backend))
+        tracer.configure(replace(tracer.settings, source="later"))
+        assert not tracer.force_flush(300)
+        assert len(exports(backend)) == asked
+
+
+@pytest.mark.parametrize("switch", ["disable_tracing", "test_mode"])
+def test_a_key_that_changed_while_nothing_was_sent_takes_over_what_the_old_one_held_back(switch: str) -> None:
+    with Backend(statuses={"/": [401]}, repeat_last_status=True) as backend, tracer_to(backend) as tracer:
+        make_spans(tracer, 2)
+        assert not tracer.force_flush(5_000)
+        given, off = tracer.settings, dict[str, Any]({switch: True})
+        tracer.configure(replace(given, **off))
+        tracer.configure(replace(given, **off, api_key="another-test-key"))
+        mend(backend)
+        tracer.configure(replace(given, api_key="another-test-key"))
+        make_spans(tracer, 1)
+        assert tracer.force_flush(10_000)
+        assert len(backend.spans()) == 3
+        state = tracer.export_state()
+        assert (state.made, state.sent, state.parked) == (3, 3, 0)
 
 
 def test_a_key_that_works_again_sends_what_it_had_kept_and_what_comes() -> None:

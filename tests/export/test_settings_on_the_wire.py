@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -102,21 +101,3 @@ def test_spans_that_do_not_fit_into_the_next_request_do_not_delay_it(backend: Ba
         assert backend.wait_for(lambda found: len(found.spans()) == 4)
         assert tracer.force_flush()
     assert [len(request.body) for request in backend.requests if request.path == TRACES] == [4, 4]
-
-
-def test_changing_a_display_setting_resends_nothing(backend: Backend) -> None:
-    """Rejected items stay rejected until a setting changes that may affect the result."""
-    with HoneyHiveTracer.init(api_key="k", server_url=backend.url) as tracer:
-        backend.behaviour.repeat_last_status = True
-        backend.force({TRACES: [404]})
-        with tracer.start_span("rejected"):
-            pass
-        assert not tracer.force_flush()
-        before = len(backend.requests)
-        tracer.configure(replace(tracer.settings, display="line", display_rows=5, saved_detail="full"))
-        tracer.force_flush()
-        assert len(backend.requests) == before
-        backend.force({})
-        tracer.configure(replace(tracer.settings, batch_size=7))
-        assert tracer.force_flush()
-    assert [span["name"] for span in backend.spans()] == ["rejected"]

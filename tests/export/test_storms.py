@@ -7,12 +7,16 @@ a test sees depends on the moment, so each of them tries many.
 from __future__ import annotations
 
 import signal
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hh_jupyter.testing import Backend
-from tests.export.processes import Program, counts, run
+from hh_jupyter.testing.responses import TRACES
+from tests.export.processes import Program, counts, delivered, run
+from tests.export.troubled import mend
 
 TERMINATED = """
 def child(number, tell_parent):
@@ -175,3 +179,38 @@ def test_ctrl_c_while_spans_are_made_loses_none_that_has_ended(backend: Backend,
     flushed, interrupts, *ended = run(CTRL_C, backend.url, tmp_path, "1").split()
     assert (flushed, int(interrupts) > 30) == ("True", True)
     assert set(ended) - counts(backend).keys() == set()
+
+
+EXITING = """
+tracer = tracer_for(exit_flush_seconds=30.0)
+work(tracer, range(int(sys.argv[3])))
+tracer.wait_processed()
+wait_until(lambda: on_disk(tracer) == int(sys.argv[3]))
+tell("exits")
+"""
+
+
+@pytest.mark.parametrize("behaviour", [{"delay": {TRACES: 0.3}}, {"hang": ("/",)}], ids=["slow", "hangs"])
+def test_an_exit_that_is_interrupted_again_and_again_ends_and_loses_nothing(
+    tmp_path: Path, behaviour: dict[str, Any]
+) -> None:
+    """The next process sends what is left."""
+    with Backend(**behaviour) as backend:
+        with Program(EXITING, backend.url, tmp_path, "20") as program:
+            assert program.hear() == "exits"
+            ended = threading.Event()
+
+            def press(program: Program = program, ended: threading.Event = ended) -> None:
+                while not ended.wait(0.03):
+                    program.interrupt()
+
+            storm = threading.Thread(target=press)
+            storm.start()
+            try:
+                program.wait(timeout=20)
+            finally:
+                ended.set()
+                storm.join()
+        mend(backend)
+        expected = set(map(str, range(20)))
+        assert expected <= delivered(backend, tmp_path, lambda found: expected <= found.keys()).keys()

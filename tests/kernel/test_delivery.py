@@ -128,3 +128,105 @@ def test_ctrl_c_ends_the_wait_for_the_export_and_loses_nothing(start_kernel: Sta
         assert (cell.reply, cell.errors, cell.stderr, cell.results) == ("ok", [], "", ["'result'"])
         assert "kept on disk" in cell.output.text
         assert "1 made, 0 sent, 1 waiting" in kernel.run("%hh").stdout
+
+
+CHANGES = (
+    *("%hh display tree", "%hh display off", "%hh display auto"),
+    *(
+        f"%config HHJupyter.{change}"
+        for change in (
+            *("display = 'line'", "display_rows = 5", "saved_detail = 'full'", "saved_link = False"),
+            *("app_url = 'https://app.example/{session_id}'", "cell_flush_seconds = 0.1", "source = 'staging'"),
+            *("project = 'p'", "session_name = 'other'", "capture_inputs = False", "redact_keys = ['x']"),
+            *("batch_size = 7", "api_timeout = 4.0", "export_timeout = 4.0", "spool_days = 3", "verbose = True"),
+        )
+    ),
+    *("%env HH_DISPLAY=line", "%env HH_BATCH_SIZE=9", "%env HH_MAX_EVENTS=9", "%env HH_EXPERIMENT_NAME=e"),
+    *("hh.HoneyHiveTracer.init()", "hh.HoneyHiveTracer.init(project='q')", f"hh.HoneyHiveTracer.init(api_key={KEY!r})"),
+    *("%hh off", "%hh on", "%reload_ext hh_jupyter", "time.sleep(1)", "%reload_ext hh_jupyter", "time.sleep(1)"),
+)
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_nothing_but_another_key_or_address_retries_what_the_backend_rejected(
+    sending: Kernel, backend: Backend, status: int
+) -> None:
+    backend.force({"/": [status] * 200})
+    sending.run("span('rejected')")
+    asked = len(backend.requests)
+    for change in CHANGES:
+        cell = sending.run(change)
+        assert cell.reply == "ok", cell
+        sending.run("hh.get_tracer().force_flush(5_000)")
+        assert len(backend.requests) == asked, change
+    backend.force({})
+    assert "1 rejected" in sending.run("%hh").stdout
+    sending.run("span('next')")
+    assert backend.spans("rejected") == []
+    sending.run("%hh send")
+    assert len(backend.spans("rejected")) == 1
+
+
+def spans_line(kernel: Kernel) -> str:
+    (line,) = [line for line in kernel.run("%hh").stdout.splitlines() if line.startswith("  spans ")]
+    return line.split(maxsplit=1)[1]
+
+
+def test_off_and_on_change_no_count(start_kernel: StartKernel, backend: Backend) -> None:
+    """Neither in a cell of its own nor within one, and what waits is still sent."""
+    kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.1")
+    kernel.run("for _ in range(3): span('first')")
+    assert kernel.value("hh.get_tracer().force_flush(20_000)") is True
+    counts = "3 made, 3 sent, 0 waiting, 0 rejected, 0 dropped"
+    assert spans_line(kernel) == counts
+    kernel.run("%hh off")
+    kernel.run("span('unseen')")
+    assert spans_line(kernel) == counts
+    kernel.run("%hh on")
+    assert spans_line(kernel) == counts
+    kernel.run("%hh off\nspan('unseen')\n%hh on\nspan('seen')")
+    kernel.wait_for(lambda: spans_line(kernel).startswith("4 made, 4 sent, 0 waiting"), "the span of the cell")
+
+    backend.force({TRACES: [503] * 500})
+    kernel.run("span('waits'); span('waits')")
+    assert "2 spans from before can still be sent." in kernel.run("%hh off").stdout
+    status = kernel.run("%hh").stdout
+    assert "6 made, 4 sent, 2 waiting" in status
+    assert "2 spans of this kernel not sent yet" in status
+    assert kernel.value("hh.get_tracer().force_flush(300)") is False
+    backend.force({})
+    kernel.run("%hh on")
+    assert kernel.value("hh.get_tracer().force_flush(20_000)") is True
+    assert spans_line(kernel) == "6 made, 6 sent, 0 waiting, 0 rejected, 0 dropped"
+    assert len(backend.sessions()) == 1, "the session was registered once"
+    assert backend.spans("unseen") == []
+
+
+def test_another_key_while_tracing_is_off_counts_anew_from_then_on(start_kernel: StartKernel, backend: Backend) -> None:
+    kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url)
+    kernel.run("span('first')")
+    kernel.run("%hh off")
+    kernel.run("%env HH_API_KEY=hh_another_key_of_no_account")
+    assert spans_line(kernel).startswith("1 made, 1 sent")
+    kernel.run("%hh on")
+    assert spans_line(kernel).startswith("0 made, 0 sent")
+    cell = kernel.run("span('second')")
+    assert cell.output.text.splitlines()[0].endswith("  sent")
+    assert spans_line(kernel) == "1 made, 1 sent, 0 waiting, 0 rejected, 0 dropped"
+    assert backend.requests[-1].headers["authorization"] == "Bearer hh_another_key_of_no_account"
+    assert len(backend.sessions()) == 2, "the project of the other key does not know the session"
+
+
+def test_off_and_on_in_local_mode_change_no_count(fresh: Kernel) -> None:
+    fresh.run("span('first')")
+    for line in ("%hh off", "%hh on"):
+        fresh.run(line)
+        assert spans_line(fresh) == "1 made"
+        assert "1 span of this kernel local only" in fresh.run("%hh").stdout
+
+
+def test_a_flush_reports_what_was_rejected_after_an_earlier_cell(sending: Kernel, backend: Backend) -> None:
+    backend.force({TRACES: [404]})
+    sending.run("span('rejected')")
+    assert sending.run("hh.get_tracer().force_flush()").results == ["False"]
+    assert sending.run("hh.get_tracer().force_flush()").results == ["True"]

@@ -41,13 +41,21 @@ def test_show_repeats_the_output_of_a_cell(local: Kernel) -> None:
     [
         ("%hh stauts", "%hh: unknown command stauts. Did you mean status?"),
         ("%hh show 9999", "%hh: no spans for cell 9999. Cells with spans: "),
-        ("%hh display purple", "%hh display: unknown mode 'purple'; expected one of auto, line, tree, off."),
+        ("%hh display purple", "%hh display: unknown mode purple. Known: auto, line, tree, off."),
+        ("%hh display tre", "%hh display: unknown mode tre. Did you mean tree?"),
+        ("%%hh_session --show tre\n1", "%%hh_session: unknown --show tre. Did you mean tree?"),
+        ("%%hh_session -h\n1", "%%hh_session: %%hh_session? shows the help."),
+        ("%%hh_session refunds --help\n1", "%%hh_session: %%hh_session? shows the help."),
         ("%hh instrument opnai", "%hh instrument: unknown library opnai. Did you mean openai?"),
         ("%hh status now", "%hh status: unexpected argument 'now'. %hh status --help shows the usage."),
         ("%hh show --erors", "%hh show: unknown option --erors."),
         ("%hh help shwo", "%hh: unknown command shwo. Did you mean show?"),
         ("%hh show {missing}", "%hh show: {missing}: NameError: name 'missing' is not defined"),
-        ("%hh open", "%hh open: local mode, nothing leaves this machine. %hh login to send."),
+        (
+            "%hh open",
+            "%hh open: local mode, nothing leaves this machine. %hh login to send. Then set app_url (HH_APP_URL)",
+        ),
+        ("%hh open all", "%hh open: expected one session, got all. %hh sessions lists them."),
     ],
 )
 def test_a_mistake_is_one_line(local: Kernel, line: str, message: str) -> None:
@@ -69,10 +77,13 @@ def test_help_is_a_sentence_examples_and_options(local: Kernel) -> None:
     for shown in (local.run("%hh save --help").stdout, local.run("%hh help save").stdout):
         assert "%hh save FILE" in shown
         assert "%hh save spans.jsonl --force" in shown
-        assert "--force  overwrite an existing file" in shown
-    for typed in ("%hh help", "%hh --help"):
+        assert "--force   overwrite an existing file" in shown
+    for typed in ("%hh help", "%hh --help", "%hh -h"):
         assert local.run(typed).stdout.startswith("Show and control")
-    assert local.run("%hh_session --help").stdout.startswith("Record the spans")
+    assert local.run("%hh show -h").stdout == local.run("%hh show --help").stdout
+    for typed in ("%hh_session --help", "%hh_session -h"):
+        assert local.run(typed).stdout.startswith("Record the spans")
+    assert "-h" not in local.run("%hh sessions").stdout, "no session was made"
 
 
 def test_off_makes_no_spans_until_on_and_tells_the_difference_to_display(fresh: Kernel) -> None:
@@ -87,7 +98,9 @@ def test_off_makes_no_spans_until_on_and_tells_the_difference_to_display(fresh: 
 
 
 def test_open_gives_the_page_of_a_session(sending: Kernel) -> None:
-    assert "set app_url to the URL" in sending.run("%hh open").stderr
+    assert (
+        "%hh open: set app_url (HH_APP_URL) to the URL of a session's page: %config" in sending.run("%hh open").stderr
+    )
     sending.run("%config HHJupyter.app_url = 'https://app.example/s/{session_id}'")
     own = sending.value("hh.get_tracer().session_id")
     assert sending.run("%hh open").stdout == f"hh: https://app.example/s/{own}\n"

@@ -131,7 +131,8 @@ def test_view_ids_are_made_of_the_cell_id(asking: Kernel) -> None:
     ("line", "message"),
     [
         ("%hh show --detail", "%hh show: --detail needs a value, summary|preview|full."),
-        ("%hh show --detail everything", "%hh show: --detail must be one of summary, preview, full; got everything."),
+        ("%hh show --detail nothing", "%hh show: unknown --detail nothing. Known: summary, preview, full."),
+        ("%hh show --detail sumary", "%hh show: unknown --detail sumary. Did you mean summary?"),
         ("%hh show --eror", "%hh show: unknown option --eror. Did you mean --errors?"),
         ("%hh show 9999 --errors", "%hh: no spans for cell 9999. Cells with spans: "),
     ],

@@ -80,11 +80,39 @@ def test_a_session_is_shown_by_title_or_name_like_a_cell(made: Kernel, words: st
 
 def test_a_session_is_shown_by_its_id_or_the_beginning_of_it_and_the_output_says_how(made: Kernel) -> None:
     whole = made.value("[i for i, title in get_ipython()._hh.titles().items() if title == 'two words'][0]")
-    start = whole[: next(end for end in range(6, 10) if not whole[:end].isdigit())]  # A number would select a cell.
-    for text in (whole, start, start.upper()):
+    for text in (whole, whole[:6], whole[:6].upper()):
         cell = made.run(f"%hh show {text}")
         assert "third" in cell.output.text
         assert f"%hh show {whole[:8]}" in cell.output.text
+
+
+DIGITS = "91312377-0000-4000-8000-000000000001"
+
+
+def test_an_id_of_digits_is_shown_and_no_name_is_taken_for_a_cell_silently(fresh: Kernel) -> None:
+    fresh.run(f"%%hh_session digits --id {DIGITS}\nspan('of digits')")
+    for typed in ("91312377", "9131", DIGITS):
+        assert "of digits" in fresh.run(f"%hh show {typed}").output.text
+    assert usage_error(fresh, "%hh show 91312378").startswith("%hh: no spans for cell 91312378. Cells with spans: 2.")
+
+    cell = fresh.run("span('of the cell')")
+    fresh.run(f"%%hh_session {cell.count}\nspan('of the session')")
+    own = fresh.value("[row.session_id for row in span_log().records() if row.name == 'of the session'][0]")
+    shown = fresh.run(f"%hh show {cell.count}")
+    assert "of the cell" in shown.output.text
+    assert shown.stdout == f"hh: showing cell {cell.count}. For session {cell.count}: %hh show {own}\n"
+    assert "of the session" in fresh.run(shown.stdout.rpartition(": ")[2]).output.text
+    assert fresh.run("%hh show 2").stdout == ""
+
+    fresh.run("%%hh_session 777\nspan('named by a number')")
+    assert "named by a number" in fresh.run("%hh show 777").output.text
+    for word in ("last", "all"):
+        fresh.run(f"%%hh_session {word}\nspan('named {word}')")
+        printed = fresh.run(f"%hh show {word}").stdout
+        assert f"named {word}" in fresh.run(printed.rpartition(": ")[2]).output.text
+    offered = fresh.complete("%hh show ")
+    assert {f"%hh show {DIGITS[:8]}", "%hh show digits"} & set(offered)
+    assert f"%hh show {own[:8]}" in offered, "its name would show the cell"
 
 
 def test_spans_outside_cells_are_shown_by_the_word_background(fresh: Kernel) -> None:
@@ -142,8 +170,10 @@ def test_a_new_kernel_shows_the_sessions_of_a_killed_one_and_sends_only_those_th
 
     assert "sending to" in second.run("%hh login", answer=KEY).stdout
     assert second.run("%hh send").stdout == "hh: nothing to send.\n"
-    assert backend.requests == []
-    printed = second.run("%hh send refund-triage").stdout
+    assert [request.body for request in backend.requests] == [[]], "only the question at the login"
+    cell = second.run("%hh send refund-triage", answer="y")
+    assert "1 session, 2 spans of other kernels: refund-triage " in cell.asked[0]["prompt"]
+    printed = cell.stdout
     assert printed == f"hh: 2 spans of refund-triage sent to {backend.url.removeprefix('http://')}.\n"
     assert sorted(span["name"] for span in backend.spans()) == ["agent", "ask"]
     (session,) = backend.sessions()
@@ -153,7 +183,7 @@ def test_a_new_kernel_shows_the_sessions_of_a_killed_one_and_sends_only_those_th
         "private": "local only",
         "refund-triage": f"{backend.url.removeprefix('http://')}: sent",
     }
-    assert second.run("%hh send private").stdout.startswith("hh: 1 span of private sent to ")
+    assert second.run("%hh send private --yes").stdout.startswith("hh: 1 span of private sent to ")
 
 
 def test_a_session_of_local_mode_is_sent_by_name_and_its_output_shows_it(
@@ -214,9 +244,9 @@ def test_clear_deletes_the_spans_on_disk_of_one_session_or_of_all(start_kernel: 
     first.run("%%hh_session two\nspan('b'); span('c')")
     first.stop(now=True)
     second = start_kernel()
-    assert second.run("%hh clear two").stdout.startswith("hh: 2 spans of two deleted from ")
+    assert second.run("%hh clear two --yes").stdout.startswith("hh: 2 spans of two deleted from ")
     assert [row[0] for row in table(second)] == ["one"]
-    assert second.run("%hh clear").stdout.startswith("hh: 1 span deleted from ")
+    assert second.run("%hh clear --others --yes").stdout.startswith("hh: 1 span deleted from ")
     assert second.run("%hh sessions").stdout == "hh: no sessions with spans yet.\n"
     assert "on disk   nothing\n" in second.run("%hh").stdout
 

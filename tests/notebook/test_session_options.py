@@ -105,7 +105,7 @@ def test_an_unknown_option_without_a_similar_one_lists_all() -> None:
         ("--input q", "--input expects KEY=VALUE, got 'q'."),
         ("--input =q", "--input expects KEY=VALUE, got '=q'."),
         ("a b", "expected one name, got 'a' and 'b'. Put quotes around a name with spaces."),
-        ("--show all", "--show must be one of auto, line, tree, off; got all."),
+        ("--show all", "unknown --show all. Known: auto, line, tree, off."),
         ("--end", "--end is not needed, the session ends with the cell. It is an option of %hh_session."),
         ("refund #3", 'a session named "refund #3" already exists; use --join "refund #3" to continue it.'),
         ("a --join last", "--join cannot be combined with a name; it continues an existing session."),

@@ -15,7 +15,9 @@ from hh_jupyter import HoneyHiveTracer, evaluate, trace
 from hh_jupyter.export.worker import THREAD_PREFIX
 from hh_jupyter.settings import resolve
 from hh_jupyter.testing import Backend
-from hh_jupyter.testing.responses import SESSION_START
+from hh_jupyter.testing.responses import SESSION_START, TRACES
+from hh_jupyter.tracing.context import SessionScope
+from tests.export.troubled import wait_until
 
 PROGRAM = """
     import asyncio, sys, threading
@@ -105,6 +107,40 @@ def test_tracing_can_be_disabled_and_enabled_again(backend: Backend) -> None:
     assert backend.requests[0].path == SESSION_START
     tracer.shutdown()
     assert our_threads() == before
+
+
+def test_counts_and_registered_sessions_stay_while_tracing_is_off(backend: Backend) -> None:
+    """What waits is still sent, no session is registered twice, and one made meanwhile is registered later."""
+    on = resolve({"api_key": "key", "server_url": backend.url})
+    off = resolve({"api_key": "key", "server_url": backend.url, "disable_tracing": True})
+    with HoneyHiveTracer.init(api_key="key", server_url=backend.url, session_name="own") as tracer:
+        with tracer.start_span("first"):
+            pass
+        assert tracer.force_flush()
+        backend.force({TRACES: [503] * 100})
+        with tracer.start_span("waiting"):
+            pass
+        assert not tracer.force_flush(300)
+        tracer.configure(off)
+        state = tracer.export_state()
+        assert (state.made, state.sent, state.waiting) == (2, 1, 1)
+        assert tracer.destination is None
+        assert not tracer.force_flush(300), "it still waits"
+        backend.force({})
+        assert wait_until(lambda: tracer.force_flush(2_000))
+        with tracer.start_span("unseen"), tracer.with_session("meanwhile"):
+            pass
+        meanwhile = tracer.new_session("entered later")
+        state = tracer.export_state()
+        assert (state.made, state.sent, state.waiting) == (2, 2, 0)
+        tracer.configure(on)
+        with SessionScope(tracer, meanwhile), tracer.start_span("last"):
+            pass
+        assert tracer.force_flush()
+        state = tracer.export_state()
+        assert (state.made, state.sent, state.waiting) == (3, 3, 0)
+    assert [span["name"] for span in backend.spans()] == ["first", "waiting", "last"]
+    assert [session["session_name"] for session in backend.sessions()] == ["own", "entered later"]
 
 
 def test_a_disabled_tracer_can_switch_to_local_mode() -> None:
