@@ -22,6 +22,7 @@ from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanDetails, SpanRecord, record_of
 from hh_jupyter.redaction import Redactor, RedactorWithFunction
 from hh_jupyter.settings import Settings
+from hh_jupyter.threads import start_thread
 from hh_jupyter.tracing.processor import open_spans
 
 if TYPE_CHECKING:
@@ -147,11 +148,10 @@ class RunningCells:
         """Start to follow a cell of a notebook."""
         if self._closing.is_set():
             return
-        self._open.wanted = True
-        self._cells[frame.key] = RunningCell(frame, view_id_of(frame.info.cell_id, frame.label), time.monotonic())
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="hh-running", daemon=True)
-            self._thread.start()
+        self._thread = self._thread or start_thread(self._run, "hh-running")
+        if self._thread is not None:
+            self._open.wanted = True
+            self._cells[frame.key] = RunningCell(frame, view_id_of(frame.info.cell_id, frame.label), time.monotonic())
 
     def end(self, key: str) -> None:
         """Stop following a cell, since it has ended and gets its output."""

@@ -32,6 +32,7 @@ from hh_jupyter.records import prices
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanDetails, SpanRecord
+from hh_jupyter.threads import start_thread
 from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
@@ -60,20 +61,31 @@ class OutputUpdater(Generic[T]):
         self._not_final: dict[int, T] = {}
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
+        self._here = False
 
     def request(self, output: T) -> None:
         """Refresh this output soon. Thread-safe."""
         self._requests.put(output)
 
     def start(self) -> None:
-        """Start the thread if it is not running. Called on the main thread when an output has been shown."""
+        """Start the thread if it is not running. Called on the main thread when an output has been shown.
+
+        If no thread can be started, make the requested updates now.
+        """
         if self._thread is None and not self._closing.is_set():
-            self._thread = threading.Thread(target=self._run, name="hh-outputs", daemon=True)
-            self._thread.start()
+            self._thread = start_thread(self._run, "hh-outputs")
+            if self._thread is None:
+                self._update_here()
+
+    def _update_here(self) -> None:
+        self._here = True
+        for output in {id(output): output for output in (*self._not_final.values(), *self._next(0))}.values():
+            self._refresh_one(output)
+        self._here = False
 
     def on_own_thread(self) -> bool:
-        """Whether the caller runs on the updater's thread, where slow work delays no cell."""
-        return threading.current_thread() is self._thread
+        """Whether the updater is calling: on its thread, where slow work delays no cell, if there is one."""
+        return self._here or threading.current_thread() is self._thread
 
     def close(self) -> None:
         """Process pending requests, then end the thread; waits at most 2 seconds."""
@@ -81,11 +93,13 @@ class OutputUpdater(Generic[T]):
         self._requests.put(None)
         if self._thread is not None:
             self._thread.join(2)
+        else:
+            self._update_here()
 
     def _run(self) -> None:
         poll = POLL_SECONDS[0]
         while True:
-            requested = self._next(poll)
+            requested = self._next(poll if self._not_final else None)
             poll = POLL_SECONDS[0] if requested else min(poll * 2, POLL_SECONDS[1])
             for output in requested or tuple(self._not_final.values()):
                 self._refresh_one(output)
@@ -93,10 +107,9 @@ class OutputUpdater(Generic[T]):
                 return
             self._closing.wait(PAUSE_SECONDS)
 
-    def _next(self, poll: float) -> tuple[T, ...]:
-        """Return the requested outputs, each once; wait for the first. Empty when it is time to poll."""
+    def _next(self, timeout: float | None) -> tuple[T, ...]:
+        """Return the requested outputs, each once; wait for the first. Empty after `timeout` seconds without one."""
         requested: dict[int, T] = {}
-        timeout = poll if self._not_final else None
         try:
             while True:
                 output = self._requests.get(timeout=timeout)
@@ -482,8 +495,8 @@ class Outputs:
     def _show(self, output: CellOutput) -> None:
         self._draw(output)
         if self._front_end.can_update:
-            self._updater.start()
             self._updater.request(output)
+            self._updater.start()
 
     @property
     def in_terminal(self) -> bool:
@@ -521,10 +534,10 @@ class Outputs:
         if not self._front_end.can_update:
             self._draw(output)
             return
-        self._updater.start()
         done = self._refresh(output)
         if not done or self._hub.needs_opening or self.cells.needs_prices(output.key):
             self._updater.request(output)
+        self._updater.start()
 
     def _refresh(self, output: CellOutput) -> bool:
         """Update an output in place if its state has changed; return True when it needs no polling."""
