@@ -10,7 +10,7 @@ import contextvars
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from functools import partial
+from concurrent.futures import Future
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -30,24 +30,25 @@ def start_thread(target: Callable[..., object], name: str, args: Iterable[Any] =
 
 
 async def call_off_loop(function: Callable[..., object], *args: Any, **kwargs: Any) -> None:
-    """Call a function that may block on a thread of the event loop's executor; here, if none can be started."""
+    """Await a function that may block, called on a thread; call it here, if none can be started.
+
+    The event loop's own executor would not do: once used, it needs a thread to be shut down.
+    """
     import asyncio  # Late: a cold start does not need it.
 
-    # The executor keeps a call in its queue even if it could not start a thread for it.
-    pending = [partial(contextvars.copy_context().run, function, *args, **kwargs)]
+    future: Future[None] = Future()
 
-    def call_once() -> None:
-        for call in pending[:]:
-            pending.clear()
-            call()
+    def call() -> None:
+        try:
+            function(*args, **kwargs)
+        except BaseException as error:  # boundary: raised again in the coroutine.
+            future.set_exception(error)
+        else:
+            future.set_result(None)
 
-    try:
-        future = asyncio.get_running_loop().run_in_executor(None, call_once)
-    except RuntimeError as error:
-        note_problem(error)
-        call_once()
-    else:
-        await future
+    if start_thread(contextvars.copy_context().run, "hh_jupyter-call", (call,)) is None:
+        call()
+    await asyncio.wrap_future(future)
 
 
 def note_problem(error: RuntimeError) -> None:

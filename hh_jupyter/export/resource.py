@@ -35,7 +35,11 @@ def own_resource(settings: Settings) -> OwnResource:
         made = Resource.create()
     except RuntimeError as error:  # It calls its detectors on threads.
         note_problem(error)
-        sdk = {TELEMETRY_SDK_LANGUAGE: "python", TELEMETRY_SDK_NAME: "opentelemetry", TELEMETRY_SDK_VERSION: sdk_version}
+        sdk = {
+            TELEMETRY_SDK_LANGUAGE: "python",
+            TELEMETRY_SDK_NAME: "opentelemetry",
+            TELEMETRY_SDK_VERSION: sdk_version,
+        }
         made = Resource(sdk).merge(OTELResourceDetector().detect())
     return OwnResource({**made.attributes, **_service(settings)}, made.schema_url)
 

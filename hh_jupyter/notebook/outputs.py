@@ -61,7 +61,7 @@ class OutputUpdater(Generic[T]):
         self._not_final: dict[int, T] = {}
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
-        self._here = False
+        self._runs_on: int | None = None
 
     def request(self, output: T) -> None:
         """Refresh this output soon. Thread-safe."""
@@ -78,14 +78,14 @@ class OutputUpdater(Generic[T]):
                 self._update_here()
 
     def _update_here(self) -> None:
-        self._here = True
+        self._runs_on = threading.get_ident()
         for output in {id(output): output for output in (*self._not_final.values(), *self._next(0))}.values():
             self._refresh_one(output)
-        self._here = False
+        self._runs_on = None
 
     def on_own_thread(self) -> bool:
         """Whether the updater is calling: on its thread, where slow work delays no cell, if there is one."""
-        return self._here or threading.current_thread() is self._thread
+        return threading.get_ident() == self._runs_on
 
     def close(self) -> None:
         """Process pending requests, then end the thread; waits at most 2 seconds."""
@@ -97,6 +97,7 @@ class OutputUpdater(Generic[T]):
             self._update_here()
 
     def _run(self) -> None:
+        self._runs_on = threading.get_ident()
         poll = POLL_SECONDS[0]
         while True:
             requested = self._next(poll if self._not_final else None)
