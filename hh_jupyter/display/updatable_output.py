@@ -11,13 +11,27 @@ from typing import Protocol
 
 
 class UpdatableOutput(Protocol):
-    """One output under the running cell."""
+    """One output under the running cell.
+
+    Attributes:
+        can_update: what is shown can be replaced; if not, only the final state should be shown.
+    """
+
+    @property
+    def can_update(self) -> bool:
+        """See above."""
 
     def update(self, bundle: Mapping[str, str]) -> None:
         """Show this mime bundle, replacing the previous one. Call it from the thread of the cell."""
 
     def cell_running(self) -> bool:
         """Whether the cell in which the output was opened is still running."""
+
+    def withdraw(self) -> bool:
+        """Remove the output if it is only captured; return whether it was removed.
+
+        A capture notes an empty output for a result that displays nothing.
+        """
 
 
 _factory: Callable[[], UpdatableOutput | None] | None = None
@@ -52,4 +66,4 @@ def already_shown(value: object) -> bool:
     if _last is None or _last[1] is not value:
         return False
     output, _last = _last[0], None
-    return output.cell_running()
+    return output.cell_running() and not output.withdraw()

@@ -467,7 +467,7 @@ class Progress:
 
     def _draw(self, doing: str) -> None:
         self._next = time.monotonic() + REDRAW_SECONDS
-        if self._output is not None:
+        if self._output is not None and self._output.can_update:
             self._output.update(progress_bundle(self._view(doing)))
         elif self._terminal:
             unicode = (sys.stderr.encoding or "").lower().replace("-", "") == "utf8"

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hh_jupyter.errors import HHError
+from hh_jupyter.threads import start_thread
 from hh_jupyter.values import text_of
 
 MAX_RUN_LOOPS: Final = 8
@@ -56,10 +57,11 @@ class RunLoop:
         Raises:
             TimeoutError: the awaitable took longer and was cancelled.
             RunStopped: the run was interrupted.
+            HHError: no thread can be started for the loop.
         """
         try:
             loop = self._event_loop()
-        except RunStopped:
+        except HHError:
             if inspect.iscoroutine(awaitable):
                 awaitable.close()  # Otherwise Python warns about a coroutine that was never awaited.
             raise
@@ -94,10 +96,9 @@ class RunLoop:
                 raise RunStopped("evaluate: the run was interrupted.")
             if self._loop is None:
                 ready = threading.Event()
-                self._thread = threading.Thread(
-                    target=self._run_thread, args=(ready,), name="hh_jupyter-loop", daemon=True
-                )
-                self._thread.start()
+                self._thread = start_thread(self._run_thread, "hh_jupyter-loop", (ready,))
+                if self._thread is None:
+                    raise HHError("evaluate: the event loop of async functions needs a thread, and none can be started")
                 ready.wait(START_SECONDS)
             assert self._loop is not None
             return self._loop
@@ -221,7 +222,10 @@ def _attempt(
 
 
 def _on_thread(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float) -> Any:
-    """Call the function on a thread. After a timeout the thread keeps running, and its result is discarded."""
+    """Call the function on a thread. After a timeout the thread keeps running, and its result is discarded.
+
+    If no thread can be started, call it here, without a timeout.
+    """
     future: Future[Any] = Future()
 
     def run() -> None:
@@ -230,8 +234,8 @@ def _on_thread(function: Callable[..., Any], args: Sequence[Any], kwargs: Mappin
         except BaseException as error:  # boundary: `future.result` raises it in the caller.
             future.set_exception(error)
 
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="hh_jupyter-call", daemon=True)
-    thread.start()
+    if start_thread(contextvars.copy_context().run, "hh_jupyter-call", (run,)) is None:
+        run()
     try:
         return future.result(timeout)
     except TimeoutError:

@@ -12,6 +12,7 @@ import itertools
 import json
 import logging
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
@@ -28,6 +29,7 @@ from hh_jupyter.experiments.evaluators import ARGUMENT_NAMES, CACHE_SIZE, Scalar
 from hh_jupyter.experiments.invocation import RetryPolicy, RunLoop, RunStopped, error_text, invoke, run_loop
 from hh_jupyter.export.model import Session
 from hh_jupyter.runtimes.workers import traced
+from hh_jupyter.threads import note_problem
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import SessionScope
 from hh_jupyter.tracing.decorators import trace
@@ -359,6 +361,50 @@ class RunOutcomes:
         return sorted(self.outcomes, key=lambda outcome: outcome.index)
 
 
+class OwnThreads:
+    """Threads for data points. If only some can be started, they do all the work; if none can, the caller does it.
+
+    Args:
+        most: maximum number of threads.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._pool = ThreadPoolExecutor(most, "hh_jupyter-evaluate")
+        self._started = False
+
+    def submit(self, run: Callable[[], DatapointOutcome]) -> Future[DatapointOutcome]:
+        """Call `run` on a thread, or here.
+
+        Raises:
+            KeyboardInterrupt: it was called here, and Ctrl-C interrupted it.
+        """
+        future: Future[DatapointOutcome] = Future()
+        taken = threading.Lock()
+
+        def call() -> None:
+            if not taken.acquire(blocking=False) or not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(run())
+            except BaseException as error:  # boundary: the future has it.
+                future.set_exception(error)
+
+        try:
+            self._pool.submit(call)
+            self._started = True
+        except RuntimeError as error:
+            note_problem(error)
+            if not self._started:  # Otherwise it is queued nevertheless, and a thread will take it.
+                call()
+                if isinstance(interrupt := future.exception(), KeyboardInterrupt):
+                    raise interrupt from None
+        return future
+
+    def close(self) -> None:
+        """Let the threads end when they have done what they are doing."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
 class Pool:
     """Runs a task for all data points.
 
@@ -377,7 +423,7 @@ class Pool:
     ) -> None:
         self._sessions, self._task, self._on_progress = sessions, task, on_progress
         self._executor = executor
-        self._threads = ThreadPoolExecutor(max_workers, "hh_jupyter-evaluate") if executor is None else None
+        self._threads = OwnThreads(max_workers) if executor is None else None
         self._max_in_flight = max_workers * QUEUE_FACTOR
         self._finished: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._in_flight: dict[int, _InFlight] = {}
@@ -394,7 +440,7 @@ class Pool:
             self._cancel()
         finally:
             if self._threads is not None:
-                self._threads.shutdown(wait=False, cancel_futures=True)
+                self._threads.close()
         return self._outcomes
 
     def _run_all(self, points: Iterator[Datapoint]) -> None:
@@ -421,7 +467,7 @@ class Pool:
     def _start(self, point: Datapoint) -> None:
         if self._threads is not None:
             context = contextvars.copy_context()
-            future = self._threads.submit(context.run, self._sessions.run, self._task, point)
+            future = self._threads.submit(functools.partial(context.run, self._sessions.run, self._task, point))
             self._watch(_InFlight(point, future, context))
             return
         session = self._sessions.begin(point)

@@ -82,12 +82,13 @@ class Flush:
 
     Attributes:
         answer: True if everything was accepted and nothing was rejected or lost since the last flush that was asked.
+        deadline: when the time limit has passed, on the `time.monotonic` clock.
     """
 
     def __init__(self, seconds: float, *, asked: bool) -> None:
         self.answer: Answer[bool] = Answer()
         self.asked = asked
-        self._deadline = time.monotonic() + seconds
+        self.deadline = time.monotonic() + seconds
         self._waiting: set[Row] = set()
         self._destinations: list[Destination] = []
         self._bad = 0
@@ -96,7 +97,12 @@ class Flush:
     @property
     def expired(self) -> bool:
         """Whether the time limit has passed."""
-        return time.monotonic() > self._deadline
+        return time.monotonic() > self.deadline
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer is given."""
+        return self.answer.given
 
     def begin(self, destinations: Sequence[Destination]) -> None:
         """Make everything at these destinations due, and wait for it."""

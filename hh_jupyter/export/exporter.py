@@ -139,9 +139,11 @@ class _Shared:
     def _export_guarded(self, plan: Plan, export: Callable[[], None]) -> None:
         try:
             export()
-        except Exception as error:  # boundary: a bug must not affect the spans of other plans.
+        except (Exception, KeyboardInterrupt) as error:  # boundary: a bug must not affect the spans of other plans.
             logger.debug("exporting failed inside hh_jupyter", exc_info=True)
             self._note_lost(plan, [f"spans could not be finalized and are lost ({type(error).__name__})"])
+            if isinstance(error, KeyboardInterrupt):  # Without a thread of our own.
+                self.worker.interrupt = error
 
     def _export_requests(self, plan: Plan, requests: Sequence[Request]) -> None:
         documents = [(request, document) for request in requests if (document := plan.finalizer.request(request))]
@@ -312,6 +314,12 @@ class _Shared:
         with self.all.changed:
             act()
         self.senders.start()
+        self.all.tell()
+
+    def begin(self, flush: Flush, destinations: Sequence[Destination]) -> None:
+        """Begin a flush. Without sender threads, send here. On the worker only."""
+        self.with_lock(lambda: flush.begin(destinations))
+        self.senders.send_here(flush, self._end_turn)
         self.all.tell()
 
     # On the program's threads
@@ -573,7 +581,7 @@ class Exporter:
 
     def wait_finalized(self, seconds: float) -> bool:
         """Wait until every span that was put is in the log; return False if that takes longer than `seconds`."""
-        return not _shared.worker.running or _shared.worker.wait_handled(seconds)
+        return _shared.worker.wait_handled(seconds)
 
     def flush(self, seconds: float) -> bool:
         """Send everything that was put, also to earlier destinations, within `seconds` + 50 ms.
@@ -591,7 +599,7 @@ class Exporter:
             return False
         flush = Flush(seconds, asked=asked)
         hosts = [one for one in destinations if one.host is not None]
-        _shared.worker.post(lambda: _shared.with_lock(lambda: flush.begin(hosts)))
+        _shared.worker.post(lambda: _shared.begin(flush, hosts))
         done = _answer(flush, seconds)
         if not done and flush.answer.value is None:
             for destination in hosts:
@@ -706,7 +714,7 @@ def begin_flush(exporters: Iterable[Exporter], seconds: float, *, asked: bool = 
         resume.give(None)
     flush = Flush(seconds, asked=asked)
     hosts = [one for exporter in exporters for one in exporter.destinations if one.host is not None]
-    _shared.worker.post(lambda: _shared.with_lock(lambda: flush.begin(hosts)))
+    _shared.worker.post(lambda: _shared.begin(flush, hosts))
     return flush
 
 

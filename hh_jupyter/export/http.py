@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
 import time
@@ -419,12 +420,20 @@ class Connection:
         self._opened_for: Settings | None = None
 
     def post(
-        self, settings: Settings, kind: str, session_id: str, bodies: Sequence[bytes], begin: Callable[[], None]
+        self,
+        settings: Settings,
+        kind: str,
+        session_id: str,
+        bodies: Sequence[bytes],
+        begin: Callable[[], None],
+        *,
+        seconds: float = math.inf,
     ) -> Result:
         """Send these bodies in one request and return the result.
 
         Args:
             begin: called when the connection is ready and the request is about to be sent.
+            seconds: limit of both timeouts.
         """
         import requests
 
@@ -438,7 +447,7 @@ class Connection:
                 request.url,
                 data=request.body,
                 headers=request.headers,
-                timeout=(min(CONNECT_SECONDS, request.timeout), request.timeout),
+                timeout=(min(CONNECT_SECONDS, request.timeout, seconds), min(request.timeout, seconds)),
                 allow_redirects=False,  # The key must only be sent to the configured host.
                 auth=keep_credential,
                 verify=request.certificate,

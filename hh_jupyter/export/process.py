@@ -158,7 +158,10 @@ def _on_sigterm(_signum: int, _frame: FrameType | None) -> None:
             waited = waited + 1 if _in_shared_locks else 0
             if waited * POLL_SECONDS >= GRACE_SECONDS:
                 # The main thread continues and releases the lock; then the process ends.
-                threading.Thread(target=_terminate_after, args=(wait,), daemon=True).start()
+                try:
+                    threading.Thread(target=_terminate_after, args=(wait,), daemon=True).start()
+                except RuntimeError:  # None can be started. The flush has an end, even if the lock is ours.
+                    continue
                 return
     except BaseException:  # boundary: such as Ctrl-C while it waits.
         _terminate()

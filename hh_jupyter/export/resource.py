@@ -6,9 +6,19 @@ service is set when a span is finalized, from the settings of the tracer that fi
 
 from __future__ import annotations
 
-from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, OTELResourceDetector, Resource
+from opentelemetry.sdk.resources import (
+    SERVICE_NAME,
+    SERVICE_VERSION,
+    TELEMETRY_SDK_LANGUAGE,
+    TELEMETRY_SDK_NAME,
+    TELEMETRY_SDK_VERSION,
+    OTELResourceDetector,
+    Resource,
+)
+from opentelemetry.sdk.version import __version__ as sdk_version
 
 from hh_jupyter.settings import Settings
+from hh_jupyter.threads import note_problem
 
 
 class OwnResource(Resource):
@@ -21,7 +31,16 @@ class OwnResource(Resource):
 
 def own_resource(settings: Settings) -> OwnResource:
     """Return the resource of a new provider: OpenTelemetry's variables, plus the service from the settings."""
-    made = Resource.create()
+    try:
+        made = Resource.create()
+    except RuntimeError as error:  # It calls its detectors on threads.
+        note_problem(error)
+        sdk = {
+            TELEMETRY_SDK_LANGUAGE: "python",
+            TELEMETRY_SDK_NAME: "opentelemetry",
+            TELEMETRY_SDK_VERSION: sdk_version,
+        }
+        made = Resource(sdk).merge(OTELResourceDetector().detect())
     return OwnResource({**made.attributes, **_service(settings)}, made.schema_url)
 
 

@@ -10,14 +10,15 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from hh_jupyter.export import process
-from hh_jupyter.export.destination import Destination, Destinations
+from hh_jupyter.export.destination import Destination, Destinations, Flush
 from hh_jupyter.export.model import Row
 from hh_jupyter.export.queue import Batch
 from hh_jupyter.export.worker import THREAD_PREFIX, Worker
+from hh_jupyter.threads import start_thread
 
 if TYPE_CHECKING:
     from hh_jupyter.export.http import Connection, Result
@@ -51,7 +52,7 @@ class Senders:
         self._threads: list[threading.Thread] = []
         self._ending: list[threading.Thread] = []
         self._idle = 0
-        self._running = self._stranded = False
+        self._running = False
         self._next_destination = 0
 
     def start(self) -> None:
@@ -61,8 +62,6 @@ class Senders:
             if not self._idle:
                 self._open_thread()
             self._destinations.changed.notify_all()
-        if self._stranded and not self._threads:
-            self._send_here()
 
     def stop(self) -> None:
         """End the threads once their current requests end."""
@@ -80,18 +79,11 @@ class Senders:
     def _open_thread(self) -> None:
         if len(self._threads) >= MAX_THREADS:
             return
-        name = f"{THREAD_PREFIX}sender-{len(self._threads)}"
-        thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._threads.append(thread)
-        self._idle += 1  # Until it has looked for work.
-        try:
-            with process.taking_shared_locks():
-                thread.start()
-            self._stranded = False
-        except RuntimeError:  # The interpreter is shutting down, or the platform has no threads to give.
-            self._threads.remove(thread)
-            self._idle -= 1
-            self._stranded = True
+        with process.taking_shared_locks():
+            thread = start_thread(self._run, f"{THREAD_PREFIX}sender-{len(self._threads)}")
+        if thread is not None:  # It waits for the lock that the caller holds.
+            self._threads.append(thread)
+            self._idle += 1  # Until it has looked for work.
 
     def _run(self) -> None:
         self._worker.add_own_thread()
@@ -107,11 +99,23 @@ class Senders:
             connection.close()
         self._worker.remove_own_thread()
 
-    def _send_here(self) -> None:
-        """Send what is due on the calling thread, because no thread can be started."""
+    def send_here(self, flush: Flush, end_turn: Callable[[], None]) -> None:
+        """If no sender thread can be started, send on the calling thread until the flush is answered or too late.
+
+        Args:
+            end_turn: called after each request; see `Worker`.
+        """
         connections: dict[Destination, Connection] = {}
-        while (found := self._take(time.monotonic())) is not None:
-            self._send(*found, connections)
+        while not self._threads and not flush.answered:
+            now = time.monotonic()
+            found = self._take(now)
+            if found is not None:
+                self._send(*found, connections, max(0.01, flush.deadline - now))
+                end_turn()
+            elif (moment := self._next_moment(now)) < flush.deadline:
+                time.sleep(max(0.001, moment - now))
+            else:
+                break
         for connection in connections.values():
             connection.close()
 
@@ -129,14 +133,16 @@ class Senders:
                 left = idle_until - now if len(self._threads) > 1 else math.inf
                 if left <= 0:
                     break
-                moments = [one.next_moment(now) for one in self._destinations.active]
-                moment = min((one for one in moments if one is not None), default=math.inf)
-                wait = min(left, max(0.001, moment - now))
+                wait = min(left, max(0.001, self._next_moment(now) - now))
                 self._idle += 1
                 self._destinations.changed.wait(None if wait == math.inf else min(wait, threading.TIMEOUT_MAX))
                 self._idle -= 1
             self._threads.remove(threading.current_thread())  # Under the same lock: new rows need another thread.
         return None
+
+    def _next_moment(self, now: float) -> float:
+        moments = [one.next_moment(now) for one in self._destinations.active]
+        return min((one for one in moments if one is not None), default=math.inf)
 
     def _take(self, now: float) -> tuple[Destination, Batch] | None:
         with self._destinations.changed:
@@ -153,16 +159,31 @@ class Senders:
                 return destination, batch
         return None
 
-    def _send(self, destination: Destination, batch: Batch, connections: dict[Destination, Connection]) -> None:
+    def _send(
+        self,
+        destination: Destination,
+        batch: Batch,
+        connections: dict[Destination, Connection],
+        seconds: float = math.inf,
+    ) -> None:
+        result: Result | None = None
         try:
             with process.taking_shared_locks():
                 process.import_late_modules(sending=True, spooling=False)
-            result = self._result(destination, batch, connections)
+            result = self._result(destination, batch, connections, seconds)
+        except KeyboardInterrupt:  # In `send_here`, on the program's main thread.
+            from hh_jupyter.export.http import Result
+
+            self._settle(destination, batch, Result("retry", "sending was interrupted"))
+            raise
         except Exception as error:  # boundary: rows that fail because of a bug here are rejected with that reason.
             logger.debug("sending failed inside hh_jupyter", exc_info=True)
             from hh_jupyter.export.http import Result
 
             result = Result("rejected", f"an internal error, {type(error).__name__}")
+        self._settle(destination, batch, result)
+
+    def _settle(self, destination: Destination, batch: Batch, result: Result | None) -> None:
         with self._destinations.changed:
             if result is not None:
                 destination.settle(batch, result)
@@ -170,7 +191,7 @@ class Senders:
         self._destinations.tell()
 
     def _result(
-        self, destination: Destination, batch: Batch, connections: dict[Destination, Connection]
+        self, destination: Destination, batch: Batch, connections: dict[Destination, Connection], seconds: float
     ) -> Result | None:
         """Post a request and return the result; None if some of its bodies cannot be read."""
         bodies = self._bodies(destination, batch.rows)
@@ -181,7 +202,12 @@ class Senders:
             return None
         first, connection = batch.rows[0], _connection(destination, connections)
         return connection.post(
-            destination.settings, first.kind, first.session_id, bodies, lambda: self._begin(destination, batch)
+            destination.settings,
+            first.kind,
+            first.session_id,
+            bodies,
+            lambda: self._begin(destination, batch),
+            seconds=seconds,
         )
 
     def _begin(self, destination: Destination, batch: Batch) -> None:

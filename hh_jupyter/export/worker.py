@@ -21,6 +21,8 @@ from typing import Any, Final, Generic, TypeVar
 
 from opentelemetry import context as otel_context
 
+from hh_jupyter.threads import start_thread
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -64,6 +66,11 @@ class Answer(Generic[T]):
             self.value = value
             self._lock.release()
 
+    @property
+    def given(self) -> bool:
+        """Whether there is an answer."""
+        return not self._lock.locked()
+
     def wait(self, seconds: float) -> bool:
         """Wait for the answer; return False if there is none after `seconds`."""
         if not self._lock.acquire(timeout=max(0.0, min(seconds, threading.TIMEOUT_MAX))):
@@ -78,6 +85,9 @@ class Worker:
     Args:
         handle: handles a batch of entries without messages.
         end_turn: called whenever everything that was put is handled, and after at most `MAX_BATCH` entries.
+
+    Attributes:
+        interrupt: Ctrl-C that arrived while the program's main thread did the work, raised when that is done.
     """
 
     def __init__(self, handle: Callable[[Sequence[Entry]], None], end_turn: Callable[[], None]) -> None:
@@ -98,6 +108,7 @@ class Worker:
         self._idle, self._stopping = True, False
         self._inline = False
         self._inline_thread: int | None = None
+        self.interrupt: KeyboardInterrupt | None = None
         self._role = allocate_lock()  # Held by the thread that works.
         self._oldest_ns = 0
         self._own_threads.clear()
@@ -113,7 +124,7 @@ class Worker:
         self._inbox.append(entry)
         if self._idle:  # Only the worker changes it, so that an interrupt between two lines here does no harm.
             self._bell.put(False)
-            if self._thread is None:
+            if self._thread is None and (not self._inline or len(self._inbox) > MAX_ENTRIES):
                 self._start()
         elif len(self._inbox) > MAX_ENTRIES or (self._oldest_ns and end_ns - self._oldest_ns > MAX_AGE_NS):
             self._hold_back()
@@ -124,6 +135,8 @@ class Worker:
         self._bell.put(True)
         if self._thread is None:
             self._start()
+            if self._inline:
+                self._run_inline()
 
     def ask(self, question: Callable[[], T], seconds: float = threading.TIMEOUT_MAX) -> T:
         """Run `question` on the worker, after everything that was put before, and return its result.
@@ -188,17 +201,21 @@ class Worker:
         lock.acquire(timeout=PRODUCER_WAIT)
 
     def _start(self) -> None:
-        """Start the thread. If two are started at once, even by a destructor in here, one of them ends at once."""
-        if not self._inline:
-            try:
-                threading.Thread(target=self._run, name=f"{THREAD_PREFIX}worker", daemon=True).start()
-            except RuntimeError:  # The interpreter is shutting down, or the platform has no threads to give.
-                self._inline = True
-        if self._inline:
+        """Start the thread. If two are started at once, even by a destructor in here, one of them ends at once.
+
+        Without a thread, entries wait until there is a message, or too many of them.
+        """
+        self._inline = start_thread(self._run, f"{THREAD_PREFIX}worker") is None
+        if self._inline and len(self._inbox) > MAX_ENTRIES:
             self._run_inline()
 
     def _run_inline(self) -> None:
-        """Handle everything on the calling thread, because no thread can be started."""
+        """Handle everything on the calling thread, because no thread can be started.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C arrived meanwhile. Everything is handled nevertheless.
+        """
+        interrupt: KeyboardInterrupt | None = None
         while self._inbox and self._role.acquire(blocking=False):
             self._inline_thread = threading.get_ident()
             try:
@@ -206,6 +223,9 @@ class Worker:
             finally:
                 self._inline_thread = None
                 self._role.release()
+            interrupt, self.interrupt = self.interrupt or interrupt, None
+        if interrupt is not None:
+            raise interrupt
 
     # The program's main thread around a fork, and at the end
 
@@ -320,10 +340,11 @@ class Worker:
             if not self._inbox and not self._pauses:
                 return
 
-    @staticmethod
-    def _run_guarded(act: Callable[[], None]) -> None:
+    def _run_guarded(self, act: Callable[[], None]) -> None:
         try:
             act()
+        except KeyboardInterrupt as error:  # On the program's main thread, without a thread of our own.
+            self.interrupt = error
         except BaseException:  # boundary: a bug must not end the thread and lose later spans.
             logger.debug("the exporter failed inside hh_jupyter", exc_info=True)
 

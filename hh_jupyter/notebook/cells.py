@@ -403,7 +403,12 @@ class ThreadContexts:
         def start_with_context(thread: threading.Thread) -> None:
             if self._active:
                 _run_in_context(thread, otel.get_current())
-            start(thread)
+            try:
+                start(thread)
+            except RuntimeError:  # It may be started again when there is room for another thread.
+                if thread.ident is None:
+                    vars(thread).pop("run", None)
+                raise
 
         @functools.wraps(submit)
         def submit_with_context(

@@ -12,11 +12,12 @@ from hh_jupyter.notebook import session_magic
 from hh_jupyter.notebook.cells import CellFrame, Cells, ThreadContexts
 from hh_jupyter.notebook.completion import Completer
 from hh_jupyter.notebook.config import KernelSettings, kernel_state, make_config
-from hh_jupyter.notebook.frontend import UpdatableOutputs, front_end_of
+from hh_jupyter.notebook.frontend import UpdatableOutputs
 from hh_jupyter.notebook.guard import guarded
 from hh_jupyter.notebook.instrument import Instrumentors, UntracedHint
 from hh_jupyter.notebook.magics import Commands, HHMagics
 from hh_jupyter.notebook.outputs import Outputs
+from hh_jupyter.notebook.places import front_end_of
 from hh_jupyter.notebook.sessions import NotebookSessions, notebook_name
 from hh_jupyter.notebook.status import load_line
 from hh_jupyter.tracing.api import current_tracer
@@ -92,13 +93,15 @@ class Extension:
         shell = self._shell
         raise_limits_for_notebook()
         self._settings = self._register_config(undo)
+        self._front_end = front_end_of(shell)
+        undo.callback(self._front_end.close)
         outputs = self._register_tracer(undo)
         self._outputs = outputs
         self._cells = Cells(
             shell, self._sessions, guarded(self._before_cell), guarded(outputs.begin), self._on_cell_end
         )
         self._tracer.on_session_created = guarded(self._cells.on_session_created)
-        set_output_factory(UpdatableOutputs(self._cells, front_end_of(shell)).open)
+        set_output_factory(UpdatableOutputs(self._cells, self._front_end).open)
         undo.callback(set_output_factory, None)
         undo.callback(setattr, self._tracer, "on_session_created", None)
         set_session_titles(self.titles)
@@ -130,7 +133,7 @@ class Extension:
         self._sessions = NotebookSessions(tracer, notebook_name(self._shell), self._state.made)
         undo.callback(self._sessions.close)
         undo.callback(self._sessions.set_notebook_session, None)
-        outputs = Outputs(self._sessions, span_log(), front_end_of(self._shell))
+        outputs = Outputs(self._sessions, span_log(), self._front_end)
         undo.callback(outputs.close)  # Undone after the last flush, so that the outputs show its result.
         if existing is None:
             set_default_tracer(tracer)
@@ -190,6 +193,8 @@ class Extension:
         settings = self._tracer.settings
         if settings.display == "off" or settings.disable_tracing or span_log().records(cell=frame.key):
             return
+        if self._front_end.place_below() is None:
+            return  # The hint would erase what the cell shows.
         hint = self._untraced.for_cell(frame.info.raw_cell or "")
         if hint is not None:
             print(hint)

@@ -1,144 +1,32 @@
-"""The front end: outputs in a kernel or a terminal, the interactive hub, and cells while they run."""
+"""What cells show beside their outputs: the interactive hub, cells while they run, and outputs that show progress."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import secrets
-import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry.sdk.trace import Span
 
-from hh_jupyter.display import text
-from hh_jupyter.display.html import METADATA_KEY, mime_bundle
 from hh_jupyter.display.view import CellView
 from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.notebook.cells import CellFrame, Cells
 from hh_jupyter.notebook.guard import note_failure
+from hh_jupyter.notebook.places import CapturedPlace, FrontEnd, Place
 from hh_jupyter.notebook.views import RunningCell, view_id_of
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanDetails, SpanRecord, record_of
 from hh_jupyter.redaction import Redactor, RedactorWithFunction
 from hh_jupyter.settings import Settings
+from hh_jupyter.threads import start_thread
 from hh_jupyter.tracing.processor import open_spans
 
 if TYPE_CHECKING:
     from hh_jupyter.display.hub import Hub, ViewSource
-
-
-class FrontEnd(Protocol):
-    """What `Outputs` needs of a front end.
-
-    Attributes:
-        can_update: outputs that are shown can be updated in place.
-    """
-
-    can_update: bool
-
-    def show(self, view: CellView, display_id: str, *, update: bool) -> None:
-        """Show the view under this display id, or update the output that has it."""
-
-    def publish(self, data: Mapping[str, str], view_id: str, display_id: str, *, update: bool) -> None:
-        """Show these mime types under this display id, or update the output that has it."""
-
-    def current_parent(self) -> object:
-        """Return what `show_under` needs to show an output under the running cell later; None if it cannot."""
-
-    def show_under(self, parent: object, view: CellView, display_id: str) -> None:
-        """Show a first output under a cell that has ended."""
-
-
-class KernelFrontEnd:
-    """Publishes to the clients of a kernel.
-
-    Only updates may come from a background thread: a new output would be filed under whichever cell runs then.
-    """
-
-    can_update = True
-
-    def __init__(self, shell: Any) -> None:
-        self._shell = shell
-        # `%%capture` replaces the shell's publisher while it runs; updates must not be captured.
-        self._publisher = shell.display_pub
-
-    def show(self, view: CellView, display_id: str, *, update: bool) -> None:
-        """Publish text/html and text/plain."""
-        self.publish(mime_bundle(view), view.view_id, display_id, update=update)
-
-    def publish(self, data: Mapping[str, str], view_id: str, display_id: str, *, update: bool) -> None:
-        """Publish with metadata that marks the output as ours."""
-        publisher = self._publisher if update else self._shell.display_pub
-        publisher.publish(
-            data=dict(data),
-            metadata={METADATA_KEY: {"view_id": view_id}},
-            transient={"display_id": display_id},
-            update=update,
-        )
-
-    def current_parent(self) -> object:
-        """Return the header of the execute request: clients file an output under the request that is its parent."""
-        return self._publisher.parent_header
-
-    def show_under(self, parent: object, view: CellView, display_id: str) -> None:
-        """Publish with this parent; the publisher itself would use the current request."""
-        publisher = self._publisher
-        content = {
-            "data": mime_bundle(view),
-            "metadata": {METADATA_KEY: {"view_id": view.view_id}},
-            "transient": {"display_id": display_id},
-        }
-        message = publisher.session.msg("display_data", content, parent=parent)
-        publisher.session.send(publisher.pub_socket, message, ident=publisher.topic)
-
-
-class TerminalFrontEnd:
-    """Prints to a terminal: one line normally, the tree on an error or on request. Printed text is never updated."""
-
-    can_update = False
-
-    def __init__(self, shell: Any) -> None:
-        self._shell = shell
-
-    def current_parent(self) -> object:
-        """Return None: a terminal cannot show anything under an earlier cell."""
-        return None
-
-    def show_under(self, parent: object, view: CellView, display_id: str) -> None:
-        """Never called, since `current_parent` is None."""
-
-    def publish(self, data: Mapping[str, str], view_id: str, display_id: str, *, update: bool) -> None:
-        """Print the text; ignore updates."""
-        if not update:
-            print(data["text/plain"])
-
-    def show(self, view: CellView, display_id: str, *, update: bool) -> None:
-        """Print the view; ignore updates."""
-        if update:
-            return
-        draw = text.render if view.open else text.summary
-        width = shutil.get_terminal_size().columns
-        print(draw(view, unicode=_supports_unicode(sys.stdout), color=self._colored(sys.stdout), width=width))
-
-    def _colored(self, stream: Any) -> bool:
-        """Whether to use colour: on a terminal, unless IPython or NO_COLOR (no-color.org: not empty) turns it off."""
-        no_color = str(getattr(self._shell, "colors", "")).lower() == "nocolor"
-        return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and not no_color
-
-
-def _supports_unicode(stream: Any) -> bool:
-    encoding = getattr(stream, "encoding", None) or ""
-    return encoding.lower().replace("-", "").replace("_", "") in ("utf8", "cp65001")
-
-
-def front_end_of(shell: Any) -> FrontEnd:
-    """Return the front end of this shell."""
-    return KernelFrontEnd(shell) if getattr(shell, "kernel", None) is not None else TerminalFrontEnd(shell)
 
 
 # The interactive hub. Where it cannot be opened, the static outputs stay as they are.
@@ -260,11 +148,10 @@ class RunningCells:
         """Start to follow a cell of a notebook."""
         if self._closing.is_set():
             return
-        self._open.wanted = True
-        self._cells[frame.key] = RunningCell(frame, view_id_of(frame.info.cell_id, frame.label), time.monotonic())
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="hh-running", daemon=True)
-            self._thread.start()
+        self._thread = self._thread or start_thread(self._run, "hh-running")
+        if self._thread is not None:
+            self._open.wanted = True
+            self._cells[frame.key] = RunningCell(frame, view_id_of(frame.info.cell_id, frame.label), time.monotonic())
 
     def end(self, key: str) -> None:
         """Stop following a cell, since it has ended and gets its output."""
@@ -366,24 +253,33 @@ class UpdatableOutputs:
         if frame is None or not self._front_end.can_update:
             return None
         frame.show = frame.show or "off"
-        return CellUpdatableOutput(frame, self._cells, self._front_end)
+        return CellUpdatableOutput(frame, self._cells, self._front_end.place())
 
 
 class CellUpdatableOutput:
     """See `hh_jupyter.display.updatable_output.UpdatableOutput`."""
 
-    def __init__(self, frame: CellFrame, cells: Cells, front_end: FrontEnd) -> None:
-        self._frame, self._cells, self._front_end = frame, cells, front_end
+    def __init__(self, frame: CellFrame, cells: Cells, place: Place) -> None:
+        self._frame, self._cells, self._place = frame, cells, place
         self._id = f"hh-live-{frame.key}-{secrets.token_hex(3)}"
         # Stable, so that running the cell again changes nothing in the saved file but the content.
         self._view_id = f"{view_id_of(frame.cell_id, frame.label)}-run"
         self._drawn = False
 
+    @property
+    def can_update(self) -> bool:
+        """Whether more than one update can be shown."""
+        return self._place.can_update
+
     def update(self, bundle: Mapping[str, str]) -> None:
         """Show these mime types, or update the output with them."""
-        self._front_end.publish(bundle, self._view_id, self._id, update=self._drawn)
+        self._place.publish(bundle, self._view_id, self._id, update=self._drawn)
         self._drawn = True
 
     def cell_running(self) -> bool:
         """Whether the output's cell is the one that runs."""
         return self._cells.running() is self._frame
+
+    def withdraw(self) -> bool:
+        """Remove the output if it is only captured; return whether it was removed."""
+        return isinstance(self._place, CapturedPlace) and self._place.remove(self._id)

@@ -8,6 +8,7 @@ from typing import Any, Final
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
+from hh_jupyter import threads
 from hh_jupyter.display.format import count
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.completion import Suggestions
@@ -114,7 +115,7 @@ class Commands:
             all_settings="--all" in line,
             joins=tracer.provider_binding.uses_foreign_provider,
             exported_elsewhere=tracer.exported_elsewhere,
-            trouble=failure_lines(),
+            trouble=[*filter(None, [threads.problem()]), *failure_lines()],
         )
         print(text)
 

@@ -21,8 +21,9 @@ from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.snippet import python_code
 from hh_jupyter.display.view import CellView
 from hh_jupyter.notebook.cells import CellFrame
-from hh_jupyter.notebook.frontend import FrontEnd, LazyHub, RunningCells
+from hh_jupyter.notebook.frontend import LazyHub, RunningCells
 from hh_jupyter.notebook.guard import guarded, note_failure
+from hh_jupyter.notebook.places import FrontEnd, Place
 from hh_jupyter.notebook.sessions import NotebookSessions, SessionStore
 from hh_jupyter.notebook.status import is_final, sending_result
 from hh_jupyter.notebook.transfer import save
@@ -31,6 +32,7 @@ from hh_jupyter.records import prices
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanDetails, SpanRecord
+from hh_jupyter.threads import start_thread
 from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
@@ -59,20 +61,31 @@ class OutputUpdater(Generic[T]):
         self._not_final: dict[int, T] = {}
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
+        self._runs_on: int | None = None
 
     def request(self, output: T) -> None:
         """Refresh this output soon. Thread-safe."""
         self._requests.put(output)
 
     def start(self) -> None:
-        """Start the thread if it is not running. Called on the main thread when an output has been shown."""
+        """Start the thread if it is not running. Called on the main thread when an output has been shown.
+
+        If no thread can be started, make the requested updates now.
+        """
         if self._thread is None and not self._closing.is_set():
-            self._thread = threading.Thread(target=self._run, name="hh-outputs", daemon=True)
-            self._thread.start()
+            self._thread = start_thread(self._run, "hh-outputs")
+            if self._thread is None:
+                self._update_here()
+
+    def _update_here(self) -> None:
+        self._runs_on = threading.get_ident()
+        for output in {id(output): output for output in (*self._not_final.values(), *self._next(0))}.values():
+            self._refresh_one(output)
+        self._runs_on = None
 
     def on_own_thread(self) -> bool:
-        """Whether the caller runs on the updater's thread, where slow work delays no cell."""
-        return threading.current_thread() is self._thread
+        """Whether the updater is calling: on its thread, where slow work delays no cell, if there is one."""
+        return threading.get_ident() == self._runs_on
 
     def close(self) -> None:
         """Process pending requests, then end the thread; waits at most 2 seconds."""
@@ -80,11 +93,14 @@ class OutputUpdater(Generic[T]):
         self._requests.put(None)
         if self._thread is not None:
             self._thread.join(2)
+        else:
+            self._update_here()
 
     def _run(self) -> None:
+        self._runs_on = threading.get_ident()
         poll = POLL_SECONDS[0]
         while True:
-            requested = self._next(poll)
+            requested = self._next(poll if self._not_final else None)
             poll = POLL_SECONDS[0] if requested else min(poll * 2, POLL_SECONDS[1])
             for output in requested or tuple(self._not_final.values()):
                 self._refresh_one(output)
@@ -92,10 +108,9 @@ class OutputUpdater(Generic[T]):
                 return
             self._closing.wait(PAUSE_SECONDS)
 
-    def _next(self, poll: float) -> tuple[T, ...]:
-        """Return the requested outputs, each once; wait for the first. Empty when it is time to poll."""
+    def _next(self, timeout: float | None) -> tuple[T, ...]:
+        """Return the requested outputs, each once; wait for the first. Empty after `timeout` seconds without one."""
         requested: dict[int, T] = {}
-        timeout = poll if self._not_final else None
         try:
             while True:
                 output = self._requests.get(timeout=timeout)
@@ -369,7 +384,7 @@ class Outputs:
         self.cells = CellIndex(log)
         self._by_view: dict[str, CellOutput] = {}
         self._by_key: dict[str, list[CellOutput]] = defaultdict(list)
-        self._without_spans: dict[str, tuple[CellFrame, object]] = {}
+        self._without_spans: dict[str, tuple[CellFrame, Place]] = {}
         self._views = Views(sessions, log, self.cells.span_count)
         self._delivery = DeliveryWait(self._tracer)
         self._updater: OutputUpdater[CellOutput] = OutputUpdater(self._refresh)
@@ -399,18 +414,21 @@ class Outputs:
         ended_ns = time.time_ns()
         registry.wait_all_processed(PROCESS_SECONDS)
         self._running.end(frame.key)
-        self._without_spans[frame.key] = (frame, self._front_end.current_parent())
+        place = self._front_end.place_below()
+        later = place.later() if place is not None else None
+        if later is not None:
+            self._without_spans[frame.key] = (frame, later)
         if not self.cells.span_count(frame.key):
             while len(self._without_spans) > MAX_CELLS_WITHOUT_SPANS:
                 self._without_spans.pop(next(iter(self._without_spans)), None)
             return
-        del self._without_spans[frame.key]
-        output = self._add_for(frame)
+        self._without_spans.pop(frame.key, None)
+        output = self._add_for(frame, place)
         output.end(ended_ns, raised=raised, interrupted=interrupted)
         if not self._hub.wanted and self.cells.needs_prices(output.key):
             prices.load()  # A headless run: no user waits, and an update after the last cell would be lost.
         if self._front_end.can_update:
-            self._draw(output, update=False)
+            self._draw(output)
         try:
             self._delivery.wait(headless=self._front_end.can_update and not frame.cell_id)
         finally:
@@ -438,7 +456,7 @@ class Outputs:
             KeyError: the cell has no spans.
         """
         key = self.cells.key(label)
-        output = self._add(key, label, view_id, "tree")
+        output = self._add(key, label, view_id, "tree", self._front_end.place())
         output.end_like(self._by_key[key][0])
         output.asked, output.detail, output.errors_only, output.on_change = True, detail, errors_only, on_change
         self._show(output)
@@ -462,7 +480,7 @@ class Outputs:
             on_change: see `CellOutput`; with it, nothing is displayed.
         """
         self.want_hub(interactive=interactive)
-        output = self._add("", view.label, view.view_id, view.mode)
+        output = self._add("", view.label, view.view_id, view.mode, self._front_end.place())
         output.fixed, output.export, output.detail, output.on_change = view, export, detail, on_change
         displayed = [shown for shown in self._by_key[""] if shown.on_change is None]
         for old in displayed[:-MAX_FIXED_OUTPUTS]:
@@ -482,10 +500,10 @@ class Outputs:
                 self._hub.changed(view_id)
 
     def _show(self, output: CellOutput) -> None:
-        self._draw(output, update=False)
+        self._draw(output)
         if self._front_end.can_update:
-            self._updater.start()
             self._updater.request(output)
+            self._updater.start()
 
     @property
     def in_terminal(self) -> bool:
@@ -505,14 +523,14 @@ class Outputs:
         self._updater.close()
         self._hub.close()
 
-    def _add_for(self, frame: CellFrame) -> CellOutput:
+    def _add_for(self, frame: CellFrame, place: Place | None) -> CellOutput:
         cell_id = frame.cell_id
         self.want_hub(interactive=bool(cell_id))
         mode = frame.show or self._tracer.settings.display
-        return self._add(frame.key, frame.label, view_id_of(cell_id, frame.label), mode)
+        return self._add(frame.key, frame.label, view_id_of(cell_id, frame.label), mode, place)
 
-    def _add(self, key: str, label: str, view_id: str, mode: str) -> CellOutput:
-        output = CellOutput(key, label, view_id, f"hh-{key}-{secrets.token_hex(3)}", mode)
+    def _add(self, key: str, label: str, view_id: str, mode: str, place: Place | None) -> CellOutput:
+        output = CellOutput(key, label, view_id, f"hh-{key}-{secrets.token_hex(3)}", mode, place)
         self.forget(view_id)
         self._by_view[view_id] = output
         self._by_key[key].append(output)
@@ -521,12 +539,12 @@ class Outputs:
     def _after_flush(self, output: CellOutput) -> None:
         output.overdue = not is_final(self._views.export(output))
         if not self._front_end.can_update:
-            self._draw(output, update=False)
+            self._draw(output)
             return
-        self._updater.start()
         done = self._refresh(output)
         if not done or self._hub.needs_opening or self.cells.needs_prices(output.key):
             self._updater.request(output)
+        self._updater.start()
 
     def _refresh(self, output: CellOutput) -> bool:
         """Update an output in place if its state has changed; return True when it needs no polling."""
@@ -534,7 +552,7 @@ class Outputs:
             return True  # The cell was run again and has a new output.
         if self._updater.on_own_thread() and self.cells.needs_prices(output.key):
             prices.load()
-        self._draw(output, update=True)
+        self._draw(output)
         if self._updater.on_own_thread():
             self._hub.open()
         self._hub.changed(output.view_id)
@@ -544,18 +562,19 @@ class Outputs:
         # A change during the drawing still has to be shown, even if it was the last one.
         return now == output.state and is_final(now.export)
 
-    def _draw(self, output: CellOutput, *, update: bool) -> None:
+    def _draw(self, output: CellOutput) -> None:
         """Show or update an output. One thread at a time, or an older state might be shown last."""
         with self._drawing:
             state = self._state(output)
-            if update and state == output.state:
+            if state == output.state:
                 return
             output.state = state
-            if output.parent is not None:
-                parent, output.parent = output.parent, None
-                self._front_end.show_under(parent, self._views.static_view(output), output.display_id)
-            elif output.mode != "off" and output.on_change is None:
-                self._front_end.show(self._views.static_view(output), output.display_id, update=update)
+            place = output.place
+            if place is None or output.mode == "off" or output.on_change is not None:
+                return
+            if not output.shown or place.can_update:
+                place.show(self._views.static_view(output), output.display_id, update=output.shown)
+                output.shown = True
 
     def _state(self, output: CellOutput) -> OutputState:
         spans, export = self.cells.span_count(output.key), self._views.export(output)
@@ -580,8 +599,7 @@ class Outputs:
 
     def _show_late(self, key: str) -> None:
         """Give a cell that ended without spans its output, since one of its spans has ended now."""
-        frame, parent = self._without_spans.pop(key, (None, None))
-        if frame is not None and parent is not None and self._tracer.settings.display != "off":
-            output = self._add_for(frame)
-            output.parent = parent
+        frame, place = self._without_spans.pop(key, (None, None))
+        if frame is not None and self._tracer.settings.display != "off":
+            self._add_for(frame, place)
             self._updater.start()

@@ -229,12 +229,14 @@ def _parent_command_line() -> list[str]:
     try:
         return Path(f"/proc/{os.getppid()}/cmdline").read_text(errors="replace").rstrip("\0").split("\0")
     except OSError:
-        pass  # Not Linux. ipykernel depends on psutil.
+        pass  # Not Linux. ipykernel depends on psutil, IPython and Pyodide do not.
     try:
         import psutil  # type: ignore[import-untyped]
-
+    except ImportError:
+        return []
+    try:
         found: list[str] = psutil.Process(os.getppid()).cmdline()
-    except (ImportError, OSError, psutil.Error):
+    except (OSError, psutil.Error):
         return []
     return found
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from hh_jupyter.display.content import Detail, collect_content
 from hh_jupyter.display.view import CellView
 from hh_jupyter.notebook.cells import CellFrame
+from hh_jupyter.notebook.places import Place
 from hh_jupyter.notebook.sessions import SHORT_ID, KnownSession, NotebookSessions, export_of, export_of_cell
 from hh_jupyter.notebook.status import Notices
 from hh_jupyter.records import prices as price_table
@@ -54,13 +55,14 @@ class CellOutput:
         view_id: id of the element in the page; stays the same when the cell is run again.
         display_id: addresses updates; unlike `view_id` never reused.
         mode: value of the setting `display` for this output.
+        place: where it is shown; None if it cannot be.
         raised: the cell ended with an exception.
         interrupted: that exception was a KeyboardInterrupt.
         ended_ok_ns: when the cell ended, in Unix nanoseconds; None if it raised.
         late: number of spans that ended after the cell.
         overdue: the wait after the cell ended before all spans were exported.
         changes: number of changes to its spans by late events.
-        parent: where to show an output that is not displayed yet; see `FrontEnd.show_under`.
+        shown: it is displayed.
         state: state at the last drawing.
         fixed: view of a fixed set of spans; their export state may still change.
         export: returns the export state of a fixed set of spans.
@@ -75,13 +77,14 @@ class CellOutput:
     view_id: str
     display_id: str
     mode: str
+    place: Place | None = None
     raised: bool = False
     interrupted: bool = False
     ended_ok_ns: int | None = None
     late: int = 0
     overdue: bool = False
     changes: int = 0
-    parent: object = None
+    shown: bool = False
     state: OutputState | None = None
     fixed: CellView | None = None
     export: Callable[[], ExportState] | None = None

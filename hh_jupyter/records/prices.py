@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from hh_jupyter.conventions.facts import SpanFacts
+from hh_jupyter.threads import start_thread
 
 logger = logging.getLogger(__name__)
 
@@ -69,10 +70,10 @@ def load() -> bool:
 
 
 def load_in_background(then: Callable[[], None] | None = None) -> None:
-    """Load the price table on a daemon thread, unless it is loaded or loading already.
+    """Load the price table on a daemon thread, unless it is loaded or loading already; now, if none can be started.
 
     Args:
-        then: called on that thread after this call has loaded the table; not called otherwise.
+        then: called there after this call has loaded the table; not called otherwise.
     """
     global _thread
     if ready() or (_thread is not None and _thread.is_alive()):
@@ -82,8 +83,9 @@ def load_in_background(then: Callable[[], None] | None = None) -> None:
         if load() and then is not None:
             then()
 
-    _thread = threading.Thread(target=run, name=_THREAD_NAME, daemon=True)
-    _thread.start()
+    _thread = start_thread(run, _THREAD_NAME)
+    if _thread is None:
+        run()
 
 
 def table() -> str | None:

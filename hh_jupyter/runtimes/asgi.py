@@ -19,6 +19,7 @@ from hh_jupyter.runtimes.request_session import (
     RequestSession,
     RequestSessionFactory,
 )
+from hh_jupyter.threads import call_off_loop
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 __all__ = ["SessionMiddleware"]
@@ -95,7 +96,7 @@ class SessionMiddleware:
 
         async def send_after_flush(message: Message) -> None:
             if message["type"].startswith("lifespan.shutdown."):
-                await asyncio.to_thread(self._sessions.flush)
+                await call_off_loop(self._sessions.flush)
             await send(message)
 
         return send_after_flush
@@ -144,7 +145,7 @@ class _Exchange:
 
     async def _finish(self, **what: Any) -> None:
         if self._session.finish_blocks:
-            await asyncio.to_thread(self._session.finish, **what)
+            await call_off_loop(self._session.finish, **what)
         else:
             self._session.finish(**what)
 

@@ -15,6 +15,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
 from hh_jupyter.errors import SettingTypeError
 from hh_jupyter.runtimes.request_session import HEADER, IncomingRequest, RequestSession, RequestSessionFactory
+from hh_jupyter.threads import call_off_loop
 
 __all__ = ["SessionMiddleware"]
 
@@ -88,7 +89,7 @@ class SessionMiddleware:
             wrap: Any = _async_parts if response.is_async else _parts
             response.streaming_content = wrap(response.streaming_content, response, session)
         elif session.finish_blocks:
-            await asyncio.to_thread(session.finish, response.status_code)
+            await call_off_loop(session.finish, response.status_code)
         else:
             session.finish(response.status_code)
         return response

@@ -6,7 +6,6 @@ work.
 
 from __future__ import annotations
 
-import asyncio
 import copyreg
 import logging
 import sys
@@ -29,6 +28,7 @@ from hh_jupyter.export.exporter import Exporter
 from hh_jupyter.export.model import EndedSpan, RemoteOrigin, Request, Session
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.settings import Settings, same_but_for_display, with_config_objects
+from hh_jupyter.threads import call_off_loop
 from hh_jupyter.tracing import propagation, registry, span_store
 from hh_jupyter.tracing.context import (
     SessionScope,
@@ -363,7 +363,7 @@ class HoneyHiveTracer:
             skip_api_call=skip_api_call,
         )
         if self.settings.disable_batch:
-            await asyncio.to_thread(self.exporter.wait_if_immediate)
+            await call_off_loop(self.exporter.wait_if_immediate)
         return found
 
     def _enter_session(

@@ -117,6 +117,10 @@ class Program:
         self._process.communicate()
         return rest
 
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._process.terminate()
+
     def stop(self) -> None:
         """Stop the program: it lives, but does nothing until it is killed."""
         self._process.send_signal(signal.SIGSTOP)

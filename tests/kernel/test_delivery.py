@@ -10,8 +10,8 @@ from tests.kernel.conftest import KEY, StartKernel
 from tests.kernel.driver import Kernel
 
 SLOW_TO_DRAW = """
-from hh_jupyter.notebook.frontend import KernelFrontEnd
-show, elsewhere = KernelFrontEnd.show, threading.Event()
+from hh_jupyter.notebook.places import KernelPlace
+show, elsewhere = KernelPlace.show, threading.Event()
 
 def slow(self, view, display_id, *, update):
     if threading.current_thread() is not threading.main_thread():
@@ -25,7 +25,7 @@ def slow(self, view, display_id, *, update):
             elsewhere.wait(2)
     show(self, view, display_id, update=update)
 
-KernelFrontEnd.show = slow
+KernelPlace.show = slow
 """
 """Lets spans be sent between the moment when an output is drawn and the moment when it is shown."""
 

@@ -108,3 +108,26 @@ def test_a_removed_wrapper_inside_another_wrapper_does_nothing(monkeypatch: pyte
         assert seen_in_thread() == [None]
     monkeypatch.undo()
     threading.Thread.start = original  # type: ignore[method-assign]
+
+
+def test_a_thread_that_could_not_be_started_can_be_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, rooms = threading.Thread.start, iter([False, False, True])
+
+    def start_if_there_is_room(thread: threading.Thread) -> None:
+        if not next(rooms):
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_there_is_room)
+    contexts = ThreadContexts()
+    contexts.install()
+    seen: list[object] = []
+    thread = threading.Thread(target=lambda: seen.append(otel.get_value(KEY)))
+    for _ in range(2):
+        with value("too early"), pytest.raises(RuntimeError, match="can't start new thread"):
+            thread.start()
+    with value("started"):
+        thread.start()
+    thread.join()
+    contexts.remove()
+    assert seen == ["started"]

@@ -38,6 +38,18 @@ def test_the_table_loads_on_a_separate_thread_and_calls_back() -> None:
     assert prices.estimate(call(prompt=1000, completion=100)) == pytest.approx(0.00021)
 
 
+@pytest.mark.usefixtures("unloaded")
+def test_the_table_loads_at_once_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    done = threading.Event()
+    prices.load_in_background(done.set)
+    assert done.is_set()
+    assert prices.ready()
+
+
 def test_importing_the_package_does_not_import_the_table() -> None:
     code = "import sys, hh_jupyter.records.totals; sys.exit('genai_prices' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

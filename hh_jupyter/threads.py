@@ -1,0 +1,65 @@
+"""Threads of this package, and the one warning where none can be started.
+
+Pyodide has no threads, a container may limit their number, and none starts while the interpreter shuts down. The
+callers of `start_thread` then do their work on the calling thread, or leave out what only decorates.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+_problem: str | None = None
+
+
+def start_thread(target: Callable[..., object], name: str, args: Iterable[Any] = ()) -> threading.Thread | None:
+    """Start a daemon thread; return None if that is not possible, which is logged once."""
+    thread = threading.Thread(target=target, name=name, args=tuple(args), daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        note_problem(error)
+        return None
+    return thread
+
+
+async def call_off_loop(function: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+    """Await a function that may block, called on a thread; call it here, if none can be started.
+
+    The event loop's own executor would not do: once used, it needs a thread to be shut down.
+    """
+    import asyncio  # Late: a cold start does not need it.
+
+    future: Future[None] = Future()
+
+    def call() -> None:
+        try:
+            function(*args, **kwargs)
+        except BaseException as error:  # boundary: raised again in the coroutine.
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    if start_thread(contextvars.copy_context().run, "hh_jupyter-call", (call,)) is None:
+        call()
+    await asyncio.wrap_future(future)
+
+
+def note_problem(error: RuntimeError) -> None:
+    """Log that a thread could not be started, once, unless the interpreter is shutting down."""
+    global _problem
+    if _problem is None and "shutdown" not in str(error):
+        _problem = f"no thread can be started here ({error})"
+        then = "spans are recorded, and sent at the end of a cell, by a flush and at exit"
+        logger.warning("hh_jupyter: %s: %s", _problem, then)
+
+
+def problem() -> str | None:
+    """Return why a thread could not be started; None if that has not happened in this process."""
+    return _problem

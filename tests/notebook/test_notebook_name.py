@@ -1,0 +1,51 @@
+"""The notebook's name is found, or a default is used, whatever the machine offers to look it up."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hh_jupyter.notebook.sessions import notebook_name
+
+LOADING = """
+import pathlib, sys
+sys.modules["psutil"] = None
+read = pathlib.Path.read_text
+def no_proc(path, *args, **kwargs):
+    if str(path).startswith("/proc"):
+        raise FileNotFoundError(path)
+    return read(path, *args, **kwargs)
+pathlib.Path.read_text = no_proc
+from IPython.terminal.interactiveshell import TerminalInteractiveShell
+shell = TerminalInteractiveShell.instance()
+shell.run_line_magic("load_ext", "hh_jupyter")
+"""
+
+
+def test_loading_needs_neither_proc_nor_psutil(tmp_path: Path) -> None:
+    """As in a terminal on macOS or Windows, and in Pyodide."""
+    ran = subprocess.run([sys.executable, "-c", LOADING], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "hh: local mode" in ran.stdout
+    assert "Error" not in ran.stdout + ran.stderr
+
+
+class FakeError(Exception):
+    """What psutil raises for a process that it may not read."""
+
+
+@pytest.mark.parametrize("error", [FakeError, PermissionError])
+def test_a_parent_process_that_cannot_be_read_names_no_notebook(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError))
+    monkeypatch.setitem(sys.modules, "psutil", types.SimpleNamespace(Error=FakeError, Process=refuse))
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    assert notebook_name(types.SimpleNamespace(user_ns={}, kernel=object())) == "notebook"
