@@ -122,7 +122,7 @@ export class Detail {
     const { error, attributes: known, hint } = details;
     /** @type {[string, () => Child, unknown][]} */
     const all = [
-      ["Error", () => error && failure(error, span, details.input), error],
+      [span.error === "cancelled" ? "Stopped" : "Error", () => error && failure(error, span, details.input), error],
       ["Messages", () => messages(details), details.messages?.length],
       ["Input and output", () => inputAndOutput(details), details.input !== undefined || details.output !== undefined || details.documents?.length],
       ["Attributes", () => attributes(known ?? []), known?.length],
@@ -142,7 +142,7 @@ export class Detail {
     return [
       h("div", { class: "hh-tabs", role: "tablist", "aria-label": "Details", onkeydown: (/** @type {KeyboardEvent} */ event) => turn(event, tabs) }, tabs),
       h("div", { class: "hh-pane", role: "tabpanel", id: pane, "aria-labelledby": `${pane}-${current[0][0]}` },
-        hint && current[0] !== "Error" ? h("p", { class: "hh-hint", role: "note" }, hint) : null, current[1]()),
+        hint && current[0] !== all[0][0] ? h("p", { class: "hh-hint", role: "note" }, hint) : null, current[1]()),
     ];
   }
 

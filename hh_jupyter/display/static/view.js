@@ -104,7 +104,7 @@ export class View {
   /** The span to select first: the deepest error, else the last model call, else the root. */
   initialSelection() {
     if (this.header.selected) return this.header.selected;
-    const calls = this.trace.spans.filter((/** @type {Span} */ span) => span.kind === "llm");
+    const calls = this.trace.spans.filter((/** @type {Span} */ span) => span.kind === "llm" && !span.repeats);
     return (calls[calls.length - 1] ?? this.trace.spans[0]).id;
   }
 
