@@ -87,6 +87,9 @@ SESSION_ID_GIVEN: Final = "honeyhive_metadata.session_id_given"
 REDACTED: Final = "honeyhive_metadata.hh_redacted"
 """Number of redacted values, an int; absent if there are none."""
 
+CANCELLED: Final = "honeyhive_metadata.hh_cancelled"
+"""True on a span that a cancellation ended, or another exception that is no `Exception`; absent otherwise."""
+
 NAMESPACES: Final = MappingProxyType(
     {
         "inputs": INPUTS,

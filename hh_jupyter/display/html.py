@@ -18,7 +18,7 @@ from hh_jupyter.display.view import (
     RowText,
     choose_rows,
     describe_row,
-    error_line,
+    error_lines,
     extent,
     hidden_spans,
     omitted_content_hint,
@@ -26,7 +26,7 @@ from hh_jupyter.display.view import (
     rows_of,
     summarize_view,
 )
-from hh_jupyter.records.tree import SpanTree, TreeRow
+from hh_jupyter.records.tree import SpanTree, TreeRow, timed_out
 
 __all__ = ["DISPLAYS", "CellView", "Notice", "mime_bundle"]
 
@@ -133,6 +133,8 @@ def _label(row: TreeRow, text: RowText) -> str:
     name = f"{escape(text.name)}{f' {text.repeats}' if text.repeats else ''}"
     if row.node.error == "uncaught":
         name = f"<b>✗ {name}</b>"
+    elif row.node.error == "cancelled" or timed_out(row.node):
+        name = f"{MARKS['cancelled']} {name}"
     elif row.node.error == "caught":
         name = f"! {name}"
     extra = " ".join(filter(None, (escape(text.model), escape(text.tag))))
@@ -198,8 +200,8 @@ def _image(image: InlineImage) -> str:
 MAX_BYTES: Final = 32_000
 """Maximum size of the output without the content of spans, which it holds only on request."""
 
-MARKS: Final = {"ok": "✓", "error": "✗", "running": "○", "stopped": "■"}
-TINTS: Final = {"ok": "rgba(31,157,87,.3)", "error": "rgba(216,67,90,.3)"}
+MARKS: Final = {"ok": "✓", "error": "✗", "running": "○", "stopped": "■", "cancelled": "⊘"}
+TINTS: Final = {"ok": "rgba(31,157,87,.3)", "error": "rgba(216,67,90,.3)", "cancelled": "rgba(214,148,25,.3)"}
 ROOT_STYLE: Final = (
     f"border:{BORDER};border-radius:8px;overflow:hidden;margin:2px 0;"
     "font-family:system-ui,-apple-system,Segoe UI,Roboto,Noto Sans,sans-serif;font-size:13px;line-height:1.5"
@@ -251,6 +253,9 @@ def _summary(view: CellView, hidden: int) -> str:
     chips = [
         f'<b style="background-color:{TINTS["error"]};{_CHIP}">{escape(summary.errors)}</b>' if summary.errors else "",
         f'<span style="background-color:{GREY};{_CHIP}">{escape(summary.caught)}</span>' if summary.caught else "",
+        f'<span style="background-color:{TINTS["cancelled"]};{_CHIP}">{escape(summary.cancelled)}</span>'
+        if summary.cancelled
+        else "",
     ]
     parts = [
         f"<span>{mark}{SPACE} <b>{escape(summary.title)}</b></span>",
@@ -288,15 +293,17 @@ def _notice(notice: Notice | None) -> str:
 
 
 def _error(view: CellView) -> str:
-    error = error_line(view.tree)
-    if error is None:
+    """Return the error that left the cell, and those that it was raised from."""
+    clauses = []
+    for error in error_lines(view):
+        name = f" in {escape(error.name)}" if error.name else ""
+        through = f", through {', then '.join(map(escape, error.through))}" if error.through else ""
+        place = f" ({escape(error.location)})" if error.location else ""
+        clauses.append(f"<b>{escape(error.what)}</b>{name}{through}{place}")
+    if not clauses:
         return ""
-    through = f", through {', then '.join(map(escape, error.through))}" if error.through else ""
-    place = f" ({escape(error.location)})" if error.location else ""
-    return (
-        f'<div style="border-left:3px solid {ERROR_COLOR};padding:1px 10px;margin:2px 0 8px;overflow-wrap:break-word">'
-        f"<b>{escape(error.what)}</b> in {escape(error.name)}{through}{place}</div>\n"
-    )
+    style = f"border-left:3px solid {ERROR_COLOR};padding:1px 10px;margin:2px 0 8px;overflow-wrap:break-word"
+    return f'<div style="{style}">{", caused by ".join(clauses)}</div>\n'
 
 
 def _link(view: CellView) -> str:

@@ -43,9 +43,10 @@ from hh_jupyter.records.tree import SpanNode
 # 10,000 spans take less than 500 kB as columns and 880 kB as JSON. Names, kinds and models are sent once each.
 
 UNKNOWN_TOKENS = 0xFFFFFFFF
-ERROR_ROLES = ("", "uncaught", "caught", "propagated")
-"""Bits 0 and 1 of the column `state`. Bit 2: the span is running; bit 3: the whole span is on the critical path; bit 4:
-its own time is on the critical path."""
+ERROR_ROLES = ("", "uncaught", "caught", "propagated", "cancelled")
+"""Bits 0, 1 and 5 of the column `state`. Bit 2: the span is running; bit 3: the whole span is on the critical path; bit
+4: its own time is on the critical path; bit 6: the parent failed with the span's error; bit 7: the span describes the
+same model call as a span above."""
 
 Columns = list[tuple[str, str, "array[Any]"]]
 """Name, type (f8, f4, u8, u4, u2, u1: kind and bytes), items."""
@@ -171,7 +172,9 @@ def _tokens(node: SpanNode) -> int:
 
 def _state(node: SpanNode) -> int:
     critical = _all_critical(node) << 3 | _own_critical(node) << 4
-    return ERROR_ROLES.index(node.error) | (node.record.end_ns is None) << 2 | critical
+    role = ERROR_ROLES.index(node.error)
+    running, more = node.record.end_ns is None, (role >> 2) << 5 | node.passed << 6 | node.repeats << 7
+    return role & 3 | running << 2 | critical | more
 
 
 def _delivery_state(view: CellView) -> str:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from hh_jupyter.display.content import ContentBlock
-from hh_jupyter.display.format import cell_width, clean, count, fit
+from hh_jupyter.display.format import cell_width, clean, count, fit, span_name
 from hh_jupyter.display.view import (
     COMMAND_LENGTH,
     CellView,
     RowText,
     choose_rows,
     describe_row,
-    error_line,
+    error_lines,
     extent,
     hidden_spans,
     omitted_content_hint,
@@ -23,7 +23,7 @@ from hh_jupyter.display.view import (
     rows_of,
     summarize_view,
 )
-from hh_jupyter.records.tree import SpanTree, TreeRow
+from hh_jupyter.records.tree import SpanTree, TreeRow, timed_out
 
 BARS_FROM_WIDTH: Final = 80
 """Minimum width of a terminal in which bars are drawn."""
@@ -63,6 +63,8 @@ def _kind(row: TreeRow, text: RowText, style: TextStyle) -> tuple[str, str]:
     """Text and ANSI color of the kind column; failing spans show their error mark there."""
     if row.node.error == "uncaught":
         return f"{style.glyphs.marks['error']:<{_KIND_WIDTH}}", "31"
+    if row.node.error == "cancelled" or timed_out(row.node):
+        return f"{style.glyphs.marks['cancelled']:<{_KIND_WIDTH}}", "33"
     if row.node.error == "caught":
         return f"{'!':<{_KIND_WIDTH}}", "33"
     return f"{text.kind:<{_KIND_WIDTH}}", _KIND_COLORS.get(text.kind, "")
@@ -134,8 +136,12 @@ class Glyphs:
     bar: str
 
 
-UNICODE = Glyphs({"ok": "✓", "error": "✗", "running": "○", "stopped": "■"}, "├─ ", "└─ ", "│  ", "   ", "━")
-ASCII = Glyphs({"ok": "ok", "error": "x", "running": "o", "stopped": "#"}, "|- ", "`- ", "|  ", "   ", "=")
+UNICODE = Glyphs(
+    {"ok": "✓", "error": "✗", "running": "○", "stopped": "■", "cancelled": "⊘"}, "├─ ", "└─ ", "│  ", "   ", "━"
+)
+ASCII = Glyphs(
+    {"ok": "ok", "error": "x", "running": "o", "stopped": "#", "cancelled": "-"}, "|- ", "`- ", "|  ", "   ", "="
+)
 
 _TO_ASCII = str.maketrans({"…": "...", "×": "x"})
 
@@ -220,7 +226,7 @@ def _summary_line(view: CellView, style: TextStyle, width: int | None, hidden: i
 
 def _line_with(facts: Sequence[str], view: CellView, style: TextStyle, hidden: int) -> str:
     summary = summarize_view(view, hidden)
-    tone = {"ok": "32", "error": "1;31"}.get(summary.mark, "")
+    tone = {"ok": "32", "error": "1;31", "cancelled": "33"}.get(summary.mark, "")
     delivery = summary.delivery[:1].lower() + summary.delivery[1:]
     parts = [
         style.color(style.glyphs.marks[summary.mark], tone) + " " + style.color(summary.title, "1"),
@@ -228,6 +234,7 @@ def _line_with(facts: Sequence[str], view: CellView, style: TextStyle, hidden: i
         *facts,
         style.color(summary.errors, "1;31"),
         style.color(summary.caught, "2"),
+        style.color(summary.cancelled, "33"),
         *summary.notes,
         style.color(delivery, "32" if summary.delivery == "Sent" else ""),
     ]
@@ -235,14 +242,15 @@ def _line_with(facts: Sequence[str], view: CellView, style: TextStyle, hidden: i
 
 
 def _error_lines(view: CellView, style: TextStyle) -> list[str]:
-    error = error_line(view.tree)
-    if error is None:
-        return []
-    # A single root is the summary's title already.
-    through = error.through if len(view.tree.roots) > 1 else error.through[:-1]
-    path = " > ".join((*reversed(through), error.name))
-    line = f"  {path}: {style.color(error.what, '1;31')}"
-    return [f"{line}  {style.color(error.location, '2')}" if error.location else line]
+    lines = []
+    for number, error in enumerate(error_lines(view)):
+        # A single root is the summary's title already.
+        titled = len(view.tree.roots) == 1 and error.through[-1:] == (span_name(view.tree.title),)
+        path = " > ".join((*reversed(error.through[:-1] if titled else error.through), error.name))
+        parts = ("caused by" if number else "", f"{path}:" if path else "", style.color(error.what, "1;31"))
+        line = "  " + " ".join(filter(None, parts))
+        lines.append(f"{line}  {style.color(error.location, '2')}" if error.location else line)
+    return lines
 
 
 def _notice_lines(view: CellView, style: TextStyle) -> list[str]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Final, Literal
 
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display.content import ContentBlock, Detail
 from hh_jupyter.display.format import NAME_LENGTH, clean, span_name
 from hh_jupyter.records.export_state import ExportState
+from hh_jupyter.records.record import SpanError
 from hh_jupyter.records.totals import Totals
-from hh_jupyter.records.tree import SpanNode, SpanTree, TreeRow
+from hh_jupyter.records.tree import TIMEOUT, SpanNode, SpanTree, TreeRow, timed_out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +109,7 @@ _MAX_CELL_DIGITS: Final = 7
 
 # Texts of the summary line and of the error, the same in every display.
 
-Mark = Literal["ok", "error", "running", "stopped"]
+Mark = Literal["ok", "error", "running", "stopped", "cancelled"]
 MESSAGE_LENGTH = 300
 COMMAND_LENGTH = 240
 """Maximum length of a command with a path in it; a truncated command would not run."""
@@ -132,6 +131,7 @@ class Summary:
     facts: tuple[str, ...]
     errors: str
     caught: str
+    cancelled: str
     notes: tuple[str, ...]
     delivery: str
 
@@ -157,6 +157,7 @@ def summarize_view(view: CellView, hidden: int = 0) -> Summary:
         facts=_facts(view),
         errors=fmt.count(tree.errors, "error") if tree.errors else "",
         caught=f"{tree.caught:,} caught" if tree.caught else "",
+        cancelled=f"{tree.cancelled:,} cancelled" if tree.cancelled else "",
         notes=tuple(filter(None, notes)),
         delivery=view.source or view.export.word,
     )
@@ -169,7 +170,9 @@ def _mark(view: CellView) -> Mark:
         return "stopped"
     if view.raised or view.tree.errors:
         return "error"
-    return "running" if view.tree.running else "ok"
+    if view.tree.running:
+        return "running"
+    return "cancelled" if view.tree.stopped else "ok"
 
 
 def count_spans(view: CellView) -> int:
@@ -221,11 +224,11 @@ _NOT_SESSIONS: Final = frozenset({"all", "background"})
 
 @dataclass(frozen=True, slots=True)
 class ErrorLine:
-    """The deepest uncaught error.
+    """An error in one line.
 
     Attributes:
         what: "HTTPError: 503 Service Unavailable".
-        name: name of the span in which it began.
+        name: name of the span in which it began; empty if it began outside of spans.
         through: names of the spans that it propagated through, innermost first; long paths are shortened.
         location: "payments.py:41", or None.
     """
@@ -236,45 +239,61 @@ class ErrorLine:
     location: str | None
 
 
-def error_line(tree: SpanTree) -> ErrorLine | None:
-    """Return the error to show first; None without an uncaught error."""
-    node = tree.deepest_error
-    if node is None:
-        return None
-    error = node.record.error
+def error_lines(view: CellView) -> list[ErrorLine]:
+    """Return the error to show first, followed by the errors that it was raised from; empty without an error.
+
+    An interruption that no span recorded needs no line: the summary shows it.
+    """
+    failure = view.tree.failure
+    if failure is None or (view.interrupted and failure.node is None and not failure.causes):
+        return []
+    first = _error_line(failure.error, failure.node)
+    return [first, *(_error_line(cause.record.error, cause) for cause in failure.causes)]
+
+
+def _error_line(error: SpanError | None, node: SpanNode | None) -> ErrorLine:
     texts = (clean(error.type, NAME_LENGTH), clean(error.message, MESSAGE_LENGTH)) if error is not None else ()
     what = ": ".join(filter(None, texts)) or "Error without a message"
     location = error.location if error is not None else None
     return ErrorLine(
         what,
-        span_name(node.record.name),
-        _ancestor_names(node),
+        span_name(node.record.name) if node is not None else "",
+        _names_above(node) if node is not None else (),
         clean(location, NAME_LENGTH) if location else None,
     )
 
 
-def _ancestor_names(node: SpanNode) -> tuple[str, ...]:
-    """Return the names of the ancestors; of more than five only the first three, a count and the root."""
-    names = tuple(span_name(ancestor.record.name) for ancestor in islice(node.ancestors, 5))
-    if node.depth <= 5:
-        return names
-    root = deque(node.ancestors, maxlen=1).pop()
-    return (*names[:3], f"{node.depth - 4:,} more", span_name(root.record.name))
+def _names_above(node: SpanNode) -> tuple[str, ...]:
+    """Return the names of the spans that failed with a span's error; of more than five the first three and the last."""
+    above = []
+    while node.passed and node.parent is not None and not node.parent.converted:
+        node = node.parent
+        above.append(node)
+    names = [span_name(node.record.name) for node in (above if len(above) <= 5 else (*above[:3], above[-1]))]
+    return tuple(names) if len(above) <= 5 else (*names[:3], f"{len(above) - 4:,} more", names[3])
+
+
+_STOPPED_WORDS: Final = {"KeyboardInterrupt": "interrupted", "SystemExit": "exited"}
 
 
 def error_tag(node: SpanNode) -> str:
-    """Return a failing span's error in a word or two: its HTTP status, else its type.
+    """Return a failing span's error in a word or two: its HTTP status, else its type; or how a span was cancelled.
 
     Empty for spans that an error only propagated through: it is shown where it began.
     """
-    if node.error not in ("uncaught", "caught"):
-        return ""
     error, status = node.record.error, node.record.http_status
     kind = clean(error.type, 40) if error is not None else ""
+    if node.error == "cancelled":
+        above = node.parent.record.error if node.parent is not None else None
+        if above is not None and above.type == TIMEOUT:
+            return "timed out"
+        return _STOPPED_WORDS.get(kind) or ("cancelled" if not kind or kind.startswith("Cancel") else kind)
     word = str(status) if status else kind or "error"
-    if node.error == "uncaught":
+    if node.error == "uncaught" or node.converted:
         return word
-    return f"{word}, {'retried' if _was_retried(node) else 'caught'}"
+    if node.error != "caught":
+        return ""
+    return "timed out" if timed_out(node) else f"{word}, {'retried' if _was_retried(node) else 'caught'}"
 
 
 def _was_retried(node: SpanNode) -> bool:
@@ -285,6 +304,9 @@ def _was_retried(node: SpanNode) -> bool:
 # Rows of the tree: which are shown, and their texts.
 
 MODEL_LENGTH = 40
+
+SAME_CALL = "same call"
+"""Tag of a span that describes the same model call as a span above."""
 
 KIND_WORDS = {
     "llm": "llm",
@@ -336,7 +358,7 @@ def describe_row(row: TreeRow) -> RowText:
         repeats=f"×{len(row.items):,}" if row.items else "",
         time=time,
         tokens=f"{tokens:,}" if tokens else "",
-        tag=error_tag(row.node),
+        tag=error_tag(row.node) or (SAME_CALL if row.node.repeats else ""),
         spread=_spread(row) if row.items else "",
     )
 
@@ -354,7 +376,7 @@ def rows_of(view: CellView) -> list[TreeRow]:
     rows = view.tree.rows()
     if not view.errors_only:
         return rows
-    return [row for row in rows if row.node.error or row.node.errors or row.node.caught]
+    return [row for row in rows if row.node.record.status == "error" or row.node.errors or row.node.caught]
 
 
 def choose_rows(rows: Sequence[TreeRow], limit: int) -> list[TreeRow]:
@@ -380,9 +402,9 @@ def _rank(row: TreeRow) -> tuple[int, int, int]:
         return 0, 0, 0
     if node.parent is None:
         return 1, 0, 0
-    if node.error or node.errors:
+    if node.record.status == "error" or node.errors:
         return 2, node.depth, 0
-    if node.critical or node.caught:
+    if node.critical or node.caught or node.cancelled:
         return 3, node.depth, node.start_ns - node.end_ns
     return 4, 0, node.start_ns - node.end_ns
 

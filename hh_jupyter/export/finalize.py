@@ -26,7 +26,7 @@ from hh_jupyter.conventions.facts import SpanFacts
 from hh_jupyter.export import http, otlp
 from hh_jupyter.export.model import EndedSpan, FinalSpan, LateEvent, Origin, Request, Session
 from hh_jupyter.export.resource import OwnResource
-from hh_jupyter.records.record import SpanRecord, event_id_of, span_error
+from hh_jupyter.records.record import SpanRecord, event_id_of, failed_status, span_error
 from hh_jupyter.redaction import Redactor, RedactorWithFunction
 from hh_jupyter.secret_rules import key_rule
 from hh_jupyter.settings import Settings
@@ -470,6 +470,7 @@ def _reparented(parent: SpanContext, parent_id: int | None) -> SpanContext | Non
 
 def _record(span: ReadableSpan, origin: Origin, draft: _Draft) -> SpanRecord:
     failed = draft.status.status_code is StatusCode.ERROR
+    error = span_error(draft.attributes, draft.events, draft.status.description) if failed else None
     scope = span.instrumentation_scope
     return SpanRecord(
         trace_id=span.context.trace_id,
@@ -478,10 +479,10 @@ def _record(span: ReadableSpan, origin: Origin, draft: _Draft) -> SpanRecord:
         name=readable_name(draft.name, draft.attributes),
         start_ns=span.start_time or 0,
         end_ns=span.end_time,
-        status="error" if failed else "ok",
+        status=failed_status(error, draft.attributes) if failed else "ok",
         facts=draft.facts,
         scope=scope.name if scope else "",
-        error=span_error(draft.attributes, draft.events, draft.status.description) if failed else None,
+        error=error,
         session_id=session_id_of(origin),
         cell=origin.cell,
         redacted=draft.redacted,

@@ -19,7 +19,15 @@ from opentelemetry.trace import Link, SpanContext, StatusCode
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.conventions import describe, event_type, readable_name
-from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanRecord, Status, event_id_of, span_error
+from hh_jupyter.records.record import (
+    RecordedEvent,
+    SpanDetails,
+    SpanRecord,
+    Status,
+    event_id_of,
+    failed_status,
+    span_error,
+)
 from hh_jupyter.values import plain_values
 
 if TYPE_CHECKING:
@@ -385,7 +393,8 @@ def row_of(span: Span, scope: str, *, cell: str | None = None) -> SpanRecord:
     attributes = details.attributes
     ended = span.end_time_unix_nano > 0
     failed = span.status.code == span.status.STATUS_CODE_ERROR
-    status: Status = "running" if not ended else "error" if failed else "ok"
+    error = span_error(attributes, details.events, details.status_message) if failed else None
+    status: Status = "running" if not ended else failed_status(error, attributes) if failed else "ok"
     return SpanRecord(
         trace_id=int.from_bytes(span.trace_id, "big"),
         span_id=int.from_bytes(span.span_id, "big"),
@@ -396,7 +405,7 @@ def row_of(span: Span, scope: str, *, cell: str | None = None) -> SpanRecord:
         status=status,
         facts=describe(span.name, _as_ended(span.name, attributes), details.events, span.start_time_unix_nano, scope),
         scope=scope,
-        error=span_error(attributes, details.events, details.status_message) if failed else None,
+        error=error,
         session_id=_of_type(attributes, keys.SESSION_ID, str),
         cell=cell,
         redacted=_of_type(attributes, keys.REDACTED, int) or 0,

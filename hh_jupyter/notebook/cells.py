@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
@@ -59,6 +59,7 @@ class CellFrame:
         scoped: the cell set the session; contexts that its code attached are detached at its end.
         show: the display mode that a magic in the cell chose.
         ended: the frame was closed.
+        thread_errors: exceptions that ended threads which the cell started.
     """
 
     info: Any
@@ -73,6 +74,7 @@ class CellFrame:
     scoped: bool = False
     show: str | None = None
     ended: bool = False
+    thread_errors: list[BaseException] = field(default_factory=list)
 
     @property
     def cell_id(self) -> str | None:
@@ -117,11 +119,18 @@ def running_info() -> Any:
     return result.info if result is not None else None
 
 
+def _is_cancelled(task: object) -> bool:
+    """Whether a task was cancelled itself, as the task of an interrupted cell is, rather than one that it awaited."""
+    return isinstance(task, asyncio.Task) and task.cancelling() > 0
+
+
 class OnCellEnd(Protocol):
-    """Called with the frame of an outermost cell after it has ended."""
+    """Called with the frame of an outermost cell after it has ended, and the exception that left it."""
 
-    def __call__(self, frame: CellFrame, *, raised: bool, interrupted: bool) -> None: ...
+    def __call__(self, frame: CellFrame, *, error: BaseException | None, interrupted: bool) -> None: ...
 
+
+MAX_THREAD_ERRORS: Final = 20
 
 _frame: ContextVar[CellFrame | None] = ContextVar("hh_cell_frame", default=None)
 
@@ -170,9 +179,10 @@ class Cells:
         self._close(frame)
         if self._shows(frame):
             error = result.error_in_exec or result.error_before_exec
-            # An interrupted await arrives as CancelledError.
-            interrupted = isinstance(error, KeyboardInterrupt | asyncio.CancelledError)
-            self._on_cell_end(frame, raised=error is not None, interrupted=interrupted)
+            interrupted = isinstance(error, KeyboardInterrupt) or (
+                isinstance(error, asyncio.CancelledError) and _is_cancelled(frame.runs_in[1])
+            )
+            self._on_cell_end(frame, error=error, interrupted=interrupted)
 
     @guarded
     def post_execute(self) -> None:
@@ -198,7 +208,7 @@ class Cells:
         while (frame := _frame.get()) is not None and not frame.ended:
             self._close(frame)
             if self._shows(frame):
-                self._on_cell_end(frame, raised=False, interrupted=False)
+                self._on_cell_end(frame, error=None, interrupted=False)
 
     @contextmanager
     def body(self) -> Iterator[None]:
@@ -256,6 +266,17 @@ class Cells:
         frame.scoped = True
         self._sessions.remember(session)
         self._sessions.set_notebook_session(session)
+
+    def on_thread_error(self, key: object, error: BaseException) -> None:
+        """Keep an exception that ended a thread of a running cell. May be called on any thread.
+
+        Args:
+            key: of the cell.
+            error: the exception.
+        """
+        frame = next((frame for frame in tuple(self._frames) if frame.outer and frame.key == key), None)
+        if frame is not None and len(frame.thread_errors) < MAX_THREAD_ERRORS:
+            frame.thread_errors.append(error)
 
     def evaluate(self, expression: str) -> Any:
         """Evaluate a Python expression in the user's namespace."""
@@ -387,10 +408,14 @@ class ThreadContexts:
     """Wrappers of `Thread.start` and `ThreadPoolExecutor.submit` that pass on the OpenTelemetry context.
 
     After `remove` they do nothing, even if other code has wrapped them in turn.
+
+    Args:
+        on_error: called with the key of the cell and the exception when an exception ends a thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_error: Callable[[object, BaseException], None]) -> None:
         self._active = False
+        self._on_error = on_error
         self._start: Callable[..., None] = threading.Thread.start
         self._submit: Callable[..., Future[Any]] = ThreadPoolExecutor.submit
 
@@ -402,7 +427,7 @@ class ThreadContexts:
         @functools.wraps(start)
         def start_with_context(thread: threading.Thread) -> None:
             if self._active:
-                _run_in_context(thread, otel.get_current())
+                _run_in_context(thread, otel.get_current(), self._on_error)
             try:
                 start(thread)
             except RuntimeError:  # It may be started again when there is room for another thread.
@@ -431,7 +456,9 @@ class ThreadContexts:
             ThreadPoolExecutor.submit = self._submit  # type: ignore[method-assign]
 
 
-def _run_in_context(thread: threading.Thread, context: Context) -> None:
+def _run_in_context(
+    thread: threading.Thread, context: Context, on_error: Callable[[object, BaseException], None]
+) -> None:
     """Make this thread run in `context`. This wraps the instance's `run`, because subclasses override the method."""
     try:
         # `start` raises an error for a thread that has been started; leave that to it.
@@ -441,7 +468,11 @@ def _run_in_context(thread: threading.Thread, context: Context) -> None:
 
         def run_with_context() -> None:
             del thread.run  # breaks the cycle thread -> closure -> thread
-            _call_in_context(context, run, (), {})
+            try:
+                _call_in_context(context, run, (), {})
+            except BaseException as error:
+                on_error(context.get(CELL), error)
+                raise
 
         thread.run = run_with_context  # type: ignore[method-assign]
     except Exception:  # boundary: a subclass may raise anything; `start` reports the problem

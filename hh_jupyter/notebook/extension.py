@@ -110,7 +110,8 @@ class Extension:
         undo.callback(set_host, None)
         setattr(shell, session_magic.SHELL_ATTRIBUTE, self)
         undo.callback(delattr, shell, session_magic.SHELL_ATTRIBUTE)
-        for wrapper in (ThreadContexts(), GlobalProviderPatch(self._tracer.provider_binding.join_new_global_providers)):
+        threads = ThreadContexts(guarded(self._cells.on_thread_error))
+        for wrapper in (threads, GlobalProviderPatch(self._tracer.provider_binding.join_new_global_providers)):
             wrapper.install()
             undo.callback(wrapper.remove)
         self._register_magics(outputs, undo)
@@ -187,9 +188,9 @@ class Extension:
             register="first_span",
         )
 
-    def _on_cell_end(self, frame: CellFrame, *, raised: bool, interrupted: bool) -> None:
+    def _on_cell_end(self, frame: CellFrame, *, error: BaseException | None, interrupted: bool) -> None:
         """Show the spans of a cell, or the hint that it used an untraced library."""
-        self._outputs.finish(frame, raised=raised, interrupted=interrupted)
+        self._outputs.finish(frame, error=error, interrupted=interrupted)
         settings = self._tracer.settings
         if settings.display == "off" or settings.disable_tracing or span_log().records(cell=frame.key):
             return

@@ -409,9 +409,10 @@ class Outputs:
         if frame.cell_id and frame.info.store_history and self._front_end.can_update:
             self._running.begin(frame)
 
-    def finish(self, frame: CellFrame, *, raised: bool, interrupted: bool) -> None:
+    def finish(self, frame: CellFrame, *, error: BaseException | None, interrupted: bool) -> None:
         """Show the spans of a cell that has just ended, then wait for their export within the budget."""
         ended_ns = time.time_ns()
+        thread_errors, frame.thread_errors = frame.thread_errors, []  # The frame may be kept, their tracebacks not.
         registry.wait_all_processed(PROCESS_SECONDS)
         self._running.end(frame.key)
         place = self._front_end.place_below()
@@ -424,7 +425,8 @@ class Outputs:
             return
         self._without_spans.pop(frame.key, None)
         output = self._add_for(frame, place)
-        output.end(ended_ns, raised=raised, interrupted=interrupted)
+        output.raised, output.interrupted = error is not None, interrupted
+        output.ending = self._views.ending(ended_ns, error, thread_errors)
         if not self._hub.wanted and self.cells.needs_prices(output.key):
             prices.load()  # A headless run: no user waits, and an update after the last cell would be lost.
         if self._front_end.can_update:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from hh_jupyter.display.content import Detail, collect_content
 from hh_jupyter.display.view import CellView
+from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.notebook.cells import CellFrame
 from hh_jupyter.notebook.places import Place
 from hh_jupyter.notebook.sessions import SHORT_ID, KnownSession, NotebookSessions, export_of, export_of_cell
@@ -19,10 +20,13 @@ from hh_jupyter.notebook.status import Notices
 from hh_jupyter.records import prices as price_table
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
-from hh_jupyter.records.record import SpanDetails, SpanRecord
+from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanError, SpanRecord, span_error
 from hh_jupyter.records.totals import summarize
-from hh_jupyter.records.tree import SpanTree
+from hh_jupyter.records.tree import Ending, SpanTree
+from hh_jupyter.redaction import Redactor, RedactorWithFunction
 from hh_jupyter.settings import Settings
+from hh_jupyter.tracing.spans import exception_attributes
+from hh_jupyter.values import text_of
 
 _DOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -58,7 +62,7 @@ class CellOutput:
         place: where it is shown; None if it cannot be.
         raised: the cell ended with an exception.
         interrupted: that exception was a KeyboardInterrupt.
-        ended_ok_ns: when the cell ended, in Unix nanoseconds; None if it raised.
+        ending: how the cell ended.
         late: number of spans that ended after the cell.
         overdue: the wait after the cell ended before all spans were exported.
         changes: number of changes to its spans by late events.
@@ -80,7 +84,7 @@ class CellOutput:
     place: Place | None = None
     raised: bool = False
     interrupted: bool = False
-    ended_ok_ns: int | None = None
+    ending: Ending | None = None
     late: int = 0
     overdue: bool = False
     changes: int = 0
@@ -93,15 +97,10 @@ class CellOutput:
     errors_only: bool = False
     on_change: Callable[[str], None] | None = None
 
-    def end(self, ended_ns: int, *, raised: bool, interrupted: bool) -> None:
-        """Record how and when the cell ended, in Unix nanoseconds."""
-        self.raised, self.interrupted = raised, interrupted
-        self.ended_ok_ns = None if raised else ended_ns
-
     def end_like(self, other: CellOutput) -> None:
         """Copy how and when the cell ended from another output of the same run."""
         self.raised, self.interrupted = other.raised, other.interrupted
-        self.ended_ok_ns, self.late = other.ended_ok_ns, other.late
+        self.ending, self.late = other.ending, other.late
 
 
 def view_id_of(cell_id: str | None, label: str) -> str:
@@ -144,7 +143,7 @@ class Views:
         if output.fixed is not None:
             return dataclasses.replace(output.fixed, export=self.export(output))
         records = self._log.records(cell=output.key)
-        tree = SpanTree.build(records, ended_ok_ns=output.ended_ok_ns)
+        tree = SpanTree.build(records, ending=output.ending)
         export = self.export(output)
         session_id = tree.roots[-1].record.session_id if tree.roots else None
         return CellView(
@@ -167,6 +166,20 @@ class Views:
             errors_only=output.errors_only,
             content_requested=output.asked,
         )
+
+    def ending(self, ended_ns: int, error: BaseException | None, of_threads: Sequence[BaseException]) -> Ending:
+        """Return how a cell ended, with its exceptions as far as a view needs them.
+
+        Args:
+            ended_ns: when it ended, in Unix nanoseconds.
+            error: the exception that left it.
+            of_threads: exceptions that ended threads which it had started.
+        """
+        if error is None and not of_threads:
+            return Ending(ended_ns)
+        redactor = redactor_of(self._tracer.settings)
+        errors = tuple(_error_of(one, redactor) for one in of_threads)
+        return Ending(ended_ns, None if error is None else _error_of(error, redactor), errors)
 
     def export(self, output: CellOutput) -> ExportState:
         """Return the export state of an output's spans."""
@@ -204,6 +217,16 @@ class Views:
         if output.fixed is not None:
             return [node.record for node in output.fixed.tree.nodes]
         return self._log.records(cell=output.key)
+
+
+def _error_of(error: BaseException, redactor: Redactor | RedactorWithFunction) -> SpanError:
+    """Describe an exception like that of a span, redacted in the same way."""
+    try:
+        attributes, _ = redactor.attributes(exception_attributes(error, text_of(error)))
+    except Exception:  # boundary: reading a user's exception may raise.
+        attributes = {}
+    events = [RecordedEvent("exception", 0, attributes)]
+    return span_error({}, events, None) or SpanError(type(error).__name__, "")
 
 
 def fixed_view(

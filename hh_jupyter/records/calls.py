@@ -300,9 +300,9 @@ class ModelCall:
         If the outermost span records neither a response nor an error, the other spans decide.
         """
         if not _has_no_outcome(self.spans[0]):
-            return self.spans[0].status == "error"
+            return self.spans[0].failed
         finished = [span for span in self.spans if not _has_no_outcome(span)]
-        return bool(finished) and all(span.status == "error" for span in finished)
+        return bool(finished) and all(span.failed for span in finished)
 
     def merged(self) -> SpanFacts:
         """The outermost span's facts, with gaps filled from the other spans; counts are never added up."""
@@ -345,6 +345,20 @@ def find_calls(records: Iterable[SpanRecord], parents: Parents, kind: str) -> li
         if key_of(record) not in wrappers:
             found[groups.root(record)].append(record)
     return [ModelCall(tuple(spans)) for spans in found.values() if not any(span.facts.from_cache for span in spans)]
+
+
+def calls_of_several_tracers(by_key: Mapping[SpanKey, SpanRecord]) -> list[ModelCall]:
+    """The calls that several spans describe, if there are spans of several tracers.
+
+    Args:
+        by_key: each span once.
+    """
+    members = [record for record in by_key.values() if record.facts.kind in CALL_KINDS]
+    if len({record.scope for record in members}) < 2:
+        return []
+    parents = Parents(by_key)
+    calls = [call for kind in CALL_KINDS for call in find_calls(members, parents, kind)]
+    return [call for call in calls if len(call.spans) > 1]
 
 
 def repeated_spans(records: Iterable[SpanRecord]) -> set[SpanKey]:
@@ -447,10 +461,10 @@ def _may_be_same_call(outer: SpanRecord, inner: SpanRecord, groups: _Groups) -> 
     if outer.facts.response_id and inner.facts.response_id:
         return False
     if outer.status != inner.status and (_has_no_outcome(outer) or _has_no_outcome(inner)):
-        agree = "error" in (outer.status, inner.status)
-    elif outer.status == "error" or inner.status == "error":
+        agree = outer.failed or inner.failed
+    elif outer.failed or inner.failed:
         statuses = {outer.http_status, inner.http_status} - {None}
-        agree = outer.status == inner.status and len(statuses) < 2
+        agree = outer.failed == inner.failed and len(statuses) < 2
     else:
         agree = _same_usage(outer.facts.usage, inner.facts.usage)
     return agree and not groups.share_a_scope(outer, inner)
@@ -467,7 +481,7 @@ def _usage_keys(record: SpanRecord) -> Iterable[object]:
     """Keys shared by spans of one call: its model, with its tokens or its error."""
     usage, error = record.facts.usage, record.error
     numbers: object = None if usage is None else (usage.prompt, usage.completion)
-    if record.status == "error":
+    if record.failed:
         numbers = record.http_status or (None if error is None else (error.type, error.message))
     return () if numbers is None else [(numbers, stem) for stem in _model_names(record) or ("",)]
 
@@ -497,7 +511,7 @@ def _join_stream_ends(members: Sequence[SpanRecord], groups: _Groups) -> None:
         ends = facts.streamed and record.duration_ns == 0 and record.end_ns is not None
         if ends and open_streams[key]:
             groups.join(open_streams[key].pop(0), record)
-        elif facts.usage is None and record.status != "error":
+        elif facts.usage is None and not record.failed:
             open_streams[key].append(record)
 
 
@@ -519,7 +533,7 @@ def _join_nested(members: Sequence[SpanRecord], parents: Parents, groups: _Group
         if not inner:
             continue
         own = groups.root(outer)
-        answered = {groups.root(r) for r in inner if r.status != "error"} - {own}
+        answered = {groups.root(r) for r in inner if not r.failed} - {own}
         alone = outer.facts.usage is not None and all(record.facts.usage is None for record in inner)
         if alone or len(answered) + any(groups.root(record) == own for record in inner) <= 1:
             for record in inner:

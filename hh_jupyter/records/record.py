@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import sysconfig
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -16,7 +18,8 @@ from hh_jupyter import attributes as keys
 from hh_jupyter.conventions import describe, readable_name
 from hh_jupyter.conventions.facts import EventLike, SpanFacts
 
-Status = Literal["ok", "error", "running"]
+Status = Literal["ok", "error", "cancelled", "running"]
+"""Cancelled: ended by a cancellation, Ctrl-C, `sys.exit()` or another exception that is no `Exception`."""
 
 CALL_KINDS: Final = ("llm", "embedding")
 """Kinds of spans that describe a request to a model."""
@@ -41,12 +44,16 @@ class SpanError:
         message: first line of the message, at most 300 characters.
         location: innermost line of user code, "payments.py:41"; None if no stack was recorded.
         http_status: 400 and above, if the error includes one.
+        frames: "file:line" of each frame of its traceback, innermost first, without those of this package.
+        causes: types and messages of the errors that it was raised from (`raise ... from`), or that it is a group of.
     """
 
     type: str
     message: str
     location: str | None = None
     http_status: int | None = None
+    frames: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    causes: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,11 @@ class SpanRecord:
     redacted: int = 0
     dropped: int = 0
     event_id: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the span ended with an error or was cancelled."""
+        return self.status in ("error", "cancelled")
 
     @property
     def http_status(self) -> int | None:
@@ -176,6 +188,18 @@ _STDLIB_PART = re.compile(r"/lib(?:64)?/python3\.\d+/")
 _STDLIB: Final = sysconfig.get_paths()["stdlib"]
 _OWN_PACKAGE: Final = str(Path(__file__).resolve().parents[1])
 _KERNEL_PART = re.compile(r"[\\/]ipykernel_\d+[\\/]|^<ipython-input-")
+# How Python's traceback joins the errors of a chain; the members of a group follow a line of "+-+----".
+_JOINED = re.compile(
+    r"^(?:(The above exception was the direct cause of the following exception:)"
+    r"|During handling of the above exception, another exception occurred:)[ \t]*$",
+    re.MULTILINE,
+)
+_GROUP = re.compile(r"^[ |]*\+-\+-", re.MULTILINE)
+_RAISED = re.compile(r"^(?: *\| )?(?P<type>[A-Za-z_][\w.<>]*)(?:: (?P<message>.*))?$", re.MULTILINE)
+_MAX_CAUSES: Final = 100
+
+_CANCELLATIONS: Final = frozenset({"CancelledError", "Cancelled", "KeyboardInterrupt", "SystemExit"})
+"""Error types that mean a cancellation, also in spans of other tracers."""
 
 
 def span_error(
@@ -193,7 +217,10 @@ def span_error(
     """
     raised = next((event.attributes or {} for event in reversed(events) if event.name == _EVENT), None)
     if raised is not None and (raised.get(_TYPE) or raised.get(_MESSAGE)):
-        return _error(raised.get(_TYPE), raised.get(_MESSAGE), user_code_location(str(raised.get(_STACK) or "")))
+        stack = str(raised.get(_STACK) or "")
+        error = _error(raised.get(_TYPE), raised.get(_MESSAGE), user_code_location(stack))
+        frames, causes = _frames_and_causes(stack)
+        return replace(error, frames=frames, causes=causes) if frames or causes else error
     kind = attributes.get(_OTEL_TYPE) or attributes.get(keys.ERROR_TYPE)
     message = status_message or attributes.get(keys.ERROR)
     if kind:
@@ -203,9 +230,15 @@ def span_error(
     if not message:
         return None
     parts = _TYPE_AND_MESSAGE.fullmatch(str(message))
-    if parts and (parts["message"] or parts["type"].endswith(("Error", "Exception", "Interrupt"))):
+    if parts and (parts["message"] or parts["type"].endswith(("Error", "Exception", "Interrupt", "Exit"))):
         return _error(parts["type"], parts["message"], None)
     return _error("Error", message, None)
+
+
+def failed_status(error: SpanError | None, attributes: Mapping[str, Any]) -> Status:
+    """The status of an ended span whose status on the wire is ERROR."""
+    cancelled = attributes.get(keys.CANCELLED) or (error is not None and error.type in _CANCELLATIONS)
+    return "cancelled" if cancelled else "error"
 
 
 def user_code_location(stacktrace: str) -> str | None:
@@ -223,6 +256,29 @@ def user_code_location(stacktrace: str) -> str | None:
     return None
 
 
+def _frames_and_causes(stacktrace: str) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """The frames of an error, innermost first, and the errors that it was raised from or is a group of.
+
+    An error that was merely raised while another one was handled was not caused by it.
+    """
+    *chain, last = _JOINED.split(stacktrace)  # Text, connector, text, ...; the connector is None after "During".
+    own, _, members = last.partition(group[0]) if (group := _GROUP.search(last)) else (last, "", "")
+    texts = [members]
+    while chain and chain.pop():
+        texts.append(chain.pop())
+    frames = [(frame["file"], frame["line"]) for frame in _FRAME.finditer(own)]
+    found = Counter(
+        (cause["type"], _first_line(cause["message"])) for text in texts for cause in _RAISED.finditer(text)
+    )
+    causes: Counter[tuple[str, str]] = Counter()
+    for (kind, message), number in found.items():  # A library may raise its ConnectError from another one's.
+        causes |= Counter({(_class_name(kind), message): number})
+    return (
+        tuple(f"{file}:{line}" for file, line in reversed(frames) if not file.startswith(_OWN_PACKAGE)),
+        tuple(islice(causes.elements(), _MAX_CAUSES)),
+    )
+
+
 @lru_cache(maxsize=1024)
 def _is_user_code(file: str) -> bool:
     path = file.replace("\\", "/")
@@ -234,14 +290,17 @@ def _is_user_code(file: str) -> bool:
 
 
 def _error(kind: Any, message: Any, location: str | None) -> SpanError:
-    lines = str(message or "").strip().splitlines()
-    first = lines[0].strip() if lines else ""
-    if len(first) > MESSAGE_LENGTH:
-        first = first[: MESSAGE_LENGTH - 1] + "…"
+    first = _first_line(message)
     name = _class_name(str(kind or "Error"))
     if name.isdecimal():  # OpenTelemetry allows an HTTP status as `error.type`; the message may repeat it.
         name, first = f"HTTP {name}", first.removeprefix(name).lstrip(" :-")
     return SpanError(type=name, message=first, location=location, http_status=_http_status(name, str(message or "")))
+
+
+def _first_line(message: Any) -> str:
+    lines = str(message or "").strip().splitlines()
+    first = lines[0].strip() if lines else ""
+    return first if len(first) <= MESSAGE_LENGTH else first[: MESSAGE_LENGTH - 1] + "…"
 
 
 def _http_status(kind: str, message: str) -> int | None:
@@ -252,7 +311,8 @@ def _http_status(kind: str, message: str) -> int | None:
 
 
 def _class_name(kind: str) -> str:
-    return kind.rpartition(".")[2] or kind
+    # Some instrumentors write "<class 'openai.RateLimitError'>".
+    return kind.rpartition(".")[2].removesuffix("'>") or kind
 
 
 # Records of spans that did not pass through the exporter.
@@ -275,7 +335,8 @@ def record_of(span: ReadableSpan, *, cell: str | None = None) -> SpanRecord:
         raise ValueError(f"span {span.name!r} has no ids or no start time")
     attributes = dict(span.attributes or {})
     failed = span.status.status_code.name == _ERROR
-    status: Status = "running" if span.end_time is None else "error" if failed else "ok"
+    error = span_error(attributes, span.events, span.status.description) if failed else None
+    status: Status = "running" if span.end_time is None else failed_status(error, attributes) if failed else "ok"
     session_id = attributes.get(keys.SESSION_ID)
     scope = span.instrumentation_scope.name if span.instrumentation_scope else ""
     return SpanRecord(
@@ -288,7 +349,7 @@ def record_of(span: ReadableSpan, *, cell: str | None = None) -> SpanRecord:
         status=status,
         facts=describe(span.name, attributes, span.events, start, scope),
         scope=scope,
-        error=span_error(attributes, span.events, span.status.description) if failed else None,
+        error=error,
         session_id=session_id if isinstance(session_id, str) else None,
         cell=cell,
         dropped=span.dropped_attributes,

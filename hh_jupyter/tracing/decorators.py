@@ -417,14 +417,12 @@ class TracedCall:
         self.span.end()
 
     def fail(self, error: BaseException) -> None:
-        """Restore the previous context, record an exception and end the span.
-
-        SystemExit and KeyboardInterrupt are not recorded as errors.
-        """
+        """Restore the previous context, record an exception and end the span."""
         self._detach()
-        if isinstance(error, Exception):
+        try:
             record_exception(self.span, error)
-        self.span.end()
+        finally:  # Also after Ctrl-C while it is recorded.
+            self.span.end()
 
 
 class TracedFunction(Wrapped):

@@ -124,10 +124,12 @@ class SpanBlock:
         if span is None or token is None:
             return
         self._span = self._token = None
-        if isinstance(error, Exception):
-            record_exception(span, error, event=self._event, status=self._status)
-        detach_span(token, self._context)
-        span.end()
+        try:
+            if error is not None:
+                record_exception(span, error, event=self._event, status=self._status)
+        finally:  # Ctrl-C while it is recorded must not leave the span current.
+            detach_span(token, self._context)
+            span.end()
 
 
 class EnrichResult:
@@ -323,30 +325,44 @@ MAX_FRAMES: Final = 50
 def record_exception(span: Span, error: BaseException, *, event: bool = True, status: bool = True) -> None:
     """Record an exception as OpenTelemetry's semantic conventions require.
 
+    A `BaseException` that is no `Exception`, such as a cancellation, also marks the span as cancelled. `GeneratorExit`
+    and `sys.exit(0)` are not recorded: a generator that its consumer closes has not failed.
+
     Args:
         span: a span that has not ended.
         error: is not changed, and neither are its traceback and cause.
         event: add the `exception` event.
         status: set the status to ERROR with "Type: message".
     """
-    kind = type(error)
+    if isinstance(error, GeneratorExit) or (isinstance(error, SystemExit) and _is_success(error.code)):
+        return
+    cancelled = not isinstance(error, Exception)
     message = text_of(error)
     try:
         if event:
-            _add_exception_event(span, error, message)
+            span.add_event("exception", exception_attributes(error, message))
     except Exception:  # boundary: reading a user's exception may raise; the original one must propagate.
         logger.debug("could not record an exception", exc_info=True)
     if status:
-        span.set_status(Status(StatusCode.ERROR, f"{kind.__name__}: {message}"))
+        name = type(error).__name__
+        span.set_status(Status(StatusCode.ERROR, name if cancelled and not message else f"{name}: {message}"))
+        if cancelled:
+            span.set_attribute(keys.CANCELLED, True)
 
 
-def _add_exception_event(span: Span, error: BaseException, message: str) -> None:
+def _is_success(code: Any) -> bool:
+    """Whether an exit code means success. It may be any object of the user's."""
+    return code is None or (type(code) is int and code == 0)
+
+
+def exception_attributes(error: BaseException, message: str) -> dict[str, str]:
+    """Return the attributes of the `exception` event of an exception."""
     kind = type(error)
     module = kind.__module__
     name = kind.__qualname__ if module in ("builtins", None) else f"{module}.{kind.__qualname__}"
     frames = _without_own_frames(error.__traceback__)
     stack = "".join(traceback.format_exception(kind, error, frames, limit=-MAX_FRAMES))
-    span.add_event("exception", {"exception.type": name, "exception.message": message, "exception.stacktrace": stack})
+    return {"exception.type": name, "exception.message": message, "exception.stacktrace": stack}
 
 
 def _without_own_frames(frames: TracebackType | None) -> TracebackType | None:

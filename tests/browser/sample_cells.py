@@ -12,7 +12,7 @@ from hh_jupyter.conventions.facts import SpanFacts, Usage
 from hh_jupyter.display.content import collect_content
 from hh_jupyter.display.view import CellView, Notice
 from hh_jupyter.records.export_state import ExportState
-from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanError, SpanRecord
+from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanError, SpanRecord, failed_status
 from hh_jupyter.records.totals import summarize
 from hh_jupyter.records.tree import SpanTree
 from tests.display.hostile import HOSTILE
@@ -88,7 +88,7 @@ class Cell:
                 name=name,
                 start_ns=EPOCH + round(start * 1e6),
                 end_ns=None if end is None else EPOCH + round(end * 1e6),
-                status="running" if end is None else "error" if error else "ok",
+                status="running" if end is None else failed_status(error, {}) if error else "ok",
                 facts=facts,
                 scope="openinference.instrumentation.openai" if model else "shop",
                 error=error,
@@ -322,6 +322,17 @@ def running(trace_id: int) -> Cell:
     return cell
 
 
+def convert(trace_id: int) -> Cell:
+    """An agent that caught one error, raised another one from the next, and whose last call was cancelled."""
+    cell, answer = Cell(trace_id), SpanError("ValueError", "no answer", "agent.py:7")
+    error = SpanError("RuntimeError", "gave up", "agent.py:12", causes=((answer.type, answer.message),))
+    root = cell.add("chain", "ask_twice", 0, 60, error=error)
+    cell.add("tool", "ask_first", 1, 20, parent=root, error=replace(answer, message="no words"))
+    cell.add("tool", "ask_again", 21, 30, parent=root, error=answer)
+    cell.add("tool", "slow_call", 22, 29, parent=root, error=SpanError("CancelledError", ""))
+    return cell
+
+
 def pictures(trace_id: int) -> Cell:
     """An agent that looks at pictures: drawn ones, some that are only named, and a screenshot that a tool returns."""
     cell = Cell(trace_id)
@@ -480,6 +491,7 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "album": album(12),
         "gathered": gathered(13),
         "twice": traced_twice(14),
+        "converted": convert(15),
     }
     refused = Notice(
         kind="error",
@@ -505,6 +517,7 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "pictures": {"mode": "tree"},
         "picture": {"mode": "tree"},
         "album": {"mode": "tree"},
+        "converted": {"mode": "tree", "raised": True},
         "hostile": {"mode": "tree", "session_url": "javascript:alert(1)", "session_name": HOSTILE["attribute"]},
     }
     views = {

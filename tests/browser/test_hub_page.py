@@ -70,6 +70,31 @@ def test_an_error_opens_at_its_origin(cells: Page) -> None:
     expect(cell(cells, "err").locator(".hh-note-caught")).to_have_text("503, retried")
 
 
+def test_the_path_of_an_error_tells_which_errors_it_became_and_who_caught_it(open_cells: Callable[..., Page]) -> None:
+    page = open_cells("converted")
+    shown = cell(page, "converted")
+    pane = shown.get_by_role("tabpanel")
+    expect(selected(page, "converted")).to_have_attribute("aria-label", "Chain ask_twice, 60 ms, error: RuntimeError")
+    expect(pane).to_contain_text("gave upRaised from an error below.")
+    shown.get_by_role("treeitem", name=re.compile("ask_again")).click()
+    expect(pane).to_contain_text("no answerRaised here; propagated through ask_twice as RuntimeError.")
+    shown.get_by_role("treeitem", name=re.compile("ask_first")).click()
+    expect(pane).to_contain_text("no wordsRaised here, caught in ask_twice.")
+
+
+def test_a_cancelled_span_has_a_mark_of_its_own_and_is_not_red(open_cells: Callable[..., Page]) -> None:
+    page = open_cells("converted")
+    shown = cell(page, "converted")
+    row = shown.get_by_role("treeitem", name=re.compile("slow_call"))
+    expect(row).to_have_attribute("aria-label", "Tool slow_call, 7.0 ms, cancelled")
+    expect(row.locator(".hh-note")).to_have_text("⊘ cancelled")
+    expect(row.locator(".hh-failed, .hh-passed")).to_have_count(0)
+    expect(shown.locator(".hh-bar")).to_contain_text("1 cancelled")
+    row.click()
+    expect(shown.get_by_role("tab", name="Stopped")).to_be_visible()
+    expect(shown.locator(".hh-failure")).to_have_count(0)
+
+
 def test_a_single_span_shows_its_messages(cells: Page) -> None:
     """No tree for one span; markup in a message is text and creates no element."""
     one = cell(cells, "one")

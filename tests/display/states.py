@@ -9,9 +9,12 @@ from hh_jupyter.display.content import Detail, collect_content
 from hh_jupyter.display.view import CellView
 from hh_jupyter.notebook.status import local_notice, outage_notice
 from hh_jupyter.records.export_state import ExportState
-from hh_jupyter.records.tree import SpanTree
+from hh_jupyter.records.record import SpanError, SpanRecord
+from hh_jupyter.records.tree import Ending, SpanTree
 from hh_jupyter.settings import Settings
 from tests.browser.sample_cells import Cell, many, one_call, rag, running, support_agent
+from tests.display.views import view
+from tests.records.builders import START, UNAVAILABLE, span
 
 HOST = "api.example"
 UNREACHABLE = f"{HOST} cannot be reached"
@@ -27,10 +30,37 @@ def export(made: int, **changes: Any) -> ExportState:
     return ExportState(HOST, made=made, **changes)
 
 
+OWN = SpanError("RuntimeError", "no more refunds", "cell:7", frames=("cell:7",))
+
+
+def cancelled_rows() -> list[SpanRecord]:
+    """A call that a timeout cancelled, and its caller, whose error was caught."""
+    late, stopped = SpanError("TimeoutError", ""), SpanError("CancelledError", "")
+    called = replace(span(2, 1, 1, 50, "slow_call", error=stopped), status="cancelled")
+    own = replace(span(3, None, 60, 70, "stopped", trace=2, error=SpanError("StopAgent", "enough")), status="cancelled")
+    return [span(1, None, 0, 51, "ask_twice", error=late), called, own]
+
+
+def one_caught() -> list[SpanRecord]:
+    return [span(1, None, 0, 9, "issue_refund", error=UNAVAILABLE)]
+
+
+def converted_rows() -> list[SpanRecord]:
+    error = replace(OWN, causes=((UNAVAILABLE.type, UNAVAILABLE.message),))
+    return [span(1, None, 0, 9, "agent", error=error), span(2, 1, 1, 5, "issue_refund", error=UNAVAILABLE)]
+
+
+def cell_of_rows(
+    view_id: str, label: str, rows: list[SpanRecord], ending: Ending | None, *, raised: bool = False
+) -> CellView:
+    tree = SpanTree.build(rows, ending=ending)
+    return view(rows, view_id=view_id, label=label, tree=tree, mode="tree", raised=raised)
+
+
 def states() -> dict[str, CellView]:
     """Views by the name of their state, in the order of the design's table."""
     agent, failing, one, small, big = support_agent(2), support_agent(4, fails=True), one_call(3), rag(6), many(8)
-    survived = SpanTree.build(failing.records, ended_ok_ns=failing.records[0].end_ns)
+    survived = SpanTree.build(failing.records, ending=Ending(failing.records[0].end_ns or 0))
     unsent = export(3, waiting=3, failing=True, reason=UNREACHABLE)
     partly = export(14, sent=12, waiting=2, failing=True, reason=UNREACHABLE)
     refused = export(3, parked=3, failing=True, reason=f"{HOST} rejected the key (401). Set a valid HH_API_KEY")
@@ -41,6 +71,9 @@ def states() -> dict[str, CellView]:
         "one span": one.view("hh-one", "4", mode="tree"),
         "error": failing.view("hh-error", "5", raised=True),
         "error that the cell handled": failing.view("hh-handled", "6", tree=survived),
+        "cancelled": cell_of_rows("hh-cancelled", "19", cancelled_rows(), Ending(START + 10**9)),
+        "error of the cell": cell_of_rows("hh-own", "20", one_caught(), Ending(START + 10**9, OWN), raised=True),
+        "error raised from another": cell_of_rows("hh-from", "21", converted_rows(), None, raised=True),
         "interrupted": running(5).view("hh-interrupted", "7", raised=True, interrupted=True),
         "sending": small.view("hh-sending", "8", export=export(6, waiting=6)),
         "not sent": small.view("hh-unsent", "9", export=unsent, notice=outage_notice(unsent, "on disk")),

@@ -25,7 +25,7 @@ from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import RecordedEvent, SpanDetails, record_of
 from tests.browser.sample_cells import SESSION, STACK, many, one_call, support_agent
 from tests.display.views import view as view_of
-from tests.records.builders import agent_rows
+from tests.records.builders import UNAVAILABLE, agent_rows, span
 from tests.spans import RECORDINGS, recorded
 
 FORMATS = {"f8": "d", "f4": "f", "u8": "Q", "u4": "I", "u2": "H", "u1": "B"}
@@ -113,6 +113,28 @@ def test_columns_hold_every_span_in_tree_order() -> None:
     assert column["tokens"][-1] == hub_module.UNKNOWN_TOKENS
     assert column["first"][1] == 188.0
     assert column["first"][0] == -1.0
+
+
+def test_roles_of_cancelled_and_passed_on_errors_and_of_repeated_calls_arrive() -> None:
+    """Several bits of one column."""
+    cancelled = replace(span(3, 1, 5, 6, "cancelled"), status="cancelled")
+    call: dict[str, Any] = {"kind": "llm", "model": "m", "tokens": (1, 2)}
+    double = replace(span(5, None, 8, 9, "client", trace=2, **call), scope="client")
+    rows = [
+        span(1, None, 0, 9, "root", error=UNAVAILABLE),
+        span(2, 1, 1, 4, "failing", error=UNAVAILABLE),
+        cancelled,
+        span(4, 1, 7, 9, "call", **call),
+        double,
+    ]
+    shown = view_of(rows, view_id="v")
+    answer, buffers = ask(make_hub(shown), {"type": "rows", "view": "v", "have": None})
+    names, column = answer["header"]["names"], read(answer["header"], buffers)
+    found = {names[name]: state for name, state in zip(column["name"], column["state"], strict=True)}
+    roles = {name: hub_module.ERROR_ROLES[(state & 3) | ((state & 32) >> 3)] for name, state in found.items()}
+    assert roles == {"root": "propagated", "failing": "uncaught", "cancelled": "cancelled", "call": "", "client": ""}
+    assert [name for name, state in found.items() if state & 64] == ["failing"]
+    assert [name for name, state in found.items() if state & 128] == ["client"]
 
 
 def test_own_time_and_critical_path_equal_those_of_the_tree() -> None:

@@ -26,6 +26,17 @@ EXPECTED = {
     "one span": ["✓ chat", "684 ms", "$0.0001", "86 tokens", "gpt-4.1-mini"],
     "error": ["✗ support_agent", "1 error", "1 caught", "HTTPError: 503", "payments.py:41", "issue_refund"],
     "error that the cell handled": ["✓ support_agent", "2 caught"],
+    "cancelled": ["⊘ 2 traces", "1 caught", "2 cancelled", "⊘", "slow_call", "timed out", "StopAgent"],
+    "error of the cell": ["✗ issue_refund", "1 caught", "RuntimeError: no more refunds", "cell:7", "503, caught"],
+    "error raised from another": [
+        "✗ agent",
+        "1 error",
+        "RuntimeError: no more refunds",
+        "caused by",
+        "HTTPError: 503 Service Unavailable",
+        "issue_refund",
+        "payments.py:41",
+    ],
     "interrupted": ["■ support_agent", "interrupted", "running"],
     "sending": ["sending 6"],
     "not sent": [
@@ -61,6 +72,27 @@ def test_no_display_shows_an_error_that_the_cell_handled() -> None:
     for words in (page, opened):
         assert "503, caught" in words
         assert "503, retried" in words
+
+
+def test_a_cancelled_span_looks_neither_like_a_success_nor_like_an_error() -> None:
+    shown = STATES["cancelled"]
+    header, (columns, _) = hub.encode_header(shown), hub.encode_rows(shown)
+    assert (header["mark"], header["errors"], header["cancelled"]) == ("cancelled", "", "2 cancelled")
+    assert columns["tags"] == {"0": "timed out", "1": "timed out", "2": "StopAgent"}
+    page, words = html.render(shown), text.render(shown)
+    assert html.ERROR_COLOR not in page
+    assert words.startswith("⊘ 2 traces")
+    assert [mark in bare(page).replace("✓ Sent", "") + words for mark in "✓✗"] == [False, False]
+
+
+def test_an_error_that_the_cell_caught_is_not_blamed_for_its_own() -> None:
+    own, raised_from = STATES["error of the cell"], STATES["error raised from another"]
+    assert "HTTPError" not in text.summary(own)
+    assert text.summary(raised_from).splitlines()[1:] == [
+        "  agent: RuntimeError: no more refunds  cell:7",
+        "  caused by issue_refund: HTTPError: 503 Service Unavailable  payments.py:41",
+    ]
+    assert "through" not in bare(html.render(raised_from))
 
 
 @pytest.mark.parametrize("name", STATES)

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { foldFacts, isOpen, lanes, merged, quantile, visibleRows } from "../../hh_jupyter/display/static/rows.js";
+import { decode, foldFacts, isOpen, lanes, merged, quantile, visibleRows } from "../../hh_jupyter/display/static/rows.js";
 import { duration, short } from "../../hh_jupyter/display/static/dom.js";
 
 const state = (changes = {}) => ({ toggled: new Map(), query: "", onlyErrors: false, ...changes });
@@ -11,10 +11,11 @@ const state = (changes = {}) => ({ toggled: new Map(), query: "", onlyErrors: fa
 function trace(...roots) {
   const spans = [];
   const add = ([name, start, end, children = [], error = ""], parent) => {
-    const span = { id: `${spans.length}`, name, kind: "tool", model: "", start, end, parent, error, children: [], errors: 0, caught: 0, tokens: 1 };
+    const span = { id: `${spans.length}`, name, kind: "tool", model: "", start, end, parent, error, children: [], errors: 0, caught: 0, cancelled: 0, repeats: false, tokens: 1 };
     spans.push(span);
     span.children = children.map((child) => add(child, span));
     span.errors = Number(error === "uncaught") + span.children.reduce((sum, child) => sum + child.errors, 0);
+    span.cancelled = Number(error === "cancelled") + span.children.reduce((sum, child) => sum + child.cancelled, 0);
     span.caught = Number(error === "caught") + span.children.reduce((sum, child) => sum + child.caught, 0);
     return span;
   };
@@ -49,6 +50,35 @@ test("the filter keeps what matches and its ancestors, unfolded", () => {
 test("Errors shows spans in error and the spans above them", () => {
   const tree = trace(["root", 0, 9, [["a", 0, 1], ["b", 1, 2, [], "uncaught"]], "propagated"]);
   assert.deepEqual(shown(visibleRows(tree, state({ onlyErrors: true }))), ["root", " b"]);
+});
+
+test("cancelled spans are never inside a fold, and are no errors", () => {
+  const tree = trace(["root", 0, 9, [...calls(3), ...calls(1, "cancelled"), ...calls(3)]]);
+  assert.equal(visibleRows(tree, state()).some((row) => row.items), false);
+  assert.deepEqual(shown(visibleRows(tree, state({ onlyErrors: true }))), []);
+});
+
+test("a call that other tracers describe too is closed, unless an error is below", () => {
+  const tree = trace(["root", 0, 9, [["chat", 0, 8, [["client", 1, 7, [["transport", 2, 6]]]]]]]);
+  tree.spans.slice(2).forEach((span) => (span.repeats = true));
+  assert.deepEqual(shown(visibleRows(tree, state())), ["root", " chat"]);
+  tree.spans[3].errors = 1;
+  assert.deepEqual(shown(visibleRows(tree, state())), ["root", " chat", "  client", "   transport"]);
+});
+
+test("columns hold the role of an error, and whether it was passed on", () => {
+  const bytes = (array) => new DataView(array.buffer);
+  const columns = {
+    id: ["u8", BigUint64Array.of(1n, 2n)], start: ["f8", Float64Array.of(0, 1)], duration: ["f4", Float32Array.of(9, 2)],
+    depth: ["u2", Uint16Array.of(0, 1)], name: ["u1", Uint8Array.of(0, 0)], kind: ["u1", Uint8Array.of(0, 0)], model: ["u1", Uint8Array.of(0, 0)],
+    tokens: ["u4", Uint32Array.of(1, 1)], first: ["f4", Float32Array.of(-1, -1)], state: ["u1", Uint8Array.of(32, 3 | 64 | 128)],
+    own_span: ["u4", new Uint32Array()], own_start: ["f4", new Float32Array()], own_end: ["f4", new Float32Array()],
+    critical_span: ["u4", new Uint32Array()], critical_start: ["f4", new Float32Array()], critical_end: ["f4", new Float32Array()],
+  };
+  const header = { columns: Object.entries(columns).map(([name, [type]]) => [name, type]), names: ["a"], kinds: ["llm"], models: [""], tags: {} };
+  const { spans } = decode(header, Object.values(columns).map(([, array]) => bytes(array)));
+  assert.deepEqual(spans.map(({ error, passed, repeats }) => [error, passed, repeats]), [["cancelled", false, false], ["propagated", true, true]]);
+  assert.equal(spans[0].cancelled, 1);
 });
 
 test("a closed span hides what is below it", () => {

@@ -17,7 +17,7 @@ KEY = otel.create_key("test")
 
 @pytest.fixture
 def contexts() -> Iterator[ThreadContexts]:
-    wrappers = ThreadContexts()
+    wrappers = ThreadContexts(lambda key, error: None)
     wrappers.install()
     yield wrappers
     wrappers.remove()
@@ -84,7 +84,7 @@ def test_starting_a_thread_twice_fails_as_usual() -> None:
 
 def test_removing_restores_the_originals() -> None:
     before = (threading.Thread.start, ThreadPoolExecutor.submit)
-    wrappers = ThreadContexts()
+    wrappers = ThreadContexts(lambda key, error: None)
     wrappers.install()
     assert (threading.Thread.start, ThreadPoolExecutor.submit) != before
     wrappers.remove()
@@ -95,7 +95,7 @@ def test_removing_restores_the_originals() -> None:
 
 def test_a_removed_wrapper_inside_another_wrapper_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     original = threading.Thread.start
-    wrappers = ThreadContexts()
+    wrappers = ThreadContexts(lambda key, error: None)
     wrappers.install()
     ours = threading.Thread.start
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
-from hh_jupyter.records.record import SpanError, SpanRecord
-from hh_jupyter.records.tree import SpanNode, SpanTree
+from hh_jupyter.records.record import SpanError, SpanRecord, record_of
+from hh_jupyter.records.totals import summarize
+from hh_jupyter.records.tree import Ending, SpanNode, SpanTree
 from tests.records.builders import MS, START, UNAVAILABLE, agent_rows, span
+from tests.spans import recorded
 
 OTHER = SpanError("ValueError", "no refund")
 
@@ -124,14 +128,16 @@ def test_an_error_that_left_a_root_is_caught_if_the_caller_ended_without_it() ->
     """One of a thread that ended later was not."""
     rows = [span(1, None, 0, 9, "root", error=UNAVAILABLE), span(2, 1, 1, 5, "call", error=UNAVAILABLE)]
     late = span(3, None, 2, 20, "late", error=OTHER)
-    tree = SpanTree.build([*rows, late], ended_ok_ns=rows[0].end_ns)
+    tree = SpanTree.build([*rows, late], ending=Ending(rows[0].end_ns or 0))
     assert errors(tree) == {"root": "propagated", "call": "caught", "late": "uncaught"}
     assert (tree.errors, tree.caught) == (1, 1)
 
 
-def test_an_error_turned_into_another_began_below() -> None:
-    rows = [span(1, None, 0, 9, "root", error=OTHER), span(2, 1, 1, 5, "call", error=UNAVAILABLE)]
+def test_an_error_that_another_one_was_raised_from_began_below() -> None:
+    converted = replace(OTHER, causes=((UNAVAILABLE.type, UNAVAILABLE.message),))
+    rows = [span(1, None, 0, 9, "root", error=converted), span(2, 1, 1, 5, "call", error=UNAVAILABLE)]
     assert errors(SpanTree.build(rows)) == {"root": "propagated", "call": "uncaught"}
+    assert errors(SpanTree.build([replace(rows[0], error=OTHER), rows[1]])) == {"root": "uncaught", "call": "caught"}
 
 
 def test_an_error_after_which_something_else_was_tried_was_caught() -> None:
@@ -222,3 +228,69 @@ def test_depth_and_number_have_no_limit() -> None:
 
     wide = [span(1, None, 0, 1e4), *(span(index, 1, index, index + 2) for index in range(2, 10_002))]
     assert len(SpanTree.build(wide).rows()) == 10_001
+
+
+SEVERAL_TRACERS = ["mixed-double-openai.json", "openinference-langchain-and-openai.json", "otel-anthropic-tools.json"]
+
+
+@pytest.mark.parametrize("name", SEVERAL_TRACERS)
+def test_a_call_that_several_tracers_describe_is_one_row_as_in_the_totals(name: str) -> None:
+    records = [record_of(one) for one in recorded(name)]
+    tree, totals = SpanTree.build(records), summarize(records)
+    calls = [row for row in tree.rows() if row.node.record.facts.kind == "llm"]
+    assert len(calls) == totals.llm_calls
+    assert sum(row.spans for row in tree.rows()) == len(records)
+
+
+def call_rows(*, traced: bool) -> list[SpanRecord]:
+    """A chain whose tracer works with callbacks, so that the client's span is a root or beside it."""
+    call: dict[str, Any] = {"kind": "llm", "model": "gpt-4o", "tokens": (10, 5)}
+    above = 9 if traced else None
+    rows = [
+        span(1, above, 0, 9, "chain"),
+        span(2, 1, 1, 8, "ChatOpenAI", **call),
+        span(3, above, 2, 7, "ChatCompletion", trace=1 if traced else 2, **call),
+    ]
+    rows[2] = replace(rows[2], scope="client")
+    return [span(9, None, 0, 10, "traced"), *rows] if traced else rows
+
+
+@pytest.mark.parametrize("traced", [False, True], ids=["a root", "beside the chain"])
+def test_a_detached_span_of_a_call_is_below_the_call(*, traced: bool) -> None:
+    tree = SpanTree.build(call_rows(traced=traced))
+    nodes = by_name(tree)
+    assert nodes["ChatCompletion"].parent is nodes["ChatOpenAI"]
+    assert (len(tree.roots), tree.roots[0].tokens) == (1, 15)
+    assert names([row.node for row in tree.rows()])[-2:] == ["chain", "ChatOpenAI"]
+    assert tree.title == tree.roots[0].record.name
+
+
+def test_a_failed_call_is_one_error_at_the_row_of_the_call() -> None:
+    wrapped = SpanError("OpenAIRateLimitError", "Error code: 429")
+    rows = call_rows(traced=False)
+    rows = [replace(row, status="error", error=wrapped) for row in rows[:2]] + [
+        replace(rows[2], status="error", error=SpanError("RateLimitError", "Error code: 429"))
+    ]
+    tree = SpanTree.build(rows)
+    assert errors(tree) == {"chain": "propagated", "ChatOpenAI": "uncaught", "ChatCompletion": "propagated"}
+    assert names([row.node for row in tree.rows()]) == ["chain", "ChatOpenAI"]
+
+
+def test_concurrent_calls_get_their_own_spans() -> None:
+    rows = []
+    for number in range(3):
+        call: dict[str, Any] = {"kind": "llm", "model": "gpt-4o", "tokens": (10 + number, 5)}
+        rows.append(span(1, None, number, 90 + number, f"chat {number}", trace=10 + number, **call))
+        client = span(1, None, 10 + number, 80 - number, f"client {number}", trace=20 + number, **call)
+        rows.append(replace(client, scope="client"))
+    tree = SpanTree.build(rows)
+    assert [(root.record.name, names(root.children)) for root in tree.roots] == [
+        (f"chat {number}", [f"client {number}"]) for number in range(3)
+    ]
+
+
+def test_a_moved_span_takes_what_is_below_along_and_stays_visible() -> None:
+    rows = [*call_rows(traced=False), span(4, 3, 3, 6, "POST", kind="http", trace=2)]
+    tree = SpanTree.build(rows)
+    assert [(node.record.name, node.depth) for node in tree.nodes][-2:] == [("ChatCompletion", 2), ("POST", 3)]
+    assert names([row.node for row in tree.rows()]) == names(tree.nodes)

@@ -195,7 +195,7 @@ export function failure(error, span, input) {
     all.remove();
   });
   return [
-    h("div", { class: "hh-failure" }, error.type), text(error.message), errorPath(span),
+    h("div", { class: span.error === "cancelled" ? "hh-note" : "hh-failure" }, error.type), text(error.message), errorPath(span),
     stack ? section(error.stack ? "Stack (your code only)" : "Stack", pre) : null,
     error.stack && error.library_frames ? all : null,
     input === undefined ? null : section("Input", value(input)),
@@ -203,19 +203,22 @@ export function failure(error, span, input) {
 }
 
 /**
- * The path of the exception: where it was raised, which spans it propagated through, which one caught it.
+ * The path of the exception: where it was raised, which spans it propagated through, which one caught it. Spans that
+ * raised another exception from it are named with that exception.
  * @param {Span} span
  */
 export function errorPath(span) {
-  /** @type {string[]} */
+  /** @type {Span[]} */
   const through = [];
-  let above = span.parent;
-  for (; above?.error === "propagated"; above = above.parent) through.push(above.name);
-  const caught = span.error === "caught" || (span.error === "propagated" && !span.errors);
-  if (!through.length && !caught) return null;
-  return h("p", { class: "hh-error-path" }, span.error === "propagated" ? "Raised below" : "Raised here",
-    through.length ? ["; propagated through ", through.map((name, i) => [i ? ", then " : "", h("b", null, name)])] : null,
-    caught ? [", caught in ", h("b", null, above?.name ?? "your code")] : null, ".");
+  let last = span;
+  for (; last.passed && last.parent; last = last.parent) through.push(last.parent);
+  const caught = !last.errors;
+  const below = span.error === "propagated" && span.children.some((child) => child.passed);
+  if (span.error === "cancelled" || !(through.length || caught || below)) return null;
+  return h("p", { class: "hh-error-path" }, below ? span.tag ? "Raised from an error below" : "Raised below" : "Raised here",
+    through.length ? ["; propagated through ", through.map(({ name, error, tag }, i) => [
+      i ? ", then " : "", h("b", null, name), error === "propagated" && tag ? ` as ${tag}` : ""])] : null,
+    caught ? [", caught in ", h("b", null, last.parent?.name ?? "your code")] : null, ".");
 }
 
 /** Where a long key may wrap: after a separator. */

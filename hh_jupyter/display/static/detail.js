@@ -151,7 +151,7 @@ export class Detail {
         this.state.tab = name;
         this.draw(span, details);
       },
-    }, name));
+    }, name === "Error" && span.error === "cancelled" ? "Stopped" : name));
     return [
       h("div", { class: "hh-tabs", role: "tablist", "aria-label": "Details", onkeydown: (/** @type {KeyboardEvent} */ event) => turn(event, tabs) }, tabs),
       h("div", { class: "hh-pane", role: "tabpanel", id: pane, "aria-labelledby": `${pane}-${current[0]}` },

@@ -56,7 +56,7 @@ export const chevron = () => icon("chevron", 12, { d: "M4.2 2.2 8 6l-3.8 3.8" })
 export const tick = () => icon("tick", 12, { d: "m2 6.4 2.6 2.7 5.4-6" });
 
 /**
- * Status by shape, not by color alone: check in a disc, triangle, square, broken ring.
+ * Status by shape, not by color alone: check in a disc, triangle, square, struck ring, broken ring.
  * @param {string} status
  */
 export function statusIcon(status) {
@@ -65,6 +65,7 @@ export function statusIcon(status) {
   }
   if (status === "stopped") return icon("stopped", 16, { d: "M3.4 2h9.2v0a1.4 1.4 0 0 1 1.4 1.4v9.2a1.4 1.4 0 0 1-1.4 1.4H3.4A1.4 1.4 0 0 1 2 12.6V3.4A1.4 1.4 0 0 1 3.4 2Z", class: "hh-fill" },
     { d: "M5 8h6", class: "hh-mark" });
+  if (status === "cancelled") return icon("cancelled", 16, { d: "M8 2a6 6 0 1 0 1 0M4 4l8 8", class: "hh-ring" });
   if (status === "running") return icon("running", 16, { d: "M8 2a6 6 0 1 0 6 6", class: "hh-ring" });
   return icon("ok", 16, { d: "M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1Z", class: "hh-fill" },
     { d: "m4.7 8.2 2.3 2.4 4.4-4.8", class: "hh-mark" });

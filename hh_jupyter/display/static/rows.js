@@ -6,7 +6,7 @@ import { kindOf } from "./dom.js";
 const ARRAYS = { f8: Float64Array, f4: Float32Array, u8: BigUint64Array, u4: Uint32Array, u2: Uint16Array, u1: Uint8Array };
 const UNKNOWN = 0xffffffff;
 /** @type {Span["error"][]} */
-const ERRORS = ["", "uncaught", "caught", "propagated"];
+const ERRORS = ["", "uncaught", "caught", "propagated", "cancelled"];
 const FOLD_FROM = 4;
 
 /** @import { Columns, Filter, Interval, LanedSpan, Row, Span, State, Trace } from "./types.js" */
@@ -30,8 +30,9 @@ export function decode(header, buffers) {
     order: i, id: column.id[i].toString(16).padStart(16, "0"), name: header.names[column.name[i]], kind: header.kinds[column.kind[i]],
     model: header.models[column.model[i]], start, end: start + column.duration[i], depth: column.depth[i],
     tokens: column.tokens[i] === UNKNOWN ? null : column.tokens[i], first: column.first[i] >= 0 ? column.first[i] : null,
-    error: ERRORS[column.state[i] & 3], running: Boolean(column.state[i] & 4), tag: header.tags[i] ?? "",
-    parent: null, children: [], below: 0, errors: 0, caught: 0, own: [], critical: [],
+    error: ERRORS[(column.state[i] & 3) | ((column.state[i] & 32) >> 3)], passed: Boolean(column.state[i] & 64), repeats: Boolean(column.state[i] & 128),
+    running: Boolean(column.state[i] & 4), tag: header.tags[i] ?? "",
+    parent: null, children: [], below: 0, errors: 0, caught: 0, cancelled: 0, own: [], critical: [],
   }));
   for (const name of /** @type {const} */ (["own", "critical"])) {
     column[`${name}_span`].forEach((/** @type {number} */ i, /** @type {number} */ n) => spans[i][name].push([column[`${name}_start`][n], column[`${name}_end`][n]]));
@@ -59,9 +60,11 @@ function link(spans) {
   for (const span of [...spans].reverse()) {
     span.errors += span.error === "uncaught" ? 1 : 0;
     span.caught += span.error === "caught" ? 1 : 0;
+    span.cancelled += span.error === "cancelled" ? 1 : 0;
     if (span.parent) {
       span.parent.errors += span.errors;
       span.parent.caught += span.caught;
+      span.parent.cancelled += span.cancelled;
       span.parent.below += span.below + 1;
     }
   }
@@ -80,13 +83,21 @@ export function grow(trace, now) {
 }
 
 /**
- * Whether a span is open. Small traces are fully open; big ones at roots, spans with few children and spans with errors.
+ * Whether the spans below a model call only repeat it, so that one row is enough.
+ * @param {Span} span
+ * @returns {boolean}
+ */
+const showsCallAlone = (span) => span.children.length > 0 && span.children.every((child) => child.repeats && !child.errors && !child.caught
+  && (!child.children.length || showsCallAlone(child)));
+
+/**
+ * Whether a span is open. Calls that other tracers describe too are closed. Small traces are fully open; big ones at roots, spans with few children and spans with errors.
  * @param {Pick<Trace, "spans">} trace
  * @param {Filter} state
  * @param {Span} span
  */
 export function isOpen(trace, state, span) {
-  return state.toggled.get(span.id) ?? (trace.spans.length <= 300 || !span.parent || span.children.length < 60 || span.errors > 0);
+  return state.toggled.get(span.id) ?? (!showsCallAlone(span) && (trace.spans.length <= 300 || !span.parent || span.children.length < 60 || span.errors > 0));
 }
 
 /**
@@ -95,7 +106,7 @@ export function isOpen(trace, state, span) {
  * @param {Filter} state
  */
 function matches(span, state) {
-  if (state.onlyErrors && !span.error) return false;
+  if (state.onlyErrors && ["", "cancelled"].includes(span.error)) return false;
   const text = `${span.name} ${span.model} ${kindOf(span.kind).word}`.toLowerCase();
   return text.includes(state.query.toLowerCase());
 }
@@ -116,7 +127,7 @@ function matching(trace, state) {
 }
 
 /**
- * Count the repeated siblings from `start` on: same name and kind, ended, no error in or below them.
+ * Count the repeated siblings from `start` on: same name and kind, ended, no error or cancellation in or below them.
  * @param {Span[]} siblings
  * @param {number} start
  */
@@ -124,7 +135,7 @@ function repeats(siblings, start) {
   const first = siblings[start];
   let end = start;
   while (end < siblings.length && siblings[end].name === first.name && siblings[end].kind === first.kind
-    && !siblings[end].errors && !siblings[end].caught && !siblings[end].running) end += 1;
+    && !siblings[end].errors && !siblings[end].caught && !siblings[end].cancelled && !siblings[end].running) end += 1;
   return end - start;
 }
 

@@ -5,7 +5,7 @@
 import { chevron, h, statusIcon, tick } from "./dom.js";
 import { sparkCanvas } from "./waterfall.js";
 
-const STATUS = { ok: "finished", error: "failed", running: "running", stopped: "interrupted" };
+const STATUS = { ok: "finished", error: "failed", running: "running", stopped: "interrupted", cancelled: "cancelled" };
 
 /**
  * The elements of the summary bar. If they do not fit, facts are dropped from the right.
@@ -35,7 +35,7 @@ function chips(header, jump) {
       class: "hh-chip hh-chip-error", type: "button", title: "Jump to the error (e)", "data-focus": "error", onclick: jump,
     }, header.errors) : "",
     header.caught ? h("span", { class: "hh-chip hh-caught", title: "Raised inside a span and handled by your code" }, header.caught) : "",
-    ...header.notes.map((note) => h("span", { class: "hh-chip hh-chip-warn" }, note)),
+    ...[header.cancelled, ...header.notes].map((note) => note && h("span", { class: "hh-chip hh-chip-warn" }, note)),
   ];
 }
 

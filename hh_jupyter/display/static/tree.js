@@ -211,7 +211,7 @@ function rowLabel({ span, items }) {
   }
   const parts = [`${kindOf(span.kind).word} ${span.name}`, span.running ? "running" : duration(span.end - span.start)];
   if (span.tokens !== null) parts.push(`${count(span.tokens)} tokens`);
-  if (span.tag) parts.push(`error: ${span.tag}`);
+  if (span.tag) parts.push(`${span.error === "cancelled" ? "" : "error: "}${span.tag}`);
   else if (span.errors) parts.push(plural(span.errors, "error"));
   return parts.join(", ");
 }
@@ -223,7 +223,7 @@ function rowLabel({ span, items }) {
  */
 function nameCell(row, toggle) {
   const { span, items } = row;
-  const note = items ? "" : span.tag;
+  const note = items ? "" : span.tag || (span.repeats ? "same call" : "");
   const tokens = items ? foldFacts(items).tokens : span.tokens;
   const failed = items || !span.errors ? "" : FAILED[span.error] ?? "";
   return h("div", { class: "hh-label" },
@@ -237,7 +237,7 @@ function nameCell(row, toggle) {
     kindMark(span.kind),
     h("span", { class: `hh-name${failed}`, title: span.name }, span.name),
     items ? h("span", { class: "hh-times" }, `×${count(items.length)}`) : null,
-    note ? h("span", { class: `hh-note hh-note-${span.error}` }, note) : null,
+    note ? h("span", { class: span.error ? `hh-note hh-note-${span.error}` : "hh-model" }, span.error === "cancelled" ? `⊘ ${note}` : note) : null,
     !note && !items && span.model ? h("span", { class: "hh-model", title: span.model }, span.model) : null,
     !items && span.error !== "uncaught" && span.errors ? h("span", { class: "hh-chip hh-chip-error hh-small" }, count(span.errors)) : null,
     tokens ? h("span", { class: "hh-tokens" }, short(tokens)) : null);

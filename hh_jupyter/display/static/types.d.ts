@@ -1,6 +1,6 @@
 /** Types of the front end and of its messages to and from the kernel (display/hub.py). */
 
-export type ErrorRole = "" | "uncaught" | "caught" | "propagated";
+export type ErrorRole = "" | "uncaught" | "caught" | "propagated" | "cancelled";
 export type Interval = [number, number];
 
 /** Times in milliseconds after the trace's start. */
@@ -24,10 +24,16 @@ export interface Span {
   /** Time to the first token. */
   first: number | null;
   error: ErrorRole;
+  /** The parent failed with this span's error, or with one that was raised from it. */
+  passed: boolean;
+  /** It describes the same model call as a span above. */
+  repeats: boolean;
   /** Uncaught errors of the span and its descendants. */
   errors: number;
   /** Caught errors of the span and its descendants. */
   caught: number;
+  /** Cancelled spans among the span and its descendants. */
+  cancelled: number;
   /** The error in a word or two. */
   tag: string;
   own: Interval[];
@@ -115,12 +121,13 @@ export interface Header extends Columns {
   file?: string | null;
   open: boolean;
   errors_only: boolean;
-  mark: "ok" | "error" | "running" | "stopped";
+  mark: "ok" | "error" | "running" | "stopped" | "cancelled";
   title: string;
   duration: string;
   facts: string[];
   errors: string;
   caught: string;
+  cancelled: string;
   notes: string[];
   delivery: string;
   delivery_state: string;

@@ -123,7 +123,7 @@ export class View {
     const before = state.selected;
     const there = trace.byId.has(before?.replace("fold-", "") ?? "");
     if (there && (state.chosen || (this.open && !header.errors))) return false;
-    const calls = trace.spans.filter((/** @type {Span} */ span) => span.kind === "llm");
+    const calls = trace.spans.filter((/** @type {Span} */ span) => span.kind === "llm" && !span.repeats);
     state.selected = header.selected ?? (calls[calls.length - 1] ?? trace.spans[0]).id;
     state.chosen = false;
     return state.selected !== before;

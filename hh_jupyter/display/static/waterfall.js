@@ -108,7 +108,8 @@ export function paintLanes(canvas, trace) {
       if (failed) context.fillRect(Math.max(0, span.start * scale - 1), 0, 3, canvas.height);
     }
   };
-  paint(placed.filter(({ span }) => !span.error), false);
+  const failed = (/** @type {LanedSpan} */ { span }) => !["", "cancelled"].includes(span.error);
+  paint(placed.filter((item) => !failed(item)), false);
   // Errors last and over the full height: one failed span of ten thousand must be visible.
-  paint(placed.filter(({ span }) => span.error), true);
+  paint(placed.filter(failed), true);
 }

@@ -15,6 +15,9 @@ TEXT_OF_VALUES: Final = (
 )
 DECIDED_AT_END: Final = "The type is decided when the span has ended, from the name and attributes it has then."
 STATIC: Final = "trace_class leaves static and class methods callable."
+CANCELLED: Final = (
+    "A span that Ctrl-C, a cancellation or sys.exit(3) ended is no success: it has a status and its text."
+)
 GENERATORS: Final = (
     "The span of a generator lasts until the iteration ends: it has what was yielded, the error, and children."
 )
@@ -119,6 +122,7 @@ DEVIATIONS: Final[Mapping[str, tuple[Deviation, ...]]] = {
         Deviation(
             'span attributes: attributes.list*: {"[1, 2]" -> absent|absent -> 1|absent -> 2}', "A list stays a list."
         ),
+        Deviation("span base exception: {status|events|attributes.honeyhive_metadata.hh_cancelled}*", CANCELLED),
         Deviation("span raises no event: events*: {* -> absent|absent -> []}", "record_exception=False works."),
         Deviation("span raises no status: status.{code|message}: *", "set_status_on_exception=False works."),
     ),
@@ -146,6 +150,7 @@ DEVIATIONS: Final[Mapping[str, tuple[Deviation, ...]]] = {
         NO_TWIN,
         Deviation("observed: async.2: true -> false", "An exception is not its own cause."),
         Deviation("observed: user_function_ran: 2 -> 1", "The user's function runs once, whatever its error says."),
+        Deviation("span exits: {status|events|attributes.honeyhive_metadata.hh_cancelled}*", CANCELLED),
     ),
     "trace_generators": (
         OWN_ID,
