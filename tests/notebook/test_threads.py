@@ -119,7 +119,7 @@ def test_a_thread_that_could_not_be_started_can_be_started_again(monkeypatch: py
         real(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start_if_there_is_room)
-    contexts = ThreadContexts(lambda error: None)
+    contexts = ThreadContexts(lambda key, error: None)
     contexts.install()
     seen: list[object] = []
     thread = threading.Thread(target=lambda: seen.append(otel.get_value(KEY)))
