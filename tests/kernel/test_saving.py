@@ -60,7 +60,7 @@ def test_sessions_are_saved_by_name_including_those_of_a_killed_kernel(
     second.run("%%hh_session mine\nspan('c')")
     assert second.run("%hh save two.jsonl left mine").stdout == "hh: 2 spans saved to two.jsonl.\n"
     assert sorted(span["name"] for span in spans(tmp_path / "two.jsonl")) == ["a", "c"]
-    assert second.run("%hh save all.jsonl all").stdout == "hh: 3 spans saved to all.jsonl.\n"
+    assert second.run("%hh save all.jsonl all --others").stdout == "hh: 3 spans saved to all.jsonl.\n"
     assert second.run("%hh save mine.jsonl").stdout == "hh: 1 span saved to mine.jsonl.\n"
 
 
