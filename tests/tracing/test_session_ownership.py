@@ -7,7 +7,11 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from opentelemetry import baggage
 from opentelemetry import context as otel_context
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Span, SpanProcessor
 
 from hh_jupyter import HoneyHiveTracer, with_distributed_trace_context
 from hh_jupyter.testing import Backend
@@ -112,3 +116,31 @@ def test_many_sessions_of_two_tracers_do_not_accumulate_in_the_context(pair: Pai
         pair.b.create_session(f"b {number}")
     owned: Any = next(value for key, value in otel_context.get_current().items() if "session-owner" in key)
     assert len(owned.others) == 1
+
+
+# Why the session is in baggage: code that knows nothing of this package reads it there.
+
+
+class BaggageReader(SpanProcessor):
+    """A processor of another library, which files spans under the session in baggage, as honeyhive's own does."""
+
+    def __init__(self) -> None:
+        self.sessions: list[object] = []
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        self.sessions.append(baggage.get_baggage("session_id", parent_context))
+
+
+def test_other_processors_find_the_session_in_baggage(pair: Pair) -> None:
+    reader = BaggageReader()
+    pair.a.provider.add_span_processor(reader)
+    with pair.a.with_session("triage") as session_id, pair.a.start_span("probe"):
+        assert baggage.get_all()["session_id"] == session_id
+    assert reader.sessions == [session_id]
+
+
+def test_a_propagator_of_the_program_carries_the_session(pair: Pair) -> None:
+    headers: dict[str, str] = {}
+    with pair.a.with_session("triage") as session_id:
+        W3CBaggagePropagator().inject(headers)
+    assert f"session_id={session_id}" in headers["baggage"].split(",")
