@@ -133,7 +133,8 @@ class BaggageReader(SpanProcessor):
 
 def test_other_processors_find_the_session_in_baggage(pair: Pair) -> None:
     reader = BaggageReader()
-    pair.a.provider.add_span_processor(reader)
+    provider: Any = pair.a.provider
+    provider.add_span_processor(reader)
     with pair.a.with_session("triage") as session_id, pair.a.start_span("probe"):
         assert baggage.get_all()["session_id"] == session_id
     assert reader.sessions == [session_id]
