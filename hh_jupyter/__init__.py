@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from hh_jupyter.conventions.event_type import EventType
-    from hh_jupyter.experiments import HoneyHive, aevaluator, compare_runs, evaluate, evaluator, get_run_result
+    from hh_jupyter.experiments import (
+        HoneyHive,
+        aevaluate,
+        aevaluator,
+        compare_runs,
+        evaluate,
+        evaluator,
+        get_run_result,
+    )
     from hh_jupyter.notebook.span_view import SpanView
     from hh_jupyter.query import SpanList, spans
     from hh_jupyter.records.totals import summarize
@@ -47,6 +55,7 @@ __all__ = [
     "SpanList",
     "SpanView",
     "WorkerError",
+    "aevaluate",
     "aevaluator",
     "atrace",
     "compare_runs",
@@ -73,7 +82,7 @@ __all__ = [
 ]
 
 
-_EXPERIMENTS = ("HoneyHive", "aevaluator", "compare_runs", "evaluate", "evaluator", "get_run_result")
+_EXPERIMENTS = ("HoneyHive", "aevaluate", "aevaluator", "compare_runs", "evaluate", "evaluator", "get_run_result")
 _LAZY = {
     **dict.fromkeys(_EXPERIMENTS, "experiments"),
     "EventType": "conventions.event_type",

@@ -6,7 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from hh_jupyter.display import experiments
-from hh_jupyter.display.experiments import ChangedRowView, ComparisonView, DeltaView, plain_text, text_table
+from hh_jupyter.display.experiments import (
+    ChangedGroup,
+    ChangedRowView,
+    ComparisonView,
+    DeltaView,
+    plain_text,
+    text_table,
+)
 from hh_jupyter.display.format import clean, count
 from hh_jupyter.display.html import BORDER, MUTED, escape
 
@@ -16,7 +23,7 @@ _COLORS: Final = {"better": experiments.GOOD, "worse": experiments.WORSE}
 
 def comparison_html(view: ComparisonView) -> str:
     """Return the HTML of a comparison, at most 32,000 bytes of UTF-8. Data points without a line are counted."""
-    limit = max(len(view.degraded), len(view.improved))
+    limit = max((len(group.rows) for group in view.groups), default=0)
     page = _page(view, limit)
     while limit > 1 and len(page.encode()) > MAX_BYTES:
         limit -= 1
@@ -25,15 +32,14 @@ def comparison_html(view: ComparisonView) -> str:
 
 
 def _page(view: ComparisonView, limit: int) -> str:
-    worse = sum(metric.verdict == "worse" for metric in view.metrics)
-    better = sum(metric.verdict == "better" for metric in view.metrics)
-    facts = [f"{better} better, {worse} worse" if better or worse else "", *view.facts]
     return experiments.html_root(
-        experiments.html_head("ok", f"{view.new} against {view.old}", "", facts, ""),
+        experiments.html_head(
+            view.mark, f"{view.new} against {view.old}", "", view.facts, view.failures, view.wrong, chips_first=True
+        ),
         experiments.html_section(_config(view)),
+        *(_changed(group, limit) for group in view.groups if group.title in FIRST_GROUPS),
         experiments.html_section(_metrics(view.metrics)),
-        _changed("Worse", view.degraded, view.more_degraded, limit),
-        _changed("Better", view.improved, view.more_improved, limit),
+        *(_changed(group, limit) for group in view.groups if group.title not in FIRST_GROUPS),
         f'<div style="border-top:{BORDER}">{experiments.html_muted("; ".join(map(escape, view.notes)))}</div>'
         if view.notes
         else "",
@@ -81,16 +87,19 @@ def colored_arrow(arrow: str, verdict: str) -> str:
     return f'<span style="color:{color}">{arrow}</span>' if color else arrow
 
 
-def _changed(title: str, rows: Sequence[ChangedRowView], more: int, limit: int) -> str:
-    if not rows:
-        return ""
-    shown = rows[:limit]
-    left = more + len(rows) - len(shown)
+FIRST_GROUPS: Final = ("Newly failed", "Newly wrong", "Newly passed", "Missing", "Added")
+"""Groups before the metrics, in this order."""
+
+
+def _changed(group: ChangedGroup, limit: int) -> str:
+    shown = group.rows[:limit]
+    total = len(group.rows) + group.more
+    left = total - len(shown)
     lines = "".join(map(_row, shown))
     rest = experiments.html_muted(f"{count(left, 'more data point')}") if left else ""
-    number = f'<span style="{experiments.NOTE}">{count(more + len(rows), "data point")}</span>'
+    number = f'<span style="{experiments.NOTE}">{count(total, "data point")}</span>'
     return experiments.html_section(
-        f'<div style="padding:0 8px 2px;font-size:12px"><b>{title}</b> {number}</div>',
+        f'<div style="padding:0 8px 2px;font-size:12px"><b>{group.title}</b> {number}</div>',
         f'<div style="font-size:12px">{lines}</div>',
         rest,
     )
@@ -98,7 +107,7 @@ def _changed(title: str, rows: Sequence[ChangedRowView], more: int, limit: int) 
 
 def _row(row: ChangedRowView) -> str:
     changes = " &nbsp; ".join(
-        f"{colored_arrow(arrow, verdict)} {escape(name, 40)} {escape(old, 24)} → <b>{escape(new, 24)}</b>"
+        f"{colored_arrow(arrow, verdict)} {escape(name, 40)} {escape(old, 24)} → <b>{escape(new, 80)}</b>"
         for name, old, new, arrow, verdict in row.changes
     )
     label = experiments.html_box(
@@ -133,10 +142,14 @@ def comparison_text(view: ComparisonView, *, unicode: bool = True) -> str:
 
 
 def _lines(view: ComparisonView) -> Iterator[str]:
-    yield "  ".join([f"{clean(view.new, 60)} against {clean(view.old, 60)}", *view.facts])
+    facts = [*filter(None, (view.failures, view.wrong)), *view.facts]
+    yield "  ".join([f"{clean(view.new, 60)} against {clean(view.old, 60)}", *facts])
     if view.config:
         yield ""
         yield from text_table(("Config", "Old", "New"), view.config)
+    for group in view.groups:
+        if group.title in FIRST_GROUPS:
+            yield from _changed_text(group)
     yield ""
     if not view.metrics:
         yield "The runs have no metric in common."
@@ -153,16 +166,21 @@ def _lines(view: ComparisonView) -> Iterator[str]:
         ]
         header = ("Metric", "Old", "New", "Change", "Better", "Worse", "Same")
         yield from text_table(header, rows, right=range(1, 7))
-    yield from _changed_text("Worse", view.degraded, view.more_degraded)
-    yield from _changed_text("Better", view.improved, view.more_improved)
+    for group in view.groups:
+        if group.title not in FIRST_GROUPS:
+            yield from _changed_text(group)
+    if view.notes:
+        yield ""
+        yield from view.notes
 
 
-def _changed_text(title: str, rows: Sequence[ChangedRowView], more: int) -> Iterator[str]:
-    if not rows:
-        return
+def _changed_text(group: ChangedGroup) -> Iterator[str]:
     yield ""
-    lines = [(row.label, ", ".join(f"{name} {old} → {new}" for name, old, new, _, _ in row.changes)) for row in rows]
-    yield from text_table((title, "Changes"), lines[:MAX_ROWS])
-    left = more + max(0, len(rows) - MAX_ROWS)
+    lines = [
+        (row.label, ", ".join(f"{name} {old} → {new}".strip() for name, old, new, _, _ in row.changes))
+        for row in group.rows
+    ]
+    yield from text_table((group.title, "Changes"), lines[:MAX_ROWS])
+    left = group.more + max(0, len(lines) - MAX_ROWS)
     if left:
         yield f"… {count(left, 'more data point')}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -56,11 +56,16 @@ class MetricView:
     distribution: Distribution | None
 
 
+RowState = Literal["failed", "wrong", "unclear", "passed"]
+STATE_MARKS: Final[Mapping[RowState, str]] = {"failed": "▲", "wrong": "✗", "unclear": "·", "passed": "✓"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowView:
     """One data point, as formatted text.
 
     Attributes:
+        state: whether it failed, or its answer is wrong or right; unclear if the scores may mean either.
         scores: one per column; empty if missing.
         errors: (where, what); those of the function first.
         session: first characters of the session id, for `%hh show`.
@@ -68,7 +73,7 @@ class RowView:
     """
 
     label: str
-    failed: bool
+    state: RowState
     scores: Sequence[str]
     time: str
     cost: str
@@ -85,9 +90,9 @@ class RunView:
 
     Attributes:
         facts: shown after the name, the most important first.
-        failures: "3 failed", or empty.
+        failures, wrong: "3 failed", "8 wrong", or empty.
         columns: names of the metrics that have a column.
-        rows: failures first, then in the order of the dataset; a limited number.
+        rows: failures first, then wrong answers, then in the order of the dataset; a limited number.
         total: number of all rows.
         notes: sentences at the end.
         command: the command that sends the run.
@@ -98,6 +103,7 @@ class RunView:
     duration: str
     facts: Sequence[str]
     failures: str
+    wrong: str
     delivery: str
     run_id: str
     aggregate: str
@@ -124,6 +130,7 @@ class ProgressView:
     share: float | None
     facts: Sequence[str]
     failures: str
+    wrong: str = ""
     doing: str = ""
 
 
@@ -151,10 +158,10 @@ class DeltaView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangedRowView:
-    """One data point whose metrics changed.
+    """One data point that changed.
 
     Attributes:
-        changes: (metric, old, new, arrow, verdict).
+        changes: (metric, old, new, arrow, verdict); without a metric, what became of the function.
     """
 
     label: str
@@ -163,24 +170,38 @@ class ChangedRowView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedGroup:
+    """Data points that changed in the same way.
+
+    Attributes:
+        rows: the largest changes first.
+        more: number of further data points that are left out.
+    """
+
+    title: str
+    rows: Sequence[ChangedRowView]
+    more: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonView:
     """A comparison of two runs.
 
     Attributes:
+        failures, wrong: "3 newly failed", "1 newly wrong", or empty.
         config: (key, old, new) of the keys that changed.
-        degraded, improved: data points, the largest changes first.
-        more_degraded, more_improved: numbers of further data points that are left out.
+        groups: the most important first; each data point is in one group.
     """
 
     new: str
     old: str
+    mark: Mark
     facts: Sequence[str]
+    failures: str
+    wrong: str
     config: Sequence[tuple[str, str, str]]
     metrics: Sequence[DeltaView]
-    degraded: Sequence[ChangedRowView]
-    improved: Sequence[ChangedRowView]
-    more_degraded: int = 0
-    more_improved: int = 0
+    groups: Sequence[ChangedGroup]
     notes: Sequence[str] = ()
 
 
@@ -206,18 +227,32 @@ def html_root(*parts: str) -> str:
     return f'<div class="hh-run tex2jax_ignore mathjax_ignore" style="{ROOT_STYLE}">{"".join(parts)}</div>'
 
 
-def html_head(mark: Mark, title: str, bold: str, facts: Iterable[str], chip: str, right: str = "") -> str:
+def html_head(
+    mark: Mark,
+    title: str,
+    bold: str,
+    facts: Iterable[str],
+    failures: str,
+    wrong: str,
+    right: str = "",
+    chips_first: bool = False,
+) -> str:
     """Return the summary line. The commas between facts are read aloud and copied, but invisible with styles."""
     disc = f"background-color:{TINTS.get(mark, GREY)};border-radius:50%;display:inline-block;width:18px"
     sign = f'<span style="{disc};line-height:18px;text-align:center;font-size:11px">{MARKS[mark]}</span>'
     comma = f'<span style="opacity:0">,{SPACE} </span>'
     fact_text = comma.join(escape(fact) for fact in facts if fact)
-    tint = f"background-color:{TINTS['error']};border-radius:5px;padding:0 7px"
+    chips = [
+        f'<b style="background-color:{TINTS[mark]};border-radius:5px;padding:0 7px">{escape(text)}</b>'
+        for text, mark in ((failures, "error"), (wrong, "wrong"))
+        if text
+    ]
     parts = [
         f"<span>{sign}{SPACE} <b>{escape(title)}</b></span>",
         f"<b>{escape(bold)}</b>" if bold else "",
+        *(chips if chips_first else ()),
         f'<span style="{MUTED}">{fact_text}</span>' if fact_text else "",
-        f'<b style="{tint}">{escape(chip)}</b>' if chip else "",
+        *(() if chips_first else chips),
         f'<span style="margin-left:auto;{MUTED}">{right}</span>' if right else "",
     ]
     style = "display:flex;flex-wrap:wrap;align-items:center;gap:0 12px;padding:5px 10px"
@@ -330,7 +365,13 @@ def result_html(view: RunView) -> str:
 def _page(view: RunView, shown: Sequence[RowView]) -> str:
     run = f'<code title="Run {escape(view.run_id)}" style="background:none;padding:0">{escape(view.run_id[:8])}</code>'
     top = html_head(
-        view.mark, view.name, view.duration, view.facts, view.failures, f"{escape(view.delivery)} &nbsp;{run}"
+        view.mark,
+        view.name,
+        view.duration,
+        view.facts,
+        view.failures,
+        view.wrong,
+        f"{escape(view.delivery)} &nbsp;{run}",
     )
     return html_root(top, html_section(_metrics(view)), _rows(view, shown), _footer(view))
 
@@ -380,7 +421,10 @@ _LEFT: Final = f"text-align:left;{_CUT}"
 
 
 def _row(row: RowView, width: str, *, priced: bool) -> str:
-    label = f"<b>✗ {escape(row.label, 60)}</b>" if row.failed else f"✓ {escape(row.label, 60)}"
+    text = f"{STATE_MARKS[row.state]} {escape(row.label, 60)}"
+    label = f"<b>{text}</b>" if row.state in ("failed", "wrong") else text
+    if row.state in _STATE_COLORS:
+        label = label.replace(STATE_MARKS[row.state], _colored_mark(row.state), 1)
     note = f' <span style="{NOTE}">{escape(row.note)}</span>' if row.note else ""
     scores = "".join(html_box(width, escape(score, 24)) for score in row.scores)
     ends = html_box(_SMALL, escape(row.time)) + (html_box(_SMALL, escape(row.cost)) if priced else "")
@@ -388,6 +432,13 @@ def _row(row: RowView, width: str, *, priced: bool) -> str:
         f'<div style="padding:0 8px"><details><summary><span style="{ROW}">{html_box(_LABEL, label + note, _LEFT)}'
         f"{scores}{ends}</span></summary>{_inside(row)}</details></div>"
     )
+
+
+_STATE_COLORS: Final[Mapping[RowState, str]] = {"failed": ERROR_COLOR, "wrong": "#c07a10", "passed": GOOD}
+
+
+def _colored_mark(state: RowState) -> str:
+    return f'<span style="color:{_STATE_COLORS[state]}" title="{state}">{STATE_MARKS[state]}</span>'
 
 
 def _inside(row: RowView) -> str:
@@ -414,7 +465,7 @@ MAX_TEXT: Final = 100
 """Maximum characters of one error; the result holds the full text."""
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _ASCII: Final = str.maketrans(
-    {"✓": "ok", "✗": "x", "○": "o", "■": "#", "…": "...", "±": "+-", "·": "-", "×": "x", "█": "=", "░": "-"}
+    {"✓": "ok", "✗": "x", "▲": "!", "○": "o", "■": "#", "…": "...", "±": "+-", "·": "-", "×": "x", "█": "=", "░": "-"}
     | dict(zip(_BARS, "._-~=+*#", strict=True))
 )
 
@@ -430,7 +481,7 @@ def plain_text(text: str, *, unicode: bool) -> str:
 
 
 def _lines(view: RunView) -> Iterator[str]:
-    facts = [view.duration, *view.facts, view.failures, view.delivery[:1].lower() + view.delivery[1:]]
+    facts = [view.duration, *view.facts, view.failures, view.wrong, view.delivery[:1].lower() + view.delivery[1:]]
     yield f"{MARKS[view.mark]} {clean(view.name, 60)}  " + "  ".join(clean(fact, 80) for fact in facts if fact)
     if view.metrics:
         yield ""
@@ -452,7 +503,7 @@ def _text_rows(view: RunView) -> Iterator[str]:
     shown = view.rows[:MAX_ROWS]
     header = ("Data point", *view.columns, "Time", "Cost", "Session")
     rows = [
-        (f"{'✗' if row.failed else '✓'} {clean(row.label, 40)}", *row.scores, row.time, row.cost, row.session)
+        (f"{STATE_MARKS[row.state]} {clean(row.label, 40)}", *row.scores, row.time, row.cost, row.session)
         for row in shown
     ]
     yield from text_table(header, rows, right=range(1, len(view.columns) + 3))
@@ -508,7 +559,7 @@ _BAR_CELLS: Final = 20
 
 def progress_html(view: ProgressView) -> str:
     """Render the line and a bar below it, whose length the line also states as text."""
-    top = html_head("running", view.name, view.done, (*view.facts, view.doing), view.failures)
+    top = html_head("running", view.name, view.done, (*view.facts, view.doing), view.failures, view.wrong)
     bar = "" if view.share is None else split_bar([(view.share, BAR)])
     return html_root(top, f'<div style="padding:0 10px 8px">{bar}</div>' if bar else "")
 
@@ -517,7 +568,7 @@ def progress_text(view: ProgressView, *, unicode: bool = True) -> str:
     """`○ name ████░░░░ 312 of 1,000  10.2/s  3 failed`."""
     full = 0 if view.share is None else round(view.share * _BAR_CELLS)
     bar = "" if view.share is None else "█" * full + "░" * (_BAR_CELLS - full)
-    parts = [f"○ {clean(view.name, 40)}", bar, view.done, *view.facts, view.failures, view.doing]
+    parts = [f"○ {clean(view.name, 40)}", bar, view.done, *view.facts, view.failures, view.wrong, view.doing]
     return plain_text("  ".join(filter(None, parts)), unicode=unicode)
 
 

@@ -200,8 +200,11 @@ def _image(image: InlineImage) -> str:
 MAX_BYTES: Final = 32_000
 """Maximum size of the output without the content of spans, which it holds only on request."""
 
-MARKS: Final = {"ok": "✓", "error": "✗", "running": "○", "stopped": "■", "cancelled": "⊘"}
-TINTS: Final = {"ok": "rgba(31,157,87,.3)", "error": "rgba(216,67,90,.3)", "cancelled": "rgba(214,148,25,.3)"}
+MARKS: Final = {
+    "ok": "✓", "error": "✗", "wrong": "✗", "unclear": "·", "running": "○", "stopped": "■", "cancelled": "⊘"
+}  # fmt: skip
+_AMBER: Final = "rgba(214,148,25,.3)"
+TINTS: Final = {"ok": "rgba(31,157,87,.3)", "error": "rgba(216,67,90,.3)", "wrong": _AMBER, "cancelled": _AMBER}
 ROOT_STYLE: Final = (
     f"border:{BORDER};border-radius:8px;overflow:hidden;margin:2px 0;"
     "font-family:system-ui,-apple-system,Segoe UI,Roboto,Noto Sans,sans-serif;font-size:13px;line-height:1.5"

@@ -109,7 +109,7 @@ _MAX_CELL_DIGITS: Final = 7
 
 # Texts of the summary line and of the error, the same in every display.
 
-Mark = Literal["ok", "error", "running", "stopped", "cancelled"]
+Mark = Literal["ok", "error", "wrong", "unclear", "running", "stopped", "cancelled"]
 MESSAGE_LENGTH = 300
 COMMAND_LENGTH = 240
 """Maximum length of a command with a path in it; a truncated command would not run."""

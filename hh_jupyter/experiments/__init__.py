@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hh_jupyter.experiments import comparison, results, views
 from hh_jupyter.experiments.comparison import compare_runs
-from hh_jupyter.experiments.evaluation import evaluate
+from hh_jupyter.experiments.evaluation import aevaluate, evaluate
 from hh_jupyter.experiments.evaluators import aevaluator, evaluator
 from hh_jupyter.experiments.results import ExperimentResultSummary, RunComparisonResult
 from hh_jupyter.experiments.runs import HoneyHive, get_run_result
@@ -16,6 +16,7 @@ __all__ = [
     "ExperimentResultSummary",
     "HoneyHive",
     "RunComparisonResult",
+    "aevaluate",
     "aevaluator",
     "compare_runs",
     "evaluate",

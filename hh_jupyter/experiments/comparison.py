@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from hh_jupyter.errors import SettingError, SettingTypeError
+from hh_jupyter.experiments.dataset import LOCAL_PREFIX
 from hh_jupyter.experiments.local_runs import find_run
 from hh_jupyter.experiments.results import AGGREGATES, ExperimentResultSummary, ResultRow, RunComparisonResult
 from hh_jupyter.experiments.runs import HoneyHive, get_run_result, local_spool, resolve_query
@@ -16,59 +18,89 @@ RELATIVE_TOLERANCE: Final = 1e-9
 """Scores are the same if they differ by less than this, relative to the larger one."""
 
 
-def metric_deltas(
-    new: ExperimentResultSummary, old: ExperimentResultSummary, lower_is_better: Collection[str]
-) -> dict[str, dict[str, Any]]:
-    """Changes by metric that both runs have, in the format of the backend's comparison.
+def pairs_of(new: ExperimentResultSummary, old: ExperimentResultSummary) -> list[tuple[ResultRow, ResultRow]]:
+    """Rows of both runs that are the same data point, (new, old).
 
-    Compares only data points that have the metric in both runs. Texts have no order: a changed text is in none of the
-    lists.
+    They have the same id. Rows without an id of their own have one that depends on their position; they are the same if
+    their content is. Of repeated ids or contents, the first is paired with the first, and so on.
     """
-    pairs = _pairs(new, old)
-    names = dict.fromkeys(name for row in new.rows for name in row.metrics)
-    known = {name for row in old.rows for name in row.metrics}
-    return {
-        name: _delta(name, pairs, new.metrics.aggregation_function, lower=name in lower_is_better)
-        for name in names
-        if name in known
-    }
+    pairs: dict[int, ResultRow] = {}
+    rest_old = list(old.rows)
+    for key in (_id_key, _content_key):
+        before: dict[str, deque[ResultRow]] = {}
+        for row in rest_old:
+            before.setdefault(key(row), deque()).append(row)
+        for index, row in enumerate(new.rows):
+            found = before.get(key(row)) if index not in pairs and key(row) else None
+            if found:
+                pairs[index] = found.popleft()
+        taken = {id(row) for row in pairs.values()}
+        rest_old = [row for row in rest_old if id(row) not in taken]
+    return [(row, pairs[index]) for index, row in enumerate(new.rows) if index in pairs]
 
 
-def _pairs(new: ExperimentResultSummary, old: ExperimentResultSummary) -> list[tuple[ResultRow, ResultRow]]:
-    before = {row.datapoint_id: row for row in old.rows}
-    return [(row, before[row.datapoint_id]) for row in new.rows if row.datapoint_id in before]
+def _id_key(row: ResultRow) -> str:
+    return row.datapoint_id.removeprefix(LOCAL_PREFIX)
 
 
-def _delta(name: str, pairs: list[tuple[ResultRow, ResultRow]], function: str, *, lower: bool) -> dict[str, Any]:
-    lists: dict[str, list[str]] = {"improved": [], "degraded": [], "same": []}
-    both = [(new, old) for new, old in pairs if name in new.metrics and name in old.metrics]
-    for new, old in both:
-        word = classify_change(new.metrics[name], old.metrics[name], lower=lower)
-        if word:
-            lists[word].append(new.datapoint_id)
-    values = {
-        "new_values": [new.metrics[name] for new, _ in both],
-        "old_values": [old.metrics[name] for _, old in both],
-    }
+def _content_key(row: ResultRow) -> str:
+    return row.content
+
+
+def metric_deltas(
+    pairs: Sequence[tuple[ResultRow, ResultRow]], function: str, lower_is_better: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """Changes by metric of data points that have it in both runs, in the format of the backend's comparison.
+
+    A data point that has the metric in one run, and failed in the other, is degraded or improved.
+    """
+    names = dict.fromkeys(name for pair in pairs for row in pair for name in row.metrics)
+    deltas = {name: _delta(name, pairs, function, lower=name in lower_is_better) for name in names}
+    return {name: delta for name, delta in deltas.items() if delta["found_count"] or any(map(delta.get, _LISTS))}
+
+
+_LISTS: Final = ("improved", "degraded", "same", "changed")
+
+
+def _delta(name: str, pairs: Sequence[tuple[ResultRow, ResultRow]], function: str, *, lower: bool) -> dict[str, Any]:
+    lists: dict[str, list[str]] = {word: [] for word in _LISTS}
+    both, once = [], 0
+    for new, old in pairs:
+        if name in new.metrics and name in old.metrics:
+            both.append((new.metrics[name], old.metrics[name]))
+            lists[classify_change(*both[-1], lower=lower)].append(new.datapoint_id)
+        elif name in old.metrics and _failed(name, new):
+            lists["degraded"].append(new.datapoint_id)
+        elif name in new.metrics and _failed(name, old):
+            lists["improved"].append(new.datapoint_id)
+        elif name in new.metrics or name in old.metrics:
+            once += 1
+    values = {"new_values": [new for new, _ in both], "old_values": [old for _, old in both]}
     return {
         "old_aggregate": _aggregate(values["old_values"], function),
         "new_aggregate": _aggregate(values["new_values"], function),
         "found_count": len(both),
-        **{f"{word}_count": len(ids) for word, ids in lists.items()},
+        "found_once_count": once,
+        **{f"{word}_count": len(lists[word]) for word in ("improved", "degraded", "same")},
         **lists,
         **values,
     }
 
 
+def _failed(name: str, row: ResultRow) -> bool:
+    """Whether an exception is the reason why the row lacks a metric."""
+    return bool(row.error) or any(name == one or name.startswith(f"{one}_") for one in row.evaluator_errors)
+
+
 def classify_change(new: Any, old: Any, *, lower: bool) -> str:
-    """Return `improved`, `degraded` or `same`; an empty string for different values that have no order."""
+    """Return `improved`, `degraded` or `same`; `changed` for different values that have no order."""
     if isinstance(new, int | float) and isinstance(old, int | float):
         if new == old or math.isclose(new, old, rel_tol=RELATIVE_TOLERANCE) or (new != new and old != old):
             return "same"
         if new != new or old != old:
-            return ""
+            return "changed"
         return "improved" if (new > old) is not lower else "degraded"
-    return "same" if new == old else ""
+    return "same" if new == old else "changed"
 
 
 def _aggregate(values: list[Any], function: str) -> float | None:
@@ -149,32 +181,48 @@ def compare_results(
     """Compare two results locally, by data point."""
     if isinstance(lower_is_better, str):
         raise SettingTypeError(f"compare: lower_is_better must be a list of metrics; got {lower_is_better!r:.60}.")
-    _check_names(lower_is_better, new)
     before = old if isinstance(old, ExperimentResultSummary) else get_run_result(old)
-    ids = {row.datapoint_id for row in new.rows}, {row.datapoint_id for row in before.rows}
+    names = [dict.fromkeys(name for row in result.rows for name in row.metrics) for result in (new, before)]
+    _check_names(lower_is_better, names[0] | names[1])
+    pairs = pairs_of(new, before)
+    deltas = metric_deltas(pairs, new.metrics.aggregation_function, lower_is_better)
+    paired = {id(row) for pair in pairs for row in pair}
+    added, missing = ([row.datapoint_id for row in one.rows if id(row) not in paired] for one in (new, before))
+    changed = [(STATE_RANKS[row.state], STATE_RANKS[old_row.state], row.datapoint_id) for row, old_row in pairs]
     return RunComparisonResult(
         new_run_id=new.run_id,
         old_run_id=before.run_id,
-        common_datapoints=len(ids[0] & ids[1]),
-        new_only_datapoints=len(ids[0] - ids[1]),
-        old_only_datapoints=len(ids[1] - ids[0]),
-        metric_deltas=metric_deltas(new, before, lower_is_better),
+        common_datapoints=len(pairs),
+        new_only_datapoints=len(added),
+        old_only_datapoints=len(missing),
+        newly_failed=[one for rank, rank_before, one in changed if rank == 0 < rank_before],
+        newly_wrong=[one for rank, rank_before, one in changed if rank == 1 < rank_before],
+        newly_passed=[one for rank, rank_before, one in changed if rank == 2 > rank_before],
+        added=added,
+        missing=missing,
+        metric_deltas=deltas,
+        new_only_metrics=[name for name in names[0] if name not in names[1] and name not in deltas],
+        old_only_metrics=[name for name in names[1] if name not in names[0] and name not in deltas],
         config_changes=config_changes(new.config, before.config),
         new=new,
         old=before,
+        pairs=pairs,
         lower_is_better=tuple(lower_is_better),
     )
 
 
-def _check_names(names: Sequence[str], result: ExperimentResultSummary) -> None:
+STATE_RANKS: Final = {"failed": 0, "wrong": 1, "unclear": 2, "passed": 2}
+"""An exception is worse than a wrong answer, which is worse than any other."""
+
+
+def _check_names(names: Sequence[str], known: Collection[str]) -> None:
     from difflib import get_close_matches
 
-    known = dict.fromkeys(name for row in result.rows for name in row.metrics)
     for name in names:
         if name not in known:
             similar = get_close_matches(str(name), known, n=1)
             hint = f"Did you mean {similar[0]!r}?" if similar else f"Metrics: {', '.join(known) or 'none'}."
-            raise SettingError(f"compare: lower_is_better: the run has no metric {name!r:.60}. {hint}")
+            raise SettingError(f"compare: lower_is_better: the runs have no metric {name!r:.60}. {hint}")
 
 
 def _is_local(run: Any) -> bool:

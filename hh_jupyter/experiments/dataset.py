@@ -26,6 +26,23 @@ LOCAL_PREFIX: Final = "EXT-"
 HASH_DIGITS: Final = 16
 
 
+def wire_id(datapoint_id: str) -> str:
+    """The id in the backend of a data point that the backend does not store."""
+    return datapoint_id if datapoint_id.startswith(LOCAL_PREFIX) else LOCAL_PREFIX + datapoint_id
+
+
+def own_id(wire: str) -> str:
+    """The id that the user gave to a data point, from its id in the backend. A generated id is returned as it is."""
+    own = wire.removeprefix(LOCAL_PREFIX)
+    return wire if is_generated(wire) else own
+
+
+def is_generated(datapoint_id: str) -> bool:
+    """Whether an id is a hash of the content, since the data point has no id of its own."""
+    own = datapoint_id.removeprefix(LOCAL_PREFIX)
+    return own != datapoint_id and len(own) == HASH_DIGITS and set(own) <= set("0123456789abcdef")
+
+
 def rows_from_dataframe(frame: Any) -> list[dict[str, Any]] | None:
     """The rows of a pandas or polars DataFrame as data points; None for anything else.
 
@@ -76,6 +93,9 @@ class Datapoint:
 
     Attributes:
         index: position in the dataset.
+        id: in the backend.
+        own_id: the id that the user gave; a generated id if there is none.
+        content: hash of the row if it has no id of its own, to find the same row in another run; else empty.
         data: the dict that is passed to the function, unchanged.
         problem: why this row is invalid. Only set for rows of an iterator, which are checked while the run goes on.
     """
@@ -84,6 +104,8 @@ class Datapoint:
     id: str
     data: Mapping[str, Any]
     problem: str | None = None
+    own_id: str = ""
+    content: str = ""
 
     @property
     def inputs(self) -> Any:
@@ -132,7 +154,7 @@ def dataset_from_rows(rows: Any, run_id: str) -> Dataset:
         check_rows(first)  # Fail before anything runs; an invalid later row is an error of that row only.
         return Dataset(LOCAL_PREFIX + _digest(run_id), _iterate(itertools.chain(first, rest)), (), None)
     check_rows(listed)
-    points = tuple(Datapoint(index, _datapoint_id(row, index), row) for index, row in enumerate(listed))
+    points = tuple(_datapoint_of(row, index) for index, row in enumerate(listed))
     ids = [point.id for point in points]
     return Dataset(LOCAL_PREFIX + _digest(_canonical(list(listed))), points, ids, len(points))
 
@@ -162,7 +184,8 @@ def _type_problem(row: Any) -> str | None:
 def _lacks_inputs(row: Mapping[Any, Any]) -> str:
     from difflib import get_close_matches
 
-    similar = get_close_matches("inputs", [key for key in row if isinstance(key, str)], n=1, cutoff=0.6)
+    keys = {key.lower(): key for key in row if isinstance(key, str)}
+    similar = [keys[key] for key in get_close_matches("inputs", keys, n=1, cutoff=0.6)]
     found = f"found {', '.join(f'{key!r:.40}' for key in list(row)[:5])}" if row else "the row is empty"
     example = 'A datapoint looks like {"inputs": {...}, "ground_truth": ...}.'
     fix = f"Rename {similar[0]!r} to 'inputs'." if similar else example
@@ -185,7 +208,7 @@ def _iterate(rows: Iterator[Any]) -> Iterator[Datapoint]:
     for index, row in enumerate(rows):
         problem = _type_problem(row) or (_lacks_inputs(row) if "inputs" not in row else None)
         data = row if isinstance(row, Mapping) else {}
-        yield Datapoint(index, _datapoint_id(data, index), data, problem and f"dataset[{index}] {problem}")
+        yield _datapoint_of(data, index, problem and f"dataset[{index}] {problem}")
 
 
 def fetch_dataset(backend: BackendClient, dataset_id: str) -> Dataset:
@@ -204,7 +227,7 @@ def fetch_dataset(backend: BackendClient, dataset_id: str) -> Dataset:
         raise SettingError(
             f"evaluate: none of the {len(ids)} data points of dataset {_shown(dataset_id)} can be fetched."
         )
-    points = tuple(Datapoint(index, data["id"], data) for index, data in enumerate(fetched))
+    points = tuple(Datapoint(index, data["id"], data, own_id=data["id"]) for index, data in enumerate(fetched))
     return Dataset(dataset_id, points, [point.id for point in points], len(points), stored=True)
 
 
@@ -224,12 +247,14 @@ def _stored_datapoint(backend: BackendClient, datapoint_id: str) -> dict[str, An
     return {"inputs": found.get("inputs") or {}, "ground_truth": found.get("ground_truth"), "id": datapoint_id}
 
 
-def _datapoint_id(row: Mapping[str, Any], index: int) -> str:
-    own = row.get("id") or row.get("datapoint_id")
-    if not own:
-        return LOCAL_PREFIX + _digest(f"{_canonical(row)}{index}")
-    text = text_of(own)
-    return text if text.startswith(LOCAL_PREFIX) else LOCAL_PREFIX + text
+def _datapoint_of(row: Mapping[str, Any], index: int, problem: str | None = None) -> Datapoint:
+    given = [row[name] for name in ("id", "datapoint_id") if row.get(name) not in (None, "")]
+    if given:
+        own = text_of(given[0])
+        return Datapoint(index, wire_id(own), row, problem, own)
+    content = _canonical(row)
+    generated = LOCAL_PREFIX + _digest(f"{content}{index}")
+    return Datapoint(index, generated, row, problem, generated, _digest(content))
 
 
 def _canonical(value: Any) -> str:

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-import inspect
 import logging
-import math
-import sys
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from opentelemetry.trace import TracerProvider
 
 from hh_jupyter import settings as settings_table
-from hh_jupyter.display import format as fmt
-from hh_jupyter.display.experiments import ProgressView, progress_bundle, progress_text
-from hh_jupyter.display.updatable_output import UpdatableOutput, open_updatable_output, record_shown
-from hh_jupyter.errors import SettingError, SettingTypeError
-from hh_jupyter.experiments import views
+from hh_jupyter.errors import SettingError
+from hh_jupyter.experiments.arguments import check_aggregate, check_arguments, warn_about_rows
 from hh_jupyter.experiments.dataset import Dataset, dataset_from_rows, fetch_dataset
-from hh_jupyter.experiments.evaluators import ARGUMENT_NAMES, by_unique_name, callable_name, parameters_of
-from hh_jupyter.experiments.invocation import RetryPolicy, close_run_loop
+from hh_jupyter.experiments.evaluators import by_unique_name, callable_name
+from hh_jupyter.experiments.invocation import RetryPolicy
+from hh_jupyter.experiments.loops import BlockedLoop, RunLoop
+from hh_jupyter.experiments.pool import POLL_SECONDS, Pool, RunOutcomes
+from hh_jupyter.experiments.progress import Progress
 from hh_jupyter.experiments.results import (
-    AGGREGATES,
     COMPLETED,
     INTERRUPTED,
     LOCAL_ONLY,
@@ -36,15 +33,15 @@ from hh_jupyter.experiments.results import (
     SENT,
     DatapointError,
     ExperimentResultSummary,
-    UsageCounter,
-    result_from_outcomes,
-    rows_of,
+    result_from_rows,
+    with_usage,
 )
 from hh_jupyter.experiments.runs import Run, without_secrets
-from hh_jupyter.experiments.worker import SOURCE, DatapointSessions, Pool, RunOutcomes, Task
+from hh_jupyter.experiments.usage import UsageCounter
+from hh_jupyter.experiments.worker import SOURCE, DatapointSessions, Task
 from hh_jupyter.export.backend import BackendClient
-from hh_jupyter.redaction import shown
 from hh_jupyter.settings import Settings
+from hh_jupyter.threads import start_thread
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.span_store import span_log
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -80,13 +77,16 @@ def evaluate(
     evaluator is recorded in the result and on the session, and the run continues. Ctrl-C ends the run and returns the
     result so far.
 
+    Coroutines are awaited on one event loop for all runs, and where a loop is running, as in a notebook, on that one:
+    clients and locks that the program has used work in the run, and after it. There, prefer `await aevaluate(...)`,
+    which does not block the loop.
+
     Example:
         >>> rows = [{"inputs": {"q": "2+2"}, "ground_truth": "4"}]
         >>> evaluate(answer, dataset=rows, evaluators=[exact], config={"prompt": 2})  # doctest: +SKIP
 
     Args:
-        function: `f(datapoint)` or `f(datapoint, tracer)`. Coroutine functions of a run share one event loop on its own
-            thread.
+        function: `f(datapoint)` or `f(datapoint, tracer)`, plain or coroutine function.
         dataset: dicts with `inputs` and optionally `ground_truth` and `id`: a list, a pandas or polars DataFrame, or an
             iterator, which is read while the run goes on.
         dataset_id: id of a dataset that is stored in the backend, instead of `dataset`.
@@ -113,6 +113,90 @@ def evaluate(
         SettingTypeError: an argument has the wrong type. Also a TypeError.
         BackendError: the run could not be created; nothing has run. Later failures of the backend are logged.
     """
+    return _evaluate(RunLoop(BlockedLoop.current()), **locals())
+
+
+async def aevaluate(
+    function: Callable[..., Any],
+    *,
+    dataset: Iterable[Mapping[str, Any]] | None = None,
+    dataset_id: str | None = None,
+    evaluators: Sequence[Callable[..., Any]] | None = None,
+    instrumentors: Sequence[Callable[[], Any]] | None = None,
+    api_key: str | None = None,
+    ingestion_api_key: str | None = None,
+    server_url: str | None = None,
+    project: str | None = None,
+    name: str | None = None,
+    run_id: str | None = None,
+    max_workers: int = 10,
+    aggregate_function: str = "average",
+    verbose: bool = False,
+    print_results: bool = True,
+    executor: Executor | None = None,
+    retries: int = 0,
+    timeout: float | None = None,  # noqa: ASYNC109 - of one call, as in `evaluate`.
+    config: Mapping[str, Any] | None = None,
+) -> ExperimentResultSummary:
+    """Do the same as `evaluate` without blocking the event loop. Coroutines are awaited on the loop of the caller.
+
+    Plain functions run on threads. The dataset is read on a thread as well.
+
+    Example:
+        >>> result = await aevaluate(answer, dataset=rows, evaluators=[exact])  # doctest: +SKIP
+
+    Args:
+        function, dataset, evaluators, ...: as in `evaluate`.
+
+    Raises:
+        SettingError, SettingTypeError, BackendError: as in `evaluate`.
+        CancelledError: the task was cancelled, as by Ctrl-C in a cell. The run is then ended as cancelled, and the
+            result so far is displayed; a second cancellation does not wait for that.
+    """
+    arguments, run_loop = locals(), RunLoop(asyncio.get_running_loop())
+    done: Future[ExperimentResultSummary] = Future()
+
+    def call() -> None:
+        try:
+            done.set_result(_evaluate(run_loop, **arguments))
+        except BaseException as error:  # boundary: raised again in the coroutine.
+            done.set_exception(error)
+
+    if start_thread(copy_context().run, "hh_jupyter-aevaluate", (call,)) is None:
+        return _evaluate(RunLoop(BlockedLoop.current()), **arguments)
+    work = asyncio.wrap_future(done)
+    try:
+        while not work.done():  # With a timeout, since ipykernel notices Ctrl-C when its loop wakes up.
+            await asyncio.wait({work}, timeout=POLL_SECONDS)
+    except asyncio.CancelledError:
+        run_loop.interrupted = True
+        await asyncio.wait({work})
+        work.exception()  # Otherwise asyncio logs it.
+        raise
+    return work.result()
+
+
+def _evaluate(
+    run_loop: RunLoop,
+    /,
+    function: Callable[..., Any],
+    *,
+    dataset: Any,
+    dataset_id: str | None,
+    evaluators: Sequence[Callable[..., Any]] | None,
+    instrumentors: Sequence[Callable[[], Any]] | None,
+    name: str | None,
+    run_id: str | None,
+    max_workers: int,
+    aggregate_function: str,
+    verbose: bool,
+    print_results: bool,
+    executor: Executor | None,
+    retries: int,
+    timeout: float | None,
+    config: Mapping[str, Any] | None,
+    **connection: str | None,
+) -> ExperimentResultSummary:
     check_arguments(
         function,
         dataset,
@@ -124,12 +208,6 @@ def evaluate(
         timeout=timeout,
         config=config,
     )
-    connection = {
-        "api_key": api_key,
-        "ingestion_api_key": ingestion_api_key,
-        "server_url": server_url,
-        "project": project,
-    }
     evaluators_by_name = by_unique_name(evaluators or ())
     with ExitStack() as stack:
         tracer = stack.enter_context(tracer_for(connection, verbose=verbose))
@@ -143,7 +221,7 @@ def evaluate(
         retry_policy, keep_outputs = RetryPolicy(retries, timeout), tracer.settings.capture_outputs
         task = Task(run.id, function, callable_name(function), evaluators_by_name, retry_policy, keep_outputs)
         execution = RunExecution(tracer, run, task, data, aggregate_function, redacted_config, show=print_results)
-        result = execution.run_all(max_workers, executor)
+        result = execution.run_all(max_workers, executor, run_loop)
     if not print_results:
         _warn_of_failures(result)
     return result
@@ -182,165 +260,6 @@ def _configuration(
 def _warn_of_failures(result: ExperimentResultSummary) -> None:
     if failed := len({error.datapoint_id for error in result.errors}):
         logger.warning("evaluate: %d of %d data points failed; see result.errors", failed, len(result.rows))
-
-
-# Validation of arguments
-
-ROW_KEYS: Final = ("inputs", "ground_truth")
-"""Keys of a row that `evaluate` reads; the function may use others."""
-
-SIMILARITY: Final = 0.8
-"""`difflib` ratio from which a key counts as a misspelling."""
-
-_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
-
-def check_arguments(
-    function: Any,
-    dataset: Any,
-    dataset_id: Any,
-    evaluators: Any,
-    *,
-    max_workers: Any,
-    executor: Any = None,
-    retries: Any = 0,
-    timeout: Any = None,
-    config: Any = None,
-) -> None:
-    """Check the arguments of `evaluate`.
-
-    Raises:
-        SettingTypeError: an argument has the wrong type.
-        SettingError: an argument has an invalid value, or two arguments contradict each other.
-    """
-    if not callable(function):
-        raise SettingTypeError(f"evaluate: function must be callable; got {type(function).__name__}.")
-    if (dataset is None) == (dataset_id is None):
-        both = "both" if dataset_id is not None else "neither"
-        raise SettingError(f"evaluate: pass either dataset or dataset_id; got {both}.")
-    _check_function(function)
-    functions = () if evaluators is None else evaluators
-    listed = isinstance(functions, Collection) and not isinstance(functions, str | Mapping)
-    if not listed or not all(callable(item) for item in functions):
-        raise SettingTypeError(f"evaluate: evaluators must be a list of functions; got {_shown(evaluators)}.")
-    for evaluator in functions:
-        _check_evaluator(evaluator)
-    _check_integer("max_workers", max_workers, 1)
-    _check_integer("retries", retries, 0)
-    _check_timeout(timeout)
-    if executor is not None and not callable(getattr(executor, "submit", None)):
-        raise SettingTypeError(
-            f"evaluate: executor must be a concurrent.futures.Executor; got {type(executor).__name__}."
-        )
-    if config is not None and not isinstance(config, Mapping):
-        raise SettingTypeError(f"evaluate: config must be a dict; got {type(config).__name__}.")
-
-
-def _check_integer(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise SettingTypeError(f"evaluate: {name} must be a whole number; got {type(value).__name__}.")
-    if value < least:
-        raise SettingError(f"evaluate: {name} must be {least} or more; got {value}.")
-
-
-def _check_timeout(value: Any) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise SettingTypeError(f"evaluate: timeout must be seconds or None; got {type(value).__name__}.")
-    if not (value > 0 and math.isfinite(value)):
-        raise SettingError(f"evaluate: timeout must be more than 0 seconds; got {value}.")
-
-
-def _check_function(function: Callable[..., Any]) -> None:
-    """Require one parameter for the datapoint, and allow `tracer`; any other needs a default."""
-    parameters = parameters_of(function)
-    if parameters is None:
-        return
-    positional = [p for p in parameters if p.kind in (*_POSITIONAL, inspect.Parameter.VAR_POSITIONAL)]
-    first = next((p for p in positional if p.name != "tracer"), None)
-    needed = [p.name for p in parameters if _is_required(p) and p is not first and p.name != "tracer"]
-    if first is not None and not needed:
-        return
-    problem = f"requires {', '.join(needed)} as well" if first is not None else "takes no datapoint"
-    name = callable_name(function)
-    raise SettingTypeError(
-        f"evaluate: function {name} {problem}; it is called as {name}(datapoint), or {name}(datapoint, tracer=...)."
-    )
-
-
-def _check_evaluator(evaluator: Callable[..., Any]) -> None:
-    """Require parameters for outputs, inputs or ground_truth: up to three by position, or with these names."""
-    parameters = parameters_of(evaluator)
-    if parameters is None:
-        return
-    positional = [p for p in parameters if p.kind in _POSITIONAL]
-    variadic = any(p.kind in _VARIADIC for p in parameters)
-    needed = [p.name for p in positional if _is_required(p)][len(ARGUMENT_NAMES) :]
-    needed += [
-        p.name for p in parameters if p.kind is p.KEYWORD_ONLY and _is_required(p) and p.name not in ARGUMENT_NAMES
-    ]
-    by_name = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in ARGUMENT_NAMES]
-    if not needed and (positional or variadic or by_name):
-        return
-    problem = f"requires {', '.join(needed)} as well" if needed else "takes no outputs"
-    raise SettingTypeError(
-        f"evaluate: evaluator {callable_name(evaluator)} {problem}; it is called with (outputs, inputs, ground_truth), "
-        "the last only if the datapoint has one, or with fewer of them by name."
-    )
-
-
-def _is_required(parameter: inspect.Parameter) -> bool:
-    return parameter.default is parameter.empty and parameter.kind not in _VARIADIC
-
-
-def check_aggregate(name: Any, *, local: bool) -> None:
-    """Check the aggregate function. A backend may support others, so there an unknown one is only a warning.
-
-    Raises:
-        SettingTypeError: the name is not a string.
-        SettingError: the name is unknown, in local mode.
-    """
-    if isinstance(name, str) and name in AGGREGATES:
-        return
-    text = f"evaluate: aggregate_function must be one of {', '.join(AGGREGATES)}; got {_shown(name)}."
-    if not isinstance(name, str):
-        raise SettingTypeError(text)
-    if local:
-        raise SettingError(text)
-    logger.warning("%s It is sent to the backend; locally computed aggregates are empty.", text)
-
-
-def warn_about_rows(rows: Sequence[Mapping[Any, Any]]) -> None:
-    """Log one warning if the dataset is empty, lacks inputs, or seems to have misspelled keys."""
-    if not rows:
-        logger.warning("evaluate: the dataset is empty; nothing to run.")
-        return
-    missing = sum("inputs" not in row for row in rows)
-    problems = [
-        f"key {key!r:.40} is not used; did you mean {meant!r}?" for key, meant in _misspelled_keys(rows).items()
-    ]
-    if missing:
-        problems.append(f"{missing} of {len(rows)} rows have no 'inputs'; their evaluators and sessions get none.")
-    if problems:
-        logger.warning("evaluate: dataset: %s", " ".join(problems))
-
-
-def _misspelled_keys(rows: Sequence[Mapping[Any, Any]]) -> dict[str, str]:
-    """Keys that resemble one of `ROW_KEYS` in rows without that key, with the key that was probably meant."""
-    from difflib import get_close_matches
-
-    found: dict[str, str] = {}
-    for key in dict.fromkeys(key for row in rows for key in row if isinstance(key, str) and key not in ROW_KEYS):
-        similar = get_close_matches(key.lower(), ROW_KEYS, n=1, cutoff=SIMILARITY)
-        if similar and any(key in row and similar[0] not in row for row in rows):
-            found[key] = similar[0]
-    return found
-
-
-def _shown(value: Any) -> str:
-    return shown("value", value)
 
 
 # Tracer, backend and instrumentors of a run
@@ -404,100 +323,6 @@ def instrumented(factories: Sequence[Callable[[], Any]], provider: TracerProvide
             item.uninstrument()
 
 
-# Progress: one line in the notebook's output or in the terminal, which the result replaces
-
-REDRAW_SECONDS: Final = 0.25
-"""Interval between updates of the display."""
-
-_CLEAR: Final = "\r\x1b[K"
-
-
-class Progress:
-    """Shows the progress of a run. As a context manager, it clears the line in the terminal on exit.
-
-    Args:
-        name: name of the run.
-        total: number of data points; None if unknown.
-        usage: source of the cost so far.
-        show: False to show nothing.
-    """
-
-    def __init__(self, name: str, total: int | None, usage: UsageCounter, *, show: bool) -> None:
-        self._name, self._total, self._usage, self._show = name, total, usage, show
-        self._output: UpdatableOutput | None = open_updatable_output() if show else None
-        self._terminal = show and self._output is None and sys.stderr is not None and sys.stderr.isatty()
-        self._started = time.monotonic()
-        self._next = self._started + REDRAW_SECONDS
-        self._done = self._failed = 0
-        self._drawn = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._terminal and self._drawn:
-            sys.stderr.write(_CLEAR)
-
-    def update(self, outcomes: RunOutcomes) -> None:
-        """Take note of new outcomes, and redraw if it is time."""
-        self._usage.count()
-        for outcome in outcomes.outcomes[self._done :]:
-            self._failed += bool(outcome.error or outcome.evaluator_errors)
-        self._done = len(outcomes.outcomes)
-        if time.monotonic() >= self._next:
-            self._draw("")
-
-    def show_sending(self) -> None:
-        """Show that all data points have run and are being sent."""
-        if self._drawn:
-            self._draw("sending")
-
-    def show_result(self, result: ExperimentResultSummary) -> None:
-        """Replace the progress by the result."""
-        if self._output is not None:
-            self._output.update(views.result_bundle(result))
-            record_shown(self._output, result)
-        elif self._show:
-            if self._terminal and self._drawn:
-                sys.stderr.write(_CLEAR)
-                self._drawn = False
-            result.print_table()
-
-    def _draw(self, doing: str) -> None:
-        self._next = time.monotonic() + REDRAW_SECONDS
-        if self._output is not None and self._output.can_update:
-            self._output.update(progress_bundle(self._view(doing)))
-        elif self._terminal:
-            unicode = (sys.stderr.encoding or "").lower().replace("-", "") == "utf8"
-            sys.stderr.write(_CLEAR + progress_text(self._view(doing), unicode=unicode))
-            sys.stderr.flush()
-        else:
-            return
-        self._drawn = True
-
-    def _view(self, doing: str) -> ProgressView:
-        seconds, total = time.monotonic() - self._started, self._total
-        rate = self._done / seconds if seconds > 0 else 0.0
-        used = self._usage.total()
-        left = (total - self._done) / rate if total is not None and rate and not doing else 0.0
-        facts = [
-            f"{rate:,.1f}/s",
-            fmt.duration(round(seconds * 1e9)),
-            views.cost_text(used.cost, complete=True, estimated=used.estimated),
-            f"{fmt.duration(round(left * 1e9))} left" if left >= 1 else "",
-        ]
-        return ProgressView(
-            name=self._name,
-            done=f"{self._done:,} of {total:,}" if total is not None else f"{self._done:,}",
-            share=self._done / total if total else None,
-            facts=[fact for fact in facts if fact],
-            failures=f"{self._failed:,} failed" if self._failed else "",
-            doing=doing,
-        )
-
-
 # The run itself, from the first data point to the result
 
 FLUSH_MILLIS: Final = 30_000
@@ -524,7 +349,7 @@ class RunExecution:
     config: Mapping[str, Any]
     show: bool
 
-    def run_all(self, max_workers: int, executor: Executor | None) -> ExperimentResultSummary:
+    def run_all(self, max_workers: int, executor: Executor | None, loop: RunLoop) -> ExperimentResultSummary:
         """Run every data point, flush, and return the result."""
         started = time.monotonic()
         with (
@@ -532,10 +357,8 @@ class RunExecution:
             Progress(self.run.name, self.data.total, usage, show=self.show) as progress,
         ):
             sessions = DatapointSessions(self.tracer, self.run.name, self.run.ids, usage.watch)
-            try:
-                outcomes = Pool(sessions, self.task, max_workers, executor, progress.update).run(iter(self.data.points))
-            finally:
-                close_run_loop(self.task.run_id)
+            pool = Pool(sessions, self.task, max_workers, executor, loop, progress.update)
+            outcomes = pool.run(iter(self.data.points))
             delivery = self._flush(progress)
             usage.finish()
             result = self._complete(self._build_result(outcomes, usage, time.monotonic() - started, delivery))
@@ -573,20 +396,19 @@ class RunExecution:
     def _build_result(
         self, outcomes: RunOutcomes, usage: UsageCounter, seconds: float, delivery: str
     ) -> ExperimentResultSummary:
-        in_order, used, problem = outcomes.in_dataset_order(), usage.total(), None
+        used, problem = usage.total(), None
         if outcomes.dataset_error:
             text = f"the dataset ended with {outcomes.dataset_error}"
             problem = DatapointError(datapoint_id="", session_id="", evaluator=None, error=text)
-        return result_from_outcomes(
+        return result_from_rows(
             self.run.id,
             self.aggregate_function,
-            in_order,
+            with_usage(outcomes.in_dataset_order(), usage),
             self.task.function_name,
             status=INTERRUPTED if outcomes.interrupted or problem else COMPLETED,
             problems=(problem,) if problem else (),
             name=self.run.name,
             config=self.config,
-            rows=rows_of(in_order, usage),
             planned=self.data.total,
             seconds=seconds,
             cost=used.cost,

@@ -1,22 +1,17 @@
-"""Results of `evaluate` and `compare_runs`: classes, aggregation, usage per session, plain data and DataFrames."""
+"""Results of `evaluate` and `compare_runs`: classes, aggregation, plain data and DataFrames."""
 
 from __future__ import annotations
 
-import queue
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from math import fsum
+from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TextIO
 
 from hh_jupyter.display.updatable_output import already_shown
-from hh_jupyter.experiments.worker import DatapointOutcome
-from hh_jupyter.records import prices
-from hh_jupyter.records.log import SpanLog
-from hh_jupyter.records.record import SpanRecord
-from hh_jupyter.records.totals import Totals, summarize
+from hh_jupyter.experiments.dataset import own_id, wire_id
+from hh_jupyter.experiments.usage import UsageCounter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +128,12 @@ class ResultRow:
 
     Attributes:
         index: position in the dataset.
-        passed: whether nothing raised, or the backend's verdict.
+        datapoint_id: the id that the user gave, or a generated one.
+        content: hash of the row if it has no id of its own; see `Datapoint`.
+        passed: False if something raised or an evaluator returned False; None if all scores are 0 or a text such as
+            "no", which may be good or bad; else True. Or the backend's verdict.
+        error: "Type: text" of an exception of the function. No evaluator ran then.
+        evaluator_errors: by evaluator, "Type: text" of its exception, or why its return value is not a score.
         seconds: duration of the function, all attempts together; None if it did not run in this process.
         cost: cost of its model calls in US dollars, as far as known; None if unknown.
         attempts: 1, plus the number of retries of function and evaluators.
@@ -153,6 +153,14 @@ class ResultRow:
     attempts: int = 1
     inputs: str = ""
     outputs: str = ""
+    content: str = ""
+
+    @property
+    def state(self) -> Literal["failed", "wrong", "unclear", "passed"]:
+        """`failed` if something raised, else by `passed`: `wrong`, `unclear` or `passed`."""
+        if self.error or self.evaluator_errors:
+            return "failed"
+        return "unclear" if self.passed is None else "passed" if self.passed else "wrong"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +169,8 @@ class ExperimentResultSummary:
 
     Attributes:
         status: completed, or cancelled after Ctrl-C; a backend may return others.
-        passed: ids of data points; in a local result, those on which nothing raised.
+        success: whether the run is complete and nothing raised.
+        passed, failed: ids of data points, by `passed` of the rows. Unclear ones are in neither.
         errors: errors of the function and the evaluators, in the order of the dataset.
         name: name of the run.
         config: `config` of `evaluate`.
@@ -251,12 +260,19 @@ class RunComparisonResult:
         common_datapoints: number of data points in both runs; only these are compared.
         new_only_datapoints, old_only_datapoints: number of data points in one run only; 0 in a comparison by the
             backend, which does not return them.
+        newly_failed, newly_wrong, newly_passed: ids of data points by their state in the new run, if it was another one
+            before. An exception is worse than a wrong answer. Empty in a comparison by the backend, as what follows.
+        added, missing: ids of data points in the new run only, and in the old run only.
         metric_deltas: by metric: `old_aggregate` and `new_aggregate`; the numbers of data points `improved_count`,
             `degraded_count`, `same_count` and `found_count`; their ids under `improved`, `degraded` and `same`;
             `old_values` and `new_values`. The backend has its own rule for what is better. In a local comparison,
-            higher is better, except for metrics in `lower_is_better`.
+            higher is better, except for metrics in `lower_is_better`; an exception is worse than any score. It also has
+            `changed`: ids of data points with another text, and `found_once_count`: data points with a score in one run
+            only, though nothing raised.
+        new_only_metrics, old_only_metrics: names of metrics that one run only has.
         config_changes: (old, new) by key of `config`, in a local comparison.
         new, old: the results, in a local comparison.
+        pairs: rows of both runs, (new, old).
         lower_is_better: metrics for which lower is better.
     """
 
@@ -265,10 +281,18 @@ class RunComparisonResult:
     common_datapoints: int = 0
     new_only_datapoints: int = 0
     old_only_datapoints: int = 0
+    newly_failed: Sequence[str] = ()
+    newly_wrong: Sequence[str] = ()
+    newly_passed: Sequence[str] = ()
+    added: Sequence[str] = ()
+    missing: Sequence[str] = ()
     metric_deltas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    new_only_metrics: Sequence[str] = ()
+    old_only_metrics: Sequence[str] = ()
     config_changes: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     new: ExperimentResultSummary | None = field(default=None, repr=False)
     old: ExperimentResultSummary | None = field(default=None, repr=False)
+    pairs: Sequence[tuple[ResultRow, ResultRow]] = field(default=(), repr=False)
     lower_is_better: Sequence[str] = ()
 
     def get_metric_delta(self, metric_name: str) -> Mapping[str, Any] | None:
@@ -298,160 +322,28 @@ class RunComparisonResult:
         return ResultExtensions.renderer.comparison_text(self).rstrip("\n")
 
 
-# Usage per session, counted while the run goes on
+# Results: computed locally from rows, or built from a response of the backend
 
 
-@dataclass(frozen=True, slots=True)
-class SessionUsage:
-    """Tokens and cost of the model calls of a session.
-
-    Attributes:
-        cost: in US dollars, as far as known; None if unknown.
-        tokens: None without a model call.
-        complete: whether the cost of each call is known.
-        estimated: whether some of the cost comes from the price table.
-    """
-
-    cost: float | None = None
-    tokens: int | None = None
-    complete: bool = True
-    estimated: bool = False
-
-
-class UsageCounter:
-    """Counts usage per session from the span log. Drops the records of a session once its root span has ended."""
-
-    def __init__(self, log: SpanLog) -> None:
-        self._log = log
-        self._records: dict[str, list[SpanRecord]] = {}
-        self._ended_sessions: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._unpriced: dict[str, list[SpanRecord]] = {}
-        self._usage: dict[str, SessionUsage] = {}
-
-    def __enter__(self) -> UsageCounter:
-        self._log.listen(self._on_records)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._log.unlisten(self._on_records)
-
-    def watch(self, session_id: str) -> None:
-        """Start counting a session. Call this before its first span."""
-        self._records[session_id] = []
-
-    def usage_of(self, session_id: str) -> SessionUsage:
-        """Usage of a session so far."""
-        return self._usage.get(session_id, SessionUsage())
-
-    def total(self) -> SessionUsage:
-        """Usage of all sessions so far."""
-        each = self._usage.values()
-        costs = [used.cost for used in each if used.cost is not None]
-        tokens = [used.tokens for used in each if used.tokens is not None]
-        return SessionUsage(
-            fsum(costs) if costs else None,
-            sum(tokens) if tokens else None,
-            all(used.complete for used in each),
-            any(used.estimated for used in each),
-        )
-
-    def count(self) -> None:
-        """Count ended sessions. Sessions that need the price table wait until it is loaded."""
-        while True:
-            try:
-                session_id = self._ended_sessions.get_nowait()
-            except queue.Empty:
-                break
-            records = self._records.pop(session_id, None)
-            if records:
-                self._unpriced[session_id] = records
-        for session_id, records in list(self._unpriced.items()):
-            if not prices.ready() and any(prices.needs_table(record.facts) for record in records):
-                prices.load_in_background()
-                continue
-            del self._unpriced[session_id]
-            self._store(session_id, records)
-
-    def finish(self) -> None:
-        """Count all sessions, and load the price table if necessary."""
-        self.count()
-        rest, self._records = self._records, {}
-        self._unpriced |= {session_id: records for session_id, records in rest.items() if records}
-        if any(prices.needs_table(record.facts) for records in self._unpriced.values() for record in records):
-            prices.load()
-        for session_id, records in self._unpriced.items():
-            self._store(session_id, records)
-        self._unpriced.clear()
-
-    def _store(self, session_id: str, records: list[SpanRecord]) -> None:
-        if not any(record.facts.model or record.facts.usage for record in records):
-            return  # No model call.
-        found = summarize(records)
-        self._usage[session_id] = SessionUsage(found.cost, _tokens(found), found.cost_complete, found.cost_estimated)
-
-    def _on_records(self, records: tuple[SpanRecord, ...]) -> None:
-        ended = []
-        for record in records:  # On the export's thread, which must not wait for a lock of the program's.
-            collected = self._records.get(record.session_id or "")
-            if collected is not None:
-                collected.append(record)
-                if record.parent_id is None:
-                    ended.append(record.session_id or "")
-        for session_id in ended:
-            self._ended_sessions.put(session_id)
-
-
-def _tokens(totals: Totals) -> int | None:
-    calls = totals.llm_calls or totals.embedding_calls
-    return totals.total_tokens + totals.embedding_tokens if calls else None
-
-
-# Results: computed locally from outcomes, or built from a response of the backend
-
-
-def errors_of(outcomes: Sequence[DatapointOutcome]) -> tuple[DatapointError, ...]:
+def errors_of(rows: Sequence[ResultRow]) -> tuple[DatapointError, ...]:
     """All errors of a run."""
-    found = []
-    for outcome in outcomes:
-        own = [(None, outcome.error)] if outcome.error else []
-        for evaluator, error in [*own, *outcome.evaluator_errors.items()]:
-            found.append(
-                DatapointError(
-                    datapoint_id=outcome.datapoint_id, session_id=outcome.session_id, evaluator=evaluator, error=error
-                )
-            )
-    return tuple(found)
+    return tuple(
+        DatapointError(datapoint_id=row.datapoint_id, session_id=row.session_id, evaluator=evaluator, error=error)
+        for row in rows
+        for evaluator, error in [*([(None, row.error)] if row.error else []), *row.evaluator_errors.items()]
+    )
 
 
-def rows_of(outcomes: Sequence[DatapointOutcome], usage: UsageCounter) -> tuple[ResultRow, ...]:
-    """Result rows with cost and tokens."""
-    rows = []
-    for outcome in outcomes:
-        used = usage.usage_of(outcome.session_id)
-        rows.append(
-            ResultRow(
-                index=outcome.index,
-                datapoint_id=outcome.datapoint_id,
-                session_id=outcome.session_id,
-                metrics=outcome.metrics,
-                passed=not (outcome.error or outcome.evaluator_errors),
-                error=outcome.error,
-                evaluator_errors=outcome.evaluator_errors,
-                seconds=outcome.seconds,
-                cost=used.cost,
-                tokens=used.tokens,
-                attempts=1 + len(outcome.retried_errors),
-                inputs=outcome.inputs,
-                outputs=outcome.outputs,
-            )
-        )
-    return tuple(rows)
+def with_usage(rows: Sequence[ResultRow], usage: UsageCounter) -> tuple[ResultRow, ...]:
+    """The rows with cost and tokens."""
+    used = [usage.usage_of(row.session_id) for row in rows]
+    return tuple(replace(row, cost=one.cost, tokens=one.tokens) for row, one in zip(rows, used, strict=True))
 
 
-def result_from_outcomes(
+def result_from_rows(
     run_id: str,
     aggregate_function: str,
-    outcomes: Sequence[DatapointOutcome],
+    rows: Sequence[ResultRow],
     function_name: str,
     *,
     status: str = COMPLETED,
@@ -464,39 +356,37 @@ def result_from_outcomes(
         problems: errors of the run itself, such as a dataset iterator that raised.
         more_fields: further fields of the result.
     """
-    errors = (*errors_of(outcomes), *problems)
-    bad = {error.datapoint_id for error in errors}
+    errors = (*errors_of(rows), *problems)
     datapoints = tuple(
         DatapointResult(
-            datapoint_id=outcome.datapoint_id,
-            session_id=outcome.session_id,
-            passed=outcome.datapoint_id not in bad,
-            metrics=tuple({"name": name, "value": value} for name, value in outcome.metrics.items()),
+            datapoint_id=row.datapoint_id,
+            session_id=row.session_id,
+            passed=row.passed,
+            metrics=tuple({"name": name, "value": value} for name, value in row.metrics.items()),
         )
-        for outcome in outcomes
+        for row in rows
     )
     return ExperimentResultSummary(
         run_id=run_id,
         status=status,
         success=not errors and status == COMPLETED,
-        passed=tuple(point.datapoint_id for point in datapoints if point.passed),
-        failed=tuple(point.datapoint_id for point in datapoints if not point.passed),
+        passed=tuple(row.datapoint_id for row in rows if row.passed),
+        failed=tuple(row.datapoint_id for row in rows if row.passed is False),
         metrics=AggregatedMetrics(
-            aggregation_function=aggregate_function, details=_details(aggregate_function, outcomes, function_name)
+            aggregation_function=aggregate_function, details=_details(aggregate_function, rows, function_name)
         ),
         datapoints=datapoints,
         errors=errors,
+        rows=rows,
         **more_fields,
     )
 
 
-def _details(
-    aggregate_function: str, outcomes: Sequence[DatapointOutcome], function_name: str
-) -> tuple[MetricDetail, ...]:
+def _details(aggregate_function: str, rows: Sequence[ResultRow], function_name: str) -> tuple[MetricDetail, ...]:
     """Metrics with numbers and bools, aggregated over all data points. Texts cannot be aggregated."""
     values: dict[str, list[float]] = {}
-    for outcome in outcomes:
-        for name, value in outcome.metrics.items():
+    for row in rows:
+        for name, value in row.metrics.items():
             if not isinstance(value, str):
                 values.setdefault(name, []).append(value)
     aggregate = AGGREGATES.get(aggregate_function)
@@ -520,18 +410,35 @@ def result_from_answer(
     errors: Sequence[DatapointError] = (),
     **more_fields: Any,
 ) -> ExperimentResultSummary:
-    """Build a result from a response of the backend. Missing fields are empty."""
+    """Build a result from a response of the backend. Missing fields are empty; ids are those that the user gave.
+
+    Args:
+        more_fields: further fields of the result. `rows` are those of this process, with its ids.
+    """
+    rows: Sequence[ResultRow] = more_fields.pop("rows", ())
+    ids = {wire_id(row.datapoint_id): row.datapoint_id for row in rows}
+
+    def own_ids(items: Any) -> tuple[str, ...]:
+        return tuple(ids.get(item) or own_id(item) for item in map(str, items or ()))
+
     metrics = answer.get("metrics") or {}
-    details = tuple(_part_from_answer(MetricDetail, "metric_name", item) for item in metrics.get("details") or ())
+    details = tuple(
+        replace(detail, datapoints={key: own_ids(value) for key, value in detail.datapoints.items()})
+        for detail in (_part_from_answer(MetricDetail, "metric_name", item) for item in metrics.get("details") or ())
+    )
     datapoints = tuple(
-        _part_from_answer(DatapointResult, "datapoint_id", item) for item in answer.get("datapoints") or ()
+        replace(point, datapoint_id=own_ids([point.datapoint_id])[0])
+        for point in (
+            _part_from_answer(DatapointResult, "datapoint_id", item) for item in answer.get("datapoints") or ()
+        )
     )
     run = answer.get("run_object") or {}
-    passed, failed = tuple(answer.get("passed") or ()), tuple(answer.get("failed") or ())
+    passed, failed = own_ids(answer.get("passed")), own_ids(answer.get("failed"))
     known = {
         "name": str(run.get("name") or ""),
         "config": (run.get("configuration") or {}).get("config") or {},
-        "rows": tuple(_row_from_answer(index, point, failed) for index, point in enumerate(datapoints)),
+        "rows": tuple(replace(row, passed=False) if row.datapoint_id in failed else row for row in rows)
+        or tuple(_row_from_answer(index, point, failed) for index, point in enumerate(datapoints)),
         **more_fields,
     }
     return ExperimentResultSummary(

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from hh_jupyter import settings as settings_table
 from hh_jupyter.errors import BackendError, SettingError, SettingTypeError
-from hh_jupyter.experiments.dataset import Dataset
+from hh_jupyter.experiments.dataset import Dataset, wire_id
 from hh_jupyter.experiments.local_runs import LocalRun, find_run, keep
 from hh_jupyter.experiments.results import (
     COMPLETED,
@@ -285,7 +285,7 @@ class Run:
             metadata = {**metadata, "interrupted": True, "datapoints_run": len(result.rows)}
         fields: dict[str, Any] = {"name": self.name, "status": result.status}
         if result.rows and not self._data.ids:
-            fields["datapoint_ids"] = [row.datapoint_id for row in result.rows]
+            fields["datapoint_ids"] = [wire_id(row.datapoint_id) for row in result.rows]
         sessions = [row.session_id for row in result.rows]
         return fields | {name: value for name, value in (("metadata", metadata), ("event_ids", sessions)) if value}
 

@@ -17,6 +17,8 @@ from hh_jupyter.display import experiments as run_display
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display import updatable_output
 from hh_jupyter.display.experiments import (
+    STATE_MARKS,
+    ChangedGroup,
     ChangedRowView,
     ComparisonView,
     DeltaView,
@@ -26,7 +28,8 @@ from hh_jupyter.display.experiments import (
     RunView,
 )
 from hh_jupyter.display.view import Mark
-from hh_jupyter.experiments.comparison import classify_change
+from hh_jupyter.experiments.comparison import STATE_RANKS, classify_change
+from hh_jupyter.experiments.dataset import LOCAL_PREFIX, is_generated, own_id
 from hh_jupyter.experiments.results import (
     AGGREGATES,
     COMPLETED,
@@ -146,7 +149,6 @@ MAX_COLUMNS: Final = 6
 
 CONFIG_LENGTH: Final = 40
 SHORT_ID: Final = 8
-_HASH: Final = frozenset("0123456789abcdef")
 
 
 def result_html(result: ExperimentResultSummary) -> str:
@@ -170,14 +172,16 @@ def result_view(result: ExperimentResultSummary, name: str | None = None) -> Run
     """The view of a result."""
     rows = result.rows
     columns = _columns(rows)
-    failed = sum(map(_failed, rows)) or len(result.failed)
-    ordered = sorted(rows, key=lambda row: (not _failed(row), not row.error, row.index))
+    failed, wrong = (sum(row.state == state for row in rows) for state in ("failed", "wrong"))
+    failed = failed or (0 if wrong else len(result.failed))
+    ordered = sorted(rows, key=lambda row: (_rank(row), row.index))
     return RunView(
-        mark=_mark(result, failed),
+        mark=_mark(result, failed, wrong),
         name=name or result.name or f"run {result.run_id[:SHORT_ID]}",
         duration=fmt.duration(round(result.seconds * 1e9)) if result.seconds is not None else "",
         facts=_facts(result),
         failures=f"{failed:,} failed" if failed else "",
+        wrong=f"{wrong:,} wrong" if wrong else "",
         delivery=result.delivery,
         run_id=result.run_id,
         aggregate=result.metrics.aggregation_function.capitalize(),
@@ -194,19 +198,21 @@ def result_view(result: ExperimentResultSummary, name: str | None = None) -> Run
 
 def label_of(row: ResultRow) -> str:
     """The id of a data point. If it is a generated hash, its number and the first characters of the hash."""
-    own = row.datapoint_id.removeprefix("EXT-")
-    hashed = row.datapoint_id.startswith("EXT-") and len(own) == 16 and set(own) <= _HASH
-    return f"#{row.index + 1} {own[:6]}" if hashed else own
+    if not is_generated(row.datapoint_id):
+        return row.datapoint_id
+    return f"#{row.index + 1} {row.datapoint_id.removeprefix(LOCAL_PREFIX)[:6]}"
 
 
 def _send_argument(result: ExperimentResultSummary) -> str:
     return result.name if result.name.isidentifier() or result.name.replace("-", "").isalnum() else result.run_id[:8]
 
 
-def _mark(result: ExperimentResultSummary, failed: int) -> Mark:
+def _mark(result: ExperimentResultSummary, failed: int, wrong: int) -> Mark:
     if result.status == INTERRUPTED:
         return "stopped"
-    return "error" if failed or result.errors else "ok"
+    if failed or result.errors or wrong:
+        return "error" if failed or result.errors else "wrong"
+    return "unclear" if result.rows and all(row.state == "unclear" for row in result.rows) else "ok"
 
 
 def _facts(result: ExperimentResultSummary) -> list[str]:
@@ -229,7 +235,12 @@ def cost_text(cost: float | None, *, complete: bool, estimated: bool) -> str:
 def _notes(result: ExperimentResultSummary) -> list[str]:
     of_run = [text_without_secrets(error.error) for error in result.errors if not error.datapoint_id]
     config = ", ".join(f"{key}={_short(value)}" for key, value in list(result.config.items())[:MAX_COLUMNS])
-    return [*of_run, *([config] if config else [])]
+    unclear = f"{STATE_MARKS['unclear']} all scores are 0 or no, which the metric may mean as good or bad"
+    return [
+        *of_run,
+        *([config] if config else []),
+        *([unclear] if any(r.state == "unclear" for r in result.rows) else []),
+    ]
 
 
 def _short(value: Any) -> str:
@@ -247,8 +258,9 @@ def _is_displayable(name: str, value: Any) -> bool:
     return not isinstance(value, str) or is_label(name, value)
 
 
-def _failed(row: ResultRow) -> bool:
-    return row.passed is False or bool(row.error or row.evaluator_errors)
+def _rank(row: ResultRow) -> int:
+    """The position of a row among others: failures of the function, of an evaluator, wrong, unclear, the rest."""
+    return 0 if row.error else 1 + ("failed", "wrong", "unclear", "passed").index(row.state)
 
 
 def _row_view(row: ResultRow, columns: Sequence[str], result: ExperimentResultSummary) -> RowView:
@@ -257,7 +269,7 @@ def _row_view(row: ResultRow, columns: Sequence[str], result: ExperimentResultSu
     more = {name: value for name, value in row.metrics.items() if name not in columns and _is_displayable(name, value)}
     return RowView(
         label=label_of(row),
-        failed=_failed(row),
+        state=row.state,
         scores=[score_text(row.metrics, name) for name in columns],
         time=fmt.duration(round(row.seconds * 1e9)) if row.seconds is not None else "",
         cost="" if row.cost is None else fmt.usd(row.cost, estimated=result.cost_estimated),
@@ -291,11 +303,11 @@ def score_text(metrics: Mapping[str, Any], name: str) -> str:
 # Comparisons
 
 MAX_CHANGED_ROWS: Final = 20
-"""Most data points that are listed as degraded, and as improved."""
+"""Most data points that are listed of each group."""
 
 _VALUE_LENGTH: Final = 80
 _WORDS: Final[Mapping[str, Literal["better", "worse", "same", ""]]] = {
-    "improved": "better", "degraded": "worse", "same": "same", "": ""
+    "improved": "better", "degraded": "worse", "same": "same", "changed": ""
 }  # fmt: skip
 
 
@@ -315,23 +327,39 @@ def comparison_text(found: RunComparisonResult, stream: TextIO | None = None) ->
 
 def comparison_view(found: RunComparisonResult) -> ComparisonView:
     """The view of a comparison."""
-    degraded, improved = _changed_rows(found, "degraded"), _changed_rows(found, "improved")
+    metrics = [
+        _delta_view(name, delta, lower=name in found.lower_is_better)
+        for name, delta in found.metric_deltas.items()
+        if _is_comparable(name, delta)
+    ]
+    worse = any(metric.verdict == "worse" for metric in metrics)
     return ComparisonView(
         new=_run_name(found.new, found.new_run_id),
         old=_run_name(found.old, found.old_run_id),
-        facts=_comparison_facts(found),
+        mark="error" if found.newly_failed else "wrong" if found.newly_wrong or found.missing or worse else "ok",
+        facts=_comparison_facts(found, metrics),
+        failures=f"{len(found.newly_failed):,} newly failed" if found.newly_failed else "",
+        wrong=f"{len(found.newly_wrong):,} newly wrong" if found.newly_wrong else "",
         config=[(key, _value(old), _value(new)) for key, (old, new) in found.config_changes.items()],
-        metrics=[
-            _delta_view(name, delta, lower=name in found.lower_is_better)
-            for name, delta in found.metric_deltas.items()
-            if _is_comparable(name, delta)
-        ],
-        degraded=degraded[:MAX_CHANGED_ROWS],
-        improved=improved[:MAX_CHANGED_ROWS],
-        more_degraded=max(0, len(degraded) - MAX_CHANGED_ROWS),
-        more_improved=max(0, len(improved) - MAX_CHANGED_ROWS),
-        notes=[_direction(found.lower_is_better)] if found.new is not None else [],
+        metrics=metrics,
+        groups=_groups(found),
+        notes=_comparison_notes(found),
     )
+
+
+def _comparison_notes(found: RunComparisonResult) -> list[str]:
+    if found.new is None:
+        return ["Compared by the backend: scores only, so data points that failed in a run are not counted"]
+    notes = [_direction(found.lower_is_better)]
+    for which, names in (("new", found.new_only_metrics), ("old", found.old_only_metrics)):
+        if names:
+            notes.append(f"Only the {which} run has {', '.join(names)}")
+    notes += [
+        f"{name}: {fmt.count(delta['found_once_count'], 'data point')} with a score in one run only"
+        for name, delta in found.metric_deltas.items()
+        if delta.get("found_once_count")
+    ]
+    return notes
 
 
 def _direction(lower_is_better: Sequence[str]) -> str:
@@ -344,11 +372,16 @@ def _run_name(result: ExperimentResultSummary | None, run_id: str) -> str:
     return result.name if result is not None and result.name else f"run {run_id[:SHORT_ID]}"
 
 
-def _comparison_facts(found: RunComparisonResult) -> list[str]:
-    facts = [fmt.count(found.common_datapoints, "data point") + " in both"]
-    for what, many in (("new", found.new_only_datapoints), ("old", found.old_only_datapoints)):
-        if many:
-            facts.append(f"{many:,} only in the {what} one")
+def _comparison_facts(found: RunComparisonResult, metrics: Sequence[DeltaView]) -> list[str]:
+    counts = (
+        (len(found.newly_passed), "newly passed"),
+        (found.old_only_datapoints, "missing"),
+        (found.new_only_datapoints, "added"),
+    )
+    facts = [f"{number:,} {what}" for number, what in counts if number]
+    facts.append(fmt.count(found.common_datapoints, "data point") + " in both")
+    verdicts = Counter(metric.verdict for metric in metrics)
+    facts += [f"{fmt.count(verdicts[word], 'metric')} {word}" for word in ("better", "worse") if verdicts[word]]
     results = [result for result in (found.old, found.new) if result is not None]
     times = [fmt.duration(round(one.seconds * 1e9)) for one in results if one.seconds is not None]
     costs = [fmt.usd(one.cost, estimated=one.cost_estimated) for one in results if one.cost is not None]
@@ -388,37 +421,76 @@ def _arrow(new: Any, old: Any) -> str:
 def _by_counts(
     delta: Mapping[str, Any], word: Literal["better", "worse", "same", ""]
 ) -> Literal["better", "worse", "same", ""]:
-    """Derive the verdict from the counts if all changed data points agree, else use `word`."""
-    if delta["improved_count"] and not delta["degraded_count"]:
-        return "better"
-    if delta["degraded_count"] and not delta["improved_count"]:
-        return "worse"
-    return word
+    """Derive the verdict from the counts if all changed data points agree, or some failed, else use `word`."""
+    better, worse = delta["improved_count"], delta["degraded_count"]
+    failed = better + worse + delta["same_count"] + len(delta.get("changed", ())) > delta["found_count"] > 0
+    if better and worse and not failed:
+        return word
+    return "better" if better > worse else "worse" if worse > better else word
 
 
-def _changed_rows(found: RunComparisonResult, word: str) -> list[ChangedRowView]:
-    """Data points with a metric that improved or degraded, sorted by the size of the change."""
-    ids = dict.fromkeys(str(one) for delta in found.metric_deltas.values() for one in delta[word])
-    new, old = (_by_id(result) for result in (found.new, found.old))
-    order = sorted(ids, key=lambda one: -_change_size(found, new.get(one), old.get(one)))
-    return [_changed_row(one, found, new.get(one), old.get(one)) for one in order]
+def _groups(found: RunComparisonResult) -> list[ChangedGroup]:
+    """Data points that changed, each in the first group that applies."""
+    ranks = [(STATE_RANKS[row.state], STATE_RANKS[old.state], (row.datapoint_id, row, old)) for row, old in found.pairs]
+    rows: dict[str, list[tuple[str, ResultRow | None, ResultRow | None]]] = {
+        "Newly failed": [item for rank, before, item in ranks if rank == 0 < before],
+        "Newly wrong": [item for rank, before, item in ranks if rank == 1 < before],
+        "Newly passed": [item for rank, before, item in ranks if rank == 2 > before],
+    }
+    listed = {one for group in rows.values() for one, _, _ in group}
+    new = {row.datapoint_id: (row, old) for row, old in found.pairs}
+    rows["Missing"] = [
+        (row.datapoint_id, None, row) for row in _unpaired(found.old, {id(old) for _, old in found.pairs})
+    ]
+    rows["Added"] = [(row.datapoint_id, row, None) for row in _unpaired(found.new, {id(one) for one, _ in found.pairs})]
+    for title, word in (("Worse", "degraded"), ("Better", "improved"), ("Changed", "changed")):
+        ids = dict.fromkeys(str(one) for delta in found.metric_deltas.values() for one in delta.get(word, ()))
+        group = [(one, *new.get(one, (None, None))) for one in ids if one not in listed]
+        listed |= set(ids)
+        rows[title] = sorted(group, key=lambda item: -_change_size(found, *item[1:]))
+    return [
+        ChangedGroup(
+            title=title,
+            rows=[_changed_row(*item, found) for item in group[:MAX_CHANGED_ROWS]],
+            more=max(0, len(group) - MAX_CHANGED_ROWS),
+        )
+        for title, group in rows.items()
+        if group
+    ]
 
 
-def _by_id(result: ExperimentResultSummary | None) -> dict[str, ResultRow]:
-    return {row.datapoint_id: row for row in result.rows} if result is not None else {}
+def _unpaired(result: ExperimentResultSummary | None, paired: set[int]) -> list[ResultRow]:
+    return [row for row in result.rows if id(row) not in paired] if result is not None else []
 
 
-def _changed_row(one: str, found: RunComparisonResult, new: ResultRow | None, old: ResultRow | None) -> ChangedRowView:
-    changes = []
+def _changed_row(one: str, new: ResultRow | None, old: ResultRow | None, found: RunComparisonResult) -> ChangedRowView:
+    changes: list[tuple[str, str, str, str, str]] = []
+    if new is None or old is None:
+        row = new or old
+        if row is not None:
+            changes.append(("", _state_text(old), _state_text(new), "", ""))
+    elif new.state != old.state:
+        rank, before_rank = STATE_RANKS[new.state], STATE_RANKS[old.state]
+        verdict = "worse" if rank < before_rank else "better" if rank > before_rank else ""
+        changes.append(("", _state_text(old), _state_text(new), "", verdict))
     for name, delta in found.metric_deltas.items():
-        word = next((word for word in ("degraded", "improved") if one in delta[word]), "")
-        if word:
+        word = next((word for word in ("degraded", "improved", "changed") if one in delta.get(word, ())), "")
+        values = [row.metrics.get(name) if row is not None else None for row in (new, old)]
+        if word and (not found.pairs or None not in values):
             before, after = (score_text(row.metrics, name) if row is not None else "" for row in (old, new))
-            arrow = _arrow(*(row.metrics.get(name) if row is not None else None for row in (new, old)))
-            changes.append((name, before, after, arrow, _WORDS[word]))
+            changes.append((name, before, after, _arrow(*values), _WORDS[word]))
     sessions = [(which, row.session_id) for which, row in (("new", new), ("old", old)) if row is not None]
-    label = label_of(new) if new is not None else one.removeprefix("EXT-")
+    row = new or old
+    label = label_of(row) if row is not None else own_id(one)
     return ChangedRowView(label=label, changes=changes, sessions=[pair for pair in sessions if pair[1]])
+
+
+def _state_text(row: ResultRow | None) -> str:
+    """The state of a row; of a failed one, its first error."""
+    if row is None:
+        return "-"
+    errors = [row.error] if row.error else [f"{where}: {what}" for where, what in row.evaluator_errors.items()]
+    return text_without_secrets(errors[0] or "") if errors else row.state
 
 
 def _change_size(found: RunComparisonResult, new: ResultRow | None, old: ResultRow | None) -> float:

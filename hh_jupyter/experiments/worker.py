@@ -1,21 +1,13 @@
-"""Run the data points of an experiment, on own threads or on the user's executor.
-
-Results are collected one by one, so that only small outcomes are held in memory, not the outputs.
-"""
+"""Run one data point: its function and evaluators in one span, in its own session."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
-import itertools
 import json
 import logging
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,10 +18,14 @@ from opentelemetry import trace as otel_trace
 from hh_jupyter import attributes as keys
 from hh_jupyter.experiments.dataset import Datapoint
 from hh_jupyter.experiments.evaluators import ARGUMENT_NAMES, CACHE_SIZE, Scalar, arguments_for, parameters_of, score
-from hh_jupyter.experiments.invocation import RetryPolicy, RunLoop, RunStopped, error_text, invoke, run_loop
+from hh_jupyter.experiments.invocation import RetryPolicy, error_text, invoke
+from hh_jupyter.experiments.loops import (
+    RunLoop,
+    RunStopped,
+    run_loop,
+)
+from hh_jupyter.experiments.results import ResultRow
 from hh_jupyter.export.model import Session
-from hh_jupyter.runtimes.workers import traced
-from hh_jupyter.threads import note_problem
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import SessionScope
 from hh_jupyter.tracing.decorators import trace
@@ -75,6 +71,8 @@ class TaskResult:
         evaluator_errors: by evaluator, "Type: text" of its exception, or why its return value is not a score.
         ignored_scores: by evaluator, returned entries that are not scalars.
         retried_errors: errors of attempts that were retried.
+        passed: False if something raised or an evaluator returned False; None if all scores are 0 or a text such as
+            "no", which may be good or bad; else True.
         seconds: duration of the function, all attempts together.
     """
 
@@ -84,6 +82,7 @@ class TaskResult:
     evaluator_errors: dict[str, str] = field(default_factory=dict)
     ignored_scores: dict[str, tuple[str, ...]] = field(default_factory=dict)
     retried_errors: list[str] = field(default_factory=list)
+    passed: bool | None = False
     seconds: float = 0.0
 
 
@@ -128,12 +127,20 @@ class _DatapointRun:
         outputs = self.run_function(dp)
         for name, evaluate in self.task.evaluators.items():
             self.evaluate(name, evaluate, outputs)
+        self.result.passed = self.verdict()
         if self.task.keep_outputs and outputs is not None:
             self.result.outputs = json_object(outputs, keys.RESULT)
         enrich_current_span(
             span_attributes({"metrics": self.result.metrics or None, "metadata": self.metadata() or None})
         )
         return outputs
+
+    def verdict(self) -> bool | None:
+        metrics = self.result.metrics
+        scores = [metrics[name] for name in self.task.evaluators if name in metrics]
+        if self.result.evaluator_errors or any(score is False for score in scores):
+            return False
+        return None if scores and all(map(_says_no, scores)) else True
 
     def run_function(self, dp: Mapping[str, Any]) -> Any:
         function, started = self.task.function, time.perf_counter()
@@ -176,6 +183,13 @@ class _DatapointRun:
         )
 
 
+NO: Final = frozenset({"no", "false", "fail", "failed", "incorrect", "wrong"})
+
+
+def _says_no(score: Scalar) -> bool:
+    return score.strip().lower() in NO if isinstance(score, str) else score == 0
+
+
 def takes_tracer(function: Callable[..., Any]) -> bool:
     """Whether the function has a parameter `tracer`."""
     return any(parameter.name == "tracer" for parameter in parameters_of(function) or ())
@@ -206,45 +220,20 @@ PREVIEW_LENGTH: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class DatapointOutcome:
-    """The result of one data point with its ids, without the full outputs.
-
-    Attributes:
-        index: position in the dataset.
-        error: "Type: text" of an exception of the function. No evaluator ran then.
-        evaluator_errors: by evaluator, "Type: text" of its exception, or why its return value is not a score.
-        seconds: duration of the function, all attempts together.
-        retried_errors: errors of attempts that were retried.
-        ignored_scores: by evaluator, returned entries that are not scalars.
-        inputs, outputs: the first characters, as text.
-    """
-
-    index: int
-    datapoint_id: str
-    session_id: str
-    metrics: Mapping[str, Scalar] = field(default_factory=dict)
-    error: str | None = None
-    evaluator_errors: Mapping[str, str] = field(default_factory=dict)
-    seconds: float | None = None
-    retried_errors: tuple[str, ...] = ()
-    ignored_scores: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    inputs: str = ""
-    outputs: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class DatapointSessions:
     """Creates and updates the sessions of a run's data points.
 
     Attributes:
         ids: `run_id` and `dataset_id`, set on sessions and spans.
         on_start: called with the id of each new session before its first span.
+        warned: evaluators whose ignored entries were mentioned.
     """
 
     tracer: HoneyHiveTracer
     run_name: str
     ids: Mapping[str, str]
     on_start: Callable[[str], None]
+    warned: set[str] = field(default_factory=set)
 
     def begin(self, point: Datapoint) -> Session:
         """Create a session and make it current. Call this in a copied context, since it is not undone."""
@@ -261,7 +250,7 @@ class DatapointSessions:
         SessionScope(self.tracer, session).enter()
         return session
 
-    def end(self, point: Datapoint, session: Session, result: TaskResult) -> DatapointOutcome:
+    def end(self, point: Datapoint, session: Session, result: TaskResult) -> ResultRow:
         """Put the result on the session."""
         settings = self.tracer.settings
         fields: dict[str, Any] = {} if result.outputs is None else {"outputs": result.outputs}
@@ -271,21 +260,31 @@ class DatapointSessions:
             fields["metadata"] = metadata
         if fields:
             self.tracer.update_event(session.id, fields)
-        return DatapointOutcome(
+        self.warn_of_ignored_scores(result)
+        return ResultRow(
             index=point.index,
-            datapoint_id=point.id,
+            datapoint_id=point.own_id,
+            content=point.content,
             session_id=session.id,
             metrics=result.metrics,
+            passed=result.passed,
             error=result.error,
             evaluator_errors=result.evaluator_errors,
             seconds=result.seconds,
-            retried_errors=tuple(result.retried_errors),
-            ignored_scores=result.ignored_scores,
+            attempts=1 + len(result.retried_errors),
             inputs=_preview(point.inputs) if settings.capture_inputs else "",
             outputs=_preview(result.outputs) if settings.capture_outputs else "",
         )
 
-    def run(self, task: Task, point: Datapoint) -> DatapointOutcome:
+    def warn_of_ignored_scores(self, result: TaskResult) -> None:
+        """Warn once per evaluator of entries that are not scores."""
+        for name, extras in result.ignored_scores.items():
+            if name not in self.warned:
+                self.warned.add(name)
+                text = "evaluate: ignoring entries of %s that are not a number, bool or text: %s"
+                logger.warning(text, name, ", ".join(extras))
+
+    def run(self, task: Task, point: Datapoint) -> ResultRow:
         """Run a data point in its session on this thread. Call this in a copied context."""
         session = self.begin(point)
         return self.end(point, session, run_datapoint(task, point))
@@ -312,243 +311,3 @@ def _preview(value: Any) -> str:
         return ""
     text = value[: PREVIEW_LENGTH + 1] if isinstance(value, str) else str(value)
     return text if len(text) <= PREVIEW_LENGTH else f"{text[: PREVIEW_LENGTH - 1]}…"
-
-
-# The pool
-
-POLL_SECONDS: Final = 0.25
-"""Longest wait for a result before progress is reported again."""
-
-QUEUE_FACTOR: Final = 2
-"""Submitted data points per worker, so that no worker has to wait for the next one."""
-
-INTERRUPT_GRACE_SECONDS: Final = 2.0
-"""Longest wait for running data points after Ctrl-C. A second Ctrl-C ends the wait."""
-
-
-@dataclass(slots=True, eq=False)
-class _InFlight:
-    """A submitted data point.
-
-    Attributes:
-        context: the context of the submission.
-        session: its session if it runs on the user's executor; None on own threads, which create it themselves.
-    """
-
-    point: Datapoint
-    future: Future[Any]
-    context: contextvars.Context
-    session: Session | None = None
-    attempts: int = 1
-
-
-@dataclass(slots=True)
-class RunOutcomes:
-    """Outcomes of the data points of a run.
-
-    Attributes:
-        outcomes: in order of completion.
-        interrupted: whether Ctrl-C ended the run.
-        dataset_error: "Type: text" of an exception raised while iterating the dataset.
-    """
-
-    outcomes: list[DatapointOutcome] = field(default_factory=list)
-    interrupted: bool = False
-    dataset_error: str | None = None
-
-    def in_dataset_order(self) -> list[DatapointOutcome]:
-        """Outcomes in the order of the dataset."""
-        return sorted(self.outcomes, key=lambda outcome: outcome.index)
-
-
-class OwnThreads:
-    """Threads for data points. If only some can be started, they do all the work; if none can, the caller does it.
-
-    Args:
-        most: maximum number of threads.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._pool = ThreadPoolExecutor(most, "hh_jupyter-evaluate")
-        self._started = False
-
-    def submit(self, run: Callable[[], DatapointOutcome]) -> Future[DatapointOutcome]:
-        """Call `run` on a thread, or here.
-
-        Raises:
-            KeyboardInterrupt: it was called here, and Ctrl-C interrupted it.
-        """
-        future: Future[DatapointOutcome] = Future()
-        taken = threading.Lock()
-
-        def call() -> None:
-            if not taken.acquire(blocking=False) or not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(run())
-            except BaseException as error:  # boundary: the future has it.
-                future.set_exception(error)
-
-        try:
-            self._pool.submit(call)
-            self._started = True
-        except RuntimeError as error:
-            note_problem(error)
-            if not self._started:  # Otherwise it is queued nevertheless, and a thread will take it.
-                call()
-                if isinstance(interrupt := future.exception(), KeyboardInterrupt):
-                    raise interrupt from None
-        return future
-
-    def close(self) -> None:
-        """Let the threads end when they have done what they are doing."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-class Pool:
-    """Runs a task for all data points.
-
-    Args:
-        executor: the user's executor, which is not shut down; None for own threads.
-        on_progress: called after each finished data point, and at least every `POLL_SECONDS`.
-    """
-
-    def __init__(
-        self,
-        sessions: DatapointSessions,
-        task: Task,
-        max_workers: int,
-        executor: Executor | None,
-        on_progress: Callable[[RunOutcomes], None],
-    ) -> None:
-        self._sessions, self._task, self._on_progress = sessions, task, on_progress
-        self._executor = executor
-        self._threads = OwnThreads(max_workers) if executor is None else None
-        self._max_in_flight = max_workers * QUEUE_FACTOR
-        self._finished: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._in_flight: dict[int, _InFlight] = {}
-        self._numbers = itertools.count()
-        self._warned: set[str] = set()
-        self._outcomes = RunOutcomes()
-
-    def run(self, points: Iterator[Datapoint]) -> RunOutcomes:
-        """Run all data points and return their outcomes. After Ctrl-C, return the outcomes so far."""
-        try:
-            self._run_all(points)
-        except KeyboardInterrupt:
-            self._outcomes.interrupted = True
-            self._cancel()
-        finally:
-            if self._threads is not None:
-                self._threads.close()
-        return self._outcomes
-
-    def _run_all(self, points: Iterator[Datapoint]) -> None:
-        more = True
-        while more or self._in_flight:
-            while more and len(self._in_flight) < self._max_in_flight:
-                more = self._start_next(points)
-            if self._in_flight:
-                self._collect(POLL_SECONDS)
-
-    def _start_next(self, points: Iterator[Datapoint]) -> bool:
-        try:
-            point = next(points, None)
-        except Exception as error:  # boundary: keep the outcomes if the user's iterator raises.
-            if not (self._outcomes.outcomes or self._in_flight):
-                raise
-            self._outcomes.dataset_error = error_text(error)
-            return False
-        if point is None:
-            return False
-        contextvars.copy_context().run(self._start, point)
-        return True
-
-    def _start(self, point: Datapoint) -> None:
-        if self._threads is not None:
-            context = contextvars.copy_context()
-            future = self._threads.submit(functools.partial(context.run, self._sessions.run, self._task, point))
-            self._watch(_InFlight(point, future, context))
-            return
-        session = self._sessions.begin(point)
-        future = self._submit(point)
-        self._watch(_InFlight(point, future, contextvars.copy_context(), session))
-
-    def _submit(self, point: Datapoint, attempt: int = 1) -> Future[Any]:
-        """Submit to the user's executor. If it raises, return a failed future with the error."""
-        assert self._executor is not None
-        try:
-            return self._executor.submit(traced(run_datapoint), self._task, point, attempt)
-        except Exception as error:  # boundary: executors raise errors of their own types.
-            failed: Future[Any] = Future()
-            failed.set_exception(error)
-            return failed
-
-    def _watch(self, flight: _InFlight) -> None:
-        number = next(self._numbers)
-        self._in_flight[number] = flight
-        # By number: a callback that refers to the future would keep it and its result alive.
-        flight.future.add_done_callback(functools.partial(_put, self._finished, number))
-
-    def _collect(self, seconds: float) -> None:
-        """Wait at most `seconds` for a finished data point, then collect all finished ones."""
-        try:
-            self._collect_one(self._finished.get(timeout=seconds))
-            while True:
-                self._collect_one(self._finished.get_nowait())
-        except queue.Empty:
-            pass
-        self._on_progress(self._outcomes)
-
-    def _collect_one(self, number: int) -> None:
-        flight = self._in_flight.get(number)
-        if flight is None:
-            return
-        error = CancelledError() if flight.future.cancelled() else flight.future.exception()
-        done = flight.future.result() if error is None else self._retry_or_fail(flight, error)
-        if isinstance(done, TaskResult):
-            assert flight.session is not None
-            done = self._sessions.end(flight.point, flight.session, done)
-        # Last, since Ctrl-C may interrupt any line above; `_cancel` then collects the data point again.
-        del self._in_flight[number]
-        if done is not None:
-            self._outcomes.outcomes.append(done)
-            self._warn_ignored_scores(done)
-
-    def _retry_or_fail(self, flight: _InFlight, error: BaseException) -> DatapointOutcome | TaskResult | None:
-        """Resubmit a data point that the executor lost, or return its error."""
-        if self._outcomes.interrupted:
-            return None
-        if flight.session is not None and flight.attempts <= self._task.retry_policy.retries:
-            attempts = flight.attempts + 1
-            future = flight.context.run(self._submit, flight.point, attempts)
-            self._watch(_InFlight(flight.point, future, flight.context, flight.session, attempts))
-            return None
-        if flight.session is not None:
-            return TaskResult(error=error_text(error))
-        return DatapointOutcome(flight.point.index, flight.point.id, "", error=error_text(error))
-
-    def _cancel(self) -> None:
-        """Cancel submitted data points; running ones may finish within `INTERRUPT_GRACE_SECONDS`."""
-        run_loop(self._task.run_id).stop()
-        for flight in tuple(self._in_flight.values()):
-            flight.future.cancel()
-        deadline = time.monotonic() + INTERRUPT_GRACE_SECONDS
-        try:
-            while any(flight.future.running() for flight in self._in_flight.values()) and time.monotonic() < deadline:
-                self._collect(min(POLL_SECONDS, INTERRUPT_GRACE_SECONDS))
-            for number in [number for number, flight in self._in_flight.items() if flight.future.done()]:
-                self._collect_one(number)  # Ctrl-C may have come between the queue's `get` and `_collect_one`.
-        except KeyboardInterrupt:
-            pass
-
-    def _warn_ignored_scores(self, outcome: DatapointOutcome) -> None:
-        for name, extras in outcome.ignored_scores.items():
-            if name not in self._warned:
-                self._warned.add(name)
-                text = "evaluate: ignoring entries of %s that are not a number, bool or text: %s"
-                logger.warning(text, name, ", ".join(extras))
-
-
-def _put(finished: queue.SimpleQueue[int], number: int, _future: Future[Any]) -> None:
-    finished.put(number)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import sys
 from contextlib import ExitStack
 from typing import Any
 
+from IPython.core import async_helpers
+
 from hh_jupyter.display.updatable_output import set_output_factory
+from hh_jupyter.experiments.loops import set_cells_loop
 from hh_jupyter.notebook import session_magic
 from hh_jupyter.notebook.cells import CellFrame, Cells, ThreadContexts
 from hh_jupyter.notebook.completion import Completer
@@ -103,6 +107,10 @@ class Extension:
         self._tracer.on_session_created = guarded(self._cells.on_session_created)
         set_output_factory(UpdatableOutputs(self._cells, self._front_end).open)
         undo.callback(set_output_factory, None)
+        if getattr(shell, "kernel", None) is None:
+            # IPython 7 has no `get_asyncio_loop`.
+            set_cells_loop(getattr(async_helpers, "get_asyncio_loop", asyncio.get_event_loop))
+            undo.callback(set_cells_loop, None)
         undo.callback(setattr, self._tracer, "on_session_created", None)
         set_session_titles(self.titles)
         undo.callback(set_session_titles, None)

@@ -134,7 +134,10 @@ class Commands:
             print(message)
 
     def _list_sessions(self, line: ParsedLine) -> None:
-        print(sessions_text(self._store.all()))
+        if line.words:
+            print(sessions_text(self._store.matching(line.words, "sessions"), each=True))
+        else:
+            print(sessions_text(self._store.all()))
 
     def _send(self, line: ParsedLine) -> None:
         scope = Scope("--others" in line, confirmed="--yes" in line)

@@ -147,8 +147,16 @@ COMMANDS: Final = (
     ),
     Command(
         "sessions",
-        (("", "The sessions that have spans here, including those that ended kernels left on disk."),),
-        ("%hh sessions",),
+        (
+            (
+                "",
+                "The sessions that have spans here, also of ended kernels; those of a run of `evaluate` in one line.",
+            ),
+            ("NAME ...", "Each session of these names; `all` for this kernel's."),
+        ),
+        ("%hh sessions", "%hh sessions nightly-run"),
+        ValueKind.SESSION,
+        many=True,
     ),
     Command(
         "send",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
@@ -414,6 +415,17 @@ class SessionStore:
         """
         return self._matching(text, command, self.all())[-1]
 
+    def matching(self, words: Sequence[str], command: str) -> list[KnownSession]:
+        """Return every session that a word names, by their latest span: also several of one name, "all" of this kernel.
+
+        Raises:
+            UsageError: no session matches a word.
+        """
+        known = self.all()
+        found = {session.id for session in known if ALL in words and session.this_kernel}
+        found |= {session.id for word in words if word != ALL for session in self._matching(word, command, known)}
+        return [session for session in known if session.id in found]
+
     def choose(self, words: Sequence[str], command: str) -> list[KnownSession]:
         """Return the sessions that the words name, each once: "all" for all of this kernel, "last" for its latest.
 
@@ -545,29 +557,56 @@ def _named(text: str, known: Sequence[KnownSession]) -> list[KnownSession]:
 # The table of `%hh sessions`.
 
 MAX_TABLE_ROWS: Final = 30
+MAX_SAME_TITLE: Final = 3
+"""Most sessions of one title that have a line each. A run of `evaluate` has a session for each data point."""
+
 HEADINGS: Final = ("session", "id", "spans", "last span", "where", "kernel")
 
 
-def sessions_text(known: Sequence[KnownSession]) -> str:
-    """Return the table of `%hh sessions`, the newest last, with the number of sessions that are not shown."""
+def sessions_text(known: Sequence[KnownSession], *, each: bool = False) -> str:
+    """Return the table of `%hh sessions`, the newest last, with the number of sessions that are not shown.
+
+    Args:
+        known: by their latest span.
+        each: give each session a line, also if many have one title.
+    """
     if not known:
         return "hh: no sessions with spans yet."
-    rows = [HEADINGS, *(_cells(session) for session in known[-MAX_TABLE_ROWS:])]
+    groups = [[session] for session in known] if each else _groups(known)
+    rows = [HEADINGS, *map(_cells, groups[-MAX_TABLE_ROWS:])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    hidden = max(0, len(known) - MAX_TABLE_ROWS)
+    hidden = sum(map(len, groups[:-MAX_TABLE_ROWS]))
     note = [f"({count(hidden, 'older session')} not shown)"] if hidden else []
     head, *lines = [_line(row, widths) for row in rows]
-    return "\n".join([head, *note, *lines])
+    last = [group[-1].shown_title for group in groups[-MAX_TABLE_ROWS:] if len(group) > 1][-1:]
+    hint = [f"%hh sessions {shlex.quote(title)} lists each session of this name." for title in last]
+    return "\n".join([head, *note, *lines, *hint])
 
 
-def _cells(session: KnownSession) -> tuple[str, ...]:
+def _groups(known: Sequence[KnownSession]) -> list[list[KnownSession]]:
+    """Sessions of one title and kernel together if they are many, at the place of the latest."""
+    by_title: dict[tuple[str, bool], list[KnownSession]] = defaultdict(list)
+    for session in known:
+        by_title[session.title, session.this_kernel].append(session)
+    groups: list[list[KnownSession]] = []
+    for session in known:
+        same = by_title[session.title, session.this_kernel]
+        if len(same) <= MAX_SAME_TITLE:
+            groups.append([session])
+        elif session is same[-1]:
+            groups.append(same)
+    return groups
+
+
+def _cells(group: Sequence[KnownSession]) -> tuple[str, ...]:
+    latest = group[-1]
     return (
-        session.shown_title,
-        session.short_id,
-        f"{session.spans:,}",
-        datetime.fromtimestamp(session.last).astimezone().strftime("%Y-%m-%d %H:%M"),
-        _where(session.export),
-        "this one" if session.this_kernel else "earlier",
+        latest.shown_title,
+        latest.short_id if len(group) == 1 else count(len(group), "session"),
+        f"{sum(session.spans for session in group):,}",
+        datetime.fromtimestamp(latest.last).astimezone().strftime("%Y-%m-%d %H:%M"),
+        ", ".join(dict.fromkeys(_where(session.export) for session in group)),
+        "this one" if latest.this_kernel else "earlier",
     )
 
 

@@ -1,4 +1,4 @@
-"""Calls of functions and evaluators: signatures, retries, timeouts, the event loop, Ctrl-C."""
+"""Calls of functions and evaluators: signatures, retries, timeouts, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import pytest
 
 import hh_jupyter as hh
 from hh_jupyter.experiments import invocation
-from hh_jupyter.experiments.invocation import RunLoop
 from hh_jupyter.testing import Backend
 from tests.experiments.runs import ROWS, double, run, updates
 
@@ -139,45 +138,12 @@ def test_a_timeout_is_an_error_of_its_datapoint_only(backend: Backend) -> None:
     assert cancelled.wait(10)
 
 
-def test_a_coroutine_is_cancelled_at_its_timeout() -> None:
-    cancelled = threading.Event()
-
-    async def hangs() -> None:
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
-
-    loop = RunLoop()
-    with pytest.raises(TimeoutError, match=r"took longer than 0\.2 s"):
-        loop.wait_for(hangs(), 0.2)
-    assert cancelled.wait(30)  # And not only at the end of the run.
-    loop.close()
-
-
 def test_a_function_with_a_timeout_has_its_session_and_span(backend: Backend) -> None:
     def task(datapoint: dict[str, Any]) -> None:
         hh.enrich_span(metadata={"mine": True})
 
     run(backend, task, ROWS[:1], timeout=30)
     assert backend.spans("task")[0]["attributes"]["honeyhive_metadata.mine"] is True
-
-
-def test_all_coroutines_of_a_run_share_one_event_loop_which_is_closed_afterwards() -> None:
-    loops = set()
-
-    async def task(datapoint: dict[str, Any]) -> None:
-        loops.add(asyncio.get_running_loop())
-
-    async def judge(outputs: Any) -> int:
-        loops.add(asyncio.get_running_loop())
-        return 1
-
-    run(None, task, evaluators=[judge])
-    (loop,) = loops
-    assert loop.is_closed()
-    assert not [thread for thread in threading.enumerate() if thread.name == "hh_jupyter-loop"]
 
 
 def test_a_function_may_start_another_run() -> None:

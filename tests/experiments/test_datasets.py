@@ -23,7 +23,7 @@ def test_columns_of_a_dataframe_are_inputs() -> None:
         {"inputs": {"n": 2, "note": None}, "id": "two"},
     ]
     assert type(got[0]["inputs"]["n"]) is int
-    assert [row.datapoint_id for row in result.rows] == ["EXT-one", "EXT-two"]
+    assert [row.datapoint_id for row in result.rows] == ["one", "two"]
 
 
 def test_a_dataframe_with_a_column_inputs_equals_a_list_of_rows() -> None:
@@ -103,3 +103,18 @@ def test_a_row_without_inputs_is_named_before_anything_runs(rows: Any, message: 
     with pytest.raises(hh.SettingError, match=message):
         run(backend, double, rows)
     assert backend.requests == []
+
+
+@pytest.mark.parametrize("key", ["input", "Inputs", "INPUT", "imputs"])
+def test_a_misspelled_key_is_named_with_the_right_one(key: str) -> None:
+    hint = rf"dataset\[0\] has no key 'inputs' \(found '{key}'\)\. Rename '{key}' to 'inputs'\."
+    for rows in ([{key: 1}], iter([{key: 1}])):
+        with pytest.raises(hh.SettingError, match=hint):
+            run(None, double, rows)
+
+
+def test_a_misspelled_key_of_a_later_row_is_named_with_the_right_one(caplog: pytest.LogCaptureFixture) -> None:
+    result = run(None, double, iter([{"inputs": {"n": 1}}, {"input": {"n": 2}}]))
+    assert "Rename 'input' to 'inputs'." in result.errors[0].error
+    run(None, double, [{"inputs": {"n": 1}}, {"Inputs": 2, "inputs": {"n": 1}, "groundtruth": 3}])
+    assert "key 'groundtruth' is not used; did you mean 'ground_truth'?" in caplog.text

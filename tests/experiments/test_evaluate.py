@@ -110,21 +110,6 @@ def test_coroutine_functions_run_also_under_a_running_event_loop(backend: Backen
     assert {session_of(span) for span in backend.spans("inner")} == {session_of(span) for span in backend.spans("task")}
 
 
-def test_one_event_loop_serves_the_function_and_its_evaluators() -> None:
-    loops = []
-
-    async def task(datapoint: dict[str, Any]) -> int:
-        loops.append(asyncio.get_running_loop())
-        return 1
-
-    async def judge(outputs: Any, inputs: Any, ground_truth: Any = None) -> int:
-        loops.append(asyncio.get_running_loop())
-        return 1
-
-    run(None, task, ROWS[:1], evaluators=[judge])
-    assert loops[0] is loops[1]
-
-
 def test_as_many_datapoints_run_at_once_as_there_are_workers() -> None:
     together = threading.Barrier(3, timeout=10)
 

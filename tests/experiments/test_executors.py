@@ -102,7 +102,7 @@ def test_a_broken_pool_is_an_error_of_every_datapoint_it_did_not_run(backend: Ba
     assert all("BrokenProcessPool" in (row.error or "") for row in lost)
     assert len({row.session_id for row in result.rows}) == 6
     assert {point for point, update in updates(backend).items() if "error" in update.get("metadata", {})} == {
-        row.datapoint_id for row in lost
+        f"EXT-{row.datapoint_id}" for row in lost
     }
 
 

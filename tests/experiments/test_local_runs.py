@@ -43,10 +43,10 @@ def test_runs_are_compared_by_datapoint() -> None:
     found = new.compare(old)
     assert (found.new_run_id, found.old_run_id, found.common_datapoints) == (new.run_id, old.run_id, 4)
     exact = found.metric_deltas["exact"]
-    assert (exact["improved"], exact["degraded"], exact["same"]) == (["EXT-p0"], ["EXT-p1"], ["EXT-p2"])
+    assert (exact["improved"], exact["degraded"], exact["same"]) == (["p0"], ["p1"], ["p2"])
     assert (exact["old_values"], exact["new_values"]) == ([0.0, 0.5, 1.0], [1.0, 0.0, 1.0])
     assert (exact["old_aggregate"], exact["found_count"]) == (0.5, 3)
-    assert found.metric_deltas["ok"]["degraded"] == ["EXT-p1"]
+    assert found.metric_deltas["ok"]["degraded"] == ["p1"]
     label = found.metric_deltas["label"]
     assert (label["same_count"], label["improved_count"], label["degraded_count"]) == (3, 0, 0)
     assert (found.list_improved_metrics(), found.list_degraded_metrics()) == (["exact"], ["exact", "ok"])
@@ -55,11 +55,11 @@ def test_runs_are_compared_by_datapoint() -> None:
 def test_lower_may_be_better() -> None:
     old, new = scored({"distance": [4, 3, 2, 1]}), scored({"distance": [1, 2, 3, 4]})
     found = new.compare(old, lower_is_better=["distance"])
-    assert found.metric_deltas["distance"]["improved"] == ["EXT-p0", "EXT-p1"]
+    assert found.metric_deltas["distance"]["improved"] == ["p0", "p1"]
     with pytest.raises(hh.SettingTypeError, match="lower_is_better must be a list"):
         new.compare(old, lower_is_better="distance")
     with pytest.raises(
-        hh.SettingError, match=r"lower_is_better: the run has no metric 'distanc'\. Did you mean 'distance'\?"
+        hh.SettingError, match=r"lower_is_better: the runs have no metric 'distanc'\. Did you mean 'distance'\?"
     ):
         new.compare(old, lower_is_better=["distanc"])
 
@@ -105,7 +105,7 @@ def test_a_local_run_is_compared_with_a_run_of_the_backend() -> None:
     with Backend(result={"datapoints": datapoints}) as backend:
         new = scored({"exact": [1, 1, 1, 1]})
         found = hh.compare_runs(new, "there", api_key=KEY, server_url=backend.url)
-    assert (found.metric_deltas["exact"]["improved"], found.common_datapoints) == (["EXT-p0"], 1)
+    assert (found.metric_deltas["exact"]["improved"], found.common_datapoints) == (["p0"], 1)
 
 
 def test_results_are_compared_locally_and_run_ids_by_the_backend(backend: Backend) -> None:

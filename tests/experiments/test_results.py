@@ -44,7 +44,7 @@ def test_equal_rows_have_equal_ids_and_given_ids_are_kept() -> None:
     ids = [point.datapoint_id for point in once.datapoints]
     assert ids == [point.datapoint_id for point in again.datapoints]
     assert len(set(ids)) == 3
-    assert ids[2] == "EXT-mine"
+    assert ids[2] == "mine"
 
 
 def test_a_stored_dataset_is_fetched_and_a_missing_datapoint_is_skipped(caplog: pytest.LogCaptureFixture) -> None:

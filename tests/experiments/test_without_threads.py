@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import Counter
 from typing import Any
 
 import pytest
 
+import hh_jupyter as hh
+from hh_jupyter.experiments import loops
 from hh_jupyter.testing import Backend
 from tests.experiments.runs import run
 
@@ -75,9 +78,31 @@ def test_a_coroutine_without_a_thread_for_its_loop_is_an_error_of_its_data_point
         return 1
 
     monkeypatch.setattr(threading.Thread, "start", start)
+    monkeypatch.setattr(loops, "_loop_threads", [])
+    monkeypatch.setattr(loops, "_inherited", 0)
     result = run(backend, task, dataset=ROWS[:3])
     assert len(result.errors) == 3
     assert all("none can be started" in error.error for error in result.errors)
+
+
+def test_coroutines_run_on_the_loop_of_the_caller_with_any_number_of_threads(at_most: int) -> None:
+    async def task(datapoint: dict[str, Any]) -> bool:
+        await asyncio.sleep(0.001)
+        return threading.current_thread() is threading.main_thread()
+
+    async def hangs(datapoint: dict[str, Any]) -> None:
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        for result in (
+            run(None, task, dataset=ROWS, timeout=30),
+            await hh.aevaluate(task, dataset=ROWS, print_results=False),
+        ):
+            assert [row.outputs for row in result.rows] == ["True"] * 40
+        late = run(None, hangs, dataset=ROWS[:2], timeout=0.05)
+        assert [error.error for error in late.errors] == ["TimeoutError: took longer than 0.05 s"] * 2
+
+    asyncio.run(main())
 
 
 def test_a_timeout_without_a_thread_does_not_fail_the_call(at_most: int, backend: Backend) -> None:

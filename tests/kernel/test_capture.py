@@ -85,8 +85,8 @@ def test_a_captured_cell_has_its_summary_on_the_page(fresh: Kernel) -> None:
 
 
 SLOW_RUN = """
-from hh_jupyter.experiments import evaluation
-evaluation.REDRAW_SECONDS = 0.0
+from hh_jupyter.experiments import progress
+progress.REDRAW_SECONDS = 0.0
 def shout(datapoint): return datapoint["inputs"]["n"]
 def run(): return hh.evaluate(shout, dataset=[{"inputs": {"n": n}} for n in range(4)], name="numbers")
 """

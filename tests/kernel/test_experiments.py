@@ -85,8 +85,21 @@ def test_a_run_under_a_running_event_loop_with_coroutines(kernel: Kernel) -> Non
         "await asyncio.sleep(0)\n"
         "result = hh.evaluate(soon, dataset=rows, evaluators=[judge], name='async')"
     )
-    assert cell.kinds == ["display"], cell
+    assert len(cell.outputs) == 1, cell
     assert kernel.value("result.metrics.get_metric('judge').values") == (True,) * 6
+
+
+def test_two_runs_are_two_lines_of_hh_sessions(fresh: Kernel) -> None:
+    fresh.run(SETUP)
+    for name in ("first run", "second"):
+        fresh.run(f"r = hh.evaluate(double, dataset=rows * 7, name={name!r}, print_results=False)")
+    lines = fresh.run("%hh sessions").stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines[1:]] == [
+        "first run", "second", "%hh sessions second lists each session of this name."
+    ]  # fmt: skip
+    assert "42 sessions" in lines[1]
+    assert len(fresh.run("%hh sessions 'first run'").stdout.splitlines()) == 32
+    assert "no session thrid" in fresh.run("%hh sessions thrid").stderr
 
 
 def test_ctrl_c_returns_the_result_so_far(kernel: Kernel) -> None:

@@ -35,17 +35,17 @@ def text_of(cell: Any) -> str:
 
 
 def test_each_run_is_one_output(cells: dict[str, Any]) -> None:
-    for word, name in (("FIRST", "first-prompt"), ("SECOND", "second-prompt")):
+    for word, name in (("FIRST", "✗ first-prompt"), ("SECOND", "✓ second-prompt")):
         (output,) = cells[word].outputs
         assert output["output_type"] == "display_data"
-        assert output["data"]["text/plain"].startswith(f"✓ {name}  ")
+        assert output["data"]["text/plain"].startswith(f"{name}  ")
         assert "8 data points  ~$" in output["data"]["text/plain"]
         assert output["data"]["text/html"].count("<details>") == 8
 
 
 def test_the_comparison_shows_that_the_second_prompt_is_better_and_why(cells: dict[str, Any]) -> None:
     lines = text_of(cells["second.compare(first,"]).splitlines()
-    assert lines[0].startswith("second-prompt against first-prompt  8 data points in both")
+    assert lines[0].startswith("second-prompt against first-prompt  8 newly passed  8 data points in both")
     words = [line.split() for line in lines]
     assert ["top_k", "1", "3"] in words
     (correct,) = [line for line in words if line[:1] == ["correct"]]

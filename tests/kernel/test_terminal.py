@@ -73,6 +73,23 @@ def test_session_cells_and_unloading_work_in_a_terminal(tmp_path: Path) -> None:
     assert "local mode" in printed
 
 
+def test_evaluate_shares_locks_with_cells_that_await(tmp_path: Path) -> None:
+    printed = ipython(
+        tmp_path,
+        "%load_ext hh_jupyter",
+        PRELUDE,
+        "one_at_a_time = asyncio.Lock()\n"
+        "async def ask(datapoint=None):\n"
+        "    async with one_at_a_time:\n"
+        "        await asyncio.sleep(0.001)\n",
+        "await asyncio.gather(ask(), ask());",
+        "result = hh.evaluate(ask, dataset=[{'inputs': {'n': n}} for n in range(8)], print_results=False)",
+        "await asyncio.gather(ask(), ask());",
+        "print(len(result.rows), 'rows', result.errors)",
+    )
+    assert "8 rows ()" in printed
+
+
 LOADED = "hh: local mode, nothing leaves this machine. %hh login to send. %hh? for help"
 WORK = "import hh_jupyter as hh\n\n@hh.trace\ndef work(): return 1\n\n"
 

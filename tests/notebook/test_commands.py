@@ -69,7 +69,7 @@ def test_switches_are_not_arguments() -> None:
         ("save a --overwrite", "%hh save: unknown option --overwrite. Did you mean --force?"),
         ("save a --force=1", "%hh save: --force takes no value."),
         ("sessions --all", "%hh sessions: unknown option --all. It has no options."),
-        ("sessions all", "%hh sessions: unexpected argument 'all'. %hh sessions --help shows the usage."),
+        ("on all", "%hh on: unexpected argument 'all'. %hh on --help shows the usage."),
         ("show 1 2", "%hh show: unexpected argument '2'. %hh show --help shows the usage."),
         ("show {missing}", "%hh show: {missing}: NameError: name 'missing' is not defined"),
         ("show 'a", "%hh: the quote ' is not closed."),

@@ -40,6 +40,19 @@ def test_a_long_table_shows_the_newest_and_counts_the_rest() -> None:
     assert "not shown" not in sessions_text([known(number) for number in range(MAX_TABLE_ROWS)])
 
 
+def test_many_sessions_of_one_name_are_one_line() -> None:
+    runs = [known(number, title="run a" if number % 2 else "run-b", name="r") for number in range(80)]
+    few = [known(100 + number, title="twice") for number in range(2)]
+    lines = sessions_text([*runs, *few]).splitlines()
+    assert [line.split("  ")[0] for line in lines[1:]] == [
+        "run-b", "run a", "twice", "twice", "%hh sessions 'run a' lists each session of this name."
+    ]  # fmt: skip
+    assert lines[1].split()[1:4] == ["40", "sessions", "1,560"]
+    assert len(sessions_text(runs, each=True).splitlines()) == MAX_TABLE_ROWS + 2
+    ended = [known(number, title="run a", this_kernel=False) for number in range(9)]
+    assert len(sessions_text([*runs, *ended]).splitlines()) == 5
+
+
 def test_the_export_state_has_the_same_wording_as_in_outputs() -> None:
     sent = ExportState("api.example", made=3, sent=3)
     left = ExportState("api.example", made=3, waiting=3, failing=True)

@@ -1,0 +1,109 @@
+"""The progress of a run: one line in the notebook's output or in the terminal, which the result replaces."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Final, Self
+
+from hh_jupyter.display import format as fmt
+from hh_jupyter.display.experiments import ProgressView, progress_bundle, progress_text
+from hh_jupyter.display.updatable_output import UpdatableOutput, open_updatable_output, record_shown
+from hh_jupyter.experiments import views
+from hh_jupyter.experiments.pool import RunOutcomes
+from hh_jupyter.experiments.results import ExperimentResultSummary
+from hh_jupyter.experiments.usage import UsageCounter
+
+REDRAW_SECONDS: Final = 0.25
+"""Interval between updates of the display."""
+
+_CLEAR: Final = "\r\x1b[K"
+
+
+class Progress:
+    """Shows the progress of a run. As a context manager, it clears the line in the terminal on exit.
+
+    Args:
+        name: name of the run.
+        total: number of data points; None if unknown.
+        usage: source of the cost so far.
+        show: False to show nothing.
+    """
+
+    def __init__(self, name: str, total: int | None, usage: UsageCounter, *, show: bool) -> None:
+        self._name, self._total, self._usage, self._show = name, total, usage, show
+        self._output: UpdatableOutput | None = open_updatable_output() if show else None
+        self._terminal = show and self._output is None and sys.stderr is not None and sys.stderr.isatty()
+        self._started = time.monotonic()
+        self._next = self._started + REDRAW_SECONDS
+        self._done = self._failed = self._wrong = 0
+        self._drawn = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._terminal and self._drawn:
+            sys.stderr.write(_CLEAR)
+
+    def update(self, outcomes: RunOutcomes) -> None:
+        """Take note of new outcomes, and redraw if it is time."""
+        self._usage.count()
+        for row in outcomes.rows[self._done :]:
+            self._failed += row.state == "failed"
+            self._wrong += row.state == "wrong"
+        self._done = len(outcomes.rows)
+        if time.monotonic() >= self._next:
+            self._draw("")
+
+    def show_sending(self) -> None:
+        """Show that all data points have run and are being sent."""
+        if self._drawn:
+            self._draw("sending")
+
+    def show_result(self, result: ExperimentResultSummary) -> None:
+        """Replace the progress by the result."""
+        if self._output is not None:
+            self._output.update(views.result_bundle(result))
+            record_shown(self._output, result)
+        elif self._show:
+            if self._terminal and self._drawn:
+                sys.stderr.write(_CLEAR)
+                self._drawn = False
+            result.print_table()
+
+    def _draw(self, doing: str) -> None:
+        self._next = time.monotonic() + REDRAW_SECONDS
+        if self._output is not None and self._output.can_update:
+            self._output.update(progress_bundle(self._view(doing)))
+        elif self._terminal:
+            unicode = (sys.stderr.encoding or "").lower().replace("-", "") == "utf8"
+            sys.stderr.write(_CLEAR + progress_text(self._view(doing), unicode=unicode))
+            sys.stderr.flush()
+        else:
+            return
+        self._drawn = True
+
+    def _view(self, doing: str) -> ProgressView:
+        seconds, total = time.monotonic() - self._started, self._total
+        rate = self._done / seconds if seconds > 0 else 0.0
+        used = self._usage.total()
+        left = (total - self._done) / rate if total is not None and rate and not doing else 0.0
+        facts = [
+            f"{rate:,.1f}/s",
+            fmt.duration(round(seconds * 1e9)),
+            views.cost_text(used.cost, complete=True, estimated=used.estimated),
+            f"{fmt.duration(round(left * 1e9))} left" if left >= 1 else "",
+        ]
+        return ProgressView(
+            name=self._name,
+            done=f"{self._done:,} of {total:,}" if total is not None else f"{self._done:,}",
+            share=self._done / total if total else None,
+            facts=[fact for fact in facts if fact],
+            failures=f"{self._failed:,} failed" if self._failed else "",
+            wrong=f"{self._wrong:,} wrong" if self._wrong else "",
+            doing=doing,
+        )
