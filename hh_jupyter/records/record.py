@@ -44,7 +44,8 @@ class SpanError:
         message: first line of the message, at most 300 characters.
         location: innermost line of user code, "payments.py:41"; None if no stack was recorded.
         http_status: 400 and above, if the error includes one.
-        frames: "file:line" of each frame of its traceback, innermost first, without those of this package.
+        frames: "file:line" of each frame of its traceback, innermost first, without those of this package and of the
+            context managers around the code.
         causes: types and messages of the errors that it was raised from (`raise ... from`), or that it is a group of.
     """
 
@@ -181,6 +182,7 @@ _STATUS_TEXTS: Final = tuple(
 _SEARCHED_LENGTH: Final = 20_000
 
 _FRAME = re.compile(r'^[ |+]*File "(?P<file>[^"\n]+)", line (?P<line>\d+)', re.MULTILINE)
+_AT_YIELD = re.compile(r'[^\n]*\n(?![ |+]*File ")[^\n]*\byield\b')  # The source line of a frame.
 # "RateLimitError: too many", as OpenInference and HoneyHive write a status message; not a sentence with a colon.
 _TYPE_AND_MESSAGE = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?", re.DOTALL)
 _LIBRARY_PARTS: Final = frozenset({"site-packages", "dist-packages"})
@@ -259,14 +261,18 @@ def user_code_location(stacktrace: str) -> str | None:
 def _frames_and_causes(stacktrace: str) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     """The frames of an error, innermost first, and the errors that it was raised from or is a group of.
 
-    An error that was merely raised while another one was handled was not caused by it.
+    An error that was merely raised while another one was handled was not caused by it. The outermost frames are left
+    out if they wait at a `yield`: a `with` block, such as OpenTelemetry's `start_as_current_span`, passes the error to
+    the generator of its context manager, and the caller of the block does not see these frames.
     """
     *chain, last = _JOINED.split(stacktrace)  # Text, connector, text, ...; the connector is None after "During".
     own, _, members = last.partition(group[0]) if (group := _GROUP.search(last)) else (last, "", "")
     texts = [members]
     while chain and chain.pop():
         texts.append(chain.pop())
-    frames = [(frame["file"], frame["line"]) for frame in _FRAME.finditer(own)]
+    frames = [frame for frame in _FRAME.finditer(own) if not frame["file"].startswith(_OWN_PACKAGE)]
+    while len(frames) > 1 and _AT_YIELD.match(own, frames[0].end()):
+        del frames[0]
     found = Counter(
         (cause["type"], _first_line(cause["message"])) for text in texts for cause in _RAISED.finditer(text)
     )
@@ -274,7 +280,7 @@ def _frames_and_causes(stacktrace: str) -> tuple[tuple[str, ...], tuple[tuple[st
     for (kind, message), number in found.items():  # A library may raise its ConnectError from another one's.
         causes |= Counter({(_class_name(kind), message): number})
     return (
-        tuple(f"{file}:{line}" for file, line in reversed(frames) if not file.startswith(_OWN_PACKAGE)),
+        tuple(f"{frame['file']}:{frame['line']}" for frame in reversed(frames)),
         tuple(islice(causes.elements(), _MAX_CAUSES)),
     )
 

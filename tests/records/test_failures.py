@@ -248,6 +248,23 @@ def test_a_block_of_a_context_manager_passes_the_same_error_on(tracer: HoneyHive
     assert roles(shown(tracer, call)) == [PASSED, INNER]
 
 
+@contextlib.contextmanager
+def step_of_opentelemetry(tracer: HoneyHiveTracer) -> Iterator[None]:
+    with tracer.provider.get_tracer("mine").start_as_current_span("inner"):
+        yield
+
+
+@pytest.mark.parametrize("block", [step, step_of_opentelemetry])
+def test_an_error_that_left_a_block_and_its_caller_is_not_caught(
+    tracer: HoneyHiveTracer, block: Callable[[HoneyHiveTracer], contextlib.AbstractContextManager[None]]
+) -> None:
+    def call() -> None:
+        with block(tracer):
+            equal_error()
+
+    assert roles(shown(tracer, call)) == [PASSED, INNER]
+
+
 def test_spans_between_that_record_no_error_pass_it_on(tracer: HoneyHiveTracer) -> None:
     def call() -> None:
         with tracer.start_span("quiet", set_status_on_exception=False):
