@@ -97,7 +97,7 @@ _TEXT_TRIGGERS = (
 
 # A value without quotes is a secret if it has digits and letters, and is no path, address, call or attribute.
 _UNQUOTED = (
-    r"(?![/~.]|[a-z][a-z0-9+.-]{1,20}://|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?![\w./+=-]))"
+    rf"(?![~.]|/(?!(?=[\w+/]{{39}}){RANDOM})|[a-z][a-z0-9+.-]{{1,20}}://|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?![\w./+=-]))"
     r"(?=\S{0,60}?[0-9])(?=\S{0,60}?[A-Za-z])(?P<secret>[^\s\"'`\\,;&<>(){}\[\]|]{8,}+)(?![(\[{])"
 )
 
@@ -119,7 +119,7 @@ RULES: Final[tuple[SecretRule, ...]] = (
     SecretRule("bearer", ("bearer",),
         rf"(?a){BEGINS}(?i:bearer)[\s:]+(?P<secret>(?=\S{{0,60}}[0-9]|\S{{24}})[\w.~+/=-]{{8,}})"),
     SecretRule("authorization", ("authorization",),
-        r"(?i:authorization)\s*:\s*(?P<secret>(?i:basic|digest|token|apikey)\s+[^\s\"'\\]+)"),
+        r"(?i:authorization)\s*:\s*(?P<secret>(?i:basic|digest|token|apikey|ssws)\s+[^\s\"'\\]+)"),
     SecretRule("authorization", ("curl",),
         r"\s(?:-u ?|--user[ =])[\"']?[^\s:\"'$]{1,100}:(?P<secret>(?=[0-9]*[^\s0-9])[^\s\"'$]{2,})"),
     SecretRule("cookie", ("cookie:",), r"(?i:cookie):\s*(?P<secret>[\w-]+=[^\r\n\"'\\]+)"),

@@ -44,8 +44,15 @@ RANDOM: Final = _random(4, 12)
 
 _HALF: Final = rf"{_random(1, 8)}[\w-]{{6,150}}+{CUT}"
 _HALF_OF_WORD: Final = rf"{RANDOM}[\w-]{{12,150}}+{CUT}"
-_WORDS: Final = frozenset({"key-", "pat-", "API-", "secret_", "npm_", "ops_", "pnu_", "rnd_", "napi_", "jina_"})
+_WORDS: Final = frozenset(
+    {
+        "key-", "key_", "pat-", "pat.", "sat.", "API-", "ico-", "secret_", "npm_", "ops_",
+        "pnu_", "rnd_", "napi_", "jina_", "tfp_", "vca_", "vci_", "vcr_", "tk-us-",
+    }
+)  # fmt: skip
 """Prefixes that names have too, as have those of three characters: the beginning of a token has to be longer."""
+
+_UUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 _FORMS: Final = {
     # Language models and what is built with them.
@@ -69,7 +76,7 @@ _FORMS: Final = {
     "bedrock-api-key-": r"[\w+/-]{30,}={0,2}",
     "dop_v1_ doo_v1_ dor_v1_": r"[0-9a-f]{40,}",  # DigitalOcean.
     "pscale_tkn_ pscale_pw_ pscale_oauth_": r"[\w=.-]{30,}",  # PlanetScale.
-    "sbp_ sb_secret_ napi_ rnd_ nfp_ vercel_blob_rw_ vcp_ cfut_ cfat_ cfk_ mdb_sa_sk_": (
+    "sbp_ sb_secret_ napi_ rnd_ nfp_ vercel_blob_rw_ vcp_ vca_ vci_ vcr_ cfut_ cfat_ cfk_ mdb_sa_sk_": (
         rf"{RANDOM}[\w-]{{18,}}"
     ),  # Supabase, Neon, Render, Netlify, Vercel, Cloudflare, MongoDB.
     "AVNS_": rf"{_random(2, 12)}[\w-]{{19}}(?!\w)",  # Aiven.
@@ -77,11 +84,16 @@ _FORMS: Final = {
     "HRKU-": rf"{RANDOM}[\w-]{{30,}}",  # Heroku.
     "fo1_ fm1r_ fm1a_ fm2_": r"[\w+/-]{40,}={0,3}",  # Fly.
     "hvs. hvb. hvr.": rf"{RANDOM}[\w-]{{20,}}",  # Vault.
-    "dp.pt. dp.ct. dp.sa. dp.scim. dp.audit.": r"[A-Za-z0-9]{36,}",  # Doppler.
+    "dp.pt. dp.ct. dp.sa. dp.said. dp.scim. dp.audit.": r"[A-Za-z0-9]{36,}",  # Doppler.
     "pul- pnu_": rf"{RANDOM}[A-Za-z0-9]{{36,}}",  # Pulumi, Prefect.
     "tskey-": rf"{RANDOM}[\w-]{{20,}}",  # Tailscale.
     "ops_": r"eyJ[\w+/-]{40,}={0,3}",  # 1Password.
+    "A3-": r"[A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3}",
     "AGE-SECRET-KEY-": r"1[A-Z0-9]{40,}",
+    "t1.": r"[\w-]{40,}={0,2}\.[\w-]{86}={0,2}",  # Yandex.
+    "amzn.mws.": _UUID,
+    "dnkey-": r"[A-Z0-9_=-]{26}-[A-Z0-9_=-]{52}",  # Defined Networking.
+    "tk-us-": rf"{RANDOM}[\w-]{{48}}",  # Scalingo.
     # Code, packages, containers.
     "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_": rf"{RANDOM}\w{{20,}}(?:\.[\w-]{{8,}})*",
     "glpat- gldt- glptt- glrt- glrtr- glcbt- glft- glimt- glagent- gloas- glsoat- glffct- glwt-": (
@@ -91,9 +103,14 @@ _FORMS: Final = {
     "pypi-": rf"{RANDOM}[\w-]{{16,}}",
     "rubygems_ sqp_ squ_ sqa_": r"[0-9a-f]{40,}",  # RubyGems, SonarQube.
     "sgp_": r"(?:[0-9a-f]{16}_|local_)?[0-9a-f]{40}",  # Sourcegraph.
-    "dckr_pat_ dckr_oat_ CCIPAT_": rf"{RANDOM}[\w-]{{20,}}",  # Docker Hub, CircleCI.
+    "dckr_pat_ dckr_oat_ CCIPAT_ CCIPRJ_": rf"{RANDOM}[\w-]{{20,}}",  # Docker Hub, CircleCI.
+    "bkua_ CLOJARS_": r"[0-9a-f]{40,}",  # Buildkite.
+    "key_": r"[0-9a-f]{64}(?!\w)",  # Cursor.
+    "pat. sat.": r"[\w-]{22}\.[0-9a-f]{24}\.[A-Za-z0-9]{20}",  # Harness.
+    "ico-": rf"{RANDOM}[A-Za-z0-9]{{32}}(?![\w-])",  # Infracost.
     # Monitoring.
     "glsa_ sntryu_ sntryi_ phx_ phs_": rf"{RANDOM}\w{{30,}}",  # Grafana, Sentry, PostHog.
+    "hcaik_ hcbik_ hcxik_": rf"{RANDOM}[0-9a-z]{{50,}}",  # Honeycomb.
     "glc_ sntrys_": rf"{RANDOM}[\w+/-]{{30,}}={{0,3}}(?:_[\w+/]{{30,}})?",
     "NRAK- NRII- NRJS-": rf"{RANDOM}[A-Za-z0-9-]{{18,}}",  # New Relic.
     "dt0c01. dt0s01. dt0s16.": r"[A-Z0-9]{20,}\.[A-Z0-9]{40,}",  # Dynatrace.
@@ -102,18 +119,27 @@ _FORMS: Final = {
         rf"(?:[0-9]{{8,}}-[\w%-]{{4,}}|{RANDOM}[\w%-]{{16,}})"
     ),  # Slack.
     "sk_ rk_": rf"{RANDOM}\w{{20,}}",  # Stripe, ElevenLabs, Clerk.
-    "whsec_": rf"{RANDOM}[A-Za-z0-9+/]{{20,}}={{0,2}}",
+    "whsec_": r"(?=[a-z0-9+/]*[A-Z])(?=[A-Za-z+/]*[0-9])[A-Za-z0-9+/]{20,}={0,2}",
     "sq0atp- sq0csp-": rf"{RANDOM}[\w-]{{20,}}",  # Square.
     "shpat_ shpca_ shppa_ shpss_ shptka_": r"[0-9a-fA-F]{32}",  # Shopify.
     "SG.": rf"{RANDOM}[\w-]{{16,}}\.[\w-]{{16,}}",  # SendGrid.
+    "FLWSECK- FLWSECK_TEST-": r"[0-9a-f]{12,32}-X",  # Flutterwave.
+    "access-sandbox- access-development- access-production-": _UUID,  # Plaid.
     "key-": r"[0-9a-f]{32}(?![\w-])",  # Mailgun.
     "xkeysib- xsmtpsib-": r"[0-9a-f]{40,}-\w{16}",  # Brevo.
     "re_": rf"{RANDOM}[A-Za-z0-9]{{6,12}}_[A-Za-z0-9]{{20,}}",  # Resend.
-    "lin_api_ lin_oauth_ ntn_ figd_ figu_ figor_": rf"{RANDOM}[\w-]{{30,}}",  # Linear, Notion, Figma.
+    "lin_api_ lin_oauth_ lin_wh_ CFPAT- ntn_ figd_ figu_ figor_": (
+        rf"{RANDOM}[\w-]{{30,}}"
+    ),  # Linear, Contentful, Notion, Figma.
     "secret_": r"[A-Za-z0-9]{43}(?!\w)",  # Notion.
     "PMAK-": r"[0-9a-f]{24}-[0-9a-f]{30,}",  # Postman.
+    "tfp_": rf"{_random(2, 12)}[\w.=-]{{40,}}",  # Typeform.
+    "pk_": r"[0-9]{7,9}_[A-Z0-9]{32}",  # ClickUp.
+    "fio-u-": rf"{RANDOM}[\w-]{{64}}",  # Frame.io.
+    "p8e-": rf"{RANDOM}[0-9a-z]{{32}}(?![\w-])",  # Adobe.
+    "s-s4t2ud- s-s4t2af-": r"[0-9a-f]{64}",  # 42.
     "pat-": r"[a-z]{2}[0-9]{1,2}-[0-9a-f-]{36}",  # HubSpot.
-    "API-": r"[A-Z0-9]{26,}",  # Octopus.
+    "API- PMAT-": r"[A-Z0-9]{26,}",  # Octopus, Postman.
     "sl.": rf"(?:u\.)?{RANDOM}[\w-]{{100,}}",  # Dropbox.
     "sk. pk.": r"eyJ[\w-]{20,}\.[\w-]{20,}",  # Mapbox.
     "rdme_ duffel_live_ duffel_test_ shippo_live_ shippo_test_": rf"{RANDOM}[\w-]{{30,}}",
@@ -144,13 +170,17 @@ _WITHOUT_PREFIX: Final = (
     ("eyJrIjoi", r"eyJrIjoi[A-Za-z0-9+/]{40,}={0,3}"),  # Grafana.
     ("SK", r"SK[0-9a-f]{32}(?![0-9A-Za-z])"),  # Twilio.
     ("AC", r"AC[0-9a-f]{32}(?![0-9A-Za-z])"),
-    (":AA", r"[0-9]{8,10}:AA[\w-]{30,}"),  # Telegram.
+    *((mark, rf"(?:bot)?(?P<secret>[0-9]{{8,10}}{mark}[\w-]{{30,}})") for mark in (":AA", "%3AAA")),  # Telegram.
     ("pat", r"pat[A-Za-z0-9]{14}\.[0-9a-f]{60,}"),  # Airtable.
     ("-us", r"[0-9a-f]{32}-us[0-9]{1,2}(?![\w-])"),  # Mailchimp.
-    ("EAA", r"EAA[A-Za-z0-9]{80,}"),  # Meta.
+    ("EAA", r"EAA(?:[A-Za-z0-9]{80,}|A[\w-]{60}(?![\w+/=-]))"),  # Meta, Square.
+    *((name, rf"{name}[A-Za-z0-9]{{54}}(?![A-Za-z0-9])") for name in ("EZAK", "EZTK")),  # EasyPost.
+    ("AQVN", r"AQVN[\w-]{35,38}(?![\w-])"),  # Yandex.
+    ("NRAL", r"[0-9a-f]{36}NRAL"),  # New Relic.
+    (".", r"\.(?<=[0-9a-f]{32}\.)(?P<secret>[A-Za-z0-9]{16})(?!\w)"),  # Zhipu. The part before the dot is the key's id.
     # Discord. The part before the dots is the name of the bot.
     (".", r"\.(?:(?<=[MNO][\w-]{23}\.)|(?<=[MNO][\w-]{24}\.)|(?<=[MNO][\w-]{25}\.))[\w-]{6}\.[\w-]{27,}"),
-    ("hooks.slack.com/", r"hooks\.slack\.com/[a-z]+/(?P<secret>[\w/-]{20,})"),
+    ("hooks.slack", r"hooks\.slack(?:-gov)?\.com/[a-z]+/(?P<secret>[\w/-]{20,})"),
     ("/api/webhooks/", r"/api/webhooks/(?P<secret>[0-9]{10,}/[\w-]{30,})"),
     ("webhook.office.com/", r"webhook\.office\.com/[a-z0-9]+/(?P<secret>[\w@/.-]{40,})"),
 )  # fmt: skip
