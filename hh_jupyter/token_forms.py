@@ -76,9 +76,10 @@ _FORMS: Final = {
     "bedrock-api-key-": r"[\w+/-]{30,}={0,2}",
     "dop_v1_ doo_v1_ dor_v1_": r"[0-9a-f]{40,}",  # DigitalOcean.
     "pscale_tkn_ pscale_pw_ pscale_oauth_": r"[\w=.-]{30,}",  # PlanetScale.
-    "sbp_ sb_secret_ napi_ rnd_ nfp_ vercel_blob_rw_ vcp_ vca_ vci_ vcr_ cfut_ cfat_ cfk_ mdb_sa_sk_": (
+    "sbp_ sb_secret_ napi_ rnd_ nfp_ vercel_blob_rw_ vcp_ cfut_ cfat_ cfk_ mdb_sa_sk_": (
         rf"{RANDOM}[\w-]{{18,}}"
     ),  # Supabase, Neon, Render, Netlify, Vercel, Cloudflare, MongoDB.
+    "vca_ vci_ vcr_": rf"{RANDOM}[A-Za-z0-9]{{48,}}",  # Vercel.
     "AVNS_": rf"{_random(2, 12)}[\w-]{{19}}(?!\w)",  # Aiven.
     "v1.0-": r"[0-9a-f]{24}-[0-9a-f]{100,}",  # Cloudflare.
     "HRKU-": rf"{RANDOM}[\w-]{{30,}}",  # Heroku.
