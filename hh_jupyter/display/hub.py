@@ -35,7 +35,7 @@ from typing import Any, Final, Protocol
 
 from hh_jupyter.display.format import NAME_LENGTH, clean, span_name
 from hh_jupyter.display.media import ImageCollector
-from hh_jupyter.display.view import COMMAND_LENGTH, CellView, error_tag, summarize_view
+from hh_jupyter.display.view import COMMAND_LENGTH, CellView, error_lines, error_tag, summarize_view
 from hh_jupyter.records.tree import SpanNode
 
 # Encoding of a view for the page: a JSON header, and one binary column per fact.
@@ -86,11 +86,22 @@ def encode_header(view: CellView) -> dict[str, Any]:
         "open": view.open,
         "errors_only": view.errors_only,
         **asdict(summary),
+        "raised": _raised_outside(view),
         "delivery_state": _delivery_state(view),
         "session": {"id": view.session_id, "name": view.session_name, "url": url} if view.session_id else None,
         "notice": asdict(view.notice) if view.notice else None,
         "can_send": view.notice is not None and view.notice.kind == "error" and view.export.destination is not None,
     }
+
+
+def _raised_outside(view: CellView) -> str:
+    """Return the error to show first, with its causes, if it began outside of spans: no row shows it. Else empty."""
+    if view.tree.failure is None or view.tree.failure.node is not None:
+        return ""
+    return ", caused by ".join(
+        f"{error.what}{f' in {error.name}' if error.name else ''}{f' ({error.location})' if error.location else ''}"
+        for error in error_lines(view)
+    )
 
 
 def encode_rows(view: CellView) -> tuple[dict[str, Any], list[bytes]]:

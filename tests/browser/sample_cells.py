@@ -14,7 +14,7 @@ from hh_jupyter.display.view import CellView, Notice
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanError, SpanRecord, failed_status
 from hh_jupyter.records.totals import summarize
-from hh_jupyter.records.tree import SpanTree
+from hh_jupyter.records.tree import Ending, SpanTree
 from tests.display.hostile import HOSTILE
 from tests.pictures import PDF, SVG, WAV, data_uri, encoded, png
 
@@ -492,6 +492,7 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "gathered": gathered(13),
         "twice": traced_twice(14),
         "converted": convert(15),
+        "outside": convert(16),
     }
     refused = Notice(
         kind="error",
@@ -505,6 +506,8 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         text="Nothing leaves this machine. To send this session later:",
         command="%hh send",
     )
+    own = SpanError("LookupError", "<b>no order</b>", "cell:7")
+    outside = SpanTree.build(cells["outside"].records, ending=Ending(2**63, own))
     unsent = ExportState(destination="api.example", made=3, parked=3, failing=True)
     changes: dict[str, dict[str, Any]] = {
         "agent": {"mode": "tree", "session_url": "https://app.example/s/3f2a91c0"},
@@ -518,6 +521,7 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "picture": {"mode": "tree"},
         "album": {"mode": "tree"},
         "converted": {"mode": "tree", "raised": True},
+        "outside": {"raised": True, "tree": outside},
         "hostile": {"mode": "tree", "session_url": "javascript:alert(1)", "session_name": HOSTILE["attribute"]},
     }
     views = {

@@ -95,6 +95,12 @@ def test_a_cancelled_span_has_a_mark_of_its_own_and_is_not_red(open_cells: Calla
     expect(shown.locator(".hh-failure")).to_have_count(0)
 
 
+def test_an_error_that_began_outside_of_spans_is_named_below_the_bar(open_cells: Callable[..., Page]) -> None:
+    shown = cell(open_cells("outside"), "outside")
+    expect(shown.locator(".hh-notices")).to_have_text("LookupError: <b>no order</b> (cell:7)")
+    expect(shown.locator(".hh-bar")).to_contain_text("2 caught")
+
+
 def test_a_single_span_shows_its_messages(cells: Page) -> None:
     """No tree for one span; markup in a message is text and creates no element."""
     one = cell(cells, "one")

@@ -71,6 +71,9 @@ function session(session) {
   return button;
 }
 
+/** The error that left the cell, if no row shows it. @param {string} raised */
+export const raisedRow = (raised) => h("div", { class: "hh-notice hh-notice-error" }, h("div", null, h("b", null, raised)));
+
 /**
  * The notice: what happened to the spans, and the command to run next.
  * @param {Notice} notice

@@ -128,6 +128,8 @@ export interface Header extends Columns {
   errors: string;
   caught: string;
   cancelled: string;
+  /** The error that left the cell, if it began outside of spans; else empty. */
+  raised: string;
   notes: string[];
   delivery: string;
   delivery_state: string;

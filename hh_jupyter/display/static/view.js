@@ -7,7 +7,7 @@ import { Detail } from "./detail.js";
 import { count, duration, focusOn, h, plural } from "./dom.js";
 import { legendItems } from "./legend.js";
 import { decode, grow } from "./rows.js";
-import { noticeRow, summaryBar } from "./summary.js";
+import { noticeRow, raisedRow, summaryBar } from "./summary.js";
 import { Tree } from "./tree.js";
 import { paintLanes } from "./waterfall.js";
 
@@ -135,7 +135,8 @@ export class View {
       open: this.open, body: this.body.id, spark: this.trace.spans.length > 2,
       toggle: () => this.toggle(), jump: () => this.jump(),
     }));
-    this.notice.replaceChildren(...(this.header.notice ? [noticeRow(this.header.notice, this.header.can_send, (type) => this.act(type))] : []));
+    const { raised, notice, can_send: canSend } = this.header;
+    this.notice.replaceChildren(raised ? raisedRow(raised) : "", notice ? noticeRow(notice, canSend, (type) => this.act(type)) : "");
     if (focused) focusOn(this.element.querySelector(`[data-focus="${focused}"]`));
     this.spark();
   }
