@@ -162,7 +162,6 @@ class Cells:
         self._frames: list[CellFrame] = []
         # A forked child inherits the shell and its hooks, and its displays would reach the notebook.
         self._pid = os.getpid()
-        self._ahead: int | None = None
 
     @guarded
     def pre_run_cell(self, info: Any) -> None:
@@ -198,8 +197,6 @@ class Cells:
         """
         cells = [result for result in running_results() if not result.info.silent]
         if cells:
-            if cells[-1].info.store_history and cells[-1].execution_count:
-                self._ahead = self._shell.execution_count - cells[-1].execution_count
             self._open(cells[-1].info)
 
     @guarded
@@ -350,13 +347,9 @@ class Cells:
         return frame.outer and (frame.info.store_history or in_terminal)
 
     def _number(self, info: Any) -> int:
-        """The cell's number. IPython 9 increments the counter before `pre_run_cell`, older versions after it."""
-        if not info.store_history:
-            return int(self._shell.execution_count)
-        if self._ahead is None:
-            # The history does not have this cell's input yet; its first entry is empty.
-            self._ahead = self._shell.execution_count - len(self._shell.history_manager.input_hist_raw)
-        return int(self._shell.execution_count - self._ahead)
+        """The cell's number. IPython 9 increments the shell's counter before `pre_run_cell`, older versions later."""
+        numbers = (result.execution_count for result in running_results() if result.info is info)
+        return int(next(numbers, None) or self._shell.execution_count)
 
     def _replace_session(self, frame: CellFrame) -> None:
         """Use the notebook's session in the rest of the cell."""
