@@ -60,6 +60,8 @@ class CellFrame:
         show: the display mode that a magic in the cell chose.
         ended: the frame was closed.
         thread_errors: exceptions that ended threads which the cell started.
+        nested_error: the last one that ended a cell run by this cell's code, as `%%capture` does. IPython has shown its
+            traceback, although no exception leaves this cell.
     """
 
     info: Any
@@ -75,6 +77,7 @@ class CellFrame:
     show: str | None = None
     ended: bool = False
     thread_errors: list[BaseException] = field(default_factory=list)
+    nested_error: BaseException | None = None
 
     @property
     def cell_id(self) -> str | None:
@@ -176,8 +179,12 @@ class Cells:
         if os.getpid() != self._pid or frame is None:
             return
         self._close(frame)
+        error = result.error_in_exec or result.error_before_exec or frame.nested_error
+        outer = self._outer(frame.key)
+        if outer is not None and error is not None:
+            outer.nested_error = error
         if self._shows(frame):
-            error = result.error_in_exec or result.error_before_exec
+            frame.nested_error = None  # The frame may be kept, its traceback not.
             interrupted = isinstance(error, KeyboardInterrupt) or (
                 isinstance(error, asyncio.CancelledError) and _is_cancelled(frame.runs_in[1])
             )
@@ -271,7 +278,7 @@ class Cells:
             key: of the cell.
             error: the exception.
         """
-        frame = next((frame for frame in tuple(self._frames) if frame.outer and frame.key == key), None)
+        frame = self._outer(key)
         if frame is not None and len(frame.thread_errors) < MAX_THREAD_ERRORS:
             frame.thread_errors.append(error)
 
@@ -294,9 +301,7 @@ class Cells:
     def running(self) -> CellFrame | None:
         """The outermost cell whose code is calling; None outside a cell."""
         frame = _frame.get()
-        if frame is None:
-            return None
-        return next((outer for outer in self._frames if outer.outer and outer.key == frame.key), None)
+        return self._outer(frame.key) if frame is not None else None
 
     def _open(self, info: Any) -> None:
         """Open the frame of a cell: an outermost one, or one that another cell's code runs."""
@@ -388,6 +393,10 @@ class Cells:
         if not scoped and at_end is not frame.attached:
             # Contexts that the user's code attached stay attached, as they would without this package.
             otel.attach(otel.set_value(CELL, current_cell(), at_end))
+
+    def _outer(self, key: object) -> CellFrame | None:
+        """The frame of the outermost cell with this key; None if it does not run. May be called on any thread."""
+        return next((frame for frame in tuple(self._frames) if frame.outer and frame.key == key), None)
 
     def _frame_of(self, info: Any) -> CellFrame | None:
         return next((frame for frame in self._frames if info is not None and frame.info is info), None)
