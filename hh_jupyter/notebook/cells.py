@@ -60,6 +60,8 @@ class CellFrame:
         show: the display mode that a magic in the cell chose.
         ended: the frame was closed.
         thread_errors: exceptions that ended threads which the cell started.
+        nested_error: the last one that ended a cell run by this cell's code, as `%%capture` does. IPython has shown its
+            traceback, although no exception leaves this cell.
     """
 
     info: Any
@@ -75,6 +77,7 @@ class CellFrame:
     show: str | None = None
     ended: bool = False
     thread_errors: list[BaseException] = field(default_factory=list)
+    nested_error: BaseException | None = None
 
     @property
     def cell_id(self) -> str | None:
@@ -162,7 +165,6 @@ class Cells:
         self._frames: list[CellFrame] = []
         # A forked child inherits the shell and its hooks, and its displays would reach the notebook.
         self._pid = os.getpid()
-        self._ahead: int | None = None
 
     @guarded
     def pre_run_cell(self, info: Any) -> None:
@@ -177,8 +179,12 @@ class Cells:
         if os.getpid() != self._pid or frame is None:
             return
         self._close(frame)
+        error = result.error_in_exec or result.error_before_exec or frame.nested_error
+        outer = self._outer(frame.key)
+        if outer is not None and error is not None:
+            outer.nested_error = error
         if self._shows(frame):
-            error = result.error_in_exec or result.error_before_exec
+            frame.nested_error = None  # The frame may be kept, its traceback not.
             interrupted = isinstance(error, KeyboardInterrupt) or (
                 isinstance(error, asyncio.CancelledError) and _is_cancelled(frame.runs_in[1])
             )
@@ -198,8 +204,6 @@ class Cells:
         """
         cells = [result for result in running_results() if not result.info.silent]
         if cells:
-            if cells[-1].info.store_history and cells[-1].execution_count:
-                self._ahead = self._shell.execution_count - cells[-1].execution_count
             self._open(cells[-1].info)
 
     @guarded
@@ -274,7 +278,7 @@ class Cells:
             key: of the cell.
             error: the exception.
         """
-        frame = next((frame for frame in tuple(self._frames) if frame.outer and frame.key == key), None)
+        frame = self._outer(key)
         if frame is not None and len(frame.thread_errors) < MAX_THREAD_ERRORS:
             frame.thread_errors.append(error)
 
@@ -297,9 +301,7 @@ class Cells:
     def running(self) -> CellFrame | None:
         """The outermost cell whose code is calling; None outside a cell."""
         frame = _frame.get()
-        if frame is None:
-            return None
-        return next((outer for outer in self._frames if outer.outer and outer.key == frame.key), None)
+        return self._outer(frame.key) if frame is not None else None
 
     def _open(self, info: Any) -> None:
         """Open the frame of a cell: an outermost one, or one that another cell's code runs."""
@@ -350,13 +352,9 @@ class Cells:
         return frame.outer and (frame.info.store_history or in_terminal)
 
     def _number(self, info: Any) -> int:
-        """The cell's number. IPython 9 increments the counter before `pre_run_cell`, older versions after it."""
-        if not info.store_history:
-            return int(self._shell.execution_count)
-        if self._ahead is None:
-            # The history does not have this cell's input yet; its first entry is empty.
-            self._ahead = self._shell.execution_count - len(self._shell.history_manager.input_hist_raw)
-        return int(self._shell.execution_count - self._ahead)
+        """The cell's number. IPython 9 increments the shell's counter before `pre_run_cell`, older versions later."""
+        numbers = (result.execution_count for result in running_results() if result.info is info)
+        return int(next(numbers, None) or self._shell.execution_count)
 
     def _replace_session(self, frame: CellFrame) -> None:
         """Use the notebook's session in the rest of the cell."""
@@ -395,6 +393,10 @@ class Cells:
         if not scoped and at_end is not frame.attached:
             # Contexts that the user's code attached stay attached, as they would without this package.
             otel.attach(otel.set_value(CELL, current_cell(), at_end))
+
+    def _outer(self, key: object) -> CellFrame | None:
+        """The frame of the outermost cell with this key; None if it does not run. May be called on any thread."""
+        return next((frame for frame in tuple(self._frames) if frame.outer and frame.key == key), None)
 
     def _frame_of(self, info: Any) -> CellFrame | None:
         return next((frame for frame in self._frames if info is not None and frame.info is info), None)

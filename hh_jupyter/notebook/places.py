@@ -79,7 +79,7 @@ class KernelFrontEnd:
         publisher = self._shell.display_pub
         if isinstance(publisher, CapturingDisplayPublisher):
             return CapturedPlace(self._shell, publisher)
-        return KernelPlace(publisher, in_widget=self._areas.in_widget(_request_of(publisher)))
+        return KernelPlace(publisher, self._areas)
 
     def place_below(self) -> Place | None:
         """Return the place of the running request, unless the cell ended with a `clear_output` that still waits."""
@@ -95,13 +95,14 @@ class KernelPlace:
 
     Args:
         publisher: a DisplayPublisher. Those of kernels other than ipykernel may only have `publish`.
-        in_widget: an `ipywidgets.Output` takes the output. Clients do not update outputs in such a widget.
-        parent: header of the request under which the first output is shown; None: of the running one.
+        areas: know whether an `ipywidgets.Output` takes the output. Clients do not update outputs in such a widget.
+        parent: header of the request under which the first output is shown, unless it would erase what a thread shows
+            there; None: of the running one.
     """
 
-    def __init__(self, publisher: Any, *, in_widget: bool = False, parent: object = None) -> None:
-        self._publisher, self._parent = publisher, parent
-        self.can_update = not in_widget
+    def __init__(self, publisher: Any, areas: OutputAreas, *, parent: Mapping[str, Any] | None = None) -> None:
+        self._publisher, self._areas, self._parent = publisher, areas, parent
+        self.can_update = not areas.in_widget(_request_of(publisher))
 
     def show(self, view: CellView, display_id: str, *, update: bool) -> None:
         """Publish text/html and text/plain."""
@@ -113,6 +114,8 @@ class KernelPlace:
         if update or self._parent is None:
             self._publisher.publish(**content, update=update)
             return
+        if self._areas.next_output_clears(self._parent.get("msg_id")):
+            return
         # The publisher itself would use the header of the current request.
         message = self._publisher.session.msg("display_data", content, parent=self._parent)
         self._publisher.session.send(self._publisher.pub_socket, message, ident=self._publisher.topic)
@@ -122,7 +125,7 @@ class KernelPlace:
         parent = getattr(self._publisher, "parent_header", None)
         if not parent or not all(hasattr(self._publisher, name) for name in ("session", "pub_socket", "topic")):
             return None
-        return KernelPlace(self._publisher, parent=parent)
+        return KernelPlace(self._publisher, self._areas, parent=parent)
 
 
 class CapturedPlace:

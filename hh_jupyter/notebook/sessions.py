@@ -233,13 +233,10 @@ def _parent_command_line() -> list[str]:
         pass  # Not Linux. ipykernel depends on psutil, IPython and Pyodide do not.
     try:
         import psutil  # type: ignore[import-untyped]
-    except ImportError:
+
+        return list(psutil.Process(os.getppid()).cmdline())
+    except Exception:  # boundary: it may be missing, made for another platform, or not allowed to look
         return []
-    try:
-        found: list[str] = psutil.Process(os.getppid()).cmdline()
-    except (OSError, psutil.Error):
-        return []
-    return found
 
 
 # The export state of sessions. Exports are counted per cell; unsent spans are stored on disk per session.

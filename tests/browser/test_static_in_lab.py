@@ -229,7 +229,8 @@ def test_views_are_widgets_to_compose_with_others(browser: Browser, server: str,
     The file holds their static form, which is back when the kernel is gone, and no widget of ours.
     """
     page = browser.new_page(viewport={"width": 1400, "height": 2400})
-    page.goto(f"{server}/lab/tree/composed.ipynb?reset")
+    address = f"{server}/lab/tree/composed.ipynb?reset"
+    page.goto(address)
     page.wait_for_selector(".jp-CodeCell")
     page.wait_for_function(IDLE)
     page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); return 1; }")
@@ -260,7 +261,7 @@ def test_views_are_widgets_to_compose_with_others(browser: Browser, server: str,
         if close:
             page.evaluate(f"() => {{ {SESSION}.{close}; return 1; }}")
         else:
-            page.reload()
+            page.goto(address)  # Reloaded, it might restore the notebooks of other pages of this server as well.
         expect(page.locator(".hh-view, .hh-widgets")).to_have_count(0)
         expect(page.locator(".jp-CodeCell").nth(3).get_by_text("KeyError: 'b'").first).to_be_visible()
         expect(page.locator(".jp-CodeCell").nth(4).locator(".hh-box table")).to_have_count(2)

@@ -49,6 +49,12 @@ FAILURES = {
         "✗ inner",
         ["  inner: ValueError: no refund  cell:4"],
     ),
+    "of a cell that a magic runs": ("%%capture\ninner()", "✗ inner", ["  inner: ValueError: no refund  cell:4"]),
+    "of the first of two cells that the cell runs": (
+        "for code in ('inner()', '1'): get_ipython().run_cell(code)",
+        "✗ inner",
+        ["  inner: ValueError: no refund  cell:4"],
+    ),
     "of a cancelled task": (
         "task = asyncio.create_task(slow()); await asyncio.sleep(0.01); task.cancel(); await task",
         "✗ slow",

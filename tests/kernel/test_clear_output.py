@@ -113,6 +113,23 @@ def test_a_late_span_erases_nothing(kernel: Kernel) -> None:
     assert page(cell) == ["kept\n"]
 
 
+def test_a_late_span_erases_nothing_that_a_thread_shows(kernel: Kernel) -> None:
+    kernel.run("""
+def show():
+    while not Path('go').exists():
+        time.sleep(0.01)
+    print('kept'); clear_output(wait=True)""")
+    folder = Path(kernel.run("from pathlib import Path; print(Path.cwd())").stdout.strip())
+    cell = kernel.run(
+        "threading.Thread(target=show).start(); s = hh.get_tracer().start_span('late'); _ = s.__enter__()"
+    )
+    (folder / "go").touch()
+    kernel.wait_for(lambda: any(kind == "clear_output" for kind, _ in cell.messages), "nothing was cleared")
+    kernel.run("_ = s.__exit__(None, None, None)")
+    kernel.run("%reload_ext hh_jupyter")  # Makes pending updates first.
+    assert page(cell) == ["kept\n"]
+
+
 def test_the_hint_for_untraced_libraries_erases_nothing(fresh: Kernel) -> None:
     fresh.run(f"{SETUP}\nget_ipython()._hh._untraced.for_cell = lambda cell: 'hh: a hint'")
     assert page(fresh.run("print('kept'); clear_output(wait=True)")) == ["kept\n"]

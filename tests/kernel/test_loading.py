@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hh_jupyter.testing import Backend
 from tests.kernel.conftest import KEY, StartKernel
 from tests.kernel.driver import PRELUDE, Kernel, row_of
@@ -104,6 +106,16 @@ def test_loading_after_another_file_has_run_traces_the_cell(tmp_path: Path) -> N
     with Kernel(tmp_path) as kernel:
         cell = kernel.run(f"%run first.ipy\n%load_ext hh_jupyter\n{PRELUDE}\nspan('while-loading')")
         assert "while-loading" in cell.output.text
+
+
+@pytest.mark.parametrize(
+    "code", ["get_ipython().run_cell('%load_ext hh_jupyter', store_history=True)", "run('1')\n%load_ext hh_jupyter"]
+)
+def test_cells_keep_their_numbers_although_others_ran_in_the_one_that_loads(tmp_path: Path, code: str) -> None:
+    with Kernel(tmp_path) as kernel:
+        kernel.run(f"def run(code): get_ipython().run_cell(code, store_history=True)\n{code}")
+        kernel.run(PRELUDE)
+        assert_each_cell_has_its_own(kernel)
 
 
 def test_a_silent_request_that_loads_shows_nothing_and_is_no_cell(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ class FakeError(Exception):
     """What psutil raises for a process that it may not read."""
 
 
-@pytest.mark.parametrize("error", [FakeError, PermissionError])
+@pytest.mark.parametrize("error", [FakeError, PermissionError, NotImplementedError])
 def test_a_parent_process_that_cannot_be_read_names_no_notebook(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,6 +46,6 @@ def test_a_parent_process_that_cannot_be_read_names_no_notebook(
         raise error
 
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError))
-    monkeypatch.setitem(sys.modules, "psutil", types.SimpleNamespace(Error=FakeError, Process=refuse))
+    monkeypatch.setitem(sys.modules, "psutil", types.SimpleNamespace(Process=refuse))
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     assert notebook_name(types.SimpleNamespace(user_ns={}, kernel=object())) == "notebook"
