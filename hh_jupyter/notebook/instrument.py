@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 from IPython.core.error import UsageError
 
-from hh_jupyter.notebook.content_capture import ContentCapture
+from hh_jupyter.conventions.capture import ContentCapture
 from hh_jupyter.notebook.libraries import (
     LIBRARIES,
     InstalledInstrumentor,
