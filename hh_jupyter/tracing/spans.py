@@ -78,8 +78,8 @@ class SpanBlock:
             span_links(links),
             start_time_ns(start_time),
         )
-        self._event = _switch("record_exception", record_exception)
-        self._status = _switch("set_status_on_exception", set_status_on_exception)
+        self._event = checked_bool(_START_SPAN, "record_exception", record_exception, default=True)
+        self._status = checked_bool(_START_SPAN, "set_status_on_exception", set_status_on_exception, default=True)
         self._span: Span | None = None
         self._token: Token[Context] | None = None
         self._reentered: list[SpanBlock] | None = None
@@ -306,10 +306,6 @@ def start_time_ns(value: Any) -> int | None:
         _START_SPAN, "start_time", value, "Unix nanoseconds, as returned by time.time_ns()", "Using the current time."
     )
     return None
-
-
-def _switch(name: str, value: Any) -> bool:
-    return value if type(value) is bool else checked_bool(_START_SPAN, name, value, default=True)
 
 
 # Exceptions.
