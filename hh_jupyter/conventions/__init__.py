@@ -11,7 +11,7 @@ spans do not.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import lru_cache
 from typing import Any, Final, Protocol
@@ -28,13 +28,11 @@ from hh_jupyter.conventions import (
     plain,
     vercel,
 )
-from hh_jupyter.conventions.evaluations import evaluations
 from hh_jupyter.conventions.event_type import event_type
-from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts
+from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts, first_of, text
 from hh_jupyter.conventions.messages import without_repeated_prompts
-from hh_jupyter.conventions.names import readable_name
 
-__all__ = ["CONVENTIONS", "Convention", "content", "describe", "event_type", "readable_name"]
+__all__ = ["CONVENTIONS", "Convention", "content", "describe", "evaluations", "event_type", "readable_name"]
 
 
 class Convention(Protocol):
@@ -168,3 +166,69 @@ _FIELDS = tuple(field.name for field in fields(SpanContent))
 def _empty(value: Any) -> bool:
     """Whether there is nothing to show; 0 and False are values."""
     return value is None or value in ("", (), [], {})
+
+
+# Evaluation results.
+
+_EVALUATION: Final = "gen_ai.evaluation.result"
+_RESULT_FIELDS: Final = {
+    "value": "gen_ai.evaluation.score.value",
+    "label": "gen_ai.evaluation.score.label",
+    "explanation": "gen_ai.evaluation.explanation",
+    "error": "error.type",
+}
+
+
+def evaluations(events: Iterable[EventLike]) -> dict[str, Any]:
+    """Results by the name of the metric: the score if there is nothing else, otherwise {value, label, ...}.
+
+    Read from OpenTelemetry's events of the evaluated span. They count as metrics, not as feedback, because they are
+    computed. Several results of one metric form a list.
+    """
+    found: dict[str, list[Any]] = {}
+    for event in events:
+        if event.name == _EVALUATION and event.attributes:
+            name = text(event.attributes.get("gen_ai.evaluation.name")) or "evaluation"
+            found.setdefault(name, []).append(_result(event.attributes))
+    return {name: results[0] if len(results) == 1 else results for name, results in found.items()}
+
+
+def _result(attributes: Mapping[str, Any]) -> Any:
+    known = {name: attributes[key] for name, key in _RESULT_FIELDS.items() if attributes.get(key) is not None}
+    return known["value"] if known.keys() == {"value"} else known
+
+
+# The name that displays show.
+
+_MESSAGE: Final = "logfire.msg"
+"""The name of a Logfire or Pydantic AI span with its values filled in."""
+
+_TOOL: Final = ("gen_ai.tool.name", "tool.name", "ai.toolCall.name", "tool_name", "traceloop.entity.name")
+_AGENT: Final = ("gen_ai.agent.name", "agent.name", "agent_name")
+_GENERIC_NAMES: Final = {
+    **dict.fromkeys(
+        (
+            "running tool", "running tools", "running output function", "execute_tool", "Tool Execution", "ai.toolCall",
+            "SimpleTool", "Tool", "StructuredTool", "FunctionTool", "FunctionTool.call", "FunctionTool.acall",
+            "FunctionTool.run_json", "CrewStructuredTool", "CrewStructuredTool.invoke", "BaseTool.run",
+            "ToolUsage._use",
+        ),
+        _TOOL,
+    ),
+    **dict.fromkeys(("agent run", "invoke_agent", "create_agent"), _AGENT),
+}  # fmt: skip
+"""Span name common to all tools or agents -> attributes with the specific name."""
+
+
+def readable_name(name: str, attributes: Mapping[str, Any]) -> str:
+    """The display name of a span: its own name, unless that is a template or common to all tools or agents.
+
+    Args:
+        name: of the span.
+        attributes: of the span, redacted.
+    """
+    name_keys = _GENERIC_NAMES.get(name)
+    if name_keys is None and "{" not in name:
+        return name
+    found = attributes.get(_MESSAGE) or (first_of(attributes, name_keys) if name_keys else None)
+    return found if isinstance(found, str) and found else name

@@ -12,9 +12,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 from opentelemetry.semconv.attributes import exception_attributes
 
-from hh_jupyter.conventions import capture, content, openllmetry, otel_genai
+from hh_jupyter.conventions import capture, content, evaluations, openllmetry, otel_genai
 from hh_jupyter.conventions.attachments import Attachment, attachment_of, media_type, span_images
-from hh_jupyter.conventions.evaluations import evaluations
 from hh_jupyter.conventions.facts import Message, SpanContent, from_json
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display import media

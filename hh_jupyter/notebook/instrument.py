@@ -18,12 +18,11 @@ from typing import Any, ClassVar, Final, Protocol
 
 from IPython.core.error import UsageError
 
-from hh_jupyter.notebook.content_capture import ContentCapture
+from hh_jupyter.conventions.capture import ContentCapture
 from hh_jupyter.notebook.libraries import (
     LIBRARIES,
     InstalledInstrumentor,
     InstrumentorFamily,
-    Library,
     installed_instrumentors,
     is_installed,
     known_name,
@@ -384,11 +383,6 @@ def _is_exceeded(bound: Any, found: str) -> bool:
 
 # The hint for a cell that used an untraced LLM library: without it, the cell would show nothing and no reason.
 
-_MAX_DEPTH: Final = 3
-"""How many levels of the user's functions that call each other are followed."""
-
-_MAGIC_BODY: Final = frozenset({"run_cell_magic"})
-
 
 class UntracedHint:
     """Hints once for each library that it is not traced.
@@ -414,106 +408,67 @@ class UntracedHint:
         loaded = {name for name, library in LIBRARIES.items() if library.modules[0] in sys.modules} - self._hinted
         if not loaded:
             return None
-        for library in _libraries_used(_parsed(self._transform(cell)), self._names):
-            if library.name in loaded and not self._is_traced(library.name) and is_installed(library.distribution):
+        for used in _used(self._transform(cell), self._names):
+            library = library_of(_module_of(used))
+            if library is None or library.name not in loaded or not is_installed(library.distribution):
+                continue
+            if not self._is_traced(library.name):
                 self._hinted.add(library.name)
                 return f"hh: {library.name} is not traced. %hh instrument {library.name}"
         return None
 
 
-def _parsed(code: str) -> list[ast.AST]:
-    """The syntax trees of the cell's code and of the bodies of cell magics in it."""
-    try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError):
-        return []
-    trees: list[ast.AST] = [tree]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _MAGIC_BODY:
-            body = node.args[-1] if node.args else None
-            if isinstance(body, ast.Constant) and isinstance(body.value, str):
-                trees += _parsed(body.value)
-    return trees
+def _used(code: str, names: Mapping[str, Any]) -> Iterator[Any]:
+    """The objects that the code calls or passes to a call, and those that the user's functions among them refer to."""
+    objects, followed = list(_called(code, names)), set()
+    for used in objects:  # The list grows.
+        yield used
+        if isinstance(used, FunctionType) and used.__module__ == "__main__" and used not in followed:
+            followed.add(used)
+            referred = (names.get(name) for name in used.__code__.co_names)
+            objects += (value for value in referred if not isinstance(value, type))
 
 
-def _libraries_used(trees: Iterable[ast.AST], names: Mapping[str, Any]) -> Iterator[Library]:
-    """The libraries whose objects are called, or passed to a call, in this code or in the user's functions it calls.
+def _called(code: str, names: Mapping[str, Any]) -> Iterator[Any]:
+    """The objects that the code calls or passes to a call when it runs, also in the body of a cell magic.
 
-    Imports and the creation of clients do not count: `openai.OpenAI()` sends nothing.
+    Imports, definitions and the creation of clients do not count: `openai.OpenAI()` sends nothing.
     """
-    for tree in trees:
-        for node in _immediate_calls(tree):
-            name, last = _root_name(node.func), _attribute_name(node.func)
-            if name is not None and name in names:
-                yield from _libraries_of_callee(names[name], last, names)
-            for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
-                if isinstance(argument, ast.Name) and (found := _library_of_object(names.get(argument.id))) is not None:
-                    yield found
-
-
-def _immediate_calls(tree: ast.AST) -> Iterator[ast.Call]:
-    """The calls that run immediately, as opposed to those inside function definitions."""
-    pending = [tree]
+    try:
+        pending: list[ast.AST] = [ast.parse(code)]
+    except (SyntaxError, ValueError, RecursionError):
+        return
     while pending:
         node = pending.pop()
-        if isinstance(node, ast.Call):
-            yield node
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             pending += ast.iter_child_nodes(node)
-
-
-def _libraries_of_callee(value: Any, last: str | None, names: Mapping[str, Any]) -> Iterator[Library]:
-    if isinstance(value, ModuleType):
-        found = library_of(value.__name__)
-        if found is not None and last is not None and not last[:1].isupper():
-            yield found
-    elif isinstance(value, type):
-        found = library_of(value.__module__ or "")
-        if found is not None and last is not None:  # A method of a new object: `ChatOpenAI().invoke()`.
-            yield found
-    elif isinstance(value, FunctionType):
-        yield from _libraries_of_function(value, names)
-    elif (found := _library_of_object(value)) is not None:
-        yield found
-
-
-def _libraries_of_function(function: FunctionType, names: Mapping[str, Any]) -> Iterator[Library]:
-    """The library that defines the function; for a function of the user, the libraries that it refers to."""
-    found = library_of(function.__module__ or "")
-    if found is not None:
-        yield found
-        return
-    pending, seen = [(function, 0)], {function}
-    while pending:
-        own, depth = pending.pop()
-        if own.__globals__ is not names and own.__module__ != "__main__":
+        if not isinstance(node, ast.Call):
             continue
-        for name in own.__code__.co_names:
-            value = names.get(name)
-            if isinstance(value, FunctionType) and value not in seen and depth < _MAX_DEPTH:
-                seen.add(value)
-                pending.append((value, depth + 1))
-            elif isinstance(value, ModuleType):
-                if (found := library_of(value.__name__)) is not None:
-                    yield found
-            elif (found := _library_of_object(value)) is not None:
-                yield found
+        attribute = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        callee = names.get(_root_name(node.func))
+        if isinstance(callee, ModuleType):
+            creates = attribute[:1].isupper()
+        else:
+            creates = isinstance(callee, type) and not attribute  # Not `ChatOpenAI().invoke()`.
+        if not creates:
+            yield callee
+        passed = [*node.args, *(keyword.value for keyword in node.keywords)]
+        objects = (names.get(value.id) for value in passed if isinstance(value, ast.Name))
+        yield from (value for value in objects if not isinstance(value, ModuleType | type | FunctionType))
+        for body in passed[-1:]:
+            if attribute == "run_cell_magic" and isinstance(body, ast.Constant):
+                yield from _called(str(body.value), names)
 
 
-def _library_of_object(value: Any) -> Library | None:
-    """The library that defines the object's class."""
-    if value is None or isinstance(value, ModuleType | type | FunctionType):
-        return None
-    return library_of(type(value).__module__ or "")
+def _module_of(value: Any) -> str:
+    """The module that the value is, or that defines it or its class."""
+    if isinstance(value, ModuleType):
+        return value.__name__
+    return str((value if isinstance(value, type | FunctionType) else type(value)).__module__)
 
 
-def _root_name(node: ast.AST) -> str | None:
-    """`client` in `client.chat.completions.create`; calls and subscripts are skipped."""
+def _root_name(node: ast.AST) -> str:
+    """`client` in `client.chat.completions.create`; calls and subscripts are skipped. Empty if there is no name."""
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Call | ast.Await):
         node = node.func if isinstance(node, ast.Call) else node.value
-    return node.id if isinstance(node, ast.Name) else None
-
-
-def _attribute_name(node: ast.AST) -> str | None:
-    """`create` in `client.chat.completions.create`."""
-    return node.attr if isinstance(node, ast.Attribute) else None
+    return node.id if isinstance(node, ast.Name) else ""

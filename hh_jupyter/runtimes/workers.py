@@ -35,7 +35,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from hh_jupyter import settings as settings_table
 from hh_jupyter.errors import WorkerError
-from hh_jupyter.export.model import RemoteOrigin
+from hh_jupyter.export.model import EndedSpan, RemoteOrigin
 from hh_jupyter.export.remote import REMOTE, buffer_for, process_name, unpack
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.api import current_tracer
@@ -216,12 +216,19 @@ def receive_payload(payload: bytes) -> None:
             if tracer is None or tracer.closed:
                 logger.debug("dropping spans of a worker: their tracer is closed")
                 continue
-            spans = [span for of, span in found.spans if of == uid]
-            tracer.add_remote(spans, [(request, outer) for of, request, outer in found.requests if of == uid])
+            spans = [_placed(span, tracer) for of, span in found.spans if of == uid]
+            tracer.exporter.add_remote(spans, [(request, outer) for of, request, outer in found.requests if of == uid])
             if found.dropped:
-                tracer.record_lost(f"{found.dropped:,} spans of a worker were dropped: its buffer was full")
+                tracer.exporter.note_lost(f"{found.dropped:,} spans of a worker were dropped: its buffer was full")
     except Exception:  # boundary: see above.
         logger.debug("spans of a worker could not be received", exc_info=True)
+
+
+def _placed(ended: EndedSpan, tracer: HoneyHiveTracer) -> EndedSpan:
+    """A span from a worker with the tracer's session, and the parent that it would have here."""
+    origin = ended.origin
+    parent_id = tracer.processor.nearest_kept(origin.parent_id)
+    return EndedSpan(ended.span, origin._replace(session=tracer.session, parent_id=parent_id))
 
 
 # Detection of lost calls. A pool that loses a worker raises in the caller and drops the call. If a call is garbage
@@ -269,7 +276,7 @@ class PendingCalls:
         if self._out and self._remote_context.in_origin_process:
             calls = "1 call" if len(self._out) == 1 else f"{len(self._out):,} calls"
             lost = f"{calls} of {self._name} did not return from a worker process; the spans made there are lost"
-            self._remote_context.tracer().record_lost(lost)
+            self._remote_context.tracer().exporter.note_lost(lost)
 
 
 # Spans are pickled with the result, and unpickling it in the calling process receives them. So this works with every
@@ -385,7 +392,9 @@ def _on_dask_event(event: tuple[float, Mapping[str, Any]]) -> None:
     evict_oldest(_worker_of_task, MAX_RUNNING_TASKS)
     tracer = _tracers.get(message["tracer"])
     if tracer is not None and before not in (None, message["worker"]):
-        tracer.record_lost(f"a Dask worker was lost while running {message['name']}; the spans made there are lost")
+        tracer.exporter.note_lost(
+            f"a Dask worker was lost while running {message['name']}; the spans made there are lost"
+        )
 
 
 def _dask_worker() -> Any:

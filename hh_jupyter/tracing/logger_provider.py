@@ -21,6 +21,7 @@ from hh_jupyter.values import copy_attributes, plain_values
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import LoggerProvider as SDKLoggerProvider
+    from opentelemetry.sdk._logs import LogRecordProcessor
 
 
 _LOG = logging.getLogger(__name__)
@@ -59,13 +60,32 @@ def subscribe(subscriber: EventSubscriber, *, join: bool, set_global: bool) -> o
         current = otel_logs.get_logger_provider()  # Sets the one that the environment names.
         sdk = _sdk_provider(current)
         if sdk is not None and join and sdk not in _joined:
-            from hh_jupyter.tracing.log_processor import EventLogRecordProcessor
-
-            sdk.add_log_record_processor(EventLogRecordProcessor(dispatch, lambda: bool(_subscribers)))
+            sdk.add_log_record_processor(_event_processor())
             _joined.add(sdk)
         elif isinstance(current, _internal.ProxyLoggerProvider) and set_global:
             _set_global(OWN_PROVIDER)
         return _internal._LOGGER_PROVIDER
+
+
+def _event_processor() -> LogRecordProcessor:
+    """Return a processor that dispatches the records of an SDK LoggerProvider, which has loaded the SDK of logs."""
+    from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
+
+    class EventLogRecordProcessor(LogRecordProcessor):
+        def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+            dispatch(log_record.log_record)
+
+        def enabled(self, *, event_name: str | None = None, **_: Any) -> bool:
+            """Whether a tracer collects events of this name. Libraries must not emit other records because of us."""
+            return event_name is not None and bool(_subscribers)
+
+        def shutdown(self) -> None:
+            """Do nothing: no records are buffered."""
+
+        def force_flush(self, timeout_millis: int = 30_000) -> bool:
+            return True
+
+    return EventLogRecordProcessor()
 
 
 def unsubscribe(subscriber: EventSubscriber) -> None:

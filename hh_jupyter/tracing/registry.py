@@ -20,6 +20,8 @@ from hh_jupyter.export.process import flush_before_exit, restore_sigterm
 from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.settings import Settings
 
+_logger = logging.getLogger(__name__)
+
 
 class RegisteredTracer(Protocol):
     """The methods of a tracer that this module calls."""
@@ -32,11 +34,7 @@ class RegisteredTracer(Protocol):
 
     def export_state(self, cell: str | None = None) -> ExportState: ...
 
-    def preload_modules(self) -> None: ...
-
     def shut_down_within(self, seconds: float) -> None: ...
-
-    def warn_unsent(self) -> None: ...
 
 
 # Strong references: the spans of a tracer that the program no longer references are sent as well.
@@ -85,7 +83,7 @@ def _shut_down_all() -> None:
     """Shut down all tracers within the budget of one. Imports happen before: the budget is for the network."""
     tracers = list(_tracers.values())
     for tracer in tracers:
-        tracer.preload_modules()
+        tracer.exporter.prepare_exit()
     budget = _exit_budget()
     deadline = time.monotonic() + budget
     # The shutdown of each tracer reports what this flush could not send.
@@ -110,15 +108,26 @@ def _begin_last_flush() -> Callable[[float], bool]:
             return False
         if flush.answer.value is not True:
             for tracer in list(_tracers.values()):
-                tracer.warn_unsent()
+                warn_unsent(tracer.exporter)
         return True
 
     return wait
 
 
+def warn_unsent(exporter: Exporter) -> None:
+    """Log that not everything was sent, and why, unless it has all arrived meanwhile."""
+    state, spool = exporter.state(), exporter.spool
+    waiting = state.waiting + state.calls_waiting
+    if not waiting and state.reason is None:
+        return
+    reason = state.reason or f"{waiting} spans and requests were still waiting"
+    kept = "; the rest is kept on disk for the next process" if spool is not None and spool.problem is None else ""
+    _logger.warning("not everything was sent: %s%s", reason, kept)
+
+
 # The debug log: while any tracer is verbose, debug lines of this package go to standard error.
 
-_logger = logging.getLogger("hh_jupyter")
+_package_logger = logging.getLogger("hh_jupyter")
 
 
 class _DebugHandler(logging.StreamHandler):  # type: ignore[type-arg]  # The stream is the current standard error.
@@ -134,12 +143,12 @@ def set_verbose(tracer: object, verbose: bool) -> None:
     The program's own log handlers are not changed.
     """
     (_verbose_tracers.add if verbose else _verbose_tracers.discard)(id(tracer))
-    ours = [handler for handler in _logger.handlers if isinstance(handler, _DebugHandler)]
+    ours = [handler for handler in _package_logger.handlers if isinstance(handler, _DebugHandler)]
     if _verbose_tracers and not ours:
         handler = _DebugHandler()
         handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
-        _logger.addHandler(handler)
-        _logger.setLevel(logging.DEBUG)
+        _package_logger.addHandler(handler)
+        _package_logger.setLevel(logging.DEBUG)
     elif ours and not _verbose_tracers:
-        _logger.removeHandler(ours[0])
-        _logger.setLevel(logging.NOTSET)
+        _package_logger.removeHandler(ours[0])
+        _package_logger.setLevel(logging.NOTSET)

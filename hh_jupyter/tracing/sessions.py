@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import sys
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
 from typing import Any, Final, Literal
 
 from opentelemetry import context as otel_context
@@ -23,6 +26,8 @@ from hh_jupyter.values import as_object, evict_oldest, plain, text_of
 
 MAX_REMEMBERED: Final = 256
 """Sessions that can be registered again with another backend, after a change of key or URL."""
+
+_PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
 
 RegisterWhen = Literal["now", "first_span", "never"]
 
@@ -204,3 +209,17 @@ def _name_based(text: str) -> str:
     using = f"using the UUID v5 derived from it, {derived}. (Further ids are converted silently.)"
     warn_once("session_id", f"session id {{}} is not a UUID; {using}", text)
     return derived
+
+
+def caller_name() -> str:
+    """File name, without `.py`, of the calling code outside this package; "notebook" in a cell. Names the session."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    if frame is None:
+        return "unknown"
+    path = Path(frame.f_code.co_filename)
+    # A kernel compiles cells under generated names: "<ipython-input-...>", "/tmp/ipykernel_123/456.py".
+    if path.name.startswith("<") or path.parent.name.startswith("ipykernel_"):
+        return "notebook"
+    return path.stem

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import itertools
 import logging
-import math
 import os
 import traceback
 import uuid
@@ -22,7 +21,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, set_span_in_context
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.tracing.context import TracerLike, current_tracer, detach_span, random_uuid, with_tracer
+from hh_jupyter.tracing.context import TracerLike, current_tracer, detach_span, with_tracer
+from hh_jupyter.tracing.events import event_fields
 from hh_jupyter.tracing.validation import (
     checked_bool,
     is_given,
@@ -78,8 +78,8 @@ class SpanBlock:
             span_links(links),
             start_time_ns(start_time),
         )
-        self._event = _switch("record_exception", record_exception)
-        self._status = _switch("set_status_on_exception", set_status_on_exception)
+        self._event = checked_bool(_START_SPAN, "record_exception", record_exception, default=True)
+        self._status = checked_bool(_START_SPAN, "set_status_on_exception", set_status_on_exception, default=True)
         self._span: Span | None = None
         self._token: Token[Context] | None = None
         self._reentered: list[SpanBlock] | None = None
@@ -308,10 +308,6 @@ def start_time_ns(value: Any) -> int | None:
     return None
 
 
-def _switch(name: str, value: Any) -> bool:
-    return value if type(value) is bool else checked_bool(_START_SPAN, name, value, default=True)
-
-
 # Exceptions.
 
 _OWN_FOLDER: Final = f"{Path(__file__).parents[1]}{os.sep}"
@@ -413,16 +409,7 @@ def set_span_attributes(span: Span, attributes: Mapping[str, Scalar]) -> None:
     span.set_attributes(attributes)
 
 
-# The fields of the current span, or of an event at the backend.
-
-EVENT_FIELDS: Final = ("metadata", "metrics", "feedback", "outputs", "config", "user_properties")
-"""Fields of an event that can be updated; each is a JSON object. See tests/contract/README.md."""
-
-_REQUIRED: Final = frozenset({"inputs", "config"})
-"""Fields that a new event must have, even if they are empty objects."""
-
-_CREATED_TYPES: Final = (*keys.EVENT_TYPES, "session")
-"""Event types that the backend accepts for a new event; a span's type may be any text."""
+# The fields of the current span.
 
 _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -463,81 +450,3 @@ def enrich_current_span(values: Mapping[str, Any]) -> bool:
         return False
     span.set_attributes(values)
     return True
-
-
-def event_fields(
-    *,
-    inputs: Mapping[str, Any] | None = None,
-    extra: Mapping[str, Any] = _EMPTY,
-    **fields: Any,
-) -> dict[str, Any]:
-    """Return the fields for the update of an existing event.
-
-    Empty fields are left out. `inputs` and unknown fields are added to the metadata, except for `duration` if it is a
-    number (of milliseconds).
-    """
-    duration = extra.get("duration")
-    plain_extra = {
-        name: plain(value)
-        for name, value in {"inputs": inputs, **extra}.items()
-        if value is not None and not (name == "duration" and _is_number(value))
-    }
-    metadata = {name: value for name, value in plain_extra.items() if name != "inputs" or not _is_empty(value)}
-    update = {name: value for name, argument in fields.items() if not _is_empty(value := plain(argument))}
-    if metadata:
-        update["metadata"] = {**as_object(update.get("metadata", {})), **metadata}
-    update = {name: as_object(value) for name, value in update.items()}
-    if _is_number(duration):
-        update["duration"] = duration
-    return update
-
-
-def new_event(name: str | Mapping[str, Any], defaults: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all fields of a new event.
-
-    Args:
-        name: the event's name, or a dict of all its fields, which override the others; its key `name` is accepted for
-            `event_name`.
-        defaults: the documented fields; those that the backend requires are filled in.
-        extra: any other fields.
-    """
-    named: Any = plain(name) if safe_isinstance(name, Mapping) else name
-    if not safe_isinstance(named, dict):
-        named = {"event_name": named}
-    elif named.get("event_name") is None and "name" in named:
-        named = {**named, "event_name": named["name"]}
-        del named["name"]
-    event = {**defaults, **extra, **named}
-    for field in ("event_name", "event_type", "source", "project"):
-        event[field] = None if event.get(field) is None else text_of(event[field])
-    if event["event_type"] not in _CREATED_TYPES:
-        warn_argument_once(
-            "create_event", "event_type", event["event_type"], f"one of {', '.join(_CREATED_TYPES)}", "Using tool."
-        )
-        event["event_type"] = "tool"
-    for field in ("inputs", "config", *EVENT_FIELDS):
-        value = event.get(field)
-        event[field] = None if value is None and field not in _REQUIRED else as_object(plain(value))
-    event["duration"] = _milliseconds(event.get("duration"))
-    event["event_id"] = random_uuid() if event.get("event_id") is None else text_of(event["event_id"])
-    return event
-
-
-def _milliseconds(duration: Any) -> float:
-    if _is_number(duration):
-        return float(duration)
-    if duration is not None:
-        warn_argument_once("create_event", "duration", duration, "a number of milliseconds", "Sending 0.")
-    return 0.0
-
-
-def _is_number(value: Any) -> bool:
-    """Whether it is a number that JSON can represent."""
-    if safe_isinstance(value, int) and not safe_isinstance(value, bool):
-        return bool(-INT64 <= value < INT64)
-    return safe_isinstance(value, float) and math.isfinite(value)
-
-
-def _is_empty(value: Any) -> bool:
-    """Whether plain data is None, or an empty string, dict or list; False and 0 are not empty."""
-    return value is None or (isinstance(value, str | dict | list) and not value)

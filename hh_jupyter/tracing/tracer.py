@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import copyreg
 import logging
-import sys
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from contextvars import Token
-from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from opentelemetry import baggage
@@ -23,9 +21,8 @@ from opentelemetry.trace import Link, SpanKind, Tracer, TracerProvider
 
 from hh_jupyter import attributes as keys
 from hh_jupyter import settings as settings_table
-from hh_jupyter.export import http
 from hh_jupyter.export.exporter import Exporter
-from hh_jupyter.export.model import EndedSpan, RemoteOrigin, Request, Session
+from hh_jupyter.export.model import Session
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.settings import Settings, same_but_for_display, with_config_objects
 from hh_jupyter.threads import call_off_loop
@@ -39,10 +36,10 @@ from hh_jupyter.tracing.context import (
     warn_not_sending,
     with_session_baggage,
 )
+from hh_jupyter.tracing.events import event_fields, new_event, queue_event, queue_update
 from hh_jupyter.tracing.processor import HoneyHiveSpanProcessor, ProviderBinding
-from hh_jupyter.tracing.registry import set_verbose
-from hh_jupyter.tracing.sessions import RegisterWhen, TracerSessions
-from hh_jupyter.tracing.spans import SpanBlock, enrich_span, event_fields, new_event
+from hh_jupyter.tracing.sessions import RegisterWhen, TracerSessions, caller_name
+from hh_jupyter.tracing.spans import SpanBlock, enrich_span
 from hh_jupyter.tracing.validation import (
     checked_bool,
     checked_event_type,
@@ -52,28 +49,12 @@ from hh_jupyter.tracing.validation import (
     safe_isinstance,
     warn_argument_once,
 )
-from hh_jupyter.values import plain, text_of
+from hh_jupyter.values import text_of
 
 if TYPE_CHECKING:
     from hh_jupyter.export.spool import Spool
 
-_PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
-
 logger = logging.getLogger(__name__)
-
-
-def caller_name() -> str:
-    """File name, without `.py`, of the calling code outside this package; "notebook" in a cell. Names the session."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    if frame is None:
-        return "unknown"
-    path = Path(frame.f_code.co_filename)
-    # A kernel compiles cells under generated names: "<ipython-input-...>", "/tmp/ipykernel_123/456.py".
-    if path.name.startswith("<") or path.parent.name.startswith("ipykernel_"):
-        return "notebook"
-    return path.stem
 
 
 class HoneyHiveTracer:
@@ -121,13 +102,8 @@ class HoneyHiveTracer:
         settings = with_config_objects(objects, settings, "HoneyHiveTracer.init")
         multi_instance = settings.pop("multi_instance", None)
         if multi_instance is not None and not isinstance(multi_instance, bool):
-            raise_argument_error(
-                "HoneyHiveTracer.init",
-                "multi_instance",
-                multi_instance,
-                "True or False",
-                "True creates a tracer in addition to the notebook's.",
-            )
+            rule, then = "True or False", "True creates a tracer in addition to the notebook's."
+            raise_argument_error("HoneyHiveTracer.init", "multi_instance", multi_instance, rule, then)
         found = None if multi_instance else from_host(settings)
         return found if isinstance(found, cls) else cls(**settings)
 
@@ -160,7 +136,7 @@ class HoneyHiveTracer:
         self.settings = settings
         # Identifies the tracer in other processes; `id()` values are reused.
         self.uid = uuid.uuid4().hex
-        set_verbose(self, settings.verbose)
+        registry.set_verbose(self, settings.verbose)
         self.closed = self._shutdown_result = False
         # For the notebook, where a session created in a cell also applies to the following cells.
         self.on_session_created: Callable[[Session], None] | None = None
@@ -172,7 +148,7 @@ class HoneyHiveTracer:
             self.exporter.put,
             self.exporter.put_late,
             self.exporter.flush,
-            self._flush_last,
+            lambda: self.exporter.flush(self.settings.exit_flush_seconds),
             settings.span_name_filters,
         )
         self.provider_binding = ProviderBinding(self.processor, join=join, set_global=set_global)
@@ -186,7 +162,7 @@ class HoneyHiveTracer:
         before, self.settings = self.settings, settings
         if same_but_for_display(before, settings):
             return
-        set_verbose(self, settings.verbose)
+        registry.set_verbose(self, settings.verbose)
         destination_changed = self.exporter.configure(settings)
         self.sessions.apply(settings)
         if not settings.disable_tracing:
@@ -330,15 +306,8 @@ class HoneyHiveTracer:
         Returns:
             the session's id; the session is registered with the backend in the background.
         """
-        found = self._enter_session(
-            session_name,
-            session_id=session_id,
-            inputs=inputs,
-            metadata=metadata,
-            user_properties=user_properties,
-            source=source,
-            skip_api_call=skip_api_call,
-        )
+        fields = {"inputs": inputs, "metadata": metadata, "user_properties": user_properties, "source": source}
+        found = self._enter_session(session_name, session_id, skip_api_call, fields)
         self.exporter.wait_if_immediate()
         return found
 
@@ -353,28 +322,21 @@ class HoneyHiveTracer:
         skip_api_call: bool = False,
     ) -> str:
         """`create_session` for coroutines: same arguments, and it never blocks the event loop."""
-        found = self._enter_session(
-            session_name,
-            session_id=session_id,
-            inputs=inputs,
-            metadata=metadata,
-            user_properties=user_properties,
-            source=source,
-            skip_api_call=skip_api_call,
-        )
+        fields = {"inputs": inputs, "metadata": metadata, "user_properties": user_properties, "source": source}
+        found = self._enter_session(session_name, session_id, skip_api_call, fields)
         if self.settings.disable_batch:
             await call_off_loop(self.exporter.wait_if_immediate)
         return found
 
     def _enter_session(
-        self, session_name: str | None, *, source: str | None = None, skip_api_call: bool = False, **fields: Any
+        self, name: str | None, session_id: str | None, skip_api_call: bool, fields: Mapping[str, Any]
     ) -> str:
         skip = checked_bool("create_session", "skip_api_call", skip_api_call, default=False)
-        link = skip and is_given(fields.get("session_id"))
+        link = skip and is_given(session_id)
         if skip and not link:
             rule, then = "set with skip_api_call=True", "Creating a new session."
             warn_argument_once("create_session", "session_id", None, rule, then)
-        session = self.sessions.new(session_name, source=source, register="never" if link else "now", **fields)
+        session = self.sessions.new(name, session_id=session_id, register="never" if link else "now", **fields)
         otel_context.attach(with_session_baggage(session, self.sessions))
         self.processor.move_request_to(session)
         if self.on_session_created is not None:
@@ -419,16 +381,7 @@ class HoneyHiveTracer:
     ) -> None:
         """Add fields to a session (default: the current one). Unknown keywords are added to the metadata."""
         found = self.sessions.current_id(session_id)
-        fields = event_fields(
-            inputs=inputs,
-            extra=extra,
-            metadata=metadata,
-            outputs=outputs,
-            config=config,
-            feedback=feedback,
-            metrics=metrics,
-            user_properties=user_properties,
-        )
+        fields = event_fields(metadata, metrics, feedback, outputs, config, user_properties, inputs=inputs, extra=extra)
         if found and fields:
             self.update_event(found, fields)
 
@@ -488,29 +441,13 @@ class HoneyHiveTracer:
         **extra: Any,
     ) -> bool:
         """Add fields to the current span, like `hh_jupyter.enrich_span`; False if there is no span."""
-        done = enrich_span(
-            attributes,
-            metadata,
-            metrics,
-            feedback,
-            inputs,
-            outputs,
-            config,
-            error,
-            event_id,
-            self,
-            user_properties=user_properties,
-            update_event_id=update_event_id,
-            **{name: value for name, value in extra.items() if name != "tracer"},  # Always this tracer.
-        )
-        return bool(done)
+        extra |= {"user_properties": user_properties, "update_event_id": update_event_id, "tracer": self}
+        fields = (attributes, metadata, metrics, feedback, inputs, outputs, config, error, event_id)
+        return bool(enrich_span(*fields, **extra))
 
     def update_event(self, event_id: str, fields: Mapping[str, Any]) -> None:
         """Queue an update of an existing event. A session is updated by its own id."""
-        # Field by field, so that a large field does not use up the size limit of the others.
-        document = {name: plain(value) for name, value in fields.items()}
-        self.exporter.request("event_update", event_id, http.event_update(event_id, document))
-        self.exporter.wait_if_immediate()
+        queue_update(self.exporter, event_id, fields)
 
     def create_event(
         self,
@@ -551,13 +488,8 @@ class HoneyHiveTracer:
         event = new_event(
             event_name_or_dict, documented, {"project": self.project or "", "source": self.source, **extra}
         )
-        event["session_id"] = session_id = self.sessions.current_id(event.pop("session_id", None))
-        if session_id is None:
-            return None
-        document = {name: plain(value) for name, value in event.items()}
-        self.exporter.request("event_create", session_id, http.event_create(document))
-        self.exporter.wait_if_immediate()
-        return str(event["event_id"])
+        event["session_id"] = self.sessions.current_id(event.pop("session_id", None))
+        return queue_event(self.exporter, event) if event["session_id"] is not None else None
 
     # Context
 
@@ -609,32 +541,8 @@ class HoneyHiveTracer:
         """The spool on disk; None if the setting `spool` is off."""
         return self.exporter.spool
 
-    def add_remote(self, spans: Iterable[EndedSpan], requests: Iterable[tuple[Request, RemoteOrigin | None]]) -> None:
-        """Export spans and requests made in another process for this one, as if they had been made here.
-
-        Args:
-            requests: each with the process to pass it on to, if this one made it for yet another process.
-        """
-        own, nearest_kept = self.session, self.processor.nearest_kept
-        placed = (
-            EndedSpan(span, origin._replace(session=own, parent_id=nearest_kept(origin.parent_id)))
-            for span, origin in spans
-        )
-        self.exporter.add_remote(placed, requests)
-
-    def record_lost(self, reason: str) -> None:
-        """Record lost spans; the next `force_flush` returns False."""
-        self.exporter.note_lost(reason)
-
     def send_again(self, session_ids: Collection[str] = ()) -> int:
-        """Retry everything that is waiting, paused or rejected.
-
-        Args:
-            session_ids: sessions whose records were kept on this machine only; these are sent as well.
-
-        Returns:
-            the number of records.
-        """
+        """Retry everything that is waiting, paused or rejected; see `Exporter.send_again`."""
         return self.exporter.send_again(session_ids)
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
@@ -659,15 +567,8 @@ class HoneyHiveTracer:
 
     def shutdown(self) -> None:
         """Flush within `exit_flush_seconds` and stop tracing. The OpenTelemetry provider is not shut down."""
-        self.preload_modules()
-        self.shut_down_within(self.settings.exit_flush_seconds)
-
-    def preload_modules(self) -> None:
-        """Import what the last flush needs in advance, so that its time budget is left for the network."""
         self.exporter.prepare_exit()
-
-    def _flush_last(self) -> None:
-        self.exporter.flush(self.settings.exit_flush_seconds)
+        self.shut_down_within(self.settings.exit_flush_seconds)
 
     def shut_down_within(self, seconds: float) -> None:
         """`shutdown` with another time budget."""
@@ -678,19 +579,9 @@ class HoneyHiveTracer:
         self._shutdown_result = self.exporter.close(seconds)  # After a Ctrl-C here, shutdown can be called again.
         self.closed = True
         if not self._shutdown_result:
-            self.warn_unsent()
+            registry.warn_unsent(self.exporter)
         registry.unregister(self)
-        set_verbose(self, verbose=False)
-
-    def warn_unsent(self) -> None:
-        """Log that not everything was sent, and why, unless it has all arrived meanwhile."""
-        state, spool = self.export_state(), self.exporter.spool
-        waiting = state.waiting + state.calls_waiting
-        if not waiting and state.reason is None:
-            return
-        reason = state.reason or f"{waiting} spans and requests were still waiting"
-        kept = "; the rest is kept on disk for the next process" if spool is not None and spool.problem is None else ""
-        logger.warning("not everything was sent: %s%s", reason, kept)
+        registry.set_verbose(self, verbose=False)
 
     def __enter__(self) -> Self:
         return self

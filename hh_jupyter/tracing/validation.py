@@ -146,6 +146,8 @@ def is_given(value: Any) -> bool:
 
 def checked_bool(called: str, name: str, value: Any, *, default: bool) -> bool:
     """The value as a bool; the default, with a warning, if it is neither a bool nor a number."""
+    if type(value) is bool:  # Quick: called for every span.
+        return value
     if safe_isinstance(value, int, float):
         return bool(value)
     warn_argument_once(called, name, value, "True or False", f"{default} is used.")
@@ -161,11 +163,11 @@ def check_decorator_arguments(called: str, arguments: Mapping[str, Any]) -> None
         SettingTypeError: a parameter has an impossible type.
     """
     for name, value in arguments.items():
-        if value is None:
+        if value is None or name not in _DECORATOR_RULES:
             continue
-        for names, accepts, rule, then in _DECORATOR_RULES:
-            if name in names and not accepts(value):
-                raise_argument_error(called, name, value, rule, then)
+        accepts, rule, then = _DECORATOR_RULES[name]
+        if not accepts(value):
+            raise_argument_error(called, name, value, rule, then)
 
 
 def unknown_parameter_message(called: str, name: str, known: Iterable[str]) -> str:
@@ -181,34 +183,27 @@ def _is_word(value: Any) -> bool:
     return safe_isinstance(value, str) or (safe_isinstance(value, enum.Enum) and safe_isinstance(value.value, str))
 
 
+def _is_bool(value: Any) -> bool:
+    return safe_isinstance(value, bool)
+
+
 def _is_data(value: Any) -> bool:
     return not callable(value)
 
 
 _READ_ONCE: Final = "It is read once, when the function is decorated; use enrich_span() to add values of one call."
-_DECORATOR_RULES: Final[tuple[tuple[frozenset[str], Callable[[Any], bool], str, str], ...]] = (
-    (frozenset({"event_type"}), _is_word, "text", f"Use one of {', '.join(keys.EVENT_TYPES)}."),
-    (frozenset({"event_name"}), _is_word, "text", "Omit it to use the function's own name."),
-    (frozenset({"tracer"}), is_tracer, A_TRACER, "Omit it to use the tracer that is current at each call."),
-    (
-        frozenset({"capture_inputs", "capture_outputs"}),
-        lambda value: safe_isinstance(value, bool),
-        "True or False",
-        "Omit it to use the tracer's setting.",
+_TEXTS: Final = ("source", "project", "session_id", "user_id", "session_name", "error", "event_id", "tags")
+_DECORATOR_RULES: Final[dict[str, tuple[Callable[[Any], bool], str, str]]] = {
+    "event_type": (_is_word, "text", f"Use one of {', '.join(keys.EVENT_TYPES)}."),
+    "event_name": (_is_word, "text", "Omit it to use the function's own name."),
+    "tracer": (is_tracer, A_TRACER, "Omit it to use the tracer that is current at each call."),
+    **dict.fromkeys(
+        ("capture_inputs", "capture_outputs"), (_is_bool, "True or False", "Omit it to use the tracer's setting.")
     ),
-    (
-        frozenset({*keys.NAMESPACES, "span_config"}),
-        _is_data,
-        "a dict",
-        _READ_ONCE,
-    ),
-    (
-        frozenset({"source", "project", "session_id", "user_id", "session_name", "error", "event_id", "tags"}),
-        _is_data,
-        "text",
-        _READ_ONCE,
-    ),
-)
+    **dict.fromkeys((*keys.NAMESPACES, "span_config"), (_is_data, "a dict", _READ_ONCE)),
+    **dict.fromkeys(_TEXTS, (_is_data, "text", _READ_ONCE)),
+}
+"""Parameter -> what it accepts, the rule in words, and what to do."""
 
 
 # The kind of a callable: function, coroutine function, generator function.

@@ -150,7 +150,7 @@ def test_a_flush_that_is_interrupted_leaves_its_report_to_the_next_one(
     ):
         make_spans(tracer, 1)
         if lost:
-            tracer.record_lost("out of memory")
+            tracer.exporter.note_lost("out of memory")
         interrupt(0.3)
         with pytest.raises(KeyboardInterrupt):
             tracer.force_flush(60_000)

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from hh_jupyter.conventions.capture import VARIABLE
-from hh_jupyter.notebook.content_capture import ContentCapture
+from hh_jupyter.conventions.capture import VARIABLE, ContentCapture
 from hh_jupyter.settings import Settings, resolve
 
 V2 = "opentelemetry.instrumentation.openai_v2"

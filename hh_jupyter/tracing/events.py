@@ -1,0 +1,123 @@
+"""Events at the backend that are not spans: the fields of an update, and new events."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hh_jupyter import attributes as keys
+from hh_jupyter.export import http
+from hh_jupyter.export.exporter import Exporter
+from hh_jupyter.tracing.context import random_uuid
+from hh_jupyter.tracing.validation import safe_isinstance, warn_argument_once
+from hh_jupyter.values import INT64, as_object, plain, text_of
+
+EVENT_FIELDS: Final = ("metadata", "metrics", "feedback", "outputs", "config", "user_properties")
+"""Fields of an event that can be updated; each is a JSON object. See tests/contract/README.md."""
+
+_REQUIRED: Final = frozenset({"inputs", "config"})
+"""Fields that a new event must have, even if they are empty objects."""
+
+_CREATED_TYPES: Final = (*keys.EVENT_TYPES, "session")
+"""Event types that the backend accepts for a new event; a span's type may be any text."""
+
+
+def queue_update(exporter: Exporter, event_id: str, fields: Mapping[str, Any]) -> None:
+    """Queue an update of an existing event."""
+    # Field by field, so that a large field does not use up the size limit of the others.
+    document = {name: plain(value) for name, value in fields.items()}
+    exporter.request("event_update", event_id, http.event_update(event_id, document))
+    exporter.wait_if_immediate()
+
+
+def queue_event(exporter: Exporter, event: Mapping[str, Any]) -> str:
+    """Queue a new event, which has a session, and return its id."""
+    document = {name: plain(value) for name, value in event.items()}
+    exporter.request("event_create", event["session_id"], http.event_create(document))
+    exporter.wait_if_immediate()
+    return str(event["event_id"])
+
+
+def event_fields(
+    metadata: Any,
+    metrics: Any,
+    feedback: Any,
+    outputs: Any,
+    config: Any,
+    user_properties: Any,
+    *,
+    inputs: Any,
+    extra: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the fields for the update of an existing event.
+
+    Empty fields are left out. `inputs` and unknown fields are added to the metadata, except for `duration` if it is a
+    number (of milliseconds).
+    """
+    duration = extra.get("duration")
+    plain_extra = {
+        name: plain(value)
+        for name, value in {"inputs": inputs, **extra}.items()
+        if value is not None and not (name == "duration" and _is_number(value))
+    }
+    more = {name: value for name, value in plain_extra.items() if name != "inputs" or not _is_empty(value)}
+    fields = zip(EVENT_FIELDS, (metadata, metrics, feedback, outputs, config, user_properties), strict=True)
+    update = {name: value for name, argument in fields if not _is_empty(value := plain(argument))}
+    if more:
+        update["metadata"] = {**as_object(update.get("metadata", {})), **more}
+    update = {name: as_object(value) for name, value in update.items()}
+    if _is_number(duration):
+        update["duration"] = duration
+    return update
+
+
+def new_event(name: str | Mapping[str, Any], defaults: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all fields of a new event.
+
+    Args:
+        name: the event's name, or a dict of all its fields, which override the others; its key `name` is accepted for
+            `event_name`.
+        defaults: the documented fields; those that the backend requires are filled in.
+        extra: any other fields.
+    """
+    named: Any = plain(name) if safe_isinstance(name, Mapping) else name
+    if not safe_isinstance(named, dict):
+        named = {"event_name": named}
+    elif named.get("event_name") is None and "name" in named:
+        named = {**named, "event_name": named["name"]}
+        del named["name"]
+    event = {**defaults, **extra, **named}
+    for field in ("event_name", "event_type", "source", "project"):
+        event[field] = None if event.get(field) is None else text_of(event[field])
+    if event["event_type"] not in _CREATED_TYPES:
+        warn_argument_once(
+            "create_event", "event_type", event["event_type"], f"one of {', '.join(_CREATED_TYPES)}", "Using tool."
+        )
+        event["event_type"] = "tool"
+    for field in ("inputs", "config", *EVENT_FIELDS):
+        value = event.get(field)
+        event[field] = None if value is None and field not in _REQUIRED else as_object(plain(value))
+    event["duration"] = _milliseconds(event.get("duration"))
+    event["event_id"] = random_uuid() if event.get("event_id") is None else text_of(event["event_id"])
+    return event
+
+
+def _milliseconds(duration: Any) -> float:
+    if _is_number(duration):
+        return float(duration)
+    if duration is not None:
+        warn_argument_once("create_event", "duration", duration, "a number of milliseconds", "Sending 0.")
+    return 0.0
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that JSON can represent."""
+    if safe_isinstance(value, int) and not safe_isinstance(value, bool):
+        return bool(-INT64 <= value < INT64)
+    return safe_isinstance(value, float) and math.isfinite(value)
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether plain data is None, or an empty string, dict or list; False and 0 are not empty."""
+    return value is None or (isinstance(value, str | dict | list) and not value)
