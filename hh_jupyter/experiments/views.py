@@ -40,7 +40,7 @@ from hh_jupyter.experiments.results import (
     RunComparisonResult,
 )
 from hh_jupyter.experiments.runs import text_without_secrets
-from hh_jupyter.tracing.api import current_tracer
+from hh_jupyter.settings import display_settings
 
 # Metrics: aggregate, spread, range, distribution
 
@@ -283,8 +283,7 @@ def _row_view(row: ResultRow, columns: Sequence[str], result: ExperimentResultSu
 
 def _content(row: ResultRow) -> list[tuple[str, str]]:
     """The first characters of inputs and outputs, if the setting `saved_detail` allows them in saved notebooks."""
-    tracer = current_tracer()
-    if tracer is None or tracer.settings.saved_detail == "summary":
+    if display_settings().saved_detail == "summary":
         return []
     given = (("inputs", row.inputs), ("outputs", row.outputs))
     return [(name, text_without_secrets(text)) for name, text in given if text]
