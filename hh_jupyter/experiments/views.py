@@ -244,8 +244,7 @@ def _notes(result: ExperimentResultSummary) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = text_without_secrets(str(value))
-    return text if len(text) <= CONFIG_LENGTH else f"{text[: CONFIG_LENGTH - 1]}…"
+    return fmt.shorten(text_without_secrets(str(value)), CONFIG_LENGTH)
 
 
 def _columns(rows: Sequence[ResultRow]) -> list[str]:
@@ -508,5 +507,4 @@ def _change_size(found: RunComparisonResult, new: ResultRow | None, old: ResultR
 
 def _value(value: Any) -> str:
     """A value of `config`, truncated so that two of them fit into the table."""
-    shown = "-" if value is None else text_without_secrets(str(value))
-    return shown if len(shown) <= _VALUE_LENGTH else f"{shown[: _VALUE_LENGTH - 1]}…"
+    return "-" if value is None else fmt.shorten(text_without_secrets(str(value)), _VALUE_LENGTH)
