@@ -20,20 +20,6 @@ from typing import Any, Final, NamedTuple
 from hh_jupyter import setting_rules as rules
 from hh_jupyter.errors import SettingError, SettingTypeError
 
-__all__ = [
-    "DEFAULTS",
-    "TABLE",
-    "DisplaySettings",
-    "SettingRow",
-    "SettingValue",
-    "Settings",
-    "check",
-    "display_settings",
-    "resolve",
-    "resolve_display",
-    "set_display_settings",
-]
-
 DEFAULT_SERVER_URL: Final = "https://api.dp1.us.honeyhive.ai"
 _SHOWN: Final = 80
 """Characters of a value in `describe`."""
@@ -322,7 +308,7 @@ def resolve(
         SettingError: an argument whose value its rule forbids. An invalid value in the environment is logged as a
             warning and replaced (`SettingRow.safe`), so that a mistyped URL or off-switch does not leak data.
     """
-    values, origins = _resolved(Settings, arguments, traits, environ, called)
+    values, origins = _resolved(Settings, arguments, traits, os.environ if environ is None else environ, called)
     unusable = [name for name, value in values.items() if value is LOCAL]
     if unusable and not values.get("test_mode"):
         values["test_mode"], origins["test_mode"] = True, origins[unusable[-1]]
@@ -333,14 +319,10 @@ def resolve(
 
 
 def resolve_display(
-    arguments: Mapping[str, Any],
-    *,
-    traits: Mapping[str, Any] | None = None,
-    environ: Mapping[str, str] | None = None,
-    called: str = "HoneyHiveTracer.init",
+    arguments: Mapping[str, Any], *, traits: Mapping[str, Any] | None = None, called: str = "HoneyHiveTracer.init"
 ) -> DisplaySettings:
     """Resolve the display settings, as `resolve` does those of a tracer."""
-    values, origins = _resolved(DisplaySettings, arguments, traits, environ, called)
+    values, origins = _resolved(DisplaySettings, arguments, traits, os.environ, called)
     return DisplaySettings(**values, origins=MappingProxyType(origins))
 
 
@@ -348,14 +330,13 @@ def _resolved(
     kind: type[_ResolvedSettings],
     arguments: Mapping[str, Any],
     traits: Mapping[str, Any] | None,
-    environ: Mapping[str, str] | None,
+    environ: Mapping[str, str],
     called: str,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The values that are not defaults, and the origins of all."""
     for name in arguments:
         if name not in TABLE:
             _raise_if_unknown(name, called)
-    environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for name, row in _rows(kind).items():
