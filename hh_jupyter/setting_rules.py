@@ -21,12 +21,16 @@ class SettingRule(NamedTuple):
     Attributes:
         expected: the rule as the end of the sentence "source must be ...".
         check: returns a Python value in normalized form; raises TypeError or ValueError if the rule forbids it.
-        parse: the same for text from the environment.
+        decode: turns text from the environment into a value for `check`, or raises ValueError.
     """
 
     expected: str
     check: Callable[[Any], Any]
-    parse: Callable[[str], Any]
+    decode: Callable[[str], Any] = str
+
+    def parse(self, text: str) -> Any:
+        """Return the value of text from the environment in normalized form; raises as `check`."""
+        return self.check(self.decode(text))
 
 
 def _typed(*types: type) -> Callable[[Any], Any]:
@@ -70,9 +74,7 @@ def _ingestion_key(value: Any) -> str | None:
 
 def _url(value: Any) -> str | None:
     text = _stripped(value)
-    if text is None:
-        return None
-    return _address(text, "http", "https")
+    return None if text is None else _address(text, "http", "https")
 
 
 def _address(text: str, *schemes: str) -> str:
@@ -111,10 +113,6 @@ def _boolean_word(text: str) -> bool:
     if word not in TRUE_WORDS | FALSE_WORDS:
         raise ValueError
     return word in TRUE_WORDS
-
-
-def _json(text: str) -> Any:
-    return json.loads(text)
 
 
 def _span_filters(value: Any) -> Mapping[str, tuple[str, ...]]:
@@ -162,17 +160,17 @@ def _patterns(value: Any) -> tuple[str, ...]:
     return patterns
 
 
-def _pattern_text(text: str) -> tuple[str, ...]:
+def _pattern_list(text: str) -> Any:
     """A JSON list or one regular expression; text that begins like a JSON list of strings is not an expression."""
     try:
-        found = _json(text)
+        found = json.loads(text)
     except ValueError:
-        found = None
         if re.match(r"\[\s*[\"']", text):  # It would be valid as a character set, but was meant as JSON.
             raise
-    if isinstance(found, Mapping):
-        raise TypeError
-    return _patterns(found if isinstance(found, list) else [found if isinstance(found, str) else text])
+        return [text]
+    if isinstance(found, list | dict):
+        return found
+    return [found if isinstance(found, str) else text]
 
 
 def _comma_list(text: str) -> tuple[str, ...]:
@@ -197,13 +195,12 @@ def one_of(*words: str) -> SettingRule:
             raise ValueError
         return word
 
-    return SettingRule(f"one of {', '.join(words)}", check, check)
+    return SettingRule(f"one of {', '.join(words)}", check)
 
 
 def whole(low: int, unit: str) -> SettingRule:
     """A whole number of `unit`, at least `low`."""
-    check = _at_least(low, int)
-    return SettingRule(f"a whole number of {unit}, at least {low}", check, lambda text: check(int(text)))
+    return SettingRule(f"a whole number of {unit}, at least {low}", _at_least(low, int), int)
 
 
 def seconds(low: float = 0) -> SettingRule:
@@ -215,37 +212,31 @@ def seconds(low: float = 0) -> SettingRule:
             raise ValueError
         return value
 
-    return SettingRule(f"a number of seconds, at least {low:g}", check, lambda text: check(float(text)))
+    return SettingRule(f"a number of seconds, at least {low:g}", check, float)
 
 
-TEXT = SettingRule("text", _typed(str), str)
-ID = SettingRule("text", _id, _stripped)
-KEY = SettingRule("text of printable ASCII characters", _key, _key)
-PROXY = SettingRule("a proxy as host:port or http://user:password@host:port", _proxy, _proxy)
+TEXT = SettingRule("text", _typed(str))
+ID = SettingRule("text", _id)
+KEY = SettingRule("text of printable ASCII characters", _key)
+PROXY = SettingRule("a proxy as host:port or http://user:password@host:port", _proxy)
 HEADERS = SettingRule(
-    "a dict of header names and texts in ASCII (in the environment: a JSON object)",
-    _headers,
-    lambda text: _headers(_json(text)),
+    "a dict of header names and texts in ASCII (in the environment: a JSON object)", _headers, json.loads
 )
 INGESTION = SettingRule(
-    "an ingestion key: hh_ingst_, 24 letters or digits, _, 64 of letters, digits, _ and -",
-    _ingestion_key,
-    _ingestion_key,
+    "an ingestion key: hh_ingst_, 24 letters or digits, _, 64 of letters, digits, _ and -", _ingestion_key
 )
-LINK = SettingRule("an https:// URL with {session_id} in it", _link, _link)
-URL = SettingRule("a URL that starts with http:// or https://", _url, _url)
+LINK = SettingRule("an https:// URL with {session_id} in it", _link)
+URL = SettingRule("a URL that starts with http:// or https://", _url)
 SWITCH = SettingRule(
     "True or False (in the environment: true, 1, yes, on, false, 0, no, off)", _typed(bool), _boolean_word
 )
-OBJECT = SettingRule("a dict (in the environment: a JSON object)", _typed(dict), lambda text: _typed(dict)(_json(text)))
+OBJECT = SettingRule("a dict (in the environment: a JSON object)", _typed(dict), json.loads)
 FILTERS = SettingRule(
-    'like {"include": [{"type": "prefix", "value": "agent"}], "exclude": [...]}',
-    _span_filters,
-    lambda text: _span_filters(_json(text)),
+    'like {"include": [{"type": "prefix", "value": "agent"}], "exclude": [...]}', _span_filters, json.loads
 )
 NAMES = SettingRule("a list of texts (in the environment: separated by commas)", _texts, _comma_list)
 PATTERNS = SettingRule(
-    "a list of regular expressions (in the environment: one, or a JSON list of them)", _patterns, _pattern_text
+    "a list of regular expressions (in the environment: one, or a JSON list of them)", _patterns, _pattern_list
 )
-CALLABLE = SettingRule("a function of a key and a value", _callable, lambda text: text)
-ANYTHING = SettingRule("anything", lambda value: value, lambda text: text)
+CALLABLE = SettingRule("a function of a key and a value", _callable)
+ANYTHING = SettingRule("anything", lambda value: value)

@@ -1,8 +1,9 @@
-"""The settings: one table with a row for each, and `resolve`, which determines the values.
+"""The settings: one table with a row for each, and the functions that determine their values.
 
-Every field of `Settings` is one row: argument, rule, environment variables, one sentence. The README's table, the
-notebook's traitlets and the checks are generated from it. A value comes from the argument, else the trait, else the
-environment, else the default. Nothing is read at import or cached. The rules are in `hh_jupyter.setting_rules`.
+`Settings` is what decides about tracing and sending: each tracer has its own. `DisplaySettings` is what decides about a
+notebook's outputs: a process has one. Every field is one row: default, rule, environment variables, one sentence. The
+README's table, the notebook's traitlets and the checks are generated from the rows. A value comes from the argument,
+else the trait, else the environment, else the default. The rules are in `hh_jupyter.setting_rules`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,9 @@ from typing import Any, Final, NamedTuple
 from hh_jupyter import setting_rules as rules
 from hh_jupyter.errors import SettingError, SettingTypeError
 
-__all__ = ["DEFAULTS", "TABLE", "SettingRow", "SettingValue", "Settings", "check", "resolve"]
-
 DEFAULT_SERVER_URL: Final = "https://api.dp1.us.honeyhive.ai"
 _SHOWN: Final = 80
-"""Characters of a value in `Settings.describe`."""
+"""Characters of a value in `describe`."""
 
 LOCAL: Final = object()
 """See `SettingRow.safe`."""
@@ -77,11 +76,46 @@ def _row(
     return field(default=default, metadata={"row": row})
 
 
-# fmt: off
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Settings:
-    """All settings, resolved. `origins` has the origin of each value by name."""
+class _ResolvedSettings:
+    """Base class: settings with their values and where each comes from."""
 
+    __slots__ = ()
+    origins: Mapping[str, str]
+
+    def describe(self) -> tuple[SettingValue, ...]:
+        """Every setting with its value and origin, in the order of the table, without secrets."""
+        return tuple(
+            SettingValue(name, self._shown(name, row), self.origins.get(name, "default"))
+            for name, row in _rows(type(self)).items()
+        )
+
+    def _shown(self, name: str, row: SettingRow) -> str:
+        value = getattr(self, name)
+        if row.secret:
+            return "set" if value else "not set"
+        if value is None:
+            return "-"
+        from hh_jupyter.redaction import Redactor  # Its rules cost more to compile than a tracer to make.
+
+        if isinstance(value, str):
+            value = re.sub(r"://[^/@\s]*@", "://...@", value)
+        return str(Redactor().document({name: value})[name])[:_SHOWN]  # Data such as `inputs` may hold secrets.
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={value!r}" for name, value, origin in self.describe() if origin != "default")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _rows(kind: type[_ResolvedSettings]) -> dict[str, SettingRow]:
+    fields: Any = dataclasses.fields(kind)  # type: ignore[arg-type]
+    return {field.name: field.metadata["row"] for field in fields if "row" in field.metadata}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Settings(_ResolvedSettings):
+    """What decides about tracing and sending, resolved. `origins` has the origin of each value by name."""
+
+    # fmt: off
     # Who, and where to
     api_key: str | None = _row(None, rules.KEY, "HH_API_KEY HONEYHIVE_API_KEY",
         "Key of the project. Without one, local mode: nothing leaves the machine.", secret=True)
@@ -138,21 +172,7 @@ class Settings:
     max_span_size: int = _row(10 * 1024 * 1024, rules.whole(1024, "bytes"), "HH_MAX_SPAN_SIZE",
         "Bytes of attributes kept on a span.")
 
-    # What a notebook shows
-    display: str = _row("auto", rules.one_of("auto", "line", "tree", "off"), "HH_DISPLAY",
-        "What a traced cell shows: auto opens on an error, line never, tree always, off shows nothing.")
-    auto_instrument: bool = _row(False, rules.SWITCH, "HH_AUTO_INSTRUMENT",
-        "Loading the extension traces the LLM libraries that are installed, as `%hh instrument` does.")
-    display_rows: int = _row(60, rules.whole(1, "rows"), "HH_DISPLAY_ROWS", "Most rows in one saved output.")
-    saved_detail: str = _row("summary", rules.one_of("summary", "preview", "full"), "HH_SAVED_DETAIL",
-        "What saved outputs hold of messages, inputs and outputs: summary nothing, preview the beginnings of up to 6 "
-        "spans, full all of it, up to 1 MB.")
-    saved_link: bool = _row(True, rules.SWITCH, "HH_SAVED_LINK",
-        "Put the session's link, or its id, into saved outputs.", safe=False)
-
     # Delivery
-    cell_flush_seconds: float = _row(0.5, rules.seconds(), "HH_CELL_FLUSH_SECONDS",
-        "Longest wait for delivery after a cell.")
     exit_flush_seconds: float = _row(2.0, rules.seconds(), "HH_EXIT_FLUSH_SECONDS",
         "Longest wait for delivery at exit.")
     batch_size: int = _row(100, rules.whole(1, "spans"), "HH_BATCH_SIZE",
@@ -208,8 +228,9 @@ class Settings:
     experiment_metadata: dict[str, Any] | None = _row(None, rules.OBJECT, "HH_EXPERIMENT_METADATA",
         "Each entry is written on every span, as text.")
 
-    origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     # fmt: on
+
+    origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
 
     @property
     def local(self) -> bool:
@@ -226,44 +247,33 @@ class Settings:
         """Whether the spans belong to an experiment: `is_evaluation`, or run, dataset and datapoint ids are all set."""
         return self.is_evaluation or bool(self.run_id and self.dataset_id and self.datapoint_id)
 
-    def describe(self) -> tuple[SettingValue, ...]:
-        """Every setting with its value and origin, in the order of the table, without secrets."""
-        return tuple(
-            SettingValue(name, self._shown(name, row), self.origins.get(name, "default")) for name, row in TABLE.items()
-        )
 
-    def _shown(self, name: str, row: SettingRow) -> str:
-        value = getattr(self, name)
-        if row.secret:
-            return "set" if value else "not set"
-        if value is None:
-            return "-"
-        from hh_jupyter.redaction import Redactor  # Its rules cost more to compile than a tracer to make.
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class DisplaySettings(_ResolvedSettings):
+    """What a notebook does with its cells, resolved. `origins` has the origin of each value by name."""
 
-        if isinstance(value, str):
-            value = re.sub(r"://[^/@\s]*@", "://...@", value)
-        return str(Redactor().document({name: value})[name])[:_SHOWN]  # Data such as `inputs` may hold secrets.
+    # fmt: off
+    display: str = _row("auto", rules.one_of("auto", "line", "tree", "off"), "HH_DISPLAY",
+        "What a traced cell shows: auto opens on an error, line never, tree always, off shows nothing.")
+    auto_instrument: bool = _row(False, rules.SWITCH, "HH_AUTO_INSTRUMENT",
+        "Loading the extension traces the LLM libraries that are installed, as `%hh instrument` does.")
+    display_rows: int = _row(60, rules.whole(1, "rows"), "HH_DISPLAY_ROWS", "Most rows in one saved output.")
+    saved_detail: str = _row("summary", rules.one_of("summary", "preview", "full"), "HH_SAVED_DETAIL",
+        "What saved outputs hold of messages, inputs and outputs: summary nothing, preview the beginnings of up to 6 "
+        "spans, full all of it, up to 1 MB.")
+    saved_link: bool = _row(True, rules.SWITCH, "HH_SAVED_LINK",
+        "Put the session's link, or its id, into saved outputs.", safe=False)
+    cell_flush_seconds: float = _row(0.5, rules.seconds(), "HH_CELL_FLUSH_SECONDS",
+        "Longest wait for delivery after a cell.")
+    # fmt: on
 
-    def __repr__(self) -> str:
-        shown = (f"{name}={value!r}" for name, value, origin in self.describe() if origin != "default")
-        return f"Settings({', '.join(shown)})"
+    origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
 
 
-TABLE: Final[Mapping[str, SettingRow]] = MappingProxyType(
-    {f.name: f.metadata["row"] for f in dataclasses.fields(Settings) if "row" in f.metadata}
+TABLE: Final[Mapping[str, SettingRow]] = MappingProxyType(_rows(Settings) | _rows(DisplaySettings))
+DEFAULTS: Final = MappingProxyType(
+    {f.name: f.default for kind in (Settings, DisplaySettings) for f in dataclasses.fields(kind) if f.name in TABLE}
 )
-DEFAULTS: Final = MappingProxyType({f.name: f.default for f in dataclasses.fields(Settings) if "row" in f.metadata})
-
-DISPLAY_ONLY: Final = frozenset(
-    {"display", "display_rows", "saved_detail", "saved_link", "cell_flush_seconds", "auto_instrument"}
-)
-"""Settings that only the notebook reads: a tracer works on as it is when they change."""
-
-
-def same_but_for_display(one: Settings, other: Settings) -> bool:
-    """Whether two settings make the same spans and send them alike."""
-    return all(getattr(one, name) == getattr(other, name) for name in TABLE if name not in DISPLAY_ONLY)
-
 
 # Resolving: argument, else trait, else environment, else default.
 
@@ -285,7 +295,7 @@ def resolve(
     environ: Mapping[str, str] | None = None,
     called: str = "HoneyHiveTracer.init",
 ) -> Settings:
-    """Resolve all settings.
+    """Resolve what decides about tracing and sending; display settings among the arguments are skipped.
 
     Args:
         arguments: of the call; None means not given.
@@ -298,25 +308,44 @@ def resolve(
         SettingError: an argument whose value its rule forbids. An invalid value in the environment is logged as a
             warning and replaced (`SettingRow.safe`), so that a mistyped URL or off-switch does not leak data.
     """
+    values, origins = _resolved(Settings, arguments, traits, os.environ if environ is None else environ, called)
+    unusable = [name for name, value in values.items() if value is LOCAL]
+    if unusable and not values.get("test_mode"):
+        values["test_mode"], origins["test_mode"] = True, origins[unusable[-1]]
+    for name in unusable:
+        del values[name]
+        origins[name] = "default"
+    return Settings(**values, origins=MappingProxyType(origins))
+
+
+def resolve_display(
+    arguments: Mapping[str, Any], *, traits: Mapping[str, Any] | None = None, called: str = "HoneyHiveTracer.init"
+) -> DisplaySettings:
+    """Resolve the display settings, as `resolve` does those of a tracer."""
+    values, origins = _resolved(DisplaySettings, arguments, traits, os.environ, called)
+    return DisplaySettings(**values, origins=MappingProxyType(origins))
+
+
+def _resolved(
+    kind: type[_ResolvedSettings],
+    arguments: Mapping[str, Any],
+    traits: Mapping[str, Any] | None,
+    environ: Mapping[str, str],
+    called: str,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values that are not defaults, and the origins of all."""
     for name in arguments:
         if name not in TABLE:
             _raise_if_unknown(name, called)
-    environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    forces_local: str | None = None
-    for name, row in TABLE.items():
-        value, origin = _from_code(name, arguments, traits or {}, called)
+    for name, row in _rows(kind).items():
+        value, origins[name] = _from_code(name, arguments, traits or {}, called)
         if value is None:
-            value, origin = _from_environment(name, row, environ)
-        if value is LOCAL:
-            forces_local, value, origin = origin, None, "default"
+            value, origins[name] = _from_environment(name, row, environ)
         if value is not None:
             values[name] = value
-        origins[name] = origin
-    if forces_local is not None and not values.get("test_mode"):
-        values["test_mode"], origins["test_mode"] = True, forces_local
-    return Settings(**values, origins=MappingProxyType(origins))
+    return values, origins
 
 
 def check(name: str, value: Any, *, called: str = "HoneyHiveTracer.init") -> Any:
@@ -337,7 +366,6 @@ def check(name: str, value: Any, *, called: str = "HoneyHiveTracer.init") -> Any
 
 def _raise_if_unknown(name: str, called: str) -> None:
     from difflib import get_close_matches
-
 
     if name in ARGUMENTS:
         return
@@ -397,135 +425,64 @@ def _shown(name: str, value: Any, row: SettingRow) -> str:
     return shown(name, value)
 
 
+# The display settings in force: a process has one notebook, however many tracers.
+
+_display_settings: DisplaySettings | None = None
+
+
+def display_settings() -> DisplaySettings:
+    """The display settings of this process: those that were set, else those of the environment."""
+    return _display_settings or resolve_display({})
+
+
+def set_display_settings(settings: DisplaySettings | None) -> None:
+    """Set the display settings of this process; None: those of the environment."""
+    global _display_settings
+    _display_settings = settings
+
+
 # Settings of the official client, and standard variables, that are accepted without effect. The README lists them with
 # the reasons.
 
-class UnusedSettings(NamedTuple):
-    """Settings without effect.
-
-    Attributes:
-        arguments: of `HoneyHiveTracer.init`.
-        variables: of the environment.
-        reason: one sentence.
-    """
-
-    arguments: tuple[str, ...]
-    variables: tuple[str, ...]
-    reason: str
-
-
-def _unused(arguments: str, variables: str, reason: str) -> UnusedSettings:
-    return UnusedSettings(tuple(arguments.split()), tuple(variables.split()), reason)
-
-
-UNUSED: Final = (
-    _unused(
-        "cache_enabled cache_max_size cache_ttl cache_cleanup_interval",
-        "HH_CACHE_ENABLED HH_CACHE_MAX_SIZE HH_CACHE_TTL HH_CACHE_CLEANUP_INTERVAL",
-        "There are no caches to tune.",
+UNUSED: Final[Mapping[str, str]] = {
+    "There are no caches to tune.": (
+        "cache_enabled cache_max_size cache_ttl cache_cleanup_interval HH_CACHE_ENABLED HH_CACHE_MAX_SIZE "
+        "HH_CACHE_TTL HH_CACHE_CLEANUP_INTERVAL"
     ),
-    _unused(
-        "preserve_core_attributes",
-        "HH_PRESERVE_CORE_ATTRIBUTES",
-        "Session, source, project and event type are never cut.",
+    "Session, source, project and event type are never cut.": "preserve_core_attributes HH_PRESERVE_CORE_ATTRIBUTES",
+    "Spans of HTTP clients come only from an instrumentor that you enable.": (
+        "disable_http_tracing HH_DISABLE_HTTP_TRACING HONEYHIVE_DISABLE_HTTP_TRACING"
     ),
-    _unused(
-        "disable_http_tracing",
-        "HH_DISABLE_HTTP_TRACING HONEYHIVE_DISABLE_HTTP_TRACING",
-        "Spans of HTTP clients come only from an instrumentor that you enable.",
+    "No lock is taken on your threads, so there is none to tune.": "HH_HIGH_CONCURRENCY",
+    "The key never follows a redirect.": "follow_redirects HH_FOLLOW_REDIRECTS",
+    "Failed requests are retried with increasing delays while the process runs.": "max_retries HH_MAX_RETRIES",
+    "The few connections needed stay open; there is no pool to wait for.": (
+        "max_connections max_keepalive_connections keepalive_expiry pool_timeout HH_MAX_CONNECTIONS "
+        "HH_MAX_KEEPALIVE_CONNECTIONS HH_KEEPALIVE_EXPIRY HH_POOL_TIMEOUT"
     ),
-    _unused("", "HH_HIGH_CONCURRENCY", "No lock is taken on your threads, so there is none to tune."),
-    _unused("follow_redirects", "HH_FOLLOW_REDIRECTS", "The key never follows a redirect."),
-    _unused(
-        "max_retries",
-        "HH_MAX_RETRIES",
-        "Failed requests are retried with increasing delays while the process runs.",
+    "Spans are sent in batches; after a 429 response, sending pauses.": (
+        "rate_limit_calls rate_limit_window HH_RATE_LIMIT_CALLS HH_RATE_LIMIT_WINDOW"
     ),
-    _unused(
-        "max_connections max_keepalive_connections keepalive_expiry pool_timeout",
-        "HH_MAX_CONNECTIONS HH_MAX_KEEPALIVE_CONNECTIONS HH_KEEPALIVE_EXPIRY HH_POOL_TIMEOUT",
-        "The few connections needed stay open; there is no pool to wait for.",
+    "See `api_timeout` and `export_timeout`; the variable `HH_TIMEOUT` sets both.": "timeout",
+    "It is for reading events back, which this package does not do.": "HH_EXPORT_TIMEOUT_SECONDS",
+    "Every span is kept. OpenTelemetry's own `OTEL_TRACES_SAMPLER` works.": "HH_SAMPLING_RATE",
+    "Secrets are replaced everywhere, unless `redact` is off.": "HH_SANITIZE_INPUTS HH_SANITIZE_OUTPUTS",
+    "There is one URL, `server_url`.": "HH_CP_API_URL",
+    "A key for reading a project's data back, which this package does not do. Nothing is sent with it.": (
+        "HH_DATA_PLANE_API_KEY"
     ),
-    _unused(
-        "rate_limit_calls rate_limit_window",
-        "HH_RATE_LIMIT_CALLS HH_RATE_LIMIT_WINDOW",
-        "Spans are sent in batches; after a 429 response, sending pauses.",
+    "The official `init` ignores them too; `create_session` and `enrich_session` take them.": (
+        "metadata user_properties"
     ),
-    _unused("timeout", "", "See `api_timeout` and `export_timeout`; the variable `HH_TIMEOUT` sets both."),
-    _unused("", "HH_EXPORT_TIMEOUT_SECONDS", "It is for reading events back, which this package does not do."),
-    _unused("", "HH_SAMPLING_RATE", "Every span is kept. OpenTelemetry's own `OTEL_TRACES_SAMPLER` works."),
-    _unused("", "HH_SANITIZE_INPUTS HH_SANITIZE_OUTPUTS", "Secrets are replaced everywhere, unless `redact` is off."),
-    _unused("", "HH_CP_API_URL", "There is one URL, `server_url`."),
-    _unused(
-        "",
-        "HH_DATA_PLANE_API_KEY",
-        "A key for reading a project's data back, which this package does not do. Nothing is sent with it.",
-    ),
-    _unused(
-        "metadata user_properties",
-        "",
-        "The official `init` ignores them too; `create_session` and `enrich_session` take them.",
-    ),
-    _unused("link_carrier", "", "The official `init` ignores it too; `tracer.link(carrier)` does what it says."),
-    _unused(
-        "",
+    "The official `init` ignores it too; `tracer.link(carrier)` does what it says.": "link_carrier",
+    "They are for OpenTelemetry's own exporters; spans go to `server_url` or `otlp_endpoint`, always compressed.": (
         "OTEL_EXPORTER_OTLP_ENDPOINT OTEL_EXPORTER_OTLP_HEADERS OTEL_EXPORTER_OTLP_CERTIFICATE "
-        "OTEL_EXPORTER_OTLP_COMPRESSION OTEL_EXPORTER_OTLP_TIMEOUT",
-        "They are for OpenTelemetry's own exporters; spans go to `server_url` or `otlp_endpoint`, always compressed.",
+        "OTEL_EXPORTER_OTLP_COMPRESSION OTEL_EXPORTER_OTLP_TIMEOUT"
     ),
-    _unused(
-        "",
-        "OTEL_BSP_SCHEDULE_DELAY OTEL_BSP_MAX_QUEUE_SIZE OTEL_BSP_MAX_EXPORT_BATCH_SIZE OTEL_BSP_EXPORT_TIMEOUT",
-        "OpenTelemetry's batch processor is not used; see `batch_size` and `flush_interval`.",
+    "OpenTelemetry's batch processor is not used; see `batch_size` and `flush_interval`.": (
+        "OTEL_BSP_SCHEDULE_DELAY OTEL_BSP_MAX_QUEUE_SIZE OTEL_BSP_MAX_EXPORT_BATCH_SIZE OTEL_BSP_EXPORT_TIMEOUT"
     ),
-)
+}
+"""Why nothing happens -> the arguments of `HoneyHiveTracer.init`, in lower case, and the variables, in upper case."""
 
-ARGUMENTS: Final = frozenset(name for row in UNUSED for name in row.arguments)
-
-
-# Config objects: the official SDK also accepts settings as objects in positional arguments.
-
-def with_config_objects(objects: Mapping[str, Any], keywords: Mapping[str, Any], called: str) -> dict[str, Any]:
-    """Merge config objects and keywords; later objects override earlier ones, and keywords override all objects.
-
-    Args:
-        objects: parameter name -> a dict, a pydantic model, or any object with settings as attributes. Of a model only
-            explicitly set fields are used, not its defaults.
-        keywords: None means not given.
-
-    Raises:
-        SettingTypeError: an object without settings, such as a key passed by position.
-    """
-    settings: dict[str, Any] = {}
-    for name, value in objects.items():
-        if value is not None:
-            settings.update(_fields(called, name, value))
-    settings.update({name: value for name, value in keywords.items() if value is not None})
-    return settings
-
-
-def _fields(called: str, name: str, value: Any) -> Mapping[str, Any]:
-    if isinstance(value, Mapping):
-        found: Mapping[Any, Any] = value
-    elif callable(getattr(value, "model_dump", None)) and not isinstance(value, type):
-        found = value.model_dump(exclude_unset=True)
-    elif hasattr(value, "__dict__") and not callable(value) and _holds_settings(value):
-        found = vars(value)
-    else:
-        raise SettingTypeError(
-            f"{called}: {name} must be a dict or a config object; got {_kind(value)}. "
-            "Pass settings by name: api_key=..."
-        )
-    return {str(field): item for field, item in found.items() if item is not None and not str(field).startswith("_")}
-
-
-def _holds_settings(value: Any) -> bool:
-    return any(field in TABLE or field in ARGUMENTS for field in vars(value))
-
-
-def _kind(value: Any) -> str:
-    """The type of a value; not the value itself, which may be a key: `HoneyHiveTracer("...")`."""
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    without = ", none of whose attributes is a setting" if hasattr(value, "__dict__") and not callable(value) else ""
-    return f"a {type(value).__name__}{without}"
+ARGUMENTS: Final = frozenset(name for names in UNUSED.values() for name in names.split() if name.islower())

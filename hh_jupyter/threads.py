@@ -1,4 +1,4 @@
-"""Threads of this package, and the one warning where none can be started.
+"""Threads of this package, the one warning where none can be started, and a dict that threads share without a lock.
 
 Pyodide has no threads, a container may limit their number, and none starts while the interpreter shuts down. The
 callers of `start_thread` then do their work on the calling thread, or leave out what only decorates.
@@ -63,3 +63,16 @@ def note_problem(error: RuntimeError) -> None:
 def problem() -> str | None:
     """Return why a thread could not be started; None if that has not happened in this process."""
     return _problem
+
+
+def evict_oldest(entries: dict[Any, Any], limit: int) -> None:
+    """Remove the oldest entries until `limit` are left.
+
+    Takes no lock, since it may run inside a destructor. Other threads may change the dict at the same time.
+    """
+    while len(entries) > limit:
+        try:
+            oldest = next(iter(entries))
+        except (RuntimeError, StopIteration):  # Another thread has changed the dict between the two calls.
+            continue
+        entries.pop(oldest, None)

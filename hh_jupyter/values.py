@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
-import itertools
 import json
 import re
 import time
@@ -18,8 +17,6 @@ from itertools import islice
 from math import isfinite
 from types import ModuleType, SimpleNamespace
 from typing import Any, Final
-
-__all__ = ["flatten", "plain", "scalar", "text_of"]
 
 # Text for any value: bounded, and the same for equal values.
 #
@@ -38,7 +35,7 @@ MAX_SHOWN: Final = 20
 _ADDRESS: Final = re.compile(r"(?: object)? at 0x[0-9A-Fa-f]+|(?<=[ <])id='\d+'| id='\d+'")
 """An object's memory address in default reprs and mocks; it differs in every process."""
 
-_BYTES: Final = (bytes, bytearray)
+_BYTES: Final = (bytes, bytearray, memoryview)
 _DATES: Final = (datetime.date, datetime.time)
 _CONTAINERS: Final = (tuple, list, dict, set, frozenset)
 
@@ -69,11 +66,16 @@ def clean(text: str, limit: int = MAX_TEXT) -> str:
     """Return the text as valid UTF-8, cut to `limit` characters. Cut text ends with its original length."""
     if len(text) > limit:
         text = f"{text[:limit]}... ({len(text):,} characters)"
+    return valid_utf8(text)
+
+
+def valid_utf8(text: str) -> str:
+    """Return the text with lone surrogates replaced by "?": UTF-8 has none, and protobuf and SQLite reject them."""
     if text.isascii():
         return text
     try:
         text.encode()
-    except UnicodeEncodeError:  # Lone surrogates: protobuf would reject the whole span.
+    except UnicodeEncodeError:
         return text.encode("utf-8", "replace").decode("utf-8")
     return text
 
@@ -88,9 +90,8 @@ def _text(value: Any, kind: type) -> str:
     if issubclass(kind, _CONTAINERS) and len(value) > MAX_SHOWN:
         return f"<{type_name(kind)} of {len(value):,} items>"
     if issubclass(kind, _BYTES):
-        return f"<{len(value):,} bytes>" if len(value) != 1 else "<1 byte>"
-    if issubclass(kind, memoryview):
-        return f"<{value.nbytes:,} bytes>"
+        size = memoryview(value).nbytes
+        return f"<{size:,} bytes>" if size != 1 else "<1 byte>"
     if issubclass(kind, _DATES):
         return str(value.isoformat())
     if issubclass(kind, ModuleType):
@@ -104,7 +105,7 @@ def _shape_text(value: Any, kind: type) -> str | None:
     if getattr(kind, "shape", None) is None:
         return None
     try:
-        shape = tuple(int(length) for length in itertools.islice(value.shape, MAX_SHOWN))
+        shape = tuple(int(length) for length in islice(value.shape, MAX_SHOWN))
     except (TypeError, ValueError):  # Objects other than arrays may have a `shape`.
         return None
     dtype = getattr(value, "dtype", None)
@@ -116,9 +117,8 @@ def _columns_text(table: Any) -> str:
     columns, dtypes = getattr(table, "columns", None), getattr(table, "dtypes", None)
     if columns is None or dtypes is None:
         return ""
-    shown = [
-        f"{text_of(name)} {dtype}" for name, dtype in itertools.islice(zip(columns, dtypes, strict=False), MAX_SHOWN)
-    ]
+    pairs = islice(zip(columns, dtypes, strict=False), MAX_SHOWN)
+    shown = [f"{text_of(name)} {dtype}" for name, dtype in pairs]
     more = len(columns) - len(shown)
     return f": {', '.join(shown)}{f' and {more:,} more' if more > 0 else ''}"
 
@@ -174,8 +174,7 @@ MAX_DEPTH: Final = 20
 """Number of nested containers that are read."""
 
 MAX_KEYS: Final = 1_024
-"""Number of attributes made of one value, the default limit of a span: a data set passed as metadata must not become a
-million attributes."""
+"""Number of attributes made of one value, the default limit of a span: a data set as metadata may have a million."""
 
 MAX_KEY: Final = 1_000
 """Number of characters of one key."""
@@ -193,6 +192,7 @@ Scalar = str | bool | int | float
 _SCALAR_TYPES: Final = frozenset({str, bool, int, float})
 _JSON_TYPES: Final = frozenset({str, bool, int, float, dict, list})
 # Tuples, since a union in an expression is created each time.
+_NUMBERS: Final = (int, float)
 _FLATTENED: Final = (dict, list)
 _LISTS: Final = (Sequence, Set, MappingView)
 _SETS: Final = (set, frozenset)
@@ -219,9 +219,7 @@ def scalar(value: Any) -> Scalar:
     kind = type(value)
     if kind is str:
         return clean(value)
-    if kind is bool or kind is float:
-        return value  # type: ignore[no-any-return]
-    if kind is int and -INT64 <= value < INT64:
+    if kind is bool or kind is float or (kind is int and -INT64 <= value < INT64):
         return value  # type: ignore[no-any-return]
     return _Reader().scalar(value, ())
 
@@ -229,6 +227,21 @@ def scalar(value: Any) -> Scalar:
 def plain(value: Any) -> Any:
     """Return the value as data that JSON can represent. Large, deep and cyclic values are cut and marked."""
     return _Reader().data(value, ())
+
+
+def json_text(value: Any) -> str:
+    """Return text unchanged, and anything else as JSON in full; for values that came from a span or a model."""
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except Exception:  # boundary: str() of a user's object may raise; so do cycles and keys that are not text.
+        return text_of(value)
+
+
+def as_object(value: Any) -> Mapping[str, Any]:
+    """Return a JSON object, as the backend requires: None as an empty one, anything else as `{"value": ...}`."""
+    return value if isinstance(value, Mapping) else ({} if value is None else {"value": value})
 
 
 class _Reader:
@@ -360,10 +373,8 @@ class _Reader:
     def _omitted(self, value: Any, read: int) -> str:
         """Return how many entries were not read, as "5 more"; empty if all were read."""
         left = len(value) - read
-        if left <= 0:
-            return ""
-        self.cut = True
-        return f"{left:,} more"
+        self.cut = self.cut or left > 0
+        return f"{left:,} more" if left > 0 else ""
 
     def _timed_out(self) -> bool:
         """Whether `MAX_SECONDS` or `MAX_NODES` is used up; the time starts with the first object."""
@@ -392,16 +403,25 @@ class _Reader:
 def _to_scalar(value: Any) -> Any:
     """Convert enums, subclasses of scalars, and numbers of numpy and torch to scalars; return others unchanged."""
     kind = type(value)
-    if issubclass(kind, enum.Enum):
-        return value._value_
     if kind in _SCALAR_TYPES:
         return value
+    if issubclass(kind, enum.Enum):
+        return value._value_
     if issubclass(kind, str):
         return str.__str__(str(value))
-    if issubclass(kind, int):
-        return int.__pos__(value)
-    if issubclass(kind, float):
-        return float.__pos__(value)
+    return _base_value(value) if issubclass(kind, _NUMBERS) else python_number(value)
+
+
+def _base_value(value: str | float) -> Scalar:
+    """Convert an instance of a subclass to `str`, `int` or `float`; its class's own code does not run."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    return int.__pos__(value) if isinstance(value, int) else float.__pos__(value)
+
+
+def python_number(value: Any) -> Any:
+    """Convert a number of numpy or torch to Python's; return any other value unchanged."""
+    kind = type(value)
     if getattr(kind, "shape", None) is not None and value.shape == () and callable(getattr(kind, "item", None)):
         return value.item()
     return value
@@ -409,17 +429,13 @@ def _to_scalar(value: Any) -> Any:
 
 def _sort_key(data: Any) -> tuple[bool, float, str]:
     """The sort key for items of a set: numbers first, then everything else by its JSON text."""
-    is_number = isinstance(data, int | float)
-    return (not is_number, data if is_number else 0, "" if is_number else json.dumps(data, sort_keys=True))
+    return (False, data, "") if isinstance(data, int | float) else (True, 0, json.dumps(data, sort_keys=True))
 
 
 # Attributes of spans that other code made, converted before they are redacted, cut and encoded.
 #
 # OpenTelemetry accepts subclasses of str (which redaction would miss), numpy's numbers, lists with None, bytes and
 # dicts. None of the values' own code may run here, since this runs on the exporter's thread.
-
-_NUMBER_SIZE: Final = 8
-"""Approximate size of an encoded number, in bytes."""
 
 
 def copy_attributes(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -436,54 +452,21 @@ def plain_values(attributes: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes with only text, numbers and lists of these; the same dict if nothing had to change."""
     if _SCALAR_TYPES.issuperset(map(type, attributes.values())):  # True for nearly all spans.
         return attributes
-    others = {key: value for key, value in attributes.items() if type(value) not in _SCALAR_TYPES}
-    changed = {key: plain for key, value in others.items() if (plain := _plain_value(value)) is not value}
+    changed = {key: plain for key, value in attributes.items() if (plain := _plain_value(value)) is not value}
     return {**attributes, **changed} if changed else attributes
 
 
-def drop_largest(attributes: dict[str, Any], room: int) -> tuple[dict[str, Any], int]:
-    """Drop the largest attributes until the rest fits.
-
-    Args:
-        room: the limit for keys and values together, in characters.
-
-    Returns:
-        The remaining attributes, and the unused part of the room, at least 0.
-    """
-    left = room - sum(map(len, attributes)) - sum(map(_size, attributes.values()))
-    if left >= 0:
-        return attributes, left
-    sizes = {key: len(key) + _size(value) for key, value in attributes.items()}
-    dropped = set()
-    for key in sorted(sizes, key=sizes.__getitem__, reverse=True):
-        dropped.add(key)
-        left += sizes[key]
-        if left >= 0:
-            break
-    return {key: value for key, value in attributes.items() if key not in dropped}, max(left, 0)
-
-
-def _size(value: Any) -> int:
-    if type(value) is str:
-        return len(value)
-    return sum(map(_size, value)) if isinstance(value, list | tuple) else _NUMBER_SIZE
-
-
 def _plain_value(value: Any) -> Any:
+    if value is None or type(value) in _SCALAR_TYPES:
+        return value
     if isinstance(value, list | tuple):
         if all(item is None or type(item) in _SCALAR_TYPES for item in value):
             return value
         if any(isinstance(item, Mapping | list | tuple) for item in value):
             return _json(value)
-        return tuple(_plain_value(item) for item in value)
-    if value is None or type(value) in _SCALAR_TYPES:
-        return value
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int.__pos__(value)
-    if isinstance(value, float):
-        return float.__pos__(value)
+        return tuple(map(_plain_value, value))
+    if isinstance(value, str | int | float):
+        return _base_value(value)
     if isinstance(value, bytes):
         return _bytes_text(value)
     return _json(value) if isinstance(value, Mapping | Sequence) else _type_text(value)
@@ -512,28 +495,4 @@ def _json_default(value: Any) -> Any:
 
 
 def _type_text(value: Any) -> str:
-    return f"<{type(value).__name__}>"
-
-
-# Small helpers.
-
-
-def evict_oldest(entries: dict[Any, Any], limit: int) -> None:
-    """Remove the oldest entries until `limit` are left.
-
-    Takes no lock, since it may run inside a destructor. Other threads may change the dict at the same time.
-    """
-    while len(entries) > limit:
-        try:
-            oldest = next(iter(entries))
-        except (RuntimeError, StopIteration):  # Another thread has changed the dict between the two calls.
-            continue
-        entries.pop(oldest, None)
-
-
-def as_object(value: Any) -> Mapping[str, Any]:
-    """Return a mapping as it is, None as an empty one, and anything else as `{"value": ...}`.
-
-    The backend accepts only JSON objects for such fields.
-    """
-    return value if isinstance(value, Mapping) else ({} if value is None else {"value": value})
+    return f"<{type_name(type(value))}>"

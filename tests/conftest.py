@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 from opentelemetry import context as otel_context
 
+from hh_jupyter.settings import set_display_settings
 from hh_jupyter.testing import Backend
 
 # Every run of the tests tries the same examples, wherever it runs; `make fuzz` looks for new ones. No deadline: how
@@ -54,10 +55,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def clean_context() -> Iterator[None]:
-    """`create_session` in a test's own code changes the context for good, as documented; not for the next test."""
+    """`create_session` in a test's own code changes the context for good, as documented; not for the next test.
+
+    The same holds for the display settings among the arguments of `HoneyHiveTracer.init`.
+    """
     before = otel_context.get_current()
     yield
     otel_context.attach(before)
+    set_display_settings(None)
 
 
 @pytest.fixture

@@ -59,9 +59,10 @@ def _default(value: Any) -> str:
 def unused_table() -> str:
     """What is accepted and has nothing to do here, with the reason."""
     lines = ["| argument | environment | why nothing happens |", "| --- | --- | --- |"]
-    for row in UNUSED:
-        cells = (", ".join(f"`{name}`" for name in names) for names in (row.arguments, row.variables))
-        lines.append(f"| {' | '.join(cells)} | {row.reason} |")
+    for reason, names in UNUSED.items():
+        quoted = [f"`{name}`" for name in names.split()]
+        arguments, variables = (", ".join(filter(case, quoted)) for case in (str.islower, str.isupper))
+        lines.append(f"| {arguments} | {variables} | {reason} |")
     return "\n".join(lines) + "\n"
 
 

@@ -11,7 +11,18 @@ import pytest
 
 from hh_jupyter import HoneyHiveTracer, SettingError, SettingTypeError
 from hh_jupyter import settings as settings_module
-from hh_jupyter.settings import DEFAULTS, TABLE, UNUSED, Settings, resolve
+from hh_jupyter.settings import (
+    ARGUMENTS,
+    DEFAULTS,
+    TABLE,
+    UNUSED,
+    Settings,
+    SettingValue,
+    display_settings,
+    resolve,
+    resolve_display,
+)
+from hh_jupyter.tracing import registry
 
 DOCUMENTED = """
 HH_API_KEY HONEYHIVE_API_KEY HH_INGESTION_API_KEY HH_PROJECT HONEYHIVE_PROJECT HH_API_URL HONEYHIVE_SERVER_URL
@@ -45,21 +56,21 @@ UNPREFIXED = {
 
 
 def values(settings: Settings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in TABLE}
+    return {row.name: getattr(settings, row.name) for row in settings.describe()}
 
 
 def test_every_documented_variable_sets_something_or_is_listed_with_the_reason_why_not() -> None:
     in_effect = [variable for row in TABLE.values() for variable in row.env]
-    listed = [variable for row in UNUSED for variable in row.variables]
+    listed = [name for names in UNUSED.values() for name in names.split() if name.isupper()]
     assert [name for name in DOCUMENTED.split() if name not in in_effect + listed] == []
     assert not set(in_effect) & set(listed)
-    assert all(row.reason.endswith(".") for row in UNUSED)
+    assert all(reason.endswith(".") for reason in UNUSED)
 
 
 def test_no_argument_is_both_a_setting_and_without_effect() -> None:
-    unused = [name for row in UNUSED for name in row.arguments]
-    assert not set(unused) & set(TABLE)
-    resolve(dict.fromkeys(unused, "whatever"))
+    assert ARGUMENTS
+    assert not ARGUMENTS & set(TABLE)
+    resolve(dict.fromkeys(ARGUMENTS, "whatever"))
 
 
 @pytest.mark.parametrize(
@@ -204,17 +215,17 @@ def test_a_key_in_the_wrong_place_is_hidden_in_the_error(
 def test_describe_has_the_origin_of_each_value_and_no_secrets() -> None:
     settings = resolve(
         {"api_key": "key-0123456789", "project": "shop", "server_url": "https://me:pass@api.example"},
-        traits={"display": "line"},
+        traits={"source": "staging"},
         environ={"HH_HTTP_PROXY": "http://me:pass@proxy:3128", "HH_BATCH_SIZE": "7"},
     )
     rows = settings.describe()
-    assert [row.name for row in rows] == list(TABLE)
+    assert [row.name for row in (*rows, *resolve_display({}).describe())] == list(TABLE)
     found = {row.name: (row.value, row.origin) for row in rows if row.origin != "default"}
     assert found == {
         "api_key": ("set", "argument"),
         "server_url": ("https://...@api.example", "argument"),
         "project": ("shop", "argument"),
-        "display": ("line", "%config HHJupyter"),
+        "source": ("staging", "%config HHJupyter"),
         "batch_size": ("7", "HH_BATCH_SIZE"),
         "http_proxy": ("set", "HH_HTTP_PROXY"),
     }
@@ -222,6 +233,25 @@ def test_describe_has_the_origin_of_each_value_and_no_secrets() -> None:
     for text in (repr(settings), str(rows)):
         assert "pass" not in text
         assert "0123" not in text
+
+
+def test_display_settings_are_the_notebooks_and_not_a_tracers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HH_DISPLAY_ROWS", "7")
+    with HoneyHiveTracer.init(display="off", project="shop") as tracer:
+        assert not {row.name for row in tracer.settings.describe()} & {"display", "display_rows"}
+        with HoneyHiveTracer.init(project="another"):
+            shown = {row.name: row for row in display_settings().describe() if row.origin != "default"}
+    assert shown == {
+        "display": SettingValue("display", "off", "argument"),
+        "display_rows": SettingValue("display_rows", "7", "HH_DISPLAY_ROWS"),
+    }
+
+
+def test_a_wrong_display_setting_makes_no_tracer() -> None:
+    before = registry.tracers()
+    with pytest.raises(SettingError, match="display must be one of auto, line, tree, off; got 'purple'"):
+        HoneyHiveTracer.init(display="purple")
+    assert registry.tracers() == before
 
 
 def test_a_session_id_may_be_a_uuid_object() -> None:

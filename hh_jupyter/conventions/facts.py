@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from sys import intern
 from typing import Any, Final, Protocol
 
+from hh_jupyter.values import json_text
+
 
 class EventLike(Protocol):
     """A span event, of OpenTelemetry or decoded."""
@@ -395,14 +397,7 @@ def items_of(value: Any) -> Sequence[Any]:
 
 def as_text(value: Any) -> str:
     """A value as text: strings unchanged, None as "", everything else as JSON."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    try:
-        return json.dumps(value, ensure_ascii=False, default=str)
-    except (ValueError, TypeError, RecursionError):
-        return str(type(value))
+    return "" if value is None else json_text(value)
 
 
 def tool_result(value: Any) -> Any:

@@ -22,6 +22,7 @@ from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.records import prices
 from hh_jupyter.records.record import SpanDetails, SpanError, SpanRecord
 from hh_jupyter.records.tree import SpanNode, SpanTree
+from hh_jupyter.values import valid_utf8
 
 Detail = Literal["summary", "preview", "full"]
 
@@ -307,7 +308,7 @@ def _text(text: str) -> str:
     text = media.without_base64(text)
     if len(text) > MAX_TEXT_LENGTH:
         text = f"{text[:MAX_TEXT_LENGTH]}… ({len(text):,} characters)"
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return valid_utf8(text)
 
 
 # Content as plain text, for the static displays: messages, inputs and outputs.

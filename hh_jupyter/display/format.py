@@ -95,6 +95,11 @@ def clean(text: str, limit: int) -> str:
     return line[: limit - 1].rstrip() + "…" if cut else line
 
 
+def shorten(text: str, limit: int) -> str:
+    """Return at most `limit` characters of a text, with an ellipsis if it was cut."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
 def clean_block(text: str) -> str:
     """Return printable text of several lines in full length: line feeds stay, tabs become spaces."""
     lines = _LINE_ENDS.split(_ESCAPES.sub("", text).replace("\t", "    "))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pprint
 import re
 import sys
@@ -17,6 +16,7 @@ from hh_jupyter.conventions.facts import Message, SpanContent, mapping
 from hh_jupyter.display import media
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.record import SpanDetails, SpanRecord
+from hh_jupyter.values import json_text
 
 WIDTH: Final = 100
 MAX_CHARACTERS: Final = 200_000
@@ -294,7 +294,7 @@ def _message(message: Message) -> dict[str, Any]:
     shown: dict[str, Any] = {"role": message.role, "content": _body(message)}
     if message.tool_calls:
         shown["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _json(call.arguments)}}
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": json_text(call.arguments)}}
             for call in message.tool_calls
         ]
     if message.tool_call_id:
@@ -323,7 +323,7 @@ def _items(message: Message) -> list[dict[str, Any]]:
     if message.tool_call_id:
         return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": message.text or ""}]
     calls = [
-        {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": _json(call.arguments)}
+        {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": json_text(call.arguments)}
         for call in message.tool_calls
     ]
     if calls and not message.text:
@@ -348,7 +348,3 @@ def _body(message: Message) -> Any:
     if not message.parts:
         return message.text
     return [*([{"type": "text", "text": message.text}] if message.text else []), *message.parts]
-
-
-def _json(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, overload
 
 from hh_jupyter.tracing.decorators import trace
+from hh_jupyter.values import python_number
 
 F = TypeVar("F", bound=Callable[..., Any])
 Scalar = str | bool | int | float
@@ -77,14 +78,14 @@ def score(name: str, returned: Any) -> Score:
     """
     if isinstance(returned, list | tuple) and len(returned) == 1:
         returned = returned[0]
-    returned = _plain_number(returned)
+    returned = python_number(returned)
     if returned is None:
         return Score()
     if isinstance(returned, Scalar):
         return Score({name: returned})
     if not isinstance(returned, Mapping):
         return Score(problem=f"returned a {type(returned).__name__}; expected a number, bool, text or dict")
-    values = {str(key): _plain_number(value) for key, value in returned.items()}
+    values = {str(key): python_number(value) for key, value in returned.items()}
     metrics = {
         name if key == "score" else f"{name}_{key}": value for key, value in values.items() if isinstance(value, Scalar)
     }
@@ -153,8 +154,3 @@ def callable_name(function: Any) -> str:
     while not hasattr(function, "__name__") and hasattr(function, "func"):
         function = function.func
     return str(getattr(function, "__name__", type(function).__name__))
-
-
-def _plain_number(value: Any) -> Any:
-    """Convert a numpy or torch scalar to a Python number."""
-    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value

@@ -40,7 +40,7 @@ from hh_jupyter.experiments.results import (
     RunComparisonResult,
 )
 from hh_jupyter.experiments.runs import text_without_secrets
-from hh_jupyter.tracing.api import current_tracer
+from hh_jupyter.settings import display_settings
 
 # Metrics: aggregate, spread, range, distribution
 
@@ -244,8 +244,7 @@ def _notes(result: ExperimentResultSummary) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = text_without_secrets(str(value))
-    return text if len(text) <= CONFIG_LENGTH else f"{text[: CONFIG_LENGTH - 1]}…"
+    return fmt.shorten(text_without_secrets(str(value)), CONFIG_LENGTH)
 
 
 def _columns(rows: Sequence[ResultRow]) -> list[str]:
@@ -283,8 +282,7 @@ def _row_view(row: ResultRow, columns: Sequence[str], result: ExperimentResultSu
 
 def _content(row: ResultRow) -> list[tuple[str, str]]:
     """The first characters of inputs and outputs, if the setting `saved_detail` allows them in saved notebooks."""
-    tracer = current_tracer()
-    if tracer is None or tracer.settings.saved_detail == "summary":
+    if display_settings().saved_detail == "summary":
         return []
     given = (("inputs", row.inputs), ("outputs", row.outputs))
     return [(name, text_without_secrets(text)) for name, text in given if text]
@@ -509,5 +507,4 @@ def _change_size(found: RunComparisonResult, new: ResultRow | None, old: ResultR
 
 def _value(value: Any) -> str:
     """A value of `config`, truncated so that two of them fit into the table."""
-    shown = "-" if value is None else text_without_secrets(str(value))
-    return shown if len(shown) <= _VALUE_LENGTH else f"{shown[: _VALUE_LENGTH - 1]}…"
+    return "-" if value is None else fmt.shorten(text_without_secrets(str(value)), _VALUE_LENGTH)

@@ -16,6 +16,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace as otel_trace
 
 from hh_jupyter import attributes as keys
+from hh_jupyter.display.format import shorten
 from hh_jupyter.experiments.dataset import Datapoint
 from hh_jupyter.experiments.evaluators import ARGUMENT_NAMES, CACHE_SIZE, Scalar, arguments_for, parameters_of, score
 from hh_jupyter.experiments.invocation import RetryPolicy, error_text, invoke
@@ -310,4 +311,4 @@ def _preview(value: Any) -> str:
     if value is None:
         return ""
     text = value[: PREVIEW_LENGTH + 1] if isinstance(value, str) else str(value)
-    return text if len(text) <= PREVIEW_LENGTH else f"{text[: PREVIEW_LENGTH - 1]}…"
+    return shorten(text, PREVIEW_LENGTH)

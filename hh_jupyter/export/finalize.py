@@ -30,7 +30,7 @@ from hh_jupyter.records.record import SpanRecord, event_id_of, failed_status, sp
 from hh_jupyter.redaction import Redactor, RedactorWithFunction
 from hh_jupyter.secret_rules import key_rule
 from hh_jupyter.settings import Settings
-from hh_jupyter.values import copy_attributes, drop_largest, flatten, plain_values
+from hh_jupyter.values import copy_attributes, flatten, plain_values, valid_utf8
 
 if TYPE_CHECKING:
     from hh_jupyter.export.store import BodyStore
@@ -376,7 +376,7 @@ def _cleaned(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _clean(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
+        return valid_utf8(value)
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return str(value)
     if isinstance(value, list | tuple):
@@ -419,7 +419,7 @@ def _cut_to_limits(draft: _Draft, policy: FinalizePolicy) -> list[str]:
         names = list(attributes)
         names = names[:first] + (names[-last:] if last else [])
         attributes = {name: attributes[name] for name in names}
-    attributes, room = drop_largest(attributes, policy.max_span_size)
+    attributes, room = _drop_largest(attributes, policy.max_span_size)
     draft.attributes = attributes
     cut = before - len(attributes)
     if not (cut or draft.events or draft.links):  # Nearly all spans.
@@ -427,7 +427,7 @@ def _cut_to_limits(draft: _Draft, policy: FinalizePolicy) -> list[str]:
     events = []
     for event in draft.events[: policy.max_events]:
         given = copy_attributes(event.attributes)
-        kept, room = drop_largest(given, room)
+        kept, room = _drop_largest(given, room)
         cut += len(given) - len(kept)
         events.append(event if kept is given else Event(event.name, kept, event.timestamp))
     links = draft.links[: policy.max_links]
@@ -437,6 +437,33 @@ def _cut_to_limits(draft: _Draft, policy: FinalizePolicy) -> list[str]:
     draft.dropped_events += above["events"]
     draft.dropped_links += above["links"]
     return [f"{number} {what}" for what, number in above.items() if number]
+
+
+_NUMBER_SIZE: Final = 8
+"""Approximate size of an encoded number, in bytes."""
+
+
+def _drop_largest(attributes: dict[str, Any], room: int) -> tuple[dict[str, Any], int]:
+    """Drop the largest attributes until keys and values together fit into `room`, in characters.
+
+    Returns:
+        The remaining attributes, and the unused part of the room, at least 0.
+    """
+    left = room - sum(map(len, attributes)) - sum(map(_size, attributes.values()))
+    if left >= 0:
+        return attributes, left
+    sizes = {key: len(key) + _size(value) for key, value in attributes.items()}
+    for key in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        left += sizes.pop(key)
+        if left >= 0:
+            break
+    return {key: attributes[key] for key in sizes}, max(left, 0)
+
+
+def _size(value: Any) -> int:
+    if type(value) is str:
+        return len(value)
+    return sum(map(_size, value)) if isinstance(value, list | tuple) else _NUMBER_SIZE
 
 
 def _copy(span: ReadableSpan, origin: Origin, draft: _Draft, resource: Resource) -> FinalSpan:

@@ -33,6 +33,7 @@ from hh_jupyter.export.spool_file import (
     spool_files,
     tidy,
 )
+from hh_jupyter.values import valid_utf8
 
 logger = logging.getLogger(__name__)
 
@@ -196,13 +197,13 @@ class Spool:
                 row.key = record.key if stored else None
 
     def _record(self, destination: str, row: Row) -> Record:
-        cell = row.cell and _text(row.cell)
-        about = (destination, row.kind, _text(row.session_id), cell, row.spans, time.time(), 0, None)
+        cell = row.cell and valid_utf8(row.cell)
+        about = (destination, row.kind, valid_utf8(row.session_id), cell, row.spans, time.time(), 0, None)
         return Record(next(self._keys), *about, row.body)
 
     def mark(self, changes: Sequence[tuple[int, State | None, str | None]]) -> None:
         """Set the state and reason of rows by key; the state None deletes them. Repeated later if the disk is full."""
-        changes = [*self._unmarked, *((key, state, reason and _text(reason)) for key, state, reason in changes)]
+        changes = [*self._unmarked, *((key, state, reason and valid_utf8(reason)) for key, state, reason in changes)]
         self._unmarked = changes
 
         def mark(file: SpoolFile) -> None:
@@ -537,7 +538,7 @@ class Spool:
     @_on_worker
     def bodies(self, session_id: str, living: bool = False) -> list[bytes]:
         """Return the encoded spans of a session, sent or not, those of other processes first."""
-        where, values = "session_id = ? AND kind = 'spans'", (_text(session_id),)
+        where, values = "session_id = ? AND kind = 'spans'", (valid_utf8(session_id),)
         read = self._read(lambda file, *_: file.bodies(where, values), living)
         return [body for bodies in read for body in bodies]
 
@@ -593,7 +594,7 @@ class Spool:
 
 def _of_sessions(session_ids: Iterable[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield conditions for the rows of these sessions, each with its values: SQLite limits their number."""
-    texts = list(map(_text, session_ids))
+    texts = list(map(valid_utf8, session_ids))
     for start in range(0, len(texts), IDS_OF_CONDITION):
         values = tuple(texts[start : start + IDS_OF_CONDITION])
         yield f"session_id IN ({','.join('?' * len(values))})", values
@@ -603,11 +604,6 @@ def _default_directory() -> Path:
     import platformdirs
 
     return platformdirs.user_data_path("hh_jupyter", appauthor=False) / "spool"
-
-
-def _text(value: str) -> str:
-    """Return the text with each unpaired surrogate replaced by "?", because SQLite cannot store them."""
-    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
 
 
 def _trim(rows: Iterable[StoredRow], left: int) -> int:

@@ -6,13 +6,14 @@ The SDK has span classes of its own and passes its spans to processors. They are
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+
+from hh_jupyter.values import json_text
 
 logger = logging.getLogger(__name__)
 
@@ -164,8 +165,8 @@ def _message(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _json(value: Any) -> str | None:
-    return json.dumps(value, ensure_ascii=False, default=str) if value else None
+    return json_text(value) if value else None
 
 
 def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return None if value is None else json_text(value)

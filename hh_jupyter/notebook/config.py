@@ -31,7 +31,19 @@ from hh_jupyter.export.http import KEY_REJECTED, Result, host_of
 from hh_jupyter.notebook.parser import ParsedLine
 from hh_jupyter.notebook.sessions import SessionHistory
 from hh_jupyter.notebook.status import load_line, storage
-from hh_jupyter.settings import CONFIG, DEFAULTS, TABLE, SettingRow, Settings, check, resolve
+from hh_jupyter.settings import (
+    CONFIG,
+    DEFAULTS,
+    TABLE,
+    DisplaySettings,
+    SettingRow,
+    Settings,
+    check,
+    display_settings,
+    resolve,
+    resolve_display,
+    set_display_settings,
+)
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 FILE: Final = "configuration file"
@@ -398,7 +410,7 @@ _ENVIRON_KEYS: Final = tuple(os.environ.encodekey(variable) for row in TABLE.val
 
 
 class KernelSettings:
-    """Resolves the kernel's settings and reconfigures its tracer when one of their sources changes.
+    """Resolves the settings of the kernel's tracer and outputs, and applies them when one of their sources changes.
 
     Args:
         config: the traits.
@@ -416,20 +428,34 @@ class KernelSettings:
         self._initialised = bool(state.arguments)
 
     def initial(self) -> Settings:
-        """The settings to make the tracer with."""
+        """Set the display settings, and return the settings to make the tracer with."""
         self._login.load()
-        return self._resolve(self._state.arguments)
+        settings, display = self._resolve(self._state.arguments)
+        set_display_settings(display)
+        return settings
 
-    def _resolve(self, arguments: dict[str, Any], called: str = "hh_jupyter") -> Settings:
-        settings = self._login.apply(resolve(arguments, traits=self._config.explicit_values(), called=called))
-        settings = dataclasses.replace(settings, origins=self._config.precise_origins(settings.origins))
-        # Kernels are often killed: unsent spans are kept on disk by default.
-        return settings if settings.spool is not None else dataclasses.replace(settings, spool=True)
+    def _resolve(self, arguments: dict[str, Any], called: str = "hh_jupyter") -> tuple[Settings, DisplaySettings]:
+        traits, precise = self._config.explicit_values(), self._config.precise_origins
+        settings = self._login.apply(resolve(arguments, traits=traits, called=called))
+        settings = dataclasses.replace(settings, origins=precise(settings.origins))
+        if settings.spool is None:  # Kernels are often killed: unsent spans are kept on disk by default.
+            settings = dataclasses.replace(settings, spool=True)
+        display = resolve_display(arguments, traits=traits, called=called)
+        return settings, dataclasses.replace(display, origins=precise(display.origins))
+
+    def _apply(self, arguments: dict[str, Any]) -> None:
+        settings, display = self._resolve(arguments)
+        set_display_settings(display)
+        self.tracer.configure(settings)
 
     def _arguments(self) -> dict[str, Any]:
         """The arguments of `init` in this kernel; they override traits and environment."""
-        current = self.tracer.settings
-        return {name: getattr(current, name) for name, origin in current.origins.items() if origin == "argument"}
+        return {
+            name: getattr(current, name)
+            for current in (self.tracer.settings, display_settings())
+            for name, origin in current.origins.items()
+            if origin == "argument"
+        }
 
     def save_state(self) -> None:
         """Store arguments and traits for the next load."""
@@ -437,14 +463,14 @@ class KernelSettings:
         self._state.traits = self._config.runtime_values()
 
     def configure_from_init(self, arguments: dict[str, Any]) -> HoneyHiveTracer | None:
-        """Apply the arguments of `HoneyHiveTracer.init(...)` to the kernel's tracer, and return it.
+        """Apply the arguments of `HoneyHiveTracer.init(...)` to the kernel's tracer and outputs, and return the tracer.
 
         Returns None if a later call names another key or server while the first is in use: that call makes a tracer
         of its own.
         """
         if not any(arguments.get(name) is not None for name in _DESTINATION):
             arguments = {**self._arguments(), **arguments}
-        settings = self._resolve(arguments, called="HoneyHiveTracer.init")
+        settings, display = self._resolve(arguments, called="HoneyHiveTracer.init")
         current = self.tracer.settings
         same = (settings.sending_key, settings.server_url) == (current.sending_key, current.server_url)
         # A wrong or missing key can be corrected. Once spans were sent with a key, another one means another project.
@@ -452,6 +478,7 @@ class KernelSettings:
         if self.tracer.closed or (in_use and not same):
             return None
         self._initialised = True
+        set_display_settings(display)
         self.tracer.configure(settings)
         self.tracer.provider_binding.become_global()
         return self.tracer
@@ -466,10 +493,10 @@ class KernelSettings:
         self._login.set_typed_key(key, self.tracer.settings.server_url)
         arguments = self._arguments()
         arguments.pop("api_key", None)
-        self.tracer.configure(self._resolve(arguments))
+        self._apply(arguments)
 
     def apply_changes(self, changed: str | None = None) -> None:
-        """Reconfigure the tracer if traits or `HH_*` variables changed since the last cell.
+        """Resolve all settings anew if traits or `HH_*` variables changed since the last cell.
 
         The values are compared rather than observed: traitlets does not notify when a trait is set to its default,
         which does override a variable.
@@ -483,7 +510,7 @@ class KernelSettings:
         self._applied = values
         arguments = self._arguments()
         arguments.pop(changed or "", None)
-        self.tracer.configure(self._resolve(arguments))
+        self._apply(arguments)
 
 
 def _environ() -> tuple[object, ...]:

@@ -24,6 +24,7 @@ from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.places import front_end_of
 from hh_jupyter.notebook.sessions import NotebookSessions, notebook_name
 from hh_jupyter.notebook.status import load_line
+from hh_jupyter.settings import display_settings, set_display_settings
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import set_default_tracer, set_host
 from hh_jupyter.tracing.decorators import trace_reloaded_methods
@@ -70,7 +71,7 @@ class Extension:
         if not quiet:
             self._print_load_line()
         self._cells.open_loading_cell()
-        if self._tracer.settings.auto_instrument:
+        if display_settings().auto_instrument:
             report = self._instrumentors.switch_on()
             if not quiet:
                 print(report)
@@ -137,6 +138,8 @@ class Extension:
     def _register_tracer(self, undo: ExitStack) -> Outputs:
         # A tracer that the user's code made before is used, and is not shut down at unload.
         existing = current_tracer()
+        if existing is None:
+            undo.callback(set_display_settings, None)
         tracer = self._tracer = self._settings.tracer = existing or self._make_tracer()
         undo.callback(self._settings.save_state)
         self._sessions = NotebookSessions(tracer, notebook_name(self._shell), self._state.made)
@@ -199,10 +202,9 @@ class Extension:
     def _on_cell_end(self, frame: CellFrame, *, error: BaseException | None, interrupted: bool) -> None:
         """Show the spans of a cell, or the hint that it used an untraced library."""
         self._outputs.finish(frame, error=error, interrupted=interrupted)
-        settings = self._tracer.settings
-        if settings.display == "off" or settings.disable_tracing or span_log().records(cell=frame.key):
+        if display_settings().display == "off" or self._tracer.settings.disable_tracing:
             return
-        if self._front_end.place_below() is None:
+        if span_log().records(cell=frame.key) or self._front_end.place_below() is None:
             return  # The hint would erase what the cell shows.
         hint = self._untraced.for_cell(frame.info.raw_cell or "")
         if hint is not None:

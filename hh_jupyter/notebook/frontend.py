@@ -21,7 +21,7 @@ from hh_jupyter.notebook.views import RunningCell, view_id_of
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanDetails, SpanRecord, record_of
 from hh_jupyter.redaction import Redactor, RedactorWithFunction
-from hh_jupyter.settings import Settings
+from hh_jupyter.settings import Settings, display_settings
 from hh_jupyter.threads import start_thread
 from hh_jupyter.tracing.processor import open_spans
 
@@ -193,7 +193,7 @@ class RunningCells:
                 note_failure("RunningCells", error)
 
     def _is_displayed(self, cell: RunningCell) -> bool:
-        return (cell.frame.show or self._settings().display) != "off"
+        return (cell.frame.show or display_settings().display) != "off"
 
     def _follow(self, cell: RunningCell) -> None:
         """Update the page whenever a span starts or ends, until the cell has ended."""

@@ -36,6 +36,7 @@ from hh_jupyter.notebook.sessions import SHORT_ID, NotebookSessions, SessionStor
 from hh_jupyter.notebook.show import LAST, ShowCommand
 from hh_jupyter.notebook.status import disk_lines, load_line, status_text
 from hh_jupyter.notebook.transfer import Scope, clear, open_session, save, send
+from hh_jupyter.settings import display_settings
 from hh_jupyter.tracing.span_store import span_log
 
 
@@ -160,7 +161,7 @@ class Commands:
             if mode not in SHOW_MODES:
                 raise UsageError(f"%hh display: unknown mode {mode}. {did_you_mean(mode, SHOW_MODES)}")
             self._set_trait("display", mode)
-        print(f"hh: display {self._sessions.tracer.settings.display}")
+        print(f"hh: display {display_settings().display}")
 
     def _on(self, line: ParsedLine) -> None:
         self._set_trait("disable_tracing", False)

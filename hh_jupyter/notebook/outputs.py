@@ -32,6 +32,7 @@ from hh_jupyter.records import prices
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanDetails, SpanRecord
+from hh_jupyter.settings import display_settings
 from hh_jupyter.threads import start_thread
 from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -239,7 +240,7 @@ class DeliveryWait:
 
     def _allowed(self, *, headless: bool) -> float:
         """Return the wait in seconds: the setting if it was set, else longer in the cases of LONG_WAIT_SECONDS."""
-        settings, spool = self._tracer.settings, self._tracer.spool
+        settings, spool = display_settings(), self._tracer.spool
         if settings.origins.get("cell_flush_seconds") != "default":
             return settings.cell_flush_seconds
         return LONG_WAIT_SECONDS if headless or spool is None or spool.problem else settings.cell_flush_seconds
@@ -528,7 +529,7 @@ class Outputs:
     def _add_for(self, frame: CellFrame, place: Place | None) -> CellOutput:
         cell_id = frame.cell_id
         self.want_hub(interactive=bool(cell_id))
-        mode = frame.show or self._tracer.settings.display
+        mode = frame.show or display_settings().display
         return self._add(frame.key, frame.label, view_id_of(cell_id, frame.label), mode, place)
 
     def _add(self, key: str, label: str, view_id: str, mode: str, place: Place | None) -> CellOutput:
@@ -602,6 +603,6 @@ class Outputs:
     def _show_late(self, key: str) -> None:
         """Give a cell that ended without spans its output, since one of its spans has ended now."""
         frame, place = self._without_spans.pop(key, (None, None))
-        if frame is not None and self._tracer.settings.display != "off":
+        if frame is not None and display_settings().display != "off":
             self._add_for(frame, place)
             self._updater.start()

@@ -11,7 +11,7 @@ from hh_jupyter.export.http import KEY_REJECTED
 from hh_jupyter.export.spool import Spool
 from hh_jupyter.notebook.sessions import KnownSession
 from hh_jupyter.records.export_state import ExportState
-from hh_jupyter.settings import Settings
+from hh_jupyter.settings import Settings, display_settings
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 ALWAYS_SHOWN: Final = ("api_key", "server_url", "project", "source", "display", "cell_flush_seconds")
@@ -154,7 +154,8 @@ def disk_lines(spool: Spool | None, known: Iterable[KnownSession]) -> list[str]:
 
 
 def _setting_lines(settings: Settings, *, all_settings: bool) -> list[str]:
-    rows = [row for row in settings.describe() if all_settings or row.name in ALWAYS_SHOWN or row.origin != "default"]
+    every = (*settings.describe(), *display_settings().describe())
+    rows = [row for row in every if all_settings or row.name in ALWAYS_SHOWN or row.origin != "default"]
     widths = (max(len(row.name) for row in rows), max(len(row.value) for row in rows))
     return [f"  {row.name:<{widths[0]}}  {row.value:<{widths[1]}}  {row.origin}" for row in rows]
 

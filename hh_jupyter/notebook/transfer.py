@@ -20,6 +20,7 @@ from hh_jupyter.export.spool import Spool
 from hh_jupyter.notebook.sessions import ALL, MAX_LISTED, KnownSession, SessionStore
 from hh_jupyter.notebook.status import kept_here, local_mode
 from hh_jupyter.notebook.views import session_url
+from hh_jupyter.settings import display_settings
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 # Sending experiment runs of local mode: create the run at the backend, send its sessions, mark the run as completed.
@@ -362,7 +363,7 @@ def _wait_unsent(spool: Spool, ids: Collection[str], tracer: HoneyHiveTracer) ->
 
 
 def _flush(tracer: HoneyHiveTracer) -> None:
-    tracer.force_flush(max(SEND_SECONDS, tracer.settings.cell_flush_seconds) * 1000)
+    tracer.force_flush(max(SEND_SECONDS, display_settings().cell_flush_seconds) * 1000)
 
 
 def _named(chosen: Sequence[KnownSession]) -> str:

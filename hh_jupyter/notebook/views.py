@@ -24,7 +24,7 @@ from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanError, Spa
 from hh_jupyter.records.totals import summarize
 from hh_jupyter.records.tree import Ending, SpanTree
 from hh_jupyter.redaction import Redactor, RedactorWithFunction
-from hh_jupyter.settings import Settings
+from hh_jupyter.settings import Settings, display_settings
 from hh_jupyter.tracing.spans import exception_attributes
 from hh_jupyter.values import text_of
 
@@ -131,7 +131,7 @@ class Views:
 
     def static_view(self, output: CellOutput) -> CellView:
         """Return the view for static rendering, with span content as far as it is to be included."""
-        settings = self._tracer.settings
+        settings = display_settings()
         view = self.view(output)
         detail = output.detail or cast("Detail", settings.saved_detail)
         content, omitted = collect_content(view.tree, detail, self._log.details)
@@ -161,7 +161,7 @@ class Views:
             revision=2 * output.changes + price_table.ready(),
             notice=self._notices.notice_for(output, export, overdue=output.overdue),
             mode=output.mode,
-            max_rows=self._tracer.settings.display_rows,
+            max_rows=display_settings().display_rows,
             evicted=max(0, self._span_count(output.key) - len(tree.nodes)),
             errors_only=output.errors_only,
             content_requested=output.asked,
@@ -193,7 +193,7 @@ class Views:
             records: records of its ended and open spans, at least one.
             now_ns: current time in Unix nanoseconds.
         """
-        tree, settings = SpanTree.build(records, now_ns=now_ns), self._tracer.settings
+        tree, settings = SpanTree.build(records, now_ns=now_ns), display_settings()
         session_id = tree.roots[-1].record.session_id
         return CellView(
             view_id=cell.view_id,
@@ -245,7 +245,7 @@ def fixed_view(
 
     Args:
         records: at least one.
-        settings: current settings.
+        settings: current settings of the tracer.
         view_id: id of the output's element in the page.
         label: argument of `%hh show` that shows the same again.
         export: export state of the spans.
@@ -267,7 +267,7 @@ def fixed_view(
         session_id=session_id,
         session_url=session_url(settings, session_id) if export.destination else None,
         mode="tree",
-        max_rows=settings.display_rows,
+        max_rows=display_settings().display_rows,
         evicted=forgotten,
         errors_only=errors_only,
         content_requested=True,

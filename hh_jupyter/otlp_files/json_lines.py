@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from hh_jupyter.errors import SpanFileError
 from hh_jupyter.export import otlp
 from hh_jupyter.redaction import shown
+from hh_jupyter.values import valid_utf8
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -399,7 +400,7 @@ def _set_text(message: Any, name: str, value: Any) -> None:
     try:
         setattr(message, name, text)
     except ValueError:  # A lone surrogate: valid in JSON, but not in UTF-8.
-        setattr(message, name, text.encode("utf-8", "replace").decode())
+        setattr(message, name, valid_utf8(text))
 
 
 def _int(value: Any, name: str) -> int:

@@ -38,6 +38,7 @@ from hh_jupyter.errors import WorkerError
 from hh_jupyter.export.model import EndedSpan, RemoteOrigin
 from hh_jupyter.export.remote import REMOTE, buffer_for, process_name, unpack
 from hh_jupyter.settings import Settings
+from hh_jupyter.threads import evict_oldest
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import (
     SESSION_KEYS,
@@ -50,7 +51,7 @@ from hh_jupyter.tracing.context import (
 )
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 from hh_jupyter.tracing.validation import callable_matches, raise_argument_error, tracer_or_none, unwrap_partial
-from hh_jupyter.values import evict_oldest, text_of, type_name
+from hh_jupyter.values import text_of, type_name
 
 __all__ = ["traced"]
 

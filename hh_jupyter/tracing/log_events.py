@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import Event
 from opentelemetry.trace import SpanContext
 
 from hh_jupyter.export.model import LateEvent
-from hh_jupyter.values import evict_oldest
+from hh_jupyter.threads import evict_oldest
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider

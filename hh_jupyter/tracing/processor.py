@@ -27,11 +27,11 @@ from hh_jupyter.export.model import LateEvent, Origin, RemoteOrigin, Session
 from hh_jupyter.export.remote import REMOTE
 from hh_jupyter.export.resource import own_resource
 from hh_jupyter.settings import Settings
+from hh_jupyter.threads import evict_oldest
 from hh_jupyter.tracing.context import CELL, SESSION_KEYS, UnseededIdGenerator, visible_baggage
 from hh_jupyter.tracing.log_events import LOGS_API, LogEventCollector
 from hh_jupyter.tracing.sessions import TracerSessions
 from hh_jupyter.tracing.validation import warn_once
-from hh_jupyter.values import evict_oldest
 from hh_jupyter.version import VERSION
 
 if TYPE_CHECKING:

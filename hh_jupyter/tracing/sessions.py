@@ -20,9 +20,10 @@ from hh_jupyter.export import http
 from hh_jupyter.export.exporter import Exporter
 from hh_jupyter.export.model import Session
 from hh_jupyter.settings import Settings
+from hh_jupyter.threads import evict_oldest
 from hh_jupyter.tracing.context import current_cell, random_uuid, visible_baggage
 from hh_jupyter.tracing.validation import is_given, safe_isinstance, warn_once
-from hh_jupyter.values import as_object, evict_oldest, plain, text_of
+from hh_jupyter.values import as_object, plain, text_of
 
 MAX_REMEMBERED: Final = 256
 """Sessions that can be registered again with another backend, after a change of key or URL."""

@@ -24,13 +24,14 @@ from hh_jupyter import settings as settings_table
 from hh_jupyter.export.exporter import Exporter
 from hh_jupyter.export.model import Session
 from hh_jupyter.records.export_state import ExportState
-from hh_jupyter.settings import Settings, same_but_for_display, with_config_objects
+from hh_jupyter.settings import Settings
 from hh_jupyter.threads import call_off_loop
 from hh_jupyter.tracing import propagation, registry, span_store
 from hh_jupyter.tracing.context import (
     SessionScope,
     detach,
     from_host,
+    has_host,
     set_default_if_unset,
     unset_default,
     warn_not_sending,
@@ -48,6 +49,7 @@ from hh_jupyter.tracing.validation import (
     raise_argument_error,
     safe_isinstance,
     warn_argument_once,
+    with_config_objects,
 )
 from hh_jupyter.values import text_of
 
@@ -85,7 +87,10 @@ class HoneyHiveTracer:
     ) -> None:
         objects = {"config": config, "session_config": session_config, "evaluation_config": evaluation_config}
         settings = with_config_objects(objects, settings, "HoneyHiveTracer")
+        display = settings_table.resolve_display(settings)
         self._start(settings_table.resolve(settings), caller_name(), join=False, register="now")
+        if "argument" in display.origins.values() and not has_host():  # A loaded notebook has its own.
+            settings_table.set_display_settings(display)
         warn_not_sending(self.settings)
         set_default_if_unset(self)
 
@@ -160,7 +165,7 @@ class HoneyHiveTracer:
     def configure(self, settings: Settings) -> None:
         """Apply new settings to spans and sessions created from now on, also another key or URL."""
         before, self.settings = self.settings, settings
-        if same_but_for_display(before, settings):
+        if settings == before:
             return
         registry.set_verbose(self, settings.verbose)
         destination_changed = self.exporter.configure(settings)

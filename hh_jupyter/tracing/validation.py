@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.errors import SettingTypeError
+from hh_jupyter.settings import ARGUMENTS, TABLE
 from hh_jupyter.values import text_of, type_name
 
 T = TypeVar("T")
@@ -220,3 +221,52 @@ def unwrap_partial(function: Any) -> Any:
     while isinstance(function, functools.partial):
         function = function.func
     return function
+
+
+# Config objects: the official SDK also accepts settings as objects in positional arguments.
+
+
+def with_config_objects(objects: Mapping[str, Any], keywords: Mapping[str, Any], called: str) -> dict[str, Any]:
+    """Merge config objects and keywords; later objects override earlier ones, and keywords override all objects.
+
+    Args:
+        objects: parameter name -> a dict, a pydantic model, or any object with settings as attributes. Of a model only
+            explicitly set fields are used, not its defaults.
+        keywords: None means not given.
+
+    Raises:
+        SettingTypeError: an object without settings, such as a key passed by position.
+    """
+    settings: dict[str, Any] = {}
+    for name, value in objects.items():
+        if value is not None:
+            settings.update(_fields(called, name, value))
+    settings.update({name: value for name, value in keywords.items() if value is not None})
+    return settings
+
+
+def _fields(called: str, name: str, value: Any) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        found: Mapping[Any, Any] = value
+    elif callable(getattr(value, "model_dump", None)) and not isinstance(value, type):
+        found = value.model_dump(exclude_unset=True)
+    elif hasattr(value, "__dict__") and not callable(value) and _holds_settings(value):
+        found = vars(value)
+    else:
+        raise SettingTypeError(
+            f"{called}: {name} must be a dict or a config object; got {_kind(value)}. "
+            "Pass settings by name: api_key=..."
+        )
+    return {str(field): item for field, item in found.items() if item is not None and not str(field).startswith("_")}
+
+
+def _holds_settings(value: Any) -> bool:
+    return any(field in TABLE or field in ARGUMENTS for field in vars(value))
+
+
+def _kind(value: Any) -> str:
+    """The type of a value; not the value itself, which may be a key: `HoneyHiveTracer("...")`."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    without = ", none of whose attributes is a setting" if hasattr(value, "__dict__") and not callable(value) else ""
+    return f"a {type(value).__name__}{without}"

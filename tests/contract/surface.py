@@ -241,9 +241,9 @@ def _entries() -> Iterator[tuple[str, Mark, str]]:
     for other in OTHERS:
         for key in other.names.split():
             yield key, other.mark, other.reason
-    for row in UNUSED:
-        for name in set(row.arguments).intersection(IGNORED_SETTINGS):
-            yield f"init({name})", Mark.IGNORED, row.reason
+    for reason, names in UNUSED.items():
+        for name in set(names.split()).intersection(IGNORED_SETTINGS):
+            yield f"init({name})", Mark.IGNORED, reason
 
 
 def differences_table() -> str:

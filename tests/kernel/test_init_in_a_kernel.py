@@ -82,6 +82,23 @@ def test_what_a_magic_sets_beats_what_init_was_given(fresh: Kernel) -> None:
     assert fresh.run("%hh display tree").stdout.strip() == "hh: display tree"
 
 
+def test_what_init_sets_for_the_display_outlasts_a_reload_and_a_tracer_of_its_own(fresh: Kernel) -> None:
+    fresh.run("hh.HoneyHiveTracer.init(display='off')")
+    assert fresh.run("span('hidden');").kinds == []
+    fresh.run("hh.HoneyHiveTracer.init(multi_instance=True, display='tree', display_rows=1)")
+    fresh.run("%reload_ext hh_jupyter")
+    assert fresh.run("span('hidden');").kinds == []
+    assert "display_rows" not in fresh.run("%hh").stdout
+
+
+def test_what_a_script_set_for_the_display_holds_in_a_notebook_that_loads_later(fresh: Kernel) -> None:
+    fresh.run("%unload_ext hh_jupyter")
+    fresh.run("own = hh.HoneyHiveTracer.init(display='off')")
+    fresh.run("%load_ext hh_jupyter")
+    assert fresh.run("with own.start_span('hidden'): pass").kinds == []
+    assert fresh.run("%hh").stdout.count("argument") == 1
+
+
 def test_a_notebook_keeps_more_rows_than_a_script(fresh: Kernel) -> None:
     many = fresh.run("for _ in range(3_000): span('x')")
     assert "3,000 spans" in many.output.text

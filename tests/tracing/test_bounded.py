@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from hh_jupyter import HoneyHiveTracer, values
+from hh_jupyter import HoneyHiveTracer
+from hh_jupyter.threads import evict_oldest
 from hh_jupyter.tracing.context import UnseededIdGenerator
 
 
@@ -52,7 +53,7 @@ def test_the_oldest_entries_are_removed_while_other_threads_add_entries() -> Non
 
     def remember(number: int) -> None:
         kept[threading.get_ident(), number] = number
-        values.evict_oldest(kept, 10)
+        evict_oldest(kept, 10)
 
     assert in_threads(remember, 20_000) == []
     assert len(kept) == 10

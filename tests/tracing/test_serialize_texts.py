@@ -21,7 +21,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from hh_jupyter.values import flatten, plain, scalar, text_of
+from hh_jupyter.values import flatten, json_text, plain, scalar, text_of
 
 
 class Point(NamedTuple):
@@ -140,3 +140,18 @@ def test_sets_are_written_alike_in_every_process() -> None:
     code = "from hh_jupyter.values import scalar; print(scalar({'one', 'two', 'three', ('four', 4)}))"
     run = functools.partial(subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert len({run(env={"PYTHONHASHSEED": seed}).stdout for seed in ("1", "2", "3")}) == 1
+
+
+class Silent:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_json_text_leaves_text_as_it_is_and_shows_what_json_cannot_hold() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    values = ["text", {"a": "\u00e9"}, None, {(1, 2): 3}, [{1}], endless, [Silent()]]
+    texts = ["text", '{"a": "\u00e9"}', "null", "{(1, 2): 3}", '["{1}"]', "[[...]]"]
+    *shown, silent = map(json_text, values)
+    assert shown == texts
+    assert "RuntimeError" not in silent
