@@ -1,35 +1,28 @@
-"""The exporter of one tracer: what happens to its spans and requests, and the parts that all exporters share.
-
-A span is put together with the plan that is in force when it ends. So a later change of settings does not apply to it,
-and it goes to the destination that it was made for.
-"""
+"""The exporter of one tracer: where its spans and requests go under which settings, flushing and closing."""
 
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 from hh_jupyter.export import process, remote
-from hh_jupyter.export.destination import Destination, Destinations, Flush
-from hh_jupyter.export.model import EndedSpan, Kind, LateEvent, Origin, RemoteOrigin, Request, Row
-from hh_jupyter.export.sender import Senders
+from hh_jupyter.export.destination import Destination, Flush
+from hh_jupyter.export.model import EndedSpan, Kind, LateEvent, Origin, RemoteOrigin, Request
+from hh_jupyter.export.pipeline import STOP_SECONDS, Pipeline, Plan
 from hh_jupyter.export.store import BodyStore
-from hh_jupyter.export.worker import Answer, Entry, Worker
+from hh_jupyter.export.worker import Answer
 from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
-    from hh_jupyter.export.finalize import Finalizer
     from hh_jupyter.export.http import OtlpEndpoint, SpanTarget
     from hh_jupyter.export.spool import Spool
 
@@ -45,338 +38,22 @@ IMMEDIATE_SECONDS: Final = 2.0
 ADOPT_AFTER: Final = 0.5
 """Seconds from the start of an exporter until it adopts the rows of dead processes; it keeps the start fast."""
 
-ADOPT_PAUSE: Final = (0.005, 0.02)
-"""Pause in seconds before the next file, so that the worker does other work in between."""
-
 STOP_SHARE: Final = 0.1
-STOP_SECONDS: Final = 0.05
-"""Share of the time for closing that is reserved for the threads to end, and its minimum in seconds."""
-
-_MIB: Final = 1024 * 1024
-_DAY: Final = 24 * 3600.0
+"""Share of the time for closing that is reserved for the threads to end; at least `pipeline.STOP_SECONDS`."""
 
 
-class Plan:
-    """What happens to spans and requests that are put under certain settings.
-
-    Attributes:
-        destinations: where rows are queued. In local mode, one without a host.
-        elsewhere: those of them to which another exporter of the provider sends the same spans.
-        spool: holds the rows on disk; None if the settings disable it.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        destinations: tuple[Destination, ...],
-        spool: Spool | None,
-        log: SpanLog,
-        store: BodyStore,
-    ) -> None:
-        self.settings, self.destinations, self.spool = settings, destinations, spool
-        self.log, self.store = log, store
-        self.elsewhere: frozenset[Destination] = frozenset()
-        self._finalizer: Finalizer | None = None
-
-    @property
-    def finalizer(self) -> Finalizer:
-        """Finalizes with these settings; loaded with the first span."""
-        if self._finalizer is None:
-            with process.taking_shared_locks():
-                from hh_jupyter.export.finalize import Finalizer
-
-            self._finalizer = Finalizer(self.settings)
-        return self._finalizer
-
-    @property
-    def keeps_requests(self) -> bool:
-        """Whether requests are sent, or kept on disk."""
-        return self.spool is not None or any(one.host is not None for one in self.destinations)
-
-    def beside(self, targets: Sequence[SpanTarget]) -> Plan:
-        """Return the plan for spans that other exporters send to these targets."""
-        plan = Plan(self.settings, self.destinations, self.spool, self.log, self.store)
-        plan.elsewhere = frozenset(one for one in self.destinations if one.target_is_among(targets))
-        return plan
-
-
-class _Shared:
-    """The parts that all exporters of this process share."""
-
-    def __init__(self) -> None:
-        self.exporters: set[Exporter] = set()
-        self.spools: dict[str | None, Spool] = {}
-        self.worker = Worker(self._handle, self._end_turn)
-        self.all = Destinations(self.worker.ring)
-        self.senders = Senders(self.all, self.worker)
-
-    # On the worker
-
-    def _handle(self, entries: Sequence[Entry]) -> None:
-        """Finalize and queue entries, in order for each plan."""
-        requests: dict[Plan, list[Request]] = {}
-        spans: dict[Plan, tuple[list[EndedSpan], list[LateEvent]]] = {}
-        for plan, span, about in entries:
-            if isinstance(about, Request):
-                requests.setdefault(plan, []).append(about)
-            else:
-                ended, late = spans.setdefault(plan, ([], []))
-                late.append(about) if span is None else ended.append(EndedSpan(span, about))
-        # Requests of all plans go first: a session's start may have been put under another plan than its spans.
-        for plan, some in requests.items():
-            if plan.keeps_requests:
-                self._export_guarded(plan, partial(self._export_requests, plan, some))
-        for plan, parts in spans.items():
-            self._export_guarded(plan, partial(self._export_spans, plan, *parts))
-        for plan, some in requests.items():
-            self._show_updates(plan, [request for request in some if request.kind == "event_update"])
-        with self.all.changed:
-            busy = any(True for one in self.all.active for _ in one.unsettled())
-        if busy:
-            self.senders.start()
-        self.all.tell()
-
-    def _export_guarded(self, plan: Plan, export: Callable[[], None]) -> None:
-        try:
-            export()
-        except (Exception, KeyboardInterrupt) as error:  # boundary: a bug must not affect the spans of other plans.
-            logger.debug("exporting failed inside hh_jupyter", exc_info=True)
-            self._note_lost(plan, [f"spans could not be finalized and are lost ({type(error).__name__})"])
-            if isinstance(error, KeyboardInterrupt):  # Without a thread of our own.
-                self.worker.interrupt = error
-
-    def _export_requests(self, plan: Plan, requests: Sequence[Request]) -> None:
-        documents = [(request, document) for request in requests if (document := plan.finalizer.request(request))]
-        for destination in plan.destinations:
-            rows: list[Row] = []
-            with self.all.changed:
-                final = destination.final
-                for request, document in documents if destination.accepts("session_start") else ():
-                    row = Row(request.kind, str(request.session_id), document)
-                    if request.defer and plan.settings.otlp_enabled:
-                        final.defer(row)
-                    else:
-                        rows.append(row)
-                rows = [*final.take_deferred(row.session_id for row in rows), *rows]
-            self._queue(final, rows)
-        self._note_lost(plan, plan.finalizer.take_lost())
-
-    def _export_spans(self, plan: Plan, spans: Sequence[EndedSpan], late: Sequence[LateEvent]) -> None:
-        finalizer = plan.finalizer
-        if late:
-            from hh_jupyter.export.finalize import merge_late
-
-            spans, late = merge_late(spans, late)
-        bodies = finalizer.bodies(spans)
-        for body in bodies:
-            plan.store.add(body.data, [record.span_id for record in body.records])
-        for destination in plan.destinations:
-            elsewhere = destination in plan.elsewhere
-            rows: list[Row] = []
-            with self.all.changed:
-                final = destination.final
-                for body in bodies:
-                    final.count_made(body.cell, len(body.records), elsewhere=elsewhere)
-                    if plan.settings.otlp_enabled and not elsewhere:
-                        rows.append(Row("spans", body.session_id, body.data, len(body.records), body.cell))
-                # The start of a session is needed too if another exporter sends spans that name it.
-                claimed = [body.session_id for body in bodies if elsewhere and body.claimed]
-                rows = [*final.take_deferred([*(row.session_id for row in rows), *claimed]), *rows]
-            self._queue(final, rows)
-        plan.log.extend(record for body in bodies for record in body.records)
-        if late:
-            try:
-                finalizer.add_late(late, plan.store, plan.log)
-            except Exception:  # boundary: the span is shown without these events.
-                logger.debug("events that came late could not be added to their spans", exc_info=True)
-        self._note_lost(plan, finalizer.take_lost())
-
-    def _show_updates(self, plan: Plan, updates: Sequence[Request]) -> None:
-        """Show what event updates add to spans of this process."""
-        try:
-            if updates:
-                plan.finalizer.add_updates(updates, plan.store, plan.log)
-        except Exception:  # boundary: the span is shown as it was.
-            logger.debug("an update of an event could not be shown", exc_info=True)
-
-    def _queue(self, destination: Destination, rows: Sequence[Row]) -> None:
-        """Write rows to the spool, then queue them: none may be sent before it is on disk."""
-        if rows and destination.spool is not None:
-            destination.spool.add(self._stored_name(destination, destination.spool), rows)
-            self._store_again(destination, destination.spool, rows)
-        with self.all.changed:
-            final = destination.final
-            if final is not destination:  # Its key was rejected since.
-                self.all.note_move(final, [row.key for row in rows if row.key is not None])
-                for row in rows:
-                    destination.count_made(row.cell, -row.spans)
-                    final.count_made(row.cell, row.spans)
-            final.add(rows)
-
-    def _store_again(self, owner: Destination, spool: Spool, added: Sequence[Row]) -> None:
-        """If the spool's file was lost, write the rows in memory once more, and rename those that were just added."""
-        if not spool.take_lost():
-            return
-        spool.redirect([row.key for row in added if row.key is not None], self._stored_name(owner, spool))
-        with self.all.changed:
-            kept = [(one, [row for row in one.rows() if row.key is not None]) for one in self.all.active]
-            for destination, rows in kept:
-                for row in rows if destination.spool is spool else ():
-                    row.key = None
-        for destination, rows in kept:
-            if destination.spool is spool:
-                spool.add(self._stored_name(destination, spool), [row for row in rows if row.body])
-
-    @staticmethod
-    def _stored_name(destination: Destination, spool: Spool) -> str:
-        """Return the name of a destination in the spool."""
-        from hh_jupyter.export.spool_file import LOCAL
-
-        return LOCAL if destination.stored_as is None else spool.destination_name(*destination.stored_as)
-
-    def _note_lost(self, plan: Plan, reasons: Iterable[str]) -> None:
-        with self.all.changed:
-            for reason in reasons:
-                for destination in plan.destinations:
-                    destination.note_lost(reason)
-        self.all.tell()
-
-    def _end_turn(self) -> None:
-        """Write to the spool what the senders have settled, and cut the rows that hold a rejected span."""
-        changes = self.all.take_changes()
-        moves = self.all.take_moves()
-        for spool in {id(change[0]): change[0] for change in changes}.values():
-            spool.mark([(key, state, reason) for one, key, state, reason in changes if one is spool])
-        for destination, keys in moves:
-            if destination.spool is not None:
-                destination.spool.redirect(keys, self._stored_name(destination, destination.spool))
-        for destination, batch in self.all.take_cuts():
-            pieces = self._pieces(destination, batch.rows[0])
-            with self.all.changed:
-                destination.put_pieces(batch, pieces)
-                self.all.changed.notify_all()
-
-    def _pieces(self, destination: Destination, row: Row) -> list[Row]:
-        """Return two rows with half of the spans of a row each, on disk in its place; none if it cannot be cut."""
-        from hh_jupyter.export import otlp
-
-        spool, key = destination.spool, row.key
-        body = row.body or (spool.load([key]).get(key, b"") if spool is not None and key is not None else b"")
-        halves = otlp.halves(body) if row.spans > 1 else None
-        if halves is None:
-            return []
-        first = (row.spans + 1) // 2
-        numbers = (first, row.spans - first)
-        pieces = [
-            Row("spans", row.session_id, half, number, row.cell) for half, number in zip(halves, numbers, strict=True)
-        ]
-        if spool is not None:
-            spool.add(self._stored_name(destination, spool), pieces)
-            if key is not None and all(piece.key is not None for piece in pieces):
-                spool.mark([(key, None, None)])
-        return pieces
-
-    def adopt(self, destination: Destination) -> None:
-        """Adopt the rows that dead processes left for a destination, a part at a time. First keep the bounds."""
-        spool = destination.spool
-        if spool is not None and destination in self.destinations():
-            self._adopt_next(destination, self._parts(destination, spool))
-
-    def _parts(self, destination: Destination, spool: Spool) -> Iterator[Sequence[Any]]:
-        for _ in spool.keep_bounds():
-            yield ()
-        if destination.stored_as is not None:
-            yield from spool.adopt(self._stored_name(destination, spool))
-
-    def _adopt_next(self, destination: Destination, parts: Iterator[Sequence[Any]]) -> None:
-        rows = next(parts, None)
-        if rows is None or destination not in self.destinations():
-            return
-        if rows:
-            self.adopt_rows(destination, rows)
-        self.worker.later(0.0 if rows else random.uniform(*ADOPT_PAUSE), lambda: self._adopt_next(destination, parts))
-
-    def adopt_rows(self, destination: Destination, rows: Sequence[Row]) -> None:
-        """Queue rows from disk."""
-        with self.all.changed:
-            final = destination.final
-            if final is not destination:
-                self.all.note_move(final, [row.key for row in rows if row.key is not None])
-            final.adopt(rows)
-        self.senders.start()
-
-    def destinations(self) -> set[Destination]:
-        """Return the destinations of all exporters."""
-        return {one for exporter in tuple(self.exporters) for one in exporter.destinations}
-
-    def with_lock(self, act: Callable[[], None]) -> None:
-        """Run `act` on destinations, then let the senders look again. On the worker only."""
-        with self.all.changed:
-            act()
-        self.senders.start()
-        self.all.tell()
-
-    def begin(self, flush: Flush, destinations: Sequence[Destination]) -> None:
-        """Begin a flush. Without sender threads, send here. On the worker only."""
-        self.with_lock(lambda: flush.begin(destinations))
-        self.senders.send_here(flush, self._end_turn)
-        self.all.tell()
-
-    # On the program's threads
-
-    def spool_of(self, settings: Settings) -> Spool | None:
-        """Return the spool of the settings' folder; a process has one for each folder."""
-        if not settings.spool:
-            return None
-        from hh_jupyter.export.spool import Spool
-
-        folder = settings.spool_dir
-        if folder not in self.spools:
-            self.spools[folder] = Spool(
-                Path(folder).expanduser() if folder else None,
-                max_bytes=settings.spool_mib * _MIB,
-                max_age_seconds=settings.spool_days * _DAY,
-                run=self.worker.ask,
-            )
-        return self.spools[folder]
-
-    def stop(self, seconds: float) -> None:
-        """End the threads and close the files, because no exporter is left."""
-        deadline = time.monotonic() + seconds
-        self.worker.post(self.senders.stop)
-        spools, self.spools = list(self.spools.values()), {}
-        for spool in spools:
-            self.worker.post(spool.close)
-        self.worker.stop(max(STOP_SECONDS, deadline - time.monotonic()))
-        self.senders.join(max(STOP_SECONDS, deadline - time.monotonic()))
-
-    def reset_in_child(self) -> None:
-        """Start a forked child with its own threads, lock and queues; the parent sends what it has queued.
-
-        Deferred session starts are kept, because either process may make the session's first span.
-        """
-        deferred = [
-            (plan, about) for plan, _, about in self.worker.waiting() if isinstance(about, Request) and about.defer
-        ]
-        self.worker.reset()
-        self.all = Destinations(self.worker.ring)
-        self.senders = Senders(self.all, self.worker)
-        for spool in self.spools.values():
-            spool.abandon()
-        for exporter in tuple(self.exporters):
-            exporter.reset_in_child(deferred)
-
-
-_shared = _Shared()
+_pipeline = Pipeline()
 _paused: dict[int, Answer[None]] = {}
 """What resumes the worker after a fork, by forking thread."""
 
 
 def _before_fork() -> None:
-    if _shared.exporters:
-        process.import_late_modules(sending=any(one.host for one in _shared.all.active), spooling=bool(_shared.spools))
+    if _pipeline.exporters:
+        process.import_late_modules(
+            sending=any(one.host for one in _pipeline.all.active), spooling=bool(_pipeline.spools)
+        )
         resume = _paused[threading.get_ident()] = Answer()
-        _shared.worker.pause(resume)
+        _pipeline.worker.pause(resume)
 
 
 def _after_fork_in_parent() -> None:
@@ -390,7 +67,7 @@ def _after_fork_in_child() -> None:
     _paused.clear()
     process.reset_in_child()
     remote.reset_in_child()
-    _shared.reset_in_child()
+    _pipeline.reset_in_child()
 
 
 process.at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
@@ -414,7 +91,7 @@ class Exporter:
         self._beside: dict[tuple[SpanTarget, ...], Plan] = {}
         self._closed: bool | None = None
         self._use(settings)
-        _shared.exporters.add(self)
+        _pipeline.exporters.add(self)
 
     def _use(self, settings: Settings, *, forked: bool = False) -> None:
         """Put everything from now on under these settings.
@@ -422,7 +99,7 @@ class Exporter:
         Args:
             forked: this is a new child, which starts no thread before it has something to export.
         """
-        spool = _shared.spool_of(settings)
+        spool = _pipeline.spool_of(settings)
         address = _address(settings)
         new = address not in self._by_address
         if new:
@@ -431,25 +108,25 @@ class Exporter:
         self._plan = Plan(settings, current, spool, self._log, self._store)
         self._beside = {}
         if spool is not None:
-            self._store.elsewhere = lambda: tuple(_shared.spools.values())
-        self._store.run = _shared.worker.ask
+            self._store.elsewhere = lambda: tuple(_pipeline.spools.values())
+        self._store.run = _pipeline.worker.ask
 
         def use() -> None:
-            with _shared.all.changed:
+            with _pipeline.all.changed:
                 for destination in current:
                     destination.settings = settings
                     destination.reopen()
-                    if destination.host is not None and destination not in _shared.all.active:
-                        _shared.all.active.append(destination)
+                    if destination.host is not None and destination not in _pipeline.all.active:
+                        _pipeline.all.active.append(destination)
             if any(one.host is not None for one in current) and not forked:
-                _shared.senders.start()
+                _pipeline.senders.start()
             for destination in current if new and spool is not None and not forked else ():
-                _shared.worker.later(ADOPT_AFTER, partial(_shared.adopt, destination))
+                _pipeline.worker.later(ADOPT_AFTER, partial(_pipeline.adopt, destination))
 
         if forked:
             use()
         elif self._running:
-            _shared.worker.post(use)
+            _pipeline.worker.post(use)
         self._retry_rejected(settings, current)
 
     def _retry_rejected(self, settings: Settings, current: tuple[Destination, ...]) -> None:
@@ -462,10 +139,10 @@ class Exporter:
         last, self._sends_to = self._sends_to, (settings, current)
         if last is None or _answered_by(last[0]) == _answered_by(settings):
             return
-        _shared.worker.post(lambda: _shared.with_lock(partial(_release, current)))
+        _pipeline.worker.post(lambda: _pipeline.with_lock(partial(_release, current)))
         if last[1] != current and _place(last[0]) == _place(settings):
             # Only the key changed: retry with the new one what was rejected with the old one.
-            _shared.worker.post(partial(self._move_rejected, last[1], current))
+            _pipeline.worker.post(partial(self._move_rejected, last[1], current))
 
     @property
     def destinations(self) -> tuple[Destination, ...]:
@@ -499,9 +176,9 @@ class Exporter:
         for old, new in zip(former, current, strict=False):
             if old is new or not old.accepts("session_start"):
                 continue
-            with _shared.all.changed:
+            with _pipeline.all.changed:
                 old.follow_key(new)
-        _shared.senders.start()
+        _pipeline.senders.start()
 
     # Putting
 
@@ -514,7 +191,7 @@ class Exporter:
         if origin.remote is not None and remote.keep_span(span, origin):
             return
         plan = self._plan if not others else self._plan_beside(others)
-        _shared.worker.put((plan, span, origin), span.end_time or 0)
+        _pipeline.worker.put((plan, span, origin), span.end_time or 0)
         if self._settings.disable_batch:
             self.wait_if_immediate()
 
@@ -533,7 +210,7 @@ class Exporter:
 
     def put_late(self, late: LateEvent) -> None:
         """Add an event to a span that was put before. It is sent only if the span is not finalized yet."""
-        _shared.worker.put((self._plan, None, late))
+        _pipeline.worker.put((self._plan, None, late))
 
     def request(self, kind: Kind, session_id: str, document: Mapping[str, Any], *, defer: bool = False) -> None:
         """Send a request; it is redacted as spans are.
@@ -550,7 +227,7 @@ class Exporter:
     def _put_request(self, request: Request) -> None:
         kept = self._plan.keeps_requests or request.kind == "event_update"  # An update changes what is shown, too.
         if self._running and self._closed is None and kept:
-            _shared.worker.put((self._plan, None, request))
+            _pipeline.worker.put((self._plan, None, request))
 
     def add_remote(self, spans: Iterable[EndedSpan], requests: Iterable[tuple[Request, RemoteOrigin | None]]) -> None:
         """Export what another process made for this one, without waiting for the backend; nothing if tracing is off."""
@@ -561,12 +238,12 @@ class Exporter:
                 self._put_request(request)
         for span, origin in spans:
             if origin.remote is None or not remote.keep_span(span, origin):
-                _shared.worker.put((self._plan, span, origin), 0)
+                _pipeline.worker.put((self._plan, span, origin), 0)
 
     def note_lost(self, reason: str) -> None:
         """Record that something was lost before it was put, with the reason."""
         plan = self._plan
-        _shared.worker.post(lambda: _shared._note_lost(plan, [reason]))
+        _pipeline.worker.post(lambda: _pipeline._note_lost(plan, [reason]))
 
     # Waiting
 
@@ -581,7 +258,7 @@ class Exporter:
 
     def wait_finalized(self, seconds: float) -> bool:
         """Wait until every span that was put is in the log; return False if that takes longer than `seconds`."""
-        return _shared.worker.wait_handled(seconds)
+        return _pipeline.worker.wait_handled(seconds)
 
     def flush(self, seconds: float) -> bool:
         """Send everything that was put, also to earlier destinations, within `seconds` + 50 ms.
@@ -590,16 +267,16 @@ class Exporter:
             True if nothing waits, nothing is held back by a rejected key, and nothing was rejected or dropped since the
             previous call.
         """
-        if not self._running and not _shared.worker.running:
+        if not self._running and not _pipeline.worker.running:
             return True
         return self._flush(self.destinations, seconds, asked=True)
 
     def _flush(self, destinations: Sequence[Destination], seconds: float, *, asked: bool) -> bool:
-        if _shared.worker.is_own_thread():
+        if _pipeline.worker.is_own_thread():
             return False
         flush = Flush(seconds, asked=asked)
         hosts = [one for one in destinations if one.host is not None]
-        _shared.worker.post(lambda: _shared.begin(flush, hosts))
+        _pipeline.worker.post(lambda: _pipeline.begin(flush, hosts))
         done = _answer(flush, seconds)
         if not done and flush.answer.value is None:
             for destination in hosts:
@@ -628,7 +305,7 @@ class Exporter:
     def release(self) -> None:
         """Retry everything that was rejected, given up or paused, at all destinations."""
         destinations = self.destinations
-        _shared.worker.post(lambda: _shared.with_lock(partial(_release, destinations)))
+        _pipeline.worker.post(lambda: _pipeline.with_lock(partial(_release, destinations)))
 
     def send_again(self, session_ids: Collection[str] = ()) -> int:
         """Call `release`, and queue the rows of these sessions that were kept on this machine; return their number."""
@@ -638,18 +315,18 @@ class Exporter:
             return 0
 
         def send() -> int:
-            rows = spool.take_local(session_ids, _shared._stored_name(destination, spool))
-            _shared.adopt_rows(destination, rows)
+            rows = spool.take_local(session_ids, _pipeline._stored_name(destination, spool))
+            _pipeline.adopt_rows(destination, rows)
             return len(rows)
 
-        return _shared.worker.ask(send)
+        return _pipeline.worker.ask(send)
 
     # Ending
 
     def prepare_exit(self) -> None:
         """Load everything that sending needs, so that the last flush spends its time on the network only."""
         state = self._state_of(self._plan.destinations, None)
-        if self.destination is not None and (_shared.worker.busy or state.waiting or state.calls_waiting):
+        if self.destination is not None and (_pipeline.worker.busy or state.waiting or state.calls_waiting):
             process.import_late_modules(sending=True, spooling=self._plan.spool is not None)
 
     def close(self, seconds: float) -> bool:
@@ -662,29 +339,29 @@ class Exporter:
         deadline = time.monotonic() + seconds
         destinations, spools = self.destinations, {one.spool for one in self.destinations} - {None}
         done = True
-        if self._running or _shared.worker.running:
-            _shared.worker.post(lambda: _shared.with_lock(partial(_hurry, destinations)))
+        if self._running or _pipeline.worker.running:
+            _pipeline.worker.post(lambda: _pipeline.with_lock(partial(_hurry, destinations)))
             done = self.flush(seconds * (1 - STOP_SHARE))  # After a Ctrl-C before the end, `close` can be called again.
-            _shared.exporters.discard(self)
-            _shared.worker.post(partial(self._forget, destinations))
+            _pipeline.exporters.discard(self)
+            _pipeline.worker.post(partial(self._forget, destinations))
             deadline = max(deadline, time.monotonic() + STOP_SECONDS)
-            if not _shared.exporters:
-                _shared.stop(deadline - time.monotonic())
+            if not _pipeline.exporters:
+                _pipeline.stop(deadline - time.monotonic())
             else:
-                used = {one.spool for one in _shared.destinations()}
-                for folder, spool in list(_shared.spools.items()):
+                used = {one.spool for one in _pipeline.destinations()}
+                for folder, spool in list(_pipeline.spools.items()):
                     if spool in spools - used:
-                        _shared.spools.pop(folder, None)
-                        _shared.worker.post(spool.close)
-        _shared.exporters.discard(self)
+                        _pipeline.spools.pop(folder, None)
+                        _pipeline.worker.post(spool.close)
+        _pipeline.exporters.discard(self)
         self._closed = done
         return done
 
     @staticmethod
     def _forget(destinations: Sequence[Destination]) -> None:
-        with _shared.all.changed:
-            kept = [one for one in _shared.all.active if one not in destinations]
-            _shared.all.active[:] = kept
+        with _pipeline.all.changed:
+            kept = [one for one in _pipeline.all.active if one not in destinations]
+            _pipeline.all.active[:] = kept
 
     def reset_in_child(self, unhandled: Iterable[tuple[Plan, Request]]) -> None:
         """Start without rows in a forked child, except for deferred session starts.
@@ -714,13 +391,13 @@ def begin_flush(exporters: Iterable[Exporter], seconds: float, *, asked: bool = 
         resume.give(None)
     flush = Flush(seconds, asked=asked)
     hosts = [one for exporter in exporters for one in exporter.destinations if one.host is not None]
-    _shared.worker.post(lambda: _shared.begin(flush, hosts))
+    _pipeline.worker.post(lambda: _pipeline.begin(flush, hosts))
     return flush
 
 
 def flush_exporters(exporters: Sequence[Exporter], seconds: float, *, asked: bool) -> bool:
     """Flush several exporters within the same `seconds`; see `Exporter.flush`."""
-    if _shared.worker.is_own_thread():
+    if _pipeline.worker.is_own_thread():
         return False
     return _answer(begin_flush(exporters, seconds, asked=asked), seconds)
 
@@ -729,13 +406,13 @@ def _answer(flush: Flush, seconds: float) -> bool:
     """Wait for the answer of a flush and return it; False if there is none after `seconds`."""
     done = flush.answer.wait(seconds) and flush.answer.value is True
     if not done:  # After an interrupt in the wait, nothing has been reported.
-        _shared.worker.post(lambda: _shared.with_lock(flush.report))
+        _pipeline.worker.post(lambda: _pipeline.with_lock(flush.report))
     return done
 
 
 def wait_all_finalized(seconds: float) -> bool:
     """Wait until every span that was put is in the log; return False if that takes longer than `seconds`."""
-    return _shared.worker.wait_handled(seconds)
+    return _pipeline.worker.wait_handled(seconds)
 
 
 def _release(destinations: Iterable[Destination]) -> None:
@@ -770,7 +447,7 @@ def _destinations(settings: Settings, spool: Spool | None) -> tuple[Destination,
         host = urlsplit(url).netloc.rpartition("@")[2]
         made.append(
             Destination(
-                _shared.all,
+                _pipeline.all,
                 host,
                 settings,
                 endpoint=endpoint,
@@ -779,7 +456,7 @@ def _destinations(settings: Settings, spool: Spool | None) -> tuple[Destination,
                 accepts_requests=name != OTLP,
             )
         )
-    return tuple(made) or (Destination(_shared.all, None, settings, spool=spool),)
+    return tuple(made) or (Destination(_pipeline.all, None, settings, spool=spool),)
 
 
 def _address(settings: Settings) -> tuple[object, ...]:

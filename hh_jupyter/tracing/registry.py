@@ -9,13 +9,13 @@ from typing import Protocol
 
 from hh_jupyter.export.destination import switch_log_off
 from hh_jupyter.export.exporter import (
-    STOP_SECONDS,
     STOP_SHARE,
     Exporter,
     begin_flush,
     flush_exporters,
     wait_all_finalized,
 )
+from hh_jupyter.export.pipeline import STOP_SECONDS
 from hh_jupyter.export.process import flush_before_exit, restore_sigterm
 from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.settings import Settings
