@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hh_jupyter.notebook.parser import COMMANDS, SESSION_ARGUMENTS, SESSION_FORMS, SESSION_OPTIONS, option_rows
+from hh_jupyter.notebook.parser import SESSION_FORMS, HHParser, session_parser
 from hh_jupyter.settings import DEFAULTS, TABLE, UNUSED
 from tests.contract.surface import differences_table
 
@@ -17,19 +17,22 @@ LOADING = ("%load_ext hh_jupyter", "Sets up one tracer for this kernel; prints i
 
 def magics_table() -> str:
     """The magics, one row for each form."""
-    commands = [(f"%hh {command.name} {words}", says) for command in COMMANDS for words, says in command.forms]
-    return _table("magic", (LOADING, *SESSION_FORMS, *commands))
+    sessions = ((f"{form} NAME", says) for form, says in SESSION_FORMS.items())
+    commands = ((command.synopsis, command.description or "") for command in HHParser().commands.values())
+    return _table("magic", (LOADING, *sessions, *commands))
 
 
 def session_options_table() -> str:
     """The arguments of the session magics."""
-    return _table("option", (*SESSION_ARGUMENTS, *option_rows(SESSION_OPTIONS)))
+    return _table("option", session_parser().rows())
 
 
 def command_options_table() -> str:
-    """The options of the commands of `%hh`."""
-    rows = ((f"%hh {command.name} {flag}", says) for command in COMMANDS for flag, says in option_rows(command.options))
-    return _table("option", rows)
+    """The arguments and options of the commands of `%hh`."""
+    commands = HHParser().commands.values()
+    return _table(
+        "option", ((f"{command.prog} {words}", says) for command in commands for words, says in command.rows())
+    )
 
 
 def _table(first: str, rows: Iterable[tuple[str, str]]) -> str:

@@ -37,8 +37,8 @@ from opentelemetry.trace import get_current_span
 
 from hh_jupyter.export.model import Session
 from hh_jupyter.notebook.guard import guarded
-from hh_jupyter.notebook.parser import quoted
-from hh_jupyter.notebook.session_magic import CELL_MAGIC, parse
+from hh_jupyter.notebook.parser import CELL_MAGIC, quoted
+from hh_jupyter.notebook.session_magic import parse
 from hh_jupyter.notebook.sessions import NotebookSessions
 from hh_jupyter.tracing.context import CELL, SCOPE, SessionScope, current_cell, detach, with_cell
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import islice, repeat
 from typing import Any, Final, NamedTuple
 
 from hh_jupyter.notebook.instrument import Instrumentors
 from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.parser import (
-    BY_NAME,
-    FIXED_VALUES,
-    SESSION_OPTIONS,
-    Option,
-    ValueKind,
+    CELL_MAGIC,
+    LINE_MAGIC,
+    HHParser,
+    MagicParser,
     join_titles,
     quoted,
+    session_parser,
     split_incomplete,
 )
 from hh_jupyter.notebook.sessions import ALL, SHORT_ID, NotebookSessions, SessionStore
@@ -26,8 +28,8 @@ from hh_jupyter.notebook.show import FILE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
-Suggest = Callable[[ValueKind], Iterable[str]]
-"""Returns the current values of a kind."""
+Suggest = Callable[[str], Iterable[str]]
+"""Returns the current values that a placeholder such as SESSION stands for."""
 
 _LINE: Final = re.compile(
     r"\s*%hh(?P<form>_session)?[ \t]+|(?P<cell>%%hh_session[ \t]+|#[ \t]*\|[ \t]*hh_session[ \t]*:)"
@@ -49,73 +51,70 @@ class Completions(NamedTuple):
     texts: list[str]
 
 
-def complete(line: str, suggest: Suggest) -> Completions | None:
+def complete(line: str, commands: HHParser, suggest: Suggest) -> Completions | None:
     """Complete the last word of a line; None if the line is not one of our magics.
 
     Args:
         line: the text up to the cursor.
-        suggest: returns the current values of a kind.
+        commands: the parsers of `%hh`.
+        suggest: returns the current values that a placeholder stands for.
     """
     match = _LINE.match(line)
     if match is None:
         return None
     words, fragment = split_incomplete(line[match.end() :])
+    texts: Iterable[str]
     if match["form"] or match["cell"]:
-        options = [option for option in SESSION_OPTIONS if not (option.line_form and match["cell"])]
-        texts: Iterable[str] = _values_and_flags(words, fragment, options, (), suggest)
+        texts = _suggested(session_parser(LINE_MAGIC if match["form"] else CELL_MAGIC), words, fragment, suggest)
     elif not words:
-        texts = _matching(fragment, suggest(ValueKind.COMMAND))
+        texts = _matching(fragment, commands.commands)
+    elif words[0] in commands.commands:
+        texts = _suggested(commands.command(words[0]), words[1:], fragment, suggest)
     else:
-        texts = _for_command(words, fragment, suggest)
+        texts = ()
     return Completions(fragment, list(dict.fromkeys(texts)))
 
 
-def _for_command(words: Sequence[str], fragment: str, suggest: Suggest) -> Iterable[str]:
-    command = BY_NAME.get(words[0])
-    if command is None:
-        return ()
-    options = (*command.options, Option("--help", "what it does"))
-    arguments = _arguments(join_titles(words[1:]), options)
-    kinds: tuple[ValueKind, ...] = (command.kind,) if command.kind and (command.many or not arguments) else ()
-    if command.kind is ValueKind.FILE_THEN_SESSION:
-        kinds = (ValueKind.SESSIONS,) if arguments else ()  # IPython completes file names.
-    return _values_and_flags(words[1:], fragment, options, kinds, suggest, taken=arguments)
-
-
-def _arguments(words: Sequence[str], options: Iterable[Option]) -> list[str]:
-    """The words that are neither options nor their values."""
-    valued = {option.flag for option in options if option.value}
-    before = ("", *words)
-    return [word for word, flag in zip(words, before, strict=False) if not word.startswith("-") and flag not in valued]
-
-
-def _values_and_flags(
-    words: Sequence[str],
-    fragment: str,
-    options: Iterable[Option],
-    kinds: Iterable[ValueKind],
-    suggest: Suggest,
-    taken: Sequence[str] = (),
-) -> Iterator[str]:
-    """Values of the option before the cursor; without one, values of these kinds and the remaining options."""
-    by_flag = {option.flag: option for option in options}
+def _suggested(parser: MagicParser, words: Sequence[str], fragment: str, suggest: Suggest) -> Iterator[str]:
+    """Values of the option before the cursor; without one, values of the next argument and the remaining options."""
+    options = parser.options
     flag, equals, value = fragment.partition("=")
-    if equals and flag in by_flag:
-        yield from (f"{flag}={text}" for text in _matching(value, suggest(by_flag[flag].kind)))
+    if equals and flag in options:
+        yield from (f"{flag}={text}" for text in _values(options[flag], value, suggest))
         return
-    before = by_flag.get(words[-1]) if words else None
-    if before is not None and before.value:
-        yield from _matching(fragment, suggest(before.kind))
+    valued = {flag for flag, option in options.items() if option.nargs != 0}
+    if words and words[-1] in valued:
+        yield from _values(options[words[-1]], fragment, suggest)
         return
     if not fragment.startswith("-"):
-        for kind in kinds:
-            yield from (text for text in _matching(fragment, suggest(kind)) if text not in taken)
-            if kind is ValueKind.CELL_SESSION_OR_FILE:
-                yield from map(quoted, _files(fragment.lstrip("'\"")))
+        joined = join_titles(words)
+        taken = [
+            word
+            for word, before in zip(joined, ("", *joined), strict=False)
+            if not word.startswith("-") and before not in valued
+        ]
+        argument = next(islice(_each_argument(parser), len(taken), None), None)
+        if argument is not None:
+            yield from (text for text in _values(argument, fragment, suggest) if text not in taken)
     if not fragment or fragment.startswith("-"):
         used = {word.partition("=")[0] for word in words}
-        remaining = (flag for flag, option in by_flag.items() if flag not in used or "K=V" in option.value)
+        remaining = (flag for flag, option in options.items() if flag not in used or "repeatable" in str(option.help))
         yield from (flag for flag in remaining if flag.startswith(fragment))
+
+
+def _each_argument(parser: MagicParser) -> Iterator[argparse.Action]:
+    """The argument that each word is, in order."""
+    for argument in parser.arguments:
+        yield from repeat(argument) if argument.nargs == "*" else (argument,)
+
+
+def _values(action: argparse.Action, fragment: str, suggest: Suggest) -> Iterator[str]:
+    """What this argument or option may be: the words and placeholders of its metavar."""
+    for known in map(str, action.choices or str(action.metavar).split("|")):
+        if known == "FILE":
+            yield from map(quoted, _files(fragment.lstrip("'\"")))
+        else:
+            yield from _matching(fragment, suggest(known) if known.isupper() else (known,))
 
 
 def _matching(fragment: str, known: Iterable[str]) -> Iterator[str]:
@@ -145,12 +144,12 @@ class Completer:
 
     Args:
         shell: the InteractiveShell.
-        suggest: returns the current values of a kind.
+        commands, suggest: see `complete`.
     """
 
-    def __init__(self, shell: Any, suggest: Suggest) -> None:
+    def __init__(self, shell: Any, commands: HHParser, suggest: Suggest) -> None:
         self._shell = shell
-        self._suggest = suggest
+        self._commands, self._suggest = commands, suggest
 
     def register(self, undo: ExitStack) -> None:
         """Register the completer; closing `undo` unregisters it."""
@@ -193,7 +192,7 @@ class Completer:
 
     def _complete(self, line: str) -> Completions | None:
         try:
-            return complete(line, self._suggest)
+            return complete(line, self._commands, self._suggest)
         except Exception:  # boundary: Tab must not show a traceback
             logger.debug("completion failed for %r", line, exc_info=True)
             return None
@@ -201,15 +200,15 @@ class Completer:
 
 # Values that depend on the kernel: sessions, cells, libraries.
 
-NOT_SESSIONS: Final = frozenset({"", "-", "last", ALL, "background"})
-"""Titles that do not name a session when they are typed."""
+_CANNOT_BE_TYPED: Final = re.compile(r"-|\d+$|.*[{}$\n]", re.DOTALL)
+"""Titles that look like an option, a number or an expression."""
 
-SPECIAL: Final = frozenset("{}$\n")
-"""Characters that a typed title cannot contain, because they are expanded."""
+NOT_SESSIONS: Final = frozenset({"", "last", ALL, "background"})
+"""Titles that do not name a session when they are typed."""
 
 
 class Suggestions:
-    """Returns the current values of a kind, the most likely first.
+    """Returns the current values that a placeholder stands for, the most likely first.
 
     Args:
         sessions, store, outputs, instrumentors: the sources of the values.
@@ -221,28 +220,23 @@ class Suggestions:
         self._sessions, self._store = sessions, store
         self._outputs, self._instrumentors = outputs, instrumentors
 
-    def __call__(self, kind: ValueKind) -> Iterable[str]:
-        """The values of this kind."""
-        if kind is ValueKind.JOINED:
-            return ("last", *_named(reversed(self._sessions.titles.items())))
-        if kind is ValueKind.SESSION:
-            return self._titles()
-        if kind is ValueKind.SESSIONS:
-            return (*self._titles(), ALL)
-        if kind is ValueKind.CELL_SESSION_OR_FILE:
-            return ("last", *reversed(self._outputs.cells.labels()), *self._titles(), ALL, "background")
-        if kind is ValueKind.LIBRARY:
+    def __call__(self, placeholder: str) -> Iterable[str]:
+        """The values of this placeholder."""
+        if placeholder == "NAME":
+            return _named(reversed(self._sessions.titles.items()))
+        if placeholder == "SESSION":
+            return _named((session.id, session.title) for session in reversed(self._store.all()))
+        if placeholder == "CELL":
+            return reversed(self._outputs.cells.labels())
+        if placeholder == "LIBRARY":
             return self._instrumentors.known()
-        return FIXED_VALUES.get(kind, ())
-
-    def _titles(self) -> Iterator[str]:
-        return _named((session.id, session.title) for session in reversed(self._store.all()))
+        return ()
 
 
 def _named(sessions: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Each session's title, or its short id if the title is ambiguous or cannot be typed."""
     seen: set[str] = set()
     for session_id, title in sessions:
-        needs_id = title in seen or title in NOT_SESSIONS or title.isdecimal() or SPECIAL & set(title)
+        needs_id = title in seen or title in NOT_SESSIONS or _CANNOT_BE_TYPED.match(title)
         yield session_id[:SHORT_ID] if needs_id else title
         seen.add(title)

@@ -28,7 +28,6 @@ from hh_jupyter.display.format import count
 from hh_jupyter.errors import SettingError
 from hh_jupyter.export.exporter import HONEYHIVE, names_of
 from hh_jupyter.export.http import KEY_REJECTED, Result, host_of
-from hh_jupyter.notebook.parser import ParsedLine
 from hh_jupyter.notebook.sessions import SessionHistory
 from hh_jupyter.notebook.status import load_line, storage
 from hh_jupyter.settings import (
@@ -241,16 +240,24 @@ class Login:
         return settings if saved is None or settings.sending_key else _with_key(settings, saved, SAVED_ORIGIN)
 
 
-def log_in(line: ParsedLine, login: Login, tracer: HoneyHiveTracer, use_key: Callable[[str], None]) -> str:
+def log_in(
+    login: Login,
+    tracer: HoneyHiveTracer,
+    use_key: Callable[[str], None],
+    *,
+    save: bool = False,
+    forget: bool = False,
+) -> str:
     """Ask for a key, ask the backend whether it accepts it, and send with it from now on unless it is rejected.
 
     Spans of local mode stay on this machine.
 
     Args:
-        line: `--save`, `--forget` or nothing.
         login: of this kernel.
         tracer: of this kernel.
         use_key: reconfigures the tracer with a key.
+        save: save the key for later kernels.
+        forget: only delete the saved keys.
 
     Returns:
         The lines to print.
@@ -259,9 +266,9 @@ def log_in(line: ParsedLine, login: Login, tracer: HoneyHiveTracer, use_key: Cal
         UsageError: the front end cannot prompt, the key is empty or invalid, the backend rejects it, or the file cannot
             be written.
     """
-    if len(line.options) > 1:
+    if save and forget:
         raise UsageError("%hh login: use either --save or --forget, not both.")
-    if "--forget" in line:
+    if forget:
         path = login.forget()
         return "hh: no key is saved." if path is None else f"hh: deleted {path}. This kernel keeps using its key."
     key = ask_key()
@@ -281,7 +288,7 @@ def log_in(line: ParsedLine, login: Login, tracer: HoneyHiveTracer, use_key: Cal
         lines.append(
             "  Earlier spans stay on this machine; %hh sessions lists their sessions, %hh send SESSION sends one."
         )
-    if "--save" in line:
+    if save:
         unchecked = "" if found is not None and found.outcome == "sent" else ", unchecked"
         lines.append(f"  The key for {tracer.server_url} is saved in {login.save(tracer.settings)}{unchecked}.")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,23 +18,15 @@ from hh_jupyter.notebook.guard import failure_lines
 from hh_jupyter.notebook.instrument import Instrumentors
 from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.parser import (
-    BY_NAME,
     HELP_FLAGS,
-    SHOW_MODES,
-    Command,
-    Evaluate,
-    Expansion,
-    ParsedLine,
-    command_text,
-    did_you_mean,
-    hh_text,
-    parse_words,
-    session_text,
+    LINE_MAGIC,
+    HHParser,
+    session_parser,
     split,
 )
-from hh_jupyter.notebook.session_magic import LINE_MAGIC, parse, run_body
+from hh_jupyter.notebook.session_magic import parse, run_body
 from hh_jupyter.notebook.sessions import SHORT_ID, NotebookSessions, SessionStore, sessions_text
-from hh_jupyter.notebook.show import LAST, ShowCommand
+from hh_jupyter.notebook.show import ShowCommand
 from hh_jupyter.notebook.status import disk_lines, load_line, status_text
 from hh_jupyter.notebook.transfer import Scope, clear, open_session, save, send
 from hh_jupyter.settings import display_settings
@@ -63,9 +56,10 @@ class Commands:
         self._instrumentors, self._login = instrumentors, login
         self._set_trait, self._use_key = set_trait, use_key
         self._store = SessionStore(sessions, span_log())
+        self.parser = HHParser(cells.evaluate)
         self.suggestions = Suggestions(sessions, self._store, outputs, instrumentors)
         self.show_command = ShowCommand(sessions, outputs, cells, self._store)
-        self._by_name: dict[str, Callable[[ParsedLine], None]] = {
+        self._by_name: dict[str, Callable[[Namespace], None]] = {
             "status": self._status,
             "instrument": self._instrument,
             "show": self._show,
@@ -92,11 +86,11 @@ class Commands:
         """
         name, *words = split(line, "%hh") or ["status"]
         name = "help" if name in HELP_FLAGS else name
-        command = find_command(name)
+        command = self.parser.command(name)
         if HELP_FLAGS.intersection(words):
-            print(command_text(command))
-            return
-        self._by_name[name](parse_command(command, words, self._cells.evaluate))
+            print(command.format_help())
+        else:
+            self._by_name[name](command.parse(words))
 
     def session_text(self) -> str:
         """The current session's title and short id."""
@@ -104,7 +98,7 @@ class Commands:
         title = self._sessions.title(session_id) or "-"
         return f"{title} {session_id[:SHORT_ID]}" if session_id else title
 
-    def _status(self, line: ParsedLine) -> None:
+    def _status(self, line: Namespace) -> None:
         tracer = self._sessions.tracer
         known = self._store.all()
         text = status_text(
@@ -113,57 +107,57 @@ class Commands:
             session=self.session_text(),
             traced=self._instrumentors.names,
             disk=disk_lines(tracer.spool, known),
-            all_settings="--all" in line,
+            all_settings=line.all,
             joins=tracer.provider_binding.uses_foreign_provider,
             exported_elsewhere=tracer.exported_elsewhere,
             trouble=[*filter(None, [threads.problem()]), *failure_lines()],
         )
         print(text)
 
-    def _instrument(self, line: ParsedLine) -> None:
-        if "--list" in line:
+    def _instrument(self, line: Namespace) -> None:
+        if line.list:
             print(self._instrumentors.listed())
-        elif "--off" in line:
+        elif line.off:
             print(self._instrumentors.switch_off(line.words))
         else:
             print(self._instrumentors.switch_on(line.words))
 
-    def _show(self, line: ParsedLine) -> None:
-        label = line.words[0] if line.words else LAST
-        message = self.show_command.show(label, errors_only="--errors" in line, detail=line.last("--detail"))
+    def _show(self, line: Namespace) -> None:
+        message = self.show_command.show(line.word, errors_only=line.errors, detail=line.detail)
         if message:
             print(message)
 
-    def _list_sessions(self, line: ParsedLine) -> None:
+    def _list_sessions(self, line: Namespace) -> None:
         if line.words:
             print(sessions_text(self._store.matching(line.words, "sessions"), each=True))
         else:
             print(sessions_text(self._store.all()))
 
-    def _send(self, line: ParsedLine) -> None:
-        scope = Scope("--others" in line, confirmed="--yes" in line)
+    def _send(self, line: Namespace) -> None:
+        scope = Scope(line.others, confirmed=line.yes)
         print(send(line.words, self._sessions.tracer, self._store, scope))
         self._outputs.refresh()
 
-    def _save(self, line: ParsedLine) -> None:
-        print(save(line.words, self._store, replace="--force" in line, others="--others" in line))
+    def _save(self, line: Namespace) -> None:
+        print(save([line.word, *line.words], self._store, replace=line.force, others=line.others))
 
-    def _clear(self, line: ParsedLine) -> None:
-        scope = Scope("--others" in line, confirmed="--yes" in line)
+    def _clear(self, line: Namespace) -> None:
+        scope = Scope(line.others, confirmed=line.yes)
         print(clear(line.words, self._sessions.tracer, self._store, scope))
 
-    def _log_in(self, line: ParsedLine) -> None:
-        print(log_in(line, self._login, self._sessions.tracer, self._use_key))
+    def _log_in(self, line: Namespace) -> None:
+        if line.key:
+            raise UsageError(
+                "%hh login: type the key at the prompt; in a cell it would stay in the notebook and its history."
+            )
+        print(log_in(self._login, self._sessions.tracer, self._use_key, save=line.save, forget=line.forget))
 
-    def _display(self, line: ParsedLine) -> None:
-        if line.words:
-            mode = line.words[0].lower()
-            if mode not in SHOW_MODES:
-                raise UsageError(f"%hh display: unknown mode {mode}. {did_you_mean(mode, SHOW_MODES)}")
-            self._set_trait("display", mode)
+    def _display(self, line: Namespace) -> None:
+        if line.mode:
+            self._set_trait("display", line.mode)
         print(f"hh: display {display_settings().display}")
 
-    def _on(self, line: ParsedLine) -> None:
+    def _on(self, _: Namespace) -> None:
         self._set_trait("disable_tracing", False)
         tracer = self._sessions.tracer
         print(
@@ -172,7 +166,7 @@ class Commands:
             )
         )
 
-    def _off(self, line: ParsedLine) -> None:
+    def _off(self, _: Namespace) -> None:
         waiting = self._sessions.tracer.export_state().waiting
         self._set_trait("disable_tracing", True)
         still = f" {count(waiting, 'span')} from before can still be sent." if waiting else ""
@@ -181,41 +175,13 @@ class Commands:
             "outputs."
         )
 
-    def _open(self, line: ParsedLine) -> None:
+    def _open(self, line: Namespace) -> None:
         tracer = self._sessions.tracer
-        selected = self._store.find(line.words[0], "open").id if line.words else tracer.current_session_id
+        selected = self._store.find(line.word, "open").id if line.word else tracer.current_session_id
         print(open_session(selected, tracer, in_terminal=self._outputs.in_terminal))
 
-    def _help(self, line: ParsedLine) -> None:
-        print(command_text(find_command(line.words[0])) if line.words else hh_text())
-
-
-def find_command(name: str) -> Command:
-    """The command of this name.
-
-    Raises:
-        UsageError: there is no such command.
-    """
-    if name not in BY_NAME:
-        raise UsageError(f"%hh: unknown command {name}. {did_you_mean(name, BY_NAME)}")
-    return BY_NAME[name]
-
-
-def parse_command(command: Command, words: list[str], evaluate: Evaluate) -> ParsedLine:
-    """Parse a command's arguments and replace expressions by their values.
-
-    Raises:
-        UsageError: an unknown option, an extra argument, or an expression that raises an error.
-    """
-    magic = f"%hh {command.name}"
-    parsed = parse_words(words, command.options, magic)
-    limit = 0 if command.kind is None else 1
-    if len(parsed.words) > limit and not command.many:
-        usage = f"unexpected argument {parsed.words[limit]!r}. {magic} --help shows the usage."
-        raise UsageError(f"{magic}: {command.extra_argument_error or usage}")
-    expansion = Expansion(evaluate, magic)
-    options = {flag: tuple(expansion.text(value) for value in values) for flag, values in parsed.options.items()}
-    return ParsedLine(tuple(expansion.text(word) for word in parsed.words), options)
+    def _help(self, line: Namespace) -> None:
+        print((self.parser.command(line.command) if line.command else self.parser).format_help())
 
 
 @magics_class
@@ -236,15 +202,18 @@ class HHMagics(Magics):
         self._cells = cells
         self._sessions = sessions
         self._commands = commands
+        # IPython shows the docstring of a magic as its help.
+        type(self).hh.__doc__ = commands.parser.format_help()
+        type(self).hh_session.__doc__ = session_parser().format_help()
 
     @no_var_expand
     @line_magic
-    def hh(self, line: str) -> None:  # The docstring is set below.
+    def hh(self, line: str) -> None:  # The docstring is set above.
         self._commands.run(line)
 
     @no_var_expand
     @line_cell_magic
-    def hh_session(self, line: str, cell: str | None = None) -> Any:  # The docstring is set below.
+    def hh_session(self, line: str, cell: str | None = None) -> Any:  # The docstring is set above.
         __tracebackhide__ = True  # IPython leaves this frame out of the user's traceback.
         if cell is not None:
             # Only for code that calls the magic by name: a typed `%%hh_session` has been rewritten.
@@ -252,7 +221,7 @@ class HHMagics(Magics):
                 self._cells.enter(line, blank=not cell.strip())
                 return run_body(self._shell, cell, self._cells.label)
         if line.strip() in HELP_FLAGS:
-            print(session_text())
+            print(session_parser().format_help())
             return None
         options = parse(line, self._cells.evaluate, magic=LINE_MAGIC)
         if options.end:
@@ -262,7 +231,3 @@ class HHMagics(Magics):
             self._cells.set_notebook_session(self._sessions.open(options, cell=label, magic=LINE_MAGIC))
         print(f"hh: session {self._commands.session_text()}")
         return None
-
-    # IPython shows the docstring of a magic as its help.
-    hh.__doc__ = hh_text()
-    hh_session.__doc__ = session_text()

@@ -1,437 +1,409 @@
-"""The magics' table of commands and options, and what is derived from it: help texts and the parser of a line."""
+"""The parsers of the magics, on argparse: what a line may contain, its help, and one-line messages about mistakes."""
 
 from __future__ import annotations
 
+import argparse
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from argparse import ArgumentError, ArgumentTypeError
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from difflib import get_close_matches
-from enum import Enum, auto
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from IPython.core.error import UsageError
+
+Evaluate = Callable[[str], Any]
 
 HELP_FLAGS: Final = frozenset({"-h", "--help"})
 SHOW_MODES: Final = ("auto", "line", "tree", "off")
 DETAILS: Final = ("summary", "preview", "full")
 
-
-class ValueKind(Enum):
-    """What an argument stands for; decides what Tab suggests for it. SESSIONS may be "all", SESSION may not."""
-
-    COMMAND = auto()
-    SESSION = auto()
-    SESSIONS = auto()
-    JOINED = auto()
-    CELL_SESSION_OR_FILE = auto()
-    LIBRARY = auto()
-    MODE = auto()
-    DETAIL = auto()
-    FILE_THEN_SESSION = auto()
-    TEXT = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option of a magic.
-
-    Attributes:
-        flag: the name, with its dashes.
-        help: one sentence without a full stop.
-        value: placeholder of the value in help texts; empty for a switch.
-        kind: the kind of the value.
-        line_form: only "%hh_session" has the option, not "%%hh_session".
-        mistaken_for: other flags that users try, too different for a spelling suggestion.
-    """
-
-    flag: str
-    help: str
-    value: str = ""
-    kind: ValueKind = ValueKind.TEXT
-    line_form: bool = False
-    mistaken_for: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One command of `%hh`.
-
-    Attributes:
-        forms: arguments and what the command does with them; the most common form first.
-        examples: whole lines.
-        kind: the kind of its arguments; None if it takes none.
-        options: its options.
-        many: it takes several arguments.
-        extra_argument_error: replaces the usual message about an extra argument, which repeats the argument.
-    """
-
-    name: str
-    forms: tuple[tuple[str, str], ...]
-    examples: tuple[str, ...]
-    kind: ValueKind | None = None
-    options: tuple[Option, ...] = ()
-    many: bool = False
-    extra_argument_error: str = ""
-
-
-SESSION_OPTIONS: Final = (
-    Option(
-        "--join",
-        "continue an existing session",
-        "ID|NAME|last",
-        ValueKind.JOINED,
-        mistaken_for=("--session", "--name", "--continue"),
-    ),
-    Option("--id", "the new session's id", "UUID"),
-    Option("--input", "an input of the session; repeatable, K={expr} passes the object itself", "K=V"),
-    Option("--metadata", "metadata of the session; repeatable", "K=V", mistaken_for=("--tag", "--tags", "--property")),
-    Option("--user", "user id, or a user property", "ID|K=V", mistaken_for=("--user-id",)),
-    Option("--source", "where the code runs, for this session", "S"),
-    Option(
-        "--show", "how this cell's output is shown", "|".join(SHOW_MODES), ValueKind.MODE, mistaken_for=("--display",)
-    ),
-    Option("--end", "return to the notebook's session", line_form=True, mistaken_for=("--stop",)),
-)
-
-_SESSIONS: Final = "SESSION ..."
-_OTHERS: Final = Option(
-    "--others", "what other kernels left on disk, after a question", mistaken_for=("--all", "--other-kernels")
-)
-_YES: Final = Option("--yes", "do not ask about sessions of other kernels", mistaken_for=("--force", "--confirm"))
-
-COMMANDS: Final = (
-    Command(
-        "status",
-        (
-            (
-                "",
-                "The settings and their origins, what was sent, what is pending and why; the same as `%hh`.",
-            ),
-        ),
-        ("%hh", "%hh status", "%hh status --all"),
-        options=(Option("--all", "all settings, including defaults"),),
-    ),
-    Command(
-        "instrument",
-        (
-            ("", "Traces every installed LLM library that has an instrumentor or traces itself."),
-            ("NAME ...", "Traces the named libraries only."),
-        ),
-        ("%hh instrument", "%hh instrument openai anthropic", "%hh instrument --off openai"),
-        ValueKind.LIBRARY,
-        (
-            Option("--list", "list the installed libraries, which are traced, and by what"),
-            Option("--off", "stop tracing the named libraries; without names, all that this command switched on"),
-        ),
-        many=True,
-    ),
-    Command(
-        "show",
-        (
-            ("4", "The spans of cell 4, opened; without a number, or with `last`, those of the last cell with spans."),
-            ("SESSION", "The spans of a session; `all` for this kernel's, `background` for those outside any cell."),
-            ("FILE", "The spans of an OTLP JSON file, written by the OpenTelemetry Collector or `%hh save`."),
-        ),
-        ("%hh show", "%hh show 4 --detail full", "%hh show all --errors", "%hh show trace.jsonl"),
-        ValueKind.CELL_SESSION_OR_FILE,
-        (
-            Option("--errors", "only failed spans and their ancestors"),
-            Option(
-                "--detail",
-                "how much the output holds of messages, inputs and outputs: nothing, the beginning, or all",
-                "|".join(DETAILS),
-                ValueKind.DETAIL,
-            ),
-        ),
-    ),
-    Command(
-        "sessions",
-        (
-            (
-                "",
-                "The sessions that have spans here, also of ended kernels; those of a run of `evaluate` in one line.",
-            ),
-            ("NAME ...", "Each session of these names; `all` for this kernel's."),
-        ),
-        ("%hh sessions", "%hh sessions nightly-run"),
-        ValueKind.SESSION,
-        many=True,
-    ),
-    Command(
-        "send",
-        (
-            ("", "Retries now everything that is pending or was rejected."),
-            (
-                _SESSIONS,
-                "Also sends what these sessions, or `all` of this kernel, recorded in local mode; only if named.",
-            ),
-        ),
-        ("%hh send", "%hh send refund-triage", "%hh send all", "%hh send --others"),
-        ValueKind.SESSIONS,
-        (_OTHERS, _YES),
-        many=True,
-    ),
-    Command(
-        "save",
-        (
-            ("FILE", "Writes the spans of this kernel as OTLP JSON lines, which the OpenTelemetry Collector reads."),
-            (f"FILE {_SESSIONS}", "Writes those of the named sessions, or `all` of this kernel."),
-        ),
-        ("%hh save spans.jsonl", "%hh save spans.jsonl refund-triage", "%hh save spans.jsonl --force"),
-        ValueKind.FILE_THEN_SESSION,
-        (
-            Option("--force", "overwrite an existing file", mistaken_for=("--overwrite",)),
-            Option("--others", "what other kernels left on disk", mistaken_for=("--all", "--other-kernels")),
-        ),
-        many=True,
-    ),
-    Command(
-        "display",
-        (
-            (
-                "MODE",
-                "How traced cells are shown from now on: `auto` opens on an error, `line` never, `tree` always.",
-            ),
-            ("off", "Shows nothing; tracing continues."),
-        ),
-        ("%hh display", "%hh display line", "%hh display off"),
-        ValueKind.MODE,
-    ),
-    Command(
-        "off",
-        (("", "Switches tracing off: no spans are recorded or sent. To hide only the outputs: `%hh display off`."),),
-        ("%hh off", "%hh on"),
-    ),
-    Command("on", (("", "Switches tracing on again."),), ("%hh on",)),
-    Command(
-        "open",
-        (("SESSION", "Opens the session's page in the web application; without a name, that of the current session."),),
-        ("%hh open", "%hh open refund-triage"),
-        ValueKind.SESSION,
-    ),
-    Command(
-        "clear",
-        (
-            ("", "Deletes what this kernel has stored on disk, unless some of it is still to be sent."),
-            (
-                _SESSIONS,
-                "Deletes what these sessions, or `all` of this kernel, have stored, also what is still to be sent.",
-            ),
-        ),
-        ("%hh clear", "%hh clear refund-triage", "%hh clear all --others"),
-        ValueKind.SESSIONS,
-        (_OTHERS, _YES),
-        many=True,
-    ),
-    Command(
-        "login",
-        (
-            (
-                "",
-                "Asks for the API key, or uses Colab's secret HH_API_KEY; sends from then on if the backend takes it.",
-            ),
-        ),
-        ("%hh login", "%hh login --save", "%hh login --forget"),
-        options=(
-            Option("--save", "save the key for this server, for later kernels"),
-            Option("--forget", "delete the saved keys"),
-        ),
-        extra_argument_error="type the key at the prompt; in a cell it would stay in the notebook and its history.",
-    ),
-    Command(
-        "help",
-        (("COMMAND", "Explains a command, with examples; the same as `%hh COMMAND --help`."),),
-        ("%hh help", "%hh help show", "%hh show --help"),
-        ValueKind.COMMAND,
-    ),
-)
-"""In the order of the help and the README."""
-
-BY_NAME: Final = {command.name: command for command in COMMANDS}
-
-FIXED_VALUES: Final = {
-    ValueKind.COMMAND: tuple(BY_NAME),
-    ValueKind.MODE: SHOW_MODES,
-    ValueKind.DETAIL: DETAILS,
-}
-"""The kinds whose values are always the same."""
-
-
-# Help texts: `%hh?`, `%%hh_session?` and `%hh COMMAND --help`.
-
-SESSION_FORMS: Final = (
-    ("%%hh_session NAME", "Runs this cell, and only this cell, in a session of its own, a new one each time."),
-    ("#| hh_session: NAME", "The same, as the first line of a cell; just a comment where this package is not loaded."),
-    (
-        "%hh_session NAME",
-        "Sets the session from this line on, for all cells; `%hh_session` alone shows the current one.",
-    ),
-)
-SESSION_EXAMPLES: Final = (
-    "%%hh_session refund-triage --metadata team=support --input ticket={ticket}",
-    "%%hh_session --join last",
-    "%hh_session refund-triage",
-)
-SESSION_ARGUMENTS: Final = (
-    ("NAME", "name of the new session, in quotes if it has spaces; default: the notebook's name and the cell's number"),
-)
-HH_EXAMPLES: Final = ("%hh", "%hh instrument", "%hh show 4")
-REFERENCES: Final = """\
-SESSION is a title as in %hh sessions, a name (in quotes if it has spaces), an id, or at least the first 4 characters
-of an id; all means every session of this kernel. A number to show is a cell if that cell has spans, else a session.
-A file to show has a / in its name or ends in .json, .jsonl, .otlp or .gz. {expr} and $name are replaced by their
-values."""
-EXPANSION: Final = "{expr} and $name are replaced by their values after the line is split into words."
-WIDTH: Final = 108
-
-
-def hh_text() -> str:
-    """The help of `%hh?`."""
-    forms = [
-        (f"{command.name} {words}", _without_backticks(says)) for command in COMMANDS for words, says in command.forms
-    ]
-    return _sections(
-        "Show and control the tracing of this notebook.",
-        ("Examples", HH_EXAMPLES),
-        ("Commands, each explained by %hh COMMAND --help", _columns(forms)),
-        REFERENCES,
-    )
-
-
-def session_text() -> str:
-    """The help of `%%hh_session?`."""
-    return _sections(
-        "Record the spans of one cell (%%hh_session), or of all cells from here on (%hh_session), in a session.",
-        ("Examples", SESSION_EXAMPLES),
-        ("Options", _columns((*SESSION_ARGUMENTS, *option_rows(SESSION_OPTIONS)))),
-        EXPANSION,
-    )
-
-
-def command_text(command: Command) -> str:
-    """The help of `%hh COMMAND --help`."""
-    forms = [(f"%hh {command.name} {words}", _without_backticks(says)) for words, says in command.forms]
-    options = [("Options", _columns(option_rows(command.options)))] if command.options else []
-    return _sections(("Forms", _columns(forms)), ("Examples", command.examples), *options)
-
-
-def option_rows(options: Iterable[Option]) -> Iterator[tuple[str, str]]:
-    """Each option with its value's placeholder, and its help."""
-    for option in options:
-        only = " (%hh_session only)" if option.line_form else ""
-        yield f"{option.flag} {option.value}".rstrip(), f"{option.help}{only}"
-
-
-def _columns(rows: Iterable[tuple[str, str]]) -> list[str]:
-    """Format two columns; the second one is wrapped."""
-    rows = [(left.rstrip(), right) for left, right in rows]
-    width = max(len(left) for left, _ in rows)
-    return [
-        f"{left if number == 0 else '':<{width}}  {line}"
-        for left, right in rows
-        for number, line in enumerate(textwrap.wrap(right, WIDTH - width))
-    ]
-
-
-def _sections(*parts: str | tuple[str, Sequence[str]]) -> str:
-    """Join paragraphs and headings with their lists."""
-    return "\n\n".join(part if isinstance(part, str) else "\n    ".join((f"{part[0]}:", *part[1])) for part in parts)
-
-
-def _without_backticks(says: str) -> str:
-    return says.replace("`", "")
-
-
-# A magic's line, parsed into arguments and options.
-
+_WIDTH: Final = 112
+_OPTION: Final = re.compile(r"--?[^\W\d]")
 _TITLE_NUMBER: Final = re.compile(r"#\d+")
 """The last word of a title such as `refund-triage #3`."""
 
-
-@dataclass(frozen=True, slots=True)
-class ParsedLine:
-    """What follows the name of a magic or command.
-
-    Attributes:
-        words: the arguments, without options and their values.
-        options: the values of each flag, in order; empty strings for a switch.
-    """
-
-    words: tuple[str, ...] = ()
-    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def __contains__(self, flag: object) -> bool:
-        return flag in self.options
-
-    def last(self, flag: str) -> str | None:
-        """The value of an option, the last one if it is repeated; None without the option."""
-        values = self.options.get(flag)
-        return values[-1] if values else None
+_MISTAKEN_FOR: Final = {
+    **dict.fromkeys(("--session", "--name", "--continue"), "--join"),
+    **dict.fromkeys(("--tag", "--tags", "--property"), "--metadata"),
+    **dict.fromkeys(("--all", "--other-kernels"), "--others"),
+    **dict.fromkeys(("--force", "--confirm"), "--yes"),
+    "--user-id": "--user",
+    "--display": "--show",
+    "--stop": "--end",
+    "--overwrite": "--force",
+}
+"""Options that users try, too different from the right ones for a spelling suggestion."""
 
 
-def parse_words(words: Sequence[str], options: Sequence[Option], magic: str, example: str = "") -> ParsedLine:
-    """Separate options and their values from other words.
+class _Formatter(argparse.HelpFormatter):
+    """Wraps at a fixed width, whatever the terminal, and keeps the lines of lists."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, indent_increment=4, max_help_position=40, width=_WIDTH)
+
+    def add_usage(self, usage: str | None, actions: Any, groups: Any, prefix: str | None = None) -> None:
+        super().add_usage(usage, actions, groups, "Usage: " if prefix is None else prefix)
+
+    def _format_action(self, action: argparse.Action) -> str:
+        return super()._format_action(action).removeprefix("    \n")  # The commands need no line of their own.
+
+    def _iter_indented_subactions(self, action: argparse.Action) -> Generator[argparse.Action, None, None]:
+        yield from getattr(action, "_get_subactions", tuple)()
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        parts = text.split("\n\n")
+        return "\n\n".join(part if "\n" in part else textwrap.fill(part, width) for part in parts)
+
+
+class MagicParser(argparse.ArgumentParser):
+    """The parser of a magic or of one command.
+
+    It differs from argparse in that a mistake is a one-line UsageError, that options may stand anywhere among the
+    arguments, and that they cannot be abbreviated. A metavar lists, separated by `|`, the words that an argument may
+    be, as they are typed, and in capitals what else it may stand for: the help shows it, and Tab suggests it.
 
     Args:
-        words: the result of `split`.
-        options: the valid options.
-        magic: the magic as it was typed, for messages.
-        example: a whole line to show below a message.
-
-    Raises:
-        UsageError: an unknown option, a missing value, or a value for a switch.
+        prog: the magic as it is typed, with the command.
+        description: what it does; backticks are for the README.
+        examples: whole lines.
+        evaluate: evaluates a Python expression in the user's namespace; help and completion do without.
+        notes: a paragraph at the end of the help.
+        forms: usage lines; default: the one that follows from the arguments.
     """
-    by_flag = {option.flag: option for option in options}
-    arguments: list[str] = []
-    found: dict[str, list[str]] = {}
-    below = f"\n    {example}" if example else ""
-    rest = join_titles(words)
-    while rest:
-        word = rest.pop(0)
-        flag, equals, value = word.partition("=")
-        if not word.startswith("--"):
-            arguments.append(word)
-            continue
-        option = by_flag.get(flag)
+
+    def __init__(
+        self,
+        prog: str,
+        description: str,
+        examples: Sequence[str],
+        evaluate: Evaluate,
+        notes: str = "",
+        forms: Sequence[str] = (),
+        **more: Any,  # Python 3.14 hands on `color`.
+    ) -> None:
+        super().__init__(
+            prog,
+            description=description,
+            epilog="\n    ".join(("Examples:", *examples)) + f"\n\n{notes}",
+            formatter_class=_Formatter,
+            add_help=False,
+            allow_abbrev=False,
+            exit_on_error=False,
+            **more,
+        )
+        self.color = False  # Python 3.14 would color the help.
+        self._positionals.title, self._optionals.title = "Arguments", "Options"
+        self.expansion, self.examples, self._forms = Expansion(evaluate), examples, forms
+
+    def takes(self, name: str, text: str, metavar: str = "", **more: Any) -> None:
+        """Add an argument or an option; an option without metavar and choices is a switch.
+
+        Args:
+            name: the option with its dashes, or the argument's name in the result.
+            text: the help.
+            metavar: see the class; default: the choices.
+            more: as for `add_argument`.
+        """
+        if metavar or "choices" in more:
+            more = {"type": self.expansion.text, "metavar": metavar or "|".join(more["choices"]), **more}
+        else:
+            more["action"] = "store_true"
+        if more.get("nargs") == "*":
+            more["default"] = ()  # Without one, argparse requires a value.
+        # argparse replaces %(name) in the help of an argument, but not in a description.
+        self.add_argument(name, help=text.replace("%", "%%"), **more)
+
+    @property
+    def arguments(self) -> list[argparse.Action]:
+        """The arguments that are no options, without those that the help hides."""
+        return [action for action in self._actions if not action.option_strings and action.help != argparse.SUPPRESS]
+
+    @property
+    def options(self) -> dict[str, argparse.Action]:
+        """The options, each by its flag with two dashes."""
+        return {action.option_strings[-1]: action for action in self._actions if action.option_strings}
+
+    @property
+    def synopsis(self) -> str:
+        """The line as it is typed, without options."""
+        shown = {None: "{}", "?": "[{}]", "*": "[{} ...]"}
+        return " ".join((self.prog, *(shown[action.nargs].format(action.metavar) for action in self.arguments)))  # type: ignore[index]
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Each argument and option with its help, for the README."""
+        for action in (*self.arguments, *self.options.values()):
+            if not HELP_FLAGS.intersection(action.option_strings):
+                words = (*action.option_strings, action.metavar or "")
+                yield " ".join(map(str, words)).strip(), str(action.help).replace("%%", "%")
+
+    def format_help(self) -> str:
+        """The help, like a manual page."""
+        options = " [options]" if self.options.keys() - HELP_FLAGS else ""
+        forms = self._forms or (self.synopsis,)
+        self.usage = "\n       ".join(f"{form}{options}" for form in forms).replace("%", "%%")
+        return super().format_help().replace("`", "").rstrip()
+
+    def parse(self, words: Iterable[str]) -> argparse.Namespace:
+        """Parse a line.
+
+        Args:
+            words: the result of `split`.
+
+        Raises:
+            UsageError: an unknown option, a missing value, an extra argument, or an expression that raises an error.
+        """
+        words = join_titles(words)
+        for flag in (word.partition("=")[0] for word in words if _OPTION.match(word)):
+            if flag not in self._option_string_actions:
+                self.fail(f"unknown option {flag}. {self._known_options(flag)}")
+        try:
+            arguments, extra = self.parse_known_intermixed_args(words)
+        except ArgumentError as error:
+            self._explain(error)
+        if extra:
+            hint = "Put quotes around a name with spaces." if self.arguments else "It takes no arguments."
+            self.fail(f"unexpected argument {extra[0]!r}. {hint}")
+        return arguments
+
+    def fail(self, message: str) -> NoReturn:
+        """Raise UsageError."""
+        raise UsageError(f"{self.prog}: {message}") from None
+
+    def error(self, message: str) -> NoReturn:
+        """Called by argparse, such as for a missing argument; it would print the usage and exit."""
+        self.fail(f"{message}. Example: {self.examples[0]}")
+
+    def _explain(self, error: ArgumentError) -> NoReturn:
+        flag = (error.argument_name or "").rpartition("/")[2]
+        option = self.options.get(flag)
+        if isinstance(error.__context__, ArgumentTypeError):
+            self.fail(f"{flag} {error.message}" if option else error.message)
         if option is None:
-            raise UsageError(f"{magic}: unknown option {flag}. {_hint(flag, options)}{below}")
-        if option.value and not equals:
-            if not rest or rest[0].startswith("--"):
-                raise UsageError(f"{magic}: {flag} needs a value, {option.value}.{below}")
-            value = rest.pop(0)
-        elif equals and not option.value:
-            raise UsageError(f"{magic}: {flag} takes no value.{below}")
-        found.setdefault(flag, []).append(value)
-    return ParsedLine(tuple(arguments), {flag: tuple(values) for flag, values in found.items()})
+            self.error(error.message)
+        # The message of argparse repeats the value, which may be a key.
+        problem = "takes no value" if option.nargs == 0 else f"needs a value, {option.metavar}"
+        self.fail(f"{flag} {problem}.")
+
+    def _known_options(self, flag: str) -> str:
+        known = [option for option in self.options if option not in HELP_FLAGS]
+        if not known:
+            return "It has no options."
+        if _MISTAKEN_FOR.get(flag) in known:
+            return f"Did you mean {_MISTAKEN_FOR[flag]}?"
+        # Without the dashes, which would make all options similar.
+        similar = get_close_matches(flag.lstrip("-"), [option[2:] for option in known], n=1)
+        return f"Did you mean --{similar[0]}?" if similar else f"Options: {', '.join(known)}."
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            name = action.option_strings[-1] if action.option_strings else action.dest
+            self.fail(f"unknown {name} {value}. {did_you_mean(value, action.choices)}")
 
 
 def join_titles(words: Iterable[str]) -> list[str]:
     """Join the number of a title such as `refund-triage #3` to the word before it."""
     joined: list[str] = []
     for word in words:
-        if joined and _TITLE_NUMBER.fullmatch(word):
+        if joined and _TITLE_NUMBER.fullmatch(word) and not joined[-1].startswith("--"):
             joined[-1] += f" {word}"
         else:
             joined.append(word)
     return joined
 
 
-def _hint(flag: str, options: Sequence[Option]) -> str:
-    if not options:
-        return "It has no options."
-    for option in options:
-        if flag in option.mistaken_for:
-            return f"Did you mean {option.flag}?"
-    # Without the dashes, which would make all options similar.
-    similar = get_close_matches(flag.lstrip("-"), [option.flag[2:] for option in options], n=1)
-    return f"Did you mean --{similar[0]}?" if similar else f"Options: {', '.join(option.flag for option in options)}."
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The hint of a message about an unknown word: the most similar known one, or all of them."""
+    known = tuple(known)
+    similar = get_close_matches(word, known, n=1)
+    return f"Did you mean {similar[0]}?" if similar else f"Known: {', '.join(known)}."
+
+
+# The session magics.
+
+CELL_MAGIC: Final = "%%hh_session"
+LINE_MAGIC: Final = "%hh_session"
+COMMENT: Final = "#| hh_session"
+SESSION_FORMS: Final = {
+    CELL_MAGIC: "Runs this cell, and only this cell, in a session of its own, a new one each time.",
+    f"{COMMENT}:": "The same, as the first line of a cell; just a comment where this package is not loaded.",
+    LINE_MAGIC: "Sets the session from this line on, for all cells; `%hh_session` alone shows the current one.",
+}
+"""The three forms, each with what it does."""
+
+
+def session_parser(form: str = LINE_MAGIC, evaluate: Evaluate = str) -> MagicParser:
+    """The parser of a session magic.
+
+    Args:
+        form: CELL_MAGIC, COMMENT or LINE_MAGIC.
+        evaluate: evaluates a Python expression in the user's namespace; help and completion do without.
+    """
+    meaning = "\n".join(f"{name:<16}{sentence}" for name, sentence in SESSION_FORMS.items())
+    parser = MagicParser(
+        form,
+        f"Record the spans of one cell, or of all cells from here on, in a session.\n\n{meaning}",
+        (
+            "%%hh_session refund-triage --metadata team=support --input ticket={ticket}",
+            "%%hh_session --join last",
+            "%hh_session refund-triage",
+        ),
+        evaluate,
+        "{expr} and $name are replaced by their values after the line is split into words.",
+        [f"{name} [NAME]" for name in SESSION_FORMS],
+    )
+    pair, user = parser.expansion.pair, parser.expansion.user
+    name = "name of the new session, in quotes if it has spaces; default: the notebook's name and the cell's number"
+    inputs = "an input of the session; repeatable, K={expr} passes the object itself"
+    parser.takes("name", name, "NAME", nargs="?")
+    parser.takes("--join", "continue an existing session", "last|NAME|ID")
+    parser.takes("--id", "the new session's id", "UUID")
+    parser.takes("--input", inputs, "K=V", type=pair, action="append")
+    parser.takes("--metadata", "metadata of the session; repeatable", "K=V", type=pair, action="append")
+    parser.takes("--user", "user id, or a user property; repeatable", "ID|K=V", type=user, action="append")
+    parser.takes("--source", "where the code runs, for this session", "S")
+    parser.takes("--show", "how this cell's output is shown", choices=SHOW_MODES)
+    if form == LINE_MAGIC:
+        parser.takes("--end", "return to the notebook's session; only as a line magic")
+    return parser
+
+
+# The commands of `%hh`.
+
+_NOTES: Final = """\
+SESSION is a title as in %hh sessions, a name (in quotes if it has spaces), an id, or at least the first 4 characters
+of an id; all means every session of this kernel. A number to show is a cell if that cell has spans, else a session.
+A file to show has a / in its name or ends in .json, .jsonl, .otlp or .gz. {expr} and $name are replaced by their
+values."""
+
+
+class HHParser(MagicParser):
+    """The parsers of the commands of `%hh`, and the help of all of them.
+
+    Args:
+        evaluate: evaluates a Python expression in the user's namespace; help and completion do without.
+    """
+
+    def __init__(self, evaluate: Evaluate = str) -> None:
+        examples = ("%hh", "%hh instrument", "%hh show 4")
+        about = "Show and control the tracing of this notebook."
+        super().__init__("%hh", about, examples, evaluate, _NOTES, ["%hh [COMMAND ...]"])
+        title = "Commands, each explained by %hh COMMAND --help"
+        parsers = self.add_subparsers(title=title, metavar="", prog="%hh", parser_class=MagicParser)
+        self.commands: dict[str, MagicParser] = parsers.choices
+
+        def command(name: str, description: str, *examples: str) -> MagicParser:
+            listed = description.replace("%", "%%")
+            return parsers.add_parser(name, help=listed, description=description, examples=examples, evaluate=evaluate)
+
+        _add_commands(command)
+        for parser in self.commands.values():
+            parser.add_argument("-h", "--help", action="store_true", help="explain the command")
+        self.commands["help"].takes("command", "default: all commands", "COMMAND", nargs="?", choices=self.commands)
+
+    def command(self, name: str) -> MagicParser:
+        """The parser of a command.
+
+        Raises:
+            UsageError: there is no such command.
+        """
+        if name not in self.commands:
+            self.fail(f"unknown command {name}. {did_you_mean(name, self.commands)}")
+        return self.commands[name]
+
+
+def _add_commands(command: Callable[..., MagicParser]) -> None:
+    """Add the commands in the order of the help and the README."""
+    others = "what other kernels left on disk"
+    asked, confirmed = f"{others}, after a question", "do not ask about sessions of other kernels"
+
+    about = "Shows the settings and their origins, what was sent, what is pending and why; the same as `%hh`."
+    status = command("status", about, "%hh", "%hh status", "%hh status --all")
+    status.takes("--all", "all settings, including defaults")
+
+    about = "Traces every installed LLM library that has an instrumentor or traces itself, or only the named ones."
+    instrument = command(
+        "instrument", about, "%hh instrument", "%hh instrument openai anthropic", "%hh instrument --off openai"
+    )
+    instrument.takes("words", "a library to trace; default: all of them", "LIBRARY", nargs="*")
+    instrument.takes("--list", "list the installed libraries, which are traced, and by what")
+    instrument.takes("--off", "stop tracing the named libraries; without names, all that this command switched on")
+
+    about = (
+        "Shows spans again, opened: those of a cell, a session or a file; without an argument, those of the `last` cell"
+        " with spans."
+    )
+    what = (
+        "the number of a cell, a session, `all` of this kernel, the `background` spans outside any cell, or an OTLP"
+        " JSON file, written by the OpenTelemetry Collector or `%hh save`"
+    )
+    detail = "how much the output holds of messages, inputs and outputs: nothing, the beginning, or all"
+    show = command(
+        "show", about, "%hh show", "%hh show 4 --detail full", "%hh show all --errors", "%hh show trace.jsonl"
+    )
+    show.takes("word", what, "last|CELL|SESSION|all|background|FILE", nargs="?", default="last")
+    show.takes("--errors", "only failed spans and their ancestors")
+    show.takes("--detail", detail, choices=DETAILS)
+
+    about = "Lists the sessions that have spans here, also of ended kernels; those of a run of `evaluate` in one line."
+    sessions = command("sessions", about, "%hh sessions", "%hh sessions nightly-run")
+    sessions.takes("words", "list each session of this name; `all`: of this kernel", "SESSION|all", nargs="*")
+
+    about = (
+        "Retries now everything that is pending or was rejected; with names, also sends what these sessions recorded in"
+        " local mode."
+    )
+    send = command("send", about, "%hh send", "%hh send refund-triage", "%hh send all", "%hh send --others")
+    send.takes("words", "a session to send, or `all` of this kernel", "SESSION|all", nargs="*")
+    send.takes("--others", asked)
+    send.takes("--yes", confirmed)
+
+    about = (
+        "Writes the spans of this kernel, or of the named sessions, as OTLP JSON lines, which the OpenTelemetry"
+        " Collector reads."
+    )
+    save = command(
+        "save", about, "%hh save spans.jsonl", "%hh save spans.jsonl refund-triage", "%hh save spans.jsonl --force"
+    )
+    save.takes("word", "path of the file", "FILE")
+    save.takes("words", "a session to write; default: `all` of this kernel", "SESSION|all", nargs="*")
+    save.takes("--force", "overwrite an existing file")
+    save.takes("--others", others)
+
+    about = "Sets how traced cells are shown from now on; without a mode, shows how they are."
+    modes = "`auto` opens on an error, `line` never, `tree` always; `off` shows nothing, and tracing continues"
+    display = command("display", about, "%hh display", "%hh display line", "%hh display off")
+    display.takes("mode", modes, nargs="?", choices=SHOW_MODES, type=lambda word: display.expansion.text(word).lower())
+
+    about = "Switches tracing off: no spans are recorded or sent. To hide only the outputs: `%hh display off`."
+    command("off", about, "%hh off", "%hh on")
+    command("on", "Switches tracing on again.", "%hh on")
+
+    page = command("open", "Opens a session's page in the web application.", "%hh open", "%hh open refund-triage")
+    page.takes("word", "default: the current session", "SESSION", nargs="?")
+
+    about = (
+        "Deletes what this kernel has stored on disk, unless some of it is still to be sent; with names, what these"
+        " sessions have stored, also what is still to be sent."
+    )
+    clear = command("clear", about, "%hh clear", "%hh clear refund-triage", "%hh clear all --others")
+    clear.takes("words", "a session to delete, or `all` of this kernel", "SESSION|all", nargs="*")
+    clear.takes("--others", asked)
+    clear.takes("--yes", confirmed)
+
+    about = "Asks for the API key, or uses Colab's secret HH_API_KEY; sends from then on if the backend takes it."
+    login = command("login", about, "%hh login", "%hh login --save", "%hh login --forget")
+    # A key that is typed here must be neither repeated in a message nor evaluated.
+    login.add_argument("key", nargs="*", default=(), help=argparse.SUPPRESS)
+    login.takes("--save", "save the key for this server, for later kernels")
+    login.takes("--forget", "delete the saved keys")
+
+    about = "Explains a command, with examples; the same as `%hh COMMAND --help`."
+    command("help", about, "%hh help", "%hh help show", "%hh show --help")
 
 
 # Words and expressions: a line is split first and each word expanded afterwards. A value may therefore contain spaces,
 # quotes and dashes without being taken for an option, and a word that is one `{expr}` passes the object itself.
-
-Evaluate = Callable[[str], Any]
 
 _DOTTED: Final = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _NAME: Final = re.compile(rf"\$({_DOTTED})")
@@ -492,43 +464,37 @@ def quoted(word: str) -> str:
     return "'" + word.replace("'", "'\"'\"'") + "'"
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The hint of a message about an unknown word: the most similar known one, or all of them."""
-    known = tuple(known)
-    similar = get_close_matches(word, known, n=1)
-    return f"Did you mean {similar[0]}?" if similar else f"Known: {', '.join(known)}."
-
-
 class Expansion:
     """Replaces variables and expressions in words by their values.
 
     Args:
         evaluate: evaluates a Python expression in the user's namespace.
-        magic: the magic as it was typed, for messages.
+
+    Each method is the `type` of an argument. It raises ArgumentTypeError if the value is one expression, and that
+    raised an error.
     """
 
-    def __init__(self, evaluate: Evaluate, magic: str) -> None:
+    def __init__(self, evaluate: Evaluate) -> None:
         self._evaluate = evaluate
-        self._magic = magic
 
     def text(self, word: str) -> str:
-        """The word with its expressions replaced by `str` of their values.
+        """The word with its expressions replaced by `str` of their values."""
+        return str(self._value(word, word))
 
-        Raises:
-            UsageError: the word is one expression, and it raised an error.
-        """
-        return str(self.value(word, word))
+    def pair(self, word: str) -> tuple[str, Any]:
+        """Key and value of KEY=VALUE; the value is the object itself if it is one expression."""
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise ArgumentTypeError(f"expects KEY=VALUE, got {word!r}.")
+        return key, self._value(value, word)
 
-    def value(self, word: str, shown: str) -> Any:
-        """The value itself if the word is one expression, else as `text`. What is not an expression is kept as text.
+    def user(self, word: str) -> tuple[str, Any]:
+        """As `pair`; a value without a key is the user's id."""
+        key, equals, _ = word.partition("=")
+        return self.pair(word) if equals and not key.startswith("{") else ("user_id", self._value(word, word))
 
-        Args:
-            word: the word to expand.
-            shown: what a message quotes.
-
-        Raises:
-            UsageError: the word is one expression, and it raised an error.
-        """
+    def _value(self, word: str, shown: str) -> Any:
+        """The value itself if the word is one expression, else text. What is not an expression is kept as text."""
         if name := _NAME.fullmatch(word):
             try:
                 return self._evaluate(name[1])
@@ -541,14 +507,11 @@ class Expansion:
         except SyntaxError:
             pass  # {"a": 1} is not an expression in braces but may be a dict.
         except Exception as error:  # boundary: the user's expression may raise anything
-            raise self._failed(shown, error) from None
+            raise _failed(shown, error) from None
         try:
             return self._evaluate(word)
         except Exception as error:  # boundary: as above
-            raise self._failed(shown, error) from None
-
-    def _failed(self, shown: str, error: Exception) -> UsageError:
-        return UsageError(f"{self._magic}: {shown}: {type(error).__name__}: {error}")
+            raise _failed(shown, error) from None
 
     def _replacement(self, match: re.Match[str]) -> str:
         if match["escaped"] is not None:
@@ -559,6 +522,10 @@ class Expansion:
             return str(self._evaluate(match["braces"] or match["name"]))
         except Exception:  # boundary: braces and dollars around anything but an expression are text
             return match[0]
+
+
+def _failed(shown: str, error: Exception) -> ArgumentTypeError:
+    return ArgumentTypeError(f"{shown}: {type(error).__name__}: {error}")
 
 
 def _word(line: str, position: int, magic: str) -> tuple[str, int]:

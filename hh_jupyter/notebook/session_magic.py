@@ -13,7 +13,6 @@ import asyncio
 import inspect
 import re
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Final
@@ -22,22 +21,16 @@ from IPython.core.error import UsageError
 
 from hh_jupyter.notebook.guard import guarded_value
 from hh_jupyter.notebook.parser import (
+    CELL_MAGIC,
+    COMMENT,
     HELP_FLAGS,
-    SESSION_OPTIONS,
-    SHOW_MODES,
+    LINE_MAGIC,
     Evaluate,
-    Expansion,
-    ParsedLine,
-    did_you_mean,
-    parse_words,
+    session_parser,
     split,
 )
 
 # Options of the three forms.
-
-CELL_MAGIC: Final = "%%hh_session"
-LINE_MAGIC: Final = "%hh_session"
-COMMENT: Final = "#| hh_session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +56,10 @@ class SessionOptions:
     end: bool = False
 
 
+_NUMBERED: Final = re.compile(r" #\d+$")
+"""The end of a title, such as `refund-triage #3`, that was typed without quotes."""
+
+
 def parse(line: str, evaluate: Evaluate, *, magic: str = CELL_MAGIC) -> SessionOptions:
     """Parse the line of a session magic.
 
@@ -74,70 +71,33 @@ def parse(line: str, evaluate: Evaluate, *, magic: str = CELL_MAGIC) -> SessionO
     Raises:
         UsageError: the line is invalid.
     """
+    parser = session_parser(magic, evaluate)
     words = split(line, magic)
     if HELP_FLAGS.intersection(words):
-        raise UsageError(f"{magic}: %%hh_session? shows the help.")
-    options = [option for option in SESSION_OPTIONS if magic == LINE_MAGIC or not option.line_form]
+        parser.fail("%%hh_session? shows the help.")
     if "--end" in words and magic != LINE_MAGIC:
-        raise UsageError(
-            f"{magic}: --end is not needed, the session ends with the cell. It is an option of %hh_session."
-        )
-    parsed = parse_words(words, options, magic, _example(magic))
-    _check(parsed, magic, words)
-    return _options(parsed, Expansion(evaluate, magic), magic)
-
-
-def _example(magic: str) -> str:
-    return f"{magic}{':' if magic == COMMENT else ''} refund-triage --metadata team=support"
-
-
-def _check(parsed: ParsedLine, magic: str, words: Sequence[str]) -> None:
-    """Raise UsageError for names and options that cannot be combined."""
-    names = parsed.words
-    if names and names[0] not in words:
-        raise UsageError(
-            f'{magic}: a session named "{names[0]}" already exists; use --join "{names[0]}" to continue it.'
-        )
-    if len(names) > 1:
-        shown = " and ".join(repr(name) for name in names[:2])
-        raise UsageError(f"{magic}: expected one name, got {shown}. Put quotes around a name with spaces.")
-    if "--end" in parsed and (names or len(parsed.options) > 1):
-        raise UsageError(f"{magic}: --end cannot be combined with a name or other options.")
-    if "--join" in parsed and (names or "--id" in parsed):
-        other = "a name" if names else "--id"
-        raise UsageError(f"{magic}: --join cannot be combined with {other}; it continues an existing session.")
-
-
-def _options(parsed: ParsedLine, expansion: Expansion, magic: str) -> SessionOptions:
-    def text(flag: str) -> str | None:
-        value = parsed.last(flag)
-        return None if value is None else expansion.text(value)
-
-    def pairs(flag: str, bare: str | None = None) -> dict[str, Any]:
-        """The KEY=VALUE pairs of a flag; `bare` is the key of a value without one."""
-        found: dict[str, Any] = {}
-        for word in parsed.options.get(flag, ()):
-            key, equals, value = word.partition("=")
-            if bare and (not equals or key.startswith("{")):
-                key, value = bare, word
-            elif not equals or not key:
-                raise UsageError(f"{magic}: {flag} expects KEY=VALUE, got {word!r}.\n    {_example(magic)}")
-            found[key] = expansion.value(value, f"{flag} {word}")
-        return found
-
-    show = text("--show")
-    if show is not None and show not in SHOW_MODES:
-        raise UsageError(f"{magic}: unknown --show {show}. {did_you_mean(show, SHOW_MODES)}")
+        parser.fail("--end is not needed, the session ends with the cell. It is an option of %hh_session.")
+    found = vars(parser.parse(words))
+    name = found["name"]
+    # Compared without `in`: a value may be any object.
+    given = {option for option, value in found.items() if value is not None and value is not False}
+    if name and _NUMBERED.search(name) and name.rpartition(" ")[2] in words:
+        parser.fail(f'a session named "{name}" already exists; use --join "{name}" to continue it.')
+    if "end" in given and len(given) > 1:
+        parser.fail("--end cannot be combined with a name or other options.")
+    if "join" in given and given & {"name", "id"}:
+        other = "a name" if "name" in given else "--id"
+        parser.fail(f"--join cannot be combined with {other}; it continues an existing session.")
     return SessionOptions(
-        name=expansion.text(parsed.words[0]) if parsed.words else None,
-        join=text("--join"),
-        session_id=text("--id"),
-        inputs=pairs("--input"),
-        metadata=pairs("--metadata"),
-        user_properties=pairs("--user", bare="user_id"),
-        source=text("--source"),
-        show=show,
-        end="--end" in parsed,
+        name=name,
+        join=found["join"],
+        session_id=found["id"],
+        inputs=dict(found["input"] or ()),
+        metadata=dict(found["metadata"] or ()),
+        user_properties=dict(found["user"] or ()),
+        source=found["source"],
+        show=found["show"],
+        end=found.get("end", False),
     )
 
 

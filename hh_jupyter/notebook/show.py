@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 from IPython.core.error import UsageError
 
@@ -16,7 +16,7 @@ from hh_jupyter.errors import SpanFileError
 from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.outputs import Outputs
-from hh_jupyter.notebook.parser import DETAILS, did_you_mean, quoted
+from hh_jupyter.notebook.parser import quoted
 from hh_jupyter.notebook.sessions import ALL, TITLE_LENGTH, KnownSession, NotebookSessions, SessionStore, export_of
 from hh_jupyter.notebook.views import fixed_view, view_id_of
 from hh_jupyter.records.export_state import ExportState
@@ -168,7 +168,7 @@ class ShowCommand:
     def __init__(self, sessions: NotebookSessions, outputs: Outputs, cells: Cells, store: SessionStore) -> None:
         self._sessions, self._outputs, self._cells, self._store = sessions, outputs, cells, store
 
-    def show(self, label: str, *, errors_only: bool = False, detail: str | None = None) -> str | None:
+    def show(self, label: str, *, errors_only: bool = False, detail: Detail | None = None) -> str | None:
         """Show spans, expanded, below the running cell.
 
         Args:
@@ -180,20 +180,17 @@ class ShowCommand:
             A message to print, if there is nothing to show or the label also names a session.
 
         Raises:
-            UsageError: there are no such spans, or the detail is not one of DETAILS.
+            UsageError: there are no such spans.
         """
-        if detail not in (None, *DETAILS):
-            raise UsageError(f"%hh show: unknown --detail {detail}. {did_you_mean(str(detail), DETAILS)}")
-        wanted = cast("Detail | None", detail)
         selection = self.select(label)
         if errors_only and not selection.has_errors:
             none = f"hh: no errors in {selection.description}, {count(len(selection.records), 'span')}."
             return "\n".join(filter(None, (none, selection.note)))
         view_id = f"{view_id_of(self._cells.cell_id, self._cells.label)}-shows-{selection.dom_id}"
         if selection.cell is not None:
-            self._outputs.show_again(selection.cell, view_id, detail=wanted, errors_only=errors_only)
+            self._outputs.show_again(selection.cell, view_id, detail=detail, errors_only=errors_only)
         else:
-            self._show_fixed(selection, view_id, errors_only=errors_only, detail=wanted)
+            self._show_fixed(selection, view_id, errors_only=errors_only, detail=detail)
         return selection.note or None
 
     @property

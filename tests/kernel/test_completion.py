@@ -60,9 +60,9 @@ def test_other_completion_is_unchanged(kernel: Kernel) -> None:
 
 def test_question_marks_show_the_help(kernel: Kernel) -> None:
     assert "%hh show 4" in kernel.run("%hh?").page
-    assert "--join ID|NAME|last" in kernel.run("%%hh_session?").page
-    assert "--join ID|NAME|last" in kernel.run("%hh_session?").page
-    assert "%hh show SESSION" in kernel.run("%hh show?").stdout
+    assert "--join last|NAME|ID" in kernel.run("%%hh_session?").page
+    assert "--join last|NAME|ID" in kernel.run("%hh_session?").page
+    assert "Usage: %hh show [" in kernel.run("%hh show?").stdout
 
 
 def test_unloading_removes_the_completions(fresh: Kernel) -> None:

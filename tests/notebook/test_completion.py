@@ -8,25 +8,24 @@ from pathlib import Path
 import pytest
 
 from hh_jupyter.notebook.completion import complete
-from hh_jupyter.notebook.parser import COMMANDS, FIXED_VALUES, SESSION_OPTIONS, ValueKind, split
+from hh_jupyter.notebook.parser import HHParser, session_parser, split
 
+COMMANDS = HHParser()
 VALUES = {
-    **FIXED_VALUES,
-    ValueKind.SESSION: ("refund triage #2", "refund triage", "chat"),
-    ValueKind.SESSIONS: ("refund triage #2", "refund triage", "chat", "all"),
-    ValueKind.JOINED: ("last", "chat", "Rückfrage"),
-    ValueKind.CELL_SESSION_OR_FILE: ("last", "4", "3", "chat"),
-    ValueKind.LIBRARY: ("openai", "anthropic"),
+    "SESSION": ("refund triage #2", "refund triage", "chat"),
+    "NAME": ("chat", "Rückfrage"),
+    "CELL": ("4", "3"),
+    "LIBRARY": ("openai", "anthropic"),
 }
 
 
-def suggest(kind: ValueKind) -> Iterable[str]:
-    return VALUES.get(kind, ())
+def suggest(placeholder: str) -> Iterable[str]:
+    return VALUES.get(placeholder, ())
 
 
 def completed(line: str) -> list[str]:
     """The lines that Tab completes to."""
-    found = complete(line, suggest)
+    found = complete(line, COMMANDS, suggest)
     assert found is not None
     assert line.endswith(found.fragment)
     return [line.removesuffix(found.fragment) + text for text in found.texts]
@@ -89,15 +88,15 @@ def test_lines_are_completed(line: str, lines: list[str]) -> None:
     "line", ["", "x = 1", "%hh", "%hhx ", "%%hh_sessions ", "x %hh sh", "# hh_session: --jo", "hh sh"]
 )
 def test_other_lines_are_left_to_ipython(line: str) -> None:
-    assert complete(line, suggest) is None
+    assert complete(line, COMMANDS, suggest) is None
 
 
 def test_every_command_and_option_is_completed() -> None:
-    assert completed("%hh ") == [f"%hh {command.name}" for command in COMMANDS]
-    assert completed("%hh_session ") == [f"%hh_session {option.flag}" for option in SESSION_OPTIONS]
-    for command in COMMANDS:
-        flags = [option.flag for option in command.options]
-        assert completed(f"%hh {command.name} --") == [f"%hh {command.name} {flag}" for flag in [*flags, "--help"]]
+    assert completed("%hh ") == [f"%hh {name}" for name in COMMANDS.commands]
+    assert completed("%hh_session --") == [f"%hh_session {flag}" for flag in session_parser().options]
+    for name, command in COMMANDS.commands.items():
+        assert completed(f"%hh {name} --") == [f"%hh {name} {flag}" for flag in command.options]
+        assert "--help" in command.options
 
 
 def test_a_completion_is_one_word() -> None:
@@ -111,7 +110,7 @@ def test_span_files_and_folders_are_completed_for_show(tmp_path: Path, monkeypat
     (tmp_path / "traces" / ".hidden").mkdir(parents=True)
     for name in ("a.jsonl", "a.JSON.GZ", "a.py", "traces/b c.otlp", "traces/.d.json"):
         (tmp_path / name).touch()
-    assert completed("%hh show a") == ["%hh show a.JSON.GZ", "%hh show a.jsonl"]
+    assert completed("%hh show a.") == ["%hh show a.JSON.GZ", "%hh show a.jsonl"]
     assert completed("%hh show t") == ["%hh show traces/"]
     assert completed("%hh show traces/") == ["%hh show 'traces/b c.otlp'"]
     assert completed("%hh show 'traces/b") == ["%hh show 'traces/b c.otlp'"]

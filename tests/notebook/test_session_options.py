@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from IPython.core.error import UsageError
 
-from hh_jupyter.notebook.parser import SESSION_OPTIONS, quoted, split
+from hh_jupyter.notebook.parser import quoted, session_parser, split
 from hh_jupyter.notebook.session_magic import SessionOptions, parse
 
 NAMES: dict[str, Any] = {"ticket": {"id": 7}, "n": 3, "who": "ada"}
@@ -81,15 +81,12 @@ def test_an_expanded_value_is_never_an_option() -> None:
 
 
 def test_an_unknown_option_suggests_a_similar_one() -> None:
-    assert error_message("refund --tags a=b") == (
-        "%%hh_session: unknown option --tags. Did you mean --metadata?\n"
-        "    %%hh_session refund-triage --metadata team=support"
-    )
+    assert error_message("refund --tags a=b") == ("%%hh_session: unknown option --tags. Did you mean --metadata?")
     assert "Did you mean --metadata?" in error_message("--metdata a=b")
 
 
 def test_an_unknown_option_without_a_similar_one_lists_all() -> None:
-    flags = [option.flag for option in SESSION_OPTIONS]
+    flags = [*session_parser().options]
     assert f"unknown option --bogus. Options: {', '.join(flags[:-1])}." in error_message("--bogus")
     assert f"unknown option --bogus. Options: {', '.join(flags)}." in error_message("--bogus", "%hh_session")
 
@@ -104,7 +101,7 @@ def test_an_unknown_option_without_a_similar_one_lists_all() -> None:
         ("--input --user 7", "--input needs a value, K=V."),
         ("--input q", "--input expects KEY=VALUE, got 'q'."),
         ("--input =q", "--input expects KEY=VALUE, got '=q'."),
-        ("a b", "expected one name, got 'a' and 'b'. Put quotes around a name with spaces."),
+        ("a b", "unexpected argument 'b'. Put quotes around a name with spaces."),
         ("--show all", "unknown --show all. Known: auto, line, tree, off."),
         ("--end", "--end is not needed, the session ends with the cell. It is an option of %hh_session."),
         ("refund #3", 'a session named "refund #3" already exists; use --join "refund #3" to continue it.'),
@@ -116,8 +113,8 @@ def test_an_unknown_option_without_a_similar_one_lists_all() -> None:
 )
 def test_a_mistake_is_one_line_that_names_the_magic(line: str, expected: str) -> None:
     message = error_message(line)
-    assert message.startswith("%%hh_session: ")
-    assert expected in message.splitlines()[0]
+    assert message.startswith(f"%%hh_session: {expected}")
+    assert len(message.splitlines()) == 1
 
 
 def test_end_is_an_option_of_the_line_form() -> None:
@@ -129,7 +126,7 @@ def test_a_name_with_spaces_needs_quotes_but_the_number_of_a_title_does_not() ->
     assert read("--join 'refund triage'").join == "refund triage"
     assert read("--join 'refund triage' #3").join == "refund triage #3"
     assert read("--join refund-triage #3 --show line").join == "refund-triage #3"
-    assert "one" in error_message("refund triage")
+    assert "quotes" in error_message("refund triage")
 
 
 def test_a_name_may_contain_any_letters() -> None:
