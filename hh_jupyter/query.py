@@ -7,6 +7,7 @@ spans of the OpenTelemetry SDK, `SpanList.from_otlp("trace.jsonl")` reads a file
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from hh_jupyter.conventions import content
 from hh_jupyter.conventions.facts import SpanContent, SpanFacts
 from hh_jupyter.display import html, text
+from hh_jupyter.display.format import clean
 from hh_jupyter.display.view import CellView
 from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.otlp_files import json_lines
@@ -27,6 +29,7 @@ from hh_jupyter.records import prices
 from hh_jupyter.records.calls import by_identity, key_of
 from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.records.record import ForeignRecord, SpanDetails, SpanRecord
+from hh_jupyter.records.selection import Candidate, SelectionError, cell_number, choose, latest_run, matching
 from hh_jupyter.records.totals import Totals, summarize
 from hh_jupyter.records.tree import SpanTree
 from hh_jupyter.redaction import Redactor, RedactorWithFunction
@@ -47,7 +50,8 @@ KINDS: Final = (
 PROCESS_SECONDS: Final = 2.0
 """Longest wait until the spans that have ended are processed."""
 
-LAST: Final = "last"
+MAX_TITLE: Final = 40
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class SpanList(Sequence[SpanRecord]):
@@ -237,14 +241,14 @@ def spans(
 
     Args:
         cell: number of a cell, as in `In [4]`, or "last" for the last cell with spans.
-        session: name, id, or unique id prefix of a session.
+        session: title, name or id of a session, or at least the first 4 characters of its id.
         name: name of the spans or a part of it, case-insensitive.
         kind: kind of the spans: llm, tool, agent, embedding and so on.
         errors: only spans in error.
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: the kind is unknown, or the id prefix matches several sessions.
+        ValueError: the kind or, in a notebook, the session is unknown, or an id prefix matches several sessions.
     """
     _check(cell=cell, session=session, name=name, kind=kind)
     registry.wait_all_processed(PROCESS_SECONDS)
@@ -282,15 +286,10 @@ def _label(own: Sequence[SpanRecord], file: str | None) -> str:
         key = cells.pop()
         if key is None:
             return "background"
-        number = _number(key)
+        number = cell_number(key)
         if _cell_key(number) == key:  # Else it was run again.
             return number
     return (sessions.pop() if len(sessions) == 1 else None) or "all"
-
-
-def _number(key: str) -> str:
-    """Return the number of the cell in the key of its run."""
-    return key.rpartition("-")[0]
 
 
 def _check(cell: object, session: object, name: object, kind: object) -> None:
@@ -306,22 +305,22 @@ def _check(cell: object, session: object, name: object, kind: object) -> None:
 def _cell_key(cell: int | str) -> str:
     """Return the key of the latest run of a cell; empty, which matches no record, if the cell has no spans."""
     keys = {record.cell: None for record in span_log().records() if record.cell is not None}
-    matching = [key for key in keys if cell == LAST or _number(key) == str(cell)]
-    return matching[-1] if matching else ""
+    return latest_run(cell, keys) or ""
 
 
 def _sessions(session: str, ids: Iterable[str]) -> set[str]:
-    """Return the ids of the sessions with this name, title, id, or id prefix."""
-    titles = session_titles()
-    named = {found for found, title in titles.items() if session in (title, title.rpartition(" #")[0])}
-    if named:
-        return named
-    matching = {found for found in ids if found.startswith(session.lower())} if session else set()
-    if len(matching) > 1 and session.lower() not in matching:
-        raise ValueError(
-            f"spans(session={session!r}): ambiguous session id prefix {session!r} ({len(matching)} matches)."
-        )
-    return {session.lower()} if session.lower() in matching else matching
+    """Return the ids of the sessions that are meant. In a program there may be none."""
+    titles, tracer = session_titles(), current_tracer()
+    known = [Candidate(found, (title, title.rpartition(" #")[0])) for found, title in titles.items()]
+    for found in sorted({*ids} - titles.keys()):
+        name = tracer and (tracer.session_name if found == tracer.session_id else tracer.sessions.name_of(found))
+        known.append(Candidate(found, (name,) if name else ()))
+    if not matching(session, known) and (not has_host() or _UUID.fullmatch(session)):
+        return set()
+    try:
+        return {one.id for one in choose(session, known, lambda title: clean(title, MAX_TITLE))}
+    except SelectionError as error:
+        raise ValueError(f"spans(session={session!r}): {error}") from None
 
 
 def _flat(record: SpanRecord) -> dict[str, Any]:
@@ -348,7 +347,7 @@ def _flat(record: SpanRecord) -> dict[str, Any]:
         "error_message": record.error.message if record.error else None,
         "event_type": facts.event_type,
         "session_id": record.session_id,
-        "cell": _number(record.cell) if record.cell else None,
+        "cell": cell_number(record.cell) if record.cell else None,
         "scope": record.scope,
         "trace_id": f"{record.trace_id:032x}",
         "span_id": f"{record.span_id:016x}",

@@ -56,6 +56,13 @@ def test_a_session_is_found_by_its_id_or_a_prefix_of_it() -> None:
     assert first.session_id is not None
     assert spans(session=first.session_id) == spans(session=first.session_id[:8].upper()) == SpanList([first])
     assert len(spans(session="no-such")) == 0
+    assert len(spans(session=first.session_id[:3])) == 0, "too short to be the beginning of an id"
+
+
+def test_a_session_is_found_by_the_name_that_the_program_gave_it(tracer: HoneyHiveTracer) -> None:
+    with tracer.with_session("refund-triage"), tracer.start_span("inside the session"):
+        pass
+    assert names(spans(session="refund-triage")) == ["inside the session"]
 
 
 @pytest.mark.usefixtures("tracer")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from hh_jupyter.export.backend import BackendClient
+from hh_jupyter.records.selection import matching
 from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ KIND: Final = "run"
 
 REMEMBERED: Final = 100
 """Number of this process's runs kept in memory, for comparisons without a spool; the oldest are dropped."""
-
-SHORTEST_PREFIX: Final = 4
 
 
 @dataclass(slots=True)
@@ -53,6 +52,11 @@ class LocalRun:
     def name(self) -> str:
         """Name of the run."""
         return str(self.made["name"])
+
+    @property
+    def names(self) -> tuple[str]:
+        """The name."""
+        return (self.name,)
 
     @property
     def session_ids(self) -> list[str]:
@@ -93,12 +97,9 @@ def find_run(text: str, spool: Spool | None) -> LocalRun | None:
 
 
 def choose_run(text: str, runs: Sequence[LocalRun]) -> LocalRun | None:
-    """Find a run by id, name (the latest with it) or unique id prefix; return None if there is no such run."""
-    named = [run for run in runs if text in (run.id, run.name)]
-    if named:
-        return named[-1]
-    found = [run for run in runs if len(text) >= SHORTEST_PREFIX and run.id.startswith(text.lower())]
-    return found[0] if len(found) == 1 else None
+    """Find a run by name (the latest with it), id or unique id prefix; return None if there is no such run."""
+    found = matching(text, runs)
+    return found[-1] if len(found) == 1 or any(text in run.names for run in found) else None
 
 
 def make_at_backend(run: LocalRun, settings: Settings) -> str:

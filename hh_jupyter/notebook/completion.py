@@ -23,8 +23,9 @@ from hh_jupyter.notebook.parser import (
     session_parser,
     split_incomplete,
 )
-from hh_jupyter.notebook.sessions import ALL, SHORT_ID, NotebookSessions, SessionStore
+from hh_jupyter.notebook.sessions import SHORT_ID, NotebookSessions, SessionStore
 from hh_jupyter.notebook.show import FILE_SUFFIXES
+from hh_jupyter.records.selection import ALL, BACKGROUND, LAST
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ def _suggested(parser: MagicParser, words: Sequence[str], fragment: str, suggest
             yield from (text for text in _values(argument, fragment, suggest) if text not in taken)
     if not fragment or fragment.startswith("-"):
         used = {word.partition("=")[0] for word in words}
-        remaining = (flag for flag, option in options.items() if flag not in used or "repeatable" in str(option.help))
+        remaining = (flag for flag, option in options.items() if flag not in used or "K=V" in str(option.metavar))
         yield from (flag for flag in remaining if flag.startswith(fragment))
 
 
@@ -203,7 +204,7 @@ class Completer:
 _CANNOT_BE_TYPED: Final = re.compile(r"-|\d+$|.*[{}$\n]", re.DOTALL)
 """Titles that look like an option, a number or an expression."""
 
-NOT_SESSIONS: Final = frozenset({"", "last", ALL, "background"})
+NOT_SESSIONS: Final = frozenset({"", LAST, ALL, BACKGROUND})
 """Titles that do not name a session when they are typed."""
 
 

@@ -28,7 +28,7 @@ from hh_jupyter.notebook.libraries import (
     known_name,
     library_of,
 )
-from hh_jupyter.notebook.parser import did_you_mean
+from hh_jupyter.records.selection import did_you_mean
 from hh_jupyter.tracing.processor import is_global
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 

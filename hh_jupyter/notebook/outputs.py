@@ -32,6 +32,7 @@ from hh_jupyter.records import prices
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanDetails, SpanRecord
+from hh_jupyter.records.selection import cell_number, latest_run
 from hh_jupyter.settings import display_settings
 from hh_jupyter.threads import start_thread
 from hh_jupyter.tracing import registry
@@ -169,14 +170,12 @@ class CellIndex:
 
     def labels(self) -> list[str]:
         """Numbers of the cells that have spans, sorted."""
-        return sorted(set(map(_label, self._counts)), key=lambda label: (len(label), label))
+        return sorted(set(map(cell_number, self._counts)), key=lambda label: (len(label), label))
 
     def resolve(self, label: str) -> str | None:
         """Return the number of a cell given by its number or as "last"; None if it has no spans."""
-        labels = [_label(key) for key in self._counts]
-        if label == "last":
-            return labels[-1] if labels else None
-        return label if label in labels else None
+        key = latest_run(label, self._counts)
+        return None if key is None else cell_number(key)
 
     def key(self, label: str) -> str:
         """Return the key of the latest run of the cell with this number.
@@ -184,10 +183,10 @@ class CellIndex:
         Raises:
             KeyError: the cell has no spans.
         """
-        keys = [key for key in self._counts if _label(key) == label]
-        if not keys:
+        key = latest_run(label, self._counts)
+        if key is None:
             raise KeyError(label)
-        return keys[-1]
+        return key
 
     def records(self, label: str) -> tuple[SpanRecord, ...]:
         """Return the records of the latest run of the cell with this number, in the order in which they ended.
@@ -196,10 +195,6 @@ class CellIndex:
             KeyError: the cell has no spans.
         """
         return self._log.records(cell=self.key(label))
-
-
-def _label(key: str) -> str:
-    return key.rpartition("-")[0]
 
 
 def _unpriced(record: SpanRecord) -> bool:

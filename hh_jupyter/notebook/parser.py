@@ -12,6 +12,8 @@ from typing import Any, Final, NoReturn
 
 from IPython.core.error import UsageError
 
+from hh_jupyter.records.selection import did_you_mean
+
 Evaluate = Callable[[str], Any]
 
 HELP_FLAGS: Final = frozenset({"-h", "--help"})
@@ -212,13 +214,6 @@ def join_titles(words: Iterable[str]) -> list[str]:
     return joined
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The hint of a message about an unknown word: the most similar known one, or all of them."""
-    known = tuple(known)
-    similar = get_close_matches(word, known, n=1)
-    return f"Did you mean {similar[0]}?" if similar else f"Known: {', '.join(known)}."
-
-
 # The session magics.
 
 CELL_MAGIC: Final = "%%hh_session"
@@ -272,9 +267,9 @@ def session_parser(form: str = LINE_MAGIC, evaluate: Evaluate = str) -> MagicPar
 
 _NOTES: Final = """\
 SESSION is a title as in %hh sessions, a name (in quotes if it has spaces), an id, or at least the first 4 characters
-of an id; all means every session of this kernel. A number to show is a cell if that cell has spans, else a session.
-A file to show has a / in its name or ends in .json, .jsonl, .otlp or .gz. {expr} and $name are replaced by their
-values."""
+of an id; all means every session of this kernel. CELL is 4 for In [4]; only if that cell has no spans, the number is a
+session or the beginning of its id. A file to show has a / in its name or ends in .json, .jsonl, .otlp or .gz. {expr}
+and $name are replaced by their values."""
 
 
 class HHParser(MagicParser):
@@ -334,8 +329,9 @@ def _add_commands(command: Callable[..., MagicParser]) -> None:
         " with spans."
     )
     what = (
-        "the number of a cell, a session, `all` of this kernel, the `background` spans outside any cell, or an OTLP"
-        " JSON file, written by the OpenTelemetry Collector or `%hh save`"
+        "the number of a cell (a session or the beginning of its id, if that cell has no spans), a session, `all` of"
+        " this kernel, the `background` spans outside any cell, or an OTLP JSON file, written by the OpenTelemetry"
+        " Collector or `%hh save`"
     )
     detail = "how much the output holds of messages, inputs and outputs: nothing, the beginning, or all"
     show = command(

@@ -24,19 +24,15 @@ from hh_jupyter.export.otlp import records_of
 from hh_jupyter.export.spool import StoredSession
 from hh_jupyter.export.spool_file import LOCAL
 from hh_jupyter.notebook.jupyter_server import notebook_of_server
-from hh_jupyter.notebook.parser import did_you_mean
 from hh_jupyter.notebook.session_magic import SessionOptions
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanRecord
+from hh_jupyter.records.selection import ALL, LAST, MAX_LISTED, Candidate, SelectionError, choose, matching
 from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.span_store import detail_store
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
-ALL: Final = "all"
-"""Names every session of this kernel, in every command."""
-
-SHORTEST_PREFIX: Final = 4
 RUNNERS: Final = frozenset({"jupyter-execute", "jupyter-nbconvert", "nbconvert", "nbclient", "execute"})
 """Names of notebook runners in a command line, with and without `jupyter` or `python -m` before them."""
 
@@ -147,9 +143,10 @@ class NotebookSessions:
 
     def _join(self, options: SessionOptions, magic: str) -> Session:
         assert options.join is not None
-        found = self._find(options.join)
-        if found is None:
-            raise UsageError(f"{magic}: no session {options.join}. {self._titles_hint()}")
+        try:
+            found = self._find(options.join)
+        except SelectionError as error:
+            raise UsageError(f"{magic}: {error}") from None
         if options.inputs or options.metadata or options.user_properties:
             self.tracer.enrich_session(
                 session_id=found.id,
@@ -160,23 +157,22 @@ class NotebookSessions:
         self.remember(found)
         return found
 
-    def _find(self, text: str) -> Session | None:
-        """Find by "last", title, name (the latest) or unique id prefix; else join any UUID."""
-        if text == "last":
-            return next(reversed(self.history.by_id.values()), None)
-        for session_id, title in reversed(self.titles.items()):
-            if text in (title, self.history.by_id[session_id].name):
-                return self.history.by_id[session_id]
-        prefixed = [
-            session for session_id, session in self.history.by_id.items() if session_id.startswith(text.lower())
-        ]
-        if len(prefixed) == 1 and len(text) >= SHORTEST_PREFIX:
-            return prefixed[0]
-        try:
-            joined = str(uuid.UUID(text))
-        except ValueError:
-            return None
-        return self.tracer.new_session(self._name_of_other(joined), session_id=joined, register="never")
+    def _find(self, text: str) -> Session:
+        """Find the latest session that is meant, among those that the magics made; else join any UUID."""
+        made = self.history.by_id
+        if text == LAST and made:
+            return next(reversed(made.values()))
+        known = [Candidate(one, (title, made[one].name)) for one, title in self.titles.items()]
+        if not matching(text, known):
+            try:
+                joined = str(uuid.UUID(text))
+            except ValueError:
+                if not known:
+                    hint = "This kernel has no sessions yet; use a complete id to join a session of another process."
+                    raise SelectionError(f"no session {text}. {hint}") from None
+            else:
+                return self.tracer.new_session(self._name_of_other(joined), session_id=joined, register="never")
+        return made[choose(text, known, _shown)[-1].id]
 
     def _name_of_other(self, session_id: str) -> str | None:
         """Return the name of a session that no magic made, but user code or an earlier kernel."""
@@ -184,11 +180,6 @@ class NotebookSessions:
         stored = spool.sessions() if spool is not None else ()
         stored_name = next((session.name for session in stored if session.session_id == session_id), None)
         return self.tracer.sessions.name_of(session_id) or stored_name
-
-    def _titles_hint(self) -> str:
-        if not self.titles:
-            return "This kernel has no sessions yet; use a complete id to join a session of another process."
-        return f"Sessions: {', '.join([*self.titles.values()][-8:])}."
 
 
 _SEPARATORS: Final = tuple(filter(None, (os.sep, os.altsep)))
@@ -328,8 +319,6 @@ def host_of(destination: str) -> str:
 
 SHORT_ID: Final = 8
 TITLE_LENGTH: Final = 40
-MAX_LISTED: Final = 8
-"""Titles in a message about an unknown session; the latest ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,9 +348,14 @@ class KnownSession:
     export: ExportState
 
     @property
+    def names(self) -> tuple[str, str]:
+        """Title and name."""
+        return self.title, self.name
+
+    @property
     def shown_title(self) -> str:
         """The title as one short line without control characters."""
-        return clean(self.title, TITLE_LENGTH)
+        return _shown(self.title)
 
     @property
     def short_id(self) -> str:
@@ -451,7 +445,7 @@ class SessionStore:
 
     def named(self, text: str) -> list[KnownSession]:
         """Return the sessions with this title, name, id or id prefix, ordered by their latest span."""
-        return _named(text, self.all())
+        return matching(text, self.all())
 
     def records(self, session: KnownSession) -> tuple[SpanRecord, ...]:
         """Return the records of a session in the order in which the spans ended; the log provides their details."""
@@ -525,30 +519,18 @@ class SessionStore:
         )
 
     def _matching(self, text: str, command: str, known: Sequence[KnownSession]) -> list[KnownSession]:
-        if text == "last" and (own := [session for session in known if session.this_kernel]):
+        if text == LAST and (own := [session for session in known if session.this_kernel]):
             return own[-1:]
-        found = _named(text, known)
-        if len(found) == 1 or any(text in (session.title, session.name) for session in found):
-            return found
-        if found:
-            ids = ", ".join(session.id for session in found[-MAX_LISTED:])
-            raise UsageError(f"%hh {command}: ambiguous session id prefix {text} ({len(found)} matches): {ids}.")
-        if text == ALL:
+        if text == ALL and not matching(text, known):
             raise UsageError(f"%hh {command}: expected one session, got all. %hh sessions lists them.")
-        titles = list(dict.fromkeys(session.shown_title for session in known if session.title != "-"))[-MAX_LISTED:]
-        hint = did_you_mean(text, titles) if titles else "This kernel has no sessions with spans yet."
-        raise UsageError(f"%hh {command}: no session {text}. {hint}")
+        try:
+            return choose(text, known, _shown)
+        except SelectionError as error:
+            raise UsageError(f"%hh {command}: {error}") from None
 
 
-def _named(text: str, known: Sequence[KnownSession]) -> list[KnownSession]:
-    """Return the sessions with this title or name; if there are none, those whose id begins with the text."""
-    # The title of the first session of a name has no number; accept "#1" for it.
-    if (first := text.removesuffix(" #1")) != text and (named := [one for one in known if one.title == first]):
-        return named
-    if named := [session for session in known if text in (session.title, session.name)]:
-        return named
-    prefix = text.lower()
-    return [session for session in known if session.id.startswith(prefix)] if len(text) >= SHORTEST_PREFIX else []
+def _shown(title: str) -> str:
+    return clean(title, TITLE_LENGTH)
 
 
 # The table of `%hh sessions`.

@@ -17,15 +17,14 @@ from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.parser import quoted
-from hh_jupyter.notebook.sessions import ALL, TITLE_LENGTH, KnownSession, NotebookSessions, SessionStore, export_of
+from hh_jupyter.notebook.sessions import TITLE_LENGTH, KnownSession, NotebookSessions, SessionStore, export_of
 from hh_jupyter.notebook.views import fixed_view, view_id_of
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanRecord
+from hh_jupyter.records.selection import ALL, BACKGROUND, LAST, no_cell
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.span_store import span_log
 
-LAST: Final = "last"
-BACKGROUND: Final = "background"
 FILE_SUFFIXES: Final = (".json", ".jsonl", ".otlp", ".gz")
 """An argument with one of these endings, or with a path separator, is a file and not a session."""
 
@@ -80,9 +79,9 @@ def select(label: str, command: str, outputs: Outputs, store: SessionStore, sess
     """Return the spans that a label selects.
 
     Args:
-        label: number of a cell, "last", "all", "background", a session, or a file of OTLP JSON. A number is a session
-            if no cell with it has spans. A label that looks like a path is a file; any other is a file if that exists
-            and no session has the name.
+        label: number of a cell, "last", "all", "background", a session, or a file of OTLP JSON. A number is a
+            session, or the beginning of its id, if no cell with it has spans. A label that looks like a path is a
+            file; any other is a file if that exists and no session has the name.
         command: name of the command, for messages.
         outputs: outputs of this kernel, for the cells that have spans.
         store: finds sessions.
@@ -109,7 +108,7 @@ def select(label: str, command: str, outputs: Outputs, store: SessionStore, sess
         note = _note(label, f"cell {number}", sessions, store)
         return Selection(label, own, lambda: export_of(own, tracer), cell=number, note=note)
     if label == LAST or (label.isdecimal() and not store.named(label)):
-        raise UsageError(f"%hh: {_no_cell(label, outputs.cells.labels())}")
+        raise UsageError(f"%hh {command}: {no_cell(label, outputs.cells.labels())}")
     try:
         session = store.find(label, command)
     except UsageError:
@@ -148,11 +147,6 @@ def _of_file(path: str, command: str, settings: Settings) -> Selection:
     if not records:
         raise UsageError(f"%hh {command}: {path} holds no spans.")
     return Selection(quoted(path), records, lambda: ExportState(None, made=len(records)), file=path)
-
-
-def _no_cell(label: str, labels: Sequence[str]) -> str:
-    known = f"Cells with spans: {', '.join(labels)}." if labels else "No cell has spans yet."
-    return f"no spans for {'any cell' if label == LAST else f'cell {label}'}. {known}"
 
 
 class ShowCommand:

@@ -17,9 +17,10 @@ from hh_jupyter.display.format import clean, count
 from hh_jupyter.errors import BackendError
 from hh_jupyter.experiments.local_runs import LocalRun, choose_run, end_at_backend, make_at_backend, stored_runs
 from hh_jupyter.export.spool import Spool
-from hh_jupyter.notebook.sessions import ALL, MAX_LISTED, KnownSession, SessionStore
+from hh_jupyter.notebook.sessions import KnownSession, SessionStore
 from hh_jupyter.notebook.status import kept_here, local_mode
 from hh_jupyter.notebook.views import session_url
+from hh_jupyter.records.selection import ALL, MAX_LISTED
 from hh_jupyter.settings import display_settings
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 

@@ -40,7 +40,7 @@ def test_show_repeats_the_output_of_a_cell(local: Kernel) -> None:
     ("line", "message"),
     [
         ("%hh stauts", "%hh: unknown command stauts. Did you mean status?"),
-        ("%hh show 9999", "%hh: no spans for cell 9999. Cells with spans: "),
+        ("%hh show 9999", "%hh show: no spans for cell 9999. Cells with spans: "),
         ("%hh display purple", "%hh display: unknown mode purple. Known: auto, line, tree, off."),
         ("%hh display tre", "%hh display: unknown mode tre. Did you mean tree?"),
         ("%%hh_session --show tre\n1", "%%hh_session: unknown --show tre. Did you mean tree?"),

@@ -78,7 +78,7 @@ def test_an_existing_file_is_only_replaced_with_force(local: Kernel) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("%hh save", "a file name is missing. Example: %hh save spans.jsonl"),
+        ("%hh save", "the following arguments are required: FILE. Example: %hh save spans.jsonl"),
         ("%hh save x.jsonl --forec", "unknown option --forec. Did you mean --force?"),
         ("%hh save no/such/folder.jsonl", "no/such/folder.jsonl cannot be written (No such file or directory)."),
         ("%hh save x.jsonl nothing", "no session nothing. Known: notebook."),

@@ -134,7 +134,7 @@ def test_view_ids_are_made_of_the_cell_id(asking: Kernel) -> None:
         ("%hh show --detail nothing", "%hh show: unknown --detail nothing. Known: summary, preview, full."),
         ("%hh show --detail sumary", "%hh show: unknown --detail sumary. Did you mean summary?"),
         ("%hh show --eror", "%hh show: unknown option --eror. Did you mean --errors?"),
-        ("%hh show 9999 --errors", "%hh: no spans for cell 9999. Cells with spans: "),
+        ("%hh show 9999 --errors", "%hh show: no spans for cell 9999. Cells with spans: "),
     ],
 )
 def test_a_mistake_is_one_line(local: Kernel, line: str, message: str) -> None:

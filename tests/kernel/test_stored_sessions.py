@@ -89,11 +89,33 @@ def test_a_session_is_shown_by_its_id_or_the_beginning_of_it_and_the_output_says
 DIGITS = "91312377-0000-4000-8000-000000000001"
 
 
+def test_every_place_that_takes_a_session_takes_the_same_words(fresh: Kernel, tmp_path: Path) -> None:
+    fresh.run(f"%%hh_session 'two words' --id {DIGITS}\nspan('first')")
+    fresh.run("%%hh_session 'two words'\nspan('second')")
+    for number, text in enumerate((DIGITS, "9131", "91312377", "two words #1")):
+        assert "first" in fresh.run(f"%hh show {text!r}").output.text
+        assert "first" in fresh.value(f"hh.SpanView({text!r})._repr_mimebundle_()[0]['text/plain']")
+        assert fresh.value(f"[row.name for row in hh.spans(session={text!r})]") == ["first"]
+        assert fresh.run(f"%%hh_session --join {text!r}\n1").reply == "ok"
+        assert fresh.run(f"%hh save {tmp_path}/{number}.jsonl {text!r}").reply == "ok"
+        assert (tmp_path / f"{number}.jsonl").read_text().count('"traceId"') == 1
+    fresh.run("span('own')")
+    assert fresh.value("[row.name for row in hh.spans(session='notebook')]") == ["own"]
+    hint = "no session two wrods. Did you mean two words?"
+    assert usage_error(fresh, "%hh show 'two wrods'") == f"%hh show: {hint}"
+    assert usage_error(fresh, "%hh clear 'two wrods'") == f"%hh clear: {hint}"
+    assert usage_error(fresh, "%%hh_session --join 'two wrods'\n1") == f"%%hh_session: {hint}"
+    assert hint in str(fresh.run("hh.SpanView('two wrods')").errors)
+    assert hint in str(fresh.run("hh.spans(session='two wrods')").errors)
+
+
 def test_an_id_of_digits_is_shown_and_no_name_is_taken_for_a_cell_silently(fresh: Kernel) -> None:
     fresh.run(f"%%hh_session digits --id {DIGITS}\nspan('of digits')")
     for typed in ("91312377", "9131", DIGITS):
         assert "of digits" in fresh.run(f"%hh show {typed}").output.text
-    assert usage_error(fresh, "%hh show 91312378").startswith("%hh: no spans for cell 91312378. Cells with spans: 2.")
+    assert usage_error(fresh, "%hh show 91312378").startswith(
+        "%hh show: no spans for cell 91312378. Cells with spans: 2."
+    )
 
     cell = fresh.run("span('of the cell')")
     fresh.run(f"%%hh_session {cell.count}\nspan('of the session')")
@@ -131,11 +153,11 @@ def test_spans_outside_cells_are_shown_by_the_word_background(fresh: Kernel) -> 
     [
         ("%hh show refund-triaje", "%hh show: no session refund-triaje. Did you mean refund-triage?"),
         ("%hh show abc", "%hh show: no session abc. Known: refund-triage, refund-triage #2, two words, notebook."),
-        ("%hh show 9999", "%hh: no spans for cell 9999. Cells with spans: 2, 3, 4, 5."),
+        ("%hh show 9999", "%hh show: no spans for cell 9999. Cells with spans: 2, 3, 4, 5."),
         ("%hh send", "%hh send: no API key is set. Use %hh login to enter one."),
         ("%hh send refund-triage", "%hh send: no API key is set. Use %hh login to enter one."),
         ("%hh clear nothing", "%hh clear: no session nothing. Known: refund-triage, refund-triage #2, two words"),
-        ("%hh sessions all", "%hh sessions: unexpected argument 'all'. %hh sessions --help shows the usage."),
+        ("%hh on all", "%hh on: unexpected argument 'all'. It takes no arguments."),
     ],
 )
 def test_a_mistake_is_one_line(made: Kernel, line: str, message: str) -> None:
