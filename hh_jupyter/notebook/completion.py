@@ -52,18 +52,18 @@ class Completions(NamedTuple):
     texts: list[str]
 
 
-def complete(line: str, commands: HHParser, suggest: Suggest) -> Completions | None:
+def complete(line: str, suggest: Suggest) -> Completions | None:
     """Complete the last word of a line; None if the line is not one of our magics.
 
     Args:
         line: the text up to the cursor.
-        commands: the parsers of `%hh`.
         suggest: returns the current values that a placeholder stands for.
     """
     match = _LINE.match(line)
     if match is None:
         return None
     words, fragment = split_incomplete(line[match.end() :])
+    commands = HHParser()
     texts: Iterable[str]
     if match["form"] or match["cell"]:
         texts = _suggested(session_parser(LINE_MAGIC if match["form"] else CELL_MAGIC), words, fragment, suggest)
@@ -145,12 +145,11 @@ class Completer:
 
     Args:
         shell: the InteractiveShell.
-        commands, suggest: see `complete`.
+        suggest: see `complete`.
     """
 
-    def __init__(self, shell: Any, commands: HHParser, suggest: Suggest) -> None:
-        self._shell = shell
-        self._commands, self._suggest = commands, suggest
+    def __init__(self, shell: Any, suggest: Suggest) -> None:
+        self._shell, self._suggest = shell, suggest
 
     def register(self, undo: ExitStack) -> None:
         """Register the completer; closing `undo` unregisters it."""
@@ -193,7 +192,7 @@ class Completer:
 
     def _complete(self, line: str) -> Completions | None:
         try:
-            return complete(line, self._commands, self._suggest)
+            return complete(line, self._suggest)
         except Exception:  # boundary: Tab must not show a traceback
             logger.debug("completion failed for %r", line, exc_info=True)
             return None

@@ -185,7 +185,7 @@ class Extension:
                 undo.callback(manager.magics[kind].pop, name, None)
         undo.callback(manager.registry.pop, HHMagics.__name__, None)
         undo.callback(self._shell.configurables.remove, magics)
-        Completer(self._shell, commands.parser, commands.suggestions).register(undo)
+        Completer(self._shell, commands.suggestions).register(undo)
         undo.callback(_restore_layouts, self._shell)
 
     def _make_tracer(self) -> HoneyHiveTracer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Final
 
 from IPython.core.error import UsageError
@@ -56,7 +57,6 @@ class Commands:
         self._instrumentors, self._login = instrumentors, login
         self._set_trait, self._use_key = set_trait, use_key
         self._store = SessionStore(sessions, span_log())
-        self.parser = HHParser(cells.evaluate)
         self.suggestions = Suggestions(sessions, self._store, outputs, instrumentors)
         self.show_command = ShowCommand(sessions, outputs, cells, self._store)
         self._by_name: dict[str, Callable[[Namespace], None]] = {
@@ -75,6 +75,10 @@ class Commands:
             "help": self._help,
         }
 
+    @cached_property
+    def _parser(self) -> HHParser:
+        return HHParser(self._cells.evaluate)  # With the first command: it takes a millisecond.
+
     def run(self, line: str) -> None:
         """Run one command.
 
@@ -86,7 +90,7 @@ class Commands:
         """
         name, *words = split(line, "%hh") or ["status"]
         name = "help" if name in HELP_FLAGS else name
-        command = self.parser.command(name)
+        command = self._parser.command(name)
         if HELP_FLAGS.intersection(words):
             print(command.format_help())
         else:
@@ -181,7 +185,7 @@ class Commands:
         print(open_session(selected, tracer, in_terminal=self._outputs.in_terminal))
 
     def _help(self, line: Namespace) -> None:
-        print((self.parser.command(line.command) if line.command else self.parser).format_help())
+        print((self._parser.command(line.command) if line.command else self._parser).format_help())
 
 
 @magics_class
@@ -202,18 +206,17 @@ class HHMagics(Magics):
         self._cells = cells
         self._sessions = sessions
         self._commands = commands
-        # IPython shows the docstring of a magic as its help.
-        type(self).hh.__doc__ = commands.parser.format_help()
-        type(self).hh_session.__doc__ = session_parser().format_help()
 
     @no_var_expand
     @line_magic
-    def hh(self, line: str) -> None:  # The docstring is set above.
+    def hh(self, line: str) -> None:
+        """Show and control the tracing of this notebook; `%hh?` explains the commands."""
         self._commands.run(line)
 
     @no_var_expand
     @line_cell_magic
-    def hh_session(self, line: str, cell: str | None = None) -> Any:  # The docstring is set above.
+    def hh_session(self, line: str, cell: str | None = None) -> Any:
+        """Record the spans of one cell, or of all cells from here on, in a session."""
         __tracebackhide__ = True  # IPython leaves this frame out of the user's traceback.
         if cell is not None:
             # Only for code that calls the magic by name: a typed `%%hh_session` has been rewritten.
@@ -231,3 +234,8 @@ class HHMagics(Magics):
             self._cells.set_notebook_session(self._sessions.open(options, cell=label, magic=LINE_MAGIC))
         print(f"hh: session {self._commands.session_text()}")
         return None
+
+
+# IPython's `?` asks a magic for its help by this name, so the parsers are made when they are needed.
+vars(HHMagics.hh)["getdoc"] = lambda: HHParser().format_help()
+vars(HHMagics.hh_session)["getdoc"] = lambda: session_parser().format_help()

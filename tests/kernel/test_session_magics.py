@@ -379,7 +379,8 @@ def test_a_mistake_is_one_usage_error_and_nothing_runs(local: Kernel, own: str, 
 
 
 def test_the_magics_have_help_and_are_listed(local: Kernel) -> None:
-    reply = local.value("get_ipython().find_line_magic('hh').__doc__")
-    assert "%hh show 4" in reply
+    help_text = "get_ipython().object_inspect_mime(NAME)['text/plain']"
+    assert "%hh show 4" in local.value(help_text.replace("NAME", "'%hh'"))
+    assert "--join last|NAME|ID" in local.value(help_text.replace("NAME", "'%%hh_session'"))
     assert local.run("%%hh_session?").reply == "ok"
     assert local.run("%lsmagic").reply == "ok"

@@ -25,7 +25,7 @@ def suggest(placeholder: str) -> Iterable[str]:
 
 def completed(line: str) -> list[str]:
     """The lines that Tab completes to."""
-    found = complete(line, COMMANDS, suggest)
+    found = complete(line, suggest)
     assert found is not None
     assert line.endswith(found.fragment)
     return [line.removesuffix(found.fragment) + text for text in found.texts]
@@ -88,7 +88,7 @@ def test_lines_are_completed(line: str, lines: list[str]) -> None:
     "line", ["", "x = 1", "%hh", "%hhx ", "%%hh_sessions ", "x %hh sh", "# hh_session: --jo", "hh sh"]
 )
 def test_other_lines_are_left_to_ipython(line: str) -> None:
-    assert complete(line, COMMANDS, suggest) is None
+    assert complete(line, suggest) is None
 
 
 def test_every_command_and_option_is_completed() -> None:
