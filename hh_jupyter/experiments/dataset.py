@@ -248,13 +248,24 @@ def _stored_datapoint(backend: BackendClient, datapoint_id: str) -> dict[str, An
 
 
 def _datapoint_of(row: Mapping[str, Any], index: int, problem: str | None = None) -> Datapoint:
-    given = [row[name] for name in ("id", "datapoint_id") if row.get(name) not in (None, "")]
-    if given:
-        own = text_of(given[0])
+    if own := _given_id(row):
         return Datapoint(index, wire_id(own), row, problem, own)
     content = _canonical(row)
     generated = LOCAL_PREFIX + _digest(f"{content}{index}")
     return Datapoint(index, generated, row, problem, generated, _digest(content))
+
+
+def _given_id(row: Mapping[str, Any]) -> str:
+    """The id in a row as text; empty if there is none. A NaN or NA in a row of a DataFrame is none."""
+    given = (row[name] for name in ("id", "datapoint_id") if name in row and not _is_missing(row[name]))
+    return next(filter(None, map(_id_text, given)), "")
+
+
+def _id_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return repr(value)
+    # Of NumPy's numbers, as of arrays, `text_of` shows the shape.
+    return text_of(value.item() if getattr(value, "shape", None) == () else value)
 
 
 def _canonical(value: Any) -> str:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -118,3 +119,13 @@ def test_a_misspelled_key_of_a_later_row_is_named_with_the_right_one(caplog: pyt
     assert "Rename 'input' to 'inputs'." in result.errors[0].error
     run(None, double, [{"inputs": {"n": 1}}, {"Inputs": 2, "inputs": {"n": 1}, "groundtruth": 3}])
     assert "key 'groundtruth' is not used; did you mean 'ground_truth'?" in caplog.text
+
+
+def test_ids_of_any_type_are_told_apart_and_missing_ones_are_none() -> None:
+    ids = [0, False, 1.5, (1, 2), b"a", b"b", np.int64(7), np.int64(8), np.float64(0.5), np.str_("s"), np.array([1, 2])]
+    result = run(None, lambda datapoint: 1, [{"id": one, "inputs": {}} for one in ids])
+    texts = ["0", "False", "1.5", "(1, 2)", "b'a'", "b'b'", "7", "8", "0.5", "s"]
+    assert [row.datapoint_id for row in result.rows][:-1] == texts
+    missing = [None, "", float("nan"), np.float64("nan"), pd.NA, pd.NaT]
+    result = run(None, lambda datapoint: 1, [{"id": one, "datapoint_id": "second", "inputs": {}} for one in missing])
+    assert {row.datapoint_id for row in result.rows} == {"second"}
