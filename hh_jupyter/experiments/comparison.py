@@ -197,7 +197,7 @@ def compare_results(
         old_only_datapoints=len(missing),
         newly_failed=[one for rank, rank_before, one in changed if rank == 0 < rank_before],
         newly_wrong=[one for rank, rank_before, one in changed if rank == 1 < rank_before],
-        newly_passed=[one for rank, rank_before, one in changed if rank == 2 > rank_before],
+        newly_passed=[row.datapoint_id for row, old_row in pairs if newly_passes(row, old_row)],
         added=added,
         missing=missing,
         metric_deltas=deltas,
@@ -213,6 +213,11 @@ def compare_results(
 
 STATE_RANKS: Final = {"failed": 0, "wrong": 1, "unclear": 2, "passed": 2}
 """An exception is worse than a wrong answer, which is worse than any other."""
+
+
+def newly_passes(new: ResultRow, old: ResultRow) -> bool:
+    """Whether a data point passes that failed or was wrong before. An unclear one does not pass."""
+    return new.state == "passed" and old.state in ("failed", "wrong")
 
 
 def _check_names(names: Sequence[str], known: Collection[str]) -> None:

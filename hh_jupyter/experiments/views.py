@@ -28,7 +28,7 @@ from hh_jupyter.display.experiments import (
     RunView,
 )
 from hh_jupyter.display.view import Mark
-from hh_jupyter.experiments.comparison import STATE_RANKS, classify_change
+from hh_jupyter.experiments.comparison import STATE_RANKS, classify_change, newly_passes
 from hh_jupyter.experiments.dataset import LOCAL_PREFIX, is_generated, own_id
 from hh_jupyter.experiments.results import (
     AGGREGATES,
@@ -433,7 +433,7 @@ def _groups(found: RunComparisonResult) -> list[ChangedGroup]:
     rows: dict[str, list[tuple[str, ResultRow | None, ResultRow | None]]] = {
         "Newly failed": [item for rank, before, item in ranks if rank == 0 < before],
         "Newly wrong": [item for rank, before, item in ranks if rank == 1 < before],
-        "Newly passed": [item for rank, before, item in ranks if rank == 2 > before],
+        "Newly passed": [(row.datapoint_id, row, old) for row, old in found.pairs if newly_passes(row, old)],
     }
     listed = {one for group in rows.values() for one, _, _ in group}
     new = {row.datapoint_id: (row, old) for row, old in found.pairs}

@@ -105,6 +105,13 @@ def test_an_evaluator_that_newly_fails_is_a_regression() -> None:
     assert "passed → near: RuntimeError: no judge" in repr(found)
 
 
+@pytest.mark.parametrize("before", [RuntimeError("x"), False])
+def test_a_row_whose_score_may_mean_no_does_not_newly_pass(before: Any) -> None:
+    found = scored(lambda n: 0).compare(scored(lambda n: before))
+    assert (found.newly_passed, "newly passed" in repr(found)) == ([], False)
+    assert groups(found) == ({} if before is False else {"Better": 10})
+
+
 def test_wrong_answers_are_counted_by_what_they_were_before() -> None:
     def old_score(n: int) -> Any:
         return RuntimeError("x") if n == 2 else n != 0
