@@ -5,6 +5,7 @@ awaits on the loop that the caller's own `await` uses:
 
 - `aevaluate`: the running loop.
 - `evaluate` where a loop runs, as in a notebook's cell: the same loop. `evaluate` blocks it, so it is run from inside.
+- `evaluate` in a plain function of another run: the loop of that run.
 - `evaluate` in a terminal's IPython: the loop that runs while a cell awaits.
 - `evaluate` elsewhere: one loop for all runs of the process, on a thread.
 """
@@ -22,7 +23,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from contextvars import Context
+from contextvars import Context, ContextVar
 from typing import Any, Final
 
 from hh_jupyter.errors import HHError
@@ -52,8 +53,10 @@ class RunLoop:
 
     def __init__(self, loop: asyncio.AbstractEventLoop | BlockedLoop | None = None) -> None:
         self.blocked = loop if isinstance(loop, BlockedLoop) else None
+        outer: RunLoop | None = _outer.get() if loop is None else None
+        self._outer = outer if outer is not None and not outer.stopping.is_set() else None
         self.interrupted = False
-        self.stopping = threading.Event()
+        self.stopping: threading.Event = threading.Event()
         self.on_await: Callable[[], None] | None = None
         self._loop = loop.loop if isinstance(loop, BlockedLoop) else loop
         self._lock = threading.Lock()
@@ -77,15 +80,15 @@ class RunLoop:
             if self.blocked is not None and self.blocked.is_of_this_thread:  # No other thread could be started.
                 self.blocked.run_until(future.done, LONGEST_SECONDS if rest is None else rest)
                 rest = 0.0
-            return future.result(rest)
+            value, exit_error = future.result(rest)
         except TimeoutError:
             if future.done():
                 raise  # Raised by the function itself.
             future.cancel()
             raise timeout_error(timeout) from None
-        finally:
-            with self._lock:
-                self._awaited.discard(future)
+        if exit_error is not None:
+            raise exit_error
+        return value
 
     def stop(self) -> None:
         """Prevent new calls and cancel running coroutines."""
@@ -97,19 +100,36 @@ class RunLoop:
 
     def _schedule(self, awaitable: Awaitable[Any]) -> Future[Any]:
         try:
-            loop = self._loop or process_loop()
             with self._lock:
                 if self.stopping.is_set():
                     raise RunStopped("evaluate: the run was interrupted.")
-                future = asyncio.run_coroutine_threadsafe(_awaited(awaitable), loop)
+                if self._outer is not None:
+                    future = self._outer._schedule(awaitable)
+                else:
+                    loop = self._loop or process_loop()
+                    future = asyncio.run_coroutine_threadsafe(self._awaited_value(awaitable), loop)
                 self._awaited.add(future)
+            future.add_done_callback(self._awaited.discard)
         except HHError:
-            if inspect.iscoroutine(awaitable):
-                awaitable.close()  # Otherwise Python warns about a coroutine that was never awaited.
+            _close(awaitable)
             raise
         if self.on_await is not None:
             self.on_await()
         return future
+
+    async def _awaited_value(self, awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+        """The value, or an exception that would end the event loop, as that of `sys.exit()` does."""
+        if self.stopping.is_set():  # The call that cancels this one may come after its first step.
+            _close(awaitable)
+            raise asyncio.CancelledError
+        try:
+            return await awaitable, None
+        except SystemExit as error:
+            return None, error
+        except KeyboardInterrupt as error:
+            if threading.current_thread() is threading.main_thread():
+                raise  # Ctrl-C.
+            return None, error
 
 
 def timeout_error(timeout: float | None) -> TimeoutError:
@@ -117,8 +137,24 @@ def timeout_error(timeout: float | None) -> TimeoutError:
     return TimeoutError(f"took longer than {timeout:g} s")
 
 
-async def _awaited(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
+def _close(awaitable: Awaitable[Any]) -> None:
+    """Prevent Python's warning about a coroutine that was never awaited."""
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()
+
+
+_outer: ContextVar[RunLoop | None] = ContextVar("hh_jupyter_outer_run_loop", default=None)
+"""The loop of the run whose function or evaluator is running."""
+
+
+@contextmanager
+def entered(loop: RunLoop) -> Iterator[None]:
+    """Let runs that start inside the block, on a thread without a loop, await on this one."""
+    token = _outer.set(loop)
+    try:
+        yield
+    finally:
+        _outer.reset(token)
 
 
 # Runs of this process by id, for executors, which get the id only.
@@ -158,7 +194,9 @@ class _LoopThread:
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self.loop) as runner:  # Exiting the runner cancels pending tasks.
-            runner.run(self._closing.wait())
+            while not self._closing.is_set():
+                with suppress(SystemExit, KeyboardInterrupt):  # Raised by a task that a function left behind.
+                    runner.run(self._closing.wait())
 
     def _close(self) -> None:
         if self._thread is not None and self._thread.is_alive() and not self.loop.is_closed():
@@ -194,6 +232,10 @@ if hasattr(os, "register_at_fork"):
 # The caller's loop, run from inside
 
 _INTERNALS: Final = ("_ready", "_scheduled", "_selector", "_process_events", "_clock_resolution")
+_INTERNALS_OF_HANDLES: Final = ("_context", "_run", "_scheduled")
+_INTERNALS_OF_TASKS: Final = ("_enter_task", "_leave_task")
+LONGEST_WAIT: Final = 3600.0
+"""In seconds: a selector refuses a wait of months."""
 
 
 def is_loop_running() -> bool:
@@ -236,7 +278,7 @@ class BlockedLoop:
             return None if loop.is_running() or loop.is_closed() else cls(loop)
         if not isinstance(loop, asyncio.BaseEventLoop) or type(loop).call_soon is not asyncio.BaseEventLoop.call_soon:
             return None
-        return cls(loop) if all(hasattr(loop, name) for name in _INTERNALS) else None
+        return cls(loop) if _has_internals(loop) else None
 
     def wake(self) -> None:
         """End the current wait of `run_until`, so that it checks its condition. Thread-safe."""
@@ -278,8 +320,8 @@ class BlockedLoop:
     def _run_once(self, deferred: deque[asyncio.Handle]) -> None:
         loop: Any = self.loop
         ready, scheduled = loop._ready, loop._scheduled
-        wait = 0.0 if ready or loop._stopping else max(0.0, scheduled[0].when() - loop.time()) if scheduled else None
-        loop._process_events(loop._selector.select(wait))
+        wait = 0.0 if ready else scheduled[0].when() - loop.time() if scheduled else LONGEST_WAIT
+        loop._process_events(loop._selector.select(min(max(0.0, wait), LONGEST_WAIT)))
         now = loop.time() + loop._clock_resolution
         while scheduled and scheduled[0].when() < now:
             timer = heapq.heappop(scheduled)
@@ -288,15 +330,22 @@ class BlockedLoop:
                 loop._timer_cancelled_count -= 1
             ready.append(timer)
         for _ in range(len(ready)):
+            if not ready:  # A handle has run the loop itself, as nest_asyncio lets it.
+                break
             handle = ready.popleft()
             if handle.cancelled():
                 continue
             if _is_entered(handle._context):
-                deferred.append(
-                    handle
-                )  # ipykernel runs all messages of the shell in one context: not before we return.
+                # ipykernel runs all messages of the shell in one context: not before we return.
+                deferred.append(handle)
             else:
                 handle._run()
+
+
+def _has_internals(loop: asyncio.BaseEventLoop) -> bool:
+    """Whether this version of Python has all that running its loop from inside needs."""
+    needed = ((loop, _INTERNALS), (asyncio.TimerHandle, _INTERNALS_OF_HANDLES), (asyncio.tasks, _INTERNALS_OF_TASKS))
+    return all(hasattr(owner, name) for owner, names in needed for name in names)
 
 
 def _is_entered(context: Context) -> bool:

@@ -169,6 +169,7 @@ class Pool:
                 self._outcomes.interrupted = self._loop.interrupted = True
                 self._cancel()
             finally:
+                self._loop.stop()  # If something else was raised, calls may still be waiting.
                 if self._threads is not None:
                     self._threads.close()
         return self._outcomes

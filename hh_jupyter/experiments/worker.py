@@ -20,11 +20,7 @@ from hh_jupyter.display.format import shorten
 from hh_jupyter.experiments.dataset import Datapoint
 from hh_jupyter.experiments.evaluators import ARGUMENT_NAMES, CACHE_SIZE, Scalar, arguments_for, parameters_of, score
 from hh_jupyter.experiments.invocation import RetryPolicy, error_text, invoke
-from hh_jupyter.experiments.loops import (
-    RunLoop,
-    RunStopped,
-    run_loop,
-)
+from hh_jupyter.experiments.loops import RunLoop, RunStopped, entered, run_loop
 from hh_jupyter.experiments.results import ResultRow
 from hh_jupyter.export.model import Session
 from hh_jupyter.tracing.api import current_tracer
@@ -98,7 +94,8 @@ def run_datapoint(task: Task, point: Datapoint, _attempt: int = 1) -> TaskResult
     """
     datapoint_run = _DatapointRun(task, point, run_loop(task.run_id))
     try:
-        _traced(task.function_name)(datapoint_run, point.data)
+        with entered(datapoint_run.loop):
+            _traced(task.function_name)(datapoint_run, point.data)
     except (Exception, asyncio.CancelledError, SystemExit) as error:  # boundary: one data point must not end the run.
         if datapoint_run.loop.stopping.is_set():
             raise RunStopped("evaluate: the run was interrupted.") from None

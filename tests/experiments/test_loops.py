@@ -21,8 +21,8 @@ import httpx
 import pytest
 
 import hh_jupyter as hh
-from hh_jupyter.experiments import pool
-from hh_jupyter.experiments.loops import RunLoop, process_loop
+from hh_jupyter.experiments import loops, pool
+from hh_jupyter.experiments.loops import BlockedLoop, RunLoop, process_loop
 from hh_jupyter.experiments.results import ExperimentResultSummary
 from hh_jupyter.testing import Backend
 from tests.experiments.runs import KEY, ROWS, run, session_of
@@ -229,6 +229,142 @@ def test_each_row_has_its_session_and_context_on_the_loop_of_the_caller(backend:
     assert len({session for _, session in inner}) == 2 * len(MANY)
 
 
+async def exits(datapoint: dict[str, Any]) -> int:
+    if datapoint["inputs"]["n"] == 2:
+        sys.exit(3)
+    return 1
+
+
+async def leaves_a_task_that_exits(datapoint: dict[str, Any]) -> int:
+    asyncio.get_running_loop().call_soon(sys.exit)
+    await asyncio.sleep(0.01)
+    return 1
+
+
+def test_a_coroutine_that_exits_fails_its_row_only() -> None:
+    def check_exits(result: ExperimentResultSummary) -> None:
+        assert ([error.error for error in result.errors], len(result.passed)) == (["SystemExit: 3"], 7)
+
+    async def main() -> None:
+        check_exits(run(None, exits, MANY))
+        check_exits(await aevaluate(exits))
+        check(run(None, in_worker, MANY))
+
+    asyncio.run(main())
+    check_exits(run(None, exits, MANY))
+    check(run(None, in_worker, MANY))
+
+
+def test_the_loop_of_the_process_survives_what_a_function_leaves_behind() -> None:
+    check(run(None, leaves_a_task_that_exits, MANY))
+    check(run(None, in_worker, MANY))
+
+
+def test_a_run_inside_a_plain_function_shares_what_the_caller_of_the_outer_one_has_used(fake: FakeLLM) -> None:
+    async def main() -> None:
+        async with client_of(fake) as client:
+
+            def outer(datapoint: Any) -> int:
+                inner = run(None, client.ask, MANY[:2])
+                assert inner.errors == ()
+                return 200
+
+            await client.use()
+            check(run(None, outer, MANY, evaluators=[judge]))
+            check(run(None, outer, MANY, timeout=30))
+            check(await aevaluate(outer))
+            await client.use()
+
+    asyncio.run(main())
+
+
+def test_what_another_exception_leaves_waiting_is_cancelled() -> None:
+    begun, cancelled = threading.Event(), threading.Event()
+
+    async def hangs(datapoint: Any) -> None:
+        try:
+            begun.set()
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    def rows() -> Iterator[dict[str, Any]]:
+        yield MANY[0]
+        begun.wait(30)
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        run(None, hangs, rows())
+    assert cancelled.wait(30)
+
+
+def test_a_coroutine_that_has_not_begun_does_not_begin_after_ctrl_c() -> None:
+    begun, scheduled = threading.Event(), threading.Event()
+
+    async def begins() -> None:
+        begun.set()
+
+    async def main() -> None:
+        loop = RunLoop(asyncio.get_running_loop())
+        loop.on_await = scheduled.set
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(loop.wait_for, begins(), None)
+            assert scheduled.wait(30)
+            loop.stop()
+            assert waiting.exception(30) is not None
+            await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert not begun.is_set()
+
+
+def test_a_loop_that_is_to_stop_does_not_spin_until_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[None] = []
+    real = BlockedLoop._run_once
+
+    def counted(blocked: BlockedLoop, deferred: Any) -> None:
+        steps.append(None)
+        real(blocked, deferred)
+
+    async def waits(datapoint: Any) -> None:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0.3)
+
+    monkeypatch.setattr(BlockedLoop, "_run_once", counted)
+    loop = asyncio.new_event_loop()
+    loop.call_soon(lambda: check(run(None, waits, MANY)))
+    loop.run_forever()
+    loop.close()
+    assert 0 < len(steps) < 200
+
+
+NESTING = """
+import asyncio
+import nest_asyncio2
+import hh_jupyter as hh
+
+async def again(datapoint):
+    asyncio.get_running_loop().run_until_complete(asyncio.sleep(0.01))
+    return 1
+
+async def main():
+    result = hh.evaluate(again, dataset=[{"inputs": {"n": n}} for n in range(8)], print_results=False)
+    print(len(result.passed), result.errors)
+
+nest_asyncio2.apply()
+asyncio.run(main())
+"""
+
+
+def test_functions_may_run_the_loop_again_as_nest_asyncio_lets_them(tmp_path: Path) -> None:
+    pytest.importorskip("nest_asyncio2")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", NESTING]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=100)
+    assert done.stdout == "8 ()\n", done.stderr
+
+
 def test_a_coroutine_is_cancelled_at_its_timeout() -> None:
     cancelled = threading.Event()
 
@@ -288,6 +424,20 @@ def test_a_loop_that_cannot_be_shared_is_mentioned_once(
     with asyncio.Runner(loop_factory=OtherLoop) as runner:
         runner.run(main())
     assert caplog.text.count("cannot be shared") == caplog.text.count("await aevaluate(...)") == 1
+
+
+@pytest.mark.parametrize("name", ["_process_events", "_scheduled", "_context", "_leave_task"])
+def test_a_loop_of_a_python_without_what_is_needed_is_not_run_from_inside(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = hasattr
+    monkeypatch.setattr(loops, "hasattr", lambda owner, one: one != name and real(owner, one), False)
+
+    async def main() -> None:
+        assert BlockedLoop.current() is None
+        check(run(None, in_worker, MANY))
+
+    asyncio.run(main())
 
 
 SCRIPT = """

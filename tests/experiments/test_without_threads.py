@@ -53,6 +53,21 @@ def test_every_data_point_runs_once(at_most: int, backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("at_most", [0], indirect=True)
+def test_a_coroutine_may_wait_without_a_timer(at_most: int) -> None:
+    async def task(datapoint: dict[str, Any]) -> int:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[int] = loop.create_future()
+        threading.Timer(0.01, loop.call_soon_threadsafe, (answer.set_result, 1)).start()
+        return await answer
+
+    async def main() -> None:
+        result = run(None, task, dataset=ROWS[:4])
+        assert (result.errors, len(result.passed)) == ((), 4)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("at_most", [0], indirect=True)
 def test_an_interrupt_ends_a_run_without_threads(at_most: int, backend: Backend) -> None:
     def task(datapoint: dict[str, Any]) -> int:
         if datapoint["inputs"]["n"] == 5:

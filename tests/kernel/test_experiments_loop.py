@@ -10,15 +10,14 @@ from tests.fake_llm import FakeLLM
 from tests.kernel.driver import Kernel, kernel_with
 
 SETUP = """
-import httpx, openai
+import openai, sys
 
-client, web, two_at_once = openai.AsyncOpenAI(max_retries=0), httpx.AsyncClient(), asyncio.Semaphore(2)
+client, two_at_once = openai.AsyncOpenAI(max_retries=0), asyncio.Semaphore(2)
 dataset = [{"id": f"q{n}", "inputs": {"n": n}} for n in range(8)]
 
 async def ask(datapoint={"inputs": {"n": 0}}):
     async with two_at_once:
         await asyncio.sleep(0.001)
-        await web.get(f"{client.base_url}models")
         with hh.get_tracer().start_span("ask"):
             answer = await client.chat.completions.create(
                 model="gpt-4o", messages=[{"role": "user", "content": f"Question {datapoint['inputs']['n']}"}]
@@ -97,6 +96,30 @@ def test_cells_that_wait_behind_a_run_are_executed_after_it(kernel: Kernel) -> N
     kernel.wait_for(lambda: all(cell.stdout for cell in others), "the cells behind a run were not executed")
     assert first.stdout == "ran\n"
     assert kernel.value("len(result.rows), len(result.errors)") == (24, 0)
+
+
+def test_a_plain_function_that_starts_a_run_shares_them_too(kernel: Kernel) -> None:
+    assert kernel.run(EACH_LOOP).results == ["'fine'"]
+    for call in ("hh.evaluate(", "await hh.aevaluate("):
+        kernel.run(
+            "def outer(datapoint):\n    return len(hh.evaluate(ask, dataset=dataset[:2], print_results=False).passed)\n"
+            f"result = {call}outer, dataset=dataset)"
+        )
+        assert kernel.value("(result.errors, {row.outputs for row in result.rows})") == ((), {"2"})
+        assert kernel.run(EACH_LOOP).results == ["'fine'"]
+
+
+def test_a_function_that_exits_fails_its_row_and_not_the_kernel(kernel: Kernel) -> None:
+    kernel.run(
+        "async def exits(datapoint):\n"
+        "    if datapoint['inputs']['n'] == 2:\n"
+        "        sys.exit(3)\n"
+        "    return await ask()"
+    )
+    for call in ("hh.evaluate(", "await hh.aevaluate("):
+        assert kernel.run(f"result = {call}exits, dataset=dataset)").reply == "ok"
+        assert kernel.value("([e.error for e in result.errors], len(result.rows))") == (["SystemExit: 3"], 8)
+    assert kernel.run(EACH_LOOP).results == ["'fine'"]
 
 
 STUCK = (
