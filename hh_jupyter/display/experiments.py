@@ -161,7 +161,7 @@ class ChangedRowView:
     """One data point that changed.
 
     Attributes:
-        changes: (metric, old, new, arrow, verdict); without a metric, what became of the function.
+        changes: (metric, old, new, arrow, verdict); without a metric, how the calls of the function ended.
     """
 
     label: str
