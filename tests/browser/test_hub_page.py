@@ -334,9 +334,9 @@ def test_an_unknown_output_stays_static(cells: Page) -> None:
     add = """() => { const div = document.createElement('div'); div.className = 'hh-output'; div.id = 'other';
         div.textContent = 'static'; document.querySelector('main').append(div); }"""
     asked = "window.asked.filter((message) => message.view === 'other').length"
-    with cells.expect_response("**/message"):
+    with cells.expect_response(lambda response: asked_by(response.request).get("view") == "other"):
         cells.evaluate(add)
-    cells.wait_for_timeout(100)
+    cells.wait_for_timeout(300)
     expect(cells.locator("#other .hh-view")).to_have_count(0)
     expect(cells.locator("#other")).to_have_text("static")
     cells.evaluate(add)
@@ -524,7 +524,7 @@ def test_a_running_cell_is_shown_below_its_code(open_cells: Callable[..., Page],
     expect(page.locator("#first").get_by_role("tree")).to_be_focused()
 
 
-def asked(request: Request) -> dict[str, Any]:
+def asked_by(request: Request) -> dict[str, Any]:
     """A message of the page; {} for other requests."""
     return json.loads(request.post_data or "{}")  # type: ignore[no-any-return]
 
@@ -600,7 +600,7 @@ def test_a_span_selected_while_it_ran_shows_its_answer(running_cell: Page, harne
     held: list[Route] = []
 
     def hold_first(route: Route) -> None:
-        if held or asked(route.request)["type"] != "details":
+        if held or asked_by(route.request)["type"] != "details":
             route.continue_()
         else:
             held.append(route)
@@ -611,12 +611,12 @@ def test_a_span_selected_while_it_ran_shows_its_answer(running_cell: Page, harne
         "() => { setInterval(() => window.model.tell({ type: 'ended', view: 'another' }, []), 200); }"
     )
     running_cell.locator("#one .hh-toggle").click()
-    with running_cell.expect_request(lambda request: asked(request).get("type") == "details"):
+    with running_cell.expect_request(lambda request: asked_by(request).get("type") == "details"):
         running_cell.locator("#one").get_by_role("treeitem", name=re.compile("decide, running")).click()
     output = end_run(running_cell, harness, DONE)
     answer = "The item arrived damaged"
     expect(output.get_by_role("tabpanel")).to_contain_text(answer)
-    stale = {"type": "answer", "number": asked(held[0].request)["number"], "value": {"input": "early"}}
+    stale = {"type": "answer", "number": asked_by(held[0].request)["number"], "value": {"input": "early"}}
     with running_cell.expect_response("**/message"):
         held[0].fulfill(json={"content": stale, "buffers": []})
     running_cell.wait_for_timeout(100)
@@ -652,7 +652,7 @@ def test_what_the_user_unfolded_stays_when_nothing_changed(cells: Page, harness:
     view = harness.by_id["hh-agent"]
     harness.by_id["hh-agent"] = dataclasses.replace(view, revision=1)
     try:
-        with cells.expect_response(lambda response: asked(response.request).get("type") == "details"):
+        with cells.expect_response(lambda response: asked_by(response.request).get("type") == "details"):
             cells.evaluate("() => window.model.tell({ type: 'changed', view: 'hh-agent' }, [])")
         cells.wait_for_timeout(100)
         expect(prompt).to_have_attribute("aria-expanded", "true")

@@ -211,7 +211,7 @@ def test_sessions_in_the_body_of_a_magic_called_by_name_end_with_their_own_body(
     ("body", "ename"),
     [
         ("1 / 0", "ZeroDivisionError"),
-        ("x = (", "SyntaxError"),
+        ("x = )", "SyntaxError"),
         ("raise SystemExit", "SystemExit"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
     ],
