@@ -71,6 +71,7 @@ FAILURES_TO_LOG: Final = 2
 
 TOO_MUCH: Final = "the in-memory limit for unsent spans was reached"
 NO_SESSION: Final = "the span has no session"
+DELETED: Final = "deleted by %hh clear"
 
 
 class Flush:
@@ -832,6 +833,24 @@ class Destination:
                 row.body = b""
         self.bytes -= freed
         return freed
+
+    def delete(self, session_ids: Collection[str]) -> None:
+        """Delete the rows of these sessions that wait or were rejected, in memory. No flush reports them as lost."""
+        for session_id in session_ids:
+            self._deferred.pop(session_id, None)
+        rejected = [row for row in self._rejected if row.session_id in session_ids]
+        for row in rejected:
+            self._rejected.remove(row)
+            self._counts.no_longer_rejected(row)
+        for row in [*self._queue.take_sessions(session_ids), *rejected]:
+            self._queue.end_start(row)
+            self.bytes -= len(row.body)
+            row.body = b""
+            self._counts.dropped(row, DELETED)
+            for flush in self.flushes:
+                flush.settled(row, bad=False)
+        for flush in list(self.flushes):
+            flush.check()
 
     def drop_oldest(self) -> int:
         """Drop the oldest row: of those rejected, then spans, then requests. Return its size in memory, 0 for none."""

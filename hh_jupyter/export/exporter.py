@@ -315,11 +315,21 @@ class Exporter:
             return 0
 
         def send() -> int:
-            rows = spool.take_local(session_ids, _pipeline._stored_name(destination, spool))
+            rows = spool.take_local(session_ids, _pipeline.stored_name(destination, spool))
             _pipeline.adopt_rows(destination, rows)
             return len(rows)
 
         return _pipeline.worker.ask(send)
+
+    def delete(self, session_ids: Collection[str]) -> None:
+        """Delete what is still to be sent of these sessions from memory, except for what is in flight."""
+        chosen, destinations = frozenset(session_ids), self.destinations
+
+        def delete() -> None:
+            for destination in destinations:
+                destination.delete(chosen)
+
+        _pipeline.worker.ask(lambda: _pipeline.with_lock(delete))
 
     # Ending
 

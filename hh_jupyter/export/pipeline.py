@@ -200,7 +200,7 @@ class Pipeline:
     def _queue(self, destination: Destination, rows: Sequence[Row]) -> None:
         """Write rows to the spool, then queue them: none may be sent before it is on disk."""
         if rows and destination.spool is not None:
-            destination.spool.add(self._stored_name(destination, destination.spool), rows)
+            destination.spool.add(self.stored_name(destination, destination.spool), rows)
             self._store_again(destination, destination.spool, rows)
         with self.all.changed:
             final = destination.final
@@ -215,7 +215,7 @@ class Pipeline:
         """If the spool's file was lost, write the rows in memory once more, and rename those that were just added."""
         if not spool.take_lost():
             return
-        spool.redirect([row.key for row in added if row.key is not None], self._stored_name(owner, spool))
+        spool.redirect([row.key for row in added if row.key is not None], self.stored_name(owner, spool))
         with self.all.changed:
             kept = [(one, [row for row in one.rows() if row.key is not None]) for one in self.all.active]
             for destination, rows in kept:
@@ -223,10 +223,10 @@ class Pipeline:
                     row.key = None
         for destination, rows in kept:
             if destination.spool is spool:
-                spool.add(self._stored_name(destination, spool), [row for row in rows if row.body])
+                spool.add(self.stored_name(destination, spool), [row for row in rows if row.body])
 
     @staticmethod
-    def _stored_name(destination: Destination, spool: Spool) -> str:
+    def stored_name(destination: Destination, spool: Spool) -> str:
         """Return the name of a destination in the spool."""
         from hh_jupyter.export.spool_file import LOCAL
 
@@ -247,7 +247,7 @@ class Pipeline:
             spool.mark([(key, state, reason) for one, key, state, reason in changes if one is spool])
         for destination, keys in moves:
             if destination.spool is not None:
-                destination.spool.redirect(keys, self._stored_name(destination, destination.spool))
+                destination.spool.redirect(keys, self.stored_name(destination, destination.spool))
         for destination, batch in self.all.take_cuts():
             pieces = self._pieces(destination, batch.rows[0])
             with self.all.changed:
@@ -269,7 +269,7 @@ class Pipeline:
             Row("spans", row.session_id, half, number, row.cell) for half, number in zip(halves, numbers, strict=True)
         ]
         if spool is not None:
-            spool.add(self._stored_name(destination, spool), pieces)
+            spool.add(self.stored_name(destination, spool), pieces)
             if key is not None and all(piece.key is not None for piece in pieces):
                 spool.mark([(key, None, None)])
         return pieces
@@ -284,7 +284,7 @@ class Pipeline:
         for _ in spool.keep_bounds():
             yield ()
         if destination.stored_as is not None:
-            yield from spool.adopt(self._stored_name(destination, spool))
+            yield from spool.adopt(self.stored_name(destination, spool))
 
     def _adopt_next(self, destination: Destination, parts: Iterator[Sequence[Any]]) -> None:
         rows = next(parts, None)

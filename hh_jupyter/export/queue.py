@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, Final
 
 from hh_jupyter.export.model import Row
@@ -274,8 +274,22 @@ class Queue:
         self._starts = {row.session_id: [row] for row in self._busy.values() if row.kind == "session_start"}
         return sorted(rows, key=lambda row: row.serial)
 
+    def take_sessions(self, session_ids: Container[str]) -> list[Row]:
+        """Remove and return the rows of these sessions that wait."""
+        taken = [row for row in self.waiting() if row.session_id in session_ids]
+        gone = set(taken)
+        self._loose = deque(row for row in self._loose if row not in gone)
+        for batch in self._batches:
+            batch.rows = [row for row in batch.rows if row not in gone]
+        self._batches = [batch for batch in self._batches if batch.rows]
+        for session_id in {row.session_id for row in taken if row.kind != "spans"}:
+            self._requests[session_id].clear()
+            if session_id not in self._busy:
+                del self._requests[session_id]
+        return taken
+
     def remove(self, row: Row) -> None:
-        """Remove a row that waits."""
+        """Remove the first row that waits, or any of a request or of spans that have failed."""
         if self._loose and self._loose[0] is row:
             self._loose.popleft()
             return

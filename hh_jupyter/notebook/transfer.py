@@ -295,11 +295,13 @@ def clear(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore, sc
     chosen = [*chosen, *(others if scope.others else ())]
     scope.confirm("clear", chosen, "Delete them?")
     if ALL in words and scope.others:
+        tracer.exporter.delete([NO_SESSION, *(session.id for session in known)])
         return f"hh: {count(spool.clear(), 'span')} deleted from {spool.directory}."
     ids = [session.id for session in chosen]
     if is_own:
         runs = SelectedRuns.of([ALL], stored_runs(spool), {session.id for session in own}, others=False)
         ids += [NO_SESSION, *(run.id for run in runs.runs)]
+    tracer.exporter.delete(ids)
     of = "" if is_own or scope.others else f" of {_named(chosen)}"
     done = f"hh: {count(spool.clear(ids), 'span')}{of} deleted from {spool.directory}."
     rest = others if is_own else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -361,3 +362,20 @@ def test_the_view_of_a_session_changes_to_sent_once_it_is_sent(start_kernel: Sta
         backend.listen()
         kernel.run("%hh send")
         kernel.wait_for(lambda: all("Sent" in cell.output.html for cell in both), "the output is not updated")
+
+
+@pytest.mark.parametrize("behaviour", [{"refuse": True}, {"statuses": {"/opentelemetry": [400]}}], ids=["out", "400"])
+@pytest.mark.parametrize("line", ["%hh clear private", "%hh clear all"])
+def test_what_was_deleted_is_not_sent_later(start_kernel: StartKernel, behaviour: dict[str, Any], line: str) -> None:
+    """This includes what waits in memory, and what the backend has rejected."""
+    with Backend(**behaviour) as backend:
+        kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.2")
+        kernel.run("%%hh_session private\nspan('secret')")
+        assert kernel.value("hh.get_tracer().force_flush(1_000)") is False
+        assert "1 span" in kernel.run(line).stdout
+        kernel.run("%%hh_session public\nspan('fine')")
+        if behaviour.get("refuse"):
+            backend.listen()
+        kernel.run("%hh send")
+        assert kernel.value("hh.get_tracer().force_flush(10_000)") is True
+        assert [span["name"] for span in backend.spans()] == ["fine"]
