@@ -884,6 +884,7 @@ class Limits:
         start: from the beginning until the promise holds in a process that is not warm; it still imports.
         compute_start: the same where several threads only compute.
         flush: a flush may take this much longer than its time.
+        compute_flush: the same where several threads only compute, which take turns at the interpreter.
         slack: for a machine that does other things; to all of them.
         exit: a process may take this much longer to exit than its last flush.
     """
@@ -893,6 +894,7 @@ class Limits:
     start: float = 2_000.0
     compute_start: float = 4_000.0
     flush: float = 50.0
+    compute_flush: float = 100.0
     slack: float = 50.0
     exit: float = 3_000.0
 
@@ -1153,13 +1155,14 @@ class Judge:
 
     def _check_flushes(self) -> None:
         for process in self.evidence.processes.values():
+            limit = (self.limits.compute_flush if process.compute else self.limits.flush) + self.limits.slack
             failed_before = False
             for began, ended, timeout, done in process.flushes:
                 self.found.figures[f"flushes: {done}"] += 1
                 stop = _stops(process, began, ended) / MILLISECOND
                 over = (ended - began) / MILLISECOND - timeout - stop
                 self.found.overtimes.append(over)
-                if over > self.limits.flush + self.limits.slack:
+                if over > limit:
                     self._fault(
                         f"a flush of process {process.pid} ({process.name}) within {timeout:.0f} ms took"
                         f" {(ended - began) / MILLISECOND:.0f} ms, {stop:.0f} of which it did not run"

@@ -182,6 +182,7 @@ def test_ctrl_c_while_spans_are_made_loses_none_that_has_ended(backend: Backend,
 
 
 EXITING = """
+signal.signal(signal.SIGINT, signal.default_int_handler)  # Background processes of a shell ignore it.
 tracer = tracer_for(exit_flush_seconds=30.0)
 work(tracer, range(int(sys.argv[3])))
 tracer.wait_processed()

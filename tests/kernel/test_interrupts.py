@@ -58,12 +58,13 @@ def evaluate():
     dataset = [{"inputs": {"n": n}} for n in range(9)]
     hh.evaluate(lambda datapoint: make(), dataset=dataset, name="e", print_results=False)
 """
+AFTER_CELL = "the flush after a cell"
 CELLS = {
     "force_flush": "storm = Storm('force_flush', 2); storm.repeat(flush)",
     "send": "storm = Storm('send', 2); storm.repeat(lambda: send('send'))",
     "send a session": "%hh_session mine\nstorm = Storm('send', 2); storm.repeat(lambda: send('send mine'))",
     "save": "storm = Storm('save', 2); storm.repeat(lambda: send('save f.jsonl --force'))",
-    "the flush after a cell": "storm = Storm('wait', 0.5)\nfor _ in range(9): make()",
+    AFTER_CELL: "storm = Storm('wait', 0.5)\nfor _ in range(9): make()",
     "evaluate": "storm = Storm('evaluate', 2); storm.repeat(evaluate)",
 }
 
@@ -82,20 +83,25 @@ def test_after_a_storm_of_interrupts_anywhere_every_flush_works(start_kernel: St
         kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url)
         kernel.run(STORM)
         for place, code in CELLS.items():
-            storm(kernel, backend, place, code)
+            storm(kernel, backend, place, code, must_hit=fault == "slow" or place != AFTER_CELL)
         counts = re.search(r"([\d,]+) made, ([\d,]+) sent, 0 waiting, 0 rejected, 0 dropped", kernel.run("%hh").stdout)
         assert counts is not None
         assert counts[1] == counts[2]
 
 
-def storm(kernel: Kernel, backend: Backend, place: str, code: str) -> None:
-    """Run a cell in a storm, and check that everything works afterwards."""
-    after_cell = place == "the flush after a cell"
+def storm(kernel: Kernel, backend: Backend, place: str, code: str, *, must_hit: bool) -> None:
+    """Run a cell in a storm, and check that everything works afterwards.
+
+    Args:
+        must_hit: what is interrupted takes so long that an interrupt hits it.
+    """
+    after_cell, hits = place == AFTER_CELL, 0
     for _ in range(5 if after_cell else 1):
         cell = kernel.run(code)
         assert (cell.reply, cell.tracebacks) == ("ok", []), place
         time.sleep(2 if after_cell else 0)  # The next cell begins with IPython's own handler.
-    assert kernel.value("storm.hits") > 0, place
+        hits += kernel.value("storm.hits")
+    assert hits or not must_hit, place
     kernel.run("hh.get_tracer().force_flush(20_000)")  # What was interrupted may be reported once more.
     for _ in range(3):
         kernel.run("make()")
