@@ -11,9 +11,15 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Final
 
 logger = logging.getLogger(__name__)
+
+_PARENT: Final = "_ipykernel_parent_thread_ident"
+"""Where ipykernel 6 notes which thread made a thread, to find the cell of what it prints.
+
+Thread ids are used again, so the notes of threads that start each other can form a circle, and the search never ends.
+"""
 
 _problem: str | None = None
 
@@ -21,6 +27,8 @@ _problem: str | None = None
 def start_thread(target: Callable[..., object], name: str, args: Iterable[Any] = ()) -> threading.Thread | None:
     """Start a daemon thread; return None if that is not possible, which is logged once."""
     thread = threading.Thread(target=target, name=name, args=tuple(args), daemon=True)
+    if hasattr(thread, _PARENT):
+        vars(thread)[_PARENT] = threading.main_thread().ident
     try:
         thread.start()
     except RuntimeError as error:

@@ -141,3 +141,19 @@ def test_a_failing_hook_never_reaches_the_cell(fresh: Kernel) -> None:
     fresh.run("o.summarize = fail")
     cell = fresh.run("span('unseen')\n'fine'")
     assert (cell.reply, cell.errors, cell.results) == ("ok", [], ["'fine'"])
+
+
+def test_threads_of_ours_that_start_each_other_form_no_circle_of_ids(local: Kernel) -> None:
+    """ipykernel 6 looks for the cell of what a thread prints along the threads that made it; ids are used again."""
+    local.run(
+        """
+from hh_jupyter.threads import start_thread
+made = []
+def chain(left):
+    made.append(getattr(sys.stderr, "_thread_to_parent", {}).get(threading.get_ident()))
+    if left:
+        start_thread(chain, "x", (left - 1,)).join()
+start_thread(chain, "x", (3,)).join()
+"""
+    )
+    assert local.value("made") == [None] * 4
