@@ -147,6 +147,7 @@ def test_threads_of_ours_that_start_each_other_form_no_circle_of_ids(local: Kern
     """ipykernel 6 looks for the cell of what a thread prints along the threads that made it; ids are used again."""
     local.run(
         """
+import sys, threading
 from hh_jupyter.threads import start_thread
 made = []
 def chain(left):
