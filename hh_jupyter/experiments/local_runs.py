@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hh_jupyter.export.backend import BackendClient
 from hh_jupyter.records.selection import matching
 from hh_jupyter.settings import Settings
+from hh_jupyter.threads import evict_oldest
 
 if TYPE_CHECKING:
     from hh_jupyter.export.spool import Spool
@@ -71,8 +72,7 @@ def keep(run: LocalRun, spool: Spool | None, redactor: Redactor | RedactorWithFu
     """Keep a run in memory and, if there is a spool, redacted on disk."""
     _runs.pop(run.id, None)
     _runs[run.id] = run
-    while len(_runs) > REMEMBERED:
-        _runs.pop(next(iter(_runs)), None)
+    evict_oldest(_runs, REMEMBERED)
     if spool is not None:
         document = {"made": run.made, "ended": run.ended, "result": run.result}
         clean = redactor.document(json.loads(json.dumps(document, default=str)))

@@ -26,6 +26,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from hh_jupyter.export.model import EndedSpan, Origin, RemoteOrigin, Request
+from hh_jupyter.threads import evict_oldest
 from hh_jupyter.values import copy_attributes, plain_values
 
 if TYPE_CHECKING:
@@ -150,8 +151,7 @@ def process_name() -> str:
 def buffer_for(process: str) -> RemoteBuffer:
     """Return the buffer of a process, creating it if needed; from now on that process's spans are kept in it."""
     buffer = _buffers.setdefault(process, RemoteBuffer(process))
-    while len(_buffers) > MAX_PROCESSES:
-        _buffers.pop(next(iter(_buffers)), None)
+    evict_oldest(_buffers, MAX_PROCESSES)
     return buffer
 
 

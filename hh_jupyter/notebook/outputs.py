@@ -34,7 +34,7 @@ from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanDetails, SpanRecord
 from hh_jupyter.records.selection import cell_number, latest_run
 from hh_jupyter.settings import display_settings
-from hh_jupyter.threads import start_thread
+from hh_jupyter.threads import evict_oldest, start_thread
 from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
@@ -416,8 +416,7 @@ class Outputs:
         if later is not None:
             self._without_spans[frame.key] = (frame, later)
         if not self.cells.span_count(frame.key):
-            while len(self._without_spans) > MAX_CELLS_WITHOUT_SPANS:
-                self._without_spans.pop(next(iter(self._without_spans)), None)
+            evict_oldest(self._without_spans, MAX_CELLS_WITHOUT_SPANS)
             return
         self._without_spans.pop(frame.key, None)
         output = self._add_for(frame, place)

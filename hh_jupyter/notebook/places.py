@@ -19,6 +19,7 @@ from hh_jupyter.display import text
 from hh_jupyter.display.html import METADATA_KEY, mime_bundle
 from hh_jupyter.display.view import CellView
 from hh_jupyter.notebook.guard import note_failure
+from hh_jupyter.threads import evict_oldest
 
 
 class Place(Protocol):
@@ -308,8 +309,7 @@ class OutputAreas:
             self._clears.pop(request, None)
             if kind == "clear_output" and content["wait"]:
                 self._clears[request] = None
-                while len(self._clears) > MAX_WAITING_CLEARS:
-                    self._clears.pop(next(iter(self._clears)), None)
+                evict_oldest(self._clears, MAX_WAITING_CLEARS)
         elif kind == "comm_msg":
             # An Output takes the outputs of the request whose id it has.
             request = (content["data"].get("state") or {}).get("msg_id")

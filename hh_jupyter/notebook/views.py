@@ -25,6 +25,7 @@ from hh_jupyter.records.totals import summarize
 from hh_jupyter.records.tree import Ending, SpanTree
 from hh_jupyter.redaction import Redactor, RedactorWithFunction
 from hh_jupyter.settings import Settings, display_settings
+from hh_jupyter.threads import evict_oldest
 from hh_jupyter.tracing.spans import exception_attributes
 from hh_jupyter.values import text_of
 
@@ -310,8 +311,7 @@ class SessionViews:
         found = self._outputs.get(view_id)
         if found is None and (found := self._create(view_id)) is not None:
             self._outputs[view_id] = found
-            while len(self._outputs) > MAX_SESSION_VIEWS:
-                self._outputs.pop(next(iter(self._outputs)), None)
+            evict_oldest(self._outputs, MAX_SESSION_VIEWS)
         return found
 
     def _create(self, view_id: str) -> CellOutput | None:

@@ -1,4 +1,4 @@
-"""What became of each row: failed, wrong, unclear or passed, under the ids that the user gave."""
+"""The verdict of each row: failed, wrong, unclear or passed, under the ids that the user gave."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def shown(tracer: HoneyHiveTracer, function: Callable[[], object], *, ended: boo
     error: Exception | None = None
     try:
         trace(event_name="outer")(function)()
-    except Exception as caught:
+    except Exception as caught:  # boundary: the tree is built from whatever the call raises.
         error = caught
     tracer.force_flush()
     records = span_log().records(session_id=tracer.session_id)
