@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         evaluate,
         evaluator,
         get_run_result,
+        judge,
     )
     from hh_jupyter.notebook.span_view import SpanView
     from hh_jupyter.query import SpanList, spans
@@ -70,6 +71,7 @@ __all__ = [
     "get_run_result",
     "get_tracer",
     "inject_context_into_carrier",
+    "judge",
     "load_ipython_extension",
     "set_default_tracer",
     "shutdown_tracer",
@@ -82,7 +84,16 @@ __all__ = [
 ]
 
 
-_EXPERIMENTS = ("HoneyHive", "aevaluate", "aevaluator", "compare_runs", "evaluate", "evaluator", "get_run_result")
+_EXPERIMENTS = (
+    "HoneyHive",
+    "aevaluate",
+    "aevaluator",
+    "compare_runs",
+    "evaluate",
+    "evaluator",
+    "get_run_result",
+    "judge",
+)
 _LAZY = {
     **dict.fromkeys(_EXPERIMENTS, "experiments"),
     "EventType": "conventions.event_type",

@@ -6,6 +6,7 @@ from hh_jupyter.experiments import comparison, results, views
 from hh_jupyter.experiments.comparison import compare_runs
 from hh_jupyter.experiments.evaluation import aevaluate, evaluate
 from hh_jupyter.experiments.evaluators import aevaluator, evaluator
+from hh_jupyter.experiments.judges import judge
 from hh_jupyter.experiments.results import ExperimentResultSummary, RunComparisonResult
 from hh_jupyter.experiments.runs import HoneyHive, get_run_result
 
@@ -22,4 +23,5 @@ __all__ = [
     "evaluate",
     "evaluator",
     "get_run_result",
+    "judge",
 ]
