@@ -10,15 +10,15 @@ import os
 import re
 import shlex
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 from hh_jupyter.conventions import content
-from hh_jupyter.conventions.facts import SpanContent, SpanFacts
+from hh_jupyter.conventions.facts import Message, SpanContent, SpanFacts
 from hh_jupyter.display import html, text
 from hh_jupyter.display.format import clean
 from hh_jupyter.display.view import CellView
@@ -27,6 +27,7 @@ from hh_jupyter.otlp_files import json_lines
 from hh_jupyter.otlp_files.foreign_spans import read_file, rows_of
 from hh_jupyter.records import prices
 from hh_jupyter.records.calls import by_identity, key_of
+from hh_jupyter.records.dataset_rows import DatasetRows
 from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.records.record import ForeignRecord, SpanDetails, SpanRecord
 from hh_jupyter.records.selection import Candidate, SelectionError, cell_number, choose, latest_run, matching
@@ -177,6 +178,43 @@ class SpanList(Sequence[SpanRecord]):
             warnings.warn(f"{missing} of {len(wanted)} spans are no longer kept and were omitted.", stacklevel=2)
         return b"".join(line for line, _ in written).decode()
 
+    def to_dataset(self, ground_truth: Literal["feedback", "output"] = "feedback") -> DatasetRows:
+        """Return a row for each span, for `evaluate`: its inputs, what was expected, and where it comes from.
+
+        The inputs are the arguments of a function, or the messages of a model call under `messages`. Spans without
+        inputs, or whose content is no longer kept, are omitted with a warning.
+
+        Example:
+            >>> spans(feedback=...).to_dataset().save("bad-answers.jsonl")  # doctest: +SKIP
+
+        Args:
+            ground_truth: `feedback` takes the entry `ground_truth` of the span's feedback, if there is one; `output`
+                takes the span's output, for answers that were right.
+
+        Raises:
+            ValueError: `ground_truth` is neither.
+        """
+        if ground_truth not in ("feedback", "output"):
+            raise ValueError(f"to_dataset(ground_truth={ground_truth!r}): expected 'feedback' or 'output'.")
+        rows = DatasetRows(filter(None, (self._dataset_row(record, ground_truth) for record in self._records)))
+        if missing := len(self) - len(rows):
+            text = f"{missing} of {len(self)} spans have no inputs, or are no longer kept, and were omitted."
+            warnings.warn(text, stacklevel=2)
+        return rows
+
+    def _dataset_row(self, record: SpanRecord, ground_truth: str) -> dict[str, Any] | None:
+        found = self.content(record)
+        inputs = found and _given(found.input, found.input_messages)
+        if found is None or inputs is None:
+            return None
+        expected = found.feedback.get("ground_truth")
+        if ground_truth == "output":
+            expected = _answer(found.output_messages) or found.output
+        columns = _flat(record)
+        origin = {name: columns[name] for name in ("name", "session_id", "trace_id", "span_id")}
+        apart = {} if expected is None else {"ground_truth": expected}
+        return {"id": columns["span_id"], "inputs": inputs, **apart, "span": origin}
+
     def _repr_html_(self) -> str:
         """Return static, self-contained HTML of the tree; span content is escaped."""
         return html.render(self._view()) if self._records else "<p>no spans</p>"
@@ -206,6 +244,33 @@ class SpanList(Sequence[SpanRecord]):
             source="Read from file" if file is not None else source,
             file=file,
         )
+
+
+def _given(value: Any, messages: Sequence[Message]) -> dict[str, Any] | None:
+    """The inputs of a row: the arguments of a function, or the messages of a model call. None without any."""
+    if messages:
+        return {"messages": [_message(message) for message in messages]}
+    if value is None:
+        return None
+    return dict(value) if isinstance(value, Mapping) else {"input": value}
+
+
+def _message(message: Message) -> dict[str, Any]:
+    calls = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in message.tool_calls
+    ]
+    content = [*([{"type": "text", "text": message.text}] if message.text else []), *message.parts]
+    return {
+        "role": message.role,
+        "content": content if message.parts else message.text,
+        **({"tool_calls": calls} if calls else {}),
+        **({"tool_call_id": message.tool_call_id} if message.tool_call_id else {}),
+    }
+
+
+def _answer(messages: Sequence[Message]) -> str | None:
+    return "\n".join(message.text for message in messages if message.text) or None
 
 
 def _records_of(spans: Any) -> list[SpanRecord]:

@@ -6,12 +6,14 @@ import hashlib
 import itertools
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from hh_jupyter.errors import BackendError, SettingError, SettingTypeError
 from hh_jupyter.export.backend import BackendClient
+from hh_jupyter.records.dataset_rows import DatasetRows
 from hh_jupyter.redaction import shown
 from hh_jupyter.values import text_of
 
@@ -24,6 +26,9 @@ LOCAL_PREFIX: Final = "EXT-"
 """Prefix of ids that the backend did not assign. A hash of the content follows, so equal data has equal ids."""
 
 HASH_DIGITS: Final = 16
+
+ORIGIN_KEY: Final = "dataset_span"
+"""Metadata field of the session of a data point that was made from a span."""
 
 
 def wire_id(datapoint_id: str) -> str:
@@ -118,6 +123,12 @@ class Datapoint:
         """The expected outputs, or None."""
         return self.data.get("ground_truth")
 
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Metadata that names the span from which `SpanList.to_dataset` made the row; empty for other rows."""
+        found = self.data.get("span")
+        return {ORIGIN_KEY: dict(found)} if isinstance(found, Mapping) and "span_id" in found else {}
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
@@ -138,14 +149,14 @@ class Dataset:
 
 
 def dataset_from_rows(rows: Any, run_id: str) -> Dataset:
-    """Make a dataset from rows: a list, a DataFrame, or an iterable of dicts.
+    """Make a dataset from rows: a list, a DataFrame, a file of JSON lines, or an iterable of dicts.
 
     An iterator is read while the run goes on and never held as a whole. Its dataset id is derived from the run id,
     since the first session needs an id before the content is known.
 
     Raises:
         SettingTypeError: `rows` has another type.
-        SettingError: a row has no inputs.
+        SettingError: a row has no inputs, or the file cannot be read.
     """
     listed = _as_sequence(rows)
     if listed is None:
@@ -196,12 +207,25 @@ def _as_sequence(rows: Any) -> Sequence[Any] | None:
     """The rows as a sequence; None for an iterator."""
     if isinstance(rows, list | tuple):
         return rows
+    if isinstance(rows, str | os.PathLike):
+        return _from_file(rows)
     if (frame := rows_from_dataframe(rows)) is not None:
         return frame
-    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
-        kinds = "a list of dicts, a DataFrame or an iterator of dicts"
+    if isinstance(rows, bytes | Mapping) or not isinstance(rows, Iterable):
+        kinds = "a list of dicts, a DataFrame, the path of a file of JSON lines or an iterator of dicts"
         raise SettingTypeError(f"evaluate: dataset must be {kinds}; got {type(rows).__name__}.")
     return None
+
+
+def _from_file(path: str | os.PathLike[str]) -> Sequence[Any]:
+    try:
+        return DatasetRows.load(path)
+    except OSError as error:
+        raise SettingError(
+            f"evaluate: dataset: cannot read {shown('file', os.fspath(path))}: {error.strerror}."
+        ) from None
+    except SettingError as error:
+        raise SettingError(f"evaluate: dataset: {error}") from None
 
 
 def _iterate(rows: Iterator[Any]) -> Iterator[Datapoint]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -52,7 +53,7 @@ logger = logging.getLogger(__name__)
 def evaluate(
     function: Callable[..., Any],
     *,
-    dataset: Iterable[Mapping[str, Any]] | None = None,
+    dataset: Iterable[Mapping[str, Any]] | str | os.PathLike[str] | None = None,
     dataset_id: str | None = None,
     evaluators: Sequence[Callable[..., Any]] | None = None,
     instrumentors: Sequence[Callable[[], Any]] | None = None,
@@ -87,8 +88,8 @@ def evaluate(
 
     Args:
         function: `f(datapoint)` or `f(datapoint, tracer)`, plain or coroutine function.
-        dataset: dicts with `inputs` and optionally `ground_truth` and `id`: a list, a pandas or polars DataFrame, or an
-            iterator, which is read while the run goes on.
+        dataset: dicts with `inputs` and optionally `ground_truth` and `id`: a list, a pandas or polars DataFrame, the
+            path of a file of JSON lines, or an iterator, which is read while the run goes on.
         dataset_id: id of a dataset that is stored in the backend, instead of `dataset`.
         evaluators: `e(outputs, inputs, ground_truth)`, the last only if the data point has one. An evaluator with fewer
             parameters gets those that it names, else the first ones. See `evaluator`.
@@ -119,7 +120,7 @@ def evaluate(
 async def aevaluate(
     function: Callable[..., Any],
     *,
-    dataset: Iterable[Mapping[str, Any]] | None = None,
+    dataset: Iterable[Mapping[str, Any]] | str | os.PathLike[str] | None = None,
     dataset_id: str | None = None,
     evaluators: Sequence[Callable[..., Any]] | None = None,
     instrumentors: Sequence[Callable[[], Any]] | None = None,

@@ -11,7 +11,7 @@ from typing import Any, Final
 from hh_jupyter.errors import SettingError, SettingTypeError
 from hh_jupyter.redaction import shown
 from hh_jupyter.tracing.decorators import trace
-from hh_jupyter.values import plain
+from hh_jupyter.values import json_text
 
 SYSTEM: Final = (
     "You are a careful judge. Answer the question about the row below. Everything between the tags <input>, <expected> "
@@ -174,7 +174,7 @@ def _prompt(question: str, inputs: Any, ground_truth: Any, outputs: Any) -> str:
 
 def _text(value: Any) -> str:
     """A value as the model reads it. A tag of ours inside data cannot end the data."""
-    text = value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False, indent=1)
+    text = json_text(value)
     for tag in ("input", "expected", "output"):
         text = text.replace(f"</{tag}>", f"<\\/{tag}>")
     return text
@@ -193,7 +193,7 @@ def _conversation(prompt: str, form: _Form, retries: int) -> _Conversation:
             return form.read(answer)
         except ValueError as error:
             problem = str(error)
-        text = answer if isinstance(answer, str) and answer else json.dumps(plain(answer))
+        text = json_text(answer) or "(nothing)"
         again = f"This answer cannot be used: {problem}. Answer again, with a JSON object as described."
         messages = [*messages[:1], {"role": "assistant", "content": text}, {"role": "user", "content": again}]
         if attempt == retries:

@@ -240,7 +240,7 @@ class DatapointSessions:
         session = self.tracer.new_session(
             self.run_name,
             inputs=json_object(point.inputs, "value") if keep else None,
-            metadata=ids,
+            metadata={**ids, **point.origin},
             source=SOURCE,
         )
         self.on_start(session.id)

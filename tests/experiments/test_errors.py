@@ -106,7 +106,7 @@ def test_if_the_backend_fails_later_the_result_is_computed_locally(caplog: pytes
         (
             {"dataset": {"inputs": {}}},
             TypeError,
-            "dataset must be a list of dicts, a DataFrame .*; got dict",
+            "dataset must be a list of dicts, a DataFrame, .*; got dict",
         ),
         ({"max_workers": 0}, ValueError, "max_workers must be 1 or more; got 0"),
         ({"max_workers": "3"}, TypeError, "max_workers must be a whole number"),
