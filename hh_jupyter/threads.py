@@ -1,4 +1,4 @@
-"""Threads of this package, the one warning where none can be started, and a dict that threads share without a lock.
+"""Threads of this package, one warning where none can be started, and collections that threads share without a lock.
 
 Pyodide has no threads, a container may limit their number, and none starts while the interpreter shuts down. The
 callers of `start_thread` then do their work on the calling thread, or leave out what only decorates.
@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _PARENT: Final = "_ipykernel_parent_thread_ident"
 """Where ipykernel 6 notes which thread made a thread, to find the cell of what it prints.
@@ -84,3 +87,12 @@ def evict_oldest(entries: dict[Any, Any], limit: int) -> None:
         except (RuntimeError, StopIteration):  # Another thread has changed the dict between the two calls.
             continue
         entries.pop(oldest, None)
+
+
+def copied(rows: deque[T]) -> tuple[T, ...]:
+    """All items of a deque, although another thread may add some at the same time."""
+    while True:
+        try:
+            return tuple(rows)
+        except RuntimeError:  # It changed during the copy.
+            continue

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from hh_jupyter.errors import SettingError, SettingTypeError
-from hh_jupyter.experiments.evaluators import ARGUMENT_NAMES, callable_name, parameters_of
+from hh_jupyter.experiments.evaluators import ARGUMENT_NAMES, OTHER_NAMES, SPANS, callable_name, parameters_of
 from hh_jupyter.experiments.results import AGGREGATES
 from hh_jupyter.redaction import shown
 
@@ -22,6 +22,7 @@ SIMILARITY: Final = 0.8
 """`difflib` ratio from which a key counts as a misspelling."""
 
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -100,23 +101,26 @@ def _check_function(function: Callable[..., Any]) -> None:
 
 
 def _check_evaluator(evaluator: Callable[..., Any]) -> None:
-    """Require parameters for outputs, inputs or ground_truth: up to three by position, or with these names."""
+    """Require parameters for outputs, inputs or ground_truth: up to three by position, or by name; or for spans."""
     parameters = parameters_of(evaluator)
     if parameters is None:
         return
-    positional = [p for p in parameters if p.kind in _POSITIONAL]
-    variadic = any(p.kind in _VARIADIC for p in parameters)
-    needed = [p.name for p in positional if _is_required(p)][len(ARGUMENT_NAMES) :]
-    needed += [
-        p.name for p in parameters if p.kind is p.KEYWORD_ONLY and _is_required(p) and p.name not in ARGUMENT_NAMES
-    ]
-    by_name = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in ARGUMENT_NAMES]
-    if not needed and (positional or variadic or by_name):
+    names = {*ARGUMENT_NAMES, *OTHER_NAMES.values()}
+    others = [p for p in parameters if p.name != SPANS or p.kind not in _BY_NAME]
+    positional = [p for p in others if p.kind in _POSITIONAL]
+    by_name = [p for p in others if p.kind is p.KEYWORD_ONLY and p.name in names]
+    required = [p for p in positional if _is_required(p)]
+    if not any(p.name in OTHER_NAMES.values() for p in others if p.kind in _BY_NAME):
+        required = required[len(ARGUMENT_NAMES) :]
+    required += [p for p in others if p.kind is p.KEYWORD_ONLY and _is_required(p)]
+    needed = [p.name for p in required if p.name not in names or p.kind is p.POSITIONAL_ONLY]
+    some = positional or by_name or len(others) < len(parameters) or any(p.kind in _VARIADIC for p in others)
+    if not needed and some:
         return
     problem = f"requires {', '.join(needed)} as well" if needed else "takes no outputs"
     raise SettingTypeError(
         f"evaluate: evaluator {callable_name(evaluator)} {problem}; it is called with (outputs, inputs, ground_truth), "
-        "the last only if the datapoint has one, or with fewer of them by name."
+        "the last only if the datapoint has one, with fewer of them by name, or with output, input, expected by name."
     )
 
 

@@ -6,10 +6,11 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, TypeVar, overload
 
 from hh_jupyter.tracing.decorators import trace
-from hh_jupyter.values import python_number
+from hh_jupyter.values import python_number, text_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 Scalar = str | bool | int | float
@@ -22,6 +23,12 @@ CACHE_SIZE: Final = 64
 
 ARGUMENT_NAMES: Final = ("outputs", "inputs", "ground_truth")
 """Arguments of an evaluator, in positional order."""
+
+OTHER_NAMES: Final = MappingProxyType({"outputs": "output", "inputs": "input", "ground_truth": "expected"})
+"""Names under which the evaluators of other libraries, such as autoevals, expect the arguments."""
+
+SPANS: Final = "spans"
+"""Parameter of an evaluator that receives the spans of its row."""
 
 _KINDS: Final = (
     inspect.Parameter.POSITIONAL_ONLY,
@@ -63,7 +70,7 @@ class Score:
     Attributes:
         metrics: values by metric: the score under the evaluator's name, other entries as `<evaluator>_<entry>`.
         ignored: entries that are not scalars.
-        problem: why the returned value is not a score, in one sentence.
+        problem: why the returned value is not a score, in one sentence; or the error that it reports.
     """
 
     metrics: Mapping[str, Scalar] = field(default_factory=dict)
@@ -72,9 +79,11 @@ class Score:
 
 
 def score(name: str, returned: Any) -> Score:
-    """Convert the return value of an evaluator: a number, bool or text, or a dict with `score` and more entries.
+    """Convert the return value of an evaluator to metrics.
 
-    A list or tuple with one item is unwrapped. None means no score and is not a problem.
+    It is a number, bool or text, or a dict with `score` and more entries, or an object of another library with `score`
+    or `value`, and perhaps `reason`, `metadata` and `error`. Entries of a dict may be such objects as well. A list or
+    tuple with one item is unwrapped. None means no score and is not a problem.
     """
     if isinstance(returned, list | tuple) and len(returned) == 1:
         returned = returned[0]
@@ -83,32 +92,66 @@ def score(name: str, returned: Any) -> Score:
         return Score()
     if isinstance(returned, Scalar):
         return Score({name: returned})
-    if not isinstance(returned, Mapping):
+    entries = dict(returned) if isinstance(returned, Mapping) else _entries_of(returned)
+    if entries is None:
         return Score(problem=f"returned a {type(returned).__name__}; expected a number, bool, text or dict")
-    values = {str(key): python_number(value) for key, value in returned.items()}
-    metrics = {
-        name if key == "score" else f"{name}_{key}": value for key, value in values.items() if isinstance(value, Scalar)
-    }
+    values: dict[str, Any] = {}
+    for key, value in entries.items():
+        parts = None if value is None or isinstance(value, Mapping | Scalar) else _entries_of(value)
+        inner = {key: value} if parts is None else {_joined(key, part): found for part, found in parts.items()}
+        values |= {str(each): python_number(found) for each, found in inner.items()}
+    metrics = {_joined(name, key): value for key, value in values.items() if isinstance(value, Scalar)}
     ignored = (key for key, value in values.items() if value is not None and not isinstance(value, Scalar))
-    return Score(metrics, tuple(ignored))
+    return Score(metrics, tuple(ignored), _text_or_none(getattr(returned, "error", None)))
 
 
-def arguments_for(evaluator: Callable[..., Any], available: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+def _entries_of(result: Any) -> dict[str, Any] | None:
+    """The entries of another library's result: `score`, `reason` and those of its metadata; None for other objects."""
+    value = getattr(result, "score", None)
+    value = python_number(getattr(result, "value", None) if value is None else value)
+    metadata, reason = getattr(result, "metadata", None), _text_or_none(getattr(result, "reason", None))
+    known = hasattr(result, "score") or hasattr(result, "value")
+    if not known or not isinstance(value, Scalar | None):
+        return None
+    entries = {"score": value, **({"reason": reason} if reason else {})}
+    return {**(dict(metadata) if isinstance(metadata, Mapping) else {}), **entries}
+
+
+def _joined(name: str, key: str) -> str:
+    return name if key == "score" else f"{name}_{key}"
+
+
+def _text_or_none(value: Any) -> str | None:
+    return text_of(value) if value and not callable(value) else None
+
+
+def arguments_for(
+    evaluator: Callable[..., Any], available: Mapping[str, Any], spans: Callable[[], Any] | None = None
+) -> tuple[list[Any], dict[str, Any]]:
     """Positional and keyword arguments of one call.
 
-    An evaluator with three parameters gets all values by position, whatever their names, as in the official client. One
-    with fewer parameters gets values by name if it uses the names in `available`, else the first ones by position.
+    A parameter `spans` gets the spans of the row. An evaluator that uses one of the names `output`, `input` and
+    `expected`, as the evaluators of other libraries do, gets values by name. Otherwise, one with three parameters gets
+    all values by position, whatever their names, as in the official client. One with fewer parameters gets values by
+    name if it uses the names in `available`, else the first ones by position.
 
     Args:
         available: `outputs`, `inputs` and, if the data point has one, `ground_truth`, in this order.
+        spans: returns the spans; called only for an evaluator that has the parameter.
     """
     parameters = parameters_of(evaluator)
     if parameters is None:
         return list(available.values()), {}
+    extra = {SPANS: spans()} if spans is not None and wants_spans(evaluator) else {}
     kinds: dict[Any, set[str]] = {}
     for parameter in parameters:
-        kinds.setdefault(parameter.kind, set()).add(parameter.name)
+        if parameter.name != SPANS:
+            kinds.setdefault(parameter.kind, set()).add(parameter.name)
     positional_only, plain, var_positional, keyword_only, var_keyword = (kinds.get(kind, set()) for kind in _KINDS)
+    if not positional_only and (plain | keyword_only) & set(OTHER_NAMES.values()):
+        named = {**available, **{OTHER_NAMES[name]: value for name, value in available.items()}}
+        rest = {} if not var_keyword else {other: named[other] for other in OTHER_NAMES.values() if other in named}
+        return [], {**{name: named[name] for name in named if name in plain | keyword_only}, **rest, **extra}
     by_name = keyword_only
     if len(positional_only | plain) >= len(ARGUMENT_NAMES) or var_positional:
         count = len(available)
@@ -116,8 +159,18 @@ def arguments_for(evaluator: Callable[..., Any], available: Mapping[str, Any]) -
         count = len(positional_only | plain)
     else:
         count, by_name = 0, keyword_only | plain
-    rest = list(available)[count:]
-    return list(available.values())[:count], {name: available[name] for name in rest if name in by_name or var_keyword}
+    args = list(available.values())[:count]
+    given = {name: available[name] for name in list(available)[count:] if name in by_name or var_keyword}
+    if extra and not positional_only and not var_positional:  # `spans` may stand before the others.
+        ordered = [p.name for p in parameters if p.name in plain]
+        return [], {**dict(zip(ordered, args, strict=False)), **given, **extra}
+    return args, {**given, **extra}
+
+
+def wants_spans(evaluator: Callable[..., Any]) -> bool:
+    """Whether the evaluator has a parameter `spans` that can be passed by name."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return any(parameter.name == SPANS and parameter.kind in kinds for parameter in parameters_of(evaluator) or ())
 
 
 def parameters_of(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...] | None:

@@ -23,9 +23,13 @@ from hh_jupyter.experiments.invocation import RetryPolicy, error_text, invoke
 from hh_jupyter.experiments.loops import RunLoop, RunStopped, entered, run_loop
 from hh_jupyter.experiments.results import ResultRow
 from hh_jupyter.export.model import Session
+from hh_jupyter.export.remote import kept_spans
+from hh_jupyter.query import PROCESS_SECONDS, SpanList
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import SessionScope
 from hh_jupyter.tracing.decorators import trace
+from hh_jupyter.tracing.registry import wait_all_processed
+from hh_jupyter.tracing.span_store import span_log
 from hh_jupyter.tracing.spans import enrich_current_span, span_attributes
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 from hh_jupyter.values import plain
@@ -159,7 +163,7 @@ class _DatapointRun:
         done, values = self.result, (outputs, self.point.inputs, self.point.ground_truth)
         available = dict(zip(ARGUMENT_NAMES, values if values[-1] is not None else values[:-1], strict=False))
         try:
-            args, kwargs = arguments_for(evaluator, available)
+            args, kwargs = arguments_for(evaluator, available, _finished_spans)
             found = score(name, self.call(evaluator, args, kwargs))
         except (Exception, asyncio.CancelledError) as error:  # boundary: one evaluator must not end the others.
             done.evaluator_errors[name] = error_text(error)
@@ -179,6 +183,14 @@ class _DatapointRun:
             retry_policy=self.task.retry_policy,
             retried_errors=self.result.retried_errors,
         )
+
+
+def _finished_spans() -> SpanList:
+    """The spans of the current data point that have ended, in its process."""
+    wait_all_processed(PROCESS_SECONDS)
+    trace_id = otel_trace.get_current_span().get_span_context().trace_id
+    records = [record for record in span_log().records() if record.trace_id == trace_id]
+    return SpanList([*records, *kept_spans(trace_id)])
 
 
 NO: Final = frozenset({"no", "false", "fail", "failed", "incorrect", "wrong"})

@@ -26,7 +26,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from hh_jupyter.export.model import EndedSpan, Origin, RemoteOrigin, Request
-from hh_jupyter.threads import evict_oldest
+from hh_jupyter.threads import copied, evict_oldest
 from hh_jupyter.values import copy_attributes, plain_values
 
 if TYPE_CHECKING:
@@ -91,6 +91,11 @@ class RemoteBuffer:
     def add_request(self, request: Request, remote: RemoteOrigin) -> None:
         """Add a request, or count it as dropped if there are too many."""
         self._add(self._requests, (remote, request))
+
+    def spans_of(self, trace_id: int) -> list[ReadableSpan]:
+        """The spans of a trace that wait here."""
+        spans = (entry.span for entry in copied(self._spans))
+        return [span for span in spans if span.context is not None and span.context.trace_id == trace_id]
 
     def _add(self, queue: deque[T], entry: T) -> None:
         if len(queue) < MAX_KEPT:
@@ -176,6 +181,11 @@ def keep_request(request: Request, remote: RemoteOrigin | None = None) -> bool:
         return False
     buffer.add_request(request, remote)
     return True
+
+
+def kept_spans(trace_id: int) -> list[ReadableSpan]:
+    """The spans of a trace that wait to be returned to other processes."""
+    return [span for buffer in list(_buffers.values()) for span in buffer.spans_of(trace_id)]
 
 
 def reset_in_child() -> None:

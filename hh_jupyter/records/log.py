@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from hh_jupyter.threads import copied
+
 if TYPE_CHECKING:
     from hh_jupyter.records.record import SpanDetails, SpanRecord
 
@@ -72,17 +74,17 @@ class SpanLog:
     def find(self, trace_id: int, span_id: int) -> SpanRecord | None:
         """The latest record of this span; None if it is not in the log."""
         ids = trace_id, span_id
-        return next((row for row in reversed(_copied(self._rows)) if (row.trace_id, row.span_id) == ids), None)
+        return next((row for row in reversed(copied(self._rows)) if (row.trace_id, row.span_id) == ids), None)
 
     def find_event(self, event_id: str) -> SpanRecord | None:
         """The latest record of a span whose code chose this id for its event; None if it is not in the log."""
         wanted = _bare(event_id)
-        found = (row for row in reversed(_copied(self._rows)) if row.event_id is not None)
+        found = (row for row in reversed(copied(self._rows)) if row.event_id is not None)
         return next((row for row in found if _bare(row.event_id or "") == wanted), None)
 
     def records(self, *, cell: str | None = None, session_id: str | None = None) -> tuple[SpanRecord, ...]:
         """Records of one cell run, of one session, of both, or all, in the order in which the spans ended."""
-        rows = _copied(self._rows if cell is None else self._by_cell.get(cell, deque()))
+        rows = copied(self._rows if cell is None else self._by_cell.get(cell, deque()))
         return rows if session_id is None else tuple(row for row in rows if row.session_id == session_id)
 
     def details(self, record: SpanRecord) -> SpanDetails | None:
@@ -121,15 +123,6 @@ def _notify(listeners: Iterable[Listener], rows: tuple[SpanRecord, ...]) -> None
             listener(rows)
         except Exception:  # boundary: a display that fails must not affect the export.
             logger.debug("a listener of the span log failed", exc_info=True)
-
-
-def _copied(rows: deque[SpanRecord]) -> tuple[SpanRecord, ...]:
-    """Return all records, although the worker may add some at the same time."""
-    while True:
-        try:
-            return tuple(rows)
-        except RuntimeError:  # It changed during the copy.
-            continue
 
 
 def _without(listeners: tuple[Listener, ...], listener: Listener) -> tuple[Listener, ...]:
