@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hh_jupyter import HoneyHiveTracer
-from hh_jupyter.display import html, hub, text
+from hh_jupyter.display import columns, html, text
 from hh_jupyter.display.content import collect_content, span_details
 from hh_jupyter.display.html import mime_bundle
 from hh_jupyter.display.snippet import python_code
@@ -107,8 +107,8 @@ def test_every_display_stays_well_formed(tracer: HoneyHiveTracer, program: Any, 
         check_text(text.render(shown), text.render(shown, unicode=False, width=60), text.summary(shown))
         check_html(html.render(shown))
         assert mime_bundle(shown) == mime_bundle(shown)
-    json.dumps(hub.encode_header(shown), allow_nan=False).encode()
-    plain, _ = hub.encode_rows(shown)
+    json.dumps(columns.encode_header(shown), allow_nan=False).encode()
+    plain, _ = columns.encode_rows(shown)
     json.dumps(plain, allow_nan=False).encode()
     for row in rows:
         found = span_log().details(row)

@@ -6,7 +6,6 @@ import json
 import logging
 import re
 import shutil
-import struct
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -16,19 +15,17 @@ import pytest
 
 from hh_jupyter.display import html, text
 from hh_jupyter.display import hub as hub_module
+from hh_jupyter.display.columns import encode_rows
 from hh_jupyter.display.content import read_stack, span_details
 from hh_jupyter.display.hub import MAX_REOPENS, Hub
 from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records import prices
-from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import RecordedEvent, SpanDetails, record_of
-from tests.browser.sample_cells import SESSION, STACK, many, one_call, support_agent
+from tests.browser.sample_cells import SESSION, STACK, one_call, support_agent
 from tests.display.views import view as view_of
-from tests.records.builders import UNAVAILABLE, agent_rows, span
+from tests.records.builders import agent_rows
 from tests.spans import RECORDINGS, recorded
-
-FORMATS = {"f8": "d", "f4": "f", "u8": "Q", "u4": "I", "u2": "H", "u1": "B"}
 
 
 class FrontEnd:
@@ -87,77 +84,6 @@ def ask(hub: Hub, message: object) -> tuple[dict[str, Any], list[bytes]]:
     return answer
 
 
-def read(header: dict[str, Any], buffers: list[bytes]) -> dict[str, tuple[Any, ...]]:
-    read = {}
-    for (name, kind), data in zip(header["columns"], buffers, strict=True):
-        size = int(kind[1])
-        read[name] = struct.unpack(f"<{len(data) // size}{FORMATS[kind]}", data)
-    return read
-
-
-def test_columns_hold_every_span_in_tree_order() -> None:
-    """Names, times, depth, kinds, tokens and errors arrive as they are in the tree."""
-    view = support_agent(1, fails=True).view("v", "4")
-    answer, buffers = ask(make_hub(view), {"type": "rows", "view": "v", "have": None})
-    header = answer["header"]
-    column = read(header, buffers)
-    nodes = view.tree.nodes
-    assert [header["names"][place] for place in column["name"]] == [node.record.name for node in nodes]
-    assert [header["kinds"][place] for place in column["kind"]] == [node.record.facts.kind for node in nodes]
-    assert list(column["id"]) == [node.record.span_id for node in nodes]
-    assert list(column["depth"]) == [node.depth for node in nodes]
-    assert column["start"][1] == 12.0
-    assert column["duration"][:2] == (2384.0, 340.0)
-    assert [hub_module.ERROR_ROLES[state & 3] for state in column["state"]] == [node.error for node in nodes]
-    assert column["tokens"][1] == 450
-    assert column["tokens"][-1] == hub_module.UNKNOWN_TOKENS
-    assert column["first"][1] == 188.0
-    assert column["first"][0] == -1.0
-
-
-def test_roles_of_cancelled_and_passed_on_errors_and_of_repeated_calls_arrive() -> None:
-    """Several bits of one column."""
-    cancelled = replace(span(3, 1, 5, 6, "cancelled"), status="cancelled")
-    call: dict[str, Any] = {"kind": "llm", "model": "m", "tokens": (1, 2)}
-    double = replace(span(5, None, 8, 9, "client", trace=2, **call), scope="client")
-    rows = [
-        span(1, None, 0, 9, "root", error=UNAVAILABLE),
-        span(2, 1, 1, 4, "failing", error=UNAVAILABLE),
-        cancelled,
-        span(4, 1, 7, 9, "call", **call),
-        double,
-    ]
-    shown = view_of(rows, view_id="v")
-    answer, buffers = ask(make_hub(shown), {"type": "rows", "view": "v", "have": None})
-    names, column = answer["header"]["names"], read(answer["header"], buffers)
-    found = {names[name]: state for name, state in zip(column["name"], column["state"], strict=True)}
-    roles = {name: hub_module.ERROR_ROLES[(state & 3) | ((state & 32) >> 3)] for name, state in found.items()}
-    assert roles == {"root": "propagated", "failing": "uncaught", "cancelled": "cancelled", "call": "", "client": ""}
-    assert [name for name, state in found.items() if state & 64] == ["failing"]
-    assert [name for name, state in found.items() if state & 128] == ["client"]
-
-
-def test_own_time_and_critical_path_equal_those_of_the_tree() -> None:
-    """The page draws intervals that Python computed."""
-    view = support_agent(1).view("v", "4")
-    answer, buffers = ask(make_hub(view), {"type": "rows", "view": "v", "have": None})
-    column = read(answer["header"], buffers)
-    start = view.tree.start_ns
-    nodes, states = view.tree.nodes, column["state"]
-    for name in ("own", "critical"):
-        read_back: dict[int, list[tuple[float, float]]] = {index: [] for index in range(len(nodes))}
-        for index, begin, end in zip(*(column[f"{name}_{part}"] for part in ("span", "start", "end")), strict=True):
-            read_back[index].append((begin, end))
-        for index, node in enumerate(nodes):
-            expected = [((begin - start) / 1e6, (end - start) / 1e6) for begin, end in getattr(node, name)]
-            by_bit = bool(states[index] & 24) if name == "critical" else not node.children
-            assert read_back[index] == ([] if by_bit else expected)
-    assert [bool(state & 8) for state in states] == [node.critical == ((node.start_ns, node.end_ns),) for node in nodes]
-    assert [bool(state & 16) for state in states] == [bool(n.children) and n.critical == n.own for n in nodes]
-    assert any(state & 8 for state in states)
-    assert any(state & 16 for state in states)
-
-
 def test_the_header_has_the_texts_of_the_other_displays() -> None:
     """Title, facts and delivery word are those of the summary; the deepest error is selected; it opens when raised."""
     view = support_agent(1, fails=True).view("v", "4", raised=True)
@@ -194,33 +120,6 @@ def test_the_first_span_selected_has_the_messages(name: str) -> None:
     details = {f"{span_id:016x}": source.details("v", f"{span_id:016x}") for span_id in source.spans}
     if source.view.tree.deepest_error is None and any("messages" in (one or {}) for one in details.values()):
         assert "messages" in (details[answer["header"]["selected"]] or {})
-
-
-@pytest.mark.parametrize("changes", [{"revision": 1}, {"running": True}])
-def test_the_version_changes_with_what_the_page_has_to_ask_for_again(changes: dict[str, Any]) -> None:
-    """Late events and prices, and the end of the cell, which decides which errors were caught."""
-    view = support_agent(1).view("v", "4")
-    assert hub_module.view_version(view) != hub_module.view_version(replace(view, **changes))
-
-
-def test_only_https_links_reach_the_page() -> None:
-    """A template with another URL scheme gives no link."""
-    view = one_call(1).view("v", "4", session_url="javascript:alert(1)")
-    assert hub_module.encode_header(view)["session"]["url"] is None
-
-
-@pytest.mark.parametrize(
-    ("export", "state"),
-    [
-        (ExportState(destination="x", made=3, sent=3), "sent"),
-        (ExportState(destination="x", made=3, waiting=3), "sending"),
-        (ExportState(destination="x", made=3, parked=3, failing=True), "failed"),
-        (ExportState(destination=None, made=3), "local"),
-    ],
-)
-def test_delivery_state(export: ExportState, state: str) -> None:
-    """Only failures are red: waiting and local are not failures."""
-    assert hub_module.encode_header(one_call(1).view("v", "4", export=export))["delivery_state"] == state
 
 
 def test_rows_are_not_sent_twice() -> None:
@@ -319,14 +218,6 @@ def test_no_markup_is_made_from_data() -> None:
     assert not re.findall(forbidden, hub_module.front_end_module())
 
 
-def test_ten_thousand_spans_fit_the_socket() -> None:
-    """At most 500 kB; names and kinds are sent once."""
-    view = many(1).view("v", "4")
-    described, buffers = hub_module.encode_rows(view)
-    assert len(view.tree.nodes) == 10_001
-    assert sum(map(len, buffers)) + len(json.dumps(described)) <= 500_000
-
-
 def test_details_of_a_model_call() -> None:
     """Messages in order, calls with parsed arguments, results joined to their call."""
     cell = support_agent(1)
@@ -397,6 +288,6 @@ def test_functions_of_the_notebook_are_named_without_their_module() -> None:
     """In the page's rows, as in the other displays."""
     named = [replace(row, name=f"__main__.{row.name}") for row in agent_rows(failing=True)]
     shown = view_of(named, raised=True)
-    everything = repr(hub_module.encode_rows(shown)) + text.render(shown) + html.render(shown)
+    everything = repr(encode_rows(shown)) + text.render(shown) + html.render(shown)
     assert "issue_refund" in everything
     assert "__main__" not in everything

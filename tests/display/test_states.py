@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hh_jupyter.display import html, hub, text
+from hh_jupyter.display import columns, html, text
 from hh_jupyter.display.html import mime_bundle
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.record import record_of
@@ -65,7 +65,7 @@ def bare(page: str) -> str:
 def test_no_display_shows_an_error_that_the_cell_handled() -> None:
     """Its code caught the root span's exception: the bar is neither red nor open, and the rows show what was caught."""
     shown = STATES["error that the cell handled"]
-    header = hub.encode_header(shown)
+    header = columns.encode_header(shown)
     assert (header["mark"], header["errors"], header["caught"], header["open"]) == ("ok", "", "2 caught", False)
     page, opened = bare(html.render(shown)), text.render(replace(shown, mode="tree"))
     assert "1 error" not in f"{page} {opened}"
@@ -76,9 +76,9 @@ def test_no_display_shows_an_error_that_the_cell_handled() -> None:
 
 def test_a_cancelled_span_looks_neither_like_a_success_nor_like_an_error() -> None:
     shown = STATES["cancelled"]
-    header, (columns, _) = hub.encode_header(shown), hub.encode_rows(shown)
+    header, (described, _) = columns.encode_header(shown), columns.encode_rows(shown)
     assert (header["mark"], header["errors"], header["cancelled"]) == ("cancelled", "", "2 cancelled")
-    assert columns["tags"] == {"0": "timed out", "1": "timed out", "2": "StopAgent"}
+    assert described["tags"] == {"0": "timed out", "1": "timed out", "2": "StopAgent"}
     page, words = html.render(shown), text.render(shown)
     assert html.ERROR_COLOR not in page
     assert words.startswith("⊘ 2 traces")
@@ -128,7 +128,7 @@ def facts(line: str) -> dict[str, Any]:
 
 def summaries(shown: CellView) -> dict[str, str]:
     """The summary of each of the three displays."""
-    bundle, header = mime_bundle(shown), hub.encode_header(shown)
+    bundle, header = mime_bundle(shown), columns.encode_header(shown)
     interactive = "  ".join((header["title"], header["duration"], *header["facts"], header["errors"], header["caught"]))
     return {
         "text": bundle["text/plain"].splitlines()[0],
