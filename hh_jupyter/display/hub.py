@@ -13,7 +13,7 @@ Its front end (`static/hub.js`) finds the outputs in the page and requests their
                                                     {type: running, view, source, header} + columns, unless it has them
                                                     {type: ended, view}
 
-Header and columns of a view: `columns.py`. `header: null` means that this kernel
+`static/kernel.js` is the page's side. Header and columns of a view: `columns.py`. `header: null` means that this kernel
 does not know the view; another kernel may. A view has at most one open request for its rows, and only a few are open in
 total. `reopen`: the page received no messages; create another model. Messages arrive on the main thread if the kernel
 is idle, and while a cell runs on a subshell's thread, with an empty context.
@@ -40,22 +40,17 @@ from hh_jupyter.records.tree import SpanNode
 
 MODULES = (
     "dom",
-    "rows",
-    "waterfall",
-    "clipboard",
+    "trace",
+    "list",
+    "tree",
     "content",
     "detail",
-    "tree",
     "summary",
-    "legend",
     "view",
+    "page",
     "running",
-    "theme",
-    "outputs",
-    "watchdog",
-    "requests",
-    "kernel",
     "widgets",
+    "kernel",
     "hub",
 )
 """Static modules in the order of their imports: each imports only modules before it."""
@@ -284,8 +279,8 @@ class Hub:
     def _reopen(self) -> None:
         """Create another model for a page that can send but receives no messages.
 
-        anywidget delivers no messages to a model whose start took more than 2 s, which happens in a busy page
-        (tests/browser/test_live_lab.py).
+        anywidget (0.11) delivers no messages to a model whose start took more than 2 s, which happens in a page that
+        computes for long without a pause (tests/browser/test_live_lab.py).
         """
         if self._displayed or self._reopened == MAX_REOPENS:
             return

@@ -284,6 +284,45 @@ def test_an_unresponsive_kernel_brings_back_the_static_output(cells: Page) -> No
     assert len(rows(cells, "agent")) == 10
 
 
+DISCONNECT = "() => { window.model.emit('comm_live_update'); return document.querySelectorAll('.hh-view').length; }"
+"""What the widget manager reports of every model when a kernel is restarted; returns how many views are left."""
+
+
+def test_a_restarted_kernel_brings_back_the_static_outputs_at_once(cells: Page) -> None:
+    """Without waiting for a reply that cannot come."""
+    cells.evaluate("() => { window.kernel.alive = false; }")
+    assert cells.evaluate(DISCONNECT) == 0
+    expect(cell(cells, "agent").locator(".hh-output > *").first).to_be_visible()
+
+
+def test_a_kernel_that_lives_on_after_a_disconnection_shows_its_views_again(cells: Page) -> None:
+    count = cells.locator(".hh-view").count()
+    assert cells.evaluate(DISCONNECT) == 0
+    expect(cells.locator(".hh-view")).to_have_count(count)
+
+
+def test_a_request_that_waits_behind_a_running_cell_is_sent_again(open_cells: Callable[..., Page]) -> None:
+    """The kernel's main shell is busy and holds the first request; a subshell answers the second one.
+
+    Other messages arrive, so that the kernel does not count as unresponsive.
+    """
+    page = open_cells("bar")
+    held: list[Route] = []
+
+    def hold_first(route: Route) -> None:
+        if held or asked_by(route.request).get("view") != "hh-err":
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route("**/message", hold_first)
+    page.evaluate("""() => { setInterval(() => window.model.tell({ type: 'ended', view: 'another' }, []), 200);
+        const div = document.createElement('div'); div.className = 'hh-output'; div.id = 'hh-err';
+        document.querySelector('main').append(div); }""")
+    expect(page.locator("#hh-err .hh-view")).to_be_visible()
+    held[0].continue_()
+
+
 OTHER_KERNEL = """async () => {
     const listeners = [];
     const bytes = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));

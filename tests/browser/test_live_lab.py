@@ -120,6 +120,18 @@ def test_a_slow_backend_leaves_traces_under_their_cells(browser: Browser, jupyte
         expect(lab.page.locator(".hh-output")).to_have_count(2)
 
 
+def test_a_view_is_interactive_while_the_next_cells_run(browser: Browser, jupyter: Jupyter) -> None:
+    """All cells at once in a new page: the requests for rows do not wait until the last cell ends."""
+    cells = ("%load_ext hh_jupyter", SETUP, SHORT, SHORT, "while True:\n    time.sleep(0.1)")
+    jupyter.write("behind.ipynb", cells)
+    with Lab(browser, jupyter.url, "behind.ipynb") as lab:
+        lab.command("notebook:run-all-cells")
+        expect(lab.page.locator(".hh-output .hh-view")).to_have_count(2, timeout=30_000)
+        expect(code_cell(lab, 4).locator(".jp-InputPrompt")).to_have_text("[*]:")
+        lab.command("notebook:interrupt-kernel")
+        expect(code_cell(lab, 4).locator(".jp-OutputArea-output")).to_contain_text("KeyboardInterrupt")
+
+
 def test_a_page_that_receives_nothing_gets_another_model(browser: Browser, jupyter: Jupyter) -> None:
     """This happens if the page is busy while the hub opens, for example with many outputs to render."""
     jupyter.write("no_messages.ipynb", ("%load_ext hh_jupyter", SETUP, SHORT))

@@ -2,10 +2,9 @@
 
 /** @import { Child, Details, Row, Shown, Span, State } from "./types.js" */
 
-import { copyText } from "./clipboard.js";
 import { attributes, errorPath, failure, inputAndOutput, messages, tabText } from "./content.js";
-import { count, duration, focusOn, h, kindMark, plural } from "./dom.js";
-import { foldFacts } from "./rows.js";
+import { copyText, count, duration, focusOn, h, kindMark, plural, redraw } from "./dom.js";
+import { foldFacts } from "./trace.js";
 
 const MAX_CACHED = 40;
 const MAX_CACHED_WITH_IMAGES = 4;
@@ -15,7 +14,7 @@ export class Detail {
   /**
    * @param {string} uid prefix of DOM ids
    * @param {State} state of the view
-   * @param {{fetch: (id: string) => Promise<Details | null>, leave: () => void}} on
+   * @param {{fetch: (id: string) => Promise<Details | null>, leave: () => void}} on `leave`: Escape was pressed
    */
   constructor(uid, state, on) {
     this.uid = uid;
@@ -37,33 +36,34 @@ export class Detail {
     this.cache = new Map();
   }
 
-  /**
-   * Show a row's details.
-   * @param {Shown} row
-   */
-  async show(row) {
-    if (row.items) return this.fold(/** @type {Row} */ (row), row.items);
-    const { span } = row;
+  /** Show a row's details. @param {Shown} row */
+  show(row) {
+    if (row.items) this.drawFold(/** @type {Row} */ (row), row.items);
+    else this.showSpan(row.span);
+  }
+
+  /** @param {Span} span */
+  async showSpan(span) {
     const { cache } = this;
-    const same = this.shown === span.id;
+    const isShown = () => this.shown === span.id;
+    const wasShown = isShown();
     this.shown = span.id;
     if (!cache.has(span.id)) {
-      const late = setTimeout(() => this.shown === span.id && !same && this.draw(span, null, "Loading from the kernel…"), LOADING_DELAY_MS);
+      const late = setTimeout(() => isShown() && !wasShown && this.draw(span, null, "Loading from the kernel…"), LOADING_DELAY_MS);
       try {
         cache.set(span.id, await this.on.fetch(span.id));
       } catch {
-        if (this.shown === span.id && this.cache === cache) this.draw(span, null, "The kernel does not respond.");
-        return undefined;
+        if (isShown() && this.cache === cache) this.draw(span, null, "The kernel does not respond.");
+        return;
       } finally {
         clearTimeout(late);
       }
       this.evictOldest();
     }
     // A newer reply is there, or the user went on.
-    if (this.shown !== span.id || (this.cache !== cache && this.cache.has(span.id))) return undefined;
-    const missing = span.running ? "The span is still running. Its input and output appear when it ends." : "The details of this span are no longer in memory.";
-    this.draw(span, cache.get(span.id) ?? null, missing);
-    return undefined;
+    if (!isShown() || (this.cache !== cache && this.cache.has(span.id))) return;
+    this.draw(span, cache.get(span.id) ?? null, span.running ? "The span is still running. Its input and output appear when it ends."
+      : "The details of this span are no longer in memory.");
   }
 
   /** Evict the oldest replies; those with images take megabytes, so that fewer of them are kept. */
@@ -79,7 +79,7 @@ export class Detail {
    * @param {Row} row
    * @param {Span[]} items
    */
-  fold({ key, span }, items) {
+  drawFold({ key, span }, items) {
     this.shown = key;
     this.drawn = "";
     const facts = foldFacts(items);
@@ -103,10 +103,8 @@ export class Detail {
     const drawn = JSON.stringify([id, this.state.tab, running || [start, end, own], errorPath(span)?.textContent, details, missing]);
     if (drawn === this.drawn) return;
     this.drawn = drawn;
-    const focused = this.element.querySelector(":focus")?.getAttribute("data-focus");
-    this.element.replaceChildren(this.head(span, details ?? {}), ...(details ? this.tabs(span, details) : [
+    redraw(this.element, this.head(span, details ?? {}), ...(details ? this.tabs(span, details) : [
       h("div", { class: "hh-pane hh-hint", role: "status" }, missing)]));
-    if (focused) focusOn(this.element.querySelector(`[data-focus="${focused}"]`));
   }
 
   /**

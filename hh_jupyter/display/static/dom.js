@@ -1,9 +1,10 @@
 /**
- * Elements, icons and number formats. All elements of the view are created here: span content enters as text nodes or
- * attribute values, never as markup.
+ * Elements, icons, number formats, the clipboard. All elements of the view are created here: span content enters as text
+ * nodes or attribute values, never as markup.
  */
 
 const SVG = "http://www.w3.org/2000/svg";
+const FEEDBACK_MS = 1200;
 const FOCUSABLE = new Set(["button", "a", "input", "textarea", "summary"]);
 
 /**
@@ -32,6 +33,16 @@ export function h(tag, attributes, ...children) {
 
 /** Move the focus to an element, if there is one. */
 export const focusOn = (/** @type {Element | null} */ element, preventScroll = false) => /** @type {HTMLElement | null} */ (element)?.focus({ preventScroll });
+
+/**
+ * Replace what is in an element. The focus stays on the part with the same `data-focus`.
+ * @param {Element} element @param {...(Node | string)} children
+ */
+export function redraw(element, ...children) {
+  const focused = element.querySelector(":focus")?.getAttribute("data-focus");
+  element.replaceChildren(...children);
+  if (focused) focusOn(element.querySelector(`[data-focus="${focused}"]`));
+}
 
 /**
  * Draw an icon from paths.
@@ -124,4 +135,32 @@ export const KIND_COLORS = [...new Set(Object.values(KINDS).map((kind) => kind.c
 export function kindMark(kind) {
   const { word, letter, color } = kindOf(kind);
   return h("span", { class: `hh-kind hh-c-${color}`, title: word, "aria-hidden": "true" }, letter);
+}
+
+/**
+ * Copy a text. VS Code and Colab may deny outputs access to the clipboard: then a box shows it selected.
+ * @param {string} text
+ * @param {string} what "JSON", "Python"
+ * @param {HTMLElement} button shows "Copied" for a moment
+ * @param {HTMLElement} place parent of the text box
+ */
+export async function copyText(text, what, button, place) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const box = h("textarea", {
+      class: "hh-offer", readonly: true, rows: 6, "aria-label": `${what} to copy`, onblur: () => box.remove(),
+    });
+    box.value = text;
+    place.append(box);
+    box.select();
+    return;
+  }
+  if (button.dataset.word) return;
+  button.dataset.word = button.textContent ?? "";
+  button.textContent = "Copied";
+  setTimeout(() => {
+    button.textContent = button.dataset.word ?? "";
+    delete button.dataset.word;
+  }, FEEDBACK_MS);
 }

@@ -1,17 +1,20 @@
 /**
- * The hub: one model per kernel, never displayed. It finds the static outputs of its kernel in the page and replaces them by
- * interactive views while the kernel responds. display/hub.py describes the messages.
+ * The hub: one model per kernel, never displayed. It finds the static outputs of its kernel in the page and shows interactive
+ * views in them while the kernel responds.
+ *
+ * Who owns which state: the hub which view is in which output, and what is known of each view; kernel.js whether the kernel
+ * responds and which requests are open; running.js the cells that run; widgets.js the layouts; each view what is selected
+ * and folded in it.
  */
 
-/** @import { FromKernel, Header, Model, Rows, State } from "./types.js" */
+/** @import { Header, Known, Model, Rows } from "./types.js" */
 
-import { focusOn, h } from "./dom.js";
+import { h } from "./dom.js";
 import { Kernel } from "./kernel.js";
-import { idOf, isBoxed, outputsOf, shows, VisibleOutputs } from "./outputs.js";
-import { Boxes, keepOutOfFiles } from "./widgets.js";
+import { followTheme, idOf, isBoxed, isDark, outputsOf, shows, VisibleOutputs } from "./page.js";
 import { RunningViews } from "./running.js";
-import { followTheme, isDark } from "./theme.js";
 import { newState, View } from "./view.js";
+import { Boxes, keepOutOfFiles } from "./widgets.js";
 
 const MAX_DETACHED = 100;
 let viewCount = 0;
@@ -21,57 +24,37 @@ class Hub {
   constructor(model, own) {
     this.model = model;
     this.own = own;
-    /** @type {Map<Element, {id: string, view: View}>} mounted views by the output that holds them */
+    this.kernel = new Kernel(model, this);
+    /** @type {Map<Element, View>} by the output that holds it, also for a while after the output left the page */
     this.mounted = new Map();
-    /** @type {Map<string, Rows>} the last rows of each view */
-    this.rows = new Map();
-    /** @type {Map<string, State>} */
-    this.states = new Map();
+    /** @type {Map<string, Known>} by the id of the view */
+    this.known = new Map();
     this.running = new RunningViews();
     this.boxes = new Boxes(model.widget_manager);
-    /** @type {Set<string>} views that this kernel does not know */
-    this.foreign = new Set();
     this.visible = new VisibleOutputs();
-    /** The kernel does not respond: the static outputs are shown. */
-    this.disconnected = false;
-    this.kernel = new Kernel(model, {
-      handlers: {
-        rows: (message, buffers) => this.receiveRows(message, buffers),
-        changed: ({ view }) => this.refresh(view),
-        running: (message, buffers) => this.receiveRunning(message, buffers),
-        ended: ({ view }) => this.running.ending(view),
-      },
-      unresponsive: () => this.restoreAll(),
-      responsive: () => this.disconnected && this.remountAll(),
-      version: (view) => this.rows.get(view)?.header.version ?? null,
-      isVisible: (view) => this.visible.views.has(view),
-    });
+    this.stopped = new AbortController();
+    this.observer = new MutationObserver((records) => this.nodesAdded(records));
     this.unfollowTheme = () => {};
-    this.observer = new MutationObserver((records) => this.changed(records));
-    this.onConnectionChange = () => {
-      setTimeout(() => this.boxes.removeDead()); // The manager disconnects one model after the other.
-      this.probe();
-    };
-    this.onVisibility = () => this.reportVisibility();
-    this.onToggle = (/** @type {any} */ { target }) => target.open && this.findOutputs(target);
+    this.onConnectionChange = () => this.connectionChanged();
   }
 
   start() {
+    const { signal } = this.stopped;
     this.kernel.start();
     this.model.on("comm_live_update", this.onConnectionChange);
     if (!this.own) {
       this.observer.observe(document.body, { childList: true, subtree: true });
-      document.addEventListener("visibilitychange", this.onVisibility);
-      this.reportVisibility();
+      document.addEventListener("visibilitychange", () => this.kernel.reportVisibility(), { signal });
+      this.kernel.reportVisibility();
     }
-    this.unfollowTheme = followTheme(() => this.applyTheme());
-    document.addEventListener("toggle", this.onToggle, true); // It does not bubble.
+    this.unfollowTheme = followTheme(() => this.themeChanged());
+    // `toggle` does not bubble.
+    document.addEventListener("toggle", ({ target }) => target instanceof HTMLDetailsElement && target.open && this.findOutputs(target), { capture: true, signal });
     this.findOutputs(this.own ?? document.body);
   }
 
   stop() {
-    document.removeEventListener("toggle", this.onToggle, true);
-    document.removeEventListener("visibilitychange", this.onVisibility);
+    this.stopped.abort();
     this.model.off("comm_live_update", this.onConnectionChange);
     this.observer.disconnect();
     this.visible.stop();
@@ -82,13 +65,10 @@ class Hub {
     this.restoreAll();
   }
 
-  /** The kernel sends running views only to a visible page. */
-  reportVisibility() {
-    this.kernel.send({ type: "visibility", visible: !document.hidden });
-  }
+  // Outputs in the page.
 
   /** Look for outputs in added nodes, except in those of our own views. @param {MutationRecord[]} records */
-  changed(records) {
+  nodesAdded(records) {
     for (const { target, addedNodes } of records) {
       if (target instanceof Element && target.closest(".hh-view")) continue;
       for (const node of addedNodes) if (node instanceof Element) this.findOutputs(node);
@@ -97,122 +77,72 @@ class Hub {
 
   /** @param {Element} root */
   findOutputs(root) {
-    const outputs = root === this.own || root.matches(".hh-output") ? [root] : root.querySelectorAll(".hh-output");
-    for (const output of outputs) {
-      const id = idOf(output);
-      if (output.classList.contains("hh-box")) this.boxes.show(output, id);
-      if (isBoxed(output) && !this.own) continue;
-      // Outputs in a folded element are requested when it opens: a table would otherwise request all its rows.
-      if (output.parentElement?.closest("details:not([open])")) continue;
-      if (!id || this.foreign.has(id) || this.mounted.has(output)) continue;
-      if (output.classList.contains("hh-live")) {
-        this.kernel.requestRows(id); // Another hub was faster. Its kernel may be dead: our kernel's reply decides.
-        continue;
-      }
-      const rows = this.rows.get(id);
+    for (const output of root === this.own || root.matches(".hh-output") ? [root] : root.querySelectorAll(".hh-output")) this.found(output);
+  }
+
+  /** Show the view of an output that is new in the page, if its rows are known, and request them. @param {Element} output */
+  found(output) {
+    const id = idOf(output);
+    if (output.classList.contains("hh-box")) this.boxes.show(output, id);
+    if (isBoxed(output) && !this.own) return;
+    // Outputs in a folded element are requested when it opens: a table would otherwise request all its rows.
+    if (output.parentElement?.closest("details:not([open])")) return;
+    if (!id || this.mounted.has(output)) return;
+    const { foreign, rows } = this.knownOf(id);
+    if (foreign) return;
+    // If another hub was faster, its kernel may be dead: our kernel's reply decides.
+    if (!output.classList.contains("hh-live")) {
       // The view of the running cell becomes that of its output. A cell that ran again has new spans: show its static text
       // until they arrive.
-      if (rows && !this.disconnected && (this.running.get(id) || shows(output, rows.header))) this.mount(output, id, rows);
+      if (rows && this.kernel.responds && (this.running.get(id) || shows(output, rows.header))) this.mount(output, id, rows);
       else this.running.hide(id);
       this.visible.watch(output);
-      this.kernel.requestRows(id);
     }
-  }
-
-  /**
-   * Receive the rows of a view, or no header if the kernel does not know it. A late reply mounts the view again.
-   * @param {FromKernel} message @param {DataView[]} buffers
-   */
-  receiveRows({ view: id, header }, buffers) {
-    if (!header) {
-      this.foreign.add(id);
-      for (const output of this.outputsOf(id)) if (this.mounted.has(output)) this.restore(output);
-      return;
-    }
-    const rows = this.storeRows(id, header, buffers);
-    for (const output of this.outputsOf(id)) {
-      const mounted = this.mounted.get(output);
-      if (mounted) mounted.view.update(header, rows.buffers);
-      else if (rows.buffers.length && (!output.classList.contains("hh-live") || shows(output, header))) {
-        // Held by the hub of a kernel that was restarted and cannot reply; our kernel just did.
-        output.dispatchEvent(new CustomEvent("hh-release"));
-        this.mount(output, id, rows);
-      }
-    }
-  }
-
-  /** Receive the spans so far of a running cell. @param {FromKernel} message @param {DataView[]} buffers */
-  receiveRunning({ view: id, source, header }, buffers) {
-    if (!header) return;
-    this.running.update(id, source, () => this.create(id), header, this.storeRows(id, header, buffers).buffers);
-    this.setTheme(/** @type {View} */ (this.running.get(id)));
-  }
-
-  /**
-   * Store and return the last rows of a view. Without new columns the previous ones stay.
-   * @param {string} id @param {Header} header @param {DataView[]} buffers
-   */
-  storeRows(id, header, buffers) {
-    const before = this.rows.get(id);
-    // The previous header describes the previous columns.
-    const rows = buffers.length || !before ? { header, buffers } : { header: { ...before.header, ...header }, buffers: before.buffers };
-    this.rows.set(id, rows);
-    return rows;
+    this.kernel.requestRows(id);
   }
 
   /** @param {string} id */
-  refresh(id) {
-    this.foreign.delete(id);
-    if (this.rows.has(id) || this.outputsOf(id).length) this.kernel.requestRows(id);
+  outputsOf(id) {
+    return this.own ? [this.own] : outputsOf(id);
   }
 
   /** @param {Element} output @param {string} id @param {Rows} rows */
   mount(output, id, rows) {
-    const view = this.takeDetachedView(id) ?? this.create(id);
-    const { activeElement } = document;
-    // The focus is lost when the view moves, and was lost when its previous output was removed.
-    const focus = view.element.contains(activeElement) ? activeElement : activeElement === document.body ? view.lastFocus : null;
-    const scrolled = [view.tree.list, view.detail.element].map((element) => ({ element, top: element.scrollTop }));
-    this.setTheme(view);
-    output.append(view.element);
+    const detached = this.takeDetached(id);
+    const view = this.running.get(id) ?? detached ?? this.create(id);
     output.classList.add("hh-live");
+    view.moveTo(output);
     this.running.end(id);
-    for (const { element, top } of scrolled) element.scrollTop = top;
-    this.mounted.set(output, { id, view });
+    this.mounted.set(output, view);
+    // The hub of a restarted kernel takes the output over.
     output.addEventListener("hh-release", () => this.mounted.has(output) && this.restore(output), { once: true });
     view.update(rows.header, rows.buffers);
-    focusOn(focus, true);
     this.prune();
   }
 
-  /**
-   * Return the view that showed this id until the cell ended or its output was replaced.
-   * @param {string} id
-   */
-  takeDetachedView(id) {
-    const orphan = [...this.mounted].find(([old, entry]) => entry.id === id && !old.isConnected);
-    if (orphan) this.mounted.delete(orphan[0]);
-    return this.running.get(id) ?? orphan?.[1].view;
+  /** Return the view of an output that has left the page: an update replaces the nodes of an output. @param {string} id */
+  takeDetached(id) {
+    for (const [output, view] of this.mounted) {
+      if (view.id !== id || output.isConnected) continue;
+      this.mounted.delete(output);
+      return view;
+    }
+    return undefined;
   }
 
   /** @param {string} id */
   create(id) {
-    const state = this.states.get(id) ?? newState();
-    this.states.set(id, state);
     viewCount += 1;
-    const view = new View(`hh-${viewCount}`, state, {
-      details: (span) => this.kernel.request({ type: "details", view: id, span }),
-      python: (span) => this.kernel.request({ type: "python", view: id, span }),
-      act: (type) => this.kernel.request({ type, view: id }),
-    });
-    // An update replaces the nodes of an output; the view moves and the focused element gets the focus back. Removal and
-    // leaving both fire focusout: only later is the element still connected or not.
-    const { element } = view;
-    element.addEventListener("focusin", (event) => (view.lastFocus = /** @type {Element} */ (event.target)));
-    element.addEventListener("focusout", () => setTimeout(() => {
-      if (element.isConnected && !element.contains(document.activeElement)) view.lastFocus = null;
-    }));
+    const view = new View(id, `hh-${viewCount}`, this.knownOf(id).state, this.kernel);
+    view.setTheme(isDark());
     return view;
+  }
+
+  /** Show the static output again. @param {Element} output */
+  restore(output) {
+    this.mounted.get(output)?.element.remove();
+    this.mounted.delete(output);
+    output.classList.remove("hh-live");
   }
 
   /** Outputs that scroll away leave the page and come back; only the oldest of many are dropped. */
@@ -221,48 +151,103 @@ class Hub {
     for (const output of gone.slice(0, Math.max(0, gone.length - MAX_DETACHED))) this.restore(output);
   }
 
-  /** @param {Element} output */
-  restore(output) {
-    this.mounted.get(output)?.view.element.remove();
-    this.mounted.delete(output);
-    output.classList.remove("hh-live");
+  themeChanged() {
+    for (const view of [...this.mounted.values(), ...this.running.views()]) view.setTheme(isDark());
   }
 
-  /** The kernel does not respond: show the static outputs again. */
-  restoreAll() {
-    if (this.own) return;
-    this.disconnected = this.mounted.size > 0 || this.disconnected;
-    for (const output of [...this.mounted.keys()]) this.restore(output);
+  // What the kernel sends.
+
+  /** @param {string} id @returns {Known} */
+  knownOf(id) {
+    const known = this.known.get(id) ?? { state: newState(), rows: null, foreign: false };
+    this.known.set(id, known);
+    return known;
   }
 
-  /** The kernel responds again: show the interactive views. */
-  remountAll() {
-    this.disconnected = false;
-    for (const [id, rows] of this.rows) {
-      for (const output of this.outputsOf(id)) if (!output.classList.contains("hh-live")) this.mount(output, id, rows);
-    }
-  }
-
-  /** The connection changed: check whether the kernel still responds. */
-  probe() {
-    const [first] = this.mounted.values();
-    if (first) this.kernel.requestRows(first.id);
+  /** The version of the rows that the page has. @param {string} id */
+  version(id) {
+    return this.known.get(id)?.rows?.header.version ?? null;
   }
 
   /** @param {string} id */
-  outputsOf = (id) => (this.own ? [this.own] : outputsOf(id));
+  isVisible(id) {
+    return this.visible.views.has(id);
+  }
 
-  applyTheme() {
-    const views = [...this.mounted.values()].map(({ view }) => view);
-    for (const view of [...views, ...this.running.views()]) {
-      this.setTheme(view);
-      view.spark();
+  /**
+   * The rows of a view, or no header if the kernel does not know it. A late reply mounts the view again.
+   * @param {string} id @param {Header | null} header @param {DataView[]} buffers
+   */
+  rows(id, header, buffers) {
+    if (!header) {
+      this.knownOf(id).foreign = true;
+      for (const output of this.outputsOf(id)) if (this.mounted.has(output)) this.restore(output);
+      return;
+    }
+    const rows = this.store(id, header, buffers);
+    for (const output of this.outputsOf(id)) {
+      const view = this.mounted.get(output);
+      if (view) view.update(header, rows.buffers);
+      else if (rows.buffers.length && (!output.classList.contains("hh-live") || shows(output, header))) {
+        // Held by the hub of a kernel that was restarted and cannot reply; our kernel just did.
+        output.dispatchEvent(new CustomEvent("hh-release"));
+        this.mount(output, id, rows);
+      }
     }
   }
 
-  /** @param {View} view */
-  setTheme(view) {
-    view.element.dataset.theme = isDark() ? "dark" : "light";
+  /** The spans so far of a running cell. @param {string} id @param {string} source @param {Header} header @param {DataView[]} buffers */
+  runningRows(id, source, header, buffers) {
+    this.running.update(id, source, () => this.create(id), header, this.store(id, header, buffers).buffers);
+  }
+
+  /** A running cell ended: its output takes over the view. @param {string} id */
+  ended(id) {
+    this.running.ending(id);
+  }
+
+  /** The rows of a view, or what the bar says of them, have changed. @param {string} id */
+  changed(id) {
+    const known = this.known.get(id);
+    if (known) known.foreign = false;
+    if (known?.rows || this.outputsOf(id).length) this.kernel.requestRows(id);
+  }
+
+  /**
+   * Store and return the last rows of a view. Without new columns the previous ones stay, which the previous header describes.
+   * @param {string} id @param {Header} header @param {DataView[]} buffers
+   */
+  store(id, header, buffers) {
+    const known = this.knownOf(id);
+    known.rows = known.rows && !buffers.length ? { header: { ...known.rows.header, ...header }, buffers: known.rows.buffers } : { header, buffers };
+    return known.rows;
+  }
+
+  // Whether the kernel is there.
+
+  /** Show the static outputs. A widget of its own has none. */
+  restoreAll() {
+    if (!this.own) for (const output of [...this.mounted.keys()]) this.restore(output);
+  }
+
+  /** The kernel does not respond. Should it be busy or disconnected only, it replies to this request later. */
+  unresponsive() {
+    const [view] = this.mounted.values();
+    this.restoreAll();
+    if (view) this.kernel.requestRows(view.id);
+  }
+
+  /** The kernel responds again: show the interactive views. */
+  responsive() {
+    for (const [id, { rows }] of this.known) {
+      if (rows) for (const output of this.outputsOf(id)) if (!output.classList.contains("hh-live")) this.mount(output, id, rows);
+    }
+  }
+
+  /** The kernel was restarted, or a model was closed. */
+  connectionChanged() {
+    setTimeout(() => this.boxes.removeDead()); // The manager disconnects one model after the other.
+    if (this.mounted.size) this.kernel.giveUp();
   }
 }
 

@@ -1,11 +1,18 @@
-/** The summary bar and the notice below it. Python provides their texts, the same as in the other displays. */
+/** What stands around the spans: above them the summary bar and notices, whose texts Python provides as for the other displays; below them the legend. */
 
-/** @import { Header, Notice, Session } from "./types.js" */
+/** @import { Header, Notice, Session, State, Trace } from "./types.js" */
 
-import { chevron, h, statusIcon, tick } from "./dom.js";
-import { sparkCanvas } from "./waterfall.js";
+import { chevron, h, kindMark, kindOf, statusIcon, tick } from "./dom.js";
+import { sparkCanvas } from "./tree.js";
 
 const STATUS = { ok: "finished", error: "failed", running: "running", stopped: "interrupted", cancelled: "cancelled" };
+/** Keys that the legend names; all others are behind `?`. */
+const MAIN_KEYS = [["e", "error"], ["/", "filter"]];
+const KEYS = [
+  ["↑ ↓  j k", "row above or below"], ["← →", "fold, unfold, to the parent"], ["Home End", "first or last row"],
+  ["Enter", "to the details"], ["Esc", "back to the tree"], ["e", "next error"], ["/", "filter"], ["*", "unfold all siblings"],
+  ["c", "copy the span as JSON"], ["C", "copy the whole cell"], ["p", "copy as Python"], ["?", "these keys"],
+];
 
 /**
  * The elements of the summary bar. If they do not fit, facts are dropped from the right.
@@ -86,4 +93,22 @@ export function noticeRow(notice, canSend, act) {
     h("div", null, h("b", null, notice.title), " ", notice.text, notice.command ? [" ", h("code", null, notice.command)] : null,
       h("span", { class: "hh-reply", role: "status" })),
     canSend ? h("div", { class: "hh-acts" }, button("send", "Send"), button("save", "Save to file")) : null);
+}
+
+/**
+ * The meaning of marks and bars, and the most important keys.
+ * @param {Trace} trace
+ * @param {State} state of the view
+ * @param {() => void} toggle opens and closes the list of keys
+ */
+export function legendItems(trace, state, toggle) {
+  const seen = new Map(trace.spans.map((span) => [kindOf(span.kind).word, span.kind]));
+  const button = h("button", { class: "hh-keys-button", type: "button", "aria-expanded": String(state.keys), "data-focus": "keys", onclick: toggle },
+    h("kbd", null, "?"), "keys");
+  return [
+    ...[...seen].map(([word, kind]) => h("span", { class: "hh-item" }, kindMark(kind), word)),
+    h("span", { class: "hh-item" }, "solid: own work, pale: waiting, dotted: first token"), h("span", { class: "hh-space" }),
+    ...MAIN_KEYS.map(([key, action]) => h("span", { class: "hh-item" }, h("kbd", null, key), action)), button,
+    state.keys ? h("dl", { class: "hh-keys" }, KEYS.map(([key, action]) => h("div", null, h("dt", null, h("kbd", null, key)), h("dd", null, action)))) : "",
+  ];
 }

@@ -1,19 +1,22 @@
-/** The tree with its waterfall: virtual rows, one tab stop, keyboard navigation. */
+/** The spans of a trace: a list of rows with their bars on a time axis, and all of them at once as a strip. */
 
-/** @import { Row, Span, State, Trace } from "./types.js" */
+/** @import { LanedSpan, Row, Span, State, Trace } from "./types.js" */
 
-import { chevron, count, duration, h, kindMark, kindOf, plural, short } from "./dom.js";
-import { foldFacts, rowsWithSelected } from "./rows.js";
-import { minimapCanvas, paintLanes, waterfall } from "./waterfall.js";
+import { chevron, count, duration, h, KIND_COLORS, kindMark, kindOf, plural, short } from "./dom.js";
+import { List } from "./list.js";
+import { foldFacts, lanes, merged, rowsWithSelected } from "./trace.js";
 
-const ROW_HEIGHT = 26;
-const MAX_HEIGHT = 14 * ROW_HEIGHT;
-const OVERSCAN_ROWS = 6;
+/** From so many spans on, a list needs a minimap. */
 const MINIMAP_FROM = 300;
-const MINIMAP_HEIGHT = 45;
+/** Sizes in CSS pixels; canvases have twice the size for high-resolution screens. */
+const MINIMAP = { width: 560, height: 44 };
+const SPARK = { width: 110, height: 18 };
+const BORDER = 1;
+const AXIS_HEIGHT = 23;
 /** @type {Record<string, string>} */
 const FAILED = { uncaught: " hh-failed", propagated: " hh-passed" };
 
+/** Minimap, axis and list. */
 export class Tree {
   /**
    * @param {string} uid prefix of the rows' DOM ids
@@ -21,122 +24,53 @@ export class Tree {
    * @param {{select: (row: Row) => void, enter: () => void}} on
    */
   constructor(uid, state, on) {
-    this.uid = uid;
     this.state = state;
-    this.on = on;
-    /** @type {Row[]} */
-    this.rows = [];
     /** @type {Trace} from the first update on */
     this.trace = /** @type {any} */ (undefined);
-    this.pad = h("div", { class: "hh-pad", role: "presentation" });
-    this.list = h("div", {
-      class: "hh-list", role: "tree", tabindex: 0, "aria-label": "Spans",
-      onscroll: () => this.paint(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event),
-    }, this.pad);
+    /** @type {List<Row>} */
+    this.list = new List(uid, state, {
+      label: "Spans", empty: "No span matches.", select: on.select, enter: on.enter, refold: () => this.update(this.trace),
+      draw: (row, toggle) => ({ label: rowLabel(row), cells: [nameCell(row, toggle), waterfall(this.trace, row, state.critical)] }),
+    });
     this.ticks = h("div", { class: "hh-ticks", "aria-hidden": "true" });
-    this.minimap = minimapCanvas((share) => this.selectAt(share));
-    this.element = h("div", { class: "hh-left" }, this.minimap, h("div", { class: "hh-axis" }, h("span", null, "Span"), this.ticks), this.list);
+    this.minimap = lanesCanvas("hh-minimap", MINIMAP, {
+      title: "All spans over time: click to jump to a point in time", // Keyboard users have the rows.
+      onclick: (/** @type {MouseEvent} */ event) => this.selectAt(event.offsetX / this.minimap.clientWidth),
+    });
+    this.element = h("div", { class: "hh-left" }, this.minimap, h("div", { class: "hh-axis" }, h("span", null, "Span"), this.ticks), this.list.element);
   }
 
-  /**
-   * Show another trace, or the same after a change of state.
-   * @param {Trace} trace
-   */
+  /** Show another trace, or the same after a change of state. @param {Trace} trace */
   update(trace) {
     this.trace = trace;
-    this.rows = rowsWithSelected(trace, this.state);
-    const height = this.rows.length * ROW_HEIGHT;
-    this.pad.style.height = `${height}px`;
-    this.list.style.height = `${Math.min(MAX_HEIGHT, Math.max(height, ROW_HEIGHT))}px`;
+    this.list.show(rowsWithSelected(trace, this.state));
     this.ticks.replaceChildren(...[0, 0.25, 0.5, 0.75, 1].map((share) => h("span", {
       class: "hh-tick", style: { left: `${share * 100}%` },
     }, share ? duration(trace.end * share) : "0")));
     this.minimap.hidden = trace.spans.length <= MINIMAP_FROM;
     this.paintMinimap();
-    this.paint();
   }
 
   paintMinimap() {
     if (this.trace && !this.minimap.hidden) requestAnimationFrame(() => paintLanes(this.minimap, this.trace));
   }
 
-  /**
-   * Select the innermost row at a point in time; if there is none, the nearest before it.
-   * @param {number} share of the total duration
-   */
+  /** Height of minimap, axis and list in pixels, for the detail pane beside them. */
+  get height() {
+    return this.list.height + AXIS_HEIGHT + (this.minimap.hidden ? 0 : MINIMAP.height + BORDER);
+  }
+
+  /** Select the innermost row at a point in time; if there is none, the nearest before it. @param {number} share of the total duration */
   selectAt(share) {
     const at = share * this.trace.end;
+    const { rows } = this.list;
     const end = (/** @type {Row} */ { span, items }) => (items ? items[items.length - 1].end : span.end);
     let best = 0;
-    this.rows.forEach((row, i) => {
-      if (row.span.start <= at && (end(row) >= at || end(row) > end(this.rows[best]))) best = i;
+    rows.forEach((row, i) => {
+      if (row.span.start <= at && (end(row) >= at || end(row) > end(rows[best]))) best = i;
     });
-    this.list.focus({ preventScroll: true });
-    this.select(best);
-  }
-
-  /** Height of minimap, axis and list in pixels, for the detail pane next to them. */
-  get height() {
-    return Math.min(MAX_HEIGHT, this.rows.length * ROW_HEIGHT) + 23 + (this.minimap.hidden ? 0 : MINIMAP_HEIGHT);
-  }
-
-  get index() {
-    return this.rows.findIndex((row) => row.key === this.state.selected);
-  }
-
-  /** Render the visible rows and a few around them. */
-  paint() {
-    const first = Math.max(0, Math.floor(this.list.scrollTop / ROW_HEIGHT) - OVERSCAN_ROWS);
-    const last = Math.min(this.rows.length, first + MAX_HEIGHT / ROW_HEIGHT + 2 * OVERSCAN_ROWS + 1);
-    this.pad.replaceChildren(...this.rows.slice(first, last).map((row, i) => this.row(row, first + i)));
-    const selected = this.index;
-    if (selected >= first && selected < last) this.list.setAttribute("aria-activedescendant", `${this.uid}-${selected}`);
-    else this.list.removeAttribute("aria-activedescendant");
-    if (!this.rows.length) this.pad.replaceChildren(h("div", { class: "hh-none", role: "presentation" }, "No span matches."));
-  }
-
-  /**
-   * @param {Row} row
-   * @param {number} index
-   */
-  row(row, index) {
-    return h("div", {
-      class: "hh-row", id: `${this.uid}-${index}`, role: "treeitem", "aria-level": row.depth + 1,
-      "aria-posinset": row.position, "aria-setsize": row.size, "aria-expanded": row.expanded === null ? null : String(row.expanded),
-      "aria-selected": String(row.key === this.state.selected), "aria-label": rowLabel(row),
-      style: { top: `${index * ROW_HEIGHT}px` }, onclick: () => this.select(index), ondblclick: () => this.toggle(row),
-    }, nameCell(row, () => this.toggle(row)), waterfall(this.trace, row, this.state.critical));
-  }
-
-  /**
-   * Select a row by its index and scroll to it.
-   * @param {number} index
-   */
-  select(index) {
-    const at = Math.max(0, Math.min(this.rows.length - 1, index));
-    const row = this.rows[at];
-    if (!row) return;
-    this.state.selected = row.key;
-    this.reveal(at);
-    this.on.select(row);
-  }
-
-  reveal(index = this.index) {
-    if (index < 0) return;
-    const top = index * ROW_HEIGHT;
-    const seen = this.list.clientHeight || MAX_HEIGHT;
-    if (top < this.list.scrollTop) this.list.scrollTop = top;
-    else if (top + ROW_HEIGHT > this.list.scrollTop + seen) this.list.scrollTop = top + ROW_HEIGHT - seen;
-    this.paint();
-  }
-
-  /** @param {Row} row */
-  toggle(row, expanded = !row.expanded) {
-    if (row.expanded === null || row.expanded === expanded) return;
-    this.state.toggled.set(row.key, expanded);
-    const before = this.state.selected;
-    this.update(this.trace);
-    if (this.state.selected !== before) this.select(this.index);
+    this.list.focus();
+    this.list.select(best);
   }
 
   /** Go to the next span where an error began, including caught ones; wraps around. Opens the rows above it. */
@@ -148,55 +82,12 @@ export class Tree {
     this.goTo(failed.find((span) => span.order > at) ?? failed[0]);
   }
 
-  /**
-   * Select a span and open the rows that hide it, also those that the user closed.
-   * @param {Span} span
-   */
+  /** Select a span and open the rows that hide it, also those that the user closed. @param {Span} span */
   goTo(span) {
     for (let above = span.parent; above; above = above.parent) this.state.toggled.delete(above.id);
     this.state.selected = span.id;
     this.update(this.trace);
-    this.select(this.index);
-  }
-
-  /** @param {KeyboardEvent} event */
-  key(event) {
-    const at = this.index;
-    const row = this.rows[at];
-    /** @type {Record<string, () => void>} */
-    const moves = {
-      ArrowDown: () => this.select(at + 1), j: () => this.select(at + 1), ArrowUp: () => this.select(at - 1),
-      k: () => this.select(at - 1), Home: () => this.select(0), End: () => this.select(this.rows.length - 1),
-      PageDown: () => this.select(at + 13), PageUp: () => this.select(at - 13),
-      ArrowRight: () => (row?.expanded === false ? this.toggle(row) : this.select(at + 1)),
-      ArrowLeft: () => (row?.expanded ? this.toggle(row) : this.select(this.parentIndex(at))),
-      " ": () => row && this.toggle(row), Enter: () => this.on.enter(), "*": () => row && this.openLevel(row),
-    };
-    const move = moves[event.key];
-    if (!move || event.ctrlKey || event.metaKey) return;
-    event.preventDefault();
-    event.stopPropagation();
-    move();
-  }
-
-  /**
-   * The index of a row's parent.
-   * @param {number} at
-   */
-  parentIndex(at) {
-    let index = at - 1;
-    while (index > 0 && this.rows[index].depth >= this.rows[at].depth) index -= 1;
-    return index;
-  }
-
-  /** @param {Row} row */
-  openLevel(row) {
-    for (const other of this.rows) {
-      if (other.depth === row.depth && other.span.parent === row.span.parent && other.expanded === false) {
-        this.state.toggled.set(other.key, true);
-      }
-    }
-    this.update(this.trace);
+    this.list.select(this.list.index);
   }
 }
 
@@ -241,4 +132,96 @@ function nameCell(row, toggle) {
     !note && !items && span.model ? h("span", { class: "hh-model", title: span.model }, span.model) : null,
     !items && span.error !== "uncaught" && span.errors ? h("span", { class: "hh-chip hh-chip-error hh-small" }, count(span.errors)) : null,
     tokens ? h("span", { class: "hh-tokens" }, short(tokens)) : null);
+}
+
+/**
+ * The waterfall cell of a row. Hidden from assistive technology: the row's label has the same information.
+ * @param {{end: number}} trace
+ * @param {Row} row
+ * @param {boolean} critical whether the critical path is underlined
+ */
+export function waterfall(trace, row, critical) {
+  const total = trace.end || 1;
+  const { span } = row;
+  /** @type {Box} */
+  const box = (name, start, end) => h("span", {
+    class: `${name} hh-c-${kindOf(span.kind).color}`,
+    style: { left: `${(start / total) * 100}%`, width: `${((end - start) / total) * 100}%` },
+  });
+  const cell = h("div", { class: "hh-fall", "aria-hidden": "true" });
+  if (row.items) {
+    const facts = foldFacts(row.items);
+    const strip = merged(row.items.map((item) => [item.start, item.end]), total / 400);
+    cell.append(...strip.map(([start, end]) => box("hh-strip", start, end)));
+    cell.append(label(facts.start / total, facts.end / total, `p50 ${duration(facts.p50)}`));
+    return cell;
+  }
+  cell.append(...spanBars(span, box));
+  if (critical) cell.append(...span.critical.map(([start, end]) => box("hh-critical", start, end)));
+  cell.append(label(span.start / total, span.end / total, span.running ? "running" : duration(span.end - span.start)));
+  return cell;
+}
+
+/**
+ * A pale bar over the whole span if it waited (for children or the first token), solid ones over its own work.
+ * @typedef {(name: string, start: number, end: number) => HTMLElement} Box
+ * @param {Span} span
+ * @param {Box} box
+ */
+function spanBars(span, box) {
+  const waits = span.children.length > 0 || span.first !== null;
+  const mark = span.error === "uncaught" ? " hh-failed" : span.error === "propagated" && span.errors ? " hh-passed" : "";
+  const bars = [box(`hh-strip${waits ? " hh-pale" : ""}${mark}`, span.start, span.end)];
+  if (span.children.length) bars.push(...span.own.map(([start, end]) => box("hh-strip", start, end)));
+  else if (span.first !== null) {
+    const first = Math.min(span.start + span.first, span.end);
+    bars.push(box("hh-strip", first, span.end), box("hh-first", first, first));
+  }
+  if (span.running) bars[0].classList.add("hh-running");
+  return bars;
+}
+
+/**
+ * The duration next to its bar, on the side with room; on the bar if it fills the row.
+ * @param {number} start
+ * @param {number} end
+ * @param {string} text
+ */
+function label(start, end, text) {
+  const element = h("span", { class: "hh-time" }, text);
+  if (end < 0.78) element.style.left = `${end * 100}%`;
+  else if (start > 0.3) element.style.right = `${(1 - start) * 100}%`;
+  else element.classList.add("hh-inside");
+  return element;
+}
+
+/** @type {(name: string, size: {width: number, height: number}, more?: Record<string, any>) => HTMLCanvasElement} */
+const lanesCanvas = (name, { width, height }, more) => h("canvas", { class: name, "aria-hidden": "true", width: width * 2, height: height * 2, ...more });
+
+/** The small strip of all leaf spans in the summary bar. */
+export const sparkCanvas = () => lanesCanvas("hh-spark", SPARK);
+
+/** Paint all leaf spans in lanes, errors in red; again after a change of the theme. @param {HTMLCanvasElement} canvas @param {Trace} trace */
+export function paintLanes(canvas, trace) {
+  const context = canvas.getContext("2d");
+  if (!context) return;
+  const style = getComputedStyle(canvas);
+  const colors = Object.fromEntries(["error", ...KIND_COLORS].map((name) => [name, style.getPropertyValue(`--hh-${name}`)]));
+  const placed = (trace.lanes ??= lanes(trace));
+  const used = placed.reduce((most, { lane }) => Math.max(most, lane + 1), 1);
+  const step = canvas.height / Math.max(used, 3);
+  const top = (canvas.height - used * step) / 2;
+  const scale = canvas.width / (trace.end || 1);
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  const paint = (/** @type {LanedSpan[]} */ items, /** @type {boolean} */ failed) => {
+    for (const { span, lane } of items) {
+      context.fillStyle = colors[failed ? "error" : kindOf(span.kind).color];
+      context.fillRect(span.start * scale, top + lane * step, Math.max(2, (span.end - span.start) * scale), Math.max(1, step * 0.82));
+      if (failed) context.fillRect(Math.max(0, span.start * scale - 1), 0, 3, canvas.height);
+    }
+  };
+  const failed = (/** @type {LanedSpan} */ { span }) => !["", "cancelled"].includes(span.error);
+  paint(placed.filter((item) => !failed(item)), false);
+  // Errors last and over the full height: one failed span of ten thousand must be visible.
+  paint(placed.filter(failed), true);
 }

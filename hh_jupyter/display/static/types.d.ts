@@ -55,39 +55,53 @@ export interface LanedSpan {
   lane: number;
 }
 
-export interface Row {
+/** What a list needs of a row. */
+export interface ListRow {
   key: string;
+  depth: number;
+  /** From 1 on, among the rows of its parent. */
+  position: number;
+  /** Number of rows of its parent. */
+  size: number;
+  /** null: it has no rows below it. */
+  expanded: boolean | null;
+}
+
+export interface ListState {
+  /** Key of the selected row. */
+  selected: string | null;
+  /** Rows that were folded or unfolded by hand. */
+  toggled: Map<string, boolean>;
+}
+
+/** A span, or a fold of repeated spans. */
+export interface Row extends ListRow {
   span: Span;
   /** The spans of a fold. */
   items: Span[] | null;
-  depth: number;
-  position: number;
-  size: number;
-  expanded: boolean | null;
 }
 
 /** The row that the detail pane shows. */
 export type Shown = Pick<Row, "span" | "items"> & Partial<Row>;
 
-export interface Filter {
-  toggled: Map<string, boolean>;
+export interface Filter extends Pick<ListState, "toggled"> {
   query: string;
   /** null: as the header says. */
   onlyErrors: boolean | null;
 }
 
 /** State that survives redraws and new outputs of the same view. */
-export interface State extends Filter {
+export interface State extends Filter, ListState {
   /** The user's choice; null: as the header says. */
   open: boolean | null;
-  /** Key of the selected row: the id of a span, or a fold. */
-  selected: string | null;
   /** The user selected it. */
   chosen: boolean;
   /** Id of the first span: another one means that the cell ran again. */
   first: string | null;
   tab: string | null;
+  /** The critical path is underlined. */
   critical: boolean;
+  /** The list of keys is shown. */
   keys: boolean;
 }
 
@@ -146,6 +160,15 @@ export interface Header extends Columns {
 export interface Rows {
   header: Header;
   buffers: DataView[];
+}
+
+/** What the page knows of a view of the kernel, by its id. */
+export interface Known {
+  state: State;
+  /** null: none yet. */
+  rows: Rows | null;
+  /** This kernel does not know it; another may. */
+  foreign: boolean;
 }
 
 export interface Call {

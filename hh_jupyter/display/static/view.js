@@ -1,15 +1,13 @@
-/** One trace under one cell: summary bar, notice, toolbar, tree, detail pane, legend. */
+/** One trace under one cell: summary bar, notices, toolbar, tree, detail pane, legend. */
 
-/** @import { Details, Header, Row, Span, State, Trace } from "./types.js" */
+/** @import { Kernel } from "./kernel.js" */
+/** @import { Header, Row, State, Trace } from "./types.js" */
 
-import { copyText, plainRow } from "./clipboard.js";
 import { Detail } from "./detail.js";
-import { count, duration, focusOn, h, plural } from "./dom.js";
-import { legendItems } from "./legend.js";
-import { decode, grow } from "./rows.js";
-import { noticeRow, raisedRow, summaryBar } from "./summary.js";
-import { Tree } from "./tree.js";
-import { paintLanes } from "./waterfall.js";
+import { copyText, count, duration, focusOn, h, plural, redraw } from "./dom.js";
+import { legendItems, noticeRow, raisedRow, summaryBar } from "./summary.js";
+import { decode, grow, plainRow, selectedSpan } from "./trace.js";
+import { paintLanes, Tree } from "./tree.js";
 
 /** State that survives redraws and new outputs of the same view. */
 export const newState = () => /** @type {State} */ ({
@@ -18,15 +16,17 @@ export const newState = () => /** @type {State} */ ({
 
 export class View {
   /**
-   * @param {string} uid unique in the page
-   * @param {State} state
-   * @param {{details: (id: string) => Promise<Details | null>, python: (id: string) => Promise<string | null>,
-   *   act: (type: "send" | "save") => Promise<string>}} kernel
+   * @param {string} id of the kernel
+   * @param {string} uid unique in the page: a cell may be shown twice
+   * @param {State} state shared by all views of this id
+   * @param {Pick<Kernel, "details" | "python" | "act">} kernel
    */
-  constructor(uid, state, kernel) {
+  constructor(id, uid, state, kernel) {
+    this.id = id;
     this.uid = uid;
     this.state = state;
     this.kernel = kernel;
+    /** The deepest error was shown: the next jump goes to the next error. */
     this.jumped = false;
     /** @type {Element | null} the element that had the focus, while it can be restored */
     this.lastFocus = null;
@@ -34,7 +34,7 @@ export class View {
     this.header = /** @type {any} */ (undefined);
     /** @type {Trace} from then on */
     this.trace = /** @type {any} */ (undefined);
-    /** @type {DataView[] | undefined} */
+    /** @type {DataView[] | undefined} what the trace was decoded from */
     this.buffers = undefined;
     this.tree = new Tree(uid, state, {
       select: (/** @type {Row} */ row) => {
@@ -44,13 +44,18 @@ export class View {
       },
       enter: () => this.detail.enter(),
     });
-    this.detail = new Detail(uid, state, {
-      fetch: kernel.details, leave: () => this.tree.list.focus(),
-    });
+    this.detail = new Detail(uid, state, { fetch: (span) => kernel.details(id, span), leave: () => this.tree.list.focus() });
     this.bar = h("div", { class: "hh-bar" });
-    this.notice = h("div", { class: "hh-notices" });
+    this.notices = h("div", { class: "hh-notices" });
     this.body = h("div", { class: "hh-body", id: `${uid}-body` });
-    this.element = h("div", { class: "hh-view", role: "region", onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event) }, this.bar, this.notice, this.body);
+    this.element = h("div", {
+      class: "hh-view", role: "region", onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event),
+      onfocusin: (/** @type {FocusEvent} */ event) => (this.lastFocus = /** @type {Element} */ (event.target)),
+      // Removal and leaving both fire focusout: only later is the element still connected or not.
+      onfocusout: () => setTimeout(() => {
+        if (this.element.isConnected && !this.element.contains(document.activeElement)) this.lastFocus = null;
+      }),
+    }, this.bar, this.notices, this.body);
     this.main = h("div", { class: "hh-main" }, this.tree.element, this.detail.element);
     this.legend = h("div", { class: "hh-legend" });
     this.errors = this.toggleButton("Errors", "onlyErrors", "Show only spans with an error and the spans above them");
@@ -81,19 +86,44 @@ export class View {
     this.state.onlyErrors ??= header.errors_only;
     this.errors.setAttribute("aria-pressed", String(this.state.onlyErrors));
     const moved = this.preselect();
-    this.placeButtons(this.trace.spans.length === 1);
+    this.placeButtons();
     this.element.setAttribute("aria-label", `Trace: ${header.title}, ${plural(this.trace.spans.length, "span")}, ${header.file ? "file" : "cell"} ${header.file ?? header.label}`);
     this.drawBar();
     this.draw();
     // The list has no height before the element is in the page.
-    if (moved) requestAnimationFrame(() => this.tree.reveal());
+    if (moved) requestAnimationFrame(() => this.tree.list.reveal());
   }
 
-  /** A single span has no toolbar: its buttons are beside its name. @param {boolean} single */
-  placeButtons(single) {
-    this.element.classList.toggle("hh-one", single);
+  /**
+   * Move into another place of the page. Scroll positions and the focus, which are lost when an element moves, are restored;
+   * the focus was lost earlier if the place where the view stood was removed.
+   * @param {Element} place
+   */
+  moveTo(place) {
+    const { activeElement } = document;
+    const focus = this.element.contains(activeElement) ? activeElement : activeElement === document.body ? this.lastFocus : null;
+    const scrolled = [this.tree.list.element, this.detail.element].map((element) => ({ element, top: element.scrollTop }));
+    place.append(this.element);
+    for (const { element, top } of scrolled) element.scrollTop = top;
+    focusOn(focus, true);
+  }
+
+  /** @param {boolean} dark */
+  setTheme(dark) {
+    this.element.dataset.theme = dark ? "dark" : "light";
+    this.paintLanes();
+  }
+
+  /** A single span has no tree, toolbar and legend. */
+  get single() {
+    return this.trace.spans.length === 1;
+  }
+
+  /** The buttons of the toolbar; without one they are beside the span's name. */
+  placeButtons() {
+    this.element.classList.toggle("hh-one", this.single);
     const buttons = [this.copyButton, this.pythonButton];
-    if (single) this.detail.buttons = buttons;
+    if (this.single) this.detail.buttons = buttons;
     else if (this.detail.buttons.length) {
       this.detail.buttons = [];
       this.tools.append(...buttons);
@@ -120,25 +150,22 @@ export class View {
    */
   preselect() {
     const { header, state, trace } = this;
+    if (selectedSpan(trace, state) && (state.chosen || (this.open && !header.errors))) return false;
     const before = state.selected;
-    const there = trace.byId.has(before?.replace("fold-", "") ?? "");
-    if (there && (state.chosen || (this.open && !header.errors))) return false;
-    const calls = trace.spans.filter((/** @type {Span} */ span) => span.kind === "llm" && !span.repeats);
+    const calls = trace.spans.filter((span) => span.kind === "llm" && !span.repeats);
     state.selected = header.selected ?? (calls[calls.length - 1] ?? trace.spans[0]).id;
     state.chosen = false;
     return state.selected !== before;
   }
 
   drawBar() {
-    const focused = this.element.querySelector(":focus")?.getAttribute("data-focus");
-    this.bar.replaceChildren(...summaryBar(this.header, {
+    redraw(this.bar, ...summaryBar(this.header, {
       open: this.open, body: this.body.id, spark: this.trace.spans.length > 2,
       toggle: () => this.toggle(), jump: () => this.jump(),
     }));
     const { raised, notice, can_send: canSend } = this.header;
-    this.notice.replaceChildren(raised ? raisedRow(raised) : "", notice ? noticeRow(notice, canSend, (type) => this.act(type)) : "");
-    if (focused) focusOn(this.element.querySelector(`[data-focus="${focused}"]`));
-    this.spark();
+    redraw(this.notices, raised ? raisedRow(raised) : "", notice ? noticeRow(notice, canSend, (type) => this.act(type)) : "");
+    this.paintLanes();
   }
 
   /** Extend running spans and the duration in the bar. @param {number} elapsed milliseconds since the trace's start */
@@ -146,12 +173,12 @@ export class View {
     grow(this.trace, elapsed);
     const time = this.bar.querySelector(".hh-duration");
     if (time) time.textContent = duration(this.trace.end);
-    this.spark();
     if (this.open) this.tree.update(this.trace);
+    this.paintLanes();
   }
 
   /** Paint strip and minimap in the colors of the theme. */
-  spark() {
+  paintLanes() {
     const canvas = this.bar.querySelector("canvas");
     if (canvas) requestAnimationFrame(() => paintLanes(canvas, this.trace));
     this.tree.paintMinimap();
@@ -161,20 +188,17 @@ export class View {
     this.bar.querySelector("[aria-expanded]")?.setAttribute("aria-expanded", String(this.open));
     this.body.hidden = !this.open;
     if (!this.open) return;
-    const single = this.trace.spans.length === 1;
     if (!this.body.childElementCount) this.body.append(this.tools, this.main, this.legend);
     this.tree.update(this.trace);
     this.main.style.setProperty("--hh-list", `${this.tree.height}px`);
     this.shown.textContent = this.shownText();
     this.drawLegend();
-    const row = single ? { items: null, span: this.trace.spans[0] } : this.tree.rows[this.tree.index] ?? { items: null, span: this.trace.byId.get(this.state.selected ?? "") };
-    if (row.span) this.detail.show(row);
+    const row = this.single ? undefined : this.tree.list.selected;
+    this.detail.show(row ?? { items: null, span: this.span });
   }
 
   drawLegend() {
-    const focused = this.legend.querySelector(":focus") !== null;
-    this.legend.replaceChildren(...legendItems(this.trace, this.state, () => this.toggleKeys()));
-    if (focused) focusOn(this.legend.querySelector("button"));
+    redraw(this.legend, ...legendItems(this.trace, this.state, () => this.toggleKeys()));
   }
 
   toggleKeys() {
@@ -185,29 +209,29 @@ export class View {
   toggle() {
     this.state.open = !this.open;
     this.draw();
-    if (this.open) this.tree.reveal();
+    if (this.open) this.tree.list.reveal();
   }
 
   /** Go to the deepest error first, then to the next ones. */
   jump() {
     if (!this.open) this.toggle();
-    if (this.trace.spans.length === 1) return;
+    if (this.single) return;
     const origin = this.trace.byId.get(this.header.selected ?? "");
     if (origin && !this.jumped) this.tree.goTo(origin);
     else this.tree.nextError();
     this.jumped = true;
-    this.tree.list.focus({ preventScroll: true });
+    this.tree.list.focus();
   }
 
   /** Run the action of a notice button and show the kernel's sentence about the outcome. @param {"send" | "save"} type */
   async act(type) {
     let text = "The kernel does not respond.";
     try {
-      text = await this.kernel.act(type);
+      text = await this.kernel.act(type, this.id);
     } catch {
       // The text says it.
     }
-    const reply = this.notice.querySelector(".hh-reply");
+    const reply = this.notices.querySelector(".hh-reply");
     if (reply) reply.textContent = text;
   }
 
@@ -237,27 +261,27 @@ export class View {
 
   shownText() {
     const { spans } = this.trace;
-    if (this.state.query || this.state.onlyErrors) return `${count(this.tree.rows.length)} of ${count(spans.length)} shown`;
-    return spans.length > 300 ? `${plural(this.tree.rows.length, "row")} for ${count(spans.length)} spans` : "";
+    if (this.state.query || this.state.onlyErrors) return `${count(this.tree.list.rows.length)} of ${count(spans.length)} shown`;
+    return spans.length > 300 ? `${plural(this.tree.list.rows.length, "row")} for ${count(spans.length)} spans` : "";
   }
 
-  /** The selected span; of a fold the first one. @returns {Span} */
+  /** The selected span; of a fold the first one. */
   get span() {
-    return this.tree.rows[this.tree.index]?.span ?? this.trace.byId.get(this.state.selected ?? "") ?? this.trace.spans[0];
+    return selectedSpan(this.trace, this.state) ?? this.trace.spans[0];
   }
 
   /** Copy the selected span, or with Shift all rows, as JSON. @param {MouseEvent | KeyboardEvent} event */
   async copy(event) {
     const { span } = this;
     const data = event.shiftKey ? this.trace.spans.map(plainRow)
-      : { ...plainRow(span), ...(await this.kernel.details(span.id).catch(() => ({}))) };
-    await copyText(JSON.stringify(data, null, 2), "JSON", this.copyButton, this.notice);
+      : { ...plainRow(span), ...(await this.kernel.details(this.id, span.id).catch(() => ({}))) };
+    await copyText(JSON.stringify(data, null, 2), "JSON", this.copyButton, this.notices);
   }
 
   /** Copy Python code that fetches the selected span; the kernel writes it. */
   async copyPython() {
-    const code = await this.kernel.python(this.span.id).catch(() => null);
-    if (code) await copyText(code, "Python", this.pythonButton, this.notice);
+    const code = await this.kernel.python(this.id, this.span.id).catch(() => null);
+    if (code) await copyText(code, "Python", this.pythonButton, this.notices);
   }
 
   /** Handle the keys of the view. None may reach the notebook, where `x` cuts the cell. @param {KeyboardEvent} event */

@@ -1,4 +1,4 @@
-/** The trace: decodes columns to spans and computes visible rows. Uses no document, so that node can test it. */
+/** The trace: decodes the columns of a view to spans, and computes which rows show them. Needs no page. */
 
 import { kindOf } from "./dom.js";
 
@@ -8,6 +8,8 @@ const UNKNOWN = 0xffffffff;
 /** @type {Span["error"][]} */
 const ERRORS = ["", "uncaught", "caught", "propagated", "cancelled"];
 const FOLD_FROM = 4;
+/** The key of a fold is that of its first span, after this. */
+const FOLD_PREFIX = "fold-";
 
 /** @import { Columns, Filter, Interval, LanedSpan, Row, Span, State, Trace } from "./types.js" */
 
@@ -156,7 +158,7 @@ export function visibleRows(trace, state) {
       const span = siblings[i];
       const times = keep ? 0 : repeats(siblings, i);
       if (times >= FOLD_FROM) {
-        const key = `fold-${span.id}`;
+        const key = FOLD_PREFIX + span.id;
         const expanded = state.toggled.get(key) ?? false;
         const items = siblings.slice(i, i + times);
         rows.push({ key, span, items, depth, position: i + 1, size, expanded });
@@ -175,6 +177,9 @@ export function visibleRows(trace, state) {
   return rows;
 }
 
+/** The selected span; of a fold the first one. @type {(trace: Pick<Trace, "byId">, state: Pick<State, "selected">) => Span | undefined} */
+export const selectedSpan = (trace, { selected }) => trace.byId.get(selected?.replace(FOLD_PREFIX, "") ?? "");
+
 /**
  * Return the rows to show, and open those that hide the selected one. If the user closed one of them, it is selected instead.
  * @param {Pick<Trace, "spans" | "roots" | "byId">} trace
@@ -184,7 +189,7 @@ export function visibleRows(trace, state) {
 export function rowsWithSelected(trace, state) {
   for (;;) {
     const rows = visibleRows(trace, state);
-    const span = trace.byId.get(state.selected?.replace("fold-", "") ?? "");
+    const span = selectedSpan(trace, state);
     if (!span || rows.some((row) => row.key === state.selected)) return rows;
     /** @type {Set<Span>} */
     const path = new Set();
@@ -196,6 +201,12 @@ export function rowsWithSelected(trace, state) {
     else return rows.reverse(); // The filter leaves it out.
   }
 }
+
+/** A span as plain data, to copy. */
+export const plainRow = (/** @type {Span} */ span) => ({
+  name: span.name, kind: span.kind, ...(span.model && { model: span.model }), span_id: span.id, parent_id: span.parent?.id ?? null,
+  start_ms: span.start, duration_ms: span.end - span.start, tokens: span.tokens, ...(span.tag && { error: span.tag }),
+});
 
 /** The value below which a share of the sorted values lies (nearest rank). */
 export const quantile = (/** @type {number[]} */ sorted, /** @type {number} */ share) => sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { decode, foldFacts, isOpen, lanes, merged, quantile, visibleRows } from "../../hh_jupyter/display/static/rows.js";
+import { decode, foldFacts, isOpen, lanes, merged, quantile, visibleRows } from "../../hh_jupyter/display/static/trace.js";
 import { duration, short } from "../../hh_jupyter/display/static/dom.js";
 
 const state = (changes = {}) => ({ toggled: new Map(), query: "", onlyErrors: false, ...changes });

@@ -1,4 +1,4 @@
-/** The static outputs in the page. */
+/** What the page of the notebook says: its static outputs, which of them are in sight, and its theme. */
 
 /** @import { Header } from "./types.js" */
 
@@ -39,4 +39,30 @@ export class VisibleOutputs {
       if (!target.isConnected) this.observer.unobserve(target);
     }
   }
+}
+
+/** Where JupyterLab, VS Code, Colab and documentation pages set their theme. */
+const THEME_ATTRIBUTES = ["class", "theme", "data-theme", "data-jp-theme-light", "data-vscode-theme-kind"];
+
+/** Whether the theme is dark. The system's preference counts only if the page sets no theme. */
+export function isDark(doc = document) {
+  const body = doc.body;
+  const lab = body.getAttribute("data-jp-theme-light");
+  if (lab !== null) return lab === "false";
+  const kind = body.getAttribute("data-vscode-theme-kind") ?? body.className;
+  if (/vscode-/.test(kind)) return /dark|high-contrast(?!-light)/.test(kind);
+  const theme = doc.documentElement.getAttribute("theme") ?? doc.documentElement.getAttribute("data-theme");
+  if (theme) return theme === "dark";
+  return matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+/**
+ * Call a function on every change of the theme.
+ * @param {() => void} changed
+ * @returns {() => void} stops it
+ */
+export function followTheme(changed) {
+  const observer = new MutationObserver(changed);
+  for (const root of [document.body, document.documentElement]) observer.observe(root, { attributes: true, attributeFilter: THEME_ATTRIBUTES });
+  return () => observer.disconnect();
 }
