@@ -10,14 +10,15 @@ import os
 import re
 import shlex
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from hh_jupyter.conventions import content
+from hh_jupyter import attributes as keys
+from hh_jupyter.conventions import content, honeyhive
 from hh_jupyter.conventions.facts import Message, SpanContent, SpanFacts
 from hh_jupyter.display import html, text
 from hh_jupyter.display.format import clean
@@ -39,6 +40,7 @@ from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import has_host
 from hh_jupyter.tracing.span_store import detail_store, session_titles, span_log
+from hh_jupyter.values import flatten
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -301,6 +303,8 @@ def spans(
     name: str | None = None,
     kind: str | None = None,
     errors: bool = False,
+    *,
+    feedback: bool | str | Mapping[str, Any] | None = None,
 ) -> SpanList:
     """Return the spans that this process recorded and that meet every condition, in the order in which they ended.
 
@@ -310,12 +314,15 @@ def spans(
         name: name of the spans or a part of it, case-insensitive.
         kind: kind of the spans: llm, tool, agent, embedding and so on.
         errors: only spans in error.
+        feedback: True for spans with feedback, False for those without, a name that the feedback has, such as "stars",
+            or a dict of names and values, such as {"ok": False}, which must all be equal.
 
     Raises:
         TypeError: an argument has the wrong type.
         ValueError: the kind or, in a notebook, the session is unknown, or an id prefix matches several sessions.
     """
     _check(cell=cell, session=session, name=name, kind=kind)
+    has_feedback = _feedback_condition(feedback)
     registry.wait_all_processed(PROCESS_SECONDS)
     log = span_log()
     found: Iterable[SpanRecord] = log.records(cell=_cell_key(cell)) if cell is not None else log.records()
@@ -326,7 +333,11 @@ def spans(
         found = [record for record in found if name.lower() in record.name.lower()]
     if kind is not None:
         found = [record for record in found if record.facts.kind == kind]
-    return SpanList(record for record in found if not errors or record.status == "error")
+    if errors:
+        found = [record for record in found if record.status == "error"]
+    if has_feedback is not None:
+        found = filter(has_feedback, found)
+    return SpanList(found)
 
 
 def _export(records: Sequence[SpanRecord]) -> ExportState:
@@ -365,6 +376,28 @@ def _check(cell: object, session: object, name: object, kind: object) -> None:
             raise TypeError(f"spans({argument}=...) expects a string, not {value!r}")
     if kind is not None and kind not in KINDS:
         raise ValueError(f"spans(kind={kind!r}): unknown kind {kind!r}; expected one of {', '.join(KINDS)}.")
+
+
+def _feedback_condition(wanted: Any) -> Callable[[SpanRecord], bool] | None:
+    """Return whether a record has the feedback that `spans(feedback=...)` asks for; None without a condition."""
+    if wanted is None:
+        return None
+    if isinstance(wanted, bool):
+        return lambda record: bool(record.facts.feedback) is wanted
+    if isinstance(wanted, str):
+        # A dict given as feedback has the names of its entries below its own: by.team, by.user.
+        return lambda record: any(f"{name}.".startswith(f"{wanted}.") for name, _ in record.facts.feedback)
+    if not isinstance(wanted, Mapping):
+        raise TypeError(f"spans(feedback=...) expects True, False, a name or a dict, not {wanted!r}")
+    pairs = honeyhive.feedback(flatten(keys.FEEDBACK, wanted))
+    if not pairs:
+        raise ValueError(f"spans(feedback={wanted!r}): expected a name with a value, such as {{'ok': False}}.")
+    return lambda record: all(any(_same(given, pair) for given in record.facts.feedback) for pair in pairs)
+
+
+def _same(given: tuple[str, Any], wanted: tuple[str, Any]) -> bool:
+    """Whether name and value are equal; True and 1 are not."""
+    return given == wanted and isinstance(given[1], bool) is isinstance(wanted[1], bool)
 
 
 def _cell_key(cell: int | str) -> str:
@@ -411,6 +444,7 @@ def _flat(record: SpanRecord) -> dict[str, Any]:
         "error_type": record.error.type if record.error else None,
         "error_message": record.error.message if record.error else None,
         "event_type": facts.event_type,
+        "feedback": dict(facts.feedback) or None,
         "session_id": record.session_id,
         "cell": cell_number(record.cell) if record.cell else None,
         "scope": record.scope,

@@ -80,8 +80,12 @@ def describe(
     for convention in candidates:
         found = convention.facts(attributes, events, start_ns, found_type)
         if found is not None:
-            return _with_scope_facts(found, name, attributes, scope)
-    return plain.shared_facts("other", found_type, plain.FAMILY)
+            found = _with_scope_facts(found, name, attributes, scope)
+            break
+    else:
+        found = plain.shared_facts("other", found_type, plain.FAMILY)
+    feedback = honeyhive.feedback(attributes)
+    return replace(found, feedback=feedback) if feedback else found
 
 
 def _with_scope_facts(facts: SpanFacts, name: str, attributes: Mapping[str, Any], scope: str) -> SpanFacts:

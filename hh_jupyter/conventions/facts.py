@@ -102,6 +102,7 @@ class SpanFacts:
         http_status: of a failed request, 400 and above.
         service_tier: the provider's price tier, such as "flex" or "priority"; None for the standard tier.
         from_cache: a local cache answered: there was no request, and no cost.
+        feedback: name and value of each feedback on the span's event; long texts are cut.
     """
 
     kind: str = "other"
@@ -120,6 +121,7 @@ class SpanFacts:
     http_status: int | None = None
     service_tier: str | None = None
     from_cache: bool = False
+    feedback: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

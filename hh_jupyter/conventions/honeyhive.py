@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.conventions import plain
@@ -46,6 +46,33 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
         session_id=session_id if isinstance(session_id, str) else None,
         truncated=truncated if isinstance(truncated, str) else None,
     )
+
+
+MAX_FEEDBACK: Final = 20
+MAX_FEEDBACK_LENGTH: Final = 300
+"""Names of feedback that a record holds, and characters of a text."""
+
+_FEEDBACK_WITHOUT_NAME: Final = "value"
+"""What an update of an event calls feedback that is not a dict."""
+
+
+def feedback(attributes: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Name and value of each feedback in the attributes, for the facts: `("ok", False)`, `("by.team", "support")`."""
+    found = [key for key in attributes if key.startswith(keys.FEEDBACK)]
+    if not found:
+        return ()
+    start = len(keys.FEEDBACK)
+    named = {
+        key[start + 1 :] or _FEEDBACK_WITHOUT_NAME: attributes[key] for key in found if key[start:][:1] in ("", ".")
+    }
+    return tuple((name, comparable_feedback(value)) for name, value in list(named.items())[:MAX_FEEDBACK])
+
+
+def comparable_feedback(value: Any) -> Any:
+    """Return a value of feedback as the facts hold it: hashable, and a text cut to its beginning."""
+    if isinstance(value, list | tuple):
+        return tuple(map(comparable_feedback, value))
+    return value[:MAX_FEEDBACK_LENGTH] if isinstance(value, str) else value
 
 
 def _named(found: Any) -> dict[str, Any]:

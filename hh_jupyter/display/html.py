@@ -84,9 +84,15 @@ _INDENT: Final = SPACE * 4
 _MAX_INDENT_LEVELS: Final = 10
 
 
-def table(tree: SpanTree, rows: Sequence[TreeRow]) -> str:
-    """Return a table of the rows. Each row is on its own line, so that diffs of saved notebooks stay small."""
-    texts = [describe_row(row) for row in rows]
+def table(tree: SpanTree, rows: Sequence[TreeRow], *, feedback: bool = False) -> str:
+    """Return a table of the rows. Each row is on its own line, so that diffs of saved notebooks stay small.
+
+    Args:
+        tree: the tree.
+        rows: its rows to show.
+        feedback: add the feedback on the spans.
+    """
+    texts = [describe_row(row, feedback=feedback) for row in rows]
     tokens = any(text.tokens for text in texts)
     head = [("Span", "38%" if tokens else "47%", "left"), ("Time", "13%", "right")]
     head += [("Tokens", "9%", "right")] if tokens else []
@@ -101,9 +107,9 @@ def table(tree: SpanTree, rows: Sequence[TreeRow]) -> str:
     return f'<table style="{style}"><tr>{cells}</tr>\n{body}</table>'
 
 
-def single(row: TreeRow) -> str:
+def single(row: TreeRow, *, feedback: bool = False) -> str:
     """Return the line of a single span: kind, model, and facts that are not in the summary line."""
-    text, facts = describe_row(row), row.node.record.facts
+    text, facts = describe_row(row, feedback=feedback), row.node.record.facts
     usage = facts.usage
     used = () if usage is None else ((usage.prompt, "in"), (usage.completion, "out"), (usage.cached, "cached"))
     first = facts.first_token_ns
@@ -113,7 +119,7 @@ def single(row: TreeRow) -> str:
         f"first token {fmt.duration(first)}" if first is not None else "",
         escape(text.tag),
     )
-    return f'<div style="margin:2px 0">{_kind(text)} {", ".join(filter(None, facts_shown))}</div>'
+    return f'<div style="margin:2px 0">{_kind(text)} {", ".join(filter(None, facts_shown))}{_chips(text)}</div>'
 
 
 def _row(row: TreeRow, text: RowText, tree: SpanTree, *, tokens: bool) -> str:
@@ -139,7 +145,15 @@ def _label(row: TreeRow, text: RowText) -> str:
         name = f"! {name}"
     extra = " ".join(filter(None, (escape(text.model), escape(text.tag))))
     small = f' <span style="{_SMALL}">{extra}</span>' if extra else ""
-    return f"{indent}{_kind(text)} {name}{small}"
+    return f"{indent}{_kind(text)} {name}{small}{_chips(text)}"
+
+
+def _chips(text: RowText) -> str:
+    """Return the feedback; the comma is for readers that remove styles."""
+    style = f"background-color:{GREY};border-radius:5px;padding:0 5px;font-size:11px"
+    comma = '<span style="opacity:0">, </span>'
+    chips = comma.join(f'<span style="{style}">{escape(chip)}</span>' for chip in text.feedback)
+    return f" {chips}" if chips else ""
 
 
 def _kind(text: RowText) -> str:
@@ -235,7 +249,8 @@ _CONTENT_MARK: Final = "<!-- content -->"
 
 def _page(view: CellView, shown: Sequence[TreeRow]) -> str:
     hidden = hidden_spans(view.tree, shown)
-    spans = single(shown[0]) if len(view.tree.nodes) == 1 else table(view.tree, shown)
+    one, feedback = len(view.tree.nodes) == 1, view.content_requested
+    spans = single(shown[0], feedback=feedback) if one else table(view.tree, shown, feedback=feedback)
     body = f"{_error(view)}{spans}{_CONTENT_MARK}\n{_footer(view, hidden)}"
     style = f"{ROOT_STYLE};padding:0 0 0 10px"
     return (

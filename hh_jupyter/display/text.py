@@ -35,9 +35,19 @@ _TIME_WIDTH: Final = 9
 _KIND_COLORS: Final = {"llm": "35", "emb": "33", "ret": "34", "rank": "34", "tool": "36"}
 
 
-def tree_lines(rows: Sequence[TreeRow], tree: SpanTree, style: TextStyle, width: int) -> list[str]:
-    """Return one line per row: guides, kind, name, numbers and bar, in columns as wide as their content."""
-    texts = [describe_row(row) for row in rows]
+def tree_lines(
+    rows: Sequence[TreeRow], tree: SpanTree, style: TextStyle, width: int, *, feedback: bool = False
+) -> list[str]:
+    """Return one line per row: guides, kind, name, numbers and bar, in columns as wide as their content.
+
+    Args:
+        rows: the rows.
+        tree: the tree that they belong to.
+        style: glyphs and colors.
+        width: of a line, in characters; error tags and feedback stand behind it.
+        feedback: add the feedback on the spans.
+    """
+    texts = [describe_row(row, feedback=feedback) for row in rows]
     guides = _guides(rows, style.glyphs)
     names = [" ".join(filter(None, (text.name, text.repeats, text.model))) for text in texts]
     used = [len(guide) + _KIND_WIDTH + cell_width(name) for guide, name in zip(guides, names, strict=True)]
@@ -54,6 +64,7 @@ def tree_lines(rows: Sequence[TreeRow], tree: SpanTree, style: TextStyle, width:
         numbers = f"  {text.time:>{_TIME_WIDTH}}{text.tokens:>{tokens_width}}"
         bar = _bar(row, tree, style.glyphs) if bars else ""
         tag = f"  {style.color(text.tag, '1;31' if row.node.error == 'uncaught' else '2')}" if text.tag else ""
+        tag += "".join(f"  [{chip}]" for chip in text.feedback)
         line = guide + style.color(kind, tone) + shown + style.color(numbers, "2")
         lines.append(f"{line}  {_colored_bar(bar, tone, style)}{tag}".rstrip() if bars else (line + tag).rstrip())
     return lines
@@ -283,8 +294,12 @@ def _tree(view: CellView, style: TextStyle, width: int | None) -> list[str]:
 
 def _tree_with_head(view: CellView, shown: Sequence[TreeRow], style: TextStyle, width: int | None) -> list[str]:
     hidden = hidden_spans(view.tree, shown)
-    lines = [*_head(view, style, width, hidden), "", *tree_lines(shown, view.tree, style, width or WIDTH)]
+    lines = [*_head(view, style, width, hidden), "", *_rows(view, shown, style, width)]
     return [*lines, f"… {count(hidden, 'more span')}"] if hidden else lines
+
+
+def _rows(view: CellView, shown: Sequence[TreeRow], style: TextStyle, width: int | None) -> list[str]:
+    return tree_lines(shown, view.tree, style, width or WIDTH, feedback=view.content_requested)
 
 
 def _footer(view: CellView) -> str:

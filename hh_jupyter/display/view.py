@@ -330,6 +330,8 @@ class RowText:
 
     Attributes:
         spread: distribution of the durations of a fold. Example: "p50 57 ms, p95 78 ms, max 78 ms, sum 684 ms".
+        feedback: a chip for each feedback, name and value, if a command requested the view: it may hold what users
+            wrote. Example: ("stars 5", "ok False").
     """
 
     kind: str
@@ -340,10 +342,20 @@ class RowText:
     tokens: str
     tag: str
     spread: str = ""
+    feedback: tuple[str, ...] = ()
 
 
-def describe_row(row: TreeRow) -> RowText:
-    """Return the texts of a row."""
+MAX_CHIPS: Final = 4
+CHIP_LENGTH: Final = 40
+
+
+def describe_row(row: TreeRow, *, feedback: bool = False) -> RowText:
+    """Return the texts of a row.
+
+    Args:
+        row: the row.
+        feedback: include the feedback on its spans.
+    """
     record = row.node.record
     tokens = row.tokens
     time = fmt.duration(row.duration_ns)
@@ -360,7 +372,18 @@ def describe_row(row: TreeRow) -> RowText:
         tokens=f"{tokens:,}" if tokens else "",
         tag=error_tag(row.node) or (SAME_CALL if row.node.repeats else ""),
         spread=_spread(row) if row.items else "",
+        feedback=_feedback_chips(row) if feedback else (),
     )
+
+
+def _feedback_chips(row: TreeRow) -> tuple[str, ...]:
+    """Return a chip for each feedback on the span; for a fold, one with the number of spans that have some."""
+    if row.items:
+        rated = sum(bool(item.record.facts.feedback) for item in row.items)
+        return (f"feedback on {fmt.count(rated, 'span')}",) if rated else ()
+    given = row.node.record.facts.feedback
+    chips = [clean(f"{name} {value}", CHIP_LENGTH) for name, value in given[:MAX_CHIPS]]
+    return (*chips, *([f"{len(given) - MAX_CHIPS:,} more"] if len(given) > MAX_CHIPS else ()))
 
 
 def _spread(row: TreeRow) -> str:

@@ -30,7 +30,7 @@ from hh_jupyter.records.record import SpanRecord, event_id_of, failed_status, sp
 from hh_jupyter.redaction import Redactor, RedactorWithFunction
 from hh_jupyter.secret_rules import key_rule
 from hh_jupyter.settings import Settings
-from hh_jupyter.values import copy_attributes, flatten, plain_values, valid_utf8
+from hh_jupyter.values import copy_attributes, plain_values, valid_utf8
 
 if TYPE_CHECKING:
     from hh_jupyter.export.store import BodyStore
@@ -150,12 +150,7 @@ class Finalizer:
             record = log.find_event(request.session_id)
             if record is None:
                 continue
-            fields = self._policy.redactor.document(request.document)
-            attributes = {
-                key: value
-                for name, prefix in keys.NAMESPACES.items()
-                for key, value in flatten(prefix, fields.get(name)).items()
-            }
+            attributes = otlp.update_attributes(self._policy.redactor.document(request.document))
             add = functools.partial(
                 otlp.with_attributes, trace_id=record.trace_id, span_id=record.span_id, attributes=attributes
             )

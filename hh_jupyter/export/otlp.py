@@ -19,6 +19,7 @@ from opentelemetry.trace import Link, SpanContext, StatusCode
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.conventions import describe, event_type, readable_name
+from hh_jupyter.records.log import bare_event_id
 from hh_jupyter.records.record import (
     RecordedEvent,
     SpanDetails,
@@ -28,7 +29,7 @@ from hh_jupyter.records.record import (
     failed_status,
     span_error,
 )
-from hh_jupyter.values import plain_values
+from hh_jupyter.values import flatten, plain_values
 
 if TYPE_CHECKING:
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -115,6 +116,30 @@ def with_attributes(body: bytes, trace_id: int, span_id: int, attributes: Mappin
     span.attributes.extend(others)
     write_attributes(span.attributes, attributes)
     return bytes(request.SerializeToString())
+
+
+def update_attributes(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the span attributes that stand for the fields of an event update, such as metrics and feedback."""
+    return {
+        key: value
+        for name, prefix in keys.NAMESPACES.items()
+        for key, value in flatten(prefix, document.get(name)).items()
+    }
+
+
+def with_updates(body: bytes, updates: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
+    """Return an encoded request with what event updates add to its spans.
+
+    Args:
+        body: the request.
+        updates: the documents of the updates in their order, by event id as `bare_event_id` returns it.
+    """
+    if not updates or keys.EVENT_ID.encode() not in body:
+        return body
+    for record in records_of(body):
+        for document in updates.get(bare_event_id(record.event_id or ""), ()):
+            body = with_attributes(body, record.trace_id, record.span_id, update_attributes(document)) or body
+    return body
 
 
 def _find(body: bytes, trace_id: int, span_id: int) -> tuple[Any, Any]:

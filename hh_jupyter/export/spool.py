@@ -33,6 +33,7 @@ from hh_jupyter.export.spool_file import (
     spool_files,
     tidy,
 )
+from hh_jupyter.records.log import bare_event_id
 from hh_jupyter.values import valid_utf8
 
 logger = logging.getLogger(__name__)
@@ -537,16 +538,30 @@ class Spool:
 
     @_on_worker
     def bodies(self, session_id: str, living: bool = False) -> list[bytes]:
-        """Return the encoded spans of a session, sent or not, those of other processes first."""
+        """Return the encoded spans of a session with the updates of their events, those of other processes first."""
         where, values = "session_id = ? AND kind = 'spans'", (valid_utf8(session_id),)
         read = self._read(lambda file, *_: file.bodies(where, values), living)
-        return [body for bodies in read for body in bodies]
+        updated = self._updater()
+        return [updated(body) for bodies in read for body in bodies]
 
     @_on_worker
     def bodies_of(self, kind: str) -> list[bytes]:
         """Return the bodies of all rows of one kind, those of dead processes first."""
         read = self._read(lambda file, *_: file.bodies("kind = ?", (kind,)))
         return [body for bodies in read for body in bodies]
+
+    def _updater(self) -> Callable[[bytes], bytes]:
+        """Return a function that adds the stored updates of events to encoded spans, which are kept as they ended."""
+        updates: dict[str, list[Any]] = {}
+        # An update names its event where other rows name their session.
+        for rows in self._read(lambda file, *_: file.records("kind = 'event_update'")):
+            for row in rows:
+                updates.setdefault(bare_event_id(row.session_id), []).append(_document(row.body))
+        if not updates:
+            return lambda body: body
+        from hh_jupyter.export import otlp  # Loads protobuf.
+
+        return lambda body: otlp.with_updates(body, updates)
 
     def _read(self, work: Callable[[SpoolFile, bool, bool], T], living: bool = False) -> list[T]:
         """Call `work(file, here, living)` with each file that may be read, and return the results."""
@@ -616,8 +631,15 @@ def _trim(rows: Iterable[StoredRow], left: int) -> int:
 
 
 def _name(body: bytes) -> str | None:
-    try:
-        name = json.loads(body)["session"]["session_name"]
-    except (ValueError, LookupError, TypeError):
-        return None
+    session = _document(body).get("session")
+    name = session.get("session_name") if isinstance(session, dict) else None
     return name if isinstance(name, str) else None
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    """Return the JSON object of a row; an empty one if the row does not hold an object."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

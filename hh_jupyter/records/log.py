@@ -78,9 +78,9 @@ class SpanLog:
 
     def find_event(self, event_id: str) -> SpanRecord | None:
         """The latest record of a span whose code chose this id for its event; None if it is not in the log."""
-        wanted = _bare(event_id)
+        wanted = bare_event_id(event_id)
         found = (row for row in reversed(copied(self._rows)) if row.event_id is not None)
-        return next((row for row in found if _bare(row.event_id or "") == wanted), None)
+        return next((row for row in found if bare_event_id(row.event_id or "") == wanted), None)
 
     def records(self, *, cell: str | None = None, session_id: str | None = None) -> tuple[SpanRecord, ...]:
         """Records of one cell run, of one session, of both, or all, in the order in which the spans ended."""
@@ -113,7 +113,8 @@ class SpanLog:
         self._rows, self._by_cell, self.evicted = deque(), {}, 0
 
 
-def _bare(event_id: str) -> str:
+def bare_event_id(event_id: str) -> str:
+    """The id of an event as text that is equal for all ways to write it: without hyphens, in lower case."""
     return event_id.replace("-", "").lower()
 
 

@@ -169,5 +169,6 @@ def test_feedback_given_later_is_shown_with_its_span(asking: Kernel) -> None:
     asking.run(f"hh.enrich_span(event_id={event!r}, feedback={{'stars': 5}})")
     shown = asking.run(f"%hh show {rated.count} --detail full").output
     assert 'feedback\n    {"stars": 5}' in shown.text
-    assert "stars" in shown.html
+    assert "[stars 5]" in shown.text
+    assert ">stars 5</span>" in shown.html
     assert "stars" not in str(rated.output.versions)

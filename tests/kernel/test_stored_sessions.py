@@ -209,6 +209,20 @@ def test_a_new_kernel_shows_the_sessions_of_a_killed_one_and_sends_only_those_th
     assert second.run("%hh send private --yes").stdout.startswith("hh: 1 span of private sent to ")
 
 
+def test_feedback_given_after_a_span_is_on_disk_with_it_for_a_later_kernel(start_kernel: StartKernel) -> None:
+    event = "24242424-2424-4424-8424-242424242424"
+    first = start_kernel()
+    first.run(f"%%hh_session rated\nwith hh.get_tracer().start_span('a'): hh.enrich_span(update_event_id={event!r})")
+    first.run(f"hh.enrich_span(event_id={event!r}, feedback={{'stars': 1, 'why': 'late'}})\nhh.flush()")
+    first.stop(now=True)
+
+    second = start_kernel()
+    second.run(f"hh.enrich_span(event_id={event!r}, feedback={{'stars': 4}})\nhh.flush()")
+    shown = second.run("%hh show rated").output
+    assert "[why late]  [stars 4]" in shown.text
+    assert ">stars 4</span>" in shown.html
+
+
 def test_a_session_of_local_mode_is_sent_by_name_and_its_output_shows_it(
     start_kernel: StartKernel, backend: Backend
 ) -> None:

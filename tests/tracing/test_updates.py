@@ -130,3 +130,30 @@ def test_what_is_added_later_to_the_event_of_a_span_is_shown_with_the_span(trace
     assert (content.feedback["stars"], content.feedback["by"], content.metrics) == (5, "a", {"score": 0.5})
     assert content.output == {"reply": "yes"}
     assert "9f8e7d6c5b4a" not in str(content.feedback)
+
+
+def test_feedback_given_later_is_found_and_kept_with_the_span(tracer: HoneyHiveTracer) -> None:
+    span_log().clear()
+    for name in ("rated", "unrated"):
+        with tracer.start_span(name):
+            tracer.enrich_span(update_event_id=EVENT if name == "rated" else None)
+    tracer.enrich_span(event_id=EVENT, feedback={"ok": False, "stars": 1, "by": {"team": "support"}})
+    tracer.wait_processed()
+
+    def names(feedback: Any) -> list[str]:
+        return [record.name for record in hh_jupyter.spans(feedback=feedback)]
+
+    assert names(True) == names("stars") == names("by") == names("by.team") == ["rated"]
+    assert names({"ok": False}) == names({"stars": 1, "by": {"team": "support"}}) == ["rated"]
+    assert names(False) == ["unrated"]
+    assert names("star") == names({"ok": True}) == names({"stars": 5}) == names({"stars": True}) == []
+    (row,) = hh_jupyter.spans(feedback=True).to_dicts()
+    assert row["feedback"] == {"ok": False, "stars": 1, "by.team": "support"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"), [(5, TypeError), (["ok"], TypeError), ({}, ValueError), ({"a": None}, ValueError)]
+)
+def test_feedback_that_cannot_be_searched_for_is_an_error(wrong: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"spans\(feedback="):
+        hh_jupyter.spans(feedback=wrong)
