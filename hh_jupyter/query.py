@@ -45,6 +45,8 @@ from hh_jupyter.values import flatten
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hh_jupyter.display.search import Hits, SearchText
+
 
 KINDS: Final = (
     "llm", "embedding", "tool", "agent", "chain", "retriever", "reranker", "guardrail", "evaluator", "decision", "http",
@@ -304,6 +306,7 @@ def spans(
     kind: str | None = None,
     errors: bool = False,
     *,
+    text: str | None = None,
     feedback: bool | str | Mapping[str, Any] | None = None,
 ) -> SpanList:
     """Return the spans that this process recorded and that meet every condition, in the order in which they ended.
@@ -314,14 +317,16 @@ def spans(
         name: name of the spans or a part of it, case-insensitive.
         kind: kind of the spans: llm, tool, agent, embedding and so on.
         errors: only spans in error.
+        text: a text in the name or the content: messages, inputs, outputs, attributes; case-insensitive, as `%hh find`.
         feedback: True for spans with feedback, False for those without, a name that the feedback has, such as "stars",
             or a dict of names and values, such as {"ok": False}, which must all be equal.
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: the kind or, in a notebook, the session is unknown, or an id prefix matches several sessions.
+        ValueError: the kind or, in a notebook, the session is unknown, an id prefix matches several sessions, or the
+            text is empty.
     """
-    _check(cell=cell, session=session, name=name, kind=kind)
+    _check(cell=cell, session=session, name=name, kind=kind, text=text)
     has_feedback = _feedback_condition(feedback)
     registry.wait_all_processed(PROCESS_SECONDS)
     log = span_log()
@@ -337,7 +342,37 @@ def spans(
         found = [record for record in found if record.status == "error"]
     if has_feedback is not None:
         found = filter(has_feedback, found)
+    if text is not None:
+        found = [hits.record for hits in find_text(tuple(found), _search_text(text))]
     return SpanList(found)
+
+
+def find_text(records: Sequence[SpanRecord], wanted: SearchText) -> list[Hits]:
+    """Return the hits of a text in spans that this process recorded, in the order of the records.
+
+    Spans whose content is no longer kept are searched by name and error only.
+    """
+    from hh_jupyter.export import otlp
+
+    by_key = {key_of(record): record for record in records}
+    found: dict[tuple[int, int], Hits | None] = {}
+    for body in detail_store().bodies_of(records):
+        for stored, details in otlp.spans_of(body, wanted.may_be_in) if wanted.may_be_in(body) else ():
+            if (key := key_of(stored)) in by_key:
+                found[key] = wanted.hits(by_key[key], details)
+    for key, record in by_key.items():
+        if key not in found:  # Its content holds no hit, or is no longer kept.
+            found[key] = wanted.hits(record, None)
+    return [hits for key in by_key if (hits := found[key]) is not None]
+
+
+def _search_text(text: str) -> SearchText:
+    from hh_jupyter.display.search import SearchText
+
+    try:
+        return SearchText(text)
+    except ValueError as error:
+        raise ValueError(f"spans(text={text!r}): {error}.") from None
 
 
 def _export(records: Sequence[SpanRecord]) -> ExportState:
@@ -368,10 +403,10 @@ def _label(own: Sequence[SpanRecord], file: str | None) -> str:
     return (sessions.pop() if len(sessions) == 1 else None) or "all"
 
 
-def _check(cell: object, session: object, name: object, kind: object) -> None:
+def _check(cell: object, session: object, name: object, kind: object, text: object) -> None:
     if isinstance(cell, bool) or not isinstance(cell, int | str | None):
         raise TypeError(f"spans(cell=...) expects a cell number or 'last', not {cell!r}")
-    for argument, value in {"session": session, "name": name, "kind": kind}.items():
+    for argument, value in {"session": session, "name": name, "kind": kind, "text": text}.items():
         if not isinstance(value, str | None):
             raise TypeError(f"spans({argument}=...) expects a string, not {value!r}")
     if kind is not None and kind not in KINDS:

@@ -184,3 +184,22 @@ def test_importing_the_package_loads_no_displays_and_no_protobuf() -> None:
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert {"spans", "summarize"} <= set(hh_jupyter.__all__)
+
+
+def test_spans_are_found_by_a_text_in_their_names_and_content(tracer: HoneyHiveTracer) -> None:
+    with tracer.with_session("texts"):
+        with tracer.start_span("Ask about parcels"):
+            tracer.enrich_span(inputs={"question": 'Where is my\n "Päckchen"?', "weight": 1200})
+        with pytest.raises(RuntimeError), tracer.start_span("refund"):
+            raise RuntimeError("no parcel found")
+    for text in ("PARCELS", 'my "päckchen"', "1200"):
+        assert names(spans(session="texts", text=text)) == ["Ask about parcels"]
+    assert names(spans(session="texts", text="parcel")) == ["Ask about parcels", "refund"]
+    assert names(spans(session="texts", text="parcel", errors=True)) == ["refund"]
+    assert names(spans(session="texts", text="no such text")) == []
+    detail_store().clear()
+    assert names(spans(session="texts", text="parcel")) == ["Ask about parcels", "refund"], "by name and error"
+    with pytest.raises(ValueError, match=r"spans\(text=' '\): expected a text to search for."):
+        spans(text=" ")
+    with pytest.raises(TypeError, match=r"spans\(text=...\) expects a string, not 4"):
+        spans(text=4)  # type: ignore[arg-type]

@@ -154,7 +154,7 @@ ASCII = Glyphs(
     {"ok": "ok", "error": "x", "running": "o", "stopped": "#", "cancelled": "-"}, "|- ", "`- ", "|  ", "   ", "="
 )
 
-_TO_ASCII = str.maketrans({"…": "...", "×": "x"})
+_TO_ASCII = str.maketrans({"…": "...", "×": "x", "«": ">>", "»": "<<"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ each span is encoded once, and requests are built later by joining bytes. Protob
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.trace import Event
@@ -404,6 +404,27 @@ def records_of(body: bytes, *, cell: str | None = None) -> list[SpanRecord]:
         for scope in resource.scope_spans
         for span in scope.spans
     ]
+
+
+def spans_of(body: bytes, wanted: Callable[[bytes], bool]) -> Iterator[tuple[SpanRecord, SpanDetails]]:
+    """Yield rows of a serialised request with everything that the rows do not hold; see `records_of`.
+
+    Args:
+        body: a serialised request.
+        wanted: tells of each encoded span whether to return it; decoding takes longer than looking at the bytes.
+    """
+    from google.protobuf.message import DecodeError
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    try:
+        request = ExportTraceServiceRequest.FromString(body)
+    except DecodeError:
+        return
+    for resource in request.resource_spans:
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                if wanted(span.SerializeToString()):
+                    yield row_of(span, scope.scope.name), details_of(span)
 
 
 def row_of(span: Span, scope: str, *, cell: str | None = None) -> SpanRecord:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar, cast
 
 from hh_jupyter.export.model import Row, State
 from hh_jupyter.export.spool_file import (
@@ -94,6 +94,22 @@ class StoredSession:
     living: bool
 
 
+class StoredSpans(NamedTuple):
+    """A row of spans in the spool.
+
+    Attributes:
+        session_id: empty without a session.
+        cell: key of the run of the cell; None outside cells.
+        added: time at which the row was added, in Unix seconds.
+        body: the encoded spans.
+    """
+
+    session_id: str
+    cell: str | None
+    added: float
+    body: bytes
+
+
 class _NotStored(Exception):  # noqa: N818
     """Rows could not be moved into our file; `problem` gives the reason."""
 
@@ -113,8 +129,8 @@ def _on_worker(
 class Spool:
     """The rows that one process keeps on disk, and what other processes left.
 
-    Methods run on the worker, except `take_local`, `sessions`, `bodies`, `bodies_of`, `add_document` and `clear`, which
-    any thread may call.
+    Methods run on the worker, except `take_local`, `sessions`, `bodies`, `search`, `bodies_of`, `add_document` and
+    `clear`, which any thread may call.
 
     Args:
         directory: folder of the spool, created with the first row; None for the platform's default.
@@ -545,6 +561,34 @@ class Spool:
         return [updated(body) for bodies in read for body in bodies]
 
     @_on_worker
+    def search(self, may_match: Callable[[bytes], bool], max_bytes: int) -> tuple[list[StoredSpans], int]:
+        """Return the rows of spans that may match, of this process and of dead ones, the latest first.
+
+        Args:
+            may_match: tells of encoded spans whether to return them.
+            max_bytes: maximum size of the bodies together.
+
+        Returns:
+            The rows, and how many older ones were left out because of the size.
+        """
+        updated, found, left_out = self._updater(), [], 0
+
+        def scan(file: SpoolFile, *_: bool) -> None:
+            nonlocal found, left_out
+            size = 0
+            for session_id, cell, added, stored in file.spans():
+                if may_match(body := updated(stored)):
+                    found.append(StoredSpans(session_id, cell, added, body))
+                    size += len(body)
+                if size > max_bytes:
+                    found, more = _latest(found, max_bytes)
+                    left_out, size = left_out + more, 0
+
+        self._read(scan)
+        found, more = _latest(found, max_bytes)
+        return found, left_out + more
+
+    @_on_worker
     def bodies_of(self, kind: str) -> list[bytes]:
         """Return the bodies of all rows of one kind, those of dead processes first."""
         read = self._read(lambda file, *_: file.bodies("kind = ?", (kind,)))
@@ -619,6 +663,16 @@ def _default_directory() -> Path:
     import platformdirs
 
     return platformdirs.user_data_path("hh_jupyter", appauthor=False) / "spool"
+
+
+def _latest(rows: Iterable[StoredSpans], max_bytes: int) -> tuple[list[StoredSpans], int]:
+    """Return the latest rows that have `max_bytes` together, the latest first, and the number of the others."""
+    ordered, size = sorted(rows, key=lambda row: row.added, reverse=True), 0
+    for index, row in enumerate(ordered):
+        size += len(row.body)
+        if size > max_bytes and index:
+            return ordered[:index], len(ordered) - index
+    return ordered, 0
 
 
 def _trim(rows: Iterable[StoredRow], left: int) -> int:

@@ -378,6 +378,13 @@ class SpoolFile:
             query = f"SELECT body FROM records WHERE {where} ORDER BY key"  # noqa: S608
             return [body for (body,) in self._db.execute(query, values)]
 
+    def spans(self) -> Iterator[tuple[str, str | None, float, bytes]]:
+        """Yield session id, cell, time and body of each row of spans in key order, reading one at a time."""
+        with faults():
+            yield from self._db.execute(
+                "SELECT session_id, cell, added, body FROM records WHERE kind = 'spans' ORDER BY key"
+            )
+
     def load(self, keys: Iterable[int]) -> dict[int, bytes]:
         """Return bodies by key; missing keys are left out."""
         with faults():

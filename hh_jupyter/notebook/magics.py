@@ -63,6 +63,7 @@ class Commands:
             "status": self._status,
             "instrument": self._instrument,
             "show": self._show,
+            "find": self._find,
             "sessions": self._list_sessions,
             "send": self._send,
             "save": self._save,
@@ -129,6 +130,16 @@ class Commands:
     def _show(self, line: Namespace) -> None:
         message = self.show_command.show(line.word, errors_only=line.errors, detail=line.detail)
         if message:
+            print(message)
+
+    def _find(self, line: Namespace) -> None:
+        from hh_jupyter.notebook.find import FindCommand
+
+        text = " ".join(line.words)
+        if not text.strip():
+            raise UsageError("%hh find: expected a text. Example: %hh find parcel")
+        command = FindCommand(self._sessions, self._outputs, self._cells, self._store)
+        if message := command.find(text, errors_only=line.errors, on_disk=line.all):
             print(message)
 
     def _list_sessions(self, line: Namespace) -> None:

@@ -484,6 +484,15 @@ class Outputs:
             self.forget(old.view_id)
         self._show(output)
 
+    def show_data(self, data: Mapping[str, str], view_id: str) -> None:
+        """Show an output that is not updated, below the running cell.
+
+        Args:
+            data: text and HTML by mime type.
+            view_id: id of the output's element in the page.
+        """
+        self._front_end.place().publish(data, view_id, f"{view_id}-{secrets.token_hex(3)}", update=False)
+
     def want_hub(self, *, interactive: bool) -> None:
         """Open the hub with the next update, if the front end is a notebook and can show the interactive view."""
         self._hub.wanted |= interactive and self._front_end.can_update

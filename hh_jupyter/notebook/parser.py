@@ -156,7 +156,8 @@ class MagicParser(argparse.ArgumentParser):
             UsageError: an unknown option, a missing value, an extra argument, or an expression that raises an error.
         """
         words = join_titles(words)
-        for flag in (word.partition("=")[0] for word in words if _OPTION.match(word)):
+        options = words[: words.index("--")] if "--" in words else words
+        for flag in (word.partition("=")[0] for word in options if _OPTION.match(word)):
             if flag not in self._option_string_actions:
                 self.fail(f"unknown option {flag}. {self._known_options(flag)}")
         try:
@@ -340,6 +341,15 @@ def _add_commands(command: Callable[..., MagicParser]) -> None:
     show.takes("word", what, "last|CELL|SESSION|all|background|FILE", nargs="?", default="last")
     show.takes("--errors", "only failed spans and their ancestors")
     show.takes("--detail", detail, choices=DETAILS)
+
+    about = (
+        "Finds a text in the names and the content of this kernel's spans, in any case: messages, inputs, outputs,"
+        " attributes."
+    )
+    find = command("find", about, "%hh find parcel", "%hh find where is my parcel --all", "%hh find timeout --errors")
+    find.takes("words", "what to find, plain text; white space matches any white space", "TEXT", nargs="*")
+    find.takes("--errors", "only failed spans")
+    find.takes("--all", "also the sessions that earlier kernels left on disk")
 
     about = "Lists the sessions that have spans here, also of ended kernels; those of a run of `evaluate` in one line."
     sessions = command("sessions", about, "%hh sessions", "%hh sessions nightly-run")

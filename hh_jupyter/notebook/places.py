@@ -213,7 +213,7 @@ class TerminalFrontEnd:
     def publish(self, data: Mapping[str, str], view_id: str, display_id: str, *, update: bool) -> None:
         """Print the text; ignore updates."""
         if not update:
-            print(data["text/plain"])
+            print(text.TextStyle(unicode=_supports_unicode(sys.stdout)).encodable(data["text/plain"]))
 
     def show(self, view: CellView, display_id: str, *, update: bool) -> None:
         """Print the view; ignore updates."""

@@ -1,0 +1,152 @@
+"""Searching spans: what has a hit, the line around it, and that the look at the bytes rules out no hit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hh_jupyter.display.found import MAX_ROWS, Found, FoundGroup, bundle
+from hh_jupyter.display.search import Hits, SearchText
+from hh_jupyter.records.record import SpanDetails
+from tests.display.hostile import HOSTILE
+from tests.records.builders import span
+
+
+def encoded(attributes: Mapping[str, Any]) -> bytes:
+    """One span with these attributes, as it is exported."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    from hh_jupyter.export.otlp import write_attributes
+
+    request = ExportTraceServiceRequest()
+    write_attributes(request.resource_spans.add().scope_spans.add().spans.add(name="work").attributes, attributes)
+    return request.SerializeToString()
+
+
+def hits(text: str, **attributes: Any) -> Hits | None:
+    """The hits in a span with these attributes; the bytes must agree."""
+    wanted, row = SearchText(text), span(1, None, 0, 340, "plan trip")
+    found = wanted.hits(row, SpanDetails(attributes=attributes))
+    assert found is None or "plan trip" in found.before + found.match or wanted.may_be_in(encoded(attributes))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ("OSLO", "to Oslo now"),
+        ("two words", "two\n  words"),
+        ('"hi"', json.dumps({"say": 'he said "hi"'})),
+        ("späte", json.dumps({"say": "SPÄTE"})),
+        ("späte", json.dumps({"say": "SPÄTE"}, ensure_ascii=False)),
+        ("😀", json.dumps({"say": json.dumps(["a 😀"])})),
+        ("a/b", '{"path": "a\\/b"}'),
+        ("<b>", '{"html": "\\u003cb\\u003e"}'),
+        ("abc", '{"x": "\\u0061\\u0062\\u0063"}'),
+        ("naïve", "{'x': 'na\\xefve'}"),
+        ("abc", "{'x': 'ab' 'c'}"),
+        ("abc", "{'x': 'a\\142c'}"),
+        ("nested text", json.dumps({"a": json.dumps({"b": json.dumps({"c": 'nested "text"'.replace('"', "")})})})),
+        ("kelvin", "\u212aelvin"),
+        ("straße", "STRAẞE"),
+        ("1200", 1200),
+        ("-7", -7),
+        ("0.91", 0.91),
+        ("1e+20", 1e20),
+        ("0.5", [0.25, 0.5]),
+        ("日本", json.dumps(["東京、日本"])),
+        ("city", json.dumps({"city": 1})),
+    ],
+)
+def test_a_text_is_found_in_any_form_that_it_is_stored_in(text: str, stored: Any) -> None:
+    assert hits(text, **{"my.attribute": stored}) is not None
+    assert hits("no such text", **{"my.attribute": stored}) is None
+
+
+LETTERS = st.text(st.sampled_from("abkisKIS 019.-\"\\/<&'éÉßẞıİſσς日😀\n\t{[:"), max_size=8)
+ENCODERS = st.sampled_from(
+    [str, json.dumps, repr, ascii, lambda text: json.dumps(text, ensure_ascii=False), lambda text: json.dumps([text])]
+)
+
+
+@given(LETTERS, LETTERS, LETTERS, st.lists(ENCODERS, max_size=3))
+def test_the_look_at_the_bytes_rules_out_no_hit(before: str, text: str, after: str, encoders: list[Any]) -> None:
+    if not text.split():
+        return
+    stored: Any = before + text.swapcase() + after
+    for encode in encoders:
+        stored = encode({"k": stored}) if encode in (json.dumps, repr) else encode(stored)
+    attributes = {"honeyhive_inputs.x": stored, "other": stored}
+    wanted = SearchText(text)
+    if wanted.hits(span(1, None, 0, 1, "-"), SpanDetails(attributes=attributes)) is not None and text.strip() != "-":
+        assert wanted.may_be_in(encoded(attributes))
+
+
+def test_a_request_without_the_text_is_ruled_out() -> None:
+    body = encoded({"a": json.dumps({"say": 'Wörter "quoted"\n'}), "n": 1200, "f": 0.5})
+    for text in ("parcel", "wörtlich", "日本", "1201", "say parcel"):
+        assert not SearchText(text).may_be_in(body)
+
+
+def test_a_hit_has_its_place_and_a_line_of_context() -> None:
+    found = hits(
+        "parcel", **{"honeyhive_inputs.order": "x" * 90 + " where is\nmy  PARCEL,\tplease? " + "y" * 90, "b": 1}
+    )
+    assert found is not None
+    assert (found.where, found.count, found.match) == ("input order", 1, "PARCEL")
+    assert found.before.endswith("x where is my ")
+    assert found.before.startswith("…")
+    assert found.after.startswith(", please? y")
+    assert found.after.endswith("…")
+
+
+def test_hits_in_the_content_are_counted_once_and_those_in_attributes_only_without_any() -> None:
+    content = {"honeyhive_inputs.a": "oslo, Oslo", "honeyhive_outputs.result": "to OSLO"}
+    found = hits("oslo", **content, **{"copy.of.the.input": "oslo"})
+    assert found is not None
+    assert found.count == 3
+    found = hits("oslo", **{"city.of.oslo": 1})
+    assert found is not None
+    assert (found.where, found.before) == ("attribute", "city.of.")
+
+
+def test_base64_is_not_searched() -> None:
+    assert hits("AAAA", image="data:image/png;base64," + "A" * 400) is None
+
+
+def test_a_span_without_content_is_searched_by_its_name() -> None:
+    found = SearchText("PLAN").hits(span(1, None, 0, 340, "plan trip"), None)
+    assert found is not None
+    assert (found.where, found.match, found.after) == ("name", "plan", " trip")
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_texts_are_inert_in_text_and_html(text: str) -> None:
+    row = span(1, None, 0, 340, text)
+    found = SearchText("needle").hits(
+        row, SpanDetails(attributes={text: 1, "honeyhive_inputs.x": f"{text} needle {text}"})
+    )
+    assert found is not None
+    shown = bundle(Found(text, [FoundGroup(text, "%hh show 4", [found])], "1 span", [text]), "hh-4-found")
+    assert "<script" not in shown["text/html"].lower()
+    assert "<img" not in shown["text/html"].lower()
+    assert "\x1b" not in shown["text/plain"] + shown["text/html"]
+    assert "\n\n" not in shown["text/html"]
+    assert ">needle</b>" in shown["text/html"]
+    assert "«needle»" in shown["text/plain"]
+
+
+def test_a_long_list_is_cut_and_says_what_it_leaves_out() -> None:
+    found = SearchText("plan").hits(span(1, None, 0, 340, "plan"), None)
+    assert found is not None
+    groups = [FoundGroup(f"cell {number}", f"%hh show {number}", [found] * 20) for number in (9, 8, 7)]
+    shown = bundle(Found("plan", groups, "70 spans"), "hh-4-found")
+    assert shown["text/plain"].startswith("60 hits in 60 of 70 spans for plan")
+    assert shown["text/plain"].count("«plan»") == shown["text/html"].count(">plan</b>") == MAX_ROWS
+    for text in shown.values():
+        assert "30 more spans in 1 more cell or session not shown." in text
