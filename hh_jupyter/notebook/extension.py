@@ -167,6 +167,7 @@ class Extension:
         self._untraced = UntracedHint(instrumentors.is_traced, self._shell.transform_cell, self._shell.user_ns)
         settings = self._settings
         commands = Commands(
+            self._shell,
             self._sessions,
             outputs,
             self._cells,

@@ -38,6 +38,7 @@ class Commands:
     """The commands of `%hh`.
 
     Args:
+        shell: the InteractiveShell.
         sessions, outputs, cells, instrumentors, login: the parts of the extension that the commands act on.
         set_trait: sets and applies a trait of the configuration.
         use_key: reconfigures the tracer with an API key.
@@ -45,6 +46,7 @@ class Commands:
 
     def __init__(
         self,
+        shell: Any,
         sessions: NotebookSessions,
         outputs: Outputs,
         cells: Cells,
@@ -53,7 +55,7 @@ class Commands:
         set_trait: Callable[[str, Any], None],
         use_key: Callable[[str], None],
     ) -> None:
-        self._sessions, self._outputs, self._cells = sessions, outputs, cells
+        self._shell, self._sessions, self._outputs, self._cells = shell, sessions, outputs, cells
         self._instrumentors, self._login = instrumentors, login
         self._set_trait, self._use_key = set_trait, use_key
         self._store = SessionStore(sessions, span_log())
@@ -63,6 +65,7 @@ class Commands:
             "status": self._status,
             "instrument": self._instrument,
             "show": self._show,
+            "edit": self._edit,
             "find": self._find,
             "sessions": self._list_sessions,
             "send": self._send,
@@ -131,6 +134,12 @@ class Commands:
         message = self.show_command.show(line.word, errors_only=line.errors, detail=line.detail)
         if message:
             print(message)
+
+    def _edit(self, line: Namespace) -> None:
+        from hh_jupyter.notebook.edit import EditCommand
+
+        self._sessions.tracer.wait_processed()
+        print(EditCommand(self._shell, self._outputs, self._cells).edit(line.word))
 
     def _find(self, line: Namespace) -> None:
         from hh_jupyter.notebook.find import FindCommand

@@ -343,6 +343,17 @@ def _add_commands(command: Callable[..., MagicParser]) -> None:
     show.takes("--detail", detail, choices=DETAILS)
 
     about = (
+        "Puts the code of a model call in place of the cell that holds only this command, else in a new cell below, to"
+        " change it and run it again."
+    )
+    which = (
+        "the number of a cell, of whose model calls the last one is taken, or the name or id of a span, of a model or a"
+        " tool; default: the `last` cell with spans"
+    )
+    edit = command("edit", about, "%hh edit", "%hh edit 4", "%hh edit write_reply")
+    edit.takes("word", which, "last|CELL|SPAN", nargs="?", default="last")
+
+    about = (
         "Finds a text in the names and the content of this kernel's spans, in any case: messages, inputs, outputs,"
         " attributes."
     )

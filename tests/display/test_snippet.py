@@ -1,186 +1,30 @@
-"""Copy as Python: the code of every recorded span compiles, says everything that was recorded, and runs."""
+"""Copy as Python: the line that fetches the span in this kernel, and the code of its call."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from functools import cache
-from typing import Any
 
-import anthropic
-import openai
-import pytest
-from opentelemetry.sdk.trace import ReadableSpan
-
-from hh_jupyter.conventions import content
-from hh_jupyter.conventions.facts import mapping
+from hh_jupyter.display.call_code import call_code
 from hh_jupyter.display.snippet import MAX_CHARACTERS, python_code
-from hh_jupyter.records.record import SpanDetails, SpanRecord, record_of
-from tests.conventions.cases import CASES, spans_of
+from hh_jupyter.records.record import SpanDetails, record_of
 from tests.display.views import view
-from tests.fake_llm import FakeLLM
-from tests.spans import RECORDINGS, recorded
-
-SPANS = [(name, span) for name in RECORDINGS for span in recorded(name)]
-SPANS += [(name, span) for name in CASES for span in spans_of(name)]
+from tests.spans import recorded
 
 
-def code_of(span: ReadableSpan, **changed: Any) -> str:
-    """The code; keyword arguments are changed attributes, None for a removed one."""
-    record = record_of(span)
-    attributes = {key: value for key, value in {**(span.attributes or {}), **changed}.items() if value is not None}
-    details = SpanDetails(attributes=attributes, events=span.events)  # type: ignore[arg-type]
-    return python_code(view([record], mode="tree"), record, details)
-
-
-def again(code: str) -> str:
-    """The part that makes the call again."""
-    return code[code.index("# The same") :] if "# The same" in code else ""
-
-
-@cache
-def calls() -> tuple[tuple[str, ReadableSpan, SpanRecord], ...]:
-    """The recorded model calls of which the messages were recorded."""
-    rows = ((name, span, record_of(span)) for name, span in SPANS)
-    return tuple(row for row in rows if row[2].facts.kind == "llm" and again(code_of(row[1])))
-
-
-@cache
-def exact() -> tuple[tuple[str, ReadableSpan], ...]:
-    """The calls of which the arguments of the client were recorded as they are."""
-    return tuple(
-        (name, span) for name, span in requests() if mapping((span.attributes or {}).get("input.value")).get("model")
+def test_it_is_the_line_and_the_same_code_as_that_of_edit() -> None:
+    span = next(span for span in recorded("openinference-openai-chat.json") if span.name == "ChatCompletion")
+    record, details = record_of(span), SpanDetails(attributes=dict(span.attributes or {}))
+    shown = view([record], mode="tree")
+    code = python_code(shown, record, details)
+    ast.parse(code)
+    line = "import hh_jupyter\n\nspan = hh_jupyter.spans(cell=4, name='ChatCompletion')[0]"
+    assert code == f"{line}\n\n{call_code(record, details)}"
+    assert python_code(shown, record, None) == line
+    long = SpanDetails(
+        attributes={
+            **details.attributes,
+            "input.value": None,
+            "llm.input_messages.0.message.content": "a " * MAX_CHARACTERS,
+        }
     )
-
-
-def requests() -> list[tuple[str, ReadableSpan]]:
-    """The calls of OpenAI and Anthropic."""
-    return [(name, span) for name, span, record in calls() if record.facts.provider in ("openai", "anthropic")]
-
-
-def test_the_code_of_every_recorded_span_compiles() -> None:
-    for name, span in SPANS:
-        code = code_of(span)
-        ast.parse(code)
-        assert len(code) <= MAX_CHARACTERS, name
-    assert len(calls()) > 150
-
-
-def test_every_parameter_and_tool_is_in_the_code() -> None:
-    for name, span, _ in calls():
-        code, call = again(code_of(span)), content(span.attributes or {}, span.events)
-        renamed = {"stop_sequences": "stop", "choice.count": "n", "max_tokens": "max_output_tokens"}
-        for param, value in call.params.items():
-            if value is not None and not mapping((span.attributes or {}).get("input.value")).get("model"):
-                assert f"{param}=" in code or f"{renamed.get(param)}=" in code, (name, span.name, param, code)
-        assert ("tools=" in code) is bool(call.tools_offered) or "'name':" not in str(call.tools_offered), (name, code)
-        for tool in call.tools_offered:
-            assert repr(tool["name"]) in code, (name, tool)
-
-
-class Clients:
-    """The real clients, connected to the stand-in server."""
-
-    def __init__(self, fake: FakeLLM) -> None:
-        self._fake = fake
-        self._openai = openai.OpenAI(base_url=f"{fake.url}/v1", api_key="sk-fake", max_retries=0)
-        self._anthropic = anthropic.Anthropic(base_url=fake.url, api_key="sk-fake", max_retries=0)
-
-    @property
-    def path(self) -> str:
-        return str(self._fake.last_request[0])
-
-    def run(self, code: str) -> Mapping[str, Any]:
-        """Run the code and return the request."""
-        self._fake.last_request = "", {}
-        # The server answers some models with an error.
-        with suppress(openai.APIStatusError, anthropic.APIStatusError, openai.APIConnectionError):
-            exec(code, {"client": self._anthropic if "anthropic.Anthropic()" in code else self._openai})
-        return dict(self._fake.last_request[1])
-
-
-@pytest.fixture(scope="module")
-def clients() -> Iterator[Clients]:
-    with FakeLLM() as fake:
-        yield Clients(fake)
-
-
-def test_every_request_runs(clients: Clients) -> None:
-    paths = set()
-    for name, span in requests():
-        body = clients.run(again(code_of(span)))
-        assert body["model"], name
-        paths.add(clients.path)
-    assert paths == {"/v1/chat/completions", "/v1/responses", "/v1/messages"}
-
-
-def wanted_body(span: ReadableSpan) -> dict[str, Any]:
-    """The recorded request as it is sent."""
-    request = mapping((span.attributes or {})["input.value"])
-    sent = {"stream": True} if span.name == "messages.stream" else {}
-    return {**sent, **{key: value for key, value in request.items() if value is not None and key != "extra_headers"}}
-
-
-def test_the_request_is_the_recorded_one(clients: Clients) -> None:
-    for name, span in exact():
-        assert clients.run(again(code_of(span))) == wanted_body(span), name
-    assert {name.split("-")[1] for name, _ in exact()} >= {"openai", "anthropic"}
-
-
-def plain(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The request with one form of what the APIs accept in several."""
-    found = dict(request)
-    if isinstance(found.get("system"), list):
-        found["system"] = "\n\n".join(block["text"] for block in found["system"])
-    for name in ("messages", "input"):
-        value = found.get(name)
-        if isinstance(value, str):
-            found[name] = [{"role": "user", "content": value}]
-        elif value:
-            found[name] = [_plain_message(message) for message in value]
-    found["tools"] = list(found.get("tools", ()))
-    return found
-
-
-def _plain_message(message: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in message.items() if value is not None and key not in ("annotations", "refusal")}
-    if isinstance(kept.get("content"), list):
-        blocks = [{key: value for key, value in block.items() if key != "is_error"} for block in kept["content"]]
-        kept["content"] = blocks[0]["text"] if len(blocks) == 1 and "text" in blocks[0] else blocks
-    return kept
-
-
-def test_a_request_that_is_rebuilt_from_its_parts_is_the_same(clients: Clients) -> None:
-    for name, span in exact():
-        wanted = wanted_body(span)
-        rebuilt = clients.run(again(code_of(span, **{"input.value": None})))
-        assert {**plain(rebuilt), "tools": []} == {**plain(wanted), "tools": []}, (name, span.name)
-        assert plain(rebuilt)["tools"] == plain(wanted)["tools"], (name, span.name)
-
-
-@pytest.mark.parametrize(
-    ("name", "code"),
-    [
-        ("otel-langchain-agent.json", "convert_currency(\n    amount=250,\n    to='example',\n)"),
-        ("openllmetry040-langchain-agent.json", "get_weather(\n    city='Paris',\n)"),
-        ("openinference-langchain-agent.json", "get_weather('Paris')"),
-        ("honeyhive-sdk-mixed.json", "lookup(\n    city='Paris',\n)"),
-    ],
-)
-def test_a_tool_is_called_again(name: str, code: str) -> None:
-    found = [again(code_of(span)) for span in recorded(name) if record_of(span).facts.kind == "tool"]
-    assert f"# The same call again:\n{code}" in found
-
-
-def test_a_tool_of_a_module_is_imported() -> None:
-    (span,) = (span for span in recorded("honeyhive-sdk-mixed.json") if span.name == "__main__.lookup")
-    named = ReadableSpan(name="json.loads", attributes=span.attributes, context=span.context, start_time=1, end_time=2)
-    assert again(code_of(named)) == "# The same call again:\nimport json\njson.loads(\n    city='Paris',\n)"
-
-
-@pytest.mark.parametrize("name", ["x(); print(1)", "a b", "class", "a\nimport os", "", "__main__.<lambda>"])
-def test_a_name_that_is_no_function_is_not_code(name: str) -> None:
-    (span,) = (span for span in recorded("honeyhive-sdk-mixed.json") if span.name == "__main__.lookup")
-    named = ReadableSpan(name=name, attributes=span.attributes, context=span.context, start_time=1, end_time=2)
-    assert "# The arguments of the tool:\narguments = {'city': 'Paris'}" in code_of(named)
+    assert python_code(shown, record, long) == line
