@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from itertools import islice, repeat
 from typing import Any, Final, NamedTuple
 
+from hh_jupyter.display.format import span_name
 from hh_jupyter.notebook.instrument import Instrumentors
 from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.parser import (
@@ -26,6 +27,7 @@ from hh_jupyter.notebook.parser import (
 from hh_jupyter.notebook.sessions import SHORT_ID, NotebookSessions, SessionStore
 from hh_jupyter.notebook.show import FILE_SUFFIXES
 from hh_jupyter.records.selection import ALL, BACKGROUND, LAST
+from hh_jupyter.tracing.span_store import span_log
 
 logger = logging.getLogger(__name__)
 
@@ -228,9 +230,19 @@ class Suggestions:
             return _named((session.id, session.title) for session in reversed(self._store.all()))
         if placeholder == "CELL":
             return reversed(self._outputs.cells.labels())
+        if placeholder == "SPAN":
+            return _span_names()
         if placeholder == "LIBRARY":
             return self._instrumentors.known()
         return ()
+
+
+def _span_names() -> Iterator[str]:
+    """The names of the latest calls of models and tools that can be typed."""
+    for record in reversed(span_log().records()):
+        name = span_name(record.name)
+        if record.facts.kind in ("llm", "tool") and name == record.name and not _CANNOT_BE_TYPED.match(name):
+            yield name
 
 
 def _named(sessions: Iterable[tuple[str, str]]) -> Iterator[str]:

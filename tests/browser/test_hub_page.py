@@ -462,7 +462,7 @@ def test_copy_as_python(cells: Page) -> None:
     assert "hh_jupyter.spans(cell=4, name='write_reply')[0]" in code
     call = ast.parse(code).body[-1]
     assert isinstance(call, ast.Expr)
-    assert "client.chat.completions.create" in ast.unparse(call)
+    assert "openai.OpenAI().chat.completions.create" in ast.unparse(call)
     expect(cell(cells, "agent").get_by_role("button", name="Copied")).to_be_visible()
 
 

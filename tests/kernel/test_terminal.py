@@ -152,3 +152,16 @@ def test_a_notebook_converted_to_a_script_has_its_sessions(tmp_path: Path) -> No
     }
     assert "ZeroDivisionError" in printed
     assert "not reached" not in printed.splitlines()
+
+
+def test_the_code_of_a_call_is_printed_where_the_prompt_takes_no_default(tmp_path: Path) -> None:
+    find = "@hh.trace(event_type='tool')\ndef find(id): return id"
+    printed = ipython(tmp_path, "%load_ext hh_jupyter", PRELUDE, find, "find('7')", "%hh edit find")
+    assert "# The same call again:\nfind(\n    id='7',\n)" in printed
+
+
+def test_found_texts_are_printed_also_to_a_stream_without_unicode(tmp_path: Path) -> None:
+    cells = ("%load_ext hh_jupyter", PRELUDE, "span('late parcel')", "%hh find PARCEL")
+    assert "late «parcel»" in ipython(tmp_path, *cells)
+    printed = ipython(tmp_path, *cells, PYTHONIOENCODING="ascii")
+    assert "late >>parcel<<" in printed
