@@ -114,8 +114,8 @@ def _lines(group: FoundGroup) -> Iterator[str]:
 
 
 _CELL: Final = "text-align:left;padding:1px 8px 1px 0;border:0;vertical-align:top;overflow-wrap:anywhere"
-_CHIP: Final = "border-radius:5px;padding:0 5px;font-size:11px"
-_MATCH: Final = "background-color:rgba(214,148,25,.3);border-radius:3px;padding:0 2px"
+_CHIP: Final = "border-radius:5px;padding:0 5px;font-size:11px;white-space:nowrap"
+_MATCH: Final = "background-color:rgba(214,148,25,.3);border-radius:3px"
 
 
 def render_html(found: Found, view_id: str) -> str:
@@ -152,7 +152,7 @@ def _row(hits: Hits) -> str:
     before, after = (" " if hits.before.endswith(" ") else ""), (" " if hits.after.startswith(" ") else "")
     line = f'{escape(hits.before)}{before}<b style="{_MATCH}">{escape(hits.match)}</b>{after}{escape(hits.after)}'
     return (
-        f'<tr><td style="{small};width:6%">{KIND_WORDS.get(hits.record.facts.kind, "span")}</td>'
+        f'<tr><td style="{small};white-space:nowrap">{KIND_WORDS.get(hits.record.facts.kind, "span")}</td>'
         f'<td style="{_CELL};width:24%">{escape(span_name(hits.record.name))}</td>'
         f'<td style="{small};width:14%">{escape(hits.where)}</td>'
         f'<td style="{_CELL}">{line}{chip}</td></tr>'

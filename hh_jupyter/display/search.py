@@ -21,7 +21,7 @@ from hh_jupyter.display.format import clean
 from hh_jupyter.records.record import SpanDetails, SpanRecord
 
 BEFORE: Final = 40
-AFTER: Final = 80
+AFTER: Final = 60
 MATCH: Final = 80
 WHERE: Final = 40
 """Characters of the context before and after a match, of the match, and of the name of its place."""

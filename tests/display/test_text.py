@@ -257,3 +257,18 @@ def test_content_that_is_left_out_of_a_cell_is_reached_by_the_cells_number() -> 
     session = replace(left, label="91312377")
     assert text.render(session).endswith("2 more spans with content: %hh save FILE 91312377")
     assert text.render(replace(left, label="background")).endswith("2 more spans with content: %hh save FILE")
+
+
+def test_feedback_is_a_chip_only_in_a_view_that_was_requested() -> None:
+    given = (("stars", 5), ("comment", "late, \x1b[31mand " + "x" * 80), ("a", 1), ("b", 2), ("c", 3), ("d", 4))
+    rows = [span(1, None, 0, 340, "plan"), span(2, 1, 0, 9, "reply")]
+    rows[1] = replace(rows[1], facts=replace(rows[1].facts, feedback=given))
+    shown = text.render(view(rows, mode="tree", content_requested=True))
+    line = next(line for line in shown.splitlines() if "reply" in line)
+    assert "  [stars 5]  [comment late, and xxxxxxxx" in line
+    assert line.endswith("…]  [a 1]  [b 2]  [2 more]")
+    for displayed in (text.render, html.render):
+        assert "stars" in displayed(view(rows, mode="tree", content_requested=True))
+        assert "stars" not in displayed(view(rows, mode="tree"))
+    alone = html.render(view(rows[1:], mode="tree", content_requested=True))
+    assert ">stars 5</span>" in alone
