@@ -18,7 +18,8 @@ from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.trace import Tracer, get_current_span, set_span_in_context
+from opentelemetry.trace import Span, Tracer, get_current_span, set_span_in_context
+from opentelemetry.trace.propagation import _SPAN_KEY
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.export.destination import set_log_quiet
@@ -187,6 +188,11 @@ def tracer_in_context(context: Context | None = None) -> TracerLike | None:
 def with_tracer(context: Context, tracer: TracerLike) -> Context:
     """`context` with the tracer for `@trace` functions that name none."""
     return context if context.get(TRACER) is tracer else Context({**context, TRACER: tracer})
+
+
+def with_span(context: Context, span: Span, tracer: TracerLike) -> Context:
+    """`context` with a current span, and the tracer that started it."""
+    return Context({**context, _SPAN_KEY: span, TRACER: tracer})
 
 
 def detach(token: Token[Any]) -> None:

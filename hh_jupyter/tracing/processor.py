@@ -10,7 +10,7 @@ import queue
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from sys import modules
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard, cast
 
@@ -18,8 +18,9 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace as otel_trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.sampling import DEFAULT_ON
-from opentelemetry.trace import NoOpTracer, SpanKind, Tracer, get_current_span
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Decision, Sampler, SamplingResult
+from opentelemetry.trace import Link, NoOpTracer, SpanKind, Tracer, TraceState, get_current_span
+from opentelemetry.util.types import Attributes
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.export.http import SpanTarget
@@ -366,7 +367,33 @@ def can_set_attributes_after_start(provider: otel_trace.TracerProvider) -> bool:
 
     Not if a sampler, or another processor of the provider, may need them at the start.
     """
-    return is_ours(provider) and provider.sampler is DEFAULT_ON
+    return is_ours(provider) and provider.sampler is _DEFAULT_SAMPLER
+
+
+class _DefaultSampler(Sampler):
+    """OpenTelemetry's `DEFAULT_ON`, which takes three times as long: all spans but those of an unsampled parent."""
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,
+    ) -> SamplingResult:
+        parent = get_current_span(parent_context).get_span_context()
+        if attributes or (parent.is_valid and (parent.trace_state or not parent.trace_flags.sampled)):
+            return DEFAULT_ON.should_sample(parent_context, trace_id, name, kind, attributes, links)
+        return _SAMPLED
+
+    def get_description(self) -> str:
+        return str(DEFAULT_ON.get_description())  # type: ignore[no-untyped-call]
+
+
+_DEFAULT_SAMPLER: Final = _DefaultSampler()
+_SAMPLED: Final = SamplingResult(Decision.RECORD_AND_SAMPLE)
 
 
 def _in_use(provider: TracerProvider) -> bool:
@@ -402,6 +429,8 @@ def _new_provider(settings: Settings) -> TracerProvider:
         # Tracers flush at exit themselves, within their own time limit.
         shutdown_on_exit=False,
     )
+    if provider.sampler is DEFAULT_ON:  # OTEL_TRACES_SAMPLER sets no other.
+        provider.sampler = _DEFAULT_SAMPLER
     _ours.add(provider)
     return provider
 
