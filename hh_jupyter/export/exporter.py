@@ -336,7 +336,7 @@ class Exporter:
     def prepare_exit(self) -> None:
         """Load everything that sending needs, so that the last flush spends its time on the network only."""
         state = self._state_of(self._plan.destinations, None)
-        if self.destination is not None and (_pipeline.worker.busy or state.waiting or state.calls_waiting):
+        if self.destination is not None and (_pipeline.worker.busy or state.waiting or state.requests_waiting):
             process.import_late_modules(sending=True, spooling=self._plan.spool is not None)
 
     def close(self, seconds: float) -> bool:

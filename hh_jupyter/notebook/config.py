@@ -282,8 +282,8 @@ def log_in(
     after = tracer.export_state()
     if found is not None and found.outcome == "sent" and KEY_REJECTED in str(after.reason):
         tracer.send_again()  # The same key, which is accepted now.
-    elif after.parked:
-        lines.append(f"  Rejected before: {count(after.parked, 'span')}. Use %hh send to retry.")
+    elif after.rejected:
+        lines.append(f"  Rejected before: {count(after.rejected, 'span')}. Use %hh send to retry.")
     if before.destination is None and before.made and tracer.destination is not None:
         lines.append(
             "  Earlier spans stay on this machine; %hh sessions lists their sessions, %hh send SESSION sends one."

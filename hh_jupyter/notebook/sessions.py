@@ -290,7 +290,7 @@ def export_of(records: Collection[SpanRecord], tracer: HoneyHiveTracer) -> Expor
         made=made,
         exported_elsewhere=exported_elsewhere,
         sent=sent,
-        parked=min(unsent, sum(state.parked for state in exported)),
+        rejected=min(unsent, sum(state.rejected for state in exported)),
         dropped=min(unsent, sum(state.dropped for state in exported)),
         waiting=min(unsent, sum(state.waiting for state in exported)),
     )

@@ -117,7 +117,7 @@ def _begin_last_flush() -> Callable[[float], bool]:
 def warn_unsent(exporter: Exporter) -> None:
     """Log that not everything was sent, and why, unless it has all arrived meanwhile."""
     state, spool = exporter.state(), exporter.spool
-    waiting = state.waiting + state.calls_waiting
+    waiting = state.waiting + state.requests_waiting
     if not waiting and state.reason is None:
         return
     reason = state.reason or f"{waiting} spans and requests were still waiting"

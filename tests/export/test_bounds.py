@@ -51,7 +51,7 @@ def test_a_rejected_key_does_not_fill_memory_either() -> None:
         assert not tracer.force_flush(300)
         state = tracer.export_state()
         assert state.dropped >= SPANS / 5
-        assert state.parked == SPANS + 1 - state.dropped
+        assert state.rejected == SPANS + 1 - state.dropped
 
 
 def test_updates_do_not_fill_memory_during_an_endless_outage() -> None:
@@ -61,9 +61,9 @@ def test_updates_do_not_fill_memory_during_an_endless_outage() -> None:
             tracer.wait_processed(10)
         assert not tracer.force_flush(300)
         state = tracer.export_state()
-        assert state.calls_dropped > 0
-        assert state.calls_waiting > 0
-        assert state.calls_dropped + state.calls_waiting == SPANS + 1, "with the start of the session"
+        assert state.requests_dropped > 0
+        assert state.requests_waiting > 0
+        assert state.requests_dropped + state.requests_waiting == SPANS + 1, "with the start of the session"
 
 
 @pytest.mark.parametrize("fault", ["refuse", "rejected key"])
