@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 from opentelemetry.sdk.trace import ReadableSpan
 
 from hh_jupyter.export import process, remote
-from hh_jupyter.export.destination import Destination, Flush
+from hh_jupyter.export.destination import Destination
+from hh_jupyter.export.flush import Flush
 from hh_jupyter.export.model import EndedSpan, Kind, LateEvent, Origin, RemoteOrigin, Request
 from hh_jupyter.export.pipeline import STOP_SECONDS, Pipeline, Plan
 from hh_jupyter.export.store import BodyStore
@@ -34,6 +35,9 @@ OTLP: Final = "otlp"
 
 IMMEDIATE_SECONDS: Final = 2.0
 """Maximum time in seconds that a call waits for its result in immediate mode."""
+
+MAX_FORMER: Final = 100
+"""Number of former destinations that are kept, besides those with rows to send; their counts are kept with them."""
 
 ADOPT_AFTER: Final = 0.5
 """Seconds from the start of an exporter until it adopts the rows of dead processes; it keeps the start fast."""
@@ -111,23 +115,36 @@ class Exporter:
             self._store.elsewhere = lambda: tuple(_pipeline.spools.values())
         self._store.run = _pipeline.worker.ask
 
-        def use() -> None:
-            with _pipeline.all.changed:
-                for destination in current:
-                    destination.settings = settings
-                    destination.reopen()
-                    if destination.host is not None and destination not in _pipeline.all.active:
-                        _pipeline.all.active.append(destination)
-            if any(one.host is not None for one in current) and not forked:
-                _pipeline.senders.start()
-            for destination in current if new and spool is not None and not forked else ():
+        serve = partial(self._serve, settings, current, new=new, forked=forked)
+        if forked:
+            serve()
+        elif self._running:
+            _pipeline.worker.post(serve)
+        self._retry_rejected(settings, current)
+
+    def _serve(self, settings: Settings, current: tuple[Destination, ...], *, new: bool, forked: bool) -> None:
+        """Let the senders serve these destinations. On the worker, or in a new child."""
+        with _pipeline.all.changed:
+            for destination in current:
+                destination.settings = settings
+                destination.reopen()
+                if destination.host is not None and destination not in _pipeline.all.active:
+                    _pipeline.all.active.append(destination)
+            if new:
+                self._forget_former()
+        if any(one.host is not None for one in current) and not forked:
+            _pipeline.senders.start()
+        for destination in current if new and not forked else ():
+            if destination.spool is not None:
                 _pipeline.worker.later(ADOPT_AFTER, partial(_pipeline.adopt, destination))
 
-        if forked:
-            use()
-        elif self._running:
-            _pipeline.worker.post(use)
-        self._retry_rejected(settings, current)
+    def _forget_former(self) -> None:
+        """Forget the oldest former destinations that have nothing to send. On the worker, with the lock."""
+        former = [pair for pair in list(self._by_address.items()) if pair[1] != self._plan.destinations]
+        for address, group in former[: max(0, len(former) - MAX_FORMER)]:
+            if not any(one.all_rows() or one.deferred() for one in group):
+                self._by_address.pop(address, None)
+                self._forget(group)
 
     def _retry_rejected(self, settings: Settings, current: tuple[Destination, ...]) -> None:
         """Retry what was rejected if the settings differ in what the answer depends on from the last that sent.
@@ -148,7 +165,8 @@ class Exporter:
     def destinations(self) -> tuple[Destination, ...]:
         """The destinations of the current settings, and of earlier ones."""
         current = self._plan.destinations
-        return (*(one for group in self._by_address.values() if group != current for one in group), *current)
+        groups = list(self._by_address.values())  # Copied at once, since the worker removes old ones.
+        return (*(one for group in groups if group != current for one in group), *current)
 
     @property
     def destination(self) -> str | None:
@@ -287,7 +305,7 @@ class Exporter:
         """Return the export counts of one cell's run, or of all spans since the last change of destination."""
         if cell is None:
             return self._state_of(self._plan.destinations, None)
-        states = [self._state_of(group, cell) for group in self._by_address.values()]
+        states = [self._state_of(group, cell) for group in list(self._by_address.values())]
         current = self._state_of(self._plan.destinations, cell)
         return combined([state for state in states if state.has_spans] or [current])
 
@@ -353,7 +371,7 @@ class Exporter:
             _pipeline.worker.post(lambda: _pipeline.with_lock(partial(_hurry, destinations)))
             done = self.flush(seconds * (1 - STOP_SHARE))  # After a Ctrl-C before the end, `close` can be called again.
             _pipeline.exporters.discard(self)
-            _pipeline.worker.post(partial(self._forget, destinations))
+            _pipeline.worker.post(lambda: _pipeline.with_lock(partial(self._forget, destinations)))
             deadline = max(deadline, time.monotonic() + STOP_SECONDS)
             if not _pipeline.exporters:
                 _pipeline.stop(deadline - time.monotonic())
@@ -369,9 +387,8 @@ class Exporter:
 
     @staticmethod
     def _forget(destinations: Sequence[Destination]) -> None:
-        with _pipeline.all.changed:
-            kept = [one for one in _pipeline.all.active if one not in destinations]
-            _pipeline.all.active[:] = kept
+        """Let senders no longer serve these destinations. With the lock."""
+        _pipeline.all.active[:] = [one for one in _pipeline.all.active if one not in destinations]
 
     def reset_in_child(self, unhandled: Iterable[tuple[Plan, Request]]) -> None:
         """Start without rows in a forked child, except for deferred session starts.
@@ -457,7 +474,7 @@ def _destinations(settings: Settings, spool: Spool | None) -> tuple[Destination,
         host = urlsplit(url).netloc.rpartition("@")[2]
         made.append(
             Destination(
-                _pipeline.all,
+                _pipeline.all.follow_ups,
                 host,
                 settings,
                 endpoint=endpoint,
@@ -466,7 +483,7 @@ def _destinations(settings: Settings, spool: Spool | None) -> tuple[Destination,
                 accepts_requests=name != OTLP,
             )
         )
-    return tuple(made) or (Destination(_pipeline.all, None, settings, spool=spool),)
+    return tuple(made) or (Destination(_pipeline.all.follow_ups, None, settings, spool=spool),)
 
 
 def _address(settings: Settings) -> tuple[object, ...]:

@@ -184,3 +184,9 @@ class Row:
         self.serial = self.tries = 0
         self.not_before = self.failed_at = 0.0
         self.gave_way = self.background = False
+
+    def start_over(self) -> None:
+        """Forget earlier failures."""
+        self.reason, self.gave_way = None, False
+        self.not_before = self.failed_at = 0.0
+        self.tries = 0

@@ -120,13 +120,8 @@ def _requests(export: ExportState) -> str:
         (export.requests_dropped, "dropped"),
     )
     numbers = ", ".join(f"{number:,} {word}" for number, word in counts if number)
-    why = (
-        export.rejected_reason
-        if export.requests_rejected
-        else export.dropped_reason
-        if export.requests_dropped
-        else None
-    )
+    rejected, dropped = export.requests_rejected, export.requests_dropped
+    why = export.rejected_reason if rejected else export.dropped_reason if dropped else None
     return f"{numbers} (session starts, updates, events){f': {why}' if why else ''}" if numbers else ""
 
 

@@ -22,7 +22,7 @@ from opentelemetry.trace import Span, Tracer, get_current_span, set_span_in_cont
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.export.destination import set_log_quiet
+from hh_jupyter.export.follow_ups import set_log_quiet
 from hh_jupyter.export.model import Session
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.validation import (

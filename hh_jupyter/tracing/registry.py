@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from hh_jupyter.export.destination import switch_log_off
 from hh_jupyter.export.exporter import (
     STOP_SHARE,
     Exporter,
@@ -15,6 +14,7 @@ from hh_jupyter.export.exporter import (
     flush_exporters,
     wait_all_finalized,
 )
+from hh_jupyter.export.follow_ups import switch_log_off
 from hh_jupyter.export.pipeline import STOP_SECONDS
 from hh_jupyter.export.process import flush_before_exit, restore_sigterm
 from hh_jupyter.records.export_state import ExportState, combined
