@@ -25,7 +25,8 @@ from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.threads import evict_oldest
 
 if TYPE_CHECKING:
-    from hh_jupyter.export.http import Connection, Endpoint, Result, SpanTarget
+    from hh_jupyter.export.endpoint import Endpoint, SpanTarget
+    from hh_jupyter.export.http import Connection, Result
     from hh_jupyter.export.spool import Spool
 
 MAX_BYTES: Final = 32 * 1024 * 1024

@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from hh_jupyter.export import process, remote
 from hh_jupyter.export.destination import Destination
+from hh_jupyter.export.endpoint import Endpoint, HoneyHiveEndpoint, OtlpEndpoint
 from hh_jupyter.export.flush import Flush
 from hh_jupyter.export.model import EndedSpan, Kind, LateEvent, Origin, RemoteOrigin, Request
 from hh_jupyter.export.pipeline import STOP_SECONDS, Pipeline, Plan
@@ -24,7 +25,7 @@ from hh_jupyter.records.log import SpanLog
 from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
-    from hh_jupyter.export.http import OtlpEndpoint, SpanTarget
+    from hh_jupyter.export.endpoint import SpanTarget
     from hh_jupyter.export.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -462,15 +463,13 @@ def names_of(settings: Settings) -> tuple[str, ...]:
 
 
 def _destinations(settings: Settings, spool: Spool | None) -> tuple[Destination, ...]:
-    from hh_jupyter.export import http
-
     made = []
     for name in names_of(settings):
         if name == OTLP:
-            endpoint: http.Endpoint = http.OtlpEndpoint.from_environment()
+            endpoint: Endpoint = OtlpEndpoint.from_environment()
             url, key = endpoint.url, ""  # type: ignore[attr-defined]
         else:
-            endpoint, url, key = http.HoneyHiveEndpoint(), settings.server_url, settings.sending_key or ""
+            endpoint, url, key = HoneyHiveEndpoint(), settings.server_url, settings.sending_key or ""
         host = urlsplit(url).netloc.rpartition("@")[2]
         made.append(
             Destination(
@@ -508,8 +507,6 @@ def _place(settings: Settings) -> tuple[object, ...]:
 def _otlp_endpoint(settings: Settings) -> OtlpEndpoint | None:
     if OTLP not in names_of(settings):
         return None
-    from hh_jupyter.export.http import OtlpEndpoint
-
     return OtlpEndpoint.from_environment()
 
 

@@ -23,8 +23,9 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode
 from hh_jupyter import attributes as keys
 from hh_jupyter.conventions import describe, readable_name
 from hh_jupyter.conventions.facts import SpanFacts
-from hh_jupyter.export import http, otlp
-from hh_jupyter.export.model import EndedSpan, FinalSpan, LateEvent, Origin, Request, Session
+from hh_jupyter.export import endpoint, otlp
+from hh_jupyter.export.model import EndedSpan, LateEvent, Origin, Request, Session
+from hh_jupyter.export.otlp import FinalSpan
 from hh_jupyter.export.resource import OwnResource
 from hh_jupyter.records.record import SpanRecord, event_id_of, failed_status, span_error
 from hh_jupyter.redaction import Redactor, RedactorWithFunction
@@ -113,7 +114,7 @@ class Finalizer:
         """Redact and encode the document of a request; None if that fails."""
         try:
             redacted = with_ids(request.document, self._policy.redactor.document(request.document))
-            return http.encode(redacted)
+            return endpoint.encode(redacted)
         except Exception as error:  # boundary: a request that cannot be encoded must not affect the others.
             logger.debug("a request (%s) could not be encoded", request.kind, exc_info=True)
             reason = f"a request ({request.kind}) could not be encoded and is lost ({type(error).__name__})"

@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from hh_jupyter.export import process
 from hh_jupyter.export.model import Row, State
@@ -49,7 +49,7 @@ class RowOwner(Protocol):
     def put_pieces(self, batch: Batch, pieces: Sequence[Row]) -> None: ...
 
 
-class Changes(NamedTuple):
+class Changes:
     """What the worker has to do, in this order.
 
     Attributes:
@@ -58,9 +58,10 @@ class Changes(NamedTuple):
         cuts: batches of a single row, which must be cut in two; see `RowOwner.put_pieces`.
     """
 
-    marks: list[tuple[Spool, int, State | None, str | None]]
-    moves: list[tuple[RowOwner, list[int]]]
-    cuts: list[tuple[RowOwner, Batch]]
+    def __init__(self) -> None:
+        self.marks: list[tuple[Spool, int, State | None, str | None]] = []
+        self.moves: list[tuple[RowOwner, list[int]]] = []
+        self.cuts: list[tuple[RowOwner, Batch]] = []
 
 
 class FollowUps:
@@ -72,7 +73,7 @@ class FollowUps:
 
     def __init__(self, ring: Callable[[], None]) -> None:
         self._ring = ring
-        self._changes = Changes([], [], [])
+        self._changes = Changes()
         self._lines: deque[tuple[int, str]] = deque()
 
     def mark(self, spool: Spool | None, row: Row, state: State | None, reason: str | None = None) -> None:
@@ -94,7 +95,7 @@ class FollowUps:
 
     def take(self) -> Changes:
         """Remove and return the changes. With the lock of the destinations."""
-        changes, self._changes = self._changes, Changes([], [], [])
+        changes, self._changes = self._changes, Changes()
         return changes
 
     def log(self, level: int, text: str) -> None:

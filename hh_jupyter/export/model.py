@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from opentelemetry.sdk.trace import Event
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
-    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-    from opentelemetry.trace import Link, SpanContext, SpanKind, Status
 
 Kind = Literal["session_start", "event_update", "event_create", "spans"]
 
@@ -88,31 +85,6 @@ class EndedSpan(NamedTuple):
 
     span: ReadableSpan
     origin: Origin
-
-
-class FinalSpan(NamedTuple):
-    """The final copy of a span. A tuple, because one is created for every span and tuples are cheap.
-
-    Attributes:
-        dropped, dropped_events, dropped_links: numbers of attributes, events and links removed by our and the SDK's
-            limits.
-    """
-
-    name: str
-    context: SpanContext
-    parent: SpanContext | None
-    resource: Resource
-    scope: InstrumentationScope | None
-    attributes: Mapping[str, Any]
-    events: Sequence[Event]
-    links: Sequence[Link]
-    kind: SpanKind
-    status: Status
-    start_time: int | None
-    end_time: int | None
-    dropped: int
-    dropped_events: int = 0
-    dropped_links: int = 0
 
 
 class Request(NamedTuple):

@@ -26,8 +26,8 @@ from hh_jupyter.records.log import SpanLog
 from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
+    from hh_jupyter.export.endpoint import SpanTarget
     from hh_jupyter.export.finalize import Finalizer
-    from hh_jupyter.export.http import SpanTarget
     from hh_jupyter.export.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -245,13 +245,13 @@ class Pipeline:
     def _end_turn(self) -> None:
         """Write to the spool what the senders have settled, and cut the rows that hold a rejected span."""
         with self.all.changed:
-            marks, moves, cuts = self.all.follow_ups.take()
-        for spool in {mark[0] for mark in marks}:
-            spool.mark([(key, state, reason) for one, key, state, reason in marks if one is spool])
-        for destination, keys in moves:
+            changes = self.all.follow_ups.take()
+        for spool in {mark[0] for mark in changes.marks}:
+            spool.mark([(key, state, reason) for one, key, state, reason in changes.marks if one is spool])
+        for destination, keys in changes.moves:
             if destination.spool is not None:
                 destination.spool.redirect(keys, self.stored_name(destination, destination.spool))
-        for destination, batch in cuts:
+        for destination, batch in changes.cuts:
             pieces = self._pieces(destination, batch.rows[0])
             with self.all.changed:
                 destination.put_pieces(batch, pieces)

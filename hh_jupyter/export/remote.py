@@ -30,7 +30,7 @@ from hh_jupyter.threads import copied, evict_oldest
 from hh_jupyter.values import copy_attributes, plain_values
 
 if TYPE_CHECKING:
-    from hh_jupyter.export.model import FinalSpan
+    from hh_jupyter.export.otlp import FinalSpan
 
 logger = logging.getLogger(__name__)
 

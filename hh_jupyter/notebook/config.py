@@ -26,8 +26,9 @@ from traitlets.config import Config, Configurable
 
 from hh_jupyter.display.format import count
 from hh_jupyter.errors import SettingError
+from hh_jupyter.export.endpoint import host_of
 from hh_jupyter.export.exporter import HONEYHIVE, names_of
-from hh_jupyter.export.http import KEY_REJECTED, Result, host_of
+from hh_jupyter.export.http import KEY_REJECTED, Result
 from hh_jupyter.notebook.sessions import SessionHistory
 from hh_jupyter.notebook.status import load_line, storage
 from hh_jupyter.settings import (

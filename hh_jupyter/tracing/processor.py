@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from sys import modules
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace as otel_trace
@@ -23,7 +23,7 @@ from opentelemetry.trace import Link, NoOpTracer, SpanKind, Tracer, TraceState, 
 from opentelemetry.util.types import Attributes
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.export.http import SpanTarget
+from hh_jupyter.export.endpoint import SpanTarget
 from hh_jupyter.export.model import LateEvent, Origin, RemoteOrigin, Session
 from hh_jupyter.export.remote import REMOTE
 from hh_jupyter.export.resource import own_resource
@@ -484,15 +484,8 @@ _SHUTDOWN_FLAGS: Final = ("_shutdown", "_is_shutdown")
 """Attributes that processors and exporters of OpenTelemetry and honeyhive set when they are shut down."""
 
 
-class _ExporterPath(NamedTuple):
-    """The destination of one exporter.
-
-    Attributes:
-        parts: the processors and exporters that lead to it, and the exporter itself.
-    """
-
-    target: SpanTarget
-    parts: tuple[Any, ...]
+_ExporterPath = tuple[SpanTarget, tuple[Any, ...]]
+"""The destination of one exporter; the processors and exporters that lead to it, and the exporter itself."""
 
 
 class ForeignExporters:
@@ -514,7 +507,7 @@ class ForeignExporters:
             self._searched = processors
         if not self._paths:
             return ()
-        return tuple(path.target for path in self._paths if not any(map(_is_shut_down, path.parts)))
+        return tuple(target for target, parts in self._paths if not any(map(_is_shut_down, parts)))
 
 
 def _exporter_paths(objects: Iterable[object], parents: tuple[object, ...] = ()) -> Iterator[_ExporterPath]:
@@ -527,7 +520,7 @@ def _exporter_paths(objects: Iterable[object], parents: tuple[object, ...] = ())
         url = fields.get("_endpoint", fields.get("endpoint"))
         if isinstance(url, str) and url.startswith(("http://", "https://")):
             headers = fields.get("_headers", fields.get("headers"))
-            yield _ExporterPath(SpanTarget.of(url, headers if isinstance(headers, Mapping) else {}), parts)
+            yield SpanTarget.of(url, headers if isinstance(headers, Mapping) else {}), parts
         for value in fields.values():
             yield from _exporter_paths(value if isinstance(value, list | tuple) else (value,), parts)
 
