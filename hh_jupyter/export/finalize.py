@@ -44,18 +44,18 @@ SHORTEST_KEY: Final = 8
 
 
 class FinalBody(NamedTuple):
-    """The final spans of one session and cell, encoded.
-
-    Attributes:
-        claimed: a span's own attributes name the session. If another exporter sends the spans, the backend receives
-            spans of that session.
-    """
+    """The final spans of one session and cell, encoded."""
 
     session_id: str
     cell: str | None
     data: bytes
     records: list[SpanRecord]
-    claimed: bool
+    spans: Sequence[EndedSpan]
+
+    @property
+    def claimed(self) -> bool:
+        """Whether a span's own attributes name the session. The backend then receives it from other exporters, too."""
+        return any((each.span.attributes or {}).get(keys.SESSION_ID) == self.session_id for each in self.spans)
 
 
 class Finalizer:
@@ -97,10 +97,8 @@ class Finalizer:
             data = otlp.join(body for body, _ in alone if body is not None)
         if not kept:
             return None
-        first = kept[0][1]
-        session_id = first.session_id or ""
-        claimed = any((entry.span.attributes or {}).get(keys.SESSION_ID) == session_id for _, _, entry in kept)
-        return FinalBody(session_id, first.cell, data, [record for _, record, _ in kept], claimed)
+        records = [record for _, record, _ in kept]
+        return FinalBody(records[0].session_id or "", records[0].cell, data, records, [entry for *_, entry in kept])
 
     def _encoded_alone(self, span: FinalSpan) -> bytes | None:
         try:
@@ -387,8 +385,10 @@ def _clean(value: Any) -> Any:
 
 def _redacted(span: ReadableSpan, logged: Sequence[Event], redactor: Redactor | RedactorWithFunction) -> _Draft:
     attributes, redacted = redactor.attributes(plain_values(copy_attributes(span.attributes)))
-    events, number = redacted_events((*span.events, *logged) if logged else span.events, redactor)
-    redacted += number
+    events: Sequence[Event] = (*span.events, *logged)
+    if events:
+        events, number = redacted_events(events, redactor)
+        redacted += number
     links: list[Link] = []
     for link in span.links:
         given = copy_attributes(link.attributes)
@@ -450,7 +450,9 @@ def _drop_largest(attributes: dict[str, Any], room: int) -> tuple[dict[str, Any]
     Returns:
         The remaining attributes, and the unused part of the room, at least 0.
     """
-    left = room - sum(map(len, attributes)) - sum(map(_size, attributes.values()))
+    left = room - sum(map(len, attributes))
+    for value in attributes.values():
+        left -= len(value) if type(value) is str else _size(value)
     if left >= 0:
         return attributes, left
     sizes = {key: len(key) + _size(value) for key, value in attributes.items()}
@@ -565,7 +567,7 @@ def origin_attributes(origin: Origin, run_ids: Mapping[str, str]) -> dict[str, A
             found[key] = found[twin] = str(value)
     if session is not None and session.auto and session_id == session.id:
         found[keys.SESSION_AUTO_CREATE], found[keys.AUTO_SESSION_NAME] = True, session.name
-    for name in keys.BAGGAGE_RUN_KEYS:
+    for name in keys.BAGGAGE_RUN_KEYS if baggage or run_ids else ():
         value = baggage.get(name) or run_ids.get(name)
         if value:
             found[f"{keys.METADATA}.{name}"] = str(value)
