@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hh_jupyter.export.circuit import Circuit, back_off
 from hh_jupyter.export.counts import Count
+from hh_jupyter.export.endpoint import Endpoint, SpanTarget, host_of
 from hh_jupyter.export.flights import Flights
 from hh_jupyter.export.flush import Flush
 from hh_jupyter.export.follow_ups import FollowUps
@@ -25,7 +26,6 @@ from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.threads import evict_oldest
 
 if TYPE_CHECKING:
-    from hh_jupyter.export.endpoint import Endpoint, SpanTarget
     from hh_jupyter.export.http import Connection, Result
     from hh_jupyter.export.spool import Spool
 
@@ -62,13 +62,13 @@ class Destination:
 
     Args:
         follow_ups: receive what is to be done without the lock.
-        host: host of the backend; None for rows that stay on this machine.
+        settings: determine the requests.
         endpoint: builds the requests; None for rows that stay on this machine.
-        stored_as: URL and key, which name the destination in the spool; None for rows that stay on this machine.
         spool: holds the rows on disk, if configured.
-        accepts_requests: accepts session starts, updates and events. A plain OpenTelemetry backend accepts only spans.
 
     Attributes:
+        stored_as: URL and key, which name the destination in the spool; None for rows that stay on this machine.
+        host: host of the backend; None for rows that stay on this machine.
         rows: those that wait or were rejected.
         other_ids: session ids assigned by the backend, by the original id.
         overdue: a flush ran out of time while requests were in flight, which did not end since.
@@ -77,20 +77,17 @@ class Destination:
     def __init__(
         self,
         follow_ups: FollowUps,
-        host: str | None,
         settings: Any,
-        *,
-        endpoint: Endpoint | None = None,
-        stored_as: tuple[str, str] | None = None,
-        spool: Spool | None = None,
-        accepts_requests: bool = True,
+        endpoint: Endpoint | None,
+        spool: Spool | None,
     ) -> None:
-        self.host, self.stored_as, self.spool = host, stored_as, spool
-        self._endpoint = endpoint
-        self.rows = Rows(follow_ups, settings, spool, need_session=accepts_requests)
+        self.stored_as = None if endpoint is None else endpoint.address(settings)
+        self.host = None if self.stored_as is None else host_of(self.stored_as[0])
+        self.spool, self._endpoint, self._follow_ups = spool, endpoint, follow_ups
+        self._accepts_requests = endpoint is None or endpoint.accepts_requests
+        self.rows = Rows(follow_ups, settings, spool, need_session=self._accepts_requests)
         self._queue = self.rows.queue
         self.overdue = False
-        self._follow_ups, self._accepts_requests = follow_ups, accepts_requests
         self._circuit = Circuit()
         self._trouble: str | None = None
         self._deferred: dict[str, Row] = {}

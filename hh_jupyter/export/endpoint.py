@@ -185,10 +185,16 @@ class Endpoint(Protocol):
 
     Attributes:
         credential: name of the setting to correct if the key is rejected.
+        accepts_requests: accepts session starts, updates and events.
     """
 
     @property
     def credential(self) -> str: ...
+    @property
+    def accepts_requests(self) -> bool: ...
+
+    def address(self, settings: Settings) -> tuple[str, str]:
+        """Return URL and key, which name the destination in the spool."""
 
     def request(self, settings: Settings, kind: str, bodies: Sequence[bytes]) -> HttpRequest:
         """Return the request for these bodies. Several bodies are always spans."""
@@ -201,6 +207,11 @@ class HoneyHiveEndpoint:
     """The protocol of the HoneyHive backend (tests/contract/README.md, section 1)."""
 
     credential = API_KEY
+    accepts_requests = True
+
+    def address(self, settings: Settings) -> tuple[str, str]:
+        """Return the server's URL and the key."""
+        return settings.server_url, settings.sending_key or ""
 
     def request(self, settings: Settings, kind: str, bodies: Sequence[bytes]) -> HttpRequest:
         """Return a span export, or a request with a document."""
@@ -264,6 +275,7 @@ class OtlpEndpoint(NamedTuple):
     certificate: str | None = None
     timeout: float = OTLP_DEFAULT_SECONDS
     credential: str = OTLP_PREFIX + "HEADERS"
+    accepts_requests: bool = False
 
     def __repr__(self) -> str:
         return f"OtlpEndpoint({self.url!r})"
@@ -287,6 +299,10 @@ class OtlpEndpoint(NamedTuple):
             certificate=value("CERTIFICATE") or None,
             timeout=_otlp_seconds(value("TIMEOUT")),
         )
+
+    def address(self, settings: Settings) -> tuple[str, str]:
+        """Return the URL, without a key."""
+        return self.url, ""
 
     def request(self, settings: Settings, kind: str, bodies: Sequence[bytes]) -> HttpRequest:
         """Return a span export."""
@@ -323,3 +339,53 @@ def _otlp_seconds(text: str) -> float:
         logger.warning("%s must be a number of seconds above 0; got %.80r. Using 10 seconds.", name, text)
         return OTLP_DEFAULT_SECONDS
     return found
+
+
+# Endpoints of the settings
+
+OTLP: Final = "otlp"
+"""Name of a plain OpenTelemetry backend in the setting `exporter`."""
+
+HONEYHIVE: Final = HoneyHiveEndpoint()
+
+
+def endpoints_of(settings: Settings) -> tuple[Endpoint, ...]:
+    """Return the endpoints that spans are sent to, without the HoneyHive backend if it has no key."""
+    names = () if settings.test_mode or settings.exporter == "none" else settings.exporter.split(",")
+    return tuple(
+        OtlpEndpoint.from_environment() if name == OTLP else HONEYHIVE
+        for name in names
+        if name == OTLP or not settings.local
+    )
+
+
+def address_of(settings: Settings) -> tuple[object, ...]:
+    """Return the settings that determine the destinations, including whether anything is sent."""
+    return settings.sending_key, *place_of(settings)
+
+
+def place_of(settings: Settings) -> tuple[object, ...]:
+    """Return the settings of `address_of` without the key."""
+    return (
+        settings.server_url,
+        settings.local,
+        (settings.spool, settings.spool_dir),
+        endpoints_of(settings),
+        settings.otlp_endpoint,
+        settings.otlp_enabled,
+        settings.disable_tracing,
+    )
+
+
+def answered_by(settings: Settings) -> tuple[object, ...]:
+    """Return the settings that the backend's answer to a row depends on."""
+    return (
+        settings.sending_key,
+        settings.server_url,
+        settings.otlp_endpoint,
+        endpoints_of(settings),
+        settings.otlp_headers,
+        settings.otlp_protocol,
+        settings.requests_session,
+        (settings.http_proxy, settings.https_proxy, settings.no_proxy, settings.verify_ssl),
+    )

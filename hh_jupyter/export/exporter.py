@@ -8,13 +8,12 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 from hh_jupyter.export import process, remote
 from hh_jupyter.export.destination import Destination
-from hh_jupyter.export.endpoint import Endpoint, HoneyHiveEndpoint, OtlpEndpoint
+from hh_jupyter.export.endpoint import address_of, answered_by, endpoints_of, place_of
 from hh_jupyter.export.flush import Flush
 from hh_jupyter.export.model import EndedSpan, Kind, LateEvent, Origin, RemoteOrigin, Request
 from hh_jupyter.export.pipeline import STOP_SECONDS, Pipeline, Plan
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
     from hh_jupyter.export.spool import Spool
 
 logger = logging.getLogger(__name__)
-
-HONEYHIVE: Final = "honeyhive"
-OTLP: Final = "otlp"
-"""Names of destinations in the setting `exporter`."""
 
 IMMEDIATE_SECONDS: Final = 2.0
 """Maximum time in seconds that a call waits for its result in immediate mode."""
@@ -105,10 +100,11 @@ class Exporter:
             forked: this is a new child, which starts no thread before it has something to export.
         """
         spool = _pipeline.spool_of(settings)
-        address = _address(settings)
+        address = address_of(settings)
         new = address not in self._by_address
         if new:
-            self._by_address[address] = _destinations(settings, spool)
+            made = [Destination(_pipeline.all.follow_ups, settings, one, spool) for one in endpoints_of(settings)]
+            self._by_address[address] = tuple(made) or (Destination(_pipeline.all.follow_ups, settings, None, spool),)
         current = self._by_address[address]
         self._plan = Plan(settings, current, spool, self._log, self._store)
         self._beside = {}
@@ -155,10 +151,10 @@ class Exporter:
         if settings.disable_tracing or all(one.host is None for one in current):
             return
         last, self._sends_to = self._sends_to, (settings, current)
-        if last is None or _answered_by(last[0]) == _answered_by(settings):
+        if last is None or answered_by(last[0]) == answered_by(settings):
             return
         _pipeline.worker.post(lambda: _pipeline.with_lock(partial(_release, current)))
-        if last[1] != current and _place(last[0]) == _place(settings):
+        if last[1] != current and place_of(last[0]) == place_of(settings):
             # Only the key changed: retry with the new one what was rejected with the old one.
             _pipeline.worker.post(partial(self._move_rejected, last[1], current))
 
@@ -189,7 +185,7 @@ class Exporter:
             return False
         before, self._settings = self._settings, settings
         self._use(settings)
-        return _address(before) != _address(settings)
+        return address_of(before) != address_of(settings)
 
     def _move_rejected(self, former: Sequence[Destination], current: Sequence[Destination]) -> None:
         for old, new in zip(former, current, strict=False):
@@ -397,7 +393,7 @@ class Exporter:
         Args:
             unhandled: deferred starts that the parent's worker had not handled yet, of all exporters.
         """
-        address, before = _address(self._settings), self._by_address
+        address, before = address_of(self._settings), self._by_address
         self._by_address, self._sends_to = {}, None
         self._use(self._settings, forked=True)
         for destination, old in zip(self._plan.destinations, before.get(address, ()), strict=False):
@@ -451,74 +447,3 @@ def _release(destinations: Iterable[Destination]) -> None:
 def _hurry(destinations: Iterable[Destination]) -> None:
     for destination in destinations:
         destination.hurry()
-
-
-# Destinations of the settings
-
-
-def names_of(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the configured destinations, without the HoneyHive backend if it has no key."""
-    names = () if settings.test_mode or settings.exporter == "none" else tuple(settings.exporter.split(","))
-    return tuple(name for name in names if name == OTLP or not settings.local)
-
-
-def _destinations(settings: Settings, spool: Spool | None) -> tuple[Destination, ...]:
-    made = []
-    for name in names_of(settings):
-        if name == OTLP:
-            endpoint: Endpoint = OtlpEndpoint.from_environment()
-            url, key = endpoint.url, ""  # type: ignore[attr-defined]
-        else:
-            endpoint, url, key = HoneyHiveEndpoint(), settings.server_url, settings.sending_key or ""
-        host = urlsplit(url).netloc.rpartition("@")[2]
-        made.append(
-            Destination(
-                _pipeline.all.follow_ups,
-                host,
-                settings,
-                endpoint=endpoint,
-                stored_as=(url, key),
-                spool=spool,
-                accepts_requests=name != OTLP,
-            )
-        )
-    return tuple(made) or (Destination(_pipeline.all.follow_ups, None, settings, spool=spool),)
-
-
-def _address(settings: Settings) -> tuple[object, ...]:
-    """Return the settings that determine the destination, including whether anything is sent."""
-    return settings.sending_key, *_place(settings)
-
-
-def _place(settings: Settings) -> tuple[object, ...]:
-    """Return the settings of `_address` without the key."""
-    return (
-        settings.server_url,
-        settings.local,
-        (settings.spool, settings.spool_dir),
-        names_of(settings),
-        _otlp_endpoint(settings),
-        settings.otlp_endpoint,
-        settings.otlp_enabled,
-        settings.disable_tracing,
-    )
-
-
-def _otlp_endpoint(settings: Settings) -> OtlpEndpoint | None:
-    if OTLP not in names_of(settings):
-        return None
-    return OtlpEndpoint.from_environment()
-
-
-def _answered_by(settings: Settings) -> tuple[object, ...]:
-    """Return the settings that the backend's answer to a row depends on."""
-    return (
-        settings.sending_key,
-        settings.server_url,
-        settings.otlp_endpoint,
-        _otlp_endpoint(settings),
-        settings.otlp_headers,
-        settings.otlp_protocol,
-        settings.requests_session,
-        (settings.http_proxy, settings.https_proxy, settings.no_proxy, settings.verify_ssl),
-    )

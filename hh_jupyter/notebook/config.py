@@ -26,8 +26,7 @@ from traitlets.config import Config, Configurable
 
 from hh_jupyter.display.format import count
 from hh_jupyter.errors import SettingError
-from hh_jupyter.export.endpoint import host_of
-from hh_jupyter.export.exporter import HONEYHIVE, names_of
+from hh_jupyter.export.endpoint import HONEYHIVE, endpoints_of, host_of
 from hh_jupyter.export.http import KEY_REJECTED, Result
 from hh_jupyter.notebook.sessions import SessionHistory
 from hh_jupyter.notebook.status import load_line, storage
@@ -297,7 +296,7 @@ def log_in(
 
 def _checked(settings: Settings) -> Result | None:
     """Return what the backend answers to these settings; None if nothing is sent to it."""
-    if settings.local or HONEYHIVE not in names_of(settings):
+    if HONEYHIVE not in endpoints_of(settings):
         return None
     from hh_jupyter.export.backend import check_key
 
