@@ -81,7 +81,7 @@ def encode(spans: Sequence[FinalSpan]) -> bytes:
     """Return a serialised `ExportTraceServiceRequest` with these spans.
 
     Raises:
-        ValueError, TypeError: protobuf cannot hold a value; see `finalize.encodable`.
+        ValueError, TypeError: protobuf cannot hold a value; see `final_span.encodable`.
     """
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest  # Loads protobuf.
 

@@ -231,7 +231,7 @@ class Pipeline:
     @staticmethod
     def stored_name(destination: RowOwner, spool: Spool) -> str:
         """Return the name of a destination in the spool."""
-        from hh_jupyter.export.spool_file import LOCAL
+        from hh_jupyter.export.spool_folder import LOCAL
 
         return LOCAL if destination.stored_as is None else spool.destination_name(*destination.stored_as)
 

@@ -22,7 +22,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from hh_jupyter.export.finalize import encodable, unchanged
+from hh_jupyter.export.final_span import encodable, unchanged
 from hh_jupyter.export.otlp import FinalSpan, encode
 
 PROVIDER = TracerProvider(
