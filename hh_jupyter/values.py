@@ -254,7 +254,7 @@ def scalar(value: Any) -> Scalar:
 
 def plain(value: Any) -> Any:
     """Return the value as data that JSON can represent. Large, deep and cyclic values are cut and marked."""
-    return _Reader().data(value, ())
+    return None if value is None else _Reader().data(value, ())
 
 
 def json_text(value: Any) -> str:

@@ -58,6 +58,7 @@ class Plan:
         destinations: where rows are queued. In local mode, one without a host.
         elsewhere: those of them to which another exporter of the provider sends the same spans.
         spool: holds the rows on disk; None if the settings disable it.
+        keeps_requests: whether requests are sent, or kept on disk.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Plan:
         self.settings, self.destinations, self.spool = settings, destinations, spool
         self.log, self.store = log, store
         self.elsewhere: frozenset[Destination] = frozenset()
+        self.keeps_requests = spool is not None or any(one.host is not None for one in destinations)
         self._finalizer: Finalizer | None = None
 
     @property
@@ -82,11 +84,6 @@ class Plan:
 
             self._finalizer = Finalizer(self.settings)
         return self._finalizer
-
-    @property
-    def keeps_requests(self) -> bool:
-        """Whether requests are sent, or kept on disk."""
-        return self.spool is not None or any(one.host is not None for one in self.destinations)
 
     def beside(self, targets: Sequence[SpanTarget]) -> Plan:
         """Return the plan for spans that other exporters send to these targets."""
