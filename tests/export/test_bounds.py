@@ -47,6 +47,25 @@ def test_above_the_limit_the_oldest_spans_are_dropped_and_counted() -> None:
         assert len(arrived) * SIZE <= MOST_BYTES
 
 
+def test_above_the_limit_spans_that_failed_before_are_the_oldest(backend: Backend) -> None:
+    with tracer_to(backend, spool=False) as tracer:
+        make_spans(tracer, 1)
+        assert tracer.force_flush()
+        backend.close()
+        with tracer.start_span("failed"):
+            pass
+        assert not tracer.force_flush(300)
+        tracer.create_session("waits for its start")
+        for _ in range(40):
+            with tracer.start_span("later", attributes={"text": TEXT}):
+                pass
+            tracer.wait_processed(10)
+        dropped = tracer.export_state().dropped
+        backend.listen()
+        assert not tracer.force_flush(60_000), "spans were dropped"
+        assert (len(backend.spans("failed")), len(backend.spans("later"))) == (0, 41 - dropped)
+
+
 def test_a_rejected_key_does_not_fill_memory_either() -> None:
     with Backend(statuses={"/": [401]}, repeat_last_status=True) as backend, tracer_to(backend, spool=False) as tracer:
         make_spans(tracer, 1)
