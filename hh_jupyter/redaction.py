@@ -24,12 +24,13 @@ from hh_jupyter.secret_rules import (
     normalized_key,
     redact_by_key,
 )
-from hh_jupyter.token_forms import TOKENS
+from hh_jupyter.token_forms import TOKENS, any_in, grouped
 
 _SHORTEST: Final = 8  # Characters; no built-in value rule matches less.
 _NAMESPACE: Final = "honeyhive_"
 _CLEAN_LENGTH: Final = 64
 _CACHE_SIZE: Final = 4096
+_SHARED: Final = ("@", "key", "token", "pass", "sig", "auth", "cookie", "private", "acc")  # In many triggers.
 _SEQUENCES: Final = (tuple, list)
 _FILE_LENGTH: Final = 8_192
 """Characters of base64 from which on it counts as an image or another file; secrets are shorter."""
@@ -84,7 +85,7 @@ class Redactor:
         self.enabled = bool(rules)
         self._shortest = 1 if patterns and enabled else _SHORTEST
         self._rules = tuple((frozenset(rule.triggers or (_BY_FORM,)), rule) for rule in rules)
-        self._trigger_groups = _grouped_by_character({trigger for rule in rules for trigger in rule.triggers})
+        self._trigger_groups = grouped((trigger for rule in rules for trigger in rule.triggers), _SHARED)
         self._key_rules: dict[str, str | _SecretKey] = {}
         self._clean: set[str] = set()
 
@@ -196,14 +197,11 @@ class Redactor:
         return changed
 
     def _may_hold_secret(self, text: str) -> bool:
-        lower = text.lower()
-        return any(
-            char in lower and any(map(lower.__contains__, triggers)) for char, triggers in self._trigger_groups
-        ) or (self._checks_keys and TOKENS.search(text) is not None)
+        return any_in(text.lower(), self._trigger_groups) or (self._checks_keys and TOKENS.search(text) is not None)
 
     def _triggers_in(self, text: str) -> frozenset[str]:
         lower = text.lower()
-        groups = (triggers for char, triggers in self._trigger_groups if char in lower)
+        groups = (triggers for part, triggers in self._trigger_groups if part in lower)
         found = frozenset(trigger for triggers in groups for trigger in triggers if trigger in lower)
         return found | {_BY_FORM} if self._checks_keys and TOKENS.search(text) else found
 
@@ -281,15 +279,6 @@ class _Replacement:
 def _may_hold_files(text: str) -> bool:
     """Whether the text may contain files; sampling finds every file of the minimum length."""
     return any(_PART_OF_FILE.match(text, at) for at in range(0, len(text), _FILE_LENGTH // 2))
-
-
-def _grouped_by_character(triggers: Iterable[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Triggers grouped by a character that they contain: searching one character is ten times faster than text."""
-    groups: dict[str, list[str]] = {}
-    for trigger in sorted(triggers):
-        character = next((char for char in "_-:\"'=\\." if char in trigger), trigger[:1])
-        groups.setdefault(character, []).append(trigger)
-    return tuple((character, tuple(group)) for character, group in groups.items())
 
 
 def _renamed(found: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

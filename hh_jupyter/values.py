@@ -185,6 +185,10 @@ MAX_NODES: Final = 10_000
 MAX_SECONDS: Final = 0.5
 """Time limit for values whose reading runs the user's code, such as lazy rows. It is checked between two of them."""
 
+FEW_KEYS: Final = 16
+SHORT_TEXT: Final = 1_000
+"""Number of keys, and of characters of each value, within which no limit above is reached."""
+
 INT64: Final = 2**63
 _JSON_INT: Final = 2**126
 
@@ -205,12 +209,36 @@ def flatten(prefix: str, value: Any) -> dict[str, Scalar]:
     None and empty containers make no attributes. At most `MAX_KEYS` attributes are made; if some are missing,
     `<prefix>.hh_truncated` gives the reason.
     """
+    if type(value) is dict and len(value) <= FEW_KEYS and (flat := _flat(prefix, value)) is not None:
+        return flat
     attributes: dict[str, Scalar] = {}
     reader = _Reader()
     reader.flatten(attributes, prefix, value, ())
     if reader.cut:
         reason = f"more than {MAX_KEYS:,} values" if len(attributes) >= MAX_KEYS else "too large"
         attributes[f"{prefix}.hh_truncated"] = reason
+    return attributes
+
+
+def _flat(prefix: str, value: dict[Any, Any]) -> dict[str, Scalar] | None:
+    """Return what `flatten` does for a dict of short ASCII text and numbers, which most results are; None for others.
+
+    It runs on the caller's thread after every traced call, and takes a third of the time.
+    """
+    attributes: dict[str, Scalar] = {}
+    for name, item in list(value.items()):  # Copied at once, since other threads may change it.
+        kind = type(item)
+        if type(name) is not str or not name.isascii() or len(name) > MAX_KEY:
+            return None
+        if (
+            (kind is str and len(item) <= SHORT_TEXT and item.isascii())
+            or kind is float
+            or (kind is int and -INT64 <= item < INT64)
+            or kind is bool
+        ):
+            attributes[f"{prefix}.{name}"] = item
+        elif item is not None:
+            return None
     return attributes
 
 
@@ -226,7 +254,7 @@ def scalar(value: Any) -> Scalar:
 
 def plain(value: Any) -> Any:
     """Return the value as data that JSON can represent. Large, deep and cyclic values are cut and marked."""
-    return _Reader().data(value, ())
+    return None if value is None else _Reader().data(value, ())
 
 
 def json_text(value: Any) -> str:

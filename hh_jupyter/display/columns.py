@@ -168,4 +168,4 @@ def _delivery_state(view: CellView) -> str:
         return "local"
     if export.sent >= export.made:
         return "sent"
-    return "failed" if export.failing or export.parked or export.dropped else "sending"
+    return "failed" if export.failing or export.rejected or export.dropped else "sending"

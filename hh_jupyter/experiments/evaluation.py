@@ -389,7 +389,7 @@ class RunExecution:
         except KeyboardInterrupt:
             return PARTLY_SENT
         state = self.tracer.export_state()
-        pending = state.waiting or state.calls_waiting
+        pending = state.waiting or state.requests_waiting
         reason = state.reason or ("no response in time" if pending else "spans were lost, see earlier warnings")
         logger.warning("evaluate: not all data of run %s was sent: %s", self.run.id, reason)
         return PARTLY_SENT

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 from opentelemetry import context as otel_context
 
 from hh_jupyter.errors import BackendError
-from hh_jupyter.export import http
+from hh_jupyter.export import endpoint, http
 from hh_jupyter.export.worker import THREAD_PREFIX, Answer
 from hh_jupyter.settings import Settings
 
@@ -117,8 +117,8 @@ class BackendClient:
             method,
             self.settings.server_url + path,
             params=query,
-            data=None if body is None else http.encode(body),
-            headers={**http.client_headers(self.settings), **http.document_headers(), **credential},
+            data=None if body is None else endpoint.encode(body),
+            headers={**endpoint.client_headers(self.settings), **endpoint.document_headers(), **credential},
             timeout=self.settings.api_timeout,
             allow_redirects=False,  # Send the key to the configured host only.
             auth=keep_credential,
@@ -166,11 +166,11 @@ def check_key(settings: Settings, seconds: float) -> http.Result:
     """
     answer: Answer[http.Result] = Answer()
     asking = replace(settings, ingestion_api_key=None, export_timeout=seconds)
-    if http.trace_headers(asking).get("Authorization") != http.client_headers(asking)["Authorization"]:
+    if endpoint.trace_headers(asking).get("Authorization") != endpoint.client_headers(asking)["Authorization"]:
         asking = replace(asking, otlp_endpoint=None, otlp_headers=None)  # Spans go elsewhere, without this key.
 
     def ask() -> None:
-        connection = http.Connection(http.HoneyHiveEndpoint())
+        connection = http.Connection(endpoint.HoneyHiveEndpoint())
         with _untraced():
             answer.give(connection.post(asking, "spans", "", [b""], lambda: None))
         connection.close()
@@ -181,5 +181,5 @@ def check_key(settings: Settings, seconds: float) -> http.Result:
         ask()
     if answer.wait(seconds) and answer.value is not None:
         return answer.value
-    text = f"{http.host_of(http.trace_url(asking))} did not respond within {seconds:g} s"
+    text = f"{endpoint.host_of(endpoint.trace_url(asking))} did not respond within {seconds:g} s"
     return http.Result("retry", text, reached=False, timed_out=True)

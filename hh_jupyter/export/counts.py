@@ -7,14 +7,21 @@ all of it at one moment; only the holder of the destinations' lock changes count
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from hh_jupyter.export.model import Row
+from hh_jupyter.threads import evict_oldest
+
+MAX_CELLS: Final = 10_000
+"""Number of cells whose spans are counted separately; the oldest is forgotten."""
 
 _ALL: Final = "\0all"
 _REQUESTS: Final = "\0requests"
 """Keys of the counts of all spans and of all requests. No cell has such a name."""
+
+_NO_REASONS: Final[Mapping[str, str | None]] = MappingProxyType({})
 
 
 class Count(NamedTuple):
@@ -38,25 +45,33 @@ class Counts:
     """Counts by cell, and in total."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, Count] = {}
+        self._totals = {_ALL: Count(), _REQUESTS: Count()}
+        self._cells: dict[str, Count] = {}
 
     def spans(self, cell: str | None = None) -> Count:
         """Return the count of one cell's spans, or of all spans."""
-        return self._counts.get(_ALL if cell is None else cell, Count())
+        return self._totals[_ALL] if cell is None else self._cells.get(cell, Count())
 
     def requests(self) -> Count:
         """Return the count of session starts, updates and events."""
-        return self._counts.get(_REQUESTS, Count())
+        return self._totals[_REQUESTS]
 
     def made(self, cell: str | None, spans: int) -> None:
         """Count spans that were finalized; a negative number takes them back."""
+        self._see(cell)
         for key in _keys(cell):
             self._add(key, made=spans)
 
     def elsewhere(self, cell: str | None, spans: int) -> None:
         """Count spans that another exporter sends to this destination."""
+        self._see(cell)
         for key in _keys(cell):
             self._add(key, elsewhere=spans)
+
+    def _see(self, cell: str | None) -> None:
+        if cell is not None and cell not in self._cells:
+            self._cells[cell] = Count()
+            evict_oldest(self._cells, MAX_CELLS)
 
     def request_made(self) -> None:
         """Count a session start, an update or an event."""
@@ -80,15 +95,12 @@ class Counts:
             numbers.update(dict(_numbers(row)))
         for key, number in numbers.items():
             lost = 0 if key == _REQUESTS else min(rejected, number)
-            self._add(key, sent=number - lost, dropped=lost)
-            if lost:
-                self._counts[key] = self._counts[key]._replace(dropped_reason=reason)
+            self._add(key, {"dropped_reason": reason} if lost else {}, sent=number - lost, dropped=lost)
 
     def rejected(self, row: Row, reason: str) -> None:
         """Count a row that was rejected and is kept."""
         for key, number in _numbers(row):
-            self._add(key, rejected=number)
-            self._counts[key] = self._counts[key]._replace(rejected_reason=reason)
+            self._add(key, {"rejected_reason": reason}, rejected=number)
 
     def no_longer_rejected(self, row: Row) -> None:
         """Count a rejected row as waiting."""
@@ -98,12 +110,14 @@ class Counts:
     def dropped(self, row: Row, reason: str) -> None:
         """Count a row that was lost."""
         for key, number in _numbers(row):
-            self._add(key, dropped=number)
-            self._counts[key] = self._counts[key]._replace(dropped_reason=reason)
+            self._add(key, {"dropped_reason": reason}, dropped=number)
 
-    def _add(self, key: str, **changes: int) -> None:
-        count = self._counts.get(key, Count())
-        self._counts[key] = count._replace(**{name: getattr(count, name) + by for name, by in changes.items()})
+    def _add(self, key: str, reasons: Mapping[str, str | None] = _NO_REASONS, **changes: int) -> None:
+        counts = self._totals if key in self._totals else self._cells
+        count = counts.get(key)
+        if count is not None:  # Otherwise the cell is too old.
+            new: dict[str, Any] = {name: getattr(count, name) + by for name, by in changes.items()}
+            counts[key] = count._replace(**{**new, **reasons})
 
 
 def _keys(cell: str | None) -> tuple[str, ...]:

@@ -8,12 +8,13 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 from hh_jupyter.export import process, remote
-from hh_jupyter.export.destination import Destination, Flush
+from hh_jupyter.export.destination import Destination
+from hh_jupyter.export.endpoint import address_of, answered_by, endpoints_of, place_of
+from hh_jupyter.export.flush import Flush
 from hh_jupyter.export.model import EndedSpan, Kind, LateEvent, Origin, RemoteOrigin, Request
 from hh_jupyter.export.pipeline import STOP_SECONDS, Pipeline, Plan
 from hh_jupyter.export.store import BodyStore
@@ -23,17 +24,16 @@ from hh_jupyter.records.log import SpanLog
 from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
-    from hh_jupyter.export.http import OtlpEndpoint, SpanTarget
+    from hh_jupyter.export.endpoint import SpanTarget
     from hh_jupyter.export.spool import Spool
 
 logger = logging.getLogger(__name__)
 
-HONEYHIVE: Final = "honeyhive"
-OTLP: Final = "otlp"
-"""Names of destinations in the setting `exporter`."""
-
 IMMEDIATE_SECONDS: Final = 2.0
 """Maximum time in seconds that a call waits for its result in immediate mode."""
+
+MAX_FORMER: Final = 100
+"""Number of former destinations that are kept, besides those with rows to send; their counts are kept with them."""
 
 ADOPT_AFTER: Final = 0.5
 """Seconds from the start of an exporter until it adopts the rows of dead processes; it keeps the start fast."""
@@ -100,10 +100,11 @@ class Exporter:
             forked: this is a new child, which starts no thread before it has something to export.
         """
         spool = _pipeline.spool_of(settings)
-        address = _address(settings)
+        address = address_of(settings)
         new = address not in self._by_address
         if new:
-            self._by_address[address] = _destinations(settings, spool)
+            made = [Destination(_pipeline.all.follow_ups, settings, one, spool) for one in endpoints_of(settings)]
+            self._by_address[address] = tuple(made) or (Destination(_pipeline.all.follow_ups, settings, None, spool),)
         current = self._by_address[address]
         self._plan = Plan(settings, current, spool, self._log, self._store)
         self._beside = {}
@@ -111,23 +112,36 @@ class Exporter:
             self._store.elsewhere = lambda: tuple(_pipeline.spools.values())
         self._store.run = _pipeline.worker.ask
 
-        def use() -> None:
-            with _pipeline.all.changed:
-                for destination in current:
-                    destination.settings = settings
-                    destination.reopen()
-                    if destination.host is not None and destination not in _pipeline.all.active:
-                        _pipeline.all.active.append(destination)
-            if any(one.host is not None for one in current) and not forked:
-                _pipeline.senders.start()
-            for destination in current if new and spool is not None and not forked else ():
+        serve = partial(self._serve, settings, current, new=new, forked=forked)
+        if forked:
+            serve()
+        elif self._running:
+            _pipeline.worker.post(serve)
+        self._retry_rejected(settings, current)
+
+    def _serve(self, settings: Settings, current: tuple[Destination, ...], *, new: bool, forked: bool) -> None:
+        """Let the senders serve these destinations. On the worker, or in a new child."""
+        with _pipeline.all.changed:
+            for destination in current:
+                destination.settings = settings
+                destination.reopen()
+                if destination.host is not None and destination not in _pipeline.all.active:
+                    _pipeline.all.active.append(destination)
+            if new:
+                self._forget_former()
+        if any(one.host is not None for one in current) and not forked:
+            _pipeline.senders.start()
+        for destination in current if new and not forked else ():
+            if destination.spool is not None:
                 _pipeline.worker.later(ADOPT_AFTER, partial(_pipeline.adopt, destination))
 
-        if forked:
-            use()
-        elif self._running:
-            _pipeline.worker.post(use)
-        self._retry_rejected(settings, current)
+    def _forget_former(self) -> None:
+        """Forget the oldest former destinations that have nothing to send. On the worker, with the lock."""
+        former = [pair for pair in list(self._by_address.items()) if pair[1] != self._plan.destinations]
+        for address, group in former[: max(0, len(former) - MAX_FORMER)]:
+            if not any(one.all_rows() or one.deferred() for one in group):
+                self._by_address.pop(address, None)
+                self._forget(group)
 
     def _retry_rejected(self, settings: Settings, current: tuple[Destination, ...]) -> None:
         """Retry what was rejected if the settings differ in what the answer depends on from the last that sent.
@@ -137,10 +151,10 @@ class Exporter:
         if settings.disable_tracing or all(one.host is None for one in current):
             return
         last, self._sends_to = self._sends_to, (settings, current)
-        if last is None or _answered_by(last[0]) == _answered_by(settings):
+        if last is None or answered_by(last[0]) == answered_by(settings):
             return
         _pipeline.worker.post(lambda: _pipeline.with_lock(partial(_release, current)))
-        if last[1] != current and _place(last[0]) == _place(settings):
+        if last[1] != current and place_of(last[0]) == place_of(settings):
             # Only the key changed: retry with the new one what was rejected with the old one.
             _pipeline.worker.post(partial(self._move_rejected, last[1], current))
 
@@ -148,7 +162,8 @@ class Exporter:
     def destinations(self) -> tuple[Destination, ...]:
         """The destinations of the current settings, and of earlier ones."""
         current = self._plan.destinations
-        return (*(one for group in self._by_address.values() if group != current for one in group), *current)
+        groups = list(self._by_address.values())  # Copied at once, since the worker removes old ones.
+        return (*(one for group in groups if group != current for one in group), *current)
 
     @property
     def destination(self) -> str | None:
@@ -170,7 +185,7 @@ class Exporter:
             return False
         before, self._settings = self._settings, settings
         self._use(settings)
-        return _address(before) != _address(settings)
+        return address_of(before) != address_of(settings)
 
     def _move_rejected(self, former: Sequence[Destination], current: Sequence[Destination]) -> None:
         for old, new in zip(former, current, strict=False):
@@ -287,7 +302,7 @@ class Exporter:
         """Return the export counts of one cell's run, or of all spans since the last change of destination."""
         if cell is None:
             return self._state_of(self._plan.destinations, None)
-        states = [self._state_of(group, cell) for group in self._by_address.values()]
+        states = [self._state_of(group, cell) for group in list(self._by_address.values())]
         current = self._state_of(self._plan.destinations, cell)
         return combined([state for state in states if state.has_spans] or [current])
 
@@ -336,7 +351,7 @@ class Exporter:
     def prepare_exit(self) -> None:
         """Load everything that sending needs, so that the last flush spends its time on the network only."""
         state = self._state_of(self._plan.destinations, None)
-        if self.destination is not None and (_pipeline.worker.busy or state.waiting or state.calls_waiting):
+        if self.destination is not None and (_pipeline.worker.busy or state.waiting or state.requests_waiting):
             process.import_late_modules(sending=True, spooling=self._plan.spool is not None)
 
     def close(self, seconds: float) -> bool:
@@ -353,7 +368,7 @@ class Exporter:
             _pipeline.worker.post(lambda: _pipeline.with_lock(partial(_hurry, destinations)))
             done = self.flush(seconds * (1 - STOP_SHARE))  # After a Ctrl-C before the end, `close` can be called again.
             _pipeline.exporters.discard(self)
-            _pipeline.worker.post(partial(self._forget, destinations))
+            _pipeline.worker.post(lambda: _pipeline.with_lock(partial(self._forget, destinations)))
             deadline = max(deadline, time.monotonic() + STOP_SECONDS)
             if not _pipeline.exporters:
                 _pipeline.stop(deadline - time.monotonic())
@@ -369,9 +384,8 @@ class Exporter:
 
     @staticmethod
     def _forget(destinations: Sequence[Destination]) -> None:
-        with _pipeline.all.changed:
-            kept = [one for one in _pipeline.all.active if one not in destinations]
-            _pipeline.all.active[:] = kept
+        """Let senders no longer serve these destinations. With the lock."""
+        _pipeline.all.active[:] = [one for one in _pipeline.all.active if one not in destinations]
 
     def reset_in_child(self, unhandled: Iterable[tuple[Plan, Request]]) -> None:
         """Start without rows in a forked child, except for deferred session starts.
@@ -379,7 +393,7 @@ class Exporter:
         Args:
             unhandled: deferred starts that the parent's worker had not handled yet, of all exporters.
         """
-        address, before = _address(self._settings), self._by_address
+        address, before = address_of(self._settings), self._by_address
         self._by_address, self._sends_to = {}, None
         self._use(self._settings, forked=True)
         for destination, old in zip(self._plan.destinations, before.get(address, ()), strict=False):
@@ -433,78 +447,3 @@ def _release(destinations: Iterable[Destination]) -> None:
 def _hurry(destinations: Iterable[Destination]) -> None:
     for destination in destinations:
         destination.hurry()
-
-
-# Destinations of the settings
-
-
-def names_of(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the configured destinations, without the HoneyHive backend if it has no key."""
-    names = () if settings.test_mode or settings.exporter == "none" else tuple(settings.exporter.split(","))
-    return tuple(name for name in names if name == OTLP or not settings.local)
-
-
-def _destinations(settings: Settings, spool: Spool | None) -> tuple[Destination, ...]:
-    from hh_jupyter.export import http
-
-    made = []
-    for name in names_of(settings):
-        if name == OTLP:
-            endpoint: http.Endpoint = http.OtlpEndpoint.from_environment()
-            url, key = endpoint.url, ""  # type: ignore[attr-defined]
-        else:
-            endpoint, url, key = http.HoneyHiveEndpoint(), settings.server_url, settings.sending_key or ""
-        host = urlsplit(url).netloc.rpartition("@")[2]
-        made.append(
-            Destination(
-                _pipeline.all,
-                host,
-                settings,
-                endpoint=endpoint,
-                stored_as=(url, key),
-                spool=spool,
-                accepts_requests=name != OTLP,
-            )
-        )
-    return tuple(made) or (Destination(_pipeline.all, None, settings, spool=spool),)
-
-
-def _address(settings: Settings) -> tuple[object, ...]:
-    """Return the settings that determine the destination, including whether anything is sent."""
-    return settings.sending_key, *_place(settings)
-
-
-def _place(settings: Settings) -> tuple[object, ...]:
-    """Return the settings of `_address` without the key."""
-    return (
-        settings.server_url,
-        settings.local,
-        (settings.spool, settings.spool_dir),
-        names_of(settings),
-        _otlp_endpoint(settings),
-        settings.otlp_endpoint,
-        settings.otlp_enabled,
-        settings.disable_tracing,
-    )
-
-
-def _otlp_endpoint(settings: Settings) -> OtlpEndpoint | None:
-    if OTLP not in names_of(settings):
-        return None
-    from hh_jupyter.export.http import OtlpEndpoint
-
-    return OtlpEndpoint.from_environment()
-
-
-def _answered_by(settings: Settings) -> tuple[object, ...]:
-    """Return the settings that the backend's answer to a row depends on."""
-    return (
-        settings.sending_key,
-        settings.server_url,
-        settings.otlp_endpoint,
-        _otlp_endpoint(settings),
-        settings.otlp_headers,
-        settings.otlp_protocol,
-        settings.requests_session,
-        (settings.http_proxy, settings.https_proxy, settings.no_proxy, settings.verify_ssl),
-    )

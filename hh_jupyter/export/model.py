@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from opentelemetry.sdk.trace import Event
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
-    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-    from opentelemetry.trace import Link, SpanContext, SpanKind, Status
 
 Kind = Literal["session_start", "event_update", "event_create", "spans"]
 
@@ -90,31 +87,6 @@ class EndedSpan(NamedTuple):
     origin: Origin
 
 
-class FinalSpan(NamedTuple):
-    """The final copy of a span. A tuple, because one is created for every span and tuples are cheap.
-
-    Attributes:
-        dropped, dropped_events, dropped_links: numbers of attributes, events and links removed by our and the SDK's
-            limits.
-    """
-
-    name: str
-    context: SpanContext
-    parent: SpanContext | None
-    resource: Resource
-    scope: InstrumentationScope | None
-    attributes: Mapping[str, Any]
-    events: Sequence[Event]
-    links: Sequence[Link]
-    kind: SpanKind
-    status: Status
-    start_time: int | None
-    end_time: int | None
-    dropped: int
-    dropped_events: int = 0
-    dropped_links: int = 0
-
-
 class Request(NamedTuple):
     """A call of the backend other than an export of spans, not yet redacted or encoded.
 
@@ -184,3 +156,9 @@ class Row:
         self.serial = self.tries = 0
         self.not_before = self.failed_at = 0.0
         self.gave_way = self.background = False
+
+    def start_over(self) -> None:
+        """Forget earlier failures."""
+        self.reason, self.gave_way = None, False
+        self.not_before = self.failed_at = 0.0
+        self.tries = 0

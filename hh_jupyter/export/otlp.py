@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from opentelemetry.sdk.trace import Event
 from opentelemetry.trace import Link, SpanContext, StatusCode
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-
-    from hh_jupyter.export.model import FinalSpan
+    from opentelemetry.trace import SpanKind
+    from opentelemetry.trace import Status as OtelStatus
 
 # Encode
 
@@ -53,11 +53,36 @@ _FIELDS: Final[Mapping[type, str]] = {
 """The `AnyValue` field for a value of exactly this type."""
 
 
+class FinalSpan(NamedTuple):
+    """The final copy of a span. A tuple, because one is created for every span and tuples are cheap.
+
+    Attributes:
+        dropped, dropped_events, dropped_links: numbers of attributes, events and links removed by our and the SDK's
+            limits.
+    """
+
+    name: str
+    context: SpanContext
+    parent: SpanContext | None
+    resource: Resource
+    scope: InstrumentationScope | None
+    attributes: Mapping[str, Any]
+    events: Sequence[Event]
+    links: Sequence[Link]
+    kind: SpanKind
+    status: OtelStatus
+    start_time: int | None
+    end_time: int | None
+    dropped: int
+    dropped_events: int = 0
+    dropped_links: int = 0
+
+
 def encode(spans: Sequence[FinalSpan]) -> bytes:
     """Return a serialised `ExportTraceServiceRequest` with these spans.
 
     Raises:
-        ValueError, TypeError: protobuf cannot hold a value; see `finalize.encodable`.
+        ValueError, TypeError: protobuf cannot hold a value; see `final_span.encodable`.
     """
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest  # Loads protobuf.
 

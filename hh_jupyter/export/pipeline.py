@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hh_jupyter.export import process
-from hh_jupyter.export.destination import Destination, Destinations, Flush
+from hh_jupyter.export.destination import MAX_BYTES, Destination, Destinations
+from hh_jupyter.export.flush import Flush
+from hh_jupyter.export.follow_ups import FollowUps, RowOwner
 from hh_jupyter.export.model import EndedSpan, LateEvent, Request, Row
 from hh_jupyter.export.sender import Senders
 from hh_jupyter.export.store import BodyStore
@@ -24,8 +26,8 @@ from hh_jupyter.records.log import SpanLog
 from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
+    from hh_jupyter.export.endpoint import SpanTarget
     from hh_jupyter.export.finalize import Finalizer
-    from hh_jupyter.export.http import SpanTarget
     from hh_jupyter.export.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class Plan:
         destinations: where rows are queued. In local mode, one without a host.
         elsewhere: those of them to which another exporter of the provider sends the same spans.
         spool: holds the rows on disk; None if the settings disable it.
+        keeps_requests: whether requests are sent, or kept on disk.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Plan:
         self.settings, self.destinations, self.spool = settings, destinations, spool
         self.log, self.store = log, store
         self.elsewhere: frozenset[Destination] = frozenset()
+        self.keeps_requests = spool is not None or any(one.host is not None for one in destinations)
         self._finalizer: Finalizer | None = None
 
     @property
@@ -80,11 +84,6 @@ class Plan:
 
             self._finalizer = Finalizer(self.settings)
         return self._finalizer
-
-    @property
-    def keeps_requests(self) -> bool:
-        """Whether requests are sent, or kept on disk."""
-        return self.spool is not None or any(one.host is not None for one in self.destinations)
 
     def beside(self, targets: Sequence[SpanTarget]) -> Plan:
         """Return the plan for spans that other exporters send to these targets."""
@@ -105,7 +104,7 @@ class Pipeline:
         self.exporters: set[OpenExporter] = set()
         self.spools: dict[str | None, Spool] = {}
         self.worker = Worker(self._handle, self._end_turn)
-        self.all = Destinations(self.worker.ring)
+        self.all = Destinations(FollowUps(self.worker.ring))
         self.senders = Senders(self.all, self.worker)
 
     # On the worker
@@ -132,7 +131,7 @@ class Pipeline:
             busy = any(True for one in self.all.active for _ in one.unsettled())
         if busy:
             self.senders.start()
-        self.all.tell()
+        self.all.follow_ups.write_log()
 
     def _export_guarded(self, plan: Plan, export: Callable[[], None]) -> None:
         try:
@@ -205,11 +204,12 @@ class Pipeline:
         with self.all.changed:
             final = destination.final
             if final is not destination:  # Its key was rejected since.
-                self.all.note_move(final, [row.key for row in rows if row.key is not None])
+                self.all.follow_ups.move(final, rows)
                 for row in rows:
                     destination.count_made(row.cell, -row.spans)
                     final.count_made(row.cell, row.spans)
             final.add(rows)
+            self.all.keep_within(MAX_BYTES)
 
     def _store_again(self, owner: Destination, spool: Spool, added: Sequence[Row]) -> None:
         """If the spool's file was lost, write the rows in memory once more, and rename those that were just added."""
@@ -217,7 +217,7 @@ class Pipeline:
             return
         spool.redirect([row.key for row in added if row.key is not None], self.stored_name(owner, spool))
         with self.all.changed:
-            kept = [(one, [row for row in one.rows() if row.key is not None]) for one in self.all.active]
+            kept = [(one, [row for row in one.all_rows() if row.key is not None]) for one in self.all.active]
             for destination, rows in kept:
                 for row in rows if destination.spool is spool else ():
                     row.key = None
@@ -226,9 +226,9 @@ class Pipeline:
                 spool.add(self.stored_name(destination, spool), [row for row in rows if row.body])
 
     @staticmethod
-    def stored_name(destination: Destination, spool: Spool) -> str:
+    def stored_name(destination: RowOwner, spool: Spool) -> str:
         """Return the name of a destination in the spool."""
-        from hh_jupyter.export.spool_file import LOCAL
+        from hh_jupyter.export.spool_folder import LOCAL
 
         return LOCAL if destination.stored_as is None else spool.destination_name(*destination.stored_as)
 
@@ -237,24 +237,24 @@ class Pipeline:
             for reason in reasons:
                 for destination in plan.destinations:
                     destination.note_lost(reason)
-        self.all.tell()
+        self.all.follow_ups.write_log()
 
     def _end_turn(self) -> None:
         """Write to the spool what the senders have settled, and cut the rows that hold a rejected span."""
-        changes = self.all.take_changes()
-        moves = self.all.take_moves()
-        for spool in {id(change[0]): change[0] for change in changes}.values():
-            spool.mark([(key, state, reason) for one, key, state, reason in changes if one is spool])
-        for destination, keys in moves:
+        with self.all.changed:
+            changes = self.all.follow_ups.take()
+        for spool in {mark[0] for mark in changes.marks}:
+            spool.mark([(key, state, reason) for one, key, state, reason in changes.marks if one is spool])
+        for destination, keys in changes.moves:
             if destination.spool is not None:
                 destination.spool.redirect(keys, self.stored_name(destination, destination.spool))
-        for destination, batch in self.all.take_cuts():
+        for destination, batch in changes.cuts:
             pieces = self._pieces(destination, batch.rows[0])
             with self.all.changed:
                 destination.put_pieces(batch, pieces)
                 self.all.changed.notify_all()
 
-    def _pieces(self, destination: Destination, row: Row) -> list[Row]:
+    def _pieces(self, destination: RowOwner, row: Row) -> list[Row]:
         """Return two rows with half of the spans of a row each, on disk in its place; none if it cannot be cut."""
         from hh_jupyter.export import otlp
 
@@ -299,8 +299,9 @@ class Pipeline:
         with self.all.changed:
             final = destination.final
             if final is not destination:
-                self.all.note_move(final, [row.key for row in rows if row.key is not None])
-            final.adopt(rows)
+                self.all.follow_ups.move(final, rows)
+            final.rows.adopt(rows)
+            self.all.keep_within(MAX_BYTES)
         self.senders.start()
 
     def destinations(self) -> set[Destination]:
@@ -312,13 +313,20 @@ class Pipeline:
         with self.all.changed:
             act()
         self.senders.start()
-        self.all.tell()
+        self.all.follow_ups.write_log()
 
     def begin(self, flush: Flush, destinations: Sequence[Destination]) -> None:
         """Begin a flush. Without sender threads, send here. On the worker only."""
-        self.with_lock(lambda: flush.begin(destinations))
+
+        def begin() -> None:
+            if not flush.expired:
+                for destination in destinations:
+                    destination.flush(flush)
+                flush.check()
+
+        self.with_lock(begin)
         self.senders.send_here(flush, self._end_turn)
-        self.all.tell()
+        self.all.follow_ups.write_log()
 
     # On the program's threads
 
@@ -357,7 +365,7 @@ class Pipeline:
             (plan, about) for plan, _, about in self.worker.waiting() if isinstance(about, Request) and about.defer
         ]
         self.worker.reset()
-        self.all = Destinations(self.worker.ring)
+        self.all = Destinations(FollowUps(self.worker.ring))
         self.senders = Senders(self.all, self.worker)
         for spool in self.spools.values():
             spool.abandon()

@@ -6,6 +6,7 @@ Everything else may be sent out of order, even while another row of the same ses
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections import deque
 from collections.abc import Container, Iterable, Iterator
@@ -24,6 +25,10 @@ LOOKED_AT: Final = 64
 
 FAMILY_REJECTIONS: Final = 32
 """Rejected parts of one batch after which the rest is rejected unsplit. Finding one bad span in 512 takes 10."""
+
+
+SERIALS: Final = itertools.count(1)
+"""Positions in the order of arrival."""
 
 
 class Family:
@@ -73,6 +78,15 @@ class Batch:
         """Position in the order of arrival."""
         return self.rows[0].serial
 
+    def halves(self) -> tuple[list[Row], list[Row]]:
+        """Return its rows in two parts, each with about half of the spans and at least one row."""
+        half, seen = self.spans / 2, 0
+        for index, row in enumerate(self.rows[:-1], 1):
+            seen += row.spans
+            if seen >= half:
+                return self.rows[:index], self.rows[index:]
+        return self.rows[:-1], self.rows[-1:]
+
 
 class Queue:
     """The rows of one destination that wait to be sent.
@@ -117,6 +131,12 @@ class Queue:
         yield from reversed(self._loose)
         for batch in reversed(self._batches):
             yield from batch.rows
+        yield from itertools.chain(*self._requests.values())
+
+    def oldest_first(self) -> Iterator[Row]:
+        """Yield the rows that wait: spans, the oldest first, then requests."""
+        failed = itertools.chain.from_iterable(batch.rows for batch in self._batches)
+        yield from heapq.merge(self._loose, failed, key=lambda row: row.serial)
         yield from itertools.chain(*self._requests.values())
 
     def append(self, row: Row) -> None:

@@ -30,7 +30,7 @@ from hh_jupyter.threads import copied, evict_oldest
 from hh_jupyter.values import copy_attributes, plain_values
 
 if TYPE_CHECKING:
-    from hh_jupyter.export.model import FinalSpan
+    from hh_jupyter.export.otlp import FinalSpan
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ def _prepared(entry: EndedSpan, resources: dict[int, Resource]) -> tuple[tuple[A
     Args:
         resources: the resources with this process's host name and id, by identity of the given ones.
     """
-    from hh_jupyter.export.finalize import unchanged
+    from hh_jupyter.export.final_span import unchanged
     from hh_jupyter.export.resource import OwnResource
 
     span, origin = entry
@@ -237,7 +237,7 @@ def _encoded(spans: Sequence[FinalSpan], room: int) -> tuple[bytes, int]:
     The spans are halved until each part can be encoded and fits; the concatenation of two bodies is a body.
     """
     from hh_jupyter.export import otlp
-    from hh_jupyter.export.finalize import encodable
+    from hh_jupyter.export.final_span import encodable
 
     body: bytes | None = None
     try:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from hh_jupyter.export import process
-from hh_jupyter.export.destination import Destination, Destinations, Flush
+from hh_jupyter.export.destination import Destination, Destinations
+from hh_jupyter.export.flush import Flush
 from hh_jupyter.export.model import Row
 from hh_jupyter.export.queue import Batch
 from hh_jupyter.export.worker import THREAD_PREFIX, Worker
@@ -106,7 +107,7 @@ class Senders:
             end_turn: called after each request; see `Worker`.
         """
         connections: dict[Destination, Connection] = {}
-        while not self._threads and not flush.answered:
+        while not self._threads and not flush.answer.given:
             now = time.monotonic()
             found = self._take(now)
             if found is not None:
@@ -188,7 +189,7 @@ class Senders:
             if result is not None:
                 destination.settle(batch, result)
             self._destinations.changed.notify_all()
-        self._destinations.tell()
+        self._destinations.follow_ups.write_log()
 
     def _result(
         self, destination: Destination, batch: Batch, connections: dict[Destination, Connection], seconds: float

@@ -19,15 +19,12 @@ from pathlib import Path
 from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar, cast
 
 from hh_jupyter.export.model import Row, State
-from hh_jupyter.export.spool_file import (
+from hh_jupyter.export.spool_file import OWNED, Record, SpoolFile, owner_lives
+from hh_jupyter.export.spool_folder import (
     LOCAL,
-    OWNED,
-    Record,
     SpoolFault,
-    SpoolFile,
     broken_files,
     destination_id,
-    owner_lives,
     prepare,
     set_aside,
     spool_files,

@@ -1,4 +1,4 @@
-"""One SQLite file of the spool and its folder.
+"""One SQLite file of the spool.
 
 A file belongs to the process that created it, which opens it once and keeps it open. Its journal mode is WAL with
 normal locks, so another process can read it at any time. Two locks of the operating system show that its owner is
@@ -14,17 +14,15 @@ not a machine crash. SQLite is imported when the first file is opened: some Pyth
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
-import stat
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from hh_jupyter.export.spool_folder import LOCAL, PREFIX, SUFFIX, SpoolFault, Trouble, regular_file, remove
 
 if TYPE_CHECKING:
     import sqlite3
@@ -35,19 +33,10 @@ try:
 except ImportError:  # Windows.
     fcntl = None
 
-LOCAL: Final = "local"
-"""Destination of rows that stay on this machine until the user sends their sessions."""
-
 VERSION: Final = 2
 """Version of the table below. Files of version 1 are converted; other versions are left to their release."""
 
 PAGE_BYTES: Final = 4096
-PREFIX: Final = "spool-"
-SUFFIX: Final = ".sqlite3"
-COMPANIONS: Final = ("-wal", "-shm", "-journal")
-BROKEN: Final = ".broken"
-SALT: Final = "salt"
-SALT_BYTES: Final = 32
 NAMES_TRIED: Final = 5
 
 OWNER_TIMEOUT_MILLIS: Final = 1000
@@ -69,7 +58,6 @@ _FROM_VERSION_1: Final = (
     f"PRAGMA user_version={VERSION}",
 )
 
-Trouble = Literal["busy", "full", "broken", "other"]
 _CODES: Final[dict[int, Trouble]] = {
     1: "broken",  # ERROR: no such table; another program wrote the file.
     5: "busy",
@@ -85,19 +73,6 @@ _CODES: Final[dict[int, Trouble]] = {
     10 | 33 << 8: "broken",  # IOERR_CORRUPTFS
 }
 """Numbers of SQLite's errors. The lowest byte is the primary code."""
-
-
-class SpoolFault(Exception):  # noqa: N818
-    """An operation failed on the disk or the file.
-
-    Attributes:
-        trouble: busy (another process uses the file), full (the disk or the spool), broken (damaged, or not an SQLite
-            file), or other.
-    """
-
-    def __init__(self, trouble: Trouble, text: str) -> None:
-        super().__init__(text)
-        self.trouble: Trouble = trouble
 
 
 class Record(NamedTuple):
@@ -407,7 +382,7 @@ class SpoolFile:
         """Return the size of the file without its free pages, and of its WAL file."""
         with faults():
             pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
-        about = _regular(Path(f"{self.path}-wal"))
+        about = regular_file(Path(f"{self.path}-wal"))
         return int(pages) * PAGE_BYTES + (about.st_size if about is not None else 0)
 
     # Ending
@@ -462,153 +437,3 @@ def owner_lives(path: Path) -> bool:
     finally:
         os.close(handle)
     return False
-
-
-# The folder. These functions read only names and metadata, because of the locks described above.
-
-
-def prepare(directory: Path) -> None:
-    """Create the folder if it does not exist, accessible to this user only.
-
-    Raises:
-        SpoolFault: the folder cannot be used; the message gives the reason.
-    """
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = directory.lstat()
-        if stat.S_ISLNK(found.st_mode):
-            raise SpoolFault("other", f"{directory} is a symbolic link")
-        if not _is_ours(found):
-            raise SpoolFault("other", f"{directory} belongs to another user")
-        # The configured folder may also be used for other things; then it keeps its mode.
-        if (
-            os.name == "posix"
-            and found.st_mode & 0o077
-            and all(n.startswith((PREFIX, SALT)) for n in _names(directory))
-        ):
-            directory.chmod(0o700)
-    except OSError as error:
-        raise SpoolFault("other", f"{directory} cannot be used ({error.strerror or error})") from error
-
-
-def _names(directory: Path) -> list[str]:
-    try:
-        return os.listdir(directory)  # noqa: PTH208  # Only names are needed.
-    except OSError:  # The folder does not exist.
-        return []
-
-
-def _is_ours(found: os.stat_result) -> bool:
-    return os.name != "posix" or found.st_uid == os.geteuid()
-
-
-def _regular(path: Path) -> os.stat_result | None:
-    try:
-        about = path.lstat()
-    except OSError:  # Another process has just deleted it.
-        return None
-    return about if stat.S_ISREG(about.st_mode) and _is_ours(about) else None
-
-
-def spool_files(directory: Path) -> list[tuple[Path, int]]:
-    """Return this user's files and their sizes in bytes with their WAL files, the least recently modified first."""
-    found = []
-    names = _names(directory)
-    sizes = {name: about for name in names if name.startswith(PREFIX) and (about := _regular(directory / name))}
-    for name, about in sizes.items():
-        if name.endswith(SUFFIX):
-            size = sum(sizes[part].st_size for part in (name, *(name + end for end in COMPANIONS)) if part in sizes)
-            changed = max(about.st_mtime, *(sizes[part].st_mtime for part in (name, f"{name}-wal") if part in sizes))
-            found.append((changed, directory / name, size))
-    return [(path, size) for _, path, size in sorted(found)]
-
-
-def broken_files(directory: Path) -> list[tuple[Path, int]]:
-    """Return the damaged files that were set aside, and their sizes in bytes."""
-    paths = [directory / name for name in _names(directory) if name.startswith(PREFIX) and name.endswith(BROKEN)]
-    return [(path, about.st_size) for path in sorted(paths) if (about := _regular(path))]
-
-
-def remove(path: Path) -> None:
-    """Delete a file and what SQLite stores beside it."""
-    for end in ("", *COMPANIONS):
-        Path(f"{path}{end}").unlink(missing_ok=True)
-
-
-def set_aside(path: Path) -> Path | None:
-    """Rename a damaged file so that it is not opened again; return the new path, or None if renaming fails."""
-    aside = Path(f"{path}{BROKEN}")
-    try:
-        path.replace(aside)
-        remove(path)
-    except OSError:
-        return None
-    return aside
-
-
-def tidy(directory: Path, max_age_seconds: float) -> None:
-    """Delete what SQLite stored beside files that are gone, and damaged files older than `max_age_seconds`."""
-    oldest = time.time() - max_age_seconds
-    try:
-        for path, _ in broken_files(directory):
-            if path.lstat().st_mtime < oldest:
-                path.unlink(missing_ok=True)
-        for name in _names(directory):
-            for end in COMPANIONS:
-                # Check after the listing: an owner creates its file before the others.
-                orphan = name.endswith(SUFFIX + end) and not (directory / name.removesuffix(end)).exists()
-                if orphan and name.startswith(PREFIX) and _regular(directory / name):
-                    (directory / name).unlink(missing_ok=True)
-    except OSError:
-        pass  # The next process retries.
-
-
-_OWN_SALT: Final = os.urandom(SALT_BYTES)
-
-
-def destination_id(url: str, key: str | None, directory: Path | None) -> str:
-    """Return the name of a destination on disk: the address and a hash of the key, salted for this folder.
-
-    Args:
-        url: URL of the backend.
-        key: API key; None in local mode.
-        directory: folder of the spool. If it is None or not writable, the name is valid in this process only.
-
-    Returns:
-        "https://api.example#0f3a..." or `LOCAL`.
-    """
-    if key is None:
-        return LOCAL
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]  # Credentials in the URL go into the hash only.
-    digest = hashlib.sha256(b"\0".join((_salt(directory), parts.netloc.encode(), key.encode("utf-8", "replace"))))
-    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}#{digest.hexdigest()[:16]}"
-
-
-def _salt(directory: Path | None) -> bytes:
-    """Return the folder's salt; the first process creates it."""
-    if directory is None:
-        return _OWN_SALT
-    path = directory / SALT
-    try:
-        if (found := _read_salt(path)) is None:
-            # Create the salt before the first row: other processes could not adopt rows under this process's own.
-            prepare(directory)
-            draft = directory / f"{SALT}-{os.urandom(8).hex()}"
-            draft.touch(mode=0o600, exist_ok=False)
-            draft.write_bytes(os.urandom(SALT_BYTES))
-            try:
-                os.link(draft, path)  # A partly written salt is never visible, and the first of two processes wins.
-            except (OSError, AttributeError):  # It exists, or there are no hard links: then the last one wins.
-                if _read_salt(path) is None:
-                    draft.replace(path)
-            draft.unlink(missing_ok=True)
-            found = _read_salt(path)
-    except (OSError, SpoolFault):
-        found = None
-    return found or _OWN_SALT
-
-
-def _read_salt(path: Path) -> bytes | None:
-    found = path.read_bytes() if _regular(path) is not None else b""
-    return found if len(found) == SALT_BYTES else None

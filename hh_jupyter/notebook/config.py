@@ -26,8 +26,8 @@ from traitlets.config import Config, Configurable
 
 from hh_jupyter.display.format import count
 from hh_jupyter.errors import SettingError
-from hh_jupyter.export.exporter import HONEYHIVE, names_of
-from hh_jupyter.export.http import KEY_REJECTED, Result, host_of
+from hh_jupyter.export.endpoint import HONEYHIVE, endpoints_of, host_of
+from hh_jupyter.export.http import KEY_REJECTED, Result
 from hh_jupyter.notebook.sessions import SessionHistory
 from hh_jupyter.notebook.status import load_line, storage
 from hh_jupyter.settings import (
@@ -282,8 +282,8 @@ def log_in(
     after = tracer.export_state()
     if found is not None and found.outcome == "sent" and KEY_REJECTED in str(after.reason):
         tracer.send_again()  # The same key, which is accepted now.
-    elif after.parked:
-        lines.append(f"  Rejected before: {count(after.parked, 'span')}. Use %hh send to retry.")
+    elif after.rejected:
+        lines.append(f"  Rejected before: {count(after.rejected, 'span')}. Use %hh send to retry.")
     if before.destination is None and before.made and tracer.destination is not None:
         lines.append(
             "  Earlier spans stay on this machine; %hh sessions lists their sessions, %hh send SESSION sends one."
@@ -296,7 +296,7 @@ def log_in(
 
 def _checked(settings: Settings) -> Result | None:
     """Return what the backend answers to these settings; None if nothing is sent to it."""
-    if settings.local or HONEYHIVE not in names_of(settings):
+    if HONEYHIVE not in endpoints_of(settings):
         return None
     from hh_jupyter.export.backend import check_key
 

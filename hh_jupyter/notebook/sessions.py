@@ -22,7 +22,7 @@ from hh_jupyter.errors import SettingError
 from hh_jupyter.export.model import Session
 from hh_jupyter.export.otlp import records_of
 from hh_jupyter.export.spool import StoredSession
-from hh_jupyter.export.spool_file import LOCAL
+from hh_jupyter.export.spool_folder import LOCAL
 from hh_jupyter.notebook.jupyter_server import notebook_of_server
 from hh_jupyter.notebook.session_magic import SessionOptions
 from hh_jupyter.records.export_state import ExportState
@@ -290,7 +290,7 @@ def export_of(records: Collection[SpanRecord], tracer: HoneyHiveTracer) -> Expor
         made=made,
         exported_elsewhere=exported_elsewhere,
         sent=sent,
-        parked=min(unsent, sum(state.parked for state in exported)),
+        rejected=min(unsent, sum(state.rejected for state in exported)),
         dropped=min(unsent, sum(state.dropped for state in exported)),
         waiting=min(unsent, sum(state.waiting for state in exported)),
     )

@@ -88,7 +88,7 @@ def status_text(
     else:
         head = f"hh: sending to {export.destination} as {settings.source}"
     facts = [("session", session), ("spans", _counts(export))]
-    if export.reason and (export.waiting or export.parked or export.dropped):
+    if export.reason and (export.waiting or export.rejected or export.dropped):
         facts.append(("reason", export.reason))
     if requests := _requests(export):
         facts.append(("requests", requests))
@@ -108,19 +108,20 @@ def _counts(export: ExportState) -> str:
     left = f", {export.exported_elsewhere:,} left to others" if export.exported_elsewhere else ""
     return (
         f"{export.made + export.exported_elsewhere:,} made, {export.sent:,} sent, {export.waiting:,} waiting, "
-        f"{export.parked:,} rejected, {export.dropped:,} dropped{left}"
+        f"{export.rejected:,} rejected, {export.dropped:,} dropped{left}"
     )
 
 
 def _requests(export: ExportState) -> str:
     """Count session starts, updates and events that were not sent; empty if all were."""
     counts = (
-        (export.calls_waiting, "waiting"),
-        (export.calls_parked, "rejected"),
-        (export.calls_dropped, "dropped"),
+        (export.requests_waiting, "waiting"),
+        (export.requests_rejected, "rejected"),
+        (export.requests_dropped, "dropped"),
     )
     numbers = ", ".join(f"{number:,} {word}" for number, word in counts if number)
-    why = export.parked_reason if export.calls_parked else export.dropped_reason if export.calls_dropped else None
+    rejected, dropped = export.requests_rejected, export.requests_dropped
+    why = export.rejected_reason if rejected else export.dropped_reason if dropped else None
     return f"{numbers} (session starts, updates, events){f': {why}' if why else ''}" if numbers else ""
 
 
@@ -173,7 +174,7 @@ def is_failing(export: ExportState) -> bool:
     return (
         export.destination is not None
         and export.sent < export.made
-        and bool(export.failing or export.parked or export.dropped)
+        and bool(export.failing or export.rejected or export.dropped)
     )
 
 
@@ -244,9 +245,9 @@ def outage_notice(export: ExportState, where: str) -> Notice:
     if export.dropped:
         sentences.append(f"{_spans(export.dropped)} dropped.")
     wants_key = KEY_REJECTED in sentences[0]
-    if export.parked and not wants_key:
-        sentences.append(f"{_spans(export.parked)} rejected and kept {where}.")
-    if kept - export.parked > 0:
+    if export.rejected and not wants_key:
+        sentences.append(f"{_spans(export.rejected)} rejected and kept {where}.")
+    if kept - export.rejected > 0:
         sentences.append(f"Tracing continues; spans are kept {where} and will be sent when it is reachable again.")
     return Notice(
         kind="error",

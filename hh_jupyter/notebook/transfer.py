@@ -317,10 +317,10 @@ def _send_waiting(tracer: HoneyHiveTracer, destination: str) -> SendResult:
         destination,
         sent=after.sent - before.sent,
         waiting=after.waiting,
-        rejected=after.parked,
+        rejected=after.rejected,
         reason=after.reason,
         dropped=(after.dropped - before.dropped, after.dropped_reason),
-        requests=(after.calls_parked, after.parked_reason),
+        requests=(after.requests_rejected, after.rejected_reason),
     )
 
 
@@ -332,8 +332,8 @@ def _send_sessions(
     _flush(tracer)
     unsent = _wait_unsent(spool, ids, tracer)
     after = tracer.export_state()
-    rejected = min(unsent, after.parked)
-    other_destination = unsent and not (after.waiting or after.parked)
+    rejected = min(unsent, after.rejected)
+    other_destination = unsent and not (after.waiting or after.rejected)
     return SendResult(
         destination,
         sent=max(0, before - unsent - (after.dropped - dropped)),
@@ -342,7 +342,7 @@ def _send_sessions(
         subject=subject,
         reason="recorded for another key or URL" if other_destination else after.reason,
         dropped=(after.dropped - dropped, after.dropped_reason),
-        requests=(after.calls_parked, after.parked_reason),
+        requests=(after.requests_rejected, after.rejected_reason),
     )
 
 
@@ -359,7 +359,7 @@ def _wait_unsent(spool: Spool, ids: Collection[str], tracer: HoneyHiveTracer) ->
     deadline = time.monotonic() + MARK_SECONDS
     while unsent := _unsent(spool, ids):
         state = tracer.export_state()
-        if state.waiting or state.parked or time.monotonic() > deadline:
+        if state.waiting or state.rejected or time.monotonic() > deadline:
             break
         time.sleep(0.01)
     return unsent

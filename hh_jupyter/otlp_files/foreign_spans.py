@@ -122,7 +122,7 @@ def _encoded(span: ReadableSpan) -> tuple[ResourceSpans, Span]:
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-    from hh_jupyter.export.finalize import encodable, unchanged
+    from hh_jupyter.export.final_span import encodable, unchanged
 
     context = span.get_span_context()
     if context is None or span.start_time is None:
@@ -166,7 +166,7 @@ def _redact_attributes(pairs: Any, redactor: Redactor | RedactorWithFunction) ->
     read = plain_values(given)
     kept, number = redactor.attributes(read)
     if number:
-        from hh_jupyter.export.finalize import with_ids
+        from hh_jupyter.export.final_span import with_ids
 
         kept = with_ids(read, kept)
         whole = {key: given[key] if key in read and read[key] is value else value for key, value in kept.items()}

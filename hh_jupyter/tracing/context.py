@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import threading
-import uuid
 from collections.abc import Callable, Mapping
 from contextvars import Token
 from types import MappingProxyType, TracebackType
@@ -18,10 +17,11 @@ from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.trace import Tracer, get_current_span, set_span_in_context
+from opentelemetry.trace import Span, Tracer, get_current_span, set_span_in_context
+from opentelemetry.trace.propagation import _SPAN_KEY
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.export.destination import set_log_quiet
+from hh_jupyter.export.follow_ups import set_log_quiet
 from hh_jupyter.export.model import Session
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.validation import (
@@ -101,14 +101,12 @@ def with_session_baggage(session: Session, owner: SessionOwner, context: Context
     The source and project of an outer session do not apply to it.
     """
     context = otel_context.get_current() if context is None else context
-    others = _others(context, owner)
-    context = baggage.set_baggage(keys.BAGGAGE_SESSION_ID, session.id, context)
-    for key, value in ((keys.BAGGAGE_SOURCE, session.source), (keys.BAGGAGE_PROJECT, session.project)):
-        if value:
-            context = baggage.set_baggage(key, value, context)
-        elif baggage.get_baggage(key, context) is not None:
-            context = baggage.remove_baggage(key, context)
-    return otel_context.set_value(_OWNER, _SessionOwnership(owner, session.id, others), context)
+    before = cast("Mapping[str, object]", context.get(_BAGGAGE, _NOTHING))
+    entries = {key: value for key, value in before.items() if key not in SESSION_KEYS}
+    own = zip(SESSION_KEYS, (session.id, session.project, session.source), strict=True)
+    entries.update((key, value) for key, value in own if value)
+    ownership = _SessionOwnership(owner, session.id, _others(context, owner))
+    return Context({**context, _BAGGAGE: entries, _OWNER: ownership})
 
 
 def with_session_overrides(context: Context, entries: Mapping[str, str]) -> Context:
@@ -189,6 +187,11 @@ def with_tracer(context: Context, tracer: TracerLike) -> Context:
     return context if context.get(TRACER) is tracer else Context({**context, TRACER: tracer})
 
 
+def with_span(context: Context, span: Span, tracer: TracerLike) -> Context:
+    """`context` with a current span, and the tracer that started it."""
+    return Context({**context, _SPAN_KEY: span, TRACER: tracer})
+
+
 def detach(token: Token[Any]) -> None:
     """Undo an attach; does nothing if the token belongs to another context (a coroutine closed by another task).
 
@@ -236,7 +239,9 @@ def random_uuid() -> str:
     """The text of a random UUID (version 4), like `uuid.uuid4` without a system call each time."""
     while True:
         try:
-            return str(uuid.UUID(bytes=_drawn.pop(), version=4))
+            text = _drawn.pop().hex()
+            variant = "89ab"[int(text[16], 16) & 3]
+            return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
         except IndexError:  # Empty, or another thread took the last one.
             drawn = os.urandom(DRAWN_AT_ONCE * UUID_BYTES)
             _drawn.extend(drawn[start : start + UUID_BYTES] for start in range(0, len(drawn), UUID_BYTES))

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeVar, overload
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, set_span_in_context
+from opentelemetry.trace import Span, SpanKind
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.errors import SettingTypeError
@@ -24,7 +24,7 @@ from hh_jupyter.tracing.context import (
     current_tracer,
     detach,
     with_session_overrides,
-    with_tracer,
+    with_span,
 )
 from hh_jupyter.tracing.sessions import session_uuid
 from hh_jupyter.tracing.spans import record_exception, set_span_attributes, span_attributes
@@ -375,7 +375,6 @@ class TracedCall:
         if plan.capture_inputs if plan.capture_inputs is not None else settings.capture_inputs:
             attributes = {**attributes, **plan.arguments(args, kwargs)}
         self.result_wanted = plan.capture_result if plan.capture_result is not None else settings.capture_outputs
-        context = with_tracer(context, tracer)
         if plan.baggage:
             context = with_session_overrides(context, plan.baggage)
         self._start = time.perf_counter_ns()
@@ -385,7 +384,7 @@ class TracedCall:
             set_span_attributes(self.span, attributes)
         else:
             self.span = source.otel_tracer.start_span(plan.name, context, SpanKind.INTERNAL, attributes)
-        self._context = set_span_in_context(self.span, context)
+        self._context = with_span(context, self.span, tracer)
         self._token: Token[Context] | None = None
 
     def attach(self) -> None:

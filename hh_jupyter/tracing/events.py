@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.export import http
+from hh_jupyter.export import endpoint
 from hh_jupyter.export.exporter import Exporter
 from hh_jupyter.tracing.context import random_uuid
 from hh_jupyter.tracing.validation import safe_isinstance, warn_argument_once
@@ -27,14 +27,14 @@ def queue_update(exporter: Exporter, event_id: str, fields: Mapping[str, Any]) -
     """Queue an update of an existing event."""
     # Field by field, so that a large field does not use up the size limit of the others.
     document = {name: plain(value) for name, value in fields.items()}
-    exporter.request("event_update", event_id, http.event_update(event_id, document))
+    exporter.request("event_update", event_id, endpoint.event_update(event_id, document))
     exporter.wait_if_immediate()
 
 
 def queue_event(exporter: Exporter, event: Mapping[str, Any]) -> str:
     """Queue a new event, which has a session, and return its id."""
     document = {name: plain(value) for name, value in event.items()}
-    exporter.request("event_create", event["session_id"], http.event_create(document))
+    exporter.request("event_create", event["session_id"], endpoint.event_create(document))
     exporter.wait_if_immediate()
     return str(event["event_id"])
 

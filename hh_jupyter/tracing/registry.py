@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from hh_jupyter.export.destination import switch_log_off
 from hh_jupyter.export.exporter import (
     STOP_SHARE,
     Exporter,
@@ -15,6 +14,7 @@ from hh_jupyter.export.exporter import (
     flush_exporters,
     wait_all_finalized,
 )
+from hh_jupyter.export.follow_ups import switch_log_off
 from hh_jupyter.export.pipeline import STOP_SECONDS
 from hh_jupyter.export.process import flush_before_exit, restore_sigterm
 from hh_jupyter.records.export_state import ExportState, combined
@@ -117,7 +117,7 @@ def _begin_last_flush() -> Callable[[float], bool]:
 def warn_unsent(exporter: Exporter) -> None:
     """Log that not everything was sent, and why, unless it has all arrived meanwhile."""
     state, spool = exporter.state(), exporter.spool
-    waiting = state.waiting + state.calls_waiting
+    waiting = state.waiting + state.requests_waiting
     if not waiting and state.reason is None:
         return
     reason = state.reason or f"{waiting} spans and requests were still waiting"

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.export import http
+from hh_jupyter.export import endpoint
 from hh_jupyter.export.exporter import Exporter
 from hh_jupyter.export.model import Session
 from hh_jupyter.settings import Settings
@@ -129,7 +129,7 @@ class TracerSessions:
         source = None if source is None else text_of(source)
         if register != "never":
             ids = {"run_id": settings.run_id, "dataset_id": settings.dataset_id, "datapoint_id": settings.datapoint_id}
-            document = http.session_start(
+            document = endpoint.session_start(
                 session_id=final_id,
                 name=name,
                 source=settings.source if source is None else source,

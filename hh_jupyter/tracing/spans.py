@@ -18,10 +18,10 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace as otel_trace
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.tracing.context import TracerLike, current_tracer, detach_span, with_tracer
+from hh_jupyter.tracing.context import TracerLike, current_tracer, detach_span, with_span
 from hh_jupyter.tracing.events import event_fields
 from hh_jupyter.tracing.validation import (
     checked_bool,
@@ -106,7 +106,7 @@ class SpanBlock:
         name, kind, attributes, links, start_time = self._options
         otel_tracer = self._tracer.provider_binding.otel_tracer
         span = self._span = otel_tracer.start_span(name, None, kind, attributes, links, start_time)
-        self._context = set_span_in_context(span, with_tracer(otel_context.get_current(), self._tracer))
+        self._context = with_span(otel_context.get_current(), span, self._tracer)
         self._token = otel_context.attach(self._context)
         return span
 

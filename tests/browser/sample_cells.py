@@ -508,7 +508,7 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
     )
     own = SpanError("LookupError", "<b>no order</b>", "cell:7")
     outside = SpanTree.build(cells["outside"].records, ending=Ending(2**63, own))
-    unsent = ExportState(destination="api.example", made=3, parked=3, failing=True)
+    unsent = ExportState(destination="api.example", made=3, rejected=3, failing=True)
     changes: dict[str, dict[str, Any]] = {
         "agent": {"mode": "tree", "session_url": "https://app.example/s/3f2a91c0"},
         "one": {"mode": "tree"},

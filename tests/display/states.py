@@ -63,7 +63,7 @@ def states() -> dict[str, CellView]:
     survived = SpanTree.build(failing.records, ending=Ending(failing.records[0].end_ns or 0))
     unsent = export(3, waiting=3, failing=True, reason=UNREACHABLE)
     partly = export(14, sent=12, waiting=2, failing=True, reason=UNREACHABLE)
-    refused = export(3, parked=3, failing=True, reason=f"{HOST} rejected the key (401). Set a valid HH_API_KEY")
+    refused = export(3, rejected=3, failing=True, reason=f"{HOST} rejected the key (401). Set a valid HH_API_KEY")
     local = ExportState(None, made=3)
     made = {
         "ok": agent.view("hh-ok", "3"),

@@ -106,7 +106,7 @@ def test_only_https_links_reach_the_page() -> None:
     [
         (ExportState(destination="x", made=3, sent=3), "sent"),
         (ExportState(destination="x", made=3, waiting=3), "sending"),
-        (ExportState(destination="x", made=3, parked=3, failing=True), "failed"),
+        (ExportState(destination="x", made=3, rejected=3, failing=True), "failed"),
         (ExportState(destination=None, made=3), "local"),
     ],
 )

@@ -501,11 +501,11 @@ def send_the_rest(plan: Plan, notes: Notes) -> None:
     done, rejected, until = False, 0, time.monotonic() + 40.0
     while not done and time.monotonic() < until:
         state = tracer.export_state()
-        rejected = max(rejected, state.parked + state.calls_parked)
+        rejected = max(rejected, state.rejected + state.requests_rejected)
         tracer.send_again()
         done = tracer.force_flush(5_000)
         state = tracer.export_state()
-        done = done and not (state.waiting or state.parked or state.calls_waiting or state.calls_parked)
+        done = done and not (state.waiting or state.rejected or state.requests_waiting or state.requests_rejected)
         done = done and not any(session.unsent for session in tracer.spool.sessions() if "#" in session.destination)
     print(json.dumps({"done": done, "rejected": rejected, "problem": tracer.spool.problem, "state": repr(state)}))
     notes("end", "exit")

@@ -26,8 +26,8 @@ def test_one_bad_span_is_found_and_rejected_and_all_others_arrive(status: int) -
         make_one_bad(tracer, 300)
         assert not tracer.force_flush(30_000)
         state = tracer.export_state()
-        assert (state.sent, state.parked, state.waiting, state.dropped) == (300, 1, 0, 0)
-        assert str(status) in str(state.parked_reason)
+        assert (state.sent, state.rejected, state.waiting, state.dropped) == (300, 1, 0, 0)
+        assert str(status) in str(state.rejected_reason)
         assert len({span["span_id"] for span in backend.spans()}) == 300
         assert len(exports(backend)) < 60
         assert tracer.force_flush(1_000), "reported by the flush before"
@@ -49,7 +49,7 @@ def test_a_backend_that_rejects_every_span_does_not_get_each_span_on_its_own() -
     with Backend(statuses={TRACES: [400]}, repeat_last_status=True) as backend, tracer_to(backend) as tracer:
         make_spans(tracer, 500)
         assert not tracer.force_flush(30_000)
-        assert tracer.export_state().parked == 500
+        assert tracer.export_state().rejected == 500
         assert len(exports(backend)) < 250
         mend(backend)
         tracer.send_again()
@@ -64,7 +64,7 @@ def test_an_outage_of_spans_alone_rejects_nothing() -> None:
         for _ in range(12):
             tracer.create_session()
             tracer.force_flush(200)
-        assert tracer.export_state().parked == 0
+        assert tracer.export_state().rejected == 0
         assert tracer.force_flush(20_000)
         assert len(backend.spans()) == 10
 
@@ -77,7 +77,7 @@ def test_a_single_span_is_not_rejected_while_no_other_is_accepted(backend: Backe
         make_spans(tracer, 1)
         while len(exports(backend)) < 8:
             assert not tracer.force_flush(50)
-        assert (tracer.export_state().parked, tracer.export_state().waiting) == (0, 1)
+        assert (tracer.export_state().rejected, tracer.export_state().waiting) == (0, 1)
 
 
 def test_partially_rejected_spans_are_not_counted_as_sent() -> None:
@@ -114,8 +114,8 @@ def test_the_counts_of_a_cell_follow_its_own_spans() -> None:
             otel_context.detach(token)
         assert not tracer.force_flush(10_000)
         one, two = (tracer.export_state(cell) for cell in ("one", "two"))
-        assert (one.made, one.sent, one.parked, one.word, one.reason) == (1, 1, 0, "Sent", None)
-        assert (two.made, two.sent, two.parked, two.word) == (1, 0, 1, "Not sent")
+        assert (one.made, one.sent, one.rejected, one.word, one.reason) == (1, 1, 0, "Sent", None)
+        assert (two.made, two.sent, two.rejected, two.word) == (1, 0, 1, "Not sent")
         assert "400" in str(two.reason)
         mend(backend)
         tracer.send_again()

@@ -22,9 +22,8 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from hh_jupyter.export.finalize import encodable, unchanged
-from hh_jupyter.export.model import FinalSpan
-from hh_jupyter.export.otlp import encode
+from hh_jupyter.export.final_span import encodable, unchanged
+from hh_jupyter.export.otlp import FinalSpan, encode
 
 PROVIDER = TracerProvider(
     resource=Resource({"service.name": "shop", "n": 1}, "https://example.com/resource"),

@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 import requests
 
-from hh_jupyter.export.http import OTLP_PREFIX, OtlpEndpoint, SpanTarget, result_of
+from hh_jupyter.export.endpoint import OTLP_PREFIX, OtlpEndpoint, SpanTarget
+from hh_jupyter.export.http import result_of
 
 LOCAL = "http://localhost:4318/v1/traces"
 

@@ -51,7 +51,7 @@ def test_a_backend_that_comes_back_gets_everything_in_order(fault: str) -> None:
         with within(MUCH):
             assert tracer.force_flush(FLUSH_MILLIS) is False
         state = tracer.export_state()
-        assert (state.made, state.sent, state.parked, state.dropped) == (3, len(backend.spans()), 0, 0)
+        assert (state.made, state.sent, state.rejected, state.dropped) == (3, len(backend.spans()), 0, 0)
         mend(backend)
         assert arrives(tracer)
         assert names(backend) == ["a", "b", "c"]
@@ -66,15 +66,15 @@ def test_rejected_items_are_kept_and_reported_and_sent_after_release(fault: str)
         with within(MUCH):
             assert tracer.force_flush(2_000) is False
         state = tracer.export_state()
-        assert (state.parked, state.waiting, state.sent, state.word) == (3, 0, 0, "Not sent")
-        assert state.calls_parked == 3
-        assert state.parked_reason is not None
+        assert (state.rejected, state.waiting, state.sent, state.word) == (3, 0, 0, "Not sent")
+        assert state.requests_rejected == 3
+        assert state.rejected_reason is not None
         mend(backend)
         tracer.send_again()
         assert tracer.force_flush(10_000)
         assert names(backend) == ["a", "b", "c"]
         assert unstarted(backend) == []
-        assert tracer.export_state().parked == tracer.export_state().calls_parked == 0
+        assert tracer.export_state().rejected == tracer.export_state().requests_rejected == 0
 
 
 @pytest.mark.parametrize("code", [402, 405, 409, 410])
@@ -83,8 +83,8 @@ def test_a_request_that_is_refused_for_good_is_tried_once_and_reported_once(code
         make_spans(tracer, 3)
         assert not tracer.force_flush(5_000)
         state = tracer.export_state()
-        assert (state.parked, state.sent) == (3, 0)
-        assert str(code) in str(state.parked_reason)
+        assert (state.rejected, state.sent) == (3, 0)
+        assert str(code) in str(state.rejected_reason)
         assert tracer.force_flush(5_000), "the failure was reported by the flush before"
         assert [request.status for request in backend.requests if request.path == TRACES] == [code]
 
@@ -175,7 +175,7 @@ def test_an_answer_200_counts_only_with_the_body_of_a_span_response(backend: Bac
         make_spans(tracer, 1)
         assert not tracer.force_flush(200)
         assert wait_until(lambda: tracer.export_state().failing)
-        assert (tracer.export_state().sent, tracer.export_state().parked) == (0, 0)
+        assert (tracer.export_state().sent, tracer.export_state().rejected) == (0, 0)
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"partialSuccess": {}}'])

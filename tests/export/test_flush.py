@@ -77,7 +77,7 @@ def test_a_failed_flush_is_reported_once_and_what_is_still_kept_does_not_fail_th
     with Backend(statuses={TRACES: [404]}) as backend, tracer_to(backend) as tracer:
         make_spans(tracer, 1)
         assert [tracer.force_flush(5_000) for _ in range(2)] == [False, True]
-        assert tracer.export_state().parked == 1
+        assert tracer.export_state().rejected == 1
         tracer.send_again()
         assert tracer.force_flush(5_000)
         assert names(backend) == ["span 0"]

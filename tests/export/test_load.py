@@ -111,13 +111,13 @@ def test_without_a_spool_the_oldest_spans_above_the_bound_are_dropped_and_counte
         made = answer(process)
         assert made["growth"] < MOST_GROWTH, made["growth"] / MIB
         assert made["dropped"] > spans[0] // 10
-        assert made["made"] == spans[0] + 1 == made["sent"] + made["waiting"] + made["dropped"] + made["parked"]
+        assert made["made"] == spans[0] + 1 == made["sent"] + made["waiting"] + made["dropped"] + made["rejected"]
         before = len(slow.numbers)
         slow.backend.behaviour.delay = {}
         ask(process, "1.5")
         assert answer(process) is False, "spans were lost"
         after = answer(process)
-        assert after["made"] == after["sent"] + after["waiting"] + after["dropped"] + after["parked"]
+        assert after["made"] == after["sent"] + after["waiting"] + after["dropped"] + after["rejected"]
         kept = slow.numbers[before:]
         in_flight = 4 * 512  # Of the requests that were being answered.
         assert len([n for n in kept if n < made["dropped"]]) <= in_flight

@@ -126,7 +126,7 @@ def test_a_start_that_is_never_accepted_does_not_block_its_spans_and_updates(fau
         tracer.enrich_session(metadata={"a": 1})
         assert tracer.force_flush(20_000) is False, "the session could not be registered"
         assert names(backend) == ["span 0"]
-        assert tracer.export_state().calls_parked == 1
+        assert tracer.export_state().requests_rejected == 1
         assert tracer.force_flush(200) is True, "given up and reported, not tried for ever"
         assert [request.accepted for request in updates(backend)] == [True]
 
@@ -148,7 +148,7 @@ def test_the_spans_of_a_session_whose_start_was_refused_arrive() -> None:
         make_spans(tracer, 1)
         assert not tracer.force_flush(5_000)
         assert names(backend) == ["span 0"]
-        assert (tracer.export_state().calls_parked, tracer.export_state().parked) == (1, 0)
+        assert (tracer.export_state().requests_rejected, tracer.export_state().rejected) == (1, 0)
 
 
 def test_a_start_that_was_given_up_is_sent_when_starts_are_accepted_again() -> None:
@@ -156,12 +156,12 @@ def test_a_start_that_was_given_up_is_sent_when_starts_are_accepted_again() -> N
     with Backend(**fault) as backend, tracer_to(backend, session_name="first") as tracer:
         make_spans(tracer, 1)
         assert not tracer.force_flush(20_000)
-        assert tracer.export_state().calls_parked == 1
+        assert tracer.export_state().requests_rejected == 1
         mend(backend)
         tracer.create_session("second")
         assert tracer.force_flush(5_000)
         assert backend.wait_for(lambda b: {session["session_name"] for session in b.sessions()} == {"first", "second"})
-        assert wait_until(lambda: tracer.export_state().calls_parked == 0)
+        assert wait_until(lambda: tracer.export_state().requests_rejected == 0)
 
 
 def test_later_updates_do_not_overtake_one_that_waits_for_a_retry(backend: Backend) -> None:
@@ -209,10 +209,10 @@ def test_a_failing_update_does_not_block_everything_for_ever(backend: Backend) -
         for _ in range(20):
             make_spans(tracer, 1)
             tracer.force_flush(400)
-            if tracer.export_state().calls_parked:
+            if tracer.export_state().requests_rejected:
                 break
-        assert tracer.export_state().calls_parked == 1
-        assert tracer.export_state().parked == 0
+        assert tracer.export_state().requests_rejected == 1
+        assert tracer.export_state().rejected == 0
         make_spans(tracer, 1)
         assert tracer.force_flush(5_000)
         assert len(backend.spans()) == tracer.export_state().made

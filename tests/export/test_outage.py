@@ -154,4 +154,4 @@ def test_a_reason_for_rejecting_spans_is_logged_once(caplog: pytest.LogCaptureFi
             make_spans(tracer, 1)
             tracer.force_flush(5_000)
         assert ["404" in record.getMessage() for record in caplog.records] == [True]
-        assert tracer.export_state().parked == 3
+        assert tracer.export_state().rejected == 3

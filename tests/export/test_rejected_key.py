@@ -29,7 +29,7 @@ def test_a_rejected_key_keeps_the_spans_and_reports_what_to_do(status: int) -> N
         make_spans(tracer, 2)
         assert tracer.force_flush(5_000) is False
         state = tracer.export_state()
-        assert (state.parked, state.word) == (2, "Not sent")
+        assert (state.rejected, state.word) == (2, "Not sent")
         assert state.reason is not None
         assert f"rejected the key ({status})" in state.reason
         assert "Set a valid api_key (HH_API_KEY)" in state.reason
@@ -51,7 +51,7 @@ def test_a_rejected_key_pauses_everything_including_later_spans_and_updates() ->
         assert not tracer.force_flush(500)
         assert len(backend.requests) == asked, "nothing else is tried with a rejected key"
         state = tracer.export_state()
-        assert (state.parked, state.waiting, state.calls_parked, state.calls_waiting) == (3, 0, 2, 0)
+        assert (state.rejected, state.waiting, state.requests_rejected, state.requests_waiting) == (3, 0, 2, 0)
         assert "rejected the key (401)" in str(state.reason)
 
 
@@ -66,7 +66,7 @@ def test_spans_kept_because_of_a_wrong_key_are_sent_with_the_right_one() -> None
         assert tracer.force_flush(10_000)
         assert len(backend.spans()) == 6
         state = tracer.export_state()
-        assert (state.made, state.sent, state.parked, state.calls_parked) == (6, 6, 0, 0)
+        assert (state.made, state.sent, state.rejected, state.requests_rejected) == (6, 6, 0, 0)
         accepted = {request.headers["authorization"] for request in backend.requests if request.accepted}
         assert accepted == {"Bearer another-test-key"}
 
@@ -135,7 +135,7 @@ def test_no_setting_but_those_that_the_answer_depends_on_retries_what_was_reject
                 tracer.configure(changed)
                 tracer.force_flush(5_000)
                 assert len(backend.requests) == asked, name
-        assert tracer.export_state().parked == 1
+        assert tracer.export_state().rejected == 1
 
 
 @pytest.mark.parametrize("status", [401, 404])
@@ -184,7 +184,7 @@ def test_a_key_that_changed_while_nothing_was_sent_takes_over_what_the_old_one_h
         assert tracer.force_flush(10_000)
         assert len(backend.spans()) == 3
         state = tracer.export_state()
-        assert (state.made, state.sent, state.parked) == (3, 3, 0)
+        assert (state.made, state.sent, state.rejected) == (3, 3, 0)
 
 
 def test_a_key_that_works_again_sends_what_it_had_kept_and_what_comes() -> None:
@@ -216,7 +216,7 @@ def test_rows_follow_a_key_that_was_rejected_after_it_had_been_replaced(tmp_path
             assert spans.unsent == 1
         mend(backend)
         with tracer_to(backend, api_key="another-test-key", **settings) as tracer:
-            assert wait_until(lambda: tracer.export_state().parked == 1)
+            assert wait_until(lambda: tracer.export_state().rejected == 1)
             tracer.send_again()
             assert tracer.force_flush(10_000)
             assert len(backend.spans()) == 1

@@ -18,7 +18,7 @@ import pytest
 from hh_jupyter.export import spool as spool_module
 from hh_jupyter.export.model import Row
 from hh_jupyter.export.spool import Spool
-from hh_jupyter.export.spool_file import LOCAL
+from hh_jupyter.export.spool_folder import LOCAL
 from tests.export.spool_processes import (
     HERE,
     ROOT,

@@ -272,14 +272,14 @@ def test_rejected_spans_stay_rejected_until_they_are_sent_again(tmp_path: Path) 
             with tracer.start_span("rejected"):
                 pass
             assert not tracer.force_flush()
-            assert tracer.export_state().parked == 1
+            assert tracer.export_state().rejected == 1
         backend.force({})
         with next_tracer(backend.url, tmp_path) as tracer:
             time.sleep(ADOPTED_SECONDS)
-            assert (counts(backend), tracer.export_state().parked) == ({}, 1)
+            assert (counts(backend), tracer.export_state().rejected) == ({}, 1)
         with next_tracer(backend.url, tmp_path) as tracer:
             time.sleep(ADOPTED_SECONDS)
-            assert tracer.export_state().parked == 1
+            assert tracer.export_state().rejected == 1
             tracer.send_again()
             assert tracer.force_flush()
         assert counts(backend) == {"rejected": 1}

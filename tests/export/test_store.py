@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hh_jupyter.conventions.facts import SpanFacts
-from hh_jupyter.export.finalize import FinalizePolicy, final_span
+from hh_jupyter.export.final_span import FinalizePolicy, final_span
 from hh_jupyter.export.model import Origin, Session
 from hh_jupyter.export.otlp import encode
 from hh_jupyter.export.store import BodyStore

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Tracer
 from opentelemetry.util.types import AttributeValue
 
-from hh_jupyter.export.finalize import FinalizePolicy, final_span
+from hh_jupyter.export.final_span import FinalizePolicy, final_span
 from hh_jupyter.export.model import Origin, Session
 from hh_jupyter.export.otlp import encode, records_of
 from hh_jupyter.records.record import SpanRecord

@@ -58,7 +58,7 @@ class Refusing(logging.Filter):
 
 
 def test_a_log_filter_that_raises_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    logger = logging.getLogger("hh_jupyter.export.destination")
+    logger = logging.getLogger("hh_jupyter.export.follow_ups")
     failing = Refusing()
     with Backend(statuses={"/": [503]}, repeat_last_status=True) as backend, tracer_to(backend) as tracer:
         logger.addFilter(failing)

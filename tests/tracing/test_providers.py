@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from opentelemetry import trace as otel_trace
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.testing import Backend
@@ -72,6 +74,19 @@ def test_each_tracer_sends_to_its_own_backend_with_its_own_key() -> None:
         for backend, key, name in ((first, "key-one", "one"), (second, "key-two", "two")):
             assert [span["name"] for span in backend.spans()] == [name]
             assert {request.headers["authorization"] for request in backend.requests} == {f"Bearer {key}"}
+
+
+@pytest.mark.parametrize(("flags", "recorded"), [("01", ["request", "step"]), ("00", [])])
+def test_a_remote_parent_that_is_not_sampled_has_no_spans_here(
+    backend: Backend, tracer: HoneyHiveTracer, flags: str, recorded: list[str]
+) -> None:
+    parent = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-{flags}", "tracestate": "vendor=1"}
+    context = TraceContextTextMapPropagator().extract(parent)
+    otel_tracer = tracer.provider.get_tracer("framework")
+    with otel_tracer.start_as_current_span("request", context) as span, otel_tracer.start_as_current_span("step"):
+        assert dict(span.get_span_context().trace_state) == {"vendor": "1"}
+    assert tracer.force_flush()
+    assert sorted(span["name"] for span in backend.spans()) == recorded
 
 
 def test_flushing_the_provider_sends_the_spans(backend: Backend, tracer: HoneyHiveTracer) -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 
 from hh_jupyter import HoneyHiveTracer, enrich_span, trace, values
 from hh_jupyter.testing import Backend
-from hh_jupyter.values import MAX_KEYS, MAX_TEXT, flatten, plain, scalar, text_of
+from hh_jupyter.values import FEW_KEYS, MAX_KEYS, MAX_TEXT, flatten, plain, scalar, text_of
 from tests.any_value import ANY_VALUE, LARGE, MAKERS, Made
 
 SHARED_TRACER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -50,6 +50,17 @@ def test_equal_values_are_written_alike(monkeypatch: pytest.MonkeyPatch, drawn: 
     first, second = drawn.make(), drawn.make()
     assert repr(flatten("key", first)) == repr(flatten("key", second))
     assert repr(scalar(first)) == repr(scalar(second))
+
+
+@settings(SHARED_TRACER, max_examples=300)
+@given(ANY_VALUE)
+def test_a_value_is_written_alike_among_few_and_among_many(monkeypatch: pytest.MonkeyPatch, drawn: Made) -> None:
+    """Small dicts of text and numbers take a shorter way through the code."""
+    monkeypatch.setattr(values, "MAX_SECONDS", 60.0)
+    others = {f"other {number}": None for number in range(FEW_KEYS)}
+    for value in (drawn.make(), "two", "é", "\ud800", "x" * 2000, 2**64, -3, True, 0.5, None):
+        for key in ("key", "clé", "\ud800", "k" * 2000, 5, None):
+            assert repr(flatten("p", {key: value})) == repr(flatten("p", {key: value, **others}))
 
 
 @pytest.mark.parametrize("make", LARGE)
