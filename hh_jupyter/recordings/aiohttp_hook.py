@@ -38,7 +38,8 @@ def _make(original: Any, applies: Callable[[], bool]) -> Any:
         if not active:
             return await original(self, method, str_or_url, **options)
         body = await _body(self, options)
-        exchange = Exchange(Request(method.upper(), str(url), options.get("headers") or {}, body), active)
+        headers = options.get("headers") or {}
+        exchange = Exchange(Request(method.upper(), str(url), headers, body or b"", body is not None), active)
         if (answer := await exchange.answer_async()) is not None:
             return await _response(self, original, method, url, options, answer)
         with exchange.sending():
@@ -62,8 +63,8 @@ def _address(session: Any, str_or_url: Any, params: Any) -> Any:
         return None
 
 
-async def _body(session: Any, options: dict[str, Any]) -> bytes:
-    """The body that will be sent; a form is encoded here, once. Empty for a body that can be read only once."""
+async def _body(session: Any, options: dict[str, Any]) -> bytes | None:
+    """The body that will be sent; a form is encoded here, once. None for a body that can be read only once."""
     from aiohttp import BytesPayload, FormData
 
     if options.get("json") is not None:
@@ -83,8 +84,8 @@ async def _body(session: Any, options: dict[str, Any]) -> bytes:
             options["data"] = BytesPayload(body, content_type=payload.content_type, headers=payload.headers)
         else:
             options["data"] = payload
-        return body
-    return b""
+        return body or None
+    return b"" if data is None else None
 
 
 # What the client reads

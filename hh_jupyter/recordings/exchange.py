@@ -33,12 +33,14 @@ class Request:
         url: complete, with the query.
         headers: as the client sends them; read-only. Names in any case. They hold keys.
         body: as sent; empty without one.
+        readable: whether the body is known. aiohttp can send one that can be read only once.
     """
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes
+    readable: bool = True
 
     @property
     def host(self) -> str:
@@ -139,14 +141,14 @@ Interceptors = tuple[Interceptor, ...]
 IN_FORCE: Final = otel_context.create_key("hh_jupyter-interceptors")
 """Where a context holds its interceptors."""
 
-everywhere: list[Interceptors] = []
+everywhere: list[list[Interceptor]] = []
 """For code without such a context; the last entry counts."""
 
 
 def in_force() -> Interceptors:
     """The interceptors of the current context, else those of the whole process, in the order they are asked."""
     found = otel_context.get_value(IN_FORCE)
-    if isinstance(found, tuple):
+    if isinstance(found, list):
         now = tuple(one for one in found if not one.closed)
         if now or not found:
             return now

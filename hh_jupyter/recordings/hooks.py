@@ -15,7 +15,7 @@ from typing import Any, Final
 from opentelemetry import context as otel_context
 
 from hh_jupyter.recordings import aiohttp_hook, exchange, httpx_hook
-from hh_jupyter.recordings.exchange import Interceptor, Interceptors, Method, in_force
+from hh_jupyter.recordings.exchange import Interceptor, Method, in_force
 
 _lock = threading.Lock()
 _running: list[Interception] = []
@@ -35,7 +35,7 @@ class Interception(AbstractContextManager["Interception"]):
         self, interceptor: Interceptor | None, *, replaces: type[Interceptor] | None = None, everywhere: bool = False
     ) -> None:
         self.interceptor, self.replaces, self.everywhere = interceptor, replaces, everywhere
-        self.interceptors: Interceptors = ()
+        self.interceptors: list[Interceptor] = []
         self._token: Token[Any] | None = None
 
     def start(self, *, here: bool = True) -> None:
@@ -47,7 +47,7 @@ class Interception(AbstractContextManager["Interception"]):
         kept = [one for one in in_force() if self.replaces is None or not isinstance(one, self.replaces)]
         if self.interceptor is not None:
             kept.append(self.interceptor)
-        self.interceptors = tuple(sorted(kept, key=lambda one: one.order))
+        self.interceptors = sorted(kept, key=lambda one: one.order)
         with _lock:
             if self.interceptors:
                 _running.append(self)
