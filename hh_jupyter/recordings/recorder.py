@@ -1,7 +1,7 @@
 """Records model requests to a file, and answers equal ones from it.
 
 A run is one cell or one `with recording(...)`. In a run, the n-th of equal requests gets the n-th recorded answer.
-Redacting and writing happen on a thread of this module, which ends with the run.
+Redacting and writing happen on a thread of the recorder.
 """
 
 from __future__ import annotations
@@ -125,6 +125,7 @@ class Recorder(Interceptor):
         """End the run, and answer and record no further request."""
         self.closed = True
         self.end_run()
+        self._writer.end()
 
     @property
     def problem(self) -> str | None:
@@ -477,16 +478,26 @@ class _Writer:
             self._run(self._items)
 
     def drain(self) -> None:
-        """Wait until every item is handled, and end the thread."""
+        """Wait until every item is handled."""
+        handled = threading.Event()
         with self._lock:
-            thread, self._thread = self._thread, None
-            if thread is None or self._process != os.getpid():
+            if self._thread is None or not self._thread.is_alive() or self._process != os.getpid():
                 return
-            self._items.put(None)
-        thread.join()
+            self._items.put(handled)
+        handled.wait()
+
+    def end(self) -> None:
+        """Let the thread end when every item is handled."""
+        with self._lock:
+            if self._thread is not None and self._process == os.getpid():
+                self._items.put(None)
+                self._thread = None
 
     def _run(self, items: queue.SimpleQueue[Any]) -> None:
         while (item := items.get()) is not None:
+            if isinstance(item, threading.Event):
+                item.set()
+                continue
             try:
                 self._handle(item)
             except Exception:  # boundary: an exchange that cannot be written must not end the thread.
