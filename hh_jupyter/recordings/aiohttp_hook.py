@@ -38,7 +38,7 @@ def _make(original: Any, applies: Callable[[], bool]) -> Any:
         if not active:
             return await original(self, method, str_or_url, **options)
         body = await _body(self, options)
-        headers = options.get("headers") or {}
+        headers = _headers(options)
         exchange = Exchange(Request(method.upper(), str(url), headers, body or b"", body is not None), active)
         if (answer := await exchange.answer_async()) is not None:
             return await _response(self, original, method, url, options, answer)
@@ -86,6 +86,18 @@ async def _body(session: Any, options: dict[str, Any]) -> bytes | None:
             options["data"] = payload
         return body or None
     return b"" if data is None else None
+
+
+def _headers(options: dict[str, Any]) -> Any:
+    """The headers of a request, with the type of its body."""
+    from multidict import CIMultiDict
+
+    found = CIMultiDict(options.get("headers") or ())
+    content_type = "application/json" if options.get("json") is not None else None
+    content_type = content_type or getattr(options.get("data"), "content_type", None)
+    if content_type is not None:
+        found.setdefault("content-type", content_type)
+    return found
 
 
 # What the client reads

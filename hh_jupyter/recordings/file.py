@@ -11,7 +11,9 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -116,7 +118,7 @@ def decode_body(body: bytes, content_type: str, redact: Redact) -> dict[str, Any
     if content_type == EVENT_STREAM:
         return {"events": [_event(block, redact) for block in _blocks(text)]}
     if content_type in _LINE_TYPES:
-        return {"lines": [_json_or_text(line, redact) for line in text.splitlines(keepends=True)]}
+        return {"lines": [_json_or_text(line, redact) for line in re.findall(r".*\n|.+$", text)]}
     found = _json_or_text(text, redact)
     return {"body": found["json"]} if "json" in found else found
 
@@ -124,12 +126,12 @@ def decode_body(body: bytes, content_type: str, redact: Redact) -> dict[str, Any
 def encode_body(response: Mapping[str, Any]) -> bytes:
     """The body of a response from the fields of its line."""
     if "body" in response:
-        return _dump(response["body"]).encode("utf-8", "surrogatepass")
+        return _wire(response["body"]).encode()
     if "events" in response:
         return "".join(map(_encoded_event, response["events"])).encode()
     if "lines" in response:
         return "".join(
-            _dump(line["json"]) + "\n" if "json" in line else line["text"] for line in response["lines"]
+            _wire(line["json"]) + "\n" if "json" in line else line["text"] for line in response["lines"]
         ).encode()
     if "base64" in response:
         return base64.b64decode(response["base64"])
@@ -149,6 +151,7 @@ def _json_or_text(text: str, redact: Redact) -> dict[str, Any]:
         return {"text": redact(text)}
 
 
+_LINE_END = re.compile(r"\r\n|\n|\r")
 _BLOCK_END = re.compile(r"(?:\r\n|\n|\r){2,}")
 
 
@@ -163,7 +166,7 @@ def _blocks(text: str) -> list[str]:
 
 def _event(block: str, redact: Redact) -> dict[str, Any]:
     """An event as its name and its data; as text if it has anything else, or is cut."""
-    lines = block.splitlines()
+    lines = _LINE_END.split(block)
     names = [line[6:].strip() for line in lines if line.startswith("event:")]
     data = [line[5:].removeprefix(" ") for line in lines if line.startswith("data:")]
     ends = _BLOCK_END.search(block) is not None
@@ -177,9 +180,14 @@ def _event(block: str, redact: Redact) -> dict[str, Any]:
 def _encoded_event(event: Mapping[str, Any]) -> str:
     if "raw" in event:
         return str(event["raw"])
-    data = _dump(event["data"]) if "data" in event else event["text"]
+    data = _wire(event["data"]) if "data" in event else event["text"]
     name = f"event: {event['event']}\n" if "event" in event else ""
     return f"{name}data: {data}\n\n"
+
+
+def _wire(value: Any) -> str:
+    """JSON as it is sent, in ASCII: some clients take a line separator inside a text for the end of a line."""
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _dump(value: Any) -> str:
@@ -222,7 +230,11 @@ class RecordingFile:
             return
         self.entries, self.damaged = [], []
         try:
-            text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
+            text = ""
+            if self.path.is_file() or not self.path.exists():
+                text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
+            else:  # A device would never end.
+                self._note("cannot be read: it is no file")
         except FileNotFoundError:
             text = ""
         except OSError as error:
@@ -249,43 +261,30 @@ class RecordingFile:
     def append(self, entry: Entry) -> bool:
         """Add a line at the end. False if that is not possible, which is logged once."""
         data = f"{entry.line}\n".encode("utf-8", "surrogateescape")
-        before = self._now()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            number = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), _MODE)
-            try:
-                start = os.fstat(number).st_size
-                if start and os.pread(number, 1, start - 1) != b"\n":  # A line that was cut.
-                    data = b"\n" + data
-                _write_all(number, data, start)
-            finally:
-                os.close(number)
+            with _locked(self.path) as number:
+                # Another process may have written; then the file is read again before the next run.
+                unchanged = self._now() == self._state or not os.fstat(number).st_size
+                _append(number, data)
+                self._state = self._now() if unchanged else None
         except OSError as error:
             self._note(f"cannot be written: {error.strerror or error}; answers are not recorded")
             return False
         self.entries.append(entry)
-        # Another process may have written in between; then the file is read again before the next run.
-        self._state = self._now() if before == self._state else None
         return True
 
     def rewrite(self, entries: Iterable[Entry | str]) -> None:
         """Write the file anew with these entries, unless another process has changed it since it was read."""
         kept = list(entries)
-        if self._now() != self._state:
-            self._state = None
-            return
         data = "".join((e if isinstance(e, str) else e.line) + "\n" for e in kept).encode("utf-8", "surrogateescape")
-        path = self.path.resolve()
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            number = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), _MODE)
-            try:
-                _write_all(number, data, 0)
-            finally:
-                os.close(number)
-            beside.replace(path)
+            with _locked(self.path):
+                if self._now() != self._state:
+                    self._state = None
+                    return
+                _replace(self.path.resolve(), data)
         except OSError as error:
-            beside.unlink(missing_ok=True)
             self._state = None
             self._note(f"cannot be put in order: {error.strerror or error}")
             return
@@ -305,15 +304,55 @@ class RecordingFile:
         self.problem = problem
 
 
-def _write_all(number: int, data: bytes, start: int) -> None:
-    """Write all of the data, or none of it: a full disk must not leave a part of a line."""
-    view = memoryview(data)
-    try:
-        while view:
-            view = view[os.write(number, view) :]
-    except OSError:
+@contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """The open file, made if it is missing, which no other recorder writes meanwhile."""
+    while True:
+        number = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), _MODE)
         try:
-            os.ftruncate(number, start)
-        except OSError:
-            pass  # The next line begins with a line end.
+            _lock(number)
+            if os.fstat(number).st_ino == path.stat().st_ino:  # Else another process has replaced it.
+                yield number
+                return
+        finally:
+            os.close(number)
+
+
+def _lock(number: int) -> None:
+    try:
+        import fcntl
+
+        fcntl.flock(number, fcntl.LOCK_EX)
+    except (ImportError, OSError):
+        pass  # Windows, or a file system without locks: one process at a time.
+
+
+def _append(number: int, data: bytes) -> None:
+    """Write all of the data, or none of it: a full disk must not leave a part of a line."""
+    size = os.fstat(number).st_size
+    if size and os.pread(number, 1, size - 1) != b"\n":  # A line that was cut.
+        data = b"\n" + data
+    try:
+        _write_all(number, data)
+    except OSError:
+        os.ftruncate(number, size)
+        raise
+
+
+def _write_all(number: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(number, view) :]
+
+
+def _replace(path: Path, data: bytes) -> None:
+    number, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # Mode 0600.
+    try:
+        try:
+            _write_all(number, data)
+        finally:
+            os.close(number)
+        Path(beside).replace(path)
+    except OSError:
+        Path(beside).unlink(missing_ok=True)
         raise

@@ -82,6 +82,17 @@ class _Wrapper:
     def _library_decode(self, headers: Mapping[str, str], raw: bytes) -> bytes:
         return _decoded(self._library.module, headers, raw)
 
+    def _watch(self, response: Any, exchange: Exchange) -> None:
+        if not exchange.watched:
+            return
+        exchange.begin(response.status_code, response.headers)
+        if response.is_stream_consumed:  # A transport that mocks answers has the whole body, decoded.
+            exchange.begin(response.status_code, {**response.headers, "content-encoding": ""})
+            exchange.feed(response.content)
+            exchange.end(ended=True)
+        else:
+            response.stream = self._library.tee(response.stream, exchange)
+
     def _response(self, request: Any, answer: Answer) -> Any:
         module, stream = self._library.module, self._library.module.ByteStream(answer.body)
         if answer.error is not None:
@@ -97,9 +108,7 @@ class _Transport(_Wrapper):
             return self._response(request, answer)
         with exchange.sending():
             response = self._transport.handle_request(request)
-        if exchange.watched:
-            exchange.begin(response.status_code, response.headers)
-            response.stream = self._library.tee(response.stream, exchange)
+        self._watch(response, exchange)
         return response
 
 
@@ -111,9 +120,7 @@ class _AsyncTransport(_Wrapper):
             return self._response(request, answer)
         with exchange.sending():
             response = await self._transport.handle_async_request(request)
-        if exchange.watched:
-            exchange.begin(response.status_code, response.headers)
-            response.stream = self._library.tee(response.stream, exchange)
+        self._watch(response, exchange)
         return response
 
 

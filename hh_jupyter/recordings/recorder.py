@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import queue
+import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -81,7 +82,7 @@ class Recorder(Interceptor):
         ignore: Iterable[str] = (),
         redactor: Redactor | RedactorWithFunction | None = None,
     ) -> None:
-        self.path, self.mode = Path(path), mode
+        self.path, self.mode = Path(path).expanduser(), mode
         self.hosts = frozenset(host.lower() for host in hosts)
         self._ignore = tuple(sorted(ignore))
         self._redactor = redactor
@@ -466,6 +467,8 @@ class _Writer:
 
     def put(self, item: Any) -> None:
         """Hand an item over."""
+        if sys.is_finalizing():  # The garbage of the last moment; no thread starts any more.
+            return
         with self._lock:
             if self._process != os.getpid():  # After a fork the parent's thread writes the parent's items.
                 self._reset()
@@ -480,6 +483,8 @@ class _Writer:
     def drain(self) -> None:
         """Wait until every item is handled."""
         handled = threading.Event()
+        if sys.is_finalizing():  # Its thread has stopped.
+            return
         with self._lock:
             if self._thread is None or not self._thread.is_alive() or self._process != os.getpid():
                 return

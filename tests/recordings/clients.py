@@ -151,10 +151,10 @@ def litellm_completion(url: str) -> list[Any]:
 def langchain_openai(url: str) -> list[Any]:
     from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
-    model: Any = ChatOpenAI(model="gpt-4o", base_url=f"{url}/v1", api_key="sk-fake")  # type: ignore[arg-type]
+    model: Any = ChatOpenAI(model="gpt-4o", base_url=f"{url}/v1", api_key="sk-fake")
     found: list[Any] = [model.invoke("hello"), *model.stream("hello"), *model.batch(["one", "two", "three"])]
     found.append(asyncio.run(model.ainvoke("hello")))
-    embed: Any = OpenAIEmbeddings(base_url=f"{url}/v1", api_key="sk-fake", check_embedding_ctx_length=False)  # type: ignore[arg-type]
+    embed: Any = OpenAIEmbeddings(base_url=f"{url}/v1", api_key="sk-fake", check_embedding_ctx_length=False)
     return [*(_without_made_up(one.model_dump(mode="json")) for one in found), embed.embed_query("hello")]
 
 

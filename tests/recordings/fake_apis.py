@@ -36,7 +36,7 @@ class FakeAPIs(fake_llm.FakeLLM):
 class _Handler(fake_llm._Handler):
     fake: FakeAPIs
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802
         path = self.path.split("?")[0].rstrip("/")
         if path.endswith((":generateContent", ":streamGenerateContent", ":batchEmbedContents")):
             self._google(path)
