@@ -31,8 +31,8 @@ def openai_chat(url: str) -> list[Any]:
     found.append(client.responses.create(model="gpt-4o", input="hello"))
     found.extend(client.responses.create(model="gpt-4o", input="hello", stream=True))
     with client.chat.completions.with_streaming_response.create(model="gpt-4o", messages=HELLO) as raw:
-        found.append(raw.read().decode())
-    return [one if isinstance(one, str) else one.model_dump(mode="json") for one in found]
+        found.append(json.loads(raw.read()))
+    return [one if isinstance(one, dict) else one.model_dump(mode="json") for one in found]
 
 
 def openai_async(url: str) -> list[Any]:
