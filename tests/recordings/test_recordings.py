@@ -544,7 +544,8 @@ def test_two_recorders_of_one_file_lose_nothing(client: openai.OpenAI, path: Pat
         with Interception(recorder, replaces=Recorder):
             ask(client, f"question {number}")
         recorder.end_run()
-    one.close(), two.close()
+    one.close()
+    two.close()
     with hh_jupyter.recording(path, "only") as found:
         for number in range(4):
             ask(client, f"question {number}")
