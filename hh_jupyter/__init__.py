@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     )
     from hh_jupyter.notebook.span_view import SpanView
     from hh_jupyter.query import SpanList, spans
+    from hh_jupyter.recordings import recording
     from hh_jupyter.records.totals import summarize
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "inject_context_into_carrier",
     "judge",
     "load_ipython_extension",
+    "recording",
     "set_default_tracer",
     "shutdown_tracer",
     "spans",
@@ -99,6 +101,7 @@ _LAZY = {
     "EventType": "conventions.event_type",
     "SpanList": "query",
     "SpanView": "notebook.span_view",
+    "recording": "recordings",
     "spans": "query",
     "summarize": "records.totals",
 }

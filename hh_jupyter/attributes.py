@@ -90,6 +90,15 @@ REDACTED: Final = "honeyhive_metadata.hh_redacted"
 CANCELLED: Final = "honeyhive_metadata.hh_cancelled"
 """True on a span that a cancellation ended, or another exception that is no `Exception`; absent otherwise."""
 
+REPLAYED: Final = "honeyhive_metadata.hh_replayed"
+"""True on a model's span whose answer came from a recording; absent otherwise."""
+
+REPLAYED_MS: Final = "honeyhive_metadata.hh_replayed_ms"
+"""Duration of the original call of a replayed one in milliseconds, an int."""
+
+REPLAYED_COST: Final = "honeyhive_metadata.hh_replayed_cost"
+"""US dollars that a replayed call would have cost, a float; absent if unknown."""
+
 NAMESPACES: Final = MappingProxyType(
     {
         "inputs": INPUTS,

@@ -16,6 +16,7 @@ from dataclasses import fields, replace
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
+from hh_jupyter.attributes import REPLAYED, REPLAYED_MS
 from hh_jupyter.conventions import (
     honeyhive,
     langfuse,
@@ -29,7 +30,7 @@ from hh_jupyter.conventions import (
     vercel,
 )
 from hh_jupyter.conventions.event_type import event_type
-from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts, first_of, text
+from hh_jupyter.conventions.facts import EventLike, SpanContent, SpanFacts, as_count, first_of, text
 from hh_jupyter.conventions.messages import without_repeated_prompts
 
 __all__ = ["CONVENTIONS", "Convention", "content", "describe", "evaluations", "event_type", "readable_name"]
@@ -84,6 +85,8 @@ def describe(
             break
     else:
         found = plain.shared_facts("other", found_type, plain.FAMILY)
+    if REPLAYED in attributes:
+        found = replace(found, replayed=True, replayed_ms=as_count(attributes.get(REPLAYED_MS)))
     feedback = honeyhive.feedback(attributes)
     return replace(found, feedback=feedback) if feedback else found
 

@@ -102,6 +102,8 @@ class SpanFacts:
         http_status: of a failed request, 400 and above.
         service_tier: the provider's price tier, such as "flex" or "priority"; None for the standard tier.
         from_cache: a local cache answered: there was no request, and no cost.
+        replayed: the answer came from a recording: nothing was sent, and nothing was paid.
+        replayed_ms: duration of the original of a replayed call in milliseconds, if known.
         feedback: name and value of each feedback on the span's event; long texts are cut.
     """
 
@@ -121,6 +123,8 @@ class SpanFacts:
     http_status: int | None = None
     service_tier: str | None = None
     from_cache: bool = False
+    replayed: bool = False
+    replayed_ms: int | None = None
     feedback: tuple[tuple[str, Any], ...] = ()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from opentelemetry.sdk.resources import Resource
@@ -19,7 +19,8 @@ from hh_jupyter.conventions import describe, readable_name
 from hh_jupyter.conventions.facts import SpanFacts
 from hh_jupyter.export.model import Origin, Session
 from hh_jupyter.export.otlp import FinalSpan
-from hh_jupyter.records.record import SpanRecord, event_id_of, failed_status, span_error
+from hh_jupyter.records import prices, replays
+from hh_jupyter.records.record import CALL_KINDS, SpanRecord, event_id_of, failed_status, span_error
 from hh_jupyter.redaction import Redactor, RedactorWithFunction
 from hh_jupyter.values import copy_attributes, plain_values, valid_utf8
 
@@ -70,6 +71,7 @@ def final_span(
     draft.facts = describe(
         draft.name, draft.attributes, draft.events, span.start_time or 0, scope.name if scope else ""
     )
+    _note_replay(draft, span)
     cut = _cut_to_limits(draft, policy)
     record = _record(span, origin, draft)
     final = origin_attributes(origin, policy.run_ids)
@@ -87,6 +89,18 @@ def final_span(
         final[keys.REDACTED] = draft.redacted
     draft.attributes = final
     return _copy(span, origin, draft, resource), record
+
+
+def _note_replay(draft: _Draft, span: ReadableSpan) -> None:
+    """Complete the span of a call that was answered from a recording; it may not have been current then."""
+    facts = draft.facts
+    if not facts.replayed and facts.kind in CALL_KINDS:
+        ms = replays.find(facts.response_id, span.start_time, span.end_time)
+        if ms is not None:
+            facts = draft.facts = replace(facts, replayed=True, replayed_ms=ms)
+            draft.attributes[keys.REPLAYED], draft.attributes[keys.REPLAYED_MS] = True, ms
+    if facts.replayed and (saved := prices.saved_cost(facts)) is not None:
+        draft.attributes[keys.REPLAYED_COST] = saved
 
 
 def redacted_events(given: Sequence[Event], redactor: Redactor | RedactorWithFunction) -> tuple[list[Event], int]:

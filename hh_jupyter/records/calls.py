@@ -322,6 +322,8 @@ class ModelCall:
             tools_asked=max((f.tools_asked for f in each), key=len),
             streamed=any(f.streamed for f in each),
             http_status=next((f.http_status for f in each if f.http_status), None),
+            replayed=any(f.replayed for f in each),
+            replayed_ms=next((f.replayed_ms for f in each if f.replayed_ms is not None), None),
             service_tier=next((f.service_tier for f in each if f.service_tier), None),
         )
 
@@ -438,7 +440,10 @@ def _join_same_response(members: Sequence[SpanRecord], groups: _Groups) -> None:
     for same in by_id.values():
         for index, record in enumerate(same):
             for earlier in reversed(same[max(0, index - _MAX_COMPARED_IDS) : index]):
-                if _same_usage(earlier.facts.usage, record.facts.usage) or _overlap(earlier, record):
+                # A replayed call has the response id of its original, and of its other replays.
+                replayed = earlier.facts.replayed or record.facts.replayed
+                same_usage = not replayed and _same_usage(earlier.facts.usage, record.facts.usage)
+                if same_usage or _overlap(earlier, record):
                     groups.join(earlier, record)
                     break
 

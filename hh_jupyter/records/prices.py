@@ -10,6 +10,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -104,12 +105,17 @@ def cost_of(facts: SpanFacts, prices: Callable[[SpanFacts], float | None] | None
     Args:
         prices: function that estimates a call; `estimate` by default.
     """
-    if facts.from_cache:
+    if facts.from_cache or facts.replayed:
         return 0.0, False
     if facts.cost:
         return facts.cost, False
     price = (prices or estimate)(facts)
     return (facts.cost, False) if price is None else (price, True)
+
+
+def saved_cost(facts: SpanFacts, prices: Callable[[SpanFacts], float | None] | None = None) -> float | None:
+    """US dollars that a replayed call would have cost; None if that is unknown, or the call was not replayed."""
+    return cost_of(replace(facts, replayed=False), prices)[0] if facts.replayed else None
 
 
 def needs_table(facts: SpanFacts) -> bool:

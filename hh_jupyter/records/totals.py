@@ -174,6 +174,8 @@ class Totals:
         cost_complete: whether every call that used tokens has a cost, and every token a price. Otherwise the cost is a
             lower bound.
         cost_estimated: whether part of the cost comes from the price table rather than from a span.
+        replayed_calls: model and embedding calls that were answered from a recording; their cost is 0.
+        saved_cost: US dollars that these would have cost, as far as known; None if nothing is known.
         prices: price table and its date, "genai-prices 0.2.3 of 2026-10-14"; None if nothing is estimated.
     """
 
@@ -204,6 +206,8 @@ class Totals:
     cost: float | None = None
     cost_complete: bool = True
     cost_estimated: bool = False
+    replayed_calls: int = 0
+    saved_cost: float | None = None
     prices: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -300,6 +304,8 @@ def _cost_sums(
 ) -> dict[str, Any]:
     known: list[float] = []
     complete, estimated = True, False
+    replayed = [facts for _, facts in calls if facts.replayed]
+    saved = [cost for facts in replayed if (cost := price_table.saved_cost(facts, prices)) is not None]
     for failed, facts in [*((call.failed, facts) for call, facts in calls), *((False, facts) for facts in sums)]:
         price, is_estimate = price_table.cost_of(facts, prices)
         if price is not None:
@@ -312,6 +318,8 @@ def _cost_sums(
         "cost": fsum(known) if known else None,
         "cost_complete": complete,
         "cost_estimated": estimated,
+        "replayed_calls": len(replayed),
+        "saved_cost": fsum(saved) if saved else None,
         "prices": price_table.table() if estimated else None,
     }
 
