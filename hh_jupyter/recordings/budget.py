@@ -105,7 +105,8 @@ class Budget:
         max_cost: US dollars; None for no limit.
         max_calls: number of calls; None for no limit.
         outer: the budget around it, which its calls count towards too.
-        raise_with: how the limit is raised, with `{name}`, `{option}` and `{value}` for the limit that was reached.
+        raise_with: code that raises the limit. `{name}`, `{option}`, `{variable}` and `{value}` stand for the setting,
+            the option, the environment variable and the new value.
 
     Attributes:
         spent: US dollars of the calls that have ended.
@@ -192,11 +193,14 @@ class Budget:
     def _with(self, call: Call) -> Iterator[tuple[str, _ModelCosts]]:
         """The models of the running calls, as if this call were one of them."""
         estimate, own = call.estimate, self._models.get(call.model, _ModelCosts())
-        yield call.model, _ModelCosts(
-            running=own.running + 1,
-            running_prompt=own.running_prompt + estimate.prompt,
-            running_usual=own.running_usual + estimate.usual,
-            running_long=own.running_long + estimate.long,
+        yield (
+            call.model,
+            _ModelCosts(
+                running=own.running + 1,
+                running_prompt=own.running_prompt + estimate.prompt,
+                running_usual=own.running_usual + estimate.usual,
+                running_long=own.running_long + estimate.long,
+            ),
         )
         for model, costs in self._models.items():
             if model != call.model and costs.running:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage, counts_of, from_json, service_tier, text, usage_of
-from hh_jupyter.records import prices
 from hh_jupyter.recordings.budget import Estimate
+from hh_jupyter.records import prices
 
 CHARACTERS_PER_TOKEN: Final = 4
 
@@ -30,11 +30,22 @@ UNKNOWN_MODEL: Final = "unknown"
 _IN_PATH: Final = re.compile(r"/(?:models|deployments|model)/([^/:]+)")
 """The model in an address, as Google, Azure and Bedrock have it."""
 
-_NOT_A_CALL: Final = re.compile(r"count_?tokens$|/(?:input_tokens|tokenize|moderations|batches|files|uploads)(?:/|$)", re.I)
+_NOT_A_CALL: Final = re.compile(
+    r"count_?tokens$|/(?:input_tokens|tokenize|moderations|batches|files|uploads)(?:/|$)", re.IGNORECASE
+)
 """Addresses that may name a model and cost nothing, or cost it later."""
 
-_WITHOUT_MODEL: Final = re.compile(r":\w*(?:generate|embed|predict)\w*$|/(?:transcriptions|translations)$", re.I)
+_WITHOUT_MODEL: Final = re.compile(
+    r":\w*(?:generate|embed|predict)\w*$|/(?:transcriptions|translations)$", re.IGNORECASE
+)
 """Addresses of models whose body may not be JSON, or may not name the model."""
+
+_PROVIDERS: Final = {
+    "/chat/completions": "openai", "/responses": "openai", "/embeddings": "openai", "/v1/messages": "anthropic",
+    ":generateContent": "google", ":streamGenerateContent": "google", ":embedContent": "google",
+    ":batchEmbedContents": "google", "/v2/chat": "cohere", "/v2/embed": "cohere",
+}  # fmt: skip
+"""Part of a path -> the provider whose API it is, for models that the price table finds only by provider."""
 
 _DATA: Final = re.compile(rb"[\w+/=-]{2000,}")
 """An image or a file in a body: no text has as many characters without a space."""
@@ -65,7 +76,12 @@ class ModelRequest:
         """US dollars for these tokens; None if the price is unknown."""
         requested = self.model if self.model != UNKNOWN_MODEL else None
         facts = SpanFacts(kind="embedding", model=model, model_requested=requested, usage=usage, service_tier=tier)
-        return prices.estimate(facts)
+        price = prices.estimate(facts)
+        if price is not None:
+            return price
+        path = urlsplit(self.url).path
+        provider = next((name for form, name in _PROVIDERS.items() if form in path), None)
+        return prices.estimate(replace(facts, provider=provider)) if provider is not None else None
 
     def cost(self, status: int, body: bytes) -> float | None:
         """US dollars of the call; None if the price of the model is unknown.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,19 +17,18 @@ from contextvars import Context as VariableContext
 from dataclasses import dataclass
 from typing import Final
 
+from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
-from hh_jupyter.records import prices
+from hh_jupyter import attributes as keys
 from hh_jupyter.recordings.budget import Budget, Call, Caller
 from hh_jupyter.recordings.costs import ModelRequest, model_request
 from hh_jupyter.recordings.exchange import IN_FORCE, Answer, Interceptor, Outcome, Request, in_force
 from hh_jupyter.recordings.hooks import Interception
+from hh_jupyter.records import prices
 
 logger = logging.getLogger(__name__)
-
-BUDGET: Final = otel_context.create_key("hh_jupyter-budget")
-"""Where a context holds the budget of its session."""
 
 PAYMENT_REQUIRED: Final = 402
 
@@ -41,30 +41,37 @@ _NOT_SENT: Final = ("Connect", "ClientConnect", "Pool", "Proxy", "UnsupportedPro
 # Which budget is current
 
 
+def context_budget() -> Budget | None:
+    """Return the budget of the current context; None without one."""
+    found = otel_context.get_value(keys.CONTEXT_BUDGET)
+    return found if isinstance(found, Budget) else None
+
+
 def current_budget() -> Budget | None:
     """Return the budget of the current context, else that of the process; None if nothing is limited here.
 
     A thread that a script starts carries no context. It counts towards the budget that is in force if there is only
     one: a program with several limited sessions has to pass its context to its threads.
     """
-    context = otel_context.get_current()
-    found = context.get(BUDGET)
-    if isinstance(found, Budget):
+    found = context_budget()
+    if found is not None:
         return found
-    entered = list(dict.fromkeys(_entered))
-    return entered[0] if len(entered) == 1 and not context else _of_process
+    entered = set(_entered)
+    if len(entered) == 1 and not _has_session(otel_context.get_current()):
+        return entered.pop()
+    return next(reversed(_of_process.values()), None) if _of_process else None
+
+
+def _has_session(context: Context) -> bool:
+    """Whether a context was passed on: it says to which session its code belongs."""
+    return IN_FORCE in context or baggage.get_baggage(keys.BAGGAGE_SESSION_ID, context) is not None
 
 
 def with_budget(budget: Budget, context: Context) -> Context:
     """Return `context` with the budget of its session."""
     kept = [one for one in in_force() if one is not _limiter]
     interceptors = tuple(sorted((*kept, _limiter), key=lambda one: one.order))
-    return Context({**context, BUDGET: budget, IN_FORCE: interceptors})
-
-
-def without_budget(context: Context, before: Context) -> Context:
-    """Return `context` with the budget of `before`."""
-    return Context({**context, BUDGET: before.get(BUDGET)})
+    return Context({**context, keys.CONTEXT_BUDGET: budget, IN_FORCE: interceptors})
 
 
 @contextmanager
@@ -80,11 +87,10 @@ def limited(budget: Budget) -> Iterator[Budget]:
 
 
 def enter(budget: Budget) -> None:
-    """Keep a budget in force until `leave`."""
+    """Keep a budget in force until `leave`: also for threads without a context, if it is the only one."""
     with _lock:
         _entered.append(budget)
     _install_or_remove()
-    prices.load_in_background()
 
 
 def leave(budget: Budget) -> None:
@@ -95,25 +101,39 @@ def leave(budget: Budget) -> None:
     _install_or_remove()
 
 
-def set_process_budget(budget: Budget | None, *, instead_of: Budget | None = None) -> None:
-    """Set the budget of code without a session of its own.
-
-    Args:
-        instead_of: does nothing if this is not the present one.
-    """
-    global _of_process
+def hold(owner: object) -> None:
+    """Keep budgets in force that contexts have, until the owner lets go. A second time, it does nothing."""
     with _lock:
-        if _of_process is not instead_of and budget is None:
-            return
-        _of_process = budget
+        _owners[id(owner)] = owner
     _install_or_remove()
-    if budget is not None:
-        prices.load_in_background()
+
+
+def let_go(owner: object) -> None:
+    """Undo a `hold`."""
+    with _lock:
+        _owners.pop(id(owner), None)
+    _install_or_remove()
+
+
+def limit_process(owner: object, budget: Budget) -> None:
+    """Set the budget of code without a session of its own; that of the latest owner counts."""
+    with _lock:
+        _of_process.pop(owner, None)
+        _of_process[owner] = budget
+    _install_or_remove()
+
+
+def let_process_go(owner: object) -> None:
+    """Undo a `limit_process`."""
+    with _lock:
+        _of_process.pop(owner, None)
+    _install_or_remove()
 
 
 _lock = threading.Lock()
 _entered: list[Budget] = []
-_of_process: Budget | None = None
+_owners: dict[int, object] = {}
+_of_process: dict[object, Budget] = {}
 _interception: Interception | None = None
 
 
@@ -121,11 +141,12 @@ def _install_or_remove() -> None:
     """Have the hooks installed exactly while there is a budget."""
     global _interception
     with _lock:
-        needed = bool(_entered) or _of_process is not None
+        needed = bool(_entered or _owners or _of_process)
         if needed and _interception is None:
             _interception = Interception(_limiter, everywhere=True)
             # Not with the interceptors of the current context, which are not meant for others.
             VariableContext().run(_interception.start, here=False)
+            prices.load_in_background()
         elif not needed and _interception is not None:
             _interception.stop()
             _interception = None
@@ -237,9 +258,7 @@ def _refusal(call: Call) -> Answer:
         "status": "RESOURCE_EXHAUSTED",
     }
     body = json.dumps({"type": "error", "message": text, "error": error})
-    return Answer(
-        PAYMENT_REQUIRED, {"content-type": "application/json", "x-should-retry": "false"}, body.encode()
-    )
+    return Answer(PAYMENT_REQUIRED, {"content-type": "application/json", "x-should-retry": "false"}, body.encode())
 
 
 def explain(budget: Budget) -> str:
@@ -249,13 +268,27 @@ def explain(budget: Budget) -> str:
 
 
 def spending(budget: Budget) -> str:
-    """Return what a budget has spent, and what one more call may cost. Example: "~$0.49 of $0.50 spent in 11 calls"."""
-    calls = f"{budget.calls:,} {'call' if budget.calls == 1 else 'calls'}"
+    """Return what a budget has spent, and what one more call may cost. Example: "~$0.49 of $0.50 spent"."""
     if reached_calls(budget):
-        return f"{budget.calls:,} of {calls.replace(f'{budget.calls:,}', f'{budget.max_calls:,}')} sent"
+        return f"{used(budget)} sent"
     mean = budget.mean()
-    more = "" if mean is None else f", and one more may cost ~{dollars(mean)}"
-    return f"~{dollars(budget.spent)} of {dollars(budget.max_cost or 0.0)} spent in {calls}{more}"
+    return f"{used(budget)} spent" + ("" if mean is None else f", and a call costs ~{dollars(mean)} on average")
+
+
+def used(budget: Budget) -> str:
+    """Return how much of a limit is used: "~$0.31 of $0.50", "12 of 40 calls", or both."""
+    parts = []
+    if budget.max_cost is not None:
+        parts.append(f"~{dollars(budget.spent)} of {dollars(budget.max_cost)}")
+    if budget.max_calls is not None:
+        parts.append(f"{budget.calls:,} of {budget.max_calls:,} {'call' if budget.max_calls == 1 else 'calls'}")
+    return ", ".join(parts)
+
+
+def share(budget: Budget) -> float:
+    """Return the part of the limit that is used, from 0 to 1: of the limit that is nearer."""
+    parts = ((budget.spent, budget.max_cost), (budget.calls, budget.max_calls))
+    return min(1.0, max((part / whole if whole else 1.0 for part, whole in parts if whole is not None), default=0.0))
 
 
 def reached_calls(budget: Budget) -> bool:
@@ -265,13 +298,18 @@ def reached_calls(budget: Budget) -> bool:
 
 def line_to_raise(budget: Budget) -> str:
     """Return code that doubles the limit that was reached. Example: "%%hh_session triage --max-cost 1"."""
-    name, value = ("max_calls", 2 * (budget.max_calls or 0)) if reached_calls(budget) else ("max_cost", 2 * (budget.max_cost or 0))
-    return budget.raise_with.format(name=name, option=name.replace("_", "-"), value=f"{value:.10g}")
+    reached = reached_calls(budget)
+    name, limit = ("max_calls", budget.max_calls) if reached else ("max_cost", budget.max_cost)
+    parts = {"{name}": name, "{option}": name.replace("_", "-"), "{variable}": f"HH_{name.upper()}"}
+    line = budget.raise_with
+    for part, text in {**parts, "{value}": f"{2 * (limit or 0) or 1:.10g}"}.items():
+        line = line.replace(part, text)
+    return line
 
 
 def dollars(amount: float) -> str:
-    """`$0.50`, `$0.0437`, `$0.00012`: two digits after the point at least, and two that are not 0."""
-    if amount >= 0.995 or amount == 0:
-        return f"${amount:,.2f}"
-    text = f"{amount:.2g}" if amount >= 1e-4 else f"{amount:.7f}".rstrip("0")
-    return f"${float(text):.2f}" if len(text) < 4 else f"${text}"
+    """`$0.50`, `$0.0437`, `$1,200.00`, `$0.000012`: two to four digits after the point, more for small amounts."""
+    if 0 < amount < 0.001:
+        return f"${amount:.{1 - math.floor(math.log10(amount))}f}"
+    whole, _, digits = f"{amount:,.4f}".partition(".")
+    return f"${whole}.{digits.rstrip('0'):0<2}"

@@ -47,7 +47,8 @@ _BEDROCK_VENDORS: Final = ("amazon", "meta", "mistral", "cohere", "openai", "dee
 _NUMBERED = re.compile(r"-00\d$")
 
 _THREAD_NAME: Final = "hh-prices"
-_lock = threading.Lock()
+_lock = threading.RLock()
+"""Reentrant: while the table is loading, a destructor may end a response whose cost is asked for."""
 _pricing: Pricing | None = None
 _thread: threading.Thread | None = None
 _table: str | None = None
