@@ -309,7 +309,6 @@ def line_to_raise(budget: Budget) -> str:
 
 def dollars(amount: float) -> str:
     """`$0.50`, `$0.0437`, `$1,200.00`, `$0.000012`: two to four digits after the point, more for small amounts."""
-    if 0 < amount < 0.001:
-        return f"${amount:.{1 - math.floor(math.log10(amount))}f}"
-    whole, _, digits = f"{amount:,.4f}".partition(".")
+    places = 1 - math.floor(math.log10(amount)) if 0 < amount < 0.001 else 4
+    whole, _, digits = f"{amount:,.{places}f}".partition(".")
     return f"${whole}.{digits.rstrip('0'):0<2}"

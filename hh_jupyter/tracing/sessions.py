@@ -129,7 +129,7 @@ class TracerSessions:
         register: RegisterWhen = "now",
         max_cost: float | None = None,
         max_calls: int | None = None,
-        raise_with: str = 'with_session("NAME", {name}={value})',
+        raise_with: str = "with_session(..., {name}={value})",
         nested: bool = True,
     ) -> Session:
         """Create a session without making it the current one.
