@@ -204,7 +204,7 @@ class SpendingLimit(Interceptor):
                 sent = False
             elif outcome.status is None:
                 # Timed out or cancelled: it may have been charged for an answer that nobody read.
-                cost = call.budget.mean(call.model) or found.request.estimate().usual
+                cost = call.budget.mean(call.model) or found.request.estimate().usual or None
             else:
                 cost = found.request.cost(outcome.status, outcome.body)
         finally:
