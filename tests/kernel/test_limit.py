@@ -72,7 +72,7 @@ def test_the_lines_that_raise_a_limit_do(kernel: Kernel, fake: FakeLLM) -> None:
 
 def test_threads_of_a_cell_share_its_limit_also_after_its_end(kernel: Kernel, fake: FakeLLM) -> None:
     threads = "threads = [threading.Thread(target=status) for _ in range(9)]\nfor one in threads: one.start()"
-    late = "def late():\n    go.wait(60)\n    status()\ngo = threading.Event()\nthreads.append(threading.Thread(target=late))"
+    late = "go = threading.Event()\nthreads.append(threading.Thread(target=lambda: (go.wait(60), status())))"
     kernel.run(f"%%hh_session threads --max-calls 4\n{threads}\n{late}\nthreads[-1].start()")
     kernel.run("go.set()\nfor one in threads: one.join()")
     assert len(fake.log) == 4
