@@ -232,11 +232,16 @@ def _evaluate(
         run.create(_configuration(function, evaluators_by_name, max_workers, aggregate_function, redacted_config))
         retry_policy, keep_outputs = RetryPolicy(retries, timeout), tracer.settings.capture_outputs
         task = Task(run.id, function, callable_name(function), evaluators_by_name, retry_policy, keep_outputs)
-        stack.enter_context(tracer.sessions.limited("evaluate({name}={value})", max_cost, max_calls))
+        budget = stack.enter_context(tracer.sessions.limited("evaluate(..., {name}={value})", max_cost, max_calls))
         execution = RunExecution(tracer, run, task, data, aggregate_function, redacted_config, show=print_results)
         result = execution.run_all(max_workers, executor, run_loop)
     if not print_results:
         _warn_of_failures(result)
+    if budget is not None and budget.refused:
+        from hh_jupyter.recordings.limit import line_to_raise, spending  # Late: without a limit, it is not needed.
+
+        text = "evaluate: stopped at the limit: %s; %s model calls were not sent. To raise the limit: %s"
+        logger.warning(text, spending(budget), f"{budget.refused:,}", line_to_raise(budget))
     return result
 
 

@@ -210,19 +210,19 @@ class TracerSessions:
         evict_oldest(self._budgets, MAX_REMEMBERED)
 
     @contextmanager
-    def limited(self, raise_with: str, max_cost: float | None, max_calls: int | None) -> Iterator[None]:
+    def limited(self, raise_with: str, max_cost: float | None, max_calls: int | None) -> Iterator[Budget | None]:
         """Limit the model calls of a block, of all sessions in it together; default: as the settings say."""
         settings = self.settings
         if max_cost is None and max_calls is None and settings.max_cost is None and settings.max_calls is None:
-            yield
+            yield None
             return
         from hh_jupyter.recordings.budget import Budget
         from hh_jupyter.recordings.limit import context_budget, limited
 
         max_cost = settings.max_cost if max_cost is None else max_cost
         max_calls = settings.max_calls if max_calls is None else max_calls
-        with limited(Budget(max_cost, max_calls, outer=context_budget(), raise_with=raise_with)):
-            yield
+        with limited(Budget(max_cost, max_calls, outer=context_budget(), raise_with=raise_with)) as budget:
+            yield budget
 
     def _setting(self) -> str:
         """How the setting of the limit is changed where it was made."""
