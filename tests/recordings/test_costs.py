@@ -246,6 +246,13 @@ def test_an_estimate_takes_the_longest_answer_that_the_request_allows() -> None:
     assert short.long == short.usual == pytest.approx(free.prompt + 100 * 10e-6, abs=1e-4)
 
 
+def test_a_large_request_is_read_like_a_small_one() -> None:
+    said = {"role": "user", "content": '{"model": "other", "max_tokens": 1} ' * 10_000}
+    found = request(f"{OPENAI}/chat/completions", messages=[said], max_completion_tokens=77, model="gpt-4o")
+    assert (found.model, found.most) == ("gpt-4o", 77)
+    assert found.prompt > 90_000
+
+
 def test_an_image_in_a_prompt_is_not_taken_for_text() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "iVBORw0KGgo" * 100_000}}
     found = request(f"{OPENAI}/chat/completions", model="gpt-4o", messages=[{"role": "user", "content": [image]}])
