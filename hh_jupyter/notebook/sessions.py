@@ -78,11 +78,6 @@ class NotebookSessions:
         """Titles of the sessions by id, the latest last."""
         return self.history.titles
 
-    @property
-    def notebook_session_id(self) -> str | None:
-        """Id of the session of the following cells; None for the tracer's own."""
-        return self.notebook_session.id if self.notebook_session is not None else None
-
     def close(self) -> None:
         """Remember the name of the tracer's own session beyond this load, and limit no calls any more."""
         own = self.tracer.session

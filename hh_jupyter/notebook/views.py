@@ -74,7 +74,7 @@ class CellOutput:
         asked: shown by a command.
         detail: how much span content to include; None: as the setting says.
         errors_only: show only spans in error and their ancestors.
-        limit: how much of its limit the session had used when the cell ended, if other cells share it.
+        limit: how much of its limit the session had used when the cell ended; other cells may share it.
         on_change: for an output that a `SpanView` widget shows: called with `view_id` on every change, on any thread.
     """
 
@@ -103,7 +103,7 @@ class CellOutput:
     def end_like(self, other: CellOutput) -> None:
         """Copy how and when the cell ended from another output of the same run."""
         self.raised, self.interrupted = other.raised, other.interrupted
-        self.ending, self.late = other.ending, other.late
+        self.ending, self.late, self.limit = other.ending, other.late, other.limit
 
 
 def view_id_of(cell_id: str | None, label: str) -> str:
@@ -151,9 +151,8 @@ class Views:
         export = self.export(output)
         session_id = tree.roots[-1].record.session_id if tree.roots else None
         notice = self._notices.notice_for(output, export, overdue=output.overdue)
-        limit, stop = output.limit or self._limit(session_id, ended=True) or (None, None)
-        if limit is not None and session_id in (self._tracer.session_id, self._sessions.notebook_session_id):
-            output.limit = limit, stop
+        output.limit = output.limit or self._limit(session_id, ended=True)
+        limit, stop = output.limit or (None, None)
         return CellView(
             view_id=output.view_id,
             label=output.label,
@@ -180,7 +179,7 @@ class Views:
         """Return the limit of a session, and a notice if it stopped a call since the last cell.
 
         Args:
-            ended: a cell has ended: later calls are those of other cells, if they share the session.
+            ended: the cell has ended: what is refused from now on is not its.
         """
         budget = self._tracer.sessions.budget(session_id)
         if budget is None:
@@ -189,7 +188,7 @@ class Views:
 
         by, key = budget.stopped_by or budget, session_id or ""
         refused = budget.refused - self._refused.get(key, 0)
-        if ended and key in (self._tracer.session_id, self._sessions.notebook_session_id):
+        if ended:
             self._refused[key] = budget.refused
         limit = Limit(used=used(by), share=share(by), spent=by.spent, stopped=refused > 0)
         return limit, stop_notice(by, refused) if refused else None

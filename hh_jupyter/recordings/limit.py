@@ -63,8 +63,9 @@ def current_budget() -> Budget | None:
 
 
 def _has_session(context: Context) -> bool:
-    """Whether a context was passed on: it says to which session its code belongs."""
-    return IN_FORCE in context or baggage.get_baggage(keys.BAGGAGE_SESSION_ID, context) is not None
+    """Whether a context says to which session its code belongs: it was passed on, or is that of a notebook's cell."""
+    in_cell = any(key.startswith("hh_jupyter-cell") for key in context)
+    return in_cell or IN_FORCE in context or baggage.get_baggage(keys.BAGGAGE_SESSION_ID, context) is not None
 
 
 def with_budget(budget: Budget, context: Context) -> Context:

@@ -91,6 +91,20 @@ def test_the_setting_limits_each_session_and_the_notebooks_own(kernel: Kernel, f
     assert "stopped at the limit" in first.output.text
 
 
+def test_the_limit_of_a_session_that_a_cell_opens_is_shown_under_the_cell(kernel: Kernel) -> None:
+    block = "with hh_jupyter.get_tracer().with_session('inside', max_calls=1):\n    ask()\n    print(status())"
+    cell = kernel.run(f"import hh_jupyter\n{block}")
+    assert cell.stdout == "402\n"
+    assert "1 of 1 call" in cell.output.text
+    assert "with_session(..., max_calls=2)" in cell.output.text
+
+
+def test_a_limit_that_is_no_limit_is_refused_by_config(kernel: Kernel) -> None:
+    for value in ("-1", "0", "'abc'", "float('nan')"):
+        found = kernel.run(f"%config HHJupyter.max_cost = {value}")
+        assert "a number of US dollars above 0" in found.stderr + "".join(found.tracebacks)
+
+
 def test_a_cell_without_a_limit_and_an_unloaded_extension_have_no_hooks(kernel: Kernel, fake: FakeLLM) -> None:
     hooked = "'hh_jupyter' in __import__('httpx2').Client._transport_for_url.__code__.co_filename"
     assert kernel.value(hooked) is False

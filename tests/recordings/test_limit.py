@@ -134,6 +134,16 @@ def test_threads_that_carry_no_context_share_the_limit(clients: Clients) -> None
     assert budget.spent == pytest.approx(15 * CHAT_COST)
 
 
+def test_threads_that_make_their_calls_in_spans_share_the_limit(clients: Clients, tracer: HoneyHiveTracer) -> None:
+    @hh_jupyter.trace
+    def work(_: int) -> bool:
+        with tracer.start_span("step"):
+            return clients.sent()
+
+    with tracer.with_session("batch", max_calls=7), ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(work, range(20))) == clients.requests == 7
+
+
 def test_tasks_share_the_limit(clients: Clients) -> None:
     async def one() -> bool:
         try:
