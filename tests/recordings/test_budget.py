@@ -171,6 +171,13 @@ def test_a_waiting_call_goes_out_or_is_refused_when_a_running_one_ends(cost: flo
     assert waiting.result() is sent
 
 
+def test_nothing_stays_reserved_for_calls_that_have_ended() -> None:
+    budget = Budget(1.0)
+    ended(budget, *[0.01] * 50)
+    together = [elsewhere(Call(budget, "good", PRICES)) for _ in range(15)]
+    assert all(call.result() for call in together)
+
+
 def test_a_waiting_call_goes_out_when_a_running_one_fails() -> None:
     budget = Budget(1.0)
     ended(budget, 0.4)
