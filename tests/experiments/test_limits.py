@@ -35,10 +35,10 @@ class Ask:
 
     def __init__(self, fake: FakeLLM) -> None:
         self.options: Any = {"base_url": f"{fake.url}/v1", "api_key": "sk-fake"}
-        self.client = openai.OpenAI(**self.options)
 
     def plain(self, row: Any) -> str:
-        return str(self.client.chat.completions.create(**self.request(row)).id)
+        with openai.OpenAI(**self.options) as client:
+            return str(client.chat.completions.create(**self.request(row)).id)
 
     async def coroutine(self, row: Any) -> str:
         async with openai.AsyncOpenAI(**self.options) as client:

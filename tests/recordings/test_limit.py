@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,9 @@ class Clients:
 def clients() -> Iterator[Clients]:
     prices.load()
     with FakeLLM() as fake:
-        yield Clients(fake)
+        clients = Clients(fake)
+        with clients.openai, clients.anthropic:
+            yield clients
 
 
 @pytest.fixture
@@ -207,7 +209,7 @@ def test_failed_calls_count_as_calls_and_cost_nothing(clients: Clients, model: s
 def test_a_server_that_cannot_be_reached_uses_up_nothing(clients: Clients) -> None:
     nowhere = openai.OpenAI(base_url="http://127.0.0.1:9/v1", api_key="sk-fake", max_retries=1)
     with limited(Budget(1.0, 1)) as budget:
-        with pytest.raises(openai.APIConnectionError):
+        with nowhere, pytest.raises(openai.APIConnectionError):
             nowhere.chat.completions.create(model="gpt-4o", messages=HELLO)
         assert (budget.calls, budget.spent) == (0, 0.0)
         assert clients.sent()
@@ -217,7 +219,7 @@ def test_a_call_that_times_out_counts_as_one_of_usual_cost() -> None:
     prices.load()
     with FakeLLM(latency_ms=2000) as slow, limited(Budget(1.0)) as budget:
         client = openai.OpenAI(base_url=f"{slow.url}/v1", api_key="sk-fake", timeout=0.2, max_retries=0)
-        with pytest.raises(openai.APITimeoutError):
+        with client, pytest.raises(openai.APITimeoutError):
             client.chat.completions.create(model="gpt-4o", messages=HELLO)
         assert 0.001 < budget.spent < 0.01
 
@@ -304,7 +306,7 @@ def test_a_session_inside_another_has_its_own_limit_and_counts_towards_the_outer
 
 
 def test_a_generator_that_its_consumer_closes_leaves_no_limit_behind(clients: Clients, tracer: HoneyHiveTracer) -> None:
-    def numbers() -> Iterator[bool]:
+    def numbers() -> Generator[bool, None, None]:
         with tracer.with_session("inside", max_calls=1):
             yield clients.sent()
             yield clients.sent()
@@ -401,7 +403,7 @@ def test_a_call_in_another_process_is_not_limited_which_a_warning_says(clients: 
 @pytest.mark.parametrize("value", ["abc", -1, 0, float("nan"), float("inf"), True, [1]])
 def test_a_bad_limit_is_refused(tracer: HoneyHiveTracer, name: str, value: Any) -> None:
     arguments: Any = {name: value}
-    rows = [{"inputs": {}}]
+    rows: list[dict[str, Any]] = [{"inputs": {}}]
     for called, call in (
         ("with_session", lambda: tracer.with_session("x", **arguments)),
         ("evaluate", lambda: hh_jupyter.evaluate(len, dataset=rows, print_results=False, **arguments)),
