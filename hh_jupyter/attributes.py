@@ -127,3 +127,8 @@ BAGGAGE_RUN_KEYS: Final = ("run_id", "dataset_id", "datapoint_id")
 
 BAGGAGE_FOREIGN: Final = "honeyhive_tracer_id"
 """The official SDK sends a memory address under this key; it is never written, and ignored when received."""
+
+# Not on the wire: where a context of this process holds the budget of its session.
+
+CONTEXT_BUDGET: Final = "hh_jupyter-budget"
+"""A `hh_jupyter.recordings.budget.Budget`."""

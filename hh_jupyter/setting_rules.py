@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 import uuid
@@ -203,6 +204,16 @@ def whole(low: int, unit: str) -> SettingRule:
     return SettingRule(f"a whole number of {unit}, at least {low}", _at_least(low, int), int)
 
 
+def _dollars(value: Any) -> Any:
+    if not 0 < _typed(int, float)(value) < math.inf:  # Also rejects NaN.
+        raise ValueError
+    return value
+
+
+def _amount(text: str) -> float:
+    return float(text.removeprefix("$"))
+
+
 def seconds(low: float = 0) -> SettingRule:
     """A number of seconds, at least `low`."""
     number = _at_least(low, int, float)
@@ -239,4 +250,5 @@ PATTERNS = SettingRule(
     "a list of regular expressions (in the environment: one, or a JSON list of them)", _patterns, _pattern_list
 )
 CALLABLE = SettingRule("a function of a key and a value", _callable)
+DOLLARS = SettingRule("a number of US dollars above 0", _dollars, _amount)
 ANYTHING = SettingRule("anything", lambda value: value)

@@ -189,6 +189,12 @@ class Settings(_ResolvedSettings):
     max_span_size: int = _row(10 * 1024 * 1024, rules.whole(1024, "bytes"), "HH_MAX_SPAN_SIZE",
         "Bytes of attributes kept on a span.")
 
+    # What model calls may cost
+    max_cost: float | None = _row(None, rules.DOLLARS, "HH_MAX_COST",
+        "Most US dollars that the model calls of a session may cost; further calls are not sent.", safe=0.0)
+    max_calls: int | None = _row(None, rules.whole(1, "calls"), "HH_MAX_CALLS",
+        "Most model calls of a session; further calls are not sent.", safe=0)
+
     # Delivery
     exit_flush_seconds: float = _row(2.0, rules.seconds(), "HH_EXIT_FLUSH_SECONDS",
         "Longest wait for delivery at exit.")

@@ -63,7 +63,7 @@ def encode_header(view: CellView) -> dict[str, Any]:
         "delivery_state": _delivery_state(view),
         "session": {"id": view.session_id, "name": view.session_name, "url": url} if view.session_id else None,
         "notice": asdict(view.notice) if view.notice else None,
-        "can_send": view.notice is not None and view.notice.kind == "error" and view.export.destination is not None,
+        "can_send": view.notice is not None and view.notice.sends and view.export.destination is not None,
     }
 
 

@@ -269,6 +269,9 @@ def _summary(view: CellView, hidden: int) -> str:
     comma = f'<span style="opacity:0">,{SPACE} </span>'
     facts = comma.join(map(escape, (*summary.facts, *summary.notes)))
     chips = [
+        f'<b style="background-color:{TINTS["error"]};{_CHIP}">{escape(summary.stopped)}</b>'
+        if summary.stopped
+        else "",
         f'<b style="background-color:{TINTS["error"]};{_CHIP}">{escape(summary.errors)}</b>' if summary.errors else "",
         f'<span style="background-color:{GREY};{_CHIP}">{escape(summary.caught)}</span>' if summary.caught else "",
         f'<span style="background-color:{TINTS["cancelled"]};{_CHIP}">{escape(summary.cancelled)}</span>'
@@ -278,6 +281,7 @@ def _summary(view: CellView, hidden: int) -> str:
     parts = [
         f"<span>{mark}{SPACE} <b>{escape(summary.title)}</b></span>",
         f"<b>{escape(summary.duration)}</b>",
+        f"<span>{escape(summary.limit)}</span>" if summary.limit else "",
         f'<span style="{MUTED}">{facts}</span>' if facts else "",
         *chips,
         f'<span style="margin-left:auto">{_delivery(view, summary.delivery)}</span>',

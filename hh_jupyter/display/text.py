@@ -242,7 +242,9 @@ def _line_with(facts: Sequence[str], view: CellView, style: TextStyle, hidden: i
     parts = [
         style.color(style.glyphs.marks[summary.mark], tone) + " " + style.color(summary.title, "1"),
         summary.duration,
+        summary.limit,
         *facts,
+        style.color(summary.stopped, "1;31"),
         style.color(summary.errors, "1;31"),
         style.color(summary.caught, "2"),
         style.color(summary.cancelled, "33"),

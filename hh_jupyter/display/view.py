@@ -25,6 +25,7 @@ class Notice:
         title: a short sentence. Example: "3 spans were not sent."
         command: the command to run next. Example: "%hh send".
         other: an alternative command, shown where there is no button for it. Example: "%hh save FILE".
+        sends: sending again may help, or saving to a file.
     """
 
     kind: Literal["error", "info"]
@@ -32,11 +33,29 @@ class Notice:
     text: str
     command: str | None = None
     other: str | None = None
+    sends: bool = False
 
     @property
     def commands(self) -> tuple[str, ...]:
         """The commands to run next, the recommended one first."""
         return tuple(filter(None, (self.command, self.other)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """The limit of the session's model calls, and how much of it is used.
+
+    Attributes:
+        used: Example: "~$0.31 of $0.50".
+        share: the part of the limit that is used, from 0 to 1.
+        spent: US dollars.
+        stopped: a call of the cell was not sent.
+    """
+
+    used: str
+    share: float
+    spent: float
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +81,7 @@ class CellView:
         content_omitted: number of spans whose content is left out of `content`.
         content_requested: a command requested this view, with this detail.
         linked: static displays name the session, by a link or its id.
+        limit: of the session's model calls; None if there is none.
         source: shown instead of the delivery state if the spans come from elsewhere. Example: "Read from file".
         file: path of the file from which the spans were read.
     """
@@ -89,6 +109,7 @@ class CellView:
     content_omitted: int = 0
     content_requested: bool = False
     linked: bool = True
+    limit: Limit | None = None
     source: str | None = None
     file: str | None = None
 
@@ -121,14 +142,20 @@ class Summary:
 
     Attributes:
         duration: from the first start to the last end.
+        limit: what the session has spent of its limit; it takes the place of the cost.
+        share: the part of the limit that is used, from 0 to 1; None without one.
         facts: cost, tokens, spans, LLM calls: narrow displays drop them from the end.
+        stopped: that calls were not sent because of the limit.
         delivery: state of the export, or the source of the spans.
     """
 
     mark: Mark
     title: str
     duration: str
+    limit: str
+    share: float | None
     facts: tuple[str, ...]
+    stopped: str
     errors: str
     caught: str
     cancelled: str
@@ -154,7 +181,10 @@ def summarize_view(view: CellView, hidden: int = 0) -> Summary:
         mark=_mark(view),
         title=span_name(tree.title),
         duration=fmt.duration(tree.end_ns - tree.start_ns),
+        limit=view.limit.used if view.limit else "",
+        share=view.limit.share if view.limit else None,
         facts=_facts(view),
+        stopped="stopped at the limit" if view.limit and view.limit.stopped else "",
         errors=fmt.count(tree.errors, "error") if tree.errors else "",
         caught=f"{tree.caught:,} caught" if tree.caught else "",
         cancelled=f"{tree.cancelled:,} cancelled" if tree.cancelled else "",
@@ -184,13 +214,19 @@ def _facts(view: CellView) -> tuple[str, ...]:
     totals, spans = view.totals, count_spans(view)
     if view.evicted:  # The usage of evicted spans is unknown.
         totals = replace(totals, unknown_usage_calls=totals.unknown_usage_calls + 1, cost_complete=False)
-    facts = [fmt.cost(totals), fmt.tokens(totals)]
+    facts = [_cost(view, totals), fmt.tokens(totals)]
     if spans > 1:
         facts.append(fmt.count(spans, "span"))
         # An error count takes this place, so that the line does not grow.
         if totals.llm_calls and not view.tree.errors:
             facts.append(fmt.count(totals.llm_calls, "LLM call"))
     return tuple(filter(None, facts))
+
+
+def _cost(view: CellView, totals: Totals) -> str:
+    """Return the cost; not beside a limit, which says the same, unless other cells have spent part of it."""
+    shared = view.limit is not None and view.limit.spent > 1.1 * (totals.cost or 0.0)
+    return fmt.cost(totals) if view.limit is None or (shared and totals.cost) else ""
 
 
 def redacted_note(tree: SpanTree) -> str:

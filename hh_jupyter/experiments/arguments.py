@@ -12,6 +12,7 @@ from hh_jupyter.errors import SettingError, SettingTypeError
 from hh_jupyter.experiments.evaluators import ARGUMENT_NAMES, OTHER_NAMES, SPANS, callable_name, parameters_of
 from hh_jupyter.experiments.results import AGGREGATES
 from hh_jupyter.redaction import shown
+from hh_jupyter.settings import check
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ def check_arguments(
     retries: Any = 0,
     timeout: Any = None,
     config: Any = None,
+    max_cost: Any = None,
+    max_calls: Any = None,
 ) -> None:
     """Check the arguments of `evaluate`.
 
@@ -58,6 +61,9 @@ def check_arguments(
         _check_evaluator(evaluator)
     _check_integer("max_workers", max_workers, 1)
     _check_integer("retries", retries, 0)
+    for name, limit in (("max_cost", max_cost), ("max_calls", max_calls)):
+        if limit is not None:
+            check(name, limit, called="evaluate")
     _check_timeout(timeout)
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise SettingTypeError(

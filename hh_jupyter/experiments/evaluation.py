@@ -71,6 +71,8 @@ def evaluate(
     retries: int = 0,
     timeout: float | None = None,
     config: Mapping[str, Any] | None = None,
+    max_cost: float | None = None,
+    max_calls: int | None = None,
 ) -> ExperimentResultSummary:
     """Run a function over a dataset and score its outputs. Each data point has its own session.
 
@@ -108,6 +110,9 @@ def evaluate(
         timeout: limit in seconds of one call of the function or of an evaluator.
         config: data that describes this run, such as model and prompt. It is stored with the run, and `compare` shows
             its changes.
+        max_cost, max_calls: what the model calls of the whole run may cost, in US dollars, and how many there may be.
+            Further calls are not sent: their clients raise the error for status 402. Default: the settings of these
+            names. Calls that an executor makes in other processes are not limited, which a warning says.
 
     Raises:
         SettingError: contradicting arguments, or a dataset that does not exist. A ValueError.
@@ -138,6 +143,8 @@ async def aevaluate(
     retries: int = 0,
     timeout: float | None = None,  # noqa: ASYNC109 - of one call, as in `evaluate`.
     config: Mapping[str, Any] | None = None,
+    max_cost: float | None = None,
+    max_calls: int | None = None,
 ) -> ExperimentResultSummary:
     """Do the same as `evaluate` without blocking the event loop. Coroutines are awaited on the loop of the caller.
 
@@ -196,6 +203,8 @@ def _evaluate(
     retries: int,
     timeout: float | None,
     config: Mapping[str, Any] | None,
+    max_cost: float | None,
+    max_calls: int | None,
     **connection: str | None,
 ) -> ExperimentResultSummary:
     check_arguments(
@@ -208,6 +217,8 @@ def _evaluate(
         retries=retries,
         timeout=timeout,
         config=config,
+        max_cost=max_cost,
+        max_calls=max_calls,
     )
     evaluators_by_name = by_unique_name(evaluators or ())
     with ExitStack() as stack:
@@ -221,10 +232,16 @@ def _evaluate(
         run.create(_configuration(function, evaluators_by_name, max_workers, aggregate_function, redacted_config))
         retry_policy, keep_outputs = RetryPolicy(retries, timeout), tracer.settings.capture_outputs
         task = Task(run.id, function, callable_name(function), evaluators_by_name, retry_policy, keep_outputs)
+        budget = stack.enter_context(tracer.sessions.limited("evaluate(..., {name}={value})", max_cost, max_calls))
         execution = RunExecution(tracer, run, task, data, aggregate_function, redacted_config, show=print_results)
         result = execution.run_all(max_workers, executor, run_loop)
     if not print_results:
         _warn_of_failures(result)
+    if budget is not None and budget.refused:
+        from hh_jupyter.recordings.limit import line_to_raise, spending  # Late: without a limit, it is not needed.
+
+        text = "evaluate: stopped at the limit: %s; %s model calls were not sent. To raise the limit: %s"
+        logger.warning(text, spending(budget), f"{budget.refused:,}", line_to_raise(budget))
     return result
 
 

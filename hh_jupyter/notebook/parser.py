@@ -259,6 +259,10 @@ def session_parser(form: str = LINE_MAGIC, evaluate: Evaluate = str) -> MagicPar
     parser.takes("--user", "user id, or a user property; repeatable", "ID|K=V", type=user, action="append")
     parser.takes("--source", "where the code runs, for this session", "S")
     parser.takes("--show", "how this cell's output is shown", choices=SHOW_MODES)
+    parser.takes(
+        "--max-cost", "most US dollars that the session's model calls may cost; further ones are not sent", "USD"
+    )
+    parser.takes("--max-calls", "most model calls of the session; further ones are not sent", "N")
     if form == LINE_MAGIC:
         parser.takes("--end", "return to the notebook's session; only as a line magic")
     return parser

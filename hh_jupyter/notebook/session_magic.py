@@ -26,9 +26,11 @@ from hh_jupyter.notebook.parser import (
     HELP_FLAGS,
     LINE_MAGIC,
     Evaluate,
+    MagicParser,
     session_parser,
     split,
 )
+from hh_jupyter.settings import TABLE
 
 # Options of the three forms.
 
@@ -42,6 +44,8 @@ class SessionOptions:
         join: the session to continue: an id, a unique prefix of one, a name, a title or "last".
         session_id: the id of the new session.
         show: how this cell's output is shown; None for the setting `display`.
+        max_cost: US dollars that its model calls may cost; None for the setting.
+        max_calls: number of its model calls; None for the setting.
         end: return to the notebook's session (line form only).
     """
 
@@ -53,6 +57,8 @@ class SessionOptions:
     user_properties: dict[str, Any] = field(default_factory=dict)
     source: str | None = None
     show: str | None = None
+    max_cost: float | None = None
+    max_calls: int | None = None
     end: bool = False
 
 
@@ -97,8 +103,21 @@ def parse(line: str, evaluate: Evaluate, *, magic: str = CELL_MAGIC) -> SessionO
         user_properties=dict(found["user"] or ()),
         source=found["source"],
         show=found["show"],
+        max_cost=_limit(parser, "max_cost", found["max_cost"]),
+        max_calls=_limit(parser, "max_calls", found["max_calls"]),
         end=found.get("end", False),
     )
+
+
+def _limit(parser: MagicParser, name: str, text: str | None) -> Any:
+    """The value of `--max-cost` or `--max-calls`."""
+    rule = TABLE[name].rule
+    try:
+        return None if text is None else rule.parse(text.strip())
+    except ValueError:
+        from hh_jupyter.redaction import shown  # Late: its rules take time to compile.
+
+        parser.fail(f"--{name.replace('_', '-')} must be {rule.expected}; got {shown(name, text)}.")
 
 
 # Rewriting of a cell.

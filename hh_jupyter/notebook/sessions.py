@@ -24,6 +24,7 @@ from hh_jupyter.export.otlp import records_of
 from hh_jupyter.export.spool import StoredSession
 from hh_jupyter.export.spool_folder import LOCAL
 from hh_jupyter.notebook.jupyter_server import notebook_of_server
+from hh_jupyter.notebook.parser import LINE_MAGIC, quoted
 from hh_jupyter.notebook.session_magic import SessionOptions
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
@@ -70,6 +71,7 @@ class NotebookSessions:
     notebook: str
     history: SessionHistory = field(default_factory=SessionHistory)
     notebook_session: Session | None = None
+    _holds_budgets: bool = field(default=False, init=False, compare=False)
 
     @property
     def titles(self) -> dict[str, str]:
@@ -77,10 +79,15 @@ class NotebookSessions:
         return self.history.titles
 
     def close(self) -> None:
-        """Remember the name of the tracer's own session beyond this load."""
+        """Remember the name of the tracer's own session beyond this load, and limit no calls any more."""
         own = self.tracer.session
         if own.id:
             self.history.own_names[own.id] = own.name
+        if self._holds_budgets:
+            from hh_jupyter.recordings import limit
+
+            self._holds_budgets = False
+            limit.let_go(self)
 
     def open(self, options: SessionOptions, *, cell: str, magic: str) -> Session:
         """Return the session that the options describe: a new one, or with `join` an existing one.
@@ -107,10 +114,15 @@ class NotebookSessions:
                 user_properties=options.user_properties or None,
                 source=options.source,
                 register="first_span",
+                max_cost=options.max_cost,
+                max_calls=options.max_calls,
+                raise_with=_raise_with(magic, options.name),
+                nested=magic != LINE_MAGIC,  # It replaces the notebook's session.
             )
         except SettingError as error:
             raise UsageError(f"{magic}: {error}") from None
         self.remember(session, name if run == 1 else f"{name} #{run}")
+        self._hold_budget(session)
         return session
 
     def set_notebook_session(self, session: Session | None) -> None:
@@ -154,8 +166,20 @@ class NotebookSessions:
                 metadata=options.metadata or None,
                 user_properties=options.user_properties or None,
             )
+        if options.max_cost is not None or options.max_calls is not None:
+            raise_with = _raise_with(magic, f"--join {quoted(options.join)}", quote=False)
+            self.tracer.sessions.limit(found.id, options.max_cost, options.max_calls, raise_with)
         self.remember(found)
+        self._hold_budget(found)
         return found
+
+    def _hold_budget(self, session: Session) -> None:
+        """Keep the budgets of sessions in force: threads of a cell may make calls after its end."""
+        if self.tracer.sessions.budget(session.id) is not None and not self._holds_budgets:
+            from hh_jupyter.recordings import limit  # Late: where nothing is limited, it is not needed.
+
+            self._holds_budgets = True
+            limit.hold(self)
 
     def _find(self, text: str) -> Session:
         """Find the latest session that is meant, among those that the magics made; else join any UUID."""
@@ -180,6 +204,12 @@ class NotebookSessions:
         stored = spool.sessions() if spool is not None else ()
         stored_name = next((session.name for session in stored if session.session_id == session_id), None)
         return self.tracer.sessions.name_of(session_id) or stored_name
+
+
+def _raise_with(magic: str, name: str | None, *, quote: bool = True) -> str:
+    """Return the line that raises the limit of a session."""
+    words = (magic, quoted(name) if name and quote else name, "--{option} {value}")
+    return " ".join(filter(None, words))
 
 
 _SEPARATORS: Final = tuple(filter(None, (os.sep, os.altsep)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hh_jupyter.display.format import count
 from hh_jupyter.display.view import Notice
@@ -13,6 +13,9 @@ from hh_jupyter.notebook.sessions import KnownSession
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.settings import Settings, display_settings
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+if TYPE_CHECKING:  # Late: where nothing is limited, it is not needed.
+    from hh_jupyter.recordings.budget import Budget
 
 ALWAYS_SHOWN: Final = ("api_key", "server_url", "project", "source", "display", "cell_flush_seconds")
 """Settings that the status always shows; others only when they are set."""
@@ -208,6 +211,25 @@ class Notices:
         return outage_notice(export, storage(self._tracer)) if self._outage is output else None
 
 
+def stop_notice(budget: Budget, refused: int) -> Notice:
+    """Return the notice that calls were not sent because of a limit, and how to raise it.
+
+    Args:
+        budget: the one whose limit was reached.
+        refused: number of calls that were not sent.
+    """
+    from hh_jupyter.recordings.limit import line_to_raise, spending  # Late: where nothing is limited, it is not needed.
+
+    went = f"{budget.calls:,} {'call' if budget.calls == 1 else 'calls'} went out, {refused:,} did not."
+    command = line_to_raise(budget)
+    return Notice(
+        kind="error",
+        title="Stopped before the call.",
+        text=f"{spending(budget)}. {went} To raise the limit:",
+        command=command,
+    )
+
+
 def sending_result(export: ExportState) -> str:
     """Return one sentence about the result of sending again."""
     if export.destination is None:
@@ -255,6 +277,7 @@ def outage_notice(export: ExportState, where: str) -> Notice:
         text=" ".join(sentences),
         command=None if not kept else "%hh login" if wants_key else "%hh send",
         other="%hh save FILE" if kept else None,
+        sends=True,
     )
 
 

@@ -11,12 +11,12 @@ from typing import Final, NamedTuple, cast
 from urllib.parse import quote
 
 from hh_jupyter.display.content import Detail, collect_content
-from hh_jupyter.display.view import CellView
+from hh_jupyter.display.view import CellView, Limit, Notice
 from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.notebook.cells import CellFrame
 from hh_jupyter.notebook.places import Place
 from hh_jupyter.notebook.sessions import SHORT_ID, KnownSession, NotebookSessions, export_of, export_of_cell
-from hh_jupyter.notebook.status import Notices
+from hh_jupyter.notebook.status import Notices, stop_notice
 from hh_jupyter.records import prices as price_table
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
@@ -74,6 +74,7 @@ class CellOutput:
         asked: shown by a command.
         detail: how much span content to include; None: as the setting says.
         errors_only: show only spans in error and their ancestors.
+        limit: how much of its limit the session had used when the cell ended; other cells may share it.
         on_change: for an output that a `SpanView` widget shows: called with `view_id` on every change, on any thread.
     """
 
@@ -96,12 +97,13 @@ class CellOutput:
     asked: bool = False
     detail: Detail | None = None
     errors_only: bool = False
+    limit: tuple[Limit, Notice | None] | None = None
     on_change: Callable[[str], None] | None = None
 
     def end_like(self, other: CellOutput) -> None:
         """Copy how and when the cell ended from another output of the same run."""
         self.raised, self.interrupted = other.raised, other.interrupted
-        self.ending, self.late = other.ending, other.late
+        self.ending, self.late, self.limit = other.ending, other.late, other.limit
 
 
 def view_id_of(cell_id: str | None, label: str) -> str:
@@ -129,6 +131,7 @@ class Views:
         self._sessions, self._tracer, self._log = sessions, sessions.tracer, log
         self._span_count = span_count
         self._notices = Notices(sessions.tracer)
+        self._refused: dict[str, int] = {}
 
     def static_view(self, output: CellOutput) -> CellView:
         """Return the view for static rendering, with span content as far as it is to be included."""
@@ -147,6 +150,9 @@ class Views:
         tree = SpanTree.build(records, ending=output.ending)
         export = self.export(output)
         session_id = tree.roots[-1].record.session_id if tree.roots else None
+        notice = self._notices.notice_for(output, export, overdue=output.overdue)
+        output.limit = output.limit or self._limit(session_id, ended=True)
+        limit, stop = output.limit or (None, None)
         return CellView(
             view_id=output.view_id,
             label=output.label,
@@ -160,13 +166,32 @@ class Views:
             interrupted=output.interrupted,
             late=output.late,
             revision=2 * output.changes + price_table.ready(),
-            notice=self._notices.notice_for(output, export, overdue=output.overdue),
+            notice=stop or notice,
+            limit=limit,
             mode=output.mode,
             max_rows=display_settings().display_rows,
             evicted=max(0, self._span_count(output.key) - len(tree.nodes)),
             errors_only=output.errors_only,
             content_requested=output.asked,
         )
+
+    def _limit(self, session_id: str | None, *, ended: bool = False) -> tuple[Limit, Notice | None] | None:
+        """Return the limit of a session, and a notice if it stopped a call since the last cell.
+
+        Args:
+            ended: the cell has ended: what is refused from now on is not its.
+        """
+        budget = self._tracer.sessions.budget(session_id)
+        if budget is None:
+            return None
+        from hh_jupyter.recordings.limit import share, used  # Late: where nothing is limited, it is not needed.
+
+        by, key = budget.stopped_by or budget, session_id or ""
+        refused = budget.refused - self._refused.get(key, 0)
+        if ended:
+            self._refused[key] = budget.refused
+        limit = Limit(used=used(by), share=share(by), spent=by.spent, stopped=refused > 0)
+        return limit, stop_notice(by, refused) if refused else None
 
     def ending(self, ended_ns: int, error: BaseException | None, of_threads: Sequence[BaseException]) -> Ending:
         """Return how a cell ended, with its exceptions as far as a view needs them.
@@ -196,6 +221,7 @@ class Views:
         """
         tree, settings = SpanTree.build(records, now_ns=now_ns), display_settings()
         session_id = tree.roots[-1].record.session_id
+        limit, stop = self._limit(session_id) or (None, None)
         return CellView(
             view_id=cell.view_id,
             label=cell.frame.label,
@@ -205,6 +231,8 @@ class Views:
             session_name=self._sessions.title(session_id),
             session_id=session_id,
             running=True,
+            limit=limit,
+            notice=stop,
             mode=cell.frame.show or settings.display,
             max_rows=settings.display_rows,
         )

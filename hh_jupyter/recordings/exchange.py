@@ -130,6 +130,9 @@ class Interceptor:
         """The same for asynchronous clients; must not block the loop."""
         return self.before(request)
 
+    def begin(self, request: Request, status: int, headers: Mapping[str, str]) -> None:
+        """Note that the response begins; its body is still to be read. Must not block."""
+
     def after(self, request: Request, outcome: Outcome) -> None:
         """Receive the outcome: at the end of the body, when it is closed earlier, or after an error. Must not block."""
 
@@ -203,6 +206,10 @@ class Exchange:
                 answer = one.before(self.request)
             except Exception:  # boundary: a fault of ours must not become the caller's; the request is sent.
                 logger.exception("hh_jupyter: %s failed before a request", type(one).__name__)
+            except BaseException as error:  # boundary: raised again. A caller that is interrupted while it waits.
+                self._asked.append(one)
+                self.end(error=error)
+                raise
             if answer is not None:
                 return self._answered(answer)
             self._asked.append(one)
@@ -239,6 +246,11 @@ class Exchange:
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Note the beginning of the response."""
         self._outcome.status, self._outcome.headers = status, headers
+        for one in () if self._outcome.answered else self._asked:
+            try:
+                one.begin(self.request, status, headers)
+            except Exception:  # boundary: the same.
+                logger.exception("hh_jupyter: %s failed at the beginning of a response", type(one).__name__)
 
     def feed(self, chunk: bytes) -> None:
         """Collect a part of the body."""

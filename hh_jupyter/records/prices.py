@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
+from urllib.parse import urlsplit
 
-from hh_jupyter.conventions.facts import SpanFacts
+from hh_jupyter.conventions.facts import SpanFacts, service_tier
 from hh_jupyter.threads import start_thread
 
 logger = logging.getLogger(__name__)
@@ -46,13 +47,16 @@ _BEDROCK_VENDORS: Final = ("amazon", "meta", "mistral", "cohere", "openai", "dee
 _NUMBERED = re.compile(r"-00\d$")
 
 _THREAD_NAME: Final = "hh-prices"
-_lock = threading.Lock()
+_lock = threading.RLock()
+"""Reentrant: while the table is loading, a destructor may end a response whose cost is asked for."""
 _pricing: Pricing | None = None
 _thread: threading.Thread | None = None
 _table: str | None = None
 _BASE_TOKEN_TYPES: Final = frozenset({"input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"})
 _extra_token_types: frozenset[str] = frozenset()
 """Further token types that the loaded release of the table has prices for."""
+_takes_tier = False
+"""Whether the loaded release of the table has prices by service tier."""
 _DATE = re.compile(r"20\d\d-\d\d-\d\d")
 
 
@@ -169,8 +173,42 @@ def estimate(facts: SpanFacts) -> float | None:
     return next((price for price in found if price is not None), None)
 
 
+def cost_of_response(document: Mapping[str, Any], url: str) -> float | None:
+    """US dollars of a call, read from the JSON of its response by the table's own rules for the provider.
+
+    None if no table is loaded, or the table does not know the provider's address, this form of its responses or the
+    model. Blocks while the table is loading.
+
+    Args:
+        document: a whole response.
+        url: address of the request.
+    """
+    if not load():
+        return None
+    from genai_prices import extract_usage
+
+    path = urlsplit(url).path
+    flavor = next((flavor for part, flavor in _FLAVORS.items() if part in path), "default")
+    tier = service_tier(document.get("service_tier"))
+    context: dict[str, Any] = {} if tier is None or not _takes_tier else {"price_context": _price_context(tier)}
+    for each in dict.fromkeys((flavor, "default")):
+        try:
+            extracted = extract_usage(document, provider_api_url=url, api_flavor=each)
+            return float(extracted.calc_price(**context).total_price)
+        except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError):
+            continue  # An unknown provider, form or model, or a response that is not what it should be.
+    return None
+
+
+_FLAVORS: Final = {
+    "/chat/completions": "chat", "/responses": "responses", "/embeddings": "embeddings", "/embed": "embeddings",
+    "/images/": "images", "/v1/messages": "anthropic",
+}  # fmt: skip
+"""Part of a request's path -> the table's name for the form of the response."""
+
+
 def _load() -> Pricing:
-    global _table, _extra_token_types
+    global _table, _extra_token_types, _takes_tier
     try:
         from genai_prices import Usage, __version__, calc_price
     except ImportError as error:
@@ -179,15 +217,14 @@ def _load() -> Pricing:
 
     import inspect
 
-    takes_tier = "price_context" in inspect.signature(calc_price).parameters
+    _takes_tier = "price_context" in inspect.signature(calc_price).parameters
 
     # A lookup takes 0.1 ms, and every display of a span repeats it.
     @lru_cache(maxsize=16_384)
     def price(model: str, provider: str | None, tokens: Tokens, tier: str | None) -> float | None:
         arguments: dict[str, Any] = {} if provider is None else {"provider_id": provider}
-        if tier is not None and takes_tier:
-            # The table knows batches by how they are processed, not by Anthropic's tier of that name.
-            arguments["price_context"] = {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
+        if tier is not None and _takes_tier:
+            arguments["price_context"] = _price_context(tier)
         try:
             return float(calc_price(Usage(**dict(tokens)), model, **arguments).total_price)
         except (LookupError, ValueError):
@@ -200,6 +237,11 @@ def _load() -> Pricing:
     _extra_token_types = frozenset(name for name in more if _has_token_type(Usage, name))
     _table = " of ".join(filter(None, (f"genai-prices {__version__}", _latest_date())))
     return price
+
+
+def _price_context(tier: str) -> dict[str, str]:
+    """The table knows batches by how they are processed, not by Anthropic's tier of that name."""
+    return {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
 
 
 def _has_token_type(usage: Any, name: str) -> bool:

@@ -33,6 +33,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from hh_jupyter import attributes as keys
 from hh_jupyter import settings as settings_table
 from hh_jupyter.errors import WorkerError
 from hh_jupyter.export.model import EndedSpan, RemoteOrigin
@@ -50,7 +51,13 @@ from hh_jupyter.tracing.context import (
     with_tracer,
 )
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
-from hh_jupyter.tracing.validation import callable_matches, raise_argument_error, tracer_or_none, unwrap_partial
+from hh_jupyter.tracing.validation import (
+    callable_matches,
+    raise_argument_error,
+    tracer_or_none,
+    unwrap_partial,
+    warn_once,
+)
 from hh_jupyter.values import text_of, type_name
 
 __all__ = ["traced"]
@@ -480,6 +487,8 @@ class _TracedFunction(Generic[P, R]):
     def __reduce__(self) -> tuple[Any, ...]:
         if self._context is not None:
             _subscribe_dask_clients()  # A client may have been created since.
+            if self._context.get(keys.CONTEXT_BUDGET) is not None:
+                warn_once("limit of workers", "max_cost and max_calls do not limit calls in other processes: {}", self)
         return _unpickled, (self._fn, self._remote_context, self._copy_id)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:

@@ -49,11 +49,19 @@ class SessionOwner(Protocol):
     @property
     def destination(self) -> object: ...
 
+    def with_budget(self, session_id: str, context: Context) -> Context:
+        """`context` with the budget of a session; unchanged if the session has none."""
+        ...
+
 
 class SessionsLike(SessionOwner, Protocol):
     """The sessions of a tracer; see `tracing.sessions.TracerSessions`."""
 
     def current_id(self) -> str | None: ...
+
+    def keep_budget(self, session_id: str) -> Callable[[], None] | None:
+        """Keep the budget of a session in force, and return what ends that; None if the session has none."""
+        ...
 
 
 class ProviderBindingLike(Protocol):
@@ -106,7 +114,7 @@ def with_session_baggage(session: Session, owner: SessionOwner, context: Context
     own = zip(SESSION_KEYS, (session.id, session.project, session.source), strict=True)
     entries.update((key, value) for key, value in own if value)
     ownership = _SessionOwnership(owner, session.id, _others(context, owner))
-    return Context({**context, _BAGGAGE: entries, _OWNER: ownership})
+    return owner.with_budget(session.id, Context({**context, _BAGGAGE: entries, _OWNER: ownership}))
 
 
 def with_session_overrides(context: Context, entries: Mapping[str, str]) -> Context:
@@ -143,6 +151,8 @@ def with_session_of(current: Context, before: Context) -> Context:
     for key in SESSION_KEYS:
         value = baggage.get_baggage(key, before)
         current = baggage.remove_baggage(key, current) if value is None else baggage.set_baggage(key, value, current)
+    if current.get(keys.CONTEXT_BUDGET) is not before.get(keys.CONTEXT_BUDGET):
+        current = otel_context.set_value(keys.CONTEXT_BUDGET, before.get(keys.CONTEXT_BUDGET), current)
     return otel_context.set_value(_OWNER, before.get(_OWNER), current)
 
 
@@ -337,6 +347,7 @@ class SessionScope(ContextScope):
         super().__init__()
         self._tracer = tracer
         self._session = session
+        self._let_budget_go: Callable[[], None] | None = None
         self._reentries: list[SessionScope] = []
 
     def __call__(self, function: F) -> F:
@@ -353,7 +364,10 @@ class SessionScope(ContextScope):
             self._reentries.append(SessionScope(self._tracer, self._session))
             return self._reentries[-1].enter()
         before = otel_context.get_current()
-        session = self._session if isinstance(self._session, Session) else self._session()
+        session = self._session
+        if not isinstance(session, Session):
+            session = session()
+            self._let_budget_go = self._tracer.sessions.keep_budget(session.id)
         self.attach(before, with_tracer(with_session_baggage(session, self._tracer.sessions, before), self._tracer))
         return session.id
 
@@ -369,6 +383,9 @@ class SessionScope(ContextScope):
                 inner.exit()
                 return
         super().exit()
+        let_go, self._let_budget_go = self._let_budget_go, None
+        if let_go is not None:
+            let_go()
 
     def __enter__(self) -> str:
         return self.enter()

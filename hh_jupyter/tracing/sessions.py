@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace as otel_trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
@@ -21,9 +23,12 @@ from hh_jupyter.export.exporter import Exporter
 from hh_jupyter.export.model import Session
 from hh_jupyter.settings import Settings
 from hh_jupyter.threads import evict_oldest
-from hh_jupyter.tracing.context import current_cell, random_uuid, visible_baggage
+from hh_jupyter.tracing.context import current_cell, has_host, random_uuid, visible_baggage
 from hh_jupyter.tracing.validation import is_given, safe_isinstance, warn_once
 from hh_jupyter.values import as_object, plain, text_of
+
+if TYPE_CHECKING:  # Late: where nothing is limited, nothing of it is imported.
+    from hh_jupyter.recordings.budget import Budget
 
 MAX_REMEMBERED: Final = 256
 """Sessions that can be registered again with another backend, after a change of key or URL."""
@@ -52,12 +57,18 @@ class TracerSessions:
         self._made_while_off: set[str] = set()
         self._auto_sessions: dict[int, Session] = {}
         self._name = ""
+        self._budgets: dict[str, Budget] = {}
+        self._limited_by_settings: set[str] = set()
+        self._process_limited = False
         self.apply(settings)
 
     def apply(self, settings: Settings) -> None:
         """Use new settings."""
         self.settings = settings
         self.destination: object = (settings.server_url, settings.sending_key, settings.local)
+        for session_id in self._limited_by_settings & self._budgets.keys():
+            budget = self._budgets[session_id]
+            budget.max_cost, budget.max_calls = settings.max_cost, settings.max_calls
         self._set_own(self.own)
 
     def register_again(self, *, destination_changed: bool) -> None:
@@ -81,6 +92,7 @@ class TracerSessions:
             self.settings.source or None,
             self.settings.project,
         )
+        self._limit_process()
 
     def set_outside_cells(self, session: Session | None) -> None:
         """Set the session for code outside notebook cells; None for the tracer's own."""
@@ -115,6 +127,10 @@ class TracerSessions:
         user_properties: Mapping[str, Any] | None = None,
         source: str | None = None,
         register: RegisterWhen = "now",
+        max_cost: float | None = None,
+        max_calls: int | None = None,
+        raise_with: str = "with_session(..., {name}={value})",
+        nested: bool = True,
     ) -> Session:
         """Create a session without making it the current one.
 
@@ -122,6 +138,7 @@ class TracerSessions:
             name: default: `session-` and eight hex digits.
             session_id: a UUID; other text is converted to a name-based UUID and kept in the metadata.
             register: when to register it with the backend: now, with its first span, or never because it exists there.
+            max_cost, max_calls, raise_with, nested: the limit of its model calls, see `limit`.
         """
         settings = self.settings
         final_id, original_id = session_uuid(session_id)
@@ -147,12 +164,118 @@ class TracerSessions:
             if settings.disable_tracing:
                 self._made_while_off.add(final_id)
             self._exporter.request("session_start", final_id, document, defer=register == "first_span")
+        self.limit(final_id, max_cost, max_calls, raise_with, nested=nested)
         return Session(final_id, name, source)
 
     def name_of(self, session_id: str) -> str | None:
         """The name of a session that this tracer created recently; None for other sessions."""
         document = self._started.get(session_id)
         return None if document is None else str(document["session"]["session_name"])
+
+    # What the model calls of a session may cost. Nothing of it is imported where nothing is limited.
+
+    def limit(
+        self, session_id: str, max_cost: float | None, max_calls: int | None, raise_with: str, *, nested: bool = True
+    ) -> None:
+        """Set the limit of a session: what it has spent stays. Without one, the settings limit a new session.
+
+        Args:
+            max_cost: US dollars; None: unchanged.
+            max_calls: number of calls; None: unchanged.
+            raise_with: as in `Budget`.
+            nested: a new budget counts towards that of the current session too.
+        """
+        settings = self.settings
+        by_settings = max_cost is None and max_calls is None
+        budget = self._budgets.get(session_id)
+        if budget is not None and not by_settings:
+            budget.max_cost = budget.max_cost if max_cost is None else max_cost
+            budget.max_calls = budget.max_calls if max_calls is None else max_calls
+            budget.raise_with = raise_with
+            self._limited_by_settings.discard(session_id)
+        if budget is not None or (by_settings and settings.max_cost is None and settings.max_calls is None):
+            return
+        from hh_jupyter.recordings.budget import Budget
+        from hh_jupyter.recordings.limit import context_budget
+
+        outer = context_budget() if nested else None
+        if by_settings:
+            self._limited_by_settings.add(session_id)
+            budget = Budget(settings.max_cost, settings.max_calls, outer=outer, raise_with=self._setting())
+        else:
+            max_cost = settings.max_cost if max_cost is None else max_cost
+            max_calls = settings.max_calls if max_calls is None else max_calls
+            budget = Budget(max_cost, max_calls, outer=outer, raise_with=raise_with)
+        self._budgets[session_id] = budget
+        evict_oldest(self._budgets, MAX_REMEMBERED)
+
+    @contextmanager
+    def limited(self, raise_with: str, max_cost: float | None, max_calls: int | None) -> Iterator[Budget | None]:
+        """Limit the model calls of a block, of all sessions in it together; default: as the settings say."""
+        settings = self.settings
+        if max_cost is None and max_calls is None and settings.max_cost is None and settings.max_calls is None:
+            yield None
+            return
+        from hh_jupyter.recordings.budget import Budget
+        from hh_jupyter.recordings.limit import context_budget, limited
+
+        max_cost = settings.max_cost if max_cost is None else max_cost
+        max_calls = settings.max_calls if max_calls is None else max_calls
+        with limited(Budget(max_cost, max_calls, outer=context_budget(), raise_with=raise_with)) as budget:
+            yield budget
+
+    def _setting(self) -> str:
+        """How the setting of the limit is changed where it was made."""
+        origins = {self.settings.origins.get(name) for name in ("max_cost", "max_calls")}
+        if has_host():
+            return "%config HHJupyter.{name} = {value}"
+        return "HoneyHiveTracer.init({name}={value})" if "argument" in origins else "{variable}={value}"
+
+    def budget(self, session_id: str | None) -> Budget | None:
+        """The budget of a session; None if it has no limit."""
+        return self._budgets.get(session_id or "")
+
+    def with_budget(self, session_id: str, context: Context) -> Context:
+        """`context` with the budget of a session; unchanged if it has none."""
+        budget = self._budgets.get(session_id)
+        if budget is None:
+            return context
+        from hh_jupyter.recordings.limit import with_budget
+
+        return with_budget(budget, context)
+
+    def keep_budget(self, session_id: str) -> Callable[[], None] | None:
+        """Keep the budget of a session in force, and return what ends that; None if it has none."""
+        budget = self._budgets.get(session_id)
+        if budget is None:
+            return None
+        from hh_jupyter.recordings.limit import enter, leave
+
+        enter(budget)
+        return functools.partial(leave, budget)
+
+    def _limit_process(self) -> None:
+        """Limit the code outside other sessions, as the settings say."""
+        own = self.own.id if self.own else ""
+        limited = self.settings.max_cost is not None or self.settings.max_calls is not None
+        if not limited and not self._process_limited:
+            return
+        from hh_jupyter.recordings.limit import let_process_go, limit_process
+
+        if limited:
+            self.limit(own, None, None, "", nested=False)
+            limit_process(self, self._budgets[own])
+        else:
+            let_process_go(self)
+        self._process_limited = limited
+
+    def close(self) -> None:
+        """Limit nothing from now on."""
+        if self._process_limited:
+            from hh_jupyter.recordings.limit import let_process_go
+
+            let_process_go(self)
+            self._process_limited = False
 
     def auto_session_for(self, span: ReadableSpan) -> Session:
         """The session of a span that has none: the root span of a request creates one, which its trace shares.

@@ -355,15 +355,34 @@ class HoneyHiveTracer:
         metadata: Mapping[str, Any] | None = None,
         user_properties: Mapping[str, Any] | None = None,
         source: str | None = None,
+        max_cost: float | None = None,
+        max_calls: int | None = None,
     ) -> SessionScope:
         """A session for one block, `with` or `async with`, which yields its id. As a decorator: one session per call.
 
         The session is created, and registered with the backend, when the block is entered.
+
+        Args:
+            max_cost, max_calls: what its model calls may cost, in US dollars, and how many there may be. Further calls
+                are not sent: the client raises its error for status 402. Default: the settings of these names.
+
+        Raises:
+            SettingError, SettingTypeError: a limit is not valid.
         """
+        max_cost, max_calls = (
+            None if value is None else settings_table.check(name, value, called="with_session")
+            for name, value in (("max_cost", max_cost), ("max_calls", max_calls))
+        )
 
         def session() -> Session:
             return self.sessions.new(
-                session_name, inputs=inputs, metadata=metadata, user_properties=user_properties, source=source
+                session_name,
+                inputs=inputs,
+                metadata=metadata,
+                user_properties=user_properties,
+                source=source,
+                max_cost=max_cost,
+                max_calls=max_calls,
             )
 
         return SessionScope(self, session)
@@ -583,6 +602,7 @@ class HoneyHiveTracer:
         unset_default(self)
         self._shutdown_result = self.exporter.close(seconds)  # After a Ctrl-C here, shutdown can be called again.
         self.closed = True
+        self.sessions.close()
         if not self._shutdown_result:
             registry.warn_unsent(self.exporter)
         registry.unregister(self)

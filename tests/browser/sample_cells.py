@@ -10,7 +10,7 @@ from typing import Any
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage
 from hh_jupyter.display.content import collect_content
-from hh_jupyter.display.view import CellView, Notice
+from hh_jupyter.display.view import CellView, Limit, Notice
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanError, SpanRecord, failed_status
 from hh_jupyter.records.totals import summarize
@@ -493,6 +493,8 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "twice": traced_twice(14),
         "converted": convert(15),
         "outside": convert(16),
+        "limited": support_agent(19),
+        "stopped": support_agent(20, fails=True),
     }
     refused = Notice(
         kind="error",
@@ -506,6 +508,13 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         text="Nothing leaves this machine. To send this session later:",
         command="%hh send",
     )
+    spent = Limit(used="~$0.4988 of $0.50", share=0.9976, spent=0.4988, stopped=True)
+    limit_reached = Notice(
+        kind="error",
+        title="Stopped before the call.",
+        text="~$0.4988 of $0.50 spent. 61 calls went out, 3 did not. To raise the limit:",
+        command="%%hh_session refund-batch --max-cost 1",
+    )
     own = SpanError("LookupError", "<b>no order</b>", "cell:7")
     outside = SpanTree.build(cells["outside"].records, ending=Ending(2**63, own))
     unsent = ExportState(destination="api.example", made=3, rejected=3, failing=True)
@@ -516,6 +525,8 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "run": {"mode": "tree", "export": ExportState(destination="api.example", made=19, sent=13)},
         "fail": {"export": unsent, "notice": refused},
         "local": {"export": ExportState(destination=None, made=3), "notice": nothing},
+        "limited": {"limit": Limit(used="~$0.31 of $0.50", share=0.62, spent=0.0093)},
+        "stopped": {"raised": True, "mode": "line", "limit": spent, "notice": limit_reached},
         "big": {"mode": "tree"},
         "pictures": {"mode": "tree"},
         "picture": {"mode": "tree"},

@@ -15,7 +15,7 @@ from tests.browser.conftest import FLAGS
 from tests.browser.harness import SMALL, Harness
 from tests.conftest import BROWSERS
 
-STATES = (*SMALL, "big", "pictures", "picture")
+STATES = (*SMALL, "limited", "stopped", "big", "pictures", "picture")
 WIDTHS = (1040, 760, 560)
 THEMES = {"light": "", "dark": "#dark"}
 

@@ -101,6 +101,18 @@ def test_an_error_that_began_outside_of_spans_is_named_below_the_bar(open_cells:
     expect(shown.locator(".hh-bar")).to_contain_text("2 caught")
 
 
+def test_a_limit_is_in_the_bar_and_at_the_limit_the_line_that_raises_it_below(open_cells: Callable[..., Page]) -> None:
+    page = open_cells("limited", "stopped")
+    meter = cell(page, "limited").locator(".hh-meter")
+    expect(meter).to_have_text("~$0.31 of $0.50")
+    widths = meter.locator("i").evaluate("bar => [bar.firstChild.offsetWidth, bar.offsetWidth]")
+    assert widths[0] / widths[1] == pytest.approx(0.62, abs=0.03)
+    stopped = cell(page, "stopped")
+    expect(stopped.locator(".hh-bar")).to_contain_text("stopped at the limit")
+    expect(stopped.locator(".hh-notices code")).to_have_text("%%hh_session refund-batch --max-cost 1")
+    expect(stopped.locator(".hh-notices button")).to_have_count(0)
+
+
 def test_a_single_span_shows_its_messages(cells: Page) -> None:
     """No tree for one span; markup in a message is text and creates no element."""
     one = cell(cells, "one")

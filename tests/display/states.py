@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from hh_jupyter.display.content import Detail, collect_content
-from hh_jupyter.display.view import CellView
-from hh_jupyter.notebook.status import local_notice, outage_notice
+from hh_jupyter.display.view import CellView, Limit
+from hh_jupyter.notebook.status import local_notice, outage_notice, stop_notice
+from hh_jupyter.recordings.budget import Budget, Call
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanError, SpanRecord
 from hh_jupyter.records.tree import Ending, SpanTree
@@ -57,6 +58,16 @@ def cell_of_rows(
     return view(rows, view_id=view_id, label=label, tree=tree, mode="tree", raised=raised)
 
 
+def stopped() -> Budget:
+    """A budget that 61 calls have used up."""
+    budget = Budget(0.5, raise_with="%%hh_session refund-batch --{option} {value}")
+    for _ in range(61):
+        call = Call(budget, "gpt-4o")
+        call.admit()
+        call.end(0.4988 / 61)
+    return budget
+
+
 def states() -> dict[str, CellView]:
     """Views by the name of their state, in the order of the design's table."""
     agent, failing, one, small, big = support_agent(2), support_agent(4, fails=True), one_call(3), rag(6), many(8)
@@ -82,6 +93,17 @@ def states() -> dict[str, CellView]:
         "partly sent": agent.view("hh-partly", "12", export=partly, notice=outage_notice(partly, "in this kernel")),
         "local": small.view("hh-local", "13", export=local, notice=local_notice(Settings())),
         "local, noticed before": small.view("hh-local-2", "14", export=local),
+        "limited": agent.view("hh-limited", "24", limit=Limit(used="~$0.31 of $0.50", share=0.62, spent=0.0093)),
+        "limited, with other cells": agent.view(
+            "hh-shared", "25", limit=Limit(used="~$0.31 of $0.50, 12 of 40 calls", share=0.62, spent=0.31)
+        ),
+        "stopped at the limit": failing.view(
+            "hh-stopped",
+            "26",
+            raised=True,
+            limit=Limit(used="~$0.4988 of $0.50", share=0.9976, spent=0.4988, stopped=True),
+            notice=stop_notice(stopped(), 3),
+        ),
         "late spans": small.view("hh-late", "15", late=3),
         "truncated": big.view("hh-big", "16", mode="tree", max_rows=12, evicted=2_000),
     }

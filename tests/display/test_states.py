@@ -50,6 +50,16 @@ EXPECTED = {
     "partly sent": ["12 of 14 sent", "2 spans were not sent.", "in this kernel", "%hh send or %hh save FILE"],
     "local": ["local only", "Nothing leaves this machine. No key is set.", "%hh login"],
     "local, noticed before": ["local only"],
+    "limited": ["~$0.31 of $0.50", "6,043 tokens"],
+    "limited, with other cells": ["~$0.31 of $0.50, 12 of 40 calls", "$0.0091", "6,043 tokens"],
+    "stopped at the limit": [
+        "~$0.4988 of $0.50",
+        "stopped at the limit",
+        "1 error",
+        "Stopped before the call. ~$0.4988 of $0.50 spent, and a call costs ~$0.0082 on average.",
+        "61 calls went out, 3 did not. To raise the limit:",
+        "%%hh_session refund-batch --max-cost 1",
+    ],
     "late spans": ["+3 after the cell ended"],
     "truncated": ["showing 9,993 of 12,001", "8 more spans", "1,093,125+ tokens", "$0.525+", "429"],
     "error with a preview": ["✗ support_agent", "payments.py:41"],
@@ -93,6 +103,22 @@ def test_an_error_that_the_cell_caught_is_not_blamed_for_its_own() -> None:
         "  caused by issue_refund: HTTPError: 503 Service Unavailable  payments.py:41",
     ]
     assert "through" not in bare(html.render(raised_from))
+
+
+def test_a_limit_takes_the_place_of_the_cost_unless_other_cells_have_spent_part_of_it() -> None:
+    for name, shown in (("limited", False), ("limited, with other cells", True)):
+        view = STATES[name]
+        for words in (bare(html.render(view)), text.summary(view), " ".join(hub.encode_header(view)["facts"])):
+            assert ("$0.0091" in words) is shown
+
+
+def test_the_page_gets_the_limit_for_its_bar_and_no_button_to_send_spans_again() -> None:
+    header = hub.encode_header(STATES["stopped at the limit"])
+    assert (header["limit"], header["share"]) == ("~$0.4988 of $0.50", 0.9976)
+    assert (header["stopped"], header["can_send"]) == ("stopped at the limit", False)
+    assert hub.encode_header(STATES["not sent"])["can_send"] is True
+    unlimited = hub.encode_header(STATES["ok"])
+    assert (unlimited["limit"], unlimited["share"], unlimited["stopped"]) == ("", None, "")
 
 
 @pytest.mark.parametrize("name", STATES)

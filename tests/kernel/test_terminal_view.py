@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fake_llm import FakeLLM
 from tests.kernel.driver import PYTHON, kernel_environment
 
 TRACED = """
@@ -115,3 +116,15 @@ def test_ascii_with_colour_where_the_stream_does_not_support_unicode(tmp_path: P
     assert "x agent" in printed
     assert "`- x     pay" in printed
     assert "==" in printed
+
+
+def test_a_terminal_has_the_same_limit(tmp_path: Path) -> None:
+    call = "client.chat.completions.create(model='gpt-4o', messages=[{'role': 'user', 'content': 'Hello'}]);"
+    lines = ("import openai", "%hh instrument openai", "client = openai.OpenAI()", "%hh_session batch --max-calls 1")
+    with FakeLLM() as fake:
+        env = {"OPENAI_BASE_URL": f"{fake.url}/v1", "OPENAI_API_KEY": "sk-fake", "NO_COLOR": "1"}
+        printed = in_terminal(tmp_path, *lines, call, call, "%hh_session other --max-calls zero", env=env)
+    assert len(fake.log) == 1
+    assert "Stopped before the call. 1 of 1 call sent. 1 call went out, 1 did not." in printed
+    assert "%hh_session batch --max-calls 2" in printed
+    assert "UsageError: %hh_session: --max-calls must be a whole number of calls, at least 1; got 'zero'." in printed

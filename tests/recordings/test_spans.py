@@ -50,8 +50,8 @@ def test_the_spans_of_the_second_run_are_marked_and_its_calls_cost_nothing(name:
     assert every["llm_calls"] == first["llm_calls"] + second["llm_calls"]
     assert every["cost"] == pytest.approx(first["cost"])
     marked = [span for span in spans if span["attributes"].get("honeyhive_metadata.hh_replayed")]
-    scopes = len({span["scope"] for span in spans})  # Anthropic's client has spans of its own.
-    assert len(marked) == len(spans) / 2 == calls * scopes
+    each = 2 if "anthropic" in name else 1  # Anthropic's client has spans of its own, beside the instrumentor's.
+    assert len(marked) == len(spans) / 2 == calls * each
     assert all(span["attributes"]["honeyhive_metadata.hh_replayed_ms"] >= 0 for span in marked)
     saved = [span["attributes"].get("honeyhive_metadata.hh_replayed_cost") for span in marked]
-    assert sum(filter(None, saved)) == pytest.approx(second["saved_cost"] * scopes)
+    assert sum(filter(None, saved)) == pytest.approx(second["saved_cost"] * each)

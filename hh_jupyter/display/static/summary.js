@@ -25,11 +25,17 @@ export function summaryBar(header, on) {
       class: "hh-toggle", type: "button", "aria-expanded": String(on.open), "aria-controls": on.body, "data-focus": "toggle",
       "aria-label": `${header.title}, ${STATUS[header.mark]}`, onclick: on.toggle,
     }, chevron(), statusIcon(header.mark), h("span", { class: "hh-name", title: header.title }, header.title)),
-    h("b", { class: "hh-duration" }, header.duration),
+    h("b", { class: "hh-duration" }, header.duration), limit(header),
     h("span", { class: "hh-facts" }, header.facts.map((fact) => h("span", null, fact))),
     ...chips(header, on.jump), h("span", { class: "hh-space" }),
     on.spark ? sparkCanvas() : "", delivery(header), session(header.session) ?? "",
   ];
+}
+
+/** What the session has spent of its limit, with a bar. @param {Header} header */
+function limit({ limit: used, share }) {
+  if (share === null) return "";
+  return h("span", { class: "hh-meter", title: "Limit of the session's model calls" }, used, h("i", null, h("b", { style: { width: `${100 * share}%` } })));
 }
 
 /**
@@ -38,6 +44,7 @@ export function summaryBar(header, on) {
  */
 function chips(header, jump) {
   return [
+    header.stopped ? h("span", { class: "hh-chip hh-chip-error", title: "Model calls were not sent" }, header.stopped) : "",
     header.errors ? h("button", {
       class: "hh-chip hh-chip-error", type: "button", title: "Jump to the error (e)", "data-focus": "error", onclick: jump,
     }, header.errors) : "",

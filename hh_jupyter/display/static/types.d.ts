@@ -138,7 +138,13 @@ export interface Header extends Columns {
   mark: "ok" | "error" | "running" | "stopped" | "cancelled";
   title: string;
   duration: string;
+  /** What the session has spent of its limit; empty without one. */
+  limit: string;
+  /** The part of the limit that is used, from 0 to 1; null without one. */
+  share: number | null;
   facts: string[];
+  /** That calls were not sent because of the limit. */
+  stopped: string;
   errors: string;
   caught: string;
   cancelled: string;
