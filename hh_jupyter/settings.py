@@ -194,6 +194,12 @@ class Settings(_ResolvedSettings):
         "Most US dollars that the model calls of a session may cost; further calls are not sent.", safe=0.0)
     max_calls: int | None = _row(None, rules.whole(1, "calls"), "HH_MAX_CALLS",
         "Most model calls of a session; further calls are not sent.", safe=0)
+    # Recordings of model calls
+    replay: str = _row("off", rules.one_of("off", "auto", "only", "record"), "HH_REPLAY",
+        "Answer model calls from a recording: auto records what is missing, only never sends, record sends and records "
+        "all anew, off neither.", safe="only")
+    recordings_dir: str = _row("recordings", rules.TEXT, "HH_RECORDINGS_DIR",
+        "Folder of the recordings; a relative one is next to the notebook or script.")
 
     # Delivery
     exit_flush_seconds: float = _row(2.0, rules.seconds(), "HH_EXIT_FLUSH_SECONDS",

@@ -19,6 +19,7 @@ Evaluate = Callable[[str], Any]
 HELP_FLAGS: Final = frozenset({"-h", "--help"})
 SHOW_MODES: Final = ("auto", "line", "tree", "off")
 DETAILS: Final = ("summary", "preview", "full")
+REPLAY_MODES: Final = ("auto", "only", "record", "off")
 
 _WIDTH: Final = 112
 _OPTION: Final = re.compile(r"--?[^\W\d]")
@@ -34,6 +35,8 @@ _MISTAKEN_FOR: Final = {
     "--display": "--show",
     "--stop": "--end",
     "--overwrite": "--force",
+    **dict.fromkeys(("--record", "--recording", "--cache", "--cassette", "--offline"), "--replay"),
+    **dict.fromkeys(("--clean", "--clear", "--delete", "--unused"), "--prune"),
 }
 """Options that users try, too different from the right ones for a spelling suggestion."""
 
@@ -263,6 +266,11 @@ def session_parser(form: str = LINE_MAGIC, evaluate: Evaluate = str) -> MagicPar
         "--max-cost", "most US dollars that the session's model calls may cost; further ones are not sent", "USD"
     )
     parser.takes("--max-calls", "most model calls of the session; further ones are not sent", "N")
+    replay = (
+        "answer the model calls of this cell from recordings/NAME.jsonl, whatever `%hh replay` says; without a value "
+        "`auto`; not of a line magic"
+    )
+    parser.takes("--replay", replay, nargs="?", const=REPLAY_MODES[0], choices=REPLAY_MODES)
     if form == LINE_MAGIC:
         parser.takes("--end", "return to the notebook's session; only as a line magic")
     return parser
@@ -292,9 +300,9 @@ class HHParser(MagicParser):
         parsers = self.add_subparsers(title=title, metavar="", prog="%hh", parser_class=MagicParser)
         self.commands: dict[str, MagicParser] = parsers.choices
 
-        def command(name: str, description: str, *examples: str) -> MagicParser:
-            listed = description.replace("%", "%%")
-            return parsers.add_parser(name, help=listed, description=description, examples=examples, evaluate=evaluate)
+        def command(name: str, description: str, *examples: str, notes: str = "") -> MagicParser:
+            about: dict[str, Any] = {"help": description.replace("%", "%%"), "description": description, "notes": notes}
+            return parsers.add_parser(name, examples=examples, evaluate=evaluate, **about)
 
         _add_commands(command)
         for parser in self.commands.values():
@@ -310,6 +318,14 @@ class HHParser(MagicParser):
         if name not in self.commands:
             self.fail(f"unknown command {name}. {did_you_mean(name, self.commands)}")
         return self.commands[name]
+
+
+_REPLAY_NOTES: Final = """\
+A cell with %%hh_session NAME has the file NAME.jsonl, all other cells share the file with the notebook's name, in the
+folder recordings next to the notebook (setting recordings_dir). %%hh_session --replay MODE overrides the mode for its
+cell. Of equal requests in one run of a cell, the second gets the second answer that was recorded, and so on. A request
+counts as equal if its method, its path and its body are. To run a notebook without network: HH_REPLAY=only jupyter
+execute notebook.ipynb. The files hold prompts and answers, without keys."""
 
 
 def _add_commands(command: Callable[..., MagicParser]) -> None:
@@ -395,6 +411,20 @@ def _add_commands(command: Callable[..., MagicParser]) -> None:
     modes = "`auto` opens on an error, `line` never, `tree` always; `off` shows nothing, and tracing continues"
     display = command("display", about, "%hh display", "%hh display line", "%hh display off")
     display.takes("mode", modes, nargs="?", choices=SHOW_MODES, type=lambda word: display.expansion.text(word).lower())
+
+    about = "Answers the model calls of all cells from recordings from now on; without a mode, lists the recordings."
+    replay = command("replay", about, "%hh replay", "%hh replay auto", "%hh replay --prune", notes=_REPLAY_NOTES)
+    modes = (
+        "`auto` answers what is recorded, and sends and records the rest; `only` never sends; `record` sends and "
+        "records everything anew; `off` does neither"
+    )
+    replay.takes("mode", modes, nargs="?", choices=REPLAY_MODES, type=lambda word: replay.expansion.text(word).lower())
+    unused = (
+        "delete from the files of this notebook's cells what no cell has used since the kernel started, after a "
+        "question: restart the kernel and run all cells first"
+    )
+    replay.takes("--prune", unused)
+    replay.takes("--yes", "do not ask")
 
     about = "Switches tracing off: no spans are recorded or sent. To hide only the outputs: `%hh display off`."
     command("off", about, "%hh off", "%hh on")

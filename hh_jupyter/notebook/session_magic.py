@@ -46,6 +46,7 @@ class SessionOptions:
         show: how this cell's output is shown; None for the setting `display`.
         max_cost: US dollars that its model calls may cost; None for the setting.
         max_calls: number of its model calls; None for the setting.
+        replay: how recordings are used in this cell; None for the setting `replay`.
         end: return to the notebook's session (line form only).
     """
 
@@ -59,6 +60,7 @@ class SessionOptions:
     show: str | None = None
     max_cost: float | None = None
     max_calls: int | None = None
+    replay: str | None = None
     end: bool = False
 
 
@@ -84,6 +86,8 @@ def parse(line: str, evaluate: Evaluate, *, magic: str = CELL_MAGIC) -> SessionO
     if "--end" in words and magic != LINE_MAGIC:
         parser.fail("--end is not needed, the session ends with the cell. It is an option of %hh_session.")
     found = vars(parser.parse(words))
+    if found["replay"] and magic == LINE_MAGIC:
+        parser.fail("--replay is an option of %%hh_session, for one cell. For all cells: %hh replay")
     name = found["name"]
     # Compared without `in`: a value may be any object.
     given = {option for option, value in found.items() if value is not None and value is not False}
@@ -105,6 +109,7 @@ def parse(line: str, evaluate: Evaluate, *, magic: str = CELL_MAGIC) -> SessionO
         show=found["show"],
         max_cost=_limit(parser, "max_cost", found["max_cost"]),
         max_calls=_limit(parser, "max_calls", found["max_calls"]),
+        replay=found["replay"],
         end=found.get("end", False),
     )
 

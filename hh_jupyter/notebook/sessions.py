@@ -216,7 +216,25 @@ _SEPARATORS: Final = tuple(filter(None, (os.sep, os.altsep)))
 
 
 def notebook_name(shell: Any) -> str:
-    """Return the file name of the notebook without its suffix, or a default if the front end does not provide it.
+    """Return the file name of the notebook without its suffix, or a default if the front end does not provide it."""
+    path = _notebook_path(shell)
+    if path is not None:
+        return path.stem
+    return "notebook" if getattr(shell, "kernel", None) is not None else "ipython"
+
+
+def notebook_folder(shell: Any) -> Path:
+    """Return the folder of the notebook or script, or the working directory if it is not known.
+
+    Kernels usually start in the notebook's folder. Papermill and VS Code may start them elsewhere.
+    """
+    path = _notebook_path(shell)
+    # A relative path of a runner's command line starts where the runner was started, which may be where we are.
+    return path.resolve().parent if path is not None and path.is_file() else Path.cwd()
+
+
+def _notebook_path(shell: Any) -> Path | None:
+    """Return the path of the notebook, or of the script that `ipython` runs; None if it is not known.
 
     VS Code sets a variable in the user's namespace, Jupyter Server sets JPY_SESSION_NAME to the notebook's path, or to
     its folder if the front end is nbclassic, and the application of `ipython` knows the script that it runs.
@@ -226,10 +244,9 @@ def notebook_name(shell: Any) -> str:
     if str(path).endswith(_SEPARATORS):
         path = notebook_of_server(str(getattr(getattr(kernel, "parent", None), "connection_file", ""))) or ""
     if str(path).endswith(".ipynb"):
-        return PurePath(str(path)).stem
-    if kernel is not None:
-        return "notebook"
-    return PurePath(str(getattr(shell.parent, "file_to_run", ""))).stem or "ipython"
+        return Path(str(path))
+    script = str(getattr(shell.parent, "file_to_run", "")) if kernel is None else ""
+    return Path(script) if PurePath(script).stem else None
 
 
 def _notebook_of_runner() -> str | None:
