@@ -137,11 +137,15 @@ def _usage(record: SpanRecord) -> dict[str, int | None] | None:
 
 
 def _cost(record: SpanRecord) -> dict[str, str | None]:
-    """Return the recorded cost, else an estimate and the price table behind it; {} if the cost is unknown."""
-    dollars, estimated = prices.cost_of(record.facts)
+    """Return the recorded cost, else an estimate and the price table behind it; {} if the cost is unknown.
+
+    A replayed call cost nothing; what it would have cost is said instead.
+    """
+    replayed = record.facts.replayed
+    dollars, estimated = (prices.saved_cost if replayed else prices.cost_of)(record.facts)
     if dollars is None:
-        return {}
-    shown = {"cost": fmt.usd(dollars, estimated=estimated)}
+        return {"cost": "$0, replayed"} if replayed else {}
+    shown = {"cost": f"{'$0, saved ' if replayed else ''}{fmt.usd(dollars, estimated=estimated)}"}
     return {**shown, "prices": prices.table()} if estimated else {**shown}
 
 

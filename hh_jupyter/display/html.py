@@ -21,6 +21,7 @@ from hh_jupyter.display.view import (
     error_lines,
     extent,
     hidden_spans,
+    is_replayed,
     omitted_content_hint,
     redacted_note,
     rows_of,
@@ -118,6 +119,7 @@ def single(row: TreeRow, *, feedback: bool = False) -> str:
         *(f"{number:,} {word}" for number, word in used if number),
         f"first token {fmt.duration(first)}" if first is not None else "",
         escape(text.tag),
+        text.replayed,
     )
     return f'<div style="margin:2px 0">{_kind(text)} {", ".join(filter(None, facts_shown))}{_chips(text)}</div>'
 
@@ -143,7 +145,7 @@ def _label(row: TreeRow, text: RowText) -> str:
         name = f"{MARKS['cancelled']} {name}"
     elif row.node.error == "caught":
         name = f"! {name}"
-    extra = " ".join(filter(None, (escape(text.model), escape(text.tag))))
+    extra = " ".join(filter(None, (escape(text.model), escape(text.tag), text.replayed)))
     small = f' <span style="{_SMALL}">{extra}</span>' if extra else ""
     return f"{indent}{_kind(text)} {name}{small}{_chips(text)}"
 
@@ -169,6 +171,8 @@ def _bar(row: TreeRow, tree: SpanTree) -> str:
     color = BAR_COLORS.get(row.node.record.facts.kind, OTHER_COLOR)
     if row.node.error == "uncaught":
         color = ERROR_COLOR
+    if is_replayed(row):
+        return f'<div style="margin-left:{left:g}%;width:{width:.3g}%;height:7px;border:1px dashed {color}"></div>'
     return f'<div style="margin-left:{left:g}%;width:{width:.3g}%;border-top:9px solid {color}"></div>'
 
 
@@ -225,6 +229,7 @@ ROOT_STYLE: Final = (
 )
 _WIDE: Final = "margin-left:-10px"
 """The width of the root: its padding is for the summary, which has no style of its own."""
+_REPLAY_MARK: Final = "↺"
 _CHIP: Final = "border-radius:5px;padding:0 7px"
 
 
@@ -272,6 +277,10 @@ def _summary(view: CellView, hidden: int) -> str:
         f'<b style="background-color:{TINTS["error"]};{_CHIP}">{escape(summary.stopped)}</b>'
         if summary.stopped
         else "",
+        f'<span style="background-color:{GREY};{_CHIP}">{_REPLAY_MARK} {summary.replayed}</span>'
+        if summary.replayed
+        else "",
+        f'<b style="background-color:{TINTS["error"]};{_CHIP}">{summary.unrecorded}</b>' if summary.unrecorded else "",
         f'<b style="background-color:{TINTS["error"]};{_CHIP}">{escape(summary.errors)}</b>' if summary.errors else "",
         f'<span style="background-color:{GREY};{_CHIP}">{escape(summary.caught)}</span>' if summary.caught else "",
         f'<span style="background-color:{TINTS["cancelled"]};{_CHIP}">{escape(summary.cancelled)}</span>'

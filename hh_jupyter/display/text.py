@@ -18,6 +18,7 @@ from hh_jupyter.display.view import (
     error_lines,
     extent,
     hidden_spans,
+    is_replayed,
     omitted_content_hint,
     redacted_note,
     rows_of,
@@ -65,6 +66,7 @@ def tree_lines(
         bar = _bar(row, tree, style.glyphs) if bars else ""
         tag = f"  {style.color(text.tag, '1;31' if row.node.error == 'uncaught' else '2')}" if text.tag else ""
         tag += "".join(f"  [{chip}]" for chip in text.feedback)
+        tag += f"  {style.color(text.replayed, '2')}" if text.replayed else ""
         line = guide + style.color(kind, tone) + shown + style.color(numbers, "2")
         lines.append(f"{line}  {_colored_bar(bar, tone, style)}{tag}".rstrip() if bars else (line + tag).rstrip())
     return lines
@@ -102,7 +104,7 @@ def _bar(row: TreeRow, tree: SpanTree, glyphs: Glyphs) -> str:
     offset, length = extent(row, tree)
     start = min(int(offset * BAR_WIDTH), BAR_WIDTH - 1)
     cells = max(1, min(round(length * BAR_WIDTH), BAR_WIDTH - start))
-    return " " * start + glyphs.bar * cells
+    return " " * start + (glyphs.replayed if is_replayed(row) else glyphs.bar) * cells
 
 
 def _colored_bar(bar: str, tone: str, style: TextStyle) -> str:
@@ -145,13 +147,14 @@ class Glyphs:
     pipe: str
     space: str
     bar: str
+    replayed: str
 
 
 UNICODE = Glyphs(
-    {"ok": "✓", "error": "✗", "running": "○", "stopped": "■", "cancelled": "⊘"}, "├─ ", "└─ ", "│  ", "   ", "━"
+    {"ok": "✓", "error": "✗", "running": "○", "stopped": "■", "cancelled": "⊘"}, "├─ ", "└─ ", "│  ", "   ", "━", "╌"
 )
 ASCII = Glyphs(
-    {"ok": "ok", "error": "x", "running": "o", "stopped": "#", "cancelled": "-"}, "|- ", "`- ", "|  ", "   ", "="
+    {"ok": "ok", "error": "x", "running": "o", "stopped": "#", "cancelled": "-"}, "|- ", "`- ", "|  ", "   ", "=", "-"
 )
 
 _TO_ASCII = str.maketrans({"…": "...", "×": "x", "«": ">>", "»": "<<"})
@@ -245,6 +248,8 @@ def _line_with(facts: Sequence[str], view: CellView, style: TextStyle, hidden: i
         summary.limit,
         *facts,
         style.color(summary.stopped, "1;31"),
+        summary.replayed,
+        style.color(summary.unrecorded, "1;31"),
         style.color(summary.errors, "1;31"),
         style.color(summary.caught, "2"),
         style.color(summary.cancelled, "33"),

@@ -146,6 +146,8 @@ class Summary:
         share: the part of the limit that is used, from 0 to 1; None without one.
         facts: cost, tokens, spans, LLM calls: narrow displays drop them from the end.
         stopped: that calls were not sent because of the limit.
+        replayed: how many model calls a recording answered, and what they would have cost.
+        unrecorded: how many model calls were refused because no recording answers them.
         delivery: state of the export, or the source of the spans.
     """
 
@@ -156,6 +158,8 @@ class Summary:
     share: float | None
     facts: tuple[str, ...]
     stopped: str
+    replayed: str
+    unrecorded: str
     errors: str
     caught: str
     cancelled: str
@@ -185,6 +189,8 @@ def summarize_view(view: CellView, hidden: int = 0) -> Summary:
         share=view.limit.share if view.limit else None,
         facts=_facts(view),
         stopped="stopped at the limit" if view.limit and view.limit.stopped else "",
+        replayed=_replayed(view.totals),
+        unrecorded="",
         errors=fmt.count(tree.errors, "error") if tree.errors else "",
         caught=f"{tree.caught:,} caught" if tree.caught else "",
         cancelled=f"{tree.cancelled:,} cancelled" if tree.cancelled else "",
@@ -214,7 +220,8 @@ def _facts(view: CellView) -> tuple[str, ...]:
     totals, spans = view.totals, count_spans(view)
     if view.evicted:  # The usage of evicted spans is unknown.
         totals = replace(totals, unknown_usage_calls=totals.unknown_usage_calls + 1, cost_complete=False)
-    facts = [_cost(view, totals), fmt.tokens(totals)]
+    # What was saved takes the place of the cost if nothing was spent.
+    facts = ["" if _all_replayed(totals) else _cost(view, totals), fmt.tokens(totals)]
     if spans > 1:
         facts.append(fmt.count(spans, "span"))
         # An error count takes this place, so that the line does not grow.
@@ -227,6 +234,19 @@ def _cost(view: CellView, totals: Totals) -> str:
     """Return the cost; not beside a limit, which says the same, unless other cells have spent part of it."""
     shared = view.limit is not None and view.limit.spent > 1.1 * (totals.cost or 0.0)
     return fmt.cost(totals) if view.limit is None or (shared and totals.cost) else ""
+
+
+def _all_replayed(totals: Totals) -> bool:
+    return totals.replayed_calls > 0 and totals.replayed_calls == totals.http_requests and not totals.cost
+
+
+def _replayed(totals: Totals) -> str:
+    """`replayed, saved ~$0.0089`, or `2 of 3 replayed, saved ~$0.0044`; empty if no call was."""
+    if not totals.replayed_calls:
+        return ""
+    number = "" if _all_replayed(totals) else f"{totals.replayed_calls:,} of {totals.http_requests:,} "
+    saved = "" if totals.saved_cost is None else f", saved {fmt.usd(totals.saved_cost, estimated=totals.saved_estimated)}"
+    return f"{number}replayed{saved}"
 
 
 def redacted_note(tree: SpanTree) -> str:
@@ -365,6 +385,7 @@ class RowText:
     """The texts of a row; unknown ones are empty. `tag` is described in `error_tag`.
 
     Attributes:
+        replayed: that a recording answered, and how long the recorded call took. Example: "replayed, was 352 ms".
         spread: distribution of the durations of a fold. Example: "p50 57 ms, p95 78 ms, max 78 ms, sum 684 ms".
         feedback: a chip for each feedback, name and value, if a command requested the view: it may hold what users
             wrote. Example: ("stars 5", "ok False").
@@ -377,6 +398,7 @@ class RowText:
     time: str
     tokens: str
     tag: str
+    replayed: str = ""
     spread: str = ""
     feedback: tuple[str, ...] = ()
 
@@ -407,6 +429,7 @@ def describe_row(row: TreeRow, *, feedback: bool = False) -> RowText:
         time=time,
         tokens=f"{tokens:,}" if tokens else "",
         tag=error_tag(row.node) or (SAME_CALL if row.node.repeats else ""),
+        replayed=_replayed_items(row.items) if row.items else replayed_note(row.node),
         spread=_spread(row) if row.items else "",
         feedback=_feedback_chips(row) if feedback else (),
     )
@@ -420,6 +443,24 @@ def _feedback_chips(row: TreeRow) -> tuple[str, ...]:
     given = row.node.record.facts.feedback
     chips = [clean(f"{name} {value}", CHIP_LENGTH) for name, value in given[:MAX_CHIPS]]
     return (*chips, *([f"{len(given) - MAX_CHIPS:,} more"] if len(given) > MAX_CHIPS else ()))
+
+
+def replayed_note(node: SpanNode) -> str:
+    """Return that a recording answered a call, and how long the recorded call took; empty if none did."""
+    facts = node.record.facts
+    if not facts.replayed:
+        return ""
+    return "replayed" if facts.replayed_ms is None else f"replayed, was {fmt.duration(facts.replayed_ms * 1_000_000)}"
+
+
+def is_replayed(row: TreeRow) -> bool:
+    """Whether recordings answered all calls of a row, so that its bar is hollow: no time was spent on them."""
+    return all(node.record.facts.replayed for node in row.items or (row.node,))
+
+
+def _replayed_items(items: Sequence[SpanNode]) -> str:
+    number = sum(item.record.facts.replayed for item in items)
+    return f"{number:,} of {len(items):,} replayed" if 0 < number < len(items) else "replayed" if number else ""
 
 
 def _spread(row: TreeRow) -> str:

@@ -99,7 +99,7 @@ def _note_replay(draft: _Draft, span: ReadableSpan) -> None:
         if ms is not None:
             facts = draft.facts = replace(facts, replayed=True, replayed_ms=ms)
             draft.attributes[keys.REPLAYED], draft.attributes[keys.REPLAYED_MS] = True, ms
-    if facts.replayed and (saved := prices.saved_cost(facts)) is not None:
+    if facts.replayed and (saved := prices.saved_cost(facts)[0]) is not None:
         draft.attributes[keys.REPLAYED_COST] = saved
 
 

@@ -440,10 +440,12 @@ def _join_same_response(members: Sequence[SpanRecord], groups: _Groups) -> None:
     for same in by_id.values():
         for index, record in enumerate(same):
             for earlier in reversed(same[max(0, index - _MAX_COMPARED_IDS) : index]):
-                # A replayed call has the response id of its original, and of its other replays.
-                replayed = earlier.facts.replayed or record.facts.replayed
-                same_usage = not replayed and _same_usage(earlier.facts.usage, record.facts.usage)
-                if same_usage or _overlap(earlier, record):
+                # A replayed call has the response id of its original, and of its other replays at the same time.
+                if earlier.facts.replayed or record.facts.replayed:
+                    joins = _overlap(earlier, record) and not groups.share_a_scope(earlier, record)
+                else:
+                    joins = _same_usage(earlier.facts.usage, record.facts.usage) or _overlap(earlier, record)
+                if joins:
                     groups.join(earlier, record)
                     break
 

@@ -117,9 +117,14 @@ def cost_of(facts: SpanFacts, prices: Callable[[SpanFacts], float | None] | None
     return (facts.cost, False) if price is None else (price, True)
 
 
-def saved_cost(facts: SpanFacts, prices: Callable[[SpanFacts], float | None] | None = None) -> float | None:
-    """US dollars that a replayed call would have cost; None if that is unknown, or the call was not replayed."""
-    return cost_of(replace(facts, replayed=False), prices)[0] if facts.replayed else None
+def saved_cost(
+    facts: SpanFacts, prices: Callable[[SpanFacts], float | None] | None = None
+) -> tuple[float | None, bool]:
+    """US dollars that a replayed call would have cost, and whether they are estimated.
+
+    (None, False) if that is unknown, or the call was not replayed.
+    """
+    return cost_of(replace(facts, replayed=False), prices) if facts.replayed else (None, False)
 
 
 def needs_table(facts: SpanFacts) -> bool:

@@ -176,6 +176,7 @@ class Totals:
         cost_estimated: whether part of the cost comes from the price table rather than from a span.
         replayed_calls: model and embedding calls that were answered from a recording; their cost is 0.
         saved_cost: US dollars that these would have cost, as far as known; None if nothing is known.
+        saved_estimated: whether part of that comes from the price table.
         prices: price table and its date, "genai-prices 0.2.3 of 2026-10-14"; None if nothing is estimated.
     """
 
@@ -208,6 +209,7 @@ class Totals:
     cost_estimated: bool = False
     replayed_calls: int = 0
     saved_cost: float | None = None
+    saved_estimated: bool = False
     prices: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -305,7 +307,7 @@ def _cost_sums(
     known: list[float] = []
     complete, estimated = True, False
     replayed = [facts for _, facts in calls if facts.replayed]
-    saved = [cost for facts in replayed if (cost := price_table.saved_cost(facts, prices)) is not None]
+    saved = [cost for facts in replayed if (cost := price_table.saved_cost(facts, prices))[0] is not None]
     for failed, facts in [*((call.failed, facts) for call, facts in calls), *((False, facts) for facts in sums)]:
         price, is_estimate = price_table.cost_of(facts, prices)
         if price is not None:
@@ -319,7 +321,8 @@ def _cost_sums(
         "cost_complete": complete,
         "cost_estimated": estimated,
         "replayed_calls": len(replayed),
-        "saved_cost": fsum(saved) if saved else None,
+        "saved_cost": fsum(cost or 0 for cost, _ in saved) if saved else None,
+        "saved_estimated": any(is_estimate for _, is_estimate in saved),
         "prices": price_table.table() if estimated else None,
     }
 

@@ -322,6 +322,16 @@ def running(trace_id: int) -> Cell:
     return cell
 
 
+def replayed(trace_id: int, *names: str) -> Cell:
+    """The agent with its model and embedding calls answered from a recording, all of them or those with these names."""
+    cell = support_agent(trace_id)
+    for index, record in enumerate(cell.records):
+        if record.facts.model not in (None, "faiss") and (not names or record.name in names):
+            facts = replace(record.facts, replayed=True, replayed_ms=record.duration_ns // 1_000_000, first_token_ns=None)
+            cell.records[index] = replace(record, facts=facts, end_ns=record.start_ns + record.duration_ns // 8)
+    return cell
+
+
 def convert(trace_id: int) -> Cell:
     """An agent that caught one error, raised another one from the next, and whose last call was cancelled."""
     cell, answer = Cell(trace_id), SpanError("ValueError", "no answer", "agent.py:7")
@@ -495,6 +505,8 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "outside": convert(16),
         "limited": support_agent(19),
         "stopped": support_agent(20, fails=True),
+        "replayed": replayed(17),
+        "partly": replayed(18, "decide"),
     }
     refused = Notice(
         kind="error",
@@ -527,6 +539,8 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "local": {"export": ExportState(destination=None, made=3), "notice": nothing},
         "limited": {"limit": Limit(used="~$0.31 of $0.50", share=0.62, spent=0.0093)},
         "stopped": {"raised": True, "mode": "line", "limit": spent, "notice": limit_reached},
+        "replayed": {"mode": "tree"},
+        "partly": {"mode": "tree"},
         "big": {"mode": "tree"},
         "pictures": {"mode": "tree"},
         "picture": {"mode": "tree"},

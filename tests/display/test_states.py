@@ -61,6 +61,8 @@ EXPECTED = {
         "%%hh_session refund-batch --max-cost 1",
     ],
     "late spans": ["+3 after the cell ended"],
+    "replayed": ["replayed, saved $0.0091", "replayed, was 340 ms", "6,043 tokens"],
+    "partly replayed": ["1 of 15 replayed, saved $0.0042", "replayed, was 792 ms", "$0.0050"],
     "truncated": ["showing 9,993 of 12,001", "8 more spans", "1,093,125+ tokens", "$0.525+", "429"],
     "error with a preview": ["✗ support_agent", "payments.py:41"],
     "one span in full": ["user", "Explain idempotency keys in one sentence. <img src=x onerror=alert(1)>", "assistant"],

@@ -118,6 +118,27 @@ def test_an_answer_from_a_cache_is_no_call_and_costs_nothing() -> None:
     assert (both.llm_calls, both.total_tokens, both.cost) == (1, 10, 0.5)
 
 
+def test_a_replayed_call_counts_with_its_tokens_costs_nothing_and_says_what_it_saved() -> None:
+    sent = llm(1, 0, 400, "a", model="gpt-4o", tokens=(7, 3), response_id="r", cost=0.5)
+    again = llm(2, 500, 501, "a", model="gpt-4o", tokens=(7, 3), response_id="r", cost=0.5, replayed=True)
+    alone, both = summarize([again]), summarize([sent, again])
+    assert (alone.llm_calls, alone.replayed_calls, alone.total_tokens) == (1, 1, 10)
+    assert (alone.cost, alone.cost_complete, alone.saved_cost) == (0, True, 0.5)
+    assert (both.llm_calls, both.replayed_calls, both.cost, both.saved_cost) == (2, 1, 0.5, 0.5)
+    assert summarize([sent]).saved_cost is None
+
+
+def test_replays_of_one_recorded_response_at_the_same_time_are_several_calls() -> None:
+    same: dict[str, Any] = {"model": "gpt-4o", "tokens": (7, 3), "response_id": "r", "replayed": True}
+    assert summarize([llm(n, 0, 5, "a", **same) for n in range(1, 4)]).llm_calls == 3
+
+
+def test_two_spans_of_one_replay_are_one_call() -> None:
+    same: dict[str, Any] = {"model": "gpt-4o", "tokens": (7, 3), "response_id": "r"}
+    totals = summarize([llm(1, 0, 9, "a", **same), llm(2, 1, 8, "b", **same, replayed=True, replayed_ms=700)])
+    assert (totals.llm_calls, totals.replayed_calls, totals.cost) == (1, 1, 0)
+
+
 def test_a_cached_answer_adds_no_tokens_to_the_row_above_it() -> None:
     root = span(1, None, 0, 40, "answer", kind="chain")
     asked, cached = (

@@ -64,6 +64,7 @@ function icon(name, size, ...paths) {
 }
 
 export const chevron = () => icon("chevron", 12, { d: "M4.2 2.2 8 6l-3.8 3.8" });
+export const again = () => icon("again", 12, { d: "M2.2 6.2a3.9 3.9 0 1 0 1.2-2.9M3.2 1v2.5h2.5" });
 export const tick = () => icon("tick", 12, { d: "m2 6.4 2.6 2.7 5.4-6" });
 
 /**

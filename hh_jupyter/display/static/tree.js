@@ -102,6 +102,7 @@ function rowLabel({ span, items }) {
   }
   const parts = [`${kindOf(span.kind).word} ${span.name}`, span.running ? "running" : duration(span.end - span.start)];
   if (span.tokens !== null) parts.push(`${count(span.tokens)} tokens`);
+  if (span.replayed) parts.push(span.replayed);
   if (span.tag) parts.push(`${span.error === "cancelled" ? "" : "error: "}${span.tag}`);
   else if (span.errors) parts.push(plural(span.errors, "error"));
   return parts.join(", ");
@@ -130,6 +131,7 @@ function nameCell(row, toggle) {
     items ? h("span", { class: "hh-times" }, `×${count(items.length)}`) : null,
     note ? h("span", { class: span.error ? `hh-note hh-note-${span.error}` : "hh-model" }, span.error === "cancelled" ? `⊘ ${note}` : note) : null,
     !note && !items && span.model ? h("span", { class: "hh-model", title: span.model }, span.model) : null,
+    !items && span.replayed ? h("span", { class: "hh-was" }, span.replayed) : null,
     !items && span.error !== "uncaught" && span.errors ? h("span", { class: "hh-chip hh-chip-error hh-small" }, count(span.errors)) : null,
     tokens ? h("span", { class: "hh-tokens" }, short(tokens)) : null);
 }

@@ -36,6 +36,8 @@ export interface Span {
   cancelled: number;
   /** The error in a word or two. */
   tag: string;
+  /** That a recording answered the call, and how long the recorded one took; else empty. */
+  replayed: string;
   own: Interval[];
   critical: Interval[];
 }
@@ -125,6 +127,7 @@ export interface Columns {
   kinds: string[];
   models: string[];
   tags: Record<string, string>;
+  replays: Record<string, string>;
 }
 
 /** Data of the summary bar, the notice and the first selection; with rows also the description of their columns. */
@@ -145,6 +148,9 @@ export interface Header extends Columns {
   facts: string[];
   /** That calls were not sent because of the limit. */
   stopped: string;
+  /** How many calls a recording answered and what they would have cost, how many it had no answer for. */
+  replayed: string;
+  unrecorded: string;
   errors: string;
   caught: string;
   cancelled: string;
