@@ -82,6 +82,7 @@ class CellView:
         content_requested: a command requested this view, with this detail.
         linked: static displays name the session, by a link or its id.
         limit: of the session's model calls; None if there is none.
+        unrecorded: number of requests that were refused, because no recording answers them.
         source: shown instead of the delivery state if the spans come from elsewhere. Example: "Read from file".
         file: path of the file from which the spans were read.
     """
@@ -110,6 +111,7 @@ class CellView:
     content_requested: bool = False
     linked: bool = True
     limit: Limit | None = None
+    unrecorded: int = 0
     source: str | None = None
     file: str | None = None
 
@@ -176,6 +178,7 @@ def summarize_view(view: CellView, hidden: int = 0) -> Summary:
     """
     tree = view.tree
     hidden += view.evicted
+    errors = tree.errors - view.unrecorded  # Each of them is an error, too.
     notes = (
         "interrupted" if view.interrupted else "",
         f"+{view.late:,} after the cell ended" if view.late else "",
@@ -190,8 +193,8 @@ def summarize_view(view: CellView, hidden: int = 0) -> Summary:
         facts=_facts(view),
         stopped="stopped at the limit" if view.limit and view.limit.stopped else "",
         replayed=_replayed(view.totals),
-        unrecorded="",
-        errors=fmt.count(tree.errors, "error") if tree.errors else "",
+        unrecorded=f"{view.unrecorded:,} not recorded" if view.unrecorded else "",
+        errors=fmt.count(errors, "error") if errors > 0 else "",
         caught=f"{tree.caught:,} caught" if tree.caught else "",
         cancelled=f"{tree.cancelled:,} cancelled" if tree.cancelled else "",
         notes=tuple(filter(None, notes)),
@@ -245,8 +248,9 @@ def _replayed(totals: Totals) -> str:
     if not totals.replayed_calls:
         return ""
     number = "" if _all_replayed(totals) else f"{totals.replayed_calls:,} of {totals.http_requests:,} "
-    saved = "" if totals.saved_cost is None else f", saved {fmt.usd(totals.saved_cost, estimated=totals.saved_estimated)}"
-    return f"{number}replayed{saved}"
+    if totals.saved_cost is None:
+        return f"{number}replayed"
+    return f"{number}replayed, saved {fmt.usd(totals.saved_cost, estimated=totals.saved_estimated)}"
 
 
 def redacted_note(tree: SpanTree) -> str:

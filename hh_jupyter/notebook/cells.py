@@ -58,6 +58,7 @@ class CellFrame:
         sessions: the session scopes entered for the cell, the outermost first.
         scoped: the cell set the session; contexts that its code attached are detached at its end.
         show: the display mode that a magic in the cell chose.
+        replays: the recordings that hold in the cell, the outermost first.
         ended: the frame was closed.
         thread_errors: exceptions that ended threads which the cell started.
         nested_error: the last one that ended a cell run by this cell's code, as `%%capture` does. IPython has shown its
@@ -75,6 +76,7 @@ class CellFrame:
     sessions: list[SessionScope] = field(default_factory=list)
     scoped: bool = False
     show: str | None = None
+    replays: list[Any] = field(default_factory=list)
     ended: bool = False
     thread_errors: list[BaseException] = field(default_factory=list)
     nested_error: BaseException | None = None
@@ -127,6 +129,15 @@ def _is_cancelled(task: object) -> bool:
     return isinstance(task, asyncio.Task) and task.cancelling() > 0
 
 
+class BeginReplay(Protocol):
+    """Lets a recording hold in the current context, and returns what has an `end()`; None without one.
+
+    Takes the session of a cell that has one of its own, and the mode that it chose.
+    """
+
+    def __call__(self, session: Session | None = None, mode: str | None = None) -> Any: ...
+
+
 class OnCellEnd(Protocol):
     """Called with the frame of an outermost cell after it has ended, and the exception that left it."""
 
@@ -147,6 +158,7 @@ class Cells:
         before_cell: called before each outermost cell; applies changed settings.
         on_cell_start: called with the frame of each outermost cell, before its body.
         on_cell_end: called after each outermost cell that is stored in the history.
+        begin_replay: called for each outermost cell, and for each part with a session of its own.
     """
 
     def __init__(
@@ -156,12 +168,14 @@ class Cells:
         before_cell: Callable[[], None],
         on_cell_start: Callable[[CellFrame], None],
         on_cell_end: OnCellEnd,
+        begin_replay: BeginReplay,
     ) -> None:
         self._shell = shell
         self._sessions = sessions
         self._before_cell = before_cell
         self._on_cell_start = on_cell_start
         self._on_cell_end = on_cell_end
+        self._begin_replay = begin_replay
         self._frames: list[CellFrame] = []
         # A forked child inherits the shell and its hooks, and its displays would reach the notebook.
         self._pid = os.getpid()
@@ -245,10 +259,12 @@ class Cells:
         info = running_info()
         if info is not None and info.silent and (frame is None or frame.info is not info):
             frame = self._open_part()
+        replayed = self._begin_replay(session, options.replay)
         scope = SessionScope(self._sessions.tracer, session)
         scope.enter()
         if frame is not None:
             frame.sessions.append(scope)
+            frame.replays += filter(None, [replayed])
             frame.show = options.show or frame.show
 
     def set_notebook_session(self, session: Session | None) -> None:
@@ -313,6 +329,8 @@ class Cells:
             label = str(self._number(info))
             frame = CellFrame(info, f"{label}-{secrets.token_hex(4)}", label, True, thread_and_task())
         self._frames.append(frame)
+        if frame.outer:
+            frame.replays += filter(None, [self._begin_replay()])
         self._attach(frame)
         if frame.outer:
             self._attach_session(frame)
@@ -378,6 +396,9 @@ class Cells:
         except KeyboardInterrupt:
             self._undo(frame)  # Half an undo would leave the next cells in this session.
             raise
+        finally:
+            for replayed in reversed(frame.replays):
+                replayed.end()
 
     def _undo(self, frame: CellFrame) -> None:
         """Restore the context from before the frame. Idempotent: an interrupted call is repeated."""

@@ -6,12 +6,14 @@ import ast
 import asyncio
 import sys
 from contextlib import ExitStack
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from IPython.core import async_helpers
 
 from hh_jupyter.display.updatable_output import set_output_factory
 from hh_jupyter.experiments.loops import set_cells_loop
+from hh_jupyter.export.model import Session
 from hh_jupyter.notebook import session_magic
 from hh_jupyter.notebook.cells import CellFrame, Cells, ThreadContexts
 from hh_jupyter.notebook.completion import Completer
@@ -22,7 +24,7 @@ from hh_jupyter.notebook.instrument import Instrumentors, UntracedHint
 from hh_jupyter.notebook.magics import Commands, HHMagics
 from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.places import front_end_of
-from hh_jupyter.notebook.sessions import NotebookSessions, notebook_name
+from hh_jupyter.notebook.sessions import NotebookSessions, notebook_folder, notebook_name
 from hh_jupyter.notebook.status import load_line
 from hh_jupyter.settings import display_settings, set_display_settings
 from hh_jupyter.tracing.api import current_tracer
@@ -31,6 +33,9 @@ from hh_jupyter.tracing.decorators import trace_reloaded_methods
 from hh_jupyter.tracing.processor import GlobalProviderPatch
 from hh_jupyter.tracing.span_store import raise_limits_for_notebook, set_session_titles, span_log
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+if TYPE_CHECKING:
+    from hh_jupyter.notebook.replay import CellRun, Replay
 
 
 class AfterReload(ast.NodeTransformer):
@@ -54,6 +59,7 @@ class Extension:
         self._undo = ExitStack()
         self._state = kernel_state(shell)
         self._named = False
+        self._folder = notebook_folder(shell)
 
     def enter(self, line: str, **options: Any) -> None:
         """Called by a rewritten `%%hh_session` line; see `Cells.enter`."""
@@ -103,8 +109,14 @@ class Extension:
         outputs = self._register_tracer(undo)
         self._outputs = outputs
         self._cells = Cells(
-            shell, self._sessions, guarded(self._before_cell), guarded(outputs.begin), self._on_cell_end
+            shell,
+            self._sessions,
+            guarded(self._before_cell),
+            guarded(outputs.begin),
+            self._on_cell_end,
+            self._begin_replay,
         )
+        undo.callback(self._close_replay)
         self._tracer.on_session_created = guarded(self._cells.on_session_created)
         set_output_factory(UpdatableOutputs(self._cells, self._front_end).open)
         undo.callback(set_output_factory, None)
@@ -175,6 +187,7 @@ class Extension:
             self._state.login,
             settings.set_trait,
             settings.log_in,
+            lambda: self._replay,
         )
         self.show_command = commands.show_command
         magics = HHMagics(self._shell, self._cells, self._sessions, commands)
@@ -211,12 +224,31 @@ class Extension:
         if hint is not None:
             print(hint)
 
+    @cached_property
+    def _replay(self) -> Replay:
+        """The recordings of this kernel; most notebooks have none."""
+        from hh_jupyter.notebook.replay import Replay
+
+        return Replay(self._sessions, self._folder)
+
+    def _begin_replay(self, session: Session | None = None, mode: str | None = None) -> CellRun | None:
+        if (mode or self._tracer.settings.replay) == "off" and "_replay" not in vars(self):
+            return None
+        if session is None:
+            self._replay.apply()  # The setting may have changed since the last cell.
+        return self._replay.begin(session, mode)
+
+    def _close_replay(self) -> None:
+        if "_replay" in vars(self):
+            self._replay.close()
+
     def _before_cell(self) -> None:
         """Apply what may have changed since the last cell: settings, the global provider, the notebook's name."""
         self._settings.apply_changes()
         self._tracer.provider_binding.join_new_global_providers()
         if not self._named:
             self._named = True
+            self._folder = notebook_folder(self._shell)
             name = notebook_name(self._shell)
             # VS Code sets the notebook's name after the kernel has started, before the first cell.
             if name != self._sessions.notebook and not self._tracer.export_state().has_spans:

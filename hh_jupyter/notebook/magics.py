@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
@@ -33,6 +33,9 @@ from hh_jupyter.notebook.transfer import Scope, clear, open_session, save, send
 from hh_jupyter.settings import display_settings
 from hh_jupyter.tracing.span_store import span_log
 
+if TYPE_CHECKING:
+    from hh_jupyter.notebook.replay import Replay
+
 
 class Commands:
     """The commands of `%hh`.
@@ -42,6 +45,7 @@ class Commands:
         sessions, outputs, cells, instrumentors, login: the parts of the extension that the commands act on.
         set_trait: sets and applies a trait of the configuration.
         use_key: reconfigures the tracer with an API key.
+        replay: returns the recordings of the kernel, which are loaded then.
     """
 
     def __init__(
@@ -54,10 +58,11 @@ class Commands:
         login: Login,
         set_trait: Callable[[str, Any], None],
         use_key: Callable[[str], None],
+        replay: Callable[[], Replay],
     ) -> None:
         self._shell, self._sessions, self._outputs, self._cells = shell, sessions, outputs, cells
         self._instrumentors, self._login = instrumentors, login
-        self._set_trait, self._use_key = set_trait, use_key
+        self._set_trait, self._use_key, self._replay = set_trait, use_key, replay
         self._store = SessionStore(sessions, span_log())
         self.suggestions = Suggestions(sessions, self._store, outputs, instrumentors)
         self.show_command = ShowCommand(sessions, outputs, cells, self._store)
@@ -73,6 +78,7 @@ class Commands:
             "clear": self._clear,
             "login": self._log_in,
             "display": self._display,
+            "replay": self._replay_calls,
             "on": self._on,
             "off": self._off,
             "open": self._open,
@@ -180,6 +186,21 @@ class Commands:
         if line.mode:
             self._set_trait("display", line.mode)
         print(f"hh: display {display_settings().display}")
+
+    def _replay_calls(self, line: Namespace) -> None:
+        replay = self._replay()
+        if line.yes and not line.prune:
+            raise UsageError("%hh replay: --yes is an answer to the question of --prune.")
+        if line.prune and line.mode:
+            raise UsageError("%hh replay: --prune cannot be combined with a mode.")
+        if line.prune:
+            print(replay.prune(confirmed=line.yes))
+        elif line.mode:
+            self._set_trait("replay", line.mode)
+            replay.apply()
+            print(replay.describe_mode())
+        else:
+            print(replay.listing())
 
     def _on(self, _: Namespace) -> None:
         self._set_trait("disable_tracing", False)

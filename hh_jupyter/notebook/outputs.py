@@ -422,6 +422,9 @@ class Outputs:
         output = self._add_for(frame, place)
         output.raised, output.interrupted = error is not None, interrupted
         output.ending = self._views.ending(ended_ns, error, thread_errors)
+        for replayed in frame.replays:
+            output.refusal = output.refusal or replayed.refusal
+            output.unrecorded += len(replayed.missed)
         if not self._hub.wanted and self.cells.needs_prices(output.key):
             prices.load()  # A headless run: no user waits, and an update after the last cell would be lost.
         if self._front_end.can_update:

@@ -189,12 +189,26 @@ class Scope:
         if self.confirmed or not foreign:
             return
         listed = f"{_counted(foreign, command)}: {_listed(foreign, command)}"
-        try:
-            answer = input(f"%hh {command}: {listed}. {question} [y/N] ")
-        except (StdinNotImplementedError, EOFError, RuntimeError):
-            raise UsageError(f"%hh {command}: {listed}. {question} Add --yes to go on.") from None
-        if answer.strip().lower() not in ("y", "yes"):
-            raise UsageError(f"%hh {command}: nothing was changed.")
+        confirm(command, listed, question)
+
+
+def confirm(command: str, listed: str, question: str) -> None:
+    """Ask whether to go on.
+
+    Args:
+        command: name of the command, for messages.
+        listed: what it would change.
+        question: what would happen to it. Example: "Delete them?"
+
+    Raises:
+        UsageError: the answer is not yes, or the front end cannot ask.
+    """
+    try:
+        answer = input(f"%hh {command}: {listed}. {question} [y/N] ")
+    except (StdinNotImplementedError, EOFError, RuntimeError):
+        raise UsageError(f"%hh {command}: {listed}. {question} Add --yes to go on.") from None
+    if answer.strip().lower() not in ("y", "yes"):
+        raise UsageError(f"%hh {command}: nothing was changed.")
 
 
 def _counted(sessions: Sequence[KnownSession], command: str) -> str:

@@ -75,6 +75,8 @@ class CellOutput:
         detail: how much span content to include; None: as the setting says.
         errors_only: show only spans in error and their ancestors.
         limit: how much of its limit the session had used when the cell ended; other cells may share it.
+        refusal: the notice that requests were refused, because no recording answers them.
+        unrecorded: number of these requests.
         on_change: for an output that a `SpanView` widget shows: called with `view_id` on every change, on any thread.
     """
 
@@ -98,12 +100,15 @@ class CellOutput:
     detail: Detail | None = None
     errors_only: bool = False
     limit: tuple[Limit, Notice | None] | None = None
+    refusal: Notice | None = None
+    unrecorded: int = 0
     on_change: Callable[[str], None] | None = None
 
     def end_like(self, other: CellOutput) -> None:
         """Copy how and when the cell ended from another output of the same run."""
         self.raised, self.interrupted = other.raised, other.interrupted
         self.ending, self.late, self.limit = other.ending, other.late, other.limit
+        self.refusal, self.unrecorded = other.refusal, other.unrecorded
 
 
 def view_id_of(cell_id: str | None, label: str) -> str:
@@ -166,8 +171,9 @@ class Views:
             interrupted=output.interrupted,
             late=output.late,
             revision=2 * output.changes + price_table.ready(),
-            notice=stop or notice,
+            notice=stop or output.refusal or notice,
             limit=limit,
+            unrecorded=output.unrecorded,
             mode=output.mode,
             max_rows=display_settings().display_rows,
             evicted=max(0, self._span_count(output.key) - len(tree.nodes)),

@@ -29,16 +29,23 @@ def recording_path(name: str, folder: Path, directory: str) -> Path:
     return folder / Path(directory).expanduser() / f"{file_name(name)}{SUFFIX}"
 
 
+def recordings_in(directory: Path) -> list[Path]:
+    """Return the files in a folder of recordings, by name; empty if it cannot be read."""
+    try:
+        return sorted(path for path in directory.iterdir() if path.suffix == SUFFIX and not path.name.startswith("."))
+    except OSError:
+        return []
+
+
 def file_name(name: str) -> str:
     """Return a name as every file system can store it: the name itself, if possible.
 
     A name that has to be changed gets a digest at its end, so that `a/b` and `a:b` do not share a file.
     """
-    safe = _FORBIDDEN.sub("_", name).strip(". ")
-    safe = safe.encode()[:_MAX_BYTES].decode(errors="ignore")
+    safe = _FORBIDDEN.sub("_", name).encode()[:_MAX_BYTES].decode(errors="ignore").strip(". ")
     if _RESERVED.fullmatch(safe):
         safe = f"_{safe}"
-    if safe == name:
+    if safe and safe == name:
         return name
     digest = hashlib.blake2s(name.encode(errors="surrogatepass"), digest_size=3).hexdigest()
     return f"{safe}-{digest}" if safe else digest

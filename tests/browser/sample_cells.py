@@ -327,7 +327,8 @@ def replayed(trace_id: int, *names: str) -> Cell:
     cell = support_agent(trace_id)
     for index, record in enumerate(cell.records):
         if record.facts.model not in (None, "faiss") and (not names or record.name in names):
-            facts = replace(record.facts, replayed=True, replayed_ms=record.duration_ns // 1_000_000, first_token_ns=None)
+            ms = record.duration_ns // 1_000_000
+            facts = replace(record.facts, replayed=True, replayed_ms=ms, first_token_ns=None)
             cell.records[index] = replace(record, facts=facts, end_ns=record.start_ns + record.duration_ns // 8)
     return cell
 

@@ -1,0 +1,272 @@
+"""Recordings in a notebook: which file and mode a cell has, and `%hh replay`.
+
+A cell with `%%hh_session NAME` has the file of that name, all others share the one with the notebook's name. Every run
+of a cell counts equal requests anew. While the mode for all cells is not off, code that runs between cells, such as a
+thread of an earlier cell, has the notebook's file as well: with `only`, nothing is sent at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, cast
+
+from IPython.core.error import UsageError
+
+from hh_jupyter.display.format import count
+from hh_jupyter.display.media import size
+from hh_jupyter.display.view import Notice
+from hh_jupyter.export.finalize import redactor_of
+from hh_jupyter.export.model import Session
+from hh_jupyter.notebook.parser import CELL_MAGIC, quoted
+from hh_jupyter.notebook.sessions import NotebookSessions
+from hh_jupyter.notebook.transfer import confirm
+from hh_jupyter.recordings.file import Entry, RecordingFile
+from hh_jupyter.recordings.hooks import Interception
+from hh_jupyter.recordings.location import recording_path, recordings_in
+from hh_jupyter.recordings.recorder import Mode, Recorder
+
+OFF: Final = "off"
+
+_EFFECTS: Final = {
+    "auto": "model calls are answered from {file}; what it does not hold is sent and recorded there",
+    "only": "model calls are answered from {file}; nothing is sent",
+    "record": "model calls are sent and recorded anew in {file}",
+    OFF: "model calls are sent and not recorded",
+}
+
+
+@dataclass(slots=True)
+class UsedFile:
+    """A file that this kernel has used.
+
+    Attributes:
+        recorder: answers from the file and writes to it.
+        earlier_hits: number of requests that it answered before its current run.
+    """
+
+    recorder: Recorder
+    earlier_hits: int = 0
+
+    @property
+    def hits(self) -> int:
+        """Number of requests that were answered from the file in this kernel."""
+        return self.earlier_hits + self.recorder.counts.replayed
+
+    def begin(self, mode: str) -> None:
+        """Begin a run."""
+        self.earlier_hits = self.hits
+        self.recorder.mode = cast("Mode", mode)
+        self.recorder.begin_run()
+        self.recorder.closed = False
+
+
+@dataclass(slots=True, eq=False)
+class CellRun:
+    """A cell, or a part of it with a session of its own, and its recording.
+
+    Attributes:
+        replay: began it.
+        interception: makes it hold for the cell's code, its tasks and its threads.
+        file: None if the cell has switched recordings off.
+        session_name: of a cell that chose the mode itself, for messages.
+        missed: a sentence about each request that was refused, because mode `only` found no answer; set at the end.
+    """
+
+    replay: Replay
+    interception: Interception
+    file: UsedFile | None
+    session_name: str | None = None
+    missed: list[str] = field(default_factory=list)
+
+    def end(self) -> None:
+        """End the recording, once everything is in the file."""
+        self.replay.end(self)
+
+    @property
+    def refusal(self) -> Notice | None:
+        """The notice about requests that were refused; None if there are none."""
+        if not self.missed:
+            return None
+        title, _, text = self.missed[0].partition(". ")
+        more = f"{count(len(self.missed) - 1, 'more request')} not recorded." if len(self.missed) > 1 else ""
+        sentences = (f"{text.rstrip('.')}." if text else "", more, "To send and record:")
+        again = "%hh replay auto"
+        if self.session_name is not None:
+            again = f"{CELL_MAGIC} {quoted(self.session_name)} --replay auto"
+        return Notice(
+            kind="error", title=f"{title.rstrip('.')}.", text=" ".join(filter(None, sentences)), command=again
+        )
+
+
+class Replay:
+    """The recordings of this kernel.
+
+    Args:
+        sessions: sessions of the notebook, and its tracer.
+        folder: of the notebook.
+    """
+
+    def __init__(self, sessions: NotebookSessions, folder: Path) -> None:
+        self._sessions, self._tracer = sessions, sessions.tracer
+        self._folder = folder
+        self._files: dict[Path, UsedFile] = {}
+        self._between: tuple[Path, Interception] | None = None
+
+    # What holds for a cell, and between cells
+
+    @property
+    def mode(self) -> str:
+        """The mode for all cells."""
+        return self._tracer.settings.replay
+
+    def apply(self) -> None:
+        """Let the settings hold from now on, for the rest of the running cell too."""
+        path = self._path(self._sessions.notebook)
+        if self._between is not None and (self.mode == OFF or self._between[0] != path):
+            self._between[1].stop()
+            self._between = None
+        if self.mode == OFF:
+            for file in self._files.values():
+                file.recorder.close()
+            return
+        for file in self._files.values():
+            file.recorder.mode = cast("Mode", self.mode)
+        if self._between is None:
+            file = self._file(path)
+            file.begin(self.mode)
+            interception = Interception(file.recorder, replaces=Recorder, everywhere=True)
+            interception.start(here=False)
+            self._between = path, interception
+
+    def begin(self, session: Session | None = None, mode: str | None = None) -> CellRun | None:
+        """Let a recording hold in the current context, until `end`; None if there is none to begin or to switch off.
+
+        Args:
+            session: of a cell that has one of its own.
+            mode: that the cell chose; None for that of all cells.
+        """
+        if (mode or self.mode) == OFF:
+            if self._between is None:
+                return None
+            run = CellRun(self, Interception(None, replaces=Recorder), None)
+        else:
+            file = self._file(self._path(self._name(session)))
+            file.begin(mode or self.mode)
+            name = session.name if session is not None and mode is not None else None
+            run = CellRun(self, Interception(file.recorder, replaces=Recorder), file, name)
+        run.interception.start()
+        return run
+
+    def end(self, run: CellRun) -> None:
+        """End what `begin` returned."""
+        run.interception.stop()
+        if run.file is None:
+            return
+        recorder = run.file.recorder
+        recorder.end_run()
+        run.missed = list(recorder.counts.missed)
+        if self.mode == OFF:
+            recorder.closed = True
+        else:
+            recorder.mode = cast("Mode", self.mode)  # For threads that the cell has left.
+
+    def close(self) -> None:
+        """End everything; the files are complete afterwards."""
+        if self._between is not None:
+            self._between[1].stop()
+            self._between = None
+        for file in self._files.values():
+            file.recorder.close()
+
+    def _path(self, name: str) -> Path:
+        return recording_path(name, self._folder, self._tracer.settings.recordings_dir)
+
+    def _name(self, session: Session | None) -> str:
+        """The name of a cell's recording; an unnamed session is called after its cell, whose number changes."""
+        notebook = self._sessions.notebook
+        if session is None or re.fullmatch(rf"{re.escape(notebook)}-\d+", session.name):
+            return notebook
+        return session.name
+
+    def _file(self, path: Path) -> UsedFile:
+        if path not in self._files:
+            settings = self._tracer.settings
+            redactor = redactor_of(settings) if settings.redact else None
+            self._files[path] = UsedFile(Recorder(path, redactor=redactor))
+        return self._files[path]
+
+    # `%hh replay`
+
+    def describe_mode(self) -> str:
+        """One line: the mode for all cells, and what it does."""
+        path = self._path(self._sessions.notebook)
+        effect = _EFFECTS[self.mode].format(file=_shown(path))
+        missing = "" if self.mode != "only" or path.exists() else " It does not exist yet: %hh replay auto records it."
+        origin = self._tracer.settings.origins.get("replay", "default")
+        return f"hh: replay {self.mode}{f' ({origin})' if origin.startswith('HH_') else ''}: {effect}.{missing}"
+
+    def listing(self) -> str:
+        """The mode, and a table of the recordings in the folder."""
+        directory = self._path("").parent
+        paths = dict.fromkeys([*recordings_in(directory), *(path for path in self._files if path.exists())])
+        if not paths:
+            return f"{self.describe_mode()}\n  no recordings in {_shown(directory)}"
+        rows = [("file", "exchanges", "size", "age", "hits"), *(self._row(path) for path in paths)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = [
+            "  ".join((row[0].ljust(widths[0]), *(text.rjust(w) for text, w in zip(row[1:], widths[1:], strict=True))))
+            for row in rows
+        ]
+        return "\n".join([self.describe_mode(), *(f"  {line}" for line in lines)])
+
+    def prune(self, *, confirmed: bool) -> str:
+        """Delete the exchanges that were not used since the kernel started, from the files that it has used.
+
+        Args:
+            confirmed: do not ask.
+
+        Returns:
+            One line about the result.
+
+        Raises:
+            UsageError: the answer is not yes, or the front end cannot ask.
+        """
+        used = [file.recorder for file in self._files.values()]
+        unused = {recorder: number for recorder in used if (number := recorder.unused())}
+        if not used:
+            raise UsageError(
+                "%hh replay: this kernel has used no recording yet, so none is known to be unused. Run all cells first."
+            )
+        if not unused:
+            return "hh: every recorded exchange of these cells was used; nothing to delete."
+        listed = ", ".join(f"{count(number, 'exchange')} of {_shown(one.path)}" for one, number in unused.items())
+        if not confirmed:
+            confirm("replay", f"not used since this kernel started: {listed}", "Delete them?")
+        deleted = sum(recorder.prune() for recorder in unused)
+        return f"hh: deleted {count(deleted, 'exchange')}: {listed}."
+
+    def _row(self, path: Path) -> tuple[str, str, str, str, str]:
+        found = RecordingFile(path)
+        found.load()
+        state, file = path.stat(), self._files.get(path)
+        exchanges = sum(isinstance(entry, Entry) for entry in found.entries)
+        damaged = f" ({count(len(found.damaged), 'damaged line')})" if found.damaged else ""
+        hits = f"{file.hits:,}" if file is not None else "-"
+        return f"{_shown(path)}{damaged}", f"{exchanges:,}", size(state.st_size), _age(state.st_mtime), hits
+
+
+def _shown(path: Path) -> str:
+    """The path from the working directory if it is below it."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+_AGES: Final = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
+
+
+def _age(modified: float) -> str:
+    seconds = max(0, int(time.time() - modified))
+    return next((count(seconds // length, unit) for length, unit in _AGES if seconds >= length), "just now")
