@@ -296,6 +296,7 @@ def tracer_for(arguments: Mapping[str, Any], *, verbose: bool) -> Iterator[Honey
         return
     settings = dataclasses.replace(settings, source=SOURCE, session_id=None, skip_backend_session_creation=True)
     tracer = HoneyHiveTracer.from_settings(settings, name=SOURCE, join=False, register="never")
+    tracer.begin_replay()
     try:
         yield tracer
     finally:

@@ -150,6 +150,8 @@ class Extension:
     def _register_tracer(self, undo: ExitStack) -> Outputs:
         # A tracer that the user's code made before is used, and is not shut down at unload.
         existing = current_tracer()
+        if existing is not None:
+            existing.end_replay()  # From here on, cells have recordings.
         if existing is None:
             undo.callback(set_display_settings, None)
         tracer = self._tracer = self._settings.tracer = existing or self._make_tracer()

@@ -93,6 +93,7 @@ class HoneyHiveTracer:
             settings_table.set_display_settings(display)
         warn_not_sending(self.settings)
         set_default_if_unset(self)
+        self.begin_replay()
 
     @classmethod
     def init(
@@ -143,6 +144,7 @@ class HoneyHiveTracer:
         self.uid = uuid.uuid4().hex
         registry.set_verbose(self, settings.verbose)
         self.closed = self._shutdown_result = False
+        self._stop_replay: Callable[[], None] | None = None
         # For the notebook, where a session created in a cell also applies to the following cells.
         self.on_session_created: Callable[[Session], None] | None = None
         self.exporter = Exporter(settings, span_store.span_log(), span_store.detail_store())
@@ -180,6 +182,22 @@ class HoneyHiveTracer:
                 self.provider_binding.switch_on(settings)
         if (before.session_name, before.session_id) != (settings.session_name, settings.session_id):
             self.sessions.start_own(self.session_name or "notebook", "first_span")
+
+    def begin_replay(self) -> None:
+        """Answer model calls from a recording until the shutdown, if the settings say so; a notebook does by itself."""
+        if self.settings.replay == "off" or has_host():
+            return
+        from hh_jupyter.export.finalize import redactor_of
+        from hh_jupyter.recordings import process
+
+        redactor = redactor_of(self.settings) if self.settings.redact else None
+        self._stop_replay = process.begin(self.settings.replay, self.settings.recordings_dir, redactor)
+
+    def end_replay(self) -> None:
+        """End what `begin_replay` began."""
+        stop, self._stop_replay = self._stop_replay, None
+        if stop is not None:
+            stop()
 
     @property
     def exported_elsewhere(self) -> bool:
@@ -598,6 +616,7 @@ class HoneyHiveTracer:
         """`shutdown` with another time budget."""
         if self.closed:
             return
+        self.end_replay()
         self.provider_binding.switch_off()
         unset_default(self)
         self._shutdown_result = self.exporter.close(seconds)  # After a Ctrl-C here, shutdown can be called again.
