@@ -38,6 +38,7 @@ _LINE: Final = re.compile(
     r"\s*%hh(?P<form>_session)?[ \t]+|(?P<cell>%%hh_session[ \t]+|#[ \t]*\|[ \t]*hh_session[ \t]*:)"
 )
 _HOOK_KEYS: Final = ("%hh", "%hh_session", "%%hh_session")
+_RECORDING: Final = "RECORDING"
 _TYPE: Final = "param"
 """The type that front ends show beside a completion."""
 
@@ -113,7 +114,10 @@ def _each_argument(parser: MagicParser) -> Iterator[argparse.Action]:
 
 def _values(action: argparse.Action, fragment: str, suggest: Suggest) -> Iterator[str]:
     """What this argument or option may be: the words and placeholders of its metavar."""
-    for known in map(str, action.choices or str(action.metavar).split("|")):
+    words = [str(word) for word in action.choices or str(action.metavar).split("|")]
+    if words == ["NAME"]:
+        words.append(_RECORDING)  # A new session of this name can be answered from it.
+    for known in words:
         if known == "FILE":
             yield from map(quoted, _files(fragment.lstrip("'\"")))
         else:
@@ -214,18 +218,27 @@ class Suggestions:
 
     Args:
         sessions, store, outputs, instrumentors: the sources of the values.
+        recordings: returns the names of the recordings.
     """
 
     def __init__(
-        self, sessions: NotebookSessions, store: SessionStore, outputs: Outputs, instrumentors: Instrumentors
+        self,
+        sessions: NotebookSessions,
+        store: SessionStore,
+        outputs: Outputs,
+        instrumentors: Instrumentors,
+        recordings: Callable[[], Iterable[str]],
     ) -> None:
         self._sessions, self._store = sessions, store
         self._outputs, self._instrumentors = outputs, instrumentors
+        self._recordings = recordings
 
     def __call__(self, placeholder: str) -> Iterable[str]:
         """The values of this placeholder."""
         if placeholder == "NAME":
             return _named(reversed(self._sessions.titles.items()))
+        if placeholder == _RECORDING:
+            return (name for name in self._recordings() if not _CANNOT_BE_TYPED.match(name))
         if placeholder == "SESSION":
             return _named((session.id, session.title) for session in reversed(self._store.all()))
         if placeholder == "CELL":

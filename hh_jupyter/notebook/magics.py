@@ -64,7 +64,7 @@ class Commands:
         self._instrumentors, self._login = instrumentors, login
         self._set_trait, self._use_key, self._replay = set_trait, use_key, replay
         self._store = SessionStore(sessions, span_log())
-        self.suggestions = Suggestions(sessions, self._store, outputs, instrumentors)
+        self.suggestions = Suggestions(sessions, self._store, outputs, instrumentors, lambda: replay().names())
         self.show_command = ShowCommand(sessions, outputs, cells, self._store)
         self._by_name: dict[str, Callable[[Namespace], None]] = {
             "status": self._status,

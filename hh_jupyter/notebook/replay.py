@@ -182,6 +182,10 @@ class Replay:
         for file in self._files.values():
             file.recorder.close()
 
+    @property
+    def _directory(self) -> Path:
+        return self._path(self._sessions.notebook).parent
+
     def _path(self, name: str) -> Path:
         return recording_path(name, self._folder, self._tracer.settings.recordings_dir)
 
@@ -209,9 +213,13 @@ class Replay:
         origin = self._tracer.settings.origins.get("replay", "default")
         return f"hh: replay {self.mode}{f' ({origin})' if origin.startswith('HH_') else ''}: {effect}.{missing}"
 
+    def names(self) -> list[str]:
+        """The names of the recordings in the folder."""
+        return [path.stem for path in recordings_in(self._directory)]
+
     def listing(self) -> str:
         """The mode, and a table of the recordings in the folder."""
-        directory = self._path("").parent
+        directory = self._directory
         paths = dict.fromkeys([*recordings_in(directory), *(path for path in self._files if path.exists())])
         if not paths:
             return f"{self.describe_mode()}\n  no recordings in {_shown(directory)}"
