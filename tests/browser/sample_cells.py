@@ -333,6 +333,28 @@ def replayed(trace_id: int, *names: str) -> Cell:
     return cell
 
 
+def unrecorded(trace_id: int) -> Cell:
+    """A call that was refused, because it is not in the recording."""
+    cell = Cell(trace_id)
+    text = (
+        "Error code: 404 - {'error': {'type': 'not_recorded', 'message': 'POST /v1/chat is not recorded'}}"
+    )
+    error = SpanError("NotFoundError", text, "cell:2", 404)
+    cell.add("llm", "support_agent", 0, 12, model="gpt-4.1", error=error)
+    return cell
+
+
+NOT_RECORDED = Notice(
+    kind="error",
+    title="POST /v1/chat/completions is not recorded in refund-triage.jsonl.",
+    text=(
+        'Compared with the nearest recorded request: messages[0].content is "…licy you rely on by its number.", was '
+        '"…licy you rely on.". To send and record:'
+    ),
+    command="%hh replay auto",
+)
+
+
 def convert(trace_id: int) -> Cell:
     """An agent that caught one error, raised another one from the next, and whose last call was cancelled."""
     cell, answer = Cell(trace_id), SpanError("ValueError", "no answer", "agent.py:7")
@@ -508,6 +530,7 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "stopped": support_agent(20, fails=True),
         "replayed": replayed(17),
         "partly": replayed(18, "decide"),
+        "unrecorded": unrecorded(19),
     }
     refused = Notice(
         kind="error",
@@ -542,6 +565,7 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "stopped": {"raised": True, "mode": "line", "limit": spent, "notice": limit_reached},
         "replayed": {"mode": "tree"},
         "partly": {"mode": "tree"},
+        "unrecorded": {"raised": True, "unrecorded": 1, "notice": NOT_RECORDED},
         "big": {"mode": "tree"},
         "pictures": {"mode": "tree"},
         "picture": {"mode": "tree"},

@@ -15,8 +15,7 @@ from tests.browser.conftest import FLAGS
 from tests.browser.harness import SMALL, Harness
 from tests.conftest import BROWSERS
 
-STATES = (*SMALL, "limited", "stopped", "big", "pictures", "picture")
-STATES = (*SMALL, "big", "pictures", "picture", "replayed", "partly")
+STATES = (*SMALL, "limited", "stopped", "big", "pictures", "picture", "replayed", "partly", "unrecorded")
 WIDTHS = (1040, 760, 560)
 THEMES = {"light": "", "dark": "#dark"}
 

@@ -13,7 +13,17 @@ from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanError, SpanRecord
 from hh_jupyter.records.tree import Ending, SpanTree
 from hh_jupyter.settings import Settings
-from tests.browser.sample_cells import Cell, many, one_call, rag, replayed, running, support_agent
+from tests.browser.sample_cells import (
+    NOT_RECORDED,
+    Cell,
+    many,
+    one_call,
+    rag,
+    replayed,
+    running,
+    support_agent,
+    unrecorded,
+)
 from tests.display.views import view
 from tests.records.builders import START, UNAVAILABLE, span
 
@@ -107,6 +117,7 @@ def states() -> dict[str, CellView]:
         "late spans": small.view("hh-late", "15", late=3),
         "replayed": replayed(9).view("hh-replayed", "22", mode="tree"),
         "partly replayed": replayed(10, "decide").view("hh-partly-replayed", "23", mode="tree"),
+        "not recorded": unrecorded(11).view("hh-missed", "24", raised=True, unrecorded=1, notice=NOT_RECORDED),
         "truncated": big.view("hh-big", "16", mode="tree", max_rows=12, evicted=2_000),
     }
     preview = with_content(failing, failing.view("hh-preview", "17", raised=True), "preview")

@@ -63,6 +63,13 @@ EXPECTED = {
     "late spans": ["+3 after the cell ended"],
     "replayed": ["replayed, saved $0.0091", "replayed, was 340 ms", "6,043 tokens"],
     "partly replayed": ["1 of 15 replayed, saved $0.0042", "replayed, was 792 ms", "$0.0050"],
+    "not recorded": [
+        "✗ support_agent",
+        "1 not recorded",
+        "POST /v1/chat/completions is not recorded in refund-triage.jsonl.",
+        "by its number",
+        "%hh replay auto",
+    ],
     "truncated": ["showing 9,993 of 12,001", "8 more spans", "1,093,125+ tokens", "$0.525+", "429"],
     "error with a preview": ["✗ support_agent", "payments.py:41"],
     "one span in full": ["user", "Explain idempotency keys in one sentence. <img src=x onerror=alert(1)>", "assistant"],
@@ -138,6 +145,22 @@ def test_every_display_shows_the_state(name: str) -> None:
 def test_later_outputs_without_the_notice_show_only_the_delivery_state(name: str) -> None:
     assert "%hh" not in text.summary(STATES[name])
     assert bare(html.render(STATES[name]).partition("</details>")[2].removesuffix("</div>")) == ""
+
+
+def test_a_refused_request_counts_once_and_cannot_be_sent_by_a_button() -> None:
+    shown = STATES["not recorded"]
+    header = hub.encode_header(shown)
+    assert (header["unrecorded"], header["errors"], header["can_send"]) == ("1 not recorded", "", False)
+    assert "1 error" not in text.render(shown) + bare(html.render(shown))
+
+
+def test_every_row_that_a_recording_answered_is_hollow_and_says_so_in_the_live_view_too() -> None:
+    shown = STATES["replayed"]
+    columns, _ = hub.encode_rows(shown)
+    replayed = [node.record.facts.replayed for node in shown.tree.nodes]
+    assert {int(index) for index in columns["replays"]} == {index for index, one in enumerate(replayed) if one}
+    assert html.render(shown).count("1px dashed") == 4
+    assert [line.count("╌") > 0 for line in text.render(shown).splitlines() if "replayed, was" in line] == [True] * 3
 
 
 def test_every_state_has_expectations() -> None:

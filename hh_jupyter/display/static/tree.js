@@ -131,7 +131,7 @@ function nameCell(row, toggle) {
     items ? h("span", { class: "hh-times" }, `×${count(items.length)}`) : null,
     note ? h("span", { class: span.error ? `hh-note hh-note-${span.error}` : "hh-model" }, span.error === "cancelled" ? `⊘ ${note}` : note) : null,
     !note && !items && span.model ? h("span", { class: "hh-model", title: span.model }, span.model) : null,
-    !items && span.replayed ? h("span", { class: "hh-was" }, span.replayed) : null,
+    !items && span.replayed ? h("span", { class: "hh-was" }, span.replayed.split(/(?=, )/).map((part) => h("span", null, part))) : null,
     !items && span.error !== "uncaught" && span.errors ? h("span", { class: "hh-chip hh-chip-error hh-small" }, count(span.errors)) : null,
     tokens ? h("span", { class: "hh-tokens" }, short(tokens)) : null);
 }
