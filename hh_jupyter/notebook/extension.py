@@ -127,7 +127,7 @@ class Extension:
         undo.callback(setattr, self._tracer, "on_session_created", None)
         set_session_titles(self.titles)
         undo.callback(set_session_titles, None)
-        set_host(self._settings.configure_from_init)
+        set_host(self._configure_from_init)
         undo.callback(set_host, None)
         setattr(shell, session_magic.SHELL_ATTRIBUTE, self)
         undo.callback(delattr, shell, session_magic.SHELL_ATTRIBUTE)
@@ -239,6 +239,13 @@ class Extension:
         if session is None:
             self._replay.apply()  # The setting may have changed since the last cell.
         return self._replay.begin(session, mode)
+
+    def _configure_from_init(self, arguments: dict[str, Any]) -> HoneyHiveTracer | None:
+        before = self._tracer.settings.replay
+        found = self._settings.configure_from_init(arguments)
+        if self._tracer.settings.replay != before:
+            self._replay.apply()
+        return found
 
     def _close_replay(self) -> None:
         if "_replay" in vars(self):

@@ -16,7 +16,7 @@ from typing import Final, cast
 
 from IPython.core.error import UsageError
 
-from hh_jupyter.display.format import count
+from hh_jupyter.display.format import clean, count
 from hh_jupyter.display.media import size
 from hh_jupyter.display.view import Notice
 from hh_jupyter.export.finalize import redactor_of
@@ -26,10 +26,13 @@ from hh_jupyter.notebook.sessions import NotebookSessions
 from hh_jupyter.notebook.transfer import confirm
 from hh_jupyter.recordings.file import Entry, RecordingFile
 from hh_jupyter.recordings.hooks import Interception
-from hh_jupyter.recordings.location import recording_path, recordings_in
+from hh_jupyter.recordings.location import SUFFIX, recording_path, recordings_in
 from hh_jupyter.recordings.recorder import Mode, Recorder
 
 OFF: Final = "off"
+_AFTER_FILE: Final = re.compile(rf"(?<={re.escape(SUFFIX)})[.:] ")
+"""Where the sentence about a request that is not recorded in a file goes on with what differs."""
+_DIFFERENCE_LENGTH: Final = 300
 
 _EFFECTS: Final = {
     "auto": "model calls are answered from {file}; what it does not hold is sent and recorded there",
@@ -72,14 +75,14 @@ class CellRun:
         replay: began it.
         interception: makes it hold for the cell's code, its tasks and its threads.
         file: None if the cell has switched recordings off.
-        session_name: of a cell that chose the mode itself, for messages.
+        remedy: what records the requests that were refused.
         missed: a sentence about each request that was refused, because mode `only` found no answer; set at the end.
     """
 
     replay: Replay
     interception: Interception
     file: UsedFile | None
-    session_name: str | None = None
+    remedy: str = "%hh replay auto"
     missed: list[str] = field(default_factory=list)
 
     def end(self) -> None:
@@ -91,15 +94,13 @@ class CellRun:
         """The notice about requests that were refused; None if there are none."""
         if not self.missed:
             return None
-        title, _, text = self.missed[0].partition(". ")
+        title, *rest = _AFTER_FILE.split(self.missed[0], 1)
+        text = "".join(rest)
         more = f"{count(len(self.missed) - 1, 'more request')} not recorded." if len(self.missed) > 1 else ""
-        sentences = (f"{text.rstrip('.')}." if text else "", more, "To send and record:")
-        again = "%hh replay auto"
-        if self.session_name is not None:
-            again = f"{CELL_MAGIC} {quoted(self.session_name)} --replay auto"
-        return Notice(
-            kind="error", title=f"{title.rstrip('.')}.", text=" ".join(filter(None, sentences)), command=again
-        )
+        difference = clean(f"{text[:1].upper()}{text[1:]}".rstrip("."), _DIFFERENCE_LENGTH)
+        sentences = (f"{difference}." if difference else "", more, "To send and record:")
+        text = " ".join(filter(None, sentences))
+        return Notice(kind="error", title=f"{title.rstrip('.')}.", text=text, command=self.remedy)
 
 
 class Replay:
@@ -156,8 +157,10 @@ class Replay:
         else:
             file = self._file(self._path(self._name(session)))
             file.begin(mode or self.mode)
-            name = session.name if session is not None and mode is not None else None
-            run = CellRun(self, Interception(file.recorder, replaces=Recorder), file, name)
+            run = CellRun(self, Interception(file.recorder, replaces=Recorder), file)
+            if session is not None and mode is not None:
+                name = "" if self._is_unnamed(session) else f" {quoted(session.name)}"
+                run.remedy = f"{CELL_MAGIC}{name} --replay auto"
         run.interception.start()
         return run
 
@@ -190,11 +193,12 @@ class Replay:
         return recording_path(name, self._folder, self._tracer.settings.recordings_dir)
 
     def _name(self, session: Session | None) -> str:
-        """The name of a cell's recording; an unnamed session is called after its cell, whose number changes."""
-        notebook = self._sessions.notebook
-        if session is None or re.fullmatch(rf"{re.escape(notebook)}-\d+", session.name):
-            return notebook
-        return session.name
+        """The name of a cell's recording."""
+        return self._sessions.notebook if session is None or self._is_unnamed(session) else session.name
+
+    def _is_unnamed(self, session: Session) -> bool:
+        """Whether a session is called after its cell, whose number changes from run to run."""
+        return re.fullmatch(rf"{re.escape(self._sessions.notebook)}-\d+", session.name) is not None
 
     def _file(self, path: Path) -> UsedFile:
         if path not in self._files:

@@ -19,7 +19,8 @@ _running: Recorder | None = None
 def begin(mode: str, directory: str, redactor: Redactor | RedactorWithFunction | None) -> Callable[[], None] | None:
     """Let the recording of the running script hold for all code, and return the function that ends it.
 
-    None if another recording holds: that of an earlier tracer, or of a block around the call.
+    None if another recording holds already: that of a block around the call, or of an earlier tracer, whose mode is
+    set to this one.
 
     Args:
         mode: the setting `replay`, not off.
@@ -28,7 +29,10 @@ def begin(mode: str, directory: str, redactor: Redactor | RedactorWithFunction |
     """
     global _running
     with _lock:
-        if _running is not None or any(isinstance(one, Recorder) for one in in_force()):
+        if _running is not None:
+            _running.mode = cast("Mode", mode)
+            return None
+        if any(isinstance(one, Recorder) for one in in_force()):
             return None
         name, folder = script_location()
         recorder = _running = Recorder(recording_path(name, folder, directory), cast("Mode", mode), redactor=redactor)

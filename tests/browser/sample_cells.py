@@ -336,9 +336,7 @@ def replayed(trace_id: int, *names: str) -> Cell:
 def unrecorded(trace_id: int) -> Cell:
     """A call that was refused, because it is not in the recording."""
     cell = Cell(trace_id)
-    text = (
-        "Error code: 404 - {'error': {'type': 'not_recorded', 'message': 'POST /v1/chat is not recorded'}}"
-    )
+    text = "Error code: 404 - {'error': {'type': 'not_recorded', 'message': 'POST /v1/chat is not recorded'}}"
     error = SpanError("NotFoundError", text, "cell:2", 404)
     cell.add("llm", "support_agent", 0, 12, model="gpt-4.1", error=error)
     return cell

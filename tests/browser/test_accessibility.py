@@ -16,7 +16,7 @@ from tests.browser.accessibility import NARROW, WIDE, violations
 )
 def test_axe_finds_nothing(open_cells: Callable[..., Page], theme: str, size: ViewportSize) -> None:
     """One line, trees, error, running, notices, the list of keys, each kind of tab."""
-    page = open_cells("fail", "run", "err", theme=theme)
+    page = open_cells("fail", "run", "err", "replayed", "unrecorded", theme=theme)
     page.locator("#err").get_by_role("button", name="? keys").click()
     page.locator("#fail").get_by_role("button", name="answer_question").click()
     page.locator("#run").get_by_role("tab", name="Attributes").click()

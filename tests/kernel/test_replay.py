@@ -135,6 +135,19 @@ def test_the_mode_changes_in_the_middle_of_a_cell(notebook: Notebook) -> None:
     assert notebook.asked("%hh replay record\nask('middle')") == 1
 
 
+def test_the_mode_of_init_applies_at_once(notebook: Notebook) -> None:
+    init = "hh.HoneyHiveTracer.init(replay='only')\ntry: ask('of init')\nexcept openai.NotFoundError: print('refused')"
+    assert notebook.run(init).stdout == "refused\n"
+    notebook.run("hh.HoneyHiveTracer.init(replay='off')")
+    assert notebook.asked("ask('of init')") == 1
+
+
+def test_an_unnamed_session_with_a_mode_of_its_own_uses_the_notebooks_file(notebook: Notebook) -> None:
+    cell = notebook.kernel.run("%%hh_session --replay only\nask('of an unnamed session')")
+    assert "not recorded in notebook.jsonl." in cell.output.text
+    assert "To send and record: %%hh_session --replay auto" in cell.output.text
+
+
 def test_the_cells_own_mode_overrides_the_mode_for_all_cells(notebook: Notebook) -> None:
     notebook.run("%%hh_session mine --replay auto\nask('mine')")
     notebook.run("%hh replay only")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hh_jupyter.testing import Backend
+from tests.fake_llm import FakeLLM
 from tests.kernel.conftest import KEY
 from tests.kernel.driver import PRELUDE, PYTHON, kernel_environment
 
@@ -165,3 +167,26 @@ def test_found_texts_are_printed_also_to_a_stream_without_unicode(tmp_path: Path
     assert "late «parcel»" in ipython(tmp_path, *cells)
     printed = ipython(tmp_path, *cells, PYTHONIOENCODING="ascii")
     assert "late >>parcel<<" in printed
+
+
+def test_calls_are_replayed_in_a_terminal_and_listed_under_its_name(tmp_path: Path) -> None:
+    ask = "openai.OpenAI().chat.completions.create(model='gpt-4o', messages=[{'role': 'user', 'content': 'Hello'}]).id"
+    with FakeLLM() as fake:
+        printed = ipython(
+            tmp_path,
+            "%load_ext hh_jupyter",
+            "%hh instrument",
+            "import openai",
+            f"%%hh_session chat --replay auto\n{ask}\n",
+            f"%%hh_session chat --replay auto\n{ask}\n",
+            "%hh replay auto",
+            ask,
+            ask,
+            "%hh replay",
+            OPENAI_BASE_URL=f"{fake.url}/v1",
+            OPENAI_API_KEY="sk-fake",
+        )
+        assert len(fake.log) == 2
+    assert len([line for line in printed.splitlines() if "✓" in line and "replayed, saved ~$" in line]) == 2
+    assert re.search(r"recordings/chat.jsonl +1 .* 1\n", printed)
+    assert re.search(r"recordings/ipython.jsonl +1 .* 1\n", printed)

@@ -77,6 +77,12 @@ def test_a_typo_in_the_variable_sends_nothing(tmp_path: Path, fake: FakeLLM) -> 
     assert fake.log == []
 
 
+def test_a_later_tracer_may_forbid_to_send(tmp_path: Path, fake: FakeLLM) -> None:
+    setup = f"{INIT}; HoneyHiveTracer(replay='only')"
+    assert "NotFoundError" in run(tmp_path, fake, setup, HH_REPLAY="auto")
+    assert fake.log == []
+
+
 def test_several_tracers_share_the_recording_of_the_first(tmp_path: Path, fake: FakeLLM) -> None:
     setup = f"{INIT}; other = HoneyHiveTracer(session_name='other'); print(ask()); other.shutdown()"
     first, second = (run(tmp_path, fake, setup, HH_REPLAY="auto") for _ in range(2))
