@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hh_jupyter.notebook.sessions import notebook_name
+from hh_jupyter.notebook.sessions import notebook_folder, notebook_name
 
 LOADING = """
 import pathlib, sys
@@ -49,3 +49,24 @@ def test_a_parent_process_that_cannot_be_read_names_no_notebook(
     monkeypatch.setitem(sys.modules, "psutil", types.SimpleNamespace(Process=refuse))
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     assert notebook_name(types.SimpleNamespace(user_ns={}, kernel=object())) == "notebook"
+
+
+def test_the_folder_is_that_of_the_notebook_wherever_the_kernel_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """VS Code and papermill may start kernels elsewhere; a front end may name a notebook that has been moved."""
+    notebook = tmp_path / "work" / "agent.ipynb"
+    notebook.parent.mkdir()
+    notebook.touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    shell = types.SimpleNamespace(user_ns={}, kernel=object())
+    assert notebook_folder(shell) == tmp_path
+    shell.user_ns["__vsc_ipynb_file__"] = str(notebook)
+    assert notebook_folder(shell) == notebook.parent
+    shell.user_ns["__vsc_ipynb_file__"] = "work/agent.ipynb"
+    assert notebook_folder(shell) == notebook.parent
+    monkeypatch.chdir(notebook.parent)
+    assert notebook_folder(shell) == notebook.parent
+    shell.user_ns["__vsc_ipynb_file__"] = str(tmp_path / "gone" / "agent.ipynb")
+    assert notebook_folder(shell) == notebook.parent
