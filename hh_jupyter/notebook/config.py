@@ -394,12 +394,14 @@ class KernelState:
         arguments: of `HoneyHiveTracer.init`.
         traits: those that were set while the kernel ran.
         made: the sessions that were made and still have spans to show.
+        recordings: the recordings that cells have used, by path.
     """
 
     login: Login = field(default_factory=Login)
     arguments: dict[str, Any] = field(default_factory=dict)
     traits: dict[str, Any] = field(default_factory=dict)
     made: SessionHistory = field(default_factory=SessionHistory)
+    recordings: dict[Path, Any] = field(default_factory=dict)
 
 
 _states: WeakKeyDictionary[Any, KernelState] = WeakKeyDictionary()

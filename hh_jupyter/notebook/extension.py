@@ -231,7 +231,7 @@ class Extension:
         """The recordings of this kernel; most notebooks have none."""
         from hh_jupyter.notebook.replay import Replay
 
-        return Replay(self._sessions, self._folder)
+        return Replay(self._sessions, self._folder, self._state.recordings)
 
     def _begin_replay(self, session: Session | None = None, mode: str | None = None) -> CellRun | None:
         if (mode or self._tracer.settings.replay) == "off" and "_replay" not in vars(self):

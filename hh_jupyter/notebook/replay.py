@@ -28,6 +28,7 @@ from hh_jupyter.recordings.file import Entry, RecordingFile
 from hh_jupyter.recordings.hooks import Interception
 from hh_jupyter.recordings.location import SUFFIX, recording_path, recordings_in
 from hh_jupyter.recordings.recorder import Mode, Recorder
+from hh_jupyter.settings import Settings
 
 OFF: Final = "off"
 _AFTER_FILE: Final = re.compile(rf"(?<={re.escape(SUFFIX)})[.:] ")
@@ -59,10 +60,11 @@ class UsedFile:
         """Number of requests that were answered from the file in this kernel."""
         return self.earlier_hits + self.recorder.counts.replayed
 
-    def begin(self, mode: str) -> None:
-        """Begin a run."""
+    def begin(self, mode: str, settings: Settings) -> None:
+        """Begin a run. What is written is redacted, also if spans are not."""
         self.earlier_hits = self.hits
         self.recorder.mode = cast("Mode", mode)
+        self.recorder.redactor = redactor_of(settings) if settings.redact else None
         self.recorder.begin_run()
         self.recorder.closed = False
 
@@ -109,12 +111,13 @@ class Replay:
     Args:
         sessions: sessions of the notebook, and its tracer.
         folder: of the notebook.
+        files: those that the kernel has used, also before this load.
     """
 
-    def __init__(self, sessions: NotebookSessions, folder: Path) -> None:
+    def __init__(self, sessions: NotebookSessions, folder: Path, files: dict[Path, UsedFile]) -> None:
         self._sessions, self._tracer = sessions, sessions.tracer
         self._folder = folder
-        self._files: dict[Path, UsedFile] = {}
+        self._files = files
         self._between: tuple[Path, Interception] | None = None
 
     # What holds for a cell, and between cells
@@ -138,7 +141,7 @@ class Replay:
             file.recorder.mode = cast("Mode", self.mode)
         if self._between is None:
             file = self._file(path)
-            file.begin(self.mode)
+            file.begin(self.mode, self._tracer.settings)
             interception = Interception(file.recorder, replaces=Recorder, everywhere=True)
             interception.start(here=False)
             self._between = path, interception
@@ -156,7 +159,7 @@ class Replay:
             run = CellRun(self, Interception(None, replaces=Recorder), None)
         else:
             file = self._file(self._path(self._name(session)))
-            file.begin(mode or self.mode)
+            file.begin(mode or self.mode, self._tracer.settings)
             run = CellRun(self, Interception(file.recorder, replaces=Recorder), file)
             if session is not None and mode is not None:
                 name = "" if self._is_unnamed(session) else f" {quoted(session.name)}"
@@ -202,9 +205,7 @@ class Replay:
 
     def _file(self, path: Path) -> UsedFile:
         if path not in self._files:
-            settings = self._tracer.settings
-            redactor = redactor_of(settings) if settings.redact else None
-            self._files[path] = UsedFile(Recorder(path, redactor=redactor))
+            self._files[path] = UsedFile(Recorder(path))
         return self._files[path]
 
     # `%hh replay`
@@ -255,20 +256,29 @@ class Replay:
             )
         if not unused:
             return "hh: every recorded exchange of these cells was used; nothing to delete."
-        listed = ", ".join(f"{count(number, 'exchange')} of {_shown(one.path)}" for one, number in unused.items())
         if not confirmed:
+            listed = ", ".join(
+                f"{number:,} of {count(_exchanges(one.path)[0], 'exchange')} in {_shown(one.path)}"
+                for one, number in unused.items()
+            )
             confirm("replay", f"not used since this kernel started: {listed}", "Delete them?")
-        deleted = sum(recorder.prune() for recorder in unused)
-        return f"hh: deleted {count(deleted, 'exchange')}: {listed}."
+        deleted = {recorder: recorder.prune() for recorder in unused}
+        listed = ", ".join(f"{count(number, 'exchange')} of {_shown(one.path)}" for one, number in deleted.items())
+        return f"hh: deleted {listed}."
 
     def _row(self, path: Path) -> tuple[str, str, str, str, str]:
-        found = RecordingFile(path)
-        found.load()
         state, file = path.stat(), self._files.get(path)
-        exchanges = sum(isinstance(entry, Entry) for entry in found.entries)
-        damaged = f" ({count(len(found.damaged), 'damaged line')})" if found.damaged else ""
+        exchanges, lines = _exchanges(path)
+        damaged = f" ({count(lines, 'damaged line')})" if lines else ""
         hits = f"{file.hits:,}" if file is not None else "-"
         return f"{_shown(path)}{damaged}", f"{exchanges:,}", size(state.st_size), _age(state.st_mtime), hits
+
+
+def _exchanges(path: Path) -> tuple[int, int]:
+    """The numbers of exchanges and of damaged lines in a file."""
+    found = RecordingFile(path)
+    found.load()
+    return sum(isinstance(entry, Entry) for entry in found.entries), len(found.damaged)
 
 
 def _shown(path: Path) -> str:

@@ -69,6 +69,7 @@ class Recorder(Interceptor):
 
     Attributes:
         counts: of the current run, or of the last one.
+        redactor: as above; may change.
     """
 
     order: ClassVar[int] = 0
@@ -85,7 +86,7 @@ class Recorder(Interceptor):
         self.path, self.mode = Path(path).expanduser(), mode
         self.hosts = frozenset(host.lower() for host in hosts)
         self._ignore = tuple(sorted(ignore))
-        self._redactor = redactor
+        self.redactor = redactor
         self._lock = threading.Lock()
         self._file = RecordingFile(self.path)
         self._writer = _Writer(self._write)
@@ -310,9 +311,9 @@ class Recorder(Interceptor):
         return entry
 
     def _redact(self, value: Any) -> Any:
-        if self._redactor is None:
-            self._redactor = Redactor()
-        return self._redactor.document(value)
+        if self.redactor is None:
+            self.redactor = Redactor()
+        return self.redactor.document(value)
 
     def _in_order(self) -> list[Entry | str]:
         """The lines of the file with those of this run in the order in which their requests began.

@@ -215,6 +215,15 @@ def test_the_recordings_are_listed_with_their_hits(notebook: Notebook) -> None:
     assert rows["recordings/of another notebook"][1::3] == ["2", "-"]
 
 
+def test_a_pattern_that_becomes_a_secret_later_is_not_written_from_then_on(notebook: Notebook) -> None:
+    notebook.run("%%hh_session hidden --replay auto\nask('ticket 1')")
+    notebook.run("%config HHJupyter.redact_patterns = [r'zebra-\\d+']")
+    notebook.run("%%hh_session hidden --replay auto\nask('my zebra-4711')")
+    notebook.run("%config HHJupyter.redact_patterns = []")
+    assert "zebra-4711" not in (notebook.folder / "recordings" / "hidden.jsonl").read_text()
+    assert notebook.asked("%%hh_session hidden --replay only\nask('my zebra-4711')") == 0
+
+
 def test_prune_asks_and_deletes_what_was_not_used_since_the_kernel_started(notebook: Notebook) -> None:
     notebook.run("%%hh_session pruned --replay auto\nask('kept')")
     path = notebook.folder / "recordings" / "pruned.jsonl"
@@ -222,13 +231,13 @@ def test_prune_asks_and_deletes_what_was_not_used_since_the_kernel_started(noteb
     path.write_text(old + path.read_text())
     notebook.run("%%hh_session pruned --replay auto\nask('kept')")
     refused = notebook.kernel.run("%hh replay --prune")
-    assert "1 exchange of recordings/pruned.jsonl" in refused.stderr
+    assert "not used since this kernel started: 1 of 2 exchanges in recordings/pruned.jsonl" in refused.stderr
     assert "Add --yes to go on." in refused.stderr
     no = notebook.kernel.run("%hh replay --prune", answer="n")
     assert "[y/N]" in no.asked[0]["prompt"]
     assert "nothing was changed" in no.stderr
     assert notebook.recorded("pruned") == ["edited since", "kept"]
-    assert "deleted" in notebook.run("%hh replay --prune --yes").stdout
+    assert notebook.run("%hh replay --prune --yes").stdout == "hh: deleted 1 exchange of recordings/pruned.jsonl.\n"
     assert notebook.recorded("pruned") == ["kept"]
     assert "nothing to delete" in notebook.run("%hh replay --prune").stdout
 
@@ -266,4 +275,5 @@ def test_after_unloading_nothing_is_replayed_or_patched(notebook: Notebook) -> N
     assert notebook.asked("%unload_ext hh_jupyter\nask('unloaded'); assert not patched()") == 1
     assert notebook.asked("ask('unloaded'); assert not patched()") == 1
     notebook.run("%load_ext hh_jupyter\n%hh instrument")
+    assert "nothing to delete" in notebook.run("%hh replay --prune").stdout
     assert notebook.asked("ask('unloaded')") == 0
