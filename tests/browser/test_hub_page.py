@@ -113,6 +113,28 @@ def test_a_limit_is_in_the_bar_and_at_the_limit_the_line_that_raises_it_below(op
     expect(stopped.locator(".hh-notices button")).to_have_count(0)
 
 
+def test_replayed_calls_are_hollow_and_say_how_long_they_took(open_cells: Callable[..., Page]) -> None:
+    page = open_cells("replayed", "partly")
+    expect(cell(page, "replayed").locator(".hh-chip")).to_have_text("replayed, saved $0.0091")
+    expect(cell(page, "replayed").locator(".hh-facts")).not_to_contain_text("$")
+    expect(cell(page, "partly").locator(".hh-chip")).to_have_text("1 of 15 replayed, saved $0.0042")
+    assert "LLM decide, 99 ms, 1,897 tokens, replayed, was 792 ms" in rows(page, "partly")
+    for row in cell(page, "partly").get_by_role("treeitem").all():
+        hollow = "replayed" in (row.get_attribute("aria-label") or "")
+        expect(row.locator(".hh-replayed")).to_have_count(int(hollow))
+    style = cell(page, "partly").locator(".hh-replayed").evaluate("bar => getComputedStyle(bar).borderTopStyle")
+    assert style == "dashed"
+
+
+def test_a_refused_request_is_told_with_what_records_it_and_without_a_button_to_send(
+    open_cells: Callable[..., Page],
+) -> None:
+    refused = cell(open_cells("unrecorded"), "unrecorded")
+    expect(refused.locator(".hh-bar .hh-chip")).to_have_text("1 not recorded")
+    expect(refused.get_by_role("alert")).to_contain_text("%hh replay auto")
+    expect(refused.get_by_role("alert").get_by_role("button")).to_have_count(0)
+
+
 def test_a_single_span_shows_its_messages(cells: Page) -> None:
     """No tree for one span; markup in a message is text and creates no element."""
     one = cell(cells, "one")
