@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hh_jupyter.display.format import NAME_LENGTH, clean, span_name
-from hh_jupyter.display.view import COMMAND_LENGTH, CellView, error_lines, error_tag, summarize_view
+from hh_jupyter.display.view import COMMAND_LENGTH, CellView, error_lines, error_tag, replayed_note, summarize_view
 from hh_jupyter.records.tree import SpanNode
 
 UNKNOWN_TOKENS = 0xFFFFFFFF
@@ -106,6 +106,7 @@ def encode_rows(view: CellView) -> tuple[dict[str, Any], list[bytes]]:
         "kinds": kinds.texts,
         "models": models.texts,
         "tags": {str(index): tag for index, node in enumerate(nodes) if (tag := error_tag(node))},
+        "replays": {str(index): note for index, node in enumerate(nodes) if (note := replayed_note(node))},
     }
     return described, [_little_endian(items) for _, _, items in columns]
 

@@ -149,16 +149,16 @@ def test_later_outputs_without_the_notice_show_only_the_delivery_state(name: str
 
 def test_a_refused_request_counts_once_and_cannot_be_sent_by_a_button() -> None:
     shown = STATES["not recorded"]
-    header = hub.encode_header(shown)
+    header = columns.encode_header(shown)
     assert (header["unrecorded"], header["errors"], header["can_send"]) == ("1 not recorded", "", False)
     assert "1 error" not in text.render(shown) + bare(html.render(shown))
 
 
 def test_every_row_that_a_recording_answered_is_hollow_and_says_so_in_the_live_view_too() -> None:
     shown = STATES["replayed"]
-    columns, _ = hub.encode_rows(shown)
+    described, _ = columns.encode_rows(shown)
     replayed = [node.record.facts.replayed for node in shown.tree.nodes]
-    assert {int(index) for index in columns["replays"]} == {index for index, one in enumerate(replayed) if one}
+    assert {int(index) for index in described["replays"]} == {index for index, one in enumerate(replayed) if one}
     assert html.render(shown).count("1px dashed") == 4
     assert [line.count("╌") > 0 for line in text.render(shown).splitlines() if "replayed, was" in line] == [True] * 3
 

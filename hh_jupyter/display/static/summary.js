@@ -2,7 +2,7 @@
 
 /** @import { Header, Notice, Session, State, Trace } from "./types.js" */
 
-import { chevron, h, kindMark, kindOf, statusIcon, tick } from "./dom.js";
+import { again, chevron, h, kindMark, kindOf, statusIcon, tick } from "./dom.js";
 import { sparkCanvas } from "./tree.js";
 
 const STATUS = { ok: "finished", error: "failed", running: "running", stopped: "interrupted", cancelled: "cancelled" };
@@ -43,8 +43,14 @@ function limit({ limit: used, share }) {
  * @param {() => void} jump
  */
 function chips(header, jump) {
+  const [words, saved] = header.replayed.split(", saved ");
   return [
     header.stopped ? h("span", { class: "hh-chip hh-chip-error", title: "Model calls were not sent" }, header.stopped) : "",
+    header.replayed ? h("span", { class: "hh-chip hh-chip-replayed", title: "Answered from a recording: no request, no cost" },
+      again(), words, saved ? h("span", { class: "hh-word" }, ", saved ", h("b", null, saved)) : null) : "",
+    header.unrecorded ? h("button", {
+      class: "hh-chip hh-chip-error", type: "button", title: "Jump to the call (e)", "data-focus": "unrecorded", onclick: jump,
+    }, header.unrecorded) : "",
     header.errors ? h("button", {
       class: "hh-chip hh-chip-error", type: "button", title: "Jump to the error (e)", "data-focus": "error", onclick: jump,
     }, header.errors) : "",
@@ -114,7 +120,7 @@ export function legendItems(trace, state, toggle) {
     h("kbd", null, "?"), "keys");
   return [
     ...[...seen].map(([word, kind]) => h("span", { class: "hh-item" }, kindMark(kind), word)),
-    h("span", { class: "hh-item" }, "solid: own work, pale: waiting, dotted: first token"), h("span", { class: "hh-space" }),
+    h("span", { class: "hh-item" }, "solid: own work, pale: waiting, dotted: first token", trace.spans.some((span) => span.replayed) ? ", hollow: replayed" : null), h("span", { class: "hh-space" }),
     ...MAIN_KEYS.map(([key, action]) => h("span", { class: "hh-item" }, h("kbd", null, key), action)), button,
     state.keys ? h("dl", { class: "hh-keys" }, KEYS.map(([key, action]) => h("div", null, h("dt", null, h("kbd", null, key)), h("dd", null, action)))) : "",
   ];

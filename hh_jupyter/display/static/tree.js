@@ -154,7 +154,8 @@ export function waterfall(trace, row, critical) {
   if (row.items) {
     const facts = foldFacts(row.items);
     const strip = merged(row.items.map((item) => [item.start, item.end]), total / 400);
-    cell.append(...strip.map(([start, end]) => box("hh-strip", start, end)));
+    const name = row.items.every((item) => item.replayed) ? "hh-strip hh-replayed" : "hh-strip";
+    cell.append(...strip.map(([start, end]) => box(name, start, end)));
     cell.append(label(facts.start / total, facts.end / total, `p50 ${duration(facts.p50)}`));
     return cell;
   }
@@ -180,6 +181,7 @@ function spanBars(span, box) {
     bars.push(box("hh-strip", first, span.end), box("hh-first", first, first));
   }
   if (span.running) bars[0].classList.add("hh-running");
+  if (span.replayed) bars[0].classList.add("hh-replayed");
   return bars;
 }
 
@@ -203,6 +205,19 @@ const lanesCanvas = (name, { width, height }, more) => h("canvas", { class: name
 /** The small strip of all leaf spans in the summary bar. */
 export const sparkCanvas = () => lanesCanvas("hh-spark", SPARK);
 
+/**
+ * The hollow box of a call that a recording answered, in the fill's color.
+ * @typedef {[number, number, number, number]} Box4
+ * @param {CanvasRenderingContext2D} context
+ * @param {Box4} place left, top, width, height
+ */
+function dashedBox(context, [left, top, width, height]) {
+  context.strokeStyle = context.fillStyle;
+  context.lineWidth = 2;
+  context.setLineDash([6, 4]);
+  context.strokeRect(left + 1, top + 1, Math.max(1, width - 2), Math.max(1, height - 2));
+}
+
 /** Paint all leaf spans in lanes, errors in red; again after a change of the theme. @param {HTMLCanvasElement} canvas @param {Trace} trace */
 export function paintLanes(canvas, trace) {
   const context = canvas.getContext("2d");
@@ -218,7 +233,10 @@ export function paintLanes(canvas, trace) {
   const paint = (/** @type {LanedSpan[]} */ items, /** @type {boolean} */ failed) => {
     for (const { span, lane } of items) {
       context.fillStyle = colors[failed ? "error" : kindOf(span.kind).color];
-      context.fillRect(span.start * scale, top + lane * step, Math.max(2, (span.end - span.start) * scale), Math.max(1, step * 0.82));
+      /** @type {Box4} */
+      const place = [span.start * scale, top + lane * step, Math.max(2, (span.end - span.start) * scale), Math.max(1, step * 0.82)];
+      if (span.replayed) dashedBox(context, place);
+      else context.fillRect(...place);
       if (failed) context.fillRect(Math.max(0, span.start * scale - 1), 0, 3, canvas.height);
     }
   };
