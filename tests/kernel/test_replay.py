@@ -65,6 +65,12 @@ def notebook(shared: Notebook) -> Iterator[Notebook]:
     assert shared.kernel.value("patched()") is False
 
 
+def test_a_kernel_without_recordings_imports_nothing_of_them(fresh: Kernel) -> None:
+    fresh.run("%%hh_session plain\nspan('one')")
+    found = "[name for name in __import__('sys').modules if 'recordings' in name or name.endswith('notebook.replay')]"
+    assert fresh.value(found) == []
+
+
 def test_the_second_run_of_a_cell_sends_nothing_and_says_what_it_saved(notebook: Notebook) -> None:
     cell = "%%hh_session refund-triage --replay auto\nprint(ask('Hello'))"
     first, second = notebook.run(cell), notebook.run(cell)
