@@ -117,16 +117,16 @@ def test_an_error_that_the_cell_caught_is_not_blamed_for_its_own() -> None:
 def test_a_limit_takes_the_place_of_the_cost_unless_other_cells_have_spent_part_of_it() -> None:
     for name, shown in (("limited", False), ("limited, with other cells", True)):
         view = STATES[name]
-        for words in (bare(html.render(view)), text.summary(view), " ".join(hub.encode_header(view)["facts"])):
+        for words in (bare(html.render(view)), text.summary(view), " ".join(columns.encode_header(view)["facts"])):
             assert ("$0.0091" in words) is shown
 
 
 def test_the_page_gets_the_limit_for_its_bar_and_no_button_to_send_spans_again() -> None:
-    header = hub.encode_header(STATES["stopped at the limit"])
+    header = columns.encode_header(STATES["stopped at the limit"])
     assert (header["limit"], header["share"]) == ("~$0.4988 of $0.50", 0.9976)
     assert (header["stopped"], header["can_send"]) == ("stopped at the limit", False)
-    assert hub.encode_header(STATES["not sent"])["can_send"] is True
-    unlimited = hub.encode_header(STATES["ok"])
+    assert columns.encode_header(STATES["not sent"])["can_send"] is True
+    unlimited = columns.encode_header(STATES["ok"])
     assert (unlimited["limit"], unlimited["share"], unlimited["stopped"]) == ("", None, "")
 
 
