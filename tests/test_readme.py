@@ -61,7 +61,7 @@ def test_the_experiment_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -
     result = names["result"]
     assert [metric.aggregate for metric in result.metrics.details] == [0.5, pytest.approx(17 / 3)]
     assert (len(result.passed), result.datapoints[1].datapoint_id, result.errors) == (2, "my-own-id", ())
-    assert "3 data points  1 wrong  local only" in capsys.readouterr().out
+    assert "3 rows  1 wrong  local only" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hh_jupyter.experiments import comparison, results, views
+from hh_jupyter.experiments import comparison, comparison_view, results, views
 from hh_jupyter.experiments.comparison import compare_runs
 from hh_jupyter.experiments.evaluation import aevaluate, evaluate
 from hh_jupyter.experiments.evaluators import aevaluator, evaluator
@@ -11,7 +11,11 @@ from hh_jupyter.experiments.results import ExperimentResultSummary, RunCompariso
 from hh_jupyter.experiments.runs import HoneyHive, get_run_result
 
 # These modules import `results`, so `results` cannot import them.
-results.ResultExtensions.renderer, results.ResultExtensions.comparer = views, comparison
+results.ResultExtensions.reports = {
+    ExperimentResultSummary: views.result_report,
+    RunComparisonResult: comparison_view.comparison_report,
+}
+results.ResultExtensions.compare = staticmethod(comparison.compare_results)
 
 __all__ = [
     "ExperimentResultSummary",

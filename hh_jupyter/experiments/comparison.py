@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from hh_jupyter.errors import SettingError, SettingTypeError
-from hh_jupyter.experiments.dataset import LOCAL_PREFIX
+from hh_jupyter.experiments.dataset import LOCAL_PREFIX, own_id
 from hh_jupyter.experiments.local_runs import find_run
-from hh_jupyter.experiments.results import AGGREGATES, ExperimentResultSummary, ResultRow, RunComparisonResult
+from hh_jupyter.experiments.metrics import LARGEST, Kind, finite, is_score, kind_of, mean_of
+from hh_jupyter.experiments.results import (
+    ExperimentResultSummary,
+    MetricChange,
+    ResultRow,
+    RowChange,
+    RowState,
+    RunComparisonResult,
+    aggregated,
+)
 from hh_jupyter.experiments.runs import HoneyHive, get_run_result, local_spool, resolve_query
+from hh_jupyter.experiments.statistics import Mean, paired_difference
 from hh_jupyter.export.backend import BackendClient
 
 RELATIVE_TOLERANCE: Final = 1e-9
@@ -104,9 +115,8 @@ def classify_change(new: Any, old: Any, *, lower: bool) -> str:
 
 
 def _aggregate(values: list[Any], function: str) -> float | None:
-    numbers = [value for value in values if isinstance(value, int | float)]
-    aggregate = AGGREGATES.get(function)
-    return float(aggregate(numbers)) if numbers and aggregate is not None else None
+    found = aggregated([value for value in values if isinstance(value, int | float)], function)
+    return None if found is None or (isinstance(found, int) and abs(found) > LARGEST) else float(found)
 
 
 def config_changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -188,16 +198,18 @@ def compare_results(
     deltas = metric_deltas(pairs, new.metrics.aggregation_function, lower_is_better)
     paired = {id(row) for pair in pairs for row in pair}
     added, missing = ([row.datapoint_id for row in one.rows if id(row) not in paired] for one in (new, before))
-    changed = [(STATE_RANKS[row.state], STATE_RANKS[old_row.state], row.datapoint_id) for row, old_row in pairs]
+    scores = {name: delta for name, delta in deltas.items() if _is_comparable(name, delta)}
+    changes = row_changes(new, before, pairs, scores, lower_is_better)
+    by_state = {state: [one.datapoint_id for one in changes if one.state == state] for state in ROW_STATES}
     return RunComparisonResult(
         new_run_id=new.run_id,
         old_run_id=before.run_id,
         common_datapoints=len(pairs),
         new_only_datapoints=len(added),
         old_only_datapoints=len(missing),
-        newly_failed=[one for rank, rank_before, one in changed if rank == 0 < rank_before],
-        newly_wrong=[one for rank, rank_before, one in changed if rank == 1 < rank_before],
-        newly_passed=[row.datapoint_id for row, old_row in pairs if newly_passes(row, old_row)],
+        newly_failed=by_state["newly failed"],
+        newly_wrong=by_state["newly wrong"],
+        newly_passed=by_state["newly right"],
         added=added,
         missing=missing,
         metric_deltas=deltas,
@@ -208,16 +220,139 @@ def compare_results(
         old=before,
         pairs=pairs,
         lower_is_better=tuple(lower_is_better),
+        changes=metric_changes(new, before, pairs, scores, lower_is_better),
+        row_changes=changes,
     )
+
+
+# Row by row
+
+
+def _is_comparable(name: str, delta: Mapping[str, Any]) -> bool:
+    """Whether a metric has numbers or labels only. Explanations cannot be compared."""
+    return all(is_score(name, value) for value in (*delta["new_values"], *delta["old_values"]))
 
 
 STATE_RANKS: Final = {"failed": 0, "wrong": 1, "unclear": 2, "passed": 2}
 """An exception is worse than a wrong answer, which is worse than any other."""
 
+ROW_STATES: Final[tuple[RowState, ...]] = get_args(RowState)
+"""The states of rows in the order in which they are listed."""
 
-def newly_passes(new: ResultRow, old: ResultRow) -> bool:
-    """Whether a data point passes that failed or was wrong before. An unclear one does not pass."""
-    return new.state == "passed" and old.state in ("failed", "wrong")
+_WORDS: Final[Mapping[str, Literal["better", "worse", "changed"]]] = {
+    "improved": "better", "degraded": "worse", "changed": "changed"
+}  # fmt: skip
+
+
+def row_changes(
+    new: ExperimentResultSummary,
+    old: ExperimentResultSummary,
+    pairs: Sequence[tuple[ResultRow, ResultRow]],
+    deltas: Mapping[str, Mapping[str, Any]],
+    lower_is_better: Collection[str],
+) -> tuple[RowChange, ...]:
+    """Every data point of both runs by state, those of one state by the size of the change."""
+    reach = {name: _range([*delta["new_values"], *delta["old_values"]]) for name, delta in deltas.items()}
+    found = []
+    for row, before in pairs:
+        both = [name for name in deltas if name in row.metrics and name in before.metrics]
+        words = {
+            name: classify_change(row.metrics[name], before.metrics[name], lower=name in lower_is_better)
+            for name in both
+        }
+        metrics = {name: _WORDS[word] for name, word in words.items() if word != "same"}
+        change = RowChange(
+            datapoint_id=row.datapoint_id, state=_state(row, before, metrics), new=row, old=before, metrics=metrics
+        )
+        found.append((ROW_STATES.index(change.state), -_size(row, before, metrics, reach), change))
+    paired = {id(row) for pair in pairs for row in pair}
+    missing, added = ([row for row in one.rows if id(row) not in paired] for one in (old, new))
+    alone = [RowChange(datapoint_id=row.datapoint_id, state="missing", old=row) for row in missing]
+    alone += [RowChange(datapoint_id=row.datapoint_id, state="added", new=row) for row in added]
+    found += [(ROW_STATES.index(change.state), 0.0, change) for change in alone]
+    return tuple(change for *_, change in sorted(found, key=lambda item: item[:2]))
+
+
+def _state(new: ResultRow, old: ResultRow, metrics: Mapping[str, str]) -> RowState:
+    rank, before = STATE_RANKS[new.state], STATE_RANKS[old.state]
+    if rank < before:
+        return "newly failed" if rank == 0 else "newly wrong"
+    if new.state == "passed" and before < rank:
+        return "newly right"
+    if rank == before and rank < 2:
+        return "failed in both" if rank == 0 else "wrong in both"
+    if before == 0:
+        return "better"  # From an exception to a wrong answer, or to one that may be good or bad.
+    if first := next((word for word in metrics.values() if word != "changed"), None):
+        return "better" if first == "better" else "worse"
+    same = (new.outputs, new.outputs_digest) == (old.outputs, old.outputs_digest) and not metrics
+    return "same" if same else "changed"
+
+
+def _size(new: ResultRow, old: ResultRow, metrics: Mapping[str, str], reach: Mapping[str, float]) -> float:
+    """The largest change of a score, in relation to the range of its metric."""
+    pairs = [(finite([new.metrics[name], old.metrics[name]]), reach[name]) for name in metrics]
+    return max((abs(values[0] - values[1]) / most for values, most in pairs if len(values) == 2 and most), default=0.0)
+
+
+def _range(values: Sequence[Any]) -> float:
+    numbers = finite(values)
+    return max(numbers) - min(numbers) if numbers else 0.0
+
+
+# Metric by metric
+
+
+def metric_changes(
+    new: ExperimentResultSummary,
+    old: ExperimentResultSummary,
+    pairs: Sequence[tuple[ResultRow, ResultRow]],
+    deltas: Mapping[str, Mapping[str, Any]],
+    lower_is_better: Collection[str],
+) -> tuple[MetricChange, ...]:
+    """The change of each metric, then of time and cost for each row that ran in both."""
+    found = []
+    for name, delta in deltas.items():
+        scores = list(zip(delta["new_values"], delta["old_values"], strict=True))
+        after, before = ([row.metrics[name] for row in one.rows if name in row.metrics] for one in (new, old))
+        found.append(_metric_change(name, kind_of(after + before), after, before, scores, name in lower_is_better))
+    ran = [(row, before) for row, before in pairs if not (row.error or before.error)]
+    dollars: Kind = "estimated dollars" if new.cost_estimated or old.cost_estimated else "dollars"
+    usage: tuple[tuple[str, str, Kind], ...] = (("time a row", "seconds", "seconds"), ("cost a row", "cost", dollars))
+    for name, field, kind in usage:
+        both = [(getattr(row, field), getattr(before, field)) for row, before in ran]
+        both = [pair for pair in both if None not in pair]
+        if both:
+            after, before_values = ([pair[side] for pair in both] for side in (0, 1))
+            found.append(_metric_change(name, kind, after, before_values, both, lower=True))
+    return tuple(found)
+
+
+def _metric_change(
+    name: str, kind: Kind, new: Sequence[Any], old: Sequence[Any], scores: Sequence[tuple[Any, Any]], lower: bool
+) -> MetricChange:
+    """The change of a metric. Its rows are paired: a row that has the score in one run only does not count."""
+    words = Counter(classify_change(*pair, lower=lower) for pair in scores)
+    both = [pair for pair in map(finite, scores) if len(pair) == 2]
+    change = MetricChange(
+        name=name,
+        kind=kind,
+        old=mean_of(old),
+        new=mean_of(new),
+        n=len(scores) if kind == "label" else len(both),
+        better=words["improved"],
+        worse=words["degraded"],
+        changed=words["changed"],
+        lower_is_better=lower,
+    )
+    if kind == "label":
+        return dataclasses.replace(change, verdict="changed" if change.changed else "same" if scores else "")
+    if not both:
+        return change
+    found = paired_difference([before for _, before in both], [after for after, _ in both])
+    same = not (change.better or change.worse)
+    verdict = "same" if same else found.verdict(lower_is_better=lower)
+    return dataclasses.replace(change, difference=found.value, low=found.low, high=found.high, verdict=verdict)
 
 
 def _check_names(names: Sequence[str], known: Collection[str]) -> None:
@@ -252,12 +387,46 @@ def _id_only(run: ExperimentResultSummary | HoneyHive | str | None) -> str | Non
 
 def _comparison_from_answer(new: str, old: str, answer: Mapping[str, Any]) -> RunComparisonResult:
     metrics = [item for item in answer.get("metrics") or () if item.get("metric_name")]
+    deltas = {str(item["metric_name"]): _delta_from_answer(item) for item in metrics}
+    scores = {name: delta for name, delta in deltas.items() if _is_comparable(name, delta)}
     return RunComparisonResult(
         new_run_id=new,
         old_run_id=old,
         common_datapoints=len(answer.get("commonDatapoints") or ()),
-        metric_deltas={str(item["metric_name"]): _delta_from_answer(item) for item in metrics},
+        metric_deltas=deltas,
+        changes=tuple(_change_from_delta(name, delta) for name, delta in scores.items()),
+        row_changes=_rows_from_deltas(scores),
     )
+
+
+def _change_from_delta(name: str, delta: Mapping[str, Any]) -> MetricChange:
+    """The change of a metric that the backend has compared, by its aggregates."""
+    old, new = (delta[f"{side}_aggregate"] for side in ("old", "new"))
+    n, found = int(delta["found_count"]), finite([old, new])
+    means = [Mean(value, None, n) for value in found] if len(found) == 2 else [None, None]
+    return MetricChange(
+        name=name,
+        kind=kind_of([*delta["old_values"], *delta["new_values"]] or [old, new]),
+        old=means[0],
+        new=means[1],
+        difference=found[1] - found[0] if len(found) == 2 else None,
+        n=n,
+        better=int(delta["improved_count"]),
+        worse=int(delta["degraded_count"]),
+    )
+
+
+def _rows_from_deltas(deltas: Mapping[str, Mapping[str, Any]]) -> tuple[RowChange, ...]:
+    words: dict[str, dict[str, Literal["better", "worse", "changed"]]] = {}
+    for name, delta in deltas.items():
+        for field in ("degraded", "improved"):
+            for one in delta[field]:
+                words.setdefault(own_id(str(one)), {})[name] = _WORDS[field]
+    states: dict[str, RowState] = {
+        one: "worse" if "worse" in found.values() else "better" for one, found in words.items()
+    }
+    found = [RowChange(datapoint_id=one, state=states[one], metrics=words[one]) for one in words]
+    return tuple(sorted(found, key=lambda change: ROW_STATES.index(change.state)))
 
 
 def _delta_from_answer(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from types import TracebackType
 from typing import Final, Self
 
-from hh_jupyter.display import format as fmt
-from hh_jupyter.display.experiments import ProgressView, progress_bundle, progress_text
+from hh_jupyter.display.report import Report, report_bundle, report_text
 from hh_jupyter.display.updatable_output import UpdatableOutput, open_updatable_output, record_shown
 from hh_jupyter.experiments import views
 from hh_jupyter.experiments.pool import RunOutcomes
@@ -37,7 +37,7 @@ class Progress:
         self._terminal = show and self._output is None and sys.stderr is not None and sys.stderr.isatty()
         self._started = time.monotonic()
         self._next = self._started + REDRAW_SECONDS
-        self._done = self._failed = self._wrong = 0
+        self._states: Counter[str] = Counter()
         self._drawn = False
 
     def __enter__(self) -> Self:
@@ -52,10 +52,7 @@ class Progress:
     def update(self, outcomes: RunOutcomes) -> None:
         """Take note of new outcomes, and redraw if it is time."""
         self._usage.count()
-        for row in outcomes.rows[self._done :]:
-            self._failed += row.state == "failed"
-            self._wrong += row.state == "wrong"
-        self._done = len(outcomes.rows)
+        self._states.update(row.state for row in outcomes.rows[self._states.total() :])
         if time.monotonic() >= self._next:
             self._draw("")
 
@@ -67,7 +64,7 @@ class Progress:
     def show_result(self, result: ExperimentResultSummary) -> None:
         """Replace the progress by the result."""
         if self._output is not None:
-            self._output.update(views.result_bundle(result))
+            self._output.update(result._repr_mimebundle_()[0])
             record_shown(self._output, result)
         elif self._show:
             if self._terminal and self._drawn:
@@ -78,32 +75,15 @@ class Progress:
     def _draw(self, doing: str) -> None:
         self._next = time.monotonic() + REDRAW_SECONDS
         if self._output is not None and self._output.can_update:
-            self._output.update(progress_bundle(self._view(doing)))
+            self._output.update(report_bundle(self._report(doing)))
         elif self._terminal:
             unicode = (sys.stderr.encoding or "").lower().replace("-", "") == "utf8"
-            sys.stderr.write(_CLEAR + progress_text(self._view(doing), unicode=unicode))
+            sys.stderr.write(_CLEAR + report_text(self._report(doing), unicode=unicode))
             sys.stderr.flush()
         else:
             return
         self._drawn = True
 
-    def _view(self, doing: str) -> ProgressView:
-        seconds, total = time.monotonic() - self._started, self._total
-        rate = self._done / seconds if seconds > 0 else 0.0
-        used = self._usage.total()
-        left = (total - self._done) / rate if total is not None and rate and not doing else 0.0
-        facts = [
-            f"{rate:,.1f}/s",
-            fmt.duration(round(seconds * 1e9)),
-            views.cost_text(used.cost, complete=True, estimated=used.estimated),
-            f"{fmt.duration(round(left * 1e9))} left" if left >= 1 else "",
-        ]
-        return ProgressView(
-            name=self._name,
-            done=f"{self._done:,} of {total:,}" if total is not None else f"{self._done:,}",
-            share=self._done / total if total else None,
-            facts=[fact for fact in facts if fact],
-            failures=f"{self._failed:,} failed" if self._failed else "",
-            wrong=f"{self._wrong:,} wrong" if self._wrong else "",
-            doing=doing,
-        )
+    def _report(self, doing: str) -> Report:
+        seconds = time.monotonic() - self._started
+        return views.progress_report(self._name, self._states, self._total, seconds, self._usage.total(), doing)

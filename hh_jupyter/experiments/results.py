@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
+from hh_jupyter.display.content import Detail
+from hh_jupyter.display.html import METADATA_KEY
+from hh_jupyter.display.report import TEXT_ROWS, Report, report_bundle, report_html, report_text
 from hh_jupyter.display.updatable_output import already_shown
-from hh_jupyter.experiments.dataset import own_id, wire_id
+from hh_jupyter.experiments.metrics import Kind
+from hh_jupyter.experiments.statistics import Mean
 from hh_jupyter.experiments.usage import UsageCounter
+from hh_jupyter.settings import display_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,33 +36,60 @@ INTERRUPTED: Final = "cancelled"
 """Status of a run that Ctrl-C ended, as the backend names it."""
 
 
-class ResultRenderer(Protocol):
-    """Interface of `hh_jupyter.experiments.views`, which renders results."""
+class ReportOf(Protocol):
+    """Makes the report of a result or a comparison."""
 
-    def result_text(
-        self, result: ExperimentResultSummary, name: str | None = None, stream: TextIO | None = None
-    ) -> str: ...
-
-    def result_bundle(self, result: ExperimentResultSummary) -> dict[str, str]: ...
-
-    def comparison_text(self, found: RunComparisonResult, stream: TextIO | None = None) -> str: ...
-
-    def comparison_html(self, found: RunComparisonResult) -> str: ...
+    def __call__(self, found: Any, name: str | None, max_rows: int, detail: Detail, /) -> Report: ...
 
 
-class ResultComparer(Protocol):
-    """Interface of `hh_jupyter.experiments.comparison`, which compares results."""
+class Compare(Protocol):
+    """Compares two results."""
 
-    def compare_results(
+    def __call__(
         self, new: ExperimentResultSummary, old: ExperimentResultSummary | str, lower_is_better: Sequence[str] = ()
     ) -> RunComparisonResult: ...
 
 
 class ResultExtensions:
-    """Modules that import this one, for methods of results. `hh_jupyter.experiments` sets them."""
+    """Functions of modules that import this one, for methods of results. `hh_jupyter.experiments` sets them."""
 
-    renderer: ResultRenderer
-    comparer: ResultComparer
+    reports: Mapping[type, ReportOf]
+    compare: Compare
+
+
+class Displayed:
+    """What a notebook displays as a report: a result, or a comparison. Texts follow the setting `saved_detail`."""
+
+    __slots__ = ()
+
+    def print_table(self, run_name: str | None = None) -> None:
+        """Print the report to standard output. In a terminal it fits the width, and has the beginnings of texts.
+
+        Args:
+            run_name: the title. Default: the name of the run.
+        """
+        stream = sys.stdout
+        terminal = stream.isatty()  # Nothing of it is saved in a notebook.
+        unicode = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+        width = shutil.get_terminal_size().columns if terminal else None
+        text = report_text(self._report(run_name, texts=terminal), unicode=unicode, width=width)
+        stream.write(f"{text}\n")
+
+    def _report(self, name: str | None = None, *, texts: bool = False) -> Report:
+        settings = display_settings()
+        detail = cast("Detail", settings.saved_detail)
+        detail = "preview" if texts and detail == "summary" else detail
+        return ResultExtensions.reports[type(self)](self, name, settings.display_rows, detail)
+
+    def _repr_mimebundle_(self, **_which: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        run_id = getattr(self, "run_id", None) or getattr(self, "new_run_id", "")
+        return report_bundle(self._report()), {METADATA_KEY: {"run_id": run_id}}  # Marks the output for `strip`.
+
+    def _repr_html_(self) -> str:
+        return report_html(self._report())
+
+    def __repr__(self) -> str:
+        return report_text(self._report(), limit=TEXT_ROWS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +170,8 @@ class ResultRow:
         seconds: duration of the function, all attempts together; None if it did not run in this process.
         cost: cost of its model calls in US dollars, as far as known; None if unknown.
         attempts: 1, plus the number of retries of function and evaluators.
-        inputs, outputs: the first characters, as text.
+        inputs, expected, outputs: the first characters, as text.
+        outputs_digest: hash of the whole output if `outputs` is cut; else empty.
     """
 
     index: int
@@ -152,7 +186,9 @@ class ResultRow:
     tokens: int | None = None
     attempts: int = 1
     inputs: str = ""
+    expected: str = ""
     outputs: str = ""
+    outputs_digest: str = ""
     content: str = ""
 
     @property
@@ -163,8 +199,8 @@ class ResultRow:
         return "unclear" if self.passed is None else "passed" if self.passed else "wrong"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExperimentResultSummary:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ExperimentResultSummary(Displayed):
     """The result of a run. A notebook displays it as a table.
 
     Attributes:
@@ -206,10 +242,6 @@ class ExperimentResultSummary:
         """The result as plain data."""
         return asdict(self)
 
-    def print_table(self, run_name: str | None = None) -> None:
-        """Print the run, its metrics, first data points and errors to standard output."""
-        sys.stdout.write(ResultExtensions.renderer.result_text(self, run_name, sys.stdout))
-
     def compare(
         self, old: ExperimentResultSummary | str, *, lower_is_better: Sequence[str] = ()
     ) -> RunComparisonResult:
@@ -225,7 +257,7 @@ class ExperimentResultSummary:
         Raises:
             SettingError: no run of this id is stored on this machine, and there is no API key to query the backend.
         """
-        return ResultExtensions.comparer.compare_results(self, old, lower_is_better)
+        return ResultExtensions.compare(self, old, lower_is_better)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row for each data point, including failed ones: ids, metrics, seconds, cost, errors.
@@ -235,17 +267,6 @@ class ExperimentResultSummary:
         """
         return dataframe_of_rows(self.rows)
 
-    def _repr_mimebundle_(self, **_which: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        return ResultExtensions.renderer.result_bundle(self), {
-            "hh_jupyter": {"run_id": self.run_id}
-        }  # Marks the output for `strip`.
-
-    def _repr_html_(self) -> str:
-        return self._repr_mimebundle_()[0]["text/html"]
-
-    def __repr__(self) -> str:
-        return ResultExtensions.renderer.result_text(self).rstrip("\n")
-
     def _ipython_display_(self) -> None:
         """Display the result, unless the progress display of this cell already shows it."""
         if not already_shown(self):
@@ -253,7 +274,60 @@ class ExperimentResultSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunComparisonResult:
+class MetricChange:
+    """The change of one metric between two runs.
+
+    Attributes:
+        old, new: means over all rows with a score; None if there are none, or the scores are texts.
+        difference: mean of the differences of the rows that have the score in both runs. `low` and `high` are the ends
+            of its 95 % interval; None if unknown.
+        n: number of these rows. `better` of them are better in the new run, `worse` are worse; `changed` have another
+            value that is neither.
+        verdict: `better`, `worse`, `changed` for labels, `same` if no row changed, or that no difference can be told;
+            empty for too few rows, and in a comparison by the backend.
+    """
+
+    name: str
+    kind: Kind
+    old: Mean | None = None
+    new: Mean | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    better: int = 0
+    worse: int = 0
+    changed: int = 0
+    lower_is_better: bool = False
+    verdict: str = ""
+
+
+RowState = Literal[
+    "newly failed", "newly wrong", "newly right", "missing", "added", "failed in both", "wrong in both",
+    "worse", "better", "changed", "same",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowChange:
+    """One data point of a comparison.
+
+    Attributes:
+        state: `missing` and `added` are in the old and in the new run only. The first metric that changed decides
+            between worse and better. `changed` is any other score or output.
+        new, old: the rows; None in the run that lacks it, and in a comparison by the backend.
+        metrics: how each metric changed that did.
+    """
+
+    datapoint_id: str
+    state: RowState
+    new: ResultRow | None = None
+    old: ResultRow | None = None
+    metrics: Mapping[str, Literal["better", "worse", "changed"]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class RunComparisonResult(Displayed):
     """The changes between two runs. A notebook displays them as a table.
 
     Attributes:
@@ -274,6 +348,8 @@ class RunComparisonResult:
         new, old: the results, in a local comparison.
         pairs: rows of both runs, (new, old).
         lower_is_better: metrics for which lower is better.
+        changes: the change of each metric, then of time and cost.
+        row_changes: every data point, the most important change first.
     """
 
     new_run_id: str
@@ -294,6 +370,8 @@ class RunComparisonResult:
     old: ExperimentResultSummary | None = field(default=None, repr=False)
     pairs: Sequence[tuple[ResultRow, ResultRow]] = field(default=(), repr=False)
     lower_is_better: Sequence[str] = ()
+    changes: Sequence[MetricChange] = field(default=(), repr=False)
+    row_changes: Sequence[RowChange] = field(default=(), repr=False)
 
     def get_metric_delta(self, metric_name: str) -> Mapping[str, Any] | None:
         """The delta of a metric, or None if it is not in both runs."""
@@ -307,22 +385,16 @@ class RunComparisonResult:
         """Names of metrics that degraded on at least one data point; a metric may be in both lists."""
         return [name for name, delta in self.metric_deltas.items() if delta["degraded_count"] > 0]
 
-    def print_table(self) -> None:
-        """Print changed metrics, config and data points to standard output."""
-        sys.stdout.write(ResultExtensions.renderer.comparison_text(self, sys.stdout))
+    def to_pandas(self) -> pd.DataFrame:
+        """One row for each data point: id, state, old and new scores, outputs, errors and session ids.
 
-    def _repr_mimebundle_(self, **_which: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        found = {"text/plain": repr(self), "text/html": ResultExtensions.renderer.comparison_html(self)}
-        return found, {"hh_jupyter": {"run_id": self.new_run_id}}  # Marks the output for `strip`.
-
-    def _repr_html_(self) -> str:
-        return self._repr_mimebundle_()[0]["text/html"]
-
-    def __repr__(self) -> str:
-        return ResultExtensions.renderer.comparison_text(self).rstrip("\n")
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        return dataframe_of_changes(self)
 
 
-# Results: computed locally from rows, or built from a response of the backend
+# Results computed locally from rows
 
 
 def errors_of(rows: Sequence[ResultRow]) -> tuple[DatapointError, ...]:
@@ -382,6 +454,15 @@ def result_from_rows(
     )
 
 
+def aggregated(values: Sequence[float], function: str) -> float | None:
+    """The values, aggregated by a function of this name; None if it is unknown, or the result has no float."""
+    aggregate = AGGREGATES.get(function)
+    try:
+        return aggregate(values) if aggregate is not None and values else None
+    except OverflowError:
+        return None
+
+
 def _details(aggregate_function: str, rows: Sequence[ResultRow], function_name: str) -> tuple[MetricDetail, ...]:
     """Metrics with numbers and bools, aggregated over all data points. Texts cannot be aggregated."""
     values: dict[str, list[float]] = {}
@@ -389,94 +470,17 @@ def _details(aggregate_function: str, rows: Sequence[ResultRow], function_name: 
         for name, value in row.metrics.items():
             if not isinstance(value, str):
                 values.setdefault(name, []).append(value)
-    aggregate = AGGREGATES.get(aggregate_function)
     return tuple(
         MetricDetail(
             metric_name=name,
             metric_type="boolean" if all(isinstance(value, bool) for value in numbers) else "numeric",
             event_name=function_name,
             event_type="chain",
-            aggregate=aggregate(numbers) if aggregate else None,
+            aggregate=aggregated(numbers, aggregate_function),
             values=tuple(numbers),
         )
         for name, numbers in values.items()
     )
-
-
-def result_from_answer(
-    run_id: str,
-    aggregate_function: str,
-    answer: Mapping[str, Any],
-    errors: Sequence[DatapointError] = (),
-    **more_fields: Any,
-) -> ExperimentResultSummary:
-    """Build a result from a response of the backend. Missing fields are empty; ids are those that the user gave.
-
-    Args:
-        more_fields: further fields of the result. `rows` are those of this process, with its ids.
-    """
-    rows: Sequence[ResultRow] = more_fields.pop("rows", ())
-    ids = {wire_id(row.datapoint_id): row.datapoint_id for row in rows}
-
-    def own_ids(items: Any) -> tuple[str, ...]:
-        return tuple(ids.get(item) or own_id(item) for item in map(str, items or ()))
-
-    metrics = answer.get("metrics") or {}
-    details = tuple(
-        replace(detail, datapoints={key: own_ids(value) for key, value in detail.datapoints.items()})
-        for detail in (_part_from_answer(MetricDetail, "metric_name", item) for item in metrics.get("details") or ())
-    )
-    datapoints = tuple(
-        replace(point, datapoint_id=own_ids([point.datapoint_id])[0])
-        for point in (
-            _part_from_answer(DatapointResult, "datapoint_id", item) for item in answer.get("datapoints") or ()
-        )
-    )
-    run = answer.get("run_object") or {}
-    passed, failed = own_ids(answer.get("passed")), own_ids(answer.get("failed"))
-    known = {
-        "name": str(run.get("name") or ""),
-        "config": (run.get("configuration") or {}).get("config") or {},
-        "rows": tuple(replace(row, passed=False) if row.datapoint_id in failed else row for row in rows)
-        or tuple(_row_from_answer(index, point, failed) for index, point in enumerate(datapoints)),
-        **more_fields,
-    }
-    return ExperimentResultSummary(
-        run_id=run_id,
-        status=str(answer.get("status") or "unknown"),
-        success=bool(answer.get("success")),
-        passed=passed,
-        failed=failed,
-        metrics=AggregatedMetrics(
-            aggregation_function=metrics.get("aggregation_function") or aggregate_function, details=details
-        ),
-        datapoints=datapoints,
-        errors=errors,
-        **known,
-    )
-
-
-def is_scored(result: ExperimentResultSummary) -> bool:
-    """Whether the result has data points. The backend responds with an empty result before it has scored them."""
-    return bool(result.passed or result.failed or result.datapoints or result.metrics.details)
-
-
-def _row_from_answer(index: int, point: DatapointResult, failed: Sequence[str]) -> ResultRow:
-    """The row of a data point in a response. Depending on the version, metrics have a `name` or a `metric_name`."""
-    named = {item.get("name") or item.get("metric_name"): item.get("value") for item in point.metrics}
-    return ResultRow(
-        index=index,
-        datapoint_id=point.datapoint_id,
-        session_id=point.session_id or "",
-        metrics={str(name): value for name, value in named.items() if name},
-        passed=False if point.datapoint_id in failed else point.passed,
-    )
-
-
-def _part_from_answer(kind: Any, required: str, item: Mapping[str, Any]) -> Any:
-    """Build `kind` from an object of a response. Ignores unknown fields of newer backends."""
-    known = {name: item[name] for name in kind.__dataclass_fields__ if item.get(name) is not None}
-    return kind(**{required: "", **known})
 
 
 # Results as plain data and as DataFrames
@@ -488,18 +492,14 @@ def dataframe_of_rows(rows: Sequence[ResultRow]) -> pd.DataFrame:
     """A DataFrame with one row for each data point.
 
     Columns: `datapoint_id`, `session_id`, `passed`, the metrics by name, `seconds`, `cost` (US dollars), `tokens`,
-    `attempts`, `error`, `evaluator_errors` (dict or None), `inputs` and `outputs` (first characters). A metric with the
-    name of another column is renamed to `metric_<name>`.
+    `attempts`, `error`, `evaluator_errors` (dict or None), `inputs`, `expected` and `outputs` (first characters). A
+    metric with the name of another column is renamed to `metric_<name>`.
 
     Raises:
         ImportError: pandas is not installed.
     """
-    try:
-        import pandas as pd
-    except ImportError:
-        raise ImportError("to_pandas needs pandas: pip install pandas") from None
     before = ("datapoint_id", "session_id", "passed")
-    after = ("seconds", "cost", "tokens", "attempts", "error", "evaluator_errors", "inputs", "outputs")
+    after = ("seconds", "cost", "tokens", "attempts", "error", "evaluator_errors", "inputs", "expected", "outputs")
     taken = {*before, *after}
     names = dict.fromkeys(name for row in rows for name in row.metrics)
     columns = {name: f"metric_{name}" if name in taken else name for name in names}
@@ -512,7 +512,46 @@ def dataframe_of_rows(rows: Sequence[ResultRow]) -> pd.DataFrame:
         }
         for row in rows
     ]
-    return pd.DataFrame(records, columns=[*before, *columns.values(), *after])
+    return _pandas().DataFrame(records, columns=[*before, *columns.values(), *after])
+
+
+def dataframe_of_changes(found: RunComparisonResult) -> pd.DataFrame:
+    """A DataFrame with one row for each data point of a comparison, the most important change first.
+
+    Columns: `datapoint_id`, `state`, and with the prefixes `old_` and `new_` the metrics by name, `outputs`, `error`
+    and `session_id`.
+
+    Raises:
+        ImportError: pandas is not installed.
+    """
+    sides = [(change, (("old_", change.old), ("new_", change.new))) for change in found.row_changes]
+    names = dict.fromkeys(name for _, pair in sides for _, row in pair if row is not None for name in row.metrics)
+    fields_of_row = ("outputs", "error", "session_id")
+    columns_of = {name: f"metric_{name}" if name in fields_of_row else name for name in names}
+    records = [
+        {
+            "datapoint_id": change.datapoint_id,
+            "state": change.state,
+            **{
+                f"{side}{column}": row.metrics.get(name)
+                for name, column in columns_of.items()
+                for side, row in pair
+                if row is not None
+            },
+            **{f"{side}{name}": getattr(row, name) for name in fields_of_row for side, row in pair if row is not None},
+        }
+        for change, pair in sides
+    ]
+    columns = [f"{side}{name}" for name in [*columns_of.values(), *fields_of_row] for side in ("old_", "new_")]
+    return _pandas().DataFrame(records, columns=["datapoint_id", "state", *columns])
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError:
+        raise ImportError("to_pandas needs pandas: pip install pandas") from None
+    return pandas
 
 
 def plain_result(result: ExperimentResultSummary) -> dict[str, Any]:

@@ -8,19 +8,22 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from hh_jupyter import settings as settings_table
 from hh_jupyter.errors import BackendError, SettingError, SettingTypeError
-from hh_jupyter.experiments.dataset import Dataset, wire_id
+from hh_jupyter.experiments.dataset import Dataset, own_id, wire_id
 from hh_jupyter.experiments.local_runs import LocalRun, find_run, keep
 from hh_jupyter.experiments.results import (
     COMPLETED,
+    AggregatedMetrics,
+    DatapointError,
+    DatapointResult,
     ExperimentResultSummary,
-    is_scored,
+    MetricDetail,
+    ResultRow,
     plain_result,
-    result_from_answer,
     result_from_plain,
 )
 from hh_jupyter.export.backend import BackendClient
@@ -342,3 +345,82 @@ def get_run_result(
     settings, (run,) = resolve_query("get_run_result", client, (run_id,), api_key=api_key, server_url=server_url)
     with BackendClient(settings) as backend:
         return result_from_answer(run, aggregate_function, backend.run_result(run, aggregate_function))
+
+
+# Results in a response of the backend
+
+
+def result_from_answer(
+    run_id: str,
+    aggregate_function: str,
+    answer: Mapping[str, Any],
+    errors: Sequence[DatapointError] = (),
+    **more_fields: Any,
+) -> ExperimentResultSummary:
+    """Build a result from a response of the backend. Missing fields are empty; ids are those that the user gave.
+
+    Args:
+        more_fields: further fields of the result. `rows` are those of this process, with its ids.
+    """
+    rows: Sequence[ResultRow] = more_fields.pop("rows", ())
+    ids = {wire_id(row.datapoint_id): row.datapoint_id for row in rows}
+
+    def own_ids(items: Any) -> tuple[str, ...]:
+        return tuple(ids.get(item) or own_id(item) for item in map(str, items or ()))
+
+    metrics = answer.get("metrics") or {}
+    details = tuple(
+        dataclasses.replace(detail, datapoints={key: own_ids(value) for key, value in detail.datapoints.items()})
+        for detail in (_part_from_answer(MetricDetail, "metric_name", item) for item in metrics.get("details") or ())
+    )
+    datapoints = tuple(
+        dataclasses.replace(point, datapoint_id=own_ids([point.datapoint_id])[0])
+        for point in (
+            _part_from_answer(DatapointResult, "datapoint_id", item) for item in answer.get("datapoints") or ()
+        )
+    )
+    run = answer.get("run_object") or {}
+    passed, failed = own_ids(answer.get("passed")), own_ids(answer.get("failed"))
+    known = {
+        "name": str(run.get("name") or ""),
+        "config": (run.get("configuration") or {}).get("config") or {},
+        "rows": tuple(dataclasses.replace(row, passed=False) if row.datapoint_id in failed else row for row in rows)
+        or tuple(_row_from_answer(index, point, failed) for index, point in enumerate(datapoints)),
+        **more_fields,
+    }
+    return ExperimentResultSummary(
+        run_id=run_id,
+        status=str(answer.get("status") or "unknown"),
+        success=bool(answer.get("success")),
+        passed=passed,
+        failed=failed,
+        metrics=AggregatedMetrics(
+            aggregation_function=metrics.get("aggregation_function") or aggregate_function, details=details
+        ),
+        datapoints=datapoints,
+        errors=errors,
+        **known,
+    )
+
+
+def is_scored(result: ExperimentResultSummary) -> bool:
+    """Whether the result has data points. The backend responds with an empty result before it has scored them."""
+    return bool(result.passed or result.failed or result.datapoints or result.metrics.details)
+
+
+def _row_from_answer(index: int, point: DatapointResult, failed: Sequence[str]) -> ResultRow:
+    """The row of a data point in a response. Depending on the version, metrics have a `name` or a `metric_name`."""
+    named = {item.get("name") or item.get("metric_name"): item.get("value") for item in point.metrics}
+    return ResultRow(
+        index=index,
+        datapoint_id=point.datapoint_id,
+        session_id=point.session_id or "",
+        metrics={str(name): value for name, value in named.items() if name},
+        passed=False if point.datapoint_id in failed else point.passed,
+    )
+
+
+def _part_from_answer(kind: Any, required: str, item: Mapping[str, Any]) -> Any:
+    """Build `kind` from an object of a response. Ignores unknown fields of newer backends."""
+    known = {name: item[name] for name in kind.__dataclass_fields__ if item.get(name) is not None}
+    return kind(**{required: "", **known})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import json
 import logging
 import time
@@ -226,7 +227,7 @@ SOURCE: Final = "evaluation"
 """Source of sessions that `evaluate` creates."""
 
 PREVIEW_LENGTH: Final = 200
-"""Characters of inputs and outputs in the result, which must stay small."""
+"""Characters of inputs, expected and actual outputs in the result, which must stay small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +272,9 @@ class DatapointSessions:
         if fields:
             self.tracer.update_event(session.id, fields)
         self.warn_of_ignored_scores(result)
+        given = (point.inputs, point.ground_truth) if settings.capture_inputs else (None, None)
+        inputs, expected = (_preview(value)[0] for value in given)
+        outputs, digest = _preview(result.outputs if settings.capture_outputs else None)
         return ResultRow(
             index=point.index,
             datapoint_id=point.own_id,
@@ -282,8 +286,10 @@ class DatapointSessions:
             evaluator_errors=result.evaluator_errors,
             seconds=result.seconds,
             attempts=1 + len(result.retried_errors),
-            inputs=_preview(point.inputs) if settings.capture_inputs else "",
-            outputs=_preview(result.outputs) if settings.capture_outputs else "",
+            inputs=inputs,
+            expected=expected,
+            outputs=outputs,
+            outputs_digest=digest,
         )
 
     def warn_of_ignored_scores(self, result: TaskResult) -> None:
@@ -313,11 +319,15 @@ def _context_of(ids: Mapping[str, str]) -> otel_context.Context:
     return context
 
 
-def _preview(value: Any) -> str:
-    """The first characters of a value as text. For a dict with one entry, those of its value."""
+def _preview(value: Any) -> tuple[str, str]:
+    """The first characters of a value as text, and a hash of the whole text if that is not all of it.
+
+    For a dict with one entry, those of its value.
+    """
     if isinstance(value, Mapping) and len(value) == 1:
         (value,) = value.values()
-    if value is None:
-        return ""
-    text = value[: PREVIEW_LENGTH + 1] if isinstance(value, str) else str(value)
-    return shorten(text, PREVIEW_LENGTH)
+    text = "" if value is None else value if isinstance(value, str) else str(value)
+    if len(text) <= PREVIEW_LENGTH:
+        return text, ""
+    digest = hashlib.blake2b(text.encode(errors="replace"), digest_size=8).hexdigest()
+    return shorten(text[: PREVIEW_LENGTH + 1], PREVIEW_LENGTH), digest

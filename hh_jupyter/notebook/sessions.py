@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from IPython.core.error import UsageError
 
 from hh_jupyter.display.format import clean, count
+from hh_jupyter.display.table import Column, Table, text_lines
 from hh_jupyter.errors import SettingError
 from hh_jupyter.export.model import Session
 from hh_jupyter.export.otlp import records_of
@@ -586,8 +587,6 @@ MAX_TABLE_ROWS: Final = 30
 MAX_SAME_TITLE: Final = 3
 """Most sessions of one title that have a line each. A run of `evaluate` has a session for each data point."""
 
-HEADINGS: Final = ("session", "id", "spans", "last span", "where", "kernel")
-
 
 def sessions_text(known: Sequence[KnownSession], *, each: bool = False) -> str:
     """Return the table of `%hh sessions`, the newest last, with the number of sessions that are not shown.
@@ -599,11 +598,9 @@ def sessions_text(known: Sequence[KnownSession], *, each: bool = False) -> str:
     if not known:
         return "hh: no sessions with spans yet."
     groups = [[session] for session in known] if each else _groups(known)
-    rows = [HEADINGS, *map(_cells, groups[-MAX_TABLE_ROWS:])]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    head, *lines = text_lines(Table(columns=COLUMNS, rows=groups[-MAX_TABLE_ROWS:]), MAX_TABLE_ROWS)
     hidden = sum(map(len, groups[:-MAX_TABLE_ROWS]))
     note = [f"({count(hidden, 'older session')} not shown)"] if hidden else []
-    head, *lines = [_line(row, widths) for row in rows]
     last = [group[-1].shown_title for group in groups[-MAX_TABLE_ROWS:] if len(group) > 1][-1:]
     hint = [f"%hh sessions {shlex.quote(title)} lists each session of this name." for title in last]
     return "\n".join([head, *note, *lines, *hint])
@@ -624,24 +621,34 @@ def _groups(known: Sequence[KnownSession]) -> list[list[KnownSession]]:
     return groups
 
 
-def _cells(group: Sequence[KnownSession]) -> tuple[str, ...]:
-    latest = group[-1]
-    return (
-        latest.shown_title,
-        latest.short_id if len(group) == 1 else count(len(group), "session"),
-        f"{sum(session.spans for session in group):,}",
-        datetime.fromtimestamp(latest.last).astimezone().strftime("%Y-%m-%d %H:%M"),
-        ", ".join(dict.fromkeys(_where(session.export) for session in group)),
-        "this one" if latest.this_kernel else "earlier",
-    )
+def _id(group: Sequence[KnownSession]) -> str:
+    return group[-1].short_id if len(group) == 1 else count(len(group), "session")
+
+
+def _last_span(group: Sequence[KnownSession]) -> str:
+    return datetime.fromtimestamp(group[-1].last).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def _where(export: ExportState) -> str:
     return "local only" if export.destination is None else f"{export.destination}: {export.word.lower()}"
 
 
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
-    numbers = HEADINGS.index("spans")
-    cells[numbers] = row[numbers].rjust(widths[numbers])
-    return "  ".join(cells).rstrip()
+COLUMNS: Final = (
+    Column(key="session", title="session", value=lambda group: group[-1].shown_title),
+    Column(key="id", title="id", value=_id),
+    Column(
+        key="spans",
+        title="spans",
+        value=lambda group: sum(session.spans for session in group),
+        cell=lambda group: f"{sum(session.spans for session in group):,}",
+        align="right",
+    ),
+    Column(key="last", title="last span", value=_last_span),
+    Column(
+        key="where",
+        title="where",
+        value=lambda group: ", ".join(dict.fromkeys(_where(session.export) for session in group)),
+    ),
+    Column(key="kernel", title="kernel", value=lambda group: "this one" if group[-1].this_kernel else "earlier"),
+)
+"""Columns of the table; its rows are groups of sessions."""

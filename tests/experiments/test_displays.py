@@ -8,15 +8,17 @@ import pty
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import hh_jupyter as hh
-from hh_jupyter.display import experiments as run_display
-from hh_jupyter.display.experiments import ProgressView
+from hh_jupyter.display.report import report_html, report_text
 from hh_jupyter.experiments.results import ExperimentResultSummary
+from hh_jupyter.experiments.usage import SessionUsage
+from hh_jupyter.experiments.views import progress_report
 from tests.display.hostile import HOSTILE
 from tests.display.rendered import BARE, sanitized, tags_as_text
 from tests.experiments.runs import run
@@ -49,7 +51,7 @@ def result() -> ExperimentResultSummary:
 
 
 def test_failures_come_first_then_the_order_of_the_dataset(result: ExperimentResultSummary) -> None:
-    labels = re.findall(r"[▲✗✓](?:</span>)? (p\d+)", result._repr_html_())
+    labels = re.findall(r"[▲✗✓]</span> (?:<b>)?(p\d+)", result._repr_html_())
     assert labels[:8] == ["p49", "p99", "p149", "p199", "p3", "p0", "p1", "p2"]
     assert [line.split()[1] for line in repr(result).splitlines() if line[:1] in ("▲", "✓")][:5] == labels[:5]
 
@@ -61,21 +63,64 @@ def test_a_display_has_neither_secrets_nor_contents(result: ExperimentResultSumm
         assert private not in shown
 
 
-def test_saved_detail_preview_shows_the_first_characters_of_contents() -> None:
-    with hh.HoneyHiveTracer.init(saved_detail="preview"):
-        result = run(None, task, MANY[:1])
-        assert "private 0" in result._repr_html_()
-        assert "answer 0" in result._repr_html_()
+def test_no_text_of_a_row_shows_a_secret() -> None:
+    def told(outputs: Any) -> dict[str, Any]:
+        return {"score": False, "explanation": f"it says {SECRET}"}
+
+    def answer(datapoint: dict[str, Any]) -> Any:
+        return f"the key is {SECRET}"
+
+    rows = [{"id": f"id {SECRET}", "inputs": {"question": f"ask {SECRET}"}, "ground_truth": SECRET}]
+    with hh.HoneyHiveTracer.init(saved_detail="full"):
+        old = run(None, answer, rows, evaluators=[told], name=f"run {SECRET}", config={"key": SECRET})
+        new = run(None, lambda datapoint: f"now {answer(datapoint)}", rows, evaluators=[told], name=f"again {SECRET}")
+        for one in (old, new, new.compare(old)):
+            for shown in (one._repr_html_(), repr(one)):
+                assert "the key is [redacted" in shown
+                assert SECRET[8:16] not in shown
 
 
-def test_a_display_is_small_and_counts_omitted_rows(result: ExperimentResultSummary) -> None:
+LONG: list[dict[str, Any]] = [
+    {"id": "r0", "inputs": {"question": f"ask 0 {'x' * 90}"}, "ground_truth": "wanted"},
+    {"id": "r1", "inputs": {"question": "ask 1"}, "ground_truth": "wanted"},
+]
+
+
+@pytest.mark.parametrize("detail", ["summary", "preview", "full"])
+def test_texts_in_a_saved_display_follow_saved_detail(detail: str) -> None:
+    def checked(outputs: Any) -> dict[str, Any]:
+        return {"score": outputs != "answer 0", "explanation": f"because of {outputs}"}
+
+    with hh.HoneyHiveTracer.init(saved_detail=detail):
+        result = run(None, task, LONG, evaluators=[checked])
+        page, text = (re.sub(r"<[^>]*>", "", shown) for shown in (result._repr_html_(), repr(result)))
+    for shown in (page, text):
+        assert ("expected wanted" in shown, "output answer 0" in shown) == (detail != "summary",) * 2
+        assert ("because of answer 0" in shown) is (detail != "summary")
+        assert ("because of answer 1" in shown) is (detail == "full")  # The row is right.
+        assert ("x" * 90 in shown, "input ask 0 xxx" in shown) == (detail == "full", detail != "summary")
+        assert ("inputs and outputs: result.to_pandas()" in shown) is (detail == "summary")
+
+
+def test_a_display_has_as_many_rows_as_the_setting_and_says_what_is_left_out(result: ExperimentResultSummary) -> None:
     page = result._repr_html_()
-    assert len(page.encode()) <= 32_000
-    shown = page.count("<details>")
-    assert f"{200 - shown} more data points" in page
+    assert page.count("<details>") == 60
+    assert "140 more rows. All of them: <code" in page
+    assert len(page.encode()) <= 16_000 + 60 * 1_000
+    with hh.HoneyHiveTracer.init(display_rows=3):
+        assert result._repr_html_().count("<details>") == 3
+        assert "197 more rows, 2 of them failed. All of them: " in result._repr_html_()
     assert len(repr(result)) <= 4_000
     assert repr(result).count("\n") <= 40
-    assert "… 190 more data points" in repr(result)
+    assert "… 190 more rows. All of them: result.to_pandas()" in repr(result)
+
+
+def test_a_row_with_long_texts_does_not_make_the_display_large() -> None:
+    rows = [{"id": f"{n} {'i' * 5_000}", "inputs": {"question": f"ask {n}"}} for n in range(100)]
+    wide = run(None, task, rows, evaluators=[lambda outputs: {f"metric {n} {'m' * 900}": n for n in range(40)}])
+    page = wide._repr_html_()
+    assert len(page.encode()) <= 16_000 + 60 * 1_000
+    assert "more rows" in page
 
 
 def test_each_row_has_an_element_and_a_command_for_its_spans(result: ExperimentResultSummary) -> None:
@@ -84,15 +129,42 @@ def test_each_row_has_an_element_and_a_command_for_its_spans(result: ExperimentR
     assert f"%hh show {row.session_id[:8]}" in result._repr_html_()
 
 
-def test_aggregates_have_spread_range_and_distribution(result: ExperimentResultSummary) -> None:
+def test_metrics_have_mean_standard_error_range_count_and_kind(result: ExperimentResultSummary) -> None:
     lines = {line.split()[0]: line for line in reversed(repr(result).splitlines()) if line}
-    assert re.match(r"score +0\.4[89]\d* +± 0\.28\d+ +0 to 0\.99 +196  0 [▁▂▃▄▅▆▇█]{12} 0\.99$", lines["score"])
-    assert re.match(r"judge +1 +195 of 195 +195  █{10}$", lines["judge"])
-    assert re.match(r"score_kind +196  long 196$", lines["score_kind"])
+    assert re.match(r"score +0\.495 +± 0\.021 +0 to 0\.99 +196 of 200  number +[▁▂▃▄▅▆▇█]{12}$", lines["score"])
+    assert re.match(r"judge +100 % +± 0 +195 yes +195 of 200  yes or no +█{10}$", lines["judge"])
+    assert re.match(r"score_kind +196 of 200  label +long 196$", lines["score_kind"])
     assert "score_explanation" not in lines
     bars = re.findall(r"height:(\d+)px;margin-left:1px;background-color:#7f63dd", result._repr_html_())
     assert len(bars) == 12
-    assert 18 in map(int, bars)
+    assert 14 in map(int, bars)
+
+
+def test_missing_scores_nan_bools_and_labels_are_shown_as_what_they_are() -> None:
+    values: list[Any] = [float("nan"), 0.5, None, float("inf"), 10**400]
+    kinds: list[Any] = ["good", "bad", None, True, False]
+
+    def mixed(outputs: Any) -> Any:
+        return values[int(outputs.split()[1])]
+
+    def kind(outputs: Any) -> Any:
+        return kinds[int(outputs.split()[1])]
+
+    rows = [{"id": f"m{n}", "inputs": {"question": f"ask {n}"}} for n in range(5)]
+    result = run(None, task, rows, evaluators=[mixed, kind])
+    cells = {line.split()[1]: line.split()[2:-3] for line in repr(result).splitlines() if re.match(r"[✓✗·] m", line)}
+    assert cells["m0"][:2] == ["NaN", "good"]
+    assert cells["m1"][:2] == ["0.5", "bad"]
+    assert cells["m2"] == []
+    assert cells["m3"][:2] == ["infinite", "yes"]
+    assert cells["m4"][:3] == ["infinite", "✗", "no"]
+    assert re.search(r"^mixed +0\.5 +0\.5 to 0\.5 +4 of 5, 1 NaN, 2 infinite +number", repr(result), re.MULTILINE)
+
+
+def test_a_sum_has_no_standard_error() -> None:
+    result = run(None, task, LONG, evaluators=[lambda outputs: 2], aggregate_function="sum")
+    assert re.search(r"^<lambda> +4 +2 to 2 ", repr(result), re.MULTILINE)
+    assert "Sum" in repr(result).splitlines()[2]
 
 
 def test_a_dataframe_has_all_fields(result: ExperimentResultSummary) -> None:
@@ -100,7 +172,7 @@ def test_a_dataframe_has_all_fields(result: ExperimentResultSummary) -> None:
     assert len(frame) == 200
     assert list(frame.columns)[:5] == ["datapoint_id", "session_id", "passed", "score", "score_explanation"]
     assert frame["passed"].sum() == 195
-    assert (frame["inputs"][7], frame["outputs"][7]) == ("private 7", "answer 7")
+    assert (frame["inputs"][7], frame["expected"][7], frame["outputs"][7]) == ("private 7", "", "answer 7")
     assert frame["evaluator_errors"][3] == {"judge": "RuntimeError: no verdict"}
     assert SECRET in frame["error"][49]  # DataFrames are not redacted.
 
@@ -129,14 +201,21 @@ def test_hostile_texts_are_escaped(text: str) -> None:
 
     rows = [{"id": text or "x", "inputs": {"a": text}}]
     name = text.replace("\0", "") or "x"
-    failed = run(None, fails, rows, name=name, config={text: text})
-    fine = run(None, lambda datapoint: text, rows, evaluators=[label], name=name, config={text: 1})
-    for page in (failed._repr_html_(), fine._repr_html_(), failed.compare(fine)._repr_html_()):
+
+    def explained(outputs: Any) -> dict[str, Any]:
+        return {"score": False, "explanation": text, text: 1, "reason": text * 9}
+
+    with hh.HoneyHiveTracer.init(saved_detail="full"):
+        failed = run(None, fails, rows, name=name, config={text: text})
+        fine = run(None, lambda datapoint: text, rows, evaluators=[label, explained], name=name, config={text: 1})
+        longer = run(None, lambda datapoint: f"{text} {text}", rows, evaluators=[label, explained], name=name)
+        pages = [one._repr_html_() for one in (failed, fine, failed.compare(fine), longer.compare(fine))]
+    for page in pages:
         found = Elements(page)
         assert found.tags <= {
             "div", "span", "b", "code", "details", "summary", "table", "tr", "td"
         }  # fmt: skip
-        assert found.attributes <= {"class", "style", "id", "title"}
+        assert found.attributes <= {"class", "style", "id", "title", "align", "colspan"}
         assert tags_as_text(sanitized(page)) - tags_as_text(page) <= BARE
     assert "\x1b" not in repr(failed) + repr(fine)
 
@@ -144,14 +223,17 @@ def test_hostile_texts_are_escaped(text: str) -> None:
 def test_an_empty_run_can_be_displayed() -> None:
     empty = run(None, task, [])
     assert repr(empty).startswith("✓ test run  ")
-    assert "0 data points" in empty._repr_html_()
+    assert "0 rows" in empty._repr_html_()
 
 
-def test_progress_shows_count_rate_cost_and_failures() -> None:
-    view = ProgressView(name="n", done="3 of 10", share=0.3, facts=["1.5/s", "~$0.01"], failures="1 failed")
-    assert run_display.progress_text(view) == "○ n  ██████░░░░░░░░░░░░░░  3 of 10  1.5/s  ~$0.01  1 failed"
-    assert run_display.progress_text(view, unicode=False).startswith("o n  ######--------------  3 of 10")
-    assert "width:30%" in run_display.progress_html(view)
+def test_progress_shows_time_count_cost_time_left_and_failures() -> None:
+    used = SessionUsage(cost=0.011, estimated=True)
+    report = progress_report("n", Counter(passed=2, failed=1), 10, 3.0, used)
+    text = "○ n  ██████░░░░░░░░░░░░░░  3.00 s  3 of 10 rows  ~$0.011  about 7.00 s left  1 failed"
+    assert report_text(report) == text
+    assert report_text(report, unicode=False).startswith("o n  ######--------------  3.00 s")
+    assert report_text(report, width=40) == "○ n  ██████░░░░░░░░░░░░░░  3.00 s  1 failed"
+    assert "width:30%" in report_html(report)
 
 
 SCRIPT = """
@@ -172,7 +254,7 @@ def test_a_terminal_shows_one_line_of_progress_and_then_the_result(tmp_path: Pat
     shown = os.read(ours, 100_000).decode()
     os.close(ours)
     assert "\r\x1b[K○ slow  " in shown
-    assert " of 4  " in shown
+    assert " of 4 rows" in shown
     assert shown.endswith("\r\x1b[K")
     assert "\n" not in shown.replace("\r\n", "") or "api_key" in shown
     assert printed.startswith("✓ slow  ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 import hh_jupyter as hh
-from hh_jupyter.experiments import RunComparisonResult, local_runs
+from hh_jupyter.experiments import local_runs
 from hh_jupyter.experiments.results import ExperimentResultSummary
 from hh_jupyter.testing import Backend
 from tests.experiments.runs import KEY, run
@@ -173,18 +174,21 @@ def test_a_comparison_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None
     new = scored({"exact": [1, 0.25, 1, 1], "distance": [0] * 4}, name="new", config={"prompt": 2})
     new.compare(old, lower_is_better=["distance"]).print_table()
     printed = capsys.readouterr().out
-    assert printed.startswith("new against old  4 data points in both")
+    assert printed.startswith("✓ new against old  4 rows in both")
     lines = [line.split() for line in printed.splitlines()]
-    assert ["prompt", "1", "2"] in lines
-    assert ["exact", "0.625", "0.8125", "▲", "+0.1875", "1", "1", "2"] in lines
-    assert ["distance", "1", "0", "▼", "-1", "4", "0", "0"] in lines
-    assert ["p1", "exact", "0.5", "→", "0.25,", "distance", "1", "→", "0"] in lines
+    assert ["prompt", "1", "→", "2"] in lines
+    assert ["exact", "0.62", "±", "0.24", "0.81", "±", "0.19", "1", "better,", "1", "worse"] in lines
+    assert ["distance", "less", "is", "better", "1", "±", "0", "0", "±", "0", "4", "better,", "0", "worse"] in lines
+    assert ["✓", "p1", "worse", "exact", "0.5", "→", "0.25", "worse,", "distance", "1", "→", "0", "better"] in lines
 
 
 def test_a_comparison_of_the_backend_can_be_displayed() -> None:
-    deltas = {"exact": {"old_aggregate": 0.5, "new_aggregate": 0.75, "improved_count": 2, "degraded_count": 0,
-                        "same_count": 1, "found_count": 3, "improved": ["EXT-a", "EXT-b"], "degraded": [],
-                        "same": ["EXT-c"], "old_values": [], "new_values": []}}  # fmt: skip
-    found = RunComparisonResult(new_run_id="n" * 36, old_run_id="o" * 36, common_datapoints=3, metric_deltas=deltas)
-    assert repr(found).startswith("run nnnnnnnn against run oooooooo  3 data points in both")
+    delta = {"metric_name": "exact", "old_aggregate": 0.5, "new_aggregate": 0.75, "improved_count": 2,
+             "degraded_count": 0, "same_count": 1, "found_count": 3, "improved": ["EXT-a", "EXT-b"], "degraded": [],
+             "same": ["EXT-c"], "old_values": [], "new_values": []}  # fmt: skip
+    with Backend(comparison={"metrics": [delta], "commonDatapoints": ["a", "b", "c"]}) as backend:
+        found = hh.compare_runs("n" * 36, "o" * 36, api_key=KEY, server_url=backend.url)
+    assert repr(found).startswith("✓ run nnnnnnnn against run oooooooo  3 rows in both")
     assert "+0.25" in found._repr_html_()
+    assert [(one.datapoint_id, one.state) for one in found.row_changes] == [("a", "better"), ("b", "better")]
+    assert re.search(r"^a +better +exact better$", repr(found), re.MULTILINE)

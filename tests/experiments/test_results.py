@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 import hh_jupyter as hh
-from hh_jupyter.experiments.views import result_text
 from hh_jupyter.testing import Backend
 from tests.experiments.runs import KEY, calls, double, run, updates
 
@@ -32,8 +31,8 @@ def test_without_a_key_ids_and_result_are_computed_locally(capsys: pytest.Captur
         *result.model_dump()
     }
     printed = capsys.readouterr().out
-    assert re.match(r"✗ mine  \S+ ms  3 data points  1 failed  local only\n", printed)
-    assert re.search(r"^exact +1 +± 0 +1 to 1 +2 ", printed, re.MULTILINE)
+    assert re.match(r"✗ mine  \S+ ms  3 rows  1 failed  local only\n", printed)
+    assert re.search(r"^exact +1 +± 0 +1 to 1 +2 of 3 +number ", printed, re.MULTILINE)
     assert f"run {result.run_id}" in printed
 
 
@@ -71,7 +70,7 @@ def test_the_table_counts_omitted_rows_and_shows_each_error_on_one_line() -> Non
     def task(datapoint: dict[str, Any]) -> None:
         raise ValueError("first\nsecond \x1b[31m")
 
-    lines = result_text(run(None, task, [{"inputs": {"n": n}} for n in range(25)]), "many").splitlines()
+    lines = repr(run(None, task, [{"inputs": {"n": n}} for n in range(25)])).splitlines()
 
-    assert lines.count("… 15 more data points") == lines.count("… 15 more errors") == 1
-    assert sum(line.endswith("ValueError: first second") for line in lines) == 10
+    assert lines.count("… 15 more rows, 15 of them failed. All of them: result.to_pandas()") == 1
+    assert lines.count("    ValueError: first second") == 10

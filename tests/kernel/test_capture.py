@@ -109,9 +109,9 @@ def test_a_captured_run_holds_its_result_once(fresh: Kernel, code: str, outputs:
     assert (cell.reply, cell.outputs) == ("ok", [])
     texts = fresh.value(f"[one.data['text/plain'] for one in {outputs}]")
     assert len(texts) == 1
-    assert "4 data points" in texts[0]
+    assert "4 rows" in texts[0]
     shown = fresh.run("c.show()")
-    assert "4 data points" in shown.output.text
+    assert "4 rows" in shown.output.text
 
 
 def test_a_captured_output_gets_the_changes_that_come_after_the_capture(
@@ -133,6 +133,6 @@ def test_a_run_in_an_output_widget_shows_its_result_without_updates(fresh: Kerne
     cell = fresh.run("import ipywidgets\nout = ipywidgets.Output()\nwith out:\n    result = run()")
     assert len(cell.outputs) == 1
     assert len(cell.output.versions) == 1
-    assert "4 data points" in cell.output.text
+    assert "4 rows" in cell.output.text
     after = fresh.run("result = run()")
     assert len(after.output.versions) > 1

@@ -39,19 +39,18 @@ def test_each_run_is_one_output(cells: dict[str, Any]) -> None:
         (output,) = cells[word].outputs
         assert output["output_type"] == "display_data"
         assert output["data"]["text/plain"].startswith(f"{name}  ")
-        assert "8 data points  ~$" in output["data"]["text/plain"]
+        assert "8 rows  ~$" in output["data"]["text/plain"]
         assert output["data"]["text/html"].count("<details>") == 8
 
 
 def test_the_comparison_shows_that_the_second_prompt_is_better_and_why(cells: dict[str, Any]) -> None:
     lines = text_of(cells["second.compare(first,"]).splitlines()
-    assert lines[0].startswith("second-prompt against first-prompt  8 newly passed  8 data points in both")
-    words = [line.split() for line in lines]
-    assert ["top_k", "1", "3"] in words
-    (correct,) = [line for line in words if line[:1] == ["correct"]]
-    assert (correct[3], int(correct[-3]) > 0, correct[-2]) == ("▲", True, "0")
-    (length,) = [line for line in words if line[:1] == ["length"]]
-    assert length[3] == "▼"
+    assert lines[0].startswith("✓ second-prompt against first-prompt  8 rows in both")
+    assert "Rows: 8 newly right" in lines
+    assert "top_k 1 → 3" in lines
+    rows = {line.split()[0]: line for line in lines if line}
+    assert rows["correct"].endswith("  8 better, 0 worse")
+    assert rows["length"].startswith("length less is better")
 
 
 def test_outputs_of_runs_have_no_contents(cells: dict[str, Any]) -> None:

@@ -1,0 +1,180 @@
+"""Reports of experiments: a summary line and sections with lines and tables, drawn as text or as static HTML.
+
+The progress of a run, its result, and the comparison of two runs are reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hh_jupyter.display.content import Detail
+from hh_jupyter.display.format import cell_width, clean
+from hh_jupyter.display.html import BORDER, GREY, MARKS, MUTED, PLAIN_CODE, ROOT_STYLE, SPACE, TINTS, escape
+from hh_jupyter.display.table import (
+    BAR,
+    Line,
+    Piece,
+    Table,
+    line_html,
+    line_text,
+    plain_text,
+    share_bar,
+    table_html,
+    text_lines,
+    wrapped,
+)
+from hh_jupyter.display.view import Mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """Lines, then a table."""
+
+    lines: Sequence[Line] = ()
+    table: Table | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A report as data. The same report gives the same output.
+
+    Attributes:
+        duration: of the run, shown first; may be empty.
+        facts: the most important first; empty ones are left out.
+        chips: what went wrong, such as "3 failed", with the mark whose color it has.
+        share: fraction that is done, from 0 to 1, of something that goes on; else None.
+        state, run_id: shown at the end of the summary line; may be empty.
+        notes: lines at the end.
+        max_rows: most rows of a table.
+        detail: how much of texts is in the tables; with more of them, the output may be larger.
+    """
+
+    mark: Mark
+    title: str
+    duration: str = ""
+    facts: Sequence[str] = ()
+    chips: Sequence[tuple[str, Mark]] = ()
+    share: float | None = None
+    state: str = ""
+    run_id: str = ""
+    sections: Sequence[Section] = ()
+    notes: Sequence[Line] = ()
+    max_rows: int = 60
+    detail: Detail = "summary"
+
+
+def report_bundle(report: Report) -> dict[str, str]:
+    """Return the mime bundle of the output."""
+    return {"text/plain": report_text(report, limit=TEXT_ROWS), "text/html": report_html(report)}
+
+
+# Static HTML
+
+BASE_BYTES: Final = 16_000
+ROW_BYTES: Final[Mapping[Detail, int]] = {"summary": 1_000, "preview": 2_000, "full": 8_000}
+"""Maximum size of an output: for what is not a row, and for each of `max_rows`. Rows that do not fit are counted."""
+
+
+def report_html(report: Report) -> str:
+    """Return the HTML of a report. Rows that do not fit are counted."""
+    limit = min(report.max_rows, max((len(one.table.rows) for one in report.sections if one.table), default=0))
+    most = BASE_BYTES + report.max_rows * ROW_BYTES[report.detail]
+    page = _page(report, limit)
+    while limit > 1 and (size := len(page.encode())) > most:
+        limit = max(1, min(limit - 1, limit * most // size))
+        page = _page(report, limit)
+    return page
+
+
+def _page(report: Report, limit: int) -> str:
+    bar = "" if report.share is None else f'<div style="padding:0 10px 8px">{share_bar(report.share, BAR)}</div>'
+    notes = f" {SPACE}·{SPACE} ".join(line_html(line) for line in report.notes)
+    parts = (
+        _head(report),
+        bar,
+        *(_section(section, limit) for section in report.sections),
+        f'<div style="border-top:{BORDER}">{_muted(notes)}</div>' if notes else "",
+    )
+    # Classes keep MathJax from parsing two dollar amounts as a formula.
+    return f'<div class="hh-run tex2jax_ignore mathjax_ignore" style="{ROOT_STYLE}">{"".join(parts)}</div>'
+
+
+def _head(report: Report) -> str:
+    """Return the summary line. The commas between facts are read aloud and copied, but invisible with styles."""
+    disc = f"background-color:{TINTS.get(report.mark, GREY)};border-radius:50%;display:inline-block;width:18px"
+    sign = f'<span style="{disc};line-height:18px;text-align:center;font-size:11px">{MARKS[report.mark]}</span>'
+    comma = f'<span style="opacity:0">,{SPACE} </span>'
+    facts = comma.join(escape(fact) for fact in report.facts if fact)
+    short = escape(report.run_id[:8])
+    run = f'<code title="Run {escape(report.run_id)}" style="{PLAIN_CODE}">{short}</code>'
+    right = f" {SPACE}".join(filter(None, (escape(report.state), run if report.run_id else "")))
+    parts = [
+        f"<span>{sign}{SPACE} <b>{escape(report.title)}</b></span>",
+        f"<b>{escape(report.duration)}</b>" if report.duration else "",
+        f'<span style="{MUTED}">{facts}</span>' if facts else "",
+        *(
+            f'<b style="background-color:{TINTS.get(mark, GREY)};border-radius:5px;padding:0 7px">{escape(text)}</b>'
+            for text, mark in report.chips
+        ),
+        f'<span style="margin-left:auto;{MUTED}">{right}</span>' if right else "",
+    ]
+    style = "display:flex;flex-wrap:wrap;align-items:center;gap:0 12px;padding:5px 10px"
+    return f'<div style="{style}">{" ".join(filter(None, parts))}</div>'
+
+
+def _section(section: Section, limit: int) -> str:
+    lines = "".join(f'<div style="padding:1px 6px">{line_html(line)}</div>' for line in section.lines)
+    table = section.table
+    drawn = table_html(table, limit) if table is not None else ""
+    more = _muted(line_html(table.more(table.rows[limit:]))) if table is not None and len(table.rows) > limit else ""
+    inner = lines + drawn + more
+    return f'<div style="border-top:{BORDER};padding:6px 4px">{inner}</div>' if inner else ""
+
+
+def _muted(text: str) -> str:
+    """Return a muted line. `text` is HTML."""
+    return f'<div style="padding:4px 8px 2px;font-size:12px;{MUTED}">{text}</div>'
+
+
+# Text: `text/plain` of an output, and the terminal display.
+
+TEXT_ROWS: Final = 10
+"""Most rows of a table in the `text/plain` of a notebook, which few readers show."""
+
+_BAR_CELLS: Final = 20
+
+
+def report_text(report: Report, *, unicode: bool = True, width: int | None = None, limit: int | None = None) -> str:
+    """Return the report as text, without a final line feed.
+
+    Args:
+        unicode: False for a stream that can only encode ASCII.
+        width: of the terminal in characters; None for a file.
+        limit: most rows of a table; default: those of the report.
+    """
+    lines = [_line(report, width)]
+    for section in report.sections:
+        found = [part for line in section.lines for part in wrapped(line_text(line), width) or [""]]
+        if section.table is not None and section.table.rows:
+            found += ["", *text_lines(section.table, limit or report.max_rows, width)]
+        lines += ["", *found] if found and found[0] else found
+    notes = [*([[Piece(f"run {report.run_id}")]] if report.run_id else []), *report.notes]
+    lines += ["", *wrapped("   ".join(line_text(note, 200) for note in notes), width)] if notes else []
+    return plain_text("\n".join(lines), unicode=unicode)
+
+
+def _line(report: Report, width: int | None) -> str:
+    """The summary line; facts are left out until it fits the width."""
+    full = 0 if report.share is None else round(report.share * _BAR_CELLS)
+    bar = "" if report.share is None else "█" * full + "░" * (_BAR_CELLS - full)
+    state = report.state[:1].lower() + report.state[1:]
+    facts = [clean(fact, 80) for fact in report.facts if fact]
+    while True:
+        chips = [text for text, _ in report.chips]
+        parts = [f"{MARKS[report.mark]} {clean(report.title, 60)}", bar, report.duration, *facts, *chips, state]
+        line = "  ".join(filter(None, parts))
+        if width is None or not facts or cell_width(line) <= width:
+            return line
+        facts.pop()

@@ -1,0 +1,336 @@
+"""The report of a comparison of two runs, before it is drawn as text or HTML: what `views` does for a result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
+from typing import Any, Final
+
+from hh_jupyter.display import format as fmt
+from hh_jupyter.display.content import Detail
+from hh_jupyter.display.report import Report, Section
+from hh_jupyter.display.table import GAP, Line, Piece, SpansLink, Table, Tone
+from hh_jupyter.experiments.comparison import ROW_STATES
+from hh_jupyter.experiments.dataset import own_id
+from hh_jupyter.experiments.metrics import error_text, score_text, value_text
+from hh_jupyter.experiments.results import (
+    ExperimentResultSummary,
+    MetricChange,
+    ResultRow,
+    RowChange,
+    RunComparisonResult,
+)
+from hh_jupyter.experiments.runs import text_without_secrets
+from hh_jupyter.experiments.statistics import FEWEST_PAIRS
+from hh_jupyter.experiments.views import (
+    CONFIG_LENGTH,
+    PREVIEWS,
+    SHORT_ID,
+    chips_of,
+    column,
+    errors_text,
+    more_of,
+    row_label,
+    seconds_text,
+    short_text,
+    spans_link,
+)
+
+COUNTED_STATES: Final = ROW_STATES[2:]
+"""States whose numbers follow the sentence; the chips count what newly failed or is newly wrong."""
+
+
+def comparison_report(found: RunComparisonResult, name: str | None, max_rows: int, detail: Detail) -> Report:
+    """The report of a comparison. `name` is its title, by default the names of the runs."""
+    new, old = _run_name(found.new, found.new_run_id), _run_name(found.old, found.old_run_id)
+    worse = any(change.verdict == "worse" for change in found.changes if change.kind not in _USAGE)
+    bad = found.newly_wrong or found.missing or worse
+    rows = [change for change in found.row_changes if change.state != "same"]
+    return Report(
+        mark="error" if found.newly_failed else "wrong" if bad else "ok",
+        title=name or f"{new} against {old}",
+        facts=_comparison_facts(found),
+        chips=chips_of(len(found.newly_failed), len(found.newly_wrong), "newly "),
+        run_id="",
+        sections=[
+            Section(lines=[_sentence(found), *_config_lines(found), _state_counts(found)]),
+            Section(
+                lines=() if found.changes else [[Piece("The runs have no metric in common.")]],
+                table=change_table(found.changes, old, new),
+            ),
+            Section(table=row_change_table(rows, old, new, detail)),
+        ],
+        notes=_comparison_notes(found, detail),
+        max_rows=max_rows,
+        detail=detail,
+    )
+
+
+_USAGE: Final = ("seconds", "dollars", "estimated dollars")
+
+
+def _run_name(result: ExperimentResultSummary | None, run_id: str) -> str:
+    named = result is not None and result.name
+    return text_without_secrets(str(named)) if named else f"run {run_id[:SHORT_ID]}"
+
+
+def _comparison_facts(found: RunComparisonResult) -> list[str]:
+    facts = [fmt.count(found.common_datapoints, "row") + " in both"]
+    results = [result for result in (found.old, found.new) if result is not None]
+    times = [seconds_text(one.seconds) for one in results if one.seconds is not None]
+    costs = [fmt.usd(one.cost, estimated=one.cost_estimated) for one in results if one.cost is not None]
+    return [*facts, *(_old_to_new(*pair) for pair in (times, costs) if len(pair) == 2)]
+
+
+def _old_to_new(old: str, new: str) -> str:
+    return f"{new}, the same" if old == new else f"{old} → {new}"
+
+
+MANY_METRICS: Final = 5
+"""Number of metrics from which a note says that each interval stands for itself."""
+
+_TITLES: Final = {"better": "Better: ", "worse": "Worse: ", "changed": "Changed: ", "same": "The same: "}
+
+
+def _sentence(found: RunComparisonResult) -> Line:
+    """The first thing to know: which metrics are better or worse, and what could not be compared."""
+    scores = [change for change in found.changes if change.kind not in _USAGE and change.n]
+    by_verdict: dict[str, list[MetricChange]] = {}
+    for change in scores:
+        by_verdict.setdefault(change.verdict, []).append(change)
+    sentences: list[Line] = [
+        [Piece(title), *_listed([Piece(change.name, "strong") for change in by_verdict.pop(verdict)])]
+        for verdict, title in _TITLES.items()
+        if verdict in by_verdict
+    ]
+    if few := [change for change in by_verdict.pop("", ()) if change.better or change.worse]:
+        counts = (f"{change.name} {_better_worse(change)} of {fmt.count(change.n, 'row')}" for change in few)
+        title = "" if found.new is None else f"Fewer than {FEWEST_PAIRS} rows tell no difference: "
+        sentences.append([Piece(title), *_listed([Piece(text) for text in counts], "; ")])
+    for verdict, changes in by_verdict.items():
+        names = _listed([Piece(change.name, "strong") for change in changes])
+        sentences.append([Piece("For "), *names, Piece(f" {verdict}")])
+    failed = sum("failed" in (new.state, old.state) for new, old in found.pairs)
+    if failed:
+        rows = f"{failed:,} of {fmt.count(found.common_datapoints, 'row')}"
+        sentences.append([Piece(f"{rows} failed in a run and {'is' if failed == 1 else 'are'} not paired")])
+    if not sentences:
+        nothing = "The runs have no score in common" if found.common_datapoints else "No row is in both runs"
+        sentences.append([Piece(nothing)])
+    return [piece for sentence in sentences for piece in (*sentence, Piece(". "))]
+
+
+def _listed(items: Sequence[Piece], between: str = ", ") -> Line:
+    """`a, b and c`."""
+    joined = [piece for item in items for piece in (Piece(between), item)][1:]
+    if between == ", " and len(items) > 1:
+        joined[-2] = Piece(" and ")
+    return joined
+
+
+def _config_lines(found: RunComparisonResult) -> list[Line]:
+    """What changed in the config: short values in one line, long ones below each other with their differences."""
+    lines: list[Line] = []
+    short: list[Piece] = []
+    for key, (old, new) in found.config_changes.items():
+        before, after = (_config_text(value) for value in (old, new))
+        if len(before) + len(after) <= CONFIG_LENGTH:
+            short += [Piece(GAP if short else ""), Piece(f"{key} ", "quiet"), Piece(before, "old"), Piece(" → "),
+                      Piece(after, "new")]  # fmt: skip
+            continue
+        marked = word_differences(before, after)
+        lines += [
+            [Piece(f"{key} {word} ", "quiet"), *pieces] for word, pieces in zip(("old", "new"), marked, strict=True)
+        ]
+    return ([short] if short else []) + lines
+
+
+MAX_CONFIG_TEXT: Final = 400
+
+
+def _config_text(value: Any) -> str:
+    return "none" if value is None else short_text(value, MAX_CONFIG_TEXT)
+
+
+def _state_counts(found: RunComparisonResult) -> Line:
+    states = Counter(change.state for change in found.row_changes)
+    parts = [f"{states[state]:,} {state}" for state in COUNTED_STATES if states[state]]
+    return [Piece("Rows: ", "quiet"), Piece(", ".join(parts))] if parts else ()
+
+
+_VERDICTS: Final[Mapping[tuple[str, str], str]] = {
+    ("seconds", "better"): "faster",
+    ("seconds", "worse"): "slower",
+    **{(kind, "better"): "cheaper" for kind in ("dollars", "estimated dollars")},
+    **{(kind, "worse"): "more expensive" for kind in ("dollars", "estimated dollars")},
+}
+
+
+def change_table(metrics: Sequence[MetricChange], old: str, new: str) -> Table:
+    """The metrics of two runs with their paired differences."""
+
+    def mean(change: MetricChange, side: str) -> Line:
+        found = getattr(change, side)
+        if found is None:
+            return ()
+        value = value_text(found.value, change.kind, found.error)
+        error = error_text(found, change.kind)
+        return [Piece(value, "strong" if side == "new" else ""), *([Piece(f" {error}", "below")] if error else [])]
+
+    def verdict(change: MetricChange) -> Line:
+        word = _VERDICTS.get((change.kind, change.verdict), change.verdict)
+        return [Piece(word, "strong" if change.verdict in ("better", "worse") else "")] if word else ()
+
+    columns = [
+        column("metric", "Metric", lambda change: change.name, cell=_change_name, weight=1.6),
+        column("old", old, lambda change: change.old and change.old.value, cell=lambda change: mean(change, "old"),
+                numeric=True, weight=1.3, priority=2),
+        column("new", new, lambda change: change.new and change.new.value, cell=lambda change: mean(change, "new"),
+                numeric=True, weight=1.3),
+        column("difference", "Difference, 95 %" if any(change.low is not None for change in metrics) else "Difference",
+                lambda change: change.difference, cell=_difference, numeric=True, weight=1.8),
+        column("rows", "Rows", lambda change: change.n, cell=_better_worse, weight=1.4, priority=1),
+        column("verdict", "Verdict", lambda change: change.verdict, cell=verdict, weight=2.5),
+    ]  # fmt: skip
+    return Table(columns=columns, rows=metrics, more=lambda left: more_of(left, "metric"))
+
+
+def _change_name(change: MetricChange) -> Line:
+    lower = [Piece(" less is better", "below")] if change.lower_is_better and change.kind not in _USAGE else []
+    return [Piece(change.name), *lower]
+
+
+def _difference(change: MetricChange) -> Line:
+    """The difference with its interval. Too few rows have neither."""
+    if change.difference is None or (not change.verdict and change.low is not None):
+        return ()
+    ends = [end for end in (change.low, change.high) if end is not None]
+    error = (ends[1] - ends[0]) / 2 if len(ends) == 2 else None
+    texts = [value_text(end, change.kind, error, signed=True).removesuffix(" points") for end in ends]
+    interval = [Piece(f" {' to '.join(texts)}", "below")] if len(texts) == 2 else []
+    return [Piece(value_text(change.difference, change.kind, error, signed=True), "strong"), *interval]
+
+
+def _better_worse(change: MetricChange) -> str:
+    better, worse = (_VERDICTS.get((change.kind, word), word) for word in ("better", "worse"))
+    parts = [f"{change.better:,} {better}, {change.worse:,} {worse}"] if change.better or change.worse else []
+    return ", ".join([*parts, *([f"{change.changed:,} changed"] if change.changed else [])])
+
+
+OUTPUT_LENGTH: Final = 200
+"""Most characters of an output in a preview: enough to show where two differ."""
+
+
+def row_change_table(rows: Sequence[RowChange], old: str, new: str, detail: Detail = "full") -> Table:
+    """The rows of two runs: what changed, with the differences of their outputs.
+
+    Args:
+        detail: how much of inputs and outputs it has.
+    """
+    short, long = PREVIEWS[detail]
+
+    def input_of(change: RowChange) -> str:
+        row = change.new or change.old
+        return short_text(row.inputs, short) if row is not None else ""
+
+    def outputs(change: RowChange) -> tuple[Line, Line]:
+        before, after = (
+            short_text(row.outputs, max(long, OUTPUT_LENGTH)) if row is not None else ""
+            for row in (change.old, change.new)
+        )
+        return word_differences(before, after) if before and after else ([Piece(before)], [Piece(after)])
+
+    texts = [
+        column("input", "input", input_of, line=1),
+        column("old_output", old, lambda change: change.old and change.old.outputs, line=2,
+                cell=lambda change: outputs(change)[0]),
+        column("new_output", new, lambda change: change.new and change.new.outputs, line=3,
+                cell=lambda change: outputs(change)[1]),
+    ]  # fmt: skip
+    columns = [
+        column("id", "Row", lambda change: change.datapoint_id, cell=_change_label, weight=2.4),
+        column("state", "State", lambda change: change.state, weight=1.4, cell=_state_cell),
+        column("changes", "What changed", lambda change: len(change.metrics), weight=6,
+                cell=_what_changed),
+        *(texts if long else ()),
+    ]  # fmt: skip
+
+    def spans(change: RowChange) -> list[SpansLink]:
+        sides = (("new", change.new), ("old", change.old))
+        return [spans_link(f"{side} run", row, f"-{side}") for side, row in sides if row is not None and row.session_id]
+
+    def more(left: Sequence[RowChange]) -> Line:
+        states = Counter(change.state for change in left)
+        parts = ", ".join(f"{number:,} {state}" for state, number in states.items())
+        return [Piece(f"{fmt.count(len(left), 'more row')}: {parts}. All of them: "), Piece("to_pandas()", "code")]
+
+    return Table(columns=columns, rows=rows, spans=spans, more=more)
+
+
+def _change_label(change: RowChange) -> Line:
+    row = change.new or change.old
+    return row_label(row) if row is not None else [Piece(own_id(change.datapoint_id))]
+
+
+def _state_cell(change: RowChange) -> Line:
+    return [Piece(change.state, "strong" if change.state.startswith("newly") else "")]
+
+
+def _what_changed(change: RowChange) -> Line:
+    """How the state changed, then each metric that did: `decision yes → no worse`."""
+    parts: list[Line] = []
+    none = "text"  # A score that is a long text.
+    if change.new is not None and change.old is not None:
+        before, after = _state_text(change.old), _state_text(change.new)
+        if "failed" in (change.new.state, change.old.state):
+            parts.append([Piece(after if before == after else f"{before} → {after}")])
+    for name, word in change.metrics.items():
+        part = [Piece(name, "quiet")]
+        if change.new is not None and change.old is not None:
+            before, after = (text_without_secrets(score_text(row.metrics, name)) for row in (change.old, change.new))
+            part.append(Piece(f" {before or none} → {after or none}"))
+        parts.append([*part, Piece("" if word == "changed" else f" {word}")])
+    return [piece for part in parts for piece in (Piece(", "), *part)][1:]
+
+
+def _state_text(row: ResultRow) -> str:
+    """The state of a row; of a failed one, its errors."""
+    return errors_text(row) or {"passed": "right"}.get(row.state, row.state)
+
+
+def _comparison_notes(found: RunComparisonResult, detail: Detail) -> list[Line]:
+    if found.new is None:
+        return [[Piece("Compared by the backend: scores only, so rows that failed in a run are not counted")]]
+    lower = ", ".join(found.lower_is_better)
+    notes = [
+        f"less is better for {lower}" if lower else "higher is assumed to be better; lower_is_better=[...] changes that"
+    ]
+    for which, names in (("new", found.new_only_metrics), ("old", found.old_only_metrics)):
+        if names:
+            notes.append(f"only the {which} run has {', '.join(names)}")
+    notes += [
+        f"{name}: {fmt.count(delta['found_once_count'], 'row')} with a score in one run only"
+        for name, delta in found.metric_deltas.items()
+        if delta.get("found_once_count")
+    ]
+    scores = [change for change in found.changes if change.kind not in _USAGE]
+    if len(scores) >= MANY_METRICS:
+        notes.append(f"{len(scores)} metrics are compared, each interval for itself")
+    lines: list[Line] = [[Piece(note)] for note in notes]
+    if detail == "summary" and any(change.state != "same" for change in found.row_changes):
+        lines.append([Piece("outputs: "), Piece("to_pandas()", "code")])
+    return lines
+
+
+def word_differences(old: str, new: str) -> tuple[Line, Line]:
+    """Both texts, with the words marked that the other does not have at this place."""
+    before, after = old.split(), new.split()
+    matcher = SequenceMatcher(None, before, after, autojunk=False)
+    sides: tuple[list[Piece], list[Piece]] = ([], [])
+    for tag, old_start, old_end, new_start, new_end in matcher.get_opcodes():
+        for side, words, tone in ((0, before[old_start:old_end], "old"), (1, after[new_start:new_end], "new")):
+            if words:
+                mark: Tone = "" if tag == "equal" else "old" if tone == "old" else "new"
+                sides[side].append(Piece((" " if sides[side] else "") + " ".join(words), mark))
+    return sides

@@ -1,0 +1,216 @@
+"""Metrics: what the scores of a run's rows say together, and how scores are written."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Final, Literal
+
+from hh_jupyter.display import format as fmt
+from hh_jupyter.display.table import Distribution
+from hh_jupyter.experiments.statistics import Mean, mean
+
+Kind = Literal["yes or no", "number", "label", "seconds", "dollars", "estimated dollars"]
+
+BINS: Final = 12
+LABEL_LENGTH: Final = 24
+MAX_LABELS: Final = 8
+SHOWN_LABELS: Final = 3
+EXPLANATIONS: Final = ("_explanation", "_reason", "_rationale")
+"""Endings of the names of texts that explain the score of the same name without the ending."""
+
+LARGEST: Final = 1e150
+"""Larger numbers count as infinite: their squares have no float."""
+
+MINUS: Final = "\N{MINUS SIGN}"
+SPACE: Final = "\N{NO-BREAK SPACE}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricSummary:
+    """One metric over the rows of a run.
+
+    Attributes:
+        mean: of all numbers but NaN and infinity; None for labels.
+        low, high: smallest and largest number.
+        scored: number of rows with a score, of which `nan` are NaN and `infinite` are too large to add up.
+    """
+
+    name: str
+    kind: Kind
+    mean: Mean | None
+    low: float = 0.0
+    high: float = 0.0
+    scored: int = 0
+    nan: int = 0
+    infinite: int = 0
+    distribution: Distribution | None = None
+
+
+def mean_of(values: Iterable[Any]) -> Mean | None:
+    """The mean of the numbers among these values, and its standard error; None if there is no number."""
+    numbers = finite(values)
+    return mean(numbers) if numbers else None
+
+
+def finite(values: Iterable[Any]) -> list[float]:
+    """The numbers among these values that can be added up: bools and floats. NaN and infinity are left out."""
+    found = (_float(value) for value in values if isinstance(value, int | float))
+    return [number for number in found if abs(number) <= LARGEST]
+
+
+def _float(value: float) -> float:
+    try:
+        return value if isinstance(value, bool) else float(value)
+    except OverflowError:  # An integer of more than 308 digits.
+        return math.inf if value > 0 else -math.inf
+
+
+def kind_of(values: Sequence[Any]) -> Kind:
+    """The kind of a metric with these values."""
+    numbers = [value for value in values if isinstance(value, int | float)]
+    if not numbers:
+        return "label"
+    return "yes or no" if all(isinstance(value, bool) for value in numbers) else "number"
+
+
+def summarize(name: str, values: Sequence[Any]) -> MetricSummary | None:
+    """The summary of a metric; None if it has no numbers and is not a few labels."""
+    kind, numbers = kind_of(values), finite(values)
+    if kind == "label":
+        return _labels(name, [value for value in values if isinstance(value, str)])
+    scored = sum(isinstance(value, int | float) for value in values)
+    nan = sum(value != value for value in values)
+    return MetricSummary(
+        name=name,
+        kind=kind,
+        mean=mean(numbers) if numbers else None,
+        low=min(numbers, default=0.0),
+        high=max(numbers, default=0.0),
+        scored=scored,
+        nan=nan,
+        infinite=scored - nan - len(numbers),
+        distribution=_yes_no(numbers) if kind == "yes or no" else _bins(numbers),
+    )
+
+
+def _labels(name: str, values: Sequence[str]) -> MetricSummary | None:
+    counted = Counter(values)
+    if not counted or len(counted) > MAX_LABELS or not all(is_label(name, value) for value in counted):
+        return None
+    common = counted.most_common(SHOWN_LABELS)
+    labels = [f"{label} {times:,}" for label, times in common]
+    if len(counted) > len(common):
+        labels.append(f"{len(counted) - len(common)} more")
+    distribution = Distribution(kind="labels", shares=[times / len(values) for _, times in common], labels=labels)
+    return MetricSummary(name=name, kind="label", mean=None, scored=len(values), distribution=distribution)
+
+
+def _yes_no(numbers: Sequence[float]) -> Distribution:
+    return Distribution(shares=[fmean(numbers)], kind="yes_no")
+
+
+def _bins(numbers: Sequence[float]) -> Distribution | None:
+    if not numbers:
+        return None
+    low, high = min(numbers), max(numbers)
+    width = (high - low) / BINS
+    if not (width > 0 and math.isfinite(width)):
+        return Distribution(shares=[1.0])
+    counts = [0] * BINS
+    for value in numbers:
+        counts[min(int((value - low) / width), BINS - 1)] += 1
+    return Distribution(shares=[count / len(numbers) for count in counts])
+
+
+# Texts among the scores
+
+
+def is_label(name: str, value: str) -> bool:
+    """Whether a text score is a short label, not an explanation."""
+    return len(value) <= LABEL_LENGTH and "\n" not in value and not name.endswith(EXPLANATIONS)
+
+
+def is_score(name: str, value: Any) -> bool:
+    """Whether a value is a number or a label. Explanations may quote inputs and outputs."""
+    return is_label(name, value) if isinstance(value, str) else value is not None
+
+
+def explanations(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(metric, text) of each explanation among the metrics of a row."""
+    found = []
+    for name, value in metrics.items():
+        if isinstance(value, str) and value and not is_label(name, value):
+            ending = next((ending for ending in EXPLANATIONS if name.endswith(ending)), "")
+            found.append((name.removesuffix(ending) or name, value))
+    return found
+
+
+# How scores are written
+
+
+def number(value: float) -> str:
+    """Format a number: `0.8125`, `12`, `1,204`, `3.1e-07`, `NaN`."""
+    value = value if isinstance(value, int) and abs(value) < 10**15 else _float(value)
+    if not math.isfinite(value):
+        return "NaN" if value != value else f"{MINUS if value < 0 else ''}infinite"
+    if value == int(value) and abs(value) < 1e15:
+        return _minus(f"{int(value):,}")
+    return _minus(f"{value:,.1f}" if 1_000 <= abs(value) < 1e15 else f"{value:.4g}")
+
+
+def score_text(metrics: Mapping[str, Any], name: str) -> str:
+    """Format a score; empty if there is none."""
+    value = metrics.get(name)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return number(value)
+    return value if isinstance(value, str) and is_label(name, value) else ""
+
+
+def value_text(value: float, kind: Kind, error: float | None = None, *, signed: bool = False) -> str:
+    """Format a value of this kind: `81 %`, `0.812`, `1.24 s`, `~$0.0006`, with `signed` `+8 points`, `0`.
+
+    Args:
+        error: the standard error, which decides how many digits are shown.
+    """
+    sign = "" if not signed or not value else "+" if value > 0 else MINUS
+    size = abs(value) if signed else value
+    match kind:
+        case "seconds":
+            return _signed(sign, fmt.duration(round(size * 1e9)), "0 ms")
+        case "dollars" | "estimated dollars":
+            return _signed(sign, fmt.usd(size, estimated=kind != "dollars"), "$0")
+        case "yes or no":
+            shown = f"{size * 100:.{1 if error and error < 0.01 else 0}f}"
+            return sign + shown + (" points" if signed else f"{SPACE}%")
+    return sign + (number(size) if not error else f"{size:,.{_digits(error)}f}" if error < 1e15 else f"{size:.4g}")
+
+
+def error_text(mean: Mean | None, kind: Kind) -> str:
+    """Format a standard error: `± 6.5`; empty if there is none."""
+    if mean is None or mean.error is None:
+        return ""
+    if kind == "yes or no":
+        return f"± {mean.error * 100:.1f}" if mean.error else "± 0"
+    if kind in ("seconds", "dollars", "estimated dollars"):
+        return f"± {value_text(mean.error, kind)}"
+    return f"± {number(0) if not mean.error else value_text(mean.error, kind, mean.error)}"
+
+
+def _signed(sign: str, text: str, zero: str) -> str:
+    """The text with its sign; zero for a signed amount that is too small to be shown, such as `<$0.0001`."""
+    return zero if sign and "<" in text else sign + text
+
+
+def _digits(error: float) -> int:
+    """Decimals with which a standard error has two digits."""
+    return min(12, max(0, 1 - math.floor(math.log10(error))))
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", MINUS, 1) if text.startswith("-") else text
