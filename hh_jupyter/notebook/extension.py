@@ -29,7 +29,7 @@ from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import set_default_tracer, set_host
 from hh_jupyter.tracing.decorators import trace_reloaded_methods
 from hh_jupyter.tracing.processor import GlobalProviderPatch
-from hh_jupyter.tracing.span_store import raise_limits_for_notebook, set_session_titles, span_log
+from hh_jupyter.tracing.span_store import raise_limits_for_notebook, set_selector, set_session_titles, span_log
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 
@@ -177,6 +177,8 @@ class Extension:
             settings.log_in,
         )
         self.show_command = commands.show_command
+        set_selector(commands.show_command.select_to_compare)
+        undo.callback(set_selector, None)
         magics = HHMagics(self._shell, self._cells, self._sessions, commands)
         self._shell.register_magics(magics)
         manager = self._shell.magics_manager

@@ -172,9 +172,13 @@ class CellIndex:
         """Numbers of the cells that have spans, sorted."""
         return sorted(set(map(cell_number, self._counts)), key=lambda label: (len(label), label))
 
+    def run(self, label: str) -> str | None:
+        """Return the key of the latest run of a cell given by its number or as "last"; None if it has no spans."""
+        return latest_run(label, self._counts)
+
     def resolve(self, label: str) -> str | None:
         """Return the number of a cell given by its number or as "last"; None if it has no spans."""
-        key = latest_run(label, self._counts)
+        key = self.run(label)
         return None if key is None else cell_number(key)
 
     def key(self, label: str) -> str:
@@ -183,7 +187,7 @@ class CellIndex:
         Raises:
             KeyError: the cell has no spans.
         """
-        key = latest_run(label, self._counts)
+        key = self.run(label)
         if key is None:
             raise KeyError(label)
         return key
@@ -424,6 +428,8 @@ class Outputs:
         output.ending = self._views.ending(ended_ns, error, thread_errors)
         if not self._hub.wanted and self.cells.needs_prices(output.key):
             prices.load()  # A headless run: no user waits, and an update after the last cell would be lost.
+        if not self._hub.wanted:
+            self._compare(output)  # For the same reason, and in a terminal, where nothing is updated.
         if self._front_end.can_update:
             self._draw(output)
         try:
@@ -548,7 +554,7 @@ class Outputs:
             self._draw(output)
             return
         done = self._refresh(output)
-        if not done or self._hub.needs_opening or self.cells.needs_prices(output.key):
+        if not done or self._hub.needs_opening or output.compared is None or self.cells.needs_prices(output.key):
             self._updater.request(output)
         self._updater.start()
 
@@ -558,6 +564,8 @@ class Outputs:
             return True  # The cell was run again and has a new output.
         if self._updater.on_own_thread() and self.cells.needs_prices(output.key):
             prices.load()
+        if self._updater.on_own_thread():
+            self._compare(output)
         self._draw(output)
         if self._updater.on_own_thread():
             self._hub.open()
@@ -567,6 +575,13 @@ class Outputs:
         now = self._state(output)
         # A change during the drawing still has to be shown, even if it was the last one.
         return now == output.state and is_final(now.export)
+
+    def _compare(self, output: CellOutput) -> None:
+        """Compare a cell with its run before, if its spans have changed since the last comparison."""
+        state = self.cells.span_count(output.key), output.changes
+        if not output.asked and output.fixed is None and output.mode != "off" and output.compared != state:
+            output.compared = state
+            output.delta = self._views.delta(output)
 
     def _draw(self, output: CellOutput) -> None:
         """Show or update an output. One thread at a time, or an older state might be shown last."""
@@ -584,7 +599,7 @@ class Outputs:
 
     def _state(self, output: CellOutput) -> OutputState:
         spans, export = self.cells.span_count(output.key), self._views.export(output)
-        return OutputState(spans, export, prices.ready(), output.overdue, output.changes)
+        return OutputState(spans, export, prices.ready(), output.overdue, output.changes, output.delta)
 
     def _on_records(self, records: tuple[SpanRecord, ...]) -> None:
         """Count new records and request updates. Called on the thread that processed the spans."""

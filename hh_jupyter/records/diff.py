@@ -258,7 +258,16 @@ def text_changes(old: Sequence[Part], new: Sequence[Part]) -> tuple[TextChange, 
     return tuple(change for section, both in by_section.items() for change in _compared(section, *both))
 
 
-_SECTIONS: Final[tuple[Section, ...]] = ("Parameters", "Messages", "Tools", "Input", "Answer", "Output", "Documents", "Error")
+_SECTIONS: Final[tuple[Section, ...]] = (
+    "Parameters",
+    "Messages",
+    "Tools",
+    "Input",
+    "Answer",
+    "Output",
+    "Documents",
+    "Error",
+)
 
 
 def _compared(section: Section, old: Sequence[Part], new: Sequence[Part]) -> Iterator[TextChange]:
