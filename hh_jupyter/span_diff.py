@@ -130,12 +130,9 @@ def compare(a: Selectable | None, b: Selectable | None, detail: Detail | None = 
     Raises:
         SelectionError: there are no such spans, or no run before.
     """
-    if b is None:
-        new = LAST if a is None else a
-        old: Selectable = _run_before(new)
-    else:
-        new, old = b, LAST if a is None else a
-    before, after = _selected(old), _selected(new)
+    new = b if b is not None else a if a is not None else LAST
+    old = _run_before(new) if b is None or a is None else a
+    after, before = _selected(new), _selected(old)
     named = isinstance(old, str | int) and isinstance(new, str | int)
     command = f"%hh diff {before.label} {after.label}" if named and before.label and after.label else ""
     names = before.title, after.title

@@ -122,10 +122,14 @@ def _row(one: SpanChange) -> DiffRow:
         what=clean(", ".join(filter(None, words)), WHAT_LENGTH),
         old=fmt.duration(times[0]) if times[0] is not None else "",
         new=fmt.duration(times[1]) if times[1] is not None else "",
-        change=time_change(times[0] or 0, times[1] or 0) if both else "",
+        change=_row_change(times[0] or 0, times[1] or 0) if both else "",
         bold=both and time_changed(times[0] or 0, times[1] or 0),
         tokens=_row_tokens(one.old, one.new),
     )
+
+
+def _row_change(old: int, new: int) -> str:
+    return "=" if fmt.duration(old) == fmt.duration(new) else time_change(old, new)
 
 
 def _row_tokens(old: SpanNode | None, new: SpanNode | None) -> str:
@@ -176,8 +180,11 @@ def _heading(change: TextChange) -> str:
     name = clean(change.name, 60)
     lengths = [count_words(change.old), count_words(change.new)]
     long = change.section not in ("Parameters", "Error") and max(lengths) > 1
-    title = name if change.section in ("Parameters", "Messages") else f"{change.section.lower()} {name}".strip()
-    title = change.section.lower() if change.section in ("Answer", "Input", "Output", "Error") else title
+    section = change.section.lower()
+    if change.section in ("Parameters", "Messages"):
+        title = name
+    else:
+        title = section if change.section in ("Answer", "Error") or name == section else f"{section} {name}"
     return f"{title}  {lengths[0]:,} → {count(lengths[1], 'word')}" if long else title
 
 

@@ -21,7 +21,7 @@ from hh_jupyter.notebook.sessions import TITLE_LENGTH, KnownSession, NotebookSes
 from hh_jupyter.notebook.views import fixed_view, view_id_of
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanRecord
-from hh_jupyter.records.selection import ALL, BACKGROUND, LAST, SelectionError, no_cell, no_run, steps_back
+from hh_jupyter.records.selection import ALL, BACKGROUND, LAST, SelectionError, cell_number, no_cell, no_run, steps_back
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.runs import run_history
 from hh_jupyter.tracing.span_store import Selected, span_log
@@ -116,8 +116,8 @@ def select(label: str, command: str, outputs: Outputs, store: SessionStore, sess
         number, own = cell, outputs.cells.records(cell)
         note = _note(label, f"cell {number}", sessions, store)
         return Selection(label, own, lambda: export_of(own, tracer), cell=number, note=note)
-    if label == LAST or (label.isdecimal() and not store.named(label)):
-        raise UsageError(f"%hh {command}: {no_cell(label, outputs.cells.labels())}")
+    if base == LAST or (base.isdecimal() and not store.named(base)):
+        raise UsageError(f"%hh {command}: {no_cell(base, outputs.cells.labels())}")
     try:
         session = store.find(label, command)
     except UsageError:
@@ -148,6 +148,7 @@ def _of_run(
     known = {session.id: session for session in store.all()}
     of = next((known[record.session_id] for record in own if record.session_id in known), None)
     export = ExportState(None, made=len(own))
+    label = f"{cell_number(key)}~{back}"
     return Selection(label, own, lambda: of.export if of is not None else export, run=run.number)
 
 
@@ -239,7 +240,7 @@ class ShowCommand:
         if found.cell is not None and not span_log().is_complete(self._outputs.cells.key(found.cell)):
             raise SelectionError(f"some spans of run {found.cell} are no longer in memory, so it cannot be compared.")
         run = found.cell or found.run
-        return Selected(found.records, f"run {run}" if run else found.description, found.label)
+        return Selected(found.records, f"run {run}" if run else found.description, found.cell or found.label)
 
     def add_widget_view(
         self, selection: Selection, view_id: str, *, errors_only: bool, on_change: Callable[[str], None]

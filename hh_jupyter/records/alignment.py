@@ -115,6 +115,7 @@ class Alignment:
     def __init__(self, old: Side, new: Side) -> None:
         self.old, self.new = old, new
         self._comparisons = MAX_COMPARISONS
+        self._subtrees = set(old.subtree), set(new.subtree)
         self._pair_children([(ROOT, ROOT)])
         self._pair_wrapped()
         self._pair_moved()
@@ -193,8 +194,14 @@ class Alignment:
                 found += self._pair_similar(self.old.free(before), self.new.free(after))
             left_old, left_new = self.old.free(before), self.new.free(after)
             if in_order or (len(left_old) == len(left_new) == 1 and only_ones(left_old[0], left_new[0])):
-                found += [self._pair(*pair) for pair in zip(left_old, left_new, strict=False)]
+                left = zip(left_old, left_new, strict=False)
+                found += [self._pair(*pair) for pair in left if not self._is_elsewhere(*pair)]
         return found
+
+    def _is_elsewhere(self, old: int, new: int) -> bool:
+        """Whether one of two spans that differ is elsewhere in the other tree, as it is."""
+        before, after = self._distinct(self.old, old), self._distinct(self.new, new)
+        return before != after and (after in self._subtrees[0] or before in self._subtrees[1])
 
     def _pair_equal(self, old: Iterable[int], new: Iterable[int], digest: Digest) -> list[tuple[int, int]]:
         """Pair spans with equal digests; return the new pairs."""

@@ -39,7 +39,7 @@ class Part(NamedTuple):
     """One text of a span's request or answer.
 
     Attributes:
-        name: of a parameter or a tool; the role of a message.
+        name: of a parameter, a tool or an argument; the role of a message.
     """
 
     section: Section
@@ -61,16 +61,28 @@ def parts_of(record: SpanRecord, known: SpanContent) -> tuple[Part, ...]:
     parts += [Part("Messages", message.role, _message(message)) for message in known.input_messages]
     parts += [Part("Tools", str(tool.get("name") or "tool"), _text(tool)) for tool in known.tools_offered]
     if not known.input_messages and known.input is not None:
-        parts.append(Part("Input", "input", _text(known.input)))
+        parts += _by_key("Input", "input", known.input)
     parts += [Part("Answer", message.role, _message(message)) for message in known.output_messages]
     if not known.output_messages and known.output is not None:
-        parts.append(Part("Output", "output", _text(known.output)))
+        parts += _by_key("Output", "output", known.output)
     parts += [
         Part("Documents", f"document {number}", _text(document)) for number, document in enumerate(known.documents, 1)
     ]
     if record.error is not None:
         parts.append(Part("Error", "error", _text(f"{record.error.type}: {record.error.message}")))
     return tuple(parts)
+
+
+MAX_KEYS: Final = 50
+
+
+def _by_key(section: Section, name: str, value: Any) -> list[Part]:
+    """The arguments of a function one by one, and so the keys of other JSON."""
+    if isinstance(value, Mapping) and 0 < len(value) <= MAX_KEYS:
+        return [
+            Part(section, str(key), _text(one)) for key, one in sorted(value.items(), key=lambda item: str(item[0]))
+        ]
+    return [Part(section, name, _text(value))]
 
 
 def _message(message: Message) -> str:
@@ -248,7 +260,7 @@ class TextChange:
 def text_changes(old: Sequence[Part], new: Sequence[Part]) -> tuple[TextChange, ...]:
     """Compare the parts of a span in two runs, section by section.
 
-    Parameters and tools are paired by name. Messages are aligned: equal ones first, then those between
+    Parameters, tools and arguments are paired by name. Messages are aligned: equal ones first, then those between
     by order.
     """
     by_section: dict[Section, tuple[list[Part], list[Part]]] = {section: ([], []) for section in _SECTIONS}
@@ -270,8 +282,11 @@ _SECTIONS: Final[tuple[Section, ...]] = (
 )
 
 
+_BY_NAME: Final = frozenset({"Parameters", "Tools", "Input", "Output"})
+
+
 def _compared(section: Section, old: Sequence[Part], new: Sequence[Part]) -> Iterator[TextChange]:
-    if section in ("Parameters", "Tools"):
+    if section in _BY_NAME:
         before, after = ({part.name: part.text for part in parts} for parts in (old, new))
         for name in dict.fromkeys([*before, *after]):
             yield TextChange(section, name, before.get(name, ""), after.get(name, ""))
@@ -474,7 +489,7 @@ def _changed_words(changes: Iterable[TextChange]) -> dict[str, None]:
     words: dict[str, None] = {}
     for change in changes:
         if not change.same:
-            word = change.section.lower() if change.section not in ("Parameters", "Messages") else change.name
+            word = change.name if change.section in ("Parameters", "Messages", "Input") else change.section.lower()
             words[word] = None
     return words
 

@@ -104,7 +104,7 @@ def _earlier(latest: N, back: int, known: Sequence[N], shown: Callable[[str], st
     same = [one for one in known if one.names[-1:] == latest.names[-1:]] if latest.names[-1:] else [latest]
     place = same.index(latest)
     if place < back:
-        name = shown((*latest.names, latest.id)[0])
+        name = shown((latest.id, *latest.names)[-1])
         earlier = (
             f"there are {place} earlier sessions" if place > 1 else f"there is {('no', 'one')[place]} earlier session"
         )
@@ -200,6 +200,8 @@ def no_run(cell: str, runs: int) -> str:
         runs: number of the known runs up to the one that `~` counts from.
     """
     number, _ = steps_back(cell)
+    if runs == 1:
+        return f"no run {cell}: the cell was run once with spans."
     known = [number, *(f"{number}~{back}" for back in range(1, runs))]
     shown = known if runs <= 4 else [*known[:2], "...", known[-1]]
     return f"no run {cell}. Known: {', '.join(shown)}."

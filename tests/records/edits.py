@@ -220,7 +220,8 @@ def parallel(root: Step, program: Program) -> None:
 
 def moved(root: Step, program: Program) -> None:
     """A function is called by another one."""
-    step = _inner(root, program)
+    if not (step := _inner(root, program)).children:
+        return
     taken = step.children.pop(program.random.randrange(len(step.children)))
     inside = {id(one) for one in taken.each()}
     others = [one for one in root.each() if one is not step and id(one) not in inside]
@@ -229,7 +230,8 @@ def moved(root: Step, program: Program) -> None:
 
 def wrapped(root: Step, program: Program) -> None:
     """A decorator is put around some calls, up to five levels deep."""
-    step = _inner(root, program)
+    if not (step := _inner(root, program)).children:
+        return
     start = program.random.randrange(len(step.children))
     outer = inner = program.step("chain", "with_cache")
     for level in range(program.random.randrange(5)):
