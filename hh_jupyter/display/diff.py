@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +13,7 @@ from hh_jupyter.display.content import CONTENT_LIMITS, Detail
 from hh_jupyter.display.delta import run_duration, time_change, time_changed
 from hh_jupyter.display.format import clean, clean_block, count, span_name
 from hh_jupyter.display.html import BORDER, GREY, MUTED, PLAIN_CODE, SPACE, escape
-from hh_jupyter.display.text import TextStyle
+from hh_jupyter.display.text import WIDTH, TextStyle
 from hh_jupyter.display.view import KIND_WORDS, MODEL_LENGTH, error_tag
 from hh_jupyter.records.diff import Mark, Piece, SpanChange, TextChange, TreeDiff, count_words
 from hh_jupyter.records.nodes import SpanNode
@@ -214,28 +215,27 @@ def _lines(view: DiffView) -> Iterator[str]:
     for row, texts in shown:
         yield f"\n{span_name(row.name)}"
         for change in texts:
+            if change.section == "Parameters":
+                yield f"  {_heading(change)}: {_marked_words(Piece(change.old, change.new))}".rstrip()
+                continue
             yield f"  {_heading(change)}"
-            yield from _piece_lines(change.pieces)
+            text = "".join(map(_marked_words, change.pieces))
+            for line in text.split("\n"):
+                wrapped = textwrap.wrap(line, WIDTH - 4, break_on_hyphens=False, drop_whitespace=False)
+                yield from (f"    {piece}".rstrip() for piece in wrapped or [""])
     yield from (f"\n{note}" for note in _foot(view, omitted))
 
 
 _HEADER: Final = ("", "", "Span", "Changed", "Old", "New", "Change", "Tokens")
 
 
-def _piece_lines(pieces: Sequence[Piece]) -> Iterator[str]:
-    """`[-old words-] {+new words+}` between the words that are the same, as `git diff --word-diff` has it."""
-    parts = []
-    for piece in pieces:
-        if piece.same:
-            parts.append(_shortened(piece.new))
-            continue
-        end = piece.new[len(piece.new.rstrip()) :] or piece.old[len(piece.old.rstrip()) :]
-        marked = (
-            f"[-{piece.old.strip()}-]" if piece.old.strip() else "",
-            f"{{+{piece.new.strip()}+}}" if piece.new.strip() else "",
-        )
-        parts.append(" ".join(filter(None, marked)) + end)
-    yield from (f"    {line}" for line in "".join(parts).split("\n"))
+def _marked_words(piece: Piece) -> str:
+    """`[-old words-] {+new words+}`, as `git diff --word-diff` has it; words that are the same, shortened."""
+    if piece.same:
+        return _shortened(piece.new)
+    old, new = piece.old.strip(), piece.new.strip()
+    end = piece.new[len(piece.new.rstrip()) :] or piece.old[len(piece.old.rstrip()) :]
+    return " ".join(filter(None, (f"[-{old}-]" if old else "", f"{{+{new}+}}" if new else ""))) + end
 
 
 _KEPT: Final = 60  # characters at each end
@@ -261,8 +261,9 @@ def _foot(view: DiffView, omitted: int) -> list[str]:
 
 # As HTML.
 
-_OLD: Final = f"background-color:{GREY};text-decoration:underline dotted;text-underline-offset:3px"
-_NEW: Final = "background-color:rgba(47,95,224,.2);text-decoration:underline solid #5b83ea;text-underline-offset:3px"
+# Bold where a reader removes all styles.
+_OLD: Final = f"font-weight:normal;background-color:{GREY};text-decoration:underline dotted"
+_NEW: Final = "font-weight:normal;background-color:rgba(47,95,224,.2);text-decoration:underline solid #5b83ea"
 
 
 def diff_html(view: DiffView) -> str:
@@ -298,38 +299,54 @@ def _bold_new(fact: str) -> str:
     return f"{escape(old)} → <b>{escape(new)}</b>" if arrow else escape(fact)
 
 
+_CELL: Final = "padding:2px 8px;border:0;text-align"
+_TABLE: Final = "width:100%;border-collapse:collapse;border:0;margin:0;font-size:12px"
+
+
 def _table(view: DiffView, limit: int) -> str:
     rows = view.rows(limit)
     left = len(view.diff.different) - len(rows)
     if not rows:
         return experiments.html_muted("Nothing differs but times and ids.")
-    header = [("", "22px", "left"), ("Span", "30%", "left"), ("Changed", "", "left"), ("Old", "10%", "right")]
-    header += [("New", "10%", "right"), ("Change", "11%", "right"), ("Tokens", "9%", "right")]
-    table = experiments.html_table(header, [_cells(row) for row in rows])
-    return table + (experiments.html_muted(count(left, "more difference")) if left else "")
+    titles = "".join(
+        f'<td style="{_CELL}:{side};border-bottom:{BORDER};{MUTED}">{title}</td>'
+        for title, side in zip(("", "Span", "Old", "New", "Change", "Tokens"), _SIDES, strict=True)
+    )
+    body = "\n".join(f'<tr style="background:none">{_cells(row)}</tr>' for row in rows)
+    more = experiments.html_muted(count(left, "more difference")) if left else ""
+    return f'<table style="{_TABLE}"><tr style="background:none">{titles}</tr>{body}</table>{more}'
 
 
-def _cells(row: DiffRow) -> tuple[str, ...]:
-    name = f"<s>{escape(row.name)}</s>" if row.mark == "removed" else escape(row.name)
-    name = f"<b>{name}</b>" if row.mark == "changed" else name
+_SIDES: Final = ("left", "left", "right", "right", "right", "right")
+
+
+def _cells(row: DiffRow) -> str:
+    name = f'<span style="text-decoration:line-through">{escape(row.name)}</span>'
+    name = (
+        name if row.mark == "removed" else f"<b>{escape(row.name)}</b>" if row.mark == "changed" else escape(row.name)
+    )
     kind = f'<code style="{PLAIN_CODE};font-size:11px;{MUTED}">{row.kind}</code>'
-    model = f' <span style="font-size:11px;{MUTED}">{escape(row.model)}</span>' if row.model else ""
-    change = escape(fmt.minus(row.change)).replace(" ", SPACE)
-    old, new = (escape(text).replace(" ", SPACE) for text in (row.old, row.new))
-    return (
+    more = ", ".join(filter(None, (escape(row.model), escape(row.what))))
+    change, old, new = (escape(fmt.minus(text)).replace(" ", SPACE) for text in (row.change, row.old, row.new))
+    cells = (
         f"<b>{fmt.minus(MARKS[row.mark])}</b>",
-        f"{kind} {name}{model}",
-        f'<span style="{MUTED}">{escape(row.what)}</span>',
+        f'{kind} {name} <span style="font-size:11px;{MUTED}">{more}</span>',
         f'<span style="{MUTED}">{old}</span>',
         new,
         f"<b>{change}</b>" if row.bold else f'<span style="{MUTED}">{change}</span>',
         fmt.minus(row.tokens),
     )
+    return "".join(
+        f'<td style="{_CELL}:{side}{";width:100%;overflow-wrap:anywhere" if index == 1 else ""}">{cell}</td>'
+        for index, (cell, side) in enumerate(zip(cells, _SIDES, strict=True))
+    )
 
 
 def _texts_of(view: DiffView, row: SpanChange, changes: Iterable[TextChange], *, opened: bool) -> str:
     """Return the texts of a span that differ, the old and the new one side by side, folded or open."""
-    blocks = "".join(_block(view, change) for change in changes)
+    each = list(changes)
+    parameters = [change for change in each if change.section == "Parameters"]
+    blocks = _parameters(parameters) + "".join(_block(view, one) for one in each if one.section != "Parameters")
     title = f'{escape(span_name(row.name))} <span style="font-size:11px;{MUTED}">{escape(", ".join(row.what))}</span>'
     return (
         f'\n<div style="margin:6px 4px 0"><details{" open" if opened else ""}>'
@@ -337,16 +354,26 @@ def _texts_of(view: DiffView, row: SpanChange, changes: Iterable[TextChange], *,
     )
 
 
+def _parameters(changes: Sequence[TextChange]) -> str:
+    """Return the parameters that differ as one table."""
+    rows = "".join(
+        f'<tr style="background:none"><td style="{_CELL}:left;width:30%">{escape(change.name, 60)}</td>'
+        f'<td style="{_CELL}:left;width:35%">{_marked(change.old, same=False, style=_OLD)}</td>'
+        f'<td style="{_CELL}:left">{_marked(change.new, same=False, style=_NEW)}</td></tr>'
+        for change in changes
+    )
+    return f'<table style="{_TABLE}">{rows}</table>' if rows else ""
+
+
 def _block(view: DiffView, change: TextChange) -> str:
     pieces = change.pieces
-    style = "width:100%;border-collapse:collapse;table-layout:fixed;border:0;margin:2px 0 8px;font-size:12px"
     cell = f"width:50%;padding:4px 8px;border:{BORDER};text-align:left;vertical-align:top;white-space:pre-wrap"
     cell += ";overflow-wrap:anywhere"
     old = "".join(_marked(piece.old, same=piece.same, style=_OLD) for piece in pieces)
     new = "".join(_marked(piece.new, same=piece.same, style=_NEW) for piece in pieces)
     heading = f'<div style="margin:6px 0 0;font-size:12px"><b>{escape(_heading(change), 200)}</b></div>'
     return (
-        f'{heading}<table style="{style}"><tr style="background:none">'
+        f'{heading}<table style="{_TABLE};table-layout:fixed"><tr style="background:none">'
         f'<td style="{cell}" title="{escape(view.old, 80)}">{old}</td>'
         f'<td style="{cell}" title="{escape(view.new, 80)}">{new}</td></tr></table>'
     )
@@ -357,7 +384,7 @@ def _marked(text: str, *, same: bool, style: str) -> str:
         return ""
     words = text.rstrip()
     quoted, end = html.escape_piece(words), html.escape_piece(text[len(words) :])
-    return f"{quoted}{end}" if same or not words else f'<span style="{style}">{quoted}</span>{end}'
+    return f"{quoted}{end}" if same or not words else f'<b style="{style}">{quoted}</b>{end}'
 
 
 def _command(note: str) -> str:

@@ -87,7 +87,7 @@ def choose(text: str, known: Iterable[N], shown: Callable[[str], str]) -> list[N
     known = list(known)
     found = matching(text, known)
     name, back = steps_back(text)
-    if back and not found:
+    if name != text and not found:
         return [_earlier(choose(name, known, shown)[-1], back, known, shown)]
     if len(found) == 1 or any(text in one.names for one in found):
         return found

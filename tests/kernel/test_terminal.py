@@ -165,3 +165,12 @@ def test_found_texts_are_printed_also_to_a_stream_without_unicode(tmp_path: Path
     assert "late «parcel»" in ipython(tmp_path, *cells)
     printed = ipython(tmp_path, *cells, PYTHONIOENCODING="ascii")
     assert "late >>parcel<<" in printed
+
+
+def test_what_changed_since_the_run_before_is_printed(tmp_path: Path) -> None:
+    call = "with hh.get_tracer().start_span('ask', attributes={'honeyhive_inputs.q': %r}): pass"
+    cells = [f"%%hh_session refund\n{call % question}" for question in ("one", "two")]
+    printed = ipython(tmp_path, "%load_ext hh_jupyter", PRELUDE, *cells, "%hh diff --detail full")
+    assert "Δ 1 span changed  local only" in printed
+    assert "[-one-] {+two+}" in printed
+    assert "<div" not in printed
