@@ -298,6 +298,10 @@ class Cells:
         frame = _frame.get()
         return frame.cell_id if frame is not None else None
 
+    def busy(self) -> bool:
+        """Whether a cell runs. May be called on any thread."""
+        return bool(self._frames)
+
     def running(self) -> CellFrame | None:
         """The outermost cell whose code is calling; None outside a cell."""
         frame = _frame.get()

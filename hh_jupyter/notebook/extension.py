@@ -105,6 +105,7 @@ class Extension:
         self._cells = Cells(
             shell, self._sessions, guarded(self._before_cell), guarded(outputs.begin), self._on_cell_end
         )
+        outputs.busy = self._cells.busy
         self._tracer.on_session_created = guarded(self._cells.on_session_created)
         set_output_factory(UpdatableOutputs(self._cells, self._front_end).open)
         undo.callback(set_output_factory, None)
