@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hh_jupyter.records.calls import key_of
 from hh_jupyter.records.diff import TreeDiff
-from hh_jupyter.records.record import SpanRecord
+from hh_jupyter.records.record import SpanDetails, SpanRecord
 from hh_jupyter.records.tree import SpanTree
 from tests.records import edits
 from tests.records.builders import span
@@ -98,3 +99,26 @@ def test_of_equal_calls_the_last_one_is_the_one_that_counted() -> None:
     new = [span(1, None, 0, 100, "agent"), span(2, 1, 10, 20, "GET /orders"), span(3, 1, 30, 40, "GET /orders")]
     diff = TreeDiff(SpanTree.build(old), SpanTree.build(new), lambda _: {})
     assert [(row.mark, row.node.record.span_id) for row in diff.rows] == [("same", 1), ("added", 2), ("same", 3)]
+
+
+def test_a_call_whose_request_was_edited_is_found_among_others_of_its_name() -> None:
+    prompts = ["Plan the steps of the refund for this customer", "Write a friendly reply about the cracked lid"]
+    runs = [prompts, [f"{prompt} in two sentences" for prompt in reversed(prompts)]]
+    rows = [[span(1, None, 0, 100, "agent", trace=trace), *asks(trace)] for trace in (1, 2)]
+    details = {(trace, 1): SpanDetails({}) for trace in (1, 2)}
+    details |= {
+        (trace, number): SpanDetails({"honeyhive_inputs.q": text})
+        for trace, run in enumerate(runs, 1)
+        for number, text in enumerate(run, 2)
+    }
+    diff = TreeDiff(
+        SpanTree.build(rows[0]),
+        SpanTree.build(rows[1]),
+        lambda records: {key_of(one): details[key_of(one)] for one in records},
+    )
+    pairs = [(row.old.record.span_id, row.new.record.span_id) for row in diff.rows if row.old and row.new]
+    assert pairs == [(1, 1), (3, 2), (2, 3)]
+
+
+def asks(trace: int) -> list[SpanRecord]:
+    return [span(number, 1, 10 * number, 10 * number + 5, "ask", kind="llm", trace=trace) for number in (2, 3)]
