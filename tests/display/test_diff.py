@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from hh_jupyter.display.columns import encode_header
 from hh_jupyter.display.delta import RunDelta, run_delta
 from hh_jupyter.display.diff import MAX_BYTES, DiffView, diff_html, diff_text
 from hh_jupyter.display.html import render
-from hh_jupyter.display.hub import encode_header
 from hh_jupyter.display.text import render as render_text
 from hh_jupyter.records.calls import key_of
 from hh_jupyter.records.diff import TreeDiff
