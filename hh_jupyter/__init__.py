@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from hh_jupyter.query import SpanList, spans
     from hh_jupyter.recordings import recording
     from hh_jupyter.records.totals import summarize
+    from hh_jupyter.span_diff import SpanDiff, diff
 
 __all__ = [
     "BackendError",
@@ -54,6 +55,7 @@ __all__ = [
     "HoneyHiveTracer",
     "SettingError",
     "SettingTypeError",
+    "SpanDiff",
     "SpanList",
     "SpanView",
     "WorkerError",
@@ -61,6 +63,7 @@ __all__ = [
     "aevaluator",
     "atrace",
     "compare_runs",
+    "diff",
     "enrich_session",
     "enrich_span",
     "enrich_span_context",
@@ -99,8 +102,10 @@ _EXPERIMENTS = (
 _LAZY = {
     **dict.fromkeys(_EXPERIMENTS, "experiments"),
     "EventType": "conventions.event_type",
+    "SpanDiff": "span_diff",
     "SpanList": "query",
     "SpanView": "notebook.span_view",
+    "diff": "span_diff",
     "recording": "recordings",
     "spans": "query",
     "summarize": "records.totals",

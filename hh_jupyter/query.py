@@ -39,6 +39,7 @@ from hh_jupyter.settings import resolve
 from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import has_host
+from hh_jupyter.tracing.runs import run_history
 from hh_jupyter.tracing.span_store import detail_store, session_titles, span_log
 from hh_jupyter.values import flatten
 
@@ -312,7 +313,7 @@ def spans(
     """Return the spans that this process recorded and that meet every condition, in the order in which they ended.
 
     Args:
-        cell: number of a cell, as in `In [4]`, or "last" for the last cell with spans.
+        cell: number of a cell, as in `In [4]`, or "last" for the last cell with spans; "4~1" for its run before.
         session: title, name or id of a session, or at least the first 4 characters of its id.
         name: name of the spans or a part of it, case-insensitive.
         kind: kind of the spans: llm, tool, agent, embedding and so on.
@@ -438,7 +439,7 @@ def _same(given: tuple[str, Any], wanted: tuple[str, Any]) -> bool:
 def _cell_key(cell: int | str) -> str:
     """Return the key of the latest run of a cell; empty, which matches no record, if the cell has no spans."""
     keys = {record.cell: None for record in span_log().records() if record.cell is not None}
-    return latest_run(cell, keys) or ""
+    return latest_run(cell, keys, run_history().same_cell) or ""
 
 
 def _sessions(session: str, ids: Iterable[str]) -> set[str]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
@@ -89,8 +88,8 @@ def evict_oldest(entries: dict[Any, Any], limit: int) -> None:
         entries.pop(oldest, None)
 
 
-def copied(rows: deque[T]) -> tuple[T, ...]:
-    """All items of a deque, although another thread may add some at the same time."""
+def copied(rows: Collection[T]) -> tuple[T, ...]:
+    """All items of a deque or the keys of a dict, although another thread may add some at the same time."""
     while True:
         try:
             return tuple(rows)

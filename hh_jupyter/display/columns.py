@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from hh_jupyter.display.format import NAME_LENGTH, clean, span_name
+from hh_jupyter.display.format import NAME_LENGTH, clean, minus, span_name
 from hh_jupyter.display.view import COMMAND_LENGTH, CellView, error_lines, error_tag, replayed_note, summarize_view
 from hh_jupyter.records.tree import SpanNode
 
@@ -62,9 +62,18 @@ def encode_header(view: CellView) -> dict[str, Any]:
         "raised": _raised_outside(view),
         "delivery_state": _delivery_state(view),
         "session": {"id": view.session_id, "name": view.session_name, "url": url} if view.session_id else None,
+        "delta": _delta(view),
         "notice": asdict(view.notice) if view.notice else None,
         "can_send": view.notice is not None and view.notice.sends and view.export.destination is not None,
     }
+
+
+def _delta(view: CellView) -> dict[str, str] | None:
+    """Return what changed since the run before, with what a tooltip says; None if nothing did."""
+    if view.delta is None:
+        return None
+    parts = {name: minus(getattr(view.delta, name)) for name in ("failed", "time", "tokens", "cost", "calls")}
+    return {**parts, "title": f"Against {view.delta.against}: {view.delta.command} shows what changed"}
 
 
 def _raised_outside(view: CellView) -> str:

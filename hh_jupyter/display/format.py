@@ -34,6 +34,14 @@ def duration(nanoseconds: int) -> str:
     return f"{minutes // 60:,}h {minutes % 60:02d}m"
 
 
+def minus(text: str) -> str:
+    """Return the text with a minus sign in place of a hyphen before its number, or of a lone hyphen."""
+    return _MINUS.sub("\N{MINUS SIGN}", text)
+
+
+_MINUS = re.compile(r"^-(?=[\d$<]|$)")
+
+
 def count(number: int, noun: str) -> str:
     """`1 span`, `2,001 spans`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

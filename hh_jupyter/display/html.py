@@ -11,6 +11,7 @@ from typing import Final
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display import text
 from hh_jupyter.display.content import ContentBlock, ContentPart, InlineImage
+from hh_jupyter.display.delta import DELTA, RunDelta
 from hh_jupyter.display.format import clean, clean_block, count
 from hh_jupyter.display.view import (
     CellView,
@@ -63,6 +64,11 @@ def escape_block(value: str) -> str:
     as Markdown, including images and links.
     """
     return html.escape(clean_block(value), quote=True).replace("\n", "&#10;")
+
+
+def escape_piece(value: str) -> str:
+    """Quote a piece of a text that `clean_block` has cleaned, as `escape_block` does; white space at its ends stays."""
+    return html.escape(value, quote=True).replace("\n", "&#10;")
 
 
 # The spans: a table, or one line for a single span.
@@ -293,12 +299,22 @@ def _summary(view: CellView, hidden: int) -> str:
         f"<span>{escape(summary.limit)}</span>" if summary.limit else "",
         f'<span style="{MUTED}">{facts}</span>' if facts else "",
         *chips,
+        _delta(view.delta) if view.delta is not None else "",
         f'<span style="margin-left:auto">{_delivery(view, summary.delivery)}</span>',
     ]
     line = "display:inline-flex;flex-wrap:wrap;align-items:center;gap:0 12px;width:calc(100% - 32px);padding:5px 0"
     line += ";cursor:pointer"
     inner = "\n".join(filter(None, parts))
     return f'<summary><span style="{line}">{inner}</span></summary>'
+
+
+def _delta(delta: RunDelta) -> str:
+    """Return what changed since the run before; what failed in bold and in the color of errors."""
+    words = [escape(fmt.minus(word)) for word in delta.words]
+    if delta.failed:
+        words[0] = f'<b style="color:{ERROR_COLOR}">{words[0]}</b>'
+    inner = f"{SPACE} ".join([DELTA, *words])
+    return f'<span style="border:{BORDER};{_CHIP}" title="Against {escape(delta.against)}">{inner}</span>'
 
 
 def _delivery(view: CellView, word: str) -> str:
@@ -355,6 +371,7 @@ def _footer(view: CellView, hidden: int) -> str:
         f"Session {escape(view.session_name, 60)}" if view.session_name else "",
         _link(view),
         f'{more[0]} <code style="{PLAIN_CODE}">{escape(more[1])}</code>' if more else "",
+        f'Changes: <code style="{PLAIN_CODE}">{escape(view.delta.command)}</code>' if view.delta is not None else "",
     ]
     line = " &nbsp;·&nbsp; ".join(filter(None, parts))
     return f'<div style="margin-top:6px;font-size:12px;{MUTED}">{line}</div>' if line else ""

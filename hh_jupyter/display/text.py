@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hh_jupyter.display.content import ContentBlock
+from hh_jupyter.display.delta import DELTA, RunDelta
 from hh_jupyter.display.format import cell_width, clean, count, fit, span_name
 from hh_jupyter.display.view import (
     COMMAND_LENGTH,
@@ -157,7 +158,7 @@ ASCII = Glyphs(
     {"ok": "ok", "error": "x", "running": "o", "stopped": "#", "cancelled": "-"}, "|- ", "`- ", "|  ", "   ", "=", "-"
 )
 
-_TO_ASCII = str.maketrans({"…": "...", "×": "x", "«": ">>", "»": "<<"})
+_TO_ASCII = str.maketrans({"…": "...", "×": "x", "«": ">>", "»": "<<", DELTA: "delta"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +234,8 @@ def _head(view: CellView, style: TextStyle, width: int | None, hidden: int) -> l
 def _summary_line(view: CellView, style: TextStyle, width: int | None, hidden: int) -> str:
     """`✓ support_agent  2.84 s  ~$0.0091  6,043 tokens  21 spans  3 LLM calls  sent`; fewer facts if narrow."""
     facts = list(summarize_view(view, hidden).facts)
+    if width is not None and view.delta and cell_width(_line_with(facts, view, style.without_color, hidden)) > width:
+        view = replace(view, delta=view.delta.shortened)
     while width is not None and facts and cell_width(_line_with(facts, view, style.without_color, hidden)) > width:
         facts.pop()
     return _line_with(facts, view, style, hidden)
@@ -254,9 +257,18 @@ def _line_with(facts: Sequence[str], view: CellView, style: TextStyle, hidden: i
         style.color(summary.caught, "2"),
         style.color(summary.cancelled, "33"),
         *summary.notes,
+        *_delta_words(view.delta, style),
         style.color(delivery, "32" if summary.delivery == "Sent" else ""),
     ]
     return "  ".join(filter(None, parts))
+
+
+def _delta_words(delta: RunDelta | None, style: TextStyle) -> list[str]:
+    """What changed since the run before."""
+    if delta is None or not delta.words:
+        return []
+    first, *others = delta.words
+    return [f"{DELTA} {style.color(first, '1;31') if delta.failed else first}", *others]
 
 
 def _error_lines(view: CellView, style: TextStyle) -> list[str]:
@@ -316,5 +328,6 @@ def _footer(view: CellView) -> str:
         f"session {clean(view.session_name, 60)}" if view.session_name else "",
         redacted_note(view.tree),
         f"{more[0][:1].lower()}{more[0][1:]} {more[1]}" if more else "",
+        f"changes: {view.delta.command}" if view.delta is not None else "",
     )
     return "   ".join(filter(None, parts))

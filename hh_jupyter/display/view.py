@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display.content import ContentBlock, Detail
+from hh_jupyter.display.delta import RunDelta
 from hh_jupyter.display.format import NAME_LENGTH, clean, span_name
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanError
@@ -85,6 +86,7 @@ class CellView:
         unrecorded: number of requests that were refused, because no recording answers them.
         source: shown instead of the delivery state if the spans come from elsewhere. Example: "Read from file".
         file: path of the file from which the spans were read.
+        delta: what changed since the run before; None if nothing did, or there was none.
     """
 
     view_id: str
@@ -114,6 +116,7 @@ class CellView:
     unrecorded: int = 0
     source: str | None = None
     file: str | None = None
+    delta: RunDelta | None = None
 
     @property
     def open(self) -> bool:

@@ -359,6 +359,12 @@ def find_span(body: bytes, span_id: int, trace_id: int) -> SpanDetails | None:
     return next((details_of(span) for span in _spans(body) if span.trace_id + span.span_id == wanted), None)
 
 
+def all_details(body: bytes) -> Iterator[tuple[tuple[int, int], SpanDetails]]:
+    """Yield trace and span id of each span with its details."""
+    for span in _spans(body):
+        yield (int.from_bytes(span.trace_id, "big"), int.from_bytes(span.span_id, "big")), details_of(span)
+
+
 def span_ids(body: bytes) -> list[int]:
     """Return the span ids in an encoded request."""
     return [int.from_bytes(span.span_id, "big") for span in _spans(body)]

@@ -107,6 +107,21 @@ class StoredSpans(NamedTuple):
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run of a notebook cell that has spans in the spool.
+
+    Attributes:
+        key: as its spans carry it.
+        session_name: name of its session; None if that is not stored.
+        first: time at which its first row was added, in Unix seconds.
+    """
+
+    key: str
+    session_name: str | None
+    first: float
+
+
 class _NotStored(Exception):  # noqa: N818
     """Rows could not be moved into our file; `problem` gives the reason."""
 
@@ -126,8 +141,8 @@ def _on_worker(
 class Spool:
     """The rows that one process keeps on disk, and what other processes left.
 
-    Methods run on the worker, except `take_local`, `sessions`, `bodies`, `search`, `bodies_of`, `add_document` and
-    `clear`, which any thread may call.
+    Methods run on the worker, except `take_local`, `sessions`, `bodies`, `search`, `bodies_of`, `runs`,
+    `bodies_of_cell`, `add_document` and `clear`, which any thread may call.
 
     Args:
         directory: folder of the spool, created with the first row; None for the platform's default.
@@ -603,6 +618,30 @@ class Spool:
         from hh_jupyter.export import otlp  # Loads protobuf.
 
         return lambda body: otlp.with_updates(body, updates)
+
+    @_on_worker
+    def runs(self) -> list[StoredRun]:
+        """Return the runs of cells that have spans in our file or those of dead processes, by start."""
+        found: dict[str, tuple[float, str]] = {}
+        names: dict[str, str] = {}
+
+        def collect(file: SpoolFile, *_: bool) -> None:
+            for record in file.records("kind = 'session_start'"):
+                if name := _name(record.body):
+                    names.setdefault(record.session_id, name)
+            for key, session_id, first in file.runs():
+                found[key] = min(found.get(key, (first, session_id)), (first, session_id))
+
+        self._read(collect)
+        runs = [StoredRun(key, names.get(session_id), first) for key, (first, session_id) in found.items()]
+        return sorted(runs, key=lambda run: run.first)
+
+    @_on_worker
+    def bodies_of_cell(self, key: str) -> list[bytes]:
+        """Return the encoded spans of one run of a cell, as `bodies` does those of a session."""
+        read = self._read(lambda file, *_: file.bodies("cell = ? AND kind = 'spans'", (valid_utf8(key),)))
+        updated = self._updater()
+        return [updated(body) for bodies in read for body in bodies]
 
     def _read(self, work: Callable[[SpoolFile, bool, bool], T], living: bool = False) -> list[T]:
         """Call `work(file, here, living)` with each file that may be read, and return the results."""

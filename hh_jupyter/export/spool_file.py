@@ -373,6 +373,14 @@ class SpoolFile:
                 sum(spans * NOT sent) FROM records GROUP BY 1, 2"""
             return list(self._db.execute(query))
 
+    def runs(self) -> list[tuple[str, str, float]]:
+        """Return key, session and first time of each run of a notebook cell that has spans."""
+        with faults():
+            query = (
+                "SELECT cell, session_id, min(added) FROM records WHERE cell IS NOT NULL AND spans > 0 GROUP BY 1, 2"
+            )
+            return list(self._db.execute(query))
+
     def is_empty(self) -> bool:
         """Return whether the file has no records."""
         with faults():

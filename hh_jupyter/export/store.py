@@ -82,6 +82,23 @@ class BodyStore:
                 return found
         return None
 
+    def load_all(self, records: Sequence[SpanRecord]) -> dict[tuple[int, int], SpanDetails]:
+        """Return the details of records by trace and span id, without those that are neither in memory nor on disk.
+
+        Each body is decoded once.
+        """
+        from hh_jupyter.export import otlp
+        from hh_jupyter.records.record import ForeignRecord
+
+        found = {}
+        for record in records:
+            if isinstance(record, ForeignRecord) and (details := record.source.details(record)) is not None:
+                found[record.trace_id, record.span_id] = details
+        wanted = {(record.trace_id, record.span_id) for record in records if not isinstance(record, ForeignRecord)}
+        for body in self.bodies_of([record for record in records if not isinstance(record, ForeignRecord)]):
+            found |= {ids: details for ids, details in otlp.all_details(body) if ids in wanted}
+        return found
+
     def bodies(self, span_ids: Iterable[int]) -> list[bytes]:
         """Return the bodies in memory that hold these spans, each once, in the order of the spans."""
         place = {span_id: body for body, held in self._held() for span_id in held}

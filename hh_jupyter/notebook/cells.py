@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -40,6 +39,7 @@ from hh_jupyter.notebook.guard import guarded
 from hh_jupyter.notebook.parser import CELL_MAGIC, quoted
 from hh_jupyter.notebook.session_magic import parse
 from hh_jupyter.notebook.sessions import NotebookSessions
+from hh_jupyter.records.selection import run_key
 from hh_jupyter.tracing.context import CELL, SCOPE, SessionScope, current_cell, detach, with_cell
 
 
@@ -314,6 +314,10 @@ class Cells:
         frame = _frame.get()
         return frame.cell_id if frame is not None else None
 
+    def busy(self) -> bool:
+        """Whether a cell runs. May be called on any thread."""
+        return bool(self._frames)
+
     def running(self) -> CellFrame | None:
         """The outermost cell whose code is calling; None outside a cell."""
         frame = _frame.get()
@@ -327,7 +331,8 @@ class Cells:
         else:
             self._before_cell()
             label = str(self._number(info))
-            frame = CellFrame(info, f"{label}-{secrets.token_hex(4)}", label, True, thread_and_task())
+            key = run_key(label, getattr(info, "cell_id", None))
+            frame = CellFrame(info, key, label, True, thread_and_task())
         self._frames.append(frame)
         if frame.outer:
             frame.replays += filter(None, [self._begin_replay()])

@@ -27,6 +27,7 @@ from hh_jupyter.notebook.parser import (
 from hh_jupyter.notebook.sessions import SHORT_ID, NotebookSessions, SessionStore
 from hh_jupyter.notebook.show import FILE_SUFFIXES
 from hh_jupyter.records.selection import ALL, BACKGROUND, LAST
+from hh_jupyter.tracing.runs import run_history
 from hh_jupyter.tracing.span_store import span_log
 
 logger = logging.getLogger(__name__)
@@ -213,6 +214,11 @@ NOT_SESSIONS: Final = frozenset({"", LAST, ALL, BACKGROUND})
 """Titles that do not name a session when they are typed."""
 
 
+MAX_CELLS_WITH_RUNS: Final = 20
+MAX_SUGGESTED_RUNS: Final = 4
+"""Cells whose earlier runs are suggested, and the runs of each."""
+
+
 class Suggestions:
     """Returns the current values that a placeholder stands for, the most likely first.
 
@@ -242,12 +248,20 @@ class Suggestions:
         if placeholder == "SESSION":
             return _named((session.id, session.title) for session in reversed(self._store.all()))
         if placeholder == "CELL":
-            return reversed(self._outputs.cells.labels())
+            return self._cells()
         if placeholder == "SPAN":
             return _span_names()
         if placeholder == "LIBRARY":
             return self._instrumentors.known()
         return ()
+
+    def _cells(self) -> Iterator[str]:
+        """Numbers of cells, the latest first, each with the runs before that this kernel knows."""
+        cells, history = self._outputs.cells, run_history()
+        for number, label in enumerate(reversed(cells.labels())):
+            yield label
+            if number < MAX_CELLS_WITH_RUNS and (key := cells.run(label)) is not None:
+                yield from (f"{label}~{back}" for back in range(1, min(history.runs_here(key), MAX_SUGGESTED_RUNS)))
 
 
 def _span_names() -> Iterator[str]:

@@ -31,7 +31,7 @@ from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import set_default_tracer, set_host
 from hh_jupyter.tracing.decorators import trace_reloaded_methods
 from hh_jupyter.tracing.processor import GlobalProviderPatch
-from hh_jupyter.tracing.span_store import raise_limits_for_notebook, set_session_titles, span_log
+from hh_jupyter.tracing.span_store import raise_limits_for_notebook, set_selector, set_session_titles, span_log
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ class Extension:
             self._begin_replay,
         )
         undo.callback(self._close_replay)
+        outputs.busy = self._cells.busy
         self._tracer.on_session_created = guarded(self._cells.on_session_created)
         set_output_factory(UpdatableOutputs(self._cells, self._front_end).open)
         undo.callback(set_output_factory, None)
@@ -192,6 +193,8 @@ class Extension:
             lambda: self._replay,
         )
         self.show_command = commands.show_command
+        set_selector(commands.show_command.select_to_compare)
+        undo.callback(set_selector, None)
         magics = HHMagics(self._shell, self._cells, self._sessions, commands)
         self._shell.register_magics(magics)
         manager = self._shell.magics_manager

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
+from IPython.display import display
 
 from hh_jupyter import threads
 from hh_jupyter.display.format import count
+from hh_jupyter.display.html import METADATA_KEY
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.completion import Suggestions
 from hh_jupyter.notebook.config import Login, log_in
@@ -30,6 +32,7 @@ from hh_jupyter.notebook.sessions import SHORT_ID, NotebookSessions, SessionStor
 from hh_jupyter.notebook.show import ShowCommand
 from hh_jupyter.notebook.status import disk_lines, load_line, status_text
 from hh_jupyter.notebook.transfer import Scope, clear, open_session, save, send
+from hh_jupyter.records.selection import SelectionError
 from hh_jupyter.settings import display_settings
 from hh_jupyter.tracing.span_store import span_log
 
@@ -70,6 +73,7 @@ class Commands:
             "status": self._status,
             "instrument": self._instrument,
             "show": self._show,
+            "diff": self._diff,
             "edit": self._edit,
             "find": self._find,
             "sessions": self._list_sessions,
@@ -156,6 +160,18 @@ class Commands:
         command = FindCommand(self._sessions, self._outputs, self._cells, self._store)
         if message := command.find(text, errors_only=line.errors, on_disk=line.all):
             print(message)
+
+    def _diff(self, line: Namespace) -> None:
+        from hh_jupyter.span_diff import compare
+
+        try:
+            found = compare(line.old, line.new, line.detail)
+        except SelectionError as error:
+            raise UsageError(f"%hh diff: {error}") from None
+        if self._outputs.in_terminal:
+            print(found)
+        else:
+            display(found, metadata={METADATA_KEY: {}})
 
     def _list_sessions(self, line: Namespace) -> None:
         if line.words:

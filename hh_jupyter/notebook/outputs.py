@@ -172,9 +172,13 @@ class CellIndex:
         """Numbers of the cells that have spans, sorted."""
         return sorted(set(map(cell_number, self._counts)), key=lambda label: (len(label), label))
 
+    def run(self, label: str) -> str | None:
+        """Return the key of the latest run of a cell given by its number or as "last"; None if it has no spans."""
+        return latest_run(label, self._counts)
+
     def resolve(self, label: str) -> str | None:
         """Return the number of a cell given by its number or as "last"; None if it has no spans."""
-        key = latest_run(label, self._counts)
+        key = self.run(label)
         return None if key is None else cell_number(key)
 
     def key(self, label: str) -> str:
@@ -183,7 +187,7 @@ class CellIndex:
         Raises:
             KeyError: the cell has no spans.
         """
-        key = latest_run(label, self._counts)
+        key = self.run(label)
         if key is None:
             raise KeyError(label)
         return key
@@ -356,6 +360,9 @@ PROCESS_SECONDS: Final = 2.0
 MAX_CELLS_WITHOUT_SPANS: Final = 100
 """Cells that ended without spans and may still get an output, when one of their spans ends later."""
 
+COMPARE_SECONDS: Final = (0.25, 3.0)
+"""A cell is compared with its run before this long after its end: at least, and while other cells run."""
+
 MAX_FIXED_OUTPUTS: Final = 20
 """Interactive outputs of anything but one cell; older ones keep their static form only."""
 
@@ -371,12 +378,14 @@ class Outputs:
     Attributes:
         cells: cells that have spans.
         hub_source: serves the requests of interactive views.
+        busy: returns whether a cell runs; set by the extension.
     """
 
     def __init__(self, sessions: NotebookSessions, log: SpanLog, front_end: FrontEnd) -> None:
         self._tracer = sessions.tracer
         self._log = log
         self._front_end = front_end
+        self.busy: Callable[[], bool] = lambda: False
         self.cells = CellIndex(log)
         self._by_view: dict[str, CellOutput] = {}
         self._by_key: dict[str, list[CellOutput]] = defaultdict(list)
@@ -427,6 +436,8 @@ class Outputs:
             output.unrecorded += len(replayed.missed)
         if not self._hub.wanted and self.cells.needs_prices(output.key):
             prices.load()  # A headless run: no user waits, and an update after the last cell would be lost.
+        if not self._hub.wanted:
+            self._compare(output)  # For the same reason, and in a terminal, where nothing is updated.
         if self._front_end.can_update:
             self._draw(output)
         try:
@@ -551,7 +562,7 @@ class Outputs:
             self._draw(output)
             return
         done = self._refresh(output)
-        if not done or self._hub.needs_opening or self.cells.needs_prices(output.key):
+        if not done or self._hub.needs_opening or self._needs_comparison(output) or self.cells.needs_prices(output.key):
             self._updater.request(output)
         self._updater.start()
 
@@ -561,6 +572,7 @@ class Outputs:
             return True  # The cell was run again and has a new output.
         if self._updater.on_own_thread() and self.cells.needs_prices(output.key):
             prices.load()
+        compared = self._compare_later(output) if self._updater.on_own_thread() else True
         self._draw(output)
         if self._updater.on_own_thread():
             self._hub.open()
@@ -569,7 +581,28 @@ class Outputs:
             output.on_change(output.view_id)
         now = self._state(output)
         # A change during the drawing still has to be shown, even if it was the last one.
-        return now == output.state and is_final(now.export)
+        return compared and now == output.state and is_final(now.export)
+
+    def _compare(self, output: CellOutput) -> None:
+        """Compare a cell with its run before, if its spans have changed since the last comparison."""
+        if self._needs_comparison(output):
+            output.compared = self._compared_state(output)
+            output.delta = self._views.delta(output)
+
+    def _compare_later(self, output: CellOutput) -> bool:
+        """Compare when no cell has to wait for it: it takes milliseconds. Returns False if it is still to be done."""
+        ended = output.ending.ended_ns if output.ending is not None else 0
+        seconds = (time.time_ns() - ended) / 1e9
+        if seconds >= COMPARE_SECONDS[0] and (not self.busy() or seconds >= COMPARE_SECONDS[1]):
+            self._compare(output)
+        return not self._needs_comparison(output)
+
+    def _needs_comparison(self, output: CellOutput) -> bool:
+        own = not output.asked and output.fixed is None and output.mode != "off"
+        return own and output.compared != self._compared_state(output)
+
+    def _compared_state(self, output: CellOutput) -> tuple[int, int]:
+        return self.cells.span_count(output.key), output.changes
 
     def _draw(self, output: CellOutput) -> None:
         """Show or update an output. One thread at a time, or an older state might be shown last."""
@@ -587,7 +620,7 @@ class Outputs:
 
     def _state(self, output: CellOutput) -> OutputState:
         spans, export = self.cells.span_count(output.key), self._views.export(output)
-        return OutputState(spans, export, prices.ready(), output.overdue, output.changes)
+        return OutputState(spans, export, prices.ready(), output.overdue, output.changes, output.delta)
 
     def _on_records(self, records: tuple[SpanRecord, ...]) -> None:
         """Count new records and request updates. Called on the thread that processed the spans."""

@@ -281,8 +281,9 @@ def session_parser(form: str = LINE_MAGIC, evaluate: Evaluate = str) -> MagicPar
 _NOTES: Final = """\
 SESSION is a title as in %hh sessions, a name (in quotes if it has spaces), an id, or at least the first 4 characters
 of an id; all means every session of this kernel. CELL is 4 for In [4]; only if that cell has no spans, the number is a
-session or the beginning of its id. A file to show has a / in its name or ends in .json, .jsonl, .otlp or .gz. {expr}
-and $name are replaced by their values."""
+session or the beginning of its id. 4~1 is the run of the same cell before that one, NAME~2 the session two before the
+latest of this name. A file has a / in its name or ends in .json, .jsonl, .otlp or .gz. {expr} and $name are replaced
+by their values."""
 
 
 class HHParser(MagicParser):
@@ -361,6 +362,18 @@ def _add_commands(command: Callable[..., MagicParser]) -> None:
     show.takes("word", what, "last|CELL|SESSION|all|background|FILE", nargs="?", default="last")
     show.takes("--errors", "only failed spans and their ancestors")
     show.takes("--detail", detail, choices=DETAILS)
+
+    about = (
+        "Shows what changed between two runs: calls that changed, were added, removed or moved; without arguments,"
+        " between the last two runs of the cell that was traced last."
+    )
+    diff = command("diff", about, "%hh diff", "%hh diff 4", "%hh diff 4~2 4", "%hh diff refund-triage~1 refund-triage")
+    old = "the old run, as for `%hh show`; alone, the new one, which is compared with the run before"
+    diff.takes("old", old, "last|CELL|SESSION|all|background|FILE", nargs="?")
+    diff.takes("new", "the new run", "last|CELL|SESSION|all|background|FILE", nargs="?")
+    diff.takes(
+        "--detail", "how much of the texts that differ is shown: nothing, the beginning, or all", choices=DETAILS
+    )
 
     about = (
         "Puts the code of a model call in place of the cell that holds only this command, else in a new cell below, to"

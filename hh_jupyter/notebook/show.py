@@ -21,9 +21,10 @@ from hh_jupyter.notebook.sessions import TITLE_LENGTH, KnownSession, NotebookSes
 from hh_jupyter.notebook.views import fixed_view, view_id_of
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanRecord
-from hh_jupyter.records.selection import ALL, BACKGROUND, LAST, no_cell
+from hh_jupyter.records.selection import ALL, BACKGROUND, LAST, SelectionError, cell_number, no_cell, no_run, steps_back
 from hh_jupyter.settings import Settings
-from hh_jupyter.tracing.span_store import span_log
+from hh_jupyter.tracing.runs import run_history
+from hh_jupyter.tracing.span_store import Selected, span_log
 
 FILE_SUFFIXES: Final = (".json", ".jsonl", ".otlp", ".gz")
 """An argument with one of these endings, or with a path separator, is a file and not a session."""
@@ -43,6 +44,7 @@ class Selection:
         cell: number of their cell, if they are the spans of one.
         forgotten: number of spans that would be included but were evicted from the log.
         file: path of their file, if they were read from one.
+        run: number of the cell's run, if an earlier kernel made it.
         note: one line if the label also names a session, which was not selected; else empty.
     """
 
@@ -53,11 +55,14 @@ class Selection:
     cell: str | None = None
     forgotten: int = 0
     file: str | None = None
+    run: str | None = None
     note: str = ""
 
     @property
     def dom_id(self) -> str:
         """The label as part of an HTML id. Paths are hashed."""
+        if self.run is not None:
+            return self.label.replace("~", "-before-")
         return self.label if self.file is None else hashlib.blake2s(self.file.encode(), digest_size=6).hexdigest()
 
     @property
@@ -79,7 +84,8 @@ def select(label: str, command: str, outputs: Outputs, store: SessionStore, sess
     """Return the spans that a label selects.
 
     Args:
-        label: number of a cell, "last", "all", "background", a session, or a file of OTLP JSON. A number is a
+        label: number of a cell, "last", "all", "background", a session, or a file of OTLP JSON; after a cell or a
+            session, `~1` is the run before. A number is a
             session, or the beginning of its id, if no cell with it has spans. A label that looks like a path is a
             file; any other is a file if that exists and no session has the name.
         command: name of the command, for messages.
@@ -102,13 +108,16 @@ def select(label: str, command: str, outputs: Outputs, store: SessionStore, sess
         note = _note(label, "this kernel" if label == ALL else "the spans outside cells", sessions, store)
         forgotten = log.evicted if label == ALL else 0
         return Selection(label, records, lambda: export_of(records, tracer), forgotten=forgotten, note=note)
+    base, back = steps_back(label)
+    if back and (key := outputs.cells.run(base)) is not None:
+        return _of_run(key, back, label, command, sessions, store)
     cell = outputs.cells.resolve(label)
     if cell is not None:
         number, own = cell, outputs.cells.records(cell)
         note = _note(label, f"cell {number}", sessions, store)
         return Selection(label, own, lambda: export_of(own, tracer), cell=number, note=note)
-    if label == LAST or (label.isdecimal() and not store.named(label)):
-        raise UsageError(f"%hh {command}: {no_cell(label, outputs.cells.labels())}")
+    if base == LAST or (base.isdecimal() and not store.named(base)):
+        raise UsageError(f"%hh {command}: {no_cell(base, outputs.cells.labels())}")
     try:
         session = store.find(label, command)
     except UsageError:
@@ -119,6 +128,28 @@ def select(label: str, command: str, outputs: Outputs, store: SessionStore, sess
     if not records:
         raise UsageError(f"%hh {command}: cannot read the spans of {session.shown_title}: they have been deleted.")
     return Selection(session.short_id, records, lambda: store.export(session), session=session)
+
+
+def _of_run(
+    key: str, back: int, label: str, command: str, sessions: NotebookSessions, store: SessionStore
+) -> Selection:
+    """Return the spans of an earlier run of a cell: of this kernel, or of an earlier one, from disk."""
+    history = run_history()
+    runs = history.until(key)
+    if back >= len(runs):
+        raise UsageError(f"%hh {command}: {no_run(label, len(runs))}")
+    run = runs[-1 - back]
+    own = history.records(run)
+    if not own:
+        why = "have been deleted" if run.stored else "are no longer in memory"
+        raise UsageError(f"%hh {command}: the spans of {label}, run {run.number} of the cell, {why}.")
+    if not run.stored:
+        return Selection(run.number, own, lambda: export_of(own, sessions.tracer), cell=run.number)
+    known = {session.id: session for session in store.all()}
+    of = next((known[record.session_id] for record in own if record.session_id in known), None)
+    export = ExportState(None, made=len(own))
+    label = f"{cell_number(key)}~{back}"
+    return Selection(label, own, lambda: of.export if of is not None else export, run=run.number)
 
 
 def is_file_name(text: str) -> bool:
@@ -195,6 +226,21 @@ class ShowCommand:
     def select(self, label: str) -> Selection:
         """Return the spans that a label selects; see the function `select`."""
         return select(label, "show", self._outputs, self._store, self._sessions)
+
+    def select_to_compare(self, label: str) -> Selected:
+        """Return the spans that a label selects, for `diff`.
+
+        Raises:
+            SelectionError: there are no such spans, or not all of them are kept.
+        """
+        try:
+            found = select(label, "diff", self._outputs, self._store, self._sessions)
+        except UsageError as error:
+            raise SelectionError(str(error).removeprefix("%hh diff: ")) from None
+        if found.cell is not None and not span_log().is_complete(self._outputs.cells.key(found.cell)):
+            raise SelectionError(f"some spans of run {found.cell} are no longer in memory, so it cannot be compared.")
+        run = found.cell or found.run
+        return Selected(found.records, f"run {run}" if run else found.description, found.cell or found.label)
 
     def add_widget_view(
         self, selection: Selection, view_id: str, *, errors_only: bool, on_change: Callable[[str], None]

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, cast
 from urllib.parse import quote
 
 from hh_jupyter.display.content import Detail, collect_content
+from hh_jupyter.display.delta import RunDelta, clock, run_delta
 from hh_jupyter.display.view import CellView, Limit, Notice
 from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.notebook.cells import CellFrame
@@ -26,8 +27,13 @@ from hh_jupyter.records.tree import Ending, SpanTree
 from hh_jupyter.redaction import Redactor, RedactorWithFunction
 from hh_jupyter.settings import Settings, display_settings
 from hh_jupyter.threads import evict_oldest
+from hh_jupyter.tracing.runs import run_history
+from hh_jupyter.tracing.span_store import detail_store
 from hh_jupyter.tracing.spans import exception_attributes
 from hh_jupyter.values import text_of
+
+MAX_COMPARED: Final = 2_000
+"""Spans of a run that is compared with the run before by itself; `%hh diff` compares larger ones."""
 
 _DOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -41,6 +47,7 @@ class OutputState(NamedTuple):
         prices: the price table is loaded.
         overdue: as in `CellOutput`.
         changes: as in `CellOutput`.
+        delta: as in `CellOutput`.
     """
 
     spans: int
@@ -48,6 +55,7 @@ class OutputState(NamedTuple):
     prices: bool
     overdue: bool
     changes: int
+    delta: RunDelta | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -77,6 +85,8 @@ class CellOutput:
         limit: how much of its limit the session had used when the cell ended; other cells may share it.
         refusal: the notice that requests were refused, because no recording answers them.
         unrecorded: number of these requests.
+        delta: what changed since the run before; None if nothing did, there was none, or it is not known yet.
+        compared: number of spans and of changes when it was last compared with the run before.
         on_change: for an output that a `SpanView` widget shows: called with `view_id` on every change, on any thread.
     """
 
@@ -102,6 +112,8 @@ class CellOutput:
     limit: tuple[Limit, Notice | None] | None = None
     refusal: Notice | None = None
     unrecorded: int = 0
+    delta: RunDelta | None = None
+    compared: tuple[int, int] | None = None
     on_change: Callable[[str], None] | None = None
 
     def end_like(self, other: CellOutput) -> None:
@@ -179,6 +191,7 @@ class Views:
             evicted=max(0, self._span_count(output.key) - len(tree.nodes)),
             errors_only=output.errors_only,
             content_requested=output.asked,
+            delta=output.delta,
         )
 
     def _limit(self, session_id: str | None, *, ended: bool = False) -> tuple[Limit, Notice | None] | None:
@@ -198,6 +211,22 @@ class Views:
             self._refused[key] = budget.refused
         limit = Limit(used=used(by), share=share(by), spent=by.spent, stopped=refused > 0)
         return limit, stop_notice(by, refused) if refused else None
+
+    def delta(self, output: CellOutput) -> RunDelta | None:
+        """Compare the run of a cell with the run before; None if nothing changed, or one of them is not kept."""
+        from hh_jupyter.records.diff import TreeDiff  # Most cells are run once.
+
+        history = run_history()
+        runs = history.until(output.key)
+        if len(runs) < 2 or self._span_count(output.key) > MAX_COMPARED:
+            return None
+        before = runs[-2]
+        old, new = history.records(before), history.records(runs[-1])
+        if not old or not new or len(old) > MAX_COMPARED:
+            return None
+        trees = SpanTree.build(old), SpanTree.build(new, ending=output.ending)
+        against = f"run {before.number} of this cell, {clock(*trees)}"
+        return run_delta(TreeDiff(*trees, detail_store().load_all), against, f"%hh diff {output.label}")
 
     def ending(self, ended_ns: int, error: BaseException | None, of_threads: Sequence[BaseException]) -> Ending:
         """Return how a cell ended, with its exceptions as far as a view needs them.

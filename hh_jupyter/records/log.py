@@ -10,14 +10,17 @@ import dataclasses
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from hh_jupyter.threads import copied
+from hh_jupyter.threads import copied, evict_oldest
 
 if TYPE_CHECKING:
     from hh_jupyter.records.record import SpanDetails, SpanRecord
 
 logger = logging.getLogger(__name__)
+
+MAX_INCOMPLETE: Final = 1_000
+"""Cell runs of which the log knows that it has evicted records; the latest ones."""
 
 Listener = Callable[[tuple["SpanRecord", ...]], None]
 
@@ -35,6 +38,7 @@ class SpanLog:
         self._max_rows = max_rows
         self._rows: deque[SpanRecord] = deque()
         self._by_cell: dict[str, deque[SpanRecord]] = {}
+        self._incomplete: dict[str, None] = {}
         self._listeners: tuple[Listener, ...] = ()
         self._change_listeners: tuple[Listener, ...] = ()
 
@@ -66,6 +70,8 @@ class SpanLog:
         of_cell = self._by_cell.get(row.cell or "")
         if of_cell:
             of_cell.popleft()  # The oldest record is also the oldest of its cell.
+            self._incomplete[row.cell or ""] = None
+            evict_oldest(self._incomplete, MAX_INCOMPLETE)
             if not of_cell:
                 del self._by_cell[row.cell or ""]
 
@@ -86,6 +92,14 @@ class SpanLog:
         """Records of one cell run, of one session, of both, or all, in the order in which the spans ended."""
         rows = copied(self._rows if cell is None else self._by_cell.get(cell, deque()))
         return rows if session_id is None else tuple(row for row in rows if row.session_id == session_id)
+
+    def cells(self) -> tuple[str, ...]:
+        """The keys of the cell runs that have records, in the order of their first ones."""
+        return copied(self._by_cell)
+
+    def is_complete(self, cell: str) -> bool:
+        """Whether no record of this cell run was evicted, as far as known."""
+        return cell not in self._incomplete
 
     def details(self, record: SpanRecord) -> SpanDetails | None:
         """Everything that the record omits; None if it is no longer stored."""
@@ -110,7 +124,7 @@ class SpanLog:
 
     def clear(self) -> None:
         """Remove all records."""
-        self._rows, self._by_cell, self.evicted = deque(), {}, 0
+        self._rows, self._by_cell, self._incomplete, self.evicted = deque(), {}, {}, 0
 
 
 def bare_event_id(event_id: str) -> str:

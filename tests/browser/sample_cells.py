@@ -10,6 +10,7 @@ from typing import Any
 
 from hh_jupyter.conventions.facts import SpanFacts, Usage
 from hh_jupyter.display.content import collect_content
+from hh_jupyter.display.delta import RunDelta
 from hh_jupyter.display.view import CellView, Limit, Notice
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanError, SpanRecord, failed_status
@@ -529,7 +530,11 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "replayed": replayed(17),
         "partly": replayed(18, "decide"),
         "unrecorded": unrecorded(19),
+        "again": rag(17),
     }
+    delta = RunDelta(
+        "", "-120 ms", "+33 tokens", "-$0.0002", "2 calls changed", "run 3 of this cell, 14:02", "%hh diff 4"
+    )
     refused = Notice(
         kind="error",
         title="3 spans are not sent.",
@@ -570,6 +575,7 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "album": {"mode": "tree"},
         "converted": {"mode": "tree", "raised": True},
         "outside": {"raised": True, "tree": outside},
+        "again": {"delta": delta},
         "hostile": {"mode": "tree", "session_url": "javascript:alert(1)", "session_name": HOSTILE["attribute"]},
     }
     views = {

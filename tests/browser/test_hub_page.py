@@ -42,6 +42,18 @@ def test_a_successful_cell_is_one_line(cells: Page) -> None:
     expect(bar.locator(".hh-output > :not(.hh-view)").first).to_be_hidden()
 
 
+def test_a_cell_that_was_run_again_says_what_changed(open_cells: Callable[..., Page]) -> None:
+    """In words with a tooltip; a narrow view keeps the calls."""
+    page = open_cells("again")
+    delta = cell(page, "again").locator(".hh-delta")
+    expect(delta).to_have_text("Δ−120 ms+33 tokens−$0.00022 calls changed")
+    expect(delta).to_have_attribute("title", "Against run 3 of this cell, 14:02: %hh diff 4 shows what changed")
+    page.set_viewport_size({"width": 420, "height": 600})
+    expect(delta.get_by_text("+33 tokens")).to_be_hidden()
+    expect(delta.get_by_text("120 ms")).to_be_hidden()
+    expect(delta.get_by_text("2 calls changed")).to_be_visible()
+
+
 def test_opening_shows_tree_and_details(cells: Page) -> None:
     """A click on the bar opens the tree; the last model call's messages are fetched from the kernel."""
     bar = cell(cells, "bar")

@@ -190,3 +190,12 @@ def test_calls_are_replayed_in_a_terminal_and_listed_under_its_name(tmp_path: Pa
     assert len([line for line in printed.splitlines() if "✓" in line and "replayed, saved ~$" in line]) == 2
     assert re.search(r"recordings/chat.jsonl +1 .* 1\n", printed)
     assert re.search(r"recordings/ipython.jsonl +1 .* 1\n", printed)
+
+
+def test_what_changed_since_the_run_before_is_printed(tmp_path: Path) -> None:
+    call = "with hh.get_tracer().start_span('ask', attributes={'honeyhive_inputs.q': %r}): pass"
+    cells = [f"%%hh_session refund\n{call % question}" for question in ("one", "two")]
+    printed = ipython(tmp_path, "%load_ext hh_jupyter", PRELUDE, *cells, "%hh diff --detail full")
+    assert "Δ 1 span changed  local only" in printed
+    assert "[-one-] {+two+}" in printed
+    assert "<div" not in printed

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from hh_jupyter.records.selection import Candidate, SelectionError, choose, latest_run, matching
+from hh_jupyter.records.selection import (
+    Candidate,
+    SelectionError,
+    cell_number,
+    cell_of,
+    choose,
+    latest_run,
+    matching,
+    no_run,
+    run_key,
+    steps_back,
+)
 
 KNOWN = [
     Candidate("91312377-0000-4000-8000-000000000001", ("refund", "refund")),
@@ -63,3 +74,66 @@ def test_a_cell_is_its_latest_run() -> None:
         "4-c", "4-c", "14-d", "5-b", None, None, None,
     ]  # fmt: skip
     assert latest_run("last", []) is None
+
+
+# Going back
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("4~2", ("4", 2)),
+        ("4~", ("4", 1)),
+        ("last~1", ("last", 1)),
+        ("4~0", ("4", 0)),
+        ("two words~3", ("two words", 3)),
+        ("a~1~2", ("a~1", 2)),
+        ("4", ("4", 0)),
+        ("~1", ("~1", 0)),
+        ("4~x", ("4~x", 0)),
+        ("~/trace.jsonl", ("~/trace.jsonl", 0)),
+        ("4~99999", ("4~99999", 0)),
+    ],
+)
+def test_a_tilde_and_a_number_go_back(text: str, parts: tuple[str, int]) -> None:
+    assert steps_back(text) == parts
+
+
+def test_a_run_before_is_one_of_the_same_cell() -> None:
+    runs = [run_key("1", "abc"), run_key("2", "other"), run_key("3", "abc"), run_key("4", None)]
+    assert [latest_run(text, runs) for text in ("3", "3~1", "3~", "last", "3~2", "2~1", "4~1")] == [
+        runs[2], runs[0], runs[0], runs[3], None, None, None,
+    ]  # fmt: skip
+    assert [cell_number(run) for run in runs] == ["1", "2", "3", "4"]
+    assert cell_of(runs[0]) == cell_of(runs[2]) != cell_of(runs[1])
+    assert cell_of(runs[3]) == ""
+
+
+def test_the_session_before_is_one_of_the_same_name() -> None:
+    found = [choose(text, KNOWN, str) for text in ("refund~1", "refund #2~1", "91312378~", "refund~0")]
+    assert found == [[KNOWN[0]], [KNOWN[0]], [KNOWN[0]], [KNOWN[1]]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("refund~2", "no session refund~2: there is one earlier session of this name."),
+        ("abcd~1", "no session abcd~1: there is no earlier session of this name."),
+        ("refnd~1", "no session refnd. Did you mean refund?"),
+    ],
+)
+def test_a_step_too_far_back_says_how_many_there_are(text: str, message: str) -> None:
+    with pytest.raises(SelectionError) as caught:
+        choose(text, KNOWN, str)
+    assert str(caught.value) == message
+
+
+def test_a_title_with_a_tilde_is_a_title_first() -> None:
+    odd = Candidate("dddd0000-0000-4000-8000-000000000006", ("refund~1", "refund~1"))
+    assert choose("refund~1", [*KNOWN, odd], str) == [odd]
+
+
+def test_the_message_about_an_unknown_run_lists_the_known_ones() -> None:
+    assert no_run("4~5", 3) == "no run 4~5. Known: 4, 4~1, 4~2."
+    assert no_run("4~30", 20) == "no run 4~30. Known: 4, 4~1, ..., 4~19."
+    assert no_run("4~1", 1) == "no run 4~1: the cell was run once with spans."

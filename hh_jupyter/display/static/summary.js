@@ -1,6 +1,6 @@
 /** What stands around the spans: above them the summary bar and notices, whose texts Python provides as for the other displays; below them the legend. */
 
-/** @import { Header, Notice, Session, State, Trace } from "./types.js" */
+/** @import { Delta, Header, Notice, Session, State, Trace } from "./types.js" */
 
 import { again, chevron, h, kindMark, kindOf, statusIcon, tick } from "./dom.js";
 import { sparkCanvas } from "./tree.js";
@@ -27,8 +27,8 @@ export function summaryBar(header, on) {
     }, chevron(), statusIcon(header.mark), h("span", { class: "hh-name", title: header.title }, header.title)),
     h("b", { class: "hh-duration" }, header.duration), limit(header),
     h("span", { class: "hh-facts" }, header.facts.map((fact) => h("span", null, fact))),
-    ...chips(header, on.jump), h("span", { class: "hh-space" }),
-    on.spark ? sparkCanvas() : "", delivery(header), session(header.session) ?? "",
+    ...chips(header, on.jump), delta(header.delta ?? null), h("span", { class: "hh-space" }),
+    on.spark && !header.delta ? sparkCanvas() : "", delivery(header), session(header.session) ?? "",
   ];
 }
 
@@ -57,6 +57,17 @@ function chips(header, jump) {
     header.caught ? h("span", { class: "hh-chip hh-caught", title: "Raised inside a span and handled by your code" }, header.caught) : "",
     ...[header.cancelled, ...header.notes].map((note) => note && h("span", { class: "hh-chip hh-chip-warn" }, note)),
   ];
+}
+
+/**
+ * What changed since the run before. Narrow views keep the calls.
+ * @param {Delta | null} delta
+ */
+function delta(delta) {
+  if (!delta) return "";
+  const part = (/** @type {"failed" | "time" | "tokens" | "cost" | "calls"} */ name) => delta[name] && h("span", { class: `hh-delta-${name}` }, delta[name]);
+  return h("span", { class: "hh-delta", title: delta.title }, h("span", null, "Δ"),
+    part("failed"), part("time"), part("tokens"), part("cost"), part("calls"));
 }
 
 /**

@@ -131,6 +131,15 @@ export interface Columns {
 }
 
 /** Data of the summary bar, the notice and the first selection; with rows also the description of their columns. */
+export interface Delta {
+  failed: string;
+  time: string;
+  tokens: string;
+  cost: string;
+  calls: string;
+  title: string;
+}
+
 export interface Header extends Columns {
   version: string;
   label: string;
@@ -160,6 +169,8 @@ export interface Header extends Columns {
   delivery: string;
   delivery_state: string;
   session: Session | null;
+  /** What changed since the run before, in words; empty ones did not. */
+  delta?: Delta | null;
   notice: Notice | null;
   can_send: boolean;
   /** The span to show first: the deepest error, else the last model call; null if the page decides. */

@@ -1,0 +1,394 @@
+"""The difference of two runs as a table of what differs, in text and static HTML."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hh_jupyter.display import experiments, html
+from hh_jupyter.display import format as fmt
+from hh_jupyter.display.content import CONTENT_LIMITS, Detail
+from hh_jupyter.display.delta import run_duration, time_change, time_changed
+from hh_jupyter.display.format import clean, clean_block, count, span_name
+from hh_jupyter.display.html import BORDER, GREY, MUTED, PLAIN_CODE, SPACE, escape
+from hh_jupyter.display.text import WIDTH, TextStyle
+from hh_jupyter.display.view import KIND_WORDS, MODEL_LENGTH, error_tag
+from hh_jupyter.records.diff import Mark, Piece, SpanChange, TextChange, TreeDiff, count_words
+from hh_jupyter.records.nodes import SpanNode
+
+# The table.
+
+
+def _old_and_new(old: str, new: str) -> str:
+    """`2.84 → 2.72 s`; one text if both are equal."""
+    if old == new:
+        return new
+    number, space, unit = old.partition(" ")
+    return f"{number if space and new.endswith(f' {unit}') and ' ' not in unit else old or 'none'} → {new or 'none'}"
+
+
+MARKS: Final[dict[Mark, str]] = {"same": "", "changed": "≠", "added": "+", "removed": "-", "moved": "↕"}
+_ASCII: Final = str.maketrans({"≠": "*", "↕": "~", "→": ">", "…": "."})
+MAX_BYTES: Final = 32_000
+MAX_LINES: Final = 38
+WHAT_LENGTH: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class DiffView:
+    """The difference of two runs as a display shows it.
+
+    Attributes:
+        diff: the difference.
+        old, new: names of the runs. Example: "run 3, 14:02".
+        max_rows: maximum number of rows of the table.
+        detail: how much of the texts that differ is included.
+        command: shows the texts; empty if no command does.
+    """
+
+    diff: TreeDiff
+    old: str
+    new: str
+    max_rows: int = 60
+    detail: Detail = "summary"
+    command: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name of the new run's root."""
+        return span_name(self.diff.new.title)
+
+    @property
+    def facts(self) -> list[str]:
+        """Time, cost and tokens of both runs."""
+        old, new = self.diff.totals
+        times = (fmt.duration(run_duration(tree)) for tree in (self.diff.old, self.diff.new))
+        facts = [_old_and_new(*times), _old_and_new(fmt.cost(old), fmt.cost(new))]
+        facts.append(_old_and_new(fmt.tokens(old), fmt.tokens(new)))
+        return [fact for fact in facts if fact]
+
+    @property
+    def counts(self) -> str:
+        """`2 changed, 1 added, 1 removed, 19 the same`."""
+        words: dict[Mark, str] = {
+            "changed": "changed", "added": "added", "removed": "removed", "moved": "moved", "same": "the same"
+        }  # fmt: skip
+        found = {mark: sum(row.mark == mark for row in self.diff.rows) for mark in words}
+        return ", ".join(f"{number:,} {words[mark]}" for mark, number in found.items() if number)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader has to know about the comparison."""
+        missing = self.diff.not_compared
+        text = f"{count(missing, 'span')} compared without messages, inputs and outputs: they are no longer kept"
+        return [text] if missing else []
+
+    def rows(self, limit: int) -> list[DiffRow]:
+        """The rows of what differs, at most so many."""
+        return [_row(one) for one in self.diff.different[:limit]]
+
+
+@dataclass(frozen=True, slots=True)
+class DiffRow:
+    """The texts of a row, cleaned. `bold` marks a change of time that counts."""
+
+    mark: Mark
+    kind: str
+    name: str
+    model: str
+    what: str
+    old: str
+    new: str
+    change: str
+    bold: bool
+    tokens: str
+
+
+def _row(one: SpanChange) -> DiffRow:
+    record = one.node.record
+    times = [node.end_ns - node.start_ns if node is not None else None for node in (one.old, one.new)]
+    both = times[0] is not None and times[1] is not None
+    words = list(one.what)
+    if one.mark in ("added", "removed"):
+        words = [one.mark, error_tag(one.node)]
+    elif one.new is not None and one.new.error == "uncaught" and "error" not in one.what:
+        words.append(error_tag(one.new))
+    return DiffRow(
+        mark=one.mark,
+        kind=KIND_WORDS.get(record.facts.kind, "span"),
+        name=span_name(record.name),
+        model=clean(record.facts.model or record.facts.model_requested or "", MODEL_LENGTH),
+        what=clean(", ".join(filter(None, words)), WHAT_LENGTH),
+        old=fmt.duration(times[0]) if times[0] is not None else "",
+        new=fmt.duration(times[1]) if times[1] is not None else "",
+        change=_row_change(times[0] or 0, times[1] or 0) if both else "",
+        bold=both and time_changed(times[0] or 0, times[1] or 0),
+        tokens=_row_tokens(one.old, one.new),
+    )
+
+
+def _row_change(old: int, new: int) -> str:
+    return "=" if fmt.duration(old) == fmt.duration(new) else time_change(old, new)
+
+
+def _row_tokens(old: SpanNode | None, new: SpanNode | None) -> str:
+    if old is None or new is None or old.tokens is None or new.tokens is None:
+        return ""
+    return "=" if old.tokens == new.tokens else f"{new.tokens - old.tokens:+,}"
+
+
+# Texts that differ, of bounded size.
+
+
+def _shown_texts(view: DiffView) -> tuple[list[tuple[SpanChange, list[TextChange]]], int]:
+    """Return the changed spans with the texts that differ, as far as there is room, and the number without room."""
+    limits = CONTENT_LIMITS.get(view.detail)
+    if limits is None:
+        return [], 0
+    room, omitted = limits.total_bytes, 0
+    shown: list[tuple[SpanChange, list[TextChange]]] = []
+    changed = [row for row in view.diff.changed if row.request_differs or row.answer_differs]
+    for row in changed:
+        if len(shown) >= limits.spans or room <= 0:
+            omitted += 1
+            continue
+        texts = [_cut(text, limits.value_bytes) for text in row.texts if not text.same]
+        room -= sum(
+            len(text.old.encode("utf-8", "replace")) + len(text.new.encode("utf-8", "replace")) for text in texts
+        )
+        shown.append((row, texts))
+    return shown, omitted
+
+
+def _cut(change: TextChange, limit: int) -> TextChange:
+    """Begin both texts a little before the first difference, if they would not fit, and cut what is too long."""
+    old, new = clean_block(change.old), clean_block(change.new)
+    start = 0
+    if max(len(old), len(new)) > limit:
+        same = next((at for at, (one, other) in enumerate(zip(old, new, strict=False)) if one != other), 0)
+        start = max(0, same - 100)
+    return TextChange(change.section, change.name, *(_window(text, start, limit) for text in (old, new)))
+
+
+def _window(text: str, start: int, limit: int) -> str:
+    cut = text[start : start + limit]
+    return f"{'…' if start and cut else ''}{cut}{'…' if len(text) > start + limit else ''}"
+
+
+def _heading(change: TextChange) -> str:
+    name = clean(change.name, 60)
+    lengths = [count_words(change.old), count_words(change.new)]
+    long = change.section not in ("Parameters", "Error") and max(lengths) > 1
+    section = change.section.lower()
+    if change.section in ("Parameters", "Messages"):
+        title = name
+    else:
+        title = section if change.section in ("Answer", "Error") or name == section else f"{section} {name}"
+    return f"{title}  {lengths[0]:,} → {count(lengths[1], 'word')}" if long else title
+
+
+# As text.
+
+
+def diff_text(view: DiffView, *, unicode: bool = True) -> str:
+    """Render counts and table as text; the texts that differ if the detail says so. No final line feed."""
+    text = "\n".join(_lines(view))
+    return TextStyle(unicode=unicode).encodable(text if unicode else text.translate(_ASCII))
+
+
+def _lines(view: DiffView) -> Iterator[str]:
+    yield "  ".join([f"{MARKS['changed'] if view.diff.different else '='} {view.title}", *view.facts, view.counts])
+    yield f"  {clean(view.old, 80)} → {clean(view.new, 80)}"
+    different = len(view.diff.different)
+    rows = view.rows(min(view.max_rows, MAX_LINES - 6))
+    if rows:
+        yield ""
+        lines = [
+            (MARKS[row.mark], row.kind, row.name, row.what, row.old, row.new, row.change, row.tokens) for row in rows
+        ]
+        yield from experiments.text_table(_HEADER, lines, right=range(4, 8))
+    if different > len(rows):
+        yield f"… {count(different - len(rows), 'more difference')}"
+    shown, omitted = _shown_texts(view)
+    for row, texts in shown:
+        yield f"\n{span_name(row.name)}"
+        for change in texts:
+            if change.section == "Parameters":
+                yield f"  {_heading(change)}: {_marked_words(Piece(change.old, change.new))}".rstrip()
+                continue
+            yield f"  {_heading(change)}"
+            text = "".join(map(_marked_words, change.pieces))
+            for line in text.split("\n"):
+                wrapped = textwrap.wrap(line, WIDTH - 4, break_on_hyphens=False, drop_whitespace=False)
+                yield from (f"    {piece}".rstrip() for piece in wrapped or [""])
+    yield from (f"\n{note}" for note in _foot(view, omitted))
+
+
+_HEADER: Final = ("", "", "Span", "Changed", "Old", "New", "Change", "Tokens")
+
+
+def _marked_words(piece: Piece) -> str:
+    """`[-old words-] {+new words+}`, as `git diff --word-diff` has it; words that are the same, shortened."""
+    if piece.same:
+        return _shortened(piece.new)
+    old, new = piece.old.strip(), piece.new.strip()
+    end = piece.new[len(piece.new.rstrip()) :] or piece.old[len(piece.old.rstrip()) :]
+    return " ".join(filter(None, (f"[-{old}-]" if old else "", f"{{+{new}+}}" if new else ""))) + end
+
+
+_KEPT: Final = 60  # characters at each end
+
+
+def _shortened(text: str) -> str:
+    """Text that is the same in both runs, without its middle if it is long."""
+    if len(text) <= 3 * _KEPT:
+        return text
+    return f"{text[:_KEPT]} … {text[-_KEPT:]}"
+
+
+def _foot(view: DiffView, omitted: int) -> list[str]:
+    """Notes, and how to see the texts."""
+    lines = list(view.notes)
+    if omitted:
+        lines.append(f"{count(omitted, 'more span')} with texts that differ: hh_jupyter.diff(...).changed")
+    texts = any(row.request_differs or row.answer_differs for row in view.diff.changed)
+    if view.command and texts and (view.detail == "summary" or (omitted and view.detail != "full")):
+        lines.append(f"words: {view.command} --detail {'preview' if view.detail == 'summary' else 'full'}")
+    return lines
+
+
+# As HTML.
+
+# Bold where a reader removes all styles.
+_OLD: Final = f"font-weight:normal;background-color:{GREY};text-decoration:underline dotted"
+_NEW: Final = "font-weight:normal;background-color:rgba(47,95,224,.2);text-decoration:underline solid #5b83ea"
+
+
+def diff_html(view: DiffView) -> str:
+    """Return static HTML, at most 32,000 bytes of UTF-8 and the texts that differ. Rows without room are counted."""
+    limit = view.max_rows
+    table = _table(view, limit)
+    while limit > 1 and (size := len(table.encode())) > MAX_BYTES - 2_000:
+        limit = max(1, min(limit - 1, limit * MAX_BYTES // size))
+        table = _table(view, limit)
+    shown, omitted = _shown_texts(view)
+    texts = "".join(_texts_of(view, row, changes, opened=view.detail == "full") for row, changes in shown)
+    foot = "".join(experiments.html_muted(_command(note)) for note in _foot(view, omitted))
+    return experiments.html_root(_head(view), experiments.html_section(table, texts, foot))
+
+
+def _head(view: DiffView) -> str:
+    mark = MARKS["changed"] if view.diff.different else "="
+    comma = f'<span style="opacity:0">,{SPACE} </span>'
+    facts = comma.join(_bold_new(fact) for fact in view.facts)
+    runs = f"{escape(view.old, 80)} → <b>{escape(view.new, 80)}</b>"
+    parts = (
+        f"<span>{mark}{SPACE} <b>{escape(view.title)}</b></span>",
+        f"<span>{facts}</span>",
+        f'<span style="{MUTED}">{escape(view.counts)}</span>',
+        f'<span style="{MUTED};margin-left:auto">{runs}</span>',
+    )
+    style = "display:flex;flex-wrap:wrap;align-items:center;gap:0 14px;padding:6px 12px"
+    return f'<div style="{style}">{chr(10).join(parts)}</div>'
+
+
+def _bold_new(fact: str) -> str:
+    old, arrow, new = fact.partition(" → ")
+    return f"{escape(old)} → <b>{escape(new)}</b>" if arrow else escape(fact)
+
+
+_CELL: Final = "padding:2px 8px;border:0;text-align"
+_TABLE: Final = "width:100%;border-collapse:collapse;border:0;margin:0;font-size:12px"
+
+
+def _table(view: DiffView, limit: int) -> str:
+    rows = view.rows(limit)
+    left = len(view.diff.different) - len(rows)
+    if not rows:
+        return experiments.html_muted("Nothing differs but times and ids.")
+    titles = "".join(
+        f'<td style="{_CELL}:{side};border-bottom:{BORDER};{MUTED}">{title}</td>'
+        for title, side in zip(("", "Span", "Old", "New", "Change", "Tokens"), _SIDES, strict=True)
+    )
+    body = "\n".join(f'<tr style="background:none">{_cells(row)}</tr>' for row in rows)
+    more = experiments.html_muted(count(left, "more difference")) if left else ""
+    return f'<table style="{_TABLE}"><tr style="background:none">{titles}</tr>{body}</table>{more}'
+
+
+_SIDES: Final = ("left", "left", "right", "right", "right", "right")
+
+
+def _cells(row: DiffRow) -> str:
+    name = f'<span style="text-decoration:line-through">{escape(row.name)}</span>'
+    name = (
+        name if row.mark == "removed" else f"<b>{escape(row.name)}</b>" if row.mark == "changed" else escape(row.name)
+    )
+    kind = f'<code style="{PLAIN_CODE};font-size:11px;{MUTED}">{row.kind}</code>'
+    more = ", ".join(filter(None, (escape(row.model), escape(row.what))))
+    change, old, new = (escape(fmt.minus(text)).replace(" ", SPACE) for text in (row.change, row.old, row.new))
+    cells = (
+        f"<b>{fmt.minus(MARKS[row.mark])}</b>",
+        f'{kind} {name} <span style="font-size:11px;{MUTED}">{more}</span>',
+        f'<span style="{MUTED}">{old}</span>',
+        new,
+        f"<b>{change}</b>" if row.bold else f'<span style="{MUTED}">{change}</span>',
+        fmt.minus(row.tokens),
+    )
+    return "".join(
+        f'<td style="{_CELL}:{side}{";width:100%;overflow-wrap:anywhere" if index == 1 else ""}">{cell}</td>'
+        for index, (cell, side) in enumerate(zip(cells, _SIDES, strict=True))
+    )
+
+
+def _texts_of(view: DiffView, row: SpanChange, changes: Iterable[TextChange], *, opened: bool) -> str:
+    """Return the texts of a span that differ, the old and the new one side by side, folded or open."""
+    each = list(changes)
+    parameters = [change for change in each if change.section == "Parameters"]
+    blocks = _parameters(parameters) + "".join(_block(view, one) for one in each if one.section != "Parameters")
+    title = f'{escape(span_name(row.name))} <span style="font-size:11px;{MUTED}">{escape(", ".join(row.what))}</span>'
+    return (
+        f'\n<div style="margin:6px 4px 0"><details{" open" if opened else ""}>'
+        f'<summary><span style="cursor:pointer">≠ <b>{title}</b></span></summary>{blocks}</details></div>'
+    )
+
+
+def _parameters(changes: Sequence[TextChange]) -> str:
+    """Return the parameters that differ as one table."""
+    rows = "".join(
+        f'<tr style="background:none"><td style="{_CELL}:left;width:30%">{escape(change.name, 60)}</td>'
+        f'<td style="{_CELL}:left;width:35%">{_marked(change.old, same=False, style=_OLD)}</td>'
+        f'<td style="{_CELL}:left">{_marked(change.new, same=False, style=_NEW)}</td></tr>'
+        for change in changes
+    )
+    return f'<table style="{_TABLE}">{rows}</table>' if rows else ""
+
+
+def _block(view: DiffView, change: TextChange) -> str:
+    pieces = change.pieces
+    cell = f"width:50%;padding:4px 8px;border:{BORDER};text-align:left;vertical-align:top;white-space:pre-wrap"
+    cell += ";overflow-wrap:anywhere"
+    old = "".join(_marked(piece.old, same=piece.same, style=_OLD) for piece in pieces)
+    new = "".join(_marked(piece.new, same=piece.same, style=_NEW) for piece in pieces)
+    heading = f'<div style="margin:6px 0 0;font-size:12px"><b>{escape(_heading(change), 200)}</b></div>'
+    return (
+        f'{heading}<table style="{_TABLE};table-layout:fixed"><tr style="background:none">'
+        f'<td style="{cell}" title="{escape(view.old, 80)}">{old}</td>'
+        f'<td style="{cell}" title="{escape(view.new, 80)}">{new}</td></tr></table>'
+    )
+
+
+def _marked(text: str, *, same: bool, style: str) -> str:
+    if not text:
+        return ""
+    words = text.rstrip()
+    quoted, end = html.escape_piece(words), html.escape_piece(text[len(words) :])
+    return f"{quoted}{end}" if same or not words else f'<b style="{style}">{quoted}</b>{end}'
+
+
+def _command(note: str) -> str:
+    """The note as HTML, with a command at its end as code."""
+    what, found, command = note.partition(": ")
+    code = f'{escape(what)}: <code style="{PLAIN_CODE}">{escape(command)}</code>'
+    return code if found and command.startswith(("%", "hh_jupyter.")) else escape(note)
