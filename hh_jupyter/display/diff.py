@@ -7,16 +7,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hh_jupyter.display import experiments, html
 from hh_jupyter.display import format as fmt
+from hh_jupyter.display import html
 from hh_jupyter.display.content import CONTENT_LIMITS, Detail
 from hh_jupyter.display.delta import run_duration, time_change, time_changed
 from hh_jupyter.display.format import clean, clean_block, count, span_name
 from hh_jupyter.display.html import BORDER, GREY, MUTED, PLAIN_CODE, SPACE, escape
-from hh_jupyter.display.text import WIDTH, TextStyle
+from hh_jupyter.display.report import muted_html, page_html, section_html, section_table
+from hh_jupyter.display.table import Column, Table, plain_text, text_lines
+from hh_jupyter.display.table import Piece as CellPiece
+from hh_jupyter.display.text import WIDTH
 from hh_jupyter.display.view import KIND_WORDS, MODEL_LENGTH, error_tag
 from hh_jupyter.records.diff import Mark, Piece, SpanChange, TextChange, TreeDiff, count_words
-from hh_jupyter.records.nodes import SpanNode
 
 # The table.
 
@@ -29,7 +31,7 @@ def _old_and_new(old: str, new: str) -> str:
     return f"{number if space and new.endswith(f' {unit}') and ' ' not in unit else old or 'none'} → {new or 'none'}"
 
 
-MARKS: Final[dict[Mark, str]] = {"same": "", "changed": "≠", "added": "+", "removed": "-", "moved": "↕"}
+MARKS: Final[dict[Mark, str]] = {"same": "", "changed": "≠", "added": "+", "removed": "\N{MINUS SIGN}", "moved": "↕"}
 _ASCII: Final = str.maketrans({"≠": "*", "↕": "~", "→": ">", "…": "."})
 MAX_BYTES: Final = 32_000
 MAX_LINES: Final = 38
@@ -85,58 +87,88 @@ class DiffView:
         text = f"{count(missing, 'span')} compared without messages, inputs and outputs: they are no longer kept"
         return [text] if missing else []
 
-    def rows(self, limit: int) -> list[DiffRow]:
-        """The rows of what differs, at most so many."""
-        return [_row(one) for one in self.diff.different[:limit]]
+    @property
+    def table(self) -> Table:
+        """What differs: a row for each span."""
+        return Table(columns=_COLUMNS, rows=self.diff.different, more=_count_more)
 
 
-@dataclass(frozen=True, slots=True)
-class DiffRow:
-    """The texts of a row, cleaned. `bold` marks a change of time that counts."""
-
-    mark: Mark
-    kind: str
-    name: str
-    model: str
-    what: str
-    old: str
-    new: str
-    change: str
-    bold: bool
-    tokens: str
+def _count_more(rows: Sequence[SpanChange]) -> list[CellPiece]:
+    return [CellPiece(count(len(rows), "more difference"))]
 
 
-def _row(one: SpanChange) -> DiffRow:
-    record = one.node.record
-    times = [node.end_ns - node.start_ns if node is not None else None for node in (one.old, one.new)]
-    both = times[0] is not None and times[1] is not None
+def _times(one: SpanChange) -> tuple[int | None, int | None]:
+    """Durations of the old and the new span in nanoseconds; None where there is no span."""
+    old, new = (None if node is None else node.end_ns - node.start_ns for node in (one.old, one.new))
+    return old, new
+
+
+def _time_change(one: SpanChange) -> int | None:
+    old, new = _times(one)
+    return None if old is None or new is None else new - old
+
+
+def _token_change(one: SpanChange) -> int | None:
+    if one.old is None or one.new is None or one.old.tokens is None or one.new.tokens is None:
+        return None
+    return one.new.tokens - one.old.tokens
+
+
+def _what(one: SpanChange) -> str:
     words = list(one.what)
     if one.mark in ("added", "removed"):
         words = [one.mark, error_tag(one.node)]
     elif one.new is not None and one.new.error == "uncaught" and "error" not in one.what:
         words.append(error_tag(one.new))
-    return DiffRow(
-        mark=one.mark,
-        kind=KIND_WORDS.get(record.facts.kind, "span"),
-        name=span_name(record.name),
-        model=clean(record.facts.model or record.facts.model_requested or "", MODEL_LENGTH),
-        what=clean(", ".join(filter(None, words)), WHAT_LENGTH),
-        old=fmt.duration(times[0]) if times[0] is not None else "",
-        new=fmt.duration(times[1]) if times[1] is not None else "",
-        change=_row_change(times[0] or 0, times[1] or 0) if both else "",
-        bold=both and time_changed(times[0] or 0, times[1] or 0),
-        tokens=_row_tokens(one.old, one.new),
-    )
+    return clean(", ".join(filter(None, words)), WHAT_LENGTH)
 
 
-def _row_change(old: int, new: int) -> str:
-    return "=" if fmt.duration(old) == fmt.duration(new) else time_change(old, new)
+def _span_cell(one: SpanChange) -> list[CellPiece]:
+    facts = one.node.record.facts
+    kind, name = KIND_WORDS.get(facts.kind, "span"), span_name(one.node.record.name)
+    model = clean(facts.model or facts.model_requested or "", MODEL_LENGTH)
+    pieces = [CellPiece(f"{kind} ", "quiet"), CellPiece(name, "strong" if one.mark == "changed" else "")]
+    return [*pieces, *([CellPiece(f" {model}", "quiet")] if model else [])]
 
 
-def _row_tokens(old: SpanNode | None, new: SpanNode | None) -> str:
-    if old is None or new is None or old.tokens is None or new.tokens is None:
-        return ""
-    return "=" if old.tokens == new.tokens else f"{new.tokens - old.tokens:+,}"
+def _duration_cell(duration: int | None) -> str:
+    return "" if duration is None else fmt.duration(duration)
+
+
+def _change_cell(one: SpanChange) -> list[CellPiece]:
+    old, new = _times(one)
+    if old is None or new is None:
+        return []
+    if fmt.duration(old) == fmt.duration(new):
+        return [CellPiece("=", "quiet")]
+    return [CellPiece(fmt.minus(time_change(old, new)), "strong" if time_changed(old, new) else "quiet")]
+
+
+def _token_cell(one: SpanChange) -> str:
+    change = _token_change(one)
+    return "" if change is None else fmt.minus(f"{change:+,}") if change else "="
+
+
+_COLUMNS: Final = (
+    Column(
+        key="mark", title="", value=lambda one: one.mark, cell=lambda one: [CellPiece(MARKS[one.mark], "strong")],
+        weight=0.6,
+    ),
+    Column(key="span", title="Span", value=lambda one: span_name(one.node.record.name), cell=_span_cell, weight=5.5),
+    Column(key="what", title="Changed", value=_what, weight=5),
+    Column(
+        key="old", title="Old", value=lambda one: _times(one)[0], cell=lambda one: _duration_cell(_times(one)[0]),
+        align="right", priority=2, weight=2.8,
+    ),
+    Column(
+        key="new", title="New", value=lambda one: _times(one)[1], cell=lambda one: _duration_cell(_times(one)[1]),
+        align="right", priority=1, weight=2.8,
+    ),
+    Column(key="change", title="Change", value=_time_change, cell=_change_cell, align="right", weight=3),
+    Column(
+        key="tokens", title="Tokens", value=_token_change, cell=_token_cell, align="right", priority=3, weight=2.6
+    ),
+)  # fmt: skip
 
 
 # Texts that differ, of bounded size.
@@ -195,22 +227,15 @@ def _heading(change: TextChange) -> str:
 def diff_text(view: DiffView, *, unicode: bool = True) -> str:
     """Render counts and table as text; the texts that differ if the detail says so. No final line feed."""
     text = "\n".join(_lines(view))
-    return TextStyle(unicode=unicode).encodable(text if unicode else text.translate(_ASCII))
+    return plain_text(text if unicode else text.translate(_ASCII), unicode=unicode)
 
 
 def _lines(view: DiffView) -> Iterator[str]:
     yield "  ".join([f"{MARKS['changed'] if view.diff.different else '='} {view.title}", *view.facts, view.counts])
     yield f"  {clean(view.old, 80)} → {clean(view.new, 80)}"
-    different = len(view.diff.different)
-    rows = view.rows(min(view.max_rows, MAX_LINES - 6))
-    if rows:
+    if view.diff.different:
         yield ""
-        lines = [
-            (MARKS[row.mark], row.kind, row.name, row.what, row.old, row.new, row.change, row.tokens) for row in rows
-        ]
-        yield from experiments.text_table(_HEADER, lines, right=range(4, 8))
-    if different > len(rows):
-        yield f"… {count(different - len(rows), 'more difference')}"
+        yield from text_lines(view.table, min(view.max_rows, MAX_LINES - 6))
     shown, omitted = _shown_texts(view)
     for row, texts in shown:
         yield f"\n{span_name(row.name)}"
@@ -224,9 +249,6 @@ def _lines(view: DiffView) -> Iterator[str]:
                 wrapped = textwrap.wrap(line, WIDTH - 4, break_on_hyphens=False, drop_whitespace=False)
                 yield from (f"    {piece}".rstrip() for piece in wrapped or [""])
     yield from (f"\n{note}" for note in _foot(view, omitted))
-
-
-_HEADER: Final = ("", "", "Span", "Changed", "Old", "New", "Change", "Tokens")
 
 
 def _marked_words(piece: Piece) -> str:
@@ -275,8 +297,8 @@ def diff_html(view: DiffView) -> str:
         table = _table(view, limit)
     shown, omitted = _shown_texts(view)
     texts = "".join(_texts_of(view, row, changes, opened=view.detail == "full") for row, changes in shown)
-    foot = "".join(experiments.html_muted(_command(note)) for note in _foot(view, omitted))
-    return experiments.html_root(_head(view), experiments.html_section(table, texts, foot))
+    foot = "".join(muted_html(_command(note)) for note in _foot(view, omitted))
+    return page_html(_head(view), section_html(table, texts, foot))
 
 
 def _head(view: DiffView) -> str:
@@ -304,42 +326,10 @@ _TABLE: Final = "width:100%;border-collapse:collapse;border:0;margin:0;font-size
 
 
 def _table(view: DiffView, limit: int) -> str:
-    rows = view.rows(limit)
-    left = len(view.diff.different) - len(rows)
-    if not rows:
-        return experiments.html_muted("Nothing differs but times and ids.")
-    titles = "".join(
-        f'<td style="{_CELL}:{side};border-bottom:{BORDER};{MUTED}">{title}</td>'
-        for title, side in zip(("", "Span", "Old", "New", "Change", "Tokens"), _SIDES, strict=True)
-    )
-    body = "\n".join(f'<tr style="background:none">{_cells(row)}</tr>' for row in rows)
-    more = experiments.html_muted(count(left, "more difference")) if left else ""
-    return f'<table style="{_TABLE}"><tr style="background:none">{titles}</tr>{body}</table>{more}'
-
-
-_SIDES: Final = ("left", "left", "right", "right", "right", "right")
-
-
-def _cells(row: DiffRow) -> str:
-    name = f'<span style="text-decoration:line-through">{escape(row.name)}</span>'
-    name = (
-        name if row.mark == "removed" else f"<b>{escape(row.name)}</b>" if row.mark == "changed" else escape(row.name)
-    )
-    kind = f'<code style="{PLAIN_CODE};font-size:11px;{MUTED}">{row.kind}</code>'
-    more = ", ".join(filter(None, (escape(row.model), escape(row.what))))
-    change, old, new = (escape(fmt.minus(text)).replace(" ", SPACE) for text in (row.change, row.old, row.new))
-    cells = (
-        f"<b>{fmt.minus(MARKS[row.mark])}</b>",
-        f'{kind} {name} <span style="font-size:11px;{MUTED}">{more}</span>',
-        f'<span style="{MUTED}">{old}</span>',
-        new,
-        f"<b>{change}</b>" if row.bold else f'<span style="{MUTED}">{change}</span>',
-        fmt.minus(row.tokens),
-    )
-    return "".join(
-        f'<td style="{_CELL}:{side}{";width:100%;overflow-wrap:anywhere" if index == 1 else ""}">{cell}</td>'
-        for index, (cell, side) in enumerate(zip(cells, _SIDES, strict=True))
-    )
+    table = view.table
+    if not table.rows:
+        return muted_html("Nothing differs but times and ids.")
+    return section_table(table, limit)
 
 
 def _texts_of(view: DiffView, row: SpanChange, changes: Iterable[TextChange], *, opened: bool) -> str:

@@ -95,9 +95,13 @@ def _page(report: Report, limit: int) -> str:
         _head(report),
         bar,
         *(_section(section, limit) for section in report.sections),
-        f'<div style="border-top:{BORDER}">{_muted(notes)}</div>' if notes else "",
+        f'<div style="border-top:{BORDER}">{muted_html(notes)}</div>' if notes else "",
     )
-    # Classes keep MathJax from parsing two dollar amounts as a formula.
+    return page_html(*parts)
+
+
+def page_html(*parts: str) -> str:
+    """Return the root element; its classes keep MathJax from parsing two dollar amounts as a formula."""
     return f'<div class="hh-run tex2jax_ignore mathjax_ignore" style="{ROOT_STYLE}">{"".join(parts)}</div>'
 
 
@@ -126,14 +130,22 @@ def _head(report: Report) -> str:
 
 def _section(section: Section, limit: int) -> str:
     lines = "".join(f'<div style="padding:1px 6px">{line_html(line)}</div>' for line in section.lines)
-    table = section.table
-    drawn = table_html(table, limit) if table is not None else ""
-    more = _muted(line_html(table.more(table.rows[limit:]))) if table is not None and len(table.rows) > limit else ""
-    inner = lines + drawn + more
+    return section_html(lines, section_table(section.table, limit) if section.table is not None else "")
+
+
+def section_table(table: Table, limit: int) -> str:
+    """Return the first `limit` rows of a table, and what is left out."""
+    more = muted_html(line_html(table.more(table.rows[limit:]))) if len(table.rows) > limit else ""
+    return table_html(table, limit) + more
+
+
+def section_html(*parts: str) -> str:
+    """Return a section of an output; empty if all parts are empty."""
+    inner = "".join(parts)
     return f'<div style="border-top:{BORDER};padding:6px 4px">{inner}</div>' if inner else ""
 
 
-def _muted(text: str) -> str:
+def muted_html(text: str) -> str:
     """Return a muted line. `text` is HTML."""
     return f'<div style="padding:4px 8px 2px;font-size:12px;{MUTED}">{text}</div>'
 

@@ -143,10 +143,10 @@ def test_the_text_has_counts_and_a_table_of_what_differs() -> None:
         "≠ ask  500 → 440 ms  $0.0010  440 → 473 tokens  1 changed, 1 added, 1 removed, 1 the same",
         "  run 3, 14:02 → run 4, 14:09",
         "",
-        "         Span         Changed     Old     New  Change  Tokens",
-        "≠  llm   ask          system   500 ms  440 ms  -60 ms     +33",
-        "-  tool  get_order    removed   10 ms",
-        "+  span  check_limit  added             10 ms",
+        "   Span              Changed     Old     New  Change  Tokens",
+        "≠  llm ask           system   500 ms  440 ms  -60 ms     +33",
+        "-  tool get_order    removed   10 ms",
+        "+  span check_limit  added             10 ms",
     ]
 
 
@@ -199,7 +199,13 @@ def test_hostile_texts_are_shown_as_text(name: str) -> None:
     page = diff_html(found)
     parsed = Page(page)
     assert {element for element, _ in parsed.elements} <= TAGS
-    assert {name for _, attributes in parsed.elements for name in attributes} <= {"class", "style", "title", "open"}
+    assert {name for _, attributes in parsed.elements for name in attributes} <= {
+        "align",
+        "class",
+        "style",
+        "title",
+        "open",
+    }
     assert "\n\n" not in page
     assert not CONTROLS.search(page.replace("\n", ""))
     text = diff_text(found)

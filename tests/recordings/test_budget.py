@@ -332,7 +332,7 @@ def test_a_response_may_end_in_a_destructor_wherever_that_runs() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_waits_for_no_call_of_its_parent() -> None:
-    def child(results: multiprocessing.Queue[bool]) -> None:  # type: ignore[type-arg]
+    def child(results: multiprocessing.Queue[bool]) -> None:
         results.put(contextvars.copy_context().run(Call(budget, "good", PRICES).admit))
 
     budget = Budget(1.0)
