@@ -36,7 +36,8 @@ class SettingRule(NamedTuple):
 
 def _typed(*types: type) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
-        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        found = type(value)  # `isinstance` would ask the value, which may raise.
+        if not issubclass(found, types) or (issubclass(found, bool) and bool not in types):
             raise TypeError
         return value
 

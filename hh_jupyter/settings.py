@@ -388,7 +388,9 @@ def check(name: str, value: Any, *, called: str = "HoneyHiveTracer.init") -> Any
     try:
         return row.rule.check(value)
     except (TypeError, ValueError) as error:
-        got = f"{_shown(name, value, row)} ({type(value).__name__})"
+        from hh_jupyter.values import type_name
+
+        got = f"{_shown(name, value, row)} ({type_name(type(value))})"
         text = f"{called}: {name} must be {row.rule.expected}; got {got}. {row.help}"
         raise (SettingTypeError if isinstance(error, TypeError) else SettingError)(text) from None
 

@@ -104,6 +104,8 @@ FUNCTIONS = [
     "shutdown_tracer",
 ]
 BLOCKS = {"start_span", "trace", "with_session", "enrich_span_context", "with_distributed_trace_context"}
+LIMITS = ("max_cost", "max_calls")
+"""A limit that is not understood is refused: without it the calls would be paid for."""
 REQUIRED: dict[str, Any] = {
     **dict.fromkeys(("name", "event_name", "event_name_or_dict", "key", "value"), "text"),
     "carrier": {},
@@ -116,6 +118,8 @@ def _calls(tracer: HoneyHiveTracer) -> Iterator[tuple[Callable[..., Any], str]]:
     functions: list[Callable[..., Any]] = [getattr(owner, name) for owner, names in owners for name in names]
     for function in functions:
         for parameter in inspect.signature(function).parameters.values():
+            if parameter.name in LIMITS:
+                continue
             if parameter.kind is not parameter.VAR_KEYWORD:
                 yield function, parameter.name
             else:
@@ -130,6 +134,17 @@ def _call(function: Callable[..., Any], name: str, value: Any) -> None:
     elif function.__name__ in BLOCKS:
         with found:
             pass
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("make", [*((lambda odd=odd: odd) for odd in ODD), *MAKERS])
+def test_a_limit_is_understood_or_refused_by_name(local: HoneyHiveTracer, make: Callable[[], Any], limit: str) -> None:
+    before = otel_context.get_current()
+    try:
+        _call(local.with_session, limit, make())
+    except (hh_jupyter.SettingError, hh_jupyter.SettingTypeError) as error:
+        assert str(error).startswith(f"with_session: {limit} must be ")  # noqa: PT017 - some values are valid.
+    assert otel_context.get_current() is before
 
 
 @pytest.mark.parametrize("make", [*((lambda odd=odd: odd) for odd in ODD), *MAKERS])
