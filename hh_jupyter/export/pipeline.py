@@ -136,11 +136,9 @@ class Pipeline:
     def _export_guarded(self, plan: Plan, export: Callable[[], None]) -> None:
         try:
             export()
-        except (Exception, KeyboardInterrupt) as error:  # boundary: a bug must not affect the spans of other plans.
+        except Exception as error:  # boundary: a bug must not affect the spans of other plans.
             logger.debug("exporting failed inside hh_jupyter", exc_info=True)
             self._note_lost(plan, [f"spans could not be finalized and are lost ({type(error).__name__})"])
-            if isinstance(error, KeyboardInterrupt):  # Without a thread of our own.
-                self.worker.interrupt = error
 
     def _export_requests(self, plan: Plan, requests: Sequence[Request]) -> None:
         documents = [(request, document) for request in requests if (document := plan.finalizer.request(request))]

@@ -33,6 +33,67 @@ def taking_shared_locks() -> Iterator[None]:
         _in_shared_locks.discard(thread)
 
 
+# Signals, while the program's main thread does the work of our threads, because none can be started.
+
+
+class DeferredSignals:
+    """A block in which no handler of a signal runs, so that none can cut the work short by an exception.
+
+    Signals that arrived are handled at the end of the block, or in `allowed` within it. Elsewhere than on the main thread,
+    where handlers run, it does nothing.
+
+    Attributes:
+        raised: what a handler raised in `allowed`; raised again at the end of the block.
+    """
+
+    def __init__(self) -> None:
+        self.raised: BaseException | None = None
+        self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self._arrived: list[int] = []
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            found = {number: signal.getsignal(number) for number in signal.valid_signals()}
+            self._handlers = {number: handler for number, handler in found.items() if callable(handler)}
+        self._install(self._note)
+
+    def __exit__(self, *_error: object) -> None:
+        handlers, self._handlers = self._handlers, {}
+        arrived, self._arrived = self._arrived, []
+        raised, self.raised = self.raised, None
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if raised is not None:
+            raise raised
+        for number in arrived:
+            handlers[number](number, None)
+
+    @contextmanager
+    def allowed(self) -> Iterator[None]:
+        """Let handlers run in this block, such as one that waits for the network."""
+        try:
+            self._install(self._run)
+            while self._arrived:
+                self._run(self._arrived.pop(0), None)
+            yield
+        finally:
+            self._install(self._note)
+
+    def _install(self, handler: Callable[[int, FrameType | None], None]) -> None:
+        for number in self._handlers:
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self._arrived.append(number)
+
+    def _run(self, number: int, frame: FrameType | None) -> None:
+        try:
+            self._handlers[number](number, frame)
+        except BaseException as error:
+            self.raised = error
+            raise
+
+
 # Forks. A thread that is importing during a fork does not exist in the child, but its module locks stay held there: the
 # child's threads would wait for them forever. Importing the same modules on the forking thread waits until the running
 # import has finished.

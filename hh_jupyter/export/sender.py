@@ -11,6 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from hh_jupyter.export import process
@@ -107,14 +108,16 @@ class Senders:
             end_turn: called after each request; see `Worker`.
         """
         connections: dict[Destination, Connection] = {}
-        while not self._threads and not flush.answer.given:
+        signals = self._worker.signals
+        while not self._threads and not flush.answer.given and signals.raised is None:
             now = time.monotonic()
             found = self._take(now)
             if found is not None:
-                self._send(*found, connections, max(0.01, flush.deadline - now))
+                self._send(*found, connections, max(0.01, flush.deadline - now), signals.allowed)
                 end_turn()
             elif (moment := self._next_moment(now)) < flush.deadline:
-                time.sleep(max(0.001, moment - now))
+                with signals.allowed():
+                    time.sleep(max(0.001, moment - now))
             else:
                 break
         for connection in connections.values():
@@ -166,22 +169,22 @@ class Senders:
         batch: Batch,
         connections: dict[Destination, Connection],
         seconds: float = math.inf,
+        with_signals: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         result: Result | None = None
-        try:
-            with process.taking_shared_locks():
-                process.import_late_modules(sending=True, spooling=False)
-            result = self._result(destination, batch, connections, seconds)
-        except KeyboardInterrupt:  # In `send_here`, on the program's main thread.
-            from hh_jupyter.export.http import Result
+        with process.taking_shared_locks():
+            process.import_late_modules(sending=True, spooling=False)
+        from hh_jupyter.export.http import Result
 
-            self._settle(destination, batch, Result("retry", "sending was interrupted"))
-            raise
+        try:
+            with with_signals():
+                result = self._result(destination, batch, connections, seconds)
         except Exception as error:  # boundary: rows that fail because of a bug here are rejected with that reason.
             logger.debug("sending failed inside hh_jupyter", exc_info=True)
-            from hh_jupyter.export.http import Result
-
             result = Result("rejected", f"an internal error, {type(error).__name__}")
+        except BaseException:  # Ctrl-C in `send_here`, on the program's main thread.
+            self._settle(destination, batch, Result("retry", "sending was interrupted"))
+            raise
         self._settle(destination, batch, result)
 
     def _settle(self, destination: Destination, batch: Batch, result: Result | None) -> None:

@@ -21,6 +21,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from opentelemetry import context as otel_context
 
+from hh_jupyter.export import process
 from hh_jupyter.threads import start_thread
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class Worker:
         end_turn: called whenever everything that was put is handled, and after at most `MAX_BATCH` entries.
 
     Attributes:
-        interrupt: Ctrl-C that arrived while the program's main thread did the work, raised when that is done.
+        signals: deferred while a thread of the program does the work.
     """
 
     def __init__(self, handle: Callable[[Sequence[Entry]], None], end_turn: Callable[[], None]) -> None:
@@ -95,6 +96,7 @@ class Worker:
         self._numbers = itertools.count()
         self._own_threads: set[int] = set()
         self._warm = False
+        self.signals = process.DeferredSignals()
         self.reset()
 
     def reset(self) -> None:
@@ -108,7 +110,6 @@ class Worker:
         self._idle, self._stopping = True, False
         self._inline = False
         self._inline_thread: int | None = None
-        self.interrupt: KeyboardInterrupt | None = None
         self._role = allocate_lock()  # Held by the thread that works.
         self._oldest_ns = 0
         self._own_threads.clear()
@@ -210,22 +211,15 @@ class Worker:
             self._run_inline()
 
     def _run_inline(self) -> None:
-        """Handle everything on the calling thread, because no thread can be started.
-
-        Raises:
-            KeyboardInterrupt: Ctrl-C arrived meanwhile. Everything is handled nevertheless.
-        """
-        interrupt: KeyboardInterrupt | None = None
+        """Handle everything on the calling thread, because no thread can be started. Signals wait until it is done."""
         while self._inbox and self._role.acquire(blocking=False):
             self._inline_thread = threading.get_ident()
             try:
-                self._work_off()
+                with self.signals:
+                    self._work_off()
             finally:
                 self._inline_thread = None
                 self._role.release()
-            interrupt, self.interrupt = self.interrupt or interrupt, None
-        if interrupt is not None:
-            raise interrupt
 
     # The program's main thread around a fork, and at the end
 
@@ -343,8 +337,6 @@ class Worker:
     def _run_guarded(self, act: Callable[[], None]) -> None:
         try:
             act()
-        except KeyboardInterrupt as error:  # On the program's main thread, without a thread of our own.
-            self.interrupt = error
         except BaseException:  # boundary: a bug must not end the thread and lose later spans.
             logger.debug("the exporter failed inside hh_jupyter", exc_info=True)
 
