@@ -272,8 +272,12 @@ class Exchange:
 
     @contextmanager
     def sending(self) -> Iterator[None]:
-        """The transport works: what it uses is no further request, and its error ends the exchange."""
-        token = _SEEN.set(True)
+        """The transport works: what it uses is no further request, and its error ends the exchange.
+
+        A request that no interceptor is asked about may be answered by an application in this process, whose own
+        requests are seen.
+        """
+        token = _SEEN.set(_SEEN.get() or bool(self._active))
         try:
             yield
         except BaseException as error:  # boundary: raised again.
