@@ -149,12 +149,12 @@ everywhere: list[list[Interceptor]] = []
 
 
 def in_force() -> Interceptors:
-    """The interceptors of the current context, else those of the whole process, in the order they are asked."""
+    """The interceptors of the current context, in the order they are asked; without any, or once one of them is closed,
+    those of the whole process.
+    """
     found = otel_context.get_value(IN_FORCE)
-    if isinstance(found, list):
-        now = tuple(one for one in found if not one.closed)
-        if now or not found:
-            return now
+    if isinstance(found, list) and not any(one.closed for one in found):
+        return tuple(found)
     return tuple(one for one in everywhere[-1] if not one.closed) if everywhere else ()
 
 
