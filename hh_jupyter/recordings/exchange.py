@@ -190,7 +190,7 @@ class Exchange:
     ) -> None:
         self.request = request
         host = request.host
-        if not (is_known_host(host) or names_model(request.url, request.body)):
+        if not (is_known_host(host) or names_model(request.url, request.body if request.readable else None)):
             active = tuple(one for one in active if host_is_among(host, one.hosts))
         self._active = active
         self._asked: list[Interceptor] = []

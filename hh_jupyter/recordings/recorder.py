@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 Mode = Literal["auto", "only", "record"]
 MODES: Final = ("auto", "only", "record", "off")
 
+_REMEDY: Final = "run once with mode auto to record it"
 _JSON: Final = {"content-type": "application/json", "x-should-retry": "false"}
 
 
@@ -210,7 +211,8 @@ class Recorder(Interceptor):
 
     def _only(self, request: Request) -> Answer:
         if not request.readable:
-            return self._not_recorded(f"{request.method} {matching.target(request)} has a body that cannot be compared")
+            start = f"{request.method} {self._redact(matching.target(request))} has a body that can be read only once"
+            return self._not_recorded(start, "send it as bytes or as JSON")
         with self._lock:
             digest = self._find(request)
             found = self._by_digest[digest] if digest is not None else []
@@ -222,10 +224,10 @@ class Recorder(Interceptor):
                 message = self._miss(request)
         return self._replay(entry) if found else self._not_recorded(message)
 
-    def _not_recorded(self, message: str) -> Answer:
+    def _not_recorded(self, message: str, remedy: str = _REMEDY) -> Answer:
         with self._lock:
             self.counts.missed.append(message)
-        return _not_recorded(message)
+        return _not_recorded(message, remedy)
 
     def _find(self, request: Request) -> str | None:
         """The digest of the recorded requests that equal this one; None if there are none."""
@@ -463,9 +465,8 @@ def _documents(body: bytes) -> list[bytes]:
     return list(lines)[:3]
 
 
-def _not_recorded(message: str) -> Answer:
+def _not_recorded(message: str, remedy: str = _REMEDY) -> Answer:
     """An error in the shapes of all APIs; a client raises it at once, with its message."""
-    remedy = "run once with mode auto to record it"
     text = f"{message}; {remedy}"
     error = {"type": "not_recorded", "message": text, "code": 404, "status": "NOT_FOUND"}
     body = json.dumps({"type": "error", "error": error, "message": text, "detail": text}, ensure_ascii=False)

@@ -438,6 +438,22 @@ def test_what_outlives_the_block_is_neither_answered_nor_recorded(
     assert len(lines(path)) == 1
 
 
+def test_no_thread_stays_for_a_stream_that_ends_after_the_block(
+    client: openai.OpenAI, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hh_jupyter.recordings.recorder._IDLE_SECONDS", 0.01)
+    messages: Any = [{"role": "user", "content": "hello"}]
+    with hh_jupyter.recording(path):
+        before = set(threading.enumerate())
+        stream = client.chat.completions.create(model="gpt-4o", messages=messages, stream=True)
+    list(stream)
+    for thread in set(threading.enumerate()) - before:
+        if thread.name == "hh_jupyter-recording":
+            thread.join(20)
+            assert not thread.is_alive()
+    assert len(lines(path)) == 1
+
+
 def test_other_requests_pass_untouched(path: Path) -> None:
     sent = []
 
@@ -462,6 +478,22 @@ def test_other_requests_pass_untouched(path: Path) -> None:
             assert plain.get("https://example.com/").status_code == 404
             assert plain.get("https://example.com:8443/").status_code == 404
             assert plain.get("https://not-example.com/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path_of_model",
+    [
+        "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21",
+        "/openai/deployments/embed-3/embeddings",
+        "/model/anthropic.claude-3-haiku/invoke",
+        "/model/arn:aws:bedrock:eu:1:inference-profile/x/converse-stream",
+        "/v1beta/models/gemini-2.5-flash:streamGenerateContent",
+    ],
+)
+def test_a_gateway_that_names_the_model_in_the_address_is_a_model_api(path: Path, path_of_model: str) -> None:
+    with hh_jupyter.recording(path, "only"), httpx.Client() as plain:
+        found = plain.post(f"http://gateway.corp{path_of_model}", json={"messages": []})
+    assert "is not recorded" in found.text
 
 
 # Matching
