@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from hh_jupyter.secret_rules import (
+    REDACTED,
     RULES,
     SecretRule,
     custom_key_rules,
@@ -266,10 +267,10 @@ class _Replacement:
             name = self.key_rule(key)
             if redact_by_key(name, secret) is secret:
                 return match[0]
-        if secret.startswith("[redacted: ") or len(secret) < self.shortest:
+        if secret.startswith(REDACTED) or len(secret) < self.shortest:
             return match[0]
         self.count += 1
-        replaced = f"[redacted: {name.rstrip('?')}]"
+        replaced = f"{REDACTED}{name.rstrip('?')}]"
         if group == "whole":
             replaced = f"{groups['q']}{replaced}{groups['q']}"
         start = match.start(group)

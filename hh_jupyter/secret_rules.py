@@ -163,6 +163,10 @@ def key_rule(key: str) -> str:
     return next((_CONTAINERS[part] for part in segments if part in _CONTAINERS), "")
 
 
+REDACTED: Final = "[redacted: "
+"""The beginning of what replaces a secret; the name of the rule follows."""
+
+
 def key_parts(key: str) -> list[str]:
     """The normalized dotted parts of a key, without list indexes: ["a", "api_keys"] for "a.apiKeys.0"."""
     return [normalized_key(part) for part in key.split(".") if part and not part.isdigit()]
@@ -176,11 +180,11 @@ def normalized_key(key: str) -> str:
 def redact_by_key(rule: str, value: Any) -> Any:
     """The replacement of a value under a key with this rule; the value itself if it is harmless."""
     if isinstance(value, str):
-        if value.lower() in _HARMLESS or value.startswith("[redacted: ") or not rule:
+        if value.lower() in _HARMLESS or value.startswith(REDACTED) or not rule:
             return value
         if rule == "token?" and not _LOOKS_SECRET.fullmatch(value):
             return value
-        return f"[redacted: {rule.rstrip('?')}]"
+        return f"{REDACTED}{rule.rstrip('?')}]"
     if isinstance(value, (tuple, list)) and any(redact_by_key(rule, part) is not part for part in value):
         return type(value)(redact_by_key(rule, part) for part in value)
     # A number under such a key is a count or a length, unless it is a numeric password.

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, cast
+from urllib.parse import urlsplit
 
 from hh_jupyter.errors import SettingError
 from hh_jupyter.recordings.hooks import Interception
@@ -38,8 +39,8 @@ def recording(
         mode: `auto` answers complete, successful exchanges that are recorded, and sends and records the rest. `only`
             sends nothing; what is not recorded is answered with an error 404 that says what differs. `record` sends
             everything and records it anew. `off` does neither, also inside another block.
-        hosts: further hosts whose requests are recorded, such as "gateway.corp" or "localhost:8000". Those of known
-            model APIs are, and elsewhere requests that look like theirs.
+        hosts: further hosts whose requests are recorded, such as "gateway.corp", "localhost:8000" or the base address
+            of a client. Those of known model APIs are, and elsewhere requests that look like theirs.
         ignore: fields of JSON bodies that do not matter when requests are compared, such as "user" or
             "metadata.run_id"; lists are looked through.
 
@@ -47,15 +48,17 @@ def recording(
         the recorder, whose `counts` say how many requests were replayed, sent and missed; None in mode `off`.
 
     Raises:
-        SettingError: an unknown mode.
+        SettingError: an unknown mode, or a path, host or field that is none.
     """
     if mode not in MODES:
         raise SettingError(f"recording(mode={shown('mode', mode)}): must be one of {', '.join(MODES)}")
+    if not os.fspath(path) or "\0" in os.fspath(path):
+        raise SettingError(f"recording({shown('path', path)}): must be the path of a file, such as triage.jsonl")
     if mode == "off":
         with Interception(None, replaces=Recorder, everywhere=True):
             yield None
         return
-    recorder = Recorder(path, mode, hosts=_listed("hosts", hosts), ignore=_listed("ignore", ignore))
+    recorder = Recorder(path, mode, hosts=map(_host, _listed("hosts", hosts)), ignore=_listed("ignore", ignore))
     recorder.begin_run()
     try:
         with Interception(recorder, replaces=Recorder, everywhere=True):
@@ -66,11 +69,19 @@ def recording(
 
 def _listed(name: str, values: Iterable[str]) -> list[str]:
     """The values of an argument, which may be a single one."""
-    found = [values] if isinstance(values, str) else list(values)
+    try:
+        found = [values] if isinstance(values, str) else list(values)
+    except TypeError:
+        found = [cast("str", values)]
     for value in found:
         if type(value) is not str or not value:
             raise SettingError(f"recording({name}=[{shown(name, value)}]): must be names, such as {_EXAMPLES[name]}")
     return found
+
+
+def _host(value: str) -> str:
+    """The host of an entry, which may be the base address of a client."""
+    return urlsplit(value if "//" in value else f"//{value}").netloc.rpartition("@")[2] or value
 
 
 _EXAMPLES = {"hosts": '"localhost:8000"', "ignore": '"metadata.run_id"'}

@@ -149,12 +149,12 @@ everywhere: list[list[Interceptor]] = []
 
 
 def in_force() -> Interceptors:
-    """The interceptors of the current context, else those of the whole process, in the order they are asked."""
+    """The interceptors of the current context, in the order they are asked; without any, or once one of them is closed,
+    those of the whole process.
+    """
     found = otel_context.get_value(IN_FORCE)
-    if isinstance(found, list):
-        now = tuple(one for one in found if not one.closed)
-        if now or not found:
-            return now
+    if isinstance(found, list) and not any(one.closed for one in found):
+        return tuple(found)
     return tuple(one for one in everywhere[-1] if not one.closed) if everywhere else ()
 
 
@@ -190,7 +190,7 @@ class Exchange:
     ) -> None:
         self.request = request
         host = request.host
-        if not (is_known_host(host) or names_model(request.url, request.body)):
+        if not (is_known_host(host) or names_model(request.url, request.body if request.readable else None)):
             active = tuple(one for one in active if host_is_among(host, one.hosts))
         self._active = active
         self._asked: list[Interceptor] = []
@@ -272,8 +272,12 @@ class Exchange:
 
     @contextmanager
     def sending(self) -> Iterator[None]:
-        """The transport works: what it uses is no further request, and its error ends the exchange."""
-        token = _SEEN.set(True)
+        """The transport works: what it uses is no further request, and its error ends the exchange.
+
+        A request that no interceptor is asked about may be answered by an application in this process, whose own
+        requests are seen.
+        """
+        token = _SEEN.set(_SEEN.get() or bool(self._active))
         try:
             yield
         except BaseException as error:  # boundary: raised again.

@@ -7,6 +7,7 @@ digests of the original request, which are compared. Lines that cannot be read a
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import logging
 import os
@@ -25,10 +26,13 @@ logger = logging.getLogger(__name__)
 Redact = Callable[[Any], Any]
 """Returns a plain document without secrets."""
 
-KEPT_HEADERS: Final = ("content-type", "x-request-id", "request-id", "x-goog-request-id", "apim-request-id")
+KEPT_HEADERS: Final = (
+    "content-type", "location", "x-request-id", "request-id", "x-goog-request-id", "apim-request-id"
+)  # fmt: skip
 EVENT_STREAM: Final = "text/event-stream"
 _LINE_TYPES: Final = ("application/x-ndjson", "application/stream+json", "application/jsonl", "application/x-jsonlines")
 _MODE: Final = 0o600
+_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +62,7 @@ class Entry:
     @property
     def answerable(self) -> bool:
         """Whether it may answer a request in mode `auto`: complete and no error."""
-        return self.complete and 200 <= self.status < 300
+        return self.complete and 200 <= self.status < 400
 
     def document(self) -> dict[str, Any]:
         """The whole line."""
@@ -114,7 +118,11 @@ def decode_body(body: bytes, content_type: str, redact: Redact) -> dict[str, Any
     try:
         text = body.decode()
     except UnicodeDecodeError:
-        return {"base64": base64.b64encode(body).decode()}
+        if not content_type.startswith("text/") and "json" not in content_type:
+            return {"base64": base64.b64encode(body).decode()}
+        text = body.decode(
+            errors="surrogateescape"
+        )  # A stream was cut inside a character: it is redacted all the same.
     if content_type == EVENT_STREAM:
         return {"events": [_event(block, redact) for block in _blocks(text)]}
     if content_type in _LINE_TYPES:
@@ -128,14 +136,18 @@ def encode_body(response: Mapping[str, Any]) -> bytes:
     if "body" in response:
         return _wire(response["body"]).encode()
     if "events" in response:
-        return "".join(map(_encoded_event, response["events"])).encode()
+        return _encoded("".join(map(_encoded_event, response["events"])))
     if "lines" in response:
-        return "".join(
-            _wire(line["json"]) + "\n" if "json" in line else line["text"] for line in response["lines"]
-        ).encode()
+        return _encoded(
+            "".join(_wire(line["json"]) + "\n" if "json" in line else line["text"] for line in response["lines"])
+        )
     if "base64" in response:
         return base64.b64decode(response["base64"])
-    return str(response.get("text", "")).encode()
+    return _encoded(str(response.get("text", "")))
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
 
 
 def request_body(body: bytes, content_type: str, redact: Redact) -> dict[str, Any]:
@@ -146,7 +158,7 @@ def request_body(body: bytes, content_type: str, redact: Redact) -> dict[str, An
 
 def _json_or_text(text: str, redact: Redact) -> dict[str, Any]:
     try:
-        return {"json": redact(json.loads(text))}
+        return {"json": redact(json.loads(text.encode()))}
     except (ValueError, RecursionError):
         return {"text": redact(text)}
 
@@ -230,11 +242,8 @@ class RecordingFile:
             return
         self.entries, self.damaged = [], []
         try:
-            text = ""
-            if self.path.is_file() or not self.path.exists():
-                text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
-            else:  # A device would never end.
-                self._note("cannot be read: it is no file")
+            _check_is_file(self.path)
+            text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
         except FileNotFoundError:
             text = ""
         except OSError as error:
@@ -308,21 +317,29 @@ class RecordingFile:
 def _locked(path: Path) -> Iterator[int]:
     """The open file, made if it is missing, which no other recorder writes meanwhile."""
     while True:
-        number = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), _MODE)
+        _check_is_file(path)
+        number = os.open(path, _FLAGS, _MODE)
         try:
             _lock(number)
             if os.fstat(number).st_ino == path.stat().st_ino:  # Else another process has replaced it.
                 yield number
                 return
         finally:
+            _lock(number, release=True)  # A child that was forked meanwhile has the file open too.
             os.close(number)
 
 
-def _lock(number: int) -> None:
+def _check_is_file(path: Path) -> None:
+    """Raise OSError for a device, a pipe or a folder: reading it may never end, and putting it in order replaces it."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file")
+
+
+def _lock(number: int, *, release: bool = False) -> None:
     try:
         import fcntl
 
-        fcntl.flock(number, fcntl.LOCK_EX)
+        fcntl.flock(number, fcntl.LOCK_UN if release else fcntl.LOCK_EX)
     except (ImportError, OSError):
         pass  # Windows, or a file system without locks: one process at a time.
 
@@ -330,8 +347,10 @@ def _lock(number: int) -> None:
 def _append(number: int, data: bytes) -> None:
     """Write all of the data, or none of it: a full disk must not leave a part of a line."""
     size = os.fstat(number).st_size
-    if size and os.pread(number, 1, size - 1) != b"\n":  # A line that was cut.
-        data = b"\n" + data
+    if size:
+        os.lseek(number, size - 1, os.SEEK_SET)
+        if os.read(number, 1) != b"\n":  # A line that was cut.
+            data = b"\n" + data
     try:
         _write_all(number, data)
     except OSError:

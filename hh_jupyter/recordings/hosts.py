@@ -30,10 +30,15 @@ _PATH = re.compile(
     r"|images/generations|images/edits|audio/speech|audio/transcriptions|audio/translations|chat|chat/stream|embed|classify"
     r"|generate|ocr|fim/completions|agents/completions|invocations)/?$"
 )
-_GOOGLE_PATH = re.compile(
+_MODEL_IN_PATH = re.compile(
     r"/models/[^/]+:(?:generateContent|streamGenerateContent|embedContent|batchEmbedContents|countTokens|predict"
     r"|rawPredict|streamRawPredict)$"
+    r"|/deployments/[^/]+/(?:chat/completions|completions|embeddings|images/generations|images/edits"
+    r"|audio/speech|audio/transcriptions|audio/translations)$"
+    r"|/model/.+/(?:invoke|invoke-with-response-stream|converse|converse-stream)$"
 )
+"""Google, Azure and Bedrock name the model there."""
+
 _MODEL: Final = b'"model"'
 """A key of a JSON body, or the name of a part of a form."""
 
@@ -48,13 +53,15 @@ def is_known_host(host: str) -> bool:
 @lru_cache(maxsize=256)
 def may_be_model_path(path: str) -> bool:
     """Whether model APIs have such a path: local servers, gateways and proxies have any host."""
-    return _PATH.search(path) is not None or _GOOGLE_PATH.search(path) is not None
+    return _PATH.search(path) is not None or _MODEL_IN_PATH.search(path) is not None
 
 
-def names_model(url: str, body: bytes) -> bool:
-    """Whether a request has a model API's path, and names a model there or in its body."""
+def names_model(url: str, body: bytes | None) -> bool:
+    """Whether a request has a model API's path, and names a model there or in its body, or has one that is unknown."""
     path = urlsplit(url).path
-    return _GOOGLE_PATH.search(path) is not None or (_MODEL in body and _PATH.search(path) is not None)
+    if _MODEL_IN_PATH.search(path) is not None:
+        return True
+    return (body is None or _MODEL in body) and _PATH.search(path) is not None
 
 
 def host_is_among(host: str, hosts: Collection[str]) -> bool:

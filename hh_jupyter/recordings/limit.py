@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context as VariableContext
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
 from opentelemetry import baggage
@@ -24,7 +25,7 @@ from opentelemetry.context import Context
 from hh_jupyter import attributes as keys
 from hh_jupyter.recordings.budget import Budget, Call, Caller
 from hh_jupyter.recordings.costs import ModelRequest, model_request
-from hh_jupyter.recordings.exchange import IN_FORCE, Answer, Interceptor, Outcome, Request, in_force
+from hh_jupyter.recordings.exchange import IN_FORCE, Answer, Interceptor, Outcome, Request
 from hh_jupyter.recordings.hooks import Interception
 from hh_jupyter.records import prices
 
@@ -70,9 +71,11 @@ def _has_session(context: Context) -> bool:
 
 def with_budget(budget: Budget, context: Context) -> Context:
     """Return `context` with the budget of its session."""
-    kept = [one for one in in_force() if one is not _limiter]
-    interceptors = tuple(sorted((*kept, _limiter), key=lambda one: one.order))
-    return Context({**context, keys.CONTEXT_BUDGET: budget, IN_FORCE: interceptors})
+    limited = Context({**context, keys.CONTEXT_BUDGET: budget})
+    kept = context.get(IN_FORCE)
+    if not isinstance(kept, list) or _limiter in kept:  # Without a list of its own, what holds everywhere counts.
+        return limited
+    return otel_context.set_value(IN_FORCE, sorted((*kept, _limiter), key=lambda one: one.order), limited)
 
 
 @contextmanager
@@ -303,7 +306,8 @@ def line_to_raise(budget: Budget) -> str:
     name, limit = ("max_calls", budget.max_calls) if reached else ("max_cost", budget.max_cost)
     parts = {"{name}": name, "{option}": name.replace("_", "-"), "{variable}": f"HH_{name.upper()}"}
     line = budget.raise_with
-    for part, text in {**parts, "{value}": f"{2 * (limit or 0) or 1:.10g}"}.items():
+    value = f"{Decimal(f'{2 * (limit or 0) or 1:.10g}'):f}"  # Not 2e-05.
+    for part, text in {**parts, "{value}": value}.items():
         line = line.replace(part, text)
     return line
 

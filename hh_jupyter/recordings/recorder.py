@@ -13,8 +13,9 @@ import queue
 import sys
 import threading
 import time
+import weakref
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
@@ -31,6 +32,7 @@ from hh_jupyter.recordings.file import Entry, RecordingFile
 from hh_jupyter.records import prices, replays
 from hh_jupyter.records.record import CALL_KINDS
 from hh_jupyter.redaction import Redactor, RedactorWithFunction
+from hh_jupyter.secret_rules import REDACTED
 from hh_jupyter.threads import start_thread
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 Mode = Literal["auto", "only", "record"]
 MODES: Final = ("auto", "only", "record", "off")
 
+_REMEDY: Final = "run once with mode auto to record it"
 _JSON: Final = {"content-type": "application/json", "x-should-retry": "false"}
 
 
@@ -87,18 +90,24 @@ class Recorder(Interceptor):
         self.hosts = frozenset(host.lower() for host in hosts)
         self._ignore = tuple(sorted(ignore))
         self.redactor = redactor
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # A response may end in a destructor, which runs anywhere.
         self._file = RecordingFile(self.path)
         self._writer = _Writer(self._write)
         self._sequence = 0
         self._started: dict[Request, tuple[int, str | None]] = {}
         self.counts = RunCounts()
         self._by_digest: dict[str, list[Entry]] = {}
+        self._by_redacted: dict[str, str] | None = None
         self._digests: dict[str, str] = {}
         self._targets: set[str] = set()
         self._seen: Counter[str] = Counter()
         self._new: list[tuple[int, Entry]] = []
         self._written: set[str] = set()
+        _recorders.add(self)
+
+    def after_fork_in_child(self) -> None:
+        """Replace what threads of the parent may hold. The child may end without notice, so it writes at once."""
+        self._lock, self._writer = threading.RLock(), _Writer(self._write, at_once=True)
 
     # A run
 
@@ -108,7 +117,7 @@ class Recorder(Interceptor):
         with self._lock:
             self._file.load()
             self.counts = RunCounts()
-            self._by_digest, self._digests, self._targets = {}, {}, set()
+            self._by_digest, self._by_redacted, self._digests, self._targets = {}, None, {}, set()
             self._seen, self._written = Counter(), set()
             for entry in self._entries():
                 self._index(entry)
@@ -127,7 +136,6 @@ class Recorder(Interceptor):
         """End the run, and answer and record no further request."""
         self.closed = True
         self.end_run()
-        self._writer.end()
 
     @property
     def problem(self) -> str | None:
@@ -203,7 +211,8 @@ class Recorder(Interceptor):
 
     def _only(self, request: Request) -> Answer:
         if not request.readable:
-            return self._not_recorded(f"{request.method} {matching.target(request)} has a body that cannot be compared")
+            start = f"{request.method} {self._redact(matching.target(request))} has a body that can be read only once"
+            return self._not_recorded(start, "send it as bytes or as JSON")
         with self._lock:
             digest = self._find(request)
             found = self._by_digest[digest] if digest is not None else []
@@ -215,10 +224,10 @@ class Recorder(Interceptor):
                 message = self._miss(request)
         return self._replay(entry) if found else self._not_recorded(message)
 
-    def _not_recorded(self, message: str) -> Answer:
+    def _not_recorded(self, message: str, remedy: str = _REMEDY) -> Answer:
         with self._lock:
             self.counts.missed.append(message)
-        return _not_recorded(message)
+        return _not_recorded(message, remedy)
 
     def _find(self, request: Request) -> str | None:
         """The digest of the recorded requests that equal this one; None if there are none."""
@@ -228,8 +237,26 @@ class Recorder(Interceptor):
         digest = self._digests.get(raw)
         if digest is None and matching.target(request) in self._targets:
             digest = matching.canonical_digest(request, self._ignore)
+            if digest not in self._by_digest and REDACTED.encode() in request.body:
+                digest = self._redacted_digest(request) or digest
             self._digests[raw] = digest
         return digest if digest in self._by_digest else None
+
+    def _redacted_digest(self, request: Request) -> str | None:
+        """The digest of the recorded request that equals this one once redacted.
+
+        A request that holds a replayed answer, as the next turn of a chat does, holds it redacted.
+        """
+        if self._by_redacted is None:
+            self._by_redacted = {}
+            for entry in self._entries():
+                recorded = entry.document()["request"]
+                if "body" in recorded:
+                    digest = matching.recorded_digest(entry.method, entry.target, recorded["body"], self._ignore)
+                    self._by_redacted.setdefault(digest, self._digest_of(entry))
+        body = files.request_body(request.body, "", self._redact)
+        target = self._redact(matching.target(request))
+        return self._by_redacted.get(matching.recorded_digest(request.method, target, body.get("body"), self._ignore))
 
     def _replay(self, entry: Entry) -> Answer:
         entry.used = True
@@ -285,7 +312,8 @@ class Recorder(Interceptor):
         recorded = files.decode_body(body, outcome.content_type, self._redact)
         complete = is_complete(recorded, ended=outcome.ended)
         response: dict[str, Any] = {"status": outcome.status}
-        response["headers"] = {name: value for name in files.KEPT_HEADERS if (value := outcome.headers.get(name))}
+        kept = {name: value for name in files.KEPT_HEADERS if (value := outcome.headers.get(name))}
+        response["headers"] = self._redact(kept)
         response.update(recorded)
         if not complete:
             response["complete"] = False
@@ -437,9 +465,8 @@ def _documents(body: bytes) -> list[bytes]:
     return list(lines)[:3]
 
 
-def _not_recorded(message: str) -> Answer:
+def _not_recorded(message: str, remedy: str = _REMEDY) -> Answer:
     """An error in the shapes of all APIs; a client raises it at once, with its message."""
-    remedy = "run once with mode auto to record it"
     text = f"{message}; {remedy}"
     error = {"type": "not_recorded", "message": text, "code": 404, "status": "NOT_FOUND"}
     body = json.dumps({"type": "error", "error": error, "message": text, "detail": text}, ensure_ascii=False)
@@ -448,21 +475,21 @@ def _not_recorded(message: str) -> Answer:
 
 # The thread that writes
 
+_IDLE_SECONDS: Final = 1.0
+"""How long the thread waits for a further item before it ends."""
+
 
 class _Writer:
-    """Handles items on a thread, in order; on the caller's, where no thread can be started.
+    """Handles items in order on a thread, which ends when there are none for a while.
 
     Args:
         handle: called with each item.
+        at_once: call it on the thread of the caller.
     """
 
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
-        self._lock = threading.Lock()
-        self._reset()
-
-    def _reset(self) -> None:
-        self._process = os.getpid()
+    def __init__(self, handle: Callable[[Any], None], *, at_once: bool = False) -> None:
+        self._handle, self._at_once = handle, at_once
+        self._lock = threading.RLock()
         self._items: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -471,40 +498,51 @@ class _Writer:
         if sys.is_finalizing():  # The garbage of the last moment; no thread starts any more.
             return
         with self._lock:
-            if self._process != os.getpid():  # After a fork the parent's thread writes the parent's items.
-                self._reset()
-            self._items.put(item)
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = start_thread(self._run, "hh_jupyter-recording", (self._items,))
-            alone = self._thread is None
-        if alone:
-            self._items.put(None)
-            self._run(self._items)
+            if self._thread is None and not self._at_once:
+                self._thread = start_thread(self._run, "hh_jupyter-recording")
+            if self._thread is not None:
+                self._items.put(item)
+                return
+        self._handle_one(item)
 
     def drain(self) -> None:
         """Wait until every item is handled."""
         handled = threading.Event()
-        if sys.is_finalizing():  # Its thread has stopped.
-            return
         with self._lock:
-            if self._thread is None or not self._thread.is_alive() or self._process != os.getpid():
+            if self._thread is None or sys.is_finalizing():  # Then its thread has stopped.
                 return
             self._items.put(handled)
         handled.wait()
 
-    def end(self) -> None:
-        """Let the thread end when every item is handled."""
-        with self._lock:
-            if self._thread is not None and self._process == os.getpid():
-                self._items.put(None)
-                self._thread = None
-
-    def _run(self, items: queue.SimpleQueue[Any]) -> None:
-        while (item := items.get()) is not None:
+    def _run(self) -> None:
+        while True:
+            try:
+                item = self._items.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                with self._lock:
+                    if self._items.empty():
+                        self._thread = None
+                        return
+                continue
             if isinstance(item, threading.Event):
                 item.set()
-                continue
-            try:
-                self._handle(item)
-            except Exception:  # boundary: an exchange that cannot be written must not end the thread.
-                logger.exception("hh_jupyter: an answer could not be recorded")
+            else:
+                self._handle_one(item)
+
+    def _handle_one(self, item: Any) -> None:
+        try:
+            self._handle(item)
+        except Exception:  # boundary: an exchange that cannot be written must not end the thread.
+            logger.exception("hh_jupyter: an answer could not be recorded")
+
+
+_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for recorder in tuple(_recorders):
+        recorder.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

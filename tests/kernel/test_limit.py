@@ -78,6 +78,23 @@ def test_threads_of_a_cell_share_its_limit_also_after_its_end(kernel: Kernel, fa
     assert len(fake.log) == 4
 
 
+def test_a_limited_cell_is_recorded_and_replayed(kernel: Kernel, fake: FakeLLM) -> None:
+    cell = "%%hh_session both --replay auto --max-calls 2\nfirst = status(), status(), status()\nfirst"
+    assert kernel.run(cell).results == ["(200, 200, 402)"]
+    assert len(fake.log) == 2
+    again = kernel.run(cell)
+    assert (again.results, len(fake.log)) == (["(200, 200, 200)"], 3)
+    assert "2 of 3 replayed" in again.output.text
+    assert kernel.run(cell.replace("auto", "only")).results == ["(200, 200, 200)"]
+    kernel.run("%hh replay auto")
+    kernel.run("%config HHJupyter.max_calls = 1")
+    kernel.run("thread = threading.Thread(target=ask)\nthread.start(); thread.join()")
+    assert kernel.run("%hh_session rest\nstatus(), status(), status()").results == ["(200, 200, 402)"]
+    assert len(fake.log) == 5
+    assert kernel.run("%hh replay only\nstatus()").results == ["200"]
+    assert len(fake.log) == 5
+
+
 def test_the_setting_limits_each_session_and_the_notebooks_own(kernel: Kernel, fake: FakeLLM) -> None:
     kernel.run("%config HHJupyter.max_calls = 2")
     first = kernel.run("status(), status(), status()")

@@ -242,6 +242,21 @@ def test_aiohttp_streams_are_seen_however_they_are_read(fake: FakeAPIs) -> None:
     assert len(seen.outcomes) == 6
 
 
+def test_only_sends_no_body_that_can_be_read_only_once(fake: FakeAPIs, tmp_path: Path) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        yield json.dumps(HELLO).encode()
+
+    async def run() -> tuple[int, str]:
+        url = f"{fake.url}/v1/chat/completions"
+        async with aiohttp.ClientSession() as session, session.post(url, data=parts()) as response:
+            return response.status, await response.text()
+
+    with hh_jupyter.recording(tmp_path / "calls.jsonl", "only"):
+        status, text = asyncio.run(run())
+    assert (status, fake.log) == (404, [])
+    assert "has a body that can be read only once; send it as bytes or as JSON" in text
+
+
 def test_an_answer_is_a_response_of_aiohttp_itself(fake: FakeAPIs) -> None:
     seen = Seen(Answer(404, {"content-type": "application/json", "x": "y"}, b'{"a": 1}'))
     with served(fake, seen) as post:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import logging
 import os
@@ -24,7 +25,7 @@ import hh_jupyter
 from hh_jupyter import HoneyHiveTracer, SettingError, SettingTypeError
 from hh_jupyter.recordings import recording
 from hh_jupyter.recordings.budget import Budget
-from hh_jupyter.recordings.limit import dollars, limited
+from hh_jupyter.recordings.limit import dollars, limited, line_to_raise
 from hh_jupyter.records import prices
 from tests.conftest import OUR_VARIABLES
 from tests.fake_llm import FakeLLM
@@ -262,6 +263,26 @@ def test_replayed_calls_cost_nothing_and_are_no_calls(clients: Clients, tmp_path
             assert (budget.calls, budget.refused) == (1, 1)
     assert clients.requests == 4
     assert "stopped at the limit" not in file.read_text()
+
+
+def test_a_limit_changes_nothing_about_which_recording_holds(clients: Clients, tmp_path: Path) -> None:
+    def inside() -> None:
+        with limited(Budget(1.0)):
+            clients.chat()
+
+    with recording(tmp_path / "mine.jsonl"):
+        context = contextvars.copy_context()
+        with recording(tmp_path / "other.jsonl"):
+            thread = threading.Thread(target=context.run, args=(inside,))
+            thread.start()
+            thread.join(20)
+    assert (tmp_path / "mine.jsonl").exists()
+    assert not (tmp_path / "other.jsonl").exists()
+
+
+def test_the_line_that_raises_a_limit_has_a_number_that_people_write() -> None:
+    for limit, text in ((0.00001, "0.00002"), (0.25, "0.5"), (1e12, "2000000000000")):
+        assert line_to_raise(Budget(limit)) == f"max_cost={text}"
 
 
 def test_the_hooks_are_there_only_while_something_is_limited(clients: Clients, tracer: HoneyHiveTracer) -> None:

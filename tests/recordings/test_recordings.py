@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import json
+import multiprocessing
+import os
+import stat
 import subprocess
 import sys
 import threading
@@ -18,6 +22,8 @@ import openai
 import pytest
 
 import hh_jupyter
+from hh_jupyter.errors import SettingError
+from hh_jupyter.recordings import matching
 from hh_jupyter.recordings.recorder import Recorder
 from tests.conftest import TESTS
 from tests.recordings.fake_apis import FakeAPIs
@@ -235,7 +241,138 @@ def test_a_stream_that_the_program_leaves_is_not_complete(client: openai.OpenAI,
     assert len(fake.log) == 2
 
 
+def test_a_stream_that_was_cut_inside_a_character_is_readable_and_redacted(path: Path) -> None:
+    secret = example("OpenAI")
+    body = f'data: {{"choices": [{{"delta": {{"content": "{secret}"}}}}]}}\n\ndata: {{"x": "é'.encode()[:-1]
+    headers = {"content-type": "text/event-stream"}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body, headers=headers))
+    with hh_jupyter.recording(path), httpx.Client(transport=transport) as plain:
+        plain.post("https://api.openai.com/v1/chat/completions", json={"model": "m"})
+    (line,) = lines(path)
+    assert "[redacted: " in line["response"]["events"][0]["data"]["choices"][0]["delta"]["content"]
+    with hh_jupyter.recording(path, "only"), httpx.Client(transport=transport) as plain:
+        again = plain.post("https://api.openai.com/v1/chat/completions", json={"model": "m"}).content
+    assert again.endswith(body[-10:])
+    assert secret not in again.decode(errors="replace")
+
+
+@pytest.mark.parametrize("mode", ["auto", "only"])
+def test_a_redirect_is_replayed_with_its_target(path: Path, mode: Any) -> None:
+    sent = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        sent.append(request.url.path)
+        if request.url.path == "/v1/chat/completions":
+            return httpx.Response(307, headers={"location": "/v2/chat/completions"})
+        return httpx.Response(200, json={"id": "moved"})
+
+    def run(mode: Any) -> str:
+        with (
+            hh_jupyter.recording(path, mode),
+            httpx.Client(transport=httpx.MockTransport(handler), follow_redirects=True) as plain,
+        ):
+            return str(plain.post("https://api.openai.com/v1/chat/completions", json={"model": "m"}).json()["id"])
+
+    assert run("auto") == run(mode) == "moved"
+    assert sent == ["/v1/chat/completions", "/v2/chat/completions"]
+
+
+def test_the_next_turn_of_a_chat_matches_although_the_replayed_answer_is_redacted(path: Path) -> None:
+    sent: list[Any] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        call = {"name": "login", "arguments": json.dumps({"user": "a", "password": f"hunter{len(sent)}-secret"})}
+        return httpx.Response(200, json={"message": {"tool_calls": [{"function": call}]}})
+
+    def chat(mode: Any, last: str = "ok") -> int:
+        with hh_jupyter.recording(path, mode), httpx.Client(transport=httpx.MockTransport(handler)) as plain:
+            url, messages = "https://api.openai.com/v1/chat/completions", [{"role": "user", "content": "log in"}]
+            for text in ("next", last):
+                answer = plain.post(url, json={"model": "m", "messages": messages})
+                if answer.status_code != 200:
+                    return answer.status_code
+                messages += [answer.json()["message"], {"role": "user", "content": text}]
+            return plain.post(url, json={"model": "m", "messages": messages}).status_code
+
+    assert chat("auto") == 200
+    assert len(sent) == 3
+    assert "hunter" not in path.read_text()
+    assert chat("only") == chat("auto") == 200
+    assert len(sent) == 3
+    assert chat("only", last="changed") == 404
+
+
 # Where it holds
+
+
+def test_calls_of_an_application_in_the_same_process_are_recorded(fake: FakeAPIs, path: Path) -> None:
+    async def app(_: Any, __: Any, send: Any) -> None:
+        async with openai.AsyncOpenAI(base_url=f"{fake.url}/v1", api_key="sk-fake") as inner:
+            messages: Any = [{"role": "user", "content": "hello"}]
+            found = await inner.chat.completions.create(model="gpt-4o", messages=messages)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": found.id.encode()})
+
+    async def run() -> str:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://app") as plain:
+            return (await plain.post("/chat", json={"question": "hello"})).text  # Its path is that of a model API.
+
+    with hh_jupyter.recording(path):
+        first = asyncio.run(run())
+    with hh_jupyter.recording(path, "only"):
+        assert asyncio.run(run()) == first
+    assert len(fake.log) == 1
+
+
+def test_a_forked_child_records_although_it_ends_without_notice(client: openai.OpenAI, path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+
+    def child() -> None:
+        ask(client, "in the child")
+        os._exit(0)
+
+    with hh_jupyter.recording(path) as recorder:
+        assert recorder is not None
+        ask(client, "in the parent")
+        with recorder._lock:  # A thread of the parent may hold it.
+            process = fork.Process(target=child)
+            process.start()
+        process.join(20)
+        assert process.exitcode == 0
+    with hh_jupyter.recording(path, "only"):
+        ask(client, "in the parent"), ask(client, "in the child")
+
+
+def test_a_response_may_end_in_a_destructor_wherever_that_runs(
+    fake: FakeAPIs, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, body = f"{fake.url}/v1/chat/completions", {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
+    digest = matching.canonical_digest
+
+    def collecting(*args: Any) -> str:
+        gc.collect()
+        return digest(*args)
+
+    def run() -> None:
+        with hh_jupyter.recording(path), httpx.Client() as plain:
+            left: list[Any] = [plain.send(plain.build_request("POST", url, json={**body, "n": 2}), stream=True)]
+            left.append(left)
+            del left
+            plain.post(url, json=body)
+
+    with hh_jupyter.recording(path), httpx.Client() as plain:
+        plain.post(url, json={**body, "n": 3})
+    monkeypatch.setattr(matching, "canonical_digest", collecting)
+    gc.disable()
+    try:
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("with_context", [True, False])
@@ -301,6 +438,22 @@ def test_what_outlives_the_block_is_neither_answered_nor_recorded(
     assert len(lines(path)) == 1
 
 
+def test_no_thread_stays_for_a_stream_that_ends_after_the_block(
+    client: openai.OpenAI, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hh_jupyter.recordings.recorder._IDLE_SECONDS", 0.01)
+    messages: Any = [{"role": "user", "content": "hello"}]
+    with hh_jupyter.recording(path):
+        before = set(threading.enumerate())
+        stream = client.chat.completions.create(model="gpt-4o", messages=messages, stream=True)
+    list(stream)
+    for thread in set(threading.enumerate()) - before:
+        if thread.name == "hh_jupyter-recording":
+            thread.join(20)
+            assert not thread.is_alive()
+    assert len(lines(path)) == 1
+
+
 def test_other_requests_pass_untouched(path: Path) -> None:
     sent = []
 
@@ -318,10 +471,29 @@ def test_other_requests_pass_untouched(path: Path) -> None:
     with httpx.Client(transport=httpx.MockTransport(handler)) as plain:
         with hh_jupyter.recording(path, "only", hosts=["Example.com:443", "local:80"]):
             plain.get("https://example.com/")  # Port 443 is not in the address.
+        for base in ("https://example.com", "https://Example.com/v1/", "//example.com/v1"):
+            with hh_jupyter.recording(path, "only", hosts=[base]):
+                assert plain.get("https://example.com/").status_code == 404
         with hh_jupyter.recording(path, "only", hosts="example.com"):
             assert plain.get("https://example.com/").status_code == 404
             assert plain.get("https://example.com:8443/").status_code == 404
             assert plain.get("https://not-example.com/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path_of_model",
+    [
+        "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21",
+        "/openai/deployments/embed-3/embeddings",
+        "/model/anthropic.claude-3-haiku/invoke",
+        "/model/arn:aws:bedrock:eu:1:inference-profile/x/converse-stream",
+        "/v1beta/models/gemini-2.5-flash:streamGenerateContent",
+    ],
+)
+def test_a_gateway_that_names_the_model_in_the_address_is_a_model_api(path: Path, path_of_model: str) -> None:
+    with hh_jupyter.recording(path, "only"), httpx.Client() as plain:
+        found = plain.post(f"http://gateway.corp{path_of_model}", json={"messages": []})
+    assert "is not recorded" in found.text
 
 
 # Matching
@@ -505,6 +677,35 @@ def test_a_folder_that_cannot_be_written_is_said_once_and_the_requests_go_out(
     assert len(fake.log) == 2
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "calls.jsonl cannot be" in caplog.records[0].getMessage()
+
+
+def test_what_is_no_regular_file_is_neither_read_nor_replaced(
+    client: openai.OpenAI, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipe, folder = tmp_path / "pipe", tmp_path / "folder"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    for path in (pipe, folder):
+        with hh_jupyter.recording(path):
+            ask(client)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert [record.getMessage().rpartition(" cannot ")[2] for record in caplog.records] == [
+        "be read: it is not a regular file"
+    ] * 2
+
+
+@pytest.mark.parametrize("bad", ["", "a\0b"])
+def test_a_path_that_is_none_is_an_error(bad: str) -> None:
+    with pytest.raises(SettingError, match="must be the path of a file"), hh_jupyter.recording(bad):
+        pass
+
+
+@pytest.mark.parametrize("name", ["hosts", "ignore"])
+@pytest.mark.parametrize("bad", [None, 5, [1], [""]])
+def test_names_that_are_none_are_an_error(path: Path, name: str, bad: Any) -> None:
+    options: Any = {name: bad}
+    with pytest.raises(SettingError, match=f"{name}=.*must be names, such as"), hh_jupyter.recording(path, **options):
+        pass
 
 
 FULL_DISK = """
