@@ -141,7 +141,7 @@ def _on_worker(
 class Spool:
     """The rows that one process keeps on disk, and what other processes left.
 
-    Methods run on the worker, except `take_local`, `sessions`, `bodies`, `search`, `bodies_of`, `runs`,
+    Methods run on the worker, except `take_local`, `sessions`, `bodies`, `search`, `bodies_of`, `events_of`, `runs`,
     `bodies_of_cell`, `add_document` and `clear`, which any thread may call.
 
     Args:
@@ -501,10 +501,11 @@ class Spool:
     def take_local(self, session_ids: Collection[str], destination: str) -> list[StoredRow]:
         """Assign a destination to all local rows of these sessions, move them into our file, and return them.
 
-        Session starts come first. The empty id means the rows of this process without a session.
+        Session starts come first, and updates of events follow their spans. The empty id means the rows of this process
+        without a session.
         """
         taken: list[StoredRow] = []
-        for condition, values in _of_sessions(session_ids):
+        for condition, values in [*_of_sessions(session_ids), *_of_sessions(self.events_of(session_ids))]:
             self._take_local(f"{_LOCAL} AND {condition}", values, destination, taken)
         return sorted(taken, key=lambda row: row.kind != "session_start")
 
@@ -606,11 +607,32 @@ class Spool:
         read = self._read(lambda file, *_: file.bodies("kind = ?", (kind,)))
         return [body for bodies in read for body in bodies]
 
+    @_on_worker
+    def events_of(self, session_ids: Collection[str]) -> list[str]:
+        """Return the ids of events with stored updates whose spans are of these sessions.
+
+        The row of such an update names its event where other rows name their session.
+        """
+        stored = {row.session_id for rows in self._read(_updates_in) for row in rows}.difference(session_ids)
+        if not stored:
+            return []
+        from hh_jupyter.export import otlp  # Loads protobuf.
+
+        found: set[str] = set()
+
+        def collect(file: SpoolFile, here: bool, *_: bool) -> None:
+            ids = session_ids if here else [one for one in session_ids if one]
+            for condition, values in _of_sessions(ids):
+                for body in file.bodies(f"kind = 'spans' AND {condition}", values):
+                    found.update(otlp.event_ids(body))
+
+        self._read(collect)
+        return sorted(one for one in stored if bare_event_id(one) in found)
+
     def _updater(self) -> Callable[[bytes], bytes]:
         """Return a function that adds the stored updates of events to encoded spans, which are kept as they ended."""
         updates: dict[str, list[Any]] = {}
-        # An update names its event where other rows name their session.
-        for rows in self._read(lambda file, *_: file.records("kind = 'event_update'")):
+        for rows in self._read(_updates_in):
             for row in rows:
                 updates.setdefault(bare_event_id(row.session_id), []).append(_document(row.body))
         if not updates:
@@ -665,9 +687,12 @@ class Spool:
     def clear(self, session_ids: Collection[str] | None = None) -> int:
         """Delete the rows of these sessions, or all, of this process and of dead ones; return the number of spans.
 
-        Their text is gone from the disk afterwards. The empty id means the rows of this process without a session.
+        Their text is gone from the disk afterwards, also that of updates of their events. The empty id means the rows
+        of this process without a session.
         """
         deleted = 0
+        if session_ids is not None:
+            session_ids = [*session_ids, *self.events_of(session_ids)]
 
         def delete(ids: Collection[str] | None, file: SpoolFile) -> None:
             nonlocal deleted
@@ -685,6 +710,10 @@ class Spool:
                 except OSError:
                     pass  # Another program has it open; it is deleted when it is too old.
         return deleted
+
+
+def _updates_in(file: SpoolFile, *_: bool) -> list[Record]:
+    return file.records("kind = 'event_update'")
 
 
 def _of_sessions(session_ids: Iterable[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
