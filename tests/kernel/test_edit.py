@@ -108,6 +108,16 @@ def test_of_several_calls_the_last_one_is_taken_and_the_others_are_named(kernel:
     assert models == ["'gpt-4o'", "'gpt-4.1'"]
 
 
+def test_an_embedding_is_taken_of_a_cell_without_other_model_calls(kernel: Kernel, fake: FakeLLM) -> None:
+    embed = "openai.OpenAI().embeddings.create(model='text-embedding-3-small', input=['one', 'two']);"
+    kernel.run(embed)
+    sent = fake.last_request
+    assert kernel.run(put(edit(kernel, "%hh edit"))["text"]).reply == "ok"
+    assert {**fake.last_request[1], "encoding_format": None} == {**sent[1], "encoding_format": None}
+    kernel.run(f"ask('gpt-4o')\n{embed}")
+    assert "chat.completions" in put(edit(kernel, "%hh edit"))["text"]
+
+
 def test_a_span_is_given_by_its_name(kernel: Kernel) -> None:
     kernel.run("@hh.trace(event_type='tool')\ndef find_parcel(id, where): return id\nfind_parcel('7', where='Oslo');")
     code = put(edit(kernel, "%hh edit find_parcel"))["text"]
