@@ -505,7 +505,7 @@ class Spool:
         without a session.
         """
         taken: list[StoredRow] = []
-        for condition, values in [*_of_sessions(session_ids), *_of_sessions(self.events_of(session_ids))]:
+        for condition, values in [*_of_sessions(session_ids), *_of_sessions(self._events_of(session_ids))]:
             self._take_local(f"{_LOCAL} AND {condition}", values, destination, taken)
         return sorted(taken, key=lambda row: row.kind != "session_start")
 
@@ -584,10 +584,26 @@ class Spool:
         Returns:
             The rows, and how many older ones were left out because of the size.
         """
-        updated, found, left_out = self._updater(), [], 0
+        updates: list[Record] = []
+        found = self._search(may_match, max_bytes, lambda body: body, updates)
+        # With a thousand files, to open them takes most of the time: that is done again only where it matters.
+        return self._search(may_match, max_bytes, _updater(updates)) if updates else found
+
+    def _search(
+        self,
+        may_match: Callable[[bytes], bool],
+        max_bytes: int,
+        updated: Callable[[bytes], bytes],
+        updates: list[Record] | None = None,
+    ) -> tuple[list[StoredSpans], int]:
+        """Search the spans as `updated` returns them, and add the stored updates of events to `updates`."""
+        found: list[StoredSpans] = []
+        left_out = 0
 
         def scan(file: SpoolFile, *_: bool) -> None:
             nonlocal found, left_out
+            if updates is not None:
+                updates.extend(_updates_in(file))
             size = 0
             for session_id, cell, added, stored in file.spans():
                 if may_match(body := updated(stored)):
@@ -613,6 +629,9 @@ class Spool:
 
         The row of such an update names its event where other rows name their session.
         """
+        return self._events_of(session_ids)
+
+    def _events_of(self, session_ids: Collection[str]) -> list[str]:
         stored = {row.session_id for rows in self._read(_updates_in) for row in rows}.difference(session_ids)
         if not stored:
             return []
@@ -631,15 +650,7 @@ class Spool:
 
     def _updater(self) -> Callable[[bytes], bytes]:
         """Return a function that adds the stored updates of events to encoded spans, which are kept as they ended."""
-        updates: dict[str, list[Any]] = {}
-        for rows in self._read(_updates_in):
-            for row in rows:
-                updates.setdefault(bare_event_id(row.session_id), []).append(_document(row.body))
-        if not updates:
-            return lambda body: body
-        from hh_jupyter.export import otlp  # Loads protobuf.
-
-        return lambda body: otlp.with_updates(body, updates)
+        return _updater([row for rows in self._read(_updates_in) for row in rows])
 
     @_on_worker
     def runs(self) -> list[StoredRun]:
@@ -692,7 +703,7 @@ class Spool:
         """
         deleted = 0
         if session_ids is not None:
-            session_ids = [*session_ids, *self.events_of(session_ids)]
+            session_ids = [*session_ids, *self._events_of(session_ids)]
 
         def delete(ids: Collection[str] | None, file: SpoolFile) -> None:
             nonlocal deleted
@@ -714,6 +725,17 @@ class Spool:
 
 def _updates_in(file: SpoolFile, *_: bool) -> list[Record]:
     return file.records("kind = 'event_update'")
+
+
+def _updater(rows: Iterable[Record]) -> Callable[[bytes], bytes]:
+    updates: dict[str, list[Any]] = {}
+    for row in rows:
+        updates.setdefault(bare_event_id(row.session_id), []).append(_document(row.body))
+    if not updates:
+        return lambda body: body
+    from hh_jupyter.export import otlp  # Loads protobuf.
+
+    return lambda body: otlp.with_updates(body, updates)
 
 
 def _of_sessions(session_ids: Iterable[str]) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -73,7 +73,7 @@ class FindCommand:
         if on_disk:
             spans = sum(session.spans for session in known.values()) + sum(not record.session_id for record in records)
             searched = f"{count(spans, 'span')} of {count(len(known), 'session')}"
-        typed = text if shown == text else "TEXT"
+        typed = "TEXT" if shown != text else f"'{text}'" if " " in text and "'" not in text else text
         result = Found(shown, groups.latest_first(), searched, self._notes(typed, on_disk=on_disk, left_out=left_out))
         if not result.groups:
             return "\n".join([f"hh: no hits for {shown} in {searched}.", *result.notes])

@@ -94,3 +94,15 @@ def test_the_text_is_plain_whatever_its_characters(local: Kernel, text: str) -> 
 def test_a_variable_is_replaced(local: Kernel) -> None:
     local.run("ticket = 'ticket 4711'\nspan('about ticket 4711');")
     assert "«ticket 4711»" in local.run("%hh find {ticket}").output.text
+
+
+def test_feedback_given_after_the_cell_is_found_also_on_disk(start_kernel: StartKernel) -> None:
+    kernel = start_kernel()
+    kernel.run("event = '0b0f6a3e-2d0a-4a0e-9a57-3f0a2c1d9e11'\nwith hh.get_tracer().start_span('rated'):\n"
+               "    hh.enrich_span(update_event_id=event)")  # fmt: skip
+    kernel.run("hh.enrich_span(event_id=event, feedback={'why': 'too curt'})")
+    for line in ("%hh find too curt", "%hh find too curt --all"):
+        assert "«too curt»" in kernel.run(line).output.text, line
+    kernel.restart()
+    kernel.run("%load_ext hh_jupyter")
+    assert "«too curt»" in kernel.run("%hh find too curt --all").output.text
