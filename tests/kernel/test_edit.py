@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import papermill
 import pytest
 from nbclient import NotebookClient
 
@@ -140,13 +141,25 @@ def test_a_mistake_is_one_line(local: Kernel, line: str, message: str) -> None:
     assert message in edit(local, line).stderr
 
 
-def test_a_runner_of_notebooks_prints_the_code(tmp_path: Path, fake: FakeLLM, monkeypatch: pytest.MonkeyPatch) -> None:
+def with_nbclient(path: Path) -> Any:
+    return NotebookClient(nbformat.read(path, 4), timeout=60, kernel_name="python3").execute()
+
+
+def with_papermill(path: Path) -> Any:
+    return papermill.execute_notebook(path, path.with_name("out.ipynb"), progress_bar=False, kernel_name="python3")
+
+
+@pytest.mark.parametrize("run", [with_nbclient, with_papermill])
+def test_a_runner_of_notebooks_prints_the_code(
+    tmp_path: Path, fake: FakeLLM, monkeypatch: pytest.MonkeyPatch, run: Callable[[Path], Any]
+) -> None:
     env = kernel_environment(tmp_path, {"OPENAI_BASE_URL": f"{fake.url}/v1", "OPENAI_API_KEY": "sk-fake"})
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     cells = (f"%load_ext hh_jupyter\n{PRELUDE}", SETUP, CALLS["chat"], "%hh edit")
-    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    NotebookClient(made, timeout=60, kernel_name="python3").execute()
+    path = tmp_path / "in.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), path)
+    made = run(path)
     (output,) = made.cells[-1].outputs
     assert output.text.startswith("# The same request again:\n")
     assert "openai.OpenAI().chat.completions.create(" in output.text
