@@ -18,7 +18,7 @@ from hh_jupyter.conventions.attachments import Attachment, attachment_of
 from hh_jupyter.conventions.facts import Message, SpanContent, mapping
 from hh_jupyter.display import media
 from hh_jupyter.display.format import count
-from hh_jupyter.records.record import SpanDetails, SpanRecord
+from hh_jupyter.records.record import CALL_KINDS, SpanDetails, SpanRecord
 from hh_jupyter.values import json_text
 
 WIDTH: Final = 100
@@ -44,7 +44,7 @@ def call_code(record: SpanRecord, details: SpanDetails, names: Names | None = No
     values = _Values(names or {})
     if record.facts.kind == "tool":
         return _tool_code(record, call, values)
-    return _request_code(record, call, details.attributes, values) if record.facts.kind == "llm" else ""
+    return _request_code(record, call, details.attributes, values) if record.facts.kind in CALL_KINDS else ""
 
 
 # Tools: the call of the user's function.
@@ -135,6 +135,15 @@ _RESPONSES: Final = _Api(
     },
     {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"},
 )  # fmt: skip
+_EMBEDDINGS: Final = _Api(
+    "embeddings.create",
+    ("openai",),
+    "openai.OpenAI()",
+    _OPENAI_CLIENTS,
+    frozenset({"dimensions", "encoding_format", "extra_headers", "input", "model", "timeout", "user"}),
+    {},
+)
+_AZURE_EMBEDDINGS: Final = _EMBEDDINGS._replace(client="openai.AzureOpenAI()")
 _AZURE_RESPONSES: Final = _RESPONSES._replace(client="openai.AzureOpenAI()")
 _ANTHROPIC: Final = _Api(
     "messages.create",
@@ -213,7 +222,7 @@ MAX_TOKENS: Final = 1024
 
 
 def _request_code(record: SpanRecord, call: SpanContent, attributes: Mapping[str, Any], values: _Values) -> str:
-    if not call.input_messages:
+    if not (_embedded(call.input) if record.facts.kind == "embedding" else call.input_messages):
         return ""
     api = _api(record, call, attributes)
     request = dict(_recorded_request(attributes, api) or _rebuilt_request(record, call, api))
@@ -222,19 +231,12 @@ def _request_code(record: SpanRecord, call: SpanContent, attributes: Mapping[str
     streams = bool(request.get("stream"))
     if api.stream is not None:
         request.pop("stream", None)
-    arguments: dict[str, Any] = {}
-    others: dict[str, Any] = {}
-    for name, recorded in request.items():
-        value = _own_headers(recorded) if name == "extra_headers" else recorded
-        if value is None:
-            continue
-        used = name if name in api.parameters else api.renamed.get(name, name)
-        accepted = used in api.parameters and (used not in _OBJECTS or isinstance(value, Mapping))
-        (arguments if accepted else others).setdefault(used if accepted else name, value)
-    notes = _notes(record, call, others, values)
-    if api is _ANTHROPIC and "max_tokens" not in arguments:
-        arguments["max_tokens"] = MAX_TOKENS
-        notes.append("# max_tokens is required; its value was not recorded.")
+    arguments, others = _arguments(request, api)
+    notes = _notes(record, call, api, others, values)
+    for name, value in _required(api).items():
+        if name not in arguments:
+            arguments[name] = value
+            notes.append(f"# {name} is required; its value was not recorded.")
     if api.config is not None:
         config = {name: arguments.pop(name) for name in tuple(arguments) if name not in ("model", "contents")}
         arguments |= {api.config: config} if config else {}
@@ -244,7 +246,28 @@ def _request_code(record: SpanRecord, call: SpanContent, attributes: Mapping[str
     code = ("await " if is_async else "") + _call_code(f"{client or api.client}.{function}", arguments, values)
     if streams:  # Nothing is sent, and no span ends, before the stream is read.
         code = f"{'async ' if is_async else ''}for chunk in {code}:\n    print(chunk)"
+    if ", base64]" in code:
+        notes.append("# Base64 data is left out; brackets hold its type and size.")
     return "\n".join(["# The same request again:", *imports, *notes, code])
+
+
+def _arguments(request: Mapping[str, Any], api: _Api) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the method takes of a request, and the rest."""
+    arguments: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for name, recorded in request.items():
+        value = _own_headers(recorded) if name == "extra_headers" else recorded
+        if value is None:
+            continue
+        used = name if name in api.parameters else api.renamed.get(name, name)
+        accepted = used in api.parameters and (used not in _OBJECTS or isinstance(value, Mapping))
+        (arguments if accepted else others).setdefault(used if accepted else name, value)
+    return arguments, others
+
+
+def _required(api: _Api) -> dict[str, Any]:
+    """Return the other parameters that the method requires, each with the value to use if it is unknown."""
+    return {"model": "", **({"max_tokens": MAX_TOKENS} if api is _ANTHROPIC else {})}
 
 
 def _own_headers(headers: Any) -> dict[str, Any] | None:
@@ -253,17 +276,18 @@ def _own_headers(headers: Any) -> dict[str, Any] | None:
     return own or None
 
 
-def _notes(record: SpanRecord, call: SpanContent, others: Mapping[str, Any], values: _Values) -> list[str]:
+def _notes(record: SpanRecord, call: SpanContent, api: _Api, others: Mapping[str, Any], values: _Values) -> list[str]:
     """Return comments: what the code cannot express."""
     notes = []
     if record.facts.provider not in _OPENAI_PROVIDERS | _BY_PROVIDER.keys():
         notes.append(
-            f"# The provider was {record.facts.provider!r}; this is OpenAI's chat API, which many offer at base_url=..."
+            f"# The provider was {record.facts.provider!r}; this is OpenAI's {api.function.split('.')[0]} API, "
+            "which many offer at base_url=..."
         )
     if record.redacted:
         notes.append(f"# {count(record.redacted, 'value')} of the span were redacted and differ from what was sent.")
-    if _has_data(call):
-        notes.append("# Base64 data is left out; brackets hold its type and size.")
+    if call.truncated:
+        notes.append(f"# The span was too large: {call.truncated} left out, so the request may be incomplete.")
     if others:
         notes += ["# Recorded as well, but no parameters of this API:"]
         notes += [
@@ -275,6 +299,8 @@ def _notes(record: SpanRecord, call: SpanContent, others: Mapping[str, Any], val
 def _api(record: SpanRecord, call: SpanContent, attributes: Mapping[str, Any]) -> _Api:
     """The API that was called: chat completions if the span does not show another one."""
     facts = record.facts
+    if facts.kind == "embedding":
+        return _AZURE_EMBEDDINGS if facts.provider in _AZURE else _EMBEDDINGS
     if facts.provider not in _OPENAI_PROVIDERS:
         return _BY_PROVIDER.get(facts.provider or "", _CHAT)
     is_response = (
@@ -291,7 +317,8 @@ def _api(record: SpanRecord, call: SpanContent, attributes: Mapping[str, Any]) -
 def _recorded_request(attributes: Mapping[str, Any], api: _Api) -> Mapping[str, Any]:
     """Return the arguments of the client, which OpenInference records as they are; empty if there are none."""
     request = mapping(attributes.get("input.value"))
-    content_name = "input" if api.function == _RESPONSES.function else "contents" if api is _GOOGLE else "messages"
+    takes_input = api.function in (_RESPONSES.function, _EMBEDDINGS.function)
+    content_name = "input" if takes_input else "contents" if api is _GOOGLE else "messages"
     return request if isinstance(request.get("model"), str) and request.get(content_name) else {}
 
 
@@ -299,7 +326,9 @@ def _rebuilt_request(record: SpanRecord, call: SpanContent, api: _Api) -> dict[s
     """Return the arguments made from what the instrumentor recorded of them."""
     messages = [replace(message, parts=_parts(message, api)) for message in call.input_messages]
     model = record.facts.model_requested or record.facts.model
-    if api is _ANTHROPIC:
+    if api.function == _EMBEDDINGS.function:
+        content_arguments: dict[str, Any] = {"input": _embedded(call.input)}
+    elif api is _ANTHROPIC:
         content_arguments = _anthropic(messages)
     elif api.function == _RESPONSES.function:
         content_arguments = _responses(messages, call.params.get("instructions"))
@@ -312,6 +341,13 @@ def _rebuilt_request(record: SpanRecord, call: SpanContent, api: _Api) -> dict[s
         tools = [{"function_declarations": tools}]
     request = {"model": model, **content_arguments, **({"tools": tools} if tools else {})}
     return {**request, **{name: value for name, value in call.params.items() if name not in request}}
+
+
+def _embedded(given: Any) -> Any:
+    """Return what an embedding call takes: a text or a list; of the arguments of a function their texts."""
+    if not isinstance(given, Mapping):
+        return given
+    return given.get("input") or [value for value in given.values() if isinstance(value, str)]
 
 
 def _tool(tool: Mapping[str, Any], api: _Api) -> dict[str, Any]:
@@ -339,11 +375,6 @@ def _without_base64(value: Any, depth: int = 0) -> Any:
     if depth < _MAX_DEPTH and isinstance(value, list | tuple):
         return [_without_base64(item, depth + 1) for item in value]
     return value
-
-
-def _has_data(call: SpanContent) -> bool:
-    attached = (attachment_of(part) for message in call.input_messages for part in message.parts)
-    return any(attachment is not None and attachment.data is not None for attachment in attached)
 
 
 def _parts(message: Message, api: _Api) -> tuple[Any, ...]:
@@ -483,7 +514,7 @@ class _Values:
 
     def code(self, value: Any) -> str:
         """Return a value as code, without base64, indented as an argument of a call."""
-        found = self._with_variables(_without_base64(value))
+        found = _without_base64(self._with_variables(value))
         return pprint.pformat(found, width=WIDTH, sort_dicts=False).replace("\n", "\n    ")
 
     def client(self, api: _Api) -> tuple[str, bool] | None:

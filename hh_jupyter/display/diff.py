@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display import html
@@ -174,34 +174,41 @@ _COLUMNS: Final = (
 # Texts that differ, of bounded size.
 
 
-def _shown_texts(view: DiffView) -> tuple[list[tuple[SpanChange, list[TextChange]]], int]:
+class _ShownText(NamedTuple):
+    """A text that differs: its heading, and both texts as far as they are shown."""
+
+    heading: str
+    change: TextChange
+
+
+def _shown_texts(view: DiffView) -> tuple[list[tuple[SpanChange, list[_ShownText]]], int]:
     """Return the changed spans with the texts that differ, as far as there is room, and the number without room."""
     limits = CONTENT_LIMITS.get(view.detail)
     if limits is None:
         return [], 0
     room, omitted = limits.total_bytes, 0
-    shown: list[tuple[SpanChange, list[TextChange]]] = []
+    shown: list[tuple[SpanChange, list[_ShownText]]] = []
     changed = [row for row in view.diff.changed if row.request_differs or row.answer_differs]
     for row in changed:
         if len(shown) >= limits.spans or room <= 0:
             omitted += 1
             continue
         texts = [_cut(text, limits.value_bytes) for text in row.texts if not text.same]
-        room -= sum(
-            len(text.old.encode("utf-8", "replace")) + len(text.new.encode("utf-8", "replace")) for text in texts
-        )
+        room -= sum(len(text.encode("utf-8", "replace")) for one in texts for text in (one.change.old, one.change.new))
         shown.append((row, texts))
     return shown, omitted
 
 
-def _cut(change: TextChange, limit: int) -> TextChange:
+def _cut(change: TextChange, limit: int) -> _ShownText:
     """Begin both texts a little before the first difference, if they would not fit, and cut what is too long."""
     old, new = clean_block(change.old), clean_block(change.new)
     start = 0
     if max(len(old), len(new)) > limit:
-        same = next((at for at, (one, other) in enumerate(zip(old, new, strict=False)) if one != other), 0)
+        shorter = min(len(old), len(new))
+        same = next((at for at, (one, other) in enumerate(zip(old, new, strict=False)) if one != other), shorter)
         start = max(0, same - 100)
-    return TextChange(change.section, change.name, *(_window(text, start, limit) for text in (old, new)))
+    cut = TextChange(change.section, change.name, *(_window(text, start, limit) for text in (old, new)))
+    return _ShownText(_heading(TextChange(change.section, change.name, old, new)), cut)
 
 
 def _window(text: str, start: int, limit: int) -> str:
@@ -218,6 +225,8 @@ def _heading(change: TextChange) -> str:
         title = name
     else:
         title = section if change.section in ("Answer", "Error") or name == section else f"{section} {name}"
+    if change.old.split() == change.new.split():
+        return f"{title}  only white space or control characters differ"
     return f"{title}  {lengths[0]:,} → {count(lengths[1], 'word')}" if long else title
 
 
@@ -239,11 +248,11 @@ def _lines(view: DiffView) -> Iterator[str]:
     shown, omitted = _shown_texts(view)
     for row, texts in shown:
         yield f"\n{span_name(row.name)}"
-        for change in texts:
+        for heading, change in texts:
             if change.section == "Parameters":
-                yield f"  {_heading(change)}: {_marked_words(Piece(change.old, change.new))}".rstrip()
+                yield f"  {heading}: {_marked_words(Piece(change.old, change.new))}".rstrip()
                 continue
-            yield f"  {_heading(change)}"
+            yield f"  {heading}"
             text = "".join(map(_marked_words, change.pieces))
             for line in text.split("\n"):
                 wrapped = textwrap.wrap(line, WIDTH - 4, break_on_hyphens=False, drop_whitespace=False)
@@ -332,11 +341,12 @@ def _table(view: DiffView, limit: int) -> str:
     return section_table(table, limit)
 
 
-def _texts_of(view: DiffView, row: SpanChange, changes: Iterable[TextChange], *, opened: bool) -> str:
+def _texts_of(view: DiffView, row: SpanChange, texts: Sequence[_ShownText], *, opened: bool) -> str:
     """Return the texts of a span that differ, the old and the new one side by side, folded or open."""
-    each = list(changes)
-    parameters = [change for change in each if change.section == "Parameters"]
-    blocks = _parameters(parameters) + "".join(_block(view, one) for one in each if one.section != "Parameters")
+    parameters = [one.change for one in texts if one.change.section == "Parameters"]
+    blocks = _parameters(parameters) + "".join(
+        _block(view, *one) for one in texts if one.change.section != "Parameters"
+    )
     title = f'{escape(span_name(row.name))} <span style="font-size:11px;{MUTED}">{escape(", ".join(row.what))}</span>'
     return (
         f'\n<div style="margin:6px 4px 0"><details{" open" if opened else ""}>'
@@ -355,13 +365,13 @@ def _parameters(changes: Sequence[TextChange]) -> str:
     return f'<table style="{_TABLE}">{rows}</table>' if rows else ""
 
 
-def _block(view: DiffView, change: TextChange) -> str:
+def _block(view: DiffView, title: str, change: TextChange) -> str:
     pieces = change.pieces
     cell = f"width:50%;padding:4px 8px;border:{BORDER};text-align:left;vertical-align:top;white-space:pre-wrap"
     cell += ";overflow-wrap:anywhere"
     old = "".join(_marked(piece.old, same=piece.same, style=_OLD) for piece in pieces)
     new = "".join(_marked(piece.new, same=piece.same, style=_NEW) for piece in pieces)
-    heading = f'<div style="margin:6px 0 0;font-size:12px"><b>{escape(_heading(change), 200)}</b></div>'
+    heading = f'<div style="margin:6px 0 0;font-size:12px"><b>{escape(title, 200)}</b></div>'
     return (
         f'{heading}<table style="{_TABLE};table-layout:fixed"><tr style="background:none">'
         f'<td style="{cell}" title="{escape(view.old, 80)}">{old}</td>'

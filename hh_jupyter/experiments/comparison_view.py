@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from difflib import SequenceMatcher
 from typing import Any, Final
 
 from hh_jupyter.display import format as fmt
@@ -36,6 +35,7 @@ from hh_jupyter.experiments.views import (
     short_text,
     spans_link,
 )
+from hh_jupyter.records.diff import word_pieces
 
 COUNTED_STATES: Final = ROW_STATES[2:]
 """States whose numbers follow the sentence; the chips count what newly failed or is newly wrong."""
@@ -325,12 +325,10 @@ def _comparison_notes(found: RunComparisonResult, detail: Detail) -> list[Line]:
 
 def word_differences(old: str, new: str) -> tuple[Line, Line]:
     """Both texts, with the words marked that the other does not have at this place."""
-    before, after = old.split(), new.split()
-    matcher = SequenceMatcher(None, before, after, autojunk=False)
     sides: tuple[list[Piece], list[Piece]] = ([], [])
-    for tag, old_start, old_end, new_start, new_end in matcher.get_opcodes():
-        for side, words, tone in ((0, before[old_start:old_end], "old"), (1, after[new_start:new_end], "new")):
-            if words:
-                mark: Tone = "" if tag == "equal" else "old" if tone == "old" else "new"
-                sides[side].append(Piece((" " if sides[side] else "") + " ".join(words), mark))
+    for piece in word_pieces(old, new):
+        tones: tuple[Tone, Tone] = ("", "") if piece.same else ("old", "new")
+        for side, text, tone in zip(sides, piece, tones, strict=True):
+            if words := " ".join(text.split()):
+                side.append(Piece((" " if side else "") + words, tone))
     return sides

@@ -167,6 +167,13 @@ def with_updates(body: bytes, updates: Mapping[str, Sequence[Mapping[str, Any]]]
     return body
 
 
+def event_ids(body: bytes) -> set[str]:
+    """Return the ids that code chose for the events of spans in an encoded request, as `bare_event_id` returns them."""
+    if keys.EVENT_ID.encode() not in body:
+        return set()
+    return {bare_event_id(record.event_id) for record in records_of(body) if record.event_id is not None}
+
+
 def _find(body: bytes, trace_id: int, span_id: int) -> tuple[Any, Any]:
     """Return the decoded request, and its span of these ids or None."""
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest

@@ -141,7 +141,7 @@ def _on_worker(
 class Spool:
     """The rows that one process keeps on disk, and what other processes left.
 
-    Methods run on the worker, except `take_local`, `sessions`, `bodies`, `search`, `bodies_of`, `runs`,
+    Methods run on the worker, except `take_local`, `sessions`, `bodies`, `search`, `bodies_of`, `events_of`, `runs`,
     `bodies_of_cell`, `add_document` and `clear`, which any thread may call.
 
     Args:
@@ -501,10 +501,11 @@ class Spool:
     def take_local(self, session_ids: Collection[str], destination: str) -> list[StoredRow]:
         """Assign a destination to all local rows of these sessions, move them into our file, and return them.
 
-        Session starts come first. The empty id means the rows of this process without a session.
+        Session starts come first, and updates of events follow their spans. The empty id means the rows of this process
+        without a session.
         """
         taken: list[StoredRow] = []
-        for condition, values in _of_sessions(session_ids):
+        for condition, values in [*_of_sessions(session_ids), *_of_sessions(self._events_of(session_ids))]:
             self._take_local(f"{_LOCAL} AND {condition}", values, destination, taken)
         return sorted(taken, key=lambda row: row.kind != "session_start")
 
@@ -583,10 +584,26 @@ class Spool:
         Returns:
             The rows, and how many older ones were left out because of the size.
         """
-        updated, found, left_out = self._updater(), [], 0
+        updates: list[Record] = []
+        found = self._search(may_match, max_bytes, lambda body: body, updates)
+        # With a thousand files, to open them takes most of the time: that is done again only where it matters.
+        return self._search(may_match, max_bytes, _updater(updates)) if updates else found
+
+    def _search(
+        self,
+        may_match: Callable[[bytes], bool],
+        max_bytes: int,
+        updated: Callable[[bytes], bytes],
+        updates: list[Record] | None = None,
+    ) -> tuple[list[StoredSpans], int]:
+        """Search the spans as `updated` returns them, and add the stored updates of events to `updates`."""
+        found: list[StoredSpans] = []
+        left_out = 0
 
         def scan(file: SpoolFile, *_: bool) -> None:
             nonlocal found, left_out
+            if updates is not None:
+                updates.extend(_updates_in(file))
             size = 0
             for session_id, cell, added, stored in file.spans():
                 if may_match(body := updated(stored)):
@@ -606,18 +623,34 @@ class Spool:
         read = self._read(lambda file, *_: file.bodies("kind = ?", (kind,)))
         return [body for bodies in read for body in bodies]
 
-    def _updater(self) -> Callable[[bytes], bytes]:
-        """Return a function that adds the stored updates of events to encoded spans, which are kept as they ended."""
-        updates: dict[str, list[Any]] = {}
-        # An update names its event where other rows name their session.
-        for rows in self._read(lambda file, *_: file.records("kind = 'event_update'")):
-            for row in rows:
-                updates.setdefault(bare_event_id(row.session_id), []).append(_document(row.body))
-        if not updates:
-            return lambda body: body
+    @_on_worker
+    def events_of(self, session_ids: Collection[str]) -> list[str]:
+        """Return the ids of events with stored updates whose spans are of these sessions.
+
+        The row of such an update names its event where other rows name their session.
+        """
+        return self._events_of(session_ids)
+
+    def _events_of(self, session_ids: Collection[str]) -> list[str]:
+        stored = {row.session_id for rows in self._read(_updates_in) for row in rows}.difference(session_ids)
+        if not stored:
+            return []
         from hh_jupyter.export import otlp  # Loads protobuf.
 
-        return lambda body: otlp.with_updates(body, updates)
+        found: set[str] = set()
+
+        def collect(file: SpoolFile, here: bool, *_: bool) -> None:
+            ids = session_ids if here else [one for one in session_ids if one]
+            for condition, values in _of_sessions(ids):
+                for body in file.bodies(f"kind = 'spans' AND {condition}", values):
+                    found.update(otlp.event_ids(body))
+
+        self._read(collect)
+        return sorted(one for one in stored if bare_event_id(one) in found)
+
+    def _updater(self) -> Callable[[bytes], bytes]:
+        """Return a function that adds the stored updates of events to encoded spans, which are kept as they ended."""
+        return _updater([row for rows in self._read(_updates_in) for row in rows])
 
     @_on_worker
     def runs(self) -> list[StoredRun]:
@@ -665,9 +698,12 @@ class Spool:
     def clear(self, session_ids: Collection[str] | None = None) -> int:
         """Delete the rows of these sessions, or all, of this process and of dead ones; return the number of spans.
 
-        Their text is gone from the disk afterwards. The empty id means the rows of this process without a session.
+        Their text is gone from the disk afterwards, also that of updates of their events. The empty id means the rows
+        of this process without a session.
         """
         deleted = 0
+        if session_ids is not None:
+            session_ids = [*session_ids, *self._events_of(session_ids)]
 
         def delete(ids: Collection[str] | None, file: SpoolFile) -> None:
             nonlocal deleted
@@ -685,6 +721,21 @@ class Spool:
                 except OSError:
                     pass  # Another program has it open; it is deleted when it is too old.
         return deleted
+
+
+def _updates_in(file: SpoolFile, *_: bool) -> list[Record]:
+    return file.records("kind = 'event_update'")
+
+
+def _updater(rows: Iterable[Record]) -> Callable[[bytes], bytes]:
+    updates: dict[str, list[Any]] = {}
+    for row in rows:
+        updates.setdefault(bare_event_id(row.session_id), []).append(_document(row.body))
+    if not updates:
+        return lambda body: body
+    from hh_jupyter.export import otlp  # Loads protobuf.
+
+    return lambda body: otlp.with_updates(body, updates)
 
 
 def _of_sessions(session_ids: Iterable[str]) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -14,7 +14,7 @@ from hh_jupyter.display.snippet import MAX_CHARACTERS
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.parser import quoted
-from hh_jupyter.records.record import SpanRecord
+from hh_jupyter.records.record import CALL_KINDS, SpanRecord
 from hh_jupyter.records.selection import LAST, MAX_LISTED, SHORTEST_PREFIX, did_you_mean, no_cell
 from hh_jupyter.records.tree import SpanTree
 from hh_jupyter.tracing.span_store import span_log
@@ -74,7 +74,8 @@ class EditCommand:
         """Return the spans of the call that is meant, and a comment about the others in the cell."""
         cell = self._outputs.cells.resolve(word)
         if cell is not None:
-            calls = list(_model_calls(self._outputs.cells.records(cell)))
+            records = self._outputs.cells.records(cell)
+            calls = list(_model_calls(records, "llm")) or list(_model_calls(records, "embedding"))
             if not calls:
                 raise UsageError(f"%hh edit: cell {cell} has no model call. A tool is given by its name: %hh edit NAME")
             return calls[-1], _others(calls, cell)
@@ -85,7 +86,7 @@ class EditCommand:
             found = [record for record in records if f"{record.span_id:016x}".startswith(bare)]
         if not found:
             found = [record for record in records if bare in record.name.lower()]
-        kinds = [record for record in found if record.facts.kind in ("llm", "tool")]
+        kinds = [record for record in found if record.facts.kind in (*CALL_KINDS, "tool")]
         if kinds:
             return kinds[-1:], ""
         if found:
@@ -94,7 +95,9 @@ class EditCommand:
         if word == LAST or word.isdecimal():
             raise UsageError(f"%hh edit: {no_cell(word, self._outputs.cells.labels())}")
         names = dict.fromkeys(
-            clean(span_name(record.name), NAME_LENGTH) for record in records if record.facts.kind in ("llm", "tool")
+            clean(span_name(record.name), NAME_LENGTH)
+            for record in records
+            if record.facts.kind in (*CALL_KINDS, "tool")
         )
         hint = did_you_mean(word, list(names)[-MAX_LISTED:]) if names else "No call of a model or a tool is recorded."
         raise UsageError(f"%hh edit: no span {clean(word, NAME_LENGTH)}. {hint}")
@@ -114,11 +117,11 @@ class EditCommand:
         return f"hh: the code of the call is in {'this cell' if replace else 'a new cell below'}."
 
 
-def _model_calls(records: Sequence[SpanRecord]) -> Iterator[Call]:
-    """Yield the model calls of a cell by their start."""
+def _model_calls(records: Sequence[SpanRecord], kind: str) -> Iterator[Call]:
+    """Yield the model calls of a cell that are of this kind, by their start."""
     calls: list[list[SpanRecord]] = []
     for node in SpanTree.build(records).nodes:  # Depth first: what repeats a call stands below it.
-        if node.record.facts.kind == "llm":
+        if node.record.facts.kind == kind:
             if node.repeats and calls:
                 calls[-1].append(node.record)
             else:

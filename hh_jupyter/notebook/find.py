@@ -13,7 +13,6 @@ from hh_jupyter.export import otlp
 from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.outputs import Outputs
-from hh_jupyter.notebook.parser import quoted
 from hh_jupyter.notebook.sessions import SHORT_ID, TITLE_LENGTH, KnownSession, NotebookSessions, SessionStore
 from hh_jupyter.notebook.views import view_id_of
 from hh_jupyter.query import find_text
@@ -74,7 +73,7 @@ class FindCommand:
         if on_disk:
             spans = sum(session.spans for session in known.values()) + sum(not record.session_id for record in records)
             searched = f"{count(spans, 'span')} of {count(len(known), 'session')}"
-        typed = quoted(text) if shown == text else "TEXT"
+        typed = "TEXT" if shown != text else f"'{text}'" if " " in text and "'" not in text else text
         result = Found(shown, groups.latest_first(), searched, self._notes(typed, on_disk=on_disk, left_out=left_out))
         if not result.groups:
             return "\n".join([f"hh: no hits for {shown} in {searched}.", *result.notes])

@@ -26,6 +26,7 @@ from hh_jupyter.notebook.parser import (
     HHParser,
     session_parser,
     split,
+    split_text,
 )
 from hh_jupyter.notebook.session_magic import parse, run_body
 from hh_jupyter.notebook.sessions import SHORT_ID, NotebookSessions, SessionStore, sessions_text
@@ -102,7 +103,8 @@ class Commands:
         Raises:
             UsageError: the line is invalid or the command cannot be run.
         """
-        name, *words = split(line, "%hh") or ["status"]
+        first, _, text = line.strip().partition(" ")
+        name, *words = [first, *split_text(text)] if first == "find" else split(line, "%hh") or ["status"]
         name = "help" if name in HELP_FLAGS else name
         command = self._parser.command(name)
         if HELP_FLAGS.intersection(words):

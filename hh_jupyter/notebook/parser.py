@@ -391,7 +391,8 @@ def _add_commands(command: Callable[..., MagicParser]) -> None:
         " attributes."
     )
     find = command("find", about, "%hh find parcel", "%hh find where is my parcel --all", "%hh find timeout --errors")
-    find.takes("words", "what to find, plain text; white space matches any white space", "TEXT", nargs="*")
+    which = "what to find, plain text; white space matches any white space"
+    find.takes("words", which, "TEXT", nargs="*", type=find.expansion.plain)
     find.takes("--errors", "only failed spans")
     find.takes("--all", "also the sessions that earlier kernels left on disk")
 
@@ -500,6 +501,23 @@ def split(line: str, magic: str) -> list[str]:
     return words
 
 
+def split_text(line: str) -> list[str]:
+    """Split a line into options, before or after a text, and the text as one word.
+
+    Quotes and braces belong to the text, except quotes around all of it.
+    """
+    words = line.split()
+    first, last = 0, len(words)
+    while first < last and _OPTION.match(words[first]):
+        first += 1
+    while first < last and _OPTION.match(words[last - 1]):
+        last -= 1
+    text = " ".join(words[first:last])
+    if text[:1] in ("'", '"') and text.find(text[0], 1) == len(text) - 1:
+        text = text[1:-1]
+    return [*words[:first], *words[last:], *([text] if text else [])]
+
+
 def split_incomplete(line: str) -> tuple[list[str], str]:
     """Split a line that is being typed: its complete words, and the last one as typed, empty after a space."""
     words: list[str] = []
@@ -544,6 +562,10 @@ class Expansion:
     def text(self, word: str) -> str:
         """The word with its expressions replaced by `str` of their values."""
         return str(self._value(word, word))
+
+    def plain(self, word: str) -> str:
+        """The same for plain text, in which quotes and braces may have no meaning."""
+        return _EXPRESSION.sub(self._replacement, word)
 
     def pair(self, word: str) -> tuple[str, Any]:
         """Key and value of KEY=VALUE; the value is the object itself if it is one expression."""

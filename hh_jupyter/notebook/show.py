@@ -116,7 +116,7 @@ def select(label: str, command: str, outputs: Outputs, store: SessionStore, sess
         number, own = cell, outputs.cells.records(cell)
         note = _note(label, f"cell {number}", sessions, store)
         return Selection(label, own, lambda: export_of(own, tracer), cell=number, note=note)
-    if base == LAST or (base.isdecimal() and not store.named(base)):
+    if base == LAST or (base.isdecimal() and not (store.named(base) or store.named(label))):
         raise UsageError(f"%hh {command}: {no_cell(base, outputs.cells.labels())}")
     try:
         session = store.find(label, command)

@@ -315,7 +315,7 @@ def clear(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore, sc
     if is_own:
         runs = SelectedRuns.of([ALL], stored_runs(spool), {session.id for session in own}, others=False)
         ids += [NO_SESSION, *(run.id for run in runs.runs)]
-    tracer.exporter.delete(ids)
+    tracer.exporter.delete([*ids, *spool.events_of(ids)])
     of = "" if is_own or scope.others else f" of {_named(chosen)}"
     done = f"hh: {count(spool.clear(ids), 'span')}{of} deleted from {spool.directory}."
     rest = others if is_own else []

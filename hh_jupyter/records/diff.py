@@ -460,7 +460,8 @@ class TreeDiff:
         words = list(_changed_words(text_changes(*known))) if request or answer else []
         if before.record.name != after.record.name:
             words.insert(0, f"was {before.record.name}")
-        if before.record.status != after.record.status and "error" not in words:
+        if before.record.status != after.record.status:
+            words = [word for word in words if word != "error"]
             words.append(_STATUS_WORDS.get(after.record.status, after.record.status))
         changed = bool(words)
         if new in self._alignment.moved:

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Locator, expect
 
 from hh_jupyter.testing import Backend
 from hh_jupyter.testing.responses import TRACES
-from tests.browser.lab import Jupyter, Lab
+from tests.browser.lab import CELLS, Jupyter, Lab
 
 SETUP = """\
 import time
@@ -139,3 +139,29 @@ def test_a_page_that_receives_nothing_gets_another_model(browser: Browser, jupyt
         lab.run_all()
         expect(code_cell(lab, 2).locator(".hh-view")).to_be_visible(timeout=60_000)
         assert lab.page.evaluate("window.gaveUp")
+
+
+CALL = """\
+import time
+with hh.get_tracer().start_span("ask", attributes={
+    "openinference.span.kind": "LLM", "llm.model_name": "gpt-4o",
+    "llm.input_messages.0.message.role": "user", "llm.input_messages.0.message.content": f"What is {time.time()}?",
+}):
+    pass
+"""
+
+
+def test_the_code_of_a_call_replaces_a_cell_or_stands_below_it(browser: Browser, jupyter: Jupyter) -> None:
+    jupyter.write("edit.ipynb", ("%load_ext hh_jupyter\nimport hh_jupyter as hh", CALL, "%hh edit", "1\n%hh edit ask"))
+    with Lab(browser, jupyter.url, "edit.ipynb") as lab:
+        lab.run_all(4)
+        lab.page.wait_for_function(f"{CELLS}.length === 5")
+        found = [source for _, source in lab.sources()]
+        assert found[:2] + found[3:4] == ["%load_ext hh_jupyter\nimport hh_jupyter as hh", CALL, "1\n%hh edit ask"]
+        for source in found[2], found[4]:
+            assert source.startswith(
+                "# The same request again:\nimport openai\nopenai.OpenAI().chat.completions.create("
+            )
+            assert "What is " in source
+        lab.start(1)
+        expect(code_cell(lab, 1).locator(".hh-bar")).to_contain_text("1 call changed", timeout=30_000)

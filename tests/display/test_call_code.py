@@ -16,7 +16,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
 from hh_jupyter.conventions import content
-from hh_jupyter.conventions.facts import mapping
+from hh_jupyter.conventions.facts import SpanFacts, mapping
 from hh_jupyter.display.call_code import call_code
 from hh_jupyter.display.snippet import MAX_CHARACTERS, python_code
 from hh_jupyter.records.record import SpanDetails, SpanRecord, record_of
@@ -302,3 +302,49 @@ def test_a_request_to_google_has_its_form() -> None:
     assert [part["function_response"]["name"] for part in parts if "function_response" in part] == called
     (tools,) = arguments["config"]["tools"]
     assert {"name", "parameters_json_schema"} <= set(tools["function_declarations"][0])
+
+
+def embedding(**attributes: Any) -> tuple[SpanRecord, SpanDetails]:
+    span = first("openinference-openai-dual-semconv.json", "CreateEmbeddings")
+    return record_of(span), SpanDetails(attributes={**(span.attributes or {}), **attributes})
+
+
+def test_an_embedding_is_requested_again() -> None:
+    request = {"model": "text-embedding-3-small", "input": ["one", "two"], "dimensions": 256}
+    code = call_code(*embedding(**{"input.value": json.dumps(request)}))
+    assert code.endswith(
+        "openai.OpenAI().embeddings.create(\n    model='text-embedding-3-small',\n    input=['one', 'two'],\n"
+        "    dimensions=256,\n)"
+    )
+    wrapped = first("openinference-llamaindex-rag.json", "OpenAIEmbedding._get_query_embedding")
+    rebuilt = call_code(record_of(wrapped), details_of(wrapped))
+    assert rebuilt.endswith(
+        ".create(\n    model='text-embedding-3-small',\n    input=['When are refunds paid to the card?'],\n)"
+    )
+
+
+def test_what_limits_left_out_and_a_missing_model_are_said() -> None:
+    span = first("openinference-openai-chat.json")
+    cut = SpanDetails(attributes={**(span.attributes or {}), "honeyhive_metadata.hh_truncated": "2 attributes"})
+    assert "# The span was too large: 2 attributes left out, so the request may" in call_code(record_of(span), cut)
+    assert "left out" not in call_code(record_of(span), details_of(span))
+    record = replace(record_of(span), facts=SpanFacts(kind="llm"))
+    kept = {"openinference.span.kind": "LLM", "llm.input_messages.0.message.role": "user",
+            "llm.input_messages.0.message.content": "hi"}  # fmt: skip
+    code = call_code(record, SpanDetails(attributes=kept))
+    assert "# model is required; its value was not recorded.\n" in code
+    assert "    model='',\n" in code
+
+
+def test_a_variable_stands_for_an_image_that_would_be_left_out() -> None:
+    image = "data:image/png;base64," + "iVBORw0KGgoAAAANSUhEUgAA" * 20
+    message = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": image}}]}
+    request = {"model": "gpt-4o", "messages": [message]}
+    span = first("openinference-openai-chat.json")
+    details = SpanDetails(attributes={**(span.attributes or {}), "input.value": json.dumps(request)})
+    code = call_code(record_of(span), details)
+    assert "# Base64 data is left out; brackets hold its type and size.\n" in code
+    assert "[image/png, " in code
+    code = call_code(record_of(span), details, {"image": image})
+    assert "'url': image}" in code
+    assert "Base64" not in code

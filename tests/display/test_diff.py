@@ -178,7 +178,17 @@ def test_the_place_where_long_texts_differ_is_shown() -> None:
     texts = {"honeyhive_inputs.value": ("same " * 5_000 + "old end", "same " * 5_000 + "new end")}
     page = diff_html(view(diff(llm(), llm(), texts), detail="preview"))
     assert ">old</b> end" in page
+    assert "5,002 → 5,002 words" in page
     assert len(page.encode()) < 10_000
+    added = {"honeyhive_inputs.value": ("same " * 5_000, "same " * 5_000 + "new end")}
+    assert ">new end</b>" in diff_html(view(diff(llm(), llm(), added), detail="preview"))
+
+
+@pytest.mark.parametrize("new", ["a  b\nc", "a b c ", "a b c\x01"])
+def test_a_difference_that_cannot_be_seen_is_said(new: str) -> None:
+    found = view(diff(llm(), llm(), {"honeyhive_inputs.value": ("a b c", new)}), detail="preview")
+    for render_one in (diff_text, diff_html):
+        assert "only white space or control characters differ" in render_one(found)
 
 
 def test_a_sanitizer_that_removes_all_styles_leaves_the_marks() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import papermill
 import pytest
 from nbclient import NotebookClient
 
@@ -108,6 +109,16 @@ def test_of_several_calls_the_last_one_is_taken_and_the_others_are_named(kernel:
     assert models == ["'gpt-4o'", "'gpt-4.1'"]
 
 
+def test_an_embedding_is_taken_of_a_cell_without_other_model_calls(kernel: Kernel, fake: FakeLLM) -> None:
+    embed = "openai.OpenAI().embeddings.create(model='text-embedding-3-small', input=['one', 'two']);"
+    kernel.run(embed)
+    sent = fake.last_request
+    assert kernel.run(put(edit(kernel, "%hh edit"))["text"]).reply == "ok"
+    assert {**fake.last_request[1], "encoding_format": None} == {**sent[1], "encoding_format": None}
+    kernel.run(f"ask('gpt-4o')\n{embed}")
+    assert "chat.completions" in put(edit(kernel, "%hh edit"))["text"]
+
+
 def test_a_span_is_given_by_its_name(kernel: Kernel) -> None:
     kernel.run("@hh.trace(event_type='tool')\ndef find_parcel(id, where): return id\nfind_parcel('7', where='Oslo');")
     code = put(edit(kernel, "%hh edit find_parcel"))["text"]
@@ -130,13 +141,25 @@ def test_a_mistake_is_one_line(local: Kernel, line: str, message: str) -> None:
     assert message in edit(local, line).stderr
 
 
-def test_a_runner_of_notebooks_prints_the_code(tmp_path: Path, fake: FakeLLM, monkeypatch: pytest.MonkeyPatch) -> None:
+def with_nbclient(path: Path) -> Any:
+    return NotebookClient(nbformat.read(path, 4), timeout=60, kernel_name="python3").execute()
+
+
+def with_papermill(path: Path) -> Any:
+    return papermill.execute_notebook(path, path.with_name("out.ipynb"), progress_bar=False, kernel_name="python3")
+
+
+@pytest.mark.parametrize("run", [with_nbclient, with_papermill])
+def test_a_runner_of_notebooks_prints_the_code(
+    tmp_path: Path, fake: FakeLLM, monkeypatch: pytest.MonkeyPatch, run: Callable[[Path], Any]
+) -> None:
     env = kernel_environment(tmp_path, {"OPENAI_BASE_URL": f"{fake.url}/v1", "OPENAI_API_KEY": "sk-fake"})
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     cells = (f"%load_ext hh_jupyter\n{PRELUDE}", SETUP, CALLS["chat"], "%hh edit")
-    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    NotebookClient(made, timeout=60, kernel_name="python3").execute()
+    path = tmp_path / "in.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), path)
+    made = run(path)
     (output,) = made.cells[-1].outputs
     assert output.text.startswith("# The same request again:\n")
     assert "openai.OpenAI().chat.completions.create(" in output.text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.kernel.conftest import StartKernel
 from tests.kernel.driver import Kernel
 
@@ -76,3 +78,31 @@ def test_a_mistake_is_one_line_and_a_key_is_not_repeated(local: Kernel) -> None:
     key = "sk-proj-" + "a1B2" * 8
     cell = local.run(f"%hh find {key}")
     assert key not in cell.stdout
+
+
+@pytest.mark.parametrize(
+    "text", ["where's Tom's", '"city": "Oslo', "{a [b(", "a --errors b", "\\d+ $5.00", "'*' or \"?\""]
+)
+def test_the_text_is_plain_whatever_its_characters(local: Kernel, text: str) -> None:
+    local.run(f"with hh.get_tracer().start_span('plain', attributes={{'note': 'x ' + {text!r} + ' y'}}): pass")
+    for line in (f"%hh find {text}", f"%hh find --all {text}", f"%hh find '{text}'" if "'" not in text else ""):
+        if line:
+            found = local.run(line)
+            assert f"«{text}»" in found.output.text, found
+
+
+def test_a_variable_is_replaced(local: Kernel) -> None:
+    local.run("ticket = 'ticket 4711'\nspan('about ticket 4711');")
+    assert "«ticket 4711»" in local.run("%hh find {ticket}").output.text
+
+
+def test_feedback_given_after_the_cell_is_found_also_on_disk(start_kernel: StartKernel) -> None:
+    kernel = start_kernel()
+    kernel.run("event = '0b0f6a3e-2d0a-4a0e-9a57-3f0a2c1d9e11'\nwith hh.get_tracer().start_span('rated'):\n"
+               "    hh.enrich_span(update_event_id=event)")  # fmt: skip
+    kernel.run("hh.enrich_span(event_id=event, feedback={'why': 'too curt'})")
+    for line in ("%hh find too curt", "%hh find too curt --all"):
+        assert "«too curt»" in kernel.run(line).output.text, line
+    kernel.restart()
+    kernel.run("%load_ext hh_jupyter")
+    assert "«too curt»" in kernel.run("%hh find too curt --all").output.text

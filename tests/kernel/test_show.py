@@ -172,3 +172,8 @@ def test_feedback_given_later_is_shown_with_its_span(asking: Kernel) -> None:
     assert "[stars 5]" in shown.text
     assert ">stars 5</span>" in shown.html
     assert "stars" not in str(rated.output.versions)
+
+
+def test_a_session_may_be_named_like_a_run_of_a_cell(fresh: Kernel) -> None:
+    fresh.run("%%hh_session 99~2\nspan('odd')")
+    assert "odd" in fresh.run("%hh show 99~2").output.text

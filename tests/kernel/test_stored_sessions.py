@@ -393,3 +393,46 @@ def test_what_was_deleted_is_not_sent_later(start_kernel: StartKernel, behaviour
         kernel.run("%hh send")
         assert kernel.value("hh.get_tracer().force_flush(10_000)") is True
         assert [span["name"] for span in backend.spans()] == ["fine"]
+
+
+RATED = """import uuid
+event = str(uuid.uuid4())
+with hh.get_tracer().start_span("rated"):
+    hh.enrich_span(update_event_id=event)"""
+
+
+def updates(backend: Backend) -> list[Any]:
+    return [request.body["feedback"] for request in backend.requests if request.method == "PUT"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_feedback_on_a_span_is_sent_with_its_session(
+    start_kernel: StartKernel, backend: Backend, *, restarted: bool
+) -> None:
+    """The feedback names the event, not the session."""
+    kernel = start_kernel(HH_API_URL=backend.url)
+    kernel.run(f"%%hh_session one\n{RATED}")
+    kernel.run(f"%%hh_session two\n{RATED.replace('event', 'other')}")
+    kernel.run("hh.enrich_span(event_id=other, feedback={'ok': True})")
+    kernel.run("hh.enrich_span(event_id=event, feedback={'ok': False})")
+    if restarted:
+        kernel.value("hh.get_tracer().wait_processed()")
+        kernel.stop(now=True)
+        kernel = start_kernel(HH_API_URL=backend.url)
+    kernel.run("%hh login", answer=KEY)
+    assert kernel.run("%hh send one --yes").stdout.startswith("hh: 1 span of one sent to ")
+    assert kernel.value("hh.get_tracer().force_flush(10_000)") is True
+    assert updates(backend) == [{"ok": False}]
+
+
+def test_feedback_on_a_span_is_deleted_with_its_session(fresh: Kernel, tmp_path: Path) -> None:
+    fresh.run(f"%%hh_session one\n{RATED}")
+    fresh.run("hh.enrich_span(event_id=event, feedback={'why': 'a private reason'})")
+    fresh.value("hh.get_tracer().wait_processed()")
+
+    def on_disk() -> bool:
+        return any(b"a private reason" in file.read_bytes() for file in (tmp_path / "data").rglob("*.sqlite3*"))
+
+    assert on_disk()
+    fresh.run("%hh clear one")
+    assert not on_disk()

@@ -192,3 +192,15 @@ def test_thousands_of_equal_messages_end_soon() -> None:
     old = {**CHAT, "gen_ai.input.messages": messages(*[("user", "same")] * 4_000)}
     new = {**CHAT, "gen_ai.input.messages": messages(("user", "other"), *[("user", "same")] * 3_000, ("user", "end"))}
     assert diff_of(old, new, kind="llm").changed[0].what == ("user",)
+
+
+def test_a_changed_status_is_said_as_what_happened() -> None:
+    """Rather than as a text that differs."""
+    runs = [span(1, None, 0, 1, "step", trace=trace, error=error) for trace, error in ((1, None), (2, FAILED))]
+    details = {key_of(run): SpanDetails({}) for run in runs}
+    fine, failed = (SpanTree.build([run]) for run in runs)
+    for old, new, words in (failed, fine, ("no longer failed",)), (fine, failed, ("failed",)), (failed, failed, ()):
+        assert TreeDiff(old, new, lambda records: details).rows[0].what == words
+
+
+FAILED = SpanError("ValueError", "no")
