@@ -32,6 +32,7 @@ from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.redaction import Redactor, RedactorWithFunction
 from hh_jupyter.secret_rules import key_rule
 from hh_jupyter.settings import Settings
+from hh_jupyter.threads import evict_oldest
 
 if TYPE_CHECKING:
     from hh_jupyter.export.store import BodyStore
@@ -41,6 +42,9 @@ logger = logging.getLogger(__name__)
 
 SHORTEST_KEY: Final = 8
 """Characters. Shorter keys are not redacted: they are placeholders and occur inside ordinary words."""
+
+MAX_RESOURCES: Final = 1_000
+"""Number of resources that a finalizer remembers; programs that send spans to this one may bring any number."""
 
 
 class FinalBody(NamedTuple):
@@ -164,6 +168,7 @@ class Finalizer:
             if redacted:  # Secrets come from OTEL_RESOURCE_ATTRIBUTES or a command line.
                 named = Resource(attributes, named.schema_url)
             known = self._resources[id(resource)] = (resource, named)
+            evict_oldest(self._resources, MAX_RESOURCES)
         return known[1]
 
 
