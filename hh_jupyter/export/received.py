@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -36,6 +36,10 @@ class ReceivedSpan(ReadableSpan):
     """A span that ended in another process."""
 
     dropped_attributes = dropped_events = dropped_links = 0
+
+    def pop_attribute(self, key: str) -> Any:
+        """Remove an attribute and return its value; None if there is none."""
+        return cast("dict[str, Any]", self._attributes).pop(key, None)
 
 
 class InvalidSpanError(ValueError):

@@ -33,6 +33,7 @@ MAX_KNOWN: Final = 20_000
 
 FINALIZE_SECONDS: Final = 5.0
 
+_SESSION_KEYS: Final = (keys.SESSION_ID, keys.ASSOCIATION_PREFIX + keys.BAGGAGE_SESSION_ID)
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -123,9 +124,13 @@ hh: the address is random and void after %hh listen off or the end of this kerne
 
 
 def _with_own_session(span: ReceivedSpan, origin: Origin) -> Origin:
-    """Return the origin with the session that the span names, if it was traced with this package or HoneyHive's."""
-    session_id = (span.attributes or {}).get(keys.SESSION_ID)
-    if not isinstance(session_id, str) or not _UUID.fullmatch(session_id):
+    """Return the origin with the session that the span names, if it was traced with this package or HoneyHive's.
+
+    The attributes that name it are removed: what is no id must not be sent as one.
+    """
+    found = [span.pop_attribute(key) for key in _SESSION_KEYS]
+    session_id = next((each for each in found if isinstance(each, str) and _UUID.fullmatch(each)), None)
+    if session_id is None:
         return origin
     return origin._replace(baggage={**origin.baggage, keys.BAGGAGE_SESSION_ID: session_id.lower()})
 

@@ -53,6 +53,9 @@ LINGER_SECONDS: Final = 2.0
 TURN_SECONDS: Final = 5.0
 """Longest time that a request waits for its turns."""
 
+POLL_SECONDS: Final = 0.1
+"""Between two checks whether to stop listening; closing waits as long."""
+
 SPANS_PER_TURN: Final = 50
 
 SHARE: Final = 0.1
@@ -111,8 +114,10 @@ class Throttle:
         try:
             granted = self.wait(deadline)
             began = time.monotonic()
-            yield granted
-            self.spend(time.monotonic() - began)
+            try:
+                yield granted
+            finally:
+                self.spend(time.monotonic() - began)
         finally:
             self._turn.release()
 
@@ -158,7 +163,7 @@ class Receiver:
         self.path = f"/{secrets.token_urlsafe(24)}/v1/traces"
         self._server = _Server(self)
         self.port = int(self._server.server_address[1])
-        if start_thread(self._server.serve_forever, "hh_jupyter-receiver") is None:
+        if start_thread(self._server.serve_forever, "hh_jupyter-receiver", (POLL_SECONDS,)) is None:
             self._server.server_close()
             raise RuntimeError("no thread can be started here")
         _open.add(self)
@@ -210,7 +215,11 @@ class Receiver:
         """Have spans taken, and return the numbers of those that were rejected, by reason."""
         problems = Counter(str(each) for each in some if isinstance(each, InvalidSpanError))
         valid = [each for each in some if isinstance(each, ReceivedSpan)]
-        reason = self._take(valid) if valid else None
+        try:
+            reason = self._take(valid) if valid else None
+        except Exception as error:  # boundary: the other spans of the request can be taken.
+            logger.debug("received spans could not be taken", exc_info=True)
+            reason = f"the notebook failed to record them ({type(error).__name__})"
         if reason is None:
             self.received += len(valid)
         else:
