@@ -45,7 +45,7 @@ T = TypeVar("T")
 PAUSE_SECONDS: Final = 0.25
 """Between two rounds of updates: an output changes at most 4 times a second. The last change is never skipped.
 
-The pause is longer after rounds that took long; see `PAUSE_FACTOR`.
+After a round that took long it is `PAUSE_FACTOR` times as long as drawing took, up to the longest interval below.
 """
 
 POLL_SECONDS: Final = (0.5, 5.0)
@@ -90,8 +90,9 @@ class OutputUpdater(Generic[T]):
         self._runs_on = None
 
     def note_drawing(self, seconds: float) -> None:
-        """Count time that was spent on drawing; the next pause is in proportion to it."""
-        self._drawing_seconds += seconds
+        """Count time that an update took; the next pause is in proportion to it. The first drawing loads modules."""
+        if self.on_own_thread():
+            self._drawing_seconds += seconds
 
     def on_own_thread(self) -> bool:
         """Whether the updater is calling: on its thread, where slow work delays no cell, if there is one."""
@@ -117,7 +118,7 @@ class OutputUpdater(Generic[T]):
                 self._refresh_one(output)
             if self._closing.is_set() and self._requests.empty():
                 return
-            self._closing.wait(max(PAUSE_SECONDS, self._drawing_seconds * PAUSE_FACTOR))
+            self._closing.wait(max(PAUSE_SECONDS, min(self._drawing_seconds * PAUSE_FACTOR, POLL_SECONDS[1])))
 
     def _next(self, timeout: float | None) -> tuple[T, ...]:
         """Return the requested outputs, each once; wait for the first. Empty after `timeout` seconds without one."""
