@@ -10,6 +10,7 @@ from opentelemetry import baggage
 from opentelemetry import context as otel_context
 
 from hh_jupyter import HoneyHiveTracer
+from hh_jupyter.export import finalize
 from hh_jupyter.notebook.listen import Listener
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.settings import resolve
@@ -86,6 +87,17 @@ def test_spans_are_redacted_before_they_are_shown_and_sent(
     assert row.redacted == 2
     assert SECRET not in f"{row}{span_log().details(row)}{[request.body for request in backend.requests]}"
     assert len(backend.spans()) == 1
+
+
+def test_each_span_keeps_the_resource_of_its_program_however_many_there_are(
+    listener: Listener, tracer: HoneyHiveTracer, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finalize, "MAX_RESOURCES", 2)
+    for number in (1, 2, 3, 4, 1):
+        send(listener, document(span(f"work {number}", 10 + len(rows())), service=f"service {number}"))
+    assert tracer.force_flush()
+    services = [(each["name"][-1], each["resource"]["service.name"][-1]) for each in backend.spans()]
+    assert sorted(services) == [(each, each) for each in "11234"]
 
 
 def test_a_span_is_recorded_once_however_often_it_arrives(
