@@ -78,6 +78,17 @@ def test_a_span_takes_cell_session_and_baggage_of_its_parent_and_else_of_its_tra
     assert (found["elsewhere"].cell, found["elsewhere"].session_id) == (None, tracer.session_id)
 
 
+def test_of_two_sessions_in_one_trace_a_span_belongs_to_that_of_its_parent(
+    listener: Listener, tracer: HoneyHiveTracer
+) -> None:
+    with tracer.start_span("outer") as outer:
+        with tracer.with_session("first") as first, tracer.start_span("call") as call:
+            parent, trace = call.get_span_context().span_id, outer.get_span_context().trace_id
+        with tracer.with_session("second"), tracer.start_span("other call"):
+            send(listener, document(span("server", trace=trace, parent=parent)))
+    assert rows()["server"].session_id == first
+
+
 def test_spans_are_redacted_before_they_are_shown_and_sent(
     listener: Listener, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:

@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import socket
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -170,6 +171,29 @@ def test_what_is_not_for_it_is_refused_with_a_clear_status(receiver: Receiver, s
     assert token not in f"{response.headers}{body!r}"
     assert not spans
     assert send(receiver, document(SPAN))[0] == 200
+
+
+def zeros(megabytes: int) -> bytes:
+    """Compressed zeros, made without holding them."""
+    packer, part = zlib.compressobj(wbits=31), bytes(1_000_000)
+    return b"".join([*(packer.compress(part) for _ in range(megabytes)), packer.flush()])
+
+
+@pytest.mark.parametrize("case", ["a large body", "chunks", "a bomb"])
+def test_a_body_that_is_refused_is_never_held_in_memory(receiver: Receiver, case: str) -> None:
+    bomb, part = zeros(200), bytes(1_000_000)
+    headers = {
+        "a large body": {"content_length": "200000000"},
+        "chunks": {},
+        "a bomb": {"content_length": str(len(bomb)), "content_encoding": "gzip"},
+    }
+    tracemalloc.start()
+    try:
+        body = iter([bomb]) if case == "a bomb" else (part for _ in range(200))
+        assert send(receiver, body, **headers[case])[0] == 413
+        assert tracemalloc.get_traced_memory()[1] < 3 * MAX_BODY
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_body_without_a_length_is_refused(receiver: Receiver) -> None:
