@@ -128,6 +128,12 @@ class Throttle:
                 return False
         return not self.closing.is_set()
 
+    def close(self) -> None:
+        """Grant no more turns; waits for the current one, `TURN_SECONDS` at most."""
+        self.closing.set()
+        if self._turn.acquire(timeout=TURN_SECONDS):
+            self._turn.release()
+
     def spend(self, seconds: float) -> None:
         """Count time that receiving took. What one turn takes delays later ones by `TURN_SECONDS` at most."""
         self._balance(-seconds)
@@ -174,8 +180,8 @@ class Receiver:
         return f"http://{HOST}:{self.port}{self.path}"
 
     def close(self) -> None:
-        """Stop listening and close all connections."""
-        self.throttle.closing.set()
+        """Stop listening and close all connections. Nothing is taken afterwards."""
+        self.throttle.close()
         self._server.shutdown()
         self._server.server_close()
         self._server.close_connections()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 import requests
@@ -130,6 +131,28 @@ def test_spans_in_json_as_node_sends_them_appear_under_their_cell_after_it_has_e
     assert requests.post(url, body, headers={"Content-Type": "application/json"}, timeout=30).status_code == 200
     local.wait_for(lambda: "+1 after the cell ended" in cell.output.text, "the span from Node")
     assert HOSTILE not in cell.output.html
+
+
+def test_spans_that_arrive_while_the_cell_runs_are_shown_at_once(local: Kernel, tmp_path: Path) -> None:
+    url = listen(local)["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+    enough, ids = tmp_path / "enough", tmp_path / "ids"
+    local.start(
+        "import os\n"
+        "with hh.get_tracer().start_span('wait') as ours:\n"
+        "    context = ours.get_span_context()\n"
+        f"    open({str(ids)!r}, 'w').write(f'{{context.trace_id}} {{context.span_id}}\\n')\n"
+        f"    while not os.path.exists({str(enough)!r}): time.sleep(0.05)",
+        cell_id="waiting",
+    )
+    shown = lambda name: any(name in str(message) for message in local.hub_messages)  # noqa: E731
+    local.wait_for(lambda: shown("'wait'"), "the running cell")
+    trace, parent = map(int, ids.read_text().split())
+    body = document(span("from outside", 88, trace=trace, parent=parent))
+    assert requests.post(url, body, headers={"Content-Type": "application/json"}, timeout=30).status_code == 200
+    local.wait_for(lambda: shown("from outside"), "the span from outside")
+    assert not shown("'ended'")
+    enough.touch()
+    local.wait_for(lambda: shown("'ended'"), "the end of the cell")
 
 
 def test_it_listens_when_asked_and_no_longer_than_wanted(fresh: Kernel) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
 import requests
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
+from opentelemetry.sdk.resources import Resource
 
 from hh_jupyter import HoneyHiveTracer
-from hh_jupyter.export import finalize
+from hh_jupyter.export import finalize, received
 from hh_jupyter.notebook.listen import Listener
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.settings import resolve
@@ -100,6 +102,10 @@ def test_spans_are_redacted_before_they_are_shown_and_sent(
     assert len(backend.spans()) == 1
 
 
+def _service(resource: Resource) -> str:
+    return str(resource.attributes.get("service.name"))
+
+
 def test_each_span_keeps_the_resource_of_its_program_however_many_there_are(
     listener: Listener, tracer: HoneyHiveTracer, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +115,12 @@ def test_each_span_keeps_the_resource_of_its_program_however_many_there_are(
     assert tracer.force_flush()
     services = [(each["name"][-1], each["resource"]["service.name"][-1]) for each in backend.spans()]
     assert sorted(services) == [(each, each) for each in "11234"]
+    # What is remembered of them is bounded in two places: where they are decoded, and where they are redacted.
+    received._resource.cache_clear()
+    alive = [
+        each for each in gc.get_objects() if type(each) is Resource and "service 1" <= _service(each) < "service 9"
+    ]
+    assert len(alive) <= 2
 
 
 def test_a_span_is_recorded_once_however_often_it_arrives(
