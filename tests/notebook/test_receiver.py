@@ -351,9 +351,10 @@ def test_after_closing_nothing_listens_not_even_a_forked_child() -> None:
     waiting = socket.create_connection(("127.0.0.1", receiver.port), 30)
     fork = multiprocessing.get_context("fork")
     here, there = fork.Pipe()
-    child = fork.Process(target=there.recv)
+    child = fork.Process(target=lambda: (there.send("running"), there.recv()))
     child.start()
     try:
+        assert here.recv() == "running"
         receiver.close()
         assert refuses(receiver.port)
         assert waiting.recv(1) == b""
