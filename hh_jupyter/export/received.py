@@ -16,6 +16,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from hh_jupyter.export import otlp
+from hh_jupyter.values import plain_values
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -126,5 +127,6 @@ def _context(trace_id: bytes, span_id: bytes, is_remote: bool, state: str = "") 
 
 
 def _attributes(message: Any) -> dict[str, Any]:
-    found = otlp.values_of(message.attributes)
-    return {key: tuple(value) if type(value) is list else value for key, value in found.items()}
+    """Return attributes as OpenTelemetry takes them. It would log a warning that quotes any other key or value."""
+    found = plain_values(otlp.values_of(message.attributes))
+    return {key: tuple(value) if type(value) is list else value for key, value in found.items() if key}

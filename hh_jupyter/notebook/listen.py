@@ -136,5 +136,5 @@ def _with_own_session(span: ReceivedSpan, origin: Origin) -> Origin:
 
 
 def _counts(receiver: Receiver) -> str:
-    rejected = ", ".join(f"{count(number, 'span')} rejected: {why}" for why, number in receiver.rejected.items())
+    rejected = ", ".join(f"{count(number, 'span')} rejected: {why}" for why, number in dict(receiver.rejected).items())
     return f"{count(receiver.received, 'span')} received" + (f", {rejected}" if rejected else "")

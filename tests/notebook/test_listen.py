@@ -18,7 +18,7 @@ from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.settings import resolve
 from hh_jupyter.testing import Backend
 from hh_jupyter.tracing.context import with_cell
-from hh_jupyter.tracing.span_store import span_log
+from hh_jupyter.tracing.span_store import detail_store, span_log
 from tests.notebook.otlp_documents import document, span
 
 SECRET = "sk-proj-" + "Ab3dEf6hIj9kLm2n" * 3
@@ -94,12 +94,17 @@ def test_of_two_sessions_in_one_trace_a_span_belongs_to_that_of_its_parent(
 def test_spans_are_redacted_before_they_are_shown_and_sent(
     listener: Listener, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:
-    send(listener, document(span(f"call {SECRET}", gen_ai__prompt=f"my key is {SECRET}"), service=SECRET))
+    body = document(span(f"call {SECRET}", gen_ai__prompt=f"my key is {SECRET}"), service=SECRET)
+    hidden = f'"scope":{{"name":"x","attributes":[{{"key":"k","value":{{"stringValue":"{SECRET}"}}}}]}},"spans":'
+    send(listener, body.replace(b'"spans":', hidden.encode()))
     assert tracer.force_flush()
     (row,) = span_log().records()
     assert row.redacted == 2
     assert SECRET not in f"{row}{span_log().details(row)}{[request.body for request in backend.requests]}"
     assert len(backend.spans()) == 1
+    (encoded,) = detail_store().bodies([row.span_id])  # The backend does not show attributes of scopes.
+    assert b"REDACTED" in encoded.upper()
+    assert SECRET.encode() not in encoded
 
 
 def _service(resource: Resource) -> str:

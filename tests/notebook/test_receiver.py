@@ -291,6 +291,31 @@ def test_odd_fields_of_a_span_are_read_as_if_they_were_missing(
     assert not caplog.records
 
 
+def test_odd_attributes_are_read_as_plain_values_and_quoted_in_no_log(
+    receiver: Receiver, spans: Spans, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = ExportTraceServiceRequest()
+    span = message(request)
+    group = request.resource_spans[0]
+    event, link = span.events.add(name="event"), span.links.add(trace_id=b"\x01" * 16, span_id=b"\x02" * 8)
+    for owner in (group.resource, group.scope_spans[0].scope, span, event, link):
+        owner.attributes.add(key="nothing")
+        owner.attributes.add(key="").value.string_value = "no key"
+        owner.attributes.add(key="map").value.kvlist_value.values.add(key="a").value.int_value = 1
+        mixed = owner.attributes.add(key="mixed").value.array_value.values
+        mixed.add().int_value = 1
+        mixed.add().string_value = "two"
+        mixed.add().array_value.SetInParent()
+    assert send(receiver, request.SerializeToString(), content_type=PROTOBUF)[0] == 200
+    (found,) = spans
+    scope = found.instrumentation_scope
+    assert scope is not None
+    for owner in (found, found.resource, scope, found.events[0], found.links[0]):
+        read = dict(owner.attributes or {})
+        assert (set(read) - {"nothing"}, read["map"]) == ({"map", "mixed"}, '{"a": 1}')
+    assert not caplog.records
+
+
 def test_what_would_slow_the_notebook_is_rejected_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiver_module, "TURN_SECONDS", 0.2)
     monkeypatch.setattr(receiver_module, "SHARE", 1e-3)
@@ -351,7 +376,12 @@ def test_after_closing_nothing_listens_not_even_a_forked_child() -> None:
     waiting = socket.create_connection(("127.0.0.1", receiver.port), 30)
     fork = multiprocessing.get_context("fork")
     here, there = fork.Pipe()
-    child = fork.Process(target=lambda: (there.send("running"), there.recv()))
+
+    def run() -> None:
+        there.send("running")
+        there.recv()
+
+    child = fork.Process(target=run)
     child.start()
     try:
         assert here.recv() == "running"
