@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.export import endpoint, otlp
@@ -32,6 +33,7 @@ from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.redaction import Redactor, RedactorWithFunction
 from hh_jupyter.secret_rules import key_rule
 from hh_jupyter.settings import Settings
+from hh_jupyter.threads import evict_oldest
 
 if TYPE_CHECKING:
     from hh_jupyter.export.store import BodyStore
@@ -41,6 +43,9 @@ logger = logging.getLogger(__name__)
 
 SHORTEST_KEY: Final = 8
 """Characters. Shorter keys are not redacted: they are placeholders and occur inside ordinary words."""
+
+MAX_RESOURCES: Final = 1_000
+"""Number of resources, and of scopes, that a finalizer remembers; those of received spans may be any number."""
 
 
 class FinalBody(NamedTuple):
@@ -65,6 +70,7 @@ class Finalizer:
         self.settings = settings
         self._policy = _policy(settings)
         self._resources: dict[int, tuple[Resource, Resource]] = {}
+        self._scopes: dict[int, tuple[InstrumentationScope, InstrumentationScope]] = {}
         self._lost: list[str] = []
 
     def bodies(self, spans: Sequence[EndedSpan]) -> list[FinalBody]:
@@ -80,6 +86,8 @@ class Finalizer:
                 logger.debug("a span could not be finalized", exc_info=True)
                 self._lost.append(f"a span could not be finalized and is lost ({type(error).__name__})")
                 continue
+            if span.scope is not None and span.scope.attributes:  # Few have any.
+                span = span._replace(scope=self._scope_of(span.scope))
             key = record.session_id, record.cell
             group = groups.setdefault(key, [])
             group.append((span, record, entry))
@@ -164,6 +172,17 @@ class Finalizer:
             if redacted:  # Secrets come from OTEL_RESOURCE_ATTRIBUTES or a command line.
                 named = Resource(attributes, named.schema_url)
             known = self._resources[id(resource)] = (resource, named)
+            evict_oldest(self._resources, MAX_RESOURCES)
+        return known[1]
+
+    def _scope_of(self, scope: InstrumentationScope) -> InstrumentationScope:
+        """Return the redacted scope, the same object as long as it is remembered; see `_resource_of`."""
+        known = self._scopes.get(id(scope))
+        if known is None:
+            attributes, redacted = self._policy.redactor.attributes(dict(scope.attributes or {}))
+            kept = InstrumentationScope(scope.name, scope.version, scope.schema_url, attributes) if redacted else scope
+            known = self._scopes[id(scope)] = (scope, kept)
+            evict_oldest(self._scopes, MAX_RESOURCES)
         return known[1]
 
 

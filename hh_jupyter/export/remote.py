@@ -9,21 +9,19 @@ versions, and decoding runs no code. The calling process finalizes the spans onc
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import os
 import uuid
 import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+from opentelemetry.trace import Link, SpanContext
 
 from hh_jupyter.export.model import EndedSpan, Origin, RemoteOrigin, Request
 from hh_jupyter.threads import copied, evict_oldest
@@ -50,8 +48,6 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 
 MIN_COMPRESSED: Final = 8 * 1024
 """Size in bytes from which compression pays off; most calls make a few small spans."""
-
-_IS_REMOTE: Final = 0x200  # SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
 
 
 class Returned(NamedTuple):
@@ -263,6 +259,10 @@ def unpack(payload: bytes) -> Returned:
     Raises:
         ValueError, KeyError, TypeError, IndexError, zlib.error, DecodeError: the bytes are not a payload.
     """
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    from hh_jupyter.export.received import InvalidSpanError, spans_of  # Late: both load much that a start needs not.
+
     data = memoryview(zlib.decompress(payload))
     position = 4 + int.from_bytes(data[:4], "big")
     header = json.loads(bytes(data[4:position]))
@@ -270,88 +270,21 @@ def unpack(payload: bytes) -> Returned:
         (tracer, Request(*fields), _remote(outer)) for tracer, fields, outer in map(json.loads, header["requests"])
     ]
     spans: list[tuple[str, EndedSpan]] = []
+    dropped = header["dropped"]
     for tracer, cell, outer, baggage, own, size in header["groups"]:
         entries, remote = dict(baggage), _remote(outer)
-        for span in _decoded(bytes(data[position : position + size]), own):
+        request = ExportTraceServiceRequest.FromString(bytes(data[position : position + size]))
+        for span in spans_of(request, own=own):
+            if isinstance(span, InvalidSpanError):
+                dropped += 1
+                continue
             parent_id = span.parent.span_id if span.parent else None
             spans.append((tracer, EndedSpan(span, Origin(entries, None, cell, parent_id, remote=remote))))
         position += size
     spans.sort(key=lambda entry: entry[1].span.end_time or 0)
     receipt = header["receipt"][0], header["receipt"][1]
-    return Returned(header["id"], header["process"], receipt, spans, requests, header["dropped"])
+    return Returned(header["id"], header["process"], receipt, spans, requests, dropped)
 
 
 def _remote(fields: Sequence[Any] | None) -> RemoteOrigin | None:
     return None if fields is None else RemoteOrigin(fields[0], fields[1], fields[2], _remote(fields[3]))
-
-
-def _decoded(body: bytes, own: bool) -> Iterator[ReadableSpan]:
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
-    for group in ExportTraceServiceRequest.FromString(body).resource_spans:
-        resource = _resource(own, group.resource.SerializeToString(), group.schema_url)
-        for part in group.scope_spans:
-            scope = _scope(part.scope.SerializeToString(), part.schema_url)
-            yield from (_span(message, resource, scope) for message in part.spans)
-
-
-# Return the same object for the same worker: the finalizer keeps every resource and scope that it has seen.
-@functools.lru_cache(maxsize=1024)
-def _resource(own: bool, data: bytes, schema_url: str) -> Resource:
-    from opentelemetry.proto.resource.v1.resource_pb2 import Resource as Message
-
-    from hh_jupyter.export.resource import OwnResource
-
-    return (OwnResource if own else Resource)(_attributes(Message.FromString(data)), schema_url)
-
-
-@functools.lru_cache(maxsize=1024)
-def _scope(data: bytes, schema_url: str) -> InstrumentationScope | None:
-    from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope as Message
-
-    found = Message.FromString(data)
-    return InstrumentationScope(found.name, found.version, schema_url, _attributes(found)) if data else None
-
-
-class _ReturnedSpan(ReadableSpan):
-    """A span that ended in another process."""
-
-    dropped_attributes = dropped_events = dropped_links = 0
-
-
-def _span(message: Any, resource: Resource, scope: InstrumentationScope | None) -> ReadableSpan:
-    code = StatusCode(message.status.code)
-    parent_id, is_remote = message.parent_span_id, bool(message.flags & _IS_REMOTE)
-    span = _ReturnedSpan(
-        name=message.name,
-        context=_context(message.trace_id, message.span_id, False, message.trace_state),
-        parent=_context(message.trace_id, parent_id, is_remote) if parent_id else None,
-        resource=resource,
-        attributes=_attributes(message),
-        events=[Event(each.name, _attributes(each), each.time_unix_nano) for each in message.events],
-        links=[
-            Link(_context(each.trace_id, each.span_id, bool(each.flags & _IS_REMOTE)), _attributes(each))
-            for each in message.links
-        ],
-        kind=SpanKind(message.kind - 1),  # 0 is "unspecified" on the wire.
-        status=Status(code, message.status.message or None if code is StatusCode.ERROR else None),
-        start_time=message.start_time_unix_nano or None,
-        end_time=message.end_time_unix_nano or None,
-        instrumentation_scope=scope,
-    )
-    span.dropped_attributes = message.dropped_attributes_count
-    span.dropped_events, span.dropped_links = message.dropped_events_count, message.dropped_links_count
-    return span
-
-
-def _context(trace_id: bytes, span_id: bytes, is_remote: bool, state: str = "") -> SpanContext:
-    trace_state = TraceState.from_header([state]) if state else None
-    flags = TraceFlags(TraceFlags.SAMPLED)  # Other spans are not exported.
-    return SpanContext(int.from_bytes(trace_id, "big"), int.from_bytes(span_id, "big"), is_remote, flags, trace_state)
-
-
-def _attributes(message: Any) -> dict[str, Any]:
-    from hh_jupyter.export import otlp
-
-    found = otlp.values_of(message.attributes)
-    return {key: tuple(value) if type(value) is list else value for key, value in found.items()}

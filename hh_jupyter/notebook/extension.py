@@ -21,6 +21,7 @@ from hh_jupyter.notebook.config import KernelSettings, kernel_state, make_config
 from hh_jupyter.notebook.frontend import UpdatableOutputs
 from hh_jupyter.notebook.guard import guarded
 from hh_jupyter.notebook.instrument import Instrumentors, UntracedHint
+from hh_jupyter.notebook.listen import Listener
 from hh_jupyter.notebook.magics import Commands, HHMagics
 from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.places import front_end_of
@@ -181,6 +182,8 @@ class Extension:
         undo.callback(instrumentors.switch_off)
         self._untraced = UntracedHint(instrumentors.is_traced, self._shell.transform_cell, self._shell.user_ns)
         settings = self._settings
+        listener = Listener(self._tracer, span_log())
+        undo.callback(listener.close)
         commands = Commands(
             self._shell,
             self._sessions,
@@ -188,6 +191,7 @@ class Extension:
             self._cells,
             instrumentors,
             self._state.login,
+            listener,
             settings.set_trait,
             settings.log_in,
             lambda: self._replay,

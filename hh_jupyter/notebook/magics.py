@@ -19,6 +19,7 @@ from hh_jupyter.notebook.completion import Suggestions
 from hh_jupyter.notebook.config import Login, log_in
 from hh_jupyter.notebook.guard import failure_lines
 from hh_jupyter.notebook.instrument import Instrumentors
+from hh_jupyter.notebook.listen import Listener
 from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.parser import (
     HELP_FLAGS,
@@ -46,7 +47,7 @@ class Commands:
 
     Args:
         shell: the InteractiveShell.
-        sessions, outputs, cells, instrumentors, login: the parts of the extension that the commands act on.
+        sessions, outputs, cells, instrumentors, login, listener: the parts of the extension that the commands act on.
         set_trait: sets and applies a trait of the configuration.
         use_key: reconfigures the tracer with an API key.
         replay: returns the recordings of the kernel, which are loaded then.
@@ -60,12 +61,13 @@ class Commands:
         cells: Cells,
         instrumentors: Instrumentors,
         login: Login,
+        listener: Listener,
         set_trait: Callable[[str, Any], None],
         use_key: Callable[[str], None],
         replay: Callable[[], Replay],
     ) -> None:
         self._shell, self._sessions, self._outputs, self._cells = shell, sessions, outputs, cells
-        self._instrumentors, self._login = instrumentors, login
+        self._instrumentors, self._login, self._listener = instrumentors, login, listener
         self._set_trait, self._use_key, self._replay = set_trait, use_key, replay
         self._store = SessionStore(sessions, span_log())
         self.suggestions = Suggestions(sessions, self._store, outputs, instrumentors, lambda: replay().names())
@@ -81,6 +83,7 @@ class Commands:
             "send": self._send,
             "save": self._save,
             "clear": self._clear,
+            "listen": self._listen,
             "login": self._log_in,
             "display": self._display,
             "replay": self._replay_calls,
@@ -130,6 +133,7 @@ class Commands:
             all_settings=line.all,
             joins=tracer.provider_binding.uses_foreign_provider,
             exported_elsewhere=tracer.exported_elsewhere,
+            listening=self._listener.state(),
             trouble=[*filter(None, [threads.problem()]), *failure_lines()],
         )
         print(text)
@@ -192,6 +196,12 @@ class Commands:
     def _clear(self, line: Namespace) -> None:
         scope = Scope(line.others, confirmed=line.yes)
         print(clear(line.words, self._sessions.tracer, self._store, scope))
+
+    def _listen(self, line: Namespace) -> None:
+        try:
+            print(self._listener.close() if line.word else self._listener.open())
+        except (OSError, RuntimeError) as error:
+            raise UsageError(f"%hh listen: cannot listen on 127.0.0.1: {error}") from None
 
     def _log_in(self, line: Namespace) -> None:
         if line.key:

@@ -21,7 +21,7 @@ from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.snippet import python_code
 from hh_jupyter.display.view import CellView
 from hh_jupyter.notebook.cells import CellFrame
-from hh_jupyter.notebook.frontend import LazyHub, RunningCells
+from hh_jupyter.notebook.frontend import PAUSE_FACTOR, LazyHub, RunningCells
 from hh_jupyter.notebook.guard import guarded, note_failure
 from hh_jupyter.notebook.places import FrontEnd, Place
 from hh_jupyter.notebook.sessions import NotebookSessions, SessionStore
@@ -43,7 +43,10 @@ from hh_jupyter.tracing.tracer import HoneyHiveTracer
 T = TypeVar("T")
 
 PAUSE_SECONDS: Final = 0.25
-"""Between two rounds of updates: an output changes at most 4 times a second. The last change is never skipped."""
+"""Between two rounds of updates: an output changes at most 4 times a second. The last change is never skipped.
+
+After a round that took long it is `PAUSE_FACTOR` times as long as drawing took, up to the longest interval below.
+"""
 
 POLL_SECONDS: Final = (0.5, 5.0)
 """Between two checks of outputs whose spans are not all exported: the first interval, and the longest."""
@@ -64,6 +67,7 @@ class OutputUpdater(Generic[T]):
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._runs_on: int | None = None
+        self._drawing_seconds = 0.0
 
     def request(self, output: T) -> None:
         """Refresh this output soon. Thread-safe."""
@@ -85,6 +89,11 @@ class OutputUpdater(Generic[T]):
             self._refresh_one(output)
         self._runs_on = None
 
+    def note_drawing(self, seconds: float) -> None:
+        """Count time that an update took; the next pause is in proportion to it. The first drawing loads modules."""
+        if self.on_own_thread():
+            self._drawing_seconds += seconds
+
     def on_own_thread(self) -> bool:
         """Whether the updater is calling: on its thread, where slow work delays no cell, if there is one."""
         return threading.get_ident() == self._runs_on
@@ -104,11 +113,12 @@ class OutputUpdater(Generic[T]):
         while True:
             requested = self._next(poll if self._not_final else None)
             poll = POLL_SECONDS[0] if requested else min(poll * 2, POLL_SECONDS[1])
+            self._drawing_seconds = 0.0
             for output in requested or tuple(self._not_final.values()):
                 self._refresh_one(output)
             if self._closing.is_set() and self._requests.empty():
                 return
-            self._closing.wait(PAUSE_SECONDS)
+            self._closing.wait(max(PAUSE_SECONDS, min(self._drawing_seconds * PAUSE_FACTOR, POLL_SECONDS[1])))
 
     def _next(self, timeout: float | None) -> tuple[T, ...]:
         """Return the requested outputs, each once; wait for the first. Empty after `timeout` seconds without one."""
@@ -615,8 +625,10 @@ class Outputs:
             if place is None or output.mode == "off" or output.on_change is not None:
                 return
             if not output.shown or place.can_update:
+                began = time.monotonic()
                 place.show(self._views.static_view(output), output.display_id, update=output.shown)
                 output.shown = True
+                self._updater.note_drawing(time.monotonic() - began)
 
     def _state(self, output: CellOutput) -> OutputState:
         spans, export = self.cells.span_count(output.key), self._views.export(output)

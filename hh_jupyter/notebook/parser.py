@@ -421,6 +421,23 @@ def _add_commands(command: Callable[..., MagicParser]) -> None:
     save.takes("--force", "overwrite an existing file")
     save.takes("--others", others)
 
+    about = (
+        "Receives the spans of other programs on this machine, and shows them under the cell whose trace they continue."
+        " Prints the two environment variables with which the programs send them."
+    )
+    notes = (
+        "A program that is traced with OpenTelemetry, in any language, sends its spans here if it is started with these"
+        " variables, after 5 seconds if its SDK has the default OTEL_BSP_SCHEDULE_DELAY=5000. A request continues the"
+        " cell's trace if it carries the header traceparent, which the instrumentors of HTTP clients and"
+        " inject_context() write. Spans of other traces are in %hh show background. Where HTTP_PROXY is set, NO_PROXY"
+        " must name 127.0.0.1.\n\n"
+        "The receiver listens on 127.0.0.1 only, at a random address, until %hh listen off, %unload_ext or the end of"
+        " the kernel. It takes a tenth of the time of one core at most; spans beyond that are rejected. %hh shows how"
+        " many were received and rejected."
+    )
+    listen = command("listen", about, "%hh listen", "%hh listen off", notes=notes)
+    listen.takes("word", "stop listening", nargs="?", choices=("off",))
+
     about = "Sets how traced cells are shown from now on; without a mode, shows how they are."
     modes = "`auto` opens on an error, `line` never, `tree` always; `off` shows nothing, and tracing continues"
     display = command("display", about, "%hh display", "%hh display line", "%hh display off")

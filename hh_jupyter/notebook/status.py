@@ -67,6 +67,7 @@ def status_text(
     all_settings: bool = False,
     joins: bool = False,
     exported_elsewhere: bool = False,
+    listening: str | None = None,
     trouble: Iterable[str] = (),
 ) -> str:
     """Return the text of `%hh`.
@@ -80,6 +81,7 @@ def status_text(
         all_settings: include settings that have their defaults.
         joins: the spans come from an existing global TracerProvider.
         exported_elsewhere: another exporter of that provider sends the spans.
+        listening: where spans of other programs are received, and how many were; None if nothing listens.
         trouble: lines about failures of this extension.
     """
     if settings.disable_tracing:
@@ -99,6 +101,8 @@ def status_text(
     facts.append(("traced", ", ".join(traced) or "no library. %hh instrument"))
     if joins:
         facts.append(("provider", "using the existing global TracerProvider (its sampler, limits and resource apply)"))
+    if listening is not None:
+        facts.append(("listening", listening))
     facts += [("trouble", line) for line in trouble]
     lines = [head, *(f"  {name:<9} {text}" for name, text in facts)]
     others = [] if all_settings else ["  (all other settings have their defaults: %hh status --all)"]

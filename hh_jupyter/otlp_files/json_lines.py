@@ -208,6 +208,21 @@ def spans_of(document: Any) -> Iterator[tuple[ResourceSpans, Span]]:
         yield from _spans_of_resource(resource, f"resourceSpans[{number}]")
 
 
+def request_of(document: Any) -> ExportTraceServiceRequest:
+    """Return a document as one protobuf message; see `spans_of`."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    request, last, spans = ExportTraceServiceRequest(), None, None
+    for group, span in spans_of(document):
+        if group is not last:
+            last, added = group, request.resource_spans.add()
+            added.CopyFrom(group)
+            spans = added.scope_spans[0].spans
+        assert spans is not None
+        spans.append(span)
+    return request
+
+
 def _spans_of_resource(given: Any, where: str) -> Iterator[tuple[ResourceSpans, Span]]:
     from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span  # Loads protobuf.
 

@@ -19,7 +19,7 @@ from opentelemetry import trace as otel_trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Decision, Sampler, SamplingResult
-from opentelemetry.trace import Link, NoOpTracer, SpanKind, Tracer, TraceState, get_current_span
+from opentelemetry.trace import Link, NoOpTracer, SpanContext, SpanKind, Tracer, TraceState, get_current_span
 from opentelemetry.util.types import Attributes
 
 from hh_jupyter import attributes as keys
@@ -61,6 +61,8 @@ class HoneyHiveSpanProcessor(SpanProcessor):
 
     Attributes:
         logs: collects the events that libraries write as log records.
+        on_origin: called with the context and origin of each span that starts, for who receives the spans of other
+            processes that continue its trace; must not lock or raise.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class HoneyHiveSpanProcessor(SpanProcessor):
         self._kept_ancestor: dict[int, int | None] = {}
         self._open_spans = open_spans()
         self.logs = LogEventCollector(self._origins, put_late)
+        self.on_origin: Callable[[SpanContext, Origin], None] | None = None
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Note the span's session, cell and parent."""
@@ -96,6 +99,8 @@ class HoneyHiveSpanProcessor(SpanProcessor):
             self._remember_filtered(span_id, parent_id)
             return
         origin = self._origins[span_id] = self._origin(span, context, parent_id)
+        if self.on_origin is not None:
+            self.on_origin(span.context, origin)
         if origin.cell is not None and self._open_spans.wanted:
             self._open_spans.add(span, origin.cell)
 
@@ -135,6 +140,19 @@ class HoneyHiveSpanProcessor(SpanProcessor):
             return None
         parent_id = self.nearest_kept(None if span.parent is None else span.parent.span_id)
         return self._origin(span, otel_context.get_current(), parent_id)
+
+    def origin_of_received(self, span: ReadableSpan, continued: Origin | None) -> Origin | None:
+        """Return the origin of a span that ended in another process; None if the filters exclude it.
+
+        Args:
+            continued: the origin of the span whose trace it continues; None if this process has no such span.
+        """
+        parent_id = self.nearest_kept(None if span.parent is None else span.parent.span_id)
+        if not self.keeps(span.name):
+            self._remember_filtered(span.context.span_id, parent_id)
+            return None
+        origin = continued or self._origin(span, Context(), None)
+        return origin._replace(parent_id=parent_id)
 
     def move_request_to(self, session: Session) -> None:
         """Move the span of the current request into a session that its handler has started.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
+from hh_jupyter.notebook import outputs
 from hh_jupyter.notebook.outputs import OutputUpdater
 
 WAIT = 10.0
@@ -28,6 +31,25 @@ def test_many_requests_become_few_updates_and_the_last_one_is_never_skipped() ->
     updates.close()
     assert seen[-1] == 1000
     assert len(seen) < 10
+
+
+def test_after_drawing_that_took_long_the_cell_is_left_alone_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs, "POLL_SECONDS", (0.5, 60.0))
+    refreshes = threading.Semaphore(0)
+
+    def refresh(output: str) -> bool:
+        updates.note_drawing(10.0)
+        refreshes.release()
+        return True
+
+    updates = OutputUpdater(refresh)
+    updates.start()
+    updates.request("a")
+    assert refreshes.acquire(timeout=WAIT)
+    updates.request("a")
+    assert not refreshes.acquire(timeout=1.0)
+    updates.close()
+    assert refreshes.acquire(timeout=WAIT)
 
 
 def test_an_output_that_is_not_final_is_polled() -> None:

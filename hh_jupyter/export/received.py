@@ -1,0 +1,132 @@
+"""Spans that ended in another process: from OTLP messages to what the pipeline finalizes.
+
+The messages may come from any program, so nothing of them is taken for granted.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+
+from hh_jupyter.export import otlp
+from hh_jupyter.values import plain_values
+
+if TYPE_CHECKING:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+    from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+_IS_REMOTE: Final = 0x200  # SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
+
+_KINDS: Final = {kind.value + 1: kind for kind in SpanKind}  # 0 is "unspecified" on the wire.
+_CODES: Final = {code.value: code for code in StatusCode}
+
+_KEY: Final = r"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
+_MEMBER: Final = _KEY + r"=[!-+\--<>-~]{1,256}"
+_TRACE_STATE: Final = re.compile(rf"{_MEMBER}(?:,{_MEMBER}){{0,31}}")
+"""What W3C allows. OpenTelemetry logs a warning that quotes anything else."""
+
+
+class ReceivedSpan(ReadableSpan):
+    """A span that ended in another process."""
+
+    dropped_attributes = dropped_events = dropped_links = 0
+
+    def pop_attribute(self, key: str) -> Any:
+        """Remove an attribute and return its value; None if there is none."""
+        return cast("dict[str, Any]", self._attributes).pop(key, None)
+
+
+class InvalidSpanError(ValueError):
+    """A span message lacks what every span has. The message says what; it quotes nothing."""
+
+
+def spans_of(request: ExportTraceServiceRequest, *, own: bool = False) -> Iterator[ReceivedSpan | InvalidSpanError]:
+    """Yield the spans of a request in its order, decoded one at a time; for a message that is no span, the error.
+
+    Args:
+        request: the decoded request.
+        own: the resource is that of this package, so it is named by the settings of the tracer.
+    """
+    for group in request.resource_spans:
+        resource = _resource(own, group.resource.SerializeToString(), group.schema_url)
+        for part in group.scope_spans:
+            scope = _scope(part.scope.SerializeToString(), part.schema_url)
+            for message in part.spans:
+                try:
+                    yield _span(message, resource, scope)
+                except InvalidSpanError as error:
+                    yield error
+
+
+# Return the same object for the same process: the finalizer keeps resources by identity.
+@functools.lru_cache(maxsize=1024)
+def _resource(own: bool, data: bytes, schema_url: str) -> Resource:
+    from opentelemetry.proto.resource.v1.resource_pb2 import Resource as Message
+
+    from hh_jupyter.export.resource import OwnResource
+
+    return (OwnResource if own else Resource)(_attributes(Message.FromString(data)), schema_url)
+
+
+@functools.lru_cache(maxsize=1024)
+def _scope(data: bytes, schema_url: str) -> InstrumentationScope | None:
+    from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope as Message
+
+    found = Message.FromString(data)
+    return InstrumentationScope(found.name, found.version, schema_url, _attributes(found)) if data else None
+
+
+def _span(message: Span, resource: Resource, scope: InstrumentationScope | None) -> ReceivedSpan:
+    context = _context(message.trace_id, message.span_id, False, message.trace_state)
+    if context is None:
+        raise InvalidSpanError("a span needs a trace id of 16 bytes and a span id of 8 bytes, not all zero")
+    start, end = message.start_time_unix_nano, message.end_time_unix_nano
+    if not (start or end):
+        raise InvalidSpanError("a span needs a start time and an end time")
+    code = _CODES.get(message.status.code, StatusCode.UNSET)
+    events = [Event(each.name, _attributes(each), each.time_unix_nano or start or end) for each in message.events]
+    linked = [(_context(each.trace_id, each.span_id, _is_remote(each)), each) for each in message.links]
+    span = ReceivedSpan(
+        name=message.name,
+        context=context,
+        parent=_context(message.trace_id, message.parent_span_id, _is_remote(message)),
+        resource=resource,
+        attributes=_attributes(message),
+        events=events,
+        links=[Link(context, _attributes(each)) for context, each in linked if context is not None],
+        kind=_KINDS.get(message.kind, SpanKind.INTERNAL),
+        status=Status(code, message.status.message or None if code is StatusCode.ERROR else None),
+        start_time=start or end,
+        end_time=end or start,
+        instrumentation_scope=scope,
+    )
+    span.dropped_attributes = message.dropped_attributes_count
+    span.dropped_events = message.dropped_events_count
+    span.dropped_links = message.dropped_links_count + len(linked) - len(span.links)
+    return span
+
+
+def _is_remote(message: Any) -> bool:
+    return bool(message.flags & _IS_REMOTE)
+
+
+def _context(trace_id: bytes, span_id: bytes, is_remote: bool, state: str = "") -> SpanContext | None:
+    """Return a span context; None if one of the ids is not an id."""
+    if len(trace_id) != 16 or len(span_id) != 8 or not any(trace_id) or not any(span_id):
+        return None
+    trace_state = TraceState.from_header([state]) if _TRACE_STATE.fullmatch(state) else None
+    flags = TraceFlags(TraceFlags.SAMPLED)  # Other spans are not exported.
+    return SpanContext(int.from_bytes(trace_id, "big"), int.from_bytes(span_id, "big"), is_remote, flags, trace_state)
+
+
+def _attributes(message: Any) -> dict[str, Any]:
+    """Return attributes as OpenTelemetry takes them. It would log a warning that quotes any other key or value."""
+    found = plain_values(otlp.values_of(message.attributes))
+    return {key: tuple(value) if type(value) is list else value for key, value in found.items() if key}
