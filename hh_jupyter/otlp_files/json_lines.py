@@ -2,7 +2,8 @@
 
 The format is that of OpenTelemetry's file exporter ("OpenTelemetry Protocol File Exporter" of the specification). The
 Collector's `file` exporter writes it and its `otlpjsonfile` receiver reads it. The reader also accepts a file that is a
-single document, on one line or several, and files compressed with gzip. It accepts the deviations that occur in
+single document, on one line or several, files compressed with gzip, and HTML pages that hold such lines
+(`page_data.py`). It accepts the deviations that occur in
 practice: ids in base64 as in protobuf's own JSON mapping, the field names of the `.proto` files, enums by name, numbers
 for 64-bit integers, and the `instrumentationLibrarySpans` of OTLP before 0.15. Unknown fields are ignored.
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import base64
 import binascii
 import gzip
+import io
 import json
 import os
 import zlib
@@ -23,6 +25,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from hh_jupyter.errors import SpanFileError
 from hh_jupyter.export import otlp
+from hh_jupyter.otlp_files import page_data
 from hh_jupyter.redaction import shown
 from hh_jupyter.values import valid_utf8
 
@@ -46,18 +49,27 @@ def read(path: str | os.PathLike[str]) -> Iterator[tuple[ResourceSpans, Span]]:
     """
     name, line = os.fspath(path), 1
     with open(os.path.expanduser(name), "rb") as file:  # noqa: PTH111,PTH123  # An unknown home must not raise.
-        packed = file.read(len(GZIP)) == GZIP
+        head = file.read(page_data.HEAD_BYTES)
         file.seek(0)
         try:
-            for number, document in _documents(gzip.GzipFile(fileobj=file) if packed else file):
+            for number, document in _documents(_lines_of(file, head)):
                 line = number
                 yield from spans_of(document)
         except _TextError as error:
             raise SpanFileError(f"{name}, line {error.line}: {error}") from None
+        except page_data.NoSpansError as error:
+            raise SpanFileError(f"{name}: {error}") from None
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise SpanFileError(f"{name}, after line {line}: the compressed data is damaged or cut ({error})") from None
         except NotOtlpError as error:
             raise SpanFileError(f"{name}, line {line}: {error}") from None
+
+
+def _lines_of(file: IO[bytes], head: bytes) -> IO[bytes] | gzip.GzipFile:
+    """Return the file, or what is compressed in it, by its first bytes."""
+    if page_data.is_page(head):
+        return gzip.GzipFile(fileobj=io.BytesIO(page_data.packed(file.read())))
+    return gzip.GzipFile(fileobj=file) if head.startswith(GZIP) else file
 
 
 class _TextError(ValueError):
