@@ -16,6 +16,7 @@ import json
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from hh_jupyter.display import hub
@@ -72,7 +73,7 @@ class ReportFile(NamedTuple):
 def spans_page(
     bodies: Iterable[bytes], redactor: Redactor | RedactorWithFunction, titles: Mapping[str, str]
 ) -> ReportFile:
-    """Return a page with a view of each session.
+    """Return a page with a view of each session; of several, those without an error are folded.
 
     Args:
         bodies: serialised export requests; a span may be in several.
@@ -82,9 +83,21 @@ def spans_page(
     records = rows_of_bodies(bodies, redactor)
     shown = {session: str(redactor.text(title)[0]) for session, title in titles.items()}
     views = _views(records, shown)
+    if len(views) > 1:
+        views = [view if view.tree.deepest_error is not None else replace(view, mode="line") for view in views]
     names = [view.session_name for view in views if view.session_name]
     heading = names[0] if len(names) == len(views) == 1 else count(len({one.session_id for one in records}), "session")
-    return _page(heading, "\n".join(map(render, views)), views, records)
+    body = "\n".join(f"{_session_heading(view) if len(views) > 1 else ''}{_static(view)}" for view in views)
+    return _page(heading, body, views, records)
+
+
+def _static(view: CellView) -> str:
+    """Return the form without scripts, which is also printed: nothing in it is folded."""
+    return render(replace(view, mode="tree"))
+
+
+def _session_heading(view: CellView) -> str:
+    return f"<h2>{escape(view.session_name, MAX_TITLE)}</h2>\n" if view.session_name else ""
 
 
 def result_page(
@@ -137,8 +150,8 @@ def _span_lines(records: Sequence[ForeignRecord]) -> tuple[bytes, int]:
     by_key = {key_of(record): record for record in records}
     sources = {id(record.source): record.source for record in records}
     documents = [otlp.to_document(body) for source in sources.values() for body in source.bodies(records)]
-    spans = [span for one in documents for part in one["resourceSpans"] for scope in part["scopeSpans"]
-             for span in scope["spans"]]  # fmt: skip
+    scopes = [scope for one in documents for part in one["resourceSpans"] for scope in part["scopeSpans"]]
+    spans = [span for scope in scopes for span in scope["spans"]]
     used, cut = 0, 0
     for span in sorted(spans, key=lambda one: one.get("status", {}).get("code") != 2):
         record = by_key[int(span["traceId"], 16), int(span["spanId"], 16)]
@@ -152,7 +165,11 @@ def _span_lines(records: Sequence[ForeignRecord]) -> tuple[bytes, int]:
                 cut += 1
                 span.clear()
                 span.update(facts)
-                details = {**_details(record, _read(facts)), "dropped": facts.get("droppedAttributesCount", 0), "hint": _CUT}
+                details = {
+                    **_details(record, _read(facts)),
+                    "dropped": facts.get("droppedAttributesCount", 0),
+                    "hint": _CUT,
+                }
                 details.pop("attributes", None)
             else:
                 used += size
@@ -204,17 +221,28 @@ def _without_content(span: Mapping[str, Any]) -> dict[str, Any]:
 # The page.
 
 _STYLE: Final = """
-:root { color-scheme: light dark; } body { margin: 0; background: #fff; color: #1b1f27; font: 14px/1.5 system-ui, sans-serif; }
-main { max-width: 1280px; margin: 0 auto; padding: 16px; } h1 { font-size: 18px; margin: 0; }
-header { margin: 0 0 14px; overflow-wrap: anywhere; } header p { margin: 2px 0; opacity: .8; } .hh-output { margin: 0 0 14px !important; }
+:root { color-scheme: light dark; }
+body { margin: 0; background: #fff; color: #1b1f27; font: 14px/1.5 system-ui, sans-serif; }
+main { max-width: 1280px; margin: 0 auto; padding: 16px; }
+header { margin: 0 0 14px; overflow-wrap: anywhere; }
+header p { margin: 2px 0; opacity: .8; }
+h1 { margin: 0; font-size: 18px; }
+h2 { margin: 0 0 4px; font-size: 14px; }
+.hh-output { margin: 0 0 14px !important; }
 [data-focus="python"] { display: none; }
 @media (prefers-color-scheme: dark) { body { background: #0f1115; color: #e4e7ec; } }
 @media print {
-  :root { color-scheme: light; } body { background: #fff; color: #000; } main { max-width: none; padding: 0; }
-  .hh-live > .hh-view { display: none; } .hh-live.hh-live > :not(.hh-view) { display: block !important; }
-  tr, summary, .hh-run > div { break-inside: avoid; } * { print-color-adjust: exact; }
+  :root { color-scheme: light; }
+  body { background: #fff; color: #000; }
+  main { max-width: none; padding: 0; }
+  .hh-live > .hh-view { display: none; }
+  .hh-live.hh-live > :not(.hh-view) { display: block !important; }
+  tr, summary { break-inside: avoid; }
+  * { print-color-adjust: exact; }
 }
 """
+"""The page around the views. Printed are the static forms, which have no scroll bars; the page has no kernel to ask for
+Python code."""
 
 
 def _page(heading: str, body: str, views: Sequence[CellView], records: Sequence[ForeignRecord]) -> ReportFile:
@@ -244,13 +272,15 @@ def _page(heading: str, body: str, views: Sequence[CellView], records: Sequence[
 
 
 def _view_bytes(views: Sequence[CellView]) -> bytes:
-    """Return a line of JSON with the headers, then the columns of all views; views without an error are folded."""
+    """Return a line of JSON with the headers, then the columns of all views."""
     described, data = [], []
     for view in views:
         rows, columns = encode_rows(view)
         error = view.tree.deepest_error
-        header = {**encode_header(view), **rows, "open": len(views) == 1 or error is not None}
+        header = {**encode_header(view), **rows}
         header["selected"] = f"{error.record.span_id:016x}" if error is not None else None
-        described.append({"id": clean(view.view_id, 300), "header": header, "lengths": [len(column) for column in columns]})
+        described.append(
+            {"id": clean(view.view_id, 300), "header": header, "lengths": [len(column) for column in columns]}
+        )
         data += columns
     return b"\n".join((_json(described), b"".join(data)))

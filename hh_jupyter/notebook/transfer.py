@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 import webbrowser
 from collections.abc import Collection, Iterable, Sequence
@@ -402,15 +401,15 @@ def _why_local(tracer: HoneyHiveTracer) -> str:
 # `%hh save FILE`: spans as a file of OTLP JSON lines, which other tools read, or as an HTML page.
 
 PAGE_SUFFIXES: Final = (".html", ".htm")
-FILE_MODE: Final = 0o600
-"""Only the user may read the file: it contains prompts and answers."""
+"""A file with one of these endings is written as an HTML page with the interactive view."""
 
 
 def save(words: Sequence[str], store: SessionStore, *, replace: bool = False, others: bool = False) -> str:
-    """Write the spans of this kernel, or of the named sessions, to a file.
+    """Write the spans of this kernel, or of the named sessions, to a file of OTLP JSON lines or an HTML page.
 
     Args:
-        words: path of the file, with the ending `.html` for a page; then names or ids of sessions, or "all" for those of this kernel.
+        words: path of the file, of a page if it ends with `.html`; then names or ids of sessions, or "all" for those of
+            this kernel.
         store: finds sessions.
         replace: overwrite an existing file.
         others: include the sessions of other kernels on disk.
@@ -451,30 +450,12 @@ def save(words: Sequence[str], store: SessionStore, *, replace: bool = False, ot
 
 
 def _write(path: Path, parts: Iterable[tuple[bytes, Iterable[int]]]) -> set[int]:
-    """Write a temporary file in the same folder, then rename it: the file is complete or does not exist.
+    from hh_jupyter.otlp_files.json_lines import write
 
-    Args:
-        path: path of the file.
-        parts: its parts, each with the ids of the spans in it.
-
-    Returns:
-        The ids of the spans in it; empty if it was not written.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    saved: set[int] = set()
     try:
-        try:
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "wb") as file:
-                for part, span_ids in parts:
-                    file.write(part)
-                    saved.update(span_ids)
-            if saved:
-                temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        return write(path, parts)
     except OSError as error:
         raise UsageError(f"%hh save: {path} cannot be written ({error.strerror or error}).") from None
-    return saved
 
 
 # `%hh open`: a session's page in the web application.

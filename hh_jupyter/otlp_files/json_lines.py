@@ -3,9 +3,9 @@
 The format is that of OpenTelemetry's file exporter ("OpenTelemetry Protocol File Exporter" of the specification). The
 Collector's `file` exporter writes it and its `otlpjsonfile` receiver reads it. The reader also accepts a file that is a
 single document, on one line or several, files compressed with gzip, and HTML pages that hold such lines
-(`page_data.py`). It accepts the deviations that occur in
-practice: ids in base64 as in protobuf's own JSON mapping, the field names of the `.proto` files, enums by name, numbers
-for 64-bit integers, and the `instrumentationLibrarySpans` of OTLP before 0.15. Unknown fields are ignored.
+(`page_data.py`). It accepts the deviations that occur in practice: ids in base64 as in protobuf's own JSON mapping, the
+field names of the `.proto` files, enums by name, numbers for 64-bit integers, and the `instrumentationLibrarySpans` of
+OTLP before 0.15. Unknown fields are ignored.
 
 Protobuf's `ParseDict` is not used: it reads ids only as base64, takes several times as long, and its errors name Python
 types.
@@ -19,8 +19,10 @@ import gzip
 import io
 import json
 import os
+import secrets
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from hh_jupyter.errors import SpanFileError
@@ -148,6 +150,38 @@ def lines(bodies: Iterable[bytes], wanted: Collection[bytes] | None = None) -> I
             continue
         if new := _take_new(request, seen, wanted):
             yield otlp.to_json(request.SerializeToString()) + b"\n", [int.from_bytes(span_id, "big") for span_id in new]
+
+
+FILE_MODE: Final = 0o600
+"""Only the user may read a file of spans: it contains prompts and answers."""
+
+
+def write(path: Path, parts: Iterable[tuple[bytes, Iterable[int]]], *, even_without_spans: bool = False) -> set[int]:
+    """Write a temporary file in the same folder, then rename it: the file is complete or does not exist.
+
+    Args:
+        path: path of the file, which is replaced.
+        parts: its parts, each with the ids of the spans in it.
+        even_without_spans: else no file is written without spans.
+
+    Returns:
+        The ids of the spans in it.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    saved: set[int] = set()
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "wb") as file:
+            for part, span_ids in parts:
+                file.write(part)
+                saved.update(span_ids)
+        if saved or even_without_spans:
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return saved
 
 
 def _take_new(request: ExportTraceServiceRequest, seen: set[bytes], wanted: Collection[bytes] | None) -> list[bytes]:

@@ -11,7 +11,6 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from hh_jupyter.export import otlp
 from hh_jupyter.export.final_span import encodable
-from hh_jupyter.otlp_files import json_lines
 from hh_jupyter.redaction import Redactor
 from hh_jupyter.report_file import ReportFile, spans_page
 from tests.browser.sample_cells import SESSION, Cell
