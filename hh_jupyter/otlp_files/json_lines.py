@@ -60,7 +60,7 @@ def read(path: str | os.PathLike[str]) -> Iterator[tuple[ResourceSpans, Span]]:
         except _TextError as error:
             raise SpanFileError(f"{name}, line {error.line}: {error}") from None
         except page_data.NoSpansError as error:
-            raise SpanFileError(f"{name}: {error}") from None
+            raise SpanFileError(f"{name}, line {line}: {error}") from None
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise SpanFileError(f"{name}, after line {line}: the compressed data is damaged or cut ({error})") from None
         except NotOtlpError as error:

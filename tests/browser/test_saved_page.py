@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 import hh_jupyter as hh
+from tests.browser.inert import OURS, elements, handlers
 from tests.browser.sample_cells import hostile, many, pictures, support_agent
 from tests.browser.saved_pages import bodies, saved
-from tests.browser.test_hostile_page import OURS, elements, handlers
 from tests.display.hostile import HOSTILE
 
 Open = Callable[..., Page]
