@@ -101,7 +101,7 @@ def _session_heading(view: CellView) -> str:
 
 
 def result_page(
-    title: str, report: str, bodies: Iterable[bytes], redactor: Redactor | RedactorWithFunction, sessions: set[str]
+    title: str, report: str, bodies: Iterable[bytes], redactor: Redactor | RedactorWithFunction
 ) -> ReportFile:
     """Return a page with the report of a result, whose rows unfold to their spans.
 
@@ -110,10 +110,9 @@ def result_page(
         report: HTML of the report; it has an element for the view of each session.
         bodies: serialised export requests.
         redactor: redacts the spans.
-        sessions: ids of the sessions whose spans the page holds.
     """
-    records = [one for one in rows_of_bodies(bodies, redactor) if one.session_id in sessions]
-    return _page(title, report, _views(records, {}, most=len(sessions)), records)
+    records = rows_of_bodies(bodies, redactor)
+    return _page(title, report, _views(records, {}, most=len(records)), records)
 
 
 def _views(records: Sequence[ForeignRecord], titles: Mapping[str, str], most: int = MAX_VIEWS) -> list[CellView]:

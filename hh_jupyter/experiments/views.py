@@ -363,7 +363,7 @@ def save_result(result: ExperimentResultSummary, path: Path) -> None:
 
     report = result_report(result, None, FILE_ROWS, "full")
     sessions = {row.session_id for row in result.rows if row.state in ("failed", "wrong")}
-    page = result_page(report.title, report_html(report), _bodies(sessions), current_redactor(), sessions)
+    page = result_page(report.title, report_html(report), _bodies(sessions), current_redactor())
     write(path, [(page.data, page.span_ids)], even_without_spans=True)
 
 

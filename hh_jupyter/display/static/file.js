@@ -1,6 +1,6 @@
 /** The view in a file: the data in the page stands in for the kernel. `report_file.py` writes the page. */
 
-/** @import { Details, Header, Model } from "./types.js" */
+/** @import { Header, Model } from "./types.js" */
 
 import { initialize } from "./hub.js";
 
@@ -54,7 +54,7 @@ function plainValue(value) {
 
 /**
  * The details of a span; attributes that are short are in the span only.
- * @param {any} span @returns {Details}
+ * @param {any} span @returns {any} `Details`, with the images in base64
  */
 function detailsOf({ details, attributes, startTimeUnixNano, traceId, spanId }) {
   const known = [["started", new Date(Number(startTimeUnixNano) / 1e6).toISOString()], ["trace id", traceId], ["span id", spanId]];
