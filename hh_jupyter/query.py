@@ -87,8 +87,8 @@ class SpanList(Sequence[SpanRecord]):
         """Read a file of OTLP JSON. The spans are redacted; see the class.
 
         The file holds one export request per line, as written by the Collector's `file` exporter, `%hh save` and
-        `to_otlp_json`, or a single document, and may be compressed with gzip. Ids are hexadecimal or base64. Logs and
-        metrics are ignored.
+        `to_otlp_json`, or a single document, and may be compressed with gzip; or it is a page of `%hh save`. Ids are
+        hexadecimal or base64. Logs and metrics are ignored.
 
         Args:
             path: path of the file.

@@ -97,6 +97,12 @@ def front_end_module() -> str:
 
 
 @cache
+def file_script() -> str:
+    """Return the front end of an HTML file: the joined module, and the data in the page in place of the kernel."""
+    return f"{front_end_module()}\n{_minified(_read('file.js'))}"
+
+
+@cache
 def packed_front_end() -> str:
     """Return a module that unpacks the joined module and the style in the browser: a third of the size on the socket.
 

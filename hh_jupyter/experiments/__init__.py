@@ -15,6 +15,7 @@ results.ResultExtensions.reports = {
     ExperimentResultSummary: views.result_report,
     RunComparisonResult: comparison_view.comparison_report,
 }
+results.ResultExtensions.save = staticmethod(views.save_result)
 results.ResultExtensions.compare = staticmethod(comparison.compare_results)
 
 __all__ = [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
@@ -50,11 +52,18 @@ class Compare(Protocol):
     ) -> RunComparisonResult: ...
 
 
+class Save(Protocol):
+    """Writes a result to a file."""
+
+    def __call__(self, result: ExperimentResultSummary, path: Path, /) -> None: ...
+
+
 class ResultExtensions:
     """Functions of modules that import this one, for methods of results. `hh_jupyter.experiments` sets them."""
 
     reports: Mapping[type, ReportOf]
     compare: Compare
+    save: Save
 
 
 class Displayed:
@@ -258,6 +267,28 @@ class ExperimentResultSummary(Displayed):
             SettingError: no run of this id is stored on this machine, and there is no API key to query the backend.
         """
         return ResultExtensions.compare(self, old, lower_is_better)
+
+    def save(self, path: str | os.PathLike[str], *, replace: bool = False) -> None:
+        """Write the result to an HTML page, which opens from disk without a network. Only the user may read the file.
+
+        The page has the report with the texts of the rows; failed and wrong rows unfold to their redacted spans. It
+        holds up to 5 MB of the spans' content, and says what it leaves out. `%hh show run.html` shows the spans.
+
+        Example:
+            >>> result.save("run.html")  # doctest: +SKIP
+
+        Args:
+            path: path of the file.
+            replace: overwrite an existing file.
+
+        Raises:
+            FileExistsError: the file exists, and `replace` is false.
+            OSError: the file cannot be written.
+        """
+        target = Path(os.path.expanduser(path))  # noqa: PTH111  # An unknown home folder must not raise.
+        if target.exists() and not replace:
+            raise FileExistsError(f"{target} exists. save({os.fspath(path)!r}, replace=True) replaces it.")
+        ResultExtensions.save(self, target)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row for each data point, including failed ones: ids, metrics, seconds, cost, errors.

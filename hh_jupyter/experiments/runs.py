@@ -200,9 +200,13 @@ def without_secrets(value: Any, settings: Settings) -> Any:
 
 def text_without_secrets(text: str) -> str:
     """The text with secrets redacted as the current tracer does it: notebooks are saved, committed and mailed."""
+    return str(current_redactor().text(text)[0])
+
+
+def current_redactor() -> Redactor | RedactorWithFunction:
+    """The redactor of the current tracer; without one, as `_default_settings` says."""
     tracer = current_tracer()
-    settings = tracer.settings if tracer is not None else _default_settings()
-    return str(redactor_for(settings).text(text)[0])
+    return redactor_for(tracer.settings if tracer is not None else _default_settings())
 
 
 def _default_settings() -> Settings:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display import updatable_output
 from hh_jupyter.display.content import Detail
-from hh_jupyter.display.report import Report, Section
+from hh_jupyter.display.report import Report, Section, report_html
 from hh_jupyter.display.table import GAP, Cell, Column, Line, Piece, SpansLink, Table, Tone
 from hh_jupyter.display.view import Mark
 from hh_jupyter.experiments.dataset import LOCAL_PREFIX, is_generated
@@ -35,8 +36,11 @@ from hh_jupyter.experiments.results import (
     ExperimentResultSummary,
     ResultRow,
 )
-from hh_jupyter.experiments.runs import text_without_secrets
+from hh_jupyter.experiments.runs import current_redactor, text_without_secrets
 from hh_jupyter.experiments.usage import SessionUsage
+from hh_jupyter.tracing import registry
+from hh_jupyter.tracing.api import current_tracer
+from hh_jupyter.tracing.span_store import detail_store, span_log
 
 SHORT_ID: Final = 8
 ALL_ROWS: Final = Piece("result.to_pandas()", "code")
@@ -337,3 +341,38 @@ def more_of(left: Sequence[Any], noun: str) -> Line:
 def seconds_text(seconds: float | None) -> str:
     """A duration; empty if unknown."""
     return "" if seconds is None else fmt.duration(round(seconds * 1e9))
+
+
+# The result as a file
+
+FILE_ROWS: Final = 500
+"""Most rows of a table in the file."""
+
+PROCESS_SECONDS: Final = 2.0
+"""Longest wait until the spans that have ended are processed."""
+
+
+def save_result(result: ExperimentResultSummary, path: Path) -> None:
+    """Write an HTML page with the report, whose failed and wrong rows unfold to their spans.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from hh_jupyter.otlp_files.json_lines import write
+    from hh_jupyter.report_file import result_page  # Late: few results are saved.
+
+    report = result_report(result, None, FILE_ROWS, "full")
+    sessions = {row.session_id for row in result.rows if row.state in ("failed", "wrong")}
+    page = result_page(report.title, report_html(report), _bodies(sessions), current_redactor())
+    write(path, [(page.data, page.span_ids)], even_without_spans=True)
+
+
+def _bodies(sessions: set[str]) -> list[bytes]:
+    """Return the encoded spans of sessions, from memory or from disk."""
+    registry.wait_all_processed(PROCESS_SECONDS)
+    records = [record for record in span_log().records() if record.session_id in sessions]
+    tracer = current_tracer()
+    spool = tracer.spool if tracer is not None else None
+    others = sorted(sessions - {record.session_id for record in records}) if spool is not None else ()
+    stored = [body for session in others for body in spool.bodies(session)] if spool is not None else []
+    return [*stored, *detail_store().bodies_of(records)]

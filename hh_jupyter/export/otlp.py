@@ -289,19 +289,24 @@ def join(bodies: Iterable[bytes]) -> bytes:
 
 
 def to_json(body: bytes) -> bytes:
+    """Convert a request to OTLP JSON as text; see `to_document`."""
+    return json.dumps(to_document(body), separators=(",", ":")).encode()
+
+
+def to_document(body: bytes) -> dict[str, Any]:
     """Convert a request to OTLP JSON: ids in hex, enums as numbers (OTLP 1.x, "JSON Protobuf Encoding")."""
     from google.protobuf.json_format import MessageToDict
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
     request = ExportTraceServiceRequest.FromString(body)
-    document = MessageToDict(request, use_integers_for_enums=True)
+    document: dict[str, Any] = MessageToDict(request, use_integers_for_enums=True)
     for message, plain in _span_pairs(request, document):
         plain["traceId"], plain["spanId"] = message.trace_id.hex(), message.span_id.hex()
         if message.parent_span_id:
             plain["parentSpanId"] = message.parent_span_id.hex()
         for link, plain_link in zip(message.links, plain.get("links", ()), strict=False):
             plain_link["traceId"], plain_link["spanId"] = link.trace_id.hex(), link.span_id.hex()
-    return json.dumps(document, separators=(",", ":")).encode()
+    return document
 
 
 def _span_pairs(request: Any, document: Mapping[str, Any]) -> Iterable[tuple[Span, dict[str, Any]]]:

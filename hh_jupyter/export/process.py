@@ -39,8 +39,8 @@ def taking_shared_locks() -> Iterator[None]:
 class DeferredSignals:
     """A block in which no handler of a signal runs, so that none can cut the work short by an exception.
 
-    Signals that arrived are handled at the end of the block, or in `allowed` within it. Handlers run on the main thread:
-    on others it does nothing.
+    Signals that arrived are handled at the end of the block, or in `allowed` within it. Handlers run on the main
+    thread: elsewhere it does nothing.
 
     Attributes:
         raised: what a handler raised in `allowed`; raised again at the end of the block.

@@ -411,12 +411,11 @@ def _add_commands(command: Callable[..., MagicParser]) -> None:
 
     about = (
         "Writes the spans of this kernel, or of the named sessions, as OTLP JSON lines, which the OpenTelemetry"
-        " Collector reads."
+        " Collector reads; to `report.html`, as a page with the interactive view, which opens without a network."
     )
-    save = command(
-        "save", about, "%hh save spans.jsonl", "%hh save spans.jsonl refund-triage", "%hh save spans.jsonl --force"
-    )
-    save.takes("word", "path of the file", "FILE")
+    examples = ("%hh save spans.jsonl", "%hh save report.html refund-triage", "%hh save spans.jsonl --force")
+    save = command("save", about, *examples)
+    save.takes("word", "path of the file; `.html` makes it a page", "FILE")
     save.takes("words", "a session to write; default: `all` of this kernel", "SESSION|all", nargs="*")
     save.takes("--force", "overwrite an existing file")
     save.takes("--others", others)

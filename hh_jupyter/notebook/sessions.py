@@ -31,6 +31,7 @@ from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.records.selection import ALL, LAST, MAX_LISTED, Candidate, SelectionError, choose, matching
+from hh_jupyter.settings import Settings
 from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.span_store import detail_store
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -426,6 +427,11 @@ class SessionStore:
 
     def __init__(self, sessions: NotebookSessions, log: SpanLog) -> None:
         self._sessions, self._log = sessions, log
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the notebook's tracer."""
+        return self._sessions.tracer.settings
 
     def all(self) -> list[KnownSession]:
         """Return every session that has spans in memory or on disk, ordered by their latest span."""

@@ -26,7 +26,7 @@ from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.runs import run_history
 from hh_jupyter.tracing.span_store import Selected, span_log
 
-FILE_SUFFIXES: Final = (".json", ".jsonl", ".otlp", ".gz")
+FILE_SUFFIXES: Final = (".json", ".jsonl", ".otlp", ".gz", ".html", ".htm")
 """An argument with one of these endings, or with a path separator, is a file and not a session."""
 
 _SEPARATORS: Final = tuple(filter(None, ("/", os.sep, os.altsep)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 import webbrowser
 from collections.abc import Collection, Iterable, Sequence
@@ -16,6 +15,7 @@ from IPython.core.error import StdinNotImplementedError, UsageError
 from hh_jupyter.display.format import clean, count
 from hh_jupyter.errors import BackendError
 from hh_jupyter.experiments.local_runs import LocalRun, choose_run, end_at_backend, make_at_backend, stored_runs
+from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.export.spool import Spool
 from hh_jupyter.notebook.sessions import KnownSession, SessionStore
 from hh_jupyter.notebook.status import kept_here, local_mode
@@ -398,17 +398,18 @@ def _why_local(tracer: HoneyHiveTracer) -> str:
     return "no API key is set. Use %hh login to enter one."
 
 
-# `%hh save FILE`: spans as a file of OTLP JSON lines, which other tools read.
+# `%hh save FILE`: spans as a file of OTLP JSON lines, which other tools read, or as an HTML page.
 
-FILE_MODE: Final = 0o600
-"""Only the user may read the file: it contains prompts and answers."""
+PAGE_SUFFIXES: Final = (".html", ".htm")
+"""A file with one of these endings is written as an HTML page with the interactive view."""
 
 
 def save(words: Sequence[str], store: SessionStore, *, replace: bool = False, others: bool = False) -> str:
-    """Write the spans of this kernel, or of the named sessions, to a file.
+    """Write the spans of this kernel, or of the named sessions, to a file of OTLP JSON lines or an HTML page.
 
     Args:
-        words: path of the file, then names or ids of sessions, or "all" for those of this kernel.
+        words: path of the file, of a page if it ends with `.html`; then names or ids of sessions, or "all" for those of
+            this kernel.
         store: finds sessions.
         replace: overwrite an existing file.
         others: include the sessions of other kernels on disk.
@@ -430,37 +431,31 @@ def save(words: Sequence[str], store: SessionStore, *, replace: bool = False, ot
     if others or set(sessions) - {ALL}:
         chosen = [*store.choose(sessions, "save"), *(store.of_other_kernels() if others else ())]
     wanted = store.span_ids(chosen)
-    saved = _write(path, store.bodies(chosen))
+    bodies = store.bodies(chosen)
+    if path.suffix.lower() in PAGE_SUFFIXES:
+        from hh_jupyter.report_file import spans_page  # Loads protobuf.
+
+        titles = {one.id: one.title for one in (store.all() if chosen is None else chosen)}
+        page = spans_page(bodies, redactor_of(store.settings), titles)
+        saved, left_out = _write(path, [(page.data, page.span_ids)]), page.note
+    else:
+        from hh_jupyter.otlp_files.json_lines import lines  # Loads protobuf.
+
+        saved, left_out = _write(path, lines(bodies)), ""
     if not saved:
         raise UsageError("%hh save: there are no spans to save.")
     missing = len(wanted - saved)
-    note = f" {count(missing, 'span')} more have been sent and are no longer kept here." if missing else ""
-    return f"hh: {count(len(saved), 'span')} saved to {path}.{note}"
+    gone = f"{count(missing, 'span')} more have been sent and are no longer kept here." if missing else ""
+    return " ".join(filter(None, (f"hh: {count(len(saved), 'span')} saved to {path}.", gone, left_out)))
 
 
-def _write(path: Path, bodies: Sequence[bytes]) -> set[int]:
-    """Write a temporary file in the same folder, then rename it: the file is complete or does not exist.
+def _write(path: Path, parts: Iterable[tuple[bytes, Iterable[int]]]) -> set[int]:
+    from hh_jupyter.otlp_files.json_lines import write
 
-    Returns:
-        The ids of the spans in it.
-    """
-    from hh_jupyter.otlp_files.json_lines import lines  # Loads protobuf.
-
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    saved: set[int] = set()
     try:
-        try:
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "wb") as file:
-                for line, span_ids in lines(bodies):
-                    file.write(line)
-                    saved.update(span_ids)
-            if saved:
-                temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        return write(path, parts)
     except OSError as error:
         raise UsageError(f"%hh save: {path} cannot be written ({error.strerror or error}).") from None
-    return saved
 
 
 # `%hh open`: a session's page in the web application.

@@ -104,7 +104,7 @@ def read_file(path: str | os.PathLike[str], redactor: Redactor | RedactorWithFun
 
     source = ForeignSpans(redactor, os.fspath(path))
     rows = by_identity(source.add(group, span) for group, span in read(path))
-    return sorted(rows.values(), key=lambda row: (row.end_ns is None, row.end_ns or row.start_ns))
+    return sorted(rows.values(), key=_end)
 
 
 def rows_of(spans: Iterable[ReadableSpan], redactor: Redactor | RedactorWithFunction) -> list[SpanRecord]:
@@ -115,6 +115,34 @@ def rows_of(spans: Iterable[ReadableSpan], redactor: Redactor | RedactorWithFunc
     """
     source = ForeignSpans(redactor)
     return [source.add(*_encoded(span)) for span in spans]
+
+
+def rows_of_bodies(bodies: Iterable[bytes], redactor: Redactor | RedactorWithFunction) -> list[ForeignRecord]:
+    """Return the rows of serialised requests, each span once, sorted by end time. Other bytes are skipped."""
+    source = ForeignSpans(redactor)
+    rows = by_identity(source.add(group, span) for body in bodies for group, span in _spans_of_body(body))
+    return sorted((row for row in rows.values() if isinstance(row, ForeignRecord)), key=_end)
+
+
+def _spans_of_body(body: bytes) -> Iterator[tuple[ResourceSpans, Span]]:
+    from google.protobuf.message import DecodeError
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+    from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
+
+    try:
+        request = ExportTraceServiceRequest.FromString(body)
+    except DecodeError:
+        return
+    for resource in request.resource_spans:
+        for scope in resource.scope_spans:
+            group = ResourceSpans(resource=resource.resource, schema_url=resource.schema_url)
+            group.scope_spans.add(scope=scope.scope, schema_url=scope.schema_url)
+            for span in scope.spans:
+                yield group, span
+
+
+def _end(row: SpanRecord) -> tuple[bool, int]:
+    return row.end_ns is None, row.end_ns or row.start_ns
 
 
 def _encoded(span: ReadableSpan) -> tuple[ResourceSpans, Span]:

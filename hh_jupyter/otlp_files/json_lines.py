@@ -2,9 +2,10 @@
 
 The format is that of OpenTelemetry's file exporter ("OpenTelemetry Protocol File Exporter" of the specification). The
 Collector's `file` exporter writes it and its `otlpjsonfile` receiver reads it. The reader also accepts a file that is a
-single document, on one line or several, and files compressed with gzip. It accepts the deviations that occur in
-practice: ids in base64 as in protobuf's own JSON mapping, the field names of the `.proto` files, enums by name, numbers
-for 64-bit integers, and the `instrumentationLibrarySpans` of OTLP before 0.15. Unknown fields are ignored.
+single document, on one line or several, files compressed with gzip, and HTML pages that hold such lines
+(`page_data.py`). It accepts the deviations that occur in practice: ids in base64 as in protobuf's own JSON mapping, the
+field names of the `.proto` files, enums by name, numbers for 64-bit integers, and the `instrumentationLibrarySpans` of
+OTLP before 0.15. Unknown fields are ignored.
 
 Protobuf's `ParseDict` is not used: it reads ids only as base64, takes several times as long, and its errors name Python
 types.
@@ -15,14 +16,18 @@ from __future__ import annotations
 import base64
 import binascii
 import gzip
+import io
 import json
 import os
+import secrets
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from hh_jupyter.errors import SpanFileError
 from hh_jupyter.export import otlp
+from hh_jupyter.otlp_files import page_data
 from hh_jupyter.redaction import shown
 from hh_jupyter.values import valid_utf8
 
@@ -46,18 +51,27 @@ def read(path: str | os.PathLike[str]) -> Iterator[tuple[ResourceSpans, Span]]:
     """
     name, line = os.fspath(path), 1
     with open(os.path.expanduser(name), "rb") as file:  # noqa: PTH111,PTH123  # An unknown home must not raise.
-        packed = file.read(len(GZIP)) == GZIP
+        head = file.read(page_data.HEAD_BYTES)
         file.seek(0)
         try:
-            for number, document in _documents(gzip.GzipFile(fileobj=file) if packed else file):
+            for number, document in _documents(_lines_of(file, head)):
                 line = number
                 yield from spans_of(document)
         except _TextError as error:
             raise SpanFileError(f"{name}, line {error.line}: {error}") from None
+        except page_data.NoSpansError as error:
+            raise SpanFileError(f"{name}, line {line}: {error}") from None
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise SpanFileError(f"{name}, after line {line}: the compressed data is damaged or cut ({error})") from None
         except NotOtlpError as error:
             raise SpanFileError(f"{name}, line {line}: {error}") from None
+
+
+def _lines_of(file: IO[bytes], head: bytes) -> IO[bytes] | gzip.GzipFile:
+    """Return the file, or what is compressed in it, by its first bytes."""
+    if page_data.is_page(head):
+        return gzip.GzipFile(fileobj=io.BytesIO(page_data.packed(file.read())))
+    return gzip.GzipFile(fileobj=file) if head.startswith(GZIP) else file
 
 
 class _TextError(ValueError):
@@ -136,6 +150,38 @@ def lines(bodies: Iterable[bytes], wanted: Collection[bytes] | None = None) -> I
             continue
         if new := _take_new(request, seen, wanted):
             yield otlp.to_json(request.SerializeToString()) + b"\n", [int.from_bytes(span_id, "big") for span_id in new]
+
+
+FILE_MODE: Final = 0o600
+"""Only the user may read a file of spans: it contains prompts and answers."""
+
+
+def write(path: Path, parts: Iterable[tuple[bytes, Iterable[int]]], *, even_without_spans: bool = False) -> set[int]:
+    """Write a temporary file in the same folder, then rename it: the file is complete or does not exist.
+
+    Args:
+        path: path of the file, which is replaced.
+        parts: its parts, each with the ids of the spans in it.
+        even_without_spans: else no file is written without spans.
+
+    Returns:
+        The ids of the spans in it.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    saved: set[int] = set()
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "wb") as file:
+            for part, span_ids in parts:
+                file.write(part)
+                saved.update(span_ids)
+        if saved or even_without_spans:
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return saved
 
 
 def _take_new(request: ExportTraceServiceRequest, seen: set[bytes], wanted: Collection[bytes] | None) -> list[bytes]:

@@ -8,17 +8,12 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect
 
 from tests.browser.harness import Harness
+from tests.browser.inert import OURS, elements, handlers
 from tests.display.hostile import HOSTILE
 
-OURS = {
-    *("DIV", "SPAN", "B", "BUTTON", "CANVAS", "CODE", "DD", "DL", "DT"),
-    *("INPUT", "KBD", "P", "PRE", "WBR", "svg", "path"),
-}
-"""Elements that the view is made of."""
 STATIC = {
     *("DIV", "DETAILS", "SUMMARY", "SPAN", "B", "CODE", "TABLE", "TBODY", "TR", "TD", "PRE"),
 }
-RISKY = ("src", "href", "srcdoc", "action", "autofocus")
 
 
 @pytest.fixture
@@ -41,16 +36,6 @@ def watched(browser: Browser, harness: Harness) -> Iterator[Page]:
     yield page
     page.close()
     assert seen == []
-
-
-def elements(page: Page, root: str) -> set[str]:
-    return set(page.locator(f"{root} *").evaluate_all("all => all.map(e => e.tagName)"))
-
-
-def handlers(page: Page, root: str) -> list[str]:
-    """Attributes that run or load something."""
-    names = page.locator(f"{root} *").evaluate_all("all => all.flatMap(e => [...e.attributes].map(a => a.name))")
-    return [name for name in names if name.startswith("on") or name in RISKY]
 
 
 def test_static_output(watched: Page, harness: Harness) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -89,3 +90,21 @@ def test_a_mistake_is_one_line_and_leaves_no_file(local: Kernel, line: str, mess
     cell = local.run(line)
     assert cell.stderr == f"UsageError: %hh save: {message}\n"
     assert local.value("__import__('os').path.exists('x.jsonl')") is False
+
+
+def test_a_page_is_for_the_user_alone_and_shown_like_any_file(start_kernel: StartKernel, tmp_path: Path) -> None:
+    kernel = start_kernel()
+    kernel.run("%%hh_session one\n@hh.trace\ndef ask(q): return 'Rayleigh scattering'\n_ = ask('why')")
+    kernel.run("%%hh_session two\nspan('other')")
+    assert kernel.run("%hh save report.html one").stdout == "hh: 1 span saved to report.html.\n"
+    path = tmp_path / "report.html"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert kernel.run("%hh save report.html").stderr.endswith("%hh save report.html --force replaces it.\n")
+    shown = kernel.run("%hh show report.html --detail full").output.text
+    assert "Rayleigh scattering" in shown
+    assert shown.splitlines()[-1] == "file report.html"
+    assert "other" not in shown
+    assert kernel.run("%hh save report.html --force").stdout == "hh: 2 spans saved to report.html.\n"
+    assert re.findall("<h2>(.*?)</h2>", path.read_text(encoding="utf-8"))[:2] == ["one", "two"]
+    assert kernel.value("len(hh.SpanList.from_otlp('report.html'))") == 2
+    assert [entry.name for entry in tmp_path.glob(".*report*")] == []

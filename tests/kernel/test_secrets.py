@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 
+from hh_jupyter.otlp_files.page_data import packed
 from hh_jupyter.testing import Backend
 from tests.kernel.conftest import StartKernel
 from tests.kernel.driver import Cell, Kernel
@@ -72,6 +74,7 @@ def test_a_key_appears_only_in_the_authorization_header(kernel: Kernel, backend:
         "%hh show all",
         "%hh sessions",
         "%hh save spans.jsonl",
+        "%hh save report.html",
         "%hh_session",
     ]
     reprs = "hh.get_tracer(), hh.get_tracer().settings, get_ipython()._hh, hh.get_tracer().settings.describe()"
@@ -82,6 +85,8 @@ def test_a_key_appears_only_in_the_authorization_header(kernel: Kernel, backend:
         assert_clean(one.code, said(one))
     assert_clean("what the page asks for", repr(kernel.value(PAGE)))
     assert_clean("the file", (tmp_path / "spans.jsonl").read_text())
+    page = (tmp_path / "report.html").read_bytes()
+    assert_clean("the page", page.decode() + gzip.decompress(packed(page)).decode())
     for request in backend.requests:
         assert_clean(f"the body of {request.path}", repr(request.body))
         others = {name: value for name, value in request.headers.items() if name.lower() != "authorization"}

@@ -158,7 +158,7 @@ EXPECTED = "expected OTLP JSON: an object with resourceSpans on each line, or on
     [
         (document() + "\nnot json", f"line 2: no JSON at column 1 (Expecting value); {EXPECTED}"),
         (document() + "\n\n" + document()[:-9], "line 3: no JSON at column 133 (Unterminated string starting at)"),
-        ("<html>", f"line 1: no JSON at column 1 (Expecting value); {EXPECTED}"),
+        ("<html>", "line 1: this HTML page holds no spans; expected one that %hh save wrote"),
         ('{\n"resourceSpans": [\n}', "line 3: no JSON at column 1 (Expecting value)"),
         (
             '{"spans": [], "name": 1}',

@@ -259,7 +259,7 @@ function startHub(model, own) {
 }
 
 /** Entry point of the hub, called once per page. A view that is displayed as its own widget uses `render` only. */
-function initialize(/** @type {{model: Model}} */ { model }) {
+export function initialize(/** @type {{model: Model}} */ { model }) {
   keepOutOfFiles(model.widget_manager);
   return model.get("view_id") ? undefined : startHub(model, null);
 }
