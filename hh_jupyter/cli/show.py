@@ -85,7 +85,7 @@ def _run(given: argparse.Namespace) -> int:
     try:
         found = answer(name, {key: value for key, value in arguments.items() if value is not None})
     except SelectionError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     hints = [f"{more.what}: {_command(more)}" if more.ask else more.what for more in found.more]
     text = "\n".join([found.data, *(["", *hints] if hints else [])])

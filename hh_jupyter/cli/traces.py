@@ -124,8 +124,19 @@ class Traces:
             for part in self._spool.sessions(living=True):
                 if part.spans and part.session_id:
                     parts.setdefault(part.session_id, []).append(part)
-            self._sessions = sorted((_session(one, some) for one, some in parts.items()), key=lambda one: one.last)
+            self._sessions = sorted((self._session(one, some) for one, some in parts.items()), key=lambda one: one.last)
         return self._sessions
+
+    def _session(self, session_id: str, parts: Sequence[StoredSession]) -> TracedSession:
+        return TracedSession(
+            id=session_id,
+            name=self.redacted(next((part.name for part in parts if part.name), "-")),
+            spans=sum(part.spans for part in parts),
+            last=max(part.last for part in parts),
+            living=any(part.living for part in parts),
+            local=all(part.destination == LOCAL for part in parts),
+            unsent=sum(part.unsent for part in parts),
+        )
 
     def session(self, text: str) -> TracedSession:
         """Return the session that is meant: "last", a name (the latest), an id or its beginning; `~1` goes back.
@@ -227,7 +238,9 @@ class Traces:
 
     def runs(self) -> list[LocalRun]:
         """Return the experiment runs on disk, the latest last: those of local mode that have not been sent."""
-        return stored_runs(self._spool, living=True)
+        document = self._redactor.document
+        found = stored_runs(self._spool, living=True)
+        return [LocalRun(document(run.made), document(run.ended), document(run.result)) for run in found]
 
     def run(self, text: str) -> LocalRun:
         """Return the run that is meant: "last", a name (the latest), an id or its beginning; `~1` goes back.
@@ -245,15 +258,3 @@ class Traces:
         except SelectionError as error:
             raise SelectionError(str(error).replace("session", "run", 1)) from None
         return next(one for one in runs if one.id == found[-1].id)
-
-
-def _session(session_id: str, parts: Sequence[StoredSession]) -> TracedSession:
-    return TracedSession(
-        id=session_id,
-        name=next((part.name for part in parts if part.name), "-"),
-        spans=sum(part.spans for part in parts),
-        last=max(part.last for part in parts),
-        living=any(part.living for part in parts),
-        local=all(part.destination == LOCAL for part in parts),
-        unsent=sum(part.unsent for part in parts),
-    )
