@@ -56,7 +56,10 @@ from hh_jupyter.experiments import evaluate, evaluator
 def right(outputs, inputs, ground_truths):
     return outputs == ground_truths["answer"]
 
-evaluate(lambda datapoint: "Paris", name="capitals", evaluators=[right], dataset=[
+def answer(datapoint):
+    return "Paris " + os.environ["TOKEN"] if datapoint["inputs"]["country"] == "Peru" else "Paris"
+
+evaluate(answer, name=f"capitals {os.environ['TOKEN']}", evaluators=[right], dataset=[
     {"inputs": {"country": country}, "ground_truth": {"answer": answer}}
     for country, answer in (("France", "Paris"), ("Peru", "Lima"), ("Italy", "Rome"))
 ], api_key=None)
@@ -214,6 +217,11 @@ def test_answers_are_small_and_say_how_to_get_the_rest(tmp_path: Path) -> None:
         assert "285 more spans" in agent.call("find_spans", text="step")
 
 
+def beginning(token: str) -> str:
+    """Most of a token, or all of a short one: a text that is cut must not end in one."""
+    return token[:24] if len(token) > 32 else token
+
+
 def test_no_secret_is_in_any_answer_although_the_program_does_not_redact(tmp_path: Path) -> None:
     tokens = {provider: BEFORE.get(provider, "") + example(provider) for provider in FORMS}
     code = """
@@ -227,6 +235,10 @@ for provider, token in tokens.items():
         except ValueError as error:
             span.record_exception(error)
             span.set_status(hh_error, str(error))
+github = tokens["GitHub fine-grained"]
+tracer.create_session(f"{'n' * 12} {github}")
+model(f"{'n' * 30} {github}", github, github)
+tracer.create_session("all of them")
 model("everything", "\\n".join(tokens.values()), json.dumps(tokens))
 tracer.force_flush()
 """
@@ -235,34 +247,38 @@ tracer.force_flush()
     raw = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert example("GitHub").encode() in raw, "else this test cannot fail"
     with agent_of(tmp_path) as agent:
-        ids = re.findall(r"^(\w{8})  ", agent.call("show_trace", limit=500), re.MULTILINE)
+        listed = data(agent.call("list_trace_sessions"))
+        first = re.findall(r"^refund-triage +(\w{8}) ", listed, re.MULTILINE)[0]
+        ids = re.findall(r"^(\w{8})  ", agent.call("show_trace", session=first, limit=500), re.MULTILINE)
         assert len(ids) > len(tokens)
         whole = [
-            agent.call("show_trace", limit=500),
+            listed,
+            *(agent.call("show_trace", session=one, limit=500) for one in (first, "last", "last~1")),
             agent.call("find_spans", limit=500),
             agent.call("find_spans", errors=True, limit=500),
             agent.call("find_spans", text="key", limit=500),
             agent.call("compare_traces", old="last", texts=True),
-            agent.call("list_trace_sessions"),
-            agent.call("show_totals"),
+            agent.call("show_totals", session=first),
             *(agent.call("show_span", span="everything", attributes=True, max_chars=most) for most in (200, 100_000)),
             *(agent.call("show_span", span=one) for one in ids[:20]),
             *(agent.answer("find_spans", text=token)[1] for token in [*tokens.values()][:5]),
             *(agent.answer("show_trace", session=token)[1] for token in [*tokens.values()][:5]),
         ]
     for text in whole:
-        assert [provider for provider in tokens if example(provider) in text] == []
+        assert [provider for provider in tokens if beginning(example(provider)) in text] == []
 
 
 def test_the_worst_rows_of_a_run_come_first(tmp_path: Path) -> None:
-    run_program(tmp_path, EXPERIMENT)
+    run_program(tmp_path, EXPERIMENT, TOKEN=example("GitHub fine-grained"), HH_REDACT="0")
     with agent_of(tmp_path) as agent:
         listed = agent.call("list_trace_sessions", limit=100)
-        assert "experiment runs: capitals" in data(listed)
+        assert "experiment runs: capitals [redacted" in data(listed)
         assert 'worst_experiment_rows(run="last")' in listed
-        worst = agent.call("worst_experiment_rows", run="capitals", limit=2, texts=True)
+        worst = agent.call("worst_experiment_rows", run="last", limit=2, texts=True)
         assert "Peru" in data(worst)
         assert "Italy" in data(worst)
+        assert "Paris [redacted" in data(worst)
+        assert beginning(example("GitHub fine-grained")) not in worst + listed
         assert "France" not in data(worst)
         assert "1 more row: worst_experiment_rows(" in worst
         (session,) = re.findall(r'show_trace\(session="(\w{8})"\)', worst)
@@ -286,3 +302,24 @@ def test_jupyters_own_server_finds_the_same_tools() -> None:
     tools = [getattr(import_module(spec.rpartition(":")[0]), spec.rpartition(":")[2]) for spec in listed]
     assert [tool.__name__ for tool in tools][:2] == ["list_trace_sessions", "show_totals"]
     assert all(callable(tool) and tool.__doc__ for tool in tools)
+
+
+def test_what_another_process_keeps_locked_is_named(tmp_path: Path) -> None:
+    """As the file system of a kernel without shared memory has it, and a process that takes over a file."""
+    run_program(tmp_path, "model('ask', 'a', 'b'); tracer.force_flush()")
+    run_program(tmp_path, "model('ask', 'c', 'd'); tracer.force_flush()")
+    first, _ = sorted(tmp_path.glob("*.sqlite3"))
+    lock = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('PRAGMA locking_mode=EXCLUSIVE'); "
+    lock += "db.execute('BEGIN EXCLUSIVE'); print('locked', flush=True); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", lock, str(first)], text=True, **pipes) as other:  # type: ignore[call-overload]
+        assert other.stdout.readline() == "locked\n"
+        with agent_of(tmp_path) as agent:
+            listed = agent.call("list_trace_sessions")
+            other.stdin.close()
+            other.wait()
+            again = agent.call("list_trace_sessions")
+    assert listed.count("refund-triage") == 1
+    assert "1 file of running processes could not be read just now; ask again" in listed
+    assert again.count("refund-triage") == 2
+    assert "could not be read" not in again
