@@ -29,7 +29,7 @@ from hh_jupyter.records.diff import TreeDiff
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.nodes import SpanNode
 from hh_jupyter.records.record import CALL_KINDS, SpanRecord
-from hh_jupyter.records.selection import LAST, SelectionError, did_you_mean, steps_back
+from hh_jupyter.records.selection import LAST, SelectionError, did_you_mean
 from hh_jupyter.records.totals import Totals, summarize
 from hh_jupyter.records.tree import SpanTree
 from hh_jupyter.values import valid_utf8
@@ -441,8 +441,7 @@ _FOUND_COLUMNS: Final = (
 def compare_traces(traces: Traces, new: str = LAST, old: str = "", texts: bool = False, limit: int = 30) -> Answer:
     """What changed between two sessions, or two runs of a cell."""
     after = traces.select(new)
-    text, back = steps_back(new)
-    before = traces.select(old or f"{text}~{back + 1}")
+    before = traces.select(old or f"{after.label}~1")
     _load_prices([*before.records, *after.records])
     trees = _tree(before.records), _tree(after.records)
     limit = _bounded(limit)

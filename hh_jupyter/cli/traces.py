@@ -66,8 +66,8 @@ class TracedSession:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The name."""
-        return (self.name,)
+        """The name, if it is stored."""
+        return () if self.name == "-" else (self.name,)
 
     @property
     def short_id(self) -> str:

@@ -70,8 +70,8 @@ evaluate(answer, name=f"capitals {os.environ['TOKEN']}", evaluators=[right], dat
 def spool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The spool of two programs, which have ended, and of an experiment."""
     folder = tmp_path_factory.mktemp("traces") / "spool"
-    run_program(folder, INJECTED)
     run_program(folder, TWO_SESSIONS, QUESTION="Where is my parcel?")
+    run_program(folder, INJECTED)
     run_program(folder, TWO_SESSIONS, QUESTION="Where is my letter?")
     return folder
 
@@ -141,7 +141,7 @@ def test_find_has_conditions_and_two_orders(agent: Agent) -> None:
 
 
 def test_two_runs_are_compared_with_their_words_on_request(agent: Agent) -> None:
-    short = agent.call("compare_traces")
+    short = agent.call("compare_traces")  # With the run before of the same name.
     assert "changed" in data(short)
     assert "letter" not in data(short)
     assert "texts=True" in short
