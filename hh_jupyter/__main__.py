@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hh_jupyter.cli import startup, strip
+from hh_jupyter.cli import agents, show, startup, strip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,6 +15,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     startup.add_commands(commands)
     strip.add_command(commands)
+    show.add_commands(commands)
+    agents.add_command(commands)
     parsed = parser.parse_args(arguments)
     return int(parsed.run(parsed))
 

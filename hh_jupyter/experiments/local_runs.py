@@ -85,9 +85,14 @@ def local_runs(spool: Spool | None) -> list[LocalRun]:
     return [run for run in found.values() if not run.delivered]
 
 
-def stored_runs(spool: Spool | None) -> list[LocalRun]:
-    """Return the runs on disk, which can be delivered with their sessions."""
-    found = [run for body in (spool.bodies_of(KIND) if spool is not None else ()) if (run := _read(body))]
+def stored_runs(spool: Spool | None, living: bool = False) -> list[LocalRun]:
+    """Return the runs on disk, which can be delivered with their sessions.
+
+    Args:
+        spool: the spool; None if there is none.
+        living: also those of other running processes.
+    """
+    found = [run for body in (spool.bodies_of(KIND, living) if spool is not None else ()) if (run := _read(body))]
     return [_runs.get(run.id, run) for run in found]
 
 

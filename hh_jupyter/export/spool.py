@@ -154,6 +154,7 @@ class Spool:
         directory: absolute path of the folder.
         dropped: number of unsent spans that were deleted because of their age or the size limit.
         forgotten: number of sent and local spans that were deleted for the same reasons.
+        unread: files that another process kept locked when they were read, so that their rows are missing.
     """
 
     def __init__(
@@ -170,6 +171,7 @@ class Spool:
             self._missing, directory = "there is no home directory", Path(os.devnull)
         self.directory = Path(os.path.abspath(os.path.expanduser(directory)))  # noqa: PTH100, PTH111  # Follows no links, never raises.
         self.dropped = self.forgotten = 0
+        self.unread: set[Path] = set()
         self._max_bytes, self._max_age, self._run = max_bytes, max_age_seconds, run
         self._own_problem: str | None = None
         self._folder_problem: str | None = None
@@ -570,57 +572,68 @@ class Spool:
         """Return the encoded spans of a session with the updates of their events, those of other processes first."""
         where, values = "session_id = ? AND kind = 'spans'", (valid_utf8(session_id),)
         read = self._read(lambda file, *_: file.bodies(where, values), living)
-        updated = self._updater()
+        updated = self._updater(living)
         return [updated(body) for bodies in read for body in bodies]
 
     @_on_worker
-    def search(self, may_match: Callable[[bytes], bool], max_bytes: int) -> tuple[list[StoredSpans], int]:
-        """Return the rows of spans that may match, of this process and of dead ones, the latest first.
+    def search(
+        self,
+        may_match: Callable[[bytes], bool],
+        max_bytes: int,
+        session_id: str | None = None,
+        living: bool = False,
+    ) -> tuple[list[StoredSpans], int]:
+        """Return the rows of spans that may match, of this process and of others, the latest first.
 
         Args:
             may_match: tells of encoded spans whether to return them.
             max_bytes: maximum size of the bodies together.
+            session_id: only rows of this session; None for all.
+            living: also read the files of running processes.
 
         Returns:
             The rows, and how many older ones were left out because of the size.
         """
         updates: list[Record] = []
-        found = self._search(may_match, max_bytes, lambda body: body, updates)
+        search = partial(self._search, may_match, max_bytes, session_id, living)
+        found = search(lambda body: body, updates)
         # With a thousand files, to open them takes most of the time: that is done again only where it matters.
-        return self._search(may_match, max_bytes, _updater(updates)) if updates else found
+        return search(_updater(updates)) if updates else found
 
     def _search(
         self,
         may_match: Callable[[bytes], bool],
         max_bytes: int,
+        session_id: str | None,
+        living: bool,
         updated: Callable[[bytes], bytes],
         updates: list[Record] | None = None,
     ) -> tuple[list[StoredSpans], int]:
         """Search the spans as `updated` returns them, and add the stored updates of events to `updates`."""
         found: list[StoredSpans] = []
-        left_out = 0
+        left_out, wanted = 0, None if session_id is None else valid_utf8(session_id)
 
         def scan(file: SpoolFile, *_: bool) -> None:
             nonlocal found, left_out
             if updates is not None:
                 updates.extend(_updates_in(file))
             size = 0
-            for session_id, cell, added, stored in file.spans():
+            for of_session, cell, added, stored in file.spans(wanted):
                 if may_match(body := updated(stored)):
-                    found.append(StoredSpans(session_id, cell, added, body))
+                    found.append(StoredSpans(of_session, cell, added, body))
                     size += len(body)
                 if size > max_bytes:
                     found, more = _latest(found, max_bytes)
                     left_out, size = left_out + more, 0
 
-        self._read(scan)
+        self._read(scan, living)
         found, more = _latest(found, max_bytes)
         return found, left_out + more
 
     @_on_worker
-    def bodies_of(self, kind: str) -> list[bytes]:
-        """Return the bodies of all rows of one kind, those of dead processes first."""
-        read = self._read(lambda file, *_: file.bodies("kind = ?", (kind,)))
+    def bodies_of(self, kind: str, living: bool = False) -> list[bytes]:
+        """Return the bodies of all rows of one kind, those of other processes first."""
+        read = self._read(lambda file, *_: file.bodies("kind = ?", (kind,)), living)
         return [body for bodies in read for body in bodies]
 
     @_on_worker
@@ -648,9 +661,9 @@ class Spool:
         self._read(collect)
         return sorted(one for one in stored if bare_event_id(one) in found)
 
-    def _updater(self) -> Callable[[bytes], bytes]:
+    def _updater(self, living: bool = False) -> Callable[[bytes], bytes]:
         """Return a function that adds the stored updates of events to encoded spans, which are kept as they ended."""
-        return _updater([row for rows in self._read(_updates_in) for row in rows])
+        return _updater([row for rows in self._read(_updates_in, living) for row in rows])
 
     @_on_worker
     def runs(self) -> list[StoredRun]:
@@ -692,6 +705,8 @@ class Spool:
             except SpoolFault as fault:
                 if fault.trouble == "broken" and not alive:
                     self._set_aside(path)
+                elif fault.trouble == "busy":
+                    self.unread.add(path)
         return self._own(lambda file: [*results, work(file, True, False)], results)
 
     @_on_worker

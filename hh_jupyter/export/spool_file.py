@@ -353,12 +353,16 @@ class SpoolFile:
             query = f"SELECT body FROM records WHERE {where} ORDER BY key"  # noqa: S608
             return [body for (body,) in self._db.execute(query, values)]
 
-    def spans(self) -> Iterator[tuple[str, str | None, float, bytes]]:
-        """Yield session id, cell, time and body of each row of spans in key order, reading one at a time."""
+    def spans(self, session_id: str | None = None) -> Iterator[tuple[str, str | None, float, bytes]]:
+        """Yield session id, cell, time and body of each row of spans in key order, reading one at a time.
+
+        Args:
+            session_id: only rows of this session; None for all.
+        """
+        query = """SELECT session_id, cell, added, body FROM records
+            WHERE kind = 'spans' AND session_id = coalesce(?, session_id) ORDER BY key"""
         with faults():
-            yield from self._db.execute(
-                "SELECT session_id, cell, added, body FROM records WHERE kind = 'spans' ORDER BY key"
-            )
+            yield from self._db.execute(query, (session_id,))
 
     def load(self, keys: Iterable[int]) -> dict[int, bytes]:
         """Return bodies by key; missing keys are left out."""

@@ -1,4 +1,4 @@
-"""Spans that our tracer did not record: from a file, or from the OpenTelemetry SDK in memory.
+"""Spans that our tracer did not record: from a file, another process's spool, or the OpenTelemetry SDK in memory.
 
 Each span becomes a row with a reference to its content. Spans are redacted when they are added, so displays and writers
 only get redacted spans. Limits and session attributes are not applied. The encoded spans stay in memory, where they
@@ -8,7 +8,7 @@ take less space than in the file.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -43,18 +43,19 @@ class ForeignSpans:
         self._last: tuple[ResourceSpans, int] | None = None
         self._spans: dict[SpanKey, tuple[int, bytes]] = {}
 
-    def add(self, group: ResourceSpans, span: Span) -> ForeignRecord:
+    def add(self, group: ResourceSpans, span: Span, cell: str | None = None) -> ForeignRecord:
         """Add a span and return its row.
 
         Args:
             group: resource and scope of the span, without spans. Consecutive spans may share the same object.
             span: the span; redaction changes it in place.
+            cell: key of the notebook cell's run that the span belongs to.
         """
         if self._last is None or self._last[0] is not group:
             self._last = group, self._place_of(group)
         if redacted := _redact(span, self._redactor):
             _count_redacted(span, redacted)
-        row = otlp.row_of(span, group.scope_spans[0].scope.name)
+        row = otlp.row_of(span, group.scope_spans[0].scope.name, cell=cell)
         values = {one.name: getattr(row, one.name) for one in fields(row)}
         record = ForeignRecord(**values, source=self)
         if record.end_ns is not None or key_of(record) not in self._spans:
@@ -105,6 +106,45 @@ def read_file(path: str | os.PathLike[str], redactor: Redactor | RedactorWithFun
     source = ForeignSpans(redactor, os.fspath(path))
     rows = by_identity(source.add(group, span) for group, span in read(path))
     return sorted(rows.values(), key=_end)
+
+
+def rows_of_requests(
+    requests: Iterable[tuple[bytes, str | None]],
+    redactor: Redactor | RedactorWithFunction,
+    wanted: Callable[[bytes], bool] = lambda _: True,
+) -> list[SpanRecord]:
+    """Return the rows of the spans in encoded requests, each span once, sorted by start.
+
+    Args:
+        requests: each with the key of the cell's run that its spans belong to, or None.
+        redactor: redacts every span.
+        wanted: tells of each encoded span whether to return it.
+    """
+    from google.protobuf.message import DecodeError
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    source, rows = ForeignSpans(redactor), []
+    for body, cell in requests:
+        try:
+            request = ExportTraceServiceRequest.FromString(body)
+        except DecodeError:
+            continue
+        for group, span in _with_groups(request.resource_spans):
+            if wanted(span.SerializeToString()):
+                rows.append(source.add(group, span, cell))
+    return sorted(by_identity(rows).values(), key=lambda row: row.start_ns)
+
+
+def _with_groups(resources: Iterable[ResourceSpans]) -> Iterator[tuple[ResourceSpans, Span]]:
+    """Yield each span with its resource and scope as a message without spans."""
+    from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
+
+    for resource in resources:
+        for scope in resource.scope_spans:
+            bare = ScopeSpans(scope=scope.scope, schema_url=scope.schema_url)
+            group = ResourceSpans(resource=resource.resource, scope_spans=[bare], schema_url=resource.schema_url)
+            for span in scope.spans:
+                yield group, span
 
 
 def rows_of(spans: Iterable[ReadableSpan], redactor: Redactor | RedactorWithFunction) -> list[SpanRecord]:

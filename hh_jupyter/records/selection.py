@@ -95,7 +95,7 @@ def choose(text: str, known: Iterable[N], shown: Callable[[str], str]) -> list[N
         ids = ", ".join(one.id for one in found[-MAX_LISTED:])
         raise SelectionError(f"ambiguous session id prefix {text} ({len(found)} matches): {ids}.")
     titles = dict.fromkeys(shown(one.names[0]) for one in known if one.names and one.names[0] not in ("", "-"))
-    hint = did_you_mean(text, [*titles][-MAX_LISTED:]) if titles else "This kernel has no sessions with spans yet."
+    hint = did_you_mean(text, titles, MAX_LISTED) if titles else "This kernel has no sessions with spans yet."
     raise SelectionError(f"no session {text}. {hint}")
 
 
@@ -121,11 +121,11 @@ def steps_back(text: str) -> tuple[str, int]:
 _BACK: Final = re.compile(r"(?P<text>.+)~(?P<steps>[0-9]{0,4})", re.DOTALL)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The hint of a message about an unknown word: the most similar known one, or all of them."""
+def did_you_mean(word: str, known: Iterable[str], listed: int | None = None) -> str:
+    """The hint of a message about an unknown word: the most similar known one, or the last `listed`; None for all."""
     known = tuple(known)
     similar = get_close_matches(word, known, n=1)
-    return f"Did you mean {similar[0]}?" if similar else f"Known: {', '.join(known)}."
+    return f"Did you mean {similar[0]}?" if similar else f"Known: {', '.join(known[-listed:] if listed else known)}."
 
 
 # Runs of cells. The key of a run is recorded with its spans, and stored with them: `4-5f3a0c91d2e4b687-9b1c03aa` is the
