@@ -28,7 +28,7 @@ from hh_jupyter.experiments.loops import (
     is_loop_running,
     registered,
 )
-from hh_jupyter.experiments.results import ResultRow
+from hh_jupyter.experiments.rows import ResultRow
 from hh_jupyter.experiments.worker import DatapointSessions, Task, TaskResult, run_datapoint
 from hh_jupyter.export.model import Session
 from hh_jupyter.runtimes.workers import traced
@@ -84,7 +84,7 @@ class RunOutcomes:
 
     def in_dataset_order(self) -> list[ResultRow]:
         """Rows in the order of the dataset."""
-        return sorted(self.rows, key=lambda row: row.index)
+        return sorted(self.rows, key=lambda row: (row.index, row.trial or 0))
 
 
 class OwnThreads:
@@ -289,9 +289,7 @@ class Pool:
             return TaskResult(error=error_text(error))
         point = flight.point
         return ResultRow(
-            index=point.index,
-            datapoint_id=point.own_id,
-            content=point.content,
+            **point.row_fields,
             session_id="",
             passed=False,
             error=error_text(error),

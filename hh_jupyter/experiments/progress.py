@@ -26,13 +26,14 @@ class Progress:
 
     Args:
         name: name of the run.
-        total: number of data points; None if unknown.
+        total: number of rows; None if unknown.
         usage: source of the cost so far.
+        trials: how often each data point is run.
         show: False to show nothing.
     """
 
-    def __init__(self, name: str, total: int | None, usage: UsageCounter, *, show: bool) -> None:
-        self._name, self._total, self._usage, self._show = name, total, usage, show
+    def __init__(self, name: str, total: int | None, usage: UsageCounter, *, show: bool, trials: int = 1) -> None:
+        self._name, self._total, self._usage, self._show, self._trials = name, total, usage, show, trials
         self._output: UpdatableOutput | None = open_updatable_output() if show else None
         self._terminal = show and self._output is None and sys.stderr is not None and sys.stderr.isatty()
         self._started = time.monotonic()
@@ -86,4 +87,6 @@ class Progress:
 
     def _report(self, doing: str) -> Report:
         seconds = time.monotonic() - self._started
-        return views.progress_report(self._name, self._states, self._total, seconds, self._usage.total(), doing)
+        return views.progress_report(
+            self._name, self._states, self._total, seconds, self._usage.total(), doing, self._trials
+        )

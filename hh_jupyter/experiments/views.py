@@ -7,7 +7,7 @@ explanations only what the setting `saved_detail` allows. `to_pandas()` has ever
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -28,14 +28,15 @@ from hh_jupyter.experiments.metrics import (
     score_text,
     summarize,
     value_text,
+    within_text,
 )
 from hh_jupyter.experiments.results import (
     COMPLETED,
     INTERRUPTED,
     LOCAL_ONLY,
     ExperimentResultSummary,
-    ResultRow,
 )
+from hh_jupyter.experiments.rows import STATES, ResultRow, clusters_of, scores_by_metric
 from hh_jupyter.experiments.runs import current_redactor, text_without_secrets
 from hh_jupyter.experiments.usage import SessionUsage
 from hh_jupyter.tracing import registry
@@ -54,7 +55,13 @@ STATE_MARKS: Final[Mapping[str, str]] = {"failed": "▲", "wrong": "✗", "uncle
 
 
 def progress_report(
-    name: str, rows: Counter[str], total: int | None, seconds: float, used: SessionUsage, doing: str = ""
+    name: str,
+    rows: Counter[str],
+    total: int | None,
+    seconds: float,
+    used: SessionUsage,
+    doing: str = "",
+    trials: int = 1,
 ) -> Report:
     """The report of a run that goes on.
 
@@ -63,6 +70,7 @@ def progress_report(
         total: number of all rows; None if unknown.
         seconds: duration so far.
         doing: what happens after all rows are done.
+        trials: how often each data point is run.
     """
     done = rows.total()
     left = (total - done) * seconds / done if total is not None and done and not doing else 0.0
@@ -72,13 +80,23 @@ def progress_report(
         duration=seconds_text(seconds),
         share=done / total if total else None,
         facts=[
-            f"{done:,} of {fmt.count(total, 'row')}" if total is not None else fmt.count(done, "row"),
+            _done(done, total, trials),
             cost_text(used.cost, complete=True, estimated=used.estimated),
             f"about {seconds_text(left)} left" if left >= 1 else "",
         ],
         chips=chips_of(rows["failed"], rows["wrong"]),
         state=doing,
     )
+
+
+def _done(done: int, total: int | None, trials: int) -> str:
+    """`40 rows`, `17 of 40 rows`, `5 trials of 40 rows each`, `17 of 200 trials`."""
+    noun = "row" if trials == 1 else "trial"
+    if total is None:
+        return fmt.count(done, noun)
+    if done < total:
+        return f"{done:,} of {fmt.count(total, noun)}"
+    return fmt.count(total, noun) if trials == 1 else f"{trials:,} trials of {fmt.count(total // trials, 'row')} each"
 
 
 # The result of a run
@@ -127,10 +145,9 @@ def chips_of(failed: int, wrong: int, word: str = "") -> list[tuple[str, Mark]]:
 
 def _facts(result: ExperimentResultSummary) -> list[str]:
     done = len(result.rows) or len(result.datapoints)
-    part = result.planned is not None and done < result.planned
     return [
         "interrupted" if result.status == INTERRUPTED else "" if result.status == COMPLETED else result.status,
-        f"{done:,} of {fmt.count(result.planned or 0, 'row')}" if part else fmt.count(done, "row"),
+        _done(done, result.planned, result.trials),
         cost_text(result.cost, complete=result.cost_complete, estimated=result.cost_estimated),
         fmt.count(result.tokens, "token") if result.tokens else "",
     ]
@@ -150,6 +167,8 @@ def _notes(result: ExperimentResultSummary, detail: Detail) -> list[Line]:
             f"{key}={short_text(value, CONFIG_LENGTH)}" for key, value in list(result.config.items())[:MAX_COLUMNS]
         )
         notes.append([Piece(", ".join(parts))])
+    if (clusters := clusters_of(result.rows)) is not None:
+        notes.append([Piece(clusters_text(clusters))])
     if any(row.state == "unclear" for row in result.rows):
         text = "all scores are 0 or no, which the metric may mean as good or bad"
         notes.append([Piece(f"{STATE_MARKS['unclear']} {text}")])
@@ -161,6 +180,11 @@ def _notes(result: ExperimentResultSummary, detail: Detail) -> list[Line]:
     return notes
 
 
+def clusters_text(clusters: Sequence[Hashable]) -> str:
+    """Say over what errors and intervals are computed."""
+    return f"errors over {fmt.count(len(set(clusters)), 'cluster')} of rows"
+
+
 def short_text(value: Any, limit: int) -> str:
     """The beginning of a value as text without secrets."""
     return fmt.shorten(text_without_secrets(str(value)), limit)
@@ -169,16 +193,14 @@ def short_text(value: Any, limit: int) -> str:
 def metric_summaries(result: ExperimentResultSummary) -> list[MetricSummary]:
     """All metrics of numbers, bools or a few labels. Metrics of the aggregated result come first."""
     details = result.metrics.get_all_metrics()
-    values: dict[str, list[Any]] = {}
-    for row in result.rows:
-        for name, value in row.metrics.items():
-            values.setdefault(name, []).append(value)
+    scores = scores_by_metric(result.rows)
     found = []
-    for name in dict.fromkeys([*details, *values]):
-        detail = details.get(name)
-        known = values.get(name) or list(detail.values if detail is not None else ())
-        if not known and detail is not None and isinstance(detail.aggregate, int | float):
-            known = [detail.aggregate]
+    for name in dict.fromkeys([*details, *scores]):
+        if name in scores:
+            found.append(summarize(name, *scores[name]))
+            continue
+        detail = details[name]
+        known = list(detail.values) or [detail.aggregate] * isinstance(detail.aggregate, int | float)
         found.append(summarize(name, known))
     return [summary for summary in found if summary is not None]
 
@@ -205,6 +227,8 @@ def metric_table(result: ExperimentResultSummary) -> Table:
                 cell=lambda one: [Piece(aggregate(one), "strong")] if aggregate(one) else ""),
         column("error", "± s.e.", lambda one: error_text(one.mean, one.kind) if function == "average" else "",
                 numeric=True, weight=1.1, priority=1),
+        column("within", "Within a row", lambda one: within_text(one.mean, one.kind) if function == "average" else "",
+                numeric=True, weight=1.2, priority=1),
         column("range", "Range", _range_text, numeric=True, weight=1.6, priority=4),
         column("scored", "Scored", scored, numeric=True, weight=1.4, priority=2),
         column("kind", "Kind", lambda one: one.kind, weight=1.7, priority=3),
@@ -253,8 +277,7 @@ def row_table(result: ExperimentResultSummary, detail: Detail = "full") -> Table
         column("error", "", errors_text, cell=_strong_errors, line=2),
         *(replace(_metric_column(name, name), line=4) for name in others),
     ]  # fmt: skip
-    order = tuple(STATE_MARKS)
-    ordered = sorted(result.rows, key=lambda row: (not row.error, order.index(row.state), row.index))
+    ordered = sorted(result.rows, key=lambda row: (not row.error, STATES.index(row.state), row.index, row.trial or 0))
     return Table(columns=columns, rows=ordered, spans=_spans, more=_more_rows)
 
 
@@ -295,7 +318,9 @@ def _text_columns(detail: Detail) -> Iterator[Column]:
 def row_label(row: ResultRow) -> Line:
     """The mark of a row's state, and its id."""
     tone: Tone = "strong" if row.state in ("failed", "wrong") else ""
-    note = [Piece(f" {row.attempts} attempts", "quiet")] if row.attempts > 1 else []
+    notes = [f" trial {row.trial}"] if row.trial is not None else []
+    notes += [f" {row.attempts} attempts"] if row.attempts > 1 else []
+    note = [Piece(text, "quiet") for text in notes]
     mark: Tone = row.state
     return [Piece(STATE_MARKS[row.state], mark), Piece(f" {label_of(row)}", tone), *note]
 

@@ -22,7 +22,7 @@ from hh_jupyter.experiments.dataset import Datapoint
 from hh_jupyter.experiments.evaluators import ARGUMENT_NAMES, CACHE_SIZE, Scalar, arguments_for, parameters_of, score
 from hh_jupyter.experiments.invocation import RetryPolicy, error_text, invoke
 from hh_jupyter.experiments.loops import RunLoop, RunStopped, entered, run_loop
-from hh_jupyter.experiments.results import ResultRow
+from hh_jupyter.experiments.rows import ResultRow
 from hh_jupyter.export.model import Session
 from hh_jupyter.export.remote import kept_spans
 from hh_jupyter.query import PROCESS_SECONDS, SpanList
@@ -253,7 +253,7 @@ class DatapointSessions:
         session = self.tracer.new_session(
             self.run_name,
             inputs=json_object(point.inputs, "value") if keep else None,
-            metadata={**ids, **point.origin},
+            metadata={**ids, **point.metadata},
             source=SOURCE,
         )
         self.on_start(session.id)
@@ -276,9 +276,7 @@ class DatapointSessions:
         inputs, expected = (_preview(value)[0] for value in given)
         outputs, digest = _preview(result.outputs if settings.capture_outputs else None)
         return ResultRow(
-            index=point.index,
-            datapoint_id=point.own_id,
-            content=point.content,
+            **point.row_fields,
             session_id=session.id,
             metrics=result.metrics,
             passed=result.passed,
