@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections import Counter, deque
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any, Final, Literal, get_args
 from hh_jupyter.errors import SettingError, SettingTypeError
 from hh_jupyter.experiments.dataset import LOCAL_PREFIX, own_id
 from hh_jupyter.experiments.local_runs import find_run
-from hh_jupyter.experiments.metrics import LARGEST, Kind, finite, is_score, kind_of, mean_of
+from hh_jupyter.experiments.metrics import LARGEST, Kind, finite, is_score, kind_of, mean_of, usable_number
 from hh_jupyter.experiments.results import (
     ExperimentResultSummary,
     MetricChange,
@@ -292,8 +293,12 @@ def _state(new: ResultRow, old: ResultRow, metrics: Mapping[str, str]) -> RowSta
 
 def _size(new: ResultRow, old: ResultRow, metrics: Mapping[str, str], reach: Mapping[str, float]) -> float:
     """The largest change of a score, in relation to the range of its metric."""
-    pairs = [(finite([new.metrics[name], old.metrics[name]]), reach[name]) for name in metrics]
-    return max((abs(values[0] - values[1]) / most for values, most in pairs if len(values) == 2 and most), default=0.0)
+    largest = 0.0
+    for name in metrics:
+        after, before = usable_number(new.metrics[name]), usable_number(old.metrics[name])
+        if after is not None and before is not None and reach[name]:
+            largest = max(largest, abs(after - before) / reach[name])
+    return largest
 
 
 def _range(values: Sequence[Any]) -> float:
@@ -322,12 +327,14 @@ def metric_changes(
     found = []
     for name, delta in deltas.items():
         scores = list(zip(delta["new_values"], delta["old_values"], strict=True))
-        grouped = [number for number, pair in enumerate(pairs) if all(name in row.metrics for row in pair)]
         values = [value for side in sides if name in side for value in side[name].values]
-        after, before = (mean_of(*side[name]) if name in side else None for side in sides)
-        groups = None if clusters is None else [clusters[number] for number in grouped]
+        means = [mean_of(*side[name]) if name in side else None for side in sides]
+        groups = None
+        if clusters is not None:
+            paired = (name in row.metrics and name in before.metrics for row, before in pairs)
+            groups = list(itertools.compress(clusters, paired))
         lower = name in lower_is_better
-        found.append(_metric_change(name, kind_of(values), after, before, scores, groups, lower=lower))
+        found.append(_metric_change(name, kind_of(values), means[0], means[1], scores, groups, lower=lower))
     ran = [number for number, pair in enumerate(pairs) if not any(row.error for row in pair)]
     dollars: Kind = "estimated dollars" if new.cost_estimated or old.cost_estimated else "dollars"
     usage: tuple[tuple[str, str, Kind], ...] = (("time a row", "seconds", "seconds"), ("cost a row", "cost", dollars))
@@ -336,8 +343,8 @@ def metric_changes(
         both = {number: pair for number, pair in both.items() if None not in pair}
         if both:
             groups = None if clusters is None else [clusters[number] for number in both]
-            after, before = (mean_of([pair[side] for pair in both.values()], clusters=groups) for side in (0, 1))
-            found.append(_metric_change(name, kind, after, before, list(both.values()), groups, lower=True))
+            means = [mean_of([pair[side] for pair in both.values()], clusters=groups) for side in (0, 1)]
+            found.append(_metric_change(name, kind, means[0], means[1], list(both.values()), groups, lower=True))
     return tuple(found)
 
 
@@ -362,14 +369,14 @@ def _metric_change(
         scores: (new, old) of each pair, and `clusters` its cluster, if the runs have any.
     """
     words = Counter(classify_change(*pair, lower=lower) for pair in scores)
-    known = [(number, values) for number, pair in enumerate(scores) if len(values := finite(pair)) == 2]
-    both = [values for _, values in known]
+    after, before = ([usable_number(pair[side]) for pair in scores] for side in (0, 1))
+    known = [None not in pair for pair in zip(after, before, strict=True)]
     change = MetricChange(
         name=name,
         kind=kind,
         old=old,
         new=new,
-        n=len(scores) if kind == "label" else len(both),
+        n=len(scores) if kind == "label" else sum(known),
         better=words["improved"],
         worse=words["degraded"],
         changed=words["changed"],
@@ -377,10 +384,11 @@ def _metric_change(
     )
     if kind == "label":
         return dataclasses.replace(change, verdict="changed" if change.changed else "same" if scores else "")
-    if not both:
+    if not any(known):
         return change
-    groups = None if clusters is None else [clusters[number] for number, _ in known]
-    found = paired_difference([before for _, before in both], [after for after, _ in both], groups)
+    groups = None if clusters is None else list(itertools.compress(clusters, known))
+    olds, news = ([one for one in itertools.compress(side, known) if one is not None] for side in (before, after))
+    found = paired_difference(olds, news, groups)
     same = not (change.better or change.worse)
     verdict = "same" if same else found.verdict(lower_is_better=lower)
     return dataclasses.replace(change, difference=found.value, low=found.low, high=found.high, verdict=verdict)

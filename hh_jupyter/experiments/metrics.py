@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -59,27 +60,38 @@ def mean_of(
         rows: the row of each value, if there may be several trials of one. Default: each value is another row.
         clusters: the cluster of each value; see `statistics.mean`.
     """
-    numbers: dict[int, list[float]] = {}
-    cluster_of: dict[int, Hashable] = {}
-    for number, value in enumerate(values):
-        if found := finite((value,)):
-            row = number if rows is None else rows[number]
-            numbers.setdefault(row, []).extend(found)
-            cluster_of[row] = None if clusters is None else clusters[number]
-    if not numbers:
+    numbers = [usable_number(value) for value in values]
+    known = [number is not None for number in numbers]
+    if not any(known):
         return None
-    return mean(list(numbers.values()), None if clusters is None else list(cluster_of.values()))
+    scores = [number for number in numbers if number is not None]
+    groups = None if clusters is None else list(itertools.compress(clusters, known))
+    if rows is None or len(set(rows)) == len(rows):
+        return mean(scores, groups)
+    trials: dict[int, list[float]] = {}
+    cluster_of: dict[int, Hashable] = {}
+    for index, row in enumerate(itertools.compress(rows, known)):
+        trials.setdefault(row, []).append(scores[index])
+        cluster_of[row] = None if groups is None else groups[index]
+    return mean(list(trials.values()), None if groups is None else list(cluster_of.values()))
 
 
 def finite(values: Iterable[Any]) -> list[float]:
     """The numbers among these values that can be added up: bools and floats. NaN and infinity are left out."""
-    found = (_float(value) for value in values if isinstance(value, int | float))
-    return [number for number in found if abs(number) <= LARGEST]
+    return [number for value in values if (number := usable_number(value)) is not None]
+
+
+def usable_number(value: Any) -> float | None:
+    """The value as a bool or float that can be added up; None for NaN, infinity and what is no number."""
+    if not isinstance(value, int | float):
+        return None
+    number = value if isinstance(value, bool) else _float(value)
+    return number if -LARGEST <= number <= LARGEST else None
 
 
 def _float(value: float) -> float:
     try:
-        return value if isinstance(value, bool) else float(value)
+        return float(value)
     except OverflowError:  # An integer of more than 308 digits.
         return math.inf if value > 0 else -math.inf
 
