@@ -13,7 +13,7 @@ from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.trace import TracerProvider
 
@@ -46,6 +46,9 @@ from hh_jupyter.threads import start_thread
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.span_store import span_log
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+if TYPE_CHECKING:
+    from hh_jupyter.recordings.budget import Budget
 
 logger = logging.getLogger(__name__)
 
@@ -247,7 +250,7 @@ def _evaluate(
         task = Task(run.id, function, callable_name(function), evaluators_by_name, retry_policy, keep_outputs)
         budget = stack.enter_context(tracer.sessions.limited("evaluate(..., {name}={value})", max_cost, max_calls))
         execution = RunExecution(
-            tracer, run, task, data, aggregate_function, redacted_config, trials=trials, show=print_results
+            tracer, run, task, data, aggregate_function, redacted_config, trials, budget, show=print_results
         )
         result = execution.run_all(max_workers, executor, run_loop)
     if not print_results:
@@ -373,6 +376,7 @@ class RunExecution:
 
     Attributes:
         config: `config` of `evaluate`, with secrets redacted.
+        budget: the limits of its model calls; None without limits.
         show: whether to show progress and result.
     """
 
@@ -383,6 +387,7 @@ class RunExecution:
     aggregate_function: str
     config: Mapping[str, Any]
     trials: int
+    budget: Budget | None
     show: bool
 
     def run_all(self, max_workers: int, executor: Executor | None, loop: RunLoop) -> ExperimentResultSummary:
@@ -390,9 +395,11 @@ class RunExecution:
         started = time.monotonic()
         with (
             UsageCounter(span_log()) as usage,
-            Progress(self.run.name, self.data.total, usage, trials=self.trials, show=self.show) as progress,
+            Progress(
+                self.run.name, self.data.total, usage, trials=self.trials, budget=self.budget, show=self.show
+            ) as progress,
         ):
-            sessions = DatapointSessions(self.tracer, self.run.name, self.run.ids, usage.watch)
+            sessions = DatapointSessions(self.tracer, self.run.name, self.run.ids, usage.watch, usage.end)
             pool = Pool(sessions, self.task, max_workers, executor, loop, progress.update)
             outcomes = pool.run(iter(self.data.points))
             delivery = self._flush(progress)
@@ -449,6 +456,7 @@ class RunExecution:
             trials=self.trials,
             seconds=seconds,
             cost=used.cost,
+            judge_cost=used.judge_cost,
             cost_complete=used.complete,
             cost_estimated=used.estimated,
             tokens=used.tokens,

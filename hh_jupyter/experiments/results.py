@@ -180,8 +180,10 @@ class ExperimentResultSummary(Displayed):
         planned: number of rows if all data points are run; None if unknown.
         trials: how often each data point is run.
         seconds: duration of the run.
-        cost: cost of all model calls in US dollars, as far as known. `cost_complete`: whether the cost of each call is
-            known. `cost_estimated`: whether some of it comes from a price table.
+        cost, tokens: of the model calls of the function in all rows, the cost in US dollars as far as known.
+        judge_cost: cost of the model calls of the evaluators.
+        cost_complete: whether the cost of each call is known. `cost_estimated`: whether some of it comes from a price
+            table.
         delivery: "Sent", "Not all sent", or "Local only", which `%hh send` sends. Empty for a run that was read from
             the backend.
     """
@@ -201,6 +203,7 @@ class ExperimentResultSummary(Displayed):
     trials: int = 1
     seconds: float | None = None
     cost: float | None = None
+    judge_cost: float | None = None
     cost_complete: bool = True
     cost_estimated: bool = False
     tokens: int | None = None
@@ -401,7 +404,10 @@ def errors_of(rows: Sequence[ResultRow]) -> tuple[DatapointError, ...]:
 def with_usage(rows: Sequence[ResultRow], usage: UsageCounter) -> tuple[ResultRow, ...]:
     """The rows with cost and tokens."""
     used = [usage.usage_of(row.session_id) for row in rows]
-    return tuple(replace(row, cost=one.cost, tokens=one.tokens) for row, one in zip(rows, used, strict=True))
+    return tuple(
+        replace(row, cost=one.cost, tokens=one.tokens, judge_cost=one.judge_cost)
+        for row, one in zip(rows, used, strict=True)
+    )
 
 
 def result_from_rows(
@@ -483,10 +489,10 @@ _PARTS = {"datapoints": DatapointResult, "errors": DatapointError, "rows": Resul
 def dataframe_of_rows(rows: Sequence[ResultRow]) -> pd.DataFrame:
     """A DataFrame with one row for each data point.
 
-    Columns: `datapoint_id`, `session_id`, `passed`, the metrics by name, `seconds`, `cost` (US dollars), `tokens`,
-    `attempts`, `error`, `evaluator_errors` (dict or None), `inputs`, `expected` and `outputs` (first characters). A
-    metric with the name of another column is renamed to `metric_<name>`. Runs with trials or clusters have the columns
-    `trial` and `cluster` after `datapoint_id`.
+    Columns: `datapoint_id`, `session_id`, `passed`, the metrics by name, `seconds`, `cost` and `judge_cost` (US
+    dollars), `tokens`, `attempts`, `error`, `evaluator_errors` (dict or None), `inputs`, `expected` and `outputs`
+    (first characters). A metric with the name of another column is renamed to `metric_<name>`. Runs with trials or
+    clusters have the columns `trial` and `cluster` after `datapoint_id`.
 
     Raises:
         ImportError: pandas is not installed.
@@ -495,7 +501,18 @@ def dataframe_of_rows(rows: Sequence[ResultRow]) -> pd.DataFrame:
         name for name, unset in (("trial", None), ("cluster", "")) if any(getattr(row, name) != unset for row in rows)
     ]
     before = ("datapoint_id", *some, "session_id", "passed")
-    after = ("seconds", "cost", "tokens", "attempts", "error", "evaluator_errors", "inputs", "expected", "outputs")
+    after = (
+        "seconds",
+        "cost",
+        "judge_cost",
+        "tokens",
+        "attempts",
+        "error",
+        "evaluator_errors",
+        "inputs",
+        "expected",
+        "outputs",
+    )
     taken = {*before, *after, "trial", "cluster"}
     names = dict.fromkeys(name for row in rows for name in row.metrics)
     columns = {name: f"metric_{name}" if name in taken else name for name in names}

@@ -30,7 +30,8 @@ class ResultRow:
         error: "Type: text" of an exception of the function. No evaluator ran then.
         evaluator_errors: by evaluator, "Type: text" of its exception, or why its return value is not a score.
         seconds: duration of the function, all attempts together; None if it did not run in this process.
-        cost: cost of its model calls in US dollars, as far as known; None if unknown.
+        cost, tokens: of the model calls of the function, the cost in US dollars as far as known; None if unknown.
+        judge_cost: cost of the model calls of the evaluators, likewise.
         attempts: 1, plus the number of retries of function and evaluators.
         inputs, expected, outputs: the first characters, as text.
         outputs_digest: hash of the whole output if `outputs` is cut; else empty.
@@ -46,6 +47,7 @@ class ResultRow:
     seconds: float | None = None
     cost: float | None = None
     tokens: int | None = None
+    judge_cost: float | None = None
     attempts: int = 1
     inputs: str = ""
     expected: str = ""
@@ -118,6 +120,7 @@ def _joined(trials: Sequence[ResultRow]) -> ResultRow:
         metrics={name: _joined_score([row.metrics[name] for row in trials if name in row.metrics]) for name in names},
         seconds=_mean(row.seconds for row in trials),
         cost=_mean(row.cost for row in trials),
+        judge_cost=_mean(row.judge_cost for row in trials),
         tokens=None if tokens is None else round(tokens),
         attempts=max(row.attempts for row in trials),
     )

@@ -308,6 +308,7 @@ class Run:
                 "trials",
                 "seconds",
                 "cost",
+                "judge_cost",
                 "cost_complete",
                 "cost_estimated",
                 "tokens",

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display import updatable_output
@@ -43,6 +43,9 @@ from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.span_store import detail_store, span_log
 
+if TYPE_CHECKING:
+    from hh_jupyter.recordings.budget import Budget
+
 SHORT_ID: Final = 8
 ALL_ROWS: Final = Piece("result.to_pandas()", "code")
 """How to get every row with its texts."""
@@ -61,7 +64,9 @@ def progress_report(
     seconds: float,
     used: SessionUsage,
     doing: str = "",
+    *,
     trials: int = 1,
+    budget: Budget | None = None,
 ) -> Report:
     """The report of a run that goes on.
 
@@ -71,9 +76,11 @@ def progress_report(
         seconds: duration so far.
         doing: what happens after all rows are done.
         trials: how often each data point is run.
+        budget: the limits of its model calls.
     """
     done = rows.total()
     left = (total - done) * seconds / done if total is not None and done and not doing else 0.0
+    stopped: list[tuple[str, Mark]] = [("stopped at the limit", "error")] if budget and budget.refused else []
     return Report(
         mark="running",
         title=text_without_secrets(name),
@@ -81,12 +88,18 @@ def progress_report(
         share=done / total if total else None,
         facts=[
             _done(done, total, trials),
-            cost_text(used.cost, complete=True, estimated=used.estimated),
+            cost_text(used.cost, used.judge_cost, estimated=used.estimated) if budget is None else _used(budget),
             f"about {seconds_text(left)} left" if left >= 1 else "",
         ],
-        chips=chips_of(rows["failed"], rows["wrong"]),
+        chips=[*stopped, *chips_of(rows["failed"], rows["wrong"])],
         state=doing,
     )
+
+
+def _used(budget: Budget) -> str:
+    from hh_jupyter.recordings import limit  # Late: without a limit, it is not needed.
+
+    return limit.used(budget)
 
 
 def _done(done: int, total: int | None, trials: int) -> str:
@@ -148,14 +161,16 @@ def _facts(result: ExperimentResultSummary) -> list[str]:
     return [
         "interrupted" if result.status == INTERRUPTED else "" if result.status == COMPLETED else result.status,
         _done(done, result.planned, result.trials),
-        cost_text(result.cost, complete=result.cost_complete, estimated=result.cost_estimated),
+        cost_text(result.cost, result.judge_cost, complete=result.cost_complete, estimated=result.cost_estimated),
         fmt.count(result.tokens, "token") if result.tokens else "",
     ]
 
 
-def cost_text(cost: float | None, *, complete: bool, estimated: bool) -> str:
-    """Format a cost: `~$0.0044+`; empty if unknown."""
-    return "" if cost is None else fmt.usd(cost, estimated=estimated) + ("" if complete else "+")
+def cost_text(cost: float | None, judge_cost: float | None, *, complete: bool = True, estimated: bool) -> str:
+    """Format the costs of a run: `~$0.0044+`, `~$0.027 and judge ~$0.012`; empty if unknown."""
+    known = [(word, amount) for word, amount in (("", cost), ("judge ", judge_cost)) if amount is not None]
+    text = " and ".join(word + fmt.usd(amount, estimated=estimated) for word, amount in known)
+    return text and text + ("" if complete else "+")
 
 
 def _notes(result: ExperimentResultSummary, detail: Detail) -> list[Line]:

@@ -76,6 +76,8 @@ class TaskResult:
         passed: False if something raised or an evaluator returned False; None if all scores are 0 or a text such as
             "no", which may be good or bad; else True.
         seconds: duration of the function, all attempts together.
+        evaluators_began_ns: when the function had returned, in nanoseconds since the epoch by the clock of its spans:
+            spans that start later are those of evaluators. None if none ran.
     """
 
     outputs: dict[str, Any] | None = None
@@ -86,6 +88,7 @@ class TaskResult:
     retried_errors: list[str] = field(default_factory=list)
     passed: bool | None = False
     seconds: float = 0.0
+    evaluators_began_ns: int | None = None
 
 
 def run_datapoint(task: Task, point: Datapoint, _attempt: int = 1) -> TaskResult:
@@ -128,6 +131,7 @@ class _DatapointRun:
         if self.point.problem:
             raise ValueError(self.point.problem)
         outputs = self.run_function(dp)
+        self.result.evaluators_began_ns = time.time_ns()
         for name, evaluate in self.task.evaluators.items():
             self.evaluate(name, evaluate, outputs)
         self.result.passed = self.verdict()
@@ -237,6 +241,7 @@ class DatapointSessions:
     Attributes:
         ids: `run_id` and `dataset_id`, set on sessions and spans.
         on_start: called with the id of each new session before its first span.
+        on_end: called with the id of a session and `TaskResult.evaluators_began_ns` when the data point is done.
         warned: evaluators whose ignored entries were mentioned.
     """
 
@@ -244,6 +249,7 @@ class DatapointSessions:
     run_name: str
     ids: Mapping[str, str]
     on_start: Callable[[str], None]
+    on_end: Callable[[str, int | None], None]
     warned: set[str] = field(default_factory=set)
 
     def begin(self, point: Datapoint) -> Session:
@@ -263,6 +269,7 @@ class DatapointSessions:
 
     def end(self, point: Datapoint, session: Session, result: TaskResult) -> ResultRow:
         """Put the result on the session."""
+        self.on_end(session.id, result.evaluators_began_ns)
         settings = self.tracer.settings
         fields: dict[str, Any] = {} if result.outputs is None else {"outputs": result.outputs}
         if point.ground_truth is not None and settings.capture_inputs:
