@@ -195,6 +195,8 @@ def compare_results(
     before = old if isinstance(old, ExperimentResultSummary) else get_run_result(old)
     names = [dict.fromkeys(name for row in result.rows for name in row.metrics) for result in (new, before)]
     _check_names(lower_is_better, names[0] | names[1])
+    by_evaluators = [name for result in (new, before) for name in result.lower_is_better if name in names[0] | names[1]]
+    lower_is_better = tuple(dict.fromkeys([*lower_is_better, *by_evaluators]))
     joined = [dataclasses.replace(result, rows=joined_trials(result.rows)) for result in (new, before)]
     pairs = pairs_of(joined[0], joined[1])
     deltas = metric_deltas(pairs, new.metrics.aggregation_function, lower_is_better)
@@ -221,7 +223,7 @@ def compare_results(
         new=new,
         old=before,
         pairs=pairs,
-        lower_is_better=tuple(lower_is_better),
+        lower_is_better=lower_is_better,
         changes=metric_changes(new, before, pairs, scores, lower_is_better),
         row_changes=changes,
     )

@@ -21,7 +21,7 @@ from hh_jupyter import settings as settings_table
 from hh_jupyter.errors import SettingError
 from hh_jupyter.experiments.arguments import check_aggregate, check_arguments, warn_about_rows
 from hh_jupyter.experiments.dataset import Dataset, dataset_from_rows, fetch_dataset, with_clusters, with_trials
-from hh_jupyter.experiments.evaluators import by_unique_name, callable_name
+from hh_jupyter.experiments.evaluators import by_unique_name, callable_name, prefers_lower
 from hh_jupyter.experiments.invocation import RetryPolicy
 from hh_jupyter.experiments.loops import BlockedLoop, RunLoop
 from hh_jupyter.experiments.pool import POLL_SECONDS, Pool, RunOutcomes
@@ -454,6 +454,7 @@ class RunExecution:
             config=self.config,
             planned=self.data.total,
             trials=self.trials,
+            lower_is_better=tuple(name for name, one in self.task.evaluators.items() if prefers_lower(one)),
             seconds=seconds,
             cost=used.cost,
             judge_cost=used.judge_cost,

@@ -179,6 +179,7 @@ class ExperimentResultSummary(Displayed):
         rows: every data point that was run, in the order of the dataset; with trials, one row for each trial.
         planned: number of rows if all data points are run; None if unknown.
         trials: how often each data point is run.
+        lower_is_better: metrics whose evaluator says so; see `evaluator`.
         seconds: duration of the run.
         cost, tokens: of the model calls of the function in all rows, the cost in US dollars as far as known.
         judge_cost: cost of the model calls of the evaluators.
@@ -201,6 +202,7 @@ class ExperimentResultSummary(Displayed):
     rows: Sequence[ResultRow] = ()
     planned: int | None = None
     trials: int = 1
+    lower_is_better: Sequence[str] = ()
     seconds: float | None = None
     cost: float | None = None
     judge_cost: float | None = None
@@ -223,7 +225,8 @@ class ExperimentResultSummary(Displayed):
 
         Args:
             old: result or id of the older run.
-            lower_is_better: metrics for which lower is better, such as a distance.
+            lower_is_better: metrics for which lower is better, such as a distance, besides those of evaluators that
+                say so.
 
         Raises:
             SettingError: no run of this id is stored on this machine, and there is no API key to query the backend.

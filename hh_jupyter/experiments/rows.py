@@ -25,8 +25,8 @@ class ResultRow:
         cluster: name of the group of data points that depend on each other; empty for none.
         datapoint_id: the id that the user gave, or a generated one.
         content: hash of the row if it has no id of its own; see `Datapoint`.
-        passed: False if something raised or an evaluator returned False; None if all scores are 0 or a text such as
-            "no", which may be good or bad; else True. Or the backend's verdict.
+        passed: False if something raised or an evaluator returned False; None if no evaluator gave a score, or all
+            scores are 0 or a text such as "no", which may be good or bad; else True. Or the backend's verdict.
         error: "Type: text" of an exception of the function. No evaluator ran then.
         evaluator_errors: by evaluator, "Type: text" of its exception, or why its return value is not a score.
         seconds: duration of the function, all attempts together; None if it did not run in this process.

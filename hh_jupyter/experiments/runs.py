@@ -306,6 +306,7 @@ class Run:
                 "config",
                 "planned",
                 "trials",
+                "lower_is_better",
                 "seconds",
                 "cost",
                 "judge_cost",

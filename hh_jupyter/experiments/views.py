@@ -184,8 +184,13 @@ def _notes(result: ExperimentResultSummary, detail: Detail) -> list[Line]:
         notes.append([Piece(", ".join(parts))])
     if (clusters := clusters_of(result.rows)) is not None:
         notes.append([Piece(clusters_text(clusters))])
-    if any(row.state == "unclear" for row in result.rows):
-        text = "all scores are 0 or no, which the metric may mean as good or bad"
+    unclear = [row for row in result.rows if row.state == "unclear"]
+    reasons = {
+        "no evaluator gave a score": any(not row.metrics for row in unclear),
+        "all scores are 0 or no, which the metric may mean as good or bad": any(row.metrics for row in unclear),
+    }
+    if unclear:
+        text = ", or ".join(reason for reason, found in reasons.items() if found)
         notes.append([Piece(f"{STATE_MARKS['unclear']} {text}")])
     if detail == "summary" and any(row.inputs or row.outputs for row in result.rows):
         notes.append([Piece("inputs and outputs: "), ALL_ROWS])
@@ -236,6 +241,11 @@ def metric_table(result: ExperimentResultSummary) -> Table:
         nan = "".join(f", {number:,} {word}" for number, word in apart if number)
         return f"{summary.scored:,} of {max(rows, summary.scored):,}{nan}"
 
+    def kind(summary: MetricSummary) -> str:
+        if summary.name not in result.lower_is_better:
+            return summary.kind
+        return "less is better" if summary.kind == "number" else f"{summary.kind}, no is better"
+
     columns = [
         column("metric", "Metric", lambda one: one.name, weight=2),
         column("mean", "Mean" if function == "average" else function.capitalize(), aggregate, numeric=True, weight=1.1,
@@ -246,7 +256,7 @@ def metric_table(result: ExperimentResultSummary) -> Table:
                 numeric=True, weight=1.2, priority=1),
         column("range", "Range", _range_text, numeric=True, weight=1.6, priority=4),
         column("scored", "Scored", scored, numeric=True, weight=1.4, priority=2),
-        column("kind", "Kind", lambda one: one.kind, weight=1.7, priority=3),
+        column("kind", "Kind", kind, weight=1.7, priority=3),
         column("values", "Distribution", lambda one: None, weight=2, priority=5,
                cell=_distribution_cell),
     ]  # fmt: skip
@@ -276,11 +286,15 @@ def row_table(result: ExperimentResultSummary, detail: Detail = "full") -> Table
     names = list(
         dict.fromkeys(name for row in result.rows for name, value in row.metrics.items() if is_score(name, value))
     )
+
+    def metric_column(name: str, key: str) -> Column:
+        return _metric_column(key, name, wrong=name in result.lower_is_better)
+
     shown, others = names[:MAX_COLUMNS], names[MAX_COLUMNS:]
     keys = {"id", "time", "tokens", "cost", "session", "input", "expected", "output", "error", "reasons"}
     columns = [
         column("id", "Row", lambda row: row.datapoint_id, cell=row_label, weight=2.4),
-        *(_metric_column(f"metric_{name}" if name in keys else name, name) for name in shown),
+        *(metric_column(name, f"metric_{name}" if name in keys else name) for name in shown),
         column("time", "Time", lambda row: row.seconds, numeric=True, priority=2,
                 cell=lambda row: seconds_text(row.seconds)),
         column("tokens", "Tokens", lambda row: row.tokens, numeric=True, priority=4,
@@ -290,7 +304,7 @@ def row_table(result: ExperimentResultSummary, detail: Detail = "full") -> Table
         column("session", "Session", lambda row: row.session_id[:SHORT_ID], priority=5, weight=0),
         *_text_columns(detail),
         column("error", "", errors_text, cell=_strong_errors, line=2),
-        *(replace(_metric_column(name, name), line=4) for name in others),
+        *(replace(metric_column(name, name), line=4) for name in others),
     ]  # fmt: skip
     ordered = sorted(result.rows, key=lambda row: (not row.error, STATES.index(row.state), row.index, row.trial or 0))
     return Table(columns=columns, rows=ordered, spans=_spans, more=_more_rows)
@@ -301,11 +315,12 @@ def column(key: str, title: str, value: Callable[[Any], Any], *, numeric: bool =
     return Column(key=key, title=title, value=value, align="right" if numeric else "left", **more)
 
 
-def _metric_column(key: str, name: str) -> Column:
+def _metric_column(key: str, name: str, *, wrong: bool) -> Column:
+    """The column of a metric. `wrong` is the score with which a yes-or-no metric says that the row is wrong."""
+
     def cell(row: ResultRow) -> str | Line:
-        wrong = row.metrics.get(name) is False
         text = text_without_secrets(score_text(row.metrics, name))
-        return [Piece("✗", "wrong"), Piece(" no")] if wrong else text
+        return [Piece("✗", "wrong"), Piece(f" {text}")] if row.metrics.get(name) is wrong else text
 
     value: Callable[[ResultRow], Any] = lambda row: row.metrics.get(name)  # noqa: E731
     return column(key, name, value, cell=cell, numeric=True, priority=1)

@@ -19,7 +19,15 @@ from opentelemetry import trace as otel_trace
 from hh_jupyter import attributes as keys
 from hh_jupyter.display.format import shorten
 from hh_jupyter.experiments.dataset import Datapoint
-from hh_jupyter.experiments.evaluators import ARGUMENT_NAMES, CACHE_SIZE, Scalar, arguments_for, parameters_of, score
+from hh_jupyter.experiments.evaluators import (
+    ARGUMENT_NAMES,
+    CACHE_SIZE,
+    Scalar,
+    arguments_for,
+    parameters_of,
+    prefers_lower,
+    score,
+)
 from hh_jupyter.experiments.invocation import RetryPolicy, error_text, invoke
 from hh_jupyter.experiments.loops import RunLoop, RunStopped, entered, run_loop
 from hh_jupyter.experiments.rows import ResultRow
@@ -73,8 +81,9 @@ class TaskResult:
         evaluator_errors: by evaluator, "Type: text" of its exception, or why its return value is not a score.
         ignored_scores: by evaluator, returned entries that are not scalars.
         retried_errors: errors of attempts that were retried.
-        passed: False if something raised or an evaluator returned False; None if all scores are 0 or a text such as
-            "no", which may be good or bad; else True.
+        passed: False if something raised or an evaluator returned False, or True if it prefers lower scores; None if
+            there is no score though there are evaluators, or if all scores are 0 or a text such as "no", which may be
+            good or bad; else True.
         seconds: duration of the function, all attempts together.
         evaluators_began_ns: when the function had returned, in nanoseconds since the epoch by the clock of its spans:
             spans that start later are those of evaluators. None if none ran.
@@ -143,11 +152,13 @@ class _DatapointRun:
         return outputs
 
     def verdict(self) -> bool | None:
-        metrics = self.result.metrics
-        scores = [metrics[name] for name in self.task.evaluators if name in metrics]
-        if self.result.evaluator_errors or any(score is False for score in scores):
+        """See `TaskResult.passed`."""
+        metrics, evaluators = self.result.metrics, self.task.evaluators
+        scores = [(metrics[name], prefers_lower(evaluators[name])) for name in evaluators if name in metrics]
+        if self.result.evaluator_errors or any(score is lower for score, lower in scores):
             return False
-        return None if scores and all(map(_says_no, scores)) else True
+        unclear = all(_says_no(score) and not lower for score, lower in scores)
+        return None if unclear and evaluators else True
 
     def run_function(self, dp: Mapping[str, Any]) -> Any:
         function, started = self.task.function, time.perf_counter()
