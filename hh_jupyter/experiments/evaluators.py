@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, overload
 
+from hh_jupyter.conventions import evaluation_attributes
+from hh_jupyter.experiments.metrics import EXPLANATIONS
 from hh_jupyter.tracing.decorators import trace
 from hh_jupyter.values import python_number, text_of
 
@@ -86,6 +88,12 @@ class Score:
     metrics: Mapping[str, Scalar] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     problem: str | None = None
+
+    def result_attributes(self, name: str) -> dict[str, Any]:
+        """Attributes of OpenTelemetry's event for the score of the evaluator of this name."""
+        texts = {ending: self.metrics.get(name + ending) for ending in ("_label", *EXPLANATIONS)}
+        label, *reasons = (text if isinstance(text, str) else None for text in texts.values())
+        return evaluation_attributes(name, self.metrics[name], label, next(filter(None, reasons), None))
 
 
 def score(name: str, returned: Any) -> Score:

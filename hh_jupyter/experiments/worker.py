@@ -17,6 +17,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace as otel_trace
 
 from hh_jupyter import attributes as keys
+from hh_jupyter.conventions import EVALUATION, evaluation_attributes
 from hh_jupyter.display.format import shorten
 from hh_jupyter.experiments.dataset import Datapoint
 from hh_jupyter.experiments.evaluators import (
@@ -183,8 +184,11 @@ class _DatapointRun:
             found = score(name, self.call(evaluator, args, kwargs))
         except (Exception, asyncio.CancelledError) as error:  # boundary: one evaluator must not end the others.
             done.evaluator_errors[name] = error_text(error)
+            _add_result(evaluation_attributes(name, None, error_type=type(error).__qualname__))
             return
         done.metrics.update(found.metrics)
+        if name in found.metrics:
+            _add_result(found.result_attributes(name))
         if found.problem:
             done.evaluator_errors[name] = found.problem
         if found.ignored:
@@ -199,6 +203,11 @@ class _DatapointRun:
             retry_policy=self.task.retry_policy,
             retried_errors=self.result.retried_errors,
         )
+
+
+def _add_result(attributes: Mapping[str, Any]) -> None:
+    """Put the result of an evaluator on the row's span as OpenTelemetry defines it, for backends of any kind."""
+    otel_trace.get_current_span().add_event(EVALUATION, attributes)
 
 
 def _finished_spans() -> SpanList:
