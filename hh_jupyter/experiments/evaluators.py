@@ -91,6 +91,8 @@ class Score:
 
     def result_attributes(self, name: str) -> dict[str, Any]:
         """Attributes of OpenTelemetry's event for the score of the evaluator of this name."""
+        if len(self.metrics) == 1:
+            return evaluation_attributes(name, self.metrics[name])
         texts = {ending: self.metrics.get(name + ending) for ending in ("_label", *EXPLANATIONS)}
         label, *reasons = (text if isinstance(text, str) else None for text in texts.values())
         return evaluation_attributes(name, self.metrics[name], label, next(filter(None, reasons), None))
