@@ -11,6 +11,7 @@ spans do not.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import lru_cache
@@ -161,7 +162,7 @@ def content(attributes: Mapping[str, Any], events: Sequence[EventLike]) -> SpanC
         if _empty(getattr(first, name)) and not _empty(value := getattr(other, name))
     }
     if results := evaluations(events):
-        missing["metrics"] = {**missing.get("metrics", first.metrics), **results}
+        missing["metrics"] = {**results, **missing.get("metrics", first.metrics)}
     if len(first.input_messages) > 1 or "input_messages" in missing:
         missing["input_messages"] = without_repeated_prompts(missing.get("input_messages", first.input_messages))
     return replace(first, **missing) if missing else first
@@ -177,7 +178,10 @@ def _empty(value: Any) -> bool:
 
 # Evaluation results.
 
-_EVALUATION: Final = "gen_ai.evaluation.result"
+EVALUATION: Final = "gen_ai.evaluation.result"
+"""Event with the result of an evaluation, on the evaluated span."""
+
+_EVALUATION_NAME: Final = "gen_ai.evaluation.name"
 _RESULT_FIELDS: Final = {
     "value": "gen_ai.evaluation.score.value",
     "label": "gen_ai.evaluation.score.label",
@@ -194,10 +198,27 @@ def evaluations(events: Iterable[EventLike]) -> dict[str, Any]:
     """
     found: dict[str, list[Any]] = {}
     for event in events:
-        if event.name == _EVALUATION and event.attributes:
-            name = text(event.attributes.get("gen_ai.evaluation.name")) or "evaluation"
+        if event.name == EVALUATION and event.attributes:
+            name = text(event.attributes.get(_EVALUATION_NAME)) or "evaluation"
             found.setdefault(name, []).append(_result(event.attributes))
     return {name: results[0] if len(results) == 1 else results for name, results in found.items()}
+
+
+def evaluation_attributes(
+    name: str, value: Any, label: Any = None, explanation: str | None = None, error_type: str | None = None
+) -> dict[str, Any]:
+    """Attributes of the event with one result. A bool is 1 or 0, with the label yes or no; a text is a label.
+
+    Args:
+        error_type: class of the exception that the evaluation raised.
+    """
+    is_number = isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    if label is None:
+        label = ("yes" if value else "no") if isinstance(value, bool) else value if isinstance(value, str) else None
+    found = {"value": float(value) if is_number else None, "label": label, "explanation": explanation}
+    known = {**found, "error": error_type}
+    results = {_RESULT_FIELDS[field]: one for field, one in known.items() if one is not None}
+    return {_EVALUATION_NAME: name, **results}
 
 
 def _result(attributes: Mapping[str, Any]) -> Any:

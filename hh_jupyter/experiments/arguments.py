@@ -40,6 +40,8 @@ def check_arguments(
     config: Any = None,
     max_cost: Any = None,
     max_calls: Any = None,
+    trials: Any = 1,
+    cluster: Any = None,
 ) -> None:
     """Check the arguments of `evaluate`.
 
@@ -61,6 +63,10 @@ def check_arguments(
         _check_evaluator(evaluator)
     _check_integer("max_workers", max_workers, 1)
     _check_integer("retries", retries, 0)
+    _check_integer("trials", trials, 1)
+    if cluster is not None and not isinstance(cluster, str) and not callable(cluster):
+        kinds = "a key of inputs or a function of a row"
+        raise SettingTypeError(f"evaluate: cluster must be {kinds}; got {type(cluster).__name__}.")
     for name, limit in (("max_cost", max_cost), ("max_calls", max_calls)):
         if limit is not None:
             check(name, limit, called="evaluate")

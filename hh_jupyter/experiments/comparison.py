@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
 from hh_jupyter.errors import SettingError, SettingTypeError
 from hh_jupyter.experiments.dataset import LOCAL_PREFIX, own_id
 from hh_jupyter.experiments.local_runs import find_run
-from hh_jupyter.experiments.metrics import LARGEST, Kind, finite, is_score, kind_of, mean_of
+from hh_jupyter.experiments.metrics import LARGEST, Kind, finite, is_score, kind_of, mean_of, usable_number
 from hh_jupyter.experiments.results import (
     ExperimentResultSummary,
     MetricChange,
-    ResultRow,
     RowChange,
     RowState,
     RunComparisonResult,
     aggregated,
 )
+from hh_jupyter.experiments.rows import ResultRow, clusters_of, joined_trials, scores_by_metric
 from hh_jupyter.experiments.runs import HoneyHive, get_run_result, local_spool, resolve_query
 from hh_jupyter.experiments.statistics import Mean, paired_difference
 from hh_jupyter.export.backend import BackendClient
@@ -194,12 +195,15 @@ def compare_results(
     before = old if isinstance(old, ExperimentResultSummary) else get_run_result(old)
     names = [dict.fromkeys(name for row in result.rows for name in row.metrics) for result in (new, before)]
     _check_names(lower_is_better, names[0] | names[1])
-    pairs = pairs_of(new, before)
+    by_evaluators = [name for result in (new, before) for name in result.lower_is_better if name in names[0] | names[1]]
+    lower_is_better = tuple(dict.fromkeys([*lower_is_better, *by_evaluators]))
+    joined = [dataclasses.replace(result, rows=joined_trials(result.rows)) for result in (new, before)]
+    pairs = pairs_of(joined[0], joined[1])
     deltas = metric_deltas(pairs, new.metrics.aggregation_function, lower_is_better)
     paired = {id(row) for pair in pairs for row in pair}
-    added, missing = ([row.datapoint_id for row in one.rows if id(row) not in paired] for one in (new, before))
+    added, missing = ([row.datapoint_id for row in one.rows if id(row) not in paired] for one in joined)
     scores = {name: delta for name, delta in deltas.items() if _is_comparable(name, delta)}
-    changes = row_changes(new, before, pairs, scores, lower_is_better)
+    changes = row_changes(joined[0], joined[1], pairs, scores, lower_is_better)
     by_state = {state: [one.datapoint_id for one in changes if one.state == state] for state in ROW_STATES}
     return RunComparisonResult(
         new_run_id=new.run_id,
@@ -219,7 +223,7 @@ def compare_results(
         new=new,
         old=before,
         pairs=pairs,
-        lower_is_better=tuple(lower_is_better),
+        lower_is_better=lower_is_better,
         changes=metric_changes(new, before, pairs, scores, lower_is_better),
         row_changes=changes,
     )
@@ -291,8 +295,12 @@ def _state(new: ResultRow, old: ResultRow, metrics: Mapping[str, str]) -> RowSta
 
 def _size(new: ResultRow, old: ResultRow, metrics: Mapping[str, str], reach: Mapping[str, float]) -> float:
     """The largest change of a score, in relation to the range of its metric."""
-    pairs = [(finite([new.metrics[name], old.metrics[name]]), reach[name]) for name in metrics]
-    return max((abs(values[0] - values[1]) / most for values, most in pairs if len(values) == 2 and most), default=0.0)
+    largest = 0.0
+    for name in metrics:
+        after, before = usable_number(new.metrics[name]), usable_number(old.metrics[name])
+        if after is not None and before is not None and reach[name]:
+            largest = max(largest, abs(after - before) / reach[name])
+    return largest
 
 
 def _range(values: Sequence[Any]) -> float:
@@ -310,36 +318,67 @@ def metric_changes(
     deltas: Mapping[str, Mapping[str, Any]],
     lower_is_better: Collection[str],
 ) -> tuple[MetricChange, ...]:
-    """The change of each metric, then of time and cost for each row that ran in both."""
+    """The change of each metric, then of time and cost for each row that ran in both.
+
+    Args:
+        new, old: results whose rows may be trials.
+        pairs: of joined trials.
+    """
+    clusters = pair_clusters(pairs)
+    sides = [scores_by_metric(one.rows) for one in (new, old)]
     found = []
     for name, delta in deltas.items():
         scores = list(zip(delta["new_values"], delta["old_values"], strict=True))
-        after, before = ([row.metrics[name] for row in one.rows if name in row.metrics] for one in (new, old))
-        found.append(_metric_change(name, kind_of(after + before), after, before, scores, name in lower_is_better))
-    ran = [(row, before) for row, before in pairs if not (row.error or before.error)]
+        values = [value for side in sides if name in side for value in side[name].values]
+        means = [mean_of(*side[name]) if name in side else None for side in sides]
+        groups = None
+        if clusters is not None:
+            paired = (name in row.metrics and name in before.metrics for row, before in pairs)
+            groups = list(itertools.compress(clusters, paired))
+        lower = name in lower_is_better
+        found.append(_metric_change(name, kind_of(values), means[0], means[1], scores, groups, lower=lower))
+    ran = [number for number, pair in enumerate(pairs) if not any(row.error for row in pair)]
     dollars: Kind = "estimated dollars" if new.cost_estimated or old.cost_estimated else "dollars"
     usage: tuple[tuple[str, str, Kind], ...] = (("time a row", "seconds", "seconds"), ("cost a row", "cost", dollars))
     for name, field, kind in usage:
-        both = [(getattr(row, field), getattr(before, field)) for row, before in ran]
-        both = [pair for pair in both if None not in pair]
+        both = {number: (getattr(pairs[number][0], field), getattr(pairs[number][1], field)) for number in ran}
+        both = {number: pair for number, pair in both.items() if None not in pair}
         if both:
-            after, before_values = ([pair[side] for pair in both] for side in (0, 1))
-            found.append(_metric_change(name, kind, after, before_values, both, lower=True))
+            groups = None if clusters is None else [clusters[number] for number in both]
+            means = [mean_of([pair[side] for pair in both.values()], clusters=groups) for side in (0, 1)]
+            found.append(_metric_change(name, kind, means[0], means[1], list(both.values()), groups, lower=True))
     return tuple(found)
 
 
+def pair_clusters(pairs: Sequence[tuple[ResultRow, ResultRow]]) -> list[Hashable] | None:
+    """The clusters of pairs: those of the new run, or else of the old one; None if neither has any."""
+    return clusters_of([new for new, _ in pairs]) or clusters_of([old for _, old in pairs])
+
+
 def _metric_change(
-    name: str, kind: Kind, new: Sequence[Any], old: Sequence[Any], scores: Sequence[tuple[Any, Any]], lower: bool
+    name: str,
+    kind: Kind,
+    new: Mean | None,
+    old: Mean | None,
+    scores: Sequence[tuple[Any, Any]],
+    clusters: Sequence[Hashable] | None,
+    *,
+    lower: bool,
 ) -> MetricChange:
-    """The change of a metric. Its rows are paired: a row that has the score in one run only does not count."""
+    """The change of a metric. Its rows are paired: a row that has the score in one run only does not count.
+
+    Args:
+        scores: (new, old) of each pair, and `clusters` its cluster, if the runs have any.
+    """
     words = Counter(classify_change(*pair, lower=lower) for pair in scores)
-    both = [pair for pair in map(finite, scores) if len(pair) == 2]
+    after, before = ([usable_number(pair[side]) for pair in scores] for side in (0, 1))
+    known = [None not in pair for pair in zip(after, before, strict=True)]
     change = MetricChange(
         name=name,
         kind=kind,
-        old=mean_of(old),
-        new=mean_of(new),
-        n=len(scores) if kind == "label" else len(both),
+        old=old,
+        new=new,
+        n=len(scores) if kind == "label" else sum(known),
         better=words["improved"],
         worse=words["degraded"],
         changed=words["changed"],
@@ -347,9 +386,11 @@ def _metric_change(
     )
     if kind == "label":
         return dataclasses.replace(change, verdict="changed" if change.changed else "same" if scores else "")
-    if not both:
+    if not any(known):
         return change
-    found = paired_difference([before for _, before in both], [after for after, _ in both])
+    groups = None if clusters is None else list(itertools.compress(clusters, known))
+    olds, news = ([one for one in itertools.compress(side, known) if one is not None] for side in (before, after))
+    found = paired_difference(olds, news, groups)
     same = not (change.better or change.worse)
     verdict = "same" if same else found.verdict(lower_is_better=lower)
     return dataclasses.replace(change, difference=found.value, low=found.low, high=found.high, verdict=verdict)

@@ -10,16 +10,16 @@ from hh_jupyter.display import format as fmt
 from hh_jupyter.display.content import Detail
 from hh_jupyter.display.report import Report, Section
 from hh_jupyter.display.table import GAP, Line, Piece, SpansLink, Table, Tone
-from hh_jupyter.experiments.comparison import ROW_STATES
+from hh_jupyter.experiments.comparison import ROW_STATES, pair_clusters
 from hh_jupyter.experiments.dataset import own_id
 from hh_jupyter.experiments.metrics import error_text, score_text, value_text
 from hh_jupyter.experiments.results import (
     ExperimentResultSummary,
     MetricChange,
-    ResultRow,
     RowChange,
     RunComparisonResult,
 )
+from hh_jupyter.experiments.rows import ResultRow
 from hh_jupyter.experiments.runs import text_without_secrets
 from hh_jupyter.experiments.statistics import FEWEST_PAIRS
 from hh_jupyter.experiments.views import (
@@ -27,6 +27,7 @@ from hh_jupyter.experiments.views import (
     PREVIEWS,
     SHORT_ID,
     chips_of,
+    clusters_text,
     column,
     errors_text,
     more_of,
@@ -314,9 +315,12 @@ def _comparison_notes(found: RunComparisonResult, detail: Detail) -> list[Line]:
         for name, delta in found.metric_deltas.items()
         if delta.get("found_once_count")
     ]
+    if (clusters := pair_clusters(found.pairs)) is not None:
+        notes.append(clusters_text(clusters))
     scores = [change for change in found.changes if change.kind not in _USAGE]
-    if len(scores) >= MANY_METRICS:
-        notes.append(f"{len(scores)} metrics are compared, each interval for itself")
+    if len(scores) > 1:
+        each = ", each interval for itself" if len(scores) >= MANY_METRICS else ""
+        notes.append(f"{len(scores)} metrics are compared{each}")
     lines: list[Line] = [[Piece(note)] for note in notes]
     if detail == "summary" and any(change.state != "same" for change in found.row_changes):
         lines.append([Piece("outputs: "), Piece("to_pandas()", "code")])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,8 +28,14 @@ LOCAL_PREFIX: Final = "EXT-"
 
 HASH_DIGITS: Final = 16
 
+MAX_KEYS: Final = 6
+"""Keys that a message lists."""
+
 ORIGIN_KEY: Final = "dataset_span"
 """Metadata field of the session of a data point that was made from a span."""
+
+TRIAL_KEY: Final = "trial"
+"""Metadata field of the session of a data point that is run several times."""
 
 
 def wire_id(datapoint_id: str) -> str:
@@ -101,6 +108,8 @@ class Datapoint:
         id: in the backend.
         own_id: the id that the user gave; a generated id if there is none.
         content: hash of the row if it has no id of its own, to find the same row in another run; else empty.
+        trial: number of the trial, from 1 on; None if each row is run once.
+        cluster: name of the group of rows that depend on each other; empty for none.
         data: the dict that is passed to the function, unchanged.
         problem: why this row is invalid. Only set for rows of an iterator, which are checked while the run goes on.
     """
@@ -111,6 +120,8 @@ class Datapoint:
     problem: str | None = None
     own_id: str = ""
     content: str = ""
+    trial: int | None = None
+    cluster: str = ""
 
     @property
     def inputs(self) -> Any:
@@ -124,10 +135,22 @@ class Datapoint:
         return self.data.get("ground_truth")
 
     @property
-    def origin(self) -> dict[str, Any]:
-        """Metadata that names the span from which `SpanList.to_dataset` made the row; empty for other rows."""
+    def metadata(self) -> dict[str, Any]:
+        """Metadata of the session: the span from which `SpanList.to_dataset` made the row, and the trial."""
         found = self.data.get("span")
-        return {ORIGIN_KEY: dict(found)} if isinstance(found, Mapping) and "span_id" in found else {}
+        origin = {ORIGIN_KEY: dict(found)} if isinstance(found, Mapping) and "span_id" in found else {}
+        return origin if self.trial is None else {**origin, TRIAL_KEY: self.trial}
+
+    @property
+    def row_fields(self) -> dict[str, Any]:
+        """Fields of the row in the result."""
+        return {
+            "index": self.index,
+            "datapoint_id": self.own_id,
+            "content": self.content,
+            "trial": self.trial,
+            "cluster": self.cluster,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +159,7 @@ class Dataset:
 
     Attributes:
         points: can be iterated only once if `total` is None.
-        ids: ids of all points; empty if the points come from an iterator.
+        ids: ids of all points, each once; empty if the points come from an iterator.
         total: number of points; None if the points come from an iterator.
         stored: whether the dataset is stored in the backend.
     """
@@ -233,6 +256,58 @@ def _iterate(rows: Iterator[Any]) -> Iterator[Datapoint]:
         problem = _type_problem(row) or (_lacks_inputs(row) if "inputs" not in row else None)
         data = row if isinstance(row, Mapping) else {}
         yield _datapoint_of(data, index, problem and f"dataset[{index}] {problem}")
+
+
+def with_trials(data: Dataset, trials: int) -> Dataset:
+    """The dataset with each point several times, one after the other."""
+    if trials == 1:
+        return data
+    points = (dataclasses.replace(point, trial=number) for point in data.points for number in range(1, trials + 1))
+    return dataclasses.replace(data, points=points, total=None if data.total is None else data.total * trials)
+
+
+def with_clusters(data: Dataset, cluster: str | Callable[[Mapping[str, Any]], Any] | None) -> Dataset:
+    """The dataset with the cluster of each point.
+
+    Args:
+        cluster: a key of `inputs`, or of the row itself; or a function of the row. A row without the key, or with None,
+            has no cluster.
+
+    Raises:
+        SettingError: no row has the key, or the function raised. In rows of an iterator, that is a problem of the row.
+    """
+    if cluster is None:
+        return data
+    if data.total is None:
+        return dataclasses.replace(data, points=(_clustered(point, cluster) for point in data.points))
+    points = [_clustered(point, cluster) for point in data.points]
+    if problem := next((new.problem for new, old in zip(points, data.points, strict=True) if not old.problem), None):
+        raise SettingError(f"evaluate: {problem}")
+    if isinstance(cluster, str) and points and not any(point.cluster for point in points):
+        keys = dict.fromkeys(str(key) for point in points for key in _keys(point))
+        known = f"; inputs have {', '.join(f'{key!r:.40}' for key in list(keys)[:MAX_KEYS])}" if keys else ""
+        raise SettingError(f"evaluate: cluster: no row has a value for {shown('cluster', cluster, 60)}{known}.")
+    return dataclasses.replace(data, points=points)
+
+
+def _clustered(point: Datapoint, cluster: str | Callable[[Mapping[str, Any]], Any]) -> Datapoint:
+    if point.problem:
+        return point
+    if isinstance(cluster, str):
+        value = point.inputs.get(cluster) if cluster in _keys(point) else point.data.get(cluster)
+    else:
+        try:
+            value = cluster(point.data)
+        except Exception as error:  # boundary: any error of the user's function.
+            problem = f"cluster raised {type(error).__name__} for dataset[{point.index}]: {text_of(error)}"
+            return dataclasses.replace(point, problem=problem)
+    if _is_missing(value):
+        return point
+    return dataclasses.replace(point, cluster=value if isinstance(value, str) else _canonical(value))
+
+
+def _keys(point: Datapoint) -> Mapping[Any, Any]:
+    return point.inputs if isinstance(point.inputs, Mapping) else {}
 
 
 def fetch_dataset(backend: BackendClient, dataset_id: str) -> Dataset:

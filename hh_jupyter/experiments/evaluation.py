@@ -13,15 +13,15 @@ from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.trace import TracerProvider
 
 from hh_jupyter import settings as settings_table
 from hh_jupyter.errors import SettingError
 from hh_jupyter.experiments.arguments import check_aggregate, check_arguments, warn_about_rows
-from hh_jupyter.experiments.dataset import Dataset, dataset_from_rows, fetch_dataset
-from hh_jupyter.experiments.evaluators import by_unique_name, callable_name
+from hh_jupyter.experiments.dataset import Dataset, dataset_from_rows, fetch_dataset, with_clusters, with_trials
+from hh_jupyter.experiments.evaluators import by_unique_name, callable_name, prefers_lower
 from hh_jupyter.experiments.invocation import RetryPolicy
 from hh_jupyter.experiments.loops import BlockedLoop, RunLoop
 from hh_jupyter.experiments.pool import POLL_SECONDS, Pool, RunOutcomes
@@ -46,6 +46,9 @@ from hh_jupyter.threads import start_thread
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.span_store import span_log
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+if TYPE_CHECKING:
+    from hh_jupyter.recordings.budget import Budget
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +76,8 @@ def evaluate(
     config: Mapping[str, Any] | None = None,
     max_cost: float | None = None,
     max_calls: int | None = None,
+    trials: int = 1,
+    cluster: str | Callable[[Mapping[str, Any]], Any] | None = None,
 ) -> ExperimentResultSummary:
     """Run a function over a dataset and score its outputs. Each data point has its own session.
 
@@ -113,6 +118,10 @@ def evaluate(
         max_cost, max_calls: what the model calls of the whole run may cost, in US dollars, and how many there may be.
             Further calls are not sent: their clients raise the error for status 402. Default: the settings of these
             names. Calls that an executor makes in other processes are not limited, which a warning says.
+        trials: how often to run each data point. The mean of its trials counts as its score, so that errors are over
+            data points; the spread of the trials of one is shown beside them.
+        cluster: groups data points that depend on each other, such as questions about one document, for the errors of
+            means and comparisons: a key of `inputs`, or a function of the row.
 
     Raises:
         SettingError: contradicting arguments, or a dataset that does not exist. A ValueError.
@@ -145,6 +154,8 @@ async def aevaluate(
     config: Mapping[str, Any] | None = None,
     max_cost: float | None = None,
     max_calls: int | None = None,
+    trials: int = 1,
+    cluster: str | Callable[[Mapping[str, Any]], Any] | None = None,
 ) -> ExperimentResultSummary:
     """Do the same as `evaluate` without blocking the event loop. Coroutines are awaited on the loop of the caller.
 
@@ -205,6 +216,8 @@ def _evaluate(
     config: Mapping[str, Any] | None,
     max_cost: float | None,
     max_calls: int | None,
+    trials: int,
+    cluster: str | Callable[[Mapping[str, Any]], Any] | None,
     **connection: str | None,
 ) -> ExperimentResultSummary:
     check_arguments(
@@ -219,6 +232,8 @@ def _evaluate(
         config=config,
         max_cost=max_cost,
         max_calls=max_calls,
+        trials=trials,
+        cluster=cluster,
     )
     evaluators_by_name = by_unique_name(evaluators or ())
     with ExitStack() as stack:
@@ -226,6 +241,7 @@ def _evaluate(
         backend = stack.enter_context(backend_for(tracer.settings, aggregate_function, dataset_id))
         run_id = run_id or str(uuid.uuid4())
         data = _from_rows(dataset, run_id) if dataset is not None else _fetch(backend, dataset_id)
+        data = with_trials(with_clusters(data, cluster), trials)
         run = Run(backend, tracer, data, aggregate_function, run_id, (name or "").strip())
         stack.enter_context(instrumented(instrumentors or (), tracer.provider))
         redacted_config = dict(without_secrets(config, tracer.settings)) if config else {}
@@ -233,7 +249,9 @@ def _evaluate(
         retry_policy, keep_outputs = RetryPolicy(retries, timeout), tracer.settings.capture_outputs
         task = Task(run.id, function, callable_name(function), evaluators_by_name, retry_policy, keep_outputs)
         budget = stack.enter_context(tracer.sessions.limited("evaluate(..., {name}={value})", max_cost, max_calls))
-        execution = RunExecution(tracer, run, task, data, aggregate_function, redacted_config, show=print_results)
+        execution = RunExecution(
+            tracer, run, task, data, aggregate_function, redacted_config, trials, budget, show=print_results
+        )
         result = execution.run_all(max_workers, executor, run_loop)
     if not print_results:
         _warn_of_failures(result)
@@ -277,7 +295,8 @@ def _configuration(
 
 def _warn_of_failures(result: ExperimentResultSummary) -> None:
     if failed := len({error.datapoint_id for error in result.errors}):
-        logger.warning("evaluate: %d of %d data points failed; see result.errors", failed, len(result.rows))
+        total = len({row.index for row in result.rows})
+        logger.warning("evaluate: %d of %d data points failed; see result.errors", failed, total)
 
 
 # Tracer, backend and instrumentors of a run
@@ -357,6 +376,7 @@ class RunExecution:
 
     Attributes:
         config: `config` of `evaluate`, with secrets redacted.
+        budget: the limits of its model calls; None without limits.
         show: whether to show progress and result.
     """
 
@@ -366,6 +386,8 @@ class RunExecution:
     data: Dataset
     aggregate_function: str
     config: Mapping[str, Any]
+    trials: int
+    budget: Budget | None
     show: bool
 
     def run_all(self, max_workers: int, executor: Executor | None, loop: RunLoop) -> ExperimentResultSummary:
@@ -373,9 +395,11 @@ class RunExecution:
         started = time.monotonic()
         with (
             UsageCounter(span_log()) as usage,
-            Progress(self.run.name, self.data.total, usage, show=self.show) as progress,
+            Progress(
+                self.run.name, self.data.total, usage, trials=self.trials, budget=self.budget, show=self.show
+            ) as progress,
         ):
-            sessions = DatapointSessions(self.tracer, self.run.name, self.run.ids, usage.watch)
+            sessions = DatapointSessions(self.tracer, self.run.name, self.run.ids, usage.watch, usage.end)
             pool = Pool(sessions, self.task, max_workers, executor, loop, progress.update)
             outcomes = pool.run(iter(self.data.points))
             delivery = self._flush(progress)
@@ -429,8 +453,11 @@ class RunExecution:
             name=self.run.name,
             config=self.config,
             planned=self.data.total,
+            trials=self.trials,
+            lower_is_better=tuple(name for name, one in self.task.evaluators.items() if prefers_lower(one)),
             seconds=seconds,
             cost=used.cost,
+            judge_cost=used.judge_cost,
             cost_complete=used.complete,
             cost_estimated=used.estimated,
             tokens=used.tokens,

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, overload
 
+from hh_jupyter.conventions import evaluation_attributes
+from hh_jupyter.experiments.metrics import EXPLANATIONS
 from hh_jupyter.tracing.decorators import trace
 from hh_jupyter.values import python_number, text_of
 
@@ -30,6 +32,9 @@ OTHER_NAMES: Final = MappingProxyType({"outputs": "output", "inputs": "input", "
 SPANS: Final = "spans"
 """Parameter of an evaluator that receives the spans of its row."""
 
+LOWER_IS_BETTER: Final = "lower_is_better"
+"""Attribute of an evaluator, True if a lower score is better."""
+
 _KINDS: Final = (
     inspect.Parameter.POSITIONAL_ONLY,
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
@@ -42,8 +47,8 @@ _KINDS: Final = (
 @overload
 def evaluator(function: F) -> F: ...
 @overload
-def evaluator() -> Callable[[F], F]: ...
-def evaluator(function: Any = None) -> Any:
+def evaluator(*, lower_is_better: bool = False) -> Callable[[F], F]: ...
+def evaluator(function: Any = None, *, lower_is_better: bool = False) -> Any:
     """Trace each call of an evaluator: a span with arguments and result, below the data point's span.
 
     Undecorated functions are evaluators as well, without their own spans. Use it with or without parentheses.
@@ -52,11 +57,18 @@ def evaluator(function: Any = None) -> Any:
         >>> @evaluator
         ... def exact(outputs, inputs, ground_truth):
         ...     return outputs["answer"] == ground_truth["answer"]
+
+    Args:
+        lower_is_better: whether a lower score is better, such as a distance, and no is better than yes. Results and
+            comparisons then say so. An undecorated callable may have an attribute of this name instead.
     """
     if function is None:
-        return evaluator
+        return functools.partial(evaluator, lower_is_better=lower_is_better)
     decorate = trace(event_type="chain", event_name=SPAN_NAME, metadata={"func": callable_name(function)})
-    return decorate(function)
+    traced = decorate(function)
+    if lower_is_better:
+        traced.lower_is_better = True
+    return traced
 
 
 aevaluator = evaluator
@@ -76,6 +88,14 @@ class Score:
     metrics: Mapping[str, Scalar] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     problem: str | None = None
+
+    def result_attributes(self, name: str) -> dict[str, Any]:
+        """Attributes of OpenTelemetry's event for the score of the evaluator of this name."""
+        if len(self.metrics) == 1:
+            return evaluation_attributes(name, self.metrics[name])
+        texts = {ending: self.metrics.get(name + ending) for ending in ("_label", *EXPLANATIONS)}
+        label, *reasons = (text if isinstance(text, str) else None for text in texts.values())
+        return evaluation_attributes(name, self.metrics[name], label, next(filter(None, reasons), None))
 
 
 def score(name: str, returned: Any) -> Score:
@@ -200,6 +220,13 @@ def by_unique_name(functions: Sequence[Callable[..., Any]]) -> dict[str, Callabl
             name, number = f"{callable_name(function)}_{number}", number + 1
         found[name] = function
     return found
+
+
+def prefers_lower(evaluator: Any) -> bool:
+    """Whether an evaluator says that a lower score is better; a `functools.partial`, what its function says."""
+    while not hasattr(evaluator, LOWER_IS_BETTER) and hasattr(evaluator, "func"):
+        evaluator = evaluator.func
+    return getattr(evaluator, LOWER_IS_BETTER, False) is True
 
 
 def callable_name(function: Any) -> str:

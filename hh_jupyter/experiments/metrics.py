@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Final, Literal
@@ -36,7 +37,7 @@ class MetricSummary:
     Attributes:
         mean: of all numbers but NaN and infinity; None for labels.
         low, high: smallest and largest number.
-        scored: number of rows with a score, of which `nan` are NaN and `infinite` are too large to add up.
+        scored: number of scores, one for each row or trial, of which `nan` are NaN, and `infinite` too large to add up.
     """
 
     name: str
@@ -50,21 +51,47 @@ class MetricSummary:
     distribution: Distribution | None = None
 
 
-def mean_of(values: Iterable[Any]) -> Mean | None:
-    """The mean of the numbers among these values, and its standard error; None if there is no number."""
-    numbers = finite(values)
-    return mean(numbers) if numbers else None
+def mean_of(
+    values: Sequence[Any], rows: Sequence[int] | None = None, clusters: Sequence[Hashable] | None = None
+) -> Mean | None:
+    """The mean of the numbers among these values, and its standard error; None if there is no number.
+
+    Args:
+        rows: the row of each value, if there may be several trials of one. Default: each value is another row.
+        clusters: the cluster of each value; see `statistics.mean`.
+    """
+    numbers = [usable_number(value) for value in values]
+    known = [number is not None for number in numbers]
+    if not any(known):
+        return None
+    scores = [number for number in numbers if number is not None]
+    groups = None if clusters is None else list(itertools.compress(clusters, known))
+    if rows is None or len(set(rows)) == len(rows):
+        return mean(scores, groups)
+    trials: dict[int, list[float]] = {}
+    cluster_of: dict[int, Hashable] = {}
+    for index, row in enumerate(itertools.compress(rows, known)):
+        trials.setdefault(row, []).append(scores[index])
+        cluster_of[row] = None if groups is None else groups[index]
+    return mean(list(trials.values()), None if groups is None else list(cluster_of.values()))
 
 
 def finite(values: Iterable[Any]) -> list[float]:
     """The numbers among these values that can be added up: bools and floats. NaN and infinity are left out."""
-    found = (_float(value) for value in values if isinstance(value, int | float))
-    return [number for number in found if abs(number) <= LARGEST]
+    return [number for value in values if (number := usable_number(value)) is not None]
+
+
+def usable_number(value: Any) -> float | None:
+    """The value as a bool or float that can be added up; None for NaN, infinity and what is no number."""
+    if not isinstance(value, int | float):
+        return None
+    number = value if isinstance(value, bool) else _float(value)
+    return number if -LARGEST <= number <= LARGEST else None
 
 
 def _float(value: float) -> float:
     try:
-        return value if isinstance(value, bool) else float(value)
+        return float(value)
     except OverflowError:  # An integer of more than 308 digits.
         return math.inf if value > 0 else -math.inf
 
@@ -77,8 +104,14 @@ def kind_of(values: Sequence[Any]) -> Kind:
     return "yes or no" if all(isinstance(value, bool) for value in numbers) else "number"
 
 
-def summarize(name: str, values: Sequence[Any]) -> MetricSummary | None:
-    """The summary of a metric; None if it has no numbers and is not a few labels."""
+def summarize(
+    name: str, values: Sequence[Any], rows: Sequence[int] | None = None, clusters: Sequence[Hashable] | None = None
+) -> MetricSummary | None:
+    """The summary of a metric; None if it has no numbers and is not a few labels.
+
+    Args:
+        rows, clusters: as in `mean_of`.
+    """
     kind, numbers = kind_of(values), finite(values)
     if kind == "label":
         return _labels(name, [value for value in values if isinstance(value, str)])
@@ -87,7 +120,7 @@ def summarize(name: str, values: Sequence[Any]) -> MetricSummary | None:
     return MetricSummary(
         name=name,
         kind=kind,
-        mean=mean(numbers) if numbers else None,
+        mean=mean_of(values, rows, clusters),
         low=min(numbers, default=0.0),
         high=max(numbers, default=0.0),
         scored=scored,
@@ -200,6 +233,13 @@ def error_text(mean: Mean | None, kind: Kind) -> str:
     if kind in ("seconds", "dollars", "estimated dollars"):
         return f"± {value_text(mean.error, kind)}"
     return f"± {number(0) if not mean.error else value_text(mean.error, kind, mean.error)}"
+
+
+def within_text(mean: Mean | None, kind: Kind) -> str:
+    """Format the spread of the trials of a row: `0.04`, for yes or no in points `12`; empty without trials."""
+    if mean is None or mean.within is None:
+        return ""
+    return f"{mean.within * 100:.0f}" if kind == "yes or no" else number(float(f"{mean.within:.2g}"))
 
 
 def _signed(sign: str, text: str, zero: str) -> str:

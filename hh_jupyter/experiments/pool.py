@@ -28,7 +28,7 @@ from hh_jupyter.experiments.loops import (
     is_loop_running,
     registered,
 )
-from hh_jupyter.experiments.results import ResultRow
+from hh_jupyter.experiments.rows import ResultRow
 from hh_jupyter.experiments.worker import DatapointSessions, Task, TaskResult, run_datapoint
 from hh_jupyter.export.model import Session
 from hh_jupyter.runtimes.workers import traced
@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.25
 """Longest wait for a result before progress is reported again."""
+
+SLOW_SECONDS: Final = 0.05
+"""How long reading the dataset may keep a blocked loop from running: then coroutines get as much time as it took."""
 
 QUEUE_FACTOR: Final = 2
 """Submitted data points per worker, so that no worker has to wait for the next one."""
@@ -84,7 +87,7 @@ class RunOutcomes:
 
     def in_dataset_order(self) -> list[ResultRow]:
         """Rows in the order of the dataset."""
-        return sorted(self.rows, key=lambda row: row.index)
+        return sorted(self.rows, key=lambda row: (row.index, row.trial or 0))
 
 
 class OwnThreads:
@@ -197,10 +200,13 @@ class Pool:
         while more or self._in_flight:
             if self._loop.interrupted:
                 raise KeyboardInterrupt
-            while more and len(self._in_flight) < self._max_in_flight:
+            spent = 0.0
+            while more and len(self._in_flight) < self._max_in_flight and spent < SLOW_SECONDS:
+                started = time.monotonic()
                 more = self._start_next(points)
+                spent += time.monotonic() - started if self._awaits and self._loop.blocked is not None else 0.0
             if self._in_flight:
-                self._collect(POLL_SECONDS)
+                self._collect(min(spent, POLL_SECONDS) if spent >= SLOW_SECONDS else POLL_SECONDS)
 
     def _start_next(self, points: Iterator[Datapoint]) -> bool:
         try:
@@ -289,9 +295,7 @@ class Pool:
             return TaskResult(error=error_text(error))
         point = flight.point
         return ResultRow(
-            index=point.index,
-            datapoint_id=point.own_id,
-            content=point.content,
+            **point.row_fields,
             session_id="",
             passed=False,
             error=error_text(error),

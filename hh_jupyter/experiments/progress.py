@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from hh_jupyter.display.report import Report, report_bundle, report_text
 from hh_jupyter.display.updatable_output import UpdatableOutput, open_updatable_output, record_shown
@@ -14,6 +14,9 @@ from hh_jupyter.experiments import views
 from hh_jupyter.experiments.pool import RunOutcomes
 from hh_jupyter.experiments.results import ExperimentResultSummary
 from hh_jupyter.experiments.usage import UsageCounter
+
+if TYPE_CHECKING:
+    from hh_jupyter.recordings.budget import Budget
 
 REDRAW_SECONDS: Final = 0.25
 """Interval between updates of the display."""
@@ -26,13 +29,25 @@ class Progress:
 
     Args:
         name: name of the run.
-        total: number of data points; None if unknown.
+        total: number of rows; None if unknown.
         usage: source of the cost so far.
+        trials: how often each data point is run.
+        budget: the limits of its model calls.
         show: False to show nothing.
     """
 
-    def __init__(self, name: str, total: int | None, usage: UsageCounter, *, show: bool) -> None:
-        self._name, self._total, self._usage, self._show = name, total, usage, show
+    def __init__(
+        self,
+        name: str,
+        total: int | None,
+        usage: UsageCounter,
+        *,
+        show: bool,
+        trials: int = 1,
+        budget: Budget | None = None,
+    ) -> None:
+        self._name, self._total, self._usage, self._show, self._trials = name, total, usage, show, trials
+        self._budget = budget
         self._output: UpdatableOutput | None = open_updatable_output() if show else None
         self._terminal = show and self._output is None and sys.stderr is not None and sys.stderr.isatty()
         self._started = time.monotonic()
@@ -86,4 +101,13 @@ class Progress:
 
     def _report(self, doing: str) -> Report:
         seconds = time.monotonic() - self._started
-        return views.progress_report(self._name, self._states, self._total, seconds, self._usage.total(), doing)
+        return views.progress_report(
+            self._name,
+            self._states,
+            self._total,
+            seconds,
+            self._usage.total(),
+            doing,
+            trials=self._trials,
+            budget=self._budget,
+        )

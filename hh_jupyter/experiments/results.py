@@ -17,6 +17,7 @@ from hh_jupyter.display.html import METADATA_KEY
 from hh_jupyter.display.report import TEXT_ROWS, Report, report_bundle, report_html, report_text
 from hh_jupyter.display.updatable_output import already_shown
 from hh_jupyter.experiments.metrics import Kind
+from hh_jupyter.experiments.rows import ResultRow, joined_trials
 from hh_jupyter.experiments.statistics import Mean
 from hh_jupyter.experiments.usage import UsageCounter
 from hh_jupyter.settings import display_settings
@@ -164,50 +165,6 @@ class DatapointError:
     error: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultRow:
-    """One data point of a result, with everything that this process has measured.
-
-    Attributes:
-        index: position in the dataset.
-        datapoint_id: the id that the user gave, or a generated one.
-        content: hash of the row if it has no id of its own; see `Datapoint`.
-        passed: False if something raised or an evaluator returned False; None if all scores are 0 or a text such as
-            "no", which may be good or bad; else True. Or the backend's verdict.
-        error: "Type: text" of an exception of the function. No evaluator ran then.
-        evaluator_errors: by evaluator, "Type: text" of its exception, or why its return value is not a score.
-        seconds: duration of the function, all attempts together; None if it did not run in this process.
-        cost: cost of its model calls in US dollars, as far as known; None if unknown.
-        attempts: 1, plus the number of retries of function and evaluators.
-        inputs, expected, outputs: the first characters, as text.
-        outputs_digest: hash of the whole output if `outputs` is cut; else empty.
-    """
-
-    index: int
-    datapoint_id: str
-    session_id: str
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    passed: bool | None = None
-    error: str | None = None
-    evaluator_errors: Mapping[str, str] = field(default_factory=dict)
-    seconds: float | None = None
-    cost: float | None = None
-    tokens: int | None = None
-    attempts: int = 1
-    inputs: str = ""
-    expected: str = ""
-    outputs: str = ""
-    outputs_digest: str = ""
-    content: str = ""
-
-    @property
-    def state(self) -> Literal["failed", "wrong", "unclear", "passed"]:
-        """`failed` if something raised, else by `passed`: `wrong`, `unclear` or `passed`."""
-        if self.error or self.evaluator_errors:
-            return "failed"
-        return "unclear" if self.passed is None else "passed" if self.passed else "wrong"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ExperimentResultSummary(Displayed):
     """The result of a run. A notebook displays it as a table.
@@ -215,15 +172,19 @@ class ExperimentResultSummary(Displayed):
     Attributes:
         status: completed, or cancelled after Ctrl-C; a backend may return others.
         success: whether the run is complete and nothing raised.
-        passed, failed: ids of data points, by `passed` of the rows. Unclear ones are in neither.
+        passed, failed: ids of data points, by `passed` of the rows, or of most trials. Unclear ones are in neither.
         errors: errors of the function and the evaluators, in the order of the dataset.
         name: name of the run.
         config: `config` of `evaluate`.
-        rows: every data point that was run, in the order of the dataset.
-        planned: number of data points in the dataset; None if unknown.
+        rows: every data point that was run, in the order of the dataset; with trials, one row for each trial.
+        planned: number of rows if all data points are run; None if unknown.
+        trials: how often each data point is run.
+        lower_is_better: metrics whose evaluator says so; see `evaluator`.
         seconds: duration of the run.
-        cost: cost of all model calls in US dollars, as far as known. `cost_complete`: whether the cost of each call is
-            known. `cost_estimated`: whether some of it comes from a price table.
+        cost, tokens: of the model calls of the function in all rows, the cost in US dollars as far as known.
+        judge_cost: cost of the model calls of the evaluators.
+        cost_complete: whether the cost of each call is known. `cost_estimated`: whether some of it comes from a price
+            table.
         delivery: "Sent", "Not all sent", or "Local only", which `%hh send` sends. Empty for a run that was read from
             the backend.
     """
@@ -240,8 +201,11 @@ class ExperimentResultSummary(Displayed):
     config: Mapping[str, Any] = field(default_factory=dict)
     rows: Sequence[ResultRow] = ()
     planned: int | None = None
+    trials: int = 1
+    lower_is_better: Sequence[str] = ()
     seconds: float | None = None
     cost: float | None = None
+    judge_cost: float | None = None
     cost_complete: bool = True
     cost_estimated: bool = False
     tokens: int | None = None
@@ -261,7 +225,8 @@ class ExperimentResultSummary(Displayed):
 
         Args:
             old: result or id of the older run.
-            lower_is_better: metrics for which lower is better, such as a distance.
+            lower_is_better: metrics for which lower is better, such as a distance, besides those of evaluators that
+                say so.
 
         Raises:
             SettingError: no run of this id is stored on this machine, and there is no API key to query the backend.
@@ -292,6 +257,8 @@ class ExperimentResultSummary(Displayed):
 
     def to_pandas(self) -> pd.DataFrame:
         """One row for each data point, including failed ones: ids, metrics, seconds, cost, errors.
+
+        With trials, one row for each trial, with its number in the column `trial`.
 
         Raises:
             ImportError: pandas is not installed.
@@ -440,7 +407,10 @@ def errors_of(rows: Sequence[ResultRow]) -> tuple[DatapointError, ...]:
 def with_usage(rows: Sequence[ResultRow], usage: UsageCounter) -> tuple[ResultRow, ...]:
     """The rows with cost and tokens."""
     used = [usage.usage_of(row.session_id) for row in rows]
-    return tuple(replace(row, cost=one.cost, tokens=one.tokens) for row, one in zip(rows, used, strict=True))
+    return tuple(
+        replace(row, cost=one.cost, tokens=one.tokens, judge_cost=one.judge_cost)
+        for row, one in zip(rows, used, strict=True)
+    )
 
 
 def result_from_rows(
@@ -459,7 +429,7 @@ def result_from_rows(
         problems: errors of the run itself, such as a dataset iterator that raised.
         more_fields: further fields of the result.
     """
-    errors = (*errors_of(rows), *problems)
+    errors, joined = (*errors_of(rows), *problems), joined_trials(rows)
     datapoints = tuple(
         DatapointResult(
             datapoint_id=row.datapoint_id,
@@ -473,8 +443,8 @@ def result_from_rows(
         run_id=run_id,
         status=status,
         success=not errors and status == COMPLETED,
-        passed=tuple(row.datapoint_id for row in rows if row.passed),
-        failed=tuple(row.datapoint_id for row in rows if row.passed is False),
+        passed=tuple(row.datapoint_id for row in joined if row.passed),
+        failed=tuple(row.datapoint_id for row in joined if row.passed is False),
         metrics=AggregatedMetrics(
             aggregation_function=aggregate_function, details=_details(aggregate_function, rows, function_name)
         ),
@@ -522,16 +492,31 @@ _PARTS = {"datapoints": DatapointResult, "errors": DatapointError, "rows": Resul
 def dataframe_of_rows(rows: Sequence[ResultRow]) -> pd.DataFrame:
     """A DataFrame with one row for each data point.
 
-    Columns: `datapoint_id`, `session_id`, `passed`, the metrics by name, `seconds`, `cost` (US dollars), `tokens`,
-    `attempts`, `error`, `evaluator_errors` (dict or None), `inputs`, `expected` and `outputs` (first characters). A
-    metric with the name of another column is renamed to `metric_<name>`.
+    Columns: `datapoint_id`, `session_id`, `passed`, the metrics by name, `seconds`, `cost` and `judge_cost` (US
+    dollars), `tokens`, `attempts`, `error`, `evaluator_errors` (dict or None), `inputs`, `expected` and `outputs`
+    (first characters). A metric with the name of another column is renamed to `metric_<name>`. Runs with trials or
+    clusters have the columns `trial` and `cluster` after `datapoint_id`.
 
     Raises:
         ImportError: pandas is not installed.
     """
-    before = ("datapoint_id", "session_id", "passed")
-    after = ("seconds", "cost", "tokens", "attempts", "error", "evaluator_errors", "inputs", "expected", "outputs")
-    taken = {*before, *after}
+    some = [
+        name for name, unset in (("trial", None), ("cluster", "")) if any(getattr(row, name) != unset for row in rows)
+    ]
+    before = ("datapoint_id", *some, "session_id", "passed")
+    after = (
+        "seconds",
+        "cost",
+        "judge_cost",
+        "tokens",
+        "attempts",
+        "error",
+        "evaluator_errors",
+        "inputs",
+        "expected",
+        "outputs",
+    )
+    taken = {*before, *after, "trial", "cluster"}
     names = dict.fromkeys(name for row in rows for name in row.metrics)
     columns = {name: f"metric_{name}" if name in taken else name for name in names}
     records = [

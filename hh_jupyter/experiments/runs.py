@@ -22,10 +22,10 @@ from hh_jupyter.experiments.results import (
     DatapointResult,
     ExperimentResultSummary,
     MetricDetail,
-    ResultRow,
     plain_result,
     result_from_plain,
 )
+from hh_jupyter.experiments.rows import ResultRow
 from hh_jupyter.export.backend import BackendClient
 from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.export.spool import Spool
@@ -292,7 +292,8 @@ class Run:
             metadata = {**metadata, "interrupted": True, "datapoints_run": len(result.rows)}
         fields: dict[str, Any] = {"name": self.name, "status": result.status}
         if result.rows and not self._data.ids:
-            fields["datapoint_ids"] = [wire_id(row.datapoint_id) for row in result.rows]
+            ids = {row.index: wire_id(row.datapoint_id) for row in result.rows}  # Trials of a row have one.
+            fields["datapoint_ids"] = list(ids.values())
         sessions = [row.session_id for row in result.rows]
         return fields | {name: value for name, value in (("metadata", metadata), ("event_ids", sessions)) if value}
 
@@ -304,8 +305,11 @@ class Run:
                 "name",
                 "config",
                 "planned",
+                "trials",
+                "lower_is_better",
                 "seconds",
                 "cost",
+                "judge_cost",
                 "cost_complete",
                 "cost_estimated",
                 "tokens",
@@ -388,7 +392,10 @@ def result_from_answer(
     known = {
         "name": str(run.get("name") or ""),
         "config": (run.get("configuration") or {}).get("config") or {},
-        "rows": tuple(dataclasses.replace(row, passed=False) if row.datapoint_id in failed else row for row in rows)
+        "rows": tuple(
+            dataclasses.replace(row, passed=False) if row.trial is None and row.datapoint_id in failed else row
+            for row in rows
+        )
         or tuple(_row_from_answer(index, point, failed) for index, point in enumerate(datapoints)),
         **more_fields,
     }

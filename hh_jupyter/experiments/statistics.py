@@ -82,12 +82,20 @@ def mean(rows: Iterable[float | Sequence[float]], clusters: Sequence[Hashable] |
         rows: a score for each row, or the scores of its trials, whose mean then counts as the row's score.
         clusters: for each row the group whose rows depend on each other, such as questions about one document.
     """
-    kept = [(_finite(row), cluster) for row, cluster in zip(rows, _clusters(clusters), strict=False)]
-    trials = [(scores, cluster) for scores, cluster in kept if scores]
-    scores = [math.fsum(row) / len(row) for row, _ in trials]
+    scores: list[float] = []
+    groups: list[Hashable] = []
+    repeated: list[Sequence[float]] = []
+    for row, cluster in zip(rows, _clusters(clusters), strict=False):
+        trials = None if isinstance(row, int | float) else [float(one) for one in row if math.isfinite(one)]
+        score = float(row) if isinstance(row, int | float) else _average(trials or ())
+        if math.isfinite(score):
+            scores.append(score)
+            groups.append(cluster)
+            repeated += [trials] if trials else []
     value = _average(scores)
-    groups = [cluster for _, cluster in trials] if clusters is not None else None
-    return Mean(value, _standard_error(scores, value, groups), len(scores), _within([row for row, _ in trials]))
+    return Mean(
+        value, _standard_error(scores, value, groups if clusters is not None else None), len(scores), _within(repeated)
+    )
 
 
 def paired_difference(
@@ -102,18 +110,15 @@ def paired_difference(
         old, new: scores of both runs, in the same order and of the same length.
         clusters: as in `mean`.
     """
-    triples = [
-        (before, after, cluster)
-        for before, after, cluster in zip(old, new, _clusters(clusters), strict=False)
-        if math.isfinite(before) and math.isfinite(after)
-    ]
-    differences = [after - before for before, after, _ in triples]
+    known = [math.isfinite(before) and math.isfinite(after) for before, after in zip(old, new, strict=False)]
+    old, new = list(itertools.compress(old, known)), list(itertools.compress(new, known))
+    differences = [after - before for before, after in zip(old, new, strict=True)]
     n, value = len(differences), _average(differences)
     larger, smaller = sum(one > 0 for one in differences), sum(one < 0 for one in differences)
-    groups = [cluster for *_, cluster in triples] if clusters is not None else None
+    groups = list(itertools.compress(clusters, known)) if clusters is not None else None
     if n < 2:
         return Difference(value, None, None, n, larger, smaller)
-    if groups is None and all(isinstance(score, bool) for before, after, _ in triples for score in (before, after)):
+    if groups is None and all(isinstance(score, bool) for scores in (old, new) for score in scores):
         low, high = agresti_min(larger, smaller, n)
         return Difference(value, low, high, n, larger, smaller)
     error = _standard_error(differences, value, groups)
@@ -179,11 +184,6 @@ def _clusters(clusters: Sequence[Hashable] | None) -> Iterable[Hashable]:
     return itertools.repeat(None) if clusters is None else clusters
 
 
-def _finite(row: float | Sequence[float]) -> list[float]:
-    scores = row if isinstance(row, Sequence) else (row,)
-    return [float(score) for score in scores if math.isfinite(score)]
-
-
 def _average(scores: Sequence[float]) -> float:
     return math.fsum(scores) / len(scores) if scores else math.nan
 
@@ -203,5 +203,5 @@ def _within(rows: Sequence[Sequence[float]]) -> float | None:
     freedom = sum(len(row) - 1 for row in rows)
     if not freedom:
         return None
-    squares = math.fsum((score - _average(row)) ** 2 for row in rows for score in row)
+    squares = math.fsum((score - average) ** 2 for row in rows for average in (_average(row),) for score in row)
     return math.sqrt(squares / freedom)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import fsum
 
@@ -17,20 +18,25 @@ class SessionUsage:
     """Tokens and cost of the model calls of a session.
 
     Attributes:
-        cost: in US dollars, as far as known; None if unknown.
-        tokens: None without a model call.
+        cost: of the calls of the function in US dollars, as far as known; None if unknown.
+        tokens: of the calls of the function; None without one.
+        judge_cost: of the calls of the evaluators, as `cost`.
         complete: whether the cost of each call is known.
         estimated: whether some of the cost comes from the price table.
     """
 
     cost: float | None = None
     tokens: int | None = None
+    judge_cost: float | None = None
     complete: bool = True
     estimated: bool = False
 
 
 class UsageCounter:
-    """Counts usage per session from the span log. Drops the records of a session once its root span has ended."""
+    """Counts usage per session from the span log.
+
+    Drops the records of a session once its root span has ended, and it is known when its evaluators began.
+    """
 
     def __init__(self, log: SpanLog) -> None:
         self._log = log
@@ -38,6 +44,7 @@ class UsageCounter:
         self._ended_sessions: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._unpriced: dict[str, list[SpanRecord]] = {}
         self._usage: dict[str, SessionUsage] = {}
+        self._evaluators_began_ns: dict[str, int | None] = {}
 
     def __enter__(self) -> UsageCounter:
         self._log.listen(self._on_records)
@@ -50,6 +57,10 @@ class UsageCounter:
         """Start counting a session. Call this before its first span."""
         self._records[session_id] = []
 
+    def end(self, session_id: str, evaluators_began_ns: int | None) -> None:
+        """Take note of when the evaluators of a session began; None if none ran. Thread-safe."""
+        self._evaluators_began_ns[session_id] = evaluators_began_ns
+
     def usage_of(self, session_id: str) -> SessionUsage:
         """Usage of a session so far."""
         return self._usage.get(session_id, SessionUsage())
@@ -57,11 +68,11 @@ class UsageCounter:
     def total(self) -> SessionUsage:
         """Usage of all sessions so far."""
         each = self._usage.values()
-        costs = [used.cost for used in each if used.cost is not None]
         tokens = [used.tokens for used in each if used.tokens is not None]
         return SessionUsage(
-            fsum(costs) if costs else None,
+            _sum(used.cost for used in each),
             sum(tokens) if tokens else None,
+            _sum(used.judge_cost for used in each),
             all(used.complete for used in each),
             any(used.estimated for used in each),
         )
@@ -77,6 +88,8 @@ class UsageCounter:
             if records:
                 self._unpriced[session_id] = records
         for session_id, records in list(self._unpriced.items()):
+            if session_id not in self._evaluators_began_ns:
+                continue
             if not prices.ready() and any(prices.needs_table(record.facts) for record in records):
                 prices.load_in_background()
                 continue
@@ -95,10 +108,19 @@ class UsageCounter:
         self._unpriced.clear()
 
     def _store(self, session_id: str, records: list[SpanRecord]) -> None:
+        began = self._evaluators_began_ns.pop(session_id, None)
         if not any(record.facts.model or record.facts.usage for record in records):
             return  # No model call.
-        found = summarize(records)
-        self._usage[session_id] = SessionUsage(found.cost, _tokens(found), found.cost_complete, found.cost_estimated)
+        judging = [record for record in records if began is not None and record.start_ns >= began]
+        own = [record for record in records if began is None or record.start_ns < began] if judging else records
+        found, judged = summarize(own), summarize(judging)
+        self._usage[session_id] = SessionUsage(
+            found.cost,
+            _tokens(found),
+            judged.cost,
+            found.cost_complete and judged.cost_complete,
+            found.cost_estimated or judged.cost_estimated,
+        )
 
     def _on_records(self, records: tuple[SpanRecord, ...]) -> None:
         ended = []
@@ -110,6 +132,11 @@ class UsageCounter:
                     ended.append(record.session_id or "")
         for session_id in ended:
             self._ended_sessions.put(session_id)
+
+
+def _sum(costs: Iterable[float | None]) -> float | None:
+    known = [cost for cost in costs if cost is not None]
+    return fsum(known) if known else None
 
 
 def _tokens(totals: Totals) -> int | None:

@@ -7,10 +7,10 @@ explanations only what the setting `saved_detail` allows. `to_pandas()` has ever
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display import updatable_output
@@ -28,19 +28,23 @@ from hh_jupyter.experiments.metrics import (
     score_text,
     summarize,
     value_text,
+    within_text,
 )
 from hh_jupyter.experiments.results import (
     COMPLETED,
     INTERRUPTED,
     LOCAL_ONLY,
     ExperimentResultSummary,
-    ResultRow,
 )
+from hh_jupyter.experiments.rows import STATES, ResultRow, clusters_of, scores_by_metric
 from hh_jupyter.experiments.runs import current_redactor, text_without_secrets
 from hh_jupyter.experiments.usage import SessionUsage
 from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.span_store import detail_store, span_log
+
+if TYPE_CHECKING:
+    from hh_jupyter.recordings.budget import Budget
 
 SHORT_ID: Final = 8
 ALL_ROWS: Final = Piece("result.to_pandas()", "code")
@@ -54,7 +58,15 @@ STATE_MARKS: Final[Mapping[str, str]] = {"failed": "▲", "wrong": "✗", "uncle
 
 
 def progress_report(
-    name: str, rows: Counter[str], total: int | None, seconds: float, used: SessionUsage, doing: str = ""
+    name: str,
+    rows: Counter[str],
+    total: int | None,
+    seconds: float,
+    used: SessionUsage,
+    doing: str = "",
+    *,
+    trials: int = 1,
+    budget: Budget | None = None,
 ) -> Report:
     """The report of a run that goes on.
 
@@ -63,22 +75,41 @@ def progress_report(
         total: number of all rows; None if unknown.
         seconds: duration so far.
         doing: what happens after all rows are done.
+        trials: how often each data point is run.
+        budget: the limits of its model calls.
     """
     done = rows.total()
     left = (total - done) * seconds / done if total is not None and done and not doing else 0.0
+    stopped: list[tuple[str, Mark]] = [("stopped at the limit", "error")] if budget and budget.refused else []
     return Report(
         mark="running",
         title=text_without_secrets(name),
         duration=seconds_text(seconds),
         share=done / total if total else None,
         facts=[
-            f"{done:,} of {fmt.count(total, 'row')}" if total is not None else fmt.count(done, "row"),
-            cost_text(used.cost, complete=True, estimated=used.estimated),
+            _done(done, total, trials),
+            cost_text(used.cost, used.judge_cost, estimated=used.estimated) if budget is None else _used(budget),
             f"about {seconds_text(left)} left" if left >= 1 else "",
         ],
-        chips=chips_of(rows["failed"], rows["wrong"]),
+        chips=[*stopped, *chips_of(rows["failed"], rows["wrong"])],
         state=doing,
     )
+
+
+def _used(budget: Budget) -> str:
+    from hh_jupyter.recordings import limit  # Late: without a limit, it is not needed.
+
+    return limit.used(budget)
+
+
+def _done(done: int, total: int | None, trials: int) -> str:
+    """`40 rows`, `17 of 40 rows`, `5 trials of 40 rows each`, `17 of 200 trials`."""
+    noun = "row" if trials == 1 else "trial"
+    if total is None:
+        return fmt.count(done, noun)
+    if done < total:
+        return f"{done:,} of {fmt.count(total, noun)}"
+    return fmt.count(total, noun) if trials == 1 else f"{trials:,} trials of {fmt.count(total // trials, 'row')} each"
 
 
 # The result of a run
@@ -127,18 +158,19 @@ def chips_of(failed: int, wrong: int, word: str = "") -> list[tuple[str, Mark]]:
 
 def _facts(result: ExperimentResultSummary) -> list[str]:
     done = len(result.rows) or len(result.datapoints)
-    part = result.planned is not None and done < result.planned
     return [
         "interrupted" if result.status == INTERRUPTED else "" if result.status == COMPLETED else result.status,
-        f"{done:,} of {fmt.count(result.planned or 0, 'row')}" if part else fmt.count(done, "row"),
-        cost_text(result.cost, complete=result.cost_complete, estimated=result.cost_estimated),
+        _done(done, result.planned, result.trials),
+        cost_text(result.cost, result.judge_cost, complete=result.cost_complete, estimated=result.cost_estimated),
         fmt.count(result.tokens, "token") if result.tokens else "",
     ]
 
 
-def cost_text(cost: float | None, *, complete: bool, estimated: bool) -> str:
-    """Format a cost: `~$0.0044+`; empty if unknown."""
-    return "" if cost is None else fmt.usd(cost, estimated=estimated) + ("" if complete else "+")
+def cost_text(cost: float | None, judge_cost: float | None, *, complete: bool = True, estimated: bool) -> str:
+    """Format the costs of a run: `~$0.0044+`, `~$0.027 and judge ~$0.012`; empty if unknown."""
+    known = [(word, amount) for word, amount in (("", cost), ("judge ", judge_cost)) if amount is not None]
+    text = " and ".join(word + fmt.usd(amount, estimated=estimated) for word, amount in known)
+    return text and text + ("" if complete else "+")
 
 
 def _notes(result: ExperimentResultSummary, detail: Detail) -> list[Line]:
@@ -150,8 +182,15 @@ def _notes(result: ExperimentResultSummary, detail: Detail) -> list[Line]:
             f"{key}={short_text(value, CONFIG_LENGTH)}" for key, value in list(result.config.items())[:MAX_COLUMNS]
         )
         notes.append([Piece(", ".join(parts))])
-    if any(row.state == "unclear" for row in result.rows):
-        text = "all scores are 0 or no, which the metric may mean as good or bad"
+    if (clusters := clusters_of(result.rows)) is not None:
+        notes.append([Piece(clusters_text(clusters))])
+    unclear = [row for row in result.rows if row.state == "unclear"]
+    reasons = {
+        "no evaluator gave a score": any(not row.metrics for row in unclear),
+        "all scores are 0 or no, which the metric may mean as good or bad": any(row.metrics for row in unclear),
+    }
+    if unclear:
+        text = ", or ".join(reason for reason, found in reasons.items() if found)
         notes.append([Piece(f"{STATE_MARKS['unclear']} {text}")])
     if detail == "summary" and any(row.inputs or row.outputs for row in result.rows):
         notes.append([Piece("inputs and outputs: "), ALL_ROWS])
@@ -159,6 +198,11 @@ def _notes(result: ExperimentResultSummary, detail: Detail) -> list[Line]:
         plain = result.name.isidentifier() or result.name.replace("-", "").isalnum()
         notes.append([Piece(f"%hh send {result.name if plain else result.run_id[:SHORT_ID]}", "code")])
     return notes
+
+
+def clusters_text(clusters: Sequence[Hashable]) -> str:
+    """Say over what errors and intervals are computed."""
+    return f"errors over {fmt.count(len(set(clusters)), 'cluster')} of rows"
 
 
 def short_text(value: Any, limit: int) -> str:
@@ -169,16 +213,14 @@ def short_text(value: Any, limit: int) -> str:
 def metric_summaries(result: ExperimentResultSummary) -> list[MetricSummary]:
     """All metrics of numbers, bools or a few labels. Metrics of the aggregated result come first."""
     details = result.metrics.get_all_metrics()
-    values: dict[str, list[Any]] = {}
-    for row in result.rows:
-        for name, value in row.metrics.items():
-            values.setdefault(name, []).append(value)
+    scores = scores_by_metric(result.rows)
     found = []
-    for name in dict.fromkeys([*details, *values]):
-        detail = details.get(name)
-        known = values.get(name) or list(detail.values if detail is not None else ())
-        if not known and detail is not None and isinstance(detail.aggregate, int | float):
-            known = [detail.aggregate]
+    for name in dict.fromkeys([*details, *scores]):
+        if name in scores:
+            found.append(summarize(name, *scores[name]))
+            continue
+        detail = details[name]
+        known = list(detail.values) or [detail.aggregate] * isinstance(detail.aggregate, int | float)
         found.append(summarize(name, known))
     return [summary for summary in found if summary is not None]
 
@@ -199,15 +241,22 @@ def metric_table(result: ExperimentResultSummary) -> Table:
         nan = "".join(f", {number:,} {word}" for number, word in apart if number)
         return f"{summary.scored:,} of {max(rows, summary.scored):,}{nan}"
 
+    def kind(summary: MetricSummary) -> str:
+        if summary.name not in result.lower_is_better:
+            return summary.kind
+        return "less is better" if summary.kind == "number" else f"{summary.kind}, no is better"
+
     columns = [
         column("metric", "Metric", lambda one: one.name, weight=2),
         column("mean", "Mean" if function == "average" else function.capitalize(), aggregate, numeric=True, weight=1.1,
                 cell=lambda one: [Piece(aggregate(one), "strong")] if aggregate(one) else ""),
         column("error", "± s.e.", lambda one: error_text(one.mean, one.kind) if function == "average" else "",
                 numeric=True, weight=1.1, priority=1),
+        column("within", "Within a row", lambda one: within_text(one.mean, one.kind) if function == "average" else "",
+                numeric=True, weight=1.2, priority=1),
         column("range", "Range", _range_text, numeric=True, weight=1.6, priority=4),
         column("scored", "Scored", scored, numeric=True, weight=1.4, priority=2),
-        column("kind", "Kind", lambda one: one.kind, weight=1.7, priority=3),
+        column("kind", "Kind", kind, weight=1.7, priority=3),
         column("values", "Distribution", lambda one: None, weight=2, priority=5,
                cell=_distribution_cell),
     ]  # fmt: skip
@@ -237,11 +286,15 @@ def row_table(result: ExperimentResultSummary, detail: Detail = "full") -> Table
     names = list(
         dict.fromkeys(name for row in result.rows for name, value in row.metrics.items() if is_score(name, value))
     )
+
+    def metric_column(name: str, key: str) -> Column:
+        return _metric_column(key, name, wrong=name in result.lower_is_better)
+
     shown, others = names[:MAX_COLUMNS], names[MAX_COLUMNS:]
     keys = {"id", "time", "tokens", "cost", "session", "input", "expected", "output", "error", "reasons"}
     columns = [
         column("id", "Row", lambda row: row.datapoint_id, cell=row_label, weight=2.4),
-        *(_metric_column(f"metric_{name}" if name in keys else name, name) for name in shown),
+        *(metric_column(name, f"metric_{name}" if name in keys else name) for name in shown),
         column("time", "Time", lambda row: row.seconds, numeric=True, priority=2,
                 cell=lambda row: seconds_text(row.seconds)),
         column("tokens", "Tokens", lambda row: row.tokens, numeric=True, priority=4,
@@ -251,10 +304,9 @@ def row_table(result: ExperimentResultSummary, detail: Detail = "full") -> Table
         column("session", "Session", lambda row: row.session_id[:SHORT_ID], priority=5, weight=0),
         *_text_columns(detail),
         column("error", "", errors_text, cell=_strong_errors, line=2),
-        *(replace(_metric_column(name, name), line=4) for name in others),
+        *(replace(metric_column(name, name), line=4) for name in others),
     ]  # fmt: skip
-    order = tuple(STATE_MARKS)
-    ordered = sorted(result.rows, key=lambda row: (not row.error, order.index(row.state), row.index))
+    ordered = sorted(result.rows, key=lambda row: (not row.error, STATES.index(row.state), row.index, row.trial or 0))
     return Table(columns=columns, rows=ordered, spans=_spans, more=_more_rows)
 
 
@@ -263,11 +315,12 @@ def column(key: str, title: str, value: Callable[[Any], Any], *, numeric: bool =
     return Column(key=key, title=title, value=value, align="right" if numeric else "left", **more)
 
 
-def _metric_column(key: str, name: str) -> Column:
+def _metric_column(key: str, name: str, *, wrong: bool) -> Column:
+    """The column of a metric. `wrong` is the score with which a yes-or-no metric says that the row is wrong."""
+
     def cell(row: ResultRow) -> str | Line:
-        wrong = row.metrics.get(name) is False
         text = text_without_secrets(score_text(row.metrics, name))
-        return [Piece("✗", "wrong"), Piece(" no")] if wrong else text
+        return [Piece("✗", "wrong"), Piece(f" {text}")] if row.metrics.get(name) is wrong else text
 
     value: Callable[[ResultRow], Any] = lambda row: row.metrics.get(name)  # noqa: E731
     return column(key, name, value, cell=cell, numeric=True, priority=1)
@@ -295,7 +348,9 @@ def _text_columns(detail: Detail) -> Iterator[Column]:
 def row_label(row: ResultRow) -> Line:
     """The mark of a row's state, and its id."""
     tone: Tone = "strong" if row.state in ("failed", "wrong") else ""
-    note = [Piece(f" {row.attempts} attempts", "quiet")] if row.attempts > 1 else []
+    notes = [f" trial {row.trial}"] if row.trial is not None else []
+    notes += [f" {row.attempts} attempts"] if row.attempts > 1 else []
+    note = [Piece(text, "quiet") for text in notes]
     mark: Tone = row.state
     return [Piece(STATE_MARKS[row.state], mark), Piece(f" {label_of(row)}", tone), *note]
 

@@ -17,12 +17,21 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace as otel_trace
 
 from hh_jupyter import attributes as keys
+from hh_jupyter.conventions import EVALUATION, evaluation_attributes
 from hh_jupyter.display.format import shorten
 from hh_jupyter.experiments.dataset import Datapoint
-from hh_jupyter.experiments.evaluators import ARGUMENT_NAMES, CACHE_SIZE, Scalar, arguments_for, parameters_of, score
+from hh_jupyter.experiments.evaluators import (
+    ARGUMENT_NAMES,
+    CACHE_SIZE,
+    Scalar,
+    arguments_for,
+    parameters_of,
+    prefers_lower,
+    score,
+)
 from hh_jupyter.experiments.invocation import RetryPolicy, error_text, invoke
 from hh_jupyter.experiments.loops import RunLoop, RunStopped, entered, run_loop
-from hh_jupyter.experiments.results import ResultRow
+from hh_jupyter.experiments.rows import ResultRow
 from hh_jupyter.export.model import Session
 from hh_jupyter.export.remote import kept_spans
 from hh_jupyter.query import PROCESS_SECONDS, SpanList
@@ -73,9 +82,12 @@ class TaskResult:
         evaluator_errors: by evaluator, "Type: text" of its exception, or why its return value is not a score.
         ignored_scores: by evaluator, returned entries that are not scalars.
         retried_errors: errors of attempts that were retried.
-        passed: False if something raised or an evaluator returned False; None if all scores are 0 or a text such as
-            "no", which may be good or bad; else True.
+        passed: False if something raised or an evaluator returned False, or True if it prefers lower scores; None if
+            there is no score though there are evaluators, or if all scores are 0 or a text such as "no", which may be
+            good or bad; else True.
         seconds: duration of the function, all attempts together.
+        evaluators_began_ns: when the function had returned, in nanoseconds since the epoch by the clock of its spans:
+            spans that start later are those of evaluators. None if none ran.
     """
 
     outputs: dict[str, Any] | None = None
@@ -86,6 +98,7 @@ class TaskResult:
     retried_errors: list[str] = field(default_factory=list)
     passed: bool | None = False
     seconds: float = 0.0
+    evaluators_began_ns: int | None = None
 
 
 def run_datapoint(task: Task, point: Datapoint, _attempt: int = 1) -> TaskResult:
@@ -128,6 +141,7 @@ class _DatapointRun:
         if self.point.problem:
             raise ValueError(self.point.problem)
         outputs = self.run_function(dp)
+        self.result.evaluators_began_ns = time.time_ns()
         for name, evaluate in self.task.evaluators.items():
             self.evaluate(name, evaluate, outputs)
         self.result.passed = self.verdict()
@@ -139,11 +153,13 @@ class _DatapointRun:
         return outputs
 
     def verdict(self) -> bool | None:
-        metrics = self.result.metrics
-        scores = [metrics[name] for name in self.task.evaluators if name in metrics]
-        if self.result.evaluator_errors or any(score is False for score in scores):
+        """See `TaskResult.passed`."""
+        metrics, evaluators = self.result.metrics, self.task.evaluators
+        scores = [(metrics[name], prefers_lower(evaluators[name])) for name in evaluators if name in metrics]
+        if self.result.evaluator_errors or any(score is lower for score, lower in scores):
             return False
-        return None if scores and all(map(_says_no, scores)) else True
+        unclear = all(_says_no(score) and not lower for score, lower in scores)
+        return None if unclear and evaluators else True
 
     def run_function(self, dp: Mapping[str, Any]) -> Any:
         function, started = self.task.function, time.perf_counter()
@@ -168,8 +184,11 @@ class _DatapointRun:
             found = score(name, self.call(evaluator, args, kwargs))
         except (Exception, asyncio.CancelledError) as error:  # boundary: one evaluator must not end the others.
             done.evaluator_errors[name] = error_text(error)
+            _add_result(evaluation_attributes(name, None, error_type=type(error).__qualname__))
             return
         done.metrics.update(found.metrics)
+        if name in found.metrics:
+            _add_result(found.result_attributes(name))
         if found.problem:
             done.evaluator_errors[name] = found.problem
         if found.ignored:
@@ -184,6 +203,11 @@ class _DatapointRun:
             retry_policy=self.task.retry_policy,
             retried_errors=self.result.retried_errors,
         )
+
+
+def _add_result(attributes: Mapping[str, Any]) -> None:
+    """Put the result of an evaluator on the row's span as OpenTelemetry defines it, for backends of any kind."""
+    otel_trace.get_current_span().add_event(EVALUATION, attributes)
 
 
 def _finished_spans() -> SpanList:
@@ -237,6 +261,7 @@ class DatapointSessions:
     Attributes:
         ids: `run_id` and `dataset_id`, set on sessions and spans.
         on_start: called with the id of each new session before its first span.
+        on_end: called with the id of a session and `TaskResult.evaluators_began_ns` when the data point is done.
         warned: evaluators whose ignored entries were mentioned.
     """
 
@@ -244,6 +269,7 @@ class DatapointSessions:
     run_name: str
     ids: Mapping[str, str]
     on_start: Callable[[str], None]
+    on_end: Callable[[str, int | None], None]
     warned: set[str] = field(default_factory=set)
 
     def begin(self, point: Datapoint) -> Session:
@@ -253,7 +279,7 @@ class DatapointSessions:
         session = self.tracer.new_session(
             self.run_name,
             inputs=json_object(point.inputs, "value") if keep else None,
-            metadata={**ids, **point.origin},
+            metadata={**ids, **point.metadata},
             source=SOURCE,
         )
         self.on_start(session.id)
@@ -263,6 +289,7 @@ class DatapointSessions:
 
     def end(self, point: Datapoint, session: Session, result: TaskResult) -> ResultRow:
         """Put the result on the session."""
+        self.on_end(session.id, result.evaluators_began_ns)
         settings = self.tracer.settings
         fields: dict[str, Any] = {} if result.outputs is None else {"outputs": result.outputs}
         if point.ground_truth is not None and settings.capture_inputs:
@@ -276,9 +303,7 @@ class DatapointSessions:
         inputs, expected = (_preview(value)[0] for value in given)
         outputs, digest = _preview(result.outputs if settings.capture_outputs else None)
         return ResultRow(
-            index=point.index,
-            datapoint_id=point.own_id,
-            content=point.content,
+            **point.row_fields,
             session_id=session.id,
             metrics=result.metrics,
             passed=result.passed,

@@ -186,6 +186,12 @@ def test_many_metrics_are_counted() -> None:
     assert "5 metrics are compared, each interval for itself" in repr(new.compare(old))
 
 
+def test_a_few_metrics_are_counted_only() -> None:
+    two, one = scored(lambda n: "a", a=lambda n: n, b=lambda n: n), scored(lambda n: "a", a=lambda n: n)
+    assert re.search(r"2 metrics are compared( |$)", repr(two.compare(two)), re.MULTILINE)
+    assert "compared" not in repr(one.compare(one))
+
+
 def test_a_metric_may_have_the_name_of_a_column() -> None:
     result = scored(lambda n: "a", ROWS[:2], time=lambda n: n, id=lambda n: True, error=lambda n: 0.5)
     assert re.search(r"^✓ q1 +1 +yes +0\.5 ", repr(result), re.MULTILINE)

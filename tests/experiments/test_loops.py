@@ -506,3 +506,24 @@ def test_aevaluate_does_not_need_a_thread_of_the_loops_executor() -> None:
         check(await aevaluate(in_thread))
 
     asyncio.run(main())
+
+
+def test_a_slow_dataset_does_not_keep_coroutines_from_running() -> None:
+    begun: list[int] = []
+    begun_at_last_row = 0
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal begun_at_last_row
+        for number in range(8):
+            time.sleep(0.1)
+            begun_at_last_row = len(begun)
+            yield {"inputs": {"n": number}}
+
+    async def task(datapoint: dict[str, Any]) -> None:
+        begun.append(datapoint["inputs"]["n"])
+
+    async def cell() -> None:
+        assert len(run(None, task, rows()).rows) == 8
+
+    asyncio.run(cell())
+    assert begun_at_last_row > 0

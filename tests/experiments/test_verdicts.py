@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 import hh_jupyter as hh
 from hh_jupyter.experiments.results import ExperimentResultSummary
+from hh_jupyter.experiments.rows import ResultRow
 from hh_jupyter.testing import Backend
 from tests.experiments.runs import KEY, run, updates
 
@@ -61,7 +63,8 @@ def pair(outputs: int) -> dict[str, Any]:
     ("evaluators", "mark"),
     [
         ([], "✓"),
-        ([lambda outputs: None], "✓"),
+        ([lambda outputs: None], "·"),
+        ([lambda outputs: None, lambda outputs: True], "✓"),
         ([lambda outputs: True], "✓"),
         ([lambda outputs: 0.3], "✓"),
         ([pair], "✓"),  # A False beside the score is no verdict.
@@ -126,3 +129,65 @@ def test_ids_in_a_result_of_the_backend_are_those_of_the_user() -> None:
             assert [point.datapoint_id for point in found.datapoints] == ["q0", "q1"]
             assert found.metrics.details[0].datapoints == {"passed": ("q0",), "failed": ("q1",)}
             assert marks(found) == ["✗ q1", "✓ q0"]
+
+
+# Evaluators that prefer lower scores, and those that give none
+
+
+def row_of(*evaluators: Any) -> ResultRow:
+    (row,) = run(None, lambda datapoint: "some answer", [{"id": "q", "inputs": {}}], evaluators=evaluators).rows
+    return row
+
+
+def lower(returned: Any, name: str = "toxic") -> Any:
+    @hh.evaluator(lower_is_better=True)
+    def score(outputs: Any) -> Any:
+        return returned
+
+    score.__name__ = name
+    return score
+
+
+@pytest.mark.parametrize(("returned", "state"), [(True, "wrong"), (False, "passed"), (0, "passed"), (0.4, "passed")])
+def test_yes_is_wrong_for_an_evaluator_that_prefers_lower_scores(returned: Any, state: str) -> None:
+    assert row_of(lower(returned)).state == state
+
+
+def test_an_evaluator_says_itself_that_lower_is_better() -> None:
+    class Distance:
+        lower_is_better = True
+
+        def __call__(self, outputs: Any) -> float:
+            return float(outputs)
+
+    rows = [{"id": f"q{n}", "inputs": {"n": n}} for n in range(20)]
+
+    def scored(offset: int) -> ExperimentResultSummary:
+        evaluators = [Distance(), functools.partial(Distance()), lower(offset == 2)]
+        return run(None, lambda datapoint: datapoint["inputs"]["n"] * 2 + offset, rows, evaluators=evaluators)
+
+    old, new = scored(1), scored(2)
+    assert new.lower_is_better == ("Distance", "Distance_2", "toxic")
+    assert "less is better" in repr(new)
+    assert "yes or no, no is better" in repr(new)
+    assert "✗ yes" in repr(new)
+    for found in (new.compare(old), hh.get_run_result(new.run_id).compare(hh.get_run_result(old.run_id))):
+        changes = {change.name: change for change in found.changes}
+        assert (changes["Distance"].verdict, changes["Distance"].worse, changes["toxic"].worse) == ("worse", 20, 20)
+        assert set(found.newly_wrong) == {f"q{n}" for n in range(20)}
+
+
+def test_a_row_that_no_evaluator_scores_is_neither_right_nor_wrong() -> None:
+    def none(outputs: Any) -> None: ...
+
+    def explained(outputs: Any) -> dict[str, str]:
+        return {"explanation": "nothing to score"}
+
+    def right(outputs: Any) -> bool:
+        return True
+
+    assert row_of(none).state == row_of(none, explained).state == "unclear"
+    assert row_of(none, right).state == "passed"
+    assert row_of().state == "passed", "without evaluators, a row passes if it does not fail"
+    result = run(None, lambda datapoint: 1, [{"inputs": {}}], evaluators=[none])
+    assert "· no evaluator gave a score" in repr(result)

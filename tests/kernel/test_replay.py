@@ -134,6 +134,19 @@ def test_the_mode_for_all_cells_uses_the_notebooks_file_and_the_files_of_named_s
     assert notebook.asked("ask('cell one')") == 1
 
 
+@pytest.mark.parametrize("way", ["hh.evaluate(", "await hh.aevaluate(await_", "hh.evaluate(await_"])
+def test_a_run_of_evaluate_is_replayed_on_threads_and_on_the_loop(notebook: Notebook, way: str) -> None:
+    functions = (
+        "row_ask = lambda row: ask(row['inputs'])\nasync def await_row_ask(row): return await aask(row['inputs'])\n"
+    )
+    run = f"result = {way}row_ask, dataset=[{{'inputs': f'{way[:14]} {{n}}'}} for n in range(4)], print_results=False)"
+    cell = f"{functions}%hh replay auto\n{run}\nprint(result.success, result.cost)"
+    assert notebook.asked(cell) == 4
+    assert notebook.asked(cell) == 0
+    with_limit = run.replace("print_results", "max_calls=1, print_results")
+    assert notebook.run(f"{with_limit}\nprint(result.success, bool(result.cost))").stdout == "True False\n"
+
+
 def test_the_mode_changes_in_the_middle_of_a_cell(notebook: Notebook) -> None:
     assert notebook.asked("%hh replay auto\nask('middle')") == 1
     assert notebook.asked("ask('middle')\n%hh replay off\nask('middle')") == 1

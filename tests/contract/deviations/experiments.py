@@ -14,6 +14,12 @@ EVALUATOR_SPAN: Final = (
 EVALUATE_TELLS: Final = "What a data point or an evaluator raised, and outputs that are no dict, are on the session."
 OWN_TABLE: Final = "The result is printed as plain text, errors included; nothing is logged to standard output."
 
+RESULT_EVENT: Final = Deviation(
+    'span {answer|task|atask}: events{: [] -> absent|.*.name: absent -> "gen_ai.evaluation.result"'
+    "|.*.attributes.gen_ai.evaluation.*: absent -> *|.*.attributes.error.type: absent -> *}",
+    "Scores are on the data point's span as OpenTelemetry's events too, which any backend reads.",
+)
+
 DEVIATIONS: Final[Mapping[str, tuple[Deviation, ...]]] = {
     "compare_runs": (
         Deviation(
@@ -60,6 +66,7 @@ DEVIATIONS: Final[Mapping[str, tuple[Deviation, ...]]] = {
         ),
         OWN_ID,
         NO_ECHO,
+        RESULT_EVENT,
         Deviation('span Evaluation: parent: null -> "answer"', EVALUATOR_SPAN),
         Deviation(
             'span Evaluation: attributes.*.session_id: "<session nightly>" -> "<session nightly #2>"', EVALUATOR_SPAN
@@ -84,11 +91,13 @@ DEVIATIONS: Final[Mapping[str, tuple[Deviation, ...]]] = {
     "evaluate_concurrency": (
         OWN_ID,
         NO_ECHO,
+        RESULT_EVENT,
         Deviation("call PUT /events: unexpected", EVALUATE_TELLS),
     ),
     "evaluate_failures": (
         OWN_ID,
         NO_ECHO,
+        RESULT_EVENT,
         ONE_EVENT,
         NO_ESCAPED,
         NO_TWIN,
