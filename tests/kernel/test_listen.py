@@ -101,7 +101,7 @@ def test_all_workers_of_a_server_send_their_spans_here(local: Kernel) -> None:
         cell = local.run("pids = set()\nwhile len(pids) < 2:\n    pids.add(ask(f'item {len(pids)}'))")
         assert cell.reply == "ok", cell
         asked = local.value("sum(name.startswith('ask ') for name, *_ in rows())")
-        local.wait_for(lambda: f"{3 * asked} spans" in cell.output.text, "the spans of both workers")
+        local.wait_for(lambda: f"{3 * asked:,} spans" in cell.output.text, "the spans of both workers")
 
 
 def test_a_script_continues_the_trace_of_its_environment_and_else_is_in_the_background(local: Kernel) -> None:
