@@ -246,9 +246,13 @@ def _request_code(record: SpanRecord, call: SpanContent, attributes: Mapping[str
     code = ("await " if is_async else "") + _call_code(f"{client or api.client}.{function}", arguments, values)
     if streams:  # Nothing is sent, and no span ends, before the stream is read.
         code = f"{'async ' if is_async else ''}for chunk in {code}:\n    print(chunk)"
-    if ", base64]" in code:
+    if _MEDIA_LABEL.search(code):
         notes.append("# Base64 data is left out; brackets hold its type and size.")
     return "\n".join(["# The same request again:", *imports, *notes, code])
+
+
+_MEDIA_LABEL: Final = re.compile(r"\[\w+/[\w.+-]+, [^\]\n]+\]")
+"""What stands for an image or a file: `[image/png, 68 B, 64×48]`."""
 
 
 def _arguments(request: Mapping[str, Any], api: _Api) -> tuple[dict[str, Any], dict[str, Any]]:

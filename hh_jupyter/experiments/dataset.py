@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from hh_jupyter.errors import BackendError, SettingError, SettingTypeError
@@ -244,9 +245,8 @@ def _from_file(path: str | os.PathLike[str]) -> Sequence[Any]:
     try:
         return DatasetRows.load(path)
     except OSError as error:
-        raise SettingError(
-            f"evaluate: dataset: cannot read {shown('file', os.fspath(path))}: {error.strerror}."
-        ) from None
+        file = shown("file", Path(path).name)
+        raise SettingError(f"evaluate: dataset: cannot read {file}: {error.strerror}.") from None
     except SettingError as error:
         raise SettingError(f"evaluate: dataset: {error}") from None
 

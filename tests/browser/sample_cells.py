@@ -540,6 +540,7 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         title="3 spans are not sent.",
         text="api.example rejected the key (401). They are kept.",
         command="%hh login",
+        sends=True,
     )
     nothing = Notice(
         kind="info",

@@ -25,6 +25,8 @@ from tests.display.views import view
 from tests.fake_llm import FakeLLM
 from tests.spans import RECORDINGS, recorded
 
+pytestmark = pytest.mark.usefixtures("clients_dropped")
+
 SPANS = [(name, span) for name in RECORDINGS for span in recorded(name)]
 SPANS += [(name, span) for name in CASES for span in spans_of(name)]
 

@@ -16,6 +16,8 @@ from hh_jupyter.testing import Backend
 from tests.experiments.runs import run
 from tests.fake_llm import FakeLLM
 
+pytestmark = pytest.mark.usefixtures("clients_dropped")
+
 
 @pytest.fixture
 def tracer() -> Iterator[Any]:

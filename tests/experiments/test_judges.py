@@ -16,6 +16,8 @@ from hh_jupyter.testing import capture_spans
 from tests.experiments.runs import run
 from tests.fake_llm import FakeLLM
 
+pytestmark = pytest.mark.usefixtures("clients_dropped")
+
 ROW = {"inputs": {"question": "Where is Oslo?"}, "ground_truth": "Norway"}
 QUESTION = "Does the output name the country?"
 

@@ -15,6 +15,8 @@ import hh_jupyter as hh
 from hh_jupyter.records import prices
 from tests.fake_llm import FakeLLM
 
+pytestmark = pytest.mark.usefixtures("clients_dropped")
+
 ROWS: list[dict[str, Any]] = [{"inputs": {"question": f"What is {number}?"}} for number in range(20)]
 
 

@@ -18,6 +18,8 @@ from hh_jupyter.records import prices
 from tests.experiments.runs import run
 from tests.fake_llm import FakeLLM
 
+pytestmark = pytest.mark.usefixtures("clients_dropped")
+
 ROWS = [{"id": f"q{n}", "inputs": {"question": f"What is {n}?"}} for n in range(5)]
 
 

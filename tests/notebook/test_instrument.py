@@ -10,6 +10,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 from hh_jupyter.notebook.instrument import UntracedHint
 
+pytestmark = pytest.mark.usefixtures("clients_dropped")
+
 CELLS_BEFORE = """
 import openai
 from openai import OpenAI

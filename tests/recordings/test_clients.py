@@ -10,6 +10,8 @@ import hh_jupyter
 from tests.recordings.clients import CLIENTS
 from tests.recordings.fake_apis import FakeAPIs
 
+pytestmark = pytest.mark.usefixtures("clients_dropped")
+
 HERE = ("openai_chat", "openai_async", "anthropic_messages", "google_genai", "mistral")
 """Those of the tests' own environment; `frameworks/test_recordings.py` has the others."""
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from hh_jupyter.recordings.costs import ModelRequest, model_request
 from hh_jupyter.records import prices
 
+pytestmark = pytest.mark.usefixtures("clients_dropped")
+
 OPENAI, ANTHROPIC = "https://api.openai.com/v1", "https://api.anthropic.com/v1/messages"
 GOOGLE = "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash"
 HELLO = [{"role": "user", "content": "Hello"}]

@@ -25,6 +25,8 @@ from hh_jupyter.recordings.exchange import Answer, Interceptor, Outcome, Request
 from hh_jupyter.recordings.hooks import Interception
 from tests.recordings.fake_apis import FakeAPIs
 
+pytestmark = pytest.mark.usefixtures("clients_dropped")
+
 METHODS: list[tuple[type, str]] = [
     *((owner, "_transport_for_url") for owner in (httpx.Client, httpx.AsyncClient, httpx2.Client, httpx2.AsyncClient)),
     (aiohttp.ClientSession, "_request"),

@@ -30,6 +30,8 @@ from hh_jupyter.records import prices
 from tests.conftest import OUR_VARIABLES
 from tests.fake_llm import FakeLLM
 
+pytestmark = pytest.mark.usefixtures("clients_dropped")
+
 HELLO: Any = [{"role": "user", "content": "hello"}]
 CHAT_COST = 0.0001
 """Dollars of one call of `Clients.chat`: 8 tokens in, 8 out."""

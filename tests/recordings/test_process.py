@@ -11,6 +11,8 @@ import pytest
 
 from tests.fake_llm import FakeLLM
 
+pytestmark = pytest.mark.usefixtures("clients_dropped")
+
 SCRIPT = """
 import sys
 from hh_jupyter import HoneyHiveTracer

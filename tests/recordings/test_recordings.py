@@ -29,6 +29,8 @@ from tests.conftest import TESTS
 from tests.recordings.fake_apis import FakeAPIs
 from tests.token_examples import BEFORE, FORMS, example
 
+pytestmark = pytest.mark.usefixtures("clients_dropped")
+
 
 @pytest.fixture
 def fake() -> Iterator[FakeAPIs]:

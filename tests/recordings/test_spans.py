@@ -15,6 +15,8 @@ from tests.conftest import OUR_VARIABLES, TESTS
 from tests.instrumentors.conftest import INSTRUMENTORS
 from tests.recordings.fake_apis import FakeAPIs
 
+pytestmark = pytest.mark.usefixtures("clients_dropped")
+
 ALWAYS = ("openinference, openai", "openllmetry, openai", "openinference, anthropic")
 """Each starts a process that imports a client and its instrumentor, which takes seconds."""
 
