@@ -207,7 +207,7 @@ class SpendingLimit(Interceptor):
             if outcome.answered or (outcome.status is None and _was_not_sent(outcome.error)):
                 sent = False
             elif outcome.status is None:
-                # Timed out or cancelled: it may have been charged for an answer that nobody read.
+                # Timed out or cancelled: it may have been charged for an answer that was not read.
                 cost = call.budget.mean(call.model) or found.request.estimate().usual or None
             else:
                 cost = found.request.cost(outcome.status, outcome.body)
