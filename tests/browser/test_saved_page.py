@@ -14,6 +14,8 @@ from tests.browser.sample_cells import hostile, many, pictures, support_agent
 from tests.browser.saved_pages import bodies, saved
 from tests.display.hostile import HOSTILE
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., Page]
 
 

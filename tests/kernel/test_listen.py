@@ -19,6 +19,8 @@ from tests.conftest import TESTS
 from tests.kernel.driver import TIMEOUT, Kernel
 from tests.notebook.otlp_documents import document, span
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<script>alert(1)</script>"
 
 

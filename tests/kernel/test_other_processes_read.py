@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.cli.programs import agent_of, environment
 from tests.kernel.conftest import StartKernel
+
+pytestmark = pytest.mark.slow
 
 FAILING = """
 @hh.trace

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pytest
 
 from tests.fake_llm import FakeLLM
 from tests.kernel.driver import PYTHON, kernel_environment
+
+pytestmark = pytest.mark.slow
 
 SETUP = """\
 %load_ext hh_jupyter
