@@ -164,11 +164,7 @@ class SpanList(Sequence[SpanRecord]):
         Raises:
             ImportError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError("to_pandas() needs pandas. pip install 'hh_jupyter[pandas]'") from error
-        return pd.DataFrame(self.to_dicts(), columns=list(_COLUMNS))
+        return data_frame(self.to_dicts(), _COLUMNS)
 
     def to_otlp_json(self) -> str:
         """Return the spans as lines of OTLP JSON, which OpenTelemetry's Collector reads (`otlpjsonfile`).
@@ -226,12 +222,7 @@ class SpanList(Sequence[SpanRecord]):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return text and HTML, as far as included."""
-        bundle = {"text/plain": repr(self), "text/html": self._repr_html_()}
-        return {
-            mime: data
-            for mime, data in bundle.items()
-            if (not include or mime in include) and not (exclude and mime in exclude)
-        }
+        return html.requested({"text/plain": repr(self), "text/html": self._repr_html_()}, include, exclude)
 
     def _view(self) -> CellView:
         foreign = [record for record in self._records if isinstance(record, ForeignRecord)]
@@ -276,6 +267,19 @@ def _message(message: Message) -> dict[str, Any]:
 
 def _answer(messages: Sequence[Message]) -> str | None:
     return "\n".join(message.text for message in messages if message.text) or None
+
+
+def data_frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Return rows as a DataFrame.
+
+    Raises:
+        ImportError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImportError("to_pandas() needs pandas. pip install 'hh_jupyter[pandas]'") from error
+    return pd.DataFrame(rows, columns=list(columns))
 
 
 def _records_of(spans: Any) -> list[SpanRecord]:

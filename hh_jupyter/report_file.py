@@ -1,9 +1,9 @@
 """The interactive view in one HTML file: it opens from disk without a network, prints, and `%hh show` reads it back.
 
-The page holds what a notebook's page gets from the kernel: the front end (`display/static/file.js` stands in for the
-kernel), header and columns of each view, and the spans. The spans are the OTLP JSON lines that `%hh save` writes, each
-span with the details that the page cannot derive: unknown fields, which readers ignore. Both are compressed. The static
-output of each view is what a browser without scripts shows, and what is printed.
+The page contains the front end, the header and columns of each view, and the spans; `display/static/file.js` answers
+the front end instead of a kernel. The spans are the OTLP JSON lines that `%hh save` writes. Details that the page
+cannot derive are unknown fields of a span, which other readers ignore. All data is compressed. A browser without
+scripts shows the static output of each view, and so does the printed page.
 
 The content security policy lets nothing run but the front end, by its hash, and nothing load.
 """

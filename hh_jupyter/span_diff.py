@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 
+from hh_jupyter.display import html
 from hh_jupyter.display.content import Detail
 from hh_jupyter.display.delta import clock
 from hh_jupyter.display.diff import DiffView, diff_html, diff_text
 from hh_jupyter.export.model import Session
-from hh_jupyter.query import SpanList, spans
+from hh_jupyter.query import SpanList, data_frame, spans
 from hh_jupyter.records import prices
 from hh_jupyter.records.diff import SpanChange, TreeDiff, cost_of
 from hh_jupyter.records.nodes import SpanNode
@@ -68,11 +69,7 @@ class SpanDiff(TreeDiff):
         Raises:
             ImportError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError("to_pandas() needs pandas. pip install 'hh_jupyter[pandas]'") from error
-        return pd.DataFrame(self.to_dicts(), columns=list(_COLUMNS))
+        return data_frame(self.to_dicts(), _COLUMNS)
 
     def __repr__(self) -> str:
         return diff_text(self._view("summary"))
@@ -83,12 +80,7 @@ class SpanDiff(TreeDiff):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return text and HTML, as far as included."""
-        bundle = {"text/plain": repr(self), "text/html": self._repr_html_()}
-        return {
-            mime: data
-            for mime, data in bundle.items()
-            if (not include or mime in include) and not (exclude and mime in exclude)
-        }
+        return html.requested({"text/plain": repr(self), "text/html": self._repr_html_()}, include, exclude)
 
     def _view(self, default: str) -> DiffView:
         old, new = (

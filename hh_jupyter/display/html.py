@@ -6,7 +6,7 @@ import base64
 import html
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display import text
@@ -388,6 +388,15 @@ DISPLAYS: Final[Mapping[str, Callable[[CellView], str]]] = MappingProxyType(
 def mime_bundle(view: CellView) -> dict[str, str]:
     """Return the data of a cell's output; the text has no ANSI codes."""
     return {mime: render(view) for mime, render in DISPLAYS.items()}
+
+
+def requested(bundle: Mapping[str, str], include: Any = None, exclude: Any = None) -> dict[str, str]:
+    """Return the parts of a bundle that IPython asks for; see `_repr_mimebundle_`."""
+    return {
+        mime: data
+        for mime, data in bundle.items()
+        if (not include or mime in include) and not (exclude and mime in exclude)
+    }
 
 
 BOX_PREFIX: Final = "hh-box-"

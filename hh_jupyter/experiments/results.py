@@ -20,6 +20,7 @@ from hh_jupyter.experiments.metrics import Kind
 from hh_jupyter.experiments.rows import ResultRow, joined_trials
 from hh_jupyter.experiments.statistics import Mean
 from hh_jupyter.experiments.usage import UsageCounter
+from hh_jupyter.query import data_frame
 from hh_jupyter.settings import display_settings
 
 if TYPE_CHECKING:
@@ -528,7 +529,7 @@ def dataframe_of_rows(rows: Sequence[ResultRow]) -> pd.DataFrame:
         }
         for row in rows
     ]
-    return _pandas().DataFrame(records, columns=[*before, *columns.values(), *after])
+    return data_frame(records, [*before, *columns.values(), *after])
 
 
 def dataframe_of_changes(found: RunComparisonResult) -> pd.DataFrame:
@@ -559,15 +560,7 @@ def dataframe_of_changes(found: RunComparisonResult) -> pd.DataFrame:
         for change, pair in sides
     ]
     columns = [f"{side}{name}" for name in [*columns_of.values(), *fields_of_row] for side in ("old_", "new_")]
-    return _pandas().DataFrame(records, columns=["datapoint_id", "state", *columns])
-
-
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError:
-        raise ImportError("to_pandas needs pandas: pip install pandas") from None
-    return pandas
+    return data_frame(records, ["datapoint_id", "state", *columns])
 
 
 def plain_result(result: ExperimentResultSummary) -> dict[str, Any]:

@@ -81,8 +81,8 @@ def test_no_request_holds_more_spans_than_allowed_and_full_ones_do_not_wait(
         for number in range(41):
             with tracer.start_span(f"{number}"):
                 pass
-        full = 41 - 41 % most
-        assert backend.wait_for(lambda found: len(found.spans()) >= full), len(backend.spans())
+        # Fewer than a full request may wait; how full the others are depends on when the spans were taken.
+        assert backend.wait_for(lambda found: len(found.spans()) > 41 - most), len(backend.spans())
         assert tracer.force_flush()
     sizes = [len(request.body) for request in backend.requests if request.path == TRACES]
     assert sum(sizes) == 41

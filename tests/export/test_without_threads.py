@@ -125,6 +125,52 @@ tell(tracer.force_flush(10_000))
         assert len({span["name"] for span in backend.spans()}) == 30
 
 
+def test_an_interrupt_while_spans_are_finalized_is_raised_afterwards_and_loses_nothing(tmp_path: Path) -> None:
+    code = f"""{REFUSE.replace("ALLOWED", f"({NONE})")}
+signal.signal(signal.SIGINT, signal.default_int_handler)
+interrupts = [1]
+def redact(key, value):
+    if interrupts:
+        interrupts.pop()
+        os.kill(os.getpid(), signal.SIGINT)
+    return value
+tracer = tracer_for(redact_with=redact)
+work(tracer, range(10))
+try:
+    tell("flushed", tracer.force_flush(20_000))
+except KeyboardInterrupt:
+    tell("interrupted")
+tell(tracer.force_flush(10_000), tracer.export_state().dropped)
+"""
+    with Backend() as backend, Program(code, backend.url, tmp_path) as program:
+        assert program.hear() == "interrupted"
+        assert program.hear() == "True 0"
+        assert len({span["name"] for span in backend.spans()}) == 10
+
+
+def test_a_timeout_of_the_program_is_raised_by_a_flush_and_not_swallowed(tmp_path: Path) -> None:
+    code = f"""{REFUSE.replace("ALLOWED", f"({NONE})")}
+def late(number, frame):
+    raise TimeoutError("mine")
+signal.signal(signal.SIGALRM, late)
+tracer = tracer_for(exit_flush_seconds=5)
+work(tracer, range(10))
+signal.setitimer(signal.ITIMER_REAL, 0.5)
+try:
+    tell("flushed", tracer.force_flush(20_000))
+except TimeoutError as error:
+    tell(error, signal.getsignal(signal.SIGALRM) is late)
+listen()
+tell(tracer.force_flush(10_000))
+"""
+    with Backend(hang=("/",)) as backend, Program(code, backend.url, tmp_path) as program:
+        assert program.hear() == "mine True"
+        backend.behaviour.hang = ()
+        program.say()
+        assert program.hear() == "True"
+        assert len({span["name"] for span in backend.spans()}) == 10
+
+
 def test_threads_are_used_once_they_can_be_started(tmp_path: Path) -> None:
     code = f"""{REFUSE.replace("ALLOWED", "(lambda name: allowed)")}
 allowed = False

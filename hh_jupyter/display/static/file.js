@@ -1,4 +1,4 @@
-/** The view in a file: the data in the page stands in for the kernel. `report_file.py` writes the page. */
+/** The live view without a kernel: it reads its data from the page, which `report_file.py` writes. */
 
 /** @import { Header, Model } from "./types.js" */
 
