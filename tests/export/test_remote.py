@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -38,9 +39,13 @@ def tracer(backend: Backend) -> Iterator[HoneyHiveTracer]:
     made.shutdown()
 
 
-def delivered(backend: Backend) -> list[dict[str, Any]]:
-    """Return what the backend received of each span, without what differs between two spans or processes."""
-    return [{key: value for key, value in span.items() if key not in OF_ONE_SPAN} for span in backend.spans()]
+def delivered(backend: Backend, *, after: int = 0) -> list[dict[str, Any]]:
+    """Return what the backend received of each span, without what differs between two spans or processes.
+
+    Sorted, since requests sent at the same time arrive in either order.
+    """
+    spans = [{key: value for key, value in span.items() if key not in OF_ONE_SPAN} for span in backend.spans()[after:]]
+    return sorted(spans, key=lambda span: json.dumps(span, sort_keys=True, default=repr))
 
 
 def shown(span: CapturedSpan) -> tuple[Any, ...]:
@@ -57,7 +62,7 @@ def both(backend: Backend, tracer: HoneyHiveTracer, worker: Executor, fn: Callab
     worker.submit(traced(fn), *args).result()
     assert tracer.force_flush(20_000)
     assert here
-    assert delivered(backend)[len(here) :] == here
+    assert delivered(backend, after=len(here)) == here
     rows: list[list[tuple[Any, ...]]] = []
     for call in (fn, lambda *args: worker.submit(traced(fn), *args).result()):
         with capture_spans() as spans:
