@@ -182,7 +182,12 @@ class Replay:
             recorder.mode = cast("Mode", self.mode)  # For threads that the cell has left.
 
     def close(self) -> None:
-        """End everything; the files are complete afterwards."""
+        """End everything; the files are complete afterwards.
+
+        Where this process holds the mode `only`, nothing is sent afterwards either.
+        """
+        if mode_in_force(OFF) == "only":
+            return
         if self._between is not None:
             self._between[1].stop()
             self._between = None

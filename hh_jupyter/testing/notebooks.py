@@ -65,8 +65,9 @@ def run_notebook(
     Args:
         path: of the notebook.
         replay: the mode of all its recordings, whatever `%hh replay`, `--replay` or `recording()` in it say. `only`
-            sends no model request and needs no key of a model API: the kernel gets placeholders for the usual ones.
-            `auto` sends and records what is missing, `record` records everything anew, `off` sends everything.
+            answers model requests from recordings alone, as far as recordings cover their client, and needs no key of
+            a model API: the kernel gets placeholders for the usual ones. `auto` sends and records what is missing,
+            `record` records everything anew, `off` sends everything.
         timeout: longest time for each cell, in seconds; parts of a second are rounded up.
 
     Returns:

@@ -135,6 +135,8 @@ def test_nothing_is_sent_and_nothing_of_the_user_is_used_whatever_the_cells_ask_
             f"{INIT}{ASKS.format(before='')}",
             "refund(7)\ntracer.force_flush()",
             OWN.format(folder=str(folder)),
+            f"%unload_ext hh_jupyter\n{ASKS.format(before='')}",
+            ASKS.format(before=""),
         ]
         spans = run_notebook(write(folder / "asks.ipynb", *cells))
         assert backend.requests == []
