@@ -15,6 +15,7 @@ Nothing here replaces a function of the code under test, and nothing else in thi
 
 from __future__ import annotations
 
+from hh_jupyter.errors import NotebookError
 from hh_jupyter.testing.backend_server import Backend
 from hh_jupyter.testing.captured_spans import CapturedSpan, CapturedSpans, capture_spans, sequential_ids, stepping_clock
 from hh_jupyter.testing.notebooks import run_notebook
@@ -25,6 +26,7 @@ __all__ = [
     "Behaviour",
     "CapturedSpan",
     "CapturedSpans",
+    "NotebookError",
     "ReceivedRequest",
     "capture_spans",
     "run_notebook",

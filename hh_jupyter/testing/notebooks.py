@@ -51,8 +51,8 @@ def run_notebook(
 ) -> SpanList:
     """Run all cells of a notebook in a new kernel of this Python, and return the spans that they made.
 
-    The kernel works in the notebook's folder, and has neither the user's HoneyHive key and stored spans nor the user's
-    IPython profile: the test does the same on every machine, and sends no span. The extension is loaded before the
+    The kernel works in the notebook's folder. It has neither the user's HoneyHive key and stored spans nor the user's
+    IPython profile, and sends no span; other settings of the environment apply. The extension is loaded before the
     first cell, whether or not the notebook loads it. The file is not changed. As with other notebook runners, the
     tag `raises-exception` marks a cell that may fail.
 

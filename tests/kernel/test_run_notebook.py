@@ -12,8 +12,7 @@ import nbformat
 import pytest
 
 from hh_jupyter import SpanList
-from hh_jupyter.errors import NotebookError
-from hh_jupyter.testing import Backend, run_notebook
+from hh_jupyter.testing import Backend, NotebookError, run_notebook
 from tests.fake_llm import FakeLLM
 from tests.readme_tables import README
 
