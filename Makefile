@@ -8,6 +8,7 @@
 # make frameworks  agent frameworks, LLM clients and MCP, traced in a real kernel (a part of test-all)
 # make bench     the budgets, as ratios to the plain OpenTelemetry SDK in one run
 # make js-types  the types in the front end's comments, checked by TypeScript (a part of test-all; npm fetches it)
+# make release-check  build sdist and wheel, check them, and try each in empty environments of Python 3.11, 3.12 and 3.13
 # make lint      ruff, mypy, import contracts
 # make format    let ruff format the code
 # make screenshots  every state of the inline view as a picture, into screenshots/
@@ -23,6 +24,7 @@ FRAMEWORKS := .venv-frameworks
 TYPESCRIPT := .venv-typescript
 LATEST := .venv-latest
 LOCKER := .venv-lock
+RELEASE := .venv-release
 # Every installation takes its versions from a lock file; `LOCKED=` does without.
 LOCKED ?= 1
 LOCK := requirements.lock
@@ -36,7 +38,7 @@ MINUTES ?= 60
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-all test-latest fuzz lock matrix frameworks bench js-types lint format readme screenshots chromium clean
+.PHONY: demo test test-all test-latest fuzz lock matrix frameworks bench js-types release-check lint format readme screenshots chromium clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/python notebooks/demo.py
@@ -71,6 +73,9 @@ bench: $(VENV)/.dev-installed
 
 js-types: $(TYPESCRIPT)/node_modules/.bin/tsc $(VENV)/.dev-installed
 	$(BIN)/python -m pytest tests/js
+
+release-check: $(RELEASE)/.installed
+	$(RELEASE)/bin/python -m tests.release_check $(call pins,$(LOCK))
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
@@ -117,6 +122,12 @@ $(FRAMEWORKS)/.installed: $(wildcard tests/frameworks/*.txt tests/frameworks/*.l
 		$(call pins,tests/frameworks/anthropic-0.lock) --requirement tests/frameworks/anthropic-0.txt
 	touch $@
 
+$(RELEASE)/.installed: $(LOCK) pyproject.toml
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python $(UPGRADE_PIP)
+	$(RELEASE)/bin/python $(PIP_INSTALL) $(call pins,$(LOCK)) --group build
+	touch $@
+
 $(VENV)/.cluster-installed: $(VENV)/.dev-installed
 	$(BIN)/python $(PIP_INSTALL) $(call pins,$(LOCK)) --group cluster
 	touch $@
@@ -141,5 +152,5 @@ chromium:
 	@.ci/install-chromium
 
 clean:
-	rm -rf $(VENV) $(MATRIX) $(FRAMEWORKS) $(TYPESCRIPT) $(LATEST) $(LOCKER) demo-output build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(MATRIX) $(FRAMEWORKS) $(TYPESCRIPT) $(LATEST) $(LOCKER) $(RELEASE) demo-output build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -5,7 +5,8 @@
     │   └── SettingTypeError (also TypeError)  a setting is unknown, or has the wrong type
     ├── BackendError                         a backend call got no valid response
     ├── SpanFileError (also ValueError)      the content of a file is not OTLP JSON
-    └── WorkerError                          an exception in a worker process cannot be pickled
+    ├── WorkerError                          an exception in a worker process cannot be pickled
+    └── NotebookError                        a cell of a notebook that a test ran has failed
 
 When an exception is raised:
 
@@ -59,3 +60,17 @@ class WorkerError(HHError):
 
     The message has the function, the exception's type and message, and the reason.
     """
+
+
+class NotebookError(HHError):
+    """A cell failed in a notebook that `hh_jupyter.testing.run_notebook` ran.
+
+    The message has the notebook, the cell's number, the exception and, below, its traceback in the notebook.
+
+    Attributes:
+        cell: number of the cell, as in `In [4]`.
+    """
+
+    def __init__(self, text: str, cell: int) -> None:
+        super().__init__(text)
+        self.cell = cell

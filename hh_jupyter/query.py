@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, overload
 
 from opentelemetry.sdk.trace import ReadableSpan
 
@@ -21,18 +21,18 @@ from hh_jupyter import attributes as keys
 from hh_jupyter.conventions import content, honeyhive
 from hh_jupyter.conventions.facts import Message, SpanContent, SpanFacts
 from hh_jupyter.display import html, text
-from hh_jupyter.display.format import clean
+from hh_jupyter.display.format import clean, span_name
 from hh_jupyter.display.view import CellView
 from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.otlp_files import json_lines
 from hh_jupyter.otlp_files.foreign_spans import read_file, rows_of
 from hh_jupyter.records import prices
-from hh_jupyter.records.calls import by_identity, key_of
+from hh_jupyter.records.calls import SpanKey, by_identity, key_of
 from hh_jupyter.records.dataset_rows import DatasetRows
 from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.records.record import ForeignRecord, SpanDetails, SpanRecord
 from hh_jupyter.records.selection import Candidate, SelectionError, cell_number, choose, latest_run, matching
-from hh_jupyter.records.totals import Totals, summarize
+from hh_jupyter.records.totals import Totals, error_spans, summarize, tool_name, tools_run
 from hh_jupyter.records.tree import SpanTree
 from hh_jupyter.redaction import Redactor, RedactorWithFunction
 from hh_jupyter.settings import resolve
@@ -45,9 +45,16 @@ from hh_jupyter.values import flatten
 
 if TYPE_CHECKING:
     import pandas as pd
+    from typing_extensions import TypeVar
 
     from hh_jupyter.display.search import Hits, SearchText
 
+    # `SpanList` alone means a list of records. Python's own type variables have defaults from 3.13 on.
+    Span_co = TypeVar("Span_co", bound=SpanRecord, default=SpanRecord, covariant=True)
+else:
+    from typing import TypeVar
+
+    Span_co = TypeVar("Span_co", covariant=True)
 
 KINDS: Final = (
     "llm", "embedding", "tool", "agent", "chain", "retriever", "reranker", "guardrail", "evaluator", "decision", "http",
@@ -60,7 +67,7 @@ MAX_TITLE: Final = 40
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-class SpanList(Sequence[SpanRecord]):
+class SpanList(Sequence[Span_co]):
     """An immutable list of spans in the order in which they ended.
 
     A slice is a `SpanList`, too. A notebook displays the list as a tree; its `repr` is the text of `%hh show`.
@@ -79,8 +86,20 @@ class SpanList(Sequence[SpanRecord]):
     """
 
     def __init__(self, spans: Iterable[SpanRecord | ReadableSpan] = ()) -> None:
-        self._by_key = by_identity(_records_of(spans))
-        self._records = tuple(self._by_key.values())
+        by_key = cast("dict[SpanKey, Span_co]", by_identity(_records_of(spans)))
+        self._spans = by_key, tuple(by_key.values())
+
+    def _now(self) -> tuple[Mapping[SpanKey, Span_co], tuple[Span_co, ...]]:
+        """The spans, by key and in order. A list that grows overrides it."""
+        return self._spans
+
+    @property
+    def _by_key(self) -> Mapping[SpanKey, Span_co]:
+        return self._now()[0]
+
+    @property
+    def _records(self) -> tuple[Span_co, ...]:
+        return self._now()[1]
 
     @classmethod
     def from_otlp(cls, path: str | os.PathLike[str]) -> SpanList:
@@ -103,13 +122,13 @@ class SpanList(Sequence[SpanRecord]):
         return len(self._records)
 
     @overload
-    def __getitem__(self, index: int) -> SpanRecord: ...
+    def __getitem__(self, index: int) -> Span_co: ...
     @overload
-    def __getitem__(self, index: slice) -> SpanList: ...
-    def __getitem__(self, index: int | slice) -> SpanRecord | SpanList:
+    def __getitem__(self, index: slice) -> SpanList[Span_co]: ...
+    def __getitem__(self, index: int | slice) -> Span_co | SpanList[Span_co]:
         return SpanList(self._records[index]) if isinstance(index, slice) else self._records[index]
 
-    def __iter__(self) -> Iterator[SpanRecord]:
+    def __iter__(self) -> Iterator[Span_co]:
         return iter(self._records)
 
     def __eq__(self, other: object) -> bool:
@@ -126,6 +145,24 @@ class SpanList(Sequence[SpanRecord]):
         if any(prices.needs_table(record.facts) for record in self._records):
             prices.load()
         return summarize(self._records)
+
+    @property
+    def tools(self) -> list[str]:
+        """Names of the tools that ran, by start; each run counts once, as in `totals.tools_run`.
+
+        Example:
+            >>> assert spans("last").tools == ["search", "search", "refund"]  # doctest: +SKIP
+        """
+        return [run.name for run in tools_run(self._records)]
+
+    @property
+    def errors(self) -> list[str]:
+        """The errors that `totals.errors` counts, each with the span in which it began, by start.
+
+        Example:
+            >>> assert spans("last").errors == ["refund: ConnectionError: the bank is closed"]  # doctest: +SKIP
+        """
+        return [_error_line(record) for record in error_spans(self._records)]
 
     @property
     def tree(self) -> SpanTree:
@@ -240,6 +277,11 @@ class SpanList(Sequence[SpanRecord]):
             source="Read from file" if file is not None else source,
             file=file,
         )
+
+
+def _error_line(record: SpanRecord) -> str:
+    name, error = tool_name(record) if record.facts.kind == "tool" else span_name(record.name), record.error
+    return name if error is None else f"{name}: {error.type}: {error.message}".removesuffix(": ")
 
 
 def _given(value: Any, messages: Sequence[Message]) -> dict[str, Any] | None:

@@ -17,8 +17,10 @@ import hh_jupyter
 from hh_jupyter import HoneyHiveTracer, spans, summarize
 from hh_jupyter.query import SpanList
 from hh_jupyter.records import prices
+from hh_jupyter.records.record import SpanError
 from hh_jupyter.tracing.span_store import detail_store, span_log
-from tests.spans import recorded
+from tests.records.builders import span
+from tests.spans import RECORDINGS, recorded
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +32,8 @@ def tracer() -> Iterator[HoneyHiveTracer]:
         pass
     with tracer.with_session("second"), pytest.raises(RuntimeError), tracer.start_span("fetch again"):
         raise RuntimeError("no page")
-    for span in recorded("openinference-langchain-agent.json"):
-        tracer.provider._active_span_processor.on_end(span)  # type: ignore[attr-defined]  # As the SDK does.
+    for one in recorded("openinference-langchain-agent.json"):
+        tracer.provider._active_span_processor.on_end(one)  # type: ignore[attr-defined]  # As the SDK does.
     yield tracer
     tracer.shutdown()
     span_log().clear()
@@ -96,6 +98,30 @@ def test_totals_equal_those_of_summarize_and_a_slice_is_a_span_list() -> None:
     assert found[:2].totals.llm_calls == 2
     assert found[0] is found[:2][0]
     assert repr(SpanList()) == "no spans"
+
+
+def test_tools_and_errors_are_listed_in_the_order_in_which_they_happened() -> None:
+    down = SpanError("ConnectionError", "the bank is closed")
+    found = SpanList(
+        [
+            span(4, 1, 30, 40, "__main__.refund", kind="tool", error=down),
+            span(2, 1, 1, 10, kind="tool", tool_name="search"),
+            span(3, 1, 11, 20, "search", kind="tool"),
+            span(5, 1, 41, 50, "handoff to billing", kind="tool"),
+            span(6, 1, 51, 60, "answer", kind="llm", error=False),
+            span(1, None, 0, 70, "agent", kind="agent", error=down),
+        ]
+    )
+    assert found.tools == ["search", "search", "refund"]
+    assert found.errors == ["refund: ConnectionError: the bank is closed", "answer"]
+    assert SpanList().tools == SpanList().errors == []
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_tools_and_errors_are_those_that_the_totals_count(name: str) -> None:
+    found = SpanList(recorded(name))
+    assert (len(found.tools), len(found.errors)) == (found.totals.tools_run, found.totals.errors)
+    assert tuple(sorted({*found.tools})) == found.totals.tools_run_names
 
 
 @pytest.mark.usefixtures("tracer")

@@ -27,7 +27,7 @@ from hh_jupyter.notebook.transfer import confirm
 from hh_jupyter.recordings.file import Entry, RecordingFile
 from hh_jupyter.recordings.hooks import Interception
 from hh_jupyter.recordings.location import SUFFIX, recording_path, recordings_in
-from hh_jupyter.recordings.recorder import Mode, Recorder
+from hh_jupyter.recordings.recorder import Mode, Recorder, mode_in_force
 from hh_jupyter.settings import Settings
 
 OFF: Final = "off"
@@ -125,7 +125,7 @@ class Replay:
     @property
     def mode(self) -> str:
         """The mode for all cells."""
-        return self._tracer.settings.replay
+        return mode_in_force(self._tracer.settings.replay)
 
     def apply(self) -> None:
         """Let the settings hold from now on, for the rest of the running cell too."""
@@ -153,13 +153,14 @@ class Replay:
             session: of a cell that has one of its own.
             mode: that the cell chose; None for that of all cells.
         """
-        if (mode or self.mode) == OFF:
+        in_force = mode_in_force(mode or self.mode)
+        if in_force == OFF:
             if self._between is None:
                 return None
             run = CellRun(self, Interception(None, replaces=Recorder), None)
         else:
             file = self._file(self._path(self._name(session)))
-            file.begin(mode or self.mode, self._tracer.settings)
+            file.begin(in_force, self._tracer.settings)
             run = CellRun(self, Interception(file.recorder, replaces=Recorder), file)
             if session is not None and mode is not None:
                 name = "" if self._is_unnamed(session) else f" {quoted(session.name)}"
@@ -181,7 +182,12 @@ class Replay:
             recorder.mode = cast("Mode", self.mode)  # For threads that the cell has left.
 
     def close(self) -> None:
-        """End everything; the files are complete afterwards."""
+        """End everything; the files are complete afterwards.
+
+        Where this process holds the mode `only`, nothing is sent afterwards either.
+        """
+        if mode_in_force(OFF) == "only":
+            return
         if self._between is not None:
             self._between[1].stop()
             self._between = None

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from hh_jupyter.errors import SettingError
 from hh_jupyter.recordings.hooks import Interception
-from hh_jupyter.recordings.recorder import MODES, Recorder
+from hh_jupyter.recordings.recorder import MODES, Recorder, mode_in_force
 from hh_jupyter.redaction import shown
 
 __all__ = ["recording"]
@@ -54,6 +54,7 @@ def recording(
         raise SettingError(f"recording(mode={shown('mode', mode)}): must be one of {', '.join(MODES)}")
     if not os.fspath(path) or "\0" in os.fspath(path):
         raise SettingError(f"recording({shown('path', path)}): must be the path of a file, such as triage.jsonl")
+    mode = cast("Literal['auto', 'only', 'record', 'off']", mode_in_force(mode))
     if mode == "off":
         with Interception(None, replaces=Recorder, everywhere=True):
             yield None

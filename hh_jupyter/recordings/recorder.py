@@ -40,6 +40,24 @@ logger = logging.getLogger(__name__)
 Mode = Literal["auto", "only", "record"]
 MODES: Final = ("auto", "only", "record", "off")
 
+_held: str | None = None
+
+
+def hold_mode(mode: str) -> None:
+    """Give every recording of this process this mode from now on, whatever the code, a cell or a setting asks for.
+
+    Args:
+        mode: one of `MODES`.
+    """
+    global _held
+    _held = mode
+
+
+def mode_in_force(asked: str) -> str:
+    """Return the mode that is held, else the one that was asked for."""
+    return _held or asked
+
+
 _REMEDY: Final = "run once with mode auto to record it"
 _JSON: Final = {"content-type": "application/json", "x-should-retry": "false"}
 

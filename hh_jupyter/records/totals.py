@@ -118,17 +118,19 @@ def http_status(call: ModelCall) -> str | None:
     return next((str(span.http_status) for span in call.spans if span.http_status is not None), None)
 
 
-def count_errors(records: Sequence[SpanRecord], calls: Sequence[ModelCall], error_duplicates: set[SpanKey]) -> int:
-    """The number of errors, each counted where it began; several spans of one call count as one error."""
+def error_origins(
+    records: Sequence[SpanRecord], calls: Sequence[ModelCall], error_duplicates: set[SpanKey]
+) -> set[SpanKey]:
+    """The spans in which errors began; of several spans of one call, the outermost."""
     if not any(record.status == "error" for record in records):
-        return 0
+        return set()
     call_of = {key_of(span): key_of(call.spans[0]) for call in calls for span in call.spans}
     failed = [node for node in SpanTree.build(records).nodes if node.error in ("uncaught", "caught")]
     repeated = _repeated_errors(failed)
     origins = {
         call_of.get(key_of(node.record), key_of(node.record)) for node in failed if key_of(node.record) not in repeated
     }
-    return len(origins - error_duplicates)
+    return origins - error_duplicates
 
 
 def _repeated_errors(failed: Sequence[SpanNode]) -> set[SpanKey]:
@@ -243,7 +245,7 @@ def summarize(
         embedding_calls=len(embeddings),
         embedding_tokens=sum(_tokens(facts.usage) for _, facts in embeddings),
         http_requests=len(every_call),
-        errors=count_errors(records, every_call, error_duplicates),
+        errors=len(error_origins(records, every_call, error_duplicates)),
         **_call_sums(calls),
         **_token_sums([facts.usage for facts in (*(facts for _, facts in calls), *sums) if facts.usage is not None]),
         **_tool_sums(find_tool_runs(records, parents), error_duplicates),
@@ -353,9 +355,31 @@ def _encloses(outer: SpanRecord, inner: SpanRecord) -> bool:
 
 
 def _tool_sums(runs: Sequence[ToolRun], error_duplicates: set[SpanKey]) -> dict[str, Any]:
-    run = [tool for tool in runs if not tool.handoff and key_of(tool.record) not in error_duplicates]
+    run = _without_handoffs(runs, error_duplicates)
     return {
         "tool_spans": len(runs),
         "tools_run": len(run),
         "tools_run_names": _names(tool.name for tool in run),
     }
+
+
+def _without_handoffs(runs: Sequence[ToolRun], error_duplicates: set[SpanKey]) -> list[ToolRun]:
+    return [tool for tool in runs if not tool.handoff and key_of(tool.record) not in error_duplicates]
+
+
+# The same operations one by one, for those who want more than their number.
+
+
+def tools_run(records: Sequence[SpanRecord]) -> list[ToolRun]:
+    """The operations that `Totals.tools_run` counts, by start."""
+    runs = find_tool_runs(records, Parents(by_identity(records)))
+    return _without_handoffs(runs, sdk_error_duplicates(records))
+
+
+def error_spans(records: Sequence[SpanRecord]) -> list[SpanRecord]:
+    """The spans that `Totals.errors` counts, in which errors began, by start."""
+    by_key = by_identity(records)
+    parents = Parents(by_key)
+    calls = [call for kind in CALL_KINDS for call in find_calls(records, parents, kind)]
+    origins = error_origins(records, calls, sdk_error_duplicates(records))
+    return sorted((by_key[key] for key in origins), key=start_order)

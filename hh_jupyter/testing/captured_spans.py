@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
-from typing import Final, overload
+from typing import Final
 from unittest import mock
 
 import opentelemetry.sdk.trace as otel_sdk
@@ -18,6 +18,8 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 from hh_jupyter.conventions import content
 from hh_jupyter.conventions.facts import SpanContent
+from hh_jupyter.query import SpanList
+from hh_jupyter.records.calls import SpanKey
 from hh_jupyter.records.record import RecordedEvent, SpanDetails, SpanRecord
 from hh_jupyter.settings import resolve
 from hh_jupyter.tracing import context as tracing_context
@@ -59,12 +61,13 @@ class CapturedSpan(SpanRecord):
         return content(self.details.attributes, self.details.events)
 
 
-class CapturedSpans(Sequence[CapturedSpan]):
-    """The captured spans in the order in which they ended. It grows until the block of `capture_spans` ends."""
+class CapturedSpans(SpanList[CapturedSpan]):
+    """The captured spans in the order in which they ended: a `SpanList` that grows until the block ends."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[int, int], SpanRecord] = {}
-        self._spans: tuple[CapturedSpan, ...] | None = None
+        super().__init__()
+        self._rows: dict[SpanKey, SpanRecord] = {}
+        self._frozen = False
 
     def named(self, name: str) -> list[CapturedSpan]:
         """Return the spans with exactly this name."""
@@ -74,16 +77,6 @@ class CapturedSpans(Sequence[CapturedSpan]):
         """Return the spans whose parent is `span`."""
         return [child for child in self if (child.trace_id, child.parent_id) == (span.trace_id, span.span_id)]
 
-    def __len__(self) -> int:
-        return len(self._captured())
-
-    @overload
-    def __getitem__(self, index: int) -> CapturedSpan: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[CapturedSpan]: ...
-    def __getitem__(self, index: int | slice) -> CapturedSpan | Sequence[CapturedSpan]:
-        return self._captured()[index]
-
     def __repr__(self) -> str:
         return f"<CapturedSpans {[span.name for span in self]}>"
 
@@ -92,14 +85,16 @@ class CapturedSpans(Sequence[CapturedSpan]):
         for row in rows:
             self._rows[row.trace_id, row.span_id] = row
 
-    def _captured(self) -> tuple[CapturedSpan, ...]:
-        if self._spans is not None:
-            return self._spans
-        registry.wait_all_processed(WAIT_SECONDS)
-        return tuple(_with_details(row) for row in list(self._rows.values()))
+    def _now(self) -> tuple[Mapping[SpanKey, CapturedSpan], tuple[CapturedSpan, ...]]:
+        if not self._frozen:
+            registry.wait_all_processed(WAIT_SECONDS)
+            by_key = {key: _with_details(row) for key, row in list(self._rows.items())}
+            self._spans = by_key, tuple(by_key.values())
+        return self._spans
 
     def _freeze(self) -> None:
-        self._spans = self._captured()
+        self._now()
+        self._frozen = True
 
 
 def _with_details(row: SpanRecord) -> CapturedSpan:

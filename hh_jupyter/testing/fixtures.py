@@ -1,16 +1,20 @@
-"""A pytest fixture that answers the model calls of a test from a file beside it.
+"""Pytest fixtures: the spans of a test, and recordings that answer its model calls.
 
     # conftest.py
     pytest_plugins = ["hh_jupyter.testing.fixtures"]
 
     # test_agent.py
-    def test_a_refund_is_granted(hh_recording):
+    def test_a_refund_is_granted(hh_recording, hh_spans):
         assert "refund" in agent(TICKET)  # recordings/test_a_refund_is_granted.jsonl
+        assert hh_spans.tools == ["look_up_order", "refund"]
 
-The first run records, later ones send nothing. The mode is `HH_REPLAY`; without it `only` where the variable `CI` is
-set, as on GitHub and GitLab, so that a forgotten recording fails there instead of spending, else `auto`.
+`hh_spans` are the spans so far, of the test and of the fixtures that come after it; no span is sent.
 
-It is no plugin by itself: pytest imports plugins at every start, and this package with them.
+With `hh_recording` the first run records, and later ones send nothing. The mode is `HH_REPLAY`; without it `only` where
+the variable `CI` is set, as on GitHub and GitLab, so that a forgotten recording fails there instead of spending, else
+`auto`.
+
+This module is no plugin by itself: pytest imports plugins at every start, and this package with them.
 """
 
 from __future__ import annotations
@@ -26,6 +30,18 @@ from hh_jupyter.recordings.location import recording_path
 from hh_jupyter.recordings.recorder import Mode, Recorder
 from hh_jupyter.setting_rules import FALSE_WORDS
 from hh_jupyter.settings import resolve
+from hh_jupyter.testing.captured_spans import CapturedSpans, capture_spans
+
+
+@pytest.fixture
+def hh_spans() -> Iterator[CapturedSpans]:
+    """Capture the spans of this test, from any thread, without network or set-up.
+
+    Yields:
+        the spans that have ended so far, as a `SpanList`.
+    """
+    with capture_spans() as spans:
+        yield spans
 
 
 @pytest.fixture

@@ -1,0 +1,78 @@
+"""What `make release-check` looks for, and the description that a package index gets."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests import release_check
+
+ROOT = Path(__file__).parents[1]
+README = """\
+![a picture](notebooks/images/summary.png) of [the notebook](notebooks/a.ipynb), see [below](#below),
+[HoneyHive](https://www.honeyhive.ai) and ![a badge](https://example.org/badge.svg)
+"""
+
+
+@pytest.fixture
+def description(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str | None], str]:
+    """The function that the build calls. hatchling is only in the environment that builds."""
+    interface = ModuleType("interface")
+    vars(interface)["MetadataHookInterface"] = object
+    for name in ("hatchling", "hatchling.metadata", "hatchling.metadata.plugin"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "hatchling.metadata.plugin.interface", interface)
+    found: Callable[[str, str | None], str] = runpy.run_path(str(ROOT / "hatch_build.py"))["description"]
+    return found
+
+
+def test_the_description_names_pictures_and_files_of_the_repository(
+    description: Callable[[str, str | None], str],
+) -> None:
+    assert (
+        description(README, "https://example.org/us/hh/")
+        == """\
+![a picture](https://example.org/us/hh/raw/HEAD/notebooks/images/summary.png) of \
+[the notebook](https://example.org/us/hh/blob/HEAD/notebooks/a.ipynb), see [below](#below),
+[HoneyHive](https://www.honeyhive.ai) and ![a badge](https://example.org/badge.svg)
+"""
+    )
+
+
+def test_without_a_repository_the_description_has_the_text_of_pictures_and_links(
+    description: Callable[[str, str | None], str],
+) -> None:
+    first, second = description(README, None).splitlines()
+    assert first == "*a picture* of the notebook, see [below](#below),"
+    assert second == README.splitlines()[1]
+
+
+def test_tests_and_notebooks_are_strangers_in_a_wheel() -> None:
+    names = [
+        "hh_jupyter/notebook/cells.py",
+        "hh_jupyter-0.2.0.dist-info/METADATA",
+        "tests/test_query.py",
+        "hh_jupyter/tests/test_query.py",
+        "hh_jupyter/01_quickstart.ipynb",
+        "hatch_build.py",
+    ]
+    assert release_check.stray(names, release_check.IN_WHEEL, release_check.NEVER_IN_WHEEL) == names[2:]
+
+
+def test_a_wheel_without_the_front_end_is_incomplete() -> None:
+    names = ["hh_jupyter/py.typed", "hh_jupyter/cli/50-hh_jupyter.py", "hh_jupyter-1.dist-info/licenses/LICENSE"]
+    found = release_check.missing(names, release_check.NEEDED_IN_WHEEL)
+    assert found == ["hh_jupyter/display/static/hub.js", "hh_jupyter/display/static/spans.css"]
+
+
+def test_a_python_counts_only_if_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, script in {"python3.11": "echo 3.11", "python3.12": "exit 127", "python3.13": "echo 3.9"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert dict(release_check.find_pythons()) == {"3.11": str(tmp_path / "python3.11")}
