@@ -33,7 +33,7 @@ NEEDED_IN_WHEEL: Final = (
 )  # fmt: skip
 IN_SDIST: Final = (
     "hh_jupyter/*", "tests/*", "notebooks/*", "jupyter-config/*", "README.md", "CHANGELOG.md", "LICENSE", "Makefile",
-    "hatch_build.py", "pyproject.toml", "PKG-INFO", ".gitignore",
+    "pyproject.toml", "PKG-INFO", ".gitignore",
 )  # fmt: skip
 
 
