@@ -254,11 +254,9 @@ def spans_of(document: Any) -> Iterator[tuple[ResourceSpans, Span]]:
         yield from _spans_of_resource(resource, f"resourceSpans[{number}]")
 
 
-def request_of(document: Any) -> ExportTraceServiceRequest:
-    """Return a document as one protobuf message; see `spans_of`."""
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
-    request, last, spans = ExportTraceServiceRequest(), None, None
+def added_spans(document: Any, request: ExportTraceServiceRequest) -> Iterator[Span]:
+    """Add the spans of a document to a request, and yield each; see `spans_of`."""
+    last, spans = None, None
     for group, span in spans_of(document):
         if group is not last:
             last, added = group, request.resource_spans.add()
@@ -266,7 +264,7 @@ def request_of(document: Any) -> ExportTraceServiceRequest:
             spans = added.scope_spans[0].spans
         assert spans is not None
         spans.append(span)
-    return request
+        yield span
 
 
 def _spans_of_resource(given: Any, where: str) -> Iterator[tuple[ResourceSpans, Span]]:
