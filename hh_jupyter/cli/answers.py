@@ -6,6 +6,7 @@ as commands; each says in its own form how to ask for more.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -17,7 +18,7 @@ from hh_jupyter.display import format as fmt
 from hh_jupyter.display.content import ContentPart, collect_content, span_details
 from hh_jupyter.display.delta import clock
 from hh_jupyter.display.diff import DiffView, diff_text
-from hh_jupyter.display.format import clean, clean_block, count, span_name
+from hh_jupyter.display.format import clean, clean_block, count, shorten, span_name
 from hh_jupyter.display.search import Hits, SearchText
 from hh_jupyter.display.table import Column, Table, text_lines
 from hh_jupyter.display.text import TextStyle, tree_lines
@@ -34,6 +35,8 @@ from hh_jupyter.records.totals import Totals, summarize
 from hh_jupyter.records.tree import SpanTree
 from hh_jupyter.values import valid_utf8
 
+logger = logging.getLogger(__name__)
+
 MOST_ROWS: Final = 500
 MOST_CHARS: Final = 100_000
 LEAST_CHARS: Final = 200
@@ -44,6 +47,9 @@ TREE_WIDTH: Final = 78
 
 WHAT_LENGTH: Final = 160
 VALUE_LENGTH: Final = 500
+MOST_OF_ERROR: Final = 2_000
+"""Characters of an error message, which quotes what was asked for."""
+
 SHORT_SPAN: Final = 8
 _STATUS_ERROR: Final = b"\x18\x02"
 """The code of a failed span in its encoded status."""
@@ -84,17 +90,24 @@ def answer(name: str, arguments: Mapping[str, Any]) -> Answer:
     """Return the answer of this name to these arguments.
 
     Raises:
-        SelectionError: there is nothing that the arguments mean; the message is redacted.
+        SelectionError: there is nothing that the arguments mean, or it cannot be read; the message is redacted.
     """
     with _ONE_AT_A_TIME:
         traces = Traces()
         try:
             found = ANSWERS[name](traces, **arguments)
         except SelectionError as error:
-            raise SelectionError(valid_utf8(clean_block(traces.redacted(str(error))))) from None
-        unread = count(traces.unread, "file")
-        more = [More(f"{unread} of running processes could not be read just now; ask again")] if traces.unread else []
-        return Answer(valid_utf8(traces.redacted(found.data)), (*found.more, *more))
+            text = " ".join([str(error), *(f"{each}." for each in _unread(traces))])
+            raise SelectionError(shorten(valid_utf8(clean_block(traces.redacted(text))), MOST_OF_ERROR)) from None
+        except Exception as error:  # boundary: the text of the error may hold anything that is in a trace.
+            logger.debug("an answer failed", exc_info=True)
+            text = f"an internal error of hh_jupyter ({type(error).__name__}) while the traces were read"
+            raise SelectionError(text) from None
+        return Answer(valid_utf8(traces.redacted(found.data)), (*found.more, *map(More, _unread(traces))))
+
+
+def _unread(traces: Traces) -> list[str]:
+    return [f"{count(number, 'file')} could not be read: {why}" for why, number in traces.unread.items()]
 
 
 def _bounded(limit: int, most: int = MOST_ROWS, least: int = 1) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -82,6 +83,11 @@ def _run(given: argparse.Namespace) -> int:
     from hh_jupyter.records.selection import SelectionError
 
     name, arguments = given.run_command(given)
+    options = ("name", "errors", "texts", "attributes", "max_chars", "limit")
+    if unused := [one for one in options if getattr(given, one, None) and one not in arguments]:
+        option = unused[0].replace("_", "-")
+        print(f"{PROGRAM}: --{option} does not go with the other arguments. See --help.", file=sys.stderr)
+        return 2
     try:
         found = answer(name, {key: value for key, value in arguments.items() if value is not None})
     except SelectionError as error:
@@ -90,7 +96,10 @@ def _run(given: argparse.Namespace) -> int:
     hints = [f"{more.what}: {_command(more)}" if more.ask else more.what for more in found.more]
     text = "\n".join([found.data, *(["", *hints] if hints else [])])
     encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding))
+    try:
+        print(text.encode(encoding, "replace").decode(encoding), flush=True)
+    except BrokenPipeError:  # The reader, such as `head`, has read enough. Nothing may be flushed again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

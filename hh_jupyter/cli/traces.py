@@ -7,7 +7,8 @@ with the settings of the environment. A reader neither changes what a kernel has
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from hh_jupyter.display.format import clean, span_name
 from hh_jupyter.experiments.local_runs import LocalRun, stored_runs
 from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.export.spool import Spool, StoredSession
-from hh_jupyter.export.spool_folder import LOCAL
+from hh_jupyter.export.spool_folder import LOCAL, Trouble, unlisted
 from hh_jupyter.otlp_files.foreign_spans import rows_of_requests
 from hh_jupyter.records.calls import key_of
 from hh_jupyter.records.record import ForeignRecord, SpanDetails, SpanRecord
@@ -38,6 +39,13 @@ from hh_jupyter.settings import resolve
 
 MAX_BYTES: Final = 32 * 1024 * 1024
 """Encoded spans that one call reads, the latest first; the others are counted."""
+
+WHY: Final[Mapping[Trouble, str]] = {
+    "busy": "locked by another process, ask again",
+    "broken": "damaged",
+    "version": "of another version of hh_jupyter, or of another program",
+}
+"""Why a file was not read."""
 
 TITLE_LENGTH: Final = 40
 SHORT_ID: Final = 8
@@ -104,14 +112,14 @@ class Traces:
 
     def __init__(self) -> None:
         settings = resolve({})
-        self._spool = Spool(Path(settings.spool_dir) if settings.spool_dir else None)
+        self._spool = Spool(Path(settings.spool_dir) if settings.spool_dir else None, read_only=True)
         self._redactor = redactor_of(settings)
         self._sessions: list[TracedSession] | None = None
 
     @property
-    def unread(self) -> int:
-        """Number of files that could not be read, because another process kept them locked."""
-        return len(self._spool.unread)
+    def unread(self) -> Mapping[str, int]:
+        """Number of files that could not be read, by the reason."""
+        return Counter(WHY.get(trouble, "not to be opened") for trouble in self._spool.unread.values())
 
     def redacted(self, text: str) -> str:
         """Return a text without secrets."""
@@ -139,12 +147,14 @@ class Traces:
         )
 
     def session(self, text: str) -> TracedSession:
-        """Return the session that is meant: "last", a name (the latest), an id or its beginning; `~1` goes back.
+        """Return the session that is meant: "last" or "", a name (the latest), an id or its beginning; `~1` goes back.
 
         Raises:
             SelectionError: there is none, or several ids begin with the text.
         """
-        known = self.sessions()
+        known, text = self.sessions(), text or LAST
+        if not known and (problem := unlisted(self._spool.directory)):
+            raise SelectionError(f"{self._spool.directory} cannot be read ({problem}).")
         if not known:
             hint = "Notebooks keep their spans there, and programs with HH_SPOOL=1."
             raise SelectionError(f"there are no sessions with spans in {self._spool.directory}. {hint}")
@@ -173,7 +183,7 @@ class Traces:
         numbers = list(dict.fromkeys(map(cell_number, keys)))
         if not cell:
             if not records:
-                raise SelectionError(f"the spans of session {session.short_id} have been deleted.")
+                raise SelectionError(f"the spans of session {session.short_id} have been deleted, or cannot be read.")
             return Selected(session, session.short_id, records, numbers, left_out)
         run = latest_run(cell, keys)
         if run is None:
@@ -211,10 +221,10 @@ class Traces:
         """
         records = self.select(session).records if session else self._with_id(text)
         found = [record for record in records if f"{record.span_id:016x}".startswith(text.lower())] if text else []
-        if len(found) > 1 and _HEX.fullmatch(text):
+        if len({one.span_id for one in found}) > 1 and _HEX.fullmatch(text):
             raise SelectionError(f"ambiguous span id {text}: {', '.join(f'{one.span_id:016x}' for one in found[-8:])}.")
         if found and _HEX.fullmatch(text):
-            return found[0]
+            return found[-1]
         records = self.select(session or LAST).records
         if named := [record for record in records if text in (record.name, span_name(record.name))]:
             return named[-1]
@@ -251,7 +261,7 @@ class Traces:
         runs = self.runs()
         if not runs:
             raise SelectionError("there are no experiment runs on this machine. Runs are kept here in local mode only.")
-        if text == LAST:
+        if text in (LAST, ""):
             return runs[-1]
         try:
             found = choose(text, [Candidate(one.id, one.names) for one in runs], lambda name: clean(name, TITLE_LENGTH))

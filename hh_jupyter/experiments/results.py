@@ -248,11 +248,15 @@ class ExperimentResultSummary(Displayed):
             replace: overwrite an existing file.
 
         Raises:
+            ValueError: the name does not end with `.html`.
             FileExistsError: the file exists, and `replace` is false.
             OSError: the file cannot be written.
         """
         target = Path(os.path.expanduser(path))  # noqa: PTH111  # An unknown home folder must not raise.
-        if target.exists() and not replace:
+        if target.suffix.lower() not in (".html", ".htm"):
+            hint = "result.to_pandas() has the rows for other formats"
+            raise ValueError(f"save({os.fspath(path)!r}): a result is saved as a page, NAME.html; {hint}.")
+        if os.path.exists(target) and not replace:  # noqa: PTH110  # A name that is too long must not raise.
             raise FileExistsError(f"{target} exists. save({os.fspath(path)!r}, replace=True) replaces it.")
         ResultExtensions.save(self, target)
 

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
+from hh_jupyter import attributes as keys
 from hh_jupyter.export import otlp
 from hh_jupyter.values import plain_values
 
 if TYPE_CHECKING:
+    from functools import _lru_cache_wrapper
+
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+T = TypeVar("T")
 
 _IS_REMOTE: Final = 0x200  # SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
 
@@ -31,6 +36,13 @@ _KEY: Final = r"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-
 _MEMBER: Final = _KEY + r"=[!-+\--<>-~]{1,256}"
 _TRACE_STATE: Final = re.compile(rf"{_MEMBER}(?:,{_MEMBER}){{0,31}}")
 """What W3C allows. OpenTelemetry logs a warning that quotes anything else."""
+
+
+MAX_NAME: Final = 10_000
+"""Characters of the name of a span, which its row holds, or of a scope."""
+
+MAX_SHARED: Final = 64 * 1024
+"""Size limit of a resource or scope, in bytes: some are remembered. The rest of its attributes is left out."""
 
 
 class ReceivedSpan(ReadableSpan):
@@ -55,9 +67,9 @@ def spans_of(request: ExportTraceServiceRequest, *, own: bool = False) -> Iterat
         own: the resource is that of this package, so it is named by the settings of the tracer.
     """
     for group in request.resource_spans:
-        resource = _resource(own, group.resource.SerializeToString(), group.schema_url)
+        resource = _remembered(_resource, group.resource.SerializeToString(), group.schema_url, own)
         for part in group.scope_spans:
-            scope = _scope(part.scope.SerializeToString(), part.schema_url)
+            scope = _remembered(_scope, part.scope.SerializeToString(), part.schema_url)
             for message in part.spans:
                 try:
                     yield _span(message, resource, scope)
@@ -65,14 +77,21 @@ def spans_of(request: ExportTraceServiceRequest, *, own: bool = False) -> Iterat
                     yield error
 
 
-# Return the same object for the same process: the finalizer keeps resources by identity.
+def _remembered(make: _lru_cache_wrapper[T], data: bytes, *args: Any) -> T:
+    """Return what `make` makes of a message; the same object again unless it is large.
+
+    The finalizer keeps resources by identity.
+    """
+    return make(data, *args) if len(data) <= MAX_SHARED else make.__wrapped__(data, *args)
+
+
 @functools.lru_cache(maxsize=1024)
-def _resource(own: bool, data: bytes, schema_url: str) -> Resource:
+def _resource(data: bytes, schema_url: str, own: bool) -> Resource:
     from opentelemetry.proto.resource.v1.resource_pb2 import Resource as Message
 
     from hh_jupyter.export.resource import OwnResource
 
-    return (OwnResource if own else Resource)(_attributes(Message.FromString(data)), schema_url)
+    return (OwnResource if own else Resource)(_shared_attributes(Message.FromString(data)), schema_url[:MAX_NAME])
 
 
 @functools.lru_cache(maxsize=1024)
@@ -80,7 +99,20 @@ def _scope(data: bytes, schema_url: str) -> InstrumentationScope | None:
     from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope as Message
 
     found = Message.FromString(data)
-    return InstrumentationScope(found.name, found.version, schema_url, _attributes(found)) if data else None
+    name, version, schema_url = (text[:MAX_NAME] for text in (found.name, found.version, schema_url))
+    return InstrumentationScope(name, version, schema_url, _shared_attributes(found)) if data else None
+
+
+def _shared_attributes(message: Any) -> dict[str, Any]:
+    """Return the attributes of a resource or scope that fit; the number of others is an attribute as well."""
+    kept, left = [], MAX_SHARED
+    for pair in message.attributes:
+        if pair.ByteSize() <= left:
+            left -= pair.ByteSize()
+            kept.append(pair)
+    found = _plain_attributes(kept)
+    cut = len(message.attributes) - len(kept)
+    return {**found, keys.TRUNCATED: f"{cut} attributes"} if cut else found
 
 
 def _span(message: Span, resource: Resource, scope: InstrumentationScope | None) -> ReceivedSpan:
@@ -94,7 +126,7 @@ def _span(message: Span, resource: Resource, scope: InstrumentationScope | None)
     events = [Event(each.name, _attributes(each), each.time_unix_nano or start or end) for each in message.events]
     linked = [(_context(each.trace_id, each.span_id, _is_remote(each)), each) for each in message.links]
     span = ReceivedSpan(
-        name=message.name,
+        name=message.name[:MAX_NAME],
         context=context,
         parent=_context(message.trace_id, message.parent_span_id, _is_remote(message)),
         resource=resource,
@@ -127,6 +159,10 @@ def _context(trace_id: bytes, span_id: bytes, is_remote: bool, state: str = "") 
 
 
 def _attributes(message: Any) -> dict[str, Any]:
+    return _plain_attributes(message.attributes)
+
+
+def _plain_attributes(pairs: Iterable[Any]) -> dict[str, Any]:
     """Return attributes as OpenTelemetry takes them. It would log a warning that quotes any other key or value."""
-    found = plain_values(otlp.values_of(message.attributes))
+    found = plain_values(otlp.values_of(pairs))
     return {key: tuple(value) if type(value) is list else value for key, value in found.items() if key}

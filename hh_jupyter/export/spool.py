@@ -23,6 +23,7 @@ from hh_jupyter.export.spool_file import OWNED, Record, SpoolFile, owner_lives
 from hh_jupyter.export.spool_folder import (
     LOCAL,
     SpoolFault,
+    Trouble,
     broken_files,
     destination_id,
     prepare,
@@ -149,12 +150,13 @@ class Spool:
         max_bytes: size limit of all files in the folder together.
         max_age_seconds: age above which rows of dead processes are deleted.
         run: runs a function on the worker and returns its result.
+        read_only: damaged files are not set aside: nothing in the folder is changed.
 
     Attributes:
         directory: absolute path of the folder.
         dropped: number of unsent spans that were deleted because of their age or the size limit.
         forgotten: number of sent and local spans that were deleted for the same reasons.
-        unread: files that another process kept locked when they were read, so that their rows are missing.
+        unread: files of other processes whose rows are missing in what was read, and why.
     """
 
     def __init__(
@@ -163,6 +165,8 @@ class Spool:
         max_bytes: int = 256 * 1024 * 1024,
         max_age_seconds: float = 14 * 24 * 3600.0,
         run: Callable[[Callable[[], Any]], Any] = lambda do: do(),
+        *,
+        read_only: bool = False,
     ) -> None:
         self._missing: str | None = None
         try:
@@ -171,7 +175,8 @@ class Spool:
             self._missing, directory = "there is no home directory", Path(os.devnull)
         self.directory = Path(os.path.abspath(os.path.expanduser(directory)))  # noqa: PTH100, PTH111  # Follows no links, never raises.
         self.dropped = self.forgotten = 0
-        self.unread: set[Path] = set()
+        self.unread: dict[Path, Trouble] = {}
+        self._read_only = read_only
         self._max_bytes, self._max_age, self._run = max_bytes, max_age_seconds, run
         self._own_problem: str | None = None
         self._folder_problem: str | None = None
@@ -703,10 +708,9 @@ class Spool:
                     finally:
                         file.close()
             except SpoolFault as fault:
-                if fault.trouble == "broken" and not alive:
+                self.unread[path] = fault.trouble
+                if fault.trouble == "broken" and not alive and not self._read_only:
                     self._set_aside(path)
-                elif fault.trouble == "busy":
-                    self.unread.add(path)
         return self._own(lambda file: [*results, work(file, True, False)], results)
 
     @_on_worker

@@ -52,6 +52,12 @@ _COLUMNS: Final = "key, destination, kind, session_id, cell, spans, added, sent,
 _TABLE: Final = """CREATE TABLE records (
     key INTEGER PRIMARY KEY, destination TEXT NOT NULL, kind TEXT NOT NULL, session_id TEXT NOT NULL, cell TEXT,
     spans INTEGER NOT NULL, added REAL NOT NULL, sent INTEGER NOT NULL, reason TEXT, body BLOB NOT NULL)"""
+_ODD: Final = """SELECT 1 FROM records WHERE (typeof(destination), typeof(kind), typeof(session_id), typeof(spans),
+    typeof(added), typeof(sent), typeof(body)) <> ('text', 'text', 'text', 'integer', 'real', 'integer', 'blob')
+    OR typeof(cell) NOT IN ('text', 'null') OR typeof(reason) NOT IN ('text', 'null')
+    OR added NOT BETWEEN 0 AND 1e11 OR spans < 0 LIMIT 1"""
+"""Finds a row of another kind, which only a damaged file has: SQLite has neither strict types nor checksums."""
+
 _FROM_VERSION_1: Final = (
     "ALTER TABLE records RENAME COLUMN parked TO reason",
     "ALTER TABLE records ADD COLUMN sent INTEGER NOT NULL DEFAULT 0",
@@ -105,6 +111,8 @@ def faults() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0)
+        if not code and isinstance(error, sqlite3.OperationalError):  # Python's own.
+            raise SpoolFault("broken", "a text is not UTF-8") from error
         raise SpoolFault(_CODES.get(code) or _CODES.get(code & 0xFF, "other"), str(error)) from error
 
 
@@ -210,7 +218,7 @@ class SpoolFile:
 
     @classmethod
     def open_other(cls, path: Path, *, exclusive: bool = False, living: bool = False) -> SpoolFile | None:
-        """Open the file of another process; return None if it is gone or has another version.
+        """Open the file of another process; return None if it is gone, or has no table yet.
 
         Args:
             path: path of the file.
@@ -223,6 +231,10 @@ class SpoolFile:
         try:
             with faults():
                 version = file._locked() if exclusive else file._begun()
+                if version not in (0, VERSION):
+                    raise SpoolFault("version", "the file has another version")
+                if version == VERSION and file._one(_ODD) is not None:
+                    raise SpoolFault("broken", "a row of the file has another kind of value")
             ready = version == VERSION and path.exists()  # One deleted while we waited for its lock still has its rows.
         finally:
             if not ready:

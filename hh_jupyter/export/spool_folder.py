@@ -24,7 +24,7 @@ BROKEN: Final = ".broken"
 SALT: Final = "salt"
 SALT_BYTES: Final = 32
 
-Trouble = Literal["busy", "full", "broken", "other"]
+Trouble = Literal["busy", "full", "broken", "version", "other"]
 
 
 class SpoolFault(Exception):  # noqa: N818
@@ -32,7 +32,7 @@ class SpoolFault(Exception):  # noqa: N818
 
     Attributes:
         trouble: busy (another process uses the file), full (the disk or the spool), broken (damaged, or not an SQLite
-            file), or other.
+            file), version (another version has written it), or other.
     """
 
     def __init__(self, trouble: Trouble, text: str) -> None:
@@ -69,6 +69,17 @@ def _names(directory: Path) -> list[str]:
         return os.listdir(directory)  # noqa: PTH208  # Only names are needed.
     except OSError:  # The folder does not exist.
         return []
+
+
+def unlisted(directory: Path) -> str | None:
+    """Return why the files of a folder cannot be listed; None if they can, or if there is no folder."""
+    try:
+        os.listdir(directory)  # noqa: PTH208
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def _is_ours(found: os.stat_result) -> bool:

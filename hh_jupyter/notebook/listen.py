@@ -113,6 +113,7 @@ hh: the address is random and void after %hh listen off or the end of this kerne
             origin = tracer.processor.origin_of_received(span, self._continued(span))
             if origin is not None:
                 new.append(EndedSpan(span, _with_own_session(span, origin)))
+        evict_oldest(self._known, MAX_KNOWN)
         new.sort(key=lambda entry: entry.span.end_time or 0)
         tracer.exporter.add_remote(new, ())
         tracer.exporter.wait_finalized(FINALIZE_SECONDS)

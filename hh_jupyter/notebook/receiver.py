@@ -4,8 +4,9 @@ It accepts what OpenTelemetry's exporters send: protobuf and JSON, compressed or
 connection serves one request, so that none is idle. The address ends with a random token; any other is not found.
 
 Other programs must not slow the notebook, however much they send. A request waits for its turn: one at a time is
-decoded and finalized, a few spans at once, and all requests together take a small share of the time of one core. A
-sender notices slow responses. What would wait too long is rejected, which the response says as OTLP defines it.
+decoded and finalized, a few spans at once, and all requests together take a small share of the time of one core and
+a limited amount of memory. A sender notices slow responses. What would wait too long is rejected, which the response
+says as OTLP defines it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hh_jupyter.export.received import InvalidSpanError, ReceivedSpan, spans_of
-from hh_jupyter.otlp_files.json_lines import NotOtlpError, request_of
+from hh_jupyter.otlp_files.json_lines import NotOtlpError, added_spans
 from hh_jupyter.threads import start_thread
 
 if TYPE_CHECKING:
@@ -42,6 +43,14 @@ HOST: Final = "127.0.0.1"
 
 MAX_BODY: Final = 16 * 1024 * 1024
 """Size limit of a request, compressed and not, in bytes."""
+
+MAX_HELD: Final = 4 * MAX_BODY
+"""Size limit of all requests that are held in memory at a time, compressed and not, in bytes."""
+
+MAX_GROUPS: Final = 10_000
+MAX_PARTS: Final = 1_000_000
+"""Limits of a request: `resourceSpans` and `scopeSpans`, and in JSON objects and lists of any kind. However small, each
+takes memory, and Python's time for JSON is not shared with the cells."""
 
 MAX_CONNECTIONS: Final = 32
 READ_SECONDS: Final = 10.0
@@ -60,6 +69,9 @@ SPANS_PER_TURN: Final = 50
 
 SHARE: Final = 0.1
 """Share of the time that receiving may take."""
+
+DELAY_SECONDS: Final = 20.0
+"""Longest time that one turn delays later ones, however long it took."""
 
 SAVED_SECONDS: Final = 0.5
 """Time that receiving may take at once after it took less than its share."""
@@ -90,6 +102,33 @@ class RefusedError(Exception):
 
 
 BUSY: Final = Response(503, "the notebook is busy; send again later")
+
+
+class Memory:
+    """Counts the bytes that all requests hold in memory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held = 0
+
+    @contextmanager
+    def claims(self) -> Iterator[Callable[[int], None]]:
+        """Yield a function that claims bytes until the block ends; it raises `RefusedError` if there are too many."""
+        claimed = 0
+
+        def claim(size: int) -> None:
+            nonlocal claimed
+            with self._lock:
+                if self._held + size > MAX_HELD:
+                    raise RefusedError(*BUSY[:2])
+                self._held += size
+            claimed += size
+
+        try:
+            yield claim
+        finally:
+            with self._lock:
+                self._held -= claimed
 
 
 class Throttle:
@@ -135,14 +174,14 @@ class Throttle:
             self._turn.release()
 
     def spend(self, seconds: float) -> None:
-        """Count time that receiving took. What one turn takes delays later ones by `TURN_SECONDS` at most."""
+        """Count time that receiving took. It delays later turns, by `DELAY_SECONDS` at most."""
         self._balance(-seconds)
 
     def _balance(self, change: float = 0.0) -> float:
         with self._account:
             now = time.monotonic()
             earned, self._counted = (now - self._counted) * SHARE, now
-            self._saved = max(min(self._saved + earned, SAVED_SECONDS) + change, -SHARE * TURN_SECONDS)
+            self._saved = max(min(self._saved + earned, SAVED_SECONDS) + change, -SHARE * DELAY_SECONDS)
             return self._saved
 
 
@@ -166,7 +205,7 @@ class Receiver:
         self.received = 0
         self.rejected: Counter[str] = Counter()
         self._counting = threading.Lock()
-        self.throttle = Throttle()
+        self.throttle, self.memory = Throttle(), Memory()
         self.path = f"/{secrets.token_urlsafe(24)}/v1/traces"
         self._server = _Server(self)
         self.port = int(self._server.server_address[1])
@@ -192,19 +231,27 @@ class Receiver:
         """Close the sockets that a forked child has inherited; the parent goes on listening."""
         self._server.server_close()
 
-    def receive(self, body: bytes, *, is_json: bool) -> Response:
+    def receive(self, body: Body, claim: Callable[[int], None]) -> Response:
         """Decode a request and have its spans taken.
 
+        Args:
+            claim: claims the memory for what is unpacked; see `Memory`.
+
         Raises:
-            RefusedError: the body is not an OTLP request, or the throttle gives it no turn.
+            RefusedError: the body is not an OTLP request, is too large, or needs too much memory.
         """
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
         deadline = time.monotonic() + TURN_SECONDS
-        with self.throttle.turn(deadline) as granted:
-            if not granted:
-                return BUSY
-            request = _decoded(body, is_json=is_json)
-            left = sum(len(part.spans) for group in request.resource_spans for part in group.scope_spans)
-            spans = spans_of(request)
+        request = ExportTraceServiceRequest()
+        steps, done = _decode(body, request, claim), False
+        while not done:
+            with self.throttle.turn(deadline) as granted:
+                if not granted:
+                    return BUSY
+                done = next(steps, True)
+        left = sum(len(part.spans) for group in request.resource_spans for part in group.scope_spans)
+        spans = spans_of(request)
         problems: Counter[str] = Counter()
         while left:
             with self.throttle.turn(deadline) as granted:
@@ -247,16 +294,52 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _decoded(body: bytes, *, is_json: bool) -> ExportTraceServiceRequest:
-    from google.protobuf.message import DecodeError
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+class Body(NamedTuple):
+    """The body of a request, as it was sent."""
 
+    data: bytes
+    is_json: bool
+    is_packed: bool
+
+
+def _decode(body: Body, request: ExportTraceServiceRequest, claim: Callable[[int], None]) -> Iterator[bool]:
+    """Decode a body into a request, in steps that each take a short time; yields False after each but the last."""
+    from google.protobuf.message import DecodeError
+
+    data = body.data
+    if body.is_packed:
+        data = _unpacked(data)
+        claim(len(data))
+        yield False
     try:
-        return request_of(json.loads(body)) if is_json else ExportTraceServiceRequest.FromString(body)
+        if not body.is_json:
+            request.ParseFromString(data)
+        elif data.count(b"{") + data.count(b"[") > MAX_PARTS:
+            raise RefusedError(413, f"the body holds more than {MAX_PARTS:,} objects and lists")
+        else:
+            for number, _ in enumerate(added_spans(json.loads(data), request), 1):
+                if number % SPANS_PER_TURN == 0:
+                    yield False
     except NotOtlpError as error:
         raise RefusedError(400, str(error)) from None
     except (ValueError, RecursionError, DecodeError):
-        raise RefusedError(400, f"the body is not {'JSON' if is_json else 'protobuf'}") from None
+        raise RefusedError(400, f"the body is not {'JSON' if body.is_json else 'protobuf'}") from None
+    groups = len(request.resource_spans)
+    if groups > MAX_GROUPS or groups + sum(len(group.scope_spans) for group in request.resource_spans) > MAX_GROUPS:
+        raise RefusedError(413, f"the spans are in more than {MAX_GROUPS:,} resourceSpans and scopeSpans")
+
+
+def _unpacked(data: bytes) -> bytes:
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # Either format.
+    try:
+        body = unpacker.decompress(data, MAX_BODY + 1)
+    except zlib.error:
+        raise RefusedError(400, "the compressed body is damaged") from None
+    if len(body) > MAX_BODY:
+        raise _too_large()
+    if not unpacker.eof or unpacker.unused_data:
+        raise RefusedError(400, "the compressed body is damaged")
+    return body
 
 
 # HTTP
@@ -366,14 +449,16 @@ class _Handler(BaseHTTPRequestHandler):
         return super().handle_expect_100()
 
     def _handle(self) -> None:
-        throttle, used = self.server.receiver.throttle, time.thread_time()
+        receiver, used = self.server.receiver, time.thread_time()
         try:
-            self._check_headers()
-            body = self._body()
-            throttle.spend(time.thread_time() - used)
-            response = self.server.receiver.receive(body, is_json=self._content_type() == JSON)
+            with receiver.memory.claims() as claim:
+                try:
+                    self._check_headers()
+                    body = self._body(claim)
+                finally:
+                    receiver.throttle.spend(time.thread_time() - used)
+                response = receiver.receive(body, claim)
         except RefusedError as error:
-            throttle.spend(time.thread_time() - used)
             response = error.response
         except TimeoutError:
             response = Response(408, f"the request did not arrive within {READ_SECONDS:.0f} s")
@@ -392,7 +477,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise RefusedError(405, "spans are sent with POST")
         if self._content_type() not in {PROTOBUF, JSON}:
             raise RefusedError(415, f"the content type must be {PROTOBUF} or {JSON}")
-        if self.headers.get("content-encoding", "identity").lower() not in {"identity", "gzip", "deflate"}:
+        if self._encoding() not in {"identity", "gzip", "deflate"}:
             raise RefusedError(415, "the content encoding must be gzip or deflate, or none")
         if not self._is_chunked():
             length = self.headers.get("content-length")
@@ -403,25 +488,21 @@ class _Handler(BaseHTTPRequestHandler):
             if len(length) > 18 or int(length) > MAX_BODY:
                 raise _too_large()
 
+    def _encoding(self) -> str:
+        return str(self.headers.get("content-encoding", "identity")).strip().lower()
+
     def _is_chunked(self) -> bool:
         return str(self.headers.get("transfer-encoding", "")).strip().lower() == "chunked"
 
-    def _body(self) -> bytes:
-        data = b"".join(self._chunks()) if self._is_chunked() else self._read(int(self.headers["content-length"]))
-        if self.headers.get("content-encoding", "identity").lower() == "identity":
-            return data
-        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # Either format.
-        try:
-            body = unpacker.decompress(data, MAX_BODY + 1)
-        except zlib.error:
-            raise RefusedError(400, "the compressed body is damaged") from None
-        if len(body) > MAX_BODY:
-            raise _too_large()
-        if not unpacker.eof or unpacker.unused_data:
-            raise RefusedError(400, "the compressed body is damaged")
-        return body
+    def _body(self, claim: Callable[[int], None]) -> Body:
+        if self._is_chunked():
+            data = b"".join(self._chunks(claim))
+        else:
+            claim(size := int(self.headers["content-length"]))
+            data = self._read(size)
+        return Body(data, self._content_type() == JSON, self._encoding() != "identity")
 
-    def _chunks(self) -> Iterator[bytes]:
+    def _chunks(self, claim: Callable[[int], None]) -> Iterator[bytes]:
         room = MAX_BODY
         while True:
             line = self.rfile.readline(256).partition(b";")[0].strip()
@@ -433,6 +514,7 @@ class _Handler(BaseHTTPRequestHandler):
             room -= size
             if room < 0:
                 raise _too_large()
+            claim(size)
             yield self._read(size)
             if self.rfile.readline(3) != b"\r\n":
                 raise RefusedError(400, "a chunk of the body is longer than its size")

@@ -425,7 +425,7 @@ def save(words: Sequence[str], store: SessionStore, *, replace: bool = False, ot
     if not name:
         raise UsageError("%hh save: a file name is missing. Example: %hh save spans.jsonl")
     path = Path(os.path.expanduser(name))  # noqa: PTH111  # An unknown home folder must not raise.
-    if path.exists() and not replace:
+    if os.path.exists(path) and not replace:  # noqa: PTH110  # A name that is too long must not raise.
         raise UsageError(f"%hh save: {path} exists. %hh save {name} --force replaces it.")
     chosen = None
     if others or set(sessions) - {ALL}:

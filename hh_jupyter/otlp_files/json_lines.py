@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import gzip
 import io
 import json
@@ -22,6 +23,7 @@ import os
 import secrets
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -168,10 +170,12 @@ def write(path: Path, parts: Iterable[tuple[bytes, Iterable[int]]], *, even_with
         The ids of the spans in it.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written. It names this path.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".hh-{secrets.token_hex(8)}")
     saved: set[int] = set()
+    if os.path.exists(path) and not path.is_file():  # noqa: PTH110  # A device would be replaced, too.
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "wb") as file:
             for part, span_ids in parts:
@@ -179,8 +183,11 @@ def write(path: Path, parts: Iterable[tuple[bytes, Iterable[int]]], *, even_with
                 saved.update(span_ids)
         if saved or even_without_spans:
             temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return saved
 
 
@@ -254,11 +261,9 @@ def spans_of(document: Any) -> Iterator[tuple[ResourceSpans, Span]]:
         yield from _spans_of_resource(resource, f"resourceSpans[{number}]")
 
 
-def request_of(document: Any) -> ExportTraceServiceRequest:
-    """Return a document as one protobuf message; see `spans_of`."""
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
-    request, last, spans = ExportTraceServiceRequest(), None, None
+def added_spans(document: Any, request: ExportTraceServiceRequest) -> Iterator[Span]:
+    """Add the spans of a document to a request, and yield each; see `spans_of`."""
+    last, spans = None, None
     for group, span in spans_of(document):
         if group is not last:
             last, added = group, request.resource_spans.add()
@@ -266,7 +271,7 @@ def request_of(document: Any) -> ExportTraceServiceRequest:
             spans = added.scope_spans[0].spans
         assert spans is not None
         spans.append(span)
-    return request
+        yield span
 
 
 def _spans_of_resource(given: Any, where: str) -> Iterator[tuple[ResourceSpans, Span]]:

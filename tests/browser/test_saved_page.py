@@ -155,6 +155,10 @@ def test_failed_and_wrong_rows_of_a_result_unfold_to_their_spans(opened: Open, t
         name="nightly",
         print_results=False,
     )
+    with pytest.raises(ValueError, match="a result is saved as a page"):
+        result.save(tmp_path / "run.csv")
+    with pytest.raises(FileNotFoundError, match=r"/no/run\.html'$"):  # The user's path, not that of a temporary file.
+        result.save(tmp_path / "no" / "run.html")
     result.save(tmp_path / "run.html")
     page = opened((tmp_path / "run.html").read_bytes())
     for number, row in enumerate(("p1", "p2"), start=1):

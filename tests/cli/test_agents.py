@@ -322,6 +322,6 @@ def test_what_another_process_keeps_locked_is_named(tmp_path: Path) -> None:
             other.wait()
             again = agent.call("list_trace_sessions")
     assert listed.count("refund-triage") == 1
-    assert "1 file of running processes could not be read just now; ask again" in listed
+    assert "1 file could not be read: locked by another process, ask again" in listed
     assert again.count("refund-triage") == 2
     assert "could not be read" not in again

@@ -83,6 +83,7 @@ def test_an_existing_file_is_only_replaced_with_force(local: Kernel) -> None:
         ("%hh save x.jsonl --forec", "unknown option --forec. Did you mean --force?"),
         ("%hh save no/such/folder.jsonl", "no/such/folder.jsonl cannot be written (No such file or directory)."),
         ("%hh save x.jsonl nothing", "no session nothing. Known: notebook."),
+        (f"%hh save {'x' * 300}.html", f"{'x' * 300}.html cannot be written (File name too long)."),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_file(local: Kernel, line: str, message: str) -> None:
@@ -90,6 +91,15 @@ def test_a_mistake_is_one_line_and_leaves_no_file(local: Kernel, line: str, mess
     cell = local.run(line)
     assert cell.stderr == f"UsageError: %hh save: {message}\n"
     assert local.value("__import__('os').path.exists('x.jsonl')") is False
+
+
+def test_only_regular_files_are_replaced(local: Kernel) -> None:
+    local.run("span('x')")
+    local.run("import os; os.mkfifo('pipe.html'); os.mkdir('folder.html')")
+    for name in ("pipe.html", "folder.html"):
+        cell = local.run(f"%hh save {name} --force")
+        assert cell.stderr == f"UsageError: %hh save: {name} cannot be written (Not a regular file).\n"
+    assert local.value("[os.path.isdir('folder.html'), os.path.isfile('pipe.html')]") == [True, False]
 
 
 def test_a_page_is_for_the_user_alone_and_shown_like_any_file(start_kernel: StartKernel, tmp_path: Path) -> None:

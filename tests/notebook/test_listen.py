@@ -13,6 +13,7 @@ from opentelemetry.sdk.resources import Resource
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.export import finalize, received
+from hh_jupyter.notebook import listen as listen_module
 from hh_jupyter.notebook.listen import Listener
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.settings import resolve
@@ -164,6 +165,15 @@ def test_the_filters_and_the_switch_of_the_settings_apply(listener: Listener, tr
     }
     assert "late" not in rows()
     assert "1 span rejected: tracing is off" in str(listener.state())
+
+
+def test_what_is_remembered_of_excluded_spans_is_limited(
+    listener: Listener, tracer: HoneyHiveTracer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listen_module, "MAX_KNOWN", 3)
+    tracer.processor.set_filters({"exclude": ("health",)})
+    send(listener, document(*(span("health check", number) for number in range(1, 100))))
+    assert len(listener._known) == 3  # Private: an excluded span leaves no other trace.
 
 
 def test_it_says_what_was_received_and_forgets_everything_when_it_closes(listener: Listener) -> None:

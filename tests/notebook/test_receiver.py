@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import logging
@@ -9,10 +10,12 @@ import multiprocessing
 import socket
 import time
 import tracemalloc
+import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPResponse
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,9 +30,10 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 
+from hh_jupyter.attributes import TRUNCATED
 from hh_jupyter.export.received import ReceivedSpan
 from hh_jupyter.notebook import receiver as receiver_module
-from hh_jupyter.notebook.receiver import JSON, MAX_BODY, PROTOBUF, Receiver
+from hh_jupyter.notebook.receiver import JSON, MAX_BODY, PROTOBUF, Receiver, Throttle
 
 SPAN = {"traceId": "ab" * 16, "spanId": "cd" * 8, "name": "work", "startTimeUnixNano": "5", "endTimeUnixNano": "9"}
 
@@ -152,6 +156,8 @@ REFUSED: dict[str, tuple[int, dict[str, Any]]] = {
     "no JSON": (400, {"body": b"{"}),
     "deep JSON": (400, {"body": b"[" * 1_000_000}),
     "other JSON": (400, {"body": b'{"a": 1}'}),
+    "too many lists": (413, {"body": b'{"resourceSpans":[],"x":[' + b"[]," * 1_000_000 + b"[]]}"}),
+    "too many groups": (413, {"body": b"\x0a\x00" * 10_001, "content_type": PROTOBUF}),
     "no protobuf": (400, {"body": b"\xff\xff", "content_type": PROTOBUF}),
 }
 
@@ -247,6 +253,27 @@ def test_connections_above_the_limit_are_told_to_come_again(
         time.sleep(0.02)
 
 
+def test_all_requests_together_hold_limited_memory(
+    receiver: Receiver, spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver_module, "MAX_HELD", 1_000)
+    body = document({**SPAN, "name": "x" * 500})
+    head = f"POST {receiver.path} HTTP/1.1\r\nContent-Type: {JSON}\r\nExpect: 100-continue\r\n"
+    with socket.create_connection(("127.0.0.1", receiver.port), 30) as slow:
+        slow.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
+        assert slow.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        deadline = time.monotonic() + 30
+        while send(receiver, body)[0] != 503:  # As soon as the other one is being read.
+            assert time.monotonic() < deadline
+        assert send(receiver, iter([body]))[0] == 503
+        assert send(receiver, document(SPAN))[0] == 200
+        slow.sendall(body)
+        assert slow.recv(100).startswith(b"HTTP/1.1 200 ")
+    assert send(receiver, gzip.compress(bytes(900)), content_encoding="gzip")[0] == 400, "no JSON, but not too large"
+    assert send(receiver, gzip.compress(bytes(1_000)), content_encoding="gzip")[0] == 503
+    assert send(receiver, body)[0] == 200
+
+
 INVALID: dict[str, dict[str, Any]] = {
     "a short trace id": {"trace_id": b"\x01"},
     "a zero trace id": {"trace_id": bytes(16)},
@@ -314,6 +341,53 @@ def test_odd_attributes_are_read_as_plain_values_and_quoted_in_no_log(
         read = dict(owner.attributes or {})
         assert (set(read) - {"nothing"}, read["map"]) == ({"map", "mixed"}, '{"a": 1}')
     assert not caplog.records
+
+
+def test_long_names_and_large_resources_are_cut_and_not_remembered(receiver: Receiver, spans: Spans) -> None:
+    request = ExportTraceServiceRequest()
+    message(request, name="n" * 50_000)
+    group = request.resource_spans[0]
+    for owner in (group.resource, group.scope_spans[0].scope):
+        owner.attributes.add(key="large").value.string_value = "x" * 100_000
+        owner.attributes.add(key="small").value.string_value = "y"
+    assert send(receiver, request.SerializeToString(), content_type=PROTOBUF)[0] == 200
+    (found,) = spans
+    assert found.name == "n" * 10_000
+    scope = found.instrumentation_scope
+    assert scope is not None
+    for attributes in (found.resource.attributes, scope.attributes or {}):
+        assert attributes["small"] == "y"
+        assert attributes[TRUNCATED] == "1 attributes"
+        assert "large" not in attributes
+    resource = weakref.ref(found.resource)
+    del found, attributes
+    spans.clear()
+    gc.collect()
+    assert resource() is None
+
+
+def test_a_long_turn_delays_later_ones_by_its_share_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock: Any = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(receiver_module, "time", clock)
+    throttle = Throttle()
+    for taken, delay in ((0.3, 0.0), (1.5, 10.0), (1_000.0, 20.0)):
+        clock.now += 1_000.0  # All that can be saved is saved: half a second.
+        throttle.spend(taken)
+        clock.now += max(0.0, delay - 0.1)
+        assert throttle.wait(clock.now) is (delay == 0.0)
+        clock.now += 0.2
+        assert throttle.wait(clock.now)
+
+
+def test_a_large_document_is_decoded_in_turns(
+    receiver: Receiver, spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver_module, "TURN_SECONDS", 0.2)
+    monkeypatch.setattr(receiver_module, "SAVED_SECONDS", 0.01)
+    monkeypatch.setattr(receiver_module, "SHARE", 1e-3)
+    some = [{**SPAN, "spanId": f"{number:016x}"} for number in range(1, 20_001)]
+    assert send(receiver, document(*some))[0] == 503
+    assert not spans
 
 
 def test_what_would_slow_the_notebook_is_rejected_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
