@@ -15,12 +15,12 @@ Its front end (`static/hub.js`) finds the outputs in the page and requests their
                                                     {type: running, view, source, header} + columns, unless it has them
                                                     {type: ended, view}
 
-`static/kernel.js` is the page's side. Header and columns of a view: `columns.py`. A diff of two runs (`old` and `new` are
-their keys, or null for the last two) and the texts of a span in it: `diff_columns.py`; the value `{pending: true}` means
-that the page is to ask again. `header: null` means that this kernel does not know the view; another kernel may. A view
-has at most one open request for its rows, and only a few are open in total. `reopen`: the page received no messages;
-create another model. Messages arrive on the main thread if the kernel is idle, and while a cell runs on a subshell's
-thread, with an empty context.
+`static/kernel.js` is the page's side. Header and columns of a view: `columns.py`. A diff of two runs (`old` and `new`
+are their keys, or null for the last two) and the texts of a span in it: `diff_columns.py`; the value `{pending: true}`
+means that the page is to ask again. `header: null` means that this kernel does not know the view; another kernel may.
+A view has at most one open request for its rows, and only a few are open in total. `reopen`: the page received no
+messages; create another model. Messages arrive on the main thread if the kernel is idle, and while a cell runs on a
+subshell's thread, with an empty context.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs of one cell before and after its prompt was edited, and their differences as the kernel sends them to the page."""
+"""Runs of one cell before and after its prompt was edited, and their differences as the page gets them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from hh_jupyter.display.delta import RunDelta
 from hh_jupyter.display.diff import DiffView
 from hh_jupyter.display.diff_columns import encode_change, encode_diff
 from hh_jupyter.display.view import CellView
+from hh_jupyter.notebook.diffs import PENDING, Computed
 from hh_jupyter.records.calls import SpanKey, key_of
 from hh_jupyter.records.diff import TreeDiff
 from hh_jupyter.records.record import SpanDetails, SpanRecord
 from hh_jupyter.records.tree import SpanTree
-from tests.browser.sample_cells import Cell, conversation, exchange, hostile, many, one_call
+from tests.browser.sample_cells import Cell, conversation, exchange, hostile, many
 
 ASKED = "Hi, order 48213 arrived with a cracked lid. Can I get my money back? Card on file is the one ending 4410."
-POLICY = "You are a support agent for Northwind. Look up the order before you promise anything. Quote the policy you rely"
+POLICY = (
+    "You are a support agent for Northwind. Look up the order before you promise anything. Quote the policy you rely"
+)
 SYSTEMS = {
     "old": f"{POLICY} on. Be friendly and apologise for the trouble.",
     "new": f"{POLICY} on by its number. Answer in at most two sentences.",
 }
 REPLIES = {
-    "old": "Sorry about the cracked lid. I have refunded $34.00 to the card ending 4410, reference rf_20931. It usually "
-    "shows within three to five business days. You do not need to send the jar back: please recycle it, and keep the "
-    "photo in case the carrier asks. This follows our policy for items that arrive damaged. If anything else is wrong "
-    "with the order, just reply to this message.",
+    "old": "Sorry about the cracked lid. I have refunded $34.00 to the card ending 4410, reference rf_20931. It "
+    "usually shows within three to five business days. You do not need to send the jar back: please recycle it, and "
+    "keep the photo in case the carrier asks. This follows our policy for items that arrive damaged. If anything else "
+    "is wrong with the order, just reply to this message.",
     "new": "Sorry about the cracked lid. I have refunded $34.00 to the card ending 4410 (reference rf_20931), and it "
     "shows within five business days. You do not need to send the jar back (policy 4.2, items that arrive damaged).",
 }
@@ -62,7 +65,9 @@ def refund_agent(trace_id: int, version: str) -> Cell:
     order = cell.add("tool", "get_order", 720, 1268, parent=root, attributes=exchange({"order_id": 48213}))
     if not new:
         cell.add("http", "GET /orders/48213", 722, 843, parent=order, attributes={"http.response.status_code": 503})
-    cell.add("http", "GET /orders/48213", 850, 1356 if new else 1248, parent=order, attributes={"http.route": "/orders"})
+    cell.add(
+        "http", "GET /orders/48213", 850, 1356 if new else 1248, parent=order, attributes={"http.route": "/orders"}
+    )
     usage = (1710, 60) if new else (1702, 60)
     end = 1955 if new else 2092
     cell.add(
@@ -70,7 +75,9 @@ def refund_agent(trace_id: int, version: str) -> Cell:
         attributes=call(version, user, decided),
     )  # fmt: skip
     if new:
-        cell.add("tool", "check_limit", 1956, 1997, parent=root, attributes=exchange({"amount": 34.0}, {"allowed": True}))
+        cell.add(
+            "tool", "check_limit", 1956, 1997, parent=root, attributes=exchange({"amount": 34.0}, {"allowed": True})
+        )
     given = exchange({"order_id": 48213, "amount_usd": 34.0}, {"refund_id": "rf_20931"})
     cell.add("tool", "issue_refund", 2000, 2318 if new else 2323, parent=root, attributes=given)
     result = {"role": "tool", "content": json.dumps({"refund_id": "rf_20931", "state": "accepted"})}
@@ -89,16 +96,23 @@ EDITED = refund_agent(31, "new")
 
 def edited(view_id: str, **changes: Any) -> CellView:
     """The latest run, with what changed since the run before in the bar."""
-    delta = RunDelta("", "-120 ms", "+33 tokens", "-$0.0002", "2 calls changed, 1 added", "run 3 of this cell, 14:02", "%hh diff 4")
+    delta = RunDelta(
+        "", "-120 ms", "+33 tokens", "-$0.0002", "2 calls changed, 1 added", "run 3 of this cell, 14:02", "%hh diff 4"
+    )
     return EDITED.view(view_id, "4", mode="tree", delta=delta, **changes)
 
 
 def asked(trace_id: int, question: str) -> Cell:
-    """One model call."""
+    """One model call with a question in the middle of a long text."""
     cell = Cell(trace_id)
-    messages = conversation({"role": "user", "content": question}, {"role": "assistant", "content": f"Re: {question}"})
+    words = " ".join(f"word-{number}" for number in range(400))
+    text = f"{words} {question} {words}"
+    messages = conversation({"role": "user", "content": text}, {"role": "assistant", "content": "The same."})
     cell.add("llm", "chat", 0, 100, model="gpt-4.1", attributes=messages)
     return cell
+
+
+LENGTHY = asked(34, "Bergen?")
 
 
 def twisted(trace_id: int) -> Cell:
@@ -111,6 +125,10 @@ def twisted(trace_id: int) -> Cell:
     return cell
 
 
+COMPARED = ("edited", "compared", "hostile", "big", "lengthy")
+"""Sample cells that were run before."""
+
+
 @cache
 def compared(name: str) -> tuple[tuple[str, Cell], ...]:
     """The runs of a sample cell by their names, the oldest first."""
@@ -120,10 +138,8 @@ def compared(name: str) -> tuple[tuple[str, Cell], ...]:
     if name == "hostile":
         return ("Run 3, <b>x</b>", hostile(9)), ("Run 4, 14:09", twisted(39))
     if name == "big":
-        return ("Run 3, 14:02", many(38)), ("Run 4, 14:09", many(8))
-    if name == "one":
-        return ("Run 3, 14:02", asked(33, "One?")), ("Run 4, 14:09", one_call(3))
-    return ()
+        return ("Run 3, 14:02", many(38, 250)), ("Run 4, 14:09", many(40, 251))
+    return ("Run 3, 14:02", asked(33, "Oslo?")), ("Run 4, 14:09", LENGTHY)
 
 
 class ComparedRuns:
@@ -137,16 +153,22 @@ class ComparedRuns:
     def __init__(self) -> None:
         self.pending, self.forgets = 0, False
         self._diffs: dict[str, TreeDiff] = {}
-        self._count = 0
+        self._computed: Computed[dict[str, Any]] = Computed(9)
 
     def diff(self, view_id: str, old: str | None, new: str | None) -> dict[str, Any] | None:
         if self.pending:
             self.pending -= 1
             return {"pending": True}
         name = view_id.removeprefix("hh-")
-        runs = compared(name)
-        if not runs:
+        if name not in COMPARED:
             return None
+        try:
+            return self._computed.get((name, old, new), lambda: self._compare(name, old, new))
+        except TimeoutError:
+            return PENDING
+
+    def _compare(self, name: str, old: str | None, new: str | None) -> dict[str, Any]:
+        runs = compared(name)
         at, before = (int(new) if new else len(runs) - 1), (int(old) if old else len(runs) - 2)
         names = [{"key": str(index), "name": run[0]} for index, run in enumerate(runs)]
         (old_name, old_cell), (new_name, new_cell) = runs[before], runs[at]
@@ -156,8 +178,7 @@ class ComparedRuns:
             return {key_of(record): kept[key_of(record)] for record in records}
 
         diff = TreeDiff(SpanTree.build(old_cell.records), SpanTree.build(new_cell.records), load)
-        self._count += 1
-        diff_id = f"{name}-{self._count}"
+        diff_id = f"{name}-{before}-{at}"
         self._diffs[diff_id] = diff
         chosen = {"id": diff_id, "runs": names, "old": before, "new": at}
         return {**chosen, **encode_diff(DiffView(diff, old_name, new_name))}

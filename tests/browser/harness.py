@@ -22,7 +22,7 @@ from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.snippet import python_code
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.record import SpanRecord
-from tests.browser.compared_runs import EDITED, ComparedRuns, edited
+from tests.browser.compared_runs import EDITED, LENGTHY, ComparedRuns, edited
 from tests.browser.sample_cells import sample_views
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Cells</title>
@@ -96,7 +96,8 @@ class Harness(ThreadingHTTPServer):
         self.views, details = sample_views()
         self.details_by_span = {span_id: found for cell in details.values() for span_id, found in cell.items()}
         self.views["edited"], self.views["compared"] = edited("hh-edited"), edited("hh-compared", shows_diff=True)
-        self.details_by_span |= EDITED.details
+        self.views["lengthy"] = LENGTHY.view("hh-lengthy", "5")
+        self.details_by_span |= EDITED.details | LENGTHY.details
         self.by_id = {view.view_id: view for view in self.views.values()}
         self.runs = ComparedRuns()
         self.diff, self.diff_span = self.runs.diff, self.runs.diff_span

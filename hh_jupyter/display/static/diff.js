@@ -187,7 +187,7 @@ export class DiffView {
     this.list.show(rowsWithSelected(trace, state));
     const same = trace.spans.length - this.list.rows.reduce((sum, row) => sum + (row.items?.length ?? 1), 0);
     this.more.hidden = !state.onlyErrors || !same;
-    this.more.textContent = `${plural(same, "span")} ${same === 1 ? "is" : "are"} the same`;
+    this.more.textContent = `${plural(same, "more span")} ${same === 1 ? "is" : "are"} the same`;
     this.main.style.setProperty("--hh-list", `${this.list.height + 24}px`);
   }
 
@@ -328,7 +328,7 @@ export class DiffView {
   /** Names of the runs above texts side by side, once. */
   labels() {
     this.labelled = true;
-    return this.state.unified ? null : h("div", { class: "hh-pair hh-pair-cols hh-half", "aria-hidden": "true" }, this.runs.map((name) => h("span", null, name)));
+    return this.state.unified ? null : h("div", { class: "hh-pair hh-pair-cols", "aria-hidden": "true" }, this.runs.map((name) => h("span", null, name)));
   }
 
   get markShown() {

@@ -126,7 +126,6 @@ export class View {
 
   /** The buttons of the toolbar; without one they are beside the span's name. */
   placeButtons() {
-    this.element.classList.toggle("hh-one", this.single);
     const buttons = [this.copyButton, this.pythonButton];
     if (this.single) this.detail.buttons = buttons;
     else if (this.detail.buttons.length) {
@@ -194,6 +193,7 @@ export class View {
   draw() {
     this.bar.querySelector("[aria-expanded]")?.setAttribute("aria-expanded", String(this.open));
     this.body.hidden = !this.open;
+    this.element.classList.toggle("hh-one", this.single && !this.comparing);
     if (!this.open) return;
     if (this.comparing) {
       this.drawDiff();
