@@ -38,7 +38,7 @@ def row_of(diff: TreeDiff, name: str) -> SpanChange:
 
 
 def section(change: dict[str, Any], title: str) -> list[dict[str, Any]]:
-    return next(one["texts"] for one in change["sections"] if one["title"] == title)  # type: ignore[no-any-return]
+    return next(one["texts"] for one in change["sections"] if one["title"] == title)
 
 
 def test_rows_have_marks_times_and_words() -> None:

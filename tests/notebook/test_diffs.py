@@ -6,7 +6,6 @@ import threading
 
 import pytest
 
-from hh_jupyter import threads
 from hh_jupyter.notebook import diffs
 from hh_jupyter.notebook.diffs import Computed
 
@@ -53,6 +52,6 @@ def test_without_threads_a_value_is_computed_at_once(monkeypatch: pytest.MonkeyP
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threads.threading.Thread, "start", refuse)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
     values: Computed[str] = Computed(2)
     assert values.get("a", lambda: threading.current_thread().name) == threading.current_thread().name

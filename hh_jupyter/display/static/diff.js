@@ -115,10 +115,11 @@ export class DiffView {
     this.draw();
   }
 
-  /** @param {string} text in place of the difference */
+  /** @param {string} text in place of the difference, or above the one that is shown */
   say(text) {
     this.note.textContent = text;
-    redraw(this.element, this.note, this.diff ? this.tools : "");
+    if (this.diff?.marks) this.element.prepend(this.note);
+    else redraw(this.element, this.note, this.diff ? this.tools : "");
   }
 
   get changes() {

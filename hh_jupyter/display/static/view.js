@@ -335,7 +335,7 @@ export class View {
     if (event.ctrlKey || event.metaKey) return;
     event.stopPropagation();
     if (["INPUT", "TEXTAREA", "SELECT"].includes(/** @type {Element} */ (event.target).tagName)) {
-      if (event.key === "Escape" || (event.key === "ArrowDown" && event.target === this.filter)) this.tree.list.focus();
+      if (event.key === "Escape" || (event.key === "ArrowDown" && event.target === this.filter)) (this.diff ?? this.tree).list.focus();
       return;
     }
     if (event.key === "d" && !event.altKey) {
