@@ -99,7 +99,8 @@ def _facts(old: SpanNode | None, new: SpanNode | None) -> list[tuple[str, str]]:
     """Each as the values of both runs, and the change: `("787 → 762 ms", "-25 ms")`."""
     nodes = [node for node in (old, new) if node is not None]
     durations = [node.end_ns - node.start_ns for node in nodes]
-    facts = [(_both([fmt.duration(one) for one in durations]), time_change(*durations) if len(nodes) == 2 else "")]
+    change = time_change(*durations) if len(nodes) == 2 else ""
+    facts = [(_both([fmt.duration(one) for one in durations]), "" if "<" in change else change)]
     for field, word in _USAGE:
         used = [getattr(usage, field) for node in nodes if (usage := node.record.facts.usage) is not None]
         facts.append((_both([f"{number:,} {word}" for number in used if number is not None]), ""))

@@ -67,7 +67,7 @@ function chips(header, jump) {
  */
 function delta(delta, { diff, compare }) {
   if (!delta && !diff) return "";
-  if (!delta || diff) return h("button", { class: "hh-button", type: "button", title: "Esc", "data-focus": "delta", onclick: compare }, "Back to the trace");
+  if (!delta || diff) return h("button", { class: "hh-button", type: "button", title: "Back to the trace (Esc)", "aria-label": "Back to the trace", "data-focus": "delta", onclick: compare }, "Back");
   const part = (/** @type {"failed" | "time" | "tokens" | "cost" | "calls"} */ name) => delta[name] && h("span", { class: `hh-delta-${name}` }, delta[name]);
   return h("button", { class: "hh-delta", type: "button", title: delta.title, "data-focus": "delta", onclick: compare }, h("span", null, "Δ"), part("failed"), part("time"), part("tokens"), part("cost"), part("calls"));
 }
