@@ -13,11 +13,11 @@ function mark(tag, text) {
   return words ? [before, h(tag, null, words), after] : text;
 }
 
-/** A long text between two changes, folded. @param {string} text @param {boolean} first @param {boolean} last @returns {Child} */
+/** A long text beside a change, folded at white space. @param {string} text @param {boolean} first @param {boolean} last @returns {Child} */
 function same(text, first, last) {
-  const [start, end] = [first ? 0 : CONTEXT, text.length - (last ? 0 : CONTEXT)];
+  const [start, end] = [first ? 0 : text.indexOf(" ", CONTEXT), last ? text.length : text.lastIndexOf(" ", text.length - CONTEXT)];
   const hidden = text.slice(start, end);
-  if (hidden.length < CONTEXT) return text;
+  if (start < 0 || end < 0 || hidden.length < CONTEXT) return text;
   const button = h("button", { class: "hh-more", type: "button", onclick: () => button.replaceWith(hidden) },
     `… ${plural(hidden.trim().split(/\s+/).length, "word")} the same …`);
   return [text.slice(0, start), button, text.slice(end)];
