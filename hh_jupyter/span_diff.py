@@ -82,11 +82,15 @@ class SpanDiff(TreeDiff):
         """Return text and HTML, as far as included."""
         return html.requested({"text/plain": repr(self), "text/html": self._repr_html_()}, include, exclude)
 
+    @property
+    def titles(self) -> tuple[str, str]:
+        """The names of both runs, with their time. Example: "run 3, 14:02"."""
+        starts = self.old.start_ns, self.new.start_ns
+        old, new = self._names
+        return f"{old}, {clock(*starts)}", f"{new}, {clock(*reversed(starts))}"
+
     def _view(self, default: str) -> DiffView:
-        old, new = (
-            f"{name}, {clock(one, other)}"
-            for name, one, other in zip(self._names, (self.old, self.new), (self.new, self.old), strict=True)
-        )
+        old, new = self.titles
         detail: Any = self._detail or default
         return DiffView(self, old, new, display_settings().display_rows, detail, self._command)
 

@@ -459,7 +459,7 @@ def compare_traces(traces: Traces, new: str = LAST, old: str = "", texts: bool =
     trees = _tree(before.records), _tree(after.records)
     limit = _bounded(limit)
     old_name, new_name = (
-        f"{one.title} ({one.label}), {clock(tree, other)}"
+        f"{one.title} ({one.label}), {clock(tree.start_ns, other.start_ns)}"
         for one, tree, other in zip((before, after), trees, reversed(trees), strict=True)
     )
     view = DiffView(TreeDiff(*trees, traces.details), old_name, new_name, limit, "preview" if texts else "summary")

@@ -63,6 +63,7 @@ def encode_header(view: CellView) -> dict[str, Any]:
         "delivery_state": _delivery_state(view),
         "session": {"id": view.session_id, "name": view.session_name, "url": url} if view.session_id else None,
         "delta": _delta(view),
+        "diff": view.shows_diff,
         "notice": asdict(view.notice) if view.notice else None,
         "can_send": view.notice is not None and view.notice.sends and view.export.destination is not None,
     }
@@ -73,7 +74,7 @@ def _delta(view: CellView) -> dict[str, str] | None:
     if view.delta is None:
         return None
     parts = {name: minus(getattr(view.delta, name)) for name in ("failed", "time", "tokens", "cost", "calls")}
-    return {**parts, "title": f"Against {view.delta.against}: {view.delta.command} shows what changed"}
+    return {**parts, "title": f"Against {view.delta.against}: open the diff (d)"}
 
 
 def _raised_outside(view: CellView) -> str:

@@ -122,13 +122,18 @@ def _token_change(old: int | None, new: int | None) -> str:
 
 
 def _cost_change(old: Totals, new: Totals) -> str:
-    if old.cost is None or new.cost is None or not (old.cost_complete and new.cost_complete):
+    return cost_change(old.cost, new.cost) if old.cost_complete and new.cost_complete else ""
+
+
+def cost_change(old: float | None, new: float | None) -> str:
+    """`-$0.0002`; empty if one is unknown, or both show as the same."""
+    if old is None or new is None or fmt.usd(old) == fmt.usd(new):
         return ""
-    change = fmt.usd(abs(new.cost - old.cost))
-    return "" if fmt.usd(old.cost) == fmt.usd(new.cost) or "<" in change else _signed(change, new.cost - old.cost)
+    change = fmt.usd(abs(new - old))
+    return "" if "<" in change else _signed(change, new - old)
 
 
-def clock(tree: SpanTree, other: SpanTree) -> str:
-    """When a run started: `14:02`, with the date if both runs are not of one day."""
-    start, day = (datetime.fromtimestamp(one.start_ns / 1e9).astimezone() for one in (tree, other))
+def clock(start_ns: int, other_ns: int) -> str:
+    """When a run started: `14:02`, with the date if the other one did not start on the same day."""
+    start, day = (datetime.fromtimestamp(one / 1e9).astimezone() for one in (start_ns, other_ns))
     return start.strftime("%H:%M" if start.date() == day.date() else "%Y-%m-%d %H:%M")

@@ -23,7 +23,7 @@ from hh_jupyter.records.diff import Mark, Piece, SpanChange, TextChange, TreeDif
 # The table.
 
 
-def _old_and_new(old: str, new: str) -> str:
+def old_and_new(old: str, new: str) -> str:
     """`2.84 → 2.72 s`; one text if both are equal."""
     if old == new:
         return new
@@ -67,8 +67,8 @@ class DiffView:
         """Time, cost and tokens of both runs."""
         old, new = self.diff.totals
         times = (fmt.duration(run_duration(tree)) for tree in (self.diff.old, self.diff.new))
-        facts = [_old_and_new(*times), _old_and_new(fmt.cost(old), fmt.cost(new))]
-        facts.append(_old_and_new(fmt.tokens(old), fmt.tokens(new)))
+        facts = [old_and_new(*times), old_and_new(fmt.cost(old), fmt.cost(new))]
+        facts.append(old_and_new(fmt.tokens(old), fmt.tokens(new)))
         return [fact for fact in facts if fact]
 
     @property
@@ -97,24 +97,26 @@ def _count_more(rows: Sequence[SpanChange]) -> list[CellPiece]:
     return [CellPiece(count(len(rows), "more difference"))]
 
 
-def _times(one: SpanChange) -> tuple[int | None, int | None]:
+def times_of(one: SpanChange) -> tuple[int | None, int | None]:
     """Durations of the old and the new span in nanoseconds; None where there is no span."""
     old, new = (None if node is None else node.end_ns - node.start_ns for node in (one.old, one.new))
     return old, new
 
 
 def _time_change(one: SpanChange) -> int | None:
-    old, new = _times(one)
+    old, new = times_of(one)
     return None if old is None or new is None else new - old
 
 
-def _token_change(one: SpanChange) -> int | None:
+def token_change(one: SpanChange) -> int | None:
+    """By how many tokens a span differs, with those below it; None if that is not known."""
     if one.old is None or one.new is None or one.old.tokens is None or one.new.tokens is None:
         return None
     return one.new.tokens - one.old.tokens
 
 
-def _what(one: SpanChange) -> str:
+def what_changed(one: SpanChange) -> str:
+    """What changed of a span, in words: `system, temperature`, `added`, `removed, 503`."""
     words = list(one.what)
     if one.mark in ("added", "removed"):
         words = [one.mark, error_tag(one.node)]
@@ -136,7 +138,7 @@ def _duration_cell(duration: int | None) -> str:
 
 
 def _change_cell(one: SpanChange) -> list[CellPiece]:
-    old, new = _times(one)
+    old, new = times_of(one)
     if old is None or new is None:
         return []
     if fmt.duration(old) == fmt.duration(new):
@@ -145,7 +147,7 @@ def _change_cell(one: SpanChange) -> list[CellPiece]:
 
 
 def _token_cell(one: SpanChange) -> str:
-    change = _token_change(one)
+    change = token_change(one)
     return "" if change is None else fmt.minus(f"{change:+,}") if change else "="
 
 
@@ -155,18 +157,18 @@ _COLUMNS: Final = (
         weight=0.6,
     ),
     Column(key="span", title="Span", value=lambda one: span_name(one.node.record.name), cell=_span_cell, weight=5.5),
-    Column(key="what", title="Changed", value=_what, weight=5),
+    Column(key="what", title="Changed", value=what_changed, weight=5),
     Column(
-        key="old", title="Old", value=lambda one: _times(one)[0], cell=lambda one: _duration_cell(_times(one)[0]),
+        key="old", title="Old", value=lambda one: times_of(one)[0], cell=lambda one: _duration_cell(times_of(one)[0]),
         align="right", priority=2, weight=2.8,
     ),
     Column(
-        key="new", title="New", value=lambda one: _times(one)[1], cell=lambda one: _duration_cell(_times(one)[1]),
+        key="new", title="New", value=lambda one: times_of(one)[1], cell=lambda one: _duration_cell(times_of(one)[1]),
         align="right", priority=1, weight=2.8,
     ),
     Column(key="change", title="Change", value=_time_change, cell=_change_cell, align="right", weight=3),
     Column(
-        key="tokens", title="Tokens", value=_token_change, cell=_token_cell, align="right", priority=3, weight=2.6
+        key="tokens", title="Tokens", value=token_change, cell=_token_cell, align="right", priority=3, weight=2.6
     ),
 )  # fmt: skip
 

@@ -412,5 +412,10 @@ def box_html(model_id: str, views: Iterable[CellView]) -> str:
     return f'<div class="hh-output hh-box" id="{escape(BOX_PREFIX + model_id)}">{inner}</div>'
 
 
+def output_html(view_id: str, inner: str) -> str:
+    """Return a static form in an output of its own, in which the hub shows a view."""
+    return f'<div class="hh-output" id="{escape(view_id)}">{inner}</div>'
+
+
 METADATA_KEY: Final = "hh_jupyter"
 """Key in the metadata of our outputs in a saved notebook, by which tools find and strip them."""

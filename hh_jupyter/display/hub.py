@@ -6,6 +6,8 @@ Its front end (`static/hub.js`) finds the outputs in the page and requests their
     {type: rows, view, have: version or null}       {type: rows, view, header or null} + columns, unless it has them
     {type: details, number, view, span}             {type: answer, number, value: details or null} + images
     {type: python, number, view, span}              {type: answer, number, value: code or null}
+    {type: diff, number, view, old, new}            {type: answer, number, value: diff, pending or null}
+    {type: diff_span, number, diff, row}            {type: answer, number, value: texts, pending or null}
     {type: send | save, number, view}               {type: answer, number, value: text}
     {type: visibility, visible}
     {type: reopen}
@@ -13,10 +15,12 @@ Its front end (`static/hub.js`) finds the outputs in the page and requests their
                                                     {type: running, view, source, header} + columns, unless it has them
                                                     {type: ended, view}
 
-`static/kernel.js` is the page's side. Header and columns of a view: `columns.py`. `header: null` means that this kernel
-does not know the view; another kernel may. A view has at most one open request for its rows, and only a few are open in
-total. `reopen`: the page received no messages; create another model. Messages arrive on the main thread if the kernel
-is idle, and while a cell runs on a subshell's thread, with an empty context.
+`static/kernel.js` is the page's side. Header and columns of a view: `columns.py`. A diff of two runs (`old` and `new`
+are their keys, or null for the last two) and the texts of a span in it: `diff_columns.py`; the value `{pending: true}`
+means that the page is to ask again. `header: null` means that this kernel does not know the view; another kernel may.
+A view has at most one open request for its rows, and only a few are open in total. `reopen`: the page received no
+messages; create another model. Messages arrive on the main thread if the kernel is idle, and while a cell runs on a
+subshell's thread, with an empty context.
 """
 
 from __future__ import annotations
@@ -46,6 +50,8 @@ MODULES = (
     "content",
     "detail",
     "summary",
+    "words",
+    "diff",
     "view",
     "page",
     "running",
@@ -164,6 +170,22 @@ class ViewSource(Protocol):
     def python(self, view_id: str, span_id: str) -> str | None:
         """Return Python code that fetches the span; None if it is unknown."""
 
+    def diff(self, view_id: str, old: str | None, new: str | None) -> dict[str, Any] | None:
+        """Return the difference of two runs of a cell; None if there is no run before. Does not wait for it.
+
+        Args:
+            view_id: id of the view.
+            old, new: keys of the runs; None: the run before, and the one of the view.
+        """
+
+    def diff_span(self, diff_id: str, row: int) -> dict[str, Any] | None:
+        """Return what differs of a span; None if the difference is no longer kept.
+
+        Args:
+            diff_id: id of the difference.
+            row: index of the span's row.
+        """
+
     def send(self) -> str:
         """Try to send pending spans. Returns one sentence about the outcome."""
 
@@ -268,6 +290,11 @@ class Hub:
             return _answer(content, details, images.taken)
         if kind == "python":
             return _answer(content, source.python(str(content["view"]), str(content["span"])))
+        if kind == "diff":
+            runs = (None if content[key] is None else str(content[key]) for key in ("old", "new"))
+            return _answer(content, source.diff(str(content["view"]), *runs))
+        if kind == "diff_span":
+            return _answer(content, source.diff_span(str(content["diff"]), int(content["row"])))
         if kind == "send":
             return _answer(content, source.send())
         if kind == "save":

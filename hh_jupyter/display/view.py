@@ -87,6 +87,7 @@ class CellView:
         source: shown instead of the delivery state if the spans come from elsewhere. Example: "Read from file".
         file: path of the file from which the spans were read.
         delta: what changed since the run before; None if nothing did, or there was none.
+        shows_diff: the live view shows what changed first, and the spans behind it.
     """
 
     view_id: str
@@ -117,6 +118,7 @@ class CellView:
     source: str | None = None
     file: str | None = None
     delta: RunDelta | None = None
+    shows_diff: bool = False
 
     @property
     def open(self) -> bool:

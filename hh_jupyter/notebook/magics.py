@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
-from IPython.display import display
 
 from hh_jupyter import threads
 from hh_jupyter.display.format import count
-from hh_jupyter.display.html import METADATA_KEY
 from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.completion import Suggestions
 from hh_jupyter.notebook.config import Login, log_in
@@ -34,7 +32,7 @@ from hh_jupyter.notebook.sessions import SHORT_ID, NotebookSessions, SessionStor
 from hh_jupyter.notebook.show import ShowCommand
 from hh_jupyter.notebook.status import disk_lines, load_line, status_text
 from hh_jupyter.notebook.transfer import Scope, clear, open_session, save, send
-from hh_jupyter.records.selection import SelectionError
+from hh_jupyter.records.selection import LAST, SelectionError
 from hh_jupyter.settings import display_settings
 from hh_jupyter.tracing.span_store import span_log
 
@@ -177,7 +175,7 @@ class Commands:
         if self._outputs.in_terminal:
             print(found)
         else:
-            display(found, metadata={METADATA_KEY: {}})
+            self.show_command.show_diff(found, line.new or line.old or LAST)
 
     def _list_sessions(self, line: Namespace) -> None:
         if line.words:

@@ -12,7 +12,8 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Generic, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from IPython.core.error import UsageError
 
@@ -37,6 +38,9 @@ from hh_jupyter.settings import display_settings
 from hh_jupyter.threads import evict_oldest, start_thread
 from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
+
+if TYPE_CHECKING:
+    from hh_jupyter.notebook.diffs import Pair, RunDiffs
 
 # The thread that updates outputs in place after their cell has ended: late spans, export state, prices.
 
@@ -333,6 +337,36 @@ class HubSource:
         view, found = self.view_of(view_id), self._span(view_id, int(span_id, 16))
         return python_code(view, *found) if view is not None and found is not None else None
 
+    def diff(self, view_id: str, old: str | None, new: str | None) -> dict[str, Any] | None:
+        """Return the difference of two runs of the cell of a view; see `hub.ViewSource`.
+
+        Args:
+            view_id: id of the view.
+            old, new: keys of the runs; None: the ones to show first.
+        """
+        output = self._output(view_id)
+        if output is None:
+            return None
+        if output.pair is not None and old is None and new is None:
+            return self._diffs.of_pair(view_id, output.pair)
+        key = output.key or (output.pair.key if output.pair is not None else "")
+        return self._diffs.of_runs(key, old, new) if key else None
+
+    def diff_span(self, diff_id: str, row: int) -> dict[str, Any] | None:
+        """Return what differs of a span; None when the difference is no longer kept.
+
+        Args:
+            diff_id: id of the difference.
+            row: index of the span's row.
+        """
+        return self._diffs.span(diff_id, row)
+
+    @cached_property
+    def _diffs(self) -> RunDiffs:
+        from hh_jupyter.notebook.diffs import RunDiffs  # Late: most runs are never compared.
+
+        return RunDiffs()
+
     def save(self, view_id: str) -> str:
         """Save the sessions of a view to a file in the working directory; return one sentence about the result."""
         view = self.view_of(view_id)
@@ -500,13 +534,43 @@ class Outputs:
             detail: how much span content to include; None: as the setting says.
             on_change: see `CellOutput`; with it, nothing is displayed.
         """
+        output = self._add_fixed(view, export, self._front_end.place(), interactive=interactive)
+        output.detail, output.on_change = detail, on_change
+        self._show(output)
+
+    def show_diff(
+        self,
+        data: Mapping[str, str],
+        pair: Pair,
+        view: CellView,
+        export: Callable[[], ExportState],
+        *,
+        interactive: bool,
+    ) -> None:
+        """Show a difference below the running cell. Its static form is not updated.
+
+        Args:
+            data: text and HTML by mime type.
+            pair: the spans that are compared.
+            view: view of the new spans.
+            export: returns their current export state.
+            interactive: the front end is a notebook and can show the interactive view.
+        """
+        output = self._add_fixed(view, export, None, interactive=interactive)
+        output.pair = pair
+        self.show_data(data, view.view_id)
+        self._show(output)
+
+    def _add_fixed(
+        self, view: CellView, export: Callable[[], ExportState], place: Place | None, *, interactive: bool
+    ) -> CellOutput:
         self.want_hub(interactive=interactive)
-        output = self._add("", view.label, view.view_id, view.mode, self._front_end.place())
-        output.fixed, output.export, output.detail, output.on_change = view, export, detail, on_change
+        output = self._add("", view.label, view.view_id, view.mode, place)
+        output.fixed, output.export = view, export
         displayed = [shown for shown in self._by_key[""] if shown.on_change is None]
         for old in displayed[:-MAX_FIXED_OUTPUTS]:
             self.forget(old.view_id)
-        self._show(output)
+        return output
 
     def show_data(self, data: Mapping[str, str], view_id: str) -> None:
         """Show an output that is not updated, below the running cell.

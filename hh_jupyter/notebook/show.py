@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from IPython.core.error import UsageError
 
 from hh_jupyter.display.content import Detail
 from hh_jupyter.display.format import clean, count
+from hh_jupyter.display.html import output_html
 from hh_jupyter.errors import SpanFileError
 from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.notebook.cells import Cells
@@ -25,6 +27,9 @@ from hh_jupyter.records.selection import ALL, BACKGROUND, LAST, SelectionError, 
 from hh_jupyter.settings import Settings
 from hh_jupyter.tracing.runs import run_history
 from hh_jupyter.tracing.span_store import Selected, span_log
+
+if TYPE_CHECKING:
+    from hh_jupyter.span_diff import SpanDiff
 
 FILE_SUFFIXES: Final = (".json", ".jsonl", ".otlp", ".gz", ".html", ".htm")
 """An argument with one of these endings, or with a path separator, is a file and not a session."""
@@ -241,6 +246,34 @@ class ShowCommand:
             raise SelectionError(f"some spans of run {found.cell} are no longer in memory, so it cannot be compared.")
         run = found.cell or found.run
         return Selected(found.records, f"run {run}" if run else found.description, found.cell or found.label)
+
+    def show_diff(self, diff: SpanDiff, label: str) -> None:
+        """Show a difference below the running cell.
+
+        Args:
+            diff: the difference.
+            label: selects the new spans.
+        """
+        from hh_jupyter.notebook.diffs import Pair  # Late, like the difference itself.
+
+        tracer = self._sessions.tracer
+        old, new = (tuple(node.record for node in tree.nodes) for tree in (diff.old, diff.new))
+        view = fixed_view(
+            new,
+            tracer.settings,
+            view_id=f"{view_id_of(self._cells.cell_id, self._cells.label)}-diff",
+            label=label,
+            export=export_of(new, tracer),
+        )
+        data = diff._repr_mimebundle_()
+        data["text/html"] = output_html(view.view_id, data["text/html"])
+        self._outputs.show_diff(
+            data,
+            Pair(diff.titles, (old, new)),
+            dataclasses.replace(view, shows_diff=True),
+            lambda: export_of(new, tracer),
+            interactive=self._cells.cell_id is not None,
+        )
 
     def add_widget_view(
         self, selection: Selection, view_id: str, *, errors_only: bool, on_change: Callable[[str], None]

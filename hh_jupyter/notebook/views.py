@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from urllib.parse import quote
 
 from hh_jupyter.display.content import Detail, collect_content
@@ -31,6 +31,9 @@ from hh_jupyter.tracing.runs import run_history
 from hh_jupyter.tracing.span_store import detail_store
 from hh_jupyter.tracing.spans import exception_attributes
 from hh_jupyter.values import text_of
+
+if TYPE_CHECKING:
+    from hh_jupyter.notebook.diffs import Pair
 
 MAX_COMPARED: Final = 2_000
 """Spans of a run that is compared with the run before by itself; `%hh diff` compares larger ones."""
@@ -87,6 +90,7 @@ class CellOutput:
         unrecorded: number of these requests.
         delta: what changed since the run before; None if nothing did, there was none, or it is not known yet.
         compared: number of spans and of changes when it was last compared with the run before.
+        pair: what it compares, if it shows a difference.
         on_change: for an output that a `SpanView` widget shows: called with `view_id` on every change, on any thread.
     """
 
@@ -114,6 +118,7 @@ class CellOutput:
     unrecorded: int = 0
     delta: RunDelta | None = None
     compared: tuple[int, int] | None = None
+    pair: Pair | None = None
     on_change: Callable[[str], None] | None = None
 
     def end_like(self, other: CellOutput) -> None:
@@ -225,7 +230,7 @@ class Views:
         if not old or not new or len(old) > MAX_COMPARED:
             return None
         trees = SpanTree.build(old), SpanTree.build(new, ending=output.ending)
-        against = f"run {before.number} of this cell, {clock(*trees)}"
+        against = f"run {before.number} of this cell, {clock(trees[0].start_ns, trees[1].start_ns)}"
         return run_delta(TreeDiff(*trees, detail_store().load_all), against, f"%hh diff {output.label}")
 
     def ending(self, ended_ns: int, error: BaseException | None, of_threads: Sequence[BaseException]) -> Ending:

@@ -30,10 +30,13 @@ class SpanLog:
 
     Args:
         max_rows: number of records to keep; `evicted` counts the removed ones.
+
+    Attributes:
+        changes: number of records that were replaced.
     """
 
     def __init__(self, max_rows: int = 20_000) -> None:
-        self.evicted = 0
+        self.evicted = self.changes = 0
         self.load_details: Callable[[SpanRecord], SpanDetails | None] = lambda record: None
         self._max_rows = max_rows
         self._rows: deque[SpanRecord] = deque()
@@ -62,6 +65,7 @@ class SpanLog:
             index = next((index for index, kept in enumerate(rows) if kept is row), None)
             if index is not None:
                 rows[index] = changed
+        self.changes += 1
         _notify(self._change_listeners, (changed,))
 
     def _evict_oldest(self) -> None:

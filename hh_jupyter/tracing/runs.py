@@ -29,10 +29,12 @@ class Run(NamedTuple):
     Attributes:
         key: as its spans carry it.
         stored: an earlier kernel made it; its spans are on disk.
+        started_ns: when it started, in Unix nanoseconds.
     """
 
     key: str
     stored: bool = False
+    started_ns: int = 0
 
     @property
     def number(self) -> str:
@@ -62,7 +64,7 @@ class RunHistory:
 
     def until(self, key: str) -> list[Run]:
         """Return the runs of a cell up to this one, the oldest first, at most `MAX_RUNS`. Reads the disk once."""
-        own = [Run(one) for one in runs_until(key, self._log.cells(), self.same_cell)]
+        own = [Run(one, started_ns=self._start(one)) for one in runs_until(key, self._log.cells(), self.same_cell)]
         return [*self._earlier_kernels(key), *own][-MAX_RUNS:] if len(own) < MAX_RUNS else own
 
     def runs_here(self, key: str) -> int:
@@ -97,7 +99,10 @@ class RunHistory:
             self._stored = tuple(one for one in stored if one.key not in here and self._log.is_complete(one.key))
         same = [one for one in self._stored if cell and cell_of(one.key) == cell]
         same = same or [one for one in self._stored if name and one.session_name == name]
-        return [Run(one.key, stored=True) for one in same]
+        return [Run(one.key, stored=True, started_ns=round(one.first * 1e9)) for one in same]
+
+    def _start(self, key: str) -> int:
+        return min((record.start_ns for record in self._log.records(cell=key)), default=0)
 
     def _session_name(self, key: str) -> str:
         """The name that the user gave to the session of a run; empty without one."""

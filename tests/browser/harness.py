@@ -22,6 +22,7 @@ from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.snippet import python_code
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.record import SpanRecord
+from tests.browser.compared_runs import EDITED, LENGTHY, ComparedRuns, edited
 from tests.browser.sample_cells import sample_views
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Cells</title>
@@ -94,7 +95,12 @@ class Harness(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.views, details = sample_views()
         self.details_by_span = {span_id: found for cell in details.values() for span_id, found in cell.items()}
+        self.views["edited"], self.views["compared"] = edited("hh-edited"), edited("hh-compared", shows_diff=True)
+        self.views["lengthy"] = LENGTHY.view("hh-lengthy", "5")
+        self.details_by_span |= EDITED.details | LENGTHY.details
         self.by_id = {view.view_id: view for view in self.views.values()}
+        self.runs = ComparedRuns()
+        self.diff, self.diff_span = self.runs.diff, self.runs.diff_span
         self.hub = Hub(self)
         self.url = f"http://127.0.0.1:{self.server_address[1]}/"
 

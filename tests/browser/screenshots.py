@@ -15,7 +15,8 @@ from tests.browser.conftest import FLAGS
 from tests.browser.harness import SMALL, Harness
 from tests.conftest import BROWSERS
 
-STATES = (*SMALL, "limited", "stopped", "big", "pictures", "picture", "replayed", "partly", "unrecorded")
+ODD = ("limited", "stopped", "big", "pictures", "picture", "replayed", "partly", "unrecorded", "edited", "compared")
+STATES = (*SMALL, *ODD)
 WIDTHS = (1040, 760, 560)
 THEMES = {"light": "", "dark": "#dark"}
 

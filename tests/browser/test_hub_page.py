@@ -45,9 +45,9 @@ def test_a_successful_cell_is_one_line(cells: Page) -> None:
 def test_a_cell_that_was_run_again_says_what_changed(open_cells: Callable[..., Page]) -> None:
     """In words with a tooltip; a narrow view keeps the calls."""
     page = open_cells("again")
-    delta = cell(page, "again").locator(".hh-delta")
+    delta = cell(page, "again").get_by_role("button", name="2 calls changed")
     expect(delta).to_have_text("Δ−120 ms+33 tokens−$0.00022 calls changed")
-    expect(delta).to_have_attribute("title", "Against run 3 of this cell, 14:02: %hh diff 4 shows what changed")
+    expect(delta).to_have_attribute("title", "Against run 3 of this cell, 14:02: open the diff (d)")
     page.set_viewport_size({"width": 420, "height": 600})
     expect(delta.get_by_text("+33 tokens")).to_be_hidden()
     expect(delta.get_by_text("120 ms")).to_be_hidden()

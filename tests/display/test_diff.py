@@ -106,7 +106,7 @@ def test_every_display_of_a_cell_says_what_changed() -> None:
     assert "Against run 3 of this cell, 14:02" in page
     header = encode_header(view)["delta"]
     assert (header["time"], header["calls"]) == ("−120 ms", "2 calls changed")
-    assert header["title"] == "Against run 3 of this cell, 14:02: %hh diff 4 shows what changed"
+    assert header["title"] == "Against run 3 of this cell, 14:02: open the diff (d)"
     assert encode_header(agent_view())["delta"] is None
 
 

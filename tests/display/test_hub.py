@@ -56,6 +56,12 @@ class OneView:
     def python(self, view_id: str, span_id: str) -> str | None:
         return f"spans({view_id!r}, {span_id!r})"
 
+    def diff(self, view_id: str, old: str | None, new: str | None) -> dict[str, Any] | None:
+        return {"of": [view_id, old, new]}
+
+    def diff_span(self, diff_id: str, row: int) -> dict[str, Any] | None:
+        return {"of": [diff_id, row]}
+
     def send(self) -> str:
         return "Sent."
 
@@ -192,9 +198,19 @@ def test_a_page_that_receives_nothing_gets_another_model_a_few_times() -> None:
     assert set(widget._instances) == before
 
 
-def test_code_stays_below_40_kb() -> None:
+def test_code_stays_below_60_kb() -> None:
     """Module and style sheet, which are sent once per kernel."""
-    assert len(hub_module.packed_front_end().encode()) <= 40_000
+    assert len(hub_module.packed_front_end().encode()) <= 60_000
+
+
+def test_differences_are_asked_for_by_their_runs_and_their_spans_by_the_difference() -> None:
+    hub = make_hub(one_call(1).view("v", "4"))
+    for asked, value in (
+        ({"type": "diff", "view": "v", "old": None, "new": None}, ["v", None, None]),
+        ({"type": "diff", "view": "v", "old": "3-a", "new": "4-a"}, ["v", "3-a", "4-a"]),
+        ({"type": "diff_span", "diff": "2", "row": 7}, ["2", 7]),
+    ):
+        assert ask(hub, {**asked, "number": 5}) == ({"type": "answer", "number": 5, "value": {"of": value}}, [])
 
 
 def test_joined_modules_are_one_module(tmp_path: Path) -> None:

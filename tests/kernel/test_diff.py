@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,3 +122,122 @@ def test_runs_of_an_earlier_kernel_are_found(start_kernel: StartKernel, cell_id:
     text = later.run("%hh diff --detail full").output.text
     assert "[-one?-] {+two?+}" in text
     assert "agent" in later.run("%hh show last~1").output.text
+
+
+# In the page.
+
+
+def ask_hub(kernel: Kernel, subshell: str | None = None, **message: Any) -> Any:
+    """Send a question of the page until its answer is there, and return that."""
+    for number in range(1_000, 1_100):
+        kernel.hub_messages.clear()
+        kernel.ask({**message, "number": number}, subshell=subshell)
+        kernel.wait_for(lambda: any(one["type"] == "answer" for one in kernel.hub_messages), f"no answer to {message}")
+        (value,) = [one["value"] for one in kernel.hub_messages if one["type"] == "answer"]
+        if value != {"pending": True}:
+            return value
+        time.sleep(0.1)
+    raise AssertionError(message)
+
+
+def diff_of(kernel: Kernel, view: str, old: str | None = None, new: str | None = None, **more: Any) -> Any:
+    return ask_hub(kernel, type="diff", view=view, old=old, new=new, **more)
+
+
+def pieces_of(kernel: Kernel, diff: Any, row: int = -1) -> list[Any]:
+    at = len(diff["marks"]) + row if row < 0 else row
+    found = ask_hub(kernel, type="diff_span", diff=diff["id"], row=at)
+    return [text["pieces"] for section in found["sections"] for text in section["texts"] if "pieces" in text]
+
+
+def test_the_page_compares_any_two_runs_of_a_cell(fresh: Kernel) -> None:
+    for question in "one?", "two?", "three?":
+        fresh.run(ask(question), cell_id="runs")
+    fresh.wait_for(lambda: fresh.comms == 2, "the hub is not open")
+    found = diff_of(fresh, "hh-runs")
+    numbers = [re.sub(", .*", "", run["name"]) for run in found["runs"]]
+    assert len(numbers) == 3
+    assert (found["old"], found["new"], found["marks"]) == (1, 2, " ≠")
+    assert pieces_of(fresh, found) == [[["two?", "three?"]]]
+    first, _, last = (run["key"] for run in found["runs"])
+    assert pieces_of(fresh, diff_of(fresh, "hh-runs", old=first, new=last)) == [[["one?", "three?"]]]
+    other = diff_of(fresh, "hh-runs", old=last, new=first)
+    assert pieces_of(fresh, other) == [[["three?", "one?"]]]
+    assert diff_of(fresh, "hh-runs", old=last, new=first)["id"] == other["id"], "it was compared twice"
+    assert ask_hub(fresh, type="diff_span", diff=found["id"], row=1) is None, "more differences are kept than needed"
+    assert ask_hub(fresh, type="diff_span", diff=other["id"], row=99) is None
+
+
+def test_a_cell_that_was_run_once_has_nothing_to_compare(fresh: Kernel) -> None:
+    fresh.run(ask("one?"), cell_id="once")
+    fresh.wait_for(lambda: fresh.comms == 2, "the hub is not open")
+    assert diff_of(fresh, "hh-once") is None
+    assert diff_of(fresh, "hh-unknown") is None
+
+
+def test_the_page_compares_while_a_cell_runs(fresh: Kernel, tmp_path: Path) -> None:
+    if fresh.versions[1] < 7:
+        pytest.skip("ipykernel 6 has no subshells")
+    for question in "one?", "two?":
+        fresh.run(ask(question), cell_id="runs")
+    fresh.wait_for(lambda: fresh.comms == 2, "the hub is not open")
+    subshell = fresh.make_subshell()
+    end = tmp_path / "end"
+    busy = fresh.start(
+        f"import os\nprint('begins')\nwhile not os.path.exists({str(end)!r}): time.sleep(0.05)\nprint('ends')"
+    )
+    fresh.wait_for(lambda: "begins" in busy.stdout, "the cell did not start")
+    found = diff_of(fresh, "hh-runs", subshell=subshell)
+    assert found["marks"] == " ≠"
+    assert "ends" not in busy.stdout
+    end.touch()
+    fresh.wait_for(lambda: "ends" in busy.stdout, "the cell did not end")
+
+
+def test_the_output_of_the_command_is_the_same_view(fresh: Kernel) -> None:
+    for question in "one?", "two?":
+        fresh.run(ask(question), cell_id="runs")
+    shown = fresh.run("%hh diff", cell_id="asks").output
+    view_id = shown.metadata["hh_jupyter"]["view_id"]
+    assert f'id="{view_id}"' in shown.html
+    fresh.wait_for(lambda: fresh.comms == 2, "the hub is not open")
+    fresh.hub_messages.clear()
+    fresh.ask({"type": "rows", "view": view_id, "have": None})
+    fresh.wait_for(lambda: any(one["type"] == "rows" for one in fresh.hub_messages), "no rows")
+    (header,) = [one["header"] for one in fresh.hub_messages if one["type"] == "rows"]
+    assert (header["diff"], header["open"], header["title"]) == (True, True, "agent")
+    found = diff_of(fresh, view_id)
+    assert [run["name"].partition(",")[0] for run in found["runs"]] == ["Run 2", "Run 3"]
+    assert pieces_of(fresh, found) == [[["one?", "two?"]]]
+    assert "Δ" not in shown.text
+    assert len(shown.versions) == 1, "an update would show the spans in its place"
+
+
+def test_the_command_shows_sessions_of_one_name_in_the_page(fresh: Kernel) -> None:
+    fresh.run(f"%%hh_session refund\n{ask('one?')}")
+    fresh.run(f"%%hh_session refund\n{ask('two?')}")
+    shown = fresh.run("%hh diff refund", cell_id="asks").output
+    fresh.wait_for(lambda: fresh.comms == 2, "the hub is not open")
+    found = diff_of(fresh, shown.metadata["hh_jupyter"]["view_id"])
+    assert pieces_of(fresh, found) == [[["one?", "two?"]]]
+
+
+def test_runs_of_an_earlier_kernel_are_compared_in_the_page(start_kernel: StartKernel) -> None:
+    with start_kernel() as kernel:
+        kernel.run(ask("one?"), cell_id="9e3f5c1a")
+    later = start_kernel()
+    later.run(ask("two?"), cell_id="9e3f5c1a")
+    later.wait_for(lambda: later.comms == 2, "the hub is not open")
+    found = diff_of(later, "hh-9e3f5c1a")
+    assert len(found["runs"]) == 2
+    assert pieces_of(later, found) == [[["one?", "two?"]]]
+
+
+def test_what_is_compared_in_the_page_is_redacted(fresh: Kernel) -> None:
+    secret = "sk-proj-" + "a1B2c3D4e5" * 5
+    for question in "one?", f"my key is {secret} now":
+        fresh.run(ask(question), cell_id="runs")
+    fresh.wait_for(lambda: fresh.comms == 2, "the hub is not open")
+    sent = repr([pieces_of(fresh, diff_of(fresh, "hh-runs"))])
+    assert "[redacted" in sent
+    assert secret not in sent

@@ -5,7 +5,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const FEEDBACK_MS = 1200;
-const FOCUSABLE = new Set(["button", "a", "input", "textarea", "summary"]);
+const FOCUSABLE = new Set(["button", "a", "input", "textarea", "select", "summary"]);
 
 /**
  * Create an element.

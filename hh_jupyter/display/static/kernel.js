@@ -9,12 +9,14 @@
  * not read yet do not count as missing.
  */
 
-/** @import { Details, FromKernel, Header, Model, ToKernel } from "./types.js" */
+/** @import { Details, Diff, FromKernel, Header, Model, SpanDiff, ToKernel } from "./types.js" */
 
 const TICK_MS = 250;
 /** After so many ticks without any message, the kernel does not respond. */
 const MAX_SILENT_TICKS = 8;
 const MAX_OPEN = 6;
+/** Between two questions for a value that the kernel is still computing. */
+const PENDING_MS = 300;
 /** After so many ticks a request is sent again, then after twice as many: see `tick`. */
 const RETRY_TICKS = 4;
 
@@ -78,6 +80,16 @@ export class Kernel {
     return this.request({ type: "python", view, span });
   }
 
+  /** What changed between two runs of a cell; null: the run before, and the one of the view. @type {(view: string, old: string | null, now: string | null) => Promise<Diff | null>} */
+  diff(view, old, now) {
+    return this.computed({ type: "diff", view, old, new: now });
+  }
+
+  /** What differs of a span. @type {(diff: string, row: number) => Promise<SpanDiff | null>} */
+  diffSpan(diff, row) {
+    return this.computed({ type: "diff_span", diff, row });
+  }
+
   /** Send or save the spans of a view. Returns a sentence about the outcome. @type {(type: "send" | "save", view: string) => Promise<string>} */
   act(type, view) {
     return this.request({ type, view });
@@ -109,6 +121,15 @@ export class Kernel {
       this.send({ ...message, number });
       this.startClock();
     });
+  }
+
+  /** Request a value that may take the kernel a while, until it is there. @param {ToKernel} message @returns {Promise<any>} */
+  async computed(message) {
+    for (;;) {
+      const value = await this.request(message);
+      if (!value?.pending) return value;
+      await new Promise((resolve) => setTimeout(resolve, PENDING_MS));
+    }
   }
 
   sendQueued() {

@@ -1,6 +1,6 @@
 /** What stands around the spans: above them the summary bar and notices, whose texts Python provides as for the other displays; below them the legend. */
 
-/** @import { Delta, Header, Notice, Session, State, Trace } from "./types.js" */
+/** @import { Child, Delta, Header, Notice, Session, State, Trace } from "./types.js" */
 
 import { again, chevron, h, kindMark, kindOf, statusIcon, tick } from "./dom.js";
 import { sparkCanvas } from "./tree.js";
@@ -10,14 +10,15 @@ const STATUS = { ok: "finished", error: "failed", running: "running", stopped: "
 const MAIN_KEYS = [["e", "error"], ["/", "filter"]];
 const KEYS = [
   ["↑ ↓  j k", "row above or below"], ["← →", "fold, unfold, to the parent"], ["Home End", "first or last row"],
-  ["Enter", "to the details"], ["Esc", "back to the tree"], ["e", "next error"], ["/", "filter"], ["*", "unfold all siblings"],
+  ["Enter", "to the details"], ["Esc", "back to the tree"], ["e", "next error"], ["/", "filter"], ["d", "what changed since the run before"], ["*", "unfold all siblings"],
   ["c", "copy the span as JSON"], ["C", "copy the whole cell"], ["p", "copy as Python"], ["?", "these keys"],
 ];
 
 /**
  * The elements of the summary bar. If they do not fit, facts are dropped from the right.
- * @param {Header} header
- * @param {{open: boolean | null, body: string, spark: boolean, toggle: () => void, jump: () => void}} on
+ * @param {Omit<Header, "facts"> & {facts: Child[]}} header
+ * @param {{open: boolean | null, body: string, spark: boolean, diff: boolean, toggle: () => void, jump: () => void, compare: () => void}} on
+ *   `diff`: what changed is shown, so that the facts are those of both runs
  */
 export function summaryBar(header, on) {
   return [
@@ -25,21 +26,21 @@ export function summaryBar(header, on) {
       class: "hh-toggle", type: "button", "aria-expanded": String(on.open), "aria-controls": on.body, "data-focus": "toggle",
       "aria-label": `${header.title}, ${STATUS[header.mark]}`, onclick: on.toggle,
     }, chevron(), statusIcon(header.mark), h("span", { class: "hh-name", title: header.title }, header.title)),
-    h("b", { class: "hh-duration" }, header.duration), limit(header),
+    on.diff ? "" : h("b", { class: "hh-duration" }, header.duration), on.diff ? "" : limit(header),
     h("span", { class: "hh-facts" }, header.facts.map((fact) => h("span", null, fact))),
-    ...chips(header, on.jump), delta(header.delta ?? null), h("span", { class: "hh-space" }),
-    on.spark && !header.delta ? sparkCanvas() : "", delivery(header), session(header.session) ?? "",
+    ...chips(header, on.jump), delta(header.delta ?? null, on), h("span", { class: "hh-space" }),
+    ...(on.diff ? [] : [on.spark && !header.delta ? sparkCanvas() : "", delivery(header), session(header.session) ?? ""]),
   ];
 }
 
-/** What the session has spent of its limit, with a bar. @param {Header} header */
+/** What the session has spent of its limit, with a bar. @param {Omit<Header, "facts">} header */
 function limit({ limit: used, share }) {
   if (share === null) return "";
   return h("span", { class: "hh-meter", title: "Limit of the session's model calls" }, used, h("i", null, h("b", { style: { width: `${100 * share}%` } })));
 }
 
 /**
- * @param {Header} header
+ * @param {Omit<Header, "facts">} header
  * @param {() => void} jump
  */
 function chips(header, jump) {
@@ -60,19 +61,20 @@ function chips(header, jump) {
 }
 
 /**
- * What changed since the run before. Narrow views keep the calls.
+ * What changed since the run before: a button that shows it, and back. Narrow views keep the calls.
  * @param {Delta | null} delta
+ * @param {{diff: boolean, compare: () => void}} on
  */
-function delta(delta) {
-  if (!delta) return "";
+function delta(delta, { diff, compare }) {
+  if (!delta && !diff) return "";
+  if (!delta || diff) return h("button", { class: "hh-button", type: "button", title: "Back to the trace (Esc)", "aria-label": "Back to the trace", "data-focus": "delta", onclick: compare }, "Back");
   const part = (/** @type {"failed" | "time" | "tokens" | "cost" | "calls"} */ name) => delta[name] && h("span", { class: `hh-delta-${name}` }, delta[name]);
-  return h("span", { class: "hh-delta", title: delta.title }, h("span", null, "Δ"),
-    part("failed"), part("time"), part("tokens"), part("cost"), part("calls"));
+  return h("button", { class: "hh-delta", type: "button", title: delta.title, "data-focus": "delta", onclick: compare }, h("span", null, "Δ"), part("failed"), part("time"), part("tokens"), part("cost"), part("calls"));
 }
 
 /**
  * The delivery state: Sent, Sending 6, 12 of 14 sent, Not sent, Local only, Left to others, Read from file.
- * @param {Header} header
+ * @param {Omit<Header, "facts">} header
  */
 function delivery({ delivery: word, delivery_state: state, file }) {
   return h("span", { class: `hh-delivery hh-delivery-${state}`, role: "status", title: file ?? word },

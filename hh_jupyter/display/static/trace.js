@@ -51,7 +51,7 @@ export function decode(header, buffers) {
  * @param {Span[]} spans
  * @returns {Trace}
  */
-function link(spans) {
+export function link(spans) {
   /** @type {Span[]} */
   const path = [];
   for (const span of spans) {

@@ -105,6 +105,76 @@ export interface State extends Filter, ListState {
   critical: boolean;
   /** The list of keys is shown. */
   keys: boolean;
+  diff: DiffState;
+}
+
+/** State of the diff of a view. */
+export interface DiffState extends Filter, ListState {
+  /** The user's choice; null: as the header says. */
+  open: boolean | null;
+  /** Keys of the runs; null: the run before, and the one of the view. */
+  old: string | null;
+  new: string | null;
+  unified: boolean;
+}
+
+/** Words that are the same; or the old and the new ones, with true if they differ in white space only. */
+export type Piece = string | [string, string, true?];
+
+/** The difference of two runs: totals, and columns of the rows. Only the id and the runs if the spans are no longer kept. */
+export interface Diff {
+  id: string;
+  /** The oldest first. */
+  runs: { key: string; name: string }[];
+  /** Indexes of the runs that are compared. */
+  old: number;
+  new: number;
+  facts: string[];
+  counts: string;
+  notes: string[];
+  /** One character for each row: " ", "≠", "+", "−" or "↕". */
+  marks: string;
+  depth: number[];
+  name: number[];
+  kind: number[];
+  model: number[];
+  /** Milliseconds; null in the run that does not have the span. */
+  old_ms: (number | null)[];
+  new_ms: (number | null)[];
+  /** Change of the tokens; null if it is unknown. */
+  tokens: (number | null)[];
+  /** What changed, in words, by row. */
+  what: Record<string, string>;
+  /** Rows whose time counts as changed. */
+  slower: number[];
+  names: string[];
+  kinds: string[];
+  models: string[];
+}
+
+/** A row of a diff. */
+export interface DiffRow extends Span {
+  /** Empty if it is the same in both runs. */
+  mark: string;
+  what: string;
+  old: number | null;
+  now: number | null;
+}
+
+/** A text of a span: the same in both runs, or in pieces. */
+export interface DiffText {
+  name: string;
+  text?: string;
+  pieces?: Piece[];
+  lengths?: string;
+}
+
+export interface SpanDiff {
+  /** Time, tokens and cost of both runs, and their change. */
+  facts: [string, string][];
+  /** The content of both spans is known. */
+  compared: boolean;
+  sections: { title: string; texts: DiffText[] }[];
 }
 
 export interface Notice {
@@ -171,6 +241,8 @@ export interface Header extends Columns {
   session: Session | null;
   /** What changed since the run before, in words; empty ones did not. */
   delta?: Delta | null;
+  /** What changed is shown first. */
+  diff?: boolean;
   notice: Notice | null;
   can_send: boolean;
   /** The span to show first: the deepest error, else the last model call; null if the page decides. */
@@ -261,7 +333,7 @@ export interface Details {
 }
 
 /** A message in either direction; `type` determines the other fields. */
-export type ToKernel = { type: string; view?: string; span?: string; have?: string | null; visible?: boolean; number?: number };
+export type ToKernel = { type: string; view?: string; span?: string; have?: string | null; visible?: boolean; number?: number; old?: string | null; new?: string | null; diff?: string; row?: number };
 export type FromKernel = { type: string; view: string; header: Header | null; source: string; number: number; value: any };
 
 /** The page's widget manager, as far as it is used. */

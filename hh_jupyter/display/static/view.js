@@ -4,6 +4,7 @@
 /** @import { Header, Row, State, Trace } from "./types.js" */
 
 import { Detail } from "./detail.js";
+import { DiffView, newDiffState } from "./diff.js";
 import { copyText, count, duration, focusOn, h, plural, redraw } from "./dom.js";
 import { legendItems, noticeRow, raisedRow, summaryBar } from "./summary.js";
 import { decode, grow, plainRow, selectedSpan } from "./trace.js";
@@ -12,6 +13,7 @@ import { paintLanes, Tree } from "./tree.js";
 /** State that survives redraws and new outputs of the same view. */
 export const newState = () => /** @type {State} */ ({
   open: null, selected: null, chosen: false, first: null, tab: null, toggled: new Map(), query: "", onlyErrors: null, critical: true, keys: false,
+  diff: newDiffState(),
 });
 
 export class View {
@@ -19,7 +21,7 @@ export class View {
    * @param {string} id of the kernel
    * @param {string} uid unique in the page: a cell may be shown twice
    * @param {State} state shared by all views of this id
-   * @param {Pick<Kernel, "details" | "python" | "act">} kernel
+   * @param {Pick<Kernel, "details" | "python" | "act" | "diff" | "diffSpan">} kernel
    */
   constructor(id, uid, state, kernel) {
     this.id = id;
@@ -34,6 +36,8 @@ export class View {
     this.header = /** @type {any} */ (undefined);
     /** @type {Trace} from then on */
     this.trace = /** @type {any} */ (undefined);
+    /** @type {DiffView | null} what changed, while it is shown in place of the tree */
+    this.diff = null;
     /** @type {DataView[] | undefined} what the trace was decoded from */
     this.buffers = undefined;
     this.tree = new Tree(uid, state, {
@@ -82,6 +86,7 @@ export class View {
       this.detail.clearCache();
       if (this.state.first && !this.trace.byId.has(this.state.first)) this.reset();
       this.state.first = this.trace.spans[0].id;
+      this.diff?.load();
     }
     this.state.onlyErrors ??= header.errors_only;
     this.errors.setAttribute("aria-pressed", String(this.state.onlyErrors));
@@ -121,7 +126,6 @@ export class View {
 
   /** The buttons of the toolbar; without one they are beside the span's name. */
   placeButtons() {
-    this.element.classList.toggle("hh-one", this.single);
     const buttons = [this.copyButton, this.pythonButton];
     if (this.single) this.detail.buttons = buttons;
     else if (this.detail.buttons.length) {
@@ -142,6 +146,8 @@ export class View {
     this.state.tab = null;
     this.state.toggled.clear();
     this.jumped = false;
+    this.state.diff = newDiffState();
+    this.diff = null;
   }
 
   /**
@@ -159,9 +165,9 @@ export class View {
   }
 
   drawBar() {
-    redraw(this.bar, ...summaryBar(this.header, {
-      open: this.open, body: this.body.id, spark: this.trace.spans.length > 2,
-      toggle: () => this.toggle(), jump: () => this.jump(),
+    redraw(this.bar, ...summaryBar({ ...this.header, facts: this.diff?.facts ?? this.header.facts }, {
+      open: this.open, body: this.body.id, spark: this.trace.spans.length > 2, diff: this.comparing,
+      toggle: () => this.toggle(), jump: () => this.jump(), compare: () => this.compare(),
     }));
     const { raised, notice, can_send: canSend } = this.header;
     redraw(this.notices, raised ? raisedRow(raised) : "", notice ? noticeRow(notice, canSend, (type) => this.act(type)) : "");
@@ -187,14 +193,53 @@ export class View {
   draw() {
     this.bar.querySelector("[aria-expanded]")?.setAttribute("aria-expanded", String(this.open));
     this.body.hidden = !this.open;
+    this.element.classList.toggle("hh-one", this.single && !this.comparing);
     if (!this.open) return;
-    if (!this.body.childElementCount) this.body.append(this.tools, this.main, this.legend);
+    if (this.comparing) {
+      this.drawDiff();
+      return;
+    }
+    if (this.main.parentElement !== this.body) this.body.replaceChildren(this.tools, this.main, this.legend);
     this.tree.update(this.trace);
     this.main.style.setProperty("--hh-list", `${this.tree.height}px`);
     this.shown.textContent = this.shownText();
     this.drawLegend();
     const row = this.single ? undefined : this.tree.list.selected;
     this.detail.show(row ?? { items: null, span: this.span });
+  }
+
+  /** Whether what changed is shown: by the user's choice, else by the kernel's. */
+  get comparing() {
+    return this.state.diff.open ?? Boolean(this.header.diff);
+  }
+
+  /** Show what changed since the run before, or the trace again. */
+  compare() {
+    const shown = this.open && this.comparing;
+    const inBody = this.body.contains(document.activeElement);
+    this.state.diff.open = !shown;
+    this.state.open = true;
+    if (shown) this.diff = null;
+    this.drawBar();
+    this.draw();
+    if (shown) this.tree.list.reveal();
+    if (shown && inBody) this.tree.list.focus();
+  }
+
+  drawDiff() {
+    if (this.diff) return;
+    const diff = new DiffView(this.uid, this.state.diff, {
+      fetch: (old, now) => this.kernel.diff(this.id, old, now), texts: (id, row) => this.kernel.diffSpan(id, row),
+      changed: () => {
+        if (this.diff === diff) this.drawBar();
+      },
+      close: () => this.compare(),
+    });
+    this.diff = diff;
+    const focused = this.body.contains(document.activeElement);
+    this.body.replaceChildren(diff.element);
+    if (focused) focusOn(diff.element);
+    diff.load().then(() => document.activeElement === diff.element && diff.list.focus());
   }
 
   drawLegend() {
@@ -215,6 +260,7 @@ export class View {
   /** Go to the deepest error first, then to the next ones. */
   jump() {
     if (!this.open) this.toggle();
+    if (this.comparing) this.compare();
     if (this.single) return;
     const origin = this.trace.byId.get(this.header.selected ?? "");
     if (origin && !this.jumped) this.tree.goTo(origin);
@@ -288,8 +334,17 @@ export class View {
   key(event) {
     if (event.ctrlKey || event.metaKey) return;
     event.stopPropagation();
-    if (["INPUT", "TEXTAREA"].includes(/** @type {Element} */ (event.target).tagName)) {
-      if (event.key === "Escape" || (event.key === "ArrowDown" && event.target === this.filter)) this.tree.list.focus();
+    if (["INPUT", "TEXTAREA", "SELECT"].includes(/** @type {Element} */ (event.target).tagName)) {
+      if (event.key === "Escape" || (event.key === "ArrowDown" && event.target === this.filter)) (this.diff ?? this.tree).list.focus();
+      return;
+    }
+    if (event.key === "d" && !event.altKey) {
+      event.preventDefault();
+      this.compare();
+      return;
+    }
+    if (this.diff) {
+      if (!event.altKey && this.open && this.diff.key(event)) event.preventDefault();
       return;
     }
     /** @type {Record<string, () => void>} */
