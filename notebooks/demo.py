@@ -1,7 +1,7 @@
 """Runs the notebooks of the manual in real kernels: the quickstart for `make demo`, all of them for `make notebooks`.
 
-A small fake model on this machine answers (`fake_model.py`). With OPENAI_API_KEY set, the quickstart of `make demo` talks
-to OpenAI instead.
+A small fake model on this machine answers (`fake_model.py`). With OPENAI_API_KEY set, the quickstart of `make demo`
+talks to OpenAI instead.
 """
 
 from __future__ import annotations

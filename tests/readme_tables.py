@@ -1,4 +1,4 @@
-"""The generated tables of README and manual. `python -m tests.readme_tables --write` (or `make readme`) puts them in."""
+"""The generated tables of README and manual. `python -m tests.readme_tables --write` (`make readme`) puts them in."""
 
 from __future__ import annotations
 
