@@ -10,6 +10,7 @@ import nbformat
 import pytest
 
 from hh_jupyter.notebook.libraries import LIBRARIES
+from notebooks.demo import comparable
 from tests.readme_tables import LIBRARIES_NOTEBOOK, notebook_with_table
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -88,3 +89,22 @@ def test_the_table_of_libraries_is_the_one_in_the_code() -> None:
     assert notebook_with_table(stored) == stored, "run: make readme"
     assert set(re.findall(r"^\| `(\w+)` \|", prose(LIBRARIES_NOTEBOOK), re.MULTILINE)) == set(LIBRARIES)
     assert "| `anthropic` | `anthropic` | OpenInference; " in prose(LIBRARIES_NOTEBOOK)
+
+
+def printed(text: str) -> Any:
+    return {"output_type": "stream", "name": "stdout", "text": text}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        ("✓ reply  1.20 s  31 tokens", "✓ reply  980 ms  31 tokens", True),
+        ("✓ reply  1.20 s  Δ 1 call changed", "✓ reply  1.40 s  Δ -94 ms  1 call changed", True),
+        ("session prompt 2f324718", "session prompt 9ef3e6e7", True),
+        ("2026-11-29 12:27", "2027-01-02 09:00", True),
+        ("✓ reply  1.20 s  31 tokens", "✓ reply  1.20 s  32 tokens", False),
+        ("refund-triage #2", "refund-triage #3", False),
+    ],
+)
+def test_an_output_is_stored_anew_only_if_more_than_times_and_ids_differ(before: str, after: str, same: bool) -> None:
+    assert (comparable([printed(before)]) == comparable([printed(after)])) is same
