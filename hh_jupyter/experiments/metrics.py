@@ -206,7 +206,7 @@ def score_text(metrics: Mapping[str, Any], name: str) -> str:
 
 
 def value_text(value: float, kind: Kind, error: float | None = None, *, signed: bool = False) -> str:
-    """Format a value of this kind: `81 %`, `0.812`, `1.24 s`, `~$0.0006`, with `signed` `+8 points`, `0`.
+    """Format a value of this kind: `81 %`, `0.812`, `1.24 s`, `~$0.00060`, with `signed` `+8 points`, `0`, `+$0.00012`.
 
     Args:
         error: the standard error, which decides how many digits are shown.
@@ -217,7 +217,7 @@ def value_text(value: float, kind: Kind, error: float | None = None, *, signed: 
         case "seconds":
             return _signed(sign, fmt.duration(round(size * 1e9)), "0 ms")
         case "dollars" | "estimated dollars":
-            return sign + _dollars(size, estimated=kind != "dollars")
+            return sign + _dollars(size, estimated=kind != "dollars" and not signed)
         case "yes or no":
             shown = f"{size * 100:.{1 if error and error < 0.01 else 0}f}"
             return sign + shown + (" points" if signed else f"{SPACE}%")
@@ -231,7 +231,7 @@ def error_text(mean: Mean | None, kind: Kind) -> str:
     if kind == "yes or no":
         return f"± {mean.error * 100:.1f}" if mean.error else "± 0"
     if kind in ("seconds", "dollars", "estimated dollars"):
-        return f"± {value_text(mean.error, kind)}"
+        return f"± {value_text(mean.error, 'seconds' if kind == 'seconds' else 'dollars')}"
     return f"± {number(0) if not mean.error else value_text(mean.error, kind, mean.error)}"
 
 

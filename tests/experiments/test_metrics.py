@@ -60,7 +60,7 @@ def test_the_standard_error_decides_how_many_digits_a_mean_has(
         (-0.095, "seconds", "\N{MINUS SIGN}95 ms"),
         (-0.00001, "seconds", "0 ms"),
         (0.00001, "dollars", "+$0.000010"),
-        (-0.000123, "estimated dollars", "\N{MINUS SIGN}~$0.00012"),
+        (-0.000123, "estimated dollars", "\N{MINUS SIGN}$0.00012"),
         (0.0, "dollars", "$0"),
     ],
 )
