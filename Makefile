@@ -12,7 +12,9 @@
 # make lint      ruff, mypy, import contracts
 # make format    let ruff format the code
 # make screenshots  every state of the inline view as a picture, into screenshots/
-# make readme    write the README's tables anew from the code
+# make readme    write the tables of README and manual anew from the code
+# make notebooks run the notebooks of the manual, and store the outputs that have changed
+# make pictures  take the manual's pictures in JupyterLab
 # make clean     remove what these made
 
 PYTHON ?= python3
@@ -38,7 +40,8 @@ MINUTES ?= 60
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-all test-latest fuzz lock matrix frameworks bench js-types release-check lint format readme screenshots chromium clean
+.PHONY: demo test test-all test-latest fuzz lock matrix frameworks bench js-types release-check lint format readme screenshots \
+	notebooks pictures chromium clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/python notebooks/demo.py
@@ -92,6 +95,12 @@ screenshots: $(VENV)/.dev-installed chromium
 
 readme: $(VENV)/.dev-installed
 	$(BIN)/python -m tests.readme_tables --write
+
+notebooks: $(VENV)/.dev-installed readme
+	$(BIN)/python notebooks/demo.py --store
+
+pictures: $(VENV)/.dev-installed chromium
+	$(BIN)/python -m tests.browser.manual_pictures
 
 $(VENV)/.pip-ready: $(LOCK)
 	$(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""The README's generated tables. `python -m tests.readme_tables --write` (or `make readme`) puts them in anew."""
+"""The generated tables of README and manual. `python -m tests.readme_tables --write` (`make readme`) puts them in."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import nbformat
+
+from hh_jupyter.notebook.instrument import OWN_TRACING, PREFERRED
+from hh_jupyter.notebook.libraries import LIBRARIES, InstrumentorFamily, Library
 from hh_jupyter.notebook.parser import SESSION_FORMS, HHParser, session_parser
 from hh_jupyter.settings import DEFAULTS, TABLE, UNUSED
 from tests.contract.surface import differences_table
 
 README = Path(__file__).parents[1] / "README.md"
+LIBRARIES_NOTEBOOK = README.parent / "notebooks" / "03_libraries.ipynb"
 LOADING = ("%load_ext hh_jupyter", "Sets up one tracer for this kernel; prints in one line where spans are sent.")
 
 
@@ -69,6 +74,29 @@ def unused_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def libraries_table() -> str:
+    """The LLM libraries that `%hh instrument` knows: what traces each, and what to install for it."""
+    lines = ["| library | imported as | what traces it | to install beside it |", "| --- | --- | --- | --- |"]
+    for name, library in LIBRARIES.items():
+        modules = ", ".join(f"`{module}`" for module in library.modules)
+        by, install = _traced_by(library)
+        lines.append(f"| `{name}` | {modules} | {by} | {install} |")
+    return "\n".join(lines) + "\n"
+
+
+def _traced_by(library: Library) -> tuple[str, str]:
+    """What traces a library, and the line that installs it."""
+    own = InstrumentorFamily.OWN.title
+    is_openinference = library.package.startswith("openinference-")
+    family = InstrumentorFamily.OPENINFERENCE if is_openinference else InstrumentorFamily.OPENLLMETRY
+    install = f"`pip install {library.package}`"
+    if library.complete or library.name in PREFERRED:
+        return own, f"nothing; for versions without it {install}" if library.package else "nothing"
+    if library.tracing:
+        return f"{family.title}; without it {own}, which leaves messages out", install
+    return family.title + (f"; without it {own}" if library.name in OWN_TRACING else ""), install
+
+
 TABLES = {
     "magics": magics_table,
     "session options": session_options_table,
@@ -87,18 +115,35 @@ def with_tables(text: str) -> str:
         ValueError: the README has no place for them.
     """
     for name, table in TABLES.items():
-        before, start, rest = text.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition(f"<!-- /{name} -->")
-        if not end:
-            raise ValueError(f"the README has no block <!-- {name} --> ... <!-- /{name} -->")
-        text = before + start + table() + end + after
+        text = _with_block(text, name, table())
     return text
 
 
+def notebook_with_table(text: str) -> str:
+    """The text of the notebook about libraries, with its table as it must be.
+
+    Raises:
+        ValueError: the notebook has no place for it.
+    """
+    notebook = nbformat.reads(text, as_version=4)
+    (cell,) = [cell for cell in notebook.cells if "<!-- libraries -->" in cell.source]
+    cell.source = _with_block(cell.source, "libraries", libraries_table())
+    return str(nbformat.writes(notebook)) + "\n"
+
+
+def _with_block(text: str, name: str, table: str) -> str:
+    before, start, rest = text.partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition(f"<!-- /{name} -->")
+    if not end:
+        raise ValueError(f"there is no block <!-- {name} --> ... <!-- /{name} -->")
+    return before + start + table + end + after
+
+
 if __name__ == "__main__":
-    current = README.read_text(encoding="utf-8")
-    wanted = with_tables(current)
-    if "--write" in sys.argv:
-        README.write_text(wanted, encoding="utf-8")
-    elif wanted != current:
-        sys.exit("README.md is stale: make readme")
+    for path, generated in ((README, with_tables), (LIBRARIES_NOTEBOOK, notebook_with_table)):
+        current = path.read_text(encoding="utf-8")
+        wanted = generated(current)
+        if "--write" in sys.argv:
+            path.write_text(wanted, encoding="utf-8")
+        elif wanted != current:
+            sys.exit(f"{path.name} is stale: make readme")

@@ -152,7 +152,7 @@ def _row(hits: Hits) -> str:
     before, after = (" " if hits.before.endswith(" ") else ""), (" " if hits.after.startswith(" ") else "")
     line = f'{escape(hits.before)}{before}<b style="{_MATCH}">{escape(hits.match)}</b>{after}{escape(hits.after)}'
     return (
-        f'<tr><td style="{small};white-space:nowrap">{KIND_WORDS.get(hits.record.facts.kind, "span")}</td>'
+        f'<tr><td style="{small};white-space:nowrap;width:7%">{KIND_WORDS.get(hits.record.facts.kind, "span")}</td>'
         f'<td style="{_CELL};width:24%">{escape(span_name(hits.record.name))}</td>'
         f'<td style="{small};width:14%">{escape(hits.where)}</td>'
         f'<td style="{_CELL}">{line}{chip}</td></tr>'

@@ -206,7 +206,7 @@ def score_text(metrics: Mapping[str, Any], name: str) -> str:
 
 
 def value_text(value: float, kind: Kind, error: float | None = None, *, signed: bool = False) -> str:
-    """Format a value of this kind: `81 %`, `0.812`, `1.24 s`, `~$0.0006`, with `signed` `+8 points`, `0`.
+    """Format a value of this kind: `81 %`, `0.812`, `1.24 s`, `~$0.00060`, with `signed` `+8 points`, `0`, `+$0.00012`.
 
     Args:
         error: the standard error, which decides how many digits are shown.
@@ -217,7 +217,7 @@ def value_text(value: float, kind: Kind, error: float | None = None, *, signed: 
         case "seconds":
             return _signed(sign, fmt.duration(round(size * 1e9)), "0 ms")
         case "dollars" | "estimated dollars":
-            return _signed(sign, fmt.usd(size, estimated=kind != "dollars"), "$0")
+            return sign + _dollars(size, estimated=kind != "dollars" and not signed)
         case "yes or no":
             shown = f"{size * 100:.{1 if error and error < 0.01 else 0}f}"
             return sign + shown + (" points" if signed else f"{SPACE}%")
@@ -231,7 +231,7 @@ def error_text(mean: Mean | None, kind: Kind) -> str:
     if kind == "yes or no":
         return f"± {mean.error * 100:.1f}" if mean.error else "± 0"
     if kind in ("seconds", "dollars", "estimated dollars"):
-        return f"± {value_text(mean.error, kind)}"
+        return f"± {value_text(mean.error, 'seconds' if kind == 'seconds' else 'dollars')}"
     return f"± {number(0) if not mean.error else value_text(mean.error, kind, mean.error)}"
 
 
@@ -243,8 +243,15 @@ def within_text(mean: Mean | None, kind: Kind) -> str:
 
 
 def _signed(sign: str, text: str, zero: str) -> str:
-    """The text with its sign; zero for a signed amount that is too small to be shown, such as `<$0.0001`."""
+    """The text with its sign; zero for a signed duration that is too short to be shown."""
     return zero if sign and "<" in text else sign + text
+
+
+def _dollars(amount: float, *, estimated: bool) -> str:
+    """An amount; of a small one, which `fmt.usd` shows as `<$0.0001`, two digits: means and differences are smaller."""
+    if 0 < amount < 0.001:
+        return f"{'~' if estimated else ''}${amount:.{_digits(amount)}f}"
+    return fmt.usd(amount, estimated=estimated)
 
 
 def _digits(error: float) -> int:

@@ -62,11 +62,9 @@ class DatasetRows(list[dict[str, Any]]):
     def __repr__(self) -> str:
         inputs = dict.fromkeys(key for row in self for key in row.get("inputs") or ())
         expected = sum("ground_truth" in row for row in self)
-        return (
-            f"{len(self)} rows (inputs: {', '.join(map(str, inputs)) or 'none'}; {expected} with ground_truth)"
-            if self
-            else "no rows"
-        )
+        names = ", ".join(map(str, inputs)) or "none"
+        rows = "1 row" if len(self) == 1 else f"{len(self):,} rows"
+        return f"{rows} (inputs: {names}; {expected} with ground_truth)" if self else "no rows"
 
 
 def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, Any]]:

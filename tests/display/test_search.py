@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -150,3 +151,15 @@ def test_a_long_list_is_cut_and_says_what_it_leaves_out() -> None:
     assert shown["text/plain"].count("«plan»") == shown["text/html"].count(">plan</b>") == MAX_ROWS
     for text in shown.values():
         assert "30 more spans in 1 more cell or session not shown." in text
+
+
+def test_the_line_of_a_hit_gets_what_the_other_columns_leave() -> None:
+    """JupyterLab's tables have a fixed layout: columns without a width share the rest equally."""
+    found = hits("plan", **{"honeyhive_inputs.a": "the plan"})
+    assert found is not None
+    html = bundle(Found("plan", [FoundGroup("cell 4", "%hh show 4", [found])], "1 span"), "hh-4-found")["text/html"]
+    *narrow, line = re.findall(r'<td style="([^"]*)"', html)
+    widths = [int(width) for style in narrow for width in re.findall(r";width:(\d+)%", style)]
+    assert len(widths) == len(narrow) == 3
+    assert sum(widths) < 50
+    assert ";width:" not in line

@@ -38,8 +38,10 @@ def test_an_integer_that_python_does_not_print_is_infinite() -> None:
         (38.25, "number", 0.0, "38.25"),
         (38.25, "number", None, "38.25"),
         (1.239, "seconds", 0.1, "1.24 s"),
-        (0.0006, "estimated dollars", 0.0001, "~$0.0006"),
-        (0.0006, "dollars", None, "$0.0006"),
+        (0.0123, "estimated dollars", 0.0001, "~$0.012"),
+        (0.0006, "estimated dollars", 0.0001, "~$0.00060"),
+        (0.0000123, "dollars", None, "$0.000012"),
+        (0.0, "dollars", None, "$0"),
     ],
 )
 def test_the_standard_error_decides_how_many_digits_a_mean_has(
@@ -57,7 +59,9 @@ def test_the_standard_error_decides_how_many_digits_a_mean_has(
         (-19, "number", "\N{MINUS SIGN}19"),
         (-0.095, "seconds", "\N{MINUS SIGN}95 ms"),
         (-0.00001, "seconds", "0 ms"),
-        (0.00001, "dollars", "$0"),
+        (0.00001, "dollars", "+$0.000010"),
+        (-0.000123, "estimated dollars", "\N{MINUS SIGN}$0.00012"),
+        (0.0, "dollars", "$0"),
     ],
 )
 def test_differences_have_a_sign(value: float, kind: Kind, text: str) -> None:

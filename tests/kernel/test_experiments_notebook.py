@@ -1,32 +1,19 @@
-"""The experiments notebook runs in a real kernel with fake models and has the described outputs."""
+"""The experiments notebook runs in a real kernel with a fake model and has the described outputs."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
-from tests.fake_llm import FakeLLM
-
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "02_experiments.ipynb"
+from notebooks.demo import FOLDER, execute_alone
 
 
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def cells() -> dict[str, Any]:
     """Executed code cells by the first word of their source."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    folder = tmp_path_factory.mktemp("notebook")
-    with FakeLLM() as fake, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OPENAI_BASE_URL", f"{fake.url}/v1")
-        patch.setenv("OPENAI_API_KEY", "sk-fake")
-        patch.setenv("XDG_DATA_HOME", str(folder / "data"))
-        patch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1]))
-        resources = {"metadata": {"path": str(folder)}}
-        NotebookClient(notebook, timeout=100, resources=resources, extra_arguments=["--log-level=ERROR"]).execute()
+    notebook = execute_alone(FOLDER / "07_experiments.ipynb")
     return {cell.source.split()[0]: cell for cell in notebook.cells if cell.cell_type == "code"}
 
 
@@ -42,6 +29,7 @@ def test_each_run_is_one_output(cells: dict[str, Any]) -> None:
         assert output["data"]["text/plain"].startswith(f"{name}  ")
         assert re.search(r"  24 rows  ~\$[\d.]+ and judge ~\$[\d.]+  ", output["data"]["text/plain"])
         assert output["data"]["text/html"].count("<details>") == 24
+        assert re.search(r"one_search +100\s% .* 24 yes +24 of 24", output["data"]["text/plain"])
 
 
 def rows_of(cell: Any) -> dict[str, str]:

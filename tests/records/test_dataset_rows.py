@@ -53,4 +53,5 @@ def test_values_without_a_form_in_json_become_text(tmp_path: Path) -> None:
 def test_its_text_says_what_the_rows_hold() -> None:
     rows = DatasetRows([{"inputs": {"question": 1}, "ground_truth": 2}, {"inputs": {"k": 1}}])
     assert repr(rows) == "2 rows (inputs: question, k; 1 with ground_truth)"
+    assert repr(DatasetRows(rows[:1])) == "1 row (inputs: question; 1 with ground_truth)"
     assert repr(DatasetRows()) == "no rows"
