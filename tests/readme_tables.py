@@ -1,17 +1,19 @@
-"""The README's generated tables. `python -m tests.readme_tables --write` (or `make readme`) puts them in anew."""
+"""The generated tables of README and pages. `python -m tests.readme_tables --write` (or `make readme`) writes them."""
 
 from __future__ import annotations
 
+import argparse
+import re
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
+from hh_jupyter.__main__ import add_commands
 from hh_jupyter.notebook.parser import SESSION_FORMS, HHParser, session_parser
 from hh_jupyter.settings import DEFAULTS, TABLE, UNUSED
 from tests.contract.surface import differences_table
+from tests.pages import DOCUMENTS
 
-README = Path(__file__).parents[1] / "README.md"
 LOADING = ("%load_ext hh_jupyter", "Sets up one tracer for this kernel; prints in one line where spans are sent.")
 
 
@@ -69,6 +71,13 @@ def unused_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def commands_table() -> str:
+    """The commands of `python -m hh_jupyter`."""
+    program = "python -m hh_jupyter"
+    commands = add_commands(argparse.ArgumentParser(program)).items()
+    return _table("command", ((f"{program} {name}", parser.description or "") for name, parser in commands))
+
+
 TABLES = {
     "magics": magics_table,
     "session options": session_options_table,
@@ -76,29 +85,26 @@ TABLES = {
     "settings": settings_table,
     "unused settings": unused_table,
     "differences": differences_table,
+    "commands": commands_table,
 }
-"""Name of a block in the README -> what stands between `<!-- name -->` and `<!-- /name -->`."""
+"""Name of a table -> what stands between `<!-- name -->` and `<!-- /name -->`, in any document."""
+
+_BLOCK = re.compile(rf"(<!-- ({'|'.join(TABLES)}) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+
+
+def tables_in(text: str) -> set[str]:
+    """The names of the tables in a document."""
+    return {match[2] for match in _BLOCK.finditer(text)}
 
 
 def with_tables(text: str) -> str:
-    """The README's text with the tables as they must be.
-
-    Raises:
-        ValueError: the README has no place for them.
-    """
-    for name, table in TABLES.items():
-        before, start, rest = text.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition(f"<!-- /{name} -->")
-        if not end:
-            raise ValueError(f"the README has no block <!-- {name} --> ... <!-- /{name} -->")
-        text = before + start + table() + end + after
-    return text
+    """A document with its tables as they must be."""
+    return _BLOCK.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
 
 
 if __name__ == "__main__":
-    current = README.read_text(encoding="utf-8")
-    wanted = with_tables(current)
-    if "--write" in sys.argv:
-        README.write_text(wanted, encoding="utf-8")
-    elif wanted != current:
-        sys.exit("README.md is stale: make readme")
+    stale = {path: new for path in DOCUMENTS if (new := with_tables(old := path.read_text("utf-8"))) != old}
+    if "--write" not in sys.argv and stale:
+        sys.exit(f"stale: {', '.join(path.name for path in stale)}. Run: make readme")
+    for path, text in stale.items():
+        path.write_text(text, encoding="utf-8")
