@@ -122,7 +122,7 @@ def example(name: str, before: str) -> str:
 
 def test_the_experiment_has_the_results_that_the_page_describes(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
-    exec(example("experiments.md", "# Experiments"), names)
+    exec(example("experiments.md", "# Experiments in detail"), names)
     result = names["result"]
     assert [metric.aggregate for metric in result.metrics.details] == [0.5, pytest.approx(17 / 3)]
     assert (len(result.passed), result.datapoints[1].datapoint_id, result.errors) == (2, "my-own-id", ())

@@ -12,6 +12,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from IPython.lib.lexers import IPython3Lexer
+
 from hh_jupyter.version import VERSION
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +33,7 @@ include_patterns = [
     "jupyter-config/README.md", "hh_jupyter/README.md", "tests/README.md", "tests/contract/README.md",
 ]  # fmt: skip
 exclude_patterns = [".*", "build", "dist", "demo-output", "screenshots", "**/node_modules", "tests/data"]
-MANUAL = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+MANUAL = [path.stem for name in ("README.md", "[0-9]*.ipynb") for path in sorted((ROOT / "notebooks").glob(name))]
 NAVIGATION = {
     "Manual": [f"notebooks/{name}" for name in MANUAL],
     "In detail": [
@@ -68,6 +70,7 @@ html_theme = "furo"
 html_theme_options = {"navigation_with_keys": True}
 html_static_path = ["site.css"]
 html_css_files = ["site.css"]
+pygments_dark_style = "github-dark"
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
@@ -90,4 +93,5 @@ def local(text: str) -> str:
 
 def setup(app: Any) -> None:
     """Register what no setting does."""
+    app.add_lexer("python", IPython3Lexer)  # Cells of notebooks have magics, whatever their metadata say.
     app.connect("source-read", add_navigation)
