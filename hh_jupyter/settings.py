@@ -2,8 +2,8 @@
 
 `Settings` is what decides about tracing and sending: each tracer has its own. `DisplaySettings` is what decides about a
 notebook's outputs: a process has one. Every field is one row: default, rule, environment variables, one sentence. The
-table of the reference, the notebook's traitlets and the checks are generated from the rows. A value comes from the argument,
-else the trait, else the environment, else the default. The rules are in `hh_jupyter.setting_rules`.
+reference, the notebook's traitlets and the checks are generated from the rows. A value comes from the argument, else
+the trait, else the environment, else the default. The rules are in `hh_jupyter.setting_rules`.
 """
 
 from __future__ import annotations
@@ -472,8 +472,8 @@ def set_display_settings(settings: DisplaySettings | None) -> None:
     _display_settings = settings
 
 
-# Settings of the official client, and standard variables, that are accepted without effect. The reference lists them with
-# the reasons.
+# Settings of the official client, and standard variables, that are accepted without effect. The reference lists them
+# with the reasons.
 
 UNUSED: Final[Mapping[str, str]] = {
     "There are no caches to tune.": (

@@ -1,8 +1,8 @@
 """The documentation site: `make docs` builds it from README.md, the pages and notebooks, and the docstrings.
 
-Sphinx, because one generator renders Markdown, stored notebooks (myst-nb) and docstrings, warns about every link that leads
-nowhere, and brings its own search. The theme is furo: light and dark, narrow and wide, with fonts of the reader's system.
-The folder of the sources is the project's, so that links are the same here and where the files are read as they are.
+Sphinx, because one generator renders Markdown, stored notebooks (myst-nb) and docstrings, warns about every link that
+leads nowhere, and brings its own search. The theme is furo: light and dark, narrow and wide, with fonts of the reader's
+system. The sources are read from the project's folder, so links are the same on the site and in the files.
 """
 
 from __future__ import annotations

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser
 
 import hh_jupyter
 import hh_jupyter.testing
@@ -24,18 +23,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built as `make docs` builds it."""
     folder = tmp_path_factory.mktemp("site")
-    command = ["-q", "-E", "-W", "--keep-going", "-d", str(folder / "cache"), "-c", "notebooks/site", ".", str(folder / "html")]
-    done = subprocess.run([sys.executable, "-m", "sphinx", *command], cwd=ROOT, capture_output=True, text=True)
+    options = ["-q", "-W", "--keep-going", "-d", str(folder / "cache"), "-c", "notebooks/site"]
+    command = [sys.executable, "-m", "sphinx", *options, ".", str(folder / "html")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     return folder / "html"
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 class Links(HTMLParser):
@@ -95,7 +87,7 @@ def test_no_page_needs_a_network_or_is_wider_than_the_screen(
 
 
 def test_the_search_finds_a_setting_without_a_server(browser: Browser, site: Path) -> None:
-    page: Page = browser.new_page()
+    page = browser.new_page()
     page.goto(f"{(site / 'search.html').as_uri()}?q=redact_patterns")
     page.get_by_role("link", name="Reference").first.wait_for()
     page.close()

@@ -28,12 +28,20 @@ agent, ticket, tickets, tracer = support_agent, 7, [7, 8], hh_jupyter.get_tracer
 """
 CELL = "%%hh_session refund-triage\nreply = support_agent(ticket)"
 BEFORE = {
-    "notebook.md": "import nbformat\nnbformat.write(nbformat.v4.new_notebook(), 'triage.ipynb')",
-    "recordings.md": "rows, answer = [{'inputs': {'ticket': 7}}], lambda datapoint: support_agent(**datapoint['inputs'])",
-    "services.md": (
-        "import uuid\nfrom hh_jupyter import enrich_session, enrich_span\nevent_id, session_id = str(uuid.uuid4()), str(uuid.uuid4())\n"
-        "async def agent(ticket): return support_agent(ticket)"
-    ),
+    "notebook.md": """
+import nbformat
+nbformat.write(nbformat.v4.new_notebook(), "triage.ipynb")
+""",
+    "recordings.md": """
+rows = [{"inputs": {"ticket": 7}}]
+def answer(datapoint): return support_agent(**datapoint["inputs"])
+""",
+    "services.md": """
+import uuid
+from hh_jupyter import enrich_session, enrich_span
+event_id, session_id = str(uuid.uuid4()), str(uuid.uuid4())
+async def agent(ticket): return support_agent(ticket)
+""",
     "spans.md": "%hh save trace.jsonl",
 }
 """What the examples of a page use besides `SUPPORT`: one cell that runs before them."""
