@@ -12,7 +12,7 @@ import pytest
 from tests.fake_llm import FakeLLM
 from tests.guide.serving import PROGRAMS
 from tests.kernel.driver import Kernel, kernel_with
-from tests.pages import ROOT, Block, blocks, page
+from tests.pages import PAGES, Block, blocks
 
 SUPPORT = """
 import hh_jupyter, openai
@@ -47,24 +47,29 @@ async def agent(ticket): return support_agent(ticket)
 """What the examples of a page use besides `SUPPORT`: one cell that runs before them."""
 
 
-def examples(name: str) -> list[Block]:
+def examples(path: Path) -> list[Block]:
     """The examples of a page that run here: not its programs, which `guide` runs."""
     programs = [path.read_text("utf-8") for path in PROGRAMS.glob("*.py")]
-    found = [one for one in blocks(page(name)) if not one.not_run and one.language in ("python", "ipython3", "sh")]
+    found = [
+        one
+        for one in blocks(path.read_text("utf-8"))
+        if not one.not_run and one.language in ("python", "ipython3", "sh")
+    ]
     return [one for one in found if not any(program.startswith(one.code) for program in programs)]
 
 
 pytestmark = pytest.mark.slow  # A kernel for each page, and a process for each command.
 
-NAMES = [path.name for path in sorted((ROOT / "notebooks").glob("*.md")) if examples(path.name)]
+RUN_BY_PYTEST = "testing.md"
+SHOWN = [path for path in PAGES if path.name != RUN_BY_PYTEST and examples(path)]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "testing.md"])  # That one is run by pytest.
-def test_the_examples_of_a_page_run(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", SHOWN, ids=lambda path: path.name)
+def test_the_examples_of_a_page_run(path: Path, tmp_path: Path) -> None:
     env = {"HH_SPOOL_DIR": str(tmp_path / "spool"), "OPENAI_API_KEY": "sk-fake"}
     with FakeLLM() as fake, kernel_with(tmp_path, OPENAI_BASE_URL=f"{fake.url}/v1", **env) as kernel:
-        _prepare(kernel, BEFORE.get(name, "pass"))
-        for example in examples(name):
+        _prepare(kernel, BEFORE.get(path.name, "pass"))
+        for example in examples(path):
             if example.language == "sh":
                 _run_shell(example.code, tmp_path, env)
                 continue
