@@ -65,6 +65,12 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
     assert sorted(names - anchors) == []
 
 
+WIDER_THAN_THE_SCREEN = """() => {
+  const box = document.querySelector(".content") ?? document.documentElement;  // The theme lets this box scroll.
+  return box.scrollWidth > box.clientWidth;
+}"""
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
 def test_no_page_needs_a_network_or_is_wider_than_the_screen(
@@ -79,7 +85,7 @@ def test_no_page_needs_a_network_or_is_wider_than_the_screen(
     for path in sorted(site.rglob("*.html")):
         page.goto(path.as_uri())
         page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+        if page.evaluate(WIDER_THAN_THE_SCREEN):
             problems.append(f"{path.name} is wider than {width} px")
     context.close()
     assert [address for address in sorted(foreign) if not address.startswith(("file:", "data:"))] == []
