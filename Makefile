@@ -74,6 +74,7 @@ bench: $(VENV)/.dev-installed
 
 # Every warning is an error, also a link that leads nowhere. The first page has the name under which a server looks for it.
 docs: $(VENV)/.docs-installed
+	rm -rf build/docs
 	$(BIN)/sphinx-build -q -E -W --keep-going -c notebooks/site . build/docs
 	cp build/docs/README.html build/docs/index.html
 

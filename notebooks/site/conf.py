@@ -71,7 +71,7 @@ html_theme_options = {"navigation_with_keys": True}
 html_static_path = ["site.css"]
 html_css_files = ["site.css"]
 pygments_dark_style = "github-dark"
-html_use_index = False  # The search finds names as well.
+html_use_index = html_domain_indices = False  # The search finds names as well.
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
