@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 import hh_jupyter
@@ -129,15 +130,31 @@ def test_the_experiment_has_the_results_that_the_page_describes(capsys: pytest.C
     assert "3 rows  1 wrong  local only" in capsys.readouterr().out
 
 
+AGENT = """
+import hh_jupyter
+
+@hh_jupyter.trace(event_type="tool")
+def look_up_order(): pass
+
+@hh_jupyter.trace(event_type="tool")
+def refund(): return "A refund is on its way."
+
+def support_agent(ticket):
+    look_up_order()
+    return refund()
+"""
+
+
 def test_the_tests_that_the_page_on_testing_shows_pass(tmp_path: Path) -> None:
-    first, *rest = (one.code for one in blocks(page("testing.md")) if "pytest_plugins" not in one.code)
-    (plugin,) = (one.code for one in blocks(page("testing.md")) if "pytest_plugins" in one.code)
+    codes = [one.code for one in blocks(page("testing.md"))]
+    (plugin,) = [code for code in codes if "pytest_plugins" in code]
     (tmp_path / "conftest.py").write_text(plugin)
-    agent = "def support_agent(ticket):\n    return 'A refund is on its way.'\n"
-    (tmp_path / "test_page.py").write_text("\n\n".join([first, agent, *rest]))
+    (tmp_path / "test_page.py").write_text("\n\n".join([AGENT, *(code for code in codes if code != plugin)]))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(f"{AGENT}\nsupport_agent(7)")])
+    nbformat.write(notebook, tmp_path / "triage.ipynb")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
-    assert "3 passed" in done.stdout, done.stdout + done.stderr
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_the_ways_to_enrich_arrive_without_a_warning(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,6 @@ system. The sources are read from the project's folder, so links are the same on
 
 from __future__ import annotations
 
-import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -84,12 +83,7 @@ def add_navigation(app: Any, docname: str, source: list[str]) -> None:
             "\n".join([f"```{{toctree}}\n:hidden:\n:caption: {title}\n", *(f"/{page}" for page in pages), "```"])
             for title, pages in NAVIGATION.items()
         )
-        source[0] = "\n\n".join([local(source[0]), *trees])
-
-
-def local(text: str) -> str:
-    """Turn addresses of files of this repository, which README.md has for package indexes, into links to the files."""
-    return re.sub(r"(?<=\]\()https?://[^\s)]+?/(?:blob|raw|tree)/[^/\s)]+/([^\s)]+)", r"\1", text)
+        source[0] = "\n\n".join([source[0], *trees])
 
 
 def setup(app: Any) -> None:
