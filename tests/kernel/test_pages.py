@@ -58,7 +58,8 @@ def examples(path: Path) -> list[Block]:
     return [one for one in found if not any(program.startswith(one.code) for program in programs)]
 
 
-pytestmark = pytest.mark.slow  # A kernel for each page, and a process for each command.
+# A kernel for each page, and a process for each command.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 RUN_BY_PYTEST = "testing.md"
 SHOWN = [path for path in PAGES if path.name != RUN_BY_PYTEST and examples(path)]
