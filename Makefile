@@ -9,6 +9,7 @@
 # make bench     the budgets, as ratios to the plain OpenTelemetry SDK in one run
 # make js-types  the types in the front end's comments, checked by TypeScript (a part of test-all; npm fetches it)
 # make release-check  build sdist and wheel, check them, and try each in empty environments of Python 3.11, 3.12 and 3.13
+# make docs      the documentation as a site, into build/docs
 # make lint      ruff, mypy, import contracts
 # make format    let ruff format the code
 # make screenshots  every state of the inline view as a picture, into screenshots/
@@ -40,7 +41,7 @@ MINUTES ?= 60
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-all test-latest fuzz lock matrix frameworks bench js-types release-check lint format readme screenshots \
+.PHONY: demo test test-all test-latest fuzz lock matrix frameworks bench docs js-types release-check lint format readme screenshots \
 	notebooks pictures chromium clean
 
 demo: $(VENV)/.demo-installed
@@ -49,7 +50,7 @@ demo: $(VENV)/.demo-installed
 test: lint chromium
 	$(PYTEST) -m "not slow"
 
-test-all: lint chromium $(VENV)/.cluster-installed
+test-all: lint chromium $(VENV)/.cluster-installed $(VENV)/.docs-installed
 	$(BIN)/python notebooks/demo.py --no-lab
 	$(PYTEST)
 	if command -v npm; then $(MAKE) js-types; fi
@@ -73,6 +74,12 @@ frameworks: $(FRAMEWORKS)/.installed $(VENV)/.dev-installed
 
 bench: $(VENV)/.dev-installed
 	$(BIN)/python -m tests.benchmarks
+
+# Every warning is an error, also a link that leads nowhere. The first page has the name under which a server looks for it.
+docs: $(VENV)/.docs-installed
+	rm -rf build/docs
+	$(BIN)/sphinx-build -q -E -W --keep-going -c notebooks/site . build/docs
+	cp build/docs/README.html build/docs/index.html
 
 js-types: $(TYPESCRIPT)/node_modules/.bin/tsc $(VENV)/.dev-installed
 	$(BIN)/python -m pytest tests/js
@@ -141,6 +148,10 @@ $(VENV)/.cluster-installed: $(VENV)/.dev-installed
 	$(BIN)/python $(PIP_INSTALL) $(call pins,$(LOCK)) --group cluster
 	touch $@
 
+$(VENV)/.docs-installed: $(VENV)/.demo-installed
+	$(BIN)/python $(PIP_INSTALL) $(call pins,$(LOCK)) --group docs
+	touch $@
+
 # One lock file for each environment: universal, so that it serves every Python from 3.11 on and every platform.
 COMPILE = $(LOCKER)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate \
 	--custom-compile-command "make lock" --output-file
@@ -148,7 +159,7 @@ COMPILE = $(LOCKER)/bin/uv pip compile --quiet --upgrade --universal --python-ve
 lock:
 	$(PYTHON) -m venv $(LOCKER)
 	$(LOCKER)/bin/python $(PIP_INSTALL) --upgrade uv
-	$(COMPILE) $(LOCK) --extra openai --group dev --group cluster --group build pyproject.toml
+	$(COMPILE) $(LOCK) --extra openai --group dev --group cluster --group docs --group build pyproject.toml
 	for pair in $(PAIRS); do $(COMPILE) tests/matrix/$$pair.lock \
 		--extra openai --group clients pyproject.toml tests/matrix/$$pair.txt || exit 1; done
 	$(COMPILE) tests/frameworks/requirements.lock pyproject.toml tests/frameworks/requirements.txt

@@ -2,8 +2,8 @@
 
 `Settings` is what decides about tracing and sending: each tracer has its own. `DisplaySettings` is what decides about a
 notebook's outputs: a process has one. Every field is one row: default, rule, environment variables, one sentence. The
-README's table, the notebook's traitlets and the checks are generated from the rows. A value comes from the argument,
-else the trait, else the environment, else the default. The rules are in `hh_jupyter.setting_rules`.
+reference, the notebook's traitlets and the checks are generated from the rows. A value comes from the argument, else
+the trait, else the environment, else the default. The rules are in `hh_jupyter.setting_rules`.
 """
 
 from __future__ import annotations
@@ -401,7 +401,7 @@ def _raise_if_unknown(name: str, called: str) -> None:
     if name in ARGUMENTS:
         return
     near = get_close_matches(name, TABLE, n=1)
-    hint = f" Did you mean {near[0]}?" if near else " The settings are listed in the README."
+    hint = f" Did you mean {near[0]}?" if near else " tracer.settings.describe() lists the settings."
     raise SettingTypeError(f"{called}: unknown setting {name}.{hint}")
 
 
@@ -472,8 +472,8 @@ def set_display_settings(settings: DisplaySettings | None) -> None:
     _display_settings = settings
 
 
-# Settings of the official client, and standard variables, that are accepted without effect. The README lists them with
-# the reasons.
+# Settings of the official client, and standard variables, that are accepted without effect. The reference lists them
+# with the reasons.
 
 UNUSED: Final[Mapping[str, str]] = {
     "There are no caches to tune.": (

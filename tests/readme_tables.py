@@ -1,22 +1,24 @@
-"""The generated tables of README and manual. `python -m tests.readme_tables --write` (`make readme`) puts them in."""
+"""The generated tables of README and manual. `python -m tests.readme_tables --write` (or `make readme`) writes them."""
 
 from __future__ import annotations
 
+import argparse
+import re
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import nbformat
 
+from hh_jupyter.__main__ import add_commands
 from hh_jupyter.notebook.instrument import OWN_TRACING, PREFERRED
 from hh_jupyter.notebook.libraries import LIBRARIES, InstrumentorFamily, Library
 from hh_jupyter.notebook.parser import SESSION_FORMS, HHParser, session_parser
 from hh_jupyter.settings import DEFAULTS, TABLE, UNUSED
 from tests.contract.surface import differences_table
+from tests.pages import DOCUMENTS, ROOT
 
-README = Path(__file__).parents[1] / "README.md"
-LIBRARIES_NOTEBOOK = README.parent / "notebooks" / "03_libraries.ipynb"
+LIBRARIES_NOTEBOOK = ROOT / "notebooks" / "03_libraries.ipynb"
 LOADING = ("%load_ext hh_jupyter", "Sets up one tracer for this kernel; prints in one line where spans are sent.")
 
 
@@ -74,6 +76,13 @@ def unused_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def commands_table() -> str:
+    """The commands of `python -m hh_jupyter`."""
+    program = "python -m hh_jupyter"
+    commands = add_commands(argparse.ArgumentParser(program)).items()
+    return _table("command", ((f"{program} {name}", parser.description or "") for name, parser in commands))
+
+
 def libraries_table() -> str:
     """The LLM libraries that `%hh instrument` knows: what traces each, and what to install for it."""
     lines = ["| library | imported as | what traces it | to install beside it |", "| --- | --- | --- | --- |"]
@@ -104,46 +113,38 @@ TABLES = {
     "settings": settings_table,
     "unused settings": unused_table,
     "differences": differences_table,
+    "commands": commands_table,
+    "libraries": libraries_table,
 }
-"""Name of a block in the README -> what stands between `<!-- name -->` and `<!-- /name -->`."""
+"""Name of a table -> what stands between `<!-- name -->` and `<!-- /name -->`, in any document."""
+
+_BLOCK = re.compile(rf"(<!-- ({'|'.join(TABLES)}) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+
+
+def tables_in(text: str) -> set[str]:
+    """The names of the tables in a document."""
+    return {match[2] for match in _BLOCK.finditer(text)}
 
 
 def with_tables(text: str) -> str:
-    """The README's text with the tables as they must be.
-
-    Raises:
-        ValueError: the README has no place for them.
-    """
-    for name, table in TABLES.items():
-        text = _with_block(text, name, table())
-    return text
+    """A document with its tables as they must be."""
+    return _BLOCK.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
 
 
 def notebook_with_table(text: str) -> str:
-    """The text of the notebook about libraries, with its table as it must be.
-
-    Raises:
-        ValueError: the notebook has no place for it.
-    """
+    """The text of the notebook about libraries, with its table as it must be."""
     notebook = nbformat.reads(text, as_version=4)
-    (cell,) = [cell for cell in notebook.cells if "<!-- libraries -->" in cell.source]
-    cell.source = _with_block(cell.source, "libraries", libraries_table())
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = with_tables(cell.source)
     return str(nbformat.writes(notebook)) + "\n"
 
 
-def _with_block(text: str, name: str, table: str) -> str:
-    before, start, rest = text.partition(f"<!-- {name} -->\n")
-    _, end, after = rest.partition(f"<!-- /{name} -->")
-    if not end:
-        raise ValueError(f"there is no block <!-- {name} --> ... <!-- /{name} -->")
-    return before + start + table + end + after
-
-
 if __name__ == "__main__":
-    for path, generated in ((README, with_tables), (LIBRARIES_NOTEBOOK, notebook_with_table)):
-        current = path.read_text(encoding="utf-8")
-        wanted = generated(current)
-        if "--write" in sys.argv:
-            path.write_text(wanted, encoding="utf-8")
-        elif wanted != current:
-            sys.exit(f"{path.name} is stale: make readme")
+    stale = {path: new for path in DOCUMENTS if (new := with_tables(old := path.read_text("utf-8"))) != old}
+    if (new := notebook_with_table(old := LIBRARIES_NOTEBOOK.read_text("utf-8"))) != old:
+        stale[LIBRARIES_NOTEBOOK] = new
+    if "--write" not in sys.argv and stale:
+        sys.exit(f"stale: {', '.join(path.name for path in stale)}. Run: make readme")
+    for path, text in stale.items():
+        path.write_text(text, encoding="utf-8")

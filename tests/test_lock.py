@@ -51,7 +51,7 @@ def missing(wanted: list[str], lock: Path, python: str) -> list[str]:
 def test_the_lock_file_has_a_version_of_every_requirement(python: str) -> None:
     wanted = [
         *PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["openai"],
-        *group("dev"), *group("cluster"), *group("build"),
+        *group("dev"), *group("cluster"), *group("docs"), *group("build"),
     ]  # fmt: skip
     assert not missing(wanted, ROOT / "requirements.lock", python), "run `make lock`"
 

@@ -61,7 +61,13 @@ def test_names_ids_hashes_and_models_that_look_like_tokens_stay(text: str) -> No
 
 def documents() -> list[Path]:
     found = [ROOT / "README.md", ROOT / "CHANGELOG.md"]
-    return [*found, *ROOT.glob("hh_jupyter/**/*.py"), *ROOT.glob("hh_jupyter/**/*.js"), *ROOT.glob("notebooks/*.ipynb")]
+    return [
+        *found,
+        *ROOT.glob("hh_jupyter/**/*.py"),
+        *ROOT.glob("hh_jupyter/**/*.js"),
+        *ROOT.glob("notebooks/*.ipynb"),
+        *ROOT.glob("notebooks/*.md"),
+    ]
 
 
 def test_nothing_in_prose_code_and_notebooks_is_taken_for_a_secret() -> None:

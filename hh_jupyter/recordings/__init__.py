@@ -27,7 +27,7 @@ def recording(
     hosts: Iterable[str] = (),
     ignore: Iterable[str] = (),
 ) -> Iterator[Recorder | None]:
-    """Answer model requests from a file, and record those that are not in it yet.
+    """Answer model requests from a file, and record those that are not in it yet::
 
         with hh_jupyter.recording("triage.jsonl"):
             reply = agent(ticket)  # The second time without a request, and with the same answers.

@@ -1,4 +1,4 @@
-"""A test kit for traced code: capture its spans, run a notebook as a test, or send to a stand-in for the backend.
+"""A test kit for traced code: capture its spans, run a notebook as a test, or send to a stand-in for the backend::
 
     with capture_spans() as spans:
         answer("What is OTLP?")

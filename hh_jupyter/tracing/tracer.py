@@ -72,7 +72,7 @@ class HoneyHiveTracer:
     Args:
         config, session_config, evaluation_config: dicts or the official SDK's config objects, with its precedence:
             a later one overrides an earlier one, and a keyword overrides all of them.
-        settings: any setting in the README's table, by name; None means not set.
+        settings: any setting of the reference, by name; None means not set.
 
     Raises:
         SettingTypeError: an unknown setting, or a value of the wrong type.

@@ -3,7 +3,7 @@
 Every name, parameter and setting of `tests/data/surface/honeyhive-1.7.0.json` stands here exactly once: a call
 `f(a, b)` in `SAME` stands for the name `f` and the parameters `f(a)` and `f(b)`; settings of the tracer are
 `init(name)`. What is the same is importable from `hh_jupyter`, types of results only from
-`hh_jupyter.experiments`. The README's section "Coming from honeyhive" is made from `OTHERS`.
+`hh_jupyter.experiments`. The table of the page `notebooks/from-honeyhive.md` is made from `OTHERS`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hh_jupyter.settings import UNUSED
 
 
 class Mark(enum.Enum):
-    """What became of something official; the value is the README's word."""
+    """What became of something official; the value is the word in the page."""
 
     SAME = "same"
     IGNORED = "accepted and ignored"
@@ -119,7 +119,7 @@ IGNORED_SETTINGS: Final = [
     "disable_http_tracing",
     "link_carrier",
 ]
-"""Accepted without effect; the reasons are in `hh_jupyter.settings`, from which the README tells them."""
+"""Accepted without effect; the reasons are in `hh_jupyter.settings`, from which the reference takes them."""
 
 OTHERS: Final = (
     Other(
@@ -247,7 +247,7 @@ def _entries() -> Iterator[tuple[str, Mark, str]]:
 
 
 def differences_table() -> str:
-    """What is not the same, in Markdown, for the README; settings have a table of their own there."""
+    """What is not the same, in Markdown, for the page; settings have tables of their own in the reference."""
     lines = ["| honeyhive | here | |", "| --- | --- | --- |"]
     for other in OTHERS:
         names = ", ".join(f"`{name}`" for name in other.names.split())

@@ -17,7 +17,7 @@ import hh_jupyter.experiments
 from hh_jupyter import settings
 from hh_jupyter.settings import DEFAULTS, TABLE
 from tests.contract.surface import OTHER_DEFAULTS, OTHERS, PARAMETER, Mark, official, table
-from tests.readme_tables import README
+from tests.pages import page
 
 DATA = json.loads((Path(__file__).parents[1] / "data/surface/honeyhive-1.7.0.json").read_text(encoding="utf-8"))
 MARKS = table()
@@ -157,11 +157,10 @@ def test_every_name_of_ours_is_importable() -> None:
         assert [name for name in module.__all__ if not hasattr(importlib.import_module(module.__name__), name)] == []
 
 
-def test_the_readme_says_truly_what_is_importable_from_where() -> None:
+def test_the_page_says_truly_what_is_importable_from_where() -> None:
     same = {name for name in CALLS if MARKS[name][0] is Mark.SAME and "." not in name}
     elsewhere = sorted(same - set(hh_jupyter.__all__))
     assert elsewhere == sorted(same & set(hh_jupyter.experiments.__all__) - set(hh_jupyter.__all__))
     said = " and ".join(f"`{name}`" for name in elsewhere)
-    assert f"Only the types of results, {said}, are in `hh_jupyter.experiments`." in " ".join(
-        README.read_text().split()
-    )
+    text = " ".join(page("from-honeyhive.md").split())
+    assert f"The only exceptions are the types of results, {said}, which are in `hh_jupyter.experiments`." in text

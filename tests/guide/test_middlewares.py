@@ -1,4 +1,4 @@
-"""The programs of the README whose sessions are started by a middleware."""
+"""The programs of the page on services whose sessions are started by a middleware."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from hh_jupyter import SpanList
 from hh_jupyter.testing import Backend, NotebookError, run_notebook
 from tests.fake_llm import FakeLLM
-from tests.readme_tables import README
+from tests.pages import blocks, page
 
 SETUP = """\
 import openai
@@ -54,7 +53,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLM]:
         yield server
 
 
-def test_the_example_of_the_readme_runs_offline(fake: FakeLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_the_page_runs_offline(fake: FakeLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "triage.ipynb", *TRIAGE)
     before = path.read_bytes()
     recorded = run_notebook(path, replay="auto")
@@ -70,7 +69,7 @@ def test_the_example_of_the_readme_runs_offline(fake: FakeLLM, tmp_path: Path, m
         found.append(run_notebook(name))
         return found[-1]
 
-    _test_of_the_readme(run)()
+    _test_of_the_page(run)()
 
     (replayed,) = found
     assert replayed.totals.replayed_calls == replayed.totals.llm_calls == 2
@@ -83,12 +82,10 @@ def test_the_example_of_the_readme_runs_offline(fake: FakeLLM, tmp_path: Path, m
     assert path.read_bytes() == before
 
 
-def _test_of_the_readme(runs: Callable[..., SpanList]) -> Callable[[], None]:
-    beginning = "becomes a regression test that runs offline:\n\n```python\n"
-    block = re.search(f"{beginning}(.*?)```", README.read_text("utf-8"), re.DOTALL)
-    assert block
+def _test_of_the_page(runs: Callable[..., SpanList]) -> Callable[[], None]:
+    (code,) = [block.code for block in blocks(page("testing.md")) if "run_notebook" in block.code]
     names: dict[str, Any] = {}
-    exec(block[1], names)
+    exec(code, names)
     names["run_notebook"] = runs
     (test,) = [value for name, value in names.items() if name.startswith("test_")]
     return test  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""The README's section on runtimes shows the programs of this folder word for word."""
+"""The page on services shows the programs of this folder word for word."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.guide.conftest import source_of
-from tests.readme_tables import README
+from tests.pages import blocks, page
 
 TITLE = "## Where to initialise"
 SHOWN = (
@@ -25,10 +25,10 @@ SHOWN = (
 
 
 def test_each_code_block_is_the_beginning_of_a_tested_program() -> None:
-    section = README.read_text("utf-8").partition(f"\n{TITLE}\n")[2].partition("\n## ")[0]
-    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    assert len(blocks) == len(SHOWN), f"README.md: {TITLE}"
-    for block, name in zip(blocks, SHOWN, strict=True):
+    section = page("services.md").partition(f"\n{TITLE}\n")[2].partition("\n## ")[0]
+    shown = [block.code for block in blocks(section)]
+    assert len(shown) == len(SHOWN), f"services.md: {TITLE}"
+    for block, name in zip(shown, SHOWN, strict=True):
         assert source_of(name).startswith(block), f"the block of {name} is not the beginning of that program"
 
 
