@@ -17,7 +17,7 @@ import pytest
 import hh_jupyter
 from hh_jupyter.testing import Backend
 from tests.pages import DOCUMENTS, PAGES, ROOT, anchors, blocks, page, without_code
-from tests.readme_tables import TABLES, tables_in, with_tables
+from tests.readme_tables import LIBRARIES_NOTEBOOK, TABLES, tables_in, with_tables
 
 documents = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 
@@ -35,7 +35,9 @@ def test_the_tables_are_those_in_the_code(path: Path) -> None:
 
 
 def test_every_table_is_in_a_page() -> None:
-    assert set.union(*(tables_in(path.read_text("utf-8")) for path in PAGES)) == set(TABLES)
+    in_notebook = "".join(cell.source for cell in nbformat.read(LIBRARIES_NOTEBOOK, as_version=4).cells)
+    texts = [in_notebook, *(path.read_text("utf-8") for path in PAGES)]
+    assert set.union(*map(tables_in, texts)) == set(TABLES)
 
 
 @documents
@@ -109,7 +111,7 @@ def test_the_python_examples_compile(path: Path) -> None:
             compile(block.code, f"{path.name} block {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@documents
 def test_every_block_of_a_page_is_run_or_says_why_not(path: Path) -> None:
     found = list(blocks(path.read_text("utf-8")))
     assert [one.language for one in found if one.language not in LANGUAGES] == []

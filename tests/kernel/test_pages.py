@@ -1,4 +1,4 @@
-"""The examples of the pages in notebooks/ run, in the order of the page, in a real kernel and a real shell."""
+"""The examples of README.md and of the pages in notebooks/ run, in the order of the page, in a real kernel and a real shell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tests.fake_llm import FakeLLM
 from tests.guide.serving import PROGRAMS
 from tests.kernel.driver import Kernel, kernel_with
-from tests.pages import PAGES, Block, blocks
+from tests.pages import DOCUMENTS, Block, blocks
 
 SUPPORT = """
 import hh_jupyter, openai
@@ -62,7 +62,7 @@ def examples(path: Path) -> list[Block]:
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 RUN_BY_PYTEST = "testing.md"
-SHOWN = [path for path in PAGES if path.name != RUN_BY_PYTEST and examples(path)]
+SHOWN = [path for path in DOCUMENTS if path.name != RUN_BY_PYTEST and examples(path)]
 
 
 @pytest.mark.parametrize("path", SHOWN, ids=lambda path: path.name)
