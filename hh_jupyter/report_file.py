@@ -25,6 +25,7 @@ from hh_jupyter.display.content import span_details
 from hh_jupyter.display.format import clean, count, shorten
 from hh_jupyter.display.html import escape, render
 from hh_jupyter.display.media import ImageCollector
+from hh_jupyter.display.preview import preview
 from hh_jupyter.display.view import CellView
 from hh_jupyter.export import otlp
 from hh_jupyter.otlp_files import page_data
@@ -183,6 +184,8 @@ def _json(value: Any) -> bytes:
 def _details(record: ForeignRecord, details: SpanDetails | None) -> dict[str, Any]:
     images = ImageCollector()
     found = span_details(record, details, images) if details is not None else {}
+    if shown := preview(record, details):
+        found["preview"] = shown
     return {**found, **({"images": [base64.b64encode(one).decode() for one in images.taken]} if images.taken else {})}
 
 
@@ -228,7 +231,7 @@ header p { margin: 2px 0; opacity: .8; }
 h1 { margin: 0; font-size: 18px; }
 h2 { margin: 0 0 4px; font-size: 14px; }
 .hh-output { margin: 0 0 14px !important; }
-[data-focus="python"] { display: none; }
+[data-focus="python"], .hh-feedback { display: none !important; }
 @media (prefers-color-scheme: dark) { body { background: #0f1115; color: #e4e7ec; } }
 @media print {
   :root { color-scheme: light; }

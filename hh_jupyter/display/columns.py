@@ -116,9 +116,18 @@ def encode_rows(view: CellView) -> tuple[dict[str, Any], list[bytes]]:
         "kinds": kinds.texts,
         "models": models.texts,
         "tags": {str(index): tag for index, node in enumerate(nodes) if (tag := error_tag(node))},
+        "rated": {str(index): mark for index, node in enumerate(nodes) if (mark := _rating(node))},
         "replays": {str(index): note for index, node in enumerate(nodes) if (note := replayed_note(node))},
     }
     return described, [_little_endian(items) for _, _, items in columns]
+
+
+def _rating(node: SpanNode) -> str:
+    """Return how the row marks that there is feedback: up, down, or note; empty without any."""
+    if not node.record.facts.feedback:
+        return ""
+    ok = dict(node.record.facts.feedback).get("ok")
+    return "up" if ok is True else "down" if ok is False else "note"
 
 
 def _index_column(name: str, indexes: list[int]) -> tuple[str, str, array[Any]]:

@@ -107,6 +107,8 @@ def span_details(record: SpanRecord, details: SpanDetails, images: ImageCollecto
         "finish_reason": parsed.finish_reason,
         "error": _error(record.error, details) if record.error else None,
         "messages": _messages(parsed, details.attributes, images),
+        "params": plain(parsed.params) or None,
+        "tools": [plain(tool) for tool in parsed.tools_offered],
         "documents": [plain(document) for document in parsed.documents],
         "metrics": plain(parsed.metrics) or None,
         "feedback": plain(parsed.feedback) or None,

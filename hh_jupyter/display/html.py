@@ -91,15 +91,22 @@ _INDENT: Final = SPACE * 4
 _MAX_INDENT_LEVELS: Final = 10
 
 
-def table(tree: SpanTree, rows: Sequence[TreeRow], *, feedback: bool = False) -> str:
+def table(
+    tree: SpanTree,
+    rows: Sequence[TreeRow],
+    *,
+    feedback: bool = False,
+    previews: Mapping[int, str] = MappingProxyType({}),
+) -> str:
     """Return a table of the rows. Each row is on its own line, so that diffs of saved notebooks stay small.
 
     Args:
         tree: the tree.
         rows: its rows to show.
         feedback: add the feedback on the spans.
+        previews: what rows show of the content of their spans, by span id.
     """
-    texts = [describe_row(row, feedback=feedback) for row in rows]
+    texts = [describe_row(row, feedback=feedback, previews=previews) for row in rows]
     tokens = any(text.tokens for text in texts)
     head = [("Span", "38%" if tokens else "47%", "left"), ("Time", "13%", "right")]
     head += [("Tokens", "9%", "right")] if tokens else []
@@ -151,7 +158,7 @@ def _label(row: TreeRow, text: RowText) -> str:
         name = f"{MARKS['cancelled']} {name}"
     elif row.node.error == "caught":
         name = f"! {name}"
-    extra = " ".join(filter(None, (escape(text.model), escape(text.tag), text.replayed)))
+    extra = " ".join(filter(None, (escape(text.preview or text.model), escape(text.tag), text.replayed)))
     small = f' <span style="{_SMALL}">{extra}</span>' if extra else ""
     return f"{indent}{_kind(text)} {name}{small}{_chips(text)}"
 
@@ -261,7 +268,11 @@ _CONTENT_MARK: Final = "<!-- content -->"
 def _page(view: CellView, shown: Sequence[TreeRow]) -> str:
     hidden = hidden_spans(view.tree, shown)
     one, feedback = len(view.tree.nodes) == 1, view.content_requested
-    spans = single(shown[0], feedback=feedback) if one else table(view.tree, shown, feedback=feedback)
+    spans = (
+        single(shown[0], feedback=feedback)
+        if one
+        else table(view.tree, shown, feedback=feedback, previews=view.previews)
+    )
     body = f"{_error(view)}{spans}{_CONTENT_MARK}\n{_footer(view, hidden)}"
     style = f"{ROOT_STYLE};padding:0 0 0 10px"
     return (

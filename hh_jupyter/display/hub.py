@@ -8,6 +8,9 @@ Its front end (`static/hub.js`) finds the outputs in the page and requests their
     {type: python, number, view, span}              {type: answer, number, value: code or null}
     {type: diff, number, view, old, new}            {type: answer, number, value: diff, pending or null}
     {type: diff_span, number, diff, row}            {type: answer, number, value: texts, pending or null}
+    {type: previews, number, view, spans}           {type: answer, number, value: text by span}
+    {type: search, number, view, text}              {type: answer, number, value: hits by span and rest, or null}
+    {type: feedback, number, view, span, given}     {type: answer, number, value: text if it failed, else null}
     {type: send | save, number, view}               {type: answer, number, value: text}
     {type: visibility, visible}
     {type: reopen}
@@ -30,7 +33,7 @@ import json
 import logging
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Protocol
@@ -45,6 +48,7 @@ from hh_jupyter.records.tree import SpanNode
 MODULES = (
     "dom",
     "trace",
+    "search",
     "list",
     "tree",
     "content",
@@ -63,8 +67,16 @@ MODULES = (
 
 _LOADER = """const packed = "{packed}";
 async function unpack() {{
-  const bytes = Uint8Array.from(atob(packed), (char) => char.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const bytes = new DataView(new ArrayBuffer(packed.length / 5 * 4));
+  for (let i = 0; i < packed.length; i += 5) {{
+    let number = 0;
+    for (let j = i; j < i + 5; j += 1) {{
+      const code = packed.charCodeAt(j);
+      number = number * 85 + code - (code > 92 ? 36 : 35);
+    }}
+    bytes.setUint32(i / 5 * 4, number);
+  }}
+  const stream = new Blob([bytes.buffer.slice(0, {length})]).stream().pipeThrough(new DecompressionStream("deflate"));
   const url = URL.createObjectURL(new Blob([await new Response(stream).text()], {{ type: "text/javascript" }}));
   const module = await import(url);
   URL.revokeObjectURL(url);
@@ -117,7 +129,19 @@ def packed_front_end() -> str:
     (tests/browser/test_big_lab.py).
     """
     code = f"{front_end_module()}\nexport const style = {json.dumps(front_end_style())};"
-    return _LOADER.format(packed=base64.b64encode(zlib.compress(code.encode(), 9)).decode())
+    data = zlib.compress(code.encode(), 9)
+    return _LOADER.format(packed=_as_text(data), length=len(data))
+
+
+def _as_text(data: bytes) -> str:
+    """Return bytes as the characters # to x without the backslash, five for four bytes: base64 takes 6% more."""
+    padded = data + bytes(-len(data) % 4)
+    digits = bytes(number + (35 if number < 57 else 36) for number in range(85))
+    return base64.b85encode(padded).translate(bytes.maketrans(_BASE85, digits)).decode()
+
+
+_BASE85: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
+"""The characters of `base64.b85encode` in the order of their values."""
 
 
 @cache
@@ -148,6 +172,13 @@ MAX_SPANS_OF_CALL: Final = 8
 
 MAX_REOPENS: Final = 5
 """Maximum number of models created again for a page that receives no messages."""
+
+MAX_PREVIEWS: Final = 100
+"""Maximum number of rows in one request; a page shows about 30."""
+
+MAX_SEARCHED: Final = 1_000
+MAX_NOTE: Final = 2_000
+"""Characters of a text to search for, and of a note."""
 
 Reply = tuple[dict[str, Any], list[bytes]]
 
@@ -184,6 +215,28 @@ class ViewSource(Protocol):
         Args:
             diff_id: id of the difference.
             row: index of the span's row.
+        """
+
+    def previews(self, view_id: str, span_ids: Sequence[str]) -> dict[str, str]:
+        """Return what the rows of some spans show of their content, by span id in hexadecimal."""
+
+    def search(self, view_id: str, text: str) -> dict[str, Any] | None:
+        """Return `hits`, their number by span id in hexadecimal, and `left`, the spans that are still to be read.
+
+        None if the view is unknown.
+
+        Args:
+            view_id: id of the view.
+            text: plain text; empty if the user is about to search.
+        """
+
+    def feedback(self, view_id: str, span_id: str, given: Mapping[str, Any]) -> str:
+        """Give feedback to a span. Returns why it could not be saved; empty if it was.
+
+        Args:
+            view_id: id of the view.
+            span_id: id of the span, in hexadecimal.
+            given: values by name; None takes back what was given.
         """
 
     def send(self) -> str:
@@ -288,17 +341,8 @@ class Hub:
             images = ImageCollector()
             details = source.details(str(content["view"]), str(content["span"]), images)
             return _answer(content, details, images.taken)
-        if kind == "python":
-            return _answer(content, source.python(str(content["view"]), str(content["span"])))
-        if kind == "diff":
-            runs = (None if content[key] is None else str(content[key]) for key in ("old", "new"))
-            return _answer(content, source.diff(str(content["view"]), *runs))
-        if kind == "diff_span":
-            return _answer(content, source.diff_span(str(content["diff"]), int(content["row"])))
-        if kind == "send":
-            return _answer(content, source.send())
-        if kind == "save":
-            return _answer(content, source.save(str(content["view"])))
+        if kind in _ANSWERS:
+            return _answer(content, _ANSWERS[kind](source, content))
         if kind == "visibility":
             self.page_visible = bool(content["visible"])
             self.visibility_reports += 1
@@ -368,6 +412,32 @@ def send(model: Any, content: dict[str, Any], buffers: Sequence[bytes] = ()) -> 
 
 def _let_page_choose_shell(model: Any) -> None:
     getattr(model.comm, "__dict__", {}).pop("_reply_subshell_id", None)
+
+
+_RUNS: Final = ("old", "new")
+_ANSWERS: Final[Mapping[str, Callable[[ViewSource, Mapping[str, Any]], Any]]] = {
+    "python": lambda source, of: source.python(str(of["view"]), str(of["span"])),
+    "diff": lambda source, of: source.diff(
+        str(of["view"]), *(None if of[run] is None else str(of[run]) for run in _RUNS)
+    ),
+    "diff_span": lambda source, of: source.diff_span(str(of["diff"]), int(of["row"])),
+    "previews": lambda source, of: source.previews(str(of["view"]), [*map(str, of["spans"][:MAX_PREVIEWS])]),
+    "search": lambda source, of: source.search(str(of["view"]), str(of["text"])[:MAX_SEARCHED]),
+    "feedback": lambda source, of: source.feedback(str(of["view"]), str(of["span"]), _feedback(of["given"])),
+    "send": lambda source, of: source.send(),
+    "save": lambda source, of: source.save(str(of["view"])),
+}
+"""Requests that are answered by a value, and how the source gives it."""
+
+
+def _feedback(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the feedback that a page may give: `ok` and `note`."""
+    found: dict[str, Any] = {}
+    if "ok" in given:
+        found["ok"] = given["ok"] if isinstance(given["ok"], bool) else None
+    if "note" in given:
+        found["note"] = str(given["note"] or "").strip()[:MAX_NOTE] or None
+    return found
 
 
 def _answer(content: Mapping[str, Any], value: Any, buffers: Sequence[bytes] = ()) -> Reply:

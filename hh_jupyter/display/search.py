@@ -7,9 +7,12 @@ and decides.
 
 from __future__ import annotations
 
+import math
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -18,6 +21,7 @@ from hh_jupyter.conventions import content
 from hh_jupyter.conventions.facts import Message, SpanContent, parsed
 from hh_jupyter.display import media
 from hh_jupyter.display.format import clean
+from hh_jupyter.records.calls import key_of
 from hh_jupyter.records.record import SpanDetails, SpanRecord
 
 BEFORE: Final = 40
@@ -204,6 +208,128 @@ def _attribute_places(details: SpanDetails) -> Iterator[Place]:
     for link in details.links:
         yield "link", link.get("attributes")
     yield "status", details.status_message
+
+
+# All spans of a view at once.
+
+MAX_INDEXED: Final = 32_000_000
+"""Maximum characters that an index keeps; spans that do not fit are searched by name only."""
+
+MAX_LEAF: Final = 100_000
+"""Characters of one text that displays show."""
+
+READ_AT_ONCE: Final = 200
+"""Spans whose content is read before the clock is looked at: about 20 ms."""
+
+_APART: Final = "\0"
+"""Between two texts: no hit reaches from one into the next."""
+
+Load = Callable[[Sequence[SpanRecord]], Mapping[tuple[int, int], SpanDetails]]
+Indexed = tuple[SpanRecord, str, str]
+"""A record, its texts above the attributes, and those in its attributes, in lower case and with single spaces."""
+
+
+class TextIndex:
+    """The texts of the spans of a view, which the search field of the live view counts hits in.
+
+    Reading the content of 10,000 spans takes a second, counting the hits in their texts a hundredth of that. The texts
+    of the view that was searched last are kept; those of records that have changed are read again. Thread-safe.
+
+    Args:
+        load: returns the details of records by trace and span id, as far as they are kept.
+    """
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._lock = threading.Lock()
+        self._texts: dict[tuple[int, int], Indexed] = {}
+
+    def counts(self, records: Sequence[SpanRecord], text: str, seconds: float = math.inf) -> tuple[dict[int, int], int]:
+        """Return the number of hits by span id, of the spans that have some, and how many spans are still to be read.
+
+        As in `SearchText.hits`, attributes count if there is no hit above them: they hold the same texts.
+
+        Args:
+            records: all spans of the view.
+            text: plain text, in any case; empty to prepare the search only.
+            seconds: stop to read after this time, so that other requests are answered; the next call goes on.
+        """
+        wanted = _folded(text)
+        with self._lock:
+            rows = self._read(records, time.monotonic() + seconds)
+        found = {
+            record.span_id: shown.count(wanted) or attributes.count(wanted)
+            for record, shown, attributes in (rows if wanted else ())
+            if wanted in shown or wanted in attributes
+        }
+        return found, len(records) - len(rows)
+
+    def _read(self, records: Sequence[SpanRecord], until: float) -> list[Indexed]:
+        known = self._texts
+        missing = [record for record in records if known.get(key_of(record), (None,))[0] is not record]
+        read: dict[tuple[int, int], Indexed] = {}
+        for start in range(0, len(missing), READ_AT_ONCE):
+            some = missing[start : start + READ_AT_ONCE]
+            details = self._load(some)
+            read |= {key_of(record): _indexed(record, details.get(key_of(record))) for record in some}
+            if time.monotonic() > until:
+                break
+        current = {**known, **read}
+        rows = [row for one in records if (row := current.get(key_of(one))) is not None and row[0] is one]
+        kept, left = {}, MAX_INDEXED
+        for row in rows:
+            left -= len(row[1]) + len(row[2])
+            kept[key_of(row[0])] = row if left >= 0 else (row[0], row[1].partition(_APART)[0], "")
+        self._texts = kept
+        return [kept[key_of(row[0])] for row in rows]
+
+
+REPLY_SECONDS: Final = 0.3
+"""A page that waits for longer without a message takes the kernel for dead after 2 seconds."""
+
+
+def search_reply(index: TextIndex, records: Sequence[SpanRecord], text: str) -> dict[str, Any]:
+    """Return the answer to a page: `hits` by span id in hexadecimal, and how many spans are `left` to be read."""
+    hits, left = index.counts(records, text, REPLY_SECONDS)
+    return {"hits": {f"{span_id:016x}": number for span_id, number in hits.items()}, "left": left}
+
+
+def _indexed(record: SpanRecord, details: SpanDetails | None) -> Indexed:
+    if details is None:
+        return record, _joined(_record_places(record)), ""
+    shown = content(details.attributes, details.events)
+    above = _joined(_all(_record_places(record), _content_places(shown)))
+    return record, above, _joined(_attribute_places(details), above)
+
+
+def _joined(places: Iterator[Place], above: str = "") -> str:
+    """Return the texts of places in one, without those that are also above."""
+    texts = (_folded(media.without_base64(leaf)) for _, value in places for leaf in _leaves(value, 0))
+    return _APART.join(text for text in texts if text not in above)
+
+
+def _folded(text: str) -> str:
+    return " ".join(text[:MAX_LEAF].lower().split())
+
+
+def _leaves(value: Any, depth: int) -> Iterator[str]:
+    """Yield the texts in a value, as displays show them: JSON with escapes is read."""
+    if isinstance(value, str):
+        escaped = "\\" in value and value.lstrip()[:1] in _OPENING and depth < MAX_DEPTH
+        inner = parsed(value.strip()) if escaped else value
+        if isinstance(inner, str):
+            yield value
+        else:
+            yield from _leaves(inner, depth + 1)
+    elif isinstance(value, Mapping) and depth < MAX_DEPTH:
+        for key, item in value.items():
+            yield str(key)
+            yield from _leaves(item, depth + 1)
+    elif isinstance(value, Sequence) and not isinstance(value, bytes) and depth < MAX_DEPTH:
+        for item in value:
+            yield from _leaves(item, depth + 1)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield str(value)
 
 
 # How characters may be encoded in the bytes of a request: as UTF-8, or escaped in JSON or in a Python literal.

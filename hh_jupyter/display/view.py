@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Final, Literal
 
 from hh_jupyter.display import format as fmt
@@ -78,6 +79,7 @@ class CellView:
         evicted: number of spans of the cell that are no longer in memory and therefore not in the tree.
         errors_only: show only rows with an error and the rows that lead to one.
         detail: how much span content is in `content`: "summary" none, "preview" the beginnings, "full" all of it.
+        previews: what rows show of the content of their spans, by span id; empty unless content is to be saved.
         content: messages, inputs and outputs of spans. Text shows them only if `content_requested`: it stays short.
         content_omitted: number of spans whose content is left out of `content`.
         content_requested: a command requested this view, with this detail.
@@ -109,6 +111,7 @@ class CellView:
     evicted: int = 0
     errors_only: bool = False
     detail: Detail = "summary"
+    previews: Mapping[int, str] = field(default_factory=dict)
     content: tuple[ContentBlock, ...] = ()
     content_omitted: int = 0
     content_requested: bool = False
@@ -398,6 +401,7 @@ class RowText:
         spread: distribution of the durations of a fold. Example: "p50 57 ms, p95 78 ms, max 78 ms, sum 684 ms".
         feedback: a chip for each feedback, name and value, if a command requested the view: it may hold what users
             wrote. Example: ("stars 5", "ok False").
+        preview: what the row shows of the span's content, in place of the model. Example: "city=Oslo k=4".
     """
 
     kind: str
@@ -410,18 +414,22 @@ class RowText:
     replayed: str = ""
     spread: str = ""
     feedback: tuple[str, ...] = ()
+    preview: str = ""
 
 
 MAX_CHIPS: Final = 4
 CHIP_LENGTH: Final = 40
 
 
-def describe_row(row: TreeRow, *, feedback: bool = False) -> RowText:
+def describe_row(
+    row: TreeRow, *, feedback: bool = False, previews: Mapping[int, str] = MappingProxyType({})
+) -> RowText:
     """Return the texts of a row.
 
     Args:
         row: the row.
         feedback: include the feedback on its spans.
+        previews: what rows show of the content of their spans, by span id.
     """
     record = row.node.record
     tokens = row.tokens
@@ -441,6 +449,7 @@ def describe_row(row: TreeRow, *, feedback: bool = False) -> RowText:
         replayed=_replayed_items(row.items) if row.items else replayed_note(row.node),
         spread=_spread(row) if row.items else "",
         feedback=_feedback_chips(row) if feedback else (),
+        preview="" if row.items else previews.get(record.span_id, ""),
     )
 
 

@@ -227,20 +227,30 @@ class Exporter:
         """Add an event to a span that was put before. It is sent only if the span is not finalized yet."""
         _pipeline.worker.put((self._plan, None, late))
 
-    def request(self, kind: Kind, session_id: str, document: Mapping[str, Any], *, defer: bool = False) -> None:
+    def request(
+        self,
+        kind: Kind,
+        session_id: str,
+        document: Mapping[str, Any],
+        *,
+        defer: bool = False,
+        about: tuple[int, int] | None = None,
+    ) -> None:
         """Send a request; it is redacted as spans are.
 
         Args:
             session_id: id of the session or event; requests with the same id keep their order.
             document: plain data that JSON can represent.
             defer: hold it back until the session's first span or update, and send it before that.
+            about: trace id and span id of the span that shows the feedback in it.
         """
-        request = Request(kind, session_id, document, defer)
+        request = Request(kind, session_id, document, defer, about)
         if not remote.keep_request(request):
             self._put_request(request)
 
     def _put_request(self, request: Request) -> None:
-        kept = self._plan.keeps_requests or request.kind == "event_update"  # An update changes what is shown, too.
+        shown = request.kind == "event_update" or request.about is not None  # It changes what is shown, too.
+        kept = self._plan.keeps_requests or shown
         if self._running and self._closed is None and kept:
             _pipeline.worker.put((self._plan, None, request))
 

@@ -152,12 +152,18 @@ class Finalizer:
             _change(record, add, store, log, redacted)
 
     def add_updates(self, updates: Sequence[Request], store: BodyStore, log: SpanLog) -> None:
-        """Add the fields of each event update, redacted, to the stored copy of the span that it is about."""
+        """Add the fields of each event update, redacted, to the stored copy of the span that it is about.
+
+        Of an event that is not the span's own, the span gets the feedback only.
+        """
         for request in updates:
-            record = log.find_event(request.session_id)
+            record = log.find(*request.about) if request.about else log.find_event(request.session_id)
             if record is None:
                 continue
-            attributes = otlp.update_attributes(self._policy.redactor.document(request.document))
+            document = self._policy.redactor.document(request.document)
+            if request.about:
+                document = {"feedback": document.get("event", document).get("feedback")}
+            attributes = otlp.update_attributes(document)
             add = functools.partial(
                 otlp.with_attributes, trace_id=record.trace_id, span_id=record.span_id, attributes=attributes
             )

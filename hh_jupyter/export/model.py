@@ -94,12 +94,14 @@ class Request(NamedTuple):
         session_id: id of the session or event; requests with the same id keep their order.
         document: JSON-compatible data.
         defer: send it only before the session's first span or update.
+        about: trace id and span id of the span that the event is about, if the span's event has no id of its own.
     """
 
     kind: Kind
     session_id: str
     document: Mapping[str, Any]
     defer: bool = False
+    about: tuple[int, int] | None = None
 
 
 class Row:

@@ -131,7 +131,7 @@ def with_attributes(body: bytes, trace_id: int, span_id: int, attributes: Mappin
         body: the request.
         trace_id: trace id of the span.
         span_id: id of the span.
-        attributes: replace those of the same key.
+        attributes: replace those of the same key; None removes one.
     """
     request, span = _find(body, trace_id, span_id)
     if span is None:
@@ -139,17 +139,22 @@ def with_attributes(body: bytes, trace_id: int, span_id: int, attributes: Mappin
     others = [pair for pair in span.attributes if pair.key not in attributes]
     del span.attributes[:]
     span.attributes.extend(others)
-    write_attributes(span.attributes, attributes)
+    write_attributes(span.attributes, {key: value for key, value in attributes.items() if value is not None})
     return bytes(request.SerializeToString())
 
 
 def update_attributes(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the span attributes that stand for the fields of an event update, such as metrics and feedback."""
-    return {
-        key: value
-        for name, prefix in keys.NAMESPACES.items()
-        for key, value in flatten(prefix, document.get(name)).items()
-    }
+    """Return the span attributes that stand for the fields of an event update, such as metrics and feedback.
+
+    An entry that the update sets to null is None: it is taken back.
+    """
+    found: dict[str, Any] = {}
+    for name, prefix in keys.NAMESPACES.items():
+        value = document.get(name)
+        found |= flatten(prefix, value)
+        if isinstance(value, Mapping):
+            found |= {f"{prefix}.{key}": None for key, item in value.items() if item is None}
+    return found
 
 
 def with_updates(body: bytes, updates: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:

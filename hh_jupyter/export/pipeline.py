@@ -126,7 +126,7 @@ class Pipeline:
         for plan, parts in spans.items():
             self._export_guarded(plan, partial(self._export_spans, plan, *parts))
         for plan, some in requests.items():
-            self._show_updates(plan, [request for request in some if request.kind == "event_update"])
+            self._show_updates(plan, [one for one in some if one.kind == "event_update" or one.about is not None])
         with self.all.changed:
             busy = any(True for one in self.all.active for _ in one.unsettled())
         if busy:

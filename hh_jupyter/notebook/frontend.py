@@ -7,7 +7,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.sdk.trace import Span
@@ -172,6 +172,11 @@ class RunningCells:
             if record.span_id == span_id:
                 return record, self._log.details(record)
         return None
+
+    def records(self, view_id: str) -> Sequence[SpanRecord] | None:
+        """Return the records of the spans of a running cell that have ended; None if it does not run."""
+        cell = next((cell for cell in self._cells.values() if cell.view_id == view_id), None)
+        return None if cell is None else self._log.records(cell=cell.frame.key)
 
     def close(self) -> None:
         """End the thread; waits at most 2 seconds."""

@@ -19,6 +19,8 @@ from IPython.core.error import UsageError
 
 from hh_jupyter.display.content import Detail, span_details
 from hh_jupyter.display.media import ImageCollector
+from hh_jupyter.display.preview import previews
+from hh_jupyter.display.search import TextIndex, search_reply
 from hh_jupyter.display.snippet import python_code
 from hh_jupyter.display.view import CellView
 from hh_jupyter.notebook.cells import CellFrame
@@ -37,6 +39,8 @@ from hh_jupyter.records.selection import cell_number, latest_run
 from hh_jupyter.settings import display_settings
 from hh_jupyter.threads import evict_oldest, start_thread
 from hh_jupyter.tracing import registry
+from hh_jupyter.tracing.events import FeedbackWriter
+from hh_jupyter.tracing.span_store import detail_store
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 if TYPE_CHECKING:
@@ -288,6 +292,7 @@ class HubSource:
         views: builds the views of outputs.
         shown: returns the output with a view id, or None.
         running: returns a span of a running cell by view id and span id, or None.
+        running_records: returns the ended spans of a running cell by view id, or None.
         refresh: requests an update of every output.
     """
 
@@ -299,12 +304,16 @@ class HubSource:
         *,
         shown: Callable[[str], CellOutput | None],
         running: Callable[[str, int], tuple[SpanRecord, SpanDetails | None] | None],
+        running_records: Callable[[str], Sequence[SpanRecord] | None],
         refresh: Callable[[], None],
     ) -> None:
         self._sessions, self._tracer, self._log = sessions, sessions.tracer, log
         self._views = views
         self._session_views = SessionViews(sessions, log)
         self._shown, self._running, self._refresh = shown, running, refresh
+        self._running_records = running_records
+        self._index = TextIndex(detail_store().load_all)
+        self._feedback = FeedbackWriter(self._tracer)
 
     def view_of(self, view_id: str) -> CellView | None:
         """Return the current view; None if this kernel has none with this id."""
@@ -367,6 +376,31 @@ class HubSource:
 
         return RunDiffs()
 
+    def previews(self, view_id: str, span_ids: Sequence[str]) -> dict[str, str]:
+        """Return what rows show of the content of these spans, by span id; those without anything are left out."""
+        wanted = {int(span_id, 16) for span_id in span_ids}
+        records = [record for record in self._records(view_id) or () if record.span_id in wanted]
+        return {f"{span_id:016x}": text for span_id, text in previews(records, detail_store().load_all).items()}
+
+    def search(self, view_id: str, text: str) -> dict[str, Any] | None:
+        """Return the hits of a text; None if this kernel does not know the view."""
+        records = self._records(view_id)
+        if records is None:
+            return None
+        return search_reply(self._index, records, text)
+
+    def feedback(self, view_id: str, span_id: str, given: Mapping[str, Any]) -> str:
+        """Give feedback to a span; return why it could not be saved, or an empty text."""
+        record = next((one for one in self._records(view_id) or () if one.span_id == int(span_id, 16)), None)
+        if record is None:
+            return "Not saved: the span is no longer in memory."
+        try:
+            self._feedback.give(record, given)
+        except ValueError as error:
+            return f"Not saved: {error}."
+        self._tracer.wait_processed()
+        return ""
+
     def save(self, view_id: str) -> str:
         """Save the sessions of a view to a file in the working directory; return one sentence about the result."""
         view = self.view_of(view_id)
@@ -386,6 +420,11 @@ class HubSource:
 
     def _output(self, view_id: str) -> CellOutput | None:
         return self._shown(view_id) or self._session_views.output(view_id)
+
+    def _records(self, view_id: str) -> Sequence[SpanRecord] | None:
+        """Return the records of a view; None if this kernel does not know it."""
+        running, output = self._running_records(view_id), self._output(view_id)
+        return running if running is not None or output is None else self._views.records(output)
 
     def _span(self, view_id: str, span_id: int) -> tuple[SpanRecord, SpanDetails] | None:
         """Return a span with its details; None when the details are no longer kept."""
@@ -444,6 +483,7 @@ class Outputs:
             self._views,
             shown=self._by_view.get,
             running=lambda *of: self._running.details(*of),  # noqa: PLW0108  # Assigned below.
+            running_records=lambda view_id: self._running.records(view_id),  # noqa: PLW0108
             refresh=self.refresh,
         )
         self._hub = LazyHub(self.hub_source)

@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 from hh_jupyter.display.content import Detail, collect_content
 from hh_jupyter.display.delta import RunDelta, clock, run_delta
-from hh_jupyter.display.view import CellView, Limit, Notice
+from hh_jupyter.display.preview import previews
+from hh_jupyter.display.view import CellView, Limit, Notice, choose_rows, rows_of
 from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.notebook.cells import CellFrame
 from hh_jupyter.notebook.places import Place
@@ -162,6 +163,9 @@ class Views:
         detail = output.detail or cast("Detail", settings.saved_detail)
         content, omitted = collect_content(view.tree, detail, self._log.details)
         view = dataclasses.replace(view, detail=detail, content=content, content_omitted=omitted)
+        if detail != "summary":
+            shown = [row.node.record for row in choose_rows(rows_of(view), view.max_rows)]
+            view = dataclasses.replace(view, previews=previews(shown, detail_store().load_all))
         return dataclasses.replace(view, linked=settings.saved_link)
 
     def view(self, output: CellOutput) -> CellView:
@@ -279,10 +283,11 @@ class Views:
 
     def details(self, output: CellOutput, span_id: int) -> tuple[SpanRecord, SpanDetails | None] | None:
         """Return a span of an output, and its details if they are still kept; None if the output has no such span."""
-        record = next((record for record in self._records(output) if record.span_id == span_id), None)
+        record = next((record for record in self.records(output) if record.span_id == span_id), None)
         return None if record is None else (record, self._log.details(record))
 
-    def _records(self, output: CellOutput) -> Sequence[SpanRecord]:
+    def records(self, output: CellOutput) -> Sequence[SpanRecord]:
+        """Return the records of an output's spans."""
         if output.fixed is not None:
             return [node.record for node in output.fixed.tree.nodes]
         return self._log.records(cell=output.key)

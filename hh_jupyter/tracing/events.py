@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.export import endpoint
 from hh_jupyter.export.exporter import Exporter
+from hh_jupyter.records.record import SpanRecord
+from hh_jupyter.threads import evict_oldest
 from hh_jupyter.tracing.context import random_uuid
 from hh_jupyter.tracing.validation import safe_isinstance, warn_argument_once
 from hh_jupyter.values import INT64, as_object, plain, text_of
@@ -23,20 +25,79 @@ _CREATED_TYPES: Final = (*keys.EVENT_TYPES, "session")
 """Event types that the backend accepts for a new event; a span's type may be any text."""
 
 
-def queue_update(exporter: Exporter, event_id: str, fields: Mapping[str, Any]) -> None:
-    """Queue an update of an existing event."""
+def queue_update(
+    exporter: Exporter, event_id: str, fields: Mapping[str, Any], *, about: tuple[int, int] | None = None
+) -> None:
+    """Queue an update of an existing event; `about` is as in `Exporter.request`."""
     # Field by field, so that a large field does not use up the size limit of the others.
     document = {name: plain(value) for name, value in fields.items()}
-    exporter.request("event_update", event_id, endpoint.event_update(event_id, document))
+    exporter.request("event_update", event_id, endpoint.event_update(event_id, document), about=about)
     exporter.wait_if_immediate()
 
 
-def queue_event(exporter: Exporter, event: Mapping[str, Any]) -> str:
-    """Queue a new event, which has a session, and return its id."""
+def queue_event(exporter: Exporter, event: Mapping[str, Any], *, about: tuple[int, int] | None = None) -> str:
+    """Queue a new event, which has a session, and return its id; `about` is as in `Exporter.request`."""
     document = {name: plain(value) for name, value in event.items()}
-    exporter.request("event_create", event["session_id"], endpoint.event_create(document))
+    exporter.request("event_create", event["session_id"], endpoint.event_create(document), about=about)
     exporter.wait_if_immediate()
     return str(event["event_id"])
+
+
+class EventSource(Protocol):
+    """What events need of a tracer."""
+
+    @property
+    def exporter(self) -> Exporter: ...
+
+    @property
+    def project(self) -> str | None: ...
+
+    @property
+    def source(self) -> str: ...
+
+
+class FeedbackWriter:
+    """Gives feedback to spans that are over.
+
+    A span whose code chose an id for its event gets the feedback by an update of that event. For any other one, whose
+    id at the backend is unknown here, an event `feedback` is created in its session, with the span's ids in its
+    metadata; later feedback updates that event.
+
+    Args:
+        tracer: queues the updates.
+    """
+
+    def __init__(self, tracer: EventSource) -> None:
+        self._tracer = tracer
+        self._created: dict[tuple[int, int], str] = {}
+
+    def give(self, record: SpanRecord, feedback: Mapping[str, Any]) -> None:
+        """Queue feedback on a span.
+
+        Args:
+            record: the span; without an id of its event it must have a session.
+            feedback: values by name; None takes back what was given.
+
+        Raises:
+            ValueError: the span has neither an event id nor a session.
+        """
+        exporter, about = self._tracer.exporter, (record.trace_id, record.span_id)
+        if record.event_id is not None:
+            queue_update(exporter, record.event_id, {"feedback": feedback})
+        elif (created := self._created.get(about)) is not None:
+            queue_update(exporter, created, {"feedback": feedback}, about=about)
+        elif record.session_id is None:
+            raise ValueError(f"span {record.name!r} has no session")
+        else:
+            span = {"span_id": f"{record.span_id:016x}", "trace_id": f"{record.trace_id:032x}", "span": record.name}
+            fields = {"session_id": record.session_id, "metadata": span, "feedback": dict(feedback)}
+            fields |= {"event_type": "tool", "project": self._tracer.project or "", "source": self._tracer.source}
+            self._created[about] = queue_event(exporter, new_event("feedback", fields, {}), about=about)
+            evict_oldest(self._created, MAX_FEEDBACK_EVENTS)
+
+
+MAX_FEEDBACK_EVENTS: Final = 1_000
+"""Spans whose event `feedback` is updated by later feedback; the latest ones."""
 
 
 def event_fields(

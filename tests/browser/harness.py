@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -19,9 +20,12 @@ from hh_jupyter.display.content import span_details
 from hh_jupyter.display.html import mime_bundle
 from hh_jupyter.display.hub import Hub
 from hh_jupyter.display.media import ImageCollector
+from hh_jupyter.display.preview import previews
+from hh_jupyter.display.search import TextIndex, search_reply
 from hh_jupyter.display.snippet import python_code
 from hh_jupyter.display.view import CellView
-from hh_jupyter.records.record import SpanRecord
+from hh_jupyter.records.calls import key_of
+from hh_jupyter.records.record import SpanDetails, SpanRecord
 from tests.browser.compared_runs import EDITED, LENGTHY, ComparedRuns, edited
 from tests.browser.sample_cells import sample_views
 
@@ -101,6 +105,8 @@ class Harness(ThreadingHTTPServer):
         self.by_id = {view.view_id: view for view in self.views.values()}
         self.runs = ComparedRuns()
         self.diff, self.diff_span = self.runs.diff, self.runs.diff_span
+        self.index = TextIndex(self._load)
+        self.given: list[tuple[str, dict[str, Any]]] = []
         self.hub = Hub(self)
         self.url = f"http://127.0.0.1:{self.server_address[1]}/"
 
@@ -114,6 +120,30 @@ class Harness(ThreadingHTTPServer):
     def python(self, view_id: str, span_id: str) -> str | None:
         record = self._record(view_id, span_id)
         return None if record is None else python_code(self.by_id[view_id], record, self.details_by_span[span_id])
+
+    def previews(self, view_id: str, span_ids: Sequence[str]) -> dict[str, str]:
+        records = [record for one in span_ids if (record := self._record(view_id, one)) is not None]
+        return {f"{span_id:016x}": text for span_id, text in previews(records, self._load).items()}
+
+    def search(self, view_id: str, text: str) -> dict[str, Any] | None:
+        return search_reply(self.index, [node.record for node in self.by_id[view_id].tree.nodes], text)
+
+    def feedback(self, view_id: str, span_id: str, given: Mapping[str, Any]) -> str:
+        """Kept as the log keeps it: the span's attributes change, and the view with them."""
+        if "refuse" in str(given.get("note")):
+            return "Not saved: the span is no longer in memory."
+        details = self.details_by_span[span_id]
+        attributes = {**details.attributes, **{f"honeyhive_feedback.{name}": value for name, value in given.items()}}
+        kept = {name: value for name, value in attributes.items() if value is not None}
+        self.details_by_span[span_id] = replace(details, attributes=kept)
+        view = self.by_id[view_id]
+        self.by_id[view_id] = replace(view, revision=view.revision + 2)
+        self.given.append((span_id, dict(given)))
+        return ""
+
+    def _load(self, records: Sequence[SpanRecord]) -> dict[tuple[int, int], SpanDetails]:
+        known = {key_of(one): self.details_by_span.get(f"{one.span_id:016x}") for one in records}
+        return {key: details for key, details in known.items() if details is not None}
 
     def send(self) -> str:
         return "All 3 spans were sent."

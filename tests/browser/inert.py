@@ -6,7 +6,7 @@ from playwright.sync_api import Page
 
 OURS = {
     *("DIV", "SPAN", "B", "BUTTON", "CANVAS", "CODE", "DD", "DL", "DT"),
-    *("INPUT", "KBD", "P", "PRE", "WBR", "svg", "path"),
+    *("I", "INPUT", "KBD", "P", "PRE", "TABLE", "TBODY", "TD", "TH", "THEAD", "TR", "WBR", "svg", "path"),
 }
 """Elements that the view is made of."""
 RISKY = ("src", "href", "srcdoc", "action", "autofocus")

@@ -411,6 +411,98 @@ def picture(trace_id: int) -> Cell:
     return cell
 
 
+def offered(*tools: tuple[str, str, Mapping[str, str]], **params: Any) -> dict[str, Any]:
+    """Tools and parameters of a request as OpenInference writes them; all arguments but the last one are required."""
+    attributes: dict[str, Any] = {"llm.invocation_parameters": json.dumps(params)} if params else {}
+    for index, (name, description, arguments) in enumerate(tools):
+        schema = {
+            "type": "object",
+            "properties": {argument: {"type": kind} for argument, kind in arguments.items()},
+            "required": list(arguments)[:-1],
+        }
+        function = {"name": name, "description": description, "parameters": schema}
+        attributes[f"llm.tools.{index}.tool.json_schema"] = json.dumps({"type": "function", "function": function})
+    return attributes
+
+
+def documents(*found: tuple[float | None, str, str]) -> dict[str, Any]:
+    """Retrieved documents as OpenInference flattens them: score, source and text."""
+    attributes: dict[str, Any] = {}
+    for index, (score, source, text) in enumerate(found):
+        prefix = f"retrieval.documents.{index}.document."
+        attributes |= {f"{prefix}content": text, f"{prefix}metadata": json.dumps({"source": source})}
+        if score is not None:
+            attributes[f"{prefix}score"] = score
+    return attributes
+
+
+def long_chat(trace_id: int) -> Cell:
+    """A retrieval with scored documents, and a long chat with tools, parameters, a picture, metrics and feedback."""
+    cell = Cell(trace_id)
+    root = cell.add("agent", "support_agent", 0, 1_200, attributes=exchange({"question": QUESTION}, ANSWER))
+    found = documents(
+        (
+            0.91,
+            "policy.md §4.2",
+            "Items that arrive damaged are refunded in full or replaced, as the customer chooses.",
+        ),
+        (0.84, "policy.md §4.3", "Replacements leave on the same working day when they are ordered before 15:00."),
+        (0.31, "policy.md §5.1", "Opened hygiene articles cannot be returned."),
+    )
+    asked = exchange({"query": "cracked lid refund", "k": 4})
+    cell.add("retriever", "search_policy", 10, 339, parent=root, model="faiss", attributes={**asked, **found})
+    turns: list[dict[str, Any]] = [{"role": "system", "content": f"{SYSTEM}\n\n1. Be brief.\n2. Name the policy."}]
+    for number in range(4):
+        turns += [
+            {"role": "user", "content": f"Question {number}: is the lid {number} cracked?"},
+            {"role": "assistant", "content": json.dumps({"lid": number, "cracked": number % 2 == 1})},
+        ]
+    messages = conversation(*turns, {"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER})
+    contents = "llm.input_messages.9.message.contents"
+    del messages["llm.input_messages.9.message.content"]
+    messages[f"{contents}.0.message_content.type"] = "text"
+    messages[f"{contents}.0.message_content.text"] = QUESTION
+    messages[f"{contents}.1.message_content.type"] = "image"
+    messages[f"{contents}.1.message_content.image.image.url"] = data_uri(png(320, 200))
+    request = offered(
+        ("get_order", "The order with its parcels and payments.", {"order_id": "integer"}),
+        ("check_limit", "Whether the amount may be refunded.", {"order_id": "integer", "amount": "number"}),
+        model="gpt-4.1",
+        temperature=0.2,
+        max_tokens=160,
+    )
+    given = {
+        "honeyhive_metrics.grounded": 0.92,
+        "honeyhive_metrics.decision": "yes",
+        "honeyhive_feedback.stars": 4,
+        "ticket.customer_tier": "gold",
+        "very_long_name_without_any_place_to_break_it_in_two_whatever_the_width": '{"b": [1, 2, 3], "more": true}',
+        "server.address": "api.example",
+        "http.response.header.x-request-id": "req_8f0c1d3b7a9e4c55b1d2e3f4a5b6c7d8",
+    }
+    cell.add(
+        "llm",
+        "write_reply",
+        400,
+        1_162,
+        parent=root,
+        model="gpt-4.1",
+        tokens=(2055, 52),
+        cost=0.0045,
+        first=298,
+        attributes={**messages, **request, **given},
+    )
+    return cell
+
+
+def digits(trace_id: int) -> Cell:
+    """A model call that answers in JSON with a number that is too large for a browser."""
+    cell = Cell(trace_id)
+    answer = {"role": "assistant", "content": '{"id": 12345678901234567890}'}
+    cell.add("llm", "chat", 0, 90, attributes=conversation({"role": "user", "content": "Which id?"}, answer))
+    return cell
+
+
 def album(trace_id: int) -> Cell:
     """Six looks at a picture each."""
     cell = Cell(trace_id)
@@ -488,6 +580,11 @@ def hostile(trace_id: int) -> Cell:
         )
         error = SpanError(text[:1000], text[:2000], text[:200])
         more = {f"odd.{text[:1000]}": text, "input.value": text, "output.value": text}
+        more |= offered(
+            (text[:1000], text[:2000], {text[:100]: text[:100], "last": text[:50]}), **{text[:100]: text[:2000]}
+        )
+        more |= documents((0.5, text[:1000], text[:5000]))
+        more |= {"honeyhive_metrics.score": text[:1000], "honeyhive_feedback.note": text[:1000]}
         cell.add(
             text[:20],
             text,
@@ -531,6 +628,8 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "partly": replayed(18, "decide"),
         "unrecorded": unrecorded(19),
         "again": rag(17),
+        "chat": long_chat(21),
+        "digits": digits(22),
     }
     delta = RunDelta(
         "", "-120 ms", "+33 tokens", "-$0.0002", "2 calls changed", "run 3 of this cell, 14:02", "%hh diff 4"
@@ -574,6 +673,8 @@ def sample_views() -> tuple[dict[str, CellView], dict[str, dict[str, SpanDetails
         "pictures": {"mode": "tree"},
         "picture": {"mode": "tree"},
         "album": {"mode": "tree"},
+        "digits": {"mode": "tree"},
+        "chat": {"mode": "tree", "session_url": "https://app.example/s/3f2a91c0"},
         "converted": {"mode": "tree", "raised": True},
         "outside": {"raised": True, "tree": outside},
         "again": {"delta": delta},

@@ -16,7 +16,7 @@ from tests.browser.harness import SMALL, Harness
 from tests.conftest import BROWSERS
 
 ODD = ("limited", "stopped", "big", "pictures", "picture", "replayed", "partly", "unrecorded", "edited", "compared")
-STATES = (*SMALL, *ODD)
+STATES = (*SMALL, *ODD, "chat")
 WIDTHS = (1040, 760, 560)
 THEMES = {"light": "", "dark": "#dark"}
 
@@ -29,6 +29,15 @@ def opened(page: Page) -> None:
     page.locator("#err").get_by_role("button", name="Errors").click()
     page.locator("#picture .hh-thumb").click()
     page.locator("#pictures .hh-thumb").first.click()
+    page.locator("#chat").get_by_role("tree").press("w")  # Narrow views have no other form.
+
+
+def searched(page: Page) -> None:
+    """A search with its current hit, the thumbs and a note."""
+    page.locator("#chat").get_by_role("searchbox").first.fill("lid")
+    page.locator("#chat .hh-arrows").wait_for()
+    page.locator("#chat").get_by_role("searchbox").first.press("Enter")
+    page.locator("#chat").get_by_role("button", name="Note").click()
 
 
 def take(browser: Browser, harness: Harness, folder: Path, width: int, theme: str) -> None:
@@ -39,8 +48,10 @@ def take(browser: Browser, harness: Harness, folder: Path, width: int, theme: st
     page.wait_for_function("() => !document.querySelector('.hh-right:empty')")
     for state in STATES:
         page.locator(f"#{state}").screenshot(path=folder / f"{state}-{width}-{theme}.png", animations="disabled")
+    searched(page)
+    page.locator("#chat").screenshot(path=folder / f"chat-search-{width}-{theme}.png", animations="disabled")
     opened(page)
-    for state in ("fail", "agent", "err", "pictures", "picture"):
+    for state in ("fail", "agent", "err", "pictures", "picture", "chat"):
         page.locator(f"#{state}").screenshot(path=folder / f"{state}-more-{width}-{theme}.png", animations="disabled")
     page.evaluate("window.stopHub()")
     for state in STATES:

@@ -46,15 +46,17 @@ def test_tab_goes_through_each_part_once(open_cells: Callable[..., Page]) -> Non
     page = open_cells("agent")
     page.get_by_role("button", name="support_agent").focus()
     stops = []
-    for _ in range(14):
+    for _ in range(30):
         page.keyboard.press("Tab")
         name = "() => document.activeElement.ariaLabel || document.activeElement.textContent.trim()"
         stops.append(page.evaluate(name) if page.evaluate("document.activeElement !== document.body") else "page")
         if stops[-1] == "page":
             break
     assert [re.sub(r"\s+", " ", stop)[:23] for stop in stops] == [
-        "Open session ↗", "Filter spans by name, k", "Errors", "Critical path", "Copy JSON", "Copy as Python",
-        "Spans", "Copy", "Messages", "You are a support agent", "?keys", "page",
+        "Open session ↗", "Search names and conten", "Errors", "Critical path", "Copy JSON", "Copy as Python",
+        "Spans", "Copy", "Wide details", "Whole screen", "Good", "Bad", "Note", "Messages", "You are a support agent",
+        *["Copy this message"] * 7, "solid own work", "pale waiting", "dotted first token", "underlined critical pat",
+        "?keys", "page",
     ]  # fmt: skip
 
 

@@ -53,8 +53,13 @@ def test_the_view_is_interactive_without_a_kernel(opened: Open) -> None:
     expect(page.get_by_role("tabpanel")).to_contain_text("It usually shows within three working days.")
     page.get_by_role("tab", name="Attributes").click()
     expect(page.get_by_role("tabpanel")).to_contain_text("honeyhive.session_id")
-    page.get_by_role("searchbox").fill("order")
+    expect(page.get_by_role("treeitem", name="get_order").locator(".hh-args")).to_have_text("order_id=48213")
+    expect(page.get_by_role("button", name="Good")).to_be_hidden()
+    page.get_by_role("searchbox").fill("damaged_on_arrival")
+    expect(page.locator(".hh-shown")).to_have_text("3 hits in 3 of 21 spans")
     expect(page.get_by_role("treeitem", name="plan")).to_have_count(0)
+    page.get_by_role("searchbox").press("Enter")
+    expect(page.locator("mark.hh-current")).to_have_text("damaged_on_arrival")
     expect(page.get_by_role("button", name="Copy as Python")).to_be_hidden()
 
 

@@ -7,6 +7,7 @@ import logging
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records import prices
 from hh_jupyter.records.record import RecordedEvent, SpanDetails, record_of
-from tests.browser.sample_cells import SESSION, STACK, one_call, support_agent
+from tests.browser.sample_cells import SESSION, STACK, long_chat, one_call, support_agent
 from tests.display.views import view as view_of
 from tests.records.builders import agent_rows
 from tests.spans import RECORDINGS, recorded
@@ -61,6 +62,15 @@ class OneView:
 
     def diff_span(self, diff_id: str, row: int) -> dict[str, Any] | None:
         return {"of": [diff_id, row]}
+
+    def previews(self, view_id: str, span_ids: Sequence[str]) -> dict[str, str]:
+        return dict.fromkeys(span_ids, f"of {view_id}")
+
+    def search(self, view_id: str, text: str) -> dict[str, Any] | None:
+        return {"hits": {"1f": len(text)}, "left": 0} if view_id == self.view.view_id else None
+
+    def feedback(self, view_id: str, span_id: str, given: Mapping[str, Any]) -> str:
+        return f"{view_id} {span_id} {dict(given)}"
 
     def send(self) -> str:
         return "Sent."
@@ -307,3 +317,54 @@ def test_functions_of_the_notebook_are_named_without_their_module() -> None:
     everything = repr(encode_rows(shown)) + text.render(shown) + html.render(shown)
     assert "issue_refund" in everything
     assert "__main__" not in everything
+
+
+def test_the_page_asks_for_previews_hits_and_gives_feedback() -> None:
+    """Of bounded size: a page may be anyone's."""
+    hub = make_hub(support_agent(1).view("v", "4"))
+
+    def value(**message: object) -> Any:
+        answer, buffers = ask(hub, {"number": 7, "view": "v", **message})
+        assert (answer["type"], answer["number"], buffers) == ("answer", 7, [])
+        return answer["value"]
+
+    assert value(type="previews", spans=["a", "b"]) == {"a": "of v", "b": "of v"}
+    assert len(value(type="previews", spans=[str(number) for number in range(5_000)])) == hub_module.MAX_PREVIEWS
+    assert value(type="search", text="x" * 5_000)["hits"] == {"1f": hub_module.MAX_SEARCHED}
+    assert value(type="search", text="x", view="other") is None
+    for given, kept in (
+        ({"ok": True, "other": 1}, {"ok": True}),
+        ({"ok": "yes"}, {"ok": None}),
+        ({"ok": None}, {"ok": None}),
+        ({"note": "  late "}, {"note": "late"}),
+        ({"note": " "}, {"note": None}),
+        ({"note": "x" * 9_000}, {"note": "x" * hub_module.MAX_NOTE}),
+    ):
+        assert value(type="feedback", span="1f", given=given) == f"v 1f {kept}"
+
+
+def test_details_have_the_request_beside_the_messages() -> None:
+    cell = long_chat(1)
+    record = cell.records[-1]
+    details = span_details(record, cell.details[f"{record.span_id:016x}"])
+    assert details["params"] == {"model": "gpt-4.1", "temperature": 0.2, "max_tokens": 160}
+    assert [tool["name"] for tool in details["tools"]] == ["get_order", "check_limit"]
+    assert details["metrics"] == {"grounded": 0.92, "decision": "yes"}
+    assert details["feedback"] == {"stars": 4}
+
+
+@pytest.mark.parametrize(
+    ("feedback", "mark"),
+    [
+        ((("ok", True),), "up"),
+        ((("ok", False), ("note", "x")), "down"),
+        ((("stars", 5),), "note"),
+        ((("ok", "no"),), "note"),
+    ],
+)
+def test_rows_say_whether_there_is_feedback(feedback: tuple[tuple[str, Any], ...], mark: str) -> None:
+    cell = support_agent(1)
+    facts = cell.records[2].facts
+    cell.records[2] = replace(cell.records[2], facts=replace(facts, feedback=feedback))
+    described, _ = encode_rows(cell.view("v", "4"))
+    assert list(described["rated"].values()) == [mark]

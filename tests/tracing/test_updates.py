@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import uuid
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 
 import hh_jupyter
 from hh_jupyter import HoneyHiveTracer, enrich_session
+from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.testing import Backend
+from hh_jupyter.tracing.events import FeedbackWriter
 from hh_jupyter.tracing.span_store import span_log
 
 EVENT = "24242424-2424-4424-8424-242424242424"
@@ -157,3 +160,69 @@ def test_feedback_given_later_is_found_and_kept_with_the_span(tracer: HoneyHiveT
 def test_feedback_that_cannot_be_searched_for_is_an_error(wrong: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"spans\(feedback="):
         hh_jupyter.spans(feedback=wrong)
+
+
+def _record(name: str) -> SpanRecord:
+    return next(record for record in reversed(span_log().records()) if record.name == name)
+
+
+def test_feedback_on_a_span_with_an_event_id_updates_that_event(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    """It is shown with the span, and what is taken back is gone."""
+    with tracer.start_span("judged"):
+        tracer.enrich_span(update_event_id=EVENT)
+    assert tracer.wait_processed()
+    writer = FeedbackWriter(tracer)
+    writer.give(_record("judged"), {"ok": True, "note": "good"})
+    assert tracer.wait_processed()
+    assert dict(_record("judged").facts.feedback) == {"ok": True, "note": "good"}
+    writer.give(_record("judged"), {"ok": None})
+    assert tracer.wait_processed()
+    assert dict(_record("judged").facts.feedback) == {"note": "good"}
+    assert tracer.force_flush()
+    sent = [request.body for request in backend.requests if request.method == "PUT"]
+    assert sent == [
+        {"event_id": EVENT, "feedback": {"ok": True, "note": "good"}},
+        {"event_id": EVENT, "feedback": {"ok": None}},
+    ]
+
+
+def test_feedback_on_any_other_span_is_an_event_of_its_session(backend: Backend, tracer: HoneyHiveTracer) -> None:
+    """The backend's id of the span's event is unknown; later feedback updates the event that was created."""
+    with tracer.start_span("plain"):
+        pass
+    assert tracer.wait_processed()
+    record, writer = _record("plain"), FeedbackWriter(tracer)
+    writer.give(record, {"ok": False})
+    writer.give(record, {"note": "too long"})
+    assert tracer.wait_processed()
+    assert dict(_record("plain").facts.feedback) == {"ok": False, "note": "too long"}
+    details = span_log().details(_record("plain"))
+    assert details is not None
+    assert not any("metadata.span" in key for key in details.attributes)
+    assert tracer.force_flush()
+    created, updated = (
+        request.body for request in backend.requests if request.path.endswith("/events") and request.accepted
+    )
+    event = created["event"]
+    assert event["session_id"] == tracer.session_id
+    assert (event["event_name"], event["feedback"]) == ("feedback", {"ok": False})
+    assert event["metadata"] == {
+        "span": "plain",
+        "span_id": f"{record.span_id:016x}",
+        "trace_id": f"{record.trace_id:032x}",
+    }
+    assert updated == {"event_id": event["event_id"], "feedback": {"note": "too long"}}
+
+
+def test_feedback_is_redacted_and_needs_a_session(tracer: HoneyHiveTracer, backend: Backend) -> None:
+    key = "sk-" + "proj-" + "4f9aQ27bXcd81LmZ0pRtUvWy3eHjKs6N"
+    with tracer.start_span("secret"):
+        pass
+    assert tracer.wait_processed()
+    writer = FeedbackWriter(tracer)
+    writer.give(_record("secret"), {"note": f"the key {key}"})
+    assert tracer.force_flush()
+    assert key not in repr(span_log().records()) + repr([request.body for request in backend.requests])
+    assert "redacted" in dict(_record("secret").facts.feedback)["note"]
+    with pytest.raises(ValueError, match="span 'secret' has no session"):
+        FeedbackWriter(tracer).give(dataclasses.replace(_record("secret"), session_id=None), {"ok": True})

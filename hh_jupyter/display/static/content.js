@@ -1,12 +1,16 @@
 /** Elements for messages, JSON values, error and attributes of one span. All content is shown as text. */
 
-/** @import { Attachment, Child, Details, Failure, Message, Span } from "./types.js" */
+/** @import { Attachment, Child, Details, Document, Failure, Message, Span, Tool } from "./types.js" */
 
-import { chevron, count, focusOn, h, plural } from "./dom.js";
+import { chevron, copyText, count, focusOn, h, plural, toolButton } from "./dom.js";
 
 const MAX_TEXT_SHOWN = 4000;
 const MAX_VALUES = 600;
 const MAX_ONE_LINE = 40;
+/** A chat with more messages than this opens at its last ones. */
+const MAX_MESSAGES = 6;
+const LAST_MESSAGES = 4;
+const MAX_PRETTY = 20_000;
 const REDACTED = /(\[redacted: [^\]\n]{1,60}\])/;
 
 /**
@@ -77,10 +81,40 @@ export const value = (/** @type {unknown} */ data) => (typeof data === "string" 
 
 const section = (/** @type {string} */ title, /** @type {Child[]} */ ...children) => [h("div", { class: "hh-section" }, title), ...children];
 
-/** @param {Details} details */
-export function messages({ messages: list, images }) {
-  return list?.map((message) => h("div", { class: `hh-message hh-role-${roleOf(message.role)}` },
-    h("div", { class: "hh-role" }, message.role), body(message, images)));
+/**
+ * A button that shows and hides an element.
+ * @param {string} name class
+ * @param {HTMLElement} element hidden at first
+ * @param {() => void} fill it when it is opened for the first time
+ * @param {Child[]} words
+ */
+function opener(name, element, fill, ...words) {
+  const button = h("button", {
+    class: name, type: "button", "aria-expanded": "false", onclick: () => {
+      if (!element.childElementCount) fill();
+      element.hidden = !element.hidden;
+      button.setAttribute("aria-expanded", String(!element.hidden));
+    },
+  }, words);
+  return button;
+}
+
+const isSystem = (/** @type {Message} */ { role }) => role === "system" || role === "developer";
+
+/**
+ * The conversation. A long one opens at its newest messages, below the system prompt.
+ * @param {Details} details
+ * @returns {Child}
+ */
+export function messages({ messages: list = [], images }) {
+  const shown = list.map((message, i) => h("div", { class: `hh-message hh-role-${roleOf(message.role)}` },
+    h("div", { class: "hh-role" }, message.role), body(message, images),
+    toolButton("copy", "Copy this message", ({ currentTarget }) => copyText(messageText(message), "Text", /** @type {any} */ (currentTarget), shown[i]), { "data-focus": `copy-${i}` })));
+  const start = list.findIndex((message) => !isSystem(message));
+  if (list.length - start <= MAX_MESSAGES) return shown;
+  const earlier = h("div", { hidden: true }, shown.slice(start, -LAST_MESSAGES));
+  const button = opener("hh-more hh-earlier", earlier, () => {}, chevron(), plural(earlier.childElementCount, "earlier message"));
+  return [shown.slice(0, start), button, earlier, shown.slice(-LAST_MESSAGES)];
 }
 
 /**
@@ -147,8 +181,9 @@ const roleOf = (/** @type {string} */ role) => (["system", "developer", "user", 
  * @param {DataView[]} [images]
  */
 function body(message, images) {
-  const long = message.role === "system" || message.role === "developer";
-  const content = message.text ? text(message.text) : null;
+  const long = isSystem(message);
+  const data = long ? undefined : structured(message.text ?? "");
+  const content = data !== undefined ? json(data) : message.text ? text(message.text) : null;
   return h("div", { class: "hh-content" },
     message.tool ? h("div", { class: "hh-tool-result" }, "result of ", h("b", null, message.tool)) : null,
     long && content && (message.text ?? "").trim().search(RegExp(`\\n|.{${MAX_ONE_LINE}}`)) >= 0 ? clamp(content) : content,
@@ -157,6 +192,20 @@ function body(message, images) {
     (message.calls ?? []).map((call) => h("div", { class: "hh-call" },
       h("div", { class: "hh-call-head" }, h("b", null, call.name), call.id ? h("span", null, call.id) : null),
       call.arguments === null || call.arguments === undefined ? null : json(call.arguments))));
+}
+
+/**
+ * The value of a text that is JSON; undefined for other texts, and where a number would lose digits.
+ * @param {string} value
+ * @returns {unknown}
+ */
+function structured(value) {
+  if (!/^\s*[{[]/.test(value) || value.length > MAX_PRETTY || /\d{16}/.test(value)) return undefined;
+  try {
+    return JSON.parse(value);
+  } catch {
+    return undefined;
+  }
 }
 
 /**
@@ -221,21 +270,104 @@ export function errorPath(span) {
     caught ? [", caught in ", h("b", null, last.parent?.name ?? "your code")] : null, ".");
 }
 
-/** Where a long key may wrap: after a separator. */
+// A request: parameters and tools.
+
+/** @param {Child} head @param {Child} rows @param {string} name */
+const grid = (name, head, rows) => h("table", { class: `hh-grid ${name}` }, head, h("tbody", null, rows));
+
+/**
+ * Parameters of a model call and the tools that were offered to it.
+ * @param {Details} details
+ * @returns {Child}
+ */
+export function request({ params = {}, tools = [], messages: list = [] }) {
+  const called = new Set(list[list.length - 1]?.calls?.map(({ name }) => name));
+  const rows = Object.entries(params).map(([name, data]) => h("tr", null, h("th", { scope: "row" }, breakable(name)),
+    h("td", null, data !== null && typeof data === "object" ? json(data) : text(String(data)))));
+  return [
+    rows.length ? section("Parameters", grid("hh-attributes", null, rows)) : null,
+    tools.length ? section("Tools", h("div", { class: "hh-quiet" }, `${count(tools.length)} offered, ${count(tools.filter(({ name }) => name && called.has(name)).length)} called`), tools.map(toolBox)) : null,
+  ];
+}
+
+/** A tool as a signature and its description, with its JSON below. @param {Tool} tool */
+function toolBox(tool) {
+  const properties = tool.parameters?.properties ?? {};
+  const required = new Set(Array.isArray(tool.parameters?.required) ? tool.parameters.required : []);
+  const names = Object.entries(properties).map(([name, one]) => {
+    const type = /** @type {any} */ (one)?.type;
+    return `${name}${required.has(name) ? "" : "?"}${typeof type === "string" ? `: ${type}` : ""}`;
+  });
+  const full = h("div", { hidden: true });
+  const button = opener("hh-more", full, () => full.append(json(tool)), "JSON");
+  button.setAttribute("aria-label", `JSON of ${tool.name ?? "tool"}`);
+  return h("div", { class: "hh-offered" }, button, h("div", { class: "hh-signature" }, h("b", null, tool.name ?? "tool"), `(${names.join(", ")})`),
+    tool.description ? h("div", { class: "hh-quiet" }, text(tool.description)) : null, full);
+}
+
+// Documents.
+
+const MAX_SOURCE = 60;
+const SOURCES = ["source", "title", "file_name", "file", "path", "url", "name"];
+const sourceOf = (/** @type {Document} */ { id, metadata }) => {
+  const found = SOURCES.map((name) => metadata?.[name]).find((one) => typeof one === "string" && one) ?? id ?? "";
+  return String(found).slice(-MAX_SOURCE);
+};
+
+/**
+ * Number, score, source and the beginning of each document; a click on a row shows all of it.
+ * @param {Document[]} list
+ */
+export function documents(list) {
+  const scores = list.map(({ score }) => (typeof score === "number" ? score : null));
+  const scored = scores.some((score) => score !== null);
+  const known = scores.filter((score) => score !== null);
+  const most = known.every((score) => score >= 0 && score <= 1) ? 1 : Math.max(...known);
+  const sourced = list.some((one) => sourceOf(one));
+  const rows = list.flatMap((one, i) => {
+    const score = scores[i];
+    const full = h("tr", { hidden: true });
+    const fill = () => full.append(h("td", { colspan: 2 + Number(scored) + Number(sourced) }, value(one)));
+    const open = opener("hh-open", full, fill, h("span", { class: "hh-two-lines" }, (one.text ?? JSON.stringify(one)).slice(0, 400)));
+    return [h("tr", null, h("td", { class: "hh-quiet" }, String(i + 1)),
+      scored ? h("td", null, score === null ? "" : h("span", { class: "hh-score" }, String(Number(score.toPrecision(3))),
+        most > 0 && score >= 0 ? h("i", null, h("i", { style: { width: `${(score / most) * 100}%` } })) : null)) : null,
+      sourced ? h("td", { class: "hh-source" }, breakable(sourceOf(one))) : null, h("td", null, open)), full];
+  });
+  const head = h("thead", null, h("tr", null, ["#", ...(scored ? ["Score"] : []), ...(sourced ? ["Source"] : []), "Text"].map((word) => h("th", { scope: "col" }, word))));
+  return grid("hh-documents", head, rows);
+}
+
+// Attributes.
+
+/** Where a long name may wrap: after a separator. */
 const BREAKS = /(?<=[._:/-])(?=[^._:/-])/;
+const breakable = (/** @type {string} */ name) => name.split(BREAKS).map((part, i) => [i ? h("wbr", null) : null, part]);
+
+/** The first words of attribute names by the group that shows them; others are the user's. @type {[string, RegExp][]} */
+const GROUPS = [
+  ["Span", /^(event type|model( requested)?|provider|started|session|trace id|span id|instrumentation|status|evaluation .*)$/],
+  ["Call", /^(gen_ai|llm|openinference|input|output|ai|embedding|reranker|retrieval|tool|tool_call|message|document|openai|anthropic|aws|mcp|langsmith|mlflow|langfuse)\b/],
+  ["Server", /^(server|client|http|url|net|network|db|rpc|peer|user_agent|messaging|host|service|process|telemetry)\b/],
+  ["Tracing", /^(honeyhive\.|honeyhive_event|honeyhive_(inputs|outputs|config)|hh_jupyter|traceloop|logfire|otel|code|thread|exception|error)/],
+];
 
 /** @param {[string, unknown][]} list known attributes first, as the kernel sorted them */
 export function attributes(list) {
-  return h("dl", { class: "hh-attributes" }, list.map(([name, data]) => [
-    h("dt", null, name.split(BREAKS).map((part, i) => [i ? h("wbr", null) : null, part])), h("dd", null, typeof data === "string" ? text(data) : json(data)),
-  ]));
+  /** @type {Map<string, Child[]>} */
+  const groups = new Map([...GROUPS.map(([group]) => group), "Yours"].map((group) => [group, []]));
+  for (const [name, data] of list) {
+    const [group] = GROUPS.find(([, names]) => names.test(name)) ?? ["Yours"];
+    groups.get(group)?.push(h("tr", null, h("th", { scope: "row" }, breakable(name)), h("td", null, typeof data === "string" ? text(data) : json(data))));
+  }
+  return h("table", { class: "hh-grid hh-attributes" }, [...groups].filter(([, rows]) => rows?.length).map(([group, rows]) => h("tbody", null,
+    h("tr", { class: "hh-group" }, h("th", { colspan: 2, scope: "rowgroup" }, group)), rows)));
 }
 
 /** @param {Details} details */
 export function inputAndOutput(details) {
   return [
     details.input === undefined ? null : section("Input", value(details.input), attached(details.input_attachments, details.images)),
-    details.documents?.length ? section(plural(details.documents.length, "document"), json(details.documents)) : null,
     details.output === undefined ? null : section("Output", value(details.output), attached(details.output_attachments, details.images)),
   ];
 }
@@ -244,6 +376,9 @@ const asText = (/** @type {unknown} */ data) => (typeof data === "string" ? data
 
 /** @type {(...lines: any[]) => string} */
 const lines = (...lines) => lines.flat().filter(Boolean).join("\n");
+
+const messageText = (/** @type {Message} */ { text: own, data, calls, attachments, parts }) => lines(
+  own, data === undefined ? "" : asText(data), labels(attachments), parts?.map(asText), calls?.map((call) => `${call.name}(${asText(call.arguments ?? {})})`));
 
 const labels = (/** @type {Attachment[] | undefined} */ list) => list?.map(({ label, uri }) => `[${label}${uri ? ` ${uri}` : ""}]`);
 
@@ -257,12 +392,11 @@ export function tabText(tab, { error, messages: list, attributes: known, ...deta
     return lines(`${error.type}: ${error.message}`, error.full_stack, details.input === undefined ? "" : ["Input:", asText(details.input)]);
   }
   if (tab === "Messages") {
-    return (list ?? []).map(({ role, tool, text: own, data, calls, attachments, parts }) => lines(
-      tool ? `${role} (result of ${tool}):` : `${role}:`, own, data === undefined ? "" : asText(data), labels(attachments), parts?.map(asText),
-      calls?.map((call) => `${call.name}(${asText(call.arguments ?? {})})`))).join("\n\n");
+    return (list ?? []).map((message) => lines(message.tool ? `${message.role} (result of ${message.tool}):` : `${message.role}:`, messageText(message))).join("\n\n");
   }
+  if (tab === "Request") return lines(details.params ? ["Parameters:", asText(details.params)] : "", details.tools ? ["Tools:", asText(details.tools)] : "");
+  if (tab === "Documents") return asText(details.documents);
   if (tab === "Attributes") return lines((known ?? []).map(([name, data]) => `${name}: ${asText(data)}`));
   return lines(details.input === undefined ? "" : ["Input:", asText(details.input), labels(details.input_attachments)],
-    details.documents?.length ? ["Documents:", asText(details.documents)] : "",
     details.output === undefined ? "" : ["Output:", asText(details.output), labels(details.output_attachments)]);
 }

@@ -1,9 +1,10 @@
 /** The detail pane of one span or one fold. Its content is requested from the kernel when it opens. */
 
-/** @import { Child, Details, Row, Shown, Span, State } from "./types.js" */
+/** @import { Child, Details, Feedback, Row, Shown, Span, State } from "./types.js" */
 
-import { attributes, errorPath, failure, inputAndOutput, messages, tabText } from "./content.js";
-import { copyText, count, duration, focusOn, h, kindMark, plural, redraw } from "./dom.js";
+import { attributes, documents, errorPath, failure, inputAndOutput, messages, request, tabText } from "./content.js";
+import { copyText, count, duration, focusOn, h, kindMark, plural, redraw, toolButton } from "./dom.js";
+import { markAll, patternOf } from "./search.js";
 import { foldFacts } from "./trace.js";
 
 const MAX_CACHED = 40;
@@ -14,7 +15,9 @@ export class Detail {
   /**
    * @param {string} uid prefix of DOM ids
    * @param {State} state of the view
-   * @param {{fetch: (id: string) => Promise<Details | null>, leave: () => void}} on `leave`: Escape was pressed
+   * @param {{fetch: (id: string) => Promise<Details | null>, give: (id: string, given: Feedback) => Promise<string>, leave: () => void,
+   *   wide: () => void, full: () => void}} on `give` feedback, which returns why it was not saved; `leave`: Escape was pressed;
+   *   `wide` and `full`: give the details more room, or less
    */
   constructor(uid, state, on) {
     this.uid = uid;
@@ -24,8 +27,19 @@ export class Detail {
     this.shown = undefined;
     /** @type {Map<string, Details | null>} replies of the kernel, the oldest evicted first */
     this.cache = new Map();
+    /** The tab that is shown. */
+    this.tab = "";
+    /** @type {Span | undefined} the span whose details are drawn */
+    this.shownSpan = undefined;
     /** What is drawn, to draw it again only if it changed: text that the user unfolded or selected stays so. */
     this.drawn = "";
+    /** @type {Element[]} marks of the search in what is shown, and which of them is current */
+    this.marks = [];
+    this.mark = -1;
+    /** Where the next span that is shown has its current mark: 1 at the first, -1 at the last. */
+    this.landing = 0;
+    /** @type {string[]} tabs with a hit */
+    this.found = [];
     /** @type {HTMLElement[]} buttons of the view that stand in the head */
     this.buttons = [];
     this.element = h("div", { class: "hh-right", tabindex: -1, role: "group", "aria-label": "Details", onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event) });
@@ -66,6 +80,12 @@ export class Detail {
       : "The details of this span are no longer in memory.");
   }
 
+  /** Draw what is shown again. */
+  redraw() {
+    this.drawn = "";
+    if (this.shownSpan && this.shown === this.shownSpan.id) this.showSpan(this.shownSpan);
+  }
+
   /** Evict the oldest replies; those with images take megabytes, so that fewer of them are kept. */
   evictOldest() {
     const ids = [...this.cache.keys()];
@@ -87,7 +107,7 @@ export class Detail {
     const numbers = [["p50", facts.p50], ["p95", facts.p95], ["max", facts.max], ["sum", facts.sum]];
     this.element.replaceChildren(h("div", { class: "hh-head" },
       h("div", { class: "hh-title" }, kindMark(span.kind), h("span", { class: "hh-name" }, span.name),
-        h("span", { class: "hh-times" }, `×${count(items.length)}`)),
+        h("span", { class: "hh-times" }, `×${count(items.length)}`), h("span", { class: "hh-space" }), this.sizeButtons()),
       h("div", { class: "hh-facts-line" }, numbers.map(([word, ms]) => h("span", null, `${word} `, h("b", null, duration(ms)))),
         facts.tokens === null ? null : h("span", null, h("b", null, count(facts.tokens)), " tokens"))),
     h("div", { class: "hh-pane" }, h("p", { class: "hh-hint" }, "Repeated calls shown as one row. Open the row for each of them.")));
@@ -100,11 +120,57 @@ export class Detail {
    */
   draw(span, details, missing = "") {
     const { id, start, end, running, own } = span;
-    const drawn = JSON.stringify([id, this.state.tab, running || [start, end, own], errorPath(span)?.textContent, details, missing]);
+    const { tab, wide, query } = this.state;
+    const drawn = JSON.stringify([id, tab, wide, query, running || [start, end, own], errorPath(span)?.textContent, details, missing]);
     if (drawn === this.drawn) return;
     this.drawn = drawn;
+    this.shownSpan = span;
     redraw(this.element, this.head(span, details ?? {}), ...(details ? this.tabs(span, details) : [
       h("div", { class: "hh-pane hh-hint", role: "status" }, missing)]));
+    this.marks = markAll(this.element.querySelector("[role=tabpanel]"), patternOf(query));
+    for (const earlier of this.element.querySelectorAll(".hh-earlier")) {
+      const hits = earlier.nextElementSibling?.querySelectorAll("mark").length;
+      if (hits) earlier.append(`, ${plural(hits, "hit")}`);
+    }
+    this.mark = -1;
+    if (this.landing && details) this.land();
+  }
+
+  /** Go to the first or last mark of a span that a step of the search has reached. */
+  land() {
+    const by = this.landing;
+    this.landing = 0;
+    this.goToMark(by > 0 ? 0 : this.marks.length - 1);
+  }
+
+  /** Go to the next mark or the one before, also in the next tab; false if there is none. @param {number} by 1 or -1 */
+  step(by) {
+    if (this.goToMark(this.mark < 0 && by < 0 ? this.marks.length - 1 : this.mark + by)) return true;
+    const tabs = /** @type {HTMLElement[]} */ ([...this.element.querySelectorAll("[role=tab]")]);
+    const at = tabs.findIndex((tab) => tab.getAttribute("aria-selected") === "true");
+    const others = by > 0 ? tabs.slice(at + 1) : tabs.slice(0, Math.max(0, at)).reverse();
+    const next = others.find((tab) => this.found.includes(tab.dataset.name ?? ""));
+    if (!next) return false;
+    this.landing = by;
+    next.click();
+    return true;
+  }
+
+  /** Frame a mark, and open what hides it. @param {number} index */
+  goToMark(index) {
+    const mark = this.marks[index];
+    if (!mark) return false;
+    this.marks[this.mark]?.classList.remove("hh-current");
+    this.mark = index;
+    mark.classList.add("hh-current");
+    for (let above = mark.parentElement; above && above !== this.element; above = above.parentElement) {
+      if (above.hidden) /** @type {HTMLElement | null} */ (above.previousElementSibling)?.click();
+      if (above.matches(".hh-clamp:not(.hh-full)")) above.click();
+    }
+    const [box, line] = [this.element.getBoundingClientRect(), mark.getBoundingClientRect()];
+    const head = this.element.querySelector(".hh-head")?.clientHeight ?? 0;
+    if (line.top < box.top + head || line.bottom > box.bottom) this.element.scrollTop += line.top - box.top - head - 40;
+    return true;
   }
 
   /**
@@ -112,17 +178,67 @@ export class Detail {
    * @param {Details} details
    */
   head(span, details) {
+    const given = scores(details);
+    const [thumbs, note] = panesOf(details).length && !span.running ? this.feedback(span, details) : [];
     const redacted = details.redacted ? plural(details.redacted, "value") : "";
     return h("div", { class: "hh-head" },
       h("div", { class: "hh-title" }, kindMark(span.kind), h("span", { class: "hh-name" }, span.name),
         h("span", { class: "hh-model" }, span.model), h("span", { class: "hh-space" }),
-        h("button", {
-          class: "hh-button", type: "button", title: "Copy what is shown here as text", "data-focus": "copy", hidden: !panesOf(details).length,
-          onclick: (/** @type {any} */ { target }) => copyText(tabText(this.tabOf(panesOf(details)), details), "Text", target, this.element),
-        }, "Copy"), this.buttons),
+        this.buttons, panesOf(details).length ? toolButton("copy", "Copy (what is shown here, as text)", (/** @type {any} */ { currentTarget }) => copyText(
+          tabText(this.tab, details), "Text", currentTarget, this.element)) : null, this.sizeButtons()),
       h("div", { class: "hh-facts-line" }, facts(span, details),
         redacted ? h("span", { class: "hh-redacted" }, `${redacted} redacted`) : null,
-        details.dropped ? h("span", null, `${plural(details.dropped, "attribute")} dropped by the limit`) : null));
+        details.dropped ? h("span", null, `${plural(details.dropped, "attribute")} dropped by the limit`) : null, given.length ? null : thumbs),
+      given.length ? h("div", { class: "hh-chips" }, given, thumbs) : null, note);
+  }
+
+  sizeButtons() {
+    return [
+      toolButton("wide", "Wide details (w)", this.on.wide, { "aria-pressed": String(this.state.wide) }),
+      toolButton("full", "Whole screen (f)", this.on.full, { "aria-pressed": String(Boolean(this.element.closest("dialog"))) }),
+    ];
+  }
+
+  /**
+   * Thumbs and a note, as far as they are given.
+   * @param {Span} span
+   * @param {Details} details
+   */
+  feedback(span, details) {
+    const { ok, note } = details.feedback ?? {};
+    const field = h("input", { class: "hh-filter", "aria-label": "Note", value: note ?? "", maxlength: 2000, onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Enter" && save() });
+    const save = () => this.give(span.id, details, { note: field.value.trim() || null });
+    const line = h("div", { class: "hh-noteline", hidden: true }, field, h("button", { class: "hh-button", type: "button", onclick: save }, "Save"));
+    const thumb = (/** @type {string} */ name, /** @type {string} */ title, /** @type {boolean} */ means) => toolButton(name, title,
+      () => this.give(span.id, details, { ok: ok === means ? null : means }), { "aria-pressed": String(ok === means) });
+    const open = toolButton("note", "Note", () => {
+      line.hidden = !line.hidden;
+      open.setAttribute("aria-expanded", String(!line.hidden));
+      focusOn(line.hidden ? null : field);
+    }, { "aria-expanded": "false" });
+    return [h("span", { class: "hh-feedback" }, h("span", { class: "hh-unsaved", role: "status" }), thumb("good", "Good (+)", true), thumb("bad", "Bad (−)", false), open), line];
+  }
+
+  /** Press a thumb of the span that is shown. @param {"good" | "bad"} name */
+  rate(name) {
+    /** @type {HTMLElement | null} */ (this.element.querySelector(`[data-focus=${name}]`))?.click();
+  }
+
+  /**
+   * Save feedback, and show it at once.
+   * @param {string} id of the span
+   * @param {Details} details
+   * @param {Feedback} given
+   */
+  async give(id, details, given) {
+    const problem = await this.on.give(id, given).catch(() => "The kernel does not respond.");
+    const status = this.element.querySelector(".hh-unsaved");
+    if (problem && status && this.shown === id) status.textContent = problem;
+    if (problem || !this.shownSpan || this.shown !== id) return;
+    const feedback = Object.fromEntries(Object.entries({ ...details.feedback, ...given }).filter(([, one]) => one !== null));
+    const changed = Object.defineProperties({ ...details, feedback }, details.images ? { images: { value: details.images } } : {});
+    this.cache.set(id, changed);
+    this.draw(this.shownSpan, changed);
   }
 
   /**
@@ -135,16 +251,25 @@ export class Detail {
     const { error, hint } = details;
     const panes = panesOf(details);
     if (!panes.length) return [h("div", { class: "hh-pane hh-hint" }, "This span has no content besides its duration.")];
-    const current = this.tabOf(panes);
+    const beside = this.state.wide && panes.includes("Messages") && panes.includes("Request");
+    if (beside) panes.splice(panes.indexOf("Request"), 1);
     /** @type {Record<string, () => Child>} */
     const content = {
-      Error: () => error && failure(error, span, details.input), Messages: () => messages(details),
+      Error: () => error && failure(error, span, details.input),
+      Messages: () => (beside ? h("div", { class: "hh-two" }, h("div", null, messages(details)), h("div", null, request(details))) : messages(details)),
+      Request: () => request(details), Documents: () => documents(details.documents ?? []),
       "Input and output": () => inputAndOutput(details), Attributes: () => attributes(details.attributes ?? []),
     };
+    const pattern = patternOf(this.state.query);
+    this.found = panes.filter((name) => pattern && (h("div", null, content[name]()).textContent ?? "").search(pattern) >= 0);
+    // Attributes hold the same texts.
+    if (this.found.length > 1) this.found = this.found.filter((name) => name !== "Attributes");
+    const current = panes.find((name) => name === this.state.tab) ?? this.found[0] ?? panes[0];
+    this.tab = current;
     const pane = `${this.uid}-pane`;
     const tabs = panes.map((name) => h("button", {
       type: "button", role: "tab", id: `${pane}-${name[0]}`, "aria-selected": String(name === current), "aria-controls": pane,
-      tabindex: name === current ? 0 : -1, "data-focus": `tab-${name}`,
+      tabindex: name === current ? 0 : -1, "data-focus": `tab-${name}`, "data-name": name,
       onclick: () => {
         this.state.tab = name;
         this.draw(span, details);
@@ -155,11 +280,6 @@ export class Detail {
       h("div", { class: "hh-pane", role: "tabpanel", id: pane, "aria-labelledby": `${pane}-${current[0]}` },
         hint && current !== "Error" ? h("p", { class: "hh-hint", role: "note" }, hint) : null, content[current]()),
     ];
-  }
-
-  /** The tab that is shown: the one that the user chose, if the span has it. @param {string[]} panes */
-  tabOf(panes) {
-    return panes.find((name) => name === this.state.tab) ?? panes[0];
   }
 
   /** Move the focus from the tree to the selected tab. */
@@ -180,10 +300,26 @@ export class Detail {
  * The names of the tabs that have content.
  * @param {Details} details
  */
-const panesOf = ({ error, messages: list, input, output, documents, attributes: known }) => [
-  error && "Error", list?.length && "Messages", (input !== undefined || output !== undefined || documents?.length) && "Input and output",
+const panesOf = ({ error, messages: list, params, tools, input, output, documents: found, attributes: known }) => [
+  error && "Error", list?.length && "Messages", (Object.keys(params ?? {}).length || tools?.length) && "Request", found?.length && "Documents",
+  (input !== undefined || output !== undefined) && "Input and output",
   known?.length && "Attributes",
 ].filter((name) => typeof name === "string");
+
+/**
+ * Metrics and feedback as chips; the thumbs show `ok`.
+ * @param {Details} details
+ */
+function scores({ metrics = {}, feedback = {} }) {
+  const chip = (/** @type {string} */ source, /** @type {[string, any]} */ [name, data]) => {
+    const parts = data !== null && typeof data === "object" && !Array.isArray(data) ? data : { value: data };
+    const shown = parts.label ?? parts.value ?? parts.error ?? data;
+    const why = typeof parts.explanation === "string" ? `: ${parts.explanation}` : "";
+    return h("span", { class: "hh-chip hh-small", title: `${source} ${name}${why}` }, `${name} `, h("b", null, typeof shown === "object" ? JSON.stringify(shown) : String(shown)));
+  };
+  return [...Object.entries(metrics).map((one) => chip("Metric", one)),
+    ...Object.entries(feedback).filter(([name, data]) => name !== "ok" || typeof data !== "boolean").map((one) => chip("Feedback", one))];
+}
 
 /**
  * Move between tabs by arrow keys.

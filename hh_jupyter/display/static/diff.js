@@ -29,7 +29,7 @@ function decodeDiff(diff) {
     order: i, id: `row-${i}`, depth, name: diff.names[diff.name[i]], kind: diff.kinds[diff.kind[i]], model: diff.models[diff.model[i]],
     mark: diff.marks[i].trim(), what: diff.what[i] ?? "", old: diff.old_ms[i], now: diff.new_ms[i], tokens: diff.tokens[i],
     error: diff.marks[i] === " " ? "" : "uncaught", parent: null, children: [], below: 0, errors: 0, caught: 0, cancelled: 0,
-    start: 0, end: 0, running: false, own: [], critical: [], first: null, passed: false, repeats: false, tag: "", replayed: "",
+    start: 0, end: 0, running: false, own: [], critical: [], first: null, passed: false, repeats: false, tag: "", rated: "", replayed: "",
   })));
 }
 

@@ -65,6 +65,30 @@ function icon(name, size, ...paths) {
 
 export const chevron = () => icon("chevron", 12, { d: "M4.2 2.2 8 6l-3.8 3.8" });
 export const again = () => icon("again", 12, { d: "M2.2 6.2a3.9 3.9 0 1 0 1.2-2.9M3.2 1v2.5h2.5" });
+/** @type {Record<string, Record<string, string>[]>} */
+const TOOLS = {
+  up: [{ d: "m4 10 4-4.6L12 10" }], down: [{ d: "m4 6 4 4.6L12 6" }],
+  copy: [{ d: "M5.5 5.5V3a1 1 0 0 1 1-1H13a1 1 0 0 1 1 1v6.5a1 1 0 0 1-1 1h-2.5M3 5.5h6.5a1 1 0 0 1 1 1V13a1 1 0 0 1-1 1H3a1 1 0 0 1-1-1V6.5a1 1 0 0 1 1-1Z" }],
+  wide: [{ d: "M1.8 3h12.4v10H1.8ZM6 3v10M10.5 6 8.5 8l2 2" }], full: [{ d: "M2 6V2.4h3.6M10.4 2.4H14V6M14 10v3.6h-3.6M5.6 13.6H2V10" }],
+  good: [{ d: "M5.4 7 8 1.8c1.2 0 1.9.9 1.7 2L9.3 6h3.4c.9 0 1.5.8 1.3 1.7l-1.1 4.8c-.2.7-.7 1.1-1.4 1.1H5.4ZM2 7h3.4v6.6H2Z" }],
+  bad: [{ d: "M10.6 9 8 14.2c-1.2 0-1.9-.9-1.7-2L6.7 10H3.3C2.4 10 1.8 9.2 2 8.3l1.1-4.8c.2-.7.7-1.1 1.4-1.1h6.1ZM14 9h-3.4V2.4H14Z" }],
+  note: [{ d: "M2.5 2.5h11v8h-5L5.5 13.4v-2.9h-3Z" }],
+};
+
+/** An icon of a button. @param {string} name a key of TOOLS */
+export const toolIcon = (name) => icon(name, 16, ...TOOLS[name]);
+
+/**
+ * A button with an icon.
+ * @param {string} name a key of TOOLS
+ * @param {string} title what it does, and in brackets its key
+ * @param {(event: MouseEvent) => void} onclick
+ * @param {Record<string, any>} [more] attributes
+ */
+export const toolButton = (name, title, onclick, more) => h("button", {
+  class: "hh-tool", type: "button", title, "aria-label": title.replace(/ \(.*/, ""), "data-focus": name, onclick, ...more,
+}, toolIcon(name));
+
 export const tick = () => icon("tick", 12, { d: "m2 6.4 2.6 2.7 5.4-6" });
 
 /**
@@ -157,11 +181,12 @@ export async function copyText(text, what, button, place) {
     box.select();
     return;
   }
-  if (button.dataset.word) return;
-  button.dataset.word = button.textContent ?? "";
-  button.textContent = "Copied";
+  if (button.dataset.copied) return;
+  button.dataset.copied = "true";
+  const before = [...button.childNodes];
+  button.replaceChildren(button.textContent ? "Copied" : tick());
   setTimeout(() => {
-    button.textContent = button.dataset.word ?? "";
-    delete button.dataset.word;
+    button.replaceChildren(...before);
+    delete button.dataset.copied;
   }, FEEDBACK_MS);
 }

@@ -59,7 +59,30 @@ function plainValue(value) {
 function detailsOf({ details, attributes, startTimeUnixNano, traceId, spanId }) {
   const known = [["started", new Date(Number(startTimeUnixNano) / 1e6).toISOString()], ["trace id", traceId], ["span id", spanId]];
   const raw = (attributes ?? []).map((/** @type {any} */ pair) => [pair.key, plainValue(pair.value)]);
-  return { attributes: [...known, ...raw], ...details };
+  const { preview, ...shown } = details ?? {};
+  return { attributes: [...known, ...raw], ...shown };
+}
+
+/** The texts in a value, as the page shows them. @param {unknown} value @returns {string[]} */
+const textsIn = (value) => (value === undefined || value === null ? [] : typeof value !== "object" ? [String(value)]
+  : Array.isArray(value) ? value.flatMap(textsIn) : Object.entries(value).flatMap(([name, one]) => [name, ...textsIn(one)]));
+
+const folded = (/** @type {string} */ text) => text.toLowerCase().split(/\s+/).filter(Boolean).join(" ");
+
+/** @type {Map<any, string[]>} by span: its texts above the attributes, and those in them */
+const texts = new Map();
+
+/** The number of hits in a span, as display/search.py counts them. @param {any} span @param {string} wanted */
+function hitsIn(span, wanted) {
+  if (!texts.has(span)) {
+    const { attributes, messages = [], error = {}, input, output, documents, params, tools, metrics, feedback } = detailsOf(span);
+    const said = messages.map((/** @type {any} */ { role, text, data, parts, calls = [] }) => [role, text, data, parts,
+      calls.map((/** @type {any} */ call) => [call.name, call.arguments])]);
+    const above = [span.name, error.type, error.message, said, input, output, documents, params, tools, metrics, feedback];
+    texts.set(span, [above, Object.fromEntries(attributes)].map((all) => textsIn(all).map(folded).join("\0")));
+  }
+  const [above, below] = /** @type {string[]} */ (texts.get(span)).map((text) => text.split(wanted).length - 1);
+  return above || below;
 }
 
 const views = await readViews();
@@ -74,7 +97,7 @@ initialize({ model: /** @type {Model} */ ({
     if (name === "msg:custom") receive = listener;
   },
   off: () => {},
-  async send({ type, view = "", span = "", number }) {
+  async send({ type, view = "", span = "", spans: shown = [], text = "", number }) {
     if (type === "rows") {
       const { header, buffers } = views.get(view) ?? { header: null, buffers: [] };
       receive({ type, view, header }, buffers);
@@ -83,6 +106,13 @@ initialize({ model: /** @type {Model} */ ({
       const { images = [], ...value } = found ? detailsOf(found) : {};
       const buffers = images.map((/** @type {string} */ image) => new DataView(Uint8Array.from(atob(image), (char) => char.charCodeAt(0)).buffer));
       receive({ type: "answer", number, value: found ? value : null }, buffers);
+    } else if (type === "previews" || type === "search") {
+      const all = await (spans ??= readSpans());
+      const wanted = folded(text);
+      const found = type === "previews" ? shown.map((id) => [id, all.get(id)?.details?.preview ?? ""])
+        : [...(wanted ? all : [])].map(([id, one]) => [id, hitsIn(one, wanted)]).filter(([, hits]) => hits);
+      const value = Object.fromEntries(found);
+      receive({ type: "answer", number, value: type === "search" ? { hits: value, left: 0 } : value }, []);
     } else if (number) receive({ type: "answer", number, value: null }, []);
   },
 }) });

@@ -140,7 +140,7 @@ class Hub {
 
   /** Show the static output again. @param {Element} output */
   restore(output) {
-    this.mounted.get(output)?.element.remove();
+    this.mounted.get(output)?.remove();
     this.mounted.delete(output);
     output.classList.remove("hh-live");
   }

@@ -9,7 +9,7 @@
  * not read yet do not count as missing.
  */
 
-/** @import { Details, Diff, FromKernel, Header, Model, SpanDiff, ToKernel } from "./types.js" */
+/** @import { Details, Diff, Feedback, FromKernel, Header, Model, SearchReply, SpanDiff, ToKernel } from "./types.js" */
 
 const TICK_MS = 250;
 /** After so many ticks without any message, the kernel does not respond. */
@@ -88,6 +88,21 @@ export class Kernel {
   /** What differs of a span. @type {(diff: string, row: number) => Promise<SpanDiff | null>} */
   diffSpan(diff, row) {
     return this.computed({ type: "diff_span", diff, row });
+  }
+
+  /** What rows show of the content of their spans, by id. @type {(view: string, spans: string[]) => Promise<Record<string, string> | null>} */
+  previews(view, spans) {
+    return this.request({ type: "previews", view, spans });
+  }
+
+  /** Count hits; without a text prepare to. @type {(view: string, text: string) => Promise<SearchReply | null>} */
+  search(view, text) {
+    return this.request({ type: "search", view, text });
+  }
+
+  /** Returns why feedback was not saved; empty if it was. @type {(view: string, span: string, given: Feedback) => Promise<string>} */
+  feedback(view, span, given) {
+    return this.request({ type: "feedback", view, span, given });
   }
 
   /** Send or save the spans of a view. Returns a sentence about the outcome. @type {(type: "send" | "save", view: string) => Promise<string>} */

@@ -18,8 +18,8 @@ export class List {
    * @param {string} uid prefix of the rows' DOM ids
    * @param {ListState} state which row is selected, and which ones the user folded or unfolded
    * @param {{label: string, empty: string, draw: (row: Row, toggle: () => void) => {label: string, cells: Child[]},
-   *   select: (row: Row) => void, refold: () => void, enter: () => void}} owner
-   *   `label` names the list, `empty` is shown without rows; `refold`: compute the rows again and `show` them; `enter`: Enter was pressed
+   *   select: (row: Row) => void, refold: () => void, enter: () => void, most?: number}} owner
+   *   `most`: the largest height in pixels; `label` names the list, `empty` is shown without rows; `refold`: compute the rows again and `show` them; `enter`: Enter was pressed
    */
   constructor(uid, state, owner) {
     this.uid = uid;
@@ -44,7 +44,7 @@ export class List {
 
   /** In pixels, of the rows in sight. */
   get height() {
-    return Math.min(MAX_HEIGHT, this.rows.length * ROW_HEIGHT);
+    return Math.min(this.owner.most ?? MAX_HEIGHT, this.rows.length * ROW_HEIGHT);
   }
 
   /** Index of the selected row; -1 if it is not shown. */
@@ -64,7 +64,7 @@ export class List {
   /** Render the rows in sight and a few around them. */
   paint() {
     const first = Math.max(0, Math.floor(this.element.scrollTop / ROW_HEIGHT) - OVERSCAN_ROWS);
-    const last = Math.min(this.rows.length, first + ROWS_SHOWN + 2 * OVERSCAN_ROWS + 1);
+    const last = Math.min(this.rows.length, first + Math.ceil((this.owner.most ?? MAX_HEIGHT) / ROW_HEIGHT) + 2 * OVERSCAN_ROWS + 1);
     this.pad.replaceChildren(...this.rows.slice(first, last).map((row, i) => this.row(row, first + i)));
     const selected = this.index;
     if (selected >= first && selected < last) this.element.setAttribute("aria-activedescendant", `${this.uid}-${selected}`);
@@ -97,7 +97,7 @@ export class List {
   reveal(index = this.index) {
     if (index < 0) return;
     const top = index * ROW_HEIGHT;
-    const seen = this.element.clientHeight || MAX_HEIGHT;
+    const seen = this.element.clientHeight || (this.owner.most ?? MAX_HEIGHT);
     if (top < this.element.scrollTop) this.element.scrollTop = top;
     else if (top + ROW_HEIGHT > this.element.scrollTop + seen) this.element.scrollTop = top + ROW_HEIGHT - seen;
     this.paint();

@@ -2,15 +2,17 @@
 
 /** @import { Child, Delta, Header, Notice, Session, State, Trace } from "./types.js" */
 
-import { again, chevron, h, kindMark, kindOf, statusIcon, tick } from "./dom.js";
+import { again, chevron, count, duration, h, kindMark, kindOf, plural, statusIcon, tick } from "./dom.js";
+import { quantile } from "./trace.js";
 import { sparkCanvas } from "./tree.js";
 
 const STATUS = { ok: "finished", error: "failed", running: "running", stopped: "interrupted", cancelled: "cancelled" };
 /** Keys that the legend names; all others are behind `?`. */
-const MAIN_KEYS = [["e", "error"], ["/", "filter"]];
+const MAIN_KEYS = [["/", "search"]];
 const KEYS = [
   ["↑ ↓  j k", "row above or below"], ["← →", "fold, unfold, to the parent"], ["Home End", "first or last row"],
-  ["Enter", "to the details"], ["Esc", "back to the tree"], ["e", "next error"], ["/", "filter"], ["d", "what changed since the run before"], ["*", "unfold all siblings"],
+  ["Enter", "to the details"], ["Esc", "back"], ["e", "next error"], ["/", "search"], ["d", "what changed since the run before"], ["*", "unfold all siblings"],
+  ["w", "wide details"], ["f", "whole screen"], ["+ −", "good or bad"],
   ["c", "copy the span as JSON"], ["C", "copy the whole cell"], ["p", "copy as Python"], ["?", "these keys"],
 ];
 
@@ -122,18 +124,42 @@ export function noticeRow(notice, canSend, act) {
 }
 
 /**
+ * What the bars of a trace mean, with its numbers: a word, and the sentence that it stands for.
+ * @param {Trace} trace
+ * @returns {[string, string][]}
+ */
+function explained({ spans, roots }) {
+  const [root] = roots;
+  const own = root.own.reduce((sum, [start, end]) => sum + end - start, 0);
+  const first = spans.map((span) => span.first).filter((ms) => ms !== null).sort((a, b) => a - b);
+  const critical = spans.filter((span) => span.critical.length).length;
+  return [
+    ["solid own work", `Time in which none of a span's children ran. ${duration(own)} of ${duration(root.end - root.start)} are ${root.name}'s own.`],
+    ["pale waiting", "Time in which a span waited for its children or, a model call, for the first token."],
+    .../** @type {[string, string][]} */ (first.length ? [["dotted first token", `When the first token arrived: after ${duration(quantile(first, 0.5))} in the middle of ${plural(first.length, "call")}.`]] : []),
+    ["underlined critical path", `The spans that determine the total duration: a shorter one makes the whole shorter. ${count(critical)} of ${plural(spans.length, "span")} are on it.`],
+    .../** @type {[string, string][]} */ (spans.some((span) => span.replayed) ? [["hollow replayed", "A recording answered the call: no request was sent."]] : []),
+  ];
+}
+
+/** A word that explains itself on hover and focus. @param {string} id @param {[string, string]} entry */
+const tip = (id, [word, sentence]) => h("span", { class: "hh-tip" },
+  h("span", { class: "hh-word-of", role: "note", tabindex: 0, "aria-describedby": id, "data-focus": id }, word), h("span", { class: "hh-tipbox", id, role: "tooltip" }, sentence));
+
+/**
  * The meaning of marks and bars, and the most important keys.
+ * @param {string} uid prefix of DOM ids
  * @param {Trace} trace
  * @param {State} state of the view
  * @param {() => void} toggle opens and closes the list of keys
  */
-export function legendItems(trace, state, toggle) {
+export function legendItems(uid, trace, state, toggle) {
   const seen = new Map(trace.spans.map((span) => [kindOf(span.kind).word, span.kind]));
   const button = h("button", { class: "hh-keys-button", type: "button", "aria-expanded": String(state.keys), "data-focus": "keys", onclick: toggle },
     h("kbd", null, "?"), "keys");
   return [
     ...[...seen].map(([word, kind]) => h("span", { class: "hh-item" }, kindMark(kind), word)),
-    h("span", { class: "hh-item" }, "solid: own work, pale: waiting, dotted: first token", trace.spans.some((span) => span.replayed) ? ", hollow: replayed" : null), h("span", { class: "hh-space" }),
+    h("span", { class: "hh-tips" }, explained(trace).map((entry, i) => tip(`${uid}-tip-${i}`, entry))), h("span", { class: "hh-space" }),
     ...MAIN_KEYS.map(([key, action]) => h("span", { class: "hh-item" }, h("kbd", null, key), action)), button,
     state.keys ? h("dl", { class: "hh-keys" }, KEYS.map(([key, action]) => h("div", null, h("dt", null, h("kbd", null, key)), h("dd", null, action)))) : "",
   ];

@@ -33,7 +33,7 @@ export function decode(header, buffers) {
     model: header.models[column.model[i]], start, end: start + column.duration[i], depth: column.depth[i],
     tokens: column.tokens[i] === UNKNOWN ? null : column.tokens[i], first: column.first[i] >= 0 ? column.first[i] : null,
     error: ERRORS[(column.state[i] & 3) | ((column.state[i] & 32) >> 3)], passed: Boolean(column.state[i] & 64), repeats: Boolean(column.state[i] & 128),
-    running: Boolean(column.state[i] & 4), tag: header.tags[i] ?? "", replayed: header.replays[i] ?? "",
+    running: Boolean(column.state[i] & 4), rated: header.rated?.[i] ?? "", tag: header.tags[i] ?? "", replayed: header.replays[i] ?? "",
     parent: null, children: [], below: 0, errors: 0, caught: 0, cancelled: 0, own: [], critical: [],
   }));
   for (const name of /** @type {const} */ (["own", "critical"])) {
@@ -103,12 +103,13 @@ export function isOpen(trace, state, span) {
 }
 
 /**
- * Whether a span passes the filter and the Errors switch.
+ * Whether a span passes the search and the Errors switch.
  * @param {Span} span
  * @param {Filter} state
  */
 function matches(span, state) {
   if (state.onlyErrors && ["", "cancelled"].includes(span.error)) return false;
+  if (!state.query || state.all || state.hits?.has(span.id)) return true;
   const text = `${span.name} ${span.model} ${kindOf(span.kind).word}`.toLowerCase();
   return text.includes(state.query.toLowerCase());
 }
@@ -119,7 +120,7 @@ function matches(span, state) {
  * @param {Filter} state
  */
 function matching(trace, state) {
-  if (!state.query && !state.onlyErrors) return null;
+  if ((!state.query || state.all) && !state.onlyErrors) return null;
   /** @type {Set<Span>} */
   const keep = new Set();
   for (const span of trace.spans) {

@@ -2,8 +2,9 @@
 
 /** @import { LanedSpan, Row, Span, State, Trace } from "./types.js" */
 
-import { chevron, count, duration, h, KIND_COLORS, kindMark, kindOf, plural, short } from "./dom.js";
+import { chevron, count, duration, h, KIND_COLORS, kindMark, kindOf, plural, short, toolIcon } from "./dom.js";
 import { List } from "./list.js";
+import { marked, patternOf } from "./search.js";
 import { foldFacts, lanes, merged, rowsWithSelected } from "./trace.js";
 
 /** From so many spans on, a list needs a minimap. */
@@ -13,6 +14,11 @@ const MINIMAP = { width: 560, height: 44 };
 const SPARK = { width: 110, height: 18 };
 const BORDER = 1;
 const AXIS_HEIGHT = 23;
+/** Rows in sight are asked for in one go, after scrolling. */
+const PREVIEW_DELAY_MS = 40;
+const MAX_PREVIEWS = 5000;
+const MAX_REQUESTED = 60;
+const RATINGS = { up: "good", down: "bad", note: "note" };
 /** @type {Record<string, string>} */
 const FAILED = { uncaught: " hh-failed", propagated: " hh-passed" };
 
@@ -21,34 +27,92 @@ export class Tree {
   /**
    * @param {string} uid prefix of the rows' DOM ids
    * @param {State} state of the view
-   * @param {{select: (row: Row) => void, enter: () => void}} on
+   * @param {{select: (row: Row) => void, enter: () => void, refilter: () => void, previews: (spans: string[]) => Promise<Record<string, string> | null>}} on
+   *   `refilter`: other rows are to be shown
    */
   constructor(uid, state, on) {
     this.state = state;
+    this.on = on;
+    /** @type {Map<string, string>} what rows show of the content of their spans, by span */
+    this.previews = new Map();
+    /** @type {Set<string>} spans in sight whose previews are to be requested */
+    this.wanted = new Set();
+    /** @type {RegExp | null} what is marked in names and previews */
+    this.pattern = null;
     /** @type {Trace} from the first update on */
     this.trace = /** @type {any} */ (undefined);
     /** @type {List<Row>} */
     this.list = new List(uid, state, {
       label: "Spans", empty: "No span matches.", select: on.select, enter: on.enter, refold: () => this.update(this.trace),
-      draw: (row, toggle) => ({ label: rowLabel(row), cells: [nameCell(row, toggle), waterfall(this.trace, row, state.critical)] }),
+      draw: (row, toggle) => ({ label: rowLabel(row, this.hitsOf(row)), cells: this.cells(row, toggle) }),
+    });
+    this.more = h("button", {
+      class: "hh-more hh-others", type: "button", hidden: true, "data-focus": "others", onclick: () => {
+        state.all = !state.all;
+        on.refilter();
+      },
     });
     this.ticks = h("div", { class: "hh-ticks", "aria-hidden": "true" });
     this.minimap = lanesCanvas("hh-minimap", MINIMAP, {
       title: "All spans over time: click to jump to a point in time", // Keyboard users have the rows.
       onclick: (/** @type {MouseEvent} */ event) => this.selectAt(event.offsetX / this.minimap.clientWidth),
     });
-    this.element = h("div", { class: "hh-left" }, this.minimap, h("div", { class: "hh-axis" }, h("span", null, "Span"), this.ticks), this.list.element);
+    this.element = h("div", { class: "hh-left" }, this.minimap, h("div", { class: "hh-axis" }, h("span", null, "Span"), this.ticks), this.list.element, this.more);
+  }
+
+  /** @param {Row} row @param {() => void} toggle */
+  cells(row, toggle) {
+    const { span, items } = row;
+    const preview = items || this.state.wide ? "" : this.preview(span);
+    const name = nameCell(row, toggle, { preview, hits: this.hitsOf(row), pattern: this.pattern });
+    if (!this.state.wide) return [name, waterfall(this.trace, row, this.state.critical)];
+    return [name, h("span", { class: "hh-took" }, span.running ? "running" : duration(items ? foldFacts(items).p50 : span.end - span.start))];
+  }
+
+  /** What a row shows of its content; requested for the rows in sight. @param {Span} span */
+  preview(span) {
+    const known = this.previews.get(span.id);
+    if (known !== undefined || span.running) return known ?? "";
+    if (!this.wanted.size) setTimeout(() => this.requestPreviews(), PREVIEW_DELAY_MS);
+    this.wanted.add(span.id);
+    return "";
+  }
+
+  async requestPreviews() {
+    const spans = [...this.wanted].slice(-MAX_REQUESTED); // The others were scrolled out of sight.
+    this.wanted.clear();
+    const found = spans.length ? await this.on.previews(spans).catch(() => null) : null;
+    if (!found) return;
+    if (this.previews.size > MAX_PREVIEWS) this.previews.clear();
+    for (const id of spans) this.previews.set(id, found[id] ?? "");
+    this.list.paint();
+  }
+
+  /** @param {Row} row */
+  hitsOf({ span, items }) {
+    const { hits } = this.state;
+    return hits ? (items ?? [span]).reduce((sum, { id }) => sum + (hits.get(id) ?? 0), 0) : 0;
   }
 
   /** Show another trace, or the same after a change of state. @param {Trace} trace */
   update(trace) {
     this.trace = trace;
+    this.pattern = patternOf(this.state.query);
     this.list.show(rowsWithSelected(trace, this.state));
-    this.ticks.replaceChildren(...[0, 0.25, 0.5, 0.75, 1].map((share) => h("span", {
+    this.ticks.replaceChildren(...(this.state.wide ? ["Time"] : [0, 0.25, 0.5, 0.75, 1].map((share) => h("span", {
       class: "hh-tick", style: { left: `${share * 100}%` },
-    }, share ? duration(trace.end * share) : "0")));
+    }, share ? duration(trace.end * share) : "0"))));
+    this.drawMore();
     this.minimap.hidden = trace.spans.length <= MINIMAP_FROM;
     this.paintMinimap();
+  }
+
+  /** The way to the rows without a hit, and back. */
+  drawMore() {
+    const { all, query } = this.state;
+    const others = this.trace.spans.length - this.list.rows.length;
+    this.more.hidden = !this.pattern || !(all || others > 0);
+    this.more.textContent = all ? `Show only the spans with “${query.trim()}”` : `Show the ${plural(others, "span")} without a hit`;
   }
 
   paintMinimap() {
@@ -94,26 +158,30 @@ export class Tree {
 /**
  * The label of a row for screen readers: "Tool issue_refund, 653 ms, 1 error".
  * @param {Row} row
+ * @param {number} hits of the search
  */
-function rowLabel({ span, items }) {
+function rowLabel({ span, items }, hits) {
+  const found = hits ? `, ${plural(hits, "hit")}` : "";
   if (items) {
     const facts = foldFacts(items);
-    return `${kindOf(span.kind).word} ${span.name}, ${count(items.length)} times, median ${duration(facts.p50)}`;
+    return `${kindOf(span.kind).word} ${span.name}, ${count(items.length)} times, median ${duration(facts.p50)}${found}`;
   }
   const parts = [`${kindOf(span.kind).word} ${span.name}`, span.running ? "running" : duration(span.end - span.start)];
   if (span.tokens !== null) parts.push(`${count(span.tokens)} tokens`);
   if (span.replayed) parts.push(span.replayed);
   if (span.tag) parts.push(`${span.error === "cancelled" ? "" : "error: "}${span.tag}`);
   else if (span.errors) parts.push(plural(span.errors, "error"));
-  return parts.join(", ");
+  if (span.rated) parts.push(RATINGS[span.rated]);
+  return parts.join(", ") + found;
 }
 
 /**
- * Guides, twisty, kind, name, model or error, tokens.
+ * Guides, twisty, kind, name, preview, model or error, hits, feedback, tokens.
  * @param {Row} row
  * @param {() => void} toggle
+ * @param {{preview: string, hits: number, pattern: RegExp | null}} shown
  */
-function nameCell(row, toggle) {
+function nameCell(row, toggle, { preview, hits, pattern }) {
   const { span, items } = row;
   const note = items ? "" : span.tag || (span.repeats ? "same call" : "");
   const tokens = items ? foldFacts(items).tokens : span.tokens;
@@ -127,12 +195,15 @@ function nameCell(row, toggle) {
       },
     }, row.expanded === null ? null : chevron()),
     kindMark(span.kind),
-    h("span", { class: `hh-name${failed}`, title: span.name }, span.name),
+    h("span", { class: `hh-name${failed}`, title: span.name }, marked(span.name, pattern)),
     items ? h("span", { class: "hh-times" }, `×${count(items.length)}`) : null,
     note ? h("span", { class: span.error ? `hh-note hh-note-${span.error}` : "hh-model" }, span.error === "cancelled" ? `⊘ ${note}` : note) : null,
+    preview ? h("span", { class: "hh-args", title: preview }, marked(preview, pattern)) : null,
     !note && !items && span.model ? h("span", { class: "hh-model", title: span.model }, span.model) : null,
     !items && span.replayed ? h("span", { class: "hh-was" }, span.replayed.split(/(?=, )/).map((part) => h("span", null, part))) : null,
     !items && span.error !== "uncaught" && span.errors ? h("span", { class: "hh-chip hh-chip-error hh-small" }, count(span.errors)) : null,
+    hits ? h("span", { class: "hh-hits", title: plural(hits, "hit") }, count(hits)) : null,
+    !items && span.rated ? h("span", { class: "hh-rated", title: `Feedback: ${RATINGS[span.rated]}` }, toolIcon(RATINGS[span.rated])) : null,
     tokens ? h("span", { class: "hh-tokens" }, short(tokens)) : null);
 }
 

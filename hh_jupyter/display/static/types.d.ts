@@ -36,6 +36,8 @@ export interface Span {
   cancelled: number;
   /** The error in a word or two. */
   tag: string;
+  /** Whether there is feedback on it. */
+  rated: "" | "up" | "down" | "note";
   /** That a recording answered the call, and how long the recorded one took; else empty. */
   replayed: string;
   own: Interval[];
@@ -90,6 +92,10 @@ export interface Filter extends Pick<ListState, "toggled"> {
   query: string;
   /** null: as the header says. */
   onlyErrors: boolean | null;
+  /** Number of hits by span id, as the kernel counted them; null: it has not yet. */
+  hits?: Map<string, number> | null;
+  /** Rows without a hit are shown, too. */
+  all?: boolean;
 }
 
 /** State that survives redraws and new outputs of the same view. */
@@ -101,6 +107,8 @@ export interface State extends Filter, ListState {
   /** Id of the first span: another one means that the cell ran again. */
   first: string | null;
   tab: string | null;
+  /** The details take the width, the tree is a rail. */
+  wide: boolean;
   /** The critical path is underlined. */
   critical: boolean;
   /** The list of keys is shown. */
@@ -197,6 +205,7 @@ export interface Columns {
   kinds: string[];
   models: string[];
   tags: Record<string, string>;
+  rated?: Record<string, "up" | "down" | "note">;
   replays: Record<string, string>;
 }
 
@@ -303,6 +312,33 @@ export interface Failure {
   full_stack: string;
 }
 
+/** What the user gives to a span; null takes it back. */
+export interface Feedback {
+  ok?: boolean | null;
+  note?: string | null;
+}
+
+/** Hits by span id, and the number of spans that are still to be read. */
+export interface SearchReply {
+  hits: Record<string, number>;
+  left: number;
+}
+
+/** A retrieved document. */
+export interface Document {
+  id?: unknown;
+  text?: string;
+  score?: number;
+  metadata?: Record<string, any>;
+}
+
+/** A tool that the model could call; `parameters` is a JSON schema. */
+export interface Tool {
+  name?: string;
+  description?: string;
+  parameters?: any;
+}
+
 export interface Usage {
   prompt: number | null;
   completion: number | null;
@@ -320,7 +356,12 @@ export interface Details {
   output_attachments?: Attachment[];
   /** Bytes of the drawn images. */
   images?: DataView[];
-  documents?: unknown[];
+  documents?: Document[];
+  /** Parameters of the model request. */
+  params?: Record<string, unknown>;
+  tools?: Tool[];
+  metrics?: Record<string, any>;
+  feedback?: Record<string, any>;
   attributes?: [string, unknown][];
   usage?: Usage;
   cost?: string;
@@ -333,7 +374,7 @@ export interface Details {
 }
 
 /** A message in either direction; `type` determines the other fields. */
-export type ToKernel = { type: string; view?: string; span?: string; have?: string | null; visible?: boolean; number?: number; old?: string | null; new?: string | null; diff?: string; row?: number };
+export type ToKernel = { type: string; view?: string; span?: string; spans?: string[]; text?: string; given?: Feedback; old?: string | null; new?: string | null; diff?: string; row?: number; have?: string | null; visible?: boolean; number?: number };
 export type FromKernel = { type: string; view: string; header: Header | null; source: string; number: number; value: any };
 
 /** The page's widget manager, as far as it is used. */

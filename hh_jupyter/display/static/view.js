@@ -6,6 +6,7 @@
 import { Detail } from "./detail.js";
 import { DiffView, newDiffState } from "./diff.js";
 import { copyText, count, duration, focusOn, h, plural, redraw } from "./dom.js";
+import { Search } from "./search.js";
 import { legendItems, noticeRow, raisedRow, summaryBar } from "./summary.js";
 import { decode, grow, plainRow, selectedSpan } from "./trace.js";
 import { paintLanes, Tree } from "./tree.js";
@@ -14,14 +15,19 @@ import { paintLanes, Tree } from "./tree.js";
 export const newState = () => /** @type {State} */ ({
   open: null, selected: null, chosen: false, first: null, tab: null, toggled: new Map(), query: "", onlyErrors: null, critical: true, keys: false,
   diff: newDiffState(),
+  hits: null, all: false, wide: false,
 });
+
+/** Heights in pixels around the list and the details, when the view fills the screen. */
+const AROUND_LIST = 210;
+const AROUND_DETAILS = 150;
 
 export class View {
   /**
    * @param {string} id of the kernel
    * @param {string} uid unique in the page: a cell may be shown twice
    * @param {State} state shared by all views of this id
-   * @param {Pick<Kernel, "details" | "python" | "act" | "diff" | "diffSpan">} kernel
+   * @param {Pick<Kernel, "details" | "python" | "act" | "diff" | "diffSpan" | "previews" | "search" | "feedback">} kernel
    */
   constructor(id, uid, state, kernel) {
     this.id = id;
@@ -46,9 +52,15 @@ export class View {
         this.state.chosen = true;
         this.detail.show(row);
       },
-      enter: () => this.detail.enter(),
+      enter: () => this.detail.enter(), refilter: () => this.draw(), previews: (spans) => kernel.previews(id, spans),
     });
-    this.detail = new Detail(uid, state, { fetch: (span) => kernel.details(id, span), leave: () => this.tree.list.focus() });
+    this.detail = new Detail(uid, state, {
+      fetch: (span) => kernel.details(id, span), give: (span, given) => kernel.feedback(id, span, given), leave: () => this.leave(),
+      wide: () => this.toggleWide(), full: () => this.toggleFull(),
+    });
+    this.search = new Search(state, { has: (span) => this.trace.byId.has(span), fetch: (text) => kernel.search(id, text), changed: (answered) => this.searched(answered), step: (by) => this.step(by) });
+    /** @type {HTMLDialogElement | null} what the view is in while it fills the screen */
+    this.dialog = null;
     this.bar = h("div", { class: "hh-bar" });
     this.notices = h("div", { class: "hh-notices" });
     this.body = h("div", { class: "hh-body", id: `${uid}-body` });
@@ -84,6 +96,7 @@ export class View {
       this.buffers = buffers;
       this.trace = decode(header, buffers);
       this.detail.clearCache();
+      if (this.state.query) this.search.later();
       if (this.state.first && !this.trace.byId.has(this.state.first)) this.reset();
       this.state.first = this.trace.spans[0].id;
       this.diff?.load();
@@ -108,9 +121,59 @@ export class View {
     const { activeElement } = document;
     const focus = this.element.contains(activeElement) ? activeElement : activeElement === document.body ? this.lastFocus : null;
     const scrolled = [this.tree.list.element, this.detail.element].map((element) => ({ element, top: element.scrollTop }));
-    place.append(this.element);
+    place.append(this.dialog ?? this.element);
+    if (this.dialog) { // A dialog that moves is no longer modal.
+      this.dialog.close();
+      this.dialog.showModal();
+    }
     for (const { element, top } of scrolled) element.scrollTop = top;
     focusOn(focus, true);
+  }
+
+  /** Take the view out of the page. */
+  remove() {
+    (this.dialog ?? this.element).remove();
+    this.endFull();
+  }
+
+  /** Fill the screen, or return to the place in the page: outputs clip whatever is fixed in them, but not a modal dialog. */
+  toggleFull() {
+    const focus = document.activeElement;
+    if (this.dialog) this.endFull();
+    else {
+      this.dialog = h("dialog", {
+        class: "hh-full", "aria-label": this.element.getAttribute("aria-label"), oncancel: (/** @type {Event} */ event) => {
+          event.preventDefault();
+          this.toggleFull();
+        },
+      });
+      this.element.before(this.dialog);
+      this.dialog.append(this.element);
+      this.dialog.showModal();
+    }
+    this.draw();
+    this.detail.redraw();
+    this.tree.list.reveal();
+    if (focus instanceof HTMLElement && this.element.contains(focus)) focusOn(focus, true);
+    else focusOn(this.element.querySelector("[data-focus=full]") ?? this.tree.list.element, true);
+  }
+
+  endFull() {
+    const { dialog } = this;
+    this.dialog = null;
+    dialog?.close();
+    dialog?.replaceWith(this.element);
+  }
+
+  toggleWide() {
+    this.state.wide = !this.state.wide;
+    this.draw();
+  }
+
+  /** From the details back to the tree; a single span has none. */
+  leave() {
+    if (this.single && this.dialog) this.toggleFull();
+    else this.tree.list.focus();
   }
 
   /** @param {boolean} dark */
@@ -200,8 +263,10 @@ export class View {
       return;
     }
     if (this.main.parentElement !== this.body) this.body.replaceChildren(this.tools, this.main, this.legend);
+    this.main.classList.toggle("hh-wide", this.state.wide);
+    this.tree.list.owner.most = this.dialog ? Math.max(200, innerHeight - AROUND_LIST) : undefined;
     this.tree.update(this.trace);
-    this.main.style.setProperty("--hh-list", `${this.tree.height}px`);
+    this.main.style.setProperty("--hh-list", `${this.dialog ? innerHeight - AROUND_DETAILS : this.tree.height}px`);
     this.shown.textContent = this.shownText();
     this.drawLegend();
     const row = this.single ? undefined : this.tree.list.selected;
@@ -243,7 +308,7 @@ export class View {
   }
 
   drawLegend() {
-    redraw(this.legend, ...legendItems(this.trace, this.state, () => this.toggleKeys()));
+    redraw(this.legend, ...legendItems(this.uid, this.trace, this.state, () => this.toggleKeys()));
   }
 
   toggleKeys() {
@@ -293,22 +358,41 @@ export class View {
   }
 
   toolbar() {
-    this.filter = h("input", {
-      type: "search", class: "hh-filter", placeholder: "Filter spans", "aria-label": "Filter spans by name, kind or model", value: this.state.query,
-      oninput: () => {
-        this.state.query = this.filter.value;
-        this.draw();
-      },
-    });
-    return h("div", { class: "hh-tools" }, this.filter, this.errors,
-      this.toggleButton("Critical path", "critical", "Underline the spans that determine the total duration"), this.shown, h("span", { class: "hh-space" }),
+    return h("div", { class: "hh-tools" }, this.search.field, h("span", { class: "hh-item" }, this.shown, this.search.arrows), this.errors,
+      this.toggleButton("Critical path", "critical", "Underline the spans that determine the total duration"), h("span", { class: "hh-space" }),
       this.copyButton, this.pythonButton);
   }
 
   shownText() {
     const { spans } = this.trace;
-    if (this.state.query || this.state.onlyErrors) return `${count(this.tree.list.rows.length)} of ${count(spans.length)} shown`;
+    const found = this.search.text(spans.length, this.tree.list.rows.length);
+    if (found) return found;
+    if (this.state.onlyErrors) return `${count(this.tree.list.rows.length)} of ${count(spans.length)} shown`;
     return spans.length > 300 ? `${plural(this.tree.list.rows.length, "row")} for ${count(spans.length)} spans` : "";
+  }
+
+  /** Other spans match the search. The first one with a hit is selected, unless the selected one has some. @param {boolean} answered the kernel has counted the hits */
+  searched(answered) {
+    if (!this.open) return;
+    const { hits } = this.state;
+    const first = answered && hits && !hits.has(this.span.id) && this.trace.spans.find(({ id }) => hits.has(id));
+    if (answered) this.state.tab = null;
+    this.draw();
+    if (first) this.tree.goTo(first);
+  }
+
+  /** Go to the next hit, or the one before; to that of another span after the last one of this. @param {number} by 1 or -1 */
+  step(by) {
+    if (this.detail.step(by)) return;
+    const { hits } = this.state;
+    const found = this.trace.spans.filter(({ id }) => hits?.has(id));
+    if (!found.length) return;
+    if (by < 0) found.reverse();
+    const { order } = this.span;
+    const next = found.find((span) => (span.order - order) * by > 0) ?? found[0];
+    this.detail.landing = by;
+    if (next === this.span) this.detail.land();
+    else this.tree.goTo(next);
   }
 
   /** The selected span; of a fold the first one. */
@@ -335,7 +419,8 @@ export class View {
     if (event.ctrlKey || event.metaKey) return;
     event.stopPropagation();
     if (["INPUT", "TEXTAREA", "SELECT"].includes(/** @type {Element} */ (event.target).tagName)) {
-      if (event.key === "Escape" || (event.key === "ArrowDown" && event.target === this.filter)) (this.diff ?? this.tree).list.focus();
+      if (event.key === "Escape") event.preventDefault(); // It would leave the whole screen.
+      if (event.key === "Escape" || (event.key === "ArrowDown" && event.target === this.search.field)) (this.diff ?? this.tree).list.focus();
       return;
     }
     if (event.key === "d" && !event.altKey) {
@@ -350,7 +435,8 @@ export class View {
     /** @type {Record<string, () => void>} */
     const actions = {
       e: () => this.tree.nextError(), c: () => this.copy(event), C: () => this.copy(event), p: () => this.copyPython(),
-      "/": () => this.filter.focus(), "?": () => this.toggleKeys(),
+      w: () => this.toggleWide(), f: () => this.toggleFull(), "+": () => this.detail.rate("good"), "-": () => this.detail.rate("bad"),
+      "/": () => this.search.field.focus(), "?": () => this.toggleKeys(),
     };
     const action = actions[event.key];
     if (!action || !this.open || event.altKey) return;
