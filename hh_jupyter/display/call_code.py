@@ -269,18 +269,17 @@ class RecordedRequest:
     def client_kind(self, kind: type) -> Literal["sync", "async"] | None:
         """Return which client of the API a class is; None if it is none. Runs no code of the class."""
         names = [one.__name__ for one in kind.__mro__ if f"{one.__module__}.".startswith(f"{self.package}.")]
-        for word, classes in zip(_CLIENT_KINDS, self.api.classes, strict=True):
-            if not classes.isdisjoint(names):
-                return word
-        return None
+        sync, asynchronous = (not classes.isdisjoint(names) for classes in self.api.classes)
+        return "sync" if sync else "async" if asynchronous else None
 
-    def code(self, names: Names | None = None) -> str:
+    def code(self, names: Names | None = None, *, whole: bool = False) -> str:
         """Return code that makes the request.
 
         Args:
             names: variables that may stand for values, and for the client.
+            whole: with base64, which is otherwise replaced by its type and size.
         """
-        api, values = self.api, _Values(names or {})
+        api, values = self.api, _Values(names or {}, whole=whole)
         arguments = dict(self.arguments)
         streams = self.streamed or bool(arguments.get("stream"))
         if api.config is not None:
@@ -305,10 +304,10 @@ class RecordedRequest:
     def _client(self, values: _Values) -> tuple[str, bool] | None:
         """Return the name of a variable that holds a client of the API, and whether it is async; None without one."""
         found = {name: kind for name, value in values.names.items() if (kind := self.client_kind(type(value)))}
-        return next(((name, word == "async") for word in _CLIENT_KINDS for name in found if found[name] == word), None)
+        name = next((name for name in found if found[name] == "sync"), next(iter(found), None))
+        return (name, found[name] == "async") if name is not None else None
 
 
-_CLIENT_KINDS: Final[tuple[Literal["sync"], Literal["async"]]] = ("sync", "async")
 _SYSTEM_NAMES: Final = ("system", "instructions", "system_instruction")
 
 
@@ -588,12 +587,14 @@ class _Values:
 
     Args:
         names: the variables.
+        whole: keep base64.
 
     Attributes:
         names: those with a public name.
     """
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, *, whole: bool = False) -> None:
+        self._whole = whole
         self.names = {name: value for name, value in names.items() if _is_name(name) and name[0] != "_"}
         self._texts: dict[str, str] = {}
         for name, value in self.names.items():
@@ -602,8 +603,9 @@ class _Values:
         self._containers = [(name, value) for name, value in self.names.items() if type(value) in _CONTAINERS and value]
 
     def code(self, value: Any) -> str:
-        """Return a value as code, without base64, indented as an argument of a call."""
-        found = _without_base64(self._with_variables(value))
+        """Return a value as code, indented as an argument of a call."""
+        found = self._with_variables(value)
+        found = found if self._whole else _without_base64(found)
         return pprint.pformat(found, width=WIDTH, sort_dicts=False).replace("\n", "\n    ")
 
     def _with_variables(self, value: Any, depth: int = 0) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -114,6 +114,9 @@ class Harness(ThreadingHTTPServer):
     def python(self, view_id: str, span_id: str) -> str | None:
         record = self._record(view_id, span_id)
         return None if record is None else python_code(self.by_id[view_id], record, self.details_by_span[span_id])
+
+    def make_again(self, message: Mapping[str, Any], push: Callable[[Mapping[str, Any]], None]) -> Any:
+        return None
 
     def send(self) -> str:
         return "All 3 spans were sent."

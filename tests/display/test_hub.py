@@ -7,6 +7,7 @@ import logging
 import re
 import shutil
 import subprocess
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,10 @@ class OneView:
 
     def diff_span(self, diff_id: str, row: int) -> dict[str, Any] | None:
         return {"of": [diff_id, row]}
+
+    def make_again(self, message: Mapping[str, Any], push: Callable[[Mapping[str, Any]], None]) -> Any:
+        push({"span": message["span"], "variant": {"number": 1}})
+        return {"number": 1}
 
     def send(self) -> str:
         return "Sent."

@@ -14,7 +14,8 @@ export class Detail {
   /**
    * @param {string} uid prefix of DOM ids
    * @param {State} state of the view
-   * @param {{fetch: (id: string) => Promise<Details | null>, leave: () => void}} on `leave`: Escape was pressed
+   * @param {{fetch: (id: string) => Promise<Details | null>, leave: () => void, again: ((span: Span) => void) | null}} on `leave`: Escape was
+   *   pressed; `again`: open the request of a model call for editing
    */
   constructor(uid, state, on) {
     this.uid = uid;
@@ -116,6 +117,9 @@ export class Detail {
     return h("div", { class: "hh-head" },
       h("div", { class: "hh-title" }, kindMark(span.kind), h("span", { class: "hh-name" }, span.name),
         h("span", { class: "hh-model" }, span.model), h("span", { class: "hh-space" }),
+        this.on.again && span.kind === "llm" && details.messages ? h("button", {
+          class: "hh-button", type: "button", title: "Change the request and make the call again (r)", "data-focus": "again", onclick: () => this.on.again?.(span),
+        }, "Run again") : null,
         h("button", {
           class: "hh-button", type: "button", title: "Copy what is shown here as text", "data-focus": "copy", hidden: !panesOf(details).length,
           onclick: (/** @type {any} */ { target }) => copyText(tabText(this.tabOf(panesOf(details)), details), "Text", target, this.element),

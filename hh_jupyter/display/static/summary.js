@@ -11,7 +11,7 @@ const MAIN_KEYS = [["e", "error"], ["/", "filter"]];
 const KEYS = [
   ["↑ ↓  j k", "row above or below"], ["← →", "fold, unfold, to the parent"], ["Home End", "first or last row"],
   ["Enter", "to the details"], ["Esc", "back to the tree"], ["e", "next error"], ["/", "filter"], ["d", "what changed since the run before"], ["*", "unfold all siblings"],
-  ["c", "copy the span as JSON"], ["C", "copy the whole cell"], ["p", "copy as Python"], ["?", "these keys"],
+  ["c", "copy the span as JSON"], ["C", "copy the whole cell"], ["p", "copy as Python"], ["r", "run a model call again"], ["?", "these keys"],
 ];
 
 /**
