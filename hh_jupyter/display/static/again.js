@@ -14,7 +14,7 @@ const MAX_VALUE = 24;
 const ROLES = ["system", "developer", "user", "assistant", "tool"];
 const NO_KERNEL = "The kernel is busy or does not respond: nothing was sent.";
 
-const same = (/** @type {unknown} */ one, /** @type {unknown} */ other) => JSON.stringify(one) === JSON.stringify(other);
+const isEqual = (/** @type {unknown} */ one, /** @type {unknown} */ other) => JSON.stringify(one) === JSON.stringify(other);
 const wordsOf = (/** @type {string} */ value) => value.match(/\S+/g)?.length ?? 0;
 const shown = (/** @type {unknown} */ value) => (typeof value === "string" ? value : JSON.stringify(value) ?? "");
 const shortened = (/** @type {unknown} */ value) => (shown(value).length > MAX_VALUE ? `${shown(value).slice(0, MAX_VALUE - 1)}…` : shown(value));
@@ -64,11 +64,11 @@ export function draftOf({ arguments: original, messages_in: into, system_in: sys
   const before = Array.isArray(original[into]) ? original[into] : [{ role: "user", content: original[into] ?? "" }];
   const own = system && given[system] !== undefined ? [{ role: system, value: { role: system, content: given[system] }, was: { role: system, content: original[system] } }] : [];
   const tools = Array.isArray(original.tools) && original.tools.every(toolName) ? original.tools : null;
-  const known = tools && Array.isArray(given.tools ?? []) && (given.tools ?? []).every((/** @type {any} */ tool) => tools.some((one) => same(one, tool)));
+  const known = tools && Array.isArray(given.tools ?? []) && (given.tools ?? []).every((/** @type {any} */ tool) => tools.some((one) => isEqual(one, tool)));
   return {
     messages: [...own, ...list.map((value, i) => ({ role: "", value: structuredClone(value), was: before[i] }))],
     parameters: ["model", ...named.filter((name) => name !== "model")].map((name) => ({ name, value: shown(given[name] ?? ""), was: original[name] })),
-    tools: known ? tools.map((value) => ({ value, offered: (given.tools ?? []).some((/** @type {any} */ one) => same(one, value)) })) : null,
+    tools: known ? tools.map((value) => ({ value, offered: (given.tools ?? []).some((/** @type {any} */ one) => isEqual(one, value)) })) : null,
     json: known || given.tools === undefined ? null : JSON.stringify(given.tools, null, 2),
   };
 }
@@ -96,14 +96,14 @@ export function argumentsOf({ arguments: original, messages_in: into }, { messag
  * @returns {[string, string][]}
  */
 export function changes({ arguments: original, messages_in: into, system_in: system }, given) {
-  const names = [...new Set([...Object.keys(original), ...Object.keys(given)])].filter((name) => !same(original[name], given[name]));
+  const names = [...new Set([...Object.keys(original), ...Object.keys(given)])].filter((name) => !isEqual(original[name], given[name]));
   return names.flatMap((name) => {
     if (name === system) return [[name, wordChange(original[name], given[name])]];
     if (name === "tools") return [[name, `${given.tools?.length ?? 0} of ${original.tools?.length ?? 0}`]];
     if (name !== into) return [[name, given[name] === undefined ? "left out" : shortened(given[name])]];
     const [before, now] = [original[into], given[into]];
     if (!Array.isArray(before) || !Array.isArray(now)) return [["input", wordChange(before, now)]];
-    const changed = now.filter((message, i) => !same(message, before[i]));
+    const changed = now.filter((message, i) => !isEqual(message, before[i]));
     const [old, fresh] = changed.length === 1 && before.length === now.length ? [before[now.indexOf(changed[0])], changed[0]].map(textPlace) : [];
     if (old && fresh) return [[changed[0].role ?? "message", wordChange(old[0][old[1]], fresh[0][fresh[1]])]];
     return [["messages", before.length === now.length ? `${changed.length} changed` : `${before.length} → ${now.length}`]];
@@ -267,7 +267,7 @@ export class RunAgain {
     });
     area.value = place ? place[0][place[1]] : message.json ?? "";
     const mark = () => {
-      const is = message.json === undefined ? !same(message.value, message.was) : message.json !== JSON.stringify(message.role ? message.was?.content : message.was, null, 2);
+      const is = message.json === undefined ? !isEqual(message.value, message.was) : message.json !== JSON.stringify(message.role ? message.was?.content : message.was, null, 2);
       box.classList.toggle("hh-changed", is);
       undo.hidden = !is || message.was === undefined;
       note.textContent = !is ? "" : message.was === undefined ? "added" : before ? `changed, was ${plural(wordsOf(before[0][before[1]]), "word")}` : "changed";
@@ -450,7 +450,7 @@ export class RunAgain {
     const { values } = this.arguments;
     if (!values || !own?.open || this.request.problem) return;
     const estimate = await this.on.ask(own.span, "estimate", values).catch(() => null);
-    if (!estimate || this.state.again !== own || !same(values, this.arguments.values)) return;
+    if (!estimate || this.state.again !== own || !isEqual(values, this.arguments.values)) return;
     this.estimate = estimate;
     this.drawGo();
   }
