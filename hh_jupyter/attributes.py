@@ -99,6 +99,12 @@ REPLAYED_MS: Final = "honeyhive_metadata.hh_replayed_ms"
 REPLAYED_COST: Final = "honeyhive_metadata.hh_replayed_cost"
 """US dollars that a replayed call would have cost, a float; absent if unknown."""
 
+VARIANT: Final = "honeyhive_metadata.hh_variant"
+"""On the span around a call that was made again with changes: its number among those of the same call, from 1."""
+
+VARIANT_OF: Final = "honeyhive_metadata.hh_variant_of"
+"""On the same span: the id of the original span, 16 hex digits."""
+
 NAMESPACES: Final = MappingProxyType(
     {
         "inputs": INPUTS,

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from keyword import iskeyword
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from hh_jupyter.conventions import content
 from hh_jupyter.conventions.attachments import Attachment, attachment_of
@@ -40,11 +40,10 @@ def call_code(record: SpanRecord, details: SpanDetails, names: Names | None = No
         names: variables that may stand for values: the first one of this name that holds a long text, list or dict
             that is equal, and a client of the API. Without them, all values are literals.
     """
-    call = content(details.attributes, details.events)
-    values = _Values(names or {})
     if record.facts.kind == "tool":
-        return _tool_code(record, call, values)
-    return _request_code(record, call, details.attributes, values) if record.facts.kind in CALL_KINDS else ""
+        return _tool_code(record, content(details.attributes, details.events), _Values(names or {}))
+    request = recorded_request(record, details)
+    return request.code(names) if request is not None else ""
 
 
 # Tools: the call of the user's function.
@@ -221,34 +220,120 @@ MAX_TOKENS: Final = 1024
 """Used for a call of Anthropic's API, which requires the parameter, if it was not recorded."""
 
 
-def _request_code(record: SpanRecord, call: SpanContent, attributes: Mapping[str, Any], values: _Values) -> str:
-    if not (_embedded(call.input) if record.facts.kind == "embedding" else call.input_messages):
-        return ""
+@dataclass(frozen=True, slots=True)
+class RecordedRequest:
+    """The request of a model call, as arguments of the client's method.
+
+    Attributes:
+        arguments: JSON values by name; with Google's client also those inside `config`.
+        others: what was recorded as well, but is no parameter of the API.
+        remarks: what the arguments cannot express, a sentence each.
+        streamed: the answer was streamed, by a method of its own.
+    """
+
+    api: _Api
+    arguments: Mapping[str, Any]
+    others: Mapping[str, Any]
+    remarks: tuple[str, ...]
+    streamed: bool
+
+    @property
+    def function(self) -> str:
+        """The client's method. Example: "chat.completions.create"."""
+        return self.api.function
+
+    @property
+    def package(self) -> str:
+        """The package of the client. Example: "openai"."""
+        return self.api.modules[0]
+
+    @property
+    def parameters(self) -> frozenset[str]:
+        """The names of the arguments that the method takes."""
+        return self.api.parameters
+
+    @property
+    def messages_in(self) -> str:
+        """The name of the argument that holds the messages."""
+        return _content_name(self.api)
+
+    @property
+    def system_in(self) -> str | None:
+        """The name of the argument that holds the system prompt; None if it is one of the messages."""
+        return next((name for name in _SYSTEM_NAMES if name in self.api.parameters), None)
+
+    def with_arguments(self, arguments: Mapping[str, Any]) -> RecordedRequest:
+        """Return the request with other arguments."""
+        return replace(self, arguments=arguments, others={}, remarks=())
+
+    def client_kind(self, kind: type) -> Literal["sync", "async"] | None:
+        """Return which client of the API a class is; None if it is none. Runs no code of the class."""
+        names = [one.__name__ for one in kind.__mro__ if f"{one.__module__}.".startswith(f"{self.package}.")]
+        sync, asynchronous = (not classes.isdisjoint(names) for classes in self.api.classes)
+        return "sync" if sync else "async" if asynchronous else None
+
+    def code(self, names: Names | None = None, *, whole: bool = False) -> str:
+        """Return code that makes the request.
+
+        Args:
+            names: variables that may stand for values, and for the client.
+            whole: with base64, which is otherwise replaced by its type and size.
+        """
+        api, values = self.api, _Values(names or {}, whole=whole)
+        arguments = dict(self.arguments)
+        streams = self.streamed or bool(arguments.get("stream"))
+        if api.config is not None:
+            config = {name: arguments.pop(name) for name in tuple(arguments) if name not in ("model", "contents")}
+            arguments |= {api.config: config} if config else {}
+        client, is_async = self._client(values) or (None, False)
+        imports = [f"import {module}" for module in api.modules] if client is None else []
+        function = api.stream if streams and api.stream else api.function
+        code = ("await " if is_async else "") + _call_code(f"{client or api.client}.{function}", arguments, values)
+        if streams:  # Nothing is sent, and no span ends, before the stream is read.
+            code = f"{'async ' if is_async else ''}for chunk in {code}:\n    print(chunk)"
+        notes = [f"# {remark}" for remark in self.remarks]
+        if self.others:
+            lines = (
+                line for name, value in self.others.items() for line in f"{name}={values.code(value)}".splitlines()
+            )
+            notes += ["# Recorded as well, but no parameters of this API:", *(f"#   {line}" for line in lines)]
+        if has_media_label(code):
+            notes.append("# Base64 data is left out; brackets hold its type and size.")
+        return "\n".join(["# The same request again:", *imports, *notes, code])
+
+    def _client(self, values: _Values) -> tuple[str, bool] | None:
+        """Return the name of a variable that holds a client of the API, and whether it is async; None without one."""
+        found = {name: kind for name, value in values.names.items() if (kind := self.client_kind(type(value)))}
+        name = next((name for name in found if found[name] == "sync"), next(iter(found), None))
+        return (name, found[name] == "async") if name is not None else None
+
+
+_SYSTEM_NAMES: Final = ("system", "instructions", "system_instruction")
+
+
+def recorded_request(record: SpanRecord, details: SpanDetails) -> RecordedRequest | None:
+    """Return the request of a model call; None for other spans, and without its messages."""
+    call, attributes = content(details.attributes, details.events), details.attributes
+    is_embedding = record.facts.kind == "embedding"
+    if record.facts.kind not in CALL_KINDS or not (_embedded(call.input) if is_embedding else call.input_messages):
+        return None
     api = _api(record, call, attributes)
-    request = dict(_recorded_request(attributes, api) or _rebuilt_request(record, call, api))
+    request = dict(_client_arguments(attributes, api) or _rebuilt_request(record, call, api))
     if record.facts.streamed:
         request.setdefault("stream", True)  # Not recorded of a client's `stream()`, which sends it.
-    streams = bool(request.get("stream"))
-    if api.stream is not None:
-        request.pop("stream", None)
+    streamed = api.stream is not None and bool(request.pop("stream", None))
     arguments, others = _arguments(request, api)
-    notes = _notes(record, call, api, others, values)
+    remarks = _remarks(record, call, api)
     for name, value in _required(api).items():
         if name not in arguments:
             arguments[name] = value
-            notes.append(f"# {name} is required; its value was not recorded.")
-    if api.config is not None:
-        config = {name: arguments.pop(name) for name in tuple(arguments) if name not in ("model", "contents")}
-        arguments |= {api.config: config} if config else {}
-    client, is_async = values.client(api) or (None, False)
-    imports = [f"import {module}" for module in api.modules] if client is None else []
-    function = api.stream if streams and api.stream else api.function
-    code = ("await " if is_async else "") + _call_code(f"{client or api.client}.{function}", arguments, values)
-    if streams:  # Nothing is sent, and no span ends, before the stream is read.
-        code = f"{'async ' if is_async else ''}for chunk in {code}:\n    print(chunk)"
-    if _MEDIA_LABEL.search(code):
-        notes.append("# Base64 data is left out; brackets hold its type and size.")
-    return "\n".join(["# The same request again:", *imports, *notes, code])
+            remarks.append(f"{name} is required; its value was not recorded.")
+    return RecordedRequest(api, arguments, others, tuple(remarks), streamed)
+
+
+def has_media_label(text: str) -> bool:
+    """Whether a text holds what stands for an image or a file."""
+    return _MEDIA_LABEL.search(text) is not None
 
 
 _MEDIA_LABEL: Final = re.compile(r"\[\w+/[\w.+-]+, [^\]\n]+\]")
@@ -280,24 +365,19 @@ def _own_headers(headers: Any) -> dict[str, Any] | None:
     return own or None
 
 
-def _notes(record: SpanRecord, call: SpanContent, api: _Api, others: Mapping[str, Any], values: _Values) -> list[str]:
-    """Return comments: what the code cannot express."""
-    notes = []
+def _remarks(record: SpanRecord, call: SpanContent, api: _Api) -> list[str]:
+    """Return what the code cannot express."""
+    remarks = []
     if record.facts.provider not in _OPENAI_PROVIDERS | _BY_PROVIDER.keys():
-        notes.append(
-            f"# The provider was {record.facts.provider!r}; this is OpenAI's {api.function.split('.')[0]} API, "
+        remarks.append(
+            f"The provider was {record.facts.provider!r}; this is OpenAI's {api.function.split('.')[0]} API, "
             "which many offer at base_url=..."
         )
     if record.redacted:
-        notes.append(f"# {count(record.redacted, 'value')} of the span were redacted and differ from what was sent.")
+        remarks.append(f"{count(record.redacted, 'value')} of the span were redacted and differ from what was sent.")
     if call.truncated:
-        notes.append(f"# The span was too large: {call.truncated} left out, so the request may be incomplete.")
-    if others:
-        notes += ["# Recorded as well, but no parameters of this API:"]
-        notes += [
-            f"#   {line}" for name, value in others.items() for line in f"{name}={values.code(value)}".splitlines()
-        ]
-    return notes
+        remarks.append(f"The span was too large: {call.truncated} left out, so the request may be incomplete.")
+    return remarks
 
 
 def _api(record: SpanRecord, call: SpanContent, attributes: Mapping[str, Any]) -> _Api:
@@ -318,12 +398,15 @@ def _api(record: SpanRecord, call: SpanContent, attributes: Mapping[str, Any]) -
     return _RESPONSES if is_response else _CHAT
 
 
-def _recorded_request(attributes: Mapping[str, Any], api: _Api) -> Mapping[str, Any]:
+def _client_arguments(attributes: Mapping[str, Any], api: _Api) -> Mapping[str, Any]:
     """Return the arguments of the client, which OpenInference records as they are; empty if there are none."""
     request = mapping(attributes.get("input.value"))
+    return request if isinstance(request.get("model"), str) and request.get(_content_name(api)) else {}
+
+
+def _content_name(api: _Api) -> str:
     takes_input = api.function in (_RESPONSES.function, _EMBEDDINGS.function)
-    content_name = "input" if takes_input else "contents" if api is _GOOGLE else "messages"
-    return request if isinstance(request.get("model"), str) and request.get(content_name) else {}
+    return "input" if takes_input else "contents" if api is _GOOGLE else "messages"
 
 
 def _rebuilt_request(record: SpanRecord, call: SpanContent, api: _Api) -> dict[str, Any]:
@@ -504,32 +587,26 @@ class _Values:
 
     Args:
         names: the variables.
+        whole: keep base64.
+
+    Attributes:
+        names: those with a public name.
     """
 
-    def __init__(self, names: Names) -> None:
-        self._names = {name: value for name, value in names.items() if _is_name(name) and name[0] != "_"}
+    def __init__(self, names: Names, *, whole: bool = False) -> None:
+        self._whole = whole
+        self.names = {name: value for name, value in names.items() if _is_name(name) and name[0] != "_"}
         self._texts: dict[str, str] = {}
-        for name, value in self._names.items():
+        for name, value in self.names.items():
             if type(value) is str and len(value) >= MIN_VARIABLE_LENGTH:
                 self._texts.setdefault(value, name)
-        self._containers = [
-            (name, value) for name, value in self._names.items() if type(value) in _CONTAINERS and value
-        ]
+        self._containers = [(name, value) for name, value in self.names.items() if type(value) in _CONTAINERS and value]
 
     def code(self, value: Any) -> str:
-        """Return a value as code, without base64, indented as an argument of a call."""
-        found = _without_base64(self._with_variables(value))
+        """Return a value as code, indented as an argument of a call."""
+        found = self._with_variables(value)
+        found = found if self._whole else _without_base64(found)
         return pprint.pformat(found, width=WIDTH, sort_dicts=False).replace("\n", "\n    ")
-
-    def client(self, api: _Api) -> tuple[str, bool] | None:
-        """Return the name of a variable that holds a client of the API, and whether it is async; None without one."""
-        package = api.modules[0]
-        for is_async, classes in enumerate(api.classes):
-            for name, value in self._names.items():
-                kinds = type(value).__mro__
-                if any(kind.__name__ in classes and f"{kind.__module__}.".startswith(f"{package}.") for kind in kinds):
-                    return name, bool(is_async)
-        return None
 
     def _with_variables(self, value: Any, depth: int = 0) -> Any:
         if type(value) is str:

@@ -192,6 +192,15 @@ def _messages(
     return shown
 
 
+def answer_messages(details: SpanDetails) -> list[dict[str, Any]]:
+    """Return what a model call answered, in the form of the detail pane's messages; other output as one message."""
+    parsed = content(details.attributes, details.events)
+    found = _messages(parsed, details.attributes, None)[len(parsed.input_messages) :]
+    if not found and parsed.output is not None:
+        found = [{"role": "assistant", "data": plain(parsed.output)}]
+    return found
+
+
 def _value_and_images(
     side: Literal["input", "output"], value: Any, attributes: Mapping[str, Any], images: ImageCollector | None
 ) -> dict[str, Any]:

@@ -12,11 +12,13 @@ Its front end (`static/hub.js`) finds the outputs in the page and requests their
     {type: search, number, view, text}              {type: answer, number, value: hits by span and rest, or null}
     {type: feedback, number, view, span, given}     {type: answer, number, value: text if it failed, else null}
     {type: send | save, number, view}               {type: answer, number, value: text}
+    {type: again, number, view, span, action, ...}  {type: answer, number, value}
     {type: visibility, visible}
     {type: reopen}
                                                     {type: changed, view}
                                                     {type: running, view, source, header} + columns, unless it has them
                                                     {type: ended, view}
+                                                    {type: variant, view, span, variant, spent, raise}
 
 `static/kernel.js` is the page's side. Header and columns of a view: `columns.py`. A diff of two runs (`old` and `new`
 are their keys, or null for the last two) and the texts of a span in it: `diff_columns.py`; the value `{pending: true}`
@@ -24,6 +26,17 @@ means that the page is to ask again. `header: null` means that this kernel does 
 A view has at most one open request for its rows, and only a few are open in total. `reopen`: the page received no
 messages; create another model. Messages arrive on the main thread if the kernel is idle, and while a cell runs on a
 subshell's thread, with an empty context.
+
+`again` is about a model call that the user changes and makes again; `arguments` are those of the client's method:
+
+    action              value
+    open                the request for editing, its answer and its variants, or null
+    estimate, arguments what the call probably costs, in words
+    code, arguments     its code
+    run, arguments      {number} of the variant that was started, or {problem}; `variant` follows when it has ended
+    stop                whether a variant was running
+
+Only `run` sends anything to a model, and the page requests it only on a click.
 """
 
 from __future__ import annotations
@@ -34,7 +47,7 @@ import logging
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any, Final, Protocol
 
@@ -56,6 +69,7 @@ MODULES = (
     "summary",
     "words",
     "diff",
+    "again",
     "view",
     "page",
     "running",
@@ -239,6 +253,14 @@ class ViewSource(Protocol):
             given: values by name; None takes back what was given.
         """
 
+    def make_again(self, message: Mapping[str, Any], push: Callable[[Mapping[str, Any]], None]) -> Any:
+        """Handle a message about a model call that is made again. Returns JSON-safe data; None if it is unknown.
+
+        Args:
+            message: of type `again`.
+            push: sends a variant to the page when it has ended. Any thread.
+        """
+
     def send(self) -> str:
         """Try to send pending spans. Returns one sentence about the outcome."""
 
@@ -343,6 +365,8 @@ class Hub:
             return _answer(content, details, images.taken)
         if kind in _ANSWERS:
             return _answer(content, _ANSWERS[kind](source, content))
+        if kind == "again":
+            return _answer(content, source.make_again(content, partial(self._push_variant, str(content["view"]))))
         if kind == "visibility":
             self.page_visible = bool(content["visible"])
             self.visibility_reports += 1
@@ -352,6 +376,10 @@ class Hub:
             self._reopen()
             return None
         raise ValueError(f"unknown message {kind!r}")
+
+    def _push_variant(self, view_id: str, variant: Mapping[str, Any]) -> None:
+        if self._model is not None:
+            send(self._model, {"type": "variant", "view": view_id, **variant})
 
     def _reopen(self) -> None:
         """Create another model for a page that can send but receives no messages.

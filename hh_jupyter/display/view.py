@@ -90,6 +90,7 @@ class CellView:
         file: path of the file from which the spans were read.
         delta: what changed since the run before; None if nothing did, or there was none.
         shows_diff: the live view shows what changed first, and the spans behind it.
+        variants: number of calls that were made again with changes; their spans are not in the tree.
     """
 
     view_id: str
@@ -122,6 +123,7 @@ class CellView:
     file: str | None = None
     delta: RunDelta | None = None
     shows_diff: bool = False
+    variants: int = 0
 
     @property
     def open(self) -> bool:
@@ -238,6 +240,7 @@ def _facts(view: CellView) -> tuple[str, ...]:
         # An error count takes this place, so that the line does not grow.
         if totals.llm_calls and not view.tree.errors:
             facts.append(fmt.count(totals.llm_calls, "LLM call"))
+    facts.append(f"+{fmt.count(view.variants, 'variant')}" if view.variants else "")
     return tuple(filter(None, facts))
 
 

@@ -36,6 +36,7 @@ from hh_jupyter.tracing.span_store import raise_limits_for_notebook, set_selecto
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
 if TYPE_CHECKING:
+    from hh_jupyter.notebook.again import Again
     from hh_jupyter.notebook.replay import CellRun, Replay
 
 
@@ -119,6 +120,7 @@ class Extension:
         )
         undo.callback(self._close_replay)
         outputs.busy = self._cells.busy
+        outputs.hub_source.again = lambda: self._again
         self._tracer.on_session_created = guarded(self._cells.on_session_created)
         set_output_factory(UpdatableOutputs(self._cells, self._front_end).open)
         undo.callback(set_output_factory, None)
@@ -239,6 +241,13 @@ class Extension:
         from hh_jupyter.notebook.replay import Replay
 
         return Replay(self._sessions, self._folder, self._state.recordings)
+
+    @cached_property
+    def _again(self) -> Again:
+        """Makes model calls again; most notebooks do not use it."""
+        from hh_jupyter.notebook.again import Again
+
+        return Again(self._shell, self._sessions, span_log(), self._cells.busy, self._begin_replay)
 
     def _begin_replay(self, session: Session | None = None, mode: str | None = None) -> CellRun | None:
         if (mode or self._tracer.settings.replay) == "off" and "_replay" not in vars(self):

@@ -35,7 +35,7 @@ from hh_jupyter.records import prices
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanDetails, SpanRecord
-from hh_jupyter.records.selection import cell_number, latest_run
+from hh_jupyter.records.selection import cell_number, latest_run, run_of_variant
 from hh_jupyter.settings import display_settings
 from hh_jupyter.threads import evict_oldest, start_thread
 from hh_jupyter.tracing import registry
@@ -43,8 +43,10 @@ from hh_jupyter.tracing.events import FeedbackWriter
 from hh_jupyter.tracing.span_store import detail_store
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Late: most notebooks need neither.
+    from hh_jupyter.notebook.again import Again
     from hh_jupyter.notebook.diffs import Pair, RunDiffs
+
 
 # The thread that updates outputs in place after their cell has ended: late spans, export state, prices.
 
@@ -182,6 +184,10 @@ class CellIndex:
         """Number of spans of a run, including those that the log has evicted."""
         return self._counts[key]
 
+    def variants(self, key: str) -> int:
+        """Number of calls of a run that were made again with changes."""
+        return sum(run_of_variant(one) == key for one in tuple(self._counts))
+
     def needs_prices(self, key: str | None) -> bool:
         """Whether a cost of this run cannot be computed until the price table is loaded; None: spans outside cells."""
         return key in self._unpriced and not prices.ready()
@@ -294,7 +300,12 @@ class HubSource:
         running: returns a span of a running cell by view id and span id, or None.
         running_records: returns the ended spans of a running cell by view id, or None.
         refresh: requests an update of every output.
+
+    Attributes:
+        again: makes calls again; set by the extension.
     """
+
+    again: Callable[[], Again]
 
     def __init__(
         self,
@@ -401,6 +412,18 @@ class HubSource:
         self._tracer.wait_processed()
         return ""
 
+    def make_again(self, message: Mapping[str, Any], push: Callable[[Mapping[str, Any]], None]) -> Any:
+        """Answer a message about a model call that is made again; None if the span is no longer kept.
+
+        Args:
+            message: as `display/hub.py` lists them.
+            push: sends a variant to the page when it has ended.
+        """
+        output, span = self._output(str(message["view"])), self._span(str(message["view"]), int(message["span"], 16))
+        if span is None or output is None:
+            return None
+        return self.again().answer(message, span, output.begin_replay, push)
+
     def save(self, view_id: str) -> str:
         """Save the sessions of a view to a file in the working directory; return one sentence about the result."""
         view = self.view_of(view_id)
@@ -473,7 +496,7 @@ class Outputs:
         self._by_view: dict[str, CellOutput] = {}
         self._by_key: dict[str, list[CellOutput]] = defaultdict(list)
         self._without_spans: dict[str, tuple[CellFrame, Place]] = {}
-        self._views = Views(sessions, log, self.cells.span_count)
+        self._views = Views(sessions, log, self.cells.span_count, self.cells.variants)
         self._delivery = DeliveryWait(self._tracer)
         self._updater: OutputUpdater[CellOutput] = OutputUpdater(self._refresh)
         self._drawing = threading.RLock()
@@ -518,6 +541,7 @@ class Outputs:
         for replayed in frame.replays:
             output.refusal = output.refusal or replayed.refusal
             output.unrecorded += len(replayed.missed)
+            output.begin_replay = replayed.begin_again
         if not self._hub.wanted and self.cells.needs_prices(output.key):
             prices.load()  # A headless run: no user waits, and an update after the last cell would be lost.
         if not self._hub.wanted:
@@ -736,7 +760,8 @@ class Outputs:
 
     def _state(self, output: CellOutput) -> OutputState:
         spans, export = self.cells.span_count(output.key), self._views.export(output)
-        return OutputState(spans, export, prices.ready(), output.overdue, output.changes, output.delta)
+        variants = self.cells.variants(output.key)
+        return OutputState(spans, export, prices.ready(), output.overdue, output.changes, output.delta, variants)
 
     def _on_records(self, records: tuple[SpanRecord, ...]) -> None:
         """Count new records and request updates. Called on the thread that processed the spans."""
@@ -744,6 +769,8 @@ class Outputs:
             self._show_late(key)
             for output in tuple(self._by_key.get(key, ())):
                 output.late += number
+                self._updater.request(output)
+            for output in tuple(self._by_key.get(run_of_variant(key) or "", ())):
                 self._updater.request(output)
         if any(map(self.cells.needs_prices, {record.cell for record in records})):
             prices.load_in_background()

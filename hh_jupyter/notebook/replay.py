@@ -75,6 +75,8 @@ class CellRun:
 
     Attributes:
         replay: began it.
+        session: of the cell, if it has one of its own.
+        mode: that the cell chose; None for that of all cells.
         interception: makes it hold for the cell's code, its tasks and its threads.
         file: None if the cell has switched recordings off.
         remedy: what records the requests that were refused.
@@ -82,6 +84,8 @@ class CellRun:
     """
 
     replay: Replay
+    session: Session | None
+    mode: str | None
     interception: Interception
     file: UsedFile | None
     remedy: str = "%hh replay auto"
@@ -90,6 +94,10 @@ class CellRun:
     def end(self) -> None:
         """End the recording, once everything is in the file."""
         self.replay.end(self)
+
+    def begin_again(self) -> CellRun | None:
+        """Let the same recording hold in the current context, for a call of the cell that is made again."""
+        return self.replay.begin(self.session, self.mode)
 
     @property
     def refusal(self) -> Notice | None:
@@ -157,11 +165,11 @@ class Replay:
         if in_force == OFF:
             if self._between is None:
                 return None
-            run = CellRun(self, Interception(None, replaces=Recorder), None)
+            run = CellRun(self, session, mode, Interception(None, replaces=Recorder), None)
         else:
             file = self._file(self._path(self._name(session)))
             file.begin(in_force, self._tracer.settings)
-            run = CellRun(self, Interception(file.recorder, replaces=Recorder), file)
+            run = CellRun(self, session, mode, Interception(file.recorder, replaces=Recorder), file)
             if session is not None and mode is not None:
                 name = "" if self._is_unnamed(session) else f" {quoted(session.name)}"
                 run.remedy = f"{CELL_MAGIC}{name} --replay auto"

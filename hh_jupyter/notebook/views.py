@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from urllib.parse import quote
 
 from hh_jupyter.display.content import Detail, collect_content
@@ -52,6 +52,7 @@ class OutputState(NamedTuple):
         overdue: as in `CellOutput`.
         changes: as in `CellOutput`.
         delta: as in `CellOutput`.
+        variants: number of calls that were made again.
     """
 
     spans: int
@@ -60,6 +61,7 @@ class OutputState(NamedTuple):
     overdue: bool
     changes: int
     delta: RunDelta | None = None
+    variants: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -92,6 +94,8 @@ class CellOutput:
         delta: what changed since the run before; None if nothing did, there was none, or it is not known yet.
         compared: number of spans and of changes when it was last compared with the run before.
         pair: what it compares, if it shows a difference.
+        begin_replay: lets the recording of the cell hold again in the current context, and returns what has an
+            `end()`; None without a recording.
         on_change: for an output that a `SpanView` widget shows: called with `view_id` on every change, on any thread.
     """
 
@@ -120,6 +124,7 @@ class CellOutput:
     delta: RunDelta | None = None
     compared: tuple[int, int] | None = None
     pair: Pair | None = None
+    begin_replay: Callable[[], Any] | None = None
     on_change: Callable[[str], None] | None = None
 
     def end_like(self, other: CellOutput) -> None:
@@ -148,11 +153,18 @@ class Views:
         sessions: sessions of the notebook, for their titles.
         log: records of this kernel and their details.
         span_count: returns the number of spans of a cell's run, including those that the log has evicted.
+        variants: returns the number of calls of a cell's run that were made again.
     """
 
-    def __init__(self, sessions: NotebookSessions, log: SpanLog, span_count: Callable[[str], int]) -> None:
+    def __init__(
+        self,
+        sessions: NotebookSessions,
+        log: SpanLog,
+        span_count: Callable[[str], int],
+        variants: Callable[[str], int],
+    ) -> None:
         self._sessions, self._tracer, self._log = sessions, sessions.tracer, log
-        self._span_count = span_count
+        self._span_count, self._variants = span_count, variants
         self._notices = Notices(sessions.tracer)
         self._refused: dict[str, int] = {}
 
@@ -201,6 +213,7 @@ class Views:
             errors_only=output.errors_only,
             content_requested=output.asked,
             delta=output.delta,
+            variants=self._variants(output.key),
         )
 
     def _limit(self, session_id: str | None, *, ended: bool = False) -> tuple[Limit, Notice | None] | None:

@@ -129,7 +129,8 @@ def did_you_mean(word: str, known: Iterable[str], listed: int | None = None) -> 
 
 
 # Runs of cells. The key of a run is recorded with its spans, and stored with them: `4-5f3a0c91d2e4b687-9b1c03aa` is the
-# number of the cell, a digest of its id in the notebook, by which its runs are found again, and a random part.
+# number of the cell, a digest of its id in the notebook, by which its runs are found again, and a random part. Calls
+# of a run that were made again with changes are no part of it: their key has `.v1`, `.v2` behind that of the run.
 
 MAX_RUNS: Final = 20
 """Runs of a cell that commands can go back to; the latest ones."""
@@ -162,6 +163,22 @@ def cell_of(key: str) -> str:
     return key.partition("-")[2].rpartition("-")[0]
 
 
+def variant_key(run: str, number: int) -> str:
+    """Make the key of a call of a run that is made again with changes.
+
+    Args:
+        run: key of the run.
+        number: counts the variants of the run, from 1.
+    """
+    return f"{run}.v{number}"
+
+
+def run_of_variant(key: str) -> str | None:
+    """Return the key of the run to which a variant belongs; None if the key is that of a run."""
+    run, separator, _ = key.partition(".v")
+    return run if separator else None
+
+
 def latest_run(cell: int | str, keys: Iterable[str], same_cell: Callable[[str], str] = cell_of) -> str | None:
     """Return the key of the run that is meant: the latest of a cell, or with `~` an earlier one; None if there is none.
 
@@ -171,7 +188,7 @@ def latest_run(cell: int | str, keys: Iterable[str], same_cell: Callable[[str], 
         same_cell: returns what the runs of one cell have in common; empty if that is not known of a run.
     """
     number, back = steps_back(str(cell))
-    keys = list(keys)
+    keys = [key for key in keys if run_of_variant(key) is None]
     found = [key for key in keys if number == LAST or cell_number(key) == number]
     if not found or not back:
         return found[-1] if found else None
@@ -182,6 +199,7 @@ def latest_run(cell: int | str, keys: Iterable[str], same_cell: Callable[[str], 
 def runs_until(key: str, keys: Iterable[str], same_cell: Callable[[str], str] = cell_of) -> list[str]:
     """Return the keys of the runs of a cell up to this one, at most `MAX_RUNS`; see `latest_run`."""
     cell = same_cell(key)
+    keys = [one for one in keys if run_of_variant(one) is None]
     runs = [one for one in keys if one == key or (cell and same_cell(one) == cell)]
     return runs[: runs.index(key) + 1][-MAX_RUNS:] if key in runs else [key]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from hh_jupyter.records.selection import MAX_RUNS, cell_number, cell_of, runs_until
+from hh_jupyter.records.selection import MAX_RUNS, cell_number, cell_of, run_of_variant, runs_until
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.span_store import detail_store, session_titles, span_log
 
@@ -96,7 +96,11 @@ class RunHistory:
             spool = self._spool()
             here = set(self._log.cells())
             stored = spool.runs() if spool is not None else ()
-            self._stored = tuple(one for one in stored if one.key not in here and self._log.is_complete(one.key))
+            self._stored = tuple(
+                one
+                for one in stored
+                if one.key not in here and run_of_variant(one.key) is None and self._log.is_complete(one.key)
+            )
         same = [one for one in self._stored if cell and cell_of(one.key) == cell]
         same = same or [one for one in self._stored if name and one.session_name == name]
         return [Run(one.key, stored=True, started_ns=round(one.first * 1e9)) for one in same]

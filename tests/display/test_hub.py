@@ -7,7 +7,7 @@ import logging
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,10 @@ class OneView:
 
     def feedback(self, view_id: str, span_id: str, given: Mapping[str, Any]) -> str:
         return f"{view_id} {span_id} {dict(given)}"
+
+    def make_again(self, message: Mapping[str, Any], push: Callable[[Mapping[str, Any]], None]) -> Any:
+        push({"span": message["span"], "variant": {"number": 1}})
+        return {"number": 1}
 
     def send(self) -> str:
         return "Sent."

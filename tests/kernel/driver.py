@@ -222,6 +222,10 @@ class Kernel:
             sent["header"]["subshell_id"] = subshell
         self._client.shell_channel.send(sent)
 
+    def interrupt(self) -> None:
+        """Interrupt the kernel, as a front end's button does."""
+        self._manager.interrupt_kernel()
+
     def make_subshell(self) -> str:
         """A subshell's id (ipykernel 7)."""
         self._client.control_channel.send(self._client.session.msg("create_subshell_request"))

@@ -14,7 +14,10 @@ from hh_jupyter.records.selection import (
     matching,
     no_run,
     run_key,
+    run_of_variant,
+    runs_until,
     steps_back,
+    variant_key,
 )
 
 KNOWN = [
@@ -137,3 +140,13 @@ def test_the_message_about_an_unknown_run_lists_the_known_ones() -> None:
     assert no_run("4~5", 3) == "no run 4~5. Known: 4, 4~1, 4~2."
     assert no_run("4~30", 20) == "no run 4~30. Known: 4, 4~1, ..., 4~19."
     assert no_run("4~1", 1) == "no run 4~1: the cell was run once with spans."
+
+
+def test_a_call_that_was_made_again_is_no_run_of_its_cell() -> None:
+    first, second = run_key("4", "a"), run_key("5", "a")
+    keys = [first, variant_key(first, 1), second, variant_key(second, 1), variant_key(first, 2)]
+    assert latest_run("last", keys) == latest_run(5, keys) == second
+    assert latest_run(4, keys) == latest_run("5~1", keys) == first
+    assert runs_until(second, keys) == [first, second]
+    assert [run_of_variant(key) for key in keys] == [None, first, None, second, first]
+    assert [cell_number(key) for key in keys] == ["4", "4", "5", "5", "4"]

@@ -16,8 +16,8 @@ export class Detail {
    * @param {string} uid prefix of DOM ids
    * @param {State} state of the view
    * @param {{fetch: (id: string) => Promise<Details | null>, give: (id: string, given: Feedback) => Promise<string>, leave: () => void,
-   *   wide: () => void, full: () => void}} on `give` feedback, which returns why it was not saved; `leave`: Escape was pressed;
-   *   `wide` and `full`: give the details more room, or less
+   *   wide: () => void, full: () => void, again: ((span: Span) => void) | null}} on `give` feedback, which returns why it was not saved;
+   *   `leave`: Escape was pressed; `wide` and `full`: give the details more room, or less; `again`: open the request of a model call for editing
    */
   constructor(uid, state, on) {
     this.uid = uid;
@@ -184,6 +184,9 @@ export class Detail {
     return h("div", { class: "hh-head" },
       h("div", { class: "hh-title" }, kindMark(span.kind), h("span", { class: "hh-name" }, span.name),
         h("span", { class: "hh-model" }, span.model), h("span", { class: "hh-space" }),
+        this.on.again && span.kind === "llm" && details.messages ? h("button", {
+          class: "hh-button", type: "button", title: "Change the request and make the call again (r)", "data-focus": "again", onclick: () => this.on.again?.(span),
+        }, "Run again") : null,
         this.buttons, panesOf(details).length ? toolButton("copy", "Copy (what is shown here, as text)", (/** @type {any} */ { currentTarget }) => copyText(
           tabText(this.tab, details), "Text", currentTarget, this.element)) : null, this.sizeButtons()),
       h("div", { class: "hh-facts-line" }, facts(span, details),

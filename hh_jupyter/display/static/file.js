@@ -92,6 +92,7 @@ let spans;
 let receive = () => {};
 
 initialize({ model: /** @type {Model} */ ({
+  offline: true,
   get: () => undefined,
   on: (name, listener) => {
     if (name === "msg:custom") receive = listener;

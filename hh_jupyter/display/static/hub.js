@@ -7,7 +7,7 @@
  * and folded in it.
  */
 
-/** @import { Header, Known, Model, Rows } from "./types.js" */
+/** @import { Header, Known, Model, Rows, Variant } from "./types.js" */
 
 import { h } from "./dom.js";
 import { Kernel } from "./kernel.js";
@@ -221,6 +221,11 @@ class Hub {
     const known = this.knownOf(id);
     known.rows = known.rows && !buffers.length ? { header: { ...known.rows.header, ...header }, buffers: known.rows.buffers } : { header, buffers };
     return known.rows;
+  }
+
+  /** A call that was made again has ended. @param {string} id @param {string} span @param {Variant} variant @param {{spent: string, raise: string}} limit */
+  variant(id, span, variant, limit) {
+    for (const output of this.outputsOf(id)) this.mounted.get(output)?.again?.ended(span, variant, limit);
   }
 
   // Whether the kernel is there.

@@ -9,7 +9,7 @@
  * not read yet do not count as missing.
  */
 
-/** @import { Details, Diff, Feedback, FromKernel, Header, Model, SearchReply, SpanDiff, ToKernel } from "./types.js" */
+/** @import { Again, Details, Diff, Feedback, FromKernel, Header, Model, SearchReply, SpanDiff, ToKernel, Variant } from "./types.js" */
 
 const TICK_MS = 250;
 /** After so many ticks without any message, the kernel does not respond. */
@@ -29,6 +29,7 @@ const RETRY_TICKS = 4;
  * @property {(view: string) => void} changed its rows have changed
  * @property {(view: string, source: string, header: Header, buffers: DataView[]) => void} runningRows rows of a running cell with this code
  * @property {(view: string) => void} ended the running cell ended
+ * @property {(view: string, span: string, variant: Variant, limit: {spent: string, raise: string}) => void} variant a call that was made again has ended
  * @property {() => void} unresponsive
  * @property {() => void} responsive the kernel responds again
  */
@@ -103,6 +104,16 @@ export class Kernel {
   /** Returns why feedback was not saved; empty if it was. @type {(view: string, span: string, given: Feedback) => Promise<string>} */
   feedback(view, span, given) {
     return this.request({ type: "feedback", view, span, given });
+  }
+
+  /** Whether there is no kernel: the data is in the page. */
+  get offline() {
+    return Boolean(this.model.offline);
+  }
+
+  /** A model call that is made again: see the table in display/hub.py. @param {string} view @returns {Again} */
+  again(view) {
+    return (span, action, values) => this.request({ type: "again", view, span, action, arguments: values });
   }
 
   /** Send or save the spans of a view. Returns a sentence about the outcome. @type {(type: "send" | "save", view: string) => Promise<string>} */
@@ -190,6 +201,7 @@ export class Kernel {
     } else if (message.type === "changed") this.page.changed(view);
     else if (message.type === "running" && header) this.page.runningRows(view, message.source, header, buffers);
     else if (message.type === "ended") this.page.ended(view);
+    else if (message.type === "variant") this.page.variant(view, message.span, message.variant, { spent: message.spent, raise: message.raise });
     this.sendQueued();
     if (!this.isWaiting) this.stopClock();
   }

@@ -13,7 +13,7 @@ const KEYS = [
   ["↑ ↓  j k", "row above or below"], ["← →", "fold, unfold, to the parent"], ["Home End", "first or last row"],
   ["Enter", "to the details"], ["Esc", "back"], ["e", "next error"], ["/", "search"], ["d", "what changed since the run before"], ["*", "unfold all siblings"],
   ["w", "wide details"], ["f", "whole screen"], ["+ −", "good or bad"],
-  ["c", "copy the span as JSON"], ["C", "copy the whole cell"], ["p", "copy as Python"], ["?", "these keys"],
+  ["c", "copy the span as JSON"], ["C", "copy the whole cell"], ["p", "copy as Python"], ["r", "run a model call again"], ["?", "these keys"],
 ];
 
 /**

@@ -114,6 +114,8 @@ export interface State extends Filter, ListState {
   /** The list of keys is shown. */
   keys: boolean;
   diff: DiffState;
+  /** The model call that is edited. */
+  again: { span: string; open: boolean; draft: Draft | null; folded: boolean } | null;
 }
 
 /** State of the diff of a view. */
@@ -184,6 +186,58 @@ export interface SpanDiff {
   compared: boolean;
   sections: { title: string; texts: DiffText[] }[];
 }
+
+/** A message of a draft. */
+export interface DraftMessage {
+  /** The argument that holds it, if it is not one of the messages: the system prompt. */
+  role: string;
+  value: any;
+  /** The recorded one; undefined if it was added. */
+  was: any;
+  /** What was typed, if it is edited as JSON. */
+  json?: string;
+}
+
+/** A request while it is edited. */
+export interface Draft {
+  messages: DraftMessage[];
+  parameters: { name: string; value: string; was: any }[];
+  /** null: they are edited as JSON, or there are none. */
+  tools: { value: any; offered: boolean }[] | null;
+  json: string | null;
+}
+
+/** A model call for editing, from the kernel (notebook/again.py). */
+export interface Request {
+  name: string;
+  /** Of the client's method; empty if they are too long. */
+  arguments: Record<string, any>;
+  messages_in: string;
+  system_in: string | null;
+  /** Names of all parameters. */
+  parameters: string[];
+  models: string[];
+  remarks: string[];
+  problem: { title: string; text: string; command: string } | null;
+  /** By what it is sent, and where to. */
+  client: string;
+  estimate: { cost: string | null; text: string; spent: string; raise: string };
+  original: { facts: [string, string][]; answer: Message[] };
+  variants: Variant[];
+}
+
+export interface Variant {
+  number: number;
+  arguments: Record<string, any>;
+  /** Each with its difference to the original. */
+  facts: [string, string][];
+  answer: Message[];
+  problem: string;
+  running: boolean;
+}
+
+/** Asks the kernel about a model call that is made again. */
+export type Again = (span: string, action: "open" | "estimate" | "code" | "run" | "stop", values?: Record<string, any>) => Promise<any>;
 
 export interface Notice {
   kind: "error" | "info";
@@ -374,8 +428,8 @@ export interface Details {
 }
 
 /** A message in either direction; `type` determines the other fields. */
-export type ToKernel = { type: string; view?: string; span?: string; spans?: string[]; text?: string; given?: Feedback; old?: string | null; new?: string | null; diff?: string; row?: number; have?: string | null; visible?: boolean; number?: number };
-export type FromKernel = { type: string; view: string; header: Header | null; source: string; number: number; value: any };
+export type ToKernel = { type: string; view?: string; span?: string; spans?: string[]; text?: string; given?: Feedback; old?: string | null; new?: string | null; diff?: string; row?: number; have?: string | null; visible?: boolean; number?: number; action?: string; arguments?: unknown };
+export type FromKernel = { type: string; view: string; header: Header | null; source: string; number: number; value: any; span: string; variant: Variant; spent: string; raise: string };
 
 /** The page's widget manager, as far as it is used. */
 export interface WidgetManager {
@@ -398,6 +452,8 @@ export interface SavedWidget {
 /** The model as provided by anywidget. */
 export interface Model {
   widget_manager?: WidgetManager;
+  /** There is no kernel: the data is in the page. */
+  offline?: boolean;
   get(name: string): any;
   send(message: ToKernel): void;
   on(name: string, listener: (...args: any[]) => void): void;

@@ -1,8 +1,9 @@
 /** One trace under one cell: summary bar, notices, toolbar, tree, detail pane, legend. */
 
 /** @import { Kernel } from "./kernel.js" */
-/** @import { Header, Row, State, Trace } from "./types.js" */
+/** @import { Header, Row, Span, State, Trace } from "./types.js" */
 
+import { RunAgain } from "./again.js";
 import { Detail } from "./detail.js";
 import { DiffView, newDiffState } from "./diff.js";
 import { copyText, count, duration, focusOn, h, plural, redraw } from "./dom.js";
@@ -13,7 +14,7 @@ import { paintLanes, Tree } from "./tree.js";
 
 /** State that survives redraws and new outputs of the same view. */
 export const newState = () => /** @type {State} */ ({
-  open: null, selected: null, chosen: false, first: null, tab: null, toggled: new Map(), query: "", onlyErrors: null, critical: true, keys: false,
+  open: null, selected: null, chosen: false, first: null, tab: null, toggled: new Map(), query: "", onlyErrors: null, critical: true, keys: false, again: null,
   diff: newDiffState(),
   hits: null, all: false, wide: false,
 });
@@ -27,7 +28,7 @@ export class View {
    * @param {string} id of the kernel
    * @param {string} uid unique in the page: a cell may be shown twice
    * @param {State} state shared by all views of this id
-   * @param {Pick<Kernel, "details" | "python" | "act" | "diff" | "diffSpan" | "previews" | "search" | "feedback">} kernel
+   * @param {Pick<Kernel, "details" | "python" | "act" | "diff" | "diffSpan" | "previews" | "search" | "feedback" | "again" | "offline">} kernel
    */
   constructor(id, uid, state, kernel) {
     this.id = id;
@@ -56,11 +57,13 @@ export class View {
     });
     this.detail = new Detail(uid, state, {
       fetch: (span) => kernel.details(id, span), give: (span, given) => kernel.feedback(id, span, given), leave: () => this.leave(),
-      wide: () => this.toggleWide(), full: () => this.toggleFull(),
+      wide: () => this.toggleWide(), full: () => this.toggleFull(), again: kernel.offline ? null : (span) => this.runAgain(span),
     });
     this.search = new Search(state, { has: (span) => this.trace.byId.has(span), fetch: (text) => kernel.search(id, text), changed: (answered) => this.searched(answered), step: (by) => this.step(by) });
     /** @type {HTMLDialogElement | null} what the view is in while it fills the screen */
     this.dialog = null;
+    /** @type {RunAgain | null} from the first use on */
+    this.again = null;
     this.bar = h("div", { class: "hh-bar" });
     this.notices = h("div", { class: "hh-notices" });
     this.body = h("div", { class: "hh-body", id: `${uid}-body` });
@@ -208,6 +211,8 @@ export class View {
     this.state.selected = null;
     this.state.tab = null;
     this.state.toggled.clear();
+    this.closeAgain();
+    this.state.again = null;
     this.jumped = false;
     this.state.diff = newDiffState();
     this.diff = null;
@@ -271,6 +276,31 @@ export class View {
     this.drawLegend();
     const row = this.single ? undefined : this.tree.list.selected;
     this.detail.show(row ?? { items: null, span: this.span });
+    const edited = this.state.again?.open && !this.again && this.trace.byId.get(this.state.again.span);
+    if (edited) this.runAgain(edited, false);
+  }
+
+  /** Show the request of a model call for editing, in place of tree and details. @param {Span} span */
+  runAgain(span, focus = true) {
+    if (span.kind !== "llm" || this.kernel.offline) return;
+    if (!this.open) this.toggle();
+    this.again ??= new RunAgain(this.uid, this.state, { ask: this.kernel.again(this.id), close: () => this.closeAgain() });
+    this.body.append(this.again.element);
+    this.element.classList.add("hh-editing");
+    this.again.open(span, focus);
+  }
+
+  /** Show the trace again; the draft is kept. */
+  closeAgain() {
+    if (!this.again) return;
+    if (this.state.again) this.state.again.open = false;
+    this.element.classList.remove("hh-editing");
+    this.again.element.remove();
+    this.again = null;
+    if (!this.open) return;
+    this.tree.update(this.trace);
+    if (this.single) this.detail.enter();
+    else this.tree.list.focus();
   }
 
   /** Whether what changed is shown: by the user's choice, else by the kernel's. */
@@ -436,7 +466,7 @@ export class View {
     const actions = {
       e: () => this.tree.nextError(), c: () => this.copy(event), C: () => this.copy(event), p: () => this.copyPython(),
       w: () => this.toggleWide(), f: () => this.toggleFull(), "+": () => this.detail.rate("good"), "-": () => this.detail.rate("bad"),
-      "/": () => this.search.field.focus(), "?": () => this.toggleKeys(),
+      r: () => this.runAgain(this.span), "/": () => this.search.field.focus(), "?": () => this.toggleKeys(),
     };
     const action = actions[event.key];
     if (!action || !this.open || event.altKey) return;
