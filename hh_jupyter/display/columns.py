@@ -118,7 +118,7 @@ def encode_rows(view: CellView) -> tuple[dict[str, Any], list[bytes]]:
         "tags": {str(index): tag for index, node in enumerate(nodes) if (tag := error_tag(node))},
         "replays": {str(index): note for index, node in enumerate(nodes) if (note := replayed_note(node))},
     }
-    return described, [_little_endian(items) for _, _, items in columns]
+    return described, [little_endian(items) for _, _, items in columns]
 
 
 def _index_column(name: str, indexes: list[int]) -> tuple[str, str, array[Any]]:
@@ -151,7 +151,8 @@ def _intervals(name: str, start_ns: int, per_span: Iterable[tuple[tuple[int, int
     ]
 
 
-def _little_endian(items: array[Any]) -> bytes:
+def little_endian(items: array[Any]) -> bytes:
+    """Return the bytes of the items, in the order in which the page reads them."""
     if sys.byteorder == "big":
         items.byteswap()
     return items.tobytes()

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
 from hh_jupyter.display.content import Detail
 from hh_jupyter.display.html import METADATA_KEY
-from hh_jupyter.display.report import TEXT_ROWS, Report, report_bundle, report_html, report_text
+from hh_jupyter.display.live_report import shown_reports
+from hh_jupyter.display.report import (
+    TEXT_ROWS,
+    Report,
+    as_output,
+    output_id,
+    report_bundle,
+    report_html,
+    report_text,
+)
 from hh_jupyter.display.updatable_output import already_shown
 from hh_jupyter.experiments.metrics import Kind
 from hh_jupyter.experiments.rows import ResultRow, joined_trials
@@ -64,6 +73,7 @@ class ResultExtensions:
     """Functions of modules that import this one, for methods of results. `hh_jupyter.experiments` sets them."""
 
     reports: Mapping[type, ReportOf]
+    live: Mapping[type, Callable[[Any], Report]]
     compare: Compare
     save: Save
 
@@ -94,7 +104,13 @@ class Displayed:
 
     def _repr_mimebundle_(self, **_which: Any) -> tuple[dict[str, str], dict[str, Any]]:
         run_id = getattr(self, "run_id", None) or getattr(self, "new_run_id", "")
-        return report_bundle(self._report()), {METADATA_KEY: {"run_id": run_id}}  # Marks the output for `strip`.
+        data = report_bundle(self._report())
+        page = data["text/html"]
+        shown_reports.add(output_id(page), lambda: ResultExtensions.live[type(self)](self), self._row_count())
+        return {**data, "text/html": as_output(page)}, {METADATA_KEY: {"run_id": run_id}}  # Marks it for `strip`.
+
+    def _row_count(self) -> int:
+        return len(getattr(self, "rows", ()) or getattr(self, "row_changes", ()))
 
     def _repr_html_(self) -> str:
         return report_html(self._report())

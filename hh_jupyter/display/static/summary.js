@@ -5,7 +5,7 @@
 import { again, chevron, h, kindMark, kindOf, statusIcon, tick } from "./dom.js";
 import { sparkCanvas } from "./tree.js";
 
-const STATUS = { ok: "finished", error: "failed", running: "running", stopped: "interrupted", cancelled: "cancelled" };
+const STATUS = { ok: "finished", error: "failed", running: "running", stopped: "interrupted", cancelled: "cancelled", wrong: "has wrong rows", unclear: "not scored" };
 /** Keys that the legend names; all others are behind `?`. */
 const MAIN_KEYS = [["e", "error"], ["/", "filter"]];
 const KEYS = [

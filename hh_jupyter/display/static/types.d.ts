@@ -106,6 +106,84 @@ export interface State extends Filter, ListState {
   /** The list of keys is shown. */
   keys: boolean;
   diff: DiffState;
+  /** How the rows of a report are sorted; none: as the kernel does. */
+  sort?: Sort | null;
+}
+
+export interface Sort {
+  key: string;
+  down: boolean;
+}
+
+/** A text with its tone, a class of the style sheet. */
+export type Piece = [string, string];
+
+/** How the values of a metric are distributed; positions are shares of the axis. */
+export interface Distribution {
+  kind: "numbers" | "yes_no" | "labels";
+  shares: number[];
+  labels: string[];
+  ends: [string, string];
+  /** Of the rows behind each bar. */
+  queries: string[];
+  mean: number | null;
+  error: number | null;
+}
+
+/** A difference with its interval. */
+export interface Interval {
+  low: number;
+  value: number;
+  high: number;
+}
+
+export type Cell = string | Piece[] | Distribution | Interval;
+
+export interface Column {
+  key: string;
+  title: string;
+  right: boolean;
+  priority: number;
+  /** Larger than 0 for long texts. Without a title, they stand in a second line. */
+  line: number;
+  weight: number;
+}
+
+export interface Section {
+  lines: Piece[][];
+  look: "table" | "boxes";
+  columns?: Column[];
+  rows?: Cell[][];
+  more?: Piece[];
+}
+
+/** A report: in the header in place of the columns of spans. */
+export interface Report {
+  /** The first facts while it is folded. */
+  headline: string[];
+  sections: Section[];
+  foot: Piece[][];
+  columns: Column[];
+  /** Names of filters with the numbers of their rows. */
+  filters: [string, number][];
+}
+
+/** A row of a report. */
+export interface TableRow extends ListRow {
+  number: number;
+  /** Of text, from 1 to 3. */
+  lines: number;
+  /** It failed or is wrong. */
+  bad: boolean;
+}
+
+/** Everything about a row of a report. */
+export interface RowDetails {
+  texts: [string, Piece[]][];
+  /** Texts to compare. */
+  beside: [string, Piece[]][];
+  values: [string, Piece[], Piece[]][];
+  spans: { label: string; view: string; command: string }[];
 }
 
 /** State of the diff of a view. */
@@ -217,7 +295,7 @@ export interface Header extends Columns {
   file?: string | null;
   open: boolean;
   errors_only: boolean;
-  mark: "ok" | "error" | "running" | "stopped" | "cancelled";
+  mark: "ok" | "error" | "running" | "stopped" | "cancelled" | "wrong" | "unclear";
   title: string;
   duration: string;
   /** What the session has spent of its limit; empty without one. */
@@ -249,6 +327,8 @@ export interface Header extends Columns {
   selected: string | null;
   /** Milliseconds, of a running cell. */
   elapsed_ms?: number;
+  /** Only of a report; see there. */
+  sections?: Section[];
 }
 
 /** The last rows of a view. */
@@ -333,7 +413,7 @@ export interface Details {
 }
 
 /** A message in either direction; `type` determines the other fields. */
-export type ToKernel = { type: string; view?: string; span?: string; have?: string | null; visible?: boolean; number?: number; old?: string | null; new?: string | null; diff?: string; row?: number };
+export type ToKernel = { type: string; view?: string; span?: string; have?: string | null; visible?: boolean; number?: number; query?: string; key?: string; down?: boolean; rows?: number[]; row?: number; old?: string | null; new?: string | null; diff?: string };
 export type FromKernel = { type: string; view: string; header: Header | null; source: string; number: number; value: any };
 
 /** The page's widget manager, as far as it is used. */
