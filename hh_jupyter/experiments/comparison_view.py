@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
@@ -46,12 +45,18 @@ COUNTED_STATES: Final = ROW_STATES[2:]
 """States whose numbers follow the sentence; the chips count what newly failed or is newly wrong."""
 
 
-def comparison_report(found: RunComparisonResult, name: str | None, max_rows: int, detail: Detail) -> Report:
-    """The report of a comparison. `name` is its title, by default the names of the runs."""
+def comparison_report(
+    found: RunComparisonResult, name: str | None, max_rows: int, detail: Detail, *, live: bool = False
+) -> Report:
+    """The report of a comparison. `name` is its title, by default the names of the runs.
+
+    Args:
+        live: for an interactive page: also the rows that did not change; see `row_change_table`.
+    """
     new, old = _run_name(found.new, found.new_run_id), _run_name(found.old, found.old_run_id)
     worse = any(change.verdict == "worse" for change in found.changes if change.kind not in _USAGE)
     bad = found.newly_wrong or found.missing or worse
-    rows = [change for change in found.row_changes if change.state != "same"]
+    rows = [change for change in found.row_changes if live or change.state != "same"]
     return Report(
         mark="error" if found.newly_failed else "wrong" if bad else "ok",
         title=name or f"{new} against {old}",
@@ -64,7 +69,7 @@ def comparison_report(found: RunComparisonResult, name: str | None, max_rows: in
                 lines=() if found.changes else [[Piece("The runs have no metric in common.")]],
                 table=change_table(found.changes, old, new),
             ),
-            Section(table=row_change_table(rows, old, new, detail), live="rows"),
+            Section(table=row_change_table(rows, old, new, detail, live=live), live="rows"),
         ],
         notes=_comparison_notes(found, detail),
         max_rows=max_rows,
@@ -74,10 +79,7 @@ def comparison_report(found: RunComparisonResult, name: str | None, max_rows: in
 
 def live_comparison(found: RunComparisonResult) -> Report:
     """The report of a comparison for an interactive page: all rows, with the beginnings of their texts."""
-    report = comparison_report(found, None, 0, "preview")
-    new, old = _run_name(found.new, found.new_run_id), _run_name(found.old, found.old_run_id)
-    rows = Section(table=row_change_table(found.row_changes, old, new, "preview", live=True), live="rows")
-    return dataclasses.replace(report, sections=[*report.sections[:-1], rows])
+    return comparison_report(found, None, 0, "preview", live=True)
 
 
 _USAGE: Final = ("seconds", "dollars", "estimated dollars")

@@ -124,8 +124,10 @@ PREVIEWS: Final[Mapping[Detail, tuple[int, int]]] = {"summary": (0, 0), "preview
 """Most characters of an input or expected output, and of an output or explanation."""
 
 
-def result_report(result: ExperimentResultSummary, name: str | None, max_rows: int, detail: Detail) -> Report:
-    """The report of a result. `name` is its title, by default the name of the run."""
+def result_report(
+    result: ExperimentResultSummary, name: str | None, max_rows: int, detail: Detail, *, live: bool = False
+) -> Report:
+    """The report of a result. `name` is its title, by default the name of the run; `live` as in `row_table`."""
     states = Counter(row.state for row in result.rows)
     failed, wrong = states["failed"], states["wrong"]
     failed = failed or (0 if wrong else len(result.failed))
@@ -139,7 +141,10 @@ def result_report(result: ExperimentResultSummary, name: str | None, max_rows: i
         chips=chips_of(failed, wrong),
         state=result.delivery,
         run_id=result.run_id,
-        sections=[Section(table=metrics, live="boxes"), Section(table=row_table(result, detail), live="rows")],
+        sections=[
+            Section(table=metrics, live="boxes"),
+            Section(table=row_table(result, detail, live=live), live="rows"),
+        ],
         notes=_notes(result, detail),
         max_rows=max_rows,
         detail=detail,
@@ -148,9 +153,7 @@ def result_report(result: ExperimentResultSummary, name: str | None, max_rows: i
 
 def live_result(result: ExperimentResultSummary) -> Report:
     """The report of a result for an interactive page, with the beginnings of all texts: the page is not saved."""
-    report = result_report(result, None, 0, "preview")
-    rows = Section(table=row_table(result, "preview", live=True), live="rows")
-    return replace(report, sections=[*report.sections[:-1], rows])
+    return result_report(result, None, 0, "preview", live=True)
 
 
 HEADLINE: Final = 3
@@ -306,9 +309,10 @@ def row_table(result: ExperimentResultSummary, detail: Detail = "full", *, live:
         detail: how much of inputs, expected and actual outputs and explanations it has.
         live: for an interactive page, where the error of the function stands in place of the output.
     """
-    names = list(
-        dict.fromkeys(name for row in result.rows for name, value in row.metrics.items() if is_score(name, value))
-    )
+    known: dict[str, None] = {}
+    for row in result.rows:
+        known |= {name: None for name, value in row.metrics.items() if name not in known and is_score(name, value)}
+    names = list(known)
 
     def metric_column(name: str, key: str) -> Column:
         return _metric_column(key, name, wrong=name in result.lower_is_better)

@@ -114,7 +114,7 @@ class Harness(ThreadingHTTPServer):
 
     def view_of(self, view_id: str) -> CellView | None:
         if view_id.startswith("hh-session-"):  # The spans of a row.
-            return dataclasses.replace(self.views["agent"], view_id=view_id)
+            return dataclasses.replace(self.views["agent"], view_id=view_id, label=view_id[11:])
         return self.by_id.get(view_id)
 
     def report_of(self, view_id: str) -> LiveReport | None:

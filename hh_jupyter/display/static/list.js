@@ -63,7 +63,7 @@ export class List {
       this.tops[i + 1] = this.tops[i] + (owner.height?.(rows[i]) ?? ROW_HEIGHT) + open;
     }
     this.pad.style.height = `${this.total}px`;
-    this.element.style.height = `${Math.max(this.height, ROW_HEIGHT)}px`;
+    this.element.style.height = `${Math.max(this.height, this.headHeight + ROW_HEIGHT)}px`;
     if (this.grid) this.element.setAttribute("aria-rowcount", String(rows.length + 1));
   }
 
@@ -150,7 +150,7 @@ export class List {
     const { label, cells, below } = this.owner.draw(row, () => this.toggle(row));
     const height = this.owner.height?.(row) ?? ROW_HEIGHT;
     const line = h("div", {
-      class: "hh-row", id: `${this.uid}-${index}`, "aria-expanded": row.expanded === null ? null : String(row.expanded),
+      class: this.grid ? "hh-row hh-tr" : "hh-row", id: `${this.uid}-${index}`, "aria-expanded": row.expanded === null ? null : String(row.expanded),
       ...(this.grid ? { role: "row", "aria-rowindex": index + 2 }
         : { role: "treeitem", "aria-level": row.depth + 1, "aria-posinset": row.position, "aria-setsize": row.size }),
       "aria-selected": String(row.key === this.state.selected), "aria-label": label,

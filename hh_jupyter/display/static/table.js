@@ -25,8 +25,11 @@ const GAP = 8;
 const EDGE = 40;
 const TABLE_KEYS = [["↑↓", "rows"], ["Enter", "open"], ["/", "filter"], ["e", "next failed or wrong"]];
 
-/** Pieces of text with their tones. @param {Piece[]} line */
-const pieces = (line) => line.map(([text, tone]) => (tone ? h("span", { class: `hh-tone-${tone}` }, text) : text));
+/** Pieces of text with their tones; the spaces around a piece have none. @param {Piece[]} line */
+const pieces = (line) => line.map(([text, tone]) => {
+  const inner = text.trim();
+  return tone && inner ? text.split(inner, 2).flatMap((edge, i) => (i ? [h("span", { class: `hh-tone-${tone}` }, inner), edge] : [edge])) : text;
+});
 
 const percent = (/** @type {number} */ share) => `${(100 * share).toFixed(2)}%`;
 
@@ -83,7 +86,7 @@ function sectionOf({ lines, look, columns = [], rows = [], more = [] }, pick) {
   return [
     lines.length ? h("div", { class: "hh-sum" }, lines.map((line) => h("p", null, pieces(line)))) : null,
     boxes ? h("div", { class: "hh-metrics" }, rows.map((row) => box(new Map(columns.map(({ key }, i) => [key, row[i]])), pick))) : null,
-    rows.length && !boxes ? h("div", { class: "hh-scroll", tabindex: 0, role: "region", "aria-label": "Metrics" }, h("table", null,
+    rows.length && !boxes ? h("div", { class: "hh-scroll", tabindex: 0, role: "region", "aria-label": "Metrics" }, h("table", { class: "hh-figures" },
       h("thead", null, h("tr", null, columns.map(({ key, title, right }) => h("th", { scope: "col", class: `hh-of-${key}${right ? " hh-n" : ""}` }, title || h("span", { class: "hh-sr" }, "drawn"))))),
       h("tbody", null, rows.map((row) => h("tr", null, row.map(cell)))))) : null,
     more.length ? h("p", { class: "hh-hint" }, pieces(more)) : null,
@@ -288,7 +291,7 @@ export class TableView {
     }
     const all = plural(this.all.length, "row");
     this.shown.textContent = [rows.length === this.all.length ? all : `${count(rows.length)} of ${all}`, ...this.notes].join(", ");
-    if (rows.length !== this.list.rows.length || sort) this.list.element.scrollTop = 0;
+    if (rows !== this.list.rows) this.list.element.scrollTop = 0;
     this.list.show(rows);
     this.fetchRows();
   }
@@ -390,11 +393,11 @@ export class TableView {
 
 /** Everything about a row: texts, metrics, spans. @param {RowDetails} details */
 function detailsOf({ texts, beside, values, spans }) {
-  const block = (/** @type {[string, Piece[]]} */ [title, line]) => h("div", { class: "hh-block" }, h("div", { class: "hh-section" }, title), h("div", { class: "hh-text" }, pieces(line)));
+  const block = (/** @type {[string, Piece[]]} */ [title, line]) => h("div", { class: "hh-block" }, h("div", { class: "hh-caption" }, title), h("div", { class: "hh-text" }, pieces(line)));
   return h("div", { role: "gridcell" }, h("div", { class: "hh-row-details" },
     h("div", null, texts.map(block), beside.length ? h("div", { class: "hh-pair" }, beside.map(block)) : null),
-    values.length ? h("div", null, h("div", { class: "hh-section" }, "Metrics"), h("table", null, h("tbody", null, values.map(([name, value, text]) => h("tr", null,
+    values.length ? h("div", null, h("div", { class: "hh-caption" }, "Metrics"), h("table", { class: "hh-figures" }, h("tbody", null, values.map(([name, value, text]) => h("tr", null,
       h("th", { scope: "row" }, name), h("td", null, value.length ? pieces(value) : "–"), h("td", null, h("div", { class: "hh-text" }, pieces(text)))))))) : null),
-  spans.map(({ label, view, command }) => h("div", { class: "hh-row-spans" }, h("div", { class: "hh-section" }, label ? `Spans of the ${label}` : "Spans"),
+  spans.map(({ label, view, command }) => h("div", { class: "hh-row-spans" }, h("div", { class: "hh-caption" }, label ? `Spans of the ${label}` : "Spans"),
     h("div", { class: "hh-output", id: view }, h("code", null, command)))));
 }
