@@ -179,16 +179,22 @@ def _edged(text: str) -> str:
 
 def _block(line: Line) -> list[list[str]]:
     """Pieces of a text of several lines in full length."""
-    return [[plain(_edges(piece.text, clean_block(piece.text.strip()))), piece.tone] for piece in line]
+    return [[plain(_edges(piece.text, clean_block(piece.text.strip(_SPACES)))), piece.tone] for piece in line]
 
 
 def _edges(text: str, inner: str) -> str:
     """The inner text with the white space around the outer one."""
-    return f"{text[: len(text) - len(text.lstrip())]}{inner}{text[len(text.rstrip()) :]}" if inner else text
+    if not inner:
+        return "\n" if "\n" in text else " " if text[:1].isspace() else ""
+    before, after = text[: len(text) - len(text.lstrip(_SPACES))], text[len(text.rstrip(_SPACES)) :]
+    return f"{before}{inner}{after}"
+
+
+_SPACES: Final = " \n\t"
 
 
 def _spans(link: SpansLink) -> dict[str, str]:
-    return {"label": link.label, "view": link.view_id, "command": link.command}
+    return {name: clean(text, CELL_LENGTH) for name, text in zip(("label", "view", "command"), link, strict=True)}
 
 
 # The reports that are displayed in this process.

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar, overload
 
 from hh_jupyter.conventions import evaluation_attributes
-from hh_jupyter.experiments.metrics import EXPLANATIONS
+from hh_jupyter.experiments.metrics import EXPLANATIONS, LABEL
 from hh_jupyter.tracing.decorators import trace
 from hh_jupyter.values import python_number, text_of
 
@@ -93,7 +93,7 @@ class Score:
         """Attributes of OpenTelemetry's event for the score of the evaluator of this name."""
         if len(self.metrics) == 1:
             return evaluation_attributes(name, self.metrics[name])
-        texts = {ending: self.metrics.get(name + ending) for ending in ("_label", *EXPLANATIONS)}
+        texts = {ending: self.metrics.get(name + ending) for ending in (LABEL, *EXPLANATIONS)}
         label, *reasons = (text if isinstance(text, str) else None for text in texts.values())
         return evaluation_attributes(name, self.metrics[name], label, next(filter(None, reasons), None))
 

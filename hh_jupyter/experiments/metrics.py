@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Final, Literal
@@ -188,6 +188,15 @@ def _bins(name: str, numbers: Sequence[float], found: Mean | None) -> Distributi
 
 
 # Texts among the scores
+
+
+LABEL: Final = "_label"
+"""Ending of the name of a label that says in words what the score of the same name without the ending says."""
+
+
+def names_a_score(name: str, names: Container[str]) -> bool:
+    """Whether a metric is the label of another one, such as that of a judge."""
+    return name.endswith(LABEL) and name.removesuffix(LABEL) in names
 
 
 def is_label(name: str, value: str) -> bool:

@@ -202,6 +202,8 @@ class ExperimentResultSummary(Displayed):
         judge_cost: cost of the model calls of the evaluators.
         cost_complete: whether the cost of each call is known. `cost_estimated`: whether some of it comes from a price
             table.
+        calls: number of model calls of the function and the evaluators, of which a recording answered `replayed_calls`;
+            `saved_cost` is what those would have cost, in US dollars, None if unknown.
         delivery: "Sent", "Not all sent", or "Local only", which `%hh send` sends. Empty for a run that was read from
             the backend.
     """
@@ -225,6 +227,9 @@ class ExperimentResultSummary(Displayed):
     judge_cost: float | None = None
     cost_complete: bool = True
     cost_estimated: bool = False
+    calls: int = 0
+    replayed_calls: int = 0
+    saved_cost: float | None = None
     tokens: int | None = None
     delivery: str = ""
 

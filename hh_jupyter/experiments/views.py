@@ -137,6 +137,7 @@ def result_report(
         title=text_without_secrets(name or result.name or f"run {result.run_id[:SHORT_ID]}"),
         duration=seconds_text(result.seconds),
         facts=_facts(result),
+        replayed=_replayed(result),
         headline=[_headline(one) for one in metrics.rows[:HEADLINE]],
         chips=chips_of(failed, wrong),
         state=result.delivery,
@@ -183,12 +184,23 @@ def chips_of(failed: int, wrong: int, word: str = "") -> list[tuple[str, Mark]]:
 
 def _facts(result: ExperimentResultSummary) -> list[str]:
     done = len(result.rows) or len(result.datapoints)
+    cost = cost_text(result.cost, result.judge_cost, complete=result.cost_complete, estimated=result.cost_estimated)
     return [
         "interrupted" if result.status == INTERRUPTED else "" if result.status == COMPLETED else result.status,
         _done(done, result.planned, result.trials),
-        cost_text(result.cost, result.judge_cost, complete=result.cost_complete, estimated=result.cost_estimated),
+        "" if _all_replayed(result) else cost,
         fmt.count(result.tokens, "token") if result.tokens else "",
     ]
+
+
+def _all_replayed(result: ExperimentResultSummary) -> bool:
+    """Whether recordings answered all model calls: what that saved is said in place of a cost of zero."""
+    return 0 < result.replayed_calls == result.calls and not (result.cost or result.judge_cost)
+
+
+def _replayed(result: ExperimentResultSummary) -> str:
+    of = None if _all_replayed(result) else result.calls
+    return fmt.replayed(result.replayed_calls, of, result.saved_cost, estimated=result.cost_estimated)
 
 
 def cost_text(cost: float | None, judge_cost: float | None, *, complete: bool = True, estimated: bool) -> str:
