@@ -4,7 +4,7 @@
  */
 
 /** @import { Kernel } from "./kernel.js" */
-/** @import { Cell, Child, Column, Distribution, Header, Interval, Piece, Report, RowDetails, Section, State, TableRow } from "./types.js" */
+/** @import { Cell, Child, Column, Difference, Distribution, Header, Piece, Report, RowDetails, Section, State, TableRow } from "./types.js" */
 
 import { chevron, count, focusOn, h, plural, redraw } from "./dom.js";
 import { List } from "./list.js";
@@ -33,6 +33,8 @@ const pieces = (line) => line.map(([text, tone]) => {
 
 const percent = (/** @type {number} */ share) => `${(100 * share).toFixed(2)}%`;
 
+const isEmpty = (/** @type {Cell} */ cell) => (typeof cell === "string" || Array.isArray(cell)) && !cell.length;
+
 /** @param {Cell} cell @returns {Child} */
 function drawn(cell) {
   if (typeof cell === "string") return cell;
@@ -40,7 +42,7 @@ function drawn(cell) {
   return "low" in cell ? interval(cell) : plot(cell, () => {});
 }
 
-/** A difference and its interval around zero, each on its own scale: a diamond if zero is outside. @param {Interval} interval */
+/** A difference and its interval around zero, each on its own scale: a diamond if zero is outside. @param {Difference} difference */
 function interval({ low, value, high }) {
   const reach = Math.max(Math.abs(low), Math.abs(high)) * 1.08 || 1;
   const at = (/** @type {number} */ position) => percent(0.5 + position / reach / 2);
@@ -328,11 +330,11 @@ export class TableView {
     const twisty = h("span", { class: "hh-twisty", role: "gridcell" }, chevron());
     if (!cells) return { label: `row ${row.number + 1}`, cells: [twisty, h("span", { class: "hh-hint", role: "gridcell" }, "…")], below };
     const cell = (/** @type {Column & {index: number}} */ { key, index, right, title }) => {
-      const empty = right && !cells[index].length;
+      const empty = right && isEmpty(cells[index]);
       return empty && this.layout.cards ? null : h("span", { class: `hh-td${right ? " hh-n" : ""}${row.lines === 3 ? " hh-lines3" : ""}`, role: "gridcell", "data-key": key, "data-name": right ? title : null }, empty ? "–" : drawn(cells[index]));
     };
     const [texts, numbers] = [false, true].map((right) => this.layout.columns.filter((one) => one.right === right).map(cell));
-    const second = this.layout.second.flatMap(({ index }) => (cells[index].length ? [h("span", null, drawn(cells[index]))] : []));
+    const second = this.layout.second.flatMap(({ index }) => (isEmpty(cells[index]) ? [] : [h("span", null, drawn(cells[index]))]));
     const first = cells[0];
     const label = Array.isArray(first) ? /** @type {Piece[]} */ (first).slice(1).map(([text]) => text).join("").trim() : String(first);
     const state = Array.isArray(first) ? /** @type {Piece[]} */ (first)[0]?.[1] : "";

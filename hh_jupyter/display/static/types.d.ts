@@ -130,14 +130,14 @@ export interface Distribution {
   error: number | null;
 }
 
-/** A difference with its interval. */
-export interface Interval {
+/** A difference with the ends of its interval. */
+export interface Difference {
   low: number;
   value: number;
   high: number;
 }
 
-export type Cell = string | Piece[] | Distribution | Interval;
+export type Cell = string | Piece[] | Distribution | Difference;
 
 export interface Column {
   key: string;
