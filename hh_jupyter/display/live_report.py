@@ -10,6 +10,7 @@ import itertools
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 from hh_jupyter.display.columns import little_endian
@@ -59,7 +60,7 @@ class LiveReport:
         Args:
             with_rows: also one byte for each row: its height in lines, and `BAD`.
         """
-        report, table = self._report, self._table
+        report = self._report
         errors = [clean(text, CELL_LENGTH) for text, mark in report.chips if mark == "error"]
         header = {
             "version": self._version,
@@ -87,9 +88,15 @@ class LiveReport:
         }
         if not with_rows:
             return header, []
-        header["filters"] = [[name, sum(map(matches, table.rows))] for name, matches in table.filters.items()]
-        heights = array("B", (table.height(row) | BAD * table.bad(row) for row in table.rows))
-        return header, [heights.tobytes()]
+        header["filters"], heights = self._of_rows
+        return header, [heights]
+
+    @cached_property
+    def _of_rows(self) -> tuple[list[tuple[str, int]], bytes]:
+        """The number of rows of each filter, and a byte for each row."""
+        table = self._table
+        filters = [(name, sum(map(matches, table.rows))) for name, matches in table.filters.items()]
+        return filters, bytes(table.height(row) | BAD * table.bad(row) for row in table.rows)
 
     @property
     def version(self) -> str:

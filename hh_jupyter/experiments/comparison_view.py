@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
@@ -25,6 +26,7 @@ from hh_jupyter.experiments.runs import text_without_secrets
 from hh_jupyter.experiments.statistics import FEWEST_PAIRS
 from hh_jupyter.experiments.views import (
     CONFIG_LENGTH,
+    LIVE_DETAIL,
     PREVIEWS,
     SHORT_ID,
     chips_of,
@@ -45,18 +47,12 @@ COUNTED_STATES: Final = ROW_STATES[2:]
 """States whose numbers follow the sentence; the chips count what newly failed or is newly wrong."""
 
 
-def comparison_report(
-    found: RunComparisonResult, name: str | None, max_rows: int, detail: Detail, *, live: bool = False
-) -> Report:
-    """The report of a comparison. `name` is its title, by default the names of the runs.
-
-    Args:
-        live: for an interactive page: also the rows that did not change; see `row_change_table`.
-    """
+def comparison_report(found: RunComparisonResult, name: str | None, max_rows: int, detail: Detail) -> Report:
+    """The report of a comparison. `name` is its title, by default the names of the runs."""
     new, old = _run_name(found.new, found.new_run_id), _run_name(found.old, found.old_run_id)
     worse = any(change.verdict == "worse" for change in found.changes if change.kind not in _USAGE)
     bad = found.newly_wrong or found.missing or worse
-    rows = [change for change in found.row_changes if live or change.state != "same"]
+    rows = [change for change in found.row_changes if change.state != "same"]
     return Report(
         mark="error" if found.newly_failed else "wrong" if bad else "ok",
         title=name or f"{new} against {old}",
@@ -69,7 +65,7 @@ def comparison_report(
                 lines=() if found.changes else [[Piece("The runs have no metric in common.")]],
                 table=change_table(found.changes, old, new),
             ),
-            Section(table=row_change_table(rows, old, new, detail, live=live), live="rows"),
+            Section(table=row_change_table(rows, old, new, detail), live="rows"),
         ],
         notes=_comparison_notes(found, detail),
         max_rows=max_rows,
@@ -77,9 +73,16 @@ def comparison_report(
     )
 
 
-def live_comparison(found: RunComparisonResult) -> Report:
-    """The report of a comparison for an interactive page: all rows, with the beginnings of their texts."""
-    return comparison_report(found, None, 0, "preview", live=True)
+def live_comparison(found: RunComparisonResult, report: Report) -> Report:
+    """The report of a comparison for an interactive page: all rows, with the beginnings of their texts.
+
+    Args:
+        report: its static form.
+    """
+    new, old = _run_name(found.new, found.new_run_id), _run_name(found.old, found.old_run_id)
+    rows = Section(table=row_change_table(found.row_changes, old, new, LIVE_DETAIL, live=True), live="rows")
+    sections = [*report.sections[:-1], rows]
+    return dataclasses.replace(report, sections=sections, notes=_comparison_notes(found, LIVE_DETAIL))
 
 
 _USAGE: Final = ("seconds", "dollars", "estimated dollars")

@@ -73,7 +73,7 @@ class ResultExtensions:
     """Functions of modules that import this one, for methods of results. `hh_jupyter.experiments` sets them."""
 
     reports: Mapping[type, ReportOf]
-    live: Mapping[type, Callable[[Any], Report]]
+    live: Mapping[type, Callable[[Any, Report], Report]]
     compare: Compare
     save: Save
 
@@ -104,9 +104,10 @@ class Displayed:
 
     def _repr_mimebundle_(self, **_which: Any) -> tuple[dict[str, str], dict[str, Any]]:
         run_id = getattr(self, "run_id", None) or getattr(self, "new_run_id", "")
-        data = report_bundle(self._report())
+        report = self._report()
+        data = report_bundle(report)
         page = data["text/html"]
-        shown_reports.add(output_id(page), lambda: ResultExtensions.live[type(self)](self), self._row_count())
+        shown_reports.add(output_id(page), lambda: ResultExtensions.live[type(self)](self, report), self._row_count())
         return {**data, "text/html": as_output(page)}, {METADATA_KEY: {"run_id": run_id}}  # Marks it for `strip`.
 
     def _row_count(self) -> int:

@@ -124,10 +124,8 @@ PREVIEWS: Final[Mapping[Detail, tuple[int, int]]] = {"summary": (0, 0), "preview
 """Most characters of an input or expected output, and of an output or explanation."""
 
 
-def result_report(
-    result: ExperimentResultSummary, name: str | None, max_rows: int, detail: Detail, *, live: bool = False
-) -> Report:
-    """The report of a result. `name` is its title, by default the name of the run; `live` as in `row_table`."""
+def result_report(result: ExperimentResultSummary, name: str | None, max_rows: int, detail: Detail) -> Report:
+    """The report of a result. `name` is its title, by default the name of the run."""
     states = Counter(row.state for row in result.rows)
     failed, wrong = states["failed"], states["wrong"]
     failed = failed or (0 if wrong else len(result.failed))
@@ -144,7 +142,7 @@ def result_report(
         run_id=result.run_id,
         sections=[
             Section(table=metrics, live="boxes"),
-            Section(table=row_table(result, detail, live=live), live="rows"),
+            Section(table=row_table(result, detail), live="rows"),
         ],
         notes=_notes(result, detail),
         max_rows=max_rows,
@@ -152,9 +150,18 @@ def result_report(
     )
 
 
-def live_result(result: ExperimentResultSummary) -> Report:
-    """The report of a result for an interactive page, with the beginnings of all texts: the page is not saved."""
-    return result_report(result, None, 0, "preview", live=True)
+def live_result(result: ExperimentResultSummary, report: Report) -> Report:
+    """The report of a result for an interactive page, with the beginnings of all texts: the page is not saved.
+
+    Args:
+        report: its static form.
+    """
+    rows = Section(table=row_table(result, LIVE_DETAIL, live=True), live="rows")
+    return replace(report, sections=[*report.sections[:-1], rows], notes=_notes(result, LIVE_DETAIL))
+
+
+LIVE_DETAIL: Final = "preview"
+"""How much of texts the rows of an interactive page have; a row opens to all of it."""
 
 
 HEADLINE: Final = 3

@@ -94,7 +94,10 @@ def comparison() -> RunComparisonResult:
 def displayed(what: ExperimentResultSummary | RunComparisonResult) -> tuple[str, str, LiveReport]:
     """The id of its output, its static HTML, and what an interactive page gets of it."""
     if isinstance(what, ExperimentResultSummary):
-        page, live = report_html(result_report(what, None, 60, "summary")), live_result(what)
+        report = result_report(what, None, 60, "summary")
+        live = live_result(what, report)
     else:
-        page, live = report_html(comparison_report(what, None, 60, "summary")), live_comparison(what)
+        report = comparison_report(what, None, 60, "summary")
+        live = live_comparison(what, report)
+    page = report_html(report)
     return output_id(page), as_output(page), LiveReport(live)

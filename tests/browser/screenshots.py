@@ -16,7 +16,8 @@ from tests.browser.harness import SMALL, Harness
 from tests.conftest import BROWSERS
 
 ODD = ("limited", "stopped", "big", "pictures", "picture", "replayed", "partly", "unrecorded", "edited", "compared")
-STATES = (*SMALL, *ODD)
+REPORTS = ("result", "compare")
+STATES = (*SMALL, *ODD, *REPORTS)
 WIDTHS = (1040, 760, 560)
 THEMES = {"light": "", "dark": "#dark"}
 
@@ -29,6 +30,8 @@ def opened(page: Page) -> None:
     page.locator("#err").get_by_role("button", name="Errors").click()
     page.locator("#picture .hh-thumb").click()
     page.locator("#pictures .hh-thumb").first.click()
+    for report in ("result", "compare"):
+        page.locator(f"#{report} .hh-tr").nth(3).click()
 
 
 def take(browser: Browser, harness: Harness, folder: Path, width: int, theme: str) -> None:
@@ -40,7 +43,7 @@ def take(browser: Browser, harness: Harness, folder: Path, width: int, theme: st
     for state in STATES:
         page.locator(f"#{state}").screenshot(path=folder / f"{state}-{width}-{theme}.png", animations="disabled")
     opened(page)
-    for state in ("fail", "agent", "err", "pictures", "picture"):
+    for state in ("fail", "agent", "err", "pictures", "picture", "result", "compare"):
         page.locator(f"#{state}").screenshot(path=folder / f"{state}-more-{width}-{theme}.png", animations="disabled")
     page.evaluate("window.stopHub()")
     for state in STATES:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from hh_jupyter.display.live_report import LiveReport, shown_reports
-from hh_jupyter.experiments.comparison_view import live_comparison
+from hh_jupyter.experiments.comparison_view import comparison_report, live_comparison
 from hh_jupyter.experiments.results import ExperimentResultSummary, RunComparisonResult
-from hh_jupyter.experiments.views import live_result
+from hh_jupyter.experiments.views import live_result, result_report
 from tests.experiments.runs import run
 
 SECRET = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"
@@ -59,6 +59,12 @@ def compared(result: ExperimentResultSummary) -> RunComparisonResult:
     return run(None, task, ROWS, evaluators=[all_right], name="newer").compare(result)
 
 
+def live_of(shown: ExperimentResultSummary | RunComparisonResult) -> LiveReport:
+    if isinstance(shown, ExperimentResultSummary):
+        return LiveReport(live_result(shown, result_report(shown, None, 60, "summary")))
+    return LiveReport(live_comparison(shown, comparison_report(shown, None, 60, "summary")))
+
+
 def ids(live: LiveReport, query: str = "", key: str = "", *, down: bool = False) -> list[str]:
     (numbers,) = live.order(query, key, descending=down)[1]
     rows = live.rows(array("I", numbers).tolist())
@@ -66,19 +72,19 @@ def ids(live: LiveReport, query: str = "", key: str = "", *, down: bool = False)
 
 
 def test_rows_are_those_of_the_static_form_with_texts_beside_their_scores(result: ExperimentResultSummary) -> None:
-    live = LiveReport(live_result(result))
+    live = live_of(result)
     header, (heights,) = live.header(with_rows=True)
     titles = [one["title"] for one in header["columns"] if one["title"]]
     assert titles == ["Row", "input", "expected", "output", "right", "near", "Time", "Tokens", "Cost"]
     assert ids(live)[:5] == ["q3", "q8", "q5", "q6", "q0"]
     assert [height & 0x7F for height in heights[:5]] == [1, 2, 2, 2, 1]
     assert [bool(height & 0x80) for height in heights[:5]] == [True] * 4 + [False]
-    assert header["filters"] == [["failed", 2], ["wrong", 2], ["unclear", 0]]
+    assert header["filters"] == [("failed", 2), ("wrong", 2), ("unclear", 0)]
     assert header["errors"] == "2 failed"
 
 
 def test_unknown_and_nan_scores_are_last_and_conditions_find_rows(result: ExperimentResultSummary) -> None:
-    live = LiveReport(live_result(result))
+    live = live_of(result)
     assert ids(live, key="near", down=True)[:3] == ["q11", "q10", "q9"]
     assert set(ids(live, key="near", down=True)[-4:]) == set(ids(live, key="near")[-4:]) == {"q1", "q2", "q3", "q8"}
     assert ids(live, "near<0.6 right=no") == ["q5"]
@@ -91,7 +97,7 @@ def test_unknown_and_nan_scores_are_last_and_conditions_find_rows(result: Experi
 
 def test_an_open_row_has_full_texts_scores_and_explanations(result: ExperimentResultSummary) -> None:
     """From its spans; redacted."""
-    live = LiveReport(live_result(result))
+    live = live_of(result)
     wrong = live.row(2)
     texts = {title: "".join(text for text, _ in pieces) for title, pieces in wrong["texts"]}
     assert texts["Input"].count("a long story") == 50
@@ -114,13 +120,13 @@ def test_a_row_whose_spans_are_gone_has_the_beginnings_of_its_texts() -> None:
 
     row = dataclasses.replace(run(None, answer, ROWS[:1]).rows[0], session_id="")
     gone = dataclasses.replace(run(None, answer, ROWS[:1]), rows=(row,))
-    texts = dict(LiveReport(live_result(gone)).row(0)["texts"])
+    texts = dict(live_of(gone).row(0)["texts"])
     assert texts["Output"][0][0].startswith("{'answer': 'a long story")
     assert len(texts["Output"][0][0]) <= 200
 
 
 def test_a_comparison_has_all_rows_and_the_words_that_differ(compared: RunComparisonResult) -> None:
-    live = LiveReport(live_comparison(compared))
+    live = live_of(compared)
     assert ids(live)[:3] == ["q9", "q5", "q6"]
     filters = dict(live.header(with_rows=True)[0]["filters"])
     assert filters == {"newly-failed": 1, "newly-wrong": 0, "newly-right": 3, "worse": 1, "better": 3, "changed": 11}
@@ -138,7 +144,7 @@ def test_a_comparison_has_all_rows_and_the_words_that_differ(compared: RunCompar
 
 def test_a_bar_of_a_metric_selects_its_rows(result: ExperimentResultSummary) -> None:
     """The queries of all bars together are all rows with a score."""
-    live = LiveReport(live_result(result))
+    live = live_of(result)
     boxes = live.header(with_rows=True)[0]["sections"][0]
     at = [one["key"] for one in boxes["columns"]].index("values")
     for row, scored in zip(boxes["rows"], (11, 8), strict=True):
@@ -174,5 +180,5 @@ def test_without_a_page_nothing_is_kept(result: ExperimentResultSummary) -> None
 
 def test_each_trial_is_a_row() -> None:
     result = run(None, answer, ROWS[:2], evaluators=[right], trials=3)
-    live = LiveReport(live_result(result))
+    live = live_of(result)
     assert ids(live) == ["q0"] * 3 + ["q1"] * 3
