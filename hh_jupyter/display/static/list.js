@@ -129,7 +129,7 @@ export class List {
     const { element, rows, pad } = this;
     const most = this.owner.most ?? MAX_HEIGHT;
     const first = Math.max(0, this.indexAt(element.scrollTop) - OVERSCAN_ROWS);
-    const last = Math.min(rows.length, this.indexAt(element.scrollTop + most) + OVERSCAN_ROWS + 1);
+    const last = Math.min(rows.length, Math.max(this.indexAt(element.scrollTop + most) + OVERSCAN_ROWS, first + ROWS_SHOWN + 2 * OVERSCAN_ROWS) + 1);
     this.painted = rows.slice(first, last);
     const shown = this.painted.flatMap((row, i) => this.row(row, first + i));
     if (!rows.length) shown.push(h("div", { class: "hh-none", role: this.grid ? "row" : "presentation" }, this.grid ? h("span", { role: "gridcell" }, this.owner.empty) : this.owner.empty));
