@@ -21,10 +21,10 @@ Its front end (`static/hub.js`) finds the outputs in the page and requests their
 `static/kernel.js` is the page's side. Header and columns of a view: `columns.py`. A diff of two runs (`old` and `new`
 are their keys, or null for the last two) and the texts of a span in it: `diff_columns.py`; the value `{pending: true}`
 means that the page is to ask again. A report is a view whose rows are sorted, filtered and opened by `order`, `page`
-and `row`: `live_report.py`. `header: null` means that this kernel does not know the view; another kernel may. A view has
-at most one open request for its rows, and only a few are open in total. `reopen`: the page received no messages; create
-another model. Messages arrive on the main thread if the kernel is idle, and while a cell runs on a subshell's thread,
-with an empty context.
+and `row`: `live_report.py`. `header: null` means that this kernel does not know the view; another kernel may. A view
+has at most one open request for its rows, and only a few are open in total. `reopen`: the page received no messages;
+create another model. Messages arrive on the main thread if the kernel is idle, and while a cell runs on a subshell's
+thread, with an empty context.
 """
 
 from __future__ import annotations
@@ -313,15 +313,20 @@ class Hub:
         if kind in ("order", "page", "row"):
             report = source.report_of(str(content["view"]))
             return _answer(content, None) if report is None else _reply_of_report(report, content)
+        self._note(content)
+        return None
+
+    def _note(self, content: Mapping[str, Any]) -> None:
+        """Take note of a message that needs no reply."""
+        kind = content["type"]
         if kind == "visibility":
             self.page_visible = bool(content["visible"])
             self.visibility_reports += 1
             self._running_versions.clear()
-            return None
-        if kind == "reopen":
+        elif kind == "reopen":
             self._reopen()
-            return None
-        raise ValueError(f"unknown message {kind!r}")
+        else:
+            raise ValueError(f"unknown message {kind!r}")
 
     def _reopen(self) -> None:
         """Create another model for a page that can send but receives no messages.

@@ -175,7 +175,7 @@ def test_a_comparison_marks_words_and_lists_what_newly_failed_first(open_cells: 
     expect(first.locator('[data-key="changes"]')).to_contain_text("decision yes → no worse")
     first.click()
     opened = shown.locator(".hh-opened")
-    expect(opened.locator(".hh-pair .hh-tone-new").first).to_contain_text("A new one leaves our house")
+    expect(opened.locator(".hh-sides .hh-tone-new").first).to_contain_text("A new one leaves our house")
     expect(opened.get_by_text("Spans of the new run")).to_be_visible()
     expect(opened.get_by_role("button", name="support_agent, finished")).to_have_count(2)
 

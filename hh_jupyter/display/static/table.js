@@ -4,7 +4,7 @@
  */
 
 /** @import { Kernel } from "./kernel.js" */
-/** @import { Cell, Child, Column, Difference, Distribution, Header, Piece, Report, RowDetails, Section, State, TableRow } from "./types.js" */
+/** @import { Cell, Child, Column, Difference, Distribution, Header, Report, RowDetails, Section, State, TableRow, Toned } from "./types.js" */
 
 import { chevron, count, focusOn, h, plural, redraw } from "./dom.js";
 import { List } from "./list.js";
@@ -25,7 +25,7 @@ const GAP = 8;
 const EDGE = 40;
 const TABLE_KEYS = [["↑↓", "rows"], ["Enter", "open"], ["/", "filter"], ["e", "next failed or wrong"]];
 
-/** Pieces of text with their tones; the spaces around a piece have none. @param {Piece[]} line */
+/** Pieces of text with their tones; the spaces around a piece have none. @param {Toned[]} line */
 const pieces = (line) => line.map(([text, tone]) => {
   const inner = text.trim();
   return tone && inner ? text.split(inner, 2).flatMap((edge, i) => (i ? [h("span", { class: `hh-tone-${tone}` }, inner), edge] : [edge])) : text;
@@ -217,7 +217,7 @@ export class TableView {
     const { header, open } = this;
     const facts = open ? header.facts : [...header.headline, ...header.facts];
     redraw(this.bar, ...summaryBar({ ...header, facts }, {
-      open, body: this.body.id, spark: false, jump: () => this.next(), toggle: () => {
+      open, body: this.body.id, spark: false, diff: false, compare: () => {}, jump: () => this.next(), toggle: () => {
         this.state.open = !this.open;
         this.draw();
         this.list.show(this.list.rows);
@@ -336,8 +336,8 @@ export class TableView {
     const [texts, numbers] = [false, true].map((right) => this.layout.columns.filter((one) => one.right === right).map(cell));
     const second = this.layout.second.flatMap(({ index }) => (isEmpty(cells[index]) ? [] : [h("span", null, drawn(cells[index]))]));
     const first = cells[0];
-    const label = Array.isArray(first) ? /** @type {Piece[]} */ (first).slice(1).map(([text]) => text).join("").trim() : String(first);
-    const state = Array.isArray(first) ? /** @type {Piece[]} */ (first)[0]?.[1] : "";
+    const label = Array.isArray(first) ? /** @type {Toned[]} */ (first).slice(1).map(([text]) => text).join("").trim() : String(first);
+    const state = Array.isArray(first) ? /** @type {Toned[]} */ (first)[0]?.[1] : "";
     return {
       label: state ? `${label}, ${state}` : label, below,
       cells: [twisty, ...texts, h("span", { class: "hh-cells", role: "presentation" }, numbers), second.length ? h("span", { class: "hh-why", role: "gridcell" }, second) : null],
@@ -395,9 +395,9 @@ export class TableView {
 
 /** Everything about a row: texts, metrics, spans. @param {RowDetails} details */
 function detailsOf({ texts, beside, values, spans }) {
-  const block = (/** @type {[string, Piece[]]} */ [title, line]) => h("div", { class: "hh-block" }, h("div", { class: "hh-caption" }, title), h("div", { class: "hh-text" }, pieces(line)));
+  const block = (/** @type {[string, Toned[]]} */ [title, line]) => h("div", { class: "hh-block" }, h("div", { class: "hh-caption" }, title), h("div", { class: "hh-text" }, pieces(line)));
   return h("div", { role: "gridcell" }, h("div", { class: "hh-row-details" },
-    h("div", null, texts.map(block), beside.length ? h("div", { class: "hh-pair" }, beside.map(block)) : null),
+    h("div", null, texts.map(block), beside.length ? h("div", { class: "hh-sides" }, beside.map(block)) : null),
     values.length ? h("div", null, h("div", { class: "hh-caption" }, "Metrics"), h("table", { class: "hh-figures" }, h("tbody", null, values.map(([name, value, text]) => h("tr", null,
       h("th", { scope: "row" }, name), h("td", null, value.length ? pieces(value) : "–"), h("td", null, h("div", { class: "hh-text" }, pieces(text)))))))) : null),
   spans.map(({ label, view, command }) => h("div", { class: "hh-row-spans" }, h("div", { class: "hh-caption" }, label ? `Spans of the ${label}` : "Spans"),

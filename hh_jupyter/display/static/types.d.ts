@@ -116,7 +116,7 @@ export interface Sort {
 }
 
 /** A text with its tone, a class of the style sheet. */
-export type Piece = [string, string];
+export type Toned = [string, string];
 
 /** How the values of a metric are distributed; positions are shares of the axis. */
 export interface Distribution {
@@ -137,7 +137,7 @@ export interface Difference {
   high: number;
 }
 
-export type Cell = string | Piece[] | Distribution | Difference;
+export type Cell = string | Toned[] | Distribution | Difference;
 
 export interface Column {
   key: string;
@@ -150,11 +150,11 @@ export interface Column {
 }
 
 export interface Section {
-  lines: Piece[][];
+  lines: Toned[][];
   look: "table" | "boxes";
   columns?: Column[];
   rows?: Cell[][];
-  more?: Piece[];
+  more?: Toned[];
 }
 
 /** A report: in the header in place of the columns of spans. */
@@ -162,7 +162,7 @@ export interface Report {
   /** The first facts while it is folded. */
   headline: string[];
   sections: Section[];
-  foot: Piece[][];
+  foot: Toned[][];
   columns: Column[];
   /** Names of filters with the numbers of their rows. */
   filters: [string, number][];
@@ -179,10 +179,10 @@ export interface TableRow extends ListRow {
 
 /** Everything about a row of a report. */
 export interface RowDetails {
-  texts: [string, Piece[]][];
+  texts: [string, Toned[]][];
   /** Texts to compare. */
-  beside: [string, Piece[]][];
-  values: [string, Piece[], Piece[]][];
+  beside: [string, Toned[]][];
+  values: [string, Toned[], Toned[]][];
   spans: { label: string; view: string; command: string }[];
 }
 
