@@ -119,7 +119,7 @@ def encode_rows(view: CellView) -> tuple[dict[str, Any], list[bytes]]:
         "rated": {str(index): mark for index, node in enumerate(nodes) if (mark := _rating(node))},
         "replays": {str(index): note for index, node in enumerate(nodes) if (note := replayed_note(node))},
     }
-    return described, [_little_endian(items) for _, _, items in columns]
+    return described, [little_endian(items) for _, _, items in columns]
 
 
 def _rating(node: SpanNode) -> str:
@@ -160,7 +160,8 @@ def _intervals(name: str, start_ns: int, per_span: Iterable[tuple[tuple[int, int
     ]
 
 
-def _little_endian(items: array[Any]) -> bytes:
+def little_endian(items: array[Any]) -> bytes:
+    """Return the bytes of the items, in the order in which the page reads them."""
     if sys.byteorder == "big":
         items.byteswap()
     return items.tobytes()

@@ -93,6 +93,20 @@ _LINE_ENDS = re.compile(r"\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
+def replayed(number: int, of: int | None, saved: float | None, *, estimated: bool) -> str:
+    """Say what recordings answered: `replayed, saved ~$0.0089`, `2 of 3 replayed`; empty if no call was.
+
+    Args:
+        number: number of calls that were.
+        of: number of all calls; None if all were.
+        saved: US dollars that they would have cost; None if unknown.
+    """
+    if not number:
+        return ""
+    words = "replayed" if of is None else f"{number:,} of {of:,} replayed"
+    return words if saved is None else f"{words}, saved {usd(saved, estimated=estimated)}"
+
+
 def clean(text: str, limit: int) -> str:
     """Return one printable line of at most `limit` characters, with an ellipsis if it was cut."""
     # Scan only a part of long texts. An escape sequence longer than this part stays visible.

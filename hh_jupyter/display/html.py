@@ -242,7 +242,7 @@ ROOT_STYLE: Final = (
 )
 _WIDE: Final = "margin-left:-10px"
 """The width of the root: its padding is for the summary, which has no style of its own."""
-_REPLAY_MARK: Final = "↺"
+REPLAY_MARK: Final = "↺"
 _CHIP: Final = "border-radius:5px;padding:0 7px"
 
 
@@ -294,7 +294,7 @@ def _summary(view: CellView, hidden: int) -> str:
         f'<b style="background-color:{TINTS["error"]};{_CHIP}">{escape(summary.stopped)}</b>'
         if summary.stopped
         else "",
-        f'<span style="background-color:{GREY};{_CHIP}">{_REPLAY_MARK} {summary.replayed}</span>'
+        f'<span style="background-color:{GREY};{_CHIP}">{REPLAY_MARK} {summary.replayed}</span>'
         if summary.replayed
         else "",
         f'<b style="background-color:{TINTS["error"]};{_CHIP}">{summary.unrecorded}</b>' if summary.unrecorded else "",

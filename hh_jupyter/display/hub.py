@@ -13,6 +13,9 @@ Its front end (`static/hub.js`) finds the outputs in the page and requests their
     {type: feedback, number, view, span, given}     {type: answer, number, value: text if it failed, else null}
     {type: send | save, number, view}               {type: answer, number, value: text}
     {type: again, number, view, span, action, ...}  {type: answer, number, value}
+    {type: order, number, view, query, key, down}   {type: answer, number, value: {notes}} + numbers of rows
+    {type: page, number, view, rows}                {type: answer, number, value: cells of each row}
+    {type: row, number, view, row}                  {type: answer, number, value: everything about a row}
     {type: visibility, visible}
     {type: reopen}
                                                     {type: changed, view}
@@ -22,10 +25,11 @@ Its front end (`static/hub.js`) finds the outputs in the page and requests their
 
 `static/kernel.js` is the page's side. Header and columns of a view: `columns.py`. A diff of two runs (`old` and `new`
 are their keys, or null for the last two) and the texts of a span in it: `diff_columns.py`; the value `{pending: true}`
-means that the page is to ask again. `header: null` means that this kernel does not know the view; another kernel may.
-A view has at most one open request for its rows, and only a few are open in total. `reopen`: the page received no
-messages; create another model. Messages arrive on the main thread if the kernel is idle, and while a cell runs on a
-subshell's thread, with an empty context.
+means that the page is to ask again. A report is a view whose rows are sorted, filtered and opened by `order`, `page`
+and `row`: `live_report.py`. `header: null` means that this kernel does not know the view; another kernel may. A view
+has at most one open request for its rows, and only a few are open in total. `reopen`: the page received no messages;
+create another model. Messages arrive on the main thread if the kernel is idle, and while a cell runs on a subshell's
+thread, with an empty context.
 
 `again` is about a model call that the user changes and makes again; `arguments` are those of the client's method:
 
@@ -52,6 +56,7 @@ from importlib.resources import files
 from typing import Any, Final, Protocol
 
 from hh_jupyter.display.columns import encode_header, encode_rows
+from hh_jupyter.display.live_report import LiveReport
 from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.tree import SpanNode
@@ -71,6 +76,7 @@ MODULES = (
     "diff",
     "again",
     "view",
+    "table",
     "page",
     "running",
     "widgets",
@@ -78,6 +84,8 @@ MODULES = (
     "hub",
 )
 """Static modules in the order of their imports: each imports only modules before it."""
+
+STYLES = ("spans.css", "report.css")
 
 _LOADER = """const packed = "{packed}";
 async function unpack() {{
@@ -161,7 +169,7 @@ _BASE85: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 @cache
 def front_end_style() -> str:
     """Return the style sheet of the interactive view, without comments and redundant spaces."""
-    code = re.sub(r"/\*.*?\*/", "", _read("spans.css"), flags=re.DOTALL)
+    code = re.sub(r"/\*.*?\*/", "", "".join(map(_read, STYLES)), flags=re.DOTALL)
     tight = re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r"\s+", " ", code)).strip()
     # A colon followed by a space belongs to a declaration, never to a selector.
     return tight.replace(": ", ":").replace(";}", "}")
@@ -202,6 +210,9 @@ class ViewSource(Protocol):
 
     def view_of(self, view_id: str) -> CellView | None:
         """Return the view with this id; None if it is unknown."""
+
+    def report_of(self, view_id: str) -> LiveReport | None:
+        """Return the displayed report with this id; None if there is none."""
 
     def details(self, view_id: str, span_id: str, images: ImageCollector | None = None) -> dict[str, Any] | None:
         """Return JSON-safe details of a span; None if they are no longer in memory.
@@ -367,15 +378,23 @@ class Hub:
             return _answer(content, _ANSWERS[kind](source, content))
         if kind == "again":
             return _answer(content, source.make_again(content, partial(self._push_variant, str(content["view"]))))
+        if kind in ("order", "page", "row"):
+            report = source.report_of(str(content["view"]))
+            return _answer(content, None) if report is None else _reply_of_report(report, content)
+        self._note(content)
+        return None
+
+    def _note(self, content: Mapping[str, Any]) -> None:
+        """Take note of a message that needs no reply."""
+        kind = content["type"]
         if kind == "visibility":
             self.page_visible = bool(content["visible"])
             self.visibility_reports += 1
             self._running_versions.clear()
-            return None
-        if kind == "reopen":
+        elif kind == "reopen":
             self._reopen()
-            return None
-        raise ValueError(f"unknown message {kind!r}")
+        else:
+            raise ValueError(f"unknown message {kind!r}")
 
     def _push_variant(self, view_id: str, variant: Mapping[str, Any]) -> None:
         if self._model is not None:
@@ -395,6 +414,9 @@ class Hub:
 
     def _reply_rows(self, view_id: str, have: str | None) -> Reply:
         view = self._source.view_of(view_id)
+        if view is None and (report := self._source.report_of(view_id)) is not None:
+            described, heights = report.header(with_rows=have != report.version)
+            return {"type": "rows", "view": view_id, "header": described}, heights
         if view is None or not view.tree.nodes:
             return {"type": "rows", "view": view_id, "header": None}, []
         header = encode_header(view)
@@ -470,6 +492,16 @@ def _feedback(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _answer(content: Mapping[str, Any], value: Any, buffers: Sequence[bytes] = ()) -> Reply:
     return {"type": "answer", "number": content["number"], "value": value}, list(buffers)
+
+
+def _reply_of_report(report: LiveReport, content: Mapping[str, Any]) -> Reply:
+    kind = content["type"]
+    if kind == "order":
+        notes, numbers = report.order(str(content["query"]), str(content["key"]), descending=bool(content["down"]))
+        return _answer(content, notes, numbers)
+    if kind == "page":
+        return _answer(content, report.rows([int(number) for number in content["rows"]]))
+    return _answer(content, report.row(int(content["row"])))
 
 
 def _new_model() -> Any:

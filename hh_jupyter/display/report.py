@@ -5,13 +5,25 @@ The progress of a run, its result, and the comparison of two runs are reports.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from hh_jupyter.display.content import Detail
 from hh_jupyter.display.format import cell_width, clean
-from hh_jupyter.display.html import BORDER, GREY, MARKS, MUTED, PLAIN_CODE, ROOT_STYLE, SPACE, TINTS, escape
+from hh_jupyter.display.html import (
+    BORDER,
+    GREY,
+    MARKS,
+    MUTED,
+    PLAIN_CODE,
+    REPLAY_MARK,
+    ROOT_STYLE,
+    SPACE,
+    TINTS,
+    escape,
+)
 from hh_jupyter.display.table import (
     BAR,
     Line,
@@ -30,10 +42,16 @@ from hh_jupyter.display.view import Mark
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """Lines, then a table."""
+    """Lines, then a table.
+
+    Attributes:
+        live: how interactive forms show the table: as it is, a box for each row with its distribution, or as rows that
+            can be sorted, filtered and opened. One section of a report has the latter.
+    """
 
     lines: Sequence[Line] = ()
     table: Table | None = None
+    live: Literal["table", "boxes", "rows"] = "table"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +62,8 @@ class Report:
         duration: of the run, shown first; may be empty.
         facts: the most important first; empty ones are left out.
         chips: what went wrong, such as "3 failed", with the mark whose color it has.
+        replayed: how many model calls a recording answered, and what they would have cost; may be empty.
+        headline: the first facts of a folded interactive form, which its boxes show when it is open.
         share: fraction that is done, from 0 to 1, of something that goes on; else None.
         state, run_id: shown at the end of the summary line; may be empty.
         notes: lines at the end.
@@ -56,6 +76,8 @@ class Report:
     duration: str = ""
     facts: Sequence[str] = ()
     chips: Sequence[tuple[str, Mark]] = ()
+    replayed: str = ""
+    headline: Sequence[str] = ()
     share: float | None = None
     state: str = ""
     run_id: str = ""
@@ -68,6 +90,16 @@ class Report:
 def report_bundle(report: Report) -> dict[str, str]:
     """Return the mime bundle of the output."""
     return {"text/plain": report_text(report, limit=TEXT_ROWS), "text/html": report_html(report)}
+
+
+def output_id(page: str) -> str:
+    """Return the id of the element of a report in the page: reports that look the same have the same one."""
+    return f"hh-report-{hashlib.blake2s(page.encode('utf-8', 'replace'), digest_size=8).hexdigest()}"
+
+
+def as_output(page: str) -> str:
+    """Return the HTML of a report as an output that interactive forms find by its id."""
+    return page.replace('class="hh-run ', f'id="{output_id(page)}" class="hh-output hh-run ', 1)
 
 
 # Static HTML
@@ -110,6 +142,7 @@ def _head(report: Report) -> str:
     disc = f"background-color:{TINTS.get(report.mark, GREY)};border-radius:50%;display:inline-block;width:18px"
     sign = f'<span style="{disc};line-height:18px;text-align:center;font-size:11px">{MARKS[report.mark]}</span>'
     comma = f'<span style="opacity:0">,{SPACE} </span>'
+    chip = f'<span style="background-color:{GREY};border-radius:5px;padding:0 7px">'
     facts = comma.join(escape(fact) for fact in report.facts if fact)
     short = escape(report.run_id[:8])
     run = f'<code title="Run {escape(report.run_id)}" style="{PLAIN_CODE}">{short}</code>'
@@ -118,6 +151,7 @@ def _head(report: Report) -> str:
         f"<span>{sign}{SPACE} <b>{escape(report.title)}</b></span>",
         f"<b>{escape(report.duration)}</b>" if report.duration else "",
         f'<span style="{MUTED}">{facts}</span>' if facts else "",
+        f"{chip}{REPLAY_MARK} {escape(report.replayed)}</span>" if report.replayed else "",
         *(
             f'<b style="background-color:{TINTS.get(mark, GREY)};border-radius:5px;padding:0 7px">{escape(text)}</b>'
             for text, mark in report.chips
@@ -184,7 +218,7 @@ def _line(report: Report, width: int | None) -> str:
     state = report.state[:1].lower() + report.state[1:]
     facts = [clean(fact, 80) for fact in report.facts if fact]
     while True:
-        chips = [text for text, _ in report.chips]
+        chips = [*filter(None, [report.replayed]), *(text for text, _ in report.chips)]
         parts = [f"{MARKS[report.mark]} {clean(report.title, 60)}", bar, report.duration, *facts, *chips, state]
         line = "  ".join(filter(None, parts))
         if width is None or not facts or cell_width(line) <= width:

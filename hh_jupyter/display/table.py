@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display.format import cell_width, clean, count, fit
 from hh_jupyter.display.html import BORDER, ERROR_COLOR, GREY, MUTED, PLAIN_CODE, SPACE, escape
 
-Tone = Literal["", "strong", "quiet", "below", "code", "failed", "wrong", "unclear", "passed", "old", "new"]
+Tone = Literal[
+    "", "strong", "quiet", "below", "code", "failed", "wrong", "unclear", "passed", "old", "new", "better", "worse"
+]
 """How a piece of text is drawn. It only decorates: the text says the same without it.
 
 `below` is muted, and where there are no columns of text, on a line of its own.
@@ -38,16 +39,32 @@ class Distribution:
 
     Attributes:
         shares: fraction of all values in each of the equal bins from the smallest to the largest; for yes or no, that
-            of yes.
+            of yes; for labels, that of each.
         labels: the most frequent texts with their counts, if the values are texts.
+        ends: texts of both ends of the axis.
+        queries: for each bar, the query of the rows in it; see `row_query`.
+        mean, error: position of the mean on the axis, from 0 to 1, and its standard error in the same unit, if known.
     """
 
     shares: Sequence[float] = ()
     kind: Literal["numbers", "yes_no", "labels"] = "numbers"
     labels: Sequence[str] = ()
+    ends: tuple[str, str] = ("", "")
+    queries: Sequence[str] = ()
+    mean: float | None = None
+    error: float | None = None
 
 
-Cell = str | Line | Distribution
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A difference with its interval, which interactive forms draw around zero."""
+
+    low: float
+    value: float
+    high: float
+
+
+Cell = str | Line | Distribution | Interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +78,7 @@ class Column:
         priority: where space is short, the columns with the highest number are left out first; those with 0 never.
         weight: width in relation to other columns, in HTML; 0 for a column that only text has.
         line: 0 for a column. Static forms show the others, which hold long texts, in this line below the row.
+        live: only interactive forms have it.
     """
 
     key: str
@@ -71,6 +89,7 @@ class Column:
     priority: int = 0
     weight: float = 1.0
     line: int = 0
+    live: bool = False
 
     def cell_of(self, row: Any) -> Cell:
         """The cell of a row."""
@@ -94,8 +113,27 @@ class SpansLink(NamedTuple):
     command: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowDetails:
+    """Everything about a row, for an interactive form that opens it.
+
+    Attributes:
+        texts: titles and long texts, such as the input.
+        beside: titles and long texts that are compared with each other.
+        values: name, value and explanation of each metric.
+    """
+
+    texts: Sequence[tuple[str, Line]]
+    beside: Sequence[tuple[str, Line]] = ()
+    values: Sequence[tuple[str, Line, Line]] = ()
+
+
 def _no_spans(_row: Any) -> Sequence[SpansLink]:
     return ()
+
+
+def _no_details(_row: Any) -> RowDetails:
+    return RowDetails(texts=())
 
 
 def _count_more(rows: Sequence[Any]) -> Line:
@@ -110,28 +148,45 @@ class Table:
         rows: in the order in which they are shown.
         spans: the spans of a row.
         more: the sentence about rows that are left out.
+        details: what an opened row shows.
+        text: what a search for a text reads.
+        filters: named filters of rows, in lower case without spaces.
+        height: number of text lines of a row in interactive forms, 1, 2 or 3, known before it is drawn.
+        bad: whether a row failed or is wrong, to which a key jumps.
     """
 
     columns: Sequence[Column]
     rows: Sequence[Any]
     spans: Callable[[Any], Sequence[SpansLink]] = _no_spans
     more: Callable[[Sequence[Any]], Line] = _count_more
+    details: Callable[[Any], RowDetails] = _no_details
+    text: Callable[[Any], str] = str
+    filters: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
+    height: Callable[[Any], int] = lambda _row: 1
+    bad: Callable[[Any], bool] = lambda _row: False
 
-    def sorted_by(self, key: str, *, descending: bool = False) -> Table:
-        """The table sorted by a column: numbers, then texts. Missing values and NaN come last in both directions."""
-        (column,) = (column for column in self.columns if column.key == key)
-        keyed = [(_sort_key(column.value(row)), row) for row in self.rows]
+    def order(
+        self, key: str = "", *, descending: bool = False, matching: Callable[[Any], bool] | None = None
+    ) -> list[int]:
+        """The numbers of the rows that match, sorted by a column.
+
+        Numbers come before texts. Missing values and NaN come last in both directions; rows with equal values stay in
+        their order.
+
+        Args:
+            key: of the column; empty to leave the order as it is.
+        """
+        found = [number for number, row in enumerate(self.rows) if matching is None or matching(row)]
+        column = next((column for column in self.columns if column.key == key), None)
+        if column is None:
+            return found
+        keys = {number: _sort_key(column.value(self.rows[number])) for number in found}
         known = sorted(
-            (pair for pair in keyed if pair[0] is not None), key=lambda pair: pair[0] or (), reverse=descending
+            (number for number in found if keys[number] is not None),
+            key=lambda number: keys[number] or (),
+            reverse=descending,
         )
-        return replace(self, rows=[row for _, row in known] + [row for key, row in keyed if key is None])
-
-    def page(self, start: int = 0, size: int = 100) -> list[dict[str, Any]]:
-        """Rows as plain data by the keys of the columns, for a page that shows a part of them at a time."""
-        return [
-            {column.key: _plain(column.value(row)) for column in self.columns}
-            for row in self.rows[start : start + size]
-        ]
+        return known + [number for number in found if keys[number] is None]
 
 
 def _sort_key(value: Any) -> tuple[bool, Any] | None:
@@ -140,15 +195,9 @@ def _sort_key(value: Any) -> tuple[bool, Any] | None:
     return (False, value) if isinstance(value, int | float) else (True, str(value))
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if value is None or isinstance(value, str | int | float) else str(value)
-
-
 def _visible(table: Table, rows: Sequence[Any]) -> tuple[list[Column], list[list[Cell]]]:
     """The columns in which a row has something, and the cells of each row."""
-    columns = [column for column in table.columns if not column.line]
+    columns = [column for column in table.columns if not column.line and not column.live]
     cells = [[column.cell_of(row) for column in columns] for row in rows]
     used = [index for index in range(len(columns)) if any(line[index] for line in cells)]
     return [columns[index] for index in used], [[line[index] for index in used] for line in cells]
@@ -158,8 +207,10 @@ def _lines_below(table: Table, row: Any) -> list[Line]:
     """The lines below a row, each with the titles of its parts."""
     lines: dict[int, list[Piece]] = {}
     for column in table.columns:
-        cell = column.cell_of(row) if column.line else ""
-        pieces = [Piece(cell)] if isinstance(cell, str) else [] if isinstance(cell, Distribution) else list(cell)
+        cell = column.cell_of(row) if column.line and not column.live else ""
+        if isinstance(cell, Distribution | Interval):
+            continue
+        pieces = [Piece(cell)] if isinstance(cell, str) else list(cell)
         if any(piece.text for piece in pieces):
             line = lines.setdefault(column.line, [])
             gap = [Piece(GAP)] if line else []
@@ -260,6 +311,8 @@ def wrapped(text: str, width: int | None, indent: str = "") -> list[str]:
 
 
 def _cell_text(cell: Cell) -> str:
+    if isinstance(cell, Interval):
+        return ""
     if isinstance(cell, Distribution):
         return clean(spark(cell), _CELL_WIDTH)
     return clean(cell, _CELL_WIDTH) if isinstance(cell, str) else line_text(cell)
@@ -309,7 +362,7 @@ def _piece(piece: Piece, limit: int) -> str:
     before, text, after = _with_edges(piece, escape(piece.text, limit))
     if not text:
         return f" {SPACE} " if before == GAP else before
-    if piece.tone == "strong":
+    if piece.tone in ("strong", "better", "worse"):
         text = f"<b>{text}</b>"
     elif piece.tone == "code":
         text = html_code(piece.text)
@@ -376,6 +429,8 @@ def _spans(link: SpansLink) -> str:
 
 
 def _cell_html(cell: Cell) -> str:
+    if isinstance(cell, Interval):
+        return ""
     if isinstance(cell, Distribution):
         return _plot(cell)
     return escape(cell) if isinstance(cell, str) else line_html(cell)

@@ -255,13 +255,8 @@ def _all_replayed(totals: Totals) -> bool:
 
 
 def _replayed(totals: Totals) -> str:
-    """`replayed, saved ~$0.0089`, or `2 of 3 replayed, saved ~$0.0044`; empty if no call was."""
-    if not totals.replayed_calls:
-        return ""
-    number = "" if _all_replayed(totals) else f"{totals.replayed_calls:,} of {totals.http_requests:,} "
-    if totals.saved_cost is None:
-        return f"{number}replayed"
-    return f"{number}replayed, saved {fmt.usd(totals.saved_cost, estimated=totals.saved_estimated)}"
+    of = None if _all_replayed(totals) else totals.http_requests
+    return fmt.replayed(totals.replayed_calls, of, totals.saved_cost, estimated=totals.saved_estimated)
 
 
 def redacted_note(tree: SpanTree) -> str:

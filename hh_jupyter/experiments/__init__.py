@@ -15,6 +15,10 @@ results.ResultExtensions.reports = {
     ExperimentResultSummary: views.result_report,
     RunComparisonResult: comparison_view.comparison_report,
 }
+results.ResultExtensions.live = {
+    ExperimentResultSummary: views.live_result,
+    RunComparisonResult: comparison_view.live_comparison,
+}
 results.ResultExtensions.save = staticmethod(views.save_result)
 results.ResultExtensions.compare = staticmethod(comparison.compare_results)
 

@@ -12,7 +12,16 @@ from typing import Any, Final, Literal, get_args
 from hh_jupyter.errors import SettingError, SettingTypeError
 from hh_jupyter.experiments.dataset import LOCAL_PREFIX, own_id
 from hh_jupyter.experiments.local_runs import find_run
-from hh_jupyter.experiments.metrics import LARGEST, Kind, finite, is_score, kind_of, mean_of, usable_number
+from hh_jupyter.experiments.metrics import (
+    LARGEST,
+    Kind,
+    finite,
+    is_score,
+    kind_of,
+    mean_of,
+    names_a_score,
+    usable_number,
+)
 from hh_jupyter.experiments.results import (
     ExperimentResultSummary,
     MetricChange,
@@ -202,7 +211,7 @@ def compare_results(
     deltas = metric_deltas(pairs, new.metrics.aggregation_function, lower_is_better)
     paired = {id(row) for pair in pairs for row in pair}
     added, missing = ([row.datapoint_id for row in one.rows if id(row) not in paired] for one in joined)
-    scores = {name: delta for name, delta in deltas.items() if _is_comparable(name, delta)}
+    scores = _comparable(deltas)
     changes = row_changes(joined[0], joined[1], pairs, scores, lower_is_better)
     by_state = {state: [one.datapoint_id for one in changes if one.state == state] for state in ROW_STATES}
     return RunComparisonResult(
@@ -232,9 +241,14 @@ def compare_results(
 # Row by row
 
 
-def _is_comparable(name: str, delta: Mapping[str, Any]) -> bool:
-    """Whether a metric has numbers or labels only. Explanations cannot be compared."""
-    return all(is_score(name, value) for value in (*delta["new_values"], *delta["old_values"]))
+def _comparable(deltas: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The metrics that have numbers or labels only. Explanations cannot be compared; a score's label says the same."""
+    return {
+        name: delta
+        for name, delta in deltas.items()
+        if not names_a_score(name, deltas)
+        and all(is_score(name, value) for value in (*delta["new_values"], *delta["old_values"]))
+    }
 
 
 STATE_RANKS: Final = {"failed": 0, "wrong": 1, "unclear": 2, "passed": 2}
@@ -429,7 +443,7 @@ def _id_only(run: ExperimentResultSummary | HoneyHive | str | None) -> str | Non
 def _comparison_from_answer(new: str, old: str, answer: Mapping[str, Any]) -> RunComparisonResult:
     metrics = [item for item in answer.get("metrics") or () if item.get("metric_name")]
     deltas = {str(item["metric_name"]): _delta_from_answer(item) for item in metrics}
-    scores = {name: delta for name, delta in deltas.items() if _is_comparable(name, delta)}
+    scores = _comparable(deltas)
     return RunComparisonResult(
         new_run_id=new,
         old_run_id=old,

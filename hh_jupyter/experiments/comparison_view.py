@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal
 
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display.content import Detail
 from hh_jupyter.display.report import Report, Section
-from hh_jupyter.display.table import GAP, Line, Piece, SpansLink, Table, Tone
+from hh_jupyter.display.table import GAP, Cell, Interval, Line, Piece, RowDetails, SpansLink, Table, Tone
 from hh_jupyter.experiments.comparison import ROW_STATES, pair_clusters
 from hh_jupyter.experiments.dataset import own_id
-from hh_jupyter.experiments.metrics import error_text, score_text, value_text
+from hh_jupyter.experiments.metrics import error_text, explanations, is_score, score_text, value_text
 from hh_jupyter.experiments.results import (
     ExperimentResultSummary,
     MetricChange,
     RowChange,
+    RowState,
     RunComparisonResult,
 )
 from hh_jupyter.experiments.rows import ResultRow
@@ -24,14 +26,17 @@ from hh_jupyter.experiments.runs import text_without_secrets
 from hh_jupyter.experiments.statistics import FEWEST_PAIRS
 from hh_jupyter.experiments.views import (
     CONFIG_LENGTH,
+    LIVE_DETAIL,
     PREVIEWS,
     SHORT_ID,
     chips_of,
     clusters_text,
     column,
     errors_text,
+    full_texts,
     more_of,
     row_label,
+    row_text,
     seconds_text,
     short_text,
     spans_link,
@@ -60,12 +65,24 @@ def comparison_report(found: RunComparisonResult, name: str | None, max_rows: in
                 lines=() if found.changes else [[Piece("The runs have no metric in common.")]],
                 table=change_table(found.changes, old, new),
             ),
-            Section(table=row_change_table(rows, old, new, detail)),
+            Section(table=row_change_table(rows, old, new, detail), live="rows"),
         ],
         notes=_comparison_notes(found, detail),
         max_rows=max_rows,
         detail=detail,
     )
+
+
+def live_comparison(found: RunComparisonResult, report: Report) -> Report:
+    """The report of a comparison for an interactive page: all rows, with the beginnings of their texts.
+
+    Args:
+        report: its static form.
+    """
+    new, old = _run_name(found.new, found.new_run_id), _run_name(found.old, found.old_run_id)
+    rows = Section(table=row_change_table(found.row_changes, old, new, LIVE_DETAIL, live=True), live="rows")
+    sections = [*report.sections[:-1], rows]
+    return dataclasses.replace(report, sections=sections, notes=_comparison_notes(found, LIVE_DETAIL))
 
 
 _USAGE: Final = ("seconds", "dollars", "estimated dollars")
@@ -181,7 +198,8 @@ def change_table(metrics: Sequence[MetricChange], old: str, new: str) -> Table:
 
     def verdict(change: MetricChange) -> Line:
         word = _VERDICTS.get((change.kind, change.verdict), change.verdict)
-        return [Piece(word, "strong" if change.verdict in ("better", "worse") else "")] if word else ()
+        tone: Tone = "better" if change.verdict == "better" else "worse" if change.verdict == "worse" else ""
+        return [Piece(word, tone)] if word else ()
 
     columns = [
         column("metric", "Metric", lambda change: change.name, cell=_change_name, weight=1.6),
@@ -191,6 +209,7 @@ def change_table(metrics: Sequence[MetricChange], old: str, new: str) -> Table:
                 numeric=True, weight=1.3),
         column("difference", "Difference, 95 %" if any(change.low is not None for change in metrics) else "Difference",
                 lambda change: change.difference, cell=_difference, numeric=True, weight=1.8),
+        column("interval", "", lambda change: change.difference, cell=_interval, weight=1.8, live=True),
         column("rows", "Rows", lambda change: change.n, cell=_better_worse, weight=1.4, priority=1),
         column("verdict", "Verdict", lambda change: change.verdict, cell=verdict, weight=2.5),
     ]  # fmt: skip
@@ -213,6 +232,12 @@ def _difference(change: MetricChange) -> Line:
     return [Piece(value_text(change.difference, change.kind, error, signed=True), "strong"), *interval]
 
 
+def _interval(change: MetricChange) -> Cell:
+    if change.low is None or change.high is None or change.difference is None or not change.verdict:
+        return ""
+    return Interval(low=change.low, value=change.difference, high=change.high)
+
+
 def _better_worse(change: MetricChange) -> str:
     better, worse = (_VERDICTS.get((change.kind, word), word) for word in ("better", "worse"))
     parts = [f"{change.better:,} {better}, {change.worse:,} {worse}"] if change.better or change.worse else []
@@ -223,11 +248,14 @@ OUTPUT_LENGTH: Final = 200
 """Most characters of an output in a preview: enough to show where two differ."""
 
 
-def row_change_table(rows: Sequence[RowChange], old: str, new: str, detail: Detail = "full") -> Table:
+def row_change_table(
+    rows: Sequence[RowChange], old: str, new: str, detail: Detail = "full", *, live: bool = False
+) -> Table:
     """The rows of two runs: what changed, with the differences of their outputs.
 
     Args:
         detail: how much of inputs and outputs it has.
+        live: for an interactive page, where the errors of the function stand in place of the outputs.
     """
     short, long = PREVIEWS[detail]
 
@@ -236,25 +264,32 @@ def row_change_table(rows: Sequence[RowChange], old: str, new: str, detail: Deta
         return short_text(row.inputs, short) if row is not None else ""
 
     def outputs(change: RowChange) -> tuple[Line, Line]:
+        errors = [row.error if row is not None else None for row in (change.old, change.new)]
         before, after = (
             short_text(row.outputs, max(long, OUTPUT_LENGTH)) if row is not None else ""
             for row in (change.old, change.new)
         )
+        if live and any(errors):
+            old_line, new_line = (
+                [Piece(text_without_secrets(error), "failed")] if error else [Piece(text)]
+                for error, text in zip(errors, (before, after), strict=True)
+            )
+            return old_line, new_line
         return word_differences(before, after) if before and after else ([Piece(before)], [Piece(after)])
 
     texts = [
-        column("input", "input", input_of, line=1),
-        column("old_output", old, lambda change: change.old and change.old.outputs, line=2,
-                cell=lambda change: outputs(change)[0]),
+        column("input", "input", input_of, line=1, priority=4, weight=4),
+        column("old_output", old, lambda change: change.old and change.old.outputs, line=2, priority=3,
+                cell=lambda change: outputs(change)[0], weight=7),
         column("new_output", new, lambda change: change.new and change.new.outputs, line=3,
-                cell=lambda change: outputs(change)[1]),
+                cell=lambda change: outputs(change)[1], weight=7),
     ]  # fmt: skip
     columns = [
         column("id", "Row", lambda change: change.datapoint_id, cell=_change_label, weight=2.4),
-        column("state", "State", lambda change: change.state, weight=1.4, cell=_state_cell),
-        column("changes", "What changed", lambda change: len(change.metrics), weight=6,
-                cell=_what_changed),
+        column("state", "State", lambda change: ROW_STATES.index(change.state), weight=1.4, cell=_state_cell),
         *(texts if long else ()),
+        column("changes", "What changed", lambda change: len(change.metrics), weight=6,
+                cell=lambda change: _what_changed(change, live=live)),
     ]  # fmt: skip
 
     def spans(change: RowChange) -> list[SpansLink]:
@@ -266,7 +301,74 @@ def row_change_table(rows: Sequence[RowChange], old: str, new: str, detail: Deta
         parts = ", ".join(f"{number:,} {state}" for state, number in states.items())
         return [Piece(f"{fmt.count(len(left), 'more row')}: {parts}. All of them: "), Piece("to_pandas()", "code")]
 
-    return Table(columns=columns, rows=rows, spans=spans, more=more)
+    return Table(
+        columns=columns,
+        rows=rows,
+        spans=spans,
+        more=more,
+        details=lambda change: _details(change, old, new),
+        text=lambda change: "\n".join([change.datapoint_id, change.state, *map(row_text, _rows(change))]),
+        filters={name: lambda change, states=states: change.state in states for name, states in FILTERS.items()}
+        | {"changed": _is_other_text},
+        height=lambda change: 3,
+        bad=lambda change: change.state in ("newly failed", "newly wrong"),
+    )
+
+
+FILTERS: Final[Mapping[str, tuple[RowState, ...]]] = {
+    "newly-failed": ("newly failed",),
+    "newly-wrong": ("newly wrong",),
+    "newly-right": ("newly right",),
+    "worse": ("worse", "newly wrong", "newly failed"),
+    "better": ("better", "newly right"),
+}
+"""States of rows by the name of the filter that shows them."""
+
+
+def _is_other_text(change: RowChange) -> bool:
+    """Whether the output is another one in the new run, or one run failed."""
+    outputs = [(row.outputs, row.outputs_digest, row.error) for row in _rows(change)]
+    return len(outputs) == 2 and outputs[0] != outputs[1]
+
+
+def _rows(change: RowChange) -> list[ResultRow]:
+    return [row for row in (change.new, change.old) if row is not None]
+
+
+def _details(change: RowChange, old: str, new: str) -> RowDetails:
+    """Everything about a row in both runs, with the differences of its outputs."""
+    rows = _rows(change)
+    if not rows:
+        return RowDetails(texts=())
+    inputs, expected, _ = full_texts(rows[0])
+    sides = [(title, row) for title, row in ((old, change.old), (new, change.new)) if row is not None]
+    if len(sides) == 2 and not any(row.error for _, row in sides):
+        before, after = (full_texts(row)[2] for _, row in sides)
+        lines: Sequence[Line] = whole_differences(before, after)
+    else:
+        lines = [_output_of(row) for _, row in sides]
+    texts: list[tuple[str, Line]] = [("Input", [Piece(inputs)]), ("Expected", [Piece(expected)])]
+    return RowDetails(
+        texts=[(title, line) for title, line in texts if line[0].text],
+        beside=[(title, line) for (title, _), line in zip(sides, lines, strict=True)],
+        values=[*_metric_values(change)],
+    )
+
+
+def _output_of(row: ResultRow) -> Line:
+    return [Piece(text_without_secrets(row.error), "failed")] if row.error else [Piece(full_texts(row)[2])]
+
+
+def _metric_values(change: RowChange) -> Iterator[tuple[str, Line, Line]]:
+    """Each metric with its old and new score, and what explains them."""
+    rows = _rows(change)
+    reasons = [dict(explanations(row.metrics)) for row in rows]
+    for name in dict.fromkeys(name for row in rows for name, value in row.metrics.items() if is_score(name, value)):
+        scores = [text_without_secrets(score_text(row.metrics, name)) or "–" for row in reversed(rows)]
+        value = [Piece(" → ".join(dict.fromkeys(scores))), *_verdict_word(change.metrics.get(name, "changed"))]
+        found = [text_without_secrets(one.get(name, "")) for one in reasons]
+        before = [Piece(" before: ", "quiet"), Piece(found[-1])] if len(found) == 2 and found[-1] != found[0] else []
+        yield name, value, [Piece(found[0]), *(before if before and found[-1] else [])]
 
 
 def _change_label(change: RowChange) -> Line:
@@ -275,15 +377,21 @@ def _change_label(change: RowChange) -> Line:
 
 
 def _state_cell(change: RowChange) -> Line:
-    return [Piece(change.state, "strong" if change.state.startswith("newly") else "")]
+    tone: Tone = "strong" if change.state == "newly failed" else ""
+    return [Piece(change.state, _STATE_TONES.get(change.state, tone))]
 
 
-def _what_changed(change: RowChange) -> Line:
+_STATE_TONES: Final[Mapping[str, Tone]] = {
+    "newly wrong": "worse", "worse": "worse", "newly right": "better", "better": "better"
+}  # fmt: skip
+
+
+def _what_changed(change: RowChange, *, live: bool) -> Line:
     """How the state changed, then each metric that did: `decision yes → no worse`."""
     parts: list[Line] = []
     none = "text"  # A score that is a long text.
     if change.new is not None and change.old is not None:
-        before, after = _state_text(change.old), _state_text(change.new)
+        before, after = (_state_text(row, short=live) for row in (change.old, change.new))
         if "failed" in (change.new.state, change.old.state):
             parts.append([Piece(after if before == after else f"{before} → {after}")])
     for name, word in change.metrics.items():
@@ -291,13 +399,17 @@ def _what_changed(change: RowChange) -> Line:
         if change.new is not None and change.old is not None:
             before, after = (text_without_secrets(score_text(row.metrics, name)) for row in (change.old, change.new))
             part.append(Piece(f" {before or none} → {after or none}"))
-        parts.append([*part, Piece("" if word == "changed" else f" {word}")])
+        parts.append([*part, *_verdict_word(word)])
     return [piece for part in parts for piece in (Piece(", "), *part)][1:]
 
 
-def _state_text(row: ResultRow) -> str:
-    """The state of a row; of a failed one, its errors."""
-    return errors_text(row) or {"passed": "right"}.get(row.state, row.state)
+def _verdict_word(word: Literal["better", "worse", "changed"]) -> list[Piece]:
+    return [] if word == "changed" else [Piece(f" {word}", word)]
+
+
+def _state_text(row: ResultRow, *, short: bool) -> str:
+    """The state of a row; of a failed one, its errors, unless they stand beside it."""
+    return (not short and errors_text(row)) or {"passed": "right"}.get(row.state, row.state)
 
 
 def _comparison_notes(found: RunComparisonResult, detail: Detail) -> list[Line]:
@@ -328,11 +440,17 @@ def _comparison_notes(found: RunComparisonResult, detail: Detail) -> list[Line]:
 
 
 def word_differences(old: str, new: str) -> tuple[Line, Line]:
-    """Both texts, with the words marked that the other does not have at this place."""
+    """Both texts on a line, with the words marked that the other does not have at this place."""
     sides: tuple[list[Piece], list[Piece]] = ([], [])
-    for piece in word_pieces(old, new):
-        tones: tuple[Tone, Tone] = ("", "") if piece.same else ("old", "new")
-        for side, text, tone in zip(sides, piece, tones, strict=True):
+    for number, pieces in enumerate(whole_differences(old, new)):
+        for text, tone in pieces:
             if words := " ".join(text.split()):
-                side.append(Piece((" " if side else "") + words, tone))
+                sides[number].append(Piece((" " if sides[number] else "") + words, tone))
     return sides
+
+
+def whole_differences(old: str, new: str) -> tuple[Line, Line]:
+    """Both texts with their lines, with the words marked that the other does not have at this place."""
+    pieces = word_pieces(old, new)
+    olds = [Piece(piece.old, "" if piece.same else "old") for piece in pieces if piece.old]
+    return olds, [Piece(piece.new, "" if piece.same else "new") for piece in pieces if piece.new]

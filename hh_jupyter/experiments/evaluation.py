@@ -460,6 +460,9 @@ class RunExecution:
             judge_cost=used.judge_cost,
             cost_complete=used.complete,
             cost_estimated=used.estimated,
+            calls=used.calls,
+            replayed_calls=used.replayed,
+            saved_cost=used.saved,
             tokens=used.tokens,
             delivery=delivery,
         )

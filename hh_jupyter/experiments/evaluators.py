@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar, overload
 
 from hh_jupyter.conventions import evaluation_attributes
-from hh_jupyter.experiments.metrics import EXPLANATIONS
+from hh_jupyter.experiments.metrics import EXPLANATIONS, LABEL
 from hh_jupyter.tracing.decorators import trace
 from hh_jupyter.values import python_number, text_of
 
@@ -93,7 +93,7 @@ class Score:
         """Attributes of OpenTelemetry's event for the score of the evaluator of this name."""
         if len(self.metrics) == 1:
             return evaluation_attributes(name, self.metrics[name])
-        texts = {ending: self.metrics.get(name + ending) for ending in ("_label", *EXPLANATIONS)}
+        texts = {ending: self.metrics.get(name + ending) for ending in (LABEL, *EXPLANATIONS)}
         label, *reasons = (text if isinstance(text, str) else None for text in texts.values())
         return evaluation_attributes(name, self.metrics[name], label, next(filter(None, reasons), None))
 
@@ -159,19 +159,34 @@ def arguments_for(
         available: `outputs`, `inputs` and, if the data point has one, `ground_truth`, in this order.
         spans: returns the spans; called only for an evaluator that has the parameter.
     """
+    try:
+        positional, named = _cached_plan(evaluator, tuple(available), spans is not None)
+    except TypeError:  # The evaluator is not hashable.
+        positional, named = _plan(evaluator, tuple(available), spans is not None)
+    values = {**available, SPANS: spans()} if spans is not None and SPANS in named.values() else available
+    return [values[name] for name in positional], {parameter: values[name] for parameter, name in named.items()}
+
+
+def _plan(
+    evaluator: Callable[..., Any], available: tuple[str, ...], spans: bool
+) -> tuple[Sequence[str], dict[str, str]]:
+    """Which values an evaluator gets by position, and which ones by name of its parameters; see `arguments_for`."""
     parameters = parameters_of(evaluator)
     if parameters is None:
-        return list(available.values()), {}
-    extra = {SPANS: spans()} if spans is not None and wants_spans(evaluator) else {}
+        return available, {}
+    extra = {SPANS: SPANS} if spans and wants_spans(evaluator) else {}
     kinds: dict[Any, set[str]] = {}
     for parameter in parameters:
         if parameter.name != SPANS:
             kinds.setdefault(parameter.kind, set()).add(parameter.name)
     positional_only, plain, var_positional, keyword_only, var_keyword = (kinds.get(kind, set()) for kind in _KINDS)
     if not positional_only and (plain | keyword_only) & set(OTHER_NAMES.values()):
-        named = {**available, **{OTHER_NAMES[name]: value for name, value in available.items()}}
-        rest = {} if not var_keyword else {other: named[other] for other in OTHER_NAMES.values() if other in named}
-        return [], {**{name: named[name] for name in named if name in plain | keyword_only}, **rest, **extra}
+        others = {OTHER_NAMES[name]: name for name in available}
+        named = {name: name for name in available} | others
+        return (), {
+            **{one: named[one] for one in named if one in plain | keyword_only or (var_keyword and one in others)},
+            **extra,
+        }
     by_name = keyword_only
     if len(positional_only | plain) >= len(ARGUMENT_NAMES) or var_positional:
         count = len(available)
@@ -179,12 +194,15 @@ def arguments_for(
         count = len(positional_only | plain)
     else:
         count, by_name = 0, keyword_only | plain
-    args = list(available.values())[:count]
-    given = {name: available[name] for name in list(available)[count:] if name in by_name or var_keyword}
+    args = available[:count]
+    given = {name: name for name in available[count:] if name in by_name or var_keyword}
     if extra and not positional_only and not var_positional:  # `spans` may stand before the others.
         ordered = [p.name for p in parameters if p.name in plain]
-        return [], {**dict(zip(ordered, args, strict=False)), **given, **extra}
+        return (), {**dict(zip(ordered, args, strict=False)), **given, **extra}
     return args, {**given, **extra}
+
+
+_cached_plan = functools.lru_cache(CACHE_SIZE)(_plan)  # For each row and evaluator, a tenth of what a row takes.
 
 
 def wants_spans(evaluator: Callable[..., Any]) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Final, Literal
 
 from hh_jupyter.display import format as fmt
+from hh_jupyter.display.row_query import condition
 from hh_jupyter.display.table import Distribution
 from hh_jupyter.experiments.statistics import Mean, mean
 
@@ -113,6 +114,7 @@ def summarize(
         rows, clusters: as in `mean_of`.
     """
     kind, numbers = kind_of(values), finite(values)
+    found = mean_of(values, rows, clusters)
     if kind == "label":
         return _labels(name, [value for value in values if isinstance(value, str)])
     scored = sum(isinstance(value, int | float) for value in values)
@@ -120,13 +122,13 @@ def summarize(
     return MetricSummary(
         name=name,
         kind=kind,
-        mean=mean_of(values, rows, clusters),
+        mean=found,
         low=min(numbers, default=0.0),
         high=max(numbers, default=0.0),
         scored=scored,
         nan=nan,
         infinite=scored - nan - len(numbers),
-        distribution=_yes_no(numbers) if kind == "yes or no" else _bins(numbers),
+        distribution=_yes_no(name, numbers, found) if kind == "yes or no" else _bins(name, numbers, found),
     )
 
 
@@ -138,28 +140,63 @@ def _labels(name: str, values: Sequence[str]) -> MetricSummary | None:
     labels = [f"{label} {times:,}" for label, times in common]
     if len(counted) > len(common):
         labels.append(f"{len(counted) - len(common)} more")
-    distribution = Distribution(kind="labels", shares=[times / len(values) for _, times in common], labels=labels)
+    distribution = Distribution(
+        kind="labels",
+        shares=[times / len(values) for _, times in common],
+        labels=labels,
+        queries=[condition(name, "=", label) for label, _ in common],
+    )
     return MetricSummary(name=name, kind="label", mean=None, scored=len(values), distribution=distribution)
 
 
-def _yes_no(numbers: Sequence[float]) -> Distribution:
-    return Distribution(shares=[fmean(numbers)], kind="yes_no")
+def _yes_no(name: str, numbers: Sequence[float], found: Mean | None) -> Distribution | None:
+    if not numbers:
+        return None
+    yes = sum(map(bool, numbers))
+    return Distribution(
+        shares=[fmean(numbers)],
+        kind="yes_no",
+        ends=(f"{yes:,} yes", f"{len(numbers) - yes:,} no"),
+        queries=[condition(name, "=", "yes"), condition(name, "=", "no")],
+        mean=fmean(numbers),
+        error=None if found is None else found.error,
+    )
 
 
-def _bins(numbers: Sequence[float]) -> Distribution | None:
+def _bins(name: str, numbers: Sequence[float], found: Mean | None) -> Distribution | None:
     if not numbers:
         return None
     low, high = min(numbers), max(numbers)
     width = (high - low) / BINS
     if not (width > 0 and math.isfinite(width)):
-        return Distribution(shares=[1.0])
+        return Distribution(shares=[1.0], ends=(number(low), ""), queries=[condition(name, "=", f"{low:.10g}")])
     counts = [0] * BINS
     for value in numbers:
         counts[min(int((value - low) / width), BINS - 1)] += 1
-    return Distribution(shares=[count / len(numbers) for count in counts])
+    edges = [f"{low + index * width:.10g}" for index in range(BINS)]
+    bounds = zip(edges, [*edges[1:], None], strict=True)
+    return Distribution(
+        shares=[count / len(numbers) for count in counts],
+        ends=(number(low), number(high)),
+        queries=[
+            " ".join([condition(name, ">=", start), *([condition(name, "<", end)] if end is not None else [])])
+            for start, end in bounds
+        ],
+        mean=None if found is None else (found.value - low) / (high - low),
+        error=None if found is None or found.error is None else found.error / (high - low),
+    )
 
 
 # Texts among the scores
+
+
+LABEL: Final = "_label"
+"""Ending of the name of a label that says in words what the score of the same name without the ending says."""
+
+
+def names_a_score(name: str, names: Container[str]) -> bool:
+    """Whether a metric is the label of another one, such as that of a judge."""
+    return name.endswith(LABEL) and name.removesuffix(LABEL) in names
 
 
 def is_label(name: str, value: str) -> bool:

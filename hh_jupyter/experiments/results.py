@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
 from hh_jupyter.display.content import Detail
 from hh_jupyter.display.html import METADATA_KEY
-from hh_jupyter.display.report import TEXT_ROWS, Report, report_bundle, report_html, report_text
+from hh_jupyter.display.live_report import shown_reports
+from hh_jupyter.display.report import (
+    TEXT_ROWS,
+    Report,
+    as_output,
+    output_id,
+    report_bundle,
+    report_html,
+    report_text,
+)
 from hh_jupyter.display.updatable_output import already_shown
 from hh_jupyter.experiments.metrics import Kind
 from hh_jupyter.experiments.rows import ResultRow, joined_trials
@@ -64,6 +73,7 @@ class ResultExtensions:
     """Functions of modules that import this one, for methods of results. `hh_jupyter.experiments` sets them."""
 
     reports: Mapping[type, ReportOf]
+    live: Mapping[type, Callable[[Any, Report], Report]]
     compare: Compare
     save: Save
 
@@ -94,7 +104,14 @@ class Displayed:
 
     def _repr_mimebundle_(self, **_which: Any) -> tuple[dict[str, str], dict[str, Any]]:
         run_id = getattr(self, "run_id", None) or getattr(self, "new_run_id", "")
-        return report_bundle(self._report()), {METADATA_KEY: {"run_id": run_id}}  # Marks the output for `strip`.
+        report = self._report()
+        data = report_bundle(report)
+        page = data["text/html"]
+        shown_reports.add(output_id(page), lambda: ResultExtensions.live[type(self)](self, report), self._row_count())
+        return {**data, "text/html": as_output(page)}, {METADATA_KEY: {"run_id": run_id}}  # Marks it for `strip`.
+
+    def _row_count(self) -> int:
+        return len(getattr(self, "rows", ()) or getattr(self, "row_changes", ()))
 
     def _repr_html_(self) -> str:
         return report_html(self._report())
@@ -186,6 +203,8 @@ class ExperimentResultSummary(Displayed):
         judge_cost: cost of the model calls of the evaluators.
         cost_complete: whether the cost of each call is known. `cost_estimated`: whether some of it comes from a price
             table.
+        calls: number of model calls of the function and the evaluators, of which a recording answered `replayed_calls`;
+            `saved_cost` is what those would have cost, in US dollars, None if unknown.
         delivery: "Sent", "Not all sent", or "Local only", which `%hh send` sends. Empty for a run that was read from
             the backend.
     """
@@ -209,6 +228,9 @@ class ExperimentResultSummary(Displayed):
     judge_cost: float | None = None
     cost_complete: bool = True
     cost_estimated: bool = False
+    calls: int = 0
+    replayed_calls: int = 0
+    saved_cost: float | None = None
     tokens: int | None = None
     delivery: str = ""
 
@@ -568,8 +590,15 @@ def dataframe_of_changes(found: RunComparisonResult) -> pd.DataFrame:
 
 
 def plain_result(result: ExperimentResultSummary) -> dict[str, Any]:
-    """The result as JSON-serializable data."""
-    return asdict(result)
+    """The result as data that can be serialized as JSON. `asdict` copies each value, which takes a tenth of a run."""
+    found = _fields_of(result)
+    metrics = result.metrics
+    found["metrics"] = {**_fields_of(metrics), "details": [_fields_of(detail) for detail in metrics.details]}
+    return found | {name: [_fields_of(part) for part in found[name]] for name in _PARTS}
+
+
+def _fields_of(part: Any) -> dict[str, Any]:
+    return {name: getattr(part, name) for name in part.__dataclass_fields__}
 
 
 def result_from_plain(data: Mapping[str, Any]) -> ExperimentResultSummary:

@@ -23,6 +23,8 @@ class SessionUsage:
         judge_cost: of the calls of the evaluators, as `cost`.
         complete: whether the cost of each call is known.
         estimated: whether some of the cost comes from the price table.
+        calls: number of all calls, of which a recording answered `replayed`.
+        saved: US dollars that those would have cost, as far as known; None if unknown.
     """
 
     cost: float | None = None
@@ -30,6 +32,9 @@ class SessionUsage:
     judge_cost: float | None = None
     complete: bool = True
     estimated: bool = False
+    calls: int = 0
+    replayed: int = 0
+    saved: float | None = None
 
 
 class UsageCounter:
@@ -75,6 +80,9 @@ class UsageCounter:
             _sum(used.judge_cost for used in each),
             all(used.complete for used in each),
             any(used.estimated for used in each),
+            sum(used.calls for used in each),
+            sum(used.replayed for used in each),
+            _sum(used.saved for used in each),
         )
 
     def count(self) -> None:
@@ -119,7 +127,10 @@ class UsageCounter:
             _tokens(found),
             judged.cost,
             found.cost_complete and judged.cost_complete,
-            found.cost_estimated or judged.cost_estimated,
+            any(one.cost_estimated or one.saved_estimated for one in (found, judged)),
+            found.http_requests + judged.http_requests,
+            found.replayed_calls + judged.replayed_calls,
+            _sum((found.saved_cost, judged.saved_cost)),
         )
 
     def _on_records(self, records: tuple[SpanRecord, ...]) -> None:

@@ -6,17 +6,19 @@ explanations only what the setting `saved_detail` allows. `to_pandas()` has ever
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from hh_jupyter.conventions import content
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display import updatable_output
-from hh_jupyter.display.content import Detail
+from hh_jupyter.display.content import Detail, plain
 from hh_jupyter.display.report import Report, Section, report_html
-from hh_jupyter.display.table import GAP, Cell, Column, Line, Piece, SpansLink, Table, Tone
+from hh_jupyter.display.table import GAP, Cell, Column, Line, Piece, RowDetails, SpansLink, Table, Tone
 from hh_jupyter.display.view import Mark
 from hh_jupyter.experiments.dataset import LOCAL_PREFIX, is_generated
 from hh_jupyter.experiments.metrics import (
@@ -127,19 +129,50 @@ def result_report(result: ExperimentResultSummary, name: str | None, max_rows: i
     states = Counter(row.state for row in result.rows)
     failed, wrong = states["failed"], states["wrong"]
     failed = failed or (0 if wrong else len(result.failed))
+    metrics = metric_table(result)
     return Report(
         mark=_mark(result, failed, wrong),
         title=text_without_secrets(name or result.name or f"run {result.run_id[:SHORT_ID]}"),
         duration=seconds_text(result.seconds),
         facts=_facts(result),
+        replayed=_replayed(result),
+        headline=[_headline(one) for one in metrics.rows[:HEADLINE]],
         chips=chips_of(failed, wrong),
         state=result.delivery,
         run_id=result.run_id,
-        sections=[Section(table=metric_table(result)), Section(table=row_table(result, detail))],
+        sections=[
+            Section(table=metrics, live="boxes"),
+            Section(table=row_table(result, detail), live="rows"),
+        ],
         notes=_notes(result, detail),
         max_rows=max_rows,
         detail=detail,
     )
+
+
+def live_result(result: ExperimentResultSummary, report: Report) -> Report:
+    """The report of a result for an interactive page, with the beginnings of all texts: the page is not saved.
+
+    Args:
+        report: its static form.
+    """
+    rows = Section(table=row_table(result, LIVE_DETAIL, live=True), live="rows")
+    return replace(report, sections=[*report.sections[:-1], rows], notes=_notes(result, LIVE_DETAIL))
+
+
+LIVE_DETAIL: Final = "preview"
+"""How much of texts the rows of an interactive page have; a row opens to all of it."""
+
+
+HEADLINE: Final = 3
+"""Metrics in the summary line of a folded result."""
+
+
+def _headline(summary: MetricSummary) -> str:
+    if summary.mean is None:
+        return ""
+    value = value_text(summary.mean.value, summary.kind, summary.mean.error)
+    return f"{summary.name} {value} {error_text(summary.mean, summary.kind)}".rstrip()
 
 
 def _mark(result: ExperimentResultSummary, failed: int, wrong: int) -> Mark:
@@ -158,12 +191,23 @@ def chips_of(failed: int, wrong: int, word: str = "") -> list[tuple[str, Mark]]:
 
 def _facts(result: ExperimentResultSummary) -> list[str]:
     done = len(result.rows) or len(result.datapoints)
+    cost = cost_text(result.cost, result.judge_cost, complete=result.cost_complete, estimated=result.cost_estimated)
     return [
         "interrupted" if result.status == INTERRUPTED else "" if result.status == COMPLETED else result.status,
         _done(done, result.planned, result.trials),
-        cost_text(result.cost, result.judge_cost, complete=result.cost_complete, estimated=result.cost_estimated),
+        "" if _all_replayed(result) else cost,
         fmt.count(result.tokens, "token") if result.tokens else "",
     ]
+
+
+def _all_replayed(result: ExperimentResultSummary) -> bool:
+    """Whether recordings answered all model calls: what that saved is said in place of a cost of zero."""
+    return 0 < result.replayed_calls == result.calls and not (result.cost or result.judge_cost)
+
+
+def _replayed(result: ExperimentResultSummary) -> str:
+    of = None if _all_replayed(result) else result.calls
+    return fmt.replayed(result.replayed_calls, of, result.saved_cost, estimated=result.cost_estimated)
 
 
 def cost_text(cost: float | None, judge_cost: float | None, *, complete: bool = True, estimated: bool) -> str:
@@ -277,15 +321,17 @@ def _range_text(summary: MetricSummary) -> str:
     return f"{number(summary.low)} to {number(summary.high)}"
 
 
-def row_table(result: ExperimentResultSummary, detail: Detail = "full") -> Table:
+def row_table(result: ExperimentResultSummary, detail: Detail = "full", *, live: bool = False) -> Table:
     """The rows of a run: failed, wrong, unclear, then in the order of the dataset.
 
     Args:
         detail: how much of inputs, expected and actual outputs and explanations it has.
+        live: for an interactive page, where the error of the function stands in place of the output.
     """
-    names = list(
-        dict.fromkeys(name for row in result.rows for name, value in row.metrics.items() if is_score(name, value))
-    )
+    known: dict[str, None] = {}
+    for row in result.rows:
+        known |= {name: None for name, value in row.metrics.items() if name not in known and is_score(name, value)}
+    names = list(known)
 
     def metric_column(name: str, key: str) -> Column:
         return _metric_column(key, name, wrong=name in result.lower_is_better)
@@ -293,21 +339,106 @@ def row_table(result: ExperimentResultSummary, detail: Detail = "full") -> Table
     shown, others = names[:MAX_COLUMNS], names[MAX_COLUMNS:]
     keys = {"id", "time", "tokens", "cost", "session", "input", "expected", "output", "error", "reasons"}
     columns = [
-        column("id", "Row", lambda row: row.datapoint_id, cell=row_label, weight=2.4),
+        column("id", "Row", _id_order, cell=row_label, weight=2.4),
+        *_text_columns(detail, live=live),
         *(metric_column(name, f"metric_{name}" if name in keys else name) for name in shown),
         column("time", "Time", lambda row: row.seconds, numeric=True, priority=2,
                 cell=lambda row: seconds_text(row.seconds)),
         column("tokens", "Tokens", lambda row: row.tokens, numeric=True, priority=4,
                 cell=lambda row: "" if row.tokens is None else f"{row.tokens:,}"),
-        column("cost", "Cost", lambda row: row.cost, numeric=True, priority=3,
+        column("cost", "Cost", lambda row: row.cost, numeric=True, priority=3, weight=1.2,
                 cell=lambda row: "" if row.cost is None else fmt.usd(row.cost, estimated=result.cost_estimated)),
         column("session", "Session", lambda row: row.session_id[:SHORT_ID], priority=5, weight=0),
-        *_text_columns(detail),
-        column("error", "", errors_text, cell=_strong_errors, line=2),
-        *(replace(metric_column(name, name), line=4) for name in others),
+        column("error", "", errors_text, line=2,
+                cell=lambda row: () if live and row.error else _strong_errors(row)),
+        *(() if live else (replace(metric_column(name, name), line=4) for name in others)),
     ]  # fmt: skip
     ordered = sorted(result.rows, key=lambda row: (not row.error, STATES.index(row.state), row.index, row.trial or 0))
-    return Table(columns=columns, rows=ordered, spans=_spans, more=_more_rows)
+    return Table(
+        columns=columns,
+        rows=ordered,
+        spans=_spans,
+        more=_more_rows,
+        details=lambda row: _details(row, result.lower_is_better),
+        text=row_text,
+        filters={state: _is_in(state) for state in ("failed", "wrong", "unclear")},
+        height=_height,
+        bad=lambda row: row.state in ("failed", "wrong"),
+    )
+
+
+def _is_in(state: str) -> Callable[[ResultRow], bool]:
+    return lambda row: row.state == state
+
+
+def _id_order(row: ResultRow) -> str | int:
+    """The value by which rows are sorted by id: of generated ids, the order of the dataset."""
+    return row.index if is_generated(row.datapoint_id) else row.datapoint_id
+
+
+def row_text(row: ResultRow) -> str:
+    """What a search for a text reads of a row."""
+    scores = (value for value in row.metrics.values() if isinstance(value, str))
+    return "\n".join(
+        [
+            row.datapoint_id,
+            row.inputs,
+            row.expected,
+            row.outputs,
+            row.error or "",
+            *row.evaluator_errors.values(),
+            *scores,
+        ]
+    )
+
+
+def _height(row: ResultRow) -> int:
+    """Lines of a row: a second one for what explains that it is not right."""
+    if row.state == "passed" or row.error:
+        return 1
+    return 2 if row.evaluator_errors or explanations(row.metrics) else 1
+
+
+def _details(row: ResultRow, lower_is_better: Sequence[str]) -> RowDetails:
+    """Everything about a row."""
+    inputs, expected, outputs = full_texts(row)
+    output = [Piece(text_without_secrets(row.error), "failed")] if row.error else [Piece(outputs)]
+    texts: list[tuple[str, Line]] = [("Input", [Piece(inputs)]), ("Expected", [Piece(expected)]), ("Output", output)]
+    reasons = dict(explanations(row.metrics))
+    values: list[tuple[str, Line, Line]] = []
+    for name in dict.fromkeys([*row.metrics, *row.evaluator_errors]):
+        value = row.metrics.get(name)
+        if name in row.evaluator_errors:
+            values.append(
+                (name, [Piece("failed", "failed")], [Piece(text_without_secrets(row.evaluator_errors[name]))])
+            )
+        elif is_score(name, value):
+            cell = _score_cell(row, name, wrong=name in lower_is_better)
+            values.append((name, cell, [Piece(text_without_secrets(reasons.pop(name, "")))]))
+    values += [(name, (), [Piece(text_without_secrets(text))]) for name, text in reasons.items()]
+    return RowDetails(texts=[(title, line) for title, line in texts if line[0].text], values=values)
+
+
+def full_texts(row: ResultRow) -> tuple[str, str, str]:
+    """Input, expected value and output: in full from the span of the row if it is in memory, else what the row has."""
+    found: list[Any] = [row.inputs, row.expected, row.outputs]
+    for record in span_log().records(session_id=row.session_id) if row.session_id else ():
+        details = span_log().details(record) if record.parent_id is None else None
+        if details is not None:
+            parsed = content(details.attributes, details.events)
+            point = parsed.input.get("dp") if isinstance(parsed.input, Mapping) else None
+            given = [point.get("inputs"), point.get("ground_truth")] if isinstance(point, Mapping) else [None, None]
+            found = [old if new is None else new for old, new in zip(found, [*given, parsed.output], strict=True)]
+            break
+    return _block(found[0]), _block(found[1]), _block(found[2])
+
+
+def _block(value: Any) -> str:
+    """A value as text in full length; of a mapping with one entry, the value of that."""
+    while isinstance(value, Mapping) and len(value) == 1:
+        (value,) = value.values()
+    value = plain(value)
+    return text_without_secrets(value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def column(key: str, title: str, value: Callable[[Any], Any], *, numeric: bool = False, **more: Any) -> Column:
@@ -317,16 +448,18 @@ def column(key: str, title: str, value: Callable[[Any], Any], *, numeric: bool =
 
 def _metric_column(key: str, name: str, *, wrong: bool) -> Column:
     """The column of a metric. `wrong` is the score with which a yes-or-no metric says that the row is wrong."""
-
-    def cell(row: ResultRow) -> str | Line:
-        text = text_without_secrets(score_text(row.metrics, name))
-        return [Piece("✗", "wrong"), Piece(f" {text}")] if row.metrics.get(name) is wrong else text
-
     value: Callable[[ResultRow], Any] = lambda row: row.metrics.get(name)  # noqa: E731
+    cell: Callable[[ResultRow], Line] = lambda row: _score_cell(row, name, wrong=wrong)  # noqa: E731
     return column(key, name, value, cell=cell, numeric=True, priority=1)
 
 
-def _text_columns(detail: Detail) -> Iterator[Column]:
+def _score_cell(row: ResultRow, name: str, *, wrong: bool) -> Line:
+    text = text_without_secrets(score_text(row.metrics, name))
+    marked = [Piece("✗", "wrong"), Piece(f" {text}")] if row.metrics.get(name) is wrong else [Piece(text)]
+    return marked if text else ()
+
+
+def _text_columns(detail: Detail, *, live: bool) -> Iterator[Column]:
     """Inputs, expected and actual outputs, and explanations, as far as they may be saved."""
     short, long = PREVIEWS[detail]
     if not long:
@@ -339,9 +472,15 @@ def _text_columns(detail: Detail) -> Iterator[Column]:
         parts = ((Piece(GAP), Piece(f"{name} ", "quiet"), Piece(text)) for name, text in found)
         return [piece for part in parts for piece in part][1:]
 
-    yield column("input", "input", lambda row: short_text(row.inputs, short), line=1)
-    yield column("expected", "expected", lambda row: short_text(row.expected, short), line=1)
-    yield column("output", "output", lambda row: short_text(row.outputs, long), line=2)
+    def output(row: ResultRow) -> Line:
+        return [Piece(text_without_secrets(row.error), "failed")] if live and row.error else [Piece(outputs(row))]
+
+    def outputs(row: ResultRow) -> str:
+        return short_text(row.outputs, long)
+
+    yield column("input", "input", lambda row: short_text(row.inputs, short), line=1, priority=2, weight=5)
+    yield column("expected", "expected", lambda row: short_text(row.expected, short), line=1, priority=6, weight=2.5)
+    yield column("output", "output", outputs, cell=output, line=2, weight=6)
     yield column("reasons", "", lambda row: "".join(piece.text for piece in reasons(row)), cell=reasons, line=3)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core import async_helpers
 
+from hh_jupyter.display.live_report import shown_reports
 from hh_jupyter.display.updatable_output import set_output_factory
 from hh_jupyter.experiments.loops import set_cells_loop
 from hh_jupyter.export.model import Session
@@ -124,6 +125,8 @@ class Extension:
         self._tracer.on_session_created = guarded(self._cells.on_session_created)
         set_output_factory(UpdatableOutputs(self._cells, self._front_end).open)
         undo.callback(set_output_factory, None)
+        shown_reports.on_show = guarded(self._on_report)
+        undo.callback(shown_reports.clear)
         if getattr(shell, "kernel", None) is None:
             # IPython 7 has no `get_asyncio_loop`.
             set_cells_loop(getattr(async_helpers, "get_asyncio_loop", asyncio.get_event_loop))
@@ -234,6 +237,10 @@ class Extension:
         hint = self._untraced.for_cell(frame.info.raw_cell or "")
         if hint is not None:
             print(hint)
+
+    def _on_report(self) -> None:
+        """A result was displayed: the page shows it through the hub."""
+        self._outputs.open_hub(interactive=self._cells.cell_id is not None)
 
     @cached_property
     def _replay(self) -> Replay:

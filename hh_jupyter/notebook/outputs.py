@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from IPython.core.error import UsageError
 
 from hh_jupyter.display.content import Detail, span_details
+from hh_jupyter.display.live_report import LiveReport, shown_reports
 from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.preview import previews
 from hh_jupyter.display.search import TextIndex, search_reply
@@ -330,6 +331,10 @@ class HubSource:
         """Return the current view; None if this kernel has none with this id."""
         output = self._output(view_id)
         return self._views.view(output) if output is not None else None
+
+    def report_of(self, view_id: str) -> LiveReport | None:
+        """Return the displayed report with this id; None if this kernel has none."""
+        return shown_reports.get(view_id)
 
     def static_view(self, view_id: str) -> CellView | None:
         """Return the view for static rendering; None if this kernel has none with this id."""
@@ -648,6 +653,12 @@ class Outputs:
     def want_hub(self, *, interactive: bool) -> None:
         """Open the hub with the next update, if the front end is a notebook and can show the interactive view."""
         self._hub.wanted |= interactive and self._front_end.can_update
+
+    def open_hub(self, *, interactive: bool) -> None:
+        """Open the hub on a thread if it is not open, for an output that is not one of spans; see `want_hub`."""
+        self.want_hub(interactive=interactive)
+        if self._hub.needs_opening:
+            start_thread(self._hub.open, "hh-hub")
 
     def forget(self, view_id: str) -> None:
         """Stop updating an output; what is displayed stays as it is."""

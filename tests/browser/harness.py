@@ -7,6 +7,7 @@ theme, `?cells=big` for other cells than the small ones, `&static` for the outpu
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from hh_jupyter.display import hub
 from hh_jupyter.display.content import span_details
 from hh_jupyter.display.html import mime_bundle
 from hh_jupyter.display.hub import Hub
+from hh_jupyter.display.live_report import LiveReport
 from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.preview import previews
 from hh_jupyter.display.search import TextIndex, search_reply
@@ -28,6 +30,7 @@ from hh_jupyter.records.calls import key_of
 from hh_jupyter.records.record import SpanDetails, SpanRecord
 from tests.browser.compared_runs import EDITED, LENGTHY, ComparedRuns, edited
 from tests.browser.sample_cells import sample_views
+from tests.browser.sample_reports import comparison, displayed, result
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Cells</title>
 <link rel="icon" href="data:,"><style>
@@ -107,11 +110,21 @@ class Harness(ThreadingHTTPServer):
         self.diff, self.diff_span = self.runs.diff, self.runs.diff_span
         self.index = TextIndex(self._load)
         self.given: list[tuple[str, dict[str, Any]]] = []
+        self.reports = {"result": displayed(result()), "compare": displayed(comparison())}
         self.hub = Hub(self)
         self.url = f"http://127.0.0.1:{self.server_address[1]}/"
 
+    def add_report(self, name: str, report: tuple[str, str, LiveReport]) -> None:
+        """Add a report to the cells of the page."""
+        self.reports[name] = report
+
     def view_of(self, view_id: str) -> CellView | None:
+        if view_id.startswith("hh-session-"):  # The spans of a row.
+            return dataclasses.replace(self.views["agent"], view_id=view_id, label=view_id[11:])
         return self.by_id.get(view_id)
+
+    def report_of(self, view_id: str) -> LiveReport | None:
+        return next((report for one, _, report in self.reports.values() if one == view_id), None)
 
     def details(self, view_id: str, span_id: str, images: ImageCollector | None = None) -> dict[str, Any] | None:
         record, details = self._record(view_id, span_id), self.details_by_span.get(span_id)
@@ -156,15 +169,18 @@ class Harness(ThreadingHTTPServer):
 
     def _record(self, view_id: str, span_id: str) -> SpanRecord | None:
         """None for a span that the cell no longer has: it ran again while the page was asking."""
-        records = (node.record for node in self.by_id[view_id].tree.nodes)
+        view = self.view_of(view_id)
+        records = (node.record for node in view.tree.nodes) if view is not None else ()
         return next((record for record in records if record.span_id == int(span_id, 16)), None)
 
     def page(self, names: Sequence[str]) -> str:
         """These cells, each with its static output."""
-        outputs = "".join(
-            f'<section id="{name}">{mime_bundle(self.views[name])["text/html"]}</section>' for name in names
-        )
+        outputs = "".join(f'<section id="{name}">{self.static(name)}</section>' for name in names)
         return PAGE.format(cells=outputs)
+
+    def static(self, name: str) -> str:
+        """The static output of a cell."""
+        return self.reports[name][1] if name in self.reports else mime_bundle(self.views[name])["text/html"]
 
     def __enter__(self) -> Harness:
         threading.Thread(target=self.serve_forever, daemon=True).start()

@@ -16,7 +16,8 @@ from tests.browser.harness import SMALL, Harness
 from tests.conftest import BROWSERS
 
 ODD = ("limited", "stopped", "big", "pictures", "picture", "replayed", "partly", "unrecorded", "edited", "compared")
-STATES = (*SMALL, *ODD, "chat")
+REPORTS = ("result", "compare")
+STATES = (*SMALL, *ODD, *REPORTS, "chat")
 WIDTHS = (1040, 760, 560)
 THEMES = {"light": "", "dark": "#dark"}
 
@@ -30,6 +31,8 @@ def opened(page: Page) -> None:
     page.locator("#picture .hh-thumb").click()
     page.locator("#pictures .hh-thumb").first.click()
     page.locator("#chat").get_by_role("tree").press("w")  # Narrow views have no other form.
+    for report in ("result", "compare"):
+        page.locator(f"#{report} .hh-tr").nth(3).click()
 
 
 def searched(page: Page) -> None:
@@ -51,7 +54,7 @@ def take(browser: Browser, harness: Harness, folder: Path, width: int, theme: st
     searched(page)
     page.locator("#chat").screenshot(path=folder / f"chat-search-{width}-{theme}.png", animations="disabled")
     opened(page)
-    for state in ("fail", "agent", "err", "pictures", "picture", "chat"):
+    for state in ("fail", "agent", "err", "pictures", "picture", "result", "compare", "chat"):
         page.locator(f"#{state}").screenshot(path=folder / f"{state}-more-{width}-{theme}.png", animations="disabled")
     page.evaluate("window.stopHub()")
     for state in STATES:

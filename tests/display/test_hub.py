@@ -19,6 +19,7 @@ from hh_jupyter.display import hub as hub_module
 from hh_jupyter.display.columns import encode_rows
 from hh_jupyter.display.content import read_stack, span_details
 from hh_jupyter.display.hub import MAX_REOPENS, Hub
+from hh_jupyter.display.live_report import LiveReport
 from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records import prices
@@ -50,6 +51,9 @@ class OneView:
 
     def view_of(self, view_id: str) -> CellView | None:
         return self.view if view_id == self.view.view_id else None
+
+    def report_of(self, view_id: str) -> LiveReport | None:
+        return None
 
     def details(self, view_id: str, span_id: str, images: ImageCollector | None = None) -> dict[str, Any] | None:
         return {"of": f"{view_id}/{span_id}"}

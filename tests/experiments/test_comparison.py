@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import hh_jupyter as hh
@@ -103,3 +105,20 @@ def test_no_request_is_sent_if_test_mode_or_disable_tracing_is_on(
         hh.get_run_result("run")
     assert backend.requests == []
     assert hh.compare_runs(client, "new", "old").common_datapoints == 0
+
+
+def test_the_label_of_a_score_is_no_metric_of_its_own() -> None:
+    """Such as that of a judge. A label without a score is one."""
+
+    def graded(right: bool, tone: str) -> Any:
+        def kind(outputs: Any) -> dict[str, Any]:
+            return {"score": right, "label": "yes" if right else "no", "explanation": "so it is"}
+
+        def tone_label(outputs: Any) -> str:
+            return tone
+
+        return run(None, double, [{"inputs": {"n": n}} for n in range(3)], evaluators=[kind, tone_label])
+
+    found = graded(False, "curt").compare(graded(True, "kind"))
+    assert [change.name for change in found.changes if change.n and "row" not in change.name] == ["kind", "tone_label"]
+    assert all(list(change.metrics) == ["kind", "tone_label"] for change in found.row_changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -77,6 +78,21 @@ def test_a_run_that_did_not_change_sends_nothing(fake: FakeLLM, tmp_path: Path, 
     (first_costs, again) = ([result.cost, result.judge_cost] for result in results)
     assert all(cost is not None and cost > 0 for cost in first_costs)
     assert not any(again)
+    saved = re.search(r"replayed, saved (~\$[\d.]+)", repr(results[1]).splitlines()[0])
+    assert saved is not None
+    assert "$0 " not in repr(results[1]).splitlines()[0]
+    assert results[1].saved_cost == pytest.approx(sum(cost or 0 for cost in first_costs))
+    assert (results[1].replayed_calls, results[0].replayed_calls) == (10, 0)
+    assert "replayed" not in repr(results[0])
+
+
+def test_a_run_says_how_many_of_its_calls_were_replayed(fake: FakeLLM, tmp_path: Path) -> None:
+    for rows in (ROWS[:3], ROWS):
+        with hh.recording(tmp_path / "run.jsonl"):
+            result = run(None, Assistant(fake).plain, rows, instrumentors=[OpenAIInstrumentor])
+    first = repr(result).splitlines()[0]
+    assert re.search(r"5 rows  ~\$[\d.]+ .*3 of 5 replayed, saved ~\$", first), first
+    assert "3 of 5 replayed" in result._repr_html_()
 
 
 def test_a_changed_prompt_is_sent_and_what_depends_on_the_answers_is_not(fake: FakeLLM, tmp_path: Path) -> None:

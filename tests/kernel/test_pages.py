@@ -1,4 +1,4 @@
-"""The examples of README.md and of the pages in notebooks/ run, in the order of the page, in a real kernel and a real shell."""
+"""The examples of README.md and of the pages in notebooks/ run, in order, in a real kernel and a real shell."""
 
 from __future__ import annotations
 

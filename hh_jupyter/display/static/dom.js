@@ -101,6 +101,8 @@ export function statusIcon(status) {
   }
   if (status === "stopped") return icon("stopped", 16, { d: "M3.4 2h9.2v0a1.4 1.4 0 0 1 1.4 1.4v9.2a1.4 1.4 0 0 1-1.4 1.4H3.4A1.4 1.4 0 0 1 2 12.6V3.4A1.4 1.4 0 0 1 3.4 2Z", class: "hh-fill" },
     { d: "M5 8h6", class: "hh-mark" });
+  if (status === "wrong") return icon("wrong", 16, { d: "m3.5 3.5 9 9m0-9-9 9", class: "hh-ring" });
+  if (status === "unclear") return icon("unclear", 16, { d: "M3 8h10", class: "hh-ring" });
   if (status === "cancelled") return icon("cancelled", 16, { d: "M8 2a6 6 0 1 0 1 0M4 4l8 8", class: "hh-ring" });
   if (status === "running") return icon("running", 16, { d: "M8 2a6 6 0 1 0 6 6", class: "hh-ring" });
   return icon("ok", 16, { d: "M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1Z", class: "hh-fill" },

@@ -11,8 +11,9 @@
 
 import { h } from "./dom.js";
 import { Kernel } from "./kernel.js";
-import { followTheme, idOf, isBoxed, isDark, outputsOf, shows, VisibleOutputs } from "./page.js";
+import { followTheme, idOf, isBoxed, isDark, isFolded, outputsOf, shows, VisibleOutputs } from "./page.js";
 import { RunningViews } from "./running.js";
+import { TableView } from "./table.js";
 import { newState, View } from "./view.js";
 import { Boxes, keepOutOfFiles } from "./widgets.js";
 
@@ -25,7 +26,7 @@ class Hub {
     this.model = model;
     this.own = own;
     this.kernel = new Kernel(model, this);
-    /** @type {Map<Element, View>} by the output that holds it, also for a while after the output left the page */
+    /** @type {Map<Element, View | TableView>} by the output that holds it, also for a while after the output left the page */
     this.mounted = new Map();
     /** @type {Map<string, Known>} by the id of the view */
     this.known = new Map();
@@ -86,7 +87,7 @@ class Hub {
     if (output.classList.contains("hh-box")) this.boxes.show(output, id);
     if (isBoxed(output) && !this.own) return;
     // Outputs in a folded element are requested when it opens: a table would otherwise request all its rows.
-    if (output.parentElement?.closest("details:not([open])")) return;
+    if (isFolded(output)) return;
     if (!id || this.mounted.has(output)) return;
     const { foreign, rows } = this.knownOf(id);
     if (foreign) return;
@@ -109,7 +110,7 @@ class Hub {
   /** @param {Element} output @param {string} id @param {Rows} rows */
   mount(output, id, rows) {
     const detached = this.takeDetached(id);
-    const view = this.running.get(id) ?? detached ?? this.create(id);
+    const view = this.running.get(id) ?? detached ?? (rows.header.sections ? this.createTable(id) : this.create(id));
     output.classList.add("hh-live");
     view.moveTo(output);
     this.running.end(id);
@@ -136,6 +137,20 @@ class Hub {
     const view = new View(id, `hh-${viewCount}`, this.knownOf(id).state, this.kernel);
     view.setTheme(isDark());
     return view;
+  }
+
+  /** @param {string} id of a report */
+  createTable(id) {
+    viewCount += 1;
+    const view = new TableView(id, `hh-${viewCount}`, this.knownOf(id).state, this.kernel, (root) => this.findFolded(root));
+    view.setTheme(isDark());
+    return view;
+  }
+
+  /** Show the spans of an opened row, folded at first. @param {Element} root */
+  findFolded(root) {
+    for (const output of root.querySelectorAll(".hh-output")) this.knownOf(idOf(output)).state.open ??= false;
+    this.findOutputs(root);
   }
 
   /** Show the static output again. @param {Element} output */

@@ -9,7 +9,7 @@
  * not read yet do not count as missing.
  */
 
-/** @import { Again, Details, Diff, Feedback, FromKernel, Header, Model, SearchReply, SpanDiff, ToKernel, Variant } from "./types.js" */
+/** @import { Again, Cell, Details, Diff, Feedback, FromKernel, Header, Model, RowDetails, SearchReply, SpanDiff, ToKernel, Variant } from "./types.js" */
 
 const TICK_MS = 250;
 /** After so many ticks without any message, the kernel does not respond. */
@@ -121,6 +121,27 @@ export class Kernel {
     return this.request({ type, view });
   }
 
+  /**
+   * The numbers of a report's rows that match a query, sorted by a column, and what of the query was not understood.
+   * @type {(view: string, query: string, key: string, down: boolean) => Promise<{numbers: Uint32Array, notes: string[]} | null>}
+   */
+  async order(view, query, key, down) {
+    const answer = await this.request({ type: "order", view, query, key, down });
+    if (!answer) return null;
+    const [{ buffer, byteOffset, byteLength }] = answer.images;
+    return { numbers: new Uint32Array(buffer.slice(byteOffset, byteOffset + byteLength)), notes: answer.notes };
+  }
+
+  /** The cells of some rows of a report. @type {(view: string, rows: number[]) => Promise<Cell[][] | null>} */
+  cells(view, rows) {
+    return this.request({ type: "page", view, rows });
+  }
+
+  /** Everything about a row of a report. @type {(view: string, row: number) => Promise<RowDetails | null>} */
+  row(view, row) {
+    return this.request({ type: "row", view, row });
+  }
+
   /** The kernel sends running views only to a visible page. */
   reportVisibility() {
     this.send({ type: "visibility", visible: !document.hidden });
@@ -190,7 +211,7 @@ export class Kernel {
       this.page.responsive();
     }
     if (message.type === "answer") {
-      // Not enumerable: JSON copies of the value contain no images.
+      // Not enumerable: JSON copies of the value contain no images, nor the numbers of rows.
       if (buffers.length) Object.defineProperty(message.value, "images", { value: buffers });
       this.pending.get(message.number)?.resolve(message.value);
       this.pending.delete(message.number);

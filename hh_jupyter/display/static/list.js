@@ -1,6 +1,7 @@
 /**
  * A virtual list of rows: only those in sight are in the page. It owns scrolling, keyboard, selection and folding. Its owner
- * computes the rows and draws what is in one.
+ * computes the rows and draws what is in one. Heights of rows are known before they are drawn; what an open row shows below
+ * itself is measured when it is drawn.
  */
 
 /** @import { Child, ListRow, ListState } from "./types.js" */
@@ -17,9 +18,11 @@ export class List {
   /**
    * @param {string} uid prefix of the rows' DOM ids
    * @param {ListState} state which row is selected, and which ones the user folded or unfolded
-   * @param {{label: string, empty: string, draw: (row: Row, toggle: () => void) => {label: string, cells: Child[]},
-   *   select: (row: Row) => void, refold: () => void, enter: () => void, most?: number}} owner
-   *   `most`: the largest height in pixels; `label` names the list, `empty` is shown without rows; `refold`: compute the rows again and `show` them; `enter`: Enter was pressed
+   * @param {{label: string, empty: Child, draw: (row: Row, toggle: () => void) => {label: string, cells: Child[], below?: Element},
+   *   select: (row: Row) => void, refold: () => void, enter: () => void, head?: HTMLElement, height?: (row: Row) => number, most?: number}} owner
+   *   `label` names the list, `empty` is shown without rows; `refold`: compute the rows again and `show` them; `enter`: Enter was
+   *   pressed. A list with a `head`, the names of columns, is a grid; `height` of a row in pixels, `most` of the list. `below`: the
+   *   same element each time, for an open row
    */
   constructor(uid, state, owner) {
     this.uid = uid;
@@ -27,24 +30,84 @@ export class List {
     this.owner = owner;
     /** @type {Row[]} */
     this.rows = [];
-    this.pad = h("div", { class: "hh-pad", role: "presentation" });
+    /** @type {Float64Array} the top of each row, and the end of the last one */
+    this.tops = new Float64Array(1);
+    /** @type {Map<string, number>} heights of what is below open rows, by key, once they are known */
+    this.below = new Map();
+    this.observer = new ResizeObserver((entries) => this.resized(entries));
+    /** @type {WeakSet<Element>} */
+    this.observed = new WeakSet();
+    /** @type {Row[]} the rows in sight and a few around them */
+    this.painted = [];
+    this.grid = Boolean(owner.head);
+    this.pad = h("div", { class: "hh-pad", role: this.grid ? "rowgroup" : "presentation" });
     this.element = h("div", {
-      class: "hh-list", role: "tree", tabindex: 0, "aria-label": owner.label,
+      class: "hh-list", role: this.grid ? "treegrid" : "tree", tabindex: 0, "aria-label": owner.label,
       onscroll: () => this.paint(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event),
-    }, this.pad);
+    }, owner.head, this.pad);
   }
 
   /** Show other rows, or the same ones after a change of what they draw. @param {Row[]} rows */
   show(rows) {
     this.rows = rows;
-    this.pad.style.height = `${rows.length * ROW_HEIGHT}px`;
-    this.element.style.height = `${Math.max(this.height, ROW_HEIGHT)}px`;
+    this.layout();
     this.paint();
   }
 
-  /** In pixels, of the rows in sight. */
+  /** Compute where the rows are. */
+  layout() {
+    const { rows, owner, below } = this;
+    this.tops = new Float64Array(rows.length + 1);
+    for (let i = 0; i < rows.length; i += 1) {
+      const open = rows[i].expanded && below.size ? below.get(rows[i].key) ?? 0 : 0;
+      this.tops[i + 1] = this.tops[i] + (owner.height?.(rows[i]) ?? ROW_HEIGHT) + open;
+    }
+    this.pad.style.height = `${this.total}px`;
+    this.element.style.height = `${Math.max(this.height, this.headHeight + ROW_HEIGHT)}px`;
+    if (this.grid) this.element.setAttribute("aria-rowcount", String(rows.length + 1));
+  }
+
+  /** What is below open rows has another height: the rows after it move; those in sight stay where they are. @param {ResizeObserverEntry[]} entries */
+  resized(entries) {
+    const top = this.element.scrollTop;
+    const first = this.indexAt(top);
+    const into = top - this.tops[first];
+    let changed = false;
+    for (const { target } of entries) {
+      const { key = "" } = /** @type {HTMLElement} */ (target).dataset;
+      const { height } = target.getBoundingClientRect();
+      if (!height || this.below.get(key) === height) continue;
+      this.below.set(key, height);
+      changed = true;
+    }
+    if (!changed) return;
+    this.layout();
+    this.element.scrollTop = this.tops[first] + into;
+    this.paint();
+  }
+
+  get total() {
+    return this.tops[this.rows.length];
+  }
+
+  /** Index of the row at a position. @param {number} top in pixels */
+  indexAt(top) {
+    let [low, high] = [0, Math.max(0, this.rows.length - 1)];
+    while (low < high) {
+      const middle = Math.ceil((low + high) / 2);
+      if (this.tops[middle] <= top) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+
+  /** In pixels, of head and rows in sight. */
   get height() {
-    return Math.min(this.owner.most ?? MAX_HEIGHT, this.rows.length * ROW_HEIGHT);
+    return Math.min(this.owner.most ?? MAX_HEIGHT, this.total + this.headHeight);
+  }
+
+  get headHeight() {
+    return this.owner.head?.offsetHeight ?? 0;
   }
 
   /** Index of the selected row; -1 if it is not shown. */
@@ -61,26 +124,53 @@ export class List {
     this.element.focus({ preventScroll: true });
   }
 
-  /** Render the rows in sight and a few around them. */
+  /** Render the rows in sight and a few around them. What is below open rows stays as it is: focus and scroll positions are kept. */
   paint() {
-    const first = Math.max(0, Math.floor(this.element.scrollTop / ROW_HEIGHT) - OVERSCAN_ROWS);
-    const last = Math.min(this.rows.length, first + Math.ceil((this.owner.most ?? MAX_HEIGHT) / ROW_HEIGHT) + 2 * OVERSCAN_ROWS + 1);
-    this.pad.replaceChildren(...this.rows.slice(first, last).map((row, i) => this.row(row, first + i)));
+    const { element, rows, pad } = this;
+    const most = this.owner.most ?? MAX_HEIGHT;
+    const first = Math.max(0, this.indexAt(element.scrollTop) - OVERSCAN_ROWS);
+    const last = Math.min(rows.length, Math.max(this.indexAt(element.scrollTop + most) + OVERSCAN_ROWS, first + ROWS_SHOWN + 2 * OVERSCAN_ROWS) + 1);
+    this.painted = rows.slice(first, last);
+    const shown = this.painted.flatMap((row, i) => this.row(row, first + i));
+    if (!rows.length) shown.push(h("div", { class: "hh-none", role: this.grid ? "row" : "presentation" }, this.grid ? h("span", { role: "gridcell" }, this.owner.empty) : this.owner.empty));
+    const wanted = new Set(shown);
+    for (const child of [...pad.children]) if (!wanted.has(child)) child.remove();
+    let at = pad.firstElementChild;
+    for (const one of shown) {
+      if (one === at) at = at.nextElementSibling;
+      else pad.insertBefore(one, at);
+    }
     const selected = this.index;
-    if (selected >= first && selected < last) this.element.setAttribute("aria-activedescendant", `${this.uid}-${selected}`);
-    else this.element.removeAttribute("aria-activedescendant");
-    if (!this.rows.length) this.pad.replaceChildren(h("div", { class: "hh-none", role: "presentation" }, this.owner.empty));
+    if (selected >= first && selected < last) element.setAttribute("aria-activedescendant", `${this.uid}-${selected}`);
+    else element.removeAttribute("aria-activedescendant");
   }
 
-  /** @param {Row} row @param {number} index */
+  /** @param {Row} row @param {number} index @returns {Element[]} the row, and what is below it */
   row(row, index) {
-    const { label, cells } = this.owner.draw(row, () => this.toggle(row));
-    return h("div", {
-      class: "hh-row", id: `${this.uid}-${index}`, role: "treeitem", "aria-level": row.depth + 1,
-      "aria-posinset": row.position, "aria-setsize": row.size, "aria-expanded": row.expanded === null ? null : String(row.expanded),
+    const { label, cells, below } = this.owner.draw(row, () => this.toggle(row));
+    const height = this.owner.height?.(row) ?? ROW_HEIGHT;
+    const line = h("div", {
+      class: this.grid ? "hh-row hh-tr" : "hh-row", id: `${this.uid}-${index}`, "aria-expanded": row.expanded === null ? null : String(row.expanded),
+      ...(this.grid ? { role: "row", "aria-rowindex": index + 2 }
+        : { role: "treeitem", "aria-level": row.depth + 1, "aria-posinset": row.position, "aria-setsize": row.size }),
       "aria-selected": String(row.key === this.state.selected), "aria-label": label,
-      style: { top: `${index * ROW_HEIGHT}px` }, onclick: () => this.select(index), ondblclick: () => this.toggle(row),
+      style: { top: `${this.tops[index]}px`, height: height === ROW_HEIGHT ? "" : `${height}px` }, onclick: () => this.click(row, index),
+      ondblclick: () => this.grid || this.toggle(row),
     }, cells);
+    if (!below) return [line];
+    const place = /** @type {HTMLElement} */ (below);
+    place.dataset.key = row.key;
+    place.style.top = `${this.tops[index] + height}px`;
+    if (!this.observed.has(place)) this.observer.observe(place);
+    this.observed.add(place); // To observe it again would report it again.
+    return [line, place];
+  }
+
+  /** A click selects a row; in a grid, which has no details beside it, it also opens it. @param {Row} row @param {number} index */
+  click(row, index) {
+    const marking = String(getSelection());
+    this.select(index);
+    if (this.grid && !marking) this.toggle(row);
   }
 
   /** Select a row by its index, the nearest one if there is none, and scroll to it. @param {number} index */
@@ -96,10 +186,11 @@ export class List {
   /** Scroll to a row. */
   reveal(index = this.index) {
     if (index < 0) return;
-    const top = index * ROW_HEIGHT;
-    const seen = this.element.clientHeight || (this.owner.most ?? MAX_HEIGHT);
+    const top = this.tops[index];
+    const end = top + (this.owner.height?.(this.rows[index]) ?? ROW_HEIGHT);
+    const seen = (this.element.clientHeight || (this.owner.most ?? MAX_HEIGHT)) - this.headHeight;
     if (top < this.element.scrollTop) this.element.scrollTop = top;
-    else if (top + ROW_HEIGHT > this.element.scrollTop + seen) this.element.scrollTop = top + ROW_HEIGHT - seen;
+    else if (end > this.element.scrollTop + seen) this.element.scrollTop = end - seen;
     this.paint();
   }
 
@@ -131,6 +222,7 @@ export class List {
 
   /** @param {KeyboardEvent} event */
   key(event) {
+    if (event.target !== this.element) return; // It is for what is below an open row.
     const at = this.index;
     const row = this.rows[at];
     /** @type {Record<string, () => void>} */

@@ -8,8 +8,11 @@ export const idOf = (/** @type {Element} */ output) => output.id || output.getAt
 /** Whether an output is part of a layout of widgets, which shows its views itself. */
 export const isBoxed = (/** @type {Element} */ output) => output.closest(".hh-box") !== null;
 
+/** Whether an output is in a folded element, and so not in sight. */
+export const isFolded = (/** @type {Element} */ output) => Boolean(output.parentElement?.closest("details:not([open])"));
+
 /** All outputs of a view: a cell may be shown twice. The id is untrusted data and never part of a selector. */
-export const outputsOf = (/** @type {string} */ view) => [...document.getElementsByClassName("hh-output")].filter((output) => idOf(output) === view && !isBoxed(output));
+export const outputsOf = (/** @type {string} */ view) => [...document.getElementsByClassName("hh-output")].filter((output) => idOf(output) === view && !isBoxed(output) && !isFolded(output));
 
 /** Whether the static text of an output shows the data of a header. */
 export const shows = (/** @type {Element} */ output, /** @type {Header} */ { title, duration, facts }) => [title, duration, ...facts].every((fact) => output.textContent?.includes(fact));

@@ -6,7 +6,7 @@ import { again, chevron, count, duration, h, kindMark, kindOf, plural, statusIco
 import { quantile } from "./trace.js";
 import { sparkCanvas } from "./tree.js";
 
-const STATUS = { ok: "finished", error: "failed", running: "running", stopped: "interrupted", cancelled: "cancelled" };
+const STATUS = { ok: "finished", error: "failed", running: "running", stopped: "interrupted", cancelled: "cancelled", wrong: "has wrong rows", unclear: "not scored" };
 /** Keys that the legend names; all others are behind `?`. */
 const MAIN_KEYS = [["/", "search"]];
 const KEYS = [

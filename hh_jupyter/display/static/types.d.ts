@@ -116,6 +116,84 @@ export interface State extends Filter, ListState {
   diff: DiffState;
   /** The model call that is edited. */
   again: { span: string; open: boolean; draft: Draft | null; folded: boolean } | null;
+  /** How the rows of a report are sorted; none: as the kernel does. */
+  sort?: Sort | null;
+}
+
+export interface Sort {
+  key: string;
+  down: boolean;
+}
+
+/** A text with its tone, a class of the style sheet. */
+export type Toned = [string, string];
+
+/** How the values of a metric are distributed; positions are shares of the axis. */
+export interface Distribution {
+  kind: "numbers" | "yes_no" | "labels";
+  shares: number[];
+  labels: string[];
+  ends: [string, string];
+  /** Of the rows behind each bar. */
+  queries: string[];
+  mean: number | null;
+  error: number | null;
+}
+
+/** A difference with the ends of its interval. */
+export interface Difference {
+  low: number;
+  value: number;
+  high: number;
+}
+
+export type Cell = string | Toned[] | Distribution | Difference;
+
+export interface Column {
+  key: string;
+  title: string;
+  right: boolean;
+  priority: number;
+  /** Larger than 0 for long texts. Without a title, they stand in a second line. */
+  line: number;
+  weight: number;
+}
+
+export interface Section {
+  lines: Toned[][];
+  look: "table" | "boxes";
+  columns?: Column[];
+  rows?: Cell[][];
+  more?: Toned[];
+}
+
+/** A report: in the header in place of the columns of spans. */
+export interface Report {
+  /** The first facts while it is folded. */
+  headline: string[];
+  sections: Section[];
+  foot: Toned[][];
+  columns: Column[];
+  /** Names of filters with the numbers of their rows. */
+  filters: [string, number][];
+}
+
+/** A row of a report. */
+export interface TableRow extends ListRow {
+  number: number;
+  /** Of text, from 1 to 3. */
+  lines: number;
+  /** It failed or is wrong. */
+  bad: boolean;
+}
+
+/** Everything about a row of a report. */
+export interface RowDetails {
+  texts: [string, Toned[]][];
+  /** Texts to compare. */
+  beside: [string, Toned[]][];
+  values: [string, Toned[], Toned[]][];
+  spans: { label: string; view: string; command: string }[];
 }
 
 /** State of the diff of a view. */
@@ -280,7 +358,7 @@ export interface Header extends Columns {
   file?: string | null;
   open: boolean;
   errors_only: boolean;
-  mark: "ok" | "error" | "running" | "stopped" | "cancelled";
+  mark: "ok" | "error" | "running" | "stopped" | "cancelled" | "wrong" | "unclear";
   title: string;
   duration: string;
   /** What the session has spent of its limit; empty without one. */
@@ -312,6 +390,8 @@ export interface Header extends Columns {
   selected: string | null;
   /** Milliseconds, of a running cell. */
   elapsed_ms?: number;
+  /** Only of a report; see there. */
+  sections?: Section[];
 }
 
 /** The last rows of a view. */
@@ -428,7 +508,7 @@ export interface Details {
 }
 
 /** A message in either direction; `type` determines the other fields. */
-export type ToKernel = { type: string; view?: string; span?: string; spans?: string[]; text?: string; given?: Feedback; old?: string | null; new?: string | null; diff?: string; row?: number; have?: string | null; visible?: boolean; number?: number; action?: string; arguments?: unknown };
+export type ToKernel = { type: string; view?: string; span?: string; spans?: string[]; text?: string; given?: Feedback; old?: string | null; new?: string | null; diff?: string; row?: number; rows?: number[]; query?: string; key?: string; down?: boolean; have?: string | null; visible?: boolean; number?: number; action?: string; arguments?: unknown };
 export type FromKernel = { type: string; view: string; header: Header | null; source: string; number: number; value: any; span: string; variant: Variant; spent: string; raise: string };
 
 /** The page's widget manager, as far as it is used. */

@@ -1,0 +1,240 @@
+"""Results of runs and comparisons in a page: all rows, sorted, filtered and opened, by mouse and keyboard."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Locator, Page, ViewportSize, expect
+
+from tests.browser.accessibility import NARROW, WIDE, violations
+from tests.browser.harness import Harness
+from tests.browser.sample_reports import displayed, result
+
+
+def report(page: Page, name: str = "result") -> Locator:
+    """An interactive report whose first rows are there."""
+    shown = page.locator(f"#{name}")
+    expect(shown.locator(".hh-tr .hh-td").nth(3)).to_be_visible()
+    return shown
+
+
+def rows(shown: Locator) -> list[str]:
+    """The labels of the rows in the page."""
+    return [str(label) for label in shown.locator(".hh-tr").evaluate_all("rows => rows.map(row => row.ariaLabel)")]
+
+
+def column(shown: Locator, key: str) -> list[str]:
+    """The texts of a column in the page."""
+    return shown.locator(f'.hh-tr [data-key="{key}"]').all_inner_texts()
+
+
+def search(shown: Locator, query: str, found: str) -> None:
+    shown.get_by_role("searchbox").fill(query)
+    expect(shown.locator(".hh-shown")).to_have_text(found)
+
+
+def test_all_rows_are_there_and_few_of_them_in_the_page(open_cells: Callable[..., Page], harness: Harness) -> None:
+    harness.add_report("many", displayed(result(size=3_000)))
+    shown = report(open_cells("many"), "many")
+    expect(shown.locator(".hh-shown")).to_have_text("3,000 rows")
+    expect(shown.get_by_role("treegrid")).to_have_attribute("aria-rowcount", "3001")
+    assert shown.locator(".hh-tr").count() < 60
+    shown.get_by_role("treegrid").press("End")
+    expect(shown.locator("[aria-selected=true] .hh-td").first).to_contain_text("t-2999")
+    assert shown.locator(".hh-tr").count() < 60
+    shown.get_by_role("treegrid").press("Home")
+    expect(shown.locator("[aria-selected=true] .hh-td").first).to_contain_text("t-04")
+    expect(shown.locator(".hh-output > :not(.hh-view)").first).to_be_hidden()
+
+
+def test_failed_and_wrong_rows_are_first_and_say_why(open_cells: Callable[..., Page]) -> None:
+    shown = report(open_cells("result"))
+    labels = rows(shown)
+    assert labels[:3] == ["t-04, failed", "t-17, failed", "t-30, failed"]
+    assert labels[3].endswith("wrong")
+    assert column(shown, "output")[0].startswith("TimeoutError")
+    expect(shown.locator(".hh-tr").nth(3).locator(".hh-why")).to_contain_text("grounded <img src=x onerror=alert(1)>")
+    heights = shown.locator(".hh-tr").evaluate_all("rows => rows.map(row => row.offsetHeight)")
+    assert heights[2:4] == [26, 43]
+
+
+def test_the_boxes_say_mean_error_and_how_many_were_scored(open_cells: Callable[..., Page]) -> None:
+    shown = report(open_cells("result"))
+    box = shown.locator(".hh-metric").nth(1)
+    expect(box).to_contain_text(re.compile(r"^grounded.*± .*36 of 40, 1 NaN scored"))
+    expect(box.locator(".hh-whisker")).to_be_visible()
+    box.locator(".hh-plot i").first.click()
+    expect(shown.get_by_role("searchbox")).to_have_value(re.compile(r"^grounded>=0\.\d+ grounded<0\.\d+$"))
+    expect(shown.locator(".hh-shown")).to_have_text(re.compile(r"^\d+ of 40 rows$"))
+    shown.locator(".hh-toggle").click()
+    expect(shown.locator(".hh-facts")).to_contain_text(re.compile(r"decision \d+.% ± .*40 rows"))
+
+
+def test_a_column_sorts_up_then_down_then_not_and_unknown_values_stay_last(open_cells: Callable[..., Page]) -> None:
+    shown = report(open_cells("result"))
+    before = rows(shown)
+    shown.get_by_role("button", name="grounded").click()
+    header = shown.locator("[role=columnheader][aria-sort]")
+    expect(header).to_have_attribute("aria-sort", "ascending")
+    up = [float(text) for text in column(shown, "grounded")]
+    assert up == sorted(up)
+    shown.get_by_role("button", name="grounded").click()
+    expect(header).to_have_attribute("aria-sort", "descending")
+    expect(shown.locator('.hh-tr [data-key="grounded"]').first).not_to_have_text(f"{up[0]:g}")
+    down = [float(text) for text in column(shown, "grounded")]
+    assert down == sorted(down, reverse=True)
+    shown.get_by_role("treegrid").press("End")
+    expect(shown.locator('.hh-tr [data-key="grounded"]').last).to_have_text("–")
+    assert sorted(column(shown, "grounded")[-5:]) == ["NaN", *["–"] * 4]
+    shown.get_by_role("button", name="grounded").click()
+    expect(header).to_have_count(0)
+    expect(shown.locator(".hh-tr").first).to_have_attribute("aria-label", before[0])
+
+
+def test_rows_are_filtered_by_text_by_conditions_and_by_buttons(open_cells: Callable[..., Page]) -> None:
+    shown = report(open_cells("result"))
+    search(shown, "beschwerde", "8 of 40 rows")
+    search(shown, 'beschwerde expected=escalate "ticket 1"', "3 of 40 rows")
+    search(shown, "decision=no grounded<0.5", f"{len(wrong_and_low())} of 40 rows")
+    assert rows(shown) == [f"{one}, wrong" for one in wrong_and_low()]
+    search(shown, "", "40 rows")
+    failed = shown.get_by_role("button", name="Failed 3")
+    failed.click()
+    expect(shown.get_by_role("searchbox")).to_have_value("failed")
+    expect(failed).to_have_attribute("aria-pressed", "true")
+    expect(shown.locator(".hh-tr")).to_have_count(3)
+    failed.click()
+    expect(shown.locator(".hh-shown")).to_have_text("40 rows")
+    search(shown, "nonsense<3", "0 of 40 rows, no column nonsense")
+    shown.get_by_role("button", name="Show all rows").click()
+    expect(shown.locator(".hh-shown")).to_have_text("40 rows")
+
+
+def wrong_and_low() -> list[str]:
+    found = (row for row in result().rows if row.metrics.get("decision") is False)
+    return [row.datapoint_id for row in found if row.metrics.get("grounded", 1.0) < 0.5]
+
+
+def test_a_row_opens_to_its_texts_metrics_and_spans(open_cells: Callable[..., Page]) -> None:
+    """Several may be open; what is below a row is not drawn again while the list is scrolled."""
+    shown = report(open_cells("result"))
+    shown.locator(".hh-tr").nth(3).click()
+    opened = shown.locator(".hh-opened")
+    expect(opened).to_contain_text("Two of the six glasses are chipped, please send those two again. Ticket 0.")
+    expect(opened.get_by_role("row", name="grounded")).to_contain_text("none speaks of it")
+    bar = opened.get_by_role("button", name="support_agent, finished")
+    expect(bar).to_have_attribute("aria-expanded", "false")
+    bar.click()
+    expect(opened.get_by_role("tree")).to_be_visible()
+    opened.get_by_role("tree").press("ArrowDown")
+    expect(opened.get_by_role("tree")).to_be_focused()
+    shown.get_by_role("treegrid").evaluate("list => { list.scrollTop += 40; }")
+    expect(opened.get_by_role("tree")).to_be_focused()
+    following, below = shown.locator(".hh-tr").nth(4).bounding_box(), opened.bounding_box()
+    assert following is not None
+    assert below is not None
+    assert following["y"] == pytest.approx(below["y"] + below["height"], abs=1)
+    shown.locator(".hh-tr").nth(1).click()
+    expect(opened).to_have_count(2)
+    shown.locator(".hh-tr").nth(1).click()
+    expect(opened).to_have_count(1)
+
+
+def test_the_keys_open_rows_and_go_to_the_next_that_failed_or_is_wrong(open_cells: Callable[..., Page]) -> None:
+    page = open_cells("result")
+    shown = report(page)
+    grid = shown.get_by_role("treegrid")
+    grid.press("ArrowDown")
+    grid.press("e")
+    selected = shown.locator(".hh-tr[aria-selected=true]")
+    expect(selected).to_have_attribute("aria-label", "t-17, failed")
+    grid.press("Enter")
+    expect(selected).to_have_attribute("aria-expanded", "true")
+    grid.press("ArrowLeft")
+    expect(selected).to_have_attribute("aria-expanded", "false")
+    grid.press("/")
+    page.keyboard.type("card refused failed")
+    expect(shown.locator(".hh-shown")).to_have_text("0 of 40 rows")
+    page.keyboard.press("Escape")
+    expect(grid).to_be_focused()
+
+
+def test_a_comparison_marks_words_and_lists_what_newly_failed_first(open_cells: Callable[..., Page]) -> None:
+    shown = report(open_cells("compare"), "compare")
+    states = column(shown, "state")[:20]
+    assert states == sorted(states, key=["newly failed", "newly wrong", "newly right"].index)
+    expect(shown.locator(".hh-sum")).to_contain_text("Better: decision, grounded and words")
+    expect(shown.locator(".hh-forest")).to_have_count(6)
+    shown.get_by_role("button", name="Newly wrong").click()
+    first = shown.locator(".hh-tr").first
+    expect(first.locator('[data-key="new_output"] .hh-tone-new').first).to_contain_text("A new one leaves our house")
+    expect(first.locator('[data-key="old_output"] .hh-tone-old').first).to_contain_text("I have refunded")
+    expect(first.locator('[data-key="changes"]')).to_contain_text("decision yes → no worse")
+    first.click()
+    opened = shown.locator(".hh-opened")
+    expect(opened.locator(".hh-sides .hh-tone-new").first).to_contain_text("A new one leaves our house")
+    expect(opened.get_by_text("Spans of the new run")).to_be_visible()
+    expect(opened.get_by_role("button", name="support_agent, finished")).to_have_count(2)
+
+
+def test_hostile_texts_are_text(open_cells: Callable[..., Page]) -> None:
+    page = open_cells("result", "compare")
+    for name in ("result", "compare"):
+        shown = report(page, name)
+        search(shown, "t-03", "1 of 40 rows")
+        shown.locator(".hh-tr").click()
+        expect(shown.locator(".hh-opened")).to_contain_text("<img src=x onerror=alert(1)> txt.exe")
+        expect(shown.locator("img, script")).to_have_count(0)
+        assert "\u202e" not in shown.inner_text()
+
+
+def test_the_static_form_is_shown_when_the_kernel_is_gone(open_cells: Callable[..., Page]) -> None:
+    page = open_cells("result")
+    shown = report(page)
+    page.evaluate("window.kernel.alive = false")
+    shown.locator(".hh-tr").nth(2).click()
+    expect(page.locator(".hh-view")).to_have_count(0, timeout=10_000)
+    expect(shown.get_by_text("gpt-4.1-mini")).to_be_visible()
+    page.evaluate("window.kernel.alive = true; window.model.tell({type: 'changed', view: 'x'})")
+    expect(report(page).locator(".hh-tr").nth(2)).to_be_visible()
+
+
+def test_a_narrow_page_shows_cards(open_cells: Callable[..., Page]) -> None:
+    page = open_cells("result")
+    page.set_viewport_size({"width": 560, "height": 900})
+    shown = report(page)
+    expect(shown.locator(".hh-thead")).to_be_hidden()
+    row = shown.locator(".hh-tr").nth(3)
+    expect(row).to_contain_text(re.compile("no.*0.75.*yes"))
+    assert row.evaluate("row => row.offsetHeight") == 83
+    for other in shown.locator(".hh-tr").all():
+        assert other.evaluate("row => row.scrollHeight <= row.offsetHeight + 1")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.set_viewport_size({"width": 760, "height": 900})
+    expect(shown.locator(".hh-thead")).to_be_visible()
+    expect(shown.get_by_role("button", name="expected")).to_have_count(0)
+    expect(shown.get_by_role("button", name="output")).to_be_visible()
+
+
+def test_a_run_without_rows_or_with_one_is_shown(open_cells: Callable[..., Page], harness: Harness) -> None:
+    harness.add_report("none", displayed(dataclasses.replace(result(size=0), name="none")))
+    harness.add_report("single", displayed(result(size=1)))
+    page = open_cells("none", "single")
+    expect(page.locator("#none .hh-shown")).to_have_text("0 rows")
+    expect(report(page, "single").locator(".hh-shown")).to_have_text("1 row")
+
+
+@pytest.mark.parametrize(
+    ("theme", "size"), [("", WIDE), ("#dark", WIDE), ("", NARROW)], ids=["light", "dark", "narrow"]
+)
+def test_axe_finds_nothing(open_cells: Callable[..., Page], theme: str, size: ViewportSize) -> None:
+    page = open_cells("result", "compare", theme=theme)
+    page.set_viewport_size(size)
+    for name in ("result", "compare"):
+        shown = report(page, name)
+        shown.locator(".hh-tr").nth(3).click()
+        expect(shown.locator(".hh-opened .hh-bar").first).to_be_visible()
+    assert violations(page) == []
