@@ -45,7 +45,6 @@ Only `run` sends anything to a model, and the page requests it only on a click.
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import re
@@ -87,37 +86,34 @@ MODULES = (
 
 STYLES = ("spans.css", "report.css")
 
-_LOADER = """const packed = "{packed}";
-async function unpack() {{
-  const bytes = new DataView(new ArrayBuffer(packed.length / 5 * 4));
-  for (let i = 0; i < packed.length; i += 5) {{
-    let number = 0;
-    for (let j = i; j < i + 5; j += 1) {{
-      const code = packed.charCodeAt(j);
-      number = number * 85 + code - (code > 92 ? 36 : 35);
-    }}
-    bytes.setUint32(i / 5 * 4, number);
-  }}
-  const stream = new Blob([bytes.buffer.slice(0, {length})]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const url = URL.createObjectURL(new Blob([await new Response(stream).text()], {{ type: "text/javascript" }}));
+LOADER: Final = """let unpacked;
+async function unpack(packed) {
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const url = URL.createObjectURL(new Blob([await new Response(stream).text()], { type: "text/javascript" }));
   const module = await import(url);
   URL.revokeObjectURL(url);
   document.querySelector("style.hh-style")?.remove();
   const style = document.createElement("style");
-  document.head.append(Object.assign(style, {{ className: "hh-style", textContent: module.style }}));
+  document.head.append(Object.assign(style, { className: "hh-style", textContent: module.style }));
   return module.default;
-}}
-const unpacked = unpack();
-const later = (name) => (context) => {{
+}
+const later = (name) => (context) => {
   let closed = false;
+  unpacked ??= unpack(context.model.get("packed"));
   const started = unpacked.then((module) => (closed ? undefined : module[name](context)));
-  return async () => {{
+  return async () => {
     closed = true;
     (await started)?.();
-  }};
-}};
-export default {{ initialize: later("initialize"), render: later("render") }};
+  };
+};
+export default { initialize: later("initialize"), render: later("render") };
 """
+"""The module of a widget that unpacks its trait `packed` in the browser, and runs it.
+
+The unpacked code is loaded from a blob, as anywidget does itself. `initialize` does not wait for it: anywidget drops a
+model that has not started within 2 s, and a page that renders 200 outputs exceeds that (tests/browser/test_big_lab.py).
+"""
+
 _IMPORT = re.compile(r"^import \{[^}]*\} from \"\./\w+\.js\";\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
 _TYPE_COMMENT = re.compile(r"/\*\* @type [^\n]*?\*/ ")
@@ -143,27 +139,10 @@ def file_script() -> str:
 
 
 @cache
-def packed_front_end() -> str:
-    """Return a module that unpacks the joined module and the style in the browser: a third of the size on the socket.
-
-    The unpacked code is loaded from a blob, as anywidget does itself. `initialize` does not wait for it: anywidget
-    drops a model that has not started within 2 s, and a page that renders 200 outputs exceeds that
-    (tests/browser/test_big_lab.py).
-    """
+def packed_front_end() -> bytes:
+    """Return the joined module and the style, compressed: less than a third of the size on the socket."""
     code = f"{front_end_module()}\nexport const style = {json.dumps(front_end_style())};"
-    data = zlib.compress(code.encode(), 9)
-    return _LOADER.format(packed=_as_text(data), length=len(data))
-
-
-def _as_text(data: bytes) -> str:
-    """Return bytes as the characters # to x without the backslash, five for four bytes: base64 takes 6% more."""
-    padded = data + bytes(-len(data) % 4)
-    digits = bytes(number + (35 if number < 57 else 36) for number in range(85))
-    return base64.b85encode(padded).translate(bytes.maketrans(_BASE85, digits)).decode()
-
-
-_BASE85: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
-"""The characters of `base64.b85encode` in the order of their values."""
+    return zlib.compress(code.encode(), 9)
 
 
 @cache
@@ -507,8 +486,10 @@ def _reply_of_report(report: LiveReport, content: Mapping[str, Any]) -> Reply:
 def _new_model() -> Any:
     """An anywidget model with the front end in it."""
     import anywidget  # Late: ipywidgets and anywidget take 0.3 s to import.
+    import traitlets
 
     class HubModel(anywidget.AnyWidget):
-        _esm = packed_front_end()
+        _esm = LOADER
+        packed = traitlets.Bytes(packed_front_end(), read_only=True).tag(sync=True)
 
     return HubModel()

@@ -65,7 +65,8 @@ class SpanView(anywidget.AnyWidget):
         HHError: the extension is not loaded, or there are no such spans.
     """
 
-    _esm = hub_module.packed_front_end()
+    _esm = hub_module.LOADER
+    packed = traitlets.Bytes(hub_module.packed_front_end(), read_only=True).tag(sync=True)
     view_id = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, what: int | str = "last", *, errors: bool = False, **traits: Any) -> None:

@@ -42,10 +42,11 @@ main {{ max-width: 968px; margin: 20px auto; padding: 0 12px }} section {{ margi
 if (location.hash === "#dark") document.body.dataset.jpThemeLight = "false";
 const listeners = {{}};
 const bytes = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+const packed = new DataView(await (await fetch("/packed")).arrayBuffer());
 window.asked = [];
 window.kernel = {{ alive: true }};
 window.model = {{
-  get: () => undefined,
+  get: (name) => (name === "packed" ? packed : undefined),
   on: (name, fn) => (listeners[name] ??= []).push(fn),
   off: (name, fn) => (listeners[name] = (listeners[name] ?? []).filter((other) => other !== fn)),
   tell: (message, buffers) => (listeners["msg:custom"] ?? []).forEach((fn) => fn(message, buffers)),
@@ -73,7 +74,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/hub.js":
-            self._send("text/javascript", hub.packed_front_end().encode())
+            self._send("text/javascript", hub.LOADER.encode())
+        elif self.path == "/packed":
+            self._send("application/octet-stream", hub.packed_front_end())
         else:
             asked = parse_qs(urlsplit(self.path).query).get("cells", [""])[0]
             self._send("text/html; charset=utf-8", self.server.page(asked.split(",") if asked else SMALL).encode())

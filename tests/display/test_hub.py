@@ -218,7 +218,7 @@ def test_a_page_that_receives_nothing_gets_another_model_a_few_times() -> None:
 
 def test_code_stays_below_60_kb() -> None:
     """Module and style sheet, which are sent once per kernel."""
-    assert len(hub_module.packed_front_end().encode()) <= 60_000
+    assert len(hub_module.packed_front_end()) + len(hub_module.LOADER) <= 60_000
 
 
 def test_differences_are_asked_for_by_their_runs_and_their_spans_by_the_difference() -> None:
