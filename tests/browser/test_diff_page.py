@@ -71,7 +71,7 @@ def test_the_delta_opens_the_aligned_tree_at_the_first_change(edited: Page) -> N
     assert asked(edited, "diff") == 1
     assert asked(edited, "diff_span") == 1
     assert set(edited.evaluate("window.asked.map(({ type }) => type)")) <= {
-        "visibility", "rows", "details", "diff", "diff_span",
+        "visibility", "rows", "details", "previews", "diff", "diff_span",
     }  # fmt: skip
 
 

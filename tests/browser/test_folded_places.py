@@ -11,7 +11,7 @@ from tests.browser.harness import Harness
 
 def test_an_output_in_a_folded_element_is_requested_when_it_opens(cells: Page, harness: Harness) -> None:
     """A run's table has an output per row, and a long table must not request all of them."""
-    view_id = "hh-session-0b1e9a52"
+    view_id = "hh-folded-0b1e9a52"
     harness.by_id[view_id] = dataclasses.replace(harness.views["bar"], view_id=view_id)
     cells.evaluate(
         """id => {

@@ -211,8 +211,10 @@ def test_no_key_reaches_the_page(cells: Page) -> None:
         err.get_by_role("searchbox"),
     ):
         target.focus()
-        for key in ("x", "d", "a", "m", "0", "w", "+", "-", "ArrowDown"):
+        for key in ("x", "a", "m", "0", "w", "+", "-", "ArrowDown"):
             cells.keyboard.press(key)
+    for key in ("d", "d"):  # The first one opens what changed.
+        cells.keyboard.press(key)
     assert cells.evaluate("window.leaked") == []
     focusable = "button, a[href], input, textarea, [tabindex]"
     bare = cells.locator(f".hh-view :is({focusable}):not([data-lm-suppress-shortcuts=true])")

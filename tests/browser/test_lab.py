@@ -74,31 +74,6 @@ def test_the_summary_opens_into_the_tree(lab: Lab) -> None:
     expect(pane.locator(".hh-json b")).to_have_count(0)
 
 
-def test_the_view_searches_contents_takes_feedback_and_fills_the_screen(lab: Lab) -> None:
-    """What an answer held is found; a thumb is kept as feedback; no key reaches the notebook, also in the dialog."""
-    view = output(lab, 3)
-    cells = lab.page.locator(".jp-Cell").count()
-    view.get_by_role("searchbox").fill("delivered <b>TODAY")
-    expect(view.locator(".hh-shown")).to_have_text("1 hit in 1 of 3 spans")
-    expect(view.locator(".hh-args").first).to_contain_text("order_id=48214")
-    view.get_by_role("searchbox").fill("")
-    tree = view.get_by_role("tree")
-    tree.press("f")
-    dialog = lab.page.locator("dialog.hh-full")
-    box, window = dialog.bounding_box(), lab.page.viewport_size
-    assert box is not None
-    assert window is not None
-    assert (box["x"], box["y"]) == (16, 16)
-    assert box["width"] == window["width"] - 32
-    for key in ("x", "d", "d", "a", "m", "-", "Escape"):
-        lab.page.keyboard.press(key)
-    expect(dialog).to_have_count(0)
-    expect(tree).to_be_focused()
-    expect(view.get_by_role("button", name="Bad")).to_have_attribute("aria-pressed", "true")
-    expect(view.locator("[aria-selected=true] .hh-rated")).to_be_visible()
-    assert lab.page.locator(".jp-Cell").count() == cells
-
-
 def test_a_failed_cell_is_open_at_its_error(lab: Lab) -> None:
     """Under the failing cell the view is open, with the failing span selected and the user's own code in the stack."""
     view = output(lab, 3)
@@ -129,14 +104,43 @@ def test_keys_in_the_tree_do_not_touch_cells(lab: Lab) -> None:
         view.get_by_role("tab").first,
     ):
         target.focus()
-        for key in ("x", "d", "d", "a", "b", "m", "y", "0", "0"):
+        for key in ("x", "a", "b", "m", "y", "0", "0"):
             lab.page.keyboard.press(key)
         expect(target).to_be_focused()
+    view.get_by_role("tree").focus()
+    lab.page.keyboard.press("d")  # Opens what changed, as a second one closes it.
+    lab.page.keyboard.press("d")
+    expect(view.get_by_role("tree")).to_be_focused()
     view.get_by_role("treeitem").first.click()
     for key in ("x", "d", "d"):
         lab.page.keyboard.press(key)
     assert lab.sources() == before
     expect(lab.page.locator(".jp-Dialog")).to_have_count(0)
+
+
+def test_the_view_searches_contents_takes_feedback_and_fills_the_screen(lab: Lab) -> None:
+    """What an answer held is found; a thumb is kept as feedback; no key reaches the notebook, also in the dialog."""
+    view = output(lab, 3)
+    cells = lab.page.locator(".jp-Cell").count()
+    view.get_by_role("searchbox").fill("delivered <b>TODAY")
+    expect(view.locator(".hh-shown")).to_have_text("1 hit in 1 of 3 spans")
+    expect(view.locator(".hh-args").first).to_contain_text("order_id=48214")
+    view.get_by_role("searchbox").fill("")
+    tree = view.get_by_role("tree")
+    tree.press("f")
+    dialog = lab.page.locator("dialog.hh-full")
+    box, window = dialog.bounding_box(), lab.page.viewport_size
+    assert box is not None
+    assert window is not None
+    assert (box["x"], box["y"]) == (16, 16)
+    assert box["width"] == window["width"] - 32
+    for key in ("x", "d", "d", "a", "m", "-", "Escape"):
+        lab.page.keyboard.press(key)
+    expect(dialog).to_have_count(0)
+    expect(tree).to_be_focused()
+    expect(view.get_by_role("button", name="Bad")).to_have_attribute("aria-pressed", "true")
+    expect(view.locator("[aria-selected=true] .hh-rated")).to_be_visible()
+    assert lab.page.locator(".jp-Cell").count() == cells
 
 
 def test_the_theme_follows_jupyterlab(lab: Lab) -> None:

@@ -240,7 +240,10 @@ class Hub {
 
   /** A call that was made again has ended. @param {string} id @param {string} span @param {Variant} variant @param {{spent: string, raise: string}} limit */
   variant(id, span, variant, limit) {
-    for (const output of this.outputsOf(id)) this.mounted.get(output)?.again?.ended(span, variant, limit);
+    for (const output of this.outputsOf(id)) {
+      const view = this.mounted.get(output);
+      if (view instanceof View) view.again?.ended(span, variant, limit);
+    }
   }
 
   // Whether the kernel is there.

@@ -204,6 +204,11 @@ export class TableView {
     focusOn(focus, true);
   }
 
+  /** Take the view out of the page. */
+  remove() {
+    this.element.remove();
+  }
+
   /** @param {boolean} dark */
   setTheme(dark) {
     this.element.dataset.theme = dark ? "dark" : "light";
