@@ -89,6 +89,7 @@ def message_templates() -> Iterator[str]:
                 yield re.sub(r"%[.\d]*[sdr]|\{\}", VARIABLE, node.value)
 
 
+@pytest.mark.slow
 def test_every_message_that_troubleshooting_quotes_is_in_the_code() -> None:
     quoted = re.findall(r"^> `(.+)`$", page("troubleshooting.md"), re.MULTILINE)
     assert len(quoted) > 40

@@ -94,6 +94,7 @@ def test_spans_without_content_take_few_bytes_each(number: int, most: int, tmp_p
     assert len(read(page.data, tmp_path)) == number
 
 
+@pytest.mark.slow
 def test_content_above_five_megabytes_is_left_out_and_counted(tmp_path: Path) -> None:
     page = saved(calls(40, content=400_000, failed=39))
     assert 4_500_000 < len(page.data) < 5_500_000

@@ -54,7 +54,8 @@ def test_tab_goes_through_each_part_once(open_cells: Callable[..., Page]) -> Non
             break
     assert [re.sub(r"\s+", " ", stop)[:23] for stop in stops] == [
         "Open session ↗", "Search names and conten", "Errors", "Critical path", "Copy JSON", "Copy as Python",
-        "Spans", "Run again", "Copy", "Wide details", "Whole screen", "Good", "Bad", "Note", "Messages", "You are a support agent",
+        "Spans", "Run again", "Copy", "Wide details", "Whole screen", "Good", "Bad", "Note", "Messages",
+        "You are a support agent",
         *["Copy this message"] * 7, "solid own work", "pale waiting", "dotted first token", "underlined critical pat",
         "?keys", "page",
     ]  # fmt: skip

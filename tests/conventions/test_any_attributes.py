@@ -101,6 +101,7 @@ events = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(attributes_of_any_kind, kinds, events)
 @settings(max_examples=200)
 def test_any_attributes_are_read(attributes: dict[str, Any], kind: dict[str, Any], happened: list[NamedEvent]) -> None:

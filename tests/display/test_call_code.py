@@ -122,6 +122,7 @@ def clients() -> Iterator[Clients]:
         yield Clients(fake)
 
 
+@pytest.mark.slow
 def test_every_request_runs(clients: Clients) -> None:
     paths = set()
     for name, span in requests():
@@ -138,6 +139,7 @@ def wanted_body(span: ReadableSpan) -> dict[str, Any]:
     return {**sent, **{key: value for key, value in request.items() if value is not None and key != "extra_headers"}}
 
 
+@pytest.mark.slow
 def test_the_request_is_the_recorded_one(clients: Clients) -> None:
     for name, span in exact():
         assert clients.run(again(code_of(span))) == wanted_body(span), name
@@ -167,6 +169,7 @@ def _plain_message(message: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+@pytest.mark.slow
 def test_a_request_that_is_rebuilt_from_its_parts_is_the_same(clients: Clients) -> None:
     for name, span in exact():
         wanted = wanted_body(span)

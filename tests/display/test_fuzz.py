@@ -80,6 +80,7 @@ def record(tracer: HoneyHiveTracer, program: list[tuple[str, dict[str, Any], str
     return session
 
 
+@pytest.mark.slow
 @given(program=st.lists(spans, min_size=1, max_size=5), label=texts)
 @settings(
     max_examples=120,

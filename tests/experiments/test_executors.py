@@ -64,6 +64,7 @@ def processes() -> Iterator[Executor]:
         yield pool
 
 
+@pytest.mark.slow
 def test_a_process_pool_has_the_same_results_as_threads(backend: Backend, processes: Executor) -> None:
     result = run(backend, task, ROWS, evaluators=[exact, process], executor=processes, max_workers=4)
     check(backend, result)

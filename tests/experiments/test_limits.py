@@ -93,6 +93,7 @@ def test_the_calls_of_a_run_count_towards_the_session_around_it(fake: FakeLLM) -
     assert len(fake.log) == 4
 
 
+@pytest.mark.slow
 def test_after_a_run_nothing_is_limited(fake: FakeLLM) -> None:
     ask = Ask(fake)
     hh.evaluate(ask.plain, dataset=ROWS, max_calls=1, print_results=False)

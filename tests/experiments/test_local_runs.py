@@ -142,6 +142,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_with_a_spool_a_later_process_can_read_runs(tmp_path: Path) -> None:
     def program(*arguments: str) -> str:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}

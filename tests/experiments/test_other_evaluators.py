@@ -145,6 +145,7 @@ def test_an_evaluator_sees_the_spans_of_its_row() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_an_evaluator_sees_the_spans_of_its_row_in_a_worker_process() -> None:
     rows = [{"inputs": {"q": "abc"}}, {"inputs": {"q": "a"}}]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:

@@ -50,6 +50,7 @@ def size(outputs: Any) -> dict[str, Any]:
     return {"score": outputs / MANY, "explanation": f"half of {outputs}"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [plain, awaited])
 def test_a_thousand_datapoints_are_in_their_sessions(backend: Backend, function: Callable[..., Any]) -> None:
     result = run(backend, function, ROWS, evaluators=[exact, index, size], max_workers=16)

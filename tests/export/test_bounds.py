@@ -30,6 +30,7 @@ def fill(tracer: HoneyHiveTracer) -> None:
         tracer.wait_processed(10)
 
 
+@pytest.mark.slow
 def test_above_the_limit_the_oldest_spans_are_dropped_and_counted() -> None:
     with Backend(refuse=True) as backend, tracer_to(backend, spool=False) as tracer:
         fill(tracer)
@@ -66,6 +67,7 @@ def test_above_the_limit_spans_that_failed_before_are_the_oldest(backend: Backen
         assert (len(backend.spans("failed")), len(backend.spans("later"))) == (0, 41 - dropped)
 
 
+@pytest.mark.slow
 def test_a_rejected_key_does_not_fill_memory_either() -> None:
     with Backend(statuses={"/": [401]}, repeat_last_status=True) as backend, tracer_to(backend, spool=False) as tracer:
         make_spans(tracer, 1)
@@ -77,6 +79,7 @@ def test_a_rejected_key_does_not_fill_memory_either() -> None:
         assert state.rejected == SPANS + 1 - state.dropped
 
 
+@pytest.mark.slow
 def test_updates_do_not_fill_memory_during_an_endless_outage() -> None:
     with Backend(refuse=True) as backend, tracer_to(backend, spool=False) as tracer:
         for number in range(SPANS):
@@ -89,6 +92,7 @@ def test_updates_do_not_fill_memory_during_an_endless_outage() -> None:
         assert state.requests_dropped + state.requests_waiting == SPANS + 1, "with the start of the session"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["refuse", "rejected key"])
 def test_above_the_limit_bodies_are_read_back_from_disk_and_none_is_lost(tmp_path: Path, fault: str) -> None:
     trouble = {"refuse": True} if fault == "refuse" else {"statuses": {"/": [401]}, "repeat_last_status": True}

@@ -67,6 +67,7 @@ def evidence(played: Evidence) -> Evidence:
     return copy.deepcopy(played)
 
 
+@pytest.mark.slow
 def test_no_promise_is_broken_in_the_round_that_is_falsified_below(played: Evidence) -> None:
     assert_kept(played)
 

@@ -32,6 +32,7 @@ def _open_files() -> int:
     return len(list(FILES.iterdir()))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FILES.is_dir(), reason="counts open files where /proc is")
 @pytest.mark.parametrize("spool", [True, False], ids=["spool", "memory"])
 def test_twenty_tracers_leave_no_thread_no_socket_and_no_file(backend: Backend, tmp_path: Path, spool: bool) -> None:

@@ -35,6 +35,7 @@ def pressure() -> Iterator[None]:
     sys.setswitchinterval(interval)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_spans_ended_by_garbage_collection_in_many_threads_all_arrive(backend: Backend, pressure: None) -> None:
     """Meanwhile sessions are created and counts are read."""
@@ -85,6 +86,7 @@ def test_threads_that_end_spans_faster_than_they_can_be_sent_lose_none(backend: 
     tracer.shutdown()
 
 
+@pytest.mark.slow
 def test_a_flush_in_a_destructor_returns_and_what_it_left_is_sent_later(backend: Backend, pressure: None) -> None:
     tracer = HoneyHiveTracer.init(api_key="k", server_url=backend.url)
 

@@ -78,6 +78,7 @@ def size(attributes: Any) -> int:
     return sum(map(len, attributes)) + sum(len(value) for value in values if isinstance(value, str))
 
 
+@pytest.mark.slow
 @settings(SHARED_TRACER, max_examples=200)
 @given(
     attributes=st.dictionaries(KEYS, VALUES, max_size=40),

@@ -104,6 +104,7 @@ FEW_LARGE = (12_000, 10_000)
 MANY_SMALL = pytest.param((1_000_000, 20), marks=[pytest.mark.slow, pytest.mark.timeout(600)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spans", [FEW_LARGE, MANY_SMALL])
 def test_without_a_spool_the_oldest_spans_above_the_bound_are_dropped_and_counted(spans: tuple[int, int]) -> None:
     slow = Numbers(2.0)
@@ -124,6 +125,7 @@ def test_without_a_spool_the_oldest_spans_above_the_bound_are_dropped_and_counte
         assert len([n for n in kept if n >= made["dropped"]]) > 1_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spans", [FEW_LARGE, MANY_SMALL])
 def test_with_a_spool_no_span_is_dropped_and_memory_is_bounded(tmp_path: Path, spans: tuple[int, int]) -> None:
     slow = Numbers(2.0)
@@ -149,6 +151,7 @@ def test_with_a_full_spool_spans_are_dropped_and_counted_only_above_the_memory_b
 # Hot loops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spool", [False, True])
 def test_a_hot_loop_of_100_000_spans_loses_none(tmp_path: Path, spool: bool) -> None:
     record = tmp_path / "record"

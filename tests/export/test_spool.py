@@ -67,6 +67,7 @@ def test_rows_of_a_killed_process_are_adopted_and_those_of_a_living_one_are_not(
     assert numbers_of(adopted(Spool(tmp_path))) == list(range(100)), "they belong to the adopting process now"
 
 
+@pytest.mark.slow
 def test_a_living_process_is_never_blocked_by_processes_that_read_its_rows(tmp_path: Path) -> None:
     script = """
 print("ready", flush=True)
@@ -152,6 +153,7 @@ adopted(spool)
     assert sorted(numbers_of(adopted(Spool(tmp_path)))) == sorted([*range(10), *range(10)])
 
 
+@pytest.mark.slow
 def test_ten_processes_share_a_folder(tmp_path: Path) -> None:
     """Six write, half of them are killed, two adopt meanwhile, two read meanwhile."""
     writing = """
@@ -261,6 +263,7 @@ def test_a_child_that_ends_does_not_undo_its_parents_unfinished_transaction(tmp_
     spool.close()
 
 
+@pytest.mark.slow
 def test_processes_that_read_the_same_dead_files_do_not_hide_them_from_each_other(tmp_path: Path) -> None:
     """Each recovers the WAL file that a killed process left, and writes it back."""
     for number in range(8):

@@ -89,6 +89,7 @@ die()
 """
 
 
+@pytest.mark.slow
 def test_a_forked_child_changes_nothing_however_it_exits(tmp_path: Path) -> None:
     with Backend(refuse=True) as backend:
         problem, made = run(CHILDREN, backend.url, tmp_path, ended=-signal.SIGKILL).split()

@@ -352,6 +352,7 @@ tell(tracer.spool, "sqlite3" in sys.modules)
     assert not (tmp_path / "off").exists()
 
 
+@pytest.mark.slow
 def test_memory_releases_what_is_on_disk(backend: Backend, tmp_path: Path) -> None:
     """Nothing is dropped although there is more than memory may hold."""
     backend.close()
@@ -408,6 +409,7 @@ die()
 """
 
 
+@pytest.mark.slow
 def test_spans_that_garbage_collection_ends_are_on_disk(tmp_path: Path) -> None:
     """It may run at any allocation, also on the threads that write."""
     with Backend(refuse=True) as backend:

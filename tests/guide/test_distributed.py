@@ -32,6 +32,7 @@ def services_send_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HH_FLUSH_INTERVAL", "0.1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("service", ["service", "async_service"])
 def test_the_service_continues_the_callers_trace_and_session(
     backend: Backend, program: Callable[[str], ModuleType], start_service: StartService, service: str
@@ -83,6 +84,7 @@ def test_the_session_of_the_callers_tracer_is_passed_on_if_no_other_is_current(
     continued(backend, {"book": caller.tracer.session_id})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("service", [("service", "1"), ("async_service",)], ids=["one thread", "asynchronous"])
 def test_a_request_without_our_headers_is_not_in_the_session_of_the_request_before(
     backend: Backend, program: Callable[[str], ModuleType], start_service: StartService, service: tuple[str, ...]

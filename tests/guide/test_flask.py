@@ -39,6 +39,7 @@ def ask(app: Flask, path: str, threads: int | None) -> dict[str, str]:
 of_both_kinds = pytest.mark.parametrize("threads", [None, THREADS], ids=["thread for each request", "pool"])
 
 
+@pytest.mark.slow
 @of_both_kinds
 def test_each_request_has_its_own_session_even_on_a_reused_thread(
     backend: Backend, program: Callable[[str], ModuleType], threads: int | None
@@ -51,6 +52,7 @@ def test_each_request_has_its_own_session_even_on_a_reused_thread(
     assert outputs_by_session(backend) == {key: {"status": 200} for key in ids.values()}
 
 
+@pytest.mark.slow
 @of_both_kinds
 def test_calls_and_streams_of_a_view_are_in_the_session_of_its_request(
     backend: Backend, program: Callable[[str], ModuleType], threads: int | None

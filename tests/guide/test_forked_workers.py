@@ -64,6 +64,7 @@ def test_spans_of_parent_and_children_arrive_once_in_their_sessions(backend: Bac
     assert len({span["span_id"] for span in backend.spans()}) == len(ids)
 
 
+@pytest.mark.slow
 def test_the_child_of_a_fork_right_after_the_tracers_creation_can_send(backend: Backend, run: Run) -> None:
     """A pre-fork server forks right after importing the application, while our threads are starting."""
     program = (
@@ -132,6 +133,7 @@ children = [multiprocessing.get_context(method).Process(target=answer, args=(nam
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
 def test_multiprocessing_children_send_their_spans_before_they_exit(

@@ -7,11 +7,14 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import OUR_VARIABLES, TESTS
 from tests.fake_llm import FakeLLM
 from tests.instrumentors.exported import QUESTION
 
 
+@pytest.mark.slow
 def test_the_responses_of_the_server_are_in_the_list_and_in_its_file() -> None:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(OUR_VARIABLES)}
     with FakeLLM() as fake:

@@ -18,6 +18,7 @@ DETAILS, CHOICE = "gen_ai.client.inference.operation.details", "gen_ai.choice"
 ANSWER = "Hello! How can I help you today?"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("conventions", "value", "event"), [("today", "EVENT_ONLY", DETAILS), ("before", "true", CHOICE)]
 )

@@ -95,6 +95,7 @@ def test_a_users_own_list_of_extensions_does_not_disable_it(enabled: Path) -> No
         assert "<details open" in kernel.run("span('x')").output.html
 
 
+@pytest.mark.slow
 def test_terminal_ipython_scripts_and_one_liners_print_nothing(enabled: Path) -> None:
     (enabled / "script.py").write_text("print(get_ipython()._hh is not None)")
     for arguments in (["-c", "print(get_ipython()._hh is not None)"], ["script.py"]):

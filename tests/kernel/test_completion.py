@@ -50,6 +50,7 @@ def test_the_completed_line_works(kernel: Kernel) -> None:
     assert rows["four"] == rows["two"]
 
 
+@pytest.mark.slow
 def test_other_completion_is_unchanged(kernel: Kernel) -> None:
     assert "ticket" in kernel.complete("tick")
     assert {"%hh", "%hh_session", "%%hh_session"} <= set(kernel.complete("%hh"))

@@ -104,6 +104,7 @@ def test_an_invalid_variable_is_reported_once(fresh: Kernel) -> None:
     assert output[1] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["init", "login"])
 def test_a_reload_keeps_the_key_and_other_settings(how: str, start_kernel: StartKernel, backend: Backend) -> None:
     kernel = start_kernel(HH_API_URL=backend.url)

@@ -63,6 +63,7 @@ def test_spans_outside_a_session_magic_belong_to_the_notebooks_session(sending: 
     assert {span["attributes"]["honeyhive.session_id"] for span in backend.spans("plain")} == {session["session_id"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behaviour", [{"refuse": True}, {"hang": ("/",)}], ids=["refuses", "hangs"])
 def test_an_unreachable_backend_changes_only_the_export_state_in_the_output(
     start_kernel: StartKernel, behaviour: dict[str, object]
@@ -93,6 +94,7 @@ def test_an_outage_has_one_notice_and_outputs_are_updated_when_it_is_over(start_
         assert len(backend.spans()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drawn_elsewhere", [False, True])
 def test_spans_sent_while_an_output_is_drawn_are_shown_as_sent_in_the_end(
     start_kernel: StartKernel, backend: Backend, *, drawn_elsewhere: bool
@@ -147,6 +149,7 @@ CHANGES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 404])
 def test_nothing_but_another_key_or_address_retries_what_the_backend_rejected(
     sending: Kernel, backend: Backend, status: int

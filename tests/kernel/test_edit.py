@@ -61,6 +61,7 @@ def edit(kernel: Kernel, code: str) -> Cell:
     return kernel.run(code, cell_id="cell-1", answer="")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_the_code_sends_the_same_request(kernel: Kernel, fake: FakeLLM) -> None:
     for name, call in CALLS.items():
@@ -76,6 +77,7 @@ def test_the_code_sends_the_same_request(kernel: Kernel, fake: FakeLLM) -> None:
         assert first == second, name
 
 
+@pytest.mark.slow
 def test_a_variable_of_the_users_stands_for_a_value(kernel: Kernel) -> None:
     kernel.run(CALLS["chat"])
     code = put(edit(kernel, "%hh edit"))["text"]
@@ -87,6 +89,7 @@ def test_a_variable_of_the_users_stands_for_a_value(kernel: Kernel) -> None:
     assert SYSTEM in code
 
 
+@pytest.mark.slow
 def test_it_replaces_the_cell_only_if_the_cell_holds_nothing_else(kernel: Kernel) -> None:
     asked = kernel.run(CALLS["chat"])
     alone = edit(kernel, f"%hh edit {asked.count}\n")
@@ -98,6 +101,7 @@ def test_it_replaces_the_cell_only_if_the_cell_holds_nothing_else(kernel: Kernel
         assert cell.stdout == "hh: the code of the call is in a new cell below.\n"
 
 
+@pytest.mark.slow
 def test_of_several_calls_the_last_one_is_taken_and_the_others_are_named(kernel: Kernel) -> None:
     asked = kernel.run("ask('gpt-4o'); ask('gpt-4.1'); ask('gpt-4o-mini');")
     code = put(edit(kernel, f"%hh edit {asked.count}"))["text"]
@@ -109,6 +113,7 @@ def test_of_several_calls_the_last_one_is_taken_and_the_others_are_named(kernel:
     assert models == ["'gpt-4o'", "'gpt-4.1'"]
 
 
+@pytest.mark.slow
 def test_an_embedding_is_taken_of_a_cell_without_other_model_calls(kernel: Kernel, fake: FakeLLM) -> None:
     embed = "openai.OpenAI().embeddings.create(model='text-embedding-3-small', input=['one', 'two']);"
     kernel.run(embed)
@@ -119,6 +124,7 @@ def test_an_embedding_is_taken_of_a_cell_without_other_model_calls(kernel: Kerne
     assert "chat.completions" in put(edit(kernel, "%hh edit"))["text"]
 
 
+@pytest.mark.slow
 def test_a_span_is_given_by_its_name(kernel: Kernel) -> None:
     kernel.run("@hh.trace(event_type='tool')\ndef find_parcel(id, where): return id\nfind_parcel('7', where='Oslo');")
     code = put(edit(kernel, "%hh edit find_parcel"))["text"]
@@ -149,6 +155,7 @@ def with_papermill(path: Path) -> Any:
     return papermill.execute_notebook(path, path.with_name("out.ipynb"), progress_bar=False, kernel_name="python3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [with_nbclient, with_papermill])
 def test_a_runner_of_notebooks_prints_the_code(
     tmp_path: Path, fake: FakeLLM, monkeypatch: pytest.MonkeyPatch, run: Callable[[Path], Any]

@@ -39,6 +39,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
             yield kernel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_workers", [1, 8])
 def test_evaluate_and_the_cells_share_clients_and_locks(kernel: Kernel, max_workers: int) -> None:
     for _ in range(2):

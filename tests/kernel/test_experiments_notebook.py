@@ -22,6 +22,7 @@ def text_of(cell: Any) -> str:
     return str(output["data"]["text/plain"])
 
 
+@pytest.mark.slow
 def test_each_run_is_one_output(cells: dict[str, Any]) -> None:
     for word, name in (("FIRST", "✗ first-prompt"), ("SECOND", "✗ second-prompt"), ("THIRD", "✗ more-rules")):
         (output,) = cells[word].outputs

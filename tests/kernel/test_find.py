@@ -53,6 +53,7 @@ def test_a_cell_whose_number_another_one_has_now_is_opened_by_its_session(fresh:
     assert "first needle" in fresh.run(command).output.text
 
 
+@pytest.mark.slow
 def test_all_finds_what_an_earlier_kernel_left_on_disk(start_kernel: StartKernel) -> None:
     first = start_kernel()
     first.run(ASK)
@@ -96,6 +97,7 @@ def test_a_variable_is_replaced(local: Kernel) -> None:
     assert "«ticket 4711»" in local.run("%hh find {ticket}").output.text
 
 
+@pytest.mark.slow
 def test_feedback_given_after_the_cell_is_found_also_on_disk(start_kernel: StartKernel) -> None:
     kernel = start_kernel()
     kernel.run("event = '0b0f6a3e-2d0a-4a0e-9a57-3f0a2c1d9e11'\nwith hh.get_tracer().start_span('rated'):\n"

@@ -101,6 +101,7 @@ WIDGETS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("down")
 @pytest.mark.parametrize("cells", [WIDGETS[:1], WIDGETS], ids=["alone", "in a layout"])
 def test_views_are_saved_as_html_and_text_without_state(cells: tuple[str, ...]) -> None:
@@ -154,6 +155,7 @@ def test_a_runner_saves_the_outputs_and_names_the_session_after_the_notebook(tmp
     assert streams[-1].text.startswith("hh: session refund agent ")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("down")
 def test_nbconvert_to_html_shows_the_outputs_without_widgets(tmp_path: Path) -> None:
     source = tmp_path / "agent.ipynb"

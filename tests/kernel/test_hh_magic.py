@@ -134,6 +134,7 @@ def test_disabled_tracing_is_said_and_leaves_cells_alone(start_kernel: StartKern
     assert kernel.run("%hh").stdout.startswith("hh: tracing is off (HH_DISABLE_TRACING).")
 
 
+@pytest.mark.slow
 def test_instrument_switches_on_what_is_installed_and_says_nothing_the_second_time(local: Kernel) -> None:
     first, second = local.run("%hh instrument"), local.run("%hh instrument")
     assert re.match(r"hh: tracing (\w+, )*openai[.,]", first.stdout)

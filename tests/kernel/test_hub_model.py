@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.kernel.driver import Kernel
 
 WIDGET_AND_LAYOUT = 2
@@ -18,6 +20,7 @@ def test_a_client_without_cell_ids_gets_no_widget(fresh: Kernel) -> None:
     assert fresh.comms == 0
 
 
+@pytest.mark.slow
 def test_all_cells_share_one_model_across_reloads_and_unloading_closes_it(fresh: Kernel) -> None:
     for number in range(4):
         cell = fresh.run("span('a')", cell_id=f"cell-{number}")

@@ -46,6 +46,7 @@ def nothing_is_traced(kernel: Kernel) -> Iterator[None]:
     kernel.run("%hh instrument --off")
 
 
+@pytest.mark.slow
 def test_a_cell_that_used_an_untraced_library_says_so_once(kernel: Kernel) -> None:
     unused = kernel.run("openai.OpenAI(); client; 1 + 1")
     assert unused.stdout == ""
@@ -166,6 +167,7 @@ def test_for_a_missing_instrumentor_the_install_command_is_shown(kernel: Kernel)
     assert known == sorted(known)
 
 
+@pytest.mark.slow
 def test_loading_with_auto_instrument_traces_at_once(tmp_path: Path) -> None:
     with (
         FakeLLM() as fake,

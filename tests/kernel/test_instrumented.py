@@ -22,17 +22,20 @@ def instrumented(start_kernel: StartKernel) -> Iterator[Kernel]:
         yield kernel
 
 
+@pytest.mark.slow
 def test_tokens_and_cost_of_a_call_are_in_the_saved_output_of_a_headless_run(instrumented: Kernel) -> None:
     cell = instrumented.run(ASK)
     assert "tokens" in cell.output.versions[0]["text/plain"]
     assert "~$" in cell.output.versions[0]["text/plain"]
 
 
+@pytest.mark.slow
 def test_in_a_notebook_the_cost_follows_when_the_prices_are_loaded(instrumented: Kernel) -> None:
     cell = instrumented.run(ASK, cell_id="cell-1")
     instrumented.wait_for(lambda: "~$" in cell.output.text and "~$" in cell.output.html, "no cost was shown")
 
 
+@pytest.mark.slow
 def test_calls_are_no_longer_traced_after_unloading(instrumented: Kernel) -> None:
     instrumented.run("%unload_ext hh_jupyter")
     cell = instrumented.run(ASK)

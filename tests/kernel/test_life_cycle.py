@@ -44,6 +44,7 @@ AGAIN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", AGAIN)
 def test_after_unloading_functions_run_untraced_until_a_tracer_is_asked_for(fresh: Kernel, again: str) -> None:
     fresh.run("@hh.trace\ndef work(): return 7")
@@ -71,6 +72,7 @@ def test_sessions_are_known_by_name_after_a_reload_and_numbered_on(sending: Kern
     assert shown == "hh: no errors in triage #2, 1 span.\n"
 
 
+@pytest.mark.slow
 def test_instrumentors_of_the_users_own_are_neither_replaced_nor_undone(fresh: Kernel) -> None:
     fresh.run(
         "from openinference.instrumentation.openai import OpenAIInstrumentor\n"
@@ -84,6 +86,7 @@ def test_instrumentors_of_the_users_own_are_neither_replaced_nor_undone(fresh: K
     assert fresh.value("hasattr(openai.OpenAI.request, '__wrapped__')")
 
 
+@pytest.mark.slow
 def test_a_restarted_kernel_begins_anew_and_loses_nothing(start_kernel: StartKernel, backend: Backend) -> None:
     kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url)
     kernel.run("span('before')")
@@ -107,6 +110,7 @@ def copied(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_autoreload_of_every_file_leaves_one_of_everything(tmp_path: Path, copied: Path) -> None:
     """As those who develop this package work: the hooks that are registered run the new code."""
     with Kernel(tmp_path, {"PYTHONPATH": str(copied)}) as kernel:

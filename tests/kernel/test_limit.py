@@ -41,6 +41,7 @@ def kernel(start_kernel: StartKernel, fake: FakeLLM) -> Kernel:
     return kernel
 
 
+@pytest.mark.slow
 def test_a_cell_stops_at_its_limit_and_running_it_again_has_a_new_one(kernel: Kernel, fake: FakeLLM) -> None:
     cell = "%%hh_session batch --max-cost 0.0005\nfor _ in range(20): ask()"
     for number in (1, 2):
@@ -55,12 +56,14 @@ def test_a_cell_stops_at_its_limit_and_running_it_again_has_a_new_one(kernel: Ke
         assert "%%hh_session batch --max-cost 0.001" in found.output.html
 
 
+@pytest.mark.slow
 def test_a_cell_within_its_limit_shows_what_is_spent(kernel: Kernel) -> None:
     text = kernel.run("%%hh_session batch --max-cost 0.50 --max-calls 40\nask(), ask();").output.text
     assert "~$0.0002 of $0.50, 2 of 40 calls" in text
     assert "stopped" not in text
 
 
+@pytest.mark.slow
 def test_the_lines_that_raise_a_limit_do(kernel: Kernel, fake: FakeLLM) -> None:
     kernel.run("%%hh_session one --max-calls 1\nask(), status()")
     assert kernel.run("%%hh_session --join one --max-calls 2\nstatus(), status()").results == ["(200, 402)"]
@@ -70,6 +73,7 @@ def test_the_lines_that_raise_a_limit_do(kernel: Kernel, fake: FakeLLM) -> None:
     assert kernel.run("%hh_session all --max-calls 2\nstatus()").results == ["200"]
 
 
+@pytest.mark.slow
 def test_threads_of_a_cell_share_its_limit_also_after_its_end(kernel: Kernel, fake: FakeLLM) -> None:
     threads = "threads = [threading.Thread(target=status) for _ in range(9)]\nfor one in threads: one.start()"
     late = "go = threading.Event()\nthreads.append(threading.Thread(target=lambda: (go.wait(60), status())))"
@@ -78,6 +82,7 @@ def test_threads_of_a_cell_share_its_limit_also_after_its_end(kernel: Kernel, fa
     assert len(fake.log) == 4
 
 
+@pytest.mark.slow
 def test_a_limited_cell_is_recorded_and_replayed(kernel: Kernel, fake: FakeLLM) -> None:
     cell = "%%hh_session both --replay auto --max-calls 2\nfirst = status(), status(), status()\nfirst"
     assert kernel.run(cell).results == ["(200, 200, 402)"]
@@ -95,6 +100,7 @@ def test_a_limited_cell_is_recorded_and_replayed(kernel: Kernel, fake: FakeLLM) 
     assert len(fake.log) == 5
 
 
+@pytest.mark.slow
 def test_the_setting_limits_each_session_and_the_notebooks_own(kernel: Kernel, fake: FakeLLM) -> None:
     kernel.run("%config HHJupyter.max_calls = 2")
     first = kernel.run("status(), status(), status()")
@@ -108,6 +114,7 @@ def test_the_setting_limits_each_session_and_the_notebooks_own(kernel: Kernel, f
     assert "stopped at the limit" in first.output.text
 
 
+@pytest.mark.slow
 def test_the_limit_of_a_session_that_a_cell_opens_is_shown_under_the_cell(kernel: Kernel) -> None:
     block = "with hh_jupyter.get_tracer().with_session('inside', max_calls=1):\n    ask()\n    print(status())"
     cell = kernel.run(f"import hh_jupyter\n{block}")
@@ -116,12 +123,14 @@ def test_the_limit_of_a_session_that_a_cell_opens_is_shown_under_the_cell(kernel
     assert "with_session(..., max_calls=2)" in cell.output.text
 
 
+@pytest.mark.slow
 def test_a_limit_that_is_no_limit_is_refused_by_config(kernel: Kernel) -> None:
     for value in ("-1", "0", "'abc'", "float('nan')"):
         found = kernel.run(f"%config HHJupyter.max_cost = {value}")
         assert "a number of US dollars above 0" in found.stderr + "".join(found.tracebacks)
 
 
+@pytest.mark.slow
 def test_a_cell_without_a_limit_and_an_unloaded_extension_have_no_hooks(kernel: Kernel, fake: FakeLLM) -> None:
     hooked = "'hh_jupyter' in __import__('httpx2').Client._transport_for_url.__code__.co_filename"
     assert kernel.value(hooked) is False

@@ -108,6 +108,7 @@ def test_loading_after_another_file_has_run_traces_the_cell(tmp_path: Path) -> N
         assert "while-loading" in cell.output.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code", ["get_ipython().run_cell('%load_ext hh_jupyter', store_history=True)", "run('1')\n%load_ext hh_jupyter"]
 )
@@ -154,6 +155,7 @@ def registered(kernel: Kernel, *, comms: int = 0) -> dict[str, Any]:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_one_of_everything_after_ten_reloads(fresh: Kernel) -> None:
     fresh.run("span('traced')", cell_id="a-notebook's")
     before = registered(fresh, comms=2)
@@ -170,6 +172,7 @@ def test_one_of_everything_after_ten_reloads(fresh: Kernel) -> None:
     assert [name for name, _, _ in fresh.value("rows()")].count("once") == 1
 
 
+@pytest.mark.slow
 def test_unloading_leaves_nothing_behind(tmp_path: Path) -> None:
     with Kernel(tmp_path) as kernel:
         # What the extension imports starts no thread and registers nothing by itself.
@@ -186,6 +189,7 @@ def test_unloading_leaves_nothing_behind(tmp_path: Path) -> None:
         assert (after.reply, after.outputs, after.results) == ("ok", [], ["1"])
 
 
+@pytest.mark.slow
 def test_a_tracer_made_before_loading_is_used_and_not_shut_down(tmp_path: Path, backend: Backend) -> None:
     with Kernel(tmp_path) as kernel:
         kernel.run(f"{PRELUDE}\nt = hh.HoneyHiveTracer.init(api_key={KEY!r}, server_url={backend.url!r})")

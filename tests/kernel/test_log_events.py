@@ -52,6 +52,7 @@ def kernel(tmp_path: Path) -> Iterator[Kernel]:
         yield kernel
 
 
+@pytest.mark.slow
 def test_instrument_captures_messages_for_what_it_switches_on_and_puts_the_variable_back(kernel: Kernel) -> None:
     before = kernel.value("variable()")
     assert "tracing openai" in kernel.run("%hh instrument openai").stdout
@@ -65,6 +66,7 @@ def test_instrument_captures_messages_for_what_it_switches_on_and_puts_the_varia
     assert kernel.value("variable()") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "choice", [f"os.environ['{CAPTURE}'] = 'NO_CONTENT'", "%config HHJupyter.capture_outputs = False"]
 )
@@ -80,6 +82,7 @@ def test_a_choice_of_the_users_own_stays_and_the_view_says_what_to_set(kernel: K
     assert kernel.value("variable()") == value
 
 
+@pytest.mark.slow
 def test_events_are_shown_and_a_logger_provider_that_is_set_later_gets_them_too(kernel: Kernel) -> None:
     kernel.run(f"os.environ['{CAPTURE}'] = 'EVENT_ONLY'")
     kernel.run("%hh instrument openai")
@@ -99,6 +102,7 @@ def test_events_are_shown_and_a_logger_provider_that_is_set_later_gets_them_too(
     assert kernel.value("get_logger_provider() is mine")
 
 
+@pytest.mark.slow
 def test_loading_and_unloading_leave_the_logger_provider_as_it_was(kernel: Kernel) -> None:
     kernel.run("%unload_ext hh_jupyter")
     kernel.run("before = get_logger_provider()")
@@ -109,6 +113,7 @@ def test_loading_and_unloading_leave_the_logger_provider_as_it_was(kernel: Kerne
         assert kernel.value("get_logger_provider() is before")
 
 
+@pytest.mark.slow
 def test_an_evaluation_in_a_later_cell_is_shown_with_the_span_it_judges(kernel: Kernel) -> None:
     kernel.run("%hh instrument openai")
     kernel.run(f"with hh.get_tracer().start_span('ask'):\n    judged = trace.get_current_span()\n    {CHAT}")

@@ -47,6 +47,7 @@ def test_later_spans_are_sent_and_earlier_ones_stay_local(start_kernel: StartKer
     assert lines["api_key"] == ["set", "%hh", "login"]
 
 
+@pytest.mark.slow
 def test_the_key_is_in_no_output_and_no_history(start_kernel: StartKernel, backend: Backend, tmp_path: Path) -> None:
     kernel = start_kernel(HH_API_URL=backend.url)
     login = kernel.run("%hh login", answer=KEY)
@@ -89,6 +90,7 @@ def test_invalid_input_changes_nothing_and_is_not_repeated(local: Kernel, typed:
     assert local.run("%hh").stdout.startswith("hh: local mode")
 
 
+@pytest.mark.slow
 def test_a_saved_key_is_private_and_used_by_later_kernels_for_its_server_only(
     start_kernel: StartKernel, backend: Backend, tmp_path: Path
 ) -> None:
@@ -125,6 +127,7 @@ def test_a_saved_key_that_other_users_can_read_is_ignored(
     assert start_kernel(HH_API_URL=backend.url).run("%hh").stdout.startswith("hh: local mode")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", ["HH_API_KEY", "init"])
 def test_a_login_replaces_a_rejected_key(start_kernel: StartKernel, backend: Backend, origin: str) -> None:
     kernel = start_kernel(HH_API_URL=backend.url, **({"HH_API_KEY": OTHER_KEY} if origin == "HH_API_KEY" else {}))
@@ -156,6 +159,7 @@ def local_and_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple
         yield kernel, folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_key_that_the_backend_rejects_changes_nothing_and_is_not_saved(
     start_kernel: StartKernel, tmp_path: Path, status: int

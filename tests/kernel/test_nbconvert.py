@@ -39,6 +39,7 @@ def outputs(page: str) -> str:
     return page[page.index('<div class="hh-output') :]
 
 
+@pytest.mark.slow
 def test_html_shows_summary_error_and_messages(notebook: nbformat.NotebookNode) -> None:
     page, _ = HTMLExporter().from_notebook_node(notebook)
     assert "hh-output" in page

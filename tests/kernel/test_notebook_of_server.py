@@ -69,6 +69,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
                 process.kill()
 
 
+@pytest.mark.slow
 def test_a_session_that_nbclassic_starts_has_the_name_of_the_notebook(server: Server, tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     for number, path in enumerate(("work/refund agent.v2.ipynb", "other.ipynb")):

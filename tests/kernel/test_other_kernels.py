@@ -35,6 +35,7 @@ def listed(kernel: Kernel) -> list[str]:
     return [line.split()[0] for line in kernel.run("%hh sessions").stdout.splitlines()[1:]]
 
 
+@pytest.mark.slow
 def test_all_means_this_kernel_in_every_command(later: Kernel, backend: Backend, tmp_path: Path) -> None:
     assert "secret" not in later.run("%hh show all").output.text
     for line in ("%hh save own.jsonl", "%hh save all.jsonl all"):
@@ -53,6 +54,7 @@ def test_all_means_this_kernel_in_every_command(later: Kernel, backend: Backend,
     assert "secret" in later.run("%hh show diary").output.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["%hh send --others", "%hh send diary", "%hh send all --others", "%hh clear --others"])
 def test_without_a_prompt_one_line_names_and_counts_them_and_says_how_to_go_on(
     later: Kernel, backend: Backend, line: str

@@ -62,6 +62,7 @@ def kernel(start_kernel: StartKernel) -> Kernel:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theirs", ["mine", "proxy"])
 def test_one_that_was_there_is_joined_and_left_as_it_was(tmp_path: Path, theirs: str) -> None:
     with Kernel(tmp_path) as kernel:
@@ -85,6 +86,7 @@ def _joined_and_left(kernel: Kernel, theirs: str) -> None:
     assert kernel.value("names(memory)")[-1] == "after"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theirs", ["mine", "proxy"])
 def test_one_that_is_set_later_becomes_the_global_one_and_is_joined(kernel: Kernel, theirs: str) -> None:
     kernel.run("early = trace.get_tracer('early'); library('before')")
@@ -115,6 +117,7 @@ def test_a_second_provider_after_theirs_is_refused_by_opentelemetry_as_ever(kern
     assert kernel.value("trace.get_tracer_provider() is mine")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_one_that_sends_to_our_backend_itself_is_joined_for_display_only(
     tmp_path: Path, backend: Backend, when: str

@@ -149,6 +149,7 @@ def test_threads_that_make_their_calls_in_spans_share_the_limit(clients: Clients
         assert sum(pool.map(work, range(20))) == clients.requests == 7
 
 
+@pytest.mark.slow
 def test_tasks_share_the_limit(clients: Clients) -> None:
     async def one() -> bool:
         try:
@@ -382,6 +383,7 @@ def script(code: str, clients: Clients, **env: str) -> Any:
 START = "import hh_jupyter\ntracer = hh_jupyter.HoneyHiveTracer.init()\n"
 
 
+@pytest.mark.slow
 def test_the_environment_variable_limits_a_program_and_its_threads(clients: Clients) -> None:
     code = "with ThreadPoolExecutor(4) as pool: found = list(pool.map(sent, range(9)))\nprint(json.dumps(found))"
     found, _ = script(START + code, clients, HH_MAX_CALLS="3")
@@ -389,6 +391,7 @@ def test_the_environment_variable_limits_a_program_and_its_threads(clients: Clie
     assert any("HH_MAX_CALLS=6" in str(text) for text in found)
 
 
+@pytest.mark.slow
 def test_a_dollar_sign_in_the_variable_does_no_harm_and_a_mistyped_limit_sends_nothing(clients: Clients) -> None:
     code = "print(json.dumps([sent() for _ in range(3)]))"
     found, _ = script(START + code, clients, HH_MAX_COST="$0.00025")
@@ -409,6 +412,7 @@ def test_nothing_is_imported_or_hooked_without_a_limit(clients: Clients) -> None
     assert found == [[], "httpx2._client"]
 
 
+@pytest.mark.slow
 def test_a_call_in_another_process_is_not_limited_which_a_warning_says(clients: Clients) -> None:
     code = (
         "from hh_jupyter.runtimes.workers import traced\nimport multiprocessing\n"

@@ -48,6 +48,7 @@ def run(folder: Path, fake: FakeLLM, setup: str = INIT, **env: str) -> str:
     return ran.stdout + ran.stderr
 
 
+@pytest.mark.slow
 def test_a_variable_lets_a_script_run_offline_and_nothing_acts_after_the_shutdown(
     tmp_path: Path, fake: FakeLLM
 ) -> None:
@@ -58,6 +59,7 @@ def test_a_variable_lets_a_script_run_offline_and_nothing_acts_after_the_shutdow
     assert run(tmp_path, fake, HH_REPLAY="only") == online
 
 
+@pytest.mark.slow
 def test_an_argument_of_init_overrides_the_variable_and_names_the_folder(tmp_path: Path, fake: FakeLLM) -> None:
     setup = f"tracer = HoneyHiveTracer.init(replay='auto', recordings_dir={str(tmp_path / 'kept')!r})"
     first, second = (run(tmp_path, fake, setup, HH_REPLAY="off") for _ in range(2))
@@ -85,6 +87,7 @@ def test_a_later_tracer_may_forbid_to_send(tmp_path: Path, fake: FakeLLM) -> Non
     assert fake.log == []
 
 
+@pytest.mark.slow
 def test_several_tracers_share_the_recording_of_the_first(tmp_path: Path, fake: FakeLLM) -> None:
     setup = f"{INIT}; other = HoneyHiveTracer(session_name='other'); print(ask()); other.shutdown()"
     first, second = (run(tmp_path, fake, setup, HH_REPLAY="auto") for _ in range(2))

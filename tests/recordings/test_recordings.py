@@ -347,6 +347,7 @@ def test_a_forked_child_records_although_it_ends_without_notice(client: openai.O
         ask(client, "in the parent"), ask(client, "in the child")
 
 
+@pytest.mark.slow
 def test_a_response_may_end_in_a_destructor_wherever_that_runs(
     fake: FakeAPIs, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

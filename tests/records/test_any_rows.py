@@ -56,6 +56,7 @@ def shape(tree: SpanTree) -> list[tuple[Any, ...]]:
     ]
 
 
+@pytest.mark.slow
 @given(traces, st.randoms(use_true_random=False))
 @settings(max_examples=200)
 def test_order_and_repetition_change_nothing(trace: list[SpanRecord], chance: random.Random) -> None:
@@ -109,6 +110,7 @@ SHAPES: dict[str, Callable[[], list[SpanRecord]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.timeout(60)
 def test_many_and_deep_spans_take_no_recursion_and_no_quadratic_time(name: str) -> None:

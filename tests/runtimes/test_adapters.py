@@ -46,6 +46,7 @@ def ask(url: str, paths: Iterable[str], **headers: str) -> list[httpx.Response]:
     return asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_each_of_many_concurrent_requests_has_its_own_session(
     adapter: str, serve: Serve, tracer: HoneyHiveTracer, backend: Backend
 ) -> None:

@@ -281,6 +281,7 @@ def test_an_object_that_is_not_callable_is_rejected() -> None:
         traced(wrong)
 
 
+@pytest.mark.slow
 def test_a_worker_that_makes_too_many_spans_reports_how_many_were_dropped(
     forked: Executor, tracer: HoneyHiveTracer, backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:

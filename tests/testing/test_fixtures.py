@@ -78,6 +78,7 @@ def test_the_first_run_records_beside_the_tests_and_the_second_sends_nothing(tmp
     assert len(fake.log) == 2
 
 
+@pytest.mark.slow
 def test_in_ci_what_is_not_recorded_fails_and_is_not_sent(tmp_path: Path, fake: FakeLLM) -> None:
     said = run(tmp_path, fake, CI="true")
     assert "2 failed" in said
@@ -87,6 +88,7 @@ def test_in_ci_what_is_not_recorded_fails_and_is_not_sent(tmp_path: Path, fake: 
     assert len(fake.log) == 2
 
 
+@pytest.mark.slow
 def test_the_variable_switches_it_off(tmp_path: Path, fake: FakeLLM) -> None:
     assert "2 passed" in run(tmp_path, fake, HH_REPLAY="off")
     assert not (tmp_path / "recordings").exists()

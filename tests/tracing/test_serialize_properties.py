@@ -32,6 +32,7 @@ def check(attributes: dict[str, Any]) -> None:
         (key + str(value)).encode()
 
 
+@pytest.mark.slow
 @settings(SHARED_TRACER, max_examples=500)
 @given(ANY_VALUE)
 def test_every_value_becomes_valid_attributes_and_valid_json(drawn: Made) -> None:
@@ -52,6 +53,7 @@ def test_equal_values_are_written_alike(monkeypatch: pytest.MonkeyPatch, drawn: 
     assert repr(scalar(first)) == repr(scalar(second))
 
 
+@pytest.mark.slow
 @settings(SHARED_TRACER, max_examples=300)
 @given(ANY_VALUE)
 def test_a_value_is_written_alike_among_few_and_among_many(monkeypatch: pytest.MonkeyPatch, drawn: Made) -> None:
