@@ -117,7 +117,7 @@ def _done(done: int, total: int | None, trials: int) -> str:
 # The result of a run
 
 MAX_COLUMNS: Final = 6
-"""Metrics with a column in static forms; others stand in a line below each row."""
+"""Metrics with a column; others stand in a line below a row, or in the opened row of a live table."""
 
 CONFIG_LENGTH: Final = 40
 PREVIEWS: Final[Mapping[Detail, tuple[int, int]]] = {"summary": (0, 0), "preview": (80, 110), "full": (1_000, 1_000)}
@@ -351,7 +351,7 @@ def row_table(result: ExperimentResultSummary, detail: Detail = "full", *, live:
         column("session", "Session", lambda row: row.session_id[:SHORT_ID], priority=5, weight=0),
         column("error", "", errors_text, line=2,
                 cell=lambda row: () if live and row.error else _strong_errors(row)),
-        *(() if live else (replace(metric_column(name, name), line=4) for name in others)),
+        *(replace(metric_column(name, name), weight=0 if live else 1, line=0 if live else 4) for name in others),
     ]  # fmt: skip
     ordered = sorted(result.rows, key=lambda row: (not row.error, STATES.index(row.state), row.index, row.trial or 0))
     return Table(

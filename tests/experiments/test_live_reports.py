@@ -182,3 +182,12 @@ def test_each_trial_is_a_row() -> None:
     result = run(None, answer, ROWS[:2], evaluators=[right], trials=3)
     live = live_of(result)
     assert ids(live) == ["q0"] * 3 + ["q1"] * 3
+
+
+def test_a_condition_may_name_a_metric_that_has_no_column() -> None:
+    def scores(outputs: Any) -> dict[str, Any]:
+        return {"score": 1.0, **{f"part_{n}": outputs["n"] * n for n in range(1, 9)}}
+
+    shown = run(None, answer, ROWS, evaluators=[scores], name="many")
+    live = live_of(shown)
+    assert ids(live, "part_8>=80") == ["q10", "q11"]
