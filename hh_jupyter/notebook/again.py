@@ -376,7 +376,9 @@ class Again:
             variant.problem = STOPPED
         except BaseException as error:  # boundary: of the user's client; it may even exit
             text = f"{type(error).__name__}: {text_of(error)}"
-            variant.problem = redactor_of(self._tracer.settings).text(text)[0][:ERROR_LENGTH]
+            redacted = redactor_of(self._tracer.settings).text(text)[0][:ERROR_LENGTH]
+            # A client that is interrupted may fail in its own way, such as in a cancel scope of anyio.
+            variant.problem = STOPPED if variant.stopped else redacted
         names.clear()
         self._end(variant)
 
@@ -548,6 +550,7 @@ def _interruptible(variant: _Variant) -> Iterator[None]:
         task = variant.task
         if not variant.in_call:
             return
+        variant.stopped = True
         if task is not None and asyncio.current_task(task.get_loop()) is not task:
             variant.in_call = False
             task.get_loop().call_soon_threadsafe(task.cancel)

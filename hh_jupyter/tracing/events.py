@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.export import endpoint
 from hh_jupyter.export.exporter import Exporter
-from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.threads import evict_oldest
 from hh_jupyter.tracing.context import random_uuid
 from hh_jupyter.tracing.validation import safe_isinstance, warn_argument_once
 from hh_jupyter.values import INT64, as_object, plain, text_of
+
+if TYPE_CHECKING:
+    from hh_jupyter.records.record import SpanRecord
 
 EVENT_FIELDS: Final = ("metadata", "metrics", "feedback", "outputs", "config", "user_properties")
 """Fields of an event that can be updated; each is a JSON object. See tests/contract/README.md."""

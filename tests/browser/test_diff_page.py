@@ -231,6 +231,7 @@ def test_a_long_text_with_few_changes_folds_what_is_the_same(open_cells: Callabl
     expect(new.get_by_role("button")).to_have_count(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("theme", "size"), [("", WIDE), ("#dark", WIDE), ("", NARROW), ("#dark", NARROW)])
 def test_axe_finds_nothing(open_cells: Callable[..., Page], theme: str, size: dict[str, int]) -> None:
     """Texts of a changed span, of a removed one, both layouts, the keys."""
@@ -261,6 +262,7 @@ def test_every_control_is_large_enough_and_keeps_shortcuts_away(edited: Page) ->
     assert edited.locator(".hh-view :visible").evaluate_all(tiny) == []
 
 
+@pytest.mark.slow
 def test_hostile_texts_are_only_text(browser: Browser, harness: Harness) -> None:
     """Every span of the corpus, of which every second one changed; the names of the runs too."""
     page = browser.new_page(viewport={"width": 1000, "height": 1400})

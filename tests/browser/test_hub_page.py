@@ -31,6 +31,7 @@ def selected(page: Page, name: str) -> Locator:
     return cell(page, name).locator("[role=treeitem][aria-selected=true]")
 
 
+@pytest.mark.slow
 def test_a_successful_cell_is_one_line(cells: Page) -> None:
     """Folded by default: status, time, cost, tokens, counts, delivery; the static output is hidden."""
     bar = cell(cells, "bar")
@@ -54,6 +55,7 @@ def test_a_cell_that_was_run_again_says_what_changed(open_cells: Callable[..., P
     expect(delta.get_by_text("2 calls changed")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_opening_shows_tree_and_details(cells: Page) -> None:
     """A click on the bar opens the tree; the last model call's messages are fetched from the kernel."""
     bar = cell(cells, "bar")
@@ -675,6 +677,7 @@ def test_the_next_run_of_a_folded_cell_opens_on_its_error(running_cell: Page, ha
     expect(end_run(running_cell, harness, again).get_by_role("tree")).to_have_count(1)
 
 
+@pytest.mark.slow
 def test_an_error_does_not_take_the_selection_of_the_user(running_cell: Page, harness: Harness) -> None:
     running_cell.locator("#one .hh-toggle").click()
     running_cell.locator("#one").get_by_role("treeitem", name=re.compile("plan")).click()

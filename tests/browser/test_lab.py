@@ -167,6 +167,7 @@ def test_the_saved_file_holds_static_outputs_only(lab: Lab, folder: Path) -> Non
     expect(lab.page.get_by_text("Error displaying widget")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_a_reloaded_page_is_interactive_again(lab: Lab) -> None:
     """The kernel lives: after a reload its outputs are found and mounted, and details come."""
     lab.page.reload()
@@ -176,6 +177,7 @@ def test_a_reloaded_page_is_interactive_again(lab: Lab) -> None:
     expect(view.get_by_role("tabpanel")).to_contain_text("ConnectionError")
 
 
+@pytest.mark.slow
 def test_after_a_restart_running_again_makes_every_output_interactive(lab: Lab) -> None:
     """The dead kernel's hub releases the outputs to the new kernel's hub."""
     for patient in (True, False):  # Before and after the dead kernel was noticed.
@@ -190,6 +192,7 @@ def test_after_a_restart_running_again_makes_every_output_interactive(lab: Lab) 
         expect(lab.page.locator(".hh-view")).to_have_count(2)
 
 
+@pytest.mark.slow
 def test_after_a_restart_the_static_outputs_are_back(lab: Lab) -> None:
     """The kernel that knew the spans is gone: static outputs, at once and after a reload, and no error box."""
     restart(lab)

@@ -89,6 +89,7 @@ def test_cleared_outputs_are_gone_and_come_back(lab: Lab) -> None:
     expect(lab.page.locator(".hh-view")).to_have_count(1)
 
 
+@pytest.mark.slow
 def test_two_notebooks_side_by_side(lab: Lab, jupyter: Jupyter) -> None:
     """Each view gets its data from its own kernel, and both stay."""
     jupyter.write("other.ipynb", ("%load_ext hh_jupyter", SETUP, SHORT))
@@ -106,6 +107,7 @@ def test_two_notebooks_side_by_side(lab: Lab, jupyter: Jupyter) -> None:
     expect(views).to_have_count(2)
 
 
+@pytest.mark.slow
 def test_a_slow_backend_leaves_traces_under_their_cells(browser: Browser, jupyter: Jupyter, backend: Backend) -> None:
     """Two cells whose spans are under way for a while: each trace under its own, none under the third; the word changes
     in place."""
@@ -120,6 +122,7 @@ def test_a_slow_backend_leaves_traces_under_their_cells(browser: Browser, jupyte
         expect(lab.page.locator(".hh-output")).to_have_count(2)
 
 
+@pytest.mark.slow
 def test_a_view_is_interactive_while_the_next_cells_run(browser: Browser, jupyter: Jupyter) -> None:
     """All cells at once in a new page: the requests for rows do not wait until the last cell ends."""
     cells = ("%load_ext hh_jupyter", SETUP, SHORT, SHORT, "while True:\n    time.sleep(0.1)")
@@ -132,6 +135,7 @@ def test_a_view_is_interactive_while_the_next_cells_run(browser: Browser, jupyte
         expect(code_cell(lab, 4).locator(".jp-OutputArea-output")).to_contain_text("KeyboardInterrupt")
 
 
+@pytest.mark.slow
 def test_a_page_that_receives_nothing_gets_another_model(browser: Browser, jupyter: Jupyter) -> None:
     """This happens if the page is busy while the hub opens, for example with many outputs to render."""
     jupyter.write("no_messages.ipynb", ("%load_ext hh_jupyter", SETUP, SHORT))
@@ -151,6 +155,7 @@ with hh.get_tracer().start_span("ask", attributes={
 """
 
 
+@pytest.mark.slow
 def test_the_code_of_a_call_replaces_a_cell_or_stands_below_it(browser: Browser, jupyter: Jupyter) -> None:
     jupyter.write("edit.ipynb", ("%load_ext hh_jupyter\nimport hh_jupyter as hh", CALL, "%hh edit", "1\n%hh edit ask"))
     with Lab(browser, jupyter.url, "edit.ipynb") as lab:

@@ -33,6 +33,7 @@ def search(page: Page, text: str) -> Locator:
     return field
 
 
+@pytest.mark.slow
 def test_a_search_finds_contents_and_leaves_out_rows_without_a_hit(open_cells: Callable[..., Page]) -> None:
     """The spans above a hit stay; the way back shows the others, and their number of hits stays, too."""
     page = open_cells("agent")
@@ -316,6 +317,7 @@ def test_the_legend_explains_itself_with_the_numbers_of_the_trace(chat: Page) ->
     expect(word).to_have_accessible_description(re.compile("after 298 ms"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("theme", "size"), [("", WIDE), ("#dark", WIDE), ("", NARROW)], ids=["light", "dark", "narrow"]
 )

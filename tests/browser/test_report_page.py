@@ -229,6 +229,7 @@ def test_a_run_without_rows_or_with_one_is_shown(open_cells: Callable[..., Page]
     expect(report(page, "single").locator(".hh-shown")).to_have_text("1 row")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("theme", "size"), [("", WIDE), ("#dark", WIDE), ("", NARROW)], ids=["light", "dark", "narrow"]
 )

@@ -114,6 +114,7 @@ def axe(watched: Watched) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_opening_editing_and_leaving_send_nothing_and_keep_the_draft(watched: Watched) -> None:
     view = watched.open()
     page = watched.lab.page
@@ -163,6 +164,7 @@ def test_tools_are_offered_by_check_boxes_and_messages_with_calls_are_json(watch
     assert watched.fake.last_request[1]["messages"][1]["tool_calls"][0]["id"] == "c1"
 
 
+@pytest.mark.slow
 def test_draft_and_variants_are_accessible_in_both_themes_and_widths(watched: Watched) -> None:
     view = watched.open()
     found = []

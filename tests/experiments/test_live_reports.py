@@ -190,4 +190,4 @@ def test_a_condition_may_name_a_metric_that_has_no_column() -> None:
 
     shown = run(None, answer, ROWS, evaluators=[scores], name="many")
     live = live_of(shown)
-    assert ids(live, "part_8>=80") == ["q10", "q11"]
+    assert ids(live, "scores_part_8>=80") == ["q10", "q11"]

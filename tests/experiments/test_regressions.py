@@ -48,7 +48,7 @@ STATES = "|".join(ROW_STATES)
 def groups(found: RunComparisonResult) -> dict[str, int]:
     """Numbers of rows by state as the page lists them, in order; the text must list the same."""
     table = found._repr_html_().partition(">State</td>")[2]
-    page = re.findall(rf">(?:<b>)?({STATES})(?:</b>)?</td>", table)
+    page = re.findall(rf"<td[^>]*>(?:<b>)?({STATES})(?:</b>)?</td>", table)
     text = re.findall(rf"^\S \S+ +({STATES})(?:  |$)", repr(found), re.MULTILINE)
     assert text == page[:10]
     return dict(Counter(page))
