@@ -56,6 +56,7 @@ test-all: lint chromium $(VENV)/.cluster-installed $(VENV)/.docs-installed
 	if command -v npm; then $(MAKE) js-types; fi
 	$(MAKE) matrix
 	$(MAKE) frameworks
+	@echo "make test-all: the demo, all tests, every version of IPython and all frameworks passed"
 
 test-latest:
 	rm -rf $(LATEST)

@@ -76,9 +76,9 @@ const texts = new Map();
 function hitsIn(span, wanted) {
   if (!texts.has(span)) {
     const { attributes, messages = [], error = {}, input, output, documents, params, tools, metrics, feedback } = detailsOf(span);
-    const said = messages.map((/** @type {any} */ { role, text, data, parts, calls = [] }) => [role, text, data, parts,
+    const conversation = messages.map((/** @type {any} */ { role, text, data, parts, calls = [] }) => [role, text, data, parts,
       calls.map((/** @type {any} */ call) => [call.name, call.arguments])]);
-    const above = [span.name, error.type, error.message, said, input, output, documents, params, tools, metrics, feedback];
+    const above = [span.name, error.type, error.message, conversation, input, output, documents, params, tools, metrics, feedback];
     texts.set(span, [above, Object.fromEntries(attributes)].map((all) => textsIn(all).map(folded).join("\0")));
   }
   const [above, below] = /** @type {string[]} */ (texts.get(span)).map((text) => text.split(wanted).length - 1);
