@@ -16,6 +16,8 @@ from tests.browser.harness import Harness
 from tests.browser.lab import Jupyter, Lab
 from tests.browser.sample_cells import sample_views
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def page(open_cells: Callable[..., Page], harness: Harness) -> Iterator[Page]:
@@ -161,7 +163,6 @@ def test_replies_with_images_are_evicted_sooner(open_cells: Callable[..., Page])
     assert opened(0) == first + 6
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("theme", "size"), [("", WIDE), ("#dark", WIDE), ("", NARROW)], ids=["light", "dark", "narrow"]
 )
@@ -191,7 +192,6 @@ with hh.get_tracer().start_span("look") as span:
 """
 
 
-@pytest.mark.slow
 def test_jupyterlab_shows_the_image_and_the_saved_file_has_none(browser: Browser, jupyter: Jupyter) -> None:
     """Live from the kernel's messages; in the file only at full detail."""
     path = jupyter.write("images.ipynb", ("%load_ext hh_jupyter", TRACED, "%hh show 2 --detail full"))
@@ -214,7 +214,6 @@ def test_jupyterlab_shows_the_image_and_the_saved_file_has_none(browser: Browser
     assert full.count("data:image/png;base64,iVBOR") == 1
 
 
-@pytest.mark.slow
 def test_an_untrusted_notebook_shows_the_images_of_its_file(browser: Browser, jupyter: Jupyter) -> None:
     """JupyterLab's sanitizer leaves them, and they are no larger than in the live view."""
     view = sample_views()[0]["picture"]

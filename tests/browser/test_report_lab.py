@@ -10,6 +10,8 @@ from playwright.sync_api import Browser, Locator, expect
 
 from tests.browser.lab import Jupyter, Lab
 
+pytestmark = pytest.mark.slow
+
 CELLS = (
     "import hh_jupyter as hh\n%load_ext hh_jupyter",
     """\
@@ -87,7 +89,6 @@ def test_keys_do_not_touch_cells_and_texts_are_not_saved(lab: Lab, jupyter: Jupy
     assert "question 7" not in outputs
 
 
-@pytest.mark.slow
 def test_after_a_restart_the_static_form_is_shown(lab: Lab) -> None:
     lab.restart()
     expect(lab.page.locator(".hh-report")).to_have_count(0, timeout=30_000)

@@ -15,6 +15,8 @@ from tests.display.hostile import HOSTILE
 from tests.fake_llm import FakeLLM
 from tests.token_examples import example
 
+pytestmark = pytest.mark.slow
+
 KEY = example("OpenAI")
 PROMPTS = [("system", "You answer in one sentence."), ("user", "Hello")]
 FORM = {"LABEL", "OPTION", "DATALIST", "SELECT", "TEXTAREA", "I", "SECTION"}
@@ -114,7 +116,6 @@ def axe(watched: Watched) -> list[str]:
     ]
 
 
-@pytest.mark.slow
 def test_opening_editing_and_leaving_send_nothing_and_keep_the_draft(watched: Watched) -> None:
     view = watched.open()
     page = watched.lab.page
@@ -164,7 +165,6 @@ def test_tools_are_offered_by_check_boxes_and_messages_with_calls_are_json(watch
     assert watched.fake.last_request[1]["messages"][1]["tool_calls"][0]["id"] == "c1"
 
 
-@pytest.mark.slow
 def test_draft_and_variants_are_accessible_in_both_themes_and_widths(watched: Watched) -> None:
     view = watched.open()
     found = []
