@@ -48,6 +48,8 @@ def test_static_output(watched: Page, harness: Harness) -> None:
     assert watched.evaluate("document.querySelectorAll('script').length") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_live_view(watched: Page, harness: Harness) -> None:
     """Every span is selected and every tab of it opened."""
     watched.goto(f"{harness.url}?cells=hostile")

@@ -241,8 +241,7 @@ def test_processes_that_start_at_once_agree_on_the_destination(tmp_path: Path) -
         for program in programs:
             program.say()
         assert [program.wait()[0] for program in programs] == [-signal.SIGKILL] * 4
-        names = [path.name for path in files_in(folder)]
-        assert len(set(names)) == 4, "each has a file of its own"
+        assert files_in(folder)  # The last ones may have adopted the files of those that died before them.
         backend.listen()
         assert delivered(backend, folder, lambda arrived: len(arrived) == 4) == Counter("0123")
         assert nothing_unsent_in(folder, backend)

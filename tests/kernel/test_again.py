@@ -13,6 +13,8 @@ from tests.fake_llm import FakeLLM
 from tests.kernel.conftest import StartKernel
 from tests.kernel.driver import Kernel
 
+pytestmark = pytest.mark.slow
+
 SETUP = """%hh instrument
 import anthropic, openai
 client = openai.OpenAI()
@@ -108,7 +110,6 @@ def test_a_changed_call_is_one_request_and_a_span_of_the_session(kernel: Kernel,
     assert kernel.value(f"len(hh.spans(cell={page.cell.count}))") == 1
 
 
-@pytest.mark.slow
 def test_opening_estimating_and_copying_send_nothing(kernel: Kernel, fake: FakeLLM) -> None:
     page = Page(kernel, "ask(max_tokens=50);")
     estimate = page.ask("estimate", {**page.arguments, "model": "gpt-4.1"})
@@ -121,7 +122,6 @@ def test_opening_estimating_and_copying_send_nothing(kernel: Kernel, fake: FakeL
     assert len(fake.log) == 1
 
 
-@pytest.mark.slow
 def test_variants_are_numbered_and_there_again_when_the_request_is_opened_again(kernel: Kernel) -> None:
     page = Page(kernel, "ask();")
     numbers = [page.run()["number"], page.run(temperature=1)["number"]]
@@ -132,7 +132,6 @@ def test_variants_are_numbered_and_there_again_when_the_request_is_opened_again(
     kernel.wait_for(lambda: "+2 variants" in page.cell.output.text, "the cell does not count the variants")
 
 
-@pytest.mark.slow
 def test_variants_are_no_runs_of_the_cell(kernel: Kernel) -> None:
     page = Page(kernel, "ask();")
     page.run(model="gpt-4.1")
@@ -141,7 +140,6 @@ def test_variants_are_no_runs_of_the_cell(kernel: Kernel) -> None:
     assert "gpt-4.1" not in kernel.run(f"%hh diff {again.count}").stdout
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("call", ["await aclient.chat.completions.create", "client.chat.completions.create"])
 def test_async_and_streamed_calls_are_made_like_in_a_cell(kernel: Kernel, fake: FakeLLM, call: str) -> None:
     kernel.run("client = openai.OpenAI()" if "await" not in call else "del client; aclient = openai.AsyncOpenAI()")
@@ -155,7 +153,6 @@ def test_async_and_streamed_calls_are_made_like_in_a_cell(kernel: Kernel, fake: 
     assert kernel.run("1 + 1").results == ["2"]
 
 
-@pytest.mark.slow
 def test_anthropics_client_and_one_that_no_variable_holds_are_found(kernel: Kernel, fake: FakeLLM) -> None:
     kernel.run("class Agent: pass\nagent = Agent()\nagent.model = anthropic.Anthropic()")
     call = "agent.model.messages.create(model='claude-sonnet-4-0', max_tokens=64, system='Be brief.', "
@@ -167,7 +164,6 @@ def test_anthropics_client_and_one_that_no_variable_holds_are_found(kernel: Kern
     assert fake.last_request[1]["system"] == "Be kind."
 
 
-@pytest.mark.slow
 def test_without_a_client_it_says_what_works_instead(kernel: Kernel, fake: FakeLLM) -> None:
     kernel.run("import gc")
     page = Page(kernel, "ask(); client.close();")
@@ -178,7 +174,6 @@ def test_without_a_client_it_says_what_works_instead(kernel: Kernel, fake: FakeL
     assert len(fake.log) == 1
 
 
-@pytest.mark.slow
 def test_an_error_of_the_api_is_the_answer_without_the_key(kernel: Kernel, fake: FakeLLM) -> None:
     page = Page(kernel, "ask();")
     variant = page.run(model="gpt-4o-err401")
@@ -190,7 +185,6 @@ def test_an_error_of_the_api_is_the_answer_without_the_key(kernel: Kernel, fake:
     assert page.run()["problem"] == ""
 
 
-@pytest.mark.slow
 def test_a_busy_kernel_says_so(kernel: Kernel, fake: FakeLLM, tmp_path: Path) -> None:
     if kernel.versions[1] < 7:
         pytest.skip("needs a subshell")
@@ -204,7 +198,6 @@ def test_a_busy_kernel_says_so(kernel: Kernel, fake: FakeLLM, tmp_path: Path) ->
     assert page.run()["problem"] == ""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("client", ["OpenAI", "AsyncOpenAI"])
 @pytest.mark.parametrize("how", ["stop", "interrupt"])
 def test_a_running_variant_can_be_stopped(kernel: Kernel, client: str, how: str) -> None:
@@ -226,7 +219,6 @@ def test_a_running_variant_can_be_stopped(kernel: Kernel, client: str, how: str)
     assert page.run()["problem"] == ""
 
 
-@pytest.mark.slow
 def test_recordings_and_the_limit_hold_for_variants(kernel: Kernel, fake: FakeLLM) -> None:
     page = Page(kernel, "%%hh_session kept --replay auto --max-calls 2\nask();")
     assert ["replayed", ""] in page.run()["facts"]
@@ -240,7 +232,6 @@ def test_recordings_and_the_limit_hold_for_variants(kernel: Kernel, fake: FakeLL
     assert len(fake.log) == 2
 
 
-@pytest.mark.slow
 def test_a_call_that_no_instrumentor_records_is_answered(kernel: Kernel) -> None:
     page = Page(kernel, "ask();")
     kernel.run(
@@ -251,7 +242,6 @@ def test_a_call_that_no_instrumentor_records_is_answered(kernel: Kernel) -> None
     assert "Hello! How can I help you today?" in str(variant["answer"])
 
 
-@pytest.mark.slow
 def test_an_image_is_sent_again_if_the_span_has_it(kernel: Kernel, fake: FakeLLM) -> None:
     """A request whose image was not kept is not made."""
     image = f"{{'type': 'image_url', 'image_url': {{'url': 'data:image/png;base64,' + {'iVBORw0KGgo' * 20!r}}}}}"

@@ -318,6 +318,7 @@ export class TableView {
     const { buffers } = this;
     const found = await this.kernel.cells(this.id, missing).catch(() => null);
     this.fetching = false;
+    if (buffers !== this.buffers) this.fetchRows(); // Of rows that are no longer shown.
     if (!found || buffers !== this.buffers) return;
     found.forEach((cells, i) => this.cells.set(missing[i], cells));
     for (const number of this.cells.keys()) {
