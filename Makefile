@@ -35,8 +35,8 @@ pins = $(if $(LOCKED),--constraint $(1) --build-constraint $(LOCK))
 PIP_INSTALL := -m pip install --quiet
 UPGRADE_PIP := $(PIP_INSTALL) --upgrade $(if $(LOCKED),--constraint $(LOCK)) "pip>=25.3"
 PAIRS := $(patsubst tests/matrix/%.txt,%,$(wildcard tests/matrix/*.txt))
-# Tests wait more than they compute: four workers share two cores well.
-WORKERS ?= 4
+# Tests wait about as much as they compute: three workers share two cores well.
+WORKERS ?= 3
 MINUTES ?= 60
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 

@@ -13,6 +13,8 @@ from tests.browser.harness import Harness
 from tests.browser.inert import OURS, elements, handlers
 from tests.browser.lab import Jupyter, Lab
 
+pytestmark = pytest.mark.slow
+
 WORDS = {"DEL", "INS", "SELECT", "OPTION", "LABEL", "SECTION", "DETAILS", "SUMMARY"} | {
     *("TABLE", "THEAD", "TBODY", "TR", "TH", "TD")
 }
@@ -95,7 +97,6 @@ def test_a_changed_span_shows_its_texts_side_by_side_with_their_words(edited: Pa
     expect(same.locator(".hh-text")).to_have_text(re.compile("ending 4410.$"))
 
 
-@pytest.mark.slow
 def test_both_texts_in_one_on_request_and_where_it_is_narrow(edited: Page) -> None:
     row(edited, "write_reply").click()
     prompt = pane(edited).locator(".hh-pair", has_text="28 → 30 words")
@@ -113,7 +114,6 @@ def test_both_texts_in_one_on_request_and_where_it_is_narrow(edited: Page) -> No
     expect(edited.get_by_role("radiogroup")).to_be_hidden()
 
 
-@pytest.mark.slow
 def test_keys_go_through_the_changes(edited: Page) -> None:
     """`n` and `N` with a wrap, `s` leaves out what is the same, Enter to the texts, Esc back step by step."""
     edited.get_by_role("tree").focus()
@@ -141,7 +141,6 @@ def test_keys_go_through_the_changes(edited: Page) -> None:
     expect(edited.get_by_role("button", name="2 calls changed")).to_be_visible()
 
 
-@pytest.mark.slow
 def test_d_opens_it_from_the_tree_and_the_folded_bar(open_cells: Callable[..., Page]) -> None:
     page = open_cells("edited")
     page.get_by_role("tree").press("d")
@@ -171,7 +170,6 @@ def test_other_runs_can_be_chosen(edited: Page) -> None:
     expect(old).to_be_focused()
 
 
-@pytest.mark.slow
 def test_the_output_of_the_command_opens_with_the_difference(open_cells: Callable[..., Page]) -> None:
     page = open_cells("compared")
     expect(row(page, "changed: LLM write_reply")).to_be_visible()
@@ -179,7 +177,6 @@ def test_the_output_of_the_command_opens_with_the_difference(open_cells: Callabl
     expect(page.get_by_role("treeitem", name="LLM write_reply, 762 ms")).to_be_visible()
 
 
-@pytest.mark.slow
 def test_a_difference_that_takes_long_is_asked_for_again(open_cells: Callable[..., Page], harness: Harness) -> None:
     """The page says that it waits, and can be left meanwhile."""
     page = open_cells("edited")
@@ -194,7 +191,6 @@ def test_a_difference_that_takes_long_is_asked_for_again(open_cells: Callable[..
     assert asked(page, "diff") >= 6
 
 
-@pytest.mark.slow
 def test_a_difference_that_the_kernel_no_longer_keeps_is_computed_again(edited: Page, harness: Harness) -> None:
     harness.runs.forgets = True
     row(edited, "write_reply").click()
@@ -202,7 +198,6 @@ def test_a_difference_that_the_kernel_no_longer_keeps_is_computed_again(edited: 
     assert asked(edited, "diff") == 2
 
 
-@pytest.mark.slow
 def test_where_there_is_nothing_to_compare_the_page_says_so(open_cells: Callable[..., Page]) -> None:
     page = open_cells("agent")
     page.get_by_role("tree").press("d")
@@ -211,7 +206,6 @@ def test_where_there_is_nothing_to_compare_the_page_says_so(open_cells: Callable
     expect(page.get_by_role("tree", name="Spans")).to_be_focused()
 
 
-@pytest.mark.slow
 def test_a_kernel_that_does_not_reply_leaves_the_static_output(open_cells: Callable[..., Page]) -> None:
     page = open_cells("edited")
     page.evaluate("window.kernel.alive = false")
@@ -227,7 +221,6 @@ def test_errors_lead_back_to_the_trace(open_cells: Callable[..., Page]) -> None:
     expect(selected(page)).to_have_attribute("aria-label", "HTTP POST /refunds, 230 ms, error: 503")
 
 
-@pytest.mark.slow
 def test_a_long_text_with_few_changes_folds_what_is_the_same(open_cells: Callable[..., Page]) -> None:
     page = open_cells("lengthy")
     page.get_by_role("button", name="chat, finished").press("d")
@@ -240,7 +233,6 @@ def test_a_long_text_with_few_changes_folds_what_is_the_same(open_cells: Callabl
     expect(new.get_by_role("button")).to_have_count(1)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("theme", "size"), [("", WIDE), ("#dark", WIDE), ("", NARROW), ("#dark", NARROW)])
 def test_axe_finds_nothing(open_cells: Callable[..., Page], theme: str, size: dict[str, int]) -> None:
     """Texts of a changed span, of a removed one, both layouts, the keys."""
@@ -260,7 +252,6 @@ def test_axe_finds_nothing(open_cells: Callable[..., Page], theme: str, size: di
     assert violations(page) == []
 
 
-@pytest.mark.slow
 def test_every_control_is_large_enough_and_keeps_shortcuts_away(edited: Page) -> None:
     row(edited, "write_reply").click()
     edited.keyboard.press("?")
@@ -272,7 +263,6 @@ def test_every_control_is_large_enough_and_keeps_shortcuts_away(edited: Page) ->
     assert edited.locator(".hh-view :visible").evaluate_all(tiny) == []
 
 
-@pytest.mark.slow
 def test_hostile_texts_are_only_text(browser: Browser, harness: Harness) -> None:
     """Every span of the corpus, of which every second one changed; the names of the runs too."""
     page = browser.new_page(viewport={"width": 1000, "height": 1400})
@@ -308,7 +298,6 @@ def test_hostile_texts_are_only_text(browser: Browser, harness: Harness) -> None
     assert seen == []
 
 
-@pytest.mark.slow
 def test_of_thousands_of_rows_only_those_in_sight_are_in_the_page(open_cells: Callable[..., Page]) -> None:
     page = open_cells("big")
     page.get_by_role("tree").press("d")
@@ -347,7 +336,6 @@ def lab(browser: Browser, jupyter: Jupyter) -> Iterator[Lab]:
     assert [error for error in lab.errors if "hh" in error] == []
 
 
-@pytest.mark.slow
 def test_it_opens_in_jupyterlab(lab: Lab) -> None:
     """Keys do not reach the notebook; the words that differ are marked."""
     cell = lab.page.locator(".jp-CodeCell").nth(1)
@@ -358,7 +346,6 @@ def test_it_opens_in_jupyterlab(lab: Lab) -> None:
     expect(lab.page.locator(".jp-CodeCell")).to_have_count(3)
 
 
-@pytest.mark.slow
 def test_the_command_shows_the_same_in_jupyterlab(lab: Lab) -> None:
     cell = lab.page.locator(".jp-CodeCell").nth(2)
     expect(cell.get_by_role("group", name="What differs")).to_contain_text("Where is Bergen?", timeout=30_000)

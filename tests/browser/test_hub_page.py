@@ -167,6 +167,7 @@ def test_repeats_fold_and_open(cells: Page) -> None:
     assert len(rows(cells, "agent")) == 22
 
 
+@pytest.mark.slow
 def test_keyboard_in_the_tree(cells: Page) -> None:
     """Arrows and j/k move, Home jumps, Left folds or goes up, / filters, Escape comes back, e finds the error."""
     tree = cell(cells, "err").get_by_role("tree")
@@ -685,6 +686,7 @@ def test_an_error_does_not_take_the_selection_of_the_user(running_cell: Page, ha
     expect(output.locator("[aria-selected=true][role=treeitem]")).to_have_attribute("aria-label", re.compile("plan"))
 
 
+@pytest.mark.slow
 def test_a_span_selected_while_it_ran_shows_its_answer(running_cell: Page, harness: Harness) -> None:
     """Also if the reply to a request from then arrives last, and after another span was selected."""
     held: list[Route] = []

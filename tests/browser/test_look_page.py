@@ -12,6 +12,8 @@ from tests.browser.accessibility import NARROW, WIDE, violations
 from tests.browser.harness import Harness
 from tests.browser.inert import OURS, elements, handlers
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def chat(open_cells: Callable[..., Page]) -> Page:
@@ -52,7 +54,6 @@ def test_a_search_finds_contents_and_leaves_out_rows_without_a_hit(open_cells: C
     expect(page.locator(".hh-hits")).to_have_count(0)
 
 
-@pytest.mark.slow
 def test_enter_goes_through_the_hits_of_all_spans(open_cells: Callable[..., Page]) -> None:
     """The current one is framed and in sight; Shift goes back; after the last one the first comes again."""
     page = open_cells("agent")
@@ -75,7 +76,6 @@ def test_enter_goes_through_the_hits_of_all_spans(open_cells: Callable[..., Page
         expect(field).to_be_focused()
 
 
-@pytest.mark.slow
 def test_the_first_tab_with_a_hit_opens(chat: Page) -> None:
     """Also one that only has attributes; what hides a hit unfolds when the search reaches it."""
     field = search(chat, "parcels and payments")
@@ -92,7 +92,6 @@ def test_the_first_tab_with_a_hit_opens(chat: Page) -> None:
     expect(chat.locator(".hh-clamp")).to_have_attribute("aria-expanded", "true")
 
 
-@pytest.mark.slow
 def test_hits_are_marked_in_names_and_previews(chat: Page) -> None:
     search(chat, "SEARCH_policy")
     row = chat.get_by_role("treeitem", name="search_policy")
@@ -101,7 +100,6 @@ def test_hits_are_marked_in_names_and_previews(chat: Page) -> None:
     expect(row.locator(".hh-args mark")).to_have_text("cracked lid refund")
 
 
-@pytest.mark.slow
 def test_a_search_without_a_kernel_says_so(chat: Page) -> None:
     """Names are still searched, in the page."""
     chat.evaluate("""() => {
@@ -132,7 +130,6 @@ def test_rows_preview_arguments_answers_and_questions(open_cells: Callable[..., 
     expect(page.get_by_role("treeitem", name="plan").locator(".hh-model")).to_be_hidden()
 
 
-@pytest.mark.slow
 def test_previews_are_requested_for_the_rows_in_sight_only(open_cells: Callable[..., Page]) -> None:
     page = open_cells("big")
     page.wait_for_function("window.asked.some(message => message.type === 'previews')")
@@ -146,7 +143,6 @@ def test_previews_are_requested_for_the_rows_in_sight_only(open_cells: Callable[
     assert sum(asked) < 300
 
 
-@pytest.mark.slow
 def test_wide_details_show_the_request_beside_the_messages(chat: Page) -> None:
     """The tree is a rail of names and times; the same key goes back."""
     tree, pane = chat.get_by_role("tree"), chat.locator(".hh-right")
@@ -189,7 +185,6 @@ def test_the_whole_screen_is_a_modal_dialog_that_escape_closes(chat: Page) -> No
     expect(chat.locator(".hh-output > .hh-view")).to_be_visible()
 
 
-@pytest.mark.slow
 def test_an_update_leaves_the_whole_screen_as_it_is(chat: Page) -> None:
     """The output is replaced while the view fills the screen; then the kernel dies."""
     chat.get_by_role("tree").press("f")
@@ -206,7 +201,6 @@ def test_an_update_leaves_the_whole_screen_as_it_is(chat: Page) -> None:
     expect(chat.locator(".hh-output table")).to_be_visible()
 
 
-@pytest.mark.slow
 def test_a_long_chat_opens_at_its_newest_messages(chat: Page) -> None:
     """Below the system prompt, whose lines stay lines; one message can be copied."""
     panel = chat.get_by_role("tabpanel")
@@ -227,7 +221,6 @@ def test_a_long_chat_opens_at_its_newest_messages(chat: Page) -> None:
     expect(message.locator(".hh-icon-tick")).to_be_visible()
 
 
-@pytest.mark.slow
 def test_json_in_a_message_stays_text_where_a_number_would_lose_digits(open_cells: Callable[..., Page]) -> None:
     page = open_cells("digits")
     expect(page.get_by_role("tabpanel").locator(".hh-text")).to_have_text(
@@ -235,7 +228,6 @@ def test_json_in_a_message_stays_text_where_a_number_would_lose_digits(open_cell
     )
 
 
-@pytest.mark.slow
 def test_documents_are_a_table_with_scores(chat: Page) -> None:
     """A row opens to everything of the document."""
     chat.get_by_role("treeitem", name="search_policy").click()
@@ -249,7 +241,6 @@ def test_documents_are_a_table_with_scores(chat: Page) -> None:
     expect(table).to_contain_text('"source": "policy.md §4.2"')
 
 
-@pytest.mark.slow
 def test_the_request_has_parameters_and_tools_with_signatures(chat: Page) -> None:
     chat.get_by_role("tab", name="Request").click()
     panel = chat.get_by_role("tabpanel")
@@ -260,7 +251,6 @@ def test_the_request_has_parameters_and_tools_with_signatures(chat: Page) -> Non
     expect(panel).to_contain_text('"required"')
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("width", [1000, 700, 380])
 def test_attributes_are_grouped_and_fit_at_every_width(chat: Page, width: int) -> None:
     """Names of at least some letters a line: JupyterLab once made them a column of single letters."""
@@ -275,7 +265,6 @@ def test_attributes_are_grouped_and_fit_at_every_width(chat: Page, width: int) -
     assert panel.evaluate("pane => pane.scrollWidth <= pane.clientWidth")
 
 
-@pytest.mark.slow
 def test_metrics_and_feedback_are_chips(chat: Page) -> None:
     expect(chat.locator(".hh-chips .hh-chip")).to_have_text(["grounded 0.92", "decision yes", "stars 4"])
     expect(chat.locator(".hh-chips .hh-chip").last).to_have_attribute("title", "Feedback stars")
@@ -302,7 +291,6 @@ def test_a_thumb_saves_at_once_and_is_taken_back(chat: Page, given: list[tuple[s
     assert [one for _, one in given] == [{"ok": False}, {"ok": True}, {"ok": None}]
 
 
-@pytest.mark.slow
 def test_a_note_is_saved_by_enter_and_shown_as_a_chip(chat: Page, given: list[tuple[str, dict[str, object]]]) -> None:
     """No key of the note reaches the page; a kernel that cannot save says so, and the note stays in the field."""
     chat.evaluate("() => { window.leaked = []; document.onkeydown = (event) => window.leaked.push(event.key); }")
@@ -320,7 +308,6 @@ def test_a_note_is_saved_by_enter_and_shown_as_a_chip(chat: Page, given: list[tu
     assert chat.evaluate("window.leaked") == []
 
 
-@pytest.mark.slow
 def test_the_legend_explains_itself_with_the_numbers_of_the_trace(chat: Page) -> None:
     word = chat.get_by_text("dotted first token")
     explained = chat.get_by_role("tooltip").filter(has_text="first token arrived")
@@ -331,7 +318,6 @@ def test_the_legend_explains_itself_with_the_numbers_of_the_trace(chat: Page) ->
     expect(word).to_have_accessible_description(re.compile("after 298 ms"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("theme", "size"), [("", WIDE), ("#dark", WIDE), ("", NARROW)], ids=["light", "dark", "narrow"]
 )
@@ -365,7 +351,6 @@ def test_hostile_texts_are_inert_in_marks_and_previews(open_cells: Callable[...,
         assert handlers(page, ".hh-view") == []
 
 
-@pytest.mark.slow
 def test_a_search_finds_every_text_that_it_is_given(open_cells: Callable[..., Page]) -> None:
     """Characters that mean something in a pattern are looked for as they are."""
     page = open_cells("hostile")

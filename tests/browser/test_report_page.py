@@ -13,6 +13,8 @@ from tests.browser.accessibility import NARROW, WIDE, violations
 from tests.browser.harness import Harness
 from tests.browser.sample_reports import displayed, result
 
+pytestmark = pytest.mark.slow
+
 
 def report(page: Page, name: str = "result") -> Locator:
     """An interactive report whose first rows are there."""
@@ -50,7 +52,6 @@ def test_all_rows_are_there_and_few_of_them_in_the_page(open_cells: Callable[...
     expect(shown.locator(".hh-output > :not(.hh-view)").first).to_be_hidden()
 
 
-@pytest.mark.slow
 def test_failed_and_wrong_rows_are_first_and_say_why(open_cells: Callable[..., Page]) -> None:
     shown = report(open_cells("result"))
     labels = rows(shown)
@@ -62,7 +63,6 @@ def test_failed_and_wrong_rows_are_first_and_say_why(open_cells: Callable[..., P
     assert heights[2:4] == [26, 43]
 
 
-@pytest.mark.slow
 def test_the_boxes_say_mean_error_and_how_many_were_scored(open_cells: Callable[..., Page]) -> None:
     shown = report(open_cells("result"))
     box = shown.locator(".hh-metric").nth(1)
@@ -75,7 +75,6 @@ def test_the_boxes_say_mean_error_and_how_many_were_scored(open_cells: Callable[
     expect(shown.locator(".hh-facts")).to_contain_text(re.compile(r"decision \d+.% ± .*40 rows"))
 
 
-@pytest.mark.slow
 def test_a_column_sorts_up_then_down_then_not_and_unknown_values_stay_last(open_cells: Callable[..., Page]) -> None:
     shown = report(open_cells("result"))
     before = rows(shown)
@@ -148,7 +147,6 @@ def test_a_row_opens_to_its_texts_metrics_and_spans(open_cells: Callable[..., Pa
         expect(opened).to_have_count(count)
 
 
-@pytest.mark.slow
 def test_the_keys_open_rows_and_go_to_the_next_that_failed_or_is_wrong(open_cells: Callable[..., Page]) -> None:
     page = open_cells("result")
     shown = report(page)
@@ -186,7 +184,6 @@ def test_a_comparison_marks_words_and_lists_what_newly_failed_first(open_cells: 
     expect(opened.get_by_role("button", name="support_agent, finished")).to_have_count(2)
 
 
-@pytest.mark.slow
 def test_hostile_texts_are_text(open_cells: Callable[..., Page]) -> None:
     page = open_cells("result", "compare")
     for name in ("result", "compare"):
@@ -209,7 +206,6 @@ def test_the_static_form_is_shown_when_the_kernel_is_gone(open_cells: Callable[.
     expect(report(page).locator(".hh-tr").nth(2)).to_be_visible()
 
 
-@pytest.mark.slow
 def test_a_narrow_page_shows_cards(open_cells: Callable[..., Page]) -> None:
     page = open_cells("result")
     page.set_viewport_size({"width": 560, "height": 900})
@@ -227,7 +223,6 @@ def test_a_narrow_page_shows_cards(open_cells: Callable[..., Page]) -> None:
     expect(shown.get_by_role("button", name="output")).to_be_visible()
 
 
-@pytest.mark.slow
 def test_a_run_without_rows_or_with_one_is_shown(open_cells: Callable[..., Page], harness: Harness) -> None:
     harness.add_report("none", displayed(dataclasses.replace(result(size=0), name="none")))
     harness.add_report("single", displayed(result(size=1)))
@@ -236,7 +231,6 @@ def test_a_run_without_rows_or_with_one_is_shown(open_cells: Callable[..., Page]
     expect(report(page, "single").locator(".hh-shown")).to_have_text("1 row")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("theme", "size"), [("", WIDE), ("#dark", WIDE), ("", NARROW)], ids=["light", "dark", "narrow"]
 )

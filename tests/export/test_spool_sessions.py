@@ -229,6 +229,7 @@ die()
 """
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_agree_on_the_destination(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     with Backend(refuse=True) as backend, ExitStack() as stack:

@@ -302,6 +302,7 @@ def test_spans_follow_a_new_key(tmp_path: Path) -> None:
         assert delivered(backend, tmp_path, lambda arrived: arrived["held back"]) == {"held back": 1}
 
 
+@pytest.mark.slow
 def test_files_are_sent_in_the_order_of_their_age(tmp_path: Path) -> None:
     with Backend(refuse=True) as backend:
         second = leave_behind(tmp_path, backend.url, [2, 3])

@@ -12,6 +12,8 @@ import pytest
 from tests.kernel.conftest import StartKernel
 from tests.kernel.driver import Cell, Kernel
 
+pytestmark = pytest.mark.slow
+
 CALL = """with hh.get_tracer().start_span("agent"):
     with hh.get_tracer().start_span("ask", attributes={{
         "openinference.span.kind": "LLM", "llm.token_count.prompt": {tokens}, "llm.token_count.completion": 5,
@@ -102,7 +104,6 @@ def test_sessions_of_one_name_are_compared(fresh: Kernel) -> None:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell_id", "first", "found"),
     [
@@ -214,7 +215,6 @@ def test_the_output_of_the_command_is_the_same_view(fresh: Kernel) -> None:
     assert len(shown.versions) == 1, "an update would show the spans in its place"
 
 
-@pytest.mark.slow
 def test_the_command_shows_sessions_of_one_name_in_the_page(fresh: Kernel) -> None:
     fresh.run(f"%%hh_session refund\n{ask('one?')}")
     fresh.run(f"%%hh_session refund\n{ask('two?')}")
@@ -224,7 +224,6 @@ def test_the_command_shows_sessions_of_one_name_in_the_page(fresh: Kernel) -> No
     assert pieces_of(fresh, found) == [[["one?", "two?"]]]
 
 
-@pytest.mark.slow
 def test_runs_of_an_earlier_kernel_are_compared_in_the_page(start_kernel: StartKernel) -> None:
     with start_kernel() as kernel:
         kernel.run(ask("one?"), cell_id="9e3f5c1a")
@@ -236,7 +235,6 @@ def test_runs_of_an_earlier_kernel_are_compared_in_the_page(start_kernel: StartK
     assert pieces_of(later, found) == [[["one?", "two?"]]]
 
 
-@pytest.mark.slow
 def test_what_is_compared_in_the_page_is_redacted(fresh: Kernel) -> None:
     secret = "sk-proj-" + "a1B2c3D4e5" * 5
     for question in "one?", f"my key is {secret} now":

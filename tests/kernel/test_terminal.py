@@ -169,6 +169,7 @@ def test_found_texts_are_printed_also_to_a_stream_without_unicode(tmp_path: Path
     assert "late >>parcel<<" in printed
 
 
+@pytest.mark.slow
 def test_calls_are_replayed_in_a_terminal_and_listed_under_its_name(tmp_path: Path) -> None:
     ask = "openai.OpenAI().chat.completions.create(model='gpt-4o', messages=[{'role': 'user', 'content': 'Hello'}]).id"
     with FakeLLM() as fake:

@@ -237,6 +237,7 @@ def test_a_slow_client_is_given_up(receiver: Receiver, monkeypatch: pytest.Monke
         pytest.fail("the connection is still open")
 
 
+@pytest.mark.slow
 def test_connections_above_the_limit_are_told_to_come_again(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

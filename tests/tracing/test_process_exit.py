@@ -34,6 +34,7 @@ def test_sigterm_flushes_and_then_terminates_the_process(backend: Backend, tmp_p
     assert [span["name"] for span in backend.spans()] == ["last"]
 
 
+@pytest.mark.slow
 def test_sigterm_ends_the_process_within_the_budget_if_the_backend_hangs(tmp_path: Path) -> None:
     program = """
 begin = time.monotonic()
