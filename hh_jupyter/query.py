@@ -60,8 +60,6 @@ KINDS: Final = (
     "llm", "embedding", "tool", "agent", "chain", "retriever", "reranker", "guardrail", "evaluator", "decision", "http",
     "db", "other",
 )  # fmt: skip
-PROCESS_SECONDS: Final = 2.0
-"""Longest wait until the spans that have ended are processed."""
 
 MAX_TITLE: Final = 40
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -375,7 +373,7 @@ def spans(
     """
     _check(cell=cell, session=session, name=name, kind=kind, text=text)
     has_feedback = _feedback_condition(feedback)
-    registry.wait_all_processed(PROCESS_SECONDS)
+    registry.wait_all_processed()
     log = span_log()
     found: Iterable[SpanRecord] = log.records(cell=_cell_key(cell)) if cell is not None else log.records()
     if session is not None:

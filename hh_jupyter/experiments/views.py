@@ -542,9 +542,6 @@ def seconds_text(seconds: float | None) -> str:
 FILE_ROWS: Final = 500
 """Most rows of a table in the file."""
 
-PROCESS_SECONDS: Final = 2.0
-"""Longest wait until the spans that have ended are processed."""
-
 
 def save_result(result: ExperimentResultSummary, path: Path) -> None:
     """Write an HTML page with the report, whose failed and wrong rows unfold to their spans.
@@ -563,7 +560,7 @@ def save_result(result: ExperimentResultSummary, path: Path) -> None:
 
 def _bodies(sessions: set[str]) -> list[bytes]:
     """Return the encoded spans of sessions, from memory or from disk."""
-    registry.wait_all_processed(PROCESS_SECONDS)
+    registry.wait_all_processed()
     records = [record for record in span_log().records() if record.session_id in sessions]
     tracer = current_tracer()
     spool = tracer.spool if tracer is not None else None

@@ -34,7 +34,7 @@ from hh_jupyter.experiments.loops import RunLoop, RunStopped, entered, run_loop
 from hh_jupyter.experiments.rows import ResultRow
 from hh_jupyter.export.model import Session
 from hh_jupyter.export.remote import kept_spans
-from hh_jupyter.query import PROCESS_SECONDS, SpanList
+from hh_jupyter.query import SpanList
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.context import SessionScope
 from hh_jupyter.tracing.decorators import trace
@@ -212,7 +212,7 @@ def _add_result(attributes: Mapping[str, Any]) -> None:
 
 def _finished_spans() -> SpanList:
     """The spans of the current data point that have ended, in its process."""
-    wait_all_processed(PROCESS_SECONDS)
+    wait_all_processed()
     trace_id = otel_trace.get_current_span().get_span_context().trace_id
     records = [record for record in span_log().records() if record.trace_id == trace_id]
     return SpanList([*records, *kept_spans(trace_id)])

@@ -49,9 +49,6 @@ from hh_jupyter.tracing.context import SessionScope, with_cell
 from hh_jupyter.tracing.spans import span_attributes
 from hh_jupyter.values import text_of, valid_utf8
 
-PROCESS_SECONDS: Final = 2.0
-"""Longest wait until the spans of a variant are processed."""
-
 MAX_CALLS: Final = 100
 """Calls whose variants are remembered."""
 
@@ -386,7 +383,7 @@ class Again:
         """Read what a variant answered, and send it to the page."""
         record = variant.original[0]
         try:
-            registry.wait_all_processed(PROCESS_SECONDS)
+            registry.wait_all_processed()
             self._read(variant)
         except Exception as error:  # boundary: an error in a task is printed under some cell
             note_failure("Again", error)
@@ -414,7 +411,7 @@ class Again:
                         result = await result
                 finally:
                     variant.in_call = False
-                registry.wait_all_processed(PROCESS_SECONDS)
+                registry.wait_all_processed()
                 if not any(map(_is_call, self._records(variant))):
                     span.set_attributes(span_attributes({"outputs": {keys.RESULT: result}}))
         finally:

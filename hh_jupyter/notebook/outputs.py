@@ -465,9 +465,6 @@ class HubSource:
 
 # The outputs themselves.
 
-PROCESS_SECONDS: Final = 2.0
-"""Longest wait until the spans of a cell that has ended are processed."""
-
 MAX_CELLS_WITHOUT_SPANS: Final = 100
 """Cells that ended without spans and may still get an output, when one of their spans ends later."""
 
@@ -530,7 +527,7 @@ class Outputs:
         """Show the spans of a cell that has just ended, then wait for their export within the budget."""
         ended_ns = time.time_ns()
         thread_errors, frame.thread_errors = frame.thread_errors, []  # The frame may be kept, their tracebacks not.
-        registry.wait_all_processed(PROCESS_SECONDS)
+        registry.wait_all_processed()
         self._running.end(frame.key)
         place = self._front_end.place_below()
         later = place.later() if place is not None else None

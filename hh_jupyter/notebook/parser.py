@@ -329,11 +329,21 @@ counts as equal if its method, its path and its body are. To run a notebook with
 execute notebook.ipynb. The files hold prompts and answers, without keys."""
 
 
-def _add_commands(command: Callable[..., MagicParser]) -> None:
-    """Add the commands in the order of the help and the README."""
-    others = "what other kernels left on disk"
-    asked, confirmed = f"{others}, after a question", "do not ask about sessions of other kernels"
+_OTHERS: Final = "what other kernels left on disk"
+_OTHERS_ASKED: Final = f"{_OTHERS}, after a question"
+_CONFIRMED: Final = "do not ask about sessions of other kernels"
 
+
+def _add_commands(command: Callable[..., MagicParser]) -> None:
+    """Add the commands in the order of the help and the reference."""
+    _add_views(command)
+    _add_sessions(command)
+    _add_switches(command)
+    _add_account(command)
+
+
+def _add_views(command: Callable[..., MagicParser]) -> None:
+    """Add the commands that show what was traced."""
     about = "Shows the settings and their origins, what was sent, what is pending and why; the same as `%hh`."
     status = command("status", about, "%hh", "%hh status", "%hh status --all")
     status.takes("--all", "all settings, including defaults")
@@ -396,6 +406,9 @@ def _add_commands(command: Callable[..., MagicParser]) -> None:
     find.takes("--errors", "only failed spans")
     find.takes("--all", "also the sessions that earlier kernels left on disk")
 
+
+def _add_sessions(command: Callable[..., MagicParser]) -> None:
+    """Add the commands that list, send, write and receive sessions."""
     about = "Lists the sessions that have spans here, also of ended kernels; those of a run of `evaluate` in one line."
     sessions = command("sessions", about, "%hh sessions", "%hh sessions nightly-run")
     sessions.takes("words", "list each session of this name; `all`: of this kernel", "SESSION|all", nargs="*")
@@ -406,8 +419,8 @@ def _add_commands(command: Callable[..., MagicParser]) -> None:
     )
     send = command("send", about, "%hh send", "%hh send refund-triage", "%hh send all", "%hh send --others")
     send.takes("words", "a session to send, or `all` of this kernel", "SESSION|all", nargs="*")
-    send.takes("--others", asked)
-    send.takes("--yes", confirmed)
+    send.takes("--others", _OTHERS_ASKED)
+    send.takes("--yes", _CONFIRMED)
 
     about = (
         "Writes the spans of this kernel, or of the named sessions, as OTLP JSON lines, which the OpenTelemetry"
@@ -418,7 +431,7 @@ def _add_commands(command: Callable[..., MagicParser]) -> None:
     save.takes("word", "path of the file; `.html` makes it a page", "FILE")
     save.takes("words", "a session to write; default: `all` of this kernel", "SESSION|all", nargs="*")
     save.takes("--force", "overwrite an existing file")
-    save.takes("--others", others)
+    save.takes("--others", _OTHERS)
 
     about = (
         "Receives the spans of other programs on this machine, and shows them under the cell whose trace they continue."
@@ -437,6 +450,9 @@ def _add_commands(command: Callable[..., MagicParser]) -> None:
     listen = command("listen", about, "%hh listen", "%hh listen off", notes=notes)
     listen.takes("word", "stop listening", nargs="?", choices=("off",))
 
+
+def _add_switches(command: Callable[..., MagicParser]) -> None:
+    """Add the commands that hold from now on."""
     about = "Sets how traced cells are shown from now on; without a mode, shows how they are."
     modes = "`auto` opens on an error, `line` never, `tree` always; `off` shows nothing, and tracing continues"
     display = command("display", about, "%hh display", "%hh display line", "%hh display off")
@@ -460,6 +476,9 @@ def _add_commands(command: Callable[..., MagicParser]) -> None:
     command("off", about, "%hh off", "%hh on")
     command("on", "Switches tracing on again.", "%hh on")
 
+
+def _add_account(command: Callable[..., MagicParser]) -> None:
+    """Add the commands about the web application, what is stored, and the key; and the help."""
     page = command("open", "Opens a session's page in the web application.", "%hh open", "%hh open refund-triage")
     page.takes("word", "default: the current session", "SESSION", nargs="?")
 
@@ -469,8 +488,8 @@ def _add_commands(command: Callable[..., MagicParser]) -> None:
     )
     clear = command("clear", about, "%hh clear", "%hh clear refund-triage", "%hh clear all --others")
     clear.takes("words", "a session to delete, or `all` of this kernel", "SESSION|all", nargs="*")
-    clear.takes("--others", asked)
-    clear.takes("--yes", confirmed)
+    clear.takes("--others", _OTHERS_ASKED)
+    clear.takes("--yes", _CONFIRMED)
 
     about = "Asks for the API key, or uses Colab's secret HH_API_KEY; sends from then on if the backend takes it."
     login = command("login", about, "%hh login", "%hh login --save", "%hh login --forget")

@@ -18,7 +18,7 @@ from hh_jupyter.settings import UNUSED
 
 
 class Mark(enum.Enum):
-    """What became of something official; the value is the word in the page."""
+    """How the package treats a name of the official client; the value is the word in the page."""
 
     SAME = "same"
     IGNORED = "accepted and ignored"
