@@ -16,6 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from playwright.sync_api import Request
+
 from hh_jupyter.display import hub
 from hh_jupyter.display.content import span_details
 from hh_jupyter.display.html import mime_bundle
@@ -67,6 +69,11 @@ if (!location.search.includes("static")) {{
 
 SMALL = ("bar", "agent", "one", "err", "run", "fail", "local")
 """Cells of a page that names none: all but those that are big or odd."""
+
+
+def asked_by(request: Request) -> dict[str, Any]:
+    """A message of the page; {} for other requests."""
+    return json.loads(request.post_data or "{}")  # type: ignore[no-any-return]
 
 
 class _Handler(BaseHTTPRequestHandler):

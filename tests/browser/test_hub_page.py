@@ -7,14 +7,13 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, Request, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.export_state import ExportState
-from tests.browser.harness import Harness
+from tests.browser.harness import Harness, asked_by
 from tests.browser.sample_cells import support_agent
 
 
@@ -612,11 +611,6 @@ def test_a_running_cell_is_shown_below_its_code(open_cells: Callable[..., Page],
     expect(page.locator("#first .hh-output .hh-view")).to_be_visible()
     expect(page.locator(".hh-beside")).to_have_count(0)
     expect(page.locator("#first").get_by_role("tree")).to_be_focused()
-
-
-def asked_by(request: Request) -> dict[str, Any]:
-    """A message of the page; {} for other requests."""
-    return json.loads(request.post_data or "{}")  # type: ignore[no-any-return]
 
 
 def end_run(page: Page, harness: Harness, view: CellView) -> Locator:

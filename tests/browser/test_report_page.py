@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Locator, Page, ViewportSize, expect
+from playwright.sync_api import Locator, Page, Route, ViewportSize, expect
 
 from tests.browser.accessibility import NARROW, WIDE, violations
-from tests.browser.harness import Harness
+from tests.browser.harness import Harness, asked_by
 from tests.browser.sample_reports import displayed, result
 
 pytestmark = pytest.mark.slow
@@ -242,3 +242,33 @@ def test_axe_finds_nothing(open_cells: Callable[..., Page], theme: str, size: Vi
         shown.locator(".hh-tr").nth(3).click()
         expect(shown.locator(".hh-opened .hh-bar").first).to_be_visible()
     assert violations(page) == []
+
+
+def test_rows_that_change_while_they_are_on_their_way_are_requested_again(
+    open_cells: Callable[..., Page], harness: Harness
+) -> None:
+    view, static, _ = harness.reports["result"]
+    page = open_cells("result")
+    shown = report(page)
+    held: list[Route] = []
+
+    def hold_first(route: Route) -> None:
+        if held or asked_by(route.request)["type"] != "page":
+            route.continue_()
+        else:
+            held.append(route)
+
+    def change(rows: int) -> None:
+        harness.reports["result"] = (view, static, displayed(result(size=rows))[2])
+        page.evaluate("view => window.model.tell({ type: 'changed', view }, [])", view)
+        expect(shown.locator(".hh-shown")).to_have_text(f"{rows} rows")
+
+    before = harness.reports["result"]
+    try:
+        page.route("**/message", hold_first)
+        change(20)
+        change(30)
+        held[0].continue_()
+        expect(shown.locator(".hh-tr .hh-td").nth(3)).to_be_visible(timeout=5_000)
+    finally:
+        harness.reports["result"] = before
