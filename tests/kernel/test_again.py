@@ -219,6 +219,33 @@ def test_a_running_variant_can_be_stopped(kernel: Kernel, client: str, how: str)
     assert page.run()["problem"] == ""
 
 
+OWN_ERROR = """
+class Own(openai.OpenAI):
+    def post(self, *args, **kwargs):
+        try:
+            return super().post(*args, **kwargs)
+        except BaseException as error:
+            raise RuntimeError("cannot leave the scope") from error
+"""
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_a_client_that_raises_its_own_error_when_interrupted_was_stopped(kernel: Kernel, interrupted: bool) -> None:
+    page = Page(kernel, "ask();")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        kernel.run(f"{OWN_ERROR}client = Own(base_url={url!r}, max_retries=0)")
+        number = page.ask("run", page.arguments)["number"]
+        silent.settimeout(60)
+        with silent.accept()[0]:
+            if interrupted:
+                kernel.interrupt()
+                assert page.ended(number)["problem"] == "Stopped."
+        if not interrupted:  # The connection was closed.
+            assert page.ended(number)["problem"] == "RuntimeError: cannot leave the scope"
+    kernel.run("client = openai.OpenAI()")
+
+
 def test_recordings_and_the_limit_hold_for_variants(kernel: Kernel, fake: FakeLLM) -> None:
     page = Page(kernel, "%%hh_session kept --replay auto --max-calls 2\nask();")
     assert ["replayed", ""] in page.run()["facts"]
