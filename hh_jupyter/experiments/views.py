@@ -346,7 +346,7 @@ def row_table(result: ExperimentResultSummary, detail: Detail = "full", *, live:
                 cell=lambda row: seconds_text(row.seconds)),
         column("tokens", "Tokens", lambda row: row.tokens, numeric=True, priority=4,
                 cell=lambda row: "" if row.tokens is None else f"{row.tokens:,}"),
-        column("cost", "Cost", lambda row: row.cost, numeric=True, priority=3, weight=1.2,
+        column("cost", "Cost", lambda row: row.cost, numeric=True, priority=3, weight=1.5,
                 cell=lambda row: "" if row.cost is None else fmt.usd(row.cost, estimated=result.cost_estimated)),
         column("session", "Session", lambda row: row.session_id[:SHORT_ID], priority=5, weight=0),
         column("error", "", errors_text, line=2,

@@ -32,17 +32,30 @@ def slow_tool(cell: Locator) -> None:
     cell.get_by_role("treeitem", name="Tool weather").last.click()
 
 
+def answered(cell: Locator) -> None:
+    """Select the model call that made the answer: the last one."""
+    opened(cell)
+    cell.get_by_role("treeitem", name="LLM").last.click()
+
+
 def compared(cell: Locator) -> None:
-    """Open what changed in the model call."""
-    cell.locator("summary").last.click()
+    """Show what changed in the model call."""
+    cell.get_by_role("treeitem", name="changed: LLM").click()
+
+
+def row_opened(cell: Locator) -> None:
+    """Open the second row of a result."""
+    cell.locator(".hh-tr").nth(1).click()
 
 
 PICTURES: dict[str, tuple[str, str, Callable[[Locator], None]]] = {
+    "summary": ("01_quickstart", "session", answered),
     "sessions": ("02_sessions", "named", opened),
     "libraries": ("03_libraries", "own", opened),
     "agents": ("04_agents", "run", slow_tool),
     "recordings": ("05_recordings", "second", opened),
     "comparing": ("06_comparing", "words", compared),
+    "experiment": ("07_experiments", "experiments-11", row_opened),
 }
 """Picture -> notebook, id of the cell, and what is done with its output."""
 
