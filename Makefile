@@ -1,6 +1,6 @@
 # make demo      run the quickstart notebook and write it to demo-output/
-# make test      everything a change must pass, within 15 minutes on two cores
-# make test-all  the same, the slow matrices and the demo
+# make test      what a change must pass, within 8 minutes on two cores once everything is installed
+# make test-all  everything: all tests, the demo, every version of IPython, the frameworks, the types of the front end
 # make test-latest  make test with the newest release of every package, in an environment of its own
 # make fuzz      new examples for the property tests, until one fails or MINUTES (60) are over
 # make lock      choose the newest versions that fit together and write them into the lock files
@@ -68,7 +68,7 @@ fuzz: $(VENV)/.dev-installed
 matrix: $(PAIRS:%=matrix-%)
 
 matrix-%: $(MATRIX)/%/.installed $(VENV)/.dev-installed
-	KERNEL_PYTHON=$(CURDIR)/$(MATRIX)/$*/bin/python $(PYTEST) -m "not slow" tests/kernel
+	KERNEL_PYTHON=$(CURDIR)/$(MATRIX)/$*/bin/python $(PYTEST) tests/kernel
 
 frameworks: $(FRAMEWORKS)/.installed $(VENV)/.dev-installed
 	WITH_FRAMEWORKS=1 KERNEL_PYTHON=$(CURDIR)/$(FRAMEWORKS)/bin/python $(PYTEST) tests/frameworks

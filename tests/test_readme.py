@@ -148,6 +148,7 @@ def support_agent(ticket):
 """
 
 
+@pytest.mark.slow
 def test_the_tests_that_the_page_on_testing_shows_pass(tmp_path: Path) -> None:
     codes = [one.code for one in blocks(page("testing.md"))]
     (plugin,) = [code for code in codes if "pytest_plugins" in code]

@@ -11,6 +11,7 @@ from playwright.sync_api import Page, ViewportSize, expect
 from tests.browser.accessibility import NARROW, WIDE, violations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("theme", "size"), [("", WIDE), ("#dark", WIDE), ("", NARROW)], ids=["light", "dark", "narrow"]
 )
@@ -32,6 +33,7 @@ def test_axe_finds_nothing_in_a_big_trace(open_cells: Callable[..., Page]) -> No
     assert violations(open_cells("big")) == []
 
 
+@pytest.mark.slow
 def test_axe_finds_nothing_in_the_static_output(open_cells: Callable[..., Page]) -> None:
     """What a saved notebook shows, with and without a dark page."""
     page = open_cells("agent", "err", "fail")
@@ -61,6 +63,7 @@ def test_tab_goes_through_each_part_once(open_cells: Callable[..., Page]) -> Non
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_focusable_element_keeps_shortcuts_away_by_itself(open_cells: Callable[..., Page]) -> None:
     """JupyterLab looks at the focused element only: without this, `x` cuts the cell."""
     page = open_cells("agent", "err", "fail")
@@ -70,6 +73,7 @@ def test_every_focusable_element_keeps_shortcuts_away_by_itself(open_cells: Call
     expect(page.locator(f".hh-view :is({focusable}):not([data-lm-suppress-shortcuts=true])")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_a_system_prompt_opens_by_keyboard(open_cells: Callable[..., Page]) -> None:
     """It is clamped to a line, and that line is a button."""
     page = open_cells("agent")
@@ -78,6 +82,7 @@ def test_a_system_prompt_opens_by_keyboard(open_cells: Callable[..., Page]) -> N
     expect(prompt).to_have_attribute("aria-expanded", "true")
 
 
+@pytest.mark.slow
 def test_reduced_motion_and_forced_colors(open_cells: Callable[..., Page]) -> None:
     """No animation if reduced motion is preferred; bars keep their colors in forced-colors mode."""
     page = open_cells("run")
@@ -88,6 +93,7 @@ def test_reduced_motion_and_forced_colors(open_cells: Callable[..., Page]) -> No
     expect(page.locator("[aria-selected=true][role=treeitem]")).to_have_css("outline-style", "solid")
 
 
+@pytest.mark.slow
 def test_texts_are_large_enough_to_read_and_targets_to_hit(open_cells: Callable[..., Page]) -> None:
     """Text of 11 px at least, buttons 24 px high."""
     page = open_cells("agent", "err", "one", "fail")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.harness import Harness
 
 
+@pytest.mark.slow
 def test_an_output_in_a_folded_element_is_requested_when_it_opens(cells: Page, harness: Harness) -> None:
     """A run's table has an output per row, and a long table must not request all of them."""
     view_id = "hh-folded-0b1e9a52"

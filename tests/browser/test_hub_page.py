@@ -83,6 +83,7 @@ def test_an_error_opens_at_its_origin(cells: Page) -> None:
     expect(cell(cells, "err").locator(".hh-note-caught")).to_have_text("503, retried")
 
 
+@pytest.mark.slow
 def test_the_path_of_an_error_tells_which_errors_it_became_and_who_caught_it(open_cells: Callable[..., Page]) -> None:
     page = open_cells("converted")
     shown = cell(page, "converted")
@@ -95,6 +96,7 @@ def test_the_path_of_an_error_tells_which_errors_it_became_and_who_caught_it(ope
     expect(pane).to_contain_text("no wordsRaised here, caught in ask_twice.")
 
 
+@pytest.mark.slow
 def test_a_cancelled_span_has_a_mark_of_its_own_and_is_not_red(open_cells: Callable[..., Page]) -> None:
     page = open_cells("converted")
     shown = cell(page, "converted")
@@ -108,12 +110,14 @@ def test_a_cancelled_span_has_a_mark_of_its_own_and_is_not_red(open_cells: Calla
     expect(shown.locator(".hh-failure")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_an_error_that_began_outside_of_spans_is_named_below_the_bar(open_cells: Callable[..., Page]) -> None:
     shown = cell(open_cells("outside"), "outside")
     expect(shown.locator(".hh-notices")).to_have_text("LookupError: <b>no order</b> (cell:7)")
     expect(shown.locator(".hh-bar")).to_contain_text("2 caught")
 
 
+@pytest.mark.slow
 def test_a_limit_is_in_the_bar_and_at_the_limit_the_line_that_raises_it_below(open_cells: Callable[..., Page]) -> None:
     page = open_cells("limited", "stopped")
     meter = cell(page, "limited").locator(".hh-meter")
@@ -126,6 +130,7 @@ def test_a_limit_is_in_the_bar_and_at_the_limit_the_line_that_raises_it_below(op
     expect(stopped.locator(".hh-notices button")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_replayed_calls_are_hollow_and_say_how_long_they_took(open_cells: Callable[..., Page]) -> None:
     page = open_cells("replayed", "partly")
     expect(cell(page, "replayed").locator(".hh-chip")).to_have_text("replayed, saved $0.0091")
@@ -139,6 +144,7 @@ def test_replayed_calls_are_hollow_and_say_how_long_they_took(open_cells: Callab
     assert style == "dashed"
 
 
+@pytest.mark.slow
 def test_a_refused_request_is_told_with_what_records_it_and_without_a_button_to_send(
     open_cells: Callable[..., Page],
 ) -> None:
@@ -156,6 +162,7 @@ def test_a_single_span_shows_its_messages(cells: Page) -> None:
     expect(one.locator(".hh-left")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_repeats_fold_and_open(cells: Page) -> None:
     """Twelve embeddings are one row with its own numbers; Right opens it."""
     agent = cell(cells, "agent")
@@ -223,6 +230,7 @@ def test_no_key_reaches_the_page(cells: Page) -> None:
     expect(bare).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_errors_switch_and_critical_path(cells: Page) -> None:
     """Errors leaves what failed and what leads to it; the critical path can be put away."""
     err = cell(cells, "err")
@@ -244,6 +252,7 @@ def copied(page: Page, name: str, button: str) -> str:
     return str(page.evaluate("window.copied"))
 
 
+@pytest.mark.slow
 def test_copy_json_gives_all_data_of_the_span(cells: Page) -> None:
     """Also of a single span, which has no toolbar. The clipboard where it is open to us, else a box with the text."""
     for name, span in (("one", "chat"), ("agent", "write_reply")):
@@ -256,6 +265,7 @@ def test_copy_json_gives_all_data_of_the_span(cells: Page) -> None:
     assert len(json.loads(box.input_value())) == 21
 
 
+@pytest.mark.slow
 def test_copy_gives_the_text_of_the_tab(cells: Page) -> None:
     """In full, ready to paste; not the JSON."""
     messages = copied(cells, "agent", "Copy")
@@ -272,6 +282,7 @@ def test_copy_gives_the_text_of_the_tab(cells: Page) -> None:
     assert "models.py" in error
 
 
+@pytest.mark.slow
 def test_keys_of_attributes_wrap_after_a_separator(cells: Page) -> None:
     """Beside the tree, where they are longer than their column: no word is cut in two."""
     cell(cells, "agent").get_by_role("tab", name="Attributes").click()
@@ -284,6 +295,7 @@ def test_keys_of_attributes_wrap_after_a_separator(cells: Page) -> None:
     assert max(keys.evaluate_all("keys => keys.map(key => key.clientHeight)")) > 1.5 * line
 
 
+@pytest.mark.slow
 def test_a_folded_system_prompt_shows_that_it_unfolds(cells: Page) -> None:
     """One line with the mark of whatever unfolds; a click turns the mark and shows all."""
     prompt = cell(cells, "agent").locator(".hh-role-system .hh-clamp")
@@ -298,6 +310,7 @@ def test_a_folded_system_prompt_shows_that_it_unfolds(cells: Page) -> None:
     assert unfolded["height"] > 1.5 * folded["height"]
 
 
+@pytest.mark.slow
 def test_a_notice_shows_the_command_and_its_button_sends(cells: Page) -> None:
     """Not sent: an alert with the command as text and a button that works. Local mode: no button that could not."""
     fail = cell(cells, "fail")
@@ -318,6 +331,7 @@ def test_the_view_follows_the_theme(cells: Page) -> None:
     expect(view).to_have_css("background-color", "rgb(20, 23, 28)")
 
 
+@pytest.mark.slow
 def test_an_unresponsive_kernel_brings_back_the_static_output(cells: Page) -> None:
     """A kernel that is gone: the static output comes back; when it answers after all, the view does.
 
@@ -338,6 +352,7 @@ DISCONNECT = "() => { window.model.emit('comm_live_update'); return document.que
 """What the widget manager reports of every model when a kernel is restarted; returns how many views are left."""
 
 
+@pytest.mark.slow
 def test_a_restarted_kernel_brings_back_the_static_outputs_at_once(cells: Page) -> None:
     """Without waiting for a reply that cannot come."""
     cells.evaluate("() => { window.kernel.alive = false; }")
@@ -345,12 +360,14 @@ def test_a_restarted_kernel_brings_back_the_static_outputs_at_once(cells: Page) 
     expect(cell(cells, "agent").locator(".hh-output > *").first).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_kernel_that_lives_on_after_a_disconnection_shows_its_views_again(cells: Page) -> None:
     count = cells.locator(".hh-view").count()
     assert cells.evaluate(DISCONNECT) == 0
     expect(cells.locator(".hh-view")).to_have_count(count)
 
 
+@pytest.mark.slow
 def test_a_request_that_waits_behind_a_running_cell_is_sent_again(open_cells: Callable[..., Page]) -> None:
     """The kernel's main shell is busy and holds the first request; a subshell answers the second one.
 
@@ -404,6 +421,7 @@ def test_a_new_kernel_takes_over_the_output_of_a_dead_one(cells: Page) -> None:
     expect(cell(cells, "agent").locator(".hh-output > :not(.hh-view)").first).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_a_new_kernel_takes_over_an_output_that_the_dead_one_mounts_again(cells: Page) -> None:
     """The output is updated after the new kernel's reply, and the old hub sees it first."""
     cells.evaluate("() => { window.kernel.alive = false; }")
@@ -418,6 +436,7 @@ def test_a_new_kernel_takes_over_an_output_that_the_dead_one_mounts_again(cells:
     expect(cell(cells, "agent").locator(".hh-view")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_an_unknown_output_stays_static(cells: Page) -> None:
     """The output of another kernel is requested once and then left alone."""
     add = """() => { const div = document.createElement('div'); div.className = 'hh-output'; div.id = 'other';
@@ -433,6 +452,7 @@ def test_an_unknown_output_stays_static(cells: Page) -> None:
     assert cells.evaluate(asked) == 1
 
 
+@pytest.mark.slow
 def test_an_updated_output_keeps_view_and_focus(cells: Page) -> None:
     """`update_display` replaces the output's nodes: what was open, selected and focused stays."""
     tree = cell(cells, "agent").get_by_role("tree")
@@ -480,10 +500,12 @@ def test_ten_thousand_spans_draw_few_rows(open_cells: Callable[..., Page]) -> No
     expect(selected(page, "big")).to_have_attribute("aria-label", re.compile("run_example, 508 times"))
 
 
+@pytest.mark.slow
 def test_a_small_trace_needs_no_minimap(cells: Page) -> None:
     expect(cell(cells, "agent").locator(".hh-minimap")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_the_error_chip_goes_to_the_errors(cells: Page) -> None:
     """First to the deepest one, whatever is selected."""
     err = cell(cells, "err")
@@ -492,6 +514,7 @@ def test_the_error_chip_goes_to_the_errors(cells: Page) -> None:
     expect(selected(cells, "err")).to_have_attribute("aria-label", "HTTP POST /refunds, 230 ms, error: 503")
 
 
+@pytest.mark.slow
 def test_the_list_of_keys(cells: Page) -> None:
     """`?` opens and closes it, and the focus stays where it was."""
     tree = cell(cells, "agent").get_by_role("tree")
@@ -551,6 +574,7 @@ def test_stopping_restores_the_page(cells: Page) -> None:
     assert len(cells.evaluate("window.asked")) == asked
 
 
+@pytest.mark.slow
 def test_a_cell_that_ran_again_resets_the_view(cells: Page, harness: Harness) -> None:
     """The same output with other spans: nothing of the old run is selected or kept open, unless opened by hand."""
     view = harness.by_id["hh-err"]
@@ -643,6 +667,7 @@ CAUGHT = dataclasses.replace(FAILED, raised=False)
 DONE = support_agent(5).view("hh-run", "7")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("clicks", "end", "opened"),
     [(0, FAILED, 1), (0, CAUGHT, 0), (0, DONE, 0), (1, FAILED, 1), (1, DONE, 1), (2, FAILED, 0), (3, FAILED, 1)],
@@ -659,6 +684,7 @@ def test_a_long_cell_opens_on_an_error_unless_the_user_chose(
         expect(output.locator("[aria-selected=true][role=treeitem]")).to_have_attribute("aria-label", re.compile("503"))
 
 
+@pytest.mark.slow
 def test_the_next_run_of_a_folded_cell_opens_on_its_error(running_cell: Page, harness: Harness) -> None:
     """What the user folded was the run before."""
     for _ in range(2):
@@ -715,6 +741,7 @@ def test_a_span_selected_while_it_ran_shows_its_answer(running_cell: Page, harne
     expect(output.locator(".hh-facts-line")).to_contain_text("1,836 in, 61 out")
 
 
+@pytest.mark.slow
 def test_changed_content_of_a_selected_span_is_shown(cells: Page, harness: Harness) -> None:
     """Late events, and prices that are loaded late, change neither the number nor the times of the spans."""
     one = cell(cells, "one")
@@ -732,6 +759,7 @@ def test_changed_content_of_a_selected_span_is_shown(cells: Page, harness: Harne
         harness.by_id["hh-one"], harness.details_by_span[key] = view, before
 
 
+@pytest.mark.slow
 def test_what_the_user_unfolded_stays_when_nothing_changed(cells: Page, harness: Harness) -> None:
     """The rows are sent again, and the details are the same."""
     prompt = cell(cells, "agent").locator(".hh-role-system .hh-clamp")
@@ -747,6 +775,7 @@ def test_what_the_user_unfolded_stays_when_nothing_changed(cells: Page, harness:
         harness.by_id["hh-agent"] = view
 
 
+@pytest.mark.slow
 def test_the_last_call_is_selected_and_in_sight(open_cells: Callable[..., Page]) -> None:
     """Of 50 equal calls at once, in groups of groups: their rows open, and only those."""
     page = open_cells("gathered")
@@ -764,6 +793,7 @@ def test_the_last_call_is_selected_and_in_sight(open_cells: Callable[..., Page])
     expect(selected(page, "gathered")).to_have_attribute("aria-expanded", "false")
 
 
+@pytest.mark.slow
 def test_folding_a_group_selects_it(open_cells: Callable[..., Page]) -> None:
     """The selection is never out of sight because something is folded."""
     page = open_cells("gathered")
@@ -783,6 +813,7 @@ def test_the_span_with_the_messages_is_selected(open_cells: Callable[..., Page])
     expect(cell(page, "twice").get_by_role("tabpanel")).to_contain_text("Sorry about the cracked lid.")
 
 
+@pytest.mark.slow
 def test_a_cell_running_in_two_notebooks_is_not_shown(open_cells: Callable[..., Page], harness: Harness) -> None:
     """The same code is running in two notebooks: neither shows the other's spans."""
     page = open_cells("bar")
@@ -792,6 +823,7 @@ def test_a_cell_running_in_two_notebooks_is_not_shown(open_cells: Callable[..., 
     expect(page.locator(".hh-beside")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_a_cell_whose_kernel_died_is_not_shown_as_running(open_cells: Callable[..., Page], harness: Harness) -> None:
     """No message reports its end, but the notebook no longer marks it as running."""
     page = open_cells("bar")

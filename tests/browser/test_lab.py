@@ -94,6 +94,7 @@ def restart(lab: Lab) -> None:
     )
 
 
+@pytest.mark.slow
 def test_keys_in_the_tree_do_not_touch_cells(lab: Lab) -> None:
     """Shortcuts that cut, delete, insert, convert or restart do nothing while the focus is in the view."""
     before = lab.sources()
@@ -118,6 +119,7 @@ def test_keys_in_the_tree_do_not_touch_cells(lab: Lab) -> None:
     expect(lab.page.locator(".jp-Dialog")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_the_view_searches_contents_takes_feedback_and_fills_the_screen(lab: Lab) -> None:
     """What an answer held is found; a thumb is kept as feedback; no key reaches the notebook, also in the dialog."""
     view = output(lab, 3)
@@ -143,6 +145,7 @@ def test_the_view_searches_contents_takes_feedback_and_fills_the_screen(lab: Lab
     assert lab.page.locator(".jp-Cell").count() == cells
 
 
+@pytest.mark.slow
 def test_the_theme_follows_jupyterlab(lab: Lab) -> None:
     """Switching Lab to dark switches the views at once."""
     view = output(lab, 3)

@@ -56,6 +56,7 @@ def code_cell(lab: Lab, index: int) -> Locator:
     return lab.page.locator(".jp-CodeCell").nth(index)
 
 
+@pytest.mark.slow
 def test_a_running_cell_shows_its_spans(lab: Lab) -> None:
     """Below its code after a second, growing; its output, which is not split, takes the view over as it was."""
     cell = code_cell(lab, 4)

@@ -60,6 +60,7 @@ def hints(text: str) -> list[list[str]]:
     return [shlex.split(line.partition("python -m hh_jupyter ")[2]) for line in lines]
 
 
+@pytest.mark.slow
 def test_every_command_that_an_answer_names_runs(read: Read) -> None:
     seen: set[tuple[str, ...]] = set()
     waiting = [

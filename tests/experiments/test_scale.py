@@ -93,6 +93,7 @@ class Large(dict[str, Any]):
     __hash__ = object.__hash__  # type: ignore[assignment]
 
 
+@pytest.mark.slow
 def test_rows_and_outputs_are_freed_and_the_result_stays_small() -> None:
     alive: weakref.WeakSet[Large] = weakref.WeakSet()
     most = 0

@@ -41,6 +41,7 @@ def test_the_error_of_a_handler_is_recorded_and_the_next_invocation_succeeds(bac
         assert good["attributes"][SESSION] == after != failed["attributes"][SESSION]
 
 
+@pytest.mark.slow
 def test_an_invocation_joins_the_session_whose_id_its_event_carries(backend: Backend) -> None:
     """The second invocation runs in another environment; only the id is passed on."""
     with Environment(IMMEDIATE) as first, Environment(IMMEDIATE) as second:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
+import pytest
+
 from hh_jupyter.testing import Backend
 from tests.guide.conftest import Run, source_of
 from tests.guide.received import QUESTION, SESSION, registered, sessions_by_question
@@ -13,6 +15,7 @@ from tests.guide.received import QUESTION, SESSION, registered, sessions_by_ques
 TURN = source_of("chat") + "import sys\nprint(turn(*sys.argv[1:])[1])\n"
 
 
+@pytest.mark.slow
 def test_turns_in_separate_processes_are_in_the_session_of_the_first(backend: Backend, run: Run) -> None:
     conversation = run(TURN, "first").stdout.strip()
     for question in ("second", "third"):

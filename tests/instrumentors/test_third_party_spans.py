@@ -5,12 +5,15 @@ OpenInference, OpenLLMetry and OpenTelemetry's own instrumentors, each with `tra
 
 from __future__ import annotations
 
+import pytest
+
 from tests.guide.received import SESSION
 from tests.instrumentors.conftest import Run
 
 EMBEDDING = "embedding"
 
 
+@pytest.mark.slow
 def test_each_call_is_in_the_session_in_which_it_was_made(run: Run) -> None:
     """The tracer's own session, a block's, or a created one; also for streams, tasks, and a stream read in another."""
     assert {label: span["attributes"][SESSION] for label, span in run.calls.items()} == run.sessions

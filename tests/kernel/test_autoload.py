@@ -38,6 +38,7 @@ def enabled(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_nothing_is_printed_or_global_until_something_is_traced(enabled: Path) -> None:
     with Kernel(enabled) as kernel:
         first = kernel.run("1 + 1")
@@ -50,6 +51,7 @@ def test_nothing_is_printed_or_global_until_something_is_traced(enabled: Path) -
         assert "%hh show 4" in kernel.run("%hh?").page
 
 
+@pytest.mark.slow
 def test_a_notebook_with_load_ext_runs_as_without_the_startup_file(enabled: Path) -> None:
     with Kernel(enabled) as kernel:
         loading = kernel.run("%load_ext hh_jupyter")
@@ -85,6 +87,7 @@ def test_init_makes_the_provider_global(enabled: Path) -> None:
         assert kernel.value(GLOBAL) == "TracerProvider"
 
 
+@pytest.mark.slow
 def test_a_users_own_list_of_extensions_does_not_disable_it(enabled: Path) -> None:
     profile = enabled / "ipython" / "profile_default"
     (profile / "ipython_config.py").write_text(
@@ -169,6 +172,7 @@ def test_a_kernel_starts_in_a_broken_environment(enabled: Path, environment: Pat
         assert (cell.results, cell.kinds) == (["2"], ["result"])
 
 
+@pytest.mark.slow
 def test_enable_in_an_environment_applies_to_its_kernels_only(environment: Path, tmp_path: Path) -> None:
     done = run_in(environment, tmp_path, "hh_jupyter", "enable")
     assert done.stdout.splitlines()[1].strip().startswith(str(environment / "etc" / "ipython" / "startup"))

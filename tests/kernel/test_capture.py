@@ -32,6 +32,7 @@ get_ipython().display_pub = real""",
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loading", LOADING.values(), ids=LOADING)
 def test_a_captured_load_hides_no_later_output(loading: str, tmp_path: Path, backend: Backend) -> None:
     env = {"HH_API_KEY": KEY, "HH_API_URL": backend.url, "HH_CELL_FLUSH_SECONDS": "0.01"}

@@ -66,6 +66,7 @@ def test_question_marks_show_the_help(kernel: Kernel) -> None:
     assert "Usage: %hh show [" in kernel.run("%hh show?").stdout
 
 
+@pytest.mark.slow
 def test_unloading_removes_the_completions(fresh: Kernel) -> None:
     fresh.run("%unload_ext hh_jupyter")
     assert "%hh show" not in fresh.complete("%hh sh")

@@ -53,6 +53,7 @@ def test_a_file_overrides_the_environment_and_the_command_line_the_file(tmp_path
     assert shown["batch_size"] == ("100", "default")
 
 
+@pytest.mark.slow
 def test_a_kernel_reads_files_and_command_line_and_a_reload_keeps_the_origins(tmp_path: Path) -> None:
     write_profile(tmp_path, '{"HHJupyter": {"source": "staging"}}', "ipython_config.json")
     with Kernel(tmp_path, arguments=("--HHJupyter.display=line",)) as kernel:
@@ -76,6 +77,7 @@ def test_an_invalid_value_in_a_file_is_one_line_and_the_others_apply(tmp_path: P
     assert (shown["source"][0], shown["display"]) == ("staging", ("auto", "default"))
 
 
+@pytest.mark.slow
 def test_every_change_applies_from_the_next_cell_on(start_kernel: StartKernel) -> None:
     kernel = start_kernel()
     kernel.run("%config HHJupyter.display = 'tree'")

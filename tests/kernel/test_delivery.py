@@ -38,6 +38,7 @@ def test_all_spans_of_a_cell_are_sent_before_the_next_cell(sending: Kernel, back
         assert "Sent" in cell.output.html
 
 
+@pytest.mark.slow
 def test_a_cell_session_is_registered_before_its_spans_and_an_unused_one_is_not(
     sending: Kernel, backend: Backend
 ) -> None:
@@ -55,6 +56,7 @@ def test_a_cell_session_is_registered_before_its_spans_and_an_unused_one_is_not(
     assert session["user_properties"] == {"user_id": "7"}
 
 
+@pytest.mark.slow
 def test_spans_outside_a_session_magic_belong_to_the_notebooks_session(sending: Kernel, backend: Backend) -> None:
     sending.run("span('plain')")
     sending.run("await asyncio.sleep(0)\nspan('plain')")
@@ -175,6 +177,7 @@ def spans_line(kernel: Kernel) -> str:
     return line.split(maxsplit=1)[1]
 
 
+@pytest.mark.slow
 def test_off_and_on_change_no_count(start_kernel: StartKernel, backend: Backend) -> None:
     """Neither in a cell of its own nor within one, and what waits is still sent."""
     kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.1")

@@ -130,6 +130,7 @@ def test_print_results_false_shows_neither_progress_nor_result(kernel: Kernel) -
     assert "12 spans" in cell.output.text
 
 
+@pytest.mark.slow
 def test_a_run_of_local_mode_is_sent_by_name_with_its_sessions(start_kernel: StartKernel, backend: Backend) -> None:
     kernel = start_kernel()
     kernel.run(SETUP)
@@ -153,6 +154,7 @@ def test_a_run_of_local_mode_is_sent_by_name_with_its_sessions(start_kernel: Sta
     assert len(again) == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_the_backend_rejects_is_kept_and_reported(start_kernel: StartKernel) -> None:
     kernel = start_kernel()
     kernel.run(SETUP)

@@ -51,6 +51,7 @@ def saved_outputs(made: Any) -> list[dict[str, Any]]:
     return [output for cell in made.cells for output in cell.outputs if output.output_type == "display_data"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("down")
 def test_a_traced_notebook_passes_and_saves_only_html_and_text() -> None:
     made = NotebookClient(notebook(*TRACED), timeout=60, kernel_name="python3").execute()
@@ -61,6 +62,7 @@ def test_a_traced_notebook_passes_and_saves_only_html_and_text() -> None:
     assert all(output["metadata"]["hh_jupyter"] for output in outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("down")
 def test_a_failing_cell_fails_once_and_stops_the_run() -> None:
     made = notebook(*TRACED, "%%hh_session s\nspan('three')\n1 / 0", "print('not reached')")
@@ -83,11 +85,13 @@ def run_papermill(tmp_path: Path, *cells: str) -> Any:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("down")
 def test_papermill_passes_a_traced_notebook(tmp_path: Path) -> None:
     assert len(saved_outputs(run_papermill(tmp_path, *TRACED))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("down")
 def test_papermill_fails_a_failing_one(tmp_path: Path) -> None:
     with pytest.raises(PapermillExecutionError, match="ZeroDivisionError"):
@@ -130,6 +134,7 @@ RUNNERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("down")
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_a_runner_saves_the_outputs_and_names_the_session_after_the_notebook(tmp_path: Path, runner: str) -> None:

@@ -14,6 +14,7 @@ def settle(kernel: Kernel, comms: int) -> None:
     kernel.wait_for(lambda: kernel.comms == comms, f"{kernel.comms} comms are open")
 
 
+@pytest.mark.slow
 def test_a_client_without_cell_ids_gets_no_widget(fresh: Kernel) -> None:
     fresh.run("span('a')")
     fresh.run("time.sleep(1)")
@@ -43,6 +44,7 @@ def test_running_a_cell_again_leaves_its_saved_output_unchanged(fresh: Kernel) -
     assert first.output.display_id != second.output.display_id
 
 
+@pytest.mark.slow
 def test_without_the_widget_library_only_the_static_output_is_shown(fresh: Kernel) -> None:
     fresh.run("import sys\nsys.modules['anywidget'] = None")
     cell = fresh.run("span('a')", cell_id="cell-1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hh_jupyter.testing import Backend
 from tests.kernel.driver import Kernel
 
@@ -18,6 +20,7 @@ def test_init_gives_the_kernels_tracer_its_key_and_the_spans_follow(fresh: Kerne
     assert [session["session_name"] for session in backend.sessions()] == ["mine"]
 
 
+@pytest.mark.slow
 def test_the_same_init_again_changes_nothing_and_another_key_makes_another_tracer(
     fresh: Kernel, backend: Backend
 ) -> None:
@@ -34,6 +37,7 @@ def test_the_same_init_again_changes_nothing_and_another_key_makes_another_trace
         assert [span["name"] for span in other.spans()] == ["two"]
 
 
+@pytest.mark.slow
 def test_a_wrong_setting_is_one_line(fresh: Kernel) -> None:
     failed = fresh.run("hh.HoneyHiveTracer.init(api_key=3)")
     ((name, message),) = failed.errors
@@ -57,6 +61,7 @@ def test_a_key_that_comes_later_registers_the_sessions_of_before(fresh: Kernel, 
     assert [span["attributes"]["honeyhive.session_id"] for span in backend.spans()] == [session["session_id"]]
 
 
+@pytest.mark.slow
 def test_a_wrong_key_can_be_corrected(fresh: Kernel) -> None:
     """Pending spans are sent with the valid key."""
     with Backend(statuses={"/session/start": [401]}) as refusing:
@@ -71,12 +76,14 @@ def test_a_wrong_key_can_be_corrected(fresh: Kernel) -> None:
         assert {request.headers["authorization"] for request in accepted} == {"Bearer the-right-key"}
 
 
+@pytest.mark.slow
 def test_init_without_a_key_afterwards_keeps_the_one_in_use(fresh: Kernel, backend: Backend) -> None:
     fresh.run(INIT.format(url=backend.url))
     fresh.run("span('one'); again = hh.HoneyHiveTracer.init()")
     assert fresh.run("print(again is tracer, tracer.destination is not None)").stdout.strip() == "True True"
 
 
+@pytest.mark.slow
 def test_what_a_magic_sets_beats_what_init_was_given(fresh: Kernel) -> None:
     fresh.run("hh.HoneyHiveTracer.init(display='line')")
     assert fresh.run("%hh display tree").stdout.strip() == "hh: display tree"
@@ -99,6 +106,7 @@ def test_what_a_script_set_for_the_display_holds_in_a_notebook_that_loads_later(
     assert fresh.run("%hh").stdout.count("argument") == 1
 
 
+@pytest.mark.slow
 def test_a_notebook_keeps_more_rows_than_a_script(fresh: Kernel) -> None:
     many = fresh.run("for _ in range(3_000): span('x')")
     assert "3,000 spans" in many.output.text

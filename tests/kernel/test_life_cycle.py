@@ -59,6 +59,7 @@ def test_after_unloading_functions_run_untraced_until_a_tracer_is_asked_for(fres
     assert len(cell.outputs) == (1 if again == "load" else 0)
 
 
+@pytest.mark.slow
 def test_sessions_are_known_by_name_after_a_reload_and_numbered_on(sending: Kernel) -> None:
     sending.run("span('plain')")
     sending.run("%%hh_session triage\nspan('first')")

@@ -40,6 +40,7 @@ def test_local_mode_is_reported_in_one_line(tmp_path: Path) -> None:
         assert (cell.stderr, cell.outputs, cell.reply) == ("", [], "ok")
 
 
+@pytest.mark.slow
 def test_sending_is_reported_in_one_line_without_waiting_for_the_backend(tmp_path: Path) -> None:
     with Backend(hang=("/",)) as backend:
         env = {"HH_API_KEY": KEY, "HH_API_URL": backend.url, "HH_SESSION_NAME": "refund-agent"}
@@ -81,6 +82,7 @@ def assert_each_cell_has_its_own(kernel: Kernel) -> None:
     assert "first" not in shown
 
 
+@pytest.mark.slow
 def test_a_cell_that_loads_with_a_run_of_files_is_traced_like_any_other(tmp_path: Path) -> None:
     (tmp_path / "setup.ipy").write_text(f"%load_ext hh_jupyter\n{PRELUDE}\nspan('in-setup')\n%run more.ipy\n")
     (tmp_path / "more.ipy").write_text("span('in-more')")
@@ -92,6 +94,7 @@ def test_a_cell_that_loads_with_a_run_of_files_is_traced_like_any_other(tmp_path
         assert_each_cell_has_its_own(kernel)
 
 
+@pytest.mark.slow
 def test_a_cell_whose_setup_fails_after_loading_shows_its_spans(tmp_path: Path) -> None:
     (tmp_path / "setup.ipy").write_text(f"%load_ext hh_jupyter\n{PRELUDE}\nspan('in-setup')\n1 / 0\n")
     with Kernel(tmp_path) as kernel:
@@ -101,6 +104,7 @@ def test_a_cell_whose_setup_fails_after_loading_shows_its_spans(tmp_path: Path) 
         assert_each_cell_has_its_own(kernel)
 
 
+@pytest.mark.slow
 def test_loading_after_another_file_has_run_traces_the_cell(tmp_path: Path) -> None:
     (tmp_path / "first.ipy").write_text("x = 1")
     with Kernel(tmp_path) as kernel:
@@ -119,6 +123,7 @@ def test_cells_keep_their_numbers_although_others_ran_in_the_one_that_loads(tmp_
         assert_each_cell_has_its_own(kernel)
 
 
+@pytest.mark.slow
 def test_a_silent_request_that_loads_shows_nothing_and_is_no_cell(tmp_path: Path) -> None:
     with Kernel(tmp_path) as kernel:
         silent = kernel.run(f"%load_ext hh_jupyter\n{PRELUDE}\nspan('silent')", silent=True, store_history=False)
@@ -127,6 +132,7 @@ def test_a_silent_request_that_loads_shows_nothing_and_is_no_cell(tmp_path: Path
         assert_each_cell_has_its_own(kernel)
 
 
+@pytest.mark.slow
 def test_a_startup_file_in_ipythons_syntax_can_load_and_set_a_session(tmp_path: Path) -> None:
     startup = tmp_path / "ipython" / "profile_default" / "startup"
     startup.mkdir(parents=True)
@@ -200,6 +206,7 @@ def test_a_tracer_made_before_loading_is_used_and_not_shut_down(tmp_path: Path, 
         assert len(backend.spans("theirs") + backend.spans("still-theirs")) == 2
 
 
+@pytest.mark.slow
 def test_an_invalid_configuration_value_does_not_prevent_a_reload(fresh: Kernel) -> None:
     refused = fresh.run("%config HHJupyter.display = 'purple'")
     assert "one of auto, line, tree, off" in refused.stderr
@@ -209,6 +216,7 @@ def test_an_invalid_configuration_value_does_not_prevent_a_reload(fresh: Kernel)
     assert len(fresh.run("span('still traced')").outputs) == 1
 
 
+@pytest.mark.slow
 def test_changed_variables_apply_to_the_next_cell(start_kernel: StartKernel, backend: Backend) -> None:
     kernel = start_kernel()
     kernel.run(f"import os\nos.environ |= {{'HH_API_KEY': {KEY!r}, 'HH_API_URL': {backend.url!r}}}")

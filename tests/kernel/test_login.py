@@ -60,6 +60,7 @@ def test_the_key_is_in_no_output_and_no_history(start_kernel: StartKernel, backe
     assert [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
 
 
+@pytest.mark.slow
 def test_without_a_prompt_one_line_says_what_to_do(local: Kernel) -> None:
     cell = local.run("%hh login")
     assert cell.stderr.startswith(
@@ -117,6 +118,7 @@ def test_a_saved_key_is_private_and_used_by_later_kernels_for_its_server_only(
     assert start_kernel(HH_API_URL=backend.url).run("%hh").stdout.startswith("hh: local mode")
 
 
+@pytest.mark.slow
 def test_a_saved_key_that_other_users_can_read_is_ignored(
     start_kernel: StartKernel, backend: Backend, tmp_path: Path
 ) -> None:
@@ -213,6 +215,7 @@ def test_login_asks_the_backend_once_and_says_what_it_found(
         assert re.search(r"api_key +set +%hh login", kernel.run("%hh").stdout)
 
 
+@pytest.mark.slow
 def test_login_does_not_wait_for_a_slow_name_service(start_kernel: StartKernel) -> None:
     kernel = start_kernel(HH_API_URL="http://no-such-host.example")
     kernel.run(SLOW_NAMES)
@@ -230,6 +233,7 @@ def test_where_nothing_is_sent_login_asks_nothing(
     assert backend.requests == []
 
 
+@pytest.mark.slow
 def test_the_same_key_retries_only_what_it_is_now_accepted_for(start_kernel: StartKernel, backend: Backend) -> None:
     """A key that is still rejected retries nothing, and neither does it retry what was rejected for another reason."""
     kernel = start_kernel(HH_API_URL=backend.url, HH_API_KEY=KEY)
@@ -252,6 +256,7 @@ def test_the_same_key_retries_only_what_it_is_now_accepted_for(start_kernel: Sta
     assert len(backend.spans("refused")) == 1
 
 
+@pytest.mark.slow
 def test_the_question_is_about_the_typed_key_even_if_another_one_sends_spans(
     start_kernel: StartKernel, backend: Backend
 ) -> None:
@@ -265,6 +270,7 @@ def test_the_question_is_about_the_typed_key_even_if_another_one_sends_spans(
         assert collector.requests == []
 
 
+@pytest.mark.slow
 def test_a_first_init_with_a_key_overrides_the_login(start_kernel: StartKernel, backend: Backend) -> None:
     kernel = start_kernel(HH_API_URL=backend.url)
     kernel.run("%hh login", answer=KEY)
@@ -274,6 +280,7 @@ def test_a_first_init_with_a_key_overrides_the_login(start_kernel: StartKernel, 
     assert backend.requests[-1].headers["authorization"] == f"Bearer {OTHER_KEY}"
 
 
+@pytest.mark.slow
 def test_colabs_secret_is_used_without_a_prompt(start_kernel: StartKernel, backend: Backend, tmp_path: Path) -> None:
     module = tmp_path / "google" / "colab"
     module.mkdir(parents=True)

@@ -88,6 +88,7 @@ def test_a_session_that_nbclassic_starts_has_the_name_of_the_notebook(server: Se
         assert re.search(rf"^hh: session {re.escape(name)} [0-9a-f]{{8}}$", "".join(printed), re.MULTILINE), printed
 
 
+@pytest.mark.slow
 def test_without_an_answer_of_a_server_the_name_is_the_default(tmp_path: Path) -> None:
     with Kernel(tmp_path, {"JPY_SESSION_NAME": f"{tmp_path}/", "JUPYTER_RUNTIME_DIR": str(tmp_path)}) as kernel:
         assert (

@@ -70,6 +70,7 @@ def test_without_a_prompt_one_line_names_and_counts_them_and_says_how_to_go_on(
     assert {"diary", "notes", "own"} <= set(listed(later))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["", "n", "no", "what?"])
 def test_any_answer_but_yes_changes_nothing(later: Kernel, backend: Backend, answer: str) -> None:
     for line in ("%hh send all --others", "%hh clear all --others"):
@@ -103,6 +104,7 @@ def test_after_a_yes_they_are_sent_and_can_still_be_shown_here_and_later(
         assert name in third.run(f"%hh show {session}").output.text
 
 
+@pytest.mark.slow
 def test_others_and_all_together_are_everything(later: Kernel, backend: Backend, tmp_path: Path) -> None:
     assert later.run("%hh save f.jsonl all --others").stdout.startswith("hh: 4 spans saved to f.jsonl.")
     assert later.run("%hh send all --others --yes").stdout.startswith("hh: 4 spans sent to ")
@@ -111,6 +113,7 @@ def test_others_and_all_together_are_everything(later: Kernel, backend: Backend,
     assert listed(later) == ["own"]
 
 
+@pytest.mark.slow
 def test_sessions_of_a_living_kernel_are_neither_sent_nor_deleted(start_kernel: StartKernel, backend: Backend) -> None:
     living = start_kernel()
     living.run("%%hh_session theirs\nspan('theirs')")
@@ -124,6 +127,7 @@ def test_sessions_of_a_living_kernel_are_neither_sent_nor_deleted(start_kernel: 
     assert listed(living) == ["theirs"]
 
 
+@pytest.mark.slow
 def test_clear_keeps_what_waits_for_the_key_of_an_earlier_kernel(start_kernel: StartKernel, backend: Backend) -> None:
     """This kernel adopts it, but it is not its own."""
     with Backend(refuse=True) as away:
@@ -136,6 +140,7 @@ def test_clear_keeps_what_waits_for_the_key_of_an_earlier_kernel(start_kernel: S
         assert "waiting" in listed(second)
 
 
+@pytest.mark.slow
 def test_runs_of_other_kernels_are_not_sent_with_all(start_kernel: StartKernel, backend: Backend) -> None:
     first = start_kernel()
     first.run(EVALUATION % "theirs")

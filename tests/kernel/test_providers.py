@@ -111,6 +111,7 @@ def test_a_proxy_that_is_configured_again_is_followed(kernel: Kernel) -> None:
     assert kernel.value("names(memory2)") == ["theirs", "ours"]
 
 
+@pytest.mark.slow
 def test_a_second_provider_after_theirs_is_refused_by_opentelemetry_as_ever(kernel: Kernel) -> None:
     cell = kernel.run("trace.set_tracer_provider(mine)\ntrace.set_tracer_provider(sdk()[0])")
     assert "Overriding of current TracerProvider is not allowed" in cell.stderr

@@ -53,6 +53,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLM]:
         yield server
 
 
+@pytest.mark.slow
 def test_the_example_of_the_page_runs_offline(fake: FakeLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "triage.ipynb", *TRIAGE)
     before = path.read_bytes()
@@ -143,6 +144,7 @@ def test_nothing_is_sent_and_nothing_of_the_user_is_used_whatever_the_cells_ask_
     assert os.environ["HH_API_KEY"] == "hh-key-of-the-user"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "message"),
     [

@@ -43,6 +43,7 @@ def span_counts(kernel: Kernel, view: str) -> set[str]:
     return {fact for fact in facts if "span" in fact}
 
 
+@pytest.mark.slow
 def test_a_long_cell_is_shown_while_it_runs(kernel: Kernel, tmp_path: Path) -> None:
     """Shows names of open spans and counts of ended ones; the output itself follows at the end of the cell."""
     enough = tmp_path / "enough"

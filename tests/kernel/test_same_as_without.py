@@ -162,6 +162,7 @@ def test_only_cells_with_spans_have_an_output_of_the_extension_and_only_one(with
     assert sum(without.ours) == 0
 
 
+@pytest.mark.slow
 def test_in_a_session_they_are_the_same_as_well(folder: Path) -> None:
     """Without the extension the comment is an ordinary comment."""
     plain = Run(folder / "comment", "import hh_jupyter", IN_A_SESSION)

@@ -24,6 +24,7 @@ def spans(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_save_writes_every_span_of_the_kernel_once(start_kernel: StartKernel, tmp_path: Path) -> None:
     """Although spans are both in memory and on disk."""
     kernel = start_kernel()
@@ -42,6 +43,7 @@ def test_save_writes_every_span_of_the_kernel_once(start_kernel: StartKernel, tm
     assert [entry.name for entry in tmp_path.glob(".*spans*")] == []
 
 
+@pytest.mark.slow
 def test_spans_that_were_sent_are_saved_as_well(sending: Kernel, tmp_path: Path) -> None:
     assert sending.run("span('x'); span('y')").output.text.splitlines()[0].endswith("  sent")
     assert sending.run("%hh save spans.jsonl").stdout == "hh: 2 spans saved to spans.jsonl.\n"
@@ -65,6 +67,7 @@ def test_sessions_are_saved_by_name_including_those_of_a_killed_kernel(
     assert second.run("%hh save mine.jsonl").stdout == "hh: 1 span saved to mine.jsonl.\n"
 
 
+@pytest.mark.slow
 def test_an_existing_file_is_only_replaced_with_force(local: Kernel) -> None:
     local.run("span('x')")
     local.run("import os, pathlib; os.environ['HOME'] = os.getcwd()\npathlib.Path('kept.jsonl').write_text('mine')")

@@ -32,6 +32,7 @@ def assert_back(kernel: Kernel, own: str, after: str) -> None:
         assert row_of(kernel, f"{after}-{number}").session == own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("env", "before_load", "name"),
     [
@@ -132,6 +133,7 @@ def test_a_session_created_in_a_session_cell_continues_after_it(local: Kernel, o
     assert_back(local, own, f"end-{name}")
 
 
+@pytest.mark.slow
 @KINDS
 @pytest.mark.parametrize("where", ["hh_jupyter.notebook.cells.detach", "hh_jupyter.notebook.cells.otel.get_current"])
 def test_an_interrupt_inside_the_hook_ends_the_session(start_kernel: StartKernel, where: str, wait: str) -> None:

@@ -54,6 +54,7 @@ def test_detail_includes_span_content_in_html_and_text(asking: Kernel) -> None:
     assert QUESTION not in str(cell.output.versions)
 
 
+@pytest.mark.slow
 def test_the_setting_decides_for_every_cell_and_the_text_stays_short(asking: Kernel) -> None:
     asking.run("%config HHJupyter.saved_detail = 'full'")
     output = asking.run(f"_ = ask({QUESTION!r})").output
@@ -63,6 +64,7 @@ def test_the_setting_decides_for_every_cell_and_the_text_stays_short(asking: Ker
     assert QUESTION not in str(asking.run(f"_ = ask({QUESTION!r})").output.versions)
 
 
+@pytest.mark.slow
 def test_a_secret_is_in_no_form_of_the_output(asking: Kernel) -> None:
     """Values are redacted before any display."""
     key = "sk-" + "proj-" + "4f9aQ27bXcd81LmZ0pRtUvWy3eHjKs6N"
@@ -73,6 +75,7 @@ def test_a_secret_is_in_no_form_of_the_output(asking: Kernel) -> None:
         assert key not in str(shown.output.versions) + str(cell.output.versions)
 
 
+@pytest.mark.slow
 def test_errors_shows_only_spans_in_error_and_their_ancestors(asking: Kernel) -> None:
     good, bad = asking.run(f"_ = ask({QUESTION!r})"), asking.run(f"ask({QUESTION!r}, fail=True)")
     assert asking.run(f"%hh show {good.count} --errors").stdout == f"hh: no errors in cell {good.count}, 2 spans.\n"
@@ -95,6 +98,7 @@ def test_an_exception_that_the_cell_caught_is_not_an_error_of_the_cell(asking: K
     assert "<details open>" in raised.html
 
 
+@pytest.mark.slow
 def test_saved_outputs_can_omit_the_session_link(asking: Kernel) -> None:
     with_link = asking.run("_ = ask('x')").output.html
     session = re.search(r'title="Session ([0-9a-f-]{36})"', with_link)
@@ -115,6 +119,7 @@ def test_links_only_go_to_the_configured_host(start_kernel: StartKernel) -> None
     assert re.fullmatch(r"https://app\.example/sessions/[0-9a-f-]{36}", links[0])
 
 
+@pytest.mark.slow
 def test_view_ids_are_made_of_the_cell_id(asking: Kernel) -> None:
     first, second = (asking.run("_ = ask('x')", cell_id="a1b2") for _ in range(2))
     assert first.output.metadata == second.output.metadata == {"hh_jupyter": {"view_id": "hh-a1b2"}}
@@ -142,6 +147,7 @@ def test_a_mistake_is_one_line(local: Kernel, line: str, message: str) -> None:
     assert local.run(line).stderr.startswith(f"UsageError: {message}")
 
 
+@pytest.mark.slow
 def test_the_hint_below_a_list_of_spans_shows_the_cell_or_session_that_they_are_from(asking: Kernel) -> None:
     def shown_by_the_hint(code: str) -> str:
         hint = asking.run(f"print(repr({code}))").stdout.rstrip().rpartition("%hh show ")[2]
@@ -163,6 +169,7 @@ def test_the_hint_below_a_list_of_spans_shows_the_cell_or_session_that_they_are_
     assert "first" in shown_by_the_hint("hh.spans()")
 
 
+@pytest.mark.slow
 def test_feedback_given_later_is_shown_with_its_span(asking: Kernel) -> None:
     event = "24242424-2424-4424-8424-242424242424"
     rated = asking.run(f"with hh.get_tracer().start_span('rated'): hh.enrich_span(update_event_id={event!r})")
@@ -174,6 +181,7 @@ def test_feedback_given_later_is_shown_with_its_span(asking: Kernel) -> None:
     assert "stars" not in str(rated.output.versions)
 
 
+@pytest.mark.slow
 def test_a_session_may_be_named_like_a_run_of_a_cell(fresh: Kernel) -> None:
     fresh.run("%%hh_session 99~2\nspan('odd')")
     assert "odd" in fresh.run("%hh show 99~2").output.text

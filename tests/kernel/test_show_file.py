@@ -26,6 +26,7 @@ def kernel(start_kernel: StartKernel, tmp_path: Path) -> Kernel:
     return start_kernel()
 
 
+@pytest.mark.slow
 def test_a_saved_session_shows_the_same_tree_totals_and_content_from_its_file(start_kernel: StartKernel) -> None:
     kernel = start_kernel()
     kernel.run(
@@ -61,6 +62,7 @@ def test_a_file_of_another_program_is_shown_and_its_command_for_more_works(kerne
     assert kernel.value("rows()") == []
 
 
+@pytest.mark.slow
 def test_the_page_gets_the_rows_of_a_file_and_the_details_of_a_span(kernel: Kernel) -> None:
     shown = kernel.run("%hh show trace.jsonl", cell_id="c1").output
     view_id = shown.metadata["hh_jupyter"]["view_id"]
@@ -87,6 +89,7 @@ def test_the_page_gets_the_rows_of_a_file_and_the_details_of_a_span(kernel: Kern
     assert kernel.value("span.span_id") == span.context.span_id
 
 
+@pytest.mark.slow
 def test_span_view_shows_a_file(kernel: Kernel) -> None:
     shown = kernel.run("display(hh.SpanView('trace.jsonl'))").output
     assert "read from file" in shown.text
@@ -101,6 +104,7 @@ def test_a_secret_in_a_file_is_in_no_form_of_the_output(kernel: Kernel, tmp_path
     assert key not in str(shown.versions)
 
 
+@pytest.mark.slow
 def test_a_name_is_a_session_unless_it_looks_like_a_path(kernel: Kernel) -> None:
     kernel.run("%%hh_session chat\nspan('in the session')")
     kernel.run("%%hh_session a/b\nspan('with a slash')")
@@ -112,6 +116,7 @@ def test_a_name_is_a_session_unless_it_looks_like_a_path(kernel: Kernel) -> None
         assert f"file {name}" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -129,6 +134,7 @@ def test_a_mistake_is_one_line(kernel: Kernel, line: str, message: str, tmp_path
     assert kernel.run(f"%hh show {line}").stderr == f"UsageError: %hh show: {message}\n"
 
 
+@pytest.mark.slow
 def test_tab_completes_files_and_the_folders_on_the_way(kernel: Kernel, tmp_path: Path) -> None:
     (tmp_path / "traces" / "day.jsonl.gz").touch()
     (tmp_path / "trace.py").touch()

@@ -11,6 +11,7 @@ STATIC = {"text/html", "text/plain"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
+@pytest.mark.slow
 def test_it_is_displayed_as_static_text_and_html(fresh: Kernel) -> None:
     """The hub shows the widget in their place; a file without a kernel has no widget that cannot be shown."""
     cell = fresh.run("span('a'), span('b')", cell_id="cell-1")
@@ -31,6 +32,7 @@ def test_it_is_displayed_as_static_text_and_html(fresh: Kernel) -> None:
 BOX = "box = ipywidgets.VBox([ipywidgets.Label('x'), ipywidgets.HBox([hh.SpanView('last'), hh.SpanView('all')])])\nbox"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell_id", ["cell-2", None], ids=["notebook", "headless"])
 def test_a_layout_around_it_is_displayed_as_static_text_and_html(fresh: Kernel, cell_id: str | None) -> None:
     """Each view in it, one below the other. Other layouts are displayed as ever."""
@@ -46,6 +48,7 @@ def test_a_layout_around_it_is_displayed_as_static_text_and_html(fresh: Kernel, 
     assert set(fresh.run("box", cell_id=cell_id).results_data[0]) == {WIDGET, "text/plain"}
 
 
+@pytest.mark.slow
 def test_a_front_end_without_the_hub_gets_the_widgets_too(fresh: Kernel) -> None:
     """VS Code has each output in a place of its own; it names cells by a URL."""
     fresh.run("import ipywidgets\nspan('a')", cell_id="vscode-notebook-cell:/a.ipynb#W1")
@@ -54,6 +57,7 @@ def test_a_front_end_without_the_hub_gets_the_widgets_too(fresh: Kernel) -> None
         assert set(shown) == {*STATIC, WIDGET}
 
 
+@pytest.mark.slow
 def test_a_headless_run_gets_no_widget(fresh: Kernel) -> None:
     """A runner saves the state of every widget in the notebook."""
     fresh.run("span('a')")
@@ -89,6 +93,7 @@ def test_its_page_gets_rows_details_and_notifications_of_changes(fresh: Kernel) 
     assert fresh.value("ask(type='rows', view=view.view_id, have=None)['header']['names']") == ["a", "late"]
 
 
+@pytest.mark.slow
 def test_it_takes_sessions_all_and_a_layout(fresh: Kernel) -> None:
     fresh.run("%%hh_session triage\nspan('a')")
     fresh.run("import ipywidgets")
@@ -112,6 +117,7 @@ def test_an_error_lists_what_can_be_shown(local: Kernel, code: str, message: str
     assert message.startswith(message)
 
 
+@pytest.mark.slow
 def test_without_the_extension_the_error_says_how_to_load_it(fresh: Kernel) -> None:
     fresh.run("%unload_ext hh_jupyter")
     assert fresh.run("hh.SpanView()").errors == [
@@ -119,6 +125,7 @@ def test_without_the_extension_the_error_says_how_to_load_it(fresh: Kernel) -> N
     ]
 
 
+@pytest.mark.slow
 def test_without_the_widget_library_the_error_says_what_to_install(fresh: Kernel) -> None:
     fresh.run("import sys\nsys.modules['anywidget'] = None")
     ((name, message),) = fresh.run("hh.SpanView()").errors

@@ -52,6 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
         yield kernel
 
 
+@pytest.mark.slow
 def test_the_table_lists_every_session_of_this_kernel_the_newest_last(made: Kernel) -> None:
     lines = made.run("%hh sessions").stdout.splitlines()
     assert lines[0].split() == ["session", "id", "spans", "last", "span", "where", "kernel"]
@@ -90,6 +91,7 @@ def test_a_session_is_shown_by_its_id_or_the_beginning_of_it_and_the_output_says
 DIGITS = "91312377-0000-4000-8000-000000000001"
 
 
+@pytest.mark.slow
 def test_every_place_that_takes_a_session_takes_the_same_words(fresh: Kernel, tmp_path: Path) -> None:
     fresh.run(f"%%hh_session 'two words' --id {DIGITS}\nspan('first')")
     fresh.run("%%hh_session 'two words'\nspan('second')")
@@ -110,6 +112,7 @@ def test_every_place_that_takes_a_session_takes_the_same_words(fresh: Kernel, tm
     assert hint in str(fresh.run("hh.spans(session='two wrods')").errors)
 
 
+@pytest.mark.slow
 def test_an_id_of_digits_is_shown_and_no_name_is_taken_for_a_cell_silently(fresh: Kernel) -> None:
     fresh.run(f"%%hh_session digits --id {DIGITS}\nspan('of digits')")
     for typed in ("91312377", "9131", DIGITS):
@@ -209,6 +212,7 @@ def test_a_new_kernel_shows_the_sessions_of_a_killed_one_and_sends_only_those_th
     assert second.run("%hh send private --yes").stdout.startswith("hh: 1 span of private sent to ")
 
 
+@pytest.mark.slow
 def test_feedback_given_after_a_span_is_on_disk_with_it_for_a_later_kernel(start_kernel: StartKernel) -> None:
     event = "24242424-2424-4424-8424-242424242424"
     first = start_kernel()
@@ -239,6 +243,7 @@ def test_a_session_of_local_mode_is_sent_by_name_and_its_output_shows_it(
     assert kernel.run("%hh send all").stdout == "hh: nothing to send.\n"
 
 
+@pytest.mark.slow
 def test_send_reports_what_is_waiting_and_why_and_sends_it_when_it_can(start_kernel: StartKernel) -> None:
     with Backend(refuse=True) as backend:
         kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.1")
@@ -268,6 +273,7 @@ def test_send_retries_rejected_spans(sending: Kernel, backend: Backend) -> None:
     assert len(backend.spans("refused")) == 1
 
 
+@pytest.mark.slow
 def test_status_and_send_report_a_rejected_session_start(sending: Kernel, backend: Backend) -> None:
     backend.force({SESSION_START: [400] * 50})
     sending.run("%%hh_session unlucky\nspan('x')")
@@ -275,6 +281,7 @@ def test_status_and_send_report_a_rejected_session_start(sending: Kernel, backen
     assert sending.run("%hh send").stdout.startswith("hh: 1 request (session start, update or event) rejected: ")
 
 
+@pytest.mark.slow
 def test_clear_deletes_the_spans_on_disk_of_one_session_or_of_all(start_kernel: StartKernel) -> None:
     first = start_kernel()
     first.run("%%hh_session one\nspan('a')")
@@ -303,6 +310,7 @@ def test_without_the_spool_sessions_of_this_kernel_are_listed_and_shown(
     assert "nothing (spool is off)" in kernel.run("%hh").stdout
 
 
+@pytest.mark.slow
 def test_a_session_continued_after_the_login_is_sent_in_part_until_it_is_named(
     start_kernel: StartKernel, backend: Backend
 ) -> None:
@@ -349,6 +357,7 @@ def test_status_reports_an_unusable_spool_folder_and_nothing_fails(
     assert "no copy on disk: " in usage_error(kernel, "%hh send one")
 
 
+@pytest.mark.slow
 def test_sessions_that_share_a_cell_have_their_own_export_states(start_kernel: StartKernel, backend: Backend) -> None:
     """Sessions that user code created are included."""
     kernel = start_kernel(HH_API_URL=backend.url)
@@ -365,6 +374,7 @@ def test_sessions_that_share_a_cell_have_their_own_export_states(start_kernel: S
     assert ("1 of 2 sent" in shown, "session two " in shown) == (True, True)
 
 
+@pytest.mark.slow
 def test_the_view_of_a_session_changes_to_sent_once_it_is_sent(start_kernel: StartKernel) -> None:
     """Its spans do not change, but its export state does."""
     with Backend(refuse=True) as backend:
@@ -378,6 +388,7 @@ def test_the_view_of_a_session_changes_to_sent_once_it_is_sent(start_kernel: Sta
         kernel.wait_for(lambda: all("Sent" in cell.output.html for cell in both), "the output is not updated")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behaviour", [{"refuse": True}, {"statuses": {"/opentelemetry": [400]}}], ids=["out", "400"])
 @pytest.mark.parametrize("line", ["%hh clear private", "%hh clear all"])
 def test_what_was_deleted_is_not_sent_later(start_kernel: StartKernel, behaviour: dict[str, Any], line: str) -> None:
@@ -405,6 +416,7 @@ def updates(backend: Backend) -> list[Any]:
     return [request.body["feedback"] for request in backend.requests if request.method == "PUT"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restarted", [False, True])
 def test_feedback_on_a_span_is_sent_with_its_session(
     start_kernel: StartKernel, backend: Backend, *, restarted: bool

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from hh_jupyter.testing import Backend
 from tests.kernel.conftest import KEY, StartKernel
 
@@ -26,6 +28,7 @@ def test_the_next_kernel_sends_what_a_killed_one_could_not(start_kernel: StartKe
         assert order[0] == "/session/start"
 
 
+@pytest.mark.slow
 def test_without_a_spool_the_output_says_that_spans_are_kept_in_the_kernel(start_kernel: StartKernel) -> None:
     with Backend(refuse=True) as backend:
         kernel = start_kernel(HH_API_KEY=KEY, HH_API_URL=backend.url, HH_CELL_FLUSH_SECONDS="0.1", HH_SPOOL="off")

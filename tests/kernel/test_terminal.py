@@ -43,6 +43,7 @@ def run(
     return done
 
 
+@pytest.mark.slow
 def test_one_line_when_all_is_well(tmp_path: Path) -> None:
     printed = ipython(tmp_path, "%load_ext hh_jupyter", PRELUDE, "span('well')")
     (line,) = [line for line in printed.splitlines() if "✓ well" in line]
@@ -51,11 +52,13 @@ def test_one_line_when_all_is_well(tmp_path: Path) -> None:
     assert "<div" not in printed
 
 
+@pytest.mark.slow
 def test_ascii_where_the_stream_does_not_support_unicode(tmp_path: Path) -> None:
     printed = ipython(tmp_path, "%load_ext hh_jupyter", PRELUDE, "span('plain')", PYTHONIOENCODING="ascii")
     assert "ok plain" in printed
 
 
+@pytest.mark.slow
 def test_the_tree_is_printed_on_request(tmp_path: Path) -> None:
     printed = ipython(tmp_path, "%load_ext hh_jupyter", PRELUDE, "span('a'), span('b')", "%hh show")
     assert printed.count("2 spans") == 2
@@ -75,6 +78,7 @@ def test_session_cells_and_unloading_work_in_a_terminal(tmp_path: Path) -> None:
     assert "local mode" in printed
 
 
+@pytest.mark.slow
 def test_evaluate_shares_locks_with_cells_that_await(tmp_path: Path) -> None:
     printed = ipython(
         tmp_path,
@@ -96,6 +100,7 @@ LOADED = "hh: local mode, nothing leaves this machine. %hh login to send. %hh? f
 WORK = "import hh_jupyter as hh\n\n@hh.trace\ndef work(): return 1\n\n"
 
 
+@pytest.mark.slow
 def test_ipython_c_ends_with_the_summary_line(tmp_path: Path) -> None:
     done = run(tmp_path, "-c", f"%load_ext hh_jupyter\n{WORK}work()\nprint('done')")
     first, second, line = done.stdout.splitlines()[:3]
@@ -105,12 +110,14 @@ def test_ipython_c_ends_with_the_summary_line(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_ipython_c_that_fails_prints_the_tree_and_keeps_its_exit_code(tmp_path: Path) -> None:
     done = run(tmp_path, "--ext", "hh_jupyter", "-c", f"{WORK}work(); 1 / 0", code=1)
     assert done.stdout.count("ZeroDivisionError") >= 1
     assert [line for line in done.stdout.splitlines() if " work " in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nightly.py", "nightly.ipy"])
 def test_a_script_prints_only_its_own_output_and_its_spans_are_sent(
     tmp_path: Path, backend: Backend, name: str
@@ -125,6 +132,7 @@ def test_a_script_prints_only_its_own_output_and_its_spans_are_sent(
     assert [session["session_name"] for session in backend.sessions()] == ["nightly"]
 
 
+@pytest.mark.slow
 def test_a_notebook_converted_to_a_script_has_its_sessions(tmp_path: Path) -> None:
     cells = (
         "get_ipython().run_line_magic('load_ext', 'hh_jupyter')",
@@ -156,12 +164,14 @@ def test_a_notebook_converted_to_a_script_has_its_sessions(tmp_path: Path) -> No
     assert "not reached" not in printed.splitlines()
 
 
+@pytest.mark.slow
 def test_the_code_of_a_call_is_printed_where_the_prompt_takes_no_default(tmp_path: Path) -> None:
     find = "@hh.trace(event_type='tool')\ndef find(id): return id"
     printed = ipython(tmp_path, "%load_ext hh_jupyter", PRELUDE, find, "find('7')", "%hh edit find")
     assert "# The same call again:\nfind(\n    id='7',\n)" in printed
 
 
+@pytest.mark.slow
 def test_found_texts_are_printed_also_to_a_stream_without_unicode(tmp_path: Path) -> None:
     cells = ("%load_ext hh_jupyter", PRELUDE, "span('late parcel')", "%hh find PARCEL")
     assert "late «parcel»" in ipython(tmp_path, *cells)
@@ -193,6 +203,7 @@ def test_calls_are_replayed_in_a_terminal_and_listed_under_its_name(tmp_path: Pa
     assert re.search(r"recordings/ipython.jsonl +1 .* 1\n", printed)
 
 
+@pytest.mark.slow
 def test_what_changed_since_the_run_before_is_printed(tmp_path: Path) -> None:
     call = "with hh.get_tracer().start_span('ask', attributes={'honeyhive_inputs.q': %r}): pass"
     cells = [f"%%hh_session refund\n{call % question}" for question in ("one", "two")]

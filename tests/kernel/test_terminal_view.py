@@ -68,10 +68,12 @@ def summary_of(printed: str, name: str) -> str:
     return re.sub(r"^.*In \[\d+\]: ", "", line)
 
 
+@pytest.mark.slow
 def test_terminals_get_colours(tmp_path: Path) -> None:
     assert COLOUR.search(summary_of(in_terminal(tmp_path, "span('well')"), "well"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "env"), [((), {"NO_COLOR": "1"}), (("--colors=NoColor",), {})], ids=["NO_COLOR", "--colors=NoColor"]
 )
@@ -92,17 +94,20 @@ def test_an_error_is_printed_with_its_path_its_line_and_the_tree(tmp_path: Path)
     assert re.search(r"inputs and outputs: %hh show \d+ --detail full", printed)
 
 
+@pytest.mark.slow
 def test_a_notice_is_printed_once(tmp_path: Path) -> None:
     printed = in_terminal(tmp_path, "span('one')", "span('two')")
     assert printed.count("Nothing leaves this machine.") == 1
 
 
+@pytest.mark.slow
 def test_narrow_terminals_get_no_bars(tmp_path: Path) -> None:
     printed = COLOUR.sub("", in_terminal(tmp_path, "agent(7)", columns=70))
     assert "✗     pay" in printed
     assert "━" not in printed
 
 
+@pytest.mark.slow
 def test_span_content_is_printed_on_request(tmp_path: Path) -> None:
     printed = COLOUR.sub("", in_terminal(tmp_path, "agent('order ' + '48213')", "%hh show --detail full"))
     before, asked, shown = printed.partition("Error: agent")
@@ -111,6 +116,7 @@ def test_span_content_is_printed_on_request(tmp_path: Path) -> None:
     assert 'input\n    {"order": "order 48213"}' in shown
 
 
+@pytest.mark.slow
 def test_ascii_with_colour_where_the_stream_does_not_support_unicode(tmp_path: Path) -> None:
     printed = COLOUR.sub("", in_terminal(tmp_path, "agent(7)", env={"PYTHONIOENCODING": "ascii"}))
     assert "x agent" in printed
@@ -118,6 +124,7 @@ def test_ascii_with_colour_where_the_stream_does_not_support_unicode(tmp_path: P
     assert "==" in printed
 
 
+@pytest.mark.slow
 def test_a_terminal_has_the_same_limit(tmp_path: Path) -> None:
     call = "client.chat.completions.create(model='gpt-4o', messages=[{'role': 'user', 'content': 'Hello'}]);"
     lines = ("import openai", "%hh instrument openai", "client = openai.OpenAI()", "%hh_session batch --max-calls 1")

@@ -73,6 +73,7 @@ def define(kernel: Kernel, decorator: str, class_decorator: str) -> None:
     kernel.run(DEFINED.replace("{decorator}", decorator).replace("{class_decorator}", class_decorator))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("xmode", ["Context", "Verbose"])
 def test_tracebacks_are_the_same_as_without_decorators(fresh: Kernel, xmode: str) -> None:
     fresh.run(f"same = lambda function: function\n%xmode {xmode}")

@@ -77,6 +77,7 @@ def test_a_saved_output_has_previews_only_if_content_is_to_be_saved(traced: Kern
     assert "city=Oslo days=3" not in saved.text
 
 
+@pytest.mark.slow
 def test_feedback_reaches_the_backend(sending: Kernel, backend: Backend) -> None:
     sending.run(WEATHER)
     cell = sending.run("_ = plan('Will it hail?')").count

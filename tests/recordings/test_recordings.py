@@ -726,6 +726,7 @@ with hh_jupyter.recording(path) as recorder:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_once_the_requests_go_out_and_no_line_is_half_written(fake: FakeAPIs, path: Path) -> None:
     command = [sys.executable, "-c", FULL_DISK, str(path), f"{fake.url}/v1"]
     done = subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True, timeout=100, check=True)

@@ -156,6 +156,7 @@ def test_spans_that_ended_before_the_block_are_not_captured() -> None:
         assert len(spans) == 0
 
 
+@pytest.mark.slow
 def test_captured_spans_that_are_no_longer_used_are_freed() -> None:
     with capture_spans() as spans:
         search("a")
