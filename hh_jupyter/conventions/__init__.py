@@ -249,13 +249,16 @@ _GENERIC_NAMES: Final = {
 
 
 def readable_name(name: str, attributes: Mapping[str, Any]) -> str:
-    """The display name of a span: its own name, unless that is a template or common to all tools or agents.
+    """The name of a span in displays and queries: its own, unless that is a template or common to all tools or agents.
+
+    A function of the notebook itself is `search`, not `__main__.search`. The wire keeps the name that the span has.
 
     Args:
         name: of the span.
         attributes: of the span, redacted.
     """
     name_keys = _GENERIC_NAMES.get(name)
+    name = name.removeprefix("__main__.")
     if name_keys is None and "{" not in name:
         return name
     found = attributes.get(_MESSAGE) or (first_of(attributes, name_keys) if name_keys else None)

@@ -51,7 +51,7 @@ def call_code(record: SpanRecord, details: SpanDetails, names: Names | None = No
 
 def _tool_code(record: SpanRecord, call: SpanContent, values: _Values) -> str:
     name = record.facts.tool_name or call.tool_name or record.name
-    parts = name.removeprefix("__main__.").split(".")
+    parts = name.split(".")
     if not all(map(_is_name, parts)):
         return f"# The arguments of the tool:\narguments = {values.code(call.input)}" if call.input is not None else ""
     module = next((found for n in range(len(parts) - 1, 0, -1) if (found := ".".join(parts[:n])) in sys.modules), None)

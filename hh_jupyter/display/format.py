@@ -10,11 +10,8 @@ NAME_LENGTH = 60
 
 
 def span_name(name: str) -> str:
-    """Return a span's name as all displays show it, without the module `__main__` of notebook functions.
-
-    `conventions.readable_name` chooses the name itself, when the record is made.
-    """
-    return clean(name.removeprefix("__main__."), NAME_LENGTH) or "(no name)"
+    """Return a record's name as all displays show it; `conventions.readable_name` has chosen it."""
+    return clean(name, NAME_LENGTH) or "(no name)"
 
 
 def duration(nanoseconds: int) -> str:

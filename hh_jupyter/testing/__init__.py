@@ -1,8 +1,8 @@
 """A test kit for traced code: capture its spans, run a notebook as a test, or send to a stand-in for the backend::
 
     with capture_spans() as spans:
-        answer("What is OTLP?")
-    assert [span.name for span in spans] == ["search", "answer"]
+        support.answer("What is OTLP?")
+    assert [span.name for span in spans] == ["support.search", "support.answer"]
 
 `run_notebook("triage.ipynb")` runs a notebook offline, from recordings, and returns its spans. The pytest fixtures
 `hh_spans` and `hh_recording` are in `hh_jupyter.testing.fixtures`.

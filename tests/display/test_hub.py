@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from hh_jupyter.display import html, text
 from hh_jupyter.display import hub as hub_module
 from hh_jupyter.display.columns import encode_rows
 from hh_jupyter.display.content import read_stack, span_details
@@ -26,7 +25,6 @@ from hh_jupyter.records import prices
 from hh_jupyter.records.record import RecordedEvent, SpanDetails, record_of
 from tests.browser.sample_cells import SESSION, STACK, long_chat, one_call, support_agent
 from tests.display.views import view as view_of
-from tests.records.builders import agent_rows
 from tests.spans import RECORDINGS, recorded
 
 
@@ -316,15 +314,6 @@ def test_details_are_json_whatever_a_span_holds() -> None:
     assert len(text) < 200_000
     assert str(2**60) in text
     assert "1,000,000 characters" in text
-
-
-def test_functions_of_the_notebook_are_named_without_their_module() -> None:
-    """In the page's rows, as in the other displays."""
-    named = [replace(row, name=f"__main__.{row.name}") for row in agent_rows(failing=True)]
-    shown = view_of(named, raised=True)
-    everything = repr(encode_rows(shown)) + text.render(shown) + html.render(shown)
-    assert "issue_refund" in everything
-    assert "__main__" not in everything
 
 
 def test_the_page_asks_for_previews_hits_and_gives_feedback() -> None:

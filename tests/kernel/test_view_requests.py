@@ -62,10 +62,10 @@ def test_rows_search_and_feedback_of_a_cell(traced: Kernel) -> None:
     assert ask(traced, cell, "'search', text='oslo'") == {"hits": {"plan": 1, "get_weather": 1}, "left": 0}
     assert ask(traced, cell, "'feedback', span='get_weather', given={'ok': False, 'note': 'no hail'}") == ""
     assert ask(traced, cell, "'search', text='no hail'") == {"hits": {"get_weather": 1}, "left": 0}
-    assert traced.value("[span.name for span in hh.spans(feedback={'ok': False})]") == ["__main__.get_weather"]
+    assert traced.value("[span.name for span in hh.spans(feedback={'ok': False})]") == ["get_weather"]
     assert ask(traced, cell, "'feedback', span='get_weather', given={'ok': None}") == ""
     assert traced.value("[span.name for span in hh.spans(feedback='ok')]") == []
-    assert traced.value("[span.name for span in hh.spans(feedback='note')]") == ["__main__.get_weather"]
+    assert traced.value("[span.name for span in hh.spans(feedback='note')]") == ["get_weather"]
 
 
 def test_a_saved_output_has_previews_only_if_content_is_to_be_saved(traced: Kernel) -> None:
@@ -85,5 +85,5 @@ def test_feedback_reaches_the_backend(sending: Kernel, backend: Backend) -> None
     sending.run("hh.get_tracer().force_flush()")
     created = [request.body["event"] for request in backend.requests if request.path.endswith("/events")]
     assert [(one["event_name"], one["feedback"], one["metadata"]["span"]) for one in created] == [
-        ("feedback", {"ok": True}, "__main__.plan")
+        ("feedback", {"ok": True}, "plan")
     ]

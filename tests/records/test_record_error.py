@@ -51,6 +51,13 @@ def test_a_successful_span_has_no_error() -> None:
     assert (record_of(handled).status, record_of(handled).error) == ("ok", None)
 
 
+def test_a_function_of_the_notebook_is_named_without_its_module() -> None:
+    """As evaluators, queries and displays see it; the wire keeps the name."""
+    names = [record_of(span).name for span in recorded("honeyhive-sdk-mixed.json")]
+    assert "broken" in names
+    assert not [name for name in names if "__main__" in name]
+
+
 def test_a_row_keeps_ids_times_and_session() -> None:
     span = next(s for s in recorded("honeyhive-sdk-mixed.json") if s.name == "ChatCompletion")
     row = record_of(span, cell="7")
