@@ -8,6 +8,7 @@ together for the triggers of the rules. A key that is itself a secret, as in `{"
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,10 +30,14 @@ from hh_jupyter.token_forms import TOKENS, any_in, grouped
 
 _SHORTEST: Final = 8  # Characters; no built-in value rule matches less.
 _NAMESPACE: Final = "honeyhive_"
+_USER_VALUES: Final = ("honeyhive_inputs", "honeyhive_outputs", "honeyhive_metadata", "honeyhive_user_properties")
+"""Beginnings of the attributes whose numbers are the user's; other numbers are tokens, times and settings."""
+
 _CLEAN_LENGTH: Final = 64
 _CACHE_SIZE: Final = 4096
 _SHARED: Final = ("@", "key", "token", "pass", "sig", "auth", "cookie", "private", "acc")  # In many triggers.
 _SEQUENCES: Final = (tuple, list)
+_NUMBERS: Final = (int, float)
 _FILE_LENGTH: Final = 8_192
 """Characters of base64 from which on it counts as an image or another file; secrets are shorter."""
 
@@ -58,8 +63,8 @@ class Redactor:
 
     Args:
         enabled: False replaces only `secrets`.
-        keys: additional names of keys with secret values; case, `-` and `_` do not matter.
-        patterns: regular expressions of additional secret values.
+        keys: additional names of keys whose texts and numbers are secret; case, `-` and `_` do not matter.
+        patterns: regular expressions of additional secrets in texts, and in numbers of inputs, outputs and metadata.
         environ: environment with secret-named variables, read once; `os.environ` by default.
         secrets: additional values to hide everywhere, such as the API key in use.
     """
@@ -74,6 +79,8 @@ class Redactor:
         secrets: Iterable[str] = (),
     ) -> None:
         self._custom_keys = {normalized_key(key): key for key in keys} if enabled else {}
+        self._custom_rules = frozenset(self._custom_keys.values())
+        self._checks_numbers = bool(patterns) and enabled
         self._checks_keys = enabled
         rules = [*RULES, *custom_key_rules(keys)] if enabled else []
         known = {"secret": [value for value in secrets if value]}
@@ -109,8 +116,11 @@ class Redactor:
                 rule = self._remember_key(key)
             if rule and not isinstance(rule, str):
                 rule, names[key] = rule
-            if rule and (redacted := redact_by_key(rule, value)) is not value:
+            if rule and (redacted := self._by_key(rule, value)) is not value:
                 result[key] = redacted
+                changed += 1
+            elif self._checks_numbers and key.startswith(_USER_VALUES) and (found := self._number(value)) is not value:
+                result[key] = found
                 changed += 1
             elif type(value) is str:
                 if len(value) >= _FILE_LENGTH:
@@ -121,6 +131,19 @@ class Redactor:
             elif type(value) in _SEQUENCES and any(type(part) is str for part in value):
                 texts.append((key, value, "\n".join(map(str, value))))
         return changed + (self._by_value(result, texts) if texts else 0), names
+
+    def _by_key(self, rule: str, value: Any) -> Any:
+        return redact_by_key(rule, value, numbers=rule in self._custom_rules)
+
+    def _number(self, value: Any) -> Any:
+        """A number, or a sequence of numbers, without secrets; the value itself if it is something else or has none."""
+        if type(value) in _SEQUENCES and value and type(value[0]) in _NUMBERS:
+            parts = [self._number(part) for part in value]
+            return value if all(map(operator.is_, parts, value)) else type(value)(map(str, parts))
+        if type(value) not in _NUMBERS:
+            return value
+        text, found = self.text(str(value))
+        return text if found else value
 
     def document(self, value: Any) -> Any:
         """Nested plain data without secrets; keys are checked at every level."""
@@ -141,7 +164,7 @@ class Redactor:
             rule = self._remember_key(key)
             if not isinstance(rule, str):
                 rule, names[key] = rule
-            found[key] = self.document(redact_by_key(rule, item) if rule else item)
+            found[key] = self.document(self._by_key(rule, item) if rule else item)
         return _renamed(found, names) if names else found
 
     def text(self, text: str) -> tuple[str, int]:

@@ -8,6 +8,7 @@ prompts are long and may be crafted to be slow. Text may have been cut, so a sec
 from __future__ import annotations
 
 import json
+import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -177,19 +178,26 @@ def normalized_key(key: str) -> str:
     return _CAMEL.sub("_", key).replace("-", "_").replace(" ", "_").lower()
 
 
-def redact_by_key(rule: str, value: Any) -> Any:
-    """The replacement of a value under a key with this rule; the value itself if it is harmless."""
+def redact_by_key(rule: str, value: Any, *, numbers: bool = False) -> Any:
+    """The replacement of a value under a key with this rule; the value itself if it is harmless.
+
+    Args:
+        rule: name of the rule that the key has.
+        value: of an attribute, or of an object in a document.
+        numbers: whether numbers are secrets, too. Otherwise only numeric passwords are: under other keys, a number is
+            a count or a length.
+    """
     if isinstance(value, str):
         if value.lower() in _HARMLESS or value.startswith(REDACTED) or not rule:
             return value
         if rule == "token?" and not _LOOKS_SECRET.fullmatch(value):
             return value
         return f"{REDACTED}{rule.rstrip('?')}]"
-    if isinstance(value, (tuple, list)) and any(redact_by_key(rule, part) is not part for part in value):
-        return type(value)(redact_by_key(rule, part) for part in value)
-    # A number under such a key is a count or a length, unless it is a numeric password.
-    if rule == "password" and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return "[redacted: password]"
+    if isinstance(value, (tuple, list)):
+        parts = [redact_by_key(rule, part, numbers=numbers) for part in value]
+        return value if all(map(operator.is_, parts, value)) else type(value)(parts)
+    if (numbers or rule == "password") and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{REDACTED}{rule}]"
     return value
 
 
@@ -222,10 +230,15 @@ def _beginning(value: str) -> str:
 
 
 def custom_key_rules(keys: Iterable[str]) -> list[SecretRule]:
-    """Rules for text under the user's own key names in JSON text."""
-    keys = tuple(keys)
-    if not keys:
+    """Rules for texts, numbers and lists of them under the user's own key names in JSON text."""
+    words = [normalized_key(key).split("_") for key in keys]
+    if not words:
         return []
-    names = "|".join(map(re.escape, keys))
-    patterns = (rf"{q}(?P<key>(?i:{names}))(?P=q)\s*:\s*(?P=q)(?P<secret>{quoted})(?P=q)" for q, quoted in _QUOTES)
-    return [SecretRule("", tuple(key.lower() for key in keys), pattern) for pattern in patterns]
+    names = "|".join("[-_ ]?".join(map(re.escape, parts)) for parts in words)
+    patterns = (
+        rf"{q}(?P<key>(?i:{names}))(?P=q)\s*:\s*"
+        rf"(?:(?P=q)(?P<secret>{quoted})(?P=q)|(?P<whole>\[[^\[\]{{}}]*\]|-?[0-9][0-9.eE+-]*))"
+        for q, quoted in _QUOTES
+    )
+    triggers = tuple(max(parts, key=len) for parts in words)
+    return [SecretRule("", triggers, pattern) for pattern in patterns]

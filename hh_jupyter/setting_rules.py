@@ -175,7 +175,10 @@ def _pattern_list(text: str) -> Any:
     return [found if isinstance(found, str) else text]
 
 
-def _comma_list(text: str) -> tuple[str, ...]:
+def _name_list(text: str) -> Any:
+    """A JSON list, or names that are separated by commas."""
+    if text.lstrip().startswith("["):
+        return json.loads(text)
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
@@ -246,7 +249,9 @@ OBJECT = SettingRule("a dict (in the environment: a JSON object)", _typed(dict),
 FILTERS = SettingRule(
     'like {"include": [{"type": "prefix", "value": "agent"}], "exclude": [...]}', _span_filters, json.loads
 )
-NAMES = SettingRule("a list of texts (in the environment: separated by commas)", _texts, _comma_list)
+NAMES = SettingRule(
+    "a list of texts (in the environment: separated by commas, or a JSON list of them)", _texts, _name_list
+)
 PATTERNS = SettingRule(
     "a list of regular expressions (in the environment: one, or a JSON list of them)", _patterns, _pattern_list
 )

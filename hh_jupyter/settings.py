@@ -175,11 +175,13 @@ class Settings(_ResolvedSettings):
     capture_outputs: bool = _row(True, rules.SWITCH, "HH_CAPTURE_OUTPUTS",
         "Record the results of decorated functions.", safe=False)
     redact: bool = _row(True, rules.SWITCH, "HH_REDACT", "Replace secrets before anything is sent or shown.")
-    redact_keys: tuple[str, ...] = _row((), rules.NAMES, "HH_REDACT_KEYS", "More key names whose values are secrets.")
+    redact_keys: tuple[str, ...] = _row((), rules.NAMES, "HH_REDACT_KEYS",
+        "More names of keys whose texts and numbers are secrets. In a variable: separated by commas, or a JSON list.")
     redact_patterns: tuple[str, ...] = _row((), rules.PATTERNS, "HH_REDACT_PATTERNS HH_PII_PATTERNS",
-        "Regular expressions of more secret values.", safe=LOCAL)
+        "Regular expressions of more secrets. In a variable: one expression, or a JSON list of them.", safe=LOCAL)
     redact_with: Callable[[str, Any], Any] | None = _row(None, rules.CALLABLE, "",
-        "A function that is given each key and value that is left, and returns the value to keep; None hides it.",
+        "A function that is called last, with the full name of each attribute, such as `honeyhive_inputs.customer`, "
+        "and its value. It returns the value to keep; None hides it.",
         trait=False)
     span_name_filters: Mapping[str, tuple[str, ...]] | None = _row(None, rules.FILTERS, "HH_SPAN_NAME_FILTERS",
         "Name prefixes of spans to keep or to leave out.", trait=False, safe=LOCAL)
@@ -506,7 +508,7 @@ UNUSED: Final[Mapping[str, str]] = {
         "metadata user_properties"
     ),
     "The official `init` ignores it too; `tracer.link(carrier)` does what it says.": "link_carrier",
-    "They are for OpenTelemetry's own exporters; spans go to `server_url` or `otlp_endpoint`, always compressed.": (
+    'Only `exporter="otlp"` uses them. HoneyHive\'s spans go to `server_url` or `otlp_endpoint`, always compressed.': (
         "OTEL_EXPORTER_OTLP_ENDPOINT OTEL_EXPORTER_OTLP_HEADERS OTEL_EXPORTER_OTLP_CERTIFICATE "
         "OTEL_EXPORTER_OTLP_COMPRESSION OTEL_EXPORTER_OTLP_TIMEOUT"
     ),

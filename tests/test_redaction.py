@@ -272,6 +272,42 @@ def test_own_keys_in_any_spelling_own_patterns_and_own_secrets_are_added() -> No
     assert redactor.text("key in use") == ("key in use", 0)
 
 
+def test_numbers_and_lists_under_own_keys_are_hidden_wherever_they_stand() -> None:
+    redactor = Redactor(environ={}, keys=["customer_number", "iban"])
+    assert redactor.attributes({"honeyhive_inputs.customer_number": 4711, "honeyhive_outputs.iban": (1, 2.5)})[0] == {
+        "honeyhive_inputs.customer_number": "[redacted: customer_number]",
+        "honeyhive_outputs.iban": ("[redacted: iban]", "[redacted: iban]"),
+    }
+    nested = {"customerNumber": 4711, "x": {"iban": [1, "DE"]}, "customer-number": "abc", "of": 1}
+    hidden = "[redacted: customer_number]"
+    assert redactor.document(nested)["customerNumber"] == hidden
+    in_text = redactor.text(json.dumps(nested))[0]
+    assert json.loads(in_text) == {
+        "customerNumber": hidden, "x": {"iban": "[redacted: iban]"}, "customer-number": hidden, "of": 1
+    }  # fmt: skip
+    assert "4711" not in redactor.text(json.dumps({"body": json.dumps(nested)}))[0]
+
+
+def test_own_patterns_also_match_numbers_but_only_those_of_the_user() -> None:
+    redactor = Redactor(environ={}, patterns=[r"\d{8}"])
+    assert redactor.attributes(
+        {
+            "honeyhive_inputs.customer": 12345678,
+            "honeyhive_outputs.result": (12345678, 1),
+            "honeyhive_inputs.n": 7,
+            "gen_ai.usage.input_tokens": 12345678,
+        }
+    ) == (
+        {
+            "honeyhive_inputs.customer": "[redacted: pattern]",
+            "honeyhive_outputs.result": ("[redacted: pattern]", "1"),
+            "honeyhive_inputs.n": 7,
+            "gen_ai.usage.input_tokens": 12345678,
+        },
+        2,
+    )
+
+
 def test_redaction_can_be_switched_off() -> None:
     off = Redactor(enabled=False, environ={})
     assert off.attributes({"password": KEY}) == ({"password": KEY}, 0)
@@ -334,9 +370,9 @@ def test_text_that_looks_like_a_file_placeholder_is_kept() -> None:
 
 def test_five_megabytes_of_base64_are_read_in_a_moment() -> None:
     body = base64.urlsafe_b64encode(random.Random(2).randbytes(4_000_000)).decode()
-    started = time.perf_counter()
+    started = time.thread_time()  # Of the processor, so that a busy machine changes nothing.
     PLAIN.attributes({"input.value": json.dumps({"url": f"data:image/png;base64,{body}"})})
-    assert time.perf_counter() - started < 0.3  # It took 0.8 s on the machine where it now takes 0.03 s.
+    assert time.thread_time() - started < 0.4  # All rules would take 0.8 s where this takes 0.03 s.
 
 
 def test_nested_documents_are_redacted_at_every_depth() -> None:
@@ -354,7 +390,7 @@ def test_nested_documents_are_redacted_at_every_depth() -> None:
 
 
 def test_a_key_that_is_a_secret_is_renamed_and_its_value_stays() -> None:
-    patterns = [r"[\w.]+@[\w.]+", r"\d+", "honeyhive_[a-z]+"]
+    patterns = [r"[\w.]+@[\w.]+", r"\d\d+", "honeyhive_[a-z]+"]
     redactor = Redactor(environ={"MY_SECRET": "correct7horse"}, patterns=patterns, secrets=["data"])
     found, number = redactor.attributes(
         {

@@ -111,6 +111,12 @@ def test_a_redaction_pattern_may_stand_alone(text: str, patterns: tuple[str, ...
     assert (settings.redact_patterns, settings.local) == (patterns, False)
 
 
+@pytest.mark.parametrize("text", ["customer_number, iban", '["customer_number", "iban"]'])
+def test_names_of_secret_keys_are_separated_by_commas_or_a_json_list(text: str) -> None:
+    settings = resolve({"api_key": KEY}, environ={"HH_REDACT_KEYS": text})
+    assert settings.redact_keys == ("customer_number", "iban")
+
+
 class _Filters:
     """As the official client's config objects hold them."""
 

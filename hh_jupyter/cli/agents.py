@@ -57,7 +57,7 @@ def find_spans(
     kind: str = "",
     errors: bool = False,
     slow: bool = False,
-    dear: bool = False,
+    expensive: bool = False,
     limit: int = 15,
 ) -> str:
     """Find spans that meet every condition, in all sessions or in one; the latest first.
@@ -68,10 +68,12 @@ def find_spans(
         kind: only this kind: llm, embedding, tool, agent, chain, retriever, reranker, guardrail, evaluator, http, db.
         errors: only spans in which an error began.
         slow: those with the most time of their own first, without the time of the spans below them.
-        dear: the most expensive model calls first.
+        expensive: the most expensive model calls first.
         limit: most spans to list.
     """
-    return _text("find_spans", text=text, session=session, kind=kind, errors=errors, slow=slow, dear=dear, limit=limit)
+    return _text(
+        "find_spans", text=text, session=session, kind=kind, errors=errors, slow=slow, expensive=expensive, limit=limit
+    )
 
 
 def show_trace(session: str = "last", errors: bool = False, limit: int = 40) -> str:

@@ -340,7 +340,7 @@ def find_spans(
     kind: str = "",
     errors: bool = False,
     slow: bool = False,
-    dear: bool = False,
+    expensive: bool = False,
     limit: int = 15,
 ) -> Answer:
     """Spans that meet every condition: the latest first, or by their own time, or by their cost."""
@@ -352,14 +352,14 @@ def find_spans(
         selected = traces.select(session)
         records, left_out, place = selected.records, selected.left_out, selected.label
     else:
-        (records, left_out), place = traces.records(may_match=_prefilter(wanted, errors, slow or dear)), ""
-    if dear:
+        (records, left_out), place = traces.records(may_match=_prefilter(wanted, errors, slow or expensive)), ""
+    if expensive:
         _load_prices(records)
     # Own times are not known if the spans below have not been read.
-    complete = slow or dear or bool(session)
+    complete = slow or expensive or bool(session)
     nodes = [node for node in _tree(records).nodes if _meets(node, kind, errors)]
     found = [row for node in nodes if (row := _row(traces, node, wanted, complete))]
-    if dear:
+    if expensive:
         found = sorted((row for row in found if row.dollars), key=lambda row: row.dollars or 0.0, reverse=True)
     elif slow:
         found.sort(key=lambda row: row.own_ns or 0, reverse=True)
@@ -367,7 +367,7 @@ def find_spans(
         found.sort(key=lambda row: row.record.start_ns, reverse=True)
     limit = _bounded(limit)
     given = {"text": text if traces.redacted(text) == text else "", "session": place, "kind": kind, "errors": errors}
-    asked = {name: value for name, value in {**given, "slow": slow, "dear": dear}.items() if value}
+    asked = {name: value for name, value in {**given, "slow": slow, "expensive": expensive}.items() if value}
     more = [More(f"{count(left_out, 'older group')} of spans were not searched")] if left_out else []
     if len(found) > limit:
         more.append(More(count(len(found) - limit, "more span"), "find_spans", {**asked, "limit": _next(limit)}))

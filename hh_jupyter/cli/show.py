@@ -46,7 +46,7 @@ def add_commands(commands: Any) -> None:
     find.add_argument("--kind", default="", help="only this kind: llm, tool, agent, ...")
     find.add_argument("--errors", action="store_true", help="only spans in which an error began")
     find.add_argument("--slow", action="store_true", help="those with the most time of their own first")
-    find.add_argument("--dear", action="store_true", help="the most expensive model calls first")
+    find.add_argument("--expensive", action="store_true", help="the most expensive model calls first")
     find.add_argument("--limit", type=int, metavar="N", help="most rows")
     find.set_defaults(run_command=_find, run=_run)
 
@@ -73,7 +73,7 @@ def _show(given: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 
 
 def _find(given: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    names = ("text", "session", "kind", "errors", "slow", "dear", "limit")
+    names = ("text", "session", "kind", "errors", "slow", "expensive", "limit")
     return "find_spans", {name: getattr(given, name) for name in names}
 
 

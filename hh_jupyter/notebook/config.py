@@ -5,15 +5,17 @@ Each row of the settings table that allows it has a trait. Secrets have none, be
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import getpass
 import json
 import logging
 import os
+import re
 import secrets
 import stat
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +32,7 @@ from hh_jupyter.export.endpoint import HONEYHIVE, endpoints_of, host_of
 from hh_jupyter.export.http import KEY_REJECTED, Result
 from hh_jupyter.notebook.sessions import SessionHistory
 from hh_jupyter.notebook.status import load_line, storage
+from hh_jupyter.setting_rules import PATTERNS
 from hh_jupyter.settings import (
     CONFIG,
     DEFAULTS,
@@ -67,13 +70,42 @@ class SettingTrait(_Trait):
     def validate(self, obj: Any, value: Any) -> Any:
         """Return the normalized value, or raise TraitError."""
         try:
-            return self.rule.check(value)
+            checked = self.rule.check(value)
         except (TypeError, ValueError):
             self.error(obj, value)
+        if self.rule is PATTERNS and (written := _expanded_patterns(obj.parent, checked)):
+            raise TraitError(
+                f"%config HHJupyter.{self.name}: IPython replaces what is in braces before %config sees it, so that "
+                f"{written} would be {list(checked)}. Nothing is changed. Take two lines: patterns = {written}, then "
+                f"%config HHJupyter.{self.name} = patterns."
+            )
+        return checked
 
     def from_string(self, s: str) -> Any:
         """Parse a value of the command line; the spelling is that of environment variables."""
         return self.rule.parse(s)
+
+
+_CONFIG_LINE: Final = re.compile(r"^\s*%config\s+HHJupyter\.redact_patterns\s*=\s*(.+)$", re.MULTILINE)
+
+
+def _expanded_patterns(shell: Any, value: Sequence[str]) -> str | None:
+    r"""The list that the running cell gives to `%config`, if IPython has changed it: `\d{8}` becomes `\d8`.
+
+    The changed expression is usually valid, and would hide less than it should. Doubled braces are kept as single ones.
+    """
+    history = getattr(getattr(shell, "history_manager", None), "input_hist_raw", None) or [""]
+    line = _CONFIG_LINE.search(history[-1])
+    if line is None:
+        return None
+    for text in (line[1], line[1].replace("{{", "{").replace("}}", "}")):
+        try:
+            written = ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError):
+            return None  # A variable, whose value IPython does not change.
+        if list(written) == list(value):
+            return None
+    return line[1].strip()
 
 
 _NAMES = tuple(name for name, row in TABLE.items() if row.trait)

@@ -133,9 +133,9 @@ def test_find_has_conditions_and_two_orders(agent: Agent) -> None:
     assert len(letters.splitlines()) == 2, "the header and the span"
     assert "«my letter»" in letters
     assert len(data(agent.call("find_spans", kind="llm")).splitlines()) == 4
-    dear = data(agent.call("find_spans", dear=True))
-    assert "$" in dear
-    assert "fetch" not in dear
+    expensive = data(agent.call("find_spans", expensive=True))
+    assert "$" in expensive
+    assert "fetch" not in expensive
     slowest = agent.call("find_spans", slow=True, limit=1)
     assert "own time" in data(slowest)
     assert "find_spans(slow=True, limit=5)" in slowest

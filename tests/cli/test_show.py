@@ -74,7 +74,7 @@ def test_every_command_that_an_answer_names_runs(read: Read) -> None:
         ["find", "parcel $(touch owned); 'quoted'", "--limit", "1"],
         ["find", "--limit", "1", "--", "-l"],
         ["find", "--slow", "--limit", "1"],
-        ["find", "--dear", "--limit", "1"],
+        ["find", "--expensive", "--limit", "1"],
     ]
     while waiting:
         words = waiting.pop()

@@ -99,6 +99,18 @@ def test_an_invalid_value_changes_nothing(local: Kernel) -> None:
     local.run("del os.environ['HH_DISPLAY']")
 
 
+def test_a_pattern_whose_braces_ipython_has_replaced_is_refused(local: Kernel) -> None:
+    """The pattern that is left would be valid, and hide six of eight digits."""
+    line = "%config HHJupyter.redact_patterns = "
+    refused = local.run(line + r'[r"\d{8}"]').stderr
+    assert r"""would be ['\\d8']. Nothing is changed. Take two lines: patterns = [r"\d{8}"], then""" in refused
+    for meant in (r'[r"\d{{8}}"]', r'[r"[A-Z]-\d+"]', "patterns"):
+        local.run(r'patterns = [r"\d{6,8}"]')
+        assert local.run(line + meant).stderr == ""
+    assert local.run("%config HHJupyter.redact_patterns").result.strip() == r"('\\d{6,8}',)"
+    local.run(line + "[]")
+
+
 def test_an_invalid_variable_is_reported_once(fresh: Kernel) -> None:
     fresh.run("import os; os.environ['HH_DISPLAY_ROWS'] = 'many'")
     output = [fresh.run("span('x')").stderr for _ in range(2)]

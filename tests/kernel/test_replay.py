@@ -264,7 +264,8 @@ def test_prune_asks_and_deletes_what_was_not_used_since_the_kernel_started(noteb
 def test_modes_and_the_names_of_recordings_are_completed(notebook: Notebook) -> None:
     notebook.run("%%hh_session 'complete me' --replay auto\nask('complete')")
     complete = notebook.kernel.complete
-    assert set(complete("%hh replay o")) == {"%hh replay only", "%hh replay off"}
+    offered = set(complete("%hh replay o")) - {"%hh replay or"}  # IPython 7 offers Python's words beside ours.
+    assert offered == {"%hh replay only", "%hh replay off"}
     assert complete("%%hh_session x --replay r") == ["%%hh_session x --replay record"]
     (notebook.folder / "recordings" / "compiled.jsonl").write_text("")
     assert "%%hh_session compiled" in complete("%%hh_session comp")
