@@ -51,7 +51,10 @@ def test_spans_become_rows_with_inputs_and_what_was_expected(tracer: Any) -> Non
 
 def test_the_span_of_a_row_that_was_run_becomes_that_row() -> None:
     """With its own id, so that the row of a later run is the same one."""
-    rows = [{"id": "t-1", "inputs": {"q": "a"}, "ground_truth": {"x": 1}, "team": "blue"}, {"inputs": {"q": "b"}}]
+    rows: list[dict[str, Any]] = [
+        {"id": "t-1", "inputs": {"q": "a"}, "ground_truth": {"x": 1}, "team": "blue"},
+        {"inputs": {"q": "b"}},
+    ]
     result = run(None, lambda datapoint: "no", rows)
     own, other = (hh.spans(session=row.session_id).to_dataset()[0] for row in result.rows)
     assert {name: own[name] for name in rows[0]} == rows[0]
