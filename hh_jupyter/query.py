@@ -28,7 +28,7 @@ from hh_jupyter.otlp_files import json_lines
 from hh_jupyter.otlp_files.foreign_spans import read_file, rows_of
 from hh_jupyter.records import prices
 from hh_jupyter.records.calls import SpanKey, by_identity, key_of
-from hh_jupyter.records.dataset_rows import DatasetRows
+from hh_jupyter.records.dataset_rows import DatasetRows, datapoint_of
 from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.records.record import ForeignRecord, SpanDetails, SpanRecord
 from hh_jupyter.records.selection import Candidate, SelectionError, cell_number, choose, latest_run, matching
@@ -217,8 +217,9 @@ class SpanList(Sequence[Span_co]):
     def to_dataset(self, ground_truth: Literal["feedback", "output"] = "feedback") -> DatasetRows:
         """Return a row for each span, for `evaluate`: its inputs, what was expected, and where it comes from.
 
-        The inputs are the arguments of a function, or the messages of a model call under `messages`. Spans without
-        inputs, or whose content is no longer kept, are omitted with a warning.
+        The inputs are the arguments of a function, or the messages of a model call under `messages`. The span of a row
+        that `evaluate` ran gives that row. Spans without inputs, or whose content is no longer kept, are omitted with a
+        warning.
 
         Example:
             >>> spans(feedback=...).to_dataset().save("bad-answers.jsonl")  # doctest: +SKIP
@@ -232,24 +233,11 @@ class SpanList(Sequence[Span_co]):
         """
         if ground_truth not in ("feedback", "output"):
             raise ValueError(f"to_dataset(ground_truth={ground_truth!r}): expected 'feedback' or 'output'.")
-        rows = DatasetRows(filter(None, (self._dataset_row(record, ground_truth) for record in self._records)))
+        rows = DatasetRows(filter(None, (dataset_row(record, ground_truth) for record in self._records)))
         if missing := len(self) - len(rows):
             text = f"{missing} of {len(self)} spans have no inputs, or are no longer kept, and were omitted."
             warnings.warn(text, stacklevel=2)
         return rows
-
-    def _dataset_row(self, record: SpanRecord, ground_truth: str) -> dict[str, Any] | None:
-        found = self.content(record)
-        inputs = found and _given(found.input, found.input_messages)
-        if found is None or inputs is None:
-            return None
-        expected = found.feedback.get("ground_truth")
-        if ground_truth == "output":
-            expected = _answer(found.output_messages) or found.output
-        columns = _flat(record)
-        origin = {name: columns[name] for name in ("name", "session_id", "trace_id", "span_id")}
-        apart = {} if expected is None else {"ground_truth": expected}
-        return {"id": columns["span_id"], "inputs": inputs, **apart, "span": origin}
 
     def _repr_html_(self) -> str:
         """Return static, self-contained HTML of the tree; span content is escaped."""
@@ -280,6 +268,24 @@ class SpanList(Sequence[Span_co]):
 def _error_line(record: SpanRecord) -> str:
     name, error = tool_name(record) if record.facts.kind == "tool" else span_name(record.name), record.error
     return name if error is None else f"{name}: {error.type}: {error.message}".removesuffix(": ")
+
+
+def dataset_row(record: SpanRecord, ground_truth: str = "feedback") -> dict[str, Any] | None:
+    """Return the row that `to_dataset` makes of a span; None if it has no inputs, or they are no longer kept."""
+    details = span_log().details(record)
+    found = None if details is None else content(details.attributes, details.events)
+    inputs = found and _given(found.input, found.input_messages)
+    if found is None or inputs is None:
+        return None
+    expected = found.feedback.get("ground_truth")
+    if ground_truth == "output":
+        expected = _answer(found.output_messages) or found.output
+    columns = _flat(record)
+    origin = {name: columns[name] for name in ("name", "session_id", "trace_id", "span_id")}
+    apart = {} if expected is None else {"ground_truth": expected}
+    if (point := datapoint_of(inputs)) is not None:
+        return {"id": columns["span_id"], **point, **apart, "span": origin}
+    return {"id": columns["span_id"], "inputs": inputs, **apart, "span": origin}
 
 
 def _given(value: Any, messages: Sequence[Message]) -> dict[str, Any] | None:

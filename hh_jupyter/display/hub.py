@@ -12,6 +12,7 @@ Its front end (`static/hub.js`) finds the outputs in the page and requests their
     {type: search, number, view, text}              {type: answer, number, value: hits by span and rest, or null}
     {type: feedback, number, view, span, given}     {type: answer, number, value: text if it failed, else null}
     {type: send | save, number, view}               {type: answer, number, value: text}
+    {type: dataset, number, view, file}             {type: answer, number, value: text}
     {type: again, number, view, span, action, ...}  {type: answer, number, value}
     {type: order, number, view, query, key, down}   {type: answer, number, value: {notes}} + numbers of rows
     {type: page, number, view, rows}                {type: answer, number, value: cells of each row}
@@ -179,6 +180,7 @@ MAX_PREVIEWS: Final = 100
 
 MAX_SEARCHED: Final = 1_000
 MAX_NOTE: Final = 2_000
+MAX_FILE_NAME: Final = 255
 """Characters of a text to search for, and of a note."""
 
 Reply = tuple[dict[str, Any], list[bytes]]
@@ -256,6 +258,14 @@ class ViewSource(Protocol):
 
     def save(self, view_id: str) -> str:
         """Write the spans of a view to a file. Returns one sentence that names the file."""
+
+    def add_to_dataset(self, view_id: str, file: str) -> str:
+        """Append the row whose spans a view shows to a dataset. Returns one sentence about the outcome.
+
+        Args:
+            view_id: id of the view.
+            file: name of the file.
+        """
 
 
 class Hub:
@@ -455,6 +465,7 @@ _ANSWERS: Final[Mapping[str, Callable[[ViewSource, Mapping[str, Any]], Any]]] = 
     "feedback": lambda source, of: source.feedback(str(of["view"]), str(of["span"]), _feedback(of["given"])),
     "send": lambda source, of: source.send(),
     "save": lambda source, of: source.save(str(of["view"])),
+    "dataset": lambda source, of: source.add_to_dataset(str(of["view"]), str(of["file"])[:MAX_FILE_NAME]),
 }
 """Requests that are answered by a value, and how the source gives it."""
 

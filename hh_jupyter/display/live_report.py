@@ -18,7 +18,7 @@ from hh_jupyter.display.content import plain
 from hh_jupyter.display.format import clean, clean_block
 from hh_jupyter.display.report import Report, Section
 from hh_jupyter.display.row_query import row_query
-from hh_jupyter.display.table import Cell, Column, Distribution, Interval, Line, SpansLink
+from hh_jupyter.display.table import Cell, Column, Distribution, Interval, Line, RatedSpan, SpansLink
 
 CELL_LENGTH: Final = 300
 """Most characters of a piece of text in a row."""
@@ -50,7 +50,7 @@ class LiveReport:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._table = next(one.table for one in report.sections if one.live == "rows" and one.table is not None)
-        self._columns = [column for column in self._table.columns if column.weight or column.line]
+        self._columns = self._table.columns
         self.size = len(self._table.rows)
         self._version = f"report-{next(_versions)}"
 
@@ -122,7 +122,7 @@ class LiveReport:
             "texts": [[clean(title, CELL_LENGTH), _block(line)] for title, line in details.texts],
             "beside": [[clean(title, CELL_LENGTH), _block(line)] for title, line in details.beside],
             "values": [[clean(name, CELL_LENGTH), _line(value), _block(text)] for name, value, text in details.values],
-            "spans": [_spans(link) for link in self._table.spans(row)],
+            "spans": [{**_spans(link), **_rated(details.rated.get(link.view_id))} for link in self._table.spans(row)],
         }
 
 
@@ -202,6 +202,15 @@ _SPACES: Final = " \n\t"
 
 def _spans(link: SpansLink) -> dict[str, str]:
     return {name: clean(text, CELL_LENGTH) for name, text in zip(("label", "view", "command"), link, strict=True)}
+
+
+def _rated(found: RatedSpan | None) -> dict[str, Any]:
+    """The span that takes feedback on a row, and the feedback that the page shows."""
+    if found is None:
+        return {"span": "", "feedback": {}}
+    ok, note = found.feedback.get("ok"), found.feedback.get("note")
+    given = {"ok": ok if isinstance(ok, bool) else None, "note": clean_block(note) if isinstance(note, str) else None}
+    return {"span": found.span_id, "feedback": {name: plain(value) for name, value in given.items()}}
 
 
 # The reports that are displayed in this process.

@@ -76,7 +76,8 @@ class Column:
         value: the value of a row, by which rows are sorted; None if it is unknown.
         cell: what is shown for a row. Default: the value as text, nothing if it is None.
         priority: where space is short, the columns with the highest number are left out first; those with 0 never.
-        weight: width in relation to other columns, in HTML; 0 for a column that only text has.
+        weight: width in relation to other columns, in HTML; 0 for a column that only text has, and interactive forms
+            if it is chosen.
         line: 0 for a column. Static forms show the others, which hold long texts, in this line below the row.
         live: only interactive forms have it.
     """
@@ -113,6 +114,18 @@ class SpansLink(NamedTuple):
     command: str
 
 
+class RatedSpan(NamedTuple):
+    """The span that holds the feedback on a row.
+
+    Attributes:
+        span_id: in hexadecimal.
+        feedback: values by name that it has already.
+    """
+
+    span_id: str
+    feedback: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowDetails:
     """Everything about a row, for an interactive form that opens it.
@@ -121,11 +134,13 @@ class RowDetails:
         texts: titles and long texts, such as the input.
         beside: titles and long texts that are compared with each other.
         values: name, value and explanation of each metric.
+        rated: by the view id of its spans, which span holds the feedback, if it is in memory.
     """
 
     texts: Sequence[tuple[str, Line]]
     beside: Sequence[tuple[str, Line]] = ()
     values: Sequence[tuple[str, Line, Line]] = ()
+    rated: Mapping[str, RatedSpan] = field(default_factory=dict)
 
 
 def _no_spans(_row: Any) -> Sequence[SpansLink]:

@@ -243,12 +243,9 @@ def compare_results(
 
 def _comparable(deltas: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The metrics that have numbers or labels only. Explanations cannot be compared; a score's label says the same."""
-    return {
-        name: delta
-        for name, delta in deltas.items()
-        if not names_a_score(name, deltas)
-        and all(is_score(name, value) for value in (*delta["new_values"], *delta["old_values"]))
-    }
+    values = {name: (*delta["new_values"], *delta["old_values"]) for name, delta in deltas.items()}
+    scores = {name: found for name, found in values.items() if all(is_score(name, value) for value in found)}
+    return {name: deltas[name] for name, found in scores.items() if not names_a_score(name, found, scores)}
 
 
 STATE_RANKS: Final = {"failed": 0, "wrong": 1, "unclear": 2, "passed": 2}

@@ -13,7 +13,14 @@ from hh_jupyter.display.report import Report, Section
 from hh_jupyter.display.table import GAP, Cell, Interval, Line, Piece, RowDetails, SpansLink, Table, Tone
 from hh_jupyter.experiments.comparison import ROW_STATES, pair_clusters
 from hh_jupyter.experiments.dataset import own_id
-from hh_jupyter.experiments.metrics import error_text, explanations, is_score, score_text, value_text
+from hh_jupyter.experiments.metrics import (
+    error_text,
+    explanations,
+    label_text,
+    score_text,
+    scores_and_labels,
+    value_text,
+)
 from hh_jupyter.experiments.results import (
     ExperimentResultSummary,
     MetricChange,
@@ -35,6 +42,7 @@ from hh_jupyter.experiments.views import (
     errors_text,
     full_texts,
     more_of,
+    rated,
     row_label,
     row_text,
     seconds_text,
@@ -293,8 +301,7 @@ def row_change_table(
     ]  # fmt: skip
 
     def spans(change: RowChange) -> list[SpansLink]:
-        sides = (("new", change.new), ("old", change.old))
-        return [spans_link(f"{side} run", row, f"-{side}") for side, row in sides if row is not None and row.session_id]
+        return [spans_link(f"{side} run", row, f"-{side}") for side, row in _sides(change) if row.session_id]
 
     def more(left: Sequence[RowChange]) -> Line:
         states = Counter(change.state for change in left)
@@ -331,8 +338,12 @@ def _is_other_text(change: RowChange) -> bool:
     return len(outputs) == 2 and outputs[0] != outputs[1]
 
 
+def _sides(change: RowChange) -> list[tuple[str, ResultRow]]:
+    return [(side, row) for side, row in (("new", change.new), ("old", change.old)) if row is not None]
+
+
 def _rows(change: RowChange) -> list[ResultRow]:
-    return [row for row in (change.new, change.old) if row is not None]
+    return [row for _, row in _sides(change)]
 
 
 def _details(change: RowChange, old: str, new: str) -> RowDetails:
@@ -352,6 +363,7 @@ def _details(change: RowChange, old: str, new: str) -> RowDetails:
         texts=[(title, line) for title, line in texts if line[0].text],
         beside=[(title, line) for (title, _), line in zip(sides, lines, strict=True)],
         values=[*_metric_values(change)],
+        rated={view: one for side, row in _sides(change) for view, one in rated(row, f"-{side}").items()},
     )
 
 
@@ -363,8 +375,8 @@ def _metric_values(change: RowChange) -> Iterator[tuple[str, Line, Line]]:
     """Each metric with its old and new score, and what explains them."""
     rows = _rows(change)
     reasons = [dict(explanations(row.metrics)) for row in rows]
-    for name in dict.fromkeys(name for row in rows for name, value in row.metrics.items() if is_score(name, value)):
-        scores = [text_without_secrets(score_text(row.metrics, name)) or "–" for row in reversed(rows)]
+    for name in scores_and_labels([row.metrics for row in rows])[0]:
+        scores = [_score(row, name) or "–" for row in reversed(rows)]
         value = [Piece(" → ".join(dict.fromkeys(scores))), *_verdict_word(change.metrics.get(name, "changed"))]
         found = [text_without_secrets(one.get(name, "")) for one in reasons]
         before = [Piece(" before: ", "quiet"), Piece(found[-1])] if len(found) == 2 and found[-1] != found[0] else []
@@ -397,10 +409,15 @@ def _what_changed(change: RowChange, *, live: bool) -> Line:
     for name, word in change.metrics.items():
         part = [Piece(name, "quiet")]
         if change.new is not None and change.old is not None:
-            before, after = (text_without_secrets(score_text(row.metrics, name)) for row in (change.old, change.new))
+            before, after = (_score(row, name) for row in (change.old, change.new))
             part.append(Piece(f" {before or none} → {after or none}"))
         parts.append([*part, *_verdict_word(word)])
     return [piece for part in parts for piece in (Piece(", "), *part)][1:]
+
+
+def _score(row: ResultRow, name: str) -> str:
+    """A score with its label: `0.5 fair`; empty if there is none."""
+    return text_without_secrets(" ".join(filter(None, (score_text(row.metrics, name), label_text(row.metrics, name)))))
 
 
 def _verdict_word(word: Literal["better", "worse", "changed"]) -> list[Piece]:
@@ -419,13 +436,15 @@ def _comparison_notes(found: RunComparisonResult, detail: Detail) -> list[Line]:
     notes = [
         f"less is better for {lower}" if lower else "higher is assumed to be better; lower_is_better=[...] changes that"
     ]
-    for which, names in (("new", found.new_only_metrics), ("old", found.old_only_metrics)):
-        if names:
+    runs = [run for run in (found.new, found.old) if run is not None]
+    labels = scores_and_labels([row.metrics for run in runs for row in run.rows])[1]
+    for which, metrics in (("new", found.new_only_metrics), ("old", found.old_only_metrics)):
+        if names := [name for name in metrics if name not in labels]:
             notes.append(f"only the {which} run has {', '.join(names)}")
     notes += [
         f"{name}: {fmt.count(delta['found_once_count'], 'row')} with a score in one run only"
         for name, delta in found.metric_deltas.items()
-        if delta.get("found_once_count")
+        if delta.get("found_once_count") and name not in labels
     ]
     if (clusters := pair_clusters(found.pairs)) is not None:
         notes.append(clusters_text(clusters))

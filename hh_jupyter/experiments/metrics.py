@@ -194,9 +194,20 @@ LABEL: Final = "_label"
 """Ending of the name of a label that says in words what the score of the same name without the ending says."""
 
 
-def names_a_score(name: str, names: Container[str]) -> bool:
-    """Whether a metric is the label of another one, such as that of a judge."""
-    return name.endswith(LABEL) and name.removesuffix(LABEL) in names
+def names_a_score(name: str, values: Iterable[Any], names: Container[str]) -> bool:
+    """Whether a metric with these values is the label of another one, such as that of a judge."""
+    if not name.endswith(LABEL) or name.removesuffix(LABEL) not in names:
+        return False
+    return all(isinstance(value, str | None) for value in values)
+
+
+def scores_and_labels(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """The names of the scores in the metrics of these rows, and apart from them the names of labels beside a score."""
+    known: dict[str, None] = {}
+    for metrics in rows:
+        known |= {name: None for name, value in metrics.items() if name not in known and is_score(name, value)}
+    labels = [name for name in known if names_a_score(name, (metrics.get(name) for metrics in rows), known)]
+    return [name for name in known if name not in labels], labels
 
 
 def is_label(name: str, value: str) -> bool:
@@ -242,6 +253,12 @@ def score_text(metrics: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) and is_label(name, value) else ""
 
 
+def label_text(metrics: Mapping[str, Any], name: str) -> str:
+    """The label beside a score; empty if there is none, or if it only repeats the score, such as `yes`."""
+    label = score_text(metrics, name + LABEL)
+    return "" if label.casefold() == score_text(metrics, name).casefold() else label
+
+
 def value_text(value: float, kind: Kind, error: float | None = None, *, signed: bool = False) -> str:
     """Format a value of this kind: `81 %`, `0.812`, `1.24 s`, `~$0.00060`, with `signed` `+8 points`, `0`, `+$0.00012`.
 
@@ -258,7 +275,8 @@ def value_text(value: float, kind: Kind, error: float | None = None, *, signed: 
         case "yes or no":
             shown = f"{size * 100:.{1 if error and error < 0.01 else 0}f}"
             return sign + shown + (" points" if signed else f"{SPACE}%")
-    return sign + (number(size) if not error else f"{size:,.{_digits(error)}f}" if error < 1e15 else f"{size:.4g}")
+    shown = number(size) if not error else f"{size:,.{_digits(error)}f}" if error < 1e15 else f"{size:.4g}"
+    return sign + _minus(shown)
 
 
 def error_text(mean: Mean | None, kind: Kind) -> str:

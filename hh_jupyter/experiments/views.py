@@ -14,20 +14,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hh_jupyter.conventions import content
+from hh_jupyter.conventions.facts import SpanContent
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display import updatable_output
 from hh_jupyter.display.content import Detail, plain
 from hh_jupyter.display.report import Report, Section, report_html
-from hh_jupyter.display.table import GAP, Cell, Column, Line, Piece, RowDetails, SpansLink, Table, Tone
+from hh_jupyter.display.table import GAP, Cell, Column, Line, Piece, RatedSpan, RowDetails, SpansLink, Table, Tone
 from hh_jupyter.display.view import Mark
 from hh_jupyter.experiments.dataset import LOCAL_PREFIX, is_generated
 from hh_jupyter.experiments.metrics import (
+    LABEL,
     MetricSummary,
     error_text,
     explanations,
     is_score,
+    label_text,
+    names_a_score,
     number,
     score_text,
+    scores_and_labels,
     summarize,
     value_text,
     within_text,
@@ -41,6 +46,8 @@ from hh_jupyter.experiments.results import (
 from hh_jupyter.experiments.rows import STATES, ResultRow, clusters_of, scores_by_metric
 from hh_jupyter.experiments.runs import current_redactor, text_without_secrets
 from hh_jupyter.experiments.usage import SessionUsage
+from hh_jupyter.records.dataset_rows import datapoint_of
+from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.api import current_tracer
 from hh_jupyter.tracing.span_store import detail_store, span_log
@@ -117,7 +124,7 @@ def _done(done: int, total: int | None, trials: int) -> str:
 # The result of a run
 
 MAX_COLUMNS: Final = 6
-"""Metrics with a column; others stand in a line below a row, or in the opened row of a live table."""
+"""Metrics with a column; others stand in a line below a row. Of a live table they are columns that can be chosen."""
 
 CONFIG_LENGTH: Final = 40
 PREVIEWS: Final[Mapping[Detail, tuple[int, int]]] = {"summary": (0, 0), "preview": (80, 110), "full": (1_000, 1_000)}
@@ -255,7 +262,10 @@ def short_text(value: Any, limit: int) -> str:
 
 
 def metric_summaries(result: ExperimentResultSummary) -> list[MetricSummary]:
-    """All metrics of numbers, bools or a few labels. Metrics of the aggregated result come first."""
+    """All metrics of numbers, bools or a few labels. Metrics of the aggregated result come first.
+
+    The label of a score, such as that of a judge, is no metric of its own.
+    """
     details = result.metrics.get_all_metrics()
     scores = scores_by_metric(result.rows)
     found = []
@@ -266,7 +276,12 @@ def metric_summaries(result: ExperimentResultSummary) -> list[MetricSummary]:
         detail = details[name]
         known = list(detail.values) or [detail.aggregate] * isinstance(detail.aggregate, int | float)
         found.append(summarize(name, known))
-    return [summary for summary in found if summary is not None]
+    summaries = {summary.name: summary for summary in found if summary is not None}
+    return [
+        summary
+        for name, summary in summaries.items()
+        if summary.kind != "label" or not names_a_score(name, (), summaries)
+    ]
 
 
 def metric_table(result: ExperimentResultSummary) -> Table:
@@ -328,20 +343,20 @@ def row_table(result: ExperimentResultSummary, detail: Detail = "full", *, live:
         detail: how much of inputs, expected and actual outputs and explanations it has.
         live: for an interactive page, where the error of the function stands in place of the output.
     """
-    known: dict[str, None] = {}
-    for row in result.rows:
-        known |= {name: None for name, value in row.metrics.items() if name not in known and is_score(name, value)}
-    names = list(known)
-
-    def metric_column(name: str, key: str) -> Column:
-        return _metric_column(key, name, wrong=name in result.lower_is_better)
+    names, labels = scores_and_labels([row.metrics for row in result.rows])
 
     shown, others = names[:MAX_COLUMNS], names[MAX_COLUMNS:]
     keys = {"id", "time", "tokens", "cost", "session", "input", "expected", "output", "error", "reasons"}
+
+    def metric_column(name: str, **more: Any) -> Column:
+        """The column of a metric. Its key differs from those of the other columns."""
+        key = f"metric_{name}" if name in keys else name
+        return replace(_metric_column(key, name, wrong=name in result.lower_is_better), **more)
+
     columns = [
         column("id", "Row", _id_order, cell=row_label, weight=2.4),
         *_text_columns(detail, live=live),
-        *(metric_column(name, f"metric_{name}" if name in keys else name) for name in shown),
+        *map(metric_column, shown),
         column("time", "Time", lambda row: row.seconds, numeric=True, priority=2,
                 cell=lambda row: seconds_text(row.seconds)),
         column("tokens", "Tokens", lambda row: row.tokens, numeric=True, priority=4,
@@ -351,7 +366,8 @@ def row_table(result: ExperimentResultSummary, detail: Detail = "full", *, live:
         column("session", "Session", lambda row: row.session_id[:SHORT_ID], priority=5, weight=0),
         column("error", "", errors_text, line=2,
                 cell=lambda row: () if live and row.error else _strong_errors(row)),
-        *(replace(metric_column(name, name), weight=0 if live else 1, line=0 if live else 4) for name in others),
+        *(metric_column(name, weight=0 if live else 1, line=0 if live else 4) for name in others),
+        *(metric_column(name, weight=0, live=True) for name in labels),
     ]  # fmt: skip
     ordered = sorted(result.rows, key=lambda row: (not row.error, STATES.index(row.state), row.index, row.trial or 0))
     return Table(
@@ -359,7 +375,7 @@ def row_table(result: ExperimentResultSummary, detail: Detail = "full", *, live:
         rows=ordered,
         spans=_spans,
         more=_more_rows,
-        details=lambda row: _details(row, result.lower_is_better),
+        details=lambda row: _details(row, result.lower_is_better, labels),
         text=row_text,
         filters={state: _is_in(state) for state in ("failed", "wrong", "unclear")},
         height=_height,
@@ -399,38 +415,51 @@ def _height(row: ResultRow) -> int:
     return 2 if row.evaluator_errors or explanations(row.metrics) else 1
 
 
-def _details(row: ResultRow, lower_is_better: Sequence[str]) -> RowDetails:
-    """Everything about a row."""
+def _details(row: ResultRow, lower_is_better: Sequence[str], labels: Sequence[str]) -> RowDetails:
+    """Everything about a row. `labels` are the metrics that stand beside their scores."""
     inputs, expected, outputs = full_texts(row)
     output = [Piece(text_without_secrets(row.error), "failed")] if row.error else [Piece(outputs)]
     texts: list[tuple[str, Line]] = [("Input", [Piece(inputs)]), ("Expected", [Piece(expected)]), ("Output", output)]
     reasons = dict(explanations(row.metrics))
     values: list[tuple[str, Line, Line]] = []
-    for name in dict.fromkeys([*row.metrics, *row.evaluator_errors]):
-        value = row.metrics.get(name)
+    scored = (name.removesuffix(LABEL) if name in labels else name for name in row.metrics)
+    for name in dict.fromkeys([*scored, *row.evaluator_errors]):
+        cell = _score_cell(row, name, wrong=name in lower_is_better)
         if name in row.evaluator_errors:
             values.append(
                 (name, [Piece("failed", "failed")], [Piece(text_without_secrets(row.evaluator_errors[name]))])
             )
-        elif is_score(name, value):
-            cell = _score_cell(row, name, wrong=name in lower_is_better)
+        elif cell or is_score(name, row.metrics.get(name)):
             values.append((name, cell, [Piece(text_without_secrets(reasons.pop(name, "")))]))
     values += [(name, (), [Piece(text_without_secrets(text))]) for name, text in reasons.items()]
-    return RowDetails(texts=[(title, line) for title, line in texts if line[0].text], values=values)
+    shown = [(title, line) for title, line in texts if line[0].text]
+    return RowDetails(texts=shown, values=values, rated=rated(row, ""))
 
 
 def full_texts(row: ResultRow) -> tuple[str, str, str]:
     """Input, expected value and output: in full from the span of the row if it is in memory, else what the row has."""
     found: list[Any] = [row.inputs, row.expected, row.outputs]
+    if (span := _span_of(row)) is not None:
+        point = datapoint_of(span[1].input) or {}
+        given = [point.get("inputs"), point.get("ground_truth"), span[1].output]
+        found = [old if new is None else new for old, new in zip(found, given, strict=True)]
+    return _block(found[0]), _block(found[1]), _block(found[2])
+
+
+def rated(row: ResultRow, suffix: str) -> dict[str, RatedSpan]:
+    """The span that holds the feedback on a row, by the view id of its spans; empty if it is no longer in memory."""
+    if (span := _span_of(row)) is None:
+        return {}
+    return {spans_link("", row, suffix).view_id: RatedSpan(f"{span[0].span_id:016x}", span[1].feedback)}
+
+
+def _span_of(row: ResultRow) -> tuple[SpanRecord, SpanContent] | None:
+    """The span of a row with its content; None if it is no longer in memory."""
     for record in span_log().records(session_id=row.session_id) if row.session_id else ():
         details = span_log().details(record) if record.parent_id is None else None
         if details is not None:
-            parsed = content(details.attributes, details.events)
-            point = parsed.input.get("dp") if isinstance(parsed.input, Mapping) else None
-            given = [point.get("inputs"), point.get("ground_truth")] if isinstance(point, Mapping) else [None, None]
-            found = [old if new is None else new for old, new in zip(found, [*given, parsed.output], strict=True)]
-            break
-    return _block(found[0]), _block(found[1]), _block(found[2])
+            return record, content(details.attributes, details.events)
+    return None
 
 
 def _block(value: Any) -> str:
@@ -454,9 +483,11 @@ def _metric_column(key: str, name: str, *, wrong: bool) -> Column:
 
 
 def _score_cell(row: ResultRow, name: str, *, wrong: bool) -> Line:
-    text = text_without_secrets(score_text(row.metrics, name))
-    marked = [Piece("✗", "wrong"), Piece(f" {text}")] if row.metrics.get(name) is wrong else [Piece(text)]
-    return marked if text else ()
+    """The score of a row, and the label beside it."""
+    text, label = (text_without_secrets(of(row.metrics, name)) for of in (score_text, label_text))
+    mark = [Piece("✗", "wrong"), Piece(" ")] if row.metrics.get(name) is wrong else []
+    beside = [Piece(f" {label}", "below")] if text and label else []
+    return [*mark, Piece(text or label), *beside] if text or label else ()
 
 
 def _text_columns(detail: Detail, *, live: bool) -> Iterator[Column]:

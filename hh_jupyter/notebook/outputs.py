@@ -30,8 +30,15 @@ from hh_jupyter.notebook.guard import guarded, note_failure
 from hh_jupyter.notebook.places import FrontEnd, Place
 from hh_jupyter.notebook.sessions import NotebookSessions, SessionStore
 from hh_jupyter.notebook.status import is_final, sending_result
-from hh_jupyter.notebook.transfer import save
-from hh_jupyter.notebook.views import CellOutput, OutputState, SessionViews, Views, view_id_of
+from hh_jupyter.notebook.transfer import add_to_dataset, save
+from hh_jupyter.notebook.views import (
+    SESSION_VIEW_PREFIX,
+    CellOutput,
+    OutputState,
+    SessionViews,
+    Views,
+    view_id_of,
+)
 from hh_jupyter.records import prices
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.log import SpanLog
@@ -410,8 +417,9 @@ class HubSource:
         record = next((one for one in self._records(view_id) or () if one.span_id == int(span_id, 16)), None)
         if record is None:
             return "Not saved: the span is no longer in memory."
+        of_row = view_id.startswith(SESSION_VIEW_PREFIX) and record.parent_id is None
         try:
-            self._feedback.give(record, given)
+            self._feedback.give(record, given, of_session=of_row)
         except ValueError as error:
             return f"Not saved: {error}."
         self._tracer.wait_processed()
@@ -438,6 +446,11 @@ class HubSource:
             return save([name, *sorted(map(str, ids))], SessionStore(self._sessions, self._log)).removeprefix("hh: ")
         except UsageError as error:
             return str(error)
+
+    def add_to_dataset(self, view_id: str, file: str) -> str:
+        """Append the row of a session's view to a dataset; return one sentence about the result."""
+        row = next((record for record in self._records(view_id) or () if record.parent_id is None), None)
+        return add_to_dataset(row, file)
 
     def send(self) -> str:
         """Retry everything that is unsent; return one sentence about the result."""

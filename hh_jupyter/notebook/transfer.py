@@ -1,4 +1,4 @@
-"""`%hh send`, `%hh clear`, `%hh save` and `%hh open`."""
+"""`%hh send`, `%hh clear`, `%hh save` and `%hh open`, and adding a row of a run to a dataset."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from typing import Final
 from IPython.core.error import StdinNotImplementedError, UsageError
 
 from hh_jupyter.display.format import clean, count
-from hh_jupyter.errors import BackendError
+from hh_jupyter.errors import BackendError, SettingError
 from hh_jupyter.experiments.local_runs import LocalRun, choose_run, end_at_backend, make_at_backend, stored_runs
 from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.export.spool import Spool
 from hh_jupyter.notebook.sessions import KnownSession, SessionStore
 from hh_jupyter.notebook.status import kept_here, local_mode
 from hh_jupyter.notebook.views import session_url
+from hh_jupyter.records.dataset_rows import DatasetRows
+from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.records.selection import ALL, MAX_LISTED
 from hh_jupyter.settings import display_settings
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
@@ -447,6 +449,72 @@ def save(words: Sequence[str], store: SessionStore, *, replace: bool = False, ot
     missing = len(wanted - saved)
     gone = f"{count(missing, 'span')} more have been sent and are no longer kept here." if missing else ""
     return " ".join(filter(None, (f"hh: {count(len(saved), 'span')} saved to {path}.", gone, left_out)))
+
+
+# `Add to a dataset` below an opened row of a run.
+
+DATASET_SUFFIX: Final = ".jsonl"
+MAX_SHOWN_PATH: Final = 200
+
+
+def add_to_dataset(record: SpanRecord | None, name: str) -> str:
+    """Append a row of a run to a dataset in the working directory or in a folder below it.
+
+    Args:
+        record: the span of the row; None if it is no longer in memory.
+        name: name of the file, relative to the working directory.
+
+    Returns:
+        One sentence: which file has the row, or why it was not added.
+    """
+    from hh_jupyter.query import dataset_row  # Loads protobuf.
+
+    row = None if record is None else dataset_row(record)
+    if row is None:
+        return "Not added: the inputs of this row are no longer in memory."
+    try:
+        path = _dataset_path(name.strip())
+        before = _rows_in(path)
+        added = DatasetRows([row]).save(path)
+    except ValueError as error:
+        return f"Not added: {clean(str(error), MAX_SHOWN_PATH)}"
+    except OSError as error:
+        return f"Not added: {clean(name, MAX_SHOWN_PATH)} cannot be written ({error.strerror or error})."
+    shown = clean(str(path), MAX_SHOWN_PATH)
+    if not added:
+        return f"{shown} has this row already."
+    return f"Added to {shown}, which has {count(before + added, 'row')} now."
+
+
+def _dataset_path(name: str) -> Path:
+    """Return the path of a dataset.
+
+    Raises:
+        SettingError: the name is not that of a dataset in the working directory or below it.
+        OSError: the working directory is gone, or the name is too long.
+    """
+    folder = Path.cwd().resolve()
+    if Path(name).suffix.lower() != DATASET_SUFFIX:
+        raise SettingError(f"the name of a dataset ends with {DATASET_SUFFIX}, such as dataset{DATASET_SUFFIX}.")
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder):
+        raise SettingError(f"a dataset is in the working directory, {folder}, or in a folder below it.")
+    return path
+
+
+def _rows_in(path: Path) -> int:
+    """Return the number of rows in a dataset; 0 if there is none.
+
+    Raises:
+        SettingError: it is something else, to which no row may be added.
+        OSError: it cannot be read.
+    """
+    if not path.exists():
+        return 0
+    rows = DatasetRows.load(path) if path.is_file() else None
+    if rows is None or any("inputs" not in row for row in rows):
+        raise SettingError(f"{path.name} is not a dataset.")
+    return len(rows)
 
 
 def _write(path: Path, parts: Iterable[tuple[bytes, Iterable[int]]]) -> set[int]:

@@ -67,6 +67,12 @@ class DatasetRows(list[dict[str, Any]]):
         return f"{rows} (inputs: {names}; {expected} with ground_truth)" if self else "no rows"
 
 
+def datapoint_of(inputs: Any) -> Mapping[str, Any] | None:
+    """The data point that `evaluate` ran, which its span has as the argument `dp`; None for other spans."""
+    point = inputs.get("dp") if isinstance(inputs, Mapping) and len(inputs) == 1 else None
+    return point if isinstance(point, Mapping) and "inputs" in point else None
+
+
 def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, Any]]:
     """Number and value of each line that is not empty; the value of a line that is not JSON is its text."""
     with Path(path).open(encoding="utf-8-sig", errors="replace") as file:

@@ -63,7 +63,8 @@ class FeedbackWriter:
 
     A span whose code chose an id for its event gets the feedback by an update of that event. For any other one, whose
     id at the backend is unknown here, an event `feedback` is created in its session, with the span's ids in its
-    metadata; later feedback updates that event.
+    metadata; later feedback updates that event. The first span of a session that is one row of a run gives it to the
+    event of the session instead, which the backend lists as that row.
 
     Args:
         tracer: queues the updates.
@@ -71,14 +72,15 @@ class FeedbackWriter:
 
     def __init__(self, tracer: EventSource) -> None:
         self._tracer = tracer
-        self._created: dict[tuple[int, int], str] = {}
+        self._events: dict[tuple[int, int], str] = {}
 
-    def give(self, record: SpanRecord, feedback: Mapping[str, Any]) -> None:
+    def give(self, record: SpanRecord, feedback: Mapping[str, Any], *, of_session: bool = False) -> None:
         """Queue feedback on a span.
 
         Args:
             record: the span; without an id of its event it must have a session.
             feedback: values by name; None takes back what was given.
+            of_session: the feedback is about the whole session of the span.
 
         Raises:
             ValueError: the span has neither an event id nor a session.
@@ -86,20 +88,26 @@ class FeedbackWriter:
         exporter, about = self._tracer.exporter, (record.trace_id, record.span_id)
         if record.event_id is not None:
             queue_update(exporter, record.event_id, {"feedback": feedback})
-        elif (created := self._created.get(about)) is not None:
-            queue_update(exporter, created, {"feedback": feedback}, about=about)
+        elif (known := self._events.get(about)) is not None:
+            queue_update(exporter, known, {"feedback": feedback}, about=about)
         elif record.session_id is None:
             raise ValueError(f"span {record.name!r} has no session")
+        elif of_session:
+            self._remember(about, record.session_id)
+            queue_update(exporter, record.session_id, {"feedback": feedback}, about=about)
         else:
             span = {"span_id": f"{record.span_id:016x}", "trace_id": f"{record.trace_id:032x}", "span": record.name}
             fields = {"session_id": record.session_id, "metadata": span, "feedback": dict(feedback)}
             fields |= {"event_type": "tool", "project": self._tracer.project or "", "source": self._tracer.source}
-            self._created[about] = queue_event(exporter, new_event("feedback", fields, {}), about=about)
-            evict_oldest(self._created, MAX_FEEDBACK_EVENTS)
+            self._remember(about, queue_event(exporter, new_event("feedback", fields, {}), about=about))
+
+    def _remember(self, about: tuple[int, int], event_id: str) -> None:
+        self._events[about] = event_id
+        evict_oldest(self._events, MAX_FEEDBACK_EVENTS)
 
 
 MAX_FEEDBACK_EVENTS: Final = 1_000
-"""Spans whose event `feedback` is updated by later feedback; the latest ones."""
+"""Spans whose later feedback updates the same event; the latest ones."""
 
 
 def event_fields(

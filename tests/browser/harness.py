@@ -120,6 +120,7 @@ class Harness(ThreadingHTTPServer):
         self.diff, self.diff_span = self.runs.diff, self.runs.diff_span
         self.index = TextIndex(self._load)
         self.given: list[tuple[str, dict[str, Any]]] = []
+        self.added: list[tuple[str, str]] = []
         self.reports = {"result": displayed(result()), "compare": displayed(comparison())}
         self.hub = Hub(self)
         self.url = f"http://127.0.0.1:{self.server_address[1]}/"
@@ -155,6 +156,9 @@ class Harness(ThreadingHTTPServer):
         """Kept as the log keeps it: the span's attributes change, and the view with them."""
         if "refuse" in str(given.get("note")):
             return "Not saved: the span is no longer in memory."
+        if view_id.startswith("hh-session-"):
+            self.given.append((view_id, dict(given)))
+            return ""
         details = self.details_by_span[span_id]
         attributes = {**details.attributes, **{f"honeyhive_feedback.{name}": value for name, value in given.items()}}
         kept = {name: value for name, value in attributes.items() if value is not None}
@@ -173,6 +177,10 @@ class Harness(ThreadingHTTPServer):
 
     def send(self) -> str:
         return "All 3 spans were sent."
+
+    def add_to_dataset(self, view_id: str, file: str) -> str:
+        self.added.append((view_id, file))
+        return f"Added to /home/me/notebooks/{file}, which has {len(self.added)} rows now."
 
     def save(self, view_id: str) -> str:
         return f"{len(self.by_id[view_id].tree.nodes)} spans saved to hh-spans.jsonl."

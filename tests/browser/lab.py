@@ -109,6 +109,7 @@ class Lab:
         script: str = "",
     ) -> None:
         self.page: Page = browser.new_page(viewport={"width": 1400, "height": height})
+        self.app = app
         self.page.add_init_script(script)
         self.errors: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))

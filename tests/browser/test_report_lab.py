@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import nbformat
@@ -34,11 +35,11 @@ other.compare(result)""",
 )
 
 
-@pytest.fixture(scope="module")
-def lab(browser: Browser, jupyter: Jupyter) -> Iterator[Lab]:
+@pytest.fixture(scope="module", params=["lab", "notebooks"], ids=["JupyterLab", "Notebook 7"])
+def lab(request: pytest.FixtureRequest, browser: Browser, jupyter: Jupyter) -> Iterator[Lab]:
     """A notebook with a run, its comparison with another, and the run again, in another cell."""
-    jupyter.write("report.ipynb", CELLS)
-    with Lab(browser, jupyter.url, "report.ipynb") as lab:
+    jupyter.write(f"report-{request.param}.ipynb", CELLS)
+    with Lab(browser, jupyter.url, f"report-{request.param}.ipynb", app=request.param) as lab:
         lab.run_all(timeout=120_000)
         expect(lab.page.locator(".hh-report")).to_have_count(3, timeout=60_000)
         yield lab
@@ -75,6 +76,39 @@ def test_the_same_result_in_another_cell_and_its_comparison_are_live_too(lab: La
     expect(compared.locator(".hh-tone-new").first).to_have_text("short")
 
 
+def test_a_row_is_rated_and_added_to_a_dataset_beside_the_notebook(lab: Lab, jupyter: Jupyter) -> None:
+    shown = output(lab, 1).locator(".hh-report")
+    shown.get_by_role("searchbox").fill("failed")
+    expect(shown.locator(".hh-tr")).to_have_count(2)
+    shown.locator(".hh-tr").first.click()
+    acts = shown.locator(".hh-acts")
+    acts.get_by_role("button", name="Bad").click()
+    expect(acts.get_by_role("button", name="Bad")).to_have_attribute("aria-pressed", "true")
+    file = f"{lab.app}.jsonl"
+    acts.get_by_label("File of the dataset").fill(file)
+    acts.get_by_role("button", name="Add to a dataset").click()
+    expect(acts.locator(".hh-added")).to_have_text(f"Added to {jupyter.folder / file}, which has 1 row now.")
+    (row,) = map(json.loads, (jupyter.folder / file).read_text().splitlines())
+    assert (row["id"], row["inputs"]["question"][:10]) == ("q7", "question 7")
+    shown.locator(".hh-tr").first.click()
+    shown.locator(".hh-tr").first.click()
+    expect(shown.locator(".hh-acts").get_by_role("button", name="Bad")).to_have_attribute("aria-pressed", "true")
+
+
+def test_columns_are_chosen_without_touching_cells(lab: Lab) -> None:
+    """The keys of a check box are no shortcuts of the notebook."""
+    before = lab.sources()
+    shown = output(lab, 1).locator(".hh-report")
+    shown.get_by_role("button", name="Columns").press("Enter")
+    box = shown.get_by_role("group", name="Columns").get_by_label("Time")
+    for key in ("x", "d", "d", "a", "Space"):
+        box.press(key)
+    expect(shown.locator(".hh-thead")).not_to_contain_text("Time")
+    box.press("Escape")
+    expect(shown.get_by_role("button", name="Columns")).to_be_focused()
+    assert lab.sources() == before
+
+
 def test_keys_do_not_touch_cells_and_texts_are_not_saved(lab: Lab, jupyter: Jupyter) -> None:
     before = lab.sources()
     grid = output(lab, 1).get_by_role("treegrid")
@@ -82,7 +116,7 @@ def test_keys_do_not_touch_cells_and_texts_are_not_saved(lab: Lab, jupyter: Jupy
         grid.press(key)
     assert lab.sources() == before
     lab.save()
-    saved = nbformat.read(jupyter.folder / "report.ipynb", nbformat.NO_CONVERT)
+    saved = nbformat.read(jupyter.folder / f"report-{lab.app}.ipynb", nbformat.NO_CONVERT)
     outputs = str([cell.outputs for cell in saved.cells])
     assert "lab-run" in outputs
     assert "and more" not in outputs

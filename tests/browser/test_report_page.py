@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, Route, ViewportSize, expect
 
 from tests.browser.accessibility import NARROW, WIDE, violations
 from tests.browser.harness import Harness, asked_by
-from tests.browser.sample_reports import displayed, result
+from tests.browser.sample_reports import displayed, result, session_of
 
 pytestmark = pytest.mark.slow
 
@@ -184,6 +184,120 @@ def test_a_comparison_marks_words_and_lists_what_newly_failed_first(open_cells: 
     expect(opened.get_by_role("button", name="support_agent, finished")).to_have_count(2)
 
 
+def columns(shown: Locator) -> list[str]:
+    """The titles of the columns."""
+    return shown.locator(".hh-thead button").all_inner_texts()
+
+
+def choose(shown: Locator, *titles: str) -> None:
+    """Show or hide columns by the keyboard."""
+    button = shown.get_by_role("button", name="Columns")
+    button.press("Enter")
+    group = shown.get_by_role("group", name="Columns")
+    for title in titles:
+        group.get_by_label(title, exact=True).press("Space")
+    group.get_by_role("checkbox").first.press("Escape")
+    expect(group).to_be_hidden()
+    expect(button).to_be_focused()
+
+
+def test_columns_are_chosen_by_keyboard_and_stay_so(open_cells: Callable[..., Page], harness: Harness) -> None:
+    page = open_cells("result")
+    shown = report(page)
+    shown.get_by_role("button", name="words").click()
+    expect(shown.locator("[aria-sort]")).to_have_count(1)
+    choose(shown, "words", "Tokens", "Session")
+    assert columns(shown) == ["Row", "input", "expected", "output", "Session", "decision", "grounded", "one_search",
+                              "tone", "Time", "Cost"]  # fmt: skip
+    expect(shown.locator("[aria-sort]")).to_have_count(0)
+    expect(shown.locator(".hh-tr").first).to_have_attribute("aria-label", "t-04, failed")
+    expect(shown.locator('.hh-tr [data-key="session"]').first).to_have_text("00000000")
+    view, static, _ = before = harness.reports["result"]
+    try:
+        harness.reports["result"] = (view, static, displayed(result(size=30))[2])
+        page.evaluate("view => window.model.tell({ type: 'changed', view }, [])", view)
+        expect(shown.locator(".hh-shown")).to_have_text("30 rows")
+        assert "words" not in columns(shown)
+        assert "Session" in columns(shown)
+    finally:
+        harness.reports["result"] = before
+
+
+def test_a_chosen_column_stays_where_others_make_room(open_cells: Callable[..., Page]) -> None:
+    page = open_cells("result")
+    shown = report(page)
+    page.set_viewport_size({"width": 760, "height": 900})
+    expect(shown.get_by_role("button", name="expected")).to_have_count(0)
+    choose(shown, "expected")
+    assert "expected" in columns(shown)
+    assert "Cost" not in columns(shown)
+    page.set_viewport_size({"width": 560, "height": 900})
+    row = shown.locator(".hh-tr").nth(3)
+    expect(row.locator('[data-key="expected"]')).to_have_text("replace")
+    assert row.evaluate("row => row.scrollHeight <= row.offsetHeight + 1")
+    row.click()
+    expect(shown.get_by_role("button", name="Add to a dataset")).to_be_visible()
+    row.click()
+    choose(shown, "output", "expected")
+    expect(row.locator('[data-key="output"]')).to_have_count(0)
+    assert row.evaluate("row => row.offsetHeight") == 65
+
+
+def test_a_row_is_rated_and_added_to_a_dataset(open_cells: Callable[..., Page], harness: Harness) -> None:
+    page = open_cells("result")
+    shown = report(page)
+    shown.locator(".hh-tr").first.click()
+    acts = shown.locator(".hh-acts")
+    expect(acts.get_by_role("button", name="Bad")).to_have_attribute("aria-pressed", "true")
+    expect(acts).to_contain_text("misses the glasses")
+    shown.get_by_role("treegrid").press("+")
+    expect(acts.get_by_role("button", name="Good")).to_have_attribute("aria-pressed", "true")
+    expect(acts.get_by_role("button", name="Bad")).to_have_attribute("aria-pressed", "false")
+    session = f"hh-session-{session_of(4)}"
+    assert harness.given[-1] == (session, {"ok": True})
+    acts.get_by_role("button", name="Note").click()
+    acts.get_by_role("textbox", name="Note").fill("refuse it")
+    page.keyboard.press("Enter")
+    expect(acts.locator(".hh-unsaved")).to_have_text("Not saved: the span is no longer in memory.")
+    file = acts.get_by_label("File of the dataset")
+    expect(file).to_have_value("dataset.jsonl")
+    file.fill("hard.jsonl")
+    acts.get_by_role("button", name="Add to a dataset").click()
+    expect(acts.locator(".hh-added")).to_have_text(re.compile(r"^Added to /home/me/notebooks/hard\.jsonl, which has"))
+    assert harness.added[-1] == (session, "hard.jsonl")
+    shown.locator(".hh-tr").nth(1).click()
+    expect(shown.locator(".hh-acts").nth(1).get_by_label("File of the dataset")).to_have_value("hard.jsonl")
+
+
+@pytest.mark.parametrize("width", [1040, 760, 560])
+def test_numbers_are_never_cut(open_cells: Callable[..., Page], harness: Harness, width: int) -> None:
+    """In boxes, below their distributions, and in the rows."""
+    found = result(size=20)
+    rows = (
+        dataclasses.replace(row, metrics={"f1": 0.0256437 * row.index, "far": -1_234_567.8 + row.index})
+        for row in found.rows
+    )
+    harness.add_report("large", displayed(dataclasses.replace(found, rows=tuple(rows), name=f"large {width}")))
+    page = open_cells("result", "large")
+    page.set_viewport_size({"width": width, "height": 900})
+    for name in ("result", "large"):
+        shown = report(page, name)
+        expect(shown.locator(".hh-ends").first).to_be_visible()
+        assert cut(shown, ".hh-ends span, .hh-figure, .hh-td.hh-n, .hh-cells .hh-td") == []
+    far = page.locator("#large .hh-metric", has_text="far")
+    expect(far.locator(".hh-ends")).to_contain_text("\N{MINUS SIGN}1,234,567.8")
+
+
+def cut(shown: Locator, selector: str) -> list[str]:
+    """Texts that do not fit into their element, or leave the box around it."""
+    return shown.locator(selector).evaluate_all(  # type: ignore[no-any-return]
+        """all => all.filter(one => {
+          const [box, own] = [one.closest(".hh-metric, .hh-tr").getBoundingClientRect(), one.getBoundingClientRect()];
+          return one.scrollWidth > one.clientWidth + 1 && one.clientWidth > 0 || own.right > box.right + 1;
+        }).map(one => one.textContent)"""
+    )
+
+
 def test_hostile_texts_are_text(open_cells: Callable[..., Page]) -> None:
     page = open_cells("result", "compare")
     for name in ("result", "compare"):
@@ -241,6 +355,8 @@ def test_axe_finds_nothing(open_cells: Callable[..., Page], theme: str, size: Vi
         shown = report(page, name)
         shown.locator(".hh-tr").nth(3).click()
         expect(shown.locator(".hh-opened .hh-bar").first).to_be_visible()
+        shown.get_by_role("button", name="Columns").click()
+        expect(shown.get_by_role("group", name="Columns")).to_be_visible()
     assert violations(page) == []
 
 

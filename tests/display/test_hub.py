@@ -81,6 +81,9 @@ class OneView:
     def send(self) -> str:
         return "Sent."
 
+    def add_to_dataset(self, view_id: str, file: str) -> str:
+        return f"Added to {file}."
+
     def save(self, view_id: str) -> str:
         return f"{view_id} saved."
 

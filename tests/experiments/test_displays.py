@@ -161,6 +161,62 @@ def test_missing_scores_nan_bools_and_labels_are_shown_as_what_they_are() -> Non
     assert re.search(r"^mixed +0\.5 +0\.5 to 0\.5 +4 of 5, 1 NaN, 2 infinite +number", repr(result), re.MULTILINE)
 
 
+def graded(outputs: Any) -> dict[str, Any]:
+    """A score with its label, such as that of a judge."""
+    n = int(outputs.split()[1])
+    return {"score": n / 2, "label": ("bad", "fair", "good")[n], "explanation": "so it is"}
+
+
+def kind(outputs: Any) -> dict[str, Any]:
+    yes = "1" not in outputs
+    return {"score": yes, "label": "yes" if yes else "no"}
+
+
+def test_the_label_of_a_score_stands_beside_it_and_has_no_column_of_its_own() -> None:
+    """One that only repeats the score is left out."""
+    result = run(None, task, MANY[:3], evaluators=[graded, kind], name="judged")
+    shown = repr(result)
+    assert "_label" not in shown + result._repr_html_()
+    assert [line.split()[0] for line in shown.splitlines() if " 3 of 3 " in line] == ["graded", "kind"]
+    rows = {line.split()[1]: line.split()[2:-3] for line in shown.splitlines() if re.match(r"[✓✗·] p", line)}
+    assert rows == {"p0": ["0", "bad", "yes"], "p1": ["0.5", "fair", "✗", "no"], "p2": ["1", "good", "yes"]}
+    assert re.search(r"0\.5<div style=\"[^\"]*white-space:normal\">fair</div>", result._repr_html_())
+    assert list(result.to_pandas()["graded_label"]) == ["bad", "fair", "good"]
+
+
+def test_a_label_whose_score_is_missing_stands_in_its_place() -> None:
+    def judged(outputs: Any) -> dict[str, Any]:
+        return {"score": None, "label": "unsure"} if "1" in outputs else {"score": 0.5, "label": "sure"}
+
+    result = run(None, task, MANY[:2], evaluators=[judged])
+    rows = {line.split()[1]: line.split()[2:-3] for line in repr(result).splitlines() if re.match(r"[✓✗·] p", line)}
+    assert rows == {"p0": ["0.5", "sure"], "p1": ["unsure"]}
+
+
+def test_what_only_looks_like_the_label_of_a_score_is_a_metric() -> None:
+    """A number, a label without a score, a label beside a long text."""
+
+    def numbered(outputs: Any) -> dict[str, Any]:
+        return {"score": 0.5, "label": 7}
+
+    def lone(outputs: Any) -> dict[str, Any]:
+        return {"label": "kind"}
+
+    def told(outputs: Any) -> dict[str, Any]:
+        return {"score": "a long text about the answer", "label": "short"}
+
+    result = run(None, task, MANY[:3], evaluators=[numbered, lone, told])
+    header = next(line for line in repr(result).splitlines() if line.startswith("Row"))
+    assert header.split()[1:5] == ["numbered", "numbered_label", "lone_label", "told_label"]
+    metrics = [line.split()[0] for line in repr(result).splitlines() if " 3 of 3 " in line]
+    assert metrics == ["numbered", "numbered_label", "lone_label", "told_label"]
+
+
+def test_a_negative_mean_has_a_minus() -> None:
+    result = run(None, task, MANY[:3], evaluators=[lambda outputs: -1.5 - int(outputs.split()[1])], name="negative")
+    assert ">\N{MINUS SIGN}2.50<" in result._repr_html_()
+
+
 def test_a_sum_has_no_standard_error() -> None:
     result = run(None, task, LONG, evaluators=[lambda outputs: 2], aggregate_function="sum")
     assert re.search(r"^<lambda> +4 +2 to 2 ", repr(result), re.MULTILINE)

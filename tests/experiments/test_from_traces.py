@@ -49,6 +49,29 @@ def test_spans_become_rows_with_inputs_and_what_was_expected(tracer: Any) -> Non
     }
 
 
+def test_the_span_of_a_row_that_was_run_becomes_that_row() -> None:
+    """With its own id, so that the row of a later run is the same one."""
+    rows: list[dict[str, Any]] = [
+        {"id": "t-1", "inputs": {"q": "a"}, "ground_truth": {"x": 1}, "team": "blue"},
+        {"inputs": {"q": "b"}},
+    ]
+    result = run(None, lambda datapoint: "no", rows)
+    own, other = (hh.spans(session=row.session_id).to_dataset()[0] for row in result.rows)
+    assert {name: own[name] for name in rows[0]} == rows[0]
+    assert own["span"]["session_id"] == result.rows[0].session_id
+    assert (other["id"], other["inputs"]) == (other["span"]["span_id"], {"q": "b"})
+    assert "ground_truth" not in other
+
+
+def test_an_argument_named_dp_is_an_input_like_any_other(tracer: Any) -> None:
+    @hh.trace(event_name="lookup")
+    def lookup(dp: Any) -> None: ...
+
+    lookup({"place": "Oslo"})
+    (row,) = hh.spans(session=tracer.session_id, name="lookup").to_dataset()
+    assert row["inputs"] == {"dp": {"place": "Oslo"}}
+
+
 def test_the_output_is_expected_where_it_was_right(tracer: Any) -> None:
     plain("where")
     spans = hh.spans(session=tracer.session_id, name="plain")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import hh_jupyter as hh
 from hh_jupyter.display.live_report import LiveReport, shown_reports
 from hh_jupyter.experiments.comparison_view import comparison_report, live_comparison
 from hh_jupyter.experiments.results import ExperimentResultSummary, RunComparisonResult
@@ -74,7 +75,7 @@ def ids(live: LiveReport, query: str = "", key: str = "", *, down: bool = False)
 def test_rows_are_those_of_the_static_form_with_texts_beside_their_scores(result: ExperimentResultSummary) -> None:
     live = live_of(result)
     header, (heights,) = live.header(with_rows=True)
-    titles = [one["title"] for one in header["columns"] if one["title"]]
+    titles = [one["title"] for one in header["columns"] if one["title"] and one["weight"]]
     assert titles == ["Row", "input", "expected", "output", "right", "near", "Time", "Tokens", "Cost"]
     assert ids(live)[:5] == ["q3", "q8", "q5", "q6", "q0"]
     assert [height & 0x7F for height in heights[:5]] == [1, 2, 2, 2, 1]
@@ -123,6 +124,7 @@ def test_a_row_whose_spans_are_gone_has_the_beginnings_of_its_texts() -> None:
     texts = dict(live_of(gone).row(0)["texts"])
     assert texts["Output"][0][0].startswith("{'answer': 'a long story")
     assert len(texts["Output"][0][0]) <= 200
+    assert live_of(gone).row(0)["spans"] == []
 
 
 def test_a_comparison_has_all_rows_and_the_words_that_differ(compared: RunComparisonResult) -> None:
@@ -140,6 +142,58 @@ def test_a_comparison_has_all_rows_and_the_words_that_differ(compared: RunCompar
     assert [link["label"] for link in row["spans"]] == ["new run", "old run"]
     failed = live.row(0)["beside"][1]
     assert failed == ["newer", [["TimeoutError: too late", "failed"]]]
+
+
+def judged(outputs: Any) -> dict[str, Any]:
+    return {"score": outputs["n"] / 12, "label": "high" if outputs["n"] > 5 else "low", "reason": "by the number"}
+
+
+def judged_later(outputs: Any) -> dict[str, Any]:
+    return {"score": 0.75, "label": "high"}
+
+
+judged_later.__name__ = "judged"
+
+
+def test_a_label_beside_its_score_is_a_column_that_can_be_chosen_and_found() -> None:
+    live = live_of(run(None, answer, ROWS, evaluators=[judged], name="judged"))
+    header, _ = live.header(with_rows=True)
+    weights = {one["key"]: one["weight"] for one in header["columns"]}
+    assert (weights["judged"], weights["judged_label"]) == (1, 0)
+    assert [row[0] for row in header["sections"][0]["rows"]] == ["judged"]
+    assert ids(live, "judged_label=high judged<0.6") == ["q6", "q7"]
+    assert live.row(5)["values"] == [["judged", [["0.4167", ""], [" low", "below"]], [["by the number", ""]]]]
+
+
+def test_a_comparison_shows_a_label_with_its_score() -> None:
+    old = run(None, answer, ROWS, evaluators=[judged], print_results=False)
+    live = live_of(run(None, answer, ROWS, evaluators=[judged_later], print_results=False).compare(old))
+    values = live.row(ids(live).index("q0"))["values"]
+    assert [one[:2] for one in values] == [["judged", [["0 low → 0.75 high", ""], [" better", "better"]]]]
+    assert "judged_label" not in json.dumps(live.header(with_rows=False)[0]["foot"])
+
+
+def test_many_metrics_and_those_with_the_name_of_another_column_can_be_chosen() -> None:
+    def many(outputs: Any) -> dict[str, float]:
+        return {f"m{n}": float(n) for n in range(7)}
+
+    def time(outputs: Any) -> float:
+        return 0.5
+
+    header, _ = live_of(run(None, answer, ROWS, evaluators=[many, time])).header(with_rows=True)
+    columns = {one["key"]: (one["title"], bool(one["weight"])) for one in header["columns"]}
+    assert columns["many_m6"] == ("many_m6", False)
+    assert columns["metric_time"] == ("time", False)
+    assert columns["time"] == ("Time", True)
+    assert columns["session"] == ("Session", False)
+    assert len(columns) == len(header["columns"])
+
+
+def test_an_open_row_names_the_span_that_holds_its_feedback(result: ExperimentResultSummary) -> None:
+    live = live_of(result)
+    (spans,) = live.row(2)["spans"]
+    (root,) = [span for span in hh.spans(session=result.rows[5].session_id) if span.parent_id is None]
+    assert (spans["span"], spans["feedback"]) == (f"{root.span_id:016x}", {"ok": None, "note": None})
 
 
 def test_a_bar_of_a_metric_selects_its_rows(result: ExperimentResultSummary) -> None:

@@ -87,3 +87,33 @@ def test_feedback_reaches_the_backend(sending: Kernel, backend: Backend) -> None
     assert [(one["event_name"], one["feedback"], one["metadata"]["span"]) for one in created] == [
         ("feedback", {"ok": True}, "plan")
     ]
+
+
+RUN = """
+import json, os, tempfile
+os.chdir(tempfile.mkdtemp())
+rows = [{"id": f"q{n}", "inputs": {"n": n}} for n in range(2)]
+result = hh.evaluate(lambda datapoint: datapoint["inputs"]["n"] > 0, dataset=rows, print_results=False)
+view = f"hh-session-{result.rows[1].session_id}"
+(root,) = [span for span in hh.spans(session=result.rows[1].session_id) if span.parent_id is None]
+from hh_jupyter.display.hub import Hub
+def reply(**message):
+    return Hub(get_ipython()._hh._outputs.hub_source).reply(dict(message, number=1, view=view))[0]["value"]
+"""
+
+
+def test_a_row_of_a_run_takes_feedback_and_joins_a_dataset(sending: Kernel, backend: Backend) -> None:
+    """The feedback is that of the row's session at the backend, and its spans are found by it."""
+    sending.run(RUN)
+    given = "reply(type='feedback', span=f'{root.span_id:016x}', given={'ok': False, 'note': 'too high'})"
+    assert sending.value(given) == ""
+    found = "[span.session_id == result.rows[1].session_id for span in hh.spans(feedback={'ok': False})]"
+    assert sending.value(found) == [True]
+    added = str(sending.value("reply(type='dataset', file='bad.jsonl')"))
+    assert added.endswith("bad.jsonl, which has 1 row now.")
+    assert sending.value("[row['id'] for row in map(json.loads, open('bad.jsonl'))]") == ["q1"]
+    assert "ends with .jsonl" in str(sending.value("reply(type='dataset', file='bad.txt')"))
+    sending.run("hh.get_tracer().force_flush()")
+    sent = [request.body for request in backend.requests if (request.method, request.path) == ("PUT", "/events")]
+    feedback = [body["feedback"] for body in sent if "ok" in body.get("feedback", {})]
+    assert feedback == [{"ok": False, "note": "too high"}]

@@ -186,6 +186,23 @@ def test_feedback_on_a_span_with_an_event_id_updates_that_event(backend: Backend
     ]
 
 
+def test_feedback_on_a_whole_session_updates_the_event_of_the_session(
+    backend: Backend, tracer: HoneyHiveTracer
+) -> None:
+    """Its span shows it; later feedback on that span goes the same way."""
+    with tracer.start_span("row"):
+        pass
+    assert tracer.wait_processed()
+    record, writer = _record("row"), FeedbackWriter(tracer)
+    writer.give(record, {"ok": False}, of_session=True)
+    writer.give(record, {"note": "wrong"})
+    assert tracer.wait_processed()
+    assert dict(_record("row").facts.feedback) == {"ok": False, "note": "wrong"}
+    assert tracer.force_flush()
+    sent = [request.body for request in backend.requests if request.path.endswith("/events")]
+    assert sent == [{"event_id": tracer.session_id, "feedback": one} for one in ({"ok": False}, {"note": "wrong"})]
+
+
 def test_feedback_on_any_other_span_is_an_event_of_its_session(backend: Backend, tracer: HoneyHiveTracer) -> None:
     """The backend's id of the span's event is unknown; later feedback updates the event that was created."""
     with tracer.start_span("plain"):

@@ -179,7 +179,7 @@ export class Detail {
    */
   head(span, details) {
     const given = scores(details);
-    const [thumbs, note] = panesOf(details).length && !span.running ? this.feedback(span, details) : [];
+    const [thumbs, note] = panesOf(details).length && !span.running ? feedbackTools(details.feedback ?? {}, (given) => this.give(span.id, details, given)) : [];
     const redacted = details.redacted ? plural(details.redacted, "value") : "";
     return h("div", { class: "hh-head" },
       h("div", { class: "hh-title" }, kindMark(span.kind), h("span", { class: "hh-name" }, span.name),
@@ -202,26 +202,6 @@ export class Detail {
     ];
   }
 
-  /**
-   * Thumbs and a note, as far as they are given.
-   * @param {Span} span
-   * @param {Details} details
-   */
-  feedback(span, details) {
-    const { ok, note } = details.feedback ?? {};
-    const field = h("input", { class: "hh-filter", "aria-label": "Note", value: note ?? "", maxlength: 2000, onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Enter" && save() });
-    const save = () => this.give(span.id, details, { note: field.value.trim() || null });
-    const line = h("div", { class: "hh-noteline", hidden: true }, field, h("button", { class: "hh-button", type: "button", onclick: save }, "Save"));
-    const thumb = (/** @type {string} */ name, /** @type {string} */ title, /** @type {boolean} */ means) => toolButton(name, title,
-      () => this.give(span.id, details, { ok: ok === means ? null : means }), { "aria-pressed": String(ok === means) });
-    const open = toolButton("note", "Note", () => {
-      line.hidden = !line.hidden;
-      open.setAttribute("aria-expanded", String(!line.hidden));
-      focusOn(line.hidden ? null : field);
-    }, { "aria-expanded": "false" });
-    return [h("span", { class: "hh-feedback" }, h("span", { class: "hh-unsaved", role: "status" }), thumb("good", "Good (+)", true), thumb("bad", "Bad (−)", false), open), line];
-  }
-
   /** Press a thumb of the span that is shown. @param {"good" | "bad"} name */
   rate(name) {
     /** @type {HTMLElement | null} */ (this.element.querySelector(`[data-focus=${name}]`))?.click();
@@ -238,7 +218,7 @@ export class Detail {
     const status = this.element.querySelector(".hh-unsaved");
     if (problem && status && this.shown === id) status.textContent = problem;
     if (problem || !this.shownSpan || this.shown !== id) return;
-    const feedback = Object.fromEntries(Object.entries({ ...details.feedback, ...given }).filter(([, one]) => one !== null));
+    const feedback = withFeedback(details.feedback, given);
     const changed = Object.defineProperties({ ...details, feedback }, details.images ? { images: { value: details.images } } : {});
     this.cache.set(id, changed);
     this.draw(this.shownSpan, changed);
@@ -297,6 +277,29 @@ export class Detail {
     event.stopPropagation();
     this.on.leave();
   }
+}
+
+/** The feedback after more is given; null takes back. @param {Record<string, any> | undefined} before @param {Feedback} given */
+export const withFeedback = (before, given) => Object.fromEntries(Object.entries({ ...before, ...given }).filter(([, one]) => one !== null));
+
+/**
+ * Thumbs, and the line of a note, which opens below them.
+ * @param {Record<string, any>} feedback that is given
+ * @param {(given: Feedback) => void} give
+ * @returns {[HTMLElement, HTMLElement]}
+ */
+export function feedbackTools({ ok, note }, give) {
+  const field = h("input", { class: "hh-filter", "aria-label": "Note", value: note ?? "", maxlength: 2000, onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Enter" && save() });
+  const save = () => give({ note: field.value.trim() || null });
+  const line = h("div", { class: "hh-noteline", hidden: true }, field, h("button", { class: "hh-button", type: "button", onclick: save }, "Save"));
+  const thumb = (/** @type {string} */ name, /** @type {string} */ title, /** @type {boolean} */ means) => toolButton(name, title,
+    () => give({ ok: ok === means ? null : means }), { "aria-pressed": String(ok === means) });
+  const open = toolButton("note", "Note", () => {
+    line.hidden = !line.hidden;
+    open.setAttribute("aria-expanded", String(!line.hidden));
+    focusOn(line.hidden ? null : field);
+  }, { "aria-expanded": "false" });
+  return [h("span", { class: "hh-feedback" }, h("span", { class: "hh-unsaved", role: "status" }), thumb("good", "Good (+)", true), thumb("bad", "Bad (−)", false), open), line];
 }
 
 /**

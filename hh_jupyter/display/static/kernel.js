@@ -142,6 +142,11 @@ export class Kernel {
     return this.request({ type: "row", view, row });
   }
 
+  /** Append a row to a dataset. Returns a sentence about the outcome. @type {(view: string, file: string) => Promise<string>} */
+  addToDataset(view, file) {
+    return this.request({ type: "dataset", view, file });
+  }
+
   /** The kernel sends running views only to a visible page. */
   reportVisibility() {
     this.send({ type: "visibility", visible: !document.hidden });

@@ -4,8 +4,9 @@
  */
 
 /** @import { Kernel } from "./kernel.js" */
-/** @import { Cell, Child, Column, Difference, Distribution, Header, Report, RowDetails, Section, State, TableRow, Toned } from "./types.js" */
+/** @import { Cell, Child, Column, Difference, Distribution, Feedback, Header, Report, RowDetails, RowSpans, Section, State, TableRow, Toned } from "./types.js" */
 
+import { feedbackTools, withFeedback } from "./detail.js";
 import { chevron, count, focusOn, h, plural, redraw } from "./dom.js";
 import { List } from "./list.js";
 import { summaryBar } from "./summary.js";
@@ -16,8 +17,12 @@ const TYPING_MS = 150;
 const LIST_HEIGHT = 520;
 /** Bits of the byte that the kernel sends for each row. */
 const BAD = 0x80;
-/** Heights of rows of 1, 2 and 3 lines, in pixels: as columns, and as cards in a narrow view. */
-const HEIGHTS = { columns: [26, 26, 43, 65], cards: [66, 66, 83, 100] };
+/** Heights of rows of 1, 2 and 3 lines, in pixels. */
+const HEIGHTS = [26, 26, 43, 65];
+const LINE_HEIGHT = 18;
+const DIGIT_WIDTH = 7;
+/** Columns of a card's first line. */
+const CARD_HEADS = ["id", "state"];
 const CARDS_BELOW = 600;
 /** Cards have the columns of a lower priority number. */
 const CARD_PRIORITY = 3;
@@ -78,7 +83,7 @@ function box(cells, pick) {
     h("div", { class: "hh-metric-name" }, h("b", null, text("metric")), h("span", null, text("kind"))),
     h("div", { class: "hh-figure" }, text("mean"), h("span", null, text("error")), within ? h("span", null, `within a row ${within}`) : null),
     found ? plot(found, pick) : null,
-    h("div", { class: "hh-ends" }, h("span", null, found?.ends[0]), h("span", null, text("scored"), " scored"), h("span", null, found?.ends[1])));
+    h("div", { class: "hh-ends" }, h("span", null, found?.ends[0]), h("span", null, found?.ends[1]), h("span", null, text("scored"), " scored")));
 }
 
 /** @param {Section} section @param {(query: string) => void} pick */
@@ -95,15 +100,23 @@ function sectionOf({ lines, look, columns = [], rows = [], more = [] }, pick) {
   ];
 }
 
-/** Which columns fit, and how wide they are. */
+/** Which columns are shown, and how wide they are: those that the user chose, and as many others as fit. */
 class Layout {
-  /** @param {Column[]} columns @param {number} width of the view in pixels */
-  constructor(columns, width) {
+  /**
+   * @param {Column[]} columns
+   * @param {number} width of the view in pixels
+   * @param {Map<string, boolean>} chosen shown or hidden by the user
+   * @param {Map<string, number>} digits length of the longest number in a column
+   */
+  constructor(columns, width, chosen, digits) {
     this.cards = width <= CARDS_BELOW;
-    const shown = columns.map((column, index) => ({ ...column, index })).filter(({ line, title }) => !line || title).sort((one, other) => Number(one.right) - Number(other.right));
+    const all = columns.map((column, index) => ({ ...column, index, weight: column.weight || (column.right ? 1 : 3), priority: chosen.get(column.key) ? column.priority / 100 : column.priority }));
+    /** Columns that the user may show or hide: all but the first one. */
+    this.known = columns.filter(({ title }, index) => title && index);
+    const shown = all.filter(({ key, title, index }) => title && (!index || (chosen.get(key) ?? columns[index].weight > 0))).sort((one, other) => Number(one.right) - Number(other.right));
     /** Texts that stand in a second line. */
-    this.second = columns.map((column, index) => ({ ...column, index })).filter(({ line, title }) => line && !title);
-    const least = (/** @type {Column} */ one) => (one.right ? Math.max(52 * one.weight, Math.min(96, 16 + 6.4 * one.title.length)) : 30 + 12 * one.weight);
+    this.second = all.filter(({ line, title }) => line && !title);
+    const least = (/** @type {Column} */ one) => (one.right ? Math.max(52 * one.weight, Math.min(96, 16 + 6.4 * one.title.length), DIGIT_WIDTH * (digits.get(one.key) ?? 0)) : 30 + 12 * one.weight);
     const room = width - EDGE;
     const dropped = (/** @type {Column[]} */ list) => list.reduce((last, one) => (one.priority && one.priority >= last.priority ? one : last), { ...list[0], priority: 0 });
     this.columns = this.cards ? shown.filter(({ priority }) => priority < CARD_PRIORITY) : shown;
@@ -112,6 +125,7 @@ class Layout {
       if (!priority) break;
       this.columns = this.columns.filter((one) => one.key !== key);
     }
+    this.texts = this.columns.filter(({ key, right }) => !right && !CARD_HEADS.includes(key)).length;
     this.template = `16px ${this.columns.map((one) => (one.right ? `${least(one)}px` : `minmax(${least(one)}px, ${one.weight}fr)`)).join(" ")}`;
   }
 }
@@ -121,7 +135,7 @@ export class TableView {
    * @param {string} id of the kernel
    * @param {string} uid unique in the page
    * @param {State} state shared by all views of this id
-   * @param {Pick<Kernel, "order" | "cells" | "row">} kernel
+   * @param {Pick<Kernel, "order" | "cells" | "row" | "feedback" | "addToDataset">} kernel
    * @param {(root: Element) => void} spans shows the spans of the outputs in an element
    */
   constructor(id, uid, state, kernel, spans) {
@@ -139,7 +153,10 @@ export class TableView {
     this.cells = new Map();
     /** @type {Map<string, HTMLElement>} what is below open rows */
     this.opened = new Map();
-    this.layout = new Layout([], LIST_HEIGHT);
+    this.chosen = state.columns ??= new Map();
+    /** @type {Map<string, number>} length of the longest number in a column so far */
+    this.digits = new Map();
+    this.layout = new Layout([], LIST_HEIGHT, this.chosen, this.digits);
     this.width = 0;
     /** Number of the last request for the order of rows: replies to earlier ones are ignored. */
     this.asked = 0;
@@ -159,12 +176,14 @@ export class TableView {
     });
     this.filters = h("span", { class: "hh-filters" });
     this.shown = h("span", { class: "hh-shown", role: "status" });
-    this.tools = h("div", { class: "hh-tools" }, this.filter, this.filters, h("span", { class: "hh-space" }), this.shown);
+    this.menu = h("div", { class: "hh-columns", id: `${uid}-columns`, role: "group", "aria-label": "Columns", hidden: true });
+    this.menuButton = h("button", { type: "button", class: "hh-button", "aria-expanded": "false", "aria-controls": this.menu.id, onclick: () => this.toggleMenu() }, "Columns");
+    this.tools = h("div", { class: "hh-tools" }, this.filter, this.filters, h("span", { class: "hh-space" }), this.shown, this.menuButton, this.menu);
     this.head = h("div", { class: "hh-thead", role: "row", "aria-rowindex": 1 });
     /** @type {List<TableRow>} */
     this.list = new List(uid, state, {
       label: "Rows", empty: h("span", null, "No row matches. ", h("button", { type: "button", class: "hh-more", onclick: () => this.find("") }, "Show all rows")),
-      head: this.head, most: LIST_HEIGHT, height: ({ lines }) => HEIGHTS[this.layout.cards ? "cards" : "columns"][lines],
+      head: this.head, most: LIST_HEIGHT, height: ({ lines }) => this.height(lines),
       draw: (row) => this.drawRow(row), select: () => {}, enter: () => this.list.selected && this.list.toggle(this.list.selected),
       refold: () => this.fold(),
     });
@@ -236,11 +255,47 @@ export class TableView {
     const width = this.element.clientWidth || this.width || LIST_HEIGHT;
     if (!this.header || (width === this.width && !anew)) return;
     this.width = width;
-    this.layout = new Layout(this.header.columns, width);
+    this.layout = new Layout(this.header.columns, width, this.chosen, this.digits);
     this.element.classList.toggle("hh-cards", this.layout.cards);
     this.list.element.style.setProperty("--hh-cols", this.layout.template);
     this.drawHead();
+    this.drawMenu();
     this.list.show(this.list.rows);
+  }
+
+  /** Height of a row in pixels. A card has the line of its head, and its texts below each other. @param {number} lines of text */
+  height(lines) {
+    const { cards, texts } = this.layout;
+    return cards ? 12 + LINE_HEIGHT * (1 + texts * (lines === 3 ? 2 : 1)) + (lines === 2 ? LINE_HEIGHT - 1 : 0) : HEIGHTS[lines];
+  }
+
+  /** Show or hide the columns to choose from. They are not over the table: the notebook clips what is larger than its output. */
+  toggleMenu() {
+    this.menu.hidden = !this.menu.hidden;
+    this.menuButton.setAttribute("aria-expanded", String(!this.menu.hidden));
+    this.drawMenu();
+  }
+
+  /** A check box for each column. One that was chosen, but does not fit, says so. */
+  drawMenu() {
+    if (this.menu.hidden) return;
+    redraw(this.menu, ...this.layout.known.map(({ key, title }, i) => {
+      const shown = this.layout.columns.some((one) => one.key === key);
+      const chosen = this.chosen.get(key) === true;
+      return h("label", null, h("input", {
+        type: "checkbox", checked: shown || chosen, "data-focus": `column-${i}`, onchange: (/** @type {any} */ { currentTarget }) => this.choose(key, currentTarget.checked),
+      }), title, chosen && !shown ? h("span", { class: "hh-hint" }, " needs a wider view") : null);
+    }));
+  }
+
+  /** Show or hide a column. @param {string} key @param {boolean} shown */
+  choose(key, shown) {
+    this.chosen.set(key, shown);
+    if (!shown && this.state.sort?.key === key) {
+      this.state.sort = null; // Nothing would say by what the rows are sorted.
+      this.order();
+    }
+    this.resized(true);
   }
 
   drawHead() {
@@ -325,7 +380,23 @@ export class TableView {
       if (this.cells.size <= MAX_CACHED_ROWS) break;
       this.cells.delete(number);
     }
-    this.list.paint();
+    if (this.hasLonger(found)) this.resized(true);
+    else this.list.paint();
+  }
+
+  /** Whether these rows have a longer number than those before: none may be cut. @param {Cell[][]} rows */
+  hasLonger(rows) {
+    let longer = false;
+    /** @type {Column[]} */ (this.header.columns).forEach(({ key, right }, i) => {
+      if (!right) return;
+      for (const { [i]: cell } of rows) {
+        const text = Array.isArray(cell) ? cell.filter(([, tone]) => tone !== "below").map(([one]) => one).join("") : cell;
+        if (typeof text !== "string" || !/\d/.test(text) || text.length <= (this.digits.get(key) ?? 0)) continue;
+        this.digits.set(key, text.length);
+        longer = true;
+      }
+    });
+    return longer;
   }
 
   /** @param {TableRow} row */
@@ -358,11 +429,45 @@ export class TableView {
     const place = h("div", { class: "hh-opened", role: "row" }, h("div", { role: "gridcell" }, h("p", { class: "hh-hint", role: "status" }, "Loading from the kernel…")));
     this.opened.set(row.key, place);
     this.kernel.row(this.id, row.number).catch(() => null).then((found) => {
-      place.replaceChildren(found ? detailsOf(found) : h("div", { role: "gridcell" }, h("p", { class: "hh-hint", role: "status" }, "The kernel does not respond. Close and open the row to ask again.")));
+      place.replaceChildren(found ? detailsOf(found, (one) => this.acts(one)) : h("div", { role: "gridcell" }, h("p", { class: "hh-hint", role: "status" }, "The kernel does not respond. Close and open the row to ask again.")));
       if (found) this.spans(place);
       else this.opened.delete(row.key);
     });
     return place;
+  }
+
+  /** What is above the spans of a row in a run: thumbs and a note, and to add the row to a dataset. @param {RowSpans} row */
+  acts({ view, span, feedback, label }) {
+    const caption = h("span", { class: "hh-caption" }, label ? `Spans of the ${label}` : "Spans");
+    const place = h("div", { class: "hh-acts", role: "group", "aria-label": label || "Row" }, caption);
+    if (!span) return place;
+    const answer = h("div", { class: "hh-hint hh-added", role: "status" });
+    const field = h("input", {
+      class: "hh-filter", "aria-label": "File of the dataset", title: "In the kernel's working directory. Rows are appended.", value: this.state.dataset ?? "dataset.jsonl", maxlength: 255,
+      onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Enter" && add(),
+    });
+    const add = async () => {
+      this.state.dataset = field.value;
+      answer.textContent = await this.kernel.addToDataset(view, field.value).catch(() => "The kernel does not respond.");
+    };
+    const file = h("span", { class: "hh-add" }, field, h("button", { class: "hh-button", type: "button", onclick: add }, "Add to a dataset"));
+    const draw = (/** @type {Record<string, any>} */ given) => {
+      const [thumbs, note] = feedbackTools(given, async (more) => {
+        const problem = await this.kernel.feedback(view, span, more).catch(() => "The kernel does not respond.");
+        if (!problem) draw(withFeedback(given, more));
+        else if (thumbs.firstElementChild) thumbs.firstElementChild.textContent = problem;
+      });
+      redraw(place, caption, thumbs, ...(given.note ? [h("span", { class: "hh-hint" }, given.note)] : []), h("span", { class: "hh-space" }), file, note, answer);
+    };
+    draw(feedback);
+    return place;
+  }
+
+  /** Press a thumb of the selected row, if it is open. @param {"good" | "bad"} name */
+  rate(name) {
+    const { selected } = this.list;
+    const thumb = selected && this.opened.get(selected.key)?.querySelector(`.hh-acts [data-focus=${name}]`);
+    /** @type {HTMLElement | null | undefined} */ (thumb)?.click();
   }
 
   /** Go to the next row that failed or is wrong; wraps around. */
@@ -386,12 +491,17 @@ export class TableView {
     event.stopPropagation();
     const target = /** @type {Element} */ (event.target);
     const typing = ["INPUT", "TEXTAREA"].includes(target.tagName);
+    if (event.key === "Escape" && this.menu.contains(target)) {
+      this.toggleMenu();
+      this.menuButton.focus();
+      return;
+    }
     if (event.key === "Escape" || (event.key === "ArrowDown" && target === this.filter)) {
       this.list.focus();
       return;
     }
     /** @type {Record<string, () => void>} */
-    const actions = { "/": () => this.filter.focus(), e: () => this.next() };
+    const actions = { "/": () => this.filter.focus(), e: () => this.next(), "+": () => this.rate("good"), "-": () => this.rate("bad") };
     const action = actions[event.key];
     if (!action || typing || !this.open || event.altKey) return;
     event.preventDefault();
@@ -399,13 +509,13 @@ export class TableView {
   }
 }
 
-/** Everything about a row: texts, metrics, spans. @param {RowDetails} details */
-function detailsOf({ texts, beside, values, spans }) {
+/** Everything about a row: texts, metrics, spans, and what can be done with it. @param {RowDetails} details @param {(row: RowSpans) => HTMLElement} acts */
+function detailsOf({ texts, beside, values, spans }, acts) {
   const block = (/** @type {[string, Toned[]]} */ [title, line]) => h("div", { class: "hh-block" }, h("div", { class: "hh-caption" }, title), h("div", { class: "hh-text" }, pieces(line)));
   return h("div", { role: "gridcell" }, h("div", { class: "hh-row-details" },
     h("div", null, texts.map(block), beside.length ? h("div", { class: "hh-sides" }, beside.map(block)) : null),
     values.length ? h("div", null, h("div", { class: "hh-caption" }, "Metrics"), h("table", { class: "hh-figures" }, h("tbody", null, values.map(([name, value, text]) => h("tr", null,
       h("th", { scope: "row" }, name), h("td", null, value.length ? pieces(value) : "–"), h("td", null, h("div", { class: "hh-text" }, pieces(text)))))))) : null),
-  spans.map(({ label, view, command }) => h("div", { class: "hh-row-spans" }, h("div", { class: "hh-caption" }, label ? `Spans of the ${label}` : "Spans"),
-    h("div", { class: "hh-output", id: view }, h("code", null, command)))));
+  spans.map((one) => h("div", { class: "hh-row-spans" }, acts(one),
+    h("div", { class: "hh-output", id: one.view }, h("code", null, one.command)))));
 }

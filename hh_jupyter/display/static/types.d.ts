@@ -118,6 +118,10 @@ export interface State extends Filter, ListState {
   again: { span: string; open: boolean; draft: Draft | null; folded: boolean } | null;
   /** How the rows of a report are sorted; none: as the kernel does. */
   sort?: Sort | null;
+  /** Columns of a report that the user showed or hid; the others are shown as far as they fit. */
+  columns?: Map<string, boolean>;
+  /** The dataset to which the last row was added. */
+  dataset?: string;
 }
 
 export interface Sort {
@@ -156,6 +160,7 @@ export interface Column {
   priority: number;
   /** Larger than 0 for long texts. Without a title, they stand in a second line. */
   line: number;
+  /** 0: shown only if it is chosen. */
   weight: number;
 }
 
@@ -193,7 +198,17 @@ export interface RowDetails {
   /** Texts to compare. */
   beside: [string, Toned[]][];
   values: [string, Toned[], Toned[]][];
-  spans: { label: string; view: string; command: string }[];
+  spans: RowSpans[];
+}
+
+/** The spans of a row in one run. */
+export interface RowSpans {
+  label: string;
+  view: string;
+  command: string;
+  /** Id of the span that holds the feedback on the row; empty if it is no longer in memory. */
+  span: string;
+  feedback: Feedback;
 }
 
 /** State of the diff of a view. */
@@ -508,7 +523,7 @@ export interface Details {
 }
 
 /** A message in either direction; `type` determines the other fields. */
-export type ToKernel = { type: string; view?: string; span?: string; spans?: string[]; text?: string; given?: Feedback; old?: string | null; new?: string | null; diff?: string; row?: number; rows?: number[]; query?: string; key?: string; down?: boolean; have?: string | null; visible?: boolean; number?: number; action?: string; arguments?: unknown };
+export type ToKernel = { type: string; view?: string; span?: string; spans?: string[]; text?: string; given?: Feedback; old?: string | null; new?: string | null; diff?: string; row?: number; rows?: number[]; query?: string; key?: string; down?: boolean; have?: string | null; file?: string; visible?: boolean; number?: number; action?: string; arguments?: unknown };
 export type FromKernel = { type: string; view: string; header: Header | null; source: string; number: number; value: any; span: string; variant: Variant; spent: string; raise: string };
 
 /** The page's widget manager, as far as it is used. */
