@@ -401,11 +401,11 @@ export class View {
     return spans.length > 300 ? `${plural(this.tree.list.rows.length, "row")} for ${count(spans.length)} spans` : "";
   }
 
-  /** Other spans match the search. The first one with a hit is selected, unless the selected one has some. @param {boolean} answered the kernel has counted the hits */
+  /** Other spans match the search. The first one with a hit is selected, unless the selected one has some. @param {boolean} answered the kernel has answered the first time */
   searched(answered) {
     if (!this.open) return;
     const { hits } = this.state;
-    const first = answered && hits && !hits.has(this.span.id) && this.trace.spans.find(({ id }) => hits.has(id));
+    const first = answered && hits && !hits.get(this.span.id) && this.trace.spans.find(({ id }) => hits.get(id));
     if (answered) this.state.tab = null;
     this.draw();
     if (first) this.tree.goTo(first);
@@ -415,7 +415,7 @@ export class View {
   step(by) {
     if (this.detail.step(by)) return;
     const { hits } = this.state;
-    const found = this.trace.spans.filter(({ id }) => hits?.has(id));
+    const found = this.trace.spans.filter(({ id }) => hits?.get(id));
     if (!found.length) return;
     if (by < 0) found.reverse();
     const { order } = this.span;
