@@ -403,18 +403,9 @@ def find_text(records: Sequence[SpanRecord], wanted: SearchText) -> list[Hits]:
 
     Spans whose content is no longer kept are searched by name and error only.
     """
-    from hh_jupyter.export import otlp
-
-    by_key = {key_of(record): record for record in records}
-    found: dict[tuple[int, int], Hits | None] = {}
-    for body in detail_store().bodies_of(records):
-        for stored, details in otlp.spans_of(body, wanted.may_be_in) if wanted.may_be_in(body) else ():
-            if (key := key_of(stored)) in by_key:
-                found[key] = wanted.hits(by_key[key], details)
-    for key, record in by_key.items():
-        if key not in found:  # Its content holds no hit, or is no longer kept.
-            found[key] = wanted.hits(record, None)
-    return [hits for key in by_key if (hits := found[key]) is not None]
+    found = detail_store().candidates(records, wanted.may_be_in)
+    hits = (wanted.hits(one, read() if (read := found.get(key_of(one))) is not None else None) for one in records)
+    return [one for one in hits if one is not None]
 
 
 def _search_text(text: str) -> SearchText:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from hh_jupyter.secret_rules import (
@@ -44,11 +44,18 @@ _FILE_LENGTH: Final = 8_192
 _FILE: Final = re.compile(rf"(?:(?<=[\"',])|\A)[A-Za-z0-9+/_-]{{{_FILE_LENGTH},}}+")
 """Base64 after a quote or the comma of a `data:` URI; not after a space, which a PEM key in one line has."""
 
+_PORTION: Final = 256 * 1024
+"""Characters of short texts that are searched at once: no other thread runs meanwhile."""
+
 _PART_OF_FILE: Final = re.compile(r"[A-Za-z0-9+/_-]{64}")
 _CUT_NOTE: Final = re.compile(r"\.\.\. \([0-9,]{1,20} characters\)\Z")
 _BY_FORM: Final = "form"  # In place of a trigger, if there is a token.
 _FILE_NUMBER: Final = re.compile("hhFile([0-9]{1,9})x{64}")
 _LONGEST_READ: Final = 2_000  # Characters of a long value that are redacted to show its beginning.
+
+
+_Text = tuple[str, Any, str]
+"""The key of a value, the value, and all of its text."""
 
 
 class _SecretKey(NamedTuple):
@@ -109,7 +116,7 @@ class Redactor:
         """Redact the values in place; returns the number of changed values and new names for keys with secrets."""
         changed, key_rules, clean = 0, self._key_rules, self._clean
         names: dict[str, str] = {}
-        texts: list[tuple[str, Any, str]] = []
+        texts: list[_Text] = []
         for key, value in result.items():
             rule = key_rules.get(key)
             if rule is None:
@@ -130,7 +137,7 @@ class Redactor:
                     texts.append((key, value, value))
             elif type(value) in _SEQUENCES and any(type(part) is str for part in value):
                 texts.append((key, value, "\n".join(map(str, value))))
-        return changed + (self._by_value(result, texts) if texts else 0), names
+        return changed + sum(self._by_value(result, some) for some in _portions(texts)), names
 
     def _by_key(self, rule: str, value: Any) -> Any:
         return redact_by_key(rule, value, numbers=rule in self._custom_rules)
@@ -207,9 +214,9 @@ class Redactor:
         kept, number = self._replace(text[:end], found)
         return kept + text[end:], number
 
-    def _by_value(self, result: dict[str, Any], texts: list[tuple[str, Any, str]]) -> int:
-        """Redact `texts`, tuples of (key, value, its text), in `result`; all of them are searched at once."""
-        if not self._may_hold_secret("\n".join([text for _, _, text in texts])):
+    def _by_value(self, result: dict[str, Any], texts: list[_Text]) -> int:
+        """Redact `texts` in `result`; all of them are searched at once, but the parts of a long list one by one."""
+        if len(texts[0][2]) <= _PORTION and not self._may_hold_secret("\n".join([text for _, _, text in texts])):
             self._remember_clean(text for _, value, text in texts if value is text)
             return 0
         changed = 0
@@ -298,6 +305,23 @@ class _Replacement:
             replaced = f"{groups['q']}{replaced}{groups['q']}"
         start = match.start(group)
         return match[0][: start - match.start()] + replaced + match[0][start - match.start() + len(secret) :]
+
+
+def _portions(texts: list[_Text]) -> Iterator[list[_Text]]:
+    """Yield the texts in portions of limited length; longer ones alone."""
+    start = size = 0
+    for at, (_, _, text) in enumerate(texts):
+        size += len(text)
+        if size > _PORTION and at > start:
+            yield texts[start:at]
+            start, size = at, len(text)
+    if texts:
+        yield texts[start:]
+
+
+def length_without_files(text: str) -> int:
+    """The number of characters that the rules read: those outside images and other files in base64."""
+    return len(_FILE.sub("", text) if _may_hold_files(text) else text)
 
 
 def _may_hold_files(text: str) -> bool:

@@ -199,7 +199,7 @@ class Settings(_ResolvedSettings):
     # Recordings of model calls
     replay: str = _row("off", rules.one_of("off", "auto", "only", "record"), "HH_REPLAY",
         "Answer model calls from a recording: auto records what is missing, only never sends, record sends and records "
-        "all anew, off neither.", safe="only")
+        "all anew, off neither. With HH_REPLAY=only nothing in the process can choose another mode.", safe="only")
     recordings_dir: str = _row("recordings", rules.TEXT, "HH_RECORDINGS_DIR",
         "Folder of the recordings; a relative one is next to the notebook or script.")
 
@@ -347,6 +347,14 @@ def resolve(
         del values[name]
         origins[name] = "default"
     return Settings(**values, origins=MappingProxyType(origins))
+
+
+def replay_in_force(asked: str) -> str:
+    """Return the mode of recordings: the one that was asked for, unless the environment says `only`.
+
+    Who starts a notebook offline must not depend on what its cells ask for.
+    """
+    return "only" if _from_environment("replay", TABLE["replay"], os.environ)[0] == "only" else asked
 
 
 def resolve_display(

@@ -425,6 +425,19 @@ def test_secret_keys_of_documents_are_renamed_at_every_depth() -> None:
     assert Redactor(enabled=False, environ={}).document({KEY: 1}) == {KEY: 1}
 
 
+def test_of_many_texts_and_of_long_lists_every_one_is_redacted() -> None:
+    """They are searched in portions, so that other threads run between."""
+    texts = {f"text {number}": f"{'x ' * 3_000}{number}" for number in range(100)}
+    secrets = {f"text {number}": f"{'x ' * 3_000}{KEY}" for number in (0, 42, 43, 99)}
+    listed = [*(f"item {number}" for number in range(50_000)), KEY, 1]
+    found, number = Redactor(environ={}).attributes({**texts, **secrets, "list": listed, "tuple": tuple(listed)})
+    assert number == len(secrets) + 2
+    assert KEY not in repr(found)
+    assert {key: found[key] for key in texts if key not in secrets}.items() <= texts.items()
+    assert type(found["tuple"]) is tuple
+    assert found["list"] == [*listed[:-2], "[redacted: api_key]", 1]
+
+
 def test_a_full_key_cache_does_not_reveal_a_secret() -> None:
     """What is known of keys is forgotten at some number of them."""
     redactor = Redactor(environ={})

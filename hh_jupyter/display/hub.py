@@ -227,13 +227,13 @@ class ViewSource(Protocol):
         """Return what the rows of some spans show of their content, by span id in hexadecimal."""
 
     def search(self, view_id: str, text: str) -> dict[str, Any] | None:
-        """Return `hits`, their number by span id in hexadecimal, and `left`, the spans that are still to be read.
+        """Return `hits`, their number by span id in hexadecimal, and `left`, how many spans are still to be read.
 
         None if the view is unknown.
 
         Args:
             view_id: id of the view.
-            text: plain text; empty if the user is about to search.
+            text: plain text.
         """
 
     def feedback(self, view_id: str, span_id: str, given: Mapping[str, Any]) -> str:

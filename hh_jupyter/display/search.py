@@ -36,6 +36,9 @@ _OPENING: Final = tuple("{[(")
 Place = tuple[str, Any]
 """What a part of a span is called, such as "user" or "input", and its value."""
 
+_Hit = tuple[str, str, re.Match[str]]
+"""Place, text and match of a hit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hits:
@@ -69,6 +72,7 @@ class SearchText:
             raise ValueError("expected a text to search for")
         self._words = words
         self._pattern = re.compile(r"\s+".join(map(re.escape, words)), re.IGNORECASE)
+        self._ascii = max(words, key=len).lower() if text.isascii() else ""
         # Numbers are not stored as text.
         self._is_number = re.fullmatch(r"[-+.\deE]*\d[-+.\deE]*", words[0]) is not None and len(words) == 1
 
@@ -77,12 +81,27 @@ class SearchText:
     def may_be_in(self, body: bytes) -> bool:
         """Return False only if none of the spans in an encoded request has a hit."""
         lowered = body.lower()
-        if all(any(code in lowered for code in part) for part in self._parts):
+        if all(any(code in lowered for code in part) for part in self._parts) and self._in_order(lowered):
             return True
         if self._is_number and any(map(self.found_in, _numbers(body))):
             return True
-        escaped = b"\\" in body
-        return any((escaped or mark[:1] != b"\\") and mark in body and form.search(body) for mark, form in _UNUSUAL)
+        return any(form.search(body) for form in _UNUSUAL) or any(code in body for code in self._like_ascii)
+
+    def _in_order(self, lowered: bytes) -> bool:
+        """Whether the words may be beside each other, if all are of plain characters."""
+        return self._sequence is None or self._sequence.search(lowered) is not None
+
+    @cached_property
+    def _sequence(self) -> re.Pattern[bytes] | None:
+        if len(self._words) < 2 or not all(map(_PLAIN.fullmatch, self._words)):
+            return None
+        return re.compile(_GAP.join(re.escape(word.lower().encode()) for word in self._words))
+
+    @cached_property
+    def _like_ascii(self) -> list[bytes]:
+        """Characters outside ASCII that are equal to one of the letters but for their case."""
+        letters = "".join(self._words).lower()
+        return [char.encode() for char, letter in _LIKE_ASCII.items() if letter in letters]
 
     @cached_property
     def _parts(self) -> list[list[bytes]]:
@@ -100,6 +119,8 @@ class SearchText:
 
     def found_in(self, text: str) -> bool:
         """Whether a text has a hit."""
+        if self._ascii and text.isascii() and self._ascii not in text.lower():  # Faster than the pattern.
+            return False
         return self._pattern.search(text) is not None
 
     def hits(self, record: SpanRecord, details: SpanDetails | None) -> Hits | None:
@@ -109,22 +130,29 @@ class SearchText:
             record: the span.
             details: its attributes and events; None if they are no longer kept.
         """
-        places: list[Iterator[Place]] = [_record_places(record)]
-        if details is not None:
-            shown = content(details.attributes, details.events)
-            # The content is shown from the same attributes: count each hit once.
-            places = [_all(_record_places(record), _content_places(shown)), _attribute_places(details)]
-        for some in places:
-            found = [hit for where, value in some for hit in self._in_value(where, value, 0)]
-            if found:
-                where, text, match = found[0]
-                return Hits(record, len(found), clean(where, WHERE), *_line(text, match))
-        return None
+        found = self._find(record, details)
+        if not found:
+            return None
+        where, text, match = found[0]
+        return Hits(record, len(found), clean(where, WHERE), *_line(text, match))
 
-    def _in_value(self, where: str, value: Any, depth: int) -> Iterator[tuple[str, str, re.Match[str]]]:
+    def count_in(self, record: SpanRecord, details: SpanDetails | None) -> int:
+        """Return the number of hits in a span; see `hits`."""
+        return len(self._find(record, details))
+
+    def _find(self, record: SpanRecord, details: SpanDetails | None) -> list[_Hit]:
+        """Return the hits in a span. Content is shown from the attributes: they count only if it has no hit."""
+        found = [hit for where, value in _record_places(record) for hit in self._in_value(where, value, 0)]
+        if details is None:
+            return found
+        shown = content(details.attributes, details.events)
+        found += [hit for where, value in _content_places(shown) for hit in self._in_value(where, value, 0)]
+        return found or [hit for where, value in _attribute_places(details) for hit in self._in_value(where, value, 0)]
+
+    def _in_value(self, where: str, value: Any, depth: int) -> Iterator[_Hit]:
         """Yield place, text and match of each hit in a value."""
         if isinstance(value, str):
-            if self._pattern.search(value):
+            if self.found_in(value):
                 text = media.without_base64(value)
                 yield from ((where, text, match) for match in self._pattern.finditer(text))
             elif value.lstrip()[:1] in _OPENING and depth < MAX_DEPTH:
@@ -139,7 +167,7 @@ class SearchText:
         elif self._is_number and isinstance(value, int | float) and not isinstance(value, bool):
             yield from ((where, str(value), match) for match in self._pattern.finditer(str(value)))
 
-    def _in_json(self, where: str, text: str, depth: int) -> Iterator[tuple[str, str, re.Match[str]]]:
+    def _in_json(self, where: str, text: str, depth: int) -> Iterator[_Hit]:
         """Search the values of a text that is JSON: it may escape what the user sees."""
         if not self.may_be_in(text.encode("utf-8", "surrogatepass")):
             return
@@ -160,11 +188,6 @@ def _line(text: str, match: re.Match[str]) -> tuple[str, str, str]:
 
 
 # The parts of a span.
-
-
-def _all(*places: Iterator[Place]) -> Iterator[Place]:
-    for some in places:
-        yield from some
 
 
 def _record_places(record: SpanRecord) -> Iterator[Place]:
@@ -212,124 +235,84 @@ def _attribute_places(details: SpanDetails) -> Iterator[Place]:
 
 # All spans of a view at once.
 
-MAX_INDEXED: Final = 32_000_000
-"""Maximum characters that an index keeps; spans that do not fit are searched by name only."""
+Key = tuple[int, int]
+"""Trace and span id."""
 
-MAX_LEAF: Final = 100_000
-"""Characters of one text that displays show."""
+Candidates = Mapping[Key, Callable[[], SpanDetails]]
+"""Spans that may have a hit, by key, and how to read one."""
 
-READ_AT_ONCE: Final = 200
-"""Spans whose content is read before the clock is looked at: about 20 ms."""
-
-_APART: Final = "\0"
-"""Between two texts: no hit reaches from one into the next."""
-
-Load = Callable[[Sequence[SpanRecord]], Mapping[tuple[int, int], SpanDetails]]
-Indexed = tuple[SpanRecord, str, str]
-"""A record, its texts above the attributes, and those in its attributes, in lower case and with single spaces."""
+Select = Callable[[Sequence[SpanRecord], Callable[[bytes], bool]], Candidates]
 
 
-class TextIndex:
-    """The texts of the spans of a view, which the search field of the live view counts hits in.
+class HitCounter:
+    """Counts the hits of a text in all spans of a view, for the search field of the live view.
 
-    Reading the content of 10,000 spans takes a second, counting the hits in their texts a hundredth of that. The texts
-    of the view that was searched last are kept; those of records that have changed are read again. Thread-safe.
+    A look at the encoded spans rules out most of them; the others are read one after the other, which takes longer the
+    more there are. What was counted is kept until another text is searched. Thread-safe.
 
     Args:
-        load: returns the details of records by trace and span id, as far as they are kept.
+        select: returns the spans of some records that may have a hit, by a look at their bytes.
     """
 
-    def __init__(self, load: Load) -> None:
-        self._load = load
+    def __init__(self, select: Select) -> None:
+        self._select = select
         self._lock = threading.Lock()
-        self._texts: dict[tuple[int, int], Indexed] = {}
+        self._text = ""
+        self._known: dict[Key, tuple[SpanRecord, int | Callable[[], SpanDetails]]] = {}
 
     def counts(self, records: Sequence[SpanRecord], text: str, seconds: float = math.inf) -> tuple[dict[int, int], int]:
         """Return the number of hits by span id, of the spans that have some, and how many spans are still to be read.
 
-        As in `SearchText.hits`, attributes count if there is no hit above them: they hold the same texts.
+        Those that are still to be read are among the spans, with 0 hits.
 
         Args:
             records: all spans of the view.
-            text: plain text, in any case; empty to prepare the search only.
+            text: plain text, in any case.
             seconds: stop to read after this time, so that other requests are answered; the next call goes on.
         """
-        wanted = _folded(text)
+        if not text.split():
+            return {}, 0
+        until, wanted = time.monotonic() + seconds, SearchText(text)
         with self._lock:
-            rows = self._read(records, time.monotonic() + seconds)
-        found = {
-            record.span_id: shown.count(wanted) or attributes.count(wanted)
-            for record, shown, attributes in (rows if wanted else ())
-            if wanted in shown or wanted in attributes
+            if text != self._text:
+                self._text, self._known = text, {}
+            known = self._known = self._looked_at(records, wanted)
+            waiting = [(record, found) for record, found in known.values() if not isinstance(found, int)]
+            for read, (record, details) in enumerate(waiting):
+                if read >= READ_AT_LEAST and time.monotonic() > until:
+                    break
+                known[key_of(record)] = record, wanted.count_in(record, details())
+            numbers = {
+                record.span_id: found if isinstance(found, int) else 0 for record, found in known.values() if found
+            }
+            return numbers, sum(not isinstance(found, int) for _, found in known.values())
+
+    def _looked_at(
+        self, records: Sequence[SpanRecord], wanted: SearchText
+    ) -> dict[Key, tuple[SpanRecord, int | Callable[[], SpanDetails]]]:
+        """Return the number of hits of each record, or what reads it; of those that are new or have changed anew."""
+        new = [record for record in records if self._known.get(key_of(record), (None,))[0] is not record]
+        found = self._select(new, wanted.may_be_in) if new else {}
+        looked = {
+            key: (record, found[key] if key in found else wanted.count_in(record, None))
+            for record in new
+            for key in (key_of(record),)
         }
-        return found, len(records) - len(rows)
-
-    def _read(self, records: Sequence[SpanRecord], until: float) -> list[Indexed]:
-        known = self._texts
-        missing = [record for record in records if known.get(key_of(record), (None,))[0] is not record]
-        read: dict[tuple[int, int], Indexed] = {}
-        for start in range(0, len(missing), READ_AT_ONCE):
-            some = missing[start : start + READ_AT_ONCE]
-            details = self._load(some)
-            read |= {key_of(record): _indexed(record, details.get(key_of(record))) for record in some}
-            if time.monotonic() > until:
-                break
-        current = {**known, **read}
-        rows = [row for one in records if (row := current.get(key_of(one))) is not None and row[0] is one]
-        kept, left = {}, MAX_INDEXED
-        for row in rows:
-            left -= len(row[1]) + len(row[2])
-            kept[key_of(row[0])] = row if left >= 0 else (row[0], row[1].partition(_APART)[0], "")
-        self._texts = kept
-        return [kept[key_of(row[0])] for row in rows]
+        current = {**self._known, **looked}
+        return {key: current[key] for key in map(key_of, records)}
 
 
-REPLY_SECONDS: Final = 0.3
-"""A page that waits for longer without a message takes the kernel for dead after 2 seconds."""
+READ_AT_LEAST: Final = 20
+"""Spans that each call reads, so that it goes on."""
+
+REPLY_SECONDS: Final = 0.12
+"""For one reply. A page that waits for 2 seconds without a message takes the kernel for dead."""
 
 
-def search_reply(index: TextIndex, records: Sequence[SpanRecord], text: str) -> dict[str, Any]:
+def search_reply(counter: HitCounter, records: Sequence[SpanRecord], text: str) -> dict[str, Any]:
     """Return the answer to a page: `hits` by span id in hexadecimal, and how many spans are `left` to be read."""
-    hits, left = index.counts(records, text, REPLY_SECONDS)
+    hits, left = counter.counts(records, text, REPLY_SECONDS)
     return {"hits": {f"{span_id:016x}": number for span_id, number in hits.items()}, "left": left}
-
-
-def _indexed(record: SpanRecord, details: SpanDetails | None) -> Indexed:
-    if details is None:
-        return record, _joined(_record_places(record)), ""
-    shown = content(details.attributes, details.events)
-    above = _joined(_all(_record_places(record), _content_places(shown)))
-    return record, above, _joined(_attribute_places(details), above)
-
-
-def _joined(places: Iterator[Place], above: str = "") -> str:
-    """Return the texts of places in one, without those that are also above."""
-    texts = (_folded(media.without_base64(leaf)) for _, value in places for leaf in _leaves(value, 0))
-    return _APART.join(text for text in texts if text not in above)
-
-
-def _folded(text: str) -> str:
-    return " ".join(text[:MAX_LEAF].lower().split())
-
-
-def _leaves(value: Any, depth: int) -> Iterator[str]:
-    """Yield the texts in a value, as displays show them: JSON with escapes is read."""
-    if isinstance(value, str):
-        escaped = "\\" in value and value.lstrip()[:1] in _OPENING and depth < MAX_DEPTH
-        inner = parsed(value.strip()) if escaped else value
-        if isinstance(inner, str):
-            yield value
-        else:
-            yield from _leaves(inner, depth + 1)
-    elif isinstance(value, Mapping) and depth < MAX_DEPTH:
-        for key, item in value.items():
-            yield str(key)
-            yield from _leaves(item, depth + 1)
-    elif isinstance(value, Sequence) and not isinstance(value, bytes) and depth < MAX_DEPTH:
-        for item in value:
-            yield from _leaves(item, depth + 1)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield str(value)
 
 
 # How characters may be encoded in the bytes of a request: as UTF-8, or escaped in JSON or in a Python literal.
@@ -338,8 +321,11 @@ _PLAIN_CHARACTER: Final = r"[A-Za-z0-9_.,:;()=@#!?*%-]"
 _PLAIN: Final = re.compile(f"{_PLAIN_CHARACTER}+")
 """Characters that encoders of JSON do not escape. Some escape quotes, slashes and what has a meaning in HTML."""
 
-_LIKE_ASCII: Final = "\u0130\u0131\u017f\u212a"
-"""Characters that are the letters i, s and k in another case, for `re.IGNORECASE`."""
+_LIKE_ASCII: Final = {"\u0130": "i", "\u0131": "i", "\u017f": "s", "\u212a": "k"}
+"""Characters that are ASCII letters in another case, for `re.IGNORECASE`."""
+
+_GAP: Final = rb"(?:[\s\x1c-\x1f\x80-\xff]|\\+(?:[nrtfv\n]|x[0-9a-f]{2}|u[0-9a-f]{4}|[0-7]{1,3}))+"
+"""What may be between two words."""
 
 
 def _encodings(char: str) -> list[bytes]:
@@ -350,23 +336,17 @@ def _encodings(char: str) -> list[bytes]:
     return [char.encode("utf-8", "surrogatepass"), *(escape.encode() for escape in escapes)]
 
 
-def _unusual_forms() -> tuple[tuple[bytes, re.Pattern[bytes]], ...]:
-    """Return patterns for what hides plain characters, each with what a request must hold for it.
+def _unusual_forms() -> tuple[re.Pattern[bytes], ...]:
+    """Return patterns for what hides plain characters: escapes of them, and Python literals of several pieces.
 
-    These are escapes, characters like plain ones, and Python literals of several pieces. A quick look for the mark
-    takes a tenth of the time of a search for the pattern.
+    Each pattern begins with one character, which makes the search fast.
     """
     plain = "|".join(f"{code:02x}" for code in range(0x80) if _PLAIN.fullmatch(chr(code)))
-    like = "|".join(f"{ord(char):04x}" for char in _LIKE_ASCII)
-    code, space = f"(?i:00(?:{plain})|{like})", r"(?:\s|\\+[nrt])"
-    forms = {"\\u0": rf"\\u{code}", "\\u21": rf"\\u{code}", "\\U0000": rf"\\U0000{code}"}
-    forms |= {"\\x": rf"\\x(?i:{plain})", "\\N{": r"\\N\{"}
-    forms["\\\n"] = rf"\\\n(?<={_PLAIN_CHARACTER}\\\n){_PLAIN_CHARACTER}"
-    forms |= dict.fromkeys((f"\\{digit}" for digit in "014567"), r"\\(?:0?[4-7][0-7]|1[0-7]{2})")
-    forms |= {char: char for char in _LIKE_ASCII}
-    forms["'"] = rf"""'(?<=\w'){space}*\\*["']\w"""
-    forms |= dict.fromkeys(('""', '" ', '"\n', '"\\', '"\r', '"\t', "\"'"), rf""""(?<=\w"){space}*\\*["']\w""")
-    return tuple((mark.encode(), re.compile(pattern.encode())) for mark, pattern in forms.items())
+    code = f"(?i:00(?:{plain})|{'|'.join(f'{ord(char):04x}' for char in _LIKE_ASCII)})"
+    octal, line = "0?[4-7][0-7]|1[0-7]{2}", rf"\n(?<={_PLAIN_CHARACTER}\\\n){_PLAIN_CHARACTER}"
+    escapes = rf"\\(?:u{code}|U0000{code}|x(?i:{plain})|N\{{|{octal}|{line})"
+    pieces = [rf"""{quote}(?:["'](?<=\w..)\w|[\s\\](?<=\w.[\s\\])[nrt\s\\]*["']\w)""" for quote in "\"'"]
+    return tuple(re.compile(form.encode()) for form in (escapes, *pieces))
 
 
 _UNUSUAL: Final = _unusual_forms()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from opentelemetry.sdk.trace import Event
@@ -380,6 +381,18 @@ def all_details(body: bytes) -> Iterator[tuple[tuple[int, int], SpanDetails]]:
     """Yield trace and span id of each span with its details."""
     for span in _spans(body):
         yield (int.from_bytes(span.trace_id, "big"), int.from_bytes(span.span_id, "big")), details_of(span)
+
+
+def candidates(
+    body: bytes, wanted: Callable[[bytes], bool]
+) -> Iterator[tuple[tuple[int, int], Callable[[], SpanDetails]]]:
+    """Yield trace and span id of each span whose bytes a condition selects, and what decodes its details."""
+    for span in _spans(body):
+        if wanted(span.SerializeToString()):
+            yield (
+                (int.from_bytes(span.trace_id, "big"), int.from_bytes(span.span_id, "big")),
+                partial(details_of, span),
+            )
 
 
 def span_ids(body: bytes) -> list[int]:

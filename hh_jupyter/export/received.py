@@ -16,7 +16,9 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from hh_jupyter import attributes as keys
+from hh_jupyter import values
 from hh_jupyter.export import otlp
+from hh_jupyter.redaction import length_without_files
 from hh_jupyter.values import plain_values
 
 if TYPE_CHECKING:
@@ -40,6 +42,10 @@ _TRACE_STATE: Final = re.compile(rf"{_MEMBER}(?:,{_MEMBER}){{0,31}}")
 
 MAX_NAME: Final = 10_000
 """Characters of the name of a span, which its row holds, or of a scope."""
+
+MAX_TEXT: Final = values.MAX_TEXT
+"""Characters of one text, images and other files not counted: a search for secrets in a longer one would stop all other
+threads. It ends with its length then, as other values do, and the rules know what a cut leaves of a secret."""
 
 MAX_SHARED: Final = 64 * 1024
 """Size limit of a resource or scope, in bytes: some are remembered. The rest of its attributes is left out."""
@@ -72,7 +78,7 @@ def spans_of(request: ExportTraceServiceRequest, *, own: bool = False) -> Iterat
             scope = _remembered(_scope, part.scope.SerializeToString(), part.schema_url)
             for message in part.spans:
                 try:
-                    yield _span(message, resource, scope)
+                    yield _span(message, resource, scope, own=own)
                 except InvalidSpanError as error:
                     yield error
 
@@ -115,7 +121,11 @@ def _shared_attributes(message: Any) -> dict[str, Any]:
     return {**found, keys.TRUNCATED: f"{cut} attributes"} if cut else found
 
 
-def _span(message: Span, resource: Resource, scope: InstrumentationScope | None) -> ReceivedSpan:
+def _span(message: Span, resource: Resource, scope: InstrumentationScope | None, *, own: bool) -> ReceivedSpan:
+    def attributes_of(part: Any) -> dict[str, Any]:
+        found = _plain_attributes(part.attributes)
+        return found if own else {key: _cut(value) for key, value in found.items()}
+
     context = _context(message.trace_id, message.span_id, False, message.trace_state)
     if context is None:
         raise InvalidSpanError("a span needs a trace id of 16 bytes and a span id of 8 bytes, not all zero")
@@ -123,18 +133,20 @@ def _span(message: Span, resource: Resource, scope: InstrumentationScope | None)
     if not (start or end):
         raise InvalidSpanError("a span needs a start time and an end time")
     code = _CODES.get(message.status.code, StatusCode.UNSET)
-    events = [Event(each.name, _attributes(each), each.time_unix_nano or start or end) for each in message.events]
+    events = [
+        Event(_cut(each.name), attributes_of(each), each.time_unix_nano or start or end) for each in message.events
+    ]
     linked = [(_context(each.trace_id, each.span_id, _is_remote(each)), each) for each in message.links]
     span = ReceivedSpan(
         name=message.name[:MAX_NAME],
         context=context,
         parent=_context(message.trace_id, message.parent_span_id, _is_remote(message)),
         resource=resource,
-        attributes=_attributes(message),
+        attributes=attributes_of(message),
         events=events,
-        links=[Link(context, _attributes(each)) for context, each in linked if context is not None],
+        links=[Link(context, attributes_of(each)) for context, each in linked if context is not None],
         kind=_KINDS.get(message.kind, SpanKind.INTERNAL),
-        status=Status(code, message.status.message or None if code is StatusCode.ERROR else None),
+        status=Status(code, _cut(message.status.message) or None if code is StatusCode.ERROR else None),
         start_time=start or end,
         end_time=end or start,
         instrumentation_scope=scope,
@@ -158,8 +170,13 @@ def _context(trace_id: bytes, span_id: bytes, is_remote: bool, state: str = "") 
     return SpanContext(int.from_bytes(trace_id, "big"), int.from_bytes(span_id, "big"), is_remote, flags, trace_state)
 
 
-def _attributes(message: Any) -> dict[str, Any]:
-    return _plain_attributes(message.attributes)
+def _cut(value: Any) -> Any:
+    """Return a value whose texts are cut to `MAX_TEXT`."""
+    if type(value) is tuple:
+        return tuple(map(_cut, value))
+    if type(value) is str and len(value) > MAX_TEXT and length_without_files(value) > MAX_TEXT:
+        return values.clean(value)
+    return value
 
 
 def _plain_attributes(pairs: Iterable[Any]) -> dict[str, Any]:

@@ -137,5 +137,6 @@ def _with_own_session(span: ReceivedSpan, origin: Origin) -> Origin:
 
 
 def _counts(receiver: Receiver) -> str:
-    rejected = ", ".join(f"{count(number, 'span')} rejected: {why}" for why, number in dict(receiver.rejected).items())
-    return f"{count(receiver.received, 'span')} received" + (f", {rejected}" if rejected else "")
+    rejected = [f"{count(number, 'span')} rejected: {why}" for why, number in dict(receiver.rejected).items()]
+    refused = [f"{count(number, 'request')} refused: {why}" for why, number in dict(receiver.refused).items()]
+    return ", ".join([f"{count(receiver.received, 'span')} received", *rejected, *refused])

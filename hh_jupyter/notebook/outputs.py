@@ -21,7 +21,7 @@ from hh_jupyter.display.content import Detail, span_details
 from hh_jupyter.display.live_report import LiveReport, shown_reports
 from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.preview import previews
-from hh_jupyter.display.search import TextIndex, search_reply
+from hh_jupyter.display.search import HitCounter, search_reply
 from hh_jupyter.display.snippet import python_code
 from hh_jupyter.display.view import CellView
 from hh_jupyter.notebook.cells import CellFrame
@@ -331,7 +331,7 @@ class HubSource:
         self._session_views = SessionViews(sessions, log)
         self._shown, self._running, self._refresh = shown, running, refresh
         self._running_records = running_records
-        self._index = TextIndex(detail_store().load_all)
+        self._hits = HitCounter(detail_store().candidates)
         self._feedback = FeedbackWriter(self._tracer)
 
     def view_of(self, view_id: str) -> CellView | None:
@@ -410,7 +410,7 @@ class HubSource:
         records = self._records(view_id)
         if records is None:
             return None
-        return search_reply(self._index, records, text)
+        return search_reply(self._hits, records, text)
 
     def feedback(self, view_id: str, span_id: str, given: Mapping[str, Any]) -> str:
         """Give feedback to a span; return why it could not be saved, or an empty text."""

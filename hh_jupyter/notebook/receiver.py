@@ -194,6 +194,7 @@ class Receiver:
     Attributes:
         port: where it listens.
         received, rejected: number of spans so far; the rejected ones by reason.
+        refused: number of requests that came too fast, too slowly or were too large, by reason.
 
     Raises:
         OSError: there is no free port.
@@ -204,6 +205,7 @@ class Receiver:
         self._take = take
         self.received = 0
         self.rejected: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
         self._counting = threading.Lock()
         self.throttle, self.memory = Throttle(), Memory()
         self.path = f"/{secrets.token_urlsafe(24)}/v1/traces"
@@ -264,6 +266,12 @@ class Receiver:
         with self._counting:
             self.rejected.update(problems)
         return Response(200, "; ".join(problems), problems.total())
+
+    def note_refused(self, response: Response) -> None:
+        """Count a request that was refused, if its sender could do better; not those of strangers."""
+        if response.status in {408, 413, 503}:
+            with self._counting:
+                self.refused[response.message] += 1
 
     def _have_taken(self, some: Sequence[ReceivedSpan | InvalidSpanError]) -> Counter[str]:
         """Have spans taken, and return the numbers of those that were rejected, by reason."""
@@ -366,6 +374,7 @@ class _Server(socketserver.TCPServer):
             self._connections.add(request)
             if start_thread(self._serve, "hh_jupyter-receiver", (request, client_address)) is not None:
                 return
+        self.receiver.note_refused(BUSY)
         with suppress(OSError):
             request.setblocking(False)
             request.send(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
@@ -444,6 +453,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._check_headers()
         except RefusedError as error:
+            self.server.receiver.note_refused(error.response)
             self._respond(error.response)
             return False
         return super().handle_expect_100()
@@ -462,6 +472,7 @@ class _Handler(BaseHTTPRequestHandler):
             response = error.response
         except TimeoutError:
             response = Response(408, f"the request did not arrive within {READ_SECONDS:.0f} s")
+        receiver.note_refused(response)
         self._respond(response)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = _handle  # noqa: N815  # http.server's.

@@ -28,12 +28,15 @@ from hh_jupyter.recordings.file import Entry, RecordingFile
 from hh_jupyter.recordings.hooks import Interception
 from hh_jupyter.recordings.location import SUFFIX, recording_path, recordings_in
 from hh_jupyter.recordings.recorder import Mode, Recorder, mode_in_force
-from hh_jupyter.settings import Settings
+from hh_jupyter.settings import Settings, replay_in_force
 
 OFF: Final = "off"
 _AFTER_FILE: Final = re.compile(rf"(?<={re.escape(SUFFIX)})[.:] ")
 """Where the sentence about a request that is not recorded in a file goes on with what differs."""
 _DIFFERENCE_LENGTH: Final = 300
+
+_ONLINE: Final = "HH_REPLAY=auto"
+"""What records, if the environment forbids to send."""
 
 _EFFECTS: Final = {
     "auto": "model calls are answered from {file}; what it does not hold is sent and recorded there",
@@ -170,7 +173,9 @@ class Replay:
             file = self._file(self._path(self._name(session)))
             file.begin(in_force, self._tracer.settings)
             run = CellRun(self, session, mode, Interception(file.recorder, replaces=Recorder), file)
-            if session is not None and mode is not None:
+            if _is_held_offline():
+                run.remedy = _ONLINE
+            elif session is not None and mode is not None:
                 name = "" if self._is_unnamed(session) else f" {quoted(session.name)}"
                 run.remedy = f"{CELL_MAGIC}{name} --replay auto"
         run.interception.start()
@@ -228,8 +233,11 @@ class Replay:
         """One line: the mode for all cells, and what it does."""
         path = self._path(self._sessions.notebook)
         effect = _EFFECTS[self.mode].format(file=_shown(path))
-        missing = "" if self.mode != "only" or path.exists() else " It does not exist yet: %hh replay auto records it."
-        origin = self._tracer.settings.origins.get("replay", "default")
+        held, origin = _is_held_offline(), self._tracer.settings.origins.get("replay", "default")
+        if held:
+            origin = "HH_REPLAY, for all cells"
+        remedy = _ONLINE if held else "%hh replay auto"
+        missing = "" if self.mode != "only" or path.exists() else f" It does not exist yet: {remedy} records it."
         return f"hh: replay {self.mode}{f' ({origin})' if origin.startswith('HH_') else ''}: {effect}.{missing}"
 
     def names(self) -> list[str]:
@@ -286,6 +294,10 @@ class Replay:
         damaged = f" ({count(lines, 'damaged line')})" if lines else ""
         hits = f"{file.hits:,}" if file is not None else "-"
         return f"{_shown(path)}{damaged}", f"{exchanges:,}", size(state.st_size), _age(state.st_mtime), hits
+
+
+def _is_held_offline() -> bool:
+    return replay_in_force(OFF) == "only"
 
 
 def _exchanges(path: Path) -> tuple[int, int]:

@@ -33,6 +33,7 @@ from hh_jupyter.records import prices, replays
 from hh_jupyter.records.record import CALL_KINDS
 from hh_jupyter.redaction import Redactor, RedactorWithFunction
 from hh_jupyter.secret_rules import REDACTED
+from hh_jupyter.settings import replay_in_force
 from hh_jupyter.threads import start_thread
 
 logger = logging.getLogger(__name__)
@@ -54,8 +55,8 @@ def hold_mode(mode: str) -> None:
 
 
 def mode_in_force(asked: str) -> str:
-    """Return the mode that is held, else the one that was asked for."""
-    return _held or asked
+    """Return the mode that is held, here or by the environment, else the one that was asked for."""
+    return _held or replay_in_force(asked)
 
 
 _REMEDY: Final = "run once with mode auto to record it"

@@ -24,7 +24,7 @@ from hh_jupyter import settings as settings_table
 from hh_jupyter.export.exporter import Exporter
 from hh_jupyter.export.model import Session
 from hh_jupyter.records.export_state import ExportState
-from hh_jupyter.settings import Settings
+from hh_jupyter.settings import Settings, replay_in_force
 from hh_jupyter.threads import call_off_loop
 from hh_jupyter.tracing import propagation, registry, span_store
 from hh_jupyter.tracing.context import (
@@ -185,13 +185,14 @@ class HoneyHiveTracer:
 
     def begin_replay(self) -> None:
         """Answer model calls from a recording until the shutdown, if the settings say so; a notebook does by itself."""
-        if self.settings.replay == "off" or has_host():
+        mode = replay_in_force(self.settings.replay)
+        if mode == "off" or has_host():
             return
         from hh_jupyter.export.finalize import redactor_of
         from hh_jupyter.recordings import process
 
         redactor = redactor_of(self.settings) if self.settings.redact else None
-        self._stop_replay = process.begin(self.settings.replay, self.settings.recordings_dir, redactor)
+        self._stop_replay = process.begin(mode, self.settings.recordings_dir, redactor)
 
     def end_replay(self) -> None:
         """End what `begin_replay` began."""

@@ -12,6 +12,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,7 +26,7 @@ from hh_jupyter.display.hub import Hub
 from hh_jupyter.display.live_report import LiveReport
 from hh_jupyter.display.media import ImageCollector
 from hh_jupyter.display.preview import previews
-from hh_jupyter.display.search import TextIndex, search_reply
+from hh_jupyter.display.search import Candidates, HitCounter, search_reply
 from hh_jupyter.display.snippet import python_code
 from hh_jupyter.display.view import CellView
 from hh_jupyter.records.calls import key_of
@@ -118,7 +119,7 @@ class Harness(ThreadingHTTPServer):
         self.by_id = {view.view_id: view for view in self.views.values()}
         self.runs = ComparedRuns()
         self.diff, self.diff_span = self.runs.diff, self.runs.diff_span
-        self.index = TextIndex(self._load)
+        self.hits = HitCounter(self._candidates)
         self.given: list[tuple[str, dict[str, Any]]] = []
         self.added: list[tuple[str, str]] = []
         self.reports = {"result": displayed(result()), "compare": displayed(comparison())}
@@ -150,7 +151,7 @@ class Harness(ThreadingHTTPServer):
         return {f"{span_id:016x}": text for span_id, text in previews(records, self._load).items()}
 
     def search(self, view_id: str, text: str) -> dict[str, Any] | None:
-        return search_reply(self.index, [node.record for node in self.by_id[view_id].tree.nodes], text)
+        return search_reply(self.hits, [node.record for node in self.by_id[view_id].tree.nodes], text)
 
     def feedback(self, view_id: str, span_id: str, given: Mapping[str, Any]) -> str:
         """Kept as the log keeps it: the span's attributes change, and the view with them."""
@@ -171,6 +172,9 @@ class Harness(ThreadingHTTPServer):
     def _load(self, records: Sequence[SpanRecord]) -> dict[tuple[int, int], SpanDetails]:
         known = {key_of(one): self.details_by_span.get(f"{one.span_id:016x}") for one in records}
         return {key: details for key, details in known.items() if details is not None}
+
+    def _candidates(self, records: Sequence[SpanRecord], _wanted: Callable[[bytes], bool]) -> Candidates:
+        return {key: partial(lambda one: one, details) for key, details in self._load(records).items()}
 
     def make_again(self, message: Mapping[str, Any], push: Callable[[Mapping[str, Any]], None]) -> Any:
         return None

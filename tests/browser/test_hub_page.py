@@ -698,6 +698,28 @@ def test_the_next_run_of_a_folded_cell_opens_on_its_error(running_cell: Page, ha
     expect(end_run(running_cell, harness, again).get_by_role("tree")).to_have_count(1)
 
 
+@pytest.mark.parametrize("inside", [".hh-name", ".hh-twisty"])
+def test_a_click_counts_although_the_rows_are_drawn_anew(running_cell: Page, harness: Harness, inside: str) -> None:
+    """Between press and release; the rows follow the kernel again afterwards."""
+    running_cell.locator("#one .hh-toggle").click()
+    row = running_cell.locator("#one [role=treeitem][aria-expanded=true]").last
+    key = row.get_attribute("id")
+    box = row.locator(inside).bounding_box()
+    assert key is not None
+    assert box is not None
+    running_cell.evaluate("id => { document.getElementById(id).dataset.pressed = ''; }", key)
+    running_cell.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    running_cell.mouse.down()
+    for _ in range(3):
+        tell_running(running_cell, harness)
+    running_cell.mouse.up()
+    changed = ("aria-selected", "true") if inside == ".hh-name" else ("aria-expanded", "false")
+    expect(running_cell.locator(f"#{key}")).to_have_attribute(*changed)
+    expect(running_cell.locator("[data-pressed]")).to_have_count(0)
+    first = running_cell.locator("#one .hh-duration").inner_text()
+    expect(running_cell.locator("#one .hh-duration")).not_to_have_text(first)
+
+
 @pytest.mark.slow
 def test_an_error_does_not_take_the_selection_of_the_user(running_cell: Page, harness: Harness) -> None:
     running_cell.locator("#one .hh-toggle").click()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 
 from hh_jupyter.display import search
 from hh_jupyter.display.found import MAX_ROWS, Found, FoundGroup, bundle
-from hh_jupyter.display.search import Hits, SearchText, TextIndex, search_reply
+from hh_jupyter.display.search import HitCounter, Hits, SearchText, search_reply
 from hh_jupyter.records.calls import key_of
 from hh_jupyter.records.record import SpanDetails, SpanRecord
+from hh_jupyter.values import valid_utf8
 from tests.display.hostile import HOSTILE
 from tests.records.builders import span
 
@@ -172,29 +174,36 @@ def test_the_line_of_a_hit_gets_what_the_other_columns_leave() -> None:
 
 
 class Kept:
-    """The details of spans, and which of them were read."""
+    """Encoded spans as the kernel keeps them, and which of them were read."""
 
     def __init__(self, *attributes: Mapping[str, Any]) -> None:
         self.rows = [span(number, None, 0, 340, f"step {number}") for number in range(1, len(attributes) + 1)]
-        self.details = {
-            key_of(row): SpanDetails(attributes=one) for row, one in zip(self.rows, attributes, strict=True)
-        }
+        self.details = dict(zip(map(key_of, self.rows), attributes, strict=True))
         self.read: list[int] = []
+        self.counter = HitCounter(self.candidates)
 
-    def load(self, records: Sequence[SpanRecord]) -> dict[tuple[int, int], SpanDetails]:
-        self.read += [record.span_id for record in records]
-        return {key_of(one): self.details[key_of(one)] for one in records if key_of(one) in self.details}
+    def candidates(self, records: Sequence[SpanRecord], wanted: Callable[[bytes], bool]) -> search.Candidates:
+        kept = [key for key in map(key_of, records) if key in self.details]
+        return {key: partial(self.decode, key) for key in kept if wanted(encoded(self.details[key]))}
+
+    def decode(self, key: tuple[int, int]) -> SpanDetails:
+        self.read.append(key[1])
+        return SpanDetails(attributes=self.details[key])
+
+    def counts(self, text: str) -> dict[int, int]:
+        counts, left = self.counter.counts(self.rows, text)
+        assert left == 0
+        return counts
 
 
-def test_an_index_counts_the_hits_of_each_span() -> None:
+def test_the_hits_of_each_span_are_counted() -> None:
     """Those in attributes only where there is none above them; names, keys and numbers count; no span has none."""
     kept = Kept(
         {"honeyhive_inputs.city": "Oslo,  OSLO", "copy": "oslo again"},
         {"copy": "in oslo", "oslo.key": 1},
         {"honeyhive_inputs.order": 48213, "odd": json.dumps({"say": 'he said "hi"'})},
     )
-    index = TextIndex(kept.load)
-    for text, hits in {
+    for text, counts in {
         "oslo": {1: 2, 2: 2},
         "  oslo,\n oslo ": {1: 1},
         "48213": {3: 1},
@@ -204,64 +213,56 @@ def test_an_index_counts_the_hits_of_each_span() -> None:
         "nowhere": {},
         " ": {},
     }.items():
-        assert index.counts(kept.rows, text) == (hits, 0), text
+        assert kept.counts(text) == counts, text
 
 
-@given(st.text(max_size=12), st.text(max_size=12), st.text(max_size=12))
-def test_an_index_and_a_search_agree(before: str, text: str, after: str) -> None:
-    """Except for characters like the letters i, s and k, and those of which lower case has another length."""
-    if not text.split() or not text.isascii():
+@given(LETTERS, LETTERS, LETTERS, st.lists(ENCODERS, max_size=2))
+def test_as_many_hits_are_counted_as_a_search_finds(before: str, text: str, after: str, encoders: list[Any]) -> None:
+    if not text.split():
         return
-    kept = Kept({"honeyhive_inputs.x": before + text.swapcase() + after})
-    found = SearchText(text).hits(kept.rows[0], kept.details[key_of(kept.rows[0])])
-    counts, _ = TextIndex(kept.load).counts(kept.rows, text)
-    assert bool(counts) or found is None or not (before + after).isascii()
+    stored: Any = before + text.swapcase() + after
+    for encode in encoders:
+        stored = encode(stored)
+    kept = Kept({"honeyhive_inputs.x": stored})
+    found = SearchText(text).hits(kept.rows[0], SpanDetails(attributes={"honeyhive_inputs.x": stored}))
+    assert kept.counts(text).get(1, 0) == (found.count if found is not None else 0)
 
 
-def test_an_index_reads_each_span_once_and_those_that_changed_again() -> None:
+def test_only_spans_that_may_have_a_hit_are_read_and_each_once() -> None:
+    kept = Kept({"a": "refund the order"}, {"a": "order a refund"}, {"a": "the order, refund"}, {"b": "the refund"})
+    for _ in range(2):
+        assert kept.counts("order a refund") == {2: 1}
+    assert kept.read == [2]
+
+
+def test_spans_that_changed_are_counted_again() -> None:
     kept = Kept({"a": "one"}, {"a": "two"})
-    index = TextIndex(kept.load)
-    index.counts(kept.rows, "")
-    index.counts(kept.rows, "one")
+    assert kept.counts("one") == {1: 1}
+    kept.rows[1] = changed = replace(kept.rows[1], redacted=1)
+    kept.details[key_of(changed)] = {"a": "one one"}
+    assert kept.counts("one") == {1: 1, 2: 2}
     assert kept.read == [1, 2]
-    changed = replace(kept.rows[1], redacted=1)
-    kept.details[key_of(changed)] = SpanDetails(attributes={"a": "one"})
-    assert index.counts([kept.rows[0], changed], "one") == ({1: 1, 2: 1}, 0)
-    assert kept.read == [1, 2, 2]
 
 
-def test_an_index_answers_before_it_has_read_all_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "READ_AT_ONCE", 2)
+def test_a_page_gets_an_answer_before_all_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has all spans that may have a hit; those that are still to be read have none yet."""
+    monkeypatch.setattr(search, "READ_AT_LEAST", 2)
     monkeypatch.setattr(search, "REPLY_SECONDS", 0)
-    kept = Kept(*[{"a": "word"}] * 5)
-    index = TextIndex(kept.load)
-    left: list[int] = []
-    while not left or left[-1]:
-        reply = search_reply(index, kept.rows, "word")
-        left.append(reply["left"])
-        assert len(reply["hits"]) == 5 - reply["left"]
-    assert left == [3, 1, 0]
-    assert reply["hits"]["0000000000000001"] == 1
+    kept = Kept(*[{"a": "word"}] * 5, {"a": "other"})
+    replies = [search_reply(kept.counter, kept.rows, "word") for _ in range(3)]
+    assert [reply["left"] for reply in replies] == [3, 1, 0]
+    assert [sum(reply["hits"].values()) for reply in replies] == [2, 4, 5]
+    assert [len(reply["hits"]) for reply in replies] == [5, 5, 5]
+    assert replies[0]["hits"]["0000000000000001"] == 1
+    assert search_reply(kept.counter, kept.rows, "oth")["hits"] == {"0000000000000006": 1}
 
 
-def test_an_index_keeps_a_bounded_number_of_characters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not fit is found by its name."""
-    monkeypatch.setattr(search, "MAX_INDEXED", 1_000)
-    kept = Kept(*[{"a": "word " * 100}] * 5)
-    index = TextIndex(kept.load)
-    assert index.counts(kept.rows, "word") == ({1: 100}, 0)
-    assert index.counts(kept.rows, "step")[0].keys() == {1, 2, 3, 4, 5}
-    assert sum(len(above) + len(below) for _, above, below in index._texts.values()) < 1_000
-
-
-def test_an_index_searches_spans_without_content_by_name() -> None:
+def test_spans_without_content_are_counted_by_name() -> None:
     kept = Kept({"a": "one"})
     kept.details.clear()
-    assert TextIndex(kept.load).counts(kept.rows, "step 1") == ({1: 1}, 0)
+    assert kept.counts("step 1") == {1: 1}
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_an_index_holds_any_text(text: str) -> None:
-    counts, left = TextIndex(Kept({"a": text, text[:100]: 1}).load).counts(Kept({}).rows, text[:1_000])
-    assert left == 0
-    assert set(counts) <= {1}
+def test_hits_are_counted_in_any_text(text: str) -> None:
+    assert set(Kept({"a": valid_utf8(text), valid_utf8(text)[:100]: 1}).counts(text[:1_000])) <= {1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 import socket
@@ -168,7 +169,13 @@ def test_it_listens_when_asked_and_no_longer_than_wanted(fresh: Kernel) -> None:
     assert f"127.0.0.1:{port_of(variables)}, 0 spans received" in fresh.run("%hh").stdout
     token = variables["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"].split("/")[3]
     assert token not in fresh.run("%hh status --all").stdout
-    assert fresh.run("%hh listen off").stdout == "hh: no longer listening. 0 spans received.\n"
+    url, head = variables["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"], {"Content-Type": "application/json"}
+    too_large = {**head, "Content-Encoding": "gzip"}
+    assert requests.post(url, gzip.compress(bytes(17 << 20)), headers=too_large, timeout=30).status_code == 413
+    assert requests.post(url.replace(token, "guess"), b"{}", headers=head, timeout=30).status_code == 404
+    refused = "0 spans received, 1 request refused: the body is larger than 16 MiB"
+    assert refused in fresh.run("%hh").stdout
+    assert fresh.run("%hh listen off").stdout == f"hh: no longer listening. {refused}.\n"
     assert refuses(port_of(variables))
     after_off = listen(fresh)
     assert after_off != variables

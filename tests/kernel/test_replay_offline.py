@@ -32,7 +32,25 @@ STREAMED = """\
 for chunk in client.chat.completions.create(**q('stream it'), stream=True):
     print(chunk.choices[0].delta, end='')
 """
-CELLS = (SETUP, ONE, GATHERED, STREAMED)
+INSISTING = """\
+%%hh_session insisting --replay auto
+import os
+from contextlib import suppress
+def new(text):  # A request that is another one in each mode.
+    with suppress(openai.NotFoundError):
+        client.chat.completions.create(**q(f"{text}, {os.environ['HH_REPLAY']}"))
+new('in a cell with a mode of its own')
+"""
+SWITCHING = """\
+import hh_jupyter
+from IPython.utils.capture import capture_output
+with hh_jupyter.recording('more.jsonl', mode='record'):
+    new('in a block')
+with capture_output() as printed:
+    get_ipython().run_line_magic('hh', 'replay auto')
+new('after the switch')
+"""
+CELLS = (SETUP, ONE, GATHERED, STREAMED, INSISTING, SWITCHING)
 
 
 def user_outputs(path: Path) -> list[Any]:
@@ -70,7 +88,10 @@ def test_jupyter_execute_runs_a_notebook_offline_with_the_same_outputs(tmp_path:
 
     with FakeLLM() as fake:
         online = execute(fake.url, "auto")
-        assert len(fake.log) == 4
-    assert {path.name for path in (folder / "recordings").iterdir()} == {"triage.jsonl", "refund-triage.jsonl"}
-    assert execute(fake.url, "only") == online
+        assert len(fake.log) == 7
+        assert execute(fake.url, "only") == online
+        assert len(fake.log) == 7
+    names = {path.name for path in (folder / "recordings").iterdir()}
+    assert names == {"triage.jsonl", "refund-triage.jsonl", "insisting.jsonl"}
+    assert execute(fake.url, "only") == online  # There is no server.
     assert "replayed, saved ~$" in (folder / "triage.ipynb").read_text()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import gzip
 import json
 import logging
 import multiprocessing
+import random
 import socket
 import time
 import tracemalloc
@@ -31,9 +33,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 
 from hh_jupyter.attributes import TRUNCATED
-from hh_jupyter.export.received import ReceivedSpan
+from hh_jupyter.export.received import MAX_TEXT, ReceivedSpan
 from hh_jupyter.notebook import receiver as receiver_module
 from hh_jupyter.notebook.receiver import JSON, MAX_BODY, PROTOBUF, Receiver, Throttle
+from hh_jupyter.redaction import Redactor
 
 SPAN = {"traceId": "ab" * 16, "spanId": "cd" * 8, "name": "work", "startTimeUnixNano": "5", "endTimeUnixNano": "9"}
 
@@ -119,6 +122,26 @@ def test_spans_of_the_official_exporter_arrive_whole(
     assert spans[0].instrumentation_scope == inner.instrumentation_scope  # type: ignore[attr-defined]
     assert spans[0].resource is spans[1].resource
     assert receiver.received == 2
+
+
+def test_long_texts_are_cut_and_say_so_and_files_are_whole(receiver: Receiver, spans: Spans) -> None:
+    """The search for secrets in a longer text would stop the cells; it knows what a cut leaves of a secret."""
+    key, note = "sk-proj-0a1B2c3D4e5F6g7H8i9J", f"... ({MAX_TEXT + 100:,} characters)"
+    text = ("word " * MAX_TEXT)[: MAX_TEXT - 21] + f" {key}".ljust(121)
+    image = "data:image/png;base64," + base64.b64encode(random.Random(1).randbytes(MAX_TEXT)).decode()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(endpoint=receiver.url)))
+    with provider.get_tracer("shop").start_as_current_span("work") as span:
+        span.set_attributes({"text": text, "texts": ["short", text], "image": image})
+        span.add_event(text, {"text": text})
+        span.set_status(StatusCode.ERROR, text)
+    attributes, event = spans[0].attributes or {}, spans[0].events[0]
+    listed = attributes["texts"]
+    assert isinstance(listed, tuple)
+    cut = [attributes["text"], listed[1], event.name, (event.attributes or {})["text"], spans[0].status.description]
+    assert cut == [text[:MAX_TEXT] + note] * 5
+    assert Redactor(environ={}).text(cut[0]) == (f"{text[: MAX_TEXT - 20]}[redacted: api_key]{note}", 1)
+    assert (listed[0], attributes["image"]) == ("short", image)
 
 
 @pytest.mark.parametrize(
@@ -245,6 +268,7 @@ def test_connections_above_the_limit_are_told_to_come_again(
     silent = [socket.create_connection(("127.0.0.1", receiver.port), 30) for _ in range(2)]
     answer = raw(receiver, b"", stays=True)
     assert answer.startswith(b"HTTP/1.1 503 ")
+    assert receiver.refused == {"the notebook is busy; send again later": 1}
     assert b"Retry-After" in answer
     for connection in silent:
         connection.close()
@@ -389,6 +413,7 @@ def test_a_large_document_is_decoded_in_turns(
     some = [{**SPAN, "spanId": f"{number:016x}"} for number in range(1, 20_001)]
     assert send(receiver, document(*some))[0] == 503
     assert not spans
+    assert receiver.refused == {"the notebook is busy; send again later": 1}
 
 
 def test_what_would_slow_the_notebook_is_rejected_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:

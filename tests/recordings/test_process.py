@@ -68,6 +68,14 @@ def test_an_argument_of_init_overrides_the_variable_and_names_the_folder(tmp_pat
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["triage.jsonl"]
 
 
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_a_variable_that_forbids_to_send_overrides_the_argument_of_init(
+    tmp_path: Path, fake: FakeLLM, mode: str
+) -> None:
+    assert "NotFoundError" in run(tmp_path, fake, f"tracer = HoneyHiveTracer.init(replay={mode!r})", HH_REPLAY="only")
+    assert fake.log == []
+
+
 def test_without_the_setting_nothing_is_imported_or_patched(tmp_path: Path, fake: FakeLLM) -> None:
     setup = f"{INIT}; assert not any('recordings' in name for name in sys.modules)"
     assert run(tmp_path, fake, setup).split()[1:3] == ["False", "False"]

@@ -305,6 +305,18 @@ def test_the_next_turn_of_a_chat_matches_although_the_replayed_answer_is_redacte
     assert chat("only", last="changed") == 404
 
 
+@pytest.mark.parametrize("mode", ["auto", "record", "off"])
+@pytest.mark.parametrize("value", ["only", " ONLY ", "onyl"])
+def test_no_block_sends_if_the_environment_forbids_it(
+    client: openai.OpenAI, path: Path, fake: FakeAPIs, monkeypatch: pytest.MonkeyPatch, mode: Any, value: str
+) -> None:
+    """Nor if the variable holds what is no mode."""
+    monkeypatch.setenv("HH_REPLAY", value)
+    with hh_jupyter.recording(path, mode=mode), pytest.raises(openai.NotFoundError):
+        ask(client)
+    assert not fake.log
+
+
 # Where it holds
 
 

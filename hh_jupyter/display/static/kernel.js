@@ -96,7 +96,7 @@ export class Kernel {
     return this.request({ type: "previews", view, spans });
   }
 
-  /** Count hits; without a text prepare to. @type {(view: string, text: string) => Promise<SearchReply | null>} */
+  /** Count hits. @type {(view: string, text: string) => Promise<SearchReply | null>} */
   search(view, text) {
     return this.request({ type: "search", view, text });
   }

@@ -57,7 +57,7 @@ export class Search {
   /**
    * @param {State} state of the view
    * @param {{has: (span: string) => boolean, fetch: (text: string) => Promise<SearchReply | null>, changed: (answered: boolean) => void, step: (by: number) => void}} on
-   *   `has`: the trace has a span; `changed`: other rows are to be shown; `step`: go to the next hit or the one before
+   *   `has`: the trace has a span; `changed`: other rows are to be shown, `answered` after the first answer; `step`: go to the next hit or the one before
    */
   constructor(state, on) {
     this.state = state;
@@ -69,7 +69,7 @@ export class Search {
     this.note = "";
     this.field = h("input", {
       type: "search", class: "hh-filter", placeholder: "Search names and contents", "aria-label": "Search names and contents", value: state.query,
-      oninput: () => this.changed(), onfocus: () => state.query || this.ask(), onkeydown: (/** @type {KeyboardEvent} */ event) => {
+      oninput: () => this.changed(), onkeydown: (/** @type {KeyboardEvent} */ event) => {
         if (event.key !== "Enter") return;
         event.preventDefault();
         on.step(event.shiftKey ? -1 : 1);
@@ -87,25 +87,23 @@ export class Search {
     this.on.changed(false);
   }
 
-  /** Ask the kernel when the user pauses, and again while spans are still to be read. */
+  /** Ask the kernel when the user pauses. */
   later() {
     clearTimeout(this.pause);
     this.asked += 1;
     if (patternOf(this.state.query)) this.pause = setTimeout(() => this.ask(), PAUSE_MS);
   }
 
-  /** Without a text, the kernel prepares the search. */
-  async ask() {
+  /** Ask for the hits; `more`: for further ones of the same text, while spans are still to be read. */
+  async ask(more = false) {
     this.asked += 1;
     const number = this.asked;
-    const { query } = this.state;
-    const reply = await this.on.fetch(query).catch(() => null);
+    const reply = await this.on.fetch(this.state.query).catch(() => null);
     if (number !== this.asked) return;
-    if (reply?.left) this.ask();
-    if (!patternOf(query)) return;
+    if (reply?.left) this.ask(true);
     this.note = !reply ? ", only names were searched" : reply.left ? ", searching…" : "";
     this.state.hits = new Map(Object.entries(reply?.hits ?? {}).filter(([id]) => this.on.has(id)));
-    this.on.changed(true);
+    this.on.changed(!more);
   }
 
   /**

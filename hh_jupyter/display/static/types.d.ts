@@ -92,7 +92,7 @@ export interface Filter extends Pick<ListState, "toggled"> {
   query: string;
   /** null: as the header says. */
   onlyErrors: boolean | null;
-  /** Number of hits by span id, as the kernel counted them; null: it has not yet. */
+  /** Number of hits by span id, as the kernel counted them, 0 while it is still to read the span; null: it has not answered yet. */
   hits?: Map<string, number> | null;
   /** Rows without a hit are shown, too. */
   all?: boolean;
@@ -467,7 +467,7 @@ export interface Feedback {
   note?: string | null;
 }
 
-/** Hits by span id, and the number of spans that are still to be read. */
+/** Hits by span id, and the number of spans that are still to be read, which have 0 hits. */
 export interface SearchReply {
   hits: Record<string, number>;
   left: number;

@@ -53,22 +53,24 @@ export class View {
         this.state.chosen = true;
         this.detail.show(row);
       },
-      enter: () => this.detail.enter(), refilter: () => this.draw(), previews: (spans) => kernel.previews(id, spans),
+      enter: () => this.detail.enter(), refilter: () => this.draw(), previews: (spans) => this.released(kernel.previews(id, spans)),
     });
     this.detail = new Detail(uid, state, {
       fetch: (span) => kernel.details(id, span), give: (span, given) => kernel.feedback(id, span, given), leave: () => this.leave(),
       wide: () => this.toggleWide(), full: () => this.toggleFull(), again: kernel.offline ? null : (span) => this.runAgain(span),
     });
-    this.search = new Search(state, { has: (span) => this.trace.byId.has(span), fetch: (text) => kernel.search(id, text), changed: (answered) => this.searched(answered), step: (by) => this.step(by) });
+    this.search = new Search(state, { has: (span) => this.trace.byId.has(span), fetch: (text) => this.released(kernel.search(id, text)), changed: (answered) => this.searched(answered), step: (by) => this.step(by) });
     /** @type {HTMLDialogElement | null} what the view is in while it fills the screen */
     this.dialog = null;
+    /** @type {Promise<void> | null} until the pointer is released, while it is pressed on the view */
+    this.pressed = null;
     /** @type {RunAgain | null} from the first use on */
     this.again = null;
     this.bar = h("div", { class: "hh-bar" });
     this.notices = h("div", { class: "hh-notices" });
     this.body = h("div", { class: "hh-body", id: `${uid}-body` });
     this.element = h("div", {
-      class: "hh-view", role: "region", onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event),
+      class: "hh-view", role: "region", onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event), onpointerdown: () => this.press(),
       onfocusin: (/** @type {FocusEvent} */ event) => (this.lastFocus = /** @type {Element} */ (event.target)),
       // Removal and leaving both fire focusout: only later is the element still connected or not.
       onfocusout: () => setTimeout(() => {
@@ -94,6 +96,10 @@ export class View {
    * @param {Header} header @param {DataView[]} buffers the same object as before if the rows have not changed
    */
   update(header, buffers) {
+    if (this.pressed) {
+      this.pressed.then(() => this.update(header, buffers));
+      return;
+    }
     this.header = header;
     if (buffers !== this.buffers) {
       this.buffers = buffers;
@@ -113,6 +119,28 @@ export class View {
     this.draw();
     // The list has no height before the element is in the page.
     if (moved) requestAnimationFrame(() => this.tree.list.reveal());
+  }
+
+  /** Draw nothing anew until the pointer is released and its click has been handled: an element that is replaced gets none. */
+  press() {
+    const ends = ["pointerup", "pointercancel", "contextmenu"];
+    this.pressed ??= new Promise((resolve) => {
+      const release = () => {
+        for (const end of ends) removeEventListener(end, release, true);
+        setTimeout(() => {
+          this.pressed = null;
+          resolve();
+        });
+      };
+      for (const end of ends) addEventListener(end, release, true);
+    });
+  }
+
+  /** An answer of the kernel, when it may be drawn. @template T @param {Promise<T>} answer */
+  async released(answer) {
+    const found = await answer;
+    await this.pressed;
+    return found;
   }
 
   /**
@@ -244,6 +272,7 @@ export class View {
 
   /** Extend running spans and the duration in the bar. @param {number} elapsed milliseconds since the trace's start */
   grow(elapsed) {
+    if (this.pressed) return;
     grow(this.trace, elapsed);
     const time = this.bar.querySelector(".hh-duration");
     if (time) time.textContent = duration(this.trace.end);
@@ -401,11 +430,11 @@ export class View {
     return spans.length > 300 ? `${plural(this.tree.list.rows.length, "row")} for ${count(spans.length)} spans` : "";
   }
 
-  /** Other spans match the search. The first one with a hit is selected, unless the selected one has some. @param {boolean} answered the kernel has counted the hits */
+  /** Other spans match the search. The first one with a hit is selected, unless the selected one has some. @param {boolean} answered the kernel has answered the first time */
   searched(answered) {
     if (!this.open) return;
     const { hits } = this.state;
-    const first = answered && hits && !hits.has(this.span.id) && this.trace.spans.find(({ id }) => hits.has(id));
+    const first = answered && hits && !hits.get(this.span.id) && this.trace.spans.find(({ id }) => hits.get(id));
     if (answered) this.state.tab = null;
     this.draw();
     if (first) this.tree.goTo(first);
@@ -415,7 +444,7 @@ export class View {
   step(by) {
     if (this.detail.step(by)) return;
     const { hits } = this.state;
-    const found = this.trace.spans.filter(({ id }) => hits?.has(id));
+    const found = this.trace.spans.filter(({ id }) => hits?.get(id));
     if (!found.length) return;
     if (by < 0) found.reverse();
     const { order } = this.span;
