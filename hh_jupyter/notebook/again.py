@@ -27,7 +27,8 @@ from opentelemetry import context as otel
 from opentelemetry.context import Context
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.conventions.facts import Usage
+from hh_jupyter.conventions.facts import Message, Usage
+from hh_jupyter.conventions.messages import response_messages
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display.call_code import RecordedRequest, has_media_label, recorded_request
 from hh_jupyter.display.content import answer_messages, plain
@@ -52,6 +53,7 @@ from hh_jupyter.threads import evict_oldest
 from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.context import SessionScope, with_cell
 from hh_jupyter.tracing.spans import span_attributes
+from hh_jupyter.values import plain as as_data
 from hh_jupyter.values import text_of, valid_utf8
 
 MAX_CALLS: Final = 100
@@ -430,7 +432,9 @@ class Again:
                     variant.in_call = False
                 registry.wait_all_processed()
                 if not any(map(_is_call, self._records(variant))):
-                    span.set_attributes(span_attributes({"outputs": {keys.RESULT: result}}))
+                    # Such as where an instrumentor of the framework traces calls, and none of the client's.
+                    answer = result if variant.arrived is None else variant.arrived.text
+                    span.set_attributes(span_attributes({"outputs": {keys.RESULT: _text_in(answer) or answer}}))
         finally:
             if replayed is not None:
                 replayed.end()
@@ -524,6 +528,13 @@ class Again:
 
 def _is_call(record: SpanRecord) -> bool:
     return record.facts.kind == "llm"
+
+
+def _text_in(response: Any) -> str:
+    """Return the text of a model's response as the client returned it; empty if it is more than a text."""
+    messages = response_messages(as_data(response))
+    text = messages[0].text if len(messages) == 1 else None
+    return text if text and messages[0] == Message("assistant", text) else ""
 
 
 def _single_text(answer: Sequence[Mapping[str, Any]]) -> str:

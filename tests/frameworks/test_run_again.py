@@ -30,4 +30,5 @@ def test_the_client_inside_a_model_of_langchain_makes_its_call_again(
     assert (sent["model"], sent["temperature"]) == ("gpt-4o", 0.9)
     assert [message["content"] for message in sent["messages"]] == ["Be brief.", "Hello"]
     assert texts(variant) == ["Hello! How can I help you today?"]
-    assert "14 in, 8 out" in [fact for fact, _ in variant["facts"]]
+    if "openai" in libraries:  # Else the call has no span of its own.
+        assert "14 in, 8 out" in [fact for fact, _ in variant["facts"]]
