@@ -218,8 +218,10 @@ export class RunAgain {
     redraw(this.head, kindMark("llm"), h("b", null, `Run again: ${name}`),
       h("span", { class: "hh-shown", role: "status" }, variants.length ? plural(variants.length, "variant") : "not sent yet"), h("span", { class: "hh-space" }),
       variants.some(({ pieces }) => pieces.length) ? this.wordsButton() : "",
-      this.button("Copy as Python", "python", "Copy the code of the draft, to run it in a cell", () => this.toCell(this.arguments.values, "python", false)),
-      this.button("To a new cell", "cell", "The code of the draft in a new cell below, as from %hh edit", () => this.toCell(this.arguments.values, "cell")), this.back());
+      ...(folded ? [] : [
+        this.button("Copy as Python", "python", "Copy the code of the draft, to run it in a cell", () => this.toCell(this.arguments.values, "python", false)),
+        this.button("To a new cell", "cell", "The code of the draft in a new cell below, as from %hh edit", () => this.toCell(this.arguments.values, "cell")),
+      ]), this.back());
     redraw(this.body, ...remarks.map((remark) => h("p", { class: "hh-hint hh-remark" }, remark)),
       variants.length ? h("div", { class: "hh-draft-line" },
         h("button", { class: "hh-fold", type: "button", "aria-expanded": String(!folded), "data-focus": "fold", onclick: () => this.fold(!folded) }, chevron(), "Draft"),
