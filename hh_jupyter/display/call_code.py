@@ -88,6 +88,8 @@ class _Api(NamedTuple):
         renamed: parameters that instrumentors write under another name.
         stream: the method for streams; None where it is the same with `stream=True`.
         config: the parameter that holds all others than model and contents; None if there is none.
+        chunk: where a chunk of a stream holds a part of the answer's text.
+        chunk_type: the type of such a chunk; None if chunks have no type.
     """
 
     function: str
@@ -98,6 +100,8 @@ class _Api(NamedTuple):
     renamed: Mapping[str, str]
     stream: str | None = None
     config: str | None = None
+    chunk: str = "choices.0.delta.content"
+    chunk_type: str | None = None
 
 
 _SHARED: Final = frozenset(
@@ -133,6 +137,8 @@ _RESPONSES: Final = _Api(
         "previous_response_id", "prompt", "reasoning", "text", "truncation",
     },
     {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"},
+    chunk="delta",
+    chunk_type="response.output_text.delta",
 )  # fmt: skip
 _EMBEDDINGS: Final = _Api(
     "embeddings.create",
@@ -151,6 +157,8 @@ _ANTHROPIC: Final = _Api(
     (frozenset({"Anthropic"}), frozenset({"AsyncAnthropic"})),
     _SHARED | {"container", "max_tokens", "messages", "stop_sequences", "system", "thinking", "top_k"},
     {"stop": "stop_sequences", "max_completion_tokens": "max_tokens"},
+    chunk="delta.text",
+    chunk_type="content_block_delta",
 )
 _GOOGLE: Final = _Api(
     "models.generate_content",
@@ -167,6 +175,7 @@ _GOOGLE: Final = _Api(
     {"max_tokens": "max_output_tokens", "stop": "stop_sequences", "choice.count": "candidate_count"},
     stream="models.generate_content_stream",
     config="config",
+    chunk="candidates.0.content.parts.0.text",
 )  # fmt: skip
 _MISTRAL: Final = _Api(
     "chat.complete",
@@ -182,6 +191,7 @@ _MISTRAL: Final = _Api(
     ),
     {"seed": "random_seed", "stop_sequences": "stop", "choice.count": "n", "max_completion_tokens": "max_tokens"},
     stream="chat.stream",
+    chunk="data.choices.0.delta.content",
 )  # fmt: skip
 _COHERE: Final = _Api(
     "chat",
@@ -197,6 +207,8 @@ _COHERE: Final = _Api(
     ),
     {"stop": "stop_sequences", "top_p": "p", "top_k": "k", "max_completion_tokens": "max_tokens"},
     stream="chat_stream",
+    chunk="delta.message.content.text",
+    chunk_type="content-delta",
 )  # fmt: skip
 _GROQ: Final = _CHAT._replace(
     modules=("groq",), client="groq.Groq()", classes=(frozenset({"Groq"}), frozenset({"AsyncGroq"}))
@@ -264,13 +276,25 @@ class RecordedRequest:
 
     def with_arguments(self, arguments: Mapping[str, Any]) -> RecordedRequest:
         """Return the request with other arguments."""
-        return replace(self, arguments=arguments, others={}, remarks=())
+        return replace(self, arguments=arguments)
 
     def client_kind(self, kind: type) -> Literal["sync", "async"] | None:
         """Return which client of the API a class is; None if it is none. Runs no code of the class."""
         names = [one.__name__ for one in kind.__mro__ if f"{one.__module__}.".startswith(f"{self.package}.")]
         sync, asynchronous = (not classes.isdisjoint(names) for classes in self.api.classes)
         return "sync" if sync else "async" if asynchronous else None
+
+    def chunk_text(self, chunk: Any) -> str:
+        """Return the part of the answer's text in a chunk of a stream; empty if it holds something else."""
+        if self.api.chunk_type is not None and getattr(chunk, "type", None) != self.api.chunk_type:
+            return ""
+        found = chunk
+        for name in self.api.chunk.split("."):
+            if name.isdecimal():
+                found = found[int(name)] if isinstance(found, list) and len(found) > int(name) else None
+            else:
+                found = getattr(found, name, None)
+        return found if isinstance(found, str) else ""
 
     def code(self, names: Names | None = None, *, whole: bool = False) -> str:
         """Return code that makes the request.

@@ -197,7 +197,7 @@ def answer_messages(details: SpanDetails) -> list[dict[str, Any]]:
     parsed = content(details.attributes, details.events)
     found = _messages(parsed, details.attributes, None)[len(parsed.input_messages) :]
     if not found and parsed.output is not None:
-        found = [{"role": "assistant", "data": plain(parsed.output)}]
+        found = [{"role": "assistant", "text" if isinstance(parsed.output, str) else "data": plain(parsed.output)}]
     return found
 
 

@@ -38,7 +38,8 @@ thread, with an empty context.
     open                the request for editing, its answer and its variants, or null
     estimate, arguments what the call probably costs, in words
     code, arguments     its code
-    run, arguments      {number} of the variant that was started, or {problem}; `variant` follows when it has ended
+    run, arguments      {number} of the variant that was started, or {problem}; `variant` follows while its answer is
+                        streamed, and when it has ended
     stop                whether a variant was running
 
 Only `run` sends anything to a model, and the page requests it only on a click.
@@ -250,7 +251,7 @@ class ViewSource(Protocol):
 
         Args:
             message: of type `again`.
-            push: sends a variant to the page when it has ended. Any thread.
+            push: sends a variant to the page, as it arrives and when it has ended. Any thread.
         """
 
     def send(self) -> str:

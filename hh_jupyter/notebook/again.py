@@ -11,30 +11,35 @@ import ast
 import asyncio
 import builtins
 import contextvars
-import gc
 import inspect
 import json
+import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from functools import partial
+from typing import Any, Final
 
 from opentelemetry import context as otel
 from opentelemetry.context import Context
 
 from hh_jupyter import attributes as keys
-from hh_jupyter.conventions.facts import Usage
+from hh_jupyter.conventions.facts import Message, Usage
+from hh_jupyter.conventions.messages import response_messages
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display.call_code import RecordedRequest, has_media_label, recorded_request
-from hh_jupyter.display.content import answer_messages
+from hh_jupyter.display.content import answer_messages, plain
 from hh_jupyter.display.delta import cost_change, time_change, time_changed
+from hh_jupyter.display.diff_columns import encode_pieces
 from hh_jupyter.display.format import clean, minus, span_name
 from hh_jupyter.display.snippet import MAX_CHARACTERS
 from hh_jupyter.export.finalize import redactor_of
 from hh_jupyter.export.model import Session
+from hh_jupyter.notebook.clients import Client, find_client
+from hh_jupyter.notebook.frontend import PAUSE_FACTOR
 from hh_jupyter.notebook.guard import note_failure
 from hh_jupyter.notebook.parser import quoted
 from hh_jupyter.notebook.sessions import NotebookSessions
@@ -43,10 +48,12 @@ from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanDetails, SpanRecord
 from hh_jupyter.records.selection import variant_key
 from hh_jupyter.records.totals import Totals, summarize
+from hh_jupyter.redaction import Redactor
 from hh_jupyter.threads import evict_oldest
 from hh_jupyter.tracing import registry
 from hh_jupyter.tracing.context import SessionScope, with_cell
 from hh_jupyter.tracing.spans import span_attributes
+from hh_jupyter.values import plain as as_data
 from hh_jupyter.values import text_of, valid_utf8
 
 MAX_CALLS: Final = 100
@@ -55,8 +62,10 @@ MAX_CALLS: Final = 100
 MAX_MODELS: Final = 50
 ERROR_LENGTH: Final = 2_000
 SHORT_SPAN_ID: Final = 8
-CLIENT: Final = "client"
-"""The name in the code of a client that no variable holds."""
+STEP_NS: Final = 250_000_000
+"""Between two steps in which a streamed answer appears."""
+
+_LAST_WORD: Final = re.compile(r"[!-~]+\Z")
 
 BUSY: Final = "The kernel is busy. Run this when the cell has ended, or interrupt the cell."
 
@@ -69,13 +78,6 @@ BeginReplay = Callable[[], Any]
 Push = Callable[[Mapping[str, Any]], None]
 
 
-class _Client(NamedTuple):
-    """A client of the user's, and the variable that holds it; None if none does."""
-
-    client: Any
-    name: str | None
-
-
 @dataclass(slots=True, eq=False)
 class _Variant:
     """A call that is made again.
@@ -86,14 +88,16 @@ class _Variant:
         original: the original call.
         arguments: what the user made of its arguments.
         begin_replay: lets the recording of the original's cell hold.
-        push: sends the variant to the page when it has ended.
+        push: sends the variant to the page.
         task: runs it.
         trace_id: of its spans; 0 until it starts.
         in_call: the user's client is running.
         stopped: the user has stopped it.
         record: its model span; None if it has none.
         totals: of its spans.
-        answer: its messages.
+        answer: its messages; while it is streamed, what has arrived.
+        arrived: what has arrived; None if nothing is streamed.
+        pieces: the answer beside the original one, for `words.js`; empty if they are not comparable texts.
         problem: why there is no answer.
     """
 
@@ -110,7 +114,46 @@ class _Variant:
     record: SpanRecord | None = None
     totals: Totals = field(default_factory=Totals)
     answer: Sequence[Mapping[str, Any]] = ()
+    arrived: _Arrived | None = None
+    pieces: Sequence[Any] = ()
     problem: str = ""
+
+
+class _Arrived:
+    """What has arrived of a streamed answer: stands for `print` in the code of a variant, which prints each chunk.
+
+    Args:
+        read: returns the text in a chunk.
+        show: called with this a few times a second.
+
+    Attributes:
+        text: the text so far.
+        first_ns: nanoseconds until it began.
+    """
+
+    def __init__(self, read: Callable[[Any], str], show: Callable[[_Arrived], None]) -> None:
+        self.text = ""
+        self.first_ns = 0
+        self._read, self._show = read, show
+        self._began_ns = time.monotonic_ns()
+        self._next_ns = 0
+
+    def __call__(self, chunk: Any) -> None:
+        """Add a chunk."""
+        try:
+            self._add(self._read(chunk))
+        except Exception as error:  # boundary: the answer is read from its span as well
+            note_failure("Again", error)
+
+    def _add(self, text: str) -> None:
+        if not text:
+            return
+        now, began_ns = time.monotonic_ns(), time.thread_time_ns()
+        self.text += text
+        self.first_ns = self.first_ns or now - self._began_ns
+        if now >= self._next_ns:
+            self._show(self)
+            self._next_ns = now + max(STEP_NS, (time.thread_time_ns() - began_ns) * PAUSE_FACTOR)
 
 
 class Again:
@@ -169,9 +212,7 @@ class Again:
         if action == "estimate":
             return self._estimate(span, request, arguments)
         if action == "code":
-            hidden = getattr(self._shell, "user_ns_hidden", {})
-            names = {name: value for name, value in self._shell.user_ns.items() if name not in hidden}
-            return request.with_arguments(arguments).code(names)
+            return request.with_arguments(arguments).code(self._names())
         if action == "run":
             return self._start(span, request.with_arguments(arguments), begin_replay or self._begin_replay, push)
         raise ValueError(f"unknown action {action!r}")
@@ -181,7 +222,7 @@ class Again:
     def _open(self, span: Span, request: RecordedRequest) -> dict[str, Any]:
         """Return the request for editing, the original answer, and the variants so far."""
         record, details = span
-        arguments, client = _sendable(request.arguments), self._client(span, request)
+        arguments, client = _sendable(request.arguments), self._client(span[1], request)
         models = {one.facts.model_requested or one.facts.model for one in self._log.records() if _is_call(one)}
         totals = summarize([record])
         return {
@@ -193,14 +234,14 @@ class Again:
             "models": sorted(filter(None, models))[:MAX_MODELS],
             "remarks": list(request.remarks),
             "problem": self._problem(record, request, client, too_long=arguments is None),
-            "client": _client_text(client),
+            "client": client.text if client is not None else "",
             "estimate": self._estimate(span, request, arguments or {}),
             "original": {"facts": _facts(record, totals), "answer": list(answer_messages(details))},
             "variants": [self._shown(one) for one in self._variants.get(record.span_id, ()) if one.task is not None],
         }
 
     def _problem(
-        self, record: SpanRecord, request: RecordedRequest, client: _Client | None, *, too_long: bool
+        self, record: SpanRecord, request: RecordedRequest, client: Client | None, *, too_long: bool
     ) -> dict[str, str] | None:
         """Return why the call cannot be made again from here, and the command that works; None if it can be."""
         if self._log.find(record.trace_id, record.span_id) is None:
@@ -269,37 +310,13 @@ class Again:
         reached = next((one for one in budget.chain() if share(one) >= 1), None)
         return {"spent": f"{used(reached or budget)} spent.", "raise": line_to_raise(reached) if reached else ""}
 
-    # The client
-
-    def _client(self, span: Span, request: RecordedRequest) -> _Client | None:
-        """Return the client to use; None if there is none.
-
-        One of the server that the span names is preferred, then one that a variable holds, then a synchronous one. No
-        code of other objects runs: only their types are read.
-        """
+    def _names(self) -> dict[str, Any]:
+        """Return the user's variables."""
         hidden = getattr(self._shell, "user_ns_hidden", {})
-        variables = [
-            (name, value)
-            for name, value in list(self._shell.user_ns.items())
-            if name not in hidden and name.isidentifier() and name[0] != "_"
-        ]
-        server = span[1].attributes.get("server.address")
-        kinds: dict[type, str | None] = {}
+        return {name: value for name, value in list(self._shell.user_ns.items()) if name not in hidden}
 
-        def rank(one: tuple[str | None, Any]) -> tuple[bool, bool, bool]:
-            return server not in (None, _host(one[1])), one[0] is None, kinds[type(one[1])] != "sync"
-
-        def usable(name: str | None, value: Any) -> bool:
-            kind = type(value)
-            if kind not in kinds:
-                kinds[kind] = request.client_kind(kind)
-            return kinds[kind] is not None and _is_open(value)
-
-        found = [one for one in variables if usable(*one)]
-        if not any(not rank(one)[0] for one in found):
-            found += [(None, one) for one in reversed(gc.get_objects()) if usable(None, one)]
-        name, client = min(found, key=rank, default=(None, None))
-        return _Client(client, name) if client is not None else None
+    def _client(self, details: SpanDetails, request: RecordedRequest) -> Client | None:
+        return find_client(request, details.attributes.get("server.address"), self._names())
 
     # One variant after the other
 
@@ -310,10 +327,10 @@ class Again:
         begin_replay: BeginReplay,
         push: Push,
     ) -> dict[str, Any]:
-        """Start a variant, which the page gets when it has ended; return its number, or why it is not started."""
+        """Start a variant, which the page gets as it arrives; return its number, or why it is not started."""
         record = span[0]
         arguments = _sendable(request.arguments)
-        client = self._client(span, request)
+        client = self._client(span[1], request)
         raise_with = self._limit(record)["raise"]
         if arguments is None:
             return {"problem": f"The request is too long: more than {MAX_CHARACTERS:,} characters."}
@@ -346,9 +363,9 @@ class Again:
         loop.call_soon_threadsafe(start, context=contextvars.Context())
         return {"number": variant.number}
 
-    def _code(self, request: RecordedRequest, client: _Client, variant: _Variant) -> tuple[Any, dict[str, Any]]:
+    def _code(self, request: RecordedRequest, client: Client, variant: _Variant) -> tuple[Any, dict[str, Any]]:
         """Return the compiled code of a variant, and the names in it."""
-        name = client.name or CLIENT
+        name = client.name
         source = request.code({name: client.client}, whole=True)
         is_expression = not source.rpartition("\n    print(chunk)")[1]
         code = compile(
@@ -358,8 +375,9 @@ class Again:
             flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
             dont_inherit=True,
         )
-        # The chunks of a stream are in its span: printed, they would be an output of some cell.
-        return code, {"__builtins__": builtins, "print": lambda *_: None, name: client.client}
+        # The chunks of a stream go to the page: printed, they would be an output of some cell.
+        show = partial(self._show_arrived, variant)
+        return code, {"__builtins__": builtins, "print": _Arrived(request.chunk_text, show), name: client.client}
 
     async def _run(self, variant: _Variant, code: Any, names: dict[str, Any]) -> None:
         """Run a variant to its end, on the main thread and in a context of its own."""
@@ -381,14 +399,15 @@ class Again:
 
     def _end(self, variant: _Variant) -> None:
         """Read what a variant answered, and send it to the page."""
-        record = variant.original[0]
         try:
             registry.wait_all_processed()
+            if variant.arrived is not None:
+                variant.answer = self._arrived_answer(variant.arrived, whole=not variant.problem)
             self._read(variant)
         except Exception as error:  # boundary: an error in a task is printed under some cell
             note_failure("Again", error)
         self._running = None
-        variant.push({"span": f"{record.span_id:016x}", "variant": self._shown(variant), **self._limit(record)})
+        self._push(variant)
 
     async def _call(self, variant: _Variant, code: Any, names: dict[str, Any]) -> None:
         """Run the code in the session of the original, with its limit and recording, inside the variant's span."""
@@ -413,7 +432,9 @@ class Again:
                     variant.in_call = False
                 registry.wait_all_processed()
                 if not any(map(_is_call, self._records(variant))):
-                    span.set_attributes(span_attributes({"outputs": {keys.RESULT: result}}))
+                    # Such as where an instrumentor of the framework traces calls, and none of the client's.
+                    answer = result if variant.arrived is None else variant.arrived.text
+                    span.set_attributes(span_attributes({"outputs": {keys.RESULT: _text_in(answer) or answer}}))
         finally:
             if replayed is not None:
                 replayed.end()
@@ -427,6 +448,28 @@ class Again:
             return self._tracer.session
         known = self._sessions.history.by_id.get(record.session_id)
         return known or Session(record.session_id, self._sessions.title(record.session_id) or "")
+
+    def _show_arrived(self, variant: _Variant, arrived: _Arrived) -> None:
+        """Send what has arrived of a streamed answer to the page."""
+        variant.arrived = arrived
+        variant.answer = self._arrived_answer(arrived)
+        self._push(variant)
+
+    def _arrived_answer(self, arrived: _Arrived, *, whole: bool = False) -> list[dict[str, Any]]:
+        """Return what has arrived as an answer, redacted like its span; empty if that cannot be done yet.
+
+        A secret is known as one only if it is complete: unless the text is whole, its last word is left out. A function
+        of the user's decides about values by their keys, so that the span has to show what is left.
+        """
+        redactor = redactor_of(self._tracer.settings)
+        if not isinstance(redactor, Redactor):
+            return []
+        text = plain(redactor.text(arrived.text if whole else _LAST_WORD.sub("", arrived.text))[0])
+        return [{"role": "assistant", "text": text}] if text else []
+
+    def _push(self, variant: _Variant) -> None:
+        record = variant.original[0]
+        variant.push({"span": f"{record.span_id:016x}", "variant": self._shown(variant), **self._limit(record)})
 
     def _stop(self) -> bool:
         """Stop the variant that runs, as an interrupt of the kernel does; return whether there is one."""
@@ -457,19 +500,27 @@ class Again:
             variant.record = variant.record or record
             if details is not None and (answer := answer_messages(details)):
                 variant.record, variant.answer = record, answer
-                return
+                break
+        texts = [_single_text(one) for one in (answer_messages(variant.original[1]), variant.answer)]
+        variant.pieces = encode_pieces(*texts) if all(texts) else []
 
     def _records(self, variant: _Variant) -> list[SpanRecord]:
         return [one for one in self._log.records() if variant.trace_id and one.trace_id == variant.trace_id]
 
     def _shown(self, variant: _Variant) -> dict[str, Any]:
         before = variant.original[0], summarize([variant.original[0]])
-        facts = _facts(variant.record, variant.totals, before) if variant.record is not None else []
+        facts: list[tuple[str, str]] = []
+        if variant.record is not None:
+            facts = _facts(variant.record, variant.totals, before)
+        elif variant.arrived is not None:
+            words = fmt.count(len(variant.arrived.text.split()), "word")
+            facts = [(f"first token {fmt.duration(variant.arrived.first_ns)}", ""), (f"{words} so far", "")]
         return {
             "number": variant.number,
             "arguments": variant.arguments,
             "facts": facts,
             "answer": list(variant.answer),
+            "pieces": list(variant.pieces),
             "problem": variant.problem,
             "running": self._running is variant,
         }
@@ -477,6 +528,18 @@ class Again:
 
 def _is_call(record: SpanRecord) -> bool:
     return record.facts.kind == "llm"
+
+
+def _text_in(response: Any) -> str:
+    """Return the text of a model's response as the client returned it; empty if it is more than a text."""
+    messages = response_messages(as_data(response))
+    text = messages[0].text if len(messages) == 1 else None
+    return text if text and messages[0] == Message("assistant", text) else ""
+
+
+def _single_text(answer: Sequence[Mapping[str, Any]]) -> str:
+    """Return the text of an answer that is nothing else; empty if it has other parts."""
+    return str(answer[0]["text"]) if len(answer) == 1 and answer[0].keys() == {"role", "text"} else ""
 
 
 def _sendable(arguments: Mapping[str, Any]) -> Any:
@@ -508,31 +571,6 @@ def _facts(
     elif text := fmt.cost(totals):
         facts.append((text, minus(cost_change(before[1].cost, totals.cost)) if before is not None else ""))
     return facts
-
-
-def _client_text(found: _Client | None) -> str:
-    """Return by what a call is sent, and where to."""
-    if found is None:
-        return ""
-    host = _host(found.client)
-    holder = found.name or f"a client of this kernel ({type(found.client).__name__})"
-    return f"Sent by {holder}{f' to {host}' if host else ''}."
-
-
-def _is_open(client: Any) -> bool:
-    """Whether a client can be used: closed ones are not, whose `with` block has ended."""
-    try:
-        return not client.is_closed()
-    except Exception:  # boundary: not every client says so
-        return True
-
-
-def _host(client: Any) -> str:
-    """Return the host that a client sends to; empty if it does not say. The rest of an address may hold a key."""
-    try:
-        return urlsplit(str(client.base_url)).hostname or ""
-    except Exception:  # boundary: a client may have anything as its address
-        return ""
 
 
 @contextmanager

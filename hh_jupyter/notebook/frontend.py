@@ -116,7 +116,7 @@ class LazyHub:
 SHOW_AFTER_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 0.25
 PAUSE_FACTOR: Final = 20
-"""Pause at least this many times as long as the last update took, to leave the interpreter to the user's code."""
+"""Pause at least this many times the processor time of the last update, to leave the interpreter to the user's code."""
 MAX_SOURCE_CHARS: Final = 20_000
 
 
@@ -206,12 +206,12 @@ class RunningCells:
         while not self._closing.wait(max(pause, PAUSE_SECONDS)) and key in self._cells:
             self._hub.wanted = True
             self._hub.open()
-            began = time.monotonic()
+            began = time.thread_time()
             state = (self._open.started, len(self._log.records(cell=key)), self._hub.looks)
             if state != shown and self._hub.seen:
                 self._show(cell)
                 shown = state
-            pause = (time.monotonic() - began) * PAUSE_FACTOR
+            pause = (time.thread_time() - began) * PAUSE_FACTOR
         self._hub.ended(cell.view_id)
 
     def _show(self, cell: RunningCell) -> None:

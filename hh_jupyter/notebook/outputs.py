@@ -63,7 +63,8 @@ T = TypeVar("T")
 PAUSE_SECONDS: Final = 0.25
 """Between two rounds of updates: an output changes at most 4 times a second. The last change is never skipped.
 
-After a round that took long it is `PAUSE_FACTOR` times as long as drawing took, up to the longest interval below.
+After a round with much to draw it is `PAUSE_FACTOR` times the processor time of that, up to the longest interval below.
+What it waited for others does not count: on a busy machine, outputs would change every 5 seconds only.
 """
 
 POLL_SECONDS: Final = (0.5, 5.0)
@@ -108,7 +109,7 @@ class OutputUpdater(Generic[T]):
         self._runs_on = None
 
     def note_drawing(self, seconds: float) -> None:
-        """Count time that an update took; the next pause is in proportion to it. The first drawing loads modules."""
+        """Count processor time that an update took; the next pause depends on it. The first drawing loads modules."""
         if self.on_own_thread():
             self._drawing_seconds += seconds
 
@@ -430,7 +431,7 @@ class HubSource:
 
         Args:
             message: as `display/hub.py` lists them.
-            push: sends a variant to the page when it has ended.
+            push: sends a variant to the page, as it arrives and when it has ended.
         """
         output, span = self._output(str(message["view"])), self._span(str(message["view"]), int(message["span"], 16))
         if span is None or output is None:
@@ -774,10 +775,10 @@ class Outputs:
             if place is None or output.mode == "off" or output.on_change is not None:
                 return
             if not output.shown or place.can_update:
-                began = time.monotonic()
+                began = time.thread_time()
                 place.show(self._views.static_view(output), output.display_id, update=output.shown)
                 output.shown = True
-                self._updater.note_drawing(time.monotonic() - began)
+                self._updater.note_drawing(time.thread_time() - began)
 
     def _state(self, output: CellOutput) -> OutputState:
         spans, export = self.cells.span_count(output.key), self._views.export(output)

@@ -32,6 +32,7 @@ from hh_jupyter.display.view import CellView
 from hh_jupyter.records.calls import key_of
 from hh_jupyter.records.record import SpanDetails, SpanRecord
 from tests.browser.compared_runs import EDITED, LENGTHY, ComparedRuns, edited
+from tests.browser.sample_again import sample_request
 from tests.browser.sample_cells import sample_views
 from tests.browser.sample_reports import comparison, displayed, result
 
@@ -122,6 +123,7 @@ class Harness(ThreadingHTTPServer):
         self.hits = HitCounter(self._candidates)
         self.given: list[tuple[str, dict[str, Any]]] = []
         self.added: list[tuple[str, str]] = []
+        self.again = sample_request()
         self.reports = {"result": displayed(result()), "compare": displayed(comparison())}
         self.hub = Hub(self)
         self.url = f"http://127.0.0.1:{self.server_address[1]}/"
@@ -177,7 +179,7 @@ class Harness(ThreadingHTTPServer):
         return {key: partial(lambda one: one, details) for key, details in self._load(records).items()}
 
     def make_again(self, message: Mapping[str, Any], push: Callable[[Mapping[str, Any]], None]) -> Any:
-        return None
+        return self.again if message["action"] == "open" else None
 
     def send(self) -> str:
         return "All 3 spans were sent."

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.browser.conftest import FLAGS
 from tests.browser.harness import SMALL, Harness
+from tests.browser.sample_again import ARRIVING, ENDED, FAILED, sample_request
 from tests.conftest import BROWSERS
 
 ODD = ("limited", "stopped", "big", "pictures", "picture", "replayed", "partly", "unrecorded", "edited", "compared")
 REPORTS = ("result", "compare")
 STATES = (*SMALL, *ODD, *REPORTS, "chat")
-WIDTHS = (1040, 760, 560)
+WIDTHS = (1900, 1040, 760, 560)
 THEMES = {"light": "", "dark": "#dark"}
 
 
@@ -43,6 +45,20 @@ def searched(page: Page) -> None:
     page.locator("#chat").get_by_role("button", name="Note").click()
 
 
+def made_again(page: Page, harness: Harness, save: Callable[[str, str], None]) -> None:
+    """The request of a model call as a draft with changes, and variants beside the original."""
+    for name, variants in {"draft": (), "variants": (ENDED, ARRIVING), "failed": (ENDED, FAILED, ARRIVING)}.items():
+        harness.again = sample_request(*variants)
+        page.locator("#agent").get_by_role("treeitem", name="LLM write_reply").click()
+        page.locator("#agent").get_by_role("button", name="Run again").click()
+        page.locator("#agent .hh-go button").wait_for()
+        if name == "draft":
+            page.locator("#agent").get_by_label("temperature", exact=True).fill("0.7")
+            page.locator("#agent").get_by_label("user message 2").fill("Is it covered?")
+        save("agent", f"again-{name}")
+        page.locator("#agent").get_by_role("button", name="Back to the trace").click()
+
+
 def take(browser: Browser, harness: Harness, folder: Path, width: int, theme: str) -> None:
     """All states in one width and theme."""
     page = browser.new_page(viewport={"width": width, "height": 900}, device_scale_factor=1.5)
@@ -51,11 +67,19 @@ def take(browser: Browser, harness: Harness, folder: Path, width: int, theme: st
     page.wait_for_function("() => !document.querySelector('.hh-right:empty')")
     for state in STATES:
         page.locator(f"#{state}").screenshot(path=folder / f"{state}-{width}-{theme}.png", animations="disabled")
+
+    def save(state: str, more: str) -> None:
+        page.locator(f"#{state}").screenshot(path=folder / f"{state}-{more}-{width}-{theme}.png", animations="disabled")
+
     searched(page)
-    page.locator("#chat").screenshot(path=folder / f"chat-search-{width}-{theme}.png", animations="disabled")
+    save("chat", "search")
     opened(page)
     for state in ("fail", "agent", "err", "pictures", "picture", "result", "compare", "chat"):
-        page.locator(f"#{state}").screenshot(path=folder / f"{state}-more-{width}-{theme}.png", animations="disabled")
+        save(state, "more")
+    made_again(page, harness, save)
+    page.locator("#agent").get_by_role("button", name="Whole screen").click()
+    page.screenshot(path=folder / f"full-{width}-{theme}.png", animations="disabled")
+    page.locator("#agent").get_by_role("button", name="Whole screen").click()
     page.evaluate("window.stopHub()")
     for state in STATES:
         page.locator(f"#{state}").screenshot(path=folder / f"{state}-static-{width}-{theme}.png")

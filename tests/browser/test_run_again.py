@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 
 KEY = example("OpenAI")
 PROMPTS = [("system", "You answer in one sentence."), ("user", "Hello")]
+RUN = re.compile("Run +~")
 FORM = {"LABEL", "OPTION", "DATALIST", "SELECT", "TEXTAREA", "I", "SECTION"}
 """Elements of the draft, besides those of the view."""
 
@@ -35,18 +36,17 @@ class Watched:
         self.fake.log.clear()
         view = self.lab.page.locator(".jp-CodeCell").nth(cell).locator(".hh-view")
         expect(view.locator(".hh-bar")).to_contain_text("ChatCompletion")
-        if view.get_by_role("button", name="Run again").count() == 0:
+        if view.locator(".hh-toggle").get_attribute("aria-expanded") == "false":
             view.locator(".hh-toggle").click()
         view.get_by_role("button", name="Run again").click()
-        expect(view.get_by_role("button", name=re.compile("Run +~"))).to_be_enabled()
+        expect(view.get_by_role("button", name=RUN)).to_be_enabled()
         return view
 
 
-@pytest.fixture(scope="module")
-def watched(browser: Browser, jupyter: Jupyter) -> Iterator[Watched]:
-    with FakeLLM() as fake:
-        texts = [text for name, text in HOSTILE.items() if not name.startswith(("long", "lone"))]
-        setup = f"""%load_ext hh_jupyter
+def write(jupyter: Jupyter, fake: FakeLLM, name: str) -> None:
+    """A notebook whose second to fifth cell make a model call each."""
+    texts = [text for name, text in HOSTILE.items() if not name.startswith(("long", "lone"))]
+    setup = f"""%load_ext hh_jupyter
 %hh instrument openai
 import openai
 client = openai.OpenAI(base_url="{fake.url}/v1", api_key=open("key.txt").read())
@@ -60,29 +60,50 @@ def ask(*more, **options):
     return client.chat.completions.create(
         model="gpt-4o", messages=[system, *more, user], temperature=0.2, **options)
 """
-        (jupyter.folder / "key.txt").write_text(KEY)
-        jupyter.write(
-            "again.ipynb", [setup, "%%hh_session triage\nask();", "ask(*history, tools=tools);", "ask(*hostile);"]
-        )
-        lab = Lab(browser, jupyter.url, "again.ipynb")
-        frames: list[str] = []
+    (jupyter.folder / "key.txt").write_text(KEY)
+    calls = ["%%hh_session triage\nask();", "ask(*history, tools=tools);", "ask(*hostile);", "list(ask(stream=True));"]
+    jupyter.write(name, [setup, *calls])
 
-        def watch(socket: WebSocket) -> None:
-            for event in ("framereceived", "framesent"):
-                socket.on(
-                    event, lambda frame: frames.append(frame if isinstance(frame, str) else frame.decode("latin-1"))
-                )
 
-        lab.page.on("websocket", watch)
-        lab.page.reload()  # Its sockets are watched from the beginning.
-        lab.wait_for_kernel()
-        lab.run(0)
-        with lab:
-            yield Watched(lab, fake, frames)
-        assert [error for error in lab.errors if "hh" in error] == []
+@pytest.fixture(scope="module")
+def fake() -> Iterator[FakeLLM]:
+    with FakeLLM() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def watched(browser: Browser, jupyter: Jupyter, fake: FakeLLM) -> Iterator[Watched]:
+    write(jupyter, fake, "again.ipynb")
+    lab = Lab(browser, jupyter.url, "again.ipynb")
+    frames: list[str] = []
+
+    def watch(socket: WebSocket) -> None:
+        for event in ("framereceived", "framesent"):
+            socket.on(event, lambda frame: frames.append(frame if isinstance(frame, str) else frame.decode("latin-1")))
+
+    lab.page.on("websocket", watch)
+    lab.page.reload()  # Its sockets are watched from the beginning.
+    lab.wait_for_kernel()
+    lab.run(0)
+    with lab:
+        yield Watched(lab, fake, frames)
+    assert [error for error in lab.errors if "hh" in error] == []
 
 
 def test_a_changed_call_is_sent_once_and_shown_beside_the_original(watched: Watched) -> None:
+    change_and_run(watched)
+
+
+def test_it_works_the_same_in_notebook_7(browser: Browser, jupyter: Jupyter, fake: FakeLLM) -> None:
+    write(jupyter, fake, "seven.ipynb")
+    with Lab(browser, jupyter.url, "seven.ipynb", app="notebooks") as seven:
+        seven.run(0)
+        watched = Watched(seven, fake, [])
+        change_and_run(watched)
+        to_a_new_cell(watched)
+
+
+def change_and_run(watched: Watched) -> None:
     view = watched.open()
     view.get_by_label("temperature", exact=True).fill("0.7")
     area = view.get_by_label("system message 1")
@@ -90,7 +111,7 @@ def test_a_changed_call_is_sent_once_and_shown_beside_the_original(watched: Watc
     expect(view.get_by_text("changed, was 5 words")).to_be_visible()
     expect(view.get_by_text("was 0.2")).to_be_visible()
     assert watched.fake.log == []
-    view.get_by_role("button", name=re.compile("Run +~")).click()
+    view.get_by_role("button", name=RUN).click()
     variant = view.get_by_role("group", name="Variant 1")
     expect(variant).to_contain_text("Hello! How can I help you today?")
     expect(variant).to_contain_text("system +4 words")
@@ -157,9 +178,9 @@ def test_tools_are_offered_by_check_boxes_and_messages_with_calls_are_json(watch
     json = view.get_by_label("assistant message 2 as JSON")
     json.fill("{")
     expect(view.get_by_text("A message or the tools are not valid JSON.")).to_be_visible()
-    expect(view.get_by_role("button", name=re.compile("Run +~"))).to_be_disabled()
+    expect(view.get_by_role("button", name=RUN)).to_be_disabled()
     view.get_by_role("button", name="Undo").click()
-    view.get_by_role("button", name=re.compile("Run +~")).click()
+    view.get_by_role("button", name=RUN).click()
     expect(view.get_by_role("group", name="Variant 1")).to_contain_text("tools 1 of 2")
     assert [tool["function"]["name"] for tool in watched.fake.last_request[1]["tools"]] == ["get_weather"]
     assert watched.fake.last_request[1]["messages"][1]["tool_calls"][0]["id"] == "c1"
@@ -207,6 +228,126 @@ def test_hostile_content_is_inert(watched: Watched) -> None:
     assert handlers(page, ".hh-again") == []
     assert len(watched.fake.log) == 1
     assert seen == []
+
+
+def test_words_that_the_original_answer_does_not_have_are_marked_unless_switched_off(watched: Watched) -> None:
+    view = watched.open()
+    expect(view.get_by_role("button", name="Word differences")).to_have_count(0)
+    view.get_by_label("user message 2").fill("Summarize it")
+    view.get_by_role("button", name=RUN).click()
+    variant = view.get_by_role("group", name="Variant 1")
+    expect(variant.locator("ins").first).to_be_visible()
+    expect(variant).to_contain_text("In short: the text describes one main idea")
+    expect(view.get_by_role("group", name="Original").locator("ins")).to_have_count(0)
+    switch = view.get_by_role("button", name="Word differences")
+    expect(switch).to_have_attribute("aria-pressed", "true")
+    switch.click()
+    expect(switch).to_have_attribute("aria-pressed", "false")
+    expect(variant.locator("ins")).to_have_count(0)
+    expect(variant).to_contain_text("In short: the text describes one main idea")
+
+
+def to_a_new_cell(watched: Watched) -> None:
+    view = watched.open()
+    page = watched.lab.page
+    before = watched.lab.sources()
+    view.get_by_label("temperature", exact=True).fill("0.9")
+    view.get_by_role("button", name="To a new cell").click()
+    expect(view.get_by_role("button", name="In a new cell below")).to_be_visible()
+    after = watched.lab.sources()
+    assert after[:2] + after[3:] == before
+    kind, code = after[2]
+    assert kind == "code"
+    assert code.startswith("# The same request again:\nclient.chat.completions.create(")
+    assert "temperature=0.9," in code
+    assert watched.fake.log == []
+    watched.lab.run(2)
+    assert watched.fake.last_request[1]["temperature"] == 0.9
+    page.evaluate("() => { window.jupyterapp.shell.currentWidget.model.sharedModel.deleteCell(2); return 1; }")
+
+
+def test_the_code_of_the_draft_goes_into_a_new_cell_below(watched: Watched) -> None:
+    to_a_new_cell(watched)
+
+
+def test_where_no_cell_can_be_made_the_code_is_copied(watched: Watched) -> None:
+    view = watched.open()
+    page = watched.lab.page
+    before = watched.lab.sources()
+    read_only = "value => { window.jupyterapp.shell.currentWidget.context.model.readOnly = value; return 1; }"
+    page.evaluate(read_only, True)
+    page.evaluate("() => { navigator.clipboard.writeText = async () => { throw new Error('no'); }; return 1; }")
+    view.get_by_role("button", name="To a new cell").click()
+    expect(view.get_by_label("Python to copy")).to_have_value(re.compile(r"client\.chat\.completions\.create\("))
+    page.evaluate(read_only, False)
+    assert watched.lab.sources() == before
+
+
+def test_a_click_counts_also_if_its_button_is_drawn_anew_meanwhile(watched: Watched) -> None:
+    """As when the cost arrives while the button is pressed."""
+    view = watched.open()
+    page = watched.lab.page
+    button = view.get_by_role("button", name=RUN)
+    pressed = button.element_handle()
+    button.hover()
+    page.mouse.down()
+    view.get_by_label("temperature", exact=True).dispatch_event("input")
+    assert pressed.evaluate("button => button.isConnected") is False
+    page.mouse.up()
+    expect(view.get_by_role("group", name="Variant 1")).to_contain_text("Hello! How can I help you today?")
+    assert len(watched.fake.log) == 1
+
+
+def test_a_streamed_answer_appears_as_it_arrives_while_the_next_draft_is_written(watched: Watched) -> None:
+    view = watched.open(4)
+    watched.fake.chunk_delay = 0.7
+    view.get_by_role("button", name=RUN).click()
+    variant = view.get_by_role("group", name="Variant 1")
+    expect(variant.locator(".hh-arriving")).to_contain_text("Hello!")
+    expect(variant).to_contain_text("first token")
+    expect(variant.get_by_role("button", name="Copy")).to_have_count(0)
+    view.get_by_role("button", name="Draft", exact=True).click()
+    area = view.get_by_label("user message 2")
+    area.fill("Summarize")
+    for _ in range(4):
+        area.press("ArrowLeft")
+    expect(variant).to_contain_text("Hello! How can I help you today?")
+    expect(variant.get_by_role("button", name="Stop")).to_have_count(0)
+    expect(variant).not_to_contain_text("first token")
+    watched.lab.page.keyboard.type("-")
+    expect(area).to_have_value("Summa-rize")
+    watched.fake.chunk_delay = 0
+
+
+def test_a_stream_is_stopped_and_what_had_arrived_stays(watched: Watched) -> None:
+    view = watched.open(4)
+    watched.fake.chunk_delay = 2
+    view.get_by_role("button", name=RUN).click()
+    variant = view.get_by_role("group", name="Variant 1")
+    expect(variant.locator(".hh-arriving")).to_contain_text("Hello!", timeout=15_000)
+    variant.get_by_role("button", name="Stop").click()
+    expect(variant.get_by_role("alert")).to_have_text("Stopped.")
+    expect(variant).to_contain_text("Hello!")
+    watched.fake.chunk_delay = 0
+
+
+def test_the_end_of_a_variant_is_shown_also_if_its_output_was_out_of_the_page(watched: Watched) -> None:
+    """As while an output is replaced, or scrolled away."""
+    view = watched.open(4)
+    watched.fake.chunk_delay = 0.5
+    view.get_by_role("button", name=RUN).click()
+    expect(view.get_by_role("group", name="Variant 1")).to_contain_text("first token")
+    output = view.locator("xpath=..").element_handle()
+    place = output.evaluate_handle("output => { const place = output.parentElement; output.remove(); return place; }")
+    seen = len(watched.frames)
+    ended = re.compile(r'"type": ?"variant".*"running": ?false', re.DOTALL)
+    while not any(ended.search(frame) for frame in watched.frames[seen:]):
+        watched.lab.page.wait_for_timeout(50)
+    place.evaluate("(place, output) => { place.append(output); return 1; }", output)
+    variant = view.get_by_role("group", name="Variant 1")
+    expect(variant).to_contain_text("Hello! How can I help you today?")
+    expect(variant.get_by_role("button", name="Stop")).to_have_count(0)
+    watched.fake.chunk_delay = 0
 
 
 def test_the_key_never_reaches_the_page(watched: Watched) -> None:

@@ -34,17 +34,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+def fake() -> Iterator[FakeLLM]:
+    """The server of all models."""
+    with FakeLLM() as server:
+        yield server
+
+
+@pytest.fixture
+def kernel(tmp_path_factory: pytest.TempPathFactory, fake: FakeLLM) -> Iterator[Kernel]:
     """A kernel with nothing instrumented, whose clients talk to the fake server."""
-    with (
-        FakeLLM() as fake,
-        kernel_with(
-            tmp_path_factory.mktemp("kernel"),
-            OPENAI_BASE_URL=f"{fake.url}/v1",
-            OPENAI_API_BASE=f"{fake.url}/v1",
-            OPENAI_API_KEY="sk-fake",
-            OPENAI_AGENTS_DISABLE_TRACING="0",
-        ) as kernel,
-    ):
+    with kernel_with(
+        tmp_path_factory.mktemp("kernel"),
+        OPENAI_BASE_URL=f"{fake.url}/v1",
+        OPENAI_API_BASE=f"{fake.url}/v1",
+        OPENAI_API_KEY="sk-fake",
+        OPENAI_AGENTS_DISABLE_TRACING="0",
+    ) as kernel:
         assert kernel.run(PRELUDE).reply == "ok"
         yield kernel

@@ -188,14 +188,18 @@ class Kernel:
                 cell.asked.append(self._client.get_stdin_msg(timeout=TIMEOUT)["content"])
                 self._client.input(answer)
         cell.seconds = time.monotonic() - started
+        reply = cell.answer = self._reply_to(message_id)
+        cell.reply, cell.ename, cell.count = reply["status"], reply.get("ename", ""), reply.get("execution_count")
+        pages = (one for one in reply.get("payload", ()) if one["source"] == "page")
+        cell.page = "".join(one["data"]["text/plain"] for one in pages)
+        return cell
+
+    def _reply_to(self, message_id: str) -> dict[str, Any]:
+        """The content of the reply to a request; replies to others are passed over."""
         reply = self._client.get_shell_msg(timeout=TIMEOUT)
         while reply["parent_header"].get("msg_id") != message_id:
             reply = self._client.get_shell_msg(timeout=TIMEOUT)
-        cell.reply, cell.ename = reply["content"]["status"], reply["content"].get("ename", "")
-        cell.count, cell.answer = reply["content"].get("execution_count"), reply["content"]
-        pages = (one for one in reply["content"].get("payload", ()) if one["source"] == "page")
-        cell.page = "".join(one["data"]["text/plain"] for one in pages)
-        return cell
+        return dict(reply["content"])
 
     def run_with_subshell(self, code: str, meanwhile: str) -> tuple[Cell, Cell]:
         """Execute a cell, and another one meanwhile in a subshell of its own (ipykernel 7); both must end."""
@@ -251,10 +255,11 @@ class Kernel:
 
     def value(self, expression: str) -> Any:
         """A plain value of the kernel's namespace, evaluated without any cell event."""
-        reply = self._client.execute_interactive(
-            "", silent=True, store_history=False, user_expressions={"value": expression}, timeout=TIMEOUT
-        )
-        result = reply["content"]["user_expressions"]["value"]
+        message_id = self._execute("", None, silent=True, store_history=False, user_expressions={"value": expression})
+        deadline = time.monotonic() + TIMEOUT
+        while not self._receive(deadline, idle=message_id):  # Outputs may be updated meanwhile.
+            pass
+        result = self._reply_to(message_id)["user_expressions"]["value"]
         assert result["status"] == "ok", result
         return eval(result["data"]["text/plain"], {})  # the repr of a plain value
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.fake_llm import FakeLLM
+from tests.kernel.again import Page, texts
 from tests.kernel.conftest import StartKernel
 from tests.kernel.driver import Kernel
+from tests.token_examples import example
 
 pytestmark = pytest.mark.slow
 
@@ -38,52 +42,6 @@ def kernel(start_kernel: StartKernel, fake: FakeLLM) -> Kernel:
     made.run(SETUP)
     fake.log.clear()
     return made
-
-
-class Page:
-    """The page's side of a call that is made again: the last model span of a cell."""
-
-    def __init__(self, kernel: Kernel, code: str, subshell: str | None = None) -> None:
-        self.kernel, self.subshell = kernel, subshell
-        self.cell = kernel.run(code, cell_id="cell-1")
-        assert self.cell.reply == "ok", self.cell
-        kernel.wait_for(lambda: kernel.comms == 2, "no hub")
-        ids = "[f'{one.span_id:016x}' for one in hh.spans(kind='llm') if '.v' not in one.cell]"
-        self.span = kernel.value(ids)[-1]
-        self.numbers = 0
-        self.request = self.ask("open")
-        self.arguments = self.request["arguments"]
-
-    def ask(self, action: str, arguments: Any = None) -> Any:
-        self.numbers += 1
-        number = self.numbers
-        message = {"type": "again", "number": number, "view": "hh-cell-1", "span": self.span, "action": action}
-        self.kernel.ask({**message, "arguments": arguments}, subshell=self.subshell)
-        return self._message(type="answer", number=number)["value"]
-
-    def run(self, **changes: Any) -> dict[str, Any]:
-        started = self.ask("run", {**self.arguments, **changes})
-        assert "problem" not in started, started
-        return self.ended(started["number"])
-
-    def ended(self, number: int) -> dict[str, Any]:
-        self.kernel.wait_for(lambda: bool(self._variants(number)), f"variant {number} did not end")
-        return dict(self._variants(number)[-1])
-
-    def _variants(self, number: int) -> list[dict[str, Any]]:
-        sent = [one for one in self.kernel.hub_messages if one["type"] == "variant" and one["span"] == self.span]
-        return [one["variant"] for one in sent if one["variant"]["number"] == number]
-
-    def _message(self, **fields: Any) -> dict[str, Any]:
-        def found() -> list[dict[str, Any]]:
-            return [one for one in self.kernel.hub_messages if fields.items() <= one.items()]
-
-        self.kernel.wait_for(lambda: bool(found()), f"no message {fields}")
-        return found()[-1]
-
-
-def texts(variant: dict[str, Any]) -> list[str]:
-    return [message.get("text", "") for message in variant["answer"]]
 
 
 def spans_of_variants(kernel: Kernel) -> list[tuple[str, str, str]]:
@@ -151,6 +109,123 @@ def test_async_and_streamed_calls_are_made_like_in_a_cell(kernel: Kernel, fake: 
     assert (variant["problem"], texts(variant)) == ("", ["Hello! How can I help you today?"])
     assert fake.last_request[1] == {**page.arguments, "temperature": 0.7}
     assert kernel.run("1 + 1").results == ["2"]
+
+
+STREAMS = {
+    "chat": "for chunk in client.chat.completions.create(model='gpt-4o', messages=[hello], stream=True): pass",
+    "async": "async for chunk in await aclient.chat.completions.create(model='gpt-4o', messages=[hello], stream=True):"
+    " pass",
+    "responses": "for chunk in client.responses.create(model='gpt-4.1', input='Hello', stream=True): pass",
+    "anthropic": "for chunk in claude.messages.create(model='claude-sonnet-4-0', max_tokens=64, messages=[hello],"
+    " stream=True): pass",
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_streamed_answer_appears_as_it_arrives_and_ends_like_any_other(kernel: Kernel, name: str) -> None:
+    with FakeLLM(chunk_delay_ms=200) as slow:
+        clients = {"chat": "client", "async": "aclient", "responses": "client", "anthropic": "claude"}
+        made = {
+            "client": f"openai.OpenAI(base_url='{slow.url}/v1')",
+            "aclient": f"openai.AsyncOpenAI(base_url='{slow.url}/v1')",
+            "claude": f"anthropic.Anthropic(base_url='{slow.url}')",
+        }
+        used = clients[name]
+        kernel.run(f"del client\n{used} = {made[used]}\nhello = {{'role': 'user', 'content': 'Hello'}}")
+        page = Page(kernel, STREAMS[name])
+        variant = page.run()
+    answer = "Hello! How can I help you today?"
+    parts = [texts(one) for one in page.arriving(variant["number"])]
+    assert all(answer.startswith("".join(part)) for part in parts)
+    assert any(0 < len("".join(part)) < len(answer) for part in parts)
+    assert "first token" in page.arriving(1)[0]["facts"][0][0]
+    assert (texts(variant), variant["problem"], variant["pieces"]) == ([answer], "", [answer])
+    assert "first token" not in str(variant["facts"])
+
+
+class Stream:
+    """A server that streams these texts as an answer; it then waits until it is left, unless it is to end."""
+
+    def __init__(self, *given: str, ends: bool = False) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}/v1"
+        self._texts, self._ends, self._left = given, ends, threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def _serve(self) -> None:
+        connection, _ = self._server.accept()
+        with connection:
+            while b"\r\n\r\n" not in connection.recv(65536):
+                pass
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+            head = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o"}
+            for text in self._texts:
+                delta = {"index": 0, "delta": {"role": "assistant", "content": text}}
+                connection.sendall(f"data: {json.dumps({**head, 'choices': [delta]})}\n\n".encode())
+                time.sleep(0.4)
+            if self._ends:
+                connection.sendall(b"data: [DONE]\n\n")
+            else:
+                self._left.wait(60)
+
+    def __enter__(self) -> Stream:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
+        self._thread.join()
+        self._server.close()
+
+
+@pytest.mark.parametrize("client", ["OpenAI", "AsyncOpenAI"])
+def test_a_stream_can_be_stopped_and_keeps_what_had_arrived(kernel: Kernel, client: str) -> None:
+    page = Page(kernel, "for chunk in ask(stream=True): pass")
+    with Stream("It is ", "sunny ", "tod") as stream:
+        kernel.run(f"client = openai.{client}(base_url={stream.url!r}, max_retries=0)")
+        number = page.ask("run", page.arguments)["number"]
+        kernel.wait_for(lambda: "sunny" in str(page.arriving(number)), "nothing arrives")
+        kernel.interrupt()
+        variant = page.ended(number)
+    assert (variant["problem"], variant["running"]) == ("Stopped.", False)
+    assert texts(variant)[0].startswith("It is sunny")
+    kernel.run("client = openai.OpenAI()")
+    assert page.run()["problem"] == ""
+
+
+def test_a_secret_that_arrives_in_parts_never_reaches_the_page(kernel: Kernel) -> None:
+    key = example("OpenAI")
+    page = Page(kernel, "for chunk in ask(stream=True): pass")
+    with Stream("The key ", f"is {key[:12]}", key[12:30], key[30:], " now.", ends=True) as stream:
+        kernel.run(f"client = openai.OpenAI(base_url={stream.url!r}, max_retries=0)")
+        variant = page.run()
+    assert "The key is " in str(page.arriving(1))
+    assert texts(variant)[0].startswith("The key is [redacted")
+    assert key[:12] not in str(kernel.hub_messages)
+
+
+def test_the_words_in_which_an_answer_differs_from_the_original_are_known(kernel: Kernel) -> None:
+    page = Page(kernel, "ask();")
+    assert page.run(temperature=1)["pieces"] == ["Hello! How can I help you today?"]
+    other = page.run(messages=[{"role": "user", "content": "Summarize it"}])
+    assert "".join(piece if isinstance(piece, str) else piece[1] for piece in other["pieces"]) == texts(other)[0]
+    assert any(not isinstance(piece, str) for piece in other["pieces"])
+    assert page.ask("open")["variants"][1]["pieces"] == other["pieces"]
+    assert page.run(model="gpt-4o-err401")["pieces"] == []
+
+
+def test_the_code_of_a_request_is_what_edit_writes(kernel: Kernel) -> None:
+    """With what the arguments cannot express, as comments."""
+    kernel.run("long = 'Speak like a pirate. ' * 5")
+    page = Page(kernel, f"ask(user={example('OpenAI')!r});")
+    code = kernel.run("%hh edit ChatCompletion").stdout.strip()
+    remark = "of the span were redacted and differ from what was sent."
+    assert remark in code
+    assert page.ask("code", page.arguments) == code
+    changed = [{"role": "system", "content": "Speak like a pirate. " * 5}, {"role": "user", "content": "Hello"}]
+    edited = page.ask("code", {**page.arguments, "messages": changed})
+    assert "'content': long" in edited
+    assert remark in edited
 
 
 def test_anthropics_client_and_one_that_no_variable_holds_are_found(kernel: Kernel, fake: FakeLLM) -> None:
@@ -266,7 +341,8 @@ def test_a_call_that_no_instrumentor_records_is_answered(kernel: Kernel) -> None
     )
     variant = page.run(temperature=1)
     assert variant["problem"] == ""
-    assert "Hello! How can I help you today?" in str(variant["answer"])
+    assert texts(variant) == ["Hello! How can I help you today?"]
+    assert variant["pieces"] == ["Hello! How can I help you today?"]
 
 
 def test_an_image_is_sent_again_if_the_span_has_it(kernel: Kernel, fake: FakeLLM) -> None:

@@ -3,10 +3,11 @@
  * kernel runs them (notebook/again.py); only a click on Run, or Ctrl+Enter in the draft, requests that.
  */
 
-/** @import { Again, Child, Draft, DraftMessage, Message, Request, Span, State, Variant } from "./types.js" */
+/** @import { Again, Answered, Child, Draft, DraftMessage, Message, Request, Span, State, Variant } from "./types.js" */
 
 import { messages, tabText, text } from "./content.js";
-import { chevron, copyText, focusOn, h, kindMark, plural, redraw, statusIcon } from "./dom.js";
+import { chevron, copyText, flash, focusOn, h, kindMark, plural, redraw, statusIcon } from "./dom.js";
+import { markedText } from "./words.js";
 
 const ESTIMATE_DELAY_MS = 300;
 const MAX_ROWS = 12;
@@ -120,7 +121,7 @@ export class RunAgain {
   /**
    * @param {string} uid prefix of DOM ids
    * @param {State} state of the view: keeps the draft
-   * @param {{ask: Again, close: () => void}} on
+   * @param {{ask: Again, close: () => void, newCell: (code: string) => boolean}} on `newCell`: returns whether there is a new cell
    */
   constructor(uid, state, on) {
     this.uid = uid;
@@ -130,6 +131,8 @@ export class RunAgain {
     this.request = /** @type {any} */ (undefined);
     this.estimate = /** @type {Request["estimate"] | null} */ (null);
     this.message = "";
+    /** @type {{span: string, variant: Variant} | null} the last that the kernel sent of its own accord */
+    this.latest = null;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
     this.head = h("div", { class: "hh-again-head" });
@@ -143,7 +146,7 @@ export class RunAgain {
   /** Show the request of a span; the kernel is asked for it. @param {Span} span @param {boolean} focus take the focus */
   async open(span, focus) {
     const { state } = this;
-    state.again = state.again?.span === span.id ? { ...state.again, open: true } : { span: span.id, open: true, draft: null, folded: false };
+    state.again = state.again?.span === span.id ? { ...state.again, open: true } : { span: span.id, open: true, draft: null, folded: false, words: true };
     const own = state.again;
     redraw(this.head, kindMark("llm"), h("b", null, `Run again: ${span.name}`), h("span", { class: "hh-space" }), this.back());
     redraw(this.body, h("p", { class: "hh-pane hh-hint", role: "status" }, "Loading from the kernel…"));
@@ -155,6 +158,8 @@ export class RunAgain {
       return;
     }
     this.request = { ...request, arguments: request.arguments ?? {} };
+    // Its end may have come before the answer, which was written earlier.
+    if (this.latest?.span === span.id && !this.latest.variant.running) this.keep(this.latest.variant);
     this.estimate = request.estimate;
     own.draft ??= draftOf(this.request, this.request.arguments);
     own.folded ||= request.variants.length > 0;
@@ -164,13 +169,26 @@ export class RunAgain {
     if (focus) focusOn(this.element.querySelector("textarea") ?? this.element, true);
   }
 
-  /** A variant has ended. @param {string} span @param {Variant} variant @param {{spent: string, raise: string}} limit */
-  ended(span, variant, limit) {
+  /** More of a variant's answer has arrived, or it has ended. @param {string} span @param {Variant} variant @param {{spent: string, raise: string}} limit */
+  progress(span, variant, limit) {
+    this.latest = { span, variant };
     if (!this.request || this.state.again?.span !== span) return;
-    this.request.variants = [...this.request.variants.filter(({ number }) => number !== variant.number), variant];
+    const shown = variant.running && this.request.variants.some(({ number }) => number === variant.number) && this.body.querySelector(`[data-variant="${variant.number}"]`);
+    this.keep(variant);
     this.message = "";
     if (this.estimate) Object.assign(this.estimate, limit);
-    this.draw();
+    if (!shown) {
+      this.draw();
+      return;
+    }
+    // The user may be typing in the draft: only what arrives is drawn.
+    shown.querySelector(".hh-facts-line")?.replaceWith(this.facts(variant));
+    shown.querySelector(".hh-variant-answer")?.replaceWith(this.answer(variant));
+  }
+
+  /** @param {Variant} variant */
+  keep(variant) {
+    this.request.variants = [...this.request.variants.filter(({ number }) => number !== variant.number), variant].sort((one, other) => one.number - other.number);
   }
 
   get draft() {
@@ -196,16 +214,29 @@ export class RunAgain {
     const { request } = this;
     const { variants, remarks, name } = request;
     const folded = this.state.again?.folded;
+    const { length, scrollLeft } = this.columns;
     redraw(this.head, kindMark("llm"), h("b", null, `Run again: ${name}`),
       h("span", { class: "hh-shown", role: "status" }, variants.length ? plural(variants.length, "variant") : "not sent yet"), h("span", { class: "hh-space" }),
-      this.button("Copy as Python", "python", "Copy the code of the draft, to run it in a cell", () => this.copyCode()), this.back());
+      variants.some(({ pieces }) => pieces.length) ? this.wordsButton() : "",
+      ...(folded ? [] : [
+        this.button("Copy as Python", "python", "Copy the code of the draft, to run it in a cell", () => this.toCell(this.arguments.values, "python", false)),
+        this.button("To a new cell", "cell", "The code of the draft in a new cell below, as from %hh edit", () => this.toCell(this.arguments.values, "cell")),
+      ]), this.back());
     redraw(this.body, ...remarks.map((remark) => h("p", { class: "hh-hint hh-remark" }, remark)),
       variants.length ? h("div", { class: "hh-draft-line" },
         h("button", { class: "hh-fold", type: "button", "aria-expanded": String(!folded), "data-focus": "fold", onclick: () => this.fold(!folded) }, chevron(), "Draft"),
         h("span", { class: "hh-name hh-quiet" }, this.summary())) : "",
       folded ? "" : this.editor(), variants.length ? this.variants() : "");
     for (const area of this.body.querySelectorAll("textarea")) fitHeight(area);
+    const list = this.body.querySelector(".hh-variants");
+    if (list) list.scrollLeft = list.children.length > length ? list.scrollWidth : scrollLeft; // To the newest.
     this.drawGo();
+  }
+
+  /** How many columns are shown, and how far they are scrolled. */
+  get columns() {
+    const list = this.body.querySelector(".hh-variants");
+    return { length: list?.children.length ?? 0, scrollLeft: list?.scrollLeft ?? 0 };
   }
 
   /** @param {boolean} folded */
@@ -216,6 +247,16 @@ export class RunAgain {
 
   back() {
     return this.button("Back to the trace", "back", "The draft is kept (Esc)", () => this.on.close());
+  }
+
+  /** Whether the words in which answers differ are marked. */
+  wordsButton() {
+    const button = this.button("Word differences", "words", "Mark the words that the original answer does not have", () => {
+      if (this.state.again) this.state.again.words = !this.state.again.words;
+      this.draw();
+    });
+    button.setAttribute("aria-pressed", String(Boolean(this.state.again?.words)));
+    return button;
   }
 
   /** @param {string} word @param {string} focus @param {string} title @param {() => void} onclick @param {string} [more] class */
@@ -379,28 +420,42 @@ export class RunAgain {
     const { original, variants } = request;
     const { model } = request.arguments;
     return h("div", { class: "hh-variants", style: { "--hh-n": "" } }, [
-      this.column("Original", h("span", null, model), original.facts, original.answer, "", null),
-      ...variants.map((variant) => this.column(`Variant ${variant.number}`, changes(request, variant.arguments).map(([name, value]) => h("span", { class: "hh-chip" }, name, " ", h("b", null, value))),
-        variant.facts, variant.answer, variant.problem, variant)),
+      this.column("Original", h("span", null, model), original, null),
+      ...variants.map((variant) => this.column(`Variant ${variant.number}`, changes(request, variant.arguments).map(([name, value]) => h("span", { class: "hh-chip" }, name, " ", h("b", null, value))), variant, variant)),
     ]);
   }
 
   /**
-   * @param {string} title @param {Child} chips @param {[string, string][]} facts @param {Message[]} answer @param {string} problem
+   * @param {string} title @param {Child} chips @param {Answered} answered
    * @param {Variant | null} variant null: the original
    */
-  column(title, chips, facts, answer, problem, variant) {
-    const own = h("div", { class: "hh-variant-answer" }, answer.map((message) => (message.text && !message.calls ? text(message.text) : messages({ messages: [message] }))),
-      problem ? h("div", { class: "hh-failure", role: "alert" }, text(problem)) : null);
-    const element = h("div", { class: "hh-variant", role: "group", "aria-label": title },
+  column(title, chips, answered, variant) {
+    const { answer } = answered;
+    const element = h("div", { class: "hh-variant", role: "group", "aria-label": title, "data-variant": variant?.number },
       h("div", { class: "hh-variant-head" }, variant?.running ? statusIcon("running") : null, h("b", null, title), h("span", { class: "hh-space" }),
         variant?.running ? this.button("Stop", "stop", "Stop the call, as an interrupt of the kernel does", () => this.stop()) : null),
       h("div", { class: "hh-changes" }, chips && [chips].flat().length ? chips : h("span", null, "unchanged")),
-      h("div", { class: "hh-facts-line" }, facts.map(([fact, change]) => h("span", null, h("b", null, fact), change ? ` ${change}` : null)),
-        variant?.running ? h("span", { role: "status" }, "running") : null),
-      own, h("div", { class: "hh-acts" }, answer.length ? this.button("Copy", `copy-${title}`, "Copy the answer", () => this.copy(answer, element), "") : null,
-        variant && !variant.running ? this.button("Use as draft", `use-${title}`, "Edit the request of this variant", () => this.use(variant)) : null));
+      this.facts(answered), this.answer(answered),
+      h("div", { class: "hh-acts" }, answer.length && !variant?.running ? this.button("Copy", `copy-${title}`, "Copy the answer", () => this.copy(answer, element)) : null,
+        variant && !variant.running ? [
+          this.button("Use as draft", `use-${title}`, "Edit the request of this variant", () => this.use(variant)),
+          this.button("To a new cell", `cell-${title}`, "The code of this variant in a new cell below", () => this.toCell(variant.arguments, `cell-${title}`)),
+        ] : null));
     return element;
+  }
+
+  /** @param {Answered} answered */
+  facts({ facts, running }) {
+    return h("div", { class: "hh-facts-line" }, facts.map(([fact, change]) => h("span", null, h("b", null, fact), change ? ` ${change}` : null)),
+      running ? h("span", { role: "status" }, "running") : null);
+  }
+
+  /** @param {Answered} answered */
+  answer({ answer, pieces, problem, running }) {
+    return h("div", { class: `hh-variant-answer${running ? " hh-arriving" : ""}` },
+      pieces?.length && this.state.again?.words ? markedText(pieces, "new", false)
+        : answer.map((message) => (message.text && !message.calls ? text(message.text) : messages({ messages: [message] }))),
+      problem ? h("div", { class: "hh-failure", role: "alert" }, text(problem)) : null);
   }
 
   /** @param {Message[]} answer @param {HTMLElement} place */
@@ -470,7 +525,7 @@ export class RunAgain {
       this.message = problem ?? "";
       if (number) {
         const known = this.request.variants.some((variant) => variant.number === number);
-        if (!known) this.request.variants.push({ number, arguments: values, facts: [], answer: [], problem: "", running: true });
+        if (!known) this.request.variants.push({ number, arguments: values, facts: [], answer: [], pieces: [], problem: "", running: true });
         own.folded = true;
       }
     } catch {
@@ -486,10 +541,16 @@ export class RunAgain {
     await this.on.ask(/** @type {any} */ (this.state.again).span, "stop").catch(() => null);
   }
 
-  async copyCode() {
-    const { values } = this.arguments;
+  /**
+   * Put the code of a request into a new cell below; where none can be made, copy it.
+   * @param {Record<string, any> | undefined} values @param {string} focus of the button @param {boolean} make a cell
+   */
+  async toCell(values, focus, make = true) {
     const code = values && (await this.on.ask(/** @type {any} */ (this.state.again).span, "code", values).catch(() => null));
-    if (code) await copyText(code, "Python", /** @type {HTMLElement} */ (this.head.querySelector("[data-focus=python]")), this.go);
+    const button = /** @type {HTMLElement | null} */ (this.element.querySelector(`[data-focus="${focus}"]`));
+    if (!code || !button) return;
+    if (make && this.on.newCell(code)) flash(button, "In a new cell below");
+    else await copyText(code, "Python", button, this.go);
   }
 
   /** Ctrl+Enter runs from inside the draft only; Escape goes back. None may reach the notebook. @param {KeyboardEvent} event */

@@ -34,14 +34,36 @@ export function h(tag, attributes, ...children) {
 /** Move the focus to an element, if there is one. */
 export const focusOn = (/** @type {Element | null} */ element, preventScroll = false) => /** @type {HTMLElement | null} */ (element)?.focus({ preventScroll });
 
+/** The part that the pointer is pressed on. @type {HTMLElement | null} */
+let pressed = null;
+let replaced = false;
+const press = (/** @type {PointerEvent} */ { target }) => {
+  pressed = target instanceof Element ? target.closest("[data-focus]") : null;
+  replaced = false;
+};
+const release = (/** @type {PointerEvent} */ { target }) => {
+  if (replaced && target instanceof Node && pressed?.contains(target)) pressed.click();
+  pressed = null;
+};
+globalThis.document?.addEventListener("pointerdown", press, true);
+globalThis.document?.addEventListener("pointerup", release, true);
+
 /**
- * Replace what is in an element. The focus stays on the part with the same `data-focus`.
+ * Replace what is in an element. The focus stays on the part with the same `data-focus`, and the cursor in its text.
+ * If the pointer is pressed on a part, its click goes to the new one: browsers drop the click of a part that is gone.
  * @param {Element} element @param {...(Node | string)} children
  */
 export function redraw(element, ...children) {
-  const focused = element.querySelector(":focus")?.getAttribute("data-focus");
+  const focused = /** @type {HTMLTextAreaElement | null} */ (element.querySelector(":focus[data-focus]"));
+  const { selectionStart, selectionEnd } = focused ?? {};
+  const held = pressed && element.contains(pressed);
   element.replaceChildren(...children);
-  if (focused) focusOn(element.querySelector(`[data-focus="${focused}"]`));
+  const same = (/** @type {HTMLElement} */ part) => /** @type {HTMLTextAreaElement | null} */ (element.querySelector(`[data-focus="${part.dataset.focus}"]`));
+  if (pressed && held) [pressed, replaced] = [same(pressed), true];
+  if (!focused) return;
+  const now = same(focused);
+  focusOn(now);
+  if (typeof selectionStart === "number") now?.setSelectionRange(selectionStart, selectionEnd ?? selectionStart);
 }
 
 /**
@@ -183,12 +205,17 @@ export async function copyText(text, what, button, place) {
     box.select();
     return;
   }
-  if (button.dataset.copied) return;
-  button.dataset.copied = "true";
+  flash(button, button.textContent ? "Copied" : tick());
+}
+
+/** Let a button show for a moment what it did. @param {HTMLElement} button @param {Node | string} what */
+export function flash(button, what) {
+  if (button.dataset.flash) return;
+  button.dataset.flash = "true";
   const before = [...button.childNodes];
-  button.replaceChildren(button.textContent ? "Copied" : tick());
+  button.replaceChildren(what);
   setTimeout(() => {
     button.replaceChildren(...before);
-    delete button.dataset.copied;
+    delete button.dataset.flash;
   }, FEEDBACK_MS);
 }

@@ -238,12 +238,9 @@ class Hub {
     return known.rows;
   }
 
-  /** A call that was made again has ended. @param {string} id @param {string} span @param {Variant} variant @param {{spent: string, raise: string}} limit */
+  /** A call that is made again has got on, or ended: also for a view whose output is just being replaced, or out of sight. @param {string} id @param {string} span @param {Variant} variant @param {{spent: string, raise: string}} limit */
   variant(id, span, variant, limit) {
-    for (const output of this.outputsOf(id)) {
-      const view = this.mounted.get(output);
-      if (view instanceof View) view.again?.ended(span, variant, limit);
-    }
+    for (const view of this.mounted.values()) if (view instanceof View && view.id === id) view.again?.progress(span, variant, limit);
   }
 
   // Whether the kernel is there.

@@ -11,6 +11,8 @@
 
 /** @import { Again, Cell, Details, Diff, Feedback, FromKernel, Header, Model, RowDetails, SearchReply, SpanDiff, ToKernel, Variant } from "./types.js" */
 
+import { newCellBelow } from "./widgets.js";
+
 const TICK_MS = 250;
 /** After so many ticks without any message, the kernel does not respond. */
 const MAX_SILENT_TICKS = 8;
@@ -114,6 +116,11 @@ export class Kernel {
   /** A model call that is made again: see the table in display/hub.py. @param {string} view @returns {Again} */
   again(view) {
     return (span, action, values) => this.request({ type: "again", view, span, action, arguments: values });
+  }
+
+  /** Put code into a new cell below that of an element. Returns whether it could. @param {Element} element @param {string} code */
+  newCell(element, code) {
+    return newCellBelow(this.model.widget_manager, element, code);
   }
 
   /** Send or save the spans of a view. Returns a sentence about the outcome. @type {(type: "send" | "save", view: string) => Promise<string>} */

@@ -115,7 +115,7 @@ export interface State extends Filter, ListState {
   keys: boolean;
   diff: DiffState;
   /** The model call that is edited. */
-  again: { span: string; open: boolean; draft: Draft | null; folded: boolean } | null;
+  again: { span: string; open: boolean; draft: Draft | null; folded: boolean; words: boolean } | null;
   /** How the rows of a report are sorted; none: as the kernel does. */
   sort?: Sort | null;
   /** Columns of a report that the user showed or hid; the others are shown as far as they fit. */
@@ -315,16 +315,25 @@ export interface Request {
   /** By what it is sent, and where to. */
   client: string;
   estimate: { cost: string | null; text: string; spent: string; raise: string };
-  original: { facts: [string, string][]; answer: Message[] };
+  original: Answered;
   variants: Variant[];
 }
 
-export interface Variant {
-  number: number;
-  arguments: Record<string, any>;
+/** What a call answered. */
+export interface Answered {
   /** Each with its difference to the original. */
   facts: [string, string][];
   answer: Message[];
+  /** The answer beside the original one; empty if they are not comparable texts. */
+  pieces?: Piece[];
+  problem?: string;
+  running?: boolean;
+}
+
+export interface Variant extends Answered {
+  number: number;
+  arguments: Record<string, any>;
+  pieces: Piece[];
   problem: string;
   running: boolean;
 }
@@ -531,6 +540,8 @@ export interface WidgetManager {
   has_model(id: string): boolean;
   get_model(id: string): Promise<any>;
   create_view(model: any): Promise<WidgetView>;
+  /** The notebook, in JupyterLab and Notebook 7. */
+  context?: any;
 }
 
 export interface WidgetView {

@@ -28,7 +28,7 @@ export class View {
    * @param {string} id of the kernel
    * @param {string} uid unique in the page: a cell may be shown twice
    * @param {State} state shared by all views of this id
-   * @param {Pick<Kernel, "details" | "python" | "act" | "diff" | "diffSpan" | "previews" | "search" | "feedback" | "again" | "offline">} kernel
+   * @param {Pick<Kernel, "details" | "python" | "act" | "diff" | "diffSpan" | "previews" | "search" | "feedback" | "again" | "newCell" | "offline">} kernel
    */
   constructor(id, uid, state, kernel) {
     this.id = id;
@@ -313,7 +313,9 @@ export class View {
   runAgain(span, focus = true) {
     if (span.kind !== "llm" || this.kernel.offline) return;
     if (!this.open) this.toggle();
-    this.again ??= new RunAgain(this.uid, this.state, { ask: this.kernel.again(this.id), close: () => this.closeAgain() });
+    this.again ??= new RunAgain(this.uid, this.state, {
+      ask: this.kernel.again(this.id), close: () => this.closeAgain(), newCell: (code) => this.kernel.newCell(this.element, code),
+    });
     this.body.append(this.again.element);
     this.element.classList.add("hh-editing");
     this.again.open(span, focus);

@@ -65,6 +65,21 @@ export class Boxes {
 }
 
 /**
+ * Put code into a new cell below the one that holds an element. Returns false where that cannot be done: not every front end
+ * lets the page change the notebook, and the widgets of one kernel may be in several notebooks.
+ * @param {WidgetManager | undefined} manager @param {Element} element @param {string} code
+ */
+export function newCellBelow(manager, element, code) {
+  const cell = element.closest(".jp-Cell");
+  const model = manager?.context?.model;
+  const index = Number(cell?.getAttribute("data-windowed-list-index") ?? -1);
+  const source = model?.sharedModel?.getCell?.(index)?.getSource?.();
+  if (source === undefined || model.readOnly || !source.includes(cell?.querySelector(".cm-line")?.textContent ?? "")) return false;
+  model.sharedModel.insertCell(index + 1, { cell_type: "code", source: code });
+  return true;
+}
+
+/**
  * Leave our widgets out of what "Save Widget State Automatically" saves: a file has their outputs, which need no state.
  * @param {any} manager
  */

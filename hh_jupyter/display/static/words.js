@@ -27,10 +27,11 @@ function same(text, first, last) {
  * One text of a pair: the old one or the new one with its own words marked, or both in one, the old words struck through.
  * @param {Piece[]} pieces
  * @param {"old" | "new" | "both"} side
+ * @param {boolean} fold long texts that are the same
  */
-export function markedText(pieces, side) {
+export function markedText(pieces, side, fold = true) {
   return h("div", { class: `hh-text hh-${side}` }, pieces.map((piece, i) => {
-    if (typeof piece === "string") return same(piece, i === 0, i === pieces.length - 1);
+    if (typeof piece === "string") return !fold ? piece : same(piece, i === 0, i === pieces.length - 1);
     const [old, now, onlySpace] = piece;
     if (onlySpace) return side === "old" ? old : now;
     return [side === "new" ? null : mark("del", old), side === "both" && old && now && !/\s$/.test(old) ? " " : null, side === "old" ? null : mark("ins", now)];
