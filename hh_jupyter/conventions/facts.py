@@ -354,8 +354,8 @@ def _literal(value: str) -> Any:
     try:
         found = ast.literal_eval(value)
         return value if is_too_deep(value, found) else found
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return value
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, SystemError):
+        return value  # SystemError: in Python 3.11, another thread that builds a syntax tree can make this one fail.
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

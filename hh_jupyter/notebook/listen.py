@@ -66,10 +66,12 @@ class Listener:
             self._log.listen(self._note_known)
             self._note_known(self._log.records())
         return f"""\
-hh: {how} for spans of other programs on this machine. Start them with these two variables:
+hh: {how} for spans of other programs on this machine. Start them with these variables:
 OTEL_EXPORTER_OTLP_TRACES_ENDPOINT={self._receiver.url}
 OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf
-hh: the address is random and void after %hh listen off or the end of this kernel, so it may stay in the notebook."""
+HH_EXPORTER=otlp
+hh: the last one is for programs with a tracer of hh_jupyter. The address is random, and void after %hh listen off or \
+the end of this kernel, so it may stay in the notebook."""
 
     def close(self) -> str:
         """Stop listening; return a line about what was received."""

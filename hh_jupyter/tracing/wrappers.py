@@ -12,7 +12,6 @@ and `__dict__`, but in most versions neither its closure nor its globals. Theref
 
 from __future__ import annotations
 
-import ast
 import functools
 import inspect
 import types
@@ -351,15 +350,24 @@ def _code(source: str, cells: int, super_cell: int | None) -> types.CodeType:
     text = source.format(function=function)
     if names:
         text = f"def outer({', '.join(names)}):{text}    if 0: {', '.join(names)}\n".replace("\n", "\n    ")
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.expr | ast.stmt | ast.excepthandler | ast.arg):
-            node.lineno = node.end_lineno = 1
-            node.col_offset = node.end_col_offset = 0
-    code = compile(tree, __file__, "exec", dont_inherit=True)
+    code = compile(text, __file__, "exec", dont_inherit=True)
     while code.co_name != "wrapper":
         code = next(value for value in code.co_consts if isinstance(value, types.CodeType))
-    return code
+    return _on_first_line(code)
+
+
+def _on_first_line(code: types.CodeType) -> types.CodeType:
+    """Move all instructions to line 1.
+
+    A change of the syntax tree would do, too, but in Python 3.11 two threads that build trees can make each other fail.
+
+    Source: `Objects/locations.md` of CPython. An entry has one byte for its kind (13: a line without columns) and its
+    length of up to 8 units, and one for the difference of its line to that of the entry before, or to the first line.
+    """
+    units = len(code.co_code) // 2
+    lengths = (min(8, units - start) for start in range(0, units, 8))
+    table = b"".join(bytes((0x80 | 13 << 3 | length - 1, 0)) for length in lengths)
+    return code.replace(co_firstlineno=1, co_linetable=table)
 
 
 # Context managers used as decorators.

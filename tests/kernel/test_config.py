@@ -107,7 +107,7 @@ def test_a_pattern_whose_braces_ipython_has_replaced_is_refused(local: Kernel) -
     for meant in (r'[r"\d{{8}}"]', r'[r"[A-Z]-\d+"]', "patterns"):
         local.run(r'patterns = [r"\d{6,8}"]')
         assert local.run(line + meant).stderr == ""
-    assert local.run("%config HHJupyter.redact_patterns").result.strip() == r"('\\d{6,8}',)"
+    assert local.run("%config HHJupyter.redact_patterns").results[0] == r"('\\d{6,8}',)"
     local.run(line + "[]")
 
 

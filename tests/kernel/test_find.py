@@ -45,8 +45,10 @@ def test_hits_are_shown_by_cell_with_how_to_open_it(fresh: Kernel) -> None:
 def test_a_cell_whose_number_another_one_has_now_is_opened_by_its_session(fresh: Kernel) -> None:
     first = fresh.run("%%hh_session once\nspan('first needle')")
     fresh.run("get_ipython().execution_count = 50")
-    step = fresh.run("'IPython 9 counts before it runs a cell, earlier ones after it'").count - 50
-    fresh.run(f"get_ipython().execution_count = {first.count - step}")
+    after = fresh.run("1")  # IPython 9 counts before it runs a cell, earlier versions after it.
+    assert first.count
+    assert after.count
+    fresh.run(f"get_ipython().execution_count = {first.count - (after.count - 50)}")
     second = fresh.run("%%hh_session twice\nspan('second needle')")
     assert second.count == first.count
     text, _ = shown(fresh, "needle")

@@ -29,7 +29,7 @@ def listen(kernel: Kernel) -> dict[str, str]:
     """Let the kernel listen; returns the printed environment variables."""
     cell = kernel.run("%hh listen")
     assert cell.reply == "ok", cell
-    return dict(line.split("=", 1) for line in cell.stdout.splitlines() if line.startswith("OTEL_"))
+    return dict(line.split("=", 1) for line in cell.stdout.splitlines() if line.startswith(("OTEL_", "HH_")))
 
 
 def port_of(variables: dict[str, str]) -> int:
@@ -45,14 +45,14 @@ def refuses(port: int) -> bool:
 
 
 @contextmanager
-def service(variables: dict[str, str], *options: str) -> Iterator[str]:
+def service(variables: dict[str, str], *options: str, app: str = "traced_programs") -> Iterator[str]:
     """A FastAPI service in processes of its own; yields its address, which accepts connections from the start."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(128)
         command = ("uvicorn", "--log-level", "error", "--fd", str(listening.fileno()), *options)
         process = subprocess.Popen(
-            [sys.executable, "-m", *command, "tests.kernel.traced_programs:app"],
+            [sys.executable, "-m", *command, f"tests.kernel.{app}:app"],
             cwd=TESTS.parent,
             env={**os.environ, **variables},
             pass_fds=[listening.fileno()],
@@ -88,6 +88,21 @@ def test_spans_of_a_service_stand_under_the_cell_that_calls_it_and_are_sent(send
     assert server["parent_span_id"] == client["span_id"]
     assert server["attributes"]["honeyhive.session_id"] == refund["session_id"]
     assert server["resource"]["service.name"] == "prices"
+
+
+@pytest.mark.slow
+def test_a_service_with_a_tracer_of_this_package_is_under_the_cell_and_in_its_session(local: Kernel) -> None:
+    with service(listen(local), app="traced_service") as url:
+        cell = local.run(
+            f"%%hh_session order\nimport httpx\nheaders = {{}}\n"
+            "with hh.get_tracer().start_span('order tea'):\n"
+            "    hh.get_tracer().inject_context(headers)\n"
+            f"    httpx.get({url!r} + '/stock/tea', headers=headers)"
+        )
+        local.wait_for(lambda: "look_up" in cell.output.html, "the spans of the service")
+        session_of = {name: session for name, session, _ in local.value("rows()")}
+    (of_service,) = (session for name, session in session_of.items() if name.endswith("look_up"))
+    assert of_service == session_of["order tea"]
 
 
 def test_all_workers_of_a_server_send_their_spans_here(local: Kernel) -> None:

@@ -1,4 +1,4 @@
-"""Programs that know OpenTelemetry and not this package, for tests of `%hh listen`: started with its two variables.
+"""Programs that know OpenTelemetry and not this package, for tests of `%hh listen`: started with its variables.
 
 `app` is a FastAPI service. As a script, this module makes a span that continues the trace of TRACEPARENT, if it is set.
 """

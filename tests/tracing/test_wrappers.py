@@ -11,9 +11,11 @@ import gc
 import inspect
 import io
 import pickle
+import sys
 import traceback
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -264,6 +266,39 @@ def test_a_traced_function_that_refers_to_itself_is_collected(tracer: HoneyHiveT
     tracer.wait_processed()
     gc.collect()
     assert gone() is None
+
+
+class _ActsWhenFreed:
+    def __init__(self) -> None:
+        self.cycle = self
+
+    def __del__(self) -> None:
+        list(range(20))
+
+
+def _function_with(variables: int) -> Callable[[], Any]:
+    names = ", ".join(f"v{number}" for number in range(variables))
+    found: dict[str, Any] = {}
+    exec(f"def outer({names}):\n    def function(): return [{names}]\n    return function", found)
+    return found["outer"](*range(variables))  # type: ignore[no-any-return]
+
+
+def test_functions_may_be_decorated_in_many_threads() -> None:
+    """In Python 3.11, threads that build syntax trees make each other fail when one collects garbage meanwhile."""
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(10)
+
+    def decorate(first: int) -> list[Any]:
+        return [(_ActsWhenFreed(), trace(_function_with(number))())[1] for number in range(first, 200)]
+
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(decorate, (0, 1, 2, 3)))
+    finally:
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*threshold)
+    assert found == [[list(range(number)) for number in range(first, 200)] for first in (0, 1, 2, 3)]
 
 
 def test_the_event_loop_may_close_a_generator_before_its_wrapper(tracer: HoneyHiveTracer) -> None:
