@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from hh_jupyter.display.search import Hits, SearchText
+    from hh_jupyter.export.spool import Spool
 
     # `SpanList` alone means a list of records. Python's own type variables have defaults from 3.13 on.
     Span_co = TypeVar("Span_co", bound=SpanRecord, default=SpanRecord, covariant=True)
@@ -62,6 +63,10 @@ KINDS: Final = (
 )  # fmt: skip
 
 MAX_TITLE: Final = 40
+MAX_STORED_BYTES: Final = 32 * 1024 * 1024
+"""Encoded spans from disk that are read for one question, the latest first."""
+
+_FEEDBACK: Final = keys.FEEDBACK.encode()
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -359,6 +364,7 @@ def spans(
     *,
     text: str | None = None,
     feedback: bool | str | Mapping[str, Any] | None = None,
+    on_disk: bool = False,
 ) -> SpanList:
     """Return the spans that this process recorded and that meet every condition, in the order in which they ended.
 
@@ -371,31 +377,71 @@ def spans(
         text: a text in the name or the content: messages, inputs, outputs, attributes; case-insensitive, as `%hh find`.
         feedback: True for spans with feedback, False for those without, a name that the feedback has, such as "stars",
             or a dict of names and values, such as {"ok": False}, which must all be equal.
+        on_disk: also the spans that earlier kernels left on disk, and those of this process that are no longer in
+            memory. The latest 32 MB of encoded spans are read; a warning says if there are more.
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: the kind or, in a notebook, the session is unknown, an id prefix matches several sessions, or the
-            text is empty.
+        ValueError: the kind or, in a notebook, the session is unknown, an id prefix matches several sessions, the
+            text is empty, or `cell` is combined with `on_disk`.
     """
     _check(cell=cell, session=session, name=name, kind=kind, text=text)
+    if on_disk and cell is not None:
+        raise ValueError(
+            f"spans(cell={cell!r}, on_disk=True): cells are those of this kernel. Take session=... instead."
+        )
     has_feedback = _feedback_condition(feedback)
+    wanted = None if text is None else _search_text(text)
     registry.wait_all_processed()
-    log = span_log()
-    found: Iterable[SpanRecord] = log.records(cell=_cell_key(cell)) if cell is not None else log.records()
+    records, tracer = span_log().records(), current_tracer()
+    spool = tracer.spool if on_disk and tracer is not None else None
+    conditions: list[Callable[[SpanRecord], bool]] = []
     if session is not None:
-        ids = _sessions(session, {record.session_id for record in log.records() if record.session_id})
-        found = [record for record in found if record.session_id in ids]
+        stored = spool.sessions() if spool is not None else ()
+        names = {one.session_id: one.name for one in stored if one.session_id and one.name}
+        ids = _sessions(session, {*names, *(record.session_id for record in records if record.session_id)}, names)
+        conditions.append(lambda record: record.session_id in ids)
     if name is not None:
-        found = [record for record in found if name.lower() in record.name.lower()]
+        conditions.append(lambda record: name.lower() in record.name.lower())
     if kind is not None:
-        found = [record for record in found if record.facts.kind == kind]
+        conditions.append(lambda record: record.facts.kind == kind)
     if errors:
-        found = [record for record in found if record.status == "error"]
+        conditions.append(lambda record: record.status == "error")
     if has_feedback is not None:
-        found = filter(has_feedback, found)
-    if text is not None:
-        found = [hits.record for hits in find_text(tuple(found), _search_text(text))]
+        conditions.append(has_feedback)
+
+    def meets(record: SpanRecord) -> bool:
+        return all(condition(record) for condition in conditions)
+
+    here = span_log().records(cell=_cell_key(cell)) if cell is not None else records
+    found = [record for record in here if meets(record)]
+    if wanted is not None:
+        found = [hits.record for hits in find_text(found, wanted)]
+    if spool is not None:
+        known = {key_of(record) for record in records}
+        found += [
+            record
+            for record, details in _stored_spans(spool, wanted, with_feedback=feedback not in (None, False))
+            if key_of(record) not in known and meets(record) and (wanted is None or wanted.hits(record, details))
+        ]
+        found.sort(key=lambda record: record.end_ns or 0)
     return SpanList(found)
+
+
+def _stored_spans(
+    spool: Spool, wanted: SearchText | None, *, with_feedback: bool
+) -> Iterator[tuple[SpanRecord, SpanDetails]]:
+    """Yield the spans on disk, except those that cannot have the text or feedback; warn if not all are read."""
+    from hh_jupyter.export import otlp
+
+    def may_match(body: bytes) -> bool:
+        return (wanted is None or wanted.may_be_in(body)) and (not with_feedback or _FEEDBACK in body)
+
+    rows, left_out = spool.search(may_match, MAX_STORED_BYTES)
+    if left_out:
+        warnings.warn(f"spans(on_disk=True) has not read {left_out:,} older groups of spans on disk", stacklevel=4)
+    for row in rows:
+        yield from otlp.spans_of(row.body, may_match)
 
 
 def find_text(records: Sequence[SpanRecord], wanted: SearchText) -> list[Hits]:
@@ -483,12 +529,13 @@ def _cell_key(cell: int | str) -> str:
     return latest_run(cell, keys, run_history().same_cell) or ""
 
 
-def _sessions(session: str, ids: Iterable[str]) -> set[str]:
-    """Return the ids of the sessions that are meant. In a program there may be none."""
+def _sessions(session: str, ids: Iterable[str], names: Mapping[str, str]) -> set[str]:
+    """Return the ids of the sessions that are meant, `names` for those on disk. In a program there may be none."""
     titles, tracer = session_titles(), current_tracer()
     known = [Candidate(found, (title, title.rpartition(" #")[0])) for found, title in titles.items()]
     for found in sorted({*ids} - titles.keys()):
         name = tracer and (tracer.session_name if found == tracer.session_id else tracer.sessions.name_of(found))
+        name = name or names.get(found)
         known.append(Candidate(found, (name,) if name else ()))
     if not matching(session, known) and (not has_host() or _UUID.fullmatch(session)):
         return set()

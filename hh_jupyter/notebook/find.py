@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
 
 from hh_jupyter.display.format import clean, count
 from hh_jupyter.display.found import Found, FoundGroup, bundle
@@ -15,14 +14,11 @@ from hh_jupyter.notebook.cells import Cells
 from hh_jupyter.notebook.outputs import Outputs
 from hh_jupyter.notebook.sessions import SHORT_ID, TITLE_LENGTH, KnownSession, NotebookSessions, SessionStore
 from hh_jupyter.notebook.views import view_id_of
-from hh_jupyter.query import find_text
+from hh_jupyter.query import MAX_STORED_BYTES, find_text
 from hh_jupyter.records.calls import key_of
 from hh_jupyter.records.record import SpanRecord
 from hh_jupyter.records.selection import ALL, BACKGROUND, cell_number
 from hh_jupyter.tracing.span_store import span_log
-
-MAX_BYTES: Final = 32 * 1024 * 1024
-"""Encoded spans from disk that may have a hit and are read to decide, the latest first."""
 
 
 class FindCommand:
@@ -58,7 +54,7 @@ class FindCommand:
         left_out = 0
         if on_disk and tracer.spool is not None:
             here = {key_of(record) for record in records}
-            rows, left_out = tracer.spool.search(wanted.may_be_in, MAX_BYTES)
+            rows, left_out = tracer.spool.search(wanted.may_be_in, MAX_STORED_BYTES)
             for row in rows:
                 found = (
                     wanted.hits(*one) for one in otlp.spans_of(row.body, wanted.may_be_in) if key_of(one[0]) not in here

@@ -58,6 +58,31 @@ def test_a_cell_whose_number_another_one_has_now_is_opened_by_its_session(fresh:
 
 
 @pytest.mark.slow
+def test_spans_of_earlier_kernels_are_read_in_code_and_become_a_dataset(start_kernel: StartKernel) -> None:
+    first = start_kernel()
+    first.run(
+        "@hh.trace(event_type='tool')\n"
+        "def reply(ticket):\n"
+        "    hh.enrich_span(feedback={'ok': ticket != 'lost'})\n"
+        "    return ticket.upper()"
+    )
+    first.run("%%hh_session monday\nreply('lost'), reply('found')")
+    first.run("hh.flush()")
+    first.stop(now=True)
+
+    second = start_kernel()
+    second.run("span('of today')")
+    names = "[one.name for one in hh.spans({})]"
+    assert second.value(names.format("")) == ["of today"]
+    assert second.value(names.format("on_disk=True")) == ["reply", "reply", "of today"]
+    assert second.value(names.format("on_disk=True, session='monday', text='LOST'")) == ["reply"]
+    bad = "hh.spans(feedback={'ok': False}, on_disk=True)"
+    assert second.value(f"[row['inputs'] for row in {bad}.to_dataset()]") == [{"ticket": "lost"}]
+    refused = second.run("hh.spans(cell=1, on_disk=True)")
+    assert "cells are those of this kernel" in str(refused.errors)
+
+
+@pytest.mark.slow
 def test_all_finds_what_an_earlier_kernel_left_on_disk(start_kernel: StartKernel) -> None:
     first = start_kernel()
     first.run(ASK)
