@@ -45,8 +45,8 @@ class EditCommand:
         """Put the code of a call where the user can change and run it; return what to print.
 
         Args:
-            word: number of a cell, "last", or the name, the id or the beginning of the id of a span. Of several calls
-                in a cell, and of several spans of a name, the last one is meant.
+            word: number of a cell, "last", or the name, the id or the beginning of the id of a span: a call, or a span
+                with model calls inside. Of several, the last one is meant.
 
         Raises:
             UsageError: there is no such call, or its messages were not recorded or are no longer kept.
@@ -78,7 +78,7 @@ class EditCommand:
             calls = list(_model_calls(records, "llm")) or list(_model_calls(records, "embedding"))
             if not calls:
                 raise UsageError(f"%hh edit: cell {cell} has no model call. A tool is given by its name: %hh edit NAME")
-            return calls[-1], _others(calls, cell)
+            return calls[-1], _others(calls, f"cell {cell}")
         records = span_log().records()
         bare = word.lower()
         found = [record for record in records if word in (record.name, span_name(record.name))]
@@ -91,7 +91,10 @@ class EditCommand:
             return kinds[-1:], ""
         if found:
             name = clean(span_name(found[-1].name), NAME_LENGTH)
-            raise UsageError(f"%hh edit: span {name} is no call of a model or a tool.")
+            calls = list(_model_calls(_inside(found[-1], records), "llm"))
+            if not calls:
+                raise UsageError(f"%hh edit: span {name} is no call of a model or a tool, and has none inside.")
+            return calls[-1], _others(calls, f"span {name}")
         if word == LAST or word.isdecimal():
             raise UsageError(f"%hh edit: {no_cell(word, self._outputs.cells.labels())}")
         names = dict.fromkeys(
@@ -129,8 +132,18 @@ def _model_calls(records: Sequence[SpanRecord], kind: str) -> Iterator[Call]:
     yield from sorted(calls, key=lambda call: call[0].start_ns)
 
 
-def _others(calls: Sequence[Call], cell: str) -> str:
-    """Return a comment that tells how to get the other calls of a cell; empty if there are none."""
+def _inside(span: SpanRecord, records: Sequence[SpanRecord]) -> list[SpanRecord]:
+    """Return the spans below a span."""
+    inside, ids = [], {span.span_id}
+    for node in SpanTree.build([one for one in records if one.trace_id == span.trace_id]).nodes:  # Parents come first.
+        if node.record.parent_id in ids:
+            ids.add(node.record.span_id)
+            inside.append(node.record)
+    return inside
+
+
+def _others(calls: Sequence[Call], place: str) -> str:
+    """Return a comment that tells how to get the other calls of a cell or span; empty if there are none."""
     if len(calls) == 1:
         return ""
     names = [call[0].name for call in calls]
@@ -142,7 +155,7 @@ def _others(calls: Sequence[Call], cell: str) -> str:
     others = ", ".join(f"%hh edit {word}" for word in words[-MAX_LISTED - 1 : -1])
     left = len(words) - 1 - MAX_LISTED
     more = f" and {left:,} before" if left > 0 else ""
-    return f"# The last of {len(calls):,} model calls of cell {cell}. The others: {others}{more}.\n"
+    return f"# The last of {len(calls):,} model calls of {place}. The others: {others}{more}.\n"
 
 
 def _has_user(shell: Any, cells: Cells) -> bool:

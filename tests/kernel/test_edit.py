@@ -130,6 +130,10 @@ def test_a_span_is_given_by_its_name(kernel: Kernel) -> None:
     code = put(edit(kernel, "%hh edit find_parcel"))["text"]
     assert code == "# The same call again:\nfind_parcel(\n    id='7',\n    where='Oslo',\n)"
     assert kernel.run(code).results == ["'7'"]
+    kernel.run("with hh.get_tracer().start_span('triage'): ask('gpt-4o'); ask('gpt-4.1')")
+    code = put(edit(kernel, "%hh edit triage"))["text"]
+    assert "# The last of 2 model calls of span triage." in code
+    assert "model='gpt-4.1'" in code
 
 
 @pytest.mark.parametrize(
@@ -137,7 +141,7 @@ def test_a_span_is_given_by_its_name(kernel: Kernel) -> None:
     [
         ("%hh edit no_such", "%hh edit: no span no_such. "),
         ("%hh edit 999", "%hh edit: no spans for cell 999. "),
-        ("%hh edit plain", "%hh edit: span plain is no call of a model or a tool."),
+        ("%hh edit plain", "%hh edit: span plain is no call of a model or a tool, and has none inside."),
         ("%hh edit empty", "%hh edit: empty has no code: its messages or inputs were not recorded"),
     ],
 )
