@@ -232,9 +232,10 @@ def test_differences_are_asked_for_by_their_runs_and_their_spans_by_the_differen
         assert ask(hub, {**asked, "number": 5}) == ({"type": "answer", "number": 5, "value": {"of": value}}, [])
 
 
-def test_joined_modules_are_one_module(tmp_path: Path) -> None:
+@pytest.mark.parametrize("joined", [hub_module.front_end_module, hub_module.file_script], ids=["live", "saved"])
+def test_joined_modules_are_one_module(joined: Callable[[], str], tmp_path: Path) -> None:
     """Top-level names are unique, no import is left, and one default export remains."""
-    script = hub_module.front_end_module()
+    script = joined()
     assert not re.search(r"^import ", script, re.MULTILINE)
     assert len(re.findall(r"^export ", script, re.MULTILINE)) == 1
     node = shutil.which("node")

@@ -429,7 +429,7 @@ export class TableView {
     const place = h("div", { class: "hh-opened", role: "row" }, h("div", { role: "gridcell" }, h("p", { class: "hh-hint", role: "status" }, "Loading from the kernel…")));
     this.opened.set(row.key, place);
     this.kernel.row(this.id, row.number).catch(() => null).then((found) => {
-      place.replaceChildren(found ? detailsOf(found, (one) => this.acts(one)) : h("div", { role: "gridcell" }, h("p", { class: "hh-hint", role: "status" }, "The kernel does not respond. Close and open the row to ask again.")));
+      place.replaceChildren(found ? rowDetails(found, (one) => this.acts(one)) : h("div", { role: "gridcell" }, h("p", { class: "hh-hint", role: "status" }, "The kernel does not respond. Close and open the row to ask again.")));
       if (found) this.spans(place);
       else this.opened.delete(row.key);
     });
@@ -510,7 +510,7 @@ export class TableView {
 }
 
 /** Everything about a row: texts, metrics, spans, and what can be done with it. @param {RowDetails} details @param {(row: RowSpans) => HTMLElement} acts */
-function detailsOf({ texts, beside, values, spans }, acts) {
+function rowDetails({ texts, beside, values, spans }, acts) {
   const block = (/** @type {[string, Toned[]]} */ [title, line]) => h("div", { class: "hh-block" }, h("div", { class: "hh-caption" }, title), h("div", { class: "hh-text" }, pieces(line)));
   return h("div", { role: "gridcell" }, h("div", { class: "hh-row-details" },
     h("div", null, texts.map(block), beside.length ? h("div", { class: "hh-sides" }, beside.map(block)) : null),
