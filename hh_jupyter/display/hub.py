@@ -297,8 +297,9 @@ class Hub:
         """
         if self._model is None:
             self._displayed = model is not None
-            self._model = model if self._displayed else _new_model()
-            self._model.on_msg(self._receive)
+            if model is not None:
+                model.on_msg(self._receive)
+            self._model = model or _new_model(self._receive)
             _let_page_choose_shell(self._model)
 
     def changed(self, view_id: str) -> None:
@@ -495,13 +496,21 @@ def _reply_of_report(report: LiveReport, content: Mapping[str, Any]) -> Reply:
     return _answer(content, report.row(int(content["row"])))
 
 
-def _new_model() -> Any:
-    """An anywidget model with the front end in it."""
+def _new_model(receive: Callable[[Any, Any, Any], None]) -> Any:
+    """An anywidget model with the front end in it.
+
+    Args:
+        receive: gets every message of the page.
+    """
     import anywidget  # Late: ipywidgets and anywidget take 0.3 s to import.
     import traitlets
 
     class HubModel(anywidget.AnyWidget):
         _esm = LOADER
         packed = traitlets.Bytes(packed_front_end(), read_only=True).tag(sync=True)
+
+        def open(self) -> None:
+            self.on_msg(receive)  # Before the page knows the model: its first message is lost otherwise.
+            super().open()
 
     return HubModel()

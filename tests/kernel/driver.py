@@ -20,6 +20,9 @@ from jupyter_client.manager import KernelManager
 from tests.conftest import OUR_VARIABLES
 
 TIMEOUT = 60.0
+PAGE_SECONDS = 0.5
+"""From the moment when a page gets the hub to its first message."""
+
 PRELUDE = """
 import asyncio, threading, time
 import hh_jupyter as hh
@@ -128,7 +131,7 @@ class Kernel:
         self.comms = 0
         self.hub_messages: list[dict[str, Any]] = []
         """Messages of the hub to the page, including replies."""
-        self._hub = ""
+        self._hub, self._hub_opened = "", 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -219,7 +222,11 @@ class Kernel:
         return cells
 
     def ask(self, message: Mapping[str, Any], *, subshell: str | None = None) -> None:
-        """Send a message of the page to the hub, as JupyterLab does: over a subshell that is the widget's own."""
+        """Send a message of the page to the hub, as JupyterLab does: over a subshell that is the widget's own.
+
+        A page takes a moment to load the front end. The thread in the kernel that opens the hub registers it meanwhile.
+        """
+        time.sleep(max(0.0, self._hub_opened + PAGE_SECONDS - time.monotonic()))
         data = {"method": "custom", "content": dict(message)}
         sent = self._client.session.msg("comm_msg", {"comm_id": self._hub, "data": data})
         if subshell is not None:
@@ -297,7 +304,7 @@ class Kernel:
             return bool(parent == idle and content["execution_state"] == "idle")
         self.comms += {"comm_open": 1, "comm_close": -1}.get(kind, 0)
         if kind == "comm_open" and "_esm" in content["data"].get("state", {}):
-            self._hub = content["comm_id"]
+            self._hub, self._hub_opened = content["comm_id"], time.monotonic()
         if kind == "comm_msg" and content["data"].get("method") == "custom":
             self.hub_messages.append(content["data"]["content"])
         if parent in self._cells:
