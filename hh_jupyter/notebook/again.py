@@ -120,7 +120,7 @@ class _Variant:
 
 
 class _Arrived:
-    """What has arrived of a streamed answer: stands for `print` in the code of a variant, which prints each chunk.
+    """What has arrived of a streamed answer. It is the `print` of the code of a variant, which prints each chunk.
 
     Args:
         read: returns the text in a chunk.
