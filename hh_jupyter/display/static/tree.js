@@ -9,6 +9,8 @@ import { foldFacts, lanes, merged, rowsWithSelected } from "./trace.js";
 
 /** From so many spans on, a list needs a minimap. */
 const MINIMAP_FROM = 300;
+/** From so many spans on, painting them takes longer than a frame: their rows are shown before. */
+const ROWS_FIRST_FROM = 3000;
 /** Sizes in CSS pixels; canvases have twice the size for high-resolution screens. */
 const MINIMAP = { width: 560, height: 44 };
 const SPARK = { width: 110, height: 18 };
@@ -116,7 +118,7 @@ export class Tree {
   }
 
   paintMinimap() {
-    if (this.trace && !this.minimap.hidden) requestAnimationFrame(() => paintLanes(this.minimap, this.trace));
+    if (this.trace && !this.minimap.hidden) paintLanes(this.minimap, this.trace);
   }
 
   /** Height of minimap, axis and list in pixels, for the detail pane beside them. */
@@ -289,8 +291,27 @@ function dashedBox(context, [left, top, width, height]) {
   context.strokeRect(left + 1, top + 1, Math.max(1, width - 2), Math.max(1, height - 2));
 }
 
-/** Paint all leaf spans in lanes, errors in red; again after a change of the theme. @param {HTMLCanvasElement} canvas @param {Trace} trace */
+/** What the canvases will show that are not painted yet. @type {WeakMap<HTMLCanvasElement, Trace>} */
+const unpainted = new WeakMap();
+
+/**
+ * Paint all leaf spans in lanes, errors in red; again after a change of the theme. The rows of a big trace are on the screen before.
+ * @param {HTMLCanvasElement} canvas
+ * @param {Trace} trace
+ */
 export function paintLanes(canvas, trace) {
+  const waits = unpainted.has(canvas);
+  unpainted.set(canvas, trace);
+  if (waits) return;
+  const paint = () => {
+    paintNow(canvas, /** @type {Trace} */ (unpainted.get(canvas)));
+    unpainted.delete(canvas);
+  };
+  requestAnimationFrame(() => (trace.spans.length > ROWS_FIRST_FROM ? setTimeout(paint) : paint()));
+}
+
+/** @param {HTMLCanvasElement} canvas @param {Trace} trace */
+function paintNow(canvas, trace) {
   const context = canvas.getContext("2d");
   if (!context) return;
   const style = getComputedStyle(canvas);

@@ -283,7 +283,7 @@ export class View {
   /** Paint strip and minimap in the colors of the theme. */
   paintLanes() {
     const canvas = this.bar.querySelector("canvas");
-    if (canvas) requestAnimationFrame(() => paintLanes(canvas, this.trace));
+    if (canvas) paintLanes(canvas, this.trace);
     this.tree.paintMinimap();
   }
 
