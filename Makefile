@@ -7,7 +7,7 @@
 # make matrix    the kernel tests with each pair of IPython and ipykernel in tests/matrix (a part of test-all)
 # make frameworks  agent frameworks, LLM clients and MCP, traced in a real kernel (a part of test-all)
 # make bench     the budgets, as ratios to the plain OpenTelemetry SDK in one run
-# make js-types  the types in the front end's comments, checked by TypeScript (a part of test-all; npm fetches it)
+# make node      the types in the front end's comments, and a Node program that sends spans (a part of test-all; needs npm)
 # make release-check  build sdist and wheel, check them, and try each in empty environments of Python 3.11, 3.12 and 3.13
 # make docs      the documentation as a site, into build/docs
 # make lint      ruff, mypy, import contracts
@@ -24,7 +24,7 @@ BIN := $(VENV)/bin
 # Beside $(VENV), which the tests themselves run in: one environment for the kernels of each pair.
 MATRIX := .venv-matrix
 FRAMEWORKS := .venv-frameworks
-TYPESCRIPT := .venv-typescript
+NODE := .venv-node
 LATEST := .venv-latest
 LOCKER := .venv-lock
 RELEASE := .venv-release
@@ -41,7 +41,7 @@ MINUTES ?= 60
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-all test-latest fuzz lock matrix frameworks bench docs js-types release-check lint format readme screenshots \
+.PHONY: demo test test-all test-latest fuzz lock matrix frameworks bench docs node release-check lint format readme screenshots \
 	notebooks pictures chromium clean
 
 demo: $(VENV)/.demo-installed
@@ -53,7 +53,7 @@ test: lint chromium
 test-all: lint chromium $(VENV)/.cluster-installed $(VENV)/.docs-installed
 	$(BIN)/python notebooks/demo.py --no-lab
 	$(PYTEST)
-	if command -v npm; then $(MAKE) js-types; fi
+	if command -v npm; then $(MAKE) node; fi
 	$(MAKE) matrix
 	$(MAKE) frameworks
 	@echo "make test-all: the demo, all tests, every version of IPython and all frameworks passed"
@@ -82,8 +82,8 @@ docs: $(VENV)/.docs-installed
 	$(BIN)/sphinx-build -q -E -W --keep-going -c notebooks/site . build/docs
 	cp build/docs/README.html build/docs/index.html
 
-js-types: $(TYPESCRIPT)/node_modules/.bin/tsc $(VENV)/.dev-installed
-	$(BIN)/python -m pytest tests/js
+node: $(NODE)/.installed $(VENV)/.dev-installed
+	$(BIN)/python -m pytest tests/js tests/kernel/test_listen.py -k "js or node"
 
 release-check: $(RELEASE)/.installed
 	$(RELEASE)/bin/python -m tests.release_check $(call pins,$(LOCK))
@@ -166,12 +166,13 @@ lock:
 	$(COMPILE) tests/frameworks/requirements.lock pyproject.toml tests/frameworks/requirements.txt
 	$(COMPILE) tests/frameworks/anthropic-0.lock --no-deps tests/frameworks/anthropic-0.txt
 
-$(TYPESCRIPT)/node_modules/.bin/tsc:
-	npm install --prefix $(TYPESCRIPT) --no-audit --no-fund --loglevel error typescript@5.9
+$(NODE)/.installed:
+	npm install --prefix $(NODE) --no-audit --no-fund --loglevel error typescript@5.9 @opentelemetry/api@1 @opentelemetry/sdk-node@0.223
+	touch $@
 
 chromium:
 	@.ci/install-chromium
 
 clean:
-	rm -rf $(VENV) $(MATRIX) $(FRAMEWORKS) $(TYPESCRIPT) $(LATEST) $(LOCKER) $(RELEASE) demo-output build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(MATRIX) $(FRAMEWORKS) $(NODE) $(LATEST) $(LOCKER) $(RELEASE) demo-output build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

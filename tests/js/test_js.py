@@ -1,4 +1,4 @@
-"""Run the front end's tests if node is installed, and check its types if `make js-types` has installed TypeScript."""
+"""Run the front end's tests if node is installed, and check its types if `make node` has installed TypeScript."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-TYPESCRIPT = PROJECT / ".venv-typescript" / "node_modules" / ".bin"
+TYPESCRIPT = PROJECT / ".venv-node" / "node_modules" / ".bin"
 TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
 
 
@@ -27,7 +27,7 @@ def test_types() -> None:
     """The types in the comments match the code."""
     compiler = shutil.which("tsc", path=TYPESCRIPT)
     if compiler is None:
-        pytest.skip("needs TypeScript: make js-types")
+        pytest.skip("needs TypeScript: make node")
     target = ["--target", "es2022", "--module", "es2022", "--lib", "es2022,dom,dom.iterable"]
     options = ["--strict", "--allowJs", "--checkJs", "--noEmit", *target]
     modules = sorted((PROJECT / "hh_jupyter" / "display" / "static").glob("*.js"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from tests.notebook.otlp_documents import document, span
 
 pytestmark = pytest.mark.slow
 
+NODE_MODULES = TESTS.parent / ".venv-node" / "node_modules"
 HOSTILE = "<script>alert(1)</script>"
 
 
@@ -149,6 +151,27 @@ def test_spans_in_json_as_node_sends_them_appear_under_their_cell_after_it_has_e
     assert requests.post(url, body, headers={"Content-Type": "application/json"}, timeout=30).status_code == 200
     local.wait_for(lambda: "+1 after the cell ended" in cell.output.text, "the span from Node")
     assert HOSTILE not in cell.output.html
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "http/json"])
+def test_a_node_program_on_plain_opentelemetry_continues_the_trace_of_the_cell(local: Kernel, protocol: str) -> None:
+    node = shutil.which("node")
+    if node is None or not (NODE_MODULES / "@opentelemetry").is_dir():
+        pytest.skip("needs OpenTelemetry for Node: make node")
+    variables = {**listen(local), "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": protocol, "NODE_PATH": str(NODE_MODULES)}
+    cell = local.run(
+        "import os, subprocess\n"
+        "with hh.get_tracer().start_span('ask node'):\n"
+        "    carrier = {}\n"
+        "    hh.get_tracer().inject_context(carrier)\n"
+        f"    env = {{**os.environ, **{variables!r}, 'TRACEPARENT': carrier['traceparent']}}\n"
+        f"    subprocess.run([{node!r}, {str(TESTS / 'kernel/node_program.cjs')!r}], env=env, check=True)"
+    )
+    assert cell.reply == "ok", cell
+    local.wait_for(lambda: "3 spans" in cell.output.text, "the spans of the Node program")
+    local.run("found = hh.spans(name='look up tea')\nattributes = dict(found.details(found[-1]).attributes)")
+    found = local.value("{key: attributes[key] for key in attributes if key.startswith('item')}")
+    assert found == {"item.price": 3.5, "item.tags": ["green", "loose"]}
 
 
 def test_spans_that_arrive_while_the_cell_runs_are_shown_at_once(local: Kernel, tmp_path: Path) -> None:
