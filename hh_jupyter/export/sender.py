@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from hh_jupyter.export import process
@@ -113,7 +113,7 @@ class Senders:
             now = time.monotonic()
             found = self._take(now)
             if found is not None:
-                self._send(*found, connections, max(0.01, flush.deadline - now), signals.allowed)
+                self._send(*found, connections, max(0.01, flush.deadline - now), signals)
                 end_turn()
             elif (moment := self._next_moment(now)) < flush.deadline:
                 with signals.allowed():
@@ -169,21 +169,25 @@ class Senders:
         batch: Batch,
         connections: dict[Destination, Connection],
         seconds: float = math.inf,
-        with_signals: Callable[[], AbstractContextManager[None]] = nullcontext,
+        signals: process.DeferredSignals | None = None,
     ) -> None:
         result: Result | None = None
         with process.taking_shared_locks():
             process.import_late_modules(sending=True, spooling=False)
         from hh_jupyter.export.http import Result
 
+        interrupted = Result("retry", "sending was interrupted")
         try:
-            with with_signals():
+            with signals.allowed() if signals is not None else nullcontext():
                 result = self._result(destination, batch, connections, seconds)
         except Exception as error:  # boundary: rows that fail because of a bug here are rejected with that reason.
-            logger.debug("sending failed inside hh_jupyter", exc_info=True)
-            result = Result("rejected", f"an internal error, {type(error).__name__}")
+            if signals is not None and signals.raised is not None:  # The program's own handler of a signal raised it.
+                result = interrupted
+            else:
+                logger.debug("sending failed inside hh_jupyter", exc_info=True)
+                result = Result("rejected", f"an internal error, {type(error).__name__}")
         except BaseException:  # Ctrl-C in `send_here`, on the program's main thread.
-            self._settle(destination, batch, Result("retry", "sending was interrupted"))
+            self._settle(destination, batch, interrupted)
             raise
         self._settle(destination, batch, result)
 

@@ -171,6 +171,31 @@ tell(tracer.force_flush(10_000))
         assert len({span["name"] for span in backend.spans()}) == 10
 
 
+def test_a_handler_that_raises_before_a_request_is_sent_rejects_nothing(tmp_path: Path) -> None:
+    code = f"""{REFUSE.replace("ALLOWED", f"({NONE})")}
+def late(number, frame):
+    raise TimeoutError("mine")
+signal.signal(signal.SIGALRM, late)
+alarms = [1]
+def redact(key, value):
+    if alarms:
+        alarms.pop()
+        os.kill(os.getpid(), signal.SIGALRM)
+    return value
+tracer = tracer_for(redact_with=redact)
+work(tracer, range(10))
+try:
+    tell("flushed", tracer.force_flush(20_000))
+except TimeoutError as error:
+    tell(error)
+tell(tracer.force_flush(10_000), tracer.export_state().rejected, tracer.export_state().requests_rejected)
+"""
+    with Backend() as backend, Program(code, backend.url, tmp_path) as program:
+        assert program.hear() == "mine"
+        assert program.hear() == "True 0 0"
+        assert len({span["name"] for span in backend.spans()}) == 10
+
+
 def test_threads_are_used_once_they_can_be_started(tmp_path: Path) -> None:
     code = f"""{REFUSE.replace("ALLOWED", "(lambda name: allowed)")}
 allowed = False

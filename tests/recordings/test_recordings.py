@@ -620,6 +620,7 @@ def test_recording_again_changes_only_the_lines_of_changed_answers(client: opena
 def test_concurrent_requests_are_written_in_the_order_in_which_they_began(fake: FakeAPIs, path: Path) -> None:
     async def run() -> None:
         async with openai.AsyncOpenAI(base_url=f"{fake.url}/v1", api_key="sk-fake") as client:
+            await client.models.list()  # Before its first request the client looks at the platform in a thread.
             asked: list[Any] = [[{"role": "user", "content": f"q{n}"}] for n in range(20)]
             models = ["gpt-4o-slow" if n == 0 else "gpt-4o" for n in range(20)]
             pairs = zip(models, asked, strict=True)
