@@ -55,13 +55,13 @@ class Found:
 
     @property
     def summary(self) -> str:
-        """The numbers. Example: "9 hits in 4 of 22 spans and 1 in names of sessions"."""
+        """The numbers. Example: "9 hits in 4 of 22 spans and 1 in session names"."""
         spans = [hits for group in self.groups for hits in group.hits]
         named = sum(group.named for group in self.groups)
         hits = f"{count(sum(hits.count for hits in spans), 'hit')} in {len(spans):,} of {self.searched}"
         if not spans:
-            return f"{count(named, 'hit')} in names of sessions"
-        return f"{hits} and {named:,} in names of sessions" if named else hits
+            return f"{count(named, 'hit')} in session names"
+        return f"{hits} and {named:,} in session names" if named else hits
 
     def shown(self) -> tuple[list[FoundGroup], str]:
         """Return the groups with at most `MAX_ROWS` rows, and a sentence about the others; empty if there are none."""

@@ -65,14 +65,17 @@ class FindCommand:
             titles |= {one: title for record in records if (one := record.session_id) and (title := self._title(one))}
             groups.add_names({one: title for one, title in titles.items() if wanted.found_in(title)})
         shown = clean(redactor_of(tracer.settings).text(text)[0], TITLE_LENGTH)
-        searched = count(len(records), "span")
+        searched, places = count(len(records), "span"), ""
         if on_disk:
             spans = sum(session.spans for session in known.values()) + sum(not record.session_id for record in records)
-            searched = f"{count(spans, 'span')} of {count(len(known), 'session')}"
+            searched, places = count(spans, "span"), count(len(known), "session")
         typed = "TEXT" if shown != text else f"'{text}'" if " " in text and "'" not in text else text
-        result = Found(shown, groups.latest_first(), searched, self._notes(typed, on_disk=on_disk, left_out=left_out))
-        if not result.groups:
-            return "\n".join([f"hh: no hits for {shown} in {searched}.", *result.notes])
+        notes = self._notes(typed, on_disk=on_disk, left_out=left_out)
+        if not (hits := groups.latest_first()):
+            return "\n".join([f"hh: no hits for {shown} in {searched}{' of ' if places else ''}{places}.", *notes])
+        if places:
+            notes.insert(0, f"Searched {places}, also of earlier kernels.")
+        result = Found(shown, hits, searched, notes)
         self._outputs.show_data(bundle(result, view_id := self._view_id), view_id)
         return None
 
@@ -131,7 +134,7 @@ class _Groups:
         self._named |= set(titles)
 
     def latest_first(self) -> list[FoundGroup]:
-        """Return the groups by their latest span; at the end the sessions that only their names have a hit."""
+        """Return the groups by their latest span; at the end, sessions of which only the name has a hit."""
         ordered = sorted(self._hits.items(), key=lambda one: max(_end(hits.record) for hits in one[1]), reverse=True)
         groups = [self._group(*place, hits) for place, hits in ordered]
         return groups + [

@@ -158,6 +158,17 @@ def test_a_long_list_is_cut_and_says_what_it_leaves_out() -> None:
         assert "30 more spans in 1 more cell or session not shown." in text
 
 
+def test_hits_in_names_of_sessions_are_counted_apart_from_those_in_spans() -> None:
+    found = hits("plan", **{"honeyhive_inputs.a": "the plan"})
+    assert found is not None
+    spans, name = (
+        FoundGroup("cell 4", "%hh show 4", [found]),
+        FoundGroup("session plan", "%hh show 1a2b", [], named=True),
+    )
+    assert Found("plan", [spans, name, name], "9 spans").summary == "2 hits in 1 of 9 spans and 2 in session names"
+    assert Found("plan", [name], "9 spans").summary == "1 hit in session names"
+
+
 def test_the_line_of_a_hit_gets_what_the_other_columns_leave() -> None:
     """JupyterLab's tables have a fixed layout: columns without a width share the rest equally."""
     found = hits("plan", **{"honeyhive_inputs.a": "the plan"})

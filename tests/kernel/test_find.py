@@ -93,7 +93,9 @@ def test_all_finds_what_an_earlier_kernel_left_on_disk(start_kernel: StartKernel
     second.run("span('oslo here')")
     assert "1 hit in 1 of 1 span for" in shown(second, "oslo")[0]
     text, _ = shown(second, "oslo --all")
-    assert text.startswith("3 hits in 3 of 3 spans of 2 sessions for oslo\n\ncell ")
+    assert text.startswith("3 hits in 3 of 3 spans for oslo\n\ncell ")
+    assert text.endswith("\n\nSearched 2 sessions, also of earlier kernels.")
+    assert second.run("%hh find nothing --all").stdout == "hh: no hits for nothing in 3 spans of 2 sessions.\n"
     (command,) = (line.partition("   ")[2] for line in text.splitlines() if line.startswith("session refund-triage"))
     assert "ask" in second.run(command).output.text
     assert "«Päckchen»" in shown(second, "päckchen --all")[0]
