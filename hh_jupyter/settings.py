@@ -184,7 +184,9 @@ class Settings(_ResolvedSettings):
         "and its value. It returns the value to keep; None hides it.",
         trait=False)
     span_name_filters: Mapping[str, tuple[str, ...]] | None = _row(None, rules.FILTERS, "HH_SPAN_NAME_FILTERS",
-        "Name prefixes of spans to keep or to leave out.", trait=False, safe=LOCAL)
+        "Spans to leave out by the beginning of their name, such as "
+        '`{"exclude": [{"type": "prefix", "value": "GET"}]}`, or with `include` the only ones to keep.',
+        trait=False, safe=LOCAL)
     max_attributes: int = _row(1024, rules.whole(1, "attributes"), "HH_MAX_ATTRIBUTES", "Attributes kept on a span.")
     max_events: int = _row(1024, rules.whole(0, "events"), "HH_MAX_EVENTS", "Events kept on a span.")
     max_links: int = _row(128, rules.whole(0, "links"), "HH_MAX_LINKS", "Links kept on a span.")
