@@ -63,7 +63,7 @@ def find_spans(
     """Find spans that meet every condition, in all sessions or in one; the latest first.
 
     Args:
-        text: a text in the name, messages, inputs, outputs or attributes; in any case.
+        text: a text in the name, messages, inputs, outputs or attributes; case is ignored.
         session: only this session or cell, see show_totals; by default all.
         kind: only this kind: llm, embedding, tool, agent, chain, retriever, reranker, guardrail, evaluator, http, db.
         errors: only spans in which an error began.

@@ -397,7 +397,7 @@ def _add_views(command: Callable[..., MagicParser]) -> None:
     edit.takes("word", which, "last|CELL|SPAN", nargs="?", default="last")
 
     about = (
-        "Finds a text in the names and the content of this kernel's spans, in any case: messages, inputs, outputs,"
+        "Finds a text in the names and the content of this kernel's spans, ignoring case: messages, inputs, outputs,"
         " attributes."
     )
     find = command("find", about, "%hh find parcel", "%hh find where is my parcel --all", "%hh find timeout --errors")
