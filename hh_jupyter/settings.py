@@ -164,7 +164,7 @@ class Settings(_ResolvedSettings):
     disable_tracing: bool = _row(False, rules.SWITCH, "HH_DISABLE_TRACING OTEL_SDK_DISABLED",
         "Off: no spans, no sessions, no threads, no connections; decorated functions just run.", safe=True)
     disable_batch: bool = _row(False, rules.SWITCH, "HH_DISABLE_BATCH",
-        "Send each span as it ends; the caller waits for the verdict, 2 s at most.")
+        "Send each span as it ends; the caller waits for the answer, 2 s at most.")
     otlp_enabled: bool = _row(True, rules.SWITCH, "HH_OTLP_ENABLED",
         "Send spans. Without it they stay on this machine; sessions and events are sent.", safe=False)
     verbose: bool = _row(False, rules.SWITCH, "HH_VERBOSE", "Log debug lines to standard error.")
@@ -201,7 +201,7 @@ class Settings(_ResolvedSettings):
     # Recordings of model calls
     replay: str = _row("off", rules.one_of("off", "auto", "only", "record"), "HH_REPLAY",
         "Answer model calls from a recording: auto records what is missing, only never sends, record sends and records "
-        "all anew, off neither. With HH_REPLAY=only nothing in the process can choose another mode.", safe="only")
+        "all anew, off does neither. With HH_REPLAY=only nothing in the process can choose another mode.", safe="only")
     recordings_dir: str = _row("recordings", rules.TEXT, "HH_RECORDINGS_DIR",
         "Folder of the recordings; a relative one is next to the notebook or script.")
 
@@ -253,7 +253,7 @@ class Settings(_ResolvedSettings):
     is_evaluation: bool = _row(False, rules.SWITCH, "",
         "The tracer belongs to an experiment; the three ids together say so too.", trait=False)
     telemetry: bool = _row(True, rules.SWITCH, "HONEYHIVE_TELEMETRY HH_TELEMETRY",
-        "Note commit, branch and author of the working directory's repository in a run of `evaluate`.", safe=False)
+        "Record commit, branch and author of the working directory's repository in a run of `evaluate`.", safe=False)
     experiment_id: str | None = _row(None, rules.TEXT, "HH_EXPERIMENT_ID", "Written on every span.")
     experiment_name: str | None = _row(None, rules.TEXT, "HH_EXPERIMENT_NAME", "Written on every span.")
     experiment_variant: str | None = _row(None, rules.TEXT, "HH_EXPERIMENT_VARIANT", "Written on every span.")

@@ -435,7 +435,7 @@ def _add_sessions(command: Callable[..., MagicParser]) -> None:
 
     about = (
         "Receives the spans of other programs on this machine, and shows them under the cell whose trace they continue."
-        " Prints the two environment variables with which the programs send them."
+        " Prints the environment variables with which the programs send them."
     )
     notes = (
         "A program that is traced with OpenTelemetry, in any language, sends its spans here if it is started with these"

@@ -155,12 +155,12 @@ OTHERS: Final = (
         Mark.NOT_OFFERED,
         "HoneyHiveTracer.is_main_provider HoneyHiveTracer.otlp_exporter HoneyHiveTracer.span_processor "
         "HoneyHiveTracer.propagator HoneyHiveSpanProcessor",
-        "Parts of honeyhive's inside; instrumentors take `tracer.provider`.",
+        "Internals of honeyhive; instrumentors take `tracer.provider`.",
     ),
     Other(
         Mark.NOT_OFFERED,
         "set_global_provider get_global_provider",
-        "OpenTelemetry's `set_tracer_provider` and `get_tracer_provider` do it, and the first tracer by itself.",
+        "OpenTelemetry's `set_tracer_provider` and `get_tracer_provider` do it, and the first tracer does it itself.",
     ),
     Other(
         Mark.NOT_OFFERED,
