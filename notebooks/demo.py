@@ -149,7 +149,8 @@ def write(notebook: NotebookNode, folder: Path) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     executed, page = folder / QUICKSTART.name, folder / f"{QUICKSTART.stem}.html"
     nbformat.write(notebook, executed)
-    page.write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
+    exporter = HTMLExporter(mathjax_url="", require_js_url="")  # Unused, and would be fetched from a network.
+    page.write_text(exporter.from_notebook_node(notebook)[0], encoding="utf-8")
     return executed, page
 
 

@@ -71,3 +71,4 @@ def test_the_demo_stays_local_and_says_where_the_results_are(executed: tuple[Any
     assert "local mode" in str(_outputs(notebook, "load"))
     assert "01_quickstart.html" in printed
     assert "refund_agent" in page
+    assert 'src="http' not in page, "the page needs no network"
