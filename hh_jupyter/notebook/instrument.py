@@ -307,7 +307,9 @@ def _check(requested: Iterable[str], choices: Iterable[str]) -> None:
     known = sorted({*choices, *LIBRARIES})
     unknown = next((name for name in requested if name not in known), None)
     if unknown is not None:
-        raise UsageError(f"%hh instrument: unknown library {unknown}. {did_you_mean(unknown, known)}")
+        library = library_of(unknown)  # A module of it, such as langgraph of langchain.
+        hint = f"Did you mean {library.name}?" if library is not None else did_you_mean(unknown, known)
+        raise UsageError(f"%hh instrument: unknown library {unknown}. {hint}")
 
 
 def _is_on(choice: InstalledInstrumentor) -> bool:

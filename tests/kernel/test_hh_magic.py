@@ -47,6 +47,7 @@ def test_show_repeats_the_output_of_a_cell(local: Kernel) -> None:
         ("%%hh_session -h\n1", "%%hh_session: %%hh_session? shows the help."),
         ("%%hh_session refunds --help\n1", "%%hh_session: %%hh_session? shows the help."),
         ("%hh instrument opnai", "%hh instrument: unknown library opnai. Did you mean openai?"),
+        ("%hh instrument langgraph", "%hh instrument: unknown library langgraph. Did you mean langchain?"),
         ("%hh status now", "%hh status: unexpected argument 'now'. It takes no arguments."),
         ("%hh show --erors", "%hh show: unknown option --erors."),
         ("%hh help shwo", "%hh help: unknown command shwo. Did you mean show?"),
