@@ -9,4 +9,4 @@ def answer(question: str) -> str:
 
 
 tracer.enrich_session(outputs={"reply": answer("why?")})
-tracer.flush()  # To read the results elsewhere at once; at exit it happens by itself.
+tracer.flush()  # To read the results elsewhere at once; at exit it happens automatically.
