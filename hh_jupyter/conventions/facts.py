@@ -6,7 +6,6 @@ what the detail pane shows, read on demand.
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from sys import intern
 from typing import Any, Final, Protocol
 
+from hh_jupyter.conventions.literals import literal
 from hh_jupyter.values import json_text
 
 
@@ -191,7 +191,7 @@ MAX_DEPTH: Final = 64
 """Nesting levels of data in a text. Deeper data stays text: reading and showing it would exceed the recursion limit."""
 
 MAX_LITERAL_LENGTH: Final = 20_000
-"""Characters of a Python literal that is parsed: compiling longer ones is slow, and deeply nested ones fail."""
+"""Characters of a Python literal that is parsed; it takes longer than JSON."""
 
 MAX_INDEX_DIGITS: Final = 9
 """Digits of an index in a flattened key."""
@@ -210,8 +210,6 @@ _STANDARD_TIERS: Final = frozenset({"auto", "default", "standard", "standard_onl
 _OPENING: Final = frozenset("{[(")
 _SCALAR = re.compile(r"-?(?:0|[1-9]\d{0,15})(?:\.\d{1,17})?(?:[eE][-+]?\d{1,2})?|true|false|null")
 _TEXT_BLOCK: Final = frozenset({"type", "text", "annotations", "_meta", "meta"})
-# An invalid escape, which repr() never writes and which makes Python print a warning.
-_INVALID_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\(?![\\'\"abfnrtvxuUN0-7\n])")
 
 
 def as_count(value: Any) -> int | None:
@@ -349,13 +347,12 @@ def _below(value: Any) -> Iterable[Any]:
 
 def _literal(value: str) -> Any:
     """The value of a literal such as `{'city': 'Lima'}`, else the text. Nothing is executed."""
-    if len(value) > MAX_LITERAL_LENGTH or value[-1] not in "}])" or _INVALID_ESCAPE.search(value):
+    if len(value) > MAX_LITERAL_LENGTH or value[-1] not in "}])":
         return value
     try:
-        found = ast.literal_eval(value)
-        return value if is_too_deep(value, found) else found
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, SystemError):
-        return value  # SystemError: in Python 3.11, another thread that builds a syntax tree can make this one fail.
+        return literal(value, MAX_DEPTH)
+    except (ValueError, RecursionError):
+        return value
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -312,6 +312,9 @@ class Destination:
         if batch.family is not None:
             batch.family.accepted = True
             batch.family.rejections_left += FAMILY_REJECTIONS // 2
+        created = frozenset[str]().union(*(row.creates for row in batch.rows))
+        if created:  # Updates that came before their event were rejected.
+            self.rows.retry([row for row in self.rows.rejected if row.updates in created], background=True)
         if batch.rows[0].kind == "session_start":
             self._session_started(batch.rows[0], result.other_session)
 
@@ -354,7 +357,7 @@ class Destination:
             row.background, row.not_before = True, time.monotonic() + GIVEN_UP_SECONDS
             return
         if is_start and row.tries >= START_TRIES and (result.reached or result.timed_out or works):
-            self._queue.end_start(row)
+            self._queue.end_blocking(row)
             if not self._circuit.has_failed(spans=True):
                 self._circuit.discount()  # The next export decides the state of the circuit.
         self._queue.put_back_request(row)

@@ -258,12 +258,16 @@ class Exporter:
         """Export what another process made for this one, without waiting for the backend; nothing if tracing is off."""
         if not self._running:
             return
-        for request, outer in requests:
-            if not remote.keep_request(request, outer):
+        made = [request for request, outer in requests if not remote.keep_request(request, outer)]
+        for request in made:
+            if request.updates is None:  # Sessions start before their spans.
                 self._put_request(request)
         for span, origin in spans:
             if origin.remote is None or not remote.keep_span(span, origin):
                 _pipeline.worker.put((self._plan, span, origin), 0)
+        for request in made:
+            if request.updates is not None:  # The event that it updates may be that of a span.
+                self._put_request(request)
 
     def note_lost(self, reason: str) -> None:
         """Record that something was lost before it was put, with the reason."""

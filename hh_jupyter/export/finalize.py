@@ -62,6 +62,11 @@ class FinalBody(NamedTuple):
         """Whether a span's own attributes name the session. The backend then receives it from other exporters, too."""
         return any((each.span.attributes or {}).get(keys.SESSION_ID) == self.session_id for each in self.spans)
 
+    @property
+    def created(self) -> list[str]:
+        """The ids that code chose for the events of the spans."""
+        return [record.event_id for record in self.records if record.event_id is not None]
+
 
 class Finalizer:
     """Finalizes spans and requests with fixed settings."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from opentelemetry.sdk.trace import Event
+
+from hh_jupyter.records.log import bare_event_id
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -103,6 +105,16 @@ class Request(NamedTuple):
     defer: bool = False
     about: tuple[int, int] | None = None
 
+    @property
+    def creates(self) -> tuple[str, ...]:
+        """The ids of the events that exist once it was sent, apart from the session's own."""
+        return (str(self.document["event"]["event_id"]),) if self.kind == "event_create" else ()
+
+    @property
+    def updates(self) -> str | None:
+        """The id of the event that it updates, as `bare_event_id` returns it; None if it is no update."""
+        return bare_event_id(str(self.session_id)) if self.kind == "event_update" else None
+
 
 class Row:
     """One body for one destination, in the queue and in the spool.
@@ -121,6 +133,8 @@ class Row:
         gave_way: a session's start that no longer blocks its session, or a request that lets others go first.
         background: retried after it was given up; a flush does not wait for it.
         reason: why it was rejected; None if it waits.
+        creates: ids of the events that exist once it was sent, as `bare_event_id` returns them.
+        updates: id of the event that it updates, likewise; None if it is no update.
     """
 
     __slots__ = (
@@ -128,6 +142,7 @@ class Row:
         "background",
         "body",
         "cell",
+        "creates",
         "failed_at",
         "gave_way",
         "key",
@@ -139,6 +154,7 @@ class Row:
         "size",
         "spans",
         "tries",
+        "updates",
     )
 
     def __init__(
@@ -150,6 +166,7 @@ class Row:
         cell: str | None = None,
         key: int | None = None,
         reason: str | None = None,
+        creates: Iterable[str] = (),
     ) -> None:
         self.kind, self.session_id, self.body, self.spans, self.cell = kind, session_id, body, spans, cell
         self.key, self.reason = key, reason
@@ -158,6 +175,9 @@ class Row:
         self.serial = self.tries = 0
         self.not_before = self.failed_at = 0.0
         self.gave_way = self.background = False
+        ids = (session_id,) if kind == "session_start" else creates
+        self.creates = frozenset(map(bare_event_id, ids))
+        self.updates = bare_event_id(session_id) if kind == "event_update" else None
 
     def start_over(self) -> None:
         """Forget earlier failures."""

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from hh_jupyter import attributes as keys
 from hh_jupyter.export import process
 from hh_jupyter.export.destination import MAX_BYTES, Destination, Destinations
 from hh_jupyter.export.flush import Flush
@@ -22,7 +23,7 @@ from hh_jupyter.export.model import EndedSpan, LateEvent, Request, Row
 from hh_jupyter.export.sender import Senders
 from hh_jupyter.export.store import BodyStore
 from hh_jupyter.export.worker import Entry, Worker
-from hh_jupyter.records.log import SpanLog
+from hh_jupyter.records.log import SpanLog, bare_event_id
 from hh_jupyter.settings import Settings
 
 if TYPE_CHECKING:
@@ -119,12 +120,19 @@ class Pipeline:
             else:
                 ended, late = spans.setdefault(plan, ([], []))
                 late.append(about) if span is None else ended.append(EndedSpan(span, about))
+        created = _event_ids(spans.values()) if requests else frozenset()
+
+        def export_requests(*, of_these_spans: bool) -> None:
+            for plan, some in requests.items():
+                chosen = [one for one in some if (one.updates in created) is of_these_spans]
+                if chosen and plan.keeps_requests:
+                    self._export_guarded(plan, partial(self._export_requests, plan, chosen))
+
         # Requests of all plans go first: a session's start may have been put under another plan than its spans.
-        for plan, some in requests.items():
-            if plan.keeps_requests:
-                self._export_guarded(plan, partial(self._export_requests, plan, some))
+        export_requests(of_these_spans=False)
         for plan, parts in spans.items():
             self._export_guarded(plan, partial(self._export_spans, plan, *parts))
+        export_requests(of_these_spans=True)
         for plan, some in requests.items():
             self._show_updates(plan, [one for one in some if one.kind == "event_update" or one.about is not None])
         with self.all.changed:
@@ -147,7 +155,7 @@ class Pipeline:
             with self.all.changed:
                 final = destination.final
                 for request, document in documents if destination.accepts("session_start") else ():
-                    row = Row(request.kind, str(request.session_id), document)
+                    row = Row(request.kind, str(request.session_id), document, creates=request.creates)
                     if request.defer and plan.settings.otlp_enabled:
                         final.defer(row)
                     else:
@@ -173,7 +181,8 @@ class Pipeline:
                 for body in bodies:
                     final.count_made(body.cell, len(body.records), elsewhere=elsewhere)
                     if plan.settings.otlp_enabled and not elsewhere:
-                        rows.append(Row("spans", body.session_id, body.data, len(body.records), body.cell))
+                        number, created = len(body.records), body.created
+                        rows.append(Row("spans", body.session_id, body.data, number, body.cell, creates=created))
                 # The start of a session is needed too if another exporter sends spans that name it.
                 claimed = [body.session_id for body in bodies if elsewhere and body.claimed]
                 rows = [*final.take_deferred([*(row.session_id for row in rows), *claimed]), *rows]
@@ -243,9 +252,9 @@ class Pipeline:
             changes = self.all.follow_ups.take()
         for spool in {mark[0] for mark in changes.marks}:
             spool.mark([(key, state, reason) for one, key, state, reason in changes.marks if one is spool])
-        for destination, keys in changes.moves:
+        for destination, moved in changes.moves:
             if destination.spool is not None:
-                destination.spool.redirect(keys, self.stored_name(destination, destination.spool))
+                destination.spool.redirect(moved, self.stored_name(destination, destination.spool))
         for destination, batch in changes.cuts:
             pieces = self._pieces(destination, batch.rows[0])
             with self.all.changed:
@@ -369,3 +378,9 @@ class Pipeline:
             spool.abandon()
         for exporter in tuple(self.exporters):
             exporter.reset_in_child(deferred)
+
+
+def _event_ids(spans: Iterable[tuple[Sequence[EndedSpan], object]]) -> frozenset[str]:
+    """Return the ids that code chose for the events of spans, as `bare_event_id` returns them."""
+    found = ((each.span.attributes or {}).get(keys.EVENT_ID) for ended, _ in spans for each in ended)
+    return frozenset(bare_event_id(event_id) for event_id in found if isinstance(event_id, str))

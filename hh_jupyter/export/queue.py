@@ -1,7 +1,8 @@
 """The order in which the rows of one destination are sent.
 
-Order is partial: a session's start goes before its spans and updates, and the requests of one session keep their order.
-Everything else may be sent out of order, even while another row of the same session is in flight.
+Order is partial: a session's start goes before its spans and updates, what creates an event goes before the updates of
+that event, and the requests of one session or event keep their order. Everything else may be sent out of order, even
+while another row of the same session is in flight.
 """
 
 from __future__ import annotations
@@ -106,6 +107,7 @@ class Queue:
         self._requests: dict[str, deque[Row]] = {}
         self._busy: dict[str, Row] = {}
         self._starts: dict[str, list[Row]] = {}
+        self._creators: dict[str, set[Row]] = {}
         self._loose: deque[Row] = deque()
         self._batches: list[Batch] = []
 
@@ -141,6 +143,7 @@ class Queue:
 
     def append(self, row: Row) -> None:
         """Add a row to the end of the queue."""
+        self.block_updates(row)
         if row.kind == "spans":
             self._loose.append(row)
             return
@@ -148,8 +151,24 @@ class Queue:
         if row.kind == "session_start":
             self._starts.setdefault(row.session_id, []).append(row)
 
-    def end_start(self, row: Row) -> None:
-        """Let a session's start no longer block the other rows of its session."""
+    def block_updates(self, row: Row) -> None:
+        """Hold back the later updates of the events that a row creates, until `end_blocking`."""
+        for event_id in row.creates:
+            self._creators.setdefault(event_id, set()).add(row)
+
+    def _is_blocked(self, row: Row) -> bool:
+        """Return whether it updates an event whose creation was queued before it and has not ended."""
+        if row.updates is None:
+            return False
+        return any(creator.serial < row.serial for creator in self._creators.get(row.updates, ()))
+
+    def end_blocking(self, row: Row) -> None:
+        """Let a row no longer block updates of what it creates, or, as a session's start, the spans of its session."""
+        for event_id in row.creates:
+            creators = self._creators.get(event_id, set())
+            creators.discard(row)
+            if not creators:
+                self._creators.pop(event_id, None)
         if row.kind == "session_start":
             row.gave_way = True
             found = self._starts.get(row.session_id, [])
@@ -190,6 +209,8 @@ class Queue:
 
     def _due_of(self, rows: Iterable[Row], now: float) -> Row | None:
         for row in rows:
+            if self._is_blocked(row):
+                break
             if self._due(row) <= now:
                 return row
             if not row.gave_way:  # Later requests of this session must not overtake it.
@@ -270,6 +291,8 @@ class Queue:
         for session_id, rows in self._requests.items():
             if session_id not in self._busy:
                 for row in rows:
+                    if self._is_blocked(row):
+                        break
                     yield self._due(row)
                     if not row.gave_way:
                         break
@@ -290,8 +313,8 @@ class Queue:
         self._requests.clear()
         self._loose.clear()
         self._batches.clear()
-        # A start in flight still goes before its spans.
-        self._starts = {row.session_id: [row] for row in self._busy.values() if row.kind == "session_start"}
+        for row in rows:  # What is in flight still goes before the rows that need it.
+            self.end_blocking(row)
         return sorted(rows, key=lambda row: row.serial)
 
     def take_sessions(self, session_ids: Container[str]) -> list[Row]:

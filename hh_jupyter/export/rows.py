@@ -105,7 +105,7 @@ class Rows:
             self.lost(reason or "")
         for row in batch.rows:
             self.bytes -= len(row.body)
-            self.queue.end_start(row)
+            self.queue.end_blocking(row)
             self._follow_ups.mark(self._spool, row, "rejected" if rejected else "sent", reason if rejected else None)
             self.flushes.settled(row)
 
@@ -142,13 +142,15 @@ class Rows:
         """Put the pieces of a row that was cut in its place; the caller queues them."""
         self.bytes += sum(len(piece.body) for piece in pieces) - len(row.body)
         for piece in pieces:
-            piece.added, piece.serial = row.added, row.serial
+            piece.added, piece.serial, piece.creates = row.added, row.serial, row.creates
+            self.queue.block_updates(piece)
+        self.queue.end_blocking(row)
         self.flushes.replaced(row, pieces)
 
     def _note_failed(self, row: Row) -> None:
         if not row.background:
             self.flushes.failed(row)
-        self.queue.end_start(row)
+        self.queue.end_blocking(row)
 
     def _forget_body(self, row: Row) -> None:
         self.bytes -= len(row.body)
@@ -199,7 +201,7 @@ class Rows:
             self.rejected.remove(row)
             self.counts.no_longer_rejected(row)
         for row in [*self.queue.take_sessions(session_ids), *rejected]:
-            self.queue.end_start(row)
+            self.queue.end_blocking(row)
             self._forget_body(row)
             self.counts.dropped(row, DELETED)
             self.flushes.settled(row)

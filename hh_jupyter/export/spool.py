@@ -18,6 +18,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar, cast
 
+from hh_jupyter import attributes as keys
 from hh_jupyter.export.model import Row, State
 from hh_jupyter.export.spool_file import OWNED, Record, SpoolFile, owner_lives
 from hh_jupyter.export.spool_folder import (
@@ -63,7 +64,15 @@ class StoredRow(Row):
     __slots__ = ("destination", "state")
 
     def __init__(self, record: Record) -> None:
-        super().__init__(record.kind, record.session_id, record.body, record.spans, record.cell, record.key)
+        super().__init__(
+            record.kind,
+            record.session_id,
+            record.body,
+            record.spans,
+            record.cell,
+            record.key,
+            creates=_events_in(record),
+        )
         self.reason, self.destination = record.reason, record.destination
         self.state: State = "sent" if record.sent else "waiting" if record.reason is None else "rejected"
 
@@ -643,7 +652,7 @@ class Spool:
 
     @_on_worker
     def events_of(self, session_ids: Collection[str]) -> list[str]:
-        """Return the ids of events with stored updates whose spans are of these sessions.
+        """Return the ids of events of these sessions with stored updates.
 
         The row of such an update names its event where other rows name their session.
         """
@@ -653,15 +662,13 @@ class Spool:
         stored = {row.session_id for rows in self._read(_updates_in) for row in rows}.difference(session_ids)
         if not stored:
             return []
-        from hh_jupyter.export import otlp  # Loads protobuf.
-
         found: set[str] = set()
 
         def collect(file: SpoolFile, here: bool, *_: bool) -> None:
             ids = session_ids if here else [one for one in session_ids if one]
             for condition, values in _of_sessions(ids):
-                for body in file.bodies(f"kind = 'spans' AND {condition}", values):
-                    found.update(otlp.event_ids(body))
+                for record in file.records(f"kind IN ('spans', 'event_create') AND {condition}", values):
+                    found.update(_events_in(record))
 
         self._read(collect)
         return sorted(one for one in stored if bare_event_id(one) in found)
@@ -740,6 +747,19 @@ class Spool:
                 except OSError:
                     pass  # Another program has it open; it is deleted when it is too old.
         return deleted
+
+
+def _events_in(record: Record) -> Collection[str]:
+    """Return the ids of the events that a row creates, as far as code chose them; see `bare_event_id`."""
+    if record.kind == "event_create":
+        event = _document(record.body).get("event")
+        found = event.get("event_id") if isinstance(event, dict) else None
+        return [bare_event_id(found)] if isinstance(found, str) else []
+    if record.kind != "spans" or keys.EVENT_ID.encode() not in record.body:
+        return []
+    from hh_jupyter.export import otlp  # Loads protobuf.
+
+    return otlp.event_ids(record.body)
 
 
 def _updates_in(file: SpoolFile, *_: bool) -> list[Record]:

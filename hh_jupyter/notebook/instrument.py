@@ -438,7 +438,7 @@ def _called(code: str, names: Mapping[str, Any]) -> Iterator[Any]:
     """
     try:
         pending: list[ast.AST] = [ast.parse(code)]
-    except (SyntaxError, ValueError, RecursionError, SystemError):  # The last one: see `facts._literal`.
+    except (SyntaxError, ValueError, RecursionError, SystemError):  # The last one: see `conventions.literals`.
         return
     while pending:
         node = pending.pop()

@@ -171,7 +171,7 @@ def _is_decorated(cls: type) -> bool:
     try:
         (node,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
         names = [ast.unparse(decorator) for decorator in getattr(node, "decorator_list", ())]
-    except (OSError, TypeError, SyntaxError, ValueError, SystemError):  # The last one: see `facts._literal`.
+    except (OSError, TypeError, SyntaxError, ValueError, SystemError):  # The last one: see `conventions.literals`.
         return False
     module = sys.modules.get(cls.__module__)
     for name in names:

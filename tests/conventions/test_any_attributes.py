@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import gc
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -133,13 +137,105 @@ def test_any_attributes_are_read(attributes: dict[str, Any], kind: dict[str, Any
         ("(" * 70 + "1," + ",)" * 70, "(" * 70 + "1," + ",)" * 70),
         ("[" + "9" * 5_000 + "]", "[" + "9" * 5_000 + "]"),
         ("(not a tuple)", "(not a tuple)"),
+        (r"""['it\'s', "a \"b\"", '\n\x41\u0041\101\N{BULLET}', u'x' 'y']""", ["it's", 'a "b"', "\nAAA•", "xy"]),
+        (r"{b'\xff\n': {1, 2}, 'n': [set(), (), (1), (1,), {}]}", {b"\xff\n": {1, 2}, "n": [set(), (), 1, (1,), {}]}),
+        (
+            "{-1: +2.5, 1_000: .5e-3, None: [True, False,], 0x1F: 2.}",
+            {-1: 2.5, 1000: 0.0005, None: [True, False], 31: 2.0},
+        ),
+        ("[1], (2)", ([1], 2)),
+        (r"[b'\u0041']", r"[b'\u0041']"),
+        ("[b'é']", "[b'é']"),
+        (r"['\N{no such character}']", r"['\N{no such character}']"),
+        ("{[1]: 2}", "{[1]: 2}"),
+        ("{1: 2, 3}", "{1: 2, 3}"),
+        ("['a' b'b']", "['a' b'b']"),
+        ("[,]", "[,]"),
+        ("[1 2]", "[1 2]"),
+        ("[nan, Truely]", "[nan, Truely]"),
+        ("[f'{1}']", "[f'{1}']"),
+        ("['" + "a" * 19_990 + "]", "['" + "a" * 19_990 + "]"),
         ("", ""),
         (5, 5),
     ],
-    ids=range(15),
+    ids=range(30),
 )
 def test_json_and_literals_are_parsed_and_nothing_else(said: object, wanted: object) -> None:
     assert parsed(said) == wanted
+
+
+def _python_reads(text: str) -> object:
+    """Return the literal in a text, or the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError):
+        return text
+
+
+hashable = st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.binary(max_size=8)
+literals = st.recursive(
+    hashable | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(hashable, inner, max_size=3)
+        | st.sets(hashable, max_size=1)
+    ),
+    max_leaves=10,
+)
+
+
+@given(literals)
+def test_what_python_writes_of_a_value_is_that_value(value: object) -> None:
+    assert repr(parsed(repr([value]))) == repr([value])
+
+
+@given(literals, st.lists(st.tuples(st.integers(0, 60), st.sampled_from(["", *"[](){},:'\"\\ 019.e_-bux#"]))))
+@pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::DeprecationWarning")
+def test_no_text_is_read_in_another_way_than_python_does(value: object, changes: list[tuple[int, str]]) -> None:
+    text = repr([value])
+    for at, other in changes:
+        text = text[:at] + other + text[at + 1 :]
+    found = parsed(text)
+    assert found == text or repr(found) in (repr(_python_reads(text)), repr(_json_of(text)))
+
+
+def _json_of(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+class _ActsWhenFreed:
+    def __init__(self) -> None:
+        self.cycle = self
+
+    def __del__(self) -> None:
+        list(range(20))
+
+
+def test_literals_are_read_beside_a_program_that_builds_syntax_trees() -> None:
+    """In Python 3.11, threads that build syntax trees make each other fail when one collects garbage meanwhile."""
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(10)
+
+    def read(number: int) -> bool:
+        data = [{"number": index, "text": [str(number)]} for index in range(20)]
+        return all((_ActsWhenFreed(), parsed(repr(data)) == data)[1] for _ in range(100))
+
+    def build() -> bool:
+        return all(ast.parse("[" + "f(x), " * 20 + "]").body and _ActsWhenFreed() for _ in range(300))
+
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            built = pool.submit(build)
+            found = list(pool.map(read, (1, 2)))
+            assert (found, built.result()) == ([True, True], True)
+    finally:
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*threshold)
 
 
 def test_indexes_have_gaps_are_sorted_as_numbers_and_may_be_absurd() -> None:

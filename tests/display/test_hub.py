@@ -10,9 +10,11 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import comm
 import pytest
+from comm.base_comm import BaseComm
 
 from hh_jupyter.display import hub as hub_module
 from hh_jupyter.display.columns import encode_rows
@@ -198,6 +200,33 @@ def test_the_model_is_created_once_and_closed_completely() -> None:
     hub.changed("v")
     hub.close()
     assert set(widget._instances) == before
+
+
+class _EagerPage(BaseComm):
+    """A connection whose page asks for rows the moment that the kernel can receive a message."""
+
+    replies: ClassVar[list[Any]] = []
+
+    def publish_msg(
+        self, msg_type: str, data: Any = None, metadata: Any = None, buffers: Any = None, **keys: Any
+    ) -> None:
+        if msg_type == "comm_msg" and data["method"] == "custom":
+            self.replies.append(data["content"])
+
+    def on_msg(self, callback: Any) -> None:
+        super().on_msg(callback)
+        content = {"type": "rows", "view": "v", "have": None}
+        callback({"content": {"data": {"method": "custom", "content": content}}, "buffers": []})
+
+
+def test_the_first_message_of_a_page_is_answered_however_early_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comm, "create_comm", _EagerPage)
+    hub = make_hub(one_call(1).view("v", "4"))
+    try:
+        hub.open()
+        assert [(reply["type"], reply["view"]) for reply in _EagerPage.replies] == [("rows", "v")]
+    finally:
+        hub.close()
 
 
 def test_a_page_that_receives_nothing_gets_another_model_a_few_times() -> None:

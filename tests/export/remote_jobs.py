@@ -18,7 +18,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from hh_jupyter import enrich_session, get_tracer
+from hh_jupyter import enrich_session, enrich_span, get_tracer
 from tests.spans import log_record, recorded
 
 ELSEWHERE = SpanContext(2**127 + 1, 5, True, TraceFlags(1), TraceState([("vendor", "value")]))
@@ -88,6 +88,14 @@ def enrich_in_order(number: int) -> None:
     """Update the session as many times."""
     for index in range(number):
         enrich_session(metadata={"number": index})
+
+
+def rate_last_span(number: int, event_id: str) -> None:
+    """Make that many spans, the last one with an event of this id, and update the event."""
+    for index in range(number):
+        with get_tracer().start_span(f"span {index}"):
+            enrich_span(update_event_id=event_id if index == number - 1 else None)
+    enrich_span(event_id=event_id, feedback={"ok": True})
 
 
 def make_one_too_large(size: int) -> None:

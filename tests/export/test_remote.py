@@ -17,7 +17,7 @@ from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.runtimes.workers import traced
 from hh_jupyter.testing import Backend, CapturedSpan, capture_spans
 from tests.export import remote_jobs as jobs
-from tests.export.troubled import updates
+from tests.export.troubled import EVENT, StrictBackend, updates
 from tests.spans import RECORDINGS
 
 TOO_LARGE = 70 * 1024 * 1024
@@ -119,6 +119,16 @@ def test_updates_of_a_worker_arrive_in_order(backend: Backend, tracer: HoneyHive
     worker.submit(traced(jobs.enrich_in_order), 20).result()
     assert tracer.force_flush(10_000)
     assert [request.body["metadata"]["number"] for request in updates(backend)] == list(range(20))
+
+
+def test_an_update_of_a_worker_follows_the_span_of_its_event(
+    backend: Backend, tracer: HoneyHiveTracer, worker: Executor
+) -> None:
+    """Also if the spans are more than are handled at once."""
+    strict = StrictBackend(backend)
+    worker.submit(traced(jobs.rate_last_span), 1_100, EVENT).result()
+    assert tracer.force_flush(20_000)
+    assert (strict.refused, len(updates(backend))) == (0, 1)
 
 
 def test_spans_for_which_there_is_no_room_in_the_result_are_reported(

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.testing import Backend
+from hh_jupyter.testing.responses import SESSION_START, TRACES
 from tests.export.processes import (
     ADOPTED_SECONDS,
     KEY,
@@ -29,11 +31,10 @@ from tests.export.processes import (
     session_of,
     text,
 )
+from tests.export.troubled import EVENT, StrictBackend, create_event, make_rated_span, updates
 
 WINDOW_SECONDS = 1.0
 """How long before a kill a span must have ended to be on disk. On an idle machine a tenth of it is enough."""
-
-TRACES = "/opentelemetry/v1/traces"
 
 LEAVE = """
 key, ending = sys.argv[3:]
@@ -138,9 +139,9 @@ def test_kill_9_while_sending_loses_nothing_and_sends_little_twice(tmp_path: Pat
         assert accepted
         expected = {"first", *(f"span {number}" for number in range(last + 1))}
         with next_tracer(backend.url, tmp_path, exit_flush_seconds=20.0):
-            time.sleep(ADOPTED_SECONDS)
+            assert backend.wait_for(lambda backend: expected <= counts(backend).keys(), timeout=30)
+            time.sleep(ADOPTED_SECONDS)  # For the spans that ended later.
         arrived = counts(backend)
-        assert expected <= arrived.keys()
         assert nothing_unsent_in(tmp_path, backend)
     assert {arrived[name] for name in accepted} == {1}
 
@@ -230,6 +231,48 @@ def test_spans_of_another_key_stay_where_they_are(tmp_path: Path, key: str | Non
             assert counts(backend) == ({} if key is None else {"mine": 1})
         arrived = delivered(backend, tmp_path, lambda arrived: len(arrived) >= 50)
     assert arrived - Counter(["mine"]) == Counter(map(str, range(50)))
+
+
+@pytest.mark.parametrize("trouble", ["refused", "slow"])
+@pytest.mark.parametrize("create", [create_event, make_rated_span])
+def test_the_next_process_sends_no_update_before_the_creation_of_its_event(
+    tmp_path: Path, create: Callable[[HoneyHiveTracer], None], trouble: str
+) -> None:
+    with Backend(refuse=True) as backend:
+        with next_tracer(backend.url, tmp_path) as tracer:
+            create(tracer)
+            assert tracer.wait_processed()
+            tracer.enrich_span(event_id=EVENT, feedback={"ok": True})
+        strict = StrictBackend(backend, trouble)
+        backend.behaviour.delay = {SESSION_START: 0.05}  # Several requests are sent at once.
+        backend.listen()
+        with next_tracer(backend.url, tmp_path):
+            assert backend.wait_for(updates)
+        assert (strict.refused, [request.accepted for request in updates(backend)]) == (0, [True])
+
+
+@pytest.mark.parametrize("create", [create_event, make_rated_span])
+def test_updates_of_local_events_are_sent_after_them_or_deleted_with_their_session(
+    backend: Backend, tmp_path: Path, create: Callable[[HoneyHiveTracer], None]
+) -> None:
+    strict = StrictBackend(backend, "refused")
+
+    def kept(tracer: HoneyHiveTracer) -> bool:
+        assert tracer.wait_processed()
+        return any(b"a private reason" in path.read_bytes() for path in tmp_path.iterdir())
+
+    with next_tracer(backend.url, tmp_path, None) as tracer:
+        assert tracer.session_id is not None
+        create(tracer)
+        tracer.enrich_span(event_id=EVENT, feedback={"why": "a private reason"})
+        assert kept(tracer)
+        tracer.configure(dataclasses.replace(tracer.settings, api_key=KEY, server_url=backend.url, test_mode=False))
+        assert tracer.send_again([tracer.session_id]) > 0
+        assert tracer.force_flush()
+        assert (strict.refused, len(updates(backend))) == (0, 1)
+        assert tracer.spool is not None
+        tracer.spool.clear([tracer.session_id])
+        assert not kept(tracer)
 
 
 def test_local_spans_are_sent_only_when_their_session_is_named(backend: Backend, tmp_path: Path) -> None:

@@ -60,6 +60,56 @@ def mend(backend: Backend) -> None:
     backend.force({})
 
 
+EVENT = "2F3A1C44-6B0D-4C57-9E21-8D5A7B9C0E13"
+"""Id of an event. Ids are equal whatever their case."""
+
+
+class StrictBackend:
+    """Makes a backend accept an update only of an event that it has; and has trouble with a creation.
+
+    Args:
+        refused_span: name of a span; an export with it is answered with 400.
+
+    Attributes:
+        refused: number of updates that came before their event.
+        trouble: "refused" or "slow": what happens to the next creation of an event; None for nothing.
+    """
+
+    def __init__(self, backend: Backend, trouble: str | None = None, refused_span: str | None = None) -> None:
+        self.refused, self.trouble = 0, trouble
+        self._known: set[str] = set()
+        self._refused_span = refused_span
+        backend.behaviour.on_request = self._answer
+
+    def _answer(self, request: ReceivedRequest) -> int | None:
+        if request.method == "PUT":
+            known = request.body["event_id"].lower() in self._known
+            self.refused += not known
+            return None if known else 404
+        created = set(self._created_by(request))
+        of_event = created and request.path != SESSION_START
+        trouble, self.trouble = (self.trouble, None) if of_event else (None, self.trouble)
+        if request.path == TRACES and any(span["name"] == self._refused_span for span in request.body):
+            return 400
+        if trouble == "refused":
+            return 503
+        if trouble == "slow":
+            threading.Event().wait(0.5)
+        self._known |= created
+        return None
+
+    @staticmethod
+    def _created_by(request: ReceivedRequest) -> Iterator[str]:
+        if request.path == SESSION_START:
+            yield request.body["session"]["session_id"]
+        elif request.path == TRACES:
+            for span in request.body:
+                if event_id := span["attributes"].get("honeyhive_event_id"):
+                    yield event_id.lower()
+        else:
+            yield request.body["event"]["event_id"].lower()
+
+
 @contextmanager
 def tracer_to(backend: Backend, **settings: Any) -> Iterator[HoneyHiveTracer]:
     """Yield a tracer that does not wait for its backend when it is closed."""
@@ -76,6 +126,17 @@ def make_spans(tracer: HoneyHiveTracer, number: int, **attributes: Any) -> None:
     for index in range(number):
         with tracer.start_span(f"span {index}", attributes=attributes or None):
             pass
+
+
+def create_event(tracer: HoneyHiveTracer) -> None:
+    """Create an event that is no span."""
+    tracer.create_event("note", event_id=EVENT)
+
+
+def make_rated_span(tracer: HoneyHiveTracer) -> None:
+    """Record a span whose event has the same id."""
+    with tracer.start_span("rated"):
+        tracer.enrich_span(update_event_id=EVENT)
 
 
 def make_sessions(tracer: HoneyHiveTracer, number: int) -> None:

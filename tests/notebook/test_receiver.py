@@ -199,6 +199,7 @@ def test_what_is_not_for_it_is_refused_with_a_clear_status(receiver: Receiver, s
     token = receiver.path.split("/")[1]
     assert token not in f"{response.headers}{body!r}"
     assert not spans
+    assert receiver.refused.total() == (status == 413), "counted if the sender could do better"
     assert send(receiver, document(SPAN))[0] == 200
 
 
@@ -239,6 +240,7 @@ def test_a_client_that_asks_first_need_not_send_the_body(receiver: Receiver) -> 
     with socket.create_connection(("127.0.0.1", receiver.port), 30) as connection:
         connection.sendall(f"{head}Content-Length: {MAX_BODY + 1}\r\n\r\n".encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+    assert receiver.refused == {"the body is larger than 16 MiB": 1}
     body = document(SPAN)
     with socket.create_connection(("127.0.0.1", receiver.port), 30) as connection:
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
@@ -252,6 +254,7 @@ def test_a_slow_client_is_given_up(receiver: Receiver, monkeypatch: pytest.Monke
     monkeypatch.setattr(receiver_module, "LINGER_SECONDS", 0.1)
     head = f"POST {receiver.path} HTTP/1.1\r\nContent-Type: {JSON}\r\n"
     assert raw(receiver, f"{head}Content-Length: 50\r\n\r\n{{".encode(), stays=True).startswith(b"HTTP/1.1 408 ")
+    assert receiver.refused == {"the request did not arrive within 0 s": 1}
     assert raw(receiver, head.encode(), stays=True) == b""
     with socket.create_connection(("127.0.0.1", receiver.port), 30) as connection, suppress(ConnectionError):
         for _ in range(600):  # A byte now and then does not extend the time.
