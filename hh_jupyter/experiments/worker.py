@@ -42,7 +42,7 @@ from hh_jupyter.tracing.registry import wait_all_processed
 from hh_jupyter.tracing.span_store import span_log
 from hh_jupyter.tracing.spans import enrich_current_span, span_attributes
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
-from hh_jupyter.values import plain
+from hh_jupyter.values import plain, text_of
 
 logger = logging.getLogger(__name__)
 
@@ -351,8 +351,15 @@ def _preview(value: Any) -> tuple[str, str]:
     """
     if isinstance(value, Mapping) and len(value) == 1:
         (value,) = value.values()
-    text = "" if value is None else value if isinstance(value, str) else str(value)
+    text = "" if value is None else value if isinstance(value, str) else _whole_text(value)
     if len(text) <= PREVIEW_LENGTH:
         return text, ""
     digest = hashlib.blake2b(text.encode(errors="replace"), digest_size=8).hexdigest()
     return shorten(text[: PREVIEW_LENGTH + 1], PREVIEW_LENGTH), digest
+
+
+def _whole_text(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception:  # boundary: the text of a user's object must not fail the row.
+        return text_of(value)
