@@ -401,7 +401,10 @@ def _metric_change(
         return change
     groups = None if clusters is None else list(itertools.compress(clusters, known))
     olds, news = ([one for one in itertools.compress(side, known) if one is not None] for side in (before, after))
-    found = paired_difference(olds, news, groups)
+    rounded = [
+        old if classify_change(new, old, lower=lower) == "same" else new for old, new in zip(olds, news, strict=True)
+    ]
+    found = paired_difference(olds, rounded, groups)
     same = not (change.better or change.worse)
     verdict = "same" if same else found.verdict(lower_is_better=lower)
     return dataclasses.replace(change, difference=found.value, low=found.low, high=found.high, verdict=verdict)
