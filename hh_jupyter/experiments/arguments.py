@@ -126,6 +126,9 @@ def _check_timeout(value: Any) -> None:
 
 def _check_function(function: Callable[..., Any]) -> None:
     """Require one parameter for the datapoint, and allow `tracer`; any other needs a default."""
+    name = callable_name(function)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise SettingTypeError(f"evaluate: function {name} is a generator; it must return the whole output.")
     parameters = parameters_of(function)
     if parameters is None:
         return
@@ -135,7 +138,6 @@ def _check_function(function: Callable[..., Any]) -> None:
     if first is not None and not needed:
         return
     problem = f"requires {', '.join(needed)} as well" if first is not None else "takes no datapoint"
-    name = callable_name(function)
     raise SettingTypeError(
         f"evaluate: function {name} {problem}; it is called as {name}(datapoint), or {name}(datapoint, tracer=...)."
     )

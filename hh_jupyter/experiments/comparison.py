@@ -199,9 +199,13 @@ def compare_results(
     new: ExperimentResultSummary, old: ExperimentResultSummary | str, lower_is_better: Sequence[str] = ()
 ) -> RunComparisonResult:
     """Compare two results locally, by data point."""
-    if isinstance(lower_is_better, str):
+    if isinstance(lower_is_better, str) or not isinstance(lower_is_better, Collection):
         raise SettingTypeError(f"compare: lower_is_better must be a list of metrics; got {lower_is_better!r:.60}.")
-    before = old if isinstance(old, ExperimentResultSummary) else get_run_result(old)
+    given: Any = old
+    if not isinstance(given, ExperimentResultSummary | str):
+        kinds = "a result, or the id or name of a run"
+        raise SettingTypeError(f"compare: the older run must be {kinds}; got {type(given).__name__}.")
+    before = given if isinstance(given, ExperimentResultSummary) else get_run_result(given)
     names = [dict.fromkeys(name for row in result.rows for name in row.metrics) for result in (new, before)]
     _check_names(lower_is_better, names[0] | names[1])
     by_evaluators = [name for result in (new, before) for name in result.lower_is_better if name in names[0] | names[1]]

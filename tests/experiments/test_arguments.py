@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -212,9 +212,27 @@ def test_the_warning_counts_rows_of_one_id_each_and_no_row_for_a_dataset_that_en
     def fails(datapoint: dict[str, Any]) -> None:
         raise ValueError
 
+    def two_rows() -> Iterator[dict[str, Any]]:
+        yield from ROWS[:2]
+        raise ValueError("no more")
+
     run(None, fails, [{"id": "same", "inputs": {}}] * 4)
-    run(None, double, (ROWS[n] if n < 2 else {}[n] for n in range(3)))
+    run(None, double, two_rows())
     assert caplog.messages == [
         "evaluate: 4 of 4 data points failed; see result.errors",
-        "evaluate: the dataset ended with KeyError: 2; the rows before it have run",
+        "evaluate: the dataset ended with ValueError: no more; the rows before it have run",
     ]
+
+
+def test_a_generator_is_no_function_to_evaluate() -> None:
+    """Its output would be the generator itself, before anything of it has run."""
+
+    def stream(datapoint: dict[str, Any]) -> Iterator[str]:
+        yield "a"
+
+    async def streams(datapoint: dict[str, Any]) -> Any:
+        yield "a"
+
+    for function in (stream, streams, hh.trace(stream)):
+        with pytest.raises(hh.SettingTypeError, match=r"evaluate: function streams? is a generator; it must return"):
+            run(None, function)
