@@ -232,17 +232,12 @@ def takes_tracer(function: Callable[..., Any]) -> bool:
 
 def json_object(value: Any, key: str) -> dict[str, Any]:
     """The value as a JSON object, which the backend requires. Other values are wrapped as `{key: value}`."""
-    found = json_value(value)
-    return found if isinstance(found, dict) else {key: found}
-
-
-def json_value(value: Any) -> Any:
-    """The value if it is JSON serializable, else its nearest JSON representation."""
     try:
         json.dumps(value)
+        found = value
     except (TypeError, ValueError, RecursionError):
-        return plain(value)
-    return value
+        found = plain(value)
+    return found if isinstance(found, dict) else {key: found}
 
 
 # The session of each data point. Sessions are created and updated in the process that has the tracer.
@@ -278,7 +273,7 @@ class DatapointSessions:
         keep = self.tracer.settings.capture_inputs
         session = self.tracer.new_session(
             self.run_name,
-            inputs=json_object(point.inputs, "value") if keep else None,
+            inputs=point.inputs if keep else None,
             metadata={**ids, **point.metadata},
             source=SOURCE,
         )
@@ -293,7 +288,7 @@ class DatapointSessions:
         settings = self.tracer.settings
         fields: dict[str, Any] = {} if result.outputs is None else {"outputs": result.outputs}
         if point.ground_truth is not None and settings.capture_inputs:
-            fields["feedback"] = {"ground_truth": json_value(point.ground_truth)}
+            fields["feedback"] = {"ground_truth": point.ground_truth}
         if metadata := _session_metadata(result):
             fields["metadata"] = metadata
         if fields:
