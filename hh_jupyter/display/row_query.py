@@ -54,13 +54,13 @@ def row_query(table: Table, query: str) -> RowQuery:
     row contains. Upper and lower case are the same. Double quotes keep a name, a text or a value together, and make a
     named filter a text. An unknown value fulfills `!=` only.
     """
-    columns = {column.key.casefold(): column for column in table.columns}
-    columns |= {column.title.casefold(): column for column in table.columns if column.title}
+    columns = {_name(column.key): column for column in table.columns}
+    columns |= {_name(column.title): column for column in table.columns if column.title}
     tests: list[Test] = []
     notes: list[str] = []
     for term in _TERM.finditer(query):
         name, sign = term["quoted"] if term["quoted"] is not None else term["word"], term["sign"]
-        column = columns.get(name.casefold()) if name and sign else None
+        column = columns.get(_name(name)) if name and sign else None
         if column is not None:
             tests.append(_condition(column.value, sign, term["value"].strip('"')))
         elif term["word"] and not sign and name.casefold() in table.filters:
@@ -80,6 +80,11 @@ def condition(name: str, sign: str, value: str) -> str:
 
 def _quoted(text: str) -> str:
     return text if re.fullmatch(r'[^\s<>=!"]+', text) else f'"{text.replace(chr(34), "")}"'
+
+
+def _name(text: str) -> str:
+    """A column's name as it is compared: a query cannot hold its double quotes."""
+    return text.replace('"', "").casefold()
 
 
 def _contains(table: Table, text: str) -> Test:
@@ -110,7 +115,7 @@ def _agrees(value: Any, wanted: list[Any]) -> bool:
         if one is None or value is None:
             same = one is value
         elif isinstance(one, str) or isinstance(value, str):
-            same = isinstance(one, str) and isinstance(value, str) and value.casefold() == one
+            same = isinstance(one, str) and isinstance(value, str) and one in (value.casefold(), _name(value))
         elif one != one:
             same = value != value
         else:

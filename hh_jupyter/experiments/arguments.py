@@ -42,6 +42,9 @@ def check_arguments(
     max_calls: Any = None,
     trials: Any = 1,
     cluster: Any = None,
+    instrumentors: Any = None,
+    name: Any = None,
+    run_id: Any = None,
 ) -> None:
     """Check the arguments of `evaluate`.
 
@@ -55,21 +58,23 @@ def check_arguments(
         both = "both" if dataset_id is not None else "neither"
         raise SettingError(f"evaluate: pass either dataset or dataset_id; got {both}.")
     _check_function(function)
-    functions = () if evaluators is None else evaluators
-    listed = isinstance(functions, Collection) and not isinstance(functions, str | Mapping)
-    if not listed or not all(callable(item) for item in functions):
-        raise SettingTypeError(f"evaluate: evaluators must be a list of functions; got {_shown(evaluators)}.")
-    for evaluator in functions:
+    wrap = "Wrap it in a function (outputs, inputs, ground_truth) that returns its result"
+    for evaluator in _functions("evaluators", evaluators, "functions", wrap):
         _check_evaluator(evaluator)
+    _functions(
+        "instrumentors", instrumentors, "classes of instrumentors", "Pass its class, or a function that makes it"
+    )
+    _check_text("name", name)
+    _check_text("run_id", run_id)
     _check_integer("max_workers", max_workers, 1)
     _check_integer("retries", retries, 0)
     _check_integer("trials", trials, 1)
     if cluster is not None and not isinstance(cluster, str) and not callable(cluster):
         kinds = "a key of inputs or a function of a row"
         raise SettingTypeError(f"evaluate: cluster must be {kinds}; got {type(cluster).__name__}.")
-    for name, limit in (("max_cost", max_cost), ("max_calls", max_calls)):
+    for title, limit in (("max_cost", max_cost), ("max_calls", max_calls)):
         if limit is not None:
-            check(name, limit, called="evaluate")
+            check(title, limit, called="evaluate")
     _check_timeout(timeout)
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise SettingTypeError(
@@ -77,6 +82,30 @@ def check_arguments(
         )
     if config is not None and not isinstance(config, Mapping):
         raise SettingTypeError(f"evaluate: config must be a dict; got {type(config).__name__}.")
+
+
+def _functions(name: str, given: Any, kind: str, hint: str) -> Collection[Callable[..., Any]]:
+    """Require a list of functions; None is an empty one.
+
+    Args:
+        name: of the argument.
+        kind: what the list must have.
+        hint: what to do with an item that cannot be called.
+    """
+    must = f"evaluate: {name} must be a list of {kind}"
+    if given is None:
+        return ()
+    if not isinstance(given, Collection) or isinstance(given, str | Mapping):
+        raise SettingTypeError(f"{must}; got {_shown(given)}.")
+    for index, item in enumerate(given):
+        if not callable(item):
+            raise SettingTypeError(f"{must}; {name}[{index}] is {_shown(item)}. {hint}.")
+    return given
+
+
+def _check_text(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, str):
+        raise SettingTypeError(f"evaluate: {name} must be a text; got {type(value).__name__}.")
 
 
 def _check_integer(name: str, value: Any, least: int) -> None:
@@ -97,6 +126,9 @@ def _check_timeout(value: Any) -> None:
 
 def _check_function(function: Callable[..., Any]) -> None:
     """Require one parameter for the datapoint, and allow `tracer`; any other needs a default."""
+    name = callable_name(function)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise SettingTypeError(f"evaluate: function {name} is a generator; it must return the whole output.")
     parameters = parameters_of(function)
     if parameters is None:
         return
@@ -106,7 +138,6 @@ def _check_function(function: Callable[..., Any]) -> None:
     if first is not None and not needed:
         return
     problem = f"requires {', '.join(needed)} as well" if first is not None else "takes no datapoint"
-    name = callable_name(function)
     raise SettingTypeError(
         f"evaluate: function {name} {problem}; it is called as {name}(datapoint), or {name}(datapoint, tracer=...)."
     )
@@ -114,6 +145,9 @@ def _check_function(function: Callable[..., Any]) -> None:
 
 def _check_evaluator(evaluator: Callable[..., Any]) -> None:
     """Require parameters for outputs, inputs or ground_truth: up to three by position, or by name; or for spans."""
+    if isinstance(evaluator, type) and any("__call__" in vars(base) for base in evaluator.__mro__):
+        made = f"{evaluator.__name__}()"
+        raise SettingTypeError(f"evaluate: evaluator {evaluator.__name__} is a class; pass an object of it, {made}.")
     parameters = parameters_of(evaluator)
     if parameters is None:
         return

@@ -199,9 +199,13 @@ def compare_results(
     new: ExperimentResultSummary, old: ExperimentResultSummary | str, lower_is_better: Sequence[str] = ()
 ) -> RunComparisonResult:
     """Compare two results locally, by data point."""
-    if isinstance(lower_is_better, str):
+    if isinstance(lower_is_better, str) or not isinstance(lower_is_better, Collection):
         raise SettingTypeError(f"compare: lower_is_better must be a list of metrics; got {lower_is_better!r:.60}.")
-    before = old if isinstance(old, ExperimentResultSummary) else get_run_result(old)
+    given: Any = old
+    if not isinstance(given, ExperimentResultSummary | str):
+        kinds = "a result, or the id or name of a run"
+        raise SettingTypeError(f"compare: the older run must be {kinds}; got {type(given).__name__}.")
+    before = given if isinstance(given, ExperimentResultSummary) else get_run_result(given)
     names = [dict.fromkeys(name for row in result.rows for name in row.metrics) for result in (new, before)]
     _check_names(lower_is_better, names[0] | names[1])
     by_evaluators = [name for result in (new, before) for name in result.lower_is_better if name in names[0] | names[1]]
@@ -401,7 +405,10 @@ def _metric_change(
         return change
     groups = None if clusters is None else list(itertools.compress(clusters, known))
     olds, news = ([one for one in itertools.compress(side, known) if one is not None] for side in (before, after))
-    found = paired_difference(olds, news, groups)
+    rounded = [
+        old if classify_change(new, old, lower=lower) == "same" else new for old, new in zip(olds, news, strict=True)
+    ]
+    found = paired_difference(olds, rounded, groups)
     same = not (change.better or change.worse)
     verdict = "same" if same else found.verdict(lower_is_better=lower)
     return dataclasses.replace(change, difference=found.value, low=found.low, high=found.high, verdict=verdict)

@@ -138,9 +138,14 @@ def _sentence(found: RunComparisonResult) -> Line:
         names = _listed([Piece(change.name, "strong") for change in changes])
         sentences.append([Piece("For "), *names, Piece(f" {verdict}")])
     failed = sum("failed" in (new.state, old.state) for new, old in found.pairs)
-    if failed:
-        rows = f"{failed:,} of {fmt.count(found.common_datapoints, 'row')}"
-        sentences.append([Piece(f"{rows} failed in a run and {'is' if failed == 1 else 'are'} not paired")])
+    without_scores = sum(bool(new.error or old.error) for new, old in found.pairs)
+    of_rows = f"of {fmt.count(found.common_datapoints, 'row')}"
+    if without_scores:
+        are = "is" if without_scores == 1 else "are"
+        sentences.append([Piece(f"{without_scores:,} {of_rows} failed in a run and {are} not paired")])
+    if some_scores := failed - without_scores:
+        text = f"An evaluator failed in {some_scores:,} {of_rows}, which count for the other metrics only"
+        sentences.append([Piece(text)])
     if not sentences:
         nothing = "The runs have no score in common" if found.common_datapoints else "No row is in both runs"
         sentences.append([Piece(nothing)])

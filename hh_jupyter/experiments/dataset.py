@@ -17,7 +17,7 @@ from hh_jupyter.errors import BackendError, SettingError, SettingTypeError
 from hh_jupyter.export.backend import BackendClient
 from hh_jupyter.records.dataset_rows import DatasetRows
 from hh_jupyter.redaction import shown
-from hh_jupyter.values import text_of
+from hh_jupyter.values import plain, text_of
 
 logger = logging.getLogger(__name__)
 
@@ -244,11 +244,11 @@ def _as_sequence(rows: Any) -> Sequence[Any] | None:
 def _from_file(path: str | os.PathLike[str]) -> Sequence[Any]:
     try:
         return DatasetRows.load(path)
-    except OSError as error:
-        file = shown("file", Path(path).name)
-        raise SettingError(f"evaluate: dataset: cannot read {file}: {error.strerror}.") from None
     except SettingError as error:
         raise SettingError(f"evaluate: dataset: {error}") from None
+    except (OSError, ValueError) as error:  # A ValueError if the path has a null character.
+        file, reason = shown("file", str(Path(path).absolute()), 200), getattr(error, "strerror", None) or error
+        raise SettingError(f"evaluate: dataset: cannot read {file}: {reason}.") from None
 
 
 def _iterate(rows: Iterator[Any]) -> Iterator[Datapoint]:
@@ -371,8 +371,8 @@ def _canonical(value: Any) -> str:
     """JSON with sorted keys, as the official client hashes it. Values that JSON cannot represent become text."""
     try:
         return json.dumps(value, sort_keys=True, default=text_of)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise SettingTypeError(f"evaluate: dataset must be JSON serializable; {error}.") from None
+    except (TypeError, ValueError, RecursionError):  # Keys of several types, or a value that contains itself.
+        return json.dumps(plain(value), sort_keys=True)
 
 
 def _digest(text: str) -> str:

@@ -234,6 +234,9 @@ def _evaluate(
         max_calls=max_calls,
         trials=trials,
         cluster=cluster,
+        instrumentors=instrumentors,
+        name=name,
+        run_id=run_id,
     )
     evaluators_by_name = by_unique_name(evaluators or ())
     with ExitStack() as stack:
@@ -294,9 +297,13 @@ def _configuration(
 
 
 def _warn_of_failures(result: ExperimentResultSummary) -> None:
-    if failed := len({error.datapoint_id for error in result.errors}):
+    failed = {row.index for row in result.rows if row.error or row.evaluator_errors}
+    if failed:
         total = len({row.index for row in result.rows})
-        logger.warning("evaluate: %d of %d data points failed; see result.errors", failed, total)
+        logger.warning("evaluate: %d of %d data points failed; see result.errors", len(failed), total)
+    for error in result.errors:
+        if not error.session_id and not error.datapoint_id:
+            logger.warning("evaluate: %s; the rows before it have run", error.error)
 
 
 # Tracer, backend and instrumentors of a run

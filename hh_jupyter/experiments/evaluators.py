@@ -6,7 +6,10 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from types import MappingProxyType, NoneType
 from typing import Any, Final, TypeVar, overload
 
 from hh_jupyter.conventions import evaluation_attributes
@@ -16,6 +19,8 @@ from hh_jupyter.values import python_number, text_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 Scalar = str | bool | int | float
+
+_BUILT_IN: Final = frozenset({str, bool, int, float, NoneType})
 
 SPAN_NAME: Final = "Evaluation"
 """Name of the spans of decorated evaluators, as in the official client. The metadata has the function's name."""
@@ -107,19 +112,21 @@ def score(name: str, returned: Any) -> Score:
     """
     if isinstance(returned, list | tuple) and len(returned) == 1:
         returned = returned[0]
-    returned = python_number(returned)
+    returned = _scalar(returned)
     if returned is None:
         return Score()
     if isinstance(returned, Scalar):
         return Score({name: returned})
     entries = dict(returned) if isinstance(returned, Mapping) else _entries_of(returned)
     if entries is None:
-        return Score(problem=f"returned a {type(returned).__name__}; expected a number, bool, text or dict")
+        return Score(
+            problem=f"returned a value of type {type(returned).__name__}; expected a number, bool, text or dict"
+        )
     values: dict[str, Any] = {}
     for key, value in entries.items():
-        parts = None if value is None or isinstance(value, Mapping | Scalar) else _entries_of(value)
+        parts = None if type(value) in _BUILT_IN or isinstance(value, Mapping) else _entries_of(value)
         inner = {key: value} if parts is None else {_joined(key, part): found for part, found in parts.items()}
-        values |= {str(each): python_number(found) for each, found in inner.items()}
+        values |= {str(each): _scalar(found) for each, found in inner.items()}
     metrics = {_joined(name, key): value for key, value in values.items() if isinstance(value, Scalar)}
     ignored = (key for key, value in values.items() if value is not None and not isinstance(value, Scalar))
     return Score(metrics, tuple(ignored), _text_or_none(getattr(returned, "error", None)))
@@ -128,13 +135,21 @@ def score(name: str, returned: Any) -> Score:
 def _entries_of(result: Any) -> dict[str, Any] | None:
     """The entries of another library's result: `score`, `reason` and those of its metadata; None for other objects."""
     value = getattr(result, "score", None)
-    value = python_number(getattr(result, "value", None) if value is None else value)
+    value = _scalar(getattr(result, "value", None) if value is None else value)
     metadata, reason = getattr(result, "metadata", None), _text_or_none(getattr(result, "reason", None))
     known = hasattr(result, "score") or hasattr(result, "value")
     if not known or not isinstance(value, Scalar | None):
         return None
     entries = {"score": value, **({"reason": reason} if reason else {})}
     return {**(dict(metadata) if isinstance(metadata, Mapping) else {}), **entries}
+
+
+def _scalar(value: Any) -> Any:
+    """A number of numpy, a Decimal or a Fraction as Python's number, a member of an enumeration as its value."""
+    if type(value) in _BUILT_IN:
+        return value
+    value = value.value if isinstance(value, Enum) else python_number(value)
+    return float(value) if isinstance(value, Decimal | Fraction) else value
 
 
 def _joined(name: str, key: str) -> str:
@@ -177,7 +192,7 @@ def _plan(
     extra = {SPANS: SPANS} if spans and wants_spans(evaluator) else {}
     kinds: dict[Any, set[str]] = {}
     for parameter in parameters:
-        if parameter.name != SPANS:
+        if parameter.name != SPANS or parameter.kind is parameter.POSITIONAL_ONLY:
             kinds.setdefault(parameter.kind, set()).add(parameter.name)
     positional_only, plain, var_positional, keyword_only, var_keyword = (kinds.get(kind, set()) for kind in _KINDS)
     if not positional_only and (plain | keyword_only) & set(OTHER_NAMES.values()):
@@ -248,7 +263,8 @@ def prefers_lower(evaluator: Any) -> bool:
 
 
 def callable_name(function: Any) -> str:
-    """The name of a callable; for a `functools.partial`, the name of its function."""
+    """The name of a callable, or of the function of a `functools.partial`; else its `name`, or that of its type."""
     while not hasattr(function, "__name__") and hasattr(function, "func"):
         function = function.func
-    return str(getattr(function, "__name__", type(function).__name__))
+    own = getattr(function, "name", None)
+    return str(getattr(function, "__name__", own if isinstance(own, str) and own else type(function).__name__))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Final
 
 from hh_jupyter.errors import SettingError, SettingTypeError
@@ -23,6 +25,8 @@ MAX_TOKENS: Final = 1024
 
 SHOWN_ANSWER: Final = 80
 """Characters of an unusable answer in the message about it."""
+
+_CLOSING_TAG: Final = re.compile(r"<\s*/\s*(input|expected|output)\s*>", re.IGNORECASE)
 
 Verdict = dict[str, Any]
 _Messages = list[dict[str, str]]
@@ -60,10 +64,16 @@ class _Form:
                 raise ValueError("it is not a JSON object") from None
         if not isinstance(answer, Mapping):
             answer = {}
-        label = next((one for one in self.scores if one.lower() == str(answer.get("label")).strip().lower()), None)
+        given = _folded(str(answer.get("label")))
+        label = next((one for one in self.scores if _folded(one) == given), None)
         if label is None:
             raise ValueError(f"label must be one of {', '.join(self.scores)}; got {answer.get('label')!r:.40}")
         return {"score": self.scores[label], "label": label, "explanation": str(answer.get("explanation") or "")}
+
+
+def _folded(label: str) -> str:
+    """What counts of a label: neither upper and lower case nor space around it."""
+    return label.strip().casefold()
 
 
 def judge(
@@ -99,7 +109,7 @@ def judge(
         SettingTypeError: an argument has the wrong type.
         SettingError: there are fewer than two choices, or the model is missing.
     """
-    _check(question, retries)
+    _check(question, model, name, retries)
     form = _Form(_scores(choices))
     ask, is_async = _ask_with(client, model, form)
     config = {"question": question, "choices": dict(form.scores), **({"model": model} if model else {})}
@@ -140,9 +150,10 @@ async def _aconverse(ask: _Ask, conversation: _Conversation) -> Verdict:
             return dict(stop.value)
 
 
-def _check(question: Any, retries: Any) -> None:
-    if not isinstance(question, str) or not question.strip():
-        raise SettingTypeError(f"judge: question must be a text; got {shown('question', question)}.")
+def _check(question: Any, model: Any, name: Any, retries: Any) -> None:
+    for title, text in (("question", question), ("model", model), ("name", name)):
+        if (text is not None or title != "model") and not (isinstance(text, str) and text.strip()):
+            raise SettingTypeError(f"judge: {title} must be a text; got {shown(title, text)}.")
     if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
         raise SettingTypeError(f"judge: retries must be a whole number, 0 or more; got {shown('retries', retries)}.")
 
@@ -150,7 +161,7 @@ def _check(question: Any, retries: Any) -> None:
 def _scores(choices: Any) -> dict[str, bool | float]:
     if isinstance(choices, Mapping):
         scores = dict(choices)
-        if any(isinstance(score, str) or not isinstance(score, int | float) for score in scores.values()):
+        if not all(isinstance(score, int | float) and isfinite(score) for score in scores.values()):
             raise SettingTypeError(f"judge: choices must map labels to numbers; got {shown('choices', choices)}.")
     elif isinstance(choices, Sequence) and not isinstance(choices, str):
         last = max(len(choices) - 1, 1)
@@ -159,9 +170,9 @@ def _scores(choices: Any) -> dict[str, bool | float]:
             scores = {label: score == 1 for label, score in scores.items()}
     else:
         raise SettingTypeError(f"judge: choices must be labels, the best first; got {shown('choices', choices)}.")
-    if not all(isinstance(label, str) and label for label in scores):
+    if not all(isinstance(label, str) and label.strip() for label in scores):
         raise SettingTypeError(f"judge: choices must be texts; got {shown('choices', choices)}.")
-    if len({label.lower() for label in scores}) < max(2, len(choices)):
+    if len({_folded(label) for label in scores}) < max(2, len(choices)):
         raise SettingError(f"judge: choices must be two or more different labels; got {shown('choices', choices)}.")
     return scores
 
@@ -174,10 +185,7 @@ def _prompt(question: str, inputs: Any, ground_truth: Any, outputs: Any) -> str:
 
 def _text(value: Any) -> str:
     """A value as the model reads it. A tag of ours inside data cannot end the data."""
-    text = json_text(value)
-    for tag in ("input", "expected", "output"):
-        text = text.replace(f"</{tag}>", f"<\\/{tag}>")
-    return text
+    return _CLOSING_TAG.sub(r"<\\/\1>", json_text(value))
 
 
 def _conversation(prompt: str, form: _Form, retries: int) -> _Conversation:
@@ -230,11 +238,13 @@ def _ask_with(client: Any, model: str | None, form: _Form) -> tuple[_Ask, bool]:
             )
 
         read = _read_message
-    elif callable(client):
+    elif callable(client) and not isinstance(client, type):
+        _check_function(client)
         return _ask_function(client, form), inspect.iscoroutinefunction(client)
     else:
         kinds = "an OpenAI or Anthropic client, or a function from a prompt to a text"
-        raise SettingTypeError(f"judge: client must be {kinds}; got {type(client).__name__}.")
+        got = f"the class {client.__name__}" if isinstance(client, type) else type(client).__name__
+        raise SettingTypeError(f"judge: client must be {kinds}; got {got}.")
     if not model:
         raise SettingError('judge: the model is missing; pass model="...".')
     if not inspect.iscoroutinefunction(inspect.unwrap(create)):
@@ -254,15 +264,39 @@ def _find(client: Any, *names: str) -> Any:
 
 
 def _read_chat(response: Any) -> Any:
+    """The text of a chat completion.
+
+    Raises:
+        ValueError: the model refused, or the response has no answer. Asking again would give the same.
+    """
+    if not response.choices:  # As some servers respond to a prompt that they block.
+        raise ValueError(f"the response has no choices: {getattr(response, 'error', None)!r:.{SHOWN_ANSWER}}")
     message = response.choices[0].message
-    return message.content or getattr(message, "refusal", None) or ""
+    if refusal := getattr(message, "refusal", None):
+        raise ValueError(f"the model refused to judge: {refusal!r:.{SHOWN_ANSWER}}")
+    return message.content or ""
 
 
 def _read_message(response: Any) -> Any:
+    """The verdict, or the text, of an Anthropic message.
+
+    Raises:
+        ValueError: the model refused.
+    """
     blocks = {block.type: block for block in response.content}
-    if "tool_use" in blocks:
-        return blocks["tool_use"].input
-    return blocks["text"].text if "text" in blocks else ""
+    text = blocks["text"].text if "text" in blocks else ""
+    if getattr(response, "stop_reason", None) == "refusal":
+        raise ValueError(f"the model refused to judge: {text!r:.{SHOWN_ANSWER}}")
+    return blocks["tool_use"].input if "tool_use" in blocks else text
+
+
+def _check_function(function: Callable[..., Any]) -> None:
+    try:
+        inspect.signature(function).bind("prompt")
+    except TypeError as error:
+        raise SettingTypeError(f"judge: client is called with the prompt only: {error}.") from None
+    except ValueError:  # It has no signature, as some builtins.
+        return
 
 
 def _ask_function(function: Callable[[str], Any], form: _Form) -> _Ask:

@@ -27,6 +27,9 @@ EXPLANATIONS: Final = ("_explanation", "_reason", "_rationale")
 LARGEST: Final = 1e150
 """Larger numbers count as infinite: their squares have no float."""
 
+ROUNDING: Final = 1e-12
+"""Part of a value from which on its standard error is no rounding of floats."""
+
 MINUS: Final = "\N{MINUS SIGN}"
 SPACE: Final = "\N{NO-BREAK SPACE}"
 
@@ -267,6 +270,7 @@ def value_text(value: float, kind: Kind, error: float | None = None, *, signed: 
     """
     sign = "" if not signed or not value else "+" if value > 0 else MINUS
     size = abs(value) if signed else value
+    error = 0.0 if error is None or _is_rounding(error, value) else error
     match kind:
         case "seconds":
             return _signed(sign, fmt.duration(round(size * 1e9)), "0 ms")
@@ -283,11 +287,18 @@ def error_text(mean: Mean | None, kind: Kind) -> str:
     """Format a standard error: `± 6.5`; empty if there is none."""
     if mean is None or mean.error is None:
         return ""
+    if _is_rounding(mean.error, mean.value):
+        return "± 0"
     if kind == "yes or no":
-        return f"± {mean.error * 100:.1f}" if mean.error else "± 0"
+        return f"± {mean.error * 100:.1f}"
     if kind in ("seconds", "dollars", "estimated dollars"):
         return f"± {value_text(mean.error, 'seconds' if kind == 'seconds' else 'dollars')}"
-    return f"± {number(0) if not mean.error else value_text(mean.error, kind, mean.error)}"
+    return f"± {value_text(mean.error, kind, mean.error)}"
+
+
+def _is_rounding(error: float, value: float) -> bool:
+    """Whether the standard error of a value is zero, but for the rounding of floats."""
+    return error <= abs(value) * ROUNDING
 
 
 def within_text(mean: Mean | None, kind: Kind) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from hh_jupyter import settings as settings_table
 from hh_jupyter.errors import BackendError, SettingError, SettingTypeError
 from hh_jupyter.experiments.dataset import Dataset, own_id, wire_id
-from hh_jupyter.experiments.local_runs import LocalRun, find_run, keep
+from hh_jupyter.experiments.local_runs import LocalRun, choose_run, find_run, keep, local_runs
 from hh_jupyter.experiments.results import (
     COMPLETED,
     AggregatedMetrics,
@@ -71,6 +71,10 @@ class HoneyHive:
         )
 
 
+MAX_NAMES: Final = 5
+"""Runs that a message lists."""
+
+
 def resolve_query(
     called: str,
     client: HoneyHive | str | None,
@@ -104,7 +108,12 @@ def resolve_query(
                 f"{called}: {switch} is on ({origin}), so no request is sent. Turn it off to read a run."
             )
     if settings.api_key is None:
-        raise SettingError(f"{called}: api_key is needed to read a run; pass it or set HH_API_KEY.")
+        runs = local_runs(local_spool())
+        here = list(dict.fromkeys(run.name for run in reversed(runs)))[:MAX_NAMES]
+        unknown = next((item for item in ids if choose_run(item, runs) is None), ids[0])
+        some = f"the latest are {', '.join(shown('run', name, 40) for name in here)}" if here else "there is none"
+        text = f"no run {shown('run_id', unknown, 60)} was made on this machine ({some})"
+        raise SettingError(f"{called}: {text}; to read one of HoneyHive, pass api_key or set HH_API_KEY.")
     return settings, tuple(ids)
 
 

@@ -42,7 +42,7 @@ from hh_jupyter.tracing.registry import wait_all_processed
 from hh_jupyter.tracing.span_store import span_log
 from hh_jupyter.tracing.spans import enrich_current_span, span_attributes
 from hh_jupyter.tracing.tracer import HoneyHiveTracer
-from hh_jupyter.values import plain
+from hh_jupyter.values import plain, text_of
 
 logger = logging.getLogger(__name__)
 
@@ -232,17 +232,12 @@ def takes_tracer(function: Callable[..., Any]) -> bool:
 
 def json_object(value: Any, key: str) -> dict[str, Any]:
     """The value as a JSON object, which the backend requires. Other values are wrapped as `{key: value}`."""
-    found = json_value(value)
-    return found if isinstance(found, dict) else {key: found}
-
-
-def json_value(value: Any) -> Any:
-    """The value if it is JSON serializable, else its nearest JSON representation."""
     try:
         json.dumps(value)
+        found = value
     except (TypeError, ValueError, RecursionError):
-        return plain(value)
-    return value
+        found = plain(value)
+    return found if isinstance(found, dict) else {key: found}
 
 
 # The session of each data point. Sessions are created and updated in the process that has the tracer.
@@ -278,7 +273,7 @@ class DatapointSessions:
         keep = self.tracer.settings.capture_inputs
         session = self.tracer.new_session(
             self.run_name,
-            inputs=json_object(point.inputs, "value") if keep else None,
+            inputs=point.inputs if keep else None,
             metadata={**ids, **point.metadata},
             source=SOURCE,
         )
@@ -293,7 +288,7 @@ class DatapointSessions:
         settings = self.tracer.settings
         fields: dict[str, Any] = {} if result.outputs is None else {"outputs": result.outputs}
         if point.ground_truth is not None and settings.capture_inputs:
-            fields["feedback"] = {"ground_truth": json_value(point.ground_truth)}
+            fields["feedback"] = {"ground_truth": point.ground_truth}
         if metadata := _session_metadata(result):
             fields["metadata"] = metadata
         if fields:
@@ -351,8 +346,15 @@ def _preview(value: Any) -> tuple[str, str]:
     """
     if isinstance(value, Mapping) and len(value) == 1:
         (value,) = value.values()
-    text = "" if value is None else value if isinstance(value, str) else str(value)
+    text = "" if value is None else value if isinstance(value, str) else _whole_text(value)
     if len(text) <= PREVIEW_LENGTH:
         return text, ""
     digest = hashlib.blake2b(text.encode(errors="replace"), digest_size=8).hexdigest()
     return shorten(text[: PREVIEW_LENGTH + 1], PREVIEW_LENGTH), digest
+
+
+def _whole_text(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception:  # boundary: the text of a user's object must not fail the row.
+        return text_of(value)

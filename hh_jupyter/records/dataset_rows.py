@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final
 
 from hh_jupyter.errors import SettingError
@@ -13,6 +15,10 @@ from hh_jupyter.values import json_text
 
 FILE_MODE: Final = 0o600
 """Rows hold prompts and answers of people: only the user may read a new file."""
+
+
+JSON_TYPES: Final = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", NoneType: "null"}
+"""What a line may hold in place of an object."""
 
 
 class DatasetRows(list[dict[str, Any]]):
@@ -31,10 +37,12 @@ class DatasetRows(list[dict[str, Any]]):
         """
         rows = cls()
         for number, row in _lines(path):
-            if not isinstance(row, dict):
-                example = '{"inputs": {...}, "ground_truth": ...}'
-                raise SettingError(f"{os.fspath(path)}, line {number}: expected a JSON object such as {example}.")
-            rows.append(row)
+            if isinstance(row, dict):
+                rows.append(row)
+                continue
+            problem = str(row) if isinstance(row, ValueError) else f"it is a JSON {JSON_TYPES[type(row)]}"
+            example = 'expected a JSON object such as {"inputs": {...}, "ground_truth": ...}'
+            raise SettingError(f"{os.fspath(path)}, line {number}: {example}; {problem}.")
         return rows
 
     def save(self, path: str | os.PathLike[str]) -> int:
@@ -74,14 +82,23 @@ def datapoint_of(inputs: Any) -> Mapping[str, Any] | None:
 
 
 def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, Any]]:
-    """Number and value of each line that is not empty; the value of a line that is not JSON is its text."""
-    with Path(path).open(encoding="utf-8-sig", errors="replace") as file:
+    """Number and value of each line that is not empty; of a line that is not JSON, the error."""
+    with Path(path).open("rb") as file:
         for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    yield number, json.loads(line)
-                except (ValueError, RecursionError):
-                    yield number, line
+            if text := line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").strip():
+                yield number, _value(text)
+
+
+def _value(line: bytes) -> Any:
+    """The value of a line of JSON, or an error that says what is wrong without quoting the line."""
+    try:
+        return json.loads(line.decode("utf-8", "surrogatepass"))
+    except UnicodeDecodeError as error:
+        return ValueError(f"byte {error.start + 1} is not UTF-8; save the file as UTF-8")
+    except json.JSONDecodeError as error:
+        return ValueError(f"it is not JSON: {error.msg} at character {error.pos + 1}")
+    except (ValueError, RecursionError) as error:  # A number of thousands of digits, or very deep lists.
+        return ValueError(f"it cannot be read: {error}")
 
 
 def _has_id(row: Any) -> bool:

@@ -41,6 +41,7 @@ class SpanLog:
         self._max_rows = max_rows
         self._rows: deque[SpanRecord] = deque()
         self._by_cell: dict[str, deque[SpanRecord]] = {}
+        self._with_event_id: deque[SpanRecord] = deque()
         self._incomplete: dict[str, None] = {}
         self._listeners: tuple[Listener, ...] = ()
         self._change_listeners: tuple[Listener, ...] = ()
@@ -51,6 +52,7 @@ class SpanLog:
         """Append records in the order in which their spans ended, then notify the listeners."""
         added = tuple(rows)
         self._rows.extend(added)
+        self._with_event_id.extend(row for row in added if row.event_id is not None)
         for row in added:
             if row.cell is not None:
                 self._by_cell.setdefault(row.cell, deque()).append(row)
@@ -61,7 +63,7 @@ class SpanLog:
     def replace(self, row: SpanRecord, **changes: Any) -> None:
         """Replace a record by a changed copy if it is still in the log, then notify the change listeners."""
         changed = dataclasses.replace(row, **changes)
-        for rows in (self._rows, self._by_cell.get(row.cell or "", deque())):
+        for rows in (self._rows, self._with_event_id, self._by_cell.get(row.cell or "", deque())):
             index = next((index for index, kept in enumerate(rows) if kept is row), None)
             if index is not None:
                 rows[index] = changed
@@ -71,6 +73,8 @@ class SpanLog:
     def _evict_oldest(self) -> None:
         row = self._rows.popleft()
         self.evicted += 1
+        if self._with_event_id and self._with_event_id[0] is row:
+            self._with_event_id.popleft()
         of_cell = self._by_cell.get(row.cell or "")
         if of_cell:
             of_cell.popleft()  # The oldest record is also the oldest of its cell.
@@ -89,7 +93,7 @@ class SpanLog:
     def find_event(self, event_id: str) -> SpanRecord | None:
         """The latest record of a span whose code chose this id for its event; None if it is not in the log."""
         wanted = bare_event_id(event_id)
-        found = (row for row in reversed(copied(self._rows)) if row.event_id is not None)
+        found = reversed(copied(self._with_event_id))
         return next((row for row in found if bare_event_id(row.event_id or "") == wanted), None)
 
     def records(self, *, cell: str | None = None, session_id: str | None = None) -> tuple[SpanRecord, ...]:
@@ -129,6 +133,7 @@ class SpanLog:
     def clear(self) -> None:
         """Remove all records."""
         self._rows, self._by_cell, self._incomplete, self.evicted = deque(), {}, {}, 0
+        self._with_event_id = deque()
 
 
 def bare_event_id(event_id: str) -> str:

@@ -108,3 +108,12 @@ def test_a_written_condition_is_read_again(name: str) -> None:
 def test_any_query_is_answered(query: str) -> None:
     for row in ROWS:
         row_query(TABLE, query).matches(row)
+
+
+def test_the_condition_of_a_click_finds_names_and_labels_with_quotes() -> None:
+    """A query has no quotes inside quotes, so they do not count."""
+    rows = [{'is "kind"': 'a "nice" one'}, {'is "kind"': "other"}]
+    kind = Column(key='is "kind"', title='is "kind"', value=lambda row: row['is "kind"'])
+    table = Table(columns=[kind], rows=rows, text=lambda row: "")
+    query = row_query(table, condition('is "kind"', "=", 'a "nice" one'))
+    assert ([query.matches(row) for row in rows], query.notes) == ([True, False], [])

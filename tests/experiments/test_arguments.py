@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -169,3 +169,70 @@ def test_a_result_is_computed_locally_if_the_backend_has_not_scored_the_run(capl
     with Backend(passed=("a",), failed=("b", "c")) as backend:
         scored = run(backend, double)
     assert "2 failed" in repr(scored).splitlines()[0]
+
+
+class Named:
+    """An object in place of a function, as other libraries have them."""
+
+    def __call__(self, outputs: Any) -> float:
+        return 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"evaluators": [double, Exception("x")]},
+            "evaluators must be a list of functions; evaluators[1] is Exception('x'). Wrap it in a function ",
+        ),
+        ({"evaluators": [Named]}, "evaluator Named is a class; pass an object of it, Named()."),
+        ({"instrumentors": 5}, "instrumentors must be a list of classes of instrumentors; got 5."),
+        (
+            {"instrumentors": [Exception("x")]},
+            "instrumentors must be a list of classes of instrumentors; instrumentors[0] is Exception('x'). Pass",
+        ),
+        ({"name": 5}, "name must be a text; got int."),
+        ({"run_id": 5}, "run_id must be a text; got int."),
+    ],
+)
+def test_an_argument_that_cannot_be_used_is_named_with_what_to_pass(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(hh.SettingTypeError) as caught:
+        run(None, double, **arguments)
+    assert str(caught.value).startswith(f"evaluate: {message}")
+
+
+def test_a_parameter_spans_that_has_no_name_for_callers_gets_the_value_at_its_place() -> None:
+    result = run(None, lambda datapoint: "O", [ROW], evaluators=[lambda spans, /: spans])
+    assert result.rows[0].metrics == {"<lambda>": "O"}
+
+
+def test_the_warning_counts_rows_of_one_id_each_and_no_row_for_a_dataset_that_ends_early(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails(datapoint: dict[str, Any]) -> None:
+        raise ValueError
+
+    def two_rows() -> Iterator[dict[str, Any]]:
+        yield from ROWS[:2]
+        raise ValueError("no more")
+
+    run(None, fails, [{"id": "same", "inputs": {}}] * 4)
+    run(None, double, two_rows())
+    assert caplog.messages == [
+        "evaluate: 4 of 4 data points failed; see result.errors",
+        "evaluate: the dataset ended with ValueError: no more; the rows before it have run",
+    ]
+
+
+def test_a_generator_is_no_function_to_evaluate() -> None:
+    """Its output would be the generator itself, before anything of it has run."""
+
+    def stream(datapoint: dict[str, Any]) -> Iterator[str]:
+        yield "a"
+
+    async def streams(datapoint: dict[str, Any]) -> Any:
+        yield "a"
+
+    for function in (stream, streams, hh.trace(stream)):
+        with pytest.raises(hh.SettingTypeError, match=r"evaluate: function streams? is a generator; it must return"):
+            run(None, function)

@@ -82,7 +82,7 @@ def test_missing_run_ids_are_named(backend: Backend) -> None:
         hh.get_run_result(client)
     with pytest.raises(hh.SettingTypeError, match="get_run_result: expected one run id"):
         hh.get_run_result("run", "max")
-    with pytest.raises(hh.SettingError, match="api_key is needed"):
+    with pytest.raises(hh.SettingError, match="get_run_result: no run 'run' was made on this machine "):
         hh.get_run_result("run")
     assert backend.requests == []
 

@@ -226,3 +226,22 @@ def test_a_terminal_shows_texts_within_its_width(tmp_path: Path) -> None:
     assert "    input What is asked here?   expected what is expected" in lines
     assert "    output the answer" in lines
     assert "    right because it is shorter than what was expected" in lines
+
+
+def test_differences_that_only_rounding_makes_are_none() -> None:
+    old = scored(lambda n: "a", shifted=lambda n: n / 10, equal=lambda n: 0.3)
+    new = scored(lambda n: "a", shifted=lambda n: n / 10 - 0.5, equal=lambda n: 0.1 + 0.2)
+    lines = {line.split()[0]: line for line in repr(new.compare(old)).splitlines() if line}
+    assert re.search(r" -0\.5 -0\.5 to -0\.5 +0 better, 30 worse +worse$", lines["shifted"])
+    assert re.match(r"equal +0\.3 ± 0 +0\.3 ± 0 +0 0 to 0 +same$", lines["equal"])
+
+
+def test_a_row_whose_evaluator_failed_counts_for_its_other_metrics_and_the_sentence_says_so() -> None:
+    old = scored(lambda n: "a", near=lambda n: n, right=lambda n: True)
+    new = scored(lambda n: "a", near=lambda n: [] if n == 3 else n, right=lambda n: True)
+    assert sentence(new, old).endswith(". An evaluator failed in 1 of 30 rows, which count for the other metrics only.")
+    assert {change.name: change.n for change in new.compare(old).changes} == {
+        "near": 29,
+        "right": 30,
+        "time a row": 30,
+    }

@@ -129,3 +129,36 @@ def test_ids_of_any_type_are_told_apart_and_missing_ones_are_none() -> None:
     missing = [None, "", float("nan"), np.float64("nan"), pd.NA, pd.NaT]
     result = run(None, lambda datapoint: 1, [{"id": one, "datapoint_id": "second", "inputs": {}} for one in missing])
     assert {row.datapoint_id for row in result.rows} == {"second"}
+
+
+def odd_rows() -> list[dict[str, Any]]:
+    """Rows that JSON cannot represent as they are."""
+    cyclic: dict[str, Any] = {"n": 2}
+    cyclic["itself"] = cyclic
+    return [{"inputs": {"n": 1, 2: "a key of another type"}}, {"inputs": cyclic}, {"inputs": {"n": 3}}]
+
+
+def test_rows_that_json_cannot_represent_run_like_others() -> None:
+    listed, read = run(None, double, odd_rows()), run(None, double, iter(odd_rows()))
+    for result in (listed, read):
+        assert (result.errors, [row.outputs for row in result.rows]) == ((), ["2", "4", "6"])
+    ids = [row.datapoint_id for row in listed.rows]
+    assert len(set(ids)) == 3
+    assert [row.datapoint_id for row in read.rows] == ids
+    clustered = run(None, double, [{"inputs": {"n": 1}}] * 2, cluster=lambda row: {1: "x", "y": 2})
+    assert len({row.cluster for row in clustered.rows}) == 1
+
+
+def test_inputs_without_a_text_of_their_own_do_not_fail_the_row() -> None:
+    class Silent:
+        def __repr__(self) -> str:
+            raise RuntimeError("no text")
+
+    (row,) = run(None, lambda datapoint: "fine", [{"inputs": {"q": Silent(), "n": 1}}]).rows
+    assert (row.error, row.outputs, row.inputs) == (None, "fine", "<dict without text>")
+
+
+@pytest.mark.parametrize(("path", "reason"), [("gone.jsonl", "No such file or directory"), ("a\0b", "embedded null")])
+def test_a_file_that_cannot_be_read_is_named_with_its_folder(path: str, reason: str) -> None:
+    with pytest.raises(hh.SettingError, match=rf"evaluate: dataset: cannot read '/.*: {reason}"):
+        run(None, double, path)

@@ -47,7 +47,7 @@ def test_other_return_values_are_a_problem(returned: Any) -> None:
     found = score("e", returned)
     assert not found.metrics
     assert found.problem is not None
-    assert f"returned a {type(returned).__name__}" in found.problem
+    assert f"returned a value of type {type(returned).__name__};" in found.problem
 
 
 def test_an_entry_that_is_not_a_scalar_is_ignored_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:

@@ -99,6 +99,25 @@ def test_compare_runs_takes_ids_names_and_results_of_local_runs() -> None:
     assert hh.get_run_result(new.run_id) == hh.get_run_result("new one") == new
 
 
+def test_a_run_that_is_unknown_here_is_named_with_those_that_are_known() -> None:
+    old, new = scored({"exact": [1] * 4}, name="known-old"), scored({"exact": [1] * 4}, name="known-new")
+    for called, read in [
+        ("get_run_result", lambda: new.compare("gone")),
+        ("compare_runs", lambda: hh.compare_runs("gone", "old")),
+    ]:
+        with pytest.raises(hh.SettingError) as caught:
+            read()
+        text = f"{called}: no run 'gone' was made on this machine (the latest are 'known-new', 'known-old'"
+        assert str(caught.value).startswith(text)
+    for wrong in (5, None, [old]):
+        with pytest.raises(
+            hh.SettingTypeError, match="compare: the older run must be a result, or the id or name of a run"
+        ):
+            new.compare(wrong)  # type: ignore[arg-type]
+    with pytest.raises(hh.SettingTypeError, match="lower_is_better must be a list of metrics; got None"):
+        new.compare(old, lower_is_better=None)  # type: ignore[arg-type]
+
+
 def test_a_local_run_is_compared_with_a_run_of_the_backend() -> None:
     datapoints = [
         {"datapoint_id": "EXT-p0", "session_id": "s", "passed": True, "metrics": [{"name": "exact", "value": 0.25}]}
@@ -122,7 +141,7 @@ def test_without_a_spool_the_latest_runs_are_kept_in_memory(monkeypatch: pytest.
     monkeypatch.setattr(local_runs, "REMEMBERED", 2)
     first, *others = [scored({}) for _ in range(3)]
     assert [hh.get_run_result(one.run_id).run_id for one in others] == [one.run_id for one in others]
-    with pytest.raises(hh.SettingError, match="api_key is needed to read a run"):
+    with pytest.raises(hh.SettingError, match="; to read one of HoneyHive, pass api_key or set HH_API_KEY"):
         hh.get_run_result(first.run_id)
 
 

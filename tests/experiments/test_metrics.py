@@ -37,6 +37,8 @@ def test_an_integer_that_python_does_not_print_is_infinite() -> None:
         (38.24, "number", 12.0, "38"),
         (38.25, "number", 0.0, "38.25"),
         (38.25, "number", None, "38.25"),
+        (38.25, "number", 1e-15, "38.25"),
+        (2 / 3, "yes or no", 1e-17, "67\N{NO-BREAK SPACE}%"),
         (1.239, "seconds", 0.1, "1.24 s"),
         (0.0123, "estimated dollars", 0.0001, "~$0.012"),
         (0.0006, "estimated dollars", 0.0001, "~$0.00060"),

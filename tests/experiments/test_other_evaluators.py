@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
 from multiprocessing import get_context
 from typing import Any
 
@@ -12,7 +15,7 @@ import autoevals
 import pytest
 
 import hh_jupyter as hh
-from hh_jupyter.experiments.evaluators import score
+from hh_jupyter.experiments.evaluators import by_unique_name, score
 from tests.experiments.runs import run
 
 ROWS = [{"inputs": {"q": "one"}, "ground_truth": "one"}, {"inputs": {"q": "two"}, "ground_truth": "too"}]
@@ -28,6 +31,31 @@ def test_autoevals_work_as_they_are() -> None:
     assert [row.evaluator_errors for row in result.rows] == [{}, {}]
     assert [row.metrics["Levenshtein"] for row in result.rows] == [1.0, pytest.approx(2 / 3)]
     assert [row.metrics["ExactMatch"] for row in result.rows] == [1, 0]
+
+
+def test_an_object_that_has_a_name_gives_it_to_its_metric() -> None:
+    """As classifiers of autoevals: all are of one type."""
+    made = [autoevals.LLMClassifier(name, "{{output}}", {"A": 1}, model="m") for name in ("Kind", "Polite")]
+    assert list(by_unique_name([*made, autoevals.ExactMatch(), echo])) == ["Kind", "Polite", "ExactMatch", "echo"]
+
+
+class Grade(Enum):
+    GOOD = "good"
+
+
+@pytest.mark.parametrize(
+    ("returned", "metrics"),
+    [
+        (Decimal("0.25"), {"e": 0.25}),
+        (Fraction(1, 4), {"e": 0.25}),
+        (Grade.GOOD, {"e": "good"}),
+        ({"score": Decimal("0.25"), "grade": Grade.GOOD}, {"e": 0.25, "e_grade": "good"}),
+    ],
+)
+def test_numbers_of_other_types_and_members_of_enumerations_are_scores(returned: Any, metrics: dict[str, Any]) -> None:
+    found = score("e", returned)
+    assert (dict(found.metrics), found.problem) == (metrics, None)
+    assert {type(value) for value in found.metrics.values()} <= {float, str}
 
 
 def by_name(expected: Any, output: Any, input: Any) -> str:  # noqa: A002 - the name is what is tested
@@ -114,7 +142,7 @@ def test_an_object_whose_score_is_a_method_is_no_result() -> None:
         def score(self) -> float:
             return 1.0
 
-    assert score("e", Model()).problem == "returned a Model; expected a number, bool, text or dict"
+    assert score("e", Model()).problem == "returned a value of type Model; expected a number, bool, text or dict"
 
 
 @hh.trace(event_type="tool", event_name="search")

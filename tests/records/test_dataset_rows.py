@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from pathlib import Path
 
@@ -36,12 +37,27 @@ def test_a_last_line_without_an_end_is_not_joined_with_the_next_row(tmp_path: Pa
     assert [row["inputs"]["n"] for row in DatasetRows.load(path)] == [1, 2, "drei ü \u2028"]
 
 
-@pytest.mark.parametrize("line", ["not JSON", "[1]", "3", '{"inputs": '])
-def test_a_line_that_is_no_object_is_named(tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"not JSON", "it is not JSON: Expecting value at character 1."),
+        (b"[1]", "it is a JSON array."),
+        (b"3", "it is a JSON number."),
+        (b"null", "it is a JSON null."),
+        (b'{"inputs": ', "it is not JSON: Expecting value at character 11."),
+        ('{"inputs": "é"}'.encode("latin-1"), "byte 13 is not UTF-8; save the file as UTF-8."),
+        (b"\xff\xfe{\0", "byte 1 is not UTF-8; save the file as UTF-8."),
+        (b"[" * 100_000, "it cannot be read: maximum recursion depth exceeded"),
+    ],
+)
+def test_a_line_that_is_no_object_is_named_and_not_quoted(tmp_path: Path, line: bytes, problem: str) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text(f'{{"inputs": {{}}}}\n{line}\n')
-    with pytest.raises(SettingError, match=r"rows\.jsonl, line 2: expected a JSON object such as"):
+    path.write_bytes(b'{"inputs": {}}\n' + line + b"\n")
+    with pytest.raises(SettingError) as caught:
         DatasetRows.load(path)
+    assert re.search(
+        r"rows\.jsonl, line 2: expected a JSON object such as .*; " + re.escape(problem), str(caught.value)
+    )
 
 
 def test_values_without_a_form_in_json_become_text(tmp_path: Path) -> None:

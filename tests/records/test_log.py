@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hh_jupyter.conventions.facts import SpanFacts
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.records.record import SpanRecord
@@ -33,6 +35,19 @@ def test_rows_are_found_by_cell_and_by_session() -> None:
     assert ids(log.records(session_id="s")) == [1, 3]
     log.clear()
     assert log.records() == log.records(cell="a") == ()
+
+
+def test_a_span_is_found_by_the_id_that_code_chose_for_its_event() -> None:
+    log = SpanLog(max_rows=4)
+    chosen = [replace(row(number, "a"), event_id=f"AB-{number % 2}") for number in (1, 2, 3)]
+    log.extend([*chosen, row(4, "a")])
+    assert log.find_event("ab1") is chosen[2]
+    log.replace(chosen[2], name="changed")
+    assert [one and one.name for one in map(log.find_event, ("ab-1", "AB0", "ab2"))] == ["changed", "span 2", None]
+    log.extend([row(5, "a"), row(6, None)])
+    assert [one and one.name for one in map(log.find_event, ("ab1", "ab0"))] == ["changed", None]
+    log.clear()
+    assert log.find_event("ab1") is None
 
 
 def test_listeners_receive_added_records_until_they_are_removed() -> None:
