@@ -262,7 +262,6 @@ class OutputAreas:
         self._widgets: dict[str, str] = {}
         self._following = session is not None
         if session is not None:
-            self._send: Callable[..., Any] = session.send
             self._wrapper = self._following_send(session.send)
             session.send = self._wrapper
 
@@ -287,23 +286,25 @@ class OutputAreas:
 
     def _following_send(self, send: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(send)
-        def send_and_follow(*args: Any, **kwargs: Any) -> Any:
-            message = send(*args, **kwargs)
+        def follow_and_send(
+            stream: Any, msg_or_type: Any, content: Any = None, parent: Any = None, *args: Any, **kwargs: Any
+        ) -> Any:
+            # Before it is sent: as soon as a client has it, another thread may ask.
             if self._following:
                 try:
-                    self._follow(message)
-                except Exception as error:  # boundary: the message has been sent
+                    self._follow(msg_or_type, content, parent)
+                except Exception as error:  # boundary: the message is sent in any case
                     note_failure("OutputAreas", error)
-            return message
+            return send(stream, msg_or_type, content, parent, *args, **kwargs)
 
-        return send_and_follow
+        return follow_and_send
 
-    def _follow(self, message: Any) -> None:
-        if message is None:
-            return  # A forked child sends nothing.
-        kind, content = message["header"]["msg_type"], message["content"]
+    def _follow(self, kind: Any, content: Any, parent: Any) -> None:
+        """Note what a message means for the area of its request. Arguments are those of `Session.send`."""
+        if isinstance(kind, Mapping):
+            kind, content, parent = kind["header"]["msg_type"], kind["content"], kind["parent_header"]
         if kind in OUTPUT_MESSAGES or kind == "clear_output":
-            request = message["parent_header"].get("msg_id")
+            request = (parent or {}).get("header", parent or {}).get("msg_id")
             if request is None or self.in_widget(request):
                 return
             self._clears.pop(request, None)

@@ -59,7 +59,7 @@ window.model = {{
     window.asked.push(message);
     if (!window.kernel.alive || message.type === "visibility") return;
     const answer = await (await fetch("/message", {{ method: "POST", body: JSON.stringify(message) }})).json();
-    this.tell(answer.content, answer.buffers.map((text) => new DataView(bytes(text).buffer)));
+    if (answer.content) this.tell(answer.content, answer.buffers.map((text) => new DataView(bytes(text).buffer)));
   }},
 }};
 if (!location.search.includes("static")) {{

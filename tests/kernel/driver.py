@@ -60,6 +60,10 @@ class Output:
         return self.versions[-1]["text/html"]
 
 
+class MissingOutputError(AssertionError):
+    """A cell displays nothing, or nothing yet."""
+
+
 @dataclass(slots=True)
 class Cell:
     """One executed cell.
@@ -97,7 +101,13 @@ class Cell:
 
     @property
     def output(self) -> Output:
-        """Its one display."""
+        """Its one display.
+
+        Raises:
+            MissingOutputError: there is none yet, or not any more.
+        """
+        if not self.outputs:
+            raise MissingOutputError(self)
         assert len(self.outputs) == 1, self
         return self.outputs[0]
 
@@ -248,9 +258,16 @@ class Kernel:
         return cell
 
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
-        """Take in messages until the condition holds."""
+        """Take in messages until the condition holds. It may ask for outputs that are still to come."""
+
+        def holds() -> bool:
+            try:
+                return condition()
+            except MissingOutputError:
+                return False
+
         deadline = time.monotonic() + TIMEOUT
-        while not condition():
+        while not holds():
             if time.monotonic() > deadline:
                 raise AssertionError(f"{what}\n{self._state()}")
             self._receive(deadline)

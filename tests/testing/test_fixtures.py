@@ -67,6 +67,7 @@ def run(folder: Path, fake: FakeLLM, tests: str = TESTS, **env: str) -> str:
     return ran.stdout
 
 
+@pytest.mark.timeout(300)  # Three runs of pytest, each of which imports a client.
 def test_the_first_run_records_beside_the_tests_and_the_second_sends_nothing(tmp_path: Path, fake: FakeLLM) -> None:
     assert "2 passed" in run(tmp_path, fake)
     names = sorted(path.name for path in (tmp_path / "recordings").iterdir())
