@@ -218,7 +218,7 @@ def test_a_long_chat_opens_at_its_newest_messages(chat: Page) -> None:
     chat.wait_for_function("window.copied")
     assert chat.evaluate("window.copied").startswith("Sorry about the cracked lid.")
     assert not chat.evaluate("window.copied").startswith("assistant")
-    expect(message.locator(".hh-icon-tick")).to_be_visible()
+    expect(message.locator(".hh-mark-ok")).to_be_visible()
 
 
 def test_json_in_a_message_stays_text_where_a_number_would_lose_digits(open_cells: Callable[..., Page]) -> None:

@@ -6,7 +6,7 @@
 /** @import { Again, Answered, Child, Draft, DraftMessage, Message, Request, Span, State, Variant } from "./types.js" */
 
 import { messages, tabText, text } from "./content.js";
-import { chevron, copyText, flash, focusOn, h, kindMark, plural, redraw, statusIcon } from "./dom.js";
+import { chevron, copyText, flash, focusOn, h, kindMark, plural, redraw, statusMark } from "./dom.js";
 import { markedText } from "./words.js";
 
 const ESTIMATE_DELAY_MS = 300;
@@ -432,7 +432,7 @@ export class RunAgain {
   column(title, chips, answered, variant) {
     const { answer } = answered;
     const element = h("div", { class: "hh-variant", role: "group", "aria-label": title, "data-variant": variant?.number },
-      h("div", { class: "hh-variant-head" }, variant?.running ? statusIcon("running") : null, h("b", null, title), h("span", { class: "hh-space" }),
+      h("div", { class: "hh-variant-head" }, variant?.running ? statusMark("running") : null, h("b", null, title), h("span", { class: "hh-space" }),
         variant?.running ? this.button("Stop", "stop", "Stop the call, as an interrupt of the kernel does", () => this.stop()) : null),
       h("div", { class: "hh-changes" }, chips && [chips].flat().length ? chips : h("span", null, "unchanged")),
       this.facts(answered), this.answer(answered),

@@ -2,7 +2,7 @@
 
 /** @import { Child, Delta, Header, Notice, Session, State, Trace } from "./types.js" */
 
-import { again, chevron, count, duration, h, kindMark, kindOf, plural, statusIcon, tick } from "./dom.js";
+import { chevron, count, duration, h, kindMark, kindOf, markOf, plural, statusMark } from "./dom.js";
 import { quantile } from "./trace.js";
 import { sparkCanvas } from "./tree.js";
 
@@ -27,7 +27,7 @@ export function summaryBar(header, on) {
     h("button", {
       class: "hh-toggle", type: "button", "aria-expanded": String(on.open), "aria-controls": on.body, "data-focus": "toggle",
       "aria-label": `${header.title}, ${STATUS[header.mark]}`, onclick: on.toggle,
-    }, chevron(), statusIcon(header.mark), h("span", { class: "hh-name", title: header.title }, header.title)),
+    }, chevron(), statusMark(header.mark), h("span", { class: "hh-name", title: header.title }, header.title)),
     on.diff ? "" : h("b", { class: "hh-duration" }, header.duration), on.diff ? "" : limit(header),
     h("span", { class: "hh-facts" }, header.facts.map((fact) => h("span", null, fact))),
     ...chips(header, on.jump), delta(header.delta ?? null, on), h("span", { class: "hh-space" }),
@@ -50,7 +50,7 @@ function chips(header, jump) {
   return [
     header.stopped ? h("span", { class: "hh-chip hh-chip-error", title: "Model calls were not sent" }, header.stopped) : "",
     header.replayed ? h("span", { class: "hh-chip hh-chip-replayed", title: "Answered from a recording: no request, no cost" },
-      again(), words, saved ? h("span", { class: "hh-word" }, ", saved ", h("b", null, saved)) : null) : "",
+      markOf("replayed"), " ", words, saved ? h("span", { class: "hh-word" }, ", saved ", h("b", null, saved)) : null) : "",
     header.unrecorded ? h("button", {
       class: "hh-chip hh-chip-error", type: "button", title: "Jump to the call (e)", "data-focus": "unrecorded", onclick: jump,
     }, header.unrecorded) : "",
@@ -80,7 +80,7 @@ function delta(delta, { diff, compare }) {
  */
 function delivery({ delivery: word, delivery_state: state, file }) {
   return h("span", { class: `hh-delivery hh-delivery-${state}`, role: "status", title: file ?? word },
-    state === "sent" ? tick() : null, h("span", { class: state === "sent" ? "hh-word" : null }, word));
+    state === "sent" ? markOf("ok") : null, h("span", { class: state === "sent" ? "hh-word" : null }, word));
 }
 
 /**
