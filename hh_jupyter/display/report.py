@@ -142,7 +142,8 @@ def _head(report: Report) -> str:
     facts = comma.join(escape(fact) for fact in report.facts if fact)
     short = escape(report.run_id[:8])
     run = f'<code title="Run {escape(report.run_id)}" style="{PLAIN_CODE}">{short}</code>'
-    right = f" {SPACE}".join(filter(None, (escape(report.state), run if report.run_id else "")))
+    state = f"{MARKS['ok']} {escape(report.state)}" if report.state == "Sent" else escape(report.state)
+    right = f" {SPACE}".join(filter(None, (state, run if report.run_id else "")))
     parts = [
         f"<span>{status_html(report.mark)}{SPACE} <b>{escape(report.title)}</b></span>",
         f"<b>{escape(report.duration)}</b>" if report.duration else "",
