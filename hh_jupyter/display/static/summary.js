@@ -19,18 +19,18 @@ const KEYS = [
 /**
  * The elements of the summary bar. If they do not fit, facts are dropped from the right.
  * @param {Omit<Header, "facts"> & {facts: Child[]}} header
- * @param {{open: boolean | null, body: string, spark: boolean, diff: boolean, toggle: () => void, jump: () => void, compare: () => void}} on
- *   `diff`: what changed is shown, so that the facts are those of both runs
+ * @param {{open: boolean | null, body: string, spark: boolean, diff: boolean, sign: string, toggle: () => void, jump: () => void, compare: () => void}} on
+ *   `diff`: what changed is shown, so that the facts are those of both runs; `sign`: whether they differ
  */
 export function summaryBar(header, on) {
   return [
     h("button", {
       class: "hh-toggle", type: "button", "aria-expanded": String(on.open), "aria-controls": on.body, "data-focus": "toggle",
       "aria-label": `${header.title}, ${STATUS[header.mark]}`, onclick: on.toggle,
-    }, chevron(), statusMark(header.mark), h("span", { class: "hh-name", title: header.title }, header.title)),
+    }, chevron(), on.diff ? h("span", { class: "hh-sign", "aria-hidden": "true" }, on.sign) : statusMark(header.mark), h("span", { class: "hh-name", title: header.title }, header.title)),
     on.diff ? "" : h("b", { class: "hh-duration" }, header.duration), on.diff ? "" : limit(header),
     h("span", { class: "hh-facts" }, header.facts.map((fact) => h("span", null, fact))),
-    ...chips(header, on.jump), delta(header.delta ?? null, on), h("span", { class: "hh-space" }),
+    ...chips(header, on.jump), on.diff ? "" : delta(header.delta ?? null, on), h("span", { class: "hh-space" }), on.diff ? delta(null, on) : "",
     ...(on.diff ? [] : [on.spark && !header.delta ? sparkCanvas() : "", delivery(header), session(header.session) ?? ""]),
   ];
 }
@@ -69,7 +69,7 @@ function chips(header, jump) {
  */
 function delta(delta, { diff, compare }) {
   if (!delta && !diff) return "";
-  if (!delta || diff) return h("button", { class: "hh-button", type: "button", title: "Back to the trace (Esc)", "aria-label": "Back to the trace", "data-focus": "delta", onclick: compare }, "Back");
+  if (!delta) return h("button", { class: "hh-button", type: "button", title: "Back to the trace (Esc)", "aria-label": "Back to the trace", "data-focus": "delta", onclick: compare }, "Back");
   const part = (/** @type {"failed" | "time" | "tokens" | "cost" | "calls"} */ name) => delta[name] && h("span", { class: `hh-delta-${name}` }, delta[name]);
   return h("button", { class: "hh-delta", type: "button", title: delta.title, "data-focus": "delta", onclick: compare }, h("span", null, "Δ"), part("failed"), part("time"), part("tokens"), part("cost"), part("calls"));
 }

@@ -262,7 +262,7 @@ export class View {
 
   drawBar() {
     redraw(this.bar, ...summaryBar({ ...this.header, facts: this.diff?.facts ?? this.header.facts }, {
-      open: this.open, body: this.body.id, spark: this.trace.spans.length > 2, diff: this.comparing,
+      open: this.open, body: this.body.id, spark: this.trace.spans.length > 2, diff: this.comparing, sign: this.diff?.sign ?? "",
       toggle: () => this.toggle(), jump: () => this.jump(), compare: () => this.compare(),
     }));
     const { raised, notice, can_send: canSend } = this.header;
