@@ -265,6 +265,27 @@ def test_attributes_are_grouped_and_fit_at_every_width(chat: Page, width: int) -
     assert panel.evaluate("pane => pane.scrollWidth <= pane.clientWidth")
 
 
+def test_name_and_model_of_a_span_are_shown_in_full_at_every_width(chat: Page) -> None:
+    for width in (1000, 830, 600, 320):
+        chat.set_viewport_size({"width": width, "height": 900})
+        for part in (".hh-name", ".hh-model"):
+            assert chat.locator(f".hh-title {part}").evaluate("one => one.scrollWidth <= one.clientWidth"), (
+                width,
+                part,
+            )
+
+
+def test_a_changed_parameter_of_a_call_made_again_has_a_way_back(chat: Page) -> None:
+    chat.get_by_role("button", name="Run again").click()
+    temperature = chat.get_by_label("temperature", exact=True)
+    expect(chat.get_by_role("button", name="Undo temperature")).to_have_count(0)
+    temperature.fill("0.7")
+    chat.get_by_role("button", name="Undo temperature").click()
+    expect(temperature).to_have_value("0.2")
+    expect(temperature).to_be_focused()
+    expect(chat.get_by_role("button", name="Undo temperature")).to_have_count(0)
+
+
 def test_metrics_and_feedback_are_chips(chat: Page) -> None:
     expect(chat.locator(".hh-chips .hh-chip")).to_have_text(["grounded 0.92", "decision yes", "stars 4"])
     expect(chat.locator(".hh-chips .hh-chip").last).to_have_attribute("title", "Feedback stars")

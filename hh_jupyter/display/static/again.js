@@ -246,7 +246,9 @@ export class RunAgain {
   }
 
   back() {
-    return this.button("Back to the trace", "back", "The draft is kept (Esc)", () => this.on.close());
+    return h("button", {
+      class: "hh-button", type: "button", "data-focus": "back", title: "The draft is kept (Esc)", "aria-label": "Back to the trace", onclick: () => this.on.close(),
+    }, "Back", h("span", { class: "hh-word" }, " to the trace"));
   }
 
   /** Whether the words in which answers differ are marked. */
@@ -360,10 +362,16 @@ export class RunAgain {
         this.changed();
       },
     });
+    const undo = h("button", { class: "hh-more", type: "button", "aria-label": `Undo ${one.name}`, onclick: () => {
+      one.value = was ?? "";
+      this.redrawn();
+      focusOn(this.body.querySelector(`[data-focus="parameter-${index}"]`));
+    } }, "Undo");
     const mark = () => {
       const is = one.value !== (was ?? "");
       row.classList.toggle("hh-changed", is);
       note.textContent = !is ? "" : was === null ? "added" : one.value ? `was ${shortened(was)}` : "left out";
+      if (is && was !== null) note.append(undo);
     };
     const row = h("div", { class: "hh-param" }, h("label", { for: id }, one.name), input, note);
     mark();

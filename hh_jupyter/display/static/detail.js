@@ -182,8 +182,8 @@ export class Detail {
     const [thumbs, note] = panesOf(details).length && !span.running ? feedbackTools(details.feedback ?? {}, (given) => this.give(span.id, details, given)) : [];
     const redacted = details.redacted ? plural(details.redacted, "value") : "";
     return h("div", { class: "hh-head" },
-      h("div", { class: "hh-title" }, kindMark(span.kind), h("span", { class: "hh-name" }, span.name),
-        h("span", { class: "hh-model" }, span.model), h("span", { class: "hh-space" }),
+      h("div", { class: "hh-title" }, kindMark(span.kind),
+        h("div", { class: "hh-names" }, h("span", { class: "hh-name" }, span.name), h("span", { class: "hh-model" }, span.model)),
         this.on.again && span.kind === "llm" && details.messages ? h("button", {
           class: "hh-button", type: "button", title: "Change the request and make the call again (r)", "data-focus": "again", onclick: () => this.on.again?.(span),
         }, "Run again") : null,
@@ -289,7 +289,7 @@ export const withFeedback = (before, given) => Object.fromEntries(Object.entries
  * @returns {[HTMLElement, HTMLElement]}
  */
 export function feedbackTools({ ok, note }, give) {
-  const field = h("input", { class: "hh-filter", "aria-label": "Note", value: note ?? "", maxlength: 2000, onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Enter" && save() });
+  const field = h("input", { class: "hh-filter", "aria-label": "Note", placeholder: "Note", value: note ?? "", maxlength: 2000, onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Enter" && save() });
   const save = () => give({ note: field.value.trim() || null });
   const line = h("div", { class: "hh-noteline", hidden: true }, field, h("button", { class: "hh-button", type: "button", onclick: save }, "Save"));
   const thumb = (/** @type {string} */ name, /** @type {string} */ title, /** @type {boolean} */ means) => toolButton(name, title,
