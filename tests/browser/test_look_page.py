@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.accessibility import NARROW, WIDE, violations
 from tests.browser.harness import Harness
 from tests.browser.inert import OURS, elements, handlers
+from tests.browser.sample_again import ARRIVING, ENDED, FAILED, sample_request
 
 pytestmark = pytest.mark.slow
 
@@ -284,6 +285,37 @@ def test_a_changed_parameter_of_a_call_made_again_has_a_way_back(chat: Page) -> 
     expect(temperature).to_have_value("0.2")
     expect(temperature).to_be_focused()
     expect(chat.get_by_role("button", name="Undo temperature")).to_have_count(0)
+
+
+def test_a_variant_of_a_call_takes_feedback_beside_its_answer(
+    open_cells: Callable[..., Page], harness: Harness, given: list[tuple[str, dict[str, object]]]
+) -> None:
+    harness.again = sample_request(ENDED, FAILED, ARRIVING)
+    page = open_cells("chat")
+    page.get_by_role("button", name="Run again").click()
+    columns = [page.get_by_role("group", name=name) for name in ("Original", "Variant 1", "Variant 2", "Variant 3")]
+    assert [column.get_by_role("button", name="Good").count() for column in columns] == [0, 1, 1, 0]
+    bad = columns[2].get_by_role("button", name="Bad")
+    bad.click()
+    expect(bad).to_have_attribute("aria-pressed", "true")
+    expect(bad).to_be_focused()
+    bad.click()
+    expect(bad).to_have_attribute("aria-pressed", "false")
+    columns[1].get_by_role("button", name="Note").click()
+    assert columns[2].get_by_role("button", name="Use as draft").evaluate("one => one.offsetHeight") < 40
+    columns[1].get_by_label("Note").last.fill("shorter <b>")
+    columns[1].get_by_role("button", name="Save").click()
+    expect(columns[1]).to_contain_text("shorter <b>")
+    columns[1].get_by_role("button", name="Note").click()
+    columns[1].get_by_label("Note").last.fill("refuse")
+    columns[1].get_by_role("button", name="Save").click()
+    expect(columns[1]).to_contain_text("Not saved: the span is no longer in memory.")
+    assert given == [
+        (FAILED["span"], {"ok": False}),
+        (FAILED["span"], {"ok": None}),
+        (ENDED["span"], {"note": "shorter <b>"}),
+    ]
+    harness.again = sample_request()
 
 
 def test_metrics_and_feedback_are_chips(chat: Page) -> None:

@@ -3,9 +3,10 @@
  * kernel runs them (notebook/again.py); only a click on Run, or Ctrl+Enter in the draft, requests that.
  */
 
-/** @import { Again, Answered, Child, Draft, DraftMessage, Message, Request, Span, State, Variant } from "./types.js" */
+/** @import { Again, Answered, Child, Draft, DraftMessage, Feedback, Message, Request, Span, State, Variant } from "./types.js" */
 
 import { messages, tabText, text } from "./content.js";
+import { feedbackTools, withFeedback } from "./detail.js";
 import { chevron, copyText, flash, focusOn, h, kindMark, plural, redraw, statusMark } from "./dom.js";
 import { markedText } from "./words.js";
 
@@ -121,7 +122,7 @@ export class RunAgain {
   /**
    * @param {string} uid prefix of DOM ids
    * @param {State} state of the view: keeps the draft
-   * @param {{ask: Again, close: () => void, newCell: (code: string) => boolean}} on `newCell`: returns whether there is a new cell
+   * @param {{ask: Again, close: () => void, newCell: (code: string) => boolean, give: (span: string, given: Feedback) => Promise<string>}} on `newCell`: returns whether there is a new cell
    */
   constructor(uid, state, on) {
     this.uid = uid;
@@ -448,8 +449,21 @@ export class RunAgain {
         variant && !variant.running ? [
           this.button("Use as draft", `use-${title}`, "Edit the request of this variant", () => this.use(variant)),
           this.button("To a new cell", `cell-${title}`, "The code of this variant in a new cell below", () => this.toCell(variant.arguments, `cell-${title}`)),
+          variant.span ? feedbackTools(variant.feedback, (given) => this.give(variant, given), `${title}-`) : null,
+          variant.feedback?.note ? h("span", { class: "hh-hint" }, variant.feedback.note) : null,
         ] : null));
     return element;
+  }
+
+  /** Save feedback on a variant, and show it at once. @param {Variant} variant @param {Feedback} given */
+  async give(variant, given) {
+    const problem = await this.on.give(variant.span, given).catch(() => "The kernel does not respond.");
+    if (!problem) {
+      variant.feedback = withFeedback(variant.feedback, given);
+      this.draw();
+    }
+    const status = this.body.querySelector(`[data-variant="${variant.number}"] .hh-unsaved`);
+    if (problem && status) status.textContent = problem;
   }
 
   /** @param {Answered} answered */

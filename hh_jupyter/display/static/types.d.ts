@@ -340,6 +340,9 @@ export interface Variant extends Answered {
   pieces: Piece[];
   problem: string;
   running: boolean;
+  /** The span that takes feedback; empty if there is none. */
+  span: string;
+  feedback: Record<string, any>;
 }
 
 /** Asks the kernel about a model call that is made again. */

@@ -315,6 +315,7 @@ export class View {
     if (!this.open) this.toggle();
     this.again ??= new RunAgain(this.uid, this.state, {
       ask: this.kernel.again(this.id), close: () => this.closeAgain(), newCell: (code) => this.kernel.newCell(this.element, code),
+      give: (variant, given) => this.kernel.feedback(this.id, variant, given),
     });
     this.body.append(this.again.element);
     this.element.classList.add("hh-editing");
