@@ -287,6 +287,25 @@ def test_a_changed_parameter_of_a_call_made_again_has_a_way_back(chat: Page) -> 
     expect(chat.get_by_role("button", name="Undo temperature")).to_have_count(0)
 
 
+RIGHT = "one => one.getBoundingClientRect().right"
+
+
+def test_what_ends_a_line_stays_together_at_its_end_if_it_has_to_go_to_the_next(
+    open_cells: Callable[..., Page],
+) -> None:
+    page = open_cells("chat", "compare")
+    page.get_by_role("searchbox").first.fill("lid")
+    expect(page.get_by_text("13 hits")).to_be_visible()
+    for width in (1000, 760, 650, 560):
+        page.set_viewport_size({"width": width, "height": 900})
+        edge = page.locator(".hh-view").first.evaluate(RIGHT)
+        last = [page.get_by_role("button", name=name) for name in ("Copy as Python", "Columns", "? keys")]
+        ends = [round(edge - one.first.evaluate(RIGHT)) for one in last if one.first.is_visible()]
+        assert all(end < 16 for end in ends), (width, ends)
+        python, json = (page.get_by_role("button", name=f"Copy {what}") for what in ("as Python", "JSON"))
+        assert python.evaluate("one => one.offsetTop") == json.evaluate("one => one.offsetTop")
+
+
 def test_a_variant_of_a_call_takes_feedback_beside_its_answer(
     open_cells: Callable[..., Page], harness: Harness, given: list[tuple[str, dict[str, object]]]
 ) -> None:

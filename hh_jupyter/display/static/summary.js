@@ -159,8 +159,8 @@ export function legendItems(uid, trace, state, toggle) {
     h("kbd", null, "?"), "keys");
   return [
     ...[...seen].map(([word, kind]) => h("span", { class: "hh-item" }, kindMark(kind), word)),
-    h("span", { class: "hh-tips" }, explained(trace).map((entry, i) => tip(`${uid}-tip-${i}`, entry))), h("span", { class: "hh-space" }),
-    ...MAIN_KEYS.map(([key, action]) => h("span", { class: "hh-item" }, h("kbd", null, key), action)), button,
+    h("span", { class: "hh-tips" }, explained(trace).map((entry, i) => tip(`${uid}-tip-${i}`, entry))),
+    h("span", { class: "hh-end" }, MAIN_KEYS.map(([key, action]) => h("span", { class: "hh-item" }, h("kbd", null, key), action)), button),
     state.keys ? h("dl", { class: "hh-keys" }, KEYS.map(([key, action]) => h("div", null, h("dt", null, h("kbd", null, key)), h("dd", null, action)))) : "",
   ];
 }

@@ -88,6 +88,7 @@ export class View {
     this.pythonButton = h("button", {
       type: "button", class: "hh-button", "data-focus": "python", title: "Copy Python code that fetches the selected span in this kernel (p)", onclick: () => this.copyPython(),
     }, "Copy as Python");
+    this.actions = h("span", { class: "hh-end" }, this.copyButton, this.pythonButton);
     this.tools = this.toolbar();
   }
 
@@ -224,7 +225,7 @@ export class View {
     if (this.single) this.detail.buttons = buttons;
     else if (this.detail.buttons.length) {
       this.detail.buttons = [];
-      this.tools.append(...buttons);
+      this.actions.append(...buttons);
     }
   }
 
@@ -421,8 +422,7 @@ export class View {
 
   toolbar() {
     return h("div", { class: "hh-tools" }, this.search.field, h("span", { class: "hh-item" }, this.shown, this.search.arrows), this.errors,
-      this.toggleButton("Critical path", "critical", "Underline the spans that determine the total duration"), h("span", { class: "hh-space" }),
-      this.copyButton, this.pythonButton);
+      this.toggleButton("Critical path", "critical", "Underline the spans that determine the total duration"), this.actions);
   }
 
   shownText() {
