@@ -288,7 +288,7 @@ def test_progress_shows_time_count_cost_time_left_and_failures() -> None:
     text = "◌ n  ██████░░░░░░░░░░░░░░  3.00 s  3 of 10 rows  ~$0.011  about 7.00 s left  1 failed"
     assert report_text(report) == text
     assert report_text(report, unicode=False).startswith("o n  ######--------------  3.00 s")
-    assert report_text(report, width=40) == "○ n  ██████░░░░░░░░░░░░░░  3.00 s  1 failed"
+    assert report_text(report, width=40) == "◌ n  ██████░░░░░░░░░░░░░░  3.00 s  1 failed"
     assert "width:30%" in report_html(report)
 
 
@@ -318,4 +318,4 @@ def test_a_terminal_shows_one_line_of_progress_and_then_the_result(tmp_path: Pat
 
 def test_no_progress_is_written_to_a_stream_that_is_not_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     run(None, task, MANY[:3], print_results=True)
-    assert "○" not in capsys.readouterr().err
+    assert "◌" not in capsys.readouterr().err
