@@ -12,7 +12,15 @@ from dataclasses import asdict
 from typing import Any
 
 from hh_jupyter.display.format import NAME_LENGTH, clean, minus, span_name
-from hh_jupyter.display.view import COMMAND_LENGTH, CellView, error_lines, error_tag, replayed_note, summarize_view
+from hh_jupyter.display.view import (
+    COMMAND_LENGTH,
+    CellView,
+    error_lines,
+    error_tag,
+    replayed_note,
+    row_mark,
+    summarize_view,
+)
 from hh_jupyter.records.tree import SpanNode
 
 UNKNOWN_TOKENS = 0xFFFFFFFF
@@ -116,6 +124,7 @@ def encode_rows(view: CellView) -> tuple[dict[str, Any], list[bytes]]:
         "kinds": kinds.texts,
         "models": models.texts,
         "tags": {str(index): tag for index, node in enumerate(nodes) if (tag := error_tag(node))},
+        "marks": {str(index): shown for index, node in enumerate(nodes) if (shown := row_mark(node))},
         "rated": {str(index): mark for index, node in enumerate(nodes) if (mark := _rating(node))},
         "replays": {str(index): note for index, node in enumerate(nodes) if (note := replayed_note(node))},
     }

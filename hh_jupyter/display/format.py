@@ -1,12 +1,49 @@
-"""Format numbers and names for people, and make span text safe to display."""
+"""Format numbers, names and marks for people, and make span text safe to display."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Literal
 
 from hh_jupyter.records.totals import Totals
 
 NAME_LENGTH = 60
+
+Mark = Literal["ok", "error", "caught", "wrong", "unclear", "running", "stopped", "cancelled"]
+MARKS: Final[Mapping[Mark, str]] = MappingProxyType(
+    {
+        "ok": "✓",
+        "error": "▲",
+        "caught": "!",
+        "wrong": "✗",
+        "unclear": "·",
+        "running": "◌",
+        "stopped": "■",
+        "cancelled": "⊘",
+    }
+)
+"""How all displays mark a cell, a run, a span or a row. They differ by shape: color only repeats what they say.
+
+They are characters because untrusted notebooks, mails and terminals show no other icons; the live view draws the same
+ones (`MARKS` in `static/dom.js`).
+"""
+ASCII_MARKS: Final[Mapping[Mark, str]] = MappingProxyType(
+    {
+        "ok": "ok",
+        "error": "!!",
+        "caught": "!",
+        "wrong": "x",
+        "unclear": "-",
+        "running": "o",
+        "stopped": "#",
+        "cancelled": "/",
+    }
+)
+"""The marks in a terminal that can only show ASCII."""
+REPLAYED: Final = "↺"
+"""Mark of what a recording answered."""
 
 
 def span_name(name: str) -> str:

@@ -12,7 +12,7 @@ from hh_jupyter.display import format as fmt
 from hh_jupyter.display import text
 from hh_jupyter.display.content import ContentBlock, ContentPart, InlineImage
 from hh_jupyter.display.delta import DELTA, RunDelta
-from hh_jupyter.display.format import clean, clean_block, count
+from hh_jupyter.display.format import MARKS, REPLAYED, Mark, clean, clean_block, count
 from hh_jupyter.display.view import (
     CellView,
     Notice,
@@ -25,10 +25,11 @@ from hh_jupyter.display.view import (
     is_replayed,
     omitted_content_hint,
     redacted_note,
+    row_mark,
     rows_of,
     summarize_view,
 )
-from hh_jupyter.records.tree import SpanTree, TreeRow, timed_out
+from hh_jupyter.records.tree import SpanTree, TreeRow
 
 __all__ = ["DISPLAYS", "CellView", "Notice", "mime_bundle"]
 
@@ -152,12 +153,8 @@ def _label(row: TreeRow, text: RowText) -> str:
     depth = row.node.depth
     indent = _INDENT * min(depth, _MAX_INDENT_LEVELS) + ("… " if depth > _MAX_INDENT_LEVELS else "")
     name = f"{escape(text.name)}{f' {text.repeats}' if text.repeats else ''}"
-    if row.node.error == "uncaught":
-        name = f"<b>✗ {name}</b>"
-    elif row.node.error == "cancelled" or timed_out(row.node):
-        name = f"{MARKS['cancelled']} {name}"
-    elif row.node.error == "caught":
-        name = f"! {name}"
+    if mark := row_mark(row.node):
+        name = f"<b>{MARKS[mark]} {name}</b>" if mark == "error" else f"{MARKS[mark]} {name}"
     extra = " ".join(filter(None, (escape(text.preview or text.model), escape(text.tag), text.replayed)))
     small = f' <span style="{_SMALL}">{extra}</span>' if extra else ""
     return f"{indent}{_kind(text)} {name}{small}{_chips(text)}"
@@ -231,9 +228,6 @@ def _image(image: InlineImage) -> str:
 MAX_BYTES: Final = 32_000
 """Maximum size of the output without the content of spans, which it holds only on request."""
 
-MARKS: Final = {
-    "ok": "✓", "error": "✗", "wrong": "✗", "unclear": "·", "running": "○", "stopped": "■", "cancelled": "⊘"
-}  # fmt: skip
 _AMBER: Final = "rgba(214,148,25,.3)"
 TINTS: Final = {"ok": "rgba(31,157,87,.3)", "error": "rgba(216,67,90,.3)", "wrong": _AMBER, "cancelled": _AMBER}
 ROOT_STYLE: Final = (
@@ -242,7 +236,6 @@ ROOT_STYLE: Final = (
 )
 _WIDE: Final = "margin-left:-10px"
 """The width of the root: its padding is for the summary, which has no style of its own."""
-REPLAY_MARK: Final = "↺"
 _CHIP: Final = "border-radius:5px;padding:0 7px"
 
 
@@ -283,18 +276,22 @@ def _page(view: CellView, shown: Sequence[TreeRow]) -> str:
     )
 
 
+def status_html(mark: Mark) -> str:
+    """Return the mark in front of a summary line, in a disc."""
+    disc = f"background-color:{TINTS.get(mark, GREY)};border-radius:50%;display:inline-block;width:18px"
+    return f'<span style="{disc};line-height:18px;text-align:center;font-size:11px">{MARKS[mark]}</span>'
+
+
 def _summary(view: CellView, hidden: int) -> str:
     """Return the summary line. The commas between facts are read aloud and copied, but invisible with styles."""
     summary = summarize_view(view, hidden)
-    disc = f"background-color:{TINTS.get(summary.mark, GREY)};border-radius:50%;display:inline-block;width:18px"
-    mark = f'<span style="{disc};line-height:18px;text-align:center;font-size:11px">{MARKS[summary.mark]}</span>'
     comma = f'<span style="opacity:0">,{SPACE} </span>'
     facts = comma.join(map(escape, (*summary.facts, *summary.notes)))
     chips = [
         f'<b style="background-color:{TINTS["error"]};{_CHIP}">{escape(summary.stopped)}</b>'
         if summary.stopped
         else "",
-        f'<span style="background-color:{GREY};{_CHIP}">{REPLAY_MARK} {summary.replayed}</span>'
+        f'<span style="background-color:{GREY};{_CHIP}">{REPLAYED} {summary.replayed}</span>'
         if summary.replayed
         else "",
         f'<b style="background-color:{TINTS["error"]};{_CHIP}">{summary.unrecorded}</b>' if summary.unrecorded else "",
@@ -305,7 +302,7 @@ def _summary(view: CellView, hidden: int) -> str:
         else "",
     ]
     parts = [
-        f"<span>{mark}{SPACE} <b>{escape(summary.title)}</b></span>",
+        f"<span>{status_html(summary.mark)}{SPACE} <b>{escape(summary.title)}</b></span>",
         f"<b>{escape(summary.duration)}</b>",
         f"<span>{escape(summary.limit)}</span>" if summary.limit else "",
         f'<span style="{MUTED}">{facts}</span>' if facts else "",
@@ -330,7 +327,7 @@ def _delta(delta: RunDelta) -> str:
 
 def _delivery(view: CellView, word: str) -> str:
     """Return the delivery state and the first characters of the session id, to copy."""
-    state = f"✓ {escape(word)}" if word == "Sent" else escape(word)
+    state = f"{MARKS['ok']} {escape(word)}" if word == "Sent" else escape(word)
     state = f"<b>{state}</b>" if view.export.failing else f'<span style="{MUTED}">{state}</span>'
     if not view.linked or not view.session_id:
         return state

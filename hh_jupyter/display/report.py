@@ -11,18 +11,17 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from hh_jupyter.display.content import Detail
-from hh_jupyter.display.format import cell_width, clean
+from hh_jupyter.display.format import MARKS, REPLAYED, Mark, cell_width, clean
 from hh_jupyter.display.html import (
     BORDER,
     GREY,
-    MARKS,
     MUTED,
     PLAIN_CODE,
-    REPLAY_MARK,
     ROOT_STYLE,
     SPACE,
     TINTS,
     escape,
+    status_html,
 )
 from hh_jupyter.display.table import (
     BAR,
@@ -37,7 +36,6 @@ from hh_jupyter.display.table import (
     text_lines,
     wrapped,
 )
-from hh_jupyter.display.view import Mark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,19 +137,18 @@ def page_html(*parts: str) -> str:
 
 def _head(report: Report) -> str:
     """Return the summary line. The commas between facts are read aloud and copied, but invisible with styles."""
-    disc = f"background-color:{TINTS.get(report.mark, GREY)};border-radius:50%;display:inline-block;width:18px"
-    sign = f'<span style="{disc};line-height:18px;text-align:center;font-size:11px">{MARKS[report.mark]}</span>'
     comma = f'<span style="opacity:0">,{SPACE} </span>'
     chip = f'<span style="background-color:{GREY};border-radius:5px;padding:0 7px">'
     facts = comma.join(escape(fact) for fact in report.facts if fact)
     short = escape(report.run_id[:8])
     run = f'<code title="Run {escape(report.run_id)}" style="{PLAIN_CODE}">{short}</code>'
-    right = f" {SPACE}".join(filter(None, (escape(report.state), run if report.run_id else "")))
+    state = f"{MARKS['ok']} {escape(report.state)}" if report.state == "Sent" else escape(report.state)
+    right = f" {SPACE}".join(filter(None, (state, run if report.run_id else "")))
     parts = [
-        f"<span>{sign}{SPACE} <b>{escape(report.title)}</b></span>",
+        f"<span>{status_html(report.mark)}{SPACE} <b>{escape(report.title)}</b></span>",
         f"<b>{escape(report.duration)}</b>" if report.duration else "",
         f'<span style="{MUTED}">{facts}</span>' if facts else "",
-        f"{chip}{REPLAY_MARK} {escape(report.replayed)}</span>" if report.replayed else "",
+        f"{chip}{REPLAYED} {escape(report.replayed)}</span>" if report.replayed else "",
         *(
             f'<b style="background-color:{TINTS.get(mark, GREY)};border-radius:5px;padding:0 7px">{escape(text)}</b>'
             for text, mark in report.chips

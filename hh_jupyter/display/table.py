@@ -244,8 +244,8 @@ _LEAST_WIDTH: Final = 12
 """Least width in characters of a column that is cut to fit."""
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _ASCII: Final = str.maketrans(
-    {"✓": "ok", "✗": "x", "▲": "!", "○": "o", "■": "#", "…": "...", "±": "+-", "·": "-", "×": "x", "█": "=", "░": "-"}
-    | {"→": "->", SPACE: " "}
+    {fmt.MARKS[mark]: text for mark, text in fmt.ASCII_MARKS.items()}
+    | {"…": "...", "±": "+-", "×": "x", "█": "=", "░": "-", "→": "->", SPACE: " "}
     | dict(zip(_BARS, "._-~=+*#", strict=True))
 )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from hh_jupyter.display.content import ContentBlock
 from hh_jupyter.display.delta import DELTA, RunDelta
-from hh_jupyter.display.format import cell_width, clean, count, fit, span_name
+from hh_jupyter.display.format import ASCII_MARKS, MARKS, Mark, cell_width, clean, count, fit, span_name
 from hh_jupyter.display.view import (
     COMMAND_LENGTH,
     CellView,
@@ -22,10 +22,11 @@ from hh_jupyter.display.view import (
     is_replayed,
     omitted_content_hint,
     redacted_note,
+    row_mark,
     rows_of,
     summarize_view,
 )
-from hh_jupyter.records.tree import SpanTree, TreeRow, timed_out
+from hh_jupyter.records.tree import SpanTree, TreeRow
 
 BARS_FROM_WIDTH: Final = 80
 """Minimum width of a terminal in which bars are drawn."""
@@ -75,12 +76,8 @@ def tree_lines(
 
 def _kind(row: TreeRow, text: RowText, style: TextStyle) -> tuple[str, str]:
     """Text and ANSI color of the kind column; failing spans show their error mark there."""
-    if row.node.error == "uncaught":
-        return f"{style.glyphs.marks['error']:<{_KIND_WIDTH}}", "31"
-    if row.node.error == "cancelled" or timed_out(row.node):
-        return f"{style.glyphs.marks['cancelled']:<{_KIND_WIDTH}}", "33"
-    if row.node.error == "caught":
-        return f"{'!':<{_KIND_WIDTH}}", "33"
+    if mark := row_mark(row.node):
+        return f"{style.glyphs.marks[mark]:<{_KIND_WIDTH}}", "31" if mark == "error" else "33"
     return f"{text.kind:<{_KIND_WIDTH}}", _KIND_COLORS.get(text.kind, "")
 
 
@@ -142,7 +139,7 @@ def _block_lines(block: ContentBlock, style: TextStyle, width: int) -> Iterator[
 class Glyphs:
     """Characters that draw marks, guides and bars."""
 
-    marks: dict[str, str]
+    marks: Mapping[Mark, str]
     branch: str
     last: str
     pipe: str
@@ -151,12 +148,8 @@ class Glyphs:
     replayed: str
 
 
-UNICODE = Glyphs(
-    {"ok": "✓", "error": "✗", "running": "○", "stopped": "■", "cancelled": "⊘"}, "├─ ", "└─ ", "│  ", "   ", "━", "╌"
-)
-ASCII = Glyphs(
-    {"ok": "ok", "error": "x", "running": "o", "stopped": "#", "cancelled": "-"}, "|- ", "`- ", "|  ", "   ", "=", "-"
-)
+UNICODE = Glyphs(MARKS, "├─ ", "└─ ", "│  ", "   ", "━", "╌")
+ASCII = Glyphs(ASCII_MARKS, "|- ", "`- ", "|  ", "   ", "=", "-")
 
 _TO_ASCII = str.maketrans({"…": "...", "×": "x", "«": ">>", "»": "<<", DELTA: "delta"})
 

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display.content import ContentBlock, Detail
 from hh_jupyter.display.delta import RunDelta
-from hh_jupyter.display.format import NAME_LENGTH, clean, span_name
+from hh_jupyter.display.format import NAME_LENGTH, Mark, clean, span_name
 from hh_jupyter.records.export_state import ExportState
 from hh_jupyter.records.record import SpanError
 from hh_jupyter.records.totals import Totals
@@ -142,7 +142,6 @@ _MAX_CELL_DIGITS: Final = 7
 
 # Texts of the summary line and of the error, the same in every display.
 
-Mark = Literal["ok", "error", "wrong", "unclear", "running", "stopped", "cancelled"]
 MESSAGE_LENGTH = 300
 COMMAND_LENGTH = 240
 """Maximum length of a command with a path in it; a truncated command would not run."""
@@ -360,6 +359,13 @@ def error_tag(node: SpanNode) -> str:
     if node.error != "caught":
         return ""
     return "timed out" if timed_out(node) else f"{word}, {'retried' if _was_retried(node) else 'caught'}"
+
+
+def row_mark(node: SpanNode) -> Mark | None:
+    """Return the mark of a span that failed or was cancelled; None for others, also if an error only passed through."""
+    if node.error == "cancelled" or timed_out(node):
+        return "cancelled"
+    return "error" if node.error == "uncaught" else "caught" if node.error == "caught" else None
 
 
 def _was_retried(node: SpanNode) -> bool:

@@ -18,9 +18,9 @@ from hh_jupyter.conventions.facts import SpanContent
 from hh_jupyter.display import format as fmt
 from hh_jupyter.display import updatable_output
 from hh_jupyter.display.content import Detail, plain
+from hh_jupyter.display.format import Mark
 from hh_jupyter.display.report import Report, Section, report_html
 from hh_jupyter.display.table import GAP, Cell, Column, Line, Piece, RatedSpan, RowDetails, SpansLink, Table, Tone
-from hh_jupyter.display.view import Mark
 from hh_jupyter.experiments.dataset import LOCAL_PREFIX, is_generated
 from hh_jupyter.experiments.metrics import (
     LABEL,
@@ -59,7 +59,12 @@ SHORT_ID: Final = 8
 ALL_ROWS: Final = Piece("result.to_pandas()", "code")
 """How to get every row with its texts."""
 
-STATE_MARKS: Final[Mapping[str, str]] = {"failed": "▲", "wrong": "✗", "unclear": "·", "passed": "✓"}
+STATE_MARKS: Final[Mapping[str, str]] = {
+    "failed": fmt.MARKS["error"],
+    "wrong": fmt.MARKS["wrong"],
+    "unclear": fmt.MARKS["unclear"],
+    "passed": fmt.MARKS["ok"],
+}
 """Marks of rows by state, in the order in which rows are shown."""
 
 
@@ -485,7 +490,7 @@ def _metric_column(key: str, name: str, *, wrong: bool) -> Column:
 def _score_cell(row: ResultRow, name: str, *, wrong: bool) -> Line:
     """The score of a row, and the label beside it."""
     text, label = (text_without_secrets(of(row.metrics, name)) for of in (score_text, label_text))
-    mark = [Piece("✗", "wrong"), Piece(" ")] if row.metrics.get(name) is wrong else []
+    mark = [Piece(STATE_MARKS["wrong"], "wrong"), Piece(" ")] if row.metrics.get(name) is wrong else []
     beside = [Piece(f" {label}", "below")] if text and label else []
     return [*mark, Piece(text or label), *beside] if text or label else ()
 

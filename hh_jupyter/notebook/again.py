@@ -27,6 +27,7 @@ from opentelemetry import context as otel
 from opentelemetry.context import Context
 
 from hh_jupyter import attributes as keys
+from hh_jupyter.conventions import content
 from hh_jupyter.conventions.facts import Message, Usage
 from hh_jupyter.conventions.messages import response_messages
 from hh_jupyter.display import format as fmt
@@ -487,6 +488,11 @@ class Again:
             signal.raise_signal(signal.SIGINT)
         return True
 
+    def model_span(self, span_id: int) -> SpanRecord | None:
+        """Return the model span of a variant that is shown; None if it is none or no longer kept."""
+        shown = (one.record for variants in self._variants.values() for one in variants if one.record is not None)
+        return next((record for record in shown if record.span_id == span_id and self._log.details(record)), None)
+
     # What the page shows of a variant
 
     def _read(self, variant: _Variant) -> None:
@@ -523,6 +529,17 @@ class Again:
             "pieces": list(variant.pieces),
             "problem": variant.problem,
             "running": self._running is variant,
+            **self._rated(variant.record),
+        }
+
+    def _rated(self, record: SpanRecord | None) -> dict[str, Any]:
+        """Return the span that takes feedback on a variant, and what was given."""
+        details = self._log.details(record) if record is not None else None
+        if record is None or details is None:
+            return {"span": "", "feedback": {}}
+        return {
+            "span": f"{record.span_id:016x}",
+            "feedback": plain(content(details.attributes, details.events).feedback) or {},
         }
 
 

@@ -415,7 +415,9 @@ class HubSource:
 
     def feedback(self, view_id: str, span_id: str, given: Mapping[str, Any]) -> str:
         """Give feedback to a span; return why it could not be saved, or an empty text."""
-        record = next((one for one in self._records(view_id) or () if one.span_id == int(span_id, 16)), None)
+        wanted = int(span_id, 16)
+        record = next((one for one in self._records(view_id) or () if one.span_id == wanted), None)
+        record = record or self.again().model_span(wanted)
         if record is None:
             return "Not saved: the span is no longer in memory."
         of_row = view_id.startswith(SESSION_VIEW_PREFIX) and record.parent_id is None

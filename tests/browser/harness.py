@@ -156,11 +156,11 @@ class Harness(ThreadingHTTPServer):
         return search_reply(self.hits, [node.record for node in self.by_id[view_id].tree.nodes], text)
 
     def feedback(self, view_id: str, span_id: str, given: Mapping[str, Any]) -> str:
-        """Kept as the log keeps it: the span's attributes change, and the view with them."""
+        """Kept as the log keeps it: the span's attributes change, and the view with them. A variant is not in it."""
         if "refuse" in str(given.get("note")):
             return "Not saved: the span is no longer in memory."
-        if view_id.startswith("hh-session-"):
-            self.given.append((view_id, dict(given)))
+        if view_id.startswith("hh-session-") or span_id not in self.details_by_span:
+            self.given.append((view_id if view_id.startswith("hh-session-") else span_id, dict(given)))
             return ""
         details = self.details_by_span[span_id]
         attributes = {**details.attributes, **{f"honeyhive_feedback.{name}": value for name, value in given.items()}}

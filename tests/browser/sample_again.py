@@ -72,10 +72,13 @@ ENDED: dict[str, Any] = {
     "pieces": encode_pieces(ANSWER, MINI),
     "problem": "",
     "running": False,
+    "span": f"{161:016x}",
+    "feedback": {},
 }
 FAILED: dict[str, Any] = {
     **ENDED,
     "number": 2,
+    "span": f"{162:016x}",
     "arguments": {**_ARGUMENTS, "model": "gpt-5-pro"},
     "facts": [["95 ms", "−667 ms"]],
     "answer": [],

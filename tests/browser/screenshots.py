@@ -64,6 +64,7 @@ def take(browser: Browser, harness: Harness, folder: Path, width: int, theme: st
     page = browser.new_page(viewport={"width": width, "height": 900}, device_scale_factor=1.5)
     page.goto(f"{harness.url}?cells={','.join(STATES)}{THEMES[theme]}")
     page.wait_for_function("count => document.querySelectorAll('.hh-view').length === count", arg=len(STATES))
+    page.add_style_tag(content="main { max-width: none !important }")  # A window of 1900 px is to show a view as wide.
     page.wait_for_function("() => !document.querySelector('.hh-right:empty')")
     for state in STATES:
         page.locator(f"#{state}").screenshot(path=folder / f"{state}-{width}-{theme}.png", animations="disabled")

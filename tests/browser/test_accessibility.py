@@ -87,7 +87,7 @@ def test_reduced_motion_and_forced_colors(open_cells: Callable[..., Page]) -> No
     """No animation if reduced motion is preferred; bars keep their colors in forced-colors mode."""
     page = open_cells("run")
     page.emulate_media(reduced_motion="reduce", forced_colors="active")
-    expect(page.locator(".hh-icon-running")).to_have_css("animation-name", "none")
+    expect(page.locator(".hh-mark-running")).to_have_css("animation-name", "none")
     for name in (".hh-strip", ".hh-kind"):
         expect(page.locator(name).first).to_have_css("forced-color-adjust", "none")
     expect(page.locator("[aria-selected=true][role=treeitem]")).to_have_css("outline-style", "solid")

@@ -97,6 +97,18 @@ def test_a_changed_span_shows_its_texts_side_by_side_with_their_words(edited: Pa
     expect(same.locator(".hh-text")).to_have_text(re.compile("ending 4410.$"))
 
 
+def test_the_bar_says_that_the_runs_differ_as_the_static_form_does_and_the_way_back_is_at_its_end(edited: Page) -> None:
+    bar = edited.locator(".hh-bar")
+    expect(bar.locator(".hh-sign")).to_have_text("≠")
+    expect(bar.locator(".hh-status")).to_have_count(0)
+    for width in (1000, 560):
+        edited.set_viewport_size({"width": width, "height": 900})
+        end = bar.evaluate("bar => bar.getBoundingClientRect().right")
+        assert end - bar.get_by_role("button", name="Back").evaluate("one => one.getBoundingClientRect().right") < 16
+    bar.get_by_role("button", name="Back").click()
+    expect(bar.locator(".hh-status")).to_have_text("✓")
+
+
 def test_both_texts_in_one_on_request_and_where_it_is_narrow(edited: Page) -> None:
     row(edited, "write_reply").click()
     prompt = pane(edited).locator(".hh-pair", has_text="28 → 30 words")

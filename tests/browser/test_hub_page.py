@@ -102,12 +102,40 @@ def test_a_cancelled_span_has_a_mark_of_its_own_and_is_not_red(open_cells: Calla
     shown = cell(page, "converted")
     row = shown.get_by_role("treeitem", name=re.compile("slow_call"))
     expect(row).to_have_attribute("aria-label", "Tool slow_call, 7.0 ms, cancelled")
-    expect(row.locator(".hh-note")).to_have_text("⊘ cancelled")
+    expect(row.locator(".hh-mark, .hh-note")).to_have_text(["⊘", "cancelled"])
     expect(row.locator(".hh-failed, .hh-passed")).to_have_count(0)
     expect(shown.locator(".hh-bar")).to_contain_text("1 cancelled")
     row.click()
     expect(shown.get_by_role("tab", name="Stopped")).to_be_visible()
     expect(shown.locator(".hh-failure")).to_have_count(0)
+
+
+STATIC_MARKS = """element => [
+    element.querySelector("summary").textContent.trim()[0],
+    ...[...element.querySelectorAll("tr")].map(row => row.cells[0].textContent).filter(text => /[▲⊘!]/.test(text)),
+]"""
+LIVE_MARKS = """element => [
+    element.querySelector(".hh-bar .hh-mark").textContent,
+    ...[...element.querySelectorAll("[role=treeitem]")].filter(row => row.querySelector(".hh-mark"))
+        .map(row => row.querySelector(".hh-mark").textContent + " " + row.querySelector(".hh-name").textContent),
+]"""
+
+
+def test_the_static_and_the_live_view_mark_the_same_with_the_same_characters(open_cells: Callable[..., Page]) -> None:
+    """The state of the cell, and each span that failed or was cancelled; the marks differ by shape."""
+    names = {"agent": "✓", "err": "▲", "run": "◌", "converted": "▲", "result": "▲", "compare": "▲"}
+    page = open_cells(*names)
+    for name, mark in names.items():
+        live = cell(page, name).evaluate(LIVE_MARKS)
+        assert live[0] == mark
+        if name in ("result", "compare"):
+            assert cell(page, name).locator(".hh-run").first.evaluate("run => run.textContent.trim()[0]") == mark
+        else:
+            static = cell(page, name).locator(".hh-output").evaluate(STATIC_MARKS)
+            assert [shown in line for shown, line in zip(live, static, strict=True)] == [True] * len(live)
+    sent = cell(page, "result").locator(".hh-bar .hh-delivery, .hh-run > :first-child")
+    assert ["✓ Sent" in text or "✓Sent" in text for text in sent.all_text_contents()] == [True, True]
+    assert cell(page, "err").evaluate(LIVE_MARKS) == ["▲", "! POST /refunds", "▲ POST /refunds"]
 
 
 @pytest.mark.slow
@@ -133,9 +161,9 @@ def test_a_limit_is_in_the_bar_and_at_the_limit_the_line_that_raises_it_below(op
 @pytest.mark.slow
 def test_replayed_calls_are_hollow_and_say_how_long_they_took(open_cells: Callable[..., Page]) -> None:
     page = open_cells("replayed", "partly")
-    expect(cell(page, "replayed").locator(".hh-chip")).to_have_text("replayed, saved $0.0091")
+    expect(cell(page, "replayed").locator(".hh-chip")).to_have_text("↺ replayed, saved $0.0091")
     expect(cell(page, "replayed").locator(".hh-facts")).not_to_contain_text("$")
-    expect(cell(page, "partly").locator(".hh-chip")).to_have_text("1 of 15 replayed, saved $0.0042")
+    expect(cell(page, "partly").locator(".hh-chip")).to_have_text("↺ 1 of 15 replayed, saved $0.0042")
     assert "LLM decide, 99 ms, 1,897 tokens, replayed, was 792 ms" in rows(page, "partly")
     for row in cell(page, "partly").get_by_role("treeitem").all():
         hollow = "replayed" in (row.get_attribute("aria-label") or "")

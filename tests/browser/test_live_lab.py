@@ -63,7 +63,7 @@ def test_a_running_cell_shows_its_spans(lab: Lab) -> None:
     lab.start(4)
     running = cell.locator(".hh-beside .hh-view")
     expect(running.locator(".hh-bar")).to_contain_text("agent", timeout=30_000)
-    expect(running.locator(".hh-icon-running")).to_be_visible()
+    expect(running.locator(".hh-mark-running")).to_be_visible()
     running.get_by_role("button", name="agent, running").click()
     expect(running.get_by_role("treeitem", name=re.compile("^Chain agent, running"))).to_be_visible()
     output = cell.locator(".hh-output .hh-view")

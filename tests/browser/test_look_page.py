@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.accessibility import NARROW, WIDE, violations
 from tests.browser.harness import Harness
 from tests.browser.inert import OURS, elements, handlers
+from tests.browser.sample_again import ARRIVING, ENDED, FAILED, sample_request
 
 pytestmark = pytest.mark.slow
 
@@ -218,7 +219,7 @@ def test_a_long_chat_opens_at_its_newest_messages(chat: Page) -> None:
     chat.wait_for_function("window.copied")
     assert chat.evaluate("window.copied").startswith("Sorry about the cracked lid.")
     assert not chat.evaluate("window.copied").startswith("assistant")
-    expect(message.locator(".hh-icon-tick")).to_be_visible()
+    expect(message.locator(".hh-mark-ok")).to_be_visible()
 
 
 def test_json_in_a_message_stays_text_where_a_number_would_lose_digits(open_cells: Callable[..., Page]) -> None:
@@ -263,6 +264,77 @@ def test_attributes_are_grouped_and_fit_at_every_width(chat: Page, width: int) -
         panel.locator("tr:not(.hh-group) th").evaluate_all("all => Math.min(...all.map(th => th.clientWidth))") >= 110
     )
     assert panel.evaluate("pane => pane.scrollWidth <= pane.clientWidth")
+
+
+def test_name_and_model_of_a_span_are_shown_in_full_at_every_width(chat: Page) -> None:
+    for width in (1000, 830, 600, 320):
+        chat.set_viewport_size({"width": width, "height": 900})
+        for part in (".hh-name", ".hh-model"):
+            assert chat.locator(f".hh-title {part}").evaluate("one => one.scrollWidth <= one.clientWidth"), (
+                width,
+                part,
+            )
+
+
+def test_a_changed_parameter_of_a_call_made_again_has_a_way_back(chat: Page) -> None:
+    chat.get_by_role("button", name="Run again").click()
+    temperature = chat.get_by_label("temperature", exact=True)
+    expect(chat.get_by_role("button", name="Undo temperature")).to_have_count(0)
+    temperature.fill("0.7")
+    chat.get_by_role("button", name="Undo temperature").click()
+    expect(temperature).to_have_value("0.2")
+    expect(temperature).to_be_focused()
+    expect(chat.get_by_role("button", name="Undo temperature")).to_have_count(0)
+
+
+RIGHT = "one => one.getBoundingClientRect().right"
+
+
+def test_what_ends_a_line_stays_together_at_its_end_if_it_has_to_go_to_the_next(
+    open_cells: Callable[..., Page],
+) -> None:
+    page = open_cells("chat", "compare")
+    page.get_by_role("searchbox").first.fill("lid")
+    expect(page.get_by_text("13 hits")).to_be_visible()
+    for width in (1000, 760, 650, 560):
+        page.set_viewport_size({"width": width, "height": 900})
+        edge = page.locator(".hh-view").first.evaluate(RIGHT)
+        last = [page.get_by_role("button", name=name) for name in ("Copy as Python", "Columns", "? keys")]
+        ends = [round(edge - one.first.evaluate(RIGHT)) for one in last if one.first.is_visible()]
+        assert all(end < 16 for end in ends), (width, ends)
+        python, json = (page.get_by_role("button", name=f"Copy {what}") for what in ("as Python", "JSON"))
+        assert python.evaluate("one => one.offsetTop") == json.evaluate("one => one.offsetTop")
+
+
+def test_a_variant_of_a_call_takes_feedback_beside_its_answer(
+    open_cells: Callable[..., Page], harness: Harness, given: list[tuple[str, dict[str, object]]]
+) -> None:
+    harness.again = sample_request(ENDED, FAILED, ARRIVING)
+    page = open_cells("chat")
+    page.get_by_role("button", name="Run again").click()
+    columns = [page.get_by_role("group", name=name) for name in ("Original", "Variant 1", "Variant 2", "Variant 3")]
+    assert [column.get_by_role("button", name="Good").count() for column in columns] == [0, 1, 1, 0]
+    bad = columns[2].get_by_role("button", name="Bad")
+    bad.click()
+    expect(bad).to_have_attribute("aria-pressed", "true")
+    expect(bad).to_be_focused()
+    bad.click()
+    expect(bad).to_have_attribute("aria-pressed", "false")
+    columns[1].get_by_role("button", name="Note").click()
+    assert columns[2].get_by_role("button", name="Use as draft").evaluate("one => one.offsetHeight") < 40
+    columns[1].get_by_label("Note").last.fill("shorter <b>")
+    columns[1].get_by_role("button", name="Save").click()
+    expect(columns[1]).to_contain_text("shorter <b>")
+    columns[1].get_by_role("button", name="Note").click()
+    columns[1].get_by_label("Note").last.fill("refuse")
+    columns[1].get_by_role("button", name="Save").click()
+    expect(columns[1]).to_contain_text("Not saved: the span is no longer in memory.")
+    assert given == [
+        (FAILED["span"], {"ok": False}),
+        (FAILED["span"], {"ok": None}),
+        (ENDED["span"], {"note": "shorter <b>"}),
+    ]
+    harness.again = sample_request()
 
 
 def test_metrics_and_feedback_are_chips(chat: Page) -> None:

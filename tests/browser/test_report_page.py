@@ -337,6 +337,22 @@ def test_a_narrow_page_shows_cards(open_cells: Callable[..., Page]) -> None:
     expect(shown.get_by_role("button", name="output")).to_be_visible()
 
 
+SEEN_FACTS = """facts => [...facts.children].filter(one => one.offsetTop < facts.offsetTop + facts.offsetHeight)
+    .map(one => [one.textContent, one.offsetLeft + one.offsetWidth <= facts.offsetLeft + facts.offsetWidth + 1])"""
+
+
+def test_a_fact_of_the_bar_is_dropped_rather_than_cut_also_if_it_is_the_only_one(
+    open_cells: Callable[..., Page],
+) -> None:
+    page = open_cells("compare")
+    facts = report(page, "compare").locator(".hh-bar .hh-facts")
+    for width, shown in ((1000, "40 rows in both"), (560, None)):
+        page.set_viewport_size({"width": width, "height": 900})
+        seen = facts.evaluate(SEEN_FACTS)
+        assert all(whole for _, whole in seen), seen
+        assert [text for text, _ in seen][:1] == ([shown] if shown else [])
+
+
 def test_a_run_without_rows_or_with_one_is_shown(open_cells: Callable[..., Page], harness: Harness) -> None:
     harness.add_report("none", displayed(dataclasses.replace(result(size=0), name="none")))
     harness.add_report("single", displayed(result(size=1)))

@@ -151,7 +151,7 @@ def test_opening_editing_and_leaving_send_nothing_and_keep_the_draft(watched: Wa
     page.keyboard.press("r")
     expect(view.get_by_label("user message 2")).to_have_value("Goodbye")
     expect(view.get_by_label("max_tokens")).to_have_value("50")
-    view.get_by_role("button", name="Undo").click()
+    view.get_by_role("button", name="Undo", exact=True).click()
     expect(view.get_by_label("user message 2")).to_have_value("Hello")
     view.get_by_role("button", name="Remove").nth(1).click()
     expect(view.get_by_label("user message 2")).to_have_count(0)

@@ -27,7 +27,7 @@ LAYOUT_ONLY = re.compile(r"[\w\s#%.,()+-]+")
 def test_without_styles_it_is_a_summary_an_error_and_a_table() -> None:
     way = "through issue_refund, then support_agent"
     assert Page(html.render(agent_view(failing=True))).text == [
-        "✗ support_agent 2.38 s ~$0.0044, 3,961 tokens, 22 spans 1 error 1 caught ✓ Sent 3f2a91c0",
+        "▲ support_agent 2.38 s ~$0.0044, 3,961 tokens, 22 spans 1 error 1 caught ✓ Sent 3f2a91c0",
         f"HTTPError: 503 Service Unavailable in POST /refunds, {way} (payments.py:41)",
         "| Span | Time | Tokens | 0 to 2.38 s",
         "| agent support_agent | 2.38 s | 3,961 |",
@@ -40,7 +40,7 @@ def test_without_styles_it_is_a_summary_an_error_and_a_table() -> None:
         "| llm decide gpt-4.1 | 792 ms | 1,897 |",
         "| tool issue_refund | 653 ms | |",
         "| http ! POST /refunds 503, retried | 210 ms | |",
-        "| http ✗ POST /refunds 503 | 230 ms | |",
+        "| http ▲ POST /refunds 503 | 230 ms | |",
         "Session refund-triage · Messages: %hh show 4 --detail full",
     ]
 
@@ -157,7 +157,7 @@ def test_rows_that_do_not_fit_are_counted_and_errors_always_fit() -> None:
     page = Page(html.render(view(rows)))
     table = [line for line in page.text if line.startswith("| ")][1:]
     assert len(table) == 60
-    assert any(line.startswith("| span ✗ failing 503") for line in table)
+    assert any(line.startswith("| span ▲ failing 503") for line in table)
     assert page.text[-1].startswith("1,942 more spans · ")
     assert "2,002 spans, showing 60 of 2,002" in page.text[0]
 
@@ -165,7 +165,7 @@ def test_rows_that_do_not_fit_are_counted_and_errors_always_fit() -> None:
 def test_an_error_below_more_levels_than_there_are_rows_is_shown() -> None:
     rows = [span(index, index - 1 or None, index, 1e3 - index, error=UNAVAILABLE) for index in range(1, 101)]
     page = Page(html.render(view(rows)))
-    assert any("✗ span 100 503" in line for line in page.text)
+    assert any("▲ span 100 503" in line for line in page.text)
     assert page.text[1].endswith(
         "in span 100, through span 99, then span 98, then span 97, then 95 more, then span 1 (payments.py:41)"
     )
@@ -224,9 +224,9 @@ def test_errors_only_shows_errors_and_their_ancestors() -> None:
         "agent support_agent",
         "tool issue_refund",
         "http ! POST /refunds 503, retried",
-        "http ✗ POST /refunds 503",
+        "http ▲ POST /refunds 503",
     ]
-    assert page.text[0].startswith("✗ support_agent 2.38 s ~$0.0044, 3,961 tokens, 22 spans")
+    assert page.text[0].startswith("▲ support_agent 2.38 s ~$0.0044, 3,961 tokens, 22 spans")
     assert page.text[-1].startswith("18 more spans")
 
 

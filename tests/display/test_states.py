@@ -24,12 +24,12 @@ EXPECTED = {
     "ok": ["✓ support_agent", "2.84 s", "$0.0091", "6,043 tokens", "21 spans", "3 LLM calls", "sent"],
     "ok opened": ["write_reply", "embed_chunk ×12", "p50 60 ms", "1 value redacted", "refund-triage"],
     "one span": ["✓ chat", "684 ms", "$0.0001", "86 tokens", "gpt-4.1-mini"],
-    "error": ["✗ support_agent", "1 error", "1 caught", "HTTPError: 503", "payments.py:41", "issue_refund"],
+    "error": ["▲ support_agent", "1 error", "1 caught", "HTTPError: 503", "payments.py:41", "issue_refund"],
     "error that the cell handled": ["✓ support_agent", "2 caught"],
     "cancelled": ["⊘ 2 traces", "1 caught", "2 cancelled", "⊘", "slow_call", "timed out", "StopAgent"],
-    "error of the cell": ["✗ issue_refund", "1 caught", "RuntimeError: no more refunds", "cell:7", "503, caught"],
+    "error of the cell": ["▲ issue_refund", "1 caught", "RuntimeError: no more refunds", "cell:7", "503, caught"],
     "error raised from another": [
-        "✗ agent",
+        "▲ agent",
         "1 error",
         "RuntimeError: no more refunds",
         "caused by",
@@ -64,14 +64,14 @@ EXPECTED = {
     "replayed": ["replayed, saved $0.0091", "replayed, was 340 ms", "6,043 tokens"],
     "partly replayed": ["1 of 15 replayed, saved $0.0042", "replayed, was 792 ms", "$0.0050"],
     "not recorded": [
-        "✗ support_agent",
+        "▲ support_agent",
         "1 not recorded",
         "POST /v1/chat/completions is not recorded in refund-triage.jsonl.",
         "by its number",
         "%hh replay auto",
     ],
     "truncated": ["showing 9,993 of 12,001", "8 more spans", "1,093,125+ tokens", "$0.525+", "429"],
-    "error with a preview": ["✗ support_agent", "payments.py:41"],
+    "error with a preview": ["▲ support_agent", "payments.py:41"],
     "one span in full": ["user", "Explain idempotency keys in one sentence. <img src=x onerror=alert(1)>", "assistant"],
 }
 
@@ -101,7 +101,7 @@ def test_a_cancelled_span_looks_neither_like_a_success_nor_like_an_error() -> No
     page, words = html.render(shown), text.render(shown)
     assert html.ERROR_COLOR not in page
     assert words.startswith("⊘ 2 traces")
-    assert [mark in bare(page).replace("✓ Sent", "") + words for mark in "✓✗"] == [False, False]
+    assert [mark in bare(page).replace("✓ Sent", "") + words for mark in "✓▲"] == [False, False]
 
 
 def test_an_error_that_the_cell_caught_is_not_blamed_for_its_own() -> None:

@@ -19,7 +19,7 @@ from tests.display.views import agent_view, totals, view
 from tests.records.builders import UNAVAILABLE, agent_rows, span
 
 FAILED = """\
-✗ support_agent  2.38 s  ~$0.0044  3,961 tokens  22 spans  1 error  1 caught  sent
+▲ support_agent  2.38 s  ~$0.0044  3,961 tokens  22 spans  1 error  1 caught  sent
   issue_refund > POST /refunds: HTTPError: 503 Service Unavailable  payments.py:41
 
 agent support_agent               2.38 s   3,961  ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
@@ -32,12 +32,12 @@ agent support_agent               2.38 s   3,961  ━━━━━━━━━━
 ├─ llm   decide gpt-4.1           792 ms   1,897             ━━━━━━━━━━
 └─ tool  issue_refund             653 ms                               ━━━━━━━━
    ├─ !     POST /refunds         210 ms                               ━━━  503, retried
-   └─ ✗     POST /refunds         230 ms                                    ━━━  503
+   └─ ▲     POST /refunds         230 ms                                    ━━━  503
 
 session refund-triage   messages: %hh show 4 --detail full"""
 
 FAILED_NARROW_ASCII = """\
-x support_agent  2.38 s  ~$0.0044  3,961 tokens  1 error  1 caught  sent
+!! support_agent  2.38 s  ~$0.0044  3,961 tokens  1 error  1 caught  sent
   issue_refund > POST /refunds: HTTPError: 503 Service Unavailable  payments.py:41
 
 agent support_agent               2.38 s   3,961
@@ -50,7 +50,7 @@ agent support_agent               2.38 s   3,961
 |- llm   decide gpt-4.1           792 ms   1,897
 `- tool  issue_refund             653 ms
    |- !     POST /refunds         210 ms          503, retried
-   `- x     POST /refunds         230 ms          503
+   `- !!    POST /refunds         230 ms          503
 
 session refund-triage   messages: %hh show 4 --detail full"""
 
@@ -131,7 +131,7 @@ def test_tokens_are_marked_if_incomplete(changes: dict[str, object], expected: s
 
 def test_calls_that_all_failed_have_no_unknown_cost() -> None:
     rows = [span(1, None, 0, 5, "chat", kind="llm", error=UNAVAILABLE)]
-    assert text.summary(view(rows)).splitlines()[0] == "✗ chat  5.0 ms  1 error  sent"
+    assert text.summary(view(rows)).splitlines()[0] == "▲ chat  5.0 ms  1 error  sent"
 
 
 @pytest.mark.parametrize(
@@ -159,14 +159,14 @@ def test_several_traces_are_titled_by_their_number_and_name_the_failing_one() ->
     rows.append(span(4, 3, 3.1, 3.2, "inner", trace=3, error=UNAVAILABLE))
     rows[2] = span(3, None, 3, 4, "call 3", trace=3, error=UNAVAILABLE)
     lines = text.render(view(rows)).splitlines()
-    assert lines[0] == "✗ 3 traces  3.00 ms  4 spans  1 error  sent".replace("3.00 ms", "3.0 ms")
+    assert lines[0] == "▲ 3 traces  3.00 ms  4 spans  1 error  sent".replace("3.00 ms", "3.0 ms")
     assert lines[1] == "  call 3 > inner: HTTPError: 503 Service Unavailable  payments.py:41"
 
 
 def test_spans_and_errors_without_a_name_are_marked() -> None:
     lines = text.render(view([replace(span(1, None, 0, 5), name=" ", status="error", error=SpanError("", " "))]))
     assert lines.splitlines()[:2] == [
-        "✗ (no name)  5.0 ms  1 error  sent",
+        "▲ (no name)  5.0 ms  1 error  sent",
         "  (no name): Error without a message",
     ]
 
@@ -194,7 +194,7 @@ def test_long_trees_stay_within_40_lines_and_4000_bytes_and_count_the_rest(*, fa
     drawn = sum(line.startswith(("agent", "├─", "└─")) for line in shown.splitlines())
     assert int(hidden[1].replace(",", "")) + drawn == len(rows)
     assert "the slow one" in shown or failing
-    assert not failing or "✗     the failing one" in shown
+    assert not failing or "▲     the failing one" in shown
 
 
 def test_short_names_fill_40_lines_and_no_more() -> None:

@@ -63,7 +63,7 @@ def test_rows_that_newly_fail_are_worse_than_any_score_and_listed_first() -> Non
     assert "5 newly failed" in repr(found).splitlines()[0]
     assert groups(found) == {"newly failed": 5}
     assert "right → ValueError: too small" in repr(found)
-    assert ">✗</span>" in found._repr_html_().split("</div>")[0]
+    assert ">▲</span>" in found._repr_html_().split("</div>")[0]
     back = old.compare(new)
     assert (back.newly_passed, back.list_improved_metrics()) == (found.newly_failed, ["near"])
     assert groups(back) == {"newly right": 5}

@@ -31,7 +31,7 @@ def test_without_a_key_ids_and_result_are_computed_locally(capsys: pytest.Captur
         *result.model_dump()
     }
     printed = capsys.readouterr().out
-    assert re.match(r"✗ mine  \S+ ms  3 rows  1 failed  local only\n", printed)
+    assert re.match(r"▲ mine  \S+ ms  3 rows  1 failed  local only\n", printed)
     assert re.search(r"^exact +1 +± 0 +1 to 1 +2 of 3 +number ", printed, re.MULTILINE)
     assert f"run {result.run_id}" in printed
 

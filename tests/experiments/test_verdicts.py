@@ -41,7 +41,7 @@ def test_failures_come_first_then_wrong_answers_and_neither_has_a_check() -> Non
     result = run(None, number, ROWS, evaluators=[odd])
     assert marks(result) == ["▲ q3", "✗ q0", "✗ q2", "✓ q1"]
     assert (result.passed, result.failed) == (("q1",), ("q0", "q2", "q3"))
-    assert repr(result).startswith("✗ test run  ")
+    assert repr(result).startswith("▲ test run  ")
     assert "1 failed  2 wrong" in repr(result)
     assert re.findall(r">(\d (?:failed|wrong))</b>", result._repr_html_()) == ["1 failed", "2 wrong"]
     frame = result.to_pandas()

@@ -75,7 +75,7 @@ test("columns hold the role of an error, and whether it was passed on", () => {
     own_span: ["u4", new Uint32Array()], own_start: ["f4", new Float32Array()], own_end: ["f4", new Float32Array()],
     critical_span: ["u4", new Uint32Array()], critical_start: ["f4", new Float32Array()], critical_end: ["f4", new Float32Array()],
   };
-  const header = { columns: Object.entries(columns).map(([name, [type]]) => [name, type]), names: ["a"], kinds: ["llm"], models: [""], tags: {}, replays: {} };
+  const header = { columns: Object.entries(columns).map(([name, [type]]) => [name, type]), names: ["a"], kinds: ["llm"], models: [""], marks: {}, tags: {}, replays: {} };
   const { spans } = decode(header, Object.values(columns).map(([, array]) => bytes(array)));
   assert.deepEqual(spans.map(({ error, passed, repeats }) => [error, passed, repeats]), [["cancelled", false, false], ["propagated", true, true]]);
   assert.equal(spans[0].cancelled, 1);

@@ -26,7 +26,7 @@ class Page:
         number = self.numbers
         message = {"type": "again", "number": number, "view": "hh-cell-1", "span": self.span, "action": action}
         self.kernel.ask({**message, "arguments": arguments}, subshell=self.subshell)
-        return self._message(type="answer", number=number)["value"]
+        return self.message(type="answer", number=number)["value"]
 
     def run(self, **changes: Any) -> dict[str, Any]:
         started = self.ask("run", {**self.arguments, **changes})
@@ -48,7 +48,9 @@ class Page:
         sent = [one for one in self.kernel.hub_messages if one["type"] == "variant" and one["span"] == self.span]
         return [one["variant"] for one in sent if one["variant"]["number"] == number]
 
-    def _message(self, **fields: Any) -> dict[str, Any]:
+    def message(self, **fields: Any) -> dict[str, Any]:
+        """The last message of the hub with these fields, once there is one."""
+
         def found() -> list[dict[str, Any]]:
             return [one for one in self.kernel.hub_messages if fields.items() <= one.items()]
 

@@ -90,6 +90,19 @@ def test_variants_are_numbered_and_there_again_when_the_request_is_opened_again(
     kernel.wait_for(lambda: "+2 variants" in page.cell.output.text, "the cell does not count the variants")
 
 
+def test_feedback_on_a_variant_is_kept_with_its_span(kernel: Kernel) -> None:
+    page = Page(kernel, "ask();")
+    variant = page.run(temperature=0.3)
+    message = {"type": "feedback", "view": "hh-cell-1", "given": {"ok": True, "note": "kinder"}}
+    kernel.ask({**message, "number": 901, "span": variant["span"]})
+    assert page.message(type="answer", number=901)["value"] == ""
+    assert page.ask("open")["variants"][0]["feedback"] == {"ok": True, "note": "kinder"}
+    found = "[f'{one.span_id:016x}' for one in hh.spans(feedback={'ok': True})]"
+    assert kernel.value(found) == [variant["span"]]
+    kernel.ask({**message, "number": 902, "span": f"{1:016x}"})
+    assert page.message(type="answer", number=902)["value"] == "Not saved: the span is no longer in memory."
+
+
 def test_variants_are_no_runs_of_the_cell(kernel: Kernel) -> None:
     page = Page(kernel, "ask();")
     page.run(model="gpt-4.1")

@@ -32,40 +32,40 @@ def lines(cell: Cell) -> list[str]:
 CAUGHT = "try: inner()\nexcept ValueError: pass\n"
 
 FAILURES = {
-    "of a span": ("inner()", "✗ inner", ["  inner: ValueError: no refund  cell:4"]),
-    "of the cell": (f"{CAUGHT}raise RuntimeError('of the cell')", "✗ inner", ["  RuntimeError: of the cell  cell:3"]),
+    "of a span": ("inner()", "▲ inner", ["  inner: ValueError: no refund  cell:4"]),
+    "of the cell": (f"{CAUGHT}raise RuntimeError('of the cell')", "▲ inner", ["  RuntimeError: of the cell  cell:3"]),
     "of the cell, from that of a span": (
         "try: inner()\nexcept ValueError as error: raise RuntimeError('of the cell') from error",
-        "✗ inner",
+        "▲ inner",
         ["  RuntimeError: of the cell  cell:2", "  caused by inner: ValueError: no refund  cell:4"],
     ),
     "the last of three": (
         "for i in range(3):\n    try: inner()\n    except ValueError:\n        if i == 2: raise",
-        "✗ 3 traces",
+        "▲ 3 traces",
         ["  inner: ValueError: no refund  cell:4"],
     ),
     "of a thread": (
         "thread = threading.Thread(target=inner); thread.start(); thread.join()",
-        "✗ inner",
+        "▲ inner",
         ["  inner: ValueError: no refund  cell:4"],
     ),
-    "of a cell that a magic runs": ("%%capture\ninner()", "✗ inner", ["  inner: ValueError: no refund  cell:4"]),
+    "of a cell that a magic runs": ("%%capture\ninner()", "▲ inner", ["  inner: ValueError: no refund  cell:4"]),
     "of the first of two cells that the cell runs": (
         "for code in ('inner()', '1'): get_ipython().run_cell(code)",
-        "✗ inner",
+        "▲ inner",
         ["  inner: ValueError: no refund  cell:4"],
     ),
     "of a cancelled task": (
         "task = asyncio.create_task(slow()); await asyncio.sleep(0.01); task.cancel(); await task",
-        "✗ slow",
+        "▲ slow",
         ["  slow: CancelledError  cell:6"],
     ),
     "a timeout": (
         "await asyncio.wait_for(slow(), 0.01)",
-        "✗ slow",
+        "▲ slow",
         ["  TimeoutError  cell:1", "  caused by slow: CancelledError  cell:6"],
     ),
-    "a user's own BaseException": ("stopper()", "✗ stopper", ["  stopper: StopAgent: enough  cell:9"]),
+    "a user's own BaseException": ("stopper()", "▲ stopper", ["  stopper: StopAgent: enough  cell:9"]),
 }
 
 

@@ -63,9 +63,9 @@ def test_the_result_replaces_the_progress(kernel: Kernel) -> None:
     )
     texts = [version["text/plain"] for version in cell.output.versions]
     # The last version may have been drawn before or after the sixth data point.
-    line = re.compile(r"○ slow one  █████████████████░░░  \S+ m?s  5 of 6 rows  .*1 failed")
+    line = re.compile(r"◌ slow one  █████████████████░░░  \S+ m?s  5 of 6 rows  .*1 failed")
     assert any(line.match(text) for text in texts[:-1])
-    assert texts[-1].startswith("✗ slow one")
+    assert texts[-1].startswith("▲ slow one")
     assert "ZeroDivisionError" in cell.output.html
     assert cell.kinds == ["display"]
 

@@ -58,11 +58,11 @@ def test_markdown_export_keeps_the_html_intact(notebook: nbformat.NotebookNode) 
     assert not re.search(r"<(h1|img|li|em|p>)", ours.replace("<p style", ""))
     lines = "\n".join(Page(ours + "</div>" * (ours.count("<div") - ours.count("</div"))).text)
     assert "![x](https://evil.example/x.png)" in lines
-    assert "✗ answer" in lines
+    assert "▲ answer" in lines
 
 
 def test_the_text_of_each_output_is_there_for_logs(notebook: nbformat.NotebookNode) -> None:
     (output,) = [out for cell in notebook.cells for out in cell.outputs if "hh_jupyter" in out.get("metadata", {})]
-    assert output.data["text/plain"].startswith("✗ answer")
+    assert output.data["text/plain"].startswith("▲ answer")
     assert "\x1b" not in output.data["text/plain"]
     assert "widgets" not in notebook.metadata

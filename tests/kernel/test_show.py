@@ -94,7 +94,7 @@ def test_an_exception_that_the_cell_caught_is_not_an_error_of_the_cell(asking: K
         assert "1 error" not in text
     assert "<details>" in caught.output.html
     raised = asking.run("ask('x', fail=True)").output
-    assert re.match(r"✗ ask  .*  2 spans  1 error  ", raised.text)
+    assert re.match(r"▲ ask  .*  2 spans  1 error  ", raised.text)
     assert "<details open>" in raised.html
 
 

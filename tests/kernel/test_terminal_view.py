@@ -85,11 +85,11 @@ def test_no_colours_where_they_are_turned_off(tmp_path: Path, options: tuple[str
 
 def test_an_error_is_printed_with_its_path_its_line_and_the_tree(tmp_path: Path) -> None:
     printed = COLOUR.sub("", in_terminal(tmp_path, "agent(7)"))
-    lines = printed[printed.index("✗ agent") :].splitlines()
-    assert re.fullmatch(r"✗ agent  [\d.]+ ms  3 spans  1 error  local only", lines[0])
+    lines = printed[printed.index("▲ agent") :].splitlines()
+    assert re.fullmatch(r"▲ agent  [\d.]+ ms  3 spans  1 error  local only", lines[0])
     assert lines[1] == "  pay: ConnectionError: 503 Service Unavailable  traced.py:10"
     assert lines[2] == "  Nothing leaves this machine. No key is set. To send from now on: %hh login"
-    assert [line.split("  ")[0] for line in lines[4:7]] == ["chain agent", "├─ span", "└─ ✗"]
+    assert [line.split("  ")[0] for line in lines[4:7]] == ["chain agent", "├─ span", "└─ ▲"]
     assert "━" in lines[4]
     assert re.search(r"inputs and outputs: %hh show \d+ --detail full", printed)
 
@@ -103,7 +103,7 @@ def test_a_notice_is_printed_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_narrow_terminals_get_no_bars(tmp_path: Path) -> None:
     printed = COLOUR.sub("", in_terminal(tmp_path, "agent(7)", columns=70))
-    assert "✗     pay" in printed
+    assert "▲     pay" in printed
     assert "━" not in printed
 
 
@@ -119,8 +119,8 @@ def test_span_content_is_printed_on_request(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_ascii_with_colour_where_the_stream_does_not_support_unicode(tmp_path: Path) -> None:
     printed = COLOUR.sub("", in_terminal(tmp_path, "agent(7)", env={"PYTHONIOENCODING": "ascii"}))
-    assert "x agent" in printed
-    assert "`- x     pay" in printed
+    assert "!! agent" in printed
+    assert "`- !!    pay" in printed
     assert "==" in printed
 
 

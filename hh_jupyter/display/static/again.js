@@ -3,10 +3,11 @@
  * kernel runs them (notebook/again.py); only a click on Run, or Ctrl+Enter in the draft, requests that.
  */
 
-/** @import { Again, Answered, Child, Draft, DraftMessage, Message, Request, Span, State, Variant } from "./types.js" */
+/** @import { Again, Answered, Child, Draft, DraftMessage, Feedback, Message, Request, Span, State, Variant } from "./types.js" */
 
 import { messages, tabText, text } from "./content.js";
-import { chevron, copyText, flash, focusOn, h, kindMark, plural, redraw, statusIcon } from "./dom.js";
+import { feedbackTools, withFeedback } from "./detail.js";
+import { chevron, copyText, flash, focusOn, h, kindMark, plural, redraw, statusMark } from "./dom.js";
 import { markedText } from "./words.js";
 
 const ESTIMATE_DELAY_MS = 300;
@@ -121,7 +122,7 @@ export class RunAgain {
   /**
    * @param {string} uid prefix of DOM ids
    * @param {State} state of the view: keeps the draft
-   * @param {{ask: Again, close: () => void, newCell: (code: string) => boolean}} on `newCell`: returns whether there is a new cell
+   * @param {{ask: Again, close: () => void, newCell: (code: string) => boolean, give: (span: string, given: Feedback) => Promise<string>}} on `newCell`: returns whether there is a new cell
    */
   constructor(uid, state, on) {
     this.uid = uid;
@@ -246,7 +247,9 @@ export class RunAgain {
   }
 
   back() {
-    return this.button("Back to the trace", "back", "The draft is kept (Esc)", () => this.on.close());
+    return h("button", {
+      class: "hh-button", type: "button", "data-focus": "back", title: "The draft is kept (Esc)", "aria-label": "Back to the trace", onclick: () => this.on.close(),
+    }, "Back", h("span", { class: "hh-word" }, " to the trace"));
   }
 
   /** Whether the words in which answers differ are marked. */
@@ -360,10 +363,16 @@ export class RunAgain {
         this.changed();
       },
     });
+    const undo = h("button", { class: "hh-more", type: "button", "aria-label": `Undo ${one.name}`, onclick: () => {
+      one.value = was ?? "";
+      this.redrawn();
+      focusOn(this.body.querySelector(`[data-focus="parameter-${index}"]`));
+    } }, "Undo");
     const mark = () => {
       const is = one.value !== (was ?? "");
       row.classList.toggle("hh-changed", is);
       note.textContent = !is ? "" : was === null ? "added" : one.value ? `was ${shortened(was)}` : "left out";
+      if (is && was !== null) note.append(undo);
     };
     const row = h("div", { class: "hh-param" }, h("label", { for: id }, one.name), input, note);
     mark();
@@ -432,7 +441,7 @@ export class RunAgain {
   column(title, chips, answered, variant) {
     const { answer } = answered;
     const element = h("div", { class: "hh-variant", role: "group", "aria-label": title, "data-variant": variant?.number },
-      h("div", { class: "hh-variant-head" }, variant?.running ? statusIcon("running") : null, h("b", null, title), h("span", { class: "hh-space" }),
+      h("div", { class: "hh-variant-head" }, variant?.running ? statusMark("running") : null, h("b", null, title), h("span", { class: "hh-space" }),
         variant?.running ? this.button("Stop", "stop", "Stop the call, as an interrupt of the kernel does", () => this.stop()) : null),
       h("div", { class: "hh-changes" }, chips && [chips].flat().length ? chips : h("span", null, "unchanged")),
       this.facts(answered), this.answer(answered),
@@ -440,8 +449,21 @@ export class RunAgain {
         variant && !variant.running ? [
           this.button("Use as draft", `use-${title}`, "Edit the request of this variant", () => this.use(variant)),
           this.button("To a new cell", `cell-${title}`, "The code of this variant in a new cell below", () => this.toCell(variant.arguments, `cell-${title}`)),
+          variant.span ? feedbackTools(variant.feedback, (given) => this.give(variant, given), `${title}-`) : null,
+          variant.feedback?.note ? h("span", { class: "hh-hint" }, variant.feedback.note) : null,
         ] : null));
     return element;
+  }
+
+  /** Save feedback on a variant, and show it at once. @param {Variant} variant @param {Feedback} given */
+  async give(variant, given) {
+    const problem = await this.on.give(variant.span, given).catch(() => "The kernel does not respond.");
+    if (!problem) {
+      variant.feedback = withFeedback(variant.feedback, given);
+      this.draw();
+    }
+    const status = this.body.querySelector(`[data-variant="${variant.number}"] .hh-unsaved`);
+    if (problem && status) status.textContent = problem;
   }
 
   /** @param {Answered} answered */

@@ -182,8 +182,8 @@ export class Detail {
     const [thumbs, note] = panesOf(details).length && !span.running ? feedbackTools(details.feedback ?? {}, (given) => this.give(span.id, details, given)) : [];
     const redacted = details.redacted ? plural(details.redacted, "value") : "";
     return h("div", { class: "hh-head" },
-      h("div", { class: "hh-title" }, kindMark(span.kind), h("span", { class: "hh-name" }, span.name),
-        h("span", { class: "hh-model" }, span.model), h("span", { class: "hh-space" }),
+      h("div", { class: "hh-title" }, kindMark(span.kind),
+        h("div", { class: "hh-names" }, h("span", { class: "hh-name" }, span.name), h("span", { class: "hh-model" }, span.model)),
         this.on.again && span.kind === "llm" && details.messages ? h("button", {
           class: "hh-button", type: "button", title: "Change the request and make the call again (r)", "data-focus": "again", onclick: () => this.on.again?.(span),
         }, "Run again") : null,
@@ -286,19 +286,20 @@ export const withFeedback = (before, given) => Object.fromEntries(Object.entries
  * Thumbs, and the line of a note, which opens below them.
  * @param {Record<string, any>} feedback that is given
  * @param {(given: Feedback) => void} give
+ * @param {string} [of] what they are about, if there are several: prefix of `data-focus`
  * @returns {[HTMLElement, HTMLElement]}
  */
-export function feedbackTools({ ok, note }, give) {
-  const field = h("input", { class: "hh-filter", "aria-label": "Note", value: note ?? "", maxlength: 2000, onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Enter" && save() });
+export function feedbackTools({ ok, note }, give, of = "") {
+  const field = h("input", { class: "hh-filter", "aria-label": "Note", placeholder: "Note", value: note ?? "", maxlength: 2000, onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Enter" && save() });
   const save = () => give({ note: field.value.trim() || null });
   const line = h("div", { class: "hh-noteline", hidden: true }, field, h("button", { class: "hh-button", type: "button", onclick: save }, "Save"));
   const thumb = (/** @type {string} */ name, /** @type {string} */ title, /** @type {boolean} */ means) => toolButton(name, title,
-    () => give({ ok: ok === means ? null : means }), { "aria-pressed": String(ok === means) });
+    () => give({ ok: ok === means ? null : means }), { "aria-pressed": String(ok === means), "data-focus": of + name });
   const open = toolButton("note", "Note", () => {
     line.hidden = !line.hidden;
     open.setAttribute("aria-expanded", String(!line.hidden));
     focusOn(line.hidden ? null : field);
-  }, { "aria-expanded": "false" });
+  }, { "aria-expanded": "false", "data-focus": `${of}note` });
   return [h("span", { class: "hh-feedback" }, h("span", { class: "hh-unsaved", role: "status" }), thumb("good", "Good (+)", true), thumb("bad", "Bad (−)", false), open), line];
 }
 

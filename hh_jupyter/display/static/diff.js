@@ -126,6 +126,11 @@ export class DiffView {
     return /** @type {DiffRow[]} */ (this.trace.spans).filter((row) => row.mark);
   }
 
+  /** Whether the runs differ, for the bar. */
+  get sign() {
+    return this.diff?.marks ? (this.diff.marks.trim() ? "≠" : "=") : "";
+  }
+
   /** Totals of both runs and counts, for the bar. */
   get facts() {
     return this.diff?.marks ? [...this.diff.facts.map((text) => fact(text)), this.diff.counts] : [];

@@ -1,7 +1,9 @@
 /**
- * Elements, icons, number formats, the clipboard. All elements of the view are created here: span content enters as text
- * nodes or attribute values, never as markup.
+ * Elements, marks, icons, number formats, the clipboard. All elements of the view are created here: span content enters
+ * as text nodes or attribute values, never as markup.
  */
+
+/** @import { Mark } from "./types.js" */
 
 const SVG = "http://www.w3.org/2000/svg";
 const FEEDBACK_MS = 1200;
@@ -86,7 +88,6 @@ function icon(name, size, ...paths) {
 }
 
 export const chevron = () => icon("chevron", 12, { d: "M4.2 2.2 8 6l-3.8 3.8" });
-export const again = () => icon("again", 12, { d: "M2.2 6.2a3.9 3.9 0 1 0 1.2-2.9M3.2 1v2.5h2.5" });
 /** @type {Record<string, Record<string, string>[]>} */
 const TOOLS = {
   up: [{ d: "m4 10 4-4.6L12 10" }], down: [{ d: "m4 6 4 4.6L12 6" }],
@@ -111,25 +112,17 @@ export const toolButton = (name, title, onclick, more) => h("button", {
   class: "hh-tool", type: "button", title, "aria-label": title.replace(/ \(.*/, ""), "data-focus": name, onclick, ...more,
 }, toolIcon(name));
 
-export const tick = () => icon("tick", 12, { d: "m2 6.4 2.6 2.7 5.4-6" });
-
 /**
- * Status by shape, not by color alone: check in a disc, triangle, square, struck ring, broken ring.
- * @param {string} status
+ * How cells, runs, spans and rows are marked: the characters of display/format.py, which the static forms show.
+ * @type {Record<Mark | "replayed", string>}
  */
-export function statusIcon(status) {
-  if (status === "error") {
-    return icon("error", 16, { d: "M8 1.2 15.2 14H.8Z", class: "hh-fill" }, { d: "M8 6v3.8m0 1.6v.9", class: "hh-mark" });
-  }
-  if (status === "stopped") return icon("stopped", 16, { d: "M3.4 2h9.2v0a1.4 1.4 0 0 1 1.4 1.4v9.2a1.4 1.4 0 0 1-1.4 1.4H3.4A1.4 1.4 0 0 1 2 12.6V3.4A1.4 1.4 0 0 1 3.4 2Z", class: "hh-fill" },
-    { d: "M5 8h6", class: "hh-mark" });
-  if (status === "wrong") return icon("wrong", 16, { d: "m3.5 3.5 9 9m0-9-9 9", class: "hh-ring" });
-  if (status === "unclear") return icon("unclear", 16, { d: "M3 8h10", class: "hh-ring" });
-  if (status === "cancelled") return icon("cancelled", 16, { d: "M8 2a6 6 0 1 0 1 0M4 4l8 8", class: "hh-ring" });
-  if (status === "running") return icon("running", 16, { d: "M8 2a6 6 0 1 0 6 6", class: "hh-ring" });
-  return icon("ok", 16, { d: "M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1Z", class: "hh-fill" },
-    { d: "m4.7 8.2 2.3 2.4 4.4-4.8", class: "hh-mark" });
-}
+export const MARKS = { ok: "✓", error: "▲", caught: "!", wrong: "✗", unclear: "·", running: "◌", stopped: "■", cancelled: "⊘", replayed: "↺" };
+
+/** A mark; the words beside it say the same. @param {Mark | "replayed"} mark @param {string} [more] class */
+export const markOf = (mark, more = "") => h("span", { class: `hh-mark hh-mark-${mark} ${more}`, "aria-hidden": "true" }, MARKS[mark]);
+
+/** The mark in front of a title: a check in a disc, other marks in their color. @param {Mark} mark */
+export const statusMark = (mark) => markOf(mark, "hh-status");
 
 /**
  * Format milliseconds like display/format.py: 4.2 ms, 340 ms, 2.84 s, 1m 34s, 2h 05m.
@@ -205,7 +198,7 @@ export async function copyText(text, what, button, place) {
     box.select();
     return;
   }
-  flash(button, button.textContent ? "Copied" : tick());
+  flash(button, button.textContent ? "Copied" : markOf("ok"));
 }
 
 /** Let a button show for a moment what it did. @param {HTMLElement} button @param {Node | string} what */

@@ -2,7 +2,7 @@
 
 /** @import { Child, Delta, Header, Notice, Session, State, Trace } from "./types.js" */
 
-import { again, chevron, count, duration, h, kindMark, kindOf, plural, statusIcon, tick } from "./dom.js";
+import { chevron, count, duration, h, kindMark, kindOf, markOf, plural, statusMark } from "./dom.js";
 import { quantile } from "./trace.js";
 import { sparkCanvas } from "./tree.js";
 
@@ -19,18 +19,18 @@ const KEYS = [
 /**
  * The elements of the summary bar. If they do not fit, facts are dropped from the right.
  * @param {Omit<Header, "facts"> & {facts: Child[]}} header
- * @param {{open: boolean | null, body: string, spark: boolean, diff: boolean, toggle: () => void, jump: () => void, compare: () => void}} on
- *   `diff`: what changed is shown, so that the facts are those of both runs
+ * @param {{open: boolean | null, body: string, spark: boolean, diff: boolean, sign: string, toggle: () => void, jump: () => void, compare: () => void}} on
+ *   `diff`: what changed is shown, so that the facts are those of both runs; `sign`: whether they differ
  */
 export function summaryBar(header, on) {
   return [
     h("button", {
       class: "hh-toggle", type: "button", "aria-expanded": String(on.open), "aria-controls": on.body, "data-focus": "toggle",
       "aria-label": `${header.title}, ${STATUS[header.mark]}`, onclick: on.toggle,
-    }, chevron(), statusIcon(header.mark), h("span", { class: "hh-name", title: header.title }, header.title)),
+    }, chevron(), on.diff ? h("span", { class: "hh-sign", "aria-hidden": "true" }, on.sign) : statusMark(header.mark), h("span", { class: "hh-name", title: header.title }, header.title)),
     on.diff ? "" : h("b", { class: "hh-duration" }, header.duration), on.diff ? "" : limit(header),
     h("span", { class: "hh-facts" }, header.facts.map((fact) => h("span", null, fact))),
-    ...chips(header, on.jump), delta(header.delta ?? null, on), h("span", { class: "hh-space" }),
+    ...chips(header, on.jump), on.diff ? "" : delta(header.delta ?? null, on), h("span", { class: "hh-space" }), on.diff ? delta(null, on) : "",
     ...(on.diff ? [] : [on.spark && !header.delta ? sparkCanvas() : "", delivery(header), session(header.session) ?? ""]),
   ];
 }
@@ -50,7 +50,7 @@ function chips(header, jump) {
   return [
     header.stopped ? h("span", { class: "hh-chip hh-chip-error", title: "Model calls were not sent" }, header.stopped) : "",
     header.replayed ? h("span", { class: "hh-chip hh-chip-replayed", title: "Answered from a recording: no request, no cost" },
-      again(), words, saved ? h("span", { class: "hh-word" }, ", saved ", h("b", null, saved)) : null) : "",
+      markOf("replayed"), " ", words, saved ? h("span", { class: "hh-word" }, ", saved ", h("b", null, saved)) : null) : "",
     header.unrecorded ? h("button", {
       class: "hh-chip hh-chip-error", type: "button", title: "Jump to the call (e)", "data-focus": "unrecorded", onclick: jump,
     }, header.unrecorded) : "",
@@ -69,7 +69,7 @@ function chips(header, jump) {
  */
 function delta(delta, { diff, compare }) {
   if (!delta && !diff) return "";
-  if (!delta || diff) return h("button", { class: "hh-button", type: "button", title: "Back to the trace (Esc)", "aria-label": "Back to the trace", "data-focus": "delta", onclick: compare }, "Back");
+  if (!delta) return h("button", { class: "hh-button", type: "button", title: "Back to the trace (Esc)", "aria-label": "Back to the trace", "data-focus": "delta", onclick: compare }, "Back");
   const part = (/** @type {"failed" | "time" | "tokens" | "cost" | "calls"} */ name) => delta[name] && h("span", { class: `hh-delta-${name}` }, delta[name]);
   return h("button", { class: "hh-delta", type: "button", title: delta.title, "data-focus": "delta", onclick: compare }, h("span", null, "Δ"), part("failed"), part("time"), part("tokens"), part("cost"), part("calls"));
 }
@@ -80,7 +80,7 @@ function delta(delta, { diff, compare }) {
  */
 function delivery({ delivery: word, delivery_state: state, file }) {
   return h("span", { class: `hh-delivery hh-delivery-${state}`, role: "status", title: file ?? word },
-    state === "sent" ? tick() : null, h("span", { class: state === "sent" ? "hh-word" : null }, word));
+    state === "sent" ? markOf("ok") : null, h("span", { class: state === "sent" ? "hh-word" : null }, word));
 }
 
 /**
@@ -159,8 +159,8 @@ export function legendItems(uid, trace, state, toggle) {
     h("kbd", null, "?"), "keys");
   return [
     ...[...seen].map(([word, kind]) => h("span", { class: "hh-item" }, kindMark(kind), word)),
-    h("span", { class: "hh-tips" }, explained(trace).map((entry, i) => tip(`${uid}-tip-${i}`, entry))), h("span", { class: "hh-space" }),
-    ...MAIN_KEYS.map(([key, action]) => h("span", { class: "hh-item" }, h("kbd", null, key), action)), button,
+    h("span", { class: "hh-tips" }, explained(trace).map((entry, i) => tip(`${uid}-tip-${i}`, entry))),
+    h("span", { class: "hh-end" }, MAIN_KEYS.map(([key, action]) => h("span", { class: "hh-item" }, h("kbd", null, key), action)), button),
     state.keys ? h("dl", { class: "hh-keys" }, KEYS.map(([key, action]) => h("div", null, h("dt", null, h("kbd", null, key)), h("dd", null, action)))) : "",
   ];
 }

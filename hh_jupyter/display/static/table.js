@@ -178,7 +178,7 @@ export class TableView {
     this.shown = h("span", { class: "hh-shown", role: "status" });
     this.menu = h("div", { class: "hh-columns", id: `${uid}-columns`, role: "group", "aria-label": "Columns", hidden: true });
     this.menuButton = h("button", { type: "button", class: "hh-button", "aria-expanded": "false", "aria-controls": this.menu.id, onclick: () => this.toggleMenu() }, "Columns");
-    this.tools = h("div", { class: "hh-tools" }, this.filter, this.filters, h("span", { class: "hh-space" }), this.shown, this.menuButton, this.menu);
+    this.tools = h("div", { class: "hh-tools" }, this.filter, this.filters, h("span", { class: "hh-end" }, this.shown, this.menuButton), this.menu);
     this.head = h("div", { class: "hh-thead", role: "row", "aria-rowindex": 1 });
     /** @type {List<TableRow>} */
     this.list = new List(uid, state, {

@@ -33,7 +33,7 @@ export function decode(header, buffers) {
     model: header.models[column.model[i]], start, end: start + column.duration[i], depth: column.depth[i],
     tokens: column.tokens[i] === UNKNOWN ? null : column.tokens[i], first: column.first[i] >= 0 ? column.first[i] : null,
     error: ERRORS[(column.state[i] & 3) | ((column.state[i] & 32) >> 3)], passed: Boolean(column.state[i] & 64), repeats: Boolean(column.state[i] & 128),
-    running: Boolean(column.state[i] & 4), rated: header.rated?.[i] ?? "", tag: header.tags[i] ?? "", replayed: header.replays[i] ?? "",
+    running: Boolean(column.state[i] & 4), rated: header.rated?.[i] ?? "", mark: header.marks[i] ?? null, tag: header.tags[i] ?? "", replayed: header.replays[i] ?? "",
     parent: null, children: [], below: 0, errors: 0, caught: 0, cancelled: 0, own: [], critical: [],
   }));
   for (const name of /** @type {const} */ (["own", "critical"])) {

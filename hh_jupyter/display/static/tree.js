@@ -2,7 +2,7 @@
 
 /** @import { LanedSpan, Row, Span, State, Trace } from "./types.js" */
 
-import { chevron, count, duration, h, KIND_COLORS, kindMark, kindOf, plural, short, toolIcon } from "./dom.js";
+import { chevron, count, duration, h, KIND_COLORS, kindMark, kindOf, markOf, plural, short, toolIcon } from "./dom.js";
 import { List } from "./list.js";
 import { marked, patternOf } from "./search.js";
 import { foldFacts, lanes, merged, rowsWithSelected } from "./trace.js";
@@ -197,9 +197,10 @@ function nameCell(row, toggle, { preview, hits, pattern }) {
       },
     }, row.expanded === null ? null : chevron()),
     kindMark(span.kind),
+    !items && span.mark ? markOf(span.mark) : null,
     h("span", { class: `hh-name${failed}`, title: span.name }, marked(span.name, pattern)),
     items ? h("span", { class: "hh-times" }, `×${count(items.length)}`) : null,
-    note ? h("span", { class: span.error ? `hh-note hh-note-${span.error}` : "hh-model" }, span.error === "cancelled" ? `⊘ ${note}` : note) : null,
+    note ? h("span", { class: span.error ? `hh-note hh-note-${span.error}` : "hh-model" }, note) : null,
     preview ? h("span", { class: "hh-args", title: preview }, marked(preview, pattern)) : null,
     !note && !items && span.model ? h("span", { class: "hh-model", title: span.model }, span.model) : null,
     !items && span.replayed ? h("span", { class: "hh-was" }, span.replayed.split(/(?=, )/).map((part) => h("span", null, part))) : null,

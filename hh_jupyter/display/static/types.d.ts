@@ -1,5 +1,7 @@
 /** Types of the front end and of its messages to and from the kernel (display/hub.py). */
 
+/** What a mark says of a cell, a run, a span or a row; the `Mark` of display/format.py. */
+export type Mark = "ok" | "error" | "caught" | "wrong" | "unclear" | "running" | "stopped" | "cancelled";
 export type ErrorRole = "" | "uncaught" | "caught" | "propagated" | "cancelled";
 export type Interval = [number, number];
 
@@ -34,6 +36,8 @@ export interface Span {
   caught: number;
   /** Cancelled spans among the span and its descendants. */
   cancelled: number;
+  /** How the row is marked if the span failed or was cancelled. */
+  mark: Mark | null;
   /** The error in a word or two. */
   tag: string;
   /** Whether there is feedback on it. */
@@ -336,6 +340,9 @@ export interface Variant extends Answered {
   pieces: Piece[];
   problem: string;
   running: boolean;
+  /** The span that takes feedback; empty if there is none. */
+  span: string;
+  feedback: Record<string, any>;
 }
 
 /** Asks the kernel about a model call that is made again. */
@@ -360,6 +367,7 @@ export interface Columns {
   names: string[];
   kinds: string[];
   models: string[];
+  marks: Record<string, Mark>;
   tags: Record<string, string>;
   rated?: Record<string, "up" | "down" | "note">;
   replays: Record<string, string>;
@@ -382,7 +390,7 @@ export interface Header extends Columns {
   file?: string | null;
   open: boolean;
   errors_only: boolean;
-  mark: "ok" | "error" | "running" | "stopped" | "cancelled" | "wrong" | "unclear";
+  mark: Exclude<Mark, "caught">;
   title: string;
   duration: string;
   /** What the session has spent of its limit; empty without one. */

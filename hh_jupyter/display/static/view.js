@@ -88,6 +88,7 @@ export class View {
     this.pythonButton = h("button", {
       type: "button", class: "hh-button", "data-focus": "python", title: "Copy Python code that fetches the selected span in this kernel (p)", onclick: () => this.copyPython(),
     }, "Copy as Python");
+    this.actions = h("span", { class: "hh-end" }, this.copyButton, this.pythonButton);
     this.tools = this.toolbar();
   }
 
@@ -224,7 +225,7 @@ export class View {
     if (this.single) this.detail.buttons = buttons;
     else if (this.detail.buttons.length) {
       this.detail.buttons = [];
-      this.tools.append(...buttons);
+      this.actions.append(...buttons);
     }
   }
 
@@ -262,7 +263,7 @@ export class View {
 
   drawBar() {
     redraw(this.bar, ...summaryBar({ ...this.header, facts: this.diff?.facts ?? this.header.facts }, {
-      open: this.open, body: this.body.id, spark: this.trace.spans.length > 2, diff: this.comparing,
+      open: this.open, body: this.body.id, spark: this.trace.spans.length > 2, diff: this.comparing, sign: this.diff?.sign ?? "",
       toggle: () => this.toggle(), jump: () => this.jump(), compare: () => this.compare(),
     }));
     const { raised, notice, can_send: canSend } = this.header;
@@ -315,6 +316,7 @@ export class View {
     if (!this.open) this.toggle();
     this.again ??= new RunAgain(this.uid, this.state, {
       ask: this.kernel.again(this.id), close: () => this.closeAgain(), newCell: (code) => this.kernel.newCell(this.element, code),
+      give: (variant, given) => this.kernel.feedback(this.id, variant, given),
     });
     this.body.append(this.again.element);
     this.element.classList.add("hh-editing");
@@ -420,8 +422,7 @@ export class View {
 
   toolbar() {
     return h("div", { class: "hh-tools" }, this.search.field, h("span", { class: "hh-item" }, this.shown, this.search.arrows), this.errors,
-      this.toggleButton("Critical path", "critical", "Underline the spans that determine the total duration"), h("span", { class: "hh-space" }),
-      this.copyButton, this.pythonButton);
+      this.toggleButton("Critical path", "critical", "Underline the spans that determine the total duration"), this.actions);
   }
 
   shownText() {
