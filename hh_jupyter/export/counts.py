@@ -24,6 +24,9 @@ _REQUESTS: Final = "\0requests"
 _NO_REASONS: Final[Mapping[str, str | None]] = MappingProxyType({})
 
 
+NOT_EXPORTED: Final = "otlp_enabled was off when they were made"
+
+
 class Count(NamedTuple):
     """What happened to some spans or requests."""
 
@@ -67,6 +70,12 @@ class Counts:
         self._see(cell)
         for key in _keys(cell):
             self._add(key, elsewhere=spans)
+
+    def not_exported(self, cell: str | None, spans: int) -> None:
+        """Count spans that were finalized and are never sent, by the setting that was in force."""
+        self._see(cell)
+        for key in _keys(cell):
+            self._add(key, {"dropped_reason": NOT_EXPORTED}, made=spans, dropped=spans)
 
     def _see(self, cell: str | None) -> None:
         if cell is not None and cell not in self._cells:

@@ -160,9 +160,10 @@ class Destination:
 
     # Incoming rows
 
-    def count_made(self, cell: str | None, spans: int, *, elsewhere: bool = False) -> None:
-        """Count finalized spans before they are added, or spans that another exporter sends to this destination."""
-        count = self.rows.counts.elsewhere if elsewhere else self.rows.counts.made
+    def count_made(self, cell: str | None, spans: int, *, elsewhere: bool = False, exported: bool = True) -> None:
+        """Count finalized spans before they are added, or those that another exporter or none sends."""
+        counts = self.rows.counts
+        count = counts.elsewhere if elsewhere else counts.made if exported else counts.not_exported
         count(cell, spans)
 
     def note_lost(self, reason: str) -> None:

@@ -174,14 +174,14 @@ class Pipeline:
         for body in bodies:
             plan.store.add(body.data, [record.span_id for record in body.records])
         for destination in plan.destinations:
-            elsewhere = destination in plan.elsewhere
+            elsewhere, exported = destination in plan.elsewhere, plan.settings.otlp_enabled
             rows: list[Row] = []
             with self.all.changed:
                 final = destination.final
                 for body in bodies:
-                    final.count_made(body.cell, len(body.records), elsewhere=elsewhere)
-                    if plan.settings.otlp_enabled and not elsewhere:
-                        number, created = len(body.records), body.created
+                    number, created = len(body.records), body.created
+                    final.count_made(body.cell, number, elsewhere=elsewhere, exported=exported)
+                    if exported and not elsewhere:
                         rows.append(Row("spans", body.session_id, body.data, number, body.cell, creates=created))
                 # The start of a session is needed too if another exporter sends spans that name it.
                 claimed = [body.session_id for body in bodies if elsewhere and body.claimed]

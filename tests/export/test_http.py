@@ -7,17 +7,20 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 import trustme
+from opentelemetry.context import attach, detach, get_current
 
 from hh_jupyter import HoneyHiveTracer
 from hh_jupyter.settings import resolve
 from hh_jupyter.testing import Backend, ReceivedRequest
 from hh_jupyter.testing.responses import SESSION_START, TRACES
+from hh_jupyter.tracing.context import with_cell
 from tests.export.troubled import make_spans, tracer_to, wait_until
 
 KEY = "key-0123456789"
@@ -118,6 +121,24 @@ def test_with_otlp_off_sessions_and_events_are_sent_but_spans_are_not(backend: B
         assert sorted(paths(backend)) == ["/events", SESSION_START]
         state = tracer.export_state()
         assert (state.made, state.sent, state.waiting, state.word) == (1, 0, 0, "Local only")
+
+
+def test_spans_made_while_otlp_was_off_do_not_wait_when_it_is_on_again(backend: Backend) -> None:
+    with HoneyHiveTracer.init(api_key=KEY, server_url=backend.url, otlp_enabled=False) as tracer:
+        token = attach(with_cell(get_current(), "a cell"))
+        with tracer.start_span("kept back"):
+            pass
+        detach(token)
+        assert tracer.wait_processed()
+        assert tracer.export_state("a cell").word == "Local only"
+        tracer.configure(replace(tracer.settings, otlp_enabled=True))
+        with tracer.start_span("sent"):
+            pass
+        assert tracer.force_flush(5_000)
+        assert [span["name"] for span in backend.spans()] == ["sent"]
+        state = tracer.export_state("a cell")
+        assert (state.made, state.sent, state.waiting, state.dropped) == (1, 0, 0, 1)
+        assert (state.word, state.reason) == ("Not sent", "otlp_enabled was off when they were made")
 
 
 PROXIES: list[tuple[dict[str, str], dict[str, str], str]] = [
