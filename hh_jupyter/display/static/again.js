@@ -547,7 +547,7 @@ export class RunAgain {
       this.message = problem ?? "";
       if (number) {
         const known = this.request.variants.some((variant) => variant.number === number);
-        if (!known) this.request.variants.push({ number, arguments: values, facts: [], answer: [], pieces: [], problem: "", running: true });
+        if (!known) this.request.variants.push({ number, arguments: values, facts: [], answer: [], pieces: [], problem: "", running: true, span: "", feedback: {} });
         own.folded = true;
       }
     } catch {

@@ -27,7 +27,7 @@ export const newDiffState = () => /** @type {DiffState} */ ({
 function decodeDiff(diff) {
   return link(diff.depth.map((depth, i) => /** @type {DiffRow} */ ({
     order: i, id: `row-${i}`, depth, name: diff.names[diff.name[i]], kind: diff.kinds[diff.kind[i]], model: diff.models[diff.model[i]],
-    mark: diff.marks[i].trim(), what: diff.what[i] ?? "", old: diff.old_ms[i], now: diff.new_ms[i], tokens: diff.tokens[i],
+    mark: null, sign: diff.marks[i].trim(), what: diff.what[i] ?? "", old: diff.old_ms[i], now: diff.new_ms[i], tokens: diff.tokens[i],
     error: diff.marks[i] === " " ? "" : "uncaught", parent: null, children: [], below: 0, errors: 0, caught: 0, cancelled: 0,
     start: 0, end: 0, running: false, own: [], critical: [], first: null, passed: false, repeats: false, tag: "", rated: "", replayed: "",
   })));
@@ -123,7 +123,7 @@ export class DiffView {
   }
 
   get changes() {
-    return /** @type {DiffRow[]} */ (this.trace.spans).filter((row) => row.mark);
+    return /** @type {DiffRow[]} */ (this.trace.spans).filter((row) => row.sign);
   }
 
   /** Whether the runs differ, for the bar. */
@@ -199,24 +199,24 @@ export class DiffView {
 
   /** @param {Row} row @param {() => void} toggle */
   drawRow(row, toggle) {
-    const { name, kind, model, mark, what } = /** @type {DiffRow} */ (row.span);
+    const { name, kind, model, sign, what } = /** @type {DiffRow} */ (row.span);
     const times = row.items?.length;
     const { old, now, tokens } = numbers(row);
     const change = old === null || now === null ? "" : signed(now - old, duration);
     const big = this.diff?.slower.includes(row.span.order) && !times;
     const note = times ? "" : what || model;
     return {
-      label: [`${MARK_WORDS[mark] ?? "the same"}: ${kindOf(kind).word} ${name}`, times && `${count(times)} times`, what.replace(/^(added|removed)(, )?/, ""), now === null ? null : duration(now), change].filter(Boolean).join(", "),
+      label: [`${MARK_WORDS[sign] ?? "the same"}: ${kindOf(kind).word} ${name}`, times && `${count(times)} times`, what.replace(/^(added|removed)(, )?/, ""), now === null ? null : duration(now), change].filter(Boolean).join(", "),
       cells: [
-        h("span", { class: "hh-sign", title: MARK_WORDS[mark] ?? null }, mark),
-        h("div", { class: `hh-label${mark === "−" ? " hh-gone" : ""}` }, Array.from({ length: row.depth }, () => h("span", { class: "hh-guide" })),
+        h("span", { class: "hh-sign", title: MARK_WORDS[sign] ?? null }, sign),
+        h("div", { class: `hh-label${sign === "−" ? " hh-gone" : ""}` }, Array.from({ length: row.depth }, () => h("span", { class: "hh-guide" })),
           h("span", {
             class: "hh-twisty", onclick: (/** @type {Event} */ event) => {
               event.stopPropagation();
               toggle();
             },
           }, row.expanded === null ? null : chevron()),
-          kindMark(kind), h("span", { class: "hh-name", title: name }, mark === "≠" ? h("b", null, name) : name), times ? h("span", { class: "hh-times", title: "Median times" }, `×${count(times)}`) : null,
+          kindMark(kind), h("span", { class: "hh-name", title: name }, sign === "≠" ? h("b", null, name) : name), times ? h("span", { class: "hh-times", title: "Median times" }, `×${count(times)}`) : null,
           h("span", { class: what ? "hh-what" : "hh-model", title: note }, note)),
         h("span", { class: `hh-n${now === null ? " hh-quiet" : ""}` }, duration(now ?? old ?? 0)),
         h("span", { class: "hh-n" }, big ? h("b", null, change) : h("span", { class: "hh-quiet" }, change)),
@@ -307,13 +307,13 @@ export class DiffView {
 
   /** @param {Row} row @param {string} note in place of the texts @param {SpanDiff | null} [texts] */
   drawPane(row, note, texts) {
-    const { mark, kind, name, model, what } = /** @type {DiffRow} */ (row.span);
+    const { sign, kind, name, model, what } = /** @type {DiffRow} */ (row.span);
     const sections = texts?.sections ?? [];
     this.labelled = false;
     const hint = note || (texts && !texts.compared ? "The content of this span is no longer kept." : sections.length ? "" : "This span has no content besides its duration.");
     redraw(this.right, h("div", { class: "hh-head" },
-      h("div", { class: "hh-title" }, h("span", { class: "hh-sign" }, mark), kindMark(kind), h("span", { class: "hh-name" }, name), h("span", { class: "hh-model" }, model)),
-      h("div", { class: "hh-facts-line" }, (texts?.facts ?? []).map(([text, change]) => fact(text, change)), MARK_WORDS[mark] && mark !== "≠" ? h("span", null, what) : null)),
+      h("div", { class: "hh-title" }, h("span", { class: "hh-sign" }, sign), kindMark(kind), h("span", { class: "hh-name" }, name), h("span", { class: "hh-model" }, model)),
+      h("div", { class: "hh-facts-line" }, (texts?.facts ?? []).map(([text, change]) => fact(text, change)), MARK_WORDS[sign] && sign !== "≠" ? h("span", null, what) : null)),
     h("div", { class: "hh-pane" }, hint ? h("p", { class: "hh-hint", role: "status" }, hint) : null, sections.map((section) => this.section(section))));
   }
 
@@ -324,7 +324,7 @@ export class DiffView {
     const table = changed.filter(brief);
     const words = texts.map(({ pieces }) => (pieces ? changeOf(pieces) : "the same"));
     const counts = ["changed", "added", "removed", "the same"].map((word) => [words.filter((one) => one === word).length, word]).filter(([number]) => number).map((pair) => pair.join(" ")).join(", ");
-    const alone = !changed.length && ["+", "−"].includes(this.markShown);
+    const alone = !changed.length && ["+", "−"].includes(this.signShown);
     const others = texts.filter((text) => !table.includes(text) && (title !== "Parameters" || text.pieces || alone));
     return h("section", null, h("div", { class: "hh-section" }, title, " ", alone || texts.length < 2 ? null : h("span", null, counts)),
       this.labelled || !others.some(({ pieces }) => pieces && changeOf(pieces) === "changed") ? null : this.labels(),
@@ -337,8 +337,8 @@ export class DiffView {
     return this.state.unified ? null : h("div", { class: "hh-pair hh-pair-cols", "aria-hidden": "true" }, this.runs.map((name) => h("span", null, name)));
   }
 
-  get markShown() {
-    return /** @type {DiffRow | undefined} */ (this.trace.byId.get(this.state.selected ?? ""))?.mark ?? "";
+  get signShown() {
+    return /** @type {DiffRow | undefined} */ (this.trace.byId.get(this.state.selected ?? ""))?.sign ?? "";
   }
 
   /** @returns {string[]} names of the runs, without their times */

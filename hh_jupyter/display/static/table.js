@@ -241,7 +241,7 @@ export class TableView {
     const { header, open } = this;
     const facts = open ? header.facts : [...header.headline, ...header.facts];
     redraw(this.bar, ...summaryBar({ ...header, facts }, {
-      open, body: this.body.id, spark: false, diff: false, compare: () => {}, jump: () => this.next(), toggle: () => {
+      open, body: this.body.id, spark: false, diff: false, sign: "", compare: () => {}, jump: () => this.next(), toggle: () => {
         this.state.open = !this.open;
         this.draw();
         this.list.show(this.list.rows);

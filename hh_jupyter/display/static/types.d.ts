@@ -262,7 +262,7 @@ export interface Diff {
 /** A row of a diff. */
 export interface DiffRow extends Span {
   /** Empty if it is the same in both runs. */
-  mark: string;
+  sign: string;
   what: string;
   old: number | null;
   now: number | null;
