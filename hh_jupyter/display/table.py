@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -185,8 +186,8 @@ class Table:
     ) -> list[int]:
         """The numbers of the rows that match, sorted by a column.
 
-        Numbers come before texts. Missing values and NaN come last in both directions; rows with equal values stay in
-        their order.
+        Numbers come before texts. Numbers inside texts are sorted by size: `row 2` before `row 10`. Missing values and
+        NaN come last in both directions; rows with equal values stay in their order.
 
         Args:
             key: of the column; empty to leave the order as it is.
@@ -204,10 +205,18 @@ class Table:
         return known + [number for number in found if keys[number] is None]
 
 
+_DIGITS: Final = re.compile("([0-9]+)")
+
+
 def _sort_key(value: Any) -> tuple[bool, Any] | None:
     if value is None or value != value:
         return None
-    return (False, value) if isinstance(value, int | float) else (True, str(value))
+    if isinstance(value, int | float):
+        return False, value
+    pieces: list[Any] = _DIGITS.split(str(value))
+    numbers = (digits.lstrip("0") for digits in pieces[1::2])
+    pieces[1::2] = [(len(number), number) for number in numbers]
+    return True, pieces
 
 
 def _visible(table: Table, rows: Sequence[Any]) -> tuple[list[Column], list[list[Cell]]]:

@@ -101,6 +101,13 @@ def test_missing_values_and_nan_are_last_in_both_directions(descending: bool) ->
     assert math.isnan(found[7])
 
 
+def test_numbers_inside_texts_are_sorted_by_size() -> None:
+    expected = ["", "10 rows", "row", "row 2", "row 002.5", "row 10", "row 10 b", f"row {'9' * 5000}", "row x"]
+    table = Table(columns=[column("v")], rows=[{"v": value} for value in reversed(expected)])
+    found = [table.rows[number]["v"] for number in table.order("v")]
+    assert found == expected
+
+
 def test_ties_keep_their_order() -> None:
     rows = [{"v": 1, "n": 0}, {"v": 0, "n": 1}, {"v": 1, "n": 2}, {"v": 0, "n": 3}]
     table = Table(columns=[column("v"), column("n")], rows=rows)
