@@ -52,7 +52,8 @@ test: lint chromium
 
 test-all: lint chromium $(VENV)/.cluster-installed $(VENV)/.docs-installed
 	$(BIN)/python notebooks/demo.py --no-lab
-	$(PYTEST)
+	$(PYTEST) -m "not alone"
+	$(BIN)/python -m pytest -m alone
 	if command -v npm; then $(MAKE) node; fi
 	$(MAKE) matrix
 	$(MAKE) frameworks

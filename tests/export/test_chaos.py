@@ -44,6 +44,7 @@ def test_no_promise_is_broken_under_random_faults(tmp_path: Path, number: int) -
     assert_kept(run_round(SEED, number, ROUND_SECONDS, tmp_path))
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("number", range(40))

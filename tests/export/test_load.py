@@ -101,7 +101,7 @@ MOST_GROWTH = 110 * MIB
 """Bodies of 32 MiB, and what records, details and a busy interpreter take."""
 
 FEW_LARGE = (12_000, 10_000)
-MANY_SMALL = pytest.param((1_000_000, 20), marks=[pytest.mark.slow, pytest.mark.timeout(600)])
+MANY_SMALL = pytest.param((1_000_000, 20), marks=[pytest.mark.alone, pytest.mark.timeout(600)])
 
 
 @pytest.mark.slow
