@@ -269,7 +269,8 @@ def test_modes_and_the_names_of_recordings_are_completed(notebook: Notebook) -> 
     assert complete("%%hh_session x --replay r") == ["%%hh_session x --replay record"]
     (notebook.folder / "recordings" / "compiled.jsonl").write_text("")
     assert "%%hh_session compiled" in complete("%%hh_session comp")
-    assert "%%hh_session 'complete me'" in complete("%%hh_session comp")
+    if notebook.kernel.versions[0] >= 8:  # IPython 7 drops what does not begin with the typed text.
+        assert "%%hh_session 'complete me'" in complete("%%hh_session comp")
     assert complete("%%hh_session --join compi") == []
 
 
