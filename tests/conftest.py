@@ -27,6 +27,8 @@ _LAYERS = ("", "kernel", "browser")
 """Folders of tests that start processes, slowest last; everything else comes first."""
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER_SECONDS = 600
+"""Playwright does not survive the signal of a timeout: later tests would wait forever. Its own waits end before."""
 OUR_VARIABLES = ("HH_", "HONEYHIVE_", "OTEL_", "TRACELOOP_")
 
 
@@ -35,6 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if folder := _slow_folder(item):
             item.add_marker(folder)
+        if folder == "browser" and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(BROWSER_SECONDS))
     items.sort(key=lambda item: _LAYERS.index(_slow_folder(item)))
 
 
