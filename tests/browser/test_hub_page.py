@@ -529,6 +529,14 @@ def test_ten_thousand_spans_draw_few_rows(open_cells: Callable[..., Page]) -> No
 
 
 @pytest.mark.slow
+def test_the_strips_of_a_big_trace_are_painted_after_its_rows(open_cells: Callable[..., Page]) -> None:
+    page = open_cells("big")
+    expect(page.get_by_role("treeitem").first).to_be_visible()
+    painted = "name => document.querySelector(name).getContext('2d').getImageData(0, 0, 200, 36).data.some(Boolean)"
+    for name in (".hh-spark", ".hh-minimap"):
+        page.wait_for_function(painted, arg=name)
+
+
 def test_a_small_trace_needs_no_minimap(cells: Page) -> None:
     expect(cell(cells, "agent").locator(".hh-minimap")).to_be_hidden()
 
