@@ -40,6 +40,9 @@ WORKERS ?= 3
 MINUTES ?= 60
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+# The tests start thousands of processes: they compile the package once, whatever the shell says.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := test
 .PHONY: demo test test-all test-latest fuzz lock matrix frameworks bench docs node release-check lint format readme screenshots \
 	notebooks pictures chromium clean

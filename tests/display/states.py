@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from hh_jupyter.display.content import Detail, collect_content
@@ -78,7 +80,8 @@ def stopped() -> Budget:
     return budget
 
 
-def states() -> dict[str, CellView]:
+@cache
+def states() -> Mapping[str, CellView]:
     """Views by the name of their state, in the order of the design's table."""
     agent, failing, one, small, big = support_agent(2), support_agent(4, fails=True), one_call(3), rag(6), many(8)
     survived = SpanTree.build(failing.records, ending=Ending(failing.records[0].end_ns or 0))
