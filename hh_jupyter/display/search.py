@@ -81,11 +81,13 @@ class SearchText:
     def may_be_in(self, body: bytes) -> bool:
         """Return False only if none of the spans in an encoded request has a hit."""
         lowered = body.lower()
-        if all(any(code in lowered for code in part) for part in self._parts) and self._in_order(lowered):
+        held = lowered.__contains__  # Twice as fast as a generator: each span is looked at.
+        has_all = all(map(held, self._plain)) and all(any(map(held, codes)) for codes in self._others)
+        if has_all and self._in_order(lowered):
             return True
         if self._is_number and any(map(self.found_in, _numbers(body))):
             return True
-        return any(form.search(body) for form in _UNUSUAL) or any(code in body for code in self._like_ascii)
+        return any(form.search(body) for form in _UNUSUAL) or any(map(body.__contains__, self._like_ascii))
 
     def _in_order(self, lowered: bytes) -> bool:
         """Whether the words may be beside each other, if all are of plain characters."""
@@ -104,16 +106,20 @@ class SearchText:
         return [char.encode() for char, letter in _LIKE_ASCII.items() if letter in letters]
 
     @cached_property
-    def _parts(self) -> list[list[bytes]]:
-        """What a request with a hit holds, in lower case: each part in one of its encodings. Long parts come first."""
-        plain = {part.lower() for word in self._words for part in _PLAIN.findall(word)}
+    def _plain(self) -> list[bytes]:
+        """The plain parts of the words, in lower case: a request with a hit holds all of them. Long ones come first."""
+        parts = {part.lower() for word in self._words for part in _PLAIN.findall(word)}
+        return [part.encode() for part in sorted(parts, key=len, reverse=True)]
+
+    @cached_property
+    def _others(self) -> list[list[bytes]]:
+        """All encodings of each other character, in lower case: a request with a hit holds one of them."""
         others = {char for word in self._words for char in word if not char.isascii() and char not in _LIKE_ASCII}
         forms = _forms_by_case({char.casefold() for char in others})
-        encoded = [
+        return [
             [code for form in forms.get(char.casefold(), {char}) for code in _encodings(form)]
             for char in sorted(others)
         ]
-        return [*([part.encode()] for part in sorted(plain, key=len, reverse=True)), *encoded]
 
     # Spans
 
