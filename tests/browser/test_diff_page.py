@@ -49,7 +49,7 @@ def asked(page: Page, kind: str) -> int:
     return int(page.evaluate("kind => window.asked.filter(({ type }) => type === kind).length", kind))
 
 
-def test_the_delta_opens_the_aligned_tree_at_the_first_change(edited: Page) -> None:
+def test_the_delta_opens_the_aligned_tree_at_the_first_changed_span(edited: Page) -> None:
     """Totals of both runs in the bar; marks, words, times; only the content of the selected span is asked for."""
     bar = edited.locator(".hh-bar")
     expect(bar).to_contain_text("5,710 → 5,743 tokens")
@@ -68,8 +68,8 @@ def test_the_delta_opens_the_aligned_tree_at_the_first_change(edited: Page) -> N
         "the same: Tool issue_refund, 318 ms, −5 ms",
         "changed: LLM write_reply, max_tokens, temperature, system, tools, answer, 762 ms, −25 ms",
     ]
-    expect(selected(edited)).to_have_attribute("aria-label", "removed: HTTP GET /orders/48213")
-    expect(edited.get_by_text("1 of 4 changes")).to_be_visible()
+    expect(selected(edited)).to_have_attribute("aria-label", re.compile("^changed: LLM decide, "))
+    expect(edited.get_by_text("2 of 4 changes")).to_be_visible()
     assert asked(edited, "diff") == 1
     assert asked(edited, "diff_span") == 1
     assert set(edited.evaluate("window.asked.map(({ type }) => type)")) <= {
@@ -133,7 +133,7 @@ def test_keys_go_through_the_changes(edited: Page) -> None:
     for key in ("n", "n", "n", "n", "N"):
         edited.keyboard.press(key)
         seen.append(re.sub(r"^\w+: \S+ |,.*", "", str(selected(edited).get_attribute("aria-label"))))
-    assert seen == ["decide", "check_limit", "write_reply", "GET /orders/48213", "write_reply"]
+    assert seen == ["check_limit", "write_reply", "GET /orders/48213", "decide", "GET /orders/48213"]
     edited.keyboard.press("s")
     expect(edited.get_by_role("button", name="Changes only")).to_have_attribute("aria-pressed", "true")
     assert [re.sub(r"^[\w ]+: \S+ |,.*", "", label) for label in labels(edited)] == [

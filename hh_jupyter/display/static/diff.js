@@ -108,7 +108,9 @@ export class DiffView {
     } else if (!same) {
       this.cache.clear();
       this.trace = decodeDiff(diff);
-      if (!this.trace.byId.has(state.selected ?? "")) state.selected = (this.changes[0] ?? this.trace.spans[0]).id;
+      // A changed span shows what differs, one that was added or removed only what it is.
+      const first = this.changes.find(({ sign }) => sign === "≠") ?? this.changes[0] ?? this.trace.spans[0];
+      if (!this.trace.byId.has(state.selected ?? "")) state.selected = first.id;
     }
     if (diff?.marks) redraw(this.element, ...diff.notes.map((note) => h("div", { class: "hh-notice" }, note)), this.tools, this.main, this.legend);
     this.on.changed();
