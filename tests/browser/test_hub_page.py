@@ -580,6 +580,20 @@ IS_WHOLE = """name => { const text = document.createRange(); text.selectNodeCont
 """A tenth of a pixel is enough for an ellipsis."""
 
 
+@pytest.mark.parametrize("width", [760, 560])
+def test_a_cell_that_was_stopped_keeps_its_name_and_reasons_where_it_is_narrow(
+    open_cells: Callable[..., Page], width: int
+) -> None:
+    """Both chips and the delivery stay; the notice below says what was spent."""
+    page = open_cells("stopped")
+    page.set_viewport_size({"width": width, "height": 900})
+    bar = cell(page, "stopped").locator(".hh-bar")
+    assert bar.locator(".hh-name").evaluate(IS_WHOLE)
+    assert bar.evaluate("bar => bar.scrollWidth <= bar.clientWidth")
+    assert bar.locator(".hh-chip-error").all_inner_texts() == ["stopped at the limit", "1 error"]
+    expect(bar.locator(".hh-delivery")).to_be_visible()
+
+
 def test_narrow_outputs_drop_the_least_important(cells: Page) -> None:
     """Under 600 px: details below the tree, no legend unless asked for; time, error, delivery stay; no overflow."""
     cells.set_viewport_size({"width": 520, "height": 900})

@@ -345,12 +345,14 @@ def test_a_fact_of_the_bar_is_dropped_rather_than_cut_also_if_it_is_the_only_one
     open_cells: Callable[..., Page],
 ) -> None:
     page = open_cells("compare")
-    facts = report(page, "compare").locator(".hh-bar .hh-facts")
+    bar = report(page, "compare").locator(".hh-bar")
+    facts = bar.locator(".hh-facts")
     for width, shown in ((1000, "40 rows in both"), (560, None)):
         page.set_viewport_size({"width": width, "height": 900})
         seen = facts.evaluate(SEEN_FACTS)
         assert all(whole for _, whole in seen), seen
         assert [text for text, _ in seen][:1] == ([shown] if shown else [])
+        assert bar.locator(".hh-name").evaluate("name => name.scrollWidth <= name.clientWidth")  # Nor is the name.
 
 
 def test_a_run_without_rows_or_with_one_is_shown(open_cells: Callable[..., Page], harness: Harness) -> None:
