@@ -293,6 +293,34 @@ def test_copy_json_gives_all_data_of_the_span(cells: Page) -> None:
     assert len(json.loads(box.input_value())) == 21
 
 
+def test_a_text_that_cannot_be_copied_stays_until_escape_or_a_click_elsewhere(cells: Page, harness: Harness) -> None:
+    """Also if the notebook takes the focus, and while the bar above it changes."""
+    cells.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }")
+    button = cell(cells, "agent").get_by_role("button", name="Copy JSON")
+    box = cell(cells, "agent").get_by_role("textbox", name="JSON to copy")
+    button.press("Enter")
+    button.press("Enter")
+    expect(box).to_have_count(1)
+    view = harness.by_id["hh-agent"]
+    harness.by_id["hh-agent"] = dataclasses.replace(
+        view, export=ExportState("api.example", made=21, sent=14, waiting=7)
+    )
+    try:
+        cells.evaluate(
+            "() => { document.activeElement.blur(); window.model.tell({ type: 'changed', view: 'hh-agent' }, []); }"
+        )
+        expect(cell(cells, "agent").locator(".hh-delivery")).to_have_text("Sending 7")
+    finally:
+        harness.by_id["hh-agent"] = view
+    box.press("Escape")
+    expect(box).to_have_count(0)
+    expect(button).to_be_focused()
+    button.click()
+    expect(box).to_be_focused()
+    cell(cells, "agent").get_by_role("tab", name="Attributes").click()
+    expect(box).to_have_count(0)
+
+
 @pytest.mark.slow
 def test_copy_gives_the_text_of_the_tab(cells: Page) -> None:
     """In full, ready to paste; not the JSON."""

@@ -337,6 +337,13 @@ def test_a_variant_of_a_call_takes_feedback_beside_its_answer(
     harness.again = sample_request()
 
 
+def test_code_of_a_call_that_is_no_longer_kept_is_not_awaited(open_cells: Callable[..., Page]) -> None:
+    page = open_cells("chat")
+    page.get_by_role("button", name="Run again").click()
+    page.get_by_role("button", name="To a new cell").click()
+    expect(page.locator(".hh-go").get_by_role("status")).to_have_text("This call is no longer kept.")
+
+
 def test_metrics_and_feedback_are_chips(chat: Page) -> None:
     expect(chat.locator(".hh-chips .hh-chip")).to_have_text(["grounded 0.92", "decision yes", "stars 4"])
     expect(chat.locator(".hh-chips .hh-chip").last).to_have_attribute("title", "Feedback stars")

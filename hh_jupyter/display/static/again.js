@@ -7,13 +7,14 @@
 
 import { messages, tabText, text } from "./content.js";
 import { feedbackTools, withFeedback } from "./detail.js";
-import { chevron, copyText, flash, focusOn, h, kindMark, plural, redraw, statusMark } from "./dom.js";
+import { chevron, copyText, flash, focusOn, h, kindMark, NO_ANSWER, plural, redraw, statusMark } from "./dom.js";
 import { markedText } from "./words.js";
 
 const ESTIMATE_DELAY_MS = 300;
 const MAX_ROWS = 12;
 const MAX_VALUE = 24;
 const ROLES = ["system", "developer", "user", "assistant", "tool"];
+const NOT_KEPT = "This call is no longer kept.";
 const NO_KERNEL = "The kernel is busy or does not respond: nothing was sent.";
 
 const isEqual = (/** @type {unknown} */ one, /** @type {unknown} */ other) => JSON.stringify(one) === JSON.stringify(other);
@@ -457,7 +458,7 @@ export class RunAgain {
 
   /** Save feedback on a variant, and show it at once. @param {Variant} variant @param {Feedback} given */
   async give(variant, given) {
-    const problem = await this.on.give(variant.span, given).catch(() => "The kernel does not respond.");
+    const problem = await this.on.give(variant.span, given).catch(() => NO_ANSWER);
     if (!problem) {
       variant.feedback = withFeedback(variant.feedback, given);
       this.draw();
@@ -543,7 +544,7 @@ export class RunAgain {
     try {
       // A kernel without subshells reads messages when its cell has ended: what is sent must not wait there.
       this.estimate = await this.on.ask(own.span, "estimate", values);
-      const { number, problem } = (await this.on.ask(own.span, "run", values)) ?? { problem: "This call is no longer kept." };
+      const { number, problem } = (await this.on.ask(own.span, "run", values)) ?? { problem: NOT_KEPT };
       this.message = problem ?? "";
       if (number) {
         const known = this.request.variants.some((variant) => variant.number === number);
@@ -570,8 +571,11 @@ export class RunAgain {
   async toCell(values, focus, make = true) {
     const code = values && (await this.on.ask(/** @type {any} */ (this.state.again).span, "code", values).catch(() => null));
     const button = /** @type {HTMLElement | null} */ (this.element.querySelector(`[data-focus="${focus}"]`));
-    if (!code || !button) return;
-    if (make && this.on.newCell(code)) flash(button, "In a new cell below");
+    if (!button || !values) return;
+    if (!code) {
+      this.message = NOT_KEPT;
+      this.drawGo();
+    } else if (make && this.on.newCell(code)) flash(button, "In a new cell below");
     else await copyText(code, "Python", button, this.go);
   }
 

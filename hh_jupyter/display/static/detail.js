@@ -3,7 +3,7 @@
 /** @import { Child, Details, Feedback, Row, Shown, Span, State } from "./types.js" */
 
 import { attributes, documents, errorPath, failure, inputAndOutput, messages, request, tabText } from "./content.js";
-import { copyText, count, duration, focusOn, h, kindMark, plural, redraw, toolButton } from "./dom.js";
+import { copyText, count, duration, focusOn, h, kindMark, NO_ANSWER, plural, redraw, toolButton } from "./dom.js";
 import { markAll, patternOf } from "./search.js";
 import { foldFacts } from "./trace.js";
 
@@ -67,7 +67,7 @@ export class Detail {
       try {
         cache.set(span.id, await this.on.fetch(span.id));
       } catch {
-        if (isShown() && this.cache === cache) this.draw(span, null, "The kernel does not respond.");
+        if (isShown() && this.cache === cache) this.draw(span, null, NO_ANSWER);
         return;
       } finally {
         clearTimeout(late);
@@ -214,7 +214,7 @@ export class Detail {
    * @param {Feedback} given
    */
   async give(id, details, given) {
-    const problem = await this.on.give(id, given).catch(() => "The kernel does not respond.");
+    const problem = await this.on.give(id, given).catch(() => NO_ANSWER);
     const status = this.element.querySelector(".hh-unsaved");
     if (problem && status && this.shown === id) status.textContent = problem;
     if (problem || !this.shownSpan || this.shown !== id) return;

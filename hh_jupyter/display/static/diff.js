@@ -2,7 +2,7 @@
 
 /** @import { Child, Diff, DiffRow, DiffState, DiffText, Row, SpanDiff, Span } from "./types.js" */
 
-import { chevron, count, duration, focusOn, h, kindMark, kindOf, plural, redraw } from "./dom.js";
+import { chevron, count, duration, focusOn, h, kindMark, kindOf, NO_ANSWER, plural, redraw } from "./dom.js";
 import { List } from "./list.js";
 import { link, quantile, rowsWithSelected } from "./trace.js";
 import { markedText } from "./words.js";
@@ -97,7 +97,7 @@ export class DiffView {
     try {
       diff = await this.on.fetch(state.old, state.new);
     } catch {
-      why = "The kernel does not respond.";
+      why = NO_ANSWER;
     }
     clearTimeout(late);
     if (asked[0] !== state.old || asked[1] !== state.new) return;
@@ -293,7 +293,7 @@ export class DiffView {
         if (!texts && isShown()) return this.load(); // The kernel keeps the latest diffs only.
         this.cache.set(id, texts);
       } catch {
-        return isShown() && this.drawPane(row, "The kernel does not respond.");
+        return isShown() && this.drawPane(row, NO_ANSWER);
       } finally {
         clearTimeout(late);
       }

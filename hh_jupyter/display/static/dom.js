@@ -7,6 +7,8 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const FEEDBACK_MS = 1200;
+/** Shown in place of what the kernel was asked for. */
+export const NO_ANSWER = "The kernel does not respond.";
 const FOCUSABLE = new Set(["button", "a", "input", "textarea", "select", "summary"]);
 
 /**
@@ -180,21 +182,34 @@ export function kindMark(kind) {
 }
 
 /**
- * Copy a text. VS Code and Colab may deny outputs access to the clipboard: then a box shows it selected.
+ * Copy a text. VS Code and Colab may deny outputs access to the clipboard: then a box shows it selected, until Escape or a
+ * click elsewhere. The focus alone may leave it: JupyterLab takes it when a cell ends.
  * @param {string} text
  * @param {string} what "JSON", "Python"
  * @param {HTMLElement} button shows "Copied" for a moment
- * @param {HTMLElement} place parent of the text box
+ * @param {HTMLElement} place what the box comes after; it is often drawn anew
  */
 export async function copyText(text, what, button, place) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
     const box = h("textarea", {
-      class: "hh-offer", readonly: true, rows: 6, "aria-label": `${what} to copy`, onblur: () => box.remove(),
+      class: "hh-offer", readonly: true, rows: 6, "aria-label": `${what} to copy`, onkeydown: (/** @type {KeyboardEvent} */ event) => {
+        if (event.key !== "Escape") return;
+        event.stopPropagation();
+        box.remove();
+        button.focus();
+      },
     });
+    const close = (/** @type {Event} */ { target }) => {
+      if (target === box) return;
+      box.remove();
+      document.removeEventListener("pointerdown", close, true);
+    };
+    document.addEventListener("pointerdown", close, true);
     box.value = text;
-    place.append(box);
+    if (place.nextElementSibling?.matches(".hh-offer")) place.nextElementSibling.remove();
+    place.after(box);
     box.select();
     return;
   }

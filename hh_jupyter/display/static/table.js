@@ -7,7 +7,7 @@
 /** @import { Cell, Child, Column, Difference, Distribution, Feedback, Header, Report, RowDetails, RowSpans, Section, State, TableRow, Toned } from "./types.js" */
 
 import { feedbackTools, withFeedback } from "./detail.js";
-import { chevron, count, focusOn, h, plural, redraw } from "./dom.js";
+import { chevron, count, focusOn, h, NO_ANSWER, plural, redraw } from "./dom.js";
 import { List } from "./list.js";
 import { summaryBar } from "./summary.js";
 
@@ -448,12 +448,12 @@ export class TableView {
     });
     const add = async () => {
       this.state.dataset = field.value;
-      answer.textContent = await this.kernel.addToDataset(view, field.value).catch(() => "The kernel does not respond.");
+      answer.textContent = await this.kernel.addToDataset(view, field.value).catch(() => NO_ANSWER);
     };
     const file = h("span", { class: "hh-add" }, field, h("button", { class: "hh-button", type: "button", onclick: add }, "Add to a dataset"));
     const draw = (/** @type {Record<string, any>} */ given) => {
       const [thumbs, note] = feedbackTools(given, async (more) => {
-        const problem = await this.kernel.feedback(view, span, more).catch(() => "The kernel does not respond.");
+        const problem = await this.kernel.feedback(view, span, more).catch(() => NO_ANSWER);
         if (!problem) draw(withFeedback(given, more));
         else if (thumbs.firstElementChild) thumbs.firstElementChild.textContent = problem;
       });

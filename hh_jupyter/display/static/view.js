@@ -6,7 +6,7 @@
 import { RunAgain } from "./again.js";
 import { Detail } from "./detail.js";
 import { DiffView, newDiffState } from "./diff.js";
-import { copyText, count, duration, focusOn, h, plural, redraw } from "./dom.js";
+import { copyText, count, duration, focusOn, h, NO_ANSWER, plural, redraw } from "./dom.js";
 import { Search } from "./search.js";
 import { legendItems, noticeRow, raisedRow, summaryBar } from "./summary.js";
 import { decode, grow, plainRow, selectedSpan } from "./trace.js";
@@ -399,7 +399,7 @@ export class View {
 
   /** Run the action of a notice button and show the kernel's sentence about the outcome. @param {"send" | "save"} type */
   async act(type) {
-    let text = "The kernel does not respond.";
+    let text = NO_ANSWER;
     try {
       text = await this.kernel.act(type, this.id);
     } catch {
