@@ -182,6 +182,11 @@ def leave_behind(
     tracer = next_tracer(url, made_in, key, **{"exit_flush_seconds": 0.05, **settings})
     for name in names:
         contextvars.copy_context().run(_one_span, tracer, str(name), text(size))
+    assert tracer.spool is not None
+    deadline = time.monotonic() + 20
+    while {session_of(name) for name in names} - {row.session_id for row in tracer.spool.sessions() if row.spans}:
+        assert time.monotonic() < deadline, tracer.spool.problem
+        time.sleep(0.01)
     tracer.shutdown()
     (path,) = files_in(made_in)
     _wait_until_closed(path)
