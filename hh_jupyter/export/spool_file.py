@@ -18,9 +18,10 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from hh_jupyter.export.spool_folder import LOCAL, PREFIX, SUFFIX, SpoolFault, Trouble, regular_file, remove
 
@@ -32,6 +33,8 @@ try:
     import fcntl
 except ImportError:  # Windows.
     fcntl = None
+
+T = TypeVar("T")
 
 VERSION: Final = 2
 """Version of the table below. Files of version 1 are converted; other versions are left to their release."""
@@ -49,6 +52,17 @@ _OWNER_BYTE: Final = 0x40000000 + 512
 """Offset of the owner's lock, after the bytes that SQLite locks."""
 
 _COLUMNS: Final = "key, destination, kind, session_id, cell, spans, added, sent, reason"
+_VALUES: Final = "(?,?,?,?,?,?,?,?,?,?)"
+_UPDATE: Final = "UPDATE records SET sent = ?, reason = ?"
+_DELETE: Final = "DELETE FROM records"
+
+_VALUES_AT_ONCE: Final = 900
+"""Values in one statement; old versions of SQLite take 999.
+
+Each statement gives up the interpreter, and beside threads that compute it takes some 20 ms to get it back: a statement
+for each record would take seconds.
+"""
+
 _TABLE: Final = """CREATE TABLE records (
     key INTEGER PRIMARY KEY, destination TEXT NOT NULL, kind TEXT NOT NULL, session_id TEXT NOT NULL, cell TEXT,
     spans INTEGER NOT NULL, added REAL NOT NULL, sent INTEGER NOT NULL, reason TEXT, body BLOB NOT NULL)"""
@@ -286,35 +300,53 @@ class SpoolFile:
                     self._db.execute("ROLLBACK")
                 raise
 
-    def insert(self, records: Iterable[Record]) -> None:
+    def _change(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> None:
+        """Execute statements, all or none. A single one needs no transaction around it."""
+        if len(statements) == 1:
+            with faults():
+                self._db.execute(*statements[0])
+        elif statements:
+            with self._transaction() as db:
+                for statement in statements:
+                    db.execute(*statement)
+
+    def insert(self, records: Sequence[Record]) -> None:
         """Insert records, all or none."""
-        with self._transaction() as db:
-            db.executemany(f"INSERT INTO records ({_COLUMNS}, body) VALUES (?,?,?,?,?,?,?,?,?,?)", records)  # noqa: S608
+        self._change(
+            [
+                (f"INSERT INTO records ({_COLUMNS}, body) VALUES {_marks(_VALUES, part)}", [*chain.from_iterable(part)])  # noqa: S608
+                for part in _parts(records, _VALUES_AT_ONCE // len(Record._fields))
+            ]
+        )
 
     def mark(self, changes: Iterable[tuple[int, str | None, str | None]]) -> None:
         """Set state and reason of records by key; the state None deletes them. Unknown keys are ignored."""
-        deleted, marked = [], []
+        same: dict[tuple[Any, ...], list[int]] = {}
         for key, state, reason in changes:
-            if state is None:
-                deleted.append((key,))
-            else:
-                marked.append((int(state == "sent"), (reason or "") if state == "rejected" else None, key))
-        with self._transaction() as db:
-            db.executemany("DELETE FROM records WHERE key = ?", deleted)
-            db.executemany("UPDATE records SET sent = ?, reason = ? WHERE key = ?", marked)
+            values = (int(state == "sent"), (reason or "") if state == "rejected" else None)
+            same.setdefault(() if state is None else values, []).append(key)
+        self._change(
+            [
+                statement
+                for values, keys in same.items()
+                for statement in _for_keys(
+                    "UPDATE records SET sent = ?, reason = ?" if values else _DELETE, values, keys
+                )
+            ]
+        )
 
     def redirect(self, keys: Iterable[int], destination: str) -> None:
         """Set the destination of records; rejected ones wait again."""
-        with self._transaction() as db:
-            query = "UPDATE records SET destination = ?, sent = 0, reason = NULL WHERE key = ?"
-            db.executemany(query, ((destination, key) for key in keys))
+        query = "UPDATE records SET destination = ?, sent = 0, reason = NULL"
+        self._change(_for_keys(query, (destination,), [*keys]))
 
     def delete_where(self, where: str, values: Sequence[Any] = (), *, size: int | None = None) -> tuple[int, int]:
         """Delete matching records, the oldest first, until their bodies have `size` bytes; None for all of them.
 
         Returns the numbers of deleted spans that are sent or local, and of those that are unsent.
         """
-        keys, freed, counts = [], 0, [0, 0]
+        keys: list[int] = []
+        freed, counts = 0, [0, 0]
         with self._transaction() as db:
             query = (
                 f"SELECT key, length(body), spans, NOT sent AND destination <> '{LOCAL}' FROM records "  # noqa: S608
@@ -323,10 +355,11 @@ class SpoolFile:
             for key, length, spans, unsent in db.execute(query, values):
                 if size is not None and freed >= size:
                     break
-                keys.append((key,))
+                keys.append(key)
                 freed += length
                 counts[unsent] += spans
-            db.executemany("DELETE FROM records WHERE key = ?", keys)
+            for statement in _for_keys(_DELETE, (), keys):
+                db.execute(*statement)
         return counts[0], counts[1]
 
     def rewrite(self) -> None:
@@ -438,6 +471,19 @@ class SpoolFile:
             self.close()
             remove(self.path)
         self.close()
+
+
+def _marks(mark: str, values: Sequence[Any]) -> str:
+    return ",".join([mark] * len(values))
+
+
+def _parts(values: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [values[at : at + size] for at in range(0, len(values), size)]
+
+
+def _for_keys(query: str, values: Sequence[Any], keys: Sequence[int]) -> list[tuple[str, Sequence[Any]]]:
+    """Return a statement for the records with these keys, as several if they are many."""
+    return [(f"{query} WHERE key IN ({_marks('?', part)})", (*values, *part)) for part in _parts(keys, _VALUES_AT_ONCE)]
 
 
 def owner_lives(path: Path) -> bool:

@@ -18,7 +18,8 @@ import pytest
 from hh_jupyter.export import spool as spool_module
 from hh_jupyter.export.model import Row
 from hh_jupyter.export.spool import Spool
-from hh_jupyter.export.spool_folder import LOCAL
+from hh_jupyter.export.spool_file import Record, SpoolFile
+from hh_jupyter.export.spool_folder import LOCAL, SpoolFault
 from tests.export.spool_processes import (
     HERE,
     ROOT,
@@ -228,19 +229,20 @@ def test_a_forked_child_changes_nothing_however_it_ends(tmp_path: Path) -> None:
 
 
 UNFINISHED = """
-from hh_jupyter.export.spool_file import Record
-
 file = SpoolFile.create(directory, 10**9)
 half, forked = threading.Event(), threading.Event()
 
-def records():
-    for number in range(200):
-        if number == 100:
-            half.set()
-            forked.wait()
-        yield Record(number + 1, HERE, "spans", "s", None, 1, 2e9, 0, None, b"%d " % number + b"x" * 100_000)
+def insert():
+    with file._transaction() as db:
+        for number in range(200):
+            if number == 100:
+                half.set()
+                forked.wait()
+            body = b"%d " % number + b"x" * 100_000
+            values = (number + 1, HERE, body)
+            db.execute("INSERT INTO records VALUES (?, ?, 'spans', 's', NULL, 1, 2e9, 0, NULL, ?)", values)
 
-thread = threading.Thread(target=lambda: file.insert(records()))
+thread = threading.Thread(target=insert)
 thread.start()
 half.wait()
 if (child := os.fork()) == 0:
@@ -281,6 +283,43 @@ print(min(len(spool.sessions()) for _ in range(100)), flush=True)
             for process in processes:
                 step(process)
         assert [line_of(process) for process in processes] == ["8"] * 3
+
+
+# Statements: beside threads that compute, each gives up the interpreter for some 20 ms.
+
+
+def test_few_statements_change_many_rows(tmp_path: Path) -> None:
+    """As many as fit into one, without a transaction around it; several are all or none."""
+    tmp_path.chmod(0o700)
+    file = SpoolFile.create(tmp_path, 10**9)
+    seen: list[str] = []
+    file._db.set_trace_callback(lambda statement: seen.append(statement.split()[0]))
+
+    def statements(change: Callable[[], object]) -> list[str]:
+        seen.clear()
+        change()
+        return seen.copy()
+
+    def records(keys: range) -> list[Record]:
+        return [Record(key, HERE, "spans", "s", None, 1, 2e9, 0, None, b"%d" % key) for key in keys]
+
+    assert statements(lambda: file.insert(records(range(1, 91)))) == ["INSERT"]
+    several = statements(lambda: file.insert(records(range(91, 301))))
+    assert several == ["BEGIN", "INSERT", "INSERT", "INSERT", "COMMIT"]
+    assert statements(lambda: file.mark([(key, "sent", None) for key in range(1, 201)])) == ["UPDATE"]
+    assert statements(lambda: file.redirect(range(1, 101), THERE)) == ["UPDATE"]
+    mixed = [(1, None, None), (2, "sent", None), (3, "rejected", "why"), (4, None, None), (999, None, None)]
+    assert statements(lambda: file.mark(mixed)) == ["BEGIN", "DELETE", "UPDATE", "UPDATE", "COMMIT"]
+    with pytest.raises(SpoolFault):
+        file.insert(records(range(400, 480)) + records(range(300, 401)))
+    rows = {row.key: (row.destination, row.sent, row.reason, row.body) for row in file.records("1")}
+    assert sorted(rows) == [key for key in range(1, 301) if key not in {1, 4}]
+    assert rows[2] == (THERE, 1, None, b"2")
+    assert rows[3] == (THERE, 0, "why", b"3")
+    assert [rows[key][:2] for key in (100, 101, 200, 201)] == [(THERE, 0), (HERE, 1), (HERE, 1), (HERE, 0)]
+    assert statements(lambda: file.delete_where("destination = ?", (HERE,))) == ["BEGIN", "SELECT", "DELETE", "COMMIT"]
+    assert len(file.records("1")) == 98
+    file.close()
 
 
 # Files
