@@ -17,11 +17,13 @@ class Flush:
         asked: the caller reports the answer. If not, failures stay recorded for the next flush.
 
     Attributes:
+        begun: given when everything that was put before the flush is handled: with a spool, it is on disk.
         answer: True if everything was accepted and nothing was rejected or lost since the last flush that was asked.
         deadline: when the time limit has passed, on the `time.monotonic` clock.
     """
 
     def __init__(self, seconds: float, *, asked: bool) -> None:
+        self.begun: Answer[None] = Answer()
         self.answer: Answer[bool] = Answer()
         self.asked = asked
         self.deadline = time.monotonic() + seconds

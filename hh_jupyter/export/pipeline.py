@@ -38,6 +38,8 @@ ADOPT_PAUSE: Final = (0.005, 0.02)
 
 STOP_SECONDS: Final = 0.05
 """Minimum time in seconds for the threads to end."""
+SPOOL_SECONDS: Final = 2.0
+"""The same with a spool: first, what was put is written to disk, even if busy threads leave the worker little time."""
 
 _MIB: Final = 1024 * 1024
 _DAY: Final = 24 * 3600.0
@@ -324,6 +326,7 @@ class Pipeline:
 
     def begin(self, flush: Flush, destinations: Sequence[Destination]) -> None:
         """Begin a flush. Without sender threads, send here. On the worker only."""
+        flush.begun.give(None)
 
         def begin() -> None:
             if not flush.expired:
@@ -360,7 +363,7 @@ class Pipeline:
         spools, self.spools = list(self.spools.values()), {}
         for spool in spools:
             self.worker.post(spool.close)
-        self.worker.stop(max(STOP_SECONDS, deadline - time.monotonic()))
+        self.worker.stop(max(SPOOL_SECONDS if spools else STOP_SECONDS, deadline - time.monotonic()))
         self.senders.join(max(STOP_SECONDS, deadline - time.monotonic()))
 
     def reset_in_child(self) -> None:

@@ -15,7 +15,7 @@ from hh_jupyter.export.exporter import (
     wait_all_finalized,
 )
 from hh_jupyter.export.follow_ups import switch_log_off
-from hh_jupyter.export.pipeline import STOP_SECONDS
+from hh_jupyter.export.pipeline import SPOOL_SECONDS, STOP_SECONDS
 from hh_jupyter.export.process import flush_before_exit, restore_sigterm
 from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.settings import Settings
@@ -102,10 +102,13 @@ def _begin_last_flush() -> Callable[[float], bool]:
     budget = _exit_budget()
     deadline = time.monotonic() + budget
     flush = begin_flush([tracer.exporter for tracer in _tracers.values()], budget)
+    spooled = any(tracer.exporter.spool is not None for tracer in _tracers.values())
 
     def wait(seconds: float) -> bool:
-        if not flush.answer.wait(seconds) and time.monotonic() < deadline:
-            return False
+        if not flush.answer.wait(seconds):
+            unwritten = spooled and not flush.begun.given
+            if time.monotonic() < deadline + (SPOOL_SECONDS if unwritten else 0.0):
+                return False
         if flush.answer.value is not True:
             for tracer in list(_tracers.values()):
                 warn_unsent(tracer.exporter)

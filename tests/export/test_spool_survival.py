@@ -433,6 +433,32 @@ def test_several_threads_make_spans_while_others_are_adopted_and_sent(tmp_path: 
     assert counts(backend) == Counter(map(str, [*range(400), *range(1000, 1100)]))
 
 
+BEHIND = """
+def slowly(key, value):
+    time.sleep(0.02 if key == "text" else 0)
+    return value
+
+tracer = tracer_for(exit_flush_seconds=0.05, redact_with=slowly)
+work(tracer, ["warm"])
+wait_until(lambda: on_disk(tracer) == 1)
+work(tracer, range(40))
+if sys.argv[3] == "terminate":
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.parametrize(("ending", "code"), [("exit", 0), ("terminate", -signal.SIGTERM)])
+def test_a_process_whose_worker_is_behind_writes_everything_before_it_ends(
+    tmp_path: Path, ending: str, code: int
+) -> None:
+    """The time for delivery is long over then: it is for the network. As where busy threads leave little time."""
+    with Backend(refuse=True) as backend:
+        run(BEHIND, backend.url, tmp_path, ending, ended=code)
+        backend.listen()
+        arrived = delivered(backend, tmp_path, lambda arrived: arrived.total() >= 41)
+    assert arrived == Counter(map(str, ["warm", *range(40)]))
+
+
 DESTRUCTORS = """
 import gc
 tracer = tracer_for()
