@@ -29,6 +29,7 @@ import re
 import shutil
 import signal
 import socket
+import statistics
 import struct
 import subprocess
 import sys
@@ -1011,8 +1012,8 @@ class Judge:
         if death is None or process.terminated:
             return not process.terminated or moment < process.terminated
         window = self.limits.compute_window if process.compute else self.limits.window
-        allowed = (window + self.limits.slack) * MILLISECOND + _stops(process, death - SECOND, death)
-        return moment < death - allowed
+        allowed = (window + self.limits.slack) * MILLISECOND * _slowness(process, death - SECOND, death)
+        return moment < death - allowed - _stops(process, death - SECOND, death)
 
     def _has_started(self, process: Process) -> bool:
         start = self.limits.compute_start if process.compute else self.limits.start
@@ -1162,7 +1163,7 @@ class Judge:
                 stop = _stops(process, began, ended) / MILLISECOND
                 over = (ended - began) / MILLISECOND - timeout - stop
                 self.found.overtimes.append(over)
-                if over > limit:
+                if over > limit * _slowness(process, began - SECOND, ended):
                     self._fault(
                         f"a flush of process {process.pid} ({process.name}) within {timeout:.0f} ms took"
                         f" {(ended - began) / MILLISECOND:.0f} ms, {stop:.0f} of which it did not run"
@@ -1188,11 +1189,28 @@ class Judge:
 def _stops(process: Process, began: int, ended: int) -> int:
     """Return for how long the machine did not run the process between two moments: the long times without a tick.
 
-    Four computing threads alone make a tick up to 30 ms late, which is not counted.
+    Four computing threads alone make a tick up to 40 ms late, which is not counted.
     """
+    return sum(gap - 10 * MILLISECOND for gap in _gaps(process, began, ended) if gap > LONG_GAP)
+
+
+def _slowness(process: Process, began: int, ended: int) -> float:
+    """Return how many times longer than on an idle machine a thread waits for its turn in a computing process; else 1.
+
+    Its threads share the little time that a busy machine leaves the process, so that each gap is longer, but none long.
+    """
+    gaps = [gap for gap in _gaps(process, began, ended) if gap <= LONG_GAP] if process.compute else []
+    return max(1.0, statistics.mean(gaps) / USUAL_COMPUTE_GAP) if gaps else 1.0
+
+
+LONG_GAP = 60 * MILLISECOND
+USUAL_COMPUTE_GAP = 18 * MILLISECOND
+"""Between two ticks: in the longer ones the process did not run; 18 ms are the mean beside four computing threads."""
+
+
+def _gaps(process: Process, began: int, ended: int) -> list[int]:
     ticks = [tick for tick in process.ticks if began < tick < ended]
-    gaps = [later - earlier for earlier, later in itertools.pairwise([began, *ticks, ended])] if ticks else []
-    return sum(gap - 10 * MILLISECOND for gap in gaps if gap > 60 * MILLISECOND)
+    return [later - earlier for earlier, later in itertools.pairwise([began, *ticks, ended])] if ticks else []
 
 
 def judged(evidence: Evidence, limits: Limits = Limits()) -> Verdict:

@@ -115,7 +115,7 @@ def test_without_a_spool_the_oldest_spans_above_the_bound_are_dropped_and_counte
         assert made["made"] == spans[0] + 1 == made["sent"] + made["waiting"] + made["dropped"] + made["rejected"]
         before = len(slow.numbers)
         slow.backend.behaviour.delay = {}
-        ask(process, "1.5")
+        ask(process, "4")  # The requests that are being answered take 2 seconds.
         assert answer(process) is False, "spans were lost"
         after = answer(process)
         assert after["made"] == after["sent"] + after["waiting"] + after["dropped"] + after["rejected"]
