@@ -44,8 +44,8 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-all test-latest fuzz lock matrix frameworks bench docs node release-check lint format readme screenshots \
-	notebooks pictures chromium clean
+.PHONY: demo test test-all all-demo all-tests all-alone test-latest fuzz lock matrix frameworks bench docs node release-check lint format \
+	readme screenshots notebooks pictures chromium clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/python notebooks/demo.py
@@ -53,14 +53,19 @@ demo: $(VENV)/.demo-installed
 test: lint chromium
 	$(PYTEST) -m "not slow"
 
+# A step that fails does not keep the next ones from running.
 test-all: lint chromium $(VENV)/.cluster-installed $(VENV)/.docs-installed
-	$(BIN)/python notebooks/demo.py --no-lab
-	$(PYTEST) -m "not alone"
-	$(BIN)/python -m pytest -m alone
-	if command -v npm; then $(MAKE) node; fi
-	$(MAKE) matrix
-	$(MAKE) frameworks
+	$(MAKE) --keep-going all-demo all-tests all-alone $(if $(shell command -v npm),node) matrix frameworks
 	@echo "make test-all: the demo, all tests, every version of IPython and all frameworks passed"
+
+all-demo:
+	$(BIN)/python notebooks/demo.py --no-lab
+
+all-tests:
+	$(PYTEST) -m "not alone"
+
+all-alone:
+	$(BIN)/python -m pytest -m alone
 
 test-latest:
 	rm -rf $(LATEST)
