@@ -54,6 +54,7 @@ _OWNER_BYTE: Final = 0x40000000 + 512
 _COLUMNS: Final = "key, destination, kind, session_id, cell, spans, added, sent, reason"
 _VALUES: Final = "(?,?,?,?,?,?,?,?,?,?)"
 _UPDATE: Final = "UPDATE records SET sent = ?, reason = ?"
+_REDIRECT: Final = "UPDATE records SET destination = ?, sent = 0, reason = NULL"
 _DELETE: Final = "DELETE FROM records"
 
 _VALUES_AT_ONCE: Final = 900
@@ -320,25 +321,23 @@ class SpoolFile:
         )
 
     def mark(self, changes: Iterable[tuple[int, str | None, str | None]]) -> None:
-        """Set state and reason of records by key; the state None deletes them. Unknown keys are ignored."""
-        same: dict[tuple[Any, ...], list[int]] = {}
-        for key, state, reason in changes:
-            values = (int(state == "sent"), (reason or "") if state == "rejected" else None)
-            same.setdefault(() if state is None else values, []).append(key)
-        self._change(
-            [
-                statement
-                for values, keys in same.items()
-                for statement in _for_keys(
-                    "UPDATE records SET sent = ?, reason = ?" if values else _DELETE, values, keys
-                )
-            ]
-        )
+        """Set state and reason of records by key, in order; the state None deletes them. Unknown keys are ignored."""
+        changes = [*changes]
+        deleted = {key for key, state, _ in changes if state is None}
+        last = {
+            key: (int(state == "sent"), (reason or "") if state == "rejected" else None)
+            for key, state, reason in changes
+        }
+        same: dict[tuple[int, str | None], list[int]] = {}
+        for key, values in last.items():
+            if key not in deleted:
+                same.setdefault(values, []).append(key)
+        updates = [statement for values, keys in same.items() for statement in _for_keys(_UPDATE, values, keys)]
+        self._change([*_for_keys(_DELETE, (), [*deleted]), *updates])
 
     def redirect(self, keys: Iterable[int], destination: str) -> None:
         """Set the destination of records; rejected ones wait again."""
-        query = "UPDATE records SET destination = ?, sent = 0, reason = NULL"
-        self._change(_for_keys(query, (destination,), [*keys]))
+        self._change(_for_keys(_REDIRECT, (destination,), [*keys]))
 
     def delete_where(self, where: str, values: Sequence[Any] = (), *, size: int | None = None) -> tuple[int, int]:
         """Delete matching records, the oldest first, until their bodies have `size` bytes; None for all of them.
