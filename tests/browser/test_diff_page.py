@@ -251,6 +251,7 @@ def test_axe_finds_nothing(open_cells: Callable[..., Page], theme: str, size: di
     page = open_cells("edited", theme=theme)
     page.set_viewport_size(size)  # type: ignore[arg-type]
     page.get_by_role("button", name="2 calls changed").click()
+    page.get_by_role("treeitem", name="removed: HTTP GET /orders/48213").click()
     expect(pane(page)).to_contain_text("no content")
     assert violations(page) == []
     row(page, "write_reply").click()
