@@ -20,7 +20,7 @@ from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar, cast
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.export.model import Row, State
-from hh_jupyter.export.spool_file import OWNED, Record, SpoolFile, owner_lives
+from hh_jupyter.export.spool_file import OWNED, VALUES_AT_ONCE, Record, SpoolFile, marks, owner_lives, parts
 from hh_jupyter.export.spool_folder import (
     LOCAL,
     SpoolFault,
@@ -43,7 +43,6 @@ P = ParamSpec("P")
 BODY_BYTES: Final = 32 * 1024 * 1024
 """Memory limit for the bodies that one adoption returns; further bodies stay on disk."""
 
-IDS_OF_CONDITION: Final = 500
 CHUNK_BYTES: Final = 8 * 1024 * 1024
 RETRY_SECONDS: Final = 30.0
 """Pause in seconds before creating a file is retried after a failure."""
@@ -780,9 +779,8 @@ def _updater(rows: Iterable[Record]) -> Callable[[bytes], bytes]:
 def _of_sessions(session_ids: Iterable[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield conditions for the rows of these sessions, each with its values: SQLite limits their number."""
     texts = list(map(valid_utf8, session_ids))
-    for start in range(0, len(texts), IDS_OF_CONDITION):
-        values = tuple(texts[start : start + IDS_OF_CONDITION])
-        yield f"session_id IN ({','.join('?' * len(values))})", values
+    for values in parts(texts, VALUES_AT_ONCE):
+        yield f"session_id IN ({marks('?', values)})", tuple(values)
 
 
 def _default_directory() -> Path:

@@ -57,7 +57,7 @@ _UPDATE: Final = "UPDATE records SET sent = ?, reason = ?"
 _REDIRECT: Final = "UPDATE records SET destination = ?, sent = 0, reason = NULL"
 _DELETE: Final = "DELETE FROM records"
 
-_VALUES_AT_ONCE: Final = 900
+VALUES_AT_ONCE: Final = 900
 """Values in one statement; old versions of SQLite take 999.
 
 Each statement gives up the interpreter, and beside threads that compute it takes some 20 ms to get it back: a statement
@@ -315,8 +315,8 @@ class SpoolFile:
         """Insert records, all or none."""
         self._change(
             [
-                (f"INSERT INTO records ({_COLUMNS}, body) VALUES {_marks(_VALUES, part)}", [*chain.from_iterable(part)])  # noqa: S608
-                for part in _parts(records, _VALUES_AT_ONCE // len(Record._fields))
+                (f"INSERT INTO records ({_COLUMNS}, body) VALUES {marks(_VALUES, part)}", [*chain.from_iterable(part)])  # noqa: S608
+                for part in parts(records, VALUES_AT_ONCE // len(Record._fields))
             ]
         )
 
@@ -472,17 +472,19 @@ class SpoolFile:
         self.close()
 
 
-def _marks(mark: str, values: Sequence[Any]) -> str:
+def marks(mark: str, values: Sequence[Any]) -> str:
+    """Return a mark for each value, for a statement."""
     return ",".join([mark] * len(values))
 
 
-def _parts(values: Sequence[T], size: int) -> list[Sequence[T]]:
+def parts(values: Sequence[T], size: int) -> list[Sequence[T]]:
+    """Return the values in parts of at most `size`."""
     return [values[at : at + size] for at in range(0, len(values), size)]
 
 
 def _for_keys(query: str, values: Sequence[Any], keys: Sequence[int]) -> list[tuple[str, Sequence[Any]]]:
     """Return a statement for the records with these keys, as several if they are many."""
-    return [(f"{query} WHERE key IN ({_marks('?', part)})", (*values, *part)) for part in _parts(keys, _VALUES_AT_ONCE)]
+    return [(f"{query} WHERE key IN ({marks('?', part)})", (*values, *part)) for part in parts(keys, VALUES_AT_ONCE)]
 
 
 def owner_lives(path: Path) -> bool:
