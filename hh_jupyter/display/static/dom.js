@@ -183,7 +183,7 @@ export function kindMark(kind) {
 
 /**
  * Copy a text. VS Code and Colab may deny outputs access to the clipboard: then a box shows it selected, until Escape or a
- * click elsewhere. The focus alone may leave it: JupyterLab takes it when a cell ends.
+ * click elsewhere. It stays when it loses the focus, which JupyterLab takes when a cell ends.
  * @param {string} text
  * @param {string} what "JSON", "Python"
  * @param {HTMLElement} button shows "Copied" for a moment
