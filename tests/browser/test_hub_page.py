@@ -556,6 +556,25 @@ def test_ten_thousand_spans_draw_few_rows(open_cells: Callable[..., Page]) -> No
     expect(selected(page, "big")).to_have_attribute("aria-label", re.compile("run_example, 508 times"))
 
 
+def test_a_second_view_of_a_cell_begins_at_the_selected_row(open_cells: Callable[..., Page]) -> None:
+    """What is selected in the first one is shared, and the second one is scrolled to it."""
+    page = open_cells("big")
+    page.locator(".hh-row", has_text="×402").locator(".hh-twisty").click()
+    page.get_by_role("tree").focus()
+    page.keyboard.press("End")
+    label = selected(page, "big").get_attribute("aria-label")
+    page.evaluate("""() => { const copy = document.querySelector('.hh-output').cloneNode(true);
+        copy.classList.remove('hh-live'); copy.querySelectorAll('.hh-view').forEach((view) => view.remove());
+        document.querySelector('#big').after(copy); }""")
+    second = page.locator(".hh-view").nth(1)
+    row = second.locator("[role=treeitem][aria-selected=true]")
+    expect(row).to_have_attribute("aria-label", str(label))
+    within = """view => { const [list, row] = [".hh-list", "[aria-selected=true]"].map(
+        (one) => view.querySelector(one).getBoundingClientRect());
+        return row.top > list.top && row.bottom < list.bottom + 1; }"""
+    page.wait_for_function(within, arg=second.element_handle())
+
+
 @pytest.mark.slow
 def test_the_strips_of_a_big_trace_are_painted_after_its_rows(open_cells: Callable[..., Page]) -> None:
     page = open_cells("big")

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { decode, foldFacts, isOpen, lanes, merged, quantile, visibleRows } from "../../hh_jupyter/display/static/trace.js";
-import { duration, short } from "../../hh_jupyter/display/static/dom.js";
+import { count, duration, short } from "../../hh_jupyter/display/static/dom.js";
 
 const state = (changes = {}) => ({ toggled: new Map(), query: "", onlyErrors: false, ...changes });
 
@@ -118,4 +118,9 @@ test("parallel leaf spans are in separate lanes", () => {
 test("numbers have the same format as in the other displays", () => {
   assert.deepEqual([0, 0.01, 4.2, 340, 2384, 94_000, 7_500_000].map(duration), ["0 ms", "<0.1 ms", "4.2 ms", "340 ms", "2.38 s", "1m 34s", "2h 05m"]);
   assert.deepEqual([450, 1614, 352_400, 1_100_000].map(short), ["450", "1.6k", "352k", "1.1M"]);
+});
+
+test("whole numbers are grouped by thousands", () => {
+  const numbers = [0, 7, 999, 1000, 12_345, 999_999, 1_234_567, -1234];
+  assert.deepEqual(numbers.map(count), numbers.map((number) => number.toLocaleString("en-US")));
 });

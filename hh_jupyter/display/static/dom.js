@@ -140,7 +140,8 @@ export function duration(ms) {
   return `${count(Math.floor(seconds / 3600))}h ${two(Math.floor((seconds % 3600) / 60))}m`;
 }
 
-export const count = (/** @type {number} */ value) => value.toLocaleString("en-US");
+/** A whole number: 12,345. Its first use of a locale would cost a page 15 ms. */
+export const count = (/** @type {number} */ value) => String(value).replace(/\B(?=(\d{3})+$)/g, ",");
 
 /** Tokens of a row, in five characters at most: 450, 1.6k, 352k, 1.1M. */
 export function short(/** @type {number} */ value) {

@@ -37,21 +37,27 @@ export class List {
     this.observer = new ResizeObserver((entries) => this.resized(entries));
     /** @type {WeakSet<Element>} */
     this.observed = new WeakSet();
-    /** @type {Row[]} the rows in sight and a few around them */
-    this.painted = [];
+    /** @type {[number, number] | null} the rows in the page, from the first to before the last: those in sight and a few around them */
+    this.range = null;
     this.grid = Boolean(owner.head);
     this.pad = h("div", { class: "hh-pad", role: this.grid ? "rowgroup" : "presentation" });
     this.element = h("div", {
       class: "hh-list", role: this.grid ? "treegrid" : "tree", tabindex: 0, "aria-label": owner.label,
-      onscroll: () => this.paint(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event),
+      onscroll: () => this.scrolled(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event),
     }, owner.head, this.pad);
   }
 
-  /** Show other rows, or the same ones after a change of what they draw. @param {Row[]} rows */
+  /**
+   * Show other rows, or the same ones after a change of what they draw. A new list begins at the selected row: to ask a list
+   * where it is scrolled to makes the browser lay out the page.
+   * @param {Row[]} rows
+   */
   show(rows) {
+    const isNew = !this.range;
     this.rows = rows;
     this.layout();
-    this.paint();
+    this.paint(isNew ? this.topFor(this.index, 0, this.height) : undefined);
+    if (isNew) requestAnimationFrame(() => this.reveal());
   }
 
   /** Compute where the rows are. */
@@ -124,13 +130,28 @@ export class List {
     this.element.focus({ preventScroll: true });
   }
 
+  /** The rows in the page. */
+  get painted() {
+    return this.rows.slice(...(this.range ?? [0, 0]));
+  }
+
+  /** @param {number} top where the list is scrolled to @returns {[number, number]} */
+  rangeAt(top) {
+    const first = Math.max(0, this.indexAt(top) - OVERSCAN_ROWS);
+    const last = Math.max(this.indexAt(top + (this.owner.most ?? MAX_HEIGHT)) + OVERSCAN_ROWS, first + ROWS_SHOWN + 2 * OVERSCAN_ROWS) + 1;
+    return [first, Math.min(this.rows.length, last)];
+  }
+
+  /** Other rows may be in sight. */
+  scrolled() {
+    if (String(this.rangeAt(this.element.scrollTop)) !== String(this.range)) this.paint();
+  }
+
   /** Render the rows in sight and a few around them. What is below open rows stays as it is: focus and scroll positions are kept. */
-  paint() {
+  paint(top = this.element.scrollTop) {
     const { element, rows, pad } = this;
-    const most = this.owner.most ?? MAX_HEIGHT;
-    const first = Math.max(0, this.indexAt(element.scrollTop) - OVERSCAN_ROWS);
-    const last = Math.min(rows.length, Math.max(this.indexAt(element.scrollTop + most) + OVERSCAN_ROWS, first + ROWS_SHOWN + 2 * OVERSCAN_ROWS) + 1);
-    this.painted = rows.slice(first, last);
+    this.range = this.rangeAt(top);
+    const [first, last] = this.range;
     const shown = this.painted.flatMap((row, i) => this.row(row, first + i));
     if (!rows.length) shown.push(h("div", { class: "hh-none", role: this.grid ? "row" : "presentation" }, this.grid ? h("span", { role: "gridcell" }, this.owner.empty) : this.owner.empty));
     const wanted = new Set(shown);
@@ -180,18 +201,28 @@ export class List {
     if (!row) return;
     this.state.selected = row.key;
     this.reveal(at);
+    this.paint();
     this.owner.select(row);
+  }
+
+  /**
+   * Where a list is scrolled to for a row to be in sight.
+   * @param {number} index of the row
+   * @param {number} top where it is scrolled to now
+   * @param {number} height of the list
+   */
+  topFor(index, top, height) {
+    if (index < 0) return top;
+    const end = this.tops[index] + (this.owner.height?.(this.rows[index]) ?? ROW_HEIGHT);
+    return Math.min(this.tops[index], Math.max(top, end - height + this.headHeight));
   }
 
   /** Scroll to a row. */
   reveal(index = this.index) {
-    if (index < 0) return;
-    const top = this.tops[index];
-    const end = top + (this.owner.height?.(this.rows[index]) ?? ROW_HEIGHT);
-    const seen = (this.element.clientHeight || (this.owner.most ?? MAX_HEIGHT)) - this.headHeight;
-    if (top < this.element.scrollTop) this.element.scrollTop = top;
-    else if (end > this.element.scrollTop + seen) this.element.scrollTop = end - seen;
-    this.paint();
+    const { element } = this;
+    const top = this.topFor(index, element.scrollTop, element.clientHeight || (this.owner.most ?? MAX_HEIGHT));
+    if (top !== element.scrollTop) element.scrollTop = top;
+    this.scrolled();
   }
 
   /** Fold or unfold a row. A selected row that this hides hands the selection on. @param {Row} row */

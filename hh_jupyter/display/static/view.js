@@ -158,7 +158,7 @@ export class View {
       this.dialog.close();
       this.dialog.showModal();
     }
-    for (const { element, top } of scrolled) element.scrollTop = top;
+    for (const { element, top } of scrolled) if (top) element.scrollTop = top;
     focusOn(focus, true);
   }
 
