@@ -55,6 +55,12 @@ def test_importing_the_package_does_not_import_the_table() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_the_thread_that_loads_the_table_does_not_import_httpx() -> None:
+    """openai looks into httpx during a request, if anybody has imported it, and fails where it is half imported."""
+    code = "import sys; from hh_jupyter.records import prices; sys.exit(not prices.load() or 'httpx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_cached_tokens_are_part_of_the_prompt() -> None:
     assert prices.load()
     full, cached = (
