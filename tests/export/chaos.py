@@ -944,6 +944,7 @@ class Judge:
                     self.refused[span] += 1
             for session, number in entry.get("calls", ()):
                 self.calls[session, number].append(entry)
+        self.makers = {span: one for one in evidence.processes.values() for _, _, span in one.spans}
         self.ports: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for process in evidence.processes.values():
             for moment, port in process.connections:
@@ -1126,15 +1127,15 @@ class Judge:
     def _check_repeats(self) -> None:
         unexplained: dict[str, list[str]] = defaultdict(list)
         for span, entries in self.stores.items():
-            for entry in entries[:-1]:
-                why = self._why_again(entry)
+            for entry, again in itertools.pairwise(entries):
+                why = self._why_again(span, entry, again)
                 self.found.figures[f"repeats: {why}"] += 1
                 if why.startswith("unexplained"):
                     unexplained[why].append(span)
         for why, spans in unexplained.items():
             self._fault(f"{len(spans)} spans were sent again though they had arrived ({why}); the first is {spans[0]}")
 
-    def _why_again(self, entry: dict[str, Any]) -> str:
+    def _why_again(self, span: str, entry: dict[str, Any], again: dict[str, Any]) -> str:
         answered = self.answered.get(entry["number"])
         if answered is None:
             return "no good answer"
@@ -1148,7 +1149,17 @@ class Judge:
             name = "longest time from an answer to the end of a killed sender whose spans were repeated, ms"
             self.found.figures[name] = max(self.found.figures[name], (leaves - answered) // MILLISECOND)
             return f"the sender was killed ({self._how(sender)})"
+        if self._adopter_died(span, again["at"]):
+            return "a process was killed while it may have been adopting them, so that two files had them"
         return f"unexplained, sent by process {sender.pid} of {sender.name}"
+
+    def _adopter_died(self, span: str, before: int) -> bool:
+        """Whether a process that adopts rows died after the maker of a span, and before it was sent again."""
+        maker, processes = self.makers.get(span), self.evidence.processes
+        if maker is None or not (gone := maker.killed or maker.terminated or maker.ended):
+            return False
+        adopters = [one for one in processes.values() if one.disk == WORKS and one.parent not in processes]
+        return any(gone < (self._death(one) or 0) < before for one in adopters)
 
     def _sender(self, entry: dict[str, Any]) -> Process | None:
         earlier = [(moment, pid) for moment, pid in self.ports.get(entry["port"], ()) if moment - SECOND < entry["at"]]

@@ -159,9 +159,9 @@ def swap_two_updates(evidence: Evidence) -> str:
 
 def repeat_a_span(evidence: Evidence) -> str:
     judge = Judge(evidence, LIMITS)
-    for entry, *_ in stored_once(evidence):
+    for entry, maker, *_ in stored_once(evidence):
         sender = judge._sender(entry)  # The judge is what is tested here.
-        if entry["number"] in judge.answered and sender and sender.end == "exit" and not sender.terminated:
+        if entry["number"] in judge.answered and sender is maker and sender.end == "exit" and not sender.terminated:
             sender.ended += SECOND  # As if it had gone on after the answer.
             evidence.record.append({**entry, "number": evidence.record[-1]["number"] + 1})
             return "sent again though they had arrived"
@@ -256,3 +256,21 @@ def test_a_start_that_the_backend_refused_may_come_after_its_spans(evidence: Evi
     evidence.record[evidence.record.index(entry)] = refused
     evidence.record.append({**entry, "number": evidence.record[-1]["number"] + 1})
     assert judged(evidence, LIMITS).faults == before
+
+
+@pytest.mark.parametrize(("killed", "faults"), [(2 * SECOND, 0), (0, 1), (5 * SECOND, 1)])
+def test_rows_of_a_dead_process_may_come_twice_if_their_adopter_was_killed(killed: int, faults: int) -> None:
+    """Two files have them if it dies after it has copied them, and before it has deleted them."""
+    span, session = "0123456789abcdef", "a-session"
+    request = {"stored": True, "mode": "ok", "port": 1, "spans": [[span, session, 1]]}
+    maker = Process(1, spans=[(SECOND // 2, session, span)], killed=SECOND, last=SECOND)
+    adopter = Process(2, killed=killed, last=killed or 6 * SECOND, end="" if killed else "exit")
+    sender = Process(3, connections=[(2 * SECOND, 1)], end="exit", ended=6 * SECOND)
+    record: list[Entry] = [
+        {"number": 1, "at": 3 * SECOND, **request},
+        {"number": 2, "at": 3 * SECOND, "answered": 1},
+        {"number": 3, "at": 4 * SECOND, **request},
+    ]
+    judge = Judge(Evidence(0, 0, {1: maker, 2: adopter, 3: sender}, record), LIMITS)
+    judge._check_repeats()
+    assert len(judge.found.faults) == faults
