@@ -11,7 +11,7 @@ import pytest
 
 from tests.fake_llm import FakeLLM
 from tests.guide.serving import PROGRAMS
-from tests.kernel.driver import Kernel, kernel_with
+from tests.kernel.driver import PYTHON, Kernel, kernel_with
 from tests.pages import DOCUMENTS, Block, blocks
 
 SUPPORT = """
@@ -58,8 +58,11 @@ def examples(path: Path) -> list[Block]:
     return [one for one in found if not any(program.startswith(one.code) for program in programs)]
 
 
-# A kernel for each page, and a process for each command.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),  # A kernel for each page, and a process for each command.
+    pytest.mark.skipif(sys.executable != PYTHON, reason="the environments of the matrix have no pandas"),
+]
 
 RUN_BY_PYTEST = "testing.md"
 SHOWN = [path for path in DOCUMENTS if path.name != RUN_BY_PYTEST and examples(path)]
@@ -81,7 +84,8 @@ def test_the_examples_of_a_page_run(path: Path, tmp_path: Path) -> None:
 def _prepare(kernel: Kernel, before: str) -> None:
     """Make the cells that the pages speak of: 4 is the second run of one in the session refund-triage."""
     for code in (SUPPORT + "\n%hh instrument openai", CELL, CELL, before):
-        assert kernel.run(code, cell_id=_cell_id(code)).reply == "ok", code
+        cell = kernel.run(code, cell_id=_cell_id(code))
+        assert cell.reply == "ok", (code, cell.tracebacks)
     kernel.run("hh_jupyter.flush()")
 
 
