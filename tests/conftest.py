@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,13 +34,17 @@ OUR_VARIABLES = ("HH_", "HONEYHIVE_", "OTEL_", "TRACELOOP_")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark kernel and browser tests by their folder and run them last: the first failure shows within a minute."""
+    """Mark kernel and browser tests by their folder and run them last: the first failure shows within a minute.
+
+    The largest browser modules come first: a worker runs whole modules, and none should be busy alone at the end.
+    """
     for item in items:
         if folder := _slow_folder(item):
             item.add_marker(folder)
         if folder == "browser" and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(BROWSER_SECONDS))
-    items.sort(key=lambda item: _LAYERS.index(_slow_folder(item)))
+    sizes = Counter(item.path for item in items if _slow_folder(item) == _LAYERS[-1])
+    items.sort(key=lambda item: (_LAYERS.index(_slow_folder(item)), -sizes[item.path]))
 
 
 def pytest_configure(config: pytest.Config) -> None:
