@@ -28,6 +28,9 @@ _LAYERS = ("", "kernel", "browser")
 """Folders of tests that start processes, slowest last; everything else comes first."""
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+_LONG = {"jupyter", "lab", "site"}
+"""Fixtures of browser tests that take about as long as eight in a page of cells."""
+
 BROWSER_SECONDS = 600
 """Playwright does not survive the signal of a timeout: later tests would wait forever. Its own waits end before."""
 OUR_VARIABLES = ("HH_", "HONEYHIVE_", "OTEL_", "TRACELOOP_")
@@ -36,15 +39,18 @@ OUR_VARIABLES = ("HH_", "HONEYHIVE_", "OTEL_", "TRACELOOP_")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark kernel and browser tests by their folder and run them last: the first failure shows within a minute.
 
-    The largest browser modules come first: a worker runs whole modules, and none should be busy alone at the end.
+    The longest browser modules come first: a worker runs whole modules, and none should be busy alone at the end.
     """
     for item in items:
         if folder := _slow_folder(item):
             item.add_marker(folder)
         if folder == "browser" and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(BROWSER_SECONDS))
-    sizes = Counter(item.path for item in items if _slow_folder(item) == _LAYERS[-1])
-    items.sort(key=lambda item: (_LAYERS.index(_slow_folder(item)), -sizes[item.path]))
+    lengths: Counter[Path] = Counter()
+    for item in items:
+        if _slow_folder(item) == _LAYERS[-1]:
+            lengths[item.path] += 8 if _LONG.intersection(getattr(item, "fixturenames", ())) else 1
+    items.sort(key=lambda item: (_LAYERS.index(_slow_folder(item)), -lengths[item.path]))
 
 
 def pytest_configure(config: pytest.Config) -> None:
