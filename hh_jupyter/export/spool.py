@@ -20,7 +20,17 @@ from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar, cast
 
 from hh_jupyter import attributes as keys
 from hh_jupyter.export.model import Row, State
-from hh_jupyter.export.spool_file import OWNED, VALUES_AT_ONCE, Record, SpoolFile, marks, owner_lives, parts
+from hh_jupyter.export.spool_file import (
+    OWNED,
+    VALUES_AT_ONCE,
+    Record,
+    SpoolFile,
+    claim_of,
+    has_living_owner,
+    marks,
+    owner_lives,
+    parts,
+)
 from hh_jupyter.export.spool_folder import (
     LOCAL,
     SpoolFault,
@@ -50,6 +60,9 @@ RETRY_SECONDS: Final = 30.0
 ADOPT_PASSES: Final = 10
 PASSES: Final = 3
 """Attempts to open files that other processes use: two that start together may block each other."""
+
+CLAIM_SECONDS: Final = 10.0
+"""Seconds to wait while another process adopts a file: it may leave rows for our destination, or die."""
 
 _NO_SQLITE: Final = "this Python has no SQLite"
 _SENT: Final = "sent"
@@ -133,6 +146,10 @@ class StoredRun:
 
 class _NotStored(Exception):  # noqa: N818
     """Rows could not be moved into our file; `problem` gives the reason."""
+
+
+class _Claimed(Exception):  # noqa: N818
+    """Another process is adopting the rows of a file."""
 
 
 def _on_worker(
@@ -422,27 +439,47 @@ class Spool:
                 return
             time.sleep(random.uniform(0.02, 0.1))
 
-    def _move(self, path: Path, where: str, values: Sequence[Any], destination: str) -> list[StoredRow] | None:
+    def _move(
+        self, path: Path, where: str, values: Sequence[Any], destination: str, *, claims: bool = False
+    ) -> list[StoredRow] | None:
         """Move up to `CHUNK_BYTES` of rows from a dead process's file into ours; return None if it is in use.
 
         They are deleted there after they were committed here, so a crash in between duplicates them, but loses none.
 
+        Args:
+            claims: claim the file while it may have further rows, so that one process sends all of them, in order.
+
         Raises:
+            _Claimed: a running process has claimed the file; only with `claims`.
             _NotStored: our file does not take them; they stay where they are.
         """
         moved: list[StoredRow] = []
 
         def move(file: SpoolFile) -> None:
+            if claims and has_living_owner(file.claimed(), self.directory, self._own_path):
+                raise _Claimed
             old = file.records(where, values, size=CHUNK_BYTES)
-            if not old:
-                return
             new = [record._replace(key=next(self._keys), destination=destination) for record in old]
-            if not self._own(lambda own: self._insert(own, new, path), False, create=True):
+            stored = not new or self._own(lambda own: self._insert(own, new, path), False, create=True)
+            if claims:
+                has_more = stored and sum(len(record.body) for record in old) >= CHUNK_BYTES
+                self._claim(file, has_more)
+            if not stored:
                 raise _NotStored
             file.mark([(record.key, None, None) for record in old])
             moved.extend(map(StoredRow, new))
 
         return moved if self._visit(path, move) else None
+
+    def _claim(self, file: SpoolFile, has_more: bool) -> None:
+        """Claim a file that has further rows for us, and release the others."""
+        claim = claim_of(self._own_path) if has_more and self._own_path is not None else 0
+        if file.claimed() != claim:
+            file.claim(claim)
+
+    @property
+    def _own_path(self) -> Path | None:
+        return None if self._file is None else self._file.path
 
     def adopt(self, destination: str) -> Iterator[list[StoredRow]]:
         """Move the unsent rows that dead processes left for a destination into this process's file.
@@ -452,22 +489,24 @@ class Spool:
         """
         if destination == LOCAL:
             return
-        left = BODY_BYTES
+        left, passes, patience = BODY_BYTES, ADOPT_PASSES, time.monotonic() + CLAIM_SECONDS
         where = "destination = ? AND NOT sent"
         waiting = self._others()
         try:
-            for _ in range(ADOPT_PASSES):
-                busy = []
+            while waiting and passes:
+                busy, claimed = [], False
                 for path in waiting:
-                    while moved := self._move(path, where, (destination,), destination):
-                        left = _trim(moved, left)
-                        yield sorted(moved, key=lambda row: row.kind != "session_start")
+                    try:
+                        while moved := self._move(path, where, (destination,), destination, claims=True):
+                            left = _trim(moved, left)
+                            yield sorted(moved, key=lambda row: row.kind != "session_start")
+                    except _Claimed:
+                        moved, claimed = None, True
                     if moved is None:
                         busy.append(path)
                     yield []
                 waiting = busy
-                if not waiting:
-                    return
+                passes -= not (claimed and time.monotonic() < patience)
         except _NotStored:
             return
 

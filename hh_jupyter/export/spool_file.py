@@ -48,6 +48,7 @@ OWNER_TIMEOUT_MILLIS: Final = 1000
 OWNED: Final[set[Path]] = set()
 """Files that this process or a parent it was forked from has created and opened; they must not be opened again."""
 
+_CLAIM_DIGITS: Final = 7
 _OWNER_BYTE: Final = 0x40000000 + 512
 """Offset of the owner's lock, after the bytes that SQLite locks."""
 
@@ -361,6 +362,11 @@ class SpoolFile:
                 db.execute(*statement)
         return counts[0], counts[1]
 
+    def claim(self, name: int) -> None:
+        """Write into the file which process adopts its records: `claim_of` its file; 0 if none does."""
+        with faults():
+            self._db.execute(f"PRAGMA application_id={name}")
+
     def rewrite(self) -> None:
         """Rewrite the file without deleted data: this shrinks it and removes deleted text from the disk."""
         with faults():
@@ -429,6 +435,11 @@ class SpoolFile:
             )
             return list(self._db.execute(query))
 
+    def claimed(self) -> int:
+        """Return `claim_of` the file of the process that adopts the records; 0 if none does."""
+        with faults():
+            return int(self._one("PRAGMA application_id"))
+
     def is_empty(self) -> bool:
         """Return whether the file has no records."""
         with faults():
@@ -470,6 +481,17 @@ class SpoolFile:
             self.close()
             remove(self.path)
         self.close()
+
+
+def claim_of(path: Path) -> int:
+    """Return the number that stands for a file in a claim: its name begins with these 28 random bits."""
+    return int(path.name[len(PREFIX) :][:_CLAIM_DIGITS], 16)
+
+
+def has_living_owner(claim: int, directory: Path, own: Path | None) -> bool:
+    """Return whether a running process other than this one owns the file that a claim stands for."""
+    found = directory.glob(f"{PREFIX}{claim:0{_CLAIM_DIGITS}x}*{SUFFIX}") if claim else ()
+    return any(path != own and (path in OWNED or owner_lives(path)) for path in found)
 
 
 def marks(mark: str, values: Sequence[Any]) -> str:

@@ -74,7 +74,7 @@ def test_a_living_process_is_never_blocked_by_processes_that_read_its_rows(tmp_p
 print("ready", flush=True)
 failed = number = 0
 while not (directory / "stop").exists():
-    rows = numbered([number], size=5_000)
+    rows = numbered([number], size=500)  # However long it takes, the folder's limit is not reached.
     spool.add(HERE, rows)
     spool.mark([(rows[0].key, "sent", None)] if number % 2 else [(rows[0].key, None, None)])
     failed += spool.problem is not None or rows[0].key is None
@@ -141,6 +141,49 @@ def test_two_adopting_processes_get_each_row_once(tmp_path: Path) -> None:
         kill(one)
         kill(other)
     assert sorted(found) == list(range(400))
+
+
+def leave_two_destinations(directory: Path) -> None:
+    """Leave a file as a process leaves it whose key has changed."""
+    spool = Spool(directory)
+    spool.add(HERE, numbered(range(10), size=1000))
+    spool.add(THERE, numbered([100]))
+    spool.close()
+
+
+def test_a_file_that_takes_several_steps_goes_to_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a session's start and its spans are sent by two, in any order. The other one waits for what it leaves."""
+    monkeypatch.setattr(spool_module, "CHUNK_BYTES", 2_000)
+    leave_two_destinations(tmp_path)
+    one, other, third = (Spool(tmp_path) for _ in range(3))
+    steps, there, here = one.adopt(HERE), other.adopt(THERE), third.adopt(HERE)
+    first = next(steps)
+    for waiting in (there, here):
+        assert not any(next(waiting) for _ in range(3 * spool_module.ADOPT_PASSES))
+    assert numbers_of([*first, *(row for rows in steps for row in rows)]) == list(range(10))
+    assert numbers_of(row for rows in there for row in rows) == [100]
+    assert list(filter(None, here)) == []
+    for spool in (one, other, third):
+        spool.close()
+
+
+def test_the_rest_of_a_file_goes_to_another_process_if_the_first_one_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "CHUNK_BYTES", 2_000)
+    leave_behind(tmp_path, numbered(range(10), size=1000))
+    script = """
+spool_module.CHUNK_BYTES = 2_000
+steps = spool.adopt(HERE)
+print(*numbers_of(next(steps)), flush=True)
+sys.stdin.readline()
+"""
+    with start(script, tmp_path) as process:
+        assert line_of(process) == "0 1"
+        monkeypatch.setattr(spool_module, "CLAIM_SECONDS", 0.0)
+        assert adopted(Spool(tmp_path)) == [], "it is patient for some time only"
+        kill(process)
+    assert sorted(numbers_of(adopted(Spool(tmp_path)))) == list(range(10))
 
 
 def test_a_crash_between_copying_and_deleting_duplicates_rows_but_loses_none(tmp_path: Path) -> None:
