@@ -11,6 +11,7 @@ import papermill
 import pytest
 from nbclient import NotebookClient
 
+from notebooks.demo import joined
 from tests.fake_llm import FakeLLM
 from tests.kernel.conftest import StartKernel
 from tests.kernel.driver import PRELUDE, Cell, Kernel, kernel_environment
@@ -171,7 +172,7 @@ def test_a_runner_of_notebooks_prints_the_code(
     path = tmp_path / "in.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), path)
     made = run(path)
-    printed = "".join(output.text for output in made.cells[-1].outputs)  # A kernel sends it in one piece or more.
-    assert printed.startswith("# The same request again:\n")
-    assert "openai.OpenAI().chat.completions.create(" in printed
+    (output,) = joined(made.cells[-1].outputs)
+    assert output.text.startswith("# The same request again:\n")
+    assert "openai.OpenAI().chat.completions.create(" in output.text
     assert made.cells[-1].source == "%hh edit"

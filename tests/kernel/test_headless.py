@@ -20,6 +20,7 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from hh_jupyter.testing import Backend
+from notebooks.demo import joined
 from tests.kernel.conftest import KEY
 from tests.kernel.driver import PRELUDE, PYTHON, kernel_environment
 
@@ -155,7 +156,7 @@ def test_a_runner_saves_the_outputs_and_names_the_session_after_the_notebook(tmp
     outputs = saved_outputs(made)
     assert [set(output["data"]) for output in outputs] == [{"text/html", "text/plain"}] * 2
     assert "widgets" not in made.metadata
-    streams = [output for cell in made.cells for output in cell.outputs if output.output_type == "stream"]
+    streams = [output for cell in made.cells for output in joined(cell.outputs) if output.output_type == "stream"]
     assert [stream.name for stream in streams] == ["stdout"] * 2
     assert streams[-1].text.startswith("hh: session refund agent ")
 

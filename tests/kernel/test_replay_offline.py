@@ -11,6 +11,7 @@ from typing import Any
 import nbformat
 import pytest
 
+from notebooks.demo import joined
 from tests.fake_llm import FakeLLM
 from tests.kernel.driver import PYTHON, kernel_environment
 
@@ -59,7 +60,7 @@ def user_outputs(path: Path) -> list[Any]:
     return [
         {name: output[name] for name in ("text", "data") if name in output}
         for outputs in found
-        for output in outputs
+        for output in joined(outputs)
         if not output.get("metadata", {}).get("hh_jupyter")
     ]
 
