@@ -472,7 +472,7 @@ class Spool:
         return moved if self._visit(path, move) else None
 
     def _claim(self, file: SpoolFile, has_more: bool) -> None:
-        """Claim a file that has further rows for us, and release the others."""
+        """Claim a file for this process if it has further rows; release it if not."""
         claim = claim_of(self._own_path) if has_more and self._own_path is not None else 0
         if file.claimed() != claim:
             file.claim(claim)

@@ -49,6 +49,8 @@ OWNED: Final[set[Path]] = set()
 """Files that this process or a parent it was forked from has created and opened; they must not be opened again."""
 
 _CLAIM_DIGITS: Final = 7
+"""Hexadecimal digits of a claim: SQLite has room for 32 bits with a sign."""
+
 _OWNER_BYTE: Final = 0x40000000 + 512
 """Offset of the owner's lock, after the bytes that SQLite locks."""
 

@@ -174,6 +174,7 @@ def test_the_rest_of_a_file_goes_to_another_process_if_the_first_one_dies(
     leave_behind(tmp_path, numbered(range(10), size=1000))
     script = """
 spool_module.CHUNK_BYTES = 2_000
+spool.add(THERE, numbered([100]))  # Its file, which the claim names, stays after it.
 steps = spool.adopt(HERE)
 print(*numbers_of(next(steps)), flush=True)
 sys.stdin.readline()

@@ -140,7 +140,7 @@ export function duration(ms) {
   return `${count(Math.floor(seconds / 3600))}h ${two(Math.floor((seconds % 3600) / 60))}m`;
 }
 
-/** A whole number: 12,345. Its first use of a locale would cost a page 15 ms. */
+/** A whole number: 12,345. The first use of a locale costs a page 15 ms. */
 export const count = (/** @type {number} */ value) => String(value).replace(/\B(?=(\d{3})+$)/g, ",");
 
 /** Tokens of a row, in five characters at most: 450, 1.6k, 352k, 1.1M. */
