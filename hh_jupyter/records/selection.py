@@ -1,8 +1,8 @@
 """Which session, run or cell is meant: one set of rules for `spans()`, `%hh`, `--join`, `SpanView` and `compare_runs`.
 
-A session or run is given by its title (`refund-triage #3`), its name, which several may have, its id, or the beginning
-of its id. A cell is given by its number or as "last". Where both are possible, as for `%hh show`, `4` is the cell; only
-if that cell has no spans, it is a session or the beginning of its id.
+A session or run is given by its title (`refund-triage #3`), its name, which several may have, its id, the beginning of
+its id, or the text from which the id was derived. A cell is given by its number or as "last". Where both are possible,
+as for `%hh show`, `4` is the cell; only if that cell has no spans, it is a session or the beginning of its id.
 
 As in git, `~` goes back: `4~1`, or `4~`, is the run of the same cell before its run with the number 4, and
 `refund-triage~2` is the session two before the latest one of this name.
@@ -13,10 +13,13 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final, Protocol, TypeVar
+
+from hh_jupyter.values import valid_utf8
 
 ALL: Final = "all"
 """Every span, session or run of this process."""
@@ -62,7 +65,7 @@ class SelectionError(ValueError):
 
 
 def matching(text: str, known: Iterable[N]) -> list[N]:
-    """Return those with this title or name; if there are none, those whose id begins with the text."""
+    """Return those with this title or name; else those whose id begins with the text; else the one of this own id."""
     known = list(known)
     # The title of the first of a name has no number; accept "#1" for it.
     if (first := text.removesuffix(" #1")) != text and (found := [one for one in known if one.names[:1] == (first,)]):
@@ -70,7 +73,15 @@ def matching(text: str, known: Iterable[N]) -> list[N]:
     if found := [one for one in known if text in one.names]:
         return found
     prefix = text.lower()
-    return [one for one in known if one.id.startswith(prefix)] if len(text) >= SHORTEST_PREFIX else []
+    if len(text) >= SHORTEST_PREFIX and (found := [one for one in known if one.id.startswith(prefix)]):
+        return found
+    derived = derived_id(text)
+    return [one for one in known if one.id == derived]
+
+
+def derived_id(text: str) -> str:
+    """Return the session id for a text that is not a UUID: a UUID v5, the same in every service."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"honeyhive-session:{valid_utf8(text)}"))
 
 
 def choose(text: str, known: Iterable[N], shown: Callable[[str], str]) -> list[N]:

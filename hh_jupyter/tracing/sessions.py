@@ -328,7 +328,9 @@ def session_uuid(text: Any) -> tuple[str, str | None]:
 
 @functools.lru_cache(maxsize=1024)  # May be called for every span.
 def _name_based(text: str) -> str:
-    derived = str(uuid.uuid5(uuid.NAMESPACE_URL, f"honeyhive-session:{text}"))
+    from hh_jupyter.records.selection import derived_id  # Late: most programs never need it.
+
+    derived = derived_id(text)
     # Only the first one: a server with its own kind of ids would fill its log.
     using = f"using the UUID v5 derived from it, {derived}. (Further ids are converted silently.)"
     warn_once("session_id", f"session id {{}} is not a UUID; {using}", text)

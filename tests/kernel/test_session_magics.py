@@ -279,6 +279,13 @@ def test_join_continues_a_session_by_name_title_prefix_or_last(local: Kernel) ->
         assert session_of(local, f"j-{number}") == wanted
 
 
+def test_an_id_of_ones_own_finds_the_session_again(local: Kernel) -> None:
+    local.run("%%hh_session chat --id customer-42\nspan('id-1')")
+    assert local.run("%%hh_session --join customer-42\nspan('id-2')").reply == "ok"
+    assert session_of(local, "id-1") == session_of(local, "id-2")
+    assert "id-2" in local.run("%hh show customer-42").output.text
+
+
 def test_the_line_form_applies_to_the_following_cells_until_end(local: Kernel, own: str) -> None:
     message = local.run("%hh_session sticky\nspan('s-1')")
     local.run("span('s-2')")

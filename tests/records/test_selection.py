@@ -10,6 +10,7 @@ from hh_jupyter.records.selection import (
     cell_number,
     cell_of,
     choose,
+    derived_id,
     latest_run,
     matching,
     no_run,
@@ -49,6 +50,14 @@ KNOWN = [
 )
 def test_a_title_or_name_is_meant_before_the_beginning_of_an_id(text: str, numbers: list[int]) -> None:
     assert [int(one.id[-1]) for one in matching(text, KNOWN)] == numbers
+
+
+def test_a_session_is_meant_by_the_text_from_which_its_id_was_derived() -> None:
+    own = Candidate(derived_id("customer-42"), ("chat", "chat"))
+    assert matching("customer-42", [*KNOWN, own]) == [own]
+    assert choose("customer-42", [*KNOWN, own], str) == [own]
+    assert matching("customer-4", [*KNOWN, own]) == []
+    assert matching("\ud800", [own]) == [], "text that is not valid Unicode has an id, too"
 
 
 @pytest.mark.parametrize(
