@@ -236,7 +236,7 @@ def _change_name(change: MetricChange) -> Line:
 
 def _difference(change: MetricChange) -> Line:
     """The difference with its interval. Too few rows have neither."""
-    if change.difference is None or (not change.verdict and change.low is not None):
+    if change.difference is None or (_too_few(change) and change.low is not None):
         return ()
     ends = [end for end in (change.low, change.high) if end is not None]
     error = (ends[1] - ends[0]) / 2 if len(ends) == 2 else None
@@ -246,9 +246,13 @@ def _difference(change: MetricChange) -> Line:
 
 
 def _interval(change: MetricChange) -> Cell:
-    if change.low is None or change.high is None or change.difference is None or not change.verdict:
+    if change.low is None or change.high is None or change.difference is None or _too_few(change):
         return ""
     return Interval(low=change.low, value=change.difference, high=change.high)
+
+
+def _too_few(change: MetricChange) -> bool:
+    return not change.verdict or (change.n < FEWEST_PAIRS and change.verdict == "same")
 
 
 def _better_worse(change: MetricChange) -> str:

@@ -69,6 +69,13 @@ def test_few_rows_are_counted_and_not_judged() -> None:
     assert "Difference" not in found._repr_html_()
 
 
+def test_few_rows_that_are_the_same_have_no_interval() -> None:
+    few, enough = (scored(lambda n: "a", ROWS[:size], right=lambda n: n % 2 == 0) for size in (2, 20))
+    assert sentence(few, few) == sentence(enough, enough) == "The same: right."
+    assert "0 points" not in repr(few.compare(few))
+    assert "0 points" in repr(enough.compare(enough))
+
+
 def test_labels_are_changed_or_the_same() -> None:
     old = scored(lambda n: "a", kind=lambda n: "good")
     new = scored(lambda n: "a", kind=lambda n: "bad" if n == 2 else "good")
