@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from hh_jupyter.display.search import Hits, SearchText
     from hh_jupyter.export.spool import Spool
+    from hh_jupyter.tracing.tracer import HoneyHiveTracer
 
     # `SpanList` alone means a list of records. Python's own type variables have defaults from 3.13 on.
     Span_co = TypeVar("Span_co", bound=SpanRecord, default=SpanRecord, covariant=True)
@@ -394,7 +395,7 @@ def spans(
     wanted = None if text is None else _search_text(text)
     registry.wait_all_processed()
     records, tracer = span_log().records(), current_tracer()
-    spool = tracer.spool if on_disk and tracer is not None else None
+    spool = _opened_spool(tracer) if on_disk else None
     conditions: list[Callable[[SpanRecord], bool]] = []
     if session is not None:
         stored = spool.sessions() if spool is not None else ()
@@ -426,6 +427,16 @@ def spans(
         ]
         found.sort(key=lambda record: record.end_ns or 0)
     return SpanList(found)
+
+
+def _opened_spool(tracer: HoneyHiveTracer | None) -> Spool | None:
+    """Return the spool of the tracer; warn if there is none."""
+    if tracer is not None and tracer.spool is not None:
+        return tracer.spool
+    why = "there is no tracer" if tracer is None else "the setting spool is off"
+    remedy = "HoneyHiveTracer.init(spool=True) opens the folder, as HH_SPOOL=1 does for every tracer of a program."
+    warnings.warn(f"spans(on_disk=True) has not read the disk: {why}. {remedy}", stacklevel=3)
+    return None
 
 
 def _stored_spans(
@@ -481,6 +492,9 @@ def _label(own: Sequence[SpanRecord], file: str | None) -> str:
     if not own:
         return shlex.quote(file) if file is not None else ""
     cells, sessions = {record.cell for record in own}, {record.session_id for record in own}
+    here = {key_of(record) for record in span_log().records()}
+    if any(key_of(record) not in here for record in own):  # From disk, where only sessions are found.
+        return (sessions.pop() if len(sessions) == 1 else None) or ""
     if len(cells) == 1:
         key = cells.pop()
         if key is None:

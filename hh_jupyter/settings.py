@@ -135,7 +135,8 @@ class Settings(_ResolvedSettings):
     # fmt: off
     # Who, and where to
     api_key: str | None = _row(None, rules.KEY, "HH_API_KEY HONEYHIVE_API_KEY",
-        "Key of the project. Without one, local mode: nothing leaves the machine.", secret=True)
+        "Key of the project. Without one, local mode: nothing leaves the machine, unless `exporter` names a backend.",
+        secret=True)
     ingestion_api_key: str | None = _row(None, rules.INGESTION, "HH_INGESTION_API_KEY",
         "Key that may only send; used for sessions, spans and events instead of `api_key`.", secret=True)
     server_url: str = _row(DEFAULT_SERVER_URL, rules.URL, "HH_API_URL HONEYHIVE_SERVER_URL HH_SERVER_URL",
@@ -222,7 +223,7 @@ class Settings(_ResolvedSettings):
         "Keep spans on disk, so that they survive the process and can be read later; default: in notebooks.",
         safe=False)
     spool_dir: str | None = _row(None, rules.TEXT, "HH_SPOOL_DIR",
-        "Folder of these spans; default: `hh_jupyter/spool` where the system keeps a user's data.")
+        "Folder of these spans; default: `hh_jupyter/spool` where the system keeps user data, as in `~/.local/share`.")
     spool_mib: int = _row(256, rules.whole(1, "MiB"), "HH_SPOOL_MIB", "Most that they may take up, in MiB.")
     spool_days: int = _row(14, rules.whole(1, "days"), "HH_SPOOL_DAYS", "Days until they are deleted.")
     exporter: str = _row("honeyhive", rules.one_of("honeyhive", "otlp", "honeyhive,otlp", "none"), "HH_EXPORTER",

@@ -53,6 +53,13 @@ def test_spans_are_found_by_name_kind_and_error() -> None:
 
 
 @pytest.mark.usefixtures("tracer")
+def test_spans_on_disk_are_missed_with_a_warning_where_nothing_is_kept_on_disk() -> None:
+    with pytest.warns(UserWarning, match="has not read the disk: the setting spool is off") as caught:
+        assert names(spans(name="fetch", on_disk=True)) == ["Fetch page", "fetch again"]
+    assert [one.filename for one in caught] == [__file__]
+
+
+@pytest.mark.usefixtures("tracer")
 def test_a_session_is_found_by_its_id_or_a_prefix_of_it() -> None:
     (first,) = spans(name="Fetch page")
     assert first.session_id is not None

@@ -30,7 +30,7 @@ from hh_jupyter.notebook.parser import (
 from hh_jupyter.notebook.session_magic import parse, run_body
 from hh_jupyter.notebook.sessions import SHORT_ID, NotebookSessions, SessionStore, sessions_text
 from hh_jupyter.notebook.show import ShowCommand
-from hh_jupyter.notebook.status import disk_lines, load_line, status_text
+from hh_jupyter.notebook.status import disk_lines, load_line, status_text, tracing_off
 from hh_jupyter.notebook.transfer import Scope, clear, open_session, save, send
 from hh_jupyter.records.selection import LAST, SelectionError
 from hh_jupyter.settings import display_settings
@@ -143,6 +143,8 @@ class Commands:
             print(self._instrumentors.switch_off(line.words))
         else:
             print(self._instrumentors.switch_on(line.words))
+            if (settings := self._sessions.tracer.settings).disable_tracing:
+                print(tracing_off(settings), "%hh on")
 
     def _show(self, line: Namespace) -> None:
         message = self.show_command.show(line.word, errors_only=line.errors, detail=line.detail)

@@ -237,7 +237,7 @@ class Replay:
         if held:
             origin = "HH_REPLAY, for all cells"
         remedy = _ONLINE if held else "%hh replay auto"
-        missing = "" if self.mode != "only" or path.exists() else f" It does not exist yet: {remedy} records it."
+        missing = "" if self.mode != "only" or path.exists() else f" That file does not exist yet: {remedy} records it."
         return f"hh: replay {self.mode}{f' ({origin})' if origin.startswith('HH_') else ''}: {effect}.{missing}"
 
     def names(self) -> list[str]:

@@ -23,12 +23,17 @@ ALWAYS_SHOWN: Final = ("api_key", "server_url", "project", "source", "display", 
 HELP_HINT: Final = "%hh? for help"
 
 
+def tracing_off(settings: Settings) -> str:
+    """Return the sentence that tracing is off, with what has switched it off."""
+    return f"hh: tracing is off ({settings.origins.get('disable_tracing')})."
+
+
 def load_line(
     settings: Settings, destination: str | None, session_name: str | None, *, exported_elsewhere: bool = False
 ) -> str:
     """Return the line that loading prints."""
     if settings.disable_tracing:
-        return f"hh: tracing is off ({settings.origins.get('disable_tracing')}). {HELP_HINT}"
+        return f"{tracing_off(settings)} {HELP_HINT}"
     if not settings.otlp_enabled and destination is not None:
         return f"hh: {kept_here(settings)} Sessions and events go to {destination}. {HELP_HINT}"
     if destination is not None and exported_elsewhere:
@@ -85,7 +90,7 @@ def status_text(
         trouble: lines about failures of this extension.
     """
     if settings.disable_tracing:
-        head = f"hh: tracing is off ({settings.origins.get('disable_tracing')})."
+        head = tracing_off(settings)
     elif export.destination is None:
         head = f"hh: {local_mode(settings)}"
     elif exported_elsewhere:
@@ -251,7 +256,7 @@ def local_notice(settings: Settings) -> Notice:
         return Notice(kind="info", title="Spans stay on this machine.", text="otlp_enabled is off.")
     title = "Nothing leaves this machine."
     if settings.test_mode:
-        return Notice(kind="info", title=title, text="test_mode is on.")
+        return Notice(kind="info", title=title, text=f"test_mode is on ({settings.origins.get('test_mode')}).")
     return Notice(kind="info", title=title, text="No key is set. To send from now on:", command="%hh login")
 
 

@@ -281,7 +281,7 @@ def send(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore, sco
 
 
 def clear(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore, scope: Scope) -> str:
-    """Delete spans on disk: of the named sessions, or of this kernel.
+    """Delete spans on disk: of the named sessions, or of this kernel, which still has them in memory.
 
     Args:
         words: names or ids of sessions, or "all" for those of this kernel; empty for the same, if none of its spans is
@@ -312,7 +312,7 @@ def clear(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore, sc
     scope.confirm("clear", chosen, "Delete them?")
     if ALL in words and scope.others:
         tracer.exporter.delete([NO_SESSION, *(session.id for session in known)])
-        return f"hh: {count(spool.clear(), 'span')} deleted from {spool.directory}."
+        return "\n".join([f"hh: {count(spool.clear(), 'span')} deleted from {spool.directory}.", *_in_memory(known)])
     ids = [session.id for session in chosen]
     if is_own:
         runs = SelectedRuns.of([ALL], stored_runs(spool), {session.id for session in own}, others=False)
@@ -320,8 +320,14 @@ def clear(words: Sequence[str], tracer: HoneyHiveTracer, store: SessionStore, sc
     tracer.exporter.delete([*ids, *spool.events_of(ids)])
     of = "" if is_own or scope.others else f" of {_named(chosen)}"
     done = f"hh: {count(spool.clear(ids), 'span')}{of} deleted from {spool.directory}."
-    rest = others if is_own else []
-    return f"{done}\n  {_counted(rest, 'clear')} stay: %hh clear --others" if rest else done
+    stay = [f"  {_counted(others, 'clear')} stay: %hh clear --others"] if is_own and others else []
+    return "\n".join([done, *_in_memory(chosen), *stay])
+
+
+def _in_memory(deleted: Sequence[KnownSession]) -> list[str]:
+    """Return a line that this kernel still shows spans which are no longer on disk, if it does."""
+    here = any(session.this_kernel for session in deleted)
+    return ["  This kernel shows its own spans until it ends; saved notebooks stay as they are."] if here else []
 
 
 def _send_waiting(tracer: HoneyHiveTracer, destination: str) -> SendResult:
@@ -403,6 +409,8 @@ def _why_local(tracer: HoneyHiveTracer) -> str:
 # `%hh save FILE`: spans as a file of OTLP JSON lines, which other tools read, or as an HTML page.
 
 PAGE_SUFFIXES: Final = (".html", ".htm")
+OTLP_SUFFIXES: Final = (".jsonl", ".json", ".ndjson", ".otlp")
+"""What files of spans are usually called; under any other name, the answer says what the file holds."""
 """A file with one of these endings is written as an HTML page with the interactive view."""
 
 
@@ -448,7 +456,9 @@ def save(words: Sequence[str], store: SessionStore, *, replace: bool = False, ot
         raise UsageError("%hh save: there are no spans to save.")
     missing = len(wanted - saved)
     gone = f"{count(missing, 'span')} more have been sent and are no longer kept here." if missing else ""
-    return " ".join(filter(None, (f"hh: {count(len(saved), 'span')} saved to {path}.", gone, left_out)))
+    known = path.suffix.lower() in (*PAGE_SUFFIXES, *OTLP_SUFFIXES)
+    form = "" if known else "It holds lines of OTLP JSON; a name that ends in .html gives a page."
+    return " ".join(filter(None, (f"hh: {count(len(saved), 'span')} saved to {path}.", form, gone, left_out)))
 
 
 # `Add to a dataset` below an opened row of a run.

@@ -293,7 +293,7 @@ class Recorder(Interceptor):
         same = [entry for entry in self._entries() if entry.target == target]
         if not same:
             recorded = ", ".join(sorted({entry.target for entry in self._entries()})[:3])
-            return f"{start}: it has {f'only {recorded}' if recorded else 'no recorded request'}"
+            return f"{start}, which has {f'only {recorded}' if recorded else 'no recorded request'}"
         body = files.request_body(request.body, request.headers.get("content-type", "").partition(";")[0], self._redact)
         candidates = ((str(number), entry.document()["request"]) for number, entry in enumerate(same))
         found = matching.nearest(_comparable(body), ((name, _comparable(one)) for name, one in candidates))

@@ -78,6 +78,9 @@ def test_spans_of_earlier_kernels_are_read_in_code_and_become_a_dataset(start_ke
     assert second.value(names.format("on_disk=True, session='monday', text='LOST'")) == ["reply"]
     bad = "hh.spans(feedback={'ok': False}, on_disk=True)"
     assert second.value(f"[row['inputs'] for row in {bad}.to_dataset()]") == [{"ticket": "lost"}]
+    listed = second.value("repr(hh.spans(on_disk=True, session='monday'))")
+    (hint,) = (line[line.index("%hh show") :] for line in listed.splitlines() if "%hh show" in line)
+    assert "LOST" in second.run(hint).output.text
     refused = second.run("hh.spans(cell=1, on_disk=True)")
     assert "cells are those of this kernel" in str(refused.errors)
 

@@ -132,6 +132,7 @@ def test_one_cell_may_choose_its_own_display(local: Kernel) -> None:
 def test_disabled_tracing_is_said_and_leaves_cells_alone(start_kernel: StartKernel) -> None:
     kernel = start_kernel(HH_DISABLE_TRACING="true")
     assert kernel.run("span('untraced')\n1").kinds == ["result"]
+    assert kernel.run("%hh instrument openai").stdout.endswith("hh: tracing is off (HH_DISABLE_TRACING). %hh on\n")
     assert kernel.run("%hh").stdout.startswith("hh: tracing is off (HH_DISABLE_TRACING).")
 
 

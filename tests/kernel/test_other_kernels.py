@@ -47,8 +47,10 @@ def test_all_means_this_kernel_in_every_command(later: Kernel, backend: Backend,
         "  2 sessions, 3 spans of other kernels stay here: %hh send --others",
     ]
     assert names(backend) == ["mine"]
-    deleted, stay = later.run("%hh clear all").stdout.splitlines()
+    deleted, shown, stay = later.run("%hh clear all").stdout.splitlines()
     assert deleted.startswith("hh: 1 span deleted from ")
+    assert shown == "  This kernel shows its own spans until it ends; saved notebooks stay as they are."
+    assert "mine" in later.run("%hh show own").output.text
     assert stay == "  2 sessions, 3 spans of other kernels stay: %hh clear --others"
     assert {"diary", "notes"} <= set(listed(later))
     assert "secret" in later.run("%hh show diary").output.text

@@ -33,6 +33,8 @@ def test_save_writes_every_span_of_the_kernel_once(start_kernel: StartKernel, tm
     kernel.run("%%hh_session one\nwith hh.get_tracer().start_span('outer'): span('inner')")
     kernel.run("span('own')")
     assert kernel.run("%hh save spans.jsonl").stdout == "hh: 3 spans saved to spans.jsonl.\n"
+    of_unknown_type = kernel.run("%hh save spans.pdf").stdout
+    assert of_unknown_type.endswith("It holds lines of OTLP JSON; a name that ends in .html gives a page.\n")
     path = tmp_path / "spans.jsonl"
     by_name = {span["name"]: span for span in spans(path)}
     assert sorted(by_name) == ["inner", "outer", "own"]

@@ -290,7 +290,9 @@ def test_clear_deletes_the_spans_on_disk_of_one_session_or_of_all(start_kernel: 
     second = start_kernel()
     assert second.run("%hh clear two --yes").stdout.startswith("hh: 2 spans of two deleted from ")
     assert [row[0] for row in table(second)] == ["one"]
-    assert second.run("%hh clear --others --yes").stdout.startswith("hh: 1 span deleted from ")
+    others = second.run("%hh clear --others --yes").stdout
+    assert others.startswith("hh: 1 span deleted from ")
+    assert "This kernel" not in others, "it never had them"
     assert second.run("%hh sessions").stdout == "hh: no sessions with spans yet.\n"
     assert "on disk   nothing\n" in second.run("%hh").stdout
 

@@ -23,6 +23,11 @@ def test_the_text_says_that_tracing_is_off_and_which_variable_did_it() -> None:
         assert text.startswith("hh: tracing is off (HH_DISABLE_TRACING).")
 
 
+def test_the_notice_of_test_mode_names_what_has_switched_it_on() -> None:
+    assert local_notice(settings(HH_TEST_MODE="1")).text == "test_mode is on (HH_TEST_MODE)."
+    assert local_notice(settings(HH_SPAN_NAME_FILTERS="GET")).text == "test_mode is on (HH_SPAN_NAME_FILTERS)."
+
+
 def test_otlp_enabled_off_is_not_reported_as_local_mode() -> None:
     kept = settings(HH_OTLP_ENABLED="0", HH_API_URL="https://api.example")
     line = load_line(kept, "api.example", "s")
