@@ -136,6 +136,22 @@ def test_a_view_is_interactive_while_the_next_cells_run(browser: Browser, jupyte
         expect(code_cell(lab, 4).locator(".jp-OutputArea-output")).to_contain_text("KeyboardInterrupt")
 
 
+STARTS_WORK = ("threading.Timer(1.5, agent, [1]).start()", "task = asyncio.create_task(later())")
+
+
+@pytest.mark.slow
+def test_a_cell_that_only_starts_work_gets_its_view_when_the_work_is_done(browser: Browser, jupyter: Jupyter) -> None:
+    setup = f"{SETUP}\nimport asyncio, threading\nasync def later():\n    await asyncio.sleep(1.5); agent(1)"
+    jupyter.write("starts.ipynb", ("%load_ext hh_jupyter", setup, *STARTS_WORK, "1 + 1"))
+    with Lab(browser, jupyter.url, "starts.ipynb") as lab:
+        lab.run_all()
+        for index in (2, 3):
+            bar = code_cell(lab, index).locator(".hh-view .hh-bar")
+            expect(bar).to_contain_text("agent", timeout=30_000)
+        expect(lab.page.locator(".hh-output")).to_have_count(2)
+        assert lab.errors == []
+
+
 @pytest.mark.slow
 def test_a_page_that_receives_nothing_gets_another_model(browser: Browser, jupyter: Jupyter) -> None:
     """This happens if the page is busy while the hub opens, for example with many outputs to render."""
