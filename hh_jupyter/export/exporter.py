@@ -18,7 +18,7 @@ from hh_jupyter.export.flush import Flush
 from hh_jupyter.export.model import EndedSpan, Kind, LateEvent, Origin, RemoteOrigin, Request
 from hh_jupyter.export.pipeline import STOP_SECONDS, Pipeline, Plan
 from hh_jupyter.export.store import BodyStore
-from hh_jupyter.export.worker import Answer
+from hh_jupyter.export.worker import FORK_WAIT, Answer
 from hh_jupyter.records.export_state import ExportState, combined
 from hh_jupyter.records.log import SpanLog
 from hh_jupyter.settings import Settings
@@ -54,9 +54,11 @@ def _before_fork() -> None:
         )
         resume = _paused[threading.get_ident()] = Answer()
         _pipeline.worker.pause(resume)
+        _pipeline.all.follow_ups.hold_log(FORK_WAIT)
 
 
 def _after_fork_in_parent() -> None:
+    _pipeline.all.follow_ups.release_log()
     resume = _paused.get(threading.get_ident())
     if resume is not None:
         resume.give(None)

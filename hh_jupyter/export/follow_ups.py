@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -75,6 +77,9 @@ class FollowUps:
         self._ring = ring
         self._changes = Changes()
         self._lines: deque[tuple[int, str]] = deque()
+        self._writing: list[int] = []
+        """The threads that are inside a log handler, once for each call."""
+        self._forking: set[int] = set()
 
     def mark(self, spool: Spool | None, row: Row, state: State | None, reason: str | None = None) -> None:
         """Note the new state of a row for the spool; None deletes it."""
@@ -103,13 +108,39 @@ class FollowUps:
         self._lines.append((level, text))
 
     def write_log(self) -> None:
-        """Write the log lines. Do not hold the lock here."""
+        """Write the log lines; during a fork, leave them for later. Do not hold the lock here."""
         while self._lines:
+            self._writing.append(threading.get_ident())  # Before the question: `hold_log` asks in the other order.
             try:
-                level, text = self._lines.popleft()
-            except IndexError:  # Another thread has written it.
-                return
-            quiet = _log_is_quiet or _KERNEL in sys.modules
-            if not _log_is_off:
-                with process.taking_shared_locks(), suppress(Exception):  # boundary: a handler of the program's.
-                    logger.log(logging.DEBUG if quiet else level, "%s", text)
+                if self._forking:
+                    return
+                self._write_line()
+            finally:
+                self._writing.remove(threading.get_ident())
+
+    def _write_line(self) -> None:
+        try:
+            level, text = self._lines.popleft()
+        except IndexError:  # Another thread has written it.
+            return
+        quiet = _log_is_quiet or _KERNEL in sys.modules
+        if not _log_is_off:
+            with process.taking_shared_locks(), suppress(Exception):  # boundary: a handler of the program's.
+                logger.log(logging.DEBUG if quiet else level, "%s", text)
+
+    def hold_log(self, seconds: float) -> None:
+        """Before a fork: wait until no other thread is inside a log handler, and let none in until `release_log`.
+
+        A forked child would wait forever for what such a thread had locked, such as the buffer of standard error.
+
+        Args:
+            seconds: longest wait: a handler of the program's may take any time.
+        """
+        own, deadline = threading.get_ident(), time.monotonic() + seconds
+        self._forking.add(own)
+        while any(one != own for one in tuple(self._writing)) and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    def release_log(self) -> None:
+        """After the fork, in the parent: what was left is written when a sender tries again, or spans arrive."""
+        self._forking.discard(threading.get_ident())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import random
 import shutil
 import signal
@@ -15,7 +16,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -87,12 +88,14 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
+            start_new_session=True,
         )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._kill_all()
         self.kill()
         self._errors.close()
 
@@ -117,6 +120,11 @@ class Program:
         self._process.communicate()
         return rest
 
+    def _kill_all(self) -> None:
+        """Kill the program and the children it has left, which would keep its output open."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def terminate(self) -> None:
         """Send SIGTERM."""
         self._process.terminate()
@@ -136,7 +144,7 @@ class Program:
 
         def give_up() -> None:
             late.set()
-            self._process.kill()
+            self._kill_all()
 
         timer = threading.Timer(timeout, give_up)
         timer.start()

@@ -100,6 +100,38 @@ def test_a_forked_child_changes_nothing_however_it_exits(tmp_path: Path) -> None
         assert nothing_unsent_in(tmp_path, backend)
 
 
+WHILE_LOGGING = """
+import io
+
+class SlowTerminal(io.RawIOBase):
+    began = threading.Event()
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        self.began.set()
+        time.sleep(0.5)
+        return len(data)
+
+sys.stderr = io.TextIOWrapper(io.BufferedWriter(SlowTerminal()))
+tracer = tracer_for()
+work(tracer, range(3))
+assert SlowTerminal.began.wait(20)
+if os.fork() == 0:
+    signal.alarm(10)
+    print("a line of the child", file=sys.stderr, flush=True)
+    os._exit(0)
+tell(os.wait()[1])
+"""
+
+
+def test_a_child_forked_while_a_thread_logs_can_write_to_standard_error(tmp_path: Path) -> None:
+    """The thread does not exist in the child; the buffer that it had locked would stay locked there."""
+    with Backend(refuse=True) as backend:
+        assert run(WHILE_LOGGING, backend.url, tmp_path) == "0"
+
+
 OWN = """
 tracer = tracer_for()
 work(tracer, range(5))
