@@ -65,7 +65,7 @@ class SelectionError(ValueError):
 
 
 def matching(text: str, known: Iterable[N]) -> list[N]:
-    """Return those with this title or name; else those whose id begins with the text; else the one of this own id."""
+    """Return those with this title or name; else those whose id begins with it, or was derived from it."""
     known = list(known)
     # The title of the first of a name has no number; accept "#1" for it.
     if (first := text.removesuffix(" #1")) != text and (found := [one for one in known if one.names[:1] == (first,)]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hh_jupyter.export.follow_ups import FollowUps
 from hh_jupyter.testing import Backend
 from tests.export.processes import (
     ADOPTED_SECONDS,
@@ -130,6 +132,21 @@ def test_a_child_forked_while_a_thread_logs_can_write_to_standard_error(tmp_path
     """The thread does not exist in the child; the buffer that it had locked would stay locked there."""
     with Backend(refuse=True) as backend:
         assert run(WHILE_LOGGING, backend.url, tmp_path) == "0"
+
+
+def test_lines_of_the_log_wait_until_a_fork_is_over(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.DEBUG, "hh_jupyter")
+    monkeypatch.setattr("hh_jupyter.export.follow_ups._log_is_off", False)  # Another test's signal may have done it.
+    follow_ups = FollowUps(lambda: None)
+    follow_ups.log(logging.WARNING, "a line")
+    follow_ups.hold_log(1)
+    follow_ups.write_log()
+    assert caplog.messages == []
+    follow_ups.release_log()
+    follow_ups.write_log()
+    assert caplog.messages == ["a line"]
 
 
 OWN = """
